@@ -1,0 +1,189 @@
+//! The [`HiveBackend`] trait: one machine.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use futures_core::stream::BoxStream;
+use serde::{Deserialize, Serialize};
+
+use crate::{Epoch, Error, HiveId, ModelRef, Result, Worker, WorkerHealth, WorkerId, WorkerInfo};
+
+// mod devices;
+// mod in_process;
+
+// pub use devices::Devices;
+// pub use in_process::{InProcessHive, WorkerFactory};
+
+/// What a device computes with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DeviceKind {
+    /// The processor and the machine's main memory.
+    Cpu,
+    /// An NVIDIA GPU.
+    Cuda,
+    /// An Apple GPU.
+    Metal,
+}
+
+/// Something a model can be loaded on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Device {
+    /// Its number on this hive; 0 is the processor.
+    pub index: u32,
+    /// What it computes with.
+    pub kind: DeviceKind,
+    /// What its maker calls it.
+    pub name: String,
+    /// All of its memory, in bytes.
+    pub memory_total: u64,
+    /// What of it is free, in bytes.
+    pub memory_free: u64,
+}
+
+/// A worker to be started.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerSpec {
+    /// The model to load.
+    pub model: ModelRef,
+    /// Runs it shall do at once, where the engine can; at least 1.
+    pub slots: u32,
+    /// The devices to load it on, by index.
+    pub devices: Vec<u32>,
+    /// Memory it is expected to take, in bytes, over all its devices.
+    pub need_bytes: u64,
+}
+
+/// A worker as its hive reports it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerReport {
+    /// Who it is.
+    pub info: WorkerInfo,
+    /// How it is.
+    pub health: WorkerHealth,
+}
+
+/// Everything a hive knows of itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HiveReport {
+    /// Grows with every change on the hive: a report older than a worker says nothing about it.
+    pub rev: u64,
+    /// What models can be loaded on.
+    pub devices: Vec<Device>,
+    /// The models on its disk, with their sizes in bytes.
+    pub models: Vec<(ModelRef, u64)>,
+    /// The workers that are usable now.
+    pub workers: Vec<WorkerReport>,
+}
+
+/// Something that happened on a hive.
+#[derive(Clone, Debug)]
+pub enum HiveEvent {
+    /// The whole state; the first event of every subscription.
+    Report(Box<HiveReport>),
+    /// A worker is gone that nobody asked to stop.
+    Exited {
+        /// The worker.
+        worker: WorkerId,
+        /// Why, with the last words of its engine where there are any.
+        why: Error,
+    },
+}
+
+/// How far a long piece of work has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ProgressUpdate {
+    /// What is done, in bytes or in steps.
+    pub done: u64,
+    /// What is to be done, where that is known.
+    pub total: Option<u64>,
+}
+
+/// Where a backend tells how far it has come. Each call counts as a sign of life.
+#[derive(Clone)]
+pub struct Progress(Arc<dyn Fn(ProgressUpdate) + Send + Sync>);
+
+impl Progress {
+    /// Calls `tell` for every update; it must not block.
+    pub fn new(tell: impl Fn(ProgressUpdate) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(tell))
+    }
+
+    /// For those who do not want to know.
+    pub fn ignore() -> Self {
+        Self::new(|_| {})
+    }
+
+    /// Tells.
+    pub fn update(&self, done: u64, total: Option<u64>) {
+        (self.0)(ProgressUpdate { done, total });
+    }
+}
+
+impl fmt::Debug for Progress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Progress")
+    }
+}
+
+/// One machine: it starts and stops workers and reports facts. It decides nothing.
+///
+/// Implementations are proved by [`conformance::hive`](crate::conformance::hive) (feature `conformance`).
+#[async_trait]
+pub trait HiveBackend: fmt::Debug + Send + Sync + 'static {
+    /// Its name.
+    fn id(&self) -> &HiveId;
+
+    /// Makes the hive ready: adopts what runs already, else deploys and runs it. Idempotent.
+    ///
+    /// # Errors
+    /// [`ErrorKind::HiveUnreachable`](crate::ErrorKind::HiveUnreachable) where the machine does not answer.
+    async fn start(&self) -> Result<()>;
+
+    /// The whole state, now.
+    async fn report(&self) -> Result<HiveReport>;
+
+    /// Claims the hive for this life of the queen, keeps the claim alive, and tells what happens. The first event is
+    /// a full report, taken after the subscription, so that nothing falls between the two. The stream ends when the
+    /// link does; that makes the hive suspect, not dead.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Fenced`](crate::ErrorKind::Fenced) where a younger queen has claimed it.
+    async fn watch(&self, owner: Epoch) -> Result<BoxStream<'static, HiveEvent>>;
+
+    /// Starts a worker of this name, and returns when it is usable. Idempotent: for a worker that is there already,
+    /// or is being started, it answers with that one.
+    ///
+    /// # Errors
+    /// [`ErrorKind::ModelNotFound`](crate::ErrorKind::ModelNotFound),
+    /// [`ErrorKind::ModelIncompatible`](crate::ErrorKind::ModelIncompatible),
+    /// [`ErrorKind::InsufficientVram`](crate::ErrorKind::InsufficientVram), or whatever ended its engine.
+    async fn spawn(
+        &self,
+        id: WorkerId,
+        spec: &WorkerSpec,
+        progress: Progress,
+    ) -> Result<Arc<dyn Worker>>;
+
+    /// A worker that is there already: to use it again after the queen was restarted.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) where it is not.
+    async fn worker(&self, id: WorkerId) -> Result<Arc<dyn Worker>>;
+
+    /// Stops a worker, by force where it has not ended within `grace`. Idempotent: one that is not there is stopped.
+    async fn stop(&self, id: WorkerId, grace: Duration) -> Result<()>;
+
+    /// Puts the model on the hive's disk where it is missing, and returns its size in bytes. Idempotent.
+    ///
+    /// # Errors
+    /// [`ErrorKind::ModelNotFound`](crate::ErrorKind::ModelNotFound) where it is nowhere to be had,
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) where the hive cannot fetch it.
+    async fn provision(&self, model: &ModelRef, progress: Progress) -> Result<u64>;
+
+    /// Removes the model from the hive's disk. Idempotent.
+    async fn remove_model(&self, model: &ModelRef) -> Result<()>;
+
+    /// Stops every worker and the hive itself.
+    async fn shutdown(&self, grace: Duration) -> Result<()>;
+}

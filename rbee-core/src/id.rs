@@ -1,0 +1,215 @@
+//! Names of things: jobs, workers, hives, queens, tenants, leases.
+
+use std::{fmt, str::FromStr, sync::Arc};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use uuid::Uuid;
+
+use crate::{Error, ErrorKind};
+
+macro_rules! uuid_id {
+    ($(#[$doc:meta])* $name:ident, $what:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(Uuid);
+
+        impl $name {
+            /// A new random one (UUID version 4).
+            pub fn random() -> Self {
+                Self(Uuid::new_v4())
+            }
+
+            /// One made of 128 bits the caller chose; the version and variant bits of UUID v4 are set over them.
+            pub fn from_random_bits(bits: u128) -> Self {
+                Self(uuid::Builder::from_random_bytes(bits.to_be_bytes()).into_uuid())
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.hyphenated().fmt(f)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(self, f)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = Error;
+
+            fn from_str(text: &str) -> Result<Self, Error> {
+                Uuid::try_parse(text).map(Self).map_err(|cause| {
+                    Error::new(
+                        ErrorKind::InvalidRequest,
+                        format!(concat!($what, " {:?} is not a UUID such as 67e55044-10b1-426f-9247-bb680e5fe0c8"), text),
+                    )
+                    .with_source(cause)
+                })
+            }
+        }
+    };
+}
+
+uuid_id! {
+    /// The name of a job.
+    JobId, "job id"
+}
+uuid_id! {
+    /// The name of a worker. The queen chooses it, so that a spawn can be repeated without making a second worker.
+    WorkerId, "worker id"
+}
+
+macro_rules! text_id {
+    ($(#[$doc:meta])* $name:ident, $what:literal) => {
+        $(#[$doc])*
+        ///
+        /// 1 to 64 characters of `a-z A-Z 0-9 . _ -`; cheap to clone.
+        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// Checks and takes the name.
+            ///
+            /// # Errors
+            /// [`ErrorKind::InvalidRequest`] where the text is empty, too long or has another character in it.
+            pub fn new(text: impl AsRef<str>) -> Result<Self, Error> {
+                let text = text.as_ref();
+                let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+                if text.is_empty() || text.len() > 64 || !text.chars().all(allowed) {
+                    let shown: String = text.chars().take(80).collect();
+                    return Err(Error::new(
+                        ErrorKind::InvalidRequest,
+                        format!(concat!($what, " {:?} is not 1 to 64 characters of a-z A-Z 0-9 . _ -"), shown),
+                    ));
+                }
+                Ok(Self(text.into()))
+            }
+
+            /// The name as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(self, f)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = Error;
+
+            fn from_str(text: &str) -> Result<Self, Error> {
+                Self::new(text)
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&self.0)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = String::deserialize(deserializer)?;
+                Self::new(text).map_err(serde::de::Error::custom)
+            }
+        }
+    };
+}
+
+text_id! {
+    /// The name of a hive: one machine.
+    HiveId, "hive id"
+}
+text_id! {
+    /// The lasting name of a queen. Two queens that live at the same time have different ones.
+    QueenId, "queen id"
+}
+text_id! {
+    /// The name of a tenant: whose quota a job counts against.
+    TenantId, "tenant id"
+}
+text_id! {
+    /// A mark that follows one request through queen, hive and worker, and into every log line.
+    CorrelationId, "correlation id"
+}
+
+impl HiveId {
+    /// The hive inside the application's own process, `local`.
+    pub fn local() -> Self {
+        Self("local".into())
+    }
+}
+
+impl QueenId {
+    /// A new random one.
+    pub fn random() -> Self {
+        Self(Uuid::new_v4().hyphenated().to_string().into())
+    }
+}
+
+impl CorrelationId {
+    /// A new random one.
+    pub fn random() -> Self {
+        Self(Uuid::new_v4().hyphenated().to_string().into())
+    }
+}
+
+/// The right to one slot of one worker for one attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LeaseId(pub u64);
+
+/// One question put to the scheduler.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Ticket(pub u64);
+
+/// One life of a queen at its store. Grows with every opening; what an older one writes is refused.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct Epoch(pub u64);
+
+impl fmt::Display for Epoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_round_trip_through_their_text() {
+        let job = JobId::from_random_bits(7);
+        assert_eq!(job.to_string().parse::<JobId>().unwrap(), job);
+        assert_eq!("hive-7".parse::<HiveId>().unwrap().to_string(), "hive-7");
+    }
+
+    #[test]
+    fn a_bad_name_is_refused_with_the_name_in_the_message() {
+        for bad in ["", "a b", "../etc", "é", &"x".repeat(65)] {
+            assert_eq!(
+                HiveId::new(bad).unwrap_err().kind(),
+                ErrorKind::InvalidRequest,
+                "{bad:?}"
+            );
+        }
+        let error = "nonsense".parse::<JobId>().unwrap_err();
+        assert!(error.to_string().contains("nonsense"), "{error}");
+    }
+}

@@ -1,0 +1,253 @@
+//! Jobs: what is fixed at admission, and the states a job goes through.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{CorrelationId, JobId, ModelRef, Outcome, Task, TenantId, WallTime, WorkerId};
+
+/// Which jobs go first.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Priority {
+    /// Somebody is waiting.
+    #[default]
+    Interactive,
+    /// Nobody is waiting; it is done when there is room, and never starved.
+    Batch,
+}
+
+impl Priority {
+    /// Both, the more urgent first.
+    pub const ALL: [Self; 2] = [Self::Interactive, Self::Batch];
+
+    /// The name it is stored by.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Interactive => "interactive",
+            Self::Batch => "batch",
+        }
+    }
+}
+
+impl fmt::Display for Priority {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// An admitted request: everything is checked, and nothing changes any more.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Job {
+    /// Its name.
+    pub id: JobId,
+    /// The model, with aliases resolved.
+    pub model: ModelRef,
+    /// Which jobs go first.
+    pub priority: Priority,
+    /// What to do.
+    pub task: Task,
+    /// The seed of the sampling; always concrete, so that another worker can continue the stream.
+    pub seed: u64,
+    /// Keys of the prompt's prefixes, shortest first (see [`WorkerHealth::warm`](crate::WorkerHealth::warm)).
+    pub prefix: Arc<[u64]>,
+    /// How long it may run, counted from its first start.
+    pub timeout: Duration,
+    /// How long everything may take, counted from its submission.
+    pub deadline: Option<Duration>,
+    /// It goes on without a reader, and its result is kept.
+    pub detached: bool,
+    /// Whose quota it counts against.
+    pub tenant: Option<TenantId>,
+    /// The mark it carries through every log.
+    pub correlation_id: CorrelationId,
+}
+
+/// The state of a job, as it is stored and shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum JobState {
+    /// Accepted, not running.
+    Queued,
+    /// A worker is at it.
+    Running,
+    /// Ended properly.
+    Complete,
+    /// Ended with an error.
+    Failed,
+    /// Ended by the client's wish.
+    Cancelled,
+}
+
+impl JobState {
+    /// Every state.
+    pub const ALL: [Self; 5] = [
+        Self::Queued,
+        Self::Running,
+        Self::Complete,
+        Self::Failed,
+        Self::Cancelled,
+    ];
+
+    /// The name it is stored by.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Running => "running",
+            Self::Complete => "complete",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// The state of this stored name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.as_str() == name)
+    }
+
+    /// Has it not ended?
+    pub const fn is_live(self) -> bool {
+        matches!(self, Self::Queued | Self::Running)
+    }
+}
+
+impl fmt::Display for JobState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What is known of a job's progress. The ways from one state to another are methods of [`LiveJob`], which consume
+/// it; [`EndedJob`] has none, so a job that ended cannot start, and cannot end again.
+///
+/// ```
+/// use rbee_core::{JobState, JobStatus, LiveJob, Outcome, WallTime, WorkerId};
+///
+/// let now = WallTime::from_millis(1);
+/// let job = LiveJob::queued().started(WorkerId::random(), now).requeued();
+/// let job = JobStatus::from(job.ended(Outcome::Cancelled, now));
+/// assert_eq!(job.state(), JobState::Cancelled);
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub enum JobStatus {
+    /// It goes on.
+    Live(LiveJob),
+    /// It is over.
+    Ended(EndedJob),
+}
+
+/// A job that has not ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LiveJob {
+    worker: Option<WorkerId>,
+    started_at: Option<WallTime>,
+}
+
+/// A job that has ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EndedJob {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The last worker that was at it.
+    pub worker: Option<WorkerId>,
+    /// When it first started, where it did.
+    pub started_at: Option<WallTime>,
+    /// When it ended.
+    pub completed_at: WallTime,
+}
+
+impl LiveJob {
+    /// Accepted, never started.
+    pub const fn queued() -> Self {
+        Self {
+            worker: None,
+            started_at: None,
+        }
+    }
+
+    /// Puts together what a store holds: on a worker (running) or on none (queued), and first started then.
+    pub const fn from_parts(worker: Option<WorkerId>, started_at: Option<WallTime>) -> Self {
+        Self { worker, started_at }
+    }
+
+    /// An attempt begins on this worker. The time of the first start is kept over retries.
+    pub fn started(self, worker: WorkerId, at: WallTime) -> Self {
+        Self {
+            worker: Some(worker),
+            started_at: self.started_at.or(Some(at)),
+        }
+    }
+
+    /// The attempt is over and the job waits for another.
+    pub fn requeued(self) -> Self {
+        Self {
+            worker: None,
+            ..self
+        }
+    }
+
+    /// The end.
+    pub fn ended(self, outcome: Outcome, at: WallTime) -> EndedJob {
+        EndedJob {
+            outcome,
+            worker: self.worker,
+            started_at: self.started_at,
+            completed_at: at,
+        }
+    }
+
+    /// The worker that is at it.
+    pub const fn worker(&self) -> Option<WorkerId> {
+        self.worker
+    }
+
+    /// When it first started.
+    pub const fn started_at(&self) -> Option<WallTime> {
+        self.started_at
+    }
+}
+
+impl JobStatus {
+    /// The state by name.
+    pub const fn state(&self) -> JobState {
+        match self {
+            Self::Live(live) if live.worker.is_some() => JobState::Running,
+            Self::Live(_) => JobState::Queued,
+            Self::Ended(ended) => match ended.outcome {
+                Outcome::Complete { .. } => JobState::Complete,
+                Outcome::Failed(_) => JobState::Failed,
+                Outcome::Cancelled => JobState::Cancelled,
+            },
+        }
+    }
+
+    /// When it first started, where it did.
+    pub const fn started_at(&self) -> Option<WallTime> {
+        match self {
+            Self::Live(live) => live.started_at,
+            Self::Ended(ended) => ended.started_at,
+        }
+    }
+
+    /// The worker that is or was last at it.
+    pub const fn worker(&self) -> Option<WorkerId> {
+        match self {
+            Self::Live(live) => live.worker,
+            Self::Ended(ended) => ended.worker,
+        }
+    }
+}
+
+impl From<LiveJob> for JobStatus {
+    fn from(live: LiveJob) -> Self {
+        Self::Live(live)
+    }
+}
+
+impl From<EndedJob> for JobStatus {
+    fn from(ended: EndedJob) -> Self {
+        Self::Ended(ended)
+    }
+}

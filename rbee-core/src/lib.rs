@@ -1,0 +1,43 @@
+//! rbee: an embeddable orchestrator that turns every machine a person owns into one LLM service.
+//!
+//! Draft of the crate documentation; the modules below are private, their types are re-exported here.
+
+mod cluster;
+mod error;
+mod event;
+mod hive;
+mod id;
+mod job;
+mod model_ref;
+mod prefix;
+mod registry;
+mod request;
+mod scheduler;
+mod settings;
+mod time;
+mod worker;
+
+#[cfg(feature = "conformance")]
+pub mod conformance;
+
+pub use async_trait::async_trait;
+
+pub use cluster::{ClusterView, HiveView, LaneKey, LaneView, WorkerState, WorkerView};
+pub use error::{Error, ErrorKind, Result};
+pub use event::{EventKind, Finish, JobEvent, Metrics, Outcome, Output, Started, Usage};
+pub use hive::{
+    Device, DeviceKind, HiveBackend, HiveEvent, HiveReport, Progress, ProgressUpdate, WorkerReport,
+    WorkerSpec,
+};
+pub use id::{CorrelationId, Epoch, HiveId, JobId, LeaseId, QueenId, TenantId, Ticket, WorkerId};
+pub use job::{EndedJob, Job, JobState, JobStatus, LiveJob, Priority};
+pub use model_ref::{MAX_MODEL_REF_BYTES, ModelRef, ModelSource};
+pub use registry::{
+    Change, HiveAddress, HiveRecord, HiveStatus, JobFilter, JobRecord, ModelRecord, Piece,
+    Registry, Snapshot, TenantRecord,
+};
+pub use request::{Message, Prompt, Request, Role, Sampling, Task};
+pub use scheduler::{Ask, Candidate, Explanation, Placement, Scheduler, Verdict};
+pub use settings::{KeepRequests, Settings};
+pub use time::{Now, Time, WallTime};
+pub use worker::{Capabilities, OutputStream, Resume, Run, Worker, WorkerHealth, WorkerInfo};

@@ -1,0 +1,88 @@
+//! Keys of prompt prefixes, by which a policy can tell where a prompt's beginning is already computed.
+//!
+//! The queen has no tokenizer, so the keys are made over the canonical text: one key for the prompt up to the end
+//! of each message, or of each block of a bare text. Two prompts that begin alike share their first keys. Workers
+//! report the keys of the prefixes they hold warm.
+
+use std::sync::Arc;
+
+use crate::{Prompt, Task};
+
+/// Bytes of bare text for one key.
+const BLOCK_BYTES: usize = 1024;
+/// Keys kept for one prompt; the later ones of a longer prompt are left out.
+const MAX_KEYS: usize = 64;
+
+/// FNV-1a, 64 bit: small, and the same on every machine and in every version.
+fn hash(state: u64, bytes: &[u8]) -> u64 {
+    bytes.iter().fold(state, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
+
+const START: u64 = 0xcbf2_9ce4_8422_2325;
+
+/// The keys of every prefix of the prompt, shortest first.
+pub(crate) fn prefix_keys(task: &Task) -> Arc<[u64]> {
+    let mut state = START;
+    let mut key = |parts: &[&[u8]]| {
+        for part in parts {
+            state = hash(state, &(part.len() as u64).to_le_bytes());
+            state = hash(state, part);
+        }
+        state
+    };
+    match task {
+        Task::Generate {
+            prompt: Prompt::Chat(messages),
+            ..
+        } => messages
+            .iter()
+            .take(MAX_KEYS)
+            .map(|message| key(&[message.role.as_str().as_bytes(), message.content.as_bytes()]))
+            .collect(),
+        Task::Generate {
+            prompt: Prompt::Text(text),
+            ..
+        } => text
+            .as_bytes()
+            .chunks(BLOCK_BYTES)
+            .take(MAX_KEYS)
+            .map(|block| key(&[block]))
+            .collect(),
+        Task::Embed { .. } => Arc::default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Message, Role, Sampling};
+
+    fn keys(turns: &[&str]) -> Arc<[u64]> {
+        let messages = turns
+            .iter()
+            .map(|text| Message {
+                role: Role::User,
+                content: (*text).into(),
+            })
+            .collect();
+        prefix_keys(&Task::Generate {
+            prompt: Prompt::Chat(messages),
+            sampling: Sampling::default(),
+        })
+    }
+
+    #[test]
+    fn prompts_share_keys_exactly_as_far_as_they_begin_alike() {
+        let (one, two) = (keys(&["a", "b", "c"]), keys(&["a", "b", "x"]));
+        assert_eq!(one[..2], two[..2]);
+        assert_ne!(one[2], two[2]);
+        assert_ne!(keys(&["ab", "c"])[1], keys(&["a", "bc"])[1]);
+    }
+
+    #[test]
+    fn the_number_of_keys_is_bounded() {
+        assert_eq!(keys(&["x"; 1000]).len(), MAX_KEYS);
+    }
+}

@@ -1,0 +1,308 @@
+//! The [`Registry`] trait: what must survive a restart.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    CorrelationId, Epoch, HiveId, Job, JobId, JobState, JobStatus, ModelRef, Outcome, Priority,
+    QueenId, Result, TenantId, WallTime, WorkerId,
+};
+
+// mod memory;
+// #[cfg(feature = "sqlite")]
+// mod sqlite;
+
+// pub use memory::MemoryRegistry;
+// #[cfg(feature = "sqlite")]
+// pub use sqlite::{Durability, SqliteRegistry};
+
+/// One token of an answer, as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Piece {
+    /// Its id in the model's vocabulary, where the engine tells.
+    pub id: Option<u32>,
+    /// The text that it completes.
+    pub text: Box<str>,
+}
+
+/// A job, as it is stored.
+#[derive(Clone, Debug, PartialEq)]
+pub struct JobRecord {
+    /// Its name.
+    pub id: JobId,
+    /// Whose it is.
+    pub tenant: Option<TenantId>,
+    /// The model.
+    pub model: ModelRef,
+    /// Which jobs go first.
+    pub priority: Priority,
+    /// How far it has come.
+    pub status: JobStatus,
+    /// Its place in the queue: lower goes first.
+    pub order: u64,
+    /// When it was submitted.
+    pub submitted_at: WallTime,
+    /// Attempts begun.
+    pub attempts: u32,
+    /// The mark it carries through every log.
+    pub correlation_id: CorrelationId,
+    /// The life of a queen that answers for it.
+    pub owner: Epoch,
+    /// Everything needed to run it; none where it is not kept, or erased.
+    pub request: Option<Arc<Job>>,
+    /// The [numerics](crate::WorkerInfo::numerics) of the worker that gave the first pieces.
+    pub numerics: Option<Arc<str>>,
+    /// What is recorded of its answer so far.
+    pub pieces: Vec<Piece>,
+    /// Tokens of the answer: those recorded while it is live, all of them once it has ended.
+    pub tokens_generated: u32,
+}
+
+/// How a hive is reached.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "mode", rename_all = "snake_case")]
+pub enum HiveAddress {
+    /// On the queen's machine.
+    Local,
+    /// On another machine, over SSH.
+    Network {
+        /// The host to connect to.
+        ssh_host: String,
+        /// Its SSH port.
+        ssh_port: u16,
+        /// The user there.
+        ssh_user: String,
+        /// The key to log in with; none where the agent or the SSH configuration decides.
+        ssh_key_path: Option<String>,
+    },
+}
+
+/// Is a hive reachable?
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HiveStatus {
+    /// It answers.
+    Online,
+    /// It does not answer; it gets no new jobs.
+    Offline,
+    /// It could not be started.
+    Error,
+}
+
+impl HiveStatus {
+    /// The name it is stored by.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Online => "online",
+            Self::Offline => "offline",
+            Self::Error => "error",
+        }
+    }
+}
+
+/// A hive, as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HiveRecord {
+    /// Its name.
+    pub id: HiveId,
+    /// The machine's own name.
+    pub hostname: String,
+    /// The port of its HTTP API; 0 where it has none, inside this process.
+    pub port: u16,
+    /// How it is reached.
+    pub address: HiveAddress,
+    /// Devices, backends and models, as JSON.
+    pub capabilities: serde_json::Value,
+    /// When it last answered.
+    pub last_seen: WallTime,
+    /// Is it reachable?
+    pub status: HiveStatus,
+}
+
+/// A model on the disk of a hive, as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelRecord {
+    /// The hive.
+    pub hive: HiveId,
+    /// The model.
+    pub model: ModelRef,
+    /// Its size, in bytes.
+    pub bytes: u64,
+    /// The SHA-256 of its files, in lower-case hexadecimal, where it is known.
+    pub checksum: Option<String>,
+    /// When a worker last loaded it.
+    pub last_used: WallTime,
+}
+
+/// A tenant, as it is stored: quotas and usage.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TenantRecord {
+    /// Its name.
+    pub id: TenantId,
+    /// Tokens it may use on one day (UTC); none is no limit.
+    pub daily_tokens: Option<u64>,
+    /// Jobs it may have at once; none is no limit.
+    pub concurrent_jobs: Option<u32>,
+    /// Tokens used on the day of the snapshot. The store counts them itself, with every [`Change::JobEnded`];
+    /// a [`Change::TenantPut`] does not change them.
+    pub used_tokens: u64,
+}
+
+/// One thing to write. A list of them is written together or not at all, in order.
+///
+/// A change to a job or hive that the store does not know is passed over: it may have been removed meanwhile.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change {
+    /// A job was accepted. Its owner becomes the one who records.
+    JobQueued(Box<JobRecord>),
+    /// An attempt begins.
+    JobRunning {
+        /// The job.
+        job: JobId,
+        /// The worker.
+        worker: WorkerId,
+        /// 1 for the first.
+        attempt: u32,
+        /// When.
+        at: WallTime,
+        /// The numerics of the worker. They replace what is stored only while no piece is.
+        numerics: Arc<str>,
+    },
+    /// The attempt is over, and the job waits for another.
+    JobRequeued {
+        /// The job.
+        job: JobId,
+    },
+    /// A stretch of the answer. Written only where exactly `at` pieces are stored, and passed over elsewhere, so that
+    /// a late or repeated one does no harm.
+    JobTokens {
+        /// The job.
+        job: JobId,
+        /// How many pieces come before.
+        at: u32,
+        /// The pieces.
+        pieces: Vec<Piece>,
+    },
+    /// The end. A job that has ended already keeps its first end.
+    JobEnded {
+        /// The job.
+        job: JobId,
+        /// How it ended. The tokens of a complete one are added to its tenant's usage of that day.
+        outcome: Outcome,
+        /// When.
+        at: WallTime,
+        /// The text of the request stays.
+        keep_request: bool,
+        /// The pieces of the answer stay.
+        keep_output: bool,
+    },
+    /// A hive was added or has changed. Its owner becomes the one who records.
+    HivePut(Box<HiveRecord>),
+    /// A hive was removed, and its models with it.
+    HiveGone(HiveId),
+    /// A model is on the disk of a hive.
+    ModelPut(ModelRecord),
+    /// A model is no longer on the disk of a hive.
+    ModelGone {
+        /// The hive.
+        hive: HiveId,
+        /// The model.
+        model: ModelRef,
+    },
+    /// A tenant was added, or its quotas have changed.
+    TenantPut(TenantRecord),
+}
+
+/// What a queen finds in the store when it opens, or takes over later.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Snapshot {
+    /// The name of this ownership.
+    pub epoch: Epoch,
+    /// Live jobs that are now this queen's, in the order of the queue, with request and pieces.
+    pub jobs: Vec<JobRecord>,
+    /// Hives that are now this queen's.
+    pub hives: Vec<HiveRecord>,
+    /// Models on those hives.
+    pub models: Vec<ModelRecord>,
+    /// All tenants.
+    pub tenants: Vec<TenantRecord>,
+}
+
+/// Which jobs to list. The default asks for the newest 100.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobFilter {
+    /// This one alone.
+    pub id: Option<JobId>,
+    /// Of this tenant.
+    pub tenant: Option<TenantId>,
+    /// In one of these states; empty is any.
+    pub states: Vec<JobState>,
+    /// Older than the job of this [order](JobRecord::order): the last one of the page before.
+    pub before: Option<u64>,
+    /// At most so many; 1 to 1,000.
+    pub limit: usize,
+    /// With the request and the pieces of the answer. Without it they are left empty.
+    pub with_text: bool,
+}
+
+impl Default for JobFilter {
+    fn default() -> Self {
+        Self {
+            id: None,
+            tenant: None,
+            states: Vec::new(),
+            before: None,
+            limit: 100,
+            with_text: false,
+        }
+    }
+}
+
+impl JobFilter {
+    /// One job, with everything that is stored of it.
+    pub fn one(id: JobId) -> Self {
+        Self {
+            id: Some(id),
+            limit: 1,
+            with_text: true,
+            ..Self::default()
+        }
+    }
+}
+
+/// What must survive a restart: jobs, hives, the catalogue of models, tenants.
+///
+/// Every job and hive has an owner: one life of one queen, named by its [`Epoch`]. So two queens can share a store,
+/// and an old one that comes back from the dead cannot write over a young one. The owner is alive while its lease is;
+/// a store that can tell sooner that the owner's process has died need not wait for the lease to run out.
+///
+/// Implementations are proved by [`conformance::registry`](crate::conformance::registry) (feature `conformance`).
+#[async_trait]
+pub trait Registry: fmt::Debug + Send + Sync + 'static {
+    /// Begins a life: an epoch greater than every one before. Takes over the rows of every owner that is no longer
+    /// alive, and those of earlier lives of the same queen, alive or not.
+    async fn open(&self, queen: &QueenId, lease: Duration) -> Result<Snapshot>;
+
+    /// Writes all changes, in order, or none. When it returns they survive the death of this process.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Fenced`](crate::ErrorKind::Fenced) where a job or hive that is named belongs to another owner,
+    /// or this life was superseded; [`ErrorKind::Storage`](crate::ErrorKind::Storage) where the store fails.
+    /// Nothing is written then.
+    async fn record(&self, epoch: Epoch, changes: &[Change]) -> Result<()>;
+
+    /// A sign of life; to be given at a third of the lease. Answers with what was taken over meanwhile from owners
+    /// that are no longer alive.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Fenced`](crate::ErrorKind::Fenced) where this life was superseded.
+    async fn renew(&self, epoch: Epoch) -> Result<Snapshot>;
+
+    /// Ends this life: another queen may take over all its rows at once. Idempotent.
+    async fn release(&self, epoch: Epoch) -> Result<()>;
+
+    /// Lists jobs, of every owner, the newest first.
+    async fn jobs(&self, filter: &JobFilter) -> Result<Vec<JobRecord>>;
+}

@@ -1,0 +1,130 @@
+//! The [`Scheduler`] trait: where a job goes, now.
+
+use std::{collections::BTreeMap, collections::BTreeSet, fmt, sync::Arc, time::Duration};
+
+use crate::{ClusterView, Error, HiveId, Job, Now, Result, WorkerId, WorkerSpec};
+
+// mod function;
+// mod least_loaded;
+
+// pub use function::FnScheduler;
+// pub use least_loaded::LeastLoaded;
+
+/// The question put to a scheduler, with all the clock and all the chance that it may use: the same question about
+/// the same cluster has the same answer, so that a recorded run can be replayed.
+#[derive(Clone, Debug)]
+pub struct Ask {
+    /// The job to place.
+    pub job: Arc<Job>,
+    /// The present moment.
+    pub now: Now,
+    /// 64 random bits.
+    pub random: u64,
+    /// Attempts made so far.
+    pub attempts: u32,
+    /// Workers on which this job has failed: better others, where there are any.
+    pub avoid: Arc<BTreeSet<WorkerId>>,
+    /// The [numerics](crate::WorkerInfo::numerics) that the worker must have, because the stream is to be continued.
+    /// The engine refuses an answer that does not heed it.
+    pub must_match: Option<Arc<str>>,
+    /// Hives that have refused to start a worker for this model, and why: not to be asked again for this job.
+    pub refused: Arc<BTreeMap<HiveId, Error>>,
+}
+
+/// The answer of a scheduler. The engine checks it against the state of the moment and against the invariants.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Placement {
+    /// Run on this worker.
+    Assign(WorkerId),
+    /// Start a worker on that hive; the job waits for whatever is free first. Where the model is not on the hive's
+    /// disk it is provisioned, and the question comes again.
+    Spawn {
+        /// The hive.
+        hive: HiveId,
+        /// What to start.
+        spec: WorkerSpec,
+        /// Idle workers of that hive to stop first, to make room.
+        evict: Vec<WorkerId>,
+    },
+    /// Nothing can be done now. The question comes again when a slot is free, when the fleet changes, or with the
+    /// next tick of the optimiser.
+    Wait,
+    /// The job ends with this error.
+    Reject(Error),
+}
+
+/// What became of one candidate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It was taken.
+    Chosen,
+    /// It would do, but another was better.
+    Eligible,
+    /// It will not do.
+    Refused(String),
+}
+
+/// Something a job could have gone to.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Candidate {
+    /// A worker that runs.
+    Worker(WorkerId),
+    /// A hive to start one on.
+    Hive(HiveId),
+}
+
+impl fmt::Display for Candidate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Worker(id) => write!(f, "worker {id}"),
+            Self::Hive(id) => write!(f, "hive {id}"),
+        }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Chosen => f.write_str("chosen"),
+            Self::Eligible => f.write_str("eligible"),
+            Self::Refused(why) => write!(f, "refused: {why}"),
+        }
+    }
+}
+
+/// A decision with its reasons.
+#[derive(Clone, Debug)]
+pub struct Explanation {
+    /// The decision.
+    pub placement: Result<Placement>,
+    /// Every candidate looked at, with what became of it.
+    pub candidates: Vec<(Candidate, Verdict)>,
+}
+
+/// Where a job goes, now. It sees the whole cluster, and has no clock, no chance and no input or output of its own:
+/// all it may use comes with the question.
+///
+/// Implementations are proved by [`conformance::scheduler`](crate::conformance::scheduler) (feature `conformance`).
+/// A function will do: [`FnScheduler`].
+pub trait Scheduler: fmt::Debug + Send + Sync + 'static {
+    /// Decides.
+    ///
+    /// # Errors
+    /// A policy that cannot decide says why; the built-in one, [`LeastLoaded`], decides that job instead, and the
+    /// fault is counted. The same happens where it panics.
+    fn place(&self, ask: &Ask, cluster: &ClusterView) -> Result<Placement>;
+
+    /// Decides, and gives the reasons. It must come to the same decision as [`place`](Self::place).
+    fn explain(&self, ask: &Ask, cluster: &ClusterView) -> Explanation {
+        Explanation {
+            placement: self.place(ask, cluster),
+            candidates: Vec::new(),
+        }
+    }
+
+    /// How long a decision may take. `None`: it is cheap, and is called in the queen's own loop. With a limit it has
+    /// a thread of its own and a clone of the view; the built-in policy decides what it does not decide in time.
+    fn limit(&self) -> Option<Duration> {
+        None
+    }
+}

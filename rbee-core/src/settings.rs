@@ -1,0 +1,220 @@
+//! Every number that can be set, with its default and its bounds.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, ErrorKind, Priority, Result};
+
+/// When the text of a request may stay in the store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KeepRequests {
+    /// As long as the job is live, so that a restart can run it; erased at its end.
+    #[default]
+    UntilDone,
+    /// Not at all: a restart cannot run the job again, and ends it with `QUEEN_RESTARTED`.
+    Never,
+    /// Until the job itself is removed.
+    Always,
+}
+
+/// The settings of a [`Queen`](crate::Queen). `Settings::default()` is what most want.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Waiting jobs from which on a new one is accepted only if a worker is idle; none at twice as many. 1,000.
+    pub queue_capacity: usize,
+    /// How long an interactive job may wait in the queue. 10 minutes.
+    pub interactive_wait: Duration,
+    /// How long a batch job may wait in the queue. 24 hours.
+    pub batch_wait: Duration,
+    /// After this many interactive jobs in a row a waiting batch job gets its turn. 8.
+    pub interactive_per_batch: u32,
+    /// How long a job may run, from its first start, where the request does not say. 5 minutes.
+    pub job_timeout: Duration,
+    /// The longest that a request may ask for. 30 minutes.
+    pub max_job_timeout: Duration,
+    /// Tries after the first one. 3.
+    pub retries: u32,
+    /// The delay before the first retry, where no other worker is ready; it doubles with each. 1 second.
+    pub retry_delay: Duration,
+    /// The longest delay before a retry. 60 seconds.
+    pub max_retry_delay: Duration,
+    /// Faults in a row after which a worker gets no more jobs until a probe succeeds. 3.
+    pub worker_faults: u32,
+    /// A worker that gives nothing for this long has stalled. 2 minutes.
+    pub stall_timeout: Duration,
+    /// How long a worker may take from its spawn until it is ready. 300 seconds.
+    pub spawn_timeout: Duration,
+    /// How long a download may go without progress. 600 seconds.
+    pub provision_silence: Duration,
+    /// How long an attempt that was told to end may take before its slot counts as free, and how long a worker that
+    /// is stopped has before it is stopped by force. 5 seconds.
+    pub abort_grace: Duration,
+    /// How often waiting jobs are matched with workers although nothing changed. 5 seconds.
+    pub optimise_interval: Duration,
+    /// How often every hive is asked how it is. 15 seconds.
+    pub probe_interval: Duration,
+    /// How long it may take to answer. 5 seconds.
+    pub probe_timeout: Duration,
+    /// How long a hive may be offline before its jobs fail over and its workers are forgotten. 45 seconds.
+    pub hive_lost_after: Duration,
+    /// How long the store holds this queen's rows for it without a sign of life. 30 seconds.
+    pub owner_lease: Duration,
+    /// How long the events of an ended job stay in memory for readers that come back. 10 minutes.
+    pub events_kept: Duration,
+    /// Memory for the events of all jobs, in bytes; ended jobs' are dropped first, oldest first. 64 MiB.
+    pub events_bytes: usize,
+    /// The longest answer of one job, in bytes; a worker that says more is at fault. 16 MiB.
+    pub max_answer_bytes: usize,
+    /// The longest prompt, all its messages or inputs together, in bytes. 1 MiB.
+    pub max_prompt_bytes: usize,
+    /// The most inputs of one request for vectors. 2,048.
+    pub max_embed_inputs: usize,
+    /// When the text of a request may stay in the store.
+    pub keep_requests: KeepRequests,
+    /// Continue a stream on a worker with other numerics where none with the same is there. The text stays
+    /// plausible, but it is no longer the stream that the first worker would have given. Off.
+    pub continue_across_numerics: bool,
+}
+
+const fn seconds(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            queue_capacity: 1_000,
+            interactive_wait: seconds(600),
+            batch_wait: seconds(24 * 3600),
+            interactive_per_batch: 8,
+            job_timeout: seconds(300),
+            max_job_timeout: seconds(1800),
+            retries: 3,
+            retry_delay: seconds(1),
+            max_retry_delay: seconds(60),
+            worker_faults: 3,
+            stall_timeout: seconds(120),
+            spawn_timeout: seconds(300),
+            provision_silence: seconds(600),
+            abort_grace: seconds(5),
+            optimise_interval: seconds(5),
+            probe_interval: seconds(15),
+            probe_timeout: seconds(5),
+            hive_lost_after: seconds(45),
+            owner_lease: seconds(30),
+            events_kept: seconds(600),
+            events_bytes: 64 << 20,
+            max_answer_bytes: 16 << 20,
+            max_prompt_bytes: 1 << 20,
+            max_embed_inputs: 2_048,
+            keep_requests: KeepRequests::UntilDone,
+            continue_across_numerics: false,
+        }
+    }
+}
+
+impl Settings {
+    /// Checks every value.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] that names the setting, its value and what is allowed.
+    pub fn validate(&self) -> Result<()> {
+        let day = seconds(24 * 3600);
+        for (name, value, most) in [
+            ("interactive_wait", self.interactive_wait, 30 * day),
+            ("batch_wait", self.batch_wait, 30 * day),
+            ("max_job_timeout", self.max_job_timeout, day),
+            ("job_timeout", self.job_timeout, self.max_job_timeout),
+            ("max_retry_delay", self.max_retry_delay, day),
+            ("retry_delay", self.retry_delay, self.max_retry_delay),
+            ("stall_timeout", self.stall_timeout, day),
+            ("spawn_timeout", self.spawn_timeout, day),
+            ("provision_silence", self.provision_silence, day),
+            ("abort_grace", self.abort_grace, seconds(300)),
+            ("optimise_interval", self.optimise_interval, seconds(3600)),
+            ("probe_interval", self.probe_interval, seconds(3600)),
+            ("probe_timeout", self.probe_timeout, seconds(300)),
+            ("hive_lost_after", self.hive_lost_after, day),
+            ("owner_lease", self.owner_lease, day),
+            ("events_kept", self.events_kept, 30 * day),
+        ] {
+            if value < Duration::from_millis(1) || value > most {
+                return Err(bad(
+                    name,
+                    format_args!("{value:?}"),
+                    format_args!("1ms to {most:?}"),
+                ));
+            }
+        }
+        for (name, value, least, most) in [
+            ("queue_capacity", self.queue_capacity, 1, 10_000_000),
+            (
+                "interactive_per_batch",
+                self.interactive_per_batch as usize,
+                1,
+                1_000_000,
+            ),
+            ("retries", self.retries as usize, 0, 100),
+            ("worker_faults", self.worker_faults as usize, 1, 1_000),
+            ("events_bytes", self.events_bytes, 1 << 16, usize::MAX),
+            ("max_answer_bytes", self.max_answer_bytes, 1 << 10, 1 << 30),
+            ("max_prompt_bytes", self.max_prompt_bytes, 1, 1 << 30),
+            ("max_embed_inputs", self.max_embed_inputs, 1, 1_000_000),
+        ] {
+            if value < least || value > most {
+                return Err(bad(
+                    name,
+                    format_args!("{value}"),
+                    format_args!("{least} to {most}"),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// How long a job of this priority may wait in the queue.
+    pub const fn queue_wait(&self, priority: Priority) -> Duration {
+        match priority {
+            Priority::Interactive => self.interactive_wait,
+            Priority::Batch => self.batch_wait,
+        }
+    }
+}
+
+fn bad(name: &str, value: std::fmt::Arguments<'_>, allowed: std::fmt::Arguments<'_>) -> Error {
+    Error::new(
+        ErrorKind::Config,
+        format!("setting {name} is {value}; allowed is {allowed}"),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_allowed_and_a_bad_value_is_named() {
+        Settings::default().validate().unwrap();
+        let bad = Settings {
+            job_timeout: seconds(3600),
+            ..Settings::default()
+        };
+        let error = bad.validate().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config);
+        assert_eq!(
+            error.message(),
+            "setting job_timeout is 3600s; allowed is 1ms to 1800s"
+        );
+        assert!(
+            Settings {
+                queue_capacity: 0,
+                ..Settings::default()
+            }
+            .validate()
+            .is_err()
+        );
+    }
+}
