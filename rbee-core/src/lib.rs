@@ -3,6 +3,7 @@
 //! Draft of the crate documentation; the modules below are private, their types are re-exported here.
 
 mod cluster;
+pub mod engine;
 mod error;
 mod event;
 mod hive;
@@ -14,6 +15,7 @@ mod registry;
 mod request;
 mod scheduler;
 mod settings;
+pub mod sim;
 mod time;
 mod worker;
 
