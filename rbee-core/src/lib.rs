@@ -39,7 +39,10 @@ pub use registry::{
     Registry, Snapshot, TenantRecord,
 };
 pub use request::{Message, Prompt, Request, Role, Sampling, Task};
-pub use scheduler::{Ask, Candidate, Explanation, Placement, Scheduler, Verdict};
+pub use scheduler::{
+    Ask, Candidate, Explanation, FnScheduler, LeastLoaded, Placement, Scheduler, Verdict,
+    plan_eviction,
+};
 pub use settings::{KeepRequests, Settings};
 pub use time::{Now, Time, WallTime};
 pub use worker::{Capabilities, OutputStream, Resume, Run, Worker, WorkerHealth, WorkerInfo};

@@ -4,11 +4,15 @@ use std::{collections::BTreeMap, collections::BTreeSet, fmt, sync::Arc, time::Du
 
 use crate::{ClusterView, Error, HiveId, Job, Now, Result, WorkerId, WorkerSpec};
 
-// mod function;
-// mod least_loaded;
+mod eviction;
+mod function;
+mod least_loaded;
+mod spawn;
+mod trace;
 
-// pub use function::FnScheduler;
-// pub use least_loaded::LeastLoaded;
+pub use eviction::plan_eviction;
+pub use function::FnScheduler;
+pub use least_loaded::LeastLoaded;
 
 /// The question put to a scheduler, with all the clock and all the chance that it may use: the same question about
 /// the same cluster has the same answer, so that a recorded run can be replayed.

@@ -1,0 +1,290 @@
+//! The built-in policy: the least loaded worker that will do; else a new worker where it fits best.
+
+use std::fmt;
+
+use super::{
+    Ask, Candidate, Explanation, Placement, Scheduler, spawn,
+    trace::{Reasons, Silent, Trace},
+};
+use crate::{
+    ClusterView, DeviceKind, Error, ErrorKind, HiveView, Result, Task, WorkerId, WorkerState,
+    WorkerView,
+};
+
+/// The built-in policy.
+///
+/// 1. A free worker of the model that can do the task and has the numerics asked for: the least loaded, of equals the
+///    one used longest ago. One on which the job has failed is taken only where no other is free.
+/// 2. Where such a worker exists but is busy, or one is being loaded, the job waits. More workers for one model are
+///    not this policy's business, so that a moment's load does not drive other models out of memory.
+/// 3. Else a worker is started: where the model is on the disk already; where nothing has to be stopped for it; on a
+///    GPU; on the device with the most free memory; on the hive with the fewest workers. Where idle workers must be
+///    stopped to make room, [`plan_eviction`](crate::plan_eviction) says which.
+/// 4. Where the model does not fit now but may later, the job waits. It is rejected where every hive has refused the
+///    model, or no device is large enough for it.
+///
+/// ```
+/// use rbee_core::LeastLoaded;
+///
+/// let policy = LeastLoaded::default().with_slots(8).with_head_room_percent(20);
+/// assert_eq!(policy.expected_bytes(1_000_000), 1_200_000);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeastLoaded {
+    slots: u32,
+    memory_percent: u32,
+    head_room_percent: u32,
+    gpu_head_room: u64,
+}
+
+impl Default for LeastLoaded {
+    fn default() -> Self {
+        Self {
+            slots: 4,
+            memory_percent: 120,
+            head_room_percent: 10,
+            gpu_head_room: 256 << 20,
+        }
+    }
+}
+
+impl LeastLoaded {
+    /// Runs that a new worker shall do at once, where its engine can; at least 1. 4 by default.
+    pub fn with_slots(mut self, slots: u32) -> Self {
+        self.slots = slots.max(1);
+        self
+    }
+
+    /// Memory a worker is expected to take, in percent of the size of the model's files: the weights, and what it
+    /// keeps of the running sequences. 120 by default.
+    pub fn with_memory_percent(mut self, percent: u32) -> Self {
+        self.memory_percent = percent;
+        self
+    }
+
+    /// Memory that must be free beyond what is expected, in percent of it. 10 by default.
+    pub fn with_head_room_percent(mut self, percent: u32) -> Self {
+        self.head_room_percent = percent;
+        self
+    }
+
+    /// The least head room on an NVIDIA GPU, in bytes: a process takes some there whatever it loads. 256 MiB by
+    /// default.
+    pub fn with_gpu_head_room(mut self, bytes: u64) -> Self {
+        self.gpu_head_room = bytes;
+        self
+    }
+
+    /// Memory that a worker is expected to take whose model has files of this size; both in bytes.
+    pub fn expected_bytes(&self, file_bytes: u64) -> u64 {
+        percent(file_bytes, self.memory_percent)
+    }
+
+    /// Memory that must be free before a worker is started, in bytes. Nothing is known of a model whose size is not,
+    /// so nothing is asked for it.
+    pub(super) fn required_bytes(&self, expected: u64, kind: DeviceKind) -> u64 {
+        if expected == 0 {
+            return 0;
+        }
+        let least = match kind {
+            DeviceKind::Cuda => self.gpu_head_room,
+            DeviceKind::Cpu | DeviceKind::Metal => 0,
+        };
+        expected.saturating_add(percent(expected, self.head_room_percent).max(least))
+    }
+
+    /// Runs that a new worker shall do at once.
+    pub(super) fn slots(&self) -> u32 {
+        self.slots
+    }
+
+    fn decide(&self, ask: &Ask, cluster: &ClusterView, trace: &mut impl Trace) -> Placement {
+        if let Some(worker) = free_worker(ask, cluster, trace) {
+            if trace.wants_more() {
+                presence(ask, cluster, trace);
+            }
+            trace.chosen(|| Candidate::Worker(worker));
+            return Placement::Assign(worker);
+        }
+        match presence(ask, cluster, trace) {
+            Presence::Usable => Placement::Wait,
+            Presence::Incapable(worker) => Placement::Reject(incapable(ask, worker)),
+            Presence::Absent => spawn::place(self, ask, cluster, trace),
+        }
+    }
+}
+
+impl Scheduler for LeastLoaded {
+    fn place(&self, ask: &Ask, cluster: &ClusterView) -> Result<Placement> {
+        Ok(self.decide(ask, cluster, &mut Silent))
+    }
+
+    fn explain(&self, ask: &Ask, cluster: &ClusterView) -> Explanation {
+        let mut reasons = Reasons::default();
+        Explanation {
+            placement: Ok(self.decide(ask, cluster, &mut reasons)),
+            candidates: reasons.0,
+        }
+    }
+}
+
+fn percent(bytes: u64, percent: u32) -> u64 {
+    let exact = u128::from(bytes) * u128::from(percent) / 100;
+    u64::try_from(exact).unwrap_or(u64::MAX)
+}
+
+/// Why a worker cannot take the job now.
+enum Obstacle<'a> {
+    Offline,
+    Loading,
+    Draining,
+    Failed { faults: u32 },
+    Incapable,
+    Numerics { has: &'a str, wants: &'a str },
+    Taken { slots: u32 },
+}
+
+impl fmt::Display for Obstacle<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Offline => f.write_str("its hive is offline"),
+            Self::Loading => f.write_str("it is still loading"),
+            Self::Draining => f.write_str("it is being stopped"),
+            Self::Failed { faults } => {
+                write!(f, "it has failed {faults} times and waits for a probe")
+            }
+            Self::Incapable => f.write_str("it cannot do this kind of task"),
+            Self::Numerics { has, wants } => write!(
+                f,
+                "other numerics: it has {has:?}, the stream was begun with {wants:?}"
+            ),
+            Self::Taken { slots: 1 } => f.write_str("its only slot is taken"),
+            Self::Taken { slots } => write!(f, "all {slots} slots taken"),
+        }
+    }
+}
+
+/// What keeps the worker from taking the job now; none where it could.
+fn obstacle<'a>(
+    ask: &'a Ask,
+    cluster: &ClusterView,
+    worker: &'a WorkerView,
+) -> Option<Obstacle<'a>> {
+    let info = &*worker.info;
+    // One that is not in the list of hives was put into the cluster without one, and is reached some other way.
+    let offline = |hive: &HiveView| !hive.online;
+    if cluster.hive(&info.hive).is_some_and(|hive| offline(hive)) {
+        return Some(Obstacle::Offline);
+    }
+    // What a worker can do is known for certain only when it is loaded.
+    if worker.state == WorkerState::Loading {
+        return Some(Obstacle::Loading);
+    }
+    if !can(ask, worker) {
+        return Some(Obstacle::Incapable);
+    }
+    match worker.state {
+        WorkerState::Draining => return Some(Obstacle::Draining),
+        WorkerState::Failed => {
+            return Some(Obstacle::Failed {
+                faults: worker.faults,
+            });
+        }
+        WorkerState::Loading | WorkerState::Ready => {}
+    }
+    if let Some(wants) = ask.must_match.as_deref()
+        && *info.numerics != *wants
+    {
+        return Some(Obstacle::Numerics {
+            has: &info.numerics,
+            wants,
+        });
+    }
+    (worker.free_slots() == 0).then_some(Obstacle::Taken { slots: info.slots })
+}
+
+fn can(ask: &Ask, worker: &WorkerView) -> bool {
+    match ask.job.task {
+        Task::Generate { .. } => worker.info.capabilities.generate,
+        Task::Embed { .. } => worker.info.capabilities.embed,
+    }
+}
+
+/// The best worker that can take the job now.
+fn free_worker(ask: &Ask, cluster: &ClusterView, trace: &mut impl Trace) -> Option<WorkerId> {
+    let mut best = None;
+    let mut avoided = None;
+    for worker in cluster.available(&ask.job.model) {
+        let id = worker.info.id;
+        if let Some(obstacle) = obstacle(ask, cluster, worker) {
+            trace.refused(|| Candidate::Worker(id), || obstacle.to_string());
+        } else if ask.avoid.contains(&id) {
+            avoided.get_or_insert(id);
+            trace.refused(
+                || Candidate::Worker(id),
+                || "the job has failed on it before".into(),
+            );
+        } else {
+            best.get_or_insert(id);
+            trace.eligible(|| Candidate::Worker(id));
+        }
+        if best.is_some() && !trace.wants_more() {
+            break;
+        }
+    }
+    // Between two tries the engine has let time pass already, so the same worker may do better now.
+    best.or(avoided.filter(|_| ask.attempts > 0))
+}
+
+/// Is there a worker of the model, although none can take the job now?
+enum Presence<'a> {
+    /// One will be usable by itself: it is busy or loading.
+    Usable,
+    /// There are some, but none of them can do the task; this is one of them.
+    Incapable(&'a WorkerView),
+    /// None that would help.
+    Absent,
+}
+
+fn presence<'a>(ask: &Ask, cluster: &'a ClusterView, trace: &mut impl Trace) -> Presence<'a> {
+    let mut usable = false;
+    let mut incapable = None;
+    let mut capable = false;
+    for worker in cluster.with_model(&ask.job.model) {
+        let obstacle = obstacle(ask, cluster, worker);
+        match obstacle {
+            None | Some(Obstacle::Loading | Obstacle::Taken { .. }) => usable = true,
+            Some(Obstacle::Incapable) => incapable = Some(&**worker),
+            Some(_) => capable = true,
+        }
+        // Those with a free slot have been noted when one was looked for.
+        if let Some(obstacle) = obstacle.filter(|_| worker.free_slots() == 0) {
+            trace.refused(
+                || Candidate::Worker(worker.info.id),
+                || obstacle.to_string(),
+            );
+        }
+        if usable && !trace.wants_more() {
+            break;
+        }
+    }
+    match incapable {
+        _ if usable => Presence::Usable,
+        Some(worker) if !capable => Presence::Incapable(worker),
+        _ => Presence::Absent,
+    }
+}
+
+fn incapable(ask: &Ask, worker: &WorkerView) -> Error {
+    let what = match ask.job.task {
+        Task::Generate { .. } => "generate text",
+        Task::Embed { .. } => "make vectors",
+    };
+    Error::new(
+        ErrorKind::Unsupported,
+        format!(
+            "model {} cannot {what}: worker {} ({}) has it loaded and cannot",
+            ask.job.model, worker.info.id, worker.info.backend
+        ),
+    )
+}

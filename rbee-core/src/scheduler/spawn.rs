@@ -1,0 +1,307 @@
+//! Where the built-in policy starts a worker.
+
+use std::{cmp::Reverse, fmt};
+
+use super::{
+    Ask, Candidate, LeastLoaded, Placement,
+    eviction::{evictable_on, plan_eviction, runs_on, shortfall},
+    trace::{Bytes, Trace},
+};
+use crate::{
+    ClusterView, Device, DeviceKind, Error, ErrorKind, HiveView, ModelRef, WorkerSpec, WorkerState,
+};
+
+/// Hives, and devices of one hive, that a message names at most.
+const NAMED: usize = 4;
+
+/// A device that the model can be loaded on, at once or after an eviction.
+struct Site<'a> {
+    hive: &'a HiveView,
+    device: &'a Device,
+    on_disk: bool,
+    /// What of the memory is missing yet, in bytes.
+    short: u64,
+}
+
+impl Site<'_> {
+    /// The better of two sites. Files on the disk outweigh an eviction, because a download takes longer than a load.
+    fn better(self, other: Self, cluster: &ClusterView) -> Self {
+        let rank = |site: &Self| {
+            (
+                Reverse(site.on_disk),
+                site.short > 0,
+                site.device.kind == DeviceKind::Cpu,
+                site.short,
+                Reverse(site.hive.free_bytes(site.device)),
+            )
+        };
+        // Counting the workers is left until it matters.
+        let tie = |site: &Self| (cluster.on_hive(&site.hive.id).count(), site.hive.id.clone());
+        let order = rank(&self)
+            .cmp(&rank(&other))
+            .then_with(|| tie(&self).cmp(&tie(&other)))
+            .then_with(|| self.device.index.cmp(&other.device.index));
+        if order.is_le() { self } else { other }
+    }
+}
+
+/// What speaks for or against a device.
+enum Fit {
+    /// So much memory is missing until idle workers are stopped; 0 where none need be.
+    Fits { short: u64 },
+    /// Not now, but when workers end or other programs give memory back.
+    Later { required: u64, evictable: u64 },
+    /// Not even where it is empty.
+    TooSmall { required: u64 },
+    /// A worker of the model runs there, and its numerics are not those of the stream: another one would be no better.
+    Clash,
+}
+
+/// The question, with what is known of the model's size.
+struct Search<'a> {
+    policy: &'a LeastLoaded,
+    ask: &'a Ask,
+    cluster: &'a ClusterView,
+    /// Size of the model's files where any hive has them, in bytes.
+    known_size: Option<u64>,
+}
+
+/// Answers for a job whose model has no worker that could take it, now or soon.
+pub(super) fn place(
+    policy: &LeastLoaded,
+    ask: &Ask,
+    cluster: &ClusterView,
+    trace: &mut impl Trace,
+) -> Placement {
+    let search = Search {
+        policy,
+        ask,
+        cluster,
+        known_size: cluster
+            .hives()
+            .filter_map(|hive| hive.models.get(&ask.job.model).copied())
+            .max(),
+    };
+    match search.best(trace) {
+        Ok(site) => {
+            trace.chosen(|| Candidate::Hive(site.hive.id.clone()));
+            search.spawn(&site)
+        }
+        Err(Hope::Later) => Placement::Wait,
+        Err(Hope::None) => Placement::Reject(search.rejection()),
+    }
+}
+
+/// Where no device will do now: can it get better without anybody's help?
+enum Hope {
+    Later,
+    None,
+}
+
+impl<'a> Search<'a> {
+    fn model(&self) -> &'a ModelRef {
+        &self.ask.job.model
+    }
+
+    /// Memory the worker is expected to take on this hive, in bytes; 0 where the size of the model is not known.
+    fn expected(&self, hive: &HiveView) -> u64 {
+        let size = hive.models.get(self.model()).copied().or(self.known_size);
+        self.policy.expected_bytes(size.unwrap_or(0))
+    }
+
+    fn best(&self, trace: &mut impl Trace) -> Result<Site<'a>, Hope> {
+        let mut best: Option<Site<'a>> = None;
+        let mut online = false;
+        let mut asked = false;
+        let mut hope = false;
+        for hive in self.cluster.hives() {
+            online |= hive.online;
+            let refused = self.ask.refused.contains_key(&hive.id);
+            let mut fits = false;
+            if !refused && !hive.online {
+                // It may come back, unless it would not help even then.
+                hope |= hive.devices.is_empty() || self.fits_any_empty_device(hive);
+            } else if !refused {
+                asked = true;
+                // One that has not told its devices yet may have any.
+                hope |= hive.devices.is_empty();
+                let on_disk = hive.models.contains_key(self.model());
+                for device in hive.devices.iter() {
+                    match self.fit(hive, device) {
+                        Fit::Fits { short } => {
+                            fits = true;
+                            let site = Site {
+                                hive,
+                                device,
+                                on_disk,
+                                short,
+                            };
+                            best = Some(match best {
+                                Some(other) => other.better(site, self.cluster),
+                                None => site,
+                            });
+                        }
+                        Fit::Later { .. } | Fit::Clash => hope = true,
+                        Fit::TooSmall { .. } => {}
+                    }
+                }
+            }
+            if fits {
+                trace.eligible(|| Candidate::Hive(hive.id.clone()));
+            } else {
+                trace.refused(|| Candidate::Hive(hive.id.clone()), || self.why_not(hive));
+            }
+        }
+        // When every hive that answers has refused, one that does not answer is no reason to wait.
+        let hope = !online || (asked && hope);
+        best.ok_or(if hope { Hope::Later } else { Hope::None })
+    }
+
+    fn fits_any_empty_device(&self, hive: &HiveView) -> bool {
+        let expected = self.expected(hive);
+        hive.devices
+            .iter()
+            .any(|device| self.policy.required_bytes(expected, device.kind) <= device.memory_total)
+    }
+
+    fn fit(&self, hive: &HiveView, device: &Device) -> Fit {
+        if self.clashes(hive, device) {
+            return Fit::Clash;
+        }
+        let required = self.policy.required_bytes(self.expected(hive), device.kind);
+        let short = shortfall(hive, device, required);
+        if short == 0 {
+            return Fit::Fits { short };
+        }
+        if required > device.memory_total {
+            return Fit::TooSmall { required };
+        }
+        let evictable = self
+            .cluster
+            .on_hive(&hive.id)
+            .map(|worker| evictable_on(worker, device.index))
+            .fold(0, u64::saturating_add);
+        if evictable >= short {
+            Fit::Fits { short }
+        } else {
+            Fit::Later {
+                required,
+                evictable,
+            }
+        }
+    }
+
+    fn clashes(&self, hive: &HiveView, device: &Device) -> bool {
+        let Some(wanted) = self.ask.must_match.as_deref() else {
+            return false;
+        };
+        self.cluster.on_hive(&hive.id).any(|worker| {
+            worker.state != WorkerState::Loading
+                && worker.info.model == *self.model()
+                && *worker.info.numerics != *wanted
+                && runs_on(worker, device.index)
+        })
+    }
+
+    fn spawn(&self, site: &Site<'_>) -> Placement {
+        let expected = self.expected(site.hive);
+        let required = self.policy.required_bytes(expected, site.device.kind);
+        // A site has enough to evict, so there is a plan.
+        let Some(evict) = plan_eviction(self.cluster, site.hive, site.device, required) else {
+            return Placement::Wait;
+        };
+        Placement::Spawn {
+            hive: site.hive.id.clone(),
+            spec: WorkerSpec {
+                model: self.model().clone(),
+                slots: self.policy.slots(),
+                devices: vec![site.device.index],
+                need_bytes: expected,
+            },
+            evict,
+        }
+    }
+
+    /// Every hive has refused, or no device is large enough.
+    fn rejection(&self) -> Error {
+        let online = || self.cluster.hives().filter(|hive| hive.online);
+        let mut refusals = online().map(|hive| self.ask.refused.get(&hive.id));
+        if let Some(first) = refusals.next().flatten()
+            && refusals.all(|refusal| refusal.is_some())
+        {
+            return first.clone();
+        }
+        let mut message = format!("model {} fits on no device", self.model());
+        for (index, hive) in online().take(NAMED).enumerate() {
+            message += if index == 0 { ": " } else { "; " };
+            message += &format!("hive {}: {}", hive.id, self.why_not(hive));
+        }
+        let more = online().count().saturating_sub(NAMED);
+        if more > 0 {
+            message += &format!("; and {more} more");
+        }
+        Error::new(ErrorKind::InsufficientVram, message)
+    }
+
+    /// Why no worker is started on this hive.
+    fn why_not(&self, hive: &HiveView) -> String {
+        if let Some(error) = self.ask.refused.get(&hive.id) {
+            return format!("it refused the model: {}", Short(error.message(), 200));
+        }
+        if !hive.online {
+            return "offline".into();
+        }
+        if hive.devices.is_empty() {
+            return "it has told of no devices".into();
+        }
+        let mut reasons: Vec<String> = hive
+            .devices
+            .iter()
+            .take(NAMED)
+            .filter_map(|device| self.against(hive, device))
+            .collect();
+        let more = hive.devices.len().saturating_sub(NAMED);
+        if more > 0 {
+            reasons.push(format!("{more} more devices"));
+        }
+        reasons.join(", ")
+    }
+
+    /// What speaks against this device, if anything does.
+    fn against(&self, hive: &HiveView, device: &Device) -> Option<String> {
+        let name = format!("device {} ({})", device.index, Short(&device.name, 64));
+        let why = match self.fit(hive, device) {
+            Fit::Fits { .. } => return None,
+            Fit::Later {
+                required,
+                evictable,
+            } => {
+                let free = Bytes(hive.free_bytes(device));
+                let mut why = format!("needs {}, {free} free on {name}", Bytes(required));
+                if evictable > 0 {
+                    why += &format!(" and {} in idle workers", Bytes(evictable));
+                }
+                why
+            }
+            Fit::TooSmall { required } => format!(
+                "needs {}, {name} has {} in all",
+                Bytes(required),
+                Bytes(device.memory_total)
+            ),
+            Fit::Clash => format!("a worker with other numerics runs on {name} already"),
+        };
+        Some(why)
+    }
+}
+
+/// The first so many characters of a text that somebody else chose.
+struct Short<'a>(&'a str, usize);
+
+impl fmt::Display for Short<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.char_indices().nth(self.1) {
+            Some((end, _)) => write!(f, "{}…", &self.0[..end]),
+            None => f.write_str(self.0),
+        }
+    }
+}
