@@ -41,3 +41,5 @@ pub use scheduler::{Ask, Candidate, Explanation, Placement, Scheduler, Verdict};
 pub use settings::{KeepRequests, Settings};
 pub use time::{Now, Time, WallTime};
 pub use worker::{Capabilities, OutputStream, Resume, Run, Worker, WorkerHealth, WorkerInfo};
+#[cfg(feature = "test-util")]
+pub use worker::{EchoBuilder, EchoFault, EchoGate, EchoRun, EchoWorker};
