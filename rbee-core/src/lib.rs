@@ -46,3 +46,5 @@ pub use scheduler::{
 pub use settings::{KeepRequests, Settings};
 pub use time::{Now, Time, WallTime};
 pub use worker::{Capabilities, OutputStream, Resume, Run, Worker, WorkerHealth, WorkerInfo};
+#[cfg(feature = "test-util")]
+pub use worker::{EchoBuilder, EchoFault, EchoGate, EchoRun, EchoWorker};
