@@ -11,6 +11,7 @@ mod id;
 mod job;
 mod model_ref;
 mod prefix;
+mod queen;
 mod registry;
 mod request;
 mod scheduler;
@@ -34,6 +35,7 @@ pub use hive::{
 pub use id::{CorrelationId, Epoch, HiveId, JobId, LeaseId, QueenId, TenantId, Ticket, WorkerId};
 pub use job::{EndedJob, Job, JobState, JobStatus, LiveJob, Priority};
 pub use model_ref::{MAX_MODEL_REF_BYTES, ModelRef, ModelSource};
+pub use queen::{Answer, JobEvents, JobHandle, Queen, QueenBuilder};
 pub use registry::{
     Change, HiveAddress, HiveRecord, HiveStatus, JobFilter, JobRecord, ModelRecord, Piece,
     Registry, Snapshot, TenantRecord,
