@@ -37,9 +37,11 @@ pub use job::{EndedJob, Job, JobState, JobStatus, LiveJob, Priority};
 pub use model_ref::{MAX_MODEL_REF_BYTES, ModelRef, ModelSource};
 pub use queen::{Answer, JobEvents, JobHandle, Queen, QueenBuilder};
 pub use registry::{
-    Change, HiveAddress, HiveRecord, HiveStatus, JobFilter, JobRecord, ModelRecord, Piece,
-    Registry, Snapshot, TenantRecord,
+    Change, HiveAddress, HiveRecord, HiveStatus, JobFilter, JobRecord, MemoryRegistry, ModelRecord,
+    Piece, Registry, Snapshot, TenantRecord,
 };
+#[cfg(feature = "sqlite")]
+pub use registry::{Durability, SqliteOptions, SqliteRegistry};
 pub use request::{Message, Prompt, Request, Role, Sampling, Task};
 pub use scheduler::{
     Ask, Candidate, Explanation, FnScheduler, LeastLoaded, Placement, Scheduler, Verdict,
