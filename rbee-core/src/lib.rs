@@ -29,8 +29,8 @@ pub use cluster::{ClusterView, HiveView, LaneKey, LaneView, WorkerState, WorkerV
 pub use error::{Error, ErrorKind, Result};
 pub use event::{EventKind, Finish, JobEvent, Metrics, Outcome, Output, Started, Usage};
 pub use hive::{
-    Device, DeviceKind, HiveBackend, HiveEvent, HiveReport, Progress, ProgressUpdate, WorkerReport,
-    WorkerSpec,
+    Device, DeviceKind, Devices, HiveBackend, HiveEvent, HiveReport, InProcessHive, Progress,
+    ProgressUpdate, WorkerFactory, WorkerReport, WorkerSpec,
 };
 pub use id::{CorrelationId, Epoch, HiveId, JobId, LeaseId, QueenId, TenantId, Ticket, WorkerId};
 pub use job::{EndedJob, Job, JobState, JobStatus, LiveJob, Priority};
