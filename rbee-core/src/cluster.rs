@@ -29,6 +29,8 @@ pub struct WorkerView {
     pub info: Arc<WorkerInfo>,
     /// What it is doing.
     pub state: WorkerState,
+    /// Its hive answers. A worker out of reach gets no jobs; those it has go on.
+    pub reachable: bool,
     /// Slots given out.
     pub leased: u32,
     /// When a slot of it was last given out or back.
@@ -49,6 +51,7 @@ impl WorkerView {
         Self {
             info,
             state: WorkerState::Ready,
+            reachable: true,
             leased: 0,
             last_used: now,
             warm: Arc::default(),
@@ -61,7 +64,7 @@ impl WorkerView {
     /// Slots that can be given out now.
     pub fn free_slots(&self) -> u32 {
         match self.state {
-            WorkerState::Ready => self.info.slots.saturating_sub(self.leased),
+            WorkerState::Ready if self.reachable => self.info.slots.saturating_sub(self.leased),
             _ => 0,
         }
     }

@@ -3,6 +3,7 @@
 //! Draft of the crate documentation; the modules below are private, their types are re-exported here.
 
 mod cluster;
+pub mod engine;
 mod error;
 mod event;
 mod hive;
@@ -14,6 +15,7 @@ mod registry;
 mod request;
 mod scheduler;
 mod settings;
+pub mod sim;
 mod time;
 mod worker;
 
@@ -44,3 +46,5 @@ pub use scheduler::{
 pub use settings::{KeepRequests, Settings};
 pub use time::{Now, Time, WallTime};
 pub use worker::{Capabilities, OutputStream, Resume, Run, Worker, WorkerHealth, WorkerInfo};
+#[cfg(feature = "test-util")]
+pub use worker::{EchoBuilder, EchoFault, EchoGate, EchoRun, EchoWorker};

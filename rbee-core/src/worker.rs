@@ -8,6 +8,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::{HiveId, Job, ModelRef, Output, Result, WorkerId};
 
+#[cfg(feature = "test-util")]
+mod echo;
+
+#[cfg(feature = "test-util")]
+pub use echo::{EchoBuilder, EchoFault, EchoGate, EchoRun, EchoWorker};
+
 /// What a worker can do.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Capabilities {

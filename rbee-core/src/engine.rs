@@ -1,0 +1,353 @@
+//! The state machine that makes every decision: data in, data out.
+//!
+//! It has no input or output, no clock, no threads and no chance of its own. Time comes with every input, random bits
+//! come from a seed, and what is to be done comes out as a list of [`Effect`]s. So the same inputs give the same
+//! effects: a recorded run can be replayed, and a fleet of thousands simulated in one thread.
+//!
+//! ```
+//! use rbee_core::{Epoch, Now, Settings, engine::{Engine, Input}};
+//!
+//! let mut engine = Engine::new(Settings::default(), Epoch(1), 42);
+//! let mut effects = Vec::new();
+//! engine.on(Now::default(), Input::Tick, &mut effects);
+//! assert!(effects.is_empty() && engine.is_quiet());
+//! ```
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use crate::{
+    ClusterView, Epoch, Error, HiveId, Job, JobId, LeaseId, ModelRef, Now, Outcome, Settings, Time,
+    WallTime, WorkerId, WorkerInfo, WorkerSpec,
+};
+
+mod admit;
+mod hives;
+mod jobs;
+mod lanes;
+mod leases;
+mod message;
+mod placing;
+mod retry;
+mod timers;
+mod workers;
+
+pub use message::{AttemptEnd, AttemptResult, Command, Effect, HiveFact, Input, Note};
+
+use admit::Pace;
+use lanes::{LaneId, Lanes, Place};
+use leases::Leases;
+use retry::Chance;
+use timers::{Alarm, Timers};
+
+/// Where a live job is.
+#[derive(Debug)]
+enum Phase {
+    /// In its lane.
+    Queued,
+    /// On a worker.
+    Running(LeaseId),
+    /// On a worker still, but told to end; then what.
+    Aborting(Then),
+    /// Waiting for a retry.
+    Backoff,
+    /// Its end is being recorded.
+    Ending { outcome: Outcome, tries: u32 },
+}
+
+/// What becomes of a job when its aborted attempt has ended.
+#[derive(Debug)]
+enum Then {
+    End(Outcome),
+    Retry(Error),
+}
+
+/// A live job.
+#[derive(Debug)]
+struct Entry {
+    job: Arc<Job>,
+    place: Place,
+    phase: Phase,
+    submitted: Time,
+    submitted_wall: WallTime,
+    started: bool,
+    attempts: u32,
+    /// Workers started because of this job, so that one that never fits cannot start them without end.
+    spawns: u32,
+    avoid: Arc<BTreeSet<WorkerId>>,
+    /// The worker that is or was last at it.
+    worker: Option<Arc<WorkerInfo>>,
+    /// What a worker must match to continue the stream; none while nothing is produced.
+    must_match: Option<Arc<str>>,
+    /// The job is in the store: until then nothing else of it is written.
+    accepted: bool,
+}
+
+impl Entry {
+    fn lane(&self) -> LaneId {
+        LaneId {
+            model: self.job.model.clone(),
+            priority: self.job.priority,
+            tenant: self.job.tenant.clone(),
+        }
+    }
+}
+
+/// A worker on its way.
+#[derive(Debug)]
+struct Starting {
+    hive: HiveId,
+    spec: WorkerSpec,
+    pin: bool,
+    /// Workers that must be gone first.
+    waits_for: BTreeSet<WorkerId>,
+    issued: bool,
+}
+
+/// A record whose writing somebody waits for.
+#[derive(Debug)]
+enum Awaited {
+    Accept(JobId),
+    End(JobId),
+}
+
+/// How much of everything there is. All zero when all is quiet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Live jobs.
+    pub jobs: usize,
+    /// Jobs in the queue.
+    pub waiting: usize,
+    /// Slots given out.
+    pub leases: usize,
+    /// Workers on their way.
+    pub starting: usize,
+    /// Downloads under way.
+    pub provisioning: usize,
+    /// Questions to the policy that are not answered.
+    pub questions: usize,
+    /// Records whose writing is waited for.
+    pub unrecorded: usize,
+    /// Alarms set.
+    pub alarms: usize,
+}
+
+/// The state machine. See the [module](self).
+#[derive(Debug)]
+pub struct Engine {
+    settings: Arc<Settings>,
+    epoch: Epoch,
+    view: ClusterView,
+    jobs: BTreeMap<JobId, Entry>,
+    lanes: Lanes,
+    /// Jobs that wait for a retry.
+    in_backoff: BTreeSet<JobId>,
+    leases: Leases,
+    timers: Timers,
+    starting: BTreeMap<WorkerId, Starting>,
+    /// Downloads under way, with the slots that are going to be started after them.
+    provisioning: BTreeMap<(HiveId, ModelRef), u32>,
+    awaited: BTreeMap<u64, Awaited>,
+    /// When and with what patience each failed worker is probed.
+    probes: BTreeMap<WorkerId, u32>,
+    /// Memory promised to workers that the reports of their hive do not show yet.
+    reserved: BTreeMap<WorkerId, (HiveId, Vec<u32>, u64)>,
+    /// The revision of the last report, by hive.
+    revisions: BTreeMap<HiveId, u64>,
+    /// Models with something to ask about.
+    wake: BTreeSet<ModelRef>,
+    /// Models that no worker has and that were told to wait: a worker that falls idle may make room for them.
+    starved: BTreeSet<ModelRef>,
+    pace: Pace,
+    chance: Chance,
+    next_number: u64,
+    next_order: u64,
+    draining: bool,
+    drained: bool,
+    frozen: bool,
+}
+
+type Out = Vec<Effect>;
+
+impl Engine {
+    /// An empty one: no jobs, no hives. `epoch` names the ownership that its records are written under.
+    pub fn new(settings: Settings, epoch: Epoch, seed: u64) -> Self {
+        Self {
+            settings: Arc::new(settings),
+            epoch,
+            view: ClusterView::default(),
+            jobs: BTreeMap::new(),
+            lanes: Lanes::default(),
+            in_backoff: BTreeSet::new(),
+            leases: Leases::default(),
+            timers: Timers::default(),
+            starting: BTreeMap::new(),
+            provisioning: BTreeMap::new(),
+            awaited: BTreeMap::new(),
+            probes: BTreeMap::new(),
+            reserved: BTreeMap::new(),
+            revisions: BTreeMap::new(),
+            wake: BTreeSet::new(),
+            starved: BTreeSet::new(),
+            pace: Pace::default(),
+            chance: Chance::new(seed),
+            next_number: 0,
+            next_order: 0,
+            draining: false,
+            drained: false,
+            frozen: false,
+        }
+    }
+
+    /// The cluster as it is now.
+    pub fn view(&self) -> &ClusterView {
+        &self.view
+    }
+
+    /// The ownership that records are written under.
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// When an [`Input::Tick`] is due next.
+    pub fn next_wake(&self) -> Option<Time> {
+        if self.frozen {
+            None
+        } else {
+            self.timers.next()
+        }
+    }
+
+    /// How much of everything there is.
+    pub fn counters(&self) -> Counters {
+        Counters {
+            jobs: self.jobs.len(),
+            waiting: self.waiting(),
+            leases: self.leases.len(),
+            starting: self.starting.len(),
+            provisioning: self.provisioning.len(),
+            questions: self.lanes.questions(),
+            unrecorded: self.awaited.len(),
+            alarms: self.timers.len(),
+        }
+    }
+
+    /// Is there nothing to do, nothing under way and nothing to wait for?
+    pub fn is_quiet(&self) -> bool {
+        self.counters() == Counters::default()
+            && self.view.lanes().next().is_none()
+            && self.view.workers().all(|worker| worker.leased == 0)
+    }
+
+    /// How many jobs of its lane go before this one; `None` where it is not waiting.
+    pub fn position(&self, job: JobId) -> Option<usize> {
+        let entry = self.jobs.get(&job)?;
+        self.lanes.ahead(&entry.lane(), &entry.place)
+    }
+
+    /// Takes one input and appends what is to be done to `out`. The effects are to be carried out in their order.
+    pub fn on(&mut self, now: Now, input: Input, out: &mut Vec<Effect>) {
+        if self.frozen {
+            return;
+        }
+        match input {
+            Input::Submit { job } => self.submit(now, job, out),
+            Input::Cancel { job } => self.end(now, job, Outcome::Cancelled, out),
+            Input::Recorded { n, result } => self.recorded(now, n, result, out),
+            Input::Placed { ticket, answer } => self.placed(now, ticket, answer, out),
+            Input::AttemptEnded { lease, end } => self.attempt_ended(now, lease, end, out),
+            Input::Spawned { worker, result } => self.spawned(now, worker, result, out),
+            Input::Stopped { worker } => self.stopped(now, worker, out),
+            Input::ProvisionProgress { hive, model } => self.provision_progress(now, hive, model),
+            Input::Provisioned {
+                hive,
+                model,
+                result,
+            } => self.provisioned(now, hive, model, result, out),
+            Input::Probed { worker, result } => self.probed(now, worker, result),
+            Input::Connected { worker, result } => self.connected(now, worker, result, out),
+            Input::Hive { hive, fact } => self.hive(now, hive, fact, out),
+            Input::Restore { snapshot } => self.restore(now, *snapshot, out),
+            Input::Command { n, command } => self.command(now, n, command, out),
+            Input::Freeze => {
+                self.frozen = true;
+                return;
+            }
+            Input::Tick => {}
+        }
+        while let Some(alarm) = self.timers.pop(now.at) {
+            self.alarm(now, alarm, out);
+        }
+        while let Some(model) = self.wake.pop_first() {
+            self.pump(now, &model, out);
+        }
+        if self.lanes.waiting() > 0 && !self.timers.is_armed(&Alarm::Optimise) {
+            self.timers
+                .arm(now.at + self.settings.optimise_interval, Alarm::Optimise);
+        } else if self.lanes.waiting() == 0 {
+            self.timers.disarm(&Alarm::Optimise);
+        }
+        if self.draining && !self.drained && self.jobs.is_empty() {
+            self.drained = true;
+            out.push(Effect::Drained);
+        }
+    }
+
+    fn alarm(&mut self, now: Now, alarm: Alarm, out: &mut Out) {
+        match alarm {
+            Alarm::QueueWait(job) => self.queue_wait_over(now, job, out),
+            Alarm::Run(job) => self.run_over(now, job, out),
+            Alarm::Deadline(job) => self.deadline_over(now, job, out),
+            Alarm::Retry(job) => self.requeue(job),
+            Alarm::Rerecord(job) => self.record_end(now, job, out),
+            Alarm::Abort(lease) => self.abort_overdue(now, lease, out),
+            Alarm::Spawn(worker) => self.spawn_overdue(now, worker, out),
+            Alarm::Probe(worker) => out.push(Effect::Probe { worker }),
+            Alarm::Provision(hive, model) => self.provision_overdue(now, hive, model, out),
+            Alarm::Respawn(model) => self.wake_model(&model),
+            Alarm::HiveLost(hive) => self.hive_lost(now, &hive, out),
+            Alarm::Optimise => self.wake_all(),
+        }
+    }
+
+    fn waiting(&self) -> usize {
+        self.lanes.waiting() + self.in_backoff.len()
+    }
+
+    fn number(&mut self) -> u64 {
+        self.next_number += 1;
+        self.next_number
+    }
+
+    /// Something changed that may help any job of this model: every parked lane of it is asked about again.
+    fn wake_model(&mut self, model: &ModelRef) {
+        self.lanes.wake_model(model);
+        self.wake.insert(model.clone());
+    }
+
+    fn wake_all(&mut self) {
+        for model in self.lanes.models() {
+            self.wake_model(&model);
+        }
+    }
+
+    fn command(&mut self, now: Now, n: u64, command: Command, out: &mut Out) {
+        let result = match command {
+            Command::Load {
+                worker,
+                hive,
+                spec,
+                pin,
+            } => self.load(now, worker, hive, spec, pin, out),
+            Command::Unload(worker) => self.unload(worker, out),
+            Command::Pin(worker, pin) => self.pin(worker, pin),
+            Command::Drain => {
+                self.draining = true;
+                Ok(())
+            }
+        };
+        out.push(Effect::Answer { n, result });
+    }
+}

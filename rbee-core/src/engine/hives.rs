@@ -1,0 +1,255 @@
+//! What hives report, hives that go away, and the health of workers.
+
+use super::*;
+use crate::{ErrorKind, HiveReport, HiveView, Result, WorkerHealth, WorkerState, WorkerView};
+use std::time::Duration;
+
+/// The wait before the first probe of a failed worker; it doubles up to the cap.
+const PROBE_DELAY: Duration = Duration::from_secs(1);
+const MAX_PROBE_DELAY: Duration = Duration::from_secs(60);
+
+impl Engine {
+    pub(super) fn hive(&mut self, now: Now, hive: HiveId, fact: HiveFact, out: &mut Out) {
+        match fact {
+            HiveFact::Added => {
+                if self.view.hive(&hive).is_none() {
+                    self.view.put_hive(empty_hive(hive));
+                }
+            }
+            HiveFact::Report(report) => self.hive_report(now, hive, *report, out),
+            HiveFact::WorkerExited { worker, why } => {
+                if self.starting.contains_key(&worker) {
+                    self.spawned(now, worker, Err(why), out);
+                } else {
+                    self.gone(now, worker, &why, out);
+                }
+            }
+            HiveFact::Unreachable(_) => {
+                let was_online = self.view.hive(&hive).is_some_and(|view| view.online);
+                if was_online {
+                    self.view.edit_hive(&hive, |view| view.online = false);
+                    self.set_reachable(&hive, false);
+                    self.timers.arm(
+                        now.at + self.settings.hive_lost_after,
+                        Alarm::HiveLost(hive),
+                    );
+                }
+            }
+            HiveFact::Removed => {
+                self.hive_lost(now, &hive, out);
+                self.timers.disarm(&Alarm::HiveLost(hive.clone()));
+                self.revisions.remove(&hive);
+                self.view.remove_hive(&hive);
+            }
+        }
+    }
+
+    fn set_reachable(&mut self, hive: &HiveId, reachable: bool) {
+        let workers: Vec<_> = self
+            .view
+            .on_hive(hive)
+            .map(|worker| worker.info.id)
+            .collect();
+        for id in workers {
+            self.view.edit_worker(id, |view| view.reachable = reachable);
+        }
+    }
+
+    fn hive_report(&mut self, now: Now, hive: HiveId, report: HiveReport, out: &mut Out) {
+        let last = self.revisions.insert(hive.clone(), report.rev);
+        let old = self.view.hive(&hive).cloned();
+        if last.is_some_and(|last| report.rev < last)
+            && old.as_ref().is_some_and(|view| view.online)
+        {
+            // Overtaken on its way by a younger one.
+            self.revisions.insert(hive, last.unwrap_or_default());
+            return;
+        }
+        let old = old.unwrap_or_else(|| Arc::new(empty_hive(hive.clone())));
+        let mut view = HiveView {
+            online: true,
+            devices: report.devices.into(),
+            ..(*old).clone()
+        };
+        view.models = Arc::new(report.models.into_iter().collect());
+        let mut changed = !old.online || view.models != old.models;
+        self.timers.disarm(&Alarm::HiveLost(hive.clone()));
+        self.view.put_hive(view);
+        self.set_reachable(&hive, true);
+
+        let mut seen = BTreeSet::new();
+        for worker in report.workers {
+            let id = worker.info.id;
+            seen.insert(id);
+            if worker.info.since <= report.rev {
+                self.release_shown_memory(id);
+            }
+            if self.starting.contains_key(&id) {
+                continue;
+            }
+            if self.view.worker(id).is_some() {
+                self.take_health(id, &worker.health);
+                continue;
+            }
+            // One that runs already: of an earlier life of the queen, or started by somebody else.
+            let mut info = worker.info;
+            info.hive = hive.clone();
+            let mut view = WorkerView::ready(Arc::new(info), now.at);
+            view.state = WorkerState::Loading;
+            view.warm = worker.health.warm.into();
+            view.memory_bytes = worker.health.vram_bytes.unwrap_or(0);
+            self.view.put_worker(view);
+            out.push(Effect::Connect {
+                worker: id,
+                hive: hive.clone(),
+            });
+            changed = true;
+        }
+        // A report older than a worker says nothing about it.
+        let missing = |view: &WorkerView| {
+            view.info.since <= report.rev
+                && !seen.contains(&view.info.id)
+                && !self.starting.contains_key(&view.info.id)
+                && view.state != WorkerState::Draining
+        };
+        let lost: Vec<_> = self
+            .view
+            .on_hive(&hive)
+            .filter(|view| missing(view))
+            .map(|view| view.info.id)
+            .collect();
+        for worker in lost {
+            let why = Error::new(
+                ErrorKind::WorkerLost,
+                format!("worker {worker} is no longer on hive {hive}"),
+            );
+            self.gone(now, worker, &why, out);
+            changed = true;
+        }
+        if changed {
+            self.wake_all();
+        }
+    }
+
+    fn release_shown_memory(&mut self, worker: WorkerId) {
+        if !self.starting.contains_key(&worker) {
+            self.release_memory(worker);
+        }
+    }
+
+    pub(super) fn hive_lost(&mut self, now: Now, hive: &HiveId, out: &mut Out) {
+        self.view.edit_hive(hive, |view| view.online = false);
+        self.revisions.remove(hive);
+        let why = Error::new(ErrorKind::WorkerLost, format!("hive {hive} is lost"));
+        let workers: Vec<_> = self
+            .view
+            .on_hive(hive)
+            .map(|worker| worker.info.id)
+            .collect();
+        for worker in workers {
+            let model = self
+                .starting
+                .get(&worker)
+                .map(|starting| starting.spec.model.clone());
+            self.gone(now, worker, &why, out);
+            if let Some(model) = model {
+                self.wake_model(&model);
+            }
+        }
+    }
+
+    /// A handle on a worker that was there before is made, or cannot be.
+    pub(super) fn connected(
+        &mut self,
+        now: Now,
+        worker: WorkerId,
+        result: Result<()>,
+        out: &mut Out,
+    ) {
+        if let Err(error) = result {
+            return self.gone(now, worker, &error, out);
+        }
+        let Some(view) = self.view.worker(worker) else {
+            return;
+        };
+        let model = view.info.model.clone();
+        if view.state == WorkerState::Loading {
+            self.view
+                .edit_worker(worker, |view| view.state = WorkerState::Ready);
+            self.wake_model(&model);
+        }
+    }
+
+    /// A fault of this worker. After too many in a row it gets no jobs until a probe succeeds.
+    pub(super) fn blame(&mut self, now: Now, worker: WorkerId, out: &mut Out) {
+        let limit = self.settings.worker_faults;
+        let mut failed = false;
+        self.view.edit_worker(worker, |view| {
+            view.faults = view.faults.saturating_add(1);
+            if view.faults >= limit && view.state == WorkerState::Ready {
+                view.state = WorkerState::Failed;
+                failed = true;
+            }
+        });
+        if failed {
+            out.push(Effect::Note(Note::WorkerFailed(worker)));
+            self.arm_probe(now, worker);
+        }
+    }
+
+    fn arm_probe(&mut self, now: Now, worker: WorkerId) {
+        let probes = self.probes.entry(worker).or_default();
+        let delay = PROBE_DELAY
+            .saturating_mul(1 << (*probes).min(16))
+            .min(MAX_PROBE_DELAY);
+        *probes = probes.saturating_add(1);
+        self.timers.arm(now.at + delay, Alarm::Probe(worker));
+    }
+
+    pub(super) fn probed(&mut self, now: Now, worker: WorkerId, result: Result<WorkerHealth>) {
+        let Some(view) = self.view.worker(worker) else {
+            return;
+        };
+        let (state, model) = (view.state, view.info.model.clone());
+        if let Ok(health) = &result {
+            self.take_health(worker, health);
+        }
+        if state != WorkerState::Failed {
+            return;
+        }
+        match result {
+            // On trial: the next fault fails it again, a job well done clears it. The delay of the next probe is kept
+            // until then, so a worker that answers probes and fails jobs is tried more and more rarely.
+            Ok(_) => {
+                let faults = self.settings.worker_faults.saturating_sub(1);
+                self.view.edit_worker(worker, |view| {
+                    view.state = WorkerState::Ready;
+                    view.faults = faults;
+                });
+                self.wake_model(&model);
+            }
+            Err(_) => self.arm_probe(now, worker),
+        }
+    }
+
+    fn take_health(&mut self, worker: WorkerId, health: &WorkerHealth) {
+        self.view.edit_worker(worker, |view| {
+            if *view.warm != *health.warm {
+                view.warm = health.warm.as_slice().into();
+            }
+            if let Some(bytes) = health.vram_bytes {
+                view.memory_bytes = bytes;
+            }
+        });
+    }
+}
+
+fn empty_hive(id: HiveId) -> HiveView {
+    HiveView {
+        id,
+        online: false,
+        devices: Arc::from([]),
+        models: Arc::default(),
+        reserved: BTreeMap::new(),
+    }
+}

@@ -1,0 +1,571 @@
+//! The life of a job: admitted, queued, run, retried, ended.
+
+use super::*;
+use crate::{
+    Change, ErrorKind, JobRecord, JobStatus, KeepRequests, LiveJob, Priority, Result, Snapshot,
+};
+use std::time::Duration;
+
+/// Attempts to record the end of a job before its readers are told without.
+const RECORD_TRIES: u32 = 3;
+/// The wait after a worker that was granted a slot said it had none.
+const BUSY_DELAY: Duration = Duration::from_millis(100);
+
+impl Engine {
+    pub(super) fn submit(&mut self, now: Now, job: Arc<Job>, out: &mut Out) {
+        let id = job.id;
+        if let Err(error) = self.admit(&job) {
+            return out.push(Effect::Accept {
+                job: id,
+                answer: Err(error),
+            });
+        }
+        self.next_order += 1;
+        let keeps_request = self.settings.keep_requests != KeepRequests::Never;
+        let record = JobRecord {
+            id,
+            tenant: job.tenant.clone(),
+            model: job.model.clone(),
+            priority: job.priority,
+            status: JobStatus::Live(LiveJob::queued()),
+            order: self.next_order,
+            submitted_at: now.wall,
+            attempts: 0,
+            correlation_id: job.correlation_id.clone(),
+            owner: self.epoch,
+            request: keeps_request.then(|| job.clone()),
+            numerics: None,
+            pieces: Vec::new(),
+            tokens_generated: 0,
+        };
+        let n = self.number();
+        self.awaited.insert(n, Awaited::Accept(id));
+        out.push(Effect::Record {
+            n: Some(n),
+            changes: vec![Change::JobQueued(Box::new(record))],
+        });
+        self.timers.arm(
+            now.at + self.settings.queue_wait(job.priority),
+            Alarm::QueueWait(id),
+        );
+        if let Some(deadline) = job.deadline {
+            self.timers.arm(now.at + deadline, Alarm::Deadline(id));
+        }
+        self.insert(now, job, self.next_order);
+    }
+
+    fn admit(&self, job: &Job) -> Result<()> {
+        if self.draining {
+            return Err(Error::new(
+                ErrorKind::ShuttingDown,
+                "the queen is going down and takes no more jobs",
+            ));
+        }
+        if self.jobs.contains_key(&job.id) {
+            return Err(Error::new(
+                ErrorKind::InvalidRequest,
+                format!("job {} exists already", job.id),
+            ));
+        }
+        if matches!(job.model.source(), crate::ModelSource::Alias(_))
+            && !self.view.knows_model(&job.model)
+        {
+            let message = format!(
+                "model {} is not known: no worker serves it, no hive has it, and it is no alias; \
+                 allowed are also file:/absolute/path and hf:org/repo",
+                job.model
+            );
+            return Err(Error::new(ErrorKind::ModelNotFound, message));
+        }
+        let has_idle_worker = self.view.available(&job.model).next().is_some();
+        admit::admit(&self.settings, self.waiting(), has_idle_worker, &self.pace)
+    }
+
+    fn insert(&mut self, now: Now, job: Arc<Job>, order: u64) -> &mut Entry {
+        let id = job.id;
+        let entry = Entry {
+            place: (order, id),
+            phase: Phase::Queued,
+            submitted: now.at,
+            submitted_wall: now.wall,
+            started: false,
+            attempts: 0,
+            spawns: 0,
+            avoid: Arc::default(),
+            worker: None,
+            must_match: None,
+            accepted: false,
+            job,
+        };
+        self.jobs.insert(id, entry);
+        self.requeue(id);
+        self.jobs.get_mut(&id).expect("inserted above")
+    }
+
+    /// Jobs of an earlier life of this queen, or of another that died. What was running runs again, if it may.
+    pub(super) fn restore(&mut self, now: Now, snapshot: Snapshot, out: &mut Out) {
+        for record in snapshot.jobs {
+            self.next_order = self.next_order.max(record.order);
+            if self.jobs.contains_key(&record.id) {
+                continue;
+            }
+            let started_at = record.status.started_at();
+            let attempts_left = record.attempts <= self.settings.retries;
+            let Some(job) = record.request.filter(|_| attempts_left) else {
+                let why = if attempts_left {
+                    "its request was not kept"
+                } else {
+                    "its retries are used up"
+                };
+                let message =
+                    format!("the queen was restarted, and the job cannot be run again: {why}");
+                let outcome = Outcome::Failed(Error::new(ErrorKind::QueenRestarted, message));
+                let change = self.end_change(record.id, true, outcome, now);
+                out.push(Effect::Record {
+                    n: None,
+                    changes: vec![change],
+                });
+                continue;
+            };
+            if record.status.worker().is_some() {
+                out.push(Effect::Record {
+                    n: None,
+                    changes: vec![Change::JobRequeued { job: record.id }],
+                });
+            }
+            let (id, waited) = (job.id, now.wall - record.submitted_at);
+            let left = |limit: Duration, passed: Duration| now.at + limit.saturating_sub(passed);
+            match started_at {
+                Some(started) => self
+                    .timers
+                    .arm(left(job.timeout, now.wall - started), Alarm::Run(id)),
+                None => {
+                    let limit = self.settings.queue_wait(job.priority);
+                    self.timers.arm(left(limit, waited), Alarm::QueueWait(id));
+                }
+            }
+            if let Some(deadline) = job.deadline {
+                self.timers.arm(left(deadline, waited), Alarm::Deadline(id));
+            }
+            let entry = self.insert(now, job, record.order);
+            entry.submitted_wall = record.submitted_at;
+            entry.started = started_at.is_some();
+            entry.attempts = record.attempts;
+            entry.accepted = true;
+            entry.must_match = record.numerics.filter(|_| !record.pieces.is_empty());
+        }
+    }
+
+    pub(super) fn requeue(&mut self, id: JobId) {
+        let Some(entry) = self.jobs.get_mut(&id) else {
+            return;
+        };
+        entry.phase = Phase::Queued;
+        self.in_backoff.remove(&id);
+        let (lane, place, since) = (entry.lane(), entry.place, entry.submitted);
+        self.lanes.push(&lane, place, since);
+        self.show_lane(&lane);
+        self.wake.insert(lane.model);
+    }
+
+    /// Takes a waiting job out of its lane.
+    pub(super) fn unqueue(&mut self, id: JobId, served: bool) {
+        let Some(entry) = self.jobs.get(&id) else {
+            return;
+        };
+        let (lane, place) = (entry.lane(), entry.place);
+        self.lanes.remove(&lane, &place, served);
+        self.show_lane(&lane);
+        if self.lanes.model(&lane.model).is_none() {
+            self.timers.disarm(&Alarm::Respawn(lane.model.clone()));
+            self.starved.remove(&lane.model);
+        }
+        self.wake.insert(lane.model);
+    }
+
+    fn show_lane(&mut self, lane: &LaneId) {
+        let depth = self.lanes.depth(&lane.model, &lane.tenant);
+        let key = crate::LaneKey {
+            model: lane.model.clone(),
+            tenant: lane.tenant.clone(),
+        };
+        self.view.put_lane(
+            &key,
+            depth.map(|(depth, oldest)| crate::LaneView { depth, oldest }),
+        );
+    }
+
+    /// The slot is this job's.
+    pub(super) fn grant(&mut self, now: Now, id: JobId, worker: WorkerId, out: &mut Out) {
+        self.unqueue(id, true);
+        let lease = LeaseId(self.number());
+        let Some(entry) = self.jobs.get_mut(&id) else {
+            return;
+        };
+        let Some(info) = self.view.worker(worker).map(|view| view.info.clone()) else {
+            return;
+        };
+        entry.attempts += 1;
+        entry.phase = Phase::Running(lease);
+        entry.worker = Some(info.clone());
+        if !entry.started {
+            entry.started = true;
+            self.timers.disarm(&Alarm::QueueWait(id));
+            self.timers.arm(now.at + entry.job.timeout, Alarm::Run(id));
+        }
+        let (job, attempt, queue_wait) =
+            (entry.job.clone(), entry.attempts, now.at - entry.submitted);
+        self.leases.give(lease, id, worker);
+        self.view.edit_worker(worker, |view| {
+            view.leased += 1;
+            view.last_used = now.at;
+        });
+        let numerics = info.numerics.clone();
+        let change = Change::JobRunning {
+            job: id,
+            worker,
+            attempt,
+            at: now.wall,
+            numerics,
+        };
+        out.push(Effect::Record {
+            n: None,
+            changes: vec![change],
+        });
+        out.push(Effect::Start {
+            lease,
+            job,
+            worker,
+            attempt,
+            queue_wait,
+        });
+    }
+
+    pub(super) fn attempt_ended(
+        &mut self,
+        now: Now,
+        lease: LeaseId,
+        end: AttemptEnd,
+        out: &mut Out,
+    ) {
+        let Some((id, worker)) = self.leases.take(lease) else {
+            return;
+        };
+        self.timers.disarm(&Alarm::Abort(lease));
+        self.view.edit_worker(worker, |view| {
+            view.leased -= 1;
+            view.last_used = now.at;
+        });
+        self.slot_freed(worker, out);
+        let Some(entry) = self.jobs.get_mut(&id) else {
+            return;
+        };
+        let phase = std::mem::replace(&mut entry.phase, Phase::Queued);
+        let result = match (phase, end.result) {
+            // What the client or a clock decided stands, however the attempt ended.
+            (Phase::Aborting(Then::End(outcome)), _) => return self.settle(now, id, outcome, out),
+            (Phase::Aborting(Then::Retry(_)), AttemptResult::Done { finish, usage }) => {
+                AttemptResult::Done { finish, usage }
+            }
+            (Phase::Aborting(Then::Retry(error)), _) => AttemptResult::Failed(error),
+            (_, result) => result,
+        };
+        match result {
+            AttemptResult::Done { finish, usage } => {
+                self.view.edit_worker(worker, |view| view.faults = 0);
+                self.pace.ended(now.at, self.lanes.waiting() > 0);
+                self.settle(now, id, Outcome::Complete { finish, usage }, out);
+            }
+            // Nobody asked the engine: the job lives on.
+            AttemptResult::Aborted => {
+                out.push(Effect::Record {
+                    n: None,
+                    changes: vec![Change::JobRequeued { job: id }],
+                });
+                self.requeue(id);
+            }
+            AttemptResult::Failed(error) => {
+                if error.kind().blames_worker() {
+                    self.blame(now, worker, out);
+                }
+                if !error.kind().is_retryable() {
+                    return self.settle(now, id, Outcome::Failed(error), out);
+                }
+                let continues = (end.produced > 0).then_some(end.resumable);
+                self.retry(now, id, worker, error, continues, out);
+            }
+        }
+    }
+
+    fn retry(
+        &mut self,
+        now: Now,
+        id: JobId,
+        worker: WorkerId,
+        error: Error,
+        continues: Option<bool>,
+        out: &mut Out,
+    ) {
+        let Some(entry) = self.jobs.get_mut(&id) else {
+            return;
+        };
+        if let Some(resumable) = continues {
+            let info = entry.worker.take();
+            if !resumable || info.as_ref().is_some_and(|info| !info.capabilities.resume) {
+                let error = error.context("the stream had begun and cannot be continued elsewhere");
+                return self.settle(now, id, Outcome::Failed(error), out);
+            }
+            if entry.must_match.is_none() && !self.settings.continue_across_numerics {
+                entry.must_match = info.map(|info| info.numerics.clone());
+            }
+        }
+        let busy = error.kind() == ErrorKind::WorkerBusy;
+        if busy {
+            // It was the queen's count that was wrong: that costs the job no attempt.
+            entry.attempts -= 1;
+            out.push(Effect::Note(Note::BusyAnswer(worker)));
+        } else {
+            Arc::make_mut(&mut entry.avoid).insert(worker);
+        }
+        if entry.attempts > self.settings.retries {
+            let error = match self.settings.retries {
+                0 => error,
+                retries => error.context(format_args!("failed {} times", retries + 1)),
+            };
+            return self.settle(now, id, Outcome::Failed(error), out);
+        }
+        let change = Change::JobRequeued { job: id };
+        out.push(Effect::Record {
+            n: None,
+            changes: vec![change],
+        });
+        let (attempts, avoid, must_match) = (
+            entry.attempts,
+            entry.avoid.clone(),
+            entry.must_match.clone(),
+        );
+        entry.phase = Phase::Backoff;
+        self.in_backoff.insert(id);
+        let model = entry.job.model.clone();
+        let matches = |view: &crate::WorkerView| {
+            !avoid.contains(&view.info.id)
+                && must_match
+                    .as_ref()
+                    .is_none_or(|numerics| *numerics == view.info.numerics)
+        };
+        let other_is_ready = self.view.available(&model).any(|view| matches(view));
+        if other_is_ready && !busy {
+            self.requeue(id);
+        } else {
+            let random = self.chance.next();
+            let delay = if busy {
+                BUSY_DELAY
+            } else {
+                retry::delay(&self.settings, attempts, random)
+            };
+            self.timers.arm(now.at + delay, Alarm::Retry(id));
+        }
+        out.push(Effect::Note(Note::Retried(id, worker, error)));
+    }
+
+    /// Every way in which a job may end before its worker says so. A running attempt is aborted first, and the job
+    /// ends when its slot is back.
+    pub(super) fn end(&mut self, now: Now, id: JobId, outcome: Outcome, out: &mut Out) {
+        let Some(entry) = self.jobs.get_mut(&id) else {
+            return;
+        };
+        match &mut entry.phase {
+            Phase::Running(lease) => {
+                let lease = *lease;
+                entry.phase = Phase::Aborting(Then::End(outcome));
+                self.abort(now, lease, out);
+            }
+            Phase::Aborting(then @ Then::Retry(_)) => *then = Then::End(outcome),
+            Phase::Aborting(Then::End(_)) | Phase::Ending { .. } => {}
+            Phase::Queued => {
+                self.unqueue(id, false);
+                self.settle(now, id, outcome, out);
+            }
+            Phase::Backoff => self.settle(now, id, outcome, out),
+        }
+    }
+
+    pub(super) fn abort(&mut self, now: Now, lease: LeaseId, out: &mut Out) {
+        self.timers
+            .arm(now.at + self.settings.abort_grace, Alarm::Abort(lease));
+        out.push(Effect::Abort { lease });
+    }
+
+    /// The worker of this job is gone: what is left of the attempt is aborted, and the job goes on elsewhere.
+    pub(super) fn lose_attempt(
+        &mut self,
+        now: Now,
+        lease: LeaseId,
+        job: JobId,
+        why: &Error,
+        out: &mut Out,
+    ) {
+        let Some(entry) = self.jobs.get_mut(&job) else {
+            return;
+        };
+        if matches!(entry.phase, Phase::Running(current) if current == lease) {
+            entry.phase = Phase::Aborting(Then::Retry(why.clone()));
+            self.abort(now, lease, out);
+        }
+    }
+
+    pub(super) fn abort_overdue(&mut self, now: Now, lease: LeaseId, out: &mut Out) {
+        // Nothing is known of what it produced; as long as it was told of its ids it can be continued.
+        let end = AttemptEnd {
+            result: AttemptResult::Aborted,
+            produced: 1,
+            resumable: true,
+        };
+        self.attempt_ended(now, lease, end, out);
+    }
+
+    fn settle(&mut self, now: Now, id: JobId, outcome: Outcome, out: &mut Out) {
+        let Some(entry) = self.jobs.get_mut(&id) else {
+            return;
+        };
+        entry.phase = Phase::Ending { outcome, tries: 0 };
+        self.in_backoff.remove(&id);
+        for alarm in [
+            Alarm::QueueWait(id),
+            Alarm::Run(id),
+            Alarm::Deadline(id),
+            Alarm::Retry(id),
+        ] {
+            self.timers.disarm(&alarm);
+        }
+        self.record_end(now, id, out);
+    }
+
+    pub(super) fn record_end(&mut self, now: Now, id: JobId, out: &mut Out) {
+        let Some(Entry {
+            phase: Phase::Ending { outcome, tries },
+            job,
+            ..
+        }) = self.jobs.get_mut(&id)
+        else {
+            return;
+        };
+        *tries += 1;
+        let (outcome, detached) = (outcome.clone(), job.detached);
+        let n = self.number();
+        self.awaited.insert(n, Awaited::End(id));
+        let change = self.end_change(id, detached, outcome, now);
+        out.push(Effect::Record {
+            n: Some(n),
+            changes: vec![change],
+        });
+    }
+
+    fn end_change(&self, job: JobId, keep_output: bool, outcome: Outcome, now: Now) -> Change {
+        let keep_request = self.settings.keep_requests == KeepRequests::Always;
+        Change::JobEnded {
+            job,
+            outcome,
+            at: now.wall,
+            keep_request,
+            keep_output,
+        }
+    }
+
+    pub(super) fn recorded(&mut self, now: Now, n: u64, result: Result<()>, out: &mut Out) {
+        match (self.awaited.remove(&n), result) {
+            (Some(Awaited::Accept(job)), Ok(())) => {
+                if let Some(entry) = self.jobs.get_mut(&job) {
+                    entry.accepted = true;
+                }
+                out.push(Effect::Accept {
+                    job,
+                    answer: Ok(()),
+                });
+            }
+            (Some(Awaited::Accept(job)), Err(error)) => {
+                // It is not in the store, so it was never accepted. A run that has begun is stopped.
+                out.push(Effect::Accept {
+                    job,
+                    answer: Err(error.clone()),
+                });
+                self.end(now, job, Outcome::Failed(error), out);
+            }
+            (Some(Awaited::End(job)), Ok(())) => self.finish(job, None, out),
+            (Some(Awaited::End(job)), Err(error)) => {
+                let Some(Entry {
+                    phase: Phase::Ending { tries, .. },
+                    accepted,
+                    ..
+                }) = self.jobs.get(&job)
+                else {
+                    return;
+                };
+                if !accepted || *tries >= RECORD_TRIES || error.kind() != ErrorKind::Storage {
+                    return self.finish(job, Some(error), out);
+                }
+                let delay = self.settings.retry_delay / 10 * 4_u32.pow(*tries);
+                self.timers.arm(now.at + delay, Alarm::Rerecord(job));
+            }
+            (None, _) => {}
+        }
+    }
+
+    fn finish(&mut self, id: JobId, unrecorded: Option<Error>, out: &mut Out) {
+        let Some(Entry {
+            phase: Phase::Ending { outcome, .. },
+            ..
+        }) = self.jobs.remove(&id)
+        else {
+            return;
+        };
+        if let Some(error) = unrecorded {
+            out.push(Effect::Note(Note::Unrecorded(id, error)));
+        }
+        out.push(Effect::Finish { job: id, outcome });
+    }
+
+    pub(super) fn queue_wait_over(&mut self, now: Now, id: JobId, out: &mut Out) {
+        let Some(priority) = self.jobs.get(&id).map(|entry| entry.job.priority) else {
+            return;
+        };
+        let setting = match priority {
+            Priority::Interactive => "interactive_wait",
+            Priority::Batch => "batch_wait",
+        };
+        let wait = self.settings.queue_wait(priority);
+        let message = format!("no worker was free within {wait:?} (setting {setting})");
+        self.end(
+            now,
+            id,
+            Outcome::Failed(Error::new(ErrorKind::QueueTimeout, message)),
+            out,
+        );
+    }
+
+    pub(super) fn run_over(&mut self, now: Now, id: JobId, out: &mut Out) {
+        let Some(timeout) = self.jobs.get(&id).map(|entry| entry.job.timeout) else {
+            return;
+        };
+        let message = format!("the job did not end within its timeout of {timeout:?}");
+        self.end(
+            now,
+            id,
+            Outcome::Failed(Error::new(ErrorKind::JobTimeout, message)),
+            out,
+        );
+    }
+
+    pub(super) fn deadline_over(&mut self, now: Now, id: JobId, out: &mut Out) {
+        let Some(deadline) = self.jobs.get(&id).and_then(|entry| entry.job.deadline) else {
+            return;
+        };
+        let message = format!("the job did not end within its deadline of {deadline:?}");
+        self.end(
+            now,
+            id,
+            Outcome::Failed(Error::new(ErrorKind::DeadlineExceeded, message)),
+            out,
+        );
+    }
+}

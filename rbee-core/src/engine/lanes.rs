@@ -1,0 +1,497 @@
+//! The queues. One lane for each model, tenant and priority, first in first out; at most one question about a lane is
+//! out at a time, so that every answer is seen before the next question.
+//!
+//! A lane whose head was told to wait is parked, and costs nothing until something changes: a slot of its model is
+//! offered to the parked lanes one after the other, the one that was served longest ago first; a change of the fleet
+//! wakes them all. So a job's cost does not depend on how many others wait.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Bound,
+    sync::Arc,
+};
+
+use crate::{Error, HiveId, JobId, ModelRef, Priority, TenantId, Ticket, Time};
+
+/// A job's place in its lane.
+pub(super) type Place = (u64, JobId);
+type LaneName = (Priority, Option<TenantId>);
+/// When a lane was last served, and whose it is.
+type Turn = (u64, Option<TenantId>);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LaneState {
+    /// Its head is to be asked about.
+    Ready,
+    /// A question is out.
+    Asked(Ticket),
+    /// Its head was told to wait.
+    Parked,
+}
+
+#[derive(Debug)]
+struct Lane {
+    jobs: BTreeMap<Place, Time>,
+    state: LaneState,
+    /// The count of grants when it was last served.
+    served: u64,
+    /// Answers in a row that did not fit the state.
+    misses: u32,
+}
+
+/// Everything that waits for one model.
+#[derive(Debug, Default)]
+pub(super) struct ModelQueue {
+    lanes: BTreeMap<LaneName, Lane>,
+    ready: [BTreeSet<Turn>; 2],
+    parked: [BTreeSet<Turn>; 2],
+    /// Questions out, by priority.
+    asked: [usize; 2],
+    waiting: usize,
+    grants: u64,
+    /// Interactive jobs served since a batch job was.
+    since_batch: u32,
+    /// Hives that will not start this model, for as long as this queue lasts.
+    pub(super) refused: Arc<BTreeMap<HiveId, Error>>,
+    /// Starts of this model that failed, by hive, and until when the hive is not asked again.
+    pub(super) failed_starts: BTreeMap<HiveId, (u32, Time)>,
+}
+
+fn class(priority: Priority) -> usize {
+    match priority {
+        Priority::Interactive => 0,
+        Priority::Batch => 1,
+    }
+}
+
+impl ModelQueue {
+    /// Sets the state of a lane and keeps the indexes in step.
+    fn set(&mut self, name: &LaneName, state: LaneState) {
+        let Some(lane) = self.lanes.get_mut(name) else {
+            return;
+        };
+        let (class, turn) = (class(name.0), (lane.served, name.1.clone()));
+        match std::mem::replace(&mut lane.state, state) {
+            LaneState::Ready => _ = self.ready[class].remove(&turn),
+            LaneState::Parked => _ = self.parked[class].remove(&turn),
+            LaneState::Asked(_) => self.asked[class] -= 1,
+        }
+        match state {
+            LaneState::Ready => _ = self.ready[class].insert(turn),
+            LaneState::Parked => _ = self.parked[class].insert(turn),
+            LaneState::Asked(_) => self.asked[class] += 1,
+        }
+    }
+
+    fn push(&mut self, name: LaneName, place: Place, since: Time) {
+        self.waiting += 1;
+        let Some(lane) = self.lanes.get_mut(&name) else {
+            let jobs = BTreeMap::from([(place, since)]);
+            self.ready[class(name.0)].insert((self.grants, name.1.clone()));
+            let lane = Lane {
+                jobs,
+                state: LaneState::Ready,
+                served: self.grants,
+                misses: 0,
+            };
+            self.lanes.insert(name, lane);
+            return;
+        };
+        let is_new_head = lane
+            .jobs
+            .first_key_value()
+            .is_none_or(|(head, _)| place < *head);
+        lane.jobs.insert(place, since);
+        if is_new_head && lane.state == LaneState::Parked {
+            self.set(&name, LaneState::Ready);
+        }
+    }
+
+    /// Takes a job out of its lane. A new head deserves a question of its own.
+    fn remove(&mut self, name: &LaneName, place: &Place, served: bool, voided: bool) -> bool {
+        let Some(lane) = self.lanes.get_mut(name) else {
+            return false;
+        };
+        let was_head = lane
+            .jobs
+            .first_key_value()
+            .is_some_and(|(head, _)| head == place);
+        if lane.jobs.remove(place).is_none() {
+            return false;
+        }
+        self.waiting -= 1;
+        let (state, is_empty) = (lane.state, lane.jobs.is_empty());
+        if was_head && !is_empty {
+            lane.misses = 0;
+        }
+        if served {
+            self.grants += 1;
+            self.since_batch = if name.0 == Priority::Batch {
+                0
+            } else {
+                self.since_batch.saturating_add(1)
+            };
+            // Out of the index under the old turn, in again under the new one.
+            self.set(name, LaneState::Asked(Ticket(0)));
+            if let Some(lane) = self.lanes.get_mut(name) {
+                lane.served = self.grants;
+            }
+            self.set(name, LaneState::Ready);
+        } else if voided || was_head && state == LaneState::Parked {
+            self.set(name, LaneState::Ready);
+        }
+        if is_empty {
+            self.set(name, LaneState::Ready);
+            if let Some(lane) = self.lanes.remove(name) {
+                self.ready[class(name.0)].remove(&(lane.served, name.1.clone()));
+            }
+        }
+        true
+    }
+
+    /// The lane to ask about next: interactive ones first, unless batch has been passed over long enough; among them
+    /// the one that was served longest ago. A batch lane is not asked about while an interactive one is being decided.
+    fn next(&self, interactive_per_batch: u32) -> Option<LaneName> {
+        let batch_turn = self.since_batch >= interactive_per_batch;
+        let batch = || {
+            self.ready[1]
+                .first()
+                .map(|(_, tenant)| (Priority::Batch, tenant.clone()))
+        };
+        let interactive = || {
+            self.ready[0]
+                .first()
+                .map(|(_, tenant)| (Priority::Interactive, tenant.clone()))
+        };
+        if batch_turn {
+            if self.asked[1] > 0 {
+                return None;
+            }
+            return batch().or_else(interactive);
+        }
+        interactive().or_else(|| if self.asked[0] > 0 { None } else { batch() })
+    }
+
+    /// Wakes one parked lane: the first in the order of service, after `after` where that is given.
+    fn offer(&mut self, after: Option<(LaneName, u64)>, interactive_per_batch: u32) -> bool {
+        let batch_turn = self.since_batch >= interactive_per_batch && !self.parked[1].is_empty();
+        let order = if batch_turn {
+            [Priority::Batch, Priority::Interactive]
+        } else {
+            Priority::ALL
+        };
+        let skip = after
+            .as_ref()
+            .and_then(|((priority, _), _)| order.iter().position(|p| p == priority))
+            .unwrap_or(0);
+        for priority in order.into_iter().skip(skip) {
+            let from = match &after {
+                Some(((p, tenant), served)) if *p == priority => {
+                    Bound::Excluded((*served, tenant.clone()))
+                }
+                _ => Bound::Unbounded,
+            };
+            let found = self.parked[class(priority)]
+                .range((from, Bound::Unbounded))
+                .next()
+                .cloned();
+            if let Some((_, tenant)) = found {
+                self.set(&(priority, tenant), LaneState::Ready);
+                return true;
+            }
+        }
+        false
+    }
+
+    fn wake_all(&mut self) {
+        for priority in Priority::ALL {
+            for (_, tenant) in std::mem::take(&mut self.parked[class(priority)]) {
+                self.set(&(priority, tenant), LaneState::Ready);
+            }
+        }
+    }
+
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting
+    }
+}
+
+/// Where a job waits.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct LaneId {
+    pub(super) model: ModelRef,
+    pub(super) priority: Priority,
+    pub(super) tenant: Option<TenantId>,
+}
+
+impl LaneId {
+    fn name(&self) -> LaneName {
+        (self.priority, self.tenant.clone())
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Lanes {
+    models: BTreeMap<ModelRef, ModelQueue>,
+    asked: BTreeMap<Ticket, (LaneId, JobId)>,
+    waiting: usize,
+}
+
+impl Lanes {
+    pub(super) fn push(&mut self, lane: &LaneId, place: Place, since: Time) {
+        self.models
+            .entry(lane.model.clone())
+            .or_default()
+            .push(lane.name(), place, since);
+        self.waiting += 1;
+    }
+
+    /// Takes a job out, because it was given a slot (`served`) or for another reason.
+    pub(super) fn remove(&mut self, lane: &LaneId, place: &Place, served: bool) {
+        let Some(queue) = self.models.get_mut(&lane.model) else {
+            return;
+        };
+        let question = match queue.lanes.get(&lane.name()).map(|lane| lane.state) {
+            Some(LaneState::Asked(ticket)) => {
+                self.asked.get(&ticket).map(|(_, job)| (ticket, *job))
+            }
+            _ => None,
+        };
+        let voided = question
+            .filter(|(_, job)| *job == place.1)
+            .map(|(ticket, _)| self.asked.remove(&ticket));
+        if queue.remove(&lane.name(), place, served, voided.is_some()) {
+            self.waiting -= 1;
+        }
+        if queue.waiting == 0 {
+            self.models.remove(&lane.model);
+        }
+    }
+
+    /// The next question about this model, if there is one to ask.
+    pub(super) fn ask(
+        &mut self,
+        model: &ModelRef,
+        interactive_per_batch: u32,
+        ticket: Ticket,
+    ) -> Option<(LaneId, JobId)> {
+        let queue = self.models.get_mut(model)?;
+        let name = queue.next(interactive_per_batch)?;
+        let job = queue.lanes.get(&name)?.jobs.first_key_value()?.0.1;
+        queue.set(&name, LaneState::Asked(ticket));
+        let lane = LaneId {
+            model: model.clone(),
+            priority: name.0,
+            tenant: name.1,
+        };
+        self.asked.insert(ticket, (lane.clone(), job));
+        Some((lane, job))
+    }
+
+    /// One more question about a job that waits in this lane; says whether it does.
+    pub(super) fn ask_about(&mut self, lane: &LaneId, job: JobId, ticket: Ticket) -> bool {
+        let Some(queue) = self.models.get_mut(&lane.model) else {
+            return false;
+        };
+        queue.set(&lane.name(), LaneState::Asked(ticket));
+        self.asked.insert(ticket, (lane.clone(), job));
+        true
+    }
+
+    /// Takes the question back: it is answered. `None` where it is no longer of interest.
+    pub(super) fn answered(&mut self, ticket: Ticket) -> Option<(LaneId, JobId)> {
+        let (lane, job) = self.asked.remove(&ticket)?;
+        self.models
+            .get_mut(&lane.model)?
+            .set(&lane.name(), LaneState::Ready);
+        Some((lane, job))
+    }
+
+    /// An answer did not fit. Counts how many in a row.
+    pub(super) fn missed(&mut self, lane: &LaneId) -> u32 {
+        let lane = self
+            .models
+            .get_mut(&lane.model)
+            .and_then(|queue| queue.lanes.get_mut(&lane.name()));
+        lane.map_or(0, |lane| {
+            lane.misses += 1;
+            lane.misses
+        })
+    }
+
+    /// The head of this lane has to wait.
+    pub(super) fn park(&mut self, lane: &LaneId) {
+        let Some(queue) = self.models.get_mut(&lane.model) else {
+            return;
+        };
+        if let Some(lane) = queue.lanes.get_mut(&lane.name()) {
+            lane.misses = 0;
+        }
+        queue.set(&lane.name(), LaneState::Parked);
+    }
+
+    /// Offers a free slot to the first parked lane of the model, or to the first after one that did not want it.
+    pub(super) fn offer(
+        &mut self,
+        model: &ModelRef,
+        after: Option<&LaneId>,
+        interactive_per_batch: u32,
+    ) -> bool {
+        let Some(queue) = self.models.get_mut(model) else {
+            return false;
+        };
+        let after = after.and_then(|lane| {
+            let served = queue.lanes.get(&lane.name())?.served;
+            Some((lane.name(), served))
+        });
+        queue.offer(after, interactive_per_batch)
+    }
+
+    pub(super) fn wake_model(&mut self, model: &ModelRef) {
+        if let Some(queue) = self.models.get_mut(model) {
+            queue.wake_all();
+        }
+    }
+
+    pub(super) fn models(&self) -> Vec<ModelRef> {
+        self.models.keys().cloned().collect()
+    }
+
+    pub(super) fn model(&self, model: &ModelRef) -> Option<&ModelQueue> {
+        self.models.get(model)
+    }
+
+    pub(super) fn model_mut(&mut self, model: &ModelRef) -> Option<&mut ModelQueue> {
+        self.models.get_mut(model)
+    }
+
+    /// How many jobs of this model and tenant wait, and since when the first of them does.
+    pub(super) fn depth(
+        &self,
+        model: &ModelRef,
+        tenant: &Option<TenantId>,
+    ) -> Option<(usize, Time)> {
+        let queue = self.models.get(model)?;
+        let lanes = Priority::ALL
+            .into_iter()
+            .filter_map(|priority| queue.lanes.get(&(priority, tenant.clone())));
+        lanes.fold(None, |all, lane| {
+            let oldest = *lane.jobs.first_key_value()?.1;
+            let (depth, since) = all.unwrap_or((0, oldest));
+            Some((depth + lane.jobs.len(), since.min(oldest)))
+        })
+    }
+
+    /// How many jobs of its lane go before this one.
+    pub(super) fn ahead(&self, lane: &LaneId, place: &Place) -> Option<usize> {
+        let lane = self.models.get(&lane.model)?.lanes.get(&lane.name())?;
+        lane.jobs
+            .contains_key(place)
+            .then(|| lane.jobs.range(..*place).count())
+    }
+
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting
+    }
+
+    pub(super) fn questions(&self) -> usize {
+        self.asked.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lane(priority: Priority, tenant: &str) -> LaneId {
+        let tenant = (!tenant.is_empty()).then(|| tenant.parse().unwrap());
+        LaneId {
+            model: "m".parse().unwrap(),
+            priority,
+            tenant,
+        }
+    }
+
+    fn place(n: u64) -> Place {
+        (n, JobId::from_random_bits(n.into()))
+    }
+
+    /// Serves everything, one slot at a time, and says in which order.
+    fn drain(lanes: &mut Lanes, per_batch: u32) -> Vec<u64> {
+        let model = "m".parse().unwrap();
+        let mut order = Vec::new();
+        while let Some((lane, job)) = lanes.ask(&model, per_batch, Ticket(order.len() as u64 + 1)) {
+            let n = (0..1000).find(|n| place(*n).1 == job).unwrap();
+            lanes.remove(&lane, &place(n), true);
+            order.push(n);
+        }
+        assert_eq!(
+            (lanes.waiting(), lanes.questions(), lanes.models.len()),
+            (0, 0, 0)
+        );
+        order
+    }
+
+    #[test]
+    fn interactive_goes_first_and_batch_is_not_starved() {
+        let mut lanes = Lanes::default();
+        (0..3).for_each(|n| lanes.push(&lane(Priority::Batch, ""), place(n), Time::default()));
+        (10..16)
+            .for_each(|n| lanes.push(&lane(Priority::Interactive, ""), place(n), Time::default()));
+        assert_eq!(drain(&mut lanes, 2), [10, 11, 0, 12, 13, 1, 14, 15, 2]);
+    }
+
+    #[test]
+    fn tenants_take_turns_however_long_ones_queue_is() {
+        let mut lanes = Lanes::default();
+        (0..4)
+            .for_each(|n| lanes.push(&lane(Priority::Interactive, "a"), place(n), Time::default()));
+        (10..12)
+            .for_each(|n| lanes.push(&lane(Priority::Interactive, "b"), place(n), Time::default()));
+        assert_eq!(drain(&mut lanes, 8), [0, 10, 1, 11, 2, 3]);
+    }
+
+    #[test]
+    fn a_free_slot_is_offered_to_each_parked_lane_once() {
+        let (mut lanes, model) = (Lanes::default(), "m".parse().unwrap());
+        for tenant in ["a", "b", "c"] {
+            lanes.push(
+                &lane(Priority::Interactive, tenant),
+                place(1),
+                Time::default(),
+            );
+        }
+        for n in 0..3 {
+            let (asked, _) = lanes.ask(&model, 8, Ticket(n)).unwrap();
+            lanes.answered(Ticket(n));
+            lanes.park(&asked);
+        }
+        assert_eq!(
+            lanes.ask(&model, 8, Ticket(9)),
+            None,
+            "parked lanes are left alone"
+        );
+        let mut seen = Vec::new();
+        let mut more = lanes.offer(&model, None, 8);
+        while more {
+            let (asked, _) = lanes.ask(&model, 8, Ticket(10)).unwrap();
+            lanes.answered(Ticket(10));
+            lanes.park(&asked);
+            seen.push(asked.tenant.clone().unwrap().to_string());
+            more = lanes.offer(&model, Some(&asked), 8);
+        }
+        assert_eq!(seen, ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn a_job_taken_out_while_it_is_asked_about_voids_the_question() {
+        let (mut lanes, model) = (Lanes::default(), "m".parse().unwrap());
+        let lane = lane(Priority::Interactive, "");
+        lanes.push(&lane, place(1), Time::default());
+        lanes.push(&lane, place(2), Time::default());
+        lanes.ask(&model, 8, Ticket(1)).unwrap();
+        lanes.remove(&lane, &place(1), false);
+        assert_eq!(lanes.answered(Ticket(1)), None);
+        assert_eq!(lanes.ask(&model, 8, Ticket(2)).unwrap().1, place(2).1);
+    }
+}

@@ -1,0 +1,40 @@
+//! Leases: who holds which slot. A lease is taken out exactly once, and only a lease that is there can be.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::{JobId, LeaseId, WorkerId};
+
+#[derive(Debug, Default)]
+pub(super) struct Leases {
+    given: BTreeMap<LeaseId, (JobId, WorkerId)>,
+    by_worker: BTreeMap<WorkerId, BTreeSet<LeaseId>>,
+}
+
+impl Leases {
+    pub(super) fn give(&mut self, lease: LeaseId, job: JobId, worker: WorkerId) {
+        self.given.insert(lease, (job, worker));
+        self.by_worker.entry(worker).or_default().insert(lease);
+    }
+
+    /// Ends the lease. `None` where it has ended already, which may be told twice.
+    pub(super) fn take(&mut self, lease: LeaseId) -> Option<(JobId, WorkerId)> {
+        let (job, worker) = self.given.remove(&lease)?;
+        if let Some(held) = self.by_worker.get_mut(&worker) {
+            held.remove(&lease);
+            if held.is_empty() {
+                self.by_worker.remove(&worker);
+            }
+        }
+        Some((job, worker))
+    }
+
+    pub(super) fn of_worker(&self, worker: WorkerId) -> Vec<(LeaseId, JobId)> {
+        let held = self.by_worker.get(&worker).into_iter().flatten();
+        held.filter_map(|lease| Some((*lease, self.given.get(lease)?.0)))
+            .collect()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.given.len()
+    }
+}

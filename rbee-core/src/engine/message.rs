@@ -1,0 +1,311 @@
+//! What goes into the engine and what comes out of it.
+
+use std::sync::Arc;
+
+use crate::{
+    Ask, Change, Error, Finish, HiveId, HiveReport, Job, JobId, LeaseId, ModelRef, Outcome,
+    Placement, Result, Snapshot, Ticket, Usage, WorkerHealth, WorkerId, WorkerInfo, WorkerSpec,
+};
+
+/// One thing that happened. Inputs carry data only: handles on workers and hives stay outside.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// A checked job asks to be admitted. Answered by [`Effect::Accept`].
+    Submit {
+        /// The job.
+        job: Arc<Job>,
+    },
+    /// The client wants no more of a job, or is gone. Unknown and ended jobs are passed over.
+    Cancel {
+        /// The job.
+        job: JobId,
+    },
+    /// Answers an [`Effect::Record`] that has a number.
+    Recorded {
+        /// The number.
+        n: u64,
+        /// Whether it was written.
+        result: Result<()>,
+    },
+    /// Answers an [`Effect::Place`].
+    Placed {
+        /// The question.
+        ticket: Ticket,
+        /// What the policy says, or why it cannot.
+        answer: Result<Placement>,
+    },
+    /// An attempt is over, and its stream is dropped: the slot is free.
+    AttemptEnded {
+        /// The attempt.
+        lease: LeaseId,
+        /// How it ended.
+        end: AttemptEnd,
+    },
+    /// Answers an [`Effect::Spawn`].
+    Spawned {
+        /// The worker.
+        worker: WorkerId,
+        /// Who it is, or why it could not be started.
+        result: Result<Arc<WorkerInfo>>,
+    },
+    /// Answers an [`Effect::Stop`]; the worker is gone in either case, as far as the queen is concerned.
+    Stopped {
+        /// The worker.
+        worker: WorkerId,
+    },
+    /// A download goes on.
+    ProvisionProgress {
+        /// The hive.
+        hive: HiveId,
+        /// The model.
+        model: ModelRef,
+    },
+    /// Answers an [`Effect::Provision`].
+    Provisioned {
+        /// The hive.
+        hive: HiveId,
+        /// The model.
+        model: ModelRef,
+        /// Its size in bytes, or why it cannot be had.
+        result: Result<u64>,
+    },
+    /// Answers an [`Effect::Probe`].
+    Probed {
+        /// The worker.
+        worker: WorkerId,
+        /// How it is.
+        result: Result<WorkerHealth>,
+    },
+    /// Answers an [`Effect::Connect`].
+    Connected {
+        /// The worker.
+        worker: WorkerId,
+        /// Whether there is a handle on it now.
+        result: Result<()>,
+    },
+    /// Something about a hive.
+    Hive {
+        /// The hive.
+        hive: HiveId,
+        /// What.
+        fact: HiveFact,
+    },
+    /// What the store held for this queen when it opened, or what was taken over from a dead one.
+    Restore {
+        /// The rows.
+        snapshot: Box<Snapshot>,
+    },
+    /// The operator wants something. Answered by [`Effect::Answer`].
+    Command {
+        /// The number of the answer.
+        n: u64,
+        /// What.
+        command: Command,
+    },
+    /// From now on nothing changes and nothing is written: the queen is going down, or its rows are another's.
+    Freeze,
+    /// Time has passed: [`Engine::next_wake`](super::Engine::next_wake) is reached.
+    Tick,
+}
+
+/// How an attempt ended.
+#[derive(Clone, Debug)]
+pub struct AttemptEnd {
+    /// How.
+    pub result: AttemptResult,
+    /// Tokens that readers have of the job, of this attempt and those before.
+    pub produced: u32,
+    /// All of them have ids, so that another worker can continue.
+    pub resumable: bool,
+}
+
+/// How an attempt ended.
+#[derive(Clone, Debug)]
+pub enum AttemptResult {
+    /// Properly.
+    Done {
+        /// Why it ended.
+        finish: Finish,
+        /// Tokens counted.
+        usage: Usage,
+    },
+    /// With an error.
+    Failed(Error),
+    /// It was stopped from outside.
+    Aborted,
+}
+
+/// Something about a hive.
+#[derive(Clone, Debug)]
+pub enum HiveFact {
+    /// It belongs to the fleet now; nothing else is known of it.
+    Added,
+    /// Its whole state.
+    Report(Box<HiveReport>),
+    /// A worker ended that nobody had asked to stop.
+    WorkerExited {
+        /// The worker.
+        worker: WorkerId,
+        /// Why.
+        why: Error,
+    },
+    /// It does not answer.
+    Unreachable(Error),
+    /// It is taken out of the fleet.
+    Removed,
+}
+
+/// What an operator can want.
+#[derive(Clone, Debug)]
+pub enum Command {
+    /// Start a worker of this name.
+    Load {
+        /// The name, chosen by the caller.
+        worker: WorkerId,
+        /// Where.
+        hive: HiveId,
+        /// What.
+        spec: WorkerSpec,
+        /// Never evict it.
+        pin: bool,
+    },
+    /// Stop a worker as soon as its runs have ended.
+    Unload(WorkerId),
+    /// Keep a worker from being evicted, or no longer.
+    Pin(WorkerId, bool),
+    /// Admit no more jobs. [`Effect::Drained`] comes when the last one has ended.
+    Drain,
+}
+
+/// One thing to do. Effects are to be carried out in their order.
+#[derive(Clone, Debug)]
+pub enum Effect {
+    /// Write these changes, together, in the order of the effects. Where there is a number, answer with
+    /// [`Input::Recorded`].
+    Record {
+        /// The number of the answer.
+        n: Option<u64>,
+        /// The changes.
+        changes: Vec<Change>,
+    },
+    /// Tell the one who submitted the job.
+    Accept {
+        /// The job.
+        job: JobId,
+        /// Accepted and recorded, or why not.
+        answer: Result<()>,
+    },
+    /// Ask the policy about the present view; answer with [`Input::Placed`].
+    Place {
+        /// The question's number.
+        ticket: Ticket,
+        /// The question.
+        ask: Ask,
+        /// Ask the built-in policy: the chosen one could not decide this job.
+        fallback: bool,
+    },
+    /// Begin an attempt; answer with [`Input::AttemptEnded`].
+    Start {
+        /// The right to the slot.
+        lease: LeaseId,
+        /// The job.
+        job: Arc<Job>,
+        /// The worker.
+        worker: WorkerId,
+        /// 1 for the first.
+        attempt: u32,
+        /// How long the job had waited before its first start.
+        queue_wait: std::time::Duration,
+    },
+    /// Stop an attempt; its end is still to be told.
+    Abort {
+        /// The attempt.
+        lease: LeaseId,
+    },
+    /// The job is over: give its readers the terminal event. Nothing else writes one.
+    Finish {
+        /// The job.
+        job: JobId,
+        /// How it ended.
+        outcome: Outcome,
+    },
+    /// Put a model on a hive's disk; answer with [`Input::Provisioned`].
+    Provision {
+        /// The hive.
+        hive: HiveId,
+        /// The model.
+        model: ModelRef,
+    },
+    /// Start a worker; answer with [`Input::Spawned`].
+    Spawn {
+        /// The worker.
+        worker: WorkerId,
+        /// The hive.
+        hive: HiveId,
+        /// What to start.
+        spec: WorkerSpec,
+    },
+    /// Stop a worker; answer with [`Input::Stopped`].
+    Stop {
+        /// The worker.
+        worker: WorkerId,
+        /// Its hive.
+        hive: HiveId,
+    },
+    /// Get a handle on a worker that runs already; answer with [`Input::Connected`].
+    Connect {
+        /// The worker.
+        worker: WorkerId,
+        /// Its hive.
+        hive: HiveId,
+    },
+    /// Ask a worker how it is; answer with [`Input::Probed`].
+    Probe {
+        /// The worker.
+        worker: WorkerId,
+    },
+    /// Ask a hive for its state soon: what is known of its memory is out of date.
+    ReportHive {
+        /// The hive.
+        hive: HiveId,
+    },
+    /// Drop the handle on a worker.
+    Forget {
+        /// The worker.
+        worker: WorkerId,
+    },
+    /// Answers an [`Input::Command`].
+    Answer {
+        /// The number of the command.
+        n: u64,
+        /// Whether it is carried out.
+        result: Result<()>,
+    },
+    /// Something worth a line in the log and a count.
+    Note(Note),
+    /// After [`Command::Drain`]: the last job has ended.
+    Drained,
+}
+
+/// Something worth a line in the log and a count.
+#[derive(Clone, Debug)]
+pub enum Note {
+    /// The policy's answer no longer fitted the state.
+    StaleAnswer(Ticket),
+    /// The policy failed or answered nonsense; the built-in one decides that job.
+    PolicyFault(Error),
+    /// A spawn was asked for although enough is being started already.
+    SpawnSuppressed(ModelRef),
+    /// A worker could not be started.
+    SpawnFailed(HiveId, ModelRef, Error),
+    /// A worker is stopped to make room.
+    Evicted(WorkerId, ModelRef),
+    /// An attempt failed and the job is tried again.
+    Retried(JobId, WorkerId, Error),
+    /// A worker said that all its slots were taken although one was granted.
+    BusyAnswer(WorkerId),
+    /// A worker failed too often and gets no jobs until a probe succeeds.
+    WorkerFailed(WorkerId),
+    /// The end of a job could not be recorded; its readers were told all the same.
+    Unrecorded(JobId, Error),
+}

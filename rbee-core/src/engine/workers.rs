@@ -1,0 +1,472 @@
+//! Workers coming and going: provisioned, started once, stopped, lost.
+
+use super::*;
+use crate::{Capabilities, Change, ErrorKind, ModelRecord, Result, WorkerState, WorkerView};
+
+impl Engine {
+    /// Starts a worker, as the policy wants it. Where the model is not on the hive's disk it is fetched first, and
+    /// the policy is asked again when its size is known.
+    pub(super) fn spawn(
+        &mut self,
+        now: Now,
+        hive: HiveId,
+        spec: WorkerSpec,
+        evict: Vec<WorkerId>,
+        out: &mut Out,
+    ) {
+        let on_disk = self
+            .view
+            .hive(&hive)
+            .is_some_and(|view| view.models.contains_key(&spec.model));
+        if on_disk {
+            let worker = WorkerId::from_random_bits(self.chance.bits128());
+            return self.start_worker(now, worker, hive, spec, false, evict, out);
+        }
+        let key = (hive, spec.model);
+        if let Some(slots) = self.provisioning.get_mut(&key) {
+            *slots = (*slots).max(spec.slots);
+            return;
+        }
+        let (hive, model) = key.clone();
+        self.provisioning.insert(key, spec.slots);
+        self.timers.arm(
+            now.at + self.settings.provision_silence,
+            Alarm::Provision(hive.clone(), model.clone()),
+        );
+        out.push(Effect::Provision { hive, model });
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one private call that carries the whole of a plan"
+    )]
+    fn start_worker(
+        &mut self,
+        now: Now,
+        worker: WorkerId,
+        hive: HiveId,
+        spec: WorkerSpec,
+        pin: bool,
+        evict: Vec<WorkerId>,
+        out: &mut Out,
+    ) {
+        for victim in &evict {
+            if let Some(view) = self.view.worker(*victim) {
+                out.push(Effect::Note(Note::Evicted(
+                    *victim,
+                    view.info.model.clone(),
+                )));
+            }
+            self.stop(now, *victim, out);
+        }
+        // Who it will be, as far as that is known; the worker itself says the rest.
+        let mut info = WorkerInfo::new(spec.model.clone(), "");
+        info.id = worker;
+        info.hive = hive.clone();
+        info.devices = spec.devices.clone();
+        info.slots = spec.slots;
+        info.capabilities = Capabilities::default();
+        let mut view = WorkerView::ready(Arc::new(info), now.at);
+        view.state = WorkerState::Loading;
+        view.memory_bytes = spec.need_bytes;
+        view.pinned = pin;
+        self.view.put_worker(view);
+        self.reserve(worker, &hive, &spec.devices, spec.need_bytes);
+        let waits_for = evict
+            .into_iter()
+            .filter(|id| self.view.worker(*id).is_some())
+            .collect();
+        self.starting.insert(
+            worker,
+            Starting {
+                hive,
+                spec,
+                pin,
+                waits_for,
+                issued: false,
+            },
+        );
+        self.timers
+            .arm(now.at + self.settings.spawn_timeout, Alarm::Spawn(worker));
+        self.issue_spawn(now, worker, out);
+    }
+
+    /// The spawn goes out when those that make room for it are gone.
+    fn issue_spawn(&mut self, now: Now, worker: WorkerId, out: &mut Out) {
+        let Some(starting) = self.starting.get_mut(&worker) else {
+            return;
+        };
+        if starting.waits_for.is_empty() && !starting.issued {
+            starting.issued = true;
+            self.timers
+                .arm(now.at + self.settings.spawn_timeout, Alarm::Spawn(worker));
+            out.push(Effect::Spawn {
+                worker,
+                hive: starting.hive.clone(),
+                spec: starting.spec.clone(),
+            });
+        }
+    }
+
+    pub(super) fn load(
+        &mut self,
+        now: Now,
+        worker: WorkerId,
+        hive: HiveId,
+        spec: WorkerSpec,
+        pin: bool,
+        out: &mut Out,
+    ) -> Result<()> {
+        let refuse = |kind, message: String| Err(Error::new(kind, message));
+        if self.draining {
+            return refuse(
+                ErrorKind::ShuttingDown,
+                "the queen is going down and starts no workers".into(),
+            );
+        }
+        let Some(view) = self.view.hive(&hive) else {
+            return refuse(ErrorKind::NotFound, format!("hive {hive} does not exist"));
+        };
+        if !view.online {
+            return refuse(
+                ErrorKind::HiveUnreachable,
+                format!("hive {hive} is not online"),
+            );
+        }
+        if spec.slots == 0 {
+            return refuse(
+                ErrorKind::InvalidRequest,
+                "slots is 0; allowed is at least 1".into(),
+            );
+        }
+        if self.view.worker(worker).is_some() {
+            return refuse(
+                ErrorKind::InvalidRequest,
+                format!("worker {worker} exists already"),
+            );
+        }
+        self.start_worker(now, worker, hive, spec, pin, Vec::new(), out);
+        Ok(())
+    }
+
+    pub(super) fn unload(&mut self, worker: WorkerId, out: &mut Out) -> Result<()> {
+        let Some(view) = self.view.worker(worker) else {
+            return Err(Error::new(
+                ErrorKind::NotFound,
+                format!("worker {worker} does not exist"),
+            ));
+        };
+        let hive = view.info.hive.clone();
+        match view.state {
+            WorkerState::Loading => self.give_up(worker, out),
+            WorkerState::Draining => {}
+            WorkerState::Ready | WorkerState::Failed => {
+                let is_idle = view.leased == 0;
+                self.view
+                    .edit_worker(worker, |view| view.state = WorkerState::Draining);
+                if is_idle {
+                    out.push(Effect::Stop { worker, hive });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn pin(&mut self, worker: WorkerId, pin: bool) -> Result<()> {
+        if let Some(starting) = self.starting.get_mut(&worker) {
+            starting.pin = pin;
+        }
+        if self.view.edit_worker(worker, |view| view.pinned = pin) {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::NotFound,
+            format!("worker {worker} does not exist"),
+        ))
+    }
+
+    pub(super) fn spawned(
+        &mut self,
+        now: Now,
+        worker: WorkerId,
+        result: Result<Arc<WorkerInfo>>,
+        out: &mut Out,
+    ) {
+        self.timers.disarm(&Alarm::Spawn(worker));
+        let Some(starting) = self.starting.remove(&worker) else {
+            // It was given up meanwhile, and must not live on unseen.
+            if let (Ok(info), None) = (result, self.view.worker(worker)) {
+                out.push(Effect::Stop {
+                    worker,
+                    hive: info.hive.clone(),
+                });
+            }
+            return;
+        };
+        let model = starting.spec.model;
+        match result {
+            Ok(info) => {
+                let mut view = WorkerView::ready(info, now.at);
+                view.pinned = starting.pin;
+                view.memory_bytes = starting.spec.need_bytes;
+                self.view.put_worker(view);
+                if let Some(queue) = self.lanes.model_mut(&model) {
+                    queue.failed_starts.remove(&starting.hive);
+                    Arc::make_mut(&mut queue.refused).remove(&starting.hive);
+                }
+                out.push(Effect::ReportHive {
+                    hive: starting.hive.clone(),
+                });
+                let bytes = self
+                    .view
+                    .hive(&starting.hive)
+                    .and_then(|hive| hive.models.get(&model).copied());
+                if let Some(bytes) = bytes {
+                    self.record_model(now, &starting.hive, &model, bytes, out);
+                }
+                self.wake_model(&model);
+            }
+            Err(error) => {
+                self.gone(now, worker, &error, out);
+                self.start_failed(now, &starting.hive, &model, error, out);
+            }
+        }
+    }
+
+    /// A start or a download failed. One that may be tried again is, with growing delays; a hive that cannot is not
+    /// asked again for the jobs that wait now.
+    fn start_failed(
+        &mut self,
+        now: Now,
+        hive: &HiveId,
+        model: &ModelRef,
+        error: Error,
+        out: &mut Out,
+    ) {
+        out.push(Effect::Note(Note::SpawnFailed(
+            hive.clone(),
+            model.clone(),
+            error.clone(),
+        )));
+        let random = self.chance.next();
+        if let Some(queue) = self.lanes.model_mut(model) {
+            let failures = queue
+                .failed_starts
+                .get(hive)
+                .map_or(0, |(failures, _)| *failures)
+                + 1;
+            if !error.kind().is_retryable() || failures > self.settings.retries {
+                Arc::make_mut(&mut queue.refused).insert(hive.clone(), error);
+            } else {
+                let until = now.at + retry::delay(&self.settings, failures, random);
+                queue.failed_starts.insert(hive.clone(), (failures, until));
+                self.timers.arm(until, Alarm::Respawn(model.clone()));
+            }
+        }
+        self.wake_model(model);
+    }
+
+    pub(super) fn spawn_overdue(&mut self, now: Now, worker: WorkerId, out: &mut Out) {
+        let Some(starting) = self.starting.get(&worker) else {
+            return;
+        };
+        let message = format!(
+            "worker {worker} with model {} on hive {} was not ready within {:?} (setting spawn_timeout)",
+            starting.spec.model, starting.hive, self.settings.spawn_timeout
+        );
+        out.push(Effect::Stop {
+            worker,
+            hive: starting.hive.clone(),
+        });
+        self.spawned(
+            now,
+            worker,
+            Err(Error::new(ErrorKind::SpawnTimeout, message)),
+            out,
+        );
+    }
+
+    /// Stops a worker that is being started. What comes of it is stopped when it comes.
+    fn give_up(&mut self, worker: WorkerId, out: &mut Out) {
+        let Some(starting) = self.starting.remove(&worker) else {
+            return;
+        };
+        self.timers.disarm(&Alarm::Spawn(worker));
+        self.view
+            .edit_worker(worker, |view| view.state = WorkerState::Draining);
+        out.push(Effect::Stop {
+            worker,
+            hive: starting.hive,
+        });
+    }
+
+    fn stop(&mut self, _now: Now, worker: WorkerId, out: &mut Out) {
+        let Some(hive) = self.view.worker(worker).map(|view| view.info.hive.clone()) else {
+            return;
+        };
+        self.view
+            .edit_worker(worker, |view| view.state = WorkerState::Draining);
+        out.push(Effect::Stop { worker, hive });
+    }
+
+    pub(super) fn stopped(&mut self, now: Now, worker: WorkerId, out: &mut Out) {
+        let hive = self.view.worker(worker).map(|view| view.info.hive.clone());
+        let why = Error::new(
+            ErrorKind::WorkerLost,
+            format!("worker {worker} was stopped"),
+        );
+        self.gone(now, worker, &why, out);
+        if let Some(hive) = hive {
+            out.push(Effect::ReportHive { hive });
+        }
+    }
+
+    /// The worker is no more: it leaves the view, its attempts go on elsewhere, and who waited for its memory starts.
+    pub(super) fn gone(&mut self, now: Now, worker: WorkerId, why: &Error, out: &mut Out) {
+        self.release_memory(worker);
+        self.probes.remove(&worker);
+        self.timers.disarm(&Alarm::Probe(worker));
+        self.timers.disarm(&Alarm::Spawn(worker));
+        if let Some(starting) = self.starting.remove(&worker) {
+            self.wake_model(&starting.spec.model);
+        }
+        if let Some(view) = self.view.remove_worker(worker) {
+            out.push(Effect::Forget { worker });
+            self.wake_model(&view.info.model);
+        }
+        for (lease, job) in self.leases.of_worker(worker) {
+            self.lose_attempt(now, lease, job, why, out);
+        }
+        let waiting = self
+            .starting
+            .iter_mut()
+            .filter_map(|(id, starting)| starting.waits_for.remove(&worker).then_some(*id));
+        for id in waiting.collect::<Vec<_>>() {
+            self.issue_spawn(now, id, out);
+        }
+    }
+
+    /// A slot of this worker is free again.
+    pub(super) fn slot_freed(&mut self, worker: WorkerId, out: &mut Out) {
+        let Some(view) = self.view.worker(worker) else {
+            return;
+        };
+        let (info, state, leased) = (view.info.clone(), view.state, view.leased);
+        match state {
+            WorkerState::Draining if leased == 0 => out.push(Effect::Stop {
+                worker,
+                hive: info.hive.clone(),
+            }),
+            WorkerState::Ready => {
+                self.offer_slot(&info.model, None);
+                if leased == 0 {
+                    // Idle, so it may be evicted: whoever waits for memory is asked again.
+                    self.wake_starved();
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Wakes what waits for models that no worker has: only a start can help it, and there may be room for one now.
+    fn wake_starved(&mut self) {
+        for model in std::mem::take(&mut self.starved) {
+            self.wake_model(&model);
+        }
+    }
+
+    pub(super) fn provision_progress(&mut self, now: Now, hive: HiveId, model: ModelRef) {
+        let key = (hive, model);
+        if self.provisioning.contains_key(&key) {
+            self.timers.arm(
+                now.at + self.settings.provision_silence,
+                Alarm::Provision(key.0, key.1),
+            );
+        }
+    }
+
+    pub(super) fn provisioned(
+        &mut self,
+        now: Now,
+        hive: HiveId,
+        model: ModelRef,
+        result: Result<u64>,
+        out: &mut Out,
+    ) {
+        self.timers
+            .disarm(&Alarm::Provision(hive.clone(), model.clone()));
+        let awaited = self
+            .provisioning
+            .remove(&(hive.clone(), model.clone()))
+            .is_some();
+        match result {
+            Ok(bytes) => {
+                self.view.edit_hive(&hive, |view| {
+                    _ = Arc::make_mut(&mut view.models).insert(model.clone(), bytes)
+                });
+                self.record_model(now, &hive, &model, bytes, out);
+                self.wake_model(&model);
+            }
+            Err(error) if awaited => self.start_failed(now, &hive, &model, error, out),
+            Err(_) => {}
+        }
+    }
+
+    pub(super) fn provision_overdue(
+        &mut self,
+        now: Now,
+        hive: HiveId,
+        model: ModelRef,
+        out: &mut Out,
+    ) {
+        let silence = self.settings.provision_silence;
+        let message = format!(
+            "the download of model {model} to hive {hive} made no progress for {silence:?}"
+        );
+        let error = Error::new(ErrorKind::SpawnTimeout, message);
+        self.provisioned(now, hive, model, Err(error), out);
+    }
+
+    fn record_model(&self, now: Now, hive: &HiveId, model: &ModelRef, bytes: u64, out: &mut Out) {
+        let record = ModelRecord {
+            hive: hive.clone(),
+            model: model.clone(),
+            bytes,
+            checksum: None,
+            last_used: now.wall,
+        };
+        out.push(Effect::Record {
+            n: None,
+            changes: vec![Change::ModelPut(record)],
+        });
+    }
+
+    /// Promises memory to a worker that is being started, in equal parts on its devices.
+    fn reserve(&mut self, worker: WorkerId, hive: &HiveId, devices: &[u32], bytes: u64) {
+        let part = bytes / devices.len().max(1) as u64;
+        self.view.edit_hive(hive, |view| {
+            for device in devices {
+                *view.reserved.entry(*device).or_default() += part;
+            }
+        });
+        self.reserved
+            .insert(worker, (hive.clone(), devices.to_vec(), part));
+    }
+
+    /// The memory is free, or a report shows it as taken.
+    pub(super) fn release_memory(&mut self, worker: WorkerId) {
+        let Some((hive, devices, part)) = self.reserved.remove(&worker) else {
+            return;
+        };
+        self.view.edit_hive(&hive, |view| {
+            for device in &devices {
+                if let Some(bytes) = view.reserved.get_mut(device) {
+                    *bytes = bytes.saturating_sub(part);
+                    if *bytes == 0 {
+                        view.reserved.remove(device);
+                    }
+                }
+            }
+        });
+    }
+}

@@ -1,0 +1,131 @@
+//! A fleet in virtual time: the real [`Engine`](crate::engine::Engine) and a real policy, in one thread, with a clock
+//! that is moved by hand.
+//!
+//! The simulated machines answer the engine's effects after times drawn from a seed, and fail as often as they are
+//! told to. Every step is checked: a slot granted twice, a second terminal event or a job that never ends is a
+//! [violation](Simulation::run). The same seed gives the same run, to the last step.
+
+use std::time::Duration;
+
+use crate::{Scheduler, Settings};
+
+mod world;
+
+/// How often things go wrong, in each thousand.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Faults {
+    /// Attempts that fail, in one of several ways.
+    pub attempts: u32,
+    /// Starts of workers that fail.
+    pub spawns: u32,
+    /// Jobs that are cancelled.
+    pub cancels: u32,
+    /// Workers that exit some time during the run.
+    pub exits: u32,
+    /// Hives that are unreachable for a while.
+    pub outages: u32,
+    /// Records that the store refuses.
+    pub records: u32,
+    /// Answers of the policy that come late.
+    pub late_answers: u32,
+    /// Answers of the policy that are nonsense.
+    pub nonsense: u32,
+}
+
+impl Faults {
+    /// A bad day: everything fails now and then.
+    pub const fn many() -> Self {
+        Self {
+            attempts: 150,
+            spawns: 200,
+            cancels: 100,
+            exits: 500,
+            outages: 300,
+            records: 20,
+            late_answers: 50,
+            nonsense: 20,
+        }
+    }
+}
+
+/// What to simulate.
+#[derive(Clone, Debug)]
+pub struct Simulation {
+    /// Machines.
+    pub hives: usize,
+    /// Workers that run on each from the start.
+    pub workers_per_hive: usize,
+    /// Slots of each worker.
+    pub slots: u32,
+    /// Models, dealt to the workers in turn.
+    pub models: usize,
+    /// Models that no worker has at the start; a policy that starts workers will have them started.
+    pub cold_models: usize,
+    /// Tenants among whom the jobs are dealt; 0 is none.
+    pub tenants: usize,
+    /// Jobs.
+    pub jobs: usize,
+    /// The time over which they arrive.
+    pub arrivals: Duration,
+    /// How long a job runs: at least and at most.
+    pub service: (Duration, Duration),
+    /// How often things go wrong.
+    pub faults: Faults,
+    /// The engine's settings.
+    pub settings: Settings,
+    /// Everything that is left to chance follows from this.
+    pub seed: u64,
+}
+
+impl Default for Simulation {
+    fn default() -> Self {
+        Self {
+            hives: 3,
+            workers_per_hive: 2,
+            slots: 4,
+            models: 3,
+            cold_models: 0,
+            tenants: 0,
+            jobs: 150,
+            arrivals: Duration::from_secs(3),
+            service: (Duration::from_millis(20), Duration::from_millis(420)),
+            faults: Faults::default(),
+            settings: Settings {
+                queue_capacity: 1_000_000,
+                ..Settings::default()
+            },
+            seed: 1,
+        }
+    }
+}
+
+/// What came of a simulation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SimReport {
+    /// Jobs that were accepted; each of them has ended exactly once.
+    pub accepted: usize,
+    /// Jobs that ended properly.
+    pub completed: usize,
+    /// Jobs that were refused at the door.
+    pub refused: usize,
+    /// Inputs that the engine took.
+    pub steps: u64,
+    /// The most jobs that waited at one time.
+    pub peak_waiting: usize,
+    /// Workers started by the policy.
+    pub spawns: usize,
+    /// Virtual time from the first arrival to the last end.
+    pub elapsed: Duration,
+    /// A hash over everything the engine decided, in order: equal for equal runs.
+    pub trace: u64,
+}
+
+impl Simulation {
+    /// Runs to the end: until every job has ended and nothing is left to do.
+    ///
+    /// # Errors
+    /// The invariant that was broken, in a sentence.
+    pub fn run(&self, scheduler: &dyn Scheduler) -> Result<SimReport, String> {
+        world::World::new(self, scheduler).run()
+    }
+}

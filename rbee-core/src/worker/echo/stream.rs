@@ -1,0 +1,298 @@
+//! The answers of an echo worker.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::stream;
+
+use super::{EchoFault, Slot, script::Script};
+use crate::{
+    Error, ErrorKind, Finish, Metrics, Output, OutputStream, Result, Resume, Run, Task, Usage,
+    WorkerInfo,
+};
+
+const DEFAULT_MAX_TOKENS: u32 = 16;
+const VOCABULARY: u64 = 1000;
+
+/// The finaliser of SplitMix64: every input bit changes about half of the output bits.
+fn mix(mut x: u64) -> u64 {
+    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ (x >> 31)
+}
+
+pub(super) fn token_id(seed: u64, position: u32) -> u32 {
+    let mixed = mix(mix(seed) ^ u64::from(position).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    (mixed % VOCABULARY) as u32
+}
+
+/// The text of a token, made without an allocation.
+pub(super) struct Word {
+    bytes: [u8; 12],
+    start: usize,
+}
+
+impl Word {
+    pub(super) fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.bytes[self.start..]).unwrap_or_default()
+    }
+}
+
+/// `w123 ` for token 123.
+pub(super) fn word(id: u32) -> Word {
+    let mut bytes = [b' '; 12];
+    let mut start = bytes.len() - 1;
+    let mut rest = id;
+    loop {
+        start -= 1;
+        bytes[start] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    start -= 1;
+    bytes[start] = b'w';
+    Word { bytes, start }
+}
+
+/// The vector of a text.
+fn vector(text: &str, dimensions: usize) -> Vec<f32> {
+    let seed = text
+        .bytes()
+        .fold(0, |seed, byte| mix(seed ^ u64::from(byte)));
+    (0..dimensions)
+        .map(|index| {
+            let bits = mix(seed ^ mix(index as u64)) >> 40;
+            bits as f32 / (1u32 << 23) as f32 - 1.0
+        })
+        .collect()
+}
+
+/// What is left to be said.
+enum Stage {
+    Tokens,
+    Vectors,
+    Script(usize),
+    /// A stop text was met.
+    Stopped,
+    /// The end was given; with the fault [`EchoFault::TalkAfterEnd`], so many outputs follow.
+    Done(u8),
+}
+
+struct Answer {
+    script: Arc<Script>,
+    run: Run,
+    fault: Option<EchoFault>,
+    stage: Stage,
+    position: u32,
+    max_tokens: u32,
+    prompt_tokens: u32,
+    /// Text of earlier attempts that no reader has yet; said with the next token.
+    held_back: String,
+    metrics: bool,
+    delay: Duration,
+    _slot: Slot,
+}
+
+/// Checks the run, and begins to answer it.
+pub(super) fn answer(
+    info: &WorkerInfo,
+    script: Arc<Script>,
+    run: Run,
+    fault: Option<EchoFault>,
+    slot: Slot,
+) -> Result<OutputStream> {
+    let can = &info.capabilities;
+    let unsupported = |what: &str| {
+        let message = format!("worker {} cannot {what}", info.id);
+        Err(Error::new(ErrorKind::Unsupported, message))
+    };
+    let (mut max_tokens, stage) = match &run.job.task {
+        _ if script.outputs.is_some() => (u32::MAX, Stage::Script(0)),
+        Task::Generate { .. } if !can.generate => return unsupported("generate text"),
+        Task::Embed { .. } if !can.embed => return unsupported("make vectors"),
+        Task::Generate { sampling, .. } => (
+            sampling.max_tokens.unwrap_or(DEFAULT_MAX_TOKENS),
+            Stage::Tokens,
+        ),
+        Task::Embed { .. } => (0, Stage::Vectors),
+    };
+    if !run.resume.is_empty() && !can.resume {
+        return unsupported("continue an answer");
+    }
+    let prompt_tokens = u32::try_from(run.job.task.text_bytes().div_ceil(4)).unwrap_or(u32::MAX);
+    if let Some(context) = can.context_tokens {
+        if prompt_tokens >= context {
+            let message =
+                format!("the prompt has {prompt_tokens} tokens; allowed are fewer than {context}");
+            return Err(Error::new(ErrorKind::ContextExceeded, message));
+        }
+        max_tokens = max_tokens.min(context - prompt_tokens);
+    }
+    let answer = Answer {
+        position: u32::try_from(run.resume.tokens.len()).unwrap_or(u32::MAX),
+        held_back: held_back(&run.resume)?,
+        metrics: script.metrics,
+        delay: script.first_delay,
+        script,
+        run,
+        fault,
+        stage,
+        max_tokens,
+        prompt_tokens,
+        _slot: slot,
+    };
+    Ok(Box::pin(stream::unfold(answer, |mut answer| async move {
+        let output = answer.next().await?;
+        Some((output, answer))
+    })))
+}
+
+/// The text of the tokens so far that readers do not have.
+fn held_back(resume: &Resume) -> Result<String> {
+    let mut text = String::new();
+    let mut said = resume.text_bytes;
+    for id in &resume.tokens {
+        let word = word(*id);
+        match word.as_str().get(said..) {
+            Some(rest) => {
+                text.push_str(rest);
+                said = 0;
+            }
+            None => said -= word.as_str().len(),
+        }
+    }
+    if said > 0 {
+        let message = format!(
+            "resume.text_bytes is {}; the {} tokens have {said} bytes less",
+            resume.text_bytes,
+            resume.tokens.len()
+        );
+        return Err(Error::new(ErrorKind::InvalidRequest, message));
+    }
+    Ok(text)
+}
+
+impl Answer {
+    async fn next(&mut self) -> Option<Result<Output>> {
+        // An answer that is always ready must not keep the runtime's thread to itself.
+        tokio::task::coop::consume_budget().await;
+        if std::mem::take(&mut self.metrics) {
+            return Some(Ok(Output::Metrics(Metrics {
+                prompt_tokens: self.prompt_tokens.saturating_add(self.position),
+                prefill: self.script.first_delay,
+            })));
+        }
+        match self.stage {
+            Stage::Tokens => self.next_token().await,
+            Stage::Vectors => {
+                self.hold().await;
+                let Task::Embed { inputs } = &self.run.job.task else {
+                    return None;
+                };
+                let dimensions = self.script.dimensions;
+                let vectors = inputs.iter().map(|text| vector(text, dimensions)).collect();
+                self.stage = Stage::Tokens;
+                Some(Ok(Output::Vectors(vectors)))
+            }
+            Stage::Script(at) => {
+                let script = self.script.clone();
+                let output = script.outputs.as_ref()?.get(at)?;
+                self.hold().await;
+                self.stage = Stage::Script(at + 1);
+                Some(output.clone())
+            }
+            Stage::Stopped => Some(Ok(self.finish(Finish::Stop))),
+            Stage::Done(0) => None,
+            Stage::Done(left) => {
+                self.stage = Stage::Done(left - 1);
+                Some(Ok(match left {
+                    1 => self.end(Finish::Length),
+                    _ => self.token(),
+                }))
+            }
+        }
+    }
+
+    async fn next_token(&mut self) -> Option<Result<Output>> {
+        let at = self.position;
+        match self.fault {
+            Some(EchoFault::Fail { at: from, kind }) if at >= from => {
+                self.stage = Stage::Done(0);
+                let message = format!("the echo worker fails at token {at}, as scripted");
+                return Some(Err(Error::new(kind, message)));
+            }
+            Some(EchoFault::Cut { at: from }) if at >= from => return None,
+            Some(EchoFault::Panic { at: from }) if at >= from => {
+                panic!("the echo worker panics at token {at}, as scripted")
+            }
+            Some(EchoFault::Stall { at: from }) if at >= from => std::future::pending().await,
+            _ => {}
+        }
+        if at >= self.max_tokens && self.fault != Some(EchoFault::Overrun) {
+            let finish = match self.run.job.task {
+                Task::Generate { .. } => Finish::Length,
+                Task::Embed { .. } => Finish::Stop,
+            };
+            return Some(Ok(self.finish(finish)));
+        }
+        self.hold().await;
+        Some(Ok(self.token()))
+    }
+
+    /// Waits as long as it is told to.
+    async fn hold(&mut self) {
+        if !self.delay.is_zero() {
+            tokio::time::sleep(self.delay).await;
+        }
+        self.delay = self.script.token_delay;
+        if let Some(gate) = &self.script.gate {
+            gate.pass().await;
+        }
+    }
+
+    /// Where the first stop text in this word begins.
+    fn stop_in(&self, word: &str) -> Option<usize> {
+        let Task::Generate { sampling, .. } = &self.run.job.task else {
+            return None;
+        };
+        let stops = sampling.stop.iter();
+        stops.filter_map(|stop| word.find(stop.as_str())).min()
+    }
+
+    fn token(&mut self) -> Output {
+        let id = token_id(self.run.job.seed, self.position);
+        self.position = self.position.saturating_add(1);
+        let word = word(id);
+        let mut word = word.as_str();
+        if let Some(stop) = self.stop_in(word) {
+            word = &word[..stop];
+            self.stage = Stage::Stopped;
+        }
+        let text = if self.held_back.is_empty() {
+            Box::from(word)
+        } else {
+            let mut text = std::mem::take(&mut self.held_back);
+            text.push_str(word);
+            text.into_boxed_str()
+        };
+        Output::Token {
+            id: (!self.script.no_ids).then_some(id),
+            text,
+        }
+    }
+
+    fn finish(&mut self, finish: Finish) -> Output {
+        let more = self.fault == Some(EchoFault::TalkAfterEnd);
+        self.stage = Stage::Done(if more { 2 } else { 0 });
+        self.end(finish)
+    }
+
+    fn end(&self, finish: Finish) -> Output {
+        let usage = Usage {
+            prompt_tokens: self.prompt_tokens,
+            completion_tokens: self.position,
+        };
+        Output::End { finish, usage }
+    }
+}
