@@ -1,6 +1,7 @@
 //! The built-in schedulers pass the suite, and the suite catches schedulers that are broken on purpose.
 
 #![cfg(feature = "conformance")]
+#![allow(clippy::unwrap_used, reason = "the helpers of tests are tests too")]
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},

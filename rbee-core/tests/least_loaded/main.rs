@@ -1,5 +1,7 @@
 //! What the built-in policy decides, and the reasons it gives.
 
+#![allow(clippy::unwrap_used, reason = "the helpers of tests are tests too")]
+
 mod running;
 mod starting;
 
