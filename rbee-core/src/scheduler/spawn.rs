@@ -7,9 +7,7 @@ use super::{
     eviction::{evictable_on, plan_eviction, runs_on, shortfall},
     trace::{Bytes, Trace},
 };
-use crate::{
-    ClusterView, Device, DeviceKind, Error, ErrorKind, HiveView, ModelRef, WorkerSpec, WorkerState,
-};
+use crate::{ClusterView, Device, DeviceKind, Error, ErrorKind, HiveView, ModelRef, WorkerSpec};
 
 /// Hives, and devices of one hive, that a message names at most.
 const NAMED: usize = 4;
@@ -191,13 +189,13 @@ impl<'a> Search<'a> {
         }
     }
 
+    /// Loading workers play no part: while there is one, no other is started.
     fn clashes(&self, hive: &HiveView, device: &Device) -> bool {
         let Some(wanted) = self.ask.must_match.as_deref() else {
             return false;
         };
         self.cluster.on_hive(&hive.id).any(|worker| {
-            worker.state != WorkerState::Loading
-                && worker.info.model == *self.model()
+            worker.info.model == *self.model()
                 && *worker.info.numerics != *wanted
                 && runs_on(worker, device.index)
         })
