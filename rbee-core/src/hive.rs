@@ -187,3 +187,43 @@ pub trait HiveBackend: fmt::Debug + Send + Sync + 'static {
     /// Stops every worker and the hive itself.
     async fn shutdown(&self, grace: Duration) -> Result<()>;
 }
+
+/// A shared hive is a hive.
+#[async_trait]
+impl<H: HiveBackend + ?Sized> HiveBackend for Arc<H> {
+    fn id(&self) -> &HiveId {
+        (**self).id()
+    }
+    async fn start(&self) -> Result<()> {
+        (**self).start().await
+    }
+    async fn report(&self) -> Result<HiveReport> {
+        (**self).report().await
+    }
+    async fn watch(&self, owner: Epoch) -> Result<BoxStream<'static, HiveEvent>> {
+        (**self).watch(owner).await
+    }
+    async fn spawn(
+        &self,
+        id: WorkerId,
+        spec: &WorkerSpec,
+        progress: Progress,
+    ) -> Result<Arc<dyn Worker>> {
+        (**self).spawn(id, spec, progress).await
+    }
+    async fn worker(&self, id: WorkerId) -> Result<Arc<dyn Worker>> {
+        (**self).worker(id).await
+    }
+    async fn stop(&self, id: WorkerId, grace: Duration) -> Result<()> {
+        (**self).stop(id, grace).await
+    }
+    async fn provision(&self, model: &ModelRef, progress: Progress) -> Result<u64> {
+        (**self).provision(model, progress).await
+    }
+    async fn remove_model(&self, model: &ModelRef) -> Result<()> {
+        (**self).remove_model(model).await
+    }
+    async fn shutdown(&self, grace: Duration) -> Result<()> {
+        (**self).shutdown(grace).await
+    }
+}

@@ -43,20 +43,17 @@ use mailbox::{Mailbox, Message};
 ///
 /// ```
 /// use rbee_core::{Queen, Request};
-/// # #[cfg(feature = "test-util")]
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> rbee_core::Result<()> {
-/// # let worker = rbee_core::EchoWorker::builder("my-model".parse()?).build();
+/// # let my_worker = rbee_core::EchoWorker::builder("my-model".parse()?).build();
 ///
-/// let queen = Queen::builder().worker(worker).build().await?;
+/// let queen = Queen::builder().worker(my_worker).build().await?;
 /// let mut answer = queen.submit(Request::chat("my-model").user("Hi")).await?;
 /// while let Some(text) = answer.next_text().await? {
 ///     print!("{text}");
 /// }
 /// # Ok(())
 /// # }
-/// # #[cfg(not(feature = "test-util"))]
-/// # fn main() {}
 /// ```
 #[derive(Clone, Debug)]
 pub struct Queen {

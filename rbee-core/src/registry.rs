@@ -311,3 +311,23 @@ pub trait Registry: fmt::Debug + Send + Sync + 'static {
     /// Lists jobs, of every owner, the newest first.
     async fn jobs(&self, filter: &JobFilter) -> Result<Vec<JobRecord>>;
 }
+
+/// A shared registry is a registry.
+#[async_trait]
+impl<R: Registry + ?Sized> Registry for Arc<R> {
+    async fn open(&self, queen: &QueenId, lease: Duration) -> Result<Snapshot> {
+        (**self).open(queen, lease).await
+    }
+    async fn record(&self, epoch: Epoch, changes: &[Change]) -> Result<()> {
+        (**self).record(epoch, changes).await
+    }
+    async fn renew(&self, epoch: Epoch) -> Result<Snapshot> {
+        (**self).renew(epoch).await
+    }
+    async fn release(&self, epoch: Epoch) -> Result<()> {
+        (**self).release(epoch).await
+    }
+    async fn jobs(&self, filter: &JobFilter) -> Result<Vec<JobRecord>> {
+        (**self).jobs(filter).await
+    }
+}

@@ -132,3 +132,16 @@ pub trait Scheduler: fmt::Debug + Send + Sync + 'static {
         None
     }
 }
+
+/// A shared scheduler is a scheduler.
+impl<S: Scheduler + ?Sized> Scheduler for Arc<S> {
+    fn place(&self, ask: &Ask, cluster: &ClusterView) -> Result<Placement> {
+        (**self).place(ask, cluster)
+    }
+    fn explain(&self, ask: &Ask, cluster: &ClusterView) -> Explanation {
+        (**self).explain(ask, cluster)
+    }
+    fn limit(&self) -> Option<Duration> {
+        (**self).limit()
+    }
+}

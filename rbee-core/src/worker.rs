@@ -172,3 +172,17 @@ pub trait Worker: fmt::Debug + Send + Sync + 'static {
     /// How it is. Must answer while runs are under way.
     async fn health(&self) -> Result<WorkerHealth>;
 }
+
+/// A shared worker is a worker.
+#[async_trait]
+impl<W: Worker + ?Sized> Worker for Arc<W> {
+    fn info(&self) -> &Arc<WorkerInfo> {
+        (**self).info()
+    }
+    async fn execute(&self, run: Run) -> Result<OutputStream> {
+        (**self).execute(run).await
+    }
+    async fn health(&self) -> Result<WorkerHealth> {
+        (**self).health().await
+    }
+}

@@ -45,46 +45,26 @@ impl QueenBuilder {
     }
 
     /// What must survive a restart. [`MemoryRegistry`] where not given: nothing does.
-    pub fn registry(self, registry: impl Registry) -> Self {
-        self.shared_registry(Arc::new(registry))
-    }
-
-    /// The same, for a registry that is shared.
-    pub fn shared_registry(mut self, registry: Arc<dyn Registry>) -> Self {
-        self.registry = Some(registry);
+    pub fn registry(mut self, registry: impl Registry) -> Self {
+        self.registry = Some(Arc::new(registry));
         self
     }
 
     /// Where jobs go. [`LeastLoaded`] where not given.
-    pub fn scheduler(self, scheduler: impl Scheduler) -> Self {
-        self.shared_scheduler(Arc::new(scheduler))
-    }
-
-    /// The same, for a scheduler that is shared.
-    pub fn shared_scheduler(mut self, scheduler: Arc<dyn Scheduler>) -> Self {
-        self.scheduler = Some(scheduler);
+    pub fn scheduler(mut self, scheduler: impl Scheduler) -> Self {
+        self.scheduler = Some(Arc::new(scheduler));
         self
     }
 
     /// A machine.
-    pub fn hive(self, hive: impl HiveBackend) -> Self {
-        self.shared_hive(Arc::new(hive))
-    }
-
-    /// The same, for a hive that is shared.
-    pub fn shared_hive(mut self, hive: Arc<dyn HiveBackend>) -> Self {
-        self.hives.push(hive);
+    pub fn hive(mut self, hive: impl HiveBackend) -> Self {
+        self.hives.push(Arc::new(hive));
         self
     }
 
     /// A worker of this process. All that are given make up the hive `local`.
-    pub fn worker(self, worker: impl Worker) -> Self {
-        self.shared_worker(Arc::new(worker))
-    }
-
-    /// The same, for a worker that is shared.
-    pub fn shared_worker(mut self, worker: Arc<dyn Worker>) -> Self {
-        self.workers.push(worker);
+    pub fn worker(mut self, worker: impl Worker) -> Self {
+        self.workers.push(Arc::new(worker));
         self
     }
 
