@@ -241,6 +241,11 @@ impl Engine {
             && self.view.workers().all(|worker| worker.leased == 0)
     }
 
+    /// Is the job live?
+    pub fn has_job(&self, job: JobId) -> bool {
+        self.jobs.contains_key(&job)
+    }
+
     /// How many jobs of its lane go before this one; `None` where it is not waiting.
     pub fn position(&self, job: JobId) -> Option<usize> {
         let entry = self.jobs.get(&job)?;

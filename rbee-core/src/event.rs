@@ -115,8 +115,9 @@ impl EventKind {
 /// Where and when a job began to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Started {
-    /// The worker that began; a later one may have continued.
-    pub worker: WorkerId,
+    /// The worker that began; a later one may have continued. `None` where that is no longer known, because the queen
+    /// was restarted.
+    pub worker: Option<WorkerId>,
     /// How long the job had waited in the queue.
     pub queue_wait: Duration,
 }

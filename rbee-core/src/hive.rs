@@ -8,11 +8,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Epoch, Error, HiveId, ModelRef, Result, Worker, WorkerHealth, WorkerId, WorkerInfo};
 
-// mod devices;
-// mod in_process;
+mod devices;
+mod in_process;
 
-// pub use devices::Devices;
-// pub use in_process::{InProcessHive, WorkerFactory};
+pub use devices::Devices;
+pub use in_process::{InProcessHive, WorkerFactory};
 
 /// What a device computes with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

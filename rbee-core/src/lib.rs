@@ -11,6 +11,7 @@ mod id;
 mod job;
 mod model_ref;
 mod prefix;
+mod queen;
 mod registry;
 mod request;
 mod scheduler;
@@ -28,16 +29,19 @@ pub use cluster::{ClusterView, HiveView, LaneKey, LaneView, WorkerState, WorkerV
 pub use error::{Error, ErrorKind, Result};
 pub use event::{EventKind, Finish, JobEvent, Metrics, Outcome, Output, Started, Usage};
 pub use hive::{
-    Device, DeviceKind, HiveBackend, HiveEvent, HiveReport, Progress, ProgressUpdate, WorkerReport,
-    WorkerSpec,
+    Device, DeviceKind, Devices, HiveBackend, HiveEvent, HiveReport, InProcessHive, Progress,
+    ProgressUpdate, WorkerFactory, WorkerReport, WorkerSpec,
 };
 pub use id::{CorrelationId, Epoch, HiveId, JobId, LeaseId, QueenId, TenantId, Ticket, WorkerId};
 pub use job::{EndedJob, Job, JobState, JobStatus, LiveJob, Priority};
 pub use model_ref::{MAX_MODEL_REF_BYTES, ModelRef, ModelSource};
+pub use queen::{Answer, JobEvents, JobHandle, Queen, QueenBuilder};
 pub use registry::{
-    Change, HiveAddress, HiveRecord, HiveStatus, JobFilter, JobRecord, ModelRecord, Piece,
-    Registry, Snapshot, TenantRecord,
+    Change, HiveAddress, HiveRecord, HiveStatus, JobFilter, JobRecord, MemoryRegistry, ModelRecord,
+    Piece, Registry, Snapshot, TenantRecord,
 };
+#[cfg(feature = "sqlite")]
+pub use registry::{Durability, SqliteOptions, SqliteRegistry};
 pub use request::{Message, Prompt, Request, Role, Sampling, Task};
 pub use scheduler::{
     Ask, Candidate, Explanation, FnScheduler, LeastLoaded, Placement, Scheduler, Verdict,

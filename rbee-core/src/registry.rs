@@ -10,13 +10,15 @@ use crate::{
     QueenId, Result, TenantId, WallTime, WorkerId,
 };
 
-// mod memory;
-// #[cfg(feature = "sqlite")]
-// mod sqlite;
+mod clock;
+mod memory;
+mod rules;
+#[cfg(feature = "sqlite")]
+mod sqlite;
 
-// pub use memory::MemoryRegistry;
-// #[cfg(feature = "sqlite")]
-// pub use sqlite::{Durability, SqliteRegistry};
+pub use memory::MemoryRegistry;
+#[cfg(feature = "sqlite")]
+pub use sqlite::{Durability, SqliteOptions, SqliteRegistry};
 
 /// One token of an answer, as it is stored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -155,7 +157,8 @@ pub struct TenantRecord {
 /// A change to a job or hive that the store does not know is passed over: it may have been removed meanwhile.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Change {
-    /// A job was accepted. Its owner becomes the one who records.
+    /// A job was accepted. Its owner becomes the one who records. A job of that id that is there already stays as it
+    /// is, so that a repeated record does no harm.
     JobQueued(Box<JobRecord>),
     /// An attempt begins.
     JobRunning {
@@ -189,7 +192,8 @@ pub enum Change {
     JobEnded {
         /// The job.
         job: JobId,
-        /// How it ended. The tokens of a complete one are added to its tenant's usage of that day.
+        /// How it ended. The tokens of a complete one, prompt and answer, are added to its tenant's usage of that
+        /// day (UTC).
         outcome: Outcome,
         /// When.
         at: WallTime,
@@ -282,7 +286,8 @@ impl JobFilter {
 #[async_trait]
 pub trait Registry: fmt::Debug + Send + Sync + 'static {
     /// Begins a life: an epoch greater than every one before. Takes over the rows of every owner that is no longer
-    /// alive, and those of earlier lives of the same queen, alive or not.
+    /// alive, and those of earlier lives of the same queen, alive or not. A life whose rows were taken over, some or
+    /// none, is superseded: it can write nothing any more.
     async fn open(&self, queen: &QueenId, lease: Duration) -> Result<Snapshot>;
 
     /// Writes all changes, in order, or none. When it returns they survive the death of this process.

@@ -1,0 +1,255 @@
+//! What models can be loaded on here.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use sysinfo::{CpuRefreshKind, MemoryRefreshKind, System};
+use tokio::time::timeout;
+
+use super::{Device, DeviceKind};
+
+#[cfg(feature = "nvml")]
+mod nvidia;
+
+/// How long a reading is good for.
+const FRESH: Duration = Duration::from_millis(200);
+/// How long a reading may take; a sick driver hangs.
+const LIMIT: Duration = Duration::from_secs(2);
+
+/// This machine's devices and their memory.
+///
+/// - Index 0 is the processor with the main memory: what the operating system calls available, not more than a
+///   container's control group allows.
+/// - With the feature `nvml`, index *n* + 1 is the NVIDIA GPU that the driver numbers *n*, in the order of the PCI
+///   bus. That is CUDA's ordinal *n* where `CUDA_DEVICE_ORDER` is `PCI_BUS_ID` and `CUDA_VISIBLE_DEVICES` is not set;
+///   by CUDA's own default the fastest GPU comes first, so on a machine with unlike GPUs set the former. A GPU that
+///   does not tell its memory is left out, and the others keep their numbers. No driver, no GPUs: that is no error.
+/// - Apple GPUs are not reported yet; models there can be loaded on the processor's memory, which they share.
+///
+/// A reading costs some tens of microseconds, and is good for 200 ms. Clones share it.
+///
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+/// let devices = rbee_core::Devices::new().read().await;
+/// assert_eq!(devices[0].index, 0);
+/// # });
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Devices(Arc<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    last: Mutex<Last>,
+    /// Held by the one thread that asks the system; made by the first.
+    probe: Arc<tokio::sync::Mutex<Option<Probe>>>,
+}
+
+/// What is known without asking the system.
+#[derive(Debug, Default)]
+enum Last {
+    #[default]
+    Nothing,
+    Read(Instant, Vec<Device>),
+    Fixed(Vec<Device>),
+}
+
+impl Inner {
+    fn last(&self) -> MutexGuard<'_, Last> {
+        // Every change is one assignment.
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Devices {
+    /// The devices of this machine; they are looked for at the first reading.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Always these devices, whatever the machine has.
+    pub fn fixed(devices: Vec<Device>) -> Self {
+        let this = Self::default();
+        this.fix(devices);
+        this
+    }
+
+    pub(super) fn fix(&self, devices: Vec<Device>) {
+        *self.0.last() = Last::Fixed(devices);
+    }
+
+    /// The devices with their memory as it is now. Where the system does not answer within seconds: as it was last,
+    /// or none.
+    pub async fn read(&self) -> Vec<Device> {
+        if let Some(devices) = self.known(Some(FRESH)) {
+            return devices;
+        }
+        let probe = self.0.probe.clone();
+        let read = async {
+            let mut probe = probe.lock_owned().await;
+            if let Some(devices) = self.known(Some(FRESH)) {
+                // Somebody else has asked meanwhile.
+                return Some(devices);
+            }
+            let read = move || probe.get_or_insert_with(Probe::new).read();
+            // It fails where the runtime is shut down or the probe panicked; either way there is no reading.
+            tokio::task::spawn_blocking(read).await.ok()
+        };
+        match timeout(LIMIT, read).await {
+            Ok(Some(devices)) => {
+                let mut last = self.0.last();
+                if !matches!(*last, Last::Fixed(_)) {
+                    *last = Last::Read(Instant::now(), devices.clone());
+                }
+                devices
+            }
+            Ok(None) | Err(_) => {
+                tracing::warn!("the devices could not be read within {LIMIT:?}");
+                self.known(None).unwrap_or_default()
+            }
+        }
+    }
+
+    /// What was read not longer ago than this.
+    fn known(&self, within: Option<Duration>) -> Option<Vec<Device>> {
+        match &*self.0.last() {
+            Last::Nothing => None,
+            Last::Read(at, _) if within.is_some_and(|within| at.elapsed() > within) => None,
+            Last::Read(_, devices) | Last::Fixed(devices) => Some(devices.clone()),
+        }
+    }
+}
+
+/// Asks the system. Blocks.
+#[derive(Debug)]
+struct Probe {
+    system: Option<System>,
+    processor: String,
+    #[cfg(feature = "nvml")]
+    gpus: nvidia::Gpus,
+}
+
+impl Probe {
+    fn new() -> Self {
+        let mut system = System::new()
+            .inspect_err(|error| tracing::warn!(%error, "the main memory cannot be read"))
+            .ok();
+        let mut processor = String::new();
+        if let Some(system) = &mut system {
+            system.refresh_cpu_list(CpuRefreshKind::nothing());
+            if let Some(cpu) = system.cpus().first() {
+                processor = cpu.brand().trim().to_owned();
+            }
+        }
+        if processor.is_empty() {
+            processor = std::env::consts::ARCH.to_owned();
+        }
+        Self {
+            system,
+            processor,
+            #[cfg(feature = "nvml")]
+            gpus: nvidia::Gpus::find(None),
+        }
+    }
+
+    fn read(&mut self) -> Vec<Device> {
+        let (mut total, mut free) = (0, 0);
+        if let Some(system) = &mut self.system {
+            system.refresh_memory_specifics(MemoryRefreshKind::nothing().with_ram());
+            (total, free) = (system.total_memory(), system.available_memory());
+            if let Some(group) = system.cgroup_limits() {
+                (total, free) = within(total, free, group.total_memory, group.rss);
+            }
+        }
+        let processor = Device {
+            index: 0,
+            kind: DeviceKind::Cpu,
+            name: self.processor.clone(),
+            memory_total: total,
+            memory_free: free,
+        };
+        let devices = std::iter::once(processor);
+        #[cfg(feature = "nvml")]
+        let devices = devices.chain(self.gpus.read());
+        devices.collect()
+    }
+}
+
+/// Total and available memory of a machine inside a control group that may use `limit` bytes and holds `held`.
+///
+/// Not the group's own count of free memory: that takes cached files for used ones, and a machine that has just
+/// read a model from its disk would seem full.
+fn within(total: u64, available: u64, limit: u64, held: u64) -> (u64, u64) {
+    if limit == 0 || limit >= total {
+        return (total, available);
+    }
+    (limit, available.min(limit.saturating_sub(held)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_processor_is_device_0_and_its_memory_is_plausible() {
+        let devices = Devices::new().read().await;
+        let cpu = &devices[0];
+        assert_eq!((cpu.index, cpu.kind), (0, DeviceKind::Cpu));
+        assert!(!cpu.name.is_empty());
+        assert!(
+            cpu.memory_free > 1 << 20 && cpu.memory_free <= cpu.memory_total,
+            "{cpu:?}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_reading_is_used_again_while_it_is_fresh() {
+        let devices = Devices::new();
+        let first = devices.read().await;
+        assert!(
+            devices.0.probe.lock().await.is_some(),
+            "the system was asked"
+        );
+        *devices.0.probe.lock().await = None;
+        assert_eq!(devices.clone().read().await, first);
+        assert!(devices.0.probe.lock().await.is_none(), "nobody asked again");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_system_that_hangs_costs_a_bounded_wait_and_gives_the_last_reading() {
+        let devices = Devices::new();
+        let _hangs = devices.0.probe.clone().lock_owned().await;
+        assert_eq!(devices.read().await, []);
+        let long_ago = Instant::now().checked_sub(2 * FRESH).unwrap();
+        let gpu = Device {
+            index: 1,
+            kind: DeviceKind::Cuda,
+            name: "gpu".into(),
+            memory_total: 2,
+            memory_free: 1,
+        };
+        *devices.0.last() = Last::Read(long_ago, vec![gpu.clone()]);
+        assert_eq!(devices.read().await, [gpu]);
+    }
+
+    #[tokio::test]
+    async fn fixed_devices_are_never_read() {
+        let devices = Devices::fixed(Vec::new());
+        assert_eq!(devices.read().await, []);
+        assert!(devices.0.probe.lock().await.is_none());
+    }
+
+    #[test]
+    fn a_control_group_lowers_what_there_is_and_never_raises_it() {
+        assert_eq!(within(100, 60, 0, 5), (100, 60), "no group");
+        assert_eq!(within(100, 60, 1000, 5), (100, 60), "no limit");
+        assert_eq!(within(100, 60, 40, 10), (40, 30));
+        assert_eq!(
+            within(100, 20, 40, 10),
+            (40, 20),
+            "the machine itself is short"
+        );
+        assert_eq!(within(100, 60, 40, 50), (40, 0));
+    }
+}

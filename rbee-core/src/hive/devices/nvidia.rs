@@ -1,0 +1,75 @@
+//! NVIDIA GPUs, as the driver's management library tells of them. It is loaded at run time.
+
+use std::path::Path;
+
+use nvml_wrapper::{Nvml, error::NvmlError};
+
+use crate::{Device, DeviceKind};
+
+/// The GPUs of this machine.
+#[derive(Debug)]
+pub(super) struct Gpus {
+    /// None where there is no driver.
+    nvml: Option<Nvml>,
+}
+
+impl Gpus {
+    /// Loads the library, from this path where given. Without it, or without a driver under it, there are no GPUs.
+    pub(super) fn find(library: Option<&Path>) -> Self {
+        let found = match library {
+            Some(path) => Nvml::builder().lib_path(path.as_os_str()).init(),
+            None => Nvml::init(),
+        };
+        let nvml = found
+            .inspect_err(|error| tracing::debug!(%error, "no NVIDIA driver here"))
+            .ok();
+        Self { nvml }
+    }
+
+    pub(super) fn read(&self) -> Vec<Device> {
+        let Some(nvml) = &self.nvml else {
+            return Vec::new();
+        };
+        let count = nvml.device_count().unwrap_or_else(|error| {
+            tracing::warn!(%error, "the NVIDIA driver does not count its GPUs");
+            0
+        });
+        let gpu = |ordinal| {
+            device(nvml, ordinal)
+                .inspect_err(|error| {
+                    tracing::debug!(%error, ordinal, "a GPU that does not tell its memory is left out");
+                })
+                .ok()
+        };
+        (0..count).filter_map(gpu).collect()
+    }
+}
+
+fn device(nvml: &Nvml, ordinal: u32) -> Result<Device, NvmlError> {
+    let device = nvml.device_by_index(ordinal)?;
+    let memory = device.memory_info()?;
+    Ok(Device {
+        index: ordinal + 1,
+        kind: DeviceKind::Cuda,
+        name: device.name()?,
+        memory_total: memory.total,
+        memory_free: memory.free,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_the_library_there_are_no_gpus() {
+        let gpus = Gpus::find(Some(Path::new("/nonexistent/libnvidia-ml.so.1")));
+        assert_eq!(gpus.read(), []);
+    }
+
+    #[test]
+    fn a_library_that_is_not_the_drivers_gives_no_gpus() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        assert_eq!(Gpus::find(Some(file.path())).read(), []);
+    }
+}

@@ -1,0 +1,488 @@
+//! [`InProcessHive`]: workers inside this process.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::ControlFlow,
+    panic::AssertUnwindSafe,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use futures_core::stream::BoxStream;
+use futures_util::{FutureExt, future::join_all};
+use tokio::sync::{broadcast, watch};
+
+use super::{
+    Device, Devices, HiveBackend, HiveEvent, HiveReport, Progress, WorkerReport, WorkerSpec,
+};
+use crate::{
+    Epoch, Error, ErrorKind, HiveId, ModelRef, Result, Worker, WorkerHealth, WorkerId, WorkerInfo,
+};
+
+mod factory;
+mod files;
+mod link;
+mod load;
+mod subscription;
+
+pub use factory::WorkerFactory;
+
+use factory::files_of;
+use link::{Link, LinkState};
+use load::Load;
+
+/// Notes that a subscriber may be behind before it gets a full report in their place.
+const NOTES: usize = 256;
+/// How long a worker may take to say how it is before the report goes on without it.
+const HEALTH_LIMIT: Duration = Duration::from_secs(1);
+
+/// A hive inside the application's own process: workers that it was given, and workers that its factory makes.
+///
+/// - A worker that is stopped leaves the report and takes no new runs from here; its runs under way end when their
+///   streams are dropped, and its memory is given back when the last user of it lets go.
+/// - [`provision`](HiveBackend::provision) checks a `file:` reference where it lies and copies nothing, so
+///   [`remove_model`](HiveBackend::remove_model) forgets the reference and deletes nothing: the files are the user's.
+/// - A load belongs to the hive, not to who asked for it: it goes on when its callers go away, and ends in the report.
+/// - When the hive is dropped its workers are stopped.
+///
+/// ```
+/// # #[cfg(feature = "test-util")]
+/// # {
+/// use rbee_core::{EchoWorker, InProcessHive};
+///
+/// let hive = InProcessHive::new().with_worker(EchoWorker::new("echo".parse()?));
+/// # }
+/// # Ok::<(), rbee_core::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct InProcessHive {
+    id: HiveId,
+    given: Vec<Arc<WorkerInfo>>,
+    factory: Option<Arc<dyn WorkerFactory>>,
+    shared: Arc<Shared>,
+}
+
+/// What loads and subscriptions need of the hive.
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    link: watch::Sender<Link>,
+    notes: broadcast::Sender<Note>,
+    devices: Devices,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    rev: u64,
+    workers: BTreeMap<WorkerId, Arc<dyn Worker>>,
+    loads: BTreeMap<WorkerId, Load>,
+    models: BTreeMap<ModelRef, u64>,
+}
+
+/// What subscribers are told.
+#[derive(Clone, Debug)]
+enum Note {
+    /// The state has this revision now.
+    Changed(u64),
+    /// A worker is gone that nobody asked to stop.
+    #[cfg_attr(
+        not(feature = "test-util"),
+        expect(dead_code, reason = "only tests kill")
+    )]
+    Exited { worker: WorkerId, why: Error },
+}
+
+impl Shared {
+    fn new() -> Self {
+        Self {
+            // A hive has a state from the start, so that no report has the revision 0.
+            state: Mutex::new(State {
+                rev: 1,
+                ..State::default()
+            }),
+            link: watch::Sender::new(Link::default()),
+            notes: broadcast::Sender::new(NOTES),
+            devices: Devices::new(),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // No step under the lock can panic half-way: every change is one call on one map.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the state; where that made a difference, it has a new revision and subscribers hear of it.
+    fn change<T>(&self, change: impl FnOnce(&mut State) -> Option<T>) -> Option<T> {
+        let mut state = self.state();
+        let changed = change(&mut state)?;
+        state.rev += 1;
+        // An error says that nobody listens. Sent under the lock, so that revisions are told in their order.
+        let _ = self.notes.send(Note::Changed(state.rev));
+        Some(changed)
+    }
+
+    /// The whole state. A worker that does not say how it is in time is listed all the same: it is there.
+    async fn report(&self) -> HiveReport {
+        let devices = self.devices.read().await;
+        let (rev, models, workers) = {
+            let state = self.state();
+            let models = state.models.iter().map(|(m, size)| (m.clone(), *size));
+            let workers: Vec<_> = state.workers.values().cloned().collect();
+            (state.rev, models.collect(), workers)
+        };
+        let health = workers.iter().map(|worker| health(worker));
+        let health = join_all(health).await;
+        let workers = workers.iter().zip(health).map(|(worker, health)| {
+            let info = WorkerInfo::clone(worker.info());
+            WorkerReport { info, health }
+        });
+        HiveReport {
+            rev,
+            devices,
+            models,
+            workers: workers.collect(),
+        }
+    }
+
+    /// Ends every subscription and lets go of every worker. Returns the loads that are still to end.
+    fn end(&self) -> Vec<Load> {
+        self.link.send_modify(|link| link.end(LinkState::Down));
+        let (workers, loads) = {
+            let mut state = self.state();
+            state.rev += 1;
+            state
+                .loads
+                .values_mut()
+                .for_each(|load| load.given_up = true);
+            let loads = state.loads.values().cloned().collect();
+            (std::mem::take(&mut state.workers), loads)
+        };
+        // Outside the lock: what a worker does when it is dropped is not ours to know.
+        drop(workers);
+        loads
+    }
+}
+
+async fn health(worker: &Arc<dyn Worker>) -> WorkerHealth {
+    match tokio::time::timeout(HEALTH_LIMIT, worker.health()).await {
+        Ok(Ok(health)) => health,
+        Ok(Err(error)) => {
+            tracing::warn!(worker = %worker.info().id, %error, "a worker cannot say how it is");
+            WorkerHealth::default()
+        }
+        Err(_) => {
+            tracing::warn!(worker = %worker.info().id, "a worker does not say how it is");
+            WorkerHealth::default()
+        }
+    }
+}
+
+impl Default for InProcessHive {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl InProcessHive {
+    /// A hive of the name `local`, without workers, that reports this machine's devices.
+    pub fn new() -> Self {
+        Self {
+            id: HiveId::local(),
+            given: Vec::new(),
+            factory: None,
+            shared: Arc::new(Shared::new()),
+        }
+    }
+
+    /// Gives it this name.
+    pub fn with_id(mut self, id: HiveId) -> Self {
+        self.id = id;
+        self
+    }
+
+    /// Adds a worker that is there from the start. It must carry the name of this hive and a name of its own;
+    /// [`start`](HiveBackend::start) fails where it does not.
+    pub fn with_worker(mut self, worker: Arc<dyn Worker>) -> Self {
+        let info = worker.info().clone();
+        {
+            let mut state = self.shared.state();
+            state.rev = state.rev.max(info.since);
+            state.workers.insert(info.id, worker);
+        }
+        self.given.push(info);
+        self
+    }
+
+    /// Lets it spawn the workers that this factory makes.
+    pub fn with_factory(mut self, factory: impl WorkerFactory) -> Self {
+        self.factory = Some(Arc::new(factory));
+        self
+    }
+
+    /// Reports these devices, whatever the machine has.
+    pub fn with_devices(self, devices: Vec<Device>) -> Self {
+        self.shared.devices.fix(devices);
+        self
+    }
+
+    fn check(&self) -> Result<()> {
+        self.shared.link.borrow().check(&self.id)
+    }
+
+    /// Are the workers that it was given fit for it?
+    fn check_given(&self) -> Result<()> {
+        let wrong = |message| Err(Error::new(ErrorKind::Config, message));
+        let mut names = BTreeSet::new();
+        for WorkerInfo {
+            id, hive, slots, ..
+        } in self.given.iter().map(|info| &**info)
+        {
+            if *hive != self.id {
+                return wrong(format!(
+                    "worker {id} belongs to hive {hive}; allowed is {}, the hive it was given to",
+                    self.id
+                ));
+            }
+            if *slots == 0 {
+                return wrong(format!("worker {id} has 0 slots; allowed is at least 1"));
+            }
+            if !names.insert(*id) {
+                return wrong(format!("two workers have the name {id}; allowed is one"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Can a worker of this sort be made here?
+    async fn check_spec(&self, spec: &WorkerSpec) -> Result<()> {
+        let wrong = |message| Err(Error::new(ErrorKind::InvalidRequest, message));
+        if spec.slots == 0 {
+            return wrong("slots is 0; allowed is at least 1".to_owned());
+        }
+        let devices = self.shared.devices.read().await;
+        let known = |index: &u32| devices.iter().any(|device| device.index == *index);
+        if let Some(index) = spec.devices.iter().find(|index| !known(index)) {
+            let known: Vec<_> = devices.iter().map(|device| device.index).collect();
+            return wrong(format!(
+                "hive {} has no device {index}; allowed are {known:?}",
+                self.id
+            ));
+        }
+        Ok(())
+    }
+
+    /// The size of a model, as the factory tells.
+    async fn inspect(&self, model: &ModelRef) -> Result<u64> {
+        let Some(factory) = &self.factory else {
+            return files_of(model).await;
+        };
+        AssertUnwindSafe(factory.inspect(model))
+            .catch_unwind()
+            .await
+            .unwrap_or_else(|panic| Err(load::panicked(&*panic)))
+    }
+
+    /// The load of this worker, begun if need be, or the worker itself.
+    fn load(&self, id: WorkerId, spec: &WorkerSpec) -> Result<ControlFlow<Arc<dyn Worker>, Load>> {
+        let mut state = self.shared.state();
+        // Under the lock: who shuts down says so before taking it, so nothing begins behind its back.
+        self.check()?;
+        if let Some(worker) = state.workers.get(&id) {
+            return Ok(ControlFlow::Break(worker.clone()));
+        }
+        if let Some(load) = state.loads.get(&id) {
+            return Ok(ControlFlow::Continue(load.clone()));
+        }
+        let Some(factory) = self.factory.clone() else {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                format!(
+                    "hive {} has no worker factory, only the workers it was given",
+                    self.id
+                ),
+            ));
+        };
+        let order = load::Order {
+            id,
+            hive: self.id.clone(),
+            spec: spec.clone(),
+            factory,
+        };
+        let load = Load::begin(order, self.shared.clone());
+        state.loads.insert(id, load.clone());
+        Ok(ControlFlow::Continue(load))
+    }
+}
+
+/// For tests of what happens around a hive.
+#[cfg(feature = "test-util")]
+impl InProcessHive {
+    /// Lets a worker die that nobody asked to stop; says whether there was one of that name. Its runs under way go
+    /// on, as [`EchoWorker`](crate::EchoWorker) can end those itself.
+    pub fn kill(&self, id: WorkerId) -> bool {
+        let killed = self.shared.change(|state| {
+            let worker = state.workers.remove(&id)?;
+            let why = Error::new(ErrorKind::WorkerLost, format!("worker {id} was killed"));
+            let _ = self.shared.notes.send(Note::Exited { worker: id, why });
+            Some(worker)
+        });
+        killed.is_some()
+    }
+
+    /// Cuts the link: subscriptions and spawns under way end, and every call fails, until
+    /// [`reconnect`](Self::reconnect). Workers and loads go on.
+    pub fn disconnect(&self) {
+        self.shared
+            .link
+            .send_modify(|link| link.end(LinkState::Cut));
+    }
+
+    /// Mends a link that was cut.
+    pub fn reconnect(&self) {
+        self.shared.link.send_if_modified(|link| {
+            let cut = link.state == LinkState::Cut;
+            if cut {
+                link.state = LinkState::Up;
+            }
+            cut
+        });
+    }
+}
+
+#[async_trait]
+impl HiveBackend for InProcessHive {
+    fn id(&self) -> &HiveId {
+        &self.id
+    }
+
+    /// # Errors
+    /// [`ErrorKind::Config`] where it was given a worker of another hive, or two of one name.
+    async fn start(&self) -> Result<()> {
+        self.check_given()?;
+        self.shared.link.send_if_modified(|link| {
+            let down = link.state == LinkState::Down;
+            if down {
+                link.state = LinkState::Up;
+            }
+            down
+        });
+        self.check()
+    }
+
+    async fn report(&self) -> Result<HiveReport> {
+        self.check()?;
+        Ok(self.shared.report().await)
+    }
+
+    async fn watch(&self, owner: Epoch) -> Result<BoxStream<'static, HiveEvent>> {
+        subscription::subscribe(&self.shared, &self.id, owner)
+    }
+
+    async fn spawn(
+        &self,
+        id: WorkerId,
+        spec: &WorkerSpec,
+        progress: Progress,
+    ) -> Result<Arc<dyn Worker>> {
+        let mut link = self.shared.link.subscribe();
+        let began = *link.borrow_and_update();
+        self.check_spec(spec).await?;
+        loop {
+            let load = match self.load(id, spec)? {
+                ControlFlow::Break(worker) => return Ok(worker),
+                ControlFlow::Continue(load) => load,
+            };
+            let over = load.given_up;
+            let outcome = tokio::select! {
+                biased;
+                _ = link.wait_for(|link| !link.carries(&began)) => {
+                    self.check()?;
+                    let message = format!("the link to hive {} was cut during the spawn", self.id);
+                    return Err(Error::new(ErrorKind::HiveUnreachable, message));
+                }
+                outcome = load.outcome(&progress) => outcome,
+            };
+            // What was given up before this call is not what this call asked for.
+            if !over {
+                return outcome;
+            }
+        }
+    }
+
+    async fn worker(&self, id: WorkerId) -> Result<Arc<dyn Worker>> {
+        self.check()?;
+        self.shared
+            .state()
+            .workers
+            .get(&id)
+            .cloned()
+            .ok_or_else(|| {
+                let message = format!("hive {} has no worker {id}", self.id);
+                Error::new(ErrorKind::NotFound, message)
+            })
+    }
+
+    async fn stop(&self, id: WorkerId, grace: Duration) -> Result<()> {
+        self.check()?;
+        let mut load = None;
+        let worker = self.shared.change(|state| {
+            if let Some(loading) = state.loads.get_mut(&id) {
+                loading.given_up = true;
+                load = Some(loading.clone());
+            }
+            state.workers.remove(&id)
+        });
+        // Outside the lock: what a worker does when it is dropped is not ours to know.
+        drop(worker);
+        if let Some(load) = load {
+            load.end(grace).await;
+        }
+        Ok(())
+    }
+
+    async fn provision(&self, model: &ModelRef, progress: Progress) -> Result<u64> {
+        self.check()?;
+        let bytes = match self.inspect(model).await {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                // A worker that was given to the hive may have a model that lies on no disk.
+                let state = self.shared.state();
+                let mut workers = state.workers.values();
+                return match workers.any(|worker| worker.info().model == *model) {
+                    true => Ok(state.models.get(model).copied().unwrap_or(0)),
+                    false => Err(error),
+                };
+            }
+        };
+        progress.update(bytes, Some(bytes));
+        self.shared.change(|state| {
+            let before = state.models.insert(model.clone(), bytes);
+            (before != Some(bytes)).then_some(())
+        });
+        Ok(bytes)
+    }
+
+    /// Forgets the reference; the files are the user's, and stay.
+    async fn remove_model(&self, model: &ModelRef) -> Result<()> {
+        self.check()?;
+        self.shared.change(|state| state.models.remove(model));
+        Ok(())
+    }
+
+    async fn shutdown(&self, grace: Duration) -> Result<()> {
+        if self.shared.link.borrow().state == LinkState::Down {
+            return Ok(());
+        }
+        self.check()?;
+        let loads = self.shared.end();
+        join_all(loads.into_iter().map(|load| load.end(grace))).await;
+        Ok(())
+    }
+}
+
+impl Drop for InProcessHive {
+    fn drop(&mut self) {
+        self.shared.end().iter().for_each(Load::force);
+    }
+}

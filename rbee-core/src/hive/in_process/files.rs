@@ -1,0 +1,149 @@
+//! The size of a model where it lies on this machine.
+
+use std::{
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+};
+
+use crate::{Error, ErrorKind};
+
+/// Files and directories of one model; more is not a model but somebody's disk.
+const MAX_ENTRIES: usize = 10_000;
+/// Directories inside each other.
+const MAX_DEPTH: usize = 16;
+
+/// Why a path is no model.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum FilesError {
+    #[error("the model file {} does not exist", .0.display())]
+    Missing(PathBuf, #[source] io::Error),
+    #[error("the model file {} cannot be read: {}", .0.display(), .1)]
+    Unreadable(PathBuf, #[source] io::Error),
+    #[error("{} is neither a file nor a directory", .0.display())]
+    Neither(PathBuf),
+    #[error("the directory {} has no files in it", .0.display())]
+    Empty(PathBuf),
+    #[error(
+        "{} is too large a tree for one model; allowed are {MAX_ENTRIES} files and directories, {MAX_DEPTH} deep",
+        .0.display()
+    )]
+    TooMany(PathBuf),
+}
+
+impl From<FilesError> for Error {
+    fn from(error: FilesError) -> Self {
+        let kind = match error {
+            FilesError::Missing(..) | FilesError::Unreadable(..) => ErrorKind::ModelNotFound,
+            FilesError::Neither(_) | FilesError::Empty(_) | FilesError::TooMany(_) => {
+                ErrorKind::ModelIncompatible
+            }
+        };
+        Error::new(kind, error.to_string()).with_source(error)
+    }
+}
+
+fn failed(path: &Path, cause: io::Error) -> FilesError {
+    if cause.kind() == io::ErrorKind::NotFound {
+        FilesError::Missing(path.to_owned(), cause)
+    } else {
+        FilesError::Unreadable(path.to_owned(), cause)
+    }
+}
+
+/// The size in bytes of a file, or of all files in a directory. Blocks.
+pub(super) fn size(path: &Path) -> Result<u64, FilesError> {
+    let metadata = fs::metadata(path).map_err(|cause| failed(path, cause))?;
+    if metadata.is_file() {
+        return readable(path).map(|()| metadata.len());
+    }
+    if !metadata.is_dir() {
+        return Err(FilesError::Neither(path.to_owned()));
+    }
+    let (mut files, mut bytes, mut seen) = (0_u64, 0_u64, 0);
+    let mut directories = vec![(path.to_owned(), 1)];
+    while let Some((directory, depth)) = directories.pop() {
+        let entries = fs::read_dir(&directory).map_err(|cause| failed(&directory, cause))?;
+        for entry in entries {
+            let entry = entry.map_err(|cause| failed(&directory, cause))?;
+            seen += 1;
+            if seen > MAX_ENTRIES || depth > MAX_DEPTH {
+                return Err(FilesError::TooMany(path.to_owned()));
+            }
+            let file = entry.path();
+            let kind = entry.file_type().map_err(|cause| failed(&file, cause))?;
+            if kind.is_dir() {
+                directories.push((file, depth + 1));
+                continue;
+            }
+            // Through a link to the file it names. One to a directory is not entered: it may lead around in a circle.
+            let metadata = fs::metadata(&file).map_err(|cause| failed(&file, cause))?;
+            if metadata.is_file() {
+                readable(&file)?;
+                files += 1;
+                bytes = bytes.saturating_add(metadata.len());
+            }
+        }
+    }
+    if files == 0 {
+        return Err(FilesError::Empty(path.to_owned()));
+    }
+    Ok(bytes)
+}
+
+fn readable(path: &Path) -> Result<(), FilesError> {
+    File::open(path)
+        .map(drop)
+        .map_err(|cause| failed(path, cause))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kind(path: &Path) -> ErrorKind {
+        let error = Error::from(size(path).unwrap_err());
+        assert!(
+            error.message().contains(&path.display().to_string()),
+            "{error}"
+        );
+        error.kind()
+    }
+
+    #[test]
+    fn the_size_is_that_of_the_file_or_of_all_files_in_the_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("a"), [0; 5]).unwrap();
+        fs::create_dir(dir.path().join("sub")).unwrap();
+        fs::write(dir.path().join("sub/b"), [0; 7]).unwrap();
+        assert_eq!(size(&dir.path().join("a")).unwrap(), 5);
+        assert_eq!(size(dir.path()).unwrap(), 12);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_linked_file_counts_and_a_linked_directory_is_not_entered() {
+        let dir = tempfile::tempdir().unwrap();
+        let (snapshot, blobs) = (dir.path().join("snapshot"), dir.path().join("blobs"));
+        fs::create_dir(&snapshot).unwrap();
+        fs::create_dir(&blobs).unwrap();
+        fs::write(blobs.join("x"), [0; 9]).unwrap();
+        std::os::unix::fs::symlink(blobs.join("x"), snapshot.join("model")).unwrap();
+        std::os::unix::fs::symlink(&snapshot, snapshot.join("circle")).unwrap();
+        std::os::unix::fs::symlink(&blobs, snapshot.join("out")).unwrap();
+        assert_eq!(size(&snapshot).unwrap(), 9);
+    }
+
+    #[test]
+    fn what_is_not_there_or_no_model_is_refused_by_its_path() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(kind(&dir.path().join("none")), ErrorKind::ModelNotFound);
+        assert_eq!(kind(dir.path()), ErrorKind::ModelIncompatible);
+        #[cfg(unix)]
+        assert_eq!(kind(Path::new("/dev/null")), ErrorKind::ModelIncompatible);
+        let mut deep = dir.path().to_owned();
+        (0..=MAX_DEPTH).for_each(|_| deep.push("d"));
+        fs::create_dir_all(&deep).unwrap();
+        assert_eq!(kind(dir.path()), ErrorKind::ModelIncompatible);
+    }
+}

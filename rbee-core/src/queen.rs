@@ -1,0 +1,414 @@
+//! The queen: the async shell around the [engine](crate::engine), and what an application talks to.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::{sync::oneshot, task::JoinHandle, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    Ask, ClusterView, Error, ErrorKind, Explanation, HiveBackend, HiveId, Job, JobFilter, JobId,
+    JobRecord, JobStatus, ModelRef, Now, QueenId, Registry, Request, Result, Scheduler, Settings,
+    Started, Time, WallTime, WorkerId, WorkerSpec,
+    engine::{Command, Counters},
+};
+
+mod attempt;
+mod builder;
+mod driver;
+mod errands;
+mod handle;
+mod log;
+mod logs;
+mod mailbox;
+mod monitor;
+mod policy;
+mod writer;
+
+pub use builder::QueenBuilder;
+pub use handle::{Answer, JobHandle};
+pub use log::JobEvents;
+
+use log::JobLog;
+use logs::Logs;
+use mailbox::{Mailbox, Message};
+
+/// The orchestrator, inside the application's own process. Cloning gives another handle on the same one.
+///
+/// It runs on the tokio runtime it was built on. When the last handle (also of a job) is dropped it stops where it is,
+/// as if the process had ended; [`shutdown`](Self::shutdown) is the orderly way.
+///
+/// ```
+/// use rbee_core::{Queen, Request};
+/// # #[cfg(feature = "test-util")]
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> rbee_core::Result<()> {
+/// # let worker = rbee_core::EchoWorker::builder("my-model".parse()?).build();
+///
+/// let queen = Queen::builder().worker(worker).build().await?;
+/// let mut answer = queen.submit(Request::chat("my-model").user("Hi")).await?;
+/// while let Some(text) = answer.next_text().await? {
+///     print!("{text}");
+/// }
+/// # Ok(())
+/// # }
+/// # #[cfg(not(feature = "test-util"))]
+/// # fn main() {}
+/// ```
+#[derive(Clone, Debug)]
+pub struct Queen {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    id: QueenId,
+    mailbox: Mailbox,
+    logs: Arc<Logs>,
+    registry: Arc<dyn Registry>,
+    scheduler: Arc<dyn Scheduler>,
+    settings: Arc<Settings>,
+    aliases: BTreeMap<String, ModelRef>,
+    restored: Vec<JobId>,
+    /// Ends every task but the writer, which ends when it has written what was handed in.
+    kill: CancellationToken,
+    /// The store is to look as after a kill.
+    #[cfg_attr(
+        not(feature = "test-util"),
+        expect(dead_code, reason = "only a test crashes")
+    )]
+    crashed: CancellationToken,
+    /// The writer's task.
+    written: Mutex<Option<JoinHandle<()>>>,
+    /// When the queen's clock stood at zero.
+    began: Instant,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.kill.cancel();
+    }
+}
+
+impl Queen {
+    /// Begins to put a queen together.
+    pub fn builder() -> QueenBuilder {
+        QueenBuilder::default()
+    }
+
+    /// Her name.
+    pub fn id(&self) -> &QueenId {
+        &self.shared.id
+    }
+
+    /// Her settings.
+    pub fn settings(&self) -> &Settings {
+        &self.shared.settings
+    }
+
+    /// Jobs that an earlier life had left in the registry and that run again, or are ended, in this one.
+    pub fn restored(&self) -> &[JobId] {
+        &self.shared.restored
+    }
+
+    /// Checks the request and submits it. Returns when the job is recorded; its placement goes on meanwhile.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidRequest`] for a value that is not allowed, [`ErrorKind::ModelNotFound`] for a model that
+    /// nobody knows, [`ErrorKind::SystemAtCapacity`] with the time to come back where the queue is full,
+    /// [`ErrorKind::Storage`] where the job could not be recorded. Nothing was accepted then.
+    pub async fn submit(&self, request: Request) -> Result<JobHandle> {
+        let job = self.check(request)?;
+        let (id, detached) = (job.id, job.detached);
+        let log = Arc::new(JobLog::default());
+        // Armed before the wait: a submission that is dropped half-way cancels its job too.
+        let mut handle = JobHandle::new(id, log.read(None), self.clone(), !detached);
+        let submitted = self
+            .shared
+            .mailbox
+            .ask(|reply| Message::Submit {
+                job: Arc::new(job),
+                log,
+                reply,
+            })
+            .await;
+        match submitted.flatten() {
+            Ok(()) => Ok(handle),
+            Err(error) => {
+                handle.disarm();
+                Err(error)
+            }
+        }
+    }
+
+    fn check(&self, request: Request) -> Result<Job> {
+        let model = match self.shared.aliases.get(request.model()) {
+            Some(model) => model.clone(),
+            None => request.model().parse()?,
+        };
+        request.into_job(model, &self.shared.settings, fresh_seed())
+    }
+
+    /// The events of a job, after the one of this number or from the beginning. Works while the job runs, and after
+    /// its end for as long as its events are kept; those of a detached job as long as its record.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] where there is no such job, or its events are gone.
+    pub async fn attach(&self, job: JobId, after: Option<u64>) -> Result<JobEvents> {
+        if let Some(log) = self.shared.logs.get(job) {
+            return Ok(log.read(after));
+        }
+        let record = self.job(job).await?;
+        let gone = |why: &str| {
+            Err(Error::new(
+                ErrorKind::NotFound,
+                format!("the events of job {job} are not here: {why}"),
+            ))
+        };
+        let JobStatus::Ended(ended) = &record.status else {
+            return gone("another queen runs it");
+        };
+        if record.pieces.len() < record.tokens_generated as usize {
+            return gone("they are no longer kept");
+        }
+        let waited = ended
+            .started_at
+            .map(|started| started - record.submitted_at);
+        let started = waited.map(|queue_wait| Started {
+            worker: ended.worker,
+            queue_wait,
+        });
+        let log = Arc::new(JobLog::restored(&record.pieces, started));
+        log.close(&ended.outcome);
+        Ok(log.read(after))
+    }
+
+    /// Ends a job. One that has ended already, or was never there, stays as it is.
+    pub fn cancel(&self, job: JobId) {
+        self.post_cancel(job);
+    }
+
+    /// What is recorded of a job.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] where there is no such job.
+    pub async fn job(&self, job: JobId) -> Result<JobRecord> {
+        let found = self.shared.registry.jobs(&JobFilter::one(job)).await?;
+        let missing = || Error::new(ErrorKind::NotFound, format!("job {job} does not exist"));
+        found.into_iter().next().ok_or_else(missing)
+    }
+
+    /// Lists what is recorded of jobs.
+    pub async fn jobs(&self, filter: &JobFilter) -> Result<Vec<JobRecord>> {
+        self.shared.registry.jobs(filter).await
+    }
+
+    /// How many jobs of the same model, tenant and priority go before this one; `None` where it is not waiting.
+    pub async fn position(&self, job: JobId) -> Result<Option<usize>> {
+        self.look(move |engine| engine.position(job)).await
+    }
+
+    /// The cluster as it is now.
+    pub async fn cluster(&self) -> Result<ClusterView> {
+        self.look(|engine| engine.view().clone()).await
+    }
+
+    /// How much of everything there is.
+    pub async fn counters(&self) -> Result<Counters> {
+        self.look(|engine| engine.counters()).await
+    }
+
+    async fn look<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&crate::engine::Engine) -> T + Send + 'static,
+    ) -> Result<T> {
+        self.shared
+            .mailbox
+            .ask(|reply| {
+                Message::Look(Box::new(move |engine| {
+                    let _ = reply.send(look(engine));
+                }))
+            })
+            .await
+    }
+
+    /// Where the scheduler would send this request now, and why. Nothing is submitted.
+    ///
+    /// # Errors
+    /// As [`submit`](Self::submit) for a request that is not allowed.
+    pub async fn explain(&self, request: Request) -> Result<Explanation> {
+        let job = Arc::new(self.check(request)?);
+        let cluster = self.cluster().await?;
+        let ask = Ask {
+            job,
+            now: Now {
+                at: time_since(self.shared.began),
+                wall: WallTime::now(),
+            },
+            random: fresh_seed(),
+            attempts: 0,
+            avoid: Arc::default(),
+            must_match: None,
+            refused: Arc::default(),
+        };
+        Ok(self.shared.scheduler.explain(&ask, &cluster))
+    }
+
+    /// Starts a worker, whether or not a job needs it; it is there when [`cluster`](Self::cluster) shows it ready.
+    /// A pinned one is never evicted.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] or [`ErrorKind::HiveUnreachable`] where the hive is not there.
+    pub async fn load(&self, hive: HiveId, spec: WorkerSpec, pin: bool) -> Result<WorkerId> {
+        let worker = WorkerId::random();
+        self.command(Command::Load {
+            worker,
+            hive,
+            spec,
+            pin,
+        })
+        .await?;
+        Ok(worker)
+    }
+
+    /// Stops a worker as soon as its runs have ended.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] where there is no such worker.
+    pub async fn unload(&self, worker: WorkerId) -> Result<()> {
+        self.command(Command::Unload(worker)).await
+    }
+
+    /// Keeps a worker from being evicted, or no longer.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] where there is no such worker.
+    pub async fn pin(&self, worker: WorkerId, pin: bool) -> Result<()> {
+        self.command(Command::Pin(worker, pin)).await
+    }
+
+    async fn command(&self, command: Command) -> Result<()> {
+        self.shared
+            .mailbox
+            .ask(|reply| Message::Command { command, reply })
+            .await?
+    }
+
+    /// Takes a machine into the fleet. Returns at once; the machine counts as soon as it has reported.
+    ///
+    /// # Errors
+    /// [`ErrorKind::ShuttingDown`] where the queen is gone.
+    pub async fn add_hive(&self, hive: impl HiveBackend) -> Result<()> {
+        self.connect(Arc::new(hive)).await.map(drop)
+    }
+
+    async fn connect(&self, hive: Arc<dyn HiveBackend>) -> Result<oneshot::Receiver<()>> {
+        let (reported, report) = oneshot::channel();
+        self.shared
+            .mailbox
+            .send(Message::AddHive { hive, reported })
+            .await?;
+        Ok(report)
+    }
+
+    /// Takes a machine out of the fleet and stops it, with its workers. Its jobs go on elsewhere.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] where there is no such hive, and what its shutdown fails with.
+    pub async fn remove_hive(&self, hive: HiveId, grace: Duration) -> Result<()> {
+        let backend = self
+            .shared
+            .mailbox
+            .ask(|reply| Message::RemoveHive { hive, reply })
+            .await??;
+        backend.shutdown(grace).await
+    }
+
+    /// Goes down in order: admits no more jobs, gives those that are there `grace` to end, leaves the others in the
+    /// registry for the next life, stops the hives with their workers, and gives up the ownership of the store.
+    ///
+    /// Readers of jobs that had not ended are told [`ErrorKind::ShuttingDown`].
+    pub async fn shutdown(&self, grace: Duration) -> Result<()> {
+        let drained = self
+            .shared
+            .mailbox
+            .ask(|drained| Message::Drain { drained });
+        if tokio::time::timeout(grace, drained).await.is_err() {
+            tracing::info!("jobs that had not ended within {grace:?} are left for the next start");
+        }
+        let hives = self.end().await?;
+        let stops = hives.iter().map(|hive| async {
+            if let Err(error) = hive.shutdown(self.shared.settings.abort_grace).await {
+                tracing::warn!(hive = %hive.id(), %error, "the hive could not be stopped");
+            }
+        });
+        futures_util::future::join_all(stops).await;
+        Ok(())
+    }
+
+    /// Hands over to another queen on the same registry: takes no more turns from this moment, writes what is to be
+    /// written, and gives up the ownership. The hives and their workers go on.
+    pub async fn hand_over(&self) -> Result<()> {
+        self.end().await.map(drop)
+    }
+
+    /// Stops turning, writes what is to be written, and gives up the ownership of the store.
+    async fn end(&self) -> Result<Vec<Arc<dyn HiveBackend>>> {
+        let why = Error::new(
+            ErrorKind::ShuttingDown,
+            "the queen went down while the job ran",
+        );
+        let hives = self
+            .shared
+            .mailbox
+            .ask(|reply| Message::Freeze { reply, why })
+            .await?;
+        self.shared.kill.cancel();
+        let written = self
+            .shared
+            .written
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(written) = written
+            && tokio::time::timeout(WRITER_PATIENCE, written)
+                .await
+                .is_err()
+        {
+            let message =
+                format!("the registry did not take the last changes within {WRITER_PATIENCE:?}");
+            return Err(Error::new(ErrorKind::Storage, message));
+        }
+        Ok(hives)
+    }
+
+    /// Stops as a kill of the process would: nothing more is written, and the ownership of the store is not given up.
+    #[cfg(feature = "test-util")]
+    pub fn crash(&self) {
+        self.shared.crashed.cancel();
+        self.shared.kill.cancel();
+    }
+}
+
+/// How long the writer may take to write what it was handed.
+const WRITER_PATIENCE: Duration = Duration::from_secs(90);
+
+/// The queen's clock.
+fn time_since(began: Instant) -> Time {
+    Time::from_micros(u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX))
+}
+
+fn fresh_seed() -> u64 {
+    let (high, low) = uuid::Uuid::new_v4().as_u64_pair();
+    high ^ low
+}
+
+/// The words of a panic.
+fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "without words".into())
+}

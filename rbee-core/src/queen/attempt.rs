@@ -1,0 +1,201 @@
+//! One attempt at a job: a worker's stream, drained at full speed into the job's log.
+
+use std::{panic::AssertUnwindSafe, sync::Arc};
+
+use futures_util::{FutureExt, StreamExt};
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
+
+use super::{
+    log::{JobLog, Pushed},
+    mailbox::Mailbox,
+    writer::Writer,
+};
+use crate::{
+    Error, ErrorKind, Job, LeaseId, Output, Result, Run, Settings, Started, Task, Worker,
+    engine::{AttemptEnd, AttemptResult, Input},
+};
+
+/// Tokens between two checkpoints.
+const CHECKPOINT_TOKENS: u32 = 32;
+/// Outputs that are taken in a row before other tasks get a turn.
+const TURN: u32 = 64;
+
+pub(super) struct Attempt {
+    pub(super) lease: LeaseId,
+    pub(super) job: Arc<Job>,
+    pub(super) attempt: u32,
+    pub(super) worker: Arc<dyn Worker>,
+    pub(super) log: Arc<JobLog>,
+    pub(super) started: Started,
+    pub(super) settings: Arc<Settings>,
+    pub(super) writer: Writer,
+    pub(super) cancel: CancellationToken,
+}
+
+/// Tells the engine that the lease is back, whatever becomes of the task.
+struct LeaseGuard {
+    lease: LeaseId,
+    log: Arc<JobLog>,
+    mailbox: Mailbox,
+    result: Option<AttemptResult>,
+}
+
+impl LeaseGuard {
+    /// The attempt is over in this way, and its stream is dropped.
+    fn give_back(mut self, result: AttemptResult) {
+        self.result = Some(result);
+    }
+}
+
+impl Drop for LeaseGuard {
+    fn drop(&mut self) {
+        let (produced, resumable) = self.log.progress();
+        let result = self.result.take().unwrap_or(AttemptResult::Aborted);
+        let end = AttemptEnd {
+            result,
+            produced,
+            resumable,
+        };
+        self.mailbox.input(Input::AttemptEnded {
+            lease: self.lease,
+            end,
+        });
+    }
+}
+
+impl Attempt {
+    pub(super) fn spawn(self, mailbox: Mailbox) {
+        let guard = LeaseGuard {
+            lease: self.lease,
+            log: self.log.clone(),
+            mailbox,
+            result: None,
+        };
+        let span = tracing::info_span!(
+            "attempt",
+            job = %self.job.id,
+            correlation_id = %self.job.correlation_id,
+            worker = %self.worker.info().id,
+            attempt = self.attempt,
+        );
+        let task = async move {
+            let cancel = self.cancel.clone();
+            let drive = AssertUnwindSafe(self.drive()).catch_unwind();
+            let result = tokio::select! {
+                biased;
+                () = cancel.cancelled() => AttemptResult::Aborted,
+                result = drive => match result {
+                    Ok(Ok(result)) => result,
+                    Ok(Err(error)) => AttemptResult::Failed(error),
+                    Err(panic) => AttemptResult::Failed(panicked(&*panic)),
+                },
+            };
+            // Whoever waits for the lease finds the last tokens on their way to the store.
+            self.checkpoint();
+            guard.give_back(result);
+        };
+        tokio::spawn(task.instrument(span));
+    }
+
+    async fn drive(&self) -> Result<AttemptResult> {
+        let resume = self.log.begin(self.lease, self.started);
+        let run = Run {
+            job: self.job.clone(),
+            attempt: self.attempt,
+            resume,
+        };
+        let limit = self.settings.stall_timeout;
+        let stalled = |what: &str| {
+            Error::new(
+                ErrorKind::WorkerFault,
+                format!("the worker {what} for {limit:?} (setting stall_timeout)"),
+            )
+        };
+        let begun = tokio::time::timeout(limit, self.worker.execute(run)).await;
+        let mut stream = begun.map_err(|_| stalled("did not begin"))??;
+        let (mut unsaved, mut turn) = (0, 0);
+        loop {
+            // No timer is set for an output that is there already.
+            let item = match stream.next().now_or_never() {
+                Some(item) => item,
+                None => tokio::time::timeout(limit, stream.next())
+                    .await
+                    .map_err(|_| stalled("gave nothing"))?,
+            };
+            match item {
+                None => {
+                    return Err(Error::new(
+                        ErrorKind::WorkerLost,
+                        "the worker's stream broke off before its end",
+                    ));
+                }
+                Some(Err(error)) => return Err(error),
+                Some(Ok(Output::End { finish, usage })) => {
+                    return Ok(AttemptResult::Done { finish, usage });
+                }
+                Some(Ok(output)) => {
+                    let is_token = matches!(output, Output::Token { .. });
+                    if is_token {
+                        self.check_length()?;
+                    }
+                    match self
+                        .log
+                        .push(self.lease, output, self.settings.max_answer_bytes)
+                    {
+                        Pushed::Written => {}
+                        Pushed::LostThePen => return Ok(AttemptResult::Aborted),
+                        Pushed::TooLong => {
+                            let most = self.settings.max_answer_bytes;
+                            return Err(fault(format!(
+                                "the worker's answer is longer than {most} bytes (setting max_answer_bytes)"
+                            )));
+                        }
+                    }
+                    unsaved += u32::from(is_token);
+                }
+            }
+            if unsaved >= CHECKPOINT_TOKENS {
+                unsaved = 0;
+                self.checkpoint();
+            }
+            turn += 1;
+            if turn == TURN {
+                turn = 0;
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    fn check_length(&self) -> Result<()> {
+        let Task::Generate { sampling, .. } = &self.job.task else {
+            return Ok(());
+        };
+        let Some(most) = sampling.max_tokens else {
+            return Ok(());
+        };
+        if self.log.len() >= most {
+            return Err(fault(format!(
+                "the worker gave more tokens than max_tokens, {most}"
+            )));
+        }
+        Ok(())
+    }
+
+    fn checkpoint(&self) {
+        self.writer
+            .checkpoint(self.job.id, || self.log.take_unsaved());
+    }
+}
+
+fn fault(message: String) -> Error {
+    Error::new(ErrorKind::WorkerFault, message)
+}
+
+/// The message of a panic, as an error of the worker.
+fn panicked(panic: &(dyn std::any::Any + Send)) -> Error {
+    fault(format!(
+        "the worker panicked: {}",
+        super::panic_message(panic)
+    ))
+}

@@ -1,0 +1,240 @@
+//! Putting a queen together.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Queen, Shared, driver::Driver, log::JobLog, logs::Logs, mailbox::Mailbox, monitor,
+    policy::Policy, writer::Writer,
+};
+use crate::{
+    Error, ErrorKind, HiveBackend, InProcessHive, LeastLoaded, MemoryRegistry, ModelRef,
+    ModelSource, QueenId, Registry, Result, Scheduler, Settings, Snapshot, Started, Worker,
+    engine::{Engine, Input},
+};
+
+/// How long [`QueenBuilder::build`] waits for the hives to report. A machine that is down does not keep the queen from
+/// starting.
+const HIVES_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Puts a [`Queen`] together; see [`Queen::builder`].
+#[derive(Debug, Default)]
+#[must_use = "a builder does nothing until `build` is awaited"]
+pub struct QueenBuilder {
+    id: Option<QueenId>,
+    registry: Option<Arc<dyn Registry>>,
+    scheduler: Option<Arc<dyn Scheduler>>,
+    hives: Vec<Arc<dyn HiveBackend>>,
+    workers: Vec<Arc<dyn Worker>>,
+    aliases: Vec<(String, String)>,
+    settings: Settings,
+    seed: Option<u64>,
+}
+
+impl QueenBuilder {
+    /// The lasting name of this queen. One of the same name takes over at once what an earlier life of it left in the
+    /// store; with a random name, the default, it does so as soon as the earlier one is known to be dead.
+    pub fn id(mut self, id: QueenId) -> Self {
+        self.id = Some(id);
+        self
+    }
+
+    /// What must survive a restart. [`MemoryRegistry`] where not given: nothing does.
+    pub fn registry(self, registry: impl Registry) -> Self {
+        self.shared_registry(Arc::new(registry))
+    }
+
+    /// The same, for a registry that is shared.
+    pub fn shared_registry(mut self, registry: Arc<dyn Registry>) -> Self {
+        self.registry = Some(registry);
+        self
+    }
+
+    /// Where jobs go. [`LeastLoaded`] where not given.
+    pub fn scheduler(self, scheduler: impl Scheduler) -> Self {
+        self.shared_scheduler(Arc::new(scheduler))
+    }
+
+    /// The same, for a scheduler that is shared.
+    pub fn shared_scheduler(mut self, scheduler: Arc<dyn Scheduler>) -> Self {
+        self.scheduler = Some(scheduler);
+        self
+    }
+
+    /// A machine.
+    pub fn hive(self, hive: impl HiveBackend) -> Self {
+        self.shared_hive(Arc::new(hive))
+    }
+
+    /// The same, for a hive that is shared.
+    pub fn shared_hive(mut self, hive: Arc<dyn HiveBackend>) -> Self {
+        self.hives.push(hive);
+        self
+    }
+
+    /// A worker of this process. All that are given make up the hive `local`.
+    pub fn worker(self, worker: impl Worker) -> Self {
+        self.shared_worker(Arc::new(worker))
+    }
+
+    /// The same, for a worker that is shared.
+    pub fn shared_worker(mut self, worker: Arc<dyn Worker>) -> Self {
+        self.workers.push(worker);
+        self
+    }
+
+    /// A name for a model: requests for `name` are for `model`.
+    pub fn alias(mut self, name: impl Into<String>, model: impl Into<String>) -> Self {
+        self.aliases.push((name.into(), model.into()));
+        self
+    }
+
+    /// Everything that can be set.
+    pub fn settings(mut self, settings: Settings) -> Self {
+        self.settings = settings;
+        self
+    }
+
+    /// Fixes what is left to chance: ties, jitter, and the seeds of requests that have none.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// Opens the registry, takes up what an earlier life left, connects the hives, and starts.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] for a setting, alias or set of hives that cannot be, and what the registry fails with.
+    pub async fn build(mut self) -> Result<Queen> {
+        self.settings.validate()?;
+        let aliases = self
+            .aliases
+            .iter()
+            .map(parse_alias)
+            .collect::<Result<_>>()?;
+        if !self.workers.is_empty() {
+            let hive = self
+                .workers
+                .drain(..)
+                .fold(InProcessHive::new(), InProcessHive::with_worker);
+            self.hives.push(Arc::new(hive));
+        }
+        let mut names: Vec<_> = self.hives.iter().map(|hive| hive.id().clone()).collect();
+        names.sort();
+        if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+            let message = format!(
+                "two hives are named {}; each needs a name of its own",
+                twice[0]
+            );
+            return Err(Error::new(ErrorKind::Config, message));
+        }
+        let registry = self
+            .registry
+            .unwrap_or_else(|| Arc::new(MemoryRegistry::new()));
+        let scheduler = self
+            .scheduler
+            .unwrap_or_else(|| Arc::new(LeastLoaded::default()));
+        let policy = Policy::new(scheduler)?;
+        let settings = Arc::new(self.settings);
+        let id = self.id.unwrap_or_else(QueenId::random);
+        let snapshot = registry.open(&id, settings.owner_lease).await?;
+
+        let epoch = snapshot.epoch;
+        let began = Instant::now();
+        let seed = self.seed.unwrap_or_else(super::fresh_seed);
+        let (mailbox, letters) = Mailbox::new();
+        let (kill, crashed) = (CancellationToken::new(), CancellationToken::new());
+        let (writer, written) =
+            Writer::start(registry.clone(), epoch, mailbox.clone(), crashed.clone());
+        let logs = Arc::new(Logs::new(settings.clone()));
+        let restored = restore_logs(&logs, &snapshot);
+        let engine = Engine::new((*settings).clone(), epoch, seed);
+        mailbox.input(Input::Restore {
+            snapshot: Box::new(snapshot),
+        });
+        let driver = Driver::new(
+            engine,
+            letters,
+            mailbox.clone(),
+            policy,
+            writer,
+            logs.clone(),
+            settings.clone(),
+            kill.clone(),
+            began,
+        );
+        let scheduler = driver.scheduler().clone();
+        tokio::spawn(kill.clone().run_until_cancelled_owned(driver.run()));
+        tokio::spawn(kill.clone().run_until_cancelled_owned(monitor::own(
+            registry.clone(),
+            epoch,
+            settings.owner_lease,
+            mailbox.clone(),
+            logs.clone(),
+        )));
+        let queen = Queen {
+            shared: Arc::new(Shared {
+                id,
+                mailbox,
+                logs,
+                registry,
+                scheduler,
+                settings,
+                aliases,
+                restored,
+                kill,
+                crashed,
+                written: Mutex::new(Some(written)),
+                began,
+            }),
+        };
+        let mut reports = Vec::new();
+        for hive in self.hives {
+            reports.push(queen.connect(hive).await?);
+        }
+        let all = async {
+            for report in reports {
+                let _ = report.await;
+            }
+        };
+        if tokio::time::timeout(HIVES_PATIENCE, all).await.is_err() {
+            tracing::warn!(
+                "not every hive has reported within {HIVES_PATIENCE:?}; the queen starts without them"
+            );
+        }
+        Ok(queen)
+    }
+}
+
+fn parse_alias((name, model): &(String, String)) -> Result<(String, ModelRef)> {
+    let wrong = |error: Error| {
+        Error::new(
+            ErrorKind::Config,
+            format!("alias {name:?} for {model:?}: {error}"),
+        )
+        .with_source(error)
+    };
+    let parsed: ModelRef = name.parse().map_err(wrong)?;
+    if !matches!(parsed.source(), ModelSource::Alias(_)) {
+        let message = format!("alias {name:?} looks like a reference; allowed is a plain name");
+        return Err(Error::new(ErrorKind::Config, message));
+    }
+    Ok((name.clone(), model.parse().map_err(wrong)?))
+}
+
+/// Gives every job of an earlier life its log, with what is recorded of its answer.
+pub(super) fn restore_logs(logs: &Logs, snapshot: &Snapshot) -> Vec<crate::JobId> {
+    for job in &snapshot.jobs {
+        let started = (!job.pieces.is_empty()).then(|| Started {
+            worker: job.status.worker(),
+            queue_wait: Duration::ZERO,
+        });
+        logs.insert(job.id, Arc::new(JobLog::restored(&job.pieces, started)));
+    }
+    snapshot.jobs.iter().map(|job| job.id).collect()
+}

@@ -1,0 +1,508 @@
+//! The one task that turns the engine: inputs in, effects out. It waits for nothing but its mailbox and the clock.
+
+use std::{collections::HashMap, sync::Arc};
+
+use tokio::{
+    sync::{Notify, oneshot},
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    attempt::Attempt,
+    errands::Errands,
+    logs::Logs,
+    mailbox::{Letter, Letters, Mailbox, Message},
+    monitor,
+    policy::Policy,
+    writer::Writer,
+};
+use crate::{
+    Change, Error, ErrorKind, HiveAddress, HiveBackend, HiveId, HiveRecord, HiveStatus, JobId,
+    LeaseId, Now, Outcome, Result, Scheduler, Settings, Started, WallTime, Worker, WorkerId,
+    engine::{AttemptEnd, AttemptResult, Command, Effect, Engine, HiveFact, Input, Note},
+};
+
+/// Letters that are dealt with before the effects of the first one are waited for.
+const TURN: usize = 256;
+
+struct Hive {
+    backend: Arc<dyn HiveBackend>,
+    report_soon: Arc<Notify>,
+    watch: CancellationToken,
+    online: Option<bool>,
+}
+
+pub(super) struct Driver {
+    engine: Engine,
+    letters: Letters,
+    mailbox: Mailbox,
+    policy: Policy,
+    writer: Writer,
+    logs: Arc<Logs>,
+    settings: Arc<Settings>,
+    kill: CancellationToken,
+    began: Instant,
+    workers: HashMap<WorkerId, Arc<dyn Worker>>,
+    hives: HashMap<HiveId, Hive>,
+    attempts: HashMap<LeaseId, CancellationToken>,
+    submitters: HashMap<JobId, oneshot::Sender<Result<()>>>,
+    operators: HashMap<u64, oneshot::Sender<Result<()>>>,
+    next_command: u64,
+    drained: Vec<oneshot::Sender<()>>,
+    is_drained: bool,
+}
+
+impl Driver {
+    #[expect(clippy::too_many_arguments, reason = "called once, by the builder")]
+    pub(super) fn new(
+        engine: Engine,
+        letters: Letters,
+        mailbox: Mailbox,
+        policy: Policy,
+        writer: Writer,
+        logs: Arc<Logs>,
+        settings: Arc<Settings>,
+        kill: CancellationToken,
+        began: Instant,
+    ) -> Self {
+        Self {
+            engine,
+            letters,
+            mailbox,
+            policy,
+            writer,
+            logs,
+            settings,
+            kill,
+            began,
+            workers: HashMap::new(),
+            hives: HashMap::new(),
+            attempts: HashMap::new(),
+            submitters: HashMap::new(),
+            operators: HashMap::new(),
+            next_command: 0,
+            drained: Vec::new(),
+            is_drained: false,
+        }
+    }
+
+    pub(super) fn scheduler(&self) -> &Arc<dyn Scheduler> {
+        self.policy.scheduler()
+    }
+
+    pub(super) async fn run(mut self) {
+        let (mut letters, mut effects) = (Vec::new(), Vec::new());
+        loop {
+            let wake = self.engine.next_wake();
+            let wake = wake.map(|at| self.began + std::time::Duration::from_micros(at.as_micros()));
+            let alarm = async {
+                match wake {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                received = self.letters.recv_many(&mut letters, TURN) => if received == 0 { return },
+                () = alarm => self.turn(Input::Tick, &mut effects),
+            }
+            for Letter { message, .. } in letters.drain(..) {
+                if self.deal_with(message, &mut effects) {
+                    return;
+                }
+            }
+        }
+    }
+
+    fn now(&self) -> Now {
+        Now {
+            at: super::time_since(self.began),
+            wall: WallTime::now(),
+        }
+    }
+
+    /// One input, and everything that follows from it at once. It comes to an end, because every answer of the policy
+    /// moves a job or parks a lane.
+    fn turn(&mut self, input: Input, effects: &mut Vec<Effect>) {
+        self.engine.on(self.now(), input, effects);
+        while !effects.is_empty() {
+            for effect in std::mem::take(effects) {
+                self.carry_out(effect, effects);
+            }
+        }
+    }
+
+    /// Says whether it was the last letter.
+    fn deal_with(&mut self, message: Message, effects: &mut Vec<Effect>) -> bool {
+        match message {
+            Message::Input(input) => {
+                self.watch_input(&input);
+                self.turn(input, effects);
+            }
+            Message::Submit { job, log, reply } => {
+                self.logs.insert(job.id, log);
+                self.submitters.insert(job.id, reply);
+                self.turn(Input::Submit { job }, effects);
+            }
+            Message::Worker { worker, then } => {
+                self.workers.insert(worker.info().id, worker);
+                self.turn(then, effects);
+            }
+            Message::Command { command, reply } => {
+                self.next_command += 1;
+                self.operators.insert(self.next_command, reply);
+                self.turn(
+                    Input::Command {
+                        n: self.next_command,
+                        command,
+                    },
+                    effects,
+                );
+            }
+            Message::AddHive { hive, reported } => self.add_hive(hive, reported, effects),
+            Message::RemoveHive { hive, reply } => {
+                let removed = self.remove_hive(&hive, effects);
+                let _ = reply.send(removed);
+            }
+            Message::Drain { drained } => {
+                if self.is_drained {
+                    let _ = drained.send(());
+                } else {
+                    self.drained.push(drained);
+                    self.turn(
+                        Input::Command {
+                            n: 0,
+                            command: Command::Drain,
+                        },
+                        effects,
+                    );
+                }
+            }
+            Message::Look(look) => look(&self.engine),
+            Message::Freeze { reply, why } => {
+                self.freeze(&why);
+                let _ = reply.send(self.hives.drain().map(|(_, hive)| hive.backend).collect());
+                return true;
+            }
+        }
+        false
+    }
+
+    /// What the shell itself needs to know of an input.
+    fn watch_input(&mut self, input: &Input) {
+        match input {
+            Input::AttemptEnded { lease, .. } => _ = self.attempts.remove(lease),
+            Input::Hive {
+                hive,
+                fact: HiveFact::Report(report),
+            } => {
+                let models: Vec<_> = report.models.iter().map(|(model, _)| model).collect();
+                let capabilities =
+                    serde_json::json!({ "devices": report.devices, "models": models });
+                self.record_hive(hive, HiveStatus::Online, capabilities);
+            }
+            Input::Hive {
+                hive,
+                fact: HiveFact::Unreachable(_),
+            } => {
+                self.record_hive(hive, HiveStatus::Offline, serde_json::Value::Null);
+            }
+            _ => {}
+        }
+    }
+
+    /// The store is told when a hive comes and goes, not at every probe.
+    fn record_hive(&mut self, id: &HiveId, status: HiveStatus, capabilities: serde_json::Value) {
+        let Some(hive) = self.hives.get_mut(id) else {
+            return;
+        };
+        let online = status == HiveStatus::Online;
+        if hive.online.replace(online) == Some(online) {
+            return;
+        }
+        let record = HiveRecord {
+            id: id.clone(),
+            hostname: sysinfo::System::host_name().unwrap_or_default(),
+            port: 0,
+            address: HiveAddress::Local,
+            capabilities,
+            last_seen: WallTime::now(),
+            status,
+        };
+        self.writer
+            .write(None, vec![Change::HivePut(Box::new(record))]);
+    }
+
+    fn add_hive(
+        &mut self,
+        backend: Arc<dyn HiveBackend>,
+        reported: oneshot::Sender<()>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let id = backend.id().clone();
+        if self.hives.contains_key(&id) {
+            return tracing::warn!(hive = %id, "the hive belongs to the fleet already");
+        }
+        let (watch, report_soon) = (self.kill.child_token(), Arc::new(Notify::new()));
+        tokio::spawn(watch.clone().run_until_cancelled_owned(monitor::watch(
+            backend.clone(),
+            self.engine.epoch(),
+            self.settings.clone(),
+            self.mailbox.clone(),
+            report_soon.clone(),
+            reported,
+        )));
+        self.hives.insert(
+            id.clone(),
+            Hive {
+                backend,
+                report_soon,
+                watch,
+                online: None,
+            },
+        );
+        self.turn(
+            Input::Hive {
+                hive: id,
+                fact: HiveFact::Added,
+            },
+            effects,
+        );
+    }
+
+    fn remove_hive(
+        &mut self,
+        id: &HiveId,
+        effects: &mut Vec<Effect>,
+    ) -> Result<Arc<dyn HiveBackend>> {
+        let Some(hive) = self.hives.remove(id) else {
+            return Err(Error::new(
+                ErrorKind::NotFound,
+                format!("hive {id} does not exist"),
+            ));
+        };
+        hive.watch.cancel();
+        self.turn(
+            Input::Hive {
+                hive: id.clone(),
+                fact: HiveFact::Removed,
+            },
+            effects,
+        );
+        self.writer.write(None, vec![Change::HiveGone(id.clone())]);
+        Ok(hive.backend)
+    }
+
+    /// The engine takes no more turns, so dropped attempts and handles do not look like ends of jobs.
+    fn freeze(&mut self, why: &Error) {
+        self.engine.on(self.now(), Input::Freeze, &mut Vec::new());
+        for (_, attempt) in self.attempts.drain() {
+            attempt.cancel();
+        }
+        for (_, submitter) in self.submitters.drain() {
+            let _ = submitter.send(Err(why.clone()));
+        }
+        for log in self.logs.live() {
+            log.close(&Outcome::Failed(why.clone()));
+        }
+    }
+
+    fn errands(&self, hive: &HiveId) -> Option<Errands> {
+        let backend = self.hives.get(hive)?.backend.clone();
+        Some(Errands {
+            hive: backend,
+            mailbox: self.mailbox.clone(),
+            settings: self.settings.clone(),
+            kill: self.kill.clone(),
+        })
+    }
+
+    fn carry_out(&mut self, effect: Effect, effects: &mut Vec<Effect>) {
+        match effect {
+            Effect::Record { n, mut changes } => {
+                if let [
+                    Change::JobEnded {
+                        job,
+                        keep_output: true,
+                        ..
+                    },
+                ] = changes[..]
+                    && let Some((at, pieces)) =
+                        self.logs.get(job).and_then(|log| log.take_unsaved())
+                {
+                    changes.insert(0, Change::JobTokens { job, at, pieces });
+                }
+                self.writer.write(n, changes);
+            }
+            Effect::Accept { job, answer } => {
+                if answer.is_err() && !self.engine.has_job(job) {
+                    self.logs.remove(job);
+                }
+                if let Some(submitter) = self.submitters.remove(&job) {
+                    let _ = submitter.send(answer);
+                }
+            }
+            Effect::Place {
+                ticket,
+                ask,
+                fallback,
+            } => {
+                let answer =
+                    self.policy
+                        .place(ticket, ask, fallback, self.engine.view(), &self.mailbox);
+                if let Some(answer) = answer {
+                    let now = self.now();
+                    self.engine
+                        .on(now, Input::Placed { ticket, answer }, effects);
+                }
+            }
+            Effect::Start {
+                lease,
+                job,
+                worker,
+                attempt,
+                queue_wait,
+            } => {
+                let Some((worker, log)) = self.workers.get(&worker).zip(self.logs.get(job.id))
+                else {
+                    return self.no_such_worker(lease, worker);
+                };
+                let cancel = self.kill.child_token();
+                self.attempts.insert(lease, cancel.clone());
+                let attempt = Attempt {
+                    lease,
+                    started: Started {
+                        worker: Some(worker.info().id),
+                        queue_wait,
+                    },
+                    job,
+                    attempt,
+                    worker: worker.clone(),
+                    log,
+                    settings: self.settings.clone(),
+                    writer: self.writer.clone(),
+                    cancel,
+                };
+                attempt.spawn(self.mailbox.clone());
+            }
+            Effect::Abort { lease } => {
+                if let Some(attempt) = self.attempts.remove(&lease) {
+                    attempt.cancel();
+                }
+            }
+            Effect::Finish { job, outcome } => {
+                if let Some(log) = self.logs.get(job) {
+                    log.close(&outcome);
+                    self.logs.ended(job);
+                }
+            }
+            Effect::Provision { hive, model } => match self.errands(&hive) {
+                Some(errands) => errands.provision(model),
+                None => {
+                    let result = Err(no_such_hive(&hive));
+                    self.mailbox.input(Input::Provisioned {
+                        hive,
+                        model,
+                        result,
+                    });
+                }
+            },
+            Effect::Spawn { worker, hive, spec } => match self.errands(&hive) {
+                Some(errands) => errands.spawn(worker, spec),
+                None => {
+                    let result = Err(no_such_hive(&hive));
+                    self.mailbox.input(Input::Spawned { worker, result });
+                }
+            },
+            Effect::Stop { worker, hive } => match self.errands(&hive) {
+                Some(errands) => errands.stop(worker),
+                None => self.mailbox.input(Input::Stopped { worker }),
+            },
+            Effect::Connect { worker, hive } => match self.errands(&hive) {
+                Some(errands) => errands.connect(worker),
+                None => {
+                    let result = Err(no_such_hive(&hive));
+                    self.mailbox.input(Input::Connected { worker, result });
+                }
+            },
+            Effect::Probe { worker } => {
+                if let Some(handle) = self.workers.get(&worker).cloned() {
+                    let (limit, mailbox) = (self.settings.probe_timeout, self.mailbox.clone());
+                    tokio::spawn(async move {
+                        let late = |_| {
+                            let message =
+                                format!("worker {worker} did not say how it is within {limit:?}");
+                            Error::new(ErrorKind::WorkerFault, message)
+                        };
+                        let health = tokio::time::timeout(limit, handle.health()).await;
+                        let result = health.map_err(late).flatten();
+                        mailbox.input(Input::Probed { worker, result });
+                    });
+                }
+            }
+            Effect::ReportHive { hive } => {
+                if let Some(hive) = self.hives.get(&hive) {
+                    hive.report_soon.notify_one();
+                }
+            }
+            Effect::Forget { worker } => _ = self.workers.remove(&worker),
+            Effect::Answer { n, result } => {
+                if let Some(operator) = self.operators.remove(&n) {
+                    let _ = operator.send(result);
+                }
+            }
+            Effect::Note(note) => log_note(&note),
+            Effect::Drained => {
+                self.is_drained = true;
+                for drained in self.drained.drain(..) {
+                    let _ = drained.send(());
+                }
+            }
+        }
+    }
+
+    /// The engine knows a worker that there is no handle on: as good as gone.
+    fn no_such_worker(&self, lease: LeaseId, worker: WorkerId) {
+        let error = Error::new(
+            ErrorKind::WorkerLost,
+            format!("there is no handle on worker {worker}"),
+        );
+        let result = AttemptResult::Failed(error);
+        let end = AttemptEnd {
+            result,
+            produced: 0,
+            resumable: true,
+        };
+        self.mailbox.input(Input::AttemptEnded { lease, end });
+    }
+}
+
+fn no_such_hive(hive: &HiveId) -> Error {
+    Error::new(
+        ErrorKind::HiveUnreachable,
+        format!("hive {hive} no longer belongs to the fleet"),
+    )
+}
+
+fn log_note(note: &Note) {
+    match note {
+        Note::StaleAnswer(_) | Note::SpawnSuppressed(_) => tracing::debug!(?note),
+        Note::Evicted(worker, model) => tracing::info!(%worker, %model, "evicted to make room"),
+        Note::Retried(job, worker, error) => {
+            tracing::info!(%job, %worker, %error, "the attempt failed; the job is tried again");
+        }
+        Note::BusyAnswer(worker) => tracing::debug!(%worker, "said it was busy"),
+        Note::PolicyFault(error) => {
+            tracing::warn!(%error, "the scheduler failed; the built-in one decides");
+        }
+        Note::SpawnFailed(hive, model, error) => {
+            tracing::warn!(%hive, %model, %error, "a worker could not be started");
+        }
+        Note::WorkerFailed(worker) => {
+            tracing::warn!(%worker, "failed too often; it gets no jobs until a probe succeeds");
+        }
+        Note::Unrecorded(job, error) => {
+            tracing::error!(%job, %error, "the end of the job could not be recorded");
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! What the one who submitted a job holds.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures_core::Stream;
+
+use super::{JobEvents, Queen};
+use crate::{
+    Error, ErrorKind, EventKind, Finish, JobEvent, JobId, Result, Usage, WorkerId, engine::Input,
+    queen::mailbox::Message,
+};
+
+/// A job that was accepted: a stream of its events, and the right to end it.
+///
+/// Dropping it cancels the job, unless the request was [`detached`](crate::Request::detached) or the handle was.
+#[derive(Debug)]
+pub struct JobHandle {
+    id: JobId,
+    events: JobEvents,
+    queen: Queen,
+    cancels: bool,
+}
+
+/// The whole of an answer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answer {
+    /// The text.
+    pub text: String,
+    /// The ids of its tokens, where the engine tells.
+    pub tokens: Vec<u32>,
+    /// The vectors, for a request for vectors.
+    pub vectors: Arc<Vec<Vec<f32>>>,
+    /// Why it ended.
+    pub finish: Finish,
+    /// Tokens counted.
+    pub usage: Usage,
+    /// How long the job had waited in the queue.
+    pub queue_wait: Duration,
+    /// The worker that began.
+    pub worker: Option<WorkerId>,
+}
+
+impl JobHandle {
+    pub(super) fn new(id: JobId, events: JobEvents, queen: Queen, cancels: bool) -> Self {
+        Self {
+            id,
+            events,
+            queen,
+            cancels,
+        }
+    }
+
+    /// The name of the job.
+    pub fn id(&self) -> JobId {
+        self.id
+    }
+
+    /// The next event, or `None` after the terminal one.
+    pub async fn next(&mut self) -> Option<JobEvent> {
+        self.events.next().await
+    }
+
+    /// The next piece of text, or `None` at the proper end.
+    ///
+    /// # Errors
+    /// What the job failed with.
+    pub async fn next_text(&mut self) -> Result<Option<Box<str>>> {
+        while let Some(event) = self.next().await {
+            match event.kind {
+                EventKind::Token { text, .. } if !text.is_empty() => return Ok(Some(text)),
+                EventKind::Error(error) => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(None)
+    }
+
+    /// Waits for the end and gives the whole of the answer.
+    ///
+    /// # Errors
+    /// What the job failed with.
+    pub async fn answer(mut self) -> Result<Answer> {
+        let (mut text, mut tokens) = (String::new(), Vec::new());
+        let (mut vectors, mut queue_wait, mut worker) = (Arc::default(), Duration::ZERO, None);
+        while let Some(event) = self.next().await {
+            match event.kind {
+                EventKind::Started(started) => {
+                    (worker, queue_wait) = (started.worker, started.queue_wait)
+                }
+                EventKind::Token { id, text: piece } => {
+                    text.push_str(&piece);
+                    tokens.extend(id);
+                }
+                EventKind::Vectors(all) => vectors = all,
+                EventKind::Metrics(_) => {}
+                EventKind::End { finish, usage } => {
+                    return Ok(Answer {
+                        text,
+                        tokens,
+                        vectors,
+                        finish,
+                        usage,
+                        queue_wait,
+                        worker,
+                    });
+                }
+                EventKind::Error(error) => return Err(error),
+            }
+        }
+        Err(Error::new(
+            ErrorKind::Internal,
+            format!("the events of job {} broke off", self.id),
+        ))
+    }
+
+    /// Ends the job. Its terminal event tells that it was cancelled, unless it had ended already.
+    pub fn cancel(&self) {
+        self.queen.post_cancel(self.id);
+    }
+
+    /// Lets the job go on without a reader. It can be found again by its id.
+    pub fn detach(mut self) -> JobId {
+        self.cancels = false;
+        self.id
+    }
+
+    /// The job was not accepted: there is nothing to cancel.
+    pub(super) fn disarm(&mut self) {
+        self.cancels = false;
+    }
+}
+
+impl Stream for JobHandle {
+    type Item = JobEvent;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<JobEvent>> {
+        Pin::new(&mut self.events).poll_next(cx)
+    }
+}
+
+impl Drop for JobHandle {
+    fn drop(&mut self) {
+        if self.cancels && !self.events.is_done() {
+            self.queen.post_cancel(self.id);
+        }
+    }
+}
+
+impl Queen {
+    pub(super) fn post_cancel(&self, job: JobId) {
+        self.shared
+            .mailbox
+            .post(Message::Input(Input::Cancel { job }));
+    }
+}

@@ -1,0 +1,345 @@
+//! The log of one job: every attempt writes to it, every reader is a cursor on it.
+//!
+//! So attaching, detaching, resuming and reading slowly are one mechanism: a reader that is behind is behind in the
+//! log and holds nobody up, and the log is the buffer that a reader who comes back is served from.
+
+use std::{
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker},
+};
+
+use futures_core::Stream;
+
+use crate::{
+    Error, ErrorKind, EventKind, JobEvent, LeaseId, Metrics, Outcome, Output, Piece, Resume,
+    Started,
+};
+
+/// What a job has produced so far, and who reads it.
+#[derive(Debug, Default)]
+struct Inner {
+    /// The attempt that may write.
+    writer: Option<LeaseId>,
+    started: Option<Started>,
+    /// The text of all tokens, one after the other.
+    text: String,
+    /// Where each token's text ends.
+    ends: Vec<u32>,
+    ids: Vec<Option<u32>>,
+    vectors: Option<Arc<Vec<Vec<f32>>>>,
+    metrics: Option<Metrics>,
+    /// How often `metrics` was set.
+    measured: u32,
+    end: Option<EventKind>,
+    /// Tokens that the store has.
+    saved: usize,
+    readers: Vec<(u64, Option<Waker>)>,
+    next_reader: u64,
+}
+
+impl Inner {
+    fn piece(&self, index: usize) -> &str {
+        let from = if index == 0 {
+            0
+        } else {
+            self.ends[index - 1] as usize
+        };
+        &self.text[from..self.ends[index] as usize]
+    }
+
+    fn push_piece(&mut self, id: Option<u32>, text: &str) {
+        self.text.push_str(text);
+        // The text is bounded far below 4 GiB by the setting max_answer_bytes.
+        self.ends
+            .push(u32::try_from(self.text.len()).unwrap_or(u32::MAX));
+        self.ids.push(id);
+    }
+
+    /// Numbered items between the start and the end.
+    fn items(&self) -> u64 {
+        self.ids.len() as u64 + u64::from(self.vectors.is_some())
+    }
+
+    fn wakers(&mut self) -> Vec<Waker> {
+        self.readers
+            .iter_mut()
+            .filter_map(|(_, waker)| waker.take())
+            .collect()
+    }
+
+    /// The event that a reader at this place is to see next.
+    fn event(&self, next: u64, measured: &mut u32) -> Option<JobEvent> {
+        let numbered = |kind| {
+            Some(JobEvent {
+                seq: Some(next),
+                kind,
+            })
+        };
+        if next == 0 {
+            return match (self.started, &self.end) {
+                (Some(started), _) => numbered(EventKind::Started(started)),
+                // It ended without ever being started: its number follows from there being no items.
+                (None, Some(end)) => Some(JobEvent {
+                    seq: Some(self.items() + 1),
+                    kind: end.clone(),
+                }),
+                (None, None) => None,
+            };
+        }
+        if let Some(metrics) = self.metrics.filter(|_| *measured != self.measured) {
+            *measured = self.measured;
+            return Some(JobEvent {
+                seq: None,
+                kind: EventKind::Metrics(metrics),
+            });
+        }
+        let index = next as usize - 1;
+        if index < self.ids.len() {
+            let (id, text) = (self.ids[index], self.piece(index).into());
+            return numbered(EventKind::Token { id, text });
+        }
+        if index as u64 == self.ids.len() as u64
+            && let Some(vectors) = &self.vectors
+        {
+            return numbered(EventKind::Vectors(vectors.clone()));
+        }
+        self.end.clone().and_then(numbered)
+    }
+}
+
+/// What became of something an attempt wanted to write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pushed {
+    /// It is in the log.
+    Written,
+    /// Another attempt has the pen now, or the job has ended.
+    LostThePen,
+    /// The answer would be longer than allowed.
+    TooLong,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct JobLog(Mutex<Inner>);
+
+impl JobLog {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // Nothing in here can panic half-way through a change.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The log of a job that an earlier life of the queen had begun.
+    pub(super) fn restored(pieces: &[Piece], started: Option<Started>) -> Self {
+        let log = Self::default();
+        let mut inner = log.lock();
+        for piece in pieces {
+            inner.push_piece(piece.id, &piece.text);
+        }
+        inner.saved = pieces.len();
+        inner.started = started;
+        drop(inner);
+        log
+    }
+
+    /// The attempt takes the pen; whoever held it writes no more. Answers with what is there already.
+    pub(super) fn begin(&self, lease: LeaseId, started: Started) -> Resume {
+        let mut inner = self.lock();
+        inner.writer = Some(lease);
+        inner.started.get_or_insert(started);
+        let tokens = inner.ids.iter().map_while(|id| *id).collect();
+        let resume = Resume {
+            tokens,
+            text_bytes: inner.text.len(),
+        };
+        let wakers = inner.wakers();
+        drop(inner);
+        wakers.into_iter().for_each(Waker::wake);
+        resume
+    }
+
+    /// Appends what an attempt says. `End` is not for the log: the queen writes the end.
+    pub(super) fn push(&self, lease: LeaseId, output: Output, most_bytes: usize) -> Pushed {
+        let mut inner = self.lock();
+        if inner.writer != Some(lease) || inner.end.is_some() {
+            return Pushed::LostThePen;
+        }
+        match output {
+            Output::Token { id, text } => {
+                if inner.text.len() + text.len() > most_bytes {
+                    return Pushed::TooLong;
+                }
+                inner.push_piece(id, &text);
+            }
+            Output::Vectors(vectors) => {
+                let bytes: usize = vectors.iter().map(|vector| size_of_val(&vector[..])).sum();
+                if bytes > most_bytes {
+                    return Pushed::TooLong;
+                }
+                inner.vectors = Some(Arc::new(vectors));
+            }
+            Output::Metrics(metrics) => {
+                inner.metrics = Some(metrics);
+                inner.measured = inner.measured.wrapping_add(1);
+            }
+            Output::End { .. } => return Pushed::Written,
+        }
+        let wakers = inner.wakers();
+        drop(inner);
+        wakers.into_iter().for_each(Waker::wake);
+        Pushed::Written
+    }
+
+    /// Writes the one terminal event. Says whether it was the first to do so.
+    pub(super) fn close(&self, outcome: &Outcome) -> bool {
+        let mut inner = self.lock();
+        if inner.end.is_some() {
+            return false;
+        }
+        inner.writer = None;
+        inner.end = Some(match outcome {
+            Outcome::Complete { finish, usage } => EventKind::End {
+                finish: *finish,
+                usage: *usage,
+            },
+            Outcome::Failed(error) => EventKind::Error(error.clone()),
+            Outcome::Cancelled => {
+                EventKind::Error(Error::new(ErrorKind::Cancelled, "the job was cancelled"))
+            }
+        });
+        let wakers = inner.wakers();
+        drop(inner);
+        wakers.into_iter().for_each(Waker::wake);
+        true
+    }
+
+    /// Tokens so far.
+    pub(super) fn len(&self) -> u32 {
+        u32::try_from(self.lock().ids.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Tokens so far, and whether all of them have ids.
+    pub(super) fn progress(&self) -> (u32, bool) {
+        let inner = self.lock();
+        let count = u32::try_from(inner.ids.len()).unwrap_or(u32::MAX);
+        (count, inner.ids.iter().all(Option::is_some))
+    }
+
+    /// The tokens that the store does not have yet, with their place; they count as saved from now on.
+    pub(super) fn take_unsaved(&self) -> Option<(u32, Vec<Piece>)> {
+        let mut inner = self.lock();
+        let from = inner.saved;
+        if from == inner.ids.len() {
+            return None;
+        }
+        inner.saved = inner.ids.len();
+        let piece = |k: usize| Piece {
+            id: inner.ids[k],
+            text: inner.piece(k).into(),
+        };
+        Some((
+            u32::try_from(from).unwrap_or(u32::MAX),
+            (from..inner.ids.len()).map(piece).collect(),
+        ))
+    }
+
+    /// Memory it takes, in bytes, as far as the answer decides it.
+    pub(super) fn bytes(&self) -> usize {
+        let inner = self.lock();
+        let vectors = inner.vectors.as_deref().map_or(0, |vectors| {
+            vectors
+                .iter()
+                .map(|vector| size_of_val(&vector[..]))
+                .sum::<usize>()
+        });
+        size_of::<Inner>()
+            + inner.text.len()
+            + inner.ids.len() * size_of::<(u32, Option<u32>)>()
+            + vectors
+    }
+
+    /// A reader that begins after this event, or at the beginning.
+    pub(super) fn read(self: &Arc<Self>, after: Option<u64>) -> JobEvents {
+        let mut inner = self.lock();
+        let reader = inner.next_reader;
+        inner.next_reader += 1;
+        inner.readers.push((reader, None));
+        drop(inner);
+        let next = after.map_or(0, |after| after.saturating_add(1));
+        JobEvents {
+            log: self.clone(),
+            next,
+            measured: 0,
+            reader,
+            done: false,
+        }
+    }
+}
+
+/// The events of a job, from where the reader began to the one terminal event.
+///
+/// Reading slowly delays nobody; dropping it ends nothing.
+#[derive(Debug)]
+pub struct JobEvents {
+    log: Arc<JobLog>,
+    next: u64,
+    measured: u32,
+    reader: u64,
+    done: bool,
+}
+
+impl JobEvents {
+    /// The next event, or `None` after the terminal one.
+    pub async fn next(&mut self) -> Option<JobEvent> {
+        std::future::poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
+    }
+
+    /// Has the terminal event been read?
+    pub fn is_done(&self) -> bool {
+        self.done
+    }
+}
+
+impl Stream for JobEvents {
+    type Item = JobEvent;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<JobEvent>> {
+        let this = &mut *self;
+        if this.done {
+            return Poll::Ready(None);
+        }
+        let mut inner = this.log.lock();
+        // A reader that was told of more than there is (by a queen that crashed ahead of its last checkpoint) waits
+        // until the same tokens are made again; one past the end has seen everything.
+        if inner.end.is_some() && this.next > inner.items() + 1 {
+            this.done = true;
+            return Poll::Ready(None);
+        }
+        if let Some(event) = inner.event(this.next, &mut this.measured) {
+            if event.seq.is_some() {
+                this.next += 1;
+            }
+            this.done = event.kind.is_terminal();
+            return Poll::Ready(Some(event));
+        }
+        if let Some((_, waker)) = inner
+            .readers
+            .iter_mut()
+            .find(|(reader, _)| *reader == this.reader)
+        {
+            match waker {
+                Some(waker) => waker.clone_from(cx.waker()),
+                None => *waker = Some(cx.waker().clone()),
+            }
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for JobEvents {
+    fn drop(&mut self) {
+        self.log
+            .lock()
+            .readers
+            .retain(|(reader, _)| *reader != self.reader);
+    }
+}

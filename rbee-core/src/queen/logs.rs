@@ -1,0 +1,89 @@
+//! The logs of all jobs, within a bound of memory and of time.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::time::Instant;
+
+use super::log::JobLog;
+use crate::{JobId, Settings};
+
+#[derive(Debug, Default)]
+struct Inner {
+    logs: HashMap<JobId, Arc<JobLog>>,
+    /// Ended jobs, the one that ended first in front.
+    ended: VecDeque<(Instant, JobId, usize)>,
+    ended_bytes: usize,
+}
+
+/// Logs of live jobs, and of ended ones as long as readers may come back for them.
+#[derive(Debug)]
+pub(super) struct Logs {
+    inner: Mutex<Inner>,
+    settings: Arc<Settings>,
+}
+
+impl Logs {
+    pub(super) fn new(settings: Arc<Settings>) -> Self {
+        Self {
+            inner: Mutex::default(),
+            settings,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn insert(&self, job: JobId, log: Arc<JobLog>) {
+        self.lock().logs.insert(job, log);
+    }
+
+    pub(super) fn get(&self, job: JobId) -> Option<Arc<JobLog>> {
+        self.lock().logs.get(&job).cloned()
+    }
+
+    pub(super) fn remove(&self, job: JobId) {
+        self.lock().logs.remove(&job);
+    }
+
+    /// The job has ended: from now on its log may be dropped to make room.
+    pub(super) fn ended(&self, job: JobId) {
+        let mut inner = self.lock();
+        let Some(bytes) = inner.logs.get(&job).map(|log| log.bytes()) else {
+            return;
+        };
+        inner.ended.push_back((Instant::now(), job, bytes));
+        inner.ended_bytes += bytes;
+        self.trim_locked(&mut inner);
+    }
+
+    /// Drops what is kept for too long or takes too much, oldest first.
+    pub(super) fn trim(&self) {
+        self.trim_locked(&mut self.lock());
+    }
+
+    fn trim_locked(&self, inner: &mut Inner) {
+        while let Some((at, job, bytes)) = inner.ended.front().copied() {
+            if at.elapsed() < self.settings.events_kept
+                && inner.ended_bytes <= self.settings.events_bytes
+            {
+                return;
+            }
+            inner.ended.pop_front();
+            inner.ended_bytes -= bytes;
+            inner.logs.remove(&job);
+        }
+    }
+
+    /// The logs of jobs that have not ended.
+    pub(super) fn live(&self) -> Vec<Arc<JobLog>> {
+        let inner = self.lock();
+        let ended: std::collections::HashSet<_> =
+            inner.ended.iter().map(|(_, job, _)| *job).collect();
+        let live = inner.logs.iter().filter(|(job, _)| !ended.contains(job));
+        live.map(|(_, log)| log.clone()).collect()
+    }
+}

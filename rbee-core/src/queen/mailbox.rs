@@ -1,0 +1,126 @@
+//! The driver's mailbox.
+
+use std::sync::Arc;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+
+use super::log::JobLog;
+use crate::{
+    Error, ErrorKind, HiveBackend, HiveId, Job, Result, Worker,
+    engine::{Command, Engine, Input},
+};
+
+/// Messages of those who can wait that may lie in the mailbox at once.
+const ROOM: usize = 4_096;
+
+/// What the driver is told.
+pub(super) enum Message {
+    /// For the engine.
+    Input(Input),
+    /// A job; its log is in place already.
+    Submit {
+        job: Arc<Job>,
+        log: Arc<JobLog>,
+        reply: oneshot::Sender<Result<()>>,
+    },
+    /// A handle on a worker, and what the engine is to know of it.
+    Worker {
+        worker: Arc<dyn Worker>,
+        then: Input,
+    },
+    /// The operator wants something.
+    Command {
+        command: Command,
+        reply: oneshot::Sender<Result<()>>,
+    },
+    /// A machine joins.
+    AddHive {
+        hive: Arc<dyn HiveBackend>,
+        reported: oneshot::Sender<()>,
+    },
+    /// A machine leaves.
+    RemoveHive {
+        hive: HiveId,
+        reply: oneshot::Sender<Result<Arc<dyn HiveBackend>>>,
+    },
+    /// Tell when the last job has ended; no more are admitted.
+    Drain { drained: oneshot::Sender<()> },
+    /// Somebody wants to look.
+    Look(Box<dyn FnOnce(&Engine) + Send>),
+    /// No more turns: stop every attempt and tell every reader why. Answered with the hives.
+    Freeze {
+        reply: oneshot::Sender<Vec<Arc<dyn HiveBackend>>>,
+        why: Error,
+    },
+}
+
+pub(super) struct Letter {
+    pub(super) message: Message,
+    /// Room in the mailbox, given back when the letter is dealt with.
+    _room: Option<OwnedSemaphorePermit>,
+}
+
+/// One channel, so that what one sender says first is heard first. Those who can wait do so while the mailbox is full
+/// ([`send`](Self::send)). Those who cannot, because they are being dropped, post at once ([`post`](Self::post)): there
+/// is one such letter for each attempt, question, record and handle, and their number is bounded already.
+#[derive(Clone, Debug)]
+pub(super) struct Mailbox {
+    letters: mpsc::UnboundedSender<Letter>,
+    room: Arc<Semaphore>,
+}
+
+pub(super) type Letters = mpsc::UnboundedReceiver<Letter>;
+
+impl Mailbox {
+    pub(super) fn new() -> (Self, Letters) {
+        let (letters, inbox) = mpsc::unbounded_channel();
+        (
+            Self {
+                letters,
+                room: Arc::new(Semaphore::new(ROOM)),
+            },
+            inbox,
+        )
+    }
+
+    /// Posts at once. After the driver's end nobody hears it, and nobody needs to.
+    pub(super) fn post(&self, message: Message) {
+        let _ = self.letters.send(Letter {
+            message,
+            _room: None,
+        });
+    }
+
+    pub(super) fn input(&self, input: Input) {
+        self.post(Message::Input(input));
+    }
+
+    /// Waits for room, then posts.
+    pub(super) async fn send(&self, message: Message) -> Result<()> {
+        let gone = || Error::new(ErrorKind::ShuttingDown, "the queen is gone");
+        let room = self
+            .room
+            .clone()
+            .acquire_owned()
+            .await
+            .map_err(|_| gone())?;
+        self.letters
+            .send(Letter {
+                message,
+                _room: Some(room),
+            })
+            .map_err(|_| gone())
+    }
+
+    /// Sends a message that is answered, and waits for the answer.
+    pub(super) async fn ask<T>(
+        &self,
+        message: impl FnOnce(oneshot::Sender<T>) -> Message,
+    ) -> Result<T> {
+        let (reply, answer) = oneshot::channel();
+        self.send(message(reply)).await?;
+        answer
+            .await
+            .map_err(|_| Error::new(ErrorKind::ShuttingDown, "the queen is gone"))
+    }
+}

@@ -1,0 +1,166 @@
+//! What goes on beside the jobs: the hives are watched, and the ownership of the store is kept alive.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::StreamExt;
+use tokio::{
+    sync::{Notify, oneshot},
+    time::{Instant, MissedTickBehavior},
+};
+
+use super::{
+    builder::restore_logs,
+    logs::Logs,
+    mailbox::{Mailbox, Message},
+};
+use crate::{
+    Epoch, Error, ErrorKind, HiveBackend, HiveEvent, Registry, Result, Settings,
+    engine::{HiveFact, Input},
+};
+
+/// Between two tries to reach a hive.
+const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
+/// How long a hive may take to start: it may have to be deployed first.
+const START_PATIENCE: Duration = Duration::from_secs(300);
+
+/// Watches one hive for as long as it belongs to the fleet. `reported` is told when its first report is in.
+pub(super) async fn watch(
+    hive: Arc<dyn HiveBackend>,
+    owner: Epoch,
+    settings: Arc<Settings>,
+    mailbox: Mailbox,
+    report_soon: Arc<Notify>,
+    reported: oneshot::Sender<()>,
+) {
+    let mut watch = Watch {
+        hive,
+        owner,
+        settings,
+        mailbox,
+        report_soon,
+        reported: Some(reported),
+    };
+    let mut delay = RETRY.0;
+    loop {
+        let began = Instant::now();
+        let Err(error) = watch.connected().await;
+        if error.kind() == ErrorKind::Fenced {
+            tracing::error!(hive = %watch.hive.id(), %error, "a younger queen has claimed the hive");
+        }
+        // A link that had lasted is made again at once, before the hive counts as offline.
+        if began.elapsed() > RETRY.1 {
+            delay = RETRY.0;
+        } else {
+            tracing::warn!(hive = %watch.hive.id(), %error, "the hive is not reachable");
+            watch.tell(HiveFact::Unreachable(error)).await;
+            tokio::time::sleep(delay).await;
+            delay = (delay * 2).min(RETRY.1);
+        }
+    }
+}
+
+struct Watch {
+    hive: Arc<dyn HiveBackend>,
+    owner: Epoch,
+    settings: Arc<Settings>,
+    mailbox: Mailbox,
+    report_soon: Arc<Notify>,
+    reported: Option<oneshot::Sender<()>>,
+}
+
+impl Watch {
+    async fn tell(&self, fact: HiveFact) {
+        // After the driver's end there is nobody to tell.
+        let input = Input::Hive {
+            hive: self.hive.id().clone(),
+            fact,
+        };
+        let _ = self.mailbox.send(Message::Input(input)).await;
+    }
+
+    /// Follows the hive until the link ends; never properly.
+    async fn connected(&mut self) -> Result<std::convert::Infallible> {
+        let limit = self.settings.probe_timeout;
+        bounded(START_PATIENCE, "start", self.hive.start()).await?;
+        let mut events = bounded(limit, "answer", self.hive.watch(self.owner)).await?;
+        let mut probe = tokio::time::interval(self.settings.probe_interval);
+        probe.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        probe.reset();
+        loop {
+            tokio::select! {
+                event = events.next() => match event {
+                    Some(HiveEvent::Report(report)) => {
+                        self.tell(HiveFact::Report(report)).await;
+                        if let Some(reported) = self.reported.take() {
+                            let _ = reported.send(());
+                        }
+                    }
+                    Some(HiveEvent::Exited { worker, why }) => {
+                        self.tell(HiveFact::WorkerExited { worker, why }).await;
+                    }
+                    None => {
+                        let message = "the link to the hive broke off";
+                        return Err(Error::new(ErrorKind::HiveUnreachable, message));
+                    }
+                },
+                _ = probe.tick() => self.probe(limit).await?,
+                () = self.report_soon.notified() => self.probe(limit).await?,
+            }
+        }
+    }
+
+    async fn probe(&self, limit: Duration) -> Result<()> {
+        let report = bounded(limit, "report", self.hive.report()).await?;
+        self.tell(HiveFact::Report(Box::new(report))).await;
+        Ok(())
+    }
+}
+
+async fn bounded<T>(
+    limit: Duration,
+    what: &str,
+    answer: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    let late = |_| {
+        Error::new(
+            ErrorKind::HiveUnreachable,
+            format!("the hive did not {what} within {limit:?}"),
+        )
+    };
+    tokio::time::timeout(limit, answer).await.map_err(late)?
+}
+
+/// Gives signs of life to the store, and takes over what dead queens left behind. Ends when this life is superseded.
+pub(super) async fn own(
+    registry: Arc<dyn Registry>,
+    epoch: Epoch,
+    lease: Duration,
+    mailbox: Mailbox,
+    logs: Arc<Logs>,
+) {
+    let mut beat = tokio::time::interval(lease / 3);
+    beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    beat.reset();
+    loop {
+        beat.tick().await;
+        logs.trim();
+        let renewed = bounded(lease, "renew", registry.renew(epoch)).await;
+        match renewed {
+            Ok(snapshot) if snapshot.jobs.is_empty() => {}
+            Ok(snapshot) => {
+                let jobs = restore_logs(&logs, &snapshot);
+                tracing::info!(jobs = jobs.len(), "took over jobs of a queen that is gone");
+                mailbox.input(Input::Restore {
+                    snapshot: Box::new(snapshot),
+                });
+            }
+            Err(error) if error.kind() == ErrorKind::Fenced => {
+                tracing::error!(%error, "this queen's jobs are another's now; it stops");
+                let (reply, _) = oneshot::channel();
+                mailbox.post(Message::Freeze { reply, why: error });
+                return;
+            }
+            Err(error) => tracing::warn!(%error, "the store did not take the sign of life"),
+        }
+    }
+}

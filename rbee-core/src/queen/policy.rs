@@ -1,0 +1,164 @@
+//! Asking the scheduler: in the driver's own loop where it is cheap, on a thread of its own where it is not.
+//!
+//! Whatever the policy does, the queen goes on: a panic, an error or an answer that does not come in time is a fault
+//! of the policy, and the built-in one decides that job.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+        mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
+    },
+    time::Duration,
+};
+
+use tokio::sync::oneshot;
+
+use super::mailbox::Mailbox;
+use crate::{
+    Ask, ClusterView, Error, ErrorKind, LeastLoaded, Placement, Result, Scheduler, Ticket,
+    engine::Input,
+};
+
+/// Questions that may wait for the thread.
+const QUEUE: usize = 1_024;
+
+struct Question {
+    ask: Ask,
+    view: ClusterView,
+    answer: oneshot::Sender<Result<Placement>>,
+}
+
+#[derive(Debug)]
+pub(super) struct Policy {
+    scheduler: Arc<dyn Scheduler>,
+    fallback: LeastLoaded,
+    thread: Option<Thread>,
+}
+
+/// A thread for a policy that may take its time. There is one, so that calls that do not return cannot pile up.
+#[derive(Debug)]
+struct Thread {
+    questions: SyncSender<Question>,
+    limit: Duration,
+    /// Questions in a row that were not answered in time. While there are some, and the thread has not come back,
+    /// no more are put: the breaker.
+    overdue: Arc<AtomicUsize>,
+}
+
+impl Policy {
+    pub(super) fn new(scheduler: Arc<dyn Scheduler>) -> Result<Self> {
+        let thread = scheduler
+            .limit()
+            .map(|limit| Thread::start(scheduler.clone(), limit))
+            .transpose()?;
+        Ok(Self {
+            scheduler,
+            fallback: LeastLoaded::default(),
+            thread,
+        })
+    }
+
+    pub(super) fn scheduler(&self) -> &Arc<dyn Scheduler> {
+        &self.scheduler
+    }
+
+    /// The answer, if it is there at once; else it comes to the mailbox.
+    pub(super) fn place(
+        &self,
+        ticket: Ticket,
+        ask: Ask,
+        fallback: bool,
+        view: &ClusterView,
+        mailbox: &Mailbox,
+    ) -> Option<Result<Placement>> {
+        if fallback {
+            return Some(self.fallback.place(&ask, view));
+        }
+        let Some(thread) = &self.thread else {
+            return Some(guarded(&*self.scheduler, &ask, view));
+        };
+        if thread.overdue.load(Ordering::Relaxed) > 0 {
+            return Some(Err(late(thread.limit)));
+        }
+        let (answer, answered) = oneshot::channel();
+        let question = Question {
+            ask,
+            view: view.clone(),
+            answer,
+        };
+        match thread.questions.try_send(question) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_)) => return Some(Err(late(thread.limit))),
+            Err(TrySendError::Disconnected(_)) => {
+                let message = "the scheduler's thread has ended";
+                return Some(Err(Error::new(ErrorKind::Internal, message)));
+            }
+        }
+        let (limit, overdue, mailbox) = (thread.limit, thread.overdue.clone(), mailbox.clone());
+        tokio::spawn(async move {
+            let answer = match tokio::time::timeout(limit, answered).await {
+                Ok(Ok(answer)) => answer,
+                Ok(Err(_)) => Err(Error::new(
+                    ErrorKind::Internal,
+                    "the scheduler's thread has ended",
+                )),
+                Err(_) => {
+                    overdue.fetch_add(1, Ordering::Relaxed);
+                    Err(late(limit))
+                }
+            };
+            mailbox.input(Input::Placed { ticket, answer });
+        });
+        None
+    }
+}
+
+fn late(limit: Duration) -> Error {
+    Error::new(
+        ErrorKind::Internal,
+        format!("the scheduler did not decide within {limit:?}"),
+    )
+}
+
+fn guarded(scheduler: &dyn Scheduler, ask: &Ask, view: &ClusterView) -> Result<Placement> {
+    catch_unwind(AssertUnwindSafe(|| scheduler.place(ask, view))).unwrap_or_else(|panic| {
+        let message = format!("the scheduler panicked: {}", super::panic_message(&*panic));
+        Err(Error::new(ErrorKind::Internal, message))
+    })
+}
+
+impl Thread {
+    fn start(scheduler: Arc<dyn Scheduler>, limit: Duration) -> Result<Self> {
+        let (questions, inbox) = sync_channel(QUEUE);
+        let overdue = Arc::new(AtomicUsize::new(0));
+        let returned = overdue.clone();
+        std::thread::Builder::new()
+            .name("rbee-scheduler".into())
+            .spawn(move || answer_all(&*scheduler, &inbox, &returned))
+            .map_err(|cause| {
+                Error::new(
+                    ErrorKind::Internal,
+                    "no thread for the scheduler could be started",
+                )
+                .with_source(cause)
+            })?;
+        Ok(Self {
+            questions,
+            limit,
+            overdue,
+        })
+    }
+}
+
+fn answer_all(scheduler: &dyn Scheduler, inbox: &Receiver<Question>, overdue: &AtomicUsize) {
+    while let Ok(question) = inbox.recv() {
+        // Nobody waits any more for a question that came too late.
+        if !question.answer.is_closed() {
+            let answer = guarded(scheduler, &question.ask, &question.view);
+            let _ = question.answer.send(answer);
+        }
+        overdue.store(0, Ordering::Relaxed);
+    }
+}

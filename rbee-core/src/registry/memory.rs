@@ -1,0 +1,84 @@
+//! A registry in memory, for tests and for applications that need not survive a restart.
+
+mod store;
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+
+use self::store::Store;
+use super::{Change, JobFilter, JobRecord, Registry, Snapshot, clock::Clock};
+use crate::{Epoch, QueenId, Result, WallTime};
+
+/// The most ended jobs that are kept; the ones that ended first are dropped first.
+const ENDED_KEPT: usize = 10_000;
+
+/// A [`Registry`] in memory. It keeps every rule of the trait, but nothing survives the process; of ended jobs it
+/// keeps the last 10,000.
+///
+/// Clones share one store, so two queens of one process can share it as they would share a database.
+#[derive(Clone)]
+pub struct MemoryRegistry {
+    store: Arc<Mutex<Store>>,
+    clock: Clock,
+}
+
+impl MemoryRegistry {
+    /// An empty one.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// An empty one that asks this clock when leases end and which day it is; for tests and simulations.
+    pub fn with_clock(clock: impl Fn() -> WallTime + Send + Sync + 'static) -> Self {
+        Self {
+            store: Arc::new(Mutex::new(Store::new(ENDED_KEPT))),
+            clock: Clock::new(clock),
+        }
+    }
+
+    fn store(&self) -> MutexGuard<'_, Store> {
+        // Nothing in the store can panic half-way through a change, so a poisoned lock has whole data behind it.
+        self.store.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for MemoryRegistry {
+    fn default() -> Self {
+        Self::with_clock(WallTime::now)
+    }
+}
+
+impl fmt::Debug for MemoryRegistry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryRegistry").finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Registry for MemoryRegistry {
+    async fn open(&self, queen: &QueenId, lease: Duration) -> Result<Snapshot> {
+        Ok(self.store().open(queen, lease, self.clock.now()))
+    }
+
+    async fn record(&self, epoch: Epoch, changes: &[Change]) -> Result<()> {
+        self.store().record(epoch, changes)
+    }
+
+    async fn renew(&self, epoch: Epoch) -> Result<Snapshot> {
+        self.store().renew(epoch, self.clock.now())
+    }
+
+    async fn release(&self, epoch: Epoch) -> Result<()> {
+        self.store().release(epoch);
+        Ok(())
+    }
+
+    async fn jobs(&self, filter: &JobFilter) -> Result<Vec<JobRecord>> {
+        Ok(self.store().jobs(filter))
+    }
+}

@@ -1,0 +1,403 @@
+//! The rows of a [`MemoryRegistry`](super::MemoryRegistry) and what each change does to them.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    time::Duration,
+};
+
+use crate::{
+    Change, Epoch, HiveId, HiveRecord, JobFilter, JobId, JobRecord, JobStatus, ModelRecord,
+    ModelRef, Outcome, QueenId, Result, Snapshot, TenantId, TenantRecord, WallTime,
+    registry::rules,
+};
+
+/// One life of a queen that nobody has taken over.
+struct Life {
+    queen: QueenId,
+    lease: Duration,
+    until: WallTime,
+    released: bool,
+}
+
+impl Life {
+    fn is_alive(&self, now: WallTime) -> bool {
+        !self.released && now < self.until
+    }
+}
+
+pub(super) struct Store {
+    last_epoch: u64,
+    lives: BTreeMap<Epoch, Life>,
+    jobs: HashMap<JobId, JobRecord>,
+    by_order: BTreeSet<(u64, JobId)>,
+    /// In the order of their ends.
+    ended: VecDeque<JobId>,
+    ended_kept: usize,
+    hives: BTreeMap<HiveId, (Epoch, HiveRecord)>,
+    models: BTreeMap<(HiveId, ModelRef), ModelRecord>,
+    tenants: BTreeMap<TenantId, TenantRecord>,
+    /// Tokens by day and tenant.
+    usage: BTreeMap<(u64, TenantId), u64>,
+}
+
+impl Store {
+    pub(super) fn new(ended_kept: usize) -> Self {
+        Self {
+            last_epoch: 0,
+            lives: BTreeMap::new(),
+            jobs: HashMap::new(),
+            by_order: BTreeSet::new(),
+            ended: VecDeque::new(),
+            ended_kept,
+            hives: BTreeMap::new(),
+            models: BTreeMap::new(),
+            tenants: BTreeMap::new(),
+            usage: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn open(&mut self, queen: &QueenId, lease: Duration, now: WallTime) -> Snapshot {
+        self.last_epoch += 1;
+        let epoch = Epoch(self.last_epoch);
+        self.lives.retain(|_, life| life.queen != *queen);
+        let life = Life {
+            queen: queen.clone(),
+            lease,
+            until: now + lease,
+            released: false,
+        };
+        self.lives.insert(epoch, life);
+        self.take_over(epoch, now)
+    }
+
+    pub(super) fn renew(&mut self, epoch: Epoch, now: WallTime) -> Result<Snapshot> {
+        self.check_life(epoch)?;
+        if let Some(life) = self.lives.get_mut(&epoch) {
+            life.until = now + life.lease;
+        }
+        Ok(self.take_over(epoch, now))
+    }
+
+    pub(super) fn release(&mut self, epoch: Epoch) {
+        if let Some(life) = self.lives.get_mut(&epoch) {
+            life.released = true;
+        }
+    }
+
+    fn check_life(&self, epoch: Epoch) -> Result<()> {
+        match self.lives.get(&epoch) {
+            Some(life) if !life.released => Ok(()),
+            _ => Err(rules::life_is_over(epoch)),
+        }
+    }
+
+    /// Ends every other life that is not alive, and gives what has no living owner to this one.
+    fn take_over(&mut self, epoch: Epoch, now: WallTime) -> Snapshot {
+        self.lives
+            .retain(|other, life| *other == epoch || life.is_alive(now));
+        let lives = &self.lives;
+        let mut jobs: Vec<JobRecord> = self
+            .jobs
+            .values_mut()
+            .filter(|job| job.status.state().is_live() && !lives.contains_key(&job.owner))
+            .map(|job| {
+                job.owner = epoch;
+                job.clone()
+            })
+            .collect();
+        jobs.sort_by_key(|job| (job.order, job.id));
+        let hives: Vec<HiveRecord> = self
+            .hives
+            .values_mut()
+            .filter(|(owner, _)| !lives.contains_key(owner))
+            .map(|(owner, hive)| {
+                *owner = epoch;
+                hive.clone()
+            })
+            .collect();
+        let taken = |hive: &HiveId| hives.iter().any(|record| record.id == *hive);
+        let models = self.models.values();
+        let models = models.filter(|model| taken(&model.hive)).cloned().collect();
+        let first_day = rules::first_day_kept(now);
+        self.usage.retain(|(day, _), _| *day >= first_day);
+        Snapshot {
+            epoch,
+            jobs,
+            models,
+            hives,
+            tenants: self.tenants(now),
+        }
+    }
+
+    fn tenants(&self, now: WallTime) -> Vec<TenantRecord> {
+        let used = |id: &TenantId| {
+            let key = (rules::day(now), id.clone());
+            self.usage.get(&key).copied().unwrap_or(0)
+        };
+        self.tenants
+            .values()
+            .map(|tenant| TenantRecord {
+                used_tokens: used(&tenant.id),
+                ..tenant.clone()
+            })
+            .collect()
+    }
+
+    pub(super) fn record(&mut self, epoch: Epoch, changes: &[Change]) -> Result<()> {
+        self.check_life(epoch)?;
+        // Rows that these changes make are this life's own, and those they remove were; so what stands before the
+        // first of them decides about all, and nothing has to be undone.
+        changes
+            .iter()
+            .try_for_each(|change| self.check_owner(epoch, change))?;
+        for change in changes {
+            self.apply(epoch, change);
+        }
+        Ok(())
+    }
+
+    fn check_owner(&self, epoch: Epoch, change: &Change) -> Result<()> {
+        let job = |id: &JobId| match self.jobs.get(id) {
+            Some(job) if job.owner != epoch => Err(rules::not_the_owner(
+                format_args!("job {id}"),
+                job.owner,
+                epoch,
+            )),
+            _ => Ok(()),
+        };
+        let hive = |id: &HiveId| match self.hives.get(id) {
+            Some((owner, _)) if *owner != epoch => Err(rules::not_the_owner(
+                format_args!("hive {id}"),
+                owner,
+                epoch,
+            )),
+            _ => Ok(()),
+        };
+        match change {
+            Change::JobQueued(record) => job(&record.id),
+            Change::JobRunning { job: id, .. }
+            | Change::JobRequeued { job: id }
+            | Change::JobTokens { job: id, .. }
+            | Change::JobEnded { job: id, .. } => job(id),
+            Change::HivePut(record) => hive(&record.id),
+            Change::HiveGone(id) | Change::ModelGone { hive: id, .. } => hive(id),
+            Change::ModelPut(record) => hive(&record.hive),
+            Change::TenantPut(_) => Ok(()),
+        }
+    }
+
+    fn apply(&mut self, epoch: Epoch, change: &Change) {
+        match change {
+            Change::JobQueued(record) => self.job_queued(epoch, record),
+            Change::JobRunning {
+                job,
+                worker,
+                attempt,
+                at,
+                numerics,
+            } => self.with_live(job, |record, live| {
+                record.attempts = *attempt;
+                if record.pieces.is_empty() {
+                    record.numerics = Some(numerics.clone());
+                }
+                live.started(*worker, *at).into()
+            }),
+            Change::JobRequeued { job } => {
+                self.with_live(job, |_, live| live.requeued().into());
+            }
+            Change::JobTokens { job, at, pieces } => self.with_live(job, |record, live| {
+                if record.tokens_generated == *at {
+                    record.pieces.extend_from_slice(pieces);
+                    record.tokens_generated = count(record.pieces.len());
+                }
+                live.into()
+            }),
+            Change::JobEnded {
+                job,
+                outcome,
+                at,
+                keep_request,
+                keep_output,
+            } => {
+                self.job_ended(*job, outcome, *at, *keep_request, *keep_output);
+            }
+            Change::HivePut(record) => {
+                self.hives
+                    .insert(record.id.clone(), (epoch, HiveRecord::clone(record)));
+            }
+            Change::HiveGone(id) => {
+                self.hives.remove(id);
+                self.models.retain(|(hive, _), _| hive != id);
+            }
+            Change::ModelPut(record) => {
+                if self.hives.contains_key(&record.hive) {
+                    let key = (record.hive.clone(), record.model.clone());
+                    self.models.insert(key, record.clone());
+                }
+            }
+            Change::ModelGone { hive, model } => {
+                self.models.remove(&(hive.clone(), model.clone()));
+            }
+            Change::TenantPut(record) => {
+                self.tenants.insert(record.id.clone(), record.clone());
+            }
+        }
+    }
+
+    fn job_queued(&mut self, epoch: Epoch, record: &JobRecord) {
+        if self.jobs.contains_key(&record.id) {
+            return;
+        }
+        let mut record = record.clone();
+        record.owner = epoch;
+        if record.status.state().is_live() {
+            record.tokens_generated = count(record.pieces.len());
+        } else {
+            self.ended.push_back(record.id);
+        }
+        self.by_order.insert((record.order, record.id));
+        self.jobs.insert(record.id, record);
+        self.drop_oldest();
+    }
+
+    /// Changes a job that is there and has not ended; passes over any other.
+    fn with_live(
+        &mut self,
+        id: &JobId,
+        change: impl FnOnce(&mut JobRecord, crate::LiveJob) -> JobStatus,
+    ) {
+        if let Some(record) = self.jobs.get_mut(id)
+            && let JobStatus::Live(live) = &record.status
+        {
+            let live = live.clone();
+            record.status = change(record, live);
+        }
+    }
+
+    fn job_ended(
+        &mut self,
+        id: JobId,
+        outcome: &Outcome,
+        at: WallTime,
+        keep_request: bool,
+        keep_output: bool,
+    ) {
+        let mut tenant = None;
+        let mut ended = false;
+        self.with_live(&id, |record, live| {
+            if !keep_request {
+                record.request = None;
+            }
+            if !keep_output {
+                record.pieces = Vec::new();
+            }
+            if let Outcome::Complete { usage, .. } = outcome {
+                record.tokens_generated = usage.completion_tokens;
+            }
+            tenant = record.tenant.clone();
+            ended = true;
+            live.ended(outcome.clone(), at).into()
+        });
+        if !ended {
+            return;
+        }
+        if let Some(tenant) = tenant {
+            let used = self.usage.entry((rules::day(at), tenant)).or_default();
+            *used = used.saturating_add(rules::tokens_used(outcome));
+        }
+        self.ended.push_back(id);
+        self.drop_oldest();
+    }
+
+    fn drop_oldest(&mut self) {
+        while self.ended.len() > self.ended_kept {
+            let oldest = self.ended.pop_front().and_then(|id| self.jobs.remove(&id));
+            if let Some(job) = oldest {
+                self.by_order.remove(&(job.order, job.id));
+            }
+        }
+    }
+
+    pub(super) fn jobs(&self, filter: &JobFilter) -> Vec<JobRecord> {
+        let fits = |job: &&JobRecord| {
+            filter.id.is_none_or(|id| id == job.id)
+                && (filter.tenant.is_none() || filter.tenant == job.tenant)
+                && (filter.states.is_empty() || filter.states.contains(&job.status.state()))
+                && filter.before.is_none_or(|before| job.order < before)
+        };
+        let shown = |job: &JobRecord| {
+            let mut job = job.clone();
+            if !filter.with_text {
+                job.request = None;
+                job.pieces = Vec::new();
+            }
+            job
+        };
+        let newest_first = self.by_order.iter().rev();
+        newest_first
+            .filter_map(|(_, id)| self.jobs.get(id))
+            .filter(fits)
+            .take(filter.limit.clamp(1, 1_000))
+            .map(shown)
+            .collect()
+    }
+}
+
+/// Far more pieces than a u32 counts would not fit into memory.
+fn count(pieces: usize) -> u32 {
+    u32::try_from(pieces).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{CorrelationId, LiveJob, Priority};
+
+    #[test]
+    fn the_jobs_that_ended_first_are_dropped_first_and_live_ones_never() {
+        let mut store = Store::new(2);
+        let queen = QueenId::random();
+        let epoch = store
+            .open(&queen, Duration::from_secs(1), WallTime::default())
+            .epoch;
+        let ids: Vec<JobId> = (0..5).map(|_| JobId::random()).collect();
+        for (order, id) in (0..).zip(&ids) {
+            let record = JobRecord {
+                id: *id,
+                tenant: None,
+                model: "m".parse().unwrap(),
+                priority: Priority::Batch,
+                status: LiveJob::queued().into(),
+                order,
+                submitted_at: WallTime::default(),
+                attempts: 0,
+                correlation_id: CorrelationId::random(),
+                owner: epoch,
+                request: None,
+                numerics: None,
+                pieces: Vec::new(),
+                tokens_generated: 0,
+            };
+            store
+                .record(epoch, &[Change::JobQueued(Box::new(record))])
+                .unwrap();
+        }
+        for n in [3, 1, 2, 0] {
+            let end = Change::JobEnded {
+                job: ids[n],
+                outcome: Outcome::Cancelled,
+                at: WallTime::default(),
+                keep_request: false,
+                keep_output: false,
+            };
+            store.record(epoch, &[end]).unwrap();
+        }
+        let left: Vec<JobId> = store
+            .jobs(&JobFilter::default())
+            .iter()
+            .map(|job| job.id)
+            .collect();
+        assert_eq!(left, [ids[4], ids[2], ids[0]]);
+        assert_eq!(store.by_order.len(), 3);
+    }
+}

@@ -1,0 +1,51 @@
+//! What every registry here decides alike: which day a moment counts for, what a job costs its tenant, and how a
+//! refusal reads.
+
+use std::fmt;
+
+use crate::{Epoch, Error, ErrorKind, Outcome, WallTime};
+
+/// For so many days, the present one included, the usage of tenants is kept.
+pub(super) const USAGE_DAYS: u64 = 31;
+
+/// The UTC day, counted from 1970-01-01.
+pub(super) const fn day(at: WallTime) -> u64 {
+    at.as_millis() / (24 * 3600 * 1000)
+}
+
+/// The first day whose usage is still kept.
+pub(super) const fn first_day_kept(now: WallTime) -> u64 {
+    (day(now) + 1).saturating_sub(USAGE_DAYS)
+}
+
+/// What the end of a job costs its tenant: prompt and answer of a complete one, nothing otherwise.
+pub(super) fn tokens_used(outcome: &Outcome) -> u64 {
+    match outcome {
+        Outcome::Complete { usage, .. } => {
+            u64::from(usage.prompt_tokens) + u64::from(usage.completion_tokens)
+        }
+        Outcome::Failed(_) | Outcome::Cancelled => 0,
+    }
+}
+
+/// The row is another's.
+pub(super) fn not_the_owner(
+    row: impl fmt::Display,
+    owner: impl fmt::Display,
+    epoch: Epoch,
+) -> Error {
+    Error::new(
+        ErrorKind::Fenced,
+        format!("{row} belongs to epoch {owner}; epoch {epoch} may not write it"),
+    )
+}
+
+/// The life is over: the same queen opened again, another took over, or it was released.
+pub(super) fn life_is_over(epoch: Epoch) -> Error {
+    Error::new(
+        ErrorKind::Fenced,
+        format!(
+            "epoch {epoch} is over: it was released, opened again or taken over; open begins a new one"
+        ),
+    )
+}

@@ -1,0 +1,183 @@
+//! The durable registry: one SQLite file, one thread that writes, a few connections that read.
+//!
+//! Every record travels to the writer through a bounded channel, already encoded by its caller. The writer takes what
+//! has come in, writes it in one transaction and answers everyone after the commit: so a hundred callers pay for one
+//! commit, and each of them still learns only of its own failure. The write-ahead log lets readers go on meanwhile.
+
+mod apply;
+mod fault;
+mod file;
+mod life;
+mod migrate;
+mod ops;
+mod options;
+mod owners;
+mod pieces;
+mod read;
+mod rows;
+mod schema;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use std::{fmt, path::Path, sync::Arc, thread::JoinHandle, time::Duration};
+
+use async_trait::async_trait;
+use tokio::sync::{mpsc, oneshot};
+
+pub use self::options::{Durability, SqliteOptions};
+use self::{
+    fault::Fault,
+    ops::Op,
+    read::Readers,
+    writer::{Message, Writer},
+};
+use super::{Change, JobFilter, JobRecord, Registry, Snapshot};
+use crate::{Epoch, QueenId, Result};
+
+/// Messages that may wait for the writer; callers beyond them wait for their turn.
+const WAITING: usize = 256;
+
+/// A [`Registry`] in one SQLite database.
+///
+/// What [`record`](Registry::record) has acknowledged survives the death of the process, and with
+/// [`Durability::PowerLoss`] that of the machine. Several queens, in one process or in several on the same machine,
+/// may share the file, each through its own `SqliteRegistry`. Beside its lease each life holds a lock on a small file
+/// next to the database, which the system frees when the process ends; so the rows of a queen that was killed are
+/// taken over at the next opening or renewal, long before its lease runs out.
+///
+/// A failure of the file is answered with [`ErrorKind::Storage`](crate::ErrorKind::Storage) and changes nothing;
+/// once its cause is gone the registry goes on. Dropping it writes what was accepted and waits for that.
+///
+/// ```
+/// use std::time::Duration;
+/// use rbee_core::{QueenId, Registry, SqliteRegistry};
+///
+/// # let dir = tempfile::tempdir()?;
+/// # let path = dir.path().join("rbee.db");
+/// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+/// let registry = SqliteRegistry::open(path)?;
+/// let found = registry.open(&QueenId::new("home")?, Duration::from_secs(30)).await?;
+/// assert!(found.jobs.is_empty());
+/// # Ok::<(), rbee_core::Error>(())
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct SqliteRegistry {
+    path: Arc<Path>,
+    /// None once the drop has begun.
+    queue: Option<mpsc::Sender<Message>>,
+    writer: Option<JoinHandle<()>>,
+    readers: Readers,
+}
+
+impl SqliteRegistry {
+    /// Opens the database, or makes it (mode 0600, missing directories 0700), with the default options.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Storage`](crate::ErrorKind::Storage) that names the file: it cannot be opened or made, is not a
+    /// database, is another application's, or was written by a newer rbee. Such a file is left as it is.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Self::options().open(path)
+    }
+
+    /// Settings to open with.
+    pub fn options() -> SqliteOptions {
+        SqliteOptions::default()
+    }
+
+    fn start(path: &Path, options: &SqliteOptions) -> Result<Self, Fault> {
+        let connection = migrate::open_writer(path, options.durability, options.busy_timeout)?;
+        let path: Arc<Path> = path.into();
+        let (queue, inbox) = mpsc::channel(WAITING);
+        let writer = Writer::new(connection, path.clone(), options);
+        let writer = std::thread::Builder::new()
+            .name("rbee-registry".into())
+            .spawn(move || writer.run(inbox))?;
+        Ok(Self {
+            readers: Readers::new(path.clone(), options.busy_timeout),
+            path,
+            queue: Some(queue),
+            writer: Some(writer),
+        })
+    }
+
+    /// Has the writer do one thing.
+    async fn ask<T>(
+        &self,
+        operation: &str,
+        message: impl FnOnce(oneshot::Sender<Result<T>>) -> Message,
+    ) -> Result<T> {
+        let stopped = || Fault::Stopped.during(operation, &self.path);
+        let (reply, answer) = oneshot::channel();
+        let queue = self.queue.as_ref().ok_or_else(stopped)?;
+        queue.send(message(reply)).await.map_err(|_| stopped())?;
+        answer.await.map_err(|_| stopped())?
+    }
+
+    /// Runs something on the writer's connection, to bring about failures.
+    #[cfg(test)]
+    async fn on_writer(&self, act: impl FnOnce(&rusqlite::Connection) + Send + 'static) {
+        let act = Box::new(act);
+        let done = self.ask("test", |reply| Message::Act { act, reply }).await;
+        done.expect("the writer runs");
+    }
+}
+
+impl fmt::Debug for SqliteRegistry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqliteRegistry")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for SqliteRegistry {
+    fn drop(&mut self) {
+        // The last connection that closes cleans up the log, so the readers go first.
+        self.readers.close();
+        self.queue = None;
+        if let Some(writer) = self.writer.take()
+            && writer.join().is_err()
+        {
+            tracing::error!(path = %self.path.display(), "the thread of the registry panicked");
+        }
+    }
+}
+
+#[async_trait]
+impl Registry for SqliteRegistry {
+    async fn open(&self, queen: &QueenId, lease: Duration) -> Result<Snapshot> {
+        let queen = queen.clone();
+        let message = |reply| Message::Open {
+            queen,
+            lease,
+            reply,
+        };
+        self.ask("begin a life in", message).await
+    }
+
+    async fn record(&self, epoch: Epoch, changes: &[Change]) -> Result<()> {
+        let ops: Vec<Op> = changes
+            .iter()
+            .map(Op::new)
+            .collect::<Result<_, _>>()
+            .map_err(|fault| fault.during(writer::RECORD, &self.path))?;
+        let message = |reply| Message::Record(writer::Record { epoch, ops, reply });
+        self.ask(writer::RECORD, message).await
+    }
+
+    async fn renew(&self, epoch: Epoch) -> Result<Snapshot> {
+        self.ask("renew a lease in", |reply| Message::Renew { epoch, reply })
+            .await
+    }
+
+    async fn release(&self, epoch: Epoch) -> Result<()> {
+        let message = |reply| Message::Release { epoch, reply };
+        self.ask("release a life in", message).await
+    }
+
+    async fn jobs(&self, filter: &JobFilter) -> Result<Vec<JobRecord>> {
+        self.readers.jobs(filter).await
+    }
+}

@@ -1,0 +1,390 @@
+//! What each change does to the tables. Runs inside a transaction that the writer has begun.
+//!
+//! Each statement carries the check of the owner in its own condition; only where it found nothing to do is it asked
+//! why. So the usual case costs one statement.
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::{
+    fault::{Fault, Refusal},
+    ops::{Key, Op, Stretch, stored, stored_time},
+};
+use crate::{
+    Change, Epoch, HiveAddress, HiveId, HiveRecord, JobRecord, JobStatus, ModelRecord, Outcome,
+    TenantRecord, WallTime, registry::rules,
+};
+
+/// Writes one change, or says why it may not be written. A change to what is not there is passed over.
+pub(super) fn apply(db: &Connection, epoch: Epoch, op: &Op) -> Result<(), Refusal> {
+    match op {
+        Op::JobQueued {
+            record,
+            request,
+            pieces,
+        } => job_queued(db, epoch, record, request.as_deref(), pieces),
+        Op::JobTokens { job, stretch } => job_tokens(db, epoch, job, stretch),
+        Op::HivePut {
+            record,
+            capabilities,
+        } => hive_put(db, epoch, record, capabilities),
+        Op::Plain(change) => plain(db, epoch, change),
+    }
+}
+
+fn plain(db: &Connection, epoch: Epoch, change: &Change) -> Result<(), Refusal> {
+    match change {
+        Change::JobRunning {
+            job,
+            worker,
+            attempt,
+            at,
+            numerics,
+        } => {
+            let job = Key::new(job);
+            let changed = db
+                .prepare_cached(
+                    "UPDATE jobs SET state = 'running', worker_id = ?3, attempts = ?4,
+                            started_at = coalesce(started_at, ?5),
+                            numerics = CASE WHEN tokens_generated = 0 THEN ?6 ELSE numerics END
+                     WHERE job_id = ?1 AND owner = ?2 AND completed_at IS NULL",
+                )?
+                .execute(params![
+                    job.as_str(),
+                    stored(epoch.0),
+                    Key::new(worker).as_str(),
+                    attempt,
+                    stored_time(*at),
+                    numerics,
+                ])?;
+            job_touched(db, epoch, &job, changed)
+        }
+        Change::JobRequeued { job } => {
+            let job = Key::new(job);
+            let changed = db
+                .prepare_cached(
+                    "UPDATE jobs SET state = 'queued', worker_id = NULL
+                     WHERE job_id = ?1 AND owner = ?2 AND completed_at IS NULL",
+                )?
+                .execute(params![job.as_str(), stored(epoch.0)])?;
+            job_touched(db, epoch, &job, changed)
+        }
+        Change::JobEnded {
+            job,
+            outcome,
+            at,
+            keep_request,
+            keep_output,
+        } => {
+            let job = Key::new(job);
+            job_ended(db, epoch, &job, outcome, *at, *keep_request, *keep_output)
+        }
+        Change::HiveGone(hive) => {
+            let changed = db
+                .prepare_cached("DELETE FROM hives WHERE hive_id = ?1 AND owner = ?2")?
+                .execute(params![hive.as_str(), stored(epoch.0)])?;
+            hive_touched(db, epoch, hive, changed)
+        }
+        Change::ModelPut(record) => model_put(db, epoch, record),
+        Change::ModelGone { hive, model } => {
+            let changed = db
+                .prepare_cached(
+                    "DELETE FROM models WHERE hive_id = ?1 AND model_ref = ?3
+                     AND EXISTS (SELECT 1 FROM hives WHERE hive_id = ?1 AND owner = ?2)",
+                )?
+                .execute(params![hive.as_str(), stored(epoch.0), model.as_str()])?;
+            hive_touched(db, epoch, hive, changed)
+        }
+        Change::TenantPut(record) => Ok(tenant_put(db, record)?),
+        // Encoded by their callers: see Op::new.
+        Change::JobQueued(_) | Change::JobTokens { .. } | Change::HivePut(_) => {
+            apply(db, epoch, &Op::new(change)?)
+        }
+    }
+}
+
+/// How an outcome is stored: finish, tokens of prompt and answer, code and message of the error.
+type OutcomeColumns<'a> = (
+    Option<&'static str>,
+    Option<u32>,
+    Option<u32>,
+    Option<&'static str>,
+    Option<&'a str>,
+);
+
+fn outcome_columns(outcome: &Outcome) -> OutcomeColumns<'_> {
+    match outcome {
+        Outcome::Complete { finish, usage } => (
+            Some(finish.as_str()),
+            Some(usage.prompt_tokens),
+            Some(usage.completion_tokens),
+            None,
+            None,
+        ),
+        Outcome::Failed(error) => (
+            None,
+            None,
+            None,
+            Some(error.kind().code()),
+            Some(error.message()),
+        ),
+        Outcome::Cancelled => (None, None, None, None, None),
+    }
+}
+
+fn job_queued(
+    db: &Connection,
+    epoch: Epoch,
+    record: &JobRecord,
+    request: Option<&str>,
+    pieces: &Stretch,
+) -> Result<(), Refusal> {
+    let job = Key::new(record.id);
+    let worker = record.status.worker().map(Key::new);
+    let ended = match &record.status {
+        JobStatus::Live(_) => None,
+        JobStatus::Ended(ended) => Some(ended),
+    };
+    let (finish, prompt_tokens, answer, code, message) = ended
+        .map_or((None, None, None, None, None), |ended| {
+            outcome_columns(&ended.outcome)
+        });
+    let tokens = match ended {
+        None => pieces.end(),
+        Some(_) => i64::from(answer.unwrap_or(record.tokens_generated)),
+    };
+    let changed = db
+        .prepare_cached(
+            "INSERT INTO jobs (job_id, tenant_id, model_ref, priority, state, worker_id, submitted_at, started_at,
+                               completed_at, error, error_code, finish, attempts, prompt_tokens, tokens_generated,
+                               owner, queue_order, correlation_id, numerics, request)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)
+             ON CONFLICT (job_id) DO NOTHING",
+        )?
+        .execute(params![
+            job.as_str(),
+            record.tenant.as_ref().map(|tenant| tenant.as_str()),
+            record.model.as_str(),
+            record.priority.as_str(),
+            record.status.state().as_str(),
+            worker.as_ref().map(Key::as_str),
+            stored_time(record.submitted_at),
+            record.status.started_at().map(stored_time),
+            ended.map(|ended| stored_time(ended.completed_at)),
+            message,
+            code,
+            finish,
+            record.attempts,
+            prompt_tokens,
+            tokens,
+            stored(epoch.0),
+            stored(record.order),
+            record.correlation_id.as_str(),
+            record.numerics,
+            request,
+        ])?;
+    if changed == 0 {
+        return job_touched(db, epoch, &job, changed);
+    }
+    Ok(put_pieces(db, &job, pieces)?)
+}
+
+fn job_tokens(db: &Connection, epoch: Epoch, job: &Key, stretch: &Stretch) -> Result<(), Refusal> {
+    let changed = db
+        .prepare_cached(
+            "UPDATE jobs SET tokens_generated = ?4
+             WHERE job_id = ?1 AND owner = ?2 AND completed_at IS NULL AND tokens_generated = ?3",
+        )?
+        .execute(params![
+            job.as_str(),
+            stored(epoch.0),
+            stretch.at,
+            stretch.end()
+        ])?;
+    if changed == 0 {
+        return job_touched(db, epoch, job, changed);
+    }
+    Ok(put_pieces(db, job, stretch)?)
+}
+
+fn put_pieces(db: &Connection, job: &Key, stretch: &Stretch) -> Result<(), Fault> {
+    if stretch.count > 0 {
+        db.prepare_cached("INSERT INTO pieces (job_id, at, data) VALUES (?1, ?2, ?3)")?
+            .execute(params![job.as_str(), stretch.at, stretch.data])?;
+    }
+    Ok(())
+}
+
+fn job_ended(
+    db: &Connection,
+    epoch: Epoch,
+    job: &Key,
+    outcome: &Outcome,
+    at: WallTime,
+    keep_request: bool,
+    keep_output: bool,
+) -> Result<(), Refusal> {
+    let state = match outcome {
+        Outcome::Complete { .. } => "complete",
+        Outcome::Failed(_) => "failed",
+        Outcome::Cancelled => "cancelled",
+    };
+    let (finish, prompt_tokens, answer, code, message) = outcome_columns(outcome);
+    let changed = db
+        .prepare_cached(
+            "UPDATE jobs SET state = ?3, completed_at = ?4, error = ?5, error_code = ?6, finish = ?7,
+                    prompt_tokens = ?8, tokens_generated = coalesce(?9, tokens_generated),
+                    request = CASE WHEN ?10 THEN request END
+             WHERE job_id = ?1 AND owner = ?2 AND completed_at IS NULL",
+        )?
+        .execute(params![
+            job.as_str(),
+            stored(epoch.0),
+            state,
+            stored_time(at),
+            message,
+            code,
+            finish,
+            prompt_tokens,
+            answer,
+            keep_request,
+        ])?;
+    if changed == 0 {
+        return job_touched(db, epoch, job, changed);
+    }
+    if !keep_output {
+        db.prepare_cached("DELETE FROM pieces WHERE job_id = ?1")?
+            .execute([job.as_str()])?;
+    }
+    let used = rules::tokens_used(outcome);
+    if used > 0 {
+        db.prepare_cached(
+            "INSERT INTO tenant_usage (tenant_id, day, tokens)
+             SELECT tenant_id, ?2, ?3 FROM jobs WHERE job_id = ?1 AND tenant_id IS NOT NULL
+             ON CONFLICT (tenant_id, day) DO UPDATE SET tokens = tokens + excluded.tokens",
+        )?
+        .execute(params![job.as_str(), stored(rules::day(at)), stored(used)])?;
+    }
+    Ok(())
+}
+
+fn hive_put(
+    db: &Connection,
+    epoch: Epoch,
+    record: &HiveRecord,
+    capabilities: &str,
+) -> Result<(), Refusal> {
+    let (mode, host, port, user, key) = match &record.address {
+        HiveAddress::Local => ("local", None, None, None, None),
+        HiveAddress::Network {
+            ssh_host,
+            ssh_port,
+            ssh_user,
+            ssh_key_path,
+        } => (
+            "network",
+            Some(ssh_host),
+            Some(ssh_port),
+            Some(ssh_user),
+            ssh_key_path.as_ref(),
+        ),
+    };
+    let changed = db
+        .prepare_cached(
+            "INSERT INTO hives (hive_id, owner, hostname, port, mode, ssh_host, ssh_port, ssh_user, ssh_key_path,
+                                capabilities, last_seen, status)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
+             ON CONFLICT (hive_id) DO UPDATE SET
+                 hostname = excluded.hostname, port = excluded.port, mode = excluded.mode,
+                 ssh_host = excluded.ssh_host, ssh_port = excluded.ssh_port, ssh_user = excluded.ssh_user,
+                 ssh_key_path = excluded.ssh_key_path, capabilities = excluded.capabilities,
+                 last_seen = excluded.last_seen, status = excluded.status
+             WHERE owner = excluded.owner",
+        )?
+        .execute(params![
+            record.id.as_str(),
+            stored(epoch.0),
+            record.hostname,
+            record.port,
+            mode,
+            host,
+            port,
+            user,
+            key,
+            capabilities,
+            stored_time(record.last_seen),
+            record.status.as_str(),
+        ])?;
+    hive_touched(db, epoch, &record.id, changed)
+}
+
+fn model_put(db: &Connection, epoch: Epoch, record: &ModelRecord) -> Result<(), Refusal> {
+    let changed = db
+        .prepare_cached(
+            "INSERT INTO models (hive_id, model_ref, bytes, checksum, last_used)
+             SELECT hive_id, ?3, ?4, ?5, ?6 FROM hives WHERE hive_id = ?1 AND owner = ?2
+             ON CONFLICT (hive_id, model_ref) DO UPDATE SET
+                 bytes = excluded.bytes, checksum = excluded.checksum, last_used = excluded.last_used",
+        )?
+        .execute(params![
+            record.hive.as_str(),
+            stored(epoch.0),
+            record.model.as_str(),
+            stored(record.bytes),
+            record.checksum,
+            stored_time(record.last_used),
+        ])?;
+    hive_touched(db, epoch, &record.hive, changed)
+}
+
+fn tenant_put(db: &Connection, record: &TenantRecord) -> Result<(), Fault> {
+    db.prepare_cached(
+        "INSERT INTO tenants (tenant_id, daily_tokens, concurrent_jobs) VALUES (?1, ?2, ?3)
+         ON CONFLICT (tenant_id) DO UPDATE SET
+             daily_tokens = excluded.daily_tokens, concurrent_jobs = excluded.concurrent_jobs",
+    )?
+    .execute(params![
+        record.id.as_str(),
+        record.daily_tokens.map(stored),
+        record.concurrent_jobs,
+    ])?;
+    Ok(())
+}
+
+/// Where a statement found no job to change: is it another's?
+fn job_touched(db: &Connection, epoch: Epoch, job: &Key, changed: usize) -> Result<(), Refusal> {
+    if changed > 0 {
+        return Ok(());
+    }
+    let owner = db
+        .prepare_cached("SELECT owner FROM jobs WHERE job_id = ?1")?
+        .query_row([job.as_str()], |row| row.get(0))
+        .optional()?;
+    check_owner("job", job.as_str(), owner, epoch)
+}
+
+/// Where a statement found no hive to change: is it another's?
+fn hive_touched(
+    db: &Connection,
+    epoch: Epoch,
+    hive: &HiveId,
+    changed: usize,
+) -> Result<(), Refusal> {
+    if changed > 0 {
+        return Ok(());
+    }
+    let owner = db
+        .prepare_cached("SELECT owner FROM hives WHERE hive_id = ?1")?
+        .query_row([hive.as_str()], |row| row.get(0))
+        .optional()?;
+    check_owner("hive", hive.as_str(), owner, epoch)
+}
+
+fn check_owner(what: &str, id: &str, owner: Option<i64>, epoch: Epoch) -> Result<(), Refusal> {
+    match owner {
+        Some(owner) if owner != stored(epoch.0) => {
+            let row = format_args!("{what} {id}");
+            Err(Refusal::Fenced(rules::not_the_owner(row, owner, epoch)))
+        }
+        _ => Ok(()),
+    }
+}

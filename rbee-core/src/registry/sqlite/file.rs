@@ -1,0 +1,79 @@
+//! The file itself: made for its owner alone, and looked at before SQLite touches it.
+//!
+//! An existing database is never opened here, only by SQLite: closing any other handle of it would drop the locks
+//! that SQLite holds on it elsewhere in this process (POSIX locks belong to the process, not to the handle).
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions},
+    io,
+    path::{Path, PathBuf},
+};
+
+use super::fault::Fault;
+
+/// Makes the file, readable and writable by its owner alone, where it is not there; refuses what cannot be a database.
+/// SQLite gives the files it puts beside it (`-wal`, `-shm`) the same mode.
+///
+/// One call at a time in this process: see the module.
+pub(super) fn prepare(path: &Path) -> Result<(), Fault> {
+    if let Some(parent) = path.parent() {
+        make_directories(parent)?;
+    }
+    match create_private(path) {
+        Ok(_) => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(error.into()),
+    }
+    let kind = fs::metadata(path)?.file_type();
+    if kind.is_dir() {
+        return Err(Fault::NotAFile("a directory"));
+    }
+    if !kind.is_file() {
+        return Err(Fault::NotAFile("a pipe, socket or device"));
+    }
+    Ok(())
+}
+
+/// Makes a new file that only its owner may read and write.
+pub(super) fn create_private(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
+}
+
+fn make_directories(path: &Path) -> io::Result<()> {
+    let mut builder = DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path)
+}
+
+/// Takes the rights of others away from a database that was made with more, and from the files beside it.
+pub(super) fn make_private(path: &Path) -> io::Result<()> {
+    #[cfg(unix)]
+    for suffix in ["", "-wal", "-shm"] {
+        use std::os::unix::fs::PermissionsExt;
+        let file = beside(path, suffix);
+        let mode = match fs::metadata(&file) {
+            Ok(metadata) => metadata.permissions().mode(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(error),
+        };
+        if mode & 0o077 != 0 {
+            fs::set_permissions(&file, fs::Permissions::from_mode(0o600))?;
+        }
+    }
+    #[cfg(not(unix))]
+    let _ = path;
+    Ok(())
+}
+
+/// The path with something added to its last part.
+pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}

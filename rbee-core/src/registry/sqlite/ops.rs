@@ -1,0 +1,135 @@
+//! Changes as the writer gets them: whatever costs time to encode was encoded by the caller.
+
+use std::fmt::Write;
+
+use super::{fault::Fault, pieces};
+use crate::{Change, HiveRecord, JobRecord, Piece, WallTime};
+
+/// One change, ready to be written.
+pub(super) enum Op {
+    /// The record has neither request nor pieces in it.
+    JobQueued {
+        record: Box<JobRecord>,
+        request: Option<String>,
+        pieces: Stretch,
+    },
+    JobTokens {
+        job: Key,
+        stretch: Stretch,
+    },
+    HivePut {
+        record: Box<HiveRecord>,
+        capabilities: String,
+    },
+    /// One that needs no encoding: any but the three above.
+    Plain(Change),
+}
+
+/// A stretch of an answer: where it begins, how many pieces it has, and their bytes.
+pub(super) struct Stretch {
+    pub(super) at: u32,
+    pub(super) count: u32,
+    pub(super) data: Vec<u8>,
+}
+
+impl Stretch {
+    fn new(at: u32, pieces: &[Piece]) -> Self {
+        Self {
+            at,
+            count: u32::try_from(pieces.len()).unwrap_or(u32::MAX),
+            data: pieces::encode(pieces),
+        }
+    }
+
+    /// How many pieces are stored with it.
+    pub(super) fn end(&self) -> i64 {
+        i64::from(self.at) + i64::from(self.count)
+    }
+}
+
+impl Op {
+    pub(super) fn new(change: &Change) -> Result<Self, Fault> {
+        Ok(match change {
+            Change::JobQueued(record) => Self::JobQueued {
+                request: record.request.as_deref().map(json).transpose()?,
+                pieces: Stretch::new(0, &record.pieces),
+                record: Box::new(without_text(record)),
+            },
+            Change::JobTokens { job, at, pieces } => Self::JobTokens {
+                job: Key::new(job),
+                stretch: Stretch::new(*at, pieces),
+            },
+            Change::HivePut(record) => Self::HivePut {
+                capabilities: json(&record.capabilities)?,
+                record: record.clone(),
+            },
+            other => Self::Plain(other.clone()),
+        })
+    }
+}
+
+/// A copy that leaves out what is encoded apart.
+fn without_text(record: &JobRecord) -> JobRecord {
+    JobRecord {
+        id: record.id,
+        tenant: record.tenant.clone(),
+        model: record.model.clone(),
+        priority: record.priority,
+        status: record.status.clone(),
+        order: record.order,
+        submitted_at: record.submitted_at,
+        attempts: record.attempts,
+        correlation_id: record.correlation_id.clone(),
+        owner: record.owner,
+        request: None,
+        numerics: record.numerics.clone(),
+        pieces: Vec::new(),
+        tokens_generated: record.tokens_generated,
+    }
+}
+
+fn json(value: &impl serde::Serialize) -> Result<String, Fault> {
+    serde_json::to_string(value).map_err(|error| Fault::Io(error.into()))
+}
+
+/// The text of a UUID, without an allocation.
+#[derive(Clone, Copy)]
+pub(super) struct Key {
+    text: [u8; 36],
+    length: usize,
+}
+
+impl Key {
+    pub(super) fn new(id: impl std::fmt::Display) -> Self {
+        let mut key = Self {
+            text: [0; 36],
+            length: 0,
+        };
+        // A UUID has 36 characters, so it fits.
+        let _ = write!(key, "{id}");
+        key
+    }
+
+    pub(super) fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.text[..self.length]).unwrap_or_default()
+    }
+}
+
+impl Write for Key {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        let end = self.length + text.len();
+        let room = self.text.get_mut(self.length..end).ok_or(std::fmt::Error)?;
+        room.copy_from_slice(text.as_bytes());
+        self.length = end;
+        Ok(())
+    }
+}
+
+/// A number as SQLite stores it; above 2^63 - 1, which nothing real reaches, it is stored as that.
+pub(super) fn stored(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+pub(super) fn stored_time(at: WallTime) -> i64 {
+    stored(at.as_millis())
+}

@@ -1,0 +1,96 @@
+//! How a database is opened.
+
+use std::{path::Path, time::Duration};
+
+use super::{SqliteRegistry, fault::Fault};
+use crate::{Result, WallTime, registry::clock::Clock};
+
+/// What an acknowledged record survives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Durability {
+    /// The death of this process, also by `kill -9`. Where the power fails or the system crashes, the last records
+    /// may be lost, but never a part of one and never their order. (`synchronous = NORMAL`)
+    #[default]
+    ProcessCrash,
+    /// Also the loss of power: each commit waits for the disk. (`synchronous = FULL`)
+    PowerLoss,
+}
+
+impl Durability {
+    pub(super) const fn synchronous(self) -> &'static str {
+        match self {
+            Self::ProcessCrash => "NORMAL",
+            Self::PowerLoss => "FULL",
+        }
+    }
+}
+
+/// How a [`SqliteRegistry`] is opened; see [`SqliteRegistry::options`].
+///
+/// ```
+/// use rbee_core::{Durability, SqliteRegistry};
+///
+/// # let dir = tempfile::tempdir()?;
+/// # let path = dir.path().join("rbee.db");
+/// let registry = SqliteRegistry::options().durability(Durability::PowerLoss).open(path)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct SqliteOptions {
+    pub(super) durability: Durability,
+    pub(super) keep_ended: Duration,
+    pub(super) busy_timeout: Duration,
+    pub(super) clock: Clock,
+}
+
+impl Default for SqliteOptions {
+    fn default() -> Self {
+        Self {
+            durability: Durability::default(),
+            keep_ended: Duration::from_secs(7 * 24 * 3600),
+            busy_timeout: Duration::from_secs(5),
+            clock: Clock::default(),
+        }
+    }
+}
+
+impl SqliteOptions {
+    /// What an acknowledged record survives. [`Durability::ProcessCrash`] by default.
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.durability = durability;
+        self
+    }
+
+    /// How long ended jobs are kept, counted from their ends; 7 days by default. Older ones are removed a few at a
+    /// time, between other work, from the moment a life begins or is renewed. Where several queens share the file,
+    /// the shortest time decides.
+    pub fn keep_ended(mut self, time: Duration) -> Self {
+        self.keep_ended = time;
+        self
+    }
+
+    /// How long to wait for another process that holds the lock of the file; 5 seconds by default.
+    pub fn busy_timeout(mut self, time: Duration) -> Self {
+        self.busy_timeout = time;
+        self
+    }
+
+    /// Asks this clock, not the machine's, when leases end, which day it is and what is too old; for tests.
+    pub fn clock(mut self, clock: impl Fn() -> WallTime + Send + Sync + 'static) -> Self {
+        self.clock = Clock::new(clock);
+        self
+    }
+
+    /// Opens the database, or makes it.
+    ///
+    /// # Errors
+    /// As [`SqliteRegistry::open`].
+    pub fn open(&self, path: impl AsRef<Path>) -> Result<SqliteRegistry> {
+        let path = path.as_ref();
+        // An absolute path also keeps SQLite from taking a name such as `file:x` for a URI.
+        std::path::absolute(path)
+            .map_err(Fault::from)
+            .and_then(|path| SqliteRegistry::start(&path, self))
+            .map_err(|fault| fault.during("open the registry", path))
+    }
+}

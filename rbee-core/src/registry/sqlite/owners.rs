@@ -1,0 +1,159 @@
+//! Lives of queens: who is alive, and whose the rows of the dead become. Runs inside a transaction of the writer.
+
+use std::{path::Path, time::Duration};
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::{
+    fault::{Fault, Refusal},
+    life,
+    ops::{Key, stored, stored_time},
+    rows,
+};
+use crate::{Epoch, QueenId, Snapshot, WallTime, registry::rules};
+
+/// Begins a life and ends the earlier ones of the same queen.
+pub(super) fn begin(
+    db: &Connection,
+    queen: &QueenId,
+    lease: Duration,
+    liveness: Option<&str>,
+    now: WallTime,
+) -> Result<Epoch, Fault> {
+    let lease_ms = stored(u64::try_from(lease.as_millis()).unwrap_or(u64::MAX));
+    db.prepare_cached("DELETE FROM queens WHERE queen_id = ?1")?
+        .execute([queen.as_str()])?;
+    db.prepare_cached(
+        "INSERT INTO queens (queen_id, lease_ms, lease_until, liveness) VALUES (?1, ?2, ?3, ?4)",
+    )?
+    .execute(params![
+        queen.as_str(),
+        lease_ms,
+        stored_time(now + lease),
+        liveness
+    ])?;
+    let epoch = u64::try_from(db.last_insert_rowid()).unwrap_or_default();
+    Ok(Epoch(epoch))
+}
+
+/// May this life write?
+pub(super) fn is_current(db: &Connection, epoch: Epoch) -> Result<bool, Fault> {
+    let found = db
+        .prepare_cached("SELECT 1 FROM queens WHERE epoch = ?1 AND released = 0")?
+        .query_row([stored(epoch.0)], |_| Ok(()))
+        .optional()?;
+    Ok(found.is_some())
+}
+
+/// Moves the end of its lease.
+pub(super) fn renew(db: &Connection, epoch: Epoch, now: WallTime) -> Result<(), Refusal> {
+    // In SQLite a sum that is too large becomes a floating-point number, hence the smaller of the two.
+    let renewed = db
+        .prepare_cached(
+            "UPDATE queens SET lease_until = ?2 + min(lease_ms, 9223372036854775807 - ?2)
+             WHERE epoch = ?1 AND released = 0",
+        )?
+        .execute(params![stored(epoch.0), stored_time(now)])?;
+    if renewed == 0 {
+        return Err(Refusal::Fenced(rules::life_is_over(epoch)));
+    }
+    Ok(())
+}
+
+/// Ends a life of its own accord. Nothing happens where it has ended already.
+pub(super) fn release(db: &Connection, epoch: Epoch) -> Result<(), Fault> {
+    db.prepare_cached("UPDATE queens SET released = 1, liveness = NULL WHERE epoch = ?1")?
+        .execute([stored(epoch.0)])?;
+    Ok(())
+}
+
+/// Ends every other life that is not alive, and gives what has no living owner to this one.
+pub(super) fn take_over(
+    db: &Connection,
+    epoch: Epoch,
+    now: WallTime,
+    database: &Path,
+) -> Result<Snapshot, Fault> {
+    for dead in dead_lives(db, epoch, now, database)? {
+        db.prepare_cached("DELETE FROM queens WHERE epoch = ?1")?
+            .execute([dead])?;
+    }
+    let jobs = rows::ownerless_jobs(db, epoch)?;
+    if !jobs.is_empty() {
+        db.prepare_cached(
+            "UPDATE jobs SET owner = ?1
+             WHERE completed_at IS NULL AND owner NOT IN (SELECT epoch FROM queens)",
+        )?
+        .execute([stored(epoch.0)])?;
+    }
+    let hives = rows::ownerless_hives(db)?;
+    let mut models = Vec::new();
+    for hive in &hives {
+        models.extend(rows::models_of(db, &hive.id)?);
+        db.prepare_cached("UPDATE hives SET owner = ?1 WHERE hive_id = ?2")?
+            .execute(params![stored(epoch.0), hive.id.as_str()])?;
+    }
+    db.prepare_cached("DELETE FROM tenant_usage WHERE day < ?1")?
+        .execute([stored(rules::first_day_kept(now))])?;
+    Ok(Snapshot {
+        epoch,
+        jobs,
+        hives,
+        models,
+        tenants: rows::tenants(db, rules::day(now))?,
+    })
+}
+
+fn dead_lives(
+    db: &Connection,
+    epoch: Epoch,
+    now: WallTime,
+    database: &Path,
+) -> Result<Vec<i64>, Fault> {
+    let mut others = db.prepare_cached(
+        "SELECT epoch, released OR lease_until <= ?2, liveness FROM queens WHERE epoch <> ?1",
+    )?;
+    let mut others = others.query(params![stored(epoch.0), stored_time(now)])?;
+    let mut dead = Vec::new();
+    while let Some(row) = others.next()? {
+        let (other, is_over, liveness) =
+            (row.get(0)?, row.get(1)?, row.get::<_, Option<String>>(2)?);
+        if is_over || liveness.is_some_and(|name| life::has_died(database, &name)) {
+            dead.push(other);
+        }
+    }
+    Ok(dead)
+}
+
+/// Removes the lock files that no life in the table has.
+pub(super) fn sweep(db: &Connection, database: &Path) -> Result<(), Fault> {
+    let known: Vec<String> = db
+        .prepare_cached("SELECT liveness FROM queens WHERE liveness IS NOT NULL")?
+        .query_map([], |row| row.get(0))?
+        .collect::<Result<_, _>>()?;
+    life::sweep(database, |name| known.iter().any(|life| life == name))?;
+    Ok(())
+}
+
+/// Removes up to `limit` jobs that ended before `before`. Tells whether there may be more.
+pub(super) fn purge(db: &Connection, before: WallTime, limit: usize) -> Result<bool, Fault> {
+    let old: Vec<String> = db
+        .prepare_cached("SELECT job_id FROM jobs WHERE completed_at < ?1 LIMIT ?2")?
+        .query_map(params![stored_time(before), stored(limit as u64)], |row| {
+            row.get(0)
+        })?
+        .collect::<Result<_, _>>()?;
+    for job in &old {
+        db.prepare_cached("DELETE FROM pieces WHERE job_id = ?1")?
+            .execute([job])?;
+        db.prepare_cached("DELETE FROM jobs WHERE job_id = ?1")?
+            .execute([job])?;
+    }
+    Ok(old.len() == limit)
+}
+
+impl rusqlite::ToSql for Key {
+    fn to_sql(&self) -> rusqlite::Result<rusqlite::types::ToSqlOutput<'_>> {
+        Ok(self.as_str().into())
+    }
+}

@@ -1,0 +1,92 @@
+//! How a stretch of an answer is stored: one blob a checkpoint, a few bytes a token.
+//!
+//! Each piece is two numbers, the id plus one (0 where there is none) and the length of the text in bytes, then the
+//! text. Numbers are little-endian groups of seven bits, the high bit set on all but the last.
+
+use crate::Piece;
+
+pub(super) fn encode(pieces: &[Piece]) -> Vec<u8> {
+    let mut data = Vec::with_capacity(pieces.iter().map(|piece| piece.text.len() + 4).sum());
+    for piece in pieces {
+        put(&mut data, piece.id.map_or(0, |id| u64::from(id) + 1));
+        put(&mut data, piece.text.len() as u64);
+        data.extend_from_slice(piece.text.as_bytes());
+    }
+    data
+}
+
+/// Appends the pieces; false where the blob is damaged.
+pub(super) fn decode(mut data: &[u8], pieces: &mut Vec<Piece>) -> bool {
+    while !data.is_empty() {
+        let Some(piece) = take_piece(&mut data) else {
+            return false;
+        };
+        pieces.push(piece);
+    }
+    true
+}
+
+fn take_piece(data: &mut &[u8]) -> Option<Piece> {
+    let id = match take(data)? {
+        0 => None,
+        id => Some(u32::try_from(id - 1).ok()?),
+    };
+    let length = usize::try_from(take(data)?).ok()?;
+    let (text, rest) = data.split_at_checked(length)?;
+    *data = rest;
+    let text = std::str::from_utf8(text).ok()?.into();
+    Some(Piece { id, text })
+}
+
+fn put(data: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        data.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    data.push(number as u8);
+}
+
+fn take(data: &mut &[u8]) -> Option<u64> {
+    let mut number = 0;
+    for shift in (0..64).step_by(7) {
+        let (&byte, rest) = data.split_first()?;
+        *data = rest;
+        number |= u64::from(byte & 0x7f) << shift;
+        if byte < 0x80 {
+            return Some(number);
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn pieces_come_back_as_they_were(stored in proptest::collection::vec((any::<Option<u32>>(), ".{0,200}"), 0..20)) {
+            let stored: Vec<Piece> = stored.into_iter().map(|(id, text)| Piece { id, text: text.into() }).collect();
+            let mut found = Vec::new();
+            prop_assert!(decode(&encode(&stored), &mut found));
+            prop_assert_eq!(found, stored);
+        }
+
+        #[test]
+        fn a_damaged_blob_is_noticed_or_read_but_never_panics(data in proptest::collection::vec(any::<u8>(), 0..64)) {
+            decode(&data, &mut Vec::new());
+        }
+    }
+
+    #[test]
+    fn a_blob_that_was_cut_is_damaged() {
+        let whole = encode(&[Piece {
+            id: Some(300),
+            text: "honey".into(),
+        }]);
+        for cut in 1..whole.len() {
+            assert!(!decode(&whole[..cut], &mut Vec::new()), "cut at {cut}");
+        }
+    }
+}

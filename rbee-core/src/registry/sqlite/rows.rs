@@ -1,0 +1,318 @@
+//! From rows back to records.
+
+use std::{str::FromStr, sync::Arc};
+
+use rusqlite::{Connection, Row, types::FromSql};
+
+use super::{fault::Fault, ops::Key, ops::stored, pieces};
+use crate::{
+    EndedJob, Epoch, Error, ErrorKind, Finish, HiveAddress, HiveId, HiveRecord, HiveStatus, Job,
+    JobRecord, JobState, JobStatus, LiveJob, ModelRecord, Outcome, Piece, Priority, TenantRecord,
+    Usage, WallTime,
+};
+
+/// The columns that [`job`] reads, all but the request, which comes last.
+pub(super) const JOB_COLUMNS: &str = "job_id, tenant_id, model_ref, priority, state, worker_id, submitted_at, \
+    started_at, completed_at, error, error_code, finish, attempts, prompt_tokens, tokens_generated, owner, \
+    queue_order, correlation_id, numerics";
+
+/// Reads the columns of a row one after the other.
+struct Fields<'a> {
+    row: &'a Row<'a>,
+    table: &'static str,
+    next: usize,
+}
+
+impl<'a> Fields<'a> {
+    fn new(row: &'a Row<'a>, table: &'static str) -> Self {
+        Self {
+            row,
+            table,
+            next: 0,
+        }
+    }
+
+    fn get<T: FromSql>(&mut self) -> Result<T, Fault> {
+        let value = self.row.get(self.next)?;
+        self.next += 1;
+        Ok(value)
+    }
+
+    /// A text that is the name of something.
+    fn parse<T: FromStr>(&mut self) -> Result<T, Fault> {
+        self.named(|text| text.parse().ok())
+    }
+
+    fn parse_opt<T: FromStr>(&mut self) -> Result<Option<T>, Fault> {
+        match self.row.get_ref(self.next)? {
+            rusqlite::types::ValueRef::Null => {
+                self.next += 1;
+                Ok(None)
+            }
+            _ => self.parse().map(Some),
+        }
+    }
+
+    fn named<T>(&mut self, find: impl FnOnce(&str) -> Option<T>) -> Result<T, Fault> {
+        let text = self.row.get_ref(self.next)?.as_str();
+        match text.ok().and_then(find) {
+            Some(value) => {
+                self.next += 1;
+                Ok(value)
+            }
+            None => Err(self.damaged(self.next)),
+        }
+    }
+
+    fn number<T: TryFrom<i64>>(&mut self) -> Result<T, Fault> {
+        let value: i64 = self.get()?;
+        T::try_from(value).map_err(|_| self.damaged(self.next - 1))
+    }
+
+    fn number_opt<T: TryFrom<i64>>(&mut self) -> Result<Option<T>, Fault> {
+        let value: Option<i64> = self.get()?;
+        value
+            .map(|value| T::try_from(value).map_err(|_| self.damaged(self.next - 1)))
+            .transpose()
+    }
+
+    fn time(&mut self) -> Result<WallTime, Fault> {
+        self.number().map(WallTime::from_millis)
+    }
+
+    fn time_opt(&mut self) -> Result<Option<WallTime>, Fault> {
+        Ok(self.number_opt()?.map(WallTime::from_millis))
+    }
+
+    fn damaged(&self, index: usize) -> Fault {
+        let value = self.row.get_ref(index);
+        Fault::Damaged {
+            table: self.table,
+            column: self
+                .row
+                .as_ref()
+                .column_name(index)
+                .unwrap_or("?")
+                .to_owned(),
+            value: format!("{value:?}").chars().take(120).collect(),
+        }
+    }
+}
+
+/// A job from its [`JOB_COLUMNS`], without its text.
+pub(super) fn job(row: &Row<'_>) -> Result<JobRecord, Fault> {
+    let mut fields = Fields::new(row, "jobs");
+    let id = fields.parse()?;
+    let tenant = fields.parse_opt()?;
+    let model = fields.parse()?;
+    let priority = fields.named(|name| {
+        let mut all = Priority::ALL.into_iter();
+        all.find(|priority| priority.as_str() == name)
+    })?;
+    let state = fields.named(JobState::from_name)?;
+    let worker = fields.parse_opt()?;
+    let submitted_at = fields.time()?;
+    let started_at = fields.time_opt()?;
+    let completed_at = fields.time_opt()?;
+    let error: Option<String> = fields.get()?;
+    let code: Option<String> = fields.get()?;
+    let finish: Option<String> = fields.get()?;
+    let attempts = fields.number()?;
+    let prompt_tokens: Option<u32> = fields.number_opt()?;
+    let tokens_generated = fields.number()?;
+    let outcome = match state {
+        JobState::Queued | JobState::Running => None,
+        JobState::Complete => Some(Outcome::Complete {
+            finish: match finish.as_deref() {
+                Some("length") => Finish::Length,
+                _ => Finish::Stop,
+            },
+            usage: Usage {
+                prompt_tokens: prompt_tokens.unwrap_or_default(),
+                completion_tokens: tokens_generated,
+            },
+        }),
+        JobState::Failed => {
+            // A code that this build does not know comes from another version; its message still says what it was.
+            let kind = code.as_deref().and_then(ErrorKind::from_code);
+            let kind = kind.unwrap_or(ErrorKind::Internal);
+            Some(Outcome::Failed(Error::new(kind, error.unwrap_or_default())))
+        }
+        JobState::Cancelled => Some(Outcome::Cancelled),
+    };
+    let status = match outcome {
+        None => JobStatus::Live(LiveJob::from_parts(worker, started_at)),
+        Some(outcome) => JobStatus::Ended(EndedJob {
+            outcome,
+            worker,
+            started_at,
+            completed_at: completed_at.unwrap_or_default(),
+        }),
+    };
+    Ok(JobRecord {
+        id,
+        tenant,
+        model,
+        priority,
+        status,
+        submitted_at,
+        attempts,
+        tokens_generated,
+        owner: Epoch(fields.number()?),
+        order: fields.number()?,
+        correlation_id: fields.parse()?,
+        numerics: fields.get::<Option<String>>()?.map(Arc::from),
+        request: None,
+        pieces: Vec::new(),
+    })
+}
+
+/// The request in this column. One that cannot be read any more counts as one that was not kept.
+pub(super) fn request(row: &Row<'_>, column: usize) -> Result<Option<Arc<Job>>, Fault> {
+    let text: Option<String> = row.get(column)?;
+    Ok(text.and_then(|text| {
+        serde_json::from_str(&text)
+            .inspect_err(|error| {
+                let job: Option<String> = row.get(0).ok();
+                tracing::warn!(?job, %error, "the stored request cannot be read");
+            })
+            .ok()
+            .map(Arc::new)
+    }))
+}
+
+/// Everything that is recorded of the answer of a job.
+pub(super) fn pieces_of(db: &Connection, record: &JobRecord) -> Result<Vec<Piece>, Fault> {
+    let mut stretches =
+        db.prepare_cached("SELECT data FROM pieces WHERE job_id = ?1 ORDER BY at")?;
+    let mut stretches = stretches.query([Key::new(record.id)])?;
+    let mut found = Vec::new();
+    while let Some(row) = stretches.next()? {
+        if !pieces::decode(row.get_ref(0)?.as_blob().unwrap_or(&[0xff]), &mut found) {
+            return Err(Fault::Damaged {
+                table: "pieces",
+                column: "data".into(),
+                value: format!("the answer of job {}", record.id),
+            });
+        }
+    }
+    Ok(found)
+}
+
+/// Live jobs whose owner is no life any more, in the order of the queue, as if `epoch` owned them.
+pub(super) fn ownerless_jobs(db: &Connection, epoch: Epoch) -> Result<Vec<JobRecord>, Fault> {
+    let mut select = db.prepare_cached(&format!(
+        "SELECT {JOB_COLUMNS}, request FROM jobs
+         WHERE completed_at IS NULL AND owner NOT IN (SELECT epoch FROM queens)
+         ORDER BY queue_order, job_id"
+    ))?;
+    let request_column = select.column_count() - 1;
+    let mut rows = select.query([])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        let mut record = job(row)?;
+        record.owner = epoch;
+        record.request = request(row, request_column)?;
+        if record.tokens_generated > 0 {
+            record.pieces = pieces_of(db, &record)?;
+        }
+        found.push(record);
+    }
+    Ok(found)
+}
+
+/// Hives whose owner is no life any more.
+pub(super) fn ownerless_hives(db: &Connection) -> Result<Vec<HiveRecord>, Fault> {
+    let mut select = db.prepare_cached(
+        "SELECT hive_id, hostname, port, mode, ssh_host, ssh_port, ssh_user, ssh_key_path, capabilities, last_seen,
+                status
+         FROM hives WHERE owner NOT IN (SELECT epoch FROM queens) ORDER BY hive_id",
+    )?;
+    let mut rows = select.query([])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        found.push(hive(row)?);
+    }
+    Ok(found)
+}
+
+fn hive(row: &Row<'_>) -> Result<HiveRecord, Fault> {
+    let mut fields = Fields::new(row, "hives");
+    let id = fields.parse()?;
+    let hostname = fields.get()?;
+    let port = fields.number()?;
+    let is_local = fields.named(|mode| match mode {
+        "local" => Some(true),
+        "network" => Some(false),
+        _ => None,
+    })?;
+    let ssh_host: Option<String> = fields.get()?;
+    let ssh_port: Option<u16> = fields.number_opt()?;
+    let ssh_user: Option<String> = fields.get()?;
+    let ssh_key_path = fields.get()?;
+    let address = if is_local {
+        HiveAddress::Local
+    } else {
+        HiveAddress::Network {
+            ssh_host: ssh_host.ok_or_else(|| fields.damaged(4))?,
+            ssh_port: ssh_port.ok_or_else(|| fields.damaged(5))?,
+            ssh_user: ssh_user.ok_or_else(|| fields.damaged(6))?,
+            ssh_key_path,
+        }
+    };
+    Ok(HiveRecord {
+        id,
+        hostname,
+        port,
+        address,
+        capabilities: fields.named(|text| serde_json::from_str(text).ok())?,
+        last_seen: fields.time()?,
+        status: fields.named(|name| {
+            [HiveStatus::Online, HiveStatus::Offline, HiveStatus::Error]
+                .into_iter()
+                .find(|status| status.as_str() == name)
+        })?,
+    })
+}
+
+/// The models on the disk of a hive.
+pub(super) fn models_of(db: &Connection, hive: &HiveId) -> Result<Vec<ModelRecord>, Fault> {
+    let mut select = db.prepare_cached(
+        "SELECT model_ref, bytes, checksum, last_used FROM models WHERE hive_id = ?1 ORDER BY model_ref",
+    )?;
+    let mut rows = select.query([hive.as_str()])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        let mut fields = Fields::new(row, "models");
+        found.push(ModelRecord {
+            hive: hive.clone(),
+            model: fields.parse()?,
+            bytes: fields.number()?,
+            checksum: fields.get()?,
+            last_used: fields.time()?,
+        });
+    }
+    Ok(found)
+}
+
+/// All tenants, with what they used on this day.
+pub(super) fn tenants(db: &Connection, day: u64) -> Result<Vec<TenantRecord>, Fault> {
+    let mut select = db.prepare_cached(
+        "SELECT tenants.tenant_id, daily_tokens, concurrent_jobs, coalesce(tokens, 0)
+         FROM tenants LEFT JOIN tenant_usage
+              ON tenant_usage.tenant_id = tenants.tenant_id AND day = ?1
+         ORDER BY tenants.tenant_id",
+    )?;
+    let mut rows = select.query([stored(day)])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        let mut fields = Fields::new(row, "tenants");
+        found.push(TenantRecord {
+            id: fields.parse()?,
+            daily_tokens: fields.number_opt()?,
+            concurrent_jobs: fields.number_opt()?,
+            used_tokens: fields.number()?,
+        });
+    }
+    Ok(found)
+}

@@ -1,0 +1,95 @@
+//! The tables, as a list of migrations: what stands in it never changes, new ones are added at its end.
+
+/// Says whose file it is, in the header of the database: `rbee` in ASCII.
+pub(super) const APPLICATION_ID: i32 = i32::from_be_bytes(*b"rbee");
+
+/// Step *n* of the list makes version *n* + 1 of the schema (`user_version`) out of version *n*.
+pub(super) const MIGRATIONS: &[&str] = &[FIRST];
+
+/// The tables that the first version has.
+///
+/// `completed_at IS NULL` is what tells a live job from an ended one in every index. `tokens_generated` of a live job
+/// is the number of its recorded pieces, so it also says where the next stretch of its answer belongs.
+const FIRST: &str = "
+    CREATE TABLE queens (
+        epoch       INTEGER PRIMARY KEY AUTOINCREMENT, -- never given twice, also after the row is gone
+        queen_id    TEXT    NOT NULL,
+        lease_ms    INTEGER NOT NULL,
+        lease_until INTEGER NOT NULL,
+        released    INTEGER NOT NULL DEFAULT 0,
+        liveness    TEXT                               -- the lock file its process holds, if it could make one
+    );
+
+    CREATE TABLE jobs (
+        job_id           TEXT    NOT NULL PRIMARY KEY,
+        tenant_id        TEXT,
+        model_ref        TEXT    NOT NULL,
+        priority         TEXT    NOT NULL CHECK (priority IN ('interactive', 'batch')),
+        state            TEXT    NOT NULL
+                         CHECK (state IN ('queued', 'running', 'complete', 'failed', 'cancelled')),
+        worker_id        TEXT,
+        submitted_at     INTEGER NOT NULL,
+        started_at       INTEGER,
+        completed_at     INTEGER,
+        error            TEXT,
+        error_code       TEXT,
+        finish           TEXT,
+        attempts         INTEGER NOT NULL,
+        prompt_tokens    INTEGER,
+        tokens_generated INTEGER NOT NULL,
+        owner            INTEGER NOT NULL,
+        queue_order      INTEGER NOT NULL,
+        correlation_id   TEXT    NOT NULL,
+        idempotency_key  TEXT,
+        numerics         TEXT,
+        request          TEXT
+    );
+    CREATE INDEX jobs_by_order  ON jobs (queue_order);
+    CREATE INDEX jobs_by_tenant ON jobs (tenant_id, queue_order) WHERE tenant_id IS NOT NULL;
+    CREATE INDEX jobs_live      ON jobs (owner)        WHERE completed_at IS NULL;
+    CREATE INDEX jobs_ended     ON jobs (completed_at) WHERE completed_at IS NOT NULL;
+
+    CREATE TABLE pieces (
+        job_id TEXT    NOT NULL,
+        at     INTEGER NOT NULL, -- how many pieces come before
+        data   BLOB    NOT NULL, -- see pieces.rs
+        PRIMARY KEY (job_id, at)
+    ) WITHOUT ROWID;
+
+    CREATE TABLE hives (
+        hive_id      TEXT    NOT NULL PRIMARY KEY,
+        hostname     TEXT    NOT NULL,
+        port         INTEGER NOT NULL,
+        mode         TEXT    NOT NULL CHECK (mode IN ('local', 'network')),
+        ssh_host     TEXT,
+        ssh_port     INTEGER,
+        ssh_user     TEXT,
+        ssh_key_path TEXT,
+        capabilities TEXT    NOT NULL,
+        last_seen    INTEGER NOT NULL,
+        status       TEXT    NOT NULL CHECK (status IN ('online', 'offline', 'error')),
+        owner        INTEGER NOT NULL
+    );
+
+    CREATE TABLE models (
+        hive_id   TEXT    NOT NULL REFERENCES hives (hive_id) ON DELETE CASCADE,
+        model_ref TEXT    NOT NULL,
+        bytes     INTEGER NOT NULL,
+        checksum  TEXT,
+        last_used INTEGER NOT NULL,
+        PRIMARY KEY (hive_id, model_ref)
+    ) WITHOUT ROWID;
+
+    CREATE TABLE tenants (
+        tenant_id       TEXT NOT NULL PRIMARY KEY,
+        daily_tokens    INTEGER,
+        concurrent_jobs INTEGER
+    ) WITHOUT ROWID;
+
+    CREATE TABLE tenant_usage (
+        tenant_id TEXT    NOT NULL,
+        day       INTEGER NOT NULL, -- UTC, counted from 1970-01-01
+        tokens    INTEGER NOT NULL,
+        PRIMARY KEY (tenant_id, day)
+    ) WITHOUT ROWID;
+";

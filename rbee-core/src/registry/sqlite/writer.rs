@@ -1,0 +1,346 @@
+//! The one thread that writes.
+
+use std::{collections::HashMap, path::Path, sync::Arc, time::Duration};
+
+use rusqlite::Connection;
+use tokio::sync::{mpsc, oneshot};
+
+use super::{
+    SqliteOptions, apply,
+    fault::{Fault, Refusal},
+    life::LifeLock,
+    ops::Op,
+    owners,
+};
+use crate::{
+    Epoch, Error, QueenId, Result, Snapshot, WallTime,
+    registry::{clock::Clock, rules},
+};
+
+/// The most messages taken up at once, and so the most records of one transaction.
+const GROUP: usize = 256;
+
+/// Old jobs removed at once; others wait no longer for it than that takes.
+const PURGE: usize = 128;
+
+/// What writing records is called in an error.
+pub(super) const RECORD: &str = "record changes in";
+
+type Reply<T> = oneshot::Sender<Result<T>>;
+
+/// What the writer is asked for.
+pub(super) enum Message {
+    Record(Record),
+    Open {
+        queen: QueenId,
+        lease: Duration,
+        reply: Reply<Snapshot>,
+    },
+    Renew {
+        epoch: Epoch,
+        reply: Reply<Snapshot>,
+    },
+    Release {
+        epoch: Epoch,
+        reply: Reply<()>,
+    },
+    #[cfg(test)]
+    Act {
+        act: Box<dyn FnOnce(&Connection) + Send>,
+        reply: Reply<()>,
+    },
+}
+
+/// What one caller wants written, all or nothing.
+pub(super) struct Record {
+    pub(super) epoch: Epoch,
+    pub(super) ops: Vec<Op>,
+    pub(super) reply: Reply<()>,
+}
+
+pub(super) struct Writer {
+    db: Connection,
+    path: Arc<Path>,
+    clock: Clock,
+    keep_ended: Duration,
+    /// The signs of life of the queens that opened here.
+    lives: HashMap<Epoch, LifeLock>,
+    /// There may be jobs that are too old.
+    purging: bool,
+}
+
+impl Writer {
+    pub(super) fn new(db: Connection, path: Arc<Path>, options: &SqliteOptions) -> Self {
+        Self {
+            db,
+            path,
+            clock: options.clock.clone(),
+            keep_ended: options.keep_ended,
+            lives: HashMap::new(),
+            purging: false,
+        }
+    }
+
+    /// Works until the registry is dropped and everything it had accepted is answered.
+    pub(super) fn run(mut self, mut queue: mpsc::Receiver<Message>) {
+        let mut inbox = Vec::with_capacity(GROUP);
+        let mut records = Vec::with_capacity(GROUP);
+        loop {
+            let must_wait = !self.purging || !queue.is_empty() || queue.is_closed();
+            if must_wait && queue.blocking_recv_many(&mut inbox, GROUP) == 0 {
+                break;
+            }
+            for message in inbox.drain(..) {
+                if let Message::Record(record) = message {
+                    records.push(record);
+                } else {
+                    self.write(&mut records);
+                    self.answer(message);
+                }
+            }
+            self.write(&mut records);
+            if self.purging {
+                self.purge();
+            }
+        }
+    }
+
+    fn answer(&mut self, message: Message) {
+        match message {
+            Message::Record(record) => self.write(&mut vec![record]),
+            Message::Open {
+                queen,
+                lease,
+                reply,
+            } => {
+                let opened = self.open(&queen, lease);
+                tell(reply, self.named(opened, "begin a life in"));
+            }
+            Message::Renew { epoch, reply } => {
+                let renewed = self.renew(epoch);
+                tell(reply, self.named(renewed, "renew a lease in"));
+            }
+            Message::Release { epoch, reply } => {
+                let released = self.release(epoch);
+                tell(reply, self.named(released, "release a life in"));
+            }
+            #[cfg(test)]
+            Message::Act { act, reply } => {
+                act(&self.db);
+                tell(reply, Ok(()));
+            }
+        }
+    }
+
+    fn named<T>(&self, result: Result<T, Refusal>, operation: &str) -> Result<T> {
+        result.map_err(|refusal| refusal.during(operation, &self.path))
+    }
+
+    /// Writes the records in one transaction and then answers all of their callers.
+    fn write(&self, records: &mut Vec<Record>) {
+        if records.is_empty() {
+            return;
+        }
+        match self.commit(records) {
+            Ok(results) => {
+                for (record, result) in records.drain(..).zip(results) {
+                    tell(record.reply, result);
+                }
+            }
+            // Perhaps one of them holds what the file cannot take; its neighbours shall not suffer for it.
+            Err(Failure::Statement(_)) if records.len() > 1 => {
+                for record in records.drain(..) {
+                    let alone = self.commit(std::slice::from_ref(&record));
+                    let result = alone
+                        .map_err(|failure| self.storage(failure))
+                        .and_then(|mut results| results.pop().unwrap_or(Ok(())));
+                    tell(record.reply, result);
+                }
+            }
+            Err(failure) => {
+                let error = self.storage(failure);
+                for record in records.drain(..) {
+                    tell(record.reply, Err(error.clone()));
+                }
+            }
+        }
+    }
+
+    fn storage(&self, failure: Failure) -> Error {
+        let (Failure::Statement(fault) | Failure::Transaction(fault)) = failure;
+        fault.during(RECORD, &self.path)
+    }
+
+    /// Writes what may be written, and tells of each record whether it was. After an error nothing was written.
+    fn commit(&self, records: &[Record]) -> Result<Vec<Result<()>>, Failure> {
+        let transaction = Transaction::begin(&self.db).map_err(Failure::Transaction)?;
+        let mut lives = Lives::default();
+        let mut results = Vec::with_capacity(records.len());
+        for record in records {
+            match self.apply(&mut lives, record) {
+                Ok(()) => results.push(Ok(())),
+                Err(Refusal::Fenced(error)) => results.push(Err(error)),
+                Err(Refusal::Fault(fault)) => return Err(Failure::Statement(fault)),
+            }
+        }
+        transaction.commit().map_err(Failure::Transaction)?;
+        Ok(results)
+    }
+
+    fn apply(&self, lives: &mut Lives, record: &Record) -> Result<(), Refusal> {
+        if !lives.is_current(&self.db, record.epoch)? {
+            return Err(Refusal::Fenced(rules::life_is_over(record.epoch)));
+        }
+        // One change alone is refused before it writes, so there is nothing to go back on.
+        if let [op] = &*record.ops {
+            return apply::apply(&self.db, record.epoch, op);
+        }
+        run(&self.db, "SAVEPOINT record")?;
+        let applied = record
+            .ops
+            .iter()
+            .try_for_each(|op| apply::apply(&self.db, record.epoch, op));
+        match applied {
+            Ok(()) => {}
+            Err(Refusal::Fenced(_)) => run(&self.db, "ROLLBACK TO record")?,
+            // The whole transaction goes.
+            Err(Refusal::Fault(_)) => return applied,
+        }
+        run(&self.db, "RELEASE record")?;
+        applied
+    }
+
+    fn open(&mut self, queen: &QueenId, lease: Duration) -> Result<Snapshot, Refusal> {
+        let now = self.clock.now();
+        let transaction = Transaction::begin(&self.db)?;
+        let lock = LifeLock::take(&self.path)?;
+        let name = lock.as_ref().map(LifeLock::name);
+        let begun = owners::begin(&self.db, queen, lease, name, now)
+            .and_then(|epoch| owners::take_over(&self.db, epoch, now, &self.path))
+            .and_then(|snapshot| transaction.commit().map(|()| snapshot));
+        match (&begun, lock) {
+            (Ok(snapshot), Some(lock)) => drop(self.lives.insert(snapshot.epoch, lock)),
+            (Err(_), Some(lock)) => lock.remove(&self.path),
+            (_, None) => {}
+        }
+        let snapshot = begun?;
+        self.purging = true;
+        // Earlier lives of the same queen show no sign of life any more.
+        let db = &self.db;
+        self.lives
+            .retain(|epoch, _| owners::is_current(db, *epoch).unwrap_or(true));
+        self.sweep();
+        Ok(snapshot)
+    }
+
+    fn renew(&mut self, epoch: Epoch) -> Result<Snapshot, Refusal> {
+        let now = self.clock.now();
+        let transaction = Transaction::begin(&self.db)?;
+        let renewed = owners::renew(&self.db, epoch, now);
+        if let Err(Refusal::Fenced(_)) = renewed {
+            // Superseded: its sign of life means nothing any more.
+            self.lives.remove(&epoch);
+        }
+        renewed?;
+        let snapshot = owners::take_over(&self.db, epoch, now, &self.path)?;
+        transaction.commit()?;
+        self.purging = true;
+        if !snapshot.jobs.is_empty() || !snapshot.hives.is_empty() {
+            self.sweep();
+        }
+        Ok(snapshot)
+    }
+
+    fn release(&mut self, epoch: Epoch) -> Result<(), Refusal> {
+        let transaction = Transaction::begin(&self.db)?;
+        owners::release(&self.db, epoch)?;
+        transaction.commit()?;
+        if let Some(lock) = self.lives.remove(&epoch) {
+            lock.remove(&self.path);
+        }
+        Ok(())
+    }
+
+    /// Removes what the dead left beside the database. Nothing depends on it, so a failure only waits for the next.
+    fn sweep(&self) {
+        let swept = Transaction::begin(&self.db).and_then(|transaction| {
+            owners::sweep(&self.db, &self.path)?;
+            transaction.commit()
+        });
+        if let Err(error) = swept {
+            tracing::debug!(path = %self.path.display(), %error, "lock files stay behind");
+        }
+    }
+
+    /// Removes a few of the jobs that are too old.
+    fn purge(&mut self) {
+        let keep = u64::try_from(self.keep_ended.as_millis()).unwrap_or(u64::MAX);
+        let now = self.clock.now().as_millis();
+        let before = WallTime::from_millis(now.saturating_sub(keep));
+        let purged = Transaction::begin(&self.db).and_then(|transaction| {
+            let more = owners::purge(&self.db, before, PURGE)?;
+            transaction.commit()?;
+            Ok(more)
+        });
+        self.purging = purged.unwrap_or_else(|error| {
+            tracing::warn!(path = %self.path.display(), %error, "jobs that are too old stay for now");
+            false
+        });
+    }
+}
+
+/// Where a transaction failed.
+enum Failure {
+    /// At one of its records.
+    Statement(Fault),
+    /// At its beginning or its end.
+    Transaction(Fault),
+}
+
+/// The lives that the present transaction has asked about.
+#[derive(Default)]
+struct Lives(Vec<(Epoch, bool)>);
+
+impl Lives {
+    fn is_current(&mut self, db: &Connection, epoch: Epoch) -> Result<bool, Fault> {
+        if let Some((_, known)) = self.0.iter().find(|(asked, _)| *asked == epoch) {
+            return Ok(*known);
+        }
+        let current = owners::is_current(db, epoch)?;
+        self.0.push((epoch, current));
+        Ok(current)
+    }
+}
+
+/// A transaction that holds the write lock. It is rolled back unless it is committed.
+struct Transaction<'a>(&'a Connection);
+
+impl<'a> Transaction<'a> {
+    fn begin(db: &'a Connection) -> Result<Self, Fault> {
+        run(db, "BEGIN IMMEDIATE")?;
+        Ok(Self(db))
+    }
+
+    fn commit(self) -> Result<(), Fault> {
+        run(self.0, "COMMIT")
+    }
+}
+
+impl Drop for Transaction<'_> {
+    fn drop(&mut self) {
+        // SQLite itself rolls back on some errors. Where the rollback fails the next BEGIN tells.
+        if !self.0.is_autocommit() {
+            let _ = run(self.0, "ROLLBACK");
+        }
+    }
+}
+
+fn run(db: &Connection, sql: &'static str) -> Result<(), Fault> {
+    db.prepare_cached(sql)?.execute([])?;
+    Ok(())
+}
+
+/// The caller may have gone; what it asked for is done all the same.
+fn tell<T>(reply: Reply<T>, result: Result<T>) {
+    let _ = reply.send(result);
+}
