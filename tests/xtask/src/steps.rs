@@ -110,7 +110,9 @@ pub(crate) fn run(steps: &[Step]) -> Result<(), Failure> {
             .map_err(|why| format!("step {number}/{count} ({}) failed: {why}", step.name))?;
         println!("=== {} passed in {} ===", step.name, shown(start.elapsed()));
     }
-    println!("\nall {count} steps passed in {}", shown(begin.elapsed()));
+    if count > 1 {
+        println!("\nall {count} steps passed in {}", shown(begin.elapsed()));
+    }
     Ok(())
 }
 
