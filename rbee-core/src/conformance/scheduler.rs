@@ -193,7 +193,7 @@ fn check_spawn(ask: &Ask, cluster: &ClusterView, id: &HiveId, spec: &WorkerSpec,
     let devices: BTreeSet<u32> = spec.devices.iter().copied().collect();
     let known = |index: &u32| hive.devices.iter().any(|device| device.index == *index);
     assert!(
-        !devices.is_empty() && devices.len() == spec.devices.len() && devices.iter().all(known),
+        devices.len() == spec.devices.len() && devices.iter().all(known),
         "{name}: a worker is to start on devices {:?} of hive {id}; it has {:?}",
         spec.devices,
         hive.devices

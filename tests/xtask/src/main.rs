@@ -1,0 +1,56 @@
+//! The checks and benchmarks of this workspace, as one command: `cargo xtask`.
+
+mod dependencies;
+mod metadata;
+mod steps;
+mod test;
+
+use std::process::ExitCode;
+
+use steps::Step;
+
+const HELP: &str = "\
+The checks and benchmarks of this workspace.
+
+Usage: cargo xtask <COMMAND>
+
+Commands:
+  test           Everything that must hold before a change is merged, stopping at the first failure:
+                 formatting, dependency rules, licences, lints, documentation, tests
+  bench [ARGS]   The benchmarks. ARGS go to `cargo bench`: `cargo xtask bench --bench place`
+
+Options:
+  -h, --help     This text
+
+Environment:
+  CI_REQUIRE_DENY=1   `test` fails where cargo-deny is not installed, instead of leaving out the licences
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let result = match arguments[..] {
+        ["-h" | "--help" | "help", ..] | ["test" | "bench", "-h" | "--help"] => {
+            print!("{HELP}");
+            Ok(())
+        }
+        ["test"] => test::run(),
+        ["bench", ref more @ ..] => {
+            let mut bench = Step::cargo("benchmarks", &["bench", "--package", "rbee-benchmarks"]);
+            bench.arguments(more);
+            steps::run(&[bench])
+        }
+        [] => Err(format!("a command is missing\n\n{HELP}")),
+        ref unknown => Err(format!(
+            "{:?} is not a command; allowed are test, bench [ARGS] and --help",
+            unknown.join(" ")
+        )),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("\nerror: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! Everything that must hold before a change is merged.
+//!
+//! The quick checks come first. What has to be built is built for few sets of features: the core by itself without and
+//! with its default features, because that is what embedders build, and the workspace with everything.
+
+use crate::{
+    dependencies, metadata,
+    steps::{self, Failure, Step, cargo},
+};
+
+/// Runs all checks.
+pub(crate) fn run() -> Result<(), Failure> {
+    let packages = metadata::packages()?;
+    let features = metadata::test_features(&packages);
+    let all = ["--workspace", "--features", features.as_str()];
+
+    let mut clippy_all = Step::cargo("lints of everything", &["clippy", "--all-targets"]);
+    clippy_all.arguments(&all);
+    clippy_all.arguments(&["--", "-D", "warnings"]);
+    let mut doc = Step::cargo("documentation", &["doc", "--no-deps"])
+        .environment("RUSTDOCFLAGS", "-D warnings");
+    doc.arguments(&all);
+    // Without a choice of targets cargo runs unit, integration and documentation tests alike.
+    let mut test = Step::cargo("tests", &["test"]);
+    test.arguments(&all);
+
+    steps::run(&[
+        Step::cargo("formatting", &["fmt", "--all", "--check"]),
+        Step::check("dependency rules", dependencies::check),
+        Step::check("licences and sources", deny),
+        core_clippy("lints of the bare core", &["--no-default-features"]),
+        core_clippy("lints of the core", &[]),
+        clippy_all,
+        doc,
+        test,
+    ])
+}
+
+fn core_clippy(name: &str, features: &[&str]) -> Step {
+    let mut step = Step::cargo(name, &["clippy", "--package", "rbee-core"]);
+    step.arguments(features);
+    step.arguments(&["--", "-D", "warnings"]);
+    step
+}
+
+/// Advisories are left out: they change without any change here, and would make an old state fail.
+fn deny() -> Result<(), Failure> {
+    let installed = cargo()
+        .args(["deny", "--version"])
+        .output()
+        .is_ok_and(|output| output.status.success());
+    if installed {
+        let step = Step::cargo(
+            "cargo deny",
+            &["deny", "check", "bans", "licenses", "sources"],
+        );
+        return step.run();
+    }
+    if std::env::var_os("CI_REQUIRE_DENY").is_some_and(|value| value == "1") {
+        return Err("cargo-deny is not installed, and CI_REQUIRE_DENY=1 asks for it".into());
+    }
+    println!("!!! NOT CHECKED: cargo-deny is not installed (cargo install cargo-deny --locked)");
+    Ok(())
+}
