@@ -1,5 +1,9 @@
 //! The worker without a model does what its script says.
 #![cfg(feature = "test-util")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that fails here fails as it should"
+)]
 
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 

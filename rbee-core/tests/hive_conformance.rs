@@ -1,5 +1,9 @@
 //! The suite for hives: `InProcessHive` passes it, and hives with one fault each do not.
 #![cfg(feature = "conformance")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that fails here fails as it should"
+)]
 
 use std::{
     sync::{

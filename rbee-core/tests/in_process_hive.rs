@@ -1,5 +1,9 @@
 //! What the in-process hive does beyond what every hive must.
 #![cfg(feature = "test-util")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that fails here fails as it should"
+)]
 
 use std::{
     path::Path,
