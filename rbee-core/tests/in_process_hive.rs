@@ -218,7 +218,7 @@ async fn a_stop_during_a_load_ends_it_when_the_load_ends() {
         "it waits for the load"
     );
     // Whoever asks for the worker now gets a new one, not the one that is being given up.
-    let again = loading_later(&hive, id);
+    let again = attach(&hive, id, Progress::ignore());
     factory.0.gate.add_permits(1);
     stop.await.unwrap();
     assert_eq!(kind(load.await.unwrap()), ErrorKind::Cancelled);
@@ -226,10 +226,6 @@ async fn a_stop_during_a_load_ends_it_when_the_load_ends() {
     factory.0.gate.add_permits(1);
     assert_eq!(again.await.unwrap().unwrap().info().id, id);
     assert_eq!(names(&hive).await, [id]);
-}
-
-fn loading_later(hive: &Arc<InProcessHive>, id: WorkerId) -> Spawned {
-    attach(hive, id, Progress::ignore())
 }
 
 #[tokio::test(start_paused = true)]
@@ -296,14 +292,19 @@ async fn a_subscriber_that_lags_gets_the_whole_state_in_place_of_what_it_missed(
             .unwrap();
         assert!(hive.kill(id));
     }
-    let last = loading_later(&hive, WorkerId::random());
-    factory.0.gate.add_permits(1);
-    last.await.unwrap().unwrap();
+    // So many that the first note that is not lost is a death, which is news only after the report.
+    for _ in 0..2 {
+        factory.0.gate.add_permits(1);
+        let id = WorkerId::random();
+        hive.spawn(id, &spec("m"), Progress::ignore())
+            .await
+            .unwrap();
+    }
     let Some(HiveEvent::Report(report)) = events.next().await else {
         panic!("no report");
     };
     assert_eq!(report.rev, hive.report().await.unwrap().rev);
-    assert_eq!(report.workers.len(), 1);
+    assert_eq!(report.workers.len(), 2);
 }
 
 #[tokio::test]
