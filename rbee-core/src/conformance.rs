@@ -2,4 +2,5 @@
 //!
 //! Each suite is an async function that panics with a sentence where the implementation breaks the contract.
 
+pub mod hive;
 pub mod scheduler;

@@ -111,6 +111,8 @@ struct Starting {
 enum Awaited {
     Accept(JobId),
     End(JobId),
+    /// The end of a job of an earlier life that cannot be run again.
+    LostEnd(JobId, Outcome),
 }
 
 /// How much of everything there is. All zero when all is quiet.

@@ -269,7 +269,7 @@ mod tests {
         fn any_text_parses_or_is_refused_and_what_parses_is_its_own_normal_form(text in ".{0,60}|(hf|file):[a-z/@:.=]{0,40}") {
             if let Ok(model) = text.parse::<ModelRef>() {
                 prop_assert_eq!(model.as_str().parse::<ModelRef>().unwrap(), model.clone());
-                prop_assert!(!model.as_str().split(['/', ':', '=', '@']).any(|part| part == ".."));
+                prop_assert!(!model.as_str().split('/').any(|part| part == ".."));
             }
         }
 

@@ -120,11 +120,10 @@ impl Engine {
                 let message =
                     format!("the queen was restarted, and the job cannot be run again: {why}");
                 let outcome = Outcome::Failed(Error::new(ErrorKind::QueenRestarted, message));
+                let n = self.number();
+                self.awaited.insert(n, Awaited::LostEnd(record.id, outcome.clone()));
                 let change = self.end_change(record.id, true, outcome, now);
-                out.push(Effect::Record {
-                    n: None,
-                    changes: vec![change],
-                });
+                out.push(Effect::Record { n: Some(n), changes: vec![change] });
                 continue;
             };
             if record.status.worker().is_some() {
@@ -506,6 +505,12 @@ impl Engine {
                 }
                 let delay = self.settings.retry_delay / 10 * 4_u32.pow(*tries);
                 self.timers.arm(now.at + delay, Alarm::Rerecord(job));
+            }
+            (Some(Awaited::LostEnd(job, outcome)), result) => {
+                if let Err(error) = result {
+                    out.push(Effect::Note(Note::Unrecorded(job, error)));
+                }
+                out.push(Effect::Finish { job, outcome });
             }
             (None, _) => {}
         }

@@ -1,41 +1,29 @@
 //! [`InProcessHive`]: workers inside this process.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    ops::ControlFlow,
-    panic::AssertUnwindSafe,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    collections::BTreeSet, ops::ControlFlow, panic::AssertUnwindSafe, sync::Arc, time::Duration,
 };
 
 use async_trait::async_trait;
 use futures_core::stream::BoxStream;
 use futures_util::{FutureExt, future::join_all};
-use tokio::sync::{broadcast, watch};
 
-use super::{
-    Device, Devices, HiveBackend, HiveEvent, HiveReport, Progress, WorkerReport, WorkerSpec,
-};
-use crate::{
-    Epoch, Error, ErrorKind, HiveId, ModelRef, Result, Worker, WorkerHealth, WorkerId, WorkerInfo,
-};
+use super::{Device, HiveBackend, HiveEvent, HiveReport, Progress, WorkerSpec};
+use crate::{Epoch, Error, ErrorKind, HiveId, ModelRef, Result, Worker, WorkerId, WorkerInfo};
 
 mod factory;
 mod files;
 mod link;
 mod load;
+mod shared;
 mod subscription;
 
 pub use factory::WorkerFactory;
 
 use factory::files_of;
-use link::{Link, LinkState};
+use link::LinkState;
 use load::Load;
-
-/// Notes that a subscriber may be behind before it gets a full report in their place.
-const NOTES: usize = 256;
-/// How long a worker may take to say how it is before the report goes on without it.
-const HEALTH_LIMIT: Duration = Duration::from_secs(1);
+use shared::Shared;
 
 /// A hive inside the application's own process: workers that it was given, and workers that its factory makes.
 ///
@@ -61,121 +49,6 @@ pub struct InProcessHive {
     given: Vec<Arc<WorkerInfo>>,
     factory: Option<Arc<dyn WorkerFactory>>,
     shared: Arc<Shared>,
-}
-
-/// What loads and subscriptions need of the hive.
-#[derive(Debug)]
-struct Shared {
-    state: Mutex<State>,
-    link: watch::Sender<Link>,
-    notes: broadcast::Sender<Note>,
-    devices: Devices,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    rev: u64,
-    workers: BTreeMap<WorkerId, Arc<dyn Worker>>,
-    loads: BTreeMap<WorkerId, Load>,
-    models: BTreeMap<ModelRef, u64>,
-}
-
-/// What subscribers are told.
-#[derive(Clone, Debug)]
-enum Note {
-    /// The state has this revision now.
-    Changed(u64),
-    /// A worker is gone that nobody asked to stop.
-    #[cfg_attr(
-        not(feature = "test-util"),
-        expect(dead_code, reason = "only tests kill")
-    )]
-    Exited { worker: WorkerId, why: Error },
-}
-
-impl Shared {
-    fn new() -> Self {
-        Self {
-            // A hive has a state from the start, so that no report has the revision 0.
-            state: Mutex::new(State {
-                rev: 1,
-                ..State::default()
-            }),
-            link: watch::Sender::new(Link::default()),
-            notes: broadcast::Sender::new(NOTES),
-            devices: Devices::new(),
-        }
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        // No step under the lock can panic half-way: every change is one call on one map.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Changes the state; where that made a difference, it has a new revision and subscribers hear of it.
-    fn change<T>(&self, change: impl FnOnce(&mut State) -> Option<T>) -> Option<T> {
-        let mut state = self.state();
-        let changed = change(&mut state)?;
-        state.rev += 1;
-        // An error says that nobody listens. Sent under the lock, so that revisions are told in their order.
-        let _ = self.notes.send(Note::Changed(state.rev));
-        Some(changed)
-    }
-
-    /// The whole state. A worker that does not say how it is in time is listed all the same: it is there.
-    async fn report(&self) -> HiveReport {
-        let devices = self.devices.read().await;
-        let (rev, models, workers) = {
-            let state = self.state();
-            let models = state.models.iter().map(|(m, size)| (m.clone(), *size));
-            let workers: Vec<_> = state.workers.values().cloned().collect();
-            (state.rev, models.collect(), workers)
-        };
-        let health = workers.iter().map(|worker| health(worker));
-        let health = join_all(health).await;
-        let workers = workers.iter().zip(health).map(|(worker, health)| {
-            let info = WorkerInfo::clone(worker.info());
-            WorkerReport { info, health }
-        });
-        HiveReport {
-            rev,
-            devices,
-            models,
-            workers: workers.collect(),
-        }
-    }
-
-    /// Ends every subscription and lets go of every worker. Returns the loads that are still to end.
-    fn end(&self) -> Vec<Load> {
-        self.link.send_modify(|link| link.end(LinkState::Down));
-        let (workers, loads) = {
-            let mut state = self.state();
-            state.rev += 1;
-            state
-                .loads
-                .values_mut()
-                .for_each(|load| load.given_up = true);
-            let loads = state.loads.values().cloned().collect();
-            (std::mem::take(&mut state.workers), loads)
-        };
-        // Outside the lock: what a worker does when it is dropped is not ours to know.
-        drop(workers);
-        loads
-    }
-}
-
-async fn health(worker: &Arc<dyn Worker>) -> WorkerHealth {
-    match tokio::time::timeout(HEALTH_LIMIT, worker.health()).await {
-        Ok(Ok(health)) => health,
-        Ok(Err(error)) => {
-            tracing::warn!(worker = %worker.info().id, %error, "a worker cannot say how it is");
-            WorkerHealth::default()
-        }
-        Err(_) => {
-            tracing::warn!(worker = %worker.info().id, "a worker does not say how it is");
-            WorkerHealth::default()
-        }
-    }
 }
 
 impl Default for InProcessHive {
@@ -214,9 +87,11 @@ impl InProcessHive {
         self
     }
 
-    /// Lets it spawn the workers that this factory makes.
+    /// Lets it spawn the workers that this factory makes. Without one it has no devices to load models on, and
+    /// reports none.
     pub fn with_factory(mut self, factory: impl WorkerFactory) -> Self {
         self.factory = Some(Arc::new(factory));
+        self.shared.state().spawns = true;
         self
     }
 
@@ -277,7 +152,8 @@ impl InProcessHive {
         let Some(factory) = &self.factory else {
             return files_of(model).await;
         };
-        AssertUnwindSafe(factory.inspect(model))
+        // Called inside the block, so that a panic before the first await is caught too.
+        AssertUnwindSafe(async { factory.inspect(model).await })
             .catch_unwind()
             .await
             .unwrap_or_else(|panic| Err(load::panicked(&*panic)))
@@ -291,7 +167,9 @@ impl InProcessHive {
         if let Some(worker) = state.workers.get(&id) {
             return Ok(ControlFlow::Break(worker.clone()));
         }
-        if let Some(load) = state.loads.get(&id) {
+        if let Some(load) = state.loads.get(&id)
+            && !load.is_lost()
+        {
             return Ok(ControlFlow::Continue(load.clone()));
         }
         let Some(factory) = self.factory.clone() else {
@@ -324,7 +202,10 @@ impl InProcessHive {
         let killed = self.shared.change(|state| {
             let worker = state.workers.remove(&id)?;
             let why = Error::new(ErrorKind::WorkerLost, format!("worker {id} was killed"));
-            let _ = self.shared.notes.send(Note::Exited { worker: id, why });
+            let _ = self
+                .shared
+                .notes
+                .send(shared::Note::Exited { worker: id, why });
             Some(worker)
         });
         killed.is_some()

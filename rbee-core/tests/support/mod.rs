@@ -136,10 +136,6 @@ impl WorkerFactory for EchoFactory {
         self.made.lock().unwrap().push(worker.clone());
         Ok(worker)
     }
-
-    async fn inspect(&self, _model: &ModelRef) -> Result<u64> {
-        Ok(1 << 20)
-    }
 }
 
 /// One processor with plenty of memory, so that tests do not depend on the machine.

@@ -9,7 +9,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     super::{Progress, ProgressUpdate, WorkerSpec},
-    Shared, WorkerFactory,
+    WorkerFactory,
+    shared::Shared,
 };
 use crate::{
     Error, ErrorKind, HiveId, OutputStream, Result, Run, Worker, WorkerHealth, WorkerId, WorkerInfo,
@@ -102,6 +103,11 @@ impl Load {
         }
     }
 
+    /// Did it end without an outcome, with the runtime it ran on?
+    pub(super) fn is_lost(&self) -> bool {
+        self.outcome.has_changed().is_err() && self.outcome.borrow().is_none()
+    }
+
     /// Ends it without waiting.
     pub(super) fn force(&self) {
         self.force.cancel();
@@ -115,7 +121,13 @@ async fn ended(outcome: &mut watch::Receiver<Option<Loaded>>) {
 
 impl Order {
     async fn load(&self, progress: Progress, forced: CancellationToken) -> Loaded {
-        let load = self.factory.load(self.id, &self.hive, &self.spec, progress);
+        // Called inside the block, so that a panic before the first await is caught too.
+        let load = async {
+            let factory = &self.factory;
+            factory
+                .load(self.id, &self.hive, &self.spec, progress)
+                .await
+        };
         let loaded = tokio::select! {
             biased;
             () = forced.cancelled() => return Err(self.stopped()),

@@ -9,7 +9,10 @@ use tokio::sync::{
     watch,
 };
 
-use super::{Link, Note, Shared};
+use super::{
+    link::Link,
+    shared::{Note, Shared},
+};
 use crate::{Epoch, Error, ErrorKind, HiveEvent, HiveId, Result};
 
 /// One stream of events.
