@@ -4,3 +4,4 @@
 
 pub mod hive;
 pub mod scheduler;
+pub mod registry;

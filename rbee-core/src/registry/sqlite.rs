@@ -20,7 +20,16 @@ mod schema;
 mod tests;
 mod writer;
 
-use std::{fmt, path::Path, sync::Arc, thread::JoinHandle, time::Duration};
+use std::{
+    fmt,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use tokio::sync::{mpsc, oneshot};
@@ -69,6 +78,7 @@ pub struct SqliteRegistry {
     queue: Option<mpsc::Sender<Message>>,
     writer: Option<JoinHandle<()>>,
     readers: Readers,
+    commits: Arc<AtomicU64>,
 }
 
 impl SqliteRegistry {
@@ -86,11 +96,18 @@ impl SqliteRegistry {
         SqliteOptions::default()
     }
 
+    /// Transactions with records in them that were committed so far. Fewer than the records, where these came from
+    /// many callers at once.
+    pub fn commits(&self) -> u64 {
+        self.commits.load(Ordering::Relaxed)
+    }
+
     fn start(path: &Path, options: &SqliteOptions) -> Result<Self, Fault> {
         let connection = migrate::open_writer(path, options.durability, options.busy_timeout)?;
         let path: Arc<Path> = path.into();
         let (queue, inbox) = mpsc::channel(WAITING);
         let writer = Writer::new(connection, path.clone(), options);
+        let commits = writer.commits();
         let writer = std::thread::Builder::new()
             .name("rbee-registry".into())
             .spawn(move || writer.run(inbox))?;
@@ -99,6 +116,7 @@ impl SqliteRegistry {
             path,
             queue: Some(queue),
             writer: Some(writer),
+            commits,
         })
     }
 

@@ -49,7 +49,12 @@ impl Fault {
             _ => "",
         };
         let message = format!("cannot {operation} {}: {self}{hint}", path.display());
-        Error::new(ErrorKind::Storage, message).with_source(self)
+        let error = Error::new(ErrorKind::Storage, message);
+        match self {
+            Self::Sqlite(cause) => error.with_source(cause),
+            Self::Io(cause) => error.with_source(cause),
+            other => error.with_source(other),
+        }
     }
 
     fn code(&self) -> Option<rusqlite::ErrorCode> {

@@ -2,7 +2,10 @@
 
 use std::{str::FromStr, sync::Arc};
 
-use rusqlite::{Connection, Row, types::FromSql};
+use rusqlite::{
+    Connection, Row,
+    types::{FromSql, ValueRef},
+};
 
 use super::{fault::Fault, ops::Key, ops::stored, pieces};
 use crate::{
@@ -45,7 +48,7 @@ impl<'a> Fields<'a> {
 
     fn parse_opt<T: FromStr>(&mut self) -> Result<Option<T>, Fault> {
         match self.row.get_ref(self.next)? {
-            rusqlite::types::ValueRef::Null => {
+            ValueRef::Null => {
                 self.next += 1;
                 Ok(None)
             }
@@ -85,16 +88,17 @@ impl<'a> Fields<'a> {
     }
 
     fn damaged(&self, index: usize) -> Fault {
-        let value = self.row.get_ref(index);
+        let column = self.row.as_ref().column_name(index).unwrap_or("?");
+        let value = match self.row.get_ref(index) {
+            Ok(ValueRef::Text(text)) => String::from_utf8_lossy(text).chars().take(120).collect(),
+            Ok(ValueRef::Integer(number)) => number.to_string(),
+            Ok(other) => format!("a value of type {}", other.data_type()),
+            Err(error) => error.to_string(),
+        };
         Fault::Damaged {
             table: self.table,
-            column: self
-                .row
-                .as_ref()
-                .column_name(index)
-                .unwrap_or("?")
-                .to_owned(),
-            value: format!("{value:?}").chars().take(120).collect(),
+            column: column.to_owned(),
+            value,
         }
     }
 }

@@ -1,1 +1,73 @@
+//! What the conformance suite cannot see: the file, its faults, and the thread.
 
+mod faults;
+mod files;
+mod lives;
+mod purging;
+
+use std::{sync::Arc, time::Duration};
+
+use super::SqliteRegistry;
+use crate::{
+    Change, CorrelationId, Epoch, Job, JobId, JobRecord, LiveJob, Outcome, Priority, Prompt,
+    QueenId, Registry, Sampling, Snapshot, Task, WallTime,
+};
+
+/// Longer than any test takes.
+const LONG: Duration = Duration::from_secs(24 * 3600);
+
+async fn begin(registry: &SqliteRegistry, queen: &str) -> Snapshot {
+    let queen = QueenId::new(queen).unwrap();
+    registry.open(&queen, LONG).await.unwrap()
+}
+
+fn job(order: u64, prompt: &str) -> JobRecord {
+    let id = JobId::random();
+    let model: crate::ModelRef = "bee".parse().unwrap();
+    let request = Job {
+        id,
+        model: model.clone(),
+        priority: Priority::Interactive,
+        task: Task::Generate {
+            prompt: Prompt::Text(prompt.into()),
+            sampling: Sampling::default(),
+        },
+        seed: 1,
+        prefix: [].into(),
+        timeout: Duration::from_secs(300),
+        deadline: None,
+        detached: false,
+        tenant: None,
+        correlation_id: CorrelationId::random(),
+    };
+    JobRecord {
+        id,
+        tenant: None,
+        model,
+        priority: Priority::Interactive,
+        status: LiveJob::queued().into(),
+        order,
+        submitted_at: WallTime::from_millis(1),
+        attempts: 0,
+        correlation_id: request.correlation_id.clone(),
+        owner: Epoch::default(),
+        request: Some(Arc::new(request)),
+        numerics: None,
+        pieces: Vec::new(),
+        tokens_generated: 0,
+    }
+}
+
+fn queued(record: &JobRecord) -> Change {
+    Change::JobQueued(Box::new(record.clone()))
+}
+
+fn cancelled(job: JobId, at: WallTime) -> Change {
+    Change::JobEnded {
+        job,
+        outcome: Outcome::Cancelled,
+        at,
+        keep_request: false,
+        keep_output: true,
+    }
+}

@@ -1,6 +1,14 @@
 //! The one thread that writes.
 
-use std::{collections::HashMap, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
@@ -67,6 +75,7 @@ pub(super) struct Writer {
     lives: HashMap<Epoch, LifeLock>,
     /// There may be jobs that are too old.
     purging: bool,
+    commits: Arc<AtomicU64>,
 }
 
 impl Writer {
@@ -78,7 +87,13 @@ impl Writer {
             keep_ended: options.keep_ended,
             lives: HashMap::new(),
             purging: false,
+            commits: Arc::default(),
         }
+    }
+
+    /// The counter of the transactions with records.
+    pub(super) fn commits(&self) -> Arc<AtomicU64> {
+        self.commits.clone()
     }
 
     /// Works until the registry is dropped and everything it had accepted is answered.
@@ -184,6 +199,7 @@ impl Writer {
             }
         }
         transaction.commit().map_err(Failure::Transaction)?;
+        self.commits.fetch_add(1, Ordering::Relaxed);
         Ok(results)
     }
 

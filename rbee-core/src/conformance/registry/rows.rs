@@ -1,0 +1,190 @@
+//! Hives, models and tenants.
+
+use super::{Subject, samples::*};
+use crate::{
+    Change, Error, ErrorKind, HiveAddress, HiveStatus, ModelRecord, Outcome, Snapshot,
+    TenantRecord, WallTime,
+};
+
+/// What a queen finds after a restart.
+async fn after_restart(store: &dyn Subject, name: &str) -> Snapshot {
+    let registry = store.handle().await;
+    open(store, &*registry, name).await
+}
+
+/// As they were last written.
+pub async fn hives_and_their_models_come_back(store: &dyn Subject) {
+    let registry = store.handle().await;
+    let epoch = open(store, &*registry, "a").await.epoch;
+    let local = hive("one");
+    let mut remote = hive("two");
+    remote.address = HiveAddress::Network {
+        ssh_host: "two.lan".into(),
+        ssh_port: 22,
+        ssh_user: "bee".into(),
+        ssh_key_path: None,
+    };
+    let mut model_on_two = ModelRecord {
+        checksum: None,
+        ..model_on("two")
+    };
+    let changes = [
+        hive_put(&local),
+        hive_put(&remote),
+        Change::ModelPut(model_on("one")),
+        Change::ModelPut(model_on_two.clone()),
+    ];
+    record(&*registry, epoch, &changes).await;
+    remote.status = HiveStatus::Offline;
+    remote.last_seen = WallTime::from_millis(AT.as_millis() + 5);
+    remote.port = 0;
+    if let HiveAddress::Network { ssh_key_path, .. } = &mut remote.address {
+        *ssh_key_path = Some("/home/bee/.ssh/id_ed25519".into());
+    }
+    model_on_two.bytes += 1;
+    model_on_two.last_used = remote.last_seen;
+    let changes = [
+        hive_put(&remote),
+        Change::ModelPut(model_on_two.clone()),
+        Change::ModelGone {
+            hive: hive_id("one"),
+            model: model(),
+        },
+    ];
+    record(&*registry, epoch, &changes).await;
+    drop(registry);
+
+    let mut found = after_restart(store, "a").await;
+    found.hives.sort_by(|a, b| a.id.cmp(&b.id));
+    assert_eq!(
+        found.hives,
+        [local, remote],
+        "the hives must come back as they were last written"
+    );
+    assert_eq!(
+        found.models,
+        [model_on_two],
+        "the models must come back as they were last written, without the one that is gone"
+    );
+}
+
+/// Also when a hive of that name is added again.
+pub async fn a_hive_that_is_gone_takes_its_models_along(store: &dyn Subject) {
+    let registry = store.handle().await;
+    let epoch = open(store, &*registry, "a").await.epoch;
+    let put = [hive_put(&hive("one")), Change::ModelPut(model_on("one"))];
+    record(&*registry, epoch, &put).await;
+    record(&*registry, epoch, &[Change::HiveGone(hive_id("one"))]).await;
+    drop(registry);
+    let found = after_restart(store, "a").await;
+    assert_eq!(found.hives, [], "a hive that is gone must not come back");
+    let registry = store.handle().await;
+    let epoch = open(store, &*registry, "a").await.epoch;
+    record(&*registry, epoch, &[hive_put(&hive("one"))]).await;
+    drop(registry);
+    let found = after_restart(store, "a").await;
+    assert_eq!(
+        found.models,
+        [],
+        "the models of a hive that is gone must not come back with a hive of the same name"
+    );
+}
+
+/// Tenants have no owner. Their quotas are as they were last written.
+pub async fn tenants_come_back_for_every_queen(store: &dyn Subject) {
+    let (one, two) = (store.handle().await, store.handle().await);
+    let a = open(store, &*one, "a").await.epoch;
+    let b = open(store, &*two, "b").await.epoch;
+    let mut first = TenantRecord {
+        id: tenant("t"),
+        daily_tokens: Some(1_000),
+        concurrent_jobs: None,
+        used_tokens: 0,
+    };
+    let second = TenantRecord {
+        id: tenant("u"),
+        daily_tokens: None,
+        concurrent_jobs: Some(4),
+        used_tokens: 0,
+    };
+    record(&*one, a, &[Change::TenantPut(first.clone())]).await;
+    first.daily_tokens = Some(2_000);
+    let changes = [
+        Change::TenantPut(first.clone()),
+        Change::TenantPut(second.clone()),
+    ];
+    record(&*two, b, &changes).await;
+    let sorted = |mut found: Snapshot| {
+        found.tenants.sort_by(|a, b| a.id.cmp(&b.id));
+        found.tenants
+    };
+    let expected = [first, second];
+    assert_eq!(
+        sorted(renew(&*one, a).await),
+        expected,
+        "a renewal must answer with all tenants"
+    );
+    drop((one, two));
+    assert_eq!(
+        sorted(after_restart(store, "c").await),
+        expected,
+        "a new queen must find all tenants"
+    );
+}
+
+/// With the first end of a complete job, for the tenant it has, on the day of the end.
+pub async fn usage_is_counted_once_and_by_the_day(store: &dyn Subject) {
+    const DAY: u64 = 24 * 3600 * 1000;
+    let registry = store.handle().await;
+    let epoch = open(store, &*registry, "a").await.epoch;
+    let now = store.now();
+    let yesterday = WallTime::from_millis(now.as_millis().saturating_sub(DAY));
+    let quota = TenantRecord {
+        id: tenant("t"),
+        daily_tokens: Some(10_000),
+        concurrent_jobs: None,
+        used_tokens: 0,
+    };
+    record(&*registry, epoch, &[Change::TenantPut(quota.clone())]).await;
+    let failure = Outcome::Failed(Error::new(ErrorKind::WorkerFault, "it broke"));
+    let jobs = [
+        (job_of(1, "t"), complete(100, 23), now),
+        (job_of(2, "t"), complete(1_000, 1), now),
+        (job_of(3, "t"), failure, now),
+        (job_of(4, "t"), Outcome::Cancelled, now),
+        (job_of(5, "t"), complete(5_000, 5), yesterday),
+        (job_of(6, "u"), complete(700, 7), now),
+        (job(7), complete(900, 9), now),
+    ];
+    for (job, outcome, at) in &jobs {
+        let end = ended(job.id, outcome.clone(), *at);
+        record(&*registry, epoch, &[queued(job)]).await;
+        record(&*registry, epoch, std::slice::from_ref(&end)).await;
+        record(&*registry, epoch, &[end]).await;
+    }
+    // A put says what the quotas are; what was used the store knows better.
+    let put = |name: &str| {
+        Change::TenantPut(TenantRecord {
+            id: tenant(name),
+            used_tokens: 77,
+            ..quota.clone()
+        })
+    };
+    record(&*registry, epoch, &[put("t"), put("u")]).await;
+    let mut found = renew(&*registry, epoch).await.tenants;
+    found.sort_by(|a, b| a.id.cmp(&b.id));
+    let used: Vec<u64> = found.iter().map(|tenant| tenant.used_tokens).collect();
+    if store.now().as_millis() / DAY == now.as_millis() / DAY {
+        assert_eq!(
+            used,
+            [1_124, 707],
+            "prompt and answer of each complete job must be counted once, for its tenant, on the day it ended"
+        );
+    }
+    drop(registry);
+    let found = after_restart(store, "a").await.tenants;
+    let used: u64 = found.iter().map(|tenant| tenant.used_tokens).sum();
+    if store.now().as_millis() / DAY == now.as_millis() / DAY {
+        assert_eq!(used, 1_124 + 707, "usage must survive a restart");
+    }
+}

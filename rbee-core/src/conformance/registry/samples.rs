@@ -1,0 +1,204 @@
+//! Records to write, and shorthands for what the checks do again and again.
+
+use std::{sync::Arc, time::Duration};
+
+use super::Subject;
+use crate::{
+    Change, CorrelationId, Epoch, ErrorKind, Finish, HiveAddress, HiveId, HiveRecord, HiveStatus,
+    Job, JobFilter, JobId, JobRecord, LiveJob, ModelRecord, ModelRef, Outcome, Piece, Priority,
+    Prompt, QueenId, Registry, Result, Sampling, Snapshot, Task, TenantId, Usage, WallTime,
+    WorkerId,
+};
+
+pub(super) const AT: WallTime = WallTime::from_millis(1_700_000_000_123);
+
+pub(super) fn queen(name: &str) -> QueenId {
+    QueenId::new(name).expect("the suite's own names are well-formed")
+}
+
+pub(super) fn tenant(name: &str) -> TenantId {
+    TenantId::new(name).expect("the suite's own names are well-formed")
+}
+
+pub(super) fn hive_id(name: &str) -> HiveId {
+    HiveId::new(name).expect("the suite's own names are well-formed")
+}
+
+pub(super) fn model() -> ModelRef {
+    "hf:bee/tiny@main::file=model.safetensors"
+        .parse()
+        .expect("the suite's own model is well-formed")
+}
+
+/// A job that has just been accepted, with a request.
+pub(super) fn job(order: u64) -> JobRecord {
+    let (id, correlation_id) = (JobId::random(), CorrelationId::random());
+    let sampling = Sampling {
+        temperature: 0.7,
+        stop: vec!["\n\n".into(), "é🐝".into()],
+        ..Sampling::default()
+    };
+    let request = Job {
+        id,
+        model: model(),
+        priority: Priority::Batch,
+        task: Task::Generate {
+            prompt: Prompt::Text(format!("Bees \"of\" summer {order}\0 – ä")),
+            sampling,
+        },
+        seed: u64::MAX - order,
+        prefix: Arc::from([u64::MAX, order]),
+        timeout: Duration::from_millis(1_500),
+        deadline: Some(Duration::from_micros(7_000_001)),
+        detached: true,
+        tenant: None,
+        correlation_id: correlation_id.clone(),
+    };
+    JobRecord {
+        id,
+        tenant: None,
+        model: model(),
+        priority: Priority::Batch,
+        status: LiveJob::queued().into(),
+        order,
+        submitted_at: AT,
+        attempts: 0,
+        correlation_id,
+        owner: Epoch::default(),
+        request: Some(Arc::new(request)),
+        numerics: None,
+        pieces: Vec::new(),
+        tokens_generated: 0,
+    }
+}
+
+pub(super) fn job_of(order: u64, name: &str) -> JobRecord {
+    JobRecord {
+        tenant: Some(tenant(name)),
+        ..job(order)
+    }
+}
+
+pub(super) fn queued(record: &JobRecord) -> Change {
+    Change::JobQueued(Box::new(record.clone()))
+}
+
+pub(super) fn running(job: JobId, attempt: u32, at: WallTime, numerics: &str) -> Change {
+    Change::JobRunning {
+        job,
+        worker: WorkerId::random(),
+        attempt,
+        at,
+        numerics: numerics.into(),
+    }
+}
+
+pub(super) fn pieces(words: &[&str]) -> Vec<Piece> {
+    let piece = |(n, word): (usize, &&str)| Piece {
+        id: (n % 3 != 2).then_some(n as u32 * 40_000),
+        text: Box::from(*word),
+    };
+    words.iter().enumerate().map(piece).collect()
+}
+
+pub(super) fn tokens(job: JobId, at: u32, words: &[&str]) -> Change {
+    Change::JobTokens {
+        job,
+        at,
+        pieces: pieces(words),
+    }
+}
+
+pub(super) fn complete(prompt_tokens: u32, completion_tokens: u32) -> Outcome {
+    Outcome::Complete {
+        finish: Finish::Length,
+        usage: Usage {
+            prompt_tokens,
+            completion_tokens,
+        },
+    }
+}
+
+/// The end, nothing kept.
+pub(super) fn ended(job: JobId, outcome: Outcome, at: WallTime) -> Change {
+    Change::JobEnded {
+        job,
+        outcome,
+        at,
+        keep_request: false,
+        keep_output: false,
+    }
+}
+
+pub(super) fn hive(name: &str) -> HiveRecord {
+    HiveRecord {
+        id: hive_id(name),
+        hostname: format!("{name}.lan"),
+        port: 7835,
+        address: HiveAddress::Local,
+        capabilities: serde_json::json!({"devices": [{"name": "GPU ä", "memory": 24_000_000_000_u64}]}),
+        last_seen: AT,
+        status: HiveStatus::Online,
+    }
+}
+
+pub(super) fn hive_put(record: &HiveRecord) -> Change {
+    Change::HivePut(Box::new(record.clone()))
+}
+
+pub(super) fn model_on(hive: &str) -> ModelRecord {
+    ModelRecord {
+        hive: hive_id(hive),
+        model: model(),
+        bytes: 4_000_000_000,
+        checksum: Some("ab".repeat(32)),
+        last_used: AT,
+    }
+}
+
+/// Begins a life that must succeed.
+pub(super) async fn open(store: &dyn Subject, registry: &dyn Registry, name: &str) -> Snapshot {
+    let opened = registry.open(&queen(name), store.lease()).await;
+    opened.unwrap_or_else(|error| panic!("open of queen {name} failed: {error:?}"))
+}
+
+pub(super) async fn renew(registry: &dyn Registry, epoch: Epoch) -> Snapshot {
+    let renewed = registry.renew(epoch).await;
+    renewed
+        .unwrap_or_else(|error| panic!("renew of epoch {epoch}, which is alive, failed: {error:?}"))
+}
+
+/// Writes what must be accepted.
+pub(super) async fn record(registry: &dyn Registry, epoch: Epoch, changes: &[Change]) {
+    if let Err(error) = registry.record(epoch, changes).await {
+        panic!("epoch {epoch} may write {changes:?}, and could not: {error:?}");
+    }
+}
+
+pub(super) fn assert_fenced<T: std::fmt::Debug>(result: Result<T>, what: &str) {
+    match result {
+        Err(error) if error.kind() == ErrorKind::Fenced => {}
+        other => panic!("{what} must be FENCED, but the answer was {other:?}"),
+    }
+}
+
+/// One job with all that is stored of it.
+pub(super) async fn stored(registry: &dyn Registry, id: JobId) -> Option<JobRecord> {
+    let listed = registry.jobs(&JobFilter::one(id)).await;
+    let mut listed = listed.unwrap_or_else(|error| panic!("listing job {id} failed: {error:?}"));
+    assert!(
+        listed.len() <= 1,
+        "listing one job gave {} of them",
+        listed.len()
+    );
+    listed.pop()
+}
+
+pub(super) async fn stored_one(registry: &dyn Registry, id: JobId) -> JobRecord {
+    let found = stored(registry, id).await;
+    found.unwrap_or_else(|| panic!("job {id} was recorded, and is not there"))
+}
+
+pub(super) fn ids(jobs: &[JobRecord]) -> Vec<JobId> {
+    jobs.iter().map(|job| job.id).collect()
+}
