@@ -3,5 +3,5 @@
 //! Each suite is an async function that panics with a sentence where the implementation breaks the contract.
 
 pub mod hive;
-pub mod scheduler;
 pub mod registry;
+pub mod scheduler;

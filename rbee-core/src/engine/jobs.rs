@@ -121,9 +121,13 @@ impl Engine {
                     format!("the queen was restarted, and the job cannot be run again: {why}");
                 let outcome = Outcome::Failed(Error::new(ErrorKind::QueenRestarted, message));
                 let n = self.number();
-                self.awaited.insert(n, Awaited::LostEnd(record.id, outcome.clone()));
+                self.awaited
+                    .insert(n, Awaited::LostEnd(record.id, outcome.clone()));
                 let change = self.end_change(record.id, true, outcome, now);
-                out.push(Effect::Record { n: Some(n), changes: vec![change] });
+                out.push(Effect::Record {
+                    n: Some(n),
+                    changes: vec![change],
+                });
                 continue;
             };
             if record.status.worker().is_some() {

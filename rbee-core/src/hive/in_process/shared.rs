@@ -86,7 +86,11 @@ impl Shared {
     pub(super) async fn report(&self) -> HiveReport {
         // Devices are what models can be loaded on; where none can be, there are none to tell of.
         let spawns = self.state().spawns;
-        let devices = if spawns { self.devices.read().await } else { Vec::new() };
+        let devices = if spawns {
+            self.devices.read().await
+        } else {
+            Vec::new()
+        };
         let (rev, models, workers) = {
             let state = self.state();
             let models = state.models.iter().map(|(m, size)| (m.clone(), *size));
