@@ -40,4 +40,6 @@ pub use request::{Message, Prompt, Request, Role, Sampling, Task};
 pub use scheduler::{Ask, Candidate, Explanation, Placement, Scheduler, Verdict};
 pub use settings::{KeepRequests, Settings};
 pub use time::{Now, Time, WallTime};
+#[cfg(feature = "candle")]
+pub use worker::{CandleDevice, CandleDtype, CandleOptions, CandleWorker};
 pub use worker::{Capabilities, OutputStream, Resume, Run, Worker, WorkerHealth, WorkerInfo};

@@ -8,6 +8,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::{HiveId, Job, ModelRef, Output, Result, WorkerId};
 
+#[cfg(feature = "candle")]
+mod candle;
+
+#[cfg(feature = "candle")]
+pub use candle::{CandleDevice, CandleDtype, CandleOptions, CandleWorker};
+
 /// What a worker can do.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Capabilities {
