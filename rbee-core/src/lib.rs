@@ -49,6 +49,8 @@ pub use scheduler::{
 };
 pub use settings::{KeepRequests, Settings};
 pub use time::{Now, Time, WallTime};
+#[cfg(feature = "candle")]
+pub use worker::{CandleDevice, CandleDtype, CandleFactory, CandleOptions, CandleWorker};
 pub use worker::{Capabilities, OutputStream, Resume, Run, Worker, WorkerHealth, WorkerInfo};
 #[cfg(feature = "test-util")]
 pub use worker::{EchoBuilder, EchoFault, EchoGate, EchoRun, EchoWorker};

@@ -1,13 +1,13 @@
 //! Restarts: what was accepted is never lost, whoever dies.
 
-mod support;
+mod queen_support;
 
 use std::{sync::Arc, time::Duration};
 
 use rbee_core::{
     EchoGate, ErrorKind, JobFilter, JobState, KeepRequests, MemoryRegistry, QueenId, Settings,
 };
-use support::{Seen, echo, queen, quiet, read, request};
+use queen_support::{Seen, echo, queen, quiet, read, request};
 
 fn id() -> QueenId {
     "queen".parse().unwrap()

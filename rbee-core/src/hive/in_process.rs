@@ -18,9 +18,10 @@ mod load;
 mod shared;
 mod subscription;
 
+pub(crate) use factory::files_of;
 pub use factory::WorkerFactory;
 
-use factory::files_of;
+
 use link::LinkState;
 use load::Load;
 use shared::Shared;

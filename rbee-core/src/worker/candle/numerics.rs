@@ -1,0 +1,85 @@
+//! What the exact numbers depend on, as text.
+
+use candle_core::{DType, Device};
+
+use super::generate::PREFILL_CHUNK;
+
+/// The release of candle this was built with. A test compares it with the lock file.
+pub(super) const CANDLE_VERSION: &str = "0.11.1";
+
+/// Engine, device, instruction set, type and prefill of a worker: with all of them equal, so are the tokens.
+///
+/// The number of threads is not among them: the kernels divide rows and columns of a product among threads, never the
+/// sum that makes one number.
+pub(super) fn numerics(device: &Device, dtype: DType) -> String {
+    let place = match device {
+        Device::Cpu => format!("cpu {}", instruction_set()),
+        Device::Cuda(_) => "cuda".to_owned(),
+        Device::Metal(_) => "metal".to_owned(),
+    };
+    let version = env!("CARGO_PKG_VERSION");
+    let dtype = dtype.as_str();
+    format!("rbee/{version} candle/{CANDLE_VERSION} {place} {dtype} prefill/{PREFILL_CHUNK}")
+}
+
+/// What the processor kernels choose by. The products choose at run time, the other operations when compiled, and
+/// exponentials come from the C library of the system.
+fn instruction_set() -> String {
+    let compiled = [
+        (cfg!(target_feature = "avx512f"), "avx512f"),
+        (cfg!(target_feature = "avx2"), "avx2"),
+        (cfg!(target_feature = "fma"), "fma"),
+        (cfg!(target_feature = "neon"), "neon"),
+    ];
+    let compiled: Vec<&str> = compiled
+        .iter()
+        .filter(|(is, _)| *is)
+        .map(|(_, name)| *name)
+        .collect();
+    let system = [
+        (cfg!(target_env = "gnu"), "gnu"),
+        (cfg!(target_env = "musl"), "musl"),
+        (cfg!(target_env = "msvc"), "msvc"),
+    ];
+    let library = system
+        .iter()
+        .find(|(is, _)| *is)
+        .map_or("system", |(_, name)| *name);
+    let (arch, os) = (std::env::consts::ARCH, std::env::consts::OS);
+    format!(
+        "{arch}-{os}-{library} {} [{}]",
+        detected(),
+        compiled.join(",")
+    )
+}
+
+#[cfg(any(target_arch = "x86_64", target_arch = "x86"))]
+fn detected() -> &'static str {
+    if std::arch::is_x86_feature_detected!("avx512f") {
+        "avx512f"
+    } else if std::arch::is_x86_feature_detected!("fma") {
+        "fma"
+    } else {
+        "scalar"
+    }
+}
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "x86")))]
+fn detected() -> &'static str {
+    "native"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_of_candle_is_the_one_locked() {
+        let lock = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.lock"));
+        let package = format!("name = \"candle-core\"\nversion = \"{CANDLE_VERSION}\"");
+        assert!(
+            lock.contains(&package),
+            "Cargo.lock has another candle-core than {CANDLE_VERSION}"
+        );
+    }
+}
