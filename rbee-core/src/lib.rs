@@ -35,7 +35,7 @@ pub use hive::{
 pub use id::{CorrelationId, Epoch, HiveId, JobId, LeaseId, QueenId, TenantId, Ticket, WorkerId};
 pub use job::{EndedJob, Job, JobState, JobStatus, LiveJob, Priority};
 pub use model_ref::{MAX_MODEL_REF_BYTES, ModelRef, ModelSource};
-pub use queen::{Answer, JobEvents, JobHandle, Queen, QueenBuilder};
+pub use queen::{Answer, JobEvents, JobHandle, Load, Queen, QueenBuilder};
 pub use registry::{
     Change, HiveAddress, HiveRecord, HiveStatus, JobFilter, JobRecord, MemoryRegistry, ModelRecord,
     Piece, Registry, Snapshot, TenantRecord,

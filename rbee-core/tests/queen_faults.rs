@@ -4,12 +4,12 @@ mod queen_support;
 
 use std::{sync::Arc, time::Duration};
 
+use queen_support::{EchoFactory, Seen, echo, hive, queen, quiet, read, request};
 use rbee_core::{
     Change, EchoFault, EchoGate, EchoWorker, Epoch, Error, ErrorKind, FnScheduler, JobFilter,
     JobRecord, JobState, LeastLoaded, MemoryRegistry, Placement, QueenId, Registry, Result,
     Scheduler, Settings, Snapshot, Worker, WorkerId, async_trait,
 };
-use queen_support::{EchoFactory, Seen, echo, hive, queen, quiet, read, request};
 
 #[tokio::test]
 async fn a_stream_continues_on_another_worker_from_exactly_where_it_stopped() {

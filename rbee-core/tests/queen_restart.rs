@@ -4,10 +4,10 @@ mod queen_support;
 
 use std::{sync::Arc, time::Duration};
 
+use queen_support::{Seen, echo, queen, quiet, read, request};
 use rbee_core::{
     EchoGate, ErrorKind, JobFilter, JobState, KeepRequests, MemoryRegistry, QueenId, Settings,
 };
-use queen_support::{Seen, echo, queen, quiet, read, request};
 
 fn id() -> QueenId {
     "queen".parse().unwrap()

@@ -18,9 +18,8 @@ mod load;
 mod shared;
 mod subscription;
 
-pub(crate) use factory::files_of;
 pub use factory::WorkerFactory;
-
+pub(crate) use factory::files_of;
 
 use link::LinkState;
 use load::Load;
