@@ -18,8 +18,8 @@ use rusqlite::{Connection, params};
 
 const CALLERS: usize = 64;
 /// Jobs of one measurement; each is two records.
-const JOBS: usize = 16_384;
-const ROUNDS: usize = 3;
+const JOBS: usize = 8_192;
+const ROUNDS: usize = 7;
 
 /// A job whose stored request has some 512 bytes.
 fn job(order: u64) -> JobRecord {
