@@ -18,7 +18,7 @@ use rusqlite::{Connection, params};
 
 const CALLERS: usize = 64;
 /// Jobs of one measurement; each is two records.
-const JOBS: usize = 8_192;
+const JOBS: usize = 4_096;
 const ROUNDS: usize = 7;
 
 /// A job whose stored request has some 512 bytes.
