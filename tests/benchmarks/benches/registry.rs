@@ -19,7 +19,7 @@ use rusqlite::{Connection, params};
 const CALLERS: usize = 64;
 /// Jobs of one measurement; each is two records.
 const JOBS: usize = 4_096;
-const ROUNDS: usize = 7;
+const ROUNDS: usize = 5;
 
 /// A job whose stored request has some 512 bytes.
 fn job(order: u64) -> JobRecord {
