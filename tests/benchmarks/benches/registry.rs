@@ -18,8 +18,8 @@ use rusqlite::{Connection, params};
 
 const CALLERS: usize = 64;
 /// Jobs of one measurement; each is two records.
-const JOBS: usize = 16_384;
-const ROUNDS: usize = 3;
+const JOBS: usize = 4_096;
+const ROUNDS: usize = 5;
 
 /// A job whose stored request has some 512 bytes.
 fn job(order: u64) -> JobRecord {
