@@ -4,6 +4,8 @@ mod config;
 mod engine;
 mod files;
 mod generate;
+#[cfg(test)]
+mod golden_tests;
 mod json;
 mod model;
 mod numerics;
