@@ -1,5 +1,6 @@
 //! Files that are damaged, or made to do damage: loading them is an error that names the file, and never a panic.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 #![cfg(feature = "candle")]
 
 mod support;

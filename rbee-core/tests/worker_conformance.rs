@@ -1,5 +1,6 @@
 //! The conformance suite of workers: `CandleWorker` passes it, and whoever breaks a rule of it is caught.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 #![cfg(all(feature = "candle", feature = "conformance"))]
 
 mod support;
@@ -45,7 +46,7 @@ enum Fault {
     HealthWaits,
     WrongKindForLength,
     WrongKindForEmbedding,
-    EmptyPromptIsAFault,
+    WrongKindForEmptyPrompt,
     NewIdentity,
 }
 
@@ -144,7 +145,7 @@ impl Worker for Broken {
         let stream = begun.map_err(|error| match (self.fault, error.kind()) {
             (Fault::WrongKindForLength, ErrorKind::ContextExceeded)
             | (Fault::WrongKindForEmbedding, ErrorKind::Unsupported)
-            | (Fault::EmptyPromptIsAFault, ErrorKind::InvalidRequest) => {
+            | (Fault::WrongKindForEmptyPrompt, ErrorKind::InvalidRequest) => {
                 Error::new(ErrorKind::WorkerFault, "no")
             }
             _ => error,
@@ -278,7 +279,7 @@ async fn every_broken_worker_is_caught_with_a_sentence_that_says_why() {
             "an embedding that the worker cannot make",
         ),
         (
-            Fault::EmptyPromptIsAFault,
+            Fault::WrongKindForEmptyPrompt,
             "a conversation without messages",
         ),
         (Fault::NewIdentity, "info changed"),
