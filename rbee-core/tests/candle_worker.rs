@@ -1,5 +1,6 @@
 //! `CandleWorker` on a model of random weights, whose answers are any bytes at all.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 #![cfg(feature = "candle")]
 
 mod support;

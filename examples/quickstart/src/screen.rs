@@ -78,10 +78,15 @@ impl Screen {
     }
 
     pub(crate) fn failure(&self, error: &Error) {
-        self.line(&format!("error: {error}"));
+        let mut said = error.to_string();
+        self.line(&format!("error: {said}"));
         let mut cause = std::error::Error::source(error);
         while let Some(because) = cause {
-            self.line(&format!("  because: {because}"));
+            // A cause that only repeats what was said adds nothing.
+            if because.to_string() != said {
+                said = because.to_string();
+                self.line(&format!("  because: {said}"));
+            }
             cause = because.source();
         }
     }

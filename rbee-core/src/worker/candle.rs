@@ -5,6 +5,8 @@ mod engine;
 mod factory;
 mod files;
 mod generate;
+#[cfg(test)]
+mod golden_tests;
 mod json;
 mod model;
 mod numerics;

@@ -291,3 +291,7 @@ impl Sink for ChannelSink<'_> {
         self.outputs.is_closed() || self.stop.is_cancelled()
     }
 }
+
+#[cfg(test)]
+#[path = "engine_tests.rs"]
+mod tests;

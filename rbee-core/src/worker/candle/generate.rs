@@ -10,7 +10,7 @@ use std::time::Instant;
 use super::{
     model::{Model, Sequence},
     sampler::Sampler,
-    text::TextStream,
+    text::{ResumeFault, TextStream},
     tokenizer::Codec,
 };
 use crate::{Error, ErrorKind, Finish, Metrics, Output, Result, Resume, Sampling, Usage};
@@ -128,14 +128,16 @@ pub(super) fn generate(voice: &Voice, plan: &Plan, sink: &mut impl Sink) -> Resu
         );
         return Err(invalid(message));
     }
-    text.resume(codec, done, *text_bytes)
-        .map_err(|cause| invalid(format!("resume has {cause}")).with_source(cause))?;
+    let misfit = |cause: ResumeFault| invalid(format!("resume has {cause}")).with_source(cause);
+    text.replay(codec, done).map_err(misfit)?;
     if text.stopped() || done.last().is_some_and(ends) {
         return end(Finish::Stop, done.len());
     }
     if done.len() == plan.limit {
-        return end(Finish::Length, done.len());
+        text.finish(codec);
+        return end(last_word(&text), done.len());
     }
+    text.said(*text_bytes).map_err(misfit)?;
 
     let begun = Instant::now();
     let mut sequence = voice.model.sequence();
@@ -188,11 +190,20 @@ pub(super) fn generate(voice: &Voice, plan: &Plan, sink: &mut impl Sink) -> Resu
             return Ok(None);
         }
         if let Some(finish) = finish {
-            // The last bytes of a text may complete a stop text where they are no character.
-            let finish = if text.stopped() { Finish::Stop } else { finish };
+            let finish = if over { finish } else { last_word(&text) };
             return end(finish, count);
         }
         logits = sequence.forward(&[token]).map_err(fault)?;
+    }
+}
+
+/// How an answer that is as long as it may be ended: its last bytes, where they are no character, may yet have
+/// completed a stop text.
+fn last_word(text: &TextStream) -> Finish {
+    if text.stopped() {
+        Finish::Stop
+    } else {
+        Finish::Length
     }
 }
 

@@ -22,8 +22,8 @@ pub(super) fn numerics(device: &Device, dtype: DType) -> String {
     format!("rbee/{version} candle/{CANDLE_VERSION} {place} {dtype} prefill/{PREFILL_CHUNK}")
 }
 
-/// What the processor kernels choose by. The products choose at run time, the other operations when compiled, and
-/// exponentials come from the C library of the system.
+/// What the processor kernels choose by. Some choose when the program starts and some when it is compiled;
+/// exponentials come from the C library of the system; and long sums are cut into parts that fit the first cache.
 fn instruction_set() -> String {
     let compiled = [
         (cfg!(target_feature = "avx512f"), "avx512f"),
@@ -46,27 +46,39 @@ fn instruction_set() -> String {
         .find(|(is, _)| *is)
         .map_or("system", |(_, name)| *name);
     let (arch, os) = (std::env::consts::ARCH, std::env::consts::OS);
+    let compiled = compiled.join(",");
+    let [cache, ..] = *gemm_common::cache::CACHE_INFO;
+    let (bytes, ways, line) = (
+        cache.cache_bytes,
+        cache.associativity,
+        cache.cache_line_bytes,
+    );
     format!(
-        "{arch}-{os}-{library} {} [{}]",
-        detected(),
-        compiled.join(",")
+        "{arch}-{os}-{library} {} [{compiled}] l1/{bytes}/{ways}/{line}",
+        detected()
     )
 }
 
 #[cfg(any(target_arch = "x86_64", target_arch = "x86"))]
-fn detected() -> &'static str {
-    if std::arch::is_x86_feature_detected!("avx512f") {
-        "avx512f"
-    } else if std::arch::is_x86_feature_detected!("fma") {
-        "fma"
-    } else {
-        "scalar"
-    }
+fn detected() -> String {
+    let found = [
+        (std::arch::is_x86_feature_detected!("avx2"), "avx2"),
+        (std::arch::is_x86_feature_detected!("fma"), "fma"),
+        (std::arch::is_x86_feature_detected!("f16c"), "f16c"),
+        (std::arch::is_x86_feature_detected!("avx512f"), "avx512f"),
+    ];
+    let found: Vec<&str> = found
+        .iter()
+        .filter(|(is, _)| *is)
+        .map(|(_, name)| *name)
+        .collect();
+    found.join(",")
 }
 
+/// Other processors have what their architecture demands.
 #[cfg(not(any(target_arch = "x86_64", target_arch = "x86")))]
-fn detected() -> &'static str {
-    "native"
+fn detected() -> String {
+    "native".into()
 }
 
 #[cfg(test)]

@@ -121,35 +121,34 @@ impl TextStream {
         }
     }
 
-    /// Takes in the tokens of an earlier attempt, of whose text readers have the first `said` bytes.
-    pub(super) fn resume(
-        &mut self,
-        codec: &Codec,
-        tokens: &[u32],
-        said: usize,
-    ) -> Result<(), ResumeFault> {
-        let mut text = String::new();
-        for (index, token) in tokens.iter().enumerate() {
+    /// Takes in the tokens of an earlier attempt. All of their text counts as not yet said.
+    pub(super) fn replay(&mut self, codec: &Codec, tokens: &[u32]) -> Result<(), ResumeFault> {
+        for (at, token) in tokens.iter().enumerate() {
             if self.stopped() {
                 let tokens = tokens.len();
-                return Err(ResumeFault::AfterTheEnd { at: index, tokens });
+                return Err(ResumeFault::AfterTheEnd { at, tokens });
             }
             let decoded = self.decoder.push(codec, *token);
-            text += &self.filter.push(&decoded);
+            self.backlog += &self.filter.push(&decoded);
         }
-        // The worker before may have held back more than this one does, or less.
-        let held = self.filter.held();
-        let most = text.len() + held.len();
+        Ok(())
+    }
+
+    /// Readers have the first `said` bytes of what was replayed. The worker that said them may have held back more
+    /// than this one does, or less.
+    pub(super) fn said(&mut self, said: usize) -> Result<(), ResumeFault> {
+        let (text, held) = (&self.backlog, self.filter.held());
         let between = if said <= text.len() {
             text.is_char_boundary(said)
         } else {
             held.is_char_boundary(said - text.len())
         };
         if !between {
+            let most = text.len() + held.len();
             return Err(ResumeFault::Bytes { said, most });
         }
         self.skip = said.saturating_sub(text.len());
-        self.backlog = text.split_off(said.min(text.len()));
+        self.backlog.drain(..said.min(text.len()));
         Ok(())
     }
 
