@@ -56,16 +56,16 @@ impl Engine {
     }
 
     fn hive_report(&mut self, now: Now, hive: HiveId, report: HiveReport, out: &mut Out) {
-        let last = self.revisions.insert(hive.clone(), report.rev);
-        let old = self.view.hive(&hive).cloned();
-        if last.is_some_and(|last| report.rev < last)
-            && old.as_ref().is_some_and(|view| view.online)
-        {
+        // One that was taken out of the fleet may have had a report on its way.
+        let Some(old) = self.view.hive(&hive).cloned() else {
+            return;
+        };
+        let last = self.revisions.get(&hive);
+        if old.online && last.is_some_and(|last| report.rev < *last) {
             // Overtaken on its way by a younger one.
-            self.revisions.insert(hive, last.unwrap_or_default());
             return;
         }
-        let old = old.unwrap_or_else(|| Arc::new(empty_hive(hive.clone())));
+        self.revisions.insert(hive.clone(), report.rev);
         let mut view = HiveView {
             online: true,
             devices: report.devices.into(),
@@ -96,6 +96,8 @@ impl Engine {
             info.hive = hive.clone();
             let mut view = WorkerView::ready(Arc::new(info), now.at);
             view.state = WorkerState::Loading;
+            // Attempts of before it was lost may still be ending.
+            view.leased = self.leases.count(id);
             view.warm = worker.health.warm.into();
             view.memory_bytes = worker.health.vram_bytes.unwrap_or(0);
             self.view.put_worker(view);

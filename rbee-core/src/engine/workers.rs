@@ -5,7 +5,7 @@ use crate::{Capabilities, Change, ErrorKind, ModelRecord, Result, WorkerState, W
 
 impl Engine {
     /// Starts a worker, as the policy wants it. Where the model is not on the hive's disk it is fetched first, and
-    /// the policy is asked again when its size is known.
+    /// the policy is asked again when its size is known. Says whether a worker is started already.
     pub(super) fn spawn(
         &mut self,
         now: Now,
@@ -13,19 +13,20 @@ impl Engine {
         spec: WorkerSpec,
         evict: Vec<WorkerId>,
         out: &mut Out,
-    ) {
+    ) -> bool {
         let on_disk = self
             .view
             .hive(&hive)
             .is_some_and(|view| view.models.contains_key(&spec.model));
         if on_disk {
             let worker = WorkerId::from_random_bits(self.chance.bits128());
-            return self.start_worker(now, worker, hive, spec, false, evict, out);
+            self.start_worker(now, worker, hive, spec, false, evict, out);
+            return true;
         }
         let key = (hive, spec.model);
         if let Some(slots) = self.provisioning.get_mut(&key) {
             *slots = (*slots).max(spec.slots);
-            return;
+            return false;
         }
         let (hive, model) = key.clone();
         self.provisioning.insert(key, spec.slots);
@@ -34,6 +35,7 @@ impl Engine {
             Alarm::Provision(hive.clone(), model.clone()),
         );
         out.push(Effect::Provision { hive, model });
+        false
     }
 
     #[expect(
@@ -158,9 +160,11 @@ impl Engine {
         };
         let hive = view.info.hive.clone();
         match view.state {
-            WorkerState::Loading => self.give_up(worker, out),
+            WorkerState::Loading if self.starting.contains_key(&worker) => {
+                self.give_up(worker, out);
+            }
             WorkerState::Draining => {}
-            WorkerState::Ready | WorkerState::Failed => {
+            WorkerState::Loading | WorkerState::Ready | WorkerState::Failed => {
                 let is_idle = view.leased == 0;
                 self.view
                     .edit_worker(worker, |view| view.state = WorkerState::Draining);
@@ -194,8 +198,12 @@ impl Engine {
     ) {
         self.timers.disarm(&Alarm::Spawn(worker));
         let Some(starting) = self.starting.remove(&worker) else {
-            // It was given up meanwhile, and must not live on unseen.
-            if let (Ok(info), None) = (result, self.view.worker(worker)) {
+            // It was given up meanwhile, and must not live on unseen: a stop that overtook the start found nothing.
+            let is_wanted = self
+                .view
+                .worker(worker)
+                .is_some_and(|view| view.state != WorkerState::Draining);
+            if let (Ok(info), false) = (result, is_wanted) {
                 out.push(Effect::Stop {
                     worker,
                     hive: info.hive.clone(),
@@ -203,12 +211,17 @@ impl Engine {
             }
             return;
         };
-        let model = starting.spec.model;
-        match result {
+        let model = starting.spec.model.clone();
+        match result.and_then(|info| checked(worker, &starting, info)) {
             Ok(info) => {
                 let mut view = WorkerView::ready(info, now.at);
                 view.pinned = starting.pin;
                 view.memory_bytes = starting.spec.need_bytes;
+                view.reachable = self
+                    .view
+                    .hive(&starting.hive)
+                    .is_some_and(|hive| hive.online);
+                view.leased = self.leases.count(worker);
                 self.view.put_worker(view);
                 if let Some(queue) = self.lanes.model_mut(&model) {
                     queue.failed_starts.remove(&starting.hive);
@@ -404,7 +417,9 @@ impl Engine {
                 self.view.edit_hive(&hive, |view| {
                     _ = Arc::make_mut(&mut view.models).insert(model.clone(), bytes)
                 });
-                self.record_model(now, &hive, &model, bytes, out);
+                if self.view.hive(&hive).is_some() {
+                    self.record_model(now, &hive, &model, bytes, out);
+                }
                 self.wake_model(&model);
             }
             Err(error) if awaited => self.start_failed(now, &hive, &model, error, out),
@@ -469,4 +484,27 @@ impl Engine {
             }
         });
     }
+}
+
+/// A hive that starts something else than it was told to has failed to start it.
+fn checked(
+    worker: WorkerId,
+    starting: &Starting,
+    info: Arc<WorkerInfo>,
+) -> Result<Arc<WorkerInfo>> {
+    if info.id != worker || info.model != starting.spec.model {
+        let message = format!(
+            "hive {} was told to start worker {worker} with model {}, and started worker {} with model {}",
+            starting.hive, starting.spec.model, info.id, info.model
+        );
+        return Err(Error::new(ErrorKind::WorkerFault, message));
+    }
+    if info.hive == starting.hive {
+        return Ok(info);
+    }
+    let hive = starting.hive.clone();
+    Ok(Arc::new(WorkerInfo {
+        hive,
+        ..(*info).clone()
+    }))
 }
