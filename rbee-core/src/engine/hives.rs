@@ -60,8 +60,11 @@ impl Engine {
         let Some(old) = self.view.hive(&hive).cloned() else {
             return;
         };
-        let last = self.revisions.get(&hive);
-        if old.online && last.is_some_and(|last| report.rev < *last) {
+        let went_back = self
+            .revisions
+            .get(&hive)
+            .is_some_and(|last| report.rev < *last);
+        if old.online && went_back {
             // Overtaken on its way by a younger one.
             return;
         }
@@ -73,6 +76,7 @@ impl Engine {
         };
         view.models = Arc::new(report.models.into_iter().collect());
         let mut changed = !old.online || view.models != old.models;
+        let has_other_memory = view.devices != old.devices;
         self.timers.disarm(&Alarm::HiveLost(hive.clone()));
         self.view.put_hive(view);
         self.set_reachable(&hive, true);
@@ -89,11 +93,14 @@ impl Engine {
             }
             if self.view.worker(id).is_some() {
                 self.take_health(id, &worker.health);
+                self.seen_at(id, report.rev);
                 continue;
             }
             // One that runs already: of an earlier life of the queen, or started by somebody else.
             let mut info = worker.info;
             info.hive = hive.clone();
+            // A report that shows a worker is not older than it, whatever either says.
+            info.since = info.since.min(report.rev);
             let mut view = WorkerView::ready(Arc::new(info), now.at);
             view.state = WorkerState::Loading;
             // Attempts of before it was lost may still be ending.
@@ -107,9 +114,10 @@ impl Engine {
             });
             changed = true;
         }
-        // A report older than a worker says nothing about it.
+        // A report older than a worker says nothing about it; but a hive that counts from the beginning again was
+        // started again.
         let missing = |view: &WorkerView| {
-            view.info.since <= report.rev
+            (view.info.since <= report.rev || went_back)
                 && !seen.contains(&view.info.id)
                 && !self.starting.contains_key(&view.info.id)
                 && view.state != WorkerState::Draining
@@ -130,6 +138,20 @@ impl Engine {
         }
         if changed {
             self.wake_all();
+        } else if has_other_memory {
+            self.wake_starved(usize::MAX);
+        }
+    }
+
+    /// A report of this revision shows the worker, so later ones say something about it.
+    fn seen_at(&mut self, worker: WorkerId, rev: u64) {
+        if self
+            .view
+            .worker(worker)
+            .is_some_and(|view| view.info.since > rev)
+        {
+            self.view
+                .edit_worker(worker, |view| Arc::make_mut(&mut view.info).since = rev);
         }
     }
 

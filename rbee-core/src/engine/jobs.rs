@@ -89,7 +89,6 @@ impl Engine {
             place: (order, id),
             phase: Phase::Queued,
             submitted: now.at,
-            submitted_wall: now.wall,
             started: false,
             attempts: 0,
             spawns: 0,
@@ -153,7 +152,6 @@ impl Engine {
                 self.timers.arm(left(deadline, waited), Alarm::Deadline(id));
             }
             let entry = self.insert(now, job, record.order);
-            entry.submitted_wall = record.submitted_at;
             entry.started = started_at.is_some();
             entry.attempts = record.attempts;
             entry.accepted = true;

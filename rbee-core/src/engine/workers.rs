@@ -1,7 +1,12 @@
 //! Workers coming and going: provisioned, started once, stopped, lost.
 
 use super::*;
+use std::ops::Bound;
+
 use crate::{Capabilities, Change, ErrorKind, ModelRecord, Result, WorkerState, WorkerView};
+
+/// Models without a worker that are asked about again when a worker falls idle.
+const STARVED_PER_IDLE: usize = 8;
 
 impl Engine {
     /// Starts a worker, as the policy wants it. Where the model is not on the hive's disk it is fetched first, and
@@ -202,7 +207,7 @@ impl Engine {
             let is_wanted = self
                 .view
                 .worker(worker)
-                .is_some_and(|view| view.state != WorkerState::Draining);
+                .is_some_and(|view| view.state != WorkerState::Draining || view.leased > 0);
             if let (Ok(info), false) = (result, is_wanted) {
                 out.push(Effect::Stop {
                     worker,
@@ -371,10 +376,11 @@ impl Engine {
                 hive: info.hive.clone(),
             }),
             WorkerState::Ready => {
+                self.lanes.changed(&info.model);
                 self.offer_slot(&info.model, None);
                 if leased == 0 {
-                    // Idle, so it may be evicted: whoever waits for memory is asked again.
-                    self.wake_starved();
+                    // Idle, so it may be evicted: who waits for memory is asked again.
+                    self.wake_starved(STARVED_PER_IDLE);
                 }
             }
             _ => {}
@@ -382,9 +388,18 @@ impl Engine {
     }
 
     /// Wakes what waits for models that no worker has: only a start can help it, and there may be room for one now.
-    fn wake_starved(&mut self) {
-        for model in std::mem::take(&mut self.starved) {
+    /// They take turns, so that many of them do not make every end of a job dear.
+    pub(super) fn wake_starved(&mut self, most: usize) {
+        for _ in 0..most.min(self.starved.len()) {
+            let turn = self.last_starved.as_ref();
+            let after = turn.map_or(Bound::Unbounded, Bound::Excluded);
+            let mut models = self.starved.range((after, Bound::Unbounded));
+            let Some(model) = models.next().or_else(|| self.starved.first()).cloned() else {
+                return;
+            };
+            self.starved.remove(&model);
             self.wake_model(&model);
+            self.last_starved = Some(model);
         }
     }
 
