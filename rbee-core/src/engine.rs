@@ -20,7 +20,7 @@ use std::{
 
 use crate::{
     ClusterView, Epoch, Error, HiveId, Job, JobId, LeaseId, ModelRef, Now, Outcome, Settings, Time,
-    WallTime, WorkerId, WorkerInfo, WorkerSpec,
+    WorkerId, WorkerInfo, WorkerSpec,
 };
 
 mod admit;
@@ -71,7 +71,6 @@ struct Entry {
     place: Place,
     phase: Phase,
     submitted: Time,
-    submitted_wall: WallTime,
     started: bool,
     attempts: u32,
     /// Workers started because of this job, so that one that never fits cannot start them without end.
@@ -162,6 +161,8 @@ pub struct Engine {
     wake: BTreeSet<ModelRef>,
     /// Models that no worker has and that were told to wait: a worker that falls idle may make room for them.
     starved: BTreeSet<ModelRef>,
+    /// The one of them that was asked about last.
+    last_starved: Option<ModelRef>,
     pace: Pace,
     chance: Chance,
     next_number: u64,
@@ -193,6 +194,7 @@ impl Engine {
             revisions: BTreeMap::new(),
             wake: BTreeSet::new(),
             starved: BTreeSet::new(),
+            last_starved: None,
             pace: Pace::default(),
             chance: Chance::new(seed),
             next_number: 0,

@@ -56,16 +56,19 @@ impl Engine {
     }
 
     fn hive_report(&mut self, now: Now, hive: HiveId, report: HiveReport, out: &mut Out) {
-        let last = self.revisions.insert(hive.clone(), report.rev);
-        let old = self.view.hive(&hive).cloned();
-        if last.is_some_and(|last| report.rev < last)
-            && old.as_ref().is_some_and(|view| view.online)
-        {
+        // One that was taken out of the fleet may have had a report on its way.
+        let Some(old) = self.view.hive(&hive).cloned() else {
+            return;
+        };
+        let went_back = self
+            .revisions
+            .get(&hive)
+            .is_some_and(|last| report.rev < *last);
+        if old.online && went_back {
             // Overtaken on its way by a younger one.
-            self.revisions.insert(hive, last.unwrap_or_default());
             return;
         }
-        let old = old.unwrap_or_else(|| Arc::new(empty_hive(hive.clone())));
+        self.revisions.insert(hive.clone(), report.rev);
         let mut view = HiveView {
             online: true,
             devices: report.devices.into(),
@@ -73,6 +76,7 @@ impl Engine {
         };
         view.models = Arc::new(report.models.into_iter().collect());
         let mut changed = !old.online || view.models != old.models;
+        let has_other_memory = view.devices != old.devices;
         self.timers.disarm(&Alarm::HiveLost(hive.clone()));
         self.view.put_hive(view);
         self.set_reachable(&hive, true);
@@ -89,13 +93,18 @@ impl Engine {
             }
             if self.view.worker(id).is_some() {
                 self.take_health(id, &worker.health);
+                self.seen_at(id, report.rev);
                 continue;
             }
             // One that runs already: of an earlier life of the queen, or started by somebody else.
             let mut info = worker.info;
             info.hive = hive.clone();
+            // A report that shows a worker is not older than it, whatever either says.
+            info.since = info.since.min(report.rev);
             let mut view = WorkerView::ready(Arc::new(info), now.at);
             view.state = WorkerState::Loading;
+            // Attempts of before it was lost may still be ending.
+            view.leased = self.leases.count(id);
             view.warm = worker.health.warm.into();
             view.memory_bytes = worker.health.vram_bytes.unwrap_or(0);
             self.view.put_worker(view);
@@ -105,9 +114,10 @@ impl Engine {
             });
             changed = true;
         }
-        // A report older than a worker says nothing about it.
+        // A report older than a worker says nothing about it; but a hive that counts from the beginning again was
+        // started again.
         let missing = |view: &WorkerView| {
-            view.info.since <= report.rev
+            (view.info.since <= report.rev || went_back)
                 && !seen.contains(&view.info.id)
                 && !self.starting.contains_key(&view.info.id)
                 && view.state != WorkerState::Draining
@@ -128,6 +138,20 @@ impl Engine {
         }
         if changed {
             self.wake_all();
+        } else if has_other_memory {
+            self.wake_starved(usize::MAX);
+        }
+    }
+
+    /// A report of this revision shows the worker, so later ones say something about it.
+    fn seen_at(&mut self, worker: WorkerId, rev: u64) {
+        if self
+            .view
+            .worker(worker)
+            .is_some_and(|view| view.info.since > rev)
+        {
+            self.view
+                .edit_worker(worker, |view| Arc::make_mut(&mut view.info).since = rev);
         }
     }
 

@@ -10,6 +10,8 @@ use std::time::Duration;
 const RECORD_TRIES: u32 = 3;
 /// The wait after a worker that was granted a slot said it had none.
 const BUSY_DELAY: Duration = Duration::from_millis(100);
+/// Said of a job whose readers have tokens already, where no other worker can take over.
+const CANNOT_CONTINUE: &str = "the stream had begun and cannot be continued elsewhere";
 
 impl Engine {
     pub(super) fn submit(&mut self, now: Now, job: Arc<Job>, out: &mut Out) {
@@ -87,7 +89,6 @@ impl Engine {
             place: (order, id),
             phase: Phase::Queued,
             submitted: now.at,
-            submitted_wall: now.wall,
             started: false,
             attempts: 0,
             spawns: 0,
@@ -151,7 +152,6 @@ impl Engine {
                 self.timers.arm(left(deadline, waited), Alarm::Deadline(id));
             }
             let entry = self.insert(now, job, record.order);
-            entry.submitted_wall = record.submitted_at;
             entry.started = started_at.is_some();
             entry.attempts = record.attempts;
             entry.accepted = true;
@@ -276,11 +276,17 @@ impl Engine {
         match result {
             AttemptResult::Done { finish, usage } => {
                 self.view.edit_worker(worker, |view| view.faults = 0);
+                self.probes.remove(&worker);
                 self.pace.ended(now.at, self.lanes.waiting() > 0);
                 self.settle(now, id, Outcome::Complete { finish, usage }, out);
             }
             // Nobody asked the engine: the job lives on.
             AttemptResult::Aborted => {
+                if !self.can_go_on(id, end.produced, end.resumable) {
+                    let error = Error::new(ErrorKind::WorkerLost, "the attempt was stopped");
+                    let outcome = Outcome::Failed(error.context(CANNOT_CONTINUE));
+                    return self.settle(now, id, outcome, out);
+                }
                 out.push(Effect::Record {
                     n: None,
                     changes: vec![Change::JobRequeued { job: id }],
@@ -294,34 +300,32 @@ impl Engine {
                 if !error.kind().is_retryable() {
                     return self.settle(now, id, Outcome::Failed(error), out);
                 }
-                let continues = (end.produced > 0).then_some(end.resumable);
-                self.retry(now, id, worker, error, continues, out);
+                if !self.can_go_on(id, end.produced, end.resumable) {
+                    let outcome = Outcome::Failed(error.context(CANNOT_CONTINUE));
+                    return self.settle(now, id, outcome, out);
+                }
+                self.retry(now, id, worker, error, out);
             }
         }
     }
 
-    fn retry(
-        &mut self,
-        now: Now,
-        id: JobId,
-        worker: WorkerId,
-        error: Error,
-        continues: Option<bool>,
-        out: &mut Out,
-    ) {
+    /// Tokens that readers have bind the rest of the job: to workers that give the same stream, or, where they cannot
+    /// be continued from at all, to none. Says whether the job can go on.
+    fn can_go_on(&mut self, id: JobId, produced: u32, resumable: bool) -> bool {
+        let Some(entry) = self.jobs.get_mut(&id).filter(|_| produced > 0) else {
+            return true;
+        };
+        let info = entry.worker.take();
+        if entry.must_match.is_none() && !self.settings.continue_across_numerics {
+            entry.must_match = info.as_ref().map(|info| info.numerics.clone());
+        }
+        resumable && info.is_none_or(|info| info.capabilities.resume)
+    }
+
+    fn retry(&mut self, now: Now, id: JobId, worker: WorkerId, error: Error, out: &mut Out) {
         let Some(entry) = self.jobs.get_mut(&id) else {
             return;
         };
-        if let Some(resumable) = continues {
-            let info = entry.worker.take();
-            if !resumable || info.as_ref().is_some_and(|info| !info.capabilities.resume) {
-                let error = error.context("the stream had begun and cannot be continued elsewhere");
-                return self.settle(now, id, Outcome::Failed(error), out);
-            }
-            if entry.must_match.is_none() && !self.settings.continue_across_numerics {
-                entry.must_match = info.map(|info| info.numerics.clone());
-            }
-        }
         let busy = error.kind() == ErrorKind::WorkerBusy;
         if busy {
             // It was the queen's count that was wrong: that costs the job no attempt.

@@ -37,6 +37,8 @@ struct Lane {
     served: u64,
     /// Answers in a row that did not fit the state.
     misses: u32,
+    /// The count of changes when its head was asked about.
+    asked_at: u64,
 }
 
 /// Everything that waits for one model.
@@ -49,6 +51,8 @@ pub(super) struct ModelQueue {
     asked: [usize; 2],
     waiting: usize,
     grants: u64,
+    /// Changes that may help a job of this model. An answer to wait that one of them overtook is out of date.
+    changes: u64,
     /// Interactive jobs served since a batch job was.
     since_batch: u32,
     /// Hives that will not start this model, for as long as this queue lasts.
@@ -83,6 +87,13 @@ impl ModelQueue {
         }
     }
 
+    fn ask(&mut self, name: &LaneName, ticket: Ticket) {
+        self.set(name, LaneState::Asked(ticket));
+        if let Some(lane) = self.lanes.get_mut(name) {
+            lane.asked_at = self.changes;
+        }
+    }
+
     fn push(&mut self, name: LaneName, place: Place, since: Time) {
         self.waiting += 1;
         let Some(lane) = self.lanes.get_mut(&name) else {
@@ -93,6 +104,7 @@ impl ModelQueue {
                 state: LaneState::Ready,
                 served: self.grants,
                 misses: 0,
+                asked_at: 0,
             };
             self.lanes.insert(name, lane);
             return;
@@ -278,7 +290,7 @@ impl Lanes {
         let queue = self.models.get_mut(model)?;
         let name = queue.next(interactive_per_batch)?;
         let job = queue.lanes.get(&name)?.jobs.first_key_value()?.0.1;
-        queue.set(&name, LaneState::Asked(ticket));
+        queue.ask(&name, ticket);
         let lane = LaneId {
             model: model.clone(),
             priority: name.0,
@@ -293,7 +305,7 @@ impl Lanes {
         let Some(queue) = self.models.get_mut(&lane.model) else {
             return false;
         };
-        queue.set(&lane.name(), LaneState::Asked(ticket));
+        queue.ask(&lane.name(), ticket);
         self.asked.insert(ticket, (lane.clone(), job));
         true
     }
@@ -319,15 +331,25 @@ impl Lanes {
         })
     }
 
-    /// The head of this lane has to wait.
+    /// The head of this lane has to wait; or is to be asked about once more, where something changed since it was.
     pub(super) fn park(&mut self, lane: &LaneId) {
         let Some(queue) = self.models.get_mut(&lane.model) else {
             return;
         };
-        if let Some(lane) = queue.lanes.get_mut(&lane.name()) {
-            lane.misses = 0;
+        let Some(waiting) = queue.lanes.get_mut(&lane.name()) else {
+            return;
+        };
+        waiting.misses = 0;
+        if waiting.asked_at == queue.changes {
+            queue.set(&lane.name(), LaneState::Parked);
         }
-        queue.set(&lane.name(), LaneState::Parked);
+    }
+
+    /// Something changed that questions about this model may not have seen.
+    pub(super) fn changed(&mut self, model: &ModelRef) {
+        if let Some(queue) = self.models.get_mut(model) {
+            queue.changes += 1;
+        }
     }
 
     /// Offers a free slot to the first parked lane of the model, or to the first after one that did not want it.
@@ -349,6 +371,7 @@ impl Lanes {
 
     pub(super) fn wake_model(&mut self, model: &ModelRef) {
         if let Some(queue) = self.models.get_mut(model) {
+            queue.changes += 1;
             queue.wake_all();
         }
     }

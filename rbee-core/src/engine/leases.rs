@@ -34,6 +34,12 @@ impl Leases {
             .collect()
     }
 
+    /// How many slots of this worker are given out.
+    pub(super) fn count(&self, worker: WorkerId) -> u32 {
+        let held = self.by_worker.get(&worker).map_or(0, BTreeSet::len);
+        u32::try_from(held).unwrap_or(u32::MAX)
+    }
+
     pub(super) fn len(&self) -> usize {
         self.given.len()
     }

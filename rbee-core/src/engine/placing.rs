@@ -75,10 +75,10 @@ impl Engine {
                 match self.check_spawn(id, &hive, &spec, &evict) {
                     Ok(()) => {
                         self.lanes.park(&lane);
+                        let is_started = self.spawn(now, hive, spec, evict, out);
                         if let Some(entry) = self.jobs.get_mut(&id) {
-                            entry.spawns += 1;
+                            entry.spawns += u32::from(is_started);
                         }
-                        self.spawn(now, hive, spec, evict, out);
                     }
                     Err(why) => self.missed(now, ticket, &lane, id, why, out),
                 }

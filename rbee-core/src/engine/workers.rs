@@ -1,11 +1,16 @@
 //! Workers coming and going: provisioned, started once, stopped, lost.
 
 use super::*;
+use std::ops::Bound;
+
 use crate::{Capabilities, Change, ErrorKind, ModelRecord, Result, WorkerState, WorkerView};
+
+/// Models without a worker that are asked about again when a worker falls idle.
+const STARVED_PER_IDLE: usize = 8;
 
 impl Engine {
     /// Starts a worker, as the policy wants it. Where the model is not on the hive's disk it is fetched first, and
-    /// the policy is asked again when its size is known.
+    /// the policy is asked again when its size is known. Says whether a worker is started already.
     pub(super) fn spawn(
         &mut self,
         now: Now,
@@ -13,19 +18,20 @@ impl Engine {
         spec: WorkerSpec,
         evict: Vec<WorkerId>,
         out: &mut Out,
-    ) {
+    ) -> bool {
         let on_disk = self
             .view
             .hive(&hive)
             .is_some_and(|view| view.models.contains_key(&spec.model));
         if on_disk {
             let worker = WorkerId::from_random_bits(self.chance.bits128());
-            return self.start_worker(now, worker, hive, spec, false, evict, out);
+            self.start_worker(now, worker, hive, spec, false, evict, out);
+            return true;
         }
         let key = (hive, spec.model);
         if let Some(slots) = self.provisioning.get_mut(&key) {
             *slots = (*slots).max(spec.slots);
-            return;
+            return false;
         }
         let (hive, model) = key.clone();
         self.provisioning.insert(key, spec.slots);
@@ -34,6 +40,7 @@ impl Engine {
             Alarm::Provision(hive.clone(), model.clone()),
         );
         out.push(Effect::Provision { hive, model });
+        false
     }
 
     #[expect(
@@ -158,9 +165,11 @@ impl Engine {
         };
         let hive = view.info.hive.clone();
         match view.state {
-            WorkerState::Loading => self.give_up(worker, out),
+            WorkerState::Loading if self.starting.contains_key(&worker) => {
+                self.give_up(worker, out);
+            }
             WorkerState::Draining => {}
-            WorkerState::Ready | WorkerState::Failed => {
+            WorkerState::Loading | WorkerState::Ready | WorkerState::Failed => {
                 let is_idle = view.leased == 0;
                 self.view
                     .edit_worker(worker, |view| view.state = WorkerState::Draining);
@@ -194,8 +203,12 @@ impl Engine {
     ) {
         self.timers.disarm(&Alarm::Spawn(worker));
         let Some(starting) = self.starting.remove(&worker) else {
-            // It was given up meanwhile, and must not live on unseen.
-            if let (Ok(info), None) = (result, self.view.worker(worker)) {
+            // It was given up meanwhile, and must not live on unseen: a stop that overtook the start found nothing.
+            let is_wanted = self
+                .view
+                .worker(worker)
+                .is_some_and(|view| view.state != WorkerState::Draining || view.leased > 0);
+            if let (Ok(info), false) = (result, is_wanted) {
                 out.push(Effect::Stop {
                     worker,
                     hive: info.hive.clone(),
@@ -203,12 +216,17 @@ impl Engine {
             }
             return;
         };
-        let model = starting.spec.model;
-        match result {
+        let model = starting.spec.model.clone();
+        match result.and_then(|info| checked(worker, &starting, info)) {
             Ok(info) => {
                 let mut view = WorkerView::ready(info, now.at);
                 view.pinned = starting.pin;
                 view.memory_bytes = starting.spec.need_bytes;
+                view.reachable = self
+                    .view
+                    .hive(&starting.hive)
+                    .is_some_and(|hive| hive.online);
+                view.leased = self.leases.count(worker);
                 self.view.put_worker(view);
                 if let Some(queue) = self.lanes.model_mut(&model) {
                     queue.failed_starts.remove(&starting.hive);
@@ -358,10 +376,11 @@ impl Engine {
                 hive: info.hive.clone(),
             }),
             WorkerState::Ready => {
+                self.lanes.changed(&info.model);
                 self.offer_slot(&info.model, None);
                 if leased == 0 {
-                    // Idle, so it may be evicted: whoever waits for memory is asked again.
-                    self.wake_starved();
+                    // Idle, so it may be evicted: who waits for memory is asked again.
+                    self.wake_starved(STARVED_PER_IDLE);
                 }
             }
             _ => {}
@@ -369,9 +388,18 @@ impl Engine {
     }
 
     /// Wakes what waits for models that no worker has: only a start can help it, and there may be room for one now.
-    fn wake_starved(&mut self) {
-        for model in std::mem::take(&mut self.starved) {
+    /// They take turns, so that many of them do not make every end of a job dear.
+    pub(super) fn wake_starved(&mut self, most: usize) {
+        for _ in 0..most.min(self.starved.len()) {
+            let turn = self.last_starved.as_ref();
+            let after = turn.map_or(Bound::Unbounded, Bound::Excluded);
+            let mut models = self.starved.range((after, Bound::Unbounded));
+            let Some(model) = models.next().or_else(|| self.starved.first()).cloned() else {
+                return;
+            };
+            self.starved.remove(&model);
             self.wake_model(&model);
+            self.last_starved = Some(model);
         }
     }
 
@@ -404,7 +432,9 @@ impl Engine {
                 self.view.edit_hive(&hive, |view| {
                     _ = Arc::make_mut(&mut view.models).insert(model.clone(), bytes)
                 });
-                self.record_model(now, &hive, &model, bytes, out);
+                if self.view.hive(&hive).is_some() {
+                    self.record_model(now, &hive, &model, bytes, out);
+                }
                 self.wake_model(&model);
             }
             Err(error) if awaited => self.start_failed(now, &hive, &model, error, out),
@@ -469,4 +499,27 @@ impl Engine {
             }
         });
     }
+}
+
+/// A hive that starts something else than it was told to has failed to start it.
+fn checked(
+    worker: WorkerId,
+    starting: &Starting,
+    info: Arc<WorkerInfo>,
+) -> Result<Arc<WorkerInfo>> {
+    if info.id != worker || info.model != starting.spec.model {
+        let message = format!(
+            "hive {} was told to start worker {worker} with model {}, and started worker {} with model {}",
+            starting.hive, starting.spec.model, info.id, info.model
+        );
+        return Err(Error::new(ErrorKind::WorkerFault, message));
+    }
+    if info.hive == starting.hive {
+        return Ok(info);
+    }
+    let hive = starting.hive.clone();
+    Ok(Arc::new(WorkerInfo {
+        hive,
+        ..(*info).clone()
+    }))
 }

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     attempt::Attempt,
-    errands::Errands,
+    errands::{self, Errands},
     loads::Loads,
     logs::Logs,
     mailbox::{Letter, Letters, Mailbox, Message},
@@ -148,9 +148,13 @@ impl Driver {
                 self.submitters.insert(job.id, reply);
                 self.turn(Input::Submit { job }, effects);
             }
-            Message::Worker { worker, then } => {
-                self.workers.insert(worker.info().id, worker);
+            Message::Worker { id, worker, then } => {
+                self.workers.insert(id, worker);
                 self.turn(then, effects);
+                // It was given up meanwhile: the handle may hold all of a model's memory.
+                if self.engine.view().worker(id).is_none() {
+                    self.workers.remove(&id);
+                }
             }
             Message::Command { command, reply } => {
                 self.next_command += 1;
@@ -185,6 +189,7 @@ impl Driver {
             Message::Look(look) => look(&self.engine),
             Message::Freeze { reply, why } => {
                 self.freeze(&why);
+                self.hives.values().for_each(|hive| hive.watch.cancel());
                 let _ = reply.send(self.hives.drain().map(|(_, hive)| hive.backend).collect());
                 return true;
             }
@@ -430,21 +435,16 @@ impl Driver {
                     self.mailbox.input(Input::Connected { worker, result });
                 }
             },
-            Effect::Probe { worker } => {
-                if let Some(handle) = self.workers.get(&worker).cloned() {
-                    let (limit, mailbox) = (self.settings.probe_timeout, self.mailbox.clone());
-                    tokio::spawn(async move {
-                        let late = |_| {
-                            let message =
-                                format!("worker {worker} did not say how it is within {limit:?}");
-                            Error::new(ErrorKind::WorkerFault, message)
-                        };
-                        let health = tokio::time::timeout(limit, handle.health()).await;
-                        let result = health.map_err(late).flatten();
-                        mailbox.input(Input::Probed { worker, result });
-                    });
+            Effect::Probe { worker } => match self.workers.get(&worker).cloned() {
+                Some(handle) => {
+                    let limit = self.settings.probe_timeout;
+                    errands::probe(worker, handle, limit, self.mailbox.clone());
                 }
-            }
+                None => {
+                    let result = Err(no_handle(worker));
+                    self.mailbox.input(Input::Probed { worker, result });
+                }
+            },
             Effect::ReportHive { hive } => {
                 if let Some(hive) = self.hives.get(&hive) {
                     hive.report_soon.notify_one();
@@ -468,11 +468,7 @@ impl Driver {
 
     /// The engine knows a worker that there is no handle on: as good as gone.
     fn no_such_worker(&self, lease: LeaseId, worker: WorkerId) {
-        let error = Error::new(
-            ErrorKind::WorkerLost,
-            format!("there is no handle on worker {worker}"),
-        );
-        let result = AttemptResult::Failed(error);
+        let result = AttemptResult::Failed(no_handle(worker));
         let end = AttemptEnd {
             result,
             produced: 0,
@@ -480,6 +476,11 @@ impl Driver {
         };
         self.mailbox.input(Input::AttemptEnded { lease, end });
     }
+}
+
+fn no_handle(worker: WorkerId) -> Error {
+    let message = format!("there is no handle on worker {worker}");
+    Error::new(ErrorKind::WorkerLost, message)
 }
 
 fn no_such_hive(hive: &HiveId) -> Error {

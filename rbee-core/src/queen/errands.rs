@@ -49,6 +49,7 @@ impl Errands {
                 Ok(handle) => {
                     let result = Ok(handle.info().clone());
                     Message::Worker {
+                        id: worker,
                         worker: handle,
                         then: Input::Spawned { worker, result },
                     }
@@ -83,6 +84,7 @@ impl Errands {
                         result: Ok(()),
                     };
                     Message::Worker {
+                        id: worker,
                         worker: handle,
                         then,
                     }
@@ -135,6 +137,25 @@ impl Errands {
             })
         });
     }
+}
+
+/// Asks a worker how it is. One that panics, or does not answer in time, is not well.
+pub(super) fn probe(worker: WorkerId, handle: Arc<dyn Worker>, limit: Duration, mailbox: Mailbox) {
+    tokio::spawn(async move {
+        let health = AssertUnwindSafe(handle.health()).catch_unwind();
+        let fault = |message| Err(Error::new(ErrorKind::WorkerFault, message));
+        let result = match tokio::time::timeout(limit, health).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(panic)) => fault(format!(
+                "worker {worker} panicked: {}",
+                super::panic_message(&*panic)
+            )),
+            Err(_) => fault(format!(
+                "worker {worker} did not say how it is within {limit:?}"
+            )),
+        };
+        mailbox.input(Input::Probed { worker, result });
+    });
 }
 
 fn late(what: &str, limit: Duration) -> Error {

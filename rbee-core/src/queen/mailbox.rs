@@ -6,7 +6,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::log::JobLog;
 use crate::{
-    Error, ErrorKind, HiveBackend, HiveId, Job, Result, Worker,
+    Error, ErrorKind, HiveBackend, HiveId, Job, Result, Worker, WorkerId,
     engine::{Command, Engine, Input},
 };
 
@@ -25,6 +25,7 @@ pub(super) enum Message {
     },
     /// A handle on a worker, and what the engine is to know of it.
     Worker {
+        id: WorkerId,
         worker: Arc<dyn Worker>,
         then: Input,
     },

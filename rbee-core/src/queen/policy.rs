@@ -7,7 +7,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, Ordering},
         mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
     },
     time::Duration,
@@ -25,6 +25,8 @@ use crate::{
 const QUEUE: usize = 1_024;
 
 struct Question {
+    /// Its number; the first is 1.
+    n: u64,
     ask: Ask,
     view: ClusterView,
     answer: oneshot::Sender<Result<Placement>>,
@@ -42,9 +44,24 @@ pub(super) struct Policy {
 struct Thread {
     questions: SyncSender<Question>,
     limit: Duration,
-    /// Questions in a row that were not answered in time. While there are some, and the thread has not come back,
-    /// no more are put: the breaker.
-    overdue: Arc<AtomicUsize>,
+    asked: AtomicU64,
+    breaker: Arc<Breaker>,
+}
+
+/// Open from the moment a question is overdue until the thread has come back from it. Both sides only ever raise a
+/// number, so neither can undo what the other has just said.
+#[derive(Debug, Default)]
+struct Breaker {
+    /// The last question that was not answered in time.
+    overdue: AtomicU64,
+    /// The last question that the thread is done with.
+    done: AtomicU64,
+}
+
+impl Breaker {
+    fn is_open(&self) -> bool {
+        self.overdue.load(Ordering::Relaxed) > self.done.load(Ordering::Relaxed)
+    }
 }
 
 impl Policy {
@@ -79,11 +96,13 @@ impl Policy {
         let Some(thread) = &self.thread else {
             return Some(guarded(&*self.scheduler, &ask, view));
         };
-        if thread.overdue.load(Ordering::Relaxed) > 0 {
+        if thread.breaker.is_open() {
             return Some(Err(late(thread.limit)));
         }
         let (answer, answered) = oneshot::channel();
+        let n = thread.asked.fetch_add(1, Ordering::Relaxed) + 1;
         let question = Question {
+            n,
             ask,
             view: view.clone(),
             answer,
@@ -96,7 +115,7 @@ impl Policy {
                 return Some(Err(Error::new(ErrorKind::Internal, message)));
             }
         }
-        let (limit, overdue, mailbox) = (thread.limit, thread.overdue.clone(), mailbox.clone());
+        let (limit, breaker, mailbox) = (thread.limit, thread.breaker.clone(), mailbox.clone());
         tokio::spawn(async move {
             let answer = match tokio::time::timeout(limit, answered).await {
                 Ok(Ok(answer)) => answer,
@@ -105,7 +124,7 @@ impl Policy {
                     "the scheduler's thread has ended",
                 )),
                 Err(_) => {
-                    overdue.fetch_add(1, Ordering::Relaxed);
+                    breaker.overdue.fetch_max(n, Ordering::Relaxed);
                     Err(late(limit))
                 }
             };
@@ -132,11 +151,11 @@ fn guarded(scheduler: &dyn Scheduler, ask: &Ask, view: &ClusterView) -> Result<P
 impl Thread {
     fn start(scheduler: Arc<dyn Scheduler>, limit: Duration) -> Result<Self> {
         let (questions, inbox) = sync_channel(QUEUE);
-        let overdue = Arc::new(AtomicUsize::new(0));
-        let returned = overdue.clone();
+        let breaker = Arc::new(Breaker::default());
+        let told = breaker.clone();
         std::thread::Builder::new()
             .name("rbee-scheduler".into())
-            .spawn(move || answer_all(&*scheduler, &inbox, &returned))
+            .spawn(move || answer_all(&*scheduler, &inbox, &told))
             .map_err(|cause| {
                 Error::new(
                     ErrorKind::Internal,
@@ -147,18 +166,19 @@ impl Thread {
         Ok(Self {
             questions,
             limit,
-            overdue,
+            asked: AtomicU64::new(0),
+            breaker,
         })
     }
 }
 
-fn answer_all(scheduler: &dyn Scheduler, inbox: &Receiver<Question>, overdue: &AtomicUsize) {
+fn answer_all(scheduler: &dyn Scheduler, inbox: &Receiver<Question>, breaker: &Breaker) {
     while let Ok(question) = inbox.recv() {
         // Nobody waits any more for a question that came too late.
         if !question.answer.is_closed() {
             let answer = guarded(scheduler, &question.ask, &question.view);
             let _ = question.answer.send(answer);
         }
-        overdue.store(0, Ordering::Relaxed);
+        breaker.done.fetch_max(question.n, Ordering::Relaxed);
     }
 }

@@ -1,0 +1,240 @@
+//! An engine that is fed by hand.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use rbee_core::{
+    Epoch, Error, ErrorKind, Finish, HiveId, Job, JobId, LeaseId, LeastLoaded, ModelRef, Now,
+    Outcome, Placement, Scheduler, Settings, Ticket, Time, Usage, WallTime, WorkerId, WorkerInfo,
+    WorkerSpec,
+    engine::{AttemptEnd, AttemptResult, Command, Effect, Engine, HiveFact, Input},
+};
+
+use super::parts;
+
+pub struct Hand {
+    pub engine: Engine,
+    pub now: Time,
+    /// What came of the last input, records and their answers included.
+    pub effects: Vec<Effect>,
+    /// Questions are answered by the built-in policy at once.
+    pub answers: bool,
+    /// Records are answered at once.
+    pub records: bool,
+    /// Questions that were put since this was last cleared.
+    pub asked: Vec<(Ticket, JobId)>,
+    /// The first attempt that each worker was given.
+    pub first_leases: BTreeMap<WorkerId, LeaseId>,
+}
+
+impl Hand {
+    pub fn new(settings: Settings) -> Self {
+        Self {
+            engine: Engine::new(settings, Epoch(1), 7),
+            now: Time::default(),
+            effects: Vec::new(),
+            answers: true,
+            records: true,
+            asked: Vec::new(),
+            first_leases: BTreeMap::new(),
+        }
+    }
+
+    /// One hive, `hive-0`, with these workers.
+    pub fn with(workers: &[WorkerInfo]) -> Self {
+        let mut hand = Self::new(Settings::default());
+        hand.hive(0, HiveFact::Added);
+        hand.report(0, 1, workers);
+        hand.connect(workers);
+        hand
+    }
+
+    pub fn connect(&mut self, workers: &[WorkerInfo]) {
+        for info in workers {
+            self.feed(Input::Connected {
+                worker: info.id,
+                result: Ok(()),
+            });
+        }
+    }
+
+    /// `hive-n` reports: models 0 and 1 on its disk, and these workers.
+    pub fn report(&mut self, n: usize, rev: u64, workers: &[WorkerInfo]) {
+        let models = [parts::model(0), parts::model(1)];
+        let report = parts::report(rev, models, workers.iter().cloned());
+        self.hive(n, HiveFact::Report(Box::new(report)));
+    }
+
+    pub fn hive(&mut self, n: usize, fact: HiveFact) {
+        let hive = parts::hive(n);
+        self.feed(Input::Hive { hive, fact });
+    }
+
+    pub fn feed(&mut self, input: Input) {
+        self.effects.clear();
+        let mut inputs = vec![input];
+        while !inputs.is_empty() {
+            for input in std::mem::take(&mut inputs) {
+                let wall = WallTime::from_millis(self.now.as_micros() / 1000);
+                let mut out = Vec::new();
+                self.engine.on(Now { at: self.now, wall }, input, &mut out);
+                for effect in out {
+                    match &effect {
+                        Effect::Place { ticket, ask, .. } => {
+                            self.asked.push((*ticket, ask.job.id));
+                            if self.answers {
+                                let answer = LeastLoaded::default().place(ask, self.engine.view());
+                                let ticket = *ticket;
+                                inputs.push(Input::Placed { ticket, answer });
+                            }
+                        }
+                        Effect::Start { lease, worker, .. } => {
+                            self.first_leases.entry(*worker).or_insert(*lease);
+                        }
+                        Effect::Record { n: Some(n), .. } if self.records => {
+                            inputs.push(Input::Recorded {
+                                n: *n,
+                                result: Ok(()),
+                            });
+                        }
+                        _ => {}
+                    }
+                    self.effects.push(effect);
+                }
+            }
+        }
+    }
+
+    pub fn wait(&mut self, time: Duration) {
+        self.now = self.now + time;
+        self.feed(Input::Tick);
+    }
+
+    pub fn submit(&mut self, job: Job) {
+        self.feed(Input::Submit { job: Arc::new(job) });
+    }
+
+    /// Submits job `n` for model `model`.
+    pub fn job(&mut self, n: u128, model: usize) {
+        self.submit(parts::job(n, parts::model(model)));
+    }
+
+    pub fn answer(&mut self, ticket: Ticket, placement: Placement) {
+        self.feed(Input::Placed {
+            ticket,
+            answer: Ok(placement),
+        });
+    }
+
+    pub fn end(&mut self, lease: LeaseId, result: AttemptResult, produced: u32) {
+        let end = AttemptEnd {
+            result,
+            produced,
+            resumable: true,
+        };
+        self.feed(Input::AttemptEnded { lease, end });
+    }
+
+    pub fn done(&mut self, lease: LeaseId) {
+        let (finish, usage) = (Finish::Stop, Usage::default());
+        self.end(lease, AttemptResult::Done { finish, usage }, 1);
+    }
+
+    pub fn fail(&mut self, lease: LeaseId, kind: ErrorKind) {
+        self.end(lease, AttemptResult::Failed(error(kind)), 0);
+    }
+
+    pub fn command(&mut self, command: Command) -> Result<(), Error> {
+        self.feed(Input::Command { n: 1, command });
+        self.find(|effect| match effect {
+            Effect::Answer { result, .. } => Some(result.clone()),
+            _ => None,
+        })
+        .expect("a command is answered")
+    }
+
+    pub fn find<T>(&self, of: impl Fn(&Effect) -> Option<T>) -> Option<T> {
+        self.effects.iter().find_map(of)
+    }
+
+    pub fn all<T>(&self, of: impl Fn(&Effect) -> Option<T>) -> Vec<T> {
+        self.effects.iter().filter_map(of).collect()
+    }
+
+    /// The attempts that the last input began.
+    pub fn starts(&self) -> Vec<(LeaseId, JobId, WorkerId)> {
+        self.all(|effect| match effect {
+            Effect::Start {
+                lease, job, worker, ..
+            } => Some((*lease, job.id, *worker)),
+            _ => None,
+        })
+    }
+
+    pub fn start(&self) -> (LeaseId, JobId, WorkerId) {
+        match self.starts()[..] {
+            [start] => start,
+            ref starts => panic!("expected one start, found {starts:?}: {:?}", self.effects),
+        }
+    }
+
+    pub fn spawns(&self) -> Vec<(WorkerId, HiveId, WorkerSpec)> {
+        self.all(|effect| match effect {
+            Effect::Spawn { worker, hive, spec } => Some((*worker, hive.clone(), spec.clone())),
+            _ => None,
+        })
+    }
+
+    pub fn stops(&self) -> Vec<WorkerId> {
+        self.all(|effect| match effect {
+            Effect::Stop { worker, .. } => Some(*worker),
+            _ => None,
+        })
+    }
+
+    pub fn finishes(&self) -> Vec<(JobId, Outcome)> {
+        self.all(|effect| match effect {
+            Effect::Finish { job, outcome } => Some((*job, outcome.clone())),
+            _ => None,
+        })
+    }
+
+    /// The kind of error that the only job that ended has ended with.
+    pub fn failure(&self) -> ErrorKind {
+        match &self.finishes()[..] {
+            [(_, Outcome::Failed(error))] => error.kind(),
+            other => panic!("expected one failed job, found {other:?}"),
+        }
+    }
+
+    pub fn probes(&self) -> usize {
+        self.all(|effect| matches!(effect, Effect::Probe { .. }).then_some(()))
+            .len()
+    }
+
+    /// The time until the engine's next alarm.
+    pub fn next(&self) -> Duration {
+        self.engine.next_wake().expect("an alarm") - self.now
+    }
+
+    pub fn spawned(&mut self, worker: WorkerId, info: WorkerInfo) {
+        let result = Ok(Arc::new(info));
+        self.feed(Input::Spawned { worker, result });
+    }
+}
+
+pub fn error(kind: ErrorKind) -> Error {
+    Error::new(kind, "made up")
+}
+
+/// Worker `n` of `hive-0`.
+pub fn worker(n: u128, model: usize, slots: u32) -> WorkerInfo {
+    parts::info(parts::worker(n), parts::hive(0), parts::model(model), slots)
+}
+
+pub fn spawn(model: ModelRef, slots: u32, evict: Vec<WorkerId>) -> Placement {
+    Placement::Spawn {
+        hive: parts::hive(0),
+        spec: parts::spec(model, slots),
+        evict,
+    }
+}

@@ -1,0 +1,333 @@
+//! Who is asked about when, and how jobs end that never run.
+
+use std::{sync::Arc, time::Duration};
+
+use rbee_core::{
+    Epoch, ErrorKind, JobRecord, JobStatus, KeepRequests, LiveJob, Outcome, Placement, Priority,
+    Settings, Snapshot, WallTime,
+    engine::{AttemptResult, Command, Effect, Input},
+};
+
+use super::{
+    hand::{Hand, error, worker},
+    parts,
+};
+
+#[test]
+fn batch_gets_its_turn_in_every_model_and_from_every_tenant() {
+    let mut hand = Hand::with(&[worker(1, 0, 1), worker(2, 1, 1)]);
+    for model in 0..2 {
+        for n in 0..40 {
+            let mut job = parts::job(100 * model + n + 1, parts::model(model as usize));
+            if n < 4 {
+                job.priority = Priority::Batch;
+            }
+            job.tenant = Some(format!("tenant-{}", n % 2).parse().unwrap());
+            hand.submit(job);
+        }
+    }
+    for model in 0..2_u128 {
+        let worker = parts::worker(model + 1);
+        let mut order = Vec::new();
+        // The job that runs now was started when it was submitted; go on from its end.
+        let mut lease = hand.first_leases.get(&worker).copied();
+        while let Some(this) = lease {
+            hand.done(this);
+            let next = hand.starts().into_iter().find(|start| start.2 == worker);
+            lease = next.map(|(lease, job, _)| {
+                order.push((0..300).find(|n| parts::job_id(*n) == job).unwrap() - 100 * model);
+                lease
+            });
+        }
+        let last_batch = order.iter().position(|n| *n == 4).unwrap();
+        assert!(
+            last_batch < 3 * 9 + 1,
+            "the last of the batch jobs is served {last_batch}th: {order:?}"
+        );
+        let tenants: Vec<_> = order.iter().filter(|n| **n > 4).map(|n| n % 2).collect();
+        assert!(
+            tenants
+                .windows(3)
+                .all(|three| three.iter().any(|t| *t != three[0])),
+            "{tenants:?}"
+        );
+    }
+}
+
+#[test]
+fn a_models_parked_backlog_costs_other_models_nothing() {
+    let mut hand = Hand::with(&[worker(1, 0, 1), worker(2, 1, 1)]);
+    (0..200).for_each(|n| hand.job(n, 0));
+    hand.asked.clear();
+    for n in 1_000..1_050 {
+        hand.job(n, 1);
+        hand.done(hand.start().0);
+    }
+    assert_eq!(
+        hand.asked.len(),
+        50,
+        "one question for each job, none about the backlog"
+    );
+}
+
+#[test]
+fn a_freed_slot_costs_one_question_however_many_wait() {
+    let mut hand = Hand::with(&[worker(1, 0, 1)]);
+    hand.job(0, 0);
+    let mut lease = hand.start().0;
+    (1..200).for_each(|n| hand.job(n, 0));
+    hand.asked.clear();
+    for _ in 0..100 {
+        hand.done(lease);
+        lease = hand.start().0;
+    }
+    // The next head is asked about too, and told to wait.
+    assert!(hand.asked.len() <= 200, "{}", hand.asked.len());
+}
+
+#[test]
+fn an_answer_to_wait_that_a_freed_slot_overtook_is_asked_again() {
+    let mut hand = Hand::with(&[worker(1, 0, 1)]);
+    hand.job(1, 0);
+    let (lease, ..) = hand.start();
+    hand.answers = false;
+    hand.asked.clear();
+    hand.job(2, 0);
+    let (ticket, _) = hand.asked.pop().unwrap();
+    hand.done(lease);
+    hand.answer(ticket, Placement::Wait);
+    let (ticket, _) = hand
+        .asked
+        .pop()
+        .expect("the slot that came free meanwhile is seen");
+    hand.answer(ticket, Placement::Wait);
+    assert!(hand.asked.is_empty(), "an answer that saw it stands");
+}
+
+#[test]
+fn a_freeze_ends_every_turn() {
+    let mut hand = Hand::with(&[worker(1, 0, 1)]);
+    hand.job(1, 0);
+    let (lease, ..) = hand.start();
+    hand.feed(Input::Freeze);
+    hand.done(lease);
+    assert!(hand.effects.is_empty());
+    hand.job(2, 0);
+    assert!(hand.effects.is_empty() && hand.engine.next_wake().is_none());
+    hand.wait(Duration::from_secs(100_000));
+    assert!(hand.effects.is_empty());
+}
+
+#[test]
+fn a_drain_admits_nothing_and_tells_once_when_the_last_job_has_ended() {
+    let mut hand = Hand::with(&[worker(1, 0, 1)]);
+    hand.job(1, 0);
+    let (lease, ..) = hand.start();
+    let drained = |hand: &Hand| {
+        hand.all(|e| matches!(e, Effect::Drained).then_some(()))
+            .len()
+    };
+    hand.command(Command::Drain).unwrap();
+    assert_eq!(drained(&hand), 0);
+    hand.job(2, 0);
+    let refused = hand.find(|e| match e {
+        Effect::Accept {
+            answer: Err(error), ..
+        } => Some(error.kind()),
+        _ => None,
+    });
+    assert_eq!(refused, Some(ErrorKind::ShuttingDown));
+    hand.done(lease);
+    assert_eq!((hand.finishes().len(), drained(&hand)), (1, 1));
+    hand.command(Command::Drain).unwrap();
+    assert_eq!(drained(&hand), 0);
+}
+
+fn record(n: u128, request: bool, attempts: u32) -> JobRecord {
+    let job = Arc::new(parts::job(n, parts::model(0)));
+    JobRecord {
+        id: job.id,
+        tenant: None,
+        model: job.model.clone(),
+        priority: job.priority,
+        status: JobStatus::Live(LiveJob::queued()),
+        order: n as u64,
+        submitted_at: WallTime::default(),
+        attempts,
+        correlation_id: job.correlation_id.clone(),
+        owner: Epoch(1),
+        request: request.then_some(job),
+        numerics: None,
+        pieces: Vec::new(),
+        tokens_generated: 0,
+    }
+}
+
+fn restore(hand: &mut Hand, jobs: Vec<JobRecord>) {
+    let snapshot = Box::new(Snapshot {
+        epoch: Epoch(1),
+        jobs,
+        ..Snapshot::default()
+    });
+    hand.feed(Input::Restore { snapshot });
+}
+
+#[test]
+fn a_restored_job_without_its_request_or_its_retries_ends_and_the_others_keep_their_order() {
+    let settings = Settings {
+        keep_requests: KeepRequests::Never,
+        ..Settings::default()
+    };
+    let mut hand = Hand::new(settings);
+    restore(
+        &mut hand,
+        vec![
+            record(5, true, 0),
+            record(3, true, 0),
+            record(4, false, 0),
+            record(2, true, 4),
+        ],
+    );
+    let ended: Vec<_> = hand
+        .finishes()
+        .into_iter()
+        .map(|(job, outcome)| match outcome {
+            Outcome::Failed(error) => (job, error.kind()),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    let restarted = |n| (parts::job_id(n), ErrorKind::QueenRestarted);
+    assert_eq!(ended, [restarted(4), restarted(2)]);
+    let position = |n| hand.engine.position(parts::job_id(n));
+    assert_eq!((position(3), position(5)), (Some(0), Some(1)));
+}
+
+#[test]
+fn what_is_not_to_be_kept_is_not_in_the_record() {
+    for (keep, kept) in [
+        (KeepRequests::Never, false),
+        (KeepRequests::UntilDone, true),
+    ] {
+        let mut hand = Hand::new(Settings {
+            keep_requests: keep,
+            ..Settings::default()
+        });
+        hand.job(1, 0);
+        let has_request = hand.find(|e| match e {
+            Effect::Record { changes, .. } => match &changes[0] {
+                rbee_core::Change::JobQueued(record) => Some(record.request.is_some()),
+                _ => None,
+            },
+            _ => None,
+        });
+        assert_eq!(has_request, Some(kept));
+    }
+}
+
+#[test]
+fn the_end_is_told_after_it_is_recorded_and_recording_is_tried_three_times() {
+    let mut hand = Hand::with(&[worker(1, 0, 1)]);
+    hand.job(1, 0);
+    let (lease, ..) = hand.start();
+    hand.records = false;
+    hand.done(lease);
+    for tries in 1..=3 {
+        assert!(hand.finishes().is_empty());
+        let n = hand.find(|e| match e {
+            Effect::Record { n, .. } => *n,
+            _ => None,
+        });
+        let n = n.expect("the end is being recorded");
+        hand.feed(Input::Recorded {
+            n,
+            result: Err(error(ErrorKind::Storage)),
+        });
+        if tries < 3 {
+            assert!(hand.finishes().is_empty());
+            hand.wait(hand.next());
+        }
+    }
+    assert_eq!(hand.finishes().len(), 1, "readers are told all the same");
+    assert!(hand.engine.is_quiet());
+}
+
+#[test]
+fn an_accepted_job_that_could_not_be_recorded_is_refused_and_its_run_is_stopped() {
+    let mut hand = Hand::with(&[worker(1, 0, 1)]);
+    hand.records = false;
+    hand.job(1, 0);
+    let (lease, ..) = hand.start();
+    hand.feed(Input::Recorded {
+        n: 1,
+        result: Err(error(ErrorKind::Storage)),
+    });
+    let n = hand.find(|e| matches!(e, Effect::Abort { lease: l } if *l == lease).then_some(()));
+    assert!(n.is_some(), "{:?}", hand.effects);
+    assert!(
+        hand.find(|e| matches!(e, Effect::Accept { answer: Err(_), .. }).then_some(()))
+            .is_some()
+    );
+    hand.records = true;
+    hand.end(lease, AttemptResult::Aborted, 0);
+    assert!(hand.engine.is_quiet());
+}
+
+#[test]
+fn a_job_that_never_gets_a_worker_ends_with_the_limit_of_its_priority() {
+    for (priority, limit) in [(Priority::Interactive, 600), (Priority::Batch, 24 * 3600)] {
+        let mut hand = Hand::new(Settings::default());
+        hand.hive(0, rbee_core::engine::HiveFact::Added);
+        let mut job = parts::job(1, parts::model(0));
+        job.priority = priority;
+        hand.submit(job);
+        hand.wait(Duration::from_secs(limit) - Duration::from_micros(1));
+        assert!(hand.finishes().is_empty());
+        hand.wait(Duration::from_micros(1));
+        assert_eq!(hand.failure(), ErrorKind::QueueTimeout);
+        assert!(hand.engine.is_quiet());
+    }
+}
+
+#[test]
+fn an_attempt_that_ignores_its_abort_gives_its_slot_back_after_the_grace() {
+    let mut hand = Hand::with(&[worker(1, 0, 1)]);
+    hand.job(1, 0);
+    let (lease, ..) = hand.start();
+    hand.feed(Input::Cancel {
+        job: parts::job_id(1),
+    });
+    assert!(hand.finishes().is_empty());
+    hand.wait(Duration::from_secs(5));
+    assert_eq!(hand.finishes(), [(parts::job_id(1), Outcome::Cancelled)]);
+    hand.job(2, 0);
+    assert_eq!(hand.starts().len(), 1);
+    hand.done(lease);
+    assert_eq!(
+        hand.engine.view().worker(parts::worker(1)).unwrap().leased,
+        1,
+        "the old lease is past"
+    );
+}
+
+#[test]
+fn the_timeout_counts_from_the_first_start_and_the_deadline_from_the_submission() {
+    let mut hand = Hand::with(&[worker(1, 0, 1)]);
+    hand.job(1, 0);
+    let (lease, ..) = hand.start();
+    let mut job = parts::job(2, parts::model(0));
+    job.deadline = Some(Duration::from_secs(20));
+    hand.submit(job);
+    hand.wait(Duration::from_secs(20));
+    assert_eq!(hand.failure(), ErrorKind::DeadlineExceeded);
+    hand.job(3, 0);
+    hand.wait(Duration::from_secs(10));
+    hand.end(lease, AttemptResult::Aborted, 0);
+    let (lease, job, _) = hand.start();
+    assert_eq!(
+        (hand.failure(), job),
+        (ErrorKind::JobTimeout, parts::job_id(3))
+    );
+    hand.wait(Duration::from_secs(29));
+    assert!(hand.effects.is_empty(), "its 30 s began with its start");
+    hand.done(lease);
+}

@@ -1,0 +1,98 @@
+//! Parts that the tests of the bare engine are put together from.
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "each test binary uses a part of it"
+)]
+
+use std::{sync::Arc, time::Duration};
+
+use rbee_core::{
+    CorrelationId, Device, DeviceKind, HiveId, HiveReport, Job, JobId, ModelRef, Priority, Prompt,
+    Sampling, Task, WorkerHealth, WorkerId, WorkerInfo, WorkerReport, WorkerSpec,
+};
+
+pub const GIB: u64 = 1 << 30;
+
+pub fn model(n: usize) -> ModelRef {
+    format!("hf:org/model-{n}").parse().unwrap()
+}
+
+pub fn hive(n: usize) -> HiveId {
+    HiveId::new(format!("hive-{n}")).unwrap()
+}
+
+pub fn worker(n: u128) -> WorkerId {
+    WorkerId::from_random_bits(n)
+}
+
+pub fn job_id(n: u128) -> JobId {
+    JobId::from_random_bits(n)
+}
+
+pub fn job(n: u128, model: ModelRef) -> Job {
+    Job {
+        id: job_id(n),
+        model,
+        priority: Priority::Interactive,
+        task: Task::Generate {
+            prompt: Prompt::Text("hello".into()),
+            sampling: Sampling::default(),
+        },
+        seed: 1,
+        prefix: Arc::default(),
+        timeout: Duration::from_secs(30),
+        deadline: None,
+        detached: false,
+        tenant: None,
+        correlation_id: CorrelationId::new("test").unwrap(),
+    }
+}
+
+pub fn info(id: WorkerId, hive: HiveId, model: ModelRef, slots: u32) -> WorkerInfo {
+    let mut info = WorkerInfo::new(model, "test");
+    info.id = id;
+    info.hive = hive;
+    info.slots = slots;
+    info.capabilities.resume = true;
+    info
+}
+
+pub fn spec(model: ModelRef, slots: u32) -> WorkerSpec {
+    WorkerSpec {
+        model,
+        slots,
+        devices: vec![0],
+        need_bytes: 10 * GIB,
+    }
+}
+
+/// A machine of 64 GiB with these models on its disk and these workers, each of which takes 10 GiB.
+pub fn report(
+    rev: u64,
+    models: impl IntoIterator<Item = ModelRef>,
+    workers: impl IntoIterator<Item = WorkerInfo>,
+) -> HiveReport {
+    let workers: Vec<_> = workers
+        .into_iter()
+        .map(|info| WorkerReport {
+            info,
+            health: WorkerHealth {
+                vram_bytes: Some(10 * GIB),
+                ..WorkerHealth::default()
+            },
+        })
+        .collect();
+    HiveReport {
+        rev,
+        devices: vec![Device {
+            index: 0,
+            kind: DeviceKind::Cpu,
+            name: "test".into(),
+            memory_total: 64 * GIB,
+            memory_free: (64 * GIB).saturating_sub(workers.len() as u64 * 10 * GIB),
+        }],
+        models: models.into_iter().map(|model| (model, 4 * GIB)).collect(),
+        workers,
+    }
+}
