@@ -125,6 +125,49 @@ async fn a_cut_inside_a_held_back_stop_text_is_no_gap() {
 }
 
 #[tokio::test]
+async fn what_is_held_back_when_the_answer_is_full_comes_with_its_last_token() {
+    let worker = tiny().await;
+    let plain = |s: &mut Sampling| s.max_tokens = Some(12);
+    let whole = answer(&*worker, run("bees", 4, fresh(), plain)).await;
+    let end: String = whole
+        .text()
+        .chars()
+        .last()
+        .into_iter()
+        .chain("\u{1}never".chars())
+        .collect();
+    let waits = |s: &mut Sampling| (s.max_tokens, s.stop) = (Some(12), vec![end.clone()]);
+    let held = answer(&*worker, run("bees", 4, fresh(), waits)).await;
+    assert_eq!((held.text(), held.finish), (whole.text(), Finish::Length));
+}
+
+#[tokio::test]
+async fn text_that_readers_have_is_not_said_again_where_this_worker_would_have_held_it_back() {
+    let worker = tiny().await;
+    let plain = |s: &mut Sampling| s.max_tokens = Some(20);
+    let whole = answer(&*worker, run("bees", 4, fresh(), plain)).await;
+    let text = whole.text();
+    let mut tried = 0;
+    for cut in 1..whole.tokens.len() {
+        let had: usize = whole.tokens[..cut].iter().map(|(_, text)| text.len()).sum();
+        let Some(last) = text[..had].chars().last() else {
+            continue;
+        };
+        let resume = Resume {
+            tokens: whole.ids()[..cut].to_vec(),
+            text_bytes: had,
+        };
+        let waits = |s: &mut Sampling| {
+            (s.max_tokens, s.stop) = (Some(20), vec![format!("{last}\u{1}never")])
+        };
+        let rest = answer(&*worker, run("bees", 4, resume, waits)).await;
+        assert_eq!(rest.text(), text[had..], "cut at {cut}");
+        tried += 1;
+    }
+    assert!(tried > 5);
+}
+
+#[tokio::test]
 async fn an_answer_ends_with_its_length_with_the_context_or_with_the_models_own_end() {
     let worker = tiny().await;
     let five = answer(

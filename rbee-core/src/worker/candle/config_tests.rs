@@ -84,6 +84,9 @@ fn the_context_is_the_models_bounded_by_the_options() {
     );
     let long = read(&json!({"max_position_embeddings": 131072})).unwrap();
     assert_eq!(long.context, DEFAULT_CONTEXT);
+    // The engine takes this for a limit on the number of key heads too.
+    let short = read(&json!({"max_position_embeddings": 2, "num_key_value_heads": 4})).unwrap();
+    assert_eq!((short.context, short.llama.max_position_embeddings), (2, 4));
 }
 
 #[test]

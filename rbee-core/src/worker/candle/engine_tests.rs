@@ -20,8 +20,9 @@ use crate::{
 /// Tells of each call, and does what it is told to.
 #[derive(Debug)]
 struct Puppet {
-    calls: Sender<usize>,
     orders: Mutex<Receiver<Order>>,
+    /// Last, so that whoever sees it end knows that the rest is gone.
+    calls: Sender<usize>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -136,8 +137,8 @@ async fn a_dropped_stream_ends_a_long_prompt_between_two_chunks_and_is_busy_unti
     let (handle, told, strings) = puppet().await;
     let long = "q7".repeat(130);
     let outputs = handle.execute(run(&long, 3)).await.unwrap();
-    let second = Duration::from_secs(10);
-    assert_eq!(told.recv_timeout(second), Ok(128));
+    let bound = Duration::from_secs(10);
+    assert_eq!(told.recv_timeout(bound), Ok(128));
     drop(outputs);
     assert!(handle.is_busy(), "the thread is still at the chunk");
     assert_eq!(
@@ -145,15 +146,20 @@ async fn a_dropped_stream_ends_a_long_prompt_between_two_chunks_and_is_busy_unti
         ErrorKind::WorkerBusy
     );
     strings.send(Order::GoOn).unwrap();
-    while handle.is_busy() {
-        tokio::task::yield_now().await;
-    }
+    let free = async {
+        while handle.is_busy() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(bound, free)
+        .await
+        .expect("the slot was not given back");
     // The next call is the next run's, so the second chunk was never begun.
     strings.send(Order::GoOn).unwrap();
     last(handle.execute(run("x", 1)).await.unwrap())
         .await
         .unwrap();
-    assert_eq!(told.recv_timeout(second), Ok(2));
+    assert_eq!(told.recv_timeout(bound), Ok(2));
 }
 
 #[tokio::test]
@@ -170,6 +176,24 @@ async fn dropping_the_door_ends_the_thread_and_frees_the_model() {
     // The model held the other end.
     assert!(told.recv_timeout(Duration::from_secs(10)).is_err());
     assert!(strings.send(Order::GoOn).is_err());
+}
+
+#[tokio::test]
+async fn dropping_the_door_ends_a_run_that_waits_for_its_reader() {
+    let (handle, told, strings) = puppet().await;
+    (0..40).for_each(|_| strings.send(Order::GoOn).unwrap());
+    let outputs = handle.execute(run("x", 30)).await.unwrap();
+    // The prompt, and the tokens that there is room for beside the metrics; nobody reads them.
+    for _ in 0..OUTPUTS {
+        told.recv_timeout(Duration::from_secs(10)).unwrap();
+    }
+    drop(handle);
+    let ended = told.recv_timeout(Duration::from_secs(10));
+    assert_eq!(ended, Err(std::sync::mpsc::RecvTimeoutError::Disconnected));
+    assert_eq!(
+        last(outputs).await.unwrap_err().kind(),
+        ErrorKind::WorkerLost
+    );
 }
 
 #[tokio::test]
