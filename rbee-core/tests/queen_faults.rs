@@ -1,5 +1,7 @@
 //! Faults: of workers, policies, stores and machines. The job goes on, or ends with an error that says what happened.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod queen_support;
 
 use std::{sync::Arc, time::Duration};

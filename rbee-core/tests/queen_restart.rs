@@ -1,5 +1,7 @@
 //! Restarts: what was accepted is never lost, whoever dies.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod queen_support;
 
 use std::{sync::Arc, time::Duration};

@@ -1,5 +1,7 @@
 //! Streams: whole, numbered, resumable, independent of each other.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod queen_support;
 
 use std::time::Duration;

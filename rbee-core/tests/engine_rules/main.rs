@@ -1,5 +1,7 @@
 //! The rules of the engine one by one, each input given by hand.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 #[path = "../support/parts.rs"]
 mod parts;
 

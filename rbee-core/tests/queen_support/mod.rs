@@ -4,6 +4,7 @@
     unreachable_pub,
     reason = "each test binary uses a part of it"
 )]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::sync::Arc;
 
