@@ -40,6 +40,9 @@ use crate::{
 };
 
 /// What a [`CandleWorker`] computes with.
+///
+/// The tests of this crate run on the processor; on a GPU the same code runs through candle's own kernels, and whether
+/// a stream can be continued there to the last bit has not been shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum CandleDevice {
     /// The processor.

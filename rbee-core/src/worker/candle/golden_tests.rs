@@ -159,6 +159,8 @@ impl Sequence for RecorderSequence<'_> {
 #[test]
 fn a_continued_run_computes_the_same_logits_to_the_last_bit() {
     let mut engine = bundled_engine();
+    // Whatever the model wishes, it goes on.
+    engine.voice.eos.clear();
     let calls = Calls::default();
     engine.voice.model = Box::new(Recorder(engine.voice.model, calls.clone()));
     let sampling = Sampling {
@@ -175,7 +177,7 @@ fn a_continued_run_computes_the_same_logits_to_the_last_bit() {
         (heard.ids, std::mem::take(&mut *calls.lock().unwrap()))
     };
     let (ids, whole) = run(Resume::default());
-    assert!(ids.len() > 8, "{ids:?}");
+    assert_eq!(ids.len(), 24);
     for cut in 1..ids.len() {
         let resume = Resume {
             tokens: ids[..cut].to_vec(),
