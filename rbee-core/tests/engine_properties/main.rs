@@ -1,6 +1,7 @@
 //! The engine under random inputs, sensible and not: late, double, unknown and contradictory answers, cancels at any
 //! time, records that fail, jumps of the clock. A small model beside it watches the invariants at every step; at the
 //! end everything outstanding is answered truthfully, and the engine has to come to rest.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 #[path = "../support/parts.rs"]
 mod parts;
@@ -11,7 +12,7 @@ use world::World;
 
 /// One thing that happens. Numbers choose among what is there at that moment.
 #[derive(Clone, Debug)]
-pub enum Op {
+enum Op {
     Submit {
         model: usize,
         batch: bool,

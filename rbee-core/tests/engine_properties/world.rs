@@ -44,7 +44,7 @@ struct Run {
     aborted: bool,
 }
 
-pub struct World {
+pub(super) struct World {
     engine: Engine,
     now: Time,
     machines: BTreeMap<HiveId, Machine>,
@@ -65,7 +65,7 @@ pub struct World {
 }
 
 impl World {
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         let settings = Settings {
             queue_capacity: 60,
             interactive_wait: Duration::from_secs(60),
@@ -107,11 +107,11 @@ impl World {
         world
     }
 
-    pub fn keep_trace(&mut self) {
+    pub(super) fn keep_trace(&mut self) {
         self.trace = Some(String::new());
     }
 
-    pub fn trace(self) -> String {
+    pub(super) fn trace(self) -> String {
         self.trace.unwrap_or_default()
     }
 
@@ -315,7 +315,7 @@ impl World {
         self.feed(Input::Submit { job });
     }
 
-    pub fn apply(&mut self, op: &Op) {
+    pub(super) fn apply(&mut self, op: &Op) {
         match *op {
             Op::Submit {
                 model,
@@ -768,7 +768,7 @@ impl World {
     }
 
     /// Answers everything truthfully and lets time pass until nothing is left to do.
-    pub fn settle(&mut self) {
+    pub(super) fn settle(&mut self) {
         self.come_to_rest();
         let members: Vec<_> = self.members();
         // Twice: what one hive had claimed of another's workers is put right by the second report.

@@ -11,23 +11,23 @@ use rbee_core::{
 
 use super::parts;
 
-pub struct Hand {
-    pub engine: Engine,
-    pub now: Time,
+pub(super) struct Hand {
+    pub(super) engine: Engine,
+    pub(super) now: Time,
     /// What came of the last input, records and their answers included.
-    pub effects: Vec<Effect>,
+    pub(super) effects: Vec<Effect>,
     /// Questions are answered by the built-in policy at once.
-    pub answers: bool,
+    pub(super) answers: bool,
     /// Records are answered at once.
-    pub records: bool,
+    pub(super) records: bool,
     /// Questions that were put since this was last cleared.
-    pub asked: Vec<(Ticket, JobId)>,
+    pub(super) asked: Vec<(Ticket, JobId)>,
     /// The first attempt that each worker was given.
-    pub first_leases: BTreeMap<WorkerId, LeaseId>,
+    pub(super) first_leases: BTreeMap<WorkerId, LeaseId>,
 }
 
 impl Hand {
-    pub fn new(settings: Settings) -> Self {
+    pub(super) fn new(settings: Settings) -> Self {
         Self {
             engine: Engine::new(settings, Epoch(1), 7),
             now: Time::default(),
@@ -40,7 +40,7 @@ impl Hand {
     }
 
     /// One hive, `hive-0`, with these workers.
-    pub fn with(workers: &[WorkerInfo]) -> Self {
+    pub(super) fn with(workers: &[WorkerInfo]) -> Self {
         let mut hand = Self::new(Settings::default());
         hand.hive(0, HiveFact::Added);
         hand.report(0, 1, workers);
@@ -48,7 +48,7 @@ impl Hand {
         hand
     }
 
-    pub fn connect(&mut self, workers: &[WorkerInfo]) {
+    pub(super) fn connect(&mut self, workers: &[WorkerInfo]) {
         for info in workers {
             self.feed(Input::Connected {
                 worker: info.id,
@@ -58,18 +58,18 @@ impl Hand {
     }
 
     /// `hive-n` reports: models 0 and 1 on its disk, and these workers.
-    pub fn report(&mut self, n: usize, rev: u64, workers: &[WorkerInfo]) {
+    pub(super) fn report(&mut self, n: usize, rev: u64, workers: &[WorkerInfo]) {
         let models = [parts::model(0), parts::model(1)];
         let report = parts::report(rev, models, workers.iter().cloned());
         self.hive(n, HiveFact::Report(Box::new(report)));
     }
 
-    pub fn hive(&mut self, n: usize, fact: HiveFact) {
+    pub(super) fn hive(&mut self, n: usize, fact: HiveFact) {
         let hive = parts::hive(n);
         self.feed(Input::Hive { hive, fact });
     }
 
-    pub fn feed(&mut self, input: Input) {
+    pub(super) fn feed(&mut self, input: Input) {
         self.effects.clear();
         let mut inputs = vec![input];
         while !inputs.is_empty() {
@@ -104,28 +104,28 @@ impl Hand {
         }
     }
 
-    pub fn wait(&mut self, time: Duration) {
+    pub(super) fn wait(&mut self, time: Duration) {
         self.now = self.now + time;
         self.feed(Input::Tick);
     }
 
-    pub fn submit(&mut self, job: Job) {
+    pub(super) fn submit(&mut self, job: Job) {
         self.feed(Input::Submit { job: Arc::new(job) });
     }
 
     /// Submits job `n` for model `model`.
-    pub fn job(&mut self, n: u128, model: usize) {
+    pub(super) fn job(&mut self, n: u128, model: usize) {
         self.submit(parts::job(n, parts::model(model)));
     }
 
-    pub fn answer(&mut self, ticket: Ticket, placement: Placement) {
+    pub(super) fn answer(&mut self, ticket: Ticket, placement: Placement) {
         self.feed(Input::Placed {
             ticket,
             answer: Ok(placement),
         });
     }
 
-    pub fn end(&mut self, lease: LeaseId, result: AttemptResult, produced: u32) {
+    pub(super) fn end(&mut self, lease: LeaseId, result: AttemptResult, produced: u32) {
         let end = AttemptEnd {
             result,
             produced,
@@ -134,16 +134,16 @@ impl Hand {
         self.feed(Input::AttemptEnded { lease, end });
     }
 
-    pub fn done(&mut self, lease: LeaseId) {
+    pub(super) fn done(&mut self, lease: LeaseId) {
         let (finish, usage) = (Finish::Stop, Usage::default());
         self.end(lease, AttemptResult::Done { finish, usage }, 1);
     }
 
-    pub fn fail(&mut self, lease: LeaseId, kind: ErrorKind) {
+    pub(super) fn fail(&mut self, lease: LeaseId, kind: ErrorKind) {
         self.end(lease, AttemptResult::Failed(error(kind)), 0);
     }
 
-    pub fn command(&mut self, command: Command) -> Result<(), Error> {
+    pub(super) fn command(&mut self, command: Command) -> Result<(), Error> {
         self.feed(Input::Command { n: 1, command });
         self.find(|effect| match effect {
             Effect::Answer { result, .. } => Some(result.clone()),
@@ -152,16 +152,16 @@ impl Hand {
         .expect("a command is answered")
     }
 
-    pub fn find<T>(&self, of: impl Fn(&Effect) -> Option<T>) -> Option<T> {
+    pub(super) fn find<T>(&self, of: impl Fn(&Effect) -> Option<T>) -> Option<T> {
         self.effects.iter().find_map(of)
     }
 
-    pub fn all<T>(&self, of: impl Fn(&Effect) -> Option<T>) -> Vec<T> {
+    pub(super) fn all<T>(&self, of: impl Fn(&Effect) -> Option<T>) -> Vec<T> {
         self.effects.iter().filter_map(of).collect()
     }
 
     /// The attempts that the last input began.
-    pub fn starts(&self) -> Vec<(LeaseId, JobId, WorkerId)> {
+    pub(super) fn starts(&self) -> Vec<(LeaseId, JobId, WorkerId)> {
         self.all(|effect| match effect {
             Effect::Start {
                 lease, job, worker, ..
@@ -170,28 +170,28 @@ impl Hand {
         })
     }
 
-    pub fn start(&self) -> (LeaseId, JobId, WorkerId) {
+    pub(super) fn start(&self) -> (LeaseId, JobId, WorkerId) {
         match self.starts()[..] {
             [start] => start,
             ref starts => panic!("expected one start, found {starts:?}: {:?}", self.effects),
         }
     }
 
-    pub fn spawns(&self) -> Vec<(WorkerId, HiveId, WorkerSpec)> {
+    pub(super) fn spawns(&self) -> Vec<(WorkerId, HiveId, WorkerSpec)> {
         self.all(|effect| match effect {
             Effect::Spawn { worker, hive, spec } => Some((*worker, hive.clone(), spec.clone())),
             _ => None,
         })
     }
 
-    pub fn stops(&self) -> Vec<WorkerId> {
+    pub(super) fn stops(&self) -> Vec<WorkerId> {
         self.all(|effect| match effect {
             Effect::Stop { worker, .. } => Some(*worker),
             _ => None,
         })
     }
 
-    pub fn finishes(&self) -> Vec<(JobId, Outcome)> {
+    pub(super) fn finishes(&self) -> Vec<(JobId, Outcome)> {
         self.all(|effect| match effect {
             Effect::Finish { job, outcome } => Some((*job, outcome.clone())),
             _ => None,
@@ -199,39 +199,39 @@ impl Hand {
     }
 
     /// The kind of error that the only job that ended has ended with.
-    pub fn failure(&self) -> ErrorKind {
+    pub(super) fn failure(&self) -> ErrorKind {
         match &self.finishes()[..] {
             [(_, Outcome::Failed(error))] => error.kind(),
             other => panic!("expected one failed job, found {other:?}"),
         }
     }
 
-    pub fn probes(&self) -> usize {
+    pub(super) fn probes(&self) -> usize {
         self.all(|effect| matches!(effect, Effect::Probe { .. }).then_some(()))
             .len()
     }
 
     /// The time until the engine's next alarm.
-    pub fn next(&self) -> Duration {
+    pub(super) fn next(&self) -> Duration {
         self.engine.next_wake().expect("an alarm") - self.now
     }
 
-    pub fn spawned(&mut self, worker: WorkerId, info: WorkerInfo) {
+    pub(super) fn spawned(&mut self, worker: WorkerId, info: WorkerInfo) {
         let result = Ok(Arc::new(info));
         self.feed(Input::Spawned { worker, result });
     }
 }
 
-pub fn error(kind: ErrorKind) -> Error {
+pub(super) fn error(kind: ErrorKind) -> Error {
     Error::new(kind, "made up")
 }
 
 /// Worker `n` of `hive-0`.
-pub fn worker(n: u128, model: usize, slots: u32) -> WorkerInfo {
+pub(super) fn worker(n: u128, model: usize, slots: u32) -> WorkerInfo {
     parts::info(parts::worker(n), parts::hive(0), parts::model(model), slots)
 }
 
-pub fn spawn(model: ModelRef, slots: u32, evict: Vec<WorkerId>) -> Placement {
+pub(super) fn spawn(model: ModelRef, slots: u32, evict: Vec<WorkerId>) -> Placement {
     Placement::Spawn {
         hive: parts::hive(0),
         spec: parts::spec(model, slots),

@@ -1,4 +1,5 @@
 //! The rules of the engine one by one, each input given by hand.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 #[path = "../support/parts.rs"]
 mod parts;
