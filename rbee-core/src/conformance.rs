@@ -5,3 +5,4 @@
 pub mod hive;
 pub mod registry;
 pub mod scheduler;
+pub mod worker;

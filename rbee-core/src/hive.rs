@@ -12,6 +12,11 @@ mod devices;
 mod in_process;
 
 pub use devices::Devices;
+#[cfg_attr(
+    not(feature = "candle"),
+    expect(unused_imports, reason = "for factories of this crate")
+)]
+pub(crate) use in_process::files_of;
 pub use in_process::{InProcessHive, WorkerFactory};
 
 /// What a device computes with.

@@ -1,6 +1,48 @@
-//! rbee: an embeddable orchestrator that turns every machine a person owns into one LLM service.
+//! rbee: an orchestrator for language models that lives inside your application.
 //!
-//! Draft of the crate documentation; the modules below are private, their types are re-exported here.
+//! A [`Queen`] takes [`Request`]s, keeps them in a durable queue, decides which worker runs each one, streams the
+//! tokens back, retries what fails, and records how everything ended.
+//!
+//! ```
+//! use rbee_core::{Queen, Request};
+//! # use rbee_core::EchoWorker;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> rbee_core::Result<()> {
+//! # let my_worker = EchoWorker::builder("my-model".parse()?).build();
+//! let queen = Queen::builder().worker(my_worker).build().await?;
+//! let mut answer = queen.submit(Request::chat("my-model").user("Hi").max_tokens(8)).await?;
+//! while let Some(text) = answer.next_text().await? {
+//!     print!("{text}");
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # The seams
+//!
+//! Everything a queen stands on is a trait with a default, and each can be replaced:
+//!
+//! | trait | what it is | here |
+//! |---|---|---|
+//! | [`Worker`] | one loaded model | `CandleWorker` (feature `candle`) |
+//! | [`HiveBackend`] | one machine | [`InProcessHive`] |
+//! | [`Registry`] | what must survive a restart | `SqliteRegistry` (feature `sqlite`), [`MemoryRegistry`] |
+//! | [`Scheduler`] | where a job goes, now | [`LeastLoaded`], [`FnScheduler`] |
+//!
+//! The feature `conformance` brings the suites that prove an implementation, and doubles to test an application with.
+//!
+//! # How it is made
+//!
+//! Every decision is made by the [`engine`]: a state machine without input, output, clock or chance of its own. The
+//! queen is the asynchronous shell around it, and [`sim`] runs it in virtual time.
+//!
+//! # Features
+//!
+//! - `sqlite` (default): the durable registry.
+//! - `candle`: the worker that runs Llama models in this process; `cuda` and `metal` run it on GPUs.
+//! - `nvml`: NVIDIA GPUs among the devices that a hive reports.
+//! - `conformance`, `test-util`: suites and doubles for tests.
 
 mod cluster;
 pub mod engine;
@@ -35,7 +77,7 @@ pub use hive::{
 pub use id::{CorrelationId, Epoch, HiveId, JobId, LeaseId, QueenId, TenantId, Ticket, WorkerId};
 pub use job::{EndedJob, Job, JobState, JobStatus, LiveJob, Priority};
 pub use model_ref::{MAX_MODEL_REF_BYTES, ModelRef, ModelSource};
-pub use queen::{Answer, JobEvents, JobHandle, Queen, QueenBuilder};
+pub use queen::{Answer, JobEvents, JobHandle, Load, Queen, QueenBuilder};
 pub use registry::{
     Change, HiveAddress, HiveRecord, HiveStatus, JobFilter, JobRecord, MemoryRegistry, ModelRecord,
     Piece, Registry, Snapshot, TenantRecord,
@@ -49,6 +91,13 @@ pub use scheduler::{
 };
 pub use settings::{KeepRequests, Settings};
 pub use time::{Now, Time, WallTime};
+#[cfg(feature = "candle")]
+pub use worker::{CandleDevice, CandleDtype, CandleFactory, CandleOptions, CandleWorker};
 pub use worker::{Capabilities, OutputStream, Resume, Run, Worker, WorkerHealth, WorkerInfo};
 #[cfg(feature = "test-util")]
 pub use worker::{EchoBuilder, EchoFault, EchoGate, EchoRun, EchoWorker};
+
+/// The examples of the README run as tests.
+#[cfg(all(doctest, feature = "candle", feature = "sqlite"))]
+#[doc = include_str!("../../README.md")]
+struct Readme;

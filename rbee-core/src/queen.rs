@@ -21,6 +21,7 @@ mod builder;
 mod driver;
 mod errands;
 mod handle;
+mod loads;
 mod log;
 mod logs;
 mod mailbox;
@@ -30,8 +31,10 @@ mod writer;
 
 pub use builder::QueenBuilder;
 pub use handle::{Answer, JobHandle};
+pub use loads::Load;
 pub use log::JobEvents;
 
+use loads::Loads;
 use log::JobLog;
 use logs::Logs;
 use mailbox::{Mailbox, Message};
@@ -65,6 +68,7 @@ struct Shared {
     id: QueenId,
     mailbox: Mailbox,
     logs: Arc<Logs>,
+    loads: Loads,
     registry: Arc<dyn Registry>,
     scheduler: Arc<dyn Scheduler>,
     settings: Arc<Settings>,
@@ -211,6 +215,11 @@ impl Queen {
     /// The cluster as it is now.
     pub async fn cluster(&self) -> Result<ClusterView> {
         self.look(|engine| engine.view().clone()).await
+    }
+
+    /// What is being fetched and loaded at this moment, and how far it has come.
+    pub fn loads(&self) -> Vec<Load> {
+        self.shared.loads.all()
     }
 
     /// How much of everything there is.

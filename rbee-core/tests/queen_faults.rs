@@ -1,15 +1,17 @@
 //! Faults: of workers, policies, stores and machines. The job goes on, or ends with an error that says what happened.
 
-mod support;
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod queen_support;
 
 use std::{sync::Arc, time::Duration};
 
+use queen_support::{EchoFactory, Seen, echo, hive, queen, quiet, read, request};
 use rbee_core::{
     Change, EchoFault, EchoGate, EchoWorker, Epoch, Error, ErrorKind, FnScheduler, JobFilter,
     JobRecord, JobState, LeastLoaded, MemoryRegistry, Placement, QueenId, Registry, Result,
     Scheduler, Settings, Snapshot, Worker, WorkerId, async_trait,
 };
-use support::{EchoFactory, Seen, echo, hive, queen, quiet, read, request};
 
 #[tokio::test]
 async fn a_stream_continues_on_another_worker_from_exactly_where_it_stopped() {
@@ -268,7 +270,7 @@ async fn a_policy_that_panics_errs_or_talks_nonsense_is_replaced_for_that_job() 
             Ok(Placement::Spawn {
                 hive: "nowhere".parse()?,
                 spec: rbee_core::WorkerSpec {
-                    model: support::model(),
+                    model: queen_support::model(),
                     slots: 1,
                     devices: vec![0],
                     need_bytes: 0,
@@ -346,7 +348,7 @@ async fn a_hive_that_goes_away_gets_no_jobs_and_its_streams_go_on_elsewhere() {
     tokio::time::sleep(Duration::from_secs(60)).await;
     let cluster = queen.cluster().await.unwrap();
     assert!(cluster.hive(machine_id(&machine)).unwrap().online);
-    assert_eq!(cluster.available(&support::model()).count(), 2);
+    assert_eq!(cluster.available(&queen_support::model()).count(), 2);
 }
 
 fn machine_id(hive: &rbee_core::InProcessHive) -> &rbee_core::HiveId {

@@ -1,13 +1,15 @@
 //! Restarts: what was accepted is never lost, whoever dies.
 
-mod support;
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod queen_support;
 
 use std::{sync::Arc, time::Duration};
 
+use queen_support::{Seen, echo, queen, quiet, read, request};
 use rbee_core::{
     EchoGate, ErrorKind, JobFilter, JobState, KeepRequests, MemoryRegistry, QueenId, Settings,
 };
-use support::{Seen, echo, queen, quiet, read, request};
 
 fn id() -> QueenId {
     "queen".parse().unwrap()

@@ -1,11 +1,13 @@
 //! Streams: whole, numbered, resumable, independent of each other.
 
-mod support;
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod queen_support;
 
 use std::time::Duration;
 
+use queen_support::{MODEL, Seen, echo, model, queen, quiet, read, request};
 use rbee_core::{EchoGate, ErrorKind, EventKind, JobState, Queen, Request, Settings};
-use support::{MODEL, Seen, echo, model, queen, quiet, read, request};
 
 #[tokio::test]
 async fn a_stream_is_numbered_by_its_tokens_and_its_end_is_recorded_before_it_is_told() {

@@ -1,7 +1,9 @@
 //! The suite of the registries, run on both of them and on some that break one rule each.
 
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
+
 mod registry_conformance {
-    pub mod broken;
+    pub(crate) mod broken;
 }
 
 use std::{

@@ -3,6 +3,7 @@
 //! The child is this test binary again, with only [`the_child_writes`] to run and the database named in its
 //! environment. It tells each acknowledgement on its standard output; what was told before the kill is what counts.
 
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
 #![cfg(feature = "sqlite")]
 
 use std::{

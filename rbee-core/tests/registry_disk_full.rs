@@ -3,6 +3,7 @@
 //! Where it cannot be mounted this says so loudly; the same fault, brought about inside SQLite, is tested with the
 //! registry itself.
 
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
 #![cfg(all(feature = "sqlite", target_os = "linux"))]
 
 use std::{fs, path::Path, process::Command, time::Duration};

@@ -17,13 +17,15 @@
 //! }
 //!
 //! # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
-//! registry::jobs::changes_are_written_together_or_not_at_all(&InMemory(MemoryRegistry::new())).await;
+//! registry::records::changes_are_written_together_or_not_at_all(&InMemory(MemoryRegistry::new())).await;
 //! # });
 //! ```
 
+pub mod ends;
 pub mod jobs;
 pub mod listing;
 pub mod owners;
+pub mod records;
 pub mod rows;
 mod samples;
 
@@ -91,10 +93,12 @@ suite! {
         an_attempt_is_recorded,
         pieces_are_written_only_where_they_belong,
         numerics_stay_once_pieces_are_stored,
+        a_job_that_is_queued_twice_stays_as_it_is;
+    ends:
         the_first_end_stays,
         every_outcome_comes_back,
-        what_may_not_be_kept_is_erased,
-        a_job_that_is_queued_twice_stays_as_it_is,
+        what_may_not_be_kept_is_erased;
+    records:
         changes_are_written_in_their_order,
         changes_are_written_together_or_not_at_all,
         what_is_not_there_is_passed_over,

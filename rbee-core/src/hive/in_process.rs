@@ -19,8 +19,8 @@ mod shared;
 mod subscription;
 
 pub use factory::WorkerFactory;
+pub(crate) use factory::files_of;
 
-use factory::files_of;
 use link::LinkState;
 use load::Load;
 use shared::Shared;

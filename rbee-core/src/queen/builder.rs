@@ -9,8 +9,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Queen, Shared, driver::Driver, log::JobLog, logs::Logs, mailbox::Mailbox, monitor,
-    policy::Policy, writer::Writer,
+    Queen, Shared, driver::Driver, loads::Loads, log::JobLog, logs::Logs, mailbox::Mailbox,
+    monitor, policy::Policy, writer::Writer,
 };
 use crate::{
     Error, ErrorKind, HiveBackend, InProcessHive, LeastLoaded, MemoryRegistry, ModelRef,
@@ -132,6 +132,7 @@ impl QueenBuilder {
         let (writer, written) =
             Writer::start(registry.clone(), epoch, mailbox.clone(), crashed.clone());
         let logs = Arc::new(Logs::new(settings.clone()));
+        let loads = Loads::default();
         let restored = restore_logs(&logs, &snapshot);
         let engine = Engine::new((*settings).clone(), epoch, seed);
         mailbox.input(Input::Restore {
@@ -144,6 +145,7 @@ impl QueenBuilder {
             policy,
             writer,
             logs.clone(),
+            loads.clone(),
             settings.clone(),
             kill.clone(),
             began,
@@ -162,6 +164,7 @@ impl QueenBuilder {
                 id,
                 mailbox,
                 logs,
+                loads,
                 registry,
                 scheduler,
                 settings,

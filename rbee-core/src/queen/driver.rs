@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     attempt::Attempt,
     errands::{self, Errands},
+    loads::Loads,
     logs::Logs,
     mailbox::{Letter, Letters, Mailbox, Message},
     monitor,
@@ -40,6 +41,7 @@ pub(super) struct Driver {
     policy: Policy,
     writer: Writer,
     logs: Arc<Logs>,
+    loads: Loads,
     settings: Arc<Settings>,
     kill: CancellationToken,
     began: Instant,
@@ -62,6 +64,7 @@ impl Driver {
         policy: Policy,
         writer: Writer,
         logs: Arc<Logs>,
+        loads: Loads,
         settings: Arc<Settings>,
         kill: CancellationToken,
         began: Instant,
@@ -73,6 +76,7 @@ impl Driver {
             policy,
             writer,
             logs,
+            loads,
             settings,
             kill,
             began,
@@ -318,6 +322,7 @@ impl Driver {
             hive: backend,
             mailbox: self.mailbox.clone(),
             settings: self.settings.clone(),
+            loads: self.loads.clone(),
             kill: self.kill.clone(),
         })
     }

@@ -10,10 +10,13 @@ use futures_util::FutureExt;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::mailbox::{Mailbox, Message};
+use super::{
+    loads::Loads,
+    mailbox::{Mailbox, Message},
+};
 use crate::{
-    Error, ErrorKind, HiveBackend, ModelRef, Progress, Result, Settings, Worker, WorkerId,
-    WorkerSpec, engine::Input,
+    Error, ErrorKind, HiveBackend, ModelRef, Result, Settings, Worker, WorkerId, WorkerSpec,
+    engine::Input,
 };
 
 /// Beyond what the engine waits for: it gives up first, and this ends what was forgotten.
@@ -23,6 +26,7 @@ pub(super) struct Errands {
     pub(super) hive: Arc<dyn HiveBackend>,
     pub(super) mailbox: Mailbox,
     pub(super) settings: Arc<Settings>,
+    pub(super) loads: Loads,
     pub(super) kill: CancellationToken,
 }
 
@@ -35,12 +39,12 @@ impl Errands {
 
     pub(super) fn spawn(self, worker: WorkerId, spec: WorkerSpec) {
         let (hive, limit) = (self.hive.clone(), self.settings.spawn_timeout + SLACK);
+        let load = self
+            .loads
+            .begin(hive.id().clone(), spec.model.clone(), Some(worker));
         self.run(async move {
-            let spawned = within(
-                limit,
-                "start a worker",
-                hive.spawn(worker, &spec, Progress::ignore()),
-            );
+            let spawning = hive.spawn(worker, &spec, load.progress(|| {}));
+            let spawned = within(limit, "start a worker", spawning);
             match spawned.await {
                 Ok(handle) => {
                     let result = Ok(handle.info().clone());
@@ -99,7 +103,8 @@ impl Errands {
         let (id, mailbox, name) = (hive.id().clone(), self.mailbox.clone(), model.clone());
         let last = Arc::new(Mutex::new(Instant::now()));
         let seen = last.clone();
-        let progress = Progress::new(move |_| {
+        let load = self.loads.begin(id.clone(), model.clone(), None);
+        let progress = load.progress(move || {
             let mut last = seen.lock().unwrap_or_else(PoisonError::into_inner);
             // The engine need not hear of every block.
             if last.elapsed() >= Duration::from_secs(1) {
@@ -124,7 +129,7 @@ impl Errands {
                     }
                 }
             };
-            drop(fetched);
+            drop((fetched, load));
             Message::Input(Input::Provisioned {
                 hive: hive.id().clone(),
                 model,

@@ -4,6 +4,7 @@
 //! has come in, writes it in one transaction and answers everyone after the commit: so a hundred callers pay for one
 //! commit, and each of them still learns only of its own failure. The write-ahead log lets readers go on meanwhile.
 
+mod answers;
 mod apply;
 mod fault;
 mod file;
@@ -36,6 +37,7 @@ use tokio::sync::{mpsc, oneshot};
 
 pub use self::options::{Durability, SqliteOptions};
 use self::{
+    answers::Caller,
     fault::Fault,
     ops::Op,
     read::Readers,
@@ -181,7 +183,10 @@ impl Registry for SqliteRegistry {
             .map(Op::new)
             .collect::<Result<_, _>>()
             .map_err(|fault| fault.during(writer::RECORD, &self.path))?;
-        let message = |reply| Message::Record(writer::Record { epoch, ops, reply });
+        let message = |reply| {
+            let caller = Caller::new(reply);
+            Message::Record(writer::Record { epoch, ops, caller })
+        };
         self.ask(writer::RECORD, message).await
     }
 

@@ -1,7 +1,8 @@
 //! The engine under random inputs, sensible and not: late, double, unknown and contradictory answers, cancels at any
 //! time, records that fail, jumps of the clock. A small model beside it watches the invariants at every step; at the
 //! end everything outstanding is answered truthfully, and the engine has to come to rest.
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[path = "../support/parts.rs"]
 mod parts;
@@ -12,7 +13,7 @@ use world::World;
 
 /// One thing that happens. Numbers choose among what is there at that moment.
 #[derive(Clone, Debug)]
-enum Op {
+pub(crate) enum Op {
     Submit {
         model: usize,
         batch: bool,

@@ -44,7 +44,7 @@ struct Run {
     aborted: bool,
 }
 
-pub(super) struct World {
+pub(crate) struct World {
     engine: Engine,
     now: Time,
     machines: BTreeMap<HiveId, Machine>,
@@ -65,7 +65,7 @@ pub(super) struct World {
 }
 
 impl World {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let settings = Settings {
             queue_capacity: 60,
             interactive_wait: Duration::from_secs(60),
@@ -107,11 +107,11 @@ impl World {
         world
     }
 
-    pub(super) fn keep_trace(&mut self) {
+    pub(crate) fn keep_trace(&mut self) {
         self.trace = Some(String::new());
     }
 
-    pub(super) fn trace(self) -> String {
+    pub(crate) fn trace(self) -> String {
         self.trace.unwrap_or_default()
     }
 
@@ -315,7 +315,7 @@ impl World {
         self.feed(Input::Submit { job });
     }
 
-    pub(super) fn apply(&mut self, op: &Op) {
+    pub(crate) fn apply(&mut self, op: &Op) {
         match *op {
             Op::Submit {
                 model,
@@ -490,33 +490,31 @@ impl World {
         }
         let workers = self.all_workers();
         let hive = parts::hive(choice % 3);
-        let answer =
-            match how {
-                0 => Ok(Placement::Assign(parts::worker(u128::MAX))),
-                1 => Ok(pick(&workers, choice)
-                    .map_or(Placement::Wait, |worker| Placement::Assign(worker))),
-                2 => Ok(Placement::Wait),
-                3 => Ok(Placement::Reject(Error::new(ErrorKind::Rejected, "no"))),
-                4 => Err(Error::new(ErrorKind::Internal, "broken")),
-                5 => Ok(Placement::Spawn {
-                    hive,
-                    spec: parts::spec(ask.job.model.clone(), choice as u32 % 3),
-                    evict: workers.into_iter().skip(choice % 5).take(2).collect(),
-                }),
-                6 => Ok(Placement::Spawn {
-                    hive,
-                    spec: parts::spec(parts::model(choice % 3), 2),
-                    evict: Vec::new(),
-                }),
-                7 => {
-                    let view = self.engine.view();
-                    let victims = view.on_hive(&hive).filter(|worker| worker.is_evictable());
-                    let evict = victims.map(|worker| worker.info.id).collect();
-                    let spec = parts::spec(ask.job.model.clone(), 1);
-                    Ok(Placement::Spawn { hive, spec, evict })
-                }
-                _ => LeastLoaded::default().place(&ask, self.engine.view()),
-            };
+        let answer = match how {
+            0 => Ok(Placement::Assign(parts::worker(u128::MAX))),
+            1 => Ok(pick(&workers, choice).map_or(Placement::Wait, Placement::Assign)),
+            2 => Ok(Placement::Wait),
+            3 => Ok(Placement::Reject(Error::new(ErrorKind::Rejected, "no"))),
+            4 => Err(Error::new(ErrorKind::Internal, "broken")),
+            5 => Ok(Placement::Spawn {
+                hive,
+                spec: parts::spec(ask.job.model.clone(), choice as u32 % 3),
+                evict: workers.into_iter().skip(choice % 5).take(2).collect(),
+            }),
+            6 => Ok(Placement::Spawn {
+                hive,
+                spec: parts::spec(parts::model(choice % 3), 2),
+                evict: Vec::new(),
+            }),
+            7 => {
+                let view = self.engine.view();
+                let victims = view.on_hive(&hive).filter(|worker| worker.is_evictable());
+                let evict = victims.map(|worker| worker.info.id).collect();
+                let spec = parts::spec(ask.job.model.clone(), 1);
+                Ok(Placement::Spawn { hive, spec, evict })
+            }
+            _ => LeastLoaded::default().place(&ask, self.engine.view()),
+        };
         self.feed(Input::Placed { ticket, answer });
     }
 
@@ -768,7 +766,7 @@ impl World {
     }
 
     /// Answers everything truthfully and lets time pass until nothing is left to do.
-    pub(super) fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         self.come_to_rest();
         let members: Vec<_> = self.members();
         // Twice: what one hive had claimed of another's workers is put right by the second report.

@@ -11,23 +11,23 @@ use rbee_core::{
 
 use super::parts;
 
-pub(super) struct Hand {
-    pub(super) engine: Engine,
-    pub(super) now: Time,
+pub(crate) struct Hand {
+    pub engine: Engine,
+    pub now: Time,
     /// What came of the last input, records and their answers included.
-    pub(super) effects: Vec<Effect>,
+    pub effects: Vec<Effect>,
     /// Questions are answered by the built-in policy at once.
-    pub(super) answers: bool,
+    pub answers: bool,
     /// Records are answered at once.
-    pub(super) records: bool,
+    pub records: bool,
     /// Questions that were put since this was last cleared.
-    pub(super) asked: Vec<(Ticket, JobId)>,
+    pub asked: Vec<(Ticket, JobId)>,
     /// The first attempt that each worker was given.
-    pub(super) first_leases: BTreeMap<WorkerId, LeaseId>,
+    pub first_leases: BTreeMap<WorkerId, LeaseId>,
 }
 
 impl Hand {
-    pub(super) fn new(settings: Settings) -> Self {
+    pub(crate) fn new(settings: Settings) -> Self {
         Self {
             engine: Engine::new(settings, Epoch(1), 7),
             now: Time::default(),
@@ -40,7 +40,7 @@ impl Hand {
     }
 
     /// One hive, `hive-0`, with these workers.
-    pub(super) fn with(workers: &[WorkerInfo]) -> Self {
+    pub(crate) fn with(workers: &[WorkerInfo]) -> Self {
         let mut hand = Self::new(Settings::default());
         hand.hive(0, HiveFact::Added);
         hand.report(0, 1, workers);
@@ -48,7 +48,7 @@ impl Hand {
         hand
     }
 
-    pub(super) fn connect(&mut self, workers: &[WorkerInfo]) {
+    pub(crate) fn connect(&mut self, workers: &[WorkerInfo]) {
         for info in workers {
             self.feed(Input::Connected {
                 worker: info.id,
@@ -58,18 +58,18 @@ impl Hand {
     }
 
     /// `hive-n` reports: models 0 and 1 on its disk, and these workers.
-    pub(super) fn report(&mut self, n: usize, rev: u64, workers: &[WorkerInfo]) {
+    pub(crate) fn report(&mut self, n: usize, rev: u64, workers: &[WorkerInfo]) {
         let models = [parts::model(0), parts::model(1)];
         let report = parts::report(rev, models, workers.iter().cloned());
         self.hive(n, HiveFact::Report(Box::new(report)));
     }
 
-    pub(super) fn hive(&mut self, n: usize, fact: HiveFact) {
+    pub(crate) fn hive(&mut self, n: usize, fact: HiveFact) {
         let hive = parts::hive(n);
         self.feed(Input::Hive { hive, fact });
     }
 
-    pub(super) fn feed(&mut self, input: Input) {
+    pub(crate) fn feed(&mut self, input: Input) {
         self.effects.clear();
         let mut inputs = vec![input];
         while !inputs.is_empty() {
@@ -104,28 +104,28 @@ impl Hand {
         }
     }
 
-    pub(super) fn wait(&mut self, time: Duration) {
+    pub(crate) fn wait(&mut self, time: Duration) {
         self.now = self.now + time;
         self.feed(Input::Tick);
     }
 
-    pub(super) fn submit(&mut self, job: Job) {
+    pub(crate) fn submit(&mut self, job: Job) {
         self.feed(Input::Submit { job: Arc::new(job) });
     }
 
     /// Submits job `n` for model `model`.
-    pub(super) fn job(&mut self, n: u128, model: usize) {
+    pub(crate) fn job(&mut self, n: u128, model: usize) {
         self.submit(parts::job(n, parts::model(model)));
     }
 
-    pub(super) fn answer(&mut self, ticket: Ticket, placement: Placement) {
+    pub(crate) fn answer(&mut self, ticket: Ticket, placement: Placement) {
         self.feed(Input::Placed {
             ticket,
             answer: Ok(placement),
         });
     }
 
-    pub(super) fn end(&mut self, lease: LeaseId, result: AttemptResult, produced: u32) {
+    pub(crate) fn end(&mut self, lease: LeaseId, result: AttemptResult, produced: u32) {
         let end = AttemptEnd {
             result,
             produced,
@@ -134,16 +134,16 @@ impl Hand {
         self.feed(Input::AttemptEnded { lease, end });
     }
 
-    pub(super) fn done(&mut self, lease: LeaseId) {
+    pub(crate) fn done(&mut self, lease: LeaseId) {
         let (finish, usage) = (Finish::Stop, Usage::default());
         self.end(lease, AttemptResult::Done { finish, usage }, 1);
     }
 
-    pub(super) fn fail(&mut self, lease: LeaseId, kind: ErrorKind) {
+    pub(crate) fn fail(&mut self, lease: LeaseId, kind: ErrorKind) {
         self.end(lease, AttemptResult::Failed(error(kind)), 0);
     }
 
-    pub(super) fn command(&mut self, command: Command) -> Result<(), Error> {
+    pub(crate) fn command(&mut self, command: Command) -> Result<(), Error> {
         self.feed(Input::Command { n: 1, command });
         self.find(|effect| match effect {
             Effect::Answer { result, .. } => Some(result.clone()),
@@ -152,16 +152,16 @@ impl Hand {
         .expect("a command is answered")
     }
 
-    pub(super) fn find<T>(&self, of: impl Fn(&Effect) -> Option<T>) -> Option<T> {
+    pub(crate) fn find<T>(&self, of: impl Fn(&Effect) -> Option<T>) -> Option<T> {
         self.effects.iter().find_map(of)
     }
 
-    pub(super) fn all<T>(&self, of: impl Fn(&Effect) -> Option<T>) -> Vec<T> {
+    pub(crate) fn all<T>(&self, of: impl Fn(&Effect) -> Option<T>) -> Vec<T> {
         self.effects.iter().filter_map(of).collect()
     }
 
     /// The attempts that the last input began.
-    pub(super) fn starts(&self) -> Vec<(LeaseId, JobId, WorkerId)> {
+    pub(crate) fn starts(&self) -> Vec<(LeaseId, JobId, WorkerId)> {
         self.all(|effect| match effect {
             Effect::Start {
                 lease, job, worker, ..
@@ -170,28 +170,28 @@ impl Hand {
         })
     }
 
-    pub(super) fn start(&self) -> (LeaseId, JobId, WorkerId) {
+    pub(crate) fn start(&self) -> (LeaseId, JobId, WorkerId) {
         match self.starts()[..] {
             [start] => start,
             ref starts => panic!("expected one start, found {starts:?}: {:?}", self.effects),
         }
     }
 
-    pub(super) fn spawns(&self) -> Vec<(WorkerId, HiveId, WorkerSpec)> {
+    pub(crate) fn spawns(&self) -> Vec<(WorkerId, HiveId, WorkerSpec)> {
         self.all(|effect| match effect {
             Effect::Spawn { worker, hive, spec } => Some((*worker, hive.clone(), spec.clone())),
             _ => None,
         })
     }
 
-    pub(super) fn stops(&self) -> Vec<WorkerId> {
+    pub(crate) fn stops(&self) -> Vec<WorkerId> {
         self.all(|effect| match effect {
             Effect::Stop { worker, .. } => Some(*worker),
             _ => None,
         })
     }
 
-    pub(super) fn finishes(&self) -> Vec<(JobId, Outcome)> {
+    pub(crate) fn finishes(&self) -> Vec<(JobId, Outcome)> {
         self.all(|effect| match effect {
             Effect::Finish { job, outcome } => Some((*job, outcome.clone())),
             _ => None,
@@ -199,39 +199,39 @@ impl Hand {
     }
 
     /// The kind of error that the only job that ended has ended with.
-    pub(super) fn failure(&self) -> ErrorKind {
+    pub(crate) fn failure(&self) -> ErrorKind {
         match &self.finishes()[..] {
             [(_, Outcome::Failed(error))] => error.kind(),
             other => panic!("expected one failed job, found {other:?}"),
         }
     }
 
-    pub(super) fn probes(&self) -> usize {
+    pub(crate) fn probes(&self) -> usize {
         self.all(|effect| matches!(effect, Effect::Probe { .. }).then_some(()))
             .len()
     }
 
     /// The time until the engine's next alarm.
-    pub(super) fn next(&self) -> Duration {
+    pub(crate) fn next(&self) -> Duration {
         self.engine.next_wake().expect("an alarm") - self.now
     }
 
-    pub(super) fn spawned(&mut self, worker: WorkerId, info: WorkerInfo) {
+    pub(crate) fn spawned(&mut self, worker: WorkerId, info: WorkerInfo) {
         let result = Ok(Arc::new(info));
         self.feed(Input::Spawned { worker, result });
     }
 }
 
-pub(super) fn error(kind: ErrorKind) -> Error {
+pub(crate) fn error(kind: ErrorKind) -> Error {
     Error::new(kind, "made up")
 }
 
 /// Worker `n` of `hive-0`.
-pub(super) fn worker(n: u128, model: usize, slots: u32) -> WorkerInfo {
+pub(crate) fn worker(n: u128, model: usize, slots: u32) -> WorkerInfo {
     parts::info(parts::worker(n), parts::hive(0), parts::model(model), slots)
 }
 
-pub(super) fn spawn(model: ModelRef, slots: u32, evict: Vec<WorkerId>) -> Placement {
+pub(crate) fn spawn(model: ModelRef, slots: u32, evict: Vec<WorkerId>) -> Placement {
     Placement::Spawn {
         hive: parts::hive(0),
         spec: parts::spec(model, slots),

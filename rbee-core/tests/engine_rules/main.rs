@@ -1,5 +1,6 @@
 //! The rules of the engine one by one, each input given by hand.
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[path = "../support/parts.rs"]
 mod parts;

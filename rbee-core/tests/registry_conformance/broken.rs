@@ -16,11 +16,11 @@ macro_rules! flaws {
     ($($flaw:ident => $complaint:literal,)*) => {
         /// What a [`Broken`] registry does wrong.
         #[derive(Clone, Copy, Debug, PartialEq)]
-        pub enum Flaw { $($flaw,)* }
+        pub(crate) enum Flaw { $($flaw,)* }
 
         impl Flaw {
             /// Each, with words of the sentence that the suite must find for it.
-            pub const ALL: &[(Flaw, &str)] = &[$((Flaw::$flaw, $complaint),)*];
+            pub(crate) const ALL: &[(Flaw, &str)] = &[$((Flaw::$flaw, $complaint),)*];
         }
     };
 }
@@ -58,7 +58,7 @@ flaws! {
 
 /// A [`MemoryRegistry`] with a flaw.
 #[derive(Debug)]
-pub struct Broken {
+pub(crate) struct Broken {
     inner: MemoryRegistry,
     flaw: Flaw,
     memory: Mutex<Memory>,
@@ -75,7 +75,7 @@ struct Memory {
 }
 
 impl Broken {
-    pub fn new(inner: MemoryRegistry, flaw: Flaw) -> Self {
+    pub(crate) fn new(inner: MemoryRegistry, flaw: Flaw) -> Self {
         Self {
             inner,
             flaw,

@@ -1,4 +1,4 @@
-//! What [`Registry::jobs`](crate::Registry::jobs) answers.
+//! What [`Registry::jobs`] answers.
 
 use super::{Subject, samples::*};
 use crate::{JobFilter, JobRecord, JobState, Registry};

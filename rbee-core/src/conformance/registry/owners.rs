@@ -109,7 +109,10 @@ pub async fn a_superseded_life_can_write_nothing(store: &dyn Subject) {
         (tenant_put, "a tenant"),
     ] {
         let what = format!("{what}, written by a life whose queen has opened again,");
-        assert_fenced(old.record(epoch, &[change.clone()]).await, &what);
+        assert_fenced(
+            old.record(epoch, std::slice::from_ref(&change)).await,
+            &what,
+        );
         assert_fenced(new.record(epoch, &[change]).await, &what);
     }
     assert_fenced(old.renew(epoch).await, "the renewal of a superseded life");

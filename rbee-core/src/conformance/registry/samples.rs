@@ -202,3 +202,15 @@ pub(super) async fn stored_one(registry: &dyn Registry, id: JobId) -> JobRecord 
 pub(super) fn ids(jobs: &[JobRecord]) -> Vec<JobId> {
     jobs.iter().map(|job| job.id).collect()
 }
+
+/// Drops this handle, opens the store as after a restart, and gives what the queen `a` finds.
+pub(super) async fn restart(store: &dyn Subject, registry: Arc<dyn Registry>) -> Vec<JobRecord> {
+    drop(registry);
+    let registry = store.handle().await;
+    open(store, &*registry, "a").await.jobs
+}
+
+/// So much after the moment of the samples.
+pub(super) fn later(millis: u64) -> WallTime {
+    WallTime::from_millis(AT.as_millis() + millis)
+}

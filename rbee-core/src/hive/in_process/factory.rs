@@ -71,7 +71,7 @@ pub trait WorkerFactory: fmt::Debug + Send + Sync + 'static {
 }
 
 /// The size of a `file:` reference.
-pub(super) async fn files_of(model: &ModelRef) -> Result<u64> {
+pub(crate) async fn files_of(model: &ModelRef) -> Result<u64> {
     let ModelSource::File(path) = model.source() else {
         let message = format!(
             "model {model} cannot be fetched by a hive inside the process; allowed are file: references"

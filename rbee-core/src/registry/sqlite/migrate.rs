@@ -32,11 +32,7 @@ pub(super) fn open_writer(
 ) -> Result<Connection, Fault> {
     let _alone = OPENING.lock().unwrap_or_else(PoisonError::into_inner);
     file::prepare(path)?;
-    {
-        // A connection that cannot write looks first, so that what is refused stays as it is.
-        let look = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY, busy)?;
-        check(&look, MIGRATIONS.len() as i32)?;
-    }
+    look(path, busy)?;
     if let Err(error) = file::make_private(path) {
         tracing::warn!(path = %path.display(), %error, "others may read the database");
     }
@@ -49,6 +45,29 @@ pub(super) fn open_writer(
     connection.pragma_update(None, "secure_delete", "FAST")?;
     migrate(&mut connection, MIGRATIONS)?;
     Ok(connection)
+}
+
+/// Checks whose database it is, on a connection that cannot write, so that what is refused stays as it is.
+fn look(path: &Path, busy: Duration) -> Result<(), Fault> {
+    let known = MIGRATIONS.len() as i32;
+    let checked = check(
+        &connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY, busy)?,
+        known,
+    );
+    let Err(Fault::Sqlite(error)) = &checked else {
+        return checked.map(drop);
+    };
+    let code = error.sqlite_error().map(|error| error.extended_code);
+    if code != Some(rusqlite::ffi::SQLITE_READONLY_ROLLBACK) {
+        return checked.map(drop);
+    }
+    // Somebody died in the middle of a change without the log (here: in the first moments of a new database). Before
+    // anything can be read, what there is of it must be taken back, as anyone who opens it would.
+    check(
+        &connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE, busy)?,
+        known,
+    )
+    .map(drop)
 }
 
 /// A connection that can only read.

@@ -11,10 +11,12 @@ use std::{
 };
 
 use rusqlite::Connection;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use super::{
-    SqliteOptions, apply,
+    SqliteOptions,
+    answers::{Answers, Caller, Reply, tell},
+    apply,
     fault::{Fault, Refusal},
     life::LifeLock,
     ops::Op,
@@ -25,16 +27,14 @@ use crate::{
     registry::{clock::Clock, rules},
 };
 
-/// The most messages taken up at once, and so the most records of one transaction.
-const GROUP: usize = 256;
+/// Up to so many waiting messages are taken up at once.
+const GROUP: usize = 32;
 
 /// Old jobs removed at once; others wait no longer for it than that takes.
 const PURGE: usize = 128;
 
 /// What writing records is called in an error.
 pub(super) const RECORD: &str = "record changes in";
-
-type Reply<T> = oneshot::Sender<Result<T>>;
 
 /// What the writer is asked for.
 pub(super) enum Message {
@@ -63,7 +63,7 @@ pub(super) enum Message {
 pub(super) struct Record {
     pub(super) epoch: Epoch,
     pub(super) ops: Vec<Op>,
-    pub(super) reply: Reply<()>,
+    pub(super) caller: Caller,
 }
 
 pub(super) struct Writer {
@@ -102,7 +102,10 @@ impl Writer {
         let mut records = Vec::with_capacity(GROUP);
         loop {
             let must_wait = !self.purging || !queue.is_empty() || queue.is_closed();
-            if must_wait && queue.blocking_recv_many(&mut inbox, GROUP) == 0 {
+            // Half of many, so that there is work while those who are answered prepare their next: whoever takes all
+            // then waits for all.
+            let group = GROUP.max(queue.len() / 2);
+            if must_wait && queue.blocking_recv_many(&mut inbox, group) == 0 {
                 break;
             }
             for message in inbox.drain(..) {
@@ -156,10 +159,11 @@ impl Writer {
         if records.is_empty() {
             return;
         }
+        let mut answers = Answers::default();
         match self.commit(records) {
             Ok(results) => {
                 for (record, result) in records.drain(..).zip(results) {
-                    tell(record.reply, result);
+                    answers.add(record.caller, result);
                 }
             }
             // Perhaps one of them holds what the file cannot take; its neighbours shall not suffer for it.
@@ -169,16 +173,17 @@ impl Writer {
                     let result = alone
                         .map_err(|failure| self.storage(failure))
                         .and_then(|mut results| results.pop().unwrap_or(Ok(())));
-                    tell(record.reply, result);
+                    answers.add(record.caller, result);
                 }
             }
             Err(failure) => {
                 let error = self.storage(failure);
                 for record in records.drain(..) {
-                    tell(record.reply, Err(error.clone()));
+                    answers.add(record.caller, Err(error.clone()));
                 }
             }
         }
+        answers.send();
     }
 
     fn storage(&self, failure: Failure) -> Error {
@@ -354,9 +359,4 @@ impl Drop for Transaction<'_> {
 fn run(db: &Connection, sql: &'static str) -> Result<(), Fault> {
     db.prepare_cached(sql)?.execute([])?;
     Ok(())
-}
-
-/// The caller may have gone; what it asked for is done all the same.
-fn tell<T>(reply: Reply<T>, result: Result<T>) {
-    let _ = reply.send(result);
 }

@@ -1,6 +1,10 @@
 //! Failures of the file: told with its name, without harm to anyone else, and over when their cause is.
 
-use std::{fs, os::unix::fs::FileExt, sync::mpsc};
+use std::{
+    fs,
+    io::{Seek, SeekFrom, Write},
+    sync::mpsc,
+};
 
 use futures_util::future::join3;
 use rusqlite::Connection;
@@ -107,7 +111,9 @@ async fn a_record_that_the_file_cannot_take_does_not_fail_its_neighbours() {
 
     // Holds the writer back until all three records wait for it, so that they come into one transaction.
     let (go, wait) = mpsc::channel::<()>();
-    let held = registry.on_writer(move |_| drop(wait.recv()));
+    let held = registry.on_writer(move |_| {
+        let _ = wait.recv();
+    });
     let jobs = [job(1, "x"), job(2, "x"), job(3, "x")];
     let changes = jobs.each_ref().map(|job| [queued(job)]);
     let [one, two, three] = changes.each_ref().map(|c| registry.record(epoch, c));
@@ -137,9 +143,10 @@ async fn a_damaged_file_is_an_error_and_no_panic() {
     }
     drop(registry);
     let length = fs::metadata(&path).unwrap().len();
-    let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+    let mut file = fs::OpenOptions::new().write(true).open(&path).unwrap();
     let noise = vec![0xa5; length as usize - 4_096];
-    file.write_all_at(&noise, 4_096).unwrap();
+    file.seek(SeekFrom::Start(4_096)).unwrap();
+    file.write_all(&noise).unwrap();
     drop(file);
     // The first page tells that it is ours; everything behind it is noise.
     let error = match SqliteRegistry::open(&path) {

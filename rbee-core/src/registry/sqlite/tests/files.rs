@@ -139,3 +139,26 @@ async fn the_durability_asked_for_is_set() {
         registry.on_writer(check).await;
     }
 }
+
+#[tokio::test]
+async fn a_database_whose_first_moments_were_cut_short_is_made_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, torn) = (dir.path().join("rbee.db"), dir.path().join("torn.db"));
+    let db = Connection::open(&path).unwrap();
+    // Half of a change is in the file, with the journal that can take it back beside it.
+    db.execute_batch(
+        "PRAGMA cache_size = 1; PRAGMA cache_spill = 1; BEGIN; CREATE TABLE t (x);
+         WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 500)
+         INSERT INTO t SELECT randomblob(1000) FROM n",
+    )
+    .unwrap();
+    fs::copy(&path, &torn).unwrap();
+    fs::copy(
+        dir.path().join("rbee.db-journal"),
+        dir.path().join("torn.db-journal"),
+    )
+    .unwrap();
+    assert!(fs::metadata(&torn).unwrap().len() > 100_000);
+    let registry = SqliteRegistry::open(&torn).unwrap();
+    assert_eq!(begin(&registry, "a").await.epoch, Epoch(1));
+}

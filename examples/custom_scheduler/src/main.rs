@@ -1,0 +1,71 @@
+//! A scheduling policy of one's own: batch jobs never take the worker that is kept free for people.
+//!
+//! The two workers are doubles that answer at once with made-up words, so that nothing but the policy is on show.
+
+use rbee_core::{
+    Ask, ClusterView, EchoWorker, LeastLoaded, Placement, Priority, Queen, Request, Result,
+    Scheduler, WorkerId,
+};
+
+/// Keeps one worker for interactive jobs; all else is as the built-in policy has it.
+#[derive(Debug)]
+struct KeepFree {
+    worker: WorkerId,
+    rest: LeastLoaded,
+}
+
+impl Scheduler for KeepFree {
+    fn place(&self, ask: &Ask, cluster: &ClusterView) -> Result<Placement> {
+        match self.rest.place(ask, cluster)? {
+            Placement::Assign(id) if id == self.worker && ask.job.priority == Priority::Batch => {
+                let mut others = cluster
+                    .available(&ask.job.model)
+                    .map(|worker| worker.info.id);
+                Ok(others
+                    .find(|id| *id != self.worker)
+                    .map_or(Placement::Wait, Placement::Assign))
+            }
+            placement => Ok(placement),
+        }
+    }
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let worker = || -> Result<_> { Ok(EchoWorker::builder("echo".parse()?).slots(2).build()) };
+    let (kept, common) = (worker()?, worker()?);
+    let queen = Queen::builder()
+        .scheduler(KeepFree {
+            worker: kept_id(&kept),
+            rest: LeastLoaded::default(),
+        })
+        .worker(kept.clone())
+        .worker(common.clone())
+        .build()
+        .await?;
+    for number in 0..20 {
+        let priority = if number % 2 == 0 {
+            Priority::Batch
+        } else {
+            Priority::Interactive
+        };
+        let request = Request::chat("echo").user("Hi").priority(priority);
+        let answer = queen.submit(request).await?.answer().await?;
+        let place = if answer.worker == Some(kept_id(&kept)) {
+            "kept"
+        } else {
+            "common"
+        };
+        println!("{priority:>11} job ran on the {place} worker");
+    }
+    println!(
+        "kept worker: {} jobs, common worker: {} jobs",
+        kept.runs().len(),
+        common.runs().len()
+    );
+    Ok(())
+}
+
+fn kept_id(worker: &EchoWorker) -> WorkerId {
+    rbee_core::Worker::info(worker).id
+}

@@ -1,0 +1,44 @@
+//! A web application with a queen inside: `curl -N -d 'Tell me a story.' localhost:3000/ask` streams an answer.
+//!
+//! Closing the connection drops the job's handle, and that cancels the job.
+
+use std::path::Path;
+
+use axum::{Router, body::Body, extract::State, http::StatusCode, routing::post};
+use futures_util::StreamExt;
+use rbee_core::{CandleFactory, EventKind, InProcessHive, ModelRef, Queen, Request};
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let model = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../models/bee-tiny")
+        .canonicalize()?;
+    let queen = Queen::builder()
+        .hive(InProcessHive::new().with_factory(CandleFactory::default()))
+        .alias("bee-tiny", ModelRef::file(model)?.as_str())
+        .build()
+        .await?;
+    let app = Router::new().route("/ask", post(ask)).with_state(queen);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
+    Ok(axum::serve(listener, app).await?)
+}
+
+async fn ask(State(queen): State<Queen>, question: String) -> Result<Body, (StatusCode, String)> {
+    let job = queen
+        .submit(Request::chat("bee-tiny").user(question))
+        .await
+        .map_err(|error| {
+            let status = StatusCode::from_u16(error.kind().http_status());
+            (
+                status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+                error.to_string(),
+            )
+        })?;
+    Ok(Body::from_stream(job.filter_map(
+        async |event| match event.kind {
+            EventKind::Token { text, .. } => Some(Ok(String::from(text))),
+            EventKind::Error(error) => Some(Err(error)),
+            _ => None,
+        },
+    )))
+}

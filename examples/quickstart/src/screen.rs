@@ -1,0 +1,228 @@
+//! What a person sees. In a terminal there is a progress bar and a prompt; elsewhere there are plain lines.
+
+use std::{
+    io::{IsTerminal, Write},
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use rbee_core::{Error, JobId, Load, ModelRef, Queen, Usage};
+use tokio::io::{AsyncBufReadExt, BufReader};
+
+/// How often the progress of a load is looked at.
+const TICK: Duration = Duration::from_millis(50);
+
+pub(crate) struct Screen {
+    /// Both ends of the conversation are a person's.
+    interactive: bool,
+    /// Standard error is a terminal.
+    lively: bool,
+}
+
+impl Screen {
+    pub(crate) fn new() -> Self {
+        let lively = std::io::stderr().is_terminal();
+        let interactive =
+            lively && std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+        Self {
+            interactive,
+            lively,
+        }
+    }
+
+    pub(crate) fn line(&self, text: &str) {
+        eprintln!("{text}");
+    }
+
+    pub(crate) fn title(&self, model: &ModelRef, database: &Path) {
+        self.line(&format!("model  {model}"));
+        self.line(&format!("queue  {}\n", database.display()));
+    }
+
+    pub(crate) fn question(&self, text: &str) {
+        self.line(&format!("> {text}"));
+    }
+
+    pub(crate) fn piece(&self, text: &str) {
+        let mut out = std::io::stdout().lock();
+        // A reader that has gone away is no fault of the answer's; the job goes on to its recorded end.
+        let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    }
+
+    pub(crate) fn end_of_answer(&self) {
+        self.piece("\n");
+    }
+
+    /// Text of a job that nobody waits for in this run.
+    pub(crate) fn aside(&self, text: &str) {
+        eprint!("{text}");
+    }
+
+    pub(crate) fn end_of_aside(&self) {
+        eprintln!();
+    }
+
+    pub(crate) fn restored(&self, job: JobId, tokens: usize) {
+        self.line(&format!(
+            "job {job} had not ended when an earlier run did, {tokens} of its tokens were recorded; it goes on:"
+        ));
+    }
+
+    pub(crate) fn summary(&self, answer: &Measured, job: JobId, database: &Path) {
+        self.line(&answer.to_string());
+        self.line(&format!(
+            "job {job} is recorded in {}\n",
+            database.display()
+        ));
+    }
+
+    pub(crate) fn failure(&self, error: &Error) {
+        let mut said = error.to_string();
+        self.line(&format!("error: {said}"));
+        let mut cause = std::error::Error::source(error);
+        while let Some(because) = cause {
+            // A cause that only repeats what was said adds nothing.
+            if because.to_string() != said {
+                said = because.to_string();
+                self.line(&format!("  because: {said}"));
+            }
+            cause = because.source();
+        }
+    }
+
+    /// The next question, or `None` where nobody is there to ask one.
+    pub(crate) async fn ask(&self) -> Option<String> {
+        if !self.interactive {
+            return None;
+        }
+        eprint!("Ask something else, or press Enter to end: ");
+        let _ = std::io::stderr().flush();
+        let mut lines = BufReader::new(tokio::io::stdin()).lines();
+        tokio::select! {
+            line = lines.next_line() => line.ok().flatten().filter(|line| !line.trim().is_empty()),
+            _ = tokio::signal::ctrl_c() => None,
+        }
+    }
+
+    pub(crate) fn loading(&self) -> Loading<'_> {
+        Loading {
+            screen: self,
+            bar: None,
+            announced: false,
+        }
+    }
+}
+
+/// Shows a model being loaded, as long as one is.
+pub(crate) struct Loading<'a> {
+    screen: &'a Screen,
+    bar: Option<ProgressBar>,
+    announced: bool,
+}
+
+impl Loading<'_> {
+    /// Waits a moment, then shows how far it has come.
+    pub(crate) async fn tick(&mut self, queen: &Queen) {
+        tokio::time::sleep(TICK).await;
+        let Some(load) = queen.loads().into_iter().next() else {
+            return;
+        };
+        if !std::mem::replace(&mut self.announced, true) && !self.screen.lively {
+            self.screen.line(&format!("loading {}", load.model));
+        }
+        if self.screen.lively {
+            self.show(&load);
+        }
+    }
+
+    fn show(&mut self, load: &Load) {
+        let bar = self.bar.get_or_insert_with(|| {
+            let bar =
+                ProgressBar::with_draw_target(load.progress.total, ProgressDrawTarget::stderr());
+            let form = "{msg} [{bar:30}] {bytes}/{total_bytes}";
+            if let Ok(style) = ProgressStyle::with_template(form) {
+                bar.set_style(style.progress_chars("=> "));
+            }
+            bar.set_message("loading the model");
+            bar
+        });
+        if let Some(total) = load.progress.total {
+            bar.set_length(total);
+        }
+        bar.set_position(load.progress.done);
+    }
+
+    pub(crate) fn done(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+impl Drop for Loading<'_> {
+    fn drop(&mut self) {
+        self.done();
+    }
+}
+
+/// An answer and how long it took.
+pub(crate) struct Measured {
+    pub(crate) text: String,
+    pub(crate) queue_wait: Duration,
+    pub(crate) prefill: Option<Duration>,
+    asked: Instant,
+    first: Option<Instant>,
+    tokens: u32,
+    took: Duration,
+}
+
+impl Measured {
+    pub(crate) fn begin() -> Self {
+        Self {
+            text: String::new(),
+            queue_wait: Duration::ZERO,
+            prefill: None,
+            asked: Instant::now(),
+            first: None,
+            tokens: 0,
+            took: Duration::ZERO,
+        }
+    }
+
+    pub(crate) fn token(&mut self, text: &str) {
+        self.first.get_or_insert_with(Instant::now);
+        self.text.push_str(text);
+    }
+
+    pub(crate) fn end(&mut self, usage: Usage) {
+        self.tokens = usage.completion_tokens;
+        self.took = self.asked.elapsed();
+    }
+}
+
+impl std::fmt::Display for Measured {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let milliseconds = |time: Duration| time.as_secs_f64() * 1e3;
+        let first = self.first.map_or(self.took, |first| first - self.asked);
+        write!(
+            f,
+            "queue wait {:.1} ms (loading the model included), first token after {:.1} ms",
+            milliseconds(self.queue_wait),
+            milliseconds(first)
+        )?;
+        if let Some(prefill) = self.prefill {
+            write!(f, " (prompt {:.1} ms)", milliseconds(prefill))?;
+        }
+        let speaking = (self.took.saturating_sub(first)).as_secs_f64();
+        write!(f, ", {} tokens", self.tokens)?;
+        if self.tokens > 1 && speaking > 0.0 {
+            write!(
+                f,
+                " at {:.0} tokens/s",
+                f64::from(self.tokens - 1) / speaking
+            )?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,126 @@
+//! The quickstart as a person runs it: the real program, the bundled model, a database on disk.
+
+use std::{
+    io::Read,
+    path::Path,
+    process::{Command, Output, Stdio},
+};
+
+fn quickstart(data: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_quickstart"));
+    command
+        .arg("--data-dir")
+        .arg(data)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+fn run(data: &Path, arguments: &[&str]) -> Output {
+    quickstart(data, arguments).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+#[test]
+fn the_answer_is_on_standard_output_and_the_rest_on_standard_error() {
+    let data = tempfile::tempdir().unwrap();
+    let arguments = ["--once", "--seed", "7", "--prompt", "Name three flowers."];
+    let first = run(data.path(), &arguments);
+    assert!(first.status.success(), "{}", text(&first.stderr));
+    let answer = text(&first.stdout);
+    assert!(answer.split_whitespace().count() >= 4, "{answer:?}");
+    assert!(
+        !answer.contains('\u{1b}'),
+        "no control sequences where there is no terminal"
+    );
+    let rest = text(&first.stderr);
+    for part in [
+        "queue wait",
+        "first token after",
+        "tokens/s",
+        "is recorded in",
+    ] {
+        assert!(rest.contains(part), "{part:?} is missing in {rest}");
+    }
+    let again = run(data.path(), &arguments);
+    assert_eq!(
+        text(&again.stdout),
+        answer,
+        "the same seed gives the same answer"
+    );
+}
+
+#[test]
+fn a_job_whose_process_was_killed_in_the_middle_is_finished_by_the_next_start() {
+    let data = tempfile::tempdir().unwrap();
+    let story = ["--once", "--seed", "3", "--max-tokens", "400", "--prompt"];
+    let story = [&story[..], &["Tell me a long story about a bee."]].concat();
+    let whole = text(&run(data.path(), &story).stdout);
+
+    let mut child = quickstart(data.path(), &story).spawn().unwrap();
+    let mut begun = [0; 8];
+    child
+        .stdout
+        .as_mut()
+        .unwrap()
+        .read_exact(&mut begun)
+        .unwrap();
+    child.kill().unwrap();
+    assert!(!child.wait().unwrap().success());
+
+    let next = run(data.path(), &["--once", "--prompt", "Hello!"]);
+    let rest = text(&next.stderr);
+    assert!(next.status.success(), "{rest}");
+    assert!(
+        rest.contains("had not ended when an earlier run did"),
+        "{rest}"
+    );
+    assert!(rest.contains("is complete now"), "{rest}");
+    assert!(
+        rest.contains(whole.trim()),
+        "the same story, to its end: {rest}"
+    );
+
+    let after = run(data.path(), &["--once", "--prompt", "Hello!"]);
+    assert!(
+        !text(&after.stderr).contains("had not ended"),
+        "it is accounted for once"
+    );
+}
+
+#[test]
+fn what_cannot_be_done_is_said_in_one_line_and_by_the_exit_code() {
+    let data = tempfile::tempdir().unwrap();
+    let empty = tempfile::tempdir().unwrap();
+    let no_model = format!("file:{}", empty.path().display());
+    let file = data.path().join("file");
+    std::fs::write(&file, "not a directory").unwrap();
+    for (arguments, said) in [
+        (
+            ["--temperature", "-1"],
+            "temperature is -1; allowed is 0 to 2",
+        ),
+        (["--model", "file:/no/such/model"], "/no/such/model"),
+        (["--model", &no_model], "config.json"),
+        (["--model", "file:relative"], "the path is not absolute"),
+        (["--max-tokens", "0"], "max_tokens is 0"),
+        (["--data-dir", file.to_str().unwrap()], "file"),
+    ] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_quickstart"));
+        if arguments[0] != "--data-dir" {
+            command.arg("--data-dir").arg(data.path());
+        }
+        let output = command.args(["--once"]).args(arguments).output().unwrap();
+        assert!(!output.status.success(), "{arguments:?}");
+        let rest = text(&output.stderr);
+        assert!(rest.contains("error: "), "{rest}");
+        assert!(rest.contains(said), "{said:?} is missing in {rest}");
+        assert!(output.stdout.is_empty(), "{}", text(&output.stdout));
+        assert!(!rest.contains("panicked"), "{rest}");
+    }
+}

@@ -1,0 +1,163 @@
+//! How jobs end, and what is left of them.
+
+use super::{Subject, samples::*};
+use crate::{Change, EndedJob, Error, ErrorKind, Finish, JobState, JobStatus, Outcome, Usage};
+
+/// Nothing that comes after it changes the job.
+pub async fn the_first_end_stays(store: &dyn Subject) {
+    let registry = store.handle().await;
+    let epoch = open(store, &*registry, "a").await.epoch;
+    let job = job(1);
+    let end = Change::JobEnded {
+        job: job.id,
+        outcome: complete(3, 1),
+        at: later(50),
+        keep_request: true,
+        keep_output: true,
+    };
+    let changes = [
+        queued(&job),
+        running(job.id, 1, later(10), "one"),
+        tokens(job.id, 0, &["a"]),
+        end,
+    ];
+    record(&*registry, epoch, &changes).await;
+    let first = stored_one(&*registry, job.id).await;
+    assert_eq!(
+        first.status.state(),
+        JobState::Complete,
+        "the first end must be recorded"
+    );
+    for change in [
+        ended(job.id, Outcome::Cancelled, later(60)),
+        running(job.id, 2, later(60), "two"),
+        Change::JobRequeued { job: job.id },
+        tokens(job.id, 1, &["b"]),
+        queued(&job),
+    ] {
+        record(&*registry, epoch, std::slice::from_ref(&change)).await;
+        assert_eq!(
+            stored_one(&*registry, job.id).await,
+            first,
+            "a job that has ended must stay as it is, also after {change:?}"
+        );
+    }
+    assert_eq!(
+        restart(store, registry).await,
+        [],
+        "a job that has ended is nobody's to run"
+    );
+}
+
+/// With all that belongs to it.
+pub async fn every_outcome_comes_back(store: &dyn Subject) {
+    let registry = store.handle().await;
+    let epoch = open(store, &*registry, "a").await.epoch;
+    let stop = Outcome::Complete {
+        finish: Finish::Stop,
+        usage: Usage {
+            prompt_tokens: 7,
+            completion_tokens: 900,
+        },
+    };
+    let failure = Error::new(
+        ErrorKind::ModelNotFound,
+        "model \"x\" is nowhere; allowed is 'y' – é",
+    );
+    for (order, outcome) in (1..).zip([
+        stop,
+        complete(0, 0),
+        Outcome::Failed(failure),
+        Outcome::Cancelled,
+    ]) {
+        let job = job(order);
+        let start = running(job.id, 1, later(1), "one");
+        let Change::JobRunning { worker, .. } = start else {
+            unreachable!("made just above")
+        };
+        let changes = [
+            queued(&job),
+            start,
+            tokens(job.id, 0, &["a", "b"]),
+            ended(job.id, outcome.clone(), later(2)),
+        ];
+        record(&*registry, epoch, &changes).await;
+        let tokens = match &outcome {
+            Outcome::Complete { usage, .. } => usage.completion_tokens,
+            _ => 2,
+        };
+        let found = stored_one(&*registry, job.id).await;
+        let expected = EndedJob {
+            outcome,
+            worker: Some(worker),
+            started_at: Some(later(1)),
+            completed_at: later(2),
+        };
+        assert_eq!(
+            found.status,
+            JobStatus::Ended(expected),
+            "an end must come back as it was recorded"
+        );
+        assert_eq!(
+            found.tokens_generated, tokens,
+            "an ended job has the tokens of its usage, or else those that were recorded"
+        );
+    }
+    let job = job(9);
+    let end = ended(job.id, Outcome::Cancelled, later(2));
+    record(&*registry, epoch, &[queued(&job), end]).await;
+    let found = stored_one(&*registry, job.id).await;
+    assert_eq!(
+        (found.status.started_at(), found.status.worker()),
+        (None, None),
+        "a job that never started has no start"
+    );
+}
+
+/// Request and output, each by its own wish, at the end and not before.
+pub async fn what_may_not_be_kept_is_erased(store: &dyn Subject) {
+    let registry = store.handle().await;
+    let epoch = open(store, &*registry, "a").await.epoch;
+    for (order, keep_request, keep_output) in [
+        (1, false, false),
+        (2, true, false),
+        (3, false, true),
+        (4, true, true),
+    ] {
+        let job = job(order);
+        let changes = [
+            queued(&job),
+            running(job.id, 1, AT, "x"),
+            tokens(job.id, 0, &["a", "b"]),
+        ];
+        record(&*registry, epoch, &changes).await;
+        let live = stored_one(&*registry, job.id).await;
+        assert!(
+            live.request.is_some() && live.pieces.len() == 2,
+            "request and output of a live job must be kept"
+        );
+        let end = Change::JobEnded {
+            job: job.id,
+            outcome: complete(1, 2),
+            at: AT,
+            keep_request,
+            keep_output,
+        };
+        record(&*registry, epoch, &[end]).await;
+        let found = stored_one(&*registry, job.id).await;
+        assert_eq!(
+            found.request,
+            job.request.filter(|_| keep_request),
+            "with keep_request {keep_request} the request must be kept or erased"
+        );
+        let expected = if keep_output {
+            pieces(&["a", "b"])
+        } else {
+            Vec::new()
+        };
+        assert_eq!(
+            found.pieces, expected,
+            "with keep_output {keep_output} the pieces must be kept or erased"
+        );
+    }
+}

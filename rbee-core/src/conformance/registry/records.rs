@@ -1,0 +1,143 @@
+//! Records of several changes, and several records at a time.
+
+use futures_util::future::{join, join_all};
+
+use super::{Subject, samples::*};
+use crate::{Change, JobState, Outcome};
+
+/// The last of two that contradict each other counts.
+pub async fn changes_are_written_in_their_order(store: &dyn Subject) {
+    let registry = store.handle().await;
+    let epoch = open(store, &*registry, "a").await.epoch;
+    let (first, second) = (job(1), job(2));
+    let changes = [
+        queued(&first),
+        running(first.id, 1, AT, "x"),
+        tokens(first.id, 0, &["a"]),
+        tokens(first.id, 1, &["b"]),
+        Change::JobRequeued { job: first.id },
+        queued(&second),
+        running(second.id, 1, AT, "x"),
+    ];
+    record(&*registry, epoch, &changes).await;
+    let found = stored_one(&*registry, first.id).await;
+    assert_eq!(
+        (found.status.state(), found.pieces),
+        (JobState::Queued, [pieces(&["a"]), pieces(&["b"])].concat()),
+        "the changes of one record must be written in their order"
+    );
+    let state = stored_one(&*registry, second.id).await.status.state();
+    assert_eq!(
+        state,
+        JobState::Running,
+        "the changes of one record must be written in their order"
+    );
+}
+
+/// Where one is refused, those before and after it are not written either.
+pub async fn changes_are_written_together_or_not_at_all(store: &dyn Subject) {
+    let (one, two) = (store.handle().await, store.handle().await);
+    let a = open(store, &*one, "a").await.epoch;
+    let b = open(store, &*two, "b").await.epoch;
+    let (theirs, ours, late) = (job(1), job(2), job(3));
+    record(&*one, a, &[queued(&theirs), hive_put(&hive("one"))]).await;
+    record(&*two, b, &[queued(&ours)]).await;
+    let before = stored_one(&*two, ours.id).await;
+    for foreign in [
+        ended(theirs.id, Outcome::Cancelled, AT),
+        Change::HiveGone(hive_id("one")),
+        Change::ModelPut(model_on("one")),
+    ] {
+        let changes = [
+            queued(&late),
+            running(ours.id, 1, AT, "x"),
+            tokens(ours.id, 0, &["x"]),
+            foreign,
+            ended(ours.id, Outcome::Cancelled, AT),
+        ];
+        assert_fenced(
+            two.record(b, &changes).await,
+            "a record with a change to another's row",
+        );
+        assert!(
+            stored(&*two, late.id).await.is_none(),
+            "of a record that was refused nothing may be written, but its first change was"
+        );
+        assert_eq!(
+            stored_one(&*two, ours.id).await,
+            before,
+            "of a record that was refused nothing may be written"
+        );
+    }
+}
+
+/// It may have been removed meanwhile. The other changes of the record are written.
+pub async fn what_is_not_there_is_passed_over(store: &dyn Subject) {
+    let registry = store.handle().await;
+    let epoch = open(store, &*registry, "a").await.epoch;
+    let (nobody, job) = (crate::JobId::random(), job(1));
+    let changes = [
+        running(nobody, 1, AT, "x"),
+        Change::JobRequeued { job: nobody },
+        tokens(nobody, 0, &["x"]),
+        ended(nobody, Outcome::Cancelled, AT),
+        Change::HiveGone(hive_id("nowhere")),
+        Change::ModelPut(model_on("nowhere")),
+        Change::ModelGone {
+            hive: hive_id("nowhere"),
+            model: model(),
+        },
+        queued(&job),
+    ];
+    record(&*registry, epoch, &changes).await;
+    assert!(
+        stored(&*registry, nobody).await.is_none(),
+        "a change must not make a job that was never queued"
+    );
+    stored_one(&*registry, job.id).await;
+    drop(registry);
+    let registry = store.handle().await;
+    let found = open(store, &*registry, "a").await;
+    assert_eq!(
+        (found.hives, found.models),
+        (Vec::new(), Vec::new()),
+        "a model must not make a hive that was never added"
+    );
+}
+
+/// Each learns of its own failure alone, and all that succeeded is there.
+pub async fn callers_at_the_same_time_do_not_disturb_each_other(store: &dyn Subject) {
+    let (one, two) = (store.handle().await, store.handle().await);
+    let a = open(store, &*one, "a").await.epoch;
+    let b = open(store, &*two, "b").await.epoch;
+    let theirs = job(1_000);
+    record(&*two, b, &[queued(&theirs)]).await;
+    let caller = async |order: u64| {
+        let (mine, lost) = (job(order), job(order + 100));
+        let refused = [queued(&lost), ended(theirs.id, Outcome::Cancelled, AT)];
+        let (accepted, refused) = join(
+            one.record(a, std::slice::from_ref(&queued(&mine))),
+            one.record(a, &refused),
+        )
+        .await;
+        if let Err(error) = accepted {
+            panic!("a record must not fail because that of another caller does: {error:?}");
+        }
+        assert_fenced(refused, "a record with a change to another's row");
+        record(&*one, a, &[ended(mine.id, complete(1, 1), AT)]).await;
+        (mine.id, lost.id)
+    };
+    let done = join_all((0..50).map(caller)).await;
+    for (mine, lost) in done {
+        let state = stored_one(&*two, mine).await.status.state();
+        assert_eq!(
+            state,
+            JobState::Complete,
+            "what was acknowledged to one of many callers must be there"
+        );
+        assert!(
+            stored(&*two, lost).await.is_none(),
+            "of a record that was refused nothing may be written"
+        );
+    }
+}

@@ -1,0 +1,302 @@
+//! What every [`Worker`] must do.
+//!
+//! [`all`] runs every check; each can be run alone. A check panics with a sentence that says what was broken. Waits are
+//! bounded by tokio's clock, so do not pause it for a worker that computes on threads of its own or in another process.
+//!
+//! ```no_run
+//! use std::sync::Arc;
+//! use rbee_core::{Prompt, Worker, conformance};
+//!
+//! # async fn check(worker: Arc<dyn Worker>) {
+//! let subject = conformance::worker::Subject::new(worker, Prompt::Text("Once upon a time".into()));
+//! conformance::worker::all(&subject).await;
+//! # }
+//! ```
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use futures_util::StreamExt;
+
+use crate::{
+    CorrelationId, Error, ErrorKind, Finish, Job, JobId, Output, OutputStream, Priority, Prompt,
+    Result, Resume, Run, Sampling, Task, Usage, Worker,
+};
+
+mod errors;
+mod resume;
+mod slots;
+
+pub use errors::{bad_prompts_are_typed_errors, unsupported_tasks_are_unsupported};
+pub use resume::a_cut_stream_goes_on_as_if_it_had_not_been;
+pub use slots::{dropping_frees_the_slot, slots_are_independent_and_no_more_than_promised};
+
+/// How long one answer, and anything else that is waited for, may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A worker under test, idle and used by nobody else, with a prompt that it answers at some length: 24 tokens or more.
+#[derive(Clone, Debug)]
+pub struct Subject {
+    /// The worker.
+    pub worker: Arc<dyn Worker>,
+    /// What it is asked to continue.
+    pub prompt: Prompt,
+    /// The seed of the runs that the checks compare; choose another where the model happens to say too little with it.
+    pub seed: u64,
+    /// How long what is no computation may take: to tell of health, to refuse a run, to let go of one that was dropped.
+    pub promptness: Duration,
+}
+
+impl Subject {
+    /// A worker and a prompt, with some seed.
+    pub fn new(worker: Arc<dyn Worker>, prompt: Prompt) -> Self {
+        Self {
+            worker,
+            prompt,
+            seed: 11,
+            promptness: Duration::from_secs(5),
+        }
+    }
+
+    fn job(&self, task: Task, seed: u64) -> Arc<Job> {
+        Arc::new(Job {
+            id: JobId::random(),
+            model: self.worker.info().model.clone(),
+            priority: Priority::Interactive,
+            task,
+            seed,
+            prefix: [].into(),
+            timeout: PATIENCE,
+            deadline: None,
+            detached: false,
+            tenant: None,
+            correlation_id: CorrelationId::random(),
+        })
+    }
+
+    fn run(&self, seed: u64, sampling: Sampling) -> Run {
+        let prompt = self.prompt.clone();
+        let job = self.job(Task::Generate { prompt, sampling }, seed);
+        Run {
+            job,
+            attempt: 1,
+            resume: Resume::default(),
+        }
+    }
+
+    async fn begin(&self, run: Run) -> Result<OutputStream> {
+        bounded("execute", self.worker.execute(run)).await
+    }
+
+    /// Runs to the end and checks what holds for every answer.
+    async fn answer(&self, run: Run) -> Answer {
+        let resumed = run.resume.tokens.len() as u64;
+        let most = match &run.job.task {
+            Task::Generate { sampling, .. } => sampling.max_tokens.map(u64::from),
+            Task::Embed { .. } => None,
+        };
+        let stream = self
+            .begin(run)
+            .await
+            .unwrap_or_else(|error| panic!("the worker refused a proper run: {error:?}"));
+        let answer = Answer::collect(stream)
+            .await
+            .unwrap_or_else(|error| panic!("a proper run failed: {error:?}"));
+        let count = resumed + answer.tokens.len() as u64;
+        assert_eq!(
+            u64::from(answer.usage.completion_tokens),
+            count,
+            "usage counts other tokens than were given"
+        );
+        if let Some(most) = most {
+            assert!(
+                count <= most,
+                "{count} tokens were given; max_tokens is {most}"
+            );
+        }
+        if self.worker.info().capabilities.resume {
+            let all = answer.tokens.iter().all(|(id, _)| id.is_some());
+            assert!(all, "a worker that can resume gave a token without an id");
+        }
+        answer
+    }
+
+    /// Waits until no run is under way.
+    async fn idle(&self, after: &str) {
+        let waited = tokio::time::timeout(self.promptness, async {
+            while self.busy().await > 0 {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        });
+        assert!(
+            waited.await.is_ok(),
+            "a slot was not free {:?} after {after}",
+            self.promptness
+        );
+    }
+
+    async fn busy(&self) -> u32 {
+        let health = bounded("health", self.worker.health()).await;
+        health
+            .unwrap_or_else(|error| panic!("the worker does not tell how it is: {error:?}"))
+            .busy
+    }
+}
+
+/// What a run gave.
+#[derive(Clone, Debug, PartialEq)]
+struct Answer {
+    tokens: Vec<(Option<u32>, String)>,
+    vectors: Option<Vec<Vec<f32>>>,
+    finish: Finish,
+    usage: Usage,
+}
+
+impl Answer {
+    fn text(&self) -> String {
+        self.tokens.iter().map(|(_, text)| text.as_str()).collect()
+    }
+
+    async fn collect(mut stream: OutputStream) -> Result<Self> {
+        let (mut tokens, mut vectors, mut metrics) = (Vec::new(), None, 0);
+        loop {
+            let next = bounded("the next output", stream.next()).await;
+            match next.unwrap_or_else(|| panic!("the stream ended without an End"))? {
+                Output::Token { id, text } => tokens.push((id, text.into())),
+                Output::Vectors(all) => {
+                    assert!(vectors.replace(all).is_none(), "vectors were given twice");
+                }
+                Output::Metrics(_) => {
+                    metrics += 1;
+                    assert!(
+                        metrics <= 64,
+                        "metrics were given {metrics} times in one run"
+                    );
+                }
+                Output::End { finish, usage } => {
+                    let after = bounded("the end of the stream", stream.next()).await;
+                    assert!(after.is_none(), "{after:?} came after the End");
+                    return Ok(Self {
+                        tokens,
+                        vectors,
+                        finish,
+                        usage,
+                    });
+                }
+            }
+        }
+    }
+}
+
+async fn bounded<T>(what: &str, future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, future)
+        .await
+        .unwrap_or_else(|_| panic!("{what} took longer than {PATIENCE:?}"))
+}
+
+/// Every check of this module.
+///
+/// # Panics
+/// Where the worker breaks the contract.
+pub async fn all(subject: &Subject) {
+    identity_is_stable(subject).await;
+    if subject.worker.info().capabilities.generate {
+        an_answer_ends_once_and_counts_right(subject).await;
+        the_same_seed_gives_the_same_tokens(subject).await;
+        stop_texts_end_the_answer_and_are_no_part_of_it(subject).await;
+        dropping_frees_the_slot(subject).await;
+        slots_are_independent_and_no_more_than_promised(subject).await;
+        a_cut_stream_goes_on_as_if_it_had_not_been(subject).await;
+        bad_prompts_are_typed_errors(subject).await;
+    }
+    unsupported_tasks_are_unsupported(subject).await;
+    identity_is_stable(subject).await;
+}
+
+/// [`Worker::info`] is whole, and the same every time.
+pub async fn identity_is_stable(subject: &Subject) {
+    let first = subject.worker.info().clone();
+    assert!(first.slots > 0, "slots is 0; allowed is at least 1");
+    assert!(!first.backend.is_empty(), "backend is empty");
+    assert!(!first.numerics.is_empty(), "numerics is empty");
+    let able = first.capabilities.generate || first.capabilities.embed;
+    assert!(able, "the worker can neither generate nor embed");
+    if first.capabilities.generate {
+        let sampling = Sampling {
+            max_tokens: Some(1),
+            ..Sampling::default()
+        };
+        subject.answer(subject.run(subject.seed, sampling)).await;
+    }
+    assert_eq!(first, *subject.worker.info(), "info changed");
+}
+
+/// A run gives at most `max_tokens` tokens, then one End with the right numbers, then nothing.
+pub async fn an_answer_ends_once_and_counts_right(subject: &Subject) {
+    for most in [1, 2, 7, 24] {
+        let sampling = Sampling {
+            max_tokens: Some(most),
+            ..Sampling::default()
+        };
+        let answer = subject.answer(subject.run(subject.seed, sampling)).await;
+        assert!(
+            answer.vectors.is_none(),
+            "vectors were given to a run that asked for text"
+        );
+        assert!(answer.usage.prompt_tokens > 0, "usage has 0 prompt tokens");
+        let full = answer.tokens.len() == most as usize;
+        assert!(
+            full || answer.finish == Finish::Stop,
+            "the answer has {} of {most} tokens and ended with {:?}",
+            answer.tokens.len(),
+            answer.finish
+        );
+    }
+}
+
+/// A stop text ends the answer before it.
+pub async fn stop_texts_end_the_answer_and_are_no_part_of_it(subject: &Subject) {
+    let sampling = |stop| Sampling {
+        max_tokens: Some(24),
+        stop,
+        ..Sampling::default()
+    };
+    let whole = subject
+        .answer(subject.run(subject.seed, sampling(Vec::new())))
+        .await
+        .text();
+    let characters: Vec<char> = whole.chars().collect();
+    assert!(
+        characters.len() >= 6,
+        "the answer {whole:?} is too short for this check; choose another prompt or seed"
+    );
+    let stop: String = characters[characters.len() / 2..].iter().take(3).collect();
+    let before = whole.split(&stop).next().unwrap_or_default();
+    let cut = subject
+        .answer(subject.run(subject.seed, sampling(vec![stop.clone()])))
+        .await;
+    assert_eq!(
+        cut.text(),
+        before,
+        "the text before stop text {stop:?} of {whole:?}"
+    );
+    assert_eq!(cut.finish, Finish::Stop, "a stop text was met");
+}
+
+/// Runs with equal seeds give equal answers, at temperature 0 and above.
+pub async fn the_same_seed_gives_the_same_tokens(subject: &Subject) {
+    for temperature in [0.0, 1.0, 1.5] {
+        let sampling = Sampling {
+            temperature,
+            max_tokens: Some(24),
+            ..Sampling::default()
+        };
+        let first = subject
+            .answer(subject.run(subject.seed, sampling.clone()))
+            .await;
+        let again = subject.answer(subject.run(subject.seed, sampling)).await;
+        assert_eq!(
+            first, again,
+            "the same seed gave two answers at temperature {temperature}"
+        );
+    }
+}

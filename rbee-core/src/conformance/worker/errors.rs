@@ -1,0 +1,117 @@
+use super::{Answer, Error, ErrorKind, Prompt, Resume, Run, Sampling, Subject, Task};
+
+impl Subject {
+    /// The error that a run ends with, whether at once or later.
+    async fn error(&self, task: Task, what: &str) -> Option<Error> {
+        let run = Run {
+            job: self.job(task, self.seed),
+            attempt: 1,
+            resume: Resume::default(),
+        };
+        let error = match self.begin(run).await {
+            Err(error) => Some(error),
+            Ok(stream) => Answer::collect(stream).await.err(),
+        };
+        self.idle(what).await;
+        error
+    }
+}
+
+/// A conversation without messages and a prompt longer than the context are the client's errors, and leave no trace.
+///
+/// # Panics
+/// Where the worker breaks the contract.
+pub async fn bad_prompts_are_typed_errors(subject: &Subject) {
+    let generate = |prompt| Task::Generate {
+        prompt,
+        sampling: Sampling {
+            max_tokens: Some(4),
+            ..Sampling::default()
+        },
+    };
+    let kind = |error: Option<Error>| error.map(|error| error.kind());
+    let empty = kind(
+        subject
+            .error(generate(Prompt::Chat(Vec::new())), "an empty prompt")
+            .await,
+    );
+    assert!(
+        matches!(
+            empty,
+            Some(ErrorKind::InvalidRequest | ErrorKind::Unsupported)
+        ),
+        "a conversation without messages gave {empty:?}; expected is InvalidRequest"
+    );
+    // Text without text may be a token or none, depending on the tokenizer; it must not be a fault.
+    let nothing = kind(
+        subject
+            .error(generate(Prompt::Text(String::new())), "an empty prompt")
+            .await,
+    );
+    assert!(
+        matches!(nothing, None | Some(ErrorKind::InvalidRequest)),
+        "an empty text gave {nothing:?}; expected is InvalidRequest or an answer"
+    );
+    let Some(context) = subject.worker.info().capabilities.context_tokens else {
+        return;
+    };
+    // No tokenizer has a token as long as three of these.
+    let long = Prompt::Text("q7 z".repeat(3 * context as usize + 3));
+    let error = kind(
+        subject
+            .error(generate(long), "a prompt that is too long")
+            .await,
+    );
+    assert_eq!(
+        error,
+        Some(ErrorKind::ContextExceeded),
+        "a prompt longer than context_tokens, {context}"
+    );
+}
+
+/// A task that the capabilities do not name is [`ErrorKind::Unsupported`]; one that they name works.
+///
+/// # Panics
+/// Where the worker breaks the contract.
+pub async fn unsupported_tasks_are_unsupported(subject: &Subject) {
+    let able = &subject.worker.info().capabilities;
+    let inputs = vec!["one".to_owned(), "two".to_owned()];
+    if able.embed {
+        let run = Run {
+            job: subject.job(Task::Embed { inputs }, subject.seed),
+            attempt: 1,
+            resume: Resume::default(),
+        };
+        let answer = subject.answer(run).await;
+        let vectors = answer
+            .vectors
+            .expect("no vectors were given to a run that asked for them");
+        assert_eq!(vectors.len(), 2, "two texts make two vectors");
+        assert!(
+            vectors[0].len() == vectors[1].len() && !vectors[0].is_empty(),
+            "vectors of unequal length"
+        );
+    } else {
+        let error = subject
+            .error(Task::Embed { inputs }, "an unsupported task")
+            .await;
+        let kind = error.map(|error| error.kind());
+        assert_eq!(
+            kind,
+            Some(ErrorKind::Unsupported),
+            "an embedding that the worker cannot make"
+        );
+    }
+    if !able.generate {
+        let (prompt, sampling) = (subject.prompt.clone(), Sampling::default());
+        let error = subject
+            .error(Task::Generate { prompt, sampling }, "an unsupported task")
+            .await;
+        let kind = error.map(|error| error.kind());
+        assert_eq!(
+            kind,
+            Some(ErrorKind::Unsupported),
+            "text that the worker cannot generate"
+        );
+    }
+}

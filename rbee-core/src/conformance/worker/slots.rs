@@ -1,0 +1,96 @@
+use futures_util::{FutureExt, StreamExt, future::join_all};
+
+use super::{Answer, Error, ErrorKind, OutputStream, Run, Sampling, Subject, bounded};
+
+/// A run whose stream, or whose future of `execute`, is dropped is over soon, and health tells the truth meanwhile.
+///
+/// # Panics
+/// Where the worker breaks the contract.
+pub async fn dropping_frees_the_slot(subject: &Subject) {
+    subject.idle("the runs before").await;
+    // As long an answer as there may be.
+    let run = || subject.run(subject.seed, Sampling::default());
+    for _ in 0..3 {
+        let mut stream = begun(subject, run()).await;
+        let _ = bounded("the first output", stream.next()).await;
+        let health = tokio::time::timeout(subject.promptness, subject.worker.health()).await;
+        assert!(
+            health.is_ok(),
+            "health took longer than {:?} while a run was under way",
+            subject.promptness
+        );
+        assert!(
+            subject.busy().await > 0,
+            "health told of no run while one was under way, or its answer is too short"
+        );
+        drop(stream);
+        subject.idle("its stream was dropped").await;
+    }
+    for _ in 0..3 {
+        // Polled once, then dropped: the run has begun or it has not.
+        drop(subject.worker.execute(run()).now_or_never());
+        subject.idle("the future of execute was dropped").await;
+    }
+    let sampling = Sampling {
+        max_tokens: Some(2),
+        ..Sampling::default()
+    };
+    subject.answer(subject.run(subject.seed, sampling)).await;
+}
+
+/// All slots can be used at once; each run gives what it gives alone; one run more is [`ErrorKind::WorkerBusy`].
+///
+/// # Panics
+/// Where the worker breaks the contract.
+pub async fn slots_are_independent_and_no_more_than_promised(subject: &Subject) {
+    subject.idle("the runs before").await;
+    let slots = subject.worker.info().slots.min(64);
+    let runs: Vec<Run> = (0..u64::from(slots))
+        .map(|slot| subject.run(subject.seed.wrapping_add(slot), Sampling::default()))
+        .collect();
+    let mut alone = Vec::new();
+    for run in &runs {
+        alone.push(subject.answer(run.clone()).await);
+    }
+    subject.idle("its run ended").await;
+    let mut streams: Vec<OutputStream> = Vec::new();
+    for run in &runs {
+        streams.push(begun(subject, run.clone()).await);
+    }
+    let busy = subject.busy().await;
+    assert_eq!(
+        busy, slots,
+        "health told of {busy} runs while {slots} were under way, or their answers are too short"
+    );
+    let more =
+        tokio::time::timeout(subject.promptness, subject.worker.execute(runs[0].clone())).await;
+    let kind = more
+        .unwrap_or_else(|_| {
+            panic!("a run more than there are slots waited; expected is WorkerBusy at once")
+        })
+        .err()
+        .map(|error: Error| error.kind());
+    assert_eq!(
+        kind,
+        Some(ErrorKind::WorkerBusy),
+        "a run more than there are slots"
+    );
+    let together = join_all(streams.into_iter().map(Answer::collect)).await;
+    for (slot, (alone, together)) in alone.iter().zip(together).enumerate() {
+        let together =
+            together.unwrap_or_else(|error| panic!("run {slot} of {slots} failed: {error:?}"));
+        assert_eq!(
+            *alone, together,
+            "run {slot} gave another answer beside others than alone"
+        );
+    }
+    subject.idle("all runs ended").await;
+}
+
+/// A run under way.
+async fn begun(subject: &Subject, run: Run) -> OutputStream {
+    subject
+        .begin(run)
+        .await
+        .unwrap_or_else(|error| panic!("the worker refused a proper run: {error:?}"))
+}

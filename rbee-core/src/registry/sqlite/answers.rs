@@ -1,0 +1,76 @@
+//! Telling many callers at once.
+//!
+//! To wake a task of an idle runtime from outside costs a system call, and a runtime that is woken for one task may
+//! well be asleep again when the next answer comes. So the answers for one runtime go to it in one piece, and it
+//! wakes its tasks itself.
+
+use tokio::{
+    runtime::{Handle, Id},
+    sync::oneshot,
+};
+
+use crate::Result;
+
+pub(super) type Reply<T> = oneshot::Sender<Result<T>>;
+
+/// The caller may have gone; what it asked for is done all the same.
+pub(super) fn tell<T>(reply: Reply<T>, result: Result<T>) {
+    let _ = reply.send(result);
+}
+
+/// Where an answer goes.
+pub(super) struct Caller {
+    reply: Reply<()>,
+    /// What runs its task; none outside of tokio.
+    runtime: Option<Handle>,
+}
+
+impl Caller {
+    /// The caller that runs this code.
+    pub(super) fn new(reply: Reply<()>) -> Self {
+        Self {
+            reply,
+            runtime: Handle::try_current().ok(),
+        }
+    }
+}
+
+/// Answers that are on their way. They are told when this is dropped, by whomever.
+#[derive(Default)]
+struct Batch(Vec<(Reply<()>, Result<()>)>);
+
+impl Drop for Batch {
+    fn drop(&mut self) {
+        for (reply, result) in self.0.drain(..) {
+            tell(reply, result);
+        }
+    }
+}
+
+/// The answers to one group of records.
+#[derive(Default)]
+pub(super) struct Answers(Vec<(Option<Id>, Option<Handle>, Batch)>);
+
+impl Answers {
+    pub(super) fn add(&mut self, caller: Caller, result: Result<()>) {
+        let id = caller.runtime.as_ref().map(Handle::id);
+        let answer = (caller.reply, result);
+        // Hardly ever more than one runtime.
+        match self.0.iter_mut().find(|(known, ..)| *known == id) {
+            Some((_, _, batch)) => batch.0.push(answer),
+            None => self.0.push((id, caller.runtime, Batch(vec![answer]))),
+        }
+    }
+
+    pub(super) fn send(self) {
+        for (_, runtime, batch) in self.0 {
+            match runtime {
+                // A runtime that is shutting down drops the task, and so the answers are told here after all.
+                Some(runtime) if batch.0.len() > 1 => {
+                    runtime.spawn(async move { drop(batch) });
+                }
+                _ => drop(batch),
+            }
+        }
+    }
+}

@@ -1,0 +1,354 @@
+//! A model's configuration: `config.json` and `generation_config.json`, brought into one checked form.
+//!
+//! Files of different ages say the same thing in different places. Whatever is not understood is refused rather than
+//! ignored, because a model with a wrong constant does not fail: it talks nonsense.
+
+use std::{
+    ops::RangeInclusive,
+    path::{Path, PathBuf},
+};
+
+use candle_transformers::models::llama::{Config, Llama3RopeConfig, Llama3RopeType, LlamaEosToks};
+use serde_json::{Map, Value};
+
+use super::files::{self, LoadFault, Loaded, MAX_CONFIG_BYTES, shown};
+
+/// The longest context that is offered where the options set none: the memory of keys and values grows with it.
+pub(super) const DEFAULT_CONTEXT: u32 = 32_768;
+/// The longest context at all.
+pub(super) const MAX_CONTEXT: u32 = 1 << 20;
+
+/// What is known of a model before its weights are read.
+#[derive(Debug)]
+pub(super) struct ModelConfig {
+    /// The numbers the engine builds the model with.
+    pub(super) llama: Config,
+    /// The longest prompt and answer together, in tokens.
+    pub(super) context: u32,
+    /// The tokens that end an answer, in ascending order.
+    pub(super) eos: Vec<u32>,
+}
+
+impl ModelConfig {
+    /// Reads both files of a model's directory.
+    pub(super) fn load(dir: &Path, context_limit: Option<u32>) -> Loaded<Self> {
+        let path = dir.join("config.json");
+        let bytes = files::read(&path, MAX_CONFIG_BYTES)?;
+        let map = files::parse_object(&path, &bytes)?;
+        let mut config = Keys::new(&path, &map).model(context_limit)?;
+        let path = dir.join("generation_config.json");
+        if let Some(map) = files::read_object(&path, MAX_CONFIG_BYTES)? {
+            config
+                .eos
+                .extend(Keys::new(&path, &map).token_ids("eos_token_id", config.llama.vocab_size)?);
+        }
+        config.eos.sort_unstable();
+        config.eos.dedup();
+        if !config.eos.is_empty() {
+            config.llama.eos_token_id = Some(LlamaEosToks::Multiple(config.eos.clone()));
+        }
+        Ok(config)
+    }
+
+    /// Every tensor the model is built of, with its shape.
+    pub(super) fn tensors(&self) -> impl Iterator<Item = (String, Vec<usize>)> + '_ {
+        let c = &self.llama;
+        let kv = c.hidden_size / c.num_attention_heads * c.num_key_value_heads;
+        let (hidden, inner) = (c.hidden_size, c.intermediate_size);
+        let head = (!c.tie_word_embeddings)
+            .then(|| ("lm_head.weight".to_owned(), vec![c.vocab_size, hidden]));
+        let ends = [
+            (
+                "model.embed_tokens.weight".to_owned(),
+                vec![c.vocab_size, hidden],
+            ),
+            ("model.norm.weight".to_owned(), vec![hidden]),
+        ];
+        let layers = (0..c.num_hidden_layers).flat_map(move |layer| {
+            [
+                ("input_layernorm", vec![hidden]),
+                ("self_attn.q_proj", vec![hidden, hidden]),
+                ("self_attn.k_proj", vec![kv, hidden]),
+                ("self_attn.v_proj", vec![kv, hidden]),
+                ("self_attn.o_proj", vec![hidden, hidden]),
+                ("post_attention_layernorm", vec![hidden]),
+                ("mlp.gate_proj", vec![inner, hidden]),
+                ("mlp.up_proj", vec![inner, hidden]),
+                ("mlp.down_proj", vec![hidden, inner]),
+            ]
+            .map(|(name, shape)| (format!("model.layers.{layer}.{name}.weight"), shape))
+        });
+        ends.into_iter().chain(head).chain(layers)
+    }
+}
+
+/// The keys of one JSON object, with the file and the way to the object for messages.
+struct Keys<'a> {
+    file: &'a Path,
+    at: String,
+    map: &'a Map<String, Value>,
+}
+
+impl<'a> Keys<'a> {
+    fn new(file: &'a Path, map: &'a Map<String, Value>) -> Self {
+        let at = String::new();
+        Self { file, at, map }
+    }
+
+    /// A value; `null` counts as absent, as it does for those who write these files.
+    fn get(&self, key: &str) -> Option<&'a Value> {
+        self.map.get(key).filter(|value| !value.is_null())
+    }
+
+    fn bad(&self, key: &str, value: &Value, allowed: &str) -> LoadFault {
+        let what = format!("{}{key} is {}; allowed is {allowed}", self.at, shown(value));
+        LoadFault::defect(self.file, what)
+    }
+
+    fn absent(&self, key: &str, allowed: &str) -> LoadFault {
+        let what = format!("{}{key} is missing; allowed is {allowed}", self.at);
+        LoadFault::defect(self.file, what)
+    }
+
+    fn object(&self, key: &str) -> Loaded<Option<Keys<'a>>> {
+        let Some(value) = self.get(key) else {
+            return Ok(None);
+        };
+        let map = value
+            .as_object()
+            .ok_or_else(|| self.bad(key, value, "an object"))?;
+        let at = format!("{}{key}.", self.at);
+        Ok(Some(Keys {
+            file: self.file,
+            at,
+            map,
+        }))
+    }
+
+    fn count(&self, key: &str, range: RangeInclusive<u64>) -> Loaded<Option<usize>> {
+        let Some(value) = self.get(key) else {
+            return Ok(None);
+        };
+        match value.as_u64() {
+            Some(count) if range.contains(&count) => Ok(Some(count as usize)),
+            _ => Err(self.bad(key, value, &span(&range))),
+        }
+    }
+
+    fn needed(&self, key: &str, range: RangeInclusive<u64>) -> Loaded<usize> {
+        self.count(key, range.clone())?
+            .ok_or_else(|| self.absent(key, &span(&range)))
+    }
+
+    fn number(&self, key: &str, range: RangeInclusive<f64>) -> Loaded<Option<f64>> {
+        let Some(value) = self.get(key) else {
+            return Ok(None);
+        };
+        match value.as_f64() {
+            // A comparison with NaN is false, so NaN is refused too.
+            Some(number) if range.contains(&number) => Ok(Some(number)),
+            _ => Err(self.bad(key, value, &span(&range))),
+        }
+    }
+
+    /// A value that must be this one where it is given at all: the engine knows no other.
+    fn only(&self, key: &str, allowed: Value) -> Loaded<()> {
+        match self.get(key) {
+            Some(value) if *value != allowed => Err(self.bad(key, value, &allowed.to_string())),
+            _ => Ok(()),
+        }
+    }
+
+    /// A token id, or a list of them.
+    fn token_ids(&self, key: &str, vocab: usize) -> Loaded<Vec<u32>> {
+        let Some(value) = self.get(key) else {
+            return Ok(Vec::new());
+        };
+        let list = value
+            .as_array()
+            .map_or(std::slice::from_ref(value), Vec::as_slice);
+        list.iter()
+            .map(|id| match id.as_u64() {
+                Some(id) if id < vocab as u64 => Ok(id as u32),
+                _ => Err(self.bad(key, value, &format!("token ids below vocab_size, {vocab}"))),
+            })
+            .collect()
+    }
+
+    fn model(&self, context_limit: Option<u32>) -> Loaded<ModelConfig> {
+        self.architecture()?;
+        let hidden = self.needed("hidden_size", 2..=65_536)?;
+        let heads = self.needed("num_attention_heads", 1..=1_024)?;
+        let kv_heads = self
+            .count("num_key_value_heads", 1..=1_024)?
+            .unwrap_or(heads);
+        if !hidden.is_multiple_of(heads) || !(hidden / heads).is_multiple_of(2) {
+            let what = format!(
+                "hidden_size is {hidden} for num_attention_heads {heads}; allowed is an even multiple of it"
+            );
+            return Err(LoadFault::defect(self.file, what));
+        }
+        if !heads.is_multiple_of(kv_heads) {
+            let what = format!(
+                "num_key_value_heads is {kv_heads}; allowed is a divisor of num_attention_heads, {heads}"
+            );
+            return Err(LoadFault::defect(self.file, what));
+        }
+        self.only("head_dim", Value::from(hidden / heads))?;
+        let vocab = self.needed("vocab_size", 1..=4_194_304)?;
+        let positions = self.needed("max_position_embeddings", 2..=16_777_216)?;
+        let context = (positions as u64)
+            .min(context_limit.unwrap_or(DEFAULT_CONTEXT).into())
+            .min(MAX_CONTEXT.into()) as u32;
+        let (rope_theta, rope_scaling) = self.rope()?;
+        let llama = Config {
+            hidden_size: hidden,
+            intermediate_size: self.needed("intermediate_size", 1..=1_048_576)?,
+            vocab_size: vocab,
+            num_hidden_layers: self.needed("num_hidden_layers", 1..=1_024)?,
+            num_attention_heads: heads,
+            num_key_value_heads: kv_heads,
+            use_flash_attn: false,
+            rms_norm_eps: self
+                .number("rms_norm_eps", 1e-12..=1e-1)?
+                .ok_or_else(|| self.absent("rms_norm_eps", "a number such as 1e-5"))?,
+            rope_theta,
+            bos_token_id: None,
+            eos_token_id: None,
+            rope_scaling,
+            // The engine makes its tables this long, so the context bounds them. It also compares the number of
+            // key heads with this one and drops what is beyond, so it is never less than that.
+            max_position_embeddings: (context as usize).max(kv_heads),
+            tie_word_embeddings: match self.get("tie_word_embeddings") {
+                None => false,
+                Some(Value::Bool(tied)) => *tied,
+                Some(other) => return Err(self.bad("tie_word_embeddings", other, "true or false")),
+            },
+        };
+        let eos = self.token_ids("eos_token_id", vocab)?;
+        Ok(ModelConfig {
+            llama,
+            context,
+            eos,
+        })
+    }
+
+    fn architecture(&self) -> Loaded<()> {
+        const ALLOWED: &str = "[\"LlamaForCausalLM\"]";
+        match self.get("architectures") {
+            None => return Err(self.absent("architectures", ALLOWED)),
+            Some(value) if *value != Value::from(vec!["LlamaForCausalLM"]) => {
+                return Err(self.bad("architectures", value, ALLOWED));
+            }
+            Some(_) => {}
+        }
+        self.only("hidden_act", "silu".into())?;
+        self.only("attention_bias", false.into())?;
+        self.only("mlp_bias", false.into())?;
+        match self.get("quantization_config") {
+            Some(value) => Err(self.bad(
+                "quantization_config",
+                value,
+                "none: weights as f32, f16 or bf16",
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// The base of the rotary embedding and its scaling. transformers 5 writes both into `rope_parameters`; before
+    /// that the base stood alone and the scaling in `rope_scaling`.
+    fn rope(&self) -> Loaded<(f32, Option<Llama3RopeConfig>)> {
+        const BASE: RangeInclusive<f64> = 1.0..=1e12;
+        let nested = match self.object("rope_parameters")? {
+            Some(parameters) => Some(parameters),
+            None => self.object("rope_scaling")?,
+        };
+        let inner = match &nested {
+            Some(parameters) => parameters.number("rope_theta", BASE)?,
+            None => None,
+        };
+        let outer = self.number("rope_theta", BASE)?;
+        if let (Some(inner), Some(outer)) = (inner, outer)
+            && inner != outer
+        {
+            let what = format!(
+                "rope_theta is {outer} and, in rope_parameters, {inner}; allowed is one value"
+            );
+            return Err(LoadFault::defect(self.file, what));
+        }
+        let theta = inner.or(outer).unwrap_or(10_000.0) as f32;
+        let scaling = nested
+            .map(|parameters| parameters.rope_scaling())
+            .transpose()?;
+        Ok((theta, scaling.flatten()))
+    }
+
+    fn rope_scaling(&self) -> Loaded<Option<Llama3RopeConfig>> {
+        const ALLOWED: &str = "\"default\" or \"llama3\"";
+        self.number("partial_rotary_factor", 1.0..=1.0)?;
+        let key = if self.get("rope_type").is_some() {
+            "rope_type"
+        } else {
+            "type"
+        };
+        match self.get(key) {
+            None => Ok(None),
+            Some(Value::String(kind)) if kind == "default" => Ok(None),
+            Some(Value::String(kind)) if kind == "llama3" => {
+                let number = |key: &str, range: RangeInclusive<f64>| {
+                    self.number(key, range.clone())?
+                        .ok_or_else(|| self.absent(key, &span(&range)))
+                };
+                let low_freq_factor = number("low_freq_factor", 1e-3..=1e6)? as f32;
+                let high_freq_factor = number("high_freq_factor", 1e-3..=1e6)? as f32;
+                if low_freq_factor >= high_freq_factor {
+                    let what = format!(
+                        "{}low_freq_factor is {low_freq_factor}; allowed is less than high_freq_factor, \
+                         {high_freq_factor}",
+                        self.at
+                    );
+                    return Err(LoadFault::defect(self.file, what));
+                }
+                Ok(Some(Llama3RopeConfig {
+                    factor: number("factor", 1.0..=1e6)? as f32,
+                    low_freq_factor,
+                    high_freq_factor,
+                    original_max_position_embeddings: self
+                        .needed("original_max_position_embeddings", 1..=16_777_216)?,
+                    rope_type: Llama3RopeType::Llama3,
+                }))
+            }
+            Some(other) => Err(self.bad(key, other, ALLOWED)),
+        }
+    }
+}
+
+fn span<T: std::fmt::Display>(range: &RangeInclusive<T>) -> String {
+    format!("{} to {}", range.start(), range.end())
+}
+
+/// Where a path names a model: its directory, and the file with the weights where that was named itself.
+pub(super) fn locate(path: &Path) -> Loaded<(PathBuf, Option<PathBuf>)> {
+    let metadata = std::fs::metadata(path).map_err(|source| LoadFault::Missing {
+        path: path.to_owned(),
+        source,
+    })?;
+    if metadata.is_dir() {
+        return Ok((path.to_owned(), None));
+    }
+    if path
+        .extension()
+        .is_none_or(|extension| extension != "safetensors")
+    {
+        return Err(LoadFault::defect(
+            path,
+            "is not a directory or a .safetensors file",
+        ));
+    }
+    let dir = path.parent().unwrap_or(Path::new("")).to_owned();
+    Ok((dir, Some(path.to_owned())))
+}
+
+#[cfg(test)]
+#[path = "config_tests.rs"]
+mod tests;

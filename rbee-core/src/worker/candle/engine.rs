@@ -1,0 +1,297 @@
+//! The thread that loads a model and runs it, and the door to it for async callers.
+
+use std::{
+    any::Any,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use tokio::{
+    runtime::Runtime,
+    sync::{mpsc, oneshot},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    files::{LoadFault, Loaded},
+    generate::{Plan, Sink, Voice, generate},
+    template::ChatTemplate,
+};
+use crate::{Error, ErrorKind, Output, Prompt, Result, Run, Task};
+
+/// Outputs that wait for their reader; more stall the run, and it alone.
+const OUTPUTS: usize = 8;
+
+/// A loaded model with all that turns a job into tokens.
+#[derive(Debug)]
+pub(super) struct Engine {
+    pub(super) voice: Voice,
+    pub(super) template: Option<ChatTemplate>,
+    pub(super) context: u32,
+}
+
+impl Engine {
+    /// Everything about a run that can be refused, before anything is computed.
+    fn plan(&self, run: Run) -> Result<Plan> {
+        let Task::Generate { prompt, sampling } = &run.job.task else {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                "this worker makes no embeddings; it continues text",
+            ));
+        };
+        sampling.validate()?;
+        let tokens = match prompt {
+            Prompt::Text(text) => self.voice.codec.encode(text, true)?,
+            Prompt::Chat(messages) => {
+                if messages.is_empty() {
+                    let message = "messages is empty; allowed is at least 1";
+                    return Err(Error::new(ErrorKind::InvalidRequest, message));
+                }
+                let template = self.template.as_ref().ok_or_else(|| {
+                    let message =
+                        "the model has no chat template; send bare text instead of messages";
+                    Error::new(ErrorKind::Unsupported, message)
+                })?;
+                self.voice
+                    .codec
+                    .encode(&template.render(messages)?, false)?
+            }
+        };
+        let (context, vocab) = (self.context, self.voice.vocab);
+        Plan::new(
+            tokens,
+            sampling.clone(),
+            run.job.seed,
+            run.resume,
+            context,
+            vocab,
+        )
+    }
+}
+
+/// The right to the one run at a time; given back when dropped.
+#[derive(Debug)]
+struct Slot(Arc<AtomicBool>);
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
+}
+
+struct Command {
+    run: Run,
+    /// Whether the run was accepted.
+    reply: oneshot::Sender<Result<()>>,
+    outputs: mpsc::Sender<Result<Output>>,
+    slot: Slot,
+}
+
+/// The door. Dropping it ends the thread, between two tokens where a run is under way.
+#[derive(Debug)]
+pub(super) struct Handle {
+    commands: mpsc::Sender<Command>,
+    busy: Arc<AtomicBool>,
+    stop: CancellationToken,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+impl Handle {
+    /// Starts the thread with its pool of `threads`, and loads there. The loader is told by its argument whether the
+    /// caller has gone away.
+    pub(super) async fn start<T: Send + 'static>(
+        threads: usize,
+        load: impl FnOnce(&dyn Fn() -> bool) -> Loaded<(Engine, T)> + Send + 'static,
+    ) -> Loaded<(Self, T)> {
+        let (ready, loaded) = oneshot::channel();
+        let (commands, inbox) = mpsc::channel(1);
+        let stop = CancellationToken::new();
+        let stopped = stop.clone();
+        // The engine runs on a thread of the pool its kernels use, so that no step crosses threads needlessly.
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .thread_name(|index| format!("rbee-candle-{index}"))
+            .build()
+            .map_err(|source| LoadFault::Engine {
+                source: source.into(),
+            })?;
+        pool.spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .build()
+                .map_err(|source| LoadFault::Engine {
+                    source: source.into(),
+                });
+            let gone = || ready.is_closed();
+            let result = runtime.and_then(|runtime| {
+                // Every file is checked before it is used; this is the last line, for what the checks do not know.
+                let loaded = catch_unwind(AssertUnwindSafe(|| load(&gone)));
+                let (engine, rest) = loaded.unwrap_or_else(|panic| {
+                    let what = panic_message(&*panic);
+                    Err(LoadFault::Panicked { what })
+                })?;
+                Ok((engine, rest, runtime))
+            });
+            match result {
+                Ok((engine, rest, runtime)) => {
+                    if ready.send(Ok(rest)).is_ok() {
+                        serve(&engine, inbox, &stopped, &runtime);
+                    }
+                }
+                // Nobody may be waiting any more; then nobody wants to know.
+                Err(fault) => drop(ready.send(Err(fault))),
+            }
+        });
+        let rest = loaded.await.map_err(|source| LoadFault::Engine {
+            source: source.into(),
+        })??;
+        let busy = Arc::new(AtomicBool::new(false));
+        Ok((
+            Self {
+                commands,
+                busy,
+                stop,
+            },
+            rest,
+        ))
+    }
+
+    /// Is a run under way?
+    pub(super) fn is_busy(&self) -> bool {
+        self.busy.load(Ordering::Acquire)
+    }
+
+    /// Is the thread there?
+    pub(super) fn is_alive(&self) -> bool {
+        !self.commands.is_closed()
+    }
+
+    /// Begins a run.
+    pub(super) async fn execute(&self, run: Run) -> Result<mpsc::Receiver<Result<Output>>> {
+        if self.busy.swap(true, Ordering::AcqRel) {
+            return Err(Error::new(
+                ErrorKind::WorkerBusy,
+                "the worker has 1 slot, and a run is under way",
+            ));
+        }
+        let slot = Slot(self.busy.clone());
+        let (reply, accepted) = oneshot::channel();
+        let (outputs, receiver) = mpsc::channel(OUTPUTS + 1);
+        let command = Command {
+            run,
+            reply,
+            outputs,
+            slot,
+        };
+        // Who holds the slot is the only one who sends, so there is room unless the thread is gone.
+        self.commands.try_send(command).map_err(|_| lost())?;
+        accepted.await.map_err(|_| lost())??;
+        Ok(receiver)
+    }
+}
+
+fn lost() -> Error {
+    Error::new(ErrorKind::WorkerLost, "the worker's engine has ended")
+}
+
+fn serve(
+    engine: &Engine,
+    mut inbox: mpsc::Receiver<Command>,
+    stop: &CancellationToken,
+    runtime: &Runtime,
+) {
+    while let Some(Command {
+        run,
+        reply,
+        outputs,
+        slot,
+    }) = inbox.blocking_recv()
+    {
+        // A room of its own for the last word: a slow reader does not keep the thread from its next run.
+        let Ok(last) = outputs.clone().try_reserve_owned() else {
+            continue;
+        };
+        let plan = guarded(|| engine.plan(run));
+        let plan = match plan {
+            Ok(plan) => plan,
+            Err(error) => {
+                drop(slot);
+                drop(reply.send(Err(error)));
+                continue;
+            }
+        };
+        if reply.send(Ok(())).is_err() {
+            continue;
+        }
+        let mut sink = ChannelSink {
+            outputs,
+            stop,
+            runtime,
+        };
+        let result = guarded(|| generate(&engine.voice, &plan, &mut sink));
+        // Free before the end is told, so that who has seen the end can begin anew.
+        drop((plan, slot));
+        let word = match result {
+            Ok(Some(end)) => Ok(end),
+            Ok(None) if stop.is_cancelled() => Err(lost()),
+            Ok(None) => continue,
+            Err(error) => Err(error),
+        };
+        last.send(word);
+    }
+}
+
+/// Runs a step; a panic in it is a fault of this run alone.
+fn guarded<T>(step: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(step)).unwrap_or_else(|panic| {
+        let message = format!("the engine panicked: {}", panic_message(&*panic));
+        Err(Error::new(ErrorKind::WorkerFault, message))
+    })
+}
+
+fn panic_message(panic: &(dyn Any + Send)) -> String {
+    let text = panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned());
+    super::files::shown(text.unwrap_or_else(|| "without a message".into()))
+}
+
+struct ChannelSink<'a> {
+    outputs: mpsc::Sender<Result<Output>>,
+    stop: &'a CancellationToken,
+    runtime: &'a Runtime,
+}
+
+impl Sink for ChannelSink<'_> {
+    fn put(&mut self, output: Output) -> bool {
+        if self.closed() {
+            return false;
+        }
+        match self.outputs.try_send(Ok(output)) {
+            Ok(()) => true,
+            Err(mpsc::error::TrySendError::Closed(_)) => false,
+            Err(mpsc::error::TrySendError::Full(output)) => self.runtime.block_on(async {
+                tokio::select! {
+                    sent = self.outputs.send(output) => sent.is_ok(),
+                    () = self.stop.cancelled() => false,
+                }
+            }),
+        }
+    }
+
+    fn closed(&self) -> bool {
+        self.outputs.is_closed() || self.stop.is_cancelled()
+    }
+}
+
+#[cfg(test)]
+#[path = "engine_tests.rs"]
+mod tests;

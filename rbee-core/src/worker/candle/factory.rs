@@ -1,0 +1,82 @@
+//! Making candle workers where a hive wants them.
+
+use std::{num::NonZeroUsize, sync::Arc};
+
+use async_trait::async_trait;
+
+use super::{CandleDevice, CandleOptions, CandleWorker};
+use crate::{
+    Error, ErrorKind, HiveId, ModelRef, ModelSource, Progress, Result, Worker, WorkerFactory,
+    WorkerId, WorkerSpec,
+};
+
+/// Loads `file:` models with candle, for an [`InProcessHive`](crate::InProcessHive).
+///
+/// Device 0 of the hive is the processor. A GPU needs the feature `cuda` or `metal`; there, device *n* + 1 is the
+/// GPU that the driver counts as *n*.
+///
+/// ```
+/// use rbee_core::{CandleFactory, InProcessHive};
+///
+/// let hive = InProcessHive::new().with_factory(CandleFactory::default());
+/// ```
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CandleFactory {
+    /// Threads that a worker computes with on the processor; all cores where not given.
+    pub threads: Option<NonZeroUsize>,
+    /// The longest prompt and answer together, in tokens; the model's own limit where not given.
+    pub context: Option<u32>,
+}
+
+impl CandleFactory {
+    fn device(spec: &WorkerSpec) -> Result<CandleDevice> {
+        match spec.devices[..] {
+            [] | [0] => Ok(CandleDevice::Cpu),
+            [gpu] if cfg!(feature = "metal") => Ok(CandleDevice::Metal(gpu as usize - 1)),
+            [gpu] => Ok(CandleDevice::Cuda(gpu as usize - 1)),
+            _ => Err(Error::new(
+                ErrorKind::Unsupported,
+                format!(
+                    "model {} is to be loaded on devices {:?}; candle loads it on one",
+                    spec.model, spec.devices
+                ),
+            )),
+        }
+    }
+}
+
+#[async_trait]
+impl WorkerFactory for CandleFactory {
+    async fn load(
+        &self,
+        id: WorkerId,
+        hive: &HiveId,
+        spec: &WorkerSpec,
+        progress: Progress,
+    ) -> Result<Arc<dyn Worker>> {
+        let ModelSource::File(path) = spec.model.source() else {
+            let message = format!("model {} is no file: reference", spec.model);
+            return Err(Error::new(ErrorKind::Unsupported, message));
+        };
+        let mut options = CandleOptions::new(spec.model.clone());
+        options.id = id;
+        options.hive = hive.clone();
+        options.device = Self::device(spec)?;
+        options.devices = Some(spec.devices.clone());
+        options.threads = self.threads;
+        options.context = self.context;
+        Ok(Arc::new(CandleWorker::load(path, options, progress).await?))
+    }
+
+    async fn inspect(&self, model: &ModelRef) -> Result<u64> {
+        // A directory without a model in it is refused before a worker is planned for it.
+        if let ModelSource::File(path) = model.source()
+            && path.is_dir()
+            && !path.join("config.json").is_file()
+        {
+            let message = format!("{} is no model: it has no config.json", path.display());
+            return Err(Error::new(ErrorKind::ModelNotFound, message));
+        }
+        crate::hive::files_of(model).await
+    }
+}

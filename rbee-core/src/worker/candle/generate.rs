@@ -1,0 +1,232 @@
+//! One run: prompt in, tokens out. No thread, no channel, no clock but the one that measures the prefill.
+//!
+//! A run that continues another makes the very calls the first one made: the prompt in the same chunks, then each token
+//! that was generated alone. The matrix kernels round differently for one row than for many, so tokens that were
+//! computed one by one must be computed one by one again if the stream is to be the same to the last bit. It costs what
+//! generating them cost.
+
+use std::time::Instant;
+
+use super::{
+    model::{Model, Sequence},
+    sampler::Sampler,
+    text::{ResumeFault, TextStream},
+    tokenizer::Codec,
+};
+use crate::{Error, ErrorKind, Finish, Metrics, Output, Result, Resume, Sampling, Usage};
+
+/// Tokens of the prompt that are computed at once. Part of what the exact numbers depend on: it never varies.
+pub(super) const PREFILL_CHUNK: usize = 128;
+
+/// A run, checked against the model.
+#[derive(Debug)]
+pub(super) struct Plan {
+    prompt: Vec<u32>,
+    sampling: Sampling,
+    seed: u64,
+    resume: Resume,
+    /// Tokens of the answer, those of earlier attempts included.
+    limit: usize,
+}
+
+impl Plan {
+    /// Checks a prompt and what is to be continued against the context and the vocabulary.
+    pub(super) fn new(
+        prompt: Vec<u32>,
+        sampling: Sampling,
+        seed: u64,
+        resume: Resume,
+        context: u32,
+        vocab: usize,
+    ) -> Result<Self> {
+        let most = context as usize - 1;
+        if prompt.is_empty() {
+            return Err(invalid(
+                "the prompt has 0 tokens; allowed is at least 1".into(),
+            ));
+        }
+        if prompt.len() > most {
+            let message = format!(
+                "the prompt has {} tokens; the context of {context} allows at most {most}",
+                prompt.len()
+            );
+            return Err(Error::new(ErrorKind::ContextExceeded, message));
+        }
+        let room = context as usize - prompt.len();
+        let limit = sampling
+            .max_tokens
+            .map_or(room, |most| room.min(most as usize));
+        if resume.tokens.len() > limit {
+            let count = resume.tokens.len();
+            return Err(invalid(format!(
+                "resume has {count} tokens; this run has room for {limit}"
+            )));
+        }
+        if let Some(bad) = resume.tokens.iter().find(|token| **token as usize >= vocab) {
+            return Err(invalid(format!(
+                "resume has token {bad}; allowed are those below {vocab}"
+            )));
+        }
+        Ok(Self {
+            prompt,
+            sampling,
+            seed,
+            resume,
+            limit,
+        })
+    }
+
+    fn usage(&self, completion: usize) -> Usage {
+        Usage {
+            prompt_tokens: self.prompt.len() as u32,
+            completion_tokens: completion as u32,
+        }
+    }
+}
+
+fn invalid(message: String) -> Error {
+    Error::new(ErrorKind::InvalidRequest, message)
+}
+
+/// Where the outputs of a run go.
+pub(super) trait Sink {
+    /// Takes an output; false where nobody wants more.
+    fn put(&mut self, output: Output) -> bool;
+    /// Does nobody want more?
+    fn closed(&self) -> bool;
+}
+
+/// What a model needs to speak.
+#[derive(Debug)]
+pub(super) struct Voice {
+    pub(super) model: Box<dyn Model>,
+    pub(super) codec: Codec,
+    pub(super) eos: Vec<u32>,
+    pub(super) vocab: usize,
+}
+
+/// Generates until the end, which is returned, or until nobody wants more.
+pub(super) fn generate(voice: &Voice, plan: &Plan, sink: &mut impl Sink) -> Result<Option<Output>> {
+    let codec = &voice.codec;
+    let Resume {
+        tokens: done,
+        text_bytes,
+    } = &plan.resume;
+    let mut text = TextStream::new(codec, &plan.sampling.stop);
+    let ends = |token: &u32| voice.eos.binary_search(token).is_ok();
+    let end = |finish, count| {
+        Ok(Some(Output::End {
+            finish,
+            usage: plan.usage(count),
+        }))
+    };
+
+    if let Some(at) = done.iter().position(ends).filter(|at| at + 1 < done.len()) {
+        let message = format!(
+            "resume has the end of the text at {at} of {} tokens; allowed is the last",
+            done.len()
+        );
+        return Err(invalid(message));
+    }
+    let misfit = |cause: ResumeFault| invalid(format!("resume has {cause}")).with_source(cause);
+    text.replay(codec, done).map_err(misfit)?;
+    if text.stopped() || done.last().is_some_and(ends) {
+        return end(Finish::Stop, done.len());
+    }
+    if done.len() == plan.limit {
+        text.finish(codec);
+        return end(last_word(&text), done.len());
+    }
+    text.said(*text_bytes).map_err(misfit)?;
+
+    let begun = Instant::now();
+    let mut sequence = voice.model.sequence();
+    let Some(mut logits) = prefill(&mut *sequence, plan, sink)? else {
+        return Ok(None);
+    };
+    let metrics = Metrics {
+        prompt_tokens: (plan.prompt.len() + done.len()) as u32,
+        prefill: begun.elapsed(),
+    };
+    if !sink.put(Output::Metrics(metrics)) {
+        return Ok(None);
+    }
+
+    let mut sampler = Sampler::new(&plan.sampling, plan.seed, voice.vocab);
+    sampler.note(&plan.prompt);
+    sampler.note(done);
+    let mut count = done.len();
+    loop {
+        let token = sampler.choose(&mut logits, count as u64).map_err(|fault| {
+            let token = fault.token;
+            Error::new(
+                ErrorKind::WorkerFault,
+                format!("the model gave no number as the logit of token {token}"),
+            )
+        })?;
+        count += 1;
+        sampler.note(&[token]);
+        let over = ends(&token);
+        let mut piece = if over {
+            String::new()
+        } else {
+            text.push(codec, token)
+        };
+        let finish = if over || text.stopped() {
+            Some(Finish::Stop)
+        } else if count == plan.limit {
+            Some(Finish::Length)
+        } else {
+            None
+        };
+        if finish.is_some() {
+            piece += &text.finish(codec);
+        }
+        let output = Output::Token {
+            id: Some(token),
+            text: piece.into(),
+        };
+        if !sink.put(output) {
+            return Ok(None);
+        }
+        if let Some(finish) = finish {
+            let finish = if over { finish } else { last_word(&text) };
+            return end(finish, count);
+        }
+        logits = sequence.forward(&[token]).map_err(fault)?;
+    }
+}
+
+/// How an answer that is as long as it may be ended: its last bytes, where they are no character, may yet have
+/// completed a stop text.
+fn last_word(text: &TextStream) -> Finish {
+    if text.stopped() {
+        Finish::Stop
+    } else {
+        Finish::Length
+    }
+}
+
+/// The logits after prompt and earlier tokens, or `None` where nobody wants them any more.
+fn prefill(sequence: &mut dyn Sequence, plan: &Plan, sink: &impl Sink) -> Result<Option<Vec<f32>>> {
+    let steps = plan
+        .prompt
+        .chunks(PREFILL_CHUNK)
+        .chain(plan.resume.tokens.chunks(1));
+    let mut logits = Vec::new();
+    for tokens in steps {
+        if sink.closed() {
+            return Ok(None);
+        }
+        logits = sequence.forward(tokens).map_err(fault)?;
+    }
+    Ok(Some(logits))
+}
+
+fn fault(cause: candle_core::Error) -> Error {
+    Error::new(
+        ErrorKind::WorkerFault,
+        format!("the engine failed: {cause}"),
+    )
+    .with_source(cause)
+}

@@ -1,0 +1,224 @@
+//! The bundled model against what the transformers library answers with it, token by token.
+
+use std::{
+    path::Path,
+    sync::{Arc, Mutex},
+};
+
+use serde::Deserialize;
+
+use super::{
+    CandleOptions, Engine,
+    generate::{Plan, Sink, generate},
+    load,
+    model::{Model, Sequence},
+};
+use crate::{Finish, Message, Output, Progress, Resume, Sampling};
+
+#[derive(Deserialize)]
+struct Golden {
+    cases: Vec<Case>,
+    tokenizer_cases: Vec<TokenizerCase>,
+}
+
+#[derive(Deserialize)]
+struct Case {
+    name: String,
+    messages: Option<Vec<Message>>,
+    rendered: String,
+    add_special_tokens: bool,
+    input_ids: Vec<u32>,
+    max_new_tokens: u32,
+    output_ids: Vec<u32>,
+    text: String,
+    finish: String,
+}
+
+#[derive(Deserialize)]
+struct TokenizerCase {
+    text: String,
+    ids: Vec<u32>,
+}
+
+const DIR: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/models/bee-tiny");
+
+/// The bundled model, loaded.
+pub(super) fn bundled_engine() -> Engine {
+    let options = CandleOptions::new("bee-tiny".parse().unwrap());
+    load(Path::new(DIR), &options, &Progress::ignore(), &|| false)
+        .unwrap()
+        .0
+}
+
+fn bundled() -> (Engine, Golden) {
+    let golden = std::fs::read(Path::new(DIR).join("golden.json")).unwrap();
+    (bundled_engine(), serde_json::from_slice(&golden).unwrap())
+}
+
+#[derive(Default)]
+struct Heard {
+    ids: Vec<u32>,
+    text: String,
+}
+
+impl Sink for Heard {
+    fn put(&mut self, output: Output) -> bool {
+        if let Output::Token { id, text } = output {
+            self.ids.extend(id);
+            self.text += &text;
+        }
+        true
+    }
+
+    fn closed(&self) -> bool {
+        false
+    }
+}
+
+#[test]
+fn greedy_answers_are_those_of_transformers() {
+    let (engine, golden) = bundled();
+    assert!(golden.cases.len() >= 10);
+    for case in &golden.cases {
+        let name = &case.name;
+        let sampling = Sampling {
+            temperature: 0.0,
+            max_tokens: Some(case.max_new_tokens),
+            ..Sampling::default()
+        };
+        let plan = Plan::new(
+            case.input_ids.clone(),
+            sampling,
+            0,
+            Resume::default(),
+            engine.context,
+            engine.voice.vocab,
+        );
+        let mut heard = Heard::default();
+        let end = generate(&engine.voice, &plan.unwrap(), &mut heard).unwrap();
+        assert_eq!(heard.ids, case.output_ids, "{name}");
+        assert_eq!(heard.text, case.text, "{name}");
+        let finish = match end {
+            Some(Output::End { finish, .. }) => finish,
+            other => panic!("{name}: {other:?}"),
+        };
+        assert_eq!(finish.as_str(), case.finish, "{name}");
+        assert!(finish == Finish::Length || engine.voice.eos.contains(heard.ids.last().unwrap()));
+    }
+}
+
+#[test]
+fn prompts_are_rendered_and_encoded_as_transformers_does() {
+    let (engine, golden) = bundled();
+    let codec = &engine.voice.codec;
+    for case in &golden.cases {
+        let name = &case.name;
+        if let Some(messages) = &case.messages {
+            let rendered = engine.template.as_ref().unwrap().render(messages).unwrap();
+            assert_eq!(rendered, case.rendered, "{name}");
+        }
+        let ids = codec
+            .encode(&case.rendered, case.add_special_tokens)
+            .unwrap();
+        assert_eq!(ids, case.input_ids, "{name}");
+        assert_eq!(case.add_special_tokens, case.messages.is_none(), "{name}");
+    }
+    for case in &golden.tokenizer_cases {
+        assert_eq!(
+            codec.encode(&case.text, false).unwrap(),
+            case.ids,
+            "{:?}",
+            case.text
+        );
+    }
+}
+
+/// The calls made of a model, each with its tokens and the exact logits it gave.
+type Calls = Arc<Mutex<Vec<(Vec<u32>, Vec<u32>)>>>;
+
+#[derive(Debug)]
+struct Recorder(Box<dyn Model>, Calls);
+
+impl Model for Recorder {
+    fn sequence(&self) -> Box<dyn Sequence + '_> {
+        Box::new(RecorderSequence(self.0.sequence(), self.1.clone()))
+    }
+}
+
+struct RecorderSequence<'a>(Box<dyn Sequence + 'a>, Calls);
+
+impl Sequence for RecorderSequence<'_> {
+    fn forward(&mut self, tokens: &[u32]) -> candle_core::Result<Vec<f32>> {
+        let logits = self.0.forward(tokens)?;
+        let bits = logits.iter().map(|logit| logit.to_bits()).collect();
+        self.1.lock().unwrap().push((tokens.to_vec(), bits));
+        Ok(logits)
+    }
+}
+
+#[test]
+fn a_continued_run_computes_the_same_logits_to_the_last_bit() {
+    let mut engine = bundled_engine();
+    let calls = Calls::default();
+    engine.voice.model = Box::new(Recorder(engine.voice.model, calls.clone()));
+    let sampling = Sampling {
+        max_tokens: Some(24),
+        ..Sampling::default()
+    };
+    // Two chunks of prompt, the second not whole.
+    let prompt: Vec<u32> = (0..200).map(|n| 10 + n * 37 % 1000).collect();
+    let run = |resume| {
+        let (context, vocab) = (engine.context, engine.voice.vocab);
+        let plan = Plan::new(prompt.clone(), sampling.clone(), 5, resume, context, vocab).unwrap();
+        let mut heard = Heard::default();
+        generate(&engine.voice, &plan, &mut heard).unwrap();
+        (heard.ids, std::mem::take(&mut *calls.lock().unwrap()))
+    };
+    let (ids, whole) = run(Resume::default());
+    assert!(ids.len() > 8, "{ids:?}");
+    for cut in 1..ids.len() {
+        let resume = Resume {
+            tokens: ids[..cut].to_vec(),
+            text_bytes: 0,
+        };
+        let (rest, continued) = run(resume);
+        assert_eq!(rest, ids[cut..]);
+        assert!(
+            continued == whole,
+            "the calls differ when continued at {cut}"
+        );
+    }
+}
+
+#[test]
+fn pieces_put_together_are_the_tokenizers_text_of_all_tokens() {
+    let engine = bundled_engine();
+    let wild = Sampling {
+        temperature: 2.0,
+        max_tokens: Some(30),
+        ..Sampling::default()
+    };
+    let mut torn = 0;
+    for seed in 0..24 {
+        let (context, vocab) = (engine.context, engine.voice.vocab);
+        let prompt = engine.voice.codec.encode("🐝🌸 Zoé", true).unwrap();
+        let plan = Plan::new(
+            prompt,
+            wild.clone(),
+            seed,
+            Resume::default(),
+            context,
+            vocab,
+        )
+        .unwrap();
+        let mut heard = Heard::default();
+        generate(&engine.voice, &plan, &mut heard).unwrap();
+        assert_eq!(
+            heard.text,
+            engine.voice.codec.decode(&heard.ids),
+            "seed {seed}"
+        );
+        torn += usize::from(heard.text.contains('\u{fffd}'));
+    }
+    assert!(torn > 0, "no answer had bytes that are no character");
+}

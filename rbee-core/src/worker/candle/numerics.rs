@@ -1,0 +1,97 @@
+//! What the exact numbers depend on, as text.
+
+use candle_core::{DType, Device};
+
+use super::generate::PREFILL_CHUNK;
+
+/// The release of candle this was built with. A test compares it with the lock file.
+pub(super) const CANDLE_VERSION: &str = "0.11.1";
+
+/// Engine, device, instruction set, type and prefill of a worker: with all of them equal, so are the tokens.
+///
+/// The number of threads is not among them: the kernels divide rows and columns of a product among threads, never the
+/// sum that makes one number.
+pub(super) fn numerics(device: &Device, dtype: DType) -> String {
+    let place = match device {
+        Device::Cpu => format!("cpu {}", instruction_set()),
+        Device::Cuda(_) => "cuda".to_owned(),
+        Device::Metal(_) => "metal".to_owned(),
+    };
+    let version = env!("CARGO_PKG_VERSION");
+    let dtype = dtype.as_str();
+    format!("rbee/{version} candle/{CANDLE_VERSION} {place} {dtype} prefill/{PREFILL_CHUNK}")
+}
+
+/// What the processor kernels choose by. Some choose when the program starts and some when it is compiled;
+/// exponentials come from the C library of the system; and long sums are cut into parts that fit the first cache.
+fn instruction_set() -> String {
+    let compiled = [
+        (cfg!(target_feature = "avx512f"), "avx512f"),
+        (cfg!(target_feature = "avx2"), "avx2"),
+        (cfg!(target_feature = "fma"), "fma"),
+        (cfg!(target_feature = "neon"), "neon"),
+    ];
+    let compiled: Vec<&str> = compiled
+        .iter()
+        .filter(|(is, _)| *is)
+        .map(|(_, name)| *name)
+        .collect();
+    let system = [
+        (cfg!(target_env = "gnu"), "gnu"),
+        (cfg!(target_env = "musl"), "musl"),
+        (cfg!(target_env = "msvc"), "msvc"),
+    ];
+    let library = system
+        .iter()
+        .find(|(is, _)| *is)
+        .map_or("system", |(_, name)| *name);
+    let (arch, os) = (std::env::consts::ARCH, std::env::consts::OS);
+    let compiled = compiled.join(",");
+    let [cache, ..] = *gemm_common::cache::CACHE_INFO;
+    let (bytes, ways, line) = (
+        cache.cache_bytes,
+        cache.associativity,
+        cache.cache_line_bytes,
+    );
+    format!(
+        "{arch}-{os}-{library} {} [{compiled}] l1/{bytes}/{ways}/{line}",
+        detected()
+    )
+}
+
+#[cfg(any(target_arch = "x86_64", target_arch = "x86"))]
+fn detected() -> String {
+    let found = [
+        (std::arch::is_x86_feature_detected!("avx2"), "avx2"),
+        (std::arch::is_x86_feature_detected!("fma"), "fma"),
+        (std::arch::is_x86_feature_detected!("f16c"), "f16c"),
+        (std::arch::is_x86_feature_detected!("avx512f"), "avx512f"),
+    ];
+    let found: Vec<&str> = found
+        .iter()
+        .filter(|(is, _)| *is)
+        .map(|(_, name)| *name)
+        .collect();
+    found.join(",")
+}
+
+/// Other processors have what their architecture demands.
+#[cfg(not(any(target_arch = "x86_64", target_arch = "x86")))]
+fn detected() -> String {
+    "native".into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_of_candle_is_the_one_locked() {
+        let lock = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.lock"));
+        let package = format!("name = \"candle-core\"\nversion = \"{CANDLE_VERSION}\"");
+        assert!(
+            lock.contains(&package),
+            "Cargo.lock has another candle-core than {CANDLE_VERSION}"
+        );
+    }
+}

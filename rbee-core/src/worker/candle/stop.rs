@@ -1,0 +1,134 @@
+//! Stop texts, matched across the borders of tokens.
+
+/// Lets text through until one of the stop texts is complete, and holds back what may become one.
+///
+/// What comes out depends on the text alone, never on how it was cut into tokens: of several stop texts the one that
+/// is complete first counts, and of those that are complete at the same place the longest.
+#[derive(Debug)]
+pub(super) struct StopFilter {
+    stops: Vec<String>,
+    held: String,
+    stopped: bool,
+}
+
+impl StopFilter {
+    pub(super) fn new(stops: &[String]) -> Self {
+        Self {
+            stops: stops
+                .iter()
+                .filter(|stop| !stop.is_empty())
+                .cloned()
+                .collect(),
+            held: String::new(),
+            stopped: false,
+        }
+    }
+
+    /// Has a stop text been met? Nothing is let through after it.
+    pub(super) fn stopped(&self) -> bool {
+        self.stopped
+    }
+
+    /// What is held back now.
+    pub(super) fn held(&self) -> &str {
+        &self.held
+    }
+
+    /// Takes the next text and gives what is certain not to be part of a stop text.
+    pub(super) fn push(&mut self, text: &str) -> String {
+        if self.stopped {
+            return String::new();
+        }
+        self.held.push_str(text);
+        let first = self
+            .stops
+            .iter()
+            .filter_map(|stop| self.held.find(stop).map(|at| (at + stop.len(), at)))
+            .min();
+        if let Some((_, at)) = first {
+            self.stopped = true;
+            self.held.truncate(at);
+            return std::mem::take(&mut self.held);
+        }
+        let keep = self
+            .stops
+            .iter()
+            .map(|stop| overlap(&self.held, stop))
+            .max();
+        let rest = self.held.split_off(self.held.len() - keep.unwrap_or(0));
+        std::mem::replace(&mut self.held, rest)
+    }
+
+    /// Gives what is held back: the text is over, so it will not become a stop text.
+    pub(super) fn finish(&mut self) -> String {
+        std::mem::take(&mut self.held)
+    }
+}
+
+/// The length of the longest end of `text` that is a beginning of `stop`, but not all of it.
+fn overlap(text: &str, stop: &str) -> usize {
+    let longest = text.len().min(stop.len() - 1);
+    (1..=longest)
+        .rev()
+        .find(|length| text.as_bytes()[text.len() - length..] == stop.as_bytes()[..*length])
+        .unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn run<'a>(stops: &[&str], pieces: impl IntoIterator<Item = &'a str>) -> (String, bool) {
+        let stops: Vec<String> = stops.iter().map(|stop| (*stop).to_owned()).collect();
+        let mut filter = StopFilter::new(&stops);
+        let mut out = String::new();
+        for piece in pieces {
+            out += &filter.push(piece);
+        }
+        out += &filter.finish();
+        (out, filter.stopped())
+    }
+
+    #[test]
+    fn a_stop_text_is_met_across_pieces_and_never_shown() {
+        assert_eq!(
+            run(&["END"], ["abc E", "N", "D more"]),
+            ("abc ".into(), true)
+        );
+        assert_eq!(run(&["END"], ["abc E", "N"]), ("abc EN".into(), false));
+        assert_eq!(run(&["aab"], ["aa", "a", "b"]), ("a".into(), true));
+        assert_eq!(run(&["🐝é"], ["x🐝", "🐝", "é"]), ("x🐝".into(), true));
+    }
+
+    #[test]
+    fn text_that_cannot_become_a_stop_text_is_let_through_at_once() {
+        let mut filter = StopFilter::new(&["\n\n".into()]);
+        assert_eq!(filter.push("one\n"), "one");
+        assert_eq!(filter.held(), "\n");
+        assert_eq!(filter.push("two"), "\ntwo");
+    }
+
+    #[test]
+    fn the_stop_text_that_is_complete_first_counts() {
+        assert_eq!(run(&["abc", "b"], ["abc"]), ("a".into(), true));
+        assert_eq!(run(&["abc", "b"], ["a", "b", "c"]), ("a".into(), true));
+        assert_eq!(run(&["b", "ab"], ["ab"]), (String::new(), true));
+    }
+
+    proptest! {
+        #[test]
+        fn how_the_text_is_cut_changes_nothing_and_no_stop_text_leaks(
+            pieces in proptest::collection::vec("[abé]{0,4}", 0..12),
+            stops in proptest::collection::vec("[abé]{1,4}", 0..4),
+        ) {
+            let stops: Vec<&str> = stops.iter().map(String::as_str).collect();
+            let whole = pieces.concat();
+            let cut = run(&stops, pieces.iter().map(String::as_str));
+            prop_assert_eq!(&cut, &run(&stops, [whole.as_str()]));
+            prop_assert!(whole.starts_with(&cut.0));
+            prop_assert!(stops.iter().all(|stop| !cut.0.contains(stop)));
+            prop_assert_eq!(cut.1, stops.iter().any(|stop| whole.contains(stop)));
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! The model's chat template: a conversation to one text.
+//!
+//! Templates are written for Jinja as the transformers library sets it up, and are as foreign as the weights: what one
+//! may compute and write is bounded.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
+
+use minijinja::{
+    Environment, ErrorKind as TemplateError, Value, context,
+    syntax::SyntaxConfig,
+    value::{Kwargs, ValueKind},
+};
+use serde_json::Map;
+
+use super::{
+    files::{self, LoadFault, Loaded, MAX_CONFIG_BYTES},
+    json::python_json,
+    strftime::strftime,
+};
+use crate::{Error, ErrorKind, Message, Result};
+
+/// Steps a template may take; the largest known take some thousands for each message.
+const FUEL: u64 = 50_000_000;
+/// The longest rendered conversation, in bytes.
+const MAX_RENDERED_BYTES: usize = 8 << 20;
+const NAME: &str = "chat_template";
+/// How `raise_exception` marks its errors. What a template says to its user, the user shall read.
+const RAISED: &str = "\u{1}raised:";
+
+/// A compiled chat template.
+#[derive(Debug)]
+pub(super) struct ChatTemplate {
+    path: PathBuf,
+    environment: Environment<'static>,
+    bos: Option<String>,
+    eos: Option<String>,
+}
+
+/// The special tokens that `tokenizer_config.json` names.
+#[derive(Debug, Default)]
+pub(super) struct TokenNames {
+    pub(super) bos: Option<String>,
+    pub(super) eos: Option<String>,
+}
+
+/// The chat template of a model's directory, where it has one, and the names of its special tokens.
+pub(super) fn load(dir: &Path) -> Loaded<(Option<ChatTemplate>, TokenNames)> {
+    let config_path = dir.join("tokenizer_config.json");
+    let config = files::read_object(&config_path, MAX_CONFIG_BYTES)?.unwrap_or_default();
+    let names = TokenNames {
+        bos: token(&config_path, &config, "bos_token")?,
+        eos: token(&config_path, &config, "eos_token")?,
+    };
+    let jinja_path = dir.join("chat_template.jinja");
+    let (path, source) = match files::read_optional(&jinja_path, MAX_CONFIG_BYTES)? {
+        Some(bytes) => {
+            let source = String::from_utf8(bytes)
+                .map_err(|source| LoadFault::malformed(&jinja_path, "is not UTF-8", source))?;
+            (jinja_path, Some(source))
+        }
+        None => {
+            let source = configured(&config_path, &config)?;
+            (config_path, source)
+        }
+    };
+    let template = source
+        .map(|source| ChatTemplate::compile(path, source, &names))
+        .transpose()?;
+    Ok((template, names))
+}
+
+/// A special token: its text, or an object with it.
+fn token(
+    path: &Path,
+    config: &Map<String, serde_json::Value>,
+    key: &str,
+) -> Loaded<Option<String>> {
+    use serde_json::Value as Json;
+    match config.get(key) {
+        None | Some(Json::Null) => Ok(None),
+        Some(Json::String(text)) => Ok(Some(text.clone())),
+        Some(Json::Object(token)) if token.get("content").is_some_and(Json::is_string) => Ok(token
+            .get("content")
+            .and_then(Json::as_str)
+            .map(str::to_owned)),
+        Some(other) => {
+            let what = format!(
+                "{key} is {}; allowed is a text, or an object with one as content",
+                files::shown(other)
+            );
+            Err(LoadFault::defect(path, what))
+        }
+    }
+}
+
+/// The template that stands in `tokenizer_config.json`: a text, or the one named `default` of a list.
+fn configured(path: &Path, config: &Map<String, serde_json::Value>) -> Loaded<Option<String>> {
+    use serde_json::Value as Json;
+    let odd = || {
+        LoadFault::defect(
+            path,
+            "chat_template is neither a text nor a list of name and template",
+        )
+    };
+    let list = match config.get("chat_template") {
+        None | Some(Json::Null) => return Ok(None),
+        Some(Json::String(source)) => return Ok(Some(source.clone())),
+        Some(Json::Array(list)) => list,
+        Some(_) => return Err(odd()),
+    };
+    let of = |entry: &Json, key: &str| entry.get(key).and_then(Json::as_str).map(str::to_owned);
+    for entry in list {
+        let (Some(name), Some(source)) = (of(entry, "name"), of(entry, "template")) else {
+            return Err(odd());
+        };
+        if name == "default" {
+            return Ok(Some(source));
+        }
+    }
+    Ok(None)
+}
+
+impl ChatTemplate {
+    fn compile(path: PathBuf, source: String, names: &TokenNames) -> Loaded<Self> {
+        let mut environment = Environment::new();
+        let syntax = SyntaxConfig::builder()
+            .trim_blocks(true)
+            .lstrip_blocks(true)
+            .build()
+            .map_err(|source| LoadFault::malformed(&path, "cannot be compiled", source))?;
+        environment.set_syntax(syntax);
+        environment.set_fuel(Some(FUEL));
+        environment
+            .set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        environment.add_filter("tojson", tojson);
+        environment.add_function(
+            "raise_exception",
+            |message: String| -> Result<Value, minijinja::Error> {
+                Err(minijinja::Error::new(
+                    TemplateError::InvalidOperation,
+                    format!("{RAISED}{message}"),
+                ))
+            },
+        );
+        environment.add_function("strftime_now", |format: String| {
+            strftime(&format, SystemTime::now())
+        });
+        environment
+            .add_template_owned(NAME, source)
+            .map_err(|source| {
+                LoadFault::malformed(&path, "the chat template does not compile", source)
+            })?;
+        let (bos, eos) = (names.bos.clone(), names.eos.clone());
+        Ok(Self {
+            path,
+            environment,
+            bos,
+            eos,
+        })
+    }
+
+    /// The conversation as the model is to read it, up to where the model speaks.
+    pub(super) fn render(&self, messages: &[Message]) -> Result<String> {
+        let fault = |cause: minijinja::Error| self.fault(&cause);
+        let template = self.environment.get_template(NAME).map_err(fault)?;
+        // A token that the model does not have is undefined, as it is for transformers; null would be written "none".
+        let name = |token: &Option<String>| token.as_deref().map_or(Value::UNDEFINED, Value::from);
+        let message = |message: &Message| {
+            Value::from_pairs([
+                ("role", message.role.as_str()),
+                ("content", message.content.as_str()),
+            ])
+        };
+        let context = context! {
+            messages => messages.iter().map(message).collect::<Vec<Value>>(),
+            add_generation_prompt => true,
+            bos_token => name(&self.bos),
+            eos_token => name(&self.eos),
+        };
+        let mut text = Bounded(Vec::new());
+        template
+            .render_captured_to(context, &mut text)
+            .map_err(fault)?;
+        String::from_utf8(text.0).map_err(|cause| {
+            let message = format!(
+                "the chat template of {} writes no UTF-8",
+                self.path.display()
+            );
+            Error::new(ErrorKind::ModelIncompatible, message).with_source(cause)
+        })
+    }
+
+    /// A refusal by the template speaks of the messages; whatever else goes wrong in it speaks of the template.
+    fn fault(&self, cause: &minijinja::Error) -> Error {
+        if let Some(said) = cause
+            .detail()
+            .and_then(|detail| detail.strip_prefix(RAISED))
+        {
+            let message = format!("messages are refused by the model's chat template: {said}");
+            return Error::new(ErrorKind::InvalidRequest, message);
+        }
+        let path = self.path.display();
+        let message = match cause.kind() {
+            TemplateError::OutOfFuel => {
+                format!(
+                    "the chat template of {path} takes more than {FUEL} steps for these messages"
+                )
+            }
+            TemplateError::WriteFailure => {
+                format!("the chat template of {path} writes more than {MAX_RENDERED_BYTES} bytes")
+            }
+            _ => format!("the chat template of {path} fails for these messages: {cause}"),
+        };
+        Error::new(ErrorKind::ModelIncompatible, message)
+    }
+}
+
+/// `tojson` as transformers defines it: Python's JSON, with nothing escaped for HTML.
+fn tojson(value: Value, options: Kwargs) -> Result<Value, minijinja::Error> {
+    let indent = match options.get::<Option<Value>>("indent")? {
+        Some(indent) if indent.kind() == ValueKind::Number => {
+            Some(usize::try_from(indent)?.min(32))
+        }
+        _ => None,
+    };
+    python_json(&value, indent)
+        .map(Value::from_safe_string)
+        .map_err(|cause| {
+            minijinja::Error::new(TemplateError::BadSerialization, "value has no JSON")
+                .with_source(cause)
+        })
+}
+
+struct Bounded(Vec<u8>);
+
+impl io::Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.0.len() + bytes.len() > MAX_RENDERED_BYTES {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+#[path = "template_tests.rs"]
+mod tests;

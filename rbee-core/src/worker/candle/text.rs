@@ -1,0 +1,231 @@
+//! Tokens to text, piece by piece: whole characters only, stop texts matched, nothing said twice.
+
+use super::{stop::StopFilter, tokenizer::Codec};
+
+/// Turns tokens into pieces of text that, put together, are the text of all tokens.
+#[derive(Debug)]
+enum Decoder {
+    /// Each token is some bytes. Those of an unfinished character wait.
+    Bytes(Utf8),
+    /// What a token says depends on its neighbours. The last ones that have been said are decoded again with the new.
+    Window { tokens: Vec<u32>, said: usize },
+}
+
+/// How many tokens may wait for the end of a character: more than any has bytes, so what waits longer is no character.
+const MOST_WAITING: usize = 8;
+
+impl Decoder {
+    fn push(&mut self, codec: &Codec, token: u32) -> String {
+        match self {
+            Self::Bytes(utf8) => utf8.push(&codec.bytes(token)),
+            Self::Window { tokens, said } => {
+                tokens.push(token);
+                let text = codec.decode(tokens);
+                if text.ends_with('\u{fffd}') && tokens.len() - *said <= MOST_WAITING {
+                    return String::new();
+                }
+                Self::advance(codec, tokens, said, &text)
+            }
+        }
+    }
+
+    fn finish(&mut self, codec: &Codec) -> String {
+        match self {
+            Self::Bytes(utf8) => utf8.finish(),
+            Self::Window { tokens, said } => {
+                let text = codec.decode(tokens);
+                Self::advance(codec, tokens, said, &text)
+            }
+        }
+    }
+
+    fn advance(codec: &Codec, tokens: &mut Vec<u32>, said: &mut usize, text: &str) -> String {
+        let before = codec.decode(&tokens[..*said]);
+        let new = text.get(before.len()..).unwrap_or_default().to_owned();
+        tokens.drain(..*said);
+        *said = tokens.len();
+        new
+    }
+}
+
+/// Bytes to characters. What is no UTF-8 becomes U+FFFD in the same places as if all bytes were converted at once.
+#[derive(Debug, Default)]
+struct Utf8 {
+    /// The beginning of a character; less than four bytes.
+    waiting: Vec<u8>,
+}
+
+impl Utf8 {
+    fn push(&mut self, bytes: &[u8]) -> String {
+        self.waiting.extend_from_slice(bytes);
+        let mut text = String::new();
+        let mut rest = Vec::new();
+        let mut chunks = self.waiting.utf8_chunks().peekable();
+        while let Some(chunk) = chunks.next() {
+            text.push_str(chunk.valid());
+            let invalid = chunk.invalid();
+            let unfinished =
+                || std::str::from_utf8(invalid).is_err_and(|e| e.error_len().is_none());
+            if chunks.peek().is_none() && unfinished() {
+                rest = invalid.to_vec();
+            } else if !invalid.is_empty() {
+                text.push(char::REPLACEMENT_CHARACTER);
+            }
+        }
+        self.waiting = rest;
+        text
+    }
+
+    fn finish(&mut self) -> String {
+        String::from_utf8_lossy(&std::mem::take(&mut self.waiting)).into_owned()
+    }
+}
+
+/// Why tokens and bytes of an earlier attempt do not belong together.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum ResumeFault {
+    #[error("a stop text ends at token {at} of {tokens}; a stream that has ended cannot go on")]
+    AfterTheEnd { at: usize, tokens: usize },
+    #[error(
+        "{said} bytes of text; the tokens make at most {most}, and it must end between characters"
+    )]
+    Bytes { said: usize, most: usize },
+}
+
+/// The text of one answer.
+#[derive(Debug)]
+pub(super) struct TextStream {
+    decoder: Decoder,
+    filter: StopFilter,
+    /// Text that earlier tokens made and nobody has: it goes out with the next piece.
+    backlog: String,
+    /// Bytes that readers have already, still to come from the filter.
+    skip: usize,
+}
+
+impl TextStream {
+    pub(super) fn new(codec: &Codec, stops: &[String]) -> Self {
+        let decoder = if codec.is_byte_level() {
+            Decoder::Bytes(Utf8::default())
+        } else {
+            Decoder::Window {
+                tokens: Vec::new(),
+                said: 0,
+            }
+        };
+        Self {
+            decoder,
+            filter: StopFilter::new(stops),
+            backlog: String::new(),
+            skip: 0,
+        }
+    }
+
+    /// Takes in the tokens of an earlier attempt. All of their text counts as not yet said.
+    pub(super) fn replay(&mut self, codec: &Codec, tokens: &[u32]) -> Result<(), ResumeFault> {
+        for (at, token) in tokens.iter().enumerate() {
+            if self.stopped() {
+                let tokens = tokens.len();
+                return Err(ResumeFault::AfterTheEnd { at, tokens });
+            }
+            let decoded = self.decoder.push(codec, *token);
+            self.backlog += &self.filter.push(&decoded);
+        }
+        Ok(())
+    }
+
+    /// Readers have the first `said` bytes of what was replayed. The worker that said them may have held back more
+    /// than this one does, or less.
+    pub(super) fn said(&mut self, said: usize) -> Result<(), ResumeFault> {
+        let (text, held) = (&self.backlog, self.filter.held());
+        let between = if said <= text.len() {
+            text.is_char_boundary(said)
+        } else {
+            held.is_char_boundary(said - text.len())
+        };
+        if !between {
+            let most = text.len() + held.len();
+            return Err(ResumeFault::Bytes { said, most });
+        }
+        self.skip = said.saturating_sub(text.len());
+        self.backlog.drain(..said.min(text.len()));
+        Ok(())
+    }
+
+    /// Has a stop text been met?
+    pub(super) fn stopped(&self) -> bool {
+        self.filter.stopped()
+    }
+
+    /// The text that goes out with this token.
+    pub(super) fn push(&mut self, codec: &Codec, token: u32) -> String {
+        let decoded = self.decoder.push(codec, token);
+        let text = self.filter.push(&decoded);
+        self.out(text)
+    }
+
+    /// The text that was held back, at the end.
+    pub(super) fn finish(&mut self, codec: &Codec) -> String {
+        let decoded = self.decoder.finish(codec);
+        let mut text = self.filter.push(&decoded);
+        text += &self.filter.finish();
+        self.out(text)
+    }
+
+    fn out(&mut self, mut text: String) -> String {
+        let skip = self.skip.min(text.len());
+        self.skip -= skip;
+        let text = text.split_off(skip);
+        let mut backlog = std::mem::take(&mut self.backlog);
+        backlog += &text;
+        backlog
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn pieces(cut: &[Vec<u8>]) -> Vec<String> {
+        let mut utf8 = Utf8::default();
+        let mut pieces: Vec<String> = cut.iter().map(|bytes| utf8.push(bytes)).collect();
+        pieces.push(utf8.finish());
+        pieces
+    }
+
+    #[test]
+    fn a_character_is_said_when_its_last_byte_is_there() {
+        let cut = "é🐝!".bytes().map(|byte| vec![byte]).collect::<Vec<_>>();
+        assert_eq!(pieces(&cut), ["", "é", "", "", "", "🐝", "!", ""]);
+    }
+
+    #[test]
+    fn bytes_that_are_no_character_are_replaced_as_soon_as_that_is_certain() {
+        assert_eq!(
+            pieces(&[vec![0xf0, 0x9f], b"x".to_vec()]),
+            ["", "\u{fffd}x", ""]
+        );
+        assert_eq!(
+            pieces(&[vec![0xff], vec![0xc3]]),
+            ["\u{fffd}", "", "\u{fffd}"]
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn pieces_put_together_are_the_text_converted_at_once(
+            cut in proptest::collection::vec(
+                prop_oneof![
+                    proptest::collection::vec(any::<u8>(), 0..4),
+                    "[aé🐝]{0,3}".prop_map(String::into_bytes),
+                    proptest::sample::select(vec![vec![0xf0], vec![0x9f], vec![0x90, 0x9d], vec![0xe2, 0x82]]),
+                ],
+                0..12,
+            )
+        ) {
+            let whole = cut.concat();
+            prop_assert_eq!(pieces(&cut).concat(), String::from_utf8_lossy(&whole));
+        }
+    }
+}
