@@ -14,7 +14,7 @@
 //! ```
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
@@ -141,7 +141,8 @@ pub struct Engine {
     settings: Arc<Settings>,
     epoch: Epoch,
     view: ClusterView,
-    jobs: BTreeMap<JobId, Entry>,
+    /// Only ever looked into, so its order does not matter.
+    jobs: HashMap<JobId, Entry>,
     lanes: Lanes,
     /// Jobs that wait for a retry.
     in_backoff: BTreeSet<JobId>,
@@ -181,7 +182,7 @@ impl Engine {
             settings: Arc::new(settings),
             epoch,
             view: ClusterView::default(),
-            jobs: BTreeMap::new(),
+            jobs: HashMap::new(),
             lanes: Lanes::default(),
             in_backoff: BTreeSet::new(),
             leases: Leases::default(),

@@ -1,11 +1,11 @@
 //! Alarms: at most one of each kind for each thing, and a way back from the thing to its alarm.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, HashMap};
 
 use crate::{HiveId, JobId, LeaseId, ModelRef, Time, WorkerId};
 
 /// What an alarm is for.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum Alarm {
     /// A job that never started has waited for as long as it may.
     QueueWait(JobId),
@@ -36,7 +36,8 @@ pub(super) enum Alarm {
 #[derive(Debug, Default)]
 pub(super) struct Timers {
     queue: BTreeSet<(Time, Alarm)>,
-    due: BTreeMap<Alarm, Time>,
+    /// Only ever looked into, so its order does not matter.
+    due: HashMap<Alarm, Time>,
 }
 
 impl Timers {

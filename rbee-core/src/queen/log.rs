@@ -343,3 +343,6 @@ impl Drop for JobEvents {
             .retain(|(reader, _)| *reader != self.reader);
     }
 }
+
+#[cfg(test)]
+mod tests;

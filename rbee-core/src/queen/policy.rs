@@ -182,3 +182,78 @@ fn answer_all(scheduler: &dyn Scheduler, inbox: &Receiver<Question>, breaker: &B
         breaker.done.fetch_max(question.n, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::{Now, Request, Settings, queen::mailbox::Message};
+
+    /// Every decision takes until somebody lets it go.
+    #[derive(Debug)]
+    struct Gated(Mutex<Receiver<()>>);
+
+    impl Scheduler for Gated {
+        fn place(&self, _: &Ask, _: &ClusterView) -> Result<Placement> {
+            let gate = self.0.lock().expect("nobody panics");
+            let _ = gate.recv();
+            Ok(Placement::Wait)
+        }
+        fn limit(&self) -> Option<Duration> {
+            Some(Duration::from_millis(50))
+        }
+    }
+
+    fn ask() -> Ask {
+        let model = "m".parse().unwrap();
+        let request = Request::completion("m", "x");
+        let job = request.into_job(model, &Settings::default(), 1).unwrap();
+        Ask {
+            job: Arc::new(job),
+            now: Now::default(),
+            random: 0,
+            attempts: 0,
+            avoid: Arc::default(),
+            must_match: None,
+            refused: Arc::default(),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_policy_that_is_stuck_is_not_asked_until_it_has_come_back() {
+        let (go, gate) = sync_channel(8);
+        let policy = Policy::new(Arc::new(Gated(Mutex::new(gate)))).unwrap();
+        let (mailbox, mut letters) = Mailbox::new();
+        let view = ClusterView::default();
+        let put = |n| policy.place(Ticket(n), ask(), false, &view, &mailbox);
+        assert_eq!(put(1), None);
+        let letter = letters.recv().await.unwrap();
+        let Message::Input(Input::Placed { ticket, answer }) = letter.message else {
+            panic!("an answer is expected");
+        };
+        assert!(ticket == Ticket(1) && answer.is_err(), "it was late");
+        assert!(matches!(put(2), Some(Err(_))), "the breaker is open");
+        assert!(matches!(
+            policy.place(Ticket(3), ask(), true, &view, &mailbox),
+            Some(Ok(_))
+        ));
+        go.send(()).unwrap();
+        let thread = policy.thread.as_ref().unwrap();
+        while thread.breaker.is_open() {
+            std::thread::yield_now();
+        }
+        assert_eq!(put(4), None, "it is asked again");
+        go.send(()).unwrap();
+    }
+
+    #[test]
+    fn a_question_that_is_overdue_in_the_moment_it_is_done_does_not_keep_the_breaker_open() {
+        let breaker = Breaker::default();
+        breaker.done.fetch_max(1, Ordering::Relaxed);
+        breaker.overdue.fetch_max(1, Ordering::Relaxed);
+        assert!(!breaker.is_open());
+        breaker.overdue.fetch_max(2, Ordering::Relaxed);
+        assert!(breaker.is_open());
+    }
+}

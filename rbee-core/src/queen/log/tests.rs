@@ -1,0 +1,141 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use futures_util::task::{ArcWake, waker};
+
+use super::*;
+use crate::Finish;
+
+const MOST: usize = 1_000;
+const STARTED: Started = Started {
+    worker: None,
+    queue_wait: std::time::Duration::ZERO,
+};
+
+fn token(id: u32) -> Output {
+    Output::Token {
+        id: Some(id),
+        text: format!("t{id}").into(),
+    }
+}
+
+fn done() -> Outcome {
+    Outcome::Complete {
+        finish: Finish::Stop,
+        usage: crate::Usage::default(),
+    }
+}
+
+struct Count(AtomicUsize);
+
+impl ArcWake for Count {
+    fn wake_by_ref(this: &Arc<Self>) {
+        this.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Everything that is there to be read now.
+fn read(events: &mut JobEvents, count: &Arc<Count>) -> Vec<JobEvent> {
+    let waker = waker(count.clone());
+    let mut context = Context::from_waker(&waker);
+    let mut seen = Vec::new();
+    while let Poll::Ready(Some(event)) = Pin::new(&mut *events).poll_next(&mut context) {
+        seen.push(event);
+    }
+    seen
+}
+
+fn texts(events: &[JobEvent]) -> Vec<&str> {
+    let text = |event| match event {
+        &JobEvent {
+            kind: EventKind::Token { ref text, .. },
+            ..
+        } => Some(&**text),
+        _ => None,
+    };
+    events.iter().filter_map(text).collect()
+}
+
+#[test]
+fn an_attempt_that_lost_the_pen_writes_no_more() {
+    let log = Arc::new(JobLog::default());
+    log.begin(LeaseId(1), STARTED);
+    assert_eq!(log.push(LeaseId(1), token(1), MOST), Pushed::Written);
+    let resume = log.begin(LeaseId(2), STARTED);
+    assert_eq!((resume.tokens, resume.text_bytes), (vec![1], 2));
+    assert_eq!(log.push(LeaseId(1), token(9), MOST), Pushed::LostThePen);
+    assert_eq!(log.push(LeaseId(2), token(2), MOST), Pushed::Written);
+    let count = Arc::new(Count(AtomicUsize::new(0)));
+    assert_eq!(texts(&read(&mut log.read(None), &count)), ["t1", "t2"]);
+}
+
+#[test]
+fn nothing_follows_the_one_terminal_event() {
+    let log = Arc::new(JobLog::default());
+    log.begin(LeaseId(1), STARTED);
+    assert!(log.close(&done()));
+    assert!(!log.close(&Outcome::Cancelled));
+    // Not even from an attempt that begins now.
+    log.begin(LeaseId(2), STARTED);
+    assert_eq!(log.push(LeaseId(2), token(1), MOST), Pushed::LostThePen);
+    let count = Arc::new(Count(AtomicUsize::new(0)));
+    let seen = read(&mut log.read(None), &count);
+    assert!(matches!(
+        seen[..],
+        [
+            JobEvent {
+                seq: Some(0),
+                kind: EventKind::Started(_)
+            },
+            JobEvent {
+                seq: Some(1),
+                kind: EventKind::End { .. }
+            }
+        ]
+    ));
+}
+
+#[test]
+fn a_reader_that_waits_is_woken_by_whatever_comes_next() {
+    let log = Arc::new(JobLog::default());
+    let (mut events, count) = (log.read(None), Arc::new(Count(AtomicUsize::new(0))));
+    let mut wakes = 0;
+    let mut woken = |log: &JobLog, change: &dyn Fn(&JobLog)| {
+        assert!(!events.is_done());
+        read(&mut events, &count);
+        change(log);
+        wakes += 1;
+        assert_eq!(count.0.load(Ordering::Relaxed), wakes);
+    };
+    woken(&log, &|log| _ = log.begin(LeaseId(1), STARTED));
+    woken(&log, &|log| _ = log.push(LeaseId(1), token(1), MOST));
+    woken(&log, &|log| {
+        _ = log.push(LeaseId(1), Output::Metrics(Metrics::default()), MOST)
+    });
+    woken(&log, &|log| _ = log.close(&done()));
+}
+
+#[test]
+fn an_answer_that_is_too_long_is_not_written() {
+    let log = JobLog::default();
+    log.begin(LeaseId(1), STARTED);
+    assert_eq!(log.push(LeaseId(1), token(1), 3), Pushed::Written);
+    assert_eq!(log.push(LeaseId(1), token(2), 3), Pushed::TooLong);
+    assert_eq!(log.progress(), (1, true));
+}
+
+#[test]
+fn what_is_unsaved_is_handed_out_once() {
+    let log = JobLog::restored(
+        &[Piece {
+            id: Some(1),
+            text: "a".into(),
+        }],
+        None,
+    );
+    assert_eq!(log.take_unsaved(), None);
+    log.begin(LeaseId(1), STARTED);
+    log.push(LeaseId(1), token(2), MOST);
+    let (at, pieces) = log.take_unsaved().unwrap();
+    assert_eq!((at, pieces.len(), &*pieces[0].text), (1, 1, "t2"));
+    assert_eq!(log.take_unsaved(), None);
+}
