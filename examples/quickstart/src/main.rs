@@ -129,7 +129,9 @@ async fn stream(screen: &Screen, queen: &Queen, mut job: JobHandle) -> Result<sc
             }
             EventKind::Error(error) => {
                 loading.done();
-                screen.end_of_answer();
+                if !answer.text.is_empty() {
+                    screen.end_of_answer();
+                }
                 return Err(error);
             }
         }

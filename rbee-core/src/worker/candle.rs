@@ -294,9 +294,10 @@ fn load(
     let size = |tensor: &candle_core::Tensor| {
         (tensor.elem_count() * tensor.dtype().size_in_bytes()) as u64
     };
+    let gpu = format!("{} of hive {}", options.device, options.hive);
     let facts = Facts {
         context: config.context,
-        numerics: numerics::numerics(&device, dtype),
+        numerics: numerics::numerics(&device, &gpu, dtype),
         weight_bytes: tensors.values().map(size).sum(),
     };
     let model = LlamaModel::new(&config, tensors, dtype, &device).map_err(|source| {

@@ -9,13 +9,15 @@ pub(super) const CANDLE_VERSION: &str = "0.11.1";
 
 /// Engine, device, instruction set, type and prefill of a worker: with all of them equal, so are the tokens.
 ///
+/// A GPU's kernels differ from one model of GPU to the next, and candle does not tell which it runs on: there the
+/// numbers count as equal on the very same device only, `gpu` of its hive.
+///
 /// The number of threads is not among them: the kernels divide rows and columns of a product among threads, never the
 /// sum that makes one number.
-pub(super) fn numerics(device: &Device, dtype: DType) -> String {
+pub(super) fn numerics(device: &Device, gpu: &str, dtype: DType) -> String {
     let place = match device {
         Device::Cpu => format!("cpu {}", instruction_set()),
-        Device::Cuda(_) => "cuda".to_owned(),
-        Device::Metal(_) => "metal".to_owned(),
+        Device::Cuda(_) | Device::Metal(_) => gpu.to_owned(),
     };
     let version = env!("CARGO_PKG_VERSION");
     let dtype = dtype.as_str();
