@@ -112,9 +112,7 @@ pub struct HiveView {
 impl HiveView {
     /// Memory of the device that is free and not promised, in bytes.
     pub fn free_bytes(&self, device: &Device) -> u64 {
-        device
-            .memory_free
-            .saturating_sub(self.reserved.get(&device.index).copied().unwrap_or(0))
+        device.memory_free.saturating_sub(self.reserved.get(&device.index).copied().unwrap_or(0))
     }
 }
 
@@ -334,10 +332,7 @@ mod tests {
     }
 
     fn order(cluster: &ClusterView, model: &str) -> Vec<WorkerId> {
-        cluster
-            .available(&model.parse().unwrap())
-            .map(|w| w.info.id)
-            .collect()
+        cluster.available(&model.parse().unwrap()).map(|w| w.info.id).collect()
     }
 
     #[test]
@@ -349,11 +344,7 @@ mod tests {
         cluster.put_worker(worker(3, "other", 1));
         cluster.edit_worker(ids[0], |w| w.leased = 1);
         cluster.edit_worker(ids[1], |w| w.leased = 1);
-        assert_eq!(
-            order(&cluster, "m"),
-            [ids[1], ids[0]],
-            "1 of 4 is less loaded than 1 of 2"
-        );
+        assert_eq!(order(&cluster, "m"), [ids[1], ids[0]], "1 of 4 is less loaded than 1 of 2");
         cluster.edit_worker(ids[0], |w| w.leased = 2);
         assert_eq!(order(&cluster, "m"), [ids[1]]);
         cluster.edit_worker(ids[1], |w| w.state = WorkerState::Draining);

@@ -24,12 +24,14 @@ use crate::{
 };
 
 mod admit;
+mod ending;
 mod hives;
 mod jobs;
 mod lanes;
 mod leases;
 mod message;
 mod placing;
+mod provisioning;
 mod retry;
 mod timers;
 mod workers;
@@ -218,11 +220,7 @@ impl Engine {
 
     /// When an [`Input::Tick`] is due next.
     pub fn next_wake(&self) -> Option<Time> {
-        if self.frozen {
-            None
-        } else {
-            self.timers.next()
-        }
+        if self.frozen { None } else { self.timers.next() }
     }
 
     /// How much of everything there is.
@@ -271,11 +269,9 @@ impl Engine {
             Input::Spawned { worker, result } => self.spawned(now, worker, result, out),
             Input::Stopped { worker } => self.stopped(now, worker, out),
             Input::ProvisionProgress { hive, model } => self.provision_progress(now, hive, model),
-            Input::Provisioned {
-                hive,
-                model,
-                result,
-            } => self.provisioned(now, hive, model, result, out),
+            Input::Provisioned { hive, model, result } => {
+                self.provisioned(now, hive, model, result, out)
+            }
             Input::Probed { worker, result } => self.probed(now, worker, result),
             Input::Connected { worker, result } => self.connected(now, worker, result, out),
             Input::Hive { hive, fact } => self.hive(now, hive, fact, out),
@@ -294,8 +290,7 @@ impl Engine {
             self.pump(now, &model, out);
         }
         if self.lanes.waiting() > 0 && !self.timers.is_armed(&Alarm::Optimise) {
-            self.timers
-                .arm(now.at + self.settings.optimise_interval, Alarm::Optimise);
+            self.timers.arm(now.at + self.settings.optimise_interval, Alarm::Optimise);
         } else if self.lanes.waiting() == 0 {
             self.timers.disarm(&Alarm::Optimise);
         }
@@ -345,12 +340,9 @@ impl Engine {
 
     fn command(&mut self, now: Now, n: u64, command: Command, out: &mut Out) {
         let result = match command {
-            Command::Load {
-                worker,
-                hive,
-                spec,
-                pin,
-            } => self.load(now, worker, hive, spec, pin, out),
+            Command::Load { worker, hive, spec, pin } => {
+                self.load(now, worker, hive, spec, pin, out)
+            }
             Command::Unload(worker) => self.unload(worker, out),
             Command::Pin(worker, pin) => self.pin(worker, pin),
             Command::Drain => {

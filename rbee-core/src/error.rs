@@ -142,12 +142,7 @@ pub struct Error(Arc<Inner>);
 impl Error {
     /// A failure of this kind. The message names the thing, the value and what is allowed.
     pub fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
-        Self(Arc::new(Inner {
-            kind,
-            message: message.into(),
-            retry_after: None,
-            source: None,
-        }))
+        Self(Arc::new(Inner { kind, message: message.into(), retry_after: None, source: None }))
     }
 
     /// Keeps what caused the failure; shown by [`std::error::Error::source`].
@@ -205,10 +200,7 @@ impl fmt::Debug for Error {
 
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.0
-            .source
-            .as_ref()
-            .map(|source| &**source as &(dyn std::error::Error + 'static))
+        self.0.source.as_ref().map(|source| &**source as &(dyn std::error::Error + 'static))
     }
 }
 
@@ -233,10 +225,7 @@ mod tests {
 
     #[test]
     fn a_clients_error_is_never_retried_and_never_blames_the_worker() {
-        for kind in ErrorKind::ALL
-            .iter()
-            .filter(|kind| (400..500).contains(&kind.http_status()))
-        {
+        for kind in ErrorKind::ALL.iter().filter(|kind| (400..500).contains(&kind.http_status())) {
             assert!(!kind.is_retryable() && !kind.blames_worker(), "{kind}");
         }
     }
@@ -244,9 +233,8 @@ mod tests {
     #[test]
     fn the_cause_is_kept() {
         let cause = std::io::Error::other("disk on fire");
-        let error = Error::new(ErrorKind::Storage, "cannot write")
-            .with_source(cause)
-            .context("job 7");
+        let error =
+            Error::new(ErrorKind::Storage, "cannot write").with_source(cause).context("job 7");
         assert_eq!(error.to_string(), "job 7: cannot write");
         assert!(format!("{error:?}").contains("disk on fire"));
     }

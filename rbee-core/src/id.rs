@@ -203,11 +203,7 @@ mod tests {
     #[test]
     fn a_bad_name_is_refused_with_the_name_in_the_message() {
         for bad in ["", "a b", "../etc", "é", &"x".repeat(65)] {
-            assert_eq!(
-                HiveId::new(bad).unwrap_err().kind(),
-                ErrorKind::InvalidRequest,
-                "{bad:?}"
-            );
+            assert_eq!(HiveId::new(bad).unwrap_err().kind(), ErrorKind::InvalidRequest, "{bad:?}");
         }
         let error = "nonsense".parse::<JobId>().unwrap_err();
         assert!(error.to_string().contains("nonsense"), "{error}");

@@ -83,13 +83,8 @@ pub enum JobState {
 
 impl JobState {
     /// Every state.
-    pub const ALL: [Self; 5] = [
-        Self::Queued,
-        Self::Running,
-        Self::Complete,
-        Self::Failed,
-        Self::Cancelled,
-    ];
+    pub const ALL: [Self; 5] =
+        [Self::Queued, Self::Running, Self::Complete, Self::Failed, Self::Cancelled];
 
     /// The name it is stored by.
     pub const fn as_str(self) -> &'static str {
@@ -161,10 +156,7 @@ pub struct EndedJob {
 impl LiveJob {
     /// Accepted, never started.
     pub const fn queued() -> Self {
-        Self {
-            worker: None,
-            started_at: None,
-        }
+        Self { worker: None, started_at: None }
     }
 
     /// Puts together what a store holds: on a worker (running) or on none (queued), and first started then.
@@ -174,28 +166,17 @@ impl LiveJob {
 
     /// An attempt begins on this worker. The time of the first start is kept over retries.
     pub fn started(self, worker: WorkerId, at: WallTime) -> Self {
-        Self {
-            worker: Some(worker),
-            started_at: self.started_at.or(Some(at)),
-        }
+        Self { worker: Some(worker), started_at: self.started_at.or(Some(at)) }
     }
 
     /// The attempt is over and the job waits for another.
     pub fn requeued(self) -> Self {
-        Self {
-            worker: None,
-            ..self
-        }
+        Self { worker: None, ..self }
     }
 
     /// The end.
     pub fn ended(self, outcome: Outcome, at: WallTime) -> EndedJob {
-        EndedJob {
-            outcome,
-            worker: self.worker,
-            started_at: self.started_at,
-            completed_at: at,
-        }
+        EndedJob { outcome, worker: self.worker, started_at: self.started_at, completed_at: at }
     }
 
     /// The worker that is at it.

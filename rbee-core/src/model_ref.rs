@@ -74,18 +74,12 @@ impl ModelRef {
         let (name, revision) = split(rest, "@");
         // A value of this type was parsed, so the slash is there; without one the whole is the organisation.
         let (org, repo) = name.split_once('/').unwrap_or((name, ""));
-        ModelSource::Hub {
-            org,
-            repo,
-            revision,
-            file,
-        }
+        ModelSource::Hub { org, repo, revision, file }
     }
 }
 
 fn split<'a>(text: &'a str, at: &str) -> (&'a str, Option<&'a str>) {
-    text.split_once(at)
-        .map_or((text, None), |(before, after)| (before, Some(after)))
+    text.split_once(at).map_or((text, None), |(before, after)| (before, Some(after)))
 }
 
 fn malformed(text: &str, why: impl fmt::Display) -> Error {
@@ -106,10 +100,7 @@ fn check_name(text: &str, what: &str, part: &str) -> Result<()> {
         return Err(malformed(text, format_args!("the {what} is missing")));
     }
     if let Some(bad) = part.chars().find(|c| !allowed(*c)) {
-        return Err(malformed(
-            text,
-            format_args!("{bad:?} in the {what} {part:?}"),
-        ));
+        return Err(malformed(text, format_args!("{bad:?} in the {what} {part:?}")));
     }
     if part.len() > 128 || part.chars().all(|c| c == '.') {
         return Err(malformed(text, format_args!("{part:?} is no {what}")));
@@ -119,8 +110,7 @@ fn check_name(text: &str, what: &str, part: &str) -> Result<()> {
 
 /// A relative path below a repository, or a revision such as `refs/pr/1`.
 fn check_path(text: &str, what: &str, path: &str) -> Result<()> {
-    path.split('/')
-        .try_for_each(|part| check_name(text, what, part))
+    path.split('/').try_for_each(|part| check_name(text, what, part))
 }
 
 /// `//` and `/./` fold; `..` is refused, because a reference never escapes its directory.
@@ -132,10 +122,7 @@ fn normal_file(text: &str, path: &str) -> Result<String> {
         return Err(malformed(text, format_args!("{bad:?} in the path")));
     }
     let mut normal = String::from("file:");
-    for part in path
-        .split('/')
-        .filter(|part| !part.is_empty() && *part != ".")
-    {
+    for part in path.split('/').filter(|part| !part.is_empty() && *part != ".") {
         if part == ".." {
             return Err(malformed(text, "the path has a \"..\" in it"));
         }
@@ -166,10 +153,7 @@ impl FromStr for ModelRef {
         }
         let Some(rest) = text.strip_prefix("hf:") else {
             if let Some((scheme, _)) = text.split_once(':') {
-                return Err(malformed(
-                    text,
-                    format_args!("the scheme {scheme:?} is not known"),
-                ));
+                return Err(malformed(text, format_args!("the scheme {scheme:?} is not known")));
             }
             check_name(text, "alias", text)?;
             return Ok(Self(text.into()));
@@ -177,10 +161,7 @@ impl FromStr for ModelRef {
         let (rest, file) = split(rest, "::file=");
         let (name, revision) = split(rest, "@");
         let Some((org, repo)) = name.split_once('/') else {
-            return Err(malformed(
-                text,
-                "the organisation or the repository is missing",
-            ));
+            return Err(malformed(text, "the organisation or the repository is missing"));
         };
         check_name(text, "organisation", org)?;
         check_name(text, "repository", repo)?;
@@ -210,9 +191,7 @@ impl Serialize for ModelRef {
 
 impl<'de> Deserialize<'de> for ModelRef {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?
-            .parse()
-            .map_err(serde::de::Error::custom)
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
 }
 
@@ -225,10 +204,7 @@ mod tests {
     fn paths_are_normalised() {
         let model: ModelRef = "file://models/./bee//tiny/".parse().unwrap();
         assert_eq!(model.as_str(), "file:/models/bee/tiny");
-        assert_eq!(
-            model.source(),
-            ModelSource::File(Path::new("/models/bee/tiny"))
-        );
+        assert_eq!(model.source(), ModelSource::File(Path::new("/models/bee/tiny")));
     }
 
     #[test]

@@ -15,9 +15,9 @@ const MAX_KEYS: usize = 64;
 
 /// FNV-1a, 64 bit: small, and the same on every machine and in every version.
 fn hash(state: u64, bytes: &[u8]) -> u64 {
-    bytes.iter().fold(state, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    })
+    bytes
+        .iter()
+        .fold(state, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3))
 }
 
 const START: u64 = 0xcbf2_9ce4_8422_2325;
@@ -33,23 +33,14 @@ pub(crate) fn prefix_keys(task: &Task) -> Arc<[u64]> {
         state
     };
     match task {
-        Task::Generate {
-            prompt: Prompt::Chat(messages),
-            ..
-        } => messages
+        Task::Generate { prompt: Prompt::Chat(messages), .. } => messages
             .iter()
             .take(MAX_KEYS)
             .map(|message| key(&[message.role.as_str().as_bytes(), message.content.as_bytes()]))
             .collect(),
-        Task::Generate {
-            prompt: Prompt::Text(text),
-            ..
-        } => text
-            .as_bytes()
-            .chunks(BLOCK_BYTES)
-            .take(MAX_KEYS)
-            .map(|block| key(&[block]))
-            .collect(),
+        Task::Generate { prompt: Prompt::Text(text), .. } => {
+            text.as_bytes().chunks(BLOCK_BYTES).take(MAX_KEYS).map(|block| key(&[block])).collect()
+        }
         Task::Embed { .. } => Arc::default(),
     }
 }
@@ -62,10 +53,7 @@ mod tests {
     fn keys(turns: &[&str]) -> Arc<[u64]> {
         let messages = turns
             .iter()
-            .map(|text| Message {
-                role: Role::User,
-                content: (*text).into(),
-            })
+            .map(|text| Message { role: Role::User, content: (*text).into() })
             .collect();
         prefix_keys(&Task::Generate {
             prompt: Prompt::Chat(messages),

@@ -77,10 +77,7 @@ struct Shared {
     /// Ends every task but the writer, which ends when it has written what was handed in.
     kill: CancellationToken,
     /// The store is to look as after a kill.
-    #[cfg_attr(
-        not(feature = "test-util"),
-        expect(dead_code, reason = "only a test crashes")
-    )]
+    #[cfg_attr(not(feature = "test-util"), expect(dead_code, reason = "only a test crashes"))]
     crashed: CancellationToken,
     /// The writer's task.
     written: Mutex<Option<JoinHandle<()>>>,
@@ -130,11 +127,7 @@ impl Queen {
         let submitted = self
             .shared
             .mailbox
-            .ask(|reply| Message::Submit {
-                job: Arc::new(job),
-                log,
-                reply,
-            })
+            .ask(|reply| Message::Submit { job: Arc::new(job), log, reply })
             .await;
         match submitted.flatten() {
             Ok(()) => Ok(handle),
@@ -175,13 +168,8 @@ impl Queen {
         if record.pieces.len() < record.tokens_generated as usize {
             return gone("they are no longer kept");
         }
-        let waited = ended
-            .started_at
-            .map(|started| started - record.submitted_at);
-        let started = waited.map(|queue_wait| Started {
-            worker: ended.worker,
-            queue_wait,
-        });
+        let waited = ended.started_at.map(|started| started - record.submitted_at);
+        let started = waited.map(|queue_wait| Started { worker: ended.worker, queue_wait });
         let log = Arc::new(JobLog::restored(&record.pieces, started));
         log.close(&ended.outcome);
         Ok(log.read(after))
@@ -250,10 +238,7 @@ impl Queen {
         let cluster = self.cluster().await?;
         let ask = Ask {
             job,
-            now: Now {
-                at: time_since(self.shared.began),
-                wall: WallTime::now(),
-            },
+            now: Now { at: time_since(self.shared.began), wall: WallTime::now() },
             random: fresh_seed(),
             attempts: 0,
             avoid: Arc::default(),
@@ -270,13 +255,7 @@ impl Queen {
     /// [`ErrorKind::NotFound`] or [`ErrorKind::HiveUnreachable`] where the hive is not there.
     pub async fn load(&self, hive: HiveId, spec: WorkerSpec, pin: bool) -> Result<WorkerId> {
         let worker = WorkerId::random();
-        self.command(Command::Load {
-            worker,
-            hive,
-            spec,
-            pin,
-        })
-        .await?;
+        self.command(Command::Load { worker, hive, spec, pin }).await?;
         Ok(worker)
     }
 
@@ -297,10 +276,7 @@ impl Queen {
     }
 
     async fn command(&self, command: Command) -> Result<()> {
-        self.shared
-            .mailbox
-            .ask(|reply| Message::Command { command, reply })
-            .await?
+        self.shared.mailbox.ask(|reply| Message::Command { command, reply }).await?
     }
 
     /// Takes a machine into the fleet. Returns at once; the machine counts as soon as it has reported.
@@ -313,10 +289,7 @@ impl Queen {
 
     async fn connect(&self, hive: Arc<dyn HiveBackend>) -> Result<oneshot::Receiver<()>> {
         let (reported, report) = oneshot::channel();
-        self.shared
-            .mailbox
-            .send(Message::AddHive { hive, reported })
-            .await?;
+        self.shared.mailbox.send(Message::AddHive { hive, reported }).await?;
         Ok(report)
     }
 
@@ -325,11 +298,8 @@ impl Queen {
     /// # Errors
     /// [`ErrorKind::NotFound`] where there is no such hive, and what its shutdown fails with.
     pub async fn remove_hive(&self, hive: HiveId, grace: Duration) -> Result<()> {
-        let backend = self
-            .shared
-            .mailbox
-            .ask(|reply| Message::RemoveHive { hive, reply })
-            .await??;
+        let backend =
+            self.shared.mailbox.ask(|reply| Message::RemoveHive { hive, reply }).await??;
         backend.shutdown(grace).await
     }
 
@@ -338,10 +308,7 @@ impl Queen {
     ///
     /// Readers of jobs that had not ended are told [`ErrorKind::ShuttingDown`].
     pub async fn shutdown(&self, grace: Duration) -> Result<()> {
-        let drained = self
-            .shared
-            .mailbox
-            .ask(|drained| Message::Drain { drained });
+        let drained = self.shared.mailbox.ask(|drained| Message::Drain { drained });
         if tokio::time::timeout(grace, drained).await.is_err() {
             tracing::info!("jobs that had not ended within {grace:?} are left for the next start");
         }
@@ -363,26 +330,12 @@ impl Queen {
 
     /// Stops turning, writes what is to be written, and gives up the ownership of the store.
     async fn end(&self) -> Result<Vec<Arc<dyn HiveBackend>>> {
-        let why = Error::new(
-            ErrorKind::ShuttingDown,
-            "the queen went down while the job ran",
-        );
-        let hives = self
-            .shared
-            .mailbox
-            .ask(|reply| Message::Freeze { reply, why })
-            .await?;
+        let why = Error::new(ErrorKind::ShuttingDown, "the queen went down while the job ran");
+        let hives = self.shared.mailbox.ask(|reply| Message::Freeze { reply, why }).await?;
         self.shared.kill.cancel();
-        let written = self
-            .shared
-            .written
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        let written = self.shared.written.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(written) = written
-            && tokio::time::timeout(WRITER_PATIENCE, written)
-                .await
-                .is_err()
+            && tokio::time::timeout(WRITER_PATIENCE, written).await.is_err()
         {
             let message =
                 format!("the registry did not take the last changes within {WRITER_PATIENCE:?}");

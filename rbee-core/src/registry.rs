@@ -267,12 +267,7 @@ impl Default for JobFilter {
 impl JobFilter {
     /// One job, with everything that is stored of it.
     pub fn one(id: JobId) -> Self {
-        Self {
-            id: Some(id),
-            limit: 1,
-            with_text: true,
-            ..Self::default()
-        }
+        Self { id: Some(id), limit: 1, with_text: true, ..Self::default() }
     }
 }
 

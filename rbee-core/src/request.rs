@@ -92,18 +92,8 @@ impl Sampling {
     /// # Errors
     /// [`ErrorKind::InvalidRequest`] that names the parameter, its value and what is allowed.
     pub fn validate(&self) -> Result<()> {
-        range(
-            "temperature",
-            self.temperature,
-            |v| (0.0..=2.0).contains(&v),
-            "0 to 2",
-        )?;
-        range(
-            "top_p",
-            self.top_p,
-            |v| v > 0.0 && v <= 1.0,
-            "above 0, at most 1",
-        )?;
+        range("temperature", self.temperature, |v| (0.0..=2.0).contains(&v), "0 to 2")?;
+        range("top_p", self.top_p, |v| v > 0.0 && v <= 1.0, "above 0, at most 1")?;
         range("min_p", self.min_p, |v| (0.0..=1.0).contains(&v), "0 to 1")?;
         range(
             "repetition_penalty",
@@ -167,14 +157,10 @@ impl Task {
     /// Size of all text in it, in bytes.
     pub fn text_bytes(&self) -> usize {
         match self {
-            Self::Generate {
-                prompt: Prompt::Chat(messages),
-                ..
-            } => messages.iter().map(|m| m.content.len()).sum(),
-            Self::Generate {
-                prompt: Prompt::Text(text),
-                ..
-            } => text.len(),
+            Self::Generate { prompt: Prompt::Chat(messages), .. } => {
+                messages.iter().map(|m| m.content.len()).sum()
+            }
+            Self::Generate { prompt: Prompt::Text(text), .. } => text.len(),
             Self::Embed { inputs } => inputs.iter().map(String::len).sum(),
         }
     }
@@ -224,19 +210,15 @@ impl Request {
     ///
     /// The model is a reference or an alias; it is checked when the request is submitted.
     pub fn chat(model: impl Into<String>) -> Self {
-        let task = Task::Generate {
-            prompt: Prompt::Chat(Vec::new()),
-            sampling: Sampling::default(),
-        };
+        let task =
+            Task::Generate { prompt: Prompt::Chat(Vec::new()), sampling: Sampling::default() };
         Self::new(model, task)
     }
 
     /// Bare text to continue.
     pub fn completion(model: impl Into<String>, prompt: impl Into<String>) -> Self {
-        let task = Task::Generate {
-            prompt: Prompt::Text(prompt.into()),
-            sampling: Sampling::default(),
-        };
+        let task =
+            Task::Generate { prompt: Prompt::Text(prompt.into()), sampling: Sampling::default() };
         Self::new(model, task)
     }
 
@@ -245,30 +227,16 @@ impl Request {
         model: impl Into<String>,
         inputs: impl IntoIterator<Item = impl Into<String>>,
     ) -> Self {
-        Self::new(
-            model,
-            Task::Embed {
-                inputs: inputs.into_iter().map(Into::into).collect(),
-            },
-        )
+        Self::new(model, Task::Embed { inputs: inputs.into_iter().map(Into::into).collect() })
     }
 
     /// Adds a turn of the conversation; on a bare text it is added to the text.
     pub fn message(mut self, role: Role, content: impl Into<String>) -> Self {
         match &mut self.task {
-            Task::Generate {
-                prompt: Prompt::Chat(messages),
-                ..
-            } => {
-                messages.push(Message {
-                    role,
-                    content: content.into(),
-                });
+            Task::Generate { prompt: Prompt::Chat(messages), .. } => {
+                messages.push(Message { role, content: content.into() });
             }
-            Task::Generate {
-                prompt: Prompt::Text(text),
-                ..
-            } => text.push_str(&content.into()),
+            Task::Generate { prompt: Prompt::Text(text), .. } => text.push_str(&content.into()),
             Task::Embed { inputs } => inputs.push(content.into()),
         }
         self
@@ -421,9 +389,7 @@ mod tests {
 
     fn refused(request: Request) -> String {
         let model = "m".parse().unwrap();
-        let error = request
-            .into_job(model, &Settings::default(), 1)
-            .expect_err("must be refused");
+        let error = request.into_job(model, &Settings::default(), 1).expect_err("must be refused");
         assert_eq!(error.kind(), ErrorKind::InvalidRequest);
         error.message().to_owned()
     }
@@ -431,28 +397,16 @@ mod tests {
     #[test]
     fn a_value_out_of_range_is_refused_by_name_with_what_is_allowed() {
         let chat = || Request::chat("m").user("hi");
-        assert_eq!(
-            refused(chat().temperature(-1.0)),
-            "temperature is -1; allowed is 0 to 2"
-        );
-        assert_eq!(
-            refused(chat().temperature(f32::NAN)),
-            "temperature is NaN; allowed is 0 to 2"
-        );
+        assert_eq!(refused(chat().temperature(-1.0)), "temperature is -1; allowed is 0 to 2");
+        assert_eq!(refused(chat().temperature(f32::NAN)), "temperature is NaN; allowed is 0 to 2");
         assert_eq!(
             refused(chat().sampling(|s| s.top_p = 0.0)),
             "top_p is 0; allowed is above 0, at most 1"
         );
         let ten = (0..10).fold(chat(), |request, n| request.stop(n.to_string()));
         assert_eq!(refused(ten), "stop has 10 texts; allowed are at most 4");
-        assert_eq!(
-            refused(chat().stop("")),
-            "stop[0] has 0 bytes; allowed are 1 to 256"
-        );
-        assert_eq!(
-            refused(chat().max_tokens(0)),
-            "max_tokens is 0; allowed is at least 1"
-        );
+        assert_eq!(refused(chat().stop("")), "stop[0] has 0 bytes; allowed are 1 to 256");
+        assert_eq!(refused(chat().max_tokens(0)), "max_tokens is 0; allowed is at least 1");
         assert!(refused(Request::chat("m")).contains("messages is empty"));
         assert!(refused(Request::embed("m", [""; 0])).contains("input has 0 texts"));
         assert!(
@@ -465,9 +419,7 @@ mod tests {
     #[test]
     fn a_job_has_a_seed_even_where_the_request_has_none() {
         let job = |request: Request| {
-            request
-                .into_job("m".parse().unwrap(), &Settings::default(), 99)
-                .unwrap()
+            request.into_job("m".parse().unwrap(), &Settings::default(), 99).unwrap()
         };
         assert_eq!(job(Request::chat("m").user("hi")).seed, 99);
         assert_eq!(job(Request::chat("m").user("hi").seed(5)).seed, 5);

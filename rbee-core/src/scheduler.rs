@@ -120,10 +120,7 @@ pub trait Scheduler: fmt::Debug + Send + Sync + 'static {
 
     /// Decides, and gives the reasons. It must come to the same decision as [`place`](Self::place).
     fn explain(&self, ask: &Ask, cluster: &ClusterView) -> Explanation {
-        Explanation {
-            placement: self.place(ask, cluster),
-            candidates: Vec::new(),
-        }
+        Explanation { placement: self.place(ask, cluster), candidates: Vec::new() }
     }
 
     /// How long a decision may take. `None`: it is cheap, and is called in the queen's own loop. With a limit it has

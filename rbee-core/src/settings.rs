@@ -142,21 +142,12 @@ impl Settings {
             ("events_kept", self.events_kept, 30 * day),
         ] {
             if value < Duration::from_millis(1) || value > most {
-                return Err(bad(
-                    name,
-                    format_args!("{value:?}"),
-                    format_args!("1ms to {most:?}"),
-                ));
+                return Err(bad(name, format_args!("{value:?}"), format_args!("1ms to {most:?}")));
             }
         }
         for (name, value, least, most) in [
             ("queue_capacity", self.queue_capacity, 1, 10_000_000),
-            (
-                "interactive_per_batch",
-                self.interactive_per_batch as usize,
-                1,
-                1_000_000,
-            ),
+            ("interactive_per_batch", self.interactive_per_batch as usize, 1, 1_000_000),
             ("retries", self.retries as usize, 0, 100),
             ("worker_faults", self.worker_faults as usize, 1, 1_000),
             ("events_bytes", self.events_bytes, 1 << 16, usize::MAX),
@@ -165,11 +156,7 @@ impl Settings {
             ("max_embed_inputs", self.max_embed_inputs, 1, 1_000_000),
         ] {
             if value < least || value > most {
-                return Err(bad(
-                    name,
-                    format_args!("{value}"),
-                    format_args!("{least} to {most}"),
-                ));
+                return Err(bad(name, format_args!("{value}"), format_args!("{least} to {most}")));
             }
         }
         Ok(())
@@ -185,10 +172,7 @@ impl Settings {
 }
 
 fn bad(name: &str, value: std::fmt::Arguments<'_>, allowed: std::fmt::Arguments<'_>) -> Error {
-    Error::new(
-        ErrorKind::Config,
-        format!("setting {name} is {value}; allowed is {allowed}"),
-    )
+    Error::new(ErrorKind::Config, format!("setting {name} is {value}; allowed is {allowed}"))
 }
 
 #[cfg(test)]
@@ -198,23 +182,10 @@ mod tests {
     #[test]
     fn the_defaults_are_allowed_and_a_bad_value_is_named() {
         Settings::default().validate().unwrap();
-        let bad = Settings {
-            job_timeout: seconds(3600),
-            ..Settings::default()
-        };
+        let bad = Settings { job_timeout: seconds(3600), ..Settings::default() };
         let error = bad.validate().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Config);
-        assert_eq!(
-            error.message(),
-            "setting job_timeout is 3600s; allowed is 1ms to 1800s"
-        );
-        assert!(
-            Settings {
-                queue_capacity: 0,
-                ..Settings::default()
-            }
-            .validate()
-            .is_err()
-        );
+        assert_eq!(error.message(), "setting job_timeout is 3600s; allowed is 1ms to 1800s");
+        assert!(Settings { queue_capacity: 0, ..Settings::default() }.validate().is_err());
     }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::{Scheduler, Settings};
 
+mod dice;
 mod world;
 
 /// How often things go wrong, in each thousand.
@@ -90,10 +91,7 @@ impl Default for Simulation {
             arrivals: Duration::from_secs(3),
             service: (Duration::from_millis(20), Duration::from_millis(420)),
             faults: Faults::default(),
-            settings: Settings {
-                queue_capacity: 1_000_000,
-                ..Settings::default()
-            },
+            settings: Settings { queue_capacity: 1_000_000, ..Settings::default() },
             seed: 1,
         }
     }

@@ -27,10 +27,7 @@ impl Add<Duration> for Time {
     type Output = Time;
 
     fn add(self, later: Duration) -> Time {
-        Time(
-            self.0
-                .saturating_add(u64::try_from(later.as_micros()).unwrap_or(u64::MAX)),
-        )
+        Time(self.0.saturating_add(u64::try_from(later.as_micros()).unwrap_or(u64::MAX)))
     }
 }
 
@@ -63,9 +60,7 @@ impl WallTime {
 
     /// What the clock of this machine says. Zero where it stands before 1970.
     pub fn now() -> Self {
-        let since = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
     }
 }
@@ -82,10 +77,7 @@ impl Add<Duration> for WallTime {
     type Output = WallTime;
 
     fn add(self, later: Duration) -> WallTime {
-        WallTime(
-            self.0
-                .saturating_add(u64::try_from(later.as_millis()).unwrap_or(u64::MAX)),
-        )
+        WallTime(self.0.saturating_add(u64::try_from(later.as_millis()).unwrap_or(u64::MAX)))
     }
 }
 

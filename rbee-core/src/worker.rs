@@ -81,10 +81,7 @@ impl WorkerInfo {
             devices: Vec::new(),
             url: None,
             slots: 1,
-            capabilities: Capabilities {
-                generate: true,
-                ..Capabilities::default()
-            },
+            capabilities: Capabilities { generate: true, ..Capabilities::default() },
             since: 0,
         }
     }

@@ -24,10 +24,7 @@ const FILES: [&str; 5] = [
 ];
 
 fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .build()
-        .unwrap()
+    tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap()
 }
 
 /// Loads, within a bound; what loads is also run, which may fail but not break the worker.
@@ -37,9 +34,7 @@ fn attempt(dir: &Path) -> Result<CandleWorker, Error> {
             .await
             .expect("the load hangs")?;
         for seed in 0..2 {
-            let run = run("the bee", seed, Resume::default(), |s| {
-                s.max_tokens = Some(3)
-            });
+            let run = run("the bee", seed, Resume::default(), |s| s.max_tokens = Some(3));
             let result = tokio::time::timeout(Duration::from_secs(30), async {
                 support::collect(rbee_core::Worker::execute(&worker, run).await?).await
             });
@@ -52,10 +47,7 @@ fn attempt(dir: &Path) -> Result<CandleWorker, Error> {
 /// The error of a directory in which something is wrong, which must name the file.
 fn fault(dir: &Path, file: &str) -> Error {
     let error = attempt(dir).expect_err(file);
-    assert!(
-        error.message().contains(file),
-        "{error} does not name {file}"
-    );
+    assert!(error.message().contains(file), "{error} does not name {file}");
     error
 }
 
@@ -96,10 +88,7 @@ fn each_tensor_that_does_not_fit_is_named_with_what_it_should_be() {
         "{missing}"
     );
     let shape = changed(&|all| all[0].2.reverse());
-    assert!(
-        shape.contains("model.embed_tokens.weight has shape [32, 300]"),
-        "{shape}"
-    );
+    assert!(shape.contains("model.embed_tokens.weight has shape [32, 300]"), "{shape}");
     assert!(shape.contains("must be [300, 32]"), "{shape}");
     let dtype = changed(&|all| all[1].1 = "I32");
     assert!(
@@ -109,17 +98,9 @@ fn each_tensor_that_does_not_fit_is_named_with_what_it_should_be() {
     let size = changed(&|all| all[1].1 = "F16");
     assert!(size.contains("model.norm.weight: data_offsets"), "{size}");
     let bias = changed(&|all| {
-        all.push((
-            "model.layers.0.self_attn.q_proj.bias".into(),
-            "F32",
-            vec![1],
-            vec![0; 4],
-        ))
+        all.push(("model.layers.0.self_attn.q_proj.bias".into(), "F32", vec![1], vec![0; 4]))
     });
-    assert!(
-        bias.contains("q_proj.bias is not part of a Llama model"),
-        "{bias}"
-    );
+    assert!(bias.contains("q_proj.bias is not part of a Llama model"), "{bias}");
 }
 
 #[test]
@@ -127,47 +108,24 @@ fn a_header_that_lies_about_its_size_takes_no_memory() {
     let mut file = safetensors(&tensors());
     file[..8].copy_from_slice(&u64::MAX.to_le_bytes());
     let error = fault(with("model.safetensors", &file).path(), "model.safetensors");
-    assert!(
-        error
-            .message()
-            .contains("its header claims 18446744073709551615 bytes"),
-        "{error}"
-    );
+    assert!(error.message().contains("its header claims 18446744073709551615 bytes"), "{error}");
     let header = |text: &str| [&(text.len() as u64).to_le_bytes()[..], text.as_bytes()].concat();
     for (text, said) in [
         (
             r#"{"a":{"dtype":"F32","shape":[4294967296,4294967296,4294967296],"data_offsets":[0,0]}}"#,
             "does not make shape",
         ),
-        (
-            r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[4,0]}}"#,
-            "two rising numbers",
-        ),
-        (
-            r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#,
-            "two rising numbers up to 0",
-        ),
-        (
-            r#"{"a":{"dtype":"F32","shape":[-1],"data_offsets":[0,0]}}"#,
-            "shape is [-1]",
-        ),
-        (
-            r#"{"a":{"dtype":"F32","shape":[0],"data_offsets":[0,0]},"a":1}"#,
-            "stands there twice",
-        ),
+        (r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[4,0]}}"#, "two rising numbers"),
+        (r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#, "two rising numbers up to 0"),
+        (r#"{"a":{"dtype":"F32","shape":[-1],"data_offsets":[0,0]}}"#, "shape is [-1]"),
+        (r#"{"a":{"dtype":"F32","shape":[0],"data_offsets":[0,0]},"a":1}"#, "stands there twice"),
         (r#"[]"#, "its header is malformed"),
         (r#"{"a":"#, "its header is malformed"),
     ] {
-        let error = fault(
-            with("model.safetensors", header(text)).path(),
-            "model.safetensors",
-        );
+        let error = fault(with("model.safetensors", header(text)).path(), "model.safetensors");
         assert!(error.message().contains(said), "{error}");
     }
-    let error = fault(
-        with("model.safetensors", b"abc").path(),
-        "model.safetensors",
-    );
+    let error = fault(with("model.safetensors", b"abc").path(), "model.safetensors");
     assert!(error.message().contains("has 3 bytes"), "{error}");
 }
 
@@ -184,35 +142,21 @@ fn an_index_never_leads_out_of_its_directory() {
         let dir = tempfile::tempdir().unwrap();
         write_model(dir.path());
         fs::remove_file(dir.path().join("model.safetensors")).unwrap();
-        write_json(
-            dir.path(),
-            "model.safetensors.index.json",
-            &json!({"weight_map": {"a": name}}),
-        );
+        write_json(dir.path(), "model.safetensors.index.json", &json!({"weight_map": {"a": name}}));
         let error = fault(dir.path(), "model.safetensors.index.json");
         assert_eq!(error.kind(), ErrorKind::ModelIncompatible);
-        assert!(
-            error
-                .message()
-                .contains("allowed are names of .safetensors files"),
-            "{error}"
-        );
+        assert!(error.message().contains("allowed are names of .safetensors files"), "{error}");
     }
 }
 
 #[test]
 fn a_configuration_of_a_model_larger_than_its_weights_takes_no_memory() {
-    for (key, value) in [
-        ("num_hidden_layers", 1_024),
-        ("vocab_size", 4_194_304),
-        ("intermediate_size", 1_048_576),
-    ] {
+    for (key, value) in
+        [("num_hidden_layers", 1_024), ("vocab_size", 4_194_304), ("intermediate_size", 1_048_576)]
+    {
         let mut config = config();
         config[key] = value.into();
-        let error = fault(
-            with("config.json", config.to_string()).path(),
-            "model.safetensors",
-        );
+        let error = fault(with("config.json", config.to_string()).path(), "model.safetensors");
         assert_eq!(error.kind(), ErrorKind::ModelIncompatible, "{error}");
     }
     let mut long = config();
@@ -226,22 +170,11 @@ fn a_configuration_of_a_model_larger_than_its_weights_takes_no_memory() {
 fn a_tokenizer_that_does_not_fit_the_model_is_refused() {
     let mut large = tokenizer();
     large["model"]["vocab"]["zz"] = 300.into();
-    let error = fault(
-        with("tokenizer.json", large.to_string()).path(),
-        "tokenizer.json",
-    );
-    assert!(
-        error
-            .message()
-            .contains("token \"zz\" has id 300; allowed are ids below"),
-        "{error}"
-    );
+    let error = fault(with("tokenizer.json", large.to_string()).path(), "tokenizer.json");
+    assert!(error.message().contains("token \"zz\" has id 300; allowed are ids below"), "{error}");
     let mut dropout = tokenizer();
     dropout["model"]["dropout"] = 0.5.into();
-    let error = fault(
-        with("tokenizer.json", dropout.to_string()).path(),
-        "tokenizer.json",
-    );
+    let error = fault(with("tokenizer.json", dropout.to_string()).path(), "tokenizer.json");
     assert!(error.message().contains("model.dropout is 0.5"), "{error}");
     // Cut prompts and filled prompts are left-overs of training, and ignored.
     let mut cut = tokenizer();
@@ -250,12 +183,9 @@ fn a_tokenizer_that_does_not_fit_the_model_is_refused() {
     let dir = with("tokenizer.json", cut.to_string());
     let usage = runtime().block_on(async {
         let worker = load(dir.path()).await.unwrap();
-        answer(
-            &worker,
-            run("q q q q", 1, Resume::default(), |s| s.max_tokens = Some(1)),
-        )
-        .await
-        .usage
+        answer(&worker, run("q q q q", 1, Resume::default(), |s| s.max_tokens = Some(1)))
+            .await
+            .usage
     });
     assert!(usage.prompt_tokens > 5, "{usage:?}");
 }
@@ -286,11 +216,7 @@ fn what_is_no_regular_file_is_not_opened() {
     write_model(dir.path());
     fs::remove_file(dir.path().join("config.json")).unwrap();
     std::os::unix::fs::symlink("/dev/zero", dir.path().join("config.json")).unwrap();
-    assert!(
-        fault(dir.path(), "config.json")
-            .message()
-            .contains("is not a regular file")
-    );
+    assert!(fault(dir.path(), "config.json").message().contains("is not a regular file"));
 }
 
 /// Files that were of interest once; each is loaded as what its name begins with.
@@ -327,11 +253,7 @@ fn places(value: &Value, at: &str, out: &mut Vec<String>) {
     match value {
         Value::Object(map) => {
             for (key, value) in map.iter().take(12) {
-                places(
-                    value,
-                    &format!("{at}/{}", key.replace('~', "~0").replace('/', "~1")),
-                    out,
-                );
+                places(value, &format!("{at}/{}", key.replace('~', "~0").replace('/', "~1")), out);
             }
         }
         Value::Array(list) => {
@@ -370,10 +292,7 @@ fn cases() -> ProptestConfig {
     ProptestConfig {
         failure_persistence: Some(Box::new(FileFailurePersistence::Off)),
         // More by hand: PROPTEST_CASES=20000.
-        cases: std::env::var("PROPTEST_CASES")
-            .ok()
-            .and_then(|n| n.parse().ok())
-            .unwrap_or(48),
+        cases: std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(48),
         ..ProptestConfig::default()
     }
 }

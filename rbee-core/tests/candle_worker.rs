@@ -73,21 +73,12 @@ async fn text_that_readers_miss_is_said_again_and_text_they_have_is_not() {
     for said in (0..text.len()).filter(|at| text.is_char_boundary(*at)) {
         let tokens = whole.ids()[..15].to_vec();
         let had: usize = whole.tokens[..15].iter().map(|(_, text)| text.len()).sum();
-        let resume = Resume {
-            tokens,
-            text_bytes: said,
-        };
-        let outcome = worker
-            .execute(run("bees", 4, resume, sampling))
-            .await
-            .unwrap();
+        let resume = Resume { tokens, text_bytes: said };
+        let outcome = worker.execute(run("bees", 4, resume, sampling)).await.unwrap();
         if said <= had {
             assert_eq!(collect(outcome).await.unwrap().text(), text[said..]);
         } else {
-            assert_eq!(
-                collect(outcome).await.unwrap_err().kind(),
-                ErrorKind::InvalidRequest
-            );
+            assert_eq!(collect(outcome).await.unwrap_err().kind(), ErrorKind::InvalidRequest);
         }
     }
 }
@@ -96,9 +87,7 @@ async fn text_that_readers_miss_is_said_again_and_text_they_have_is_not() {
 async fn a_cut_inside_a_held_back_stop_text_is_no_gap() {
     let worker = tiny().await;
     let plain = |s: &mut Sampling| s.max_tokens = Some(30);
-    let text = answer(&*worker, run("bees", 9, fresh(), plain))
-        .await
-        .text();
+    let text = answer(&*worker, run("bees", 9, fresh(), plain)).await.text();
     let characters: Vec<char> = text.chars().collect();
     // Four characters from the middle of the answer, which several tokens make.
     let stop: String = characters[characters.len() / 2..][..4].iter().collect();
@@ -117,10 +106,7 @@ async fn a_cut_inside_a_held_back_stop_text_is_no_gap() {
             text_bytes: before.iter().map(|(_, text)| text.len()).sum(),
         };
         let rest = answer(&*worker, run("bees", 9, resume, sampling)).await;
-        assert_eq!(
-            (&rest.tokens[..], rest.finish, rest.usage),
-            (after, whole.finish, whole.usage)
-        );
+        assert_eq!((&rest.tokens[..], rest.finish, rest.usage), (after, whole.finish, whole.usage));
     }
 }
 
@@ -129,13 +115,7 @@ async fn what_is_held_back_when_the_answer_is_full_comes_with_its_last_token() {
     let worker = tiny().await;
     let plain = |s: &mut Sampling| s.max_tokens = Some(12);
     let whole = answer(&*worker, run("bees", 4, fresh(), plain)).await;
-    let end: String = whole
-        .text()
-        .chars()
-        .last()
-        .into_iter()
-        .chain("\u{1}never".chars())
-        .collect();
+    let end: String = whole.text().chars().last().into_iter().chain("\u{1}never".chars()).collect();
     let waits = |s: &mut Sampling| (s.max_tokens, s.stop) = (Some(12), vec![end.clone()]);
     let held = answer(&*worker, run("bees", 4, fresh(), waits)).await;
     assert_eq!((held.text(), held.finish), (whole.text(), Finish::Length));
@@ -153,10 +133,7 @@ async fn text_that_readers_have_is_not_said_again_where_this_worker_would_have_h
         let Some(last) = text[..had].chars().last() else {
             continue;
         };
-        let resume = Resume {
-            tokens: whole.ids()[..cut].to_vec(),
-            text_bytes: had,
-        };
+        let resume = Resume { tokens: whole.ids()[..cut].to_vec(), text_bytes: had };
         let waits = |s: &mut Sampling| {
             (s.max_tokens, s.stop) = (Some(20), vec![format!("{last}\u{1}never")])
         };
@@ -170,11 +147,7 @@ async fn text_that_readers_have_is_not_said_again_where_this_worker_would_have_h
 #[tokio::test]
 async fn an_answer_ends_with_its_length_with_the_context_or_with_the_models_own_end() {
     let worker = tiny().await;
-    let five = answer(
-        &*worker,
-        run("bees", 1, fresh(), |s| s.max_tokens = Some(5)),
-    )
-    .await;
+    let five = answer(&*worker, run("bees", 1, fresh(), |s| s.max_tokens = Some(5))).await;
     assert_eq!(
         (five.tokens.len(), five.finish, five.usage.completion_tokens),
         (5, Finish::Length, 5)
@@ -185,10 +158,7 @@ async fn an_answer_ends_with_its_length_with_the_context_or_with_the_models_own_
         assert_eq!(all.usage.completion_tokens as usize, all.tokens.len());
         match all.finish {
             Finish::Length => {
-                assert_eq!(
-                    all.usage.prompt_tokens + all.usage.completion_tokens,
-                    CONTEXT
-                );
+                assert_eq!(all.usage.prompt_tokens + all.usage.completion_tokens, CONTEXT);
                 ends[0] += 1;
             }
             Finish::Stop => {
@@ -213,72 +183,31 @@ async fn bad_runs_are_refused_with_both_numbers_and_leave_the_slot_free() {
         long.message().contains("601 tokens") && long.message().contains("at most 95"),
         "{long}"
     );
-    let resume = |tokens: &[u32], text_bytes| Resume {
-        tokens: tokens.to_vec(),
-        text_bytes,
-    };
+    let resume = |tokens: &[u32], text_bytes| Resume { tokens: tokens.to_vec(), text_bytes };
     for (bad, said) in [
-        (
-            run("x", 1, resume(&[9, 300], 0), |_| {}),
-            "token 300; allowed are those below 300",
-        ),
-        (
-            run("x", 1, resume(&[9, 2, 9], 0), |_| {}),
-            "the end of the text at 1 of 3 tokens",
-        ),
+        (run("x", 1, resume(&[9, 300], 0), |_| {}), "token 300; allowed are those below 300"),
+        (run("x", 1, resume(&[9, 2, 9], 0), |_| {}), "the end of the text at 1 of 3 tokens"),
         (
             run("x", 1, resume(&[9; 4], 0), |s| s.max_tokens = Some(3)),
             "resume has 4 tokens; this run has room for 3",
         ),
-        (
-            run("x", 1, resume(&[40], 7), |_| {}),
-            "7 bytes of text; the tokens make at most 1",
-        ),
-        (
-            run("x", 1, fresh(), |s| s.temperature = f32::NAN),
-            "temperature is NaN",
-        ),
+        (run("x", 1, resume(&[40], 7), |_| {}), "7 bytes of text; the tokens make at most 1"),
+        (run("x", 1, fresh(), |s| s.temperature = f32::NAN), "temperature is NaN"),
     ] {
         let error = refusal(&worker, bad).await;
         assert_eq!(error.kind(), ErrorKind::InvalidRequest, "{error}");
         assert!(error.message().contains(said), "{error}");
     }
     let chat = |text: &[&str]| {
-        let turn = |text: &&str| Message {
-            role: Role::User,
-            content: (*text).into(),
-        };
+        let turn = |text: &&str| Message { role: Role::User, content: (*text).into() };
         let prompt = Prompt::Chat(text.iter().map(turn).collect());
-        let task = Task::Generate {
-            prompt,
-            sampling: Sampling::default(),
-        };
-        Run {
-            job: job(task, 1),
-            attempt: 1,
-            resume: fresh(),
-        }
+        let task = Task::Generate { prompt, sampling: Sampling::default() };
+        Run { job: job(task, 1), attempt: 1, resume: fresh() }
     };
-    assert_eq!(
-        refusal(&worker, chat(&[])).await.kind(),
-        ErrorKind::InvalidRequest
-    );
-    assert!(
-        refusal(&worker, chat(&["refuse"]))
-            .await
-            .message()
-            .ends_with("not that")
-    );
-    let embed = Run {
-        job: job(
-            Task::Embed {
-                inputs: vec!["x".into()],
-            },
-            1,
-        ),
-        attempt: 1,
-        resume: fresh(),
-    };
+    assert_eq!(refusal(&worker, chat(&[])).await.kind(), ErrorKind::InvalidRequest);
+    assert!(refusal(&worker, chat(&["refuse"])).await.message().ends_with("not that"));
+    let embed =
+        Run { job: job(Task::Embed { inputs: vec!["x".into()] }, 1), attempt: 1, resume: fresh() };
     assert_eq!(refusal(&worker, embed).await.kind(), ErrorKind::Unsupported);
     // <|bos|><|user|>x<|end|><|assistant|>: nothing is added twice.
     let usage = answer(&*worker, chat(&["x"])).await.usage;
@@ -294,10 +223,7 @@ async fn one_run_at_a_time_and_a_dropped_one_frees_the_slot() {
         matches!(stream.next().await, Some(Ok(Output::Metrics(metrics))) if metrics.prompt_tokens > 3)
     );
     assert_eq!(worker.health().await.unwrap().busy, 1);
-    assert_eq!(
-        worker.execute(endless()).await.err().unwrap().kind(),
-        ErrorKind::WorkerBusy
-    );
+    assert_eq!(worker.execute(endless()).await.err().unwrap().kind(), ErrorKind::WorkerBusy);
     drop(stream);
     idle(&worker).await;
     // The future of `execute` is dropped before it has said anything.
@@ -310,11 +236,7 @@ async fn one_run_at_a_time_and_a_dropped_one_frees_the_slot() {
 async fn when_the_end_is_told_the_slot_is_free() {
     let worker = tiny().await;
     for seed in 0..50 {
-        answer(
-            &*worker,
-            run("bee", seed, fresh(), |s| s.max_tokens = Some(2)),
-        )
-        .await;
+        answer(&*worker, run("bee", seed, fresh(), |s| s.max_tokens = Some(2))).await;
         assert_eq!(worker.health().await.unwrap().busy, 0);
     }
 }
@@ -322,18 +244,12 @@ async fn when_the_end_is_told_the_slot_is_free() {
 #[tokio::test]
 async fn dropping_the_worker_ends_the_run_also_where_its_reader_stalls() {
     let worker = tiny().await;
-    let stream = worker
-        .execute(run("bee", 5, fresh(), |_| {}))
-        .await
-        .unwrap();
+    let stream = worker.execute(run("bee", 5, fresh(), |_| {})).await.unwrap();
     drop(worker);
     // Nothing is read before the thread is waiting for room; then it is told to end, and says so.
     let items: Vec<_> = stream.collect().await;
     let last = items.last().unwrap().as_ref();
-    assert!(
-        matches!(last, Err(error) if error.kind() == ErrorKind::WorkerLost),
-        "{last:?}"
-    );
+    assert!(matches!(last, Err(error) if error.kind() == ErrorKind::WorkerLost), "{last:?}");
 }
 
 #[tokio::test]
@@ -349,10 +265,7 @@ async fn threads_dtypes_and_shards_load_the_same_model() {
     let progress = Progress::new(move |update| told.lock().unwrap().push(update));
     let file = dir.path().join("model.safetensors");
     let other = CandleWorker::load(&file, options, progress).await.unwrap();
-    assert_eq!(
-        answer(&other, run("honey", 8, fresh(), |_| {})).await,
-        expected
-    );
+    assert_eq!(answer(&other, run("honey", 8, fresh(), |_| {})).await, expected);
     assert_eq!(reference.info().numerics, other.info().numerics);
     let last = *seen.lock().unwrap().last().unwrap();
     let bytes: usize = support::tensors().iter().map(|tensor| tensor.3.len()).sum();
@@ -374,10 +287,7 @@ async fn threads_dtypes_and_shards_load_the_same_model() {
     );
     std::fs::remove_file(file).unwrap();
     let sharded = load(dir.path()).await.unwrap();
-    assert_eq!(
-        answer(&sharded, run("honey", 8, fresh(), |_| {})).await,
-        expected
-    );
+    assert_eq!(answer(&sharded, run("honey", 8, fresh(), |_| {})).await, expected);
 }
 
 #[tokio::test]
@@ -419,9 +329,7 @@ async fn a_device_that_was_not_built_in_is_refused_by_name() {
     write_model(dir.path());
     let mut options = CandleOptions::new("tiny".parse().unwrap());
     options.device = rbee_core::CandleDevice::Cuda(70);
-    let error = CandleWorker::load(dir.path(), options, Progress::ignore())
-        .await
-        .unwrap_err();
+    let error = CandleWorker::load(dir.path(), options, Progress::ignore()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
     assert!(error.message().contains("cuda:70"), "{error}");
 }

@@ -1,9 +1,6 @@
 //! The worker without a model does what its script says.
 #![cfg(feature = "test-util")]
-#![allow(
-    clippy::unwrap_used,
-    reason = "a test that fails here fails as it should"
-)]
+#![allow(clippy::unwrap_used, reason = "a test that fails here fails as it should")]
 
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
@@ -36,18 +33,11 @@ fn job(task: Task, prefix: &[u64]) -> Job {
 fn generate(change: impl FnOnce(&mut Sampling)) -> Task {
     let mut sampling = Sampling::default();
     change(&mut sampling);
-    Task::Generate {
-        prompt: Prompt::Text("12345".into()),
-        sampling,
-    }
+    Task::Generate { prompt: Prompt::Text("12345".into()), sampling }
 }
 
 fn run_of(task: Task) -> Run {
-    Run {
-        job: Arc::new(job(task, &[])),
-        attempt: 1,
-        resume: Resume::default(),
-    }
+    Run { job: Arc::new(job(task, &[])), attempt: 1, resume: Resume::default() }
 }
 
 fn run(max_tokens: u32) -> Run {
@@ -66,17 +56,11 @@ async fn outputs(worker: &EchoWorker, run: Run) -> Result<Vec<Output>> {
 
 fn token(position: u32) -> Output {
     let (id, text) = EchoWorker::token(SEED, position);
-    Output::Token {
-        id: Some(id),
-        text: text.into(),
-    }
+    Output::Token { id: Some(id), text: text.into() }
 }
 
 fn end(finish: Finish, completion_tokens: u32) -> Output {
-    let usage = Usage {
-        prompt_tokens: 2,
-        completion_tokens,
-    };
+    let usage = Usage { prompt_tokens: 2, completion_tokens };
     Output::End { finish, usage }
 }
 
@@ -137,13 +121,8 @@ async fn what_it_cannot_do_is_refused() {
     continued.resume.tokens = vec![1];
     let worker = echo().resume(false).context_tokens(4).build();
     assert_eq!(refusal(&worker, continued).await, ErrorKind::Unsupported);
-    let embed = Task::Embed {
-        inputs: vec!["a".into()],
-    };
-    assert_eq!(
-        refusal(&worker, run_of(embed)).await,
-        ErrorKind::Unsupported
-    );
+    let embed = Task::Embed { inputs: vec!["a".into()] };
+    assert_eq!(refusal(&worker, run_of(embed)).await, ErrorKind::Unsupported);
     let cut = outputs(&worker, run(100)).await.unwrap();
     assert_eq!(cut.last(), Some(&end(Finish::Length, 2)));
     let full = echo().context_tokens(2).build();
@@ -199,11 +178,7 @@ async fn a_gate_lets_tokens_pass_one_by_one_or_all() {
 #[tokio::test(start_paused = true)]
 async fn delays_are_those_of_tokios_clock() {
     let (first, each) = (Duration::from_secs(10), Duration::from_secs(1));
-    let worker = echo()
-        .first_delay(first)
-        .token_delay(each)
-        .metrics()
-        .build();
+    let worker = echo().first_delay(first).token_delay(each).metrics().build();
     let start = Instant::now();
     let all = outputs(&worker, run(3)).await.unwrap();
     assert_eq!(start.elapsed(), first + 2 * each);
@@ -212,10 +187,7 @@ async fn delays_are_those_of_tokios_clock() {
 
 #[tokio::test]
 async fn faults_befall_runs_in_their_order_and_as_often_as_told() {
-    let fail = |at| EchoFault::Fail {
-        at,
-        kind: ErrorKind::WorkerLost,
-    };
+    let fail = |at| EchoFault::Fail { at, kind: ErrorKind::WorkerLost };
     let worker = echo()
         .fault_times(EchoFault::Refuse(ErrorKind::WorkerBusy), 1)
         .fault_times(fail(2), 1)
@@ -256,12 +228,7 @@ async fn it_panics_stalls_and_talks_too_much_where_told() {
 
     worker.inject(EchoFault::TalkAfterEnd, 1);
     let all = outputs(&worker, run(1)).await.unwrap();
-    let expected = [
-        token(0),
-        end(Finish::Length, 1),
-        token(1),
-        end(Finish::Length, 2),
-    ];
+    let expected = [token(0), end(Finish::Length, 1), token(1), end(Finish::Length, 2)];
     assert_eq!(all, expected);
     worker.inject(EchoFault::Overrun, 1);
     let stream = worker.execute(run(1)).await.unwrap();

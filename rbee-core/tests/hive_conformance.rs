@@ -1,9 +1,6 @@
 //! The suite for hives: `InProcessHive` passes it, and hives with one fault each do not.
 #![cfg(feature = "conformance")]
-#![allow(
-    clippy::unwrap_used,
-    reason = "a test that fails here fails as it should"
-)]
+#![allow(clippy::unwrap_used, reason = "a test that fails here fails as it should")]
 
 use std::{
     sync::{
@@ -44,10 +41,7 @@ impl WorkerFactory for Echoes {
     async fn inspect(&self, model: &ModelRef) -> Result<u64> {
         match model.as_str() {
             "good" => Ok(7),
-            other => Err(Error::new(
-                ErrorKind::ModelNotFound,
-                format!("no model {other}"),
-            )),
+            other => Err(Error::new(ErrorKind::ModelNotFound, format!("no model {other}"))),
         }
     }
 }
@@ -67,12 +61,7 @@ fn in_process() -> InProcessHive {
 }
 
 fn spec(model: &str) -> WorkerSpec {
-    WorkerSpec {
-        model: model.parse().unwrap(),
-        slots: 2,
-        devices: vec![0],
-        need_bytes: 0,
-    }
+    WorkerSpec { model: model.parse().unwrap(), slots: 2, devices: vec![0], need_bytes: 0 }
 }
 
 /// The sentence with which the suite fails; none where the hive passes.
@@ -252,11 +241,7 @@ impl HiveBackend for Broken {
 
     async fn provision(&self, model: &ModelRef, progress: Progress) -> Result<u64> {
         let bytes = self.hive.provision(model, progress).await?;
-        let more = if self.is(Flaw::SizeChanges) {
-            self.count()
-        } else {
-            0
-        };
+        let more = if self.is(Flaw::SizeChanges) { self.count() } else { 0 };
         Ok(bytes + more)
     }
 
@@ -277,11 +262,7 @@ impl HiveBackend for Broken {
 
 /// What is wrong with how the suite judges a hive with this flaw.
 async fn misjudged(flaw: Flaw, words: &str) -> Option<String> {
-    let hive = Broken {
-        hive: in_process(),
-        flaw,
-        calls: AtomicU64::new(0),
-    };
+    let hive = Broken { hive: in_process(), flaw, calls: AtomicU64::new(0) };
     match verdict(Arc::new(hive)).await {
         None => Some(format!("{flaw:?} passes")),
         Some(sentence) if sentence.contains(words) => None,
@@ -312,10 +293,7 @@ async fn every_flaw_is_caught_and_named() {
         (UnknownWorkerIsLost, "not NOT_FOUND"),
         (OneSubscriptionOnly, "is None, not a report"),
         (NobodyIsFenced, "the end of a fenced queen's subscription"),
-        (
-            FencedStreamGoesOn,
-            "the end of a fenced queen's subscription",
-        ),
+        (FencedStreamGoesOn, "the end of a fenced queen's subscription"),
         (RevisionFalls, "the revision fell"),
         (RevisionStands, "revision"),
         (SizeChanges, "was provisioned again with"),

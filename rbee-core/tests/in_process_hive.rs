@@ -1,9 +1,6 @@
 //! What the in-process hive does beyond what every hive must.
 #![cfg(feature = "test-util")]
-#![allow(
-    clippy::unwrap_used,
-    reason = "a test that fails here fails as it should"
-)]
+#![allow(clippy::unwrap_used, reason = "a test that fails here fails as it should")]
 
 use std::{
     path::Path,
@@ -31,11 +28,7 @@ struct Inner {
 
 impl Default for Inner {
     fn default() -> Self {
-        Self {
-            gate: Semaphore::new(0),
-            begun: Semaphore::new(0),
-            made: Mutex::default(),
-        }
+        Self { gate: Semaphore::new(0), begun: Semaphore::new(0), made: Mutex::default() }
     }
 }
 
@@ -46,9 +39,7 @@ impl Gated {
 
     fn made(&self) -> Vec<bool> {
         let made = self.0.made.lock().unwrap();
-        made.iter()
-            .map(|worker| worker.strong_count() > 0)
-            .collect()
+        made.iter().map(|worker| worker.strong_count() > 0).collect()
     }
 }
 
@@ -69,29 +60,19 @@ impl WorkerFactory for Gated {
             "another" => WorkerId::random(),
             _ => id,
         };
-        let worker = EchoWorker::builder(spec.model.clone())
-            .id(id)
-            .hive(hive.clone())
-            .build();
+        let worker = EchoWorker::builder(spec.model.clone()).id(id).hive(hive.clone()).build();
         self.0.made.lock().unwrap().push(Arc::downgrade(&worker));
         Ok(worker)
     }
 }
 
 fn spec(model: &str) -> WorkerSpec {
-    WorkerSpec {
-        model: model.parse().unwrap(),
-        slots: 1,
-        devices: Vec::new(),
-        need_bytes: 0,
-    }
+    WorkerSpec { model: model.parse().unwrap(), slots: 1, devices: Vec::new(), need_bytes: 0 }
 }
 
 fn hive() -> (Arc<InProcessHive>, Gated) {
     let factory = Gated::default();
-    let hive = InProcessHive::new()
-        .with_devices(Vec::new())
-        .with_factory(factory.clone());
+    let hive = InProcessHive::new().with_devices(Vec::new()).with_factory(factory.clone());
     (Arc::new(hive), factory)
 }
 
@@ -129,12 +110,8 @@ async fn workers_from_the_start_are_reported_and_must_belong_to_the_hive() {
     assert_eq!(names(&hive).await, [id]);
 
     let wrong = [
-        InProcessHive::new()
-            .with_worker(worker.clone())
-            .with_id("other".parse().unwrap()),
-        InProcessHive::new()
-            .with_worker(worker.clone())
-            .with_worker(worker),
+        InProcessHive::new().with_worker(worker.clone()).with_id("other".parse().unwrap()),
+        InProcessHive::new().with_worker(worker.clone()).with_worker(worker),
         InProcessHive::new()
             .with_worker(EchoWorker::builder("m".parse().unwrap()).slots(0).build()),
     ];
@@ -168,16 +145,10 @@ async fn callers_attach_to_the_load_under_way_and_hear_of_its_progress() {
     let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
     let progress = Progress::new(move |update| tell.send(update).unwrap());
     let second = attach(&hive, id, progress);
-    let update = ProgressUpdate {
-        done: 1,
-        total: Some(2),
-    };
+    let update = ProgressUpdate { done: 1, total: Some(2) };
     assert_eq!(told.recv().await, Some(update));
     factory.0.gate.add_permits(2);
-    let (first, second) = (
-        first.await.unwrap().unwrap(),
-        second.await.unwrap().unwrap(),
-    );
+    let (first, second) = (first.await.unwrap().unwrap(), second.await.unwrap().unwrap());
     assert!(Arc::ptr_eq(&first, &second));
     assert_eq!(factory.made(), [true]);
 }
@@ -195,16 +166,9 @@ async fn a_worker_appears_at_the_revision_that_first_lists_it() {
     factory.0.gate.add_permits(2);
     let worker = slow.await.unwrap().unwrap();
     assert!(worker.info().since > before);
-    hive.spawn(quick, &spec("m"), Progress::ignore())
-        .await
-        .unwrap();
+    hive.spawn(quick, &spec("m"), Progress::ignore()).await.unwrap();
     let report = hive.report().await.unwrap();
-    assert!(
-        report
-            .workers
-            .iter()
-            .all(|worker| worker.info.since <= report.rev)
-    );
+    assert!(report.workers.iter().all(|worker| worker.info.since <= report.rev));
 }
 
 #[tokio::test(start_paused = true)]
@@ -213,10 +177,7 @@ async fn a_stop_during_a_load_ends_it_when_the_load_ends() {
     let id = WorkerId::random();
     let load = loading(&hive, &factory, id).await;
     let mut stop = Box::pin(hive.stop(id, GRACE));
-    assert!(
-        (&mut stop).now_or_never().is_none(),
-        "it waits for the load"
-    );
+    assert!((&mut stop).now_or_never().is_none(), "it waits for the load");
     // Whoever asks for the worker now gets a new one, not the one that is being given up.
     let again = attach(&hive, id, Progress::ignore());
     factory.0.gate.add_permits(1);
@@ -268,10 +229,7 @@ async fn a_spec_the_hive_cannot_meet_is_refused_by_name() {
     let mut wrong = spec("m");
     wrong.devices = vec![7];
     let id = WorkerId::random();
-    let error = hive
-        .spawn(id, &wrong, Progress::ignore())
-        .await
-        .unwrap_err();
+    let error = hive.spawn(id, &wrong, Progress::ignore()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidRequest);
     assert!(error.message().contains("no device 7"), "{error}");
     let plain = InProcessHive::new().with_devices(Vec::new());
@@ -287,18 +245,14 @@ async fn a_subscriber_that_lags_gets_the_whole_state_in_place_of_what_it_missed(
     for _ in 0..300 {
         let id = WorkerId::random();
         factory.0.gate.add_permits(1);
-        hive.spawn(id, &spec("m"), Progress::ignore())
-            .await
-            .unwrap();
+        hive.spawn(id, &spec("m"), Progress::ignore()).await.unwrap();
         assert!(hive.kill(id));
     }
     // So many that the first note that is not lost is a death, which is news only after the report.
     for _ in 0..2 {
         factory.0.gate.add_permits(1);
         let id = WorkerId::random();
-        hive.spawn(id, &spec("m"), Progress::ignore())
-            .await
-            .unwrap();
+        hive.spawn(id, &spec("m"), Progress::ignore()).await.unwrap();
     }
     let Some(HiveEvent::Report(report)) = events.next().await else {
         panic!("no report");
@@ -329,11 +283,7 @@ async fn a_cut_link_ends_calls_and_subscriptions_and_spares_the_workers() {
     events.next().await.unwrap();
     factory.0.gate.add_permits(1);
     events.next().await.unwrap();
-    assert_eq!(
-        names(&hive).await.len(),
-        2,
-        "the load went on behind the cut"
-    );
+    assert_eq!(names(&hive).await.len(), 2, "the load went on behind the cut");
 }
 
 #[tokio::test]
@@ -359,10 +309,7 @@ async fn a_file_is_checked_where_it_lies_and_never_deleted() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("model");
     std::fs::write(&path, [0; 11]).unwrap();
-    for hive in [
-        InProcessHive::new(),
-        InProcessHive::new().with_factory(Gated::default()),
-    ] {
+    for hive in [InProcessHive::new(), InProcessHive::new().with_factory(Gated::default())] {
         let model = file(&path);
         assert_eq!(hive.provision(&model, Progress::ignore()).await, Ok(11));
         let report = hive.report().await.unwrap();
@@ -373,15 +320,9 @@ async fn a_file_is_checked_where_it_lies_and_never_deleted() {
         assert!(path.exists());
 
         let missing = dir.path().join("none");
-        let error = hive
-            .provision(&file(&missing), Progress::ignore())
-            .await
-            .unwrap_err();
+        let error = hive.provision(&file(&missing), Progress::ignore()).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::ModelNotFound);
-        assert!(
-            error.message().contains(missing.to_str().unwrap()),
-            "{error}"
-        );
+        assert!(error.message().contains(missing.to_str().unwrap()), "{error}");
         let hub = "hf:a/b".parse().unwrap();
         let provision = hive.provision(&hub, Progress::ignore()).await;
         assert_eq!(kind(provision), ErrorKind::Unsupported);
@@ -399,8 +340,6 @@ async fn a_model_that_only_a_worker_has_needs_no_file() {
 async fn a_worker_that_does_not_say_how_it_is_holds_up_no_report() {
     let worker = EchoWorker::new("m".parse().unwrap());
     worker.set_health_error(Some(Error::new(ErrorKind::WorkerLost, "ill")));
-    let hive = InProcessHive::new()
-        .with_devices(Vec::new())
-        .with_worker(worker);
+    let hive = InProcessHive::new().with_devices(Vec::new()).with_worker(worker);
     assert_eq!(names(&hive).await.len(), 1);
 }

@@ -19,13 +19,8 @@ fn id() -> QueenId {
 async fn a_restarted_queen_makes_the_same_stream_again_under_the_same_numbers() {
     let (registry, gate) = (MemoryRegistry::new(), EchoGate::new());
     let worker = echo().gate(&gate).build();
-    let first = queen()
-        .id(id())
-        .registry(registry.clone())
-        .worker(worker.clone())
-        .build()
-        .await
-        .unwrap();
+    let first =
+        queen().id(id()).registry(registry.clone()).worker(worker.clone()).build().await.unwrap();
     let mut job = first.submit(request(9, 100)).await.unwrap();
     let name = job.id();
     gate.release(40);
@@ -34,30 +29,18 @@ async fn a_restarted_queen_makes_the_same_stream_again_under_the_same_numbers() 
         seen.take(job.next().await.unwrap());
     }
     let stored = first.job(name).await.unwrap().pieces.len();
-    assert!(
-        stored < 40,
-        "the reader is ahead of the last checkpoint, {stored}"
-    );
+    assert!(stored < 40, "the reader is ahead of the last checkpoint, {stored}");
     first.crash();
     drop((job, first));
 
-    let second = queen()
-        .id(id())
-        .registry(registry)
-        .worker(echo().build())
-        .build()
-        .await
-        .unwrap();
+    let second = queen().id(id()).registry(registry).worker(echo().build()).build().await.unwrap();
     assert_eq!(second.restored(), [name]);
     let rest = read(second.attach(name, Some(40)).await.unwrap()).await;
     assert_eq!(rest.seqs, (41..=101).collect::<Vec<_>>());
     seen.text.push_str(&rest.text);
     assert_eq!(seen.text, rbee_core::EchoWorker::text(9, 100));
     let record = second.job(name).await.unwrap();
-    assert_eq!(
-        (record.status.state(), record.attempts),
-        (JobState::Complete, 2)
-    );
+    assert_eq!((record.status.state(), record.attempts), (JobState::Complete, 2));
     quiet(&second).await;
 }
 
@@ -74,28 +57,14 @@ async fn queued_jobs_stay_in_their_order_over_a_restart() {
         .unwrap();
     let mut names = Vec::new();
     for seed in 0..6 {
-        names.push(
-            first
-                .submit(request(seed, 5).detached())
-                .await
-                .unwrap()
-                .detach(),
-        );
+        names.push(first.submit(request(seed, 5).detached()).await.unwrap().detach());
     }
     first.crash();
     drop(first);
     let worker = echo().build();
-    let second = queen()
-        .id(id())
-        .registry(registry)
-        .worker(worker.clone())
-        .build()
-        .await
-        .unwrap();
+    let second = queen().id(id()).registry(registry).worker(worker.clone()).build().await.unwrap();
     for (seed, name) in names.iter().enumerate() {
-        read(second.attach(*name, None).await.unwrap())
-            .await
-            .assert_whole(seed as u64, 5);
+        read(second.attach(*name, None).await.unwrap()).await.assert_whole(seed as u64, 5);
     }
     let order: Vec<_> = worker.runs().iter().map(|run| run.job).collect();
     assert_eq!(order, names);
@@ -116,23 +85,13 @@ async fn a_shutdown_leaves_what_had_not_ended_to_the_next_start() {
     first.shutdown(Duration::from_millis(1)).await.unwrap();
     assert_eq!(read(running).await.error().kind(), ErrorKind::ShuttingDown);
     assert_eq!(read(waiting).await.error().kind(), ErrorKind::ShuttingDown);
-    assert_eq!(
-        first.submit(request(3, 5)).await.unwrap_err().kind(),
-        ErrorKind::ShuttingDown
-    );
+    assert_eq!(first.submit(request(3, 5)).await.unwrap_err().kind(), ErrorKind::ShuttingDown);
 
     // Another queen may take over at once, because the ownership was given up.
-    let second = queen()
-        .registry(registry)
-        .worker(echo().build())
-        .build()
-        .await
-        .unwrap();
+    let second = queen().registry(registry).worker(echo().build()).build().await.unwrap();
     assert_eq!(second.restored(), names);
     for (seed, name) in names.iter().enumerate() {
-        read(second.attach(*name, None).await.unwrap())
-            .await
-            .assert_whole(seed as u64 + 1, 5);
+        read(second.attach(*name, None).await.unwrap()).await.assert_whole(seed as u64 + 1, 5);
     }
     quiet(&second).await;
 }
@@ -156,10 +115,7 @@ async fn a_shutdown_waits_for_what_is_running() {
 #[tokio::test]
 async fn an_older_queen_of_the_same_name_stops_when_a_younger_one_takes_over() {
     let registry = Arc::new(MemoryRegistry::new());
-    let settings = Settings {
-        owner_lease: Duration::from_millis(30),
-        ..Settings::default()
-    };
+    let settings = Settings { owner_lease: Duration::from_millis(30), ..Settings::default() };
     let old = queen()
         .id(id())
         .settings(settings)
@@ -170,56 +126,27 @@ async fn an_older_queen_of_the_same_name_stops_when_a_younger_one_takes_over() {
         .unwrap();
     let job = old.submit(request(1, 5)).await.unwrap();
     let name = job.id();
-    let young = queen()
-        .id(id())
-        .registry(registry)
-        .worker(echo().build())
-        .build()
-        .await
-        .unwrap();
+    let young = queen().id(id()).registry(registry).worker(echo().build()).build().await.unwrap();
     assert_eq!(read(job).await.error().kind(), ErrorKind::Fenced);
-    read(young.attach(name, None).await.unwrap())
-        .await
-        .assert_whole(1, 5);
+    read(young.attach(name, None).await.unwrap()).await.assert_whole(1, 5);
     let state = young.job(name).await.unwrap().status.state();
-    assert_eq!(
-        state,
-        JobState::Complete,
-        "the old queen's drop of its handle changed nothing"
-    );
+    assert_eq!(state, JobState::Complete, "the old queen's drop of its handle changed nothing");
 }
 
 #[tokio::test]
 async fn a_job_whose_request_is_not_kept_ends_with_the_restart() {
     let registry = MemoryRegistry::new();
-    let settings = Settings {
-        keep_requests: KeepRequests::Never,
-        ..Settings::default()
-    };
+    let settings = Settings { keep_requests: KeepRequests::Never, ..Settings::default() };
     let build = |worker| {
-        queen()
-            .id(id())
-            .settings(settings.clone())
-            .registry(registry.clone())
-            .worker(worker)
+        queen().id(id()).settings(settings.clone()).registry(registry.clone()).worker(worker)
     };
-    let first = build(echo().gate(&EchoGate::new()).build())
-        .build()
-        .await
-        .unwrap();
-    let name = first
-        .submit(request(1, 5).detached())
-        .await
-        .unwrap()
-        .detach();
+    let first = build(echo().gate(&EchoGate::new()).build()).build().await.unwrap();
+    let name = first.submit(request(1, 5).detached()).await.unwrap().detach();
     first.crash();
     drop(first);
     let second = build(echo().build()).build().await.unwrap();
     let seen = read(second.attach(name, None).await.unwrap()).await;
     assert_eq!(seen.error().kind(), ErrorKind::QueenRestarted);
-    let filter = JobFilter {
-        states: vec![JobState::Failed],
-        ..JobFilter::default()
-    };
+    let filter = JobFilter { states: vec![JobState::Failed], ..JobFilter::default() };
     assert_eq!(second.jobs(&filter).await.unwrap().len(), 1);
 }

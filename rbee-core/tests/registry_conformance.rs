@@ -72,10 +72,7 @@ fn in_memory(flaw: Option<Flaw>) -> impl Subject {
         None => Arc::new(registry),
         Some(flaw) => Arc::new(Broken::new(registry, flaw)),
     };
-    Store {
-        clock,
-        handle: move |_: &HandClock| registry.clone(),
-    }
+    Store { clock, handle: move |_: &HandClock| registry.clone() }
 }
 
 #[cfg(feature = "sqlite")]
@@ -140,9 +137,7 @@ async fn the_suite_catches_every_broken_registry() {
             Err(panic) => sentence(&*panic),
         };
         if !said.contains(complaint) {
-            wrong.push(format!(
-                "{flaw:?}: the suite should say {complaint:?} and says {said}"
-            ));
+            wrong.push(format!("{flaw:?}: the suite should say {complaint:?} and says {said}"));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));

@@ -30,10 +30,7 @@ const CALLERS: u64 = 8;
 const LEASE: Duration = Duration::from_secs(24 * 3600);
 
 fn piece(n: u32) -> Piece {
-    Piece {
-        id: Some(n),
-        text: format!("word{n} ").into(),
-    }
+    Piece { id: Some(n), text: format!("word{n} ").into() }
 }
 
 fn job(order: u64) -> JobRecord {
@@ -90,11 +87,8 @@ fn the_child_writes() {
         return;
     };
     let with_ends = std::env::var(WITH_ENDS).is_ok();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
         let registry = std::sync::Arc::new(SqliteRegistry::open(database).unwrap());
         let queen = QueenId::new("child").unwrap();
@@ -132,12 +126,7 @@ async fn write(registry: &dyn Registry, epoch: Epoch, caller: u64, with_ends: bo
         record(start).await;
         for at in [0, 4] {
             let pieces = (at..at + 4).map(piece).collect();
-            record(Change::JobTokens {
-                job: id,
-                at,
-                pieces,
-            })
-            .await;
+            record(Change::JobTokens { job: id, at, pieces }).await;
             tell(&format!("tokens {id} {}", at + 4));
         }
         if n % 3 == 0 {
@@ -147,10 +136,7 @@ async fn write(registry: &dyn Registry, epoch: Epoch, caller: u64, with_ends: bo
             job: id,
             outcome: Outcome::Complete {
                 finish: Finish::Stop,
-                usage: Usage {
-                    prompt_tokens: 2,
-                    completion_tokens: 9,
-                },
+                usage: Usage { prompt_tokens: 2, completion_tokens: 9 },
             },
             at: WallTime::now(),
             keep_request: false,
@@ -199,12 +185,7 @@ impl Drop for KilledOnDrop {
 fn spawn(database: &Path, with_ends: bool) -> KilledOnDrop {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command
-        .args([
-            "--exact",
-            "the_child_writes",
-            "--nocapture",
-            "--test-threads=1",
-        ])
+        .args(["--exact", "the_child_writes", "--nocapture", "--test-threads=1"])
         .env(DATABASE, database)
         .stdin(Stdio::null())
         .stdout(Stdio::piped());
@@ -228,10 +209,7 @@ fn run_until_killed(database: &Path, with_ends: bool, moment: Moment) -> Acknowl
     };
     let mut lines = output.split(b'\n');
     while limit > 0 {
-        let line = lines
-            .next()
-            .expect("the child ends only by a kill")
-            .unwrap();
+        let line = lines.next().expect("the child ends only by a kill").unwrap();
         heard.hear(std::str::from_utf8(&line).unwrap());
         limit -= 1;
     }
@@ -279,10 +257,7 @@ impl Random {
 
 #[test]
 fn everything_that_was_acknowledged_survives_a_kill() {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let mut random = Random(2026);
     let (mut queued, mut ended) = (0, 0);
     for file in 0..ROUNDS / ROUNDS_PER_FILE {
@@ -330,23 +305,14 @@ async fn check(database: &Path, heard: &Acknowledged, last: Epoch, what: &str) -
         let job = live.get(id).copied();
         let at_least = heard.tokens.get(id).copied().unwrap_or(0);
         if let Some(job) = job {
-            assert!(
-                !heard.ended.contains(id),
-                "{what}: the acknowledged end of job {id} is lost"
-            );
-            assert!(
-                job.request.is_some(),
-                "{what}: job {id} has lost its request"
-            );
+            assert!(!heard.ended.contains(id), "{what}: the acknowledged end of job {id} is lost");
+            assert!(job.request.is_some(), "{what}: job {id} has lost its request");
             assert!(
                 job.tokens_generated >= at_least,
                 "{what}: job {id} has lost acknowledged pieces"
             );
             let expected: Vec<Piece> = (0..job.tokens_generated).map(piece).collect();
-            assert_eq!(
-                job.pieces, expected,
-                "{what}: the answer of job {id} has changed"
-            );
+            assert_eq!(job.pieces, expected, "{what}: the answer of job {id} has changed");
             continue;
         }
         let stored = registry.jobs(&JobFilter::one(*id)).await.unwrap();
@@ -358,17 +324,13 @@ async fn check(database: &Path, heard: &Acknowledged, last: Epoch, what: &str) -
             JobState::Complete,
             "{what}: job {id} was not taken over at once"
         );
-        assert_eq!(
-            job.request, None,
-            "{what}: the request of job {id} was not erased"
-        );
+        assert_eq!(job.request, None, "{what}: the request of job {id} was not erased");
     }
     registry.release(found.epoch).await.unwrap();
     drop(registry);
     let database = rusqlite::Connection::open(database).unwrap();
-    let integrity: String = database
-        .query_row("PRAGMA integrity_check", [], |row| row.get(0))
-        .unwrap();
+    let integrity: String =
+        database.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
     assert_eq!(integrity, "ok", "{what}: the database is damaged");
     usage_fits_the_ends(&database, what);
     found.epoch
@@ -379,9 +341,5 @@ fn usage_fits_the_ends(database: &rusqlite::Connection, what: &str) {
     let sum = |sql| database.query_row(sql, [], |row| row.get::<_, i64>(0));
     let ends = sum("SELECT count(*) FROM jobs WHERE state = 'complete'").unwrap();
     let used = sum("SELECT coalesce(sum(tokens), 0) FROM tenant_usage").unwrap();
-    assert_eq!(
-        used,
-        ends * 11,
-        "{what}: usage and ends do not fit together"
-    );
+    assert_eq!(used, ends * 11, "{what}: usage and ends do not fit together");
 }

@@ -93,11 +93,7 @@ async fn a_full_disk_fails_records_whole_and_room_mends_it() {
     let ballast = disk.path().join("ballast");
     let registry = SqliteRegistry::open(&database).unwrap();
     let queen = QueenId::new("a").unwrap();
-    let epoch = registry
-        .open(&queen, Duration::from_secs(3600))
-        .await
-        .unwrap()
-        .epoch;
+    let epoch = registry.open(&queen, Duration::from_secs(3600)).await.unwrap().epoch;
     let first = job(0);
     let queue = |job: &JobRecord| Change::JobQueued(Box::new(job.clone()));
     registry.record(epoch, &[queue(&first)]).await.unwrap();
@@ -118,10 +114,7 @@ async fn a_full_disk_fails_records_whole_and_room_mends_it() {
             }
         }
     }
-    assert!(
-        !refused.is_empty(),
-        "40 records of 50 KiB fit on a disk of 1 MiB"
-    );
+    assert!(!refused.is_empty(), "40 records of 50 KiB fit on a disk of 1 MiB");
 
     fs::remove_file(&ballast).unwrap();
     let end = Change::JobEnded {
@@ -131,10 +124,7 @@ async fn a_full_disk_fails_records_whole_and_room_mends_it() {
         keep_request: false,
         keep_output: false,
     };
-    registry
-        .record(epoch, &[end])
-        .await
-        .expect("there is room again");
+    registry.record(epoch, &[end]).await.expect("there is room again");
     for id in &acknowledged {
         let found = registry.jobs(&JobFilter::one(*id)).await.unwrap();
         assert_eq!(found.len(), 1, "acknowledged job {id} is lost");
@@ -145,8 +135,6 @@ async fn a_full_disk_fails_records_whole_and_room_mends_it() {
     }
     drop(registry);
     let db = rusqlite::Connection::open(&database).unwrap();
-    let integrity: String = db
-        .query_row("PRAGMA integrity_check", [], |row| row.get(0))
-        .unwrap();
+    let integrity: String = db.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
     assert_eq!(integrity, "ok");
 }

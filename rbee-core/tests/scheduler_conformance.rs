@@ -20,10 +20,8 @@ use rbee_core::{
 #[test]
 fn the_built_in_policy_passes() {
     conformance::scheduler::check(&LeastLoaded::default());
-    let greedy = LeastLoaded::default()
-        .with_slots(16)
-        .with_memory_percent(300)
-        .with_gpu_head_room(2 << 30);
+    let greedy =
+        LeastLoaded::default().with_slots(16).with_memory_percent(300).with_gpu_head_room(2 << 30);
     conformance::scheduler::check(&greedy);
 }
 
@@ -32,11 +30,7 @@ fn a_function_that_heeds_everything_passes() {
     conformance::scheduler::check(&FnScheduler::new(
         "careful",
         |ask: &Ask, cluster: &ClusterView| {
-            let usable = || {
-                cluster
-                    .available(&ask.job.model)
-                    .filter(|w| fits(ask, cluster, w))
-            };
+            let usable = || cluster.available(&ask.job.model).filter(|w| fits(ask, cluster, w));
             let fresh = usable().find(|w| !ask.avoid.contains(&w.info.id));
             Ok(assign(fresh.or_else(|| usable().next())))
         },
@@ -48,9 +42,7 @@ fn assign(worker: Option<&Arc<WorkerView>>) -> Placement {
 }
 
 fn online(cluster: &ClusterView, worker: &WorkerView) -> bool {
-    cluster
-        .hive(&worker.info.hive)
-        .is_none_or(|hive| hive.online)
+    cluster.hive(&worker.info.hive).is_none_or(|hive| hive.online)
 }
 
 fn capable(ask: &Ask, worker: &WorkerView) -> bool {
@@ -61,9 +53,7 @@ fn capable(ask: &Ask, worker: &WorkerView) -> bool {
 }
 
 fn matches(ask: &Ask, worker: &WorkerView) -> bool {
-    ask.must_match
-        .as_ref()
-        .is_none_or(|wanted| *wanted == worker.info.numerics)
+    ask.must_match.as_ref().is_none_or(|wanted| *wanted == worker.info.numerics)
 }
 
 fn fits(ask: &Ask, cluster: &ClusterView, worker: &WorkerView) -> bool {
@@ -75,10 +65,7 @@ fn caught(scheduler: &dyn Scheduler, words: &str) {
     let run = AssertUnwindSafe(|| conformance::scheduler::check(scheduler));
     let panic = catch_unwind(run).expect_err(&format!("{scheduler:?} must be caught"));
     let said = panic.downcast_ref::<String>().cloned().unwrap_or_default();
-    assert!(
-        said.contains(words),
-        "{scheduler:?} was caught by {said:?}, not by {words:?}"
-    );
+    assert!(said.contains(words), "{scheduler:?} was caught by {said:?}, not by {words:?}");
 }
 
 /// As the built-in policy, but for what `change` does to its answer.
@@ -110,9 +97,7 @@ fn of_model(ask: &Ask, worker: &WorkerView) -> bool {
 #[test]
 fn a_job_on_the_wrong_worker_is_caught() {
     caught(
-        &first("any model", |ask, cluster, w| {
-            w.free_slots() > 0 && fits(ask, cluster, w)
-        }),
+        &first("any model", |ask, cluster, w| w.free_slots() > 0 && fits(ask, cluster, w)),
         "it has another model",
     );
     caught(
@@ -153,9 +138,7 @@ fn a_job_on_the_wrong_worker_is_caught() {
     );
     caught(
         &FnScheduler::new("nobody", |ask: &Ask, _: &ClusterView| {
-            Ok(Placement::Assign(WorkerId::from_random_bits(
-                ask.random.into(),
-            )))
+            Ok(Placement::Assign(WorkerId::from_random_bits(ask.random.into())))
         }),
         "does not exist",
     );
@@ -167,15 +150,9 @@ fn spawning(
     change: impl Fn(&Ask, &ClusterView, &mut rbee_core::HiveId, &mut WorkerSpec) + Send + Sync + 'static,
 ) -> impl Scheduler {
     changed(name, move |ask, cluster, placement| match placement {
-        Placement::Spawn {
-            mut hive, mut spec, ..
-        } => {
+        Placement::Spawn { mut hive, mut spec, .. } => {
             change(ask, cluster, &mut hive, &mut spec);
-            Placement::Spawn {
-                hive,
-                spec,
-                evict: Vec::new(),
-            }
+            Placement::Spawn { hive, spec, evict: Vec::new() }
         }
         other => other,
     })
@@ -204,14 +181,8 @@ fn a_worker_started_wrongly_is_caught() {
         &spawning("model", |_, _, _, spec| spec.model = "odd".parse().unwrap()),
         "the job needs",
     );
-    caught(
-        &spawning("slots", |_, _, _, spec| spec.slots = 0),
-        "with no slots",
-    );
-    caught(
-        &spawning("devices", |_, _, _, spec| spec.devices.push(9)),
-        "on devices",
-    );
+    caught(&spawning("slots", |_, _, _, spec| spec.slots = 0), "with no slots");
+    caught(&spawning("devices", |_, _, _, spec| spec.devices.push(9)), "on devices");
 }
 
 /// Starts a worker where the built-in policy does, and stops what `test` picks.
@@ -233,21 +204,15 @@ fn evicting(
 fn an_eviction_of_the_wrong_worker_is_caught() {
     let here = |hive: &rbee_core::HiveId, w: &WorkerView| w.info.hive == *hive;
     caught(
-        &evicting("busy", move |hive, w| {
-            here(hive, w) && !w.pinned && w.leased > 0
-        }),
+        &evicting("busy", move |hive, w| here(hive, w) && !w.pinned && w.leased > 0),
         "which is busy",
     );
     caught(
-        &evicting("pinned", move |hive, w| {
-            here(hive, w) && w.pinned && w.leased == 0
-        }),
+        &evicting("pinned", move |hive, w| here(hive, w) && w.pinned && w.leased == 0),
         "which is busy, pinned",
     );
     caught(
-        &evicting("elsewhere", move |hive, w| {
-            !here(hive, w) && w.is_evictable()
-        }),
+        &evicting("elsewhere", move |hive, w| !here(hive, w) && w.is_evictable()),
         "to make room on hive",
     );
 }
@@ -288,10 +253,7 @@ impl Scheduler for Liar {
     }
 
     fn explain(&self, _: &Ask, _: &ClusterView) -> Explanation {
-        Explanation {
-            placement: Ok(Placement::Wait),
-            candidates: Vec::new(),
-        }
+        Explanation { placement: Ok(Placement::Wait), candidates: Vec::new() }
     }
 }
 

@@ -61,24 +61,13 @@ struct Broken {
 
 impl Broken {
     fn new(inner: Arc<dyn Worker>, fault: Fault) -> Arc<Self> {
-        let other = Arc::new(WorkerInfo {
-            since: 99,
-            ..WorkerInfo::clone(inner.info())
-        });
-        Arc::new(Self {
-            inner,
-            other,
-            fault,
-            calls: AtomicU64::new(0),
-        })
+        let other = Arc::new(WorkerInfo { since: 99, ..WorkerInfo::clone(inner.info()) });
+        Arc::new(Self { inner, other, fault, calls: AtomicU64::new(0) })
     }
 }
 
 fn token() -> Result<Output> {
-    Ok(Output::Token {
-        id: Some(40),
-        text: "B".into(),
-    })
+    Ok(Output::Token { id: Some(40), text: "B".into() })
 }
 
 /// Changes each output, or adds and drops some.
@@ -99,23 +88,14 @@ fn each(
 impl Worker for Broken {
     fn info(&self) -> &Arc<WorkerInfo> {
         let later = self.fault == Fault::NewIdentity && self.calls.load(Ordering::Relaxed) > 0;
-        if later {
-            &self.other
-        } else {
-            self.inner.info()
-        }
+        if later { &self.other } else { self.inner.info() }
     }
 
     async fn execute(&self, mut run: Run) -> Result<OutputStream> {
         let call = self.calls.fetch_add(1, Ordering::Relaxed);
         let had = run.resume.text_bytes;
         match self.fault {
-            Fault::IgnoresSeed => {
-                run.job = Arc::new(Job {
-                    seed: call,
-                    ..Job::clone(&run.job)
-                })
-            }
+            Fault::IgnoresSeed => run.job = Arc::new(Job { seed: call, ..Job::clone(&run.job) }),
             Fault::IgnoresStop | Fault::OneTokenTooMany => {
                 let mut job = Job::clone(&run.job);
                 if let Task::Generate { sampling, .. } = &mut job.task {
@@ -178,20 +158,14 @@ impl Worker for Broken {
                         vec![Ok(Output::End { finish, usage })]
                     }
                     (Fault::WrongFinish, Output::End { usage, .. }) => {
-                        vec![Ok(Output::End {
-                            finish: Finish::Length,
-                            usage,
-                        })]
+                        vec![Ok(Output::End { finish: Finish::Length, usage })]
                     }
                     (Fault::NoIds, Output::Token { text, .. }) => {
                         vec![Ok(Output::Token { id: None, text })]
                     }
                     (Fault::LosesText, Output::Token { id, .. }) if first => {
                         first = false;
-                        vec![Ok(Output::Token {
-                            id,
-                            text: "".into(),
-                        })]
+                        vec![Ok(Output::Token { id, text: "".into() })]
                     }
                     (_, output) => vec![Ok(output)],
                 })
@@ -222,12 +196,8 @@ async fn candle_passes_with_a_model_of_random_weights() {
 
 #[tokio::test]
 async fn candle_passes_with_the_bundled_model() {
-    let worker = load(concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../examples/models/bee-tiny"
-    ))
-    .await
-    .unwrap();
+    let worker =
+        load(concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/models/bee-tiny")).await.unwrap();
     let story = Prompt::Text("Once upon a time there was a".into());
     suite::all(&Subject::new(Arc::new(worker), story)).await;
 }
@@ -236,10 +206,7 @@ async fn candle_passes_with_the_bundled_model() {
 async fn caught(inner: Arc<dyn Worker>, fault: Fault) -> Option<String> {
     let mut subject = subject(Broken::new(inner, fault));
     subject.promptness = PROMPTNESS;
-    let panic = std::panic::AssertUnwindSafe(suite::all(&subject))
-        .catch_unwind()
-        .await
-        .err()?;
+    let panic = std::panic::AssertUnwindSafe(suite::all(&subject)).catch_unwind().await.err()?;
     let text = panic.downcast_ref::<String>().cloned();
     Some(
         text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
@@ -262,26 +229,14 @@ async fn every_broken_worker_is_caught_with_a_sentence_that_says_why() {
         (Fault::StartsAnew, "usage counts other tokens"),
         (Fault::RepeatsText, "the stream continued at"),
         (Fault::LosesText, "the stream continued at"),
-        (
-            Fault::QueuesInsteadOfBusy,
-            "more than there are slots waited",
-        ),
+        (Fault::QueuesInsteadOfBusy, "more than there are slots waited"),
         (Fault::NeverFree, "a slot was not free"),
         (Fault::NeverBusy, "health told of no run"),
         (Fault::GoesOnWhenDropped, "a slot was not free"),
         (Fault::HealthWaits, "health took longer than"),
-        (
-            Fault::WrongKindForLength,
-            "a prompt longer than context_tokens",
-        ),
-        (
-            Fault::WrongKindForEmbedding,
-            "an embedding that the worker cannot make",
-        ),
-        (
-            Fault::WrongKindForEmptyPrompt,
-            "a conversation without messages",
-        ),
+        (Fault::WrongKindForLength, "a prompt longer than context_tokens"),
+        (Fault::WrongKindForEmbedding, "an embedding that the worker cannot make"),
+        (Fault::WrongKindForEmptyPrompt, "a conversation without messages"),
         (Fault::NewIdentity, "info changed"),
     ];
     let checks = faults.map(|(fault, said)| async move {

@@ -18,12 +18,8 @@ impl Scheduler for KeepFree {
     fn place(&self, ask: &Ask, cluster: &ClusterView) -> Result<Placement> {
         match self.rest.place(ask, cluster)? {
             Placement::Assign(id) if id == self.worker && ask.job.priority == Priority::Batch => {
-                let mut others = cluster
-                    .available(&ask.job.model)
-                    .map(|worker| worker.info.id);
-                Ok(others
-                    .find(|id| *id != self.worker)
-                    .map_or(Placement::Wait, Placement::Assign))
+                let mut others = cluster.available(&ask.job.model).map(|worker| worker.info.id);
+                Ok(others.find(|id| *id != self.worker).map_or(Placement::Wait, Placement::Assign))
             }
             placement => Ok(placement),
         }
@@ -35,27 +31,16 @@ async fn main() -> Result<()> {
     let worker = || -> Result<_> { Ok(EchoWorker::builder("echo".parse()?).slots(2).build()) };
     let (kept, common) = (worker()?, worker()?);
     let queen = Queen::builder()
-        .scheduler(KeepFree {
-            worker: kept_id(&kept),
-            rest: LeastLoaded::default(),
-        })
+        .scheduler(KeepFree { worker: kept_id(&kept), rest: LeastLoaded::default() })
         .worker(kept.clone())
         .worker(common.clone())
         .build()
         .await?;
     for number in 0..20 {
-        let priority = if number % 2 == 0 {
-            Priority::Batch
-        } else {
-            Priority::Interactive
-        };
+        let priority = if number % 2 == 0 { Priority::Batch } else { Priority::Interactive };
         let request = Request::chat("echo").user("Hi").priority(priority);
         let answer = queen.submit(request).await?.answer().await?;
-        let place = if answer.worker == Some(kept_id(&kept)) {
-            "kept"
-        } else {
-            "common"
-        };
+        let place = if answer.worker == Some(kept_id(&kept)) { "kept" } else { "common" };
         println!("{priority:>11} job ran on the {place} worker");
     }
     println!(

@@ -10,9 +10,7 @@ use rbee_core::{CandleFactory, EventKind, InProcessHive, ModelRef, Queen, Reques
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let model = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../models/bee-tiny")
-        .canonicalize()?;
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/bee-tiny").canonicalize()?;
     let queen = Queen::builder()
         .hive(InProcessHive::new().with_factory(CandleFactory::default()))
         .alias("bee-tiny", ModelRef::file(model)?.as_str())
@@ -24,21 +22,13 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 }
 
 async fn ask(State(queen): State<Queen>, question: String) -> Result<Body, (StatusCode, String)> {
-    let job = queen
-        .submit(Request::chat("bee-tiny").user(question))
-        .await
-        .map_err(|error| {
-            let status = StatusCode::from_u16(error.kind().http_status());
-            (
-                status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
-                error.to_string(),
-            )
-        })?;
-    Ok(Body::from_stream(job.filter_map(
-        async |event| match event.kind {
-            EventKind::Token { text, .. } => Some(Ok(String::from(text))),
-            EventKind::Error(error) => Some(Err(error)),
-            _ => None,
-        },
-    )))
+    let job = queen.submit(Request::chat("bee-tiny").user(question)).await.map_err(|error| {
+        let status = StatusCode::from_u16(error.kind().http_status());
+        (status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), error.to_string())
+    })?;
+    Ok(Body::from_stream(job.filter_map(async |event| match event.kind {
+        EventKind::Token { text, .. } => Some(Ok(String::from(text))),
+        EventKind::Error(error) => Some(Err(error)),
+        _ => None,
+    })))
 }

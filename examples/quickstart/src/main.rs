@@ -68,9 +68,8 @@ async fn talk(
     loop {
         screen.question(&prompt);
         turns.push((Role::User, prompt));
-        let mut request = Request::chat(model.as_str())
-            .max_tokens(args.max_tokens)
-            .temperature(args.temperature);
+        let mut request =
+            Request::chat(model.as_str()).max_tokens(args.max_tokens).temperature(args.temperature);
         if let Some(seed) = args.seed {
             request = request.seed(seed);
         }
@@ -108,10 +107,7 @@ async fn stream(screen: &Screen, queen: &Queen, mut job: JobHandle) -> Result<sc
             }
         };
         let Some(event) = event else {
-            return Err(Error::new(
-                ErrorKind::Internal,
-                "the events of the job broke off",
-            ));
+            return Err(Error::new(ErrorKind::Internal, "the events of the job broke off"));
         };
         match event.kind {
             EventKind::Started(started) => answer.queue_wait = started.queue_wait,

@@ -25,10 +25,7 @@ impl Screen {
         let lively = std::io::stderr().is_terminal();
         let interactive =
             lively && std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
-        Self {
-            interactive,
-            lively,
-        }
+        Self { interactive, lively }
     }
 
     pub(crate) fn line(&self, text: &str) {
@@ -71,10 +68,7 @@ impl Screen {
 
     pub(crate) fn summary(&self, answer: &Measured, job: JobId, database: &Path) {
         self.line(&answer.to_string());
-        self.line(&format!(
-            "job {job} is recorded in {}\n",
-            database.display()
-        ));
+        self.line(&format!("job {job} is recorded in {}\n", database.display()));
     }
 
     pub(crate) fn failure(&self, error: &Error) {
@@ -106,11 +100,7 @@ impl Screen {
     }
 
     pub(crate) fn loading(&self) -> Loading<'_> {
-        Loading {
-            screen: self,
-            bar: None,
-            announced: false,
-        }
+        Loading { screen: self, bar: None, announced: false }
     }
 }
 
@@ -217,11 +207,7 @@ impl std::fmt::Display for Measured {
         let speaking = (self.took.saturating_sub(first)).as_secs_f64();
         write!(f, ", {} tokens", self.tokens)?;
         if self.tokens > 1 && speaking > 0.0 {
-            write!(
-                f,
-                " at {:.0} tokens/s",
-                f64::from(self.tokens - 1) / speaking
-            )?;
+            write!(f, " at {:.0} tokens/s", f64::from(self.tokens - 1) / speaking)?;
         }
         Ok(())
     }

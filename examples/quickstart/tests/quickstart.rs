@@ -34,25 +34,13 @@ fn the_answer_is_on_standard_output_and_the_rest_on_standard_error() {
     assert!(first.status.success(), "{}", text(&first.stderr));
     let answer = text(&first.stdout);
     assert!(answer.split_whitespace().count() >= 4, "{answer:?}");
-    assert!(
-        !answer.contains('\u{1b}'),
-        "no control sequences where there is no terminal"
-    );
+    assert!(!answer.contains('\u{1b}'), "no control sequences where there is no terminal");
     let rest = text(&first.stderr);
-    for part in [
-        "queue wait",
-        "first token after",
-        "tokens/s",
-        "is recorded in",
-    ] {
+    for part in ["queue wait", "first token after", "tokens/s", "is recorded in"] {
         assert!(rest.contains(part), "{part:?} is missing in {rest}");
     }
     let again = run(data.path(), &arguments);
-    assert_eq!(
-        text(&again.stdout),
-        answer,
-        "the same seed gives the same answer"
-    );
+    assert_eq!(text(&again.stdout), answer, "the same seed gives the same answer");
 }
 
 #[test]
@@ -64,33 +52,19 @@ fn a_job_whose_process_was_killed_in_the_middle_is_finished_by_the_next_start() 
 
     let mut child = quickstart(data.path(), &story).spawn().unwrap();
     let mut begun = [0; 8];
-    child
-        .stdout
-        .as_mut()
-        .unwrap()
-        .read_exact(&mut begun)
-        .unwrap();
+    child.stdout.as_mut().unwrap().read_exact(&mut begun).unwrap();
     child.kill().unwrap();
     assert!(!child.wait().unwrap().success());
 
     let next = run(data.path(), &["--once", "--prompt", "Hello!"]);
     let rest = text(&next.stderr);
     assert!(next.status.success(), "{rest}");
-    assert!(
-        rest.contains("had not ended when an earlier run did"),
-        "{rest}"
-    );
+    assert!(rest.contains("had not ended when an earlier run did"), "{rest}");
     assert!(rest.contains("is complete now"), "{rest}");
-    assert!(
-        rest.contains(whole.trim()),
-        "the same story, to its end: {rest}"
-    );
+    assert!(rest.contains(whole.trim()), "the same story, to its end: {rest}");
 
     let after = run(data.path(), &["--once", "--prompt", "Hello!"]);
-    assert!(
-        !text(&after.stderr).contains("had not ended"),
-        "it is accounted for once"
-    );
+    assert!(!text(&after.stderr).contains("had not ended"), "it is accounted for once");
 }
 
 #[test]
@@ -101,10 +75,7 @@ fn what_cannot_be_done_is_said_in_one_line_and_by_the_exit_code() {
     let file = data.path().join("file");
     std::fs::write(&file, "not a directory").unwrap();
     for (arguments, said) in [
-        (
-            ["--temperature", "-1"],
-            "temperature is -1; allowed is 0 to 2",
-        ),
+        (["--temperature", "-1"], "temperature is -1; allowed is 0 to 2"),
         (["--model", "file:/no/such/model"], "/no/such/model"),
         (["--model", &no_model], "config.json"),
         (["--model", "file:relative"], "the path is not absolute"),

@@ -52,26 +52,17 @@ const GRACE: Duration = Duration::from_secs(5);
 /// # Panics
 /// With a sentence that says which part of the contract is broken.
 pub async fn suite(hive: Arc<dyn HiveBackend>, good: WorkerSpec, bad: WorkerSpec) {
-    let suite = Suite {
-        hive,
-        good,
-        bad,
-        rev: Mutex::new(0),
-    };
+    let suite = Suite { hive, good, bad, rev: Mutex::new(0) };
     suite.start_is_idempotent().await;
     suite.provision_is_idempotent().await;
     suite.a_subscription_begins_with_a_report().await;
     suite.a_spawned_worker_is_usable_and_reported().await;
     suite.a_spawn_is_idempotent_by_name().await;
     suite.a_spawn_that_nobody_waits_for_leaves_no_orphan().await;
-    suite
-        .a_bad_spawn_is_a_typed_error_and_leaves_nothing()
-        .await;
+    suite.a_bad_spawn_is_a_typed_error_and_leaves_nothing().await;
     suite.a_stop_is_idempotent_and_no_exit().await;
     suite.an_unknown_worker_is_not_found().await;
-    suite
-        .two_subscriptions_of_one_queen_live_side_by_side()
-        .await;
+    suite.two_subscriptions_of_one_queen_live_side_by_side().await;
     suite.a_younger_queen_fences_an_older_one().await;
     suite.a_removed_model_is_gone_and_can_come_back().await;
     suite.shutdown_leaves_nothing().await;
@@ -89,12 +80,8 @@ pub async fn a_death_is_told<K>(
 ) where
     K: Future<Output = ()>,
 {
-    bounded("start", hive.start())
-        .await
-        .expect("the hive starts");
-    let mut events = bounded("watch", hive.watch(Epoch(1)))
-        .await
-        .expect("the hive is watched");
+    bounded("start", hive.start()).await.expect("the hive starts");
+    let mut events = bounded("watch", hive.watch(Epoch(1))).await.expect("the hive is watched");
     let id = WorkerId::random();
     let spawn = hive.spawn(id, &good, Progress::ignore());
     bounded("spawn", spawn).await.expect("the hive spawns");
@@ -104,26 +91,15 @@ pub async fn a_death_is_told<K>(
         match event {
             Some(HiveEvent::Report(_)) => {}
             Some(HiveEvent::Exited { worker, why }) => {
-                must!(
-                    worker == id,
-                    "worker {id} died, and the death of {worker} was told"
-                );
-                must!(
-                    !why.message().is_empty(),
-                    "the death of {id} was told without a reason"
-                );
+                must!(worker == id, "worker {id} died, and the death of {worker} was told");
+                must!(!why.message().is_empty(), "the death of {id} was told without a reason");
                 break;
             }
             None => must!(false, "the subscription ended when worker {id} died"),
         }
     }
-    let report = bounded("report", hive.report())
-        .await
-        .expect("the hive reports");
-    must!(
-        find(&report, id).is_none(),
-        "worker {id} died and is still reported"
-    );
+    let report = bounded("report", hive.report()).await.expect("the hive reports");
+    must!(find(&report, id).is_none(), "worker {id} died and is still reported");
 }
 
 /// Waits for the future, but not for ever.
@@ -165,19 +141,11 @@ impl Suite {
     /// What holds for every report.
     fn look_at(&self, report: &HiveReport) {
         let mut highest = self.rev.lock().unwrap_or_else(PoisonError::into_inner);
-        must!(
-            report.rev >= *highest,
-            "the revision fell from {highest} to {}",
-            report.rev
-        );
+        must!(report.rev >= *highest, "the revision fell from {highest} to {}", report.rev);
         *highest = report.rev;
         let mut names = BTreeSet::new();
         for WorkerReport { info, .. } in &report.workers {
-            must!(
-                names.insert(info.id),
-                "worker {} is reported twice",
-                info.id
-            );
+            must!(names.insert(info.id), "worker {} is reported twice", info.id);
             must!(
                 info.since <= report.rev,
                 "worker {} appeared at revision {}, after the {} of the report that lists it",
@@ -242,10 +210,7 @@ impl Suite {
                     "a model of {bytes} bytes was provisioned again with {again}"
                 );
                 let report = self.report().await;
-                let listed = report
-                    .models
-                    .iter()
-                    .find(|(model, _)| *model == self.good.model);
+                let listed = report.models.iter().find(|(model, _)| *model == self.good.model);
                 must!(
                     bytes == 0 || listed.is_some_and(|(_, size)| *size == bytes),
                     "a model of {bytes} bytes was provisioned; reported is {listed:?}"
@@ -270,10 +235,9 @@ impl Suite {
                     "{model} was removed and is still reported"
                 );
             }
-            Err(error) => must!(
-                error.kind() == ErrorKind::Unsupported,
-                "remove_model failed with {error:?}"
-            ),
+            Err(error) => {
+                must!(error.kind() == ErrorKind::Unsupported, "remove_model failed with {error:?}")
+            }
         }
         self.provision_is_idempotent().await;
     }
@@ -294,11 +258,7 @@ impl Suite {
             );
         }
         let worker = bounded("worker", self.hive.worker(id)).await;
-        must!(
-            worker.is_err(),
-            "after shutdown worker {id} is still given out"
-        );
-        self.ok("a second shutdown", self.hive.shutdown(GRACE))
-            .await;
+        must!(worker.is_err(), "after shutdown worker {id} is still given out");
+        self.ok("a second shutdown", self.hive.shutdown(GRACE)).await;
     }
 }

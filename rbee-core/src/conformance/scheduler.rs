@@ -64,10 +64,7 @@ pub fn check_seed(scheduler: &dyn Scheduler, seed: u64) {
 
 fn check_empty(scheduler: &dyn Scheduler) {
     for seed in 0..20 {
-        let scene = Scene {
-            cluster: ClusterView::default(),
-            ..Scene::random(seed)
-        };
+        let scene = Scene { cluster: ClusterView::default(), ..Scene::random(seed) };
         answer(scheduler, &scene, &format!("an empty cluster, seed {seed}"));
     }
 }
@@ -97,10 +94,7 @@ fn check_many(scheduler: &dyn Scheduler) {
             })
             .min()
             .unwrap_or_default();
-        assert!(
-            took <= LONGEST,
-            "{name}: a decision took {took:?}; allowed is {LONGEST:?}"
-        );
+        assert!(took <= LONGEST, "{name}: a decision took {took:?}; allowed is {LONGEST:?}");
         answer(scheduler, &scene, &name);
     }
 }
@@ -142,10 +136,7 @@ fn unfit(ask: &Ask, cluster: &ClusterView, worker: &WorkerView) -> Option<&'stat
         (worker.free_slots() == 0, "it has no free slot"),
         (!capable, "it cannot do the task"),
         (offline, "its hive is offline"),
-        (
-            wanted.is_some_and(|wanted| *info.numerics != *wanted),
-            "its numerics do not match",
-        ),
+        (wanted.is_some_and(|wanted| *info.numerics != *wanted), "its numerics do not match"),
     ]
     .into_iter()
     .find_map(|(unfit, why)| unfit.then_some(why))
@@ -173,10 +164,7 @@ fn check_spawn(ask: &Ask, cluster: &ClusterView, id: &HiveId, spec: &WorkerSpec,
     let Some(hive) = cluster.hive(id) else {
         panic!("{name}: a worker is to start on hive {id}, which does not exist");
     };
-    assert!(
-        hive.online,
-        "{name}: a worker is to start on hive {id}, which is offline"
-    );
+    assert!(hive.online, "{name}: a worker is to start on hive {id}, which is offline");
     assert!(
         !ask.refused.contains_key(id),
         "{name}: a worker is to start on hive {id}, which has refused to"
@@ -186,10 +174,7 @@ fn check_spawn(ask: &Ask, cluster: &ClusterView, id: &HiveId, spec: &WorkerSpec,
         model == wanted,
         "{name}: a worker is to start with model {model}; the job needs {wanted}"
     );
-    assert!(
-        spec.slots > 0,
-        "{name}: a worker is to start with no slots; allowed is at least 1"
-    );
+    assert!(spec.slots > 0, "{name}: a worker is to start with no slots; allowed is at least 1");
     let devices: BTreeSet<u32> = spec.devices.iter().copied().collect();
     let known = |index: &u32| hive.devices.iter().any(|device| device.index == *index);
     assert!(
@@ -203,10 +188,7 @@ fn check_spawn(ask: &Ask, cluster: &ClusterView, id: &HiveId, spec: &WorkerSpec,
 fn check_evict(cluster: &ClusterView, hive: &HiveId, evict: &[WorkerId], name: &str) {
     let mut seen = BTreeSet::new();
     for id in evict {
-        assert!(
-            seen.insert(id),
-            "{name}: worker {id} is to be stopped twice"
-        );
+        assert!(seen.insert(id), "{name}: worker {id} is to be stopped twice");
         let Some(worker) = cluster.worker(*id) else {
             panic!("{name}: worker {id} is to be stopped, which does not exist");
         };
@@ -237,10 +219,7 @@ fn check_explanation(scheduler: &dyn Scheduler, scene: &Scene, placement: &Place
     );
     let distinct: BTreeSet<&Candidate> =
         candidates.iter().map(|(candidate, _)| candidate).collect();
-    assert!(
-        distinct.len() == count,
-        "{name}: the explanation lists a candidate twice"
-    );
+    assert!(distinct.len() == count, "{name}: the explanation lists a candidate twice");
     if candidates.is_empty() {
         return;
     }

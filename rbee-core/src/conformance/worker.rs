@@ -49,12 +49,7 @@ pub struct Subject {
 impl Subject {
     /// A worker and a prompt, with some seed.
     pub fn new(worker: Arc<dyn Worker>, prompt: Prompt) -> Self {
-        Self {
-            worker,
-            prompt,
-            seed: 11,
-            promptness: Duration::from_secs(5),
-        }
+        Self { worker, prompt, seed: 11, promptness: Duration::from_secs(5) }
     }
 
     fn job(&self, task: Task, seed: u64) -> Arc<Job> {
@@ -76,11 +71,7 @@ impl Subject {
     fn run(&self, seed: u64, sampling: Sampling) -> Run {
         let prompt = self.prompt.clone();
         let job = self.job(Task::Generate { prompt, sampling }, seed);
-        Run {
-            job,
-            attempt: 1,
-            resume: Resume::default(),
-        }
+        Run { job, attempt: 1, resume: Resume::default() }
     }
 
     async fn begin(&self, run: Run) -> Result<OutputStream> {
@@ -108,10 +99,7 @@ impl Subject {
             "usage counts other tokens than were given"
         );
         if let Some(most) = most {
-            assert!(
-                count <= most,
-                "{count} tokens were given; max_tokens is {most}"
-            );
+            assert!(count <= most, "{count} tokens were given; max_tokens is {most}");
         }
         if self.worker.info().capabilities.resume {
             let all = answer.tokens.iter().all(|(id, _)| id.is_some());
@@ -127,18 +115,12 @@ impl Subject {
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
         });
-        assert!(
-            waited.await.is_ok(),
-            "a slot was not free {:?} after {after}",
-            self.promptness
-        );
+        assert!(waited.await.is_ok(), "a slot was not free {:?} after {after}", self.promptness);
     }
 
     async fn busy(&self) -> u32 {
         let health = bounded("health", self.worker.health()).await;
-        health
-            .unwrap_or_else(|error| panic!("the worker does not tell how it is: {error:?}"))
-            .busy
+        health.unwrap_or_else(|error| panic!("the worker does not tell how it is: {error:?}")).busy
     }
 }
 
@@ -167,20 +149,12 @@ impl Answer {
                 }
                 Output::Metrics(_) => {
                     metrics += 1;
-                    assert!(
-                        metrics <= 64,
-                        "metrics were given {metrics} times in one run"
-                    );
+                    assert!(metrics <= 64, "metrics were given {metrics} times in one run");
                 }
                 Output::End { finish, usage } => {
                     let after = bounded("the end of the stream", stream.next()).await;
                     assert!(after.is_none(), "{after:?} came after the End");
-                    return Ok(Self {
-                        tokens,
-                        vectors,
-                        finish,
-                        usage,
-                    });
+                    return Ok(Self { tokens, vectors, finish, usage });
                 }
             }
         }
@@ -221,10 +195,7 @@ pub async fn identity_is_stable(subject: &Subject) {
     let able = first.capabilities.generate || first.capabilities.embed;
     assert!(able, "the worker can neither generate nor embed");
     if first.capabilities.generate {
-        let sampling = Sampling {
-            max_tokens: Some(1),
-            ..Sampling::default()
-        };
+        let sampling = Sampling { max_tokens: Some(1), ..Sampling::default() };
         subject.answer(subject.run(subject.seed, sampling)).await;
     }
     assert_eq!(first, *subject.worker.info(), "info changed");
@@ -233,15 +204,9 @@ pub async fn identity_is_stable(subject: &Subject) {
 /// A run gives at most `max_tokens` tokens, then one End with the right numbers, then nothing.
 pub async fn an_answer_ends_once_and_counts_right(subject: &Subject) {
     for most in [1, 2, 7, 24] {
-        let sampling = Sampling {
-            max_tokens: Some(most),
-            ..Sampling::default()
-        };
+        let sampling = Sampling { max_tokens: Some(most), ..Sampling::default() };
         let answer = subject.answer(subject.run(subject.seed, sampling)).await;
-        assert!(
-            answer.vectors.is_none(),
-            "vectors were given to a run that asked for text"
-        );
+        assert!(answer.vectors.is_none(), "vectors were given to a run that asked for text");
         assert!(answer.usage.prompt_tokens > 0, "usage has 0 prompt tokens");
         let full = answer.tokens.len() == most as usize;
         assert!(
@@ -255,15 +220,8 @@ pub async fn an_answer_ends_once_and_counts_right(subject: &Subject) {
 
 /// A stop text ends the answer before it.
 pub async fn stop_texts_end_the_answer_and_are_no_part_of_it(subject: &Subject) {
-    let sampling = |stop| Sampling {
-        max_tokens: Some(24),
-        stop,
-        ..Sampling::default()
-    };
-    let whole = subject
-        .answer(subject.run(subject.seed, sampling(Vec::new())))
-        .await
-        .text();
+    let sampling = |stop| Sampling { max_tokens: Some(24), stop, ..Sampling::default() };
+    let whole = subject.answer(subject.run(subject.seed, sampling(Vec::new()))).await.text();
     let characters: Vec<char> = whole.chars().collect();
     assert!(
         characters.len() >= 6,
@@ -271,32 +229,17 @@ pub async fn stop_texts_end_the_answer_and_are_no_part_of_it(subject: &Subject) 
     );
     let stop: String = characters[characters.len() / 2..].iter().take(3).collect();
     let before = whole.split(&stop).next().unwrap_or_default();
-    let cut = subject
-        .answer(subject.run(subject.seed, sampling(vec![stop.clone()])))
-        .await;
-    assert_eq!(
-        cut.text(),
-        before,
-        "the text before stop text {stop:?} of {whole:?}"
-    );
+    let cut = subject.answer(subject.run(subject.seed, sampling(vec![stop.clone()]))).await;
+    assert_eq!(cut.text(), before, "the text before stop text {stop:?} of {whole:?}");
     assert_eq!(cut.finish, Finish::Stop, "a stop text was met");
 }
 
 /// Runs with equal seeds give equal answers, at temperature 0 and above.
 pub async fn the_same_seed_gives_the_same_tokens(subject: &Subject) {
     for temperature in [0.0, 1.0, 1.5] {
-        let sampling = Sampling {
-            temperature,
-            max_tokens: Some(24),
-            ..Sampling::default()
-        };
-        let first = subject
-            .answer(subject.run(subject.seed, sampling.clone()))
-            .await;
+        let sampling = Sampling { temperature, max_tokens: Some(24), ..Sampling::default() };
+        let first = subject.answer(subject.run(subject.seed, sampling.clone())).await;
         let again = subject.answer(subject.run(subject.seed, sampling)).await;
-        assert_eq!(
-            first, again,
-            "the same seed gave two answers at temperature {temperature}"
-        );
+        assert_eq!(first, again, "the same seed gave two answers at temperature {temperature}");
     }
 }

@@ -52,13 +52,8 @@ mod tests {
 
     #[test]
     fn a_full_queue_takes_a_job_only_for_an_idle_worker_and_none_at_twice_the_limit() {
-        let (settings, pace) = (
-            Settings {
-                queue_capacity: 10,
-                ..Settings::default()
-            },
-            Pace::default(),
-        );
+        let (settings, pace) =
+            (Settings { queue_capacity: 10, ..Settings::default() }, Pace::default());
         assert!(admit(&settings, 9, false, &pace).is_ok());
         assert_eq!(
             admit(&settings, 10, false, &pace).unwrap_err().kind(),
@@ -72,14 +67,8 @@ mod tests {
     fn the_time_to_come_back_follows_the_pace_of_the_fleet() {
         let mut pace = Pace::default();
         (0..200).for_each(|n| pace.ended(Time::from_micros(n * 2_000_000), true));
-        let settings = Settings {
-            queue_capacity: 10,
-            ..Settings::default()
-        };
-        let after = admit(&settings, 14, false, &pace)
-            .unwrap_err()
-            .retry_after()
-            .unwrap();
+        let settings = Settings { queue_capacity: 10, ..Settings::default() };
+        let after = admit(&settings, 14, false, &pace).unwrap_err().retry_after().unwrap();
         assert_eq!(after.as_secs(), 10, "five jobs, one every 2 s");
     }
 }

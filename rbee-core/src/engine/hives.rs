@@ -29,10 +29,7 @@ impl Engine {
                 if was_online {
                     self.view.edit_hive(&hive, |view| view.online = false);
                     self.set_reachable(&hive, false);
-                    self.timers.arm(
-                        now.at + self.settings.hive_lost_after,
-                        Alarm::HiveLost(hive),
-                    );
+                    self.timers.arm(now.at + self.settings.hive_lost_after, Alarm::HiveLost(hive));
                 }
             }
             HiveFact::Removed => {
@@ -45,11 +42,7 @@ impl Engine {
     }
 
     fn set_reachable(&mut self, hive: &HiveId, reachable: bool) {
-        let workers: Vec<_> = self
-            .view
-            .on_hive(hive)
-            .map(|worker| worker.info.id)
-            .collect();
+        let workers: Vec<_> = self.view.on_hive(hive).map(|worker| worker.info.id).collect();
         for id in workers {
             self.view.edit_worker(id, |view| view.reachable = reachable);
         }
@@ -60,20 +53,13 @@ impl Engine {
         let Some(old) = self.view.hive(&hive).cloned() else {
             return;
         };
-        let went_back = self
-            .revisions
-            .get(&hive)
-            .is_some_and(|last| report.rev < *last);
+        let went_back = self.revisions.get(&hive).is_some_and(|last| report.rev < *last);
         if old.online && went_back {
             // Overtaken on its way by a younger one.
             return;
         }
         self.revisions.insert(hive.clone(), report.rev);
-        let mut view = HiveView {
-            online: true,
-            devices: report.devices.into(),
-            ..(*old).clone()
-        };
+        let mut view = HiveView { online: true, devices: report.devices.into(), ..(*old).clone() };
         view.models = Arc::new(report.models.into_iter().collect());
         let mut changed = !old.online || view.models != old.models;
         let has_other_memory = view.devices != old.devices;
@@ -108,10 +94,7 @@ impl Engine {
             view.warm = worker.health.warm.into();
             view.memory_bytes = worker.health.vram_bytes.unwrap_or(0);
             self.view.put_worker(view);
-            out.push(Effect::Connect {
-                worker: id,
-                hive: hive.clone(),
-            });
+            out.push(Effect::Connect { worker: id, hive: hive.clone() });
             changed = true;
         }
         // A report older than a worker says nothing about it; but a hive that counts from the beginning again was
@@ -145,13 +128,8 @@ impl Engine {
 
     /// A report of this revision shows the worker, so later ones say something about it.
     fn seen_at(&mut self, worker: WorkerId, rev: u64) {
-        if self
-            .view
-            .worker(worker)
-            .is_some_and(|view| view.info.since > rev)
-        {
-            self.view
-                .edit_worker(worker, |view| Arc::make_mut(&mut view.info).since = rev);
+        if self.view.worker(worker).is_some_and(|view| view.info.since > rev) {
+            self.view.edit_worker(worker, |view| Arc::make_mut(&mut view.info).since = rev);
         }
     }
 
@@ -165,16 +143,9 @@ impl Engine {
         self.view.edit_hive(hive, |view| view.online = false);
         self.revisions.remove(hive);
         let why = Error::new(ErrorKind::WorkerLost, format!("hive {hive} is lost"));
-        let workers: Vec<_> = self
-            .view
-            .on_hive(hive)
-            .map(|worker| worker.info.id)
-            .collect();
+        let workers: Vec<_> = self.view.on_hive(hive).map(|worker| worker.info.id).collect();
         for worker in workers {
-            let model = self
-                .starting
-                .get(&worker)
-                .map(|starting| starting.spec.model.clone());
+            let model = self.starting.get(&worker).map(|starting| starting.spec.model.clone());
             self.gone(now, worker, &why, out);
             if let Some(model) = model {
                 self.wake_model(&model);
@@ -198,8 +169,7 @@ impl Engine {
         };
         let model = view.info.model.clone();
         if view.state == WorkerState::Loading {
-            self.view
-                .edit_worker(worker, |view| view.state = WorkerState::Ready);
+            self.view.edit_worker(worker, |view| view.state = WorkerState::Ready);
             self.wake_model(&model);
         }
     }
@@ -223,9 +193,7 @@ impl Engine {
 
     fn arm_probe(&mut self, now: Now, worker: WorkerId) {
         let probes = self.probes.entry(worker).or_default();
-        let delay = PROBE_DELAY
-            .saturating_mul(1 << (*probes).min(16))
-            .min(MAX_PROBE_DELAY);
+        let delay = PROBE_DELAY.saturating_mul(1 << (*probes).min(16)).min(MAX_PROBE_DELAY);
         *probes = probes.saturating_add(1);
         self.timers.arm(now.at + delay, Alarm::Probe(worker));
     }

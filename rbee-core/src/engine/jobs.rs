@@ -1,13 +1,9 @@
 //! The life of a job: admitted, queued, run, retried, ended.
 
 use super::*;
-use crate::{
-    Change, ErrorKind, JobRecord, JobStatus, KeepRequests, LiveJob, Priority, Result, Snapshot,
-};
+use crate::{Change, ErrorKind, JobRecord, JobStatus, KeepRequests, LiveJob, Result, Snapshot};
 use std::time::Duration;
 
-/// Attempts to record the end of a job before its readers are told without.
-const RECORD_TRIES: u32 = 3;
 /// The wait after a worker that was granted a slot said it had none.
 const BUSY_DELAY: Duration = Duration::from_millis(100);
 /// Said of a job whose readers have tokens already, where no other worker can take over.
@@ -17,10 +13,7 @@ impl Engine {
     pub(super) fn submit(&mut self, now: Now, job: Arc<Job>, out: &mut Out) {
         let id = job.id;
         if let Err(error) = self.admit(&job) {
-            return out.push(Effect::Accept {
-                job: id,
-                answer: Err(error),
-            });
+            return out.push(Effect::Accept { job: id, answer: Err(error) });
         }
         self.next_order += 1;
         let keeps_request = self.settings.keep_requests != KeepRequests::Never;
@@ -42,14 +35,8 @@ impl Engine {
         };
         let n = self.number();
         self.awaited.insert(n, Awaited::Accept(id));
-        out.push(Effect::Record {
-            n: Some(n),
-            changes: vec![Change::JobQueued(Box::new(record))],
-        });
-        self.timers.arm(
-            now.at + self.settings.queue_wait(job.priority),
-            Alarm::QueueWait(id),
-        );
+        out.push(Effect::Record { n: Some(n), changes: vec![Change::JobQueued(Box::new(record))] });
+        self.timers.arm(now.at + self.settings.queue_wait(job.priority), Alarm::QueueWait(id));
         if let Some(deadline) = job.deadline {
             self.timers.arm(now.at + deadline, Alarm::Deadline(id));
         }
@@ -122,13 +109,9 @@ impl Engine {
                     format!("the queen was restarted, and the job cannot be run again: {why}");
                 let outcome = Outcome::Failed(Error::new(ErrorKind::QueenRestarted, message));
                 let n = self.number();
-                self.awaited
-                    .insert(n, Awaited::LostEnd(record.id, outcome.clone()));
+                self.awaited.insert(n, Awaited::LostEnd(record.id, outcome.clone()));
                 let change = self.end_change(record.id, true, outcome, now);
-                out.push(Effect::Record {
-                    n: Some(n),
-                    changes: vec![change],
-                });
+                out.push(Effect::Record { n: Some(n), changes: vec![change] });
                 continue;
             };
             if record.status.worker().is_some() {
@@ -140,9 +123,9 @@ impl Engine {
             let (id, waited) = (job.id, now.wall - record.submitted_at);
             let left = |limit: Duration, passed: Duration| now.at + limit.saturating_sub(passed);
             match started_at {
-                Some(started) => self
-                    .timers
-                    .arm(left(job.timeout, now.wall - started), Alarm::Run(id)),
+                Some(started) => {
+                    self.timers.arm(left(job.timeout, now.wall - started), Alarm::Run(id))
+                }
                 None => {
                     let limit = self.settings.queue_wait(job.priority);
                     self.timers.arm(left(limit, waited), Alarm::QueueWait(id));
@@ -188,14 +171,8 @@ impl Engine {
 
     fn show_lane(&mut self, lane: &LaneId) {
         let depth = self.lanes.depth(&lane.model, &lane.tenant);
-        let key = crate::LaneKey {
-            model: lane.model.clone(),
-            tenant: lane.tenant.clone(),
-        };
-        self.view.put_lane(
-            &key,
-            depth.map(|(depth, oldest)| crate::LaneView { depth, oldest }),
-        );
+        let key = crate::LaneKey { model: lane.model.clone(), tenant: lane.tenant.clone() };
+        self.view.put_lane(&key, depth.map(|(depth, oldest)| crate::LaneView { depth, oldest }));
     }
 
     /// The slot is this job's.
@@ -224,24 +201,9 @@ impl Engine {
             view.last_used = now.at;
         });
         let numerics = info.numerics.clone();
-        let change = Change::JobRunning {
-            job: id,
-            worker,
-            attempt,
-            at: now.wall,
-            numerics,
-        };
-        out.push(Effect::Record {
-            n: None,
-            changes: vec![change],
-        });
-        out.push(Effect::Start {
-            lease,
-            job,
-            worker,
-            attempt,
-            queue_wait,
-        });
+        let change = Change::JobRunning { job: id, worker, attempt, at: now.wall, numerics };
+        out.push(Effect::Record { n: None, changes: vec![change] });
+        out.push(Effect::Start { lease, job, worker, attempt, queue_wait });
     }
 
     pub(super) fn attempt_ended(
@@ -342,34 +304,23 @@ impl Engine {
             return self.settle(now, id, Outcome::Failed(error), out);
         }
         let change = Change::JobRequeued { job: id };
-        out.push(Effect::Record {
-            n: None,
-            changes: vec![change],
-        });
-        let (attempts, avoid, must_match) = (
-            entry.attempts,
-            entry.avoid.clone(),
-            entry.must_match.clone(),
-        );
+        out.push(Effect::Record { n: None, changes: vec![change] });
+        let (attempts, avoid, must_match) =
+            (entry.attempts, entry.avoid.clone(), entry.must_match.clone());
         entry.phase = Phase::Backoff;
         self.in_backoff.insert(id);
         let model = entry.job.model.clone();
         let matches = |view: &crate::WorkerView| {
             !avoid.contains(&view.info.id)
-                && must_match
-                    .as_ref()
-                    .is_none_or(|numerics| *numerics == view.info.numerics)
+                && must_match.as_ref().is_none_or(|numerics| *numerics == view.info.numerics)
         };
         let other_is_ready = self.view.available(&model).any(|view| matches(view));
         if other_is_ready && !busy {
             self.requeue(id);
         } else {
             let random = self.chance.next();
-            let delay = if busy {
-                BUSY_DELAY
-            } else {
-                retry::delay(&self.settings, attempts, random)
-            };
+            let delay =
+                if busy { BUSY_DELAY } else { retry::delay(&self.settings, attempts, random) };
             self.timers.arm(now.at + delay, Alarm::Retry(id));
         }
         out.push(Effect::Note(Note::Retried(id, worker, error)));
@@ -398,8 +349,7 @@ impl Engine {
     }
 
     pub(super) fn abort(&mut self, now: Now, lease: LeaseId, out: &mut Out) {
-        self.timers
-            .arm(now.at + self.settings.abort_grace, Alarm::Abort(lease));
+        self.timers.arm(now.at + self.settings.abort_grace, Alarm::Abort(lease));
         out.push(Effect::Abort { lease });
     }
 
@@ -423,162 +373,7 @@ impl Engine {
 
     pub(super) fn abort_overdue(&mut self, now: Now, lease: LeaseId, out: &mut Out) {
         // Nothing is known of what it produced; as long as it was told of its ids it can be continued.
-        let end = AttemptEnd {
-            result: AttemptResult::Aborted,
-            produced: 1,
-            resumable: true,
-        };
+        let end = AttemptEnd { result: AttemptResult::Aborted, produced: 1, resumable: true };
         self.attempt_ended(now, lease, end, out);
-    }
-
-    fn settle(&mut self, now: Now, id: JobId, outcome: Outcome, out: &mut Out) {
-        let Some(entry) = self.jobs.get_mut(&id) else {
-            return;
-        };
-        entry.phase = Phase::Ending { outcome, tries: 0 };
-        self.in_backoff.remove(&id);
-        for alarm in [
-            Alarm::QueueWait(id),
-            Alarm::Run(id),
-            Alarm::Deadline(id),
-            Alarm::Retry(id),
-        ] {
-            self.timers.disarm(&alarm);
-        }
-        self.record_end(now, id, out);
-    }
-
-    pub(super) fn record_end(&mut self, now: Now, id: JobId, out: &mut Out) {
-        let Some(Entry {
-            phase: Phase::Ending { outcome, tries },
-            job,
-            ..
-        }) = self.jobs.get_mut(&id)
-        else {
-            return;
-        };
-        *tries += 1;
-        let (outcome, detached) = (outcome.clone(), job.detached);
-        let n = self.number();
-        self.awaited.insert(n, Awaited::End(id));
-        let change = self.end_change(id, detached, outcome, now);
-        out.push(Effect::Record {
-            n: Some(n),
-            changes: vec![change],
-        });
-    }
-
-    fn end_change(&self, job: JobId, keep_output: bool, outcome: Outcome, now: Now) -> Change {
-        let keep_request = self.settings.keep_requests == KeepRequests::Always;
-        Change::JobEnded {
-            job,
-            outcome,
-            at: now.wall,
-            keep_request,
-            keep_output,
-        }
-    }
-
-    pub(super) fn recorded(&mut self, now: Now, n: u64, result: Result<()>, out: &mut Out) {
-        match (self.awaited.remove(&n), result) {
-            (Some(Awaited::Accept(job)), Ok(())) => {
-                if let Some(entry) = self.jobs.get_mut(&job) {
-                    entry.accepted = true;
-                }
-                out.push(Effect::Accept {
-                    job,
-                    answer: Ok(()),
-                });
-            }
-            (Some(Awaited::Accept(job)), Err(error)) => {
-                // It is not in the store, so it was never accepted. A run that has begun is stopped.
-                out.push(Effect::Accept {
-                    job,
-                    answer: Err(error.clone()),
-                });
-                self.end(now, job, Outcome::Failed(error), out);
-            }
-            (Some(Awaited::End(job)), Ok(())) => self.finish(job, None, out),
-            (Some(Awaited::End(job)), Err(error)) => {
-                let Some(Entry {
-                    phase: Phase::Ending { tries, .. },
-                    accepted,
-                    ..
-                }) = self.jobs.get(&job)
-                else {
-                    return;
-                };
-                if !accepted || *tries >= RECORD_TRIES || error.kind() != ErrorKind::Storage {
-                    return self.finish(job, Some(error), out);
-                }
-                let delay = self.settings.retry_delay / 10 * 4_u32.pow(*tries);
-                self.timers.arm(now.at + delay, Alarm::Rerecord(job));
-            }
-            (Some(Awaited::LostEnd(job, outcome)), result) => {
-                if let Err(error) = result {
-                    out.push(Effect::Note(Note::Unrecorded(job, error)));
-                }
-                out.push(Effect::Finish { job, outcome });
-            }
-            (None, _) => {}
-        }
-    }
-
-    fn finish(&mut self, id: JobId, unrecorded: Option<Error>, out: &mut Out) {
-        let Some(Entry {
-            phase: Phase::Ending { outcome, .. },
-            ..
-        }) = self.jobs.remove(&id)
-        else {
-            return;
-        };
-        if let Some(error) = unrecorded {
-            out.push(Effect::Note(Note::Unrecorded(id, error)));
-        }
-        out.push(Effect::Finish { job: id, outcome });
-    }
-
-    pub(super) fn queue_wait_over(&mut self, now: Now, id: JobId, out: &mut Out) {
-        let Some(priority) = self.jobs.get(&id).map(|entry| entry.job.priority) else {
-            return;
-        };
-        let setting = match priority {
-            Priority::Interactive => "interactive_wait",
-            Priority::Batch => "batch_wait",
-        };
-        let wait = self.settings.queue_wait(priority);
-        let message = format!("no worker was free within {wait:?} (setting {setting})");
-        self.end(
-            now,
-            id,
-            Outcome::Failed(Error::new(ErrorKind::QueueTimeout, message)),
-            out,
-        );
-    }
-
-    pub(super) fn run_over(&mut self, now: Now, id: JobId, out: &mut Out) {
-        let Some(timeout) = self.jobs.get(&id).map(|entry| entry.job.timeout) else {
-            return;
-        };
-        let message = format!("the job did not end within its timeout of {timeout:?}");
-        self.end(
-            now,
-            id,
-            Outcome::Failed(Error::new(ErrorKind::JobTimeout, message)),
-            out,
-        );
-    }
-
-    pub(super) fn deadline_over(&mut self, now: Now, id: JobId, out: &mut Out) {
-        let Some(deadline) = self.jobs.get(&id).and_then(|entry| entry.job.deadline) else {
-            return;
-        };
-        let message = format!("the job did not end within its deadline of {deadline:?}");
-        self.end(
-            now,
-            id,
-            Outcome::Failed(Error::new(ErrorKind::DeadlineExceeded, message)),
-            out,
-        );
     }
 }

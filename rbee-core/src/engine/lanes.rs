@@ -99,20 +99,12 @@ impl ModelQueue {
         let Some(lane) = self.lanes.get_mut(&name) else {
             let jobs = BTreeMap::from([(place, since)]);
             self.ready[class(name.0)].insert((self.grants, name.1.clone()));
-            let lane = Lane {
-                jobs,
-                state: LaneState::Ready,
-                served: self.grants,
-                misses: 0,
-                asked_at: 0,
-            };
+            let lane =
+                Lane { jobs, state: LaneState::Ready, served: self.grants, misses: 0, asked_at: 0 };
             self.lanes.insert(name, lane);
             return;
         };
-        let is_new_head = lane
-            .jobs
-            .first_key_value()
-            .is_none_or(|(head, _)| place < *head);
+        let is_new_head = lane.jobs.first_key_value().is_none_or(|(head, _)| place < *head);
         lane.jobs.insert(place, since);
         if is_new_head && lane.state == LaneState::Parked {
             self.set(&name, LaneState::Ready);
@@ -124,10 +116,7 @@ impl ModelQueue {
         let Some(lane) = self.lanes.get_mut(name) else {
             return false;
         };
-        let was_head = lane
-            .jobs
-            .first_key_value()
-            .is_some_and(|(head, _)| head == place);
+        let was_head = lane.jobs.first_key_value().is_some_and(|(head, _)| head == place);
         if lane.jobs.remove(place).is_none() {
             return false;
         }
@@ -138,11 +127,8 @@ impl ModelQueue {
         }
         if served {
             self.grants += 1;
-            self.since_batch = if name.0 == Priority::Batch {
-                0
-            } else {
-                self.since_batch.saturating_add(1)
-            };
+            self.since_batch =
+                if name.0 == Priority::Batch { 0 } else { self.since_batch.saturating_add(1) };
             // Out of the index under the old turn, in again under the new one.
             self.set(name, LaneState::Asked(Ticket(0)));
             if let Some(lane) = self.lanes.get_mut(name) {
@@ -165,16 +151,9 @@ impl ModelQueue {
     /// the one that was served longest ago. A batch lane is not asked about while an interactive one is being decided.
     fn next(&self, interactive_per_batch: u32) -> Option<LaneName> {
         let batch_turn = self.since_batch >= interactive_per_batch;
-        let batch = || {
-            self.ready[1]
-                .first()
-                .map(|(_, tenant)| (Priority::Batch, tenant.clone()))
-        };
-        let interactive = || {
-            self.ready[0]
-                .first()
-                .map(|(_, tenant)| (Priority::Interactive, tenant.clone()))
-        };
+        let batch = || self.ready[1].first().map(|(_, tenant)| (Priority::Batch, tenant.clone()));
+        let interactive =
+            || self.ready[0].first().map(|(_, tenant)| (Priority::Interactive, tenant.clone()));
         if batch_turn {
             if self.asked[1] > 0 {
                 return None;
@@ -187,11 +166,8 @@ impl ModelQueue {
     /// Wakes one parked lane: the first in the order of service, after `after` where that is given.
     fn offer(&mut self, after: Option<(LaneName, u64)>, interactive_per_batch: u32) -> bool {
         let batch_turn = self.since_batch >= interactive_per_batch && !self.parked[1].is_empty();
-        let order = if batch_turn {
-            [Priority::Batch, Priority::Interactive]
-        } else {
-            Priority::ALL
-        };
+        let order =
+            if batch_turn { [Priority::Batch, Priority::Interactive] } else { Priority::ALL };
         let skip = after
             .as_ref()
             .and_then(|((priority, _), _)| order.iter().position(|p| p == priority))
@@ -203,10 +179,8 @@ impl ModelQueue {
                 }
                 _ => Bound::Unbounded,
             };
-            let found = self.parked[class(priority)]
-                .range((from, Bound::Unbounded))
-                .next()
-                .cloned();
+            let found =
+                self.parked[class(priority)].range((from, Bound::Unbounded)).next().cloned();
             if let Some((_, tenant)) = found {
                 self.set(&(priority, tenant), LaneState::Ready);
                 return true;
@@ -251,10 +225,7 @@ pub(super) struct Lanes {
 
 impl Lanes {
     pub(super) fn push(&mut self, lane: &LaneId, place: Place, since: Time) {
-        self.models
-            .entry(lane.model.clone())
-            .or_default()
-            .push(lane.name(), place, since);
+        self.models.entry(lane.model.clone()).or_default().push(lane.name(), place, since);
         self.waiting += 1;
     }
 
@@ -291,11 +262,7 @@ impl Lanes {
         let name = queue.next(interactive_per_batch)?;
         let job = queue.lanes.get(&name)?.jobs.first_key_value()?.0.1;
         queue.ask(&name, ticket);
-        let lane = LaneId {
-            model: model.clone(),
-            priority: name.0,
-            tenant: name.1,
-        };
+        let lane = LaneId { model: model.clone(), priority: name.0, tenant: name.1 };
         self.asked.insert(ticket, (lane.clone(), job));
         Some((lane, job))
     }
@@ -313,18 +280,14 @@ impl Lanes {
     /// Takes the question back: it is answered. `None` where it is no longer of interest.
     pub(super) fn answered(&mut self, ticket: Ticket) -> Option<(LaneId, JobId)> {
         let (lane, job) = self.asked.remove(&ticket)?;
-        self.models
-            .get_mut(&lane.model)?
-            .set(&lane.name(), LaneState::Ready);
+        self.models.get_mut(&lane.model)?.set(&lane.name(), LaneState::Ready);
         Some((lane, job))
     }
 
     /// An answer did not fit. Counts how many in a row.
     pub(super) fn missed(&mut self, lane: &LaneId) -> u32 {
-        let lane = self
-            .models
-            .get_mut(&lane.model)
-            .and_then(|queue| queue.lanes.get_mut(&lane.name()));
+        let lane =
+            self.models.get_mut(&lane.model).and_then(|queue| queue.lanes.get_mut(&lane.name()));
         lane.map_or(0, |lane| {
             lane.misses += 1;
             lane.misses
@@ -408,9 +371,7 @@ impl Lanes {
     /// How many jobs of its lane go before this one.
     pub(super) fn ahead(&self, lane: &LaneId, place: &Place) -> Option<usize> {
         let lane = self.models.get(&lane.model)?.lanes.get(&lane.name())?;
-        lane.jobs
-            .contains_key(place)
-            .then(|| lane.jobs.range(..*place).count())
+        lane.jobs.contains_key(place).then(|| lane.jobs.range(..*place).count())
     }
 
     pub(super) fn waiting(&self) -> usize {
@@ -423,98 +384,4 @@ impl Lanes {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn lane(priority: Priority, tenant: &str) -> LaneId {
-        let tenant = (!tenant.is_empty()).then(|| tenant.parse().unwrap());
-        LaneId {
-            model: "m".parse().unwrap(),
-            priority,
-            tenant,
-        }
-    }
-
-    fn place(n: u64) -> Place {
-        (n, JobId::from_random_bits(n.into()))
-    }
-
-    /// Serves everything, one slot at a time, and says in which order.
-    fn drain(lanes: &mut Lanes, per_batch: u32) -> Vec<u64> {
-        let model = "m".parse().unwrap();
-        let mut order = Vec::new();
-        while let Some((lane, job)) = lanes.ask(&model, per_batch, Ticket(order.len() as u64 + 1)) {
-            let n = (0..1000).find(|n| place(*n).1 == job).unwrap();
-            lanes.remove(&lane, &place(n), true);
-            order.push(n);
-        }
-        assert_eq!(
-            (lanes.waiting(), lanes.questions(), lanes.models.len()),
-            (0, 0, 0)
-        );
-        order
-    }
-
-    #[test]
-    fn interactive_goes_first_and_batch_is_not_starved() {
-        let mut lanes = Lanes::default();
-        (0..3).for_each(|n| lanes.push(&lane(Priority::Batch, ""), place(n), Time::default()));
-        (10..16)
-            .for_each(|n| lanes.push(&lane(Priority::Interactive, ""), place(n), Time::default()));
-        assert_eq!(drain(&mut lanes, 2), [10, 11, 0, 12, 13, 1, 14, 15, 2]);
-    }
-
-    #[test]
-    fn tenants_take_turns_however_long_ones_queue_is() {
-        let mut lanes = Lanes::default();
-        (0..4)
-            .for_each(|n| lanes.push(&lane(Priority::Interactive, "a"), place(n), Time::default()));
-        (10..12)
-            .for_each(|n| lanes.push(&lane(Priority::Interactive, "b"), place(n), Time::default()));
-        assert_eq!(drain(&mut lanes, 8), [0, 10, 1, 11, 2, 3]);
-    }
-
-    #[test]
-    fn a_free_slot_is_offered_to_each_parked_lane_once() {
-        let (mut lanes, model) = (Lanes::default(), "m".parse().unwrap());
-        for tenant in ["a", "b", "c"] {
-            lanes.push(
-                &lane(Priority::Interactive, tenant),
-                place(1),
-                Time::default(),
-            );
-        }
-        for n in 0..3 {
-            let (asked, _) = lanes.ask(&model, 8, Ticket(n)).unwrap();
-            lanes.answered(Ticket(n));
-            lanes.park(&asked);
-        }
-        assert_eq!(
-            lanes.ask(&model, 8, Ticket(9)),
-            None,
-            "parked lanes are left alone"
-        );
-        let mut seen = Vec::new();
-        let mut more = lanes.offer(&model, None, 8);
-        while more {
-            let (asked, _) = lanes.ask(&model, 8, Ticket(10)).unwrap();
-            lanes.answered(Ticket(10));
-            lanes.park(&asked);
-            seen.push(asked.tenant.clone().unwrap().to_string());
-            more = lanes.offer(&model, Some(&asked), 8);
-        }
-        assert_eq!(seen, ["a", "b", "c"]);
-    }
-
-    #[test]
-    fn a_job_taken_out_while_it_is_asked_about_voids_the_question() {
-        let (mut lanes, model) = (Lanes::default(), "m".parse().unwrap());
-        let lane = lane(Priority::Interactive, "");
-        lanes.push(&lane, place(1), Time::default());
-        lanes.push(&lane, place(2), Time::default());
-        lanes.ask(&model, 8, Ticket(1)).unwrap();
-        lanes.remove(&lane, &place(1), false);
-        assert_eq!(lanes.answered(Ticket(1)), None);
-        assert_eq!(lanes.ask(&model, 8, Ticket(2)).unwrap().1, place(2).1);
-    }
-}
+mod tests;

@@ -30,8 +30,7 @@ impl Leases {
 
     pub(super) fn of_worker(&self, worker: WorkerId) -> Vec<(LeaseId, JobId)> {
         let held = self.by_worker.get(&worker).into_iter().flatten();
-        held.filter_map(|lease| Some((*lease, self.given.get(lease)?.0)))
-            .collect()
+        held.filter_map(|lease| Some((*lease, self.given.get(lease)?.0))).collect()
     }
 
     /// How many slots of this worker are given out.

@@ -11,9 +11,7 @@ impl Engine {
     pub(super) fn pump(&mut self, now: Now, model: &ModelRef, out: &mut Out) {
         loop {
             let ticket = Ticket(self.next_number + 1);
-            let Some((_, id)) = self
-                .lanes
-                .ask(model, self.settings.interactive_per_batch, ticket)
+            let Some((_, id)) = self.lanes.ask(model, self.settings.interactive_per_batch, ticket)
             else {
                 return;
             };
@@ -41,11 +39,7 @@ impl Engine {
             must_match: entry.must_match.clone(),
             refused,
         };
-        out.push(Effect::Place {
-            ticket,
-            ask,
-            fallback,
-        });
+        out.push(Effect::Place { ticket, ask, fallback });
     }
 
     pub(super) fn placed(
@@ -136,9 +130,7 @@ impl Engine {
     /// Where a slot of this model is free, one more parked lane is asked whether it wants it.
     pub(super) fn offer_slot(&mut self, model: &ModelRef, after: Option<&LaneId>) {
         if self.view.available(model).next().is_some()
-            && self
-                .lanes
-                .offer(model, after, self.settings.interactive_per_batch)
+            && self.lanes.offer(model, after, self.settings.interactive_per_batch)
         {
             self.wake.insert(model.clone());
         }
@@ -146,10 +138,7 @@ impl Engine {
 
     fn check_assign(&self, id: JobId, worker: WorkerId) -> Result<()> {
         let fault = |why: &str| {
-            Err(Error::new(
-                ErrorKind::Internal,
-                format!("cannot assign worker {worker}: {why}"),
-            ))
+            Err(Error::new(ErrorKind::Internal, format!("cannot assign worker {worker}: {why}")))
         };
         let (Some(entry), Some(view)) = (self.jobs.get(&id), self.view.worker(worker)) else {
             return fault("there is no such worker");
@@ -160,11 +149,7 @@ impl Engine {
         if view.state != WorkerState::Ready || view.free_slots() == 0 {
             return fault("it has no free slot");
         }
-        if entry
-            .must_match
-            .as_ref()
-            .is_some_and(|numerics| *numerics != view.info.numerics)
-        {
+        if entry.must_match.as_ref().is_some_and(|numerics| *numerics != view.info.numerics) {
             return fault("the stream has begun on a worker with other numerics");
         }
         Ok(())
@@ -178,10 +163,7 @@ impl Engine {
         evict: &[WorkerId],
     ) -> Result<()> {
         let fault = |why: String| {
-            Err(Error::new(
-                ErrorKind::Internal,
-                format!("cannot spawn on hive {hive}: {why}"),
-            ))
+            Err(Error::new(ErrorKind::Internal, format!("cannot spawn on hive {hive}: {why}")))
         };
         let Some(entry) = self.jobs.get(&id) else {
             return fault("the job is gone".into());
@@ -190,18 +172,13 @@ impl Engine {
             return fault("it is not online".into());
         };
         if spec.model != entry.job.model {
-            return fault(format!(
-                "the job wants model {}, not {}",
-                entry.job.model, spec.model
-            ));
+            return fault(format!("the job wants model {}, not {}", entry.job.model, spec.model));
         }
         if spec.slots == 0 {
             return fault("slots is 0; allowed is at least 1".into());
         }
-        if let Some(device) = spec
-            .devices
-            .iter()
-            .find(|index| !view.devices.iter().any(|d| d.index == **index))
+        if let Some(device) =
+            spec.devices.iter().find(|index| !view.devices.iter().any(|d| d.index == **index))
         {
             return fault(format!("it has no device {device}"));
         }
@@ -217,9 +194,7 @@ impl Engine {
                 .is_some_and(|worker| worker.is_evictable() && worker.info.hive == *hive)
         };
         if let Some(worker) = evict.iter().find(|id| !evictable(id)) {
-            return fault(format!(
-                "worker {worker} is not an idle, unpinned one of this hive"
-            ));
+            return fault(format!("worker {worker} is not an idle, unpinned one of this hive"));
         }
         Ok(())
     }
@@ -227,26 +202,17 @@ impl Engine {
     /// Is enough being started for everything that waits for this model? Starting a worker once must not hang on the
     /// policy.
     fn is_covered(&self, model: &ModelRef) -> bool {
-        let workers = self
-            .starting
-            .values()
-            .filter(|starting| starting.spec.model == *model);
+        let workers = self.starting.values().filter(|starting| starting.spec.model == *model);
         let workers: usize = workers.map(|starting| starting.spec.slots as usize).sum();
         let downloads = self.provisioning.iter().filter(|((_, of), _)| of == model);
         let downloads: usize = downloads.map(|(_, slots)| *slots as usize).sum();
-        let waiting = self
-            .lanes
-            .model(model)
-            .map_or(0, lanes::ModelQueue::waiting);
+        let waiting = self.lanes.model(model).map_or(0, lanes::ModelQueue::waiting);
         workers + downloads >= waiting
     }
 
     /// Did the hive fail to start this model a moment ago?
     fn is_cooling(&self, now: Now, model: &ModelRef, hive: &HiveId) -> bool {
-        let failed = self
-            .lanes
-            .model(model)
-            .and_then(|queue| queue.failed_starts.get(hive));
+        let failed = self.lanes.model(model).and_then(|queue| queue.failed_starts.get(hive));
         failed.is_some_and(|(_, until)| now.at < *until)
     }
 }

@@ -7,14 +7,10 @@ use crate::Settings;
 /// The delay before retry number `retry` (1 is the first): it doubles each time up to a cap, and half of it is chance,
 /// so that jobs that failed together do not come back together.
 pub(super) fn delay(settings: &Settings, retry: u32, random: u64) -> Duration {
-    let doubled = settings
-        .retry_delay
-        .saturating_mul(1 << retry.saturating_sub(1).min(16));
+    let doubled = settings.retry_delay.saturating_mul(1 << retry.saturating_sub(1).min(16));
     let full = doubled.min(settings.max_retry_delay);
     let half = full / 2;
-    let chance = u64::try_from(half.as_micros())
-        .unwrap_or(u64::MAX)
-        .saturating_add(1);
+    let chance = u64::try_from(half.as_micros()).unwrap_or(u64::MAX).saturating_add(1);
     half + Duration::from_micros(random % chance)
 }
 

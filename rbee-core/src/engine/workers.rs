@@ -3,7 +3,7 @@
 use super::*;
 use std::ops::Bound;
 
-use crate::{Capabilities, Change, ErrorKind, ModelRecord, Result, WorkerState, WorkerView};
+use crate::{Capabilities, ErrorKind, Result, WorkerState, WorkerView};
 
 /// Models without a worker that are asked about again when a worker falls idle.
 const STARVED_PER_IDLE: usize = 8;
@@ -19,10 +19,8 @@ impl Engine {
         evict: Vec<WorkerId>,
         out: &mut Out,
     ) -> bool {
-        let on_disk = self
-            .view
-            .hive(&hive)
-            .is_some_and(|view| view.models.contains_key(&spec.model));
+        let on_disk =
+            self.view.hive(&hive).is_some_and(|view| view.models.contains_key(&spec.model));
         if on_disk {
             let worker = WorkerId::from_random_bits(self.chance.bits128());
             self.start_worker(now, worker, hive, spec, false, evict, out);
@@ -59,10 +57,7 @@ impl Engine {
     ) {
         for victim in &evict {
             if let Some(view) = self.view.worker(*victim) {
-                out.push(Effect::Note(Note::Evicted(
-                    *victim,
-                    view.info.model.clone(),
-                )));
+                out.push(Effect::Note(Note::Evicted(*victim, view.info.model.clone())));
             }
             self.stop(now, *victim, out);
         }
@@ -79,22 +74,9 @@ impl Engine {
         view.pinned = pin;
         self.view.put_worker(view);
         self.reserve(worker, &hive, &spec.devices, spec.need_bytes);
-        let waits_for = evict
-            .into_iter()
-            .filter(|id| self.view.worker(*id).is_some())
-            .collect();
-        self.starting.insert(
-            worker,
-            Starting {
-                hive,
-                spec,
-                pin,
-                waits_for,
-                issued: false,
-            },
-        );
-        self.timers
-            .arm(now.at + self.settings.spawn_timeout, Alarm::Spawn(worker));
+        let waits_for = evict.into_iter().filter(|id| self.view.worker(*id).is_some()).collect();
+        self.starting.insert(worker, Starting { hive, spec, pin, waits_for, issued: false });
+        self.timers.arm(now.at + self.settings.spawn_timeout, Alarm::Spawn(worker));
         self.issue_spawn(now, worker, out);
     }
 
@@ -105,8 +87,7 @@ impl Engine {
         };
         if starting.waits_for.is_empty() && !starting.issued {
             starting.issued = true;
-            self.timers
-                .arm(now.at + self.settings.spawn_timeout, Alarm::Spawn(worker));
+            self.timers.arm(now.at + self.settings.spawn_timeout, Alarm::Spawn(worker));
             out.push(Effect::Spawn {
                 worker,
                 hive: starting.hive.clone(),
@@ -135,22 +116,13 @@ impl Engine {
             return refuse(ErrorKind::NotFound, format!("hive {hive} does not exist"));
         };
         if !view.online {
-            return refuse(
-                ErrorKind::HiveUnreachable,
-                format!("hive {hive} is not online"),
-            );
+            return refuse(ErrorKind::HiveUnreachable, format!("hive {hive} is not online"));
         }
         if spec.slots == 0 {
-            return refuse(
-                ErrorKind::InvalidRequest,
-                "slots is 0; allowed is at least 1".into(),
-            );
+            return refuse(ErrorKind::InvalidRequest, "slots is 0; allowed is at least 1".into());
         }
         if self.view.worker(worker).is_some() {
-            return refuse(
-                ErrorKind::InvalidRequest,
-                format!("worker {worker} exists already"),
-            );
+            return refuse(ErrorKind::InvalidRequest, format!("worker {worker} exists already"));
         }
         self.start_worker(now, worker, hive, spec, pin, Vec::new(), out);
         Ok(())
@@ -158,10 +130,7 @@ impl Engine {
 
     pub(super) fn unload(&mut self, worker: WorkerId, out: &mut Out) -> Result<()> {
         let Some(view) = self.view.worker(worker) else {
-            return Err(Error::new(
-                ErrorKind::NotFound,
-                format!("worker {worker} does not exist"),
-            ));
+            return Err(Error::new(ErrorKind::NotFound, format!("worker {worker} does not exist")));
         };
         let hive = view.info.hive.clone();
         match view.state {
@@ -171,8 +140,7 @@ impl Engine {
             WorkerState::Draining => {}
             WorkerState::Loading | WorkerState::Ready | WorkerState::Failed => {
                 let is_idle = view.leased == 0;
-                self.view
-                    .edit_worker(worker, |view| view.state = WorkerState::Draining);
+                self.view.edit_worker(worker, |view| view.state = WorkerState::Draining);
                 if is_idle {
                     out.push(Effect::Stop { worker, hive });
                 }
@@ -188,10 +156,7 @@ impl Engine {
         if self.view.edit_worker(worker, |view| view.pinned = pin) {
             return Ok(());
         }
-        Err(Error::new(
-            ErrorKind::NotFound,
-            format!("worker {worker} does not exist"),
-        ))
+        Err(Error::new(ErrorKind::NotFound, format!("worker {worker} does not exist")))
     }
 
     pub(super) fn spawned(
@@ -209,10 +174,7 @@ impl Engine {
                 .worker(worker)
                 .is_some_and(|view| view.state != WorkerState::Draining || view.leased > 0);
             if let (Ok(info), false) = (result, is_wanted) {
-                out.push(Effect::Stop {
-                    worker,
-                    hive: info.hive.clone(),
-                });
+                out.push(Effect::Stop { worker, hive: info.hive.clone() });
             }
             return;
         };
@@ -222,19 +184,14 @@ impl Engine {
                 let mut view = WorkerView::ready(info, now.at);
                 view.pinned = starting.pin;
                 view.memory_bytes = starting.spec.need_bytes;
-                view.reachable = self
-                    .view
-                    .hive(&starting.hive)
-                    .is_some_and(|hive| hive.online);
+                view.reachable = self.view.hive(&starting.hive).is_some_and(|hive| hive.online);
                 view.leased = self.leases.count(worker);
                 self.view.put_worker(view);
                 if let Some(queue) = self.lanes.model_mut(&model) {
                     queue.failed_starts.remove(&starting.hive);
                     Arc::make_mut(&mut queue.refused).remove(&starting.hive);
                 }
-                out.push(Effect::ReportHive {
-                    hive: starting.hive.clone(),
-                });
+                out.push(Effect::ReportHive { hive: starting.hive.clone() });
                 let bytes = self
                     .view
                     .hive(&starting.hive)
@@ -253,7 +210,7 @@ impl Engine {
 
     /// A start or a download failed. One that may be tried again is, with growing delays; a hive that cannot is not
     /// asked again for the jobs that wait now.
-    fn start_failed(
+    pub(super) fn start_failed(
         &mut self,
         now: Now,
         hive: &HiveId,
@@ -261,18 +218,10 @@ impl Engine {
         error: Error,
         out: &mut Out,
     ) {
-        out.push(Effect::Note(Note::SpawnFailed(
-            hive.clone(),
-            model.clone(),
-            error.clone(),
-        )));
+        out.push(Effect::Note(Note::SpawnFailed(hive.clone(), model.clone(), error.clone())));
         let random = self.chance.next();
         if let Some(queue) = self.lanes.model_mut(model) {
-            let failures = queue
-                .failed_starts
-                .get(hive)
-                .map_or(0, |(failures, _)| *failures)
-                + 1;
+            let failures = queue.failed_starts.get(hive).map_or(0, |(failures, _)| *failures) + 1;
             if !error.kind().is_retryable() || failures > self.settings.retries {
                 Arc::make_mut(&mut queue.refused).insert(hive.clone(), error);
             } else {
@@ -292,16 +241,8 @@ impl Engine {
             "worker {worker} with model {} on hive {} was not ready within {:?} (setting spawn_timeout)",
             starting.spec.model, starting.hive, self.settings.spawn_timeout
         );
-        out.push(Effect::Stop {
-            worker,
-            hive: starting.hive.clone(),
-        });
-        self.spawned(
-            now,
-            worker,
-            Err(Error::new(ErrorKind::SpawnTimeout, message)),
-            out,
-        );
+        out.push(Effect::Stop { worker, hive: starting.hive.clone() });
+        self.spawned(now, worker, Err(Error::new(ErrorKind::SpawnTimeout, message)), out);
     }
 
     /// Stops a worker that is being started. What comes of it is stopped when it comes.
@@ -310,29 +251,21 @@ impl Engine {
             return;
         };
         self.timers.disarm(&Alarm::Spawn(worker));
-        self.view
-            .edit_worker(worker, |view| view.state = WorkerState::Draining);
-        out.push(Effect::Stop {
-            worker,
-            hive: starting.hive,
-        });
+        self.view.edit_worker(worker, |view| view.state = WorkerState::Draining);
+        out.push(Effect::Stop { worker, hive: starting.hive });
     }
 
     fn stop(&mut self, _now: Now, worker: WorkerId, out: &mut Out) {
         let Some(hive) = self.view.worker(worker).map(|view| view.info.hive.clone()) else {
             return;
         };
-        self.view
-            .edit_worker(worker, |view| view.state = WorkerState::Draining);
+        self.view.edit_worker(worker, |view| view.state = WorkerState::Draining);
         out.push(Effect::Stop { worker, hive });
     }
 
     pub(super) fn stopped(&mut self, now: Now, worker: WorkerId, out: &mut Out) {
         let hive = self.view.worker(worker).map(|view| view.info.hive.clone());
-        let why = Error::new(
-            ErrorKind::WorkerLost,
-            format!("worker {worker} was stopped"),
-        );
+        let why = Error::new(ErrorKind::WorkerLost, format!("worker {worker} was stopped"));
         self.gone(now, worker, &why, out);
         if let Some(hive) = hive {
             out.push(Effect::ReportHive { hive });
@@ -371,10 +304,9 @@ impl Engine {
         };
         let (info, state, leased) = (view.info.clone(), view.state, view.leased);
         match state {
-            WorkerState::Draining if leased == 0 => out.push(Effect::Stop {
-                worker,
-                hive: info.hive.clone(),
-            }),
+            WorkerState::Draining if leased == 0 => {
+                out.push(Effect::Stop { worker, hive: info.hive.clone() })
+            }
             WorkerState::Ready => {
                 self.lanes.changed(&info.model);
                 self.offer_slot(&info.model, None);
@@ -402,103 +334,6 @@ impl Engine {
             self.last_starved = Some(model);
         }
     }
-
-    pub(super) fn provision_progress(&mut self, now: Now, hive: HiveId, model: ModelRef) {
-        let key = (hive, model);
-        if self.provisioning.contains_key(&key) {
-            self.timers.arm(
-                now.at + self.settings.provision_silence,
-                Alarm::Provision(key.0, key.1),
-            );
-        }
-    }
-
-    pub(super) fn provisioned(
-        &mut self,
-        now: Now,
-        hive: HiveId,
-        model: ModelRef,
-        result: Result<u64>,
-        out: &mut Out,
-    ) {
-        self.timers
-            .disarm(&Alarm::Provision(hive.clone(), model.clone()));
-        let awaited = self
-            .provisioning
-            .remove(&(hive.clone(), model.clone()))
-            .is_some();
-        match result {
-            Ok(bytes) => {
-                self.view.edit_hive(&hive, |view| {
-                    _ = Arc::make_mut(&mut view.models).insert(model.clone(), bytes)
-                });
-                if self.view.hive(&hive).is_some() {
-                    self.record_model(now, &hive, &model, bytes, out);
-                }
-                self.wake_model(&model);
-            }
-            Err(error) if awaited => self.start_failed(now, &hive, &model, error, out),
-            Err(_) => {}
-        }
-    }
-
-    pub(super) fn provision_overdue(
-        &mut self,
-        now: Now,
-        hive: HiveId,
-        model: ModelRef,
-        out: &mut Out,
-    ) {
-        let silence = self.settings.provision_silence;
-        let message = format!(
-            "the download of model {model} to hive {hive} made no progress for {silence:?}"
-        );
-        let error = Error::new(ErrorKind::SpawnTimeout, message);
-        self.provisioned(now, hive, model, Err(error), out);
-    }
-
-    fn record_model(&self, now: Now, hive: &HiveId, model: &ModelRef, bytes: u64, out: &mut Out) {
-        let record = ModelRecord {
-            hive: hive.clone(),
-            model: model.clone(),
-            bytes,
-            checksum: None,
-            last_used: now.wall,
-        };
-        out.push(Effect::Record {
-            n: None,
-            changes: vec![Change::ModelPut(record)],
-        });
-    }
-
-    /// Promises memory to a worker that is being started, in equal parts on its devices.
-    fn reserve(&mut self, worker: WorkerId, hive: &HiveId, devices: &[u32], bytes: u64) {
-        let part = bytes / devices.len().max(1) as u64;
-        self.view.edit_hive(hive, |view| {
-            for device in devices {
-                *view.reserved.entry(*device).or_default() += part;
-            }
-        });
-        self.reserved
-            .insert(worker, (hive.clone(), devices.to_vec(), part));
-    }
-
-    /// The memory is free, or a report shows it as taken.
-    pub(super) fn release_memory(&mut self, worker: WorkerId) {
-        let Some((hive, devices, part)) = self.reserved.remove(&worker) else {
-            return;
-        };
-        self.view.edit_hive(&hive, |view| {
-            for device in &devices {
-                if let Some(bytes) = view.reserved.get_mut(device) {
-                    *bytes = bytes.saturating_sub(part);
-                    if *bytes == 0 {
-                        view.reserved.remove(device);
-                    }
-                }
-            }
-        });
-    }
 }
 
 /// A hive that starts something else than it was told to has failed to start it.
@@ -518,8 +353,5 @@ fn checked(
         return Ok(info);
     }
     let hive = starting.hive.clone();
-    Ok(Arc::new(WorkerInfo {
-        hive,
-        ..(*info).clone()
-    }))
+    Ok(Arc::new(WorkerInfo { hive, ..(*info).clone() }))
 }

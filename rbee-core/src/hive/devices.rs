@@ -197,20 +197,14 @@ mod tests {
         let cpu = &devices[0];
         assert_eq!((cpu.index, cpu.kind), (0, DeviceKind::Cpu));
         assert!(!cpu.name.is_empty());
-        assert!(
-            cpu.memory_free > 1 << 20 && cpu.memory_free <= cpu.memory_total,
-            "{cpu:?}"
-        );
+        assert!(cpu.memory_free > 1 << 20 && cpu.memory_free <= cpu.memory_total, "{cpu:?}");
     }
 
     #[tokio::test]
     async fn a_reading_is_used_again_while_it_is_fresh() {
         let devices = Devices::new();
         let first = devices.read().await;
-        assert!(
-            devices.0.probe.lock().await.is_some(),
-            "the system was asked"
-        );
+        assert!(devices.0.probe.lock().await.is_some(), "the system was asked");
         *devices.0.probe.lock().await = None;
         assert_eq!(devices.clone().read().await, first);
         assert!(devices.0.probe.lock().await.is_none(), "nobody asked again");
@@ -245,11 +239,7 @@ mod tests {
         assert_eq!(within(100, 60, 0, 5), (100, 60), "no group");
         assert_eq!(within(100, 60, 1000, 5), (100, 60), "no limit");
         assert_eq!(within(100, 60, 40, 10), (40, 30));
-        assert_eq!(
-            within(100, 20, 40, 10),
-            (40, 20),
-            "the machine itself is short"
-        );
+        assert_eq!(within(100, 20, 40, 10), (40, 20), "the machine itself is short");
         assert_eq!(within(100, 60, 40, 50), (40, 0));
     }
 }

@@ -109,10 +109,7 @@ impl InProcessHive {
     fn check_given(&self) -> Result<()> {
         let wrong = |message| Err(Error::new(ErrorKind::Config, message));
         let mut names = BTreeSet::new();
-        for WorkerInfo {
-            id, hive, slots, ..
-        } in self.given.iter().map(|info| &**info)
-        {
+        for WorkerInfo { id, hive, slots, .. } in self.given.iter().map(|info| &**info) {
             if *hive != self.id {
                 return wrong(format!(
                     "worker {id} belongs to hive {hive}; allowed is {}, the hive it was given to",
@@ -139,10 +136,7 @@ impl InProcessHive {
         let known = |index: &u32| devices.iter().any(|device| device.index == *index);
         if let Some(index) = spec.devices.iter().find(|index| !known(index)) {
             let known: Vec<_> = devices.iter().map(|device| device.index).collect();
-            return wrong(format!(
-                "hive {} has no device {index}; allowed are {known:?}",
-                self.id
-            ));
+            return wrong(format!("hive {} has no device {index}; allowed are {known:?}", self.id));
         }
         Ok(())
     }
@@ -175,18 +169,10 @@ impl InProcessHive {
         let Some(factory) = self.factory.clone() else {
             return Err(Error::new(
                 ErrorKind::Unsupported,
-                format!(
-                    "hive {} has no worker factory, only the workers it was given",
-                    self.id
-                ),
+                format!("hive {} has no worker factory, only the workers it was given", self.id),
             ));
         };
-        let order = load::Order {
-            id,
-            hive: self.id.clone(),
-            spec: spec.clone(),
-            factory,
-        };
+        let order = load::Order { id, hive: self.id.clone(), spec: spec.clone(), factory };
         let load = Load::begin(order, self.shared.clone());
         state.loads.insert(id, load.clone());
         Ok(ControlFlow::Continue(load))
@@ -202,10 +188,7 @@ impl InProcessHive {
         let killed = self.shared.change(|state| {
             let worker = state.workers.remove(&id)?;
             let why = Error::new(ErrorKind::WorkerLost, format!("worker {id} was killed"));
-            let _ = self
-                .shared
-                .notes
-                .send(shared::Note::Exited { worker: id, why });
+            let _ = self.shared.notes.send(shared::Note::Exited { worker: id, why });
             Some(worker)
         });
         killed.is_some()
@@ -214,9 +197,7 @@ impl InProcessHive {
     /// Cuts the link: subscriptions and spawns under way end, and every call fails, until
     /// [`reconnect`](Self::reconnect). Workers and loads go on.
     pub fn disconnect(&self) {
-        self.shared
-            .link
-            .send_modify(|link| link.end(LinkState::Cut));
+        self.shared.link.send_modify(|link| link.end(LinkState::Cut));
     }
 
     /// Mends a link that was cut.
@@ -293,15 +274,10 @@ impl HiveBackend for InProcessHive {
 
     async fn worker(&self, id: WorkerId) -> Result<Arc<dyn Worker>> {
         self.check()?;
-        self.shared
-            .state()
-            .workers
-            .get(&id)
-            .cloned()
-            .ok_or_else(|| {
-                let message = format!("hive {} has no worker {id}", self.id);
-                Error::new(ErrorKind::NotFound, message)
-            })
+        self.shared.state().workers.get(&id).cloned().ok_or_else(|| {
+            let message = format!("hive {} has no worker {id}", self.id);
+            Error::new(ErrorKind::NotFound, message)
+        })
     }
 
     async fn stop(&self, id: WorkerId, grace: Duration) -> Result<()> {

@@ -52,26 +52,14 @@ impl Drop for LeaseGuard {
     fn drop(&mut self) {
         let (produced, resumable) = self.log.progress();
         let result = self.result.take().unwrap_or(AttemptResult::Aborted);
-        let end = AttemptEnd {
-            result,
-            produced,
-            resumable,
-        };
-        self.mailbox.input(Input::AttemptEnded {
-            lease: self.lease,
-            end,
-        });
+        let end = AttemptEnd { result, produced, resumable };
+        self.mailbox.input(Input::AttemptEnded { lease: self.lease, end });
     }
 }
 
 impl Attempt {
     pub(super) fn spawn(self, mailbox: Mailbox) {
-        let guard = LeaseGuard {
-            lease: self.lease,
-            log: self.log.clone(),
-            mailbox,
-            result: None,
-        };
+        let guard = LeaseGuard { lease: self.lease, log: self.log.clone(), mailbox, result: None };
         let span = tracing::info_span!(
             "attempt",
             job = %self.job.id,
@@ -100,11 +88,7 @@ impl Attempt {
 
     async fn drive(&self) -> Result<AttemptResult> {
         let resume = self.log.begin(self.lease, self.started);
-        let run = Run {
-            job: self.job.clone(),
-            attempt: self.attempt,
-            resume,
-        };
+        let run = Run { job: self.job.clone(), attempt: self.attempt, resume };
         let limit = self.settings.stall_timeout;
         let stalled = |what: &str| {
             Error::new(
@@ -139,10 +123,7 @@ impl Attempt {
                     if is_token {
                         self.check_length()?;
                     }
-                    match self
-                        .log
-                        .push(self.lease, output, self.settings.max_answer_bytes)
-                    {
+                    match self.log.push(self.lease, output, self.settings.max_answer_bytes) {
                         Pushed::Written => {}
                         Pushed::LostThePen => return Ok(AttemptResult::Aborted),
                         Pushed::TooLong => {
@@ -175,16 +156,13 @@ impl Attempt {
             return Ok(());
         };
         if self.log.len() >= most {
-            return Err(fault(format!(
-                "the worker gave more tokens than max_tokens, {most}"
-            )));
+            return Err(fault(format!("the worker gave more tokens than max_tokens, {most}")));
         }
         Ok(())
     }
 
     fn checkpoint(&self) {
-        self.writer
-            .checkpoint(self.job.id, || self.log.take_unsaved());
+        self.writer.checkpoint(self.job.id, || self.log.take_unsaved());
     }
 }
 
@@ -194,8 +172,5 @@ fn fault(message: String) -> Error {
 
 /// The message of a panic, as an error of the worker.
 fn panicked(panic: &(dyn std::any::Any + Send)) -> Error {
-    fault(format!(
-        "the worker panicked: {}",
-        super::panic_message(panic)
-    ))
+    fault(format!("the worker panicked: {}", super::panic_message(panic)))
 }

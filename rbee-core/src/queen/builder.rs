@@ -92,33 +92,20 @@ impl QueenBuilder {
     /// [`ErrorKind::Config`] for a setting, alias or set of hives that cannot be, and what the registry fails with.
     pub async fn build(mut self) -> Result<Queen> {
         self.settings.validate()?;
-        let aliases = self
-            .aliases
-            .iter()
-            .map(parse_alias)
-            .collect::<Result<_>>()?;
+        let aliases = self.aliases.iter().map(parse_alias).collect::<Result<_>>()?;
         if !self.workers.is_empty() {
-            let hive = self
-                .workers
-                .drain(..)
-                .fold(InProcessHive::new(), InProcessHive::with_worker);
+            let hive =
+                self.workers.drain(..).fold(InProcessHive::new(), InProcessHive::with_worker);
             self.hives.push(Arc::new(hive));
         }
         let mut names: Vec<_> = self.hives.iter().map(|hive| hive.id().clone()).collect();
         names.sort();
         if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
-            let message = format!(
-                "two hives are named {}; each needs a name of its own",
-                twice[0]
-            );
+            let message = format!("two hives are named {}; each needs a name of its own", twice[0]);
             return Err(Error::new(ErrorKind::Config, message));
         }
-        let registry = self
-            .registry
-            .unwrap_or_else(|| Arc::new(MemoryRegistry::new()));
-        let scheduler = self
-            .scheduler
-            .unwrap_or_else(|| Arc::new(LeastLoaded::default()));
+        let registry = self.registry.unwrap_or_else(|| Arc::new(MemoryRegistry::new()));
+        let scheduler = self.scheduler.unwrap_or_else(|| Arc::new(LeastLoaded::default()));
         let policy = Policy::new(scheduler)?;
         let settings = Arc::new(self.settings);
         let id = self.id.unwrap_or_else(QueenId::random);
@@ -135,9 +122,7 @@ impl QueenBuilder {
         let loads = Loads::default();
         let restored = restore_logs(&logs, &snapshot);
         let engine = Engine::new((*settings).clone(), epoch, seed);
-        mailbox.input(Input::Restore {
-            snapshot: Box::new(snapshot),
-        });
+        mailbox.input(Input::Restore { snapshot: Box::new(snapshot) });
         let driver = Driver::new(
             engine,
             letters,
@@ -196,11 +181,8 @@ impl QueenBuilder {
 
 fn parse_alias((name, model): &(String, String)) -> Result<(String, ModelRef)> {
     let wrong = |error: Error| {
-        Error::new(
-            ErrorKind::Config,
-            format!("alias {name:?} for {model:?}: {error}"),
-        )
-        .with_source(error)
+        Error::new(ErrorKind::Config, format!("alias {name:?} for {model:?}: {error}"))
+            .with_source(error)
     };
     let parsed: ModelRef = name.parse().map_err(wrong)?;
     if !matches!(parsed.source(), ModelSource::Alias(_)) {
@@ -213,10 +195,8 @@ fn parse_alias((name, model): &(String, String)) -> Result<(String, ModelRef)> {
 /// Gives every job of an earlier life its log, with what is recorded of its answer.
 pub(super) fn restore_logs(logs: &Logs, snapshot: &Snapshot) -> Vec<crate::JobId> {
     for job in &snapshot.jobs {
-        let started = (!job.pieces.is_empty()).then(|| Started {
-            worker: job.status.worker(),
-            queue_wait: Duration::ZERO,
-        });
+        let started = (!job.pieces.is_empty())
+            .then(|| Started { worker: job.status.worker(), queue_wait: Duration::ZERO });
         logs.insert(job.id, Arc::new(JobLog::restored(&job.pieces, started)));
     }
     snapshot.jobs.iter().map(|job| job.id).collect()

@@ -1,5 +1,7 @@
 //! The one task that turns the engine: inputs in, effects out. It waits for nothing but its mailbox and the clock.
 
+mod effects;
+
 use std::{collections::HashMap, sync::Arc};
 
 use tokio::{
@@ -119,10 +121,7 @@ impl Driver {
     }
 
     fn now(&self) -> Now {
-        Now {
-            at: super::time_since(self.began),
-            wall: WallTime::now(),
-        }
+        Now { at: super::time_since(self.began), wall: WallTime::now() }
     }
 
     /// One input, and everything that follows from it at once. It comes to an end, because every answer of the policy
@@ -159,13 +158,7 @@ impl Driver {
             Message::Command { command, reply } => {
                 self.next_command += 1;
                 self.operators.insert(self.next_command, reply);
-                self.turn(
-                    Input::Command {
-                        n: self.next_command,
-                        command,
-                    },
-                    effects,
-                );
+                self.turn(Input::Command { n: self.next_command, command }, effects);
             }
             Message::AddHive { hive, reported } => self.add_hive(hive, reported, effects),
             Message::RemoveHive { hive, reply } => {
@@ -177,13 +170,7 @@ impl Driver {
                     let _ = drained.send(());
                 } else {
                     self.drained.push(drained);
-                    self.turn(
-                        Input::Command {
-                            n: 0,
-                            command: Command::Drain,
-                        },
-                        effects,
-                    );
+                    self.turn(Input::Command { n: 0, command: Command::Drain }, effects);
                 }
             }
             Message::Look(look) => look(&self.engine),
@@ -201,19 +188,13 @@ impl Driver {
     fn watch_input(&mut self, input: &Input) {
         match input {
             Input::AttemptEnded { lease, .. } => _ = self.attempts.remove(lease),
-            Input::Hive {
-                hive,
-                fact: HiveFact::Report(report),
-            } => {
+            Input::Hive { hive, fact: HiveFact::Report(report) } => {
                 let models: Vec<_> = report.models.iter().map(|(model, _)| model).collect();
                 let capabilities =
                     serde_json::json!({ "devices": report.devices, "models": models });
                 self.record_hive(hive, HiveStatus::Online, capabilities);
             }
-            Input::Hive {
-                hive,
-                fact: HiveFact::Unreachable(_),
-            } => {
+            Input::Hive { hive, fact: HiveFact::Unreachable(_) } => {
                 self.record_hive(hive, HiveStatus::Offline, serde_json::Value::Null);
             }
             _ => {}
@@ -238,8 +219,7 @@ impl Driver {
             last_seen: WallTime::now(),
             status,
         };
-        self.writer
-            .write(None, vec![Change::HivePut(Box::new(record))]);
+        self.writer.write(None, vec![Change::HivePut(Box::new(record))]);
     }
 
     fn add_hive(
@@ -261,22 +241,8 @@ impl Driver {
             report_soon.clone(),
             reported,
         )));
-        self.hives.insert(
-            id.clone(),
-            Hive {
-                backend,
-                report_soon,
-                watch,
-                online: None,
-            },
-        );
-        self.turn(
-            Input::Hive {
-                hive: id,
-                fact: HiveFact::Added,
-            },
-            effects,
-        );
+        self.hives.insert(id.clone(), Hive { backend, report_soon, watch, online: None });
+        self.turn(Input::Hive { hive: id, fact: HiveFact::Added }, effects);
     }
 
     fn remove_hive(
@@ -285,19 +251,10 @@ impl Driver {
         effects: &mut Vec<Effect>,
     ) -> Result<Arc<dyn HiveBackend>> {
         let Some(hive) = self.hives.remove(id) else {
-            return Err(Error::new(
-                ErrorKind::NotFound,
-                format!("hive {id} does not exist"),
-            ));
+            return Err(Error::new(ErrorKind::NotFound, format!("hive {id} does not exist")));
         };
         hive.watch.cancel();
-        self.turn(
-            Input::Hive {
-                hive: id.clone(),
-                fact: HiveFact::Removed,
-            },
-            effects,
-        );
+        self.turn(Input::Hive { hive: id.clone(), fact: HiveFact::Removed }, effects);
         self.writer.write(None, vec![Change::HiveGone(id.clone())]);
         Ok(hive.backend)
     }
@@ -325,190 +282,5 @@ impl Driver {
             loads: self.loads.clone(),
             kill: self.kill.clone(),
         })
-    }
-
-    fn carry_out(&mut self, effect: Effect, effects: &mut Vec<Effect>) {
-        match effect {
-            Effect::Record { n, mut changes } => {
-                if let [
-                    Change::JobEnded {
-                        job,
-                        keep_output: true,
-                        ..
-                    },
-                ] = changes[..]
-                    && let Some((at, pieces)) =
-                        self.logs.get(job).and_then(|log| log.take_unsaved())
-                {
-                    changes.insert(0, Change::JobTokens { job, at, pieces });
-                }
-                self.writer.write(n, changes);
-            }
-            Effect::Accept { job, answer } => {
-                if answer.is_err() && !self.engine.has_job(job) {
-                    self.logs.remove(job);
-                }
-                if let Some(submitter) = self.submitters.remove(&job) {
-                    let _ = submitter.send(answer);
-                }
-            }
-            Effect::Place {
-                ticket,
-                ask,
-                fallback,
-            } => {
-                let answer =
-                    self.policy
-                        .place(ticket, ask, fallback, self.engine.view(), &self.mailbox);
-                if let Some(answer) = answer {
-                    let now = self.now();
-                    self.engine
-                        .on(now, Input::Placed { ticket, answer }, effects);
-                }
-            }
-            Effect::Start {
-                lease,
-                job,
-                worker,
-                attempt,
-                queue_wait,
-            } => {
-                let Some((worker, log)) = self.workers.get(&worker).zip(self.logs.get(job.id))
-                else {
-                    return self.no_such_worker(lease, worker);
-                };
-                let cancel = self.kill.child_token();
-                self.attempts.insert(lease, cancel.clone());
-                let attempt = Attempt {
-                    lease,
-                    started: Started {
-                        worker: Some(worker.info().id),
-                        queue_wait,
-                    },
-                    job,
-                    attempt,
-                    worker: worker.clone(),
-                    log,
-                    settings: self.settings.clone(),
-                    writer: self.writer.clone(),
-                    cancel,
-                };
-                attempt.spawn(self.mailbox.clone());
-            }
-            Effect::Abort { lease } => {
-                if let Some(attempt) = self.attempts.remove(&lease) {
-                    attempt.cancel();
-                }
-            }
-            Effect::Finish { job, outcome } => {
-                if let Some(log) = self.logs.get(job) {
-                    log.close(&outcome);
-                    self.logs.ended(job);
-                }
-            }
-            Effect::Provision { hive, model } => match self.errands(&hive) {
-                Some(errands) => errands.provision(model),
-                None => {
-                    let result = Err(no_such_hive(&hive));
-                    self.mailbox.input(Input::Provisioned {
-                        hive,
-                        model,
-                        result,
-                    });
-                }
-            },
-            Effect::Spawn { worker, hive, spec } => match self.errands(&hive) {
-                Some(errands) => errands.spawn(worker, spec),
-                None => {
-                    let result = Err(no_such_hive(&hive));
-                    self.mailbox.input(Input::Spawned { worker, result });
-                }
-            },
-            Effect::Stop { worker, hive } => match self.errands(&hive) {
-                Some(errands) => errands.stop(worker),
-                None => self.mailbox.input(Input::Stopped { worker }),
-            },
-            Effect::Connect { worker, hive } => match self.errands(&hive) {
-                Some(errands) => errands.connect(worker),
-                None => {
-                    let result = Err(no_such_hive(&hive));
-                    self.mailbox.input(Input::Connected { worker, result });
-                }
-            },
-            Effect::Probe { worker } => match self.workers.get(&worker).cloned() {
-                Some(handle) => {
-                    let limit = self.settings.probe_timeout;
-                    errands::probe(worker, handle, limit, self.mailbox.clone());
-                }
-                None => {
-                    let result = Err(no_handle(worker));
-                    self.mailbox.input(Input::Probed { worker, result });
-                }
-            },
-            Effect::ReportHive { hive } => {
-                if let Some(hive) = self.hives.get(&hive) {
-                    hive.report_soon.notify_one();
-                }
-            }
-            Effect::Forget { worker } => _ = self.workers.remove(&worker),
-            Effect::Answer { n, result } => {
-                if let Some(operator) = self.operators.remove(&n) {
-                    let _ = operator.send(result);
-                }
-            }
-            Effect::Note(note) => log_note(&note),
-            Effect::Drained => {
-                self.is_drained = true;
-                for drained in self.drained.drain(..) {
-                    let _ = drained.send(());
-                }
-            }
-        }
-    }
-
-    /// The engine knows a worker that there is no handle on: as good as gone.
-    fn no_such_worker(&self, lease: LeaseId, worker: WorkerId) {
-        let result = AttemptResult::Failed(no_handle(worker));
-        let end = AttemptEnd {
-            result,
-            produced: 0,
-            resumable: true,
-        };
-        self.mailbox.input(Input::AttemptEnded { lease, end });
-    }
-}
-
-fn no_handle(worker: WorkerId) -> Error {
-    let message = format!("there is no handle on worker {worker}");
-    Error::new(ErrorKind::WorkerLost, message)
-}
-
-fn no_such_hive(hive: &HiveId) -> Error {
-    Error::new(
-        ErrorKind::HiveUnreachable,
-        format!("hive {hive} no longer belongs to the fleet"),
-    )
-}
-
-fn log_note(note: &Note) {
-    match note {
-        Note::StaleAnswer(_) | Note::SpawnSuppressed(_) => tracing::debug!(?note),
-        Note::Evicted(worker, model) => tracing::info!(%worker, %model, "evicted to make room"),
-        Note::Retried(job, worker, error) => {
-            tracing::info!(%job, %worker, %error, "the attempt failed; the job is tried again");
-        }
-        Note::BusyAnswer(worker) => tracing::debug!(%worker, "said it was busy"),
-        Note::PolicyFault(error) => {
-            tracing::warn!(%error, "the scheduler failed; the built-in one decides");
-        }
-        Note::SpawnFailed(hive, model, error) => {
-            tracing::warn!(%hive, %model, %error, "a worker could not be started");
-        }
-        Note::WorkerFailed(worker) => {
-            tracing::warn!(%worker, "failed too often; it gets no jobs until a probe succeeds");
-        }
-        Note::Unrecorded(job, error) => {
-            tracing::error!(%job, %error, "the end of the job could not be recorded");
-        }
     }
 }

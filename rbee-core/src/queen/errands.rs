@@ -39,9 +39,7 @@ impl Errands {
 
     pub(super) fn spawn(self, worker: WorkerId, spec: WorkerSpec) {
         let (hive, limit) = (self.hive.clone(), self.settings.spawn_timeout + SLACK);
-        let load = self
-            .loads
-            .begin(hive.id().clone(), spec.model.clone(), Some(worker));
+        let load = self.loads.begin(hive.id().clone(), spec.model.clone(), Some(worker));
         self.run(async move {
             let spawning = hive.spawn(worker, &spec, load.progress(|| {}));
             let spawned = within(limit, "start a worker", spawning);
@@ -54,10 +52,7 @@ impl Errands {
                         then: Input::Spawned { worker, result },
                     }
                 }
-                Err(error) => Message::Input(Input::Spawned {
-                    worker,
-                    result: Err(error),
-                }),
+                Err(error) => Message::Input(Input::Spawned { worker, result: Err(error) }),
             }
         });
     }
@@ -79,20 +74,10 @@ impl Errands {
                 within(limit, "connect a worker", hive.worker(worker)).await;
             match connected {
                 Ok(handle) => {
-                    let then = Input::Connected {
-                        worker,
-                        result: Ok(()),
-                    };
-                    Message::Worker {
-                        id: worker,
-                        worker: handle,
-                        then,
-                    }
+                    let then = Input::Connected { worker, result: Ok(()) };
+                    Message::Worker { id: worker, worker: handle, then }
                 }
-                Err(error) => Message::Input(Input::Connected {
-                    worker,
-                    result: Err(error),
-                }),
+                Err(error) => Message::Input(Input::Connected { worker, result: Err(error) }),
             }
         });
     }
@@ -108,10 +93,7 @@ impl Errands {
             let mut last = seen.lock().unwrap_or_else(PoisonError::into_inner);
             // The engine need not hear of every block.
             if last.elapsed() >= Duration::from_secs(1) {
-                mailbox.input(Input::ProvisionProgress {
-                    hive: id.clone(),
-                    model: name.clone(),
-                });
+                mailbox.input(Input::ProvisionProgress { hive: id.clone(), model: name.clone() });
             }
             *last = Instant::now();
         });
@@ -130,11 +112,7 @@ impl Errands {
                 }
             };
             drop((fetched, load));
-            Message::Input(Input::Provisioned {
-                hive: hive.id().clone(),
-                model,
-                result,
-            })
+            Message::Input(Input::Provisioned { hive: hive.id().clone(), model, result })
         });
     }
 }
@@ -146,23 +124,17 @@ pub(super) fn probe(worker: WorkerId, handle: Arc<dyn Worker>, limit: Duration, 
         let fault = |message| Err(Error::new(ErrorKind::WorkerFault, message));
         let result = match tokio::time::timeout(limit, health).await {
             Ok(Ok(result)) => result,
-            Ok(Err(panic)) => fault(format!(
-                "worker {worker} panicked: {}",
-                super::panic_message(&*panic)
-            )),
-            Err(_) => fault(format!(
-                "worker {worker} did not say how it is within {limit:?}"
-            )),
+            Ok(Err(panic)) => {
+                fault(format!("worker {worker} panicked: {}", super::panic_message(&*panic)))
+            }
+            Err(_) => fault(format!("worker {worker} did not say how it is within {limit:?}")),
         };
         mailbox.input(Input::Probed { worker, result });
     });
 }
 
 fn late(what: &str, limit: Duration) -> Error {
-    Error::new(
-        ErrorKind::HiveUnreachable,
-        format!("the hive did not {what} within {limit:?}"),
-    )
+    Error::new(ErrorKind::HiveUnreachable, format!("the hive did not {what} within {limit:?}"))
 }
 
 async fn within<T>(
@@ -170,18 +142,13 @@ async fn within<T>(
     what: &str,
     errand: impl Future<Output = Result<T>>,
 ) -> Result<T> {
-    tokio::time::timeout(limit, guarded(errand))
-        .await
-        .map_err(|_| late(what, limit))?
+    tokio::time::timeout(limit, guarded(errand)).await.map_err(|_| late(what, limit))?
 }
 
 /// A backend that panics has failed; it does not take the queen's task with it.
 async fn guarded<T>(errand: impl Future<Output = Result<T>>) -> Result<T> {
-    AssertUnwindSafe(errand)
-        .catch_unwind()
-        .await
-        .unwrap_or_else(|panic| {
-            let message = format!("the hive panicked: {}", super::panic_message(&*panic));
-            Err(Error::new(ErrorKind::Internal, message))
-        })
+    AssertUnwindSafe(errand).catch_unwind().await.unwrap_or_else(|panic| {
+        let message = format!("the hive panicked: {}", super::panic_message(&*panic));
+        Err(Error::new(ErrorKind::Internal, message))
+    })
 }

@@ -47,12 +47,7 @@ pub struct Answer {
 
 impl JobHandle {
     pub(super) fn new(id: JobId, events: JobEvents, queen: Queen, cancels: bool) -> Self {
-        Self {
-            id,
-            events,
-            queen,
-            cancels,
-        }
+        Self { id, events, queen, cancels }
     }
 
     /// The name of the job.
@@ -99,23 +94,12 @@ impl JobHandle {
                 EventKind::Vectors(all) => vectors = all,
                 EventKind::Metrics(_) => {}
                 EventKind::End { finish, usage } => {
-                    return Ok(Answer {
-                        text,
-                        tokens,
-                        vectors,
-                        finish,
-                        usage,
-                        queue_wait,
-                        worker,
-                    });
+                    return Ok(Answer { text, tokens, vectors, finish, usage, queue_wait, worker });
                 }
                 EventKind::Error(error) => return Err(error),
             }
         }
-        Err(Error::new(
-            ErrorKind::Internal,
-            format!("the events of job {} broke off", self.id),
-        ))
+        Err(Error::new(ErrorKind::Internal, format!("the events of job {} broke off", self.id)))
     }
 
     /// Ends the job. Its terminal event tells that it was cancelled, unless it had ended already.
@@ -153,8 +137,6 @@ impl Drop for JobHandle {
 
 impl Queen {
     pub(super) fn post_cancel(&self, job: JobId) {
-        self.shared
-            .mailbox
-            .post(Message::Input(Input::Cancel { job }));
+        self.shared.mailbox.post(Message::Input(Input::Cancel { job }));
     }
 }

@@ -49,20 +49,9 @@ impl Loads {
         inner.next += 1;
         let key = inner.next;
         let progress = ProgressUpdate::default();
-        inner.loads.insert(
-            key,
-            Load {
-                hive,
-                model,
-                worker,
-                progress,
-            },
-        );
+        inner.loads.insert(key, Load { hive, model, worker, progress });
         drop(inner);
-        LoadGuard {
-            loads: self.clone(),
-            key,
-        }
+        LoadGuard { loads: self.clone(), key }
     }
 }
 

@@ -40,19 +40,14 @@ struct Inner {
 
 impl Inner {
     fn piece(&self, index: usize) -> &str {
-        let from = if index == 0 {
-            0
-        } else {
-            self.ends[index - 1] as usize
-        };
+        let from = if index == 0 { 0 } else { self.ends[index - 1] as usize };
         &self.text[from..self.ends[index] as usize]
     }
 
     fn push_piece(&mut self, id: Option<u32>, text: &str) {
         self.text.push_str(text);
         // The text is bounded far below 4 GiB by the setting max_answer_bytes.
-        self.ends
-            .push(u32::try_from(self.text.len()).unwrap_or(u32::MAX));
+        self.ends.push(u32::try_from(self.text.len()).unwrap_or(u32::MAX));
         self.ids.push(id);
     }
 
@@ -62,37 +57,25 @@ impl Inner {
     }
 
     fn wakers(&mut self) -> Vec<Waker> {
-        self.readers
-            .iter_mut()
-            .filter_map(|(_, waker)| waker.take())
-            .collect()
+        self.readers.iter_mut().filter_map(|(_, waker)| waker.take()).collect()
     }
 
     /// The event that a reader at this place is to see next.
     fn event(&self, next: u64, measured: &mut u32) -> Option<JobEvent> {
-        let numbered = |kind| {
-            Some(JobEvent {
-                seq: Some(next),
-                kind,
-            })
-        };
+        let numbered = |kind| Some(JobEvent { seq: Some(next), kind });
         if next == 0 {
             return match (self.started, &self.end) {
                 (Some(started), _) => numbered(EventKind::Started(started)),
                 // It ended without ever being started: its number follows from there being no items.
-                (None, Some(end)) => Some(JobEvent {
-                    seq: Some(self.items() + 1),
-                    kind: end.clone(),
-                }),
+                (None, Some(end)) => {
+                    Some(JobEvent { seq: Some(self.items() + 1), kind: end.clone() })
+                }
                 (None, None) => None,
             };
         }
         if let Some(metrics) = self.metrics.filter(|_| *measured != self.measured) {
             *measured = self.measured;
-            return Some(JobEvent {
-                seq: None,
-                kind: EventKind::Metrics(metrics),
-            });
+            return Some(JobEvent { seq: None, kind: EventKind::Metrics(metrics) });
         }
         let index = next as usize - 1;
         if index < self.ids.len() {
@@ -147,10 +130,7 @@ impl JobLog {
         inner.writer = Some(lease);
         inner.started.get_or_insert(started);
         let tokens = inner.ids.iter().map_while(|id| *id).collect();
-        let resume = Resume {
-            tokens,
-            text_bytes: inner.text.len(),
-        };
+        let resume = Resume { tokens, text_bytes: inner.text.len() };
         let wakers = inner.wakers();
         drop(inner);
         wakers.into_iter().for_each(Waker::wake);
@@ -197,10 +177,9 @@ impl JobLog {
         }
         inner.writer = None;
         inner.end = Some(match outcome {
-            Outcome::Complete { finish, usage } => EventKind::End {
-                finish: *finish,
-                usage: *usage,
-            },
+            Outcome::Complete { finish, usage } => {
+                EventKind::End { finish: *finish, usage: *usage }
+            }
             Outcome::Failed(error) => EventKind::Error(error.clone()),
             Outcome::Cancelled => {
                 EventKind::Error(Error::new(ErrorKind::Cancelled, "the job was cancelled"))
@@ -232,10 +211,7 @@ impl JobLog {
             return None;
         }
         inner.saved = inner.ids.len();
-        let piece = |k: usize| Piece {
-            id: inner.ids[k],
-            text: inner.piece(k).into(),
-        };
+        let piece = |k: usize| Piece { id: inner.ids[k], text: inner.piece(k).into() };
         Some((
             u32::try_from(from).unwrap_or(u32::MAX),
             (from..inner.ids.len()).map(piece).collect(),
@@ -246,10 +222,7 @@ impl JobLog {
     pub(super) fn bytes(&self) -> usize {
         let inner = self.lock();
         let vectors = inner.vectors.as_deref().map_or(0, |vectors| {
-            vectors
-                .iter()
-                .map(|vector| size_of_val(&vector[..]))
-                .sum::<usize>()
+            vectors.iter().map(|vector| size_of_val(&vector[..])).sum::<usize>()
         });
         size_of::<Inner>()
             + inner.text.len()
@@ -265,13 +238,7 @@ impl JobLog {
         inner.readers.push((reader, None));
         drop(inner);
         let next = after.map_or(0, |after| after.saturating_add(1));
-        JobEvents {
-            log: self.clone(),
-            next,
-            measured: 0,
-            reader,
-            done: false,
-        }
+        JobEvents { log: self.clone(), next, measured: 0, reader, done: false }
     }
 }
 
@@ -321,10 +288,8 @@ impl Stream for JobEvents {
             this.done = event.kind.is_terminal();
             return Poll::Ready(Some(event));
         }
-        if let Some((_, waker)) = inner
-            .readers
-            .iter_mut()
-            .find(|(reader, _)| *reader == this.reader)
+        if let Some((_, waker)) =
+            inner.readers.iter_mut().find(|(reader, _)| *reader == this.reader)
         {
             match waker {
                 Some(waker) => waker.clone_from(cx.waker()),
@@ -337,10 +302,7 @@ impl Stream for JobEvents {
 
 impl Drop for JobEvents {
     fn drop(&mut self) {
-        self.log
-            .lock()
-            .readers
-            .retain(|(reader, _)| *reader != self.reader);
+        self.log.lock().readers.retain(|(reader, _)| *reader != self.reader);
     }
 }
 

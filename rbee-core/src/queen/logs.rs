@@ -27,10 +27,7 @@ pub(super) struct Logs {
 
 impl Logs {
     pub(super) fn new(settings: Arc<Settings>) -> Self {
-        Self {
-            inner: Mutex::default(),
-            settings,
-        }
+        Self { inner: Mutex::default(), settings }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

@@ -18,41 +18,21 @@ pub(super) enum Message {
     /// For the engine.
     Input(Input),
     /// A job; its log is in place already.
-    Submit {
-        job: Arc<Job>,
-        log: Arc<JobLog>,
-        reply: oneshot::Sender<Result<()>>,
-    },
+    Submit { job: Arc<Job>, log: Arc<JobLog>, reply: oneshot::Sender<Result<()>> },
     /// A handle on a worker, and what the engine is to know of it.
-    Worker {
-        id: WorkerId,
-        worker: Arc<dyn Worker>,
-        then: Input,
-    },
+    Worker { id: WorkerId, worker: Arc<dyn Worker>, then: Input },
     /// The operator wants something.
-    Command {
-        command: Command,
-        reply: oneshot::Sender<Result<()>>,
-    },
+    Command { command: Command, reply: oneshot::Sender<Result<()>> },
     /// A machine joins.
-    AddHive {
-        hive: Arc<dyn HiveBackend>,
-        reported: oneshot::Sender<()>,
-    },
+    AddHive { hive: Arc<dyn HiveBackend>, reported: oneshot::Sender<()> },
     /// A machine leaves.
-    RemoveHive {
-        hive: HiveId,
-        reply: oneshot::Sender<Result<Arc<dyn HiveBackend>>>,
-    },
+    RemoveHive { hive: HiveId, reply: oneshot::Sender<Result<Arc<dyn HiveBackend>>> },
     /// Tell when the last job has ended; no more are admitted.
     Drain { drained: oneshot::Sender<()> },
     /// Somebody wants to look.
     Look(Box<dyn FnOnce(&Engine) + Send>),
     /// No more turns: stop every attempt and tell every reader why. Answered with the hives.
-    Freeze {
-        reply: oneshot::Sender<Vec<Arc<dyn HiveBackend>>>,
-        why: Error,
-    },
+    Freeze { reply: oneshot::Sender<Vec<Arc<dyn HiveBackend>>>, why: Error },
 }
 
 pub(super) struct Letter {
@@ -75,21 +55,12 @@ pub(super) type Letters = mpsc::UnboundedReceiver<Letter>;
 impl Mailbox {
     pub(super) fn new() -> (Self, Letters) {
         let (letters, inbox) = mpsc::unbounded_channel();
-        (
-            Self {
-                letters,
-                room: Arc::new(Semaphore::new(ROOM)),
-            },
-            inbox,
-        )
+        (Self { letters, room: Arc::new(Semaphore::new(ROOM)) }, inbox)
     }
 
     /// Posts at once. After the driver's end nobody hears it, and nobody needs to.
     pub(super) fn post(&self, message: Message) {
-        let _ = self.letters.send(Letter {
-            message,
-            _room: None,
-        });
+        let _ = self.letters.send(Letter { message, _room: None });
     }
 
     pub(super) fn input(&self, input: Input) {
@@ -99,18 +70,8 @@ impl Mailbox {
     /// Waits for room, then posts.
     pub(super) async fn send(&self, message: Message) -> Result<()> {
         let gone = || Error::new(ErrorKind::ShuttingDown, "the queen is gone");
-        let room = self
-            .room
-            .clone()
-            .acquire_owned()
-            .await
-            .map_err(|_| gone())?;
-        self.letters
-            .send(Letter {
-                message,
-                _room: Some(room),
-            })
-            .map_err(|_| gone())
+        let room = self.room.clone().acquire_owned().await.map_err(|_| gone())?;
+        self.letters.send(Letter { message, _room: Some(room) }).map_err(|_| gone())
     }
 
     /// Sends a message that is answered, and waits for the answer.
@@ -120,8 +81,6 @@ impl Mailbox {
     ) -> Result<T> {
         let (reply, answer) = oneshot::channel();
         self.send(message(reply)).await?;
-        answer
-            .await
-            .map_err(|_| Error::new(ErrorKind::ShuttingDown, "the queen is gone"))
+        answer.await.map_err(|_| Error::new(ErrorKind::ShuttingDown, "the queen is gone"))
     }
 }

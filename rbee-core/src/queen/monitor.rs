@@ -32,14 +32,7 @@ pub(super) async fn watch(
     report_soon: Arc<Notify>,
     reported: oneshot::Sender<()>,
 ) {
-    let mut watch = Watch {
-        hive,
-        owner,
-        settings,
-        mailbox,
-        report_soon,
-        reported: Some(reported),
-    };
+    let mut watch = Watch { hive, owner, settings, mailbox, report_soon, reported: Some(reported) };
     let mut delay = RETRY.0;
     loop {
         let began = Instant::now();
@@ -71,10 +64,7 @@ struct Watch {
 impl Watch {
     async fn tell(&self, fact: HiveFact) {
         // After the driver's end there is nobody to tell.
-        let input = Input::Hive {
-            hive: self.hive.id().clone(),
-            fact,
-        };
+        let input = Input::Hive { hive: self.hive.id().clone(), fact };
         let _ = self.mailbox.send(Message::Input(input)).await;
     }
 
@@ -122,10 +112,7 @@ async fn bounded<T>(
     answer: impl Future<Output = Result<T>>,
 ) -> Result<T> {
     let late = |_| {
-        Error::new(
-            ErrorKind::HiveUnreachable,
-            format!("the hive did not {what} within {limit:?}"),
-        )
+        Error::new(ErrorKind::HiveUnreachable, format!("the hive did not {what} within {limit:?}"))
     };
     tokio::time::timeout(limit, answer).await.map_err(late)?
 }
@@ -150,9 +137,7 @@ pub(super) async fn own(
             Ok(snapshot) => {
                 let jobs = restore_logs(&logs, &snapshot);
                 tracing::info!(jobs = jobs.len(), "took over jobs of a queen that is gone");
-                mailbox.input(Input::Restore {
-                    snapshot: Box::new(snapshot),
-                });
+                mailbox.input(Input::Restore { snapshot: Box::new(snapshot) });
             }
             Err(error) if error.kind() == ErrorKind::Fenced => {
                 tracing::error!(%error, "this queen's jobs are another's now; it stops");

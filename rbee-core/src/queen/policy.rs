@@ -66,15 +66,9 @@ impl Breaker {
 
 impl Policy {
     pub(super) fn new(scheduler: Arc<dyn Scheduler>) -> Result<Self> {
-        let thread = scheduler
-            .limit()
-            .map(|limit| Thread::start(scheduler.clone(), limit))
-            .transpose()?;
-        Ok(Self {
-            scheduler,
-            fallback: LeastLoaded::default(),
-            thread,
-        })
+        let thread =
+            scheduler.limit().map(|limit| Thread::start(scheduler.clone(), limit)).transpose()?;
+        Ok(Self { scheduler, fallback: LeastLoaded::default(), thread })
     }
 
     pub(super) fn scheduler(&self) -> &Arc<dyn Scheduler> {
@@ -101,12 +95,7 @@ impl Policy {
         }
         let (answer, answered) = oneshot::channel();
         let n = thread.asked.fetch_add(1, Ordering::Relaxed) + 1;
-        let question = Question {
-            n,
-            ask,
-            view: view.clone(),
-            answer,
-        };
+        let question = Question { n, ask, view: view.clone(), answer };
         match thread.questions.try_send(question) {
             Ok(()) => {}
             Err(TrySendError::Full(_)) => return Some(Err(late(thread.limit))),
@@ -119,10 +108,9 @@ impl Policy {
         tokio::spawn(async move {
             let answer = match tokio::time::timeout(limit, answered).await {
                 Ok(Ok(answer)) => answer,
-                Ok(Err(_)) => Err(Error::new(
-                    ErrorKind::Internal,
-                    "the scheduler's thread has ended",
-                )),
+                Ok(Err(_)) => {
+                    Err(Error::new(ErrorKind::Internal, "the scheduler's thread has ended"))
+                }
                 Err(_) => {
                     breaker.overdue.fetch_max(n, Ordering::Relaxed);
                     Err(late(limit))
@@ -135,10 +123,7 @@ impl Policy {
 }
 
 fn late(limit: Duration) -> Error {
-    Error::new(
-        ErrorKind::Internal,
-        format!("the scheduler did not decide within {limit:?}"),
-    )
+    Error::new(ErrorKind::Internal, format!("the scheduler did not decide within {limit:?}"))
 }
 
 fn guarded(scheduler: &dyn Scheduler, ask: &Ask, view: &ClusterView) -> Result<Placement> {
@@ -157,18 +142,10 @@ impl Thread {
             .name("rbee-scheduler".into())
             .spawn(move || answer_all(&*scheduler, &inbox, &told))
             .map_err(|cause| {
-                Error::new(
-                    ErrorKind::Internal,
-                    "no thread for the scheduler could be started",
-                )
-                .with_source(cause)
+                Error::new(ErrorKind::Internal, "no thread for the scheduler could be started")
+                    .with_source(cause)
             })?;
-        Ok(Self {
-            questions,
-            limit,
-            asked: AtomicU64::new(0),
-            breaker,
-        })
+        Ok(Self { questions, limit, asked: AtomicU64::new(0), breaker })
     }
 }
 
@@ -234,10 +211,7 @@ mod tests {
         };
         assert!(ticket == Ticket(1) && answer.is_err(), "it was late");
         assert!(matches!(put(2), Some(Err(_))), "the breaker is open");
-        assert!(matches!(
-            policy.place(Ticket(3), ask(), true, &view, &mailbox),
-            Some(Ok(_))
-        ));
+        assert!(matches!(policy.place(Ticket(3), ask(), true, &view, &mailbox), Some(Ok(_))));
         go.send(()).unwrap();
         let thread = policy.thread.as_ref().unwrap();
         while thread.breaker.is_open() {

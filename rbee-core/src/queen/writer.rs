@@ -41,21 +41,11 @@ impl Writer {
     ) -> (Self, tokio::task::JoinHandle<()>) {
         let (entries, inbox) = mpsc::unbounded_channel();
         let task = tokio::spawn(run(registry, epoch, inbox, mailbox, crashed));
-        (
-            Self {
-                entries,
-                room: Arc::new(Semaphore::new(CHECKPOINTS)),
-            },
-            task,
-        )
+        (Self { entries, room: Arc::new(Semaphore::new(CHECKPOINTS)) }, task)
     }
 
     pub(super) fn write(&self, n: Option<u64>, changes: Vec<Change>) {
-        let _ = self.entries.send(Entry {
-            n,
-            changes,
-            _room: None,
-        });
+        let _ = self.entries.send(Entry { n, changes, _room: None });
     }
 
     /// Takes a checkpoint, if there is room: `pieces` is asked only then.
@@ -69,11 +59,7 @@ impl Writer {
         };
         if let Some((at, pieces)) = pieces() {
             let changes = vec![Change::JobTokens { job, at, pieces }];
-            let _ = self.entries.send(Entry {
-                n: None,
-                changes,
-                _room: Some(room),
-            });
+            let _ = self.entries.send(Entry { n: None, changes, _room: Some(room) });
         }
     }
 }
@@ -140,11 +126,7 @@ fn report(mailbox: &Mailbox, n: Option<u64>, result: Result<()>) {
 }
 
 async fn bounded<T>(answer: impl Future<Output = Result<T>>) -> Result<T> {
-    let late = |_| {
-        Error::new(
-            ErrorKind::Storage,
-            format!("the store did not answer within {PATIENCE:?}"),
-        )
-    };
+    let late =
+        |_| Error::new(ErrorKind::Storage, format!("the store did not answer within {PATIENCE:?}"));
     tokio::time::timeout(PATIENCE, answer).await.map_err(late)?
 }

@@ -35,10 +35,7 @@ impl MemoryRegistry {
 
     /// An empty one that asks this clock when leases end and which day it is; for tests and simulations.
     pub fn with_clock(clock: impl Fn() -> WallTime + Send + Sync + 'static) -> Self {
-        Self {
-            store: Arc::new(Mutex::new(Store::new(ENDED_KEPT))),
-            clock: Clock::new(clock),
-        }
+        Self { store: Arc::new(Mutex::new(Store::new(ENDED_KEPT))), clock: Clock::new(clock) }
     }
 
     fn store(&self) -> MutexGuard<'_, Store> {

@@ -146,9 +146,7 @@ impl SqliteRegistry {
 
 impl fmt::Debug for SqliteRegistry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SqliteRegistry")
-            .field("path", &self.path)
-            .finish_non_exhaustive()
+        f.debug_struct("SqliteRegistry").field("path", &self.path).finish_non_exhaustive()
     }
 }
 
@@ -169,11 +167,7 @@ impl Drop for SqliteRegistry {
 impl Registry for SqliteRegistry {
     async fn open(&self, queen: &QueenId, lease: Duration) -> Result<Snapshot> {
         let queen = queen.clone();
-        let message = |reply| Message::Open {
-            queen,
-            lease,
-            reply,
-        };
+        let message = |reply| Message::Open { queen, lease, reply };
         self.ask("begin a life in", message).await
     }
 
@@ -191,8 +185,7 @@ impl Registry for SqliteRegistry {
     }
 
     async fn renew(&self, epoch: Epoch) -> Result<Snapshot> {
-        self.ask("renew a lease in", |reply| Message::Renew { epoch, reply })
-            .await
+        self.ask("renew a lease in", |reply| Message::Renew { epoch, reply }).await
     }
 
     async fn release(&self, epoch: Epoch) -> Result<()> {

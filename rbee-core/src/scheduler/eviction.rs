@@ -36,8 +36,7 @@ pub(super) fn shortfall(hive: &HiveView, device: &Device, need: u64) -> u64 {
         return 0;
     }
     let reserved = hive.reserved.get(&device.index).copied().unwrap_or(0);
-    need.saturating_add(reserved)
-        .saturating_sub(device.memory_free)
+    need.saturating_add(reserved).saturating_sub(device.memory_free)
 }
 
 /// A worker that may be stopped.
@@ -80,11 +79,7 @@ pub fn plan_eviction(
         return None;
     }
     idle.sort_unstable_by_key(|worker| (worker.last_used, worker.id));
-    let chosen = if idle.len() <= EXACT {
-        cheapest(&idle, short)
-    } else {
-        good(&idle, short)
-    };
+    let chosen = if idle.len() <= EXACT { cheapest(&idle, short) } else { good(&idle, short) };
     Some(chosen.into_iter().map(|index| idle[index].id).collect())
 }
 
@@ -94,15 +89,10 @@ fn total(idle: &[Idle]) -> u128 {
 
 /// The cheapest set that frees `short`, as ascending indexes. All of `idle` together must free as much.
 fn cheapest(idle: &[Idle], short: u128) -> Vec<usize> {
-    let mut search = Search {
-        idle,
-        best: (u128::MAX, 0),
-    };
+    let mut search = Search { idle, best: (u128::MAX, 0) };
     search.descend(idle.len(), short, 0, 0);
     let (_, set) = search.best;
-    (0..idle.len())
-        .filter(|index| set & (1 << index) != 0)
-        .collect()
+    (0..idle.len()).filter(|index| set & (1 << index) != 0).collect()
 }
 
 /// Walks over the sets of idle workers as bit masks, in ascending order. The workers are in order of their last use,
@@ -129,12 +119,7 @@ impl Search<'_> {
         let last = upto - 1;
         let worker = &self.idle[last];
         self.descend(last, short, cost, set);
-        self.descend(
-            last,
-            short.saturating_sub(worker.frees),
-            cost + worker.cost,
-            set | 1 << last,
-        );
+        self.descend(last, short.saturating_sub(worker.frees), cost + worker.cost, set | 1 << last);
     }
 }
 
@@ -295,10 +280,7 @@ mod tests {
         wide.devices = vec![1, 2];
         let mut elsewhere = idle(50, 1);
         elsewhere.devices = vec![2];
-        assert_eq!(
-            plan(&[wide, idle(11, 2), elsewhere], 0, 10),
-            Some(vec![id(1)])
-        );
+        assert_eq!(plan(&[wide, idle(11, 2), elsewhere], 0, 10), Some(vec![id(1)]));
     }
 
     fn sample() -> impl Strategy<Value = Sample> {
@@ -310,24 +292,16 @@ mod tests {
         ];
         let devices = prop_oneof![6 => Just(vec![1]), 1 => Just(vec![1, 2]), 1 => Just(vec![2]), 1 => Just(vec![])];
         let leased = prop_oneof![4 => Just(0u32), 1 => Just(1u32)];
-        (
-            0..60u64,
-            0..6u64,
-            leased,
-            prop::bool::weighted(0.15),
-            state,
-            devices,
+        (0..60u64, 0..6u64, leased, prop::bool::weighted(0.15), state, devices).prop_map(
+            |(memory, last_used, leased, pinned, state, devices)| Sample {
+                memory,
+                last_used,
+                leased,
+                pinned,
+                state,
+                devices,
+            },
         )
-            .prop_map(
-                |(memory, last_used, leased, pinned, state, devices)| Sample {
-                    memory,
-                    last_used,
-                    leased,
-                    pinned,
-                    state,
-                    devices,
-                },
-            )
     }
 
     /// What stopping it frees on device 1; none where it may not be stopped.
@@ -349,10 +323,7 @@ mod tests {
         assert!(free + freed >= need, "it does not fit");
         for sample in &taken {
             assert!(frees(sample) > 0, "{sample:?} must not be stopped");
-            assert!(
-                free + freed - frees(sample) < need,
-                "{sample:?} need not be"
-            );
+            assert!(free + freed - frees(sample) < need, "{sample:?} need not be");
         }
         taken.iter().map(|sample| sample.memory).sum()
     }

@@ -29,11 +29,7 @@ where
     /// Calls `place` for every decision, in the queen's own loop: it must be quick, and decide by its arguments alone.
     /// The name is for logs.
     pub fn new(name: impl Into<String>, place: F) -> Self {
-        Self {
-            name: name.into(),
-            place,
-            limit: None,
-        }
+        Self { name: name.into(), place, limit: None }
     }
 
     /// Calls it on a thread of its own; the built-in policy decides what it does not decide in this time.

@@ -39,12 +39,7 @@ pub struct LeastLoaded {
 
 impl Default for LeastLoaded {
     fn default() -> Self {
-        Self {
-            slots: 4,
-            memory_percent: 120,
-            head_room_percent: 10,
-            gpu_head_room: 256 << 20,
-        }
+        Self { slots: 4, memory_percent: 120, head_room_percent: 10, gpu_head_room: 256 << 20 }
     }
 }
 
@@ -154,10 +149,9 @@ impl fmt::Display for Obstacle<'_> {
                 write!(f, "it has failed {faults} times and waits for a probe")
             }
             Self::Incapable => f.write_str("it cannot do this kind of task"),
-            Self::Numerics { has, wants } => write!(
-                f,
-                "other numerics: it has {has:?}, the stream was begun with {wants:?}"
-            ),
+            Self::Numerics { has, wants } => {
+                write!(f, "other numerics: it has {has:?}, the stream was begun with {wants:?}")
+            }
             Self::Taken { slots: 1 } => f.write_str("its only slot is taken"),
             Self::Taken { slots } => write!(f, "all {slots} slots taken"),
         }
@@ -186,19 +180,14 @@ fn obstacle<'a>(
     match worker.state {
         WorkerState::Draining => return Some(Obstacle::Draining),
         WorkerState::Failed => {
-            return Some(Obstacle::Failed {
-                faults: worker.faults,
-            });
+            return Some(Obstacle::Failed { faults: worker.faults });
         }
         WorkerState::Loading | WorkerState::Ready => {}
     }
     if let Some(wants) = ask.must_match.as_deref()
         && *info.numerics != *wants
     {
-        return Some(Obstacle::Numerics {
-            has: &info.numerics,
-            wants,
-        });
+        return Some(Obstacle::Numerics { has: &info.numerics, wants });
     }
     (worker.free_slots() == 0).then_some(Obstacle::Taken { slots: info.slots })
 }
@@ -220,10 +209,7 @@ fn free_worker(ask: &Ask, cluster: &ClusterView, trace: &mut impl Trace) -> Opti
             trace.refused(|| Candidate::Worker(id), || obstacle.to_string());
         } else if ask.avoid.contains(&id) {
             avoided.get_or_insert(id);
-            trace.refused(
-                || Candidate::Worker(id),
-                || "the job has failed on it before".into(),
-            );
+            trace.refused(|| Candidate::Worker(id), || "the job has failed on it before".into());
         } else {
             best.get_or_insert(id);
             trace.eligible(|| Candidate::Worker(id));
@@ -259,10 +245,7 @@ fn presence<'a>(ask: &Ask, cluster: &'a ClusterView, trace: &mut impl Trace) -> 
         }
         // Those with a free slot have been noted when one was looked for.
         if let Some(obstacle) = obstacle.filter(|_| worker.free_slots() == 0) {
-            trace.refused(
-                || Candidate::Worker(worker.info.id),
-                || obstacle.to_string(),
-            );
+            trace.refused(|| Candidate::Worker(worker.info.id), || obstacle.to_string());
         }
         if usable && !trace.wants_more() {
             break;

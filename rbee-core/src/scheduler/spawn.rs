@@ -128,12 +128,7 @@ impl<'a> Search<'a> {
                     match self.fit(hive, device) {
                         Fit::Fits { short } => {
                             fits = true;
-                            let site = Site {
-                                hive,
-                                device,
-                                on_disk,
-                                short,
-                            };
+                            let site = Site { hive, device, on_disk, short };
                             best = Some(match best {
                                 Some(other) => other.better(site, self.cluster),
                                 None => site,
@@ -179,14 +174,7 @@ impl<'a> Search<'a> {
             .on_hive(&hive.id)
             .map(|worker| evictable_on(worker, device.index))
             .fold(0, u64::saturating_add);
-        if evictable >= short {
-            Fit::Fits { short }
-        } else {
-            Fit::Later {
-                required,
-                evictable,
-            }
-        }
+        if evictable >= short { Fit::Fits { short } } else { Fit::Later { required, evictable } }
     }
 
     /// Loading workers play no part: while there is one, no other is started.
@@ -270,10 +258,7 @@ impl<'a> Search<'a> {
         let name = format!("device {} ({})", device.index, Short(&device.name, 64));
         let why = match self.fit(hive, device) {
             Fit::Fits { .. } => return None,
-            Fit::Later {
-                required,
-                evictable,
-            } => {
+            Fit::Later { required, evictable } => {
                 let free = Bytes(hive.free_bytes(device));
                 let mut why = format!("needs {}, {free} free on {name}", Bytes(required));
                 if evictable > 0 {

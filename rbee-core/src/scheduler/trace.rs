@@ -91,11 +91,7 @@ impl fmt::Display for Bytes {
             value /= 1024.0;
             unit = larger;
         }
-        if unit == "B" {
-            write!(f, "{value} B")
-        } else {
-            write!(f, "{value:.1} {unit}")
-        }
+        if unit == "B" { write!(f, "{value} B") } else { write!(f, "{value:.1} {unit}") }
     }
 }
 

@@ -1,5 +1,7 @@
 //! The simulated machines, store and clients around the engine.
 
+mod plan;
+
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet, BinaryHeap},
@@ -7,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use super::{SimReport, Simulation};
+use super::{SimReport, Simulation, dice::Dice};
 use crate::{
     Change, Device, DeviceKind, Epoch, Error, ErrorKind, Finish, HiveId, HiveReport, Job, JobId,
     LeaseId, ModelRef, Now, Outcome, Placement, Priority, Request, Scheduler, Settings, TenantId,
@@ -18,26 +20,6 @@ use crate::{
 const GIB: u64 = 1 << 30;
 /// Virtual time after which a run that has not ended counts as stuck.
 const STUCK_AFTER: Duration = Duration::from_secs(48 * 3600);
-
-/// xorshift64*: small, and the same everywhere.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 11) % sides.max(1)
-    }
-
-    fn chance(&mut self, per_mille: u32) -> bool {
-        per_mille > 0 && self.roll(1000) < u64::from(per_mille)
-    }
-
-    fn millis(&mut self, from: u64, to: u64) -> Duration {
-        Duration::from_micros(from * 1000 + self.roll((to - from) * 1000 + 1))
-    }
-}
 
 struct Machine {
     rev: u64,
@@ -74,12 +56,7 @@ impl<'a> World<'a> {
             plan,
             scheduler,
             engine: Engine::new(plan.settings.clone(), Epoch(1), plan.seed),
-            dice: Dice(
-                plan.seed
-                    .wrapping_mul(2)
-                    .wrapping_add(0x9e37_79b9_7f4a_7c15)
-                    | 1,
-            ),
+            dice: Dice(plan.seed.wrapping_mul(2).wrapping_add(0x9e37_79b9_7f4a_7c15) | 1),
             now: Time::default(),
             queue: BinaryHeap::new(),
             inputs: BTreeMap::new(),
@@ -105,45 +82,24 @@ impl<'a> World<'a> {
             let waiting = self.engine.counters().waiting;
             self.report.peak_waiting = self.report.peak_waiting.max(waiting);
             if self.now - Time::default() > STUCK_AFTER {
-                return Err(format!(
-                    "stuck after {STUCK_AFTER:?}: {:?}",
-                    self.engine.counters()
-                ));
+                return Err(format!("stuck after {STUCK_AFTER:?}: {:?}", self.engine.counters()));
             }
         }
         if let Some(violation) = self.violation {
             return Err(violation);
         }
-        if let Some(job) = self
-            .accepted
-            .iter()
-            .find(|job| !self.ended.contains_key(job))
-        {
+        if let Some(job) = self.accepted.iter().find(|job| !self.ended.contains_key(job)) {
             return Err(format!("accepted job {job} never ended"));
         }
         if !self.unanswered.is_empty() {
-            return Err(format!(
-                "{} submissions were never answered",
-                self.unanswered.len()
-            ));
+            return Err(format!("{} submissions were never answered", self.unanswered.len()));
         }
         if !self.engine.is_quiet() {
-            return Err(format!(
-                "not quiet at the end: {:?}",
-                self.engine.counters()
-            ));
+            return Err(format!("not quiet at the end: {:?}", self.engine.counters()));
         }
-        for (hive, machine) in self
-            .machines
-            .iter()
-            .filter(|(_, machine)| machine.reachable)
-        {
-            let seen: BTreeSet<_> = self
-                .engine
-                .view()
-                .on_hive(hive)
-                .map(|worker| worker.info.id)
-                .collect();
+        for (hive, machine) in self.machines.iter().filter(|(_, machine)| machine.reachable) {
+            let seen: BTreeSet<_> =
+                self.engine.view().on_hive(hive).map(|worker| worker.info.id).collect();
             let real: BTreeSet<_> = machine.workers.keys().copied().collect();
             if seen != real {
                 return Err(format!("hive {hive} runs {real:?}, the view has {seen:?}"));
@@ -151,133 +107,6 @@ impl<'a> World<'a> {
         }
         self.report.elapsed = self.now - Time::default();
         Ok(self.report)
-    }
-
-    fn set_up_fleet(&mut self) {
-        for h in 0..self.plan.hives {
-            let hive: HiveId = HiveId::new(format!("hive-{h}")).expect("a valid name");
-            let workers = (0..self.plan.workers_per_hive).map(|w| {
-                let n = h * self.plan.workers_per_hive + w;
-                let mut info = WorkerInfo::new(
-                    self.models[n % self.plan.models.max(1)].clone(),
-                    "simulated",
-                );
-                info.id = WorkerId::from_random_bits(1 + n as u128);
-                info.hive = hive.clone();
-                info.slots = self.plan.slots;
-                info.capabilities.resume = true;
-                (info.id, info)
-            });
-            let machine = Machine {
-                rev: 1,
-                workers: workers.collect(),
-                reachable: true,
-            };
-            self.machines.insert(hive.clone(), machine);
-            self.take(Input::Hive {
-                hive: hive.clone(),
-                fact: HiveFact::Added,
-            });
-            self.take_report(&hive);
-        }
-    }
-
-    fn take_report(&mut self, hive: &HiveId) {
-        let machine = &self.machines[hive];
-        let report = HiveReport {
-            rev: machine.rev,
-            devices: vec![Device {
-                index: 0,
-                kind: DeviceKind::Cpu,
-                name: "simulated".into(),
-                memory_total: 64 * GIB,
-                memory_free: (64 * GIB).saturating_sub(machine.workers.len() as u64 * 10 * GIB),
-            }],
-            models: self
-                .models
-                .iter()
-                .map(|model| (model.clone(), 4 * GIB))
-                .collect(),
-            workers: machine
-                .workers
-                .values()
-                .map(|info| WorkerReport {
-                    info: info.clone(),
-                    health: WorkerHealth {
-                        vram_bytes: Some(10 * GIB),
-                        ..WorkerHealth::default()
-                    },
-                })
-                .collect(),
-        };
-        self.take(Input::Hive {
-            hive: hive.clone(),
-            fact: HiveFact::Report(Box::new(report)),
-        });
-    }
-
-    fn plan_arrivals(&mut self) {
-        let settings = Settings::default();
-        for n in 0..self.plan.jobs {
-            let model = self.models[self.dice.roll(self.models.len() as u64) as usize].clone();
-            let request = Request::completion(model.to_string(), "x");
-            let mut job: Job = request
-                .into_job(model, &settings, n as u64)
-                .expect("a valid request");
-            job.id = JobId::from_random_bits(n as u128);
-            job.priority = if self.dice.roll(4) == 0 {
-                Priority::Batch
-            } else {
-                Priority::Interactive
-            };
-            if self.plan.tenants > 0 {
-                let tenant = self.dice.roll(self.plan.tenants as u64);
-                job.tenant = Some(TenantId::new(format!("tenant-{tenant}")).expect("a valid name"));
-            }
-            let at = self.dice.millis(0, self.plan.arrivals.as_millis() as u64);
-            if self.dice.chance(self.plan.faults.cancels) {
-                let later = at + self.dice.millis(0, 500);
-                self.after(later, Input::Cancel { job: job.id });
-            }
-            self.unanswered.insert(job.id);
-            self.after(at, Input::Submit { job: Arc::new(job) });
-        }
-    }
-
-    fn plan_outages(&mut self) {
-        let span = self.plan.arrivals.as_millis() as u64;
-        for hive in self.machines.keys().cloned().collect::<Vec<_>>() {
-            if self.dice.chance(self.plan.faults.outages) {
-                let at = self.dice.millis(0, span);
-                let why = Error::new(ErrorKind::HiveUnreachable, "simulated outage");
-                let fact = HiveFact::Unreachable(why);
-                self.after(
-                    at,
-                    Input::Hive {
-                        hive: hive.clone(),
-                        fact,
-                    },
-                );
-            }
-            for worker in self.machines[&hive]
-                .workers
-                .keys()
-                .copied()
-                .collect::<Vec<_>>()
-            {
-                if self.dice.chance(self.plan.faults.exits) {
-                    let at = self.dice.millis(0, span);
-                    let why = Error::new(ErrorKind::WorkerLost, "signal 9");
-                    self.after(
-                        at,
-                        Input::Hive {
-                            hive: hive.clone(),
-                            fact: HiveFact::WorkerExited { worker, why },
-                        },
-                    );
-                }
-            }
-        }
     }
 
     fn after(&mut self, delay: Duration, input: Input) -> u64 {
@@ -316,10 +145,7 @@ impl<'a> World<'a> {
     fn happen(&mut self, input: Input) {
         match &input {
             Input::AttemptEnded { lease, .. } => self.vacate(*lease),
-            Input::Hive {
-                hive,
-                fact: HiveFact::WorkerExited { worker, .. },
-            } => {
+            Input::Hive { hive, fact: HiveFact::WorkerExited { worker, .. } } => {
                 let Some(machine) = self.machines.get_mut(hive) else {
                     return;
                 };
@@ -328,51 +154,30 @@ impl<'a> World<'a> {
                 }
                 machine.rev += 1;
             }
-            Input::Hive {
-                hive,
-                fact: HiveFact::Unreachable(_),
-            } => {
+            Input::Hive { hive, fact: HiveFact::Unreachable(_) } => {
                 let Some(machine) = self.machines.get_mut(hive) else {
                     return;
                 };
                 machine.reachable = false;
                 // Some come back in time, and some too late.
                 let back = self.dice.millis(1_000, 90_000);
-                self.after(
-                    back,
-                    Input::Hive {
-                        hive: hive.clone(),
-                        fact: HiveFact::Added,
-                    },
-                );
+                self.after(back, Input::Hive { hive: hive.clone(), fact: HiveFact::Added });
             }
-            Input::Hive {
-                hive,
-                fact: HiveFact::Added,
-            } => {
+            Input::Hive { hive, fact: HiveFact::Added } => {
                 if let Some(machine) = self.machines.get_mut(hive) {
                     machine.reachable = true;
                     let hive = hive.clone();
                     return self.take_report(&hive);
                 }
             }
-            Input::Spawned {
-                worker,
-                result: Ok(info),
-            } => {
+            Input::Spawned { worker, result: Ok(info) } => {
                 let Some(machine) = self.machines.get_mut(&info.hive) else {
                     return;
                 };
                 machine.rev += 1;
-                let info = WorkerInfo {
-                    since: machine.rev,
-                    ..(**info).clone()
-                };
+                let info = WorkerInfo { since: machine.rev, ..(**info).clone() };
                 machine.workers.insert(*worker, info.clone());
-                return self.take(Input::Spawned {
-                    worker: *worker,
-                    result: Ok(Arc::new(info)),
-                });
+                return self.take(Input::Spawned { worker: *worker, result: Ok(Arc::new(info)) });
             }
             Input::Stopped { worker } => {
                 for machine in self.machines.values_mut() {
@@ -431,11 +236,7 @@ impl<'a> World<'a> {
                     Err(_) => self.report.refused += 1,
                 }
             }
-            Effect::Place {
-                ticket,
-                ask,
-                fallback,
-            } => {
+            Effect::Place { ticket, ask, fallback } => {
                 self.trace(1, ticket.0);
                 let mut answer = self.scheduler.place(&ask, self.engine.view());
                 if !fallback && self.dice.chance(self.plan.faults.nonsense) {
@@ -449,30 +250,18 @@ impl<'a> World<'a> {
                     self.turn(input, effects);
                 }
             }
-            Effect::Start {
-                lease, job, worker, ..
-            } => self.start(lease, job.id, worker),
+            Effect::Start { lease, job, worker, .. } => self.start(lease, job.id, worker),
             Effect::Abort { lease } => self.abort(lease),
             Effect::Finish { job, outcome } => self.finish(job, &outcome),
             Effect::Provision { hive, model } => {
                 let delay = self.dice.millis(10, 1_000);
-                self.after(
-                    delay,
-                    Input::Provisioned {
-                        hive,
-                        model,
-                        result: Ok(4 * GIB),
-                    },
-                );
+                self.after(delay, Input::Provisioned { hive, model, result: Ok(4 * GIB) });
             }
             Effect::Spawn { worker, hive, spec } => {
                 self.report.spawns += 1;
                 let delay = self.dice.millis(500, 5_000);
                 let result = if self.dice.chance(self.plan.faults.spawns) {
-                    Err(Error::new(
-                        ErrorKind::WorkerFault,
-                        "simulated failure of a start",
-                    ))
+                    Err(Error::new(ErrorKind::WorkerFault, "simulated failure of a start"))
                 } else {
                     let mut info = WorkerInfo::new(spec.model, "simulated");
                     info.id = worker;
@@ -489,36 +278,17 @@ impl<'a> World<'a> {
             }
             Effect::Connect { worker, .. } => {
                 let delay = self.dice.millis(0, 20);
-                self.after(
-                    delay,
-                    Input::Connected {
-                        worker,
-                        result: Ok(()),
-                    },
-                );
+                self.after(delay, Input::Connected { worker, result: Ok(()) });
             }
             Effect::Probe { worker } => {
                 let delay = self.dice.millis(0, 20);
-                self.after(
-                    delay,
-                    Input::Probed {
-                        worker,
-                        result: Ok(WorkerHealth::default()),
-                    },
-                );
+                self.after(delay, Input::Probed { worker, result: Ok(WorkerHealth::default()) });
             }
             Effect::ReportHive { hive } => {
-                if self
-                    .machines
-                    .get(&hive)
-                    .is_some_and(|machine| machine.reachable)
-                {
+                if self.machines.get(&hive).is_some_and(|machine| machine.reachable) {
                     self.after(
                         Duration::from_millis(5),
-                        Input::Hive {
-                            hive,
-                            fact: HiveFact::Added,
-                        },
+                        Input::Hive { hive, fact: HiveFact::Added },
                     );
                 }
             }
@@ -536,11 +306,8 @@ impl<'a> World<'a> {
                 }
             }
         }
-        let result = if fails {
-            Err(Error::new(ErrorKind::Storage, "simulated full disk"))
-        } else {
-            Ok(())
-        };
+        let result =
+            if fails { Err(Error::new(ErrorKind::Storage, "simulated full disk")) } else { Ok(()) };
         let delay = self.dice.millis(0, 2);
         self.after(delay, Input::Recorded { n, result });
     }
@@ -551,15 +318,8 @@ impl<'a> World<'a> {
             self.break_invariant(format!("job {job} was started after its end"));
         }
         let slots = self.plan.slots;
-        if self
-            .engine
-            .view()
-            .worker(worker)
-            .is_some_and(|view| view.leased > view.info.slots)
-        {
-            self.break_invariant(format!(
-                "worker {worker} has more leases than its {slots} slots"
-            ));
+        if self.engine.view().worker(worker).is_some_and(|view| view.leased > view.info.slots) {
+            self.break_invariant(format!("worker {worker} has more leases than its {slots} slots"));
         }
         let busy = self.busy.entry(worker).or_default();
         *busy += 1;
@@ -567,9 +327,7 @@ impl<'a> World<'a> {
             self.break_invariant(format!("a slot of worker {worker} was granted twice"));
         }
         let (least, most) = self.plan.service;
-        let delay = self
-            .dice
-            .millis(least.as_millis() as u64, most.as_millis() as u64);
+        let delay = self.dice.millis(least.as_millis() as u64, most.as_millis() as u64);
         let result = if self.dice.chance(self.plan.faults.attempts) {
             let kinds = [
                 ErrorKind::WorkerLost,
@@ -582,17 +340,10 @@ impl<'a> World<'a> {
                 "simulated failure",
             ))
         } else {
-            AttemptResult::Done {
-                finish: Finish::Stop,
-                usage: Usage::default(),
-            }
+            AttemptResult::Done { finish: Finish::Stop, usage: Usage::default() }
         };
         let produced = self.dice.roll(4) as u32;
-        let end = AttemptEnd {
-            result,
-            produced,
-            resumable: true,
-        };
+        let end = AttemptEnd { result, produced, resumable: true };
         let key = self.after(delay, Input::AttemptEnded { lease, end });
         self.running.insert(lease, (key, worker));
     }
@@ -610,11 +361,8 @@ impl<'a> World<'a> {
             1..4 => {
                 self.inputs.remove(&key);
                 let delay = self.dice.millis(0, 30);
-                let end = AttemptEnd {
-                    result: AttemptResult::Aborted,
-                    produced: 2,
-                    resumable: true,
-                };
+                let end =
+                    AttemptEnd { result: AttemptResult::Aborted, produced: 2, resumable: true };
                 let key = self.after(delay, Input::AttemptEnded { lease, end });
                 if let Some(running) = self.running.get_mut(&lease) {
                     running.0 = key;
@@ -632,9 +380,7 @@ impl<'a> World<'a> {
             self.break_invariant(format!("job {job} ended twice"));
         }
         if self.plan.faults.records == 0 && !self.recorded_ends.contains(&job) {
-            self.break_invariant(format!(
-                "the end of job {job} was told before it was recorded"
-            ));
+            self.break_invariant(format!("the end of job {job} was told before it was recorded"));
         }
         self.report.accepted = self.accepted.len();
         self.report.completed += usize::from(completed);

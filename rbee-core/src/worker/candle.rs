@@ -61,10 +61,7 @@ impl CandleDevice {
             Self::Cuda(ordinal) => Device::new_cuda(ordinal),
             Self::Metal(ordinal) => Device::new_metal(ordinal),
         };
-        opened.map_err(|source| LoadFault::Device {
-            device: self.to_string(),
-            source,
-        })
+        opened.map_err(|source| LoadFault::Device { device: self.to_string(), source })
     }
 
     /// The index a hive gives it: 0 is the processor, GPUs follow.
@@ -154,8 +151,7 @@ impl CandleOptions {
 
     fn threads(&self) -> usize {
         let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        self.threads
-            .map_or(cores, |threads| threads.get().min(cores))
+        self.threads.map_or(cores, |threads| threads.get().min(cores))
     }
 
     fn dtype(&self, stored: DType) -> Loaded<DType> {
@@ -231,9 +227,7 @@ impl CandleWorker {
         let wanted = options.clone();
         let (engine, facts) =
             Handle::start(threads, move |gone| load(&path, &wanted, &progress, gone)).await?;
-        let devices = options
-            .devices
-            .unwrap_or_else(|| vec![options.device.hive_index()]);
+        let devices = options.devices.unwrap_or_else(|| vec![options.device.hive_index()]);
         let info = WorkerInfo {
             id: options.id,
             hive: options.hive,
@@ -251,11 +245,7 @@ impl CandleWorker {
             numerics: facts.numerics.into(),
             since: options.since,
         };
-        Ok(Self {
-            info: Arc::new(info),
-            engine,
-            weight_bytes: facts.weight_bytes,
-        })
+        Ok(Self { info: Arc::new(info), engine, weight_bytes: facts.weight_bytes })
     }
 }
 
@@ -281,9 +271,7 @@ fn load(
     let (template, names) = template::load(&dir)?;
     if config.eos.is_empty() {
         // Nothing in the configuration ends a text; the tokenizer may know what does.
-        config
-            .eos
-            .extend(names.eos.and_then(|token| codec.id(&token)));
+        config.eos.extend(names.eos.and_then(|token| codec.id(&token)));
     }
     let device = options.device.open()?;
     let dtype = options.dtype(checkpoint.stored_dtype())?;
@@ -300,26 +288,10 @@ fn load(
         numerics: numerics::numerics(&device, &gpu, dtype),
         weight_bytes: tensors.values().map(size).sum(),
     };
-    let model = LlamaModel::new(&config, tensors, dtype, &device).map_err(|source| {
-        LoadFault::DeviceMemory {
-            device: options.device.to_string(),
-            source,
-        }
-    })?;
-    let voice = Voice {
-        model: Box::new(model),
-        codec,
-        eos: config.eos,
-        vocab,
-    };
-    Ok((
-        Engine {
-            voice,
-            template,
-            context: config.context,
-        },
-        facts,
-    ))
+    let model = LlamaModel::new(&config, tensors, dtype, &device)
+        .map_err(|source| LoadFault::DeviceMemory { device: options.device.to_string(), source })?;
+    let voice = Voice { model: Box::new(model), codec, eos: config.eos, vocab };
+    Ok((Engine { voice, template, context: config.context }, facts))
 }
 
 #[async_trait]
@@ -330,19 +302,14 @@ impl Worker for CandleWorker {
 
     async fn execute(&self, run: Run) -> Result<OutputStream> {
         let mut outputs = self.engine.execute(run).await?;
-        Ok(Box::pin(futures_util::stream::poll_fn(move |context| {
-            outputs.poll_recv(context)
-        })))
+        Ok(Box::pin(futures_util::stream::poll_fn(move |context| outputs.poll_recv(context))))
     }
 
     /// Busy as long as the thread is at a run, also where its stream was dropped already. The memory is that of the
     /// weights; keys and values of a run come on top while it lasts.
     async fn health(&self) -> Result<WorkerHealth> {
         if !self.engine.is_alive() {
-            return Err(Error::new(
-                ErrorKind::WorkerLost,
-                "the worker's engine has ended",
-            ));
+            return Err(Error::new(ErrorKind::WorkerLost, "the worker's engine has ended"));
         }
         Ok(WorkerHealth {
             busy: self.engine.is_busy().into(),

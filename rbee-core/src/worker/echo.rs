@@ -104,10 +104,7 @@ impl Slot {
                 (active < slots).then_some(active + 1)
             })
             .map_err(|active| {
-                Error::new(
-                    ErrorKind::WorkerBusy,
-                    format!("{active} of {slots} slots are taken"),
-                )
+                Error::new(ErrorKind::WorkerBusy, format!("{active} of {slots} slots are taken"))
             })?;
         state.started.fetch_add(1, Ordering::AcqRel);
         state.changed.notify_waiters();
@@ -141,9 +138,7 @@ impl EchoWorker {
 
     /// The text of the first `tokens` tokens of every answer with this seed.
     pub fn text(seed: u64, tokens: u32) -> String {
-        (0..tokens)
-            .map(|position| Self::token(seed, position).1)
-            .collect()
+        (0..tokens).map(|position| Self::token(seed, position).1).collect()
     }
 
     /// Runs under way: those whose stream is not dropped yet.
@@ -251,11 +246,7 @@ impl Worker for EchoWorker {
         }
         Ok(WorkerHealth {
             busy: self.active(),
-            warm: memory
-                .warm
-                .iter()
-                .flat_map(|keys| keys.iter().copied())
-                .collect(),
+            warm: memory.warm.iter().flat_map(|keys| keys.iter().copied()).collect(),
             vram_bytes: self.script.vram_bytes,
         })
     }

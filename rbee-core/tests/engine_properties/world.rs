@@ -95,11 +95,7 @@ impl World {
             let hive = parts::hive(h);
             let id = parts::worker(1 + h as u128);
             let info = parts::info(id, hive.clone(), parts::model(h), 2);
-            let machine = Machine {
-                rev: 1,
-                workers: BTreeMap::from([(id, info)]),
-                member: true,
-            };
+            let machine = Machine { rev: 1, workers: BTreeMap::from([(id, info)]), member: true };
             world.machines.insert(hive.clone(), machine);
             world.hive(&hive, HiveFact::Added);
             world.report_truth(&hive);
@@ -148,10 +144,7 @@ impl World {
             self.watch(effect, &before, &what);
         }
         let wake = self.engine.next_wake();
-        assert!(
-            wake.is_none_or(|at| at > self.now),
-            "an alarm of the past is left"
-        );
+        assert!(wake.is_none_or(|at| at > self.now), "an alarm of the past is left");
         let counters = self.engine.counters();
         let leased: u32 = self.engine.view().workers().map(|view| view.leased).sum();
         assert!(
@@ -173,37 +166,23 @@ impl World {
             Effect::Accept { job, answer } => {
                 let watched = self.jobs.get_mut(&job).expect("a known job");
                 watched.accepts += 1;
-                assert!(
-                    watched.accepts <= watched.submissions,
-                    "job {job} was answered twice"
-                );
+                assert!(watched.accepts <= watched.submissions, "job {job} was answered twice");
                 watched.accepted |= answer.is_ok();
             }
             Effect::Place { ticket, ask, .. } => {
-                assert!(
-                    !self.jobs[&ask.job.id].finished,
-                    "a question about an ended job"
-                );
+                assert!(!self.jobs[&ask.job.id].finished, "a question about an ended job");
                 self.questions.push((ticket, ask));
             }
-            Effect::Start {
-                lease, job, worker, ..
-            } => self.watch_start(lease, &job, worker),
+            Effect::Start { lease, job, worker, .. } => self.watch_start(lease, &job, worker),
             Effect::Abort { lease } => {
-                let run = self
-                    .runs
-                    .get_mut(&lease)
-                    .expect("only what runs is aborted");
+                let run = self.runs.get_mut(&lease).expect("only what runs is aborted");
                 assert!(!run.aborted, "lease {lease:?} was aborted twice");
                 run.aborted = true;
             }
             Effect::Finish { job, .. } => {
                 let watched = self.jobs.get_mut(&job).expect("a known job");
                 assert!(!watched.finished, "job {job} ended twice");
-                assert!(
-                    watched.end_recorded,
-                    "job {job} ended before that was recorded"
-                );
+                assert!(watched.end_recorded, "job {job} ended before that was recorded");
                 watched.finished = true;
                 assert!(
                     !self.runs.values().any(|run| run.job == job && !run.aborted),
@@ -220,10 +199,7 @@ impl World {
             }
             Effect::Stop { worker, .. } => {
                 assert!(
-                    !self
-                        .runs
-                        .values()
-                        .any(|run| run.worker == worker && !run.aborted),
+                    !self.runs.values().any(|run| run.worker == worker && !run.aborted),
                     "worker {worker} was stopped under a run"
                 );
                 self.stops.push(worker);
@@ -232,9 +208,7 @@ impl World {
             Effect::Probe { worker } => self.probes.push(worker),
             Effect::ReportHive { hive } => _ = self.reports_due.insert(hive),
             Effect::Note(Note::Evicted(worker, _)) => {
-                let victim = before
-                    .worker(worker)
-                    .expect("only a worker that is there is evicted");
+                let victim = before.worker(worker).expect("only a worker that is there is evicted");
                 assert!(victim.is_evictable(), "{victim:?} was evicted ({what})");
             }
             Effect::Answer { n, .. } => {
@@ -249,10 +223,7 @@ impl World {
             Change::JobQueued(record) => self.jobs.get_mut(&record.id).unwrap().queued = true,
             Change::JobRunning { job, .. } | Change::JobRequeued { job } => {
                 let watched = &self.jobs[job];
-                assert!(
-                    watched.queued && !watched.end_recorded,
-                    "{change:?} out of order"
-                );
+                assert!(watched.queued && !watched.end_recorded, "{change:?} out of order");
             }
             Change::JobEnded { job, .. } => {
                 let watched = self.jobs.get_mut(job).unwrap();
@@ -266,18 +237,11 @@ impl World {
     fn watch_start(&mut self, lease: LeaseId, job: &Arc<Job>, worker: WorkerId) {
         let watched = &self.jobs[&job.id];
         assert!(!watched.finished && !watched.end_recorded);
-        let view = self
-            .engine
-            .view()
-            .worker(worker)
-            .expect("it runs where a worker is");
+        let view = self.engine.view().worker(worker).expect("it runs where a worker is");
         assert_eq!(view.state, WorkerState::Ready);
         assert_eq!(view.info.model, job.model);
         assert!(
-            self.engine
-                .view()
-                .hive(&view.info.hive)
-                .is_some_and(|hive| hive.online),
+            self.engine.view().hive(&view.info.hive).is_some_and(|hive| hive.online),
             "job {} was started on a hive that is offline",
             job.id
         );
@@ -287,24 +251,11 @@ impl World {
                 "the stream is continued where it is another"
             );
         }
-        assert!(
-            view.leased <= view.info.slots,
-            "a slot of {worker} was granted twice"
-        );
-        let run = Run {
-            job: job.id,
-            worker,
-            aborted: false,
-        };
-        assert!(
-            self.runs.insert(lease, run).is_none(),
-            "lease {lease:?} was given twice"
-        );
+        assert!(view.leased <= view.info.slots, "a slot of {worker} was granted twice");
+        let run = Run { job: job.id, worker, aborted: false };
+        assert!(self.runs.insert(lease, run).is_none(), "lease {lease:?} was given twice");
         let of = |by: &dyn Fn(&Run) -> bool| {
-            self.runs
-                .values()
-                .filter(|run| !run.aborted && by(run))
-                .count()
+            self.runs.values().filter(|run| !run.aborted && by(run)).count()
         };
         assert_eq!(of(&|run| run.job == job.id), 1, "job {} runs twice", job.id);
         assert!(of(&|run| run.worker == worker) <= view.info.slots as usize);
@@ -317,18 +268,9 @@ impl World {
 
     pub(crate) fn apply(&mut self, op: &Op) {
         match *op {
-            Op::Submit {
-                model,
-                batch,
-                tenant,
-                deadline,
-            } => {
+            Op::Submit { model, batch, tenant, deadline } => {
                 let mut job = parts::job(self.fresh(), parts::model(model));
-                job.priority = if batch {
-                    Priority::Batch
-                } else {
-                    Priority::Interactive
-                };
+                job.priority = if batch { Priority::Batch } else { Priority::Interactive };
                 job.tenant = (tenant > 0).then(|| format!("tenant-{tenant}").parse().unwrap());
                 job.deadline = deadline.map(Duration::from_millis);
                 let job = Arc::new(job);
@@ -337,10 +279,7 @@ impl World {
             }
             Op::SubmitAgain(which) => {
                 // A job of this name that has ended already is another job: names are not used twice.
-                let live = self
-                    .submitted
-                    .iter()
-                    .filter(|job| self.engine.has_job(job.id));
+                let live = self.submitted.iter().filter(|job| self.engine.has_job(job.id));
                 if let Some(job) = pick(&live.cloned().collect::<Vec<_>>(), which) {
                     self.submit(job);
                 }
@@ -350,23 +289,12 @@ impl World {
                     self.feed(Input::Cancel { job: job.id });
                 }
             }
-            Op::CancelUnknown => self.feed(Input::Cancel {
-                job: parts::job_id(1),
-            }),
+            Op::CancelUnknown => self.feed(Input::Cancel { job: parts::job_id(1) }),
             Op::Recorded { which, how, again } => self.answer_record(which, how, again),
-            Op::Placed {
-                which,
-                how,
-                pick,
-                again,
-            } => self.answer_question(which, how, pick, again),
-            Op::AttemptEnded {
-                which,
-                how,
-                produced,
-                resumable,
-                again,
-            } => self.end_run(which, how, produced, resumable, again),
+            Op::Placed { which, how, pick, again } => self.answer_question(which, how, pick, again),
+            Op::AttemptEnded { which, how, produced, resumable, again } => {
+                self.end_run(which, how, produced, resumable, again)
+            }
             Op::Spawned { which, how, again } => self.answer_spawn(which, how, again),
             Op::Stopped { which, any } => {
                 let all = self.all_workers();
@@ -383,11 +311,7 @@ impl World {
             }
             Op::Probed { which, ok } => {
                 if let Some(worker) = take(&mut self.probes, which) {
-                    let result = if ok {
-                        Ok(WorkerHealth::default())
-                    } else {
-                        Err(lost())
-                    };
+                    let result = if ok { Ok(WorkerHealth::default()) } else { Err(lost()) };
                     self.feed(Input::Probed { worker, result });
                 }
             }
@@ -402,11 +326,7 @@ impl World {
                         1 => Err(Error::new(ErrorKind::ModelNotFound, "none")),
                         _ => Ok(4 * parts::GIB),
                     };
-                    self.feed(Input::Provisioned {
-                        hive,
-                        model,
-                        result,
-                    });
+                    self.feed(Input::Provisioned { hive, model, result });
                 }
             }
             Op::Report { hive, how, pick } => self.report(hive, how, pick),
@@ -414,13 +334,7 @@ impl World {
                 let all = self.all_workers();
                 if let Some(worker) = pick(&all, which) {
                     let hive = self.remove_from_machine(worker).unwrap_or(parts::hive(0));
-                    self.hive(
-                        &hive,
-                        HiveFact::WorkerExited {
-                            worker,
-                            why: lost(),
-                        },
-                    );
+                    self.hive(&hive, HiveFact::WorkerExited { worker, why: lost() });
                 }
             }
             Op::Hive { hive, how } => self.change_hive(hive, how),
@@ -441,18 +355,12 @@ impl World {
     }
 
     fn all_workers(&self) -> Vec<WorkerId> {
-        self.engine
-            .view()
-            .workers()
-            .map(|view| view.info.id)
-            .collect()
+        self.engine.view().workers().map(|view| view.info.id).collect()
     }
 
     fn remove_from_machine(&mut self, worker: WorkerId) -> Option<HiveId> {
-        let (hive, machine) = self
-            .machines
-            .iter_mut()
-            .find(|(_, machine)| machine.workers.contains_key(&worker))?;
+        let (hive, machine) =
+            self.machines.iter_mut().find(|(_, machine)| machine.workers.contains_key(&worker))?;
         machine.workers.remove(&worker);
         machine.rev += 1;
         Some(hive.clone())
@@ -465,11 +373,7 @@ impl World {
     }
 
     fn answer_record(&mut self, which: usize, how: u8, again: bool) {
-        let n = if again {
-            pick(&self.records, which)
-        } else {
-            take(&mut self.records, which)
-        };
+        let n = if again { pick(&self.records, which) } else { take(&mut self.records, which) };
         let Some(n) = n else { return };
         let result = match how {
             0 => Err(Error::new(ErrorKind::Storage, "full")),
@@ -548,20 +452,12 @@ impl World {
         {
             watched.must_match.get_or_insert(view.info.numerics.clone());
         }
-        let end = AttemptEnd {
-            result,
-            produced,
-            resumable,
-        };
+        let end = AttemptEnd { result, produced, resumable };
         self.feed(Input::AttemptEnded { lease, end });
     }
 
     fn answer_spawn(&mut self, which: usize, how: u8, again: bool) {
-        let spawn = if again {
-            pick(&self.spawns, which)
-        } else {
-            take(&mut self.spawns, which)
-        };
+        let spawn = if again { pick(&self.spawns, which) } else { take(&mut self.spawns, which) };
         let Some((worker, hive, spec)) = spawn else {
             return;
         };
@@ -639,10 +535,9 @@ impl World {
                     machine.workers.clear();
                 }
             }
-            1..3 => self.hive(
-                &id,
-                HiveFact::Unreachable(Error::new(ErrorKind::HiveUnreachable, "cut")),
-            ),
+            1..3 => {
+                self.hive(&id, HiveFact::Unreachable(Error::new(ErrorKind::HiveUnreachable, "cut")))
+            }
             _ => {
                 let machine = self.machines.entry(id.clone()).or_insert(Machine {
                     rev: 1,
@@ -660,11 +555,7 @@ impl World {
         let worker = pick(&self.all_workers(), choice).unwrap_or(parts::worker(9));
         let command = match how {
             0 | 1 => Command::Load {
-                worker: if how == 0 {
-                    parts::worker(self.fresh())
-                } else {
-                    worker
-                },
+                worker: if how == 0 { parts::worker(self.fresh()) } else { worker },
                 hive: parts::hive(hive),
                 spec: parts::spec(parts::model(choice % 3), choice as u32 % 3),
                 pin: choice.is_multiple_of(2),
@@ -679,10 +570,7 @@ impl World {
     }
 
     fn restore(&mut self, jobs: u8) {
-        let mut snapshot = Snapshot {
-            epoch: Epoch(1),
-            ..Snapshot::default()
-        };
+        let mut snapshot = Snapshot { epoch: Epoch(1), ..Snapshot::default() };
         for n in 0..jobs {
             let bits = self.fresh();
             let job = Arc::new(parts::job(bits, parts::model(usize::from(n))));
@@ -713,54 +601,27 @@ impl World {
         }
         // What was taken over before is told again; what can be run again is known then.
         let mut again = snapshot.clone();
-        again
-            .jobs
-            .retain(|record| record.request.is_some() && record.attempts <= 3);
+        again.jobs.retain(|record| record.request.is_some() && record.attempts <= 3);
         for snapshot in [snapshot, again] {
-            self.feed(Input::Restore {
-                snapshot: Box::new(snapshot),
-            });
+            self.feed(Input::Restore { snapshot: Box::new(snapshot) });
         }
     }
 
     fn unknown(&mut self, kind: u8) {
         let (worker, hive) = (parts::worker(99), parts::hive(9));
         let input = match kind {
-            0 => Input::Recorded {
-                n: u64::MAX,
-                result: Ok(()),
-            },
-            1 => Input::Placed {
-                ticket: Ticket(u64::MAX),
-                answer: Ok(Placement::Wait),
-            },
+            0 => Input::Recorded { n: u64::MAX, result: Ok(()) },
+            1 => Input::Placed { ticket: Ticket(u64::MAX), answer: Ok(Placement::Wait) },
             2 => {
-                let end = AttemptEnd {
-                    result: done(),
-                    produced: 1,
-                    resumable: true,
-                };
+                let end = AttemptEnd { result: done(), produced: 1, resumable: true };
                 let lease = LeaseId(u64::MAX);
                 Input::AttemptEnded { lease, end }
             }
             3 => Input::Stopped { worker },
-            4 => Input::Connected {
-                worker,
-                result: Ok(()),
-            },
-            5 => Input::Probed {
-                worker,
-                result: Err(lost()),
-            },
-            6 => Input::Provisioned {
-                hive,
-                model: parts::model(7),
-                result: Ok(1),
-            },
-            _ => Input::Hive {
-                hive,
-                fact: HiveFact::Unreachable(lost()),
-            },
+            4 => Input::Connected { worker, result: Ok(()) },
+            5 => Input::Probed { worker, result: Err(lost()) },
+            6 => Input::Provisioned { hive, model: parts::model(7), result: Ok(1) },
+            _ => Input::Hive { hive, fact: HiveFact::Unreachable(lost()) },
         };
         self.feed(input);
     }
@@ -775,24 +636,14 @@ impl World {
             self.come_to_rest();
         }
         for (job, watched) in &self.jobs {
-            assert_eq!(
-                watched.accepts, watched.submissions,
-                "job {job} was not answered"
-            );
-            assert!(
-                watched.finished || !watched.accepted,
-                "accepted job {job} never ended"
-            );
+            assert_eq!(watched.accepts, watched.submissions, "job {job} was not answered");
+            assert!(watched.finished || !watched.accepted, "accepted job {job} never ended");
             assert!(!self.engine.has_job(*job));
         }
         assert!(self.commands.is_empty(), "commands were not answered");
         for hive in members {
-            let seen: BTreeSet<_> = self
-                .engine
-                .view()
-                .on_hive(&hive)
-                .map(|view| view.info.id)
-                .collect();
+            let seen: BTreeSet<_> =
+                self.engine.view().on_hive(&hive).map(|view| view.info.id).collect();
             let real: BTreeSet<_> = self.machines[&hive].workers.keys().copied().collect();
             assert_eq!(seen, real, "the view of {hive} is not what runs there");
         }
@@ -826,21 +677,14 @@ impl World {
             self.answer_question(0, 9, 0, false);
         } else if let Some((lease, run)) = self.runs.first_key_value() {
             let (lease, aborted) = (*lease, run.aborted);
-            let result = if aborted {
-                AttemptResult::Aborted
-            } else {
-                done()
-            };
+            let result = if aborted { AttemptResult::Aborted } else { done() };
             self.tell_end(lease, result, 0, true);
         } else if !self.spawns.is_empty() {
             self.answer_spawn(0, 9, false);
         } else if let Some(worker) = self.stops.first().copied() {
             self.stop(worker);
         } else if let Some(worker) = self.connects.pop() {
-            let there = self
-                .machines
-                .values()
-                .any(|machine| machine.workers.contains_key(&worker));
+            let there = self.machines.values().any(|machine| machine.workers.contains_key(&worker));
             let result = if there { Ok(()) } else { Err(lost()) };
             self.feed(Input::Connected { worker, result });
         } else if let Some(worker) = self.probes.pop() {
@@ -849,11 +693,7 @@ impl World {
         } else if !self.provisions.is_empty() {
             self.apply(&Op::Provisioned { which: 0, how: 2 });
         } else if let Some(hive) = self.reports_due.pop_first() {
-            if self
-                .machines
-                .get(&hive)
-                .is_some_and(|machine| machine.member)
-            {
+            if self.machines.get(&hive).is_some_and(|machine| machine.member) {
                 self.report_truth(&hive);
             }
         } else {
@@ -876,8 +716,5 @@ fn lost() -> Error {
 }
 
 fn done() -> AttemptResult {
-    AttemptResult::Done {
-        finish: Finish::Stop,
-        usage: Usage::default(),
-    }
+    AttemptResult::Done { finish: Finish::Stop, usage: Usage::default() }
 }

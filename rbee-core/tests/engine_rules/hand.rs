@@ -50,10 +50,7 @@ impl Hand {
 
     pub(crate) fn connect(&mut self, workers: &[WorkerInfo]) {
         for info in workers {
-            self.feed(Input::Connected {
-                worker: info.id,
-                result: Ok(()),
-            });
+            self.feed(Input::Connected { worker: info.id, result: Ok(()) });
         }
     }
 
@@ -91,10 +88,7 @@ impl Hand {
                             self.first_leases.entry(*worker).or_insert(*lease);
                         }
                         Effect::Record { n: Some(n), .. } if self.records => {
-                            inputs.push(Input::Recorded {
-                                n: *n,
-                                result: Ok(()),
-                            });
+                            inputs.push(Input::Recorded { n: *n, result: Ok(()) });
                         }
                         _ => {}
                     }
@@ -119,18 +113,11 @@ impl Hand {
     }
 
     pub(crate) fn answer(&mut self, ticket: Ticket, placement: Placement) {
-        self.feed(Input::Placed {
-            ticket,
-            answer: Ok(placement),
-        });
+        self.feed(Input::Placed { ticket, answer: Ok(placement) });
     }
 
     pub(crate) fn end(&mut self, lease: LeaseId, result: AttemptResult, produced: u32) {
-        let end = AttemptEnd {
-            result,
-            produced,
-            resumable: true,
-        };
+        let end = AttemptEnd { result, produced, resumable: true };
         self.feed(Input::AttemptEnded { lease, end });
     }
 
@@ -163,9 +150,7 @@ impl Hand {
     /// The attempts that the last input began.
     pub(crate) fn starts(&self) -> Vec<(LeaseId, JobId, WorkerId)> {
         self.all(|effect| match effect {
-            Effect::Start {
-                lease, job, worker, ..
-            } => Some((*lease, job.id, *worker)),
+            Effect::Start { lease, job, worker, .. } => Some((*lease, job.id, *worker)),
             _ => None,
         })
     }
@@ -207,8 +192,7 @@ impl Hand {
     }
 
     pub(crate) fn probes(&self) -> usize {
-        self.all(|effect| matches!(effect, Effect::Probe { .. }).then_some(()))
-            .len()
+        self.all(|effect| matches!(effect, Effect::Probe { .. }).then_some(())).len()
     }
 
     /// The time until the engine's next alarm.
@@ -232,9 +216,5 @@ pub(crate) fn worker(n: u128, model: usize, slots: u32) -> WorkerInfo {
 }
 
 pub(crate) fn spawn(model: ModelRef, slots: u32, evict: Vec<WorkerId>) -> Placement {
-    Placement::Spawn {
-        hive: parts::hive(0),
-        spec: parts::spec(model, slots),
-        evict,
-    }
+    Placement::Spawn { hive: parts::hive(0), spec: parts::spec(model, slots), evict }
 }

@@ -46,9 +46,7 @@ fn batch_gets_its_turn_in_every_model_and_from_every_tenant() {
         );
         let tenants: Vec<_> = order.iter().filter(|n| **n > 4).map(|n| n % 2).collect();
         assert!(
-            tenants
-                .windows(3)
-                .all(|three| three.iter().any(|t| *t != three[0])),
+            tenants.windows(3).all(|three| three.iter().any(|t| *t != three[0])),
             "{tenants:?}"
         );
     }
@@ -63,11 +61,7 @@ fn a_models_parked_backlog_costs_other_models_nothing() {
         hand.job(n, 1);
         hand.done(hand.start().0);
     }
-    assert_eq!(
-        hand.asked.len(),
-        50,
-        "one question for each job, none about the backlog"
-    );
+    assert_eq!(hand.asked.len(), 50, "one question for each job, none about the backlog");
 }
 
 #[test]
@@ -96,10 +90,7 @@ fn an_answer_to_wait_that_a_freed_slot_overtook_is_asked_again() {
     let (ticket, _) = hand.asked.pop().unwrap();
     hand.done(lease);
     hand.answer(ticket, Placement::Wait);
-    let (ticket, _) = hand
-        .asked
-        .pop()
-        .expect("the slot that came free meanwhile is seen");
+    let (ticket, _) = hand.asked.pop().expect("the slot that came free meanwhile is seen");
     hand.answer(ticket, Placement::Wait);
     assert!(hand.asked.is_empty(), "an answer that saw it stands");
 }
@@ -123,17 +114,12 @@ fn a_drain_admits_nothing_and_tells_once_when_the_last_job_has_ended() {
     let mut hand = Hand::with(&[worker(1, 0, 1)]);
     hand.job(1, 0);
     let (lease, ..) = hand.start();
-    let drained = |hand: &Hand| {
-        hand.all(|e| matches!(e, Effect::Drained).then_some(()))
-            .len()
-    };
+    let drained = |hand: &Hand| hand.all(|e| matches!(e, Effect::Drained).then_some(())).len();
     hand.command(Command::Drain).unwrap();
     assert_eq!(drained(&hand), 0);
     hand.job(2, 0);
     let refused = hand.find(|e| match e {
-        Effect::Accept {
-            answer: Err(error), ..
-        } => Some(error.kind()),
+        Effect::Accept { answer: Err(error), .. } => Some(error.kind()),
         _ => None,
     });
     assert_eq!(refused, Some(ErrorKind::ShuttingDown));
@@ -164,29 +150,17 @@ fn record(n: u128, request: bool, attempts: u32) -> JobRecord {
 }
 
 fn restore(hand: &mut Hand, jobs: Vec<JobRecord>) {
-    let snapshot = Box::new(Snapshot {
-        epoch: Epoch(1),
-        jobs,
-        ..Snapshot::default()
-    });
+    let snapshot = Box::new(Snapshot { epoch: Epoch(1), jobs, ..Snapshot::default() });
     hand.feed(Input::Restore { snapshot });
 }
 
 #[test]
 fn a_restored_job_without_its_request_or_its_retries_ends_and_the_others_keep_their_order() {
-    let settings = Settings {
-        keep_requests: KeepRequests::Never,
-        ..Settings::default()
-    };
+    let settings = Settings { keep_requests: KeepRequests::Never, ..Settings::default() };
     let mut hand = Hand::new(settings);
     restore(
         &mut hand,
-        vec![
-            record(5, true, 0),
-            record(3, true, 0),
-            record(4, false, 0),
-            record(2, true, 4),
-        ],
+        vec![record(5, true, 0), record(3, true, 0), record(4, false, 0), record(2, true, 4)],
     );
     let ended: Vec<_> = hand
         .finishes()
@@ -204,14 +178,8 @@ fn a_restored_job_without_its_request_or_its_retries_ends_and_the_others_keep_th
 
 #[test]
 fn what_is_not_to_be_kept_is_not_in_the_record() {
-    for (keep, kept) in [
-        (KeepRequests::Never, false),
-        (KeepRequests::UntilDone, true),
-    ] {
-        let mut hand = Hand::new(Settings {
-            keep_requests: keep,
-            ..Settings::default()
-        });
+    for (keep, kept) in [(KeepRequests::Never, false), (KeepRequests::UntilDone, true)] {
+        let mut hand = Hand::new(Settings { keep_requests: keep, ..Settings::default() });
         hand.job(1, 0);
         let has_request = hand.find(|e| match e {
             Effect::Record { changes, .. } => match &changes[0] {
@@ -238,10 +206,7 @@ fn the_end_is_told_after_it_is_recorded_and_recording_is_tried_three_times() {
             _ => None,
         });
         let n = n.expect("the end is being recorded");
-        hand.feed(Input::Recorded {
-            n,
-            result: Err(error(ErrorKind::Storage)),
-        });
+        hand.feed(Input::Recorded { n, result: Err(error(ErrorKind::Storage)) });
         if tries < 3 {
             assert!(hand.finishes().is_empty());
             hand.wait(hand.next());
@@ -257,15 +222,11 @@ fn an_accepted_job_that_could_not_be_recorded_is_refused_and_its_run_is_stopped(
     hand.records = false;
     hand.job(1, 0);
     let (lease, ..) = hand.start();
-    hand.feed(Input::Recorded {
-        n: 1,
-        result: Err(error(ErrorKind::Storage)),
-    });
+    hand.feed(Input::Recorded { n: 1, result: Err(error(ErrorKind::Storage)) });
     let n = hand.find(|e| matches!(e, Effect::Abort { lease: l } if *l == lease).then_some(()));
     assert!(n.is_some(), "{:?}", hand.effects);
     assert!(
-        hand.find(|e| matches!(e, Effect::Accept { answer: Err(_), .. }).then_some(()))
-            .is_some()
+        hand.find(|e| matches!(e, Effect::Accept { answer: Err(_), .. }).then_some(())).is_some()
     );
     hand.records = true;
     hand.end(lease, AttemptResult::Aborted, 0);
@@ -293,9 +254,7 @@ fn an_attempt_that_ignores_its_abort_gives_its_slot_back_after_the_grace() {
     let mut hand = Hand::with(&[worker(1, 0, 1)]);
     hand.job(1, 0);
     let (lease, ..) = hand.start();
-    hand.feed(Input::Cancel {
-        job: parts::job_id(1),
-    });
+    hand.feed(Input::Cancel { job: parts::job_id(1) });
     assert!(hand.finishes().is_empty());
     hand.wait(Duration::from_secs(5));
     assert_eq!(hand.finishes(), [(parts::job_id(1), Outcome::Cancelled)]);
@@ -323,10 +282,7 @@ fn the_timeout_counts_from_the_first_start_and_the_deadline_from_the_submission(
     hand.wait(Duration::from_secs(10));
     hand.end(lease, AttemptResult::Aborted, 0);
     let (lease, job, _) = hand.start();
-    assert_eq!(
-        (hand.failure(), job),
-        (ErrorKind::JobTimeout, parts::job_id(3))
-    );
+    assert_eq!((hand.failure(), job), (ErrorKind::JobTimeout, parts::job_id(3)));
     hand.wait(Duration::from_secs(29));
     assert!(hand.effects.is_empty(), "its 30 s began with its start");
     hand.done(lease);

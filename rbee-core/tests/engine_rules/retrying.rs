@@ -38,10 +38,7 @@ fn without_another_worker_the_delays_double_with_jitter_and_the_retries_are_boun
             assert_eq!(delay, Duration::from_secs(1));
             hand.wait(delay);
             assert_eq!(hand.probes(), 1);
-            hand.feed(Input::Probed {
-                worker: parts::worker(1),
-                result: Ok(Default::default()),
-            });
+            hand.feed(Input::Probed { worker: parts::worker(1), result: Ok(Default::default()) });
             hand.wait(hand.next());
         } else {
             let (least, most) = (Duration::from_millis(full / 2), Duration::from_millis(full));
@@ -50,18 +47,10 @@ fn without_another_worker_the_delays_double_with_jitter_and_the_retries_are_boun
             hand.wait(delay);
         }
     }
-    assert_ne!(
-        delays[0] * 2,
-        delays[1],
-        "half of a delay is left to chance"
-    );
+    assert_ne!(delays[0] * 2, delays[1], "half of a delay is left to chance");
     let (lease, ..) = hand.start();
     hand.fail(lease, ErrorKind::WorkerLost);
-    assert_eq!(
-        hand.failure(),
-        ErrorKind::WorkerLost,
-        "four tries, then the end"
-    );
+    assert_eq!(hand.failure(), ErrorKind::WorkerLost, "four tries, then the end");
 }
 
 #[test]
@@ -101,29 +90,20 @@ fn a_worker_that_keeps_failing_is_probed_more_and_more_rarely_until_it_does_a_jo
     let id = parts::worker(1);
     let fail_until_probed = |hand: &mut Hand, n| {
         while let [(lease, ..)] = hand.starts()[..] {
-            hand.end(
-                lease,
-                AttemptResult::Failed(error(ErrorKind::WorkerFault)),
-                1,
-            );
+            hand.end(lease, AttemptResult::Failed(error(ErrorKind::WorkerFault)), 1);
             if hand.engine.view().worker(id).unwrap().state == WorkerState::Failed {
                 break;
             }
             hand.wait(Duration::from_secs(60));
         }
         // With its retry out of the way, the next alarm is the probe.
-        hand.feed(Input::Cancel {
-            job: parts::job_id(n),
-        });
+        hand.feed(Input::Cancel { job: parts::job_id(n) });
         hand.next()
     };
     let probe = |hand: &mut Hand, delay| {
         hand.wait(delay);
         assert_eq!(hand.probes(), 1);
-        hand.feed(Input::Probed {
-            worker: id,
-            result: Ok(Default::default()),
-        });
+        hand.feed(Input::Probed { worker: id, result: Ok(Default::default()) });
     };
     let one = |hand: &mut Hand, n| {
         // Long enough for three tries with their delays.
@@ -145,11 +125,7 @@ fn a_worker_that_keeps_failing_is_probed_more_and_more_rarely_until_it_does_a_jo
     hand.done(hand.start().0);
     assert_eq!(hand.engine.view().worker(id).unwrap().faults, 0);
     one(&mut hand, 4);
-    assert_eq!(
-        fail_until_probed(&mut hand, 4),
-        Duration::from_secs(1),
-        "the patience begins anew"
-    );
+    assert_eq!(fail_until_probed(&mut hand, 4), Duration::from_secs(1), "the patience begins anew");
 }
 
 #[test]
@@ -159,11 +135,7 @@ fn a_failed_probe_is_followed_by_another() {
     for lease in 1..40 {
         hand.fail(rbee_core::LeaseId(lease), ErrorKind::WorkerFault);
     }
-    (0..3).for_each(|n| {
-        hand.feed(Input::Cancel {
-            job: parts::job_id(n),
-        })
-    });
+    (0..3).for_each(|n| hand.feed(Input::Cancel { job: parts::job_id(n) }));
     for seconds in [1, 2, 4, 8, 16, 32, 60, 60] {
         hand.wait(Duration::from_secs(seconds));
         assert_eq!(hand.probes(), 1, "after {seconds} s");
@@ -181,17 +153,9 @@ fn a_stream_that_had_begun_goes_on_only_where_the_numerics_are_the_same() {
     let mut hand = Hand::with(&[worker(1, 0, 1), other]);
     hand.job(1, 0);
     if hand.start().2 != parts::worker(1) {
-        hand.feed(Input::Cancel {
-            job: parts::job_id(1),
-        });
+        hand.feed(Input::Cancel { job: parts::job_id(1) });
         hand.end(
-            hand.all(|e| {
-                if let Effect::Abort { lease } = e {
-                    Some(*lease)
-                } else {
-                    None
-                }
-            })[0],
+            hand.all(|e| if let Effect::Abort { lease } = e { Some(*lease) } else { None })[0],
             AttemptResult::Aborted,
             0,
         );
@@ -218,18 +182,11 @@ fn the_engine_refuses_a_policy_that_ignores_the_numerics() {
     };
     place(&mut hand, 1);
     let lease = hand.start().0;
-    hand.end(
-        lease,
-        AttemptResult::Failed(error(ErrorKind::WorkerLost)),
-        3,
-    );
+    hand.end(lease, AttemptResult::Failed(error(ErrorKind::WorkerLost)), 3);
     hand.wait(hand.next());
     place(&mut hand, 2);
     assert!(hand.starts().is_empty());
-    assert!(
-        hand.find(|e| matches!(e, Effect::Note(Note::StaleAnswer(_))).then_some(()))
-            .is_some()
-    );
+    assert!(hand.find(|e| matches!(e, Effect::Note(Note::StaleAnswer(_))).then_some(())).is_some());
 }
 
 #[test]
@@ -241,10 +198,7 @@ fn a_hive_is_offline_at_once_and_lost_after_45_seconds() {
     hand.hive(0, HiveFact::Unreachable(error(ErrorKind::HiveUnreachable)));
     assert!(!hand.engine.view().hive(&parts::hive(0)).unwrap().online);
     hand.wait(Duration::from_millis(44_999 - 30_000));
-    assert!(
-        hand.engine.view().worker(parts::worker(1)).is_some(),
-        "what runs there goes on"
-    );
+    assert!(hand.engine.view().worker(parts::worker(1)).is_some(), "what runs there goes on");
     hand.hive(0, HiveFact::Unreachable(error(ErrorKind::HiveUnreachable)));
     hand.done(lease);
     hand.job(2, 0);
@@ -265,20 +219,11 @@ fn a_worker_that_comes_back_keeps_the_slots_of_attempts_that_are_still_ending() 
     let (lease, ..) = hand.start();
     hand.hive(
         0,
-        HiveFact::WorkerExited {
-            worker: parts::worker(1),
-            why: error(ErrorKind::WorkerLost),
-        },
+        HiveFact::WorkerExited { worker: parts::worker(1), why: error(ErrorKind::WorkerLost) },
     );
     hand.report(0, 2, &[worker(1, 0, 2)]);
     hand.connect(&[worker(1, 0, 2)]);
-    assert_eq!(
-        hand.engine.view().worker(parts::worker(1)).unwrap().leased,
-        1
-    );
+    assert_eq!(hand.engine.view().worker(parts::worker(1)).unwrap().leased, 1);
     hand.fail(lease, ErrorKind::WorkerLost);
-    assert_eq!(
-        hand.engine.view().worker(parts::worker(1)).unwrap().leased,
-        0
-    );
+    assert_eq!(hand.engine.view().worker(parts::worker(1)).unwrap().leased, 0);
 }

@@ -13,8 +13,7 @@ use super::{
 };
 
 fn suppressed(hand: &Hand) -> bool {
-    hand.find(|e| matches!(e, Effect::Note(Note::SpawnSuppressed(_))).then_some(()))
-        .is_some()
+    hand.find(|e| matches!(e, Effect::Note(Note::SpawnSuppressed(_))).then_some(())).is_some()
 }
 
 #[test]
@@ -46,13 +45,9 @@ fn a_spawn_waits_until_the_evicted_workers_are_gone() {
     let victims = vec![parts::worker(1), parts::worker(2)];
     hand.answer(hand.asked[0].0, spawn(parts::model(0), 1, victims.clone()));
     assert_eq!((hand.stops(), hand.spawns().len()), (victims, 0));
-    hand.feed(Input::Stopped {
-        worker: parts::worker(1),
-    });
+    hand.feed(Input::Stopped { worker: parts::worker(1) });
     assert!(hand.spawns().is_empty());
-    hand.feed(Input::Stopped {
-        worker: parts::worker(2),
-    });
+    hand.feed(Input::Stopped { worker: parts::worker(2) });
     assert_eq!(hand.spawns().len(), 1);
 }
 
@@ -69,9 +64,7 @@ fn busy_and_pinned_workers_are_not_evicted_whatever_the_policy_says() {
         let (ticket, _) = hand.asked[0];
         hand.answer(ticket, spawn(parts::model(0), 1, vec![victim]));
         assert_eq!((hand.stops().len(), hand.spawns().len()), (0, 0));
-        hand.feed(Input::Cancel {
-            job: parts::job_id(2),
-        });
+        hand.feed(Input::Cancel { job: parts::job_id(2) });
     }
 }
 
@@ -90,21 +83,12 @@ fn a_start_that_ends_after_it_was_given_up_is_stopped() {
 
     // Also where a stop that overtook the start is not answered yet.
     let other = parts::worker(50);
-    let load = Command::Load {
-        worker: other,
-        hive: parts::hive(0),
-        spec,
-        pin: false,
-    };
+    let load = Command::Load { worker: other, hive: parts::hive(0), spec, pin: false };
     hand.command(load).unwrap();
     hand.command(Command::Unload(other)).unwrap();
     assert_eq!(hand.stops(), [other]);
     hand.spawned(other, rbee_core::WorkerInfo { id: other, ..info });
-    assert_eq!(
-        hand.stops(),
-        [other],
-        "the first stop found nothing to stop"
-    );
+    assert_eq!(hand.stops(), [other], "the first stop found nothing to stop");
 }
 
 #[test]
@@ -116,10 +100,7 @@ fn a_hive_that_starts_another_worker_than_it_was_told_to_has_failed_to_start_it(
     let (id, ..) = hand.spawns().remove(0);
     hand.spawned(id, worker(1, 1, 2));
     assert!(hand.engine.view().worker(id).is_none());
-    assert_eq!(
-        hand.engine.view().worker(parts::worker(1)).unwrap().leased,
-        1
-    );
+    assert_eq!(hand.engine.view().worker(parts::worker(1)).unwrap().leased, 1);
     hand.done(lease);
     assert!(!hand.finishes().is_empty());
 }
@@ -137,10 +118,7 @@ fn a_report_older_than_a_worker_says_nothing_about_it() {
     assert!(hand.engine.view().worker(id).is_some());
     hand.report(0, 5, &[info.clone()]);
     hand.report(0, 4, &[]);
-    assert!(
-        hand.engine.view().worker(id).is_some(),
-        "overtaken by a younger report"
-    );
+    assert!(hand.engine.view().worker(id).is_some(), "overtaken by a younger report");
     hand.report(0, 6, &[]);
     assert!(hand.engine.view().worker(id).is_none());
     assert!(
@@ -210,23 +188,13 @@ fn an_unloaded_worker_ends_its_runs_and_is_stopped_then() {
 
 #[test]
 fn a_download_is_not_counted_as_a_start() {
-    let mut hand = Hand::new(Settings {
-        retries: 0,
-        ..Settings::default()
-    });
+    let mut hand = Hand::new(Settings { retries: 0, ..Settings::default() });
     hand.hive(0, HiveFact::Added);
     hand.report(0, 1, &[]);
     hand.job(1, 7);
     let (hive, model) = (parts::hive(0), parts::model(7));
-    assert!(
-        hand.find(|e| matches!(e, Effect::Provision { .. }).then_some(()))
-            .is_some()
-    );
-    hand.feed(Input::Provisioned {
-        hive,
-        model,
-        result: Ok(parts::GIB),
-    });
+    assert!(hand.find(|e| matches!(e, Effect::Provision { .. }).then_some(())).is_some());
+    hand.feed(Input::Provisioned { hive, model, result: Ok(parts::GIB) });
     assert_eq!(hand.spawns().len(), 1);
 }
 
@@ -240,10 +208,7 @@ fn a_download_without_progress_is_given_up_and_one_with_progress_is_not() {
     for _ in 0..5 {
         hand.wait(Duration::from_secs(599));
         assert_eq!(hand.engine.counters().provisioning, 1);
-        hand.feed(Input::ProvisionProgress {
-            hive: hive.clone(),
-            model: model.clone(),
-        });
+        hand.feed(Input::ProvisionProgress { hive: hive.clone(), model: model.clone() });
     }
     hand.wait(Duration::from_secs(600));
     assert_eq!(hand.engine.counters().provisioning, 0);
@@ -255,9 +220,7 @@ fn a_failed_start_is_tried_again_later_and_not_without_end() {
     hand.job(1, 0);
     for tries in 1.. {
         let spawns = hand.spawns();
-        let [(id, ..)] = &spawns[..] else {
-            panic!("try {tries}: {:?}", hand.effects)
-        };
+        let [(id, ..)] = &spawns[..] else { panic!("try {tries}: {:?}", hand.effects) };
         hand.feed(Input::Spawned {
             worker: *id,
             result: Err(Error::new(ErrorKind::WorkerFault, "no")),
@@ -284,11 +247,7 @@ fn a_cold_model_that_found_no_memory_is_asked_about_again_when_a_worker_falls_id
         })
         .collect();
     hand.job(20, 0);
-    assert_eq!(
-        (hand.spawns().len(), hand.stops().len()),
-        (0, 0),
-        "no memory, and nobody idle"
-    );
+    assert_eq!((hand.spawns().len(), hand.stops().len()), (0, 0), "no memory, and nobody idle");
     hand.done(leases[0]);
     assert_eq!(hand.stops().len(), 1, "the idle one makes room");
 }
@@ -309,10 +268,7 @@ fn many_models_that_wait_for_memory_take_turns_when_a_worker_falls_idle() {
         hand.answer(ticket, rbee_core::Placement::Assign(parts::worker(1)));
         hand.done(hand.start().0);
         let questions = std::mem::take(&mut hand.asked);
-        assert!(
-            questions.len() <= 8,
-            "an end of a job costs at most so much"
-        );
+        assert!(questions.len() <= 8, "an end of a job costs at most so much");
         for (ticket, job) in questions {
             asked.insert(job);
             hand.answer(ticket, rbee_core::Placement::Wait);

@@ -21,10 +21,8 @@ const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 
 fn ask() -> Ask {
-    let task = Task::Generate {
-        prompt: Prompt::Text("hello".into()),
-        sampling: Sampling::default(),
-    };
+    let task =
+        Task::Generate { prompt: Prompt::Text("hello".into()), sampling: Sampling::default() };
     Ask {
         job: Arc::new(Job {
             id: JobId::from_random_bits(1),
@@ -56,19 +54,13 @@ fn embed() -> Ask {
 }
 
 fn matching(numerics: &str) -> Ask {
-    Ask {
-        must_match: Some(numerics.into()),
-        ..ask()
-    }
+    Ask { must_match: Some(numerics.into()), ..ask() }
 }
 
 fn refused_by(hives: &[&str]) -> Ask {
     let error = |hive: &str| Error::new(ErrorKind::ModelIncompatible, format!("{hive} cannot"));
     let refused = hives.iter().map(|hive| (id(hive), error(hive))).collect();
-    Ask {
-        refused: Arc::new(refused),
-        ..ask()
-    }
+    Ask { refused: Arc::new(refused), ..ask() }
 }
 
 fn retry(avoid: &[u128]) -> Ask {
@@ -102,11 +94,7 @@ fn worker(number: u128, hive: &str, model: &str) -> WorkerView {
 fn device(index: u32, total: u64, free: u64) -> Device {
     Device {
         index,
-        kind: if index == 0 {
-            DeviceKind::Cpu
-        } else {
-            DeviceKind::Cuda
-        },
+        kind: if index == 0 { DeviceKind::Cpu } else { DeviceKind::Cuda },
         name: format!("chip {index}"),
         memory_total: total,
         memory_free: free,
@@ -119,11 +107,7 @@ fn hive(name: &str, devices: impl Into<Arc<[Device]>>, size: Option<u64>) -> Hiv
         id: id(name),
         online: true,
         devices: devices.into(),
-        models: Arc::new(
-            size.map(|size| ("m".parse().unwrap(), size))
-                .into_iter()
-                .collect(),
-        ),
+        models: Arc::new(size.map(|size| ("m".parse().unwrap(), size)).into_iter().collect()),
         reserved: BTreeMap::new(),
     }
 }
@@ -131,9 +115,7 @@ fn hive(name: &str, devices: impl Into<Arc<[Device]>>, size: Option<u64>) -> Hiv
 fn cluster(hives: Vec<HiveView>, workers: Vec<WorkerView>) -> ClusterView {
     let mut cluster = ClusterView::default();
     hives.into_iter().for_each(|hive| cluster.put_hive(hive));
-    workers
-        .into_iter()
-        .for_each(|worker| cluster.put_worker(worker));
+    workers.into_iter().for_each(|worker| cluster.put_worker(worker));
     cluster
 }
 
@@ -163,10 +145,7 @@ fn rejected(placement: Placement) -> Error {
 /// Why the candidate was not taken.
 fn reason(ask: &Ask, cluster: &ClusterView, candidate: &Candidate) -> String {
     let explanation = LeastLoaded::default().explain(ask, cluster);
-    let found = explanation
-        .candidates
-        .into_iter()
-        .find(|(c, _)| c == candidate);
+    let found = explanation.candidates.into_iter().find(|(c, _)| c == candidate);
     match found.expect("a candidate").1 {
         Verdict::Refused(why) => why,
         other => panic!("{other} is no refusal"),

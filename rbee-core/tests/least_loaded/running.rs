@@ -21,10 +21,7 @@ fn a_worker_on_which_the_job_failed_is_taken_only_where_no_other_is_free() {
     assert_eq!(place(&retry(&[1]), &fleet), assigned(2));
     fleet.edit_worker(worker_id(2), |w| w.leased = 2);
     assert_eq!(place(&retry(&[1]), &fleet), assigned(1));
-    let untried = Ask {
-        attempts: 0,
-        ..retry(&[1])
-    };
+    let untried = Ask { attempts: 0, ..retry(&[1]) };
     assert_eq!(place(&untried, &fleet), Placement::Wait);
 }
 
@@ -39,16 +36,12 @@ fn a_stream_goes_on_only_where_the_numerics_are_the_same() {
 #[test]
 fn no_second_worker_is_started_while_one_is_busy_or_loading() {
     let hives = || vec![hive("a", [device(1, 64 * GIB, 64 * GIB)], Some(GIB))];
-    for change in [
-        |w: &mut WorkerView| w.leased = 2,
-        |w: &mut WorkerView| w.state = WorkerState::Loading,
-    ] {
+    for change in
+        [|w: &mut WorkerView| w.leased = 2, |w: &mut WorkerView| w.state = WorkerState::Loading]
+    {
         let mut only = worker(1, "a", "m");
         change(&mut only);
-        assert_eq!(
-            place(&ask(), &cluster(hives(), vec![only])),
-            Placement::Wait
-        );
+        assert_eq!(place(&ask(), &cluster(hives(), vec![only])), Placement::Wait);
     }
     for change in [
         |w: &mut WorkerView| w.state = WorkerState::Failed,
@@ -67,10 +60,7 @@ fn a_task_that_the_model_cannot_do_is_rejected() {
     let mut fleet = cluster(hives(), vec![worker(1, "a", "m")]);
     let error = rejected(place(&embed(), &fleet));
     assert_eq!(error.kind(), ErrorKind::Unsupported);
-    assert!(
-        error.message().starts_with("model m cannot make vectors"),
-        "{error}"
-    );
+    assert!(error.message().starts_with("model m cannot make vectors"), "{error}");
     // Another engine has the model too, and it can.
     let mut able = worker(2, "a", "m");
     Arc::make_mut(&mut able.info).capabilities.embed = true;
@@ -92,10 +82,7 @@ fn every_candidate_is_explained() {
     workers[4].last_used = Time::from_micros(5);
     Arc::make_mut(&mut workers[5].info).numerics = "other".into();
     let fleet = cluster(vec![], workers);
-    let ask = Ask {
-        must_match: Some("test".into()),
-        ..ask()
-    };
+    let ask = Ask { must_match: Some("test".into()), ..ask() };
     let explanation = LeastLoaded::default().explain(&ask, &fleet);
     assert_eq!(explanation.placement, Ok(assigned(1)));
     let verdicts: BTreeMap<_, _> = explanation.candidates.into_iter().collect();
@@ -103,10 +90,7 @@ fn every_candidate_is_explained() {
     assert_eq!(verdict(1), "chosen");
     assert_eq!(verdict(2), "refused: all 2 slots taken");
     assert_eq!(verdict(3), "refused: it is still loading");
-    assert_eq!(
-        verdict(4),
-        "refused: it has failed 3 times and waits for a probe"
-    );
+    assert_eq!(verdict(4), "refused: it has failed 3 times and waits for a probe");
     assert_eq!(verdict(5), "eligible");
     assert_eq!(
         verdict(6),
@@ -119,9 +103,6 @@ fn an_explanation_is_bounded_and_names_the_chosen_one() {
     let workers = (0..2000).map(|n| worker(n, "a", "m")).collect();
     let explanation = LeastLoaded::default().explain(&ask(), &cluster(vec![], workers));
     assert_eq!(explanation.candidates.len(), 256);
-    let chosen = explanation
-        .candidates
-        .iter()
-        .filter(|(_, v)| *v == Verdict::Chosen);
+    let chosen = explanation.candidates.iter().filter(|(_, v)| *v == Verdict::Chosen);
     assert_eq!(chosen.count(), 1);
 }

@@ -6,18 +6,12 @@ use super::*;
 fn a_new_worker_for_a_stream_goes_where_no_worker_with_other_numerics_runs() {
     let devices = [device(1, 9 * GIB, 9 * GIB), device(2, 9 * GIB, 5 * GIB)];
     let ask = matching("other");
-    let mut fleet = cluster(
-        vec![hive("a", devices, Some(GIB))],
-        vec![worker(1, "a", "m")],
-    );
+    let mut fleet = cluster(vec![hive("a", devices, Some(GIB))], vec![worker(1, "a", "m")]);
     let (_, device, _) = spawned(place(&ask, &fleet));
     assert_eq!(device, 2);
     // Where one runs on every device another would be no better; and one that loads may be what is wanted.
     fleet.put_worker(WorkerView {
-        info: Arc::new(WorkerInfo {
-            devices: vec![2],
-            ..(*worker(2, "a", "m").info).clone()
-        }),
+        info: Arc::new(WorkerInfo { devices: vec![2], ..(*worker(2, "a", "m").info).clone() }),
         ..worker(2, "a", "m")
     });
     assert_eq!(place(&ask, &fleet), Placement::Wait);
@@ -34,18 +28,12 @@ fn workers_and_devices_of_an_offline_hive_are_left_alone() {
     assert_eq!(spawned(place(&ask(), &fleet)).0, "b");
     let fleet = cluster(vec![off], vec![worker(1, "a", "m")]);
     assert_eq!(place(&ask(), &fleet), Placement::Wait);
-    assert_eq!(
-        reason(&ask(), &fleet, &Candidate::Worker(worker_id(1))),
-        "its hive is offline"
-    );
+    assert_eq!(reason(&ask(), &fleet, &Candidate::Worker(worker_id(1))), "its hive is offline");
 }
 
 #[test]
 fn a_tiny_model_fits_on_a_full_laptop() {
-    let fleet = cluster(
-        vec![hive("laptop", [device(0, 2 * GIB, 5 * MIB)], Some(3 * MIB))],
-        vec![],
-    );
+    let fleet = cluster(vec![hive("laptop", [device(0, 2 * GIB, 5 * MIB)], Some(3 * MIB))], vec![]);
     match place(&ask(), &fleet) {
         Placement::Spawn { spec, evict, .. } => {
             assert_eq!((spec.slots, spec.need_bytes), (4, 3 * MIB * 120 / 100));
@@ -60,26 +48,13 @@ fn a_site_with_the_files_is_better_than_an_empty_one_and_that_than_a_slow_one() 
     let roomy = || [device(1, 64 * GIB, 64 * GIB)];
     let full = || [device(1, 64 * GIB, 0)];
     let idle = || vec![worker(1, "disk", "x")];
-    let with_disk = vec![
-        hive("disk", full(), Some(GIB)),
-        hive("empty", roomy(), None),
-    ];
-    assert_eq!(
-        spawned(place(&ask(), &cluster(with_disk, idle()))).0,
-        "disk"
-    );
-    let two = vec![
-        hive("disk", full(), Some(GIB)),
-        hive("free", roomy(), Some(GIB)),
-    ];
+    let with_disk = vec![hive("disk", full(), Some(GIB)), hive("empty", roomy(), None)];
+    assert_eq!(spawned(place(&ask(), &cluster(with_disk, idle()))).0, "disk");
+    let two = vec![hive("disk", full(), Some(GIB)), hive("free", roomy(), Some(GIB))];
     assert_eq!(spawned(place(&ask(), &cluster(two, idle()))).0, "free");
     let kinds = [device(0, 64 * GIB, 64 * GIB), device(1, 8 * GIB, 8 * GIB)];
     let one = vec![hive("a", kinds, Some(GIB))];
-    assert_eq!(
-        spawned(place(&ask(), &cluster(one, vec![]))).1,
-        1,
-        "a GPU goes first"
-    );
+    assert_eq!(spawned(place(&ask(), &cluster(one, vec![]))).1, 1, "a GPU goes first");
     let free = vec![
         hive("a", [device(1, 64 * GIB, 8 * GIB)], Some(GIB)),
         hive("b", [device(1, 64 * GIB, 9 * GIB)], Some(GIB)),
@@ -87,10 +62,7 @@ fn a_site_with_the_files_is_better_than_an_empty_one_and_that_than_a_slow_one() 
     assert_eq!(spawned(place(&ask(), &cluster(free, vec![]))).0, "b");
     let alike = vec![hive("a", roomy(), Some(GIB)), hive("b", roomy(), Some(GIB))];
     let crowd = vec![worker(1, "a", "x")];
-    assert_eq!(
-        spawned(place(&ask(), &cluster(alike.clone(), crowd))).0,
-        "b"
-    );
+    assert_eq!(spawned(place(&ask(), &cluster(alike.clone(), crowd))).0, "b");
     assert_eq!(spawned(place(&ask(), &cluster(alike, vec![]))).0, "a");
 }
 
@@ -107,11 +79,7 @@ fn idle_workers_make_room_and_busy_ones_are_waited_for() {
     let hives = || vec![hive("a", [device(1, 10 * GIB, GIB)], Some(4 * GIB))];
     let mut fleet = cluster(hives(), vec![worker(1, "a", "x"), worker(2, "a", "y")]);
     fleet.edit_worker(worker_id(1), |w| w.memory_bytes = 5 * GIB);
-    assert_eq!(
-        spawned(place(&ask(), &fleet)).2,
-        [worker_id(1)],
-        "4 GiB of the other would not do"
-    );
+    assert_eq!(spawned(place(&ask(), &fleet)).2, [worker_id(1)], "4 GiB of the other would not do");
     fleet.edit_worker(worker_id(1), |w| w.leased = 1);
     assert_eq!(place(&ask(), &fleet), Placement::Wait);
     assert_eq!(
@@ -144,13 +112,7 @@ fn a_model_of_unknown_size_is_provisioned_first_and_a_size_known_elsewhere_count
 #[test]
 fn a_model_too_large_for_every_device_is_rejected_with_what_is_missing() {
     let hives = (0..9)
-        .map(|n| {
-            hive(
-                &format!("h{n}"),
-                [device(1, 8 * GIB, 8 * GIB)],
-                Some(20 * GIB),
-            )
-        })
+        .map(|n| hive(&format!("h{n}"), [device(1, 8 * GIB, 8 * GIB)], Some(20 * GIB)))
         .collect();
     let error = rejected(place(&ask(), &cluster(hives, vec![])));
     assert_eq!(error.kind(), ErrorKind::InsufficientVram);
@@ -168,15 +130,9 @@ fn a_hive_that_may_still_help_is_waited_for() {
     let small = || hive("small", [device(1, 8 * GIB, 8 * GIB)], Some(20 * GIB));
     let mut large = hive("large", [device(1, 80 * GIB, 80 * GIB)], Some(20 * GIB));
     large.online = false;
-    assert_eq!(
-        place(&ask(), &cluster(vec![small(), large.clone()], vec![])),
-        Placement::Wait
-    );
+    assert_eq!(place(&ask(), &cluster(vec![small(), large.clone()], vec![])), Placement::Wait);
     let silent = hive("silent", [], None);
-    assert_eq!(
-        place(&ask(), &cluster(vec![small(), silent], vec![])),
-        Placement::Wait
-    );
+    assert_eq!(place(&ask(), &cluster(vec![small(), silent], vec![])), Placement::Wait);
     large.devices = Arc::from([device(1, 9 * GIB, 0)]);
     rejected(place(&ask(), &cluster(vec![small(), large], vec![])));
 }
@@ -196,10 +152,7 @@ fn a_hive_that_refused_is_not_asked_again_and_when_all_did_the_job_ends_with_the
     assert_eq!(spawned(place(&refused_by(&["a"]), &fleet)).0, "b");
     let both = refused_by(&["a", "b"]);
     assert_eq!(rejected(place(&both, &fleet)).message(), "a cannot");
-    assert_eq!(
-        reason(&both, &fleet, &Candidate::Hive(id("b"))),
-        "it refused the model: b cannot"
-    );
+    assert_eq!(reason(&both, &fleet, &Candidate::Hive(id("b"))), "it refused the model: b cannot");
     fleet.edit_hive(&id("a"), |hive| hive.online = false);
     assert_eq!(rejected(place(&both, &fleet)).message(), "b cannot");
     assert_eq!(

@@ -1,9 +1,5 @@
 //! What the tests of the queen share.
-#![allow(
-    dead_code,
-    unreachable_pub,
-    reason = "each test binary uses a part of it"
-)]
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses a part of it")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::sync::Arc;
@@ -31,10 +27,7 @@ pub fn queen() -> QueenBuilder {
 
 /// A request whose answer is known: `EchoWorker::text(seed, tokens)`.
 pub fn request(seed: u64, tokens: u32) -> Request {
-    Request::chat(MODEL)
-        .user("hello")
-        .seed(seed)
-        .max_tokens(tokens)
+    Request::chat(MODEL).user("hello").seed(seed).max_tokens(tokens)
 }
 
 /// Everything a reader saw.
@@ -48,10 +41,7 @@ pub struct Seen {
 
 impl Seen {
     pub fn take(&mut self, event: JobEvent) {
-        assert!(
-            self.end.is_none(),
-            "an event after the terminal one: {event:?}"
-        );
+        assert!(self.end.is_none(), "an event after the terminal one: {event:?}");
         self.seqs.extend(event.seq);
         match event.kind {
             EventKind::Token { text, .. } => {
@@ -74,11 +64,7 @@ impl Seen {
     pub fn assert_whole(&self, seed: u64, tokens: u32) {
         assert_eq!(self.seqs, (0..=u64::from(tokens) + 1).collect::<Vec<_>>());
         assert_eq!(self.text, EchoWorker::text(seed, tokens));
-        assert!(
-            matches!(self.end, Some(EventKind::End { .. })),
-            "{:?}",
-            self.end
-        );
+        assert!(matches!(self.end, Some(EventKind::End { .. })), "{:?}", self.end);
     }
 }
 
@@ -116,13 +102,7 @@ pub struct EchoFactory {
 impl EchoFactory {
     pub fn new() -> (Self, Arc<std::sync::Mutex<Vec<Arc<EchoWorker>>>>) {
         let made = Arc::default();
-        (
-            Self {
-                made: Arc::clone(&made),
-                load: std::time::Duration::ZERO,
-            },
-            made,
-        )
+        (Self { made: Arc::clone(&made), load: std::time::Duration::ZERO }, made)
     }
 }
 
@@ -156,7 +136,5 @@ pub fn devices() -> Vec<Device> {
 }
 
 pub fn hive(name: &str) -> InProcessHive {
-    InProcessHive::new()
-        .with_id(HiveId::new(name).unwrap())
-        .with_devices(devices())
+    InProcessHive::new().with_id(HiveId::new(name).unwrap()).with_devices(devices())
 }

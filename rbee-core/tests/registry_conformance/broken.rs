@@ -76,11 +76,7 @@ struct Memory {
 
 impl Broken {
     pub(crate) fn new(inner: MemoryRegistry, flaw: Flaw) -> Self {
-        Self {
-            inner,
-            flaw,
-            memory: Mutex::default(),
-        }
+        Self { inner, flaw, memory: Mutex::default() }
     }
 
     fn memory(&self) -> MutexGuard<'_, Memory> {
@@ -132,20 +128,13 @@ impl Broken {
             return;
         };
         let id = JobId::random();
-        let ghost = JobRecord {
-            id,
-            status: LiveJob::queued().into(),
-            ..record
-        };
+        let ghost = JobRecord { id, status: LiveJob::queued().into(), ..record };
         changes.push(Change::JobQueued(Box::new(ghost)));
         changes.push(Change::JobEnded {
             job: id,
             outcome: Outcome::Complete {
                 finish: rbee_core::Finish::Stop,
-                usage: rbee_core::Usage {
-                    prompt_tokens: 1,
-                    completion_tokens: 1,
-                },
+                usage: rbee_core::Usage { prompt_tokens: 1, completion_tokens: 1 },
             },
             at,
             keep_request: false,
@@ -156,14 +145,10 @@ impl Broken {
     fn remember(&self, change: &Change) {
         let mut memory = self.memory();
         match change {
-            Change::JobEnded {
-                job, outcome, at, ..
-            } => {
+            Change::JobEnded { job, outcome, at, .. } => {
                 memory.last_ends.insert(*job, (outcome.clone(), *at));
             }
-            Change::JobRunning {
-                job, numerics, at, ..
-            } => {
+            Change::JobRunning { job, numerics, at, .. } => {
                 memory.numerics.insert(*job, numerics.clone());
                 memory.last_starts.insert(*job, *at);
             }
@@ -204,9 +189,7 @@ impl Broken {
         }
         if self.is(Flaw::KeepsModelsOfGoneHives) {
             found.models = self.memory().models.values().cloned().collect();
-            found
-                .models
-                .retain(|model| found.hives.iter().any(|hive| hive.id == model.hive));
+            found.models.retain(|model| found.hives.iter().any(|hive| hive.id == model.hive));
         }
         for tenant in &mut found.tenants {
             match self.flaw {
@@ -289,9 +272,7 @@ impl Registry for Broken {
         let changes = self.twist(changes).await;
         if self.is(Flaw::LosesAtomicity) {
             for change in &changes {
-                self.inner
-                    .record(epoch, std::slice::from_ref(change))
-                    .await?;
+                self.inner.record(epoch, std::slice::from_ref(change)).await?;
             }
             return Ok(());
         }

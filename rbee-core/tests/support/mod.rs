@@ -60,14 +60,7 @@ pub fn tokenizer_config() -> Value {
 
 /// A byte-level tokenizer: six special tokens, the 256 bytes, and pairs of letters.
 pub fn tokenizer() -> Value {
-    let specials = [
-        "<|pad|>",
-        "<|bos|>",
-        "<|end|>",
-        "<|system|>",
-        "<|user|>",
-        "<|assistant|>",
-    ];
+    let specials = ["<|pad|>", "<|bos|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>"];
     let mut vocab = Map::new();
     for special in specials {
         vocab.insert(special.into(), vocab.len().into());
@@ -83,9 +76,9 @@ pub fn tokenizer() -> Value {
         vocab.insert(character.to_string(), vocab.len().into());
     }
     let mut merges = Vec::new();
-    for pair in [
-        "th", "he", "in", "er", "an", "re", "on", "at", "en", "nd", "be", "ee", "ho", "ne", "ey",
-    ] {
+    for pair in
+        ["th", "he", "in", "er", "an", "re", "on", "at", "en", "nd", "be", "ee", "ho", "ne", "ey"]
+    {
         vocab.insert(pair.into(), vocab.len().into());
         merges.push(json!([&pair[..1], &pair[1..]]));
     }
@@ -137,9 +130,8 @@ pub fn tensors() -> Vec<RawTensor> {
     }
     let mut state = 1_u64;
     let mut random = move || {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (state >> 40) as f32 / (1 << 24) as f32 * 2.0 - 1.0
     };
     shapes
@@ -148,12 +140,7 @@ pub fn tensors() -> Vec<RawTensor> {
             let norm = shape.len() == 1;
             let bytes = (0..shape.iter().product())
                 .flat_map(|_| {
-                    if norm {
-                        1.0 + 0.1 * random()
-                    } else {
-                        0.4 * random()
-                    }
-                    .to_le_bytes()
+                    if norm { 1.0 + 0.1 * random() } else { 0.4 * random() }.to_le_bytes()
                 })
                 .collect();
             (format!("{name}.weight"), "F32", shape, bytes)
@@ -213,15 +200,8 @@ pub fn job(task: Task, seed: u64) -> Arc<Job> {
 pub fn run(prompt: &str, seed: u64, resume: Resume, change: impl FnOnce(&mut Sampling)) -> Run {
     let mut sampling = Sampling::default();
     change(&mut sampling);
-    let task = Task::Generate {
-        prompt: Prompt::Text(prompt.into()),
-        sampling,
-    };
-    Run {
-        job: job(task, seed),
-        attempt: 1,
-        resume,
-    }
+    let task = Task::Generate { prompt: Prompt::Text(prompt.into()), sampling };
+    Run { job: job(task, seed), attempt: 1, resume }
 }
 
 /// What a run gave.
@@ -252,11 +232,7 @@ pub async fn collect(mut stream: OutputStream) -> Result<Answer> {
             Output::Vectors(_) => panic!("vectors"),
             Output::End { finish, usage } => {
                 assert!(stream.next().await.is_none());
-                return Ok(Answer {
-                    tokens,
-                    finish,
-                    usage,
-                });
+                return Ok(Answer { tokens, finish, usage });
             }
         }
     }

@@ -1,9 +1,5 @@
 //! Parts that the tests of the bare engine are put together from.
-#![allow(
-    dead_code,
-    unreachable_pub,
-    reason = "each test binary uses a part of it"
-)]
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses a part of it")]
 
 use std::{sync::Arc, time::Duration};
 
@@ -59,12 +55,7 @@ pub fn info(id: WorkerId, hive: HiveId, model: ModelRef, slots: u32) -> WorkerIn
 }
 
 pub fn spec(model: ModelRef, slots: u32) -> WorkerSpec {
-    WorkerSpec {
-        model,
-        slots,
-        devices: vec![0],
-        need_bytes: 10 * GIB,
-    }
+    WorkerSpec { model, slots, devices: vec![0], need_bytes: 10 * GIB }
 }
 
 /// A machine of 64 GiB with these models on its disk and these workers, each of which takes 10 GiB.
@@ -77,10 +68,7 @@ pub fn report(
         .into_iter()
         .map(|info| WorkerReport {
             info,
-            health: WorkerHealth {
-                vram_bytes: Some(10 * GIB),
-                ..WorkerHealth::default()
-            },
+            health: WorkerHealth { vram_bytes: Some(10 * GIB), ..WorkerHealth::default() },
         })
         .collect();
     HiveReport {

@@ -60,10 +60,7 @@ struct Shell {
 
 impl Shell {
     fn new(waiting: usize) -> Self {
-        let settings = Settings {
-            queue_capacity: 10_000_000,
-            ..Settings::default()
-        };
+        let settings = Settings { queue_capacity: 10_000_000, ..Settings::default() };
         let (busy, free) = (model("busy"), model("free"));
         let mut shell = Self {
             engine: Engine::new(settings, Epoch(1), 1),
@@ -77,16 +74,10 @@ impl Shell {
         let workers = [(1, &busy, 1), (2, &free, 8)].map(|(id, model, slots)| {
             let mut info = WorkerInfo::new(model.clone(), "benchmark");
             (info.id, info.slots) = (WorkerId::from_random_bits(id), slots);
-            WorkerReport {
-                info,
-                health: WorkerHealth::default(),
-            }
+            WorkerReport { info, health: WorkerHealth::default() }
         });
         let names = workers.clone().map(|worker| worker.info.id);
-        let report = HiveReport {
-            workers: workers.into(),
-            ..HiveReport::default()
-        };
+        let report = HiveReport { workers: workers.into(), ..HiveReport::default() };
         for fact in [HiveFact::Added, HiveFact::Report(Box::new(report))] {
             let hive = hive.clone();
             shell.take(Input::Hive { hive, fact });
@@ -115,15 +106,9 @@ impl Shell {
                     }
                     Effect::Record { n: Some(n), .. } => Input::Recorded { n, result: Ok(()) },
                     Effect::Start { lease, job, .. } if job.model != self.busy => {
-                        let result = AttemptResult::Done {
-                            finish: Finish::Stop,
-                            usage: Usage::default(),
-                        };
-                        let end = AttemptEnd {
-                            result,
-                            produced: 1,
-                            resumable: true,
-                        };
+                        let result =
+                            AttemptResult::Done { finish: Finish::Stop, usage: Usage::default() };
+                        let end = AttemptEnd { result, produced: 1, resumable: true };
                         Input::AttemptEnded { lease, end }
                     }
                     Effect::Finish { .. } => {
@@ -163,9 +148,7 @@ fn main() {
         let (mut engine, mut map, mut order) = (Vec::new(), Vec::new(), 0);
         for _ in 0..ROUNDS {
             shell.ended = 0;
-            engine.push(nanos_each(&jobs, |job| {
-                shell.take(Input::Submit { job: job.clone() })
-            }));
+            engine.push(nanos_each(&jobs, |job| shell.take(Input::Submit { job: job.clone() })));
             assert_eq!(shell.ended, JOBS, "every job ran");
             map.push(nanos_each(&jobs, |job| {
                 order += 1;

@@ -33,10 +33,7 @@ impl Stamp {
         let mut info = WorkerInfo::new(model(), "benchmark");
         info.slots = 4;
         let called = Mutex::default();
-        Arc::new(Self {
-            info: Arc::new(info),
-            called,
-        })
+        Arc::new(Self { info: Arc::new(info), called })
     }
 
     fn called(&self) -> Instant {
@@ -57,14 +54,8 @@ impl Worker for Stamp {
             Task::Generate { sampling, .. } => sampling.max_tokens.unwrap_or(1),
             Task::Embed { .. } => 0,
         };
-        let token = |id| Output::Token {
-            id: Some(id),
-            text: " bee".into(),
-        };
-        let end = Output::End {
-            finish: Finish::Length,
-            usage: Usage::default(),
-        };
+        let token = |id| Output::Token { id: Some(id), text: " bee".into() };
+        let end = Output::End { finish: Finish::Length, usage: Usage::default() };
         let outputs = (0..tokens).map(token).chain([end]);
         Ok(Box::pin(futures_util::stream::iter(outputs.map(Ok))))
     }
@@ -80,18 +71,12 @@ fn model() -> ModelRef {
 
 /// What a caller without a queen has to make.
 fn job(tokens: u32) -> Arc<Job> {
-    let sampling = Sampling {
-        max_tokens: Some(tokens),
-        ..Sampling::default()
-    };
+    let sampling = Sampling { max_tokens: Some(tokens), ..Sampling::default() };
     Arc::new(Job {
         id: JobId::random(),
         model: model(),
         priority: Priority::Interactive,
-        task: Task::Generate {
-            prompt: Prompt::Text("hello".into()),
-            sampling,
-        },
+        task: Task::Generate { prompt: Prompt::Text("hello".into()), sampling },
         seed: 1,
         prefix: [].into(),
         timeout: Duration::from_secs(300),
@@ -112,11 +97,7 @@ struct Call {
 
 async fn direct(worker: &Stamp, tokens: u32) -> Call {
     let began = Instant::now();
-    let run = Run {
-        job: job(tokens),
-        attempt: 1,
-        resume: Resume::default(),
-    };
+    let run = Run { job: job(tokens), attempt: 1, resume: Resume::default() };
     let mut stream = worker.execute(run).await.expect("it always begins");
     let accepted = began.elapsed();
     let mut first = None;
@@ -205,7 +186,5 @@ fn main() {
         .enable_all()
         .build()
         .expect("a runtime");
-    runtime
-        .block_on(runtime.spawn(measure()))
-        .expect("nothing panics");
+    runtime.block_on(runtime.spawn(measure())).expect("nothing panics");
 }

@@ -71,10 +71,7 @@ fn end(job: JobId) -> Change {
         job,
         outcome: Outcome::Complete {
             finish: Finish::Stop,
-            usage: Usage {
-                prompt_tokens: 20,
-                completion_tokens: 100,
-            },
+            usage: Usage { prompt_tokens: 20, completion_tokens: 100 },
         },
         at: WallTime::now(),
         keep_request: false,
@@ -85,10 +82,8 @@ fn end(job: JobId) -> Change {
 /// Time for all jobs through the registry, and records per commit.
 fn through_the_registry(count: usize, durability: Durability) -> (Duration, f64) {
     let dir = tempfile::tempdir().expect("a directory for the database");
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime");
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     let options = SqliteRegistry::options().durability(durability);
     let registry = options.open(dir.path().join("rbee.db")).expect("opens");
     let registry = Arc::new(registry);
@@ -97,9 +92,8 @@ fn through_the_registry(count: usize, durability: Durability) -> (Duration, f64)
         let lease = Duration::from_secs(3600);
         let epoch = registry.open(&queen, lease).await.expect("opens").epoch;
         let mut jobs = jobs(count);
-        let shares: Vec<Vec<JobRecord>> = (0..CALLERS)
-            .map(|_| jobs.split_off(jobs.len() - count / CALLERS))
-            .collect();
+        let shares: Vec<Vec<JobRecord>> =
+            (0..CALLERS).map(|_| jobs.split_off(jobs.len() - count / CALLERS)).collect();
         let begun = Instant::now();
         let callers = shares.into_iter().map(|share| {
             let registry = registry.clone();
@@ -212,9 +206,7 @@ fn write_group(db: &Connection, queued: &[Row], ended: &[Row]) -> rusqlite::Resu
     for (id, _, _) in ended {
         let none = None::<&str>;
         let now = WallTime::now().as_millis() as i64;
-        update.execute(params![
-            id, 1, "complete", now, none, none, "stop", 20, 100, false
-        ])?;
+        update.execute(params![id, 1, "complete", now, none, none, "stop", 20, 100, false])?;
         delete.execute([id])?;
     }
     db.prepare_cached("COMMIT")?.execute([])?;
@@ -262,11 +254,7 @@ fn registry(criterion: &mut Criterion) {
             .measurement_time(Duration::from_secs(2))
             .throughput(Throughput::Elements(2 * SAMPLE as u64));
         criterion.bench_function("through the registry", |bench| {
-            bench.iter_custom(|n| {
-                (0..n)
-                    .map(|_| through_the_registry(SAMPLE, durability).0)
-                    .sum()
-            });
+            bench.iter_custom(|n| (0..n).map(|_| through_the_registry(SAMPLE, durability).0).sum());
         });
         criterion.bench_function("by hand", |bench| {
             bench.iter_custom(|n| (0..n).map(|_| by_hand(SAMPLE, durability, group)).sum());

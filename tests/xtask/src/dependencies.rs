@@ -81,18 +81,12 @@ pub(crate) fn check() -> Result<(), Failure> {
                 "{package} ({which}) depends on {count} packages; allowed are {most}"
             ));
         }
-        println!(
-            "{package} ({which}): {count} packages, none of {:?}",
-            rule.never
-        );
+        println!("{package} ({which}): {count} packages, none of {:?}", rule.never);
     }
     let packages = metadata::packages()?;
     for package in packages.iter().filter(|package| package.name != PYTHON) {
         if let Some(bad) = first_match(&tree(&package.name, Features::All)?, &["pyo3*"]) {
-            return Err(format!(
-                "{} depends on {bad}; only {PYTHON} may",
-                package.name
-            ));
+            return Err(format!("{} depends on {bad}; only {PYTHON} may", package.name));
         }
     }
     println!("no package but {PYTHON} depends on pyo3");
@@ -107,9 +101,8 @@ fn tree(package: &str, features: Features) -> Result<BTreeSet<String>, Failure> 
     if let Features::All = features {
         command.arg("--all-features");
     }
-    let output = command
-        .output()
-        .map_err(|cause| format!("cargo could not be started: {cause}"))?;
+    let output =
+        command.output().map_err(|cause| format!("cargo could not be started: {cause}"))?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
         return Err(format!("cargo tree of {package} failed: {}", said.trim()));
@@ -120,10 +113,7 @@ fn tree(package: &str, features: Features) -> Result<BTreeSet<String>, Failure> 
 
 /// The first word of each line.
 fn names(tree: &str) -> BTreeSet<String> {
-    tree.lines()
-        .filter_map(|line| line.split_whitespace().next())
-        .map(ToOwned::to_owned)
-        .collect()
+    tree.lines().filter_map(|line| line.split_whitespace().next()).map(ToOwned::to_owned).collect()
 }
 
 fn first_match<'a>(found: &'a BTreeSet<String>, never: &[&str]) -> Option<&'a str> {

@@ -28,10 +28,7 @@ pub(crate) struct Step {
 }
 
 enum Work {
-    Cargo {
-        arguments: Vec<String>,
-        environment: Vec<(&'static str, &'static str)>,
-    },
+    Cargo { arguments: Vec<String>, environment: Vec<(&'static str, &'static str)> },
     Check(Box<dyn Fn() -> Result<(), Failure>>),
 }
 
@@ -49,10 +46,7 @@ impl Step {
 
     /// A function of ours.
     pub(crate) fn check(name: &str, check: impl Fn() -> Result<(), Failure> + 'static) -> Self {
-        Self {
-            name: name.into(),
-            work: Work::Check(Box::new(check)),
-        }
+        Self { name: name.into(), work: Work::Check(Box::new(check)) }
     }
 
     /// More arguments for cargo.
@@ -74,10 +68,7 @@ impl Step {
     pub(crate) fn run(&self) -> Result<(), Failure> {
         let (arguments, environment) = match &self.work {
             Work::Check(check) => return check(),
-            Work::Cargo {
-                arguments,
-                environment,
-            } => (arguments, environment),
+            Work::Cargo { arguments, environment } => (arguments, environment),
         };
         let mut line = String::new();
         for (name, value) in environment {
@@ -90,11 +81,7 @@ impl Step {
             .envs(environment.iter().copied())
             .status()
             .map_err(|cause| format!("cargo could not be started: {cause}"))?;
-        if status.success() {
-            Ok(())
-        } else {
-            Err(format!("{status}; to see it again: {line}"))
-        }
+        if status.success() { Ok(()) } else { Err(format!("{status}; to see it again: {line}")) }
     }
 }
 
@@ -106,8 +93,7 @@ pub(crate) fn run(steps: &[Step]) -> Result<(), Failure> {
         let number = index + 1;
         println!("\n=== {number}/{count} {} ===", step.name);
         let start = Instant::now();
-        step.run()
-            .map_err(|why| format!("step {number}/{count} ({}) failed: {why}", step.name))?;
+        step.run().map_err(|why| format!("step {number}/{count} ({}) failed: {why}", step.name))?;
         println!("=== {} passed in {} ===", step.name, shown(start.elapsed()));
     }
     if count > 1 {

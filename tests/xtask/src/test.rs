@@ -45,15 +45,10 @@ fn core_clippy(name: &str, features: &[&str]) -> Step {
 
 /// Advisories are left out: they change without any change here, and would make an old state fail.
 fn deny() -> Result<(), Failure> {
-    let installed = cargo()
-        .args(["deny", "--version"])
-        .output()
-        .is_ok_and(|output| output.status.success());
+    let installed =
+        cargo().args(["deny", "--version"]).output().is_ok_and(|output| output.status.success());
     if installed {
-        let step = Step::cargo(
-            "cargo deny",
-            &["deny", "check", "bans", "licenses", "sources"],
-        );
+        let step = Step::cargo("cargo deny", &["deny", "check", "bans", "licenses", "sources"]);
         return step.run();
     }
     if std::env::var_os("CI_REQUIRE_DENY").is_some_and(|value| value == "1") {

@@ -25,8 +25,7 @@ impl Suite {
             self.first_report(events).await;
         }
         for events in &mut both {
-            self.must_live(events, "beside another of the same queen")
-                .await;
+            self.must_live(events, "beside another of the same queen").await;
         }
     }
 
@@ -48,16 +47,12 @@ impl Suite {
                 error.kind()
             ),
         }
-        self.must_live(&mut younger, "after an older queen was refused")
-            .await;
+        self.must_live(&mut younger, "after an older queen was refused").await;
     }
 
     /// The subscription does not end.
     async fn must_live(&self, events: &mut Events, when: &str) {
         let end = async { while events.next().await.is_some() {} };
-        must!(
-            timeout(QUIET, end).await.is_err(),
-            "a subscription ended {when}"
-        );
+        must!(timeout(QUIET, end).await.is_err(), "a subscription ended {when}");
     }
 }

@@ -11,11 +11,7 @@ impl Suite {
         let before = self.report().await.rev;
         let worker = self.spawn(id).await;
         let info = worker.info();
-        must!(
-            info.id == id,
-            "asked for worker {id}, the hive made {}",
-            info.id
-        );
+        must!(info.id == id, "asked for worker {id}, the hive made {}", info.id);
         must!(
             info.model == self.good.model,
             "asked for a worker with {}, the hive made one with {}",
@@ -31,25 +27,16 @@ impl Suite {
         self.ok("health", worker.health()).await;
         let report = self.report().await;
         match find(&report, id) {
-            Some(found) => must!(
-                found.info == **info,
-                "worker {id} is {info:?}, reported as {:?}",
-                found.info
-            ),
+            Some(found) => {
+                must!(found.info == **info, "worker {id} is {info:?}, reported as {:?}", found.info)
+            }
             None => must!(false, "worker {id} was spawned and is not reported"),
         }
         let again = self.ok("worker", self.hive.worker(id)).await;
-        must!(
-            again.info() == info,
-            "worker {id} is given out as {:?}",
-            again.info()
-        );
+        must!(again.info() == info, "worker {id} is given out as {:?}", again.info());
         self.stop(id).await;
         let after = self.report().await.rev;
-        must!(
-            after > report.rev,
-            "the revision is {after} before and after a stop"
-        );
+        must!(after > report.rev, "the revision is {after} before and after a stop");
     }
 
     pub(super) async fn a_spawn_is_idempotent_by_name(&self) {
@@ -66,27 +53,18 @@ impl Suite {
             );
         }
         let now = self.report().await.workers.len();
-        must!(
-            now == count + 1,
-            "five spawns of one worker made {}",
-            now - count
-        );
+        must!(now == count + 1, "five spawns of one worker made {}", now - count);
         self.stop(id).await;
-        self.must_be_gone(id, "it was spawned five times and stopped once")
-            .await;
+        self.must_be_gone(id, "it was spawned five times and stopped once").await;
     }
 
     pub(super) async fn a_spawn_that_nobody_waits_for_leaves_no_orphan(&self) {
         let id = WorkerId::random();
         // Polled once and dropped: whoever asked has gone away.
-        let _ = self
-            .hive
-            .spawn(id, &self.good, Progress::ignore())
-            .now_or_never();
+        let _ = self.hive.spawn(id, &self.good, Progress::ignore()).now_or_never();
         self.stop(id).await;
         tokio::time::sleep(QUIET).await;
-        self.must_be_gone(id, "its spawn was abandoned and it was stopped")
-            .await;
+        self.must_be_gone(id, "its spawn was abandoned and it was stopped").await;
     }
 
     pub(super) async fn a_bad_spawn_is_a_typed_error_and_leaves_nothing(&self) {
@@ -99,10 +77,7 @@ impl Suite {
                     error.kind() != ErrorKind::Internal,
                     "a bad model is an internal error: {error:?}"
                 );
-                must!(
-                    !error.message().is_empty(),
-                    "a bad model is an error without a message"
-                );
+                must!(!error.message().is_empty(), "a bad model is an error without a message");
             }
         }
         self.must_be_gone(id, "its spawn failed").await;
@@ -144,10 +119,7 @@ impl Suite {
 
     async fn must_be_gone(&self, id: WorkerId, after: &str) {
         let report = self.report().await;
-        must!(
-            find(&report, id).is_none(),
-            "worker {id} is still reported after {after}"
-        );
+        must!(find(&report, id).is_none(), "worker {id} is still reported after {after}");
         self.must_not_be_found(id, after).await;
     }
 

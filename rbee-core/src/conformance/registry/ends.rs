@@ -15,19 +15,11 @@ pub async fn the_first_end_stays(store: &dyn Subject) {
         keep_request: true,
         keep_output: true,
     };
-    let changes = [
-        queued(&job),
-        running(job.id, 1, later(10), "one"),
-        tokens(job.id, 0, &["a"]),
-        end,
-    ];
+    let changes =
+        [queued(&job), running(job.id, 1, later(10), "one"), tokens(job.id, 0, &["a"]), end];
     record(&*registry, epoch, &changes).await;
     let first = stored_one(&*registry, job.id).await;
-    assert_eq!(
-        first.status.state(),
-        JobState::Complete,
-        "the first end must be recorded"
-    );
+    assert_eq!(first.status.state(), JobState::Complete, "the first end must be recorded");
     for change in [
         ended(job.id, Outcome::Cancelled, later(60)),
         running(job.id, 2, later(60), "two"),
@@ -42,11 +34,7 @@ pub async fn the_first_end_stays(store: &dyn Subject) {
             "a job that has ended must stay as it is, also after {change:?}"
         );
     }
-    assert_eq!(
-        restart(store, registry).await,
-        [],
-        "a job that has ended is nobody's to run"
-    );
+    assert_eq!(restart(store, registry).await, [], "a job that has ended is nobody's to run");
 }
 
 /// With all that belongs to it.
@@ -55,26 +43,16 @@ pub async fn every_outcome_comes_back(store: &dyn Subject) {
     let epoch = open(store, &*registry, "a").await.epoch;
     let stop = Outcome::Complete {
         finish: Finish::Stop,
-        usage: Usage {
-            prompt_tokens: 7,
-            completion_tokens: 900,
-        },
+        usage: Usage { prompt_tokens: 7, completion_tokens: 900 },
     };
-    let failure = Error::new(
-        ErrorKind::ModelNotFound,
-        "model \"x\" is nowhere; allowed is 'y' – é",
-    );
-    for (order, outcome) in (1..).zip([
-        stop,
-        complete(0, 0),
-        Outcome::Failed(failure),
-        Outcome::Cancelled,
-    ]) {
+    let failure =
+        Error::new(ErrorKind::ModelNotFound, "model \"x\" is nowhere; allowed is 'y' – é");
+    for (order, outcome) in
+        (1..).zip([stop, complete(0, 0), Outcome::Failed(failure), Outcome::Cancelled])
+    {
         let job = job(order);
         let start = running(job.id, 1, later(1), "one");
-        let Change::JobRunning { worker, .. } = start else {
-            unreachable!("made just above")
-        };
+        let Change::JobRunning { worker, .. } = start else { unreachable!("made just above") };
         let changes = [
             queued(&job),
             start,
@@ -118,18 +96,11 @@ pub async fn every_outcome_comes_back(store: &dyn Subject) {
 pub async fn what_may_not_be_kept_is_erased(store: &dyn Subject) {
     let registry = store.handle().await;
     let epoch = open(store, &*registry, "a").await.epoch;
-    for (order, keep_request, keep_output) in [
-        (1, false, false),
-        (2, true, false),
-        (3, false, true),
-        (4, true, true),
-    ] {
+    for (order, keep_request, keep_output) in
+        [(1, false, false), (2, true, false), (3, false, true), (4, true, true)]
+    {
         let job = job(order);
-        let changes = [
-            queued(&job),
-            running(job.id, 1, AT, "x"),
-            tokens(job.id, 0, &["a", "b"]),
-        ];
+        let changes = [queued(&job), running(job.id, 1, AT, "x"), tokens(job.id, 0, &["a", "b"])];
         record(&*registry, epoch, &changes).await;
         let live = stored_one(&*registry, job.id).await;
         assert!(
@@ -150,11 +121,7 @@ pub async fn what_may_not_be_kept_is_erased(store: &dyn Subject) {
             job.request.filter(|_| keep_request),
             "with keep_request {keep_request} the request must be kept or erased"
         );
-        let expected = if keep_output {
-            pieces(&["a", "b"])
-        } else {
-            Vec::new()
-        };
+        let expected = if keep_output { pieces(&["a", "b"]) } else { Vec::new() };
         assert_eq!(
             found.pieces, expected,
             "with keep_output {keep_output} the pieces must be kept or erased"

@@ -30,11 +30,7 @@ pub async fn a_job_comes_back_whole(store: &dyn Subject) {
     for job in [&mut plain, &mut full] {
         job.owner = found.first().map(|job| job.owner).unwrap_or_default();
     }
-    assert_eq!(
-        found,
-        [plain, full],
-        "a job must come back after a restart as it was recorded"
-    );
+    assert_eq!(found, [plain, full], "a job must come back after a restart as it was recorded");
 }
 
 /// By their stored order, not by when they were recorded.
@@ -45,12 +41,7 @@ pub async fn jobs_come_back_in_the_order_of_the_queue(store: &dyn Subject) {
     for n in [2, 0, 4, 1, 3] {
         record(&*registry, epoch, &[queued(&jobs[n])]).await;
     }
-    record(
-        &*registry,
-        epoch,
-        &[ended(jobs[3].id, Outcome::Cancelled, AT)],
-    )
-    .await;
+    record(&*registry, epoch, &[ended(jobs[3].id, Outcome::Cancelled, AT)]).await;
     let found = restart(store, registry).await;
     let expected = [jobs[0].id, jobs[1].id, jobs[2].id, jobs[4].id];
     assert_eq!(
@@ -67,9 +58,7 @@ pub async fn an_attempt_is_recorded(store: &dyn Subject) {
     let job = job(1);
     record(&*registry, epoch, &[queued(&job)]).await;
     let start = running(job.id, 1, later(10), "one");
-    let Change::JobRunning { worker, .. } = start else {
-        unreachable!("made just above")
-    };
+    let Change::JobRunning { worker, .. } = start else { unreachable!("made just above") };
     record(&*registry, epoch, &[start]).await;
     let found = stored_one(&*registry, job.id).await;
     assert_eq!(
@@ -88,11 +77,7 @@ pub async fn an_attempt_is_recorded(store: &dyn Subject) {
     let found = restart(store, registry).await.pop();
     let found = found.expect("a running job must come back");
     assert_eq!(
-        (
-            found.status.state(),
-            found.attempts,
-            found.numerics.as_deref()
-        ),
+        (found.status.state(), found.attempts, found.numerics.as_deref()),
         (JobState::Running, 2, Some("two")),
         "the second attempt must be recorded"
     );
@@ -109,12 +94,7 @@ pub async fn pieces_are_written_only_where_they_belong(store: &dyn Subject) {
     let epoch = open(store, &*registry, "a").await.epoch;
     let job = job(1);
     let id = job.id;
-    record(
-        &*registry,
-        epoch,
-        &[queued(&job), running(id, 1, AT, "one")],
-    )
-    .await;
+    record(&*registry, epoch, &[queued(&job), running(id, 1, AT, "one")]).await;
     let mut expected = Vec::new();
     for (at, words, belongs) in [
         (1, &["gap"][..], false),
@@ -133,10 +113,7 @@ pub async fn pieces_are_written_only_where_they_belong(store: &dyn Subject) {
             expected.extend(pieces(words));
         }
         let found = stored_one(&*registry, id).await;
-        assert_eq!(
-            found.pieces, expected,
-            "after {words:?} at {at} the wrong pieces are stored"
-        );
+        assert_eq!(found.pieces, expected, "after {words:?} at {at} the wrong pieces are stored");
         assert_eq!(
             found.tokens_generated as usize,
             expected.len(),
@@ -145,10 +122,7 @@ pub async fn pieces_are_written_only_where_they_belong(store: &dyn Subject) {
     }
     let found = restart(store, registry).await.pop();
     let found = found.expect("a running job must come back");
-    assert_eq!(
-        found.pieces, expected,
-        "the pieces must come back after a restart"
-    );
+    assert_eq!(found.pieces, expected, "the pieces must come back after a restart");
 }
 
 /// They say which worker the answer can be continued on.
@@ -180,11 +154,7 @@ pub async fn a_job_that_is_queued_twice_stays_as_it_is(store: &dyn Subject) {
     let registry = store.handle().await;
     let epoch = open(store, &*registry, "a").await.epoch;
     let job = job(1);
-    let changes = [
-        queued(&job),
-        running(job.id, 1, AT, "x"),
-        tokens(job.id, 0, &["a"]),
-    ];
+    let changes = [queued(&job), running(job.id, 1, AT, "x"), tokens(job.id, 0, &["a"])];
     record(&*registry, epoch, &changes).await;
     let before = stored_one(&*registry, job.id).await;
     record(&*registry, epoch, &[queued(&job)]).await;

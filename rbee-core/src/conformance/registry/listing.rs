@@ -27,11 +27,7 @@ pub async fn jobs_are_listed_newest_first_and_page_by_page(store: &dyn Subject) 
     let mut paged = Vec::new();
     let mut before = None;
     for page in [3, 3, 1, 0] {
-        let filter = JobFilter {
-            before,
-            limit: 3,
-            ..JobFilter::default()
-        };
+        let filter = JobFilter { before, limit: 3, ..JobFilter::default() };
         let found = list(&*two, &filter).await;
         assert_eq!(
             found.len(),
@@ -64,10 +60,7 @@ pub async fn a_filter_lets_through_what_it_names(store: &dyn Subject) {
         states: states.to_vec(),
         ..JobFilter::default()
     };
-    let both = JobFilter {
-        id: Some(jobs[2].id),
-        ..of(Some("t"), &[])
-    };
+    let both = JobFilter { id: Some(jobs[2].id), ..of(Some("t"), &[]) };
     for (filter, expected) in [
         (of(Some("t"), &[]), vec![1, 0]),
         (of(Some("nobody"), &[]), vec![]),
@@ -75,10 +68,7 @@ pub async fn a_filter_lets_through_what_it_names(store: &dyn Subject) {
         (of(None, &[JobState::Running]), vec![1]),
         (of(None, &[JobState::Queued, JobState::Running]), vec![1, 0]),
         (of(None, &[JobState::Complete]), vec![2]),
-        (
-            of(None, &[JobState::Cancelled, JobState::Queued]),
-            vec![3, 0],
-        ),
+        (of(None, &[JobState::Cancelled, JobState::Queued]), vec![3, 0]),
         (of(None, &[JobState::Failed]), vec![]),
         (of(Some("t"), &[JobState::Running]), vec![1]),
         (JobFilter::one(jobs[2].id), vec![2]),
@@ -99,29 +89,17 @@ pub async fn text_is_listed_only_where_it_is_asked_for(store: &dyn Subject) {
     let registry = store.handle().await;
     let epoch = open(store, &*registry, "a").await.epoch;
     let mut full = job(1);
-    record(
-        &*registry,
-        epoch,
-        &[queued(&full), tokens(full.id, 0, &["a", "b"])],
-    )
-    .await;
+    record(&*registry, epoch, &[queued(&full), tokens(full.id, 0, &["a", "b"])]).await;
     full.owner = epoch;
     full.pieces = pieces(&["a", "b"]);
     full.tokens_generated = 2;
-    let with_text = JobFilter {
-        with_text: true,
-        ..JobFilter::default()
-    };
+    let with_text = JobFilter { with_text: true, ..JobFilter::default() };
     assert_eq!(
         list(&*registry, &with_text).await,
         [full.clone()],
         "a listing with text must have the request and the pieces"
     );
-    let bare = JobRecord {
-        request: None,
-        pieces: Vec::new(),
-        ..full
-    };
+    let bare = JobRecord { request: None, pieces: Vec::new(), ..full };
     assert_eq!(
         list(&*registry, &JobFilter::default()).await,
         [bare],

@@ -7,11 +7,7 @@ use crate::{Change, Epoch, JobRecord, Registry, Snapshot, TenantRecord};
 async fn with_rows(store: &dyn Subject, registry: &dyn Registry, name: &str) -> (Epoch, JobRecord) {
     let epoch = open(store, registry, name).await.epoch;
     let mut record = job(1);
-    let changes = [
-        queued(&record),
-        hive_put(&hive(name)),
-        Change::ModelPut(model_on(name)),
-    ];
+    let changes = [queued(&record), hive_put(&hive(name)), Change::ModelPut(model_on(name))];
     super::samples::record(registry, epoch, &changes).await;
     record.owner = epoch;
     (epoch, record)
@@ -20,17 +16,10 @@ async fn with_rows(store: &dyn Subject, registry: &dyn Registry, name: &str) -> 
 fn assert_taken(found: &Snapshot, job: &JobRecord, name: &str, when: &str) {
     assert_eq!(
         found.jobs,
-        [JobRecord {
-            owner: found.epoch,
-            ..job.clone()
-        }],
+        [JobRecord { owner: found.epoch, ..job.clone() }],
         "{when}, the live job of queen {name} must be handed over whole, with its new owner"
     );
-    assert_eq!(
-        found.hives,
-        [hive(name)],
-        "{when}, the hive of queen {name} must be handed over"
-    );
+    assert_eq!(found.hives, [hive(name)], "{when}, the hive of queen {name} must be handed over");
     assert_eq!(
         found.models,
         [model_on(name)],
@@ -59,10 +48,7 @@ pub async fn epochs_only_grow(store: &dyn Subject) {
             );
             last = epoch;
         }
-        registry
-            .release(last)
-            .await
-            .expect("a life that is alive can be released");
+        registry.release(last).await.expect("a life that is alive can be released");
     }
 }
 
@@ -78,12 +64,7 @@ pub async fn a_new_life_of_the_same_queen_takes_over_at_once(store: &dyn Subject
         kept.owner, found.epoch,
         "a job that was handed over must be listed with its new owner"
     );
-    record(
-        &*new,
-        found.epoch,
-        &[ended(job.id, crate::Outcome::Cancelled, AT)],
-    )
-    .await;
+    record(&*new, found.epoch, &[ended(job.id, crate::Outcome::Cancelled, AT)]).await;
 }
 
 /// Not by the rows it had, nor by new ones, nor by changes that name no row at all.
@@ -100,35 +81,20 @@ pub async fn a_superseded_life_can_write_nothing(store: &dyn Subject) {
         used_tokens: 0,
     });
     for (change, what) in [
-        (
-            ended(mine.id, crate::Outcome::Cancelled, AT),
-            "the end of a job it had",
-        ),
+        (ended(mine.id, crate::Outcome::Cancelled, AT), "the end of a job it had"),
         (queued(&late), "a new job"),
         (hive_put(&hive("late")), "a new hive"),
         (tenant_put, "a tenant"),
     ] {
         let what = format!("{what}, written by a life whose queen has opened again,");
-        assert_fenced(
-            old.record(epoch, std::slice::from_ref(&change)).await,
-            &what,
-        );
+        assert_fenced(old.record(epoch, std::slice::from_ref(&change)).await, &what);
         assert_fenced(new.record(epoch, &[change]).await, &what);
     }
     assert_fenced(old.renew(epoch).await, "the renewal of a superseded life");
-    old.release(epoch)
-        .await
-        .expect("releasing a superseded life does nothing and succeeds");
-    assert!(
-        stored(&*new, late.id).await.is_none(),
-        "what was fenced must not be there"
-    );
+    old.release(epoch).await.expect("releasing a superseded life does nothing and succeeds");
+    assert!(stored(&*new, late.id).await.is_none(), "what was fenced must not be there");
     let left = renew(&*new, young).await;
-    assert_eq!(
-        left.tenants,
-        [],
-        "the tenant of a fenced change must not be there"
-    );
+    assert_eq!(left.tenants, [], "the tenant of a fenced change must not be there");
     assert_nothing_taken(&left, "after fenced writes");
 }
 
@@ -138,26 +104,14 @@ pub async fn a_living_queen_keeps_its_rows(store: &dyn Subject) {
     let (epoch, mine) = with_rows(store, &*one, "a").await;
     let found = open(store, &*two, "b").await;
     assert_nothing_taken(&found, "while its owner is alive");
-    let gone = Change::ModelGone {
-        hive: hive_id("a"),
-        model: model(),
-    };
+    let gone = Change::ModelGone { hive: hive_id("a"), model: model() };
     for (change, what) in [
         (queued(&mine), "a job of the same id"),
         (running(mine.id, 1, AT, "x"), "the start of the job"),
-        (
-            Change::JobRequeued { job: mine.id },
-            "the requeueing of the job",
-        ),
+        (Change::JobRequeued { job: mine.id }, "the requeueing of the job"),
         (tokens(mine.id, 0, &["x"]), "a piece of the job's answer"),
-        (
-            tokens(mine.id, 9, &["x"]),
-            "a piece elsewhere in the job's answer",
-        ),
-        (
-            ended(mine.id, crate::Outcome::Cancelled, AT),
-            "the end of the job",
-        ),
+        (tokens(mine.id, 9, &["x"]), "a piece elsewhere in the job's answer"),
+        (ended(mine.id, crate::Outcome::Cancelled, AT), "the end of the job"),
         (hive_put(&hive("a")), "the hive"),
         (Change::HiveGone(hive_id("a")), "the removal of the hive"),
         (Change::ModelPut(model_on("a")), "a model on the hive"),
@@ -184,14 +138,8 @@ pub async fn an_expired_queen_is_taken_over_at_the_next_opening(store: &dyn Subj
     let found = open(store, &*two, "b").await;
     assert_taken(&found, &mine, "a", "when its lease is over");
     let late = ended(mine.id, crate::Outcome::Cancelled, AT);
-    assert_fenced(
-        one.record(epoch, &[late]).await,
-        "a write to a job that was taken over",
-    );
-    assert_fenced(
-        one.renew(epoch).await,
-        "the renewal of a life that was taken over",
-    );
+    assert_fenced(one.record(epoch, &[late]).await, "a write to a job that was taken over");
+    assert_fenced(one.renew(epoch).await, "the renewal of a life that was taken over");
 }
 
 /// And handed over once, not at every renewal.
@@ -203,16 +151,10 @@ pub async fn an_expired_queen_is_taken_over_at_the_next_renewal(store: &dyn Subj
     store.advance(store.lease() * 2).await;
     // Nobody has taken it over, so a renewal that comes late still comes in time.
     let late = renew(&*two, young).await;
-    assert_eq!(
-        late.epoch, young,
-        "a renewal must answer with its own epoch"
-    );
+    assert_eq!(late.epoch, young, "a renewal must answer with its own epoch");
     assert_taken(&late, &mine, "a", "when its lease is over");
     assert_nothing_taken(&renew(&*two, young).await, "twice");
-    assert_fenced(
-        one.renew(epoch).await,
-        "the renewal of a life that was taken over",
-    );
+    assert_fenced(one.renew(epoch).await, "the renewal of a life that was taken over");
 }
 
 /// It counts from its last renewal.
@@ -234,23 +176,16 @@ pub async fn a_released_queen_is_taken_over_at_once(store: &dyn Subject) {
     let (epoch, mine) = with_rows(store, &*one, "a").await;
     let young = open(store, &*two, "b").await.epoch;
     for _ in 0..2 {
-        one.release(epoch)
-            .await
-            .expect("a life can be released, also twice");
+        one.release(epoch).await.expect("a life can be released, also twice");
     }
     assert_fenced(
         one.record(epoch, &[queued(&job(2))]).await,
         "a write by a life that was released",
     );
-    assert_fenced(
-        one.renew(epoch).await,
-        "the renewal of a life that was released",
-    );
+    assert_fenced(one.renew(epoch).await, "the renewal of a life that was released");
     let found = renew(&*two, young).await;
     assert_taken(&found, &mine, "a", "when it was released");
-    one.release(epoch)
-        .await
-        .expect("a life that was taken over can be released");
+    one.release(epoch).await.expect("a life that was taken over can be released");
 }
 
 /// Neither greater than the last nor made up.
@@ -262,8 +197,5 @@ pub async fn an_epoch_that_never_was_is_fenced(store: &dyn Subject) {
         registry.record(never, &[queued(&job(1))]).await,
         "a write by an epoch that never was",
     );
-    assert_fenced(
-        registry.renew(never).await,
-        "the renewal of an epoch that never was",
-    );
+    assert_fenced(registry.renew(never).await, "the renewal of an epoch that never was");
 }

@@ -55,10 +55,7 @@ pub async fn changes_are_written_together_or_not_at_all(store: &dyn Subject) {
             foreign,
             ended(ours.id, Outcome::Cancelled, AT),
         ];
-        assert_fenced(
-            two.record(b, &changes).await,
-            "a record with a change to another's row",
-        );
+        assert_fenced(two.record(b, &changes).await, "a record with a change to another's row");
         assert!(
             stored(&*two, late.id).await.is_none(),
             "of a record that was refused nothing may be written, but its first change was"
@@ -83,10 +80,7 @@ pub async fn what_is_not_there_is_passed_over(store: &dyn Subject) {
         ended(nobody, Outcome::Cancelled, AT),
         Change::HiveGone(hive_id("nowhere")),
         Change::ModelPut(model_on("nowhere")),
-        Change::ModelGone {
-            hive: hive_id("nowhere"),
-            model: model(),
-        },
+        Change::ModelGone { hive: hive_id("nowhere"), model: model() },
         queued(&job),
     ];
     record(&*registry, epoch, &changes).await;
@@ -115,11 +109,9 @@ pub async fn callers_at_the_same_time_do_not_disturb_each_other(store: &dyn Subj
     let caller = async |order: u64| {
         let (mine, lost) = (job(order), job(order + 100));
         let refused = [queued(&lost), ended(theirs.id, Outcome::Cancelled, AT)];
-        let (accepted, refused) = join(
-            one.record(a, std::slice::from_ref(&queued(&mine))),
-            one.record(a, &refused),
-        )
-        .await;
+        let (accepted, refused) =
+            join(one.record(a, std::slice::from_ref(&queued(&mine))), one.record(a, &refused))
+                .await;
         if let Err(error) = accepted {
             panic!("a record must not fail because that of another caller does: {error:?}");
         }

@@ -24,10 +24,7 @@ pub async fn hives_and_their_models_come_back(store: &dyn Subject) {
         ssh_user: "bee".into(),
         ssh_key_path: None,
     };
-    let mut model_on_two = ModelRecord {
-        checksum: None,
-        ..model_on("two")
-    };
+    let mut model_on_two = ModelRecord { checksum: None, ..model_on("two") };
     let changes = [
         hive_put(&local),
         hive_put(&remote),
@@ -46,21 +43,14 @@ pub async fn hives_and_their_models_come_back(store: &dyn Subject) {
     let changes = [
         hive_put(&remote),
         Change::ModelPut(model_on_two.clone()),
-        Change::ModelGone {
-            hive: hive_id("one"),
-            model: model(),
-        },
+        Change::ModelGone { hive: hive_id("one"), model: model() },
     ];
     record(&*registry, epoch, &changes).await;
     drop(registry);
 
     let mut found = after_restart(store, "a").await;
     found.hives.sort_by(|a, b| a.id.cmp(&b.id));
-    assert_eq!(
-        found.hives,
-        [local, remote],
-        "the hives must come back as they were last written"
-    );
+    assert_eq!(found.hives, [local, remote], "the hives must come back as they were last written");
     assert_eq!(
         found.models,
         [model_on_two],
@@ -109,21 +99,14 @@ pub async fn tenants_come_back_for_every_queen(store: &dyn Subject) {
     };
     record(&*one, a, &[Change::TenantPut(first.clone())]).await;
     first.daily_tokens = Some(2_000);
-    let changes = [
-        Change::TenantPut(first.clone()),
-        Change::TenantPut(second.clone()),
-    ];
+    let changes = [Change::TenantPut(first.clone()), Change::TenantPut(second.clone())];
     record(&*two, b, &changes).await;
     let sorted = |mut found: Snapshot| {
         found.tenants.sort_by(|a, b| a.id.cmp(&b.id));
         found.tenants
     };
     let expected = [first, second];
-    assert_eq!(
-        sorted(renew(&*one, a).await),
-        expected,
-        "a renewal must answer with all tenants"
-    );
+    assert_eq!(sorted(renew(&*one, a).await), expected, "a renewal must answer with all tenants");
     drop((one, two));
     assert_eq!(
         sorted(after_restart(store, "c").await),
@@ -164,11 +147,7 @@ pub async fn usage_is_counted_once_and_by_the_day(store: &dyn Subject) {
     }
     // A put says what the quotas are; what was used the store knows better.
     let put = |name: &str| {
-        Change::TenantPut(TenantRecord {
-            id: tenant(name),
-            used_tokens: 77,
-            ..quota.clone()
-        })
+        Change::TenantPut(TenantRecord { id: tenant(name), used_tokens: 77, ..quota.clone() })
     };
     record(&*registry, epoch, &[put("t"), put("u")]).await;
     let mut found = renew(&*registry, epoch).await.tenants;

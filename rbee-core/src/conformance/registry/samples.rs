@@ -73,10 +73,7 @@ pub(super) fn job(order: u64) -> JobRecord {
 }
 
 pub(super) fn job_of(order: u64, name: &str) -> JobRecord {
-    JobRecord {
-        tenant: Some(tenant(name)),
-        ..job(order)
-    }
+    JobRecord { tenant: Some(tenant(name)), ..job(order) }
 }
 
 pub(super) fn queued(record: &JobRecord) -> Change {
@@ -84,13 +81,7 @@ pub(super) fn queued(record: &JobRecord) -> Change {
 }
 
 pub(super) fn running(job: JobId, attempt: u32, at: WallTime, numerics: &str) -> Change {
-    Change::JobRunning {
-        job,
-        worker: WorkerId::random(),
-        attempt,
-        at,
-        numerics: numerics.into(),
-    }
+    Change::JobRunning { job, worker: WorkerId::random(), attempt, at, numerics: numerics.into() }
 }
 
 pub(super) fn pieces(words: &[&str]) -> Vec<Piece> {
@@ -102,32 +93,16 @@ pub(super) fn pieces(words: &[&str]) -> Vec<Piece> {
 }
 
 pub(super) fn tokens(job: JobId, at: u32, words: &[&str]) -> Change {
-    Change::JobTokens {
-        job,
-        at,
-        pieces: pieces(words),
-    }
+    Change::JobTokens { job, at, pieces: pieces(words) }
 }
 
 pub(super) fn complete(prompt_tokens: u32, completion_tokens: u32) -> Outcome {
-    Outcome::Complete {
-        finish: Finish::Length,
-        usage: Usage {
-            prompt_tokens,
-            completion_tokens,
-        },
-    }
+    Outcome::Complete { finish: Finish::Length, usage: Usage { prompt_tokens, completion_tokens } }
 }
 
 /// The end, nothing kept.
 pub(super) fn ended(job: JobId, outcome: Outcome, at: WallTime) -> Change {
-    Change::JobEnded {
-        job,
-        outcome,
-        at,
-        keep_request: false,
-        keep_output: false,
-    }
+    Change::JobEnded { job, outcome, at, keep_request: false, keep_output: false }
 }
 
 pub(super) fn hive(name: &str) -> HiveRecord {
@@ -186,11 +161,7 @@ pub(super) fn assert_fenced<T: std::fmt::Debug>(result: Result<T>, what: &str) {
 pub(super) async fn stored(registry: &dyn Registry, id: JobId) -> Option<JobRecord> {
     let listed = registry.jobs(&JobFilter::one(id)).await;
     let mut listed = listed.unwrap_or_else(|error| panic!("listing job {id} failed: {error:?}"));
-    assert!(
-        listed.len() <= 1,
-        "listing one job gave {} of them",
-        listed.len()
-    );
+    assert!(listed.len() <= 1, "listing one job gave {} of them", listed.len());
     listed.pop()
 }
 

@@ -80,14 +80,8 @@ impl Scene {
             cluster.put_hive(hive);
         }
         cluster.put_lane(
-            &LaneKey {
-                model: ask.job.model.clone(),
-                tenant: None,
-            },
-            Some(LaneView {
-                depth: 1,
-                oldest: NOW,
-            }),
+            &LaneKey { model: ask.job.model.clone(), tenant: None },
+            Some(LaneView { depth: 1, oldest: NOW }),
         );
         Self { ask, cluster }
     }
@@ -95,16 +89,9 @@ impl Scene {
     /// So many workers, on 100 hives.
     pub(super) fn large(seed: u64, count: usize, load: Load) -> Self {
         let random = &mut Random(seed);
-        let mut scene = Self {
-            ask: ask(random, &[], &[]),
-            cluster: ClusterView::default(),
-        };
-        let hives: Vec<HiveView> = (0..100)
-            .map(|n| HiveView {
-                online: true,
-                ..hive(random, n)
-            })
-            .collect();
+        let mut scene = Self { ask: ask(random, &[], &[]), cluster: ClusterView::default() };
+        let hives: Vec<HiveView> =
+            (0..100).map(|n| HiveView { online: true, ..hive(random, n) }).collect();
         for n in 0..count {
             let mut view = worker(random, &hives[n % hives.len()]);
             let info = Arc::make_mut(&mut view.info);
@@ -112,11 +99,7 @@ impl Scene {
                 Load::OtherModels => model(1 + random.below(50)),
                 Load::Free | Load::Busy => model(0),
             };
-            info.capabilities = Capabilities {
-                generate: true,
-                embed: true,
-                ..info.capabilities
-            };
+            info.capabilities = Capabilities { generate: true, embed: true, ..info.capabilities };
             view.state = WorkerState::Ready;
             view.leased = match load {
                 Load::Free => 0,
@@ -225,14 +208,9 @@ fn numerics(number: u64) -> Arc<str> {
 
 fn ask(random: &mut Random, workers: &[WorkerId], hives: &[HiveView]) -> Ask {
     let task = if random.percent(75) {
-        Task::Generate {
-            prompt: Prompt::Text("hello".into()),
-            sampling: Sampling::default(),
-        }
+        Task::Generate { prompt: Prompt::Text("hello".into()), sampling: Sampling::default() }
     } else {
-        Task::Embed {
-            inputs: vec!["hello".into()],
-        }
+        Task::Embed { inputs: vec!["hello".into()] }
     };
     let job = Job {
         id: JobId::from_random_bits(random.bits()),
@@ -249,11 +227,8 @@ fn ask(random: &mut Random, workers: &[WorkerId], hives: &[HiveView]) -> Ask {
         correlation_id: CorrelationId::new("conformance").expect("letters"),
     };
     let attempts = random.below(3) as u32;
-    let avoid: BTreeSet<WorkerId> = workers
-        .iter()
-        .filter(|_| attempts > 0 && random.percent(40))
-        .copied()
-        .collect();
+    let avoid: BTreeSet<WorkerId> =
+        workers.iter().filter(|_| attempts > 0 && random.percent(40)).copied().collect();
     let refused = hives
         .iter()
         .filter(|_| random.percent(15))
@@ -264,10 +239,7 @@ fn ask(random: &mut Random, workers: &[WorkerId], hives: &[HiveView]) -> Ask {
         .collect();
     Ask {
         job: Arc::new(job),
-        now: Now {
-            at: NOW,
-            wall: WallTime::from_millis(1_800_000_000_000),
-        },
+        now: Now { at: NOW, wall: WallTime::from_millis(1_800_000_000_000) },
         random: random.next(),
         attempts,
         avoid: Arc::new(avoid),

@@ -3,11 +3,7 @@ use super::{Answer, Error, ErrorKind, Prompt, Resume, Run, Sampling, Subject, Ta
 impl Subject {
     /// The error that a run ends with, whether at once or later.
     async fn error(&self, task: Task, what: &str) -> Option<Error> {
-        let run = Run {
-            job: self.job(task, self.seed),
-            attempt: 1,
-            resume: Resume::default(),
-        };
+        let run = Run { job: self.job(task, self.seed), attempt: 1, resume: Resume::default() };
         let error = match self.begin(run).await {
             Err(error) => Some(error),
             Ok(stream) => Answer::collect(stream).await.err(),
@@ -24,30 +20,17 @@ impl Subject {
 pub async fn bad_prompts_are_typed_errors(subject: &Subject) {
     let generate = |prompt| Task::Generate {
         prompt,
-        sampling: Sampling {
-            max_tokens: Some(4),
-            ..Sampling::default()
-        },
+        sampling: Sampling { max_tokens: Some(4), ..Sampling::default() },
     };
     let kind = |error: Option<Error>| error.map(|error| error.kind());
-    let empty = kind(
-        subject
-            .error(generate(Prompt::Chat(Vec::new())), "an empty prompt")
-            .await,
-    );
+    let empty = kind(subject.error(generate(Prompt::Chat(Vec::new())), "an empty prompt").await);
     assert!(
-        matches!(
-            empty,
-            Some(ErrorKind::InvalidRequest | ErrorKind::Unsupported)
-        ),
+        matches!(empty, Some(ErrorKind::InvalidRequest | ErrorKind::Unsupported)),
         "a conversation without messages gave {empty:?}; expected is InvalidRequest"
     );
     // Text without text may be a token or none, depending on the tokenizer; it must not be a fault.
-    let nothing = kind(
-        subject
-            .error(generate(Prompt::Text(String::new())), "an empty prompt")
-            .await,
-    );
+    let nothing =
+        kind(subject.error(generate(Prompt::Text(String::new())), "an empty prompt").await);
     assert!(
         matches!(nothing, None | Some(ErrorKind::InvalidRequest)),
         "an empty text gave {nothing:?}; expected is InvalidRequest or an answer"
@@ -57,11 +40,7 @@ pub async fn bad_prompts_are_typed_errors(subject: &Subject) {
     };
     // No tokenizer has a token as long as three of these.
     let long = Prompt::Text("q7 z".repeat(3 * context as usize + 3));
-    let error = kind(
-        subject
-            .error(generate(long), "a prompt that is too long")
-            .await,
-    );
+    let error = kind(subject.error(generate(long), "a prompt that is too long").await);
     assert_eq!(
         error,
         Some(ErrorKind::ContextExceeded),
@@ -83,35 +62,21 @@ pub async fn unsupported_tasks_are_unsupported(subject: &Subject) {
             resume: Resume::default(),
         };
         let answer = subject.answer(run).await;
-        let vectors = answer
-            .vectors
-            .expect("no vectors were given to a run that asked for them");
+        let vectors = answer.vectors.expect("no vectors were given to a run that asked for them");
         assert_eq!(vectors.len(), 2, "two texts make two vectors");
         assert!(
             vectors[0].len() == vectors[1].len() && !vectors[0].is_empty(),
             "vectors of unequal length"
         );
     } else {
-        let error = subject
-            .error(Task::Embed { inputs }, "an unsupported task")
-            .await;
+        let error = subject.error(Task::Embed { inputs }, "an unsupported task").await;
         let kind = error.map(|error| error.kind());
-        assert_eq!(
-            kind,
-            Some(ErrorKind::Unsupported),
-            "an embedding that the worker cannot make"
-        );
+        assert_eq!(kind, Some(ErrorKind::Unsupported), "an embedding that the worker cannot make");
     }
     if !able.generate {
         let (prompt, sampling) = (subject.prompt.clone(), Sampling::default());
-        let error = subject
-            .error(Task::Generate { prompt, sampling }, "an unsupported task")
-            .await;
+        let error = subject.error(Task::Generate { prompt, sampling }, "an unsupported task").await;
         let kind = error.map(|error| error.kind());
-        assert_eq!(
-            kind,
-            Some(ErrorKind::Unsupported),
-            "text that the worker cannot generate"
-        );
+        assert_eq!(kind, Some(ErrorKind::Unsupported), "text that the worker cannot generate");
     }
 }

@@ -10,11 +10,7 @@ pub async fn a_cut_stream_goes_on_as_if_it_had_not_been(subject: &Subject) {
         return;
     }
     for temperature in [0.0, 1.2] {
-        let sampling = Sampling {
-            temperature,
-            max_tokens: Some(24),
-            ..Sampling::default()
-        };
+        let sampling = Sampling { temperature, max_tokens: Some(24), ..Sampling::default() };
         let run = subject.run(subject.seed, sampling);
         let whole = subject.answer(run.clone()).await;
         let text = whole.text();
@@ -22,17 +18,8 @@ pub async fn a_cut_stream_goes_on_as_if_it_had_not_been(subject: &Subject) {
             let (before, after) = whole.tokens.split_at(cut);
             let tokens: Vec<u32> = before.iter().filter_map(|(id, _)| *id).collect();
             let text_bytes = before.iter().map(|(_, text)| text.len()).sum();
-            let resume = Resume {
-                tokens: tokens.clone(),
-                text_bytes,
-            };
-            let rest = subject
-                .answer(Run {
-                    resume,
-                    attempt: 2,
-                    ..run.clone()
-                })
-                .await;
+            let resume = Resume { tokens: tokens.clone(), text_bytes };
+            let rest = subject.answer(Run { resume, attempt: 2, ..run.clone() }).await;
             assert_eq!(rest.tokens, after, "the stream continued at {cut}");
             assert_eq!(
                 (rest.finish, rest.usage),
@@ -42,17 +29,8 @@ pub async fn a_cut_stream_goes_on_as_if_it_had_not_been(subject: &Subject) {
             if after.is_empty() {
                 continue;
             }
-            let resume = Resume {
-                tokens,
-                text_bytes: 0,
-            };
-            let rest = subject
-                .answer(Run {
-                    resume,
-                    attempt: 2,
-                    ..run.clone()
-                })
-                .await;
+            let resume = Resume { tokens, text_bytes: 0 };
+            let rest = subject.answer(Run { resume, attempt: 2, ..run.clone() }).await;
             assert_eq!(
                 rest.text(),
                 text,

@@ -31,10 +31,7 @@ pub async fn dropping_frees_the_slot(subject: &Subject) {
         drop(subject.worker.execute(run()).now_or_never());
         subject.idle("the future of execute was dropped").await;
     }
-    let sampling = Sampling {
-        max_tokens: Some(2),
-        ..Sampling::default()
-    };
+    let sampling = Sampling { max_tokens: Some(2), ..Sampling::default() };
     subject.answer(subject.run(subject.seed, sampling)).await;
 }
 
@@ -70,19 +67,12 @@ pub async fn slots_are_independent_and_no_more_than_promised(subject: &Subject) 
         })
         .err()
         .map(|error: Error| error.kind());
-    assert_eq!(
-        kind,
-        Some(ErrorKind::WorkerBusy),
-        "a run more than there are slots"
-    );
+    assert_eq!(kind, Some(ErrorKind::WorkerBusy), "a run more than there are slots");
     let together = join_all(streams.into_iter().map(Answer::collect)).await;
     for (slot, (alone, together)) in alone.iter().zip(together).enumerate() {
         let together =
             together.unwrap_or_else(|error| panic!("run {slot} of {slots} failed: {error:?}"));
-        assert_eq!(
-            *alone, together,
-            "run {slot} gave another answer beside others than alone"
-        );
+        assert_eq!(*alone, together, "run {slot} gave another answer beside others than alone");
     }
     subject.idle("all runs ended").await;
 }

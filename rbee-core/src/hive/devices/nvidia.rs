@@ -20,9 +20,7 @@ impl Gpus {
             Some(path) => Nvml::builder().lib_path(path.as_os_str()).init(),
             None => Nvml::init(),
         };
-        let nvml = found
-            .inspect_err(|error| tracing::debug!(%error, "no NVIDIA driver here"))
-            .ok();
+        let nvml = found.inspect_err(|error| tracing::debug!(%error, "no NVIDIA driver here")).ok();
         Self { nvml }
     }
 

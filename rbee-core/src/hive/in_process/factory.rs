@@ -81,10 +81,9 @@ pub(crate) async fn files_of(model: &ModelRef) -> Result<u64> {
     let path: Arc<Path> = path.into();
     match tokio::task::spawn_blocking(move || files::size(&path)).await {
         Ok(size) => Ok(size?),
-        Err(cause) => Err(Error::new(
-            ErrorKind::Internal,
-            format!("the size of {model} could not be read"),
-        )
-        .with_source(cause)),
+        Err(cause) => {
+            Err(Error::new(ErrorKind::Internal, format!("the size of {model} could not be read"))
+                .with_source(cause))
+        }
     }
 }

@@ -92,9 +92,7 @@ pub(super) fn size(path: &Path) -> Result<u64, FilesError> {
 }
 
 fn readable(path: &Path) -> Result<(), FilesError> {
-    File::open(path)
-        .map(drop)
-        .map_err(|cause| failed(path, cause))
+    File::open(path).map(drop).map_err(|cause| failed(path, cause))
 }
 
 #[cfg(test)]
@@ -103,10 +101,7 @@ mod tests {
 
     fn kind(path: &Path) -> ErrorKind {
         let error = Error::from(size(path).unwrap_err());
-        assert!(
-            error.message().contains(&path.display().to_string()),
-            "{error}"
-        );
+        assert!(error.message().contains(&path.display().to_string()), "{error}");
         error.kind()
     }
 

@@ -33,10 +33,7 @@ impl Link {
             #[cfg(feature = "test-util")]
             LinkState::Cut => "does not answer: the link is cut",
         };
-        Err(Error::new(
-            ErrorKind::HiveUnreachable,
-            format!("hive {hive} {why}"),
-        ))
+        Err(Error::new(ErrorKind::HiveUnreachable, format!("hive {hive} {why}")))
     }
 
     /// Does what began on `earlier` still go on?

@@ -55,12 +55,7 @@ impl Load {
             let loaded = order.load(tell, forced).await;
             tell_outcome.send_replace(Some(order.settle(loaded, &shared)));
         });
-        Self {
-            progress,
-            outcome,
-            force,
-            given_up: false,
-        }
+        Self { progress, outcome, force, given_up: false }
     }
 
     /// Waits for the end, and passes on how far it has come.
@@ -124,9 +119,7 @@ impl Order {
         // Called inside the block, so that a panic before the first await is caught too.
         let load = async {
             let factory = &self.factory;
-            factory
-                .load(self.id, &self.hive, &self.spec, progress)
-                .await
+            factory.load(self.id, &self.hive, &self.spec, progress).await
         };
         let loaded = tokio::select! {
             biased;
@@ -151,10 +144,7 @@ impl Order {
         let mut unwanted = None;
         let mut outcome = Err(self.stopped());
         shared.change(|state| {
-            let given_up = state
-                .loads
-                .remove(&self.id)
-                .is_none_or(|load| load.given_up);
+            let given_up = state.loads.remove(&self.id).is_none_or(|load| load.given_up);
             match loaded {
                 Ok(worker) if !given_up => {
                     let worker: Arc<dyn Worker> = Arc::new(Since::new(worker, state.rev + 1));
@@ -190,10 +180,7 @@ pub(super) fn panicked(panic: &(dyn Any + Send)) -> Error {
         .copied()
         .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
         .unwrap_or("without a word");
-    Error::new(
-        ErrorKind::WorkerFault,
-        format!("the worker factory panicked: {words}"),
-    )
+    Error::new(ErrorKind::WorkerFault, format!("the worker factory panicked: {words}"))
 }
 
 /// A worker with the revision at which it appeared, which its factory cannot know before it is done.
@@ -205,14 +192,8 @@ struct Since {
 
 impl Since {
     fn new(worker: Arc<dyn Worker>, since: u64) -> Self {
-        let info = WorkerInfo {
-            since,
-            ..WorkerInfo::clone(worker.info())
-        };
-        Self {
-            worker,
-            info: Arc::new(info),
-        }
+        let info = WorkerInfo { since, ..WorkerInfo::clone(worker.info()) };
+        Self { worker, info: Arc::new(info) }
     }
 }
 

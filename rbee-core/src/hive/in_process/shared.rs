@@ -46,10 +46,7 @@ pub(super) enum Note {
     /// The state has this revision now.
     Changed(u64),
     /// A worker is gone that nobody asked to stop.
-    #[cfg_attr(
-        not(feature = "test-util"),
-        expect(dead_code, reason = "only tests kill")
-    )]
+    #[cfg_attr(not(feature = "test-util"), expect(dead_code, reason = "only tests kill"))]
     Exited { worker: WorkerId, why: Error },
 }
 
@@ -57,10 +54,7 @@ impl Shared {
     pub(super) fn new() -> Self {
         Self {
             // A hive has a state from the start, so that no report has the revision 0.
-            state: Mutex::new(State {
-                rev: 1,
-                ..State::default()
-            }),
+            state: Mutex::new(State { rev: 1, ..State::default() }),
             link: watch::Sender::new(Link::default()),
             notes: broadcast::Sender::new(NOTES),
             devices: Devices::new(),
@@ -86,11 +80,7 @@ impl Shared {
     pub(super) async fn report(&self) -> HiveReport {
         // Devices are what models can be loaded on; where none can be, there are none to tell of.
         let spawns = self.state().spawns;
-        let devices = if spawns {
-            self.devices.read().await
-        } else {
-            Vec::new()
-        };
+        let devices = if spawns { self.devices.read().await } else { Vec::new() };
         let (rev, models, workers) = {
             let state = self.state();
             let models = state.models.iter().map(|(m, size)| (m.clone(), *size));
@@ -103,12 +93,7 @@ impl Shared {
             let info = WorkerInfo::clone(worker.info());
             WorkerReport { info, health }
         });
-        HiveReport {
-            rev,
-            devices,
-            models,
-            workers: workers.collect(),
-        }
+        HiveReport { rev, devices, models, workers: workers.collect() }
     }
 
     /// Ends every subscription and lets go of every worker. Returns the loads that are still to end.
@@ -117,10 +102,7 @@ impl Shared {
         let (workers, loads) = {
             let mut state = self.state();
             state.rev += 1;
-            state
-                .loads
-                .values_mut()
-                .for_each(|load| load.given_up = true);
+            state.loads.values_mut().for_each(|load| load.given_up = true);
             let loads = state.loads.values().cloned().collect();
             (std::mem::take(&mut state.workers), loads)
         };

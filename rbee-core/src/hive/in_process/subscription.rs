@@ -68,14 +68,7 @@ impl Link {
 
 impl Subscription {
     async fn next(&mut self) -> Option<HiveEvent> {
-        let Self {
-            shared,
-            owner,
-            began,
-            link,
-            notes,
-            reported,
-        } = self;
+        let Self { shared, owner, began, link, notes, reported } = self;
         let over = link.wait_for(|link| !link.carries(began) || link.owner > *owner);
         let event = async {
             while let Some(seen) = *reported {

@@ -6,23 +6,14 @@ use super::*;
 use crate::Finish;
 
 const MOST: usize = 1_000;
-const STARTED: Started = Started {
-    worker: None,
-    queue_wait: std::time::Duration::ZERO,
-};
+const STARTED: Started = Started { worker: None, queue_wait: std::time::Duration::ZERO };
 
 fn token(id: u32) -> Output {
-    Output::Token {
-        id: Some(id),
-        text: format!("t{id}").into(),
-    }
+    Output::Token { id: Some(id), text: format!("t{id}").into() }
 }
 
 fn done() -> Outcome {
-    Outcome::Complete {
-        finish: Finish::Stop,
-        usage: crate::Usage::default(),
-    }
+    Outcome::Complete { finish: Finish::Stop, usage: crate::Usage::default() }
 }
 
 struct Count(AtomicUsize);
@@ -46,10 +37,7 @@ fn read(events: &mut JobEvents, count: &Arc<Count>) -> Vec<JobEvent> {
 
 fn texts(events: &[JobEvent]) -> Vec<&str> {
     let text = |event| match event {
-        &JobEvent {
-            kind: EventKind::Token { ref text, .. },
-            ..
-        } => Some(&**text),
+        &JobEvent { kind: EventKind::Token { ref text, .. }, .. } => Some(&**text),
         _ => None,
     };
     events.iter().filter_map(text).collect()
@@ -82,14 +70,8 @@ fn nothing_follows_the_one_terminal_event() {
     assert!(matches!(
         seen[..],
         [
-            JobEvent {
-                seq: Some(0),
-                kind: EventKind::Started(_)
-            },
-            JobEvent {
-                seq: Some(1),
-                kind: EventKind::End { .. }
-            }
+            JobEvent { seq: Some(0), kind: EventKind::Started(_) },
+            JobEvent { seq: Some(1), kind: EventKind::End { .. } }
         ]
     ));
 }
@@ -108,9 +90,7 @@ fn a_reader_that_waits_is_woken_by_whatever_comes_next() {
     };
     woken(&log, &|log| _ = log.begin(LeaseId(1), STARTED));
     woken(&log, &|log| _ = log.push(LeaseId(1), token(1), MOST));
-    woken(&log, &|log| {
-        _ = log.push(LeaseId(1), Output::Metrics(Metrics::default()), MOST)
-    });
+    woken(&log, &|log| _ = log.push(LeaseId(1), Output::Metrics(Metrics::default()), MOST));
     woken(&log, &|log| _ = log.close(&done()));
 }
 
@@ -125,13 +105,7 @@ fn an_answer_that_is_too_long_is_not_written() {
 
 #[test]
 fn what_is_unsaved_is_handed_out_once() {
-    let log = JobLog::restored(
-        &[Piece {
-            id: Some(1),
-            text: "a".into(),
-        }],
-        None,
-    );
+    let log = JobLog::restored(&[Piece { id: Some(1), text: "a".into() }], None);
     assert_eq!(log.take_unsaved(), None);
     log.begin(LeaseId(1), STARTED);
     log.push(LeaseId(1), token(2), MOST);

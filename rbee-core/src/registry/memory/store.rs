@@ -60,12 +60,7 @@ impl Store {
         self.last_epoch += 1;
         let epoch = Epoch(self.last_epoch);
         self.lives.retain(|_, life| life.queen != *queen);
-        let life = Life {
-            queen: queen.clone(),
-            lease,
-            until: now + lease,
-            released: false,
-        };
+        let life = Life { queen: queen.clone(), lease, until: now + lease, released: false };
         self.lives.insert(epoch, life);
         self.take_over(epoch, now)
     }
@@ -93,8 +88,7 @@ impl Store {
 
     /// Ends every other life that is not alive, and gives what has no living owner to this one.
     fn take_over(&mut self, epoch: Epoch, now: WallTime) -> Snapshot {
-        self.lives
-            .retain(|other, life| *other == epoch || life.is_alive(now));
+        self.lives.retain(|other, life| *other == epoch || life.is_alive(now));
         let lives = &self.lives;
         let mut jobs: Vec<JobRecord> = self
             .jobs
@@ -120,13 +114,7 @@ impl Store {
         let models = models.filter(|model| taken(&model.hive)).cloned().collect();
         let first_day = rules::first_day_kept(now);
         self.usage.retain(|(day, _), _| *day >= first_day);
-        Snapshot {
-            epoch,
-            jobs,
-            models,
-            hives,
-            tenants: self.tenants(now),
-        }
+        Snapshot { epoch, jobs, models, hives, tenants: self.tenants(now) }
     }
 
     fn tenants(&self, now: WallTime) -> Vec<TenantRecord> {
@@ -136,10 +124,7 @@ impl Store {
         };
         self.tenants
             .values()
-            .map(|tenant| TenantRecord {
-                used_tokens: used(&tenant.id),
-                ..tenant.clone()
-            })
+            .map(|tenant| TenantRecord { used_tokens: used(&tenant.id), ..tenant.clone() })
             .collect()
     }
 
@@ -147,9 +132,7 @@ impl Store {
         self.check_life(epoch)?;
         // Rows that these changes make are this life's own, and those they remove were; so what stands before the
         // first of them decides about all, and nothing has to be undone.
-        changes
-            .iter()
-            .try_for_each(|change| self.check_owner(epoch, change))?;
+        changes.iter().try_for_each(|change| self.check_owner(epoch, change))?;
         for change in changes {
             self.apply(epoch, change);
         }
@@ -158,19 +141,15 @@ impl Store {
 
     fn check_owner(&self, epoch: Epoch, change: &Change) -> Result<()> {
         let job = |id: &JobId| match self.jobs.get(id) {
-            Some(job) if job.owner != epoch => Err(rules::not_the_owner(
-                format_args!("job {id}"),
-                job.owner,
-                epoch,
-            )),
+            Some(job) if job.owner != epoch => {
+                Err(rules::not_the_owner(format_args!("job {id}"), job.owner, epoch))
+            }
             _ => Ok(()),
         };
         let hive = |id: &HiveId| match self.hives.get(id) {
-            Some((owner, _)) if *owner != epoch => Err(rules::not_the_owner(
-                format_args!("hive {id}"),
-                owner,
-                epoch,
-            )),
+            Some((owner, _)) if *owner != epoch => {
+                Err(rules::not_the_owner(format_args!("hive {id}"), owner, epoch))
+            }
             _ => Ok(()),
         };
         match change {
@@ -189,19 +168,15 @@ impl Store {
     fn apply(&mut self, epoch: Epoch, change: &Change) {
         match change {
             Change::JobQueued(record) => self.job_queued(epoch, record),
-            Change::JobRunning {
-                job,
-                worker,
-                attempt,
-                at,
-                numerics,
-            } => self.with_live(job, |record, live| {
-                record.attempts = *attempt;
-                if record.pieces.is_empty() {
-                    record.numerics = Some(numerics.clone());
-                }
-                live.started(*worker, *at).into()
-            }),
+            Change::JobRunning { job, worker, attempt, at, numerics } => {
+                self.with_live(job, |record, live| {
+                    record.attempts = *attempt;
+                    if record.pieces.is_empty() {
+                        record.numerics = Some(numerics.clone());
+                    }
+                    live.started(*worker, *at).into()
+                })
+            }
             Change::JobRequeued { job } => {
                 self.with_live(job, |_, live| live.requeued().into());
             }
@@ -212,18 +187,11 @@ impl Store {
                 }
                 live.into()
             }),
-            Change::JobEnded {
-                job,
-                outcome,
-                at,
-                keep_request,
-                keep_output,
-            } => {
+            Change::JobEnded { job, outcome, at, keep_request, keep_output } => {
                 self.job_ended(*job, outcome, *at, *keep_request, *keep_output);
             }
             Change::HivePut(record) => {
-                self.hives
-                    .insert(record.id.clone(), (epoch, HiveRecord::clone(record)));
+                self.hives.insert(record.id.clone(), (epoch, HiveRecord::clone(record)));
             }
             Change::HiveGone(id) => {
                 self.hives.remove(id);
@@ -357,9 +325,7 @@ mod tests {
     fn the_jobs_that_ended_first_are_dropped_first_and_live_ones_never() {
         let mut store = Store::new(2);
         let queen = QueenId::random();
-        let epoch = store
-            .open(&queen, Duration::from_secs(1), WallTime::default())
-            .epoch;
+        let epoch = store.open(&queen, Duration::from_secs(1), WallTime::default()).epoch;
         let ids: Vec<JobId> = (0..5).map(|_| JobId::random()).collect();
         for (order, id) in (0..).zip(&ids) {
             let record = JobRecord {
@@ -378,9 +344,7 @@ mod tests {
                 pieces: Vec::new(),
                 tokens_generated: 0,
             };
-            store
-                .record(epoch, &[Change::JobQueued(Box::new(record))])
-                .unwrap();
+            store.record(epoch, &[Change::JobQueued(Box::new(record))]).unwrap();
         }
         for n in [3, 1, 2, 0] {
             let end = Change::JobEnded {
@@ -392,11 +356,7 @@ mod tests {
             };
             store.record(epoch, &[end]).unwrap();
         }
-        let left: Vec<JobId> = store
-            .jobs(&JobFilter::default())
-            .iter()
-            .map(|job| job.id)
-            .collect();
+        let left: Vec<JobId> = store.jobs(&JobFilter::default()).iter().map(|job| job.id).collect();
         assert_eq!(left, [ids[4], ids[2], ids[0]]);
         assert_eq!(store.by_order.len(), 3);
     }

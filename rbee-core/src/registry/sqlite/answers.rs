@@ -28,10 +28,7 @@ pub(super) struct Caller {
 impl Caller {
     /// The caller that runs this code.
     pub(super) fn new(reply: Reply<()>) -> Self {
-        Self {
-            reply,
-            runtime: Handle::try_current().ok(),
-        }
+        Self { reply, runtime: Handle::try_current().ok() }
     }
 }
 

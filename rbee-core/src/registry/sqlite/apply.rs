@@ -17,29 +17,18 @@ use crate::{
 /// Writes one change, or says why it may not be written. A change to what is not there is passed over.
 pub(super) fn apply(db: &Connection, epoch: Epoch, op: &Op) -> Result<(), Refusal> {
     match op {
-        Op::JobQueued {
-            record,
-            request,
-            pieces,
-        } => job_queued(db, epoch, record, request.as_deref(), pieces),
+        Op::JobQueued { record, request, pieces } => {
+            job_queued(db, epoch, record, request.as_deref(), pieces)
+        }
         Op::JobTokens { job, stretch } => job_tokens(db, epoch, job, stretch),
-        Op::HivePut {
-            record,
-            capabilities,
-        } => hive_put(db, epoch, record, capabilities),
+        Op::HivePut { record, capabilities } => hive_put(db, epoch, record, capabilities),
         Op::Plain(change) => plain(db, epoch, change),
     }
 }
 
 fn plain(db: &Connection, epoch: Epoch, change: &Change) -> Result<(), Refusal> {
     match change {
-        Change::JobRunning {
-            job,
-            worker,
-            attempt,
-            at,
-            numerics,
-        } => {
+        Change::JobRunning { job, worker, attempt, at, numerics } => {
             let job = Key::new(job);
             let changed = db
                 .prepare_cached(
@@ -68,13 +57,7 @@ fn plain(db: &Connection, epoch: Epoch, change: &Change) -> Result<(), Refusal> 
                 .execute(params![job.as_str(), stored(epoch.0)])?;
             job_touched(db, epoch, &job, changed)
         }
-        Change::JobEnded {
-            job,
-            outcome,
-            at,
-            keep_request,
-            keep_output,
-        } => {
+        Change::JobEnded { job, outcome, at, keep_request, keep_output } => {
             let job = Key::new(job);
             job_ended(db, epoch, &job, outcome, *at, *keep_request, *keep_output)
         }
@@ -103,13 +86,8 @@ fn plain(db: &Connection, epoch: Epoch, change: &Change) -> Result<(), Refusal> 
 }
 
 /// How an outcome is stored: finish, tokens of prompt and answer, code and message of the error.
-type OutcomeColumns<'a> = (
-    Option<&'static str>,
-    Option<u32>,
-    Option<u32>,
-    Option<&'static str>,
-    Option<&'a str>,
-);
+type OutcomeColumns<'a> =
+    (Option<&'static str>, Option<u32>, Option<u32>, Option<&'static str>, Option<&'a str>);
 
 fn outcome_columns(outcome: &Outcome) -> OutcomeColumns<'_> {
     match outcome {
@@ -120,13 +98,9 @@ fn outcome_columns(outcome: &Outcome) -> OutcomeColumns<'_> {
             None,
             None,
         ),
-        Outcome::Failed(error) => (
-            None,
-            None,
-            None,
-            Some(error.kind().code()),
-            Some(error.message()),
-        ),
+        Outcome::Failed(error) => {
+            (None, None, None, Some(error.kind().code()), Some(error.message()))
+        }
         Outcome::Cancelled => (None, None, None, None, None),
     }
 }
@@ -144,10 +118,8 @@ fn job_queued(
         JobStatus::Live(_) => None,
         JobStatus::Ended(ended) => Some(ended),
     };
-    let (finish, prompt_tokens, answer, code, message) = ended
-        .map_or((None, None, None, None, None), |ended| {
-            outcome_columns(&ended.outcome)
-        });
+    let (finish, prompt_tokens, answer, code, message) =
+        ended.map_or((None, None, None, None, None), |ended| outcome_columns(&ended.outcome));
     let tokens = match ended {
         None => pieces.end(),
         Some(_) => i64::from(answer.unwrap_or(record.tokens_generated)),
@@ -194,12 +166,7 @@ fn job_tokens(db: &Connection, epoch: Epoch, job: &Key, stretch: &Stretch) -> Re
             "UPDATE jobs SET tokens_generated = ?4
              WHERE job_id = ?1 AND owner = ?2 AND completed_at IS NULL AND tokens_generated = ?3",
         )?
-        .execute(params![
-            job.as_str(),
-            stored(epoch.0),
-            stretch.at,
-            stretch.end()
-        ])?;
+        .execute(params![job.as_str(), stored(epoch.0), stretch.at, stretch.end()])?;
     if changed == 0 {
         return job_touched(db, epoch, job, changed);
     }
@@ -252,8 +219,7 @@ fn job_ended(
         return job_touched(db, epoch, job, changed);
     }
     if !keep_output {
-        db.prepare_cached("DELETE FROM pieces WHERE job_id = ?1")?
-            .execute([job.as_str()])?;
+        db.prepare_cached("DELETE FROM pieces WHERE job_id = ?1")?.execute([job.as_str()])?;
     }
     let used = rules::tokens_used(outcome);
     if used > 0 {
@@ -275,18 +241,9 @@ fn hive_put(
 ) -> Result<(), Refusal> {
     let (mode, host, port, user, key) = match &record.address {
         HiveAddress::Local => ("local", None, None, None, None),
-        HiveAddress::Network {
-            ssh_host,
-            ssh_port,
-            ssh_user,
-            ssh_key_path,
-        } => (
-            "network",
-            Some(ssh_host),
-            Some(ssh_port),
-            Some(ssh_user),
-            ssh_key_path.as_ref(),
-        ),
+        HiveAddress::Network { ssh_host, ssh_port, ssh_user, ssh_key_path } => {
+            ("network", Some(ssh_host), Some(ssh_port), Some(ssh_user), ssh_key_path.as_ref())
+        }
     };
     let changed = db
         .prepare_cached(

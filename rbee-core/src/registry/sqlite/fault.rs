@@ -27,11 +27,7 @@ pub(super) enum Fault {
     )]
     Newer { found: i32, known: i32 },
     #[error("column {column} of a row of {table} holds {value:?}, which is damaged")]
-    Damaged {
-        table: &'static str,
-        column: String,
-        value: String,
-    },
+    Damaged { table: &'static str, column: String, value: String },
     #[error("its thread has ended")]
     Stopped,
 }

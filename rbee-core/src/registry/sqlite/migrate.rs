@@ -50,10 +50,7 @@ pub(super) fn open_writer(
 /// Checks whose database it is, on a connection that cannot write, so that what is refused stays as it is.
 fn look(path: &Path, busy: Duration) -> Result<(), Fault> {
     let known = MIGRATIONS.len() as i32;
-    let checked = check(
-        &connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY, busy)?,
-        known,
-    );
+    let checked = check(&connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY, busy)?, known);
     let Err(Fault::Sqlite(error)) = &checked else {
         return checked.map(drop);
     };
@@ -63,11 +60,7 @@ fn look(path: &Path, busy: Duration) -> Result<(), Fault> {
     }
     // Somebody died in the middle of a change without the log (here: in the first moments of a new database). Before
     // anything can be read, what there is of it must be taken back, as anyone who opens it would.
-    check(
-        &connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE, busy)?,
-        known,
-    )
-    .map(drop)
+    check(&connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE, busy)?, known).map(drop)
 }
 
 /// A connection that can only read.
@@ -114,10 +107,8 @@ fn number(connection: &Connection, pragma: &str) -> Result<i32, Fault> {
 
 /// Whose database it is, and of which version. Gives the version.
 fn check(connection: &Connection, known: i32) -> Result<i32, Fault> {
-    let (application, version) = (
-        number(connection, "application_id")?,
-        number(connection, "user_version")?,
-    );
+    let (application, version) =
+        (number(connection, "application_id")?, number(connection, "user_version")?);
     if application != APPLICATION_ID {
         let tables: i64 =
             connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
@@ -125,10 +116,7 @@ fn check(connection: &Connection, known: i32) -> Result<i32, Fault> {
             return Err(Fault::Foreign { found: application });
         }
     } else if version > known {
-        return Err(Fault::Newer {
-            found: version,
-            known,
-        });
+        return Err(Fault::Newer { found: version, known });
     }
     Ok(version)
 }
@@ -160,9 +148,8 @@ mod tests {
         let bad = "CREATE TABLE b (x); INSERT INTO nowhere VALUES (1);";
         migrate(&mut db, &["CREATE TABLE a (x)", bad]).unwrap_err();
         assert_eq!(number(&db, "user_version").unwrap(), 1);
-        let tables: i64 = db
-            .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
-            .unwrap();
+        let tables: i64 =
+            db.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).unwrap();
         assert_eq!(tables, 1, "half of the second step was kept");
 
         migrate(&mut db, &["CREATE TABLE a (x)", "CREATE TABLE b (x)"]).unwrap();
@@ -174,9 +161,6 @@ mod tests {
         let mut db = Connection::open_in_memory().unwrap();
         migrate(&mut db, &["CREATE TABLE a (x)", "CREATE TABLE b (x)"]).unwrap();
         let refused = migrate(&mut db, &["CREATE TABLE a (x)"]).unwrap_err();
-        assert!(
-            matches!(refused, Fault::Newer { found: 2, known: 1 }),
-            "{refused}"
-        );
+        assert!(matches!(refused, Fault::Newer { found: 2, known: 1 }), "{refused}");
     }
 }

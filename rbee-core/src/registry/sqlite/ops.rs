@@ -55,14 +55,12 @@ impl Op {
                 pieces: Stretch::new(0, &record.pieces),
                 record: Box::new(without_text(record)),
             },
-            Change::JobTokens { job, at, pieces } => Self::JobTokens {
-                job: Key::new(job),
-                stretch: Stretch::new(*at, pieces),
-            },
-            Change::HivePut(record) => Self::HivePut {
-                capabilities: json(&record.capabilities)?,
-                record: record.clone(),
-            },
+            Change::JobTokens { job, at, pieces } => {
+                Self::JobTokens { job: Key::new(job), stretch: Stretch::new(*at, pieces) }
+            }
+            Change::HivePut(record) => {
+                Self::HivePut { capabilities: json(&record.capabilities)?, record: record.clone() }
+            }
             other => Self::Plain(other.clone()),
         })
     }
@@ -101,10 +99,7 @@ pub(super) struct Key {
 
 impl Key {
     pub(super) fn new(id: impl std::fmt::Display) -> Self {
-        let mut key = Self {
-            text: [0; 36],
-            length: 0,
-        };
+        let mut key = Self { text: [0; 36], length: 0 };
         // A UUID has 36 characters, so it fits.
         let _ = write!(key, "{id}");
         key

@@ -21,17 +21,11 @@ pub(super) fn begin(
     now: WallTime,
 ) -> Result<Epoch, Fault> {
     let lease_ms = stored(u64::try_from(lease.as_millis()).unwrap_or(u64::MAX));
-    db.prepare_cached("DELETE FROM queens WHERE queen_id = ?1")?
-        .execute([queen.as_str()])?;
+    db.prepare_cached("DELETE FROM queens WHERE queen_id = ?1")?.execute([queen.as_str()])?;
     db.prepare_cached(
         "INSERT INTO queens (queen_id, lease_ms, lease_until, liveness) VALUES (?1, ?2, ?3, ?4)",
     )?
-    .execute(params![
-        queen.as_str(),
-        lease_ms,
-        stored_time(now + lease),
-        liveness
-    ])?;
+    .execute(params![queen.as_str(), lease_ms, stored_time(now + lease), liveness])?;
     let epoch = u64::try_from(db.last_insert_rowid()).unwrap_or_default();
     Ok(Epoch(epoch))
 }
@@ -75,8 +69,7 @@ pub(super) fn take_over(
     database: &Path,
 ) -> Result<Snapshot, Fault> {
     for dead in dead_lives(db, epoch, now, database)? {
-        db.prepare_cached("DELETE FROM queens WHERE epoch = ?1")?
-            .execute([dead])?;
+        db.prepare_cached("DELETE FROM queens WHERE epoch = ?1")?.execute([dead])?;
     }
     let jobs = rows::ownerless_jobs(db, epoch)?;
     if !jobs.is_empty() {
@@ -95,13 +88,7 @@ pub(super) fn take_over(
     }
     db.prepare_cached("DELETE FROM tenant_usage WHERE day < ?1")?
         .execute([stored(rules::first_day_kept(now))])?;
-    Ok(Snapshot {
-        epoch,
-        jobs,
-        hives,
-        models,
-        tenants: rows::tenants(db, rules::day(now))?,
-    })
+    Ok(Snapshot { epoch, jobs, hives, models, tenants: rows::tenants(db, rules::day(now))? })
 }
 
 fn dead_lives(
@@ -139,15 +126,11 @@ pub(super) fn sweep(db: &Connection, database: &Path) -> Result<(), Fault> {
 pub(super) fn purge(db: &Connection, before: WallTime, limit: usize) -> Result<bool, Fault> {
     let old: Vec<String> = db
         .prepare_cached("SELECT job_id FROM jobs WHERE completed_at < ?1 LIMIT ?2")?
-        .query_map(params![stored_time(before), stored(limit as u64)], |row| {
-            row.get(0)
-        })?
+        .query_map(params![stored_time(before), stored(limit as u64)], |row| row.get(0))?
         .collect::<Result<_, _>>()?;
     for job in &old {
-        db.prepare_cached("DELETE FROM pieces WHERE job_id = ?1")?
-            .execute([job])?;
-        db.prepare_cached("DELETE FROM jobs WHERE job_id = ?1")?
-            .execute([job])?;
+        db.prepare_cached("DELETE FROM pieces WHERE job_id = ?1")?.execute([job])?;
+        db.prepare_cached("DELETE FROM jobs WHERE job_id = ?1")?.execute([job])?;
     }
     Ok(old.len() == limit)
 }

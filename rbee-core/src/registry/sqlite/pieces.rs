@@ -81,10 +81,7 @@ mod tests {
 
     #[test]
     fn a_blob_that_was_cut_is_damaged() {
-        let whole = encode(&[Piece {
-            id: Some(300),
-            text: "honey".into(),
-        }]);
+        let whole = encode(&[Piece { id: Some(300), text: "honey".into() }]);
         for cut in 1..whole.len() {
             assert!(!decode(&whole[..cut], &mut Vec::new()), "cut at {cut}");
         }

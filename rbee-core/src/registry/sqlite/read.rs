@@ -31,12 +31,7 @@ pub(super) struct Readers {
 
 impl Readers {
     pub(super) fn new(path: Arc<Path>, busy: Duration) -> Self {
-        Self {
-            path,
-            busy,
-            turns: Arc::new(Semaphore::new(READERS)),
-            idle: Arc::default(),
-        }
+        Self { path, busy, turns: Arc::new(Semaphore::new(READERS)), idle: Arc::default() }
     }
 
     pub(super) fn close(&self) {
@@ -132,11 +127,7 @@ impl Query {
     }
 
     fn and<T: ToSql + 'static>(&mut self, condition: &str, values: impl IntoIterator<Item = T>) {
-        self.sql += if self.sql.contains(" WHERE ") {
-            " AND "
-        } else {
-            " WHERE "
-        };
+        self.sql += if self.sql.contains(" WHERE ") { " AND " } else { " WHERE " };
         self.sql += condition;
         for value in values {
             self.values.push(Box::new(value));

@@ -28,11 +28,7 @@ struct Fields<'a> {
 
 impl<'a> Fields<'a> {
     fn new(row: &'a Row<'a>, table: &'static str) -> Self {
-        Self {
-            row,
-            table,
-            next: 0,
-        }
+        Self { row, table, next: 0 }
     }
 
     fn get<T: FromSql>(&mut self) -> Result<T, Fault> {
@@ -74,9 +70,7 @@ impl<'a> Fields<'a> {
 
     fn number_opt<T: TryFrom<i64>>(&mut self) -> Result<Option<T>, Fault> {
         let value: Option<i64> = self.get()?;
-        value
-            .map(|value| T::try_from(value).map_err(|_| self.damaged(self.next - 1)))
-            .transpose()
+        value.map(|value| T::try_from(value).map_err(|_| self.damaged(self.next - 1))).transpose()
     }
 
     fn time(&mut self) -> Result<WallTime, Fault> {
@@ -95,11 +89,7 @@ impl<'a> Fields<'a> {
             Ok(other) => format!("a value of type {}", other.data_type()),
             Err(error) => error.to_string(),
         };
-        Fault::Damaged {
-            table: self.table,
-            column: column.to_owned(),
-            value,
-        }
+        Fault::Damaged { table: self.table, column: column.to_owned(), value }
     }
 }
 

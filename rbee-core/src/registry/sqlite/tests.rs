@@ -28,10 +28,7 @@ fn job(order: u64, prompt: &str) -> JobRecord {
         id,
         model: model.clone(),
         priority: Priority::Interactive,
-        task: Task::Generate {
-            prompt: Prompt::Text(prompt.into()),
-            sampling: Sampling::default(),
-        },
+        task: Task::Generate { prompt: Prompt::Text(prompt.into()), sampling: Sampling::default() },
         seed: 1,
         prefix: [].into(),
         timeout: Duration::from_secs(300),

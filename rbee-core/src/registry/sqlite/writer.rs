@@ -126,11 +126,7 @@ impl Writer {
     fn answer(&mut self, message: Message) {
         match message {
             Message::Record(record) => self.write(&mut vec![record]),
-            Message::Open {
-                queen,
-                lease,
-                reply,
-            } => {
+            Message::Open { queen, lease, reply } => {
                 let opened = self.open(&queen, lease);
                 tell(reply, self.named(opened, "begin a life in"));
             }
@@ -217,10 +213,7 @@ impl Writer {
             return apply::apply(&self.db, record.epoch, op);
         }
         run(&self.db, "SAVEPOINT record")?;
-        let applied = record
-            .ops
-            .iter()
-            .try_for_each(|op| apply::apply(&self.db, record.epoch, op));
+        let applied = record.ops.iter().try_for_each(|op| apply::apply(&self.db, record.epoch, op));
         match applied {
             Ok(()) => {}
             Err(Refusal::Fenced(_)) => run(&self.db, "ROLLBACK TO record")?,
@@ -248,8 +241,7 @@ impl Writer {
         self.purging = true;
         // Earlier lives of the same queen show no sign of life any more.
         let db = &self.db;
-        self.lives
-            .retain(|epoch, _| owners::is_current(db, *epoch).unwrap_or(true));
+        self.lives.retain(|epoch, _| owners::is_current(db, *epoch).unwrap_or(true));
         self.sweep();
         Ok(snapshot)
     }

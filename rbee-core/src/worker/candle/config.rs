@@ -58,10 +58,7 @@ impl ModelConfig {
         let head = (!c.tie_word_embeddings)
             .then(|| ("lm_head.weight".to_owned(), vec![c.vocab_size, hidden]));
         let ends = [
-            (
-                "model.embed_tokens.weight".to_owned(),
-                vec![c.vocab_size, hidden],
-            ),
+            ("model.embed_tokens.weight".to_owned(), vec![c.vocab_size, hidden]),
             ("model.norm.weight".to_owned(), vec![hidden]),
         ];
         let layers = (0..c.num_hidden_layers).flat_map(move |layer| {
@@ -114,15 +111,9 @@ impl<'a> Keys<'a> {
         let Some(value) = self.get(key) else {
             return Ok(None);
         };
-        let map = value
-            .as_object()
-            .ok_or_else(|| self.bad(key, value, "an object"))?;
+        let map = value.as_object().ok_or_else(|| self.bad(key, value, "an object"))?;
         let at = format!("{}{key}.", self.at);
-        Ok(Some(Keys {
-            file: self.file,
-            at,
-            map,
-        }))
+        Ok(Some(Keys { file: self.file, at, map }))
     }
 
     fn count(&self, key: &str, range: RangeInclusive<u64>) -> Loaded<Option<usize>> {
@@ -136,8 +127,7 @@ impl<'a> Keys<'a> {
     }
 
     fn needed(&self, key: &str, range: RangeInclusive<u64>) -> Loaded<usize> {
-        self.count(key, range.clone())?
-            .ok_or_else(|| self.absent(key, &span(&range)))
+        self.count(key, range.clone())?.ok_or_else(|| self.absent(key, &span(&range)))
     }
 
     fn number(&self, key: &str, range: RangeInclusive<f64>) -> Loaded<Option<f64>> {
@@ -164,9 +154,7 @@ impl<'a> Keys<'a> {
         let Some(value) = self.get(key) else {
             return Ok(Vec::new());
         };
-        let list = value
-            .as_array()
-            .map_or(std::slice::from_ref(value), Vec::as_slice);
+        let list = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
         list.iter()
             .map(|id| match id.as_u64() {
                 Some(id) if id < vocab as u64 => Ok(id as u32),
@@ -179,9 +167,7 @@ impl<'a> Keys<'a> {
         self.architecture()?;
         let hidden = self.needed("hidden_size", 2..=65_536)?;
         let heads = self.needed("num_attention_heads", 1..=1_024)?;
-        let kv_heads = self
-            .count("num_key_value_heads", 1..=1_024)?
-            .unwrap_or(heads);
+        let kv_heads = self.count("num_key_value_heads", 1..=1_024)?.unwrap_or(heads);
         if !hidden.is_multiple_of(heads) || !(hidden / heads).is_multiple_of(2) {
             let what = format!(
                 "hidden_size is {hidden} for num_attention_heads {heads}; allowed is an even multiple of it"
@@ -226,11 +212,7 @@ impl<'a> Keys<'a> {
             },
         };
         let eos = self.token_ids("eos_token_id", vocab)?;
-        Ok(ModelConfig {
-            llama,
-            context,
-            eos,
-        })
+        Ok(ModelConfig { llama, context, eos })
     }
 
     fn architecture(&self) -> Loaded<()> {
@@ -246,11 +228,9 @@ impl<'a> Keys<'a> {
         self.only("attention_bias", false.into())?;
         self.only("mlp_bias", false.into())?;
         match self.get("quantization_config") {
-            Some(value) => Err(self.bad(
-                "quantization_config",
-                value,
-                "none: weights as f32, f16 or bf16",
-            )),
+            Some(value) => {
+                Err(self.bad("quantization_config", value, "none: weights as f32, f16 or bf16"))
+            }
             None => Ok(()),
         }
     }
@@ -277,27 +257,20 @@ impl<'a> Keys<'a> {
             return Err(LoadFault::defect(self.file, what));
         }
         let theta = inner.or(outer).unwrap_or(10_000.0) as f32;
-        let scaling = nested
-            .map(|parameters| parameters.rope_scaling())
-            .transpose()?;
+        let scaling = nested.map(|parameters| parameters.rope_scaling()).transpose()?;
         Ok((theta, scaling.flatten()))
     }
 
     fn rope_scaling(&self) -> Loaded<Option<Llama3RopeConfig>> {
         const ALLOWED: &str = "\"default\" or \"llama3\"";
         self.number("partial_rotary_factor", 1.0..=1.0)?;
-        let key = if self.get("rope_type").is_some() {
-            "rope_type"
-        } else {
-            "type"
-        };
+        let key = if self.get("rope_type").is_some() { "rope_type" } else { "type" };
         match self.get(key) {
             None => Ok(None),
             Some(Value::String(kind)) if kind == "default" => Ok(None),
             Some(Value::String(kind)) if kind == "llama3" => {
                 let number = |key: &str, range: RangeInclusive<f64>| {
-                    self.number(key, range.clone())?
-                        .ok_or_else(|| self.absent(key, &span(&range)))
+                    self.number(key, range.clone())?.ok_or_else(|| self.absent(key, &span(&range)))
                 };
                 let low_freq_factor = number("low_freq_factor", 1e-3..=1e6)? as f32;
                 let high_freq_factor = number("high_freq_factor", 1e-3..=1e6)? as f32;
@@ -329,21 +302,13 @@ fn span<T: std::fmt::Display>(range: &RangeInclusive<T>) -> String {
 
 /// Where a path names a model: its directory, and the file with the weights where that was named itself.
 pub(super) fn locate(path: &Path) -> Loaded<(PathBuf, Option<PathBuf>)> {
-    let metadata = std::fs::metadata(path).map_err(|source| LoadFault::Missing {
-        path: path.to_owned(),
-        source,
-    })?;
+    let metadata = std::fs::metadata(path)
+        .map_err(|source| LoadFault::Missing { path: path.to_owned(), source })?;
     if metadata.is_dir() {
         return Ok((path.to_owned(), None));
     }
-    if path
-        .extension()
-        .is_none_or(|extension| extension != "safetensors")
-    {
-        return Err(LoadFault::defect(
-            path,
-            "is not a directory or a .safetensors file",
-        ));
+    if path.extension().is_none_or(|extension| extension != "safetensors") {
+        return Err(LoadFault::defect(path, "is not a directory or a .safetensors file"));
     }
     let dir = path.parent().unwrap_or(Path::new("")).to_owned();
     Ok((dir, Some(path.to_owned())))

@@ -39,12 +39,7 @@ fn the_base_of_the_rotary_embedding_is_found_in_either_place() {
     let neither = json!({"rope_parameters": null});
     assert_eq!(read(&neither).unwrap().llama.rope_theta, 10_000.0);
     let both = json!({"rope_theta": 10000.0});
-    assert!(
-        read(&both)
-            .unwrap_err()
-            .to_string()
-            .contains("rope_theta is 10000 and")
-    );
+    assert!(read(&both).unwrap_err().to_string().contains("rope_theta is 10000 and"));
 }
 
 #[test]
@@ -60,10 +55,7 @@ fn llama_3_scaling_is_found_in_either_place() {
     for changes in [old, new] {
         let config = read(&changes).unwrap();
         let scaling = config.llama.rope_scaling.expect("scaling");
-        assert_eq!(
-            (scaling.factor, scaling.original_max_position_embeddings),
-            (8.0, 8192)
-        );
+        assert_eq!((scaling.factor, scaling.original_max_position_embeddings), (8.0, 8192));
         assert_eq!(config.llama.rope_theta, 500_000.0);
     }
 }
@@ -73,15 +65,9 @@ fn the_context_is_the_models_bounded_by_the_options() {
     let config = |limit| {
         let map = new_form();
         let map = map.as_object().unwrap();
-        Keys::new(Path::new("config.json"), map)
-            .model(limit)
-            .unwrap()
-            .context
+        Keys::new(Path::new("config.json"), map).model(limit).unwrap().context
     };
-    assert_eq!(
-        (config(None), config(Some(100)), config(Some(9_999))),
-        (512, 100, 512)
-    );
+    assert_eq!((config(None), config(Some(100)), config(Some(9_999))), (512, 100, 512));
     let long = read(&json!({"max_position_embeddings": 131072})).unwrap();
     assert_eq!(long.context, DEFAULT_CONTEXT);
     // The engine takes this for a limit on the number of key heads too.
@@ -97,64 +83,25 @@ fn what_the_engine_cannot_do_is_refused_with_file_key_value_and_what_is_allowed(
             "architectures is [\"Qwen2ForCausalLM\"]; allowed is [\"LlamaForCausalLM\"]",
         ),
         (json!({"architectures": null}), "architectures is missing"),
-        (
-            json!({"hidden_size": 0}),
-            "hidden_size is 0; allowed is 2 to 65536",
-        ),
+        (json!({"hidden_size": 0}), "hidden_size is 0; allowed is 2 to 65536"),
         (json!({"hidden_size": -32}), "hidden_size is -32;"),
         (json!({"hidden_size": 1e30}), "hidden_size is 1e+30;"),
-        (
-            json!({"hidden_size": 34}),
-            "hidden_size is 34 for num_attention_heads 4;",
-        ),
-        (
-            json!({"hidden_size": 36, "head_dim": 9}),
-            "hidden_size is 36 for num_attention_heads 4;",
-        ),
-        (
-            json!({"num_attention_heads": 0}),
-            "num_attention_heads is 0;",
-        ),
-        (
-            json!({"num_key_value_heads": 3}),
-            "num_key_value_heads is 3;",
-        ),
-        (
-            json!({"num_hidden_layers": 1_000_000}),
-            "num_hidden_layers is 1000000;",
-        ),
-        (
-            json!({"vocab_size": 1_u64 << 40}),
-            "vocab_size is 1099511627776;",
-        ),
-        (
-            json!({"max_position_embeddings": 1}),
-            "max_position_embeddings is 1;",
-        ),
+        (json!({"hidden_size": 34}), "hidden_size is 34 for num_attention_heads 4;"),
+        (json!({"hidden_size": 36, "head_dim": 9}), "hidden_size is 36 for num_attention_heads 4;"),
+        (json!({"num_attention_heads": 0}), "num_attention_heads is 0;"),
+        (json!({"num_key_value_heads": 3}), "num_key_value_heads is 3;"),
+        (json!({"num_hidden_layers": 1_000_000}), "num_hidden_layers is 1000000;"),
+        (json!({"vocab_size": 1_u64 << 40}), "vocab_size is 1099511627776;"),
+        (json!({"max_position_embeddings": 1}), "max_position_embeddings is 1;"),
         (json!({"head_dim": 16}), "head_dim is 16; allowed is 8"),
-        (
-            json!({"hidden_act": "gelu"}),
-            "hidden_act is \"gelu\"; allowed is \"silu\"",
-        ),
-        (
-            json!({"attention_bias": true}),
-            "attention_bias is true; allowed is false",
-        ),
-        (
-            json!({"mlp_bias": true}),
-            "mlp_bias is true; allowed is false",
-        ),
+        (json!({"hidden_act": "gelu"}), "hidden_act is \"gelu\"; allowed is \"silu\""),
+        (json!({"attention_bias": true}), "attention_bias is true; allowed is false"),
+        (json!({"mlp_bias": true}), "mlp_bias is true; allowed is false"),
         (json!({"rms_norm_eps": 0.0}), "rms_norm_eps is 0.0;"),
         (json!({"rms_norm_eps": "NaN"}), "rms_norm_eps is \"NaN\";"),
         (json!({"rms_norm_eps": null}), "rms_norm_eps is missing"),
-        (
-            json!({"rope_parameters": {"rope_theta": -1.0}}),
-            "rope_parameters.rope_theta is -1.0;",
-        ),
-        (
-            json!({"rope_parameters": 7}),
-            "rope_parameters is 7; allowed is an object",
-        ),
+        (json!({"rope_parameters": {"rope_theta": -1.0}}), "rope_parameters.rope_theta is -1.0;"),
+        (json!({"rope_parameters": 7}), "rope_parameters is 7; allowed is an object"),
         (
             json!({"rope_parameters": {"rope_type": "yarn"}}),
             "rope_parameters.rope_type is \"yarn\"; allowed is \"default\" or \"llama3\"",
@@ -175,20 +122,11 @@ fn what_the_engine_cannot_do_is_refused_with_file_key_value_and_what_is_allowed(
             json!({"eos_token_id": 300}),
             "eos_token_id is 300; allowed is token ids below vocab_size, 300",
         ),
-        (
-            json!({"tie_word_embeddings": 1}),
-            "tie_word_embeddings is 1; allowed is true or false",
-        ),
-        (
-            json!({"quantization_config": {"bits": 4}}),
-            "quantization_config is {\"bits\":4};",
-        ),
+        (json!({"tie_word_embeddings": 1}), "tie_word_embeddings is 1; allowed is true or false"),
+        (json!({"quantization_config": {"bits": 4}}), "quantization_config is {\"bits\":4};"),
     ] {
         let error = read(&changes).expect_err(said).to_string();
-        assert!(
-            error.starts_with("config.json: ") && error.contains(said),
-            "{error}"
-        );
+        assert!(error.starts_with("config.json: ") && error.contains(said), "{error}");
     }
 }
 
@@ -204,8 +142,5 @@ fn the_tokens_that_end_a_text_come_from_both_files() {
     assert_eq!(ModelConfig::load(dir.path(), None).unwrap().eos, [1, 2, 7]);
     write("generation_config.json", json!({"eos_token_id": "seven"}));
     let error = ModelConfig::load(dir.path(), None).unwrap_err().to_string();
-    assert!(
-        error.contains("generation_config.json: eos_token_id is \"seven\""),
-        "{error}"
-    );
+    assert!(error.contains("generation_config.json: eos_token_id is \"seven\""), "{error}");
 }

@@ -55,20 +55,11 @@ impl Engine {
                         "the model has no chat template; send bare text instead of messages";
                     Error::new(ErrorKind::Unsupported, message)
                 })?;
-                self.voice
-                    .codec
-                    .encode(&template.render(messages)?, false)?
+                self.voice.codec.encode(&template.render(messages)?, false)?
             }
         };
         let (context, vocab) = (self.context, self.voice.vocab);
-        Plan::new(
-            tokens,
-            sampling.clone(),
-            run.job.seed,
-            run.resume,
-            context,
-            vocab,
-        )
+        Plan::new(tokens, sampling.clone(), run.job.seed, run.resume, context, vocab)
     }
 }
 
@@ -120,15 +111,11 @@ impl Handle {
             .num_threads(threads)
             .thread_name(|index| format!("rbee-candle-{index}"))
             .build()
-            .map_err(|source| LoadFault::Engine {
-                source: source.into(),
-            })?;
+            .map_err(|source| LoadFault::Engine { source: source.into() })?;
         pool.spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .build()
-                .map_err(|source| LoadFault::Engine {
-                    source: source.into(),
-                });
+                .map_err(|source| LoadFault::Engine { source: source.into() });
             let gone = || ready.is_closed();
             let result = runtime.and_then(|runtime| {
                 // Every file is checked before it is used; this is the last line, for what the checks do not know.
@@ -149,18 +136,9 @@ impl Handle {
                 Err(fault) => drop(ready.send(Err(fault))),
             }
         });
-        let rest = loaded.await.map_err(|source| LoadFault::Engine {
-            source: source.into(),
-        })??;
+        let rest = loaded.await.map_err(|source| LoadFault::Engine { source: source.into() })??;
         let busy = Arc::new(AtomicBool::new(false));
-        Ok((
-            Self {
-                commands,
-                busy,
-                stop,
-            },
-            rest,
-        ))
+        Ok((Self { commands, busy, stop }, rest))
     }
 
     /// Is a run under way?
@@ -184,12 +162,7 @@ impl Handle {
         let slot = Slot(self.busy.clone());
         let (reply, accepted) = oneshot::channel();
         let (outputs, receiver) = mpsc::channel(OUTPUTS + 1);
-        let command = Command {
-            run,
-            reply,
-            outputs,
-            slot,
-        };
+        let command = Command { run, reply, outputs, slot };
         // Who holds the slot is the only one who sends, so there is room unless the thread is gone.
         self.commands.try_send(command).map_err(|_| lost())?;
         accepted.await.map_err(|_| lost())??;
@@ -207,13 +180,7 @@ fn serve(
     stop: &CancellationToken,
     runtime: &Runtime,
 ) {
-    while let Some(Command {
-        run,
-        reply,
-        outputs,
-        slot,
-    }) = inbox.blocking_recv()
-    {
+    while let Some(Command { run, reply, outputs, slot }) = inbox.blocking_recv() {
         // A room of its own for the last word: a slow reader does not keep the thread from its next run.
         let Ok(last) = outputs.clone().try_reserve_owned() else {
             continue;
@@ -230,11 +197,7 @@ fn serve(
         if reply.send(Ok(())).is_err() {
             continue;
         }
-        let mut sink = ChannelSink {
-            outputs,
-            stop,
-            runtime,
-        };
+        let mut sink = ChannelSink { outputs, stop, runtime };
         let result = guarded(|| generate(&engine.voice, &plan, &mut sink));
         // Free before the end is told, so that who has seen the end can begin anew.
         drop((plan, slot));

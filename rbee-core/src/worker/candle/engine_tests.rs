@@ -43,12 +43,7 @@ struct PuppetSequence<'a>(&'a Puppet);
 impl Sequence for PuppetSequence<'_> {
     fn forward(&mut self, tokens: &[u32]) -> candle_core::Result<Vec<f32>> {
         let _ = self.0.calls.send(tokens.len());
-        let order = self
-            .0
-            .orders
-            .lock()
-            .unwrap_or_else(|poison| poison.into_inner())
-            .recv();
+        let order = self.0.orders.lock().unwrap_or_else(|poison| poison.into_inner()).recv();
         match order.unwrap_or(Order::GoOn) {
             Order::GoOn => Ok(vec![0.0; 1024]),
             Order::Panic => panic!("the strings are tangled"),
@@ -63,10 +58,7 @@ async fn puppet() -> (Handle, Receiver<usize>, Sender<Order>) {
     let (strings, orders) = channel();
     let load = move |_: &dyn Fn() -> bool| {
         let mut engine = bundled_engine();
-        engine.voice.model = Box::new(Puppet {
-            calls,
-            orders: Mutex::new(orders),
-        });
+        engine.voice.model = Box::new(Puppet { calls, orders: Mutex::new(orders) });
         Ok((engine, ()))
     };
     let (handle, ()) = Handle::start(1, load).await.unwrap();
@@ -74,19 +66,12 @@ async fn puppet() -> (Handle, Receiver<usize>, Sender<Order>) {
 }
 
 fn run(prompt: &str, most: u32) -> Run {
-    let sampling = Sampling {
-        max_tokens: Some(most),
-        temperature: 0.0,
-        ..Sampling::default()
-    };
+    let sampling = Sampling { max_tokens: Some(most), temperature: 0.0, ..Sampling::default() };
     let job = Job {
         id: JobId::random(),
         model: "bee-tiny".parse().unwrap(),
         priority: Priority::Interactive,
-        task: Task::Generate {
-            prompt: Prompt::Text(prompt.into()),
-            sampling,
-        },
+        task: Task::Generate { prompt: Prompt::Text(prompt.into()), sampling },
         seed: 1,
         prefix: [].into(),
         timeout: Duration::from_secs(1),
@@ -95,11 +80,7 @@ fn run(prompt: &str, most: u32) -> Run {
         tenant: None,
         correlation_id: CorrelationId::random(),
     };
-    Run {
-        job: Arc::new(job),
-        attempt: 1,
-        resume: Resume::default(),
-    }
+    Run { job: Arc::new(job), attempt: 1, resume: Resume::default() }
 }
 
 async fn last(mut outputs: mpsc::Receiver<Result<Output>>) -> Result<Output> {
@@ -113,14 +94,11 @@ async fn last(mut outputs: mpsc::Receiver<Result<Output>>) -> Result<Output> {
 #[tokio::test]
 async fn a_panic_in_a_step_is_a_fault_of_that_run_alone() {
     let (handle, _told, strings) = puppet().await;
-    for (order, said) in [
-        (Order::Panic, "the strings are tangled"),
-        (Order::NotANumber, "the logit of token 0"),
-    ] {
+    for (order, said) in
+        [(Order::Panic, "the strings are tangled"), (Order::NotANumber, "the logit of token 0")]
+    {
         strings.send(order).unwrap();
-        let error = last(handle.execute(run("x", 3)).await.unwrap())
-            .await
-            .unwrap_err();
+        let error = last(handle.execute(run("x", 3)).await.unwrap()).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::WorkerFault);
         assert!(error.message().contains(said), "{error}");
         assert!(!handle.is_busy() && handle.is_alive());
@@ -141,24 +119,17 @@ async fn a_dropped_stream_ends_a_long_prompt_between_two_chunks_and_is_busy_unti
     assert_eq!(told.recv_timeout(bound), Ok(128));
     drop(outputs);
     assert!(handle.is_busy(), "the thread is still at the chunk");
-    assert_eq!(
-        handle.execute(run("x", 1)).await.unwrap_err().kind(),
-        ErrorKind::WorkerBusy
-    );
+    assert_eq!(handle.execute(run("x", 1)).await.unwrap_err().kind(), ErrorKind::WorkerBusy);
     strings.send(Order::GoOn).unwrap();
     let free = async {
         while handle.is_busy() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(bound, free)
-        .await
-        .expect("the slot was not given back");
+    tokio::time::timeout(bound, free).await.expect("the slot was not given back");
     // The next call is the next run's, so the second chunk was never begun.
     strings.send(Order::GoOn).unwrap();
-    last(handle.execute(run("x", 1)).await.unwrap())
-        .await
-        .unwrap();
+    last(handle.execute(run("x", 1)).await.unwrap()).await.unwrap();
     assert_eq!(told.recv_timeout(bound), Ok(2));
 }
 
@@ -169,10 +140,7 @@ async fn dropping_the_door_ends_the_thread_and_frees_the_model() {
     told.recv_timeout(Duration::from_secs(10)).unwrap();
     drop(handle);
     strings.send(Order::GoOn).unwrap();
-    assert_eq!(
-        last(outputs).await.unwrap_err().kind(),
-        ErrorKind::WorkerLost
-    );
+    assert_eq!(last(outputs).await.unwrap_err().kind(), ErrorKind::WorkerLost);
     // The model held the other end.
     assert!(told.recv_timeout(Duration::from_secs(10)).is_err());
     assert!(strings.send(Order::GoOn).is_err());
@@ -190,10 +158,7 @@ async fn dropping_the_door_ends_a_run_that_waits_for_its_reader() {
     drop(handle);
     let ended = told.recv_timeout(Duration::from_secs(10));
     assert_eq!(ended, Err(std::sync::mpsc::RecvTimeoutError::Disconnected));
-    assert_eq!(
-        last(outputs).await.unwrap_err().kind(),
-        ErrorKind::WorkerLost
-    );
+    assert_eq!(last(outputs).await.unwrap_err().kind(), ErrorKind::WorkerLost);
 }
 
 #[tokio::test]

@@ -32,23 +32,15 @@ pub(super) enum LoadFault {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     #[error("device {device} cannot be used: {source}")]
-    Device {
-        device: String,
-        source: candle_core::Error,
-    },
+    Device { device: String, source: candle_core::Error },
     #[error("the model does not fit device {device}: {source}")]
-    DeviceMemory {
-        device: String,
-        source: candle_core::Error,
-    },
+    DeviceMemory { device: String, source: candle_core::Error },
     #[error("{what}")]
     Option { what: String },
     #[error("loading was given up")]
     GivenUp,
     #[error("the engine could not start: {source}")]
-    Engine {
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
+    Engine { source: Box<dyn std::error::Error + Send + Sync> },
     #[error("the model's files made the engine panic while loading: {what}")]
     Panicked { what: String },
 }
@@ -57,10 +49,7 @@ pub(super) type Loaded<T> = std::result::Result<T, LoadFault>;
 
 impl LoadFault {
     pub(super) fn defect(path: &Path, what: impl Into<String>) -> Self {
-        Self::Defect {
-            path: path.to_owned(),
-            what: what.into(),
-        }
+        Self::Defect { path: path.to_owned(), what: what.into() }
     }
 
     pub(super) fn malformed(
@@ -68,11 +57,7 @@ impl LoadFault {
         what: &'static str,
         source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
     ) -> Self {
-        Self::Malformed {
-            path: path.to_owned(),
-            what,
-            source: source.into(),
-        }
+        Self::Malformed { path: path.to_owned(), what, source: source.into() }
     }
 
     fn kind(&self) -> ErrorKind {
@@ -126,10 +111,7 @@ pub(super) fn read_optional(path: &Path, most: u64) -> Loaded<Option<Vec<u8>>> {
     // One byte more than allowed tells a file that is too long from one that just fits, also where it grows.
     file.take(most + 1)
         .read_to_end(&mut bytes)
-        .map_err(|source| LoadFault::Unreadable {
-            path: path.to_owned(),
-            source,
-        })?;
+        .map_err(|source| LoadFault::Unreadable { path: path.to_owned(), source })?;
     if bytes.len() as u64 > most {
         let what = format!("has more than {most} bytes; allowed are at most {most}");
         return Err(LoadFault::defect(path, what));
@@ -147,9 +129,7 @@ pub(super) fn read(path: &Path, most: u64) -> Loaded<Vec<u8>> {
 
 /// A JSON object in a file, or `None` where there is no such file.
 pub(super) fn read_object(path: &Path, most: u64) -> Loaded<Option<Map<String, Value>>> {
-    read_optional(path, most)?
-        .map(|bytes| parse_object(path, &bytes))
-        .transpose()
+    read_optional(path, most)?.map(|bytes| parse_object(path, &bytes)).transpose()
 }
 
 /// A JSON object.

@@ -41,9 +41,7 @@ impl Plan {
     ) -> Result<Self> {
         let most = context as usize - 1;
         if prompt.is_empty() {
-            return Err(invalid(
-                "the prompt has 0 tokens; allowed is at least 1".into(),
-            ));
+            return Err(invalid("the prompt has 0 tokens; allowed is at least 1".into()));
         }
         if prompt.len() > most {
             let message = format!(
@@ -53,9 +51,7 @@ impl Plan {
             return Err(Error::new(ErrorKind::ContextExceeded, message));
         }
         let room = context as usize - prompt.len();
-        let limit = sampling
-            .max_tokens
-            .map_or(room, |most| room.min(most as usize));
+        let limit = sampling.max_tokens.map_or(room, |most| room.min(most as usize));
         if resume.tokens.len() > limit {
             let count = resume.tokens.len();
             return Err(invalid(format!(
@@ -67,20 +63,11 @@ impl Plan {
                 "resume has token {bad}; allowed are those below {vocab}"
             )));
         }
-        Ok(Self {
-            prompt,
-            sampling,
-            seed,
-            resume,
-            limit,
-        })
+        Ok(Self { prompt, sampling, seed, resume, limit })
     }
 
     fn usage(&self, completion: usize) -> Usage {
-        Usage {
-            prompt_tokens: self.prompt.len() as u32,
-            completion_tokens: completion as u32,
-        }
+        Usage { prompt_tokens: self.prompt.len() as u32, completion_tokens: completion as u32 }
     }
 }
 
@@ -108,18 +95,10 @@ pub(super) struct Voice {
 /// Generates until the end, which is returned, or until nobody wants more.
 pub(super) fn generate(voice: &Voice, plan: &Plan, sink: &mut impl Sink) -> Result<Option<Output>> {
     let codec = &voice.codec;
-    let Resume {
-        tokens: done,
-        text_bytes,
-    } = &plan.resume;
+    let Resume { tokens: done, text_bytes } = &plan.resume;
     let mut text = TextStream::new(codec, &plan.sampling.stop);
     let ends = |token: &u32| voice.eos.binary_search(token).is_ok();
-    let end = |finish, count| {
-        Ok(Some(Output::End {
-            finish,
-            usage: plan.usage(count),
-        }))
-    };
+    let end = |finish, count| Ok(Some(Output::End { finish, usage: plan.usage(count) }));
 
     if let Some(at) = done.iter().position(ends).filter(|at| at + 1 < done.len()) {
         let message = format!(
@@ -167,11 +146,7 @@ pub(super) fn generate(voice: &Voice, plan: &Plan, sink: &mut impl Sink) -> Resu
         count += 1;
         sampler.note(&[token]);
         let over = ends(&token);
-        let mut piece = if over {
-            String::new()
-        } else {
-            text.push(codec, token)
-        };
+        let mut piece = if over { String::new() } else { text.push(codec, token) };
         let finish = if over || text.stopped() {
             Some(Finish::Stop)
         } else if count == plan.limit {
@@ -182,10 +157,7 @@ pub(super) fn generate(voice: &Voice, plan: &Plan, sink: &mut impl Sink) -> Resu
         if finish.is_some() {
             piece += &text.finish(codec);
         }
-        let output = Output::Token {
-            id: Some(token),
-            text: piece.into(),
-        };
+        let output = Output::Token { id: Some(token), text: piece.into() };
         if !sink.put(output) {
             return Ok(None);
         }
@@ -200,19 +172,12 @@ pub(super) fn generate(voice: &Voice, plan: &Plan, sink: &mut impl Sink) -> Resu
 /// How an answer that is as long as it may be ended: its last bytes, where they are no character, may yet have
 /// completed a stop text.
 fn last_word(text: &TextStream) -> Finish {
-    if text.stopped() {
-        Finish::Stop
-    } else {
-        Finish::Length
-    }
+    if text.stopped() { Finish::Stop } else { Finish::Length }
 }
 
 /// The logits after prompt and earlier tokens, or `None` where nobody wants them any more.
 fn prefill(sequence: &mut dyn Sequence, plan: &Plan, sink: &impl Sink) -> Result<Option<Vec<f32>>> {
-    let steps = plan
-        .prompt
-        .chunks(PREFILL_CHUNK)
-        .chain(plan.resume.tokens.chunks(1));
+    let steps = plan.prompt.chunks(PREFILL_CHUNK).chain(plan.resume.tokens.chunks(1));
     let mut logits = Vec::new();
     for tokens in steps {
         if sink.closed() {
@@ -224,9 +189,5 @@ fn prefill(sequence: &mut dyn Sequence, plan: &Plan, sink: &impl Sink) -> Result
 }
 
 fn fault(cause: candle_core::Error) -> Error {
-    Error::new(
-        ErrorKind::WorkerFault,
-        format!("the engine failed: {cause}"),
-    )
-    .with_source(cause)
+    Error::new(ErrorKind::WorkerFault, format!("the engine failed: {cause}")).with_source(cause)
 }

@@ -45,9 +45,7 @@ const DIR: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/models/bee-t
 /// The bundled model, loaded.
 pub(super) fn bundled_engine() -> Engine {
     let options = CandleOptions::new("bee-tiny".parse().unwrap());
-    load(Path::new(DIR), &options, &Progress::ignore(), &|| false)
-        .unwrap()
-        .0
+    load(Path::new(DIR), &options, &Progress::ignore(), &|| false).unwrap().0
 }
 
 fn bundled() -> (Engine, Golden) {
@@ -117,19 +115,12 @@ fn prompts_are_rendered_and_encoded_as_transformers_does() {
             let rendered = engine.template.as_ref().unwrap().render(messages).unwrap();
             assert_eq!(rendered, case.rendered, "{name}");
         }
-        let ids = codec
-            .encode(&case.rendered, case.add_special_tokens)
-            .unwrap();
+        let ids = codec.encode(&case.rendered, case.add_special_tokens).unwrap();
         assert_eq!(ids, case.input_ids, "{name}");
         assert_eq!(case.add_special_tokens, case.messages.is_none(), "{name}");
     }
     for case in &golden.tokenizer_cases {
-        assert_eq!(
-            codec.encode(&case.text, false).unwrap(),
-            case.ids,
-            "{:?}",
-            case.text
-        );
+        assert_eq!(codec.encode(&case.text, false).unwrap(), case.ids, "{:?}", case.text);
     }
 }
 
@@ -163,10 +154,7 @@ fn a_continued_run_computes_the_same_logits_to_the_last_bit() {
     engine.voice.eos.clear();
     let calls = Calls::default();
     engine.voice.model = Box::new(Recorder(engine.voice.model, calls.clone()));
-    let sampling = Sampling {
-        max_tokens: Some(24),
-        ..Sampling::default()
-    };
+    let sampling = Sampling { max_tokens: Some(24), ..Sampling::default() };
     // Two chunks of prompt, the second not whole.
     let prompt: Vec<u32> = (0..200).map(|n| 10 + n * 37 % 1000).collect();
     let run = |resume| {
@@ -179,47 +167,26 @@ fn a_continued_run_computes_the_same_logits_to_the_last_bit() {
     let (ids, whole) = run(Resume::default());
     assert_eq!(ids.len(), 24);
     for cut in 1..ids.len() {
-        let resume = Resume {
-            tokens: ids[..cut].to_vec(),
-            text_bytes: 0,
-        };
+        let resume = Resume { tokens: ids[..cut].to_vec(), text_bytes: 0 };
         let (rest, continued) = run(resume);
         assert_eq!(rest, ids[cut..]);
-        assert!(
-            continued == whole,
-            "the calls differ when continued at {cut}"
-        );
+        assert!(continued == whole, "the calls differ when continued at {cut}");
     }
 }
 
 #[test]
 fn pieces_put_together_are_the_tokenizers_text_of_all_tokens() {
     let engine = bundled_engine();
-    let wild = Sampling {
-        temperature: 2.0,
-        max_tokens: Some(30),
-        ..Sampling::default()
-    };
+    let wild = Sampling { temperature: 2.0, max_tokens: Some(30), ..Sampling::default() };
     let mut torn = 0;
     for seed in 0..24 {
         let (context, vocab) = (engine.context, engine.voice.vocab);
         let prompt = engine.voice.codec.encode("🐝🌸 Zoé", true).unwrap();
-        let plan = Plan::new(
-            prompt,
-            wild.clone(),
-            seed,
-            Resume::default(),
-            context,
-            vocab,
-        )
-        .unwrap();
+        let plan =
+            Plan::new(prompt, wild.clone(), seed, Resume::default(), context, vocab).unwrap();
         let mut heard = Heard::default();
         generate(&engine.voice, &plan, &mut heard).unwrap();
-        assert_eq!(
-            heard.text,
-            engine.voice.codec.decode(&heard.ids),
-            "seed {seed}"
-        );
+        assert_eq!(heard.text, engine.voice.codec.decode(&heard.ids), "seed {seed}");
         torn += usize::from(heard.text.contains('\u{fffd}'));
     }
     assert!(torn > 0, "no answer had bytes that are no character");

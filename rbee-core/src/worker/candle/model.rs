@@ -52,19 +52,13 @@ impl LlamaModel {
 
 impl fmt::Debug for LlamaModel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LlamaModel")
-            .field("device", &self.device)
-            .finish_non_exhaustive()
+        f.debug_struct("LlamaModel").field("device", &self.device).finish_non_exhaustive()
     }
 }
 
 impl Model for LlamaModel {
     fn sequence(&self) -> Box<dyn Sequence + '_> {
-        Box::new(LlamaSequence {
-            model: self,
-            cache: self.empty.clone(),
-            length: 0,
-        })
+        Box::new(LlamaSequence { model: self, cache: self.empty.clone(), length: 0 })
     }
 }
 
@@ -77,10 +71,7 @@ struct LlamaSequence<'a> {
 impl Sequence for LlamaSequence<'_> {
     fn forward(&mut self, tokens: &[u32]) -> candle_core::Result<Vec<f32>> {
         let input = Tensor::new(tokens, &self.model.device)?.unsqueeze(0)?;
-        let logits = self
-            .model
-            .llama
-            .forward(&input, self.length, &mut self.cache)?;
+        let logits = self.model.llama.forward(&input, self.length, &mut self.cache)?;
         self.length += tokens.len();
         logits.squeeze(0)?.to_dtype(DType::F32)?.to_vec1()
     }

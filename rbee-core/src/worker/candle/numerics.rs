@@ -33,32 +33,19 @@ fn instruction_set() -> String {
         (cfg!(target_feature = "fma"), "fma"),
         (cfg!(target_feature = "neon"), "neon"),
     ];
-    let compiled: Vec<&str> = compiled
-        .iter()
-        .filter(|(is, _)| *is)
-        .map(|(_, name)| *name)
-        .collect();
+    let compiled: Vec<&str> =
+        compiled.iter().filter(|(is, _)| *is).map(|(_, name)| *name).collect();
     let system = [
         (cfg!(target_env = "gnu"), "gnu"),
         (cfg!(target_env = "musl"), "musl"),
         (cfg!(target_env = "msvc"), "msvc"),
     ];
-    let library = system
-        .iter()
-        .find(|(is, _)| *is)
-        .map_or("system", |(_, name)| *name);
+    let library = system.iter().find(|(is, _)| *is).map_or("system", |(_, name)| *name);
     let (arch, os) = (std::env::consts::ARCH, std::env::consts::OS);
     let compiled = compiled.join(",");
     let [cache, ..] = *gemm_common::cache::CACHE_INFO;
-    let (bytes, ways, line) = (
-        cache.cache_bytes,
-        cache.associativity,
-        cache.cache_line_bytes,
-    );
-    format!(
-        "{arch}-{os}-{library} {} [{compiled}] l1/{bytes}/{ways}/{line}",
-        detected()
-    )
+    let (bytes, ways, line) = (cache.cache_bytes, cache.associativity, cache.cache_line_bytes);
+    format!("{arch}-{os}-{library} {} [{compiled}] l1/{bytes}/{ways}/{line}", detected())
 }
 
 #[cfg(any(target_arch = "x86_64", target_arch = "x86"))]
@@ -69,11 +56,7 @@ fn detected() -> String {
         (std::arch::is_x86_feature_detected!("f16c"), "f16c"),
         (std::arch::is_x86_feature_detected!("avx512f"), "avx512f"),
     ];
-    let found: Vec<&str> = found
-        .iter()
-        .filter(|(is, _)| *is)
-        .map(|(_, name)| *name)
-        .collect();
+    let found: Vec<&str> = found.iter().filter(|(is, _)| *is).map(|(_, name)| *name).collect();
     found.join(",")
 }
 

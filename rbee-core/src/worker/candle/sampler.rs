@@ -64,10 +64,7 @@ impl Sampler {
         let weight = |logit: f32| ((f64::from(logit) - f64::from(top)) / self.temperature).exp();
         let draw = uniform(self.key, position);
         if self.top_k == 0 && self.top_p >= 1.0 && self.min_p == 0.0 {
-            return Ok(pick(
-                logits.iter().map(|logit| weight(*logit)).zip(0..),
-                draw,
-            ));
+            return Ok(pick(logits.iter().map(|logit| weight(*logit)).zip(0..), draw));
         }
         let kept = self.filter(logits, weight);
         Ok(pick(kept.iter().copied(), draw))
@@ -80,11 +77,8 @@ impl Sampler {
         for (logit, seen) in logits.iter_mut().zip(&self.seen) {
             if *seen {
                 // A negative logit grows less likely by multiplication.
-                let penalised = if *logit > 0.0 {
-                    *logit / self.penalty
-                } else {
-                    *logit * self.penalty
-                };
+                let penalised =
+                    if *logit > 0.0 { *logit / self.penalty } else { *logit * self.penalty };
                 *logit = penalised.clamp(f32::MIN, f32::MAX);
             }
         }
@@ -116,10 +110,7 @@ impl Sampler {
             let all = tokens.len();
             order(&mut tokens, all);
         } else {
-            let total: f64 = tokens
-                .iter()
-                .map(|token| weight(logits[*token as usize]))
-                .sum();
+            let total: f64 = tokens.iter().map(|token| weight(logits[*token as usize])).sum();
             let enough = self.top_p * total;
             let mut ordered = 256;
             loop {
@@ -140,10 +131,7 @@ impl Sampler {
             }
             tokens.retain(|token| !unlikely(token));
         }
-        tokens
-            .into_iter()
-            .map(|token| (weight(logits[token as usize]), token))
-            .collect()
+        tokens.into_iter().map(|token| (weight(logits[token as usize]), token)).collect()
     }
 }
 

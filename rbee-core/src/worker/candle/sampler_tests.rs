@@ -20,9 +20,7 @@ fn counts(sampling: &Sampling, logits: &[f32], draws: u64) -> Vec<u64> {
 
 fn drawn(sampling: &Sampling, logits: &[f32]) -> Vec<usize> {
     let counts = counts(sampling, logits, 4_000);
-    (0..logits.len())
-        .filter(|token| counts[*token] > 0)
-        .collect()
+    (0..logits.len()).filter(|token| counts[*token] > 0).collect()
 }
 
 /// Logits of these probabilities.
@@ -53,10 +51,7 @@ fn tokens_are_drawn_as_often_as_their_probability_says() {
             let (found, expected) = (*count as f64 / draws as f64, f64::from(share));
             // Five standard deviations of a share of this many draws.
             let tolerance = 5.0 * (expected * (1.0 - expected) / draws as f64).sqrt();
-            assert!(
-                (found - expected).abs() < tolerance,
-                "{found} for {expected}"
-            );
+            assert!((found - expected).abs() < tolerance, "{found} for {expected}");
         }
     }
 }
@@ -104,10 +99,7 @@ fn equal_logits_are_filtered_by_the_lower_token() {
 fn what_is_no_number_is_a_fault_with_the_token_named() {
     let sampler = Sampler::new(&Sampling::default(), 1, 3);
     for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
-        assert_eq!(
-            sampler.choose(&mut [0.0, bad, 0.0], 0),
-            Err(NotFinite { token: 1 })
-        );
+        assert_eq!(sampler.choose(&mut [0.0, bad, 0.0], 0), Err(NotFinite { token: 1 }));
     }
 }
 
@@ -118,11 +110,7 @@ fn the_random_numbers_are_those_of_the_published_generator() {
     let step = |n: u64| mix(state.wrapping_add(n.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
     assert_eq!(
         [step(1), step(2), step(3)],
-        [
-            6_457_827_717_110_365_317,
-            3_203_168_211_198_807_973,
-            9_817_491_932_198_370_423
-        ]
+        [6_457_827_717_110_365_317, 3_203_168_211_198_807_973, 9_817_491_932_198_370_423]
     );
 }
 
@@ -131,11 +119,7 @@ fn neighbouring_seeds_and_positions_have_nothing_in_common() {
     let mean = |numbers: Vec<f64>| numbers.iter().sum::<f64>() / numbers.len() as f64;
     let key = |seed| Sampler::new(&Sampling::default(), seed, 1).key;
     let by_seed = mean((0..10_000).map(|seed| uniform(key(seed), 0)).collect());
-    let by_position = mean(
-        (0..10_000)
-            .map(|position| uniform(key(1), position))
-            .collect(),
-    );
+    let by_position = mean((0..10_000).map(|position| uniform(key(1), position)).collect());
     assert!((by_seed - 0.5).abs() < 0.02 && (by_position - 0.5).abs() < 0.02);
     let same = (0..1_000).filter(|n| (uniform(key(1), *n) - uniform(key(2), *n)).abs() < 1e-3);
     assert!(same.count() < 20);

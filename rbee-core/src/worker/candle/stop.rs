@@ -14,11 +14,7 @@ pub(super) struct StopFilter {
 impl StopFilter {
     pub(super) fn new(stops: &[String]) -> Self {
         Self {
-            stops: stops
-                .iter()
-                .filter(|stop| !stop.is_empty())
-                .cloned()
-                .collect(),
+            stops: stops.iter().filter(|stop| !stop.is_empty()).cloned().collect(),
             held: String::new(),
             stopped: false,
         }
@@ -50,11 +46,7 @@ impl StopFilter {
             self.held.truncate(at);
             return std::mem::take(&mut self.held);
         }
-        let keep = self
-            .stops
-            .iter()
-            .map(|stop| overlap(&self.held, stop))
-            .max();
+        let keep = self.stops.iter().map(|stop| overlap(&self.held, stop)).max();
         let rest = self.held.split_off(self.held.len() - keep.unwrap_or(0));
         std::mem::replace(&mut self.held, rest)
     }
@@ -92,10 +84,7 @@ mod tests {
 
     #[test]
     fn a_stop_text_is_met_across_pieces_and_never_shown() {
-        assert_eq!(
-            run(&["END"], ["abc E", "N", "D more"]),
-            ("abc ".into(), true)
-        );
+        assert_eq!(run(&["END"], ["abc E", "N", "D more"]), ("abc ".into(), true));
         assert_eq!(run(&["END"], ["abc E", "N"]), ("abc EN".into(), false));
         assert_eq!(run(&["aab"], ["aa", "a", "b"]), ("a".into(), true));
         assert_eq!(run(&["🐝é"], ["x🐝", "🐝", "é"]), ("x🐝".into(), true));

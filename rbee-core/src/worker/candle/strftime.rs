@@ -2,15 +2,8 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-const DAYS: [&str; 7] = [
-    "Monday",
-    "Tuesday",
-    "Wednesday",
-    "Thursday",
-    "Friday",
-    "Saturday",
-    "Sunday",
-];
+const DAYS: [&str; 7] =
+    ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
 const MONTHS: [&str; 12] = [
     "January",
     "February",
@@ -29,9 +22,7 @@ const MONTHS: [&str; 12] = [
 /// The time in C's notation. Of its letters those that stand in chat templates are known: `a A b B d e H I j m M p S y
 /// Y %`; another is left as it is.
 pub(super) fn strftime(format: &str, time: SystemTime) -> String {
-    let seconds = time
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs());
+    let seconds = time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let (days, seconds) = (seconds / 86_400, seconds % 86_400);
     let (hour, minute, second) = (seconds / 3_600, seconds / 60 % 60, seconds % 60);
     let weekday = DAYS[((days + 3) % 7) as usize];
@@ -108,10 +99,7 @@ mod tests {
             "Thu Thursday 01  1 Jan January 01 70 1970 001 00 12 00 00 AM % %q"
         );
         // 29 February 2024 and the last second of 2100, which is no leap year.
-        assert_eq!(
-            strftime("%d %b %Y %j", at(1_709_164_800)),
-            "29 Feb 2024 060"
-        );
+        assert_eq!(strftime("%d %b %Y %j", at(1_709_164_800)), "29 Feb 2024 060");
         assert_eq!(
             strftime("%A %d %B %Y %I:%M:%S %p %j", at(4_133_980_799)),
             "Friday 31 December 2100 11:59:59 PM 365"

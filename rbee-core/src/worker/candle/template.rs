@@ -67,9 +67,7 @@ pub(super) fn load(dir: &Path) -> Loaded<(Option<ChatTemplate>, TokenNames)> {
             (config_path, source)
         }
     };
-    let template = source
-        .map(|source| ChatTemplate::compile(path, source, &names))
-        .transpose()?;
+    let template = source.map(|source| ChatTemplate::compile(path, source, &names)).transpose()?;
     Ok((template, names))
 }
 
@@ -83,10 +81,9 @@ fn token(
     match config.get(key) {
         None | Some(Json::Null) => Ok(None),
         Some(Json::String(text)) => Ok(Some(text.clone())),
-        Some(Json::Object(token)) if token.get("content").is_some_and(Json::is_string) => Ok(token
-            .get("content")
-            .and_then(Json::as_str)
-            .map(str::to_owned)),
+        Some(Json::Object(token)) if token.get("content").is_some_and(Json::is_string) => {
+            Ok(token.get("content").and_then(Json::as_str).map(str::to_owned))
+        }
         Some(other) => {
             let what = format!(
                 "{key} is {}; allowed is a text, or an object with one as content",
@@ -101,10 +98,7 @@ fn token(
 fn configured(path: &Path, config: &Map<String, serde_json::Value>) -> Loaded<Option<String>> {
     use serde_json::Value as Json;
     let odd = || {
-        LoadFault::defect(
-            path,
-            "chat_template is neither a text nor a list of name and template",
-        )
+        LoadFault::defect(path, "chat_template is neither a text nor a list of name and template")
     };
     let list = match config.get("chat_template") {
         None | Some(Json::Null) => return Ok(None),
@@ -146,21 +140,13 @@ impl ChatTemplate {
                 ))
             },
         );
-        environment.add_function("strftime_now", |format: String| {
-            strftime(&format, SystemTime::now())
-        });
         environment
-            .add_template_owned(NAME, source)
-            .map_err(|source| {
-                LoadFault::malformed(&path, "the chat template does not compile", source)
-            })?;
+            .add_function("strftime_now", |format: String| strftime(&format, SystemTime::now()));
+        environment.add_template_owned(NAME, source).map_err(|source| {
+            LoadFault::malformed(&path, "the chat template does not compile", source)
+        })?;
         let (bos, eos) = (names.bos.clone(), names.eos.clone());
-        Ok(Self {
-            path,
-            environment,
-            bos,
-            eos,
-        })
+        Ok(Self { path, environment, bos, eos })
     }
 
     /// The conversation as the model is to read it, up to where the model speaks.
@@ -182,24 +168,16 @@ impl ChatTemplate {
             eos_token => name(&self.eos),
         };
         let mut text = Bounded(Vec::new());
-        template
-            .render_captured_to(context, &mut text)
-            .map_err(fault)?;
+        template.render_captured_to(context, &mut text).map_err(fault)?;
         String::from_utf8(text.0).map_err(|cause| {
-            let message = format!(
-                "the chat template of {} writes no UTF-8",
-                self.path.display()
-            );
+            let message = format!("the chat template of {} writes no UTF-8", self.path.display());
             Error::new(ErrorKind::ModelIncompatible, message).with_source(cause)
         })
     }
 
     /// A refusal by the template speaks of the messages; whatever else goes wrong in it speaks of the template.
     fn fault(&self, cause: &minijinja::Error) -> Error {
-        if let Some(said) = cause
-            .detail()
-            .and_then(|detail| detail.strip_prefix(RAISED))
-        {
+        if let Some(said) = cause.detail().and_then(|detail| detail.strip_prefix(RAISED)) {
             let message = format!("messages are refused by the model's chat template: {said}");
             return Error::new(ErrorKind::InvalidRequest, message);
         }
@@ -227,12 +205,10 @@ fn tojson(value: Value, options: Kwargs) -> Result<Value, minijinja::Error> {
         }
         _ => None,
     };
-    python_json(&value, indent)
-        .map(Value::from_safe_string)
-        .map_err(|cause| {
-            minijinja::Error::new(TemplateError::BadSerialization, "value has no JSON")
-                .with_source(cause)
-        })
+    python_json(&value, indent).map(Value::from_safe_string).map_err(|cause| {
+        minijinja::Error::new(TemplateError::BadSerialization, "value has no JSON")
+            .with_source(cause)
+    })
 }
 
 struct Bounded(Vec<u8>);

@@ -4,26 +4,17 @@ use super::*;
 use crate::Role;
 
 fn template(source: &str) -> ChatTemplate {
-    let names = TokenNames {
-        bos: Some("<s>".into()),
-        eos: Some("</s>".into()),
-    };
+    let names = TokenNames { bos: Some("<s>".into()), eos: Some("</s>".into()) };
     ChatTemplate::compile("chat_template.jinja".into(), source.into(), &names).unwrap()
 }
 
 fn messages(turns: &[(Role, &str)]) -> Vec<Message> {
-    let turn = |(role, content): &(Role, &str)| Message {
-        role: *role,
-        content: (*content).into(),
-    };
+    let turn = |(role, content): &(Role, &str)| Message { role: *role, content: (*content).into() };
     turns.iter().map(turn).collect()
 }
 
 fn render(source: &str) -> Result<String> {
-    template(source).render(&messages(&[
-        (Role::System, "Be kind."),
-        (Role::User, " <Hi> "),
-    ]))
+    template(source).render(&messages(&[(Role::System, "Be kind."), (Role::User, " <Hi> ")]))
 }
 
 #[test]
@@ -34,10 +25,7 @@ fn conversations_are_rendered_with_the_names_and_methods_templates_use() {
         {% endif %}{% if message['role'] == 'user' %}{{ bos_token + '[INST] ' + content.strip() + ' [/INST]' }}\
         {% elif message['role'] == 'assistant' %}{{ ' ' + content.strip() + ' ' + eos_token }}{% endif %}{% endfor %}";
     let rendered = render(llama_2).unwrap();
-    assert_eq!(
-        rendered,
-        "<s>[INST] <<SYS>>\nBe kind.\n<</SYS>>\n\n <Hi> [/INST]"
-    );
+    assert_eq!(rendered, "<s>[INST] <<SYS>>\nBe kind.\n<</SYS>>\n\n <Hi> [/INST]");
     let methods = "{% for m in messages %}{% if m.role.startswith('us') %}{{ m.content|trim }}|{{ m['content'].upper() }}\
         {%- endif %}{% endfor %}{{ add_generation_prompt }}{{ pad_token is defined }}{{ tools is defined }}";
     assert_eq!(render(methods).unwrap(), "<Hi>| <HI> TrueFalseFalse");
@@ -67,10 +55,7 @@ fn json_is_written_as_python_writes_it() {
 fn what_the_template_refuses_is_the_clients_error_and_what_breaks_in_it_is_the_models() {
     let refused = render("{{ raise_exception('Roles must alternate') }}").unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::InvalidRequest);
-    assert!(
-        refused.message().ends_with("Roles must alternate"),
-        "{refused}"
-    );
+    assert!(refused.message().ends_with("Roles must alternate"), "{refused}");
     let broken = render("{{ messages.no.such }}").unwrap_err();
     assert_eq!(broken.kind(), ErrorKind::ModelIncompatible);
     assert!(broken.message().contains("chat_template.jinja"), "{broken}");
@@ -89,10 +74,7 @@ fn a_template_that_does_not_end_or_writes_without_end_is_stopped() {
         "{error}"
     );
     let deep = "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}";
-    assert_eq!(
-        render(deep).unwrap_err().kind(),
-        ErrorKind::ModelIncompatible
-    );
+    assert_eq!(render(deep).unwrap_err().kind(), ErrorKind::ModelIncompatible);
 }
 
 #[test]
@@ -110,17 +92,11 @@ fn the_template_is_found_where_transformers_looks() {
     );
     assert_eq!(rendered().unwrap(), "a<b>");
     let list = json!([{"name": "tool_use", "template": "t"}, {"name": "default", "template": "d"}]);
-    write(
-        "tokenizer_config.json",
-        &json!({"chat_template": list}).to_string(),
-    );
+    write("tokenizer_config.json", &json!({"chat_template": list}).to_string());
     assert_eq!(rendered().unwrap(), "d");
     write("chat_template.jinja", "file");
     assert_eq!(rendered().unwrap(), "file");
     write("chat_template.jinja", "{% if %}");
     let error = load(dir.path()).unwrap_err().to_string();
-    assert!(
-        error.contains("chat_template.jinja: the chat template does not compile"),
-        "{error}"
-    );
+    assert!(error.contains("chat_template.jinja: the chat template does not compile"), "{error}");
 }

@@ -108,17 +108,9 @@ impl TextStream {
         let decoder = if codec.is_byte_level() {
             Decoder::Bytes(Utf8::default())
         } else {
-            Decoder::Window {
-                tokens: Vec::new(),
-                said: 0,
-            }
+            Decoder::Window { tokens: Vec::new(), said: 0 }
         };
-        Self {
-            decoder,
-            filter: StopFilter::new(stops),
-            backlog: String::new(),
-            skip: 0,
-        }
+        Self { decoder, filter: StopFilter::new(stops), backlog: String::new(), skip: 0 }
     }
 
     /// Takes in the tokens of an earlier attempt. All of their text counts as not yet said.
@@ -202,14 +194,8 @@ mod tests {
 
     #[test]
     fn bytes_that_are_no_character_are_replaced_as_soon_as_that_is_certain() {
-        assert_eq!(
-            pieces(&[vec![0xf0, 0x9f], b"x".to_vec()]),
-            ["", "\u{fffd}x", ""]
-        );
-        assert_eq!(
-            pieces(&[vec![0xff], vec![0xc3]]),
-            ["\u{fffd}", "", "\u{fffd}"]
-        );
+        assert_eq!(pieces(&[vec![0xf0, 0x9f], b"x".to_vec()]), ["", "\u{fffd}x", ""]);
+        assert_eq!(pieces(&[vec![0xff], vec![0xc3]]), ["\u{fffd}", "", "\u{fffd}"]);
     }
 
     proptest! {

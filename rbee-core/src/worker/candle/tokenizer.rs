@@ -39,10 +39,7 @@ impl Codec {
             );
             return Err(LoadFault::defect(&path, what));
         }
-        if let Some((token, id)) = tokenizer
-            .get_vocab(true)
-            .into_iter()
-            .max_by_key(|(_, id)| *id)
+        if let Some((token, id)) = tokenizer.get_vocab(true).into_iter().max_by_key(|(_, id)| *id)
             && id as usize >= vocab
         {
             let what = format!(
@@ -63,12 +60,7 @@ impl Codec {
             .map(|(id, _)| id)
             .collect();
         let byte_level = matches!(tokenizer.get_decoder(), Some(DecoderWrapper::ByteLevel(_)));
-        Ok(Self {
-            path,
-            tokenizer,
-            special,
-            byte_level,
-        })
+        Ok(Self { path, tokenizer, special, byte_level })
     }
 
     /// The tokens of a text. A chat template writes the special tokens itself; to bare text the tokenizer adds its own.
@@ -77,10 +69,8 @@ impl Codec {
             .encode_fast(text, add_special_tokens)
             .map(|encoding| encoding.get_ids().to_vec())
             .map_err(|cause| {
-                let message = format!(
-                    "the prompt cannot be encoded by {}: {cause}",
-                    self.path.display()
-                );
+                let message =
+                    format!("the prompt cannot be encoded by {}: {cause}", self.path.display());
                 Error::new(ErrorKind::InvalidRequest, message)
             })
     }
@@ -120,9 +110,7 @@ fn byte(character: char) -> Option<u8> {
     let code = u32::from(character);
     match u8::try_from(code) {
         Ok(byte) => seen(byte).then_some(byte),
-        Err(_) => (0..=u8::MAX)
-            .filter(|byte| !seen(*byte))
-            .nth((code - 256) as usize),
+        Err(_) => (0..=u8::MAX).filter(|byte| !seen(*byte)).nth((code - 256) as usize),
     }
 }
 
@@ -132,10 +120,7 @@ mod tests {
 
     #[test]
     fn every_byte_has_one_character_and_back() {
-        let all: Vec<u8> = (0..=0x143)
-            .filter_map(char::from_u32)
-            .filter_map(byte)
-            .collect();
+        let all: Vec<u8> = (0..=0x143).filter_map(char::from_u32).filter_map(byte).collect();
         let different: HashSet<u8> = all.iter().copied().collect();
         assert_eq!((all.len(), different.len()), (256, 256));
         assert_eq!(

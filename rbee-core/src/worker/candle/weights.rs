@@ -50,10 +50,7 @@ pub(super) struct Checkpoint {
 impl Checkpoint {
     /// Reads the headers of the one file named, or of what the directory holds.
     pub(super) fn open(dir: &Path, file: Option<&Path>) -> Loaded<Self> {
-        let mut checkpoint = Self {
-            shards: Vec::new(),
-            tensors: BTreeMap::new(),
-        };
+        let mut checkpoint = Self { shards: Vec::new(), tensors: BTreeMap::new() };
         let single = file.map_or_else(|| dir.join("model.safetensors"), Path::to_owned);
         let index = dir.join("model.safetensors.index.json");
         if file.is_none() && !single.exists() && index.exists() {
@@ -83,11 +80,8 @@ impl Checkpoint {
         for (name, entry) in header(&path, &mut file, size, shard)? {
             if let Some(other) = self.tensors.insert(name.clone(), entry) {
                 let other = self.shards.get(other.shard).map_or(&path, |(path, _)| path);
-                let what = format!(
-                    "has tensor {}, which {} has too",
-                    shown(&name),
-                    other.display()
-                );
+                let what =
+                    format!("has tensor {}, which {} has too", shown(&name), other.display());
                 return Err(LoadFault::defect(&path, what));
             }
         }
@@ -119,11 +113,7 @@ impl Checkpoint {
             name.ends_with(".rotary_emb.inv_freq")
                 || (name == "lm_head.weight" && config.llama.tie_word_embeddings)
         };
-        match self
-            .tensors
-            .iter()
-            .find(|(name, _)| !expected.contains_key(*name) && !idle(name))
-        {
+        match self.tensors.iter().find(|(name, _)| !expected.contains_key(*name) && !idle(name)) {
             Some((name, entry)) => {
                 let what = format!(
                     "tensor {} is not part of a Llama model of this config.json; allowed are those that are",
@@ -137,9 +127,7 @@ impl Checkpoint {
 
     /// The type that most of the weights were stored in, by the embeddings.
     pub(super) fn stored_dtype(&self) -> DType {
-        self.tensors
-            .get("model.embed_tokens.weight")
-            .map_or(DType::F32, |entry| entry.dtype)
+        self.tensors.get("model.embed_tokens.weight").map_or(DType::F32, |entry| entry.dtype)
     }
 
     /// Reads the tensors the model is built of. `progress` hears of the bytes done and in all, and says whether the
@@ -162,12 +150,9 @@ impl Checkpoint {
         let mut tensors = HashMap::with_capacity(wanted.len());
         for (name, entry) in wanted {
             let (path, file) = &mut self.shards[entry.shard];
-            let unreadable = |source: io::Error| LoadFault::Unreadable {
-                path: path.clone(),
-                source,
-            };
-            file.seek(SeekFrom::Start(entry.offset))
-                .map_err(unreadable)?;
+            let unreadable =
+                |source: io::Error| LoadFault::Unreadable { path: path.clone(), source };
+            file.seek(SeekFrom::Start(entry.offset)).map_err(unreadable)?;
             // The header was checked against the size of the file, so this is never more than that.
             let mut raw = vec![0; entry.bytes as usize];
             for chunk in raw.chunks_mut(CHUNK_BYTES) {
@@ -202,19 +187,13 @@ fn shards(index: &Path) -> Loaded<(Vec<String>, BTreeMap<String, String>)> {
     names.sort_unstable();
     names.dedup();
     if names.is_empty() || names.len() > MAX_SHARDS {
-        let what = format!(
-            "weight_map names {} files; allowed are 1 to {MAX_SHARDS}",
-            names.len()
-        );
+        let what = format!("weight_map names {} files; allowed are 1 to {MAX_SHARDS}", names.len());
         return Err(LoadFault::defect(index, what));
     }
     for name in &names {
         // A name with a separator of any system, or with parts, could lead out of the directory.
         let mut parts = Path::new(name).components();
-        let plain = matches!(
-            (parts.next(), parts.next()),
-            (Some(Component::Normal(_)), None)
-        );
+        let plain = matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None));
         let odd = |c: char| matches!(c, '/' | '\\' | ':') || c.is_control();
         if !plain || name.contains(odd) || !name.ends_with(".safetensors") {
             let what = format!(
@@ -253,9 +232,7 @@ impl<'de> Deserialize<'de> for Header {
                 pairs.sort_by(|a, b| a.0.cmp(&b.0));
                 if let Some(pair) = pairs.windows(2).find(|pair| pair[0].0 == pair[1].0) {
                     let name = shown(&pair[0].0);
-                    return Err(A::Error::custom(format!(
-                        "tensor {name} stands there twice"
-                    )));
+                    return Err(A::Error::custom(format!("tensor {name} stands there twice")));
                 }
                 Ok(Header(pairs))
             }
@@ -265,15 +242,10 @@ impl<'de> Deserialize<'de> for Header {
 }
 
 fn header(path: &Path, file: &mut File, size: u64, shard: usize) -> Loaded<Vec<(String, Entry)>> {
-    let unreadable = |source: io::Error| LoadFault::Unreadable {
-        path: path.to_owned(),
-        source,
-    };
+    let unreadable = |source: io::Error| LoadFault::Unreadable { path: path.to_owned(), source };
     let defect = |what: String| LoadFault::defect(path, what);
     if size < 8 {
-        return Err(defect(format!(
-            "has {size} bytes; a safetensors file has at least 8"
-        )));
+        return Err(defect(format!("has {size} bytes; a safetensors file has at least 8")));
     }
     let mut length = [0; 8];
     file.read_exact(&mut length).map_err(unreadable)?;
@@ -347,18 +319,14 @@ fn entry(value: &Value, data: u64) -> Result<Entry, String> {
     let shape = numbers("shape")?;
     let offsets = numbers("data_offsets")?;
     let &[begin, end] = &offsets[..] else {
-        return Err(format!(
-            "data_offsets is {offsets:?}; allowed are two numbers"
-        ));
+        return Err(format!("data_offsets is {offsets:?}; allowed are two numbers"));
     };
     if begin > end || end > data {
         return Err(format!(
             "data_offsets is {offsets:?}; allowed are two rising numbers up to {data}"
         ));
     }
-    let elements = shape
-        .iter()
-        .try_fold(1_u64, |product, side| product.checked_mul(*side));
+    let elements = shape.iter().try_fold(1_u64, |product, side| product.checked_mul(*side));
     let bytes = elements.and_then(|count| count.checked_mul(dtype.size_in_bytes() as u64));
     if bytes != Some(end - begin) {
         return Err(format!(
@@ -367,11 +335,5 @@ fn entry(value: &Value, data: u64) -> Result<Entry, String> {
         ));
     }
     let shape = shape.iter().map(|side| *side as usize).collect();
-    Ok(Entry {
-        shard: 0,
-        dtype,
-        shape,
-        offset: begin,
-        bytes: end - begin,
-    })
+    Ok(Entry { shard: 0, dtype, shape, offset: begin, bytes: end - begin })
 }

@@ -59,10 +59,7 @@ pub(super) struct Armed {
 
 impl Armed {
     pub(super) fn new(fault: EchoFault, times: u32) -> Self {
-        Self {
-            fault,
-            times: Some(times),
-        }
+        Self { fault, times: Some(times) }
     }
 }
 
@@ -70,11 +67,7 @@ impl Armed {
 pub(super) fn next_fault(faults: &mut Vec<Armed>) -> Option<EchoFault> {
     faults.retain(|armed| armed.times != Some(0));
     let counted = faults.iter_mut().find(|armed| armed.times.is_some());
-    if let Some(Armed {
-        fault,
-        times: Some(times),
-    }) = counted
-    {
+    if let Some(Armed { fault, times: Some(times) }) = counted {
         *times -= 1;
         return Some(*fault);
     }
@@ -140,16 +133,9 @@ pub struct EchoBuilder {
 impl EchoBuilder {
     pub(super) fn new(model: ModelRef) -> Self {
         let mut info = WorkerInfo::new(model, "echo");
-        info.capabilities = Capabilities {
-            generate: true,
-            resume: true,
-            ..Capabilities::default()
-        };
-        Self {
-            info,
-            script: Script::default(),
-            faults: Vec::new(),
-        }
+        info.capabilities =
+            Capabilities { generate: true, resume: true, ..Capabilities::default() };
+        Self { info, script: Script::default(), faults: Vec::new() }
     }
 
     /// Its name; a random one where not given.
@@ -262,10 +248,7 @@ impl EchoBuilder {
             info: Arc::new(self.info),
             script: Arc::new(self.script),
             state: Arc::new(State {
-                memory: Mutex::new(Memory {
-                    faults: self.faults,
-                    ..Memory::default()
-                }),
+                memory: Mutex::new(Memory { faults: self.faults, ..Memory::default() }),
                 ..State::default()
             }),
         })

@@ -57,9 +57,7 @@ pub(super) fn word(id: u32) -> Word {
 
 /// The vector of a text.
 fn vector(text: &str, dimensions: usize) -> Vec<f32> {
-    let seed = text
-        .bytes()
-        .fold(0, |seed, byte| mix(seed ^ u64::from(byte)));
+    let seed = text.bytes().fold(0, |seed, byte| mix(seed ^ u64::from(byte)));
     (0..dimensions)
         .map(|index| {
             let bits = mix(seed ^ mix(index as u64)) >> 40;
@@ -111,10 +109,9 @@ pub(super) fn answer(
         _ if script.outputs.is_some() => (u32::MAX, Stage::Script(0)),
         Task::Generate { .. } if !can.generate => return unsupported("generate text"),
         Task::Embed { .. } if !can.embed => return unsupported("make vectors"),
-        Task::Generate { sampling, .. } => (
-            sampling.max_tokens.unwrap_or(DEFAULT_MAX_TOKENS),
-            Stage::Tokens,
-        ),
+        Task::Generate { sampling, .. } => {
+            (sampling.max_tokens.unwrap_or(DEFAULT_MAX_TOKENS), Stage::Tokens)
+        }
         Task::Embed { .. } => (0, Stage::Vectors),
     };
     if !run.resume.is_empty() && !can.resume {
@@ -276,10 +273,7 @@ impl Answer {
             text.push_str(word);
             text.into_boxed_str()
         };
-        Output::Token {
-            id: (!self.script.no_ids).then_some(id),
-            text,
-        }
+        Output::Token { id: (!self.script.no_ids).then_some(id), text }
     }
 
     fn finish(&mut self, finish: Finish) -> Output {
@@ -289,10 +283,7 @@ impl Answer {
     }
 
     fn end(&self, finish: Finish) -> Output {
-        let usage = Usage {
-            prompt_tokens: self.prompt_tokens,
-            completion_tokens: self.position,
-        };
+        let usage = Usage { prompt_tokens: self.prompt_tokens, completion_tokens: self.position };
         Output::End { finish, usage }
     }
 }

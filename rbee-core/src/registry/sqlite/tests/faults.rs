@@ -81,17 +81,11 @@ async fn a_lock_held_by_another_process_fails_a_record_only_while_it_is_held() {
     let epoch = begin(&registry, "a").await.epoch;
     let other = Connection::open(&path).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
-    let error = registry
-        .record(epoch, &[queued(&job(1, "x"))])
-        .await
-        .unwrap_err();
+    let error = registry.record(epoch, &[queued(&job(1, "x"))]).await.unwrap_err();
     assert_storage(&error, "another process holds its lock", &path);
     registry.renew(epoch).await.unwrap_err();
     other.execute_batch("ROLLBACK").unwrap();
-    registry
-        .record(epoch, &[queued(&job(1, "x"))])
-        .await
-        .unwrap();
+    registry.record(epoch, &[queued(&job(1, "x"))]).await.unwrap();
     registry.renew(epoch).await.unwrap();
 }
 
@@ -165,23 +159,14 @@ async fn a_damaged_row_is_named_and_an_unreadable_request_counts_as_not_kept() {
     let dir = tempfile::tempdir().unwrap();
     let registry = SqliteRegistry::open(dir.path().join("rbee.db")).unwrap();
     let epoch = begin(&registry, "a").await.epoch;
-    registry
-        .record(epoch, &[queued(&job(1, "x"))])
-        .await
-        .unwrap();
+    registry.record(epoch, &[queued(&job(1, "x"))]).await.unwrap();
     let spoil = |sql: &'static str| move |db: &Connection| db.execute_batch(sql).unwrap();
-    registry
-        .on_writer(spoil(
-            "UPDATE jobs SET request = '{\"from\": \"another version\"}'",
-        ))
-        .await;
+    registry.on_writer(spoil("UPDATE jobs SET request = '{\"from\": \"another version\"}'")).await;
     let found = begin(&registry, "a").await.jobs;
     assert_eq!(found.len(), 1, "the job itself must not be lost");
     assert_eq!(found[0].request, None);
 
-    registry
-        .on_writer(spoil("UPDATE jobs SET model_ref = '../nonsense'"))
-        .await;
+    registry.on_writer(spoil("UPDATE jobs SET model_ref = '../nonsense'")).await;
     let error = registry.jobs(&JobFilter::default()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Storage);
     assert!(error.message().contains("column model_ref"), "{error:?}");

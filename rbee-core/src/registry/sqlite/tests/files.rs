@@ -76,8 +76,7 @@ fn what_is_no_database_of_ours_is_refused_and_left_as_it_is() {
     let db = Connection::open(&foreign).unwrap();
     db.execute_batch("CREATE TABLE theirs (x)").unwrap();
     refused(&foreign, "another application");
-    db.execute_batch("PRAGMA application_id = 7; DROP TABLE theirs")
-        .unwrap();
+    db.execute_batch("PRAGMA application_id = 7; DROP TABLE theirs").unwrap();
     drop(db);
     refused(&foreign, "0x00000007");
 
@@ -153,11 +152,7 @@ async fn a_database_whose_first_moments_were_cut_short_is_made_again() {
     )
     .unwrap();
     fs::copy(&path, &torn).unwrap();
-    fs::copy(
-        dir.path().join("rbee.db-journal"),
-        dir.path().join("torn.db-journal"),
-    )
-    .unwrap();
+    fs::copy(dir.path().join("rbee.db-journal"), dir.path().join("torn.db-journal")).unwrap();
     assert!(fs::metadata(&torn).unwrap().len() > 100_000);
     let registry = SqliteRegistry::open(&torn).unwrap();
     assert_eq!(begin(&registry, "a").await.epoch, Epoch(1));

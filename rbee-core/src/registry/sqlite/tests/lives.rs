@@ -18,10 +18,7 @@ fn lock_files(dir: &Path) -> usize {
 async fn the_rows_of_the_dead_are_taken_over_at_once_and_those_of_the_living_never() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("rbee.db");
-    let (one, two) = (
-        SqliteRegistry::open(&path).unwrap(),
-        SqliteRegistry::open(&path).unwrap(),
-    );
+    let (one, two) = (SqliteRegistry::open(&path).unwrap(), SqliteRegistry::open(&path).unwrap());
     let a = begin(&one, "a").await.epoch;
     one.record(a, &[queued(&job(1, "x"))]).await.unwrap();
     let b = begin(&two, "b").await.epoch;
@@ -32,11 +29,7 @@ async fn the_rows_of_the_dead_are_taken_over_at_once_and_those_of_the_living_nev
     drop(one);
     let taken = two.renew(b).await.unwrap().jobs;
     assert_eq!(taken.len(), 1);
-    assert_eq!(
-        lock_files(dir.path()),
-        1,
-        "the file of the dead is cleaned up"
-    );
+    assert_eq!(lock_files(dir.path()), 1, "the file of the dead is cleaned up");
 
     two.release(b).await.unwrap();
     assert_eq!(lock_files(dir.path()), 0, "a released life leaves no file");

@@ -24,15 +24,9 @@ async fn ended_jobs_go_when_their_time_is_over_and_live_ones_stay() {
         let tokens = Change::JobTokens {
             job: job.id,
             at: 0,
-            pieces: vec![crate::Piece {
-                id: None,
-                text: "x".into(),
-            }],
+            pieces: vec![crate::Piece { id: None, text: "x".into() }],
         };
-        registry
-            .record(epoch, &[queued(job), tokens])
-            .await
-            .unwrap();
+        registry.record(epoch, &[queued(job), tokens]).await.unwrap();
     }
     for job in &old {
         let end = cancelled(job.id, WallTime::from_millis(1_000 * hour));
@@ -43,11 +37,7 @@ async fn ended_jobs_go_when_their_time_is_over_and_live_ones_stay() {
 
     moment.store(1_002 * hour, Ordering::Relaxed);
     registry.renew(epoch).await.unwrap();
-    assert_eq!(
-        count(&registry).await,
-        (302, 302),
-        "two hours are not over yet"
-    );
+    assert_eq!(count(&registry).await, (302, 302), "two hours are not over yet");
 
     moment.fetch_add(1, Ordering::Relaxed);
     registry.renew(epoch).await.unwrap();
@@ -67,10 +57,7 @@ async fn count(registry: &SqliteRegistry) -> (i64, i64) {
     let (tell, told) = std::sync::mpsc::channel();
     let ask = move |db: &Connection| {
         let count = |sql| db.query_row(sql, [], |row| row.get(0)).unwrap();
-        let counts = (
-            count("SELECT count(*) FROM jobs"),
-            count("SELECT count(*) FROM pieces"),
-        );
+        let counts = (count("SELECT count(*) FROM jobs"), count("SELECT count(*) FROM pieces"));
         tell.send(counts).unwrap();
     };
     registry.on_writer(ask).await;

@@ -1,0 +1,121 @@
+//! How jobs end: by their own accord, by a clock, and always recorded before it is told.
+
+use super::*;
+use crate::{Change, ErrorKind, KeepRequests, Priority, Result};
+
+/// Attempts to record the end of a job before its readers are told without.
+const RECORD_TRIES: u32 = 3;
+
+impl Engine {
+    pub(super) fn settle(&mut self, now: Now, id: JobId, outcome: Outcome, out: &mut Out) {
+        let Some(entry) = self.jobs.get_mut(&id) else {
+            return;
+        };
+        entry.phase = Phase::Ending { outcome, tries: 0 };
+        self.in_backoff.remove(&id);
+        for alarm in [Alarm::QueueWait(id), Alarm::Run(id), Alarm::Deadline(id), Alarm::Retry(id)] {
+            self.timers.disarm(&alarm);
+        }
+        self.record_end(now, id, out);
+    }
+
+    pub(super) fn record_end(&mut self, now: Now, id: JobId, out: &mut Out) {
+        let Some(Entry { phase: Phase::Ending { outcome, tries }, job, .. }) =
+            self.jobs.get_mut(&id)
+        else {
+            return;
+        };
+        *tries += 1;
+        let (outcome, detached) = (outcome.clone(), job.detached);
+        let n = self.number();
+        self.awaited.insert(n, Awaited::End(id));
+        let change = self.end_change(id, detached, outcome, now);
+        out.push(Effect::Record { n: Some(n), changes: vec![change] });
+    }
+
+    pub(super) fn end_change(
+        &self,
+        job: JobId,
+        keep_output: bool,
+        outcome: Outcome,
+        now: Now,
+    ) -> Change {
+        let keep_request = self.settings.keep_requests == KeepRequests::Always;
+        Change::JobEnded { job, outcome, at: now.wall, keep_request, keep_output }
+    }
+
+    pub(super) fn recorded(&mut self, now: Now, n: u64, result: Result<()>, out: &mut Out) {
+        match (self.awaited.remove(&n), result) {
+            (Some(Awaited::Accept(job)), Ok(())) => {
+                if let Some(entry) = self.jobs.get_mut(&job) {
+                    entry.accepted = true;
+                }
+                out.push(Effect::Accept { job, answer: Ok(()) });
+            }
+            (Some(Awaited::Accept(job)), Err(error)) => {
+                // It is not in the store, so it was never accepted. A run that has begun is stopped.
+                out.push(Effect::Accept { job, answer: Err(error.clone()) });
+                self.end(now, job, Outcome::Failed(error), out);
+            }
+            (Some(Awaited::End(job)), Ok(())) => self.finish(job, None, out),
+            (Some(Awaited::End(job)), Err(error)) => {
+                let Some(Entry { phase: Phase::Ending { tries, .. }, accepted, .. }) =
+                    self.jobs.get(&job)
+                else {
+                    return;
+                };
+                if !accepted || *tries >= RECORD_TRIES || error.kind() != ErrorKind::Storage {
+                    return self.finish(job, Some(error), out);
+                }
+                let delay = self.settings.retry_delay / 10 * 4_u32.pow(*tries);
+                self.timers.arm(now.at + delay, Alarm::Rerecord(job));
+            }
+            (Some(Awaited::LostEnd(job, outcome)), result) => {
+                if let Err(error) = result {
+                    out.push(Effect::Note(Note::Unrecorded(job, error)));
+                }
+                out.push(Effect::Finish { job, outcome });
+            }
+            (None, _) => {}
+        }
+    }
+
+    pub(super) fn finish(&mut self, id: JobId, unrecorded: Option<Error>, out: &mut Out) {
+        let Some(Entry { phase: Phase::Ending { outcome, .. }, .. }) = self.jobs.remove(&id) else {
+            return;
+        };
+        if let Some(error) = unrecorded {
+            out.push(Effect::Note(Note::Unrecorded(id, error)));
+        }
+        out.push(Effect::Finish { job: id, outcome });
+    }
+
+    pub(super) fn queue_wait_over(&mut self, now: Now, id: JobId, out: &mut Out) {
+        let Some(priority) = self.jobs.get(&id).map(|entry| entry.job.priority) else {
+            return;
+        };
+        let setting = match priority {
+            Priority::Interactive => "interactive_wait",
+            Priority::Batch => "batch_wait",
+        };
+        let wait = self.settings.queue_wait(priority);
+        let message = format!("no worker was free within {wait:?} (setting {setting})");
+        self.end(now, id, Outcome::Failed(Error::new(ErrorKind::QueueTimeout, message)), out);
+    }
+
+    pub(super) fn run_over(&mut self, now: Now, id: JobId, out: &mut Out) {
+        let Some(timeout) = self.jobs.get(&id).map(|entry| entry.job.timeout) else {
+            return;
+        };
+        let message = format!("the job did not end within its timeout of {timeout:?}");
+        self.end(now, id, Outcome::Failed(Error::new(ErrorKind::JobTimeout, message)), out);
+    }
+
+    pub(super) fn deadline_over(&mut self, now: Now, id: JobId, out: &mut Out) {
+        let Some(deadline) = self.jobs.get(&id).and_then(|entry| entry.job.deadline) else {
+            return;
+        };
+        let message = format!("the job did not end within its deadline of {deadline:?}");
+        self.end(now, id, Outcome::Failed(Error::new(ErrorKind::DeadlineExceeded, message)), out);
+    }
+}

@@ -1,0 +1,100 @@
+//! What a worker needs before it can start: the model on the disk of its hive, and memory that is promised to nobody else.
+
+use super::*;
+use crate::{Change, ErrorKind, ModelRecord, Result};
+
+impl Engine {
+    pub(super) fn provision_progress(&mut self, now: Now, hive: HiveId, model: ModelRef) {
+        let key = (hive, model);
+        if self.provisioning.contains_key(&key) {
+            self.timers
+                .arm(now.at + self.settings.provision_silence, Alarm::Provision(key.0, key.1));
+        }
+    }
+
+    pub(super) fn provisioned(
+        &mut self,
+        now: Now,
+        hive: HiveId,
+        model: ModelRef,
+        result: Result<u64>,
+        out: &mut Out,
+    ) {
+        self.timers.disarm(&Alarm::Provision(hive.clone(), model.clone()));
+        let awaited = self.provisioning.remove(&(hive.clone(), model.clone())).is_some();
+        match result {
+            Ok(bytes) => {
+                self.view.edit_hive(&hive, |view| {
+                    _ = Arc::make_mut(&mut view.models).insert(model.clone(), bytes)
+                });
+                if self.view.hive(&hive).is_some() {
+                    self.record_model(now, &hive, &model, bytes, out);
+                }
+                self.wake_model(&model);
+            }
+            Err(error) if awaited => self.start_failed(now, &hive, &model, error, out),
+            Err(_) => {}
+        }
+    }
+
+    pub(super) fn provision_overdue(
+        &mut self,
+        now: Now,
+        hive: HiveId,
+        model: ModelRef,
+        out: &mut Out,
+    ) {
+        let silence = self.settings.provision_silence;
+        let message = format!(
+            "the download of model {model} to hive {hive} made no progress for {silence:?}"
+        );
+        let error = Error::new(ErrorKind::SpawnTimeout, message);
+        self.provisioned(now, hive, model, Err(error), out);
+    }
+
+    pub(super) fn record_model(
+        &self,
+        now: Now,
+        hive: &HiveId,
+        model: &ModelRef,
+        bytes: u64,
+        out: &mut Out,
+    ) {
+        let record = ModelRecord {
+            hive: hive.clone(),
+            model: model.clone(),
+            bytes,
+            checksum: None,
+            last_used: now.wall,
+        };
+        out.push(Effect::Record { n: None, changes: vec![Change::ModelPut(record)] });
+    }
+
+    /// Promises memory to a worker that is being started, in equal parts on its devices.
+    pub(super) fn reserve(&mut self, worker: WorkerId, hive: &HiveId, devices: &[u32], bytes: u64) {
+        let part = bytes / devices.len().max(1) as u64;
+        self.view.edit_hive(hive, |view| {
+            for device in devices {
+                *view.reserved.entry(*device).or_default() += part;
+            }
+        });
+        self.reserved.insert(worker, (hive.clone(), devices.to_vec(), part));
+    }
+
+    /// The memory is free, or a report shows it as taken.
+    pub(super) fn release_memory(&mut self, worker: WorkerId) {
+        let Some((hive, devices, part)) = self.reserved.remove(&worker) else {
+            return;
+        };
+        self.view.edit_hive(&hive, |view| {
+            for device in &devices {
+                if let Some(bytes) = view.reserved.get_mut(device) {
+                    *bytes = bytes.saturating_sub(part);
+                    if *bytes == 0 {
+                        view.reserved.remove(device);
+                    }
+                }
+            }
+        });
+    }
+}

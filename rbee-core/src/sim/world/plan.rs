@@ -1,0 +1,98 @@
+//! What is going to happen in a simulation: the fleet, the jobs that arrive, and what breaks.
+
+use super::*;
+
+impl World<'_> {
+    pub(super) fn set_up_fleet(&mut self) {
+        for h in 0..self.plan.hives {
+            let hive: HiveId = HiveId::new(format!("hive-{h}")).expect("a valid name");
+            let workers = (0..self.plan.workers_per_hive).map(|w| {
+                let n = h * self.plan.workers_per_hive + w;
+                let mut info =
+                    WorkerInfo::new(self.models[n % self.plan.models.max(1)].clone(), "simulated");
+                info.id = WorkerId::from_random_bits(1 + n as u128);
+                info.hive = hive.clone();
+                info.slots = self.plan.slots;
+                info.capabilities.resume = true;
+                (info.id, info)
+            });
+            let machine = Machine { rev: 1, workers: workers.collect(), reachable: true };
+            self.machines.insert(hive.clone(), machine);
+            self.take(Input::Hive { hive: hive.clone(), fact: HiveFact::Added });
+            self.take_report(&hive);
+        }
+    }
+
+    pub(super) fn take_report(&mut self, hive: &HiveId) {
+        let machine = &self.machines[hive];
+        let report = HiveReport {
+            rev: machine.rev,
+            devices: vec![Device {
+                index: 0,
+                kind: DeviceKind::Cpu,
+                name: "simulated".into(),
+                memory_total: 64 * GIB,
+                memory_free: (64 * GIB).saturating_sub(machine.workers.len() as u64 * 10 * GIB),
+            }],
+            models: self.models.iter().map(|model| (model.clone(), 4 * GIB)).collect(),
+            workers: machine
+                .workers
+                .values()
+                .map(|info| WorkerReport {
+                    info: info.clone(),
+                    health: WorkerHealth { vram_bytes: Some(10 * GIB), ..WorkerHealth::default() },
+                })
+                .collect(),
+        };
+        self.take(Input::Hive { hive: hive.clone(), fact: HiveFact::Report(Box::new(report)) });
+    }
+
+    pub(super) fn plan_arrivals(&mut self) {
+        let settings = Settings::default();
+        for n in 0..self.plan.jobs {
+            let model = self.models[self.dice.roll(self.models.len() as u64) as usize].clone();
+            let request = Request::completion(model.to_string(), "x");
+            let mut job: Job =
+                request.into_job(model, &settings, n as u64).expect("a valid request");
+            job.id = JobId::from_random_bits(n as u128);
+            job.priority =
+                if self.dice.roll(4) == 0 { Priority::Batch } else { Priority::Interactive };
+            if self.plan.tenants > 0 {
+                let tenant = self.dice.roll(self.plan.tenants as u64);
+                job.tenant = Some(TenantId::new(format!("tenant-{tenant}")).expect("a valid name"));
+            }
+            let at = self.dice.millis(0, self.plan.arrivals.as_millis() as u64);
+            if self.dice.chance(self.plan.faults.cancels) {
+                let later = at + self.dice.millis(0, 500);
+                self.after(later, Input::Cancel { job: job.id });
+            }
+            self.unanswered.insert(job.id);
+            self.after(at, Input::Submit { job: Arc::new(job) });
+        }
+    }
+
+    pub(super) fn plan_outages(&mut self) {
+        let span = self.plan.arrivals.as_millis() as u64;
+        for hive in self.machines.keys().cloned().collect::<Vec<_>>() {
+            if self.dice.chance(self.plan.faults.outages) {
+                let at = self.dice.millis(0, span);
+                let why = Error::new(ErrorKind::HiveUnreachable, "simulated outage");
+                let fact = HiveFact::Unreachable(why);
+                self.after(at, Input::Hive { hive: hive.clone(), fact });
+            }
+            for worker in self.machines[&hive].workers.keys().copied().collect::<Vec<_>>() {
+                if self.dice.chance(self.plan.faults.exits) {
+                    let at = self.dice.millis(0, span);
+                    let why = Error::new(ErrorKind::WorkerLost, "signal 9");
+                    self.after(
+                        at,
+                        Input::Hive {
+                            hive: hive.clone(),
+                            fact: HiveFact::WorkerExited { worker, why },
+                        },
+                    );
+                }
+            }
+        }
+    }
+}
