@@ -552,10 +552,12 @@ impl World {
 
     fn command(&mut self, how: u8, choice: usize, hive: usize) {
         let n = self.fresh() as u64;
-        let worker = pick(&self.all_workers(), choice).unwrap_or(parts::worker(9));
+        // One that is there, or a fresh name: names are not used twice.
+        let fresh = parts::worker(self.fresh());
+        let worker = pick(&self.all_workers(), choice).unwrap_or(fresh);
         let command = match how {
             0 | 1 => Command::Load {
-                worker: if how == 0 { parts::worker(self.fresh()) } else { worker },
+                worker: if how == 0 { fresh } else { worker },
                 hive: parts::hive(hive),
                 spec: parts::spec(parts::model(choice % 3), choice as u32 % 3),
                 pin: choice.is_multiple_of(2),
