@@ -16,6 +16,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
+    time::Duration,
 };
 
 use crate::{
@@ -73,6 +74,8 @@ struct Entry {
     place: Place,
     phase: Phase,
     submitted: Time,
+    /// How long it had waited when an earlier life of the queen ended.
+    waited_before: Duration,
     started: bool,
     attempts: u32,
     /// Workers started because of this job, so that one that never fits cannot start them without end.

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -245,7 +246,11 @@ impl Queen {
             must_match: None,
             refused: Arc::default(),
         };
-        Ok(self.shared.scheduler.explain(&ask, &cluster))
+        let explain = || self.shared.scheduler.explain(&ask, &cluster);
+        catch_unwind(AssertUnwindSafe(explain)).map_err(|panic| {
+            let message = format!("the scheduler panicked: {}", panic_message(&*panic));
+            Error::new(ErrorKind::Internal, message)
+        })
     }
 
     /// Starts a worker, whether or not a job needs it; it is there when [`cluster`](Self::cluster) shows it ready.

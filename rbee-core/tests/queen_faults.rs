@@ -373,3 +373,77 @@ async fn a_full_queue_says_when_to_come_back() {
     }
     assert_eq!(EchoWorker::text(0, 0), "");
 }
+
+/// Refuses every change of one job, as a store does that has given it to another queen.
+#[derive(Debug)]
+struct Picky(MemoryRegistry);
+
+#[async_trait]
+impl Registry for Picky {
+    async fn open(&self, queen: &QueenId, lease: Duration) -> Result<Snapshot> {
+        self.0.open(queen, lease).await
+    }
+    async fn record(&self, epoch: Epoch, changes: &[Change]) -> Result<()> {
+        let is_foreign = |change: &Change| match change {
+            Change::JobQueued(record) => record.correlation_id.as_str() == "foreign",
+            _ => false,
+        };
+        if changes.iter().any(is_foreign) {
+            return Err(Error::new(ErrorKind::Fenced, "it is another queen's"));
+        }
+        self.0.record(epoch, changes).await
+    }
+    async fn renew(&self, epoch: Epoch) -> Result<Snapshot> {
+        self.0.renew(epoch).await
+    }
+    async fn release(&self, epoch: Epoch) -> Result<()> {
+        self.0.release(epoch).await
+    }
+    async fn jobs(&self, filter: &JobFilter) -> Result<Vec<JobRecord>> {
+        self.0.jobs(filter).await
+    }
+}
+
+#[tokio::test]
+async fn a_job_that_the_store_refuses_does_not_refuse_those_recorded_with_it() {
+    let registry = Picky(MemoryRegistry::new());
+    let worker = echo().slots(8).build();
+    let queen = queen().registry(registry).worker(worker).build().await.unwrap();
+    let submit = |seed: u64| {
+        let name = if seed == 3 { "foreign".to_owned() } else { format!("job-{seed}") };
+        queen.submit(request(seed, 5).correlation_id(name.parse().unwrap()))
+    };
+    let submitted = futures_util::future::join_all((0..8).map(submit)).await;
+    for (seed, job) in submitted.into_iter().enumerate() {
+        match job {
+            Ok(job) => read(job).await.assert_whole(seed as u64, 5),
+            Err(error) => assert_eq!((seed, error.kind()), (3, ErrorKind::Fenced)),
+        }
+    }
+    quiet(&queen).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_detached_result_is_whole_in_the_store_although_the_store_failed_meanwhile() {
+    let registry = Arc::new(Moody { inner: MemoryRegistry::new(), fails: false.into() });
+    let gate = EchoGate::new();
+    let worker = echo().gate(&gate).build();
+    let queen = queen().registry(registry.clone()).worker(worker).build().await.unwrap();
+    let id = queen.submit(request(1, 100).detached()).await.unwrap().detach();
+    let mut events = queen.attach(id, None).await.unwrap();
+    registry.fails.store(true, std::sync::atomic::Ordering::SeqCst);
+    gate.release(70);
+    let mut seen = Seen::default();
+    while seen.tokens < 70 {
+        seen.take(events.next().await.unwrap());
+    }
+    // Long enough for the checkpoints to have failed.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    registry.fails.store(false, std::sync::atomic::Ordering::SeqCst);
+    gate.open();
+    while let Some(event) = events.next().await {
+        seen.take(event);
+    }
+    seen.assert_whole(1, 100);
+    assert_eq!(queen.job(id).await.unwrap().pieces.len(), 100);
+}

@@ -76,6 +76,7 @@ impl Engine {
             place: (order, id),
             phase: Phase::Queued,
             submitted: now.at,
+            waited_before: Duration::ZERO,
             started: false,
             attempts: 0,
             spawns: 0,
@@ -135,6 +136,7 @@ impl Engine {
                 self.timers.arm(left(deadline, waited), Alarm::Deadline(id));
             }
             let entry = self.insert(now, job, record.order);
+            entry.waited_before = waited;
             entry.started = started_at.is_some();
             entry.attempts = record.attempts;
             entry.accepted = true;
@@ -194,7 +196,7 @@ impl Engine {
             self.timers.arm(now.at + entry.job.timeout, Alarm::Run(id));
         }
         let (job, attempt, queue_wait) =
-            (entry.job.clone(), entry.attempts, now.at - entry.submitted);
+            (entry.job.clone(), entry.attempts, entry.waited_before + (now.at - entry.submitted));
         self.leases.give(lease, id, worker);
         self.view.edit_worker(worker, |view| {
             view.leased += 1;

@@ -162,7 +162,7 @@ impl Attempt {
     }
 
     fn checkpoint(&self) {
-        self.writer.checkpoint(self.job.id, || self.log.take_unsaved());
+        self.writer.checkpoint(self.job.id, &self.log);
     }
 }
 

@@ -218,6 +218,12 @@ impl JobLog {
         ))
     }
 
+    /// The store did not take the tokens from this place on after all.
+    pub(super) fn unsave(&self, from: u32) {
+        let mut inner = self.lock();
+        inner.saved = inner.saved.min(from as usize);
+    }
+
     /// Memory it takes, in bytes, as far as the answer decides it.
     pub(super) fn bytes(&self) -> usize {
         let inner = self.lock();

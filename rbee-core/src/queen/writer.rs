@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use super::mailbox::Mailbox;
-use crate::{Change, Epoch, Error, ErrorKind, JobId, Piece, Registry, Result, engine::Input};
+use super::{log::JobLog, mailbox::Mailbox};
+use crate::{Change, Epoch, Error, ErrorKind, JobId, Registry, Result, engine::Input};
 
 /// Entries written together at the most.
 const GROUP: usize = 1_024;
@@ -19,6 +19,9 @@ struct Entry {
     /// Who waits for it.
     n: Option<u64>,
     changes: Vec<Change>,
+    /// The log whose tokens are among the changes, and from which one on: where they are not written, they are to be
+    /// handed in again.
+    tokens: Option<(Arc<JobLog>, u32)>,
     _room: Option<OwnedSemaphorePermit>,
 }
 
@@ -45,21 +48,33 @@ impl Writer {
     }
 
     pub(super) fn write(&self, n: Option<u64>, changes: Vec<Change>) {
-        let _ = self.entries.send(Entry { n, changes, _room: None });
+        let _ = self.entries.send(Entry { n, changes, tokens: None, _room: None });
     }
 
-    /// Takes a checkpoint, if there is room: `pieces` is asked only then.
-    pub(super) fn checkpoint(
+    /// Writes the end of a job together with the tokens of it that the store does not have yet.
+    pub(super) fn write_with_tokens(
         &self,
+        n: Option<u64>,
+        mut changes: Vec<Change>,
         job: JobId,
-        pieces: impl FnOnce() -> Option<(u32, Vec<Piece>)>,
+        log: Arc<JobLog>,
     ) {
+        let tokens = log.take_unsaved().map(|(at, pieces)| {
+            changes.insert(0, Change::JobTokens { job, at, pieces });
+            (log, at)
+        });
+        let _ = self.entries.send(Entry { n, changes, tokens, _room: None });
+    }
+
+    /// Hands in the tokens that the store does not have yet, if there is room; else they wait in their log.
+    pub(super) fn checkpoint(&self, job: JobId, log: &Arc<JobLog>) {
         let Ok(room) = self.room.clone().try_acquire_owned() else {
             return;
         };
-        if let Some((at, pieces)) = pieces() {
+        if let Some((at, pieces)) = log.take_unsaved() {
             let changes = vec![Change::JobTokens { job, at, pieces }];
-            let _ = self.entries.send(Entry { n: None, changes, _room: Some(room) });
+            let tokens = Some((log.clone(), at));
+            let _ = self.entries.send(Entry { n: None, changes, tokens, _room: Some(room) });
         }
     }
 }
@@ -92,28 +107,27 @@ async fn write_group(
     entries: &mut Vec<Entry>,
     mailbox: &Mailbox,
 ) {
-    let mut numbers = Vec::with_capacity(entries.len());
+    let mut parts = Vec::with_capacity(entries.len());
     let mut changes = Vec::with_capacity(entries.len());
     for entry in entries.drain(..) {
         changes.extend(entry.changes);
-        numbers.push((entry.n, changes.len()));
+        parts.push((entry.n, entry.tokens, changes.len()));
     }
     let result = bounded(registry.record(epoch, &changes)).await;
     // One row that is another's refuses the whole group: the others are written without it.
-    if let Err(error) = &result
-        && error.kind() != ErrorKind::Storage
-        && numbers.len() > 1
-    {
-        let mut from = 0;
-        for (n, to) in numbers {
-            let result = bounded(registry.record(epoch, &changes[from..to])).await;
-            report(mailbox, n, result);
-            from = to;
+    let is_refused = result.as_ref().is_err_and(|error| error.kind() != ErrorKind::Storage);
+    let alone = is_refused && parts.len() > 1;
+    let mut from = 0;
+    for (n, tokens, to) in parts {
+        let result = match alone {
+            true => bounded(registry.record(epoch, &changes[from..to])).await,
+            false => result.clone(),
+        };
+        if let (Err(_), Some((log, at))) = (&result, tokens) {
+            log.unsave(at);
         }
-        return;
-    }
-    for (n, _) in numbers {
-        report(mailbox, n, result.clone());
+        report(mailbox, n, result);
+        from = to;
     }
 }
 

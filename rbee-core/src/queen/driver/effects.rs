@@ -5,14 +5,15 @@ use super::*;
 impl Driver {
     pub(super) fn carry_out(&mut self, effect: Effect, effects: &mut Vec<Effect>) {
         match effect {
-            Effect::Record { n, mut changes } => {
-                if let [Change::JobEnded { job, keep_output: true, .. }] = changes[..]
-                    && let Some((at, pieces)) =
-                        self.logs.get(job).and_then(|log| log.take_unsaved())
-                {
-                    changes.insert(0, Change::JobTokens { job, at, pieces });
+            Effect::Record { n, changes } => {
+                let kept = match changes[..] {
+                    [Change::JobEnded { job, keep_output: true, .. }] => Some(job),
+                    _ => None,
+                };
+                match kept.and_then(|job| Some((job, self.logs.get(job)?))) {
+                    Some((job, log)) => self.writer.write_with_tokens(n, changes, job, log),
+                    None => self.writer.write(n, changes),
                 }
-                self.writer.write(n, changes);
             }
             Effect::Accept { job, answer } => {
                 if answer.is_err() && !self.engine.has_job(job) {
