@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 #![cfg(feature = "candle")]
 
+#[path = "support/checkpoint.rs"]
 mod support;
 
 use std::{

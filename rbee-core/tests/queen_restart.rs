@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "support/queen.rs"]
 mod queen_support;
 
 use std::{sync::Arc, time::Duration};

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 #![cfg(all(feature = "candle", feature = "conformance"))]
 
+#[path = "support/checkpoint.rs"]
 mod support;
 
 use std::{

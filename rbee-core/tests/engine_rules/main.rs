@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-#[path = "../support/parts.rs"]
+#[path = "../support/engine.rs"]
 mod parts;
 
 mod hand;
