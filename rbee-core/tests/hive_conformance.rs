@@ -66,7 +66,7 @@ fn spec(model: &str) -> WorkerSpec {
 
 /// The sentence with which the suite fails; none where the hive passes.
 async fn verdict(hive: Arc<dyn HiveBackend>) -> Option<String> {
-    let suite = conformance::hive::suite(hive, spec("good"), spec("bad"));
+    let suite = conformance::hive::check(hive, spec("good"), spec("bad"));
     let panic = tokio::spawn(suite).await.err()?.into_panic();
     Some(*panic.downcast::<String>().unwrap())
 }

@@ -17,7 +17,7 @@ use std::{
 use futures_util::FutureExt;
 use rbee_core::{
     MemoryRegistry, Registry, WallTime, async_trait,
-    conformance::registry::{Subject, run_all},
+    conformance::registry::{Subject, check},
 };
 use registry_conformance::broken::{Broken, Flaw};
 
@@ -91,13 +91,13 @@ fn in_sqlite() -> impl Subject {
 
 #[tokio::test]
 async fn the_registry_in_memory_conforms() {
-    run_all(async || in_memory(None)).await;
+    check(async || in_memory(None)).await;
 }
 
 #[cfg(feature = "sqlite")]
 #[tokio::test]
 async fn the_registry_on_sqlite_conforms() {
-    run_all(async || in_sqlite()).await;
+    check(async || in_sqlite()).await;
 }
 
 #[tokio::test]
@@ -131,7 +131,7 @@ fn sentence(panic: &(dyn std::any::Any + Send)) -> String {
 async fn the_suite_catches_every_broken_registry() {
     let mut wrong = Vec::new();
     for (flaw, complaint) in Flaw::ALL {
-        let suite = std::panic::AssertUnwindSafe(run_all(async || in_memory(Some(*flaw))));
+        let suite = std::panic::AssertUnwindSafe(check(async || in_memory(Some(*flaw))));
         let said = match suite.catch_unwind().await {
             Ok(()) => "nothing".to_owned(),
             Err(panic) => sentence(&*panic),

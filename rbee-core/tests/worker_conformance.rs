@@ -192,7 +192,7 @@ fn subject(worker: Arc<dyn Worker>) -> Subject {
 
 #[tokio::test]
 async fn candle_passes_with_a_model_of_random_weights() {
-    suite::all(&subject(tiny().await)).await;
+    suite::check(&subject(tiny().await)).await;
 }
 
 #[tokio::test]
@@ -200,14 +200,14 @@ async fn candle_passes_with_the_bundled_model() {
     let worker =
         load(concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/models/bee-tiny")).await.unwrap();
     let story = Prompt::Text("Once upon a time there was a".into());
-    suite::all(&Subject::new(Arc::new(worker), story)).await;
+    suite::check(&Subject::new(Arc::new(worker), story)).await;
 }
 
 /// The sentence the suite panics with over a worker with this fault.
 async fn caught(inner: Arc<dyn Worker>, fault: Fault) -> Option<String> {
     let mut subject = subject(Broken::new(inner, fault));
     subject.promptness = PROMPTNESS;
-    let panic = std::panic::AssertUnwindSafe(suite::all(&subject)).catch_unwind().await.err()?;
+    let panic = std::panic::AssertUnwindSafe(suite::check(&subject)).catch_unwind().await.err()?;
     let text = panic.downcast_ref::<String>().cloned();
     Some(
         text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))

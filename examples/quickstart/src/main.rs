@@ -76,9 +76,10 @@ async fn talk(
         for (role, text) in turns.iter().skip(turns.len().saturating_sub(TURNS)) {
             request = request.message(*role, text);
         }
+        let is_cold = queen.cluster().await?.with_model(model).next().is_none();
         let job = queen.submit(request).await?;
         let id = job.id();
-        let answer = stream(screen, queen, job).await?;
+        let answer = stream(screen, queen, is_cold, job).await?;
         screen.summary(&answer, id, database);
         turns.push((Role::Assistant, answer.text));
         if args.once {
@@ -92,8 +93,13 @@ async fn talk(
 }
 
 /// Prints the answer as it comes. Ctrl-C cancels the job.
-async fn stream(screen: &Screen, queen: &Queen, mut job: JobHandle) -> Result<screen::Measured> {
-    let mut answer = screen::Measured::begin();
+async fn stream(
+    screen: &Screen,
+    queen: &Queen,
+    is_cold: bool,
+    mut job: JobHandle,
+) -> Result<screen::Measured> {
+    let mut answer = screen::Measured::begin(is_cold);
     let mut loading = screen.loading();
     loop {
         let event = tokio::select! {

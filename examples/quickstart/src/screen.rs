@@ -161,6 +161,8 @@ pub(crate) struct Measured {
     pub(crate) text: String,
     pub(crate) queue_wait: Duration,
     pub(crate) prefill: Option<Duration>,
+    /// The model had to be loaded first.
+    loaded: bool,
     asked: Instant,
     first: Option<Instant>,
     tokens: u32,
@@ -168,11 +170,12 @@ pub(crate) struct Measured {
 }
 
 impl Measured {
-    pub(crate) fn begin() -> Self {
+    pub(crate) fn begin(loaded: bool) -> Self {
         Self {
             text: String::new(),
             queue_wait: Duration::ZERO,
             prefill: None,
+            loaded,
             asked: Instant::now(),
             first: None,
             tokens: 0,
@@ -197,8 +200,9 @@ impl std::fmt::Display for Measured {
         let first = self.first.map_or(self.took, |first| first - self.asked);
         write!(
             f,
-            "queue wait {:.1} ms (loading the model included), first token after {:.1} ms",
+            "queue wait {:.1} ms{}, first token after {:.1} ms",
             milliseconds(self.queue_wait),
+            if self.loaded { " (the model was loaded)" } else { "" },
             milliseconds(first)
         )?;
         if let Some(prefill) = self.prefill {

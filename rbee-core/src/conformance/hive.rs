@@ -6,7 +6,7 @@
 //!
 //! let good = WorkerSpec { model: "tiny".parse()?, slots: 1, devices: vec![0], need_bytes: 0 };
 //! let bad = WorkerSpec { model: "file:/no/such/model".parse()?, ..good.clone() };
-//! conformance::hive::suite(hive, good, bad).await;
+//! conformance::hive::check(hive, good, bad).await;
 //! # Ok(())
 //! # }
 //! ```
@@ -51,7 +51,7 @@ const GRACE: Duration = Duration::from_secs(5);
 ///
 /// # Panics
 /// With a sentence that says which part of the contract is broken.
-pub async fn suite(hive: Arc<dyn HiveBackend>, good: WorkerSpec, bad: WorkerSpec) {
+pub async fn check(hive: Arc<dyn HiveBackend>, good: WorkerSpec, bad: WorkerSpec) {
     let suite = Suite { hive, good, bad, rev: Mutex::new(0) };
     suite.start_is_idempotent().await;
     suite.provision_is_idempotent().await;

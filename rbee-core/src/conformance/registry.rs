@@ -1,6 +1,6 @@
 //! What every [`Registry`] must do.
 //!
-//! Give [`run_all`] a way to make an empty store, or call the checks one by one, each with a store of its own:
+//! Give [`check`] a way to make an empty store, or call the checks one by one, each with a store of its own:
 //!
 //! ```
 //! use std::sync::Arc;
@@ -67,11 +67,11 @@ macro_rules! suite {
         ///
         /// # Panics
         /// With a sentence that says which rule the implementation breaks.
-        pub async fn run_all<S: Subject>(mut fresh: impl AsyncFnMut() -> S) {
+        pub async fn check<S: Subject>(mut fresh: impl AsyncFnMut() -> S) {
             $($($module::$check(&fresh().await).await;)+)+
         }
 
-        /// The names of all checks, in the order in which [`run_all`] runs them.
+        /// The names of all checks, in the order in which [`check`] runs them.
         pub const CHECKS: &[&str] = &[$($(concat!(stringify!($module), "::", stringify!($check)),)+)+];
     };
 }

@@ -1,6 +1,6 @@
 //! What every [`Worker`] must do.
 //!
-//! [`all`] runs every check; each can be run alone. A check panics with a sentence that says what was broken. Waits are
+//! [`check`] runs every check; each can be run alone. A check panics with a sentence that says what was broken. Waits are
 //! bounded by tokio's clock, so do not pause it for a worker that computes on threads of its own or in another process.
 //!
 //! ```no_run
@@ -9,7 +9,7 @@
 //!
 //! # async fn check(worker: Arc<dyn Worker>) {
 //! let subject = conformance::worker::Subject::new(worker, Prompt::Text("Once upon a time".into()));
-//! conformance::worker::all(&subject).await;
+//! conformance::worker::check(&subject).await;
 //! # }
 //! ```
 
@@ -171,7 +171,7 @@ async fn bounded<T>(what: &str, future: impl Future<Output = T>) -> T {
 ///
 /// # Panics
 /// Where the worker breaks the contract.
-pub async fn all(subject: &Subject) {
+pub async fn check(subject: &Subject) {
     identity_is_stable(subject).await;
     if subject.worker.info().capabilities.generate {
         an_answer_ends_once_and_counts_right(subject).await;
