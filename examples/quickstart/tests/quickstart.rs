@@ -1,5 +1,7 @@
 //! The quickstart as a person runs it: the real program, the bundled model, a database on disk.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::{
     io::Read,
     path::Path,
