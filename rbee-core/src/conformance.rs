@@ -4,16 +4,14 @@
 //! breaks the contract. A test of an implementation is that one call:
 //!
 //! ```
-//! use rbee_core::{FnScheduler, Placement, conformance};
+//! use rbee_core::{FnScheduler, LeastLoaded, Placement, Scheduler, conformance};
 //!
 //! // As a test: #[test] fn my_policy_keeps_the_contract() { … }
-//! let my_policy = FnScheduler::new("first free", |ask, cluster| {
-//!     let fits = |numerics| ask.must_match.as_ref().is_none_or(|wanted| wanted == numerics);
-//!     let free = cluster.available(&ask.job.model).filter(|worker| fits(&worker.info.numerics));
-//!     let mut best: Vec<_> = free.collect();
-//!     // Better a worker on which this job has not failed yet.
-//!     best.sort_by_key(|worker| ask.avoid.contains(&worker.info.id));
-//!     Ok(best.first().map_or(Placement::Wait, |worker| Placement::Assign(worker.info.id)))
+//! let my_policy = FnScheduler::new("never starts a worker", |ask, cluster| {
+//!     Ok(match LeastLoaded::default().place(ask, cluster)? {
+//!         Placement::Spawn { .. } => Placement::Wait,
+//!         placement => placement,
+//!     })
 //! });
 //! conformance::scheduler::check(&my_policy);
 //! ```
