@@ -7,7 +7,7 @@ mod queen_support;
 
 use std::{sync::Arc, time::Duration};
 
-use queen_support::{Seen, echo, queen, quiet, read, request};
+use queen_support::{Seen, echo, hive, queen, quiet, read, request};
 use rbee_core::{
     EchoGate, ErrorKind, JobFilter, JobState, KeepRequests, MemoryRegistry, QueenId, Settings,
 };
@@ -150,4 +150,25 @@ async fn a_job_whose_request_is_not_kept_ends_with_the_restart() {
     assert_eq!(seen.error().kind(), ErrorKind::QueenRestarted);
     let filter = JobFilter { states: vec![JobState::Failed], ..JobFilter::default() };
     assert_eq!(second.jobs(&filter).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_queen_that_was_superseded_lets_go_of_her_hives() {
+    let registry = Arc::new(MemoryRegistry::new());
+    let settings = Settings { owner_lease: Duration::from_millis(30), ..Settings::default() };
+    let machine = Arc::new(hive("h").with_worker(echo().hive("h".parse().unwrap()).build()));
+    let build = |queen: rbee_core::QueenBuilder| {
+        queen.id(id()).settings(settings.clone()).registry(registry.clone())
+    };
+    let old = build(queen()).hive(machine.clone()).build().await.unwrap();
+    assert!(Arc::strong_count(&machine) > 1);
+    let _young = build(queen()).build().await.unwrap();
+    for _ in 0..10_000 {
+        if Arc::strong_count(&machine) == 1 {
+            assert_eq!(old.counters().await.unwrap_err().kind(), ErrorKind::ShuttingDown);
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    panic!("{} others still hold the hive", Arc::strong_count(&machine) - 1);
 }
