@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    CorrelationId, Epoch, HiveId, Job, JobId, JobState, JobStatus, ModelRef, Outcome, Priority,
-    QueenId, Result, TenantId, WallTime, WorkerId,
+    CorrelationId, Epoch, HiveId, Job, JobId, JobState, JobStatus, LiveJob, ModelRef, Outcome,
+    Priority, QueenId, Result, TenantId, WallTime, WorkerId,
 };
 
 mod clock;
@@ -60,6 +60,28 @@ pub struct JobRecord {
     pub pieces: Vec<Piece>,
     /// Tokens of the answer: those recorded while it is live, all of them once it has ended.
     pub tokens_generated: u32,
+}
+
+impl JobRecord {
+    /// A job that was just accepted, with everything needed to run it.
+    pub fn queued(job: Arc<Job>, order: u64, submitted_at: WallTime, owner: Epoch) -> Self {
+        Self {
+            id: job.id,
+            tenant: job.tenant.clone(),
+            model: job.model.clone(),
+            priority: job.priority,
+            status: LiveJob::queued().into(),
+            order,
+            submitted_at,
+            attempts: 0,
+            correlation_id: job.correlation_id.clone(),
+            owner,
+            request: Some(job),
+            numerics: None,
+            pieces: Vec::new(),
+            tokens_generated: 0,
+        }
+    }
 }
 
 /// How a hive is reached.

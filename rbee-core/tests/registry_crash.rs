@@ -15,9 +15,9 @@ use std::{
 };
 
 use rbee_core::{
-    Change, CorrelationId, Epoch, Finish, Job, JobFilter, JobId, JobRecord, JobState, LiveJob,
-    Outcome, Piece, Priority, Prompt, QueenId, Registry, Sampling, SqliteRegistry, Task, TenantId,
-    Usage, WallTime, WorkerId,
+    Change, CorrelationId, Epoch, Finish, Job, JobFilter, JobId, JobRecord, JobState, Outcome,
+    Piece, Priority, Prompt, QueenId, Registry, Sampling, SqliteRegistry, Task, TenantId, Usage,
+    WallTime, WorkerId,
 };
 
 const DATABASE: &str = "RBEE_TEST_CRASH_DATABASE";
@@ -34,12 +34,11 @@ fn piece(n: u32) -> Piece {
 }
 
 fn job(order: u64) -> JobRecord {
-    let (id, correlation_id) = (JobId::random(), CorrelationId::random());
     let model: rbee_core::ModelRef = "bee".parse().unwrap();
     let tenant = Some(TenantId::new("t").unwrap());
     let request = Job {
-        id,
-        model: model.clone(),
+        id: JobId::random(),
+        model,
         priority: Priority::Interactive,
         task: Task::Generate {
             prompt: Prompt::Text("honey ".repeat(40)),
@@ -50,25 +49,10 @@ fn job(order: u64) -> JobRecord {
         timeout: Duration::from_secs(300),
         deadline: None,
         detached: false,
-        tenant: tenant.clone(),
-        correlation_id: correlation_id.clone(),
-    };
-    JobRecord {
-        id,
         tenant,
-        model,
-        priority: Priority::Interactive,
-        status: LiveJob::queued().into(),
-        order,
-        submitted_at: WallTime::now(),
-        attempts: 0,
-        correlation_id,
-        owner: Epoch::default(),
-        request: Some(request.into()),
-        numerics: None,
-        pieces: Vec::new(),
-        tokens_generated: 0,
-    }
+        correlation_id: CorrelationId::random(),
+    };
+    JobRecord::queued(request.into(), order, WallTime::now(), Epoch::default())
 }
 
 /// One line, written at once, so that a kill cuts at most the last one.

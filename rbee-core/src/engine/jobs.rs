@@ -1,7 +1,7 @@
 //! The life of a job: admitted, queued, run, retried, ended.
 
 use super::*;
-use crate::{Change, ErrorKind, JobRecord, JobStatus, KeepRequests, LiveJob, Result, Snapshot};
+use crate::{Change, ErrorKind, JobRecord, KeepRequests, Result, Snapshot};
 use std::time::Duration;
 
 /// The wait after a worker that was granted a slot said it had none.
@@ -16,23 +16,10 @@ impl Engine {
             return out.push(Effect::Accept { job: id, answer: Err(error) });
         }
         self.next_order += 1;
-        let keeps_request = self.settings.keep_requests != KeepRequests::Never;
-        let record = JobRecord {
-            id,
-            tenant: job.tenant.clone(),
-            model: job.model.clone(),
-            priority: job.priority,
-            status: JobStatus::Live(LiveJob::queued()),
-            order: self.next_order,
-            submitted_at: now.wall,
-            attempts: 0,
-            correlation_id: job.correlation_id.clone(),
-            owner: self.epoch,
-            request: keeps_request.then(|| job.clone()),
-            numerics: None,
-            pieces: Vec::new(),
-            tokens_generated: 0,
-        };
+        let mut record = JobRecord::queued(job.clone(), self.next_order, now.wall, self.epoch);
+        if self.settings.keep_requests == KeepRequests::Never {
+            record.request = None;
+        }
         let n = self.number();
         self.awaited.insert(n, Awaited::Accept(id));
         out.push(Effect::Record { n: Some(n), changes: vec![Change::JobQueued(Box::new(record))] });

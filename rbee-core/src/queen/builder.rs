@@ -9,8 +9,15 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Queen, Shared, driver::Driver, loads::Loads, log::JobLog, logs::Logs, mailbox::Mailbox,
-    monitor, policy::Policy, writer::Writer,
+    Queen, Shared,
+    driver::{Driver, Shell},
+    loads::Loads,
+    log::JobLog,
+    logs::Logs,
+    mailbox::Mailbox,
+    monitor,
+    policy::Policy,
+    writer::Writer,
 };
 use crate::{
     Error, ErrorKind, HiveBackend, InProcessHive, LeastLoaded, MemoryRegistry, ModelRef,
@@ -123,18 +130,16 @@ impl QueenBuilder {
         let restored = restore_logs(&logs, &snapshot);
         let engine = Engine::new((*settings).clone(), epoch, seed);
         mailbox.input(Input::Restore { snapshot: Box::new(snapshot) });
-        let driver = Driver::new(
-            engine,
-            letters,
-            mailbox.clone(),
-            policy,
+        let shell = Shell {
+            mailbox: mailbox.clone(),
             writer,
-            logs.clone(),
-            loads.clone(),
-            settings.clone(),
-            kill.clone(),
+            logs: logs.clone(),
+            loads: loads.clone(),
+            settings: settings.clone(),
+            kill: kill.clone(),
             began,
-        );
+        };
+        let driver = Driver::new(engine, letters, policy, shell);
         let scheduler = driver.scheduler().clone();
         tokio::spawn(kill.clone().run_until_cancelled_owned(driver.run()));
         tokio::spawn(kill.clone().run_until_cancelled_owned(monitor::own(

@@ -36,17 +36,23 @@ struct Hive {
     online: Option<bool>,
 }
 
+/// What the driver shares with the tasks it starts.
+pub(super) struct Shell {
+    pub(super) mailbox: Mailbox,
+    pub(super) writer: Writer,
+    pub(super) logs: Arc<Logs>,
+    pub(super) loads: Loads,
+    pub(super) settings: Arc<Settings>,
+    pub(super) kill: CancellationToken,
+    /// When the queen's clock stood at zero.
+    pub(super) began: Instant,
+}
+
 pub(super) struct Driver {
     engine: Engine,
     letters: Letters,
-    mailbox: Mailbox,
     policy: Policy,
-    writer: Writer,
-    logs: Arc<Logs>,
-    loads: Loads,
-    settings: Arc<Settings>,
-    kill: CancellationToken,
-    began: Instant,
+    shell: Shell,
     workers: HashMap<WorkerId, Arc<dyn Worker>>,
     hives: HashMap<HiveId, Hive>,
     attempts: HashMap<LeaseId, CancellationToken>,
@@ -58,30 +64,12 @@ pub(super) struct Driver {
 }
 
 impl Driver {
-    #[expect(clippy::too_many_arguments, reason = "called once, by the builder")]
-    pub(super) fn new(
-        engine: Engine,
-        letters: Letters,
-        mailbox: Mailbox,
-        policy: Policy,
-        writer: Writer,
-        logs: Arc<Logs>,
-        loads: Loads,
-        settings: Arc<Settings>,
-        kill: CancellationToken,
-        began: Instant,
-    ) -> Self {
+    pub(super) fn new(engine: Engine, letters: Letters, policy: Policy, shell: Shell) -> Self {
         Self {
             engine,
             letters,
-            mailbox,
             policy,
-            writer,
-            logs,
-            loads,
-            settings,
-            kill,
-            began,
+            shell,
             workers: HashMap::new(),
             hives: HashMap::new(),
             attempts: HashMap::new(),
@@ -101,7 +89,8 @@ impl Driver {
         let (mut letters, mut effects) = (Vec::new(), Vec::new());
         loop {
             let wake = self.engine.next_wake();
-            let wake = wake.map(|at| self.began + std::time::Duration::from_micros(at.as_micros()));
+            let wake =
+                wake.map(|at| self.shell.began + std::time::Duration::from_micros(at.as_micros()));
             let alarm = async {
                 match wake {
                     Some(at) => tokio::time::sleep_until(at).await,
@@ -121,7 +110,7 @@ impl Driver {
     }
 
     fn now(&self) -> Now {
-        Now { at: super::time_since(self.began), wall: WallTime::now() }
+        Now { at: super::time_since(self.shell.began), wall: WallTime::now() }
     }
 
     /// One input, and everything that follows from it at once. It comes to an end, because every answer of the policy
@@ -143,7 +132,7 @@ impl Driver {
                 self.turn(input, effects);
             }
             Message::Submit { job, log, reply } => {
-                self.logs.insert(job.id, log);
+                self.shell.logs.insert(job.id, log);
                 self.submitters.insert(job.id, reply);
                 self.turn(Input::Submit { job }, effects);
             }
@@ -219,7 +208,7 @@ impl Driver {
             last_seen: WallTime::now(),
             status,
         };
-        self.writer.write(None, vec![Change::HivePut(Box::new(record))]);
+        self.shell.writer.write(None, vec![Change::HivePut(Box::new(record))]);
     }
 
     fn add_hive(
@@ -232,12 +221,12 @@ impl Driver {
         if self.hives.contains_key(&id) {
             return tracing::warn!(hive = %id, "the hive belongs to the fleet already");
         }
-        let (watch, report_soon) = (self.kill.child_token(), Arc::new(Notify::new()));
+        let (watch, report_soon) = (self.shell.kill.child_token(), Arc::new(Notify::new()));
         tokio::spawn(watch.clone().run_until_cancelled_owned(monitor::watch(
             backend.clone(),
             self.engine.epoch(),
-            self.settings.clone(),
-            self.mailbox.clone(),
+            self.shell.settings.clone(),
+            self.shell.mailbox.clone(),
             report_soon.clone(),
             reported,
         )));
@@ -255,7 +244,7 @@ impl Driver {
         };
         hive.watch.cancel();
         self.turn(Input::Hive { hive: id.clone(), fact: HiveFact::Removed }, effects);
-        self.writer.write(None, vec![Change::HiveGone(id.clone())]);
+        self.shell.writer.write(None, vec![Change::HiveGone(id.clone())]);
         Ok(hive.backend)
     }
 
@@ -268,7 +257,7 @@ impl Driver {
         for (_, submitter) in self.submitters.drain() {
             let _ = submitter.send(Err(why.clone()));
         }
-        for log in self.logs.live() {
+        for log in self.shell.logs.live() {
             log.close(&Outcome::Failed(why.clone()));
         }
     }
@@ -277,10 +266,10 @@ impl Driver {
         let backend = self.hives.get(hive)?.backend.clone();
         Some(Errands {
             hive: backend,
-            mailbox: self.mailbox.clone(),
-            settings: self.settings.clone(),
-            loads: self.loads.clone(),
-            kill: self.kill.clone(),
+            mailbox: self.shell.mailbox.clone(),
+            settings: self.shell.settings.clone(),
+            loads: self.shell.loads.clone(),
+            kill: self.shell.kill.clone(),
         })
     }
 }

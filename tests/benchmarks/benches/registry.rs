@@ -11,8 +11,8 @@ use std::{
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use rbee_core::{
-    Change, CorrelationId, Durability, Epoch, Finish, Job, JobId, JobRecord, LiveJob, Outcome,
-    Priority, Prompt, QueenId, Registry, Sampling, SqliteRegistry, Task, Usage, WallTime,
+    Change, CorrelationId, Durability, Epoch, Finish, Job, JobId, JobRecord, Outcome, Priority,
+    Prompt, QueenId, Registry, Sampling, SqliteRegistry, Task, Usage, WallTime,
 };
 use rusqlite::{Connection, params};
 
@@ -26,11 +26,10 @@ const SAMPLE: usize = 2_048;
 
 /// A job whose stored request has some 512 bytes.
 fn job(order: u64) -> JobRecord {
-    let (id, correlation_id) = (JobId::random(), CorrelationId::random());
     let model: rbee_core::ModelRef = "bee-tiny".parse().expect("well-formed");
     let request = Job {
-        id,
-        model: model.clone(),
+        id: JobId::random(),
+        model,
         priority: Priority::Interactive,
         task: Task::Generate {
             prompt: Prompt::Text("x".repeat(80)),
@@ -42,24 +41,9 @@ fn job(order: u64) -> JobRecord {
         deadline: None,
         detached: false,
         tenant: None,
-        correlation_id: correlation_id.clone(),
+        correlation_id: CorrelationId::random(),
     };
-    JobRecord {
-        id,
-        tenant: None,
-        model,
-        priority: Priority::Interactive,
-        status: LiveJob::queued().into(),
-        order,
-        submitted_at: WallTime::now(),
-        attempts: 0,
-        correlation_id,
-        owner: Epoch::default(),
-        request: Some(Arc::new(request)),
-        numerics: None,
-        pieces: Vec::new(),
-        tokens_generated: 0,
-    }
+    JobRecord::queued(Arc::new(request), order, WallTime::now(), Epoch::default())
 }
 
 fn jobs(count: usize) -> Vec<JobRecord> {

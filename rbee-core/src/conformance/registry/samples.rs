@@ -5,9 +5,8 @@ use std::{sync::Arc, time::Duration};
 use super::Subject;
 use crate::{
     Change, CorrelationId, Epoch, ErrorKind, Finish, HiveAddress, HiveId, HiveRecord, HiveStatus,
-    Job, JobFilter, JobId, JobRecord, LiveJob, ModelRecord, ModelRef, Outcome, Piece, Priority,
-    Prompt, QueenId, Registry, Result, Sampling, Snapshot, Task, TenantId, Usage, WallTime,
-    WorkerId,
+    Job, JobFilter, JobId, JobRecord, ModelRecord, ModelRef, Outcome, Piece, Priority, Prompt,
+    QueenId, Registry, Result, Sampling, Snapshot, Task, TenantId, Usage, WallTime, WorkerId,
 };
 
 pub(super) const AT: WallTime = WallTime::from_millis(1_700_000_000_123);
@@ -32,14 +31,13 @@ pub(super) fn model() -> ModelRef {
 
 /// A job that has just been accepted, with a request.
 pub(super) fn job(order: u64) -> JobRecord {
-    let (id, correlation_id) = (JobId::random(), CorrelationId::random());
     let sampling = Sampling {
         temperature: 0.7,
         stop: vec!["\n\n".into(), "é🐝".into()],
         ..Sampling::default()
     };
     let request = Job {
-        id,
+        id: JobId::random(),
         model: model(),
         priority: Priority::Batch,
         task: Task::Generate {
@@ -52,24 +50,9 @@ pub(super) fn job(order: u64) -> JobRecord {
         deadline: Some(Duration::from_micros(7_000_001)),
         detached: true,
         tenant: None,
-        correlation_id: correlation_id.clone(),
+        correlation_id: CorrelationId::random(),
     };
-    JobRecord {
-        id,
-        tenant: None,
-        model: model(),
-        priority: Priority::Batch,
-        status: LiveJob::queued().into(),
-        order,
-        submitted_at: AT,
-        attempts: 0,
-        correlation_id,
-        owner: Epoch::default(),
-        request: Some(Arc::new(request)),
-        numerics: None,
-        pieces: Vec::new(),
-        tokens_generated: 0,
-    }
+    JobRecord::queued(Arc::new(request), order, AT, Epoch::default())
 }
 
 pub(super) fn job_of(order: u64, name: &str) -> JobRecord {

@@ -10,33 +10,39 @@ impl Driver {
                     [Change::JobEnded { job, keep_output: true, .. }] => Some(job),
                     _ => None,
                 };
-                match kept.and_then(|job| Some((job, self.logs.get(job)?))) {
-                    Some((job, log)) => self.writer.write_with_tokens(n, changes, job, log),
-                    None => self.writer.write(n, changes),
+                match kept.and_then(|job| Some((job, self.shell.logs.get(job)?))) {
+                    Some((job, log)) => self.shell.writer.write_with_tokens(n, changes, job, log),
+                    None => self.shell.writer.write(n, changes),
                 }
             }
             Effect::Accept { job, answer } => {
                 if answer.is_err() && !self.engine.has_job(job) {
-                    self.logs.remove(job);
+                    self.shell.logs.remove(job);
                 }
                 if let Some(submitter) = self.submitters.remove(&job) {
                     let _ = submitter.send(answer);
                 }
             }
             Effect::Place { ticket, ask, fallback } => {
-                let answer =
-                    self.policy.place(ticket, ask, fallback, self.engine.view(), &self.mailbox);
+                let answer = self.policy.place(
+                    ticket,
+                    ask,
+                    fallback,
+                    self.engine.view(),
+                    &self.shell.mailbox,
+                );
                 if let Some(answer) = answer {
                     let now = self.now();
                     self.engine.on(now, Input::Placed { ticket, answer }, effects);
                 }
             }
             Effect::Start { lease, job, worker, attempt, queue_wait } => {
-                let Some((worker, log)) = self.workers.get(&worker).zip(self.logs.get(job.id))
+                let Some((worker, log)) =
+                    self.workers.get(&worker).zip(self.shell.logs.get(job.id))
                 else {
                     return self.no_such_worker(lease, worker);
                 };
-                let cancel = self.kill.child_token();
+                let cancel = self.shell.kill.child_token();
                 self.attempts.insert(lease, cancel.clone());
                 let attempt = Attempt {
                     lease,
@@ -45,11 +51,11 @@ impl Driver {
                     attempt,
                     worker: worker.clone(),
                     log,
-                    settings: self.settings.clone(),
-                    writer: self.writer.clone(),
+                    settings: self.shell.settings.clone(),
+                    writer: self.shell.writer.clone(),
                     cancel,
                 };
-                attempt.spawn(self.mailbox.clone());
+                attempt.spawn(self.shell.mailbox.clone());
             }
             Effect::Abort { lease } => {
                 if let Some(attempt) = self.attempts.remove(&lease) {
@@ -57,44 +63,44 @@ impl Driver {
                 }
             }
             Effect::Finish { job, outcome } => {
-                if let Some(log) = self.logs.get(job) {
+                if let Some(log) = self.shell.logs.get(job) {
                     log.close(&outcome);
-                    self.logs.ended(job);
+                    self.shell.logs.ended(job);
                 }
             }
             Effect::Provision { hive, model } => match self.errands(&hive) {
                 Some(errands) => errands.provision(model),
                 None => {
                     let result = Err(no_such_hive(&hive));
-                    self.mailbox.input(Input::Provisioned { hive, model, result });
+                    self.shell.mailbox.input(Input::Provisioned { hive, model, result });
                 }
             },
             Effect::Spawn { worker, hive, spec } => match self.errands(&hive) {
                 Some(errands) => errands.spawn(worker, spec),
                 None => {
                     let result = Err(no_such_hive(&hive));
-                    self.mailbox.input(Input::Spawned { worker, result });
+                    self.shell.mailbox.input(Input::Spawned { worker, result });
                 }
             },
             Effect::Stop { worker, hive } => match self.errands(&hive) {
                 Some(errands) => errands.stop(worker),
-                None => self.mailbox.input(Input::Stopped { worker }),
+                None => self.shell.mailbox.input(Input::Stopped { worker }),
             },
             Effect::Connect { worker, hive } => match self.errands(&hive) {
                 Some(errands) => errands.connect(worker),
                 None => {
                     let result = Err(no_such_hive(&hive));
-                    self.mailbox.input(Input::Connected { worker, result });
+                    self.shell.mailbox.input(Input::Connected { worker, result });
                 }
             },
             Effect::Probe { worker } => match self.workers.get(&worker).cloned() {
                 Some(handle) => {
-                    let limit = self.settings.probe_timeout;
-                    errands::probe(worker, handle, limit, self.mailbox.clone());
+                    let limit = self.shell.settings.probe_timeout;
+                    errands::probe(worker, handle, limit, self.shell.mailbox.clone());
                 }
                 None => {
                     let result = Err(no_handle(worker));
-                    self.mailbox.input(Input::Probed { worker, result });
+                    self.shell.mailbox.input(Input::Probed { worker, result });
                 }
             },
             Effect::ReportHive { hive } => {
@@ -122,7 +128,7 @@ impl Driver {
     fn no_such_worker(&self, lease: LeaseId, worker: WorkerId) {
         let result = AttemptResult::Failed(no_handle(worker));
         let end = AttemptEnd { result, produced: 0, resumable: true };
-        self.mailbox.input(Input::AttemptEnded { lease, end });
+        self.shell.mailbox.input(Input::AttemptEnded { lease, end });
     }
 }
 

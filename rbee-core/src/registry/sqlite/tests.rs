@@ -9,8 +9,8 @@ use std::{sync::Arc, time::Duration};
 
 use super::SqliteRegistry;
 use crate::{
-    Change, CorrelationId, Epoch, Job, JobId, JobRecord, LiveJob, Outcome, Priority, Prompt,
-    QueenId, Registry, Sampling, Snapshot, Task, WallTime,
+    Change, CorrelationId, Epoch, Job, JobId, JobRecord, Outcome, Priority, Prompt, QueenId,
+    Registry, Sampling, Snapshot, Task, WallTime,
 };
 
 /// Longer than any test takes.
@@ -37,22 +37,7 @@ fn job(order: u64, prompt: &str) -> JobRecord {
         tenant: None,
         correlation_id: CorrelationId::random(),
     };
-    JobRecord {
-        id,
-        tenant: None,
-        model,
-        priority: Priority::Interactive,
-        status: LiveJob::queued().into(),
-        order,
-        submitted_at: WallTime::from_millis(1),
-        attempts: 0,
-        correlation_id: request.correlation_id.clone(),
-        owner: Epoch::default(),
-        request: Some(Arc::new(request)),
-        numerics: None,
-        pieces: Vec::new(),
-        tokens_generated: 0,
-    }
+    JobRecord::queued(Arc::new(request), order, WallTime::from_millis(1), Epoch::default())
 }
 
 fn queued(record: &JobRecord) -> Change {
