@@ -14,7 +14,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Declares [`ErrorKind`] and its table in one place.
 macro_rules! error_kinds {
-    ($( $(#[$doc:meta])* $kind:ident = $code:literal, retryable: $retryable:literal, blames_worker: $blames:literal, status: $status:literal; )*) => {
+    ($( $(#[$doc:meta])* $kind:ident = $code:literal, retryable: $retryable:literal, blames_worker: $blames:literal, status: $status:literal, openai: $openai:literal; )*) => {
         /// What sort of failure this is; programs branch on this and never on the message.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
         #[non_exhaustive]
@@ -43,63 +43,80 @@ macro_rules! error_kinds {
             pub const fn http_status(self) -> u16 {
                 match self { $(Self::$kind => $status),* }
             }
+
+            /// The `type` an OpenAI-compatible API calls it by.
+            pub const fn openai_type(self) -> &'static str {
+                match self { $(Self::$kind => $openai),* }
+            }
         }
     };
 }
 
 error_kinds! {
     /// A value is malformed or out of range.
-    InvalidRequest = "INVALID_REQUEST", retryable: false, blames_worker: false, status: 400;
+    InvalidRequest = "INVALID_REQUEST", retryable: false, blames_worker: false, status: 400, openai: "invalid_request_error";
     /// A well-formed wish that the worker or backend at hand cannot fulfil.
-    Unsupported = "UNSUPPORTED", retryable: false, blames_worker: false, status: 400;
+    Unsupported = "UNSUPPORTED", retryable: false, blames_worker: false, status: 400, openai: "invalid_request_error";
     /// The prompt does not fit into the context of the model.
-    ContextExceeded = "CONTEXT_EXCEEDED", retryable: false, blames_worker: false, status: 400;
+    ContextExceeded = "CONTEXT_EXCEEDED", retryable: false, blames_worker: false, status: 400, openai: "invalid_request_error";
+    /// No token, or not the right one.
+    Unauthorized = "UNAUTHORIZED", retryable: false, blames_worker: false, status: 401, openai: "authentication_error";
+    /// The token is right, but does not allow this.
+    PermissionDenied = "PERMISSION_DENIED", retryable: false, blames_worker: false, status: 403, openai: "permission_error";
     /// A job, hive or worker of that name does not exist.
-    NotFound = "NOT_FOUND", retryable: false, blames_worker: false, status: 404;
+    NotFound = "NOT_FOUND", retryable: false, blames_worker: false, status: 404, openai: "not_found_error";
+    /// The path exists, but not with this method.
+    MethodNotAllowed = "METHOD_NOT_ALLOWED", retryable: false, blames_worker: false, status: 405, openai: "invalid_request_error";
+    /// Something of that name is there already and differs.
+    Conflict = "CONFLICT", retryable: false, blames_worker: false, status: 409, openai: "conflict_error";
+    /// The body, or a part of it, is larger than allowed.
+    PayloadTooLarge = "PAYLOAD_TOO_LARGE", retryable: false, blames_worker: false, status: 413, openai: "invalid_request_error";
+    /// The body is of a content type that is not read here.
+    UnsupportedMediaType = "UNSUPPORTED_MEDIA_TYPE", retryable: false, blames_worker: false, status: 415, openai: "invalid_request_error";
     /// The model is not known, or its files are not where they should be.
-    ModelNotFound = "MODEL_NOT_FOUND", retryable: false, blames_worker: false, status: 404;
+    ModelNotFound = "MODEL_NOT_FOUND", retryable: false, blames_worker: false, status: 404, openai: "not_found_error";
     /// The files are there, but damaged or of a kind that the worker does not know.
-    ModelIncompatible = "MODEL_INCOMPATIBLE", retryable: false, blames_worker: false, status: 422;
+    ModelIncompatible = "MODEL_INCOMPATIBLE", retryable: false, blames_worker: false, status: 422, openai: "invalid_request_error";
     /// No device has enough free memory for the model.
-    InsufficientVram = "INSUFFICIENT_VRAM", retryable: false, blames_worker: false, status: 503;
+    InsufficientVram = "INSUFFICIENT_VRAM", retryable: false, blames_worker: false, status: 503, openai: "server_error";
     /// The tenant's budget or number of concurrent jobs is used up.
-    QuotaExceeded = "QUOTA_EXCEEDED", retryable: false, blames_worker: false, status: 429;
+    QuotaExceeded = "QUOTA_EXCEEDED", retryable: false, blames_worker: false, status: 429, openai: "insufficient_quota";
     /// The tenant asks too often.
-    RateLimited = "RATE_LIMITED", retryable: false, blames_worker: false, status: 429;
+    RateLimited = "RATE_LIMITED", retryable: false, blames_worker: false, status: 429, openai: "rate_limit_error";
     /// The queue is at its limit and no worker is idle.
-    SystemAtCapacity = "SYSTEM_AT_CAPACITY", retryable: false, blames_worker: false, status: 503;
+    SystemAtCapacity = "SYSTEM_AT_CAPACITY", retryable: false, blames_worker: false, status: 503, openai: "server_error";
     /// The scheduling policy refused the job.
-    Rejected = "REJECTED", retryable: false, blames_worker: false, status: 403;
+    Rejected = "REJECTED", retryable: false, blames_worker: false, status: 403, openai: "permission_error";
     /// The job waited in the queue for as long as its priority allows.
-    QueueTimeout = "QUEUE_TIMEOUT", retryable: false, blames_worker: false, status: 504;
+    QueueTimeout = "QUEUE_TIMEOUT", retryable: false, blames_worker: false, status: 504, openai: "server_error";
     /// The job ran for as long as it may.
-    JobTimeout = "JOB_TIMEOUT", retryable: false, blames_worker: false, status: 504;
+    JobTimeout = "JOB_TIMEOUT", retryable: false, blames_worker: false, status: 504, openai: "server_error";
     /// The deadline that the client set has passed or cannot be met.
-    DeadlineExceeded = "DEADLINE_EXCEEDED", retryable: false, blames_worker: false, status: 504;
+    DeadlineExceeded = "DEADLINE_EXCEEDED", retryable: false, blames_worker: false, status: 504, openai: "server_error";
     /// The client asked for the end, or went away.
-    Cancelled = "CANCELLED", retryable: false, blames_worker: false, status: 499;
+    Cancelled = "CANCELLED", retryable: false, blames_worker: false, status: 499, openai: "server_error";
     /// All slots of the worker were taken after all; costs the job nothing.
-    WorkerBusy = "WORKER_BUSY", retryable: true, blames_worker: false, status: 503;
+    WorkerBusy = "WORKER_BUSY", retryable: true, blames_worker: false, status: 503, openai: "server_error";
     /// The worker, or the way to it, is gone.
-    WorkerLost = "WORKER_LOST", retryable: true, blames_worker: true, status: 502;
+    WorkerLost = "WORKER_LOST", retryable: true, blames_worker: true, status: 502, openai: "server_error";
     /// The worker broke its contract: it failed, stalled, panicked or talked nonsense.
-    WorkerFault = "WORKER_FAULT", retryable: true, blames_worker: true, status: 502;
+    WorkerFault = "WORKER_FAULT", retryable: true, blames_worker: true, status: 502, openai: "server_error";
     /// A model was not loaded in time.
-    SpawnTimeout = "SPAWN_TIMEOUT", retryable: true, blames_worker: false, status: 504;
+    SpawnTimeout = "SPAWN_TIMEOUT", retryable: true, blames_worker: false, status: 504, openai: "server_error";
     /// The machine is not reachable.
-    HiveUnreachable = "HIVE_UNREACHABLE", retryable: true, blames_worker: false, status: 502;
+    HiveUnreachable = "HIVE_UNREACHABLE", retryable: true, blames_worker: false, status: 502, openai: "server_error";
     /// The queen was restarted while the job ran, and the job may not be run again.
-    QueenRestarted = "QUEEN_RESTARTED", retryable: false, blames_worker: false, status: 503;
+    QueenRestarted = "QUEEN_RESTARTED", retryable: false, blames_worker: false, status: 503, openai: "server_error";
     /// The queen is going down and takes no more jobs.
-    ShuttingDown = "SHUTTING_DOWN", retryable: false, blames_worker: false, status: 503;
+    ShuttingDown = "SHUTTING_DOWN", retryable: false, blames_worker: false, status: 503, openai: "server_error";
     /// The durable store failed; nothing was accepted.
-    Storage = "STORAGE", retryable: false, blames_worker: false, status: 507;
+    Storage = "STORAGE", retryable: false, blames_worker: false, status: 507, openai: "server_error";
     /// Another queen owns the row that was to be written.
-    Fenced = "FENCED", retryable: false, blames_worker: false, status: 409;
+    Fenced = "FENCED", retryable: false, blames_worker: false, status: 409, openai: "conflict_error";
     /// A setting is unknown or out of range.
-    Config = "CONFIG", retryable: false, blames_worker: false, status: 500;
+    Config = "CONFIG", retryable: false, blames_worker: false, status: 500, openai: "server_error";
     /// A defect in rbee or in code it was given (a policy that panicked, say).
-    Internal = "INTERNAL", retryable: false, blames_worker: false, status: 500;
+    Internal = "INTERNAL", retryable: false, blames_worker: false, status: 500, openai: "server_error";
 }
 
 impl ErrorKind {
@@ -122,6 +139,7 @@ struct Inner {
     kind: ErrorKind,
     message: Cow<'static, str>,
     retry_after: Option<Duration>,
+    param: Option<Cow<'static, str>>,
     source: Option<Source>,
 }
 
@@ -142,7 +160,13 @@ pub struct Error(Arc<Inner>);
 impl Error {
     /// A failure of this kind. The message names the thing, the value and what is allowed.
     pub fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
-        Self(Arc::new(Inner { kind, message: message.into(), retry_after: None, source: None }))
+        Self(Arc::new(Inner {
+            kind,
+            message: message.into(),
+            retry_after: None,
+            param: None,
+            source: None,
+        }))
     }
 
     /// Keeps what caused the failure; shown by [`std::error::Error::source`].
@@ -154,6 +178,12 @@ impl Error {
     /// Says when a new try can succeed.
     pub fn with_retry_after(mut self, after: Duration) -> Self {
         Arc::make_mut(&mut self.0).retry_after = Some(after);
+        self
+    }
+
+    /// Names the parameter of the request that is at fault.
+    pub fn with_param(mut self, param: impl Into<Cow<'static, str>>) -> Self {
+        Arc::make_mut(&mut self.0).param = Some(param.into());
         self
     }
 
@@ -172,6 +202,11 @@ impl Error {
     /// The sentence for people.
     pub fn message(&self) -> &str {
         &self.0.message
+    }
+
+    /// The parameter of the request that is at fault, where it is one.
+    pub fn param(&self) -> Option<&str> {
+        self.0.param.as_deref()
     }
 
     /// When a new try can succeed, where that is known.

@@ -105,29 +105,33 @@ impl Sampling {
             return Err(invalid(format!(
                 "stop has {} texts; allowed are at most 4",
                 self.stop.len()
-            )));
+            ))
+            .with_param("stop"));
         }
         for (index, stop) in self.stop.iter().enumerate() {
             if stop.is_empty() || stop.len() > 256 {
                 return Err(invalid(format!(
                     "stop[{index}] has {} bytes; allowed are 1 to 256",
                     stop.len()
-                )));
+                ))
+                .with_param("stop"));
             }
         }
         if self.max_tokens == Some(0) {
-            return Err(invalid("max_tokens is 0; allowed is at least 1".into()));
+            return Err(
+                invalid("max_tokens is 0; allowed is at least 1".into()).with_param("max_tokens")
+            );
         }
         Ok(())
     }
 }
 
-fn range(name: &str, value: f32, ok: impl Fn(f32) -> bool, allowed: &str) -> Result<()> {
+fn range(name: &'static str, value: f32, ok: impl Fn(f32) -> bool, allowed: &str) -> Result<()> {
     // A comparison with NaN is false, so NaN is refused too.
     if ok(value) {
         Ok(())
     } else {
-        Err(invalid(format!("{name} is {value}; allowed is {allowed}")))
+        Err(invalid(format!("{name} is {value}; allowed is {allowed}")).with_param(name))
     }
 }
 
@@ -336,7 +340,8 @@ impl Request {
                 if matches!(prompt, Prompt::Chat(messages) if messages.is_empty()) {
                     return Err(invalid(
                         "messages is empty; allowed is at least one message".into(),
-                    ));
+                    )
+                    .with_param("messages"));
                 }
             }
             Task::Embed { inputs } => {
@@ -344,7 +349,8 @@ impl Request {
                 if count == 0 || count > most {
                     return Err(invalid(format!(
                         "input has {count} texts; allowed are 1 to {most}"
-                    )));
+                    ))
+                    .with_param("input"));
                 }
             }
         }
@@ -359,7 +365,8 @@ impl Request {
             let most = settings.max_job_timeout;
             return Err(invalid(format!(
                 "timeout is {timeout:?}; allowed is above 0, at most {most:?}"
-            )));
+            ))
+            .with_param("timeout"));
         }
         if self.deadline.is_some_and(|deadline| deadline.is_zero()) {
             return Err(Error::new(

@@ -1,7 +1,21 @@
-//! The HTTP transport of rbee. **Nothing is here yet.**
+//! The HTTP transport of rbee: workers, hives and queens as processes of their own.
 //!
-//! It will hold adapter pairs for the traits of `rbee-core`: a client that
-//! implements the trait and a server that exposes it (`HttpWorker` and
-//! `server::worker`, `HttpHive` and `server::hive`), and `server::queen`, the
-//! OpenAI-compatible API around a `Queen`. Until then an application serves
-//! HTTP itself; the `embed_in_axum` example shows how.
+//! Each trait of `rbee-core` that can be remote has an adapter pair here: a client that implements it, and a router
+//! that exposes it. What is in one process without this crate is in several with it, and the same conformance suites
+//! prove both.
+//!
+//! | what | client | server |
+//! |---|---|---|
+//! | [`Worker`](rbee_core::Worker) | [`client::HttpWorker`] | [`server::worker`] |
+//!
+//! Every path, body and header stands in [`wire`], which both sides share.
+
+#[cfg(feature = "client")]
+pub mod client;
+pub mod dial;
+#[cfg(feature = "server")]
+pub mod server;
+mod token;
+pub mod wire;
+
+pub use token::Token;

@@ -12,8 +12,8 @@ use async_trait::async_trait;
 use tokio::sync::Notify;
 
 use crate::{
-    Error, ErrorKind, JobId, ModelRef, OutputStream, Result, Resume, Run, Worker, WorkerHealth,
-    WorkerInfo,
+    Error, ErrorKind, JobId, ModelRef, OutputStream, Prompt, Result, Resume, Run, Task, Worker,
+    WorkerHealth, WorkerInfo,
 };
 
 mod script;
@@ -235,6 +235,11 @@ impl Worker for EchoWorker {
             }
             Some(EchoFault::HangInExecute) => std::future::pending().await,
             _ => {}
+        }
+        if matches!(&run.job.task, Task::Generate { prompt: Prompt::Chat(messages), .. } if messages.is_empty())
+        {
+            let message = "messages is empty; allowed is at least one message";
+            return Err(Error::new(ErrorKind::InvalidRequest, message));
         }
         stream::answer(&self.info, self.script.clone(), run, fault, slot)
     }

@@ -1,0 +1,3 @@
+//! One loaded model, as a process of its own.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! The orchestrator as a daemon: an OpenAI-compatible API over every machine.
+
+fn main() {}

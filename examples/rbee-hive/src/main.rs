@@ -1,0 +1,3 @@
+//! The agent of one machine, as a daemon.
+
+fn main() {}

@@ -1,0 +1,180 @@
+//! [`HttpWorker`]: a worker in a process of its own.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use futures_core::Stream;
+use http::Method;
+use rbee_core::{
+    Error, ErrorKind, JobId, Output, OutputStream, Result, Run, Worker, WorkerHealth, WorkerInfo,
+};
+
+use super::{Endpoint, EventStream};
+use crate::wire::{
+    self, ErrorInfo,
+    sse::Event,
+    worker::{Cancel, Cancelled, End, Execute, Health, Phase, frame},
+};
+
+/// How long a worker may take to say how it is.
+const HEALTH_PATIENCE: Duration = Duration::from_secs(5);
+
+/// A worker that is reached over HTTP. Dropping a run's stream closes its connection, which cancels the run.
+#[derive(Clone, Debug)]
+pub struct HttpWorker {
+    endpoint: Endpoint,
+    info: Arc<WorkerInfo>,
+}
+
+impl HttpWorker {
+    /// The worker of this identity behind this endpoint.
+    pub fn new(endpoint: Endpoint, info: Arc<WorkerInfo>) -> Self {
+        Self { endpoint, info }
+    }
+
+    /// Asks the worker behind this endpoint who it is.
+    ///
+    /// # Errors
+    /// [`ErrorKind::WorkerLost`] where it does not answer, [`ErrorKind::WorkerBusy`] while it loads, and what its load
+    /// failed with.
+    pub async fn connect(endpoint: Endpoint) -> Result<Self> {
+        let health = ask(&endpoint).await?;
+        let info = ready(health)?.0;
+        Ok(Self::new(endpoint, Arc::new(info)))
+    }
+
+    /// Where it is.
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// Ends the run of a job, and returns when it is over; says whether there was one. Idempotent.
+    ///
+    /// # Errors
+    /// [`ErrorKind::WorkerLost`] where the worker does not answer.
+    pub async fn cancel(&self, job: JobId) -> Result<bool> {
+        let path = wire::worker::CANCEL;
+        let order = Some(&Cancel { job });
+        let done = self.endpoint.call::<_, Cancelled>(Method::POST, path, order, HEALTH_PATIENCE);
+        done.await.map(|done| done.was_running).map_err(lost)
+    }
+}
+
+async fn ask(endpoint: &Endpoint) -> Result<Health> {
+    endpoint.get::<Health>(wire::HEALTH, HEALTH_PATIENCE).await.map_err(lost)
+}
+
+/// What a worker that is ready says of itself.
+fn ready(health: Health) -> Result<(WorkerInfo, WorkerHealth)> {
+    match (health.phase, health.info, health.error) {
+        (Phase::Ready, Some(info), _) => Ok((info, health.health.unwrap_or_default())),
+        (Phase::Failed, _, Some(error)) => Err(error.into()),
+        (Phase::Loading, ..) => Err(Error::new(
+            ErrorKind::WorkerBusy,
+            format!("worker {} is loading its model", health.worker),
+        )),
+        _ => Err(Error::new(
+            ErrorKind::WorkerFault,
+            format!("worker {} does not say who it is", health.worker),
+        )),
+    }
+}
+
+/// A worker that cannot be reached is lost; what it answers stays what it is.
+fn lost(error: Error) -> Error {
+    match error.kind() {
+        ErrorKind::HiveUnreachable => {
+            let message = error.message().to_owned();
+            Error::new(ErrorKind::WorkerLost, message).with_source(error)
+        }
+        // The token was right when the worker started: whoever listens there now is somebody else.
+        ErrorKind::Unauthorized => {
+            let message = format!("the worker is no longer there: {error}");
+            Error::new(ErrorKind::WorkerLost, message).with_source(error)
+        }
+        _ => error,
+    }
+}
+
+#[async_trait]
+impl Worker for HttpWorker {
+    fn info(&self) -> &Arc<WorkerInfo> {
+        &self.info
+    }
+
+    async fn execute(&self, run: Run) -> Result<OutputStream> {
+        let execute = Execute::from(run);
+        let correlation_id = Some(&execute.job.correlation_id);
+        let path = wire::worker::EXECUTE;
+        let answer = self.endpoint.send(Method::POST, path, Some(&execute), correlation_id);
+        let events = answer.await.map_err(lost)?.events()?;
+        Ok(Box::pin(Outputs { events, done: false }))
+    }
+
+    async fn health(&self) -> Result<WorkerHealth> {
+        Ok(ready(ask(&self.endpoint).await?)?.1)
+    }
+}
+
+/// The outputs of a run, read from its events.
+struct Outputs {
+    events: EventStream,
+    done: bool,
+}
+
+impl Stream for Outputs {
+    type Item = Result<Output>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        loop {
+            if self.done {
+                return Poll::Ready(None);
+            }
+            let output = match std::task::ready!(Pin::new(&mut self.events).poll_next(cx)) {
+                None => {
+                    let message = "the worker's stream broke off before its end";
+                    Err(Error::new(ErrorKind::WorkerLost, message))
+                }
+                Some(Err(error)) => Err(error),
+                Some(Ok(event)) => match output(&event) {
+                    Ok(None) => continue,
+                    Ok(Some(output)) => Ok(output),
+                    Err(error) => Err(error),
+                },
+            };
+            self.done = matches!(output, Err(_) | Ok(Output::End { .. }));
+            return Poll::Ready(Some(output));
+        }
+    }
+}
+
+/// Reads an event; one of an unknown name is passed over.
+fn output(event: &Event) -> Result<Option<Output>> {
+    let output = match &*event.name {
+        frame::TOKEN => {
+            let token: wire::worker::Token<'_> = read(event)?;
+            Output::Token { id: token.id, text: token.text.into() }
+        }
+        frame::VECTORS => Output::Vectors(read(event)?),
+        frame::METRICS => Output::Metrics(read(event)?),
+        frame::END => {
+            let End { finish, usage } = read(event)?;
+            Output::End { finish, usage }
+        }
+        frame::ERROR => return Err(read::<ErrorInfo>(event)?.into()),
+        _ => return Ok(None),
+    };
+    Ok(Some(output))
+}
+
+fn read<'a, T: serde::Deserialize<'a>>(event: &'a Event) -> Result<T> {
+    serde_json::from_slice(&event.data).map_err(|cause| {
+        let message = format!("an event {:?} of the worker is not understood: {cause}", event.name);
+        Error::new(ErrorKind::WorkerFault, message).with_source(cause)
+    })
+}

@@ -1,0 +1,73 @@
+//! How the machine of a hive is reached.
+
+use std::{fmt, io, sync::Arc};
+
+use async_trait::async_trait;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
+
+/// A connection.
+pub trait Io: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Io for T {}
+
+/// Connects to ports of one machine: over TCP, or through a channel of an SSH connection.
+#[async_trait]
+pub trait Dial: fmt::Debug + Send + Sync + 'static {
+    /// Connects to this port.
+    ///
+    /// # Errors
+    /// What the operating system says, or whatever carries the connection.
+    async fn dial(&self, port: u16) -> io::Result<Box<dyn Io>>;
+
+    /// The name of the machine, for messages and for the `Host` header.
+    fn host(&self) -> &str;
+}
+
+/// A shared way is a way.
+#[async_trait]
+impl<D: Dial + ?Sized> Dial for Arc<D> {
+    async fn dial(&self, port: u16) -> io::Result<Box<dyn Io>> {
+        (**self).dial(port).await
+    }
+    fn host(&self) -> &str {
+        (**self).host()
+    }
+}
+
+/// Connects over TCP, with `TCP_NODELAY`.
+///
+/// ```
+/// use rbee_transport_http::dial::{Dial, Tcp};
+///
+/// assert_eq!(Tcp::new("192.168.1.7").host(), "192.168.1.7");
+/// ```
+#[derive(Clone, Debug)]
+pub struct Tcp(Box<str>);
+
+impl Tcp {
+    /// To this name or address.
+    pub fn new(host: impl Into<Box<str>>) -> Self {
+        Self(host.into())
+    }
+
+    /// To this machine.
+    pub fn loopback() -> Self {
+        Self::new("127.0.0.1")
+    }
+}
+
+#[async_trait]
+impl Dial for Tcp {
+    async fn dial(&self, port: u16) -> io::Result<Box<dyn Io>> {
+        let stream = TcpStream::connect((&*self.0, port)).await?;
+        stream.set_nodelay(true)?;
+        Ok(Box::new(stream))
+    }
+
+    fn host(&self) -> &str {
+        &self.0
+    }
+}

@@ -1,0 +1,12 @@
+//! The routers that expose a worker, a hive or a queen, and what serves them.
+
+mod auth;
+mod correlation;
+mod lease;
+mod listen;
+mod reply;
+mod worker;
+
+pub use lease::Lease;
+pub use listen::{Limits, Server};
+pub use worker::{WorkerServer, worker};

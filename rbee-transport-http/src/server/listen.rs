@@ -1,0 +1,208 @@
+//! What serves a router: connections with bounds on everything a client can make large or slow.
+
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
+
+use axum::Router;
+use hyper::{body::Incoming, server::conn::http1};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use rbee_core::{Error, ErrorKind, Result};
+use rustls::{
+    ServerConfig,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::dial::Io;
+
+/// Bounds on connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections at once; more wait in the operating system's queue. 10,000.
+    pub connections: usize,
+    /// How long the head of a request may take, and how long a connection may be unused. 60 seconds.
+    pub head_patience: Duration,
+    /// How long a TLS handshake may take. 10 seconds.
+    pub handshake_patience: Duration,
+    /// Headers of one request. 100.
+    pub headers: usize,
+    /// The head of a request, in bytes. 64 KiB.
+    pub head_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 10_000,
+            head_patience: Duration::from_secs(60),
+            handshake_patience: Duration::from_secs(10),
+            headers: 100,
+            head_bytes: 64 << 10,
+        }
+    }
+}
+
+/// Between two tries to accept, where the operating system has no room for a connection.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// A listening socket and how connections to it are served.
+pub struct Server {
+    listener: TcpListener,
+    address: SocketAddr,
+    limits: Limits,
+    tls: Option<TlsAcceptor>,
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        write!(f, "Server({scheme}://{})", self.address)
+    }
+}
+
+impl Server {
+    /// Listens on this address; port 0 lets the operating system choose one.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] where that cannot be, because another program listens there for instance.
+    pub async fn bind(address: SocketAddr) -> Result<Self> {
+        let wrong = |cause: std::io::Error| {
+            Error::new(ErrorKind::Config, format!("cannot listen on {address}: {cause}"))
+                .with_source(cause)
+        };
+        let listener = TcpListener::bind(address).await.map_err(wrong)?;
+        let address = listener.local_addr().map_err(wrong)?;
+        Ok(Self { listener, address, limits: Limits::default(), tls: None })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Other bounds.
+    pub fn with_limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Speaks TLS, with the certificates and the private key of these PEM files.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] where a file cannot be read, or the two do not fit together.
+    pub fn with_tls(mut self, certificates: &Path, key: &Path) -> Result<Self> {
+        let wrong = |path: &Path, why: String| {
+            Error::new(ErrorKind::Config, format!("{}: {why}", path.display()))
+        };
+        let chain = CertificateDer::pem_file_iter(certificates)
+            .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+            .map_err(|cause| wrong(certificates, format!("no certificates in PEM: {cause}")))?;
+        let secret = PrivateKeyDer::from_pem_file(key)
+            .map_err(|cause| wrong(key, format!("no private key in PEM: {cause}")))?;
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .and_then(|config| config.with_no_client_auth().with_single_cert(chain, secret))
+            .map_err(|cause| wrong(certificates, format!("cannot be used: {cause}")))?;
+        self.tls = Some(TlsAcceptor::from(Arc::new(config)));
+        Ok(self)
+    }
+
+    /// Serves until told to stop; then takes no more connections, and gives requests under way `grace` to end.
+    pub async fn run(self, router: Router, stop: CancellationToken, grace: Duration) {
+        let (tasks, cut) = (TaskTracker::new(), CancellationToken::new());
+        let room = Arc::new(Semaphore::new(self.limits.connections));
+        loop {
+            let accepted = tokio::select! {
+                () = stop.cancelled() => break,
+                accepted = self.accept(&room) => accepted,
+            };
+            let Some((stream, permit)) = accepted else { continue };
+            let connection = Connection {
+                limits: self.limits,
+                tls: self.tls.clone(),
+                router: router.clone(),
+                stop: stop.clone(),
+                _room: permit,
+            };
+            tasks.spawn(cut.clone().run_until_cancelled_owned(connection.serve(stream)));
+        }
+        tasks.close();
+        if tokio::time::timeout(grace, tasks.wait()).await.is_err() {
+            cut.cancel();
+            tasks.wait().await;
+        }
+    }
+
+    async fn accept(&self, room: &Arc<Semaphore>) -> Option<(TcpStream, OwnedSemaphorePermit)> {
+        let permit = room.clone().acquire_owned().await.ok()?;
+        match self.listener.accept().await {
+            Ok((stream, _)) => Some((stream, permit)),
+            Err(error) => {
+                // Out of file descriptors, most likely: it passes when connections end.
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                None
+            }
+        }
+    }
+}
+
+/// One connection.
+struct Connection {
+    limits: Limits,
+    tls: Option<TlsAcceptor>,
+    router: Router,
+    stop: CancellationToken,
+    _room: OwnedSemaphorePermit,
+}
+
+impl Connection {
+    async fn serve(self, stream: TcpStream) {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "TCP_NODELAY could not be set");
+        }
+        match &self.tls {
+            None => self.speak(stream).await,
+            Some(tls) => {
+                let shaken = tls.accept(stream);
+                match tokio::time::timeout(self.limits.handshake_patience, shaken).await {
+                    Ok(Ok(stream)) => self.speak(stream).await,
+                    Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
+                    Err(_) => tracing::debug!("a TLS handshake took too long"),
+                }
+            }
+        }
+    }
+
+    async fn speak(&self, io: impl Io) {
+        let service = TowerToHyperService::new(self.router.clone());
+        let service = hyper::service::service_fn(move |request: http::Request<Incoming>| {
+            hyper::service::Service::call(&service, request.map(axum::body::Body::new))
+        });
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(self.limits.head_patience)
+            .max_headers(self.limits.headers)
+            .max_buf_size(self.limits.head_bytes)
+            .serve_connection(TokioIo::new(io), service);
+        let mut connection = std::pin::pin!(connection);
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = self.stop.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%error, "a connection ended");
+        }
+    }
+}

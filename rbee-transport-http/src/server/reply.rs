@@ -1,0 +1,134 @@
+//! Reading bodies and writing answers, in the one shape that all daemons share.
+
+use std::time::Duration;
+
+use axum::{
+    body::Body,
+    extract::Request,
+    response::{IntoResponse, Response},
+};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use rbee_core::{CorrelationId, Error, ErrorKind, Result};
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::wire::ErrorBody;
+
+/// How long a body may take to arrive.
+const BODY_PATIENCE: Duration = Duration::from_secs(30);
+
+/// A JSON answer.
+pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Response {
+    match serde_json::to_vec(body) {
+        Ok(bytes) => (status, [(header::CONTENT_TYPE, "application/json")], bytes).into_response(),
+        Err(cause) => {
+            let message = format!("the answer cannot be written: {cause}");
+            refuse(&Error::new(ErrorKind::Internal, message).with_source(cause), None)
+        }
+    }
+}
+
+/// An error, as all of rbee's own routes answer it.
+pub(super) fn refuse(error: &Error, correlation_id: Option<&CorrelationId>) -> Response {
+    let mut response = json(status(error), &ErrorBody::new(error, correlation_id));
+    add_headers(error, response.headers_mut());
+    response
+}
+
+/// There is no such path.
+pub(super) async fn not_found(request: Request) -> Response {
+    let message = format!("there is no path {}", request.uri().path());
+    refuse(&Error::new(ErrorKind::NotFound, message), request.extensions().get())
+}
+
+/// There is such a path, but not for this method.
+pub(super) async fn method_not_allowed(request: Request) -> Response {
+    let message = format!("{} is not allowed on {}", request.method(), request.uri().path());
+    refuse(&Error::new(ErrorKind::MethodNotAllowed, message), request.extensions().get())
+}
+
+/// The status that an error is answered with.
+pub(super) fn status(error: &Error) -> StatusCode {
+    // The table has no status that is none, and a test sees to it.
+    StatusCode::from_u16(error.kind().http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+}
+
+/// What an error says in headers.
+pub(super) fn add_headers(error: &Error, headers: &mut HeaderMap) {
+    if let Some(after) = error.retry_after() {
+        // In whole seconds, rounded up: who comes back then is not too early.
+        let seconds = after.as_millis().div_ceil(1_000).max(1);
+        headers.insert(header::RETRY_AFTER, u64::try_from(seconds).unwrap_or(u64::MAX).into());
+    }
+    if error.kind() == ErrorKind::Unauthorized {
+        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+}
+
+/// The whole body of a request that says it is JSON.
+///
+/// # Errors
+/// [`ErrorKind::UnsupportedMediaType`], [`ErrorKind::PayloadTooLarge`], or [`ErrorKind::InvalidRequest`] where it does
+/// not arrive.
+pub(super) async fn read_body(request: Request<Body>, most: usize) -> Result<Bytes> {
+    let kind = request.headers().get(header::CONTENT_TYPE);
+    // Many a script sends JSON without saying so; one that says it sends something else is believed.
+    if let Some(kind) = kind
+        && !is_json(kind)
+    {
+        return Err(Error::new(
+            ErrorKind::UnsupportedMediaType,
+            format!("the content type is {kind:?}; allowed is application/json"),
+        ));
+    }
+    let collected = Limited::new(request.into_body(), most).collect();
+    let collected = tokio::time::timeout(BODY_PATIENCE, collected).await.map_err(|_| {
+        let message = format!("the body did not arrive within {BODY_PATIENCE:?}");
+        Error::new(ErrorKind::InvalidRequest, message)
+    })?;
+    match collected {
+        Ok(body) => Ok(body.to_bytes()),
+        Err(cause) if cause.is::<LengthLimitError>() => Err(Error::new(
+            ErrorKind::PayloadTooLarge,
+            format!("the body is larger than {most} bytes"),
+        )),
+        Err(cause) => {
+            Err(Error::new(ErrorKind::InvalidRequest, format!("the body did not arrive: {cause}")))
+        }
+    }
+}
+
+fn is_json(kind: &HeaderValue) -> bool {
+    let Ok(text) = kind.to_str() else { return false };
+    let essence = text.split(';').next().unwrap_or_default().trim();
+    essence.eq_ignore_ascii_case("application/json")
+}
+
+/// The body of a request, from JSON.
+///
+/// # Errors
+/// As [`read_body`], and [`ErrorKind::InvalidRequest`] that says where it is not what was expected.
+pub(super) async fn read_json<T: DeserializeOwned>(
+    request: Request<Body>,
+    most: usize,
+) -> Result<T> {
+    let bytes = read_body(request, most).await?;
+    serde_json::from_slice(&bytes).map_err(|cause| {
+        Error::new(ErrorKind::InvalidRequest, format!("the body is not understood: {cause}"))
+            .with_source(cause)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_of_error_has_a_status() {
+        for kind in ErrorKind::ALL {
+            let error = Error::new(*kind, "x");
+            assert_eq!(status(&error).as_u16(), kind.http_status(), "{kind}");
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! A worker, exposed over HTTP.
+
+mod runs;
+
+use std::{
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    body::Body,
+    extract::{Request, State},
+    middleware,
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use http::{StatusCode, header};
+use rbee_core::{
+    CorrelationId, Error, ErrorKind, Progress, ProgressUpdate, Result, Run, Worker, WorkerId,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{Lease, auth, correlation, reply};
+use crate::{
+    Token,
+    wire::{
+        self, ErrorBody, Shutdown, sse,
+        worker::{Cancel, Cancelled, Execute, Health, Phase},
+    },
+};
+use runs::{Runs, body_of};
+
+/// The largest body of a request: a prompt, the tokens of a long answer that is continued, and room to spare.
+const MOST_BYTES: usize = 64 << 20;
+/// How long a worker may take to say how it is.
+const HEALTH_PATIENCE: Duration = Duration::from_secs(4);
+
+/// Exposes a worker that is ready, to whoever can reach the port. [`WorkerServer`] does it for one that loads its model
+/// yet, with a token and a lease.
+///
+/// ```
+/// # use rbee_core::EchoWorker;
+/// use rbee_transport_http::server;
+///
+/// let router = server::worker(EchoWorker::new("echo".parse()?));
+/// # Ok::<(), rbee_core::Error>(())
+/// ```
+pub fn worker(worker: Arc<dyn Worker>) -> Router {
+    let server = WorkerServer::new(worker.info().id);
+    server.ready(worker);
+    server.router(None)
+}
+
+/// A worker process: it answers from its first moment, while its model loads.
+#[derive(Clone, Debug)]
+pub struct WorkerServer {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    id: WorkerId,
+    state: RwLock<Loading>,
+    runs: Runs,
+    lease: Option<Lease>,
+    stop: CancellationToken,
+}
+
+#[derive(Debug)]
+enum Loading {
+    Under(ProgressUpdate),
+    Ready(Arc<dyn Worker>),
+    Failed(Error),
+}
+
+impl WorkerServer {
+    /// A worker that was started under this name, and loads its model.
+    pub fn new(id: WorkerId) -> Self {
+        Self::with_lease(id, None)
+    }
+
+    /// The same; it is to end when this lease runs out.
+    pub fn with_lease(id: WorkerId, lease: Option<Lease>) -> Self {
+        let state = RwLock::new(Loading::Under(ProgressUpdate::default()));
+        let stop = CancellationToken::new();
+        Self { inner: Arc::new(Inner { id, state, runs: Runs::default(), lease, stop }) }
+    }
+
+    /// Where the load tells how far it has come.
+    pub fn progress(&self) -> Progress {
+        let inner = Arc::downgrade(&self.inner);
+        Progress::new(move |update| {
+            let Some(inner) = inner.upgrade() else { return };
+            let mut state = inner.state.write().unwrap_or_else(PoisonError::into_inner);
+            if let Loading::Under(progress) = &mut *state {
+                *progress = update;
+            }
+        })
+    }
+
+    /// The model is loaded: this is the worker.
+    pub fn ready(&self, worker: Arc<dyn Worker>) {
+        self.inner.set(Loading::Ready(worker));
+    }
+
+    /// The model cannot be loaded.
+    pub fn failed(&self, error: Error) {
+        self.inner.set(Loading::Failed(error));
+    }
+
+    /// Cancelled when the process is to end: it was told to, or its lease has run out.
+    pub fn stopped(&self) -> CancellationToken {
+        self.inner.stop.clone()
+    }
+
+    /// Waits until the lease has run out, and stops. Never returns where there is no lease.
+    pub async fn expire(&self) {
+        match &self.inner.lease {
+            Some(lease) => {
+                lease.expired().await;
+                tracing::warn!(worker = %self.inner.id, "no sign of life for {:?}; ending", lease.length());
+                self.inner.stop.cancel();
+            }
+            None => std::future::pending().await,
+        }
+    }
+
+    /// The routes, for those who have this token.
+    pub fn router(&self, token: Option<Token>) -> Router {
+        Router::new()
+            .route(wire::HEALTH, get(health))
+            .route(wire::worker::EXECUTE, post(execute))
+            .route(wire::worker::CANCEL, post(cancel))
+            .route(wire::LEASE, post(renew))
+            .route(wire::SHUTDOWN, post(shutdown))
+            .fallback(reply::not_found)
+            .method_not_allowed_fallback(reply::method_not_allowed)
+            .layer(middleware::from_fn_with_state(token, auth::check))
+            .layer(middleware::from_fn(correlation::mark))
+            .with_state(self.inner.clone())
+    }
+}
+
+impl Inner {
+    fn set(&self, state: Loading) {
+        *self.state.write().unwrap_or_else(PoisonError::into_inner) = state;
+    }
+
+    fn worker(&self) -> Result<Arc<dyn Worker>> {
+        match &*self.state.read().unwrap_or_else(PoisonError::into_inner) {
+            Loading::Ready(worker) => Ok(worker.clone()),
+            Loading::Under(_) => Err(Error::new(
+                ErrorKind::WorkerBusy,
+                format!("worker {} is loading its model", self.id),
+            )),
+            Loading::Failed(error) => Err(error.clone()),
+        }
+    }
+
+    /// Who it is and how it is. One that is ready asks its engine.
+    async fn health(&self) -> Result<Health> {
+        let mut health = Health {
+            worker: self.id,
+            phase: Phase::Loading,
+            progress: wire::ProgressBody::default(),
+            info: None,
+            health: None,
+            error: None,
+        };
+        let worker = match &*self.state.read().unwrap_or_else(PoisonError::into_inner) {
+            Loading::Under(progress) => {
+                health.progress = (*progress).into();
+                return Ok(health);
+            }
+            Loading::Failed(error) => {
+                health.phase = Phase::Failed;
+                health.error = Some(ErrorBody::new(error, None).error);
+                return Ok(health);
+            }
+            Loading::Ready(worker) => worker.clone(),
+        };
+        let late = |_| {
+            let message = format!("the engine did not say how it is within {HEALTH_PATIENCE:?}");
+            Error::new(ErrorKind::WorkerFault, message)
+        };
+        health.health =
+            Some(tokio::time::timeout(HEALTH_PATIENCE, worker.health()).await.map_err(late)??);
+        health.phase = Phase::Ready;
+        health.info = Some((**worker.info()).clone());
+        Ok(health)
+    }
+
+    async fn execute(self: &Arc<Self>, request: Request) -> Result<Body> {
+        let worker = self.worker()?;
+        let run: Run = reply::read_json::<Execute>(request, MOST_BYTES).await?.into();
+        let job = run.job.id;
+        let entry = self.runs.begin(job);
+        let stream = tokio::select! {
+            biased;
+            () = entry.cancelled() => Err(runs::cancelled(job)),
+            stream = worker.execute(run) => stream,
+        }?;
+        Ok(body_of(entry, stream))
+    }
+}
+
+async fn health(State(inner): State<Arc<Inner>>, request: Request) -> Response {
+    answer(
+        inner.health().await.map(|health| reply::json(StatusCode::OK, &health)),
+        request.extensions().get(),
+    )
+}
+
+async fn execute(State(inner): State<Arc<Inner>>, request: Request) -> Response {
+    let correlation_id = request.extensions().get::<CorrelationId>().cloned();
+    let body = inner.execute(request).await;
+    let stream = |body| {
+        let headers =
+            [(header::CONTENT_TYPE, sse::CONTENT_TYPE), (header::CACHE_CONTROL, "no-store")];
+        (headers, body).into_response()
+    };
+    answer(body.map(stream), correlation_id.as_ref())
+}
+
+async fn cancel(State(inner): State<Arc<Inner>>, request: Request) -> Response {
+    let correlation_id = request.extensions().get::<CorrelationId>().cloned();
+    let cancelled = async {
+        let Cancel { job } = reply::read_json(request, MOST_BYTES).await?;
+        Ok(Cancelled { was_running: inner.runs.cancel(job).await })
+    };
+    let cancelled: Result<Cancelled> = cancelled.await;
+    answer(
+        cancelled.map(|cancelled| reply::json(StatusCode::OK, &cancelled)),
+        correlation_id.as_ref(),
+    )
+}
+
+async fn renew(State(inner): State<Arc<Inner>>) -> StatusCode {
+    if let Some(lease) = &inner.lease {
+        lease.renew();
+    }
+    StatusCode::NO_CONTENT
+}
+
+async fn shutdown(State(inner): State<Arc<Inner>>, request: Request) -> Response {
+    let correlation_id = request.extensions().get::<CorrelationId>().cloned();
+    // Runs under way have been told to end by whoever decides: a worker gives no grace of its own.
+    let order = reply::read_json::<Shutdown>(request, MOST_BYTES).await;
+    let done = order.map(|_| {
+        inner.stop.cancel();
+        StatusCode::ACCEPTED.into_response()
+    });
+    answer(done, correlation_id.as_ref())
+}
+
+fn answer(result: Result<Response>, correlation_id: Option<&CorrelationId>) -> Response {
+    result.unwrap_or_else(|error| reply::refuse(&error, correlation_id))
+}

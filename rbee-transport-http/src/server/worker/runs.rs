@@ -1,0 +1,212 @@
+//! The runs that are under way, so that each can be ended from outside.
+
+use std::{
+    collections::BTreeMap,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use axum::body::Body;
+use bytes::{Bytes, BytesMut};
+use futures_core::Stream;
+use rbee_core::{Error, ErrorKind, JobId, Output, OutputStream, Result};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+
+use crate::wire::{
+    ErrorBody, sse,
+    worker::{End, Token, frame},
+};
+
+/// How long a run that was told to end may take.
+const END_PATIENCE: Duration = Duration::from_secs(5);
+/// Outputs that arrive together leave together, up to so many bytes.
+const MOST_TOGETHER: usize = 16 << 10;
+
+type Slot = Arc<Mutex<Option<OutputStream>>>;
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct Runs(Arc<Mutex<Table>>);
+
+#[derive(Debug, Default)]
+struct Table {
+    next: u64,
+    runs: BTreeMap<(JobId, u64), Handle>,
+}
+
+#[derive(Clone)]
+struct Handle {
+    cancel: CancellationToken,
+    over: CancellationToken,
+    stream: Slot,
+}
+
+impl std::fmt::Debug for Handle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Handle")
+    }
+}
+
+/// A run in the table; it leaves when this is dropped.
+pub(super) struct Entry {
+    key: (JobId, u64),
+    handle: Handle,
+    runs: Runs,
+}
+
+impl Runs {
+    pub(super) fn begin(&self, job: JobId) -> Entry {
+        let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        table.next += 1;
+        let key = (job, table.next);
+        let handle = Handle {
+            cancel: CancellationToken::new(),
+            over: CancellationToken::new(),
+            stream: Slot::default(),
+        };
+        table.runs.insert(key, handle.clone());
+        Entry { key, handle, runs: self.clone() }
+    }
+
+    /// Ends every run of this job, and waits until they are over. Says whether there were any.
+    pub(super) async fn cancel(&self, job: JobId) -> bool {
+        let handles: Vec<Handle> = {
+            let table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            table.runs.range((job, 0)..=(job, u64::MAX)).map(|(_, handle)| handle.clone()).collect()
+        };
+        for handle in &handles {
+            handle.cancel.cancel();
+            // Also where the reader is slow, and the stream is not polled: it ends here and now.
+            let stream = handle.stream.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if stream.is_none()
+                && tokio::time::timeout(END_PATIENCE, handle.over.cancelled()).await.is_err()
+            {
+                tracing::warn!(%job, "the run did not end within {END_PATIENCE:?}");
+            }
+        }
+        !handles.is_empty()
+    }
+}
+
+impl Entry {
+    /// The run is to end.
+    pub(super) fn cancelled(&self) -> impl Future<Output = ()> {
+        self.handle.cancel.clone().cancelled_owned()
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        let mut table = self.runs.0.lock().unwrap_or_else(PoisonError::into_inner);
+        table.runs.remove(&self.key);
+        drop(table);
+        self.handle.over.cancel();
+    }
+}
+
+/// What a run that was cancelled ends with.
+pub(super) fn cancelled(job: JobId) -> Error {
+    Error::new(ErrorKind::Cancelled, format!("the run of job {job} was cancelled"))
+}
+
+/// The body that tells a run's outputs as they come. Dropping it ends the run.
+pub(super) fn body_of(entry: Entry, stream: OutputStream) -> Body {
+    *entry.handle.stream.lock().unwrap_or_else(PoisonError::into_inner) = Some(stream);
+    let cancelled = Box::pin(entry.handle.cancel.clone().cancelled_owned());
+    Body::from_stream(Frames { entry: Some(entry), cancelled, buffer: BytesMut::new() })
+}
+
+struct Frames {
+    entry: Option<Entry>,
+    cancelled: Pin<Box<WaitForCancellationFutureOwned>>,
+    buffer: BytesMut,
+}
+
+impl Frames {
+    /// Drops the run's stream, then its place in the table.
+    fn end(&mut self) {
+        if let Some(entry) = self.entry.take() {
+            drop(entry.handle.stream.lock().unwrap_or_else(PoisonError::into_inner).take());
+        }
+    }
+
+    /// Takes what is there at once.
+    fn fill(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let Some(entry) = &self.entry else { return Poll::Ready(()) };
+            let mut slot = entry.handle.stream.lock().unwrap_or_else(PoisonError::into_inner);
+            let Some(stream) = slot.as_mut() else {
+                drop(slot);
+                put(&mut self.buffer, Err(cancelled(entry.key.0)));
+                self.end();
+                return Poll::Ready(());
+            };
+            let item = match stream.as_mut().poll_next(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(item) => item,
+            };
+            drop(slot);
+            let item = item.unwrap_or_else(|| {
+                let message = "the engine's stream broke off before its end";
+                Err(Error::new(ErrorKind::WorkerFault, message))
+            });
+            let is_last = matches!(item, Err(_) | Ok(Output::End { .. }));
+            put(&mut self.buffer, item);
+            if is_last {
+                self.end();
+                return Poll::Ready(());
+            }
+            if self.buffer.len() >= MOST_TOGETHER {
+                return Poll::Ready(());
+            }
+        }
+    }
+}
+
+impl Stream for Frames {
+    type Item = Result<Bytes, std::convert::Infallible>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.entry.is_none() {
+            return Poll::Ready(None);
+        }
+        // Only to be woken: that the run was cancelled shows in its stream being gone.
+        let _ = self.cancelled.as_mut().poll(cx);
+        let filled = self.fill(cx);
+        if filled.is_pending() && self.buffer.is_empty() {
+            return Poll::Pending;
+        }
+        Poll::Ready(Some(Ok(self.buffer.split().freeze())))
+    }
+}
+
+impl Drop for Frames {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+fn put(out: &mut BytesMut, item: Result<Output>) {
+    let (name, data) = match item {
+        Ok(Output::Token { id, text }) => {
+            (frame::TOKEN, serde_json::to_vec(&Token { id, text: (&*text).into() }))
+        }
+        Ok(Output::Vectors(vectors)) => (frame::VECTORS, serde_json::to_vec(&vectors)),
+        Ok(Output::Metrics(metrics)) => (frame::METRICS, serde_json::to_vec(&metrics)),
+        Ok(Output::End { finish, usage }) => {
+            (frame::END, serde_json::to_vec(&End { finish, usage }))
+        }
+        Err(error) => (frame::ERROR, serde_json::to_vec(&ErrorBody::new(&error, None).error)),
+    };
+    match data {
+        Ok(data) => sse::put(out, None, name, &data),
+        // Vectors may hold what JSON cannot: then the reader is told that the stream is broken.
+        Err(_) => sse::put(
+            out,
+            None,
+            frame::ERROR,
+            br#"{"code":"WORKER_FAULT","message":"an output is not JSON"}"#,
+        ),
+    }
+}

@@ -1,0 +1,63 @@
+//! What goes over the wire: every path, header and body, shared by clients and servers.
+//!
+//! All bodies are JSON and all errors have the shape of [`ErrorBody`]; streams are server-sent events ([`sse`]).
+//! Fields that a reader does not know are passed over, so that an older reader understands a younger writer.
+
+mod error;
+pub mod hive;
+pub mod queen;
+pub mod sse;
+pub mod worker;
+
+pub use error::{ErrorBody, ErrorDetails, ErrorInfo, OpenAiError, OpenAiErrorBody};
+
+/// The port of a queen.
+pub const QUEEN_PORT: u16 = 7833;
+/// The port of a hive.
+pub const HIVE_PORT: u16 = 7835;
+
+/// Follows one request through queen, hive and worker; made by whoever meets the request first.
+pub const CORRELATION_ID: &str = "x-correlation-id";
+/// Repeating a submission with the same key gives the first one's job again.
+pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
+/// The name of the job behind an answer.
+pub const JOB_ID: &str = "x-rbee-job-id";
+/// The worker that began the answer.
+pub const WORKER_ID: &str = "x-rbee-worker-id";
+/// How long the job waited, in milliseconds.
+pub const QUEUE_MS: &str = "x-rbee-queue-ms";
+/// The position of the last event that a reader has seen.
+pub const LAST_EVENT_ID: &str = "last-event-id";
+
+/// `GET`: is the daemon usable, and who is it? Every daemon has it.
+pub const HEALTH: &str = "/health";
+/// `GET`: figures in Prometheus' text format. Every daemon has it.
+pub const METRICS: &str = "/metrics";
+/// `POST`: end in order. Workers and hives have it.
+pub const SHUTDOWN: &str = "/v1/admin/shutdown";
+/// `POST`: the one who started the daemon is still there. Workers and hives have it.
+pub const LEASE: &str = "/v1/lease";
+
+/// An order to end in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Shutdown {
+    /// How long it may take before it is done by force, in milliseconds.
+    pub grace_ms: u64,
+}
+
+/// How far a long piece of work has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub struct ProgressBody {
+    /// What is done, in bytes or in steps.
+    pub done: u64,
+    /// What is to be done, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total: Option<u64>,
+}
+
+impl From<rbee_core::ProgressUpdate> for ProgressBody {
+    fn from(update: rbee_core::ProgressUpdate) -> Self {
+        Self { done: update.done, total: update.total }
+    }
+}

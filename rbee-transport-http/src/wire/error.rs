@@ -1,0 +1,156 @@
+//! Errors on the wire, in rbee's own shape and in OpenAI's.
+
+use std::time::Duration;
+
+use rbee_core::{CorrelationId, Error, ErrorKind};
+use serde::{Deserialize, Serialize};
+
+/// An error, as every daemon answers it: `{"error": {"code", "message", "details", "correlation_id"}}`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub struct ErrorBody {
+    /// What went wrong.
+    pub error: ErrorInfo,
+}
+
+/// What went wrong.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub struct ErrorInfo {
+    /// A stable upper-case name; programs branch on it.
+    pub code: String,
+    /// A sentence for people.
+    pub message: String,
+    /// What else is known.
+    #[serde(default)]
+    pub details: ErrorDetails,
+    /// The mark by which the request is found in the logs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub correlation_id: Option<String>,
+}
+
+/// What else is known of an error.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub struct ErrorDetails {
+    /// The parameter of the request that is at fault.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub param: Option<String>,
+    /// When a new try can succeed, in milliseconds from now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_ms: Option<u64>,
+}
+
+impl ErrorBody {
+    /// The error as it is told to whoever made this request.
+    pub fn new(error: &Error, correlation_id: Option<&CorrelationId>) -> Self {
+        let details = ErrorDetails {
+            param: error.param().map(ToOwned::to_owned),
+            retry_after_ms: error
+                .retry_after()
+                .map(|after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX)),
+        };
+        Self {
+            error: ErrorInfo {
+                code: error.kind().code().to_owned(),
+                message: error.message().to_owned(),
+                details,
+                correlation_id: correlation_id.map(ToString::to_string),
+            },
+        }
+    }
+}
+
+impl From<ErrorInfo> for Error {
+    /// An error with a code that is not known here is [`ErrorKind::Internal`].
+    fn from(info: ErrorInfo) -> Self {
+        let kind = ErrorKind::from_code(&info.code);
+        let message = match kind {
+            Some(_) => info.message,
+            None => format!("{} ({})", info.message, info.code),
+        };
+        let mut error = Error::new(kind.unwrap_or(ErrorKind::Internal), message);
+        if let Some(param) = info.details.param {
+            error = error.with_param(param);
+        }
+        if let Some(after) = info.details.retry_after_ms {
+            error = error.with_retry_after(Duration::from_millis(after));
+        }
+        error
+    }
+}
+
+/// An error in the shape of OpenAI's API.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub struct OpenAiErrorBody {
+    /// What went wrong.
+    pub error: OpenAiError,
+}
+
+/// What went wrong, in the shape of OpenAI's API.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub struct OpenAiError {
+    /// A sentence for people.
+    pub message: String,
+    /// The class of the error.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The parameter of the request that is at fault.
+    pub param: Option<String>,
+    /// The code of the error, in lower case.
+    pub code: Option<String>,
+}
+
+impl From<&Error> for OpenAiErrorBody {
+    fn from(error: &Error) -> Self {
+        Self {
+            error: OpenAiError {
+                message: error.message().to_owned(),
+                kind: error.kind().openai_type().to_owned(),
+                param: error.param().map(ToOwned::to_owned),
+                code: Some(error.kind().code().to_ascii_lowercase()),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_of_error_comes_back_as_it_went() {
+        for kind in ErrorKind::ALL {
+            let error = Error::new(*kind, "what happened")
+                .with_param("temperature")
+                .with_retry_after(Duration::from_millis(1500));
+            let text = serde_json::to_string(&ErrorBody::new(&error, None)).unwrap();
+            let back: Error = serde_json::from_str::<ErrorBody>(&text).unwrap().error.into();
+            assert_eq!(back, error);
+            assert_eq!(back.retry_after(), error.retry_after());
+            assert_eq!(back.param(), error.param());
+        }
+    }
+
+    #[test]
+    fn an_unknown_code_is_an_internal_error_that_names_the_code() {
+        let text = r#"{"error":{"code":"FROM_THE_FUTURE","message":"boom","more":1}}"#;
+        let error: Error = serde_json::from_str::<ErrorBody>(text).unwrap().error.into();
+        assert_eq!(
+            (error.kind(), error.message()),
+            (ErrorKind::Internal, "boom (FROM_THE_FUTURE)")
+        );
+    }
+
+    #[test]
+    fn openai_clients_see_their_own_shape() {
+        let error = Error::new(ErrorKind::RateLimited, "too fast").with_param("model");
+        let body = serde_json::to_value(OpenAiErrorBody::from(&error)).unwrap();
+        let expected = serde_json::json!({"error": {
+            "message": "too fast", "type": "rate_limit_error", "param": "model", "code": "rate_limited",
+        }});
+        assert_eq!(body, expected);
+    }
+}

@@ -1,0 +1,127 @@
+//! What a hive is asked and answers.
+
+use rbee_core::{Epoch, HiveId, ModelRef, WorkerId, WorkerInfo, WorkerSpec};
+use serde::{Deserialize, Serialize};
+
+use super::ErrorInfo;
+use crate::Token;
+
+/// `GET`: everything the hive knows of itself, a [`HiveReport`](rbee_core::HiveReport).
+pub const CAPABILITIES: &str = "/v1/capabilities";
+/// `GET` lists workers, `POST` ([`Spawn`]) starts one and answers with a stream of [`spawning`] events.
+pub const WORKERS: &str = "/v1/workers";
+/// `GET`: how to reach a worker ([`WorkerAddress`]); `DELETE` ([`Stop`] as query): stop it.
+pub const WORKER: &str = "/v1/workers/{id}";
+/// `GET` lists models, `DELETE` ([`Model`] as query) removes one.
+pub const MODELS: &str = "/v1/models";
+/// `POST` ([`Model`]): put a model on the disk; answered with a stream of [`provisioning`] events.
+pub const PROVISION: &str = "/v1/models/provision";
+/// `GET` ([`Owner`] as query): what happens, as a stream of [`happening`] events; the first is a report.
+pub const EVENTS: &str = "/v1/events";
+
+/// Events of a worker's start: `progress`*, then `ready` or `error`.
+pub mod spawning {
+    /// A [`ProgressBody`](crate::wire::ProgressBody).
+    pub const PROGRESS: &str = "progress";
+    /// A [`WorkerAddress`](super::WorkerAddress).
+    pub const READY: &str = "ready";
+    /// An [`ErrorInfo`](crate::wire::ErrorInfo).
+    pub const ERROR: &str = "error";
+}
+
+/// Events of a download: `progress`*, then `done` or `error`.
+pub mod provisioning {
+    /// A [`ProgressBody`](crate::wire::ProgressBody).
+    pub const PROGRESS: &str = "progress";
+    /// A [`Provisioned`](super::Provisioned).
+    pub const DONE: &str = "done";
+    /// An [`ErrorInfo`](crate::wire::ErrorInfo).
+    pub const ERROR: &str = "error";
+}
+
+/// Events of a hive.
+pub mod happening {
+    /// A [`HiveReport`](rbee_core::HiveReport).
+    pub const REPORT: &str = "report";
+    /// An [`Exited`](super::Exited).
+    pub const EXITED: &str = "exited";
+}
+
+/// Who a hive is: the answer to `GET /health`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    /// Its name.
+    pub hive: HiveId,
+    /// The version of its program.
+    pub version: String,
+    /// The machine's own name.
+    pub hostname: String,
+    /// The process.
+    pub pid: u32,
+    /// The revision of its state.
+    pub rev: u64,
+}
+
+/// Which queen speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    /// The life of the queen. A hive follows the youngest one it has heard of.
+    pub owner: Epoch,
+}
+
+/// The lease that a queen has on a hive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lease {
+    /// How long the hive goes on without a sign of life, in milliseconds.
+    pub lease_ms: u64,
+}
+
+/// A worker to be started.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spawn {
+    /// Its name, chosen by the queen.
+    pub id: WorkerId,
+    /// What it shall be.
+    pub spec: WorkerSpec,
+}
+
+/// How a worker is stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stop {
+    /// How long it may take before it is done by force, in milliseconds.
+    pub grace_ms: u64,
+}
+
+/// How to reach a worker.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct WorkerAddress {
+    /// Who it is.
+    pub info: WorkerInfo,
+    /// Its port on the hive's machine.
+    pub port: u16,
+    /// The token it takes.
+    pub token: Token,
+}
+
+/// A model.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Model {
+    /// Its reference.
+    pub model: ModelRef,
+}
+
+/// A model is on the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Provisioned {
+    /// Its size.
+    pub bytes: u64,
+}
+
+/// A worker ended that nobody had asked to stop.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exited {
+    /// The worker.
+    pub worker: WorkerId,
+    /// Why.
+    pub why: ErrorInfo,
+}

@@ -1,0 +1,118 @@
+//! What a worker process is asked and answers.
+
+use std::sync::Arc;
+
+use rbee_core::{Job, JobId, Resume, Run, WorkerHealth, WorkerId, WorkerInfo};
+use serde::{Deserialize, Serialize};
+
+use super::{ErrorInfo, ProgressBody};
+
+/// `POST`: run a job ([`Execute`]); answered with a stream of [`frame`]s.
+pub const EXECUTE: &str = "/v1/execute";
+/// `POST`: end a run ([`Cancel`]); idempotent.
+pub const CANCEL: &str = "/v1/cancel";
+
+/// The names of the events a run is answered with. Every stream ends with [`END`](frame::END) or
+/// [`ERROR`](frame::ERROR).
+pub mod frame {
+    /// A [`Token`](super::Token).
+    pub const TOKEN: &str = "token";
+    /// A list of vectors: `[[f32]]`.
+    pub const VECTORS: &str = "vectors";
+    /// A [`Metrics`](rbee_core::Metrics).
+    pub const METRICS: &str = "metrics";
+    /// An [`End`](super::End).
+    pub const END: &str = "end";
+    /// An [`ErrorInfo`](crate::wire::ErrorInfo).
+    pub const ERROR: &str = "error";
+}
+
+/// One attempt at a job.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Execute {
+    /// The job.
+    pub job: Arc<Job>,
+    /// 1 for the first attempt.
+    pub attempt: u32,
+    /// What earlier attempts produced.
+    pub resume: Resume,
+}
+
+impl From<Run> for Execute {
+    fn from(run: Run) -> Self {
+        Self { job: run.job, attempt: run.attempt, resume: run.resume }
+    }
+}
+
+impl From<Execute> for Run {
+    fn from(execute: Execute) -> Self {
+        Self { job: execute.job, attempt: execute.attempt, resume: execute.resume }
+    }
+}
+
+/// The next token.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Token<'a> {
+    /// Its id in the model's vocabulary, where the engine tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<u32>,
+    /// The text that it completes; may be empty.
+    #[serde(borrow)]
+    pub text: std::borrow::Cow<'a, str>,
+}
+
+/// The proper end of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct End {
+    /// Why it ended.
+    pub finish: rbee_core::Finish,
+    /// Tokens counted.
+    pub usage: rbee_core::Usage,
+}
+
+/// Which run is to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cancel {
+    /// Its job.
+    pub job: JobId,
+}
+
+/// What became of an order to end a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cancelled {
+    /// There was such a run. It is over when this is answered.
+    pub was_running: bool,
+}
+
+/// How far a worker process has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// It loads its model, and takes no runs yet.
+    Loading,
+    /// It is usable.
+    Ready,
+    /// Its model could not be loaded; it will end.
+    Failed,
+}
+
+/// Who a worker process is, and how it is: the answer to `GET /health`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Health {
+    /// The name it was started under. Whoever answers with another one is not the worker that was started.
+    pub worker: WorkerId,
+    /// How far it has come.
+    pub phase: Phase,
+    /// How far the load has come.
+    #[serde(default)]
+    pub progress: ProgressBody,
+    /// Who it is, once it is ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub info: Option<WorkerInfo>,
+    /// How it is, once it is ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<WorkerHealth>,
+    /// Why its model could not be loaded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<ErrorInfo>,
+}

@@ -1,0 +1,211 @@
+//! A worker behind HTTP is a worker.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::StreamExt;
+use rbee_core::{
+    EchoWorker, Error, ErrorKind, Output, Prompt, Worker, WorkerId,
+    conformance::{self, worker::Subject},
+};
+use rbee_transport_http::{
+    Token,
+    client::{Endpoint, HttpWorker},
+    dial::Tcp,
+    server::{self, Limits, Server, WorkerServer},
+};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+/// A router on a port of its own, for as long as the test runs.
+struct Daemon {
+    port: u16,
+    _stop: DropGuard,
+}
+
+async fn serve(router: axum::Router) -> Daemon {
+    let server = Server::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let (port, stop) = (server.address().port(), CancellationToken::new());
+    let run = server.with_limits(Limits::default()).run(router, stop.clone(), Duration::ZERO);
+    tokio::spawn(run);
+    Daemon { port, _stop: stop.drop_guard() }
+}
+
+impl Daemon {
+    fn endpoint(&self, token: Option<Token>) -> Endpoint {
+        Endpoint::new(Arc::new(Tcp::loopback()), self.port, token)
+    }
+
+    async fn worker(&self) -> HttpWorker {
+        HttpWorker::connect(self.endpoint(None)).await.unwrap()
+    }
+}
+
+#[tokio::test]
+async fn a_worker_behind_http_keeps_the_contract_of_a_worker() {
+    let echo = EchoWorker::builder("echo".parse().unwrap())
+        .slots(4)
+        .token_delay(Duration::from_millis(2))
+        .build();
+    let daemon = serve(server::worker(echo)).await;
+    let worker = Arc::new(daemon.worker().await);
+    let prompt = Prompt::Text("one two three four five six seven eight".repeat(8));
+    conformance::worker::check(&Subject::new(worker, prompt)).await;
+}
+
+async fn begin(
+    worker: &HttpWorker,
+    id: rbee_core::JobId,
+) -> rbee_core::Result<rbee_core::OutputStream> {
+    worker.execute(run(id)).await
+}
+
+fn run(id: rbee_core::JobId) -> rbee_core::Run {
+    let text = r#"{"model":"echo","priority":"interactive","task":{"generate":{"prompt":{"text":"hi"},
+        "sampling":{"temperature":1.0,"top_p":1.0,"top_k":0,"min_p":0.0,"repetition_penalty":1.0,"stop":[],
+        "max_tokens":null}}},"seed":7,"prefix":[],"timeout":{"secs":60,"nanos":0},"deadline":null,"detached":false,
+        "tenant":null,"correlation_id":"test"}"#;
+    let mut job: serde_json::Value = serde_json::from_str(text).unwrap();
+    job["id"] = id.to_string().into();
+    let job = Arc::new(serde_json::from_value(job).unwrap());
+    rbee_core::Run { job, attempt: 1, resume: rbee_core::Resume::default() }
+}
+
+/// Waits until nothing runs on the worker.
+async fn idle(echo: &EchoWorker) {
+    let idle = async {
+        while echo.active() > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), idle).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_reader_that_goes_away_ends_its_run_also_before_the_first_token() {
+    let gate = rbee_core::EchoGate::new();
+    let echo = EchoWorker::builder("echo".parse().unwrap()).gate(&gate).build();
+    let daemon = serve(server::worker(echo.clone())).await;
+    let stream = begin(&daemon.worker().await, rbee_core::JobId::random()).await.unwrap();
+    assert_eq!(echo.active(), 1);
+    drop(stream);
+    idle(&echo).await;
+}
+
+#[tokio::test]
+async fn cancelling_ends_the_run_of_a_job_once_and_for_all() {
+    let gate = rbee_core::EchoGate::new();
+    let echo = EchoWorker::builder("echo".parse().unwrap()).gate(&gate).build();
+    let daemon = serve(server::worker(echo.clone())).await;
+    let worker = daemon.worker().await;
+    let job = rbee_core::JobId::random();
+    let mut stream = begin(&worker, job).await.unwrap();
+    assert!(!worker.cancel(rbee_core::JobId::random()).await.unwrap());
+    assert!(worker.cancel(job).await.unwrap());
+    assert_eq!(echo.active(), 0, "it is over when that is answered");
+    let error = stream.next().await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Cancelled);
+    assert!(stream.next().await.is_none());
+    assert!(!worker.cancel(job).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_run_whose_reader_does_not_read_can_be_cancelled() {
+    let chatter =
+        (0..1_000_000).map(|_| Ok(Output::Token { id: None, text: "x".repeat(1_000).into() }));
+    let echo = EchoWorker::builder("echo".parse().unwrap()).script(chatter.take(20_000)).build();
+    let daemon = serve(server::worker(echo.clone())).await;
+    let worker = daemon.worker().await;
+    let job = rbee_core::JobId::random();
+    let _unread = begin(&worker, job).await.unwrap();
+    assert!(worker.cancel(job).await.unwrap());
+    assert_eq!(echo.active(), 0);
+}
+
+#[tokio::test]
+async fn a_worker_answers_while_it_loads_and_says_why_it_cannot() {
+    let id = WorkerId::random();
+    let token = Token::random().unwrap();
+    let host = WorkerServer::new(id);
+    let daemon = serve(host.router(Some(token.clone()))).await;
+    let endpoint = daemon.endpoint(Some(token));
+    let loading = HttpWorker::connect(endpoint.clone()).await.unwrap_err();
+    assert_eq!(loading.kind(), ErrorKind::WorkerBusy);
+    host.failed(Error::new(ErrorKind::ModelIncompatible, "no such architecture"));
+    let failed = HttpWorker::connect(endpoint.clone()).await.unwrap_err();
+    assert_eq!(
+        (failed.kind(), failed.message()),
+        (ErrorKind::ModelIncompatible, "no such architecture")
+    );
+    host.ready(EchoWorker::builder("echo".parse().unwrap()).id(id).build());
+    assert_eq!(HttpWorker::connect(endpoint).await.unwrap().info().id, id);
+}
+
+#[tokio::test]
+async fn without_the_token_nothing_is_told() {
+    let host = WorkerServer::new(WorkerId::random());
+    let daemon = serve(host.router(Some(Token::random().unwrap()))).await;
+    for wrong in [None, Some(Token::random().unwrap())] {
+        let error = daemon
+            .endpoint(wrong)
+            .get::<serde_json::Value>("/health", Duration::from_secs(5))
+            .await;
+        assert_eq!(error.unwrap_err().kind(), ErrorKind::Unauthorized);
+    }
+}
+
+#[tokio::test]
+async fn a_worker_that_is_gone_is_lost_and_one_that_breaks_off_too() {
+    let gate = rbee_core::EchoGate::new();
+    let echo = EchoWorker::builder("echo".parse().unwrap()).gate(&gate).build();
+    let daemon = serve(server::worker(echo)).await;
+    let worker = daemon.worker().await;
+    let mut stream = begin(&worker, rbee_core::JobId::random()).await.unwrap();
+    drop(daemon);
+    let error = stream.next().await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::WorkerLost, "{error}");
+    let error = begin(&worker, rbee_core::JobId::random()).await.err().unwrap();
+    assert_eq!(error.kind(), ErrorKind::WorkerLost, "{error}");
+}
+
+/// Answers every request with these bytes, whatever it is.
+async fn garbage(answer: &'static [u8]) -> Daemon {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (port, stop) = (listener.local_addr().unwrap().port(), CancellationToken::new());
+    let talk = async move {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = [0; 4096];
+            let _ = stream.read(&mut request).await;
+            let _ = stream.write_all(answer).await;
+        }
+    };
+    tokio::spawn(stop.clone().run_until_cancelled_owned(talk));
+    Daemon { port, _stop: stop.drop_guard() }
+}
+
+#[tokio::test]
+async fn a_worker_that_talks_nonsense_gives_an_error_that_may_be_tried_elsewhere() {
+    let answers: [&'static [u8]; 7] = [
+        b"",
+        b"SSH-2.0-OpenSSH_9.2\r\n",
+        b"HTTP/1.1 500 Oops\r\ncontent-length: 4\r\n\r\nboom",
+        b"HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: 4\r\n\r\n<p/>",
+        b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\nevent: token\ndata: {\"text\":1}\n\n",
+        b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\nevent: token\ndata: {\"text\":\"a\"}\n\n",
+        b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n\xff\xfe\n\nevent: \xff\ndata: x\n\n",
+    ];
+    for answer in answers {
+        let daemon = garbage(answer).await;
+        let worker = HttpWorker::new(
+            daemon.endpoint(None),
+            EchoWorker::new("echo".parse().unwrap()).info().clone(),
+        );
+        let error = match begin(&worker, rbee_core::JobId::random()).await {
+            Err(error) => error,
+            Ok(stream) => stream.collect::<Vec<_>>().await.pop().unwrap().unwrap_err(),
+        };
+        assert!(error.kind().is_retryable(), "{error:?}");
+    }
+}
