@@ -14,7 +14,6 @@ mod models;
 mod request;
 mod rules;
 mod stream;
-mod text;
 
 use std::time::Duration;
 
@@ -25,8 +24,9 @@ use axum::{
 use http::{HeaderMap, HeaderValue};
 use rbee_core::{CorrelationId, JobHandle, JobId, Queen, Result, Started, WorkerId};
 
-pub(super) use embeddings::embeddings;
-pub(super) use models::{model, models};
+pub(super) use embeddings::{__path_embeddings, embeddings};
+pub(super) use models::{__path_model, __path_models, model, models};
+pub(super) use request::job;
 
 use super::{
     Shared,
@@ -34,10 +34,25 @@ use super::{
 };
 use crate::{
     server::reply,
-    wire::{JOB_ID, QUEUE_MS, WORKER_ID},
+    wire::{
+        JOB_ID, OpenAiErrorBody, QUEUE_MS, WORKER_ID,
+        openai::{ChatCompletion, ChatRequest, Completion, CompletionRequest},
+        queen::{CHAT, COMPLETIONS},
+    },
 };
 use request::{Ask, Kind};
 
+/// Continue a conversation.
+#[utoipa::path(
+    post,
+    path = CHAT,
+    tag = "openai",
+    request_body = ChatRequest,
+    responses(
+        (status = 200, description = "The answer, or with `stream` server-sent events of chunks, then `[DONE]`.", body = ChatCompletion),
+        (status = "default", description = "What is wrong.", body = OpenAiErrorBody),
+    ),
+)]
 pub(super) async fn chat(
     State(shared): State<Shared>,
     Mark(mark): Mark,
@@ -46,6 +61,17 @@ pub(super) async fn chat(
     generate(shared, Kind::Chat, mark, request).await
 }
 
+/// Continue bare text.
+#[utoipa::path(
+    post,
+    path = COMPLETIONS,
+    tag = "openai",
+    request_body = CompletionRequest,
+    responses(
+        (status = 200, description = "The answer, or with `stream` server-sent events of chunks, then `[DONE]`.", body = Completion),
+        (status = "default", description = "What is wrong.", body = OpenAiErrorBody),
+    ),
+)]
 pub(super) async fn completions(
     State(shared): State<Shared>,
     Mark(mark): Mark,
@@ -58,6 +84,7 @@ async fn generate(shared: Shared, kind: Kind, mark: CorrelationId, request: Requ
     let body = reply::read_body(request, shared.limits.body_bytes).await?;
     let ask = Ask::read(kind, &body)?;
     drop(body);
+    shared.check_model(&ask.model).await?;
     let handles = submit(&shared.queen, &ask, &mark).await?;
     let origin = Origin::new(&ask, &handles);
     Ok(match ask.stream {

@@ -16,9 +16,26 @@ use super::{
 };
 use crate::{
     server::reply,
-    wire::openai::{Embedding, EmbeddingList, EmbeddingUsage, EncodingFormat, Vector},
+    wire::{
+        OpenAiErrorBody,
+        openai::{
+            Embedding, EmbeddingList, EmbeddingRequest, EmbeddingUsage, EncodingFormat, Vector,
+        },
+        queen::EMBEDDINGS,
+    },
 };
 
+/// Turn texts into vectors.
+#[utoipa::path(
+    post,
+    path = EMBEDDINGS,
+    tag = "openai",
+    request_body = EmbeddingRequest,
+    responses(
+        (status = 200, description = "The answer.", body = EmbeddingList),
+        (status = "default", description = "What is wrong.", body = OpenAiErrorBody),
+    ),
+)]
 pub(in crate::server::queen) async fn embeddings(
     State(shared): State<Shared>,
     Mark(mark): Mark,
@@ -27,6 +44,7 @@ pub(in crate::server::queen) async fn embeddings(
     let body = reply::read_body(request, shared.limits.body_bytes).await?;
     let ask = EmbedAsk::read(&body)?;
     drop(body);
+    shared.check_model(&ask.model).await?;
     let handle = shared.queen.submit(ask.request.correlation_id(mark)).await?;
     let job = handle.id();
     let answer = handle.answer().await?;
