@@ -50,6 +50,7 @@ mod error;
 mod event;
 mod hive;
 mod id;
+mod idempotency;
 mod job;
 mod model_ref;
 mod prefix;
@@ -75,6 +76,7 @@ pub use hive::{
     Progress, ProgressUpdate, WorkerFactory, WorkerReport, WorkerSpec,
 };
 pub use id::{CorrelationId, Epoch, HiveId, JobId, LeaseId, QueenId, TenantId, Ticket, WorkerId};
+pub use idempotency::Idempotency;
 pub use job::{EndedJob, Job, JobState, JobStatus, LiveJob, Priority};
 pub use model_ref::{MAX_MODEL_REF_BYTES, ModelRef, ModelSource};
 pub use queen::{
