@@ -15,7 +15,7 @@ use rbee_core::{
 
 use super::{
     Inner, Shared,
-    gate::{Answer, Mark, Name, Params},
+    gate::{Answer, IdempotencyKey, Mark, Name, Params},
     loading, openai,
 };
 use crate::{
@@ -38,6 +38,9 @@ const MOST_OF_A_PAGE: usize = 1_000;
     path = JOBS,
     tag = "jobs",
     request_body = JobRequest,
+    params(
+        ("idempotency-key" = Option<String>, Header, description = "The same again under the same key is the job of the first time."),
+    ),
     responses(
         (status = 202, description = "It is recorded, and waits or runs. `Location` is where it is found.", body = JobView),
         (status = "default", description = "It was not accepted.", body = ErrorBody),
@@ -46,13 +49,14 @@ const MOST_OF_A_PAGE: usize = 1_000;
 pub(super) async fn submit(
     State(shared): State<Shared>,
     Mark(mark): Mark,
+    key: IdempotencyKey,
     request: Request,
 ) -> Answer {
     let body = reply::read_body(request, shared.limits.body_bytes).await?;
     let request = openai::job(&body)?;
     drop(body);
     shared.check_model(request.model()).await?;
-    let job = shared.queen.submit(request.correlation_id(mark)).await?.detach();
+    let job = shared.queen.submit(key.mark(request, 0).correlation_id(mark)).await?.detach();
     let mut response = reply::json(StatusCode::ACCEPTED, &shared.view(job).await?);
     let headers = response.headers_mut();
     let name = job.to_string();
