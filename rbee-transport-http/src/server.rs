@@ -10,5 +10,5 @@ mod worker;
 
 pub use lease::Lease;
 pub use listen::{Limits, Server};
-pub use queen::{HiveConnector, QueenLimits, QueenServer, queen};
+pub use queen::{Examiner, HiveConnector, QueenLimits, QueenServer, queen};
 pub use worker::{WorkerServer, worker};
