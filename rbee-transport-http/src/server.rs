@@ -2,11 +2,17 @@
 
 mod auth;
 mod correlation;
+#[cfg(unix)]
+mod daemon;
 mod lease;
 mod listen;
+mod process;
 mod reply;
 mod worker;
 
+#[cfg(unix)]
+pub use daemon::stop_signal;
 pub use lease::Lease;
 pub use listen::{Limits, Server};
+pub use process::{exit_status, run_worker};
 pub use worker::{WorkerServer, worker};
