@@ -4,6 +4,7 @@ mod auth;
 mod correlation;
 #[cfg(unix)]
 mod daemon;
+mod hive;
 mod lease;
 mod listen;
 mod process;
@@ -12,6 +13,7 @@ mod worker;
 
 #[cfg(unix)]
 pub use daemon::stop_signal;
+pub use hive::{HiveServer, Reach, hive};
 pub use lease::Lease;
 pub use listen::{Limits, Server};
 pub use process::{exit_status, run_worker};

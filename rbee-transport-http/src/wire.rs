@@ -7,6 +7,8 @@ pub mod engine;
 mod error;
 pub mod hive;
 pub mod queen;
+#[cfg(feature = "client")]
+pub(crate) mod query;
 pub mod sse;
 pub mod worker;
 
