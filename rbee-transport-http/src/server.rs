@@ -8,6 +8,7 @@ mod hive;
 mod lease;
 mod listen;
 mod process;
+mod queen;
 mod reply;
 mod worker;
 
@@ -17,4 +18,5 @@ pub use hive::{HiveServer, Reach, hive};
 pub use lease::Lease;
 pub use listen::{Limits, Server};
 pub use process::{exit_status, run_worker};
+pub use queen::{HiveConnector, QueenLimits, QueenServer, queen};
 pub use worker::{WorkerServer, worker};

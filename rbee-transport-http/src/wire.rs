@@ -6,6 +6,7 @@
 pub mod engine;
 mod error;
 pub mod hive;
+pub mod openai;
 pub mod queen;
 #[cfg(feature = "client")]
 pub(crate) mod query;

@@ -1,0 +1,182 @@
+//! A queen, exposed over HTTP: OpenAI's API, and her own.
+//!
+//! Every request passes the [`gate`]: it gets its correlation id, shows its token, and an error that comes back is put
+//! into OpenAI's shape on OpenAI's routes and into rbee's elsewhere. Behind it, a file for each group of routes.
+
+mod connector;
+mod gate;
+mod health;
+mod openai;
+mod waiting;
+
+use std::{fmt, sync::Arc};
+
+use axum::{
+    Router, middleware,
+    routing::{get, post},
+};
+use rbee_core::Queen;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+pub use connector::HiveConnector;
+
+use crate::{
+    Token,
+    wire::{self, openai::MODEL, queen as paths},
+};
+
+/// Exposes a queen to whoever can reach the port. [`QueenServer`] does it with a token and whatever else a daemon has.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> rbee_core::Result<()> {
+/// use rbee_core::Queen;
+/// use rbee_transport_http::server;
+///
+/// let queen = Queen::builder().build().await?;
+/// let router = server::queen(queen);
+/// # Ok(())
+/// # }
+/// ```
+pub fn queen(queen: Queen) -> Router {
+    QueenServer::new(queen).router()
+}
+
+/// Bounds on what a client of a queen can send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueenLimits {
+    /// The body of a request, in bytes. 8 MiB.
+    pub body_bytes: usize,
+}
+
+impl Default for QueenLimits {
+    fn default() -> Self {
+        Self { body_bytes: 8 << 20 }
+    }
+}
+
+/// What a queen is exposed with.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> rbee_core::Result<()> {
+/// use rbee_core::Queen;
+/// use rbee_transport_http::{Token, server::QueenServer};
+///
+/// let queen = Queen::builder().build().await?;
+/// let router = QueenServer::new(queen).with_token(Token::random()?).router();
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+#[must_use = "a builder does nothing until its router is served"]
+pub struct QueenServer {
+    inner: Inner,
+}
+
+type Render = Arc<dyn Fn() -> String + Send + Sync>;
+
+/// What the routes share.
+struct Inner {
+    queen: Queen,
+    token: Option<Token>,
+    metrics_need_token: bool,
+    connector: Option<Arc<dyn HiveConnector>>,
+    metrics: Option<Render>,
+    limits: QueenLimits,
+    stop: CancellationToken,
+    began: Instant,
+    /// When she began to serve, in seconds of the Unix epoch.
+    began_at: u64,
+}
+
+type Shared = Arc<Inner>;
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("QueenServer")
+            .field("queen", self.queen.id())
+            .field("token", &self.token)
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
+}
+
+impl QueenServer {
+    /// A server for whoever can reach the port.
+    pub fn new(queen: Queen) -> Self {
+        Self {
+            inner: Inner {
+                queen,
+                token: None,
+                metrics_need_token: true,
+                connector: None,
+                metrics: None,
+                limits: QueenLimits::default(),
+                stop: CancellationToken::new(),
+                began: Instant::now(),
+                began_at: unix_seconds(),
+            },
+        }
+    }
+
+    /// Serves only those who have this token. `/health` is open to all; `/metrics` is where that is
+    /// [set](Self::with_open_metrics).
+    pub fn with_token(mut self, token: Token) -> Self {
+        self.inner.token = Some(token);
+        self
+    }
+
+    /// Serves `/metrics` without a token, as many a scraper wants it.
+    pub fn with_open_metrics(mut self) -> Self {
+        self.inner.metrics_need_token = false;
+        self
+    }
+
+    /// What reaches the machines that are added over the API. Without it none can be added.
+    pub fn with_connector(mut self, connector: Arc<dyn HiveConnector>) -> Self {
+        self.inner.connector = Some(connector);
+        self
+    }
+
+    /// What `/metrics` answers with, in Prometheus' text format. Without it there is no such path.
+    pub fn with_metrics(mut self, render: Arc<dyn Fn() -> String + Send + Sync>) -> Self {
+        self.inner.metrics = Some(render);
+        self
+    }
+
+    /// Other bounds.
+    pub fn with_limits(mut self, limits: QueenLimits) -> Self {
+        self.inner.limits = limits;
+        self
+    }
+
+    /// When this is cancelled, `/health` says that the queen goes down.
+    pub fn stop(mut self, stop: CancellationToken) -> Self {
+        self.inner.stop = stop;
+        self
+    }
+
+    /// The routes.
+    pub fn router(self) -> Router {
+        let shared = Arc::new(self.inner);
+        Router::new()
+            .route(paths::CHAT, post(openai::chat))
+            .route(paths::COMPLETIONS, post(openai::completions))
+            .route(paths::EMBEDDINGS, post(openai::embeddings))
+            .route(paths::MODELS, get(openai::models))
+            .route(MODEL, get(openai::model))
+            .route(wire::HEALTH, get(health::health))
+            .route(wire::METRICS, get(health::metrics))
+            .fallback(gate::not_found)
+            .method_not_allowed_fallback(gate::method_not_allowed)
+            .layer(middleware::from_fn_with_state(shared.clone(), gate::gate))
+            .with_state(shared)
+    }
+}
+
+/// Now, in seconds of the Unix epoch.
+fn unix_seconds() -> u64 {
+    rbee_core::WallTime::now().as_millis() / 1_000
+}
