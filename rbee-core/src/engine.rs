@@ -343,9 +343,10 @@ impl Engine {
 
     fn command(&mut self, now: Now, n: u64, command: Command, out: &mut Out) {
         let result = match command {
-            Command::Load { worker, hive, spec, pin } => {
-                self.load(now, worker, hive, spec, pin, out)
+            Command::Load { worker, hive, spec, evict, pin } => {
+                self.load(now, worker, hive, spec, pin, evict, out)
             }
+            Command::DrainHive(hive, drain) => self.drain_hive(&hive, drain, out),
             Command::Unload(worker) => self.unload(worker, out),
             Command::Pin(worker, pin) => self.pin(worker, pin),
             Command::Drain => {

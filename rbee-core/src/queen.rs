@@ -7,20 +7,20 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::oneshot, task::JoinHandle, time::Instant};
+use tokio::{task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Ask, ClusterView, Error, ErrorKind, Explanation, HiveBackend, HiveId, Job, JobFilter, JobId,
-    JobRecord, JobStatus, ModelRef, Now, QueenId, Registry, Request, Result, Scheduler, Settings,
-    Started, Time, WallTime, WorkerId, WorkerSpec,
-    engine::{Command, Counters},
+    Ask, ClusterView, Error, ErrorKind, Explanation, HiveBackend, HiveRecord, Job, JobFilter,
+    JobId, JobRecord, JobStatus, ModelRef, Now, QueenId, Registry, Request, Result, Scheduler,
+    Settings, Started, Time, WallTime, engine::Counters,
 };
 
 mod attempt;
 mod builder;
 mod driver;
 mod errands;
+mod fleet;
 mod handle;
 mod loads;
 mod log;
@@ -31,6 +31,7 @@ mod policy;
 mod writer;
 
 pub use builder::QueenBuilder;
+pub use fleet::{HiveSummary, LoadRequest};
 pub use handle::{Answer, JobHandle};
 pub use loads::Load;
 pub use log::JobEvents;
@@ -75,6 +76,7 @@ struct Shared {
     settings: Arc<Settings>,
     aliases: BTreeMap<String, ModelRef>,
     restored: Vec<JobId>,
+    remembered: Vec<HiveRecord>,
     /// Ends every task but the writer, which ends when it has written what was handed in.
     kill: CancellationToken,
     /// The store is to look as after a kill.
@@ -113,6 +115,19 @@ impl Queen {
         &self.shared.restored
     }
 
+    /// The names that models go by here.
+    pub fn aliases(&self) -> &BTreeMap<String, ModelRef> {
+        &self.shared.aliases
+    }
+
+    /// The model that this name or reference stands for.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidRequest`] where it is neither.
+    pub fn resolve(&self, name: &str) -> Result<ModelRef> {
+        self.shared.aliases.get(name).map_or_else(|| name.parse(), |model| Ok(model.clone()))
+    }
+
     /// Checks the request and submits it. Returns when the job is recorded; its placement goes on meanwhile.
     ///
     /// # Errors
@@ -140,10 +155,7 @@ impl Queen {
     }
 
     fn check(&self, request: Request) -> Result<Job> {
-        let model = match self.shared.aliases.get(request.model()) {
-            Some(model) => model.clone(),
-            None => request.model().parse()?,
-        };
+        let model = self.resolve(request.model()).map_err(|error| error.with_param("model"))?;
         request.into_job(model, &self.shared.settings, fresh_seed())
     }
 
@@ -251,61 +263,6 @@ impl Queen {
             let message = format!("the scheduler panicked: {}", panic_message(&*panic));
             Error::new(ErrorKind::Internal, message)
         })
-    }
-
-    /// Starts a worker, whether or not a job needs it; it is there when [`cluster`](Self::cluster) shows it ready.
-    /// A pinned one is never evicted.
-    ///
-    /// # Errors
-    /// [`ErrorKind::NotFound`] or [`ErrorKind::HiveUnreachable`] where the hive is not there.
-    pub async fn load(&self, hive: HiveId, spec: WorkerSpec, pin: bool) -> Result<WorkerId> {
-        let worker = WorkerId::random();
-        self.command(Command::Load { worker, hive, spec, pin }).await?;
-        Ok(worker)
-    }
-
-    /// Stops a worker as soon as its runs have ended.
-    ///
-    /// # Errors
-    /// [`ErrorKind::NotFound`] where there is no such worker.
-    pub async fn unload(&self, worker: WorkerId) -> Result<()> {
-        self.command(Command::Unload(worker)).await
-    }
-
-    /// Keeps a worker from being evicted, or no longer.
-    ///
-    /// # Errors
-    /// [`ErrorKind::NotFound`] where there is no such worker.
-    pub async fn pin(&self, worker: WorkerId, pin: bool) -> Result<()> {
-        self.command(Command::Pin(worker, pin)).await
-    }
-
-    async fn command(&self, command: Command) -> Result<()> {
-        self.shared.mailbox.ask(|reply| Message::Command { command, reply }).await?
-    }
-
-    /// Takes a machine into the fleet. Returns at once; the machine counts as soon as it has reported.
-    ///
-    /// # Errors
-    /// [`ErrorKind::ShuttingDown`] where the queen is gone.
-    pub async fn add_hive(&self, hive: impl HiveBackend) -> Result<()> {
-        self.connect(Arc::new(hive)).await.map(drop)
-    }
-
-    async fn connect(&self, hive: Arc<dyn HiveBackend>) -> Result<oneshot::Receiver<()>> {
-        let (reported, report) = oneshot::channel();
-        self.shared.mailbox.send(Message::AddHive { hive, reported }).await?;
-        Ok(report)
-    }
-
-    /// Takes a machine out of the fleet and stops it, with its workers. Its jobs go on elsewhere.
-    ///
-    /// # Errors
-    /// [`ErrorKind::NotFound`] where there is no such hive, and what its shutdown fails with.
-    pub async fn remove_hive(&self, hive: HiveId, grace: Duration) -> Result<()> {
-        let backend =
-            self.shared.mailbox.ask(|reply| Message::RemoveHive { hive, reply }).await??;
-        backend.shutdown(grace).await
     }
 
     /// Goes down in order: admits no more jobs, gives those that are there `grace` to end, leaves the others in the

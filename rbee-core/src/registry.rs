@@ -90,6 +90,8 @@ impl JobRecord {
 pub enum HiveAddress {
     /// On the queen's machine.
     Local,
+    /// At its host name and port, over HTTP; somebody else has started it.
+    Http,
     /// On another machine, over SSH.
     Network {
         /// The host to connect to.

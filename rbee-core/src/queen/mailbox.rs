@@ -6,7 +6,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::log::JobLog;
 use crate::{
-    Error, ErrorKind, HiveBackend, HiveId, Job, Result, Worker, WorkerId,
+    Error, ErrorKind, HiveBackend, HiveId, HiveSummary, Job, Result, Worker, WorkerId,
     engine::{Command, Engine, Input},
 };
 
@@ -24,9 +24,21 @@ pub(super) enum Message {
     /// The operator wants something.
     Command { command: Command, reply: oneshot::Sender<Result<()>> },
     /// A machine joins.
-    AddHive { hive: Arc<dyn HiveBackend>, reported: oneshot::Sender<()> },
+    AddHive {
+        hive: Arc<dyn HiveBackend>,
+        reported: oneshot::Sender<()>,
+        reply: oneshot::Sender<Result<()>>,
+    },
     /// A machine leaves.
     RemoveHive { hive: HiveId, reply: oneshot::Sender<Result<Arc<dyn HiveBackend>>> },
+    /// A machine is stopped, and stays in the fleet.
+    StopHive { hive: HiveId, reply: oneshot::Sender<Result<Arc<dyn HiveBackend>>> },
+    /// A machine that was stopped or drained works again.
+    StartHive { hive: HiveId, reply: oneshot::Sender<Result<()>> },
+    /// Somebody wants to speak with a machine.
+    Hive { hive: HiveId, reply: oneshot::Sender<Result<Arc<dyn HiveBackend>>> },
+    /// Somebody wants to know how the machines are.
+    Hives { reply: oneshot::Sender<Vec<HiveSummary>> },
     /// Tell when the last job has ended; no more are admitted.
     Drain { drained: oneshot::Sender<()> },
     /// Somebody wants to look.

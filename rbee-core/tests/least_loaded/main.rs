@@ -106,6 +106,7 @@ fn hive(name: &str, devices: impl Into<Arc<[Device]>>, size: Option<u64>) -> Hiv
     HiveView {
         id: id(name),
         online: true,
+        draining: false,
         devices: devices.into(),
         models: Arc::new(size.map(|size| ("m".parse().unwrap(), size)).into_iter().collect()),
         reserved: BTreeMap::new(),

@@ -53,6 +53,7 @@ fn cluster(workers: &[Arc<WorkerView>]) -> ClusterView {
         cluster.put_hive(HiveView {
             id: hive(number),
             online: true,
+            draining: false,
             devices: Arc::default(),
             models: Arc::default(),
             reserved: Default::default(),

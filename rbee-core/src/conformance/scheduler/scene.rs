@@ -161,6 +161,7 @@ fn hive(random: &mut Random, number: u64) -> HiveView {
     }
     HiveView {
         id: HiveId::new(format!("hive-{number}")).expect("letters, digits and a dash"),
+        draining: false,
         online: random.percent(80),
         devices,
         models: Arc::new(models),

@@ -1,6 +1,7 @@
 //! Carrying out what the engine wants done.
 
 use super::*;
+use crate::Change;
 
 impl Driver {
     pub(super) fn carry_out(&mut self, effect: Effect, effects: &mut Vec<Effect>) {

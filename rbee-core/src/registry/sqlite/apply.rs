@@ -241,6 +241,8 @@ fn hive_put(
 ) -> Result<(), Refusal> {
     let (mode, host, port, user, key) = match &record.address {
         HiveAddress::Local => ("local", None, None, None, None),
+        // No way to log in: it is reached directly.
+        HiveAddress::Http => ("network", None, None, None, None),
         HiveAddress::Network { ssh_host, ssh_port, ssh_user, ssh_key_path } => {
             ("network", Some(ssh_host), Some(ssh_port), Some(ssh_user), ssh_key_path.as_ref())
         }

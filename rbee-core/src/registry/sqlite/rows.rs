@@ -244,15 +244,15 @@ fn hive(row: &Row<'_>) -> Result<HiveRecord, Fault> {
     let ssh_port: Option<u16> = fields.number_opt()?;
     let ssh_user: Option<String> = fields.get()?;
     let ssh_key_path = fields.get()?;
-    let address = if is_local {
-        HiveAddress::Local
-    } else {
-        HiveAddress::Network {
-            ssh_host: ssh_host.ok_or_else(|| fields.damaged(4))?,
+    let address = match ssh_host {
+        _ if is_local => HiveAddress::Local,
+        None => HiveAddress::Http,
+        Some(ssh_host) => HiveAddress::Network {
+            ssh_host,
             ssh_port: ssh_port.ok_or_else(|| fields.damaged(5))?,
             ssh_user: ssh_user.ok_or_else(|| fields.damaged(6))?,
             ssh_key_path,
-        }
+        },
     };
     Ok(HiveRecord {
         id,
