@@ -51,6 +51,7 @@ mod event;
 mod hive;
 mod id;
 mod job;
+pub mod metrics;
 mod model_ref;
 mod prefix;
 mod queen;

@@ -1,6 +1,7 @@
 //! Carrying out what the engine wants done.
 
 use super::*;
+use crate::metrics;
 use crate::Change;
 
 impl Driver {
@@ -20,11 +21,15 @@ impl Driver {
                 if answer.is_err() && !self.engine.has_job(job) {
                     self.shell.logs.remove(job);
                 }
+                if let Err(error) = &answer {
+                    metrics::refused(error);
+                }
                 if let Some(submitter) = self.submitters.remove(&job) {
                     let _ = submitter.send(answer);
                 }
             }
             Effect::Place { ticket, ask, fallback } => {
+                let asked = Instant::now();
                 let answer = self.policy.place(
                     ticket,
                     ask,
@@ -33,6 +38,7 @@ impl Driver {
                     &self.shell.mailbox,
                 );
                 if let Some(answer) = answer {
+                    metrics::scheduled(asked.elapsed());
                     let now = self.now();
                     self.engine.on(now, Input::Placed { ticket, answer }, effects);
                 }
@@ -43,6 +49,9 @@ impl Driver {
                 else {
                     return self.no_such_worker(lease, worker);
                 };
+                if attempt == 1 {
+                    metrics::started(job.priority, queue_wait);
+                }
                 let cancel = self.shell.kill.child_token();
                 self.attempts.insert(lease, cancel.clone());
                 let attempt = Attempt {
@@ -64,6 +73,7 @@ impl Driver {
                 }
             }
             Effect::Finish { job, outcome } => {
+                metrics::ended(&outcome);
                 if let Some(log) = self.shell.logs.get(job) {
                     log.close(&outcome);
                     self.shell.logs.ended(job);
@@ -115,7 +125,10 @@ impl Driver {
                     let _ = operator.send(result);
                 }
             }
-            Effect::Note(note) => log_note(&note),
+            Effect::Note(note) => {
+                metrics::noted(&note);
+                log_note(&note);
+            }
             Effect::Drained => {
                 self.is_drained = true;
                 for drained in self.drained.drain(..) {
