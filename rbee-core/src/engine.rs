@@ -20,8 +20,8 @@ use std::{
 };
 
 use crate::{
-    ClusterView, Epoch, Error, HiveId, Job, JobId, LeaseId, ModelRef, Now, Outcome, Priority, Settings, Time,
-    WorkerId, WorkerInfo, WorkerSpec,
+    ClusterView, Epoch, Error, HiveId, Job, JobId, LeaseId, ModelRef, Now, Outcome, Priority, Result,
+    Settings, Time, WorkerId, WorkerInfo, WorkerSpec, idempotency::check_repeat,
 };
 
 mod admit;
@@ -259,6 +259,15 @@ impl Engine {
     /// Is the job live?
     pub fn has_job(&self, job: JobId) -> bool {
         self.jobs.contains_key(&job)
+    }
+
+    /// Is this the same request again as the live job of its name?
+    ///
+    /// # Errors
+    /// [`ErrorKind::Conflict`](crate::ErrorKind::Conflict) where it asks for something else.
+    pub fn check_repeat(&self, job: &Job) -> Result<()> {
+        let before = self.jobs.get(&job.id).and_then(|entry| entry.job.idempotency.as_deref());
+        check_repeat(job, before)
     }
 
     /// How many jobs of its lane go before this one; `None` where it is not waiting.

@@ -50,6 +50,7 @@ mod error;
 mod event;
 mod hive;
 mod id;
+mod idempotency;
 mod job;
 pub mod metrics;
 mod model_ref;
@@ -76,6 +77,7 @@ pub use hive::{
     Progress, ProgressUpdate, WorkerFactory, WorkerReport, WorkerSpec,
 };
 pub use id::{CorrelationId, Epoch, HiveId, JobId, LeaseId, QueenId, TenantId, Ticket, WorkerId};
+pub use idempotency::Idempotency;
 pub use job::{EndedJob, Job, JobState, JobStatus, LiveJob, Priority};
 pub use model_ref::{MAX_MODEL_REF_BYTES, ModelRef, ModelSource};
 pub use queen::{

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Ask, ClusterView, Error, ErrorKind, Explanation, HiveBackend, HiveRecord, Job, JobFilter,
     JobId, JobRecord, JobStatus, ModelRef, Now, QueenId, Registry, Request, Result, Scheduler,
-    Settings, Started, Time, WallTime, engine::Counters,
+    Settings, Started, Time, WallTime, engine::Counters, idempotency::check_repeat,
 };
 
 mod attempt;
@@ -39,7 +39,7 @@ pub use log::JobEvents;
 use loads::Loads;
 use log::JobLog;
 use logs::Logs;
-use mailbox::{Mailbox, Message};
+use mailbox::{Mailbox, Message, Submitted};
 
 /// The orchestrator, inside the application's own process. Cloning gives another handle on the same one.
 ///
@@ -110,6 +110,16 @@ impl Queen {
         &self.shared.settings
     }
 
+    /// What decides where jobs go.
+    pub fn scheduler(&self) -> &Arc<dyn Scheduler> {
+        &self.shared.scheduler
+    }
+
+    /// The present moment on the clock that the [cluster](Self::cluster)'s times are of.
+    pub fn now(&self) -> Time {
+        time_since(self.shared.began)
+    }
+
     /// Jobs that an earlier life had left in the registry and that run again, or are ended, in this one.
     pub fn restored(&self) -> &[JobId] {
         &self.shared.restored
@@ -128,7 +138,8 @@ impl Queen {
         self.shared.aliases.get(name).map_or_else(|| name.parse(), |model| Ok(model.clone()))
     }
 
-    /// Checks the request and submits it. Returns when the job is recorded; its placement goes on meanwhile.
+    /// Checks the request and submits it. One with an [idempotency key](Request::idempotency_key) that was used
+    /// before is not done again: the handle is one on the job of the first time, and dropping it ends nothing. Returns when the job is recorded; its placement goes on meanwhile.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidRequest`] for a value that is not allowed, [`ErrorKind::ModelNotFound`] for a model that
@@ -136,22 +147,48 @@ impl Queen {
     /// [`ErrorKind::Storage`] where the job could not be recorded. Nothing was accepted then.
     pub async fn submit(&self, request: Request) -> Result<JobHandle> {
         let job = self.check(request)?;
-        let (id, detached) = (job.id, job.detached);
+        // Who submits under a key means to come back for the answer.
+        let (id, stays) = (job.id, job.detached || job.idempotency.is_some());
+        if job.idempotency.is_some()
+            && let Some(handle) = self.find_repeat(&job).await?
+        {
+            return Ok(handle);
+        }
         let log = Arc::new(JobLog::default());
         // Armed before the wait: a submission that is dropped half-way cancels its job too.
-        let mut handle = JobHandle::new(id, log.read(None), self.clone(), !detached);
+        let mut handle = JobHandle::new(id, log.read(None), self.clone(), !stays);
         let submitted = self
             .shared
             .mailbox
             .ask(|reply| Message::Submit { job: Arc::new(job), log, reply })
             .await;
         match submitted.flatten() {
-            Ok(()) => Ok(handle),
+            Ok(Submitted::Accepted) => Ok(handle),
+            Ok(Submitted::Before) => {
+                handle.disarm();
+                self.join(id).await
+            }
             Err(error) => {
                 handle.disarm();
                 Err(error)
             }
         }
+    }
+
+    /// The job that was recorded under the same key before.
+    async fn find_repeat(&self, job: &Job) -> Result<Option<JobHandle>> {
+        let filter = JobFilter { with_text: false, ..JobFilter::one(job.id) };
+        let Some(record) = self.shared.registry.jobs(&filter).await?.into_iter().next() else {
+            return Ok(None);
+        };
+        check_repeat(job, record.idempotency.as_deref())?;
+        self.join(job.id).await.map(Some)
+    }
+
+    /// A handle on a job that somebody else has submitted: dropping it ends nothing.
+    async fn join(&self, job: JobId) -> Result<JobHandle> {
+        let events = self.attach(job, None).await?;
+        Ok(JobHandle::new(job, events, self.clone(), false))
     }
 
     fn check(&self, request: Request) -> Result<Job> {

@@ -19,7 +19,7 @@ use super::{
     errands::{self, Errands},
     loads::Loads,
     logs::Logs,
-    mailbox::{Letter, Letters, Mailbox, Message},
+    mailbox::{Letter, Letters, Mailbox, Message, Submitted},
     monitor,
     policy::Policy,
     writer::Writer,
@@ -55,7 +55,7 @@ pub(super) struct Driver {
     workers: HashMap<WorkerId, Arc<dyn Worker>>,
     hives: BTreeMap<HiveId, Hive>,
     attempts: HashMap<LeaseId, CancellationToken>,
-    submitters: HashMap<JobId, oneshot::Sender<Result<()>>>,
+    submitters: HashMap<JobId, oneshot::Sender<Result<Submitted>>>,
     operators: HashMap<u64, oneshot::Sender<Result<()>>>,
     next_command: u64,
     drained: Vec<oneshot::Sender<()>>,
@@ -129,6 +129,10 @@ impl Driver {
             Message::Input(input) => {
                 self.watch_input(&input);
                 self.turn(input, effects);
+            }
+            Message::Submit { job, reply, .. } if self.engine.has_job(job.id) => {
+                let answer = self.engine.check_repeat(&job).map(|()| Submitted::Before);
+                let _ = reply.send(answer);
             }
             Message::Submit { job, log, reply } => {
                 self.shell.logs.insert(job.id, log);

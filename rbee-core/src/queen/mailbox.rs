@@ -13,12 +13,21 @@ use crate::{
 /// Messages of those who can wait that may lie in the mailbox at once.
 const ROOM: usize = 4_096;
 
+/// What became of a submission.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Submitted {
+    /// The job is accepted and recorded.
+    Accepted,
+    /// A live job was submitted under the same key before.
+    Before,
+}
+
 /// What the driver is told.
 pub(super) enum Message {
     /// For the engine.
     Input(Input),
     /// A job; its log is in place already.
-    Submit { job: Arc<Job>, log: Arc<JobLog>, reply: oneshot::Sender<Result<()>> },
+    Submit { job: Arc<Job>, log: Arc<JobLog>, reply: oneshot::Sender<Result<Submitted>> },
     /// A handle on a worker, and what the engine is to know of it.
     Worker { id: WorkerId, worker: Arc<dyn Worker>, then: Input },
     /// The operator wants something.

@@ -36,6 +36,7 @@ fn ask() -> Ask {
             detached: false,
             tenant: None,
             correlation_id: CorrelationId::new("test").unwrap(),
+            idempotency: None,
         }),
         now: Now::default(),
         random: 0,

@@ -82,6 +82,7 @@ fn ask(model: ModelRef) -> Ask {
             detached: false,
             tenant: None,
             correlation_id: CorrelationId::new("benchmark").expect("a proper name"),
+            idempotency: None,
         }),
         now: Now::default(),
         random: 0,

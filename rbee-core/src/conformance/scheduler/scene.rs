@@ -226,6 +226,7 @@ fn ask(random: &mut Random, workers: &[WorkerId], hives: &[HiveView]) -> Ask {
         detached: false,
         tenant: None,
         correlation_id: CorrelationId::new("conformance").expect("letters"),
+        idempotency: None,
     };
     let attempts = random.below(3) as u32;
     let avoid: BTreeSet<WorkerId> =

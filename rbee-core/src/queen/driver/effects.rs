@@ -18,14 +18,20 @@ impl Driver {
                 }
             }
             Effect::Accept { job, answer } => {
-                if answer.is_err() && !self.engine.has_job(job) {
+                if let Err(error) = &answer
+                    && !self.engine.has_job(job)
+                {
+                    // Somebody who submitted under the same key may be reading.
+                    if let Some(log) = self.shell.logs.get(job) {
+                        log.close(&Outcome::Failed(error.clone()));
+                    }
                     self.shell.logs.remove(job);
                 }
                 if let Err(error) = &answer {
                     metrics::refused(error);
                 }
                 if let Some(submitter) = self.submitters.remove(&job) {
-                    let _ = submitter.send(answer);
+                    let _ = submitter.send(answer.map(|()| Submitted::Accepted));
                 }
             }
             Effect::Place { ticket, ask, fallback } => {

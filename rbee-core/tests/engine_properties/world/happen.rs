@@ -346,6 +346,7 @@ impl World {
                 submitted_at: wall,
                 attempts: bits as u32 % 6,
                 correlation_id: job.correlation_id.clone(),
+                idempotency: None,
                 owner: Epoch(1),
                 request: (!bits.is_multiple_of(5)).then_some(job),
                 numerics: None,
