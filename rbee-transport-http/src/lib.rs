@@ -13,9 +13,15 @@
 #[cfg(feature = "client")]
 pub mod client;
 pub mod dial;
+#[cfg(all(feature = "process", unix))]
+mod process;
+#[cfg(all(feature = "process", unix))]
+mod process_hive;
 #[cfg(feature = "server")]
 pub mod server;
 mod token;
 pub mod wire;
 
+#[cfg(all(feature = "process", unix))]
+pub use process_hive::ProcessHive;
 pub use token::Token;

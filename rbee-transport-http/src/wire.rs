@@ -3,6 +3,7 @@
 //! All bodies are JSON and all errors have the shape of [`ErrorBody`]; streams are server-sent events ([`sse`]).
 //! Fields that a reader does not know are passed over, so that an older reader understands a younger writer.
 
+pub mod engine;
 mod error;
 pub mod hive;
 pub mod openai;
