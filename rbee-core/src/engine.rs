@@ -20,8 +20,8 @@ use std::{
 };
 
 use crate::{
-    ClusterView, Epoch, Error, HiveId, Job, JobId, LeaseId, ModelRef, Now, Outcome, Priority, Result,
-    Settings, Time, WorkerId, WorkerInfo, WorkerSpec, idempotency::check_repeat,
+    ClusterView, Epoch, Error, HiveId, Job, JobId, LeaseId, ModelRef, Now, Outcome, Priority,
+    Result, Settings, Time, WorkerId, WorkerInfo, WorkerSpec, idempotency::check_repeat,
 };
 
 mod admit;
@@ -246,7 +246,8 @@ impl Engine {
             let jobs = self.in_backoff.iter().filter_map(|id| self.jobs.get(id));
             jobs.filter(|entry| entry.job.priority == priority).count()
         };
-        Priority::ALL.map(|priority| (priority, self.lanes.depth(priority) + backoff(priority)))
+        Priority::ALL
+            .map(|priority| (priority, self.lanes.waiting_at(priority) + backoff(priority)))
     }
 
     /// Is there nothing to do, nothing under way and nothing to wait for?

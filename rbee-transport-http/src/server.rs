@@ -21,6 +21,6 @@ pub use listen::{Limits, Server};
 pub use logs::{Followed, LogRing};
 #[cfg(feature = "metrics")]
 pub use metrics::Metrics;
-pub use queen::{Examiner, HiveConnector, QueenLimits, QueenServer, queen};
 pub use process::{exit_status, run_worker};
+pub use queen::{Examiner, HiveConnector, QueenLimits, QueenServer, queen};
 pub use worker::{WorkerServer, worker};

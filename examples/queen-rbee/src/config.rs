@@ -88,6 +88,10 @@ pub struct Config {
     pub bundled_model: bool,
     /// How workers run on this machine.
     pub local_hive: Embedded,
+    /// Runs that a new worker does at once, where its engine can. 4.
+    pub worker_slots: u32,
+    /// Directories whose models clients may name by their file.
+    pub file_roots: Vec<PathBuf>,
     /// Other machines.
     pub hives: Vec<HiveEntry>,
     /// The program of a worker.
@@ -121,6 +125,8 @@ impl Default for Config {
             models: BTreeMap::new(),
             bundled_model: true,
             local_hive: Embedded::default(),
+            worker_slots: 4,
+            file_roots: Vec::new(),
             hives: Vec::new(),
             worker_program: None,
             lease: Duration::from_secs(90),
@@ -255,13 +261,17 @@ impl Config {
                 self.lease, self.settings.hive_lost_after
             ));
         }
+        if !(1..=1_024).contains(&self.worker_slots) {
+            return wrong(format!("worker_slots is {}; allowed is 1 to 1024", self.worker_slots));
+        }
         crate::log::levels(&self.log_level)?;
         if let Some(hive) = table::names_twice(&self.hives) {
             return wrong(format!("hives has {} twice; each needs a name of its own", hive.id));
         }
         for hive in &self.hives {
             if let Some(file) = &hive.token_file {
-                read_token(file).map_err(|error| error.context(format_args!("hives: {}", hive.id)))?;
+                read_token(file)
+                    .map_err(|error| error.context(format_args!("hives: {}", hive.id)))?;
             }
         }
         for (name, model) in &self.models {
@@ -324,7 +334,14 @@ impl Loaded {
         self.origins.get(table::find(key)?.0)
     }
 
-    fn set(&mut self, index: usize, key: &Key, node: &Node, base: &Path, origin: Origin) -> Result<()> {
+    fn set(
+        &mut self,
+        index: usize,
+        key: &Key,
+        node: &Node,
+        base: &Path,
+        origin: Origin,
+    ) -> Result<()> {
         let at = At { key: key.name, base };
         (key.read)(&mut self.config, node, at).map_err(|why| {
             let origin = match &origin {
@@ -350,7 +367,10 @@ impl Loaded {
         })?;
         let Some(root) = root else { return Ok(()) };
         let Value::Map(entries) = &root.value else {
-            return wrong(format!("{}: allowed are lines like `listen_port: 7833`", here(root.line)));
+            return wrong(format!(
+                "{}: allowed are lines like `listen_port: 7833`",
+                here(root.line)
+            ));
         };
         let directory = path.parent().unwrap_or(Path::new(""));
         for entry in entries {
@@ -359,7 +379,10 @@ impl Loaded {
                 Some((_, key)) if key.forms == Forms::Variable => {
                     return wrong(format!(
                         "{}: {} is not allowed in a file that may be copied; use {}_file, or the variable {}",
-                        here(entry.line), key.name, key.name, key.variable()
+                        here(entry.line),
+                        key.name,
+                        key.name,
+                        key.variable()
                     ));
                 }
                 Some((index, key)) => {
@@ -378,7 +401,9 @@ impl Loaded {
     fn read_variables(&mut self, variables: &[(OsString, OsString)]) -> Result<()> {
         let known: Vec<String> = KEYS.iter().map(Key::variable).collect();
         for (name, value) in variables {
-            let Some(name) = name.to_str().filter(|name| name.starts_with("RBEE_")) else { continue };
+            let Some(name) = name.to_str().filter(|name| name.starts_with("RBEE_")) else {
+                continue;
+            };
             if FOREIGN.contains(&name) {
                 continue;
             }

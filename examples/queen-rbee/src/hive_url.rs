@@ -107,9 +107,20 @@ mod tests {
             assert_eq!(url.to_string().parse::<HiveUrl>().unwrap(), url);
         }
         for bad in [
-            "", "box", "https://box", "http://", "http://a b", "http://box:0", "http://box:99999",
-            "http://box/path", "http://user@box", "http://[::1", "http://[x]", "http://[::1]x",
-            "http://box:7835:1", "http://box?x",
+            "",
+            "box",
+            "https://box",
+            "http://",
+            "http://a b",
+            "http://box:0",
+            "http://box:99999",
+            "http://box/path",
+            "http://user@box",
+            "http://[::1",
+            "http://[x]",
+            "http://[::1]x",
+            "http://box:7835:1",
+            "http://box?x",
         ] {
             assert!(bad.parse::<HiveUrl>().is_err(), "{bad}");
         }

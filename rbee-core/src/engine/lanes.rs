@@ -201,7 +201,7 @@ impl ModelQueue {
         self.waiting
     }
 
-    fn depth(&self, priority: Priority) -> usize {
+    fn waiting_at(&self, priority: Priority) -> usize {
         let lanes = self.lanes.iter().filter(|((its, _), _)| *its == priority);
         lanes.map(|(_, lane)| lane.jobs.len()).sum()
     }
@@ -380,8 +380,8 @@ impl Lanes {
     }
 
     /// How many jobs of this priority wait. Costs a look at every lane.
-    pub(super) fn depth(&self, priority: Priority) -> usize {
-        self.models.values().map(|queue| queue.depth(priority)).sum()
+    pub(super) fn waiting_at(&self, priority: Priority) -> usize {
+        self.models.values().map(|queue| queue.waiting_at(priority)).sum()
     }
 
     pub(super) fn waiting(&self) -> usize {

@@ -16,8 +16,7 @@ use super::{
 };
 use crate::{
     Error, ErrorKind, HiveBackend, ModelRef, Result, Settings, Worker, WorkerId, WorkerSpec,
-    engine::Input,
-    metrics,
+    engine::Input, metrics,
 };
 
 /// Beyond what the engine waits for: it gives up first, and this ends what was forgotten.

@@ -18,8 +18,7 @@ use tokio::{sync::oneshot, time::Instant};
 use super::mailbox::Mailbox;
 use crate::{
     Ask, ClusterView, Error, ErrorKind, LeastLoaded, Placement, Result, Scheduler, Ticket,
-    engine::Input,
-    metrics,
+    engine::Input, metrics,
 };
 
 /// Questions that may wait for the thread.

@@ -74,8 +74,14 @@ fn command() -> Command {
         .about("The orchestrator as a daemon: an OpenAI-compatible API over every machine")
         .long_about(LONG)
         .arg(config)
-        .arg(switch("check-config", "Say whether the configuration is in order, and end").conflicts_with("print-config"))
-        .arg(switch("print-config", "Show the configuration in effect and where each value came from, and end"))
+        .arg(
+            switch("check-config", "Say whether the configuration is in order, and end")
+                .conflicts_with("print-config"),
+        )
+        .arg(switch(
+            "print-config",
+            "Show the configuration in effect and where each value came from, and end",
+        ))
         .args(KEYS.iter().filter(|key| key.forms == Forms::All).map(|key| flag(key, &defaults)))
 }
 

@@ -86,7 +86,11 @@ fn entry(index: usize, item: &Node, at: At<'_>) -> Result<HiveEntry, Wrong> {
     };
     let (node, text) = needed(0)?;
     let Ok(id) = HiveId::new(text) else {
-        return at.wrong_in(node, &format!("[{index}].id"), "a name of letters, digits, '.', '_' and '-'");
+        return at.wrong_in(
+            node,
+            &format!("[{index}].id"),
+            "a name of letters, digits, '.', '_' and '-'",
+        );
     };
     let (node, text) = needed(1)?;
     let url = match text.parse() {

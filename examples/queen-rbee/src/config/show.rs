@@ -1,6 +1,9 @@
 //! The configuration as it is in effect, in a form that can be read again.
 
-use super::{Loaded, table::{Forms, KEYS}};
+use super::{
+    Loaded,
+    table::{Forms, KEYS},
+};
 
 impl Loaded {
     /// Every key with its value and, as a comment, where it came from. Secrets are hidden; what is left is a

@@ -7,8 +7,8 @@ use super::{
     Config, Embedded, HiveEntry, LogFormat,
     hives::Hives,
     value::{
-        At, File, Host, Kind, Maybe, Named, Names, OneOf, Port, QueenName, Size, Span, Whole,
-        Words, Wrong, YesNo,
+        At, File, Files, Host, Kind, Maybe, Named, Names, OneOf, Port, QueenName, Size, Span,
+        Whole, Words, Wrong, YesNo,
     },
     yaml::Node,
 };
@@ -88,6 +88,8 @@ pub(super) const KEYS: &[Key] = &[
     key!("models", models: Names, "Names for models, to be asked for instead of their references"),
     key!("bundled_model", bundled_model: YesNo, "Offer the small model that comes with this program, as bee-tiny"),
     key!("local_hive", local_hive: OneOf<Embedded>, "Run workers on this machine"),
+    key!("worker_slots", worker_slots: Whole<u32>, "Runs that a new worker does at once, where its engine can"),
+    key!("file_roots", file_roots: Files, "Directories whose models clients may name by their file"),
     key!("hives", hives: Hives, "Other machines, whose rbee-hive runs already"),
     key!("worker_program", worker_program: Maybe<File>, "The program of a worker; without it this one does, or the llm-worker-rbee beside it"),
     key!("lease", lease: Span, "How long hives and workers go on without a sign of life from the queen"),

@@ -98,8 +98,14 @@ fn what_is_wrong_is_named_with_its_place_its_value_and_what_is_allowed() {
         ("lease: 30s\n", "queen.yaml:1: lease is 30s; allowed is more than hive_lost_after"),
         ("tls_key: /x\n", "queen.yaml:1: tls_key is given without tls_cert"),
         ("log_level: loud\n", "queen.yaml:1: log_level is \"loud\""),
-        ("hives:\n  - id: a\n    ulr: http://a\n", "queen.yaml:3: hives[0] has no \"ulr\"; allowed are id, url, token_file; url perhaps?"),
-        ("hives:\n  - id: a\n    url: ftp://a\n", "queen.yaml:3: hives[0].url is \"ftp://a\"; allowed is http://HOST"),
+        (
+            "hives:\n  - id: a\n    ulr: http://a\n",
+            "queen.yaml:3: hives[0] has no \"ulr\"; allowed are id, url, token_file; url perhaps?",
+        ),
+        (
+            "hives:\n  - id: a\n    url: ftp://a\n",
+            "queen.yaml:3: hives[0].url is \"ftp://a\"; allowed is http://HOST",
+        ),
         ("hives:\n  - {id: a, url: http://a}\n  - {id: a, url: http://b}\n", "hives has a twice"),
         ("models: {m: 'x y'}\n", "queen.yaml:1: models: m: "),
     ] {

@@ -232,6 +232,27 @@ impl Kind for File {
     }
 }
 
+/// Files or directories.
+pub(super) struct Files;
+
+impl Kind for Files {
+    type Value = Vec<PathBuf>;
+    const FORM: &'static str = "[PATH, …]";
+    const ALLOWED: &'static str = "a list of paths, like [/models, /srv/models]";
+
+    fn parse(_: &str, _: At<'_>) -> Option<Self::Value> {
+        None
+    }
+    fn show(value: &Self::Value) -> String {
+        serde_json::json!(value).to_string()
+    }
+    fn read(node: &Node, at: At<'_>) -> Result<Self::Value, Wrong> {
+        let node = structured(node, at)?;
+        let Value::List(items) = &node.value else { return at.wrong(&node, Self::ALLOWED) };
+        items.iter().map(|item| File::read(item, at)).collect()
+    }
+}
+
 /// A value that may be absent.
 pub(super) struct Maybe<K>(PhantomData<K>);
 
@@ -311,7 +332,8 @@ pub(super) struct Names;
 impl Kind for Names {
     type Value = BTreeMap<String, String>;
     const FORM: &'static str = "{NAME: REFERENCE, …}";
-    const ALLOWED: &'static str = "a map of names to references, like {small: \"file:/models/small\"}";
+    const ALLOWED: &'static str =
+        "a map of names to references, like {small: \"file:/models/small\"}";
 
     fn parse(_: &str, _: At<'_>) -> Option<Self::Value> {
         None
@@ -373,7 +395,9 @@ mod tests {
             assert_eq!(read::<Span>(&Span::show(&span)).unwrap(), span);
         }
         assert_eq!(Span::show(&Duration::from_secs(90)), "1m30s");
-        for (text, bytes) in [("64MiB", 64 << 20), ("1 GiB", 1 << 30), ("500MB", 500_000_000), ("7", 7)] {
+        for (text, bytes) in
+            [("64MiB", 64 << 20), ("1 GiB", 1 << 30), ("500MB", 500_000_000), ("7", 7)]
+        {
             let size = read::<Size>(text).unwrap();
             assert_eq!(size, bytes, "{text}");
             assert_eq!(read::<Size>(&Size::show(&size)).unwrap(), size);
@@ -406,7 +430,9 @@ mod tests {
 
     #[test]
     fn text_is_quoted_where_yaml_would_take_it_for_something_else() {
-        for (text, shown) in [("/a/b.c", "/a/b.c"), ("true", "\"true\""), ("7", "\"7\""), ("a b", "\"a b\"")] {
+        for (text, shown) in
+            [("/a/b.c", "/a/b.c"), ("true", "\"true\""), ("7", "\"7\""), ("a b", "\"a b\"")]
+        {
             assert_eq!(quoted(text), shown);
         }
     }

@@ -66,9 +66,7 @@ impl Node {
                 "" | "~" | "null" => Json::Null,
                 "true" => Json::Bool(true),
                 "false" => Json::Bool(false),
-                number => {
-                    number.parse().map_or_else(|_| Json::String(text.clone()), Json::Number)
-                }
+                number => number.parse().map_or_else(|_| Json::String(text.clone()), Json::Number),
             },
             Value::List(items) => Json::Array(items.iter().map(Node::json).collect()),
             Value::Map(entries) => Json::Object(
