@@ -1,6 +1,6 @@
 //! Where the queen is: what hands type, made into a URL.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, net::IpAddr, str::FromStr};
 
 use rbee_transport_http::wire::QUEEN_PORT;
 
@@ -21,42 +21,73 @@ use rbee_transport_http::wire::QUEEN_PORT;
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Address {
-    url: String,
+    tls: bool,
+    /// An IPv6 address stands here without brackets.
     host: String,
+    /// That of the scheme where there is none.
+    port: Option<u16>,
 }
 
 impl Default for Address {
     fn default() -> Self {
-        Self { url: format!("http://127.0.0.1:{QUEEN_PORT}"), host: "127.0.0.1".into() }
+        Self { tls: false, host: "127.0.0.1".into(), port: Some(QUEEN_PORT) }
     }
 }
 
 impl Address {
     /// The URL of a path.
     pub fn join(&self, path: &str) -> String {
-        format!("{}{path}", self.url)
+        format!("{self}{path}")
     }
 
     /// Is it spoken to over TLS?
     pub fn is_tls(&self) -> bool {
-        self.url.starts_with("https:")
+        self.tls
     }
 
     /// Is it on this machine?
     pub fn is_loopback(&self) -> bool {
-        let host = self.host.trim_start_matches('[').trim_end_matches(']');
-        host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+        self.host == "localhost" || self.host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
     }
 
-    /// `host:port` or `[host]:port`, the port of the scheme where none is given.
-    pub fn authority(&self) -> &str {
-        self.url.split_once("://").map_or("", |(_, rest)| rest)
+    /// The name or the address of the machine.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The port; none where it is that of the scheme.
+    pub fn port(&self) -> Option<u16> {
+        self.port
+    }
+
+    /// Another port on the same machine.
+    pub fn with_port(mut self, port: u16) -> Self {
+        self.port = Some(port);
+        self
+    }
+
+    /// How one that listens here is reached from this machine: one that listens on all addresses, on its loopback.
+    pub fn reachable(mut self) -> Self {
+        match self.host.parse::<IpAddr>() {
+            Ok(IpAddr::V4(ip)) if ip.is_unspecified() => self.host = "127.0.0.1".into(),
+            Ok(IpAddr::V6(ip)) if ip.is_unspecified() => self.host = "::1".into(),
+            _ => {}
+        }
+        self
     }
 }
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.url)
+        f.write_str(if self.tls { "https://" } else { "http://" })?;
+        match self.host.contains(':') {
+            true => write!(f, "[{}]", self.host)?,
+            false => f.write_str(&self.host)?,
+        }
+        match self.port {
+            Some(port) => write!(f, ":{port}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -91,12 +122,9 @@ impl FromStr for Address {
             return Err(wrong("the port is not 0 to 65535"));
         }
         // What is typed with a scheme is a URL, and has that scheme's port; a bare host is a queen on hers.
-        let url = match authority.port_u16() {
-            Some(port) => format!("{scheme}://{host}:{port}"),
-            None if text.contains("://") => format!("{scheme}://{host}"),
-            None => format!("{scheme}://{host}:{QUEEN_PORT}"),
-        };
-        Ok(Self { url, host: host.to_owned() })
+        let usual = (!text.contains("://")).then_some(QUEEN_PORT);
+        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        Ok(Self { tls: scheme == "https", host, port: authority.port_u16().or(usual) })
     }
 }
 

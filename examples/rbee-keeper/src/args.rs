@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, CommandFactory, Parser};
+use clap::{ArgMatches, Args, CommandFactory, Parser, parser::ValueSource};
 
 use crate::{Address, client::Credentials, failure::Failure, verbs::Verb};
 
@@ -43,7 +43,7 @@ pub fn command() -> clap::Command {
 }
 
 /// What every verb takes.
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Args)]
 #[command(next_help_heading = "Everywhere")]
 pub(crate) struct Global {
     /// Where the queen is: host, host:port or a URL. [default: http://127.0.0.1:7833]
@@ -81,6 +81,13 @@ pub(crate) struct Global {
     pub(crate) no_color: bool,
 }
 
+/// Without the key.
+impl std::fmt::Debug for Global {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Global").field("host", &self.host).finish_non_exhaustive()
+    }
+}
+
 impl Global {
     pub(crate) fn credentials(&self) -> Result<Credentials, Failure> {
         let mut credentials = Credentials::default();
@@ -93,6 +100,33 @@ impl Global {
             credentials = credentials.with_ca(path)?;
         }
         Ok(credentials)
+    }
+}
+
+/// What stands on the command line itself, not in a variable.
+#[derive(Clone, Default)]
+pub(crate) struct Typed {
+    pub(crate) host: Option<Address>,
+    pub(crate) api_key: Option<String>,
+    pub(crate) token_file: Option<PathBuf>,
+}
+
+impl Typed {
+    pub(crate) fn of(cli: &Cli, matches: &ArgMatches) -> Self {
+        let typed = |name| matches.value_source(name) == Some(ValueSource::CommandLine);
+        let global = &cli.global;
+        Self {
+            host: global.host.clone().filter(|_| typed("host")),
+            api_key: global.api_key.clone().filter(|_| typed("api_key")),
+            token_file: global.token_file.clone().filter(|_| typed("token_file")),
+        }
+    }
+}
+
+/// Without the key.
+impl std::fmt::Debug for Typed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Typed").field("host", &self.host).finish_non_exhaustive()
     }
 }
 
@@ -120,6 +154,8 @@ pub(crate) fn read_secret(path: &std::path::Path) -> Result<String, Failure> {
 
 #[cfg(test)]
 mod tests {
+    use clap::FromArgMatches as _;
+
     use super::*;
 
     #[test]
@@ -128,10 +164,19 @@ mod tests {
     }
 
     #[test]
+    fn what_is_typed_is_known_wherever_it_stands() {
+        for line in [["rbee", "--host", "bee", "ls"], ["rbee", "ls", "--host", "bee"]] {
+            let matches = command().try_get_matches_from(line).unwrap();
+            let cli = Cli::from_arg_matches(&matches).unwrap();
+            assert_eq!(Typed::of(&cli, &matches).host, Some("bee".parse().unwrap()));
+        }
+    }
+
+    #[test]
     fn the_key_is_never_shown() {
         let cli = Cli::try_parse_from(["rbee", "--api-key", "hunter2-hunter2", "ls"]).unwrap();
         let credentials = cli.global.credentials().unwrap();
-        assert!(!format!("{credentials:?}").contains("hunter2"));
+        assert!(!format!("{credentials:?} {cli:?}").contains("hunter2"));
         let help = command().render_long_help().to_string();
         assert!(help.contains("RBEE_API_KEY") && !help.contains("hunter2"));
     }

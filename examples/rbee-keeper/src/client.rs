@@ -103,6 +103,11 @@ impl Client {
         Ok(Self { http, address })
     }
 
+    /// The same for a queen elsewhere.
+    pub(crate) fn at(&self, address: Address) -> Self {
+        Self { http: self.http.clone(), address }
+    }
+
     /// Where the queen is.
     pub fn address(&self) -> &Address {
         &self.address

@@ -65,6 +65,9 @@ pub(crate) const UNREACHABLE: &str = "UNREACHABLE";
 /// The queen went away in the middle of an answer.
 pub(crate) const CONNECTION_LOST: &str = "CONNECTION_LOST";
 
+const USAGE: &str = "USAGE";
+const INTERRUPTED: &str = "INTERRUPTED";
+
 /// Why a verb did not do what it was asked.
 #[derive(Clone, Debug, Serialize)]
 #[serde(transparent)]
@@ -134,12 +137,12 @@ impl Failure {
 
     /// The command line is wrong in a way that only shows while it runs.
     pub fn usage(message: impl Into<String>) -> Self {
-        Self::new(Exit::Usage, "USAGE", message)
+        Self::new(Exit::Usage, USAGE, message)
     }
 
     /// Ctrl-C.
     pub fn interrupted() -> Self {
-        Self::new(Exit::Interrupted, "INTERRUPTED", "interrupted")
+        Self::new(Exit::Interrupted, INTERRUPTED, "interrupted")
     }
 
     /// Standard output could not be written.
@@ -207,7 +210,8 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.0.message)?;
-        if self.0.exit != Exit::Interrupted {
+        // Those two say it all themselves.
+        if !matches!(&*self.0.code, USAGE | INTERRUPTED) {
             write!(f, " ({}", self.0.code)?;
             if let Some(param) = &self.0.param {
                 write!(f, ", parameter {param}")?;

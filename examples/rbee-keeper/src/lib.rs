@@ -20,13 +20,15 @@ pub use client::{Client, Events, Reply};
 pub use failure::{Exit, Failure};
 pub use screen::{Column, Facts, Screen, Table, human, text};
 
-use clap::{FromArgMatches, parser::ValueSource};
+use args::Typed;
+use clap::FromArgMatches;
 
 /// What every verb works with.
 #[derive(Debug)]
 struct Keeper {
     client: Client,
     screen: Screen,
+    typed: Typed,
 }
 
 /// The whole program: reads the command line, runs the verb, and says how it ended.
@@ -43,8 +45,9 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => error.exit(),
     };
+    let typed = Typed::of(&cli, &matches);
     let screen = Screen::new(cli.global.json, cli.global.quiet, cli.global.no_color);
-    if matches.value_source("api_key") == Some(ValueSource::CommandLine) {
+    if typed.api_key.is_some() {
         screen.warn(
             "a key on the command line can be read by everybody on this machine; \
              RBEE_API_KEY and --token-file cannot",
@@ -55,7 +58,7 @@ pub fn main() -> ExitCode {
         .build()
         .map_err(|cause| Failure::new(Exit::Failed, "INTERNAL", cause.to_string()))
         .and_then(|runtime| {
-            let ended = runtime.block_on(run(cli, &screen));
+            let ended = runtime.block_on(run(cli, typed, &screen));
             // A thread that still reads standard input must not keep the program.
             runtime.shutdown_background();
             ended
@@ -67,10 +70,10 @@ pub fn main() -> ExitCode {
     ExitCode::from(exit.code())
 }
 
-async fn run(cli: Cli, screen: &Screen) -> Result<Exit, Failure> {
+async fn run(cli: Cli, typed: Typed, screen: &Screen) -> Result<Exit, Failure> {
     let address = cli.global.host.clone().unwrap_or_default();
     let client = Client::new(address, &cli.global.credentials()?)?;
-    let keeper = Keeper { client, screen: screen.clone() };
+    let keeper = Keeper { client, screen: screen.clone(), typed };
     let ended = cli.verb.run(&keeper).await;
     match ended {
         Err(failure) if failure.can_start_a_queen() && cli.verb.needs_a_queen() => {

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use rbee_transport_http::wire::queen::{self, JobView};
+use rbee_transport_http::wire::{
+    ProgressBody,
+    queen::{self, JobView},
+};
 use serde_json::Value;
 
 use crate::{
@@ -25,7 +28,9 @@ pub(super) async fn ask(
 ) -> Result<String, Failure> {
     let chat = Chat::new(model, messages, sampling);
     let mut shown = Shown { keeper, text: String::new(), bars: None };
-    let mut answer = match super::interruptible(Answer::ask(&keeper.client, &chat)).await {
+    let asked =
+        super::interruptible(shown.until_accepted(Answer::ask(&keeper.client, &chat))).await;
+    let mut answer = match asked {
         Ok(answer) => answer,
         Err(failure) => return Err(keeper.with_names(failure, model).await),
     };
@@ -51,6 +56,23 @@ struct Shown<'a> {
 }
 
 impl Shown<'_> {
+    /// The queen holds the head of her answer back for a moment, so that an error has its proper status.
+    async fn until_accepted(
+        &mut self,
+        asked: impl Future<Output = Result<Answer, Failure>>,
+    ) -> Result<Answer, Failure> {
+        let mut asked = std::pin::pin!(asked);
+        let draws = self.keeper.screen.draws();
+        loop {
+            tokio::select! {
+                answer = &mut asked => return answer,
+                () = tokio::time::sleep(CURIOSITY), if draws && self.bars.is_none() => {
+                    self.wait_for("waiting", ProgressBody::default());
+                }
+            }
+        }
+    }
+
     async fn until_the_end(&mut self, answer: &mut Answer) -> Result<(), Failure> {
         let mut interrupted = std::pin::pin!(tokio::signal::ctrl_c());
         loop {
@@ -95,16 +117,20 @@ impl Shown<'_> {
             (Some(loading), _) => {
                 (format!("{} on {}", loading.state, loading.hive), loading.progress)
             }
-            (None, Some(0)) => ("next in the queue".to_owned(), Default::default()),
+            (None, Some(0)) => ("next in the queue".to_owned(), ProgressBody::default()),
             (None, Some(before)) => {
-                (format!("{before} before it in the queue"), Default::default())
+                (format!("{before} before it in the queue"), ProgressBody::default())
             }
-            (None, None) => ("thinking".to_owned(), Default::default()),
+            (None, None) => ("thinking".to_owned(), ProgressBody::default()),
         };
+        self.wait_for(&label, progress);
+    }
+
+    fn wait_for(&mut self, label: &str, progress: ProgressBody) {
         // A new bar for what is new, so that two never stand below each other.
-        let bars = self.bars.take().filter(|bars| bars.has(&label));
+        let bars = self.bars.take().filter(|bars| bars.has(label));
         let mut bars = bars.unwrap_or_else(|| Bars::new(&self.keeper.screen));
-        bars.show(&label, progress);
+        bars.show(label, progress);
         self.bars = Some(bars);
     }
 

@@ -27,7 +27,7 @@ pub(crate) enum Hives {
         url: String,
 
         /// A file with the token that its rbee-hive takes
-        #[arg(long, value_name = "FILE", env = "RBEE_HIVE_TOKEN_FILE")]
+        #[arg(long, value_name = "FILE")]
         hive_token_file: Option<PathBuf>,
     },
     /// Show a machine
