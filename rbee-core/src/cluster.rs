@@ -100,6 +100,8 @@ pub struct HiveView {
     pub id: HiveId,
     /// It answers. One that does not gets no jobs and no workers.
     pub online: bool,
+    /// It is being emptied: it gets no new workers.
+    pub draining: bool,
     /// What models can be loaded on.
     pub devices: Arc<[Device]>,
     /// The models on its disk, with their sizes in bytes.
@@ -110,6 +112,11 @@ pub struct HiveView {
 }
 
 impl HiveView {
+    /// May a worker be started on it?
+    pub fn takes_workers(&self) -> bool {
+        self.online && !self.draining
+    }
+
     /// Memory of the device that is free and not promised, in bytes.
     pub fn free_bytes(&self, device: &Device) -> u64 {
         device.memory_free.saturating_sub(self.reserved.get(&device.index).copied().unwrap_or(0))

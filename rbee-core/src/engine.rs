@@ -20,8 +20,8 @@ use std::{
 };
 
 use crate::{
-    ClusterView, Epoch, Error, HiveId, Job, JobId, LeaseId, ModelRef, Now, Outcome, Settings, Time,
-    WorkerId, WorkerInfo, WorkerSpec,
+    ClusterView, Epoch, Error, HiveId, Job, JobId, LeaseId, ModelRef, Now, Outcome, Result,
+    Settings, Time, WorkerId, WorkerInfo, WorkerSpec, idempotency::check_repeat,
 };
 
 mod admit;
@@ -252,6 +252,15 @@ impl Engine {
         self.jobs.contains_key(&job)
     }
 
+    /// Is this the same request again as the live job of its name?
+    ///
+    /// # Errors
+    /// [`ErrorKind::Conflict`](crate::ErrorKind::Conflict) where it asks for something else.
+    pub fn check_repeat(&self, job: &Job) -> Result<()> {
+        let before = self.jobs.get(&job.id).and_then(|entry| entry.job.idempotency.as_deref());
+        check_repeat(job, before)
+    }
+
     /// How many jobs of its lane go before this one; `None` where it is not waiting.
     pub fn position(&self, job: JobId) -> Option<usize> {
         let entry = self.jobs.get(&job)?;
@@ -343,9 +352,10 @@ impl Engine {
 
     fn command(&mut self, now: Now, n: u64, command: Command, out: &mut Out) {
         let result = match command {
-            Command::Load { worker, hive, spec, pin } => {
-                self.load(now, worker, hive, spec, pin, out)
+            Command::Load { worker, hive, spec, evict, pin } => {
+                self.load(now, worker, hive, spec, pin, evict, out)
             }
+            Command::DrainHive(hive, drain) => self.drain_hive(&hive, drain, out),
             Command::Unload(worker) => self.unload(worker, out),
             Command::Pin(worker, pin) => self.pin(worker, pin),
             Command::Drain => {

@@ -6,7 +6,9 @@ use async_trait::async_trait;
 use futures_core::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 
-use crate::{Epoch, Error, HiveId, ModelRef, Result, Worker, WorkerHealth, WorkerId, WorkerInfo};
+use crate::{
+    Epoch, Error, HiveAddress, HiveId, ModelRef, Result, Worker, WorkerHealth, WorkerId, WorkerInfo,
+};
 
 mod devices;
 mod in_process;
@@ -104,6 +106,25 @@ pub struct ProgressUpdate {
     pub total: Option<u64>,
 }
 
+/// How a hive is reached, as the registry keeps it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HiveContact {
+    /// The machine's own name, or the name it is reached by.
+    pub hostname: String,
+    /// The port of its HTTP API; 0 where it has none, inside this process.
+    pub port: u16,
+    /// How it is reached.
+    pub address: HiveAddress,
+}
+
+impl HiveContact {
+    /// Within this process.
+    pub fn in_process() -> Self {
+        let hostname = sysinfo::System::host_name().unwrap_or_default();
+        Self { hostname, port: 0, address: HiveAddress::Local }
+    }
+}
+
 /// Where a backend tells how far it has come. Each call counts as a sign of life.
 #[derive(Clone)]
 pub struct Progress(Arc<dyn Fn(ProgressUpdate) + Send + Sync>);
@@ -138,6 +159,11 @@ impl fmt::Debug for Progress {
 pub trait HiveBackend: fmt::Debug + Send + Sync + 'static {
     /// Its name.
     fn id(&self) -> &HiveId;
+
+    /// How it is reached. As it stands: within this process.
+    fn contact(&self) -> HiveContact {
+        HiveContact::in_process()
+    }
 
     /// Makes the hive ready: adopts what runs already, else deploys and runs it. Idempotent.
     ///
@@ -198,6 +224,9 @@ pub trait HiveBackend: fmt::Debug + Send + Sync + 'static {
 impl<H: HiveBackend + ?Sized> HiveBackend for Arc<H> {
     fn id(&self) -> &HiveId {
         (**self).id()
+    }
+    fn contact(&self) -> HiveContact {
+        (**self).contact()
     }
     async fn start(&self) -> Result<()> {
         (**self).start().await

@@ -4,7 +4,9 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{CorrelationId, JobId, ModelRef, Outcome, Task, TenantId, WallTime, WorkerId};
+use crate::{
+    CorrelationId, Idempotency, JobId, ModelRef, Outcome, Task, TenantId, WallTime, WorkerId,
+};
 
 /// Which jobs go first.
 #[derive(
@@ -63,6 +65,9 @@ pub struct Job {
     pub tenant: Option<TenantId>,
     /// The mark it carries through every log.
     pub correlation_id: CorrelationId,
+    /// Repeating the submission with this key gives this job again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idempotency: Option<Arc<Idempotency>>,
 }
 
 /// The state of a job, as it is stored and shown.

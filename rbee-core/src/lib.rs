@@ -50,6 +50,7 @@ mod error;
 mod event;
 mod hive;
 mod id;
+mod idempotency;
 mod job;
 mod model_ref;
 mod prefix;
@@ -71,13 +72,16 @@ pub use cluster::{ClusterView, HiveView, LaneKey, LaneView, WorkerState, WorkerV
 pub use error::{Error, ErrorKind, Result};
 pub use event::{EventKind, Finish, JobEvent, Metrics, Outcome, Output, Started, Usage};
 pub use hive::{
-    Device, DeviceKind, Devices, HiveBackend, HiveEvent, HiveReport, InProcessHive, Progress,
-    ProgressUpdate, WorkerFactory, WorkerReport, WorkerSpec,
+    Device, DeviceKind, Devices, HiveBackend, HiveContact, HiveEvent, HiveReport, InProcessHive,
+    Progress, ProgressUpdate, WorkerFactory, WorkerReport, WorkerSpec,
 };
 pub use id::{CorrelationId, Epoch, HiveId, JobId, LeaseId, QueenId, TenantId, Ticket, WorkerId};
+pub use idempotency::Idempotency;
 pub use job::{EndedJob, Job, JobState, JobStatus, LiveJob, Priority};
 pub use model_ref::{MAX_MODEL_REF_BYTES, ModelRef, ModelSource};
-pub use queen::{Answer, JobEvents, JobHandle, Load, Queen, QueenBuilder};
+pub use queen::{
+    Answer, HiveSummary, JobEvents, JobHandle, Load, LoadRequest, Queen, QueenBuilder,
+};
 pub use registry::{
     Change, HiveAddress, HiveRecord, HiveStatus, JobFilter, JobRecord, MemoryRegistry, ModelRecord,
     Piece, Registry, Snapshot, TenantRecord,

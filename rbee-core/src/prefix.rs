@@ -14,13 +14,13 @@ const BLOCK_BYTES: usize = 1024;
 const MAX_KEYS: usize = 64;
 
 /// FNV-1a, 64 bit: small, and the same on every machine and in every version.
-fn hash(state: u64, bytes: &[u8]) -> u64 {
+pub(crate) fn hash(state: u64, bytes: &[u8]) -> u64 {
     bytes
         .iter()
         .fold(state, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3))
 }
 
-const START: u64 = 0xcbf2_9ce4_8422_2325;
+pub(crate) const START: u64 = 0xcbf2_9ce4_8422_2325;
 
 /// The keys of every prefix of the prompt, shortest first.
 pub(crate) fn prefix_keys(task: &Task) -> Arc<[u64]> {

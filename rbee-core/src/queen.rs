@@ -7,20 +7,20 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::oneshot, task::JoinHandle, time::Instant};
+use tokio::{task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Ask, ClusterView, Error, ErrorKind, Explanation, HiveBackend, HiveId, Job, JobFilter, JobId,
-    JobRecord, JobStatus, ModelRef, Now, QueenId, Registry, Request, Result, Scheduler, Settings,
-    Started, Time, WallTime, WorkerId, WorkerSpec,
-    engine::{Command, Counters},
+    Ask, ClusterView, Error, ErrorKind, Explanation, HiveBackend, HiveRecord, Job, JobFilter,
+    JobId, JobRecord, JobStatus, ModelRef, Now, QueenId, Registry, Request, Result, Scheduler,
+    Settings, Started, Time, WallTime, engine::Counters, idempotency::check_repeat,
 };
 
 mod attempt;
 mod builder;
 mod driver;
 mod errands;
+mod fleet;
 mod handle;
 mod loads;
 mod log;
@@ -31,6 +31,7 @@ mod policy;
 mod writer;
 
 pub use builder::QueenBuilder;
+pub use fleet::{HiveSummary, LoadRequest};
 pub use handle::{Answer, JobHandle};
 pub use loads::Load;
 pub use log::JobEvents;
@@ -38,7 +39,7 @@ pub use log::JobEvents;
 use loads::Loads;
 use log::JobLog;
 use logs::Logs;
-use mailbox::{Mailbox, Message};
+use mailbox::{Mailbox, Message, Submitted};
 
 /// The orchestrator, inside the application's own process. Cloning gives another handle on the same one.
 ///
@@ -75,6 +76,7 @@ struct Shared {
     settings: Arc<Settings>,
     aliases: BTreeMap<String, ModelRef>,
     restored: Vec<JobId>,
+    remembered: Vec<HiveRecord>,
     /// Ends every task but the writer, which ends when it has written what was handed in.
     kill: CancellationToken,
     /// The store is to look as after a kill.
@@ -108,12 +110,36 @@ impl Queen {
         &self.shared.settings
     }
 
+    /// What decides where jobs go.
+    pub fn scheduler(&self) -> &Arc<dyn Scheduler> {
+        &self.shared.scheduler
+    }
+
+    /// The present moment on the clock that the [cluster](Self::cluster)'s times are of.
+    pub fn now(&self) -> Time {
+        time_since(self.shared.began)
+    }
+
     /// Jobs that an earlier life had left in the registry and that run again, or are ended, in this one.
     pub fn restored(&self) -> &[JobId] {
         &self.shared.restored
     }
 
-    /// Checks the request and submits it. Returns when the job is recorded; its placement goes on meanwhile.
+    /// The names that models go by here.
+    pub fn aliases(&self) -> &BTreeMap<String, ModelRef> {
+        &self.shared.aliases
+    }
+
+    /// The model that this name or reference stands for.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidRequest`] where it is neither.
+    pub fn resolve(&self, name: &str) -> Result<ModelRef> {
+        self.shared.aliases.get(name).map_or_else(|| name.parse(), |model| Ok(model.clone()))
+    }
+
+    /// Checks the request and submits it. One with an [idempotency key](Request::idempotency_key) that was used
+    /// before is not done again: the handle is one on the job of the first time, and dropping it ends nothing. Returns when the job is recorded; its placement goes on meanwhile.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidRequest`] for a value that is not allowed, [`ErrorKind::ModelNotFound`] for a model that
@@ -121,17 +147,27 @@ impl Queen {
     /// [`ErrorKind::Storage`] where the job could not be recorded. Nothing was accepted then.
     pub async fn submit(&self, request: Request) -> Result<JobHandle> {
         let job = self.check(request)?;
-        let (id, detached) = (job.id, job.detached);
+        // Who submits under a key means to come back for the answer.
+        let (id, stays) = (job.id, job.detached || job.idempotency.is_some());
+        if job.idempotency.is_some()
+            && let Some(handle) = self.find_repeat(&job).await?
+        {
+            return Ok(handle);
+        }
         let log = Arc::new(JobLog::default());
         // Armed before the wait: a submission that is dropped half-way cancels its job too.
-        let mut handle = JobHandle::new(id, log.read(None), self.clone(), !detached);
+        let mut handle = JobHandle::new(id, log.read(None), self.clone(), !stays);
         let submitted = self
             .shared
             .mailbox
             .ask(|reply| Message::Submit { job: Arc::new(job), log, reply })
             .await;
         match submitted.flatten() {
-            Ok(()) => Ok(handle),
+            Ok(Submitted::Accepted) => Ok(handle),
+            Ok(Submitted::Before) => {
+                handle.disarm();
+                self.join(id).await
+            }
             Err(error) => {
                 handle.disarm();
                 Err(error)
@@ -139,11 +175,24 @@ impl Queen {
         }
     }
 
-    fn check(&self, request: Request) -> Result<Job> {
-        let model = match self.shared.aliases.get(request.model()) {
-            Some(model) => model.clone(),
-            None => request.model().parse()?,
+    /// The job that was recorded under the same key before.
+    async fn find_repeat(&self, job: &Job) -> Result<Option<JobHandle>> {
+        let filter = JobFilter { with_text: false, ..JobFilter::one(job.id) };
+        let Some(record) = self.shared.registry.jobs(&filter).await?.into_iter().next() else {
+            return Ok(None);
         };
+        check_repeat(job, record.idempotency.as_deref())?;
+        self.join(job.id).await.map(Some)
+    }
+
+    /// A handle on a job that somebody else has submitted: dropping it ends nothing.
+    async fn join(&self, job: JobId) -> Result<JobHandle> {
+        let events = self.attach(job, None).await?;
+        Ok(JobHandle::new(job, events, self.clone(), false))
+    }
+
+    fn check(&self, request: Request) -> Result<Job> {
+        let model = self.resolve(request.model()).map_err(|error| error.with_param("model"))?;
         request.into_job(model, &self.shared.settings, fresh_seed())
     }
 
@@ -251,61 +300,6 @@ impl Queen {
             let message = format!("the scheduler panicked: {}", panic_message(&*panic));
             Error::new(ErrorKind::Internal, message)
         })
-    }
-
-    /// Starts a worker, whether or not a job needs it; it is there when [`cluster`](Self::cluster) shows it ready.
-    /// A pinned one is never evicted.
-    ///
-    /// # Errors
-    /// [`ErrorKind::NotFound`] or [`ErrorKind::HiveUnreachable`] where the hive is not there.
-    pub async fn load(&self, hive: HiveId, spec: WorkerSpec, pin: bool) -> Result<WorkerId> {
-        let worker = WorkerId::random();
-        self.command(Command::Load { worker, hive, spec, pin }).await?;
-        Ok(worker)
-    }
-
-    /// Stops a worker as soon as its runs have ended.
-    ///
-    /// # Errors
-    /// [`ErrorKind::NotFound`] where there is no such worker.
-    pub async fn unload(&self, worker: WorkerId) -> Result<()> {
-        self.command(Command::Unload(worker)).await
-    }
-
-    /// Keeps a worker from being evicted, or no longer.
-    ///
-    /// # Errors
-    /// [`ErrorKind::NotFound`] where there is no such worker.
-    pub async fn pin(&self, worker: WorkerId, pin: bool) -> Result<()> {
-        self.command(Command::Pin(worker, pin)).await
-    }
-
-    async fn command(&self, command: Command) -> Result<()> {
-        self.shared.mailbox.ask(|reply| Message::Command { command, reply }).await?
-    }
-
-    /// Takes a machine into the fleet. Returns at once; the machine counts as soon as it has reported.
-    ///
-    /// # Errors
-    /// [`ErrorKind::ShuttingDown`] where the queen is gone.
-    pub async fn add_hive(&self, hive: impl HiveBackend) -> Result<()> {
-        self.connect(Arc::new(hive)).await.map(drop)
-    }
-
-    async fn connect(&self, hive: Arc<dyn HiveBackend>) -> Result<oneshot::Receiver<()>> {
-        let (reported, report) = oneshot::channel();
-        self.shared.mailbox.send(Message::AddHive { hive, reported }).await?;
-        Ok(report)
-    }
-
-    /// Takes a machine out of the fleet and stops it, with its workers. Its jobs go on elsewhere.
-    ///
-    /// # Errors
-    /// [`ErrorKind::NotFound`] where there is no such hive, and what its shutdown fails with.
-    pub async fn remove_hive(&self, hive: HiveId, grace: Duration) -> Result<()> {
-        let backend =
-            self.shared.mailbox.ask(|reply| Message::RemoveHive { hive, reply }).await??;
-        backend.shutdown(grace).await
     }
 
     /// Goes down in order: admits no more jobs, gives those that are there `grace` to end, leaves the others in the

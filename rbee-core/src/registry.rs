@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    CorrelationId, Epoch, HiveId, Job, JobId, JobState, JobStatus, LiveJob, ModelRef, Outcome,
-    Priority, QueenId, Result, TenantId, WallTime, WorkerId,
+    CorrelationId, Epoch, HiveId, Idempotency, Job, JobId, JobState, JobStatus, LiveJob, ModelRef,
+    Outcome, Priority, QueenId, Result, TenantId, WallTime, WorkerId,
 };
 
 mod clock;
@@ -50,6 +50,8 @@ pub struct JobRecord {
     pub attempts: u32,
     /// The mark it carries through every log.
     pub correlation_id: CorrelationId,
+    /// The key it was submitted under, where there was one.
+    pub idempotency: Option<Arc<Idempotency>>,
     /// The life of a queen that answers for it.
     pub owner: Epoch,
     /// Everything needed to run it; none where it is not kept, or erased.
@@ -75,6 +77,7 @@ impl JobRecord {
             submitted_at,
             attempts: 0,
             correlation_id: job.correlation_id.clone(),
+            idempotency: job.idempotency.clone(),
             owner,
             request: Some(job),
             numerics: None,
@@ -90,6 +93,8 @@ impl JobRecord {
 pub enum HiveAddress {
     /// On the queen's machine.
     Local,
+    /// At its host name and port, over HTTP; somebody else has started it.
+    Http,
     /// On another machine, over SSH.
     Network {
         /// The host to connect to.

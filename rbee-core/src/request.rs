@@ -1,12 +1,12 @@
 //! What an application asks for, before it is admitted.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    CorrelationId, Error, ErrorKind, Job, JobId, ModelRef, Priority, Result, Settings, TenantId,
-    prefix::prefix_keys,
+    CorrelationId, Error, ErrorKind, Idempotency, Job, JobId, ModelRef, Priority, Result, Settings,
+    TenantId, prefix::prefix_keys,
 };
 
 /// Who says a [`Message`].
@@ -193,6 +193,7 @@ pub struct Request {
     deadline: Option<Duration>,
     detached: bool,
     correlation_id: Option<CorrelationId>,
+    idempotency_key: Option<String>,
 }
 
 impl Request {
@@ -207,6 +208,7 @@ impl Request {
             deadline: None,
             detached: false,
             correlation_id: None,
+            idempotency_key: None,
         }
     }
 
@@ -322,6 +324,13 @@ impl Request {
         self
     }
 
+    /// Submitting the same again with the same key gives the job of the first time: 1 to 255 visible ASCII
+    /// characters. The job goes on when its handle is dropped: who uses a key means to come back for the answer.
+    pub fn idempotency_key(mut self, key: impl Into<String>) -> Self {
+        self.idempotency_key = Some(key.into());
+        self
+    }
+
     /// The model, as it was given.
     pub fn model(&self) -> &str {
         &self.model
@@ -374,8 +383,16 @@ impl Request {
                 "deadline is 0s; the job cannot be done by then",
             ));
         }
+        let idempotency = match &self.idempotency_key {
+            Some(key) => {
+                let terms = (self.priority, timeout, self.deadline, self.detached);
+                Some(Idempotency::new(key, &(&model, &self.task, self.seed, terms))?)
+            }
+            None => None,
+        };
+        let id = idempotency.as_ref().map(|key| key.job(self.tenant.as_ref()));
         Ok(Job {
-            id: JobId::random(),
+            id: id.unwrap_or_else(JobId::random),
             model,
             priority: self.priority,
             prefix: prefix_keys(&self.task),
@@ -386,6 +403,7 @@ impl Request {
             detached: self.detached,
             tenant: self.tenant,
             correlation_id: self.correlation_id.unwrap_or_else(CorrelationId::random),
+            idempotency: idempotency.map(Arc::new),
         })
     }
 }

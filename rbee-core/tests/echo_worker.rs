@@ -27,6 +27,7 @@ fn job(task: Task, prefix: &[u64]) -> Job {
         detached: false,
         tenant: None,
         correlation_id: CorrelationId::random(),
+        idempotency: None,
     }
 }
 

@@ -51,6 +51,7 @@ fn job(order: u64) -> JobRecord {
         detached: false,
         tenant,
         correlation_id: CorrelationId::random(),
+        idempotency: None,
     };
     JobRecord::queued(request.into(), order, WallTime::now(), Epoch::default())
 }

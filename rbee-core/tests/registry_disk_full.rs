@@ -58,6 +58,7 @@ fn job(order: u64) -> JobRecord {
         submitted_at: WallTime::now(),
         attempts: 0,
         correlation_id: CorrelationId::random(),
+        idempotency: None,
         owner: Epoch::default(),
         request: None,
         numerics: None,

@@ -4,9 +4,11 @@ mod auth;
 mod correlation;
 mod lease;
 mod listen;
+mod queen;
 mod reply;
 mod worker;
 
 pub use lease::Lease;
 pub use listen::{Limits, Server};
+pub use queen::{Examiner, HiveConnector, QueenLimits, QueenServer, queen};
 pub use worker::{WorkerServer, worker};

@@ -5,6 +5,7 @@
 
 mod error;
 pub mod hive;
+pub mod openai;
 pub mod queen;
 pub mod sse;
 pub mod worker;

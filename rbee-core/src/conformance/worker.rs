@@ -65,6 +65,7 @@ impl Subject {
             detached: false,
             tenant: None,
             correlation_id: CorrelationId::random(),
+            idempotency: None,
         })
     }
 

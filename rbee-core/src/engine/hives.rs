@@ -240,6 +240,7 @@ fn empty_hive(id: HiveId) -> HiveView {
     HiveView {
         id,
         online: false,
+        draining: false,
         devices: Arc::from([]),
         models: Arc::default(),
         reserved: BTreeMap::new(),

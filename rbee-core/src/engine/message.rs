@@ -166,9 +166,13 @@ pub enum Command {
         hive: HiveId,
         /// What.
         spec: WorkerSpec,
+        /// Idle workers of that hive to stop first.
+        evict: Vec<WorkerId>,
         /// Never evict it.
         pin: bool,
     },
+    /// Stop every worker of a hive as soon as its runs have ended, and start none there; or start some again.
+    DrainHive(HiveId, bool),
     /// Stop a worker as soon as its runs have ended.
     Unload(WorkerId),
     /// Keep a worker from being evicted, or no longer.

@@ -168,8 +168,8 @@ impl Engine {
         let Some(entry) = self.jobs.get(&id) else {
             return fault("the job is gone".into());
         };
-        let Some(view) = self.view.hive(hive).filter(|view| view.online) else {
-            return fault("it is not online".into());
+        let Some(view) = self.view.hive(hive).filter(|view| view.takes_workers()) else {
+            return fault("it is not online, or is being drained".into());
         };
         if spec.model != entry.job.model {
             return fault(format!("the job wants model {}, not {}", entry.job.model, spec.model));
@@ -188,12 +188,7 @@ impl Engine {
                 entry.spawns
             ));
         }
-        let evictable = |id: &WorkerId| {
-            self.view
-                .worker(*id)
-                .is_some_and(|worker| worker.is_evictable() && worker.info.hive == *hive)
-        };
-        if let Some(worker) = evict.iter().find(|id| !evictable(id)) {
+        if let Some(worker) = evict.iter().find(|id| !self.is_evictable(**id, hive)) {
             return fault(format!("worker {worker} is not an idle, unpinned one of this hive"));
         }
         Ok(())

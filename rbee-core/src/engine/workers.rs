@@ -96,6 +96,7 @@ impl Engine {
         }
     }
 
+    #[expect(clippy::too_many_arguments, reason = "the fields of one command")]
     pub(super) fn load(
         &mut self,
         now: Now,
@@ -103,6 +104,7 @@ impl Engine {
         hive: HiveId,
         spec: WorkerSpec,
         pin: bool,
+        evict: Vec<WorkerId>,
         out: &mut Out,
     ) -> Result<()> {
         let refuse = |kind, message: String| Err(Error::new(kind, message));
@@ -124,8 +126,35 @@ impl Engine {
         if self.view.worker(worker).is_some() {
             return refuse(ErrorKind::InvalidRequest, format!("worker {worker} exists already"));
         }
-        self.start_worker(now, worker, hive, spec, pin, Vec::new(), out);
+        if let Some(index) =
+            spec.devices.iter().find(|index| !view.devices.iter().any(|d| d.index == **index))
+        {
+            return refuse(ErrorKind::InvalidRequest, format!("hive {hive} has no device {index}"));
+        }
+        if let Some(busy) = evict.iter().find(|id| !self.is_evictable(**id, &hive)) {
+            let message = format!("worker {busy} is not an idle, unpinned one of hive {hive}");
+            return refuse(ErrorKind::Conflict, message);
+        }
+        self.start_worker(now, worker, hive, spec, pin, evict, out);
         Ok(())
+    }
+
+    pub(super) fn is_evictable(&self, worker: WorkerId, hive: &HiveId) -> bool {
+        self.view
+            .worker(worker)
+            .is_some_and(|worker| worker.is_evictable() && worker.info.hive == *hive)
+    }
+
+    pub(super) fn drain_hive(&mut self, hive: &HiveId, drain: bool, out: &mut Out) -> Result<()> {
+        if !self.view.edit_hive(hive, |view| view.draining = drain) {
+            return Err(Error::new(ErrorKind::NotFound, format!("hive {hive} does not exist")));
+        }
+        if !drain {
+            self.wake_all();
+            return Ok(());
+        }
+        let workers: Vec<_> = self.view.on_hive(hive).map(|worker| worker.info.id).collect();
+        workers.into_iter().try_for_each(|worker| self.unload(worker, out))
     }
 
     pub(super) fn unload(&mut self, worker: WorkerId, out: &mut Out) -> Result<()> {

@@ -128,6 +128,7 @@ impl QueenBuilder {
         let logs = Arc::new(Logs::new(settings.clone()));
         let loads = Loads::default();
         let restored = restore_logs(&logs, &snapshot);
+        let remembered = snapshot.hives.clone();
         let engine = Engine::new((*settings).clone(), epoch, seed);
         mailbox.input(Input::Restore { snapshot: Box::new(snapshot) });
         let shell = Shell {
@@ -160,6 +161,7 @@ impl QueenBuilder {
                 settings,
                 aliases,
                 restored,
+                remembered,
                 kill,
                 crashed,
                 written: Mutex::new(Some(written)),

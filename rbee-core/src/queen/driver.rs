@@ -1,8 +1,12 @@
 //! The one task that turns the engine: inputs in, effects out. It waits for nothing but its mailbox and the clock.
 
 mod effects;
+mod hives;
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use tokio::{
     sync::{Notify, oneshot},
@@ -15,26 +19,21 @@ use super::{
     errands::{self, Errands},
     loads::Loads,
     logs::Logs,
-    mailbox::{Letter, Letters, Mailbox, Message},
+    mailbox::{Letter, Letters, Mailbox, Message, Submitted},
     monitor,
     policy::Policy,
     writer::Writer,
 };
 use crate::{
-    Change, Error, ErrorKind, HiveAddress, HiveBackend, HiveId, HiveRecord, HiveStatus, JobId,
-    LeaseId, Now, Outcome, Result, Scheduler, Settings, Started, WallTime, Worker, WorkerId,
+    Error, ErrorKind, HiveId, JobId, LeaseId, Now, Outcome, Result, Scheduler, Settings, Started,
+    WallTime, Worker, WorkerId,
     engine::{AttemptEnd, AttemptResult, Command, Effect, Engine, HiveFact, Input, Note},
 };
 
+use hives::Hive;
+
 /// Letters that are dealt with before the effects of the first one are waited for.
 const TURN: usize = 256;
-
-struct Hive {
-    backend: Arc<dyn HiveBackend>,
-    report_soon: Arc<Notify>,
-    watch: CancellationToken,
-    online: Option<bool>,
-}
 
 /// What the driver shares with the tasks it starts.
 pub(super) struct Shell {
@@ -54,9 +53,9 @@ pub(super) struct Driver {
     policy: Policy,
     shell: Shell,
     workers: HashMap<WorkerId, Arc<dyn Worker>>,
-    hives: HashMap<HiveId, Hive>,
+    hives: BTreeMap<HiveId, Hive>,
     attempts: HashMap<LeaseId, CancellationToken>,
-    submitters: HashMap<JobId, oneshot::Sender<Result<()>>>,
+    submitters: HashMap<JobId, oneshot::Sender<Result<Submitted>>>,
     operators: HashMap<u64, oneshot::Sender<Result<()>>>,
     next_command: u64,
     drained: Vec<oneshot::Sender<()>>,
@@ -71,7 +70,7 @@ impl Driver {
             policy,
             shell,
             workers: HashMap::new(),
-            hives: HashMap::new(),
+            hives: BTreeMap::new(),
             attempts: HashMap::new(),
             submitters: HashMap::new(),
             operators: HashMap::new(),
@@ -131,6 +130,10 @@ impl Driver {
                 self.watch_input(&input);
                 self.turn(input, effects);
             }
+            Message::Submit { job, reply, .. } if self.engine.has_job(job.id) => {
+                let answer = self.engine.check_repeat(&job).map(|()| Submitted::Before);
+                let _ = reply.send(answer);
+            }
             Message::Submit { job, log, reply } => {
                 self.shell.logs.insert(job.id, log);
                 self.submitters.insert(job.id, reply);
@@ -149,10 +152,27 @@ impl Driver {
                 self.operators.insert(self.next_command, reply);
                 self.turn(Input::Command { n: self.next_command, command }, effects);
             }
-            Message::AddHive { hive, reported } => self.add_hive(hive, reported, effects),
+            Message::AddHive { hive, reported, reply } => {
+                let added = self.add_hive(hive, reported, effects);
+                let _ = reply.send(added);
+            }
             Message::RemoveHive { hive, reply } => {
                 let removed = self.remove_hive(&hive, effects);
                 let _ = reply.send(removed);
+            }
+            Message::StopHive { hive, reply } => {
+                let stopped = self.stop_hive(&hive, effects);
+                let _ = reply.send(stopped);
+            }
+            Message::StartHive { hive, reply } => {
+                let started = self.start_hive(&hive, effects);
+                let _ = reply.send(started);
+            }
+            Message::Hive { hive, reply } => {
+                let _ = reply.send(self.backend(&hive));
+            }
+            Message::Hives { reply } => {
+                let _ = reply.send(self.hives.values().map(Hive::summary).collect());
             }
             Message::Drain { drained } => {
                 if self.is_drained {
@@ -166,7 +186,12 @@ impl Driver {
             Message::Freeze { reply, why } => {
                 self.freeze(&why);
                 self.hives.values().for_each(|hive| hive.watch.cancel());
-                let _ = reply.send(self.hives.drain().map(|(_, hive)| hive.backend).collect());
+                let _ = reply.send(
+                    std::mem::take(&mut self.hives)
+                        .into_values()
+                        .map(|hive| hive.backend)
+                        .collect(),
+                );
                 return true;
             }
         }
@@ -181,71 +206,13 @@ impl Driver {
                 let models: Vec<_> = report.models.iter().map(|(model, _)| model).collect();
                 let capabilities =
                     serde_json::json!({ "devices": report.devices, "models": models });
-                self.record_hive(hive, HiveStatus::Online, capabilities);
+                self.hive_answers(hive, capabilities);
             }
-            Input::Hive { hive, fact: HiveFact::Unreachable(_) } => {
-                self.record_hive(hive, HiveStatus::Offline, serde_json::Value::Null);
+            Input::Hive { hive, fact: HiveFact::Unreachable(error) } => {
+                self.hive_is_away(hive, error.clone());
             }
             _ => {}
         }
-    }
-
-    /// The store is told when a hive comes and goes, not at every probe.
-    fn record_hive(&mut self, id: &HiveId, status: HiveStatus, capabilities: serde_json::Value) {
-        let Some(hive) = self.hives.get_mut(id) else {
-            return;
-        };
-        let online = status == HiveStatus::Online;
-        if hive.online.replace(online) == Some(online) {
-            return;
-        }
-        let record = HiveRecord {
-            id: id.clone(),
-            hostname: sysinfo::System::host_name().unwrap_or_default(),
-            port: 0,
-            address: HiveAddress::Local,
-            capabilities,
-            last_seen: WallTime::now(),
-            status,
-        };
-        self.shell.writer.write(None, vec![Change::HivePut(Box::new(record))]);
-    }
-
-    fn add_hive(
-        &mut self,
-        backend: Arc<dyn HiveBackend>,
-        reported: oneshot::Sender<()>,
-        effects: &mut Vec<Effect>,
-    ) {
-        let id = backend.id().clone();
-        if self.hives.contains_key(&id) {
-            return tracing::warn!(hive = %id, "the hive belongs to the fleet already");
-        }
-        let (watch, report_soon) = (self.shell.kill.child_token(), Arc::new(Notify::new()));
-        tokio::spawn(watch.clone().run_until_cancelled_owned(monitor::watch(
-            backend.clone(),
-            self.engine.epoch(),
-            self.shell.settings.clone(),
-            self.shell.mailbox.clone(),
-            report_soon.clone(),
-            reported,
-        )));
-        self.hives.insert(id.clone(), Hive { backend, report_soon, watch, online: None });
-        self.turn(Input::Hive { hive: id, fact: HiveFact::Added }, effects);
-    }
-
-    fn remove_hive(
-        &mut self,
-        id: &HiveId,
-        effects: &mut Vec<Effect>,
-    ) -> Result<Arc<dyn HiveBackend>> {
-        let Some(hive) = self.hives.remove(id) else {
-            return Err(Error::new(ErrorKind::NotFound, format!("hive {id} does not exist")));
-        };
-        hive.watch.cancel();
-        self.turn(Input::Hive { hive: id.clone(), fact: HiveFact::Removed }, effects);
-        self.shell.writer.write(None, vec![Change::HiveGone(id.clone())]);
-        Ok(hive.backend)
     }
 
     /// The engine takes no more turns, so dropped attempts and handles do not look like ends of jobs.

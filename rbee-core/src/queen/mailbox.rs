@@ -6,27 +6,48 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::log::JobLog;
 use crate::{
-    Error, ErrorKind, HiveBackend, HiveId, Job, Result, Worker, WorkerId,
+    Error, ErrorKind, HiveBackend, HiveId, HiveSummary, Job, Result, Worker, WorkerId,
     engine::{Command, Engine, Input},
 };
 
 /// Messages of those who can wait that may lie in the mailbox at once.
 const ROOM: usize = 4_096;
 
+/// What became of a submission.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Submitted {
+    /// The job is accepted and recorded.
+    Accepted,
+    /// A live job was submitted under the same key before.
+    Before,
+}
+
 /// What the driver is told.
 pub(super) enum Message {
     /// For the engine.
     Input(Input),
     /// A job; its log is in place already.
-    Submit { job: Arc<Job>, log: Arc<JobLog>, reply: oneshot::Sender<Result<()>> },
+    Submit { job: Arc<Job>, log: Arc<JobLog>, reply: oneshot::Sender<Result<Submitted>> },
     /// A handle on a worker, and what the engine is to know of it.
     Worker { id: WorkerId, worker: Arc<dyn Worker>, then: Input },
     /// The operator wants something.
     Command { command: Command, reply: oneshot::Sender<Result<()>> },
     /// A machine joins.
-    AddHive { hive: Arc<dyn HiveBackend>, reported: oneshot::Sender<()> },
+    AddHive {
+        hive: Arc<dyn HiveBackend>,
+        reported: oneshot::Sender<()>,
+        reply: oneshot::Sender<Result<()>>,
+    },
     /// A machine leaves.
     RemoveHive { hive: HiveId, reply: oneshot::Sender<Result<Arc<dyn HiveBackend>>> },
+    /// A machine is stopped, and stays in the fleet.
+    StopHive { hive: HiveId, reply: oneshot::Sender<Result<Arc<dyn HiveBackend>>> },
+    /// A machine that was stopped or drained works again.
+    StartHive { hive: HiveId, reply: oneshot::Sender<Result<()>> },
+    /// Somebody wants to speak with a machine.
+    Hive { hive: HiveId, reply: oneshot::Sender<Result<Arc<dyn HiveBackend>>> },
+    /// Somebody wants to know how the machines are.
+    Hives { reply: oneshot::Sender<Vec<HiveSummary>> },
     /// Tell when the last job has ended; no more are admitted.
     Drain { drained: oneshot::Sender<()> },
     /// Somebody wants to look.

@@ -221,6 +221,7 @@ mod tests {
         HiveView {
             id: HiveId::local(),
             online: true,
+            draining: false,
             devices: Arc::default(),
             models: Arc::default(),
             reserved: BTreeMap::from([(1, reserved)]),

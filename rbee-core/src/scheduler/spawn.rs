@@ -113,10 +113,10 @@ impl<'a> Search<'a> {
         let mut asked = false;
         let mut hope = false;
         for hive in self.cluster.hives() {
-            online |= hive.online;
+            online |= hive.takes_workers();
             let refused = self.ask.refused.contains_key(&hive.id);
             let mut fits = false;
-            if !refused && !hive.online {
+            if !refused && !hive.takes_workers() {
                 // It may come back, unless it would not help even then.
                 hope |= hive.devices.is_empty() || self.fits_any_empty_device(hive);
             } else if !refused {
@@ -236,6 +236,9 @@ impl<'a> Search<'a> {
         }
         if !hive.online {
             return "offline".into();
+        }
+        if hive.draining {
+            return "it is being drained".into();
         }
         if hive.devices.is_empty() {
             return "it has told of no devices".into();

@@ -141,6 +141,7 @@ fn record(n: u128, request: bool, attempts: u32) -> JobRecord {
         submitted_at: WallTime::default(),
         attempts,
         correlation_id: job.correlation_id.clone(),
+        idempotency: None,
         owner: Epoch(1),
         request: request.then_some(job),
         numerics: None,

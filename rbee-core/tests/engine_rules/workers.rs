@@ -83,7 +83,8 @@ fn a_start_that_ends_after_it_was_given_up_is_stopped() {
 
     // Also where a stop that overtook the start is not answered yet.
     let other = parts::worker(50);
-    let load = Command::Load { worker: other, hive: parts::hive(0), spec, pin: false };
+    let load =
+        Command::Load { worker: other, hive: parts::hive(0), spec, evict: Vec::new(), pin: false };
     hand.command(load).unwrap();
     hand.command(Command::Unload(other)).unwrap();
     assert_eq!(hand.stops(), [other]);

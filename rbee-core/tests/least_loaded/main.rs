@@ -36,6 +36,7 @@ fn ask() -> Ask {
             detached: false,
             tenant: None,
             correlation_id: CorrelationId::new("test").unwrap(),
+            idempotency: None,
         }),
         now: Now::default(),
         random: 0,
@@ -106,6 +107,7 @@ fn hive(name: &str, devices: impl Into<Arc<[Device]>>, size: Option<u64>) -> Hiv
     HiveView {
         id: id(name),
         online: true,
+        draining: false,
         devices: devices.into(),
         models: Arc::new(size.map(|size| ("m".parse().unwrap(), size)).into_iter().collect()),
         reserved: BTreeMap::new(),

@@ -42,6 +42,7 @@ pub fn job(n: u128, model: ModelRef) -> Job {
         detached: false,
         tenant: None,
         correlation_id: CorrelationId::new("test").unwrap(),
+        idempotency: None,
     }
 }
 

@@ -18,7 +18,7 @@ pub(super) async fn mark(mut request: Request, next: Next) -> Response {
     response
 }
 
-fn read(headers: &HeaderMap) -> Option<CorrelationId> {
+pub(super) fn read(headers: &HeaderMap) -> Option<CorrelationId> {
     let text = headers.get(CORRELATION_ID)?.to_str().ok()?;
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
     if !text.bytes().all(allowed) {

@@ -282,6 +282,9 @@ pub struct HiveView {
     pub models: BTreeMap<String, u64>,
     /// How many workers it has.
     pub workers: usize,
+    /// It takes no workers, until it is started again.
+    #[serde(default)]
+    pub draining: bool,
 }
 
 /// A worker to be started.
@@ -461,8 +464,8 @@ pub struct LogLine {
     pub fields: BTreeMap<String, String>,
 }
 
-/// How a check ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// How a check ended; the worse is the greater.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {

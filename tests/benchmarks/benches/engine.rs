@@ -44,6 +44,7 @@ fn job(number: u128, model: &ModelRef) -> Arc<Job> {
         detached: false,
         tenant: None,
         correlation_id: CorrelationId::new("benchmark").expect("well-formed"),
+        idempotency: None,
     })
 }
 

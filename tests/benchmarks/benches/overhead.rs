@@ -84,6 +84,7 @@ fn job(tokens: u32) -> Arc<Job> {
         detached: false,
         tenant: None,
         correlation_id: rbee_core::CorrelationId::random(),
+        idempotency: None,
     })
 }
 

@@ -53,6 +53,7 @@ fn cluster(workers: &[Arc<WorkerView>]) -> ClusterView {
         cluster.put_hive(HiveView {
             id: hive(number),
             online: true,
+            draining: false,
             devices: Arc::default(),
             models: Arc::default(),
             reserved: Default::default(),
@@ -81,6 +82,7 @@ fn ask(model: ModelRef) -> Ask {
             detached: false,
             tenant: None,
             correlation_id: CorrelationId::new("benchmark").expect("a proper name"),
+            idempotency: None,
         }),
         now: Now::default(),
         random: 0,

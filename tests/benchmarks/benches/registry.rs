@@ -42,6 +42,7 @@ fn job(order: u64) -> JobRecord {
         detached: false,
         tenant: None,
         correlation_id: CorrelationId::random(),
+        idempotency: None,
     };
     JobRecord::queued(Arc::new(request), order, WallTime::now(), Epoch::default())
 }

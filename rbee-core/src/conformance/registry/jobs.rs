@@ -1,7 +1,9 @@
 //! A job from its queueing to its answer.
 
+use std::sync::Arc;
+
 use super::{Subject, samples::*};
-use crate::{Change, JobRecord, JobState, Outcome, Priority};
+use crate::{Change, Idempotency, JobRecord, JobState, Outcome, Priority};
 
 /// Every column of it, and its request to the last bit.
 pub async fn a_job_comes_back_whole(store: &dyn Subject) {
@@ -13,6 +15,8 @@ pub async fn a_job_comes_back_whole(store: &dyn Subject) {
     let mut full = job_of(2, "t");
     full.attempts = 2;
     full.numerics = Some("engine/1".into());
+    let key = Idempotency { key: "order-17".into(), fingerprint: u64::MAX };
+    full.idempotency = Some(Arc::new(key));
     full.pieces = pieces(&["one ", "", "é🐝"]);
     full.tokens_generated = 3;
     for job in [&plain, &full] {

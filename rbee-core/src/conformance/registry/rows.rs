@@ -24,10 +24,13 @@ pub async fn hives_and_their_models_come_back(store: &dyn Subject) {
         ssh_user: "bee".into(),
         ssh_key_path: None,
     };
+    let mut direct = hive("three");
+    direct.address = HiveAddress::Http;
     let mut model_on_two = ModelRecord { checksum: None, ..model_on("two") };
     let changes = [
         hive_put(&local),
         hive_put(&remote),
+        hive_put(&direct),
         Change::ModelPut(model_on("one")),
         Change::ModelPut(model_on_two.clone()),
     ];
@@ -50,7 +53,11 @@ pub async fn hives_and_their_models_come_back(store: &dyn Subject) {
 
     let mut found = after_restart(store, "a").await;
     found.hives.sort_by(|a, b| a.id.cmp(&b.id));
-    assert_eq!(found.hives, [local, remote], "the hives must come back as they were last written");
+    assert_eq!(
+        found.hives,
+        [local, direct, remote],
+        "the hives must come back as they were last written"
+    );
     assert_eq!(
         found.models,
         [model_on_two],

@@ -51,6 +51,7 @@ pub(super) fn job(order: u64) -> JobRecord {
         detached: true,
         tenant: None,
         correlation_id: CorrelationId::random(),
+        idempotency: None,
     };
     JobRecord::queued(Arc::new(request), order, AT, Epoch::default())
 }

@@ -161,6 +161,7 @@ fn hive(random: &mut Random, number: u64) -> HiveView {
     }
     HiveView {
         id: HiveId::new(format!("hive-{number}")).expect("letters, digits and a dash"),
+        draining: false,
         online: random.percent(80),
         devices,
         models: Arc::new(models),
@@ -225,6 +226,7 @@ fn ask(random: &mut Random, workers: &[WorkerId], hives: &[HiveView]) -> Ask {
         detached: false,
         tenant: None,
         correlation_id: CorrelationId::new("conformance").expect("letters"),
+        idempotency: None,
     };
     let attempts = random.below(3) as u32;
     let avoid: BTreeSet<WorkerId> =

@@ -1,6 +1,7 @@
 //! Carrying out what the engine wants done.
 
 use super::*;
+use crate::Change;
 
 impl Driver {
     pub(super) fn carry_out(&mut self, effect: Effect, effects: &mut Vec<Effect>) {
@@ -16,11 +17,17 @@ impl Driver {
                 }
             }
             Effect::Accept { job, answer } => {
-                if answer.is_err() && !self.engine.has_job(job) {
+                if let Err(error) = &answer
+                    && !self.engine.has_job(job)
+                {
+                    // Somebody who submitted under the same key may be reading.
+                    if let Some(log) = self.shell.logs.get(job) {
+                        log.close(&Outcome::Failed(error.clone()));
+                    }
                     self.shell.logs.remove(job);
                 }
                 if let Some(submitter) = self.submitters.remove(&job) {
-                    let _ = submitter.send(answer);
+                    let _ = submitter.send(answer.map(|()| Submitted::Accepted));
                 }
             }
             Effect::Place { ticket, ask, fallback } => {

@@ -338,6 +338,7 @@ mod tests {
                 submitted_at: WallTime::default(),
                 attempts: 0,
                 correlation_id: CorrelationId::random(),
+                idempotency: None,
                 owner: epoch,
                 request: None,
                 numerics: None,

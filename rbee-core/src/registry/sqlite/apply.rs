@@ -128,8 +128,8 @@ fn job_queued(
         .prepare_cached(
             "INSERT INTO jobs (job_id, tenant_id, model_ref, priority, state, worker_id, submitted_at, started_at,
                                completed_at, error, error_code, finish, attempts, prompt_tokens, tokens_generated,
-                               owner, queue_order, correlation_id, numerics, request)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)
+                               owner, queue_order, correlation_id, idempotency_key, numerics, request)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21)
              ON CONFLICT (job_id) DO NOTHING",
         )?
         .execute(params![
@@ -151,6 +151,7 @@ fn job_queued(
             stored(epoch.0),
             stored(record.order),
             record.correlation_id.as_str(),
+            record.idempotency.as_ref().map(ToString::to_string),
             record.numerics,
             request,
         ])?;
@@ -241,6 +242,8 @@ fn hive_put(
 ) -> Result<(), Refusal> {
     let (mode, host, port, user, key) = match &record.address {
         HiveAddress::Local => ("local", None, None, None, None),
+        // No way to log in: it is reached directly.
+        HiveAddress::Http => ("network", None, None, None, None),
         HiveAddress::Network { ssh_host, ssh_port, ssh_user, ssh_key_path } => {
             ("network", Some(ssh_host), Some(ssh_port), Some(ssh_user), ssh_key_path.as_ref())
         }

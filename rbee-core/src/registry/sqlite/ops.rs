@@ -80,6 +80,7 @@ fn without_text(record: &JobRecord) -> JobRecord {
         correlation_id: record.correlation_id.clone(),
         owner: record.owner,
         request: None,
+        idempotency: record.idempotency.clone(),
         numerics: record.numerics.clone(),
         pieces: Vec::new(),
         tokens_generated: record.tokens_generated,

@@ -17,7 +17,7 @@ use crate::{
 /// The columns that [`job`] reads, all but the request, which comes last.
 pub(super) const JOB_COLUMNS: &str = "job_id, tenant_id, model_ref, priority, state, worker_id, submitted_at, \
     started_at, completed_at, error, error_code, finish, attempts, prompt_tokens, tokens_generated, owner, \
-    queue_order, correlation_id, numerics";
+    queue_order, correlation_id, idempotency_key, numerics";
 
 /// Reads the columns of a row one after the other.
 struct Fields<'a> {
@@ -155,6 +155,7 @@ pub(super) fn job(row: &Row<'_>) -> Result<JobRecord, Fault> {
         owner: Epoch(fields.number()?),
         order: fields.number()?,
         correlation_id: fields.parse()?,
+        idempotency: fields.parse_opt()?.map(Arc::new),
         numerics: fields.get::<Option<String>>()?.map(Arc::from),
         request: None,
         pieces: Vec::new(),
@@ -244,15 +245,15 @@ fn hive(row: &Row<'_>) -> Result<HiveRecord, Fault> {
     let ssh_port: Option<u16> = fields.number_opt()?;
     let ssh_user: Option<String> = fields.get()?;
     let ssh_key_path = fields.get()?;
-    let address = if is_local {
-        HiveAddress::Local
-    } else {
-        HiveAddress::Network {
-            ssh_host: ssh_host.ok_or_else(|| fields.damaged(4))?,
+    let address = match ssh_host {
+        _ if is_local => HiveAddress::Local,
+        None => HiveAddress::Http,
+        Some(ssh_host) => HiveAddress::Network {
+            ssh_host,
             ssh_port: ssh_port.ok_or_else(|| fields.damaged(5))?,
             ssh_user: ssh_user.ok_or_else(|| fields.damaged(6))?,
             ssh_key_path,
-        }
+        },
     };
     Ok(HiveRecord {
         id,

@@ -36,6 +36,7 @@ fn job(order: u64, prompt: &str) -> JobRecord {
         detached: false,
         tenant: None,
         correlation_id: CorrelationId::random(),
+        idempotency: None,
     };
     JobRecord::queued(Arc::new(request), order, WallTime::from_millis(1), Epoch::default())
 }

@@ -79,6 +79,7 @@ fn run(prompt: &str, most: u32) -> Run {
         detached: false,
         tenant: None,
         correlation_id: CorrelationId::random(),
+        idempotency: None,
     };
     Run { job: Arc::new(job), attempt: 1, resume: Resume::default() }
 }

@@ -310,11 +310,13 @@ impl World {
                 worker: if how == 0 { fresh } else { worker },
                 hive: parts::hive(hive),
                 spec: parts::spec(parts::model(choice % 3), choice as u32 % 3),
+                evict: pick(&self.all_workers(), choice / 3).into_iter().take(choice % 2).collect(),
                 pin: choice.is_multiple_of(2),
             },
             2..4 => Command::Unload(worker),
             4 => Command::Unload(parts::worker(9)),
             5 if choice == 0 => Command::Drain,
+            6 => Command::DrainHive(parts::hive(hive), choice.is_multiple_of(2)),
             _ => Command::Pin(worker, choice.is_multiple_of(2)),
         };
         self.commands.insert(n);
@@ -344,6 +346,7 @@ impl World {
                 submitted_at: wall,
                 attempts: bits as u32 % 6,
                 correlation_id: job.correlation_id.clone(),
+                idempotency: None,
                 owner: Epoch(1),
                 request: (!bits.is_multiple_of(5)).then_some(job),
                 numerics: None,

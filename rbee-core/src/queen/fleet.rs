@@ -1,0 +1,351 @@
+//! What an operator does with the fleet: machines, workers, and models on disks.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::{sync::oneshot, time::Instant};
+
+use super::{Queen, fresh_seed, mailbox::Message, panic_message, time_since};
+use crate::{
+    Ask, ClusterView, Error, ErrorKind, HiveAddress, HiveBackend, HiveId, HiveRecord, HiveStatus,
+    ModelRef, Now, Placement, Progress, Request, Result, WallTime, WorkerId, WorkerSpec,
+    WorkerState, engine::Command,
+};
+
+/// A hive, as the queen knows it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HiveSummary {
+    /// Its name.
+    pub id: HiveId,
+    /// The machine's own name, or the name it is reached by.
+    pub hostname: String,
+    /// The port of its HTTP API; 0 where it has none.
+    pub port: u16,
+    /// How it is reached.
+    pub address: HiveAddress,
+    /// Is it reachable?
+    pub status: HiveStatus,
+    /// When it last answered in this life of the queen.
+    pub last_seen: Option<WallTime>,
+    /// Why it is not reachable.
+    pub error: Option<Error>,
+}
+
+/// A model to be loaded, and where that may be done. What is left open the scheduler decides.
+///
+/// ```
+/// use rbee_core::{HiveId, LoadRequest};
+///
+/// let mut load = LoadRequest::new("my-model".parse()?);
+/// load.hive = Some(HiveId::local());
+/// load.pin = true;
+/// # Ok::<(), rbee_core::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoadRequest {
+    /// The model.
+    pub model: ModelRef,
+    /// On this hive.
+    pub hive: Option<HiveId>,
+    /// On one of these devices, by index.
+    pub devices: Option<Vec<u32>>,
+    /// Runs it shall do at once.
+    pub slots: Option<u32>,
+    /// Never evict it.
+    pub pin: bool,
+}
+
+impl LoadRequest {
+    /// This model, anywhere.
+    pub fn new(model: ModelRef) -> Self {
+        Self { model, hive: None, devices: None, slots: None, pin: false }
+    }
+}
+
+/// Questions to the policy until it is told that there is no place: after the first the size of the model is known.
+const QUESTIONS: usize = 3;
+
+impl Queen {
+    /// Hives that the registry remembers of an earlier life. Those that are given to the builder or
+    /// [added](Self::add_hive) are in the fleet; the others are for the application to find again.
+    pub fn remembered_hives(&self) -> &[HiveRecord] {
+        &self.shared.remembered
+    }
+
+    /// Every hive of the fleet.
+    ///
+    /// # Errors
+    /// [`ErrorKind::ShuttingDown`] where the queen is gone.
+    pub async fn hives(&self) -> Result<Vec<HiveSummary>> {
+        self.shared.mailbox.ask(|reply| Message::Hives { reply }).await
+    }
+
+    /// Takes a machine into the fleet. Returns at once; the machine counts as soon as it has reported.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Conflict`] where there is one of that name, [`ErrorKind::ShuttingDown`] where the queen is gone.
+    pub async fn add_hive(&self, hive: impl HiveBackend) -> Result<()> {
+        self.connect(Arc::new(hive)).await.map(drop)
+    }
+
+    pub(super) async fn connect(
+        &self,
+        hive: Arc<dyn HiveBackend>,
+    ) -> Result<oneshot::Receiver<()>> {
+        let (reported, report) = oneshot::channel();
+        let add = |reply| Message::AddHive { hive, reported, reply };
+        self.shared.mailbox.ask(add).await?.map(|()| report)
+    }
+
+    /// Takes a machine out of the fleet and stops it, with its workers. Its jobs go on elsewhere.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] where there is no such hive, and what its shutdown fails with.
+    pub async fn remove_hive(&self, hive: HiveId, grace: Duration) -> Result<()> {
+        let backend =
+            self.shared.mailbox.ask(|reply| Message::RemoveHive { hive, reply }).await??;
+        backend.shutdown(grace).await
+    }
+
+    /// Stops a machine, with its workers; it stays in the fleet. Its jobs go on elsewhere.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] where there is no such hive, and what its shutdown fails with.
+    pub async fn stop_hive(&self, hive: HiveId, grace: Duration) -> Result<()> {
+        let backend = self.shared.mailbox.ask(|reply| Message::StopHive { hive, reply }).await??;
+        backend.shutdown(grace).await
+    }
+
+    /// Starts a machine that was [stopped](Self::stop_hive), and lets one that was [drained](Self::drain_hive) take
+    /// workers again. Returns at once; the machine counts as soon as it has reported. Idempotent.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] where there is no such hive.
+    pub async fn start_hive(&self, hive: HiveId) -> Result<()> {
+        self.shared.mailbox.ask(|reply| Message::StartHive { hive, reply }).await?
+    }
+
+    /// Stops every worker of a machine as soon as its runs have ended, and starts none there until it is
+    /// [started](Self::start_hive).
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] where there is no such hive.
+    pub async fn drain_hive(&self, hive: HiveId) -> Result<()> {
+        self.command(Command::DrainHive(hive, true)).await
+    }
+
+    /// Puts a model on the disk of a machine, and returns its size in bytes. One that is there already is not fetched
+    /// again.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] where there is no such hive, [`ErrorKind::ModelNotFound`] where the model is nowhere to
+    /// be had, [`ErrorKind::HiveUnreachable`] where there is no progress for as long as the setting
+    /// `provision_silence` says.
+    pub async fn provision(
+        &self,
+        hive: HiveId,
+        model: ModelRef,
+        progress: Progress,
+    ) -> Result<u64> {
+        let backend = self.backend(hive.clone()).await?;
+        let silence = self.shared.settings.provision_silence;
+        let last = Arc::new(Mutex::new(Instant::now()));
+        let (seen, own) = (last.clone(), progress);
+        let load = self.shared.loads.begin(hive.clone(), model.clone(), None);
+        let shown = load.progress(move || {
+            *seen.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        });
+        let progress = Progress::new(move |update| {
+            shown.update(update.done, update.total);
+            own.update(update.done, update.total);
+        });
+        let mut fetched = Box::pin(backend.provision(&model, progress));
+        let bytes = loop {
+            let until = *last.lock().unwrap_or_else(PoisonError::into_inner) + silence;
+            tokio::select! {
+                result = &mut fetched => break result?,
+                () = tokio::time::sleep_until(until) => {
+                    if last.lock().unwrap_or_else(PoisonError::into_inner).elapsed() >= silence {
+                        let message = format!("hive {hive} made no progress with {model} for {silence:?}");
+                        return Err(Error::new(ErrorKind::HiveUnreachable, message));
+                    }
+                }
+            }
+        };
+        self.report_of(&hive, &*backend).await?;
+        Ok(bytes)
+    }
+
+    /// Removes a model from the disk of a machine.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Conflict`] where a worker of that machine has it loaded, [`ErrorKind::NotFound`] where there is no
+    /// such hive.
+    pub async fn remove_model(&self, hive: HiveId, model: ModelRef) -> Result<()> {
+        let backend = self.backend(hive.clone()).await?;
+        let cluster = self.cluster().await?;
+        if let Some(worker) = cluster.on_hive(&hive).find(|worker| worker.info.model == model) {
+            let message =
+                format!("worker {} has model {model} loaded; stop it first", worker.info.id);
+            return Err(Error::new(ErrorKind::Conflict, message));
+        }
+        let limit = self.shared.settings.probe_timeout;
+        let removed = tokio::time::timeout(limit, backend.remove_model(&model)).await;
+        removed.map_err(|_| late(&hive, limit))??;
+        self.report_of(&hive, &*backend).await
+    }
+
+    /// Tells the engine what the hive looks like now.
+    async fn report_of(&self, hive: &HiveId, backend: &dyn HiveBackend) -> Result<()> {
+        let limit = self.shared.settings.probe_timeout;
+        let report = tokio::time::timeout(limit, backend.report()).await;
+        let report = Box::new(report.map_err(|_| late(hive, limit))??);
+        let fact = crate::engine::HiveFact::Report(report);
+        let input = crate::engine::Input::Hive { hive: hive.clone(), fact };
+        self.shared.mailbox.send(Message::Input(input)).await
+    }
+
+    async fn backend(&self, hive: HiveId) -> Result<Arc<dyn HiveBackend>> {
+        self.shared.mailbox.ask(|reply| Message::Hive { hive, reply }).await?
+    }
+
+    /// Starts a worker of a model, or finds the one that is there or on its way; it takes jobs when
+    /// [`cluster`](Self::cluster) shows it ready. The scheduler decides what the request leaves open. Where the model
+    /// is not on the machine's disk it is fetched first.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] or [`ErrorKind::HiveUnreachable`] where the hive is not there,
+    /// [`ErrorKind::ModelNotFound`] where the model is nowhere, [`ErrorKind::InsufficientVram`] where it has no place.
+    pub async fn load_model(&self, request: LoadRequest) -> Result<WorkerId> {
+        for _ in 0..QUESTIONS {
+            let cluster = self.candidates(&request).await?;
+            let usable = |state| matches!(state, WorkerState::Ready | WorkerState::Loading);
+            if let Some(worker) = cluster.with_model(&request.model).find(|w| usable(w.state)) {
+                if request.pin {
+                    self.pin(worker.info.id, true).await?;
+                }
+                return Ok(worker.info.id);
+            }
+            let (hive, spec, evict) = match self.ask_for_place(&request, &cluster)? {
+                Placement::Spawn { hive, spec, evict } => (hive, spec, evict),
+                Placement::Reject(error) => return Err(error),
+                Placement::Wait | Placement::Assign(_) => {
+                    let message =
+                        format!("there is no place for model {} at the moment", request.model);
+                    return Err(Error::new(ErrorKind::InsufficientVram, message));
+                }
+            };
+            let is_there = |view: &Arc<crate::HiveView>| view.models.contains_key(&request.model);
+            if !cluster.hive(&hive).is_some_and(is_there) {
+                self.provision(hive, request.model.clone(), Progress::ignore()).await?;
+                continue;
+            }
+            let spec = WorkerSpec { slots: request.slots.unwrap_or(spec.slots), ..spec };
+            let (worker, pin) = (WorkerId::random(), request.pin);
+            self.command(Command::Load { worker, hive, spec, evict, pin }).await?;
+            return Ok(worker);
+        }
+        let message = format!("model {} was fetched, and is not on the disk", request.model);
+        Err(Error::new(ErrorKind::ModelNotFound, message))
+    }
+
+    /// The part of the fleet that the request allows.
+    async fn candidates(&self, request: &LoadRequest) -> Result<ClusterView> {
+        let mut cluster = self.cluster().await?;
+        let Some(only) = &request.hive else {
+            return narrowed(cluster, request);
+        };
+        let Some(view) = cluster.hive(only) else {
+            return Err(Error::new(ErrorKind::NotFound, format!("hive {only} does not exist")));
+        };
+        if !view.online {
+            let message = format!("hive {only} is not online");
+            return Err(Error::new(ErrorKind::HiveUnreachable, message));
+        }
+        let others: Vec<_> =
+            cluster.hives().map(|hive| hive.id.clone()).filter(|id| id != only).collect();
+        for hive in others {
+            let workers: Vec<_> = cluster.on_hive(&hive).map(|worker| worker.info.id).collect();
+            workers.into_iter().for_each(|worker| _ = cluster.remove_worker(worker));
+            cluster.remove_hive(&hive);
+        }
+        narrowed(cluster, request)
+    }
+
+    fn ask_for_place(&self, request: &LoadRequest, cluster: &ClusterView) -> Result<Placement> {
+        let wanted = Request::completion(request.model.as_str(), "x");
+        let job = wanted.into_job(request.model.clone(), &self.shared.settings, fresh_seed())?;
+        let ask = Ask {
+            job: Arc::new(job),
+            now: Now { at: time_since(self.shared.began), wall: WallTime::now() },
+            random: fresh_seed(),
+            attempts: 0,
+            avoid: Arc::default(),
+            must_match: None,
+            refused: Arc::default(),
+        };
+        let place = || self.shared.scheduler.place(&ask, cluster);
+        catch_unwind(AssertUnwindSafe(place)).unwrap_or_else(|panic| {
+            let message = format!("the scheduler panicked: {}", panic_message(&*panic));
+            Err(Error::new(ErrorKind::Internal, message))
+        })
+    }
+
+    /// Starts a worker, whether or not a job needs it; it is there when [`cluster`](Self::cluster) shows it ready.
+    /// A pinned one is never evicted. [`load_model`](Self::load_model) leaves the details to the scheduler.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] or [`ErrorKind::HiveUnreachable`] where the hive is not there.
+    pub async fn load(&self, hive: HiveId, spec: WorkerSpec, pin: bool) -> Result<WorkerId> {
+        let (worker, evict) = (WorkerId::random(), Vec::new());
+        self.command(Command::Load { worker, hive, spec, evict, pin }).await?;
+        Ok(worker)
+    }
+
+    /// Stops a worker as soon as its runs have ended.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] where there is no such worker.
+    pub async fn unload(&self, worker: WorkerId) -> Result<()> {
+        self.command(Command::Unload(worker)).await
+    }
+
+    /// Keeps a worker from being evicted, or no longer.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] where there is no such worker.
+    pub async fn pin(&self, worker: WorkerId, pin: bool) -> Result<()> {
+        self.command(Command::Pin(worker, pin)).await
+    }
+
+    async fn command(&self, command: Command) -> Result<()> {
+        self.shared.mailbox.ask(|reply| Message::Command { command, reply }).await?
+    }
+}
+
+/// Without the devices that are not wanted.
+fn narrowed(mut cluster: ClusterView, request: &LoadRequest) -> Result<ClusterView> {
+    let Some(wanted) = &request.devices else { return Ok(cluster) };
+    let known = |index: &u32| {
+        cluster.hives().any(|hive| hive.devices.iter().any(|device| device.index == *index))
+    };
+    if let Some(index) = wanted.iter().find(|index| !known(index)) {
+        let message = format!("no such hive has a device {index}");
+        return Err(Error::new(ErrorKind::InvalidRequest, message).with_param("devices"));
+    }
+    let hives: Vec<_> = cluster.hives().map(|hive| hive.id.clone()).collect();
+    for hive in hives {
+        cluster.edit_hive(&hive, |view| {
+            let left = view.devices.iter().filter(|device| wanted.contains(&device.index));
+            view.devices = left.cloned().collect();
+        });
+    }
+    Ok(cluster)
+}
+
+fn late(hive: &HiveId, limit: Duration) -> Error {
+    Error::new(ErrorKind::HiveUnreachable, format!("hive {hive} did not answer within {limit:?}"))
+}

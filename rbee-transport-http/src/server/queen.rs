@@ -1,0 +1,237 @@
+//! A queen, exposed over HTTP: OpenAI's API, and her own.
+//!
+//! Every request passes the [`gate`]: it gets its correlation id, shows its token, and an error that comes back is put
+//! into OpenAI's shape on OpenAI's routes and into rbee's elsewhere. Behind it, a file for each group of routes.
+
+mod catalog;
+mod connector;
+mod doctor;
+mod gate;
+mod health;
+mod hives;
+mod jobs;
+mod loading;
+mod openai;
+mod openapi;
+mod text;
+mod waiting;
+mod workers;
+
+use std::{fmt, path::PathBuf, sync::Arc};
+
+use axum::{
+    Router, middleware,
+    routing::{get, post, put},
+};
+use http::{HeaderName, header};
+use rbee_core::Queen;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+pub use connector::HiveConnector;
+pub use doctor::Examiner;
+
+use crate::{
+    Token,
+    wire::{self, openai::MODEL, queen as paths},
+};
+
+/// Exposes a queen to whoever can reach the port. [`QueenServer`] does it with a token and whatever else a daemon has.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> rbee_core::Result<()> {
+/// use rbee_core::Queen;
+/// use rbee_transport_http::server;
+///
+/// let queen = Queen::builder().build().await?;
+/// let router = server::queen(queen);
+/// # Ok(())
+/// # }
+/// ```
+pub fn queen(queen: Queen) -> Router {
+    QueenServer::new(queen).router()
+}
+
+/// Bounds on what a client of a queen can send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueenLimits {
+    /// The body of a request, in bytes. 8 MiB.
+    pub body_bytes: usize,
+}
+
+impl Default for QueenLimits {
+    fn default() -> Self {
+        Self { body_bytes: 8 << 20 }
+    }
+}
+
+/// What a queen is exposed with.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> rbee_core::Result<()> {
+/// use rbee_core::Queen;
+/// use rbee_transport_http::{Token, server::QueenServer};
+///
+/// let queen = Queen::builder().build().await?;
+/// let router = QueenServer::new(queen).with_token(Token::random()?).router();
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+#[must_use = "a builder does nothing until its router is served"]
+pub struct QueenServer {
+    inner: Inner,
+}
+
+type Render = Arc<dyn Fn() -> String + Send + Sync>;
+
+/// What the routes share.
+struct Inner {
+    queen: Queen,
+    token: Option<Token>,
+    metrics_need_token: bool,
+    connector: Option<Arc<dyn HiveConnector>>,
+    examiners: Vec<Arc<dyn Examiner>>,
+    /// Directories whose files clients may name.
+    file_roots: Vec<PathBuf>,
+    metrics: Option<Render>,
+    limits: QueenLimits,
+    stop: CancellationToken,
+    began: Instant,
+    /// When she began to serve, in seconds of the Unix epoch.
+    began_at: u64,
+}
+
+type Shared = Arc<Inner>;
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("QueenServer")
+            .field("queen", self.queen.id())
+            .field("token", &self.token)
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
+}
+
+impl QueenServer {
+    /// A server for whoever can reach the port.
+    pub fn new(queen: Queen) -> Self {
+        Self {
+            inner: Inner {
+                queen,
+                token: None,
+                metrics_need_token: true,
+                connector: None,
+                examiners: Vec::new(),
+                file_roots: Vec::new(),
+                metrics: None,
+                limits: QueenLimits::default(),
+                stop: CancellationToken::new(),
+                began: Instant::now(),
+                began_at: unix_seconds(),
+            },
+        }
+    }
+
+    /// Serves only those who have this token. `/health` is open to all; `/metrics` is where that is
+    /// [set](Self::with_open_metrics).
+    pub fn with_token(mut self, token: Token) -> Self {
+        self.inner.token = Some(token);
+        self
+    }
+
+    /// Serves `/metrics` without a token, as many a scraper wants it.
+    pub fn with_open_metrics(mut self) -> Self {
+        self.inner.metrics_need_token = false;
+        self
+    }
+
+    /// What reaches the machines that are added over the API. Without it none can be added.
+    pub fn with_connector(mut self, connector: Arc<dyn HiveConnector>) -> Self {
+        self.inner.connector = Some(connector);
+        self
+    }
+
+    /// One more who examines when `/v1/doctor` is asked.
+    pub fn with_examiner(mut self, examiner: Arc<dyn Examiner>) -> Self {
+        self.inner.examiners.push(examiner);
+        self
+    }
+
+    /// Lets clients name models by their file below this directory: `file:/directory/model`. Without it they can name
+    /// those that have an alias, or that the queen knows already.
+    pub fn with_file_root(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.inner.file_roots.push(directory.into());
+        self
+    }
+
+    /// What `/metrics` answers with, in Prometheus' text format. Without it there is no such path.
+    pub fn with_metrics(mut self, render: Arc<dyn Fn() -> String + Send + Sync>) -> Self {
+        self.inner.metrics = Some(render);
+        self
+    }
+
+    /// Other bounds.
+    pub fn with_limits(mut self, limits: QueenLimits) -> Self {
+        self.inner.limits = limits;
+        self
+    }
+
+    /// When this is cancelled, `/health` says that the queen goes down.
+    pub fn stop(mut self, stop: CancellationToken) -> Self {
+        self.inner.stop = stop;
+        self
+    }
+
+    /// The routes.
+    pub fn router(self) -> Router {
+        let shared = Arc::new(self.inner);
+        Router::new()
+            .route(paths::CHAT, post(openai::chat))
+            .route(paths::COMPLETIONS, post(openai::completions))
+            .route(paths::EMBEDDINGS, post(openai::embeddings))
+            .route(paths::MODELS, get(openai::models))
+            .route(MODEL, get(openai::model))
+            .route(paths::JOBS, get(jobs::list).post(jobs::submit))
+            .route(paths::JOB, get(jobs::show).delete(jobs::cancel))
+            .route(paths::JOB_EVENTS, get(jobs::events))
+            .route(paths::HIVES, get(hives::list).post(hives::add))
+            .route(paths::HIVE, get(hives::show).delete(hives::remove))
+            .route(paths::HIVE_START, post(hives::start))
+            .route(paths::HIVE_STOP, post(hives::stop))
+            .route(paths::HIVE_DRAIN, post(hives::drain))
+            .route(paths::WORKERS, get(workers::list).post(workers::spawn))
+            .route(paths::WORKER, get(workers::show).delete(workers::stop))
+            .route(paths::WORKER_PIN, put(workers::pin).delete(workers::unpin))
+            .route(paths::CATALOG, get(catalog::list))
+            .route(paths::CATALOG_PULL, post(catalog::pull))
+            .route(paths::CATALOG_MODEL, get(catalog::show).delete(catalog::remove))
+            .route(paths::POLICY, get(doctor::policy))
+            .route(paths::DOCTOR, get(doctor::doctor))
+            .route(paths::OPENAPI, get(openapi::serve))
+            .route(wire::HEALTH, get(health::health))
+            .route(wire::METRICS, get(health::metrics))
+            .fallback(gate::not_found)
+            .method_not_allowed_fallback(gate::method_not_allowed)
+            .layer(middleware::from_fn_with_state(shared.clone(), gate::gate))
+            .with_state(shared)
+    }
+}
+
+/// Now, in seconds of the Unix epoch.
+fn unix_seconds() -> u64 {
+    rbee_core::WallTime::now().as_millis() / 1_000
+}
+
+/// The head of every stream of events.
+fn stream_headers() -> [(HeaderName, &'static str); 3] {
+    [
+        (header::CONTENT_TYPE, wire::sse::CONTENT_TYPE),
+        (header::CACHE_CONTROL, "no-store"),
+        // A proxy in between is not to hold events back.
+        (HeaderName::from_static("x-accel-buffering"), "no"),
+    ]
+}

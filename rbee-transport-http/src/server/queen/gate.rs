@@ -1,0 +1,183 @@
+//! What every request passes: correlation id, token, and the shape of errors.
+
+use axum::{
+    extract::{FromRequestParts, Path, Query, Request, State},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use http::{HeaderMap, HeaderValue, Method, request::Parts};
+use rbee_core::{CorrelationId, Error, ErrorKind, Result};
+use serde::de::DeserializeOwned;
+
+use super::{Inner, Shared};
+use crate::{
+    server::{auth, correlation, reply},
+    wire::{self, CORRELATION_ID, OpenAiErrorBody},
+};
+
+/// OpenAI's own name for the mark of a request; its clients show it in their errors.
+const REQUEST_ID: &str = "x-request-id";
+
+/// An error on its way to the gate, which knows the shape that the client expects.
+#[derive(Clone, Debug)]
+pub(super) struct Refused(Error);
+
+impl From<Error> for Refused {
+    fn from(error: Error) -> Self {
+        Self(error)
+    }
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        let mut response = reply::status(&self.0).into_response();
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+/// What a handler answers.
+pub(super) type Answer = Result<Response, Refused>;
+
+/// Who the client is, as far as its errors are concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shape {
+    OpenAi,
+    Own,
+}
+
+/// What is below `/v1` and not OpenAI's.
+const OWN: [&str; 7] = ["jobs", "hives", "workers", "catalog", "policy", "logs", "doctor"];
+
+impl Shape {
+    /// Paths that nobody has are OpenAI's too where they are below `/v1`: its clients look for many more.
+    fn of(path: &str) -> Self {
+        let Some(rest) = path.strip_prefix("/v1/") else { return Self::Own };
+        let group = rest.split('/').next().unwrap_or_default();
+        if OWN.contains(&group) { Self::Own } else { Self::OpenAi }
+    }
+
+    fn refuse(self, error: &Error, id: &CorrelationId) -> Response {
+        match self {
+            Self::Own => reply::refuse(error, Some(id)),
+            Self::OpenAi => {
+                let mut response = reply::json(reply::status(error), &OpenAiErrorBody::from(error));
+                reply::add_headers(error, response.headers_mut());
+                response
+            }
+        }
+    }
+}
+
+pub(super) async fn gate(
+    State(shared): State<Shared>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let id = correlation::read(request.headers()).unwrap_or_else(CorrelationId::random);
+    let shape = Shape::of(request.uri().path());
+    let mut response = match shared.admit(request.method(), request.uri().path(), request.headers())
+    {
+        Ok(()) => {
+            request.extensions_mut().insert(id.clone());
+            next.run(request).await
+        }
+        Err(error) => shape.refuse(&error, &id),
+    };
+    if let Some(Refused(error)) = response.extensions_mut().remove() {
+        if reply::status(&error).is_server_error() {
+            tracing::warn!(correlation_id = %id, error = ?error, "a request failed");
+        }
+        response = shape.refuse(&error, &id);
+    }
+    if let Ok(value) = HeaderValue::from_str(id.as_str()) {
+        response.headers_mut().insert(REQUEST_ID, value.clone());
+        response.headers_mut().insert(CORRELATION_ID, value);
+    }
+    response
+}
+
+impl Inner {
+    fn admit(&self, method: &Method, path: &str, headers: &HeaderMap) -> Result<()> {
+        let Some(token) = &self.token else { return Ok(()) };
+        let open = matches!(*method, Method::GET | Method::HEAD)
+            && (path == wire::HEALTH || (path == wire::METRICS && !self.metrics_need_token));
+        if open { Ok(()) } else { auth::authorise(token, headers) }
+    }
+}
+
+/// There is no such path.
+pub(super) async fn not_found(request: Request) -> Refused {
+    let message = format!("there is no path {}", request.uri().path());
+    Error::new(ErrorKind::NotFound, message).into()
+}
+
+/// There is such a path, but not for this method.
+pub(super) async fn method_not_allowed(request: Request) -> Refused {
+    let message = format!("{} is not allowed on {}", request.method(), request.uri().path());
+    Error::new(ErrorKind::MethodNotAllowed, message).into()
+}
+
+/// The one part of the path that names something.
+#[derive(Debug)]
+pub(super) struct Name(pub(super) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Name {
+    type Rejection = Refused;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refused> {
+        match Path::<String>::from_request_parts(parts, state).await {
+            Ok(Path(name)) => Ok(Self(name)),
+            Err(rejection) => {
+                let message = format!("the path is not understood: {}", rejection.body_text());
+                Err(Error::new(ErrorKind::InvalidRequest, message).into())
+            }
+        }
+    }
+}
+
+/// What follows the question mark.
+#[derive(Debug)]
+pub(super) struct Params<T>(pub(super) T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Params<T> {
+    type Rejection = Refused;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refused> {
+        match Query::<T>::from_request_parts(parts, state).await {
+            Ok(Query(params)) => Ok(Self(params)),
+            Err(rejection) => {
+                let message = format!("the query is not understood: {}", rejection.body_text());
+                Err(Error::new(ErrorKind::InvalidRequest, message).into())
+            }
+        }
+    }
+}
+
+/// The mark of the request.
+#[derive(Debug)]
+pub(super) struct Mark(pub(super) CorrelationId);
+
+impl<S: Send + Sync> FromRequestParts<S> for Mark {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+        // The gate has put it there.
+        Ok(Self(parts.extensions.get().cloned().unwrap_or_else(CorrelationId::random)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_have_openais_shape_where_its_clients_look() {
+        for path in ["/v1/chat/completions", "/v1/models/x/y", "/v1/responses", "/v1/jobsite"] {
+            assert_eq!(Shape::of(path), Shape::OpenAi, "{path}");
+        }
+        for path in ["/v1/jobs", "/v1/jobs/1/events", "/health", "/", "/v2/x"] {
+            assert_eq!(Shape::of(path), Shape::Own, "{path}");
+        }
+    }
+}

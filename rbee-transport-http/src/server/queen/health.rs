@@ -1,0 +1,71 @@
+//! How the queen is.
+
+use std::sync::Arc;
+
+use axum::{
+    extract::State,
+    response::{IntoResponse, Response},
+};
+use http::{StatusCode, header};
+use rbee_core::{Error, ErrorKind};
+
+use super::{Shared, gate::Answer};
+use crate::{
+    server::reply,
+    wire::{ErrorBody, HEALTH, METRICS, queen::Health},
+};
+
+/// Prometheus' text format.
+const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// Is she usable, and who is she? Needs no token.
+#[utoipa::path(
+    get,
+    path = HEALTH,
+    tag = "queen",
+    responses(
+        (status = 200, description = "How she is.", body = Health),
+        (status = "default", description = "She is not usable.", body = ErrorBody),
+    ),
+    security(()),
+)]
+pub(super) async fn health(State(shared): State<Shared>) -> Answer {
+    let queen = &shared.queen;
+    let (counters, cluster) = (queen.counters().await?, queen.cluster().await?);
+    let health = Health {
+        status: if shared.stop.is_cancelled() { "draining" } else { "ok" }.into(),
+        queen: queen.id().to_string(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        pid: std::process::id(),
+        uptime_ms: u64::try_from(shared.began.elapsed().as_millis()).unwrap_or(u64::MAX),
+        jobs_waiting: counters.waiting as u64,
+        jobs_running: counters.leases as u64,
+        hives_online: cluster.hives().filter(|hive| hive.online).count() as u64,
+        workers_ready: cluster
+            .workers()
+            .filter(|worker| worker.reachable && worker.state == rbee_core::WorkerState::Ready)
+            .count() as u64,
+    };
+    Ok(reply::json(StatusCode::OK, &health))
+}
+
+/// Figures in Prometheus' text format.
+#[utoipa::path(
+    get,
+    path = METRICS,
+    tag = "queen",
+    responses(
+        (status = 200, description = "The figures.", content_type = "text/plain", body = String),
+        (status = "default", description = "None are kept.", body = ErrorBody),
+    ),
+)]
+pub(super) async fn metrics(State(shared): State<Shared>) -> Answer {
+    let Some(render) = shared.metrics.clone() else {
+        return Err(Error::new(ErrorKind::NotFound, "no metrics are kept here").into());
+    };
+    Ok(text(&render))
+}
+
+fn text(render: &Arc<dyn Fn() -> String + Send + Sync>) -> Response {
+    ([(header::CONTENT_TYPE, TEXT_FORMAT)], render()).into_response()
+}

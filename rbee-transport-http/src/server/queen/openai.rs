@@ -1,0 +1,157 @@
+//! OpenAI's API, as its official clients speak it.
+//!
+//! What a client sends is honoured or refused by name; nothing is passed over in silence ([`rules`] has the table).
+//!
+//! A stream's head is held back until there is something to say, or for [`HEAD_PATIENCE`](stream::HEAD_PATIENCE): an
+//! error before that has its proper status. From then on the stream shows that it lives, by a comment every few
+//! seconds that says what the job waits for, and an error comes as an event without `[DONE]` after it.
+
+mod answer;
+mod embeddings;
+mod fields;
+mod messages;
+mod models;
+mod request;
+mod rules;
+mod stream;
+
+use std::time::Duration;
+
+use axum::{
+    extract::{Request, State},
+    response::Response,
+};
+use http::{HeaderMap, HeaderValue};
+use rbee_core::{CorrelationId, JobHandle, JobId, Queen, Result, Started, WorkerId};
+
+pub(super) use embeddings::{__path_embeddings, embeddings};
+pub(super) use models::{__path_model, __path_models, model, models};
+pub(super) use request::job;
+
+use super::{
+    Shared,
+    gate::{Answer, Mark},
+};
+use crate::{
+    server::reply,
+    wire::{
+        JOB_ID, OpenAiErrorBody, QUEUE_MS, WORKER_ID,
+        openai::{ChatCompletion, ChatRequest, Completion, CompletionRequest},
+        queen::{CHAT, COMPLETIONS},
+    },
+};
+use request::{Ask, Kind};
+
+/// Continue a conversation.
+#[utoipa::path(
+    post,
+    path = CHAT,
+    tag = "openai",
+    request_body = ChatRequest,
+    responses(
+        (status = 200, description = "The answer, or with `stream` server-sent events of chunks, then `[DONE]`.", body = ChatCompletion),
+        (status = "default", description = "What is wrong.", body = OpenAiErrorBody),
+    ),
+)]
+pub(super) async fn chat(
+    State(shared): State<Shared>,
+    Mark(mark): Mark,
+    request: Request,
+) -> Answer {
+    generate(shared, Kind::Chat, mark, request).await
+}
+
+/// Continue bare text.
+#[utoipa::path(
+    post,
+    path = COMPLETIONS,
+    tag = "openai",
+    request_body = CompletionRequest,
+    responses(
+        (status = 200, description = "The answer, or with `stream` server-sent events of chunks, then `[DONE]`.", body = Completion),
+        (status = "default", description = "What is wrong.", body = OpenAiErrorBody),
+    ),
+)]
+pub(super) async fn completions(
+    State(shared): State<Shared>,
+    Mark(mark): Mark,
+    request: Request,
+) -> Answer {
+    generate(shared, Kind::Completion, mark, request).await
+}
+
+async fn generate(shared: Shared, kind: Kind, mark: CorrelationId, request: Request) -> Answer {
+    let body = reply::read_body(request, shared.limits.body_bytes).await?;
+    let ask = Ask::read(kind, &body)?;
+    drop(body);
+    shared.check_model(&ask.model).await?;
+    let handles = submit(&shared.queen, &ask, &mark).await?;
+    let origin = Origin::new(&ask, &handles);
+    Ok(match ask.stream {
+        None => answer::whole(handles, &origin).await?,
+        Some(options) => stream::stream(&shared.queen, handles, &origin, options).await?,
+    })
+}
+
+/// Submits the jobs of a request, side by side. Where one is refused the others are cancelled.
+async fn submit(queen: &Queen, ask: &Ask, mark: &CorrelationId) -> Result<Vec<JobHandle>> {
+    let requests = ask.requests.iter().map(|request| request.clone().correlation_id(mark.clone()));
+    let mut requests = requests.map(|request| queen.submit(request));
+    match (requests.next(), requests.len()) {
+        (Some(only), 0) => Ok(vec![only.await?]),
+        (first, _) => futures_util::future::try_join_all(first.into_iter().chain(requests)).await,
+    }
+}
+
+/// What all pieces of an answer have in common.
+struct Origin {
+    kind: Kind,
+    job: JobId,
+    model: String,
+    created: u64,
+    /// Answers to each prompt.
+    per_prompt: usize,
+}
+
+impl Origin {
+    fn new(ask: &Ask, handles: &[JobHandle]) -> Self {
+        Self {
+            kind: ask.kind,
+            // A request without a job does not get past its reading.
+            job: handles.first().map_or_else(JobId::random, JobHandle::id),
+            model: ask.model.clone(),
+            created: super::unix_seconds(),
+            per_prompt: ask.per_prompt,
+        }
+    }
+
+    fn id(&self) -> String {
+        format!("{}-{}", self.kind.prefix(), self.job)
+    }
+
+    /// Is this answer the first one to its prompt?
+    fn begins_prompt(&self, index: usize) -> bool {
+        index.is_multiple_of(self.per_prompt)
+    }
+}
+
+/// Says in headers where an answer came from.
+fn tell_origin(response: &mut Response, job: JobId, started: Option<Started>) {
+    let headers = response.headers_mut();
+    put(headers, JOB_ID, &job.to_string());
+    let Some(started) = started else { return };
+    put(headers, QUEUE_MS, &started.queue_wait.as_millis().to_string());
+    if let Some(worker) = started.worker {
+        put(headers, WORKER_ID, &worker.to_string());
+    }
+}
+
+fn put(headers: &mut HeaderMap, name: &'static str, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        headers.insert(name, value);
+    }
+}
+
+fn started(worker: Option<WorkerId>, queue_wait: Duration) -> Started {
+    Started { worker, queue_wait }
+}

@@ -1,0 +1,67 @@
+//! Answers as a whole.
+
+use axum::response::Response;
+use http::StatusCode;
+use rbee_core::{Answer, JobHandle, Result};
+
+use super::{Origin, request::Kind, started, tell_origin};
+use crate::{
+    server::reply,
+    wire::openai::{ChatChoice, ChatCompletion, ChatMessage, Completion, CompletionChoice, Usage},
+};
+
+/// Waits for all answers. Where one fails the others are cancelled, and the error is the answer.
+pub(super) async fn whole(mut handles: Vec<JobHandle>, origin: &Origin) -> Result<Response> {
+    let answers = match (handles.pop(), handles.is_empty()) {
+        (Some(only), true) => vec![only.answer().await?],
+        (last, _) => {
+            let all = handles.into_iter().chain(last).map(JobHandle::answer);
+            futures_util::future::try_join_all(all).await?
+        }
+    };
+    let first = answers.first().map(|answer| started(answer.worker, answer.queue_wait));
+    let mut usage = Usage::default();
+    for (index, answer) in answers.iter().enumerate() {
+        usage.add(answer.usage, origin.begins_prompt(index));
+    }
+    let mut response = match origin.kind {
+        Kind::Chat => reply::json(StatusCode::OK, &chat(answers, usage, origin)),
+        Kind::Completion => reply::json(StatusCode::OK, &completion(answers, usage, origin)),
+    };
+    tell_origin(&mut response, origin.job, first);
+    Ok(response)
+}
+
+fn chat(answers: Vec<Answer>, usage: Usage, origin: &Origin) -> ChatCompletion {
+    let choice = |(answer, index): (Answer, u32)| ChatChoice {
+        index,
+        message: ChatMessage { role: "assistant".into(), content: answer.text, refusal: () },
+        logprobs: (),
+        finish_reason: answer.finish.as_str().into(),
+    };
+    ChatCompletion {
+        id: origin.id(),
+        object: "chat.completion".into(),
+        created: origin.created,
+        model: origin.model.clone(),
+        choices: answers.into_iter().zip(0..).map(choice).collect(),
+        usage,
+    }
+}
+
+fn completion(answers: Vec<Answer>, usage: Usage, origin: &Origin) -> Completion {
+    let choice = |(answer, index): (Answer, u32)| CompletionChoice {
+        index,
+        text: answer.text,
+        logprobs: (),
+        finish_reason: Some(answer.finish.as_str().into()),
+    };
+    Completion {
+        id: origin.id(),
+        object: "text_completion".into(),
+        created: origin.created,
+        model: origin.model.clone(),
+        choices: answers.into_iter().zip(0..).map(choice).collect(),
+        usage: Some(usage),
+    }
+}

@@ -1,0 +1,77 @@
+//! Texts turned into vectors.
+
+use axum::{
+    extract::{Request, State},
+    http::StatusCode,
+};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+
+use super::{
+    super::{
+        Shared,
+        gate::{Answer, Mark},
+    },
+    request::EmbedAsk,
+    tell_origin,
+};
+use crate::{
+    server::reply,
+    wire::{
+        OpenAiErrorBody,
+        openai::{
+            Embedding, EmbeddingList, EmbeddingRequest, EmbeddingUsage, EncodingFormat, Vector,
+        },
+        queen::EMBEDDINGS,
+    },
+};
+
+/// Turn texts into vectors.
+#[utoipa::path(
+    post,
+    path = EMBEDDINGS,
+    tag = "openai",
+    request_body = EmbeddingRequest,
+    responses(
+        (status = 200, description = "The answer.", body = EmbeddingList),
+        (status = "default", description = "What is wrong.", body = OpenAiErrorBody),
+    ),
+)]
+pub(in crate::server::queen) async fn embeddings(
+    State(shared): State<Shared>,
+    Mark(mark): Mark,
+    request: Request,
+) -> Answer {
+    let body = reply::read_body(request, shared.limits.body_bytes).await?;
+    let ask = EmbedAsk::read(&body)?;
+    drop(body);
+    shared.check_model(&ask.model).await?;
+    let handle = shared.queen.submit(ask.request.correlation_id(mark)).await?;
+    let job = handle.id();
+    let answer = handle.answer().await?;
+    let tokens = u64::from(answer.usage.prompt_tokens);
+    let list = EmbeddingList {
+        object: "list".into(),
+        data: answer
+            .vectors
+            .iter()
+            .zip(0..)
+            .map(|(vector, index)| embedding(vector, index, ask.format))
+            .collect(),
+        model: ask.model,
+        usage: EmbeddingUsage { prompt_tokens: tokens, total_tokens: tokens },
+    };
+    let mut response = reply::json(StatusCode::OK, &list);
+    tell_origin(&mut response, job, Some(super::started(answer.worker, answer.queue_wait)));
+    Ok(response)
+}
+
+fn embedding(vector: &[f32], index: u32, format: EncodingFormat) -> Embedding {
+    let embedding = match format {
+        EncodingFormat::Float => Vector::Float(vector.to_vec()),
+        EncodingFormat::Base64 => {
+            let bytes: Vec<u8> = vector.iter().flat_map(|number| number.to_le_bytes()).collect();
+            Vector::Base64(STANDARD.encode(bytes))
+        }
+    };
+    Embedding { object: "embedding".into(), index, embedding }
+}

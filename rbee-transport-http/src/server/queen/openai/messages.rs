@@ -1,0 +1,82 @@
+//! The turns of a conversation.
+
+use rbee_core::{Error, ErrorKind, Message, Result, Role};
+use serde_json::value::RawValue;
+
+use super::{
+    fields::{Fields, missing, not_allowed, parse},
+    rules::{self, check},
+};
+
+const CONTENT: &str = "a text, or a list of parts of type \"text\"";
+
+/// Reads the turns.
+///
+/// # Errors
+/// [`ErrorKind::InvalidRequest`] that names the place: `messages[2].content[0].type`.
+pub(super) fn read(value: &RawValue) -> Result<Vec<Message>> {
+    let items: Vec<&RawValue> = parse(value, "messages", "a list of messages")?;
+    items
+        .into_iter()
+        .enumerate()
+        .map(|(at, item)| message(item, &format!("messages[{at}]")))
+        .collect()
+}
+
+fn message(value: &RawValue, name: &str) -> Result<Message> {
+    let mut fields = Fields::of(value, name)?;
+    let role = role(&mut fields)?;
+    let content = fields.take_raw("content");
+    // First what is asked for besides: a message with tool calls may well have no content.
+    let known =
+        |field: &str, value| check(rules::MESSAGE, field, &format!("{name}.{field}"), value);
+    fields.finish(known)?;
+    let name = format!("{name}.content");
+    let content = content.ok_or_else(|| missing(&name, CONTENT))?;
+    Ok(Message { role, content: text(content, &name)? })
+}
+
+fn role(fields: &mut Fields<'_>) -> Result<Role> {
+    const ROLES: &str = "\"system\", \"developer\", \"user\" or \"assistant\"";
+    let name: String = fields.require("role", ROLES)?;
+    match name.as_str() {
+        "system" | "developer" => Ok(Role::System),
+        "user" => Ok(Role::User),
+        "assistant" => Ok(Role::Assistant),
+        other => {
+            let place = fields.name("role");
+            let shown: String = other.chars().take(60).collect();
+            let message = format!("{place} is {shown:?}; allowed is {ROLES}");
+            Err(Error::new(ErrorKind::InvalidRequest, message).with_param(place))
+        }
+    }
+}
+
+/// A text, or the texts of its parts, one directly after the other.
+fn text(value: &RawValue, name: &str) -> Result<String> {
+    match value.get().as_bytes().first() {
+        Some(b'"') => parse(value, name, CONTENT),
+        Some(b'[') => {
+            let parts: Vec<&RawValue> = parse(value, name, CONTENT)?;
+            let parts = parts.into_iter().enumerate();
+            parts.map(|(at, item)| part(item, &format!("{name}[{at}]"))).collect()
+        }
+        _ => Err(not_allowed(value, name, CONTENT)),
+    }
+}
+
+fn part(value: &RawValue, name: &str) -> Result<String> {
+    let mut fields = Fields::of(value, name)?;
+    let kind: String = fields.require("type", "\"text\"")?;
+    if kind != "text" {
+        let place = fields.name("type");
+        let shown: String = kind.chars().take(60).collect();
+        let message = format!("{place} is {shown:?}; allowed is \"text\": rbee reads text alone");
+        return Err(Error::new(ErrorKind::InvalidRequest, message).with_param(place));
+    }
+    let text = fields.require("text", "a text")?;
+    let known =
+        |field: &str, value| check(rules::TEXT_PART, field, &format!("{name}.{field}"), value);
+    fields.finish(known)?;
+    Ok(text)
+}

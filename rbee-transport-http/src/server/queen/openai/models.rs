@@ -1,0 +1,66 @@
+//! The models that can be asked for.
+
+use axum::extract::State;
+use http::StatusCode;
+use rbee_core::{Error, ErrorKind};
+
+use super::super::{
+    Inner, Shared, catalog,
+    gate::{Answer, Name},
+};
+use crate::{
+    server::reply,
+    wire::{
+        OpenAiErrorBody,
+        openai::{Model, ModelList},
+    },
+};
+
+/// List the models that can be asked for.
+#[utoipa::path(
+    get,
+    path = crate::wire::queen::MODELS,
+    tag = "openai",
+    responses(
+        (status = 200, description = "The models.", body = ModelList),
+        (status = "default", description = "What is wrong.", body = OpenAiErrorBody),
+    ),
+)]
+pub(in crate::server::queen) async fn models(State(shared): State<Shared>) -> Answer {
+    let cluster = shared.queen.cluster().await?;
+    let names = catalog::names(&shared.queen, &cluster).into_keys();
+    let data = names.map(|name| describe(&shared, name)).collect();
+    Ok(reply::json(StatusCode::OK, &ModelList { object: "list".into(), data }))
+}
+
+/// Look at a model. Its name may have slashes and colons in it.
+#[utoipa::path(
+    get,
+    path = "/v1/models/{id}",
+    tag = "openai",
+    params(("id" = String, Path, description = "The name of the model.")),
+    responses(
+        (status = 200, description = "The model.", body = Model),
+        (status = "default", description = "What is wrong.", body = OpenAiErrorBody),
+    ),
+)]
+pub(in crate::server::queen) async fn model(
+    State(shared): State<Shared>,
+    Name(id): Name,
+) -> Answer {
+    let cluster = shared.queen.cluster().await?;
+    let is_known = shared
+        .queen
+        .resolve(&id)
+        .is_ok_and(|model| shared.queen.aliases().contains_key(&id) || cluster.knows_model(&model));
+    if !is_known {
+        let shown: String = id.chars().take(120).collect();
+        let message = format!("the model {shown:?} is not known here");
+        return Err(Error::new(ErrorKind::ModelNotFound, message).with_param("model").into());
+    }
+    Ok(reply::json(StatusCode::OK, &describe(&shared, id)))
+}
+
+fn describe(shared: &Inner, id: String) -> Model {
+    Model { id, object: "model".into(), created: shared.began_at, owned_by: "rbee".into() }
+}

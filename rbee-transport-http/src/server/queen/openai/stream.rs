@@ -1,0 +1,307 @@
+//! Answers as streams.
+//!
+//! What is the same in every chunk is written once for each stream; a token costs its text, escaped into the buffer
+//! that goes out. Tokens that are there together leave together. No timer is set for a token: one ticks slowly, and
+//! says something only where nothing else was said.
+
+use std::{
+    fmt::Write as _,
+    future::poll_fn,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use axum::{
+    body::Body,
+    response::{IntoResponse, Response},
+};
+use bytes::{BufMut, Bytes, BytesMut};
+use futures_core::Stream;
+use rbee_core::{Error, ErrorKind, EventKind, Finish, JobHandle, Queen, Result, Started};
+
+use super::{Origin, request::Kind, tell_origin};
+use crate::{
+    server::queen::{stream_headers, text::put_escaped, waiting::Waiting},
+    wire::{
+        OpenAiErrorBody,
+        openai::{DONE, StreamOptions, Usage},
+        sse,
+    },
+};
+
+/// How long the head of a stream is held back for an error to have its proper status.
+pub(super) const HEAD_PATIENCE: Duration = Duration::from_secs(2);
+/// Chunks that are there together leave together, up to so many bytes.
+const MOST_TOGETHER: usize = 16 << 10;
+
+/// Begins to stream. Dropping the answer's body cancels the jobs.
+///
+/// # Errors
+/// What a job fails with before anything was said.
+pub(super) async fn stream(
+    queen: &Queen,
+    handles: Vec<JobHandle>,
+    origin: &Origin,
+    options: StreamOptions,
+) -> Result<Response> {
+    let mut chunks = Chunks::new(queen, handles, origin, options);
+    let begun = poll_fn(|cx| chunks.poll_fill(cx));
+    // Nothing is lost where that takes too long: what there is to say is in the buffer.
+    let _ = tokio::time::timeout(HEAD_PATIENCE, begun).await;
+    if let Some(error) = chunks.failed.take() {
+        return Err(error);
+    }
+    let started = chunks.started;
+    let mut response = (stream_headers(), Body::from_stream(chunks)).into_response();
+    tell_origin(&mut response, origin.job, started);
+    Ok(response)
+}
+
+/// One of the answers.
+struct Choice {
+    handle: JobHandle,
+    /// It begins a new prompt.
+    new_prompt: bool,
+    /// Something was said of it.
+    begun: bool,
+    over: bool,
+    frame: Frame,
+}
+
+/// The constant parts of the chunks of one answer.
+struct Frame {
+    /// Up to the text of a token.
+    token: Bytes,
+    /// Up to the reason of its end.
+    end: Bytes,
+    /// The whole of its first chunk; nothing where none is needed.
+    first: Bytes,
+}
+
+struct Chunks {
+    choices: Vec<Choice>,
+    /// From behind the text of a token to the end of the chunk.
+    token_end: Bytes,
+    /// From behind the reason of an end to the end of the chunk.
+    end_end: Bytes,
+    /// The head of the chunk with the usage, where that is wanted.
+    usage_head: Option<Bytes>,
+    usage: Usage,
+    buffer: BytesMut,
+    started: Option<Started>,
+    /// The client has got something.
+    sent: bool,
+    failed: Option<Error>,
+    over: bool,
+    waiting: Waiting,
+}
+
+impl Chunks {
+    fn new(
+        queen: &Queen,
+        handles: Vec<JobHandle>,
+        origin: &Origin,
+        options: StreamOptions,
+    ) -> Self {
+        let usage = if options.include_usage { ",\"usage\":null" } else { "" };
+        let choice = |(index, handle): (usize, JobHandle)| Choice {
+            handle,
+            new_prompt: origin.begins_prompt(index),
+            begun: false,
+            over: false,
+            frame: Frame::new(origin, index, usage),
+        };
+        let quote = match origin.kind {
+            Kind::Chat => "\"}",
+            Kind::Completion => "\"",
+        };
+        let usage_head = options.include_usage.then(|| {
+            let mut head = head(origin);
+            head.extend_from_slice(b"],\"usage\":");
+            head.freeze()
+        });
+        Self {
+            choices: handles.into_iter().enumerate().map(choice).collect(),
+            token_end: format!("{quote},\"logprobs\":null,\"finish_reason\":null}}]{usage}}}\n\n")
+                .into(),
+            end_end: format!("\"}}]{usage}}}\n\n").into(),
+            usage_head,
+            usage: Usage::default(),
+            buffer: BytesMut::with_capacity(1 << 10),
+            started: None,
+            sent: false,
+            failed: None,
+            over: false,
+            waiting: Waiting::new(queen, origin.job, queen.resolve(&origin.model).ok()),
+        }
+    }
+
+    /// Takes what is there at once. Ready when there is something to be sent, or it is over.
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        for at in 0..self.choices.len() {
+            self.take(at, cx);
+        }
+        if !self.over && self.choices.iter().all(|choice| choice.over) {
+            self.finish();
+        }
+        if self.over || !self.buffer.is_empty() { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    fn take(&mut self, at: usize, cx: &mut Context<'_>) {
+        while !self.over && !self.choices[at].over && self.buffer.len() < MOST_TOGETHER {
+            let choice = &mut self.choices[at];
+            let event = match Pin::new(&mut choice.handle).poll_next(cx) {
+                Poll::Pending => return,
+                Poll::Ready(event) => event,
+            };
+            match event.map(|event| event.kind) {
+                Some(EventKind::Started(started)) => {
+                    self.started.get_or_insert(started);
+                    self.waiting.begun();
+                }
+                Some(EventKind::Token { text, .. }) => {
+                    if !text.is_empty() {
+                        choice.begin(&mut self.buffer);
+                        self.buffer.extend_from_slice(&choice.frame.token);
+                        put_escaped(&mut self.buffer, &text);
+                        self.buffer.extend_from_slice(&self.token_end);
+                    }
+                }
+                Some(EventKind::Vectors(_) | EventKind::Metrics(_)) => {}
+                Some(EventKind::End { finish, usage }) => {
+                    self.usage.add(usage, choice.new_prompt);
+                    choice.end(finish, &mut self.buffer);
+                    self.buffer.extend_from_slice(&self.end_end);
+                }
+                Some(EventKind::Error(error)) => self.fail(error),
+                None => {
+                    let message = "the events of the job broke off";
+                    self.fail(Error::new(ErrorKind::Internal, message));
+                }
+            }
+        }
+    }
+
+    /// All answers have ended properly.
+    fn finish(&mut self) {
+        self.over = true;
+        if let Some(head) = &self.usage_head {
+            self.buffer.extend_from_slice(head);
+            let usage = self.usage;
+            // Writing to a buffer that grows does not fail.
+            let _ = write!(
+                self.buffer,
+                "{{\"prompt_tokens\":{},\"completion_tokens\":{},\"total_tokens\":{}}}}}\n\n",
+                usage.prompt_tokens, usage.completion_tokens, usage.total_tokens
+            );
+        }
+        sse::put(&mut self.buffer, None, "", DONE.as_bytes());
+    }
+
+    /// One answer has failed: the others are cancelled.
+    fn fail(&mut self, error: Error) {
+        self.over = true;
+        self.choices.clear();
+        if !self.sent && self.buffer.is_empty() {
+            self.failed = Some(error);
+            return;
+        }
+        self.tell(&error);
+    }
+
+    fn tell(&mut self, error: &Error) {
+        match serde_json::to_vec(&OpenAiErrorBody::from(error)) {
+            Ok(body) => sse::put(&mut self.buffer, None, "", &body),
+            Err(cause) => tracing::warn!(%cause, "an error could not be written"),
+        }
+    }
+}
+
+impl Choice {
+    fn begin(&mut self, out: &mut BytesMut) {
+        if !self.begun {
+            self.begun = true;
+            out.extend_from_slice(&self.frame.first);
+        }
+    }
+
+    /// Up to the reason of its end.
+    fn end(&mut self, finish: Finish, out: &mut BytesMut) {
+        self.begin(out);
+        self.over = true;
+        out.extend_from_slice(&self.frame.end);
+        out.extend_from_slice(finish.as_str().as_bytes());
+    }
+}
+
+impl Frame {
+    fn new(origin: &Origin, index: usize, usage: &str) -> Self {
+        let mut head = head(origin);
+        let _ = write!(head, "{{\"index\":{index},");
+        let with = |rest: &str| {
+            let mut whole = head.clone();
+            whole.put_slice(rest.as_bytes());
+            whole.freeze()
+        };
+        match origin.kind {
+            Kind::Chat => Self {
+                token: with("\"delta\":{\"content\":\""),
+                end: with("\"delta\":{},\"logprobs\":null,\"finish_reason\":\""),
+                first: with(&format!(
+                    "\"delta\":{{\"role\":\"assistant\",\"content\":\"\"}},\"logprobs\":null,\"finish_reason\":null}}]{usage}}}\n\n"
+                )),
+            },
+            Kind::Completion => Self {
+                token: with("\"text\":\""),
+                end: with("\"text\":\"\",\"logprobs\":null,\"finish_reason\":\""),
+                first: Bytes::new(),
+            },
+        }
+    }
+}
+
+/// The beginning of every chunk, up to the answers in it.
+fn head(origin: &Origin) -> BytesMut {
+    let object = match origin.kind {
+        Kind::Chat => "chat.completion.chunk",
+        Kind::Completion => "text_completion",
+    };
+    let mut head = BytesMut::with_capacity(256);
+    let _ = write!(
+        head,
+        "data: {{\"id\":\"{}\",\"object\":\"{object}\",\"created\":{},\"model\":\"",
+        origin.id(),
+        origin.created
+    );
+    put_escaped(&mut head, &origin.model);
+    head.put_slice(b"\",\"choices\":[");
+    head
+}
+
+impl Stream for Chunks {
+    type Item = Result<Bytes, std::convert::Infallible>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        if this.buffer.is_empty() {
+            if this.over {
+                return Poll::Ready(None);
+            }
+            let filled = this.poll_fill(cx);
+            if let Some(error) = this.failed.take() {
+                this.tell(&error);
+            }
+            if filled.is_pending() {
+                match this.waiting.poll_comment(cx) {
+                    Poll::Ready(comment) => sse::put_comment(&mut this.buffer, &comment),
+                    Poll::Pending => return Poll::Pending,
+                }
+            } else {
+                this.waiting.heard();
+            }
+        }
+        this.sent = true;
+        Poll::Ready(Some(Ok(this.buffer.split().freeze())))
+    }
+}

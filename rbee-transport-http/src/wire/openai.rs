@@ -1,0 +1,390 @@
+//! OpenAI's bodies, as far as rbee has what they speak of.
+//!
+//! What is read of a request, and what becomes of every other field that OpenAI's clients can send, stands with the
+//! queen's routes; here is what clients build and what they get.
+
+use rbee_core::{Priority, Role, Usage as TokenUsage};
+use serde::{Deserialize, Serialize};
+
+/// One model: `GET` below [`MODELS`](super::queen::MODELS); the name may have slashes and colons in it.
+pub const MODEL: &str = "/v1/models/{*id}";
+
+/// What follows the last chunk of a stream that came to its proper end.
+pub const DONE: &str = "[DONE]";
+
+/// A conversation to be continued.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub struct ChatRequest {
+    /// The model, a reference or an alias.
+    #[cfg_attr(feature = "server", schema(example = "bee-tiny"))]
+    pub model: String,
+    /// The turns so far.
+    pub messages: Vec<Message>,
+    /// How, and on what terms.
+    #[serde(flatten)]
+    pub options: Options,
+    /// The longest answer, in tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "server", schema(minimum = 1))]
+    pub max_completion_tokens: Option<u32>,
+}
+
+/// One turn of a conversation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub struct Message {
+    /// `system`, `user` or `assistant`; OpenAI's `developer` is taken as `system`.
+    #[cfg_attr(feature = "server", schema(value_type = String, example = "user"))]
+    pub role: Role,
+    /// What is said: a text. A list of parts of type `text` is taken too.
+    #[cfg_attr(feature = "server", schema(example = "Tell me about a flower."))]
+    pub content: String,
+}
+
+/// Text to be continued.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub struct CompletionRequest {
+    /// The model, a reference or an alias.
+    #[cfg_attr(feature = "server", schema(example = "bee-tiny"))]
+    pub model: String,
+    /// The text, or up to 8 of them.
+    pub prompt: OneOrMany,
+    /// How, and on what terms.
+    #[serde(flatten)]
+    pub options: Options,
+}
+
+/// Texts to be turned into vectors.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub struct EmbeddingRequest {
+    /// The model, a reference or an alias.
+    #[cfg_attr(feature = "server", schema(example = "bee-tiny"))]
+    pub model: String,
+    /// The text, or several.
+    pub input: OneOrMany,
+    /// How vectors are written: `float`, the default, or `base64` (little-endian 32-bit floats).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encoding_format: Option<EncodingFormat>,
+}
+
+/// How vectors are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum EncodingFormat {
+    /// A list of numbers.
+    #[default]
+    Float,
+    /// The little-endian 32-bit floats one after the other, in base64.
+    Base64,
+}
+
+/// One text or a list of them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[serde(untagged)]
+pub enum OneOrMany {
+    /// One.
+    One(String),
+    /// A list.
+    Many(Vec<String>),
+}
+
+impl From<OneOrMany> for Vec<String> {
+    fn from(texts: OneOrMany) -> Self {
+        match texts {
+            OneOrMany::One(text) => vec![text],
+            OneOrMany::Many(texts) => texts,
+        }
+    }
+}
+
+/// How text is generated, and on what terms.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub struct Options {
+    /// Answer as a stream of server-sent events.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stream: bool,
+    /// What the stream has beside the text; only where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stream_options: Option<StreamOptions>,
+    /// How many answers, each with a seed of its own: 1 to 8.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "server", schema(minimum = 1, maximum = 8))]
+    pub n: Option<u32>,
+    /// The longest answer, in tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "server", schema(minimum = 1))]
+    pub max_tokens: Option<u32>,
+    /// 0 (always the likeliest token) to 2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "server", schema(minimum = 0, maximum = 2))]
+    pub temperature: Option<f32>,
+    /// Keep the likeliest tokens that together have this probability; above 0, at most 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "server", schema(exclusive_minimum = 0, maximum = 1))]
+    pub top_p: Option<f32>,
+    /// Keep this many of the likeliest tokens; 0 is off. Not OpenAI's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub top_k: Option<u32>,
+    /// Drop tokens less likely than this share of the likeliest one's probability. Not OpenAI's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "server", schema(minimum = 0, maximum = 1))]
+    pub min_p: Option<f32>,
+    /// Divides the logits of tokens already seen. Not OpenAI's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "server", schema(exclusive_minimum = 0, maximum = 10))]
+    pub repetition_penalty: Option<f32>,
+    /// Texts that end the answer and are not part of it; at most 4.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop: Option<OneOrMany>,
+    /// The same seed gives the same tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
+    /// Interactive, the default, or batch. Not OpenAI's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "server", schema(value_type = Option<String>, example = "batch"))]
+    pub priority: Option<Priority>,
+    /// How long it may run, in milliseconds. Not OpenAI's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "server", schema(minimum = 1))]
+    pub timeout_ms: Option<u64>,
+    /// How long everything may take, in milliseconds. Not OpenAI's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "server", schema(minimum = 1))]
+    pub deadline_ms: Option<u64>,
+}
+
+/// What a stream has beside the text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub struct StreamOptions {
+    /// One more chunk at the end, with the tokens counted.
+    #[serde(default)]
+    pub include_usage: bool,
+}
+
+/// Tokens counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub struct Usage {
+    /// Tokens of the prompt.
+    pub prompt_tokens: u64,
+    /// Tokens of the answers.
+    #[serde(default)]
+    pub completion_tokens: u64,
+    /// Both.
+    pub total_tokens: u64,
+}
+
+impl Usage {
+    /// Counts one more answer; several answers to one prompt count the prompt once.
+    pub fn add(&mut self, usage: TokenUsage, new_prompt: bool) {
+        if new_prompt {
+            self.prompt_tokens += u64::from(usage.prompt_tokens);
+        }
+        self.completion_tokens += u64::from(usage.completion_tokens);
+        self.total_tokens = self.prompt_tokens + self.completion_tokens;
+    }
+}
+
+/// The whole answer to a [`ChatRequest`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub struct ChatCompletion {
+    /// `chatcmpl-` and the name of the (first) job.
+    pub id: String,
+    /// `chat.completion`.
+    pub object: String,
+    /// When it was begun, in seconds of the Unix epoch.
+    pub created: u64,
+    /// The model, as it was asked for.
+    pub model: String,
+    /// The answers.
+    pub choices: Vec<ChatChoice>,
+    /// Tokens counted.
+    pub usage: Usage,
+}
+
+/// One answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub struct ChatChoice {
+    /// Which.
+    pub index: u32,
+    /// What the model says.
+    pub message: ChatMessage,
+    /// Not available.
+    #[cfg_attr(feature = "server", schema(value_type = Option<Object>))]
+    pub logprobs: (),
+    /// `stop` or `length`.
+    pub finish_reason: String,
+}
+
+/// What the model says.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub struct ChatMessage {
+    /// `assistant`.
+    pub role: String,
+    /// The text.
+    pub content: String,
+    /// Not available.
+    #[cfg_attr(feature = "server", schema(value_type = Option<String>))]
+    pub refusal: (),
+}
+
+/// A piece of a streamed chat.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub struct ChatChunk {
+    /// `chatcmpl-` and the name of the (first) job.
+    pub id: String,
+    /// `chat.completion.chunk`.
+    pub object: String,
+    /// When it was begun, in seconds of the Unix epoch.
+    pub created: u64,
+    /// The model, as it was asked for.
+    pub model: String,
+    /// What is new; none in the chunk with the usage.
+    pub choices: Vec<ChunkChoice>,
+    /// Tokens counted: in the last chunk, where they were asked for.
+    #[serde(default)]
+    pub usage: Option<Usage>,
+}
+
+/// What is new of one answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub struct ChunkChoice {
+    /// Which.
+    pub index: u32,
+    /// What is new.
+    pub delta: Delta,
+    /// Not available.
+    #[cfg_attr(feature = "server", schema(value_type = Option<Object>))]
+    pub logprobs: (),
+    /// `stop` or `length`, in the last chunk of the answer.
+    pub finish_reason: Option<String>,
+}
+
+/// What is new of an answer.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub struct Delta {
+    /// `assistant`, in the first chunk of the answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
+    /// The next piece of text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content: Option<String>,
+}
+
+/// The answer to a [`CompletionRequest`], whole or a piece of its stream.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub struct Completion {
+    /// `cmpl-` and the name of the (first) job.
+    pub id: String,
+    /// `text_completion`.
+    pub object: String,
+    /// When it was begun, in seconds of the Unix epoch.
+    pub created: u64,
+    /// The model, as it was asked for.
+    pub model: String,
+    /// The answers.
+    pub choices: Vec<CompletionChoice>,
+    /// Tokens counted.
+    #[serde(default)]
+    pub usage: Option<Usage>,
+}
+
+/// One answer, or what is new of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub struct CompletionChoice {
+    /// Which: prompt by prompt, `n` for each.
+    pub index: u32,
+    /// The text.
+    pub text: String,
+    /// Not available.
+    #[cfg_attr(feature = "server", schema(value_type = Option<Object>))]
+    pub logprobs: (),
+    /// `stop` or `length`; in a stream, in the last chunk of the answer.
+    pub finish_reason: Option<String>,
+}
+
+/// The answer to an [`EmbeddingRequest`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub struct EmbeddingList {
+    /// `list`.
+    pub object: String,
+    /// The vectors, in the order of the texts.
+    pub data: Vec<Embedding>,
+    /// The model, as it was asked for.
+    pub model: String,
+    /// Tokens counted.
+    pub usage: EmbeddingUsage,
+}
+
+/// Tokens counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub struct EmbeddingUsage {
+    /// Tokens of the texts.
+    pub prompt_tokens: u64,
+    /// The same.
+    pub total_tokens: u64,
+}
+
+/// One vector.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub struct Embedding {
+    /// `embedding`.
+    pub object: String,
+    /// Of which text.
+    pub index: u32,
+    /// The numbers.
+    pub embedding: Vector,
+}
+
+/// A vector, in the form that was asked for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[serde(untagged)]
+pub enum Vector {
+    /// A list of numbers.
+    Float(Vec<f32>),
+    /// The little-endian 32-bit floats, in base64.
+    Base64(String),
+}
+
+/// The models that can be asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub struct ModelList {
+    /// `list`.
+    pub object: String,
+    /// The models.
+    pub data: Vec<Model>,
+}
+
+/// A model that can be asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub struct Model {
+    /// The name to ask for it by.
+    pub id: String,
+    /// `model`.
+    pub object: String,
+    /// When the queen was started, in seconds of the Unix epoch: she does not know when the model was made.
+    pub created: u64,
+    /// `rbee`.
+    pub owned_by: String,
+}
