@@ -45,7 +45,7 @@ impl Facts {
     /// The lines, each at most `most` columns wide, texts excepted.
     pub fn render(&self, most: Option<usize>, paints: bool) -> String {
         let names = self.lines.iter().map(|fact| width(fact.name)).max().unwrap_or(0);
-        let room = most.unwrap_or(usize::MAX).saturating_sub(names + 2).max(8);
+        let room = most.unwrap_or(usize::MAX).saturating_sub(names + 2);
         let mut out = String::new();
         for fact in &self.lines {
             let blank = " ".repeat(names - width(fact.name) + 2);

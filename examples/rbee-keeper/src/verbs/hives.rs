@@ -101,7 +101,7 @@ async fn ls(keeper: &Keeper) -> Result<(), Failure> {
         let free: u64 = hive.devices.iter().map(|device| device.memory_free).sum();
         table.row([
             hive.id.to_string(),
-            hive.status.clone(),
+            state_of(&hive).into(),
             hive.address.clone(),
             devices_of(&hive),
             if hive.devices.is_empty() { "-".into() } else { human::bytes(free) },
@@ -111,6 +111,11 @@ async fn ls(keeper: &Keeper) -> Result<(), Failure> {
         ]);
     }
     keeper.screen.table(&table)
+}
+
+/// Its status; one that is online and drains is not to be taken for one that works.
+fn state_of(hive: &HiveView) -> &str {
+    if hive.draining && hive.status == "online" { "draining" } else { &hive.status }
 }
 
 /// `cpu, 2 cuda`.
@@ -162,7 +167,7 @@ async fn show(keeper: &Keeper, hive: &HiveId) -> Result<(), Failure> {
     }
     let mut facts = Facts::default();
     facts.add("hive", hive.id.as_str());
-    facts.state("status", &hive.status);
+    facts.state("status", state_of(&hive));
     facts.add("address", &hive.address);
     let seen =
         hive.last_seen_at_ms.map(|at| format!("{} UTC ({})", human::moment(at), human::ago(at)));

@@ -104,7 +104,8 @@ impl WorkerFactory for Echoes {
         _: Progress,
     ) -> Result<Arc<dyn Worker>> {
         let builder = EchoWorker::builder(spec.model.clone());
-        Ok(builder.id(id).hive(hive.clone()).slots(spec.slots).build())
+        let builder = builder.id(id).hive(hive.clone()).slots(spec.slots);
+        Ok(builder.info(|info| info.devices = spec.devices.clone()).build())
     }
 }
 
@@ -153,6 +154,13 @@ impl Rbee {
     pub fn input(mut self, text: &str) -> Self {
         self.input = Some(text.to_owned());
         self
+    }
+
+    /// Starts it with this as its three standard streams.
+    #[cfg(unix)]
+    pub fn start_on(mut self, stream: impl Fn() -> Stdio) -> Running {
+        self.command.stdin(stream()).stdout(stream()).stderr(stream());
+        Running { child: self.command.spawn().unwrap(), _home: self.home }
     }
 
     pub fn start(mut self) -> Running {
