@@ -1,6 +1,6 @@
 //! Finding what is meant: a model by a name that is nearly right, a job or worker by the beginning of its id.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use rbee_transport_http::wire::queen::{self, CatalogEntry, Listing};
 
@@ -34,6 +34,12 @@ impl Keeper {
             near => failure.with_hint(format!("did you mean {}?", near.join(" or "))),
         }
     }
+}
+
+/// The names of models, by their references; a model with several has the first of them.
+pub(crate) async fn of_models(keeper: &Keeper) -> Result<BTreeMap<String, String>, Failure> {
+    let known: Listing<CatalogEntry> = keeper.client.get(queen::CATALOG, &()).await?;
+    Ok(known.data.into_iter().rev().map(|entry| (entry.model, entry.name)).collect())
 }
 
 /// The names that are most like this one, the most like first.

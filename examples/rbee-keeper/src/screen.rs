@@ -103,8 +103,15 @@ impl Screen {
         if !self.inner.out_terminal {
             return None;
         }
-        let told = Term::stdout().size_checked().map(|(_, columns)| usize::from(columns));
-        Some(told.filter(|width| *width > 0).unwrap_or(WIDTH))
+        Some(width_of(&Term::stdout()))
+    }
+
+    /// Text for people, with line ends between words where standard output is a terminal.
+    pub fn prose(&self, text: &str, hang: Option<usize>) -> String {
+        match self.width() {
+            Some(most) => text::wrap(text, most, hang),
+            None => text.to_owned(),
+        }
     }
 
     /// Writes to standard output, as it is.
@@ -170,15 +177,14 @@ impl Screen {
     /// A line about what is done, on standard error.
     pub fn note(&self, line: &str) {
         if !self.inner.quiet {
-            self.line(&text::harmless(line));
+            self.line("", Style::Dim, &text::harmless(line));
         }
     }
 
     /// A line about what somebody should look at, on standard error.
     pub fn warn(&self, line: &str) {
         if !self.inner.quiet {
-            let label = Style::Yellow.paint("warning:", self.inner.paints.1);
-            self.line(&format!("{label} {}", text::harmless(line)));
+            self.line("warning:", Style::Yellow, &text::harmless(line));
         }
     }
 
@@ -189,11 +195,10 @@ impl Screen {
         }
         if self.inner.json {
             let body = serde_json::json!({ "error": failure });
-            self.line(&text::json_harmless(&body.to_string()));
+            let _ = writeln!(io::stderr().lock(), "{}", text::json_harmless(&body.to_string()));
             return;
         }
-        let label = Style::Red.paint("error:", self.inner.paints.1);
-        self.line(&format!("{label} {}", text::harmless(&failure.to_string())));
+        self.line("error:", Style::Red, &text::harmless(&failure.to_string()));
     }
 
     /// Asks a question on standard error that is answered with yes or no; no where nobody answers.
@@ -207,8 +212,20 @@ impl Screen {
             && matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes")
     }
 
-    fn line(&self, line: &str) {
+    /// A line on standard error, after a label that has a colour.
+    fn line(&self, label: &str, style: Style, line: &str) {
+        let gap = if label.is_empty() { "" } else { " " };
+        let mut whole = format!("{label}{gap}{line}");
+        if self.inner.err_terminal {
+            whole = text::wrap(&whole, width_of(&Term::stderr()), None);
+        }
+        let rest = whole.strip_prefix(label).unwrap_or(&whole);
         // Nobody reads it where it cannot be written.
-        let _ = writeln!(io::stderr().lock(), "{line}");
+        let _ = writeln!(io::stderr().lock(), "{}{rest}", style.paint(label, self.inner.paints.1));
     }
+}
+
+fn width_of(terminal: &Term) -> usize {
+    let told = terminal.size_checked().map(|(_, columns)| usize::from(columns));
+    told.filter(|width| *width > 0).unwrap_or(WIDTH)
 }

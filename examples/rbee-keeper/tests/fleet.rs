@@ -20,9 +20,16 @@ fn spare() -> String {
     concat!("file:", env!("CARGO_MANIFEST_DIR"), "/src/verbs").to_owned()
 }
 
+/// A model that the workers here cannot load.
+fn broken() -> String {
+    concat!("file:", env!("CARGO_MANIFEST_DIR"), "/Cargo.toml").to_owned()
+}
+
 /// A queen with the machine `attic`, on which echo workers can be loaded.
 async fn with_attic() -> Hall {
-    let attic = |queen: rbee_core::QueenBuilder| queen.hive(hive("attic")).alias("spare", spare());
+    let attic = |queen: rbee_core::QueenBuilder| {
+        queen.hive(hive("attic")).alias("spare", spare()).alias("broken", broken())
+    };
     Hall::built(echo(), attic, |server| server).await
 }
 
@@ -94,6 +101,8 @@ async fn what_cannot_be_loaded_is_a_clear_error() {
     let hall = with_attic().await;
     hall.rbee(&["load", "spare", "--hive", "cellar"]).run().await.failed(4, &["cellar"]);
     hall.rbee(&["load", "spare", "--slots", "0"]).run().await.failed(2, &["parameter slots"]);
+    let ended = hall.rbee(&["load", "broken", "--hive", "attic"]).run().await;
+    ended.failed(1, &["MODEL_INCOMPATIBLE", "no echo in it"]);
     hall.rbee(&["load", "spare", "--hive", "a b"]).run().await.failed(2, &["--hive"]);
 }
 
@@ -144,7 +153,7 @@ async fn jobs_are_submitted_listed_shown_and_cancelled() {
     assert_eq!(followed.out, EchoWorker::text(7, 3) + "\n");
     let ended = hall.rbee(&["jobs", "ls"]).run().await.ok();
     let row = ended.rows()[1].clone();
-    assert_eq!(row[..6], [&id, "echo", "complete", "batch", "1", "3"]);
+    assert_eq!(row[..6], [&id, "bee", "complete", "batch", "1", "3"]);
     let shown = hall.rbee(&["jobs", "show", &id[..6]]).run().await.ok();
     assert!(shown.out.contains(EchoWorker::text(7, 3).trim_end()), "{shown:?}");
     let listed: JobList = read(&hall.rbee(&["jobs", "ls", "--json"]).run().await.ok());

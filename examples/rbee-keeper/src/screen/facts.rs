@@ -2,10 +2,11 @@
 
 use super::{
     style::Style,
-    text::{Elide, harmless, harmless_line, shorten, width},
+    text::{Elide, harmless, harmless_line, shorten, width, wrap},
 };
 
-/// Facts under their names. In a terminal a value that is too wide is shortened, a text is shown whole.
+/// Facts under their names. In a terminal a value that is too wide is shortened; a text is shown whole, over several
+/// lines.
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
     lines: Vec<Fact>,
@@ -53,7 +54,9 @@ impl Facts {
             if fact.is_text {
                 // Under the name, as it is.
                 out.push('\n');
-                out += harmless(&fact.value).trim_end_matches('\n');
+                let text = harmless(&fact.value);
+                let text = text.trim_end_matches('\n');
+                out += &most.map_or_else(|| text.to_owned(), |most| wrap(text, most, Some(0)));
             } else {
                 out += &blank;
                 let value = harmless_line(&fact.value);

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use console::Term;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use rbee_transport_http::wire::ProgressBody;
 
@@ -15,8 +16,6 @@ use super::{
 const TURN: Duration = Duration::from_millis(120);
 /// What is at least so much is bytes; smaller figures may be steps, and are shown without a unit.
 const BYTES: u64 = 1 << 20;
-/// The longest label, in columns.
-const LABEL: usize = 28;
 
 /// Bars, one for each label. They go away when they are dropped.
 #[derive(Debug)]
@@ -24,6 +23,8 @@ pub(crate) struct Bars {
     screen: Screen,
     multi: MultiProgress,
     bars: BTreeMap<String, ProgressBar>,
+    /// Columns of the terminal.
+    room: usize,
 }
 
 impl Bars {
@@ -33,7 +34,8 @@ impl Bars {
             false => ProgressDrawTarget::hidden(),
         };
         let multi = MultiProgress::with_draw_target(target);
-        Self { screen: screen.clone(), multi, bars: BTreeMap::new() }
+        let room = super::width_of(&Term::stderr());
+        Self { screen: screen.clone(), multi, bars: BTreeMap::new(), room }
     }
 
     /// Shows how far what has this label has come.
@@ -47,7 +49,7 @@ impl Bars {
                 let bar = self.multi.add(ProgressBar::new_spinner());
                 bar.set_style(spinner());
                 let label_shown = harmless_line(label).into_owned();
-                bar.set_prefix(shorten(&label_shown, LABEL, Elide::Middle).into_owned());
+                bar.set_prefix(shorten(&label_shown, self.room / 2, Elide::End).into_owned());
                 bar.enable_steady_tick(TURN);
                 self.bars.entry(label.to_owned()).or_insert(bar)
             }
@@ -55,7 +57,7 @@ impl Bars {
         match progress.total.filter(|total| *total > 0) {
             Some(total) => {
                 if bar.length() != Some(total) {
-                    bar.set_style(measured(total));
+                    bar.set_style(measured(total, self.room));
                     bar.set_length(total);
                 }
                 bar.set_position(progress.done.min(total));
@@ -84,17 +86,19 @@ impl Drop for Bars {
     }
 }
 
+const SPINNER: &str = "{spinner} {prefix} {msg}";
+const STEPS: &str = "{spinner} {prefix} {wide_bar} {percent:>3}%";
+const BYTES_TOO: &str =
+    "{spinner} {prefix} {wide_bar} {percent:>3}% {decimal_bytes}/{decimal_total_bytes}";
+/// A terminal that is narrower has no room for the bytes.
+const NARROW: usize = 64;
+
 fn spinner() -> ProgressStyle {
-    styled("{spinner} {prefix} {msg}")
+    styled(SPINNER)
 }
 
-fn measured(total: u64) -> ProgressStyle {
-    match total >= BYTES {
-        true => styled(
-            "{spinner} {prefix} {wide_bar} {percent:>3}% {decimal_bytes}/{decimal_total_bytes}",
-        ),
-        false => styled("{spinner} {prefix} {wide_bar} {percent:>3}%"),
-    }
+fn measured(total: u64, room: usize) -> ProgressStyle {
+    styled(if total >= BYTES && room >= NARROW { BYTES_TOO } else { STEPS })
 }
 
 fn styled(form: &str) -> ProgressStyle {
@@ -110,10 +114,7 @@ mod tests {
 
     #[test]
     fn the_forms_of_the_bars_are_valid() {
-        for form in [
-            "{spinner} {prefix} {msg}",
-            "{spinner} {prefix} {wide_bar} {percent:>3}% {decimal_bytes}/{decimal_total_bytes}",
-        ] {
+        for form in [SPINNER, STEPS, BYTES_TOO] {
             ProgressStyle::with_template(form).unwrap();
         }
     }

@@ -102,6 +102,44 @@ pub fn shorten(text: &str, most: usize, elide: Elide) -> Cow<'_, str> {
     Cow::Owned(made)
 }
 
+/// The text with line ends between words, so that no line is wider than `most`; a word that is wider stays whole. What
+/// goes on stands below what it belongs to: two columns further than its line begins, or `hang`.
+///
+/// ```
+/// use rbee_keeper::text::wrap;
+///
+/// assert_eq!(wrap("error: one two three", 12, None), "error: one\n  two three");
+/// ```
+pub fn wrap(text: &str, most: usize, hang: Option<usize>) -> String {
+    let mut out = String::with_capacity(text.len() + 16);
+    for (number, line) in text.split('\n').enumerate() {
+        if number > 0 {
+            out.push('\n');
+        }
+        let own = line.len() - line.trim_start_matches(' ').len();
+        let hang = hang.unwrap_or(own + 2).min(most / 2);
+        let mut used = 0;
+        // Blanks go with the word behind them, and stay where no line ends there.
+        let mut rest = line;
+        while !rest.is_empty() {
+            let blank = rest.len() - rest.trim_start_matches(' ').len();
+            let end = rest[blank..].find(' ').map_or(rest.len(), |found| blank + found);
+            let (piece, word) = (&rest[..end], &rest[blank..end]);
+            if used > own && used + width(piece) > most {
+                out.push('\n');
+                out.extend(std::iter::repeat_n(' ', hang));
+                out.push_str(word);
+                used = hang + width(word);
+            } else {
+                out.push_str(piece);
+                used += width(piece);
+            }
+            rest = &rest[end..];
+        }
+    }
+    out
+}
+
 /// The first characters that fit into so many columns.
 fn fitting(chars: impl Iterator<Item = char>, most: usize) -> impl Iterator<Item = char> {
     let mut used = 0;
@@ -133,6 +171,19 @@ mod tests {
             assert!(!made.chars().any(|c| c != '\n' && is_harmful(c)), "{made:?}");
             assert_eq!(serde_json::from_str::<serde_json::Value>(&made).unwrap(), value);
         }
+    }
+
+    #[test]
+    fn wrapped_lines_fit_and_lose_no_word() {
+        let text = "error: a sentence that is longer than the line\n  a hint of several words\n\nend  of it";
+        for most in 12..80 {
+            let made = wrap(text, most, None);
+            assert!(made.lines().all(|line| width(line) <= most), "{most}: {made}");
+            assert!(made.split_whitespace().eq(text.split_whitespace()));
+        }
+        assert_eq!(wrap(text, 200, None), text);
+        assert_eq!(wrap("  ok  check: one two", 15, Some(6)), "  ok  check:\n      one two");
+        assert_eq!(wrap("unbreakable-word", 5, None), "unbreakable-word");
     }
 
     #[test]

@@ -89,6 +89,12 @@ impl Rm {
         let query = ModelQuery { model: self.model.clone(), hive: self.hive.clone() };
         let removed = keeper.client.order(Method::DELETE, queen::CATALOG_MODEL, &query).await;
         if let Err(failure) = removed {
+            let failure = match failure.code() {
+                "CONFLICT" => {
+                    failure.with_hint("`rbee unload MODEL` stops the workers that use it")
+                }
+                _ => failure,
+            };
             return Err(keeper.with_names(failure, &self.model).await);
         }
         match &self.hive {

@@ -32,7 +32,7 @@ impl Doctor {
         for check in &found.checks {
             if check.subject != subject {
                 subject = &check.subject;
-                let shown = text::harmless_line(subject);
+                let shown = keeper.screen.prose(&text::harmless_line(subject), None);
                 keeper.screen.out(&format!("{}\n", keeper.screen.paint(Style::Bold, &shown)))?;
             }
             show(keeper, check)?;
@@ -55,11 +55,9 @@ fn show(keeper: &Keeper, check: &Check) -> Result<(), Failure> {
         Verdict::Failed => ("FAILED", Style::Red),
     };
     let screen = &keeper.screen;
-    let blank = " ".repeat(7 - word.len());
-    screen.out(&format!(
-        "  {}{blank}  {}: {}\n",
-        screen.paint(style, word),
-        text::harmless_line(&check.check),
-        text::harmless_line(&check.message),
-    ))
+    let label = format!("  {word:<7}");
+    let line = format!("{label}  {}: {}", check.check, check.message);
+    let line = screen.prose(&text::harmless_line(&line), Some(label.len() + 2));
+    let rest = line.strip_prefix(&label).unwrap_or(&line);
+    screen.out(&format!("{}{rest}\n", screen.paint(style, &label)))
 }

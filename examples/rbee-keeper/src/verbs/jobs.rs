@@ -133,6 +133,7 @@ async fn ls(
     if keeper.screen.is_json() {
         return keeper.screen.document(&found);
     }
+    let named = names::of_models(keeper).await?;
     let terminal = keeper.screen.is_terminal();
     let mut table = Table::new([
         Column::new("JOB").whole(),
@@ -147,7 +148,7 @@ async fn ls(
     for job in &found.data {
         table.row([
             names::short(&job.id, terminal),
-            job.model.clone(),
+            named.get(&job.model).unwrap_or(&job.model).clone(),
             state_of(job),
             job.priority.clone(),
             job.attempts.to_string(),

@@ -1,6 +1,6 @@
 //! `rbee ps`, `rbee load` and `rbee unload`: models that are loaded.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use clap::Args;
 use futures_util::future::try_join_all;
@@ -30,12 +30,10 @@ impl Ps {
             keeper.screen.document(&workers)?;
             return Ok(Exit::Ok);
         }
-        let (hives, models) = tokio::try_join!(
+        let (hives, named) = tokio::try_join!(
             keeper.client.get::<Listing<HiveView>>(queen::HIVES, &()),
-            keeper.client.get::<Listing<CatalogEntry>>(queen::CATALOG, &()),
+            names::of_models(keeper),
         )?;
-        let named: BTreeMap<_, _> =
-            models.data.into_iter().map(|entry| (entry.model, entry.name)).collect();
         let terminal = keeper.screen.is_terminal();
         let mut table = Table::new([
             Column::new("NAME").middle(),
@@ -119,7 +117,7 @@ pub(crate) struct Load {
     #[arg(long)]
     hive: Option<HiveId>,
 
-    /// On these devices of the hive, by number (see `rbee hive show`); the scheduler chooses where not given
+    /// On one of these devices of the hive, by number (see `rbee hive show`); the scheduler chooses where not given
     #[arg(long, value_name = "NUMBER", value_delimiter = ',')]
     device: Vec<u32>,
 
@@ -193,7 +191,7 @@ impl Load {
                 "draining" => return Err(broken("its worker is being stopped")),
                 _ => return Ok(worker),
             }
-            let label = format!("loading {} on {}", self.model, worker.hive);
+            let label = format!("loading {}", self.model);
             bars.show(&label, worker.progress.unwrap_or_default());
             tokio::time::sleep(LOOK).await;
             worker = match keeper.client.get(&path, &()).await {

@@ -8,9 +8,9 @@ pub mod terminal;
 use std::{path::PathBuf, process::Stdio, sync::Arc, time::Duration};
 
 use rbee_core::{
-    Device, DeviceKind, EchoBuilder, EchoWorker, HiveId, InProcessHive, JobFilter, JobRecord,
-    Progress, Queen, QueenBuilder, Result, Worker, WorkerFactory, WorkerId, WorkerSpec,
-    async_trait,
+    Device, DeviceKind, EchoBuilder, EchoWorker, Error, ErrorKind, HiveId, InProcessHive,
+    JobFilter, JobRecord, Progress, Queen, QueenBuilder, Result, Worker, WorkerFactory, WorkerId,
+    WorkerSpec, async_trait,
 };
 use rbee_transport_http::server::{QueenServer, Server};
 use serde_json::Value;
@@ -90,7 +90,7 @@ pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     assert!(tokio::time::timeout(PATIENCE, waited).await.is_ok(), "never: {what}");
 }
 
-/// Makes echo workers where they are spawned.
+/// Makes echo workers where they are spawned; of a model that ends in `.toml` it cannot.
 #[derive(Debug)]
 pub struct Echoes;
 
@@ -103,6 +103,9 @@ impl WorkerFactory for Echoes {
         spec: &WorkerSpec,
         _: Progress,
     ) -> Result<Arc<dyn Worker>> {
+        if spec.model.as_str().ends_with(".toml") {
+            return Err(Error::new(ErrorKind::ModelIncompatible, "there is no echo in it"));
+        }
         let builder = EchoWorker::builder(spec.model.clone());
         let builder = builder.id(id).hive(hive.clone()).slots(spec.slots);
         Ok(builder.info(|info| info.devices = spec.devices.clone()).build())
