@@ -166,7 +166,7 @@ impl Screen {
             return Ok(());
         }
         let line = format!("{did} {what}{}{how}", if how.is_empty() { "" } else { " " });
-        self.out(&format!("{}\n", text::harmless_line(&line)))
+        self.out(&format!("{}\n", self.prose(&text::harmless_line(&line), None)))
     }
 
     /// The text in this style, where standard output has colours.

@@ -5,7 +5,7 @@ mod support;
 
 use std::io::Write as _;
 
-use rbee_transport_http::Token;
+use rbee_transport_http::{Token, server::Server};
 use support::{Hall, Rbee, echo};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -53,6 +53,39 @@ async fn a_token_file_that_is_of_no_use_is_named() {
     let path = empty.path().to_str().unwrap();
     Rbee::new(&["ls", "--token-file", path]).run().await.failed(2, &[path, "it is empty"]);
     Rbee::new(&["ls", "--token-file", "/nowhere"]).run().await.failed(2, &["/nowhere"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_queen_behind_tls_is_believed_where_her_certificate_is_named() {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let (certificate, key) = (folder.path().join("queen.pem"), folder.path().join("queen.key"));
+    std::fs::write(&certificate, made.cert.pem()).unwrap();
+    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let queen = rbee_core::Queen::builder().build().await.unwrap();
+    let server = Server::bind(([127, 0, 0, 1], 0).into()).await.unwrap();
+    let server = server.with_tls(&certificate, &key).unwrap();
+    let url = format!("https://localhost:{}", server.address().port());
+    let router = rbee_transport_http::server::queen(queen);
+    let stop = tokio_util::sync::CancellationToken::new();
+    let _stop = stop.clone().drop_guard();
+    tokio::spawn(server.run(router, stop, std::time::Duration::ZERO));
+
+    let certificate = certificate.to_str().unwrap();
+    let ended = Rbee::new(&["ls", "--url", &url, "--ca-cert", certificate]).run().await.ok();
+    assert!(ended.out.starts_with("NAME"), "{ended:?}");
+    let ended = Rbee::new(&["status", "--host", &url]).env("RBEE_CA_CERT", certificate).run().await;
+    assert!(ended.ok().out.contains(&url));
+    // Another authority's word is not enough, and neither is that of the system's.
+    let other = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let other_path = folder.path().join("other.pem");
+    std::fs::write(&other_path, other.cert.pem()).unwrap();
+    let other = other_path.to_str().unwrap();
+    let ended = Rbee::new(&["ls", "--host", &url, "--ca-cert", other]).run().await;
+    ended.failed(3, &["certificate", "UNREACHABLE"]);
+    let nothing = key.to_str().unwrap();
+    let ended = Rbee::new(&["ls", "--host", &url, "--ca-cert", nothing]).run().await;
+    ended.failed(2, &["no certificate"]);
 }
 
 /// Answers one connection with this.

@@ -6,7 +6,7 @@ mod support;
 
 use rbee_core::{EchoGate, EchoWorker, Finish, JobState, Output, Usage};
 use rbee_keeper::text::width;
-use support::{Hall, PATIENCE, Rbee, echo, until};
+use support::{Hall, PATIENCE, echo, until};
 
 /// Without colours, and with the line ends that the program wrote.
 fn plain(seen: &str) -> String {
@@ -141,14 +141,4 @@ async fn what_was_said_is_part_of_the_next_question() {
     let expected =
         [("system", "S"), ("user", "one"), ("assistant", &*answer), ("user", "two\nlines")];
     assert_eq!(said, expected);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_queen_that_is_not_running_is_offered_to_be_started_only_where_she_can_be() {
-    // Another address than the usual one is no place where one could be started.
-    let unused = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let (seen, code) =
-        Rbee::new(&["ls", "--host", &unused.to_string()]).in_terminal(80).end().await;
-    assert_eq!(code, Some(3), "{seen:?}");
-    assert!(seen.contains("no queen answers") && !seen.contains("[y/N]"), "{seen:?}");
 }

@@ -45,6 +45,10 @@ pub(crate) struct Serve {
     /// What else queen-rbee is to be started with; `queen-rbee --help` says what there is
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "FLAGS")]
     flags: Vec<OsString>,
+
+    /// Where she was looked for in vain.
+    #[arg(skip)]
+    looked_for: Option<Address>,
 }
 
 impl Serve {
@@ -64,10 +68,11 @@ impl Serve {
             command.env_remove(name);
         }
         let typed = &keeper.typed;
-        if let Some(address) = &typed.host {
+        let told = self.told(keeper);
+        if let Some(address) = told {
             command.args(["--listen-host", address.host()]);
         }
-        if let Some(port) = self.port.or(typed.host.as_ref().and_then(Address::port)) {
+        if let Some(port) = self.port.or(told.and_then(Address::port)) {
             command.arg("--listen-port").arg(port.to_string());
         }
         if let Some(path) = &typed.token_file {
@@ -80,12 +85,17 @@ impl Serve {
         Ok(command)
     }
 
+    /// Where she is to listen, where that was said.
+    fn told<'a>(&'a self, keeper: &'a Keeper) -> Option<&'a Address> {
+        self.looked_for.as_ref().or(keeper.typed.host.as_ref())
+    }
+
     /// Where she will answer, as far as it is known here.
     fn address(&self, keeper: &Keeper) -> Address {
-        let address = keeper.typed.host.clone().unwrap_or_default().reachable();
+        let address = self.told(keeper).cloned().unwrap_or_default().reachable();
         let told = self.port.map(|port| port.to_string());
         let told = told.or_else(|| self.flag("--listen-port")).or_else(|| self.flag("--port"));
-        let told = told.or_else(|| match &keeper.typed.host {
+        let told = told.or_else(|| match self.told(keeper) {
             Some(_) => None,
             None => std::env::var("RBEE_LISTEN_PORT").ok(),
         });
@@ -167,15 +177,16 @@ impl Serve {
 /// Asks whether a queen shall be started where none answers, and starts her. Says whether she runs now.
 pub(crate) async fn offer_to_start(keeper: &Keeper, failure: Failure) -> Result<bool, Failure> {
     let address = keeper.client.address();
-    let usual = *address == Address::default();
-    if !usual || !keeper.screen.can_ask() || program().is_err() {
+    let is_here = address.is_loopback() && !address.is_tls();
+    if !is_here || !keeper.screen.can_ask() || program().is_err() {
         return Err(failure);
     }
     let question = format!("no queen answers at {address}. Start one in the background?");
     if !keeper.screen.confirm(&question) {
         return Ok(false);
     }
-    let serve = Serve { detach: true, ..Serve::default() };
+    let looked_for = Some(address.clone());
+    let serve = Serve { detach: true, looked_for, ..Serve::default() };
     serve.run(keeper).await.map(|_| true)
 }
 
