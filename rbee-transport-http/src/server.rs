@@ -4,6 +4,7 @@ mod auth;
 mod correlation;
 mod lease;
 mod listen;
+mod patience;
 mod queen;
 mod reply;
 mod worker;
