@@ -110,6 +110,16 @@ impl Queen {
         &self.shared.settings
     }
 
+    /// What decides where jobs go.
+    pub fn scheduler(&self) -> &Arc<dyn Scheduler> {
+        &self.shared.scheduler
+    }
+
+    /// The present moment on the clock that the [cluster](Self::cluster)'s times are of.
+    pub fn now(&self) -> Time {
+        time_since(self.shared.began)
+    }
+
     /// Jobs that an earlier life had left in the registry and that run again, or are ended, in this one.
     pub fn restored(&self) -> &[JobId] {
         &self.shared.restored

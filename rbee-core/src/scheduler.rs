@@ -128,6 +128,19 @@ pub trait Scheduler: fmt::Debug + Send + Sync + 'static {
     fn limit(&self) -> Option<Duration> {
         None
     }
+
+    /// What people know it by.
+    fn name(&self) -> String {
+        let path = std::any::type_name::<Self>();
+        // The generic arguments say nothing to people.
+        let path = path.split('<').next().unwrap_or(path);
+        path.rsplit("::").next().unwrap_or(path).to_owned()
+    }
+
+    /// What it does, in a sentence for people.
+    fn description(&self) -> String {
+        String::new()
+    }
 }
 
 /// A shared scheduler is a scheduler.
@@ -140,5 +153,11 @@ impl<S: Scheduler + ?Sized> Scheduler for Arc<S> {
     }
     fn limit(&self) -> Option<Duration> {
         (**self).limit()
+    }
+    fn name(&self) -> String {
+        (**self).name()
+    }
+    fn description(&self) -> String {
+        (**self).description()
     }
 }

@@ -27,7 +27,7 @@ where
     F: Fn(&Ask, &ClusterView) -> Result<Placement> + Send + Sync + 'static,
 {
     /// Calls `place` for every decision, in the queen's own loop: it must be quick, and decide by its arguments alone.
-    /// The name is for logs.
+    /// The name is for people.
     pub fn new(name: impl Into<String>, place: F) -> Self {
         Self { name: name.into(), place, limit: None }
     }
@@ -55,5 +55,13 @@ where
 
     fn limit(&self) -> Option<Duration> {
         self.limit
+    }
+
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn description(&self) -> String {
+        "a function of this application".into()
     }
 }

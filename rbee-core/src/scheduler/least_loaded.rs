@@ -121,6 +121,15 @@ impl Scheduler for LeastLoaded {
             candidates: reasons.0,
         }
     }
+
+    fn name(&self) -> String {
+        "least-loaded".into()
+    }
+
+    fn description(&self) -> String {
+        "the least loaded free worker that has the model; where none has it, one is started where it fits best"
+            .into()
+    }
 }
 
 fn percent(bytes: u64, percent: u32) -> u64 {

@@ -3,23 +3,33 @@
 //! Every request passes the [`gate`]: it gets its correlation id, shows its token, and an error that comes back is put
 //! into OpenAI's shape on OpenAI's routes and into rbee's elsewhere. Behind it, a file for each group of routes.
 
+mod catalog;
 mod connector;
+mod doctor;
 mod gate;
 mod health;
+mod hives;
+mod jobs;
+mod loading;
 mod openai;
+mod openapi;
+mod text;
 mod waiting;
+mod workers;
 
-use std::{fmt, sync::Arc};
+use std::{fmt, path::PathBuf, sync::Arc};
 
 use axum::{
     Router, middleware,
-    routing::{get, post},
+    routing::{get, post, put},
 };
+use http::{HeaderName, header};
 use rbee_core::Queen;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub use connector::HiveConnector;
+pub use doctor::Examiner;
 
 use crate::{
     Token,
@@ -83,6 +93,9 @@ struct Inner {
     token: Option<Token>,
     metrics_need_token: bool,
     connector: Option<Arc<dyn HiveConnector>>,
+    examiners: Vec<Arc<dyn Examiner>>,
+    /// Directories whose files clients may name.
+    file_roots: Vec<PathBuf>,
     metrics: Option<Render>,
     limits: QueenLimits,
     stop: CancellationToken,
@@ -112,6 +125,8 @@ impl QueenServer {
                 token: None,
                 metrics_need_token: true,
                 connector: None,
+                examiners: Vec::new(),
+                file_roots: Vec::new(),
                 metrics: None,
                 limits: QueenLimits::default(),
                 stop: CancellationToken::new(),
@@ -137,6 +152,19 @@ impl QueenServer {
     /// What reaches the machines that are added over the API. Without it none can be added.
     pub fn with_connector(mut self, connector: Arc<dyn HiveConnector>) -> Self {
         self.inner.connector = Some(connector);
+        self
+    }
+
+    /// One more who examines when `/v1/doctor` is asked.
+    pub fn with_examiner(mut self, examiner: Arc<dyn Examiner>) -> Self {
+        self.inner.examiners.push(examiner);
+        self
+    }
+
+    /// Lets clients name models by their file below this directory: `file:/directory/model`. Without it they can name
+    /// those that have an alias, or that the queen knows already.
+    pub fn with_file_root(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.inner.file_roots.push(directory.into());
         self
     }
 
@@ -167,6 +195,23 @@ impl QueenServer {
             .route(paths::EMBEDDINGS, post(openai::embeddings))
             .route(paths::MODELS, get(openai::models))
             .route(MODEL, get(openai::model))
+            .route(paths::JOBS, get(jobs::list).post(jobs::submit))
+            .route(paths::JOB, get(jobs::show).delete(jobs::cancel))
+            .route(paths::JOB_EVENTS, get(jobs::events))
+            .route(paths::HIVES, get(hives::list).post(hives::add))
+            .route(paths::HIVE, get(hives::show).delete(hives::remove))
+            .route(paths::HIVE_START, post(hives::start))
+            .route(paths::HIVE_STOP, post(hives::stop))
+            .route(paths::HIVE_DRAIN, post(hives::drain))
+            .route(paths::WORKERS, get(workers::list).post(workers::spawn))
+            .route(paths::WORKER, get(workers::show).delete(workers::stop))
+            .route(paths::WORKER_PIN, put(workers::pin).delete(workers::unpin))
+            .route(paths::CATALOG, get(catalog::list))
+            .route(paths::CATALOG_PULL, post(catalog::pull))
+            .route(paths::CATALOG_MODEL, get(catalog::show).delete(catalog::remove))
+            .route(paths::POLICY, get(doctor::policy))
+            .route(paths::DOCTOR, get(doctor::doctor))
+            .route(paths::OPENAPI, get(openapi::serve))
             .route(wire::HEALTH, get(health::health))
             .route(wire::METRICS, get(health::metrics))
             .fallback(gate::not_found)
@@ -179,4 +224,14 @@ impl QueenServer {
 /// Now, in seconds of the Unix epoch.
 fn unix_seconds() -> u64 {
     rbee_core::WallTime::now().as_millis() / 1_000
+}
+
+/// The head of every stream of events.
+fn stream_headers() -> [(HeaderName, &'static str); 3] {
+    [
+        (header::CONTENT_TYPE, wire::sse::CONTENT_TYPE),
+        (header::CACHE_CONTROL, "no-store"),
+        // A proxy in between is not to hold events back.
+        (HeaderName::from_static("x-accel-buffering"), "no"),
+    ]
 }

@@ -119,7 +119,7 @@ pub struct Health {
 pub struct JobRequest {
     /// Interactive, the default, or batch.
     #[serde(default)]
-    #[cfg_attr(feature = "server", schema(value_type = Option<String>, example = "batch"))]
+    #[cfg_attr(feature = "server", schema(value_type = Option<PriorityName>))]
     pub priority: Priority,
     /// How long it may run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -131,6 +131,17 @@ pub struct JobRequest {
     #[serde(flatten)]
     #[cfg_attr(feature = "server", schema(value_type = Object))]
     pub request: serde_json::Map<String, serde_json::Value>,
+}
+
+/// Which jobs go first.
+#[cfg(feature = "server")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, utoipa::ToSchema)]
+#[schema(rename_all = "lowercase")]
+pub enum PriorityName {
+    /// Somebody is waiting.
+    Interactive,
+    /// Nobody is waiting.
+    Batch,
 }
 
 /// Which jobs to list.
@@ -282,6 +293,9 @@ pub struct HiveView {
     pub models: BTreeMap<String, u64>,
     /// How many workers it has.
     pub workers: usize,
+    /// It takes no workers, until it is started again.
+    #[serde(default)]
+    pub draining: bool,
 }
 
 /// A worker to be started.
@@ -461,8 +475,8 @@ pub struct LogLine {
     pub fields: BTreeMap<String, String>,
 }
 
-/// How a check ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// How a check ended; the worse is the greater.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {

@@ -10,11 +10,25 @@ use http::{StatusCode, header};
 use rbee_core::{Error, ErrorKind};
 
 use super::{Shared, gate::Answer};
-use crate::{server::reply, wire::queen::Health};
+use crate::{
+    server::reply,
+    wire::{ErrorBody, HEALTH, METRICS, queen::Health},
+};
 
 /// Prometheus' text format.
 const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
+/// Is she usable, and who is she? Needs no token.
+#[utoipa::path(
+    get,
+    path = HEALTH,
+    tag = "queen",
+    responses(
+        (status = 200, description = "How she is.", body = Health),
+        (status = "default", description = "She is not usable.", body = ErrorBody),
+    ),
+    security(()),
+)]
 pub(super) async fn health(State(shared): State<Shared>) -> Answer {
     let queen = &shared.queen;
     let (counters, cluster) = (queen.counters().await?, queen.cluster().await?);
@@ -35,6 +49,16 @@ pub(super) async fn health(State(shared): State<Shared>) -> Answer {
     Ok(reply::json(StatusCode::OK, &health))
 }
 
+/// Figures in Prometheus' text format.
+#[utoipa::path(
+    get,
+    path = METRICS,
+    tag = "queen",
+    responses(
+        (status = 200, description = "The figures.", content_type = "text/plain", body = String),
+        (status = "default", description = "None are kept.", body = ErrorBody),
+    ),
+)]
 pub(super) async fn metrics(State(shared): State<Shared>) -> Answer {
     let Some(render) = shared.metrics.clone() else {
         return Err(Error::new(ErrorKind::NotFound, "no metrics are kept here").into());

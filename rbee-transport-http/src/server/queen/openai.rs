@@ -14,7 +14,6 @@ mod models;
 mod request;
 mod rules;
 mod stream;
-mod text;
 
 use std::time::Duration;
 
@@ -25,40 +24,85 @@ use axum::{
 use http::{HeaderMap, HeaderValue};
 use rbee_core::{CorrelationId, JobHandle, JobId, Queen, Result, Started, WorkerId};
 
-pub(super) use embeddings::embeddings;
-pub(super) use models::{model, models};
+pub(super) use embeddings::{__path_embeddings, embeddings};
+pub(super) use models::{__path_model, __path_models, model, models};
+pub(super) use request::job;
 
 use super::{
     Shared,
-    gate::{Answer, Mark},
+    gate::{Answer, IdempotencyKey, Mark},
 };
 use crate::{
     server::reply,
-    wire::{JOB_ID, QUEUE_MS, WORKER_ID},
+    wire::{
+        JOB_ID, OpenAiErrorBody, QUEUE_MS, WORKER_ID,
+        openai::{ChatCompletion, ChatRequest, Completion, CompletionRequest},
+        queen::{CHAT, COMPLETIONS},
+        sse::ServerSentEvent,
+    },
 };
 use request::{Ask, Kind};
 
+/// Continue a conversation.
+#[utoipa::path(
+    post,
+    path = CHAT,
+    tag = "openai",
+    request_body = ChatRequest,
+    responses(
+        (status = 200, description = "The answer, or with `stream` server-sent events of chunks, then `[DONE]`.", content((
+            ChatCompletion = "application/json"),
+            (ServerSentEvent = "text/event-stream"),
+        )),
+        (status = "default", description = "What is wrong.", body = OpenAiErrorBody),
+    ),
+)]
 pub(super) async fn chat(
     State(shared): State<Shared>,
     Mark(mark): Mark,
+    key: IdempotencyKey,
     request: Request,
 ) -> Answer {
-    generate(shared, Kind::Chat, mark, request).await
+    generate(shared, Kind::Chat, mark, key, request).await
 }
 
+/// Continue bare text.
+#[utoipa::path(
+    post,
+    path = COMPLETIONS,
+    tag = "openai",
+    request_body = CompletionRequest,
+    responses(
+        (status = 200, description = "The answer, or with `stream` server-sent events of chunks, then `[DONE]`.", content((
+            Completion = "application/json"),
+            (ServerSentEvent = "text/event-stream"),
+        )),
+        (status = "default", description = "What is wrong.", body = OpenAiErrorBody),
+    ),
+)]
 pub(super) async fn completions(
     State(shared): State<Shared>,
     Mark(mark): Mark,
+    key: IdempotencyKey,
     request: Request,
 ) -> Answer {
-    generate(shared, Kind::Completion, mark, request).await
+    generate(shared, Kind::Completion, mark, key, request).await
 }
 
-async fn generate(shared: Shared, kind: Kind, mark: CorrelationId, request: Request) -> Answer {
+async fn generate(
+    shared: Shared,
+    kind: Kind,
+    mark: CorrelationId,
+    key: IdempotencyKey,
+    request: Request,
+) -> Answer {
     let body = reply::read_body(request, shared.limits.body_bytes).await?;
-    let ask = Ask::read(kind, &body)?;
+    let mut ask = Ask::read(kind, &body)?;
     drop(body);
-    let handles = submit(&shared.queen, &ask, &mark).await?;
+    shared.check_model(&ask.model).await?;
+    let requests = std::mem::take(&mut ask.requests).into_iter().enumerate();
+    let requests = requests.map(|(at, request)| key.mark(request, at).correlation_id(mark.clone()));
+    let handles = submit(&shared.queen, requests).await?;
     let origin = Origin::new(&ask, &handles);
     Ok(match ask.stream {
         None => answer::whole(handles, &origin).await?,
@@ -67,12 +111,16 @@ async fn generate(shared: Shared, kind: Kind, mark: CorrelationId, request: Requ
 }
 
 /// Submits the jobs of a request, side by side. Where one is refused the others are cancelled.
-async fn submit(queen: &Queen, ask: &Ask, mark: &CorrelationId) -> Result<Vec<JobHandle>> {
-    let requests = ask.requests.iter().map(|request| request.clone().correlation_id(mark.clone()));
-    let mut requests = requests.map(|request| queen.submit(request));
-    match (requests.next(), requests.len()) {
+async fn submit(
+    queen: &Queen,
+    requests: impl ExactSizeIterator<Item = rbee_core::Request>,
+) -> Result<Vec<JobHandle>> {
+    let mut submissions = requests.map(|request| queen.submit(request));
+    match (submissions.next(), submissions.len()) {
         (Some(only), 0) => Ok(vec![only.await?]),
-        (first, _) => futures_util::future::try_join_all(first.into_iter().chain(requests)).await,
+        (first, _) => {
+            futures_util::future::try_join_all(first.into_iter().chain(submissions)).await
+        }
     }
 }
 

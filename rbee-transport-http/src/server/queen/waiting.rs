@@ -2,40 +2,65 @@
 
 use std::{
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
-use rbee_core::{JobId, Queen};
-use tokio::time::Sleep;
+use rbee_core::{JobId, ModelRef, Queen};
+use tokio::time::{Instant, Sleep};
+
+use super::loading;
 
 /// A stream says something at least this often.
 const INTERVAL: Duration = Duration::from_secs(5);
 
 type Comment = Pin<Box<dyn Future<Output = String> + Send>>;
 
-/// Makes a comment where a whole interval has passed without anything being said.
+/// Ready where a whole interval has passed without anything being said. It is not wound up for every word: it ticks
+/// on, and looks whether there was one since the last tick.
+pub(super) struct Ticker {
+    tick: Pin<Box<Sleep>>,
+    heard: bool,
+}
+
+impl Ticker {
+    pub(super) fn new() -> Self {
+        Self { tick: Box::pin(tokio::time::sleep(INTERVAL)), heard: false }
+    }
+
+    /// Something was said.
+    pub(super) fn heard(&mut self) {
+        self.heard = true;
+    }
+
+    /// Is it time to say something?
+    pub(super) fn poll_due(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            ready!(self.tick.as_mut().poll(cx));
+            self.tick.as_mut().reset(Instant::now() + INTERVAL);
+            if !std::mem::take(&mut self.heard) {
+                return Poll::Ready(());
+            }
+        }
+    }
+}
+
+/// Says what a job waits for, where nothing else is said.
 pub(super) struct Waiting {
     queen: Queen,
     job: JobId,
+    /// What a worker is waited for, where that is known.
+    model: Option<ModelRef>,
     /// It waits in the queue.
     queued: bool,
-    tick: Pin<Box<Sleep>>,
-    /// Something was said since the last tick.
-    heard: bool,
+    ticker: Ticker,
     comment: Option<Comment>,
 }
 
 impl Waiting {
-    pub(super) fn new(queen: &Queen, job: JobId) -> Self {
-        Self {
-            queen: queen.clone(),
-            job,
-            queued: true,
-            tick: Box::pin(tokio::time::sleep(INTERVAL)),
-            heard: false,
-            comment: None,
-        }
+    pub(super) fn new(queen: &Queen, job: JobId, model: Option<ModelRef>) -> Self {
+        let ticker = Ticker::new();
+        Self { queen: queen.clone(), job, model, queued: true, ticker, comment: None }
     }
 
     /// A worker has begun.
@@ -45,29 +70,33 @@ impl Waiting {
 
     /// Something else was said.
     pub(super) fn heard(&mut self) {
-        self.heard = true;
+        self.ticker.heard();
         self.comment = None;
     }
 
     /// The next comment, when it is due.
     pub(super) fn poll_comment(&mut self, cx: &mut Context<'_>) -> Poll<String> {
-        while self.tick.as_mut().poll(cx).is_ready() {
-            self.tick.as_mut().reset(tokio::time::Instant::now() + INTERVAL);
-            if !std::mem::take(&mut self.heard) && self.comment.is_none() {
-                self.comment = Some(Box::pin(describe(self.queen.clone(), self.job, self.queued)));
+        loop {
+            if let Some(comment) = &mut self.comment {
+                let said = ready!(comment.as_mut().poll(cx));
+                self.comment = None;
+                return Poll::Ready(said);
             }
+            ready!(self.ticker.poll_due(cx));
+            let model = self.model.clone();
+            let comment = describe(self.queen.clone(), self.job, model, self.queued);
+            self.comment = Some(Box::pin(comment));
         }
-        let Some(comment) = &mut self.comment else { return Poll::Pending };
-        let comment = std::task::ready!(comment.as_mut().poll(cx));
-        self.comment = None;
-        Poll::Ready(comment)
     }
 }
 
 /// What a job waits for, in a line.
-async fn describe(queen: Queen, job: JobId, queued: bool) -> String {
+async fn describe(queen: Queen, job: JobId, model: Option<ModelRef>, queued: bool) -> String {
     if !queued {
         return "working".into();
+    }
+    if let Some(line) = model.and_then(|model| loading::line(&queen, &model)) {
+        return line;
     }
     match queen.position(job).await {
         Ok(Some(0)) => "queued, next in line".into(),

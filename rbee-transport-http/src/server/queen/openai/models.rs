@@ -1,31 +1,59 @@
 //! The models that can be asked for.
 
-use std::collections::BTreeSet;
-
 use axum::extract::State;
 use http::StatusCode;
 use rbee_core::{Error, ErrorKind};
 
 use super::super::{
-    Inner, Shared,
+    Inner, Shared, catalog,
     gate::{Answer, Name},
 };
 use crate::{
     server::reply,
-    wire::openai::{Model, ModelList},
+    wire::{
+        OpenAiErrorBody,
+        openai::{Model, ModelList},
+    },
 };
 
+/// List the models that can be asked for.
+#[utoipa::path(
+    get,
+    path = crate::wire::queen::MODELS,
+    tag = "openai",
+    responses(
+        (status = 200, description = "The models.", body = ModelList),
+        (status = "default", description = "What is wrong.", body = OpenAiErrorBody),
+    ),
+)]
 pub(in crate::server::queen) async fn models(State(shared): State<Shared>) -> Answer {
-    let names = names(&shared).await?;
-    let data = names.into_iter().map(|name| describe(&shared, name)).collect();
+    let cluster = shared.queen.cluster().await?;
+    let names = catalog::names(&shared.queen, &cluster).into_keys();
+    let data = names.map(|name| describe(&shared, name)).collect();
     Ok(reply::json(StatusCode::OK, &ModelList { object: "list".into(), data }))
 }
 
+/// Look at a model. Its name may have slashes and colons in it.
+#[utoipa::path(
+    get,
+    path = "/v1/models/{id}",
+    tag = "openai",
+    params(("id" = String, Path, description = "The name of the model.")),
+    responses(
+        (status = 200, description = "The model.", body = Model),
+        (status = "default", description = "What is wrong.", body = OpenAiErrorBody),
+    ),
+)]
 pub(in crate::server::queen) async fn model(
     State(shared): State<Shared>,
     Name(id): Name,
 ) -> Answer {
-    if !names(&shared).await?.contains(&id) {
+    let cluster = shared.queen.cluster().await?;
+    let is_known = shared
+        .queen
+        .resolve(&id)
+        .is_ok_and(|model| shared.queen.aliases().contains_key(&id) || cluster.knows_model(&model));
+    if !is_known {
         let shown: String = id.chars().take(120).collect();
         let message = format!("the model {shown:?} is not known here");
         return Err(Error::new(ErrorKind::ModelNotFound, message).with_param("model").into());
@@ -35,12 +63,4 @@ pub(in crate::server::queen) async fn model(
 
 fn describe(shared: &Inner, id: String) -> Model {
     Model { id, object: "model".into(), created: shared.began_at, owned_by: "rbee".into() }
-}
-
-/// Every alias, and the references of the models that are loaded or on a disk.
-async fn names(shared: &Inner) -> rbee_core::Result<BTreeSet<String>> {
-    let cluster = shared.queen.cluster().await?;
-    let loaded = cluster.workers().map(|worker| worker.info.model.to_string());
-    let stored = cluster.hives().flat_map(|hive| hive.models.keys().map(ToString::to_string));
-    Ok(loaded.chain(stored).collect())
 }

@@ -18,12 +18,11 @@ use axum::{
 };
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_core::Stream;
-use http::header;
 use rbee_core::{Error, ErrorKind, EventKind, Finish, JobHandle, Queen, Result, Started};
 
-use super::{Origin, request::Kind, tell_origin, text::put_escaped};
+use super::{Origin, request::Kind, tell_origin};
 use crate::{
-    server::queen::waiting::Waiting,
+    server::queen::{stream_headers, text::put_escaped, waiting::Waiting},
     wire::{
         OpenAiErrorBody,
         openai::{DONE, StreamOptions, Usage},
@@ -54,13 +53,7 @@ pub(super) async fn stream(
         return Err(error);
     }
     let started = chunks.started;
-    let headers = [
-        (header::CONTENT_TYPE, sse::CONTENT_TYPE),
-        (header::CACHE_CONTROL, "no-store"),
-        // A proxy in between is not to hold tokens back.
-        (header::HeaderName::from_static("x-accel-buffering"), "no"),
-    ];
-    let mut response = (headers, Body::from_stream(chunks)).into_response();
+    let mut response = (stream_headers(), Body::from_stream(chunks)).into_response();
     tell_origin(&mut response, origin.job, started);
     Ok(response)
 }
@@ -140,7 +133,7 @@ impl Chunks {
             sent: false,
             failed: None,
             over: false,
-            waiting: Waiting::new(queen, origin.job),
+            waiting: Waiting::new(queen, origin.job, queen.resolve(&origin.model).ok()),
         }
     }
 

@@ -1,0 +1,202 @@
+//! Models: known, on disks, in memory.
+
+mod pull;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+};
+
+use axum::{extract::State, response::IntoResponse};
+use http::StatusCode;
+use rbee_core::{
+    ClusterView, Error, ErrorKind, HiveId, ModelRef, ModelSource, Queen, Result, WorkerState,
+};
+
+use super::{
+    Inner, Shared,
+    gate::{Answer, Params},
+};
+use crate::{
+    server::reply,
+    wire::{
+        ErrorBody,
+        queen::{CatalogEntry, Listing, ModelQuery},
+    },
+};
+
+pub(super) use pull::{__path_pull, pull};
+
+/// List the models that the queen knows: those with a name of their own, on a disk, or in memory.
+#[utoipa::path(
+    get,
+    path = crate::wire::queen::CATALOG,
+    tag = "catalog",
+    responses(
+        (status = 200, description = "The models.", body = Listing<CatalogEntry>),
+        (status = "default", description = "What is wrong.", body = ErrorBody),
+    ),
+)]
+pub(super) async fn list(State(shared): State<Shared>) -> Answer {
+    let data = entries(&shared.queen).await?;
+    Ok(reply::json(StatusCode::OK, &Listing { data }))
+}
+
+/// Look at a model.
+#[utoipa::path(
+    get,
+    path = crate::wire::queen::CATALOG_MODEL,
+    tag = "catalog",
+    params(ModelQuery),
+    responses(
+        (status = 200, description = "The model.", body = CatalogEntry),
+        (status = "default", description = "What is wrong.", body = ErrorBody),
+    ),
+)]
+pub(super) async fn show(
+    State(shared): State<Shared>,
+    Params(query): Params<ModelQuery>,
+) -> Answer {
+    let model = resolve(&shared.queen, &query.model)?;
+    let known = |entry: &CatalogEntry| entry.name == query.model || entry.model == model.as_str();
+    let mut found = entries(&shared.queen).await?;
+    // The name that was asked for, where several are for one model.
+    found.sort_by_key(|entry| entry.name != query.model);
+    let mut found = found.into_iter().find(known).ok_or_else(|| unknown(&query.model))?;
+    if let Some(hive) = &query.hive {
+        if !found.hives.contains(hive) {
+            return Err(absent(&query.model, hive).into());
+        }
+        found.hives.retain(|id| id == hive);
+    }
+    Ok(reply::json(StatusCode::OK, &found))
+}
+
+/// Remove a model from the disks.
+#[utoipa::path(
+    delete,
+    path = crate::wire::queen::CATALOG_MODEL,
+    tag = "catalog",
+    params(ModelQuery),
+    responses(
+        (status = 204, description = "It is on no disk any more."),
+        (status = "default", description = "What is wrong.", body = ErrorBody),
+    ),
+)]
+pub(super) async fn remove(
+    State(shared): State<Shared>,
+    Params(query): Params<ModelQuery>,
+) -> Answer {
+    let model = resolve(&shared.queen, &query.model)?;
+    let cluster = shared.queen.cluster().await?;
+    let holders = cluster.hives().filter(|view| view.models.contains_key(&model));
+    let mut hives: Vec<HiveId> = holders.map(|view| view.id.clone()).collect();
+    if let Some(only) = &query.hive {
+        if !hives.contains(only) {
+            return Err(absent(&query.model, only).into());
+        }
+        hives = vec![only.clone()];
+    }
+    if hives.is_empty() {
+        return Err(unknown(&query.model).into());
+    }
+    for hive in hives {
+        shared.queen.remove_model(hive, model.clone()).await?;
+    }
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+fn resolve(queen: &Queen, name: &str) -> Result<ModelRef> {
+    queen.resolve(name).map_err(|error| error.with_param("model"))
+}
+
+fn unknown(name: &str) -> Error {
+    let shown: String = name.chars().take(120).collect();
+    let message = format!("the model {shown:?} is not known here");
+    Error::new(ErrorKind::ModelNotFound, message).with_param("model")
+}
+
+fn absent(name: &str, hive: &HiveId) -> Error {
+    let shown: String = name.chars().take(120).collect();
+    let message = format!("the model {shown:?} is not on the disk of hive {hive}");
+    Error::new(ErrorKind::ModelNotFound, message).with_param("model")
+}
+
+/// Everything that can be asked for by a name, with the model it stands for: every alias, and every model that has
+/// none.
+pub(super) fn names(queen: &Queen, cluster: &ClusterView) -> BTreeMap<String, ModelRef> {
+    let aliases = queen.aliases();
+    let aliased: BTreeSet<&ModelRef> = aliases.values().collect();
+    let loaded = cluster.workers().map(|worker| &worker.info.model);
+    let stored = cluster.hives().flat_map(|hive| hive.models.keys());
+    let plain = loaded.chain(stored).filter(|model| !aliased.contains(model));
+    let plain = plain.map(|model| (model.to_string(), model.clone()));
+    plain.chain(aliases.clone()).collect()
+}
+
+async fn entries(queen: &Queen) -> Result<Vec<CatalogEntry>> {
+    let cluster = queen.cluster().await?;
+    let loads = queen.loads();
+    let entry = |(name, model): (String, ModelRef)| {
+        let workers: Vec<_> = cluster.with_model(&model).collect();
+        let is = |state| workers.iter().any(|worker| worker.state == state);
+        let arriving = loads.iter().any(|load| load.model == model && load.worker.is_none());
+        let state = match () {
+            () if is(WorkerState::Ready) => "loaded",
+            () if is(WorkerState::Loading) => "loading",
+            () if arriving => "downloading",
+            () if is(WorkerState::Failed) => "failed",
+            () => "unloaded",
+        };
+        let holders: Vec<_> =
+            cluster.hives().filter(|hive| hive.models.contains_key(&model)).collect();
+        CatalogEntry {
+            name,
+            model: model.to_string(),
+            state: state.into(),
+            bytes: holders.iter().find_map(|hive| hive.models.get(&model).copied()),
+            hives: holders.iter().map(|hive| hive.id.clone()).collect(),
+            workers: workers.iter().map(|worker| worker.info.id).collect(),
+        }
+    };
+    Ok(names(queen, &cluster).into_iter().map(entry).collect())
+}
+
+impl Inner {
+    /// A client may name a file only below an allowed directory, or one that the queen knows already.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidRequest`] for what is no reference, [`ErrorKind::PermissionDenied`] for a file that is not
+    /// allowed.
+    pub(super) async fn check_model(&self, name: &str) -> Result<()> {
+        let model = resolve(&self.queen, name)?;
+        let ModelSource::File(path) = model.source() else { return Ok(()) };
+        if self.queen.aliases().contains_key(name)
+            || self.queen.cluster().await?.knows_model(&model)
+            || is_below(path, &self.file_roots).await
+        {
+            return Ok(());
+        }
+        let message = format!(
+            "the model {model} is a file of the queen's machine below no directory that is allowed to clients"
+        );
+        Err(Error::new(ErrorKind::PermissionDenied, message).with_param("model"))
+    }
+}
+
+/// Does the path lie below one of these directories, whatever links are on the way?
+async fn is_below(path: &Path, roots: &[PathBuf]) -> bool {
+    if !roots.iter().any(|root| path.starts_with(root)) {
+        return false;
+    }
+    // What is not there can do no harm: it is not found in the end.
+    let Ok(real) = tokio::fs::canonicalize(path).await else { return true };
+    for root in roots {
+        if let Ok(root) = tokio::fs::canonicalize(root).await
+            && real.starts_with(root)
+        {
+            return true;
+        }
+    }
+    false
+}

@@ -1,0 +1,174 @@
+//! Putting models on disks, and telling how far that has come.
+
+use std::{
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll, ready},
+};
+
+use axum::{
+    body::Body,
+    extract::{Request, State},
+    response::IntoResponse,
+};
+use bytes::{Bytes, BytesMut};
+use futures_core::Stream;
+use futures_util::future::BoxFuture;
+use rbee_core::{CorrelationId, Error, ErrorKind, HiveId, ModelRef, Progress, Queen, Result};
+use serde::Serialize;
+use tokio::{sync::mpsc, time::Instant};
+
+use super::{super::Shared, resolve};
+use crate::{
+    server::{
+        queen::{
+            gate::{Answer, Mark},
+            stream_headers,
+            waiting::Ticker,
+        },
+        reply,
+    },
+    wire::{
+        ErrorBody,
+        queen::{CATALOG_PULL, Pull, PullProgress, Pulled, pull_event},
+        sse::{self, ServerSentEvent},
+    },
+};
+
+/// A hive's progress is told at most this often, in milliseconds.
+const PROGRESS_MS: u64 = 100;
+/// Progress that was not sent yet; more of it is passed over.
+const UNSENT: usize = 16;
+
+/// Put a model on a hive's disk: a stream of `progress` events, then `done` or `error`. One who goes away ends it, and
+/// finds what has come when the model is pulled again.
+#[utoipa::path(
+    post,
+    path = CATALOG_PULL,
+    tag = "catalog",
+    request_body = Pull,
+    responses(
+        (status = 200, description = "How it goes.", content_type = "text/event-stream", body = ServerSentEvent),
+        (status = "default", description = "It was not begun.", body = ErrorBody),
+    ),
+)]
+pub(in crate::server::queen) async fn pull(
+    State(shared): State<Shared>,
+    Mark(mark): Mark,
+    request: Request,
+) -> Answer {
+    let order: Pull = reply::read_json(request, shared.limits.body_bytes).await?;
+    shared.check_model(&order.model).await?;
+    let model = resolve(&shared.queen, &order.model)?;
+    let hives = hives(&shared.queen, order.hive).await?;
+    let (tell, told) = mpsc::channel(UNSENT);
+    let work = Box::pin(fetch(shared.queen.clone(), model, hives, tell, mark));
+    let stream = PullStream { told, work: Some(work), ticker: Ticker::new() };
+    Ok((stream_headers(), Body::from_stream(stream)).into_response())
+}
+
+async fn hives(queen: &Queen, wanted: Option<HiveId>) -> Result<Vec<HiveId>> {
+    let cluster = queen.cluster().await?;
+    match wanted {
+        Some(hive) => match cluster.hive(&hive) {
+            None => Err(Error::new(ErrorKind::NotFound, format!("hive {hive} does not exist"))),
+            Some(view) if !view.online => {
+                let message = format!("hive {hive} is not online");
+                Err(Error::new(ErrorKind::HiveUnreachable, message))
+            }
+            Some(_) => Ok(vec![hive]),
+        },
+        None => {
+            let online: Vec<_> =
+                cluster.hives().filter(|hive| hive.online).map(|hive| hive.id.clone()).collect();
+            if online.is_empty() {
+                return Err(Error::new(ErrorKind::HiveUnreachable, "no hive is online"));
+            }
+            Ok(online)
+        }
+    }
+}
+
+/// Fetches the model to all hives side by side, and gives the last event.
+async fn fetch(
+    queen: Queen,
+    model: ModelRef,
+    hives: Vec<HiveId>,
+    tell: mpsc::Sender<Bytes>,
+    mark: CorrelationId,
+) -> Bytes {
+    let fetches = hives.iter().map(|hive| {
+        let progress = progress(hive.clone(), tell.clone());
+        let fetch = queen.provision(hive.clone(), model.clone(), progress);
+        async move { fetch.await.map_err(|error| error.context(format_args!("hive {hive}"))) }
+    });
+    match futures_util::future::try_join_all(fetches).await {
+        Ok(sizes) => {
+            let bytes = sizes.into_iter().max().unwrap_or_default();
+            let pulled = Pulled { model: model.to_string(), bytes, hives };
+            frame(pull_event::DONE, &pulled)
+        }
+        Err(error) => frame(pull_event::ERROR, &ErrorBody::new(&error, Some(&mark)).error),
+    }
+}
+
+/// Tells now and then.
+fn progress(hive: HiveId, tell: mpsc::Sender<Bytes>) -> Progress {
+    let (began, next) = (Instant::now(), Arc::new(AtomicU64::new(0)));
+    Progress::new(move |update| {
+        let now = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let is_whole = update.total == Some(update.done);
+        if now < next.load(Ordering::Relaxed) && !is_whole {
+            return;
+        }
+        next.store(now.saturating_add(PROGRESS_MS), Ordering::Relaxed);
+        let progress = PullProgress { hive: hive.clone(), progress: update.into() };
+        // One that does not fit is followed by a later one.
+        let _ = tell.try_send(frame(pull_event::PROGRESS, &progress));
+    })
+}
+
+fn frame(name: &str, body: &impl Serialize) -> Bytes {
+    let mut out = BytesMut::new();
+    match serde_json::to_vec(body) {
+        Ok(json) => sse::put(&mut out, None, name, &json),
+        Err(cause) => tracing::warn!(%cause, event = name, "an event could not be written"),
+    }
+    out.freeze()
+}
+
+struct PullStream {
+    told: mpsc::Receiver<Bytes>,
+    /// None once it is done.
+    work: Option<BoxFuture<'static, Bytes>>,
+    ticker: Ticker,
+}
+
+impl Stream for PullStream {
+    type Item = Result<Bytes, std::convert::Infallible>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        let Some(work) = &mut this.work else { return Poll::Ready(None) };
+        let last = work.as_mut().poll(cx);
+        // What was told before the end is said before it.
+        let mut out = BytesMut::new();
+        while let Poll::Ready(Some(progress)) = this.told.poll_recv(cx) {
+            out.extend_from_slice(&progress);
+        }
+        if let Poll::Ready(last) = last {
+            this.work = None;
+            out.extend_from_slice(&last);
+        }
+        if out.is_empty() {
+            ready!(this.ticker.poll_due(cx));
+            sse::put_comment(&mut out, "working");
+        } else {
+            this.ticker.heard();
+        }
+        Poll::Ready(Some(Ok(out.freeze())))
+    }
+}

@@ -1,0 +1,184 @@
+//! Which policy places jobs, and what the queen finds when she examines everything.
+
+use std::{fmt, time::Duration};
+
+use axum::extract::State;
+use http::StatusCode;
+use rbee_core::{ClusterView, HiveStatus, HiveSummary, JobFilter, Queen, WorkerState, async_trait};
+use tokio::time::Instant;
+
+use super::{Shared, gate::Answer};
+use crate::{
+    server::reply,
+    wire::{
+        ErrorBody,
+        queen::{Check, DOCTOR, Doctor, POLICY, PolicyView, Verdict},
+    },
+};
+
+/// How long one of the checks may take.
+const CHECK_PATIENCE: Duration = Duration::from_secs(10);
+/// A store that takes longer than this to answer is slow.
+const SLOW_STORE: Duration = Duration::from_millis(250);
+
+/// What a daemon can examine that the queen cannot: its ports, its disk, its binaries.
+#[async_trait]
+pub trait Examiner: fmt::Debug + Send + Sync + 'static {
+    /// Examines. What takes longer than ten seconds is given up.
+    async fn examine(&self) -> Vec<Check>;
+}
+
+/// Which policy places jobs.
+#[utoipa::path(
+    get,
+    path = POLICY,
+    tag = "queen",
+    responses(
+        (status = 200, description = "The policy.", body = PolicyView),
+        (status = "default", description = "What is wrong.", body = ErrorBody),
+    ),
+)]
+pub(super) async fn policy(State(shared): State<Shared>) -> Answer {
+    let scheduler = shared.queen.scheduler();
+    let view = PolicyView { name: scheduler.name(), description: scheduler.description() };
+    Ok(reply::json(StatusCode::OK, &view))
+}
+
+/// Examine everything.
+#[utoipa::path(
+    get,
+    path = DOCTOR,
+    tag = "queen",
+    responses(
+        (status = 200, description = "What was found.", body = Doctor),
+        (status = "default", description = "It could not be examined.", body = ErrorBody),
+    ),
+)]
+pub(super) async fn doctor(State(shared): State<Shared>) -> Answer {
+    let queen = &shared.queen;
+    let mut checks = vec![check(
+        "queen",
+        "version",
+        Verdict::Ok,
+        format!("{} {}", queen.id(), env!("CARGO_PKG_VERSION")),
+    )];
+    checks.push(store(queen).await);
+    let cluster = queen.cluster().await?;
+    let hives = queen.hives().await?;
+    if hives.is_empty() {
+        let message = "there is no hive: add one with `rbee hive add`, or start the queen with one";
+        checks.push(check("queen", "hives", Verdict::Failed, message));
+    }
+    for hive in &hives {
+        checks.extend(machine(hive, &cluster));
+    }
+    checks.extend(cluster.workers().map(|worker| engine(worker)));
+    checks.extend(queue(queen, &cluster).await?);
+    for examiner in &shared.examiners {
+        match tokio::time::timeout(CHECK_PATIENCE, examiner.examine()).await {
+            Ok(found) => checks.extend(found),
+            Err(_) => {
+                let message = format!("{examiner:?} did not answer within {CHECK_PATIENCE:?}");
+                checks.push(check("queen", "examination", Verdict::Failed, message));
+            }
+        }
+    }
+    let verdict = checks.iter().map(|check| check.verdict).max().unwrap_or(Verdict::Ok);
+    Ok(reply::json(StatusCode::OK, &Doctor { verdict, checks }))
+}
+
+fn check(
+    subject: impl Into<String>,
+    property: &str,
+    verdict: Verdict,
+    message: impl Into<String>,
+) -> Check {
+    Check { subject: subject.into(), check: property.into(), verdict, message: message.into() }
+}
+
+/// Does the store answer, and how fast?
+async fn store(queen: &Queen) -> Check {
+    let began = Instant::now();
+    let filter = JobFilter { limit: 1, ..JobFilter::default() };
+    match tokio::time::timeout(CHECK_PATIENCE, queen.jobs(&filter)).await {
+        Ok(Ok(_)) => {
+            let took = began.elapsed();
+            let verdict = if took > SLOW_STORE { Verdict::Warning } else { Verdict::Ok };
+            check("store", "answers", verdict, format!("within {took:.1?}"))
+        }
+        Ok(Err(error)) => check("store", "answers", Verdict::Failed, error.message()),
+        Err(_) => {
+            let message = format!("not within {CHECK_PATIENCE:?}; is its disk full or gone?");
+            check("store", "answers", Verdict::Failed, message)
+        }
+    }
+}
+
+fn machine(hive: &HiveSummary, cluster: &ClusterView) -> Vec<Check> {
+    let subject = format!("hive {}", hive.id);
+    let why = hive.error.as_ref().map_or("it has not answered yet", |error| error.message());
+    if hive.status != HiveStatus::Online {
+        return vec![check(subject, "answers", Verdict::Failed, why)];
+    }
+    let mut checks = vec![check(subject.clone(), "answers", Verdict::Ok, "online")];
+    let Some(view) = cluster.hive(&hive.id) else { return checks };
+    if view.draining {
+        let message = format!("it takes no workers; `rbee hive start {}` ends that", hive.id);
+        checks.push(check(subject.clone(), "draining", Verdict::Warning, message));
+    }
+    if view.devices.is_empty() && cluster.on_hive(&hive.id).next().is_none() {
+        let message = "it has no device to load a model on";
+        checks.push(check(subject.clone(), "devices", Verdict::Failed, message));
+    }
+    for device in view.devices.iter() {
+        const GIB: f64 = (1u64 << 30) as f64;
+        let (free, total) =
+            (view.free_bytes(device) as f64 / GIB, device.memory_total as f64 / GIB);
+        let verdict = if device.memory_free == 0 { Verdict::Warning } else { Verdict::Ok };
+        let message = format!("{}: {free:.1} of {total:.1} GiB free", device.name);
+        checks.push(check(subject.clone(), &format!("device {}", device.index), verdict, message));
+    }
+    checks
+}
+
+fn engine(worker: &rbee_core::WorkerView) -> Check {
+    let subject = format!("worker {}", worker.info.id);
+    let model = &worker.info.model;
+    match worker.state {
+        _ if !worker.reachable => {
+            check(subject, "answers", Verdict::Failed, format!("{model}: its hive does not answer"))
+        }
+        WorkerState::Failed => {
+            let message = format!("{model}: {} faults in a row; it gets no jobs", worker.faults);
+            check(subject, "answers", Verdict::Failed, message)
+        }
+        WorkerState::Ready if worker.faults > 0 => {
+            let message = format!("{model}: {} faults since its last proper answer", worker.faults);
+            check(subject, "answers", Verdict::Warning, message)
+        }
+        WorkerState::Ready => check(subject, "answers", Verdict::Ok, format!("{model}: ready")),
+        WorkerState::Loading => check(subject, "answers", Verdict::Ok, format!("{model}: loading")),
+        WorkerState::Draining => check(subject, "answers", Verdict::Ok, format!("{model}: ending")),
+    }
+}
+
+/// Does anything wait that nobody will serve?
+async fn queue(queen: &Queen, cluster: &ClusterView) -> rbee_core::Result<Vec<Check>> {
+    let waiting = queen.counters().await?.waiting;
+    let mut checks = Vec::new();
+    for (lane, view) in cluster.lanes() {
+        if cluster.with_model(&lane.model).next().is_none() {
+            let message = format!(
+                "{} jobs wait for {}, which has no worker, the first for {:.0?}",
+                view.depth,
+                lane.model,
+                view.oldest_wait(queen.now())
+            );
+            checks.push(check("queue", "served", Verdict::Warning, message));
+        }
+    }
+    if checks.is_empty() {
+        checks.push(check("queue", "served", Verdict::Ok, format!("{waiting} jobs wait")));
+    }
+    Ok(checks)
+}

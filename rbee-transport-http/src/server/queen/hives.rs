@@ -1,0 +1,220 @@
+//! The machines of the fleet.
+
+use std::time::Duration;
+
+use axum::{
+    extract::{Request, State},
+    response::IntoResponse,
+};
+use http::StatusCode;
+use rbee_core::{
+    ClusterView, Error, ErrorKind, HiveAddress, HiveId, HiveStatus, HiveSummary, Queen, Result,
+};
+
+use super::{
+    Shared,
+    gate::{Answer, Name},
+};
+use crate::{
+    server::reply,
+    wire::{
+        ErrorBody,
+        queen::{AddHive, HIVE, HIVE_DRAIN, HIVE_START, HIVE_STOP, HIVES, HiveView, Listing},
+    },
+};
+
+/// How long a hive that is stopped has before it is stopped by force.
+const STOP_GRACE: Duration = Duration::from_secs(30);
+/// How long the answer to an addition waits for the hive's first report.
+const REPORT_PATIENCE: Duration = Duration::from_secs(5);
+/// How often it looks.
+const REPORT_PAUSE: Duration = Duration::from_millis(20);
+
+/// List the hives.
+#[utoipa::path(
+    get,
+    path = HIVES,
+    tag = "hives",
+    responses(
+        (status = 200, description = "The hives.", body = Listing<HiveView>),
+        (status = "default", description = "What is wrong.", body = ErrorBody),
+    ),
+)]
+pub(super) async fn list(State(shared): State<Shared>) -> Answer {
+    let cluster = shared.queen.cluster().await?;
+    let hives = shared.queen.hives().await?;
+    let data = hives.into_iter().map(|hive| describe(hive, &cluster)).collect();
+    Ok(reply::json(StatusCode::OK, &Listing::<HiveView> { data }))
+}
+
+/// Look at a hive.
+#[utoipa::path(
+    get,
+    path = HIVE,
+    tag = "hives",
+    params(("id" = String, Path, description = "The name of the hive.")),
+    responses(
+        (status = 200, description = "The hive.", body = HiveView),
+        (status = "default", description = "What is wrong.", body = ErrorBody),
+    ),
+)]
+pub(super) async fn show(State(shared): State<Shared>, Name(name): Name) -> Answer {
+    let view = view(&shared.queen, &hive_id(&name)?).await?;
+    Ok(reply::json(StatusCode::OK, &view))
+}
+
+/// Add a machine whose `rbee-hive` runs already.
+#[utoipa::path(
+    post,
+    path = HIVES,
+    tag = "hives",
+    request_body = AddHive,
+    responses(
+        (status = 201, description = "It belongs to the fleet.", body = HiveView),
+        (status = "default", description = "It was not added.", body = ErrorBody),
+    ),
+)]
+pub(super) async fn add(State(shared): State<Shared>, request: Request) -> Answer {
+    let order: AddHive = reply::read_json(request, shared.limits.body_bytes).await?;
+    let Some(connector) = &shared.connector else {
+        let message = "this queen was built without a way to add machines over the API";
+        return Err(Error::new(ErrorKind::Unsupported, message).into());
+    };
+    let hive = connector.connect(order).await?;
+    let id = hive.id().clone();
+    shared.queen.add_hive(hive).await?;
+    let reported = async {
+        loop {
+            let view = view(&shared.queen, &id).await?;
+            if view.status == HiveStatus::Online.as_str() {
+                return Ok(view);
+            }
+            tokio::time::sleep(REPORT_PAUSE).await;
+        }
+    };
+    let view = match tokio::time::timeout(REPORT_PATIENCE, reported).await {
+        Ok(view) => view,
+        // It belongs to the fleet all the same, and shows why it is not usable.
+        Err(_) => view(&shared.queen, &id).await,
+    };
+    Ok(reply::json(StatusCode::CREATED, &view?))
+}
+
+/// Stop a hive with its workers, and take it out of the fleet. Its jobs go on elsewhere.
+#[utoipa::path(
+    delete,
+    path = HIVE,
+    tag = "hives",
+    params(("id" = String, Path, description = "The name of the hive.")),
+    responses(
+        (status = 204, description = "It belongs to the fleet no more."),
+        (status = "default", description = "What is wrong.", body = ErrorBody),
+    ),
+)]
+pub(super) async fn remove(State(shared): State<Shared>, Name(name): Name) -> Answer {
+    let id = hive_id(&name)?;
+    exists(&shared.queen, &id).await?;
+    let removed = shared.queen.remove_hive(id.clone(), STOP_GRACE).await;
+    if let Some(connector) = &shared.connector {
+        connector.forget(&id).await?;
+    }
+    removed.map_err(|error| match error.kind() {
+        ErrorKind::NotFound => error,
+        _ => error
+            .context(format_args!("hive {id} belongs to the fleet no more, but was not stopped")),
+    })?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// Start a hive that was stopped, or let one that was drained take workers again.
+#[utoipa::path(
+    post,
+    path = HIVE_START,
+    tag = "hives",
+    params(("id" = String, Path, description = "The name of the hive.")),
+    responses(
+        (status = 202, description = "It is on its way.", body = HiveView),
+        (status = "default", description = "What is wrong.", body = ErrorBody),
+    ),
+)]
+pub(super) async fn start(State(shared): State<Shared>, Name(name): Name) -> Answer {
+    let id = hive_id(&name)?;
+    shared.queen.start_hive(id.clone()).await?;
+    Ok(reply::json(StatusCode::ACCEPTED, &view(&shared.queen, &id).await?))
+}
+
+/// Stop a hive with its workers; it stays in the fleet. Its jobs go on elsewhere.
+#[utoipa::path(
+    post,
+    path = HIVE_STOP,
+    tag = "hives",
+    params(("id" = String, Path, description = "The name of the hive.")),
+    responses(
+        (status = 200, description = "It is stopped.", body = HiveView),
+        (status = "default", description = "What is wrong.", body = ErrorBody),
+    ),
+)]
+pub(super) async fn stop(State(shared): State<Shared>, Name(name): Name) -> Answer {
+    let id = hive_id(&name)?;
+    shared.queen.stop_hive(id.clone(), STOP_GRACE).await?;
+    Ok(reply::json(StatusCode::OK, &view(&shared.queen, &id).await?))
+}
+
+/// Stop every worker of a hive as soon as its runs have ended, and start none there until the hive is started.
+#[utoipa::path(
+    post,
+    path = HIVE_DRAIN,
+    tag = "hives",
+    params(("id" = String, Path, description = "The name of the hive.")),
+    responses(
+        (status = 202, description = "Its workers end.", body = HiveView),
+        (status = "default", description = "What is wrong.", body = ErrorBody),
+    ),
+)]
+pub(super) async fn drain(State(shared): State<Shared>, Name(name): Name) -> Answer {
+    let id = hive_id(&name)?;
+    shared.queen.drain_hive(id.clone()).await?;
+    Ok(reply::json(StatusCode::ACCEPTED, &view(&shared.queen, &id).await?))
+}
+
+async fn exists(queen: &Queen, id: &HiveId) -> Result<HiveSummary> {
+    let found = queen.hives().await?.into_iter().find(|hive| hive.id == *id);
+    found.ok_or_else(|| unknown(id.as_str()))
+}
+
+async fn view(queen: &Queen, id: &HiveId) -> Result<HiveView> {
+    let hive = exists(queen, id).await?;
+    Ok(describe(hive, &queen.cluster().await?))
+}
+
+fn hive_id(name: &str) -> Result<HiveId> {
+    HiveId::new(name).map_err(|_| unknown(name))
+}
+
+fn unknown(name: &str) -> Error {
+    let shown: String = name.chars().take(60).collect();
+    Error::new(ErrorKind::NotFound, format!("hive {shown:?} does not exist"))
+}
+
+fn describe(hive: HiveSummary, cluster: &ClusterView) -> HiveView {
+    let address = match &hive.address {
+        HiveAddress::Local if hive.port == 0 => "in process".into(),
+        HiveAddress::Local => format!("http://127.0.0.1:{}", hive.port),
+        HiveAddress::Http => format!("http://{}:{}", hive.hostname, hive.port),
+        HiveAddress::Network { ssh_host, ssh_user, .. } => format!("ssh {ssh_user}@{ssh_host}"),
+    };
+    let view = cluster.hive(&hive.id);
+    let models = view
+        .map(|view| view.models.iter().map(|(model, bytes)| (model.to_string(), *bytes)).collect());
+    HiveView {
+        status: hive.status.as_str().into(),
+        address,
+        last_seen_at_ms: hive.last_seen.map(|at| at.as_millis()),
+        error: hive.error.as_ref().map(|error| ErrorBody::new(error, None).error),
+        devices: view.map(|view| view.devices.to_vec()).unwrap_or_default(),
+        models: models.unwrap_or_default(),
+        workers: cluster.on_hive(&hive.id).count(),
+        draining: view.is_some_and(|view| view.draining),
+        id: hive.id,
+    }
+}

@@ -1,0 +1,273 @@
+//! Jobs: submitted without a reader, looked at, followed, cancelled.
+
+mod events;
+
+use std::time::Duration;
+
+use axum::{
+    extract::{Request, State},
+    response::IntoResponse,
+};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use rbee_core::{
+    Error, ErrorKind, JobFilter, JobId, JobRecord, JobState, JobStatus, Outcome, Queen, Result,
+};
+
+use super::{
+    Inner, Shared,
+    gate::{Answer, IdempotencyKey, Mark, Name, Params},
+    loading, openai,
+};
+use crate::{
+    server::reply,
+    wire::{
+        ErrorBody, JOB_ID, LAST_EVENT_ID,
+        queen::{JOBS, JobList, JobQuery, JobRequest, JobView},
+        sse::ServerSentEvent,
+    },
+};
+
+/// How long the answer to a cancellation waits for the job's end.
+const CANCEL_PATIENCE: Duration = Duration::from_secs(5);
+/// Jobs of a page, where the query does not say.
+const PAGE: usize = 100;
+const MOST_OF_A_PAGE: usize = 1_000;
+
+/// Submit a job that runs without a reader.
+#[utoipa::path(
+    post,
+    path = JOBS,
+    tag = "jobs",
+    request_body = JobRequest,
+    params(
+        ("idempotency-key" = Option<String>, Header, description = "The same again under the same key is the job of the first time."),
+    ),
+    responses(
+        (status = 202, description = "It is recorded, and waits or runs. `Location` is where it is found.", body = JobView),
+        (status = "default", description = "It was not accepted.", body = ErrorBody),
+    ),
+)]
+pub(super) async fn submit(
+    State(shared): State<Shared>,
+    Mark(mark): Mark,
+    key: IdempotencyKey,
+    request: Request,
+) -> Answer {
+    let body = reply::read_body(request, shared.limits.body_bytes).await?;
+    let request = openai::job(&body)?;
+    drop(body);
+    shared.check_model(request.model()).await?;
+    let job = shared.queen.submit(key.mark(request, 0).correlation_id(mark)).await?.detach();
+    let mut response = reply::json(StatusCode::ACCEPTED, &shared.view(job).await?);
+    let headers = response.headers_mut();
+    let name = job.to_string();
+    if let (Ok(id), Ok(place)) =
+        (HeaderValue::from_str(&name), HeaderValue::try_from(format!("{JOBS}/{name}")))
+    {
+        headers.insert(JOB_ID, id);
+        headers.insert(header::LOCATION, place);
+    }
+    Ok(response)
+}
+
+/// List jobs, the newest first.
+#[utoipa::path(
+    get,
+    path = JOBS,
+    tag = "jobs",
+    params(JobQuery),
+    responses(
+        (status = 200, description = "A page of jobs.", body = JobList),
+        (status = "default", description = "What is wrong.", body = ErrorBody),
+    ),
+)]
+pub(super) async fn list(State(shared): State<Shared>, Params(query): Params<JobQuery>) -> Answer {
+    let limit = query.limit.unwrap_or(PAGE);
+    if !(1..=MOST_OF_A_PAGE).contains(&limit) {
+        let message = format!("limit is {limit}; allowed is 1 to {MOST_OF_A_PAGE}");
+        return Err(Error::new(ErrorKind::InvalidRequest, message).with_param("limit").into());
+    }
+    let filter = JobFilter {
+        states: states(query.state.as_deref())?,
+        before: query.before,
+        // One more tells whether there is another page.
+        limit: (limit + 1).min(MOST_OF_A_PAGE),
+        ..JobFilter::default()
+    };
+    let mut records = shared.queen.jobs(&filter).await?;
+    let has_more = records.len() > limit || (limit == MOST_OF_A_PAGE && records.len() == limit);
+    records.truncate(limit);
+    let next = records.last().filter(|_| has_more).map(|record| record.order);
+    let mut data = Vec::with_capacity(records.len());
+    for record in &records {
+        data.push(shared.describe(record).await?);
+    }
+    Ok(reply::json(StatusCode::OK, &JobList { data, next }))
+}
+
+/// Look at a job.
+#[utoipa::path(
+    get,
+    path = crate::wire::queen::JOB,
+    tag = "jobs",
+    params(("id" = String, Path, description = "The name of the job.")),
+    responses(
+        (status = 200, description = "The job.", body = JobView),
+        (status = "default", description = "What is wrong.", body = ErrorBody),
+    ),
+)]
+pub(super) async fn show(State(shared): State<Shared>, Name(name): Name) -> Answer {
+    let job = job_id(&name)?;
+    Ok(reply::json(StatusCode::OK, &shared.view(job).await?))
+}
+
+/// Cancel a job. One that has ended already stays as it is.
+#[utoipa::path(
+    delete,
+    path = crate::wire::queen::JOB,
+    tag = "jobs",
+    params(("id" = String, Path, description = "The name of the job.")),
+    responses(
+        (status = 200, description = "The job, which has ended.", body = JobView),
+        (status = "default", description = "What is wrong.", body = ErrorBody),
+    ),
+)]
+pub(super) async fn cancel(State(shared): State<Shared>, Name(name): Name) -> Answer {
+    let job = job_id(&name)?;
+    // A job that was never there is told apart from one that has ended.
+    let record = shared.queen.job(job).await?;
+    if record.status.state().is_live() {
+        end(&shared.queen, job).await?;
+    }
+    Ok(reply::json(StatusCode::OK, &shared.view(job).await?))
+}
+
+async fn end(queen: &Queen, job: JobId) -> Result<()> {
+    // A reader that has seen everything is told of nothing but the end.
+    let mut reader = queen.attach(job, Some(u64::MAX)).await?;
+    queen.cancel(job);
+    let ended = async { while reader.next().await.is_some() {} };
+    if tokio::time::timeout(CANCEL_PATIENCE, ended).await.is_err() {
+        tracing::warn!(%job, "the job has not ended within {CANCEL_PATIENCE:?} of its cancellation");
+    }
+    Ok(())
+}
+
+/// Follow a job: a stream of its events, from the first or after `Last-Event-ID`. `started`, `token`, `vectors`, `end`
+/// and `error` carry their position as id; the last two end the stream. Works while the job runs and for as long as its
+/// events are kept.
+#[utoipa::path(
+    get,
+    path = crate::wire::queen::JOB_EVENTS,
+    tag = "jobs",
+    params(
+        ("id" = String, Path, description = "The name of the job."),
+        ("last-event-id" = Option<u64>, Header, description = "The position of the last event that was read."),
+    ),
+    responses(
+        (status = 200, description = "Its events.", content_type = "text/event-stream", body = ServerSentEvent),
+        (status = 204, description = "The last event was read already; there is nothing to come back for."),
+        (status = "default", description = "What is wrong.", body = ErrorBody),
+    ),
+)]
+pub(super) async fn events(
+    State(shared): State<Shared>,
+    Name(name): Name,
+    headers: HeaderMap,
+) -> Answer {
+    let job = job_id(&name)?;
+    let after = last_event_id(&headers)?;
+    let reader = shared.queen.attach(job, after).await?;
+    let model = shared.queen.job(job).await.ok().map(|record| record.model);
+    Ok(match events::stream(&shared.queen, job, model, reader) {
+        Some(response) => response,
+        None => StatusCode::NO_CONTENT.into_response(),
+    })
+}
+
+fn last_event_id(headers: &HeaderMap) -> Result<Option<u64>> {
+    let Some(value) = headers.get(LAST_EVENT_ID) else { return Ok(None) };
+    // A reader that has not seen any event sends nothing in it.
+    if value.is_empty() {
+        return Ok(None);
+    }
+    let digits = value.to_str().ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+    match digits.and_then(|text| text.parse().ok()) {
+        Some(after) => Ok(Some(after)),
+        None => {
+            let message =
+                format!("{LAST_EVENT_ID} is {value:?}; allowed is the id of an event, a number");
+            Err(Error::new(ErrorKind::InvalidRequest, message).with_param(LAST_EVENT_ID))
+        }
+    }
+}
+
+/// A name that is no UUID is no job's.
+fn job_id(name: &str) -> Result<JobId> {
+    name.parse().map_err(|_| {
+        let shown: String = name.chars().take(60).collect();
+        Error::new(ErrorKind::NotFound, format!("job {shown:?} does not exist"))
+    })
+}
+
+fn states(names: Option<&str>) -> Result<Vec<JobState>> {
+    let names = names.unwrap_or_default().split(',').filter(|name| !name.is_empty());
+    names
+        .map(|name| {
+            JobState::from_name(name).ok_or_else(|| {
+                let all = JobState::ALL.map(JobState::as_str).join(", ");
+                let shown: String = name.chars().take(60).collect();
+                let message = format!("state is {shown:?}; allowed are {all}");
+                Error::new(ErrorKind::InvalidRequest, message).with_param("state")
+            })
+        })
+        .collect()
+}
+
+impl Inner {
+    async fn view(&self, job: JobId) -> Result<JobView> {
+        let record = self.queen.job(job).await?;
+        let mut view = self.describe(&record).await?;
+        if record.pieces.len() == record.tokens_generated as usize {
+            view.text = Some(record.pieces.iter().map(|piece| &*piece.text).collect());
+        }
+        Ok(view)
+    }
+
+    async fn describe(&self, record: &JobRecord) -> Result<JobView> {
+        let state = record.status.state();
+        let (mut position, mut load) = (None, None);
+        if state == JobState::Queued {
+            position = self.queen.position(record.id).await?;
+            load = loading::of(&self.queen, &record.model);
+        }
+        let (completed_at, error) = match &record.status {
+            JobStatus::Live(_) => (None, None),
+            JobStatus::Ended(ended) => {
+                let error = match &ended.outcome {
+                    Outcome::Failed(error) => Some(ErrorBody::new(error, None).error),
+                    Outcome::Complete { .. } | Outcome::Cancelled => None,
+                };
+                (Some(ended.completed_at), error)
+            }
+        };
+        Ok(JobView {
+            id: record.id,
+            model: record.model.to_string(),
+            state: state.as_str().into(),
+            priority: record.priority.as_str().into(),
+            position,
+            loading: load,
+            tenant: record.tenant.as_ref().map(ToString::to_string),
+            worker: record.status.worker(),
+            submitted_at_ms: record.submitted_at.as_millis(),
+            started_at_ms: record.status.started_at().map(|at| at.as_millis()),
+            completed_at_ms: completed_at.map(|at| at.as_millis()),
+            attempts: record.attempts,
+            tokens: record.tokens_generated,
+            text: None,
+            error,
+            correlation_id: record.correlation_id.to_string(),
+        })
+    }
+}

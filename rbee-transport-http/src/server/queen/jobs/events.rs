@@ -1,0 +1,163 @@
+//! The events of a job, as a stream.
+
+use std::{
+    fmt::Write as _,
+    pin::Pin,
+    task::{Context, Poll, Waker},
+};
+
+use axum::{
+    body::Body,
+    response::{IntoResponse, Response},
+};
+use bytes::{Bytes, BytesMut};
+use futures_core::Stream;
+use rbee_core::{EventKind, JobEvent, JobEvents, JobId, ModelRef, Queen, Result};
+use serde::Serialize;
+
+use crate::{
+    server::queen::{stream_headers, text::put_escaped, waiting::Waiting},
+    wire::{
+        ErrorBody,
+        queen::{Metrics, Started, job_event},
+        sse,
+        worker::End,
+    },
+};
+
+/// Events that are there together leave together, up to so many bytes.
+const MOST_TOGETHER: usize = 16 << 10;
+
+/// The events that the reader has not seen; none where it has seen the last one.
+pub(super) fn stream(
+    queen: &Queen,
+    job: JobId,
+    model: Option<ModelRef>,
+    reader: JobEvents,
+) -> Option<Response> {
+    let mut frames = Frames {
+        reader,
+        job,
+        buffer: BytesMut::with_capacity(1 << 10),
+        waiting: Waiting::new(queen, job, model),
+        over: false,
+    };
+    // What there is already; whoever polls the stream is woken for the rest.
+    frames.fill(&mut Context::from_waker(Waker::noop()));
+    if frames.over && frames.buffer.is_empty() {
+        return None;
+    }
+    Some((stream_headers(), Body::from_stream(frames)).into_response())
+}
+
+struct Frames {
+    reader: JobEvents,
+    job: JobId,
+    buffer: BytesMut,
+    waiting: Waiting,
+    over: bool,
+}
+
+impl Frames {
+    fn fill(&mut self, cx: &mut Context<'_>) {
+        while !self.over && self.buffer.len() < MOST_TOGETHER {
+            match Pin::new(&mut self.reader).poll_next(cx) {
+                Poll::Pending => return,
+                Poll::Ready(None) => self.over = true,
+                Poll::Ready(Some(event)) => {
+                    self.waiting.begun();
+                    self.put(event);
+                }
+            }
+        }
+    }
+
+    fn put(&mut self, JobEvent { seq, kind }: JobEvent) {
+        self.over = kind.is_terminal();
+        let out = &mut self.buffer;
+        match kind {
+            EventKind::Token { id, text } => put_token(out, seq, id, &text),
+            EventKind::Started(started) => {
+                let queue_ms = u64::try_from(started.queue_wait.as_millis()).unwrap_or(u64::MAX);
+                let started = Started { job: self.job, worker: started.worker, queue_ms };
+                put_json(out, seq, job_event::STARTED, &started);
+            }
+            EventKind::Vectors(vectors) => put_json(out, seq, job_event::VECTORS, &*vectors),
+            EventKind::Metrics(metrics) => {
+                let metrics = Metrics {
+                    prompt_tokens: metrics.prompt_tokens,
+                    prefill_ms: metrics.prefill.as_secs_f64() * 1e3,
+                };
+                put_json(out, seq, job_event::METRICS, &metrics);
+            }
+            EventKind::End { finish, usage } => {
+                put_json(out, seq, job_event::END, &End { finish, usage });
+            }
+            EventKind::Error(error) => {
+                put_json(out, seq, job_event::ERROR, &ErrorBody::new(&error, None).error);
+            }
+        }
+    }
+}
+
+/// Nearly all events are tokens: they are written without a detour.
+fn put_token(out: &mut BytesMut, seq: Option<u64>, id: Option<u32>, text: &str) {
+    if let Some(seq) = seq {
+        // Writing to a buffer that grows does not fail.
+        let _ = write!(out, "id: {seq}\n");
+    }
+    out.extend_from_slice(b"event: token\ndata: {");
+    if let Some(id) = id {
+        let _ = write!(out, "\"id\":{id},");
+    }
+    out.extend_from_slice(b"\"text\":\"");
+    put_escaped(out, text);
+    out.extend_from_slice(b"\"}\n\n");
+}
+
+fn put_json(out: &mut BytesMut, seq: Option<u64>, name: &str, body: &impl Serialize) {
+    match serde_json::to_vec(body) {
+        Ok(json) => sse::put(out, seq, name, &json),
+        Err(cause) => tracing::warn!(%cause, event = name, "an event could not be written"),
+    }
+}
+
+impl Stream for Frames {
+    type Item = Result<Bytes, std::convert::Infallible>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        if this.buffer.is_empty() {
+            this.fill(cx);
+        }
+        if !this.buffer.is_empty() {
+            this.waiting.heard();
+        } else if this.over {
+            return Poll::Ready(None);
+        } else {
+            let comment = std::task::ready!(this.waiting.poll_comment(cx));
+            sse::put_comment(&mut this.buffer, &comment);
+        }
+        Poll::Ready(Some(Ok(this.buffer.split().freeze())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::worker::Token;
+
+    #[test]
+    fn a_token_is_written_as_its_type_says() {
+        for id in [None, Some(7)] {
+            let mut out = BytesMut::new();
+            put_token(&mut out, Some(3), id, "a \"b\"\n\u{e9}");
+            let mut parser = sse::Parser::default();
+            parser.push(&out);
+            let event = parser.next_event().unwrap().unwrap();
+            assert_eq!((event.id.as_deref(), &*event.name), (Some("3"), job_event::TOKEN));
+            let token: Token<'_> = serde_json::from_slice(&event.data).unwrap();
+            assert_eq!(token, Token { id, text: "a \"b\"\n\u{e9}".into() });
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! Workers: one loaded model each.
+
+use axum::extract::{Request, State};
+use http::{HeaderValue, StatusCode, header};
+use rbee_core::{
+    ClusterView, Error, ErrorKind, Load, LoadRequest, ModelSource, Queen, Result, WorkerId,
+    WorkerState,
+};
+
+use super::{
+    Shared,
+    gate::{Answer, Name},
+};
+use crate::{
+    server::reply,
+    wire::{
+        ErrorBody,
+        queen::{Listing, SpawnWorker, WORKER, WORKER_PIN, WORKERS, WorkerView},
+    },
+};
+
+/// List the workers.
+#[utoipa::path(
+    get,
+    path = WORKERS,
+    tag = "workers",
+    responses(
+        (status = 200, description = "The workers.", body = Listing<WorkerView>),
+        (status = "default", description = "What is wrong.", body = ErrorBody),
+    ),
+)]
+pub(super) async fn list(State(shared): State<Shared>) -> Answer {
+    let cluster = shared.queen.cluster().await?;
+    let (queen, loads) = (&shared.queen, shared.queen.loads());
+    let data = cluster.workers().map(|worker| describe(queen, worker, &loads)).collect();
+    Ok(reply::json(StatusCode::OK, &Listing::<WorkerView> { data }))
+}
+
+/// Start a worker, or find the one that has the model or is loading it. What the request leaves open the scheduler
+/// decides; a model that is not on the machine's disk is fetched first.
+#[utoipa::path(
+    post,
+    path = WORKERS,
+    tag = "workers",
+    request_body = SpawnWorker,
+    responses(
+        (status = 202, description = "It is there or on its way; its state tells which.", body = WorkerView),
+        (status = "default", description = "There is none.", body = ErrorBody),
+    ),
+)]
+pub(super) async fn spawn(State(shared): State<Shared>, request: Request) -> Answer {
+    let order: SpawnWorker = reply::read_json(request, shared.limits.body_bytes).await?;
+    if order.slots == Some(0) {
+        let message = "slots is 0; allowed is at least 1";
+        return Err(Error::new(ErrorKind::InvalidRequest, message).with_param("slots").into());
+    }
+    shared.check_model(&order.model).await?;
+    let model = shared.queen.resolve(&order.model)?;
+    if matches!(model.source(), ModelSource::Alias(_))
+        && !shared.queen.cluster().await?.knows_model(&model)
+    {
+        let message = format!("the model {model} is not known: no hive has it, and it is no alias");
+        return Err(Error::new(ErrorKind::ModelNotFound, message).with_param("model").into());
+    }
+    let SpawnWorker { hive, devices, slots, pin, .. } = order;
+    let wanted = LoadRequest { model, hive, devices, slots, pin };
+    let worker = shared.queen.load_model(wanted).await?;
+    let mut response = reply::json(StatusCode::ACCEPTED, &view(&shared.queen, worker).await?);
+    if let Ok(place) = HeaderValue::try_from(format!("{WORKERS}/{worker}")) {
+        response.headers_mut().insert(header::LOCATION, place);
+    }
+    Ok(response)
+}
+
+/// Look at a worker.
+#[utoipa::path(
+    get,
+    path = WORKER,
+    tag = "workers",
+    params(("id" = String, Path, description = "The name of the worker.")),
+    responses(
+        (status = 200, description = "The worker.", body = WorkerView),
+        (status = "default", description = "What is wrong.", body = ErrorBody),
+    ),
+)]
+pub(super) async fn show(State(shared): State<Shared>, Name(name): Name) -> Answer {
+    Ok(reply::json(StatusCode::OK, &view(&shared.queen, worker_id(&name)?).await?))
+}
+
+/// Stop a worker as soon as its runs have ended.
+#[utoipa::path(
+    delete,
+    path = WORKER,
+    tag = "workers",
+    params(("id" = String, Path, description = "The name of the worker.")),
+    responses(
+        (status = 202, description = "It takes no more jobs, and ends.", body = WorkerView),
+        (status = "default", description = "What is wrong.", body = ErrorBody),
+    ),
+)]
+pub(super) async fn stop(State(shared): State<Shared>, Name(name): Name) -> Answer {
+    let worker = worker_id(&name)?;
+    let before = view(&shared.queen, worker).await?;
+    shared.queen.unload(worker).await?;
+    // An idle one may be gone by now.
+    let draining =
+        WorkerView { state: state(WorkerState::Draining, 0).into(), slots_available: 0, ..before };
+    let after = view(&shared.queen, worker).await.unwrap_or(draining);
+    Ok(reply::json(StatusCode::ACCEPTED, &after))
+}
+
+/// Never evict a worker.
+#[utoipa::path(
+    put,
+    path = WORKER_PIN,
+    tag = "workers",
+    params(("id" = String, Path, description = "The name of the worker.")),
+    responses(
+        (status = 200, description = "It is pinned.", body = WorkerView),
+        (status = "default", description = "What is wrong.", body = ErrorBody),
+    ),
+)]
+pub(super) async fn pin(State(shared): State<Shared>, Name(name): Name) -> Answer {
+    set_pin(&shared.queen, &name, true).await
+}
+
+/// Let a worker be evicted again.
+#[utoipa::path(
+    delete,
+    path = WORKER_PIN,
+    tag = "workers",
+    params(("id" = String, Path, description = "The name of the worker.")),
+    responses(
+        (status = 200, description = "It is pinned no more.", body = WorkerView),
+        (status = "default", description = "What is wrong.", body = ErrorBody),
+    ),
+)]
+pub(super) async fn unpin(State(shared): State<Shared>, Name(name): Name) -> Answer {
+    set_pin(&shared.queen, &name, false).await
+}
+
+async fn set_pin(queen: &Queen, name: &str, pin: bool) -> Answer {
+    let worker = worker_id(name)?;
+    queen.pin(worker, pin).await?;
+    Ok(reply::json(StatusCode::OK, &view(queen, worker).await?))
+}
+
+/// A name that is no UUID is no worker's.
+fn worker_id(name: &str) -> Result<WorkerId> {
+    name.parse().map_err(|_| {
+        let shown: String = name.chars().take(60).collect();
+        Error::new(ErrorKind::NotFound, format!("worker {shown:?} does not exist"))
+    })
+}
+
+async fn view(queen: &Queen, id: WorkerId) -> Result<WorkerView> {
+    let cluster: ClusterView = queen.cluster().await?;
+    match cluster.worker(id) {
+        Some(worker) => Ok(describe(queen, worker, &queen.loads())),
+        None => Err(Error::new(ErrorKind::NotFound, format!("worker {id} does not exist"))),
+    }
+}
+
+fn state(state: WorkerState, leased: u32) -> &'static str {
+    match state {
+        WorkerState::Loading => "loading",
+        WorkerState::Ready if leased == 0 => "idle",
+        WorkerState::Ready => "busy",
+        WorkerState::Draining => "draining",
+        WorkerState::Failed => "failed",
+    }
+}
+
+fn describe(queen: &Queen, worker: &rbee_core::WorkerView, loads: &[Load]) -> WorkerView {
+    let info = &worker.info;
+    let load = loads.iter().find(|load| load.worker == Some(info.id));
+    let idle = queen.now() - worker.last_used;
+    WorkerView {
+        id: info.id,
+        hive: info.hive.clone(),
+        model: info.model.to_string(),
+        state: state(worker.state, worker.leased).into(),
+        progress: load.map(|load| load.progress.into()),
+        backend: info.backend.to_string(),
+        devices: info.devices.clone(),
+        url: info.url.as_deref().map(ToOwned::to_owned),
+        slots: info.slots,
+        slots_available: worker.free_slots(),
+        memory_bytes: worker.memory_bytes,
+        idle_ms: u64::try_from(idle.as_millis()).unwrap_or(u64::MAX),
+        pinned: worker.pinned,
+        reachable: worker.reachable,
+    }
+}
