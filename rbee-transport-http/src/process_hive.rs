@@ -17,7 +17,7 @@ use async_trait::async_trait;
 use futures_core::stream::BoxStream;
 use rbee_core::{
     Device, Devices, Epoch, Error, ErrorKind, HiveBackend, HiveEvent, HiveId, HiveReport,
-    InProcessHive, ModelRef, Progress, Result, Worker, WorkerId, WorkerInfo, WorkerSpec,
+    InProcessHive, ModelRef, Progress, Result, WallTime, Worker, WorkerId, WorkerInfo, WorkerSpec,
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -177,6 +177,8 @@ impl ProcessHive {
             table = Some(shared.clone());
             let factory = ProcessFactory::new(config.clone(), shared, devices);
             let books = InProcessHive::new().with_id(config.id.clone()).with_factory(factory);
+            // A life of the hive has fewer changes than milliseconds.
+            let books = books.with_revision(WallTime::now().as_millis());
             match &config.devices {
                 Some(devices) => books.with_devices(devices.clone()),
                 None => books,

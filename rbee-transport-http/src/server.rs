@@ -4,6 +4,7 @@ mod auth;
 mod correlation;
 #[cfg(unix)]
 mod daemon;
+mod hive;
 mod lease;
 mod listen;
 mod logs;
@@ -16,6 +17,7 @@ mod worker;
 
 #[cfg(unix)]
 pub use daemon::stop_signal;
+pub use hive::{HiveServer, Reach, hive};
 pub use lease::Lease;
 pub use listen::{Limits, Server};
 pub use logs::{Followed, LogRing};

@@ -8,6 +8,8 @@ mod error;
 pub mod hive;
 pub mod openai;
 pub mod queen;
+#[cfg(feature = "client")]
+pub(crate) mod query;
 pub mod sse;
 pub mod worker;
 

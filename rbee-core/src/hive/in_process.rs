@@ -101,6 +101,16 @@ impl InProcessHive {
         self
     }
 
+    /// Begins with this revision, where it is higher: for a hive whose workers outlive it, and that must not seem older
+    /// to a queen than the one before it.
+    pub fn with_revision(self, rev: u64) -> Self {
+        {
+            let mut state = self.shared.state();
+            state.rev = state.rev.max(rev);
+        }
+        self
+    }
+
     /// Takes in a worker that is there already, found again after a restart for instance, and gives it out with the
     /// revision at which it appeared. One of that name that it has already stays.
     pub fn adopt(&self, worker: Arc<dyn Worker>) -> Arc<dyn Worker> {

@@ -2,14 +2,39 @@
 
 #![allow(dead_code, reason = "each test takes what it needs")]
 
-use std::{path::PathBuf, process::Command, sync::OnceLock};
+use std::{
+    path::PathBuf,
+    process::Command,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use rbee_core::{HiveId, WorkerSpec};
-use rbee_transport_http::ProcessHive;
+use rbee_transport_http::{ProcessHive, Token, client::Endpoint, dial::Tcp, server::Server};
 use tempfile::TempDir;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+/// A router on a port of its own, for as long as the test runs.
+pub(crate) struct Daemon {
+    pub(crate) port: u16,
+    _stop: DropGuard,
+}
+
+impl Daemon {
+    pub(crate) async fn serve(router: axum::Router) -> Self {
+        let server = Server::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let (port, stop) = (server.address().port(), CancellationToken::new());
+        tokio::spawn(server.run(router, stop.clone(), Duration::ZERO));
+        Self { port, _stop: stop.drop_guard() }
+    }
+
+    pub(crate) fn endpoint(&self, token: Option<Token>) -> Endpoint {
+        Endpoint::new(Arc::new(Tcp::loopback()), self.port, token)
+    }
+}
 
 /// The program of a worker without a model, which cargo has built beside the tests.
-pub fn echo_worker() -> PathBuf {
+pub(crate) fn echo_worker() -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT
         .get_or_init(|| {
@@ -28,10 +53,10 @@ pub fn echo_worker() -> PathBuf {
 }
 
 /// A hive of echo workers.
-pub fn hive(dir: &TempDir) -> ProcessHive {
+pub(crate) fn hive(dir: &TempDir) -> ProcessHive {
     ProcessHive::new(HiveId::local(), dir.path().join("state")).with_program(echo_worker())
 }
 
-pub fn spec(model: &str) -> WorkerSpec {
+pub(crate) fn spec(model: &str) -> WorkerSpec {
     WorkerSpec { model: model.parse().unwrap(), slots: 2, devices: vec![0], need_bytes: 0 }
 }
