@@ -23,6 +23,7 @@ use crate::{
     wire::{
         ErrorBody, JOB_ID, LAST_EVENT_ID,
         queen::{JOBS, JobList, JobQuery, JobRequest, JobView},
+        sse::ServerSentEvent,
     },
 };
 
@@ -164,7 +165,7 @@ async fn end(queen: &Queen, job: JobId) -> Result<()> {
         ("last-event-id" = Option<u64>, Header, description = "The position of the last event that was read."),
     ),
     responses(
-        (status = 200, description = "Its events.", content_type = "text/event-stream", body = String),
+        (status = 200, description = "Its events.", content_type = "text/event-stream", body = ServerSentEvent),
         (status = 204, description = "The last event was read already; there is nothing to come back for."),
         (status = "default", description = "What is wrong.", body = ErrorBody),
     ),

@@ -38,6 +38,7 @@ use crate::{
         JOB_ID, OpenAiErrorBody, QUEUE_MS, WORKER_ID,
         openai::{ChatCompletion, ChatRequest, Completion, CompletionRequest},
         queen::{CHAT, COMPLETIONS},
+        sse::ServerSentEvent,
     },
 };
 use request::{Ask, Kind};
@@ -49,7 +50,10 @@ use request::{Ask, Kind};
     tag = "openai",
     request_body = ChatRequest,
     responses(
-        (status = 200, description = "The answer, or with `stream` server-sent events of chunks, then `[DONE]`.", body = ChatCompletion),
+        (status = 200, description = "The answer, or with `stream` server-sent events of chunks, then `[DONE]`.", content((
+            ChatCompletion = "application/json"),
+            (ServerSentEvent = "text/event-stream"),
+        )),
         (status = "default", description = "What is wrong.", body = OpenAiErrorBody),
     ),
 )]
@@ -69,7 +73,10 @@ pub(super) async fn chat(
     tag = "openai",
     request_body = CompletionRequest,
     responses(
-        (status = 200, description = "The answer, or with `stream` server-sent events of chunks, then `[DONE]`.", body = Completion),
+        (status = 200, description = "The answer, or with `stream` server-sent events of chunks, then `[DONE]`.", content((
+            Completion = "application/json"),
+            (ServerSentEvent = "text/event-stream"),
+        )),
         (status = "default", description = "What is wrong.", body = OpenAiErrorBody),
     ),
 )]
