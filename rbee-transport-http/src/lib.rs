@@ -13,6 +13,8 @@
 #[cfg(feature = "client")]
 pub mod client;
 pub mod dial;
+#[cfg(all(feature = "process", feature = "openai", unix))]
+mod engine_process;
 #[cfg(all(feature = "process", unix))]
 mod process;
 #[cfg(all(feature = "process", unix))]
@@ -22,6 +24,8 @@ pub mod server;
 mod token;
 pub mod wire;
 
+#[cfg(all(feature = "process", feature = "openai", unix))]
+pub use engine_process::EngineFactory;
 #[cfg(all(feature = "process", unix))]
 pub use process_hive::ProcessHive;
 pub use token::Token;
