@@ -16,7 +16,7 @@ use rbee_transport_http::{
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::{Config, Embedded, bundled, home::Home, worker};
+use crate::{Config, Embedded, bundled, fleet::Fleet, home::Home, worker};
 
 /// How often the figures are brought up to date.
 const MEASURE: Duration = Duration::from_secs(2);
@@ -92,6 +92,11 @@ pub async fn start(config: Config, logs: Option<LogRing>) -> Result<Running> {
         models.push((name, model));
     }
     builder = with_local_hive(builder, &config, &home)?;
+    let (draining, closed) = (CancellationToken::new(), CancellationToken::new());
+    let fleet = Fleet::new(home.join("hives"), &config, draining.clone())?;
+    for hive in fleet.all(&config)? {
+        builder = builder.hive(hive);
+    }
     let queen = builder.build().await?;
 
     let metrics = Metrics::install()?;
@@ -99,9 +104,10 @@ pub async fn start(config: Config, logs: Option<LogRing>) -> Result<Running> {
     tokio::spawn(
         measuring.clone().run_until_cancelled_owned(measure(queen.clone(), metrics.clone())),
     );
-    let (draining, closed) = (CancellationToken::new(), CancellationToken::new());
-    let mut api =
-        QueenServer::new(queen.clone()).with_metrics(metrics.renderer()).stop(draining.clone());
+    let mut api = QueenServer::new(queen.clone())
+        .with_connector(Arc::new(fleet))
+        .with_metrics(metrics.renderer())
+        .stop(draining.clone());
     if let Some(token) = token {
         api = api.with_token(token);
     }

@@ -134,9 +134,9 @@ pub(super) fn nearest<'a>(
     given: &str,
     known: impl IntoIterator<Item = &'a str>,
 ) -> Option<&'a str> {
-    let near = |name: &'a str| (strsim::jaro_winkler(given, name), name);
-    let best = known.into_iter().map(near).max_by(|a, b| a.0.total_cmp(&b.0))?;
-    (best.0 > 0.8).then_some(best.1)
+    let far = |name: &'a str| (strsim::osa_distance(given, name), name);
+    let (distance, best) = known.into_iter().map(far).min_by_key(|(distance, _)| *distance)?;
+    (distance <= (given.len() / 3).max(1)).then_some(best)
 }
 
 impl Named for Durability {
