@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Ask, ClusterView, Error, ErrorKind, Explanation, HiveBackend, HiveRecord, Job, JobFilter,
     JobId, JobRecord, JobStatus, ModelRef, Now, QueenId, Registry, Request, Result, Scheduler,
-    Settings, Started, Time, WallTime, engine::Counters, idempotency::check_repeat,
+    Settings, Started, Time, WallTime, WorkerId, engine::Counters, idempotency::check_repeat,
 };
 
 mod attempt;
@@ -258,6 +258,12 @@ impl Queen {
     /// What is being fetched and loaded at this moment, and how far it has come.
     pub fn loads(&self) -> Vec<Load> {
         self.shared.loads.all()
+    }
+
+    /// Why a worker that was to be started is not there; `None` for one whose start did not fail, or not among the
+    /// last of them.
+    pub fn load_failure(&self, worker: WorkerId) -> Option<Error> {
+        self.shared.loads.failure(worker)
     }
 
     /// How much of everything there is.

@@ -40,6 +40,7 @@ impl Errands {
     pub(super) fn spawn(self, worker: WorkerId, spec: WorkerSpec) {
         let (hive, limit) = (self.hive.clone(), self.settings.spawn_timeout + SLACK);
         let load = self.loads.begin(hive.id().clone(), spec.model.clone(), Some(worker));
+        let loads = self.loads.clone();
         self.run(async move {
             let spawning = hive.spawn(worker, &spec, load.progress(|| {}));
             let began = Instant::now();
@@ -54,7 +55,10 @@ impl Errands {
                         then: Input::Spawned { worker, result },
                     }
                 }
-                Err(error) => Message::Input(Input::Spawned { worker, result: Err(error) }),
+                Err(error) => {
+                    loads.fail(worker, error.clone());
+                    Message::Input(Input::Spawned { worker, result: Err(error) })
+                }
             }
         });
     }
