@@ -7,7 +7,7 @@ use rbee_core::{
     QueenBuilder, Result, SqliteRegistry,
 };
 use rbee_transport_http::{
-    ProcessHive,
+    LocalHive, ProcessHive,
     client::Endpoint,
     dial::Tcp,
     server::{LogRing, Metrics, QueenServer, Server},
@@ -117,8 +117,9 @@ pub async fn start(config: Config, logs: Option<LogRing>) -> Result<Running> {
     for root in &config.file_roots {
         api = api.with_file_root(root);
     }
-    // TODO_LOGS
-    let _ = logs;
+    if let Some(logs) = logs {
+        api = api.with_logs(logs);
+    }
     let serving = tokio::spawn(server.run(api.router(), closed.clone(), LAST_WORDS));
     tracing::info!(url, pid = std::process::id(), queen = %queen.id(), "serving");
     Ok(Running {
@@ -191,8 +192,17 @@ fn with_local_hive(builder: QueenBuilder, config: &Config, home: &Home) -> Resul
             let hive = ProcessHive::new(HiveId::local(), home.join("hive"))
                 .with_program(program.path)
                 .with_arguments(program.arguments)
+                .with_engines(config.engines.clone())
                 .with_lease(config.lease);
             builder.hive(hive)
+        }
+        Embedded::Daemon => {
+            let hive = LocalHive::new(HiveId::local(), home.join("local-hive"))
+                .with_lease(config.lease);
+            builder.hive(match &config.hive_program {
+                Some(program) => hive.with_program(program),
+                None => hive,
+            })
         }
     })
 }
