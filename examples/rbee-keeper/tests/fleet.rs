@@ -3,9 +3,19 @@
 
 mod support;
 
-use rbee_core::{EchoGate, EchoWorker, JobState, Worker};
-use rbee_transport_http::wire::queen::{
-    CatalogEntry, Doctor, Health, HiveView, JobList, JobView, Listing, PolicyView, WorkerView,
+use std::sync::Arc;
+
+use rbee_core::{
+    EchoGate, EchoWorker, Error, ErrorKind, HiveBackend, HiveId, JobState, Result, Worker,
+    async_trait,
+};
+use rbee_transport_http::{
+    Token,
+    server::HiveConnector,
+    wire::queen::{
+        AddHive, CatalogEntry, Doctor, Health, HiveView, JobList, JobView, Listing, PolicyView,
+        WorkerView,
+    },
 };
 use serde::de::DeserializeOwned;
 use support::{Ended, Hall, echo, hive, until};
@@ -81,6 +91,9 @@ async fn a_model_is_loaded_where_it_is_wanted_and_unloaded_again() {
     assert!(row.contains("|cuda 1|0/3|idle, pinned|"), "{row}");
 
     let id = worker.id.to_string();
+    let ended = hall.rbee(&["pin", "spare", "--off"]).run().await.ok();
+    assert!(ended.out.starts_with("unpinned "), "{ended:?}");
+    assert!(!hall.rbee(&["ps"]).run().await.ok().out.contains("pinned"));
     let ended = hall.rbee(&["unload", &id[..8]]).run().await.ok();
     assert!(ended.out.contains(&id), "{ended:?}");
     until("gone", async || {
@@ -214,6 +227,46 @@ async fn a_model_is_measured() {
     assert_eq!(measured["completion_tokens"], 24);
     assert!(measured["first_token_ms"]["p50"].as_f64() > Some(0.0));
     hall.rbee(&["bench", "bie"]).run().await.failed(4, &["did you mean bee?"]);
+}
+
+/// Reaches the machine `cellar` by this address and with this token.
+#[derive(Debug)]
+struct Cellar(Token);
+
+#[async_trait]
+impl HiveConnector for Cellar {
+    async fn connect(&self, request: AddHive) -> Result<Arc<dyn HiveBackend>> {
+        assert_eq!(request.url, "http://10.0.0.9:7835");
+        match request.token {
+            Some(token) if self.0.matches(token.reveal()) => Ok(Arc::new(hive("cellar"))),
+            _ => Err(Error::new(ErrorKind::Unauthorized, "the hive wants its token")),
+        }
+    }
+
+    async fn forget(&self, _: &HiveId) -> Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_is_added_with_the_token_of_a_file() {
+    let token = Token::random().unwrap();
+    let cellar = Arc::new(Cellar(token.clone()));
+    let hall = Hall::built(echo(), |queen| queen, |server| server.with_connector(cellar)).await;
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), token.reveal()).unwrap();
+    let path = file.path().to_str().unwrap();
+    let add = ["hive", "add", "10.0.0.9:7835", "--hive-token-file", path];
+    let ended = hall.rbee(&add).run().await.ok();
+    assert_eq!(ended.out, "added hive cellar (in process)\n");
+    hall.rbee(&add[..3]).run().await.failed(5, &["wants its token"]);
+    std::fs::write(file.path(), "hunter2").unwrap();
+    let ended = hall.rbee(&add).run().await.failed(2, &[path, "256 bits"]);
+    assert!(!ended.err.contains("hunter2"));
+    std::fs::write(file.path(), token.reveal()).unwrap();
+    // The token is not sent in the clear to another machine.
+    let elsewhere = [&add[..], &["--host", "10.0.0.1"]].concat();
+    hall.rbee(&elsewhere).run().await.failed(2, &["in the clear"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
