@@ -52,6 +52,7 @@ mod hive;
 mod id;
 mod idempotency;
 mod job;
+pub mod metrics;
 mod model_ref;
 mod prefix;
 mod queen;

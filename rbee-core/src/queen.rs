@@ -271,6 +271,17 @@ impl Queen {
         self.look(|engine| engine.counters()).await
     }
 
+    /// Sets the gauges of the [metrics](crate::metrics) to what is so at this moment; counters and histograms keep
+    /// themselves. To be called before they are read, or every few seconds.
+    pub async fn measure(&self) -> Result<()> {
+        let look = |engine: &crate::engine::Engine| {
+            (engine.view().clone(), engine.counters(), engine.waiting_by_priority())
+        };
+        let (view, counters, waiting) = self.look(look).await?;
+        crate::metrics::gauges(&view, counters, waiting);
+        Ok(())
+    }
+
     async fn look<T: Send + 'static>(
         &self,
         look: impl FnOnce(&crate::engine::Engine) -> T + Send + 'static,

@@ -13,9 +13,19 @@
 #[cfg(feature = "client")]
 pub mod client;
 pub mod dial;
+#[cfg(all(feature = "process", feature = "openai", unix))]
+mod engine_process;
+#[cfg(all(feature = "process", unix))]
+mod process;
+#[cfg(all(feature = "process", unix))]
+mod process_hive;
 #[cfg(feature = "server")]
 pub mod server;
 mod token;
 pub mod wire;
 
+#[cfg(all(feature = "process", feature = "openai", unix))]
+pub use engine_process::EngineFactory;
+#[cfg(all(feature = "process", unix))]
+pub use process_hive::ProcessHive;
 pub use token::Token;

@@ -2,13 +2,27 @@
 
 mod auth;
 mod correlation;
+#[cfg(unix)]
+mod daemon;
+mod hive;
 mod lease;
 mod listen;
+mod logs;
+#[cfg(feature = "metrics")]
+mod metrics;
+mod process;
 mod queen;
 mod reply;
 mod worker;
 
+#[cfg(unix)]
+pub use daemon::stop_signal;
+pub use hive::{HiveServer, Reach, hive};
 pub use lease::Lease;
 pub use listen::{Limits, Server};
+pub use logs::{Followed, LogRing};
+#[cfg(feature = "metrics")]
+pub use metrics::Metrics;
+pub use process::{exit_status, run_worker};
 pub use queen::{Examiner, HiveConnector, QueenLimits, QueenServer, queen};
 pub use worker::{WorkerServer, worker};

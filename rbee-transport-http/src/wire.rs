@@ -3,10 +3,13 @@
 //! All bodies are JSON and all errors have the shape of [`ErrorBody`]; streams are server-sent events ([`sse`]).
 //! Fields that a reader does not know are passed over, so that an older reader understands a younger writer.
 
+pub mod engine;
 mod error;
 pub mod hive;
 pub mod openai;
 pub mod queen;
+#[cfg(feature = "client")]
+pub(crate) mod query;
 pub mod sse;
 pub mod worker;
 

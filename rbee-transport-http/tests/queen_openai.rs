@@ -122,8 +122,11 @@ async fn bare_text_is_continued_prompt_by_prompt() {
 async fn models_are_listed_and_found_by_name() {
     let hall = Hall::new().await;
     let list: ModelList = serde_json::from_slice(&hall.get("/v1/models").await.body).unwrap();
-    assert!(list.data.iter().any(|model| model.id == "echo"));
-    assert_eq!(hall.get("/v1/models/echo").await.json()["id"], "echo");
+    let names: Vec<_> = list.data.iter().map(|model| model.id.as_str()).collect();
+    assert_eq!(names, ["bee"], "a model with a name of its own is listed by it");
+    for name in ["bee", "echo"] {
+        assert_eq!(hall.get(&format!("/v1/models/{name}")).await.json()["id"], name);
+    }
     let missing = hall.get("/v1/models/hf:org/repo@main::file=a%20b").await;
     assert_eq!(missing.status, StatusCode::NOT_FOUND);
     assert_eq!(missing.json()["error"]["code"], "model_not_found");

@@ -1,3 +1,7 @@
-//! One loaded model, as a process of its own.
+//! One loaded model, as a process of its own. See the library.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    llm_worker_rbee::main_from_stdin()
+}

@@ -51,7 +51,7 @@ impl Engine {
                  allowed are also file:/absolute/path and hf:org/repo",
                 job.model
             );
-            return Err(Error::new(ErrorKind::ModelNotFound, message));
+            return Err(Error::new(ErrorKind::ModelNotFound, message).with_param("model"));
         }
         let has_idle_worker = self.view.available(&job.model).next().is_some();
         admit::admit(&self.settings, self.waiting(), has_idle_worker, &self.pace)

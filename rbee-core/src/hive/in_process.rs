@@ -101,6 +101,46 @@ impl InProcessHive {
         self
     }
 
+    /// Begins with this revision, where it is higher: for a hive whose workers outlive it, and that must not seem older
+    /// to a queen than the one before it.
+    pub fn with_revision(self, rev: u64) -> Self {
+        {
+            let mut state = self.shared.state();
+            state.rev = state.rev.max(rev);
+        }
+        self
+    }
+
+    /// Takes in a worker that is there already, found again after a restart for instance, and gives it out with the
+    /// revision at which it appeared. One of that name that it has already stays.
+    pub fn adopt(&self, worker: Arc<dyn Worker>) -> Arc<dyn Worker> {
+        let id = worker.info().id;
+        let mut known = None;
+        let adopted = self.shared.change(|state| match state.workers.get(&id) {
+            Some(worker) => {
+                known = Some(worker.clone());
+                None
+            }
+            None => {
+                let worker = load::since(worker.clone(), state.rev + 1);
+                state.workers.insert(id, worker.clone());
+                Some(worker)
+            }
+        });
+        adopted.or(known).unwrap_or(worker)
+    }
+
+    /// A worker is gone that nobody asked to stop: it leaves the report, and subscribers are told. Says whether there
+    /// was one of that name. Its runs under way end as its streams do.
+    pub fn lost(&self, id: WorkerId, why: Error) -> bool {
+        let lost = self.shared.change(|state| {
+            let worker = state.workers.remove(&id)?;
+            let _ = self.shared.notes.send(shared::Note::Exited { worker: id, why });
+            Some(worker)
+        });
+        lost.is_some()
+    }
+
     fn check(&self) -> Result<()> {
         self.shared.link.borrow().check(&self.id)
     }
@@ -185,13 +225,7 @@ impl InProcessHive {
     /// Lets a worker die that nobody asked to stop; says whether there was one of that name. Its runs under way go
     /// on, as [`EchoWorker`](crate::EchoWorker) can end those itself.
     pub fn kill(&self, id: WorkerId) -> bool {
-        let killed = self.shared.change(|state| {
-            let worker = state.workers.remove(&id)?;
-            let why = Error::new(ErrorKind::WorkerLost, format!("worker {id} was killed"));
-            let _ = self.shared.notes.send(shared::Note::Exited { worker: id, why });
-            Some(worker)
-        });
-        killed.is_some()
+        self.lost(id, Error::new(ErrorKind::WorkerLost, format!("worker {id} was killed")))
     }
 
     /// Cuts the link: subscriptions and spawns under way end, and every call fails, until

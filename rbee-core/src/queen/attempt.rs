@@ -3,6 +3,7 @@
 use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use futures_util::{FutureExt, StreamExt};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
@@ -14,6 +15,7 @@ use super::{
 use crate::{
     Error, ErrorKind, Job, LeaseId, Output, Result, Run, Settings, Started, Task, Worker,
     engine::{AttemptEnd, AttemptResult, Input},
+    metrics,
 };
 
 /// Tokens between two checkpoints.
@@ -69,6 +71,7 @@ impl Attempt {
         );
         let task = async move {
             let cancel = self.cancel.clone();
+            let before = self.log.len();
             let drive = AssertUnwindSafe(self.drive()).catch_unwind();
             let result = tokio::select! {
                 biased;
@@ -79,6 +82,12 @@ impl Attempt {
                     Err(panic) => AttemptResult::Failed(panicked(&*panic)),
                 },
             };
+            let prompt = match &result {
+                AttemptResult::Done { usage, .. } => usage.prompt_tokens,
+                AttemptResult::Failed(_) | AttemptResult::Aborted => 0,
+            };
+            let answer = self.log.len().saturating_sub(before);
+            metrics::computed(&self.worker.info().model, prompt, answer);
             // Whoever waits for the lease finds the last tokens on their way to the store.
             self.checkpoint();
             guard.give_back(result);
@@ -87,7 +96,9 @@ impl Attempt {
     }
 
     async fn drive(&self) -> Result<AttemptResult> {
+        let began = Instant::now();
         let resume = self.log.begin(self.lease, self.started);
+        let mut is_first = self.attempt == 1 && resume.tokens.is_empty();
         let run = Run { job: self.job.clone(), attempt: self.attempt, resume };
         let limit = self.settings.stall_timeout;
         let stalled = |what: &str| {
@@ -122,6 +133,10 @@ impl Attempt {
                     let is_token = matches!(output, Output::Token { .. });
                     if is_token {
                         self.check_length()?;
+                        if std::mem::take(&mut is_first) {
+                            let after = self.started.queue_wait + began.elapsed();
+                            metrics::first_token(&self.worker.info().model, after);
+                        }
                     }
                     match self.log.push(self.lease, output, self.settings.max_answer_bytes) {
                         Pushed::Written => {}

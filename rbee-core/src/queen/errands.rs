@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     Error, ErrorKind, HiveBackend, ModelRef, Result, Settings, Worker, WorkerId, WorkerSpec,
-    engine::Input,
+    engine::Input, metrics,
 };
 
 /// Beyond what the engine waits for: it gives up first, and this ends what was forgotten.
@@ -43,8 +43,10 @@ impl Errands {
         let loads = self.loads.clone();
         self.run(async move {
             let spawning = hive.spawn(worker, &spec, load.progress(|| {}));
-            let spawned = within(limit, "start a worker", spawning);
-            match spawned.await {
+            let began = Instant::now();
+            let spawned = within(limit, "start a worker", spawning).await;
+            metrics::spawned(spawned.is_ok(), began.elapsed());
+            match spawned {
                 Ok(handle) => {
                     let result = Ok(handle.info().clone());
                     Message::Worker {

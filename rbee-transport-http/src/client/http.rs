@@ -22,7 +22,10 @@ use hyper_util::{
 };
 use rbee_core::{CorrelationId, Error, ErrorKind, Result};
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::{Instant, Sleep},
+};
 
 use crate::{
     Token,
@@ -126,6 +129,24 @@ impl Endpoint {
     ) -> Result<T> {
         let answered = async { self.send(method, path, body, None).await?.json().await };
         tokio::time::timeout(limit, answered).await.map_err(|_| {
+            let message = format!("{} did not answer {path} within {limit:?}", self.authority);
+            Error::new(ErrorKind::HiveUnreachable, message)
+        })?
+    }
+
+    /// As [`send`](Self::send), but not for longer than `limit`.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send), and [`ErrorKind::HiveUnreachable`] where the answer does not begin in time.
+    pub async fn open<B: Serialize>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&B>,
+        limit: Duration,
+    ) -> Result<Answer> {
+        let begun = self.send(method, path, body, None);
+        tokio::time::timeout(limit, begun).await.map_err(|_| {
             let message = format!("{} did not answer {path} within {limit:?}", self.authority);
             Error::new(ErrorKind::HiveUnreachable, message)
         })?
@@ -251,6 +272,7 @@ impl Answer {
             body: self.response.into_body(),
             parser: sse::Parser::default(),
             authority: self.authority,
+            silence: None,
             done: false,
         })
     }
@@ -262,7 +284,31 @@ pub struct EventStream {
     body: Incoming,
     parser: sse::Parser,
     authority: Arc<str>,
+    /// How long the daemon may say nothing, and when that is over.
+    silence: Option<(Duration, Pin<Box<Sleep>>)>,
     done: bool,
+}
+
+impl EventStream {
+    /// Ends with an error where the daemon says nothing for this long, not even by a comment.
+    pub fn with_silence_limit(mut self, limit: Duration) -> Self {
+        self.silence = Some((limit, Box::pin(tokio::time::sleep(limit))));
+        self
+    }
+
+    fn broke(&mut self, why: &str) -> Error {
+        self.done = true;
+        let message = format!("the connection to {} broke off: {why}", self.authority);
+        Error::new(ErrorKind::WorkerLost, message)
+    }
+
+    /// Is it silent for too long?
+    fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
+        let Some((limit, over)) = &mut self.silence else { return Poll::Pending };
+        let limit = *limit;
+        std::task::ready!(over.as_mut().poll(cx));
+        Poll::Ready(self.broke(&format!("it said nothing for {limit:?}")))
+    }
 }
 
 impl Stream for EventStream {
@@ -282,20 +328,20 @@ impl Stream for EventStream {
                     return Poll::Ready(Some(Err(error.context(&this.authority))));
                 }
             }
-            match std::task::ready!(Pin::new(&mut this.body).poll_frame(cx)) {
+            let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) else {
+                return this.poll_silence(cx).map(|error| Some(Err(error)));
+            };
+            match frame {
                 Some(Ok(frame)) => {
                     if let Some(bytes) = frame.data_ref() {
                         this.parser.push(bytes);
                     }
+                    if let Some((limit, over)) = &mut this.silence {
+                        over.as_mut().reset(Instant::now() + *limit);
+                    }
                 }
                 Some(Err(cause)) => {
-                    this.done = true;
-                    let message = format!(
-                        "the connection to {} broke off: {}",
-                        this.authority,
-                        chain(&cause)
-                    );
-                    let error = Error::new(ErrorKind::WorkerLost, message).with_source(cause);
+                    let error = this.broke(&chain(&cause)).with_source(cause);
                     return Poll::Ready(Some(Err(error)));
                 }
                 None => {

@@ -12,7 +12,7 @@ pub const CAPABILITIES: &str = "/v1/capabilities";
 pub const WORKERS: &str = "/v1/workers";
 /// `GET`: how to reach a worker ([`WorkerAddress`]); `DELETE` ([`Stop`] as query): stop it.
 pub const WORKER: &str = "/v1/workers/{id}";
-/// `GET` lists models, `DELETE` ([`Model`] as query) removes one.
+/// `GET` lists models ([`StoredModel`]), `DELETE` ([`Model`] as query) removes one.
 pub const MODELS: &str = "/v1/models";
 /// `POST` ([`Model`]): put a model on the disk; answered with a stream of [`provisioning`] events.
 pub const PROVISION: &str = "/v1/models/provision";
@@ -108,6 +108,15 @@ pub struct WorkerAddress {
 pub struct Model {
     /// Its reference.
     pub model: ModelRef,
+}
+
+/// A model on the disk, as it is listed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredModel {
+    /// Its reference.
+    pub model: ModelRef,
+    /// Its size.
+    pub bytes: u64,
 }
 
 /// A model is on the disk.

@@ -35,11 +35,26 @@ pub struct ChatRequest {
 #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct Message {
     /// `system`, `user` or `assistant`; OpenAI's `developer` is taken as `system`.
-    #[cfg_attr(feature = "server", schema(value_type = String, example = "user"))]
+    #[cfg_attr(feature = "server", schema(value_type = RoleName))]
     pub role: Role,
     /// What is said: a text. A list of parts of type `text` is taken too.
     #[cfg_attr(feature = "server", schema(example = "Tell me about a flower."))]
     pub content: String,
+}
+
+/// Who says a message.
+#[cfg(feature = "server")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, utoipa::ToSchema)]
+#[schema(rename_all = "lowercase")]
+pub enum RoleName {
+    /// Instructions that stand above the conversation.
+    System,
+    /// The same.
+    Developer,
+    /// The person.
+    User,
+    /// The model.
+    Assistant,
 }
 
 /// Text to be continued.
@@ -147,11 +162,11 @@ pub struct Options {
     pub seed: Option<u64>,
     /// Interactive, the default, or batch. Not OpenAI's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "server", schema(value_type = Option<String>, example = "batch"))]
+    #[cfg_attr(feature = "server", schema(value_type = Option<super::queen::PriorityName>))]
     pub priority: Option<Priority>,
     /// How long it may run, in milliseconds. Not OpenAI's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "server", schema(minimum = 1))]
+    #[cfg_attr(feature = "server", schema(minimum = 1, maximum = 1_800_000))]
     pub timeout_ms: Option<u64>,
     /// How long everything may take, in milliseconds. Not OpenAI's.
     #[serde(default, skip_serializing_if = "Option::is_none")]

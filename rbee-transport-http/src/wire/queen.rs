@@ -119,7 +119,7 @@ pub struct Health {
 pub struct JobRequest {
     /// Interactive, the default, or batch.
     #[serde(default)]
-    #[cfg_attr(feature = "server", schema(value_type = Option<String>, example = "batch"))]
+    #[cfg_attr(feature = "server", schema(value_type = Option<PriorityName>))]
     pub priority: Priority,
     /// How long it may run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -131,6 +131,17 @@ pub struct JobRequest {
     #[serde(flatten)]
     #[cfg_attr(feature = "server", schema(value_type = Object))]
     pub request: serde_json::Map<String, serde_json::Value>,
+}
+
+/// Which jobs go first.
+#[cfg(feature = "server")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, utoipa::ToSchema)]
+#[schema(rename_all = "lowercase")]
+pub enum PriorityName {
+    /// Somebody is waiting.
+    Interactive,
+    /// Nobody is waiting.
+    Batch,
 }
 
 /// Which jobs to list.

@@ -51,6 +51,18 @@ fn put_number(out: &mut BytesMut, mut number: u64) {
     out.put_slice(&digits[at..]);
 }
 
+/// What an event of a stream looks like to whoever has read it.
+#[cfg(feature = "server")]
+#[derive(Clone, Debug, PartialEq, Eq, utoipa::ToSchema)]
+pub struct ServerSentEvent {
+    /// Its position, where it has one.
+    pub id: Option<String>,
+    /// Its name, where it has one.
+    pub event: Option<String>,
+    /// JSON, or `[DONE]` at the end of a stream of OpenAI's.
+    pub data: String,
+}
+
 /// One event.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Event {

@@ -1,16 +1,49 @@
 //! What a worker process is asked and answers.
 
-use std::sync::Arc;
+use std::{net::IpAddr, num::NonZeroUsize, sync::Arc};
 
-use rbee_core::{Job, JobId, Resume, Run, WorkerHealth, WorkerId, WorkerInfo};
+use rbee_core::{HiveId, Job, JobId, Resume, Run, WorkerHealth, WorkerId, WorkerInfo, WorkerSpec};
 use serde::{Deserialize, Serialize};
 
-use super::{ErrorInfo, ProgressBody};
+use super::{ErrorInfo, ProgressBody, engine::Engine};
 
 /// `POST`: run a job ([`Execute`]); answered with a stream of [`frame`]s.
 pub const EXECUTE: &str = "/v1/execute";
 /// `POST`: end a run ([`Cancel`]); idempotent.
 pub const CANCEL: &str = "/v1/cancel";
+
+/// What a worker process is to be: one line of JSON on its standard input, which nobody else can read.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Start {
+    /// Its name.
+    pub id: WorkerId,
+    /// The hive it belongs to.
+    pub hive: HiveId,
+    /// What it shall be, in the hive's own terms.
+    pub spec: WorkerSpec,
+    /// The devices of the spec as the process sees them: it is shown no others, so they are numbered anew.
+    pub devices: Vec<u32>,
+    /// Where it is to listen.
+    pub host: IpAddr,
+    /// The port it is to listen on. Where another program has it, the process ends with [`EXIT_PORT_TAKEN`].
+    pub port: u16,
+    /// The token it is to take.
+    pub token: crate::Token,
+    /// How long it goes on without a sign of life, in milliseconds; 0 for ever.
+    pub lease_ms: u64,
+    /// The engine that runs the model as a child of the worker; none where the worker does it itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine: Option<Engine>,
+    /// Threads to compute with on the processor; the engine's own choice where not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub threads: Option<NonZeroUsize>,
+    /// The longest prompt and answer together, in tokens; the engine's own choice where not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context: Option<u32>,
+}
+
+/// The status a worker process ends with where its port is another's (`EX_TEMPFAIL`): another port may do.
+pub const EXIT_PORT_TAKEN: u8 = 75;
 
 /// The names of the events a run is answered with. Every stream ends with [`END`](frame::END) or
 /// [`ERROR`](frame::ERROR).

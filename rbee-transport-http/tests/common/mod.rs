@@ -6,12 +6,21 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{Router, body::Body};
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, StatusCode};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
-use rbee_core::{EchoBuilder, EchoWorker, Queen, engine::Counters};
-use rbee_transport_http::wire::sse::{Event, Parser};
+use rbee_core::{
+    EchoBuilder, EchoWorker, HiveId, Progress, Queen, QueenBuilder, Result, Worker, WorkerFactory,
+    WorkerId, WorkerSpec, async_trait, engine::Counters,
+};
+use rbee_transport_http::{
+    server::QueenServer,
+    wire::sse::{Event, Parser},
+};
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 use tower::ServiceExt;
+
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A queen with one worker, and its routes.
 pub(crate) struct Hall {
@@ -66,11 +75,46 @@ impl Hall {
     }
 
     pub(crate) async fn with(echo: EchoBuilder) -> Self {
+        Self::of(echo, Queen::builder(), |server| server).await
+    }
+
+    /// With a worker, more of a queen, and more of a server.
+    pub(crate) async fn of(
+        echo: EchoBuilder,
+        queen: QueenBuilder,
+        server: impl FnOnce(QueenServer) -> QueenServer,
+    ) -> Self {
         let echo = echo.build();
-        let queen =
-            Queen::builder().worker(echo.clone()).alias("bee", "echo").build().await.unwrap();
-        let router = rbee_transport_http::server::queen(queen.clone());
+        let queen = queen.worker(echo.clone()).alias("bee", "echo").build().await.unwrap();
+        let router = server(QueenServer::new(queen.clone())).router();
         Self { queen, echo, router }
+    }
+
+    /// The answer as soon as its head is there; dropping it is what a client does that goes away.
+    pub(crate) async fn begin(&self, request: Request<Body>) -> Response<Body> {
+        let answer = self.router.clone().oneshot(request);
+        tokio::time::timeout(PATIENCE, answer).await.unwrap().unwrap()
+    }
+
+    /// A job that is done by itself, found again by its name.
+    pub(crate) async fn submit(&self, fields: Value) -> String {
+        let reply = self.post("/v1/jobs", job(fields)).await;
+        assert_eq!(reply.status, StatusCode::ACCEPTED, "{}", reply.text());
+        reply.json()["id"].as_str().unwrap().to_owned()
+    }
+
+    /// Waits until the job looks like this.
+    pub(crate) async fn until(&self, job: &str, holds: impl Fn(&Value) -> bool) -> Value {
+        let wait = async {
+            loop {
+                let view = self.get(&format!("/v1/jobs/{job}")).await.json();
+                if holds(&view) {
+                    return view;
+                }
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, wait).await.unwrap()
     }
 
     pub(crate) async fn send(&self, request: Request<Body>) -> Reply {
@@ -137,6 +181,50 @@ pub(crate) fn chat(fields: Value) -> Value {
         json!({"model": "bee", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 4, "seed": 7}),
         fields,
     )
+}
+
+/// The same as a job, which is not streamed.
+pub(crate) fn job(fields: Value) -> Value {
+    chat(fields)
+}
+
+/// The next piece of a stream.
+pub(crate) async fn next(body: &mut Body) -> Option<String> {
+    let frame = tokio::time::timeout(PATIENCE, body.frame()).await.unwrap()?;
+    Some(String::from_utf8(frame.unwrap().into_data().unwrap().to_vec()).unwrap())
+}
+
+/// Loads workers as slowly as the test wants.
+#[derive(Debug)]
+pub(crate) struct SlowFactory(pub(crate) Arc<Semaphore>);
+
+#[async_trait]
+impl WorkerFactory for SlowFactory {
+    async fn load(
+        &self,
+        id: WorkerId,
+        hive: &HiveId,
+        spec: &WorkerSpec,
+        progress: Progress,
+    ) -> Result<Arc<dyn Worker>> {
+        progress.update(40, Some(100));
+        self.0.acquire().await.unwrap().forget();
+        let model = spec.model.clone();
+        Ok(EchoWorker::builder(model).id(id).hive(hive.clone()).slots(spec.slots).build())
+    }
+}
+
+/// A file that passes for a model.
+pub(crate) struct Model {
+    pub(crate) directory: tempfile::TempDir,
+    pub(crate) reference: String,
+}
+
+pub(crate) fn model() -> Model {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("model.bin");
+    std::fs::write(&path, [0; 1000]).unwrap();
+    Model { reference: format!("file:{}", path.display()), directory }
 }
 
 pub(crate) fn over(mut base: Value, fields: Value) -> Value {

@@ -147,7 +147,7 @@ impl Order {
             let given_up = state.loads.remove(&self.id).is_none_or(|load| load.given_up);
             match loaded {
                 Ok(worker) if !given_up => {
-                    let worker: Arc<dyn Worker> = Arc::new(Since::new(worker, state.rev + 1));
+                    let worker = since(worker, state.rev + 1);
                     state.workers.insert(self.id, worker.clone());
                     outcome = Ok(worker);
                     Some(())
@@ -181,6 +181,11 @@ pub(super) fn panicked(panic: &(dyn Any + Send)) -> Error {
         .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
         .unwrap_or("without a word");
     Error::new(ErrorKind::WorkerFault, format!("the worker factory panicked: {words}"))
+}
+
+/// The worker, which appeared at this revision.
+pub(super) fn since(worker: Arc<dyn Worker>, rev: u64) -> Arc<dyn Worker> {
+    Arc::new(Since::new(worker, rev))
 }
 
 /// A worker with the revision at which it appeared, which its factory cannot know before it is done.

@@ -46,7 +46,6 @@ pub(super) enum Note {
     /// The state has this revision now.
     Changed(u64),
     /// A worker is gone that nobody asked to stop.
-    #[cfg_attr(not(feature = "test-util"), expect(dead_code, reason = "only tests kill"))]
     Exited { worker: WorkerId, why: Error },
 }
 

@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use super::{Inner, Shared};
 use crate::{
     server::{auth, correlation, reply},
-    wire::{self, CORRELATION_ID, OpenAiErrorBody},
+    wire::{self, CORRELATION_ID, IDEMPOTENCY_KEY, OpenAiErrorBody},
 };
 
 /// OpenAI's own name for the mark of a request; its clients show it in their errors.
@@ -164,6 +164,39 @@ impl<S: Send + Sync> FromRequestParts<S> for Mark {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
         // The gate has put it there.
         Ok(Self(parts.extensions.get().cloned().unwrap_or_else(CorrelationId::random)))
+    }
+}
+
+/// The key under which the client may repeat the request.
+#[derive(Debug)]
+pub(super) struct IdempotencyKey(Option<String>);
+
+impl IdempotencyKey {
+    /// Puts it on the job of this number among those of one request.
+    pub(super) fn mark(&self, request: rbee_core::Request, index: usize) -> rbee_core::Request {
+        match (&self.0, index) {
+            (None, _) => request,
+            (Some(key), 0) => request.idempotency_key(key),
+            (Some(key), index) => request.idempotency_key(format!("{key}#{index}")),
+        }
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for IdempotencyKey {
+    type Rejection = Refused;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refused> {
+        let Some(value) = parts.headers.get(IDEMPOTENCY_KEY) else { return Ok(Self(None)) };
+        match value.to_str() {
+            Ok(key) => Ok(Self(Some(key.to_owned()))),
+            Err(_) => {
+                let message = format!(
+                    "{IDEMPOTENCY_KEY} is {value:?}; allowed are 1 to 255 visible ASCII characters"
+                );
+                let error = Error::new(ErrorKind::InvalidRequest, message);
+                Err(error.with_param(IDEMPOTENCY_KEY).into())
+            }
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use rbee_core::{
 
 use super::{
     Inner, Shared,
-    gate::{Answer, Mark, Name, Params},
+    gate::{Answer, IdempotencyKey, Mark, Name, Params},
     loading, openai,
 };
 use crate::{
@@ -23,6 +23,7 @@ use crate::{
     wire::{
         ErrorBody, JOB_ID, LAST_EVENT_ID,
         queen::{JOBS, JobList, JobQuery, JobRequest, JobView},
+        sse::ServerSentEvent,
     },
 };
 
@@ -38,6 +39,9 @@ const MOST_OF_A_PAGE: usize = 1_000;
     path = JOBS,
     tag = "jobs",
     request_body = JobRequest,
+    params(
+        ("idempotency-key" = Option<String>, Header, description = "The same again under the same key is the job of the first time."),
+    ),
     responses(
         (status = 202, description = "It is recorded, and waits or runs. `Location` is where it is found.", body = JobView),
         (status = "default", description = "It was not accepted.", body = ErrorBody),
@@ -46,13 +50,14 @@ const MOST_OF_A_PAGE: usize = 1_000;
 pub(super) async fn submit(
     State(shared): State<Shared>,
     Mark(mark): Mark,
+    key: IdempotencyKey,
     request: Request,
 ) -> Answer {
     let body = reply::read_body(request, shared.limits.body_bytes).await?;
     let request = openai::job(&body)?;
     drop(body);
     shared.check_model(request.model()).await?;
-    let job = shared.queen.submit(request.correlation_id(mark)).await?.detach();
+    let job = shared.queen.submit(key.mark(request, 0).correlation_id(mark)).await?.detach();
     let mut response = reply::json(StatusCode::ACCEPTED, &shared.view(job).await?);
     let headers = response.headers_mut();
     let name = job.to_string();
@@ -160,7 +165,7 @@ async fn end(queen: &Queen, job: JobId) -> Result<()> {
         ("last-event-id" = Option<u64>, Header, description = "The position of the last event that was read."),
     ),
     responses(
-        (status = 200, description = "Its events.", content_type = "text/event-stream", body = String),
+        (status = 200, description = "Its events.", content_type = "text/event-stream", body = ServerSentEvent),
         (status = 204, description = "The last event was read already; there is nothing to come back for."),
         (status = "default", description = "What is wrong.", body = ErrorBody),
     ),

@@ -30,7 +30,7 @@ pub(super) use request::job;
 
 use super::{
     Shared,
-    gate::{Answer, Mark},
+    gate::{Answer, IdempotencyKey, Mark},
 };
 use crate::{
     server::reply,
@@ -38,6 +38,7 @@ use crate::{
         JOB_ID, OpenAiErrorBody, QUEUE_MS, WORKER_ID,
         openai::{ChatCompletion, ChatRequest, Completion, CompletionRequest},
         queen::{CHAT, COMPLETIONS},
+        sse::ServerSentEvent,
     },
 };
 use request::{Ask, Kind};
@@ -49,16 +50,20 @@ use request::{Ask, Kind};
     tag = "openai",
     request_body = ChatRequest,
     responses(
-        (status = 200, description = "The answer, or with `stream` server-sent events of chunks, then `[DONE]`.", body = ChatCompletion),
+        (status = 200, description = "The answer, or with `stream` server-sent events of chunks, then `[DONE]`.", content((
+            ChatCompletion = "application/json"),
+            (ServerSentEvent = "text/event-stream"),
+        )),
         (status = "default", description = "What is wrong.", body = OpenAiErrorBody),
     ),
 )]
 pub(super) async fn chat(
     State(shared): State<Shared>,
     Mark(mark): Mark,
+    key: IdempotencyKey,
     request: Request,
 ) -> Answer {
-    generate(shared, Kind::Chat, mark, request).await
+    generate(shared, Kind::Chat, mark, key, request).await
 }
 
 /// Continue bare text.
@@ -68,24 +73,36 @@ pub(super) async fn chat(
     tag = "openai",
     request_body = CompletionRequest,
     responses(
-        (status = 200, description = "The answer, or with `stream` server-sent events of chunks, then `[DONE]`.", body = Completion),
+        (status = 200, description = "The answer, or with `stream` server-sent events of chunks, then `[DONE]`.", content((
+            Completion = "application/json"),
+            (ServerSentEvent = "text/event-stream"),
+        )),
         (status = "default", description = "What is wrong.", body = OpenAiErrorBody),
     ),
 )]
 pub(super) async fn completions(
     State(shared): State<Shared>,
     Mark(mark): Mark,
+    key: IdempotencyKey,
     request: Request,
 ) -> Answer {
-    generate(shared, Kind::Completion, mark, request).await
+    generate(shared, Kind::Completion, mark, key, request).await
 }
 
-async fn generate(shared: Shared, kind: Kind, mark: CorrelationId, request: Request) -> Answer {
+async fn generate(
+    shared: Shared,
+    kind: Kind,
+    mark: CorrelationId,
+    key: IdempotencyKey,
+    request: Request,
+) -> Answer {
     let body = reply::read_body(request, shared.limits.body_bytes).await?;
-    let ask = Ask::read(kind, &body)?;
+    let mut ask = Ask::read(kind, &body)?;
     drop(body);
     shared.check_model(&ask.model).await?;
-    let handles = submit(&shared.queen, &ask, &mark).await?;
+    let requests = std::mem::take(&mut ask.requests).into_iter().enumerate();
+    let requests = requests.map(|(at, request)| key.mark(request, at).correlation_id(mark.clone()));
+    let handles = submit(&shared.queen, requests).await?;
     let origin = Origin::new(&ask, &handles);
     Ok(match ask.stream {
         None => answer::whole(handles, &origin).await?,
@@ -94,12 +111,16 @@ async fn generate(shared: Shared, kind: Kind, mark: CorrelationId, request: Requ
 }
 
 /// Submits the jobs of a request, side by side. Where one is refused the others are cancelled.
-async fn submit(queen: &Queen, ask: &Ask, mark: &CorrelationId) -> Result<Vec<JobHandle>> {
-    let requests = ask.requests.iter().map(|request| request.clone().correlation_id(mark.clone()));
-    let mut requests = requests.map(|request| queen.submit(request));
-    match (requests.next(), requests.len()) {
+async fn submit(
+    queen: &Queen,
+    requests: impl ExactSizeIterator<Item = rbee_core::Request>,
+) -> Result<Vec<JobHandle>> {
+    let mut submissions = requests.map(|request| queen.submit(request));
+    match (submissions.next(), submissions.len()) {
         (Some(only), 0) => Ok(vec![only.await?]),
-        (first, _) => futures_util::future::try_join_all(first.into_iter().chain(requests)).await,
+        (first, _) => {
+            futures_util::future::try_join_all(first.into_iter().chain(submissions)).await
+        }
     }
 }
 

@@ -3,7 +3,8 @@
 use axum::extract::{Request, State};
 use http::{HeaderValue, StatusCode, header};
 use rbee_core::{
-    ClusterView, Error, ErrorKind, Load, LoadRequest, Queen, Result, WorkerId, WorkerState,
+    ClusterView, Error, ErrorKind, Load, LoadRequest, ModelSource, Queen, Result, WorkerId,
+    WorkerState,
 };
 
 use super::{
@@ -55,6 +56,12 @@ pub(super) async fn spawn(State(shared): State<Shared>, request: Request) -> Ans
     }
     shared.check_model(&order.model).await?;
     let model = shared.queen.resolve(&order.model)?;
+    if matches!(model.source(), ModelSource::Alias(_))
+        && !shared.queen.cluster().await?.knows_model(&model)
+    {
+        let message = format!("the model {model} is not known: no hive has it, and it is no alias");
+        return Err(Error::new(ErrorKind::ModelNotFound, message).with_param("model").into());
+    }
     let SpawnWorker { hive, devices, slots, pin, .. } = order;
     let wanted = LoadRequest { model, hive, devices, slots, pin };
     let worker = shared.queen.load_model(wanted).await?;

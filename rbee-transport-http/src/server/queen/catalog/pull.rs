@@ -34,7 +34,7 @@ use crate::{
     wire::{
         ErrorBody,
         queen::{CATALOG_PULL, Pull, PullProgress, Pulled, pull_event},
-        sse,
+        sse::{self, ServerSentEvent},
     },
 };
 
@@ -51,7 +51,7 @@ const UNSENT: usize = 16;
     tag = "catalog",
     request_body = Pull,
     responses(
-        (status = 200, description = "How it goes.", content_type = "text/event-stream", body = String),
+        (status = 200, description = "How it goes.", content_type = "text/event-stream", body = ServerSentEvent),
         (status = "default", description = "It was not begun.", body = ErrorBody),
     ),
 )]

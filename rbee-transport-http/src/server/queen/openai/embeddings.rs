@@ -5,11 +5,12 @@ use axum::{
     http::StatusCode,
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use rbee_core::{Error, ErrorKind};
 
 use super::{
     super::{
         Shared,
-        gate::{Answer, Mark},
+        gate::{Answer, IdempotencyKey, Mark},
     },
     request::EmbedAsk,
     tell_origin,
@@ -39,15 +40,21 @@ use crate::{
 pub(in crate::server::queen) async fn embeddings(
     State(shared): State<Shared>,
     Mark(mark): Mark,
+    key: IdempotencyKey,
     request: Request,
 ) -> Answer {
     let body = reply::read_body(request, shared.limits.body_bytes).await?;
     let ask = EmbedAsk::read(&body)?;
     drop(body);
     shared.check_model(&ask.model).await?;
-    let handle = shared.queen.submit(ask.request.correlation_id(mark)).await?;
+    let handle = shared.queen.submit(key.mark(ask.request, 0).correlation_id(mark)).await?;
     let job = handle.id();
     let answer = handle.answer().await?;
+    if answer.vectors.len() != ask.inputs {
+        // It was done under the same key before, and only texts are stored.
+        let message = format!("the vectors of job {job} are no longer kept");
+        return Err(Error::new(ErrorKind::NotFound, message).into());
+    }
     let tokens = u64::from(answer.usage.prompt_tokens);
     let list = EmbeddingList {
         object: "list".into(),

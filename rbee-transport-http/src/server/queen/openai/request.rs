@@ -84,6 +84,8 @@ impl Ask {
 pub(super) struct EmbedAsk {
     pub(super) model: String,
     pub(super) request: Request,
+    /// How many texts.
+    pub(super) inputs: usize,
     pub(super) format: EncodingFormat,
 }
 
@@ -96,11 +98,13 @@ impl EmbedAsk {
         let mut fields = Fields::of_body(body)?;
         let model = model(&mut fields)?;
         let inputs = fields.take_raw("input").ok_or_else(|| missing("input", TEXTS))?;
-        let request = Request::embed(&model, texts(inputs, "input")?);
+        let texts = texts(inputs, "input")?;
+        let inputs = texts.len();
+        let request = Request::embed(&model, texts);
         let format = fields.take("encoding_format", "\"float\" or \"base64\"")?.unwrap_or_default();
         let request = Clocks::take(&mut fields)?.apply(request);
         finish(fields, &[rules::EMBEDDING])?;
-        Ok(Self { model, request, format })
+        Ok(Self { model, request, inputs, format })
     }
 }
 

@@ -1,0 +1,64 @@
+//! A worker without a model in a process of its own: what the tests of a hive start, in place of one with a model.
+//!
+//! What it does can be said in the name of its model, as words between dashes: `slots` of the order are served, and
+//! `silent` does not listen, `exits` ends at once, `slow` loads until it is killed, `fails` cannot load, `ticks` gives a
+//! token every 20 ms.
+
+use std::{process::ExitCode, sync::Arc, time::Duration};
+
+use rbee_core::{
+    EchoWorker, Error, ErrorKind, HiveId, Progress, Result, Worker, WorkerFactory, WorkerId,
+    WorkerSpec, async_trait,
+};
+use rbee_transport_http::{
+    server::{exit_status, run_worker, stop_signal},
+    wire::worker::Start,
+};
+
+#[derive(Debug)]
+struct Echo;
+
+fn asks_for(spec: &WorkerSpec, what: &str) -> bool {
+    spec.model.as_str().rsplit('/').next().is_some_and(|name| name.split('-').any(|w| w == what))
+}
+
+#[async_trait]
+impl WorkerFactory for Echo {
+    async fn load(
+        &self,
+        id: WorkerId,
+        hive: &HiveId,
+        spec: &WorkerSpec,
+        progress: Progress,
+    ) -> Result<Arc<dyn Worker>> {
+        progress.update(1, Some(2));
+        if asks_for(spec, "slow") {
+            std::future::pending::<()>().await;
+        }
+        if asks_for(spec, "fails") || spec.model.as_str().starts_with("file:/no/such") {
+            let message = format!("{} has no weights", spec.model);
+            return Err(Error::new(ErrorKind::ModelIncompatible, message));
+        }
+        let echo = EchoWorker::builder(spec.model.clone()).id(id).hive(hive.clone());
+        let delay = if asks_for(spec, "ticks") { 20 } else { 0 };
+        Ok(echo.slots(spec.slots).token_delay(Duration::from_millis(delay)).build())
+    }
+}
+
+fn main() -> ExitCode {
+    let done = Start::read(std::io::stdin().lock()).and_then(run);
+    done.map_or_else(|error| exit_status(&error).into(), |()| ExitCode::SUCCESS)
+}
+
+#[tokio::main]
+async fn run(start: Start) -> Result<()> {
+    eprintln!("echo-worker: devices {:?}", start.devices);
+    if asks_for(&start.spec, "exits") {
+        eprintln!("echo-worker: out of honey");
+        std::process::exit(3);
+    }
+    if asks_for(&start.spec, "silent") {
+        std::future::pending::<()>().await;
+    }
+    run_worker(start, Echo, stop_signal()?).await
+}

@@ -1,0 +1,383 @@
+//! [`OpenAiWorker`]: a server with an OpenAI-compatible API, as a worker.
+
+mod ask;
+mod stream;
+
+use std::{
+    fmt,
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bytes::BytesMut;
+use futures_util::stream as streams;
+use http::{HeaderValue, StatusCode, header};
+use rbee_core::{
+    Error, ErrorKind, Finish, Output, OutputStream, Result, Run, Task, Worker, WorkerHealth,
+    WorkerInfo,
+};
+use reqwest::{Client, RequestBuilder, Response, Url, redirect::Policy};
+use serde::Deserialize;
+use tokio::time::timeout;
+
+use ask::Ask;
+use stream::Chunks;
+
+/// How long a connection may take to be made.
+const CONNECT: Duration = Duration::from_secs(5);
+/// How long the server may take to say that it is there, and to send the text of an error.
+const ANSWER: Duration = Duration::from_secs(4);
+/// The longest text of an error that is read, in bytes.
+const MOST_ERROR: usize = 64 << 10;
+/// The longest answer with vectors, in bytes.
+const MOST_VECTORS: usize = 256 << 20;
+
+/// A server with an OpenAI-compatible API, as a worker: llama.cpp, vLLM, any other, also one that rbee did not start.
+///
+/// It tells no token ids, so a stream that it begins cannot be continued elsewhere. Prompts are rendered by the server's
+/// own chat template.
+///
+/// ```
+/// use rbee_core::WorkerInfo;
+/// use rbee_transport_http::client::OpenAiWorker;
+///
+/// let mut info = WorkerInfo::new("qwen3".parse()?, "vllm");
+/// info.slots = 16;
+/// let worker = OpenAiWorker::new("http://127.0.0.1:8000/v1", info)?.with_model("Qwen/Qwen3-8B");
+/// # Ok::<(), rbee_core::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct OpenAiWorker {
+    client: Client,
+    base: Arc<str>,
+    key: Option<HeaderValue>,
+    model: Arc<str>,
+    extended: bool,
+    info: Arc<WorkerInfo>,
+    busy: Arc<AtomicU32>,
+}
+
+impl fmt::Debug for OpenAiWorker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "OpenAiWorker({} at {})", self.model, self.base)
+    }
+}
+
+impl OpenAiWorker {
+    /// The server behind this address, which ends in `/v1` as a rule. What it is and can do stands in `info`; that it
+    /// cannot resume is set here.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] where it is no address.
+    pub fn new(base: &str, mut info: WorkerInfo) -> Result<Self> {
+        let wrong = |why: String| {
+            let message = format!("{base:?} is not the address of an API: {why}");
+            Error::new(ErrorKind::Config, message)
+        };
+        let url: Url = base.parse().map_err(|cause| wrong(format!("{cause}")))?;
+        if !matches!(url.scheme(), "http" | "https") || url.query().is_some() {
+            return Err(wrong("allowed is http://HOST:PORT/v1 or https://HOST/v1".into()));
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            // A name and a password would be shown with the address.
+            return Err(Error::new(ErrorKind::Config, "an API's address has no password in it"));
+        }
+        // One for the whole process; whichever was installed before is as good.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let mut client = Client::builder()
+            .connect_timeout(CONNECT)
+            .tcp_nodelay(true)
+            .redirect(Policy::none());
+        if is_this_machine(&url) {
+            client = client.no_proxy();
+        }
+        let client = client.build().map_err(|cause| wrong(said(&cause)))?;
+        info.capabilities.resume = false;
+        Ok(Self {
+            client,
+            base: base.trim_end_matches('/').into(),
+            key: None,
+            model: info.model.as_str().into(),
+            extended: false,
+            info: Arc::new(info),
+            busy: Arc::default(),
+        })
+    }
+
+    /// What the server calls the model; its reference by default.
+    pub fn with_model(mut self, name: &str) -> Self {
+        self.model = name.into();
+        self
+    }
+
+    /// The key that the server wants.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] where it cannot be sent; it is not repeated.
+    pub fn with_key(mut self, key: &str) -> Result<Self> {
+        let mut value = HeaderValue::from_str(&format!("Bearer {key}")).map_err(|_| {
+            let message = "the API key has characters that cannot be sent";
+            Error::new(ErrorKind::Config, message)
+        })?;
+        value.set_sensitive(true);
+        self.key = Some(value);
+        Ok(self)
+    }
+
+    /// The server knows `top_k`, `min_p` and `repetition_penalty`, as llama.cpp and vLLM do. Without this, requests that
+    /// ask for them are refused: OpenAI's own API does not know them.
+    pub fn with_extended_sampling(mut self) -> Self {
+        self.extended = true;
+        self
+    }
+
+    fn request(&self, request: RequestBuilder) -> RequestBuilder {
+        match &self.key {
+            Some(key) => request.header(header::AUTHORIZATION, key.clone()),
+            None => request,
+        }
+    }
+
+    /// Posts, and waits for the head of a good answer.
+    async fn post(&self, ask: &Ask<'_>, run: &Run) -> Result<Response> {
+        let url = format!("{}{}", self.base, ask.path());
+        let correlation_id = run.job.correlation_id.as_str();
+        let request = self.client.post(url).json(ask).header(crate::wire::CORRELATION_ID, correlation_id);
+        let answer = self.request(request).send().await.map_err(|cause| self.lost(cause))?;
+        if answer.status().is_success() { Ok(answer) } else { Err(self.refusal(answer).await) }
+    }
+
+    fn lost(&self, cause: reqwest::Error) -> Error {
+        let message = format!("{} cannot be reached: {}", self.base, said(&cause));
+        Error::new(ErrorKind::WorkerLost, message).with_source(cause)
+    }
+
+    fn fault(&self, what: impl fmt::Display) -> Error {
+        Error::new(ErrorKind::WorkerFault, format!("{}: {what}", self.base))
+    }
+
+    /// What the server refused with.
+    async fn refusal(&self, answer: Response) -> Error {
+        let status = answer.status();
+        let after = answer.headers().get(header::RETRY_AFTER).and_then(|after| {
+            let seconds: u64 = after.to_str().ok()?.parse().ok()?;
+            Some(Duration::from_secs(seconds.min(3600)))
+        });
+        let body = timeout(ANSWER, read_all(answer, MOST_ERROR)).await;
+        let refusal = match body {
+            Ok(Ok(body)) => Refusal::read(&body),
+            Ok(Err(_)) | Err(_) => Refusal::default(),
+        };
+        let error = Error::new(refusal.kind(status), format!("{} ({status})", refusal.message()));
+        let error = match after {
+            Some(after) => error.with_retry_after(after),
+            None => error,
+        };
+        error.context(&self.info.backend)
+    }
+
+    async fn vectors(&self, answer: Response, inputs: usize) -> Result<[Result<Output>; 2]> {
+        #[derive(Deserialize)]
+        struct Vectors {
+            data: Vec<Vector>,
+            #[serde(default)]
+            usage: Option<Counted>,
+        }
+        #[derive(Deserialize)]
+        struct Vector {
+            index: usize,
+            embedding: Vec<f32>,
+        }
+        let bytes = read_all(answer, MOST_VECTORS).await.map_err(|error| match error {
+            Unread::Broken(cause) => self.lost(cause),
+            Unread::TooLong => self.fault(format_args!("more than {MOST_VECTORS} bytes of vectors")),
+        })?;
+        let Vectors { mut data, usage } = serde_json::from_slice(&bytes)
+            .map_err(|cause| self.fault(format_args!("no vectors: {cause}")).with_source(cause))?;
+        data.sort_by_key(|vector| vector.index);
+        if data.len() != inputs || data.iter().enumerate().any(|(n, vector)| vector.index != n) {
+            return Err(self.fault(format_args!("{} vectors for {inputs} inputs", data.len())));
+        }
+        let vectors = data.into_iter().map(|vector| vector.embedding).collect();
+        let prompt_tokens = usage.map_or(0, |usage| usage.prompt_tokens);
+        let usage = rbee_core::Usage { prompt_tokens, completion_tokens: 0 };
+        Ok([Ok(Output::Vectors(vectors)), Ok(Output::End { finish: Finish::Stop, usage })])
+    }
+
+    fn slot(&self) -> Result<Slot> {
+        let slots = self.info.slots;
+        let more = |busy: u32| (busy < slots).then_some(busy + 1);
+        match self.busy.fetch_update(Ordering::AcqRel, Ordering::Acquire, more) {
+            Ok(_) => Ok(Slot(self.busy.clone())),
+            Err(busy) => Err(Error::new(
+                ErrorKind::WorkerBusy,
+                format!("{busy} of {slots} slots are taken"),
+            )),
+        }
+    }
+
+    fn check(&self, run: &Run) -> Result<()> {
+        let unsupported = |what: &str| {
+            let message = format!("{} with {} {what}", self.info.backend, self.info.model);
+            Err(Error::new(ErrorKind::Unsupported, message))
+        };
+        let can = &self.info.capabilities;
+        match &run.job.task {
+            Task::Generate { .. } if !can.generate => unsupported("does not generate text"),
+            Task::Embed { .. } if !can.embed => unsupported("makes no vectors"),
+            _ if !run.resume.is_empty() => unsupported("cannot go on with another's answer"),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A run in progress.
+#[derive(Debug)]
+struct Slot(Arc<AtomicU32>);
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+#[async_trait]
+impl Worker for OpenAiWorker {
+    fn info(&self) -> &Arc<WorkerInfo> {
+        &self.info
+    }
+
+    async fn execute(&self, run: Run) -> Result<OutputStream> {
+        self.check(&run)?;
+        let slot = self.slot()?;
+        let ask = Ask::new(&self.model, &run.job, self.extended)?;
+        let answer = self.post(&ask, &run).await?;
+        match &run.job.task {
+            Task::Generate { sampling, .. } => {
+                Ok(Box::pin(Chunks::new(answer, self.base.clone(), sampling.max_tokens, slot)?))
+            }
+            Task::Embed { inputs } => {
+                let outputs = self.vectors(answer, inputs.len()).await?;
+                drop(slot);
+                Ok(Box::pin(streams::iter(outputs)))
+            }
+        }
+    }
+
+    /// Asks the server for its models: whether it answers, and takes our key.
+    async fn health(&self) -> Result<WorkerHealth> {
+        let asked = self.request(self.client.get(format!("{}/models", self.base))).send();
+        let late = |_| {
+            let message = format!("{} did not answer within {ANSWER:?}", self.base);
+            Error::new(ErrorKind::WorkerLost, message)
+        };
+        let answer = timeout(ANSWER, asked).await.map_err(late)?.map_err(|cause| self.lost(cause))?;
+        // Not every server lists models; one that refuses our key is of no use.
+        if matches!(answer.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
+            || answer.status().is_server_error()
+        {
+            return Err(self.refusal(answer).await);
+        }
+        let busy = self.busy.load(Ordering::Acquire);
+        Ok(WorkerHealth { busy, ..WorkerHealth::default() })
+    }
+}
+
+/// Tokens counted, as the server tells.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+struct Counted {
+    #[serde(default)]
+    prompt_tokens: u32,
+    #[serde(default)]
+    completion_tokens: u32,
+}
+
+/// What a server says when it refuses.
+#[derive(Debug, Default)]
+struct Refusal {
+    message: Option<String>,
+    /// Its codes and types, in lower case.
+    marks: String,
+}
+
+impl Refusal {
+    /// Reads OpenAI's shape, and what others do instead.
+    fn read(body: &[u8]) -> Self {
+        let Ok(value) = serde_json::from_slice::<serde_json::Value>(body) else {
+            return Self::default();
+        };
+        // vLLM puts it at the top, others under "error", which with some is the text itself.
+        let error = value.get("error").unwrap_or(&value);
+        let text = |name: &str| error.get(name).and_then(|text| text.as_str());
+        let message = error.as_str().or_else(|| text("message")).or_else(|| text("detail"));
+        let marks = [text("type"), text("code")].into_iter().flatten().collect::<Vec<_>>().join(" ");
+        Self { message: message.map(shortened), marks: marks.to_ascii_lowercase() }
+    }
+
+    fn message(&self) -> &str {
+        self.message.as_deref().unwrap_or("the server did not say why")
+    }
+
+    fn kind(&self, status: StatusCode) -> ErrorKind {
+        let words = self.message().to_ascii_lowercase();
+        let too_long = self.marks.contains("context")
+            || words.contains("maximum context length")
+            || words.contains("exceeds the available context");
+        match status.as_u16() {
+            400 | 413 | 422 if too_long => ErrorKind::ContextExceeded,
+            400 | 413 | 415 | 422 => ErrorKind::InvalidRequest,
+            404 => ErrorKind::ModelNotFound,
+            429 => ErrorKind::WorkerBusy,
+            501 => ErrorKind::Unsupported,
+            // 401 and 403 are about our key, and no fault of whoever asked.
+            _ => ErrorKind::WorkerFault,
+        }
+    }
+}
+
+fn shortened(text: &str) -> String {
+    const MOST: usize = 1_000;
+    match text.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+enum Unread {
+    Broken(reqwest::Error),
+    TooLong,
+}
+
+async fn read_all(mut answer: Response, most: usize) -> Result<BytesMut, Unread> {
+    let mut all = BytesMut::new();
+    while let Some(bytes) = answer.chunk().await.map_err(Unread::Broken)? {
+        if all.len() + bytes.len() > most {
+            return Err(Unread::TooLong);
+        }
+        all.extend_from_slice(&bytes);
+    }
+    Ok(all)
+}
+
+/// An error with its causes, which reqwest leaves out.
+fn said(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+fn is_this_machine(url: &Url) -> bool {
+    url.host_str().is_some_and(|host| {
+        let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
+        host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+    })
+}

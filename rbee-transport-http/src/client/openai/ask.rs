@@ -1,0 +1,166 @@
+//! What an OpenAI-compatible server is asked.
+
+use rbee_core::{Error, ErrorKind, Job, Message, Prompt, Result, Sampling, Task};
+use serde::Serialize;
+
+/// The body of a request, and where it goes.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub(super) enum Ask<'a> {
+    Chat(Generate<'a>),
+    Text(Generate<'a>),
+    Embed(Embed<'a>),
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Generate<'a> {
+    model: &'a str,
+    #[serde(flatten)]
+    prompt: Words<'a>,
+    stream: bool,
+    stream_options: StreamOptions,
+    temperature: f32,
+    top_p: f32,
+    /// Only 31 bits: some servers take no more, and to some the highest value means "any".
+    seed: u64,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    stop: &'a [String],
+    /// Sent also where it is none: left out, a completion has 16 tokens by OpenAI's rules.
+    max_tokens: Option<u32>,
+    #[serde(flatten)]
+    more: Option<Extended>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Words<'a> {
+    Messages(&'a [Message]),
+    Prompt(&'a str),
+}
+
+#[derive(Debug, Serialize)]
+struct StreamOptions {
+    include_usage: bool,
+}
+
+/// What servers other than OpenAI's know. All of it is sent always, because some of them do not have it off by default.
+#[derive(Debug, Serialize)]
+struct Extended {
+    top_k: u32,
+    min_p: f32,
+    /// As vLLM calls it.
+    repetition_penalty: f32,
+    /// As llama.cpp calls it.
+    repeat_penalty: f32,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Embed<'a> {
+    model: &'a str,
+    input: &'a [String],
+    encoding_format: &'static str,
+}
+
+impl<'a> Ask<'a> {
+    pub(super) fn new(model: &'a str, job: &'a Job, extended: bool) -> Result<Self> {
+        let (prompt, sampling) = match &job.task {
+            Task::Embed { inputs } => {
+                return Ok(Self::Embed(Embed { model, input: inputs, encoding_format: "float" }));
+            }
+            Task::Generate { prompt, sampling } => (prompt, sampling),
+        };
+        let generate = |prompt| -> Result<Generate<'a>> {
+            Ok(Generate {
+                model,
+                prompt,
+                stream: true,
+                stream_options: StreamOptions { include_usage: true },
+                temperature: sampling.temperature,
+                top_p: sampling.top_p,
+                seed: job.seed & 0x7fff_ffff,
+                stop: &sampling.stop,
+                max_tokens: sampling.max_tokens,
+                more: more(sampling, extended)?,
+            })
+        };
+        Ok(match prompt {
+            Prompt::Chat(messages) => Self::Chat(generate(Words::Messages(messages))?),
+            Prompt::Text(text) => Self::Text(generate(Words::Prompt(text))?),
+        })
+    }
+
+    pub(super) fn path(&self) -> &'static str {
+        match self {
+            Self::Chat(_) => "/chat/completions",
+            Self::Text(_) => "/completions",
+            Self::Embed(_) => "/embeddings",
+        }
+    }
+}
+
+fn more(sampling: &Sampling, extended: bool) -> Result<Option<Extended>> {
+    let Sampling { top_k, min_p, repetition_penalty, .. } = *sampling;
+    if extended {
+        let repeat_penalty = repetition_penalty;
+        return Ok(Some(Extended { top_k, min_p, repetition_penalty, repeat_penalty }));
+    }
+    let off = Sampling::default();
+    let asked = [
+        ("top_k", top_k != off.top_k),
+        ("min_p", min_p != off.min_p),
+        ("repetition_penalty", repetition_penalty != off.repetition_penalty),
+    ];
+    match asked.into_iter().find(|(_, asked)| *asked) {
+        None => Ok(None),
+        Some((name, _)) => {
+            let message = format!("{name} is not known to the server that has this model");
+            Err(Error::new(ErrorKind::Unsupported, message).with_param(name))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn body(task: serde_json::Value, extended: bool) -> Result<serde_json::Value> {
+        let job = serde_json::json!({
+            "id": "67e55044-10b1-426f-9247-bb680e5fe0c8", "model": "m", "priority": "interactive", "task": task,
+            "seed": u64::MAX, "prefix": [], "timeout": {"secs": 60, "nanos": 0}, "deadline": null,
+            "detached": false, "tenant": null, "correlation_id": "test",
+        });
+        let job: Job = serde_json::from_value(job).unwrap();
+        Ask::new("m", &job, extended).map(|ask| serde_json::to_value(ask).unwrap())
+    }
+
+    fn sampling(top_k: u32) -> serde_json::Value {
+        serde_json::json!({
+            "temperature": 0.5, "top_p": 1.0, "top_k": top_k, "min_p": 0.0, "repetition_penalty": 1.0,
+            "stop": ["\n"], "max_tokens": null,
+        })
+    }
+
+    #[test]
+    fn a_run_becomes_a_request_as_openai_has_it() {
+        let task = serde_json::json!({"generate": {
+            "prompt": {"chat": [{"role": "user", "content": "hi"}]}, "sampling": sampling(0),
+        }});
+        assert_eq!(
+            body(task, false).unwrap(),
+            serde_json::json!({
+                "model": "m", "messages": [{"role": "user", "content": "hi"}], "stream": true,
+                "stream_options": {"include_usage": true}, "temperature": 0.5, "top_p": 1.0, "seed": 0x7fff_ffff_u32,
+                "stop": ["\n"], "max_tokens": null,
+            })
+        );
+    }
+
+    #[test]
+    fn what_openai_does_not_know_is_sent_where_it_is_known_and_refused_by_name_elsewhere() {
+        let task = serde_json::json!({"generate": {"prompt": {"text": "hi"}, "sampling": sampling(7)}});
+        let sent = body(task.clone(), true).unwrap();
+        assert_eq!((&sent["top_k"], &sent["prompt"]), (&7.into(), &"hi".into()));
+        let error = body(task, false).unwrap_err();
+        assert_eq!((error.kind(), error.param()), (ErrorKind::Unsupported, Some("top_k")));
+    }
+}

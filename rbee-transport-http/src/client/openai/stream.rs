@@ -1,0 +1,192 @@
+//! Reading a streamed answer in OpenAI's shape.
+
+use std::{
+    collections::VecDeque,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use futures_core::{Stream, stream::BoxStream};
+use futures_util::StreamExt;
+use http::header;
+use rbee_core::{Error, ErrorKind, Finish, Output, Result, Usage};
+use reqwest::Response;
+use serde::Deserialize;
+
+use super::{Counted, Refusal, Slot, said};
+use crate::wire::sse;
+
+/// The largest event, in bytes: a token, and what a server says around it.
+const MOST_EVENT: usize = 1 << 20;
+
+/// One event of the answer: some text, or the end, or both.
+#[derive(Debug, Default, Deserialize)]
+struct Chunk {
+    #[serde(default)]
+    choices: Vec<Choice>,
+    #[serde(default)]
+    usage: Option<Counted>,
+    #[serde(default)]
+    error: Option<serde_json::Value>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Choice {
+    #[serde(default)]
+    delta: Option<Delta>,
+    #[serde(default)]
+    text: Option<Box<str>>,
+    #[serde(default)]
+    finish_reason: Option<Box<str>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Delta {
+    #[serde(default)]
+    content: Option<Box<str>>,
+}
+
+/// The outputs of a streamed answer. Dropping it closes the connection, which tells the server to stop.
+pub(super) struct Chunks {
+    body: BoxStream<'static, reqwest::Result<Bytes>>,
+    parser: sse::Parser,
+    server: Arc<str>,
+    reader: Reader,
+    done: bool,
+    _slot: Slot,
+}
+
+impl Chunks {
+    /// # Errors
+    /// [`ErrorKind::WorkerFault`] where it is no stream of events.
+    pub(super) fn new(
+        answer: Response,
+        server: Arc<str>,
+        most: Option<u32>,
+        slot: Slot,
+    ) -> Result<Self> {
+        let kind = answer.headers().get(header::CONTENT_TYPE);
+        if !kind.is_some_and(|kind| kind.as_bytes().starts_with(sse::CONTENT_TYPE.as_bytes())) {
+            let message = format!(
+                "{server} answered with content type {kind:?}; expected was {}",
+                sse::CONTENT_TYPE
+            );
+            return Err(Error::new(ErrorKind::WorkerFault, message));
+        }
+        Ok(Self {
+            body: answer.bytes_stream().boxed(),
+            parser: sse::Parser::new(MOST_EVENT),
+            server,
+            reader: Reader { most, ..Reader::default() },
+            done: false,
+            _slot: slot,
+        })
+    }
+
+    fn poll_output(&mut self, cx: &mut Context<'_>) -> Poll<Result<Output>> {
+        loop {
+            if let Some(output) = self.reader.ready.pop_front() {
+                return Poll::Ready(Ok(output));
+            }
+            if let Some(event) = self.parser.next_event()? {
+                self.reader.take(&event.data)?;
+                continue;
+            }
+            match std::task::ready!(self.body.as_mut().poll_next(cx)) {
+                Some(Ok(bytes)) => self.parser.push(&bytes),
+                Some(Err(cause)) => {
+                    let message = format!("the connection broke off: {}", said(&cause));
+                    return Poll::Ready(Err(lost(message).with_source(cause)));
+                }
+                // Some servers end without saying so.
+                None => self.reader.end()?,
+            }
+        }
+    }
+}
+
+impl Stream for Chunks {
+    type Item = Result<Output>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.done {
+            return Poll::Ready(None);
+        }
+        let output = std::task::ready!(self.poll_output(cx));
+        let output = output.map_err(|error| error.context(&self.server));
+        self.done = matches!(output, Err(_) | Ok(Output::End { .. }));
+        Poll::Ready(Some(output))
+    }
+}
+
+/// Turns events into outputs.
+#[derive(Debug, Default)]
+struct Reader {
+    ready: VecDeque<Output>,
+    /// Tokens that were given.
+    tokens: u32,
+    /// The most that were asked for.
+    most: Option<u32>,
+    finish: Option<Finish>,
+    usage: Option<Counted>,
+}
+
+impl Reader {
+    fn take(&mut self, data: &[u8]) -> Result<()> {
+        if data == b"[DONE]" {
+            return self.end();
+        }
+        let chunk: Chunk = serde_json::from_slice(data).map_err(|cause| {
+            let message = format!("an event is not understood: {cause}");
+            Error::new(ErrorKind::WorkerFault, message).with_source(cause)
+        })?;
+        if chunk.error.is_some() {
+            let message = format!("it failed in the middle: {}", Refusal::read(data).message());
+            return Err(Error::new(ErrorKind::WorkerFault, message));
+        }
+        self.usage = chunk.usage.or(self.usage);
+        // Only one answer was asked for.
+        let Some(choice) = chunk.choices.into_iter().next() else { return Ok(()) };
+        let text = choice.text.or_else(|| choice.delta?.content);
+        if let Some(text) = text.filter(|text| !text.is_empty()) {
+            self.token(text);
+        }
+        if let Some(reason) = choice.finish_reason {
+            let length = &*reason == "length";
+            self.finish = Some(if length { Finish::Length } else { Finish::Stop });
+        }
+        Ok(())
+    }
+
+    fn token(&mut self, text: Box<str>) {
+        self.tokens += 1;
+        self.ready.push_back(Output::Token { id: None, text });
+    }
+
+    /// The answer is over.
+    fn end(&mut self) -> Result<()> {
+        let Some(finish) = self.finish else {
+            return Err(lost("the stream broke off before its end".into()));
+        };
+        let counted = self.usage.unwrap_or_default();
+        // Tokens without a text of their own: the end of the answer, a part of a character, one of a stop text. They
+        // were generated, so they count, but never as more than may be.
+        let all = counted.completion_tokens.min(self.most.unwrap_or(u32::MAX));
+        for _ in self.tokens..all.min(self.tokens.saturating_add(MOST_SILENT)) {
+            self.token("".into());
+        }
+        let usage =
+            Usage { prompt_tokens: counted.prompt_tokens, completion_tokens: self.tokens };
+        self.ready.push_back(Output::End { finish, usage });
+        Ok(())
+    }
+}
+
+/// Tokens without a text that are believed.
+const MOST_SILENT: u32 = 1 << 16;
+
+fn lost(message: String) -> Error {
+    Error::new(ErrorKind::WorkerLost, message)
+}

@@ -1,0 +1,100 @@
+//! What a process says, in a file: a pipe would break when its reader dies before it.
+
+use std::{
+    fs::{self, File},
+    io::{self, Read, Seek, SeekFrom, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+/// A file may grow to this, in bytes, between two looks at it.
+const MOST: u64 = 4 << 20;
+/// What is kept of one that has grown too large.
+const KEPT: u64 = 256 << 10;
+/// What is shown of the last words, in bytes and in lines.
+const SHOWN: u64 = 4 << 10;
+const SHOWN_LINES: usize = 12;
+
+/// The standard output and error of one process.
+#[derive(Clone, Debug)]
+pub(crate) struct LogFile(PathBuf);
+
+impl LogFile {
+    pub(crate) fn new(path: PathBuf) -> Self {
+        Self(path)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Begins it anew, for a process to write to.
+    pub(crate) fn create(&self) -> io::Result<File> {
+        self.remove();
+        File::options().create_new(true).append(true).mode(0o600).open(&self.0)
+    }
+
+    pub(crate) fn remove(&self) {
+        if let Err(error) = fs::remove_file(&self.0)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!(path = %self.0.display(), %error, "a log cannot be removed");
+        }
+    }
+
+    /// Drops the older part where it has grown too large.
+    pub(crate) fn trim(&self) -> io::Result<()> {
+        if fs::metadata(&self.0)?.len() <= MOST {
+            return Ok(());
+        }
+        let kept = read_end(&self.0, KEPT)?;
+        // The process appends, so it goes on at the new end.
+        let mut file = File::options().append(true).open(&self.0)?;
+        file.set_len(0)?;
+        file.write_all(b"... what was said before is gone: the log had grown too large\n")?;
+        file.write_all(&kept)
+    }
+
+    /// The last lines, for people; empty where nothing was said.
+    pub(crate) fn last_words(&self) -> String {
+        let Ok(end) = read_end(&self.0, SHOWN) else { return String::new() };
+        let text = String::from_utf8_lossy(&end);
+        let clean = |c: &char| *c == '\t' || !c.is_control();
+        let lines: Vec<String> = text
+            .lines()
+            .map(|line| line.chars().filter(clean).collect::<String>())
+            .filter(|line| !line.trim().is_empty())
+            .collect();
+        lines[lines.len().saturating_sub(SHOWN_LINES)..].join("\n")
+    }
+}
+
+fn read_end(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    let mut file = File::open(path)?;
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(most)))?;
+    let mut end = Vec::new();
+    file.take(most).read_to_end(&mut end)?;
+    Ok(end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_stays_within_its_bound_and_keeps_the_last_words() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = LogFile::new(dir.path().join("log"));
+        let mut file = log.create().unwrap();
+        for n in 0..200_000 {
+            writeln!(file, "this is what line {n} says").unwrap();
+        }
+        log.trim().unwrap();
+        assert!(fs::metadata(log.path()).unwrap().len() < KEPT + 100);
+        write!(file, "\n\x1b[31mend\x1b[0m\n\n").unwrap();
+        let words = log.last_words();
+        assert!(words.ends_with("this is what line 199999 says\n[31mend[0m"), "{words}");
+        assert_eq!(words.lines().count(), SHOWN_LINES);
+    }
+}

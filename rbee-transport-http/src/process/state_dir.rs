@@ -1,0 +1,146 @@
+//! What is remembered of processes, so that they are found again.
+
+use std::{
+    fs::{self, DirBuilder, File, TryLockError},
+    io::{self, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
+
+use rbee_core::{Error, ErrorKind, Result};
+use serde::{Serialize, de::DeserializeOwned};
+
+/// A directory that only its user can read, with a JSON file and a log for each process.
+#[derive(Clone, Debug)]
+pub(crate) struct StateDir(PathBuf);
+
+/// The only user of a directory; it is given up when this is dropped, or its process ends.
+#[derive(Debug)]
+pub(crate) struct Lock(#[expect(dead_code, reason = "held, not used")] File);
+
+impl StateDir {
+    pub(crate) fn new(path: PathBuf) -> Self {
+        Self(path)
+    }
+
+    /// Makes the directory where it is missing, and keeps others out of it.
+    pub(crate) fn create(&self) -> Result<()> {
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(&self.0);
+        let closed = || fs::set_permissions(&self.0, fs::Permissions::from_mode(0o700));
+        made.and_then(|()| closed()).map_err(|cause| self.wrong(&self.0, cause))
+    }
+
+    /// Makes sure that nobody else works on it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Conflict`] where somebody does.
+    pub(crate) fn lock(&self) -> Result<Lock> {
+        let path = self.0.join("lock");
+        let file = File::options().create(true).truncate(false).write(true).mode(0o600).open(&path);
+        let file = file.map_err(|cause| self.wrong(&path, cause))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Lock(file)),
+            Err(TryLockError::WouldBlock) => {
+                let message = format!(
+                    "the state directory {} is in use by another hive; allowed is one at a time",
+                    self.0.display()
+                );
+                Err(Error::new(ErrorKind::Conflict, message))
+            }
+            Err(TryLockError::Error(cause)) => Err(self.wrong(&path, cause)),
+        }
+    }
+
+    /// The log of the process of this name.
+    pub(crate) fn log(&self, name: &str) -> super::LogFile {
+        super::LogFile::new(self.0.join(format!("{name}.log")))
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.0.join(format!("{name}.json"))
+    }
+
+    /// Remembers a process, so that a reader finds all of it or nothing.
+    pub(crate) fn write(&self, name: &str, value: &impl Serialize) -> Result<()> {
+        let (path, new) = (self.file(name), self.0.join(format!("{name}.new")));
+        let write = || {
+            let bytes = serde_json::to_vec(value)?;
+            let mut file =
+                File::options().create(true).truncate(true).write(true).mode(0o600).open(&new)?;
+            file.write_all(&bytes)?;
+            fs::rename(&new, &path)
+        };
+        write().map_err(|cause: io::Error| self.wrong(&path, cause))
+    }
+
+    /// What is remembered under this name. What cannot be understood is as good as nothing.
+    pub(crate) fn read<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
+        let path = self.file(name);
+        let text = fs::read(&path).ok()?;
+        let read = serde_json::from_slice(&text);
+        read.inspect_err(
+            |error| tracing::warn!(path = %path.display(), %error, "not understood; passed over"),
+        )
+        .ok()
+    }
+
+    /// Forgets a process.
+    pub(crate) fn remove(&self, name: &str) {
+        let path = self.file(name);
+        if let Err(error) = fs::remove_file(&path)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!(path = %path.display(), %error, "cannot be removed");
+        }
+    }
+
+    /// The names of the files that end so.
+    pub(crate) fn names(&self, extension: &str) -> Vec<String> {
+        let Ok(entries) = fs::read_dir(&self.0) else { return Vec::new() };
+        let name = |path: PathBuf| {
+            let is = path.extension().is_some_and(|found| found == extension);
+            is.then(|| path.file_stem()?.to_str().map(ToOwned::to_owned)).flatten()
+        };
+        entries.flatten().filter_map(|entry| name(entry.path())).collect()
+    }
+
+    fn wrong(&self, path: &Path, cause: io::Error) -> Error {
+        Error::new(ErrorKind::Storage, format!("{}: {cause}", path.display())).with_source(cause)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn what_is_remembered_is_for_its_user_alone_and_comes_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::new(dir.path().join("a/b"));
+        state.create().unwrap();
+        state.write("x", &7).unwrap();
+        assert_eq!(mode(&state.0), 0o700);
+        assert_eq!(mode(&state.file("x")), 0o600);
+        assert_eq!(state.read::<u32>("x"), Some(7));
+        assert_eq!(state.names("json"), ["x"]);
+        fs::write(state.file("x"), "nonsense").unwrap();
+        assert_eq!(state.read::<u32>("x"), None);
+        state.remove("x");
+        state.remove("x");
+        assert!(state.names("json").is_empty());
+    }
+
+    #[test]
+    fn one_hive_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::new(dir.path().to_owned());
+        let held = state.lock().unwrap();
+        assert_eq!(state.lock().unwrap_err().kind(), ErrorKind::Conflict);
+        drop(held);
+        state.lock().unwrap();
+    }
+}

@@ -1,0 +1,83 @@
+//! Finding again what an earlier hive had started.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::future::join_all;
+use rbee_core::{HiveBackend, InProcessHive, Progress};
+
+use super::{
+    Config,
+    table::{Process, Record, Table},
+};
+use crate::{
+    client::HttpWorker,
+    process::Running,
+    wire::{
+        self,
+        worker::{Health, Phase},
+    },
+};
+
+/// How long a worker may take to say who it is.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// Takes in every worker that is remembered and lives. One that does not answer is killed, and what is remembered of
+/// those that are gone is removed.
+pub(super) async fn adopt(config: &Config, table: &Arc<Table>, books: &Arc<InProcessHive>) {
+    let names = config.state_dir.names("json");
+    join_all(names.iter().map(|name| one(config, table, books, name))).await;
+    for name in config.state_dir.names("log") {
+        let lives = name.parse().is_ok_and(|id| table.get(id).is_some());
+        if !lives {
+            config.state_dir.log(&name).remove();
+        }
+    }
+}
+
+async fn one(config: &Config, table: &Arc<Table>, books: &Arc<InProcessHive>, name: &str) {
+    let record = config.state_dir.read::<Record>(name);
+    let Some(record) = record.filter(|record| record.id.to_string() == name) else {
+        return config.state_dir.remove(name);
+    };
+    let id = record.id;
+    if table.get(id).is_some() {
+        return;
+    }
+    let Some(running) = Running::found(record.process.clone()) else {
+        return config.state_dir.remove(name);
+    };
+    let process =
+        Process { endpoint: record.endpoint(), record, running, log: config.state_dir.log(name) };
+    let health = process.endpoint.get::<Health>(wire::HEALTH, ANSWER).await;
+    match health {
+        Ok(Health { worker, phase: Phase::Ready, info: Some(info), .. })
+            if worker == id && info.id == id && info.hive == config.id =>
+        {
+            let worker = HttpWorker::new(process.endpoint.clone(), Arc::new(info));
+            if table.insert(process).is_ok() {
+                books.adopt(Arc::new(worker));
+                tracing::info!(worker = %id, "found a worker again");
+            }
+        }
+        Ok(Health { worker, phase: Phase::Loading, .. }) if worker == id => {
+            let (spec, books) = (process.record.spec.clone(), books.clone());
+            if table.insert(process).is_ok() {
+                tracing::info!(worker = %id, "found a worker again that loads its model yet");
+                tokio::spawn(async move {
+                    if let Err(error) = books.spawn(id, &spec, Progress::ignore()).await {
+                        tracing::warn!(worker = %id, %error, "a worker that was found again is none");
+                    }
+                });
+            }
+        }
+        answer => {
+            let why = match answer {
+                Ok(health) => format!("it answers as {} and is {:?}", health.worker, health.phase),
+                Err(error) => error.to_string(),
+            };
+            tracing::warn!(worker = %id, why, "a worker that lives but does not answer is killed");
+            process.running.end(Duration::ZERO).await;
+            config.state_dir.remove(name);
+        }
+    }
+}

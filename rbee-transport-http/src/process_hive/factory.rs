@@ -1,0 +1,329 @@
+//! Starting a worker process, and waiting until it is usable.
+
+use std::{
+    path::PathBuf,
+    process::Stdio,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use async_trait::async_trait;
+use rbee_core::{
+    Device, DeviceKind, Devices, Error, ErrorKind, HiveId, Progress, Result, Worker, WorkerFactory,
+    WorkerId, WorkerSpec,
+};
+use tokio::{io::AsyncWriteExt, process::Command};
+
+use super::{
+    Config, PROGRAM,
+    table::{Process, Record, Table},
+};
+use crate::{
+    Token,
+    client::HttpWorker,
+    process::{Running, free_port},
+    wire::{
+        self, ProgressBody,
+        worker::{EXIT_PORT_TAKEN, Health, Phase, Start},
+    },
+};
+
+/// Ports that are tried, where others take them between the choice and the use.
+const PORT_TRIES: usize = 5;
+/// Between two looks at a worker that is not ready: the first, and the longest.
+const LOOK: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(250));
+/// How long one answer may take.
+const ANSWER: Duration = Duration::from_secs(5);
+/// How long it may take to hand over the order, which fits into a pipe.
+const HAND_OVER: Duration = Duration::from_secs(5);
+
+/// Makes workers that are processes.
+#[derive(Debug)]
+pub(super) struct ProcessFactory {
+    config: Config,
+    table: Arc<Table>,
+    devices: Devices,
+}
+
+/// A process that is not ready. It is killed where its load is given up.
+struct Loading {
+    process: Process,
+    ready: bool,
+}
+
+impl Drop for Loading {
+    fn drop(&mut self) {
+        if !self.ready {
+            self.process.running.kill();
+        }
+    }
+}
+
+/// Why a process is no worker.
+enum Failure {
+    /// Its port was another's.
+    PortTaken,
+    Other(Error),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Other(error)
+    }
+}
+
+#[async_trait]
+impl WorkerFactory for ProcessFactory {
+    async fn load(
+        &self,
+        id: WorkerId,
+        _: &HiveId,
+        spec: &WorkerSpec,
+        progress: Progress,
+    ) -> Result<Arc<dyn Worker>> {
+        for _ in 0..PORT_TRIES {
+            // One that an earlier hive had started, and that loads yet, is there already.
+            let process = match self.table.get(id) {
+                Some(process) => process,
+                None => self.spawn(id, spec).await?,
+            };
+            let mut loading = Loading { process, ready: false };
+            match self.ready(&loading.process, &progress).await {
+                Ok(worker) => {
+                    loading.ready = true;
+                    return Ok(Arc::new(worker));
+                }
+                Err(failure) => {
+                    loading.process.running.end(Duration::ZERO).await;
+                    self.table.forget(&loading.process);
+                    if let Failure::Other(error) = failure {
+                        return Err(error);
+                    }
+                }
+            }
+        }
+        let message = format!(
+            "worker {id} found {PORT_TRIES} ports taken that had been free a moment before"
+        );
+        Err(Error::new(ErrorKind::WorkerLost, message))
+    }
+}
+
+impl ProcessFactory {
+    pub(super) fn new(config: Config, table: Arc<Table>, devices: Devices) -> Self {
+        Self { config, table, devices }
+    }
+
+    /// Starts a process and tells it what to be.
+    async fn spawn(&self, id: WorkerId, spec: &WorkerSpec) -> Result<Process> {
+        let config = &self.config;
+        let Confined { visible, devices } = Confined::to(&spec.devices, &self.devices.read().await);
+        let start = Start {
+            id,
+            hive: config.id.clone(),
+            spec: spec.clone(),
+            devices,
+            host: config.bind,
+            port: free_port(config.bind)?,
+            token: Token::random()?,
+            lease_ms: u64::try_from(config.lease.as_millis()).unwrap_or(u64::MAX),
+            engine: config.engines.iter().find(|engine| engine.serves(&spec.model)).cloned(),
+            threads: config.threads,
+            context: config.context,
+        };
+        let program = self.program()?;
+        let log = self.table.log(id);
+        let failed = |what: &str, cause: std::io::Error| {
+            let message = format!("{what} {} for worker {id} failed: {cause}", program.display());
+            Error::new(ErrorKind::Config, message).with_source(cause)
+        };
+        let output = log.create().map_err(|cause| failed("the log of", cause))?;
+        let also = output.try_clone().map_err(|cause| failed("the log of", cause))?;
+        let mut command = Command::new(&program);
+        // Only what helps a reader of `ps`. The whole name is a secret between hive and worker: who answers with it
+        // on the worker's port has read the order.
+        let short: String = id.to_string().chars().take(8).collect();
+        command.args(&config.arguments);
+        command.args(["--worker", &short, "--model", spec.model.as_str()]);
+        command.stdin(Stdio::piped()).stdout(output).stderr(also).process_group(0);
+        command.env("CUDA_DEVICE_ORDER", "PCI_BUS_ID").env("CUDA_VISIBLE_DEVICES", visible);
+        // The settings and secrets of this process are not the worker's.
+        let ours = |name: &std::ffi::OsStr| name.to_str().is_some_and(|n| n.starts_with("RBEE_"));
+        for (name, _) in std::env::vars_os().filter(|(name, _)| ours(name)) {
+            command.env_remove(name);
+        }
+        let mut child = command.spawn().map_err(|cause| failed("starting", cause))?;
+        let stdin = child.stdin.take();
+        let running = Running::child(child).map_err(|cause| failed("starting", cause))?;
+        let record = Record {
+            id,
+            process: running.identity().clone(),
+            host: start.host,
+            port: start.port,
+            token: start.token.clone(),
+            spec: spec.clone(),
+        };
+        let process = Process { endpoint: record.endpoint(), record, running, log };
+        let loading = Loading { process, ready: false };
+        // Remembered before it knows what to be: whatever happens to this process in between, the child finds the end
+        // of its input and ends, or is found again.
+        self.table.state_dir().write(&id.to_string(), &loading.process.record)?;
+        self.table.insert(loading.process.clone())?;
+        let mut order = serde_json::to_vec(&start).map_err(|cause| {
+            Error::new(ErrorKind::Internal, format!("the order cannot be written: {cause}"))
+        })?;
+        order.push(b'\n');
+        if let Some(mut stdin) = stdin {
+            // Where it does not read, it has ended or will not answer; either tells more than this error would.
+            let handed = tokio::time::timeout(HAND_OVER, stdin.write_all(&order)).await;
+            if !matches!(handed, Ok(Ok(()))) {
+                tracing::debug!(worker = %id, "the worker did not take its order");
+            }
+        }
+        Ok(loading.keep())
+    }
+
+    fn program(&self) -> Result<PathBuf> {
+        if let Some(program) = &self.config.program {
+            return Ok(program.clone());
+        }
+        let here = std::env::current_exe().map_err(|cause| {
+            let message = "this program does not know where it lies; say where llm-worker-rbee is";
+            Error::new(ErrorKind::Config, message).with_source(cause)
+        })?;
+        Ok(here.with_file_name(PROGRAM))
+    }
+
+    /// Waits until the process is a usable worker.
+    async fn ready(&self, process: &Process, progress: &Progress) -> Result<HttpWorker, Failure> {
+        let became = tokio::select! {
+            biased;
+            ended = process.running.ended() => {
+                if ended.code == Some(i32::from(EXIT_PORT_TAKEN)) {
+                    return Err(Failure::PortTaken);
+                }
+                return Err(process.lost().await.into());
+            }
+            became = self.answers(process, progress) => became?,
+        };
+        Ok(became)
+    }
+
+    async fn answers(&self, process: &Process, progress: &Progress) -> Result<HttpWorker> {
+        let (id, spec) = (process.record.id, &process.record.spec);
+        let Config { answer_limit, load_limit, .. } = self.config;
+        let began = Instant::now();
+        let (mut heard, mut delay, mut told) = (began, LOOK.0, ProgressBody::default());
+        loop {
+            match process.endpoint.get::<Health>(wire::HEALTH, ANSWER).await {
+                // Another program has the port; ours will notice, and end.
+                Ok(health) if health.worker != id => {}
+                Ok(Health { phase: Phase::Failed, error, .. }) => {
+                    return Err(error.map_or_else(
+                        || {
+                            Error::new(
+                                ErrorKind::WorkerFault,
+                                "it failed to load, and said not why",
+                            )
+                        },
+                        Error::from,
+                    ));
+                }
+                Ok(Health { phase: Phase::Ready, info: Some(info), .. }) => {
+                    if (info.id, &info.hive, &info.model) != (id, &self.config.id, &spec.model) {
+                        let message = format!(
+                            "worker {id} of hive {} with {} says that it is {info:?}",
+                            self.config.id, spec.model
+                        );
+                        return Err(Error::new(ErrorKind::WorkerFault, message));
+                    }
+                    return Ok(HttpWorker::new(process.endpoint.clone(), Arc::new(info)));
+                }
+                Ok(health) => {
+                    heard = Instant::now();
+                    if health.progress != told {
+                        told = health.progress;
+                        progress.update(told.done, told.total);
+                    }
+                }
+                Err(_) => {}
+            }
+            let late = |what: &str, limit: Duration| {
+                let message = format!("worker {id} {what} within {limit:?}");
+                Err(Error::new(ErrorKind::SpawnTimeout, message))
+            };
+            if heard.elapsed() >= answer_limit {
+                return late("did not answer", answer_limit);
+            }
+            if began.elapsed() >= load_limit {
+                return late("did not load its model", load_limit);
+            }
+            tokio::time::sleep(delay).await;
+            delay = (delay * 2).min(LOOK.1);
+        }
+    }
+}
+
+impl Loading {
+    /// Lets it live.
+    fn keep(mut self) -> Process {
+        self.ready = true;
+        self.process.clone()
+    }
+}
+
+/// What a worker sees of the machine.
+#[derive(Debug, PartialEq, Eq)]
+struct Confined {
+    /// The value of `CUDA_VISIBLE_DEVICES`.
+    visible: String,
+    /// The worker's devices, as it numbers them.
+    devices: Vec<u32>,
+}
+
+impl Confined {
+    fn to(wanted: &[u32], all: &[Device]) -> Self {
+        let is_cuda = |index: u32| {
+            all.iter().any(|device| device.index == index && device.kind == DeviceKind::Cuda)
+        };
+        let mut ordinals = Vec::new();
+        let mut devices = Vec::new();
+        for index in wanted.iter().copied() {
+            if is_cuda(index) && index > 0 {
+                // Device n + 1 is what CUDA counts as n, and in the worker the nth that it is shown.
+                ordinals.push((index - 1).to_string());
+                devices.push(u32::try_from(ordinals.len()).unwrap_or(u32::MAX));
+            } else {
+                devices.push(index);
+            }
+        }
+        Self { visible: ordinals.join(","), devices }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_sees_the_gpus_it_was_given_and_no_others() {
+        let device = |index, kind| Device {
+            index,
+            kind,
+            name: String::new(),
+            memory_total: 1,
+            memory_free: 1,
+        };
+        let mut all = vec![device(0, DeviceKind::Cpu)];
+        all.extend((1..=4).map(|index| device(index, DeviceKind::Cuda)));
+        let confined = |wanted: &[u32]| {
+            let Confined { visible, devices } = Confined::to(wanted, &all);
+            (visible, devices)
+        };
+        assert_eq!(confined(&[0]), (String::new(), vec![0]));
+        assert_eq!(confined(&[]), (String::new(), vec![]));
+        assert_eq!(confined(&[3]), ("2".to_owned(), vec![1]));
+        assert_eq!(confined(&[4, 2]), ("3,1".to_owned(), vec![1, 2]));
+        assert_eq!(confined(&[0, 3]), ("2".to_owned(), vec![0, 1]));
+    }
+}

@@ -1,0 +1,36 @@
+//! What every daemon needs around its server.
+
+use rbee_core::{Error, ErrorKind, Result};
+use tokio_util::sync::CancellationToken;
+
+/// Cancelled by the first SIGTERM or SIGINT; a second one ends the process as it would have without this.
+///
+/// # Errors
+/// [`ErrorKind::Internal`] where the system does not let signals be handled.
+#[cfg(unix)]
+pub fn stop_signal() -> Result<CancellationToken> {
+    use tokio::signal::unix::{SignalKind, signal};
+
+    let wrong = |cause: std::io::Error| {
+        Error::new(ErrorKind::Internal, format!("signals cannot be handled: {cause}"))
+            .with_source(cause)
+    };
+    let mut terminate = signal(SignalKind::terminate()).map_err(wrong)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(wrong)?;
+    let stop = CancellationToken::new();
+    let tell = stop.clone();
+    tokio::spawn(async move {
+        for times in 0.. {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if times > 0 {
+                tracing::warn!("told to end a second time: ending at once");
+                std::process::exit(130);
+            }
+            tell.cancel();
+        }
+    });
+    Ok(stop)
+}

@@ -1,0 +1,346 @@
+//! A hive, exposed over HTTP.
+
+mod doors;
+mod streams;
+
+use std::{
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use axum::{
+    Router,
+    extract::{FromRequestParts, Path, Query, Request, State},
+    middleware,
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use http::StatusCode;
+use rbee_core::{CorrelationId, Epoch, Error, ErrorKind, HiveBackend, Result, Worker, WorkerId};
+use serde::de::DeserializeOwned;
+use tokio_util::sync::CancellationToken;
+
+use super::{Lease, auth, correlation, reply};
+use crate::{
+    Token,
+    wire::{
+        self, Shutdown,
+        hive::{Health, Model, Owner, Spawn, Stop, WorkerAddress},
+    },
+};
+use doors::Doors;
+
+/// The largest body of a request.
+const MOST_BYTES: usize = 1 << 20;
+/// What is told of the lease by a hive that goes on without one.
+const LEASE: Duration = Duration::from_secs(90);
+
+/// Exposes a hive on this machine, to whoever can reach the port. [`HiveServer`] does it with a token and a lease.
+///
+/// ```
+/// use std::sync::Arc;
+/// use rbee_core::InProcessHive;
+/// use rbee_transport_http::server;
+///
+/// let router = server::hive(Arc::new(InProcessHive::new()));
+/// ```
+pub fn hive(hive: Arc<dyn HiveBackend>) -> Router {
+    HiveServer::new(hive).router(None)
+}
+
+/// How the workers of a hive are reached from outside of its process.
+#[async_trait]
+pub trait Reach: std::fmt::Debug + Send + Sync + 'static {
+    /// Where this worker listens, and the token it takes.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] where it has ended, or whatever keeps it from being reached.
+    async fn address(&self, worker: &Arc<dyn Worker>) -> Result<WorkerAddress>;
+}
+
+/// A hive's daemon.
+#[derive(Clone, Debug)]
+pub struct HiveServer {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    hive: Arc<dyn HiveBackend>,
+    reach: Arc<dyn Reach>,
+    lease: Option<Lease>,
+    /// The youngest queen heard of.
+    youngest: AtomicU64,
+    stop: CancellationToken,
+}
+
+impl HiveServer {
+    /// Exposes this hive. Workers inside this process each get a port of their own on 127.0.0.1, with a token.
+    pub fn new(hive: Arc<dyn HiveBackend>) -> Self {
+        Self::with_doors(hive, IpAddr::V4(std::net::Ipv4Addr::LOCALHOST))
+    }
+
+    /// The same; workers inside this process listen on this address.
+    pub fn with_doors(hive: Arc<dyn HiveBackend>, host: IpAddr) -> Self {
+        Self::with_reach(hive, Arc::new(Doors::new(host)))
+    }
+
+    /// Exposes a hive whose workers are reached in this way.
+    pub fn with_reach(hive: Arc<dyn HiveBackend>, reach: Arc<dyn Reach>) -> Self {
+        let (youngest, stop) = (AtomicU64::new(0), CancellationToken::new());
+        Self { inner: Arc::new(Inner { hive, reach, lease: None, youngest, stop }) }
+    }
+
+    /// It is to end when this lease runs out, which a queen renews.
+    pub fn with_lease(self, lease: Lease) -> Self {
+        let Inner { hive, reach, .. } = &*self.inner;
+        let (hive, reach, lease) = (hive.clone(), reach.clone(), Some(lease));
+        let (youngest, stop) = (AtomicU64::new(0), CancellationToken::new());
+        Self { inner: Arc::new(Inner { hive, reach, lease, youngest, stop }) }
+    }
+
+    /// Cancelled when the daemon is to end: it was told to, and its workers are stopped; or its lease has run out.
+    pub fn stopped(&self) -> CancellationToken {
+        self.inner.stop.clone()
+    }
+
+    /// Waits until the lease has run out, and stops. Never returns where there is no lease.
+    pub async fn expire(&self) {
+        match &self.inner.lease {
+            Some(lease) => {
+                lease.expired().await;
+                tracing::warn!("no queen for {:?}; ending", lease.length());
+                self.inner.stop.cancel();
+            }
+            None => std::future::pending().await,
+        }
+    }
+
+    /// The routes, for those who have this token.
+    pub fn router(&self, token: Option<Token>) -> Router {
+        Router::new()
+            .route(wire::HEALTH, get(health))
+            .route(wire::hive::CAPABILITIES, get(capabilities))
+            .route(wire::hive::WORKERS, get(workers).post(spawn))
+            .route(wire::hive::WORKER, get(worker).delete(stop))
+            .route(wire::hive::MODELS, get(models).delete(remove_model))
+            .route(wire::hive::PROVISION, post(provision))
+            .route(wire::hive::EVENTS, get(events))
+            .route(wire::LEASE, post(renew))
+            .route(wire::SHUTDOWN, post(shutdown))
+            .fallback(reply::not_found)
+            .method_not_allowed_fallback(reply::method_not_allowed)
+            .layer(middleware::from_fn_with_state(token, auth::check))
+            .layer(middleware::from_fn(correlation::mark))
+            .with_state(self.inner.clone())
+    }
+}
+
+impl Inner {
+    /// A queen of this life gives a sign of it.
+    fn heard(&self, owner: Epoch) -> Result<wire::hive::Lease> {
+        let youngest = self.youngest.fetch_max(owner.0, Ordering::AcqRel);
+        if owner.0 < youngest {
+            let hive = self.hive.id();
+            let message = format!(
+                "hive {hive} is owned by a queen of epoch {youngest}; this one has {owner}"
+            );
+            return Err(Error::new(ErrorKind::Fenced, message));
+        }
+        let length = match &self.lease {
+            Some(lease) => {
+                lease.renew();
+                lease.length()
+            }
+            None => LEASE,
+        };
+        Ok(wire::hive::Lease { lease_ms: u64::try_from(length.as_millis()).unwrap_or(u64::MAX) })
+    }
+
+    async fn address(&self, id: WorkerId) -> Result<WorkerAddress> {
+        self.reach.address(&self.hive.worker(id).await?).await
+    }
+}
+
+type Shared = State<Arc<Inner>>;
+
+async fn health(State(inner): Shared, request: Request) -> Response {
+    let health = async {
+        Ok(Health {
+            hive: inner.hive.id().clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            hostname: hostname(),
+            pid: std::process::id(),
+            rev: inner.hive.report().await?.rev,
+        })
+    };
+    answer(health.await, &request)
+}
+
+async fn capabilities(State(inner): Shared, request: Request) -> Response {
+    answer(inner.hive.report().await, &request)
+}
+
+async fn workers(State(inner): Shared, request: Request) -> Response {
+    answer(inner.hive.report().await.map(|report| report.workers), &request)
+}
+
+async fn models(State(inner): Shared, request: Request) -> Response {
+    let listed = inner.hive.report().await.map(|report| {
+        let model = |(model, bytes)| wire::hive::StoredModel { model, bytes };
+        report.models.into_iter().map(model).collect::<Vec<_>>()
+    });
+    answer(listed, &request)
+}
+
+async fn spawn(State(inner): Shared, request: Request) -> Response {
+    let mark = mark(&request);
+    match reply::read_json::<Spawn>(request, MOST_BYTES).await {
+        Ok(order) => streams::spawn(inner, order),
+        Err(error) => reply::refuse(&error, mark.as_ref()),
+    }
+}
+
+async fn provision(State(inner): Shared, request: Request) -> Response {
+    let mark = mark(&request);
+    match reply::read_json::<Model>(request, MOST_BYTES).await {
+        Ok(order) => streams::provision(inner, order),
+        Err(error) => reply::refuse(&error, mark.as_ref()),
+    }
+}
+
+async fn worker(State(inner): Shared, request: Request) -> Response {
+    let (id, request) = match id(request).await {
+        Ok(found) => found,
+        Err(refusal) => return refusal,
+    };
+    answer(inner.address(id).await, &request)
+}
+
+async fn stop(State(inner): Shared, request: Request) -> Response {
+    let (id, request) = match id(request).await {
+        Ok(found) => found,
+        Err(refusal) => return refusal,
+    };
+    let order = query(&request);
+    let stopped = async {
+        let Stop { grace_ms } = order?;
+        inner.hive.stop(id, Duration::from_millis(grace_ms)).await
+    };
+    done(stopped.await, StatusCode::NO_CONTENT, &request)
+}
+
+async fn remove_model(State(inner): Shared, request: Request) -> Response {
+    let order = query(&request);
+    let removed = async {
+        let Model { model } = order?;
+        inner.hive.remove_model(&model).await
+    };
+    done(removed.await, StatusCode::NO_CONTENT, &request)
+}
+
+async fn events(State(inner): Shared, request: Request) -> Response {
+    let order = query(&request);
+    let followed = async {
+        let Owner { owner } = order?;
+        inner.heard(owner)?;
+        inner.hive.watch(owner).await
+    };
+    match followed.await {
+        Ok(events) => streams::events(events),
+        Err(error) => reply::refuse(&error, mark(&request).as_ref()),
+    }
+}
+
+async fn renew(State(inner): Shared, request: Request) -> Response {
+    let mark = mark(&request);
+    let renewed = reply::read_json::<Owner>(request, MOST_BYTES).await;
+    match renewed.and_then(|Owner { owner }| inner.heard(owner)) {
+        Ok(lease) => reply::json(StatusCode::OK, &lease),
+        Err(error) => reply::refuse(&error, mark.as_ref()),
+    }
+}
+
+/// Answers when the workers are stopped; the daemon ends then.
+async fn shutdown(State(inner): Shared, request: Request) -> Response {
+    let mark = mark(&request);
+    // In a task of its own: whoever asked may go away, and the workers are to be stopped all the same.
+    let told = async {
+        let Shutdown { grace_ms } = reply::read_json(request, MOST_BYTES).await?;
+        let down = tokio::spawn(async move {
+            let down = inner.hive.shutdown(Duration::from_millis(grace_ms)).await;
+            inner.stop.cancel();
+            down
+        });
+        down.await.unwrap_or_else(|cause| {
+            let message = "the hive's end broke off";
+            Err(Error::new(ErrorKind::Internal, message).with_source(cause))
+        })
+    };
+    match told.await {
+        Ok(()) => StatusCode::NO_CONTENT.into_response(),
+        Err(error) => reply::refuse(&error, mark.as_ref()),
+    }
+}
+
+fn mark(request: &Request) -> Option<CorrelationId> {
+    request.extensions().get().cloned()
+}
+
+fn answer<T: serde::Serialize>(result: Result<T>, request: &Request) -> Response {
+    match result {
+        Ok(body) => reply::json(StatusCode::OK, &body),
+        Err(error) => reply::refuse(&error, request.extensions().get()),
+    }
+}
+
+fn done(result: Result<()>, status: StatusCode, request: &Request) -> Response {
+    match result {
+        Ok(()) => status.into_response(),
+        Err(error) => reply::refuse(&error, request.extensions().get()),
+    }
+}
+
+fn query<T: DeserializeOwned>(request: &Request) -> Result<T> {
+    let query = Query::try_from_uri(request.uri()).map_err(|cause| {
+        Error::new(ErrorKind::InvalidRequest, format!("the query is not understood: {cause}"))
+    })?;
+    Ok(query.0)
+}
+
+/// The worker that the path names.
+async fn id(request: Request) -> Result<(WorkerId, Request), Response> {
+    let (mut parts, body) = request.into_parts();
+    let id = Path::<String>::from_request_parts(&mut parts, &()).await;
+    let request = Request::from_parts(parts, body);
+    let id = id.map_err(|cause| Error::new(ErrorKind::InvalidRequest, cause.body_text()));
+    match id.and_then(|Path(id)| id.parse()) {
+        Ok(id) => Ok((id, request)),
+        Err(error) => Err(reply::refuse(&error, request.extensions().get())),
+    }
+}
+
+/// What this machine calls itself.
+fn hostname() -> String {
+    #[cfg(unix)]
+    {
+        rustix::system::uname().nodename().to_string_lossy().into_owned()
+    }
+    #[cfg(not(unix))]
+    {
+        std::env::var("COMPUTERNAME").unwrap_or_default()
+    }
+}
+
+#[cfg(all(feature = "process", unix))]
+#[async_trait]
+impl Reach for crate::ProcessHive {
+    async fn address(&self, worker: &Arc<dyn Worker>) -> Result<WorkerAddress> {
+        crate::ProcessHive::address(self, worker.info().id).await
+    }
+}

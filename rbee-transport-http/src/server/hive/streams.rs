@@ -1,0 +1,135 @@
+//! What a hive answers with over time: the progress of its work, and what happens on it.
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use axum::{
+    body::Body,
+    response::{IntoResponse, Response},
+};
+use bytes::{Bytes, BytesMut};
+use futures_core::{Stream, future::BoxFuture, stream::BoxStream};
+use futures_util::{StreamExt, stream};
+use http::header;
+use rbee_core::{Error, ErrorKind, HiveEvent, Progress, Result};
+use serde::Serialize;
+use tokio::sync::watch;
+
+use super::Inner;
+use crate::wire::{
+    ErrorBody, ProgressBody,
+    hive::{Exited, Model, Provisioned, Spawn, happening, provisioning, spawning},
+    sse,
+};
+
+/// A stream that has nothing to say says so this often.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// Starts a worker. Whoever goes away leaves the start to the hive, whose it is.
+pub(super) fn spawn(inner: Arc<Inner>, order: Spawn) -> Response {
+    working(spawning::READY, |progress| async move {
+        let Spawn { id, spec } = order;
+        let worker = inner.hive.spawn(id, &spec, progress).await?;
+        inner.reach.address(&worker).await
+    })
+}
+
+/// Puts a model on the disk.
+pub(super) fn provision(inner: Arc<Inner>, order: Model) -> Response {
+    working(provisioning::DONE, |progress| async move {
+        let bytes = inner.hive.provision(&order.model, progress).await?;
+        Ok(Provisioned { bytes })
+    })
+}
+
+/// Tells the progress of a piece of work, then its result or what went wrong. The work ends with its reader.
+fn working<T, W>(last: &'static str, work: impl FnOnce(Progress) -> W) -> Response
+where
+    T: Serialize + 'static,
+    W: Future<Output = Result<T>> + Send + 'static,
+{
+    let (tell, progress) = watch::channel(None);
+    let work = work(Progress::new(move |update| {
+        tell.send_replace(Some(ProgressBody::from(update)));
+    }));
+    let working = Working { work: Some(Box::pin(work)), progress, moves: true, last };
+    respond(stream::unfold(working, |mut working| async {
+        let frame = working.next().await?;
+        Some((frame, working))
+    }))
+}
+
+struct Working<T> {
+    /// None once it is done.
+    work: Option<BoxFuture<'static, Result<T>>>,
+    progress: watch::Receiver<Option<ProgressBody>>,
+    /// There may be more progress.
+    moves: bool,
+    last: &'static str,
+}
+
+impl<T: Serialize> Working<T> {
+    async fn next(&mut self) -> Option<Frame> {
+        loop {
+            let work = self.work.as_mut()?;
+            tokio::select! {
+                biased;
+                result = work => {
+                    self.work = None;
+                    return Some(match result {
+                        Ok(result) => frame(self.last, &result),
+                        Err(error) => failure(&error),
+                    });
+                }
+                changed = self.progress.changed(), if self.moves => {
+                    self.moves = changed.is_ok();
+                    if let (true, Some(update)) = (self.moves, *self.progress.borrow_and_update()) {
+                        return Some(frame(spawning::PROGRESS, &update));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What happens on a hive, for as long as somebody listens.
+pub(super) fn events(events: BoxStream<'static, HiveEvent>) -> Response {
+    respond(events.map(|event| match event {
+        HiveEvent::Report(report) => frame(happening::REPORT, &*report),
+        HiveEvent::Exited { worker, why } => {
+            frame(happening::EXITED, &Exited { worker, why: ErrorBody::new(&why, None).error })
+        }
+    }))
+}
+
+/// One event: its name and its data.
+type Frame = (&'static str, Vec<u8>);
+
+fn frame(name: &'static str, body: &impl Serialize) -> Frame {
+    match serde_json::to_vec(body) {
+        Ok(data) => (name, data),
+        Err(cause) => failure(&Error::new(
+            ErrorKind::Internal,
+            format!("an event {name:?} cannot be written: {cause}"),
+        )),
+    }
+}
+
+fn failure(error: &Error) -> Frame {
+    // It holds texts and numbers, which are JSON whatever they are.
+    let data = serde_json::to_vec(&ErrorBody::new(error, None).error).unwrap_or_default();
+    (spawning::ERROR, data)
+}
+
+fn respond(frames: impl Stream<Item = Frame> + Send + 'static) -> Response {
+    let body = stream::unfold(Box::pin(frames), |mut frames| async {
+        let mut out = BytesMut::new();
+        match tokio::time::timeout(KEEP_ALIVE, frames.next()).await {
+            Ok(Some((name, data))) => sse::put(&mut out, None, name, &data),
+            Ok(None) => return None,
+            Err(_) => sse::put_comment(&mut out, "still here"),
+        }
+        Some((Ok::<Bytes, Infallible>(out.freeze()), frames))
+    });
+    let headers = [(header::CONTENT_TYPE, sse::CONTENT_TYPE), (header::CACHE_CONTROL, "no-store")];
+    (headers, Body::from_stream(body)).into_response()
+}

@@ -1,0 +1,132 @@
+//! The life of a worker process: it serves first, then loads, and ends when it is told to.
+
+use std::{io::BufRead, net::SocketAddr, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use rbee_core::{
+    Error, ErrorKind, OutputStream, Result, Run, Worker, WorkerFactory, WorkerHealth, WorkerInfo,
+    WorkerSpec,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{Lease, Server, WorkerServer};
+use crate::wire::worker::{EXIT_PORT_TAKEN, Start};
+
+/// The longest order, in bytes.
+const MOST_BYTES: u64 = 1 << 20;
+/// How long a worker whose model could not be loaded goes on, so that its hive reads why.
+const FAREWELL: Duration = Duration::from_secs(10);
+/// How long answers under way have once the worker is to end.
+const GRACE: Duration = Duration::from_secs(1);
+
+impl Start {
+    /// Reads the order from what is the process's standard input. Blocks.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] where it does not come or is not understood. The order itself is never repeated: it has a
+    /// token in it.
+    pub fn read(input: impl BufRead) -> Result<Self> {
+        let wrong = |why: String| {
+            let message = format!(
+                "no order on the standard input: {why}; a hive starts this program, with an order in JSON"
+            );
+            Err(Error::new(ErrorKind::Config, message))
+        };
+        let mut line = Vec::new();
+        if let Err(cause) = input.take(MOST_BYTES).read_until(b'\n', &mut line) {
+            return wrong(cause.to_string());
+        }
+        if line.last() != Some(&b'\n') {
+            return wrong(format!("it ended after {} bytes without a line end", line.len()));
+        }
+        match serde_json::from_slice(&line) {
+            Ok(start) => Ok(start),
+            Err(cause) => wrong(format!("line 1, column {}, is not understood", cause.column())),
+        }
+    }
+}
+
+/// Is the worker that this order describes: listens, loads the model with the factory, and serves until it is told to
+/// stop, `stop` is cancelled, or its lease runs out.
+///
+/// # Errors
+/// What kept it from listening, or from loading its model. Whoever started it has had a moment to read the latter.
+pub async fn run_worker(
+    start: Start,
+    factory: impl WorkerFactory,
+    stop: CancellationToken,
+) -> Result<()> {
+    let server = Server::bind(SocketAddr::new(start.host, start.port)).await?;
+    let lease = (start.lease_ms > 0).then(|| Lease::new(Duration::from_millis(start.lease_ms)));
+    let host = WorkerServer::with_lease(start.id, lease);
+    let address = server.address();
+    let router = host.router(Some(start.token.clone()));
+    // Answers go on until the very end, also while the model is let go of.
+    let closed = CancellationToken::new();
+    let serving = tokio::spawn(server.run(router, closed.clone(), GRACE));
+    let stopped = host.stopped();
+    let over = async {
+        tokio::select! {
+            () = stopped.cancelled() => {}
+            () = stop.cancelled() => {}
+            () = host.expire() => {}
+        }
+    };
+    tokio::pin!(over);
+
+    let spec = WorkerSpec { devices: start.devices.clone(), ..start.spec.clone() };
+    let loaded = tokio::select! {
+        biased;
+        () = &mut over => None,
+        loaded = factory.load(start.id, &start.hive, &spec, host.progress()) => Some(loaded),
+    };
+    let outcome = match loaded {
+        None => Ok(()),
+        Some(Ok(worker)) => {
+            let mut info = WorkerInfo::clone(worker.info());
+            info.devices = start.spec.devices.clone();
+            info.url = Some(format!("http://{address}").into());
+            host.ready(Arc::new(Exposed { worker, info: Arc::new(info) }));
+            over.await;
+            Ok(())
+        }
+        Some(Err(error)) => {
+            host.failed(error.clone());
+            let _ = tokio::time::timeout(FAREWELL, over).await;
+            Err(error)
+        }
+    };
+    closed.cancel();
+    // The server bounds its own end.
+    let _ = serving.await;
+    outcome
+}
+
+/// The status that a worker process ends with after this error.
+pub fn exit_status(error: &Error) -> u8 {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref());
+    let taken = |cause: &std::io::Error| cause.kind() == std::io::ErrorKind::AddrInUse;
+    if cause.is_some_and(taken) { EXIT_PORT_TAKEN } else { 1 }
+}
+
+/// A worker as others see it: on its hive's devices, and at its address.
+#[derive(Debug)]
+struct Exposed {
+    worker: Arc<dyn Worker>,
+    info: Arc<WorkerInfo>,
+}
+
+#[async_trait]
+impl Worker for Exposed {
+    fn info(&self) -> &Arc<WorkerInfo> {
+        &self.info
+    }
+
+    async fn execute(&self, run: Run) -> Result<OutputStream> {
+        self.worker.execute(run).await
+    }
+
+    async fn health(&self) -> Result<WorkerHealth> {
+        self.worker.health().await
+    }
+}

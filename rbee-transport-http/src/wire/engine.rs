@@ -1,0 +1,354 @@
+//! Engines beside rbee's own: programs that serve a model over OpenAI's API.
+
+use std::{collections::BTreeMap, fmt};
+
+use rbee_core::{Error, ErrorKind, ModelRef, Result};
+use serde::{Deserialize, Deserializer, Serialize};
+
+/// A program that serves one model over HTTP, and how it is started.
+///
+/// ```
+/// use rbee_transport_http::wire::engine::Engine;
+///
+/// let engine: Engine = serde_json::from_str(
+///     r#"{
+///         "name": "llama.cpp",
+///         "models": ["*.gguf"],
+///         "command": "llama-server -m {model_path} --port {port} -np {slots} -c {context}"
+///     }"#,
+/// )?;
+/// assert!(engine.serves(&"file:/models/bee.gguf".parse()?));
+/// assert!(!engine.serves(&"file:/models/bee".parse()?));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Engine {
+    /// What it is called; workers report it as their backend.
+    pub name: Box<str>,
+    /// The models it serves: patterns over the whole reference, `*` for any characters and `?` for one.
+    pub models: Vec<Box<str>>,
+    /// The program and its arguments, as a list or as one line with quotes where a word has spaces. There is no shell.
+    /// `{model_path}`, `{port}`, `{device}`, `{slots}` and `{context}` are replaced.
+    pub command: Command,
+    /// More environment variables for it; placeholders are replaced in their values too.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub environment: BTreeMap<Box<str>, Box<str>>,
+    /// `GET` of this path answers 200 once the model is loaded.
+    #[serde(default = "health")]
+    pub health: Box<str>,
+    /// What it speaks.
+    #[serde(default)]
+    pub protocol: Protocol,
+    /// What it is asked for as `model`; placeholders are replaced.
+    #[serde(default = "model_path")]
+    pub model: Box<str>,
+    /// What it can do.
+    #[serde(default = "generate")]
+    pub tasks: Vec<Task>,
+    /// The longest prompt and answer together, in tokens, where the worker is not told another.
+    #[serde(default = "context")]
+    pub context: u32,
+}
+
+/// What an engine speaks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// OpenAI's API, under `/v1`.
+    #[default]
+    OpenAi,
+}
+
+/// What an engine can do with a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Task {
+    /// It continues text.
+    Generate,
+    /// It makes vectors.
+    Embed,
+}
+
+fn health() -> Box<str> {
+    "/health".into()
+}
+
+fn model_path() -> Box<str> {
+    "{model_path}".into()
+}
+
+fn generate() -> Vec<Task> {
+    vec![Task::Generate]
+}
+
+fn context() -> u32 {
+    4096
+}
+
+impl Engine {
+    /// Is it for this model?
+    pub fn serves(&self, model: &ModelRef) -> bool {
+        self.models.iter().any(|pattern| matches(pattern.as_bytes(), model.as_str().as_bytes()))
+    }
+
+    /// Checks what can be checked without starting it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] that names the engine, the field, its value and what is allowed.
+    pub fn validate(&self) -> Result<()> {
+        let wrong = |message: String| {
+            Err(Error::new(ErrorKind::Config, format!("engine {:?}: {message}", self.name)))
+        };
+        if self.name.is_empty() || self.name.len() > 64 {
+            return wrong(format!("name has {} bytes; allowed are 1 to 64", self.name.len()));
+        }
+        if self.models.is_empty() {
+            return wrong(
+                "models is empty; allowed is at least one pattern, \"*.gguf\" say".into(),
+            );
+        }
+        if self.command.0.first().is_none_or(|program| program.is_empty()) {
+            return wrong("command is empty; allowed is a program with its arguments".into());
+        }
+        if !self.command.0.iter().any(|word| word.contains("{port}"))
+            && !self.environment.values().any(|value| value.contains("{port}"))
+        {
+            return wrong(
+                "command names no {port}; the engine must listen where it is told".into(),
+            );
+        }
+        if !self.health.starts_with('/') {
+            return wrong(format!(
+                "health is {:?}; allowed is a path such as /health",
+                self.health
+            ));
+        }
+        if self.tasks.is_empty() {
+            return wrong("tasks is empty; allowed are generate and embed".into());
+        }
+        let values = self.environment.values().map(|value| ("environment", value));
+        let words = self.command.0.iter().map(|word| ("command", word));
+        for (field, text) in words.chain(values).chain([("model", &self.model)]) {
+            if let Some(bad) = unknown_placeholder(text) {
+                return wrong(format!("{field} has the placeholder {bad}; allowed are {ALLOWED}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+const ALLOWED: &str = "{model_path}, {port}, {device}, {slots} and {context}";
+
+/// What stands for a placeholder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Values<'a> {
+    /// The path of the model's file or directory.
+    pub model_path: &'a str,
+    /// The port to listen on.
+    pub port: u16,
+    /// The first device, as CUDA numbers what the process sees; `cpu` for the processor.
+    pub device: &'a str,
+    /// Runs at once.
+    pub slots: u32,
+    /// The longest prompt and answer together, in tokens.
+    pub context: u32,
+}
+
+impl Values<'_> {
+    /// The text with every placeholder replaced, once: what is put in is not looked at again.
+    pub fn fill(&self, text: &str) -> String {
+        let mut out = String::with_capacity(text.len());
+        let mut rest = text;
+        while let Some(at) = rest.find('{') {
+            out.push_str(&rest[..at]);
+            rest = &rest[at..];
+            let filled = [
+                ("{model_path}", self.model_path.to_owned()),
+                ("{port}", self.port.to_string()),
+                ("{device}", self.device.to_owned()),
+                ("{slots}", self.slots.to_string()),
+                ("{context}", self.context.to_string()),
+            ]
+            .into_iter()
+            .find(|(name, _)| rest.starts_with(name));
+            let (length, value) = filled.map_or((1, "{".to_owned()), |(name, v)| (name.len(), v));
+            out.push_str(&value);
+            rest = &rest[length..];
+        }
+        out.push_str(rest);
+        out
+    }
+}
+
+/// A word in braces that looks like a placeholder and is none. Other braces are the engine's own: JSON, for instance.
+fn unknown_placeholder(text: &str) -> Option<&str> {
+    let mut rest = text;
+    while let Some(at) = rest.find('{') {
+        rest = &rest[at..];
+        let end = rest.find('}')?;
+        let inside = &rest[1..end];
+        let known = ["model_path", "port", "device", "slots", "context"].contains(&inside);
+        let like = |c: char| c.is_ascii_lowercase() || c == '_';
+        if !known && !inside.is_empty() && inside.chars().all(like) {
+            return Some(&rest[..=end]);
+        }
+        rest = &rest[1..];
+    }
+    None
+}
+
+/// Wildcards over bytes; linear but for the last `*`, to which it goes back.
+fn matches(pattern: &[u8], text: &[u8]) -> bool {
+    let (mut p, mut t, mut back) = (0, 0, None);
+    while t < text.len() {
+        match pattern.get(p) {
+            Some(b'*') => {
+                back = Some((p, t));
+                p += 1;
+            }
+            Some(byte) if *byte == b'?' || *byte == text[t] => {
+                p += 1;
+                t += 1;
+            }
+            _ => match back {
+                Some((star, from)) => {
+                    back = Some((star, from + 1));
+                    p = star + 1;
+                    t = from + 1;
+                }
+                None => return false,
+            },
+        }
+    }
+    pattern[p..].iter().all(|byte| *byte == b'*')
+}
+
+/// A program and its arguments.
+#[derive(Clone, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct Command(pub Vec<Box<str>>);
+
+impl fmt::Debug for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl<'de> Deserialize<'de> for Command {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged, expecting = "a command must be a line or a list of words")]
+        enum Form {
+            Line(String),
+            Words(Vec<Box<str>>),
+        }
+        match Form::deserialize(deserializer)? {
+            Form::Line(line) => split(&line).map(Self).map_err(serde::de::Error::custom),
+            Form::Words(words) => Ok(Self(words)),
+        }
+    }
+}
+
+/// Splits a line at spaces. Quotes of both kinds keep words together; a backslash takes the next character as it is,
+/// but within single quotes.
+fn split(line: &str) -> Result<Vec<Box<str>>, String> {
+    let mut words = Vec::new();
+    let mut word: Option<String> = None;
+    let mut quote: Option<char> = None;
+    let mut chars = line.chars();
+    while let Some(c) = chars.next() {
+        match (quote, c) {
+            (Some(open), c) if c == open => quote = None,
+            (None, '\'' | '"') => {
+                quote = Some(c);
+                word.get_or_insert_default();
+            }
+            (None | Some('"'), '\\') => {
+                let next = chars.next().ok_or("the command ends with a backslash")?;
+                word.get_or_insert_default().push(next);
+            }
+            (None, c) if c.is_whitespace() => words.extend(word.take().map(String::into_boxed_str)),
+            (_, c) => word.get_or_insert_default().push(c),
+        }
+    }
+    if let Some(open) = quote {
+        return Err(format!("the command has a {open} that is not closed"));
+    }
+    words.extend(word.map(String::into_boxed_str));
+    Ok(words)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_command_line_is_split_as_a_shell_would() {
+        let words = |line: &str| split(line).unwrap().join("|");
+        assert_eq!(words("a  b\tc "), "a|b|c");
+        assert_eq!(words(r#"a "b c" 'd "e' f\ g"#), r#"a|b c|d "e|f g"#);
+        assert_eq!(words(r#"a '' x"y\"z""#), r#"a||xy"z"#);
+        assert!(split("a 'b").unwrap_err().contains("not closed"));
+        assert!(split("a\\").is_err());
+    }
+
+    #[test]
+    fn placeholders_are_replaced_once() {
+        let values = Values { model_path: "/m/{port}", port: 7, device: "0", slots: 2, context: 9 };
+        assert_eq!(
+            values.fill("{model_path}:{port} {\"x\":{slots}} {device}{context}{"),
+            "/m/{port}:7 {\"x\":2} 09{"
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let good = Engine {
+            name: "e".into(),
+            models: vec!["*".into()],
+            command: Command(vec!["e".into(), "{port}".into()]),
+            environment: BTreeMap::new(),
+            health: health(),
+            protocol: Protocol::OpenAi,
+            model: model_path(),
+            tasks: generate(),
+            context: 1,
+        };
+        good.validate().unwrap();
+        let refused = |change: fn(&mut Engine)| {
+            let mut engine = good.clone();
+            change(&mut engine);
+            let error = engine.validate().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Config);
+            error.message().to_owned()
+        };
+        assert!(refused(|e| e.models.clear()).contains("models is empty"));
+        assert!(refused(|e| e.command.0.clear()).contains("command is empty"));
+        assert!(refused(|e| e.command.0.truncate(1)).contains("{port}"));
+        assert!(refused(|e| e.command.0.push("{prot}".into())).contains("{prot}"));
+        assert!(refused(|e| e.health = "x".into()).contains("health is \"x\""));
+        assert!(serde_json::from_str::<Engine>(r#"{"name":"x","modles":[]}"#).is_err());
+    }
+
+    /// What it means, without going back.
+    fn plainly(pattern: &[u8], text: &[u8]) -> bool {
+        match (pattern, text) {
+            ([], text) => text.is_empty(),
+            ([b'*', rest @ ..], text) => (0..=text.len()).any(|at| plainly(rest, &text[at..])),
+            ([b'?', rest @ ..], [_, text @ ..]) => plainly(rest, text),
+            ([byte, rest @ ..], [first, text @ ..]) => byte == first && plainly(rest, text),
+            _ => false,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn patterns_match_what_they_mean(pattern in "[ab*?]{0,8}", text in "[ab]{0,10}") {
+            let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
+            prop_assert_eq!(matches(pattern, text), plainly(pattern, text));
+        }
+    }
+}

@@ -1,0 +1,97 @@
+// The official JavaScript client, as its users write it.
+
+import assert from "node:assert/strict";
+import OpenAI from "openai";
+
+const model = "bee-tiny";
+const messages = [{ role: "user", content: "Hi" }];
+const client = new OpenAI({ maxRetries: 0 });
+const root = client.baseURL.replace(/\/v1$/, "");
+const step = (name) => console.log("ok", name);
+const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
+
+// No slot is taken any more.
+async function quiet() {
+  const until = Date.now() + 5000;
+  for (;;) {
+    const health = await (await fetch(`${root}/health`)).json();
+    if (health.jobs_running === 0 && health.jobs_waiting === 0) return;
+    assert.ok(Date.now() < until, JSON.stringify(health));
+    await sleep(20);
+  }
+}
+
+async function refused(kind, fields) {
+  try {
+    await client.chat.completions.create({ model, messages, ...fields });
+  } catch (error) {
+    assert.ok(error instanceof kind, `${error}`);
+    return error;
+  }
+  assert.fail(`not refused: ${JSON.stringify(fields)}`);
+}
+
+const answer = await client.chat.completions.create({ model, messages, max_tokens: 5, seed: 7 });
+const text = answer.choices[0].message.content;
+assert.equal(text.trim().split(" ").length, 5);
+assert.equal(answer.choices[0].finish_reason, "length");
+assert.equal(answer.usage.completion_tokens, 5);
+assert.ok(answer._request_id);
+step("chat");
+
+const stream = await client.chat.completions.create({
+  model, messages, max_tokens: 5, seed: 7, stream: true, stream_options: { include_usage: true },
+});
+let [said, usage] = ["", null];
+for await (const chunk of stream) {
+  said += chunk.choices[0]?.delta?.content ?? "";
+  usage = chunk.usage ?? usage;
+}
+assert.equal(said, text);
+assert.equal(usage.completion_tokens, 5);
+const runner = client.chat.completions.stream({ model, messages, max_tokens: 5, seed: 7 });
+assert.equal((await runner.finalChatCompletion()).choices[0].message.content, text);
+step("stream");
+
+const completion = await client.completions.create({ model, prompt: "a", max_tokens: 3, seed: 7 });
+assert.equal(completion.choices[0].text.trim().split(" ").length, 3);
+const vectors = await client.embeddings.create({ model, input: ["one", "two"] });
+assert.deepEqual(vectors.data.map((vector) => vector.embedding.length), [8, 8]);
+const floats = await client.embeddings.create({ model, input: "one", encoding_format: "float" });
+assert.ok(Math.abs(floats.data[0].embedding[0] - vectors.data[0].embedding[0]) < 1e-6);
+const names = [];
+for await (const model of client.models.list()) names.push(model.id);
+assert.ok(names.includes("bee-tiny") && names.includes("slow"));
+const long = "hf:bees/tiny@main::file=bee.gguf";
+assert.equal((await client.models.retrieve(long)).id, long);
+step("completions, embeddings, models");
+
+assert.equal((await refused(OpenAI.BadRequestError, { temperature: 3 })).param, "temperature");
+assert.equal((await refused(OpenAI.BadRequestError, { logprobs: true })).param, "logprobs");
+assert.equal((await refused(OpenAI.NotFoundError, { model: "no-such-model" })).code, "model_not_found");
+await assert.rejects(new OpenAI({ apiKey: "wrong".repeat(10), maxRetries: 0 }).models.list(), OpenAI.AuthenticationError);
+step("errors");
+
+const limit = await refused(OpenAI.RateLimitError, { model: "limited" });
+assert.equal(limit.headers.get("retry-after"), "1");
+await client.chat.completions.create({ model: "limited", messages, max_tokens: 1 });
+const began = Date.now();
+await new OpenAI({ maxRetries: 2 }).chat.completions.create({ model: "limited", messages, max_tokens: 1 });
+assert.ok(Date.now() - began >= 950, "it came back too early");
+step("rate limit");
+
+const broken = await client.chat.completions.create({ model: "faulty", messages, stream: true });
+await assert.rejects(async () => { for await (const _ of broken); }, /as scripted/);
+step("error in a stream");
+
+const slow = { model: "slow", messages, max_tokens: 1000 };
+await assert.rejects(client.chat.completions.create(slow, { timeout: 300 }), OpenAI.APIConnectionTimeoutError);
+await quiet();
+const aborted = new AbortController();
+setTimeout(() => aborted.abort(), 300);
+await assert.rejects(client.chat.completions.create(slow, { signal: aborted.signal }), OpenAI.APIUserAbortError);
+await quiet();
+const cut = await client.chat.completions.create({ ...slow, stream: true });
+for await (const _ of cut) break;
+await quiet();
+step("timeout and abort");

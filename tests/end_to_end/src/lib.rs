@@ -1,0 +1,9 @@
+//! What the tests of this crate share: programs that others wrote, installed once and kept with the build.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+mod environment;
+mod program;
+
+pub use environment::{Environment, are_clients_skipped};
+pub use program::{Output, Program};
