@@ -73,6 +73,9 @@ impl Logs {
     async fn follow(&self, keeper: &Keeper, query: &LogQuery) -> Result<Exit, Failure> {
         let mut events = keeper.client.events(queen::LOGS, query, None).await?;
         while let Some(event) = events.next().await? {
+            if !matches!(&*event.name, "line" | "") {
+                continue;
+            }
             let line: LogLine = events.read(&event)?;
             match keeper.screen.is_json() {
                 true => keeper.screen.object(&line)?,
