@@ -193,7 +193,9 @@ impl WorkerFactory for EngineFactory {
             let running = match self.start(&values).await {
                 Ok(running) => running,
                 // Somebody else has taken the port.
-                Err(_) if tries < PORT_TRIES && TcpListener::bind((HOST, port)).is_err() => continue,
+                Err(_) if tries < PORT_TRIES && TcpListener::bind((HOST, port)).is_err() => {
+                    continue;
+                }
                 Err(error) => return Err(error),
             };
             let model = values.fill(&self.engine.model);
@@ -223,7 +225,8 @@ async fn end(child: &mut Child, mut stopped: watch::Receiver<Option<Duration>>) 
         status = child.wait() => return how(status),
         grace = stopped.wait_for(Option::is_some) => grace.ok().and_then(|grace| *grace).unwrap_or_default(),
     };
-    if let Some(pid) = child.id().and_then(|pid| rustix::process::Pid::from_raw(pid.cast_signed())) {
+    if let Some(pid) = child.id().and_then(|pid| rustix::process::Pid::from_raw(pid.cast_signed()))
+    {
         // An error says that it is gone.
         let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
     }

@@ -10,6 +10,7 @@ mod listen;
 mod logs;
 #[cfg(feature = "metrics")]
 mod metrics;
+mod patience;
 mod process;
 mod queen;
 mod reply;

@@ -89,10 +89,8 @@ impl OpenAiWorker {
         }
         // One for the whole process; whichever was installed before is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut client = Client::builder()
-            .connect_timeout(CONNECT)
-            .tcp_nodelay(true)
-            .redirect(Policy::none());
+        let mut client =
+            Client::builder().connect_timeout(CONNECT).tcp_nodelay(true).redirect(Policy::none());
         if is_this_machine(&url) {
             client = client.no_proxy();
         }
@@ -147,7 +145,8 @@ impl OpenAiWorker {
     async fn post(&self, ask: &Ask<'_>, run: &Run) -> Result<Response> {
         let url = format!("{}{}", self.base, ask.path());
         let correlation_id = run.job.correlation_id.as_str();
-        let request = self.client.post(url).json(ask).header(crate::wire::CORRELATION_ID, correlation_id);
+        let request =
+            self.client.post(url).json(ask).header(crate::wire::CORRELATION_ID, correlation_id);
         let answer = self.request(request).send().await.map_err(|cause| self.lost(cause))?;
         if answer.status().is_success() { Ok(answer) } else { Err(self.refusal(answer).await) }
     }
@@ -195,7 +194,9 @@ impl OpenAiWorker {
         }
         let bytes = read_all(answer, MOST_VECTORS).await.map_err(|error| match error {
             Unread::Broken(cause) => self.lost(cause),
-            Unread::TooLong => self.fault(format_args!("more than {MOST_VECTORS} bytes of vectors")),
+            Unread::TooLong => {
+                self.fault(format_args!("more than {MOST_VECTORS} bytes of vectors"))
+            }
         })?;
         let Vectors { mut data, usage } = serde_json::from_slice(&bytes)
             .map_err(|cause| self.fault(format_args!("no vectors: {cause}")).with_source(cause))?;
@@ -214,10 +215,9 @@ impl OpenAiWorker {
         let more = |busy: u32| (busy < slots).then_some(busy + 1);
         match self.busy.fetch_update(Ordering::AcqRel, Ordering::Acquire, more) {
             Ok(_) => Ok(Slot(self.busy.clone())),
-            Err(busy) => Err(Error::new(
-                ErrorKind::WorkerBusy,
-                format!("{busy} of {slots} slots are taken"),
-            )),
+            Err(busy) => {
+                Err(Error::new(ErrorKind::WorkerBusy, format!("{busy} of {slots} slots are taken")))
+            }
         }
     }
 
@@ -276,7 +276,8 @@ impl Worker for OpenAiWorker {
             let message = format!("{} did not answer within {ANSWER:?}", self.base);
             Error::new(ErrorKind::WorkerLost, message)
         };
-        let answer = timeout(ANSWER, asked).await.map_err(late)?.map_err(|cause| self.lost(cause))?;
+        let answer =
+            timeout(ANSWER, asked).await.map_err(late)?.map_err(|cause| self.lost(cause))?;
         // Not every server lists models; one that refuses our key is of no use.
         if matches!(answer.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
             || answer.status().is_server_error()
@@ -315,7 +316,8 @@ impl Refusal {
         let error = value.get("error").unwrap_or(&value);
         let text = |name: &str| error.get(name).and_then(|text| text.as_str());
         let message = error.as_str().or_else(|| text("message")).or_else(|| text("detail"));
-        let marks = [text("type"), text("code")].into_iter().flatten().collect::<Vec<_>>().join(" ");
+        let marks =
+            [text("type"), text("code")].into_iter().flatten().collect::<Vec<_>>().join(" ");
         Self { message: message.map(shortened), marks: marks.to_ascii_lowercase() }
     }
 

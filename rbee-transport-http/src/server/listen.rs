@@ -20,6 +20,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use super::patience::Patient;
 use crate::dial::Io;
 
 /// Bounds on connections.
@@ -29,6 +30,8 @@ pub struct Limits {
     pub connections: usize,
     /// How long the head of a request may take, and how long a connection may be unused. 60 seconds.
     pub head_patience: Duration,
+    /// How long a client may read nothing while there is something for it. 2 minutes.
+    pub write_patience: Duration,
     /// How long a TLS handshake may take. 10 seconds.
     pub handshake_patience: Duration,
     /// Headers of one request. 100.
@@ -42,6 +45,7 @@ impl Default for Limits {
         Self {
             connections: 10_000,
             head_patience: Duration::from_secs(60),
+            write_patience: Duration::from_secs(120),
             handshake_patience: Duration::from_secs(10),
             headers: 100,
             head_bytes: 64 << 10,
@@ -192,7 +196,7 @@ impl Connection {
             .header_read_timeout(self.limits.head_patience)
             .max_headers(self.limits.headers)
             .max_buf_size(self.limits.head_bytes)
-            .serve_connection(TokioIo::new(io), service);
+            .serve_connection(TokioIo::new(Patient::new(io, self.limits.write_patience)), service);
         let mut connection = std::pin::pin!(connection);
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,

@@ -157,7 +157,8 @@ mod tests {
 
     #[test]
     fn what_openai_does_not_know_is_sent_where_it_is_known_and_refused_by_name_elsewhere() {
-        let task = serde_json::json!({"generate": {"prompt": {"text": "hi"}, "sampling": sampling(7)}});
+        let task =
+            serde_json::json!({"generate": {"prompt": {"text": "hi"}, "sampling": sampling(7)}});
         let sent = body(task.clone(), true).unwrap();
         assert_eq!((&sent["top_k"], &sent["prompt"]), (&7.into(), &"hi".into()));
         let error = body(task, false).unwrap_err();

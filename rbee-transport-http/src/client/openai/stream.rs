@@ -177,8 +177,7 @@ impl Reader {
         for _ in self.tokens..all.min(self.tokens.saturating_add(MOST_SILENT)) {
             self.token("".into());
         }
-        let usage =
-            Usage { prompt_tokens: counted.prompt_tokens, completion_tokens: self.tokens };
+        let usage = Usage { prompt_tokens: counted.prompt_tokens, completion_tokens: self.tokens };
         self.ready.push_back(Output::End { finish, usage });
         Ok(())
     }
