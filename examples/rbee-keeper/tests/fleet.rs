@@ -11,14 +11,15 @@ use rbee_core::{
 };
 use rbee_transport_http::{
     Token,
-    server::HiveConnector,
+    server::{HiveConnector, LogRing},
     wire::queen::{
-        AddHive, CatalogEntry, Doctor, Health, HiveView, JobList, JobView, Listing, PolicyView,
-        WorkerView,
+        AddHive, CatalogEntry, Doctor, Health, HiveView, JobList, JobView, Listing, LogLine,
+        PolicyView, WorkerView,
     },
 };
 use serde::de::DeserializeOwned;
 use support::{Ended, Hall, echo, hive, until};
+use tracing_subscriber::layer::SubscriberExt as _;
 
 /// Standard output is this, exactly as the queen said it.
 fn read<T: DeserializeOwned>(ended: &Ended) -> T {
@@ -173,6 +174,8 @@ async fn jobs_are_submitted_listed_shown_and_cancelled() {
     assert_eq!(listed.data[0].id.to_string(), id);
     let job: JobView = read(&hall.rbee(&["jobs", "show", &id, "--json"]).run().await.ok());
     assert_eq!((job.state.as_str(), job.tokens), ("complete", 3));
+    let ended = hall.rbee(&["jobs", "cancel", &id]).run().await.ok();
+    assert!(ended.out.is_empty() && ended.err.contains("has ended already: complete"), "{ended:?}");
     let older = hall.rbee(&["jobs", "ls", "-n", "1"]).run().await.ok();
     assert_eq!(older.rows().len(), 2);
 }
@@ -276,4 +279,39 @@ async fn orders_say_as_json_what_they_did() {
     assert_eq!(ended.json(), serde_json::json!({"done": "draining", "subject": "hive attic"}));
     let ended = hall.rbee(&["-q", "hive", "start", "attic"]).run().await.ok();
     assert_eq!(ended.out, "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_is_shown_and_followed() {
+    let logs = LogRing::new(100, 1 << 20);
+    let subscriber = tracing_subscriber::registry().with(logs.clone());
+    tracing::subscriber::with_default(subscriber, || {
+        tracing::info!("all is well");
+        let _span = tracing::info_span!("job", correlation_id = "c-1").entered();
+        tracing::warn!(tries = 3, "trouble\n\x1b[2J");
+    });
+    let hall = Hall::built(echo(), |queen| queen, |server| server.with_logs(logs.clone())).await;
+    let shown = hall.rbee(&["logs"]).run().await.ok();
+    assert_eq!(shown.out.lines().count(), 2, "{shown:?}");
+    assert!(shown.out.contains("INFO ") && shown.out.contains("all is well"), "{shown:?}");
+    let expected = "trouble␊␛[2J correlation_id=c-1 tries=3\n";
+    let shown = hall.rbee(&["logs", "--level", "warn"]).run().await.ok();
+    assert!(shown.out.lines().count() == 1 && shown.out.ends_with(expected), "{shown:?}");
+    let lines: Listing<LogLine> =
+        read(&hall.rbee(&["logs", "--json", "--correlation-id", "c-1"]).run().await.ok());
+    assert_eq!((lines.data.len(), lines.data[0].message.as_str()), (1, "trouble\n\x1b[2J"));
+
+    let mut running = hall.rbee(&["logs", "-f", "-n", "1", "--json"]).start();
+    let first = running.line().await;
+    assert!(first.contains("trouble"), "{first}");
+    tracing::subscriber::with_default(tracing_subscriber::registry().with(logs), || {
+        tracing::error!("it goes on");
+    });
+    let next: LogLine = serde_json::from_str(&running.line().await).unwrap();
+    assert_eq!((next.level.as_str(), next.message.as_str()), ("error", "it goes on"));
+    #[cfg(unix)]
+    {
+        running.interrupt();
+        running.end().await.failed(130, &["INTERRUPTED"]);
+    }
 }

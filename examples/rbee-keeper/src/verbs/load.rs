@@ -150,7 +150,7 @@ impl Unload {
                 "busy" => "as soon as its runs have ended",
                 _ => "",
             };
-            let what = format!("{} on hive {}, worker {}", worker.model, worker.hive, worker.id);
+            let what = described(&worker);
             keeper.screen.done("unloading", &what, how)?;
         }
         Ok(Exit::Ok)
@@ -174,7 +174,7 @@ impl Pin {
         for worker in self.which.find(keeper).await? {
             let path = queen::WORKER_PIN.replace("{id}", &worker.id.to_string());
             keeper.client.order(method.clone(), &path, &()).await?;
-            let what = format!("{} on hive {}, worker {}", worker.model, worker.hive, worker.id);
+            let what = described(&worker);
             keeper.screen.done(did, &what, "")?;
         }
         Ok(Exit::Ok)
@@ -188,12 +188,17 @@ impl Which {
             keeper.client.get::<Listing<CatalogEntry>>(queen::CATALOG, &()),
         )?;
         let mut workers = workers.data;
+        // They are spoken of by the names that people know.
+        for worker in &mut workers {
+            let named = models.data.iter().find(|entry| entry.model == worker.model);
+            worker.model = named.map_or_else(|| worker.model.clone(), |entry| entry.name.clone());
+        }
         workers.retain(|worker| self.hive.as_ref().is_none_or(|hive| worker.hive == *hive));
         let entry =
             models.data.iter().find(|entry| entry.name == self.what || entry.model == self.what);
-        let reference = entry.map_or(&self.what, |entry| &entry.model);
-        let of_model =
-            |worker: &WorkerView| worker.model == *reference || worker.model == self.what;
+        let known =
+            |worker: &WorkerView| entry.is_some_and(|entry| entry.workers.contains(&worker.id));
+        let of_model = |worker: &WorkerView| worker.model == self.what || known(worker);
         if workers.iter().any(of_model) {
             workers.retain(of_model);
             return Ok(workers);
@@ -212,4 +217,9 @@ impl Which {
         )
         .with_hint("`rbee ps` shows what is loaded"))
     }
+}
+
+/// Which worker it is, in words.
+fn described(worker: &WorkerView) -> String {
+    format!("{} on hive {}, worker {}", worker.model, worker.hive, worker.id)
 }
