@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use http::Method;
 use rbee_transport_http::wire::{JOB_ID, queen};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, value::RawValue};
 
 use crate::{
     Client,
@@ -86,8 +86,8 @@ impl<'a> Chat<'a> {
 /// What arrives.
 #[derive(Debug)]
 pub(crate) enum Part {
-    /// A piece of the answer; may be empty. Beside it, the object that it came in.
-    Text(String, Value),
+    /// A piece of the answer; may be empty. Beside it, the object that it came in, as it came.
+    Text(String, Box<RawValue>),
     /// Nothing follows.
     End,
 }
@@ -177,7 +177,7 @@ impl Answer {
         if !text.is_empty() {
             self.first.get_or_insert_with(Instant::now);
         }
-        Ok(Part::Text(text, whole))
+        Ok(Part::Text(text, self.events.read(&event)?))
     }
 
     /// Ends the job. It ends too where the queen cannot be told, since nobody reads it any more.

@@ -150,18 +150,19 @@ impl Client {
         self.ask(method, path, query, None::<&()>, PATIENCE).await
     }
 
-    /// `GET`, answered with events; after the one of this id, where one is given.
+    /// `GET`, answered with events; after the one of this id, where one is given. None where there are no more.
     pub async fn events(
         &self,
         path: &str,
         query: &impl Serialize,
         after: Option<&str>,
-    ) -> Result<Events, Failure> {
+    ) -> Result<Option<Events>, Failure> {
         let mut request = self.request(Method::GET, path, query, None::<&()>);
         if let Some(after) = after {
             request = request.header(LAST_EVENT_ID, after);
         }
-        self.send(request, path, HEAD_PATIENCE).await?.events()
+        let reply = self.send(request, path, HEAD_PATIENCE).await?;
+        if reply.is_empty() { Ok(None) } else { reply.events().map(Some) }
     }
 
     /// `POST`, answered with events.

@@ -17,6 +17,7 @@ use std::{
 
 use console::Term;
 use serde::Serialize;
+use serde_json::value::RawValue;
 
 use crate::failure::{Exit, Failure};
 
@@ -136,8 +137,21 @@ impl Screen {
     }
 
     /// Writes one object of a stream, on one line.
-    pub fn object(&self, value: &impl Serialize) -> Result<(), Failure> {
+    pub fn object(&self, value: &(impl Serialize + ?Sized)) -> Result<(), Failure> {
         self.json_text(serde_json::to_string(value))
+    }
+
+    /// Writes an event of a stream as one object, what it says as it came.
+    pub fn event(&self, id: Option<&str>, event: &str, data: &RawValue) -> Result<(), Failure> {
+        #[derive(Serialize)]
+        struct Event<'a> {
+            #[serde(skip_serializing_if = "Option::is_none")]
+            id: Option<u64>,
+            event: &'a str,
+            data: &'a RawValue,
+        }
+        let id = id.and_then(|id| id.parse().ok());
+        self.object(&Event { id, event, data })
     }
 
     fn json_text(&self, written: serde_json::Result<String>) -> Result<(), Failure> {

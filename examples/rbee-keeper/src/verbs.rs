@@ -8,6 +8,7 @@ mod doctor;
 mod events;
 mod hives;
 mod jobs;
+mod load;
 mod logs;
 mod policy;
 mod pull;
@@ -45,10 +46,12 @@ pub(crate) enum Verb {
     /// Show a model
     Show(catalog::Show),
     /// Load a model
-    Load(workers::Load),
+    Load(load::Load),
     /// Unload a model, or one worker
     #[command(visible_alias = "stop")]
-    Unload(workers::Unload),
+    Unload(load::Unload),
+    /// Keep the workers of a model, or one worker, from being evicted
+    Pin(load::Pin),
     /// Remove a model from the disks of the hives
     Rm(catalog::Rm),
     /// List, show, submit, follow and cancel jobs
@@ -87,6 +90,7 @@ impl Verb {
             Self::Show(verb) => verb.run(keeper).await,
             Self::Load(verb) => verb.run(keeper).await,
             Self::Unload(verb) => verb.run(keeper).await,
+            Self::Pin(verb) => verb.run(keeper).await,
             Self::Rm(verb) => verb.run(keeper).await,
             Self::Jobs(verb) => verb.run(keeper).await,
             Self::Hive(verb) => verb.run(keeper).await,

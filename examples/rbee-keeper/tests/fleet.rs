@@ -3,12 +3,23 @@
 
 mod support;
 
-use rbee_core::{EchoGate, EchoWorker, JobState, Worker};
-use rbee_transport_http::wire::queen::{
-    CatalogEntry, Doctor, Health, HiveView, JobList, JobView, Listing, PolicyView, WorkerView,
+use std::sync::Arc;
+
+use rbee_core::{
+    EchoGate, EchoWorker, Error, ErrorKind, HiveBackend, HiveId, JobState, Result, Worker,
+    async_trait,
+};
+use rbee_transport_http::{
+    Token,
+    server::{HiveConnector, LogRing},
+    wire::queen::{
+        AddHive, CatalogEntry, Doctor, Health, HiveView, JobList, JobView, Listing, LogLine,
+        PolicyView, WorkerView,
+    },
 };
 use serde::de::DeserializeOwned;
 use support::{Ended, Hall, echo, hive, until};
+use tracing_subscriber::layer::SubscriberExt as _;
 
 /// Standard output is this, exactly as the queen said it.
 fn read<T: DeserializeOwned>(ended: &Ended) -> T {
@@ -81,6 +92,9 @@ async fn a_model_is_loaded_where_it_is_wanted_and_unloaded_again() {
     assert!(row.contains("|cuda 1|0/3|idle, pinned|"), "{row}");
 
     let id = worker.id.to_string();
+    let ended = hall.rbee(&["pin", "spare", "--off"]).run().await.ok();
+    assert!(ended.out.starts_with("unpinned "), "{ended:?}");
+    assert!(!hall.rbee(&["ps"]).run().await.ok().out.contains("pinned"));
     let ended = hall.rbee(&["unload", &id[..8]]).run().await.ok();
     assert!(ended.out.contains(&id), "{ended:?}");
     until("gone", async || {
@@ -160,6 +174,8 @@ async fn jobs_are_submitted_listed_shown_and_cancelled() {
     assert_eq!(listed.data[0].id.to_string(), id);
     let job: JobView = read(&hall.rbee(&["jobs", "show", &id, "--json"]).run().await.ok());
     assert_eq!((job.state.as_str(), job.tokens), ("complete", 3));
+    let ended = hall.rbee(&["jobs", "cancel", &id]).run().await.ok();
+    assert!(ended.out.is_empty() && ended.err.contains("has ended already: complete"), "{ended:?}");
     let older = hall.rbee(&["jobs", "ls", "-n", "1"]).run().await.ok();
     assert_eq!(older.rows().len(), 2);
 }
@@ -216,6 +232,46 @@ async fn a_model_is_measured() {
     hall.rbee(&["bench", "bie"]).run().await.failed(4, &["did you mean bee?"]);
 }
 
+/// Reaches the machine `cellar` by this address and with this token.
+#[derive(Debug)]
+struct Cellar(Token);
+
+#[async_trait]
+impl HiveConnector for Cellar {
+    async fn connect(&self, request: AddHive) -> Result<Arc<dyn HiveBackend>> {
+        assert_eq!(request.url, "http://10.0.0.9:7835");
+        match request.token {
+            Some(token) if self.0.matches(token.reveal()) => Ok(Arc::new(hive("cellar"))),
+            _ => Err(Error::new(ErrorKind::Unauthorized, "the hive wants its token")),
+        }
+    }
+
+    async fn forget(&self, _: &HiveId) -> Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_is_added_with_the_token_of_a_file() {
+    let token = Token::random().unwrap();
+    let cellar = Arc::new(Cellar(token.clone()));
+    let hall = Hall::built(echo(), |queen| queen, |server| server.with_connector(cellar)).await;
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), token.reveal()).unwrap();
+    let path = file.path().to_str().unwrap();
+    let add = ["hive", "add", "10.0.0.9:7835", "--hive-token-file", path];
+    let ended = hall.rbee(&add).run().await.ok();
+    assert_eq!(ended.out, "added hive cellar (in process)\n");
+    hall.rbee(&add[..3]).run().await.failed(5, &["wants its token"]);
+    std::fs::write(file.path(), "hunter2").unwrap();
+    let ended = hall.rbee(&add).run().await.failed(2, &[path, "256 bits"]);
+    assert!(!ended.err.contains("hunter2"));
+    std::fs::write(file.path(), token.reveal()).unwrap();
+    // The token is not sent in the clear to another machine.
+    let elsewhere = [&add[..], &["--host", "10.0.0.1"]].concat();
+    hall.rbee(&elsewhere).run().await.failed(2, &["in the clear"]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn orders_say_as_json_what_they_did() {
     let hall = with_attic().await;
@@ -223,4 +279,39 @@ async fn orders_say_as_json_what_they_did() {
     assert_eq!(ended.json(), serde_json::json!({"done": "draining", "subject": "hive attic"}));
     let ended = hall.rbee(&["-q", "hive", "start", "attic"]).run().await.ok();
     assert_eq!(ended.out, "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_is_shown_and_followed() {
+    let logs = LogRing::new(100, 1 << 20);
+    let subscriber = tracing_subscriber::registry().with(logs.clone());
+    tracing::subscriber::with_default(subscriber, || {
+        tracing::info!("all is well");
+        let _span = tracing::info_span!("job", correlation_id = "c-1").entered();
+        tracing::warn!(tries = 3, "trouble\n\x1b[2J");
+    });
+    let hall = Hall::built(echo(), |queen| queen, |server| server.with_logs(logs.clone())).await;
+    let shown = hall.rbee(&["logs"]).run().await.ok();
+    assert_eq!(shown.out.lines().count(), 2, "{shown:?}");
+    assert!(shown.out.contains("INFO ") && shown.out.contains("all is well"), "{shown:?}");
+    let expected = "trouble␊␛[2J correlation_id=c-1 tries=3\n";
+    let shown = hall.rbee(&["logs", "--level", "warn"]).run().await.ok();
+    assert!(shown.out.lines().count() == 1 && shown.out.ends_with(expected), "{shown:?}");
+    let lines: Listing<LogLine> =
+        read(&hall.rbee(&["logs", "--json", "--correlation-id", "c-1"]).run().await.ok());
+    assert_eq!((lines.data.len(), lines.data[0].message.as_str()), (1, "trouble\n\x1b[2J"));
+
+    let mut running = hall.rbee(&["logs", "-f", "-n", "1", "--json"]).start();
+    let first = running.line().await;
+    assert!(first.contains("trouble"), "{first}");
+    tracing::subscriber::with_default(tracing_subscriber::registry().with(logs), || {
+        tracing::error!("it goes on");
+    });
+    let next: LogLine = serde_json::from_str(&running.line().await).unwrap();
+    assert_eq!((next.level.as_str(), next.message.as_str()), ("error", "it goes on"));
+    #[cfg(unix)]
+    {
+        running.interrupt();
+        running.end().await.failed(130, &["INTERRUPTED"]);
+    }
 }

@@ -83,6 +83,8 @@ async fn events_are_told_one_a_line_from_where_it_is_wanted() {
     assert!(lines[3].starts_with("    3  end      length, "), "{ended:?}");
     let rest = hall.rbee(&["jobs", "events", &job[..8], "--after", "1"]).run().await.ok();
     assert_eq!(rest.out.lines().collect::<Vec<_>>(), lines[2..]);
+    let nothing = hall.rbee(&["jobs", "events", &job, "--after", "3"]).run().await.ok();
+    assert_eq!(nothing.out, "");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -44,6 +44,11 @@ impl Reply {
         text_of(&self.response, name)
     }
 
+    /// It was done, and there is nothing to say.
+    pub fn is_empty(&self) -> bool {
+        self.response.status() == StatusCode::NO_CONTENT
+    }
+
     /// The whole of it.
     ///
     /// # Errors

@@ -6,7 +6,7 @@ use rbee_transport_http::wire::{
     ProgressBody,
     queen::{self, JobView},
 };
-use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::{
     Keeper,
@@ -91,7 +91,7 @@ impl Shown<'_> {
         }
     }
 
-    fn take(&mut self, text: &str, whole: &Value) -> Result<(), Failure> {
+    fn take(&mut self, text: &str, whole: &RawValue) -> Result<(), Failure> {
         let screen = &self.keeper.screen;
         if screen.is_json() {
             screen.object(whole)?;

@@ -10,7 +10,7 @@ use rbee_transport_http::wire::{
     sse::Event,
     worker::End,
 };
-use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::jobs;
 use crate::{
@@ -66,7 +66,9 @@ impl Events {
         pauses: &mut std::slice::Iter<'static, u64>,
     ) -> Result<Exit, Failure> {
         let path = queen::JOB_EVENTS.replace("{id}", &job.to_string());
-        let mut events = keeper.client.events(&path, &(), last.as_deref()).await?;
+        let Some(mut events) = keeper.client.events(&path, &(), last.as_deref()).await? else {
+            return Ok(Exit::Ok);
+        };
         while let Some(event) = events.next().await? {
             if let Some(id) = &event.id {
                 *last = Some(id.to_string());
@@ -95,10 +97,11 @@ impl Events {
     fn show(&self, keeper: &Keeper, events: &client::Events, event: &Event) -> Result<(), Failure> {
         let screen = &keeper.screen;
         if screen.is_json() {
-            let data: Value = events.read(event)?;
-            let id = event.id.as_deref().and_then(|id| id.parse::<u64>().ok());
-            return screen
-                .object(&serde_json::json!({ "id": id, "event": &*event.name, "data": data }));
+            return screen.event(
+                event.id.as_deref(),
+                &event.name,
+                &events.read::<Box<RawValue>>(event)?,
+            );
         }
         if self.text {
             if &*event.name == job_event::TOKEN {

@@ -156,7 +156,7 @@ async fn add(keeper: &Keeper, url: &str, token_file: Option<&PathBuf>) -> Result
     if keeper.screen.is_json() {
         return keeper.screen.document(&hive);
     }
-    keeper.screen.done("added", &format!("hive {}", hive.id), &format!("at {}", hive.address))
+    keeper.screen.done("added", &format!("hive {}", hive.id), &format!("({})", hive.address))
 }
 
 async fn show(keeper: &Keeper, hive: &HiveId) -> Result<(), Failure> {

@@ -219,8 +219,16 @@ async fn cancel(keeper: &Keeper, ids: &[String]) -> Result<(), Failure> {
         found.push(find(keeper, id).await?);
     }
     for id in found {
-        keeper.client.order(Method::DELETE, &path_of(id), &()).await?;
-        keeper.screen.done("cancelled", &format!("job {id}"), "")?;
+        let told = keeper.client.order(Method::DELETE, &path_of(id), &()).await?;
+        let job: JobView = told.json().await?;
+        let what = format!("job {id}");
+        match job.state.as_str() {
+            "cancelled" => keeper.screen.done("cancelled", &what, "")?,
+            "complete" | "failed" => {
+                keeper.screen.warn(&format!("{what} has ended already: {}", job.state))
+            }
+            _ => keeper.screen.done("cancelling", &what, "")?,
+        }
     }
     Ok(())
 }

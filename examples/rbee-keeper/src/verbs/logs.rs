@@ -71,8 +71,13 @@ impl Logs {
     }
 
     async fn follow(&self, keeper: &Keeper, query: &LogQuery) -> Result<Exit, Failure> {
-        let mut events = keeper.client.events(queen::LOGS, query, None).await?;
+        let Some(mut events) = keeper.client.events(queen::LOGS, query, None).await? else {
+            return Ok(Exit::Ok);
+        };
         while let Some(event) = events.next().await? {
+            if !matches!(&*event.name, "line" | "") {
+                continue;
+            }
             let line: LogLine = events.read(&event)?;
             match keeper.screen.is_json() {
                 true => keeper.screen.object(&line)?,

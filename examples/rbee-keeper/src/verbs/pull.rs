@@ -6,7 +6,7 @@ use rbee_transport_http::wire::{
     ErrorInfo,
     queen::{self, PullProgress, Pulled, pull_event},
 };
-use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::{
     Keeper,
@@ -42,8 +42,7 @@ impl Pull {
         let mut bars = Bars::new(screen);
         while let Some(event) = events.next().await? {
             if screen.is_json() {
-                let data: Value = events.read(&event)?;
-                screen.object(&serde_json::json!({ "event": &*event.name, "data": data }))?;
+                screen.event(None, &event.name, &events.read::<Box<RawValue>>(&event)?)?;
             }
             match &*event.name {
                 pull_event::PROGRESS if !screen.is_json() => {

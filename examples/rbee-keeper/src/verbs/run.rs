@@ -1,6 +1,9 @@
 //! `rbee run`: one question, one answer.
 
-use std::io::{self, Read as _};
+use std::{
+    io::{self, Read as _},
+    time::Duration,
+};
 
 use clap::Args;
 
@@ -13,6 +16,8 @@ use crate::{
 
 /// The longest prompt that is read from standard input, in bytes.
 const MOST_BYTES: u64 = 32 << 20;
+/// How long nobody is told that standard input is waited for.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 #[derive(Debug, Args)]
 pub(crate) struct Run {
@@ -59,11 +64,7 @@ impl Run {
         if keeper.screen.is_typed_into() {
             return Ok(Some(typed).filter(|typed| !typed.trim().is_empty()));
         }
-        let piped = super::interruptible(async {
-            let read = tokio::task::spawn_blocking(read_input).await;
-            read.unwrap_or_else(|cause| Err(Failure::usage(cause.to_string())))
-        })
-        .await?;
+        let piped = super::interruptible(piped_in(keeper)).await?;
         let both = match (typed.is_empty(), piped.trim().is_empty()) {
             (false, false) => format!("{typed}\n\n{piped}"),
             (false, true) => typed,
@@ -76,6 +77,21 @@ impl Run {
         }
         Ok(Some(both))
     }
+}
+
+/// All of standard input. Where it is left open by whoever started the program, it is said what is waited for.
+async fn piped_in(keeper: &Keeper) -> Result<String, Failure> {
+    let mut read = tokio::task::spawn_blocking(read_input);
+    let read = match tokio::time::timeout(PATIENCE, &mut read).await {
+        Ok(read) => read,
+        Err(_) => {
+            keeper
+                .screen
+                .note("waiting for the end of standard input; </dev/null says there is none");
+            read.await
+        }
+    };
+    read.unwrap_or_else(|cause| Err(Failure::usage(cause.to_string())))
 }
 
 fn read_input() -> Result<String, Failure> {

@@ -199,6 +199,15 @@ impl Running {
         String::from_utf8(read).unwrap()
     }
 
+    /// The next line of standard output.
+    pub async fn line(&mut self) -> String {
+        let mut line = String::new();
+        while !line.ends_with('\n') {
+            line += &self.read(1).await;
+        }
+        line
+    }
+
     #[cfg(unix)]
     pub fn interrupt(&self) {
         let pid = i32::try_from(self.child.id().unwrap()).unwrap();
