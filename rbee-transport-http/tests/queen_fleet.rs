@@ -430,6 +430,12 @@ async fn the_description_has_every_route_and_no_other() {
             .await;
     let document = hall.get("/openapi.json").await.json();
     assert_eq!(document["openapi"], "3.1.0");
+    let chat = &document["components"]["schemas"]["ChatRequest"];
+    assert_eq!(chat["additionalProperties"], false, "unknown fields are refused");
+    assert!(
+        chat["properties"]["temperature"].is_object()
+            && chat["required"] == json!(["model", "messages"])
+    );
     let mut described = BTreeSet::new();
     for (path, methods) in document["paths"].as_object().unwrap() {
         for method in methods.as_object().unwrap().keys() {
