@@ -12,7 +12,10 @@ use args::Args;
 use clap::Parser;
 use queen_rbee::{BUNDLED_MODEL, Config, Running, Signals};
 use rbee_core::{Error, ErrorKind, EventKind, JobHandle, Queen, Request, Result, Role};
-use rbee_transport_http::{server::LogRing, wire::{HIVE_PORT, QUEEN_PORT}};
+use rbee_transport_http::{
+    server::LogRing,
+    wire::{HIVE_PORT, QUEEN_PORT},
+};
 use screen::Screen;
 
 /// Turns of the conversation that are sent along: the small model has a small context.

@@ -45,7 +45,8 @@ impl Screen {
             "messages": [{"role": "user", "content": "Name three flowers."}],
         });
         self.line("It goes on to serve until Ctrl-C. From another terminal:\n");
-        self.line(&format!("  curl {url}/v1/chat/completions -d '{body}'"));
+        let kind = "-H 'content-type: application/json'";
+        self.line(&format!("  curl -N {url}/v1/chat/completions {kind} -d '{body}'"));
         self.line(&format!("  export OPENAI_BASE_URL={url}/v1 OPENAI_API_KEY=none\n"));
     }
 
