@@ -8,7 +8,7 @@ mod support;
 use std::io::BufRead;
 
 use serde_json::json;
-use support::{Queen, chat, command, command_line, lives, request, until};
+use support::{Queen, chat, command, command_line, exposition, lives, request, until};
 
 #[test]
 fn without_configuration_it_answers_and_leaves_nothing_behind() {
@@ -76,16 +76,25 @@ fn the_figures_are_there_after_a_job() {
         "rbee_hive_online{hive=\"local\"} 1",
         "rbee_device_memory_total_bytes{hive=\"local\",device=\"0\",kind=\"cpu\"}",
         "rbee_workers{state=\"idle\"} 1",
-        "# TYPE rbee_jobs_total counter",
-        "# HELP rbee_jobs_total ",
     ];
     // Gauges are brought up to date every few seconds.
     until("all figures are there", || {
         let (status, text) = queen.get("/metrics");
         assert_eq!(status, 200);
+        exposition::read(&text).unwrap();
         let missing = wanted.iter().find(|line| !text.contains(**line));
         missing.is_none().then_some(())
     });
+}
+
+#[test]
+fn figures_that_prometheus_would_not_take_are_found() {
+    let good = "# HELP a_total x\n# TYPE a_total counter\na_total{b=\"c\"} 1\n";
+    assert_eq!(exposition::read(good).unwrap().len(), 1);
+    let half = "# HELP h x\n# TYPE h histogram\nh_bucket{le=\"+Inf\"} 1\nh_sum 1\nh_count 2\n";
+    for bad in ["a 1\n", "# TYPE a_total counter\na_total 1\n", &good.repeat(2), half] {
+        exposition::read(bad).unwrap_err();
+    }
 }
 
 #[test]

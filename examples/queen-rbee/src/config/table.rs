@@ -82,7 +82,7 @@ pub(super) const KEYS: &[Key] = &[
     key!("open_metrics", open_metrics: YesNo, "Serve /metrics without the token"),
     key!("tls_cert", tls_cert: Maybe<File>, "Certificates in PEM; with tls_key the API is served over TLS"),
     key!("tls_key", tls_key: Maybe<File>, "The private key of tls_cert, in PEM"),
-    key!("data_dir", data_dir: File, "Where the queue and everything else that lasts is kept"),
+    key!("data_dir", data_dir: File, "Where the queue and everything else that lasts is kept [default: rbee in the user's directory for data]"),
     key!("name", name: Maybe<QueenName>, "The lasting name of this queen"),
     key!("durability", durability: OneOf<Durability>, "What a recorded job survives: the death of the process (normal), or also a power cut (full)"),
     key!("keep_ended", keep_ended: Span, "How long the records of ended jobs are kept"),
