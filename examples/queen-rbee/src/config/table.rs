@@ -82,7 +82,7 @@ pub(super) const KEYS: &[Key] = &[
     key!("open_metrics", open_metrics: YesNo, "Serve /metrics without the token"),
     key!("tls_cert", tls_cert: Maybe<File>, "Certificates in PEM; with tls_key the API is served over TLS"),
     key!("tls_key", tls_key: Maybe<File>, "The private key of tls_cert, in PEM"),
-    key!("data_dir", data_dir: File, "Where the queue and everything else that lasts is kept"),
+    key!("data_dir", data_dir: File, "Where the queue and everything else that lasts is kept [default: rbee in the user's directory for data]"),
     key!("name", name: Maybe<QueenName>, "The lasting name of this queen"),
     key!("durability", durability: OneOf<Durability>, "What a recorded job survives: the death of the process (normal), or also a power cut (full)"),
     key!("keep_ended", keep_ended: Span, "How long the records of ended jobs are kept"),
@@ -94,7 +94,7 @@ pub(super) const KEYS: &[Key] = &[
     key!("worker_slots", worker_slots: Whole<u32>, "Runs that a new worker does at once, where its engine can"),
     key!("file_roots", file_roots: Files, "Directories whose models clients may name by their file"),
     key!("hives", hives: Hives, "Other machines, whose rbee-hive runs already"),
-    key!("worker_program", worker_program: Maybe<File>, "The program of a worker; without it this one does, or the llm-worker-rbee beside it"),
+    key!("worker_program", worker_program: Maybe<File>, "The program of a worker; without it this one is its own"),
     key!("lease", lease: Span, "How long hives and workers go on without a sign of life from the queen"),
     key!("drain_grace", drain_grace: Span, "How long jobs have to end when the queen goes down"),
     key!("log_format", log_format: OneOf<LogFormat>, "Lines for people, or one JSON object a line"),
@@ -161,13 +161,12 @@ impl Named for LogFormat {
 
 impl Named for Embedded {
     const FORM: &'static str = "processes|daemon|inside|off";
-    const ALL: &'static [(&'static str, Self)] =
-        &[
-            ("processes", Self::Processes),
-            ("daemon", Self::Daemon),
-            ("inside", Self::Inside),
-            ("off", Self::Off),
-        ];
+    const ALL: &'static [(&'static str, Self)] = &[
+        ("processes", Self::Processes),
+        ("daemon", Self::Daemon),
+        ("inside", Self::Inside),
+        ("off", Self::Off),
+    ];
 }
 
 /// A token; never shown.
