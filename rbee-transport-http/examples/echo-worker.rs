@@ -1,8 +1,8 @@
 //! A worker without a model in a process of its own: what the tests of a hive start, in place of one with a model.
 //!
 //! What it does can be said in the name of its model, as words between dashes: `slots` of the order are served, and
-//! `silent` does not listen, `exits` ends at once, `slow` loads until it is killed, `fails` cannot load, `ticks` gives a
-//! token every 20 ms.
+//! `silent` does not listen, `exits` ends at once, `taken` finds its port taken, `imposter` answers under another name,
+//! `slow` loads until it is killed, `fails` cannot load, `ticks` gives a token every 20 ms.
 
 use std::{process::ExitCode, sync::Arc, time::Duration};
 
@@ -12,7 +12,7 @@ use rbee_core::{
 };
 use rbee_transport_http::{
     server::{exit_status, run_worker, stop_signal},
-    wire::worker::Start,
+    wire::worker::{EXIT_PORT_TAKEN, Start},
 };
 
 #[derive(Debug)]
@@ -51,11 +51,17 @@ fn main() -> ExitCode {
 }
 
 #[tokio::main]
-async fn run(start: Start) -> Result<()> {
+async fn run(mut start: Start) -> Result<()> {
     eprintln!("echo-worker: devices {:?}", start.devices);
     if asks_for(&start.spec, "exits") {
         eprintln!("echo-worker: out of honey");
         std::process::exit(3);
+    }
+    if asks_for(&start.spec, "taken") {
+        std::process::exit(EXIT_PORT_TAKEN.into());
+    }
+    if asks_for(&start.spec, "imposter") {
+        start.id = WorkerId::random();
     }
     if asks_for(&start.spec, "silent") {
         std::future::pending::<()>().await;

@@ -6,7 +6,8 @@
 //!
 //! | what | client | server |
 //! |---|---|---|
-//! | [`Worker`](rbee_core::Worker) | [`client::HttpWorker`] | [`server::worker`] |
+//! | [`Worker`](rbee_core::Worker) | [`client::HttpWorker`]; [`client::OpenAiWorker`] for other engines | [`server::worker`] |
+//! | [`HiveBackend`](rbee_core::HiveBackend) | [`client::HttpHive`]; [`ProcessHive`], whose workers are processes; [`LocalHive`], a child daemon | [`server::hive`] |
 //!
 //! Every path, body and header stands in [`wire`], which both sides share.
 
@@ -15,6 +16,8 @@ pub mod client;
 pub mod dial;
 #[cfg(all(feature = "process", feature = "openai", unix))]
 mod engine_process;
+#[cfg(all(feature = "process", unix))]
+mod local_hive;
 #[cfg(all(feature = "process", unix))]
 mod process;
 #[cfg(all(feature = "process", unix))]
@@ -26,6 +29,8 @@ pub mod wire;
 
 #[cfg(all(feature = "process", feature = "openai", unix))]
 pub use engine_process::EngineFactory;
+#[cfg(all(feature = "process", unix))]
+pub use local_hive::LocalHive;
 #[cfg(all(feature = "process", unix))]
 pub use process_hive::ProcessHive;
 pub use token::Token;

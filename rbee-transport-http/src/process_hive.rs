@@ -120,7 +120,7 @@ impl ProcessHive {
         self.changed(|config| config.arguments = arguments)
     }
 
-    /// How long a worker goes on without a sign of life from its hive; 90 seconds by default, and 3 at least.
+    /// How long a worker goes on without a sign of life from its hive; 90 seconds by default, and 1 at least.
     pub fn with_lease(self, lease: Duration) -> Self {
         self.changed(|config| config.lease = lease)
     }
@@ -206,7 +206,7 @@ impl ProcessHive {
     }
 
     fn check(&self) -> Result<()> {
-        let (least, lease) = (Duration::from_secs(3), self.config.lease);
+        let (least, lease) = (Duration::from_secs(1), self.config.lease);
         if lease < least || lease > Duration::from_secs(24 * 3600) {
             let message = format!("the lease of workers is {lease:?}; allowed is {least:?} to 24h");
             return Err(Error::new(ErrorKind::Config, message));

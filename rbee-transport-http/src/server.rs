@@ -18,12 +18,12 @@ mod worker;
 
 #[cfg(unix)]
 pub use daemon::stop_signal;
-pub use hive::{HiveServer, Reach, hive};
+pub use hive::{HiveServer, Reach, hive, hostname};
 pub use lease::Lease;
 pub use listen::{Limits, Server};
 pub use logs::{Followed, LogRing};
 #[cfg(feature = "metrics")]
 pub use metrics::Metrics;
-pub use process::{exit_status, run_worker};
+pub use process::{exit_status, run_hive, run_worker};
 pub use queen::{Examiner, HiveConnector, QueenLimits, QueenServer, queen};
 pub use worker::{WorkerServer, worker};

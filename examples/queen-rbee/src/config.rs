@@ -4,6 +4,7 @@
 //! and what is allowed.
 
 mod arguments;
+mod engines;
 mod hives;
 mod show;
 mod table;
@@ -21,7 +22,10 @@ use std::{
 
 use etcetera::BaseStrategy;
 use rbee_core::{Durability, Error, ErrorKind, QueenId, Result, Settings};
-use rbee_transport_http::{Token, wire::QUEEN_PORT};
+use rbee_transport_http::{
+    Token,
+    wire::{QUEEN_PORT, engine::Engine},
+};
 
 pub use arguments::{Arguments, Wish};
 pub use hives::HiveEntry;
@@ -51,6 +55,8 @@ pub enum Embedded {
     /// Each in a process of its own.
     #[default]
     Processes,
+    /// Each in a process of its own, under a hive that is a daemon of its own.
+    Daemon,
     /// In the queen's process.
     Inside,
     /// Not at all.
@@ -88,6 +94,10 @@ pub struct Config {
     pub bundled_model: bool,
     /// How workers run on this machine.
     pub local_hive: Embedded,
+    /// The program of a hive that is a daemon.
+    pub hive_program: Option<PathBuf>,
+    /// Other engines than our own.
+    pub engines: Vec<Engine>,
     /// Runs that a new worker does at once, where its engine can. 4.
     pub worker_slots: u32,
     /// Directories whose models clients may name by their file.
@@ -125,6 +135,8 @@ impl Default for Config {
             models: BTreeMap::new(),
             bundled_model: true,
             local_hive: Embedded::default(),
+            hive_program: None,
+            engines: Vec::new(),
             worker_slots: 4,
             file_roots: Vec::new(),
             hives: Vec::new(),
@@ -263,6 +275,12 @@ impl Config {
         }
         if !(1..=1_024).contains(&self.worker_slots) {
             return wrong(format!("worker_slots is {}; allowed is 1 to 1024", self.worker_slots));
+        }
+        if self.local_hive == Embedded::Daemon && !self.engines.is_empty() {
+            return wrong(
+                "engines are for workers that the queen's own process starts; with local_hive: daemon give them to \
+                 rbee-hive",
+            );
         }
         crate::log::levels(&self.log_level)?;
         if let Some(hive) = table::names_twice(&self.hives) {

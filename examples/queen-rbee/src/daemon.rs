@@ -7,7 +7,7 @@ use rbee_core::{
     QueenBuilder, Result, SqliteRegistry,
 };
 use rbee_transport_http::{
-    ProcessHive,
+    LocalHive, ProcessHive,
     client::Endpoint,
     dial::Tcp,
     server::{LogRing, Metrics, QueenServer, Server},
@@ -16,7 +16,7 @@ use rbee_transport_http::{
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::{Config, Embedded, bundled, home::Home, worker};
+use crate::{Config, Embedded, bundled, fleet::Fleet, home::Home, worker};
 
 /// How often the figures are brought up to date.
 const MEASURE: Duration = Duration::from_secs(2);
@@ -92,6 +92,11 @@ pub async fn start(config: Config, logs: Option<LogRing>) -> Result<Running> {
         models.push((name, model));
     }
     builder = with_local_hive(builder, &config, &home)?;
+    let (draining, closed) = (CancellationToken::new(), CancellationToken::new());
+    let fleet = Fleet::new(home.join("hives"), &config, draining.clone())?;
+    for hive in fleet.all(&config)? {
+        builder = builder.hive(hive);
+    }
     let queen = builder.build().await?;
 
     let metrics = Metrics::install()?;
@@ -99,9 +104,10 @@ pub async fn start(config: Config, logs: Option<LogRing>) -> Result<Running> {
     tokio::spawn(
         measuring.clone().run_until_cancelled_owned(measure(queen.clone(), metrics.clone())),
     );
-    let (draining, closed) = (CancellationToken::new(), CancellationToken::new());
-    let mut api =
-        QueenServer::new(queen.clone()).with_metrics(metrics.renderer()).stop(draining.clone());
+    let mut api = QueenServer::new(queen.clone())
+        .with_connector(Arc::new(fleet))
+        .with_metrics(metrics.renderer())
+        .stop(draining.clone());
     if let Some(token) = token {
         api = api.with_token(token);
     }
@@ -111,8 +117,9 @@ pub async fn start(config: Config, logs: Option<LogRing>) -> Result<Running> {
     for root in &config.file_roots {
         api = api.with_file_root(root);
     }
-    // TODO_LOGS
-    let _ = logs;
+    if let Some(logs) = logs {
+        api = api.with_logs(logs);
+    }
     let serving = tokio::spawn(server.run(api.router(), closed.clone(), LAST_WORDS));
     tracing::info!(url, pid = std::process::id(), queen = %queen.id(), "serving");
     Ok(Running {
@@ -185,8 +192,17 @@ fn with_local_hive(builder: QueenBuilder, config: &Config, home: &Home) -> Resul
             let hive = ProcessHive::new(HiveId::local(), home.join("hive"))
                 .with_program(program.path)
                 .with_arguments(program.arguments)
+                .with_engines(config.engines.clone())
                 .with_lease(config.lease);
             builder.hive(hive)
+        }
+        Embedded::Daemon => {
+            let hive = LocalHive::new(HiveId::local(), home.join("local-hive"))
+                .with_lease(config.lease);
+            builder.hive(match &config.hive_program {
+                Some(program) => hive.with_program(program),
+                None => hive,
+            })
         }
     })
 }

@@ -6,6 +6,7 @@
 mod bundled;
 mod config;
 mod daemon;
+mod fleet;
 mod hive_url;
 mod home;
 pub mod log;

@@ -4,7 +4,7 @@ use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use futures_util::{FutureExt, StreamExt};
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument;
 
 use super::{
@@ -32,13 +32,16 @@ pub(super) struct Attempt {
     pub(super) started: Started,
     pub(super) settings: Arc<Settings>,
     pub(super) writer: Writer,
-    pub(super) cancel: CancellationToken,
 }
 
 /// Tells the engine that the lease is back, whatever becomes of the task.
 struct LeaseGuard {
     lease: LeaseId,
+    job: Arc<Job>,
     log: Arc<JobLog>,
+    /// Tokens of the answer when the attempt began.
+    before: u32,
+    writer: Writer,
     mailbox: Mailbox,
     result: Option<AttemptResult>,
 }
@@ -54,14 +57,33 @@ impl Drop for LeaseGuard {
     fn drop(&mut self) {
         let (produced, resumable) = self.log.progress();
         let result = self.result.take().unwrap_or(AttemptResult::Aborted);
+        let prompt = match &result {
+            AttemptResult::Done { usage, .. } => usage.prompt_tokens,
+            AttemptResult::Failed(_) | AttemptResult::Aborted => 0,
+        };
+        metrics::computed(&self.job.model, prompt, produced.saturating_sub(self.before));
+        // Whoever waits for the lease finds the last tokens on their way to the store. The end of an answer erases
+        // them, unless it is kept, and then it writes them itself.
+        if !matches!(result, AttemptResult::Done { .. }) {
+            self.writer.checkpoint(self.job.id, &self.log);
+        }
         let end = AttemptEnd { result, produced, resumable };
         self.mailbox.input(Input::AttemptEnded { lease: self.lease, end });
     }
 }
 
 impl Attempt {
-    pub(super) fn spawn(self, mailbox: Mailbox) {
-        let guard = LeaseGuard { lease: self.lease, log: self.log.clone(), mailbox, result: None };
+    /// Begins. Dropping the handle aborts the attempt.
+    pub(super) fn spawn(self, mailbox: Mailbox) -> AbortOnDropHandle<()> {
+        let guard = LeaseGuard {
+            lease: self.lease,
+            job: self.job.clone(),
+            log: self.log.clone(),
+            before: self.log.len(),
+            writer: self.writer.clone(),
+            mailbox,
+            result: None,
+        };
         let span = tracing::info_span!(
             "attempt",
             job = %self.job.id,
@@ -70,29 +92,17 @@ impl Attempt {
             attempt = self.attempt,
         );
         let task = async move {
-            let cancel = self.cancel.clone();
-            let before = self.log.len();
+            // Dropped after the stream, also where the task is aborted.
+            let guard = guard;
             let drive = AssertUnwindSafe(self.drive()).catch_unwind();
-            let result = tokio::select! {
-                biased;
-                () = cancel.cancelled() => AttemptResult::Aborted,
-                result = drive => match result {
-                    Ok(Ok(result)) => result,
-                    Ok(Err(error)) => AttemptResult::Failed(error),
-                    Err(panic) => AttemptResult::Failed(panicked(&*panic)),
-                },
+            let result = match drive.await {
+                Ok(Ok(result)) => result,
+                Ok(Err(error)) => AttemptResult::Failed(error),
+                Err(panic) => AttemptResult::Failed(panicked(&*panic)),
             };
-            let prompt = match &result {
-                AttemptResult::Done { usage, .. } => usage.prompt_tokens,
-                AttemptResult::Failed(_) | AttemptResult::Aborted => 0,
-            };
-            let answer = self.log.len().saturating_sub(before);
-            metrics::computed(&self.worker.info().model, prompt, answer);
-            // Whoever waits for the lease finds the last tokens on their way to the store.
-            self.checkpoint();
             guard.give_back(result);
         };
-        tokio::spawn(task.instrument(span));
+        AbortOnDropHandle::new(tokio::spawn(task.instrument(span)))
     }
 
     async fn drive(&self) -> Result<AttemptResult> {

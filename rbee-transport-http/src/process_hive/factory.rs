@@ -202,7 +202,11 @@ impl ProcessFactory {
                 if ended.code == Some(i32::from(EXIT_PORT_TAKEN)) {
                     return Err(Failure::PortTaken);
                 }
-                return Err(process.lost().await.into());
+                let lost = process.lost().await;
+                return Err(match self.table.is_stopping(process.record.id) {
+                    true => Error::new(ErrorKind::Cancelled, lost.message().to_owned()).into(),
+                    false => lost.into(),
+                });
             }
             became = self.answers(process, progress) => became?,
         };

@@ -154,6 +154,10 @@ impl Table {
         }
     }
 
+    pub(super) fn is_stopping(&self, id: WorkerId) -> bool {
+        self.inner().stopping.contains_key(&id)
+    }
+
     /// From now on, until this is dropped, no process of this name is taken in.
     pub(super) fn stopping(&self, id: WorkerId) -> Stopping<'_> {
         *self.inner().stopping.entry(id).or_default() += 1;

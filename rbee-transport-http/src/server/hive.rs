@@ -104,6 +104,11 @@ impl HiveServer {
         Self { inner: Arc::new(Inner { hive, reach, lease, youngest, stop }) }
     }
 
+    /// The hive that is exposed.
+    pub fn hive(&self) -> &Arc<dyn HiveBackend> {
+        &self.inner.hive
+    }
+
     /// Cancelled when the daemon is to end: it was told to, and its workers are stopped; or its lease has run out.
     pub fn stopped(&self) -> CancellationToken {
         self.inner.stop.clone()
@@ -326,7 +331,7 @@ async fn id(request: Request) -> Result<(WorkerId, Request), Response> {
 }
 
 /// What this machine calls itself.
-fn hostname() -> String {
+pub fn hostname() -> String {
     #[cfg(unix)]
     {
         rustix::system::uname().nodename().to_string_lossy().into_owned()

@@ -1,4 +1,4 @@
-//! The life of a worker process: it serves first, then loads, and ends when it is told to.
+//! The lives of a worker's process and of a hive's: what they serve, and when they end.
 
 use std::{io::BufRead, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -9,8 +9,11 @@ use rbee_core::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Lease, Server, WorkerServer};
-use crate::wire::worker::{EXIT_PORT_TAKEN, Start};
+use super::{HiveServer, Lease, Server, WorkerServer};
+use crate::{
+    Token,
+    wire::worker::{EXIT_PORT_TAKEN, Start},
+};
 
 /// The longest order, in bytes.
 const MOST_BYTES: u64 = 1 << 20;
@@ -102,7 +105,34 @@ pub async fn run_worker(
     outcome
 }
 
-/// The status that a worker process ends with after this error.
+/// Is a hive's daemon: serves until it is told to stop, `stop` is cancelled, or its lease runs out, and stops its workers
+/// before it returns; each has `grace` to end.
+///
+/// # Errors
+/// What kept the workers from being stopped.
+pub async fn run_hive(
+    server: Server,
+    hive: HiveServer,
+    token: Option<Token>,
+    stop: CancellationToken,
+    grace: Duration,
+) -> Result<()> {
+    let closed = CancellationToken::new();
+    let serving = tokio::spawn(server.run(hive.router(token), closed.clone(), GRACE));
+    let stopped = hive.stopped();
+    tokio::select! {
+        () = stopped.cancelled() => {}
+        () = stop.cancelled() => {}
+        () = hive.expire() => {}
+    }
+    let down = hive.hive().shutdown(grace).await;
+    closed.cancel();
+    // The server bounds its own end.
+    let _ = serving.await;
+    down
+}
+
+/// The status that a worker's or a hive's process ends with after this error.
 pub fn exit_status(error: &Error) -> u8 {
     let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref());
     let taken = |cause: &std::io::Error| cause.kind() == std::io::ErrorKind::AddrInUse;

@@ -9,8 +9,10 @@ use std::{
     time::Duration,
 };
 
-use rbee_core::{HiveId, WorkerSpec};
+use rbee_core::{HiveId, JobId, Resume, Run, WorkerId, WorkerSpec};
 use rbee_transport_http::{ProcessHive, Token, client::Endpoint, dial::Tcp, server::Server};
+#[cfg(unix)]
+use rustix::process::{Pid, Signal};
 use tempfile::TempDir;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -59,4 +61,53 @@ pub(crate) fn hive(dir: &TempDir) -> ProcessHive {
 
 pub(crate) fn spec(model: &str) -> WorkerSpec {
     WorkerSpec { model: model.parse().unwrap(), slots: 2, devices: vec![0], need_bytes: 0 }
+}
+
+/// A run that asks for so many tokens.
+pub(crate) fn run(max_tokens: u32) -> Run {
+    let job = serde_json::json!({
+        "id": JobId::random(), "model": "echo", "priority": "interactive", "seed": 7, "prefix": [],
+        "task": {"generate": {"prompt": {"text": "hi"}, "sampling": {
+            "temperature": 1.0, "top_p": 1.0, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0,
+            "stop": [], "max_tokens": max_tokens,
+        }}},
+        "timeout": {"secs": 60, "nanos": 0}, "deadline": null, "detached": false, "tenant": null,
+        "correlation_id": "test",
+    });
+    let job = Arc::new(serde_json::from_value(job).unwrap());
+    Run { job, attempt: 1, resume: Resume::default() }
+}
+
+/// The process of a worker, as its hive remembers it.
+#[cfg(unix)]
+pub(crate) fn pid_of(dir: &TempDir, id: WorkerId) -> Pid {
+    let path = dir.path().join("state").join(format!("{id}.json"));
+    let record: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    let pid = record["process"]["pid"].as_i64().unwrap();
+    Pid::from_raw(i32::try_from(pid).unwrap()).unwrap()
+}
+
+#[cfg(unix)]
+pub(crate) fn signal(pid: Pid, signal: Signal) {
+    rustix::process::kill_process(pid, signal).unwrap();
+}
+
+#[cfg(unix)]
+pub(crate) fn kill(pid: Pid) {
+    signal(pid, Signal::KILL);
+}
+
+/// Waits until a process has ended.
+#[cfg(unix)]
+pub(crate) async fn until_gone(pid: Pid) {
+    let gone = || match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
+        Ok(stat) => stat.contains(") Z "),
+        Err(_) => true,
+    };
+    let wait = async {
+        while !gone() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), wait).await.expect("the process ends");
 }

@@ -2,8 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+mod built;
 mod environment;
 mod program;
 
+pub use built::{built, built_example};
 pub use environment::{Environment, are_clients_skipped};
 pub use program::{Output, Program};

@@ -5,6 +5,7 @@ use rbee_core::{Durability, KeepRequests};
 
 use super::{
     Config, Embedded, HiveEntry, LogFormat,
+    engines::Engines,
     hives::Hives,
     value::{
         At, File, Files, Host, Kind, Maybe, Named, Names, OneOf, Port, QueenName, Size, Span,
@@ -88,6 +89,8 @@ pub(super) const KEYS: &[Key] = &[
     key!("models", models: Names, "Names for models, to be asked for instead of their references"),
     key!("bundled_model", bundled_model: YesNo, "Offer the small model that comes with this program, as bee-tiny"),
     key!("local_hive", local_hive: OneOf<Embedded>, "Run workers on this machine"),
+    key!("hive_program", hive_program: Maybe<File>, "The program of local_hive: daemon; without it the rbee-hive beside this program"),
+    key!("engines", engines: Engines, "Other engines than our own for models, like llama-server"),
     key!("worker_slots", worker_slots: Whole<u32>, "Runs that a new worker does at once, where its engine can"),
     key!("file_roots", file_roots: Files, "Directories whose models clients may name by their file"),
     key!("hives", hives: Hives, "Other machines, whose rbee-hive runs already"),
@@ -134,9 +137,9 @@ pub(super) fn nearest<'a>(
     given: &str,
     known: impl IntoIterator<Item = &'a str>,
 ) -> Option<&'a str> {
-    let near = |name: &'a str| (strsim::jaro_winkler(given, name), name);
-    let best = known.into_iter().map(near).max_by(|a, b| a.0.total_cmp(&b.0))?;
-    (best.0 > 0.8).then_some(best.1)
+    let far = |name: &'a str| (strsim::osa_distance(given, name), name);
+    let (distance, best) = known.into_iter().map(far).min_by_key(|(distance, _)| *distance)?;
+    (distance <= (given.len() / 3).max(1)).then_some(best)
 }
 
 impl Named for Durability {
@@ -157,9 +160,14 @@ impl Named for LogFormat {
 }
 
 impl Named for Embedded {
-    const FORM: &'static str = "processes|inside|off";
+    const FORM: &'static str = "processes|daemon|inside|off";
     const ALL: &'static [(&'static str, Self)] =
-        &[("processes", Self::Processes), ("inside", Self::Inside), ("off", Self::Off)];
+        &[
+            ("processes", Self::Processes),
+            ("daemon", Self::Daemon),
+            ("inside", Self::Inside),
+            ("off", Self::Off),
+        ];
 }
 
 /// A token; never shown.

@@ -253,7 +253,7 @@ impl Kind for Files {
     }
 }
 
-/// A value that may be absent.
+/// A value that may be absent: `~` or nothing.
 pub(super) struct Maybe<K>(PhantomData<K>);
 
 impl<K: Kind> Kind for Maybe<K> {
@@ -266,6 +266,12 @@ impl<K: Kind> Kind for Maybe<K> {
     }
     fn show(value: &Self::Value) -> String {
         value.as_ref().map_or_else(|| "~".into(), K::show)
+    }
+    fn read(node: &Node, at: At<'_>) -> Result<Self::Value, Wrong> {
+        match &node.value {
+            Value::Scalar { text, plain: true } if matches!(&**text, "~" | "null") => Ok(None),
+            _ => K::read(node, at).map(Some),
+        }
     }
 }
 

@@ -58,8 +58,6 @@ impl Driver {
                 if attempt == 1 {
                     metrics::started(job.priority, queue_wait);
                 }
-                let cancel = self.shell.kill.child_token();
-                self.attempts.insert(lease, cancel.clone());
                 let attempt = Attempt {
                     lease,
                     started: Started { worker: Some(worker.info().id), queue_wait },
@@ -69,14 +67,11 @@ impl Driver {
                     log,
                     settings: self.shell.settings.clone(),
                     writer: self.shell.writer.clone(),
-                    cancel,
                 };
-                attempt.spawn(self.shell.mailbox.clone());
+                self.attempts.insert(lease, attempt.spawn(self.shell.mailbox.clone()));
             }
             Effect::Abort { lease } => {
-                if let Some(attempt) = self.attempts.remove(&lease) {
-                    attempt.cancel();
-                }
+                self.attempts.remove(&lease);
             }
             Effect::Finish { job, outcome } => {
                 metrics::ended(&outcome);

@@ -1,0 +1,167 @@
+//! What the daemon is told on its command line.
+
+use std::{
+    io::{self, Read},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use clap::{Parser, ValueEnum};
+use etcetera::BaseStrategy;
+use rbee_core::{Error, ErrorKind, HiveId, Result};
+use rbee_transport_http::{ProcessHive, Token, server::hostname, wire, wire::engine::Engine};
+
+/// The agent of one machine: starts and stops workers, and reports what there is. A queen tells it what to do.
+#[derive(Debug, Parser)]
+#[command(name = "rbee-hive", version)]
+pub(crate) struct Args {
+    /// The hive's name; this machine's by default
+    #[arg(long)]
+    id: Option<HiveId>,
+    /// Where it listens, and its workers; another address than a loopback one needs a token
+    #[arg(long, default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
+    host: IpAddr,
+    /// The port it listens on
+    #[arg(long, default_value_t = wire::HIVE_PORT)]
+    port: u16,
+    /// Where it remembers its workers; a directory of its own for each hive
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+    /// A file with the token that queens must show, `-` for the standard input; else RBEE_HIVE_TOKEN, if it is set
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// End after this many seconds without a queen; without it the daemon goes on
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub(crate) lease: Option<Duration>,
+    /// The program of a worker; llm-worker-rbee beside this one by default
+    #[arg(long, value_name = "PROGRAM")]
+    worker: Option<PathBuf>,
+    /// How many seconds workers go on without this daemon
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "90")]
+    worker_lease: Duration,
+    /// Other engines, as a list in YAML or JSON
+    #[arg(long, value_name = "FILE")]
+    engines: Option<PathBuf>,
+    /// Threads that a worker computes with on the processor; all cores by default
+    #[arg(long)]
+    threads: Option<NonZeroUsize>,
+    /// The longest prompt and answer together, in tokens; the model's own limit by default
+    #[arg(long, value_name = "TOKENS")]
+    context: Option<u32>,
+    /// How the log is written
+    #[arg(long, value_enum, default_value = "text")]
+    pub(crate) log_format: LogFormat,
+}
+
+/// How the log is written.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// The longest token, with room for a line end.
+const MOST_TOKEN: u64 = 1 << 10;
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let wrong =
+        || format!("{text:?} is not allowed; allowed is a number of seconds from 1 to 86400");
+    let seconds: f64 = text.parse().map_err(|_| wrong())?;
+    if (1.0..=86_400.0).contains(&seconds) {
+        Ok(Duration::from_secs_f64(seconds))
+    } else {
+        Err(wrong())
+    }
+}
+
+fn config(path: &Path, why: impl std::fmt::Display) -> Error {
+    Error::new(ErrorKind::Config, format!("{}: {why}", path.display()))
+}
+
+impl Args {
+    /// The token that queens must show.
+    pub(crate) fn token(&self) -> Result<Option<Token>> {
+        let text = match &self.token_file {
+            Some(path) if path.as_os_str() == "-" => {
+                let mut line = String::new();
+                let read =
+                    io::BufRead::read_line(&mut io::stdin().lock().take(MOST_TOKEN), &mut line);
+                read.map_err(|cause| config(path, cause))?;
+                Some(line)
+            }
+            Some(path) => Some(std::fs::read_to_string(path).map_err(|cause| config(path, cause))?),
+            None => std::env::var("RBEE_HIVE_TOKEN").ok(),
+        };
+        text.map(|text| text.trim().parse()).transpose()
+    }
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// Where it would be open to others without a token.
+    pub(crate) fn address(&self, token: Option<&Token>) -> Result<SocketAddr> {
+        if token.is_none() && !self.host.is_loopback() {
+            let message = format!(
+                "host is {}, and there is no token; allowed without one is a loopback address such as 127.0.0.1 \
+                 (set RBEE_HIVE_TOKEN or --token-file; `openssl rand -hex 32` makes one)",
+                self.host
+            );
+            return Err(Error::new(ErrorKind::Config, message));
+        }
+        Ok(SocketAddr::new(self.host, self.port))
+    }
+
+    /// The hive itself.
+    pub(crate) fn hive(&self) -> Result<ProcessHive> {
+        let id = self.id()?;
+        let state_dir = match &self.state_dir {
+            Some(path) => path.clone(),
+            None => data_dir()?.join("rbee").join("hives").join(id.as_str()),
+        };
+        let mut hive = ProcessHive::new(id, state_dir)
+            .with_lease(self.worker_lease)
+            .with_bind(self.host)
+            .with_engines(self.engines()?);
+        if let Some(program) = &self.worker {
+            hive = hive.with_program(program);
+        }
+        if let Some(threads) = self.threads {
+            hive = hive.with_threads(threads);
+        }
+        if let Some(context) = self.context {
+            hive = hive.with_context(context);
+        }
+        Ok(hive)
+    }
+
+    fn id(&self) -> Result<HiveId> {
+        let allowed = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+        let name = || hostname().chars().filter(allowed).take(64).collect::<String>();
+        self.id.clone().map_or_else(|| HiveId::new(name()), Ok)
+    }
+
+    fn engines(&self) -> Result<Vec<Engine>> {
+        let Some(path) = &self.engines else { return Ok(Vec::new()) };
+        let text = std::fs::read_to_string(path).map_err(|cause| config(path, cause))?;
+        // JSON is YAML.
+        let engines: Vec<Engine> =
+            serde_saphyr::from_str(&text).map_err(|cause| config(path, cause))?;
+        engines
+            .iter()
+            .try_for_each(Engine::validate)
+            .map_err(|error| error.context(path.display()))?;
+        Ok(engines)
+    }
+}
+
+fn data_dir() -> Result<PathBuf> {
+    let strategy = etcetera::choose_base_strategy().map_err(|cause| {
+        let message = format!("there is no home directory ({cause}); give --state-dir");
+        Error::new(ErrorKind::Config, message)
+    })?;
+    Ok(strategy.data_dir())
+}

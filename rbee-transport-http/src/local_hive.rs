@@ -1,0 +1,347 @@
+//! [`LocalHive`]: this machine's hive, as a child daemon.
+
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    path::{Path, PathBuf},
+    process::Stdio,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use async_trait::async_trait;
+use futures_core::stream::BoxStream;
+use rbee_core::{
+    Epoch, Error, ErrorKind, HiveBackend, HiveEvent, HiveId, HiveReport, ModelRef, Progress,
+    Result, Worker, WorkerId, WorkerSpec,
+};
+use serde::{Deserialize, Serialize};
+use tokio::{io::AsyncWriteExt, process::Command, time::timeout};
+
+use crate::{
+    ProcessHive, Token,
+    client::{Endpoint, HttpHive},
+    dial::Tcp,
+    process::{Identity, Lock, Running, StateDir, free_port},
+    wire::worker::EXIT_PORT_TAKEN,
+};
+
+/// The program of a hive.
+const PROGRAM: &str = "rbee-hive";
+/// What it is remembered by.
+const NAME: &str = "hive";
+const HOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+/// How long it may take to answer after its start.
+const START_PATIENCE: Duration = Duration::from_secs(30);
+/// Between two looks at a daemon that starts.
+const LOOK: Duration = Duration::from_millis(20);
+/// How long one that is there already may take to answer.
+const ANSWER: Duration = Duration::from_secs(5);
+/// How long it has to stop its workers and to end, before it is ended by force.
+const GRACE: Duration = Duration::from_secs(30);
+/// Ports that are tried, where others take them between the choice and the use.
+const PORT_TRIES: usize = 5;
+
+/// A hive on this machine that is a daemon of its own: it outlives a queen that is killed, and the next one finds it
+/// again with all its workers.
+///
+/// [`start`](HiveBackend::start) takes in the daemon that the state directory remembers, where it lives, and runs
+/// `rbee-hive` where it does not. [`shutdown`](HiveBackend::shutdown) ends it: by request, then SIGTERM, 30 seconds, and
+/// SIGKILL. Dropping this leaves it to the next queen, or to its lease.
+///
+/// ```no_run
+/// # async fn example() -> rbee_core::Result<()> {
+/// use rbee_core::{HiveId, Queen};
+/// use rbee_transport_http::LocalHive;
+///
+/// let hive = LocalHive::new(HiveId::local(), "/var/lib/rbee/local-hive".into());
+/// let queen = Queen::builder().hive(hive).build().await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct LocalHive {
+    id: HiveId,
+    path: PathBuf,
+    state_dir: StateDir,
+    program: Option<PathBuf>,
+    arguments: Vec<String>,
+    lease: Duration,
+    up: Mutex<Option<Up>>,
+    /// One start or end at a time.
+    changing: tokio::sync::Mutex<()>,
+}
+
+/// The daemon that is there.
+#[derive(Clone, Debug)]
+struct Up {
+    running: Running,
+    hive: Arc<HttpHive>,
+    _lock: Arc<Lock>,
+}
+
+/// What is remembered of it.
+#[derive(Debug, Serialize, Deserialize)]
+struct Record {
+    process: Identity,
+    port: u16,
+    token: Token,
+}
+
+impl LocalHive {
+    /// The hive of this name, that is remembered in this directory.
+    pub fn new(id: HiveId, state_dir: PathBuf) -> Self {
+        Self {
+            id,
+            state_dir: StateDir::new(state_dir.clone()),
+            path: state_dir,
+            program: None,
+            arguments: Vec::new(),
+            lease: Duration::from_secs(90),
+            up: Mutex::new(None),
+            changing: tokio::sync::Mutex::new(()),
+        }
+    }
+
+    /// The program of the hive; `rbee-hive` beside this process's own by default.
+    pub fn with_program(mut self, program: impl Into<PathBuf>) -> Self {
+        self.program = Some(program.into());
+        self
+    }
+
+    /// More arguments for it, `--engines` and a file for instance; nothing secret, as everybody on the machine sees them.
+    pub fn with_arguments(mut self, arguments: impl IntoIterator<Item = String>) -> Self {
+        self.arguments = arguments.into_iter().collect();
+        self
+    }
+
+    /// How long it goes on without a queen; 90 seconds by default.
+    pub fn with_lease(mut self, lease: Duration) -> Self {
+        self.lease = lease;
+        self
+    }
+
+    fn up(&self) -> Option<Up> {
+        self.up.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set(&self, up: Option<Up>) {
+        *self.up.lock().unwrap_or_else(PoisonError::into_inner) = up;
+    }
+
+    /// The client of the daemon.
+    fn hive(&self) -> Result<Arc<HttpHive>> {
+        self.up().map(|up| up.hive).ok_or_else(|| {
+            let message = format!("hive {} is not started", self.id);
+            Error::new(ErrorKind::HiveUnreachable, message)
+        })
+    }
+
+    fn client(&self, port: u16, token: Token) -> Arc<HttpHive> {
+        let endpoint = Endpoint::new(Arc::new(Tcp::loopback()), port, Some(token));
+        Arc::new(HttpHive::new(self.id.clone(), endpoint))
+    }
+
+    /// Where the daemon remembers its workers.
+    fn workers_dir(&self) -> PathBuf {
+        self.path.join("workers")
+    }
+
+    /// The daemon that an earlier queen had started, where it lives and answers.
+    async fn adopt(&self) -> Option<(Running, Arc<HttpHive>)> {
+        let record: Record = self.state_dir.read(NAME)?;
+        let running = Running::found(record.process)?;
+        let hive = self.client(record.port, record.token);
+        match timeout(ANSWER, hive.health()).await {
+            Ok(Ok(_)) => {
+                tracing::info!(hive = %self.id, process = %running.identity(), "found the hive again");
+                Some((running, hive))
+            }
+            Ok(Err(_)) | Err(_) => {
+                tracing::warn!(hive = %self.id, "the hive lives but does not answer; it is killed");
+                running.end(Duration::ZERO).await;
+                None
+            }
+        }
+    }
+
+    async fn run(&self) -> Result<(Running, Arc<HttpHive>)> {
+        let program = match &self.program {
+            Some(program) => program.clone(),
+            None => std::env::current_exe()
+                .map_err(|cause| wrong(Path::new(PROGRAM), cause))?
+                .with_file_name(PROGRAM),
+        };
+        for _ in 0..PORT_TRIES {
+            let (port, token) = (free_port(HOST)?, Token::random()?);
+            let running = self.spawn(&program, port, &token).await?;
+            let hive = self.client(port, token);
+            let ended = tokio::select! {
+                biased;
+                ended = running.ended() => ended,
+                answered = self.answers(&hive) => match answered {
+                    Ok(()) => return Ok((running, hive)),
+                    Err(error) => {
+                        running.end(Duration::ZERO).await;
+                        return Err(error);
+                    }
+                },
+            };
+            if ended.code != Some(i32::from(EXIT_PORT_TAKEN)) {
+                let words = self.state_dir.log(NAME).last_words();
+                let message = format!(
+                    "hive {} ended ({}); its last words were:\n{words}",
+                    self.id, ended.how
+                );
+                return Err(Error::new(ErrorKind::HiveUnreachable, message));
+            }
+        }
+        let message = format!("hive {} found {PORT_TRIES} ports taken in a row", self.id);
+        Err(Error::new(ErrorKind::HiveUnreachable, message))
+    }
+
+    async fn spawn(&self, program: &Path, port: u16, token: &Token) -> Result<Running> {
+        let log = self.state_dir.log(NAME);
+        let output = log.create().map_err(|cause| wrong(log.path(), cause))?;
+        let also = output.try_clone().map_err(|cause| wrong(log.path(), cause))?;
+        let mut command = Command::new(program);
+        command.args(["--id", self.id.as_str(), "--host", &HOST.to_string()]);
+        command.args([
+            "--port",
+            &port.to_string(),
+            "--lease",
+            &self.lease.as_secs_f64().to_string(),
+        ]);
+        command.args(["--token-file", "-", "--state-dir"]).arg(self.workers_dir());
+        command.args(&self.arguments);
+        command.stdin(Stdio::piped()).stdout(output).stderr(also).process_group(0);
+        let ours = |name: &std::ffi::OsStr| name.to_str().is_some_and(|n| n.starts_with("RBEE_"));
+        for (name, _) in std::env::vars_os().filter(|(name, _)| ours(name)) {
+            command.env_remove(name);
+        }
+        let mut child = command.spawn().map_err(|cause| wrong(program, cause))?;
+        let stdin = child.stdin.take();
+        let running = Running::child(child).map_err(|cause| wrong(program, cause))?;
+        let record = Record { process: running.identity().clone(), port, token: token.clone() };
+        // Remembered before it has its token, without which it does not start.
+        if let Err(error) = self.state_dir.write(NAME, &record) {
+            running.kill();
+            return Err(error);
+        }
+        if let Some(mut stdin) = stdin {
+            let line = format!("{}\n", token.reveal());
+            // Where it does not read, it has ended, which tells more.
+            let _ = timeout(ANSWER, stdin.write_all(line.as_bytes())).await;
+        }
+        Ok(running)
+    }
+
+    async fn answers(&self, hive: &HttpHive) -> Result<()> {
+        let began = Instant::now();
+        loop {
+            let error = match hive.health().await {
+                Ok(_) => return Ok(()),
+                Err(error) => error,
+            };
+            if began.elapsed() >= START_PATIENCE {
+                return Err(error.context(format_args!("hive {} did not start in time", self.id)));
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Ends workers of a daemon that was ended by force.
+    async fn end_orphans(&self, grace: Duration) -> Result<()> {
+        let orphans = ProcessHive::new(self.id.clone(), self.workers_dir());
+        if StateDir::new(self.workers_dir()).names("json").is_empty() {
+            return Ok(());
+        }
+        orphans.start().await?;
+        orphans.shutdown(grace).await
+    }
+}
+
+fn wrong(path: &Path, cause: std::io::Error) -> Error {
+    Error::new(ErrorKind::Config, format!("{}: {cause}", path.display())).with_source(cause)
+}
+
+#[async_trait]
+impl HiveBackend for LocalHive {
+    fn id(&self) -> &HiveId {
+        &self.id
+    }
+
+    /// # Errors
+    /// [`ErrorKind::Conflict`] where another queen uses the state directory, [`ErrorKind::Config`] where the program
+    /// cannot be started, [`ErrorKind::HiveUnreachable`] with its last words where it ended.
+    async fn start(&self) -> Result<()> {
+        let _one = self.changing.lock().await;
+        let mut lock = None;
+        if let Some(up) = self.up() {
+            if !up.running.has_ended() && up.hive.start().await.is_ok() {
+                return Ok(());
+            }
+            // Another is found or made in its place, and the directory stays ours.
+            lock = Some(up._lock);
+            self.set(None);
+        }
+        let lock = match lock {
+            Some(lock) => lock,
+            None => {
+                self.state_dir.create()?;
+                Arc::new(self.state_dir.lock()?)
+            }
+        };
+        let (running, hive) = match self.adopt().await {
+            Some(found) => found,
+            None => self.run().await?,
+        };
+        self.set(Some(Up { running, hive, _lock: lock }));
+        Ok(())
+    }
+
+    async fn report(&self) -> Result<HiveReport> {
+        self.hive()?.report().await
+    }
+
+    async fn watch(&self, owner: Epoch) -> Result<BoxStream<'static, HiveEvent>> {
+        self.hive()?.watch(owner).await
+    }
+
+    async fn spawn(
+        &self,
+        id: WorkerId,
+        spec: &WorkerSpec,
+        progress: Progress,
+    ) -> Result<Arc<dyn Worker>> {
+        self.hive()?.spawn(id, spec, progress).await
+    }
+
+    async fn worker(&self, id: WorkerId) -> Result<Arc<dyn Worker>> {
+        self.hive()?.worker(id).await
+    }
+
+    async fn stop(&self, id: WorkerId, grace: Duration) -> Result<()> {
+        self.hive()?.stop(id, grace).await
+    }
+
+    async fn provision(&self, model: &ModelRef, progress: Progress) -> Result<u64> {
+        self.hive()?.provision(model, progress).await
+    }
+
+    async fn remove_model(&self, model: &ModelRef) -> Result<()> {
+        self.hive()?.remove_model(model).await
+    }
+
+    async fn shutdown(&self, grace: Duration) -> Result<()> {
+        let _one = self.changing.lock().await;
+        let Some(up) = self.up() else { return Ok(()) };
+        // Where it does not take the request, the signal that follows says the same.
+        if let Err(error) = up.hive.shutdown(grace).await {
+            tracing::warn!(hive = %self.id, %error, "the hive did not take the order to end");
+        }
+        up.running.end(GRACE).await;
+        self.state_dir.remove(NAME);
+        self.set(None);
+        self.end_orphans(grace).await
+    }
+}

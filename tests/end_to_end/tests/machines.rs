@@ -1,0 +1,294 @@
+//! Machines as real processes: hives and workers that are started, killed, found again, and end.
+
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use rbee_core::{
+    Epoch, ErrorKind, HiveBackend, HiveEvent, HiveId, Progress, Queen, Request, WorkerId,
+    WorkerSpec,
+};
+use rbee_end_to_end::{built, built_example};
+use rbee_transport_http::LocalHive;
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+/// A hive on this machine, in a directory of its own. Whatever it leaves is killed in the end.
+struct Machine {
+    dir: TempDir,
+}
+
+impl Machine {
+    fn new() -> Self {
+        Self { dir: tempfile::tempdir().unwrap() }
+    }
+
+    fn hive(&self, more: &[&str]) -> LocalHive {
+        let worker = built("llm-worker-rbee").display().to_string();
+        let arguments =
+            ["--threads", "1", "--worker", &worker].into_iter().chain(more.iter().copied());
+        let arguments: Vec<_> = arguments.map(str::to_owned).collect();
+        LocalHive::new(HiveId::local(), self.dir.path().into())
+            .with_program(built("rbee-hive"))
+            .with_arguments(arguments)
+    }
+
+    fn hive_pid(&self) -> Pid {
+        pid_in(&self.dir.path().join("hive.json"))
+    }
+
+    fn worker_pid(&self, id: WorkerId) -> Pid {
+        pid_in(&self.dir.path().join("workers").join(format!("{id}.json")))
+    }
+
+    /// The processes that are remembered.
+    fn remembered(&self) -> Vec<PathBuf> {
+        let in_dir = |dir: &Path| {
+            let entries = std::fs::read_dir(dir).into_iter().flatten();
+            entries.map(|entry| entry.unwrap().path()).collect::<Vec<_>>()
+        };
+        let mut all = in_dir(self.dir.path());
+        all.extend(in_dir(&self.dir.path().join("workers")));
+        all.retain(|path| path.extension().is_some_and(|extension| extension == "json"));
+        all
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        for path in self.remembered() {
+            let _ = kill_process(pid_in(&path), Signal::KILL);
+        }
+    }
+}
+
+fn pid_in(path: &Path) -> Pid {
+    let record: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    let pid = record["process"]["pid"].as_i64().unwrap();
+    Pid::from_raw(i32::try_from(pid).unwrap()).unwrap()
+}
+
+fn kill(pid: Pid) {
+    kill_process(pid, Signal::KILL).unwrap();
+}
+
+fn is_gone(pid: Pid) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
+    stat.map_or(true, |stat| stat.contains(") Z "))
+}
+
+async fn until(what: &str, reached: impl Fn() -> bool) {
+    let wait = async {
+        while !reached() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), wait).await.expect(what);
+}
+
+fn bee_tiny() -> WorkerSpec {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/models/bee-tiny");
+    spec(&format!("file:{}", path.canonicalize().unwrap().display()))
+}
+
+fn spec(model: &str) -> WorkerSpec {
+    WorkerSpec { model: model.parse().unwrap(), slots: 2, devices: vec![0], need_bytes: 0 }
+}
+
+/// A worker with the bundled model.
+async fn spawned(hive: &LocalHive) -> WorkerId {
+    hive.start().await.unwrap();
+    let model = bee_tiny();
+    let spawn = hive.spawn(WorkerId::random(), &model, Progress::ignore());
+    spawn.await.unwrap().info().id
+}
+
+async fn ask(queen: &Queen, model: &str) -> String {
+    let request =
+        Request::chat(model).user("Tell me about a lily.").temperature(0.0).max_tokens(24);
+    let mut answer = queen.submit(request).await.unwrap();
+    let mut text = String::new();
+    while let Some(more) = answer.next_text().await.unwrap() {
+        text.push_str(&more);
+    }
+    text
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_kill_of_the_hive_its_workers_are_found_again_and_go_on_without_a_new_load() {
+    let machine = Machine::new();
+    let hive = machine.hive(&[]);
+    let id = spawned(&hive).await;
+    let (daemon, worker) = (machine.hive_pid(), machine.worker_pid(id));
+    let began = std::fs::metadata(machine.dir.path().join(format!("workers/{id}.log"))).unwrap();
+    kill(daemon);
+    until("the daemon ends", || is_gone(daemon)).await;
+    assert!(!is_gone(worker), "the worker goes on");
+    hive.start().await.unwrap();
+    assert_ne!(machine.hive_pid(), daemon);
+    assert_eq!(machine.worker_pid(id), worker);
+    let log = std::fs::metadata(machine.dir.path().join(format!("workers/{id}.log"))).unwrap();
+    assert_eq!(log.created().unwrap(), began.created().unwrap(), "it was not started anew");
+    let model = bee_tiny().model.to_string();
+    let queen = Queen::builder().hive(hive).build().await.unwrap();
+    assert!(ask(&queen, &model).await.contains("lily is a tall white flower"));
+    assert_eq!(queen.cluster().await.unwrap().workers().count(), 1);
+    queen.shutdown(Duration::from_secs(5)).await.unwrap();
+    assert!(is_gone(worker) && machine.remembered().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_queen_that_comes_back_finds_the_hive_and_its_workers_again() {
+    let machine = Machine::new();
+    let first = machine.hive(&[]);
+    let id = spawned(&first).await;
+    let (daemon, worker) = (machine.hive_pid(), machine.worker_pid(id));
+    // As a queen that is killed: nothing is told to anybody.
+    drop(first);
+    let second = machine.hive(&[]);
+    second.start().await.unwrap();
+    assert_eq!((machine.hive_pid(), machine.worker_pid(id)), (daemon, worker));
+    assert_eq!(second.worker(id).await.unwrap().info().id, id);
+    second.shutdown(Duration::from_secs(5)).await.unwrap();
+    assert!(is_gone(daemon) && is_gone(worker));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hive_and_its_workers_end_when_no_queen_comes() {
+    let machine = Machine::new();
+    let hive = machine.hive(&[]).with_lease(Duration::from_secs(2));
+    let id = spawned(&hive).await;
+    let (daemon, worker) = (machine.hive_pid(), machine.worker_pid(id));
+    let mut events = hive.watch(Epoch(1)).await.unwrap();
+    let watched = Instant::now();
+    while watched.elapsed() < Duration::from_millis(3_500) {
+        let _ = tokio::time::timeout(Duration::from_millis(50), poll(&mut events)).await;
+    }
+    assert!(!is_gone(daemon), "who watches renews the lease");
+    drop(events);
+    until("the hive and its worker end", || is_gone(daemon) && is_gone(worker)).await;
+}
+
+async fn poll(
+    events: &mut (impl futures_util::Stream<Item = HiveEvent> + Unpin),
+) -> Option<HiveEvent> {
+    futures_util::StreamExt::next(events).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn workers_of_a_killed_hive_end_when_no_other_comes() {
+    let machine = Machine::new();
+    let hive = machine.hive(&["--worker-lease", "1"]);
+    let id = spawned(&hive).await;
+    let (daemon, worker) = (machine.hive_pid(), machine.worker_pid(id));
+    kill(daemon);
+    until("the worker ends", || is_gone(worker)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hive_that_is_told_to_end_takes_its_workers_along() {
+    let machine = Machine::new();
+    let hive = machine.hive(&[]);
+    let ids = [spawned(&hive).await, spawned(&hive).await];
+    let workers = ids.map(|id| machine.worker_pid(id));
+    let daemon = machine.hive_pid();
+    kill_process(daemon, Signal::TERM).unwrap();
+    until("the daemon ends", || is_gone(daemon)).await;
+    assert!(workers.into_iter().all(is_gone), "none is left when it has ended");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_was_loading_when_its_hive_was_killed_goes_on_loading() {
+    let machine = Machine::new();
+    let model = machine.dir.path().join("model-slow");
+    std::fs::write(&model, "weights").unwrap();
+    let echo = built_example("rbee-transport-http", "echo-worker").display().to_string();
+    let hive = Arc::new(
+        LocalHive::new(HiveId::local(), machine.dir.path().into())
+            .with_program(built("rbee-hive"))
+            .with_arguments(["--worker".to_owned(), echo]),
+    );
+    hive.start().await.unwrap();
+    let (id, slow) = (WorkerId::random(), spec(&format!("file:{}", model.display())));
+    let (told, mut telling) = tokio::sync::watch::channel(());
+    let progress = Progress::new(move |_| {
+        told.send_replace(());
+    });
+    let spawn = {
+        let (hive, slow) = (hive.clone(), slow.clone());
+        tokio::spawn(async move { hive.spawn(id, &slow, progress).await.map(drop) })
+    };
+    telling.changed().await.unwrap();
+    let (daemon, worker) = (machine.hive_pid(), machine.worker_pid(id));
+    kill(daemon);
+    assert_eq!(spawn.await.unwrap().unwrap_err().kind(), ErrorKind::HiveUnreachable);
+    hive.start().await.unwrap();
+    // Asked for again, the load that is under way is followed.
+    let (told, mut telling) = tokio::sync::watch::channel(());
+    let progress = Progress::new(move |_| {
+        told.send_replace(());
+    });
+    let spawn = {
+        let hive = hive.clone();
+        tokio::spawn(async move { hive.spawn(id, &slow, progress).await.map(drop) })
+    };
+    telling.changed().await.unwrap();
+    assert_eq!(machine.worker_pid(id), worker);
+    hive.stop(id, Duration::from_secs(5)).await.unwrap();
+    assert_eq!(spawn.await.unwrap().unwrap_err().kind(), ErrorKind::Cancelled);
+    assert!(is_gone(worker));
+    hive.shutdown(Duration::from_secs(5)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_model_is_a_typed_error_from_the_worker_through_the_hive() {
+    let machine = Machine::new();
+    let hive = machine.hive(&[]);
+    hive.start().await.unwrap();
+    let bad = spec(&format!("file:{}", machine.dir.path().join("none").display()));
+    let error = hive.spawn(WorkerId::random(), &bad, Progress::ignore()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ModelNotFound, "{error}");
+    assert!(error.message().contains("/none"), "{error}");
+    assert!(hive.report().await.unwrap().workers.is_empty());
+    hive.shutdown(Duration::from_secs(5)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_hive_that_is_open_to_others_wants_a_token() {
+    let hive = rbee_end_to_end::Program::new(built("rbee-hive"));
+    let output =
+        hive.args(["--host", "0.0.0.0", "--port", "0"]).output(Duration::from_secs(20)).await;
+    assert!(!output.success);
+    assert!(output.text.contains("host is 0.0.0.0, and there is no token"), "{}", output.text);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_secrets_of_a_hive_stand_in_no_argument_no_variable_and_no_log() {
+    let machine = Machine::new();
+    let hive = machine.hive(&[]);
+    let id = spawned(&hive).await;
+    let record = |path: &Path| -> serde_json::Value {
+        serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+    };
+    let files = machine.remembered();
+    assert_eq!(files.len(), 2);
+    for (pid, log) in [
+        (machine.hive_pid(), "hive.log".to_owned()),
+        (machine.worker_pid(id), format!("workers/{id}.log")),
+    ] {
+        let places = [format!("/proc/{pid}/cmdline").into(), format!("/proc/{pid}/environ").into()];
+        for place in places.into_iter().chain([machine.dir.path().join(log)]) {
+            let text = String::from_utf8_lossy(&std::fs::read(&place).unwrap()).into_owned();
+            for file in &files {
+                let token = record(file)["token"].as_str().unwrap().to_owned();
+                assert!(token.len() == 64 && !text.contains(&token), "{place:?}");
+            }
+        }
+    }
+    hive.shutdown(Duration::from_secs(5)).await.unwrap();
+}
