@@ -61,8 +61,8 @@ async fn completions(body: Bytes) -> axum::response::Response {
     let is_paced = request["model"] == PACED;
     let response = axum::response::Response::builder();
     let built = if request["stream"] == true {
-        let frames = stream::iter(0..tokens).then(move |_| async move {
-            if is_paced {
+        let frames = stream::iter(0..tokens).then(move |index| async move {
+            if is_paced && index > 0 {
                 tokio::time::sleep(PACE).await;
             }
             Ok::<_, Infallible>(Bytes::from_static(CHUNK))
