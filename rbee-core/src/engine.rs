@@ -20,8 +20,8 @@ use std::{
 };
 
 use crate::{
-    ClusterView, Epoch, Error, HiveId, Job, JobId, LeaseId, ModelRef, Now, Outcome, Result,
-    Settings, Time, WorkerId, WorkerInfo, WorkerSpec, idempotency::check_repeat,
+    ClusterView, Epoch, Error, HiveId, Job, JobId, LeaseId, ModelRef, Now, Outcome, Priority,
+    Result, Settings, Time, WorkerId, WorkerInfo, WorkerSpec, idempotency::check_repeat,
 };
 
 mod admit;
@@ -238,6 +238,16 @@ impl Engine {
             unrecorded: self.awaited.len(),
             alarms: self.timers.len(),
         }
+    }
+
+    /// How many jobs wait, in a queue or for a retry, by priority.
+    pub fn waiting_by_priority(&self) -> [(Priority, usize); 2] {
+        let backoff = |priority| {
+            let jobs = self.in_backoff.iter().filter_map(|id| self.jobs.get(id));
+            jobs.filter(|entry| entry.job.priority == priority).count()
+        };
+        Priority::ALL
+            .map(|priority| (priority, self.lanes.waiting_at(priority) + backoff(priority)))
     }
 
     /// Is there nothing to do, nothing under way and nothing to wait for?

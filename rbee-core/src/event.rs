@@ -112,6 +112,65 @@ impl EventKind {
     }
 }
 
+/// What happened to a job, lent by its log: see [`JobEvents::poll_read`](crate::JobEvents::poll_read).
+#[derive(Clone, Copy, Debug)]
+pub enum EventRef<'a> {
+    /// A worker began.
+    Started(Started),
+    /// The next token.
+    Token {
+        /// Its id in the model's vocabulary, where the engine tells.
+        id: Option<u32>,
+        /// The text that it completes; may be empty.
+        text: &'a str,
+    },
+    /// The vectors asked for.
+    Vectors(&'a Arc<Vec<Vec<f32>>>),
+    /// Measurements of the worker.
+    Metrics(Metrics),
+    /// The proper end. Nothing follows.
+    End {
+        /// Why it ended.
+        finish: Finish,
+        /// Tokens counted.
+        usage: Usage,
+    },
+    /// The job failed or was cancelled. Nothing follows.
+    Error(&'a Error),
+}
+
+impl EventRef<'_> {
+    /// Is this the one event after which nothing follows?
+    pub const fn is_terminal(&self) -> bool {
+        matches!(self, Self::End { .. } | Self::Error(_))
+    }
+
+    /// The same, to be kept.
+    pub fn to_kind(&self) -> EventKind {
+        match *self {
+            Self::Started(started) => EventKind::Started(started),
+            Self::Token { id, text } => EventKind::Token { id, text: text.into() },
+            Self::Vectors(vectors) => EventKind::Vectors(vectors.clone()),
+            Self::Metrics(metrics) => EventKind::Metrics(metrics),
+            Self::End { finish, usage } => EventKind::End { finish, usage },
+            Self::Error(error) => EventKind::Error(error.clone()),
+        }
+    }
+}
+
+impl<'a> From<&'a EventKind> for EventRef<'a> {
+    fn from(kind: &'a EventKind) -> Self {
+        match kind {
+            EventKind::Started(started) => Self::Started(*started),
+            EventKind::Token { id, text } => Self::Token { id: *id, text },
+            EventKind::Vectors(vectors) => Self::Vectors(vectors),
+            EventKind::Metrics(metrics) => Self::Metrics(*metrics),
+            EventKind::End { finish, usage } => Self::End { finish: *finish, usage: *usage },
+            EventKind::Error(error) => Self::Error(error),
+        }
+    }
+}
+
 /// Where and when a job began to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Started {

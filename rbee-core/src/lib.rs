@@ -52,6 +52,7 @@ mod hive;
 mod id;
 mod idempotency;
 mod job;
+pub mod metrics;
 mod model_ref;
 mod prefix;
 mod queen;
@@ -70,7 +71,7 @@ pub use async_trait::async_trait;
 
 pub use cluster::{ClusterView, HiveView, LaneKey, LaneView, WorkerState, WorkerView};
 pub use error::{Error, ErrorKind, Result};
-pub use event::{EventKind, Finish, JobEvent, Metrics, Outcome, Output, Started, Usage};
+pub use event::{EventKind, EventRef, Finish, JobEvent, Metrics, Outcome, Output, Started, Usage};
 pub use hive::{
     Device, DeviceKind, Devices, HiveBackend, HiveContact, HiveEvent, HiveReport, InProcessHive,
     Progress, ProgressUpdate, WorkerFactory, WorkerReport, WorkerSpec,

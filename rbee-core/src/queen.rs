@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Ask, ClusterView, Error, ErrorKind, Explanation, HiveBackend, HiveRecord, Job, JobFilter,
     JobId, JobRecord, JobStatus, ModelRef, Now, QueenId, Registry, Request, Result, Scheduler,
-    Settings, Started, Time, WallTime, engine::Counters, idempotency::check_repeat,
+    Settings, Started, Time, WallTime, WorkerId, engine::Counters, idempotency::check_repeat,
 };
 
 mod attempt;
@@ -260,9 +260,26 @@ impl Queen {
         self.shared.loads.all()
     }
 
+    /// Why a worker that was to be started is not there; `None` for one whose start did not fail, or not among the
+    /// last of them.
+    pub fn load_failure(&self, worker: WorkerId) -> Option<Error> {
+        self.shared.loads.failure(worker)
+    }
+
     /// How much of everything there is.
     pub async fn counters(&self) -> Result<Counters> {
         self.look(|engine| engine.counters()).await
+    }
+
+    /// Sets the gauges of the [metrics](crate::metrics) to what is so at this moment; counters and histograms keep
+    /// themselves. To be called before they are read, or every few seconds.
+    pub async fn measure(&self) -> Result<()> {
+        let look = |engine: &crate::engine::Engine| {
+            (engine.view().clone(), engine.counters(), engine.waiting_by_priority())
+        };
+        let (view, counters, waiting) = self.look(look).await?;
+        crate::metrics::gauges(&view, counters, waiting);
+        Ok(())
     }
 
     async fn look<T: Send + 'static>(

@@ -78,6 +78,8 @@ struct Config {
     id: HiveId,
     state_dir: StateDir,
     program: Option<PathBuf>,
+    /// What goes before the other arguments of a worker.
+    arguments: Vec<String>,
     lease: Duration,
     engines: Vec<Engine>,
     bind: IpAddr,
@@ -95,6 +97,7 @@ impl ProcessHive {
             id,
             state_dir: StateDir::new(state_dir),
             program: None,
+            arguments: Vec::new(),
             lease: Duration::from_secs(90),
             engines: Vec::new(),
             bind: IpAddr::V4(Ipv4Addr::LOCALHOST),
@@ -109,6 +112,12 @@ impl ProcessHive {
     /// The program that a worker is; `llm-worker-rbee` beside this process's own by default.
     pub fn with_program(self, program: impl Into<PathBuf>) -> Self {
         self.changed(|config| config.program = Some(program.into()))
+    }
+
+    /// What the program is given before all other arguments: for one that is a worker only when it is told so.
+    pub fn with_arguments(self, arguments: impl IntoIterator<Item = String>) -> Self {
+        let arguments = arguments.into_iter().collect();
+        self.changed(|config| config.arguments = arguments)
     }
 
     /// How long a worker goes on without a sign of life from its hive; 90 seconds by default, and 1 at least.

@@ -7,6 +7,10 @@ mod daemon;
 mod hive;
 mod lease;
 mod listen;
+mod logs;
+#[cfg(feature = "metrics")]
+mod metrics;
+mod patience;
 mod process;
 mod queen;
 mod reply;
@@ -17,6 +21,9 @@ pub use daemon::stop_signal;
 pub use hive::{HiveServer, Reach, hive, hostname};
 pub use lease::Lease;
 pub use listen::{Limits, Server};
+pub use logs::{Followed, LogRing};
+#[cfg(feature = "metrics")]
+pub use metrics::Metrics;
 pub use process::{exit_status, run_hive, run_worker};
 pub use queen::{Examiner, HiveConnector, QueenLimits, QueenServer, queen};
 pub use worker::{WorkerServer, worker};

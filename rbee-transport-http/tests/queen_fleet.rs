@@ -16,7 +16,7 @@ use rbee_core::{
 };
 use rbee_transport_http::{
     Token,
-    server::{Examiner, HiveConnector, QueenServer},
+    server::{Examiner, HiveConnector, LogRing, QueenServer},
     wire::queen::{AddHive, Check, Verdict},
 };
 use serde_json::{Value, json};
@@ -332,8 +332,56 @@ async fn the_queen_tells_how_she_is_and_what_she_finds() {
 }
 
 #[tokio::test]
-async fn a_queen_without_metrics_has_no_such_path() {
-    assert_eq!(Hall::new().await.get("/metrics").await.status, StatusCode::NOT_FOUND);
+async fn a_queen_without_metrics_or_a_log_has_no_such_path() {
+    for path in ["/metrics", "/v1/logs"] {
+        assert_eq!(Hall::new().await.get(path).await.status, StatusCode::NOT_FOUND);
+    }
+}
+
+#[tokio::test]
+async fn the_log_is_read_and_followed() {
+    use tracing_subscriber::layer::SubscriberExt;
+
+    let (logs, stop) = (LogRing::new(100, 1 << 20), CancellationToken::new());
+    let _guard =
+        tracing::subscriber::set_default(tracing_subscriber::registry().with(logs.clone()));
+    let token = stop.clone();
+    let hall =
+        Hall::of(echo(), Queen::builder(), |server| server.with_logs(logs).stop(token)).await;
+    tracing::error!(target: "test", correlation_id = "abc", "one");
+    tracing::error!(target: "test", correlation_id = "def", "two");
+    let listed = hall.get("/v1/logs?level=error").await.json();
+    let words = |listed: &Value| {
+        listed["data"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|line| line["message"].clone())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(words(&listed), ["one", "two"]);
+    assert_eq!(words(&hall.get("/v1/logs?correlation_id=def").await.json()), ["two"]);
+    for bad in ["level=loud", "lines=0", "lines=x", "colour=red"] {
+        assert_eq!(
+            hall.get(&format!("/v1/logs?{bad}")).await.status,
+            StatusCode::BAD_REQUEST,
+            "{bad}"
+        );
+    }
+    let mut follow = hall
+        .begin(request(Method::GET, "/v1/logs?follow=true&correlation_id=def", None))
+        .await
+        .into_body();
+    let first = common::next(&mut follow).await.unwrap();
+    assert!(first.starts_with("event: line\ndata: {") && first.contains("\"two\""), "{first}");
+    tracing::error!(target: "test", correlation_id = "def", "three");
+    assert!(common::next(&mut follow).await.unwrap().contains("\"three\""));
+    stop.cancel();
+    assert_eq!(
+        common::next(&mut follow).await,
+        None,
+        "a queen that goes down lets go of those who follow"
+    );
 }
 
 #[tokio::test]
@@ -429,6 +477,7 @@ async fn the_description_has_every_route_and_no_other() {
         paths::CATALOG_MODEL,
         paths::POLICY,
         paths::DOCTOR,
+        paths::LOGS,
         wire::HEALTH,
         wire::METRICS,
     ] {

@@ -1,3 +1,61 @@
-//! The orchestrator as a daemon: an OpenAI-compatible API over every machine.
+//! `queen-rbee`: the orchestrator as a daemon. Everything else is in the library.
 
-fn main() {}
+use std::process::ExitCode;
+
+use queen_rbee::{Arguments, Config, Loaded, Signals, Sources, Wish};
+use rbee_core::{Error, Result};
+use rbee_transport_http::server::LogRing;
+
+/// What is kept of the log for those who ask over HTTP.
+const LOG_LINES: usize = 10_000;
+const LOG_BYTES: usize = 8 << 20;
+/// The exit code for a configuration or a command line that is not allowed.
+const MISUSED: u8 = 2;
+
+fn main() -> ExitCode {
+    if let Some(code) = queen_rbee::be_worker_if_told() {
+        return code;
+    }
+    let arguments = Arguments::parse(std::env::args_os()).unwrap_or_else(|said| said.exit());
+    let wish = arguments.wish;
+    let loaded = match Config::load(&Sources::of_process(arguments.file, arguments.flags)) {
+        Ok(loaded) => loaded,
+        Err(error) => return failed(&error, MISUSED),
+    };
+    match wish {
+        Wish::Check => println!("the configuration is in order"),
+        Wish::Print => print!("{}", loaded.show()),
+        Wish::Serve => {
+            if let Err(error) = serve(loaded) {
+                return failed(&error, 1);
+            }
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+#[tokio::main]
+async fn serve(loaded: Loaded) -> Result<()> {
+    let config = loaded.config;
+    let logs = LogRing::new(LOG_LINES, LOG_BYTES);
+    queen_rbee::log::start(config.log_format, &config.log_level, logs.clone())?;
+    let signals = Signals::listen()?;
+    let running = queen_rbee::start(config, Some(logs)).await?;
+    tokio::select! {
+        () = signals.end.cancelled() => {
+            tracing::info!("going down; a second signal leaves the jobs that have not ended");
+            running.shutdown_until(&signals.hurry).await?;
+        }
+        () = signals.hand_over.cancelled() => {
+            tracing::info!("handing over; workers go on for the next queen");
+            running.hand_over().await?;
+        }
+    }
+    tracing::info!("ended");
+    Ok(())
+}
+
+fn failed(error: &Error, code: u8) -> ExitCode {
+    eprintln!("queen-rbee: {error:?}");
+    code.into()
+}

@@ -1,3 +1,7 @@
-//! The command line of rbee: a thin client of the queen.
+//! `rbee`: the command line of rbee.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    rbee_keeper::main()
+}

@@ -200,6 +200,11 @@ impl ModelQueue {
     pub(super) fn waiting(&self) -> usize {
         self.waiting
     }
+
+    fn waiting_at(&self, priority: Priority) -> usize {
+        let lanes = self.lanes.iter().filter(|((its, _), _)| *its == priority);
+        lanes.map(|(_, lane)| lane.jobs.len()).sum()
+    }
 }
 
 /// Where a job waits.
@@ -372,6 +377,11 @@ impl Lanes {
     pub(super) fn ahead(&self, lane: &LaneId, place: &Place) -> Option<usize> {
         let lane = self.models.get(&lane.model)?.lanes.get(&lane.name())?;
         lane.jobs.contains_key(place).then(|| lane.jobs.range(..*place).count())
+    }
+
+    /// How many jobs of this priority wait. Costs a look at every lane.
+    pub(super) fn waiting_at(&self, priority: Priority) -> usize {
+        self.models.values().map(|queue| queue.waiting_at(priority)).sum()
     }
 
     pub(super) fn waiting(&self) -> usize {

@@ -3,7 +3,8 @@
 use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use futures_util::{FutureExt, StreamExt};
-use tokio_util::sync::CancellationToken;
+use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument;
 
 use super::{
@@ -14,6 +15,7 @@ use super::{
 use crate::{
     Error, ErrorKind, Job, LeaseId, Output, Result, Run, Settings, Started, Task, Worker,
     engine::{AttemptEnd, AttemptResult, Input},
+    metrics,
 };
 
 /// Tokens between two checkpoints.
@@ -30,13 +32,16 @@ pub(super) struct Attempt {
     pub(super) started: Started,
     pub(super) settings: Arc<Settings>,
     pub(super) writer: Writer,
-    pub(super) cancel: CancellationToken,
 }
 
 /// Tells the engine that the lease is back, whatever becomes of the task.
 struct LeaseGuard {
     lease: LeaseId,
+    job: Arc<Job>,
     log: Arc<JobLog>,
+    /// Tokens of the answer when the attempt began.
+    before: u32,
+    writer: Writer,
     mailbox: Mailbox,
     result: Option<AttemptResult>,
 }
@@ -52,14 +57,33 @@ impl Drop for LeaseGuard {
     fn drop(&mut self) {
         let (produced, resumable) = self.log.progress();
         let result = self.result.take().unwrap_or(AttemptResult::Aborted);
+        let prompt = match &result {
+            AttemptResult::Done { usage, .. } => usage.prompt_tokens,
+            AttemptResult::Failed(_) | AttemptResult::Aborted => 0,
+        };
+        metrics::computed(&self.job.model, prompt, produced.saturating_sub(self.before));
+        // Whoever waits for the lease finds the last tokens on their way to the store. The end of an answer erases
+        // them, unless it is kept, and then it writes them itself.
+        if !matches!(result, AttemptResult::Done { .. }) {
+            self.writer.checkpoint(self.job.id, &self.log);
+        }
         let end = AttemptEnd { result, produced, resumable };
         self.mailbox.input(Input::AttemptEnded { lease: self.lease, end });
     }
 }
 
 impl Attempt {
-    pub(super) fn spawn(self, mailbox: Mailbox) {
-        let guard = LeaseGuard { lease: self.lease, log: self.log.clone(), mailbox, result: None };
+    /// Begins. Dropping the handle aborts the attempt.
+    pub(super) fn spawn(self, mailbox: Mailbox) -> AbortOnDropHandle<()> {
+        let guard = LeaseGuard {
+            lease: self.lease,
+            job: self.job.clone(),
+            log: self.log.clone(),
+            before: self.log.len(),
+            writer: self.writer.clone(),
+            mailbox,
+            result: None,
+        };
         let span = tracing::info_span!(
             "attempt",
             job = %self.job.id,
@@ -68,26 +92,23 @@ impl Attempt {
             attempt = self.attempt,
         );
         let task = async move {
-            let cancel = self.cancel.clone();
+            // Dropped after the stream, also where the task is aborted.
+            let guard = guard;
             let drive = AssertUnwindSafe(self.drive()).catch_unwind();
-            let result = tokio::select! {
-                biased;
-                () = cancel.cancelled() => AttemptResult::Aborted,
-                result = drive => match result {
-                    Ok(Ok(result)) => result,
-                    Ok(Err(error)) => AttemptResult::Failed(error),
-                    Err(panic) => AttemptResult::Failed(panicked(&*panic)),
-                },
+            let result = match drive.await {
+                Ok(Ok(result)) => result,
+                Ok(Err(error)) => AttemptResult::Failed(error),
+                Err(panic) => AttemptResult::Failed(panicked(&*panic)),
             };
-            // Whoever waits for the lease finds the last tokens on their way to the store.
-            self.checkpoint();
             guard.give_back(result);
         };
-        tokio::spawn(task.instrument(span));
+        AbortOnDropHandle::new(tokio::spawn(task.instrument(span)))
     }
 
     async fn drive(&self) -> Result<AttemptResult> {
+        let began = Instant::now();
         let resume = self.log.begin(self.lease, self.started);
+        let mut is_first = self.attempt == 1 && resume.tokens.is_empty();
         let run = Run { job: self.job.clone(), attempt: self.attempt, resume };
         let limit = self.settings.stall_timeout;
         let stalled = |what: &str| {
@@ -122,6 +143,10 @@ impl Attempt {
                     let is_token = matches!(output, Output::Token { .. });
                     if is_token {
                         self.check_length()?;
+                        if std::mem::take(&mut is_first) {
+                            let after = self.started.queue_wait + began.elapsed();
+                            metrics::first_token(&self.worker.info().model, after);
+                        }
                     }
                     match self.log.push(self.lease, output, self.settings.max_answer_bytes) {
                         Pushed::Written => {}

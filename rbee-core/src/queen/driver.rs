@@ -12,7 +12,7 @@ use tokio::{
     sync::{Notify, oneshot},
     time::Instant,
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{
     attempt::Attempt,
@@ -54,7 +54,7 @@ pub(super) struct Driver {
     shell: Shell,
     workers: HashMap<WorkerId, Arc<dyn Worker>>,
     hives: BTreeMap<HiveId, Hive>,
-    attempts: HashMap<LeaseId, CancellationToken>,
+    attempts: HashMap<LeaseId, AbortOnDropHandle<()>>,
     submitters: HashMap<JobId, oneshot::Sender<Result<Submitted>>>,
     operators: HashMap<u64, oneshot::Sender<Result<()>>>,
     next_command: u64,
@@ -218,9 +218,7 @@ impl Driver {
     /// The engine takes no more turns, so dropped attempts and handles do not look like ends of jobs.
     fn freeze(&mut self, why: &Error) {
         self.engine.on(self.now(), Input::Freeze, &mut Vec::new());
-        for (_, attempt) in self.attempts.drain() {
-            attempt.cancel();
-        }
+        self.attempts.clear();
         for (_, submitter) in self.submitters.drain() {
             let _ = submitter.send(Err(why.clone()));
         }

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     Error, ErrorKind, HiveBackend, ModelRef, Result, Settings, Worker, WorkerId, WorkerSpec,
-    engine::Input,
+    engine::Input, metrics,
 };
 
 /// Beyond what the engine waits for: it gives up first, and this ends what was forgotten.
@@ -40,10 +40,13 @@ impl Errands {
     pub(super) fn spawn(self, worker: WorkerId, spec: WorkerSpec) {
         let (hive, limit) = (self.hive.clone(), self.settings.spawn_timeout + SLACK);
         let load = self.loads.begin(hive.id().clone(), spec.model.clone(), Some(worker));
+        let loads = self.loads.clone();
         self.run(async move {
             let spawning = hive.spawn(worker, &spec, load.progress(|| {}));
-            let spawned = within(limit, "start a worker", spawning);
-            match spawned.await {
+            let began = Instant::now();
+            let spawned = within(limit, "start a worker", spawning).await;
+            metrics::spawned(spawned.is_ok(), began.elapsed());
+            match spawned {
                 Ok(handle) => {
                     let result = Ok(handle.info().clone());
                     Message::Worker {
@@ -52,7 +55,10 @@ impl Errands {
                         then: Input::Spawned { worker, result },
                     }
                 }
-                Err(error) => Message::Input(Input::Spawned { worker, result: Err(error) }),
+                Err(error) => {
+                    loads.fail(worker, error.clone());
+                    Message::Input(Input::Spawned { worker, result: Err(error) })
+                }
             }
         });
     }

@@ -1,6 +1,7 @@
 //! What the one who submitted a job holds.
 
 use std::{
+    ops::ControlFlow,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -11,8 +12,8 @@ use futures_core::Stream;
 
 use super::{JobEvents, Queen};
 use crate::{
-    Error, ErrorKind, EventKind, Finish, JobEvent, JobId, Result, Usage, WorkerId, engine::Input,
-    queen::mailbox::Message,
+    Error, ErrorKind, EventKind, EventRef, Finish, JobEvent, JobId, Result, Usage, WorkerId,
+    engine::Input, queen::mailbox::Message,
 };
 
 /// A job that was accepted: a stream of its events, and the right to end it.
@@ -80,26 +81,47 @@ impl JobHandle {
     /// # Errors
     /// What the job failed with.
     pub async fn answer(mut self) -> Result<Answer> {
-        let (mut text, mut tokens) = (String::new(), Vec::new());
-        let (mut vectors, mut queue_wait, mut worker) = (Arc::default(), Duration::ZERO, None);
-        while let Some(event) = self.next().await {
-            match event.kind {
-                EventKind::Started(started) => {
-                    (worker, queue_wait) = (started.worker, started.queue_wait)
+        // Nobody looks at the pieces before the last one is there: it is not worth being woken for each.
+        self.events.ended().await;
+        let broken = format!("the events of job {} broke off", self.id);
+        let mut end = Err(Error::new(ErrorKind::Internal, broken));
+        let (mut text, mut tokens, mut vectors) = (String::new(), Vec::new(), Arc::default());
+        let (mut queue_wait, mut worker) = (Duration::ZERO, None);
+        std::future::poll_fn(|cx| {
+            self.events.poll_read(cx, |_, event| {
+                match event {
+                    EventRef::Started(started) => {
+                        (worker, queue_wait) = (started.worker, started.queue_wait);
+                    }
+                    EventRef::Token { id, text: piece } => {
+                        text.push_str(piece);
+                        tokens.extend(id);
+                    }
+                    EventRef::Vectors(all) => vectors = all.clone(),
+                    EventRef::Metrics(_) => {}
+                    EventRef::End { finish, usage } => end = Ok((finish, usage)),
+                    EventRef::Error(error) => end = Err(error.clone()),
                 }
-                EventKind::Token { id, text: piece } => {
-                    text.push_str(&piece);
-                    tokens.extend(id);
-                }
-                EventKind::Vectors(all) => vectors = all,
-                EventKind::Metrics(_) => {}
-                EventKind::End { finish, usage } => {
-                    return Ok(Answer { text, tokens, vectors, finish, usage, queue_wait, worker });
-                }
-                EventKind::Error(error) => return Err(error),
-            }
-        }
-        Err(Error::new(ErrorKind::Internal, format!("the events of job {} broke off", self.id)))
+                ControlFlow::Continue(())
+            })
+        })
+        .await;
+        let (finish, usage) = end?;
+        Ok(Answer { text, tokens, vectors, finish, usage, queue_wait, worker })
+    }
+
+    /// Lends the events that are there; see [`JobEvents::poll_read`].
+    pub fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        read: impl FnMut(Option<u64>, EventRef<'_>) -> ControlFlow<()>,
+    ) -> Poll<()> {
+        self.events.poll_read(cx, read)
+    }
+
+    /// Has the terminal event been read?
+    pub fn is_done(&self) -> bool {
+        self.events.is_done()
     }
 
     /// Ends the job. Its terminal event tells that it was cancelled, unless it had ended already.

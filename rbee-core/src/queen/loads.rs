@@ -1,11 +1,14 @@
 //! What is being fetched and loaded at this moment, for those who want to show it.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use crate::{HiveId, ModelRef, Progress, ProgressUpdate, WorkerId};
+use crate::{Error, HiveId, ModelRef, Progress, ProgressUpdate, WorkerId};
+
+/// Failures that are remembered; the oldest goes first.
+const REMEMBERED: usize = 64;
 
 /// A model on its way: being fetched to a hive, or loaded by a worker there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +30,7 @@ pub(super) struct Loads(Arc<Mutex<Inner>>);
 struct Inner {
     next: u64,
     loads: BTreeMap<u64, Load>,
+    failed: VecDeque<(WorkerId, Error)>,
 }
 
 impl Loads {
@@ -36,6 +40,21 @@ impl Loads {
 
     pub(super) fn all(&self) -> Vec<Load> {
         self.lock().loads.values().cloned().collect()
+    }
+
+    /// Why the worker was not there in the end, where that was lately.
+    pub(super) fn failure(&self, worker: WorkerId) -> Option<Error> {
+        let inner = self.lock();
+        let mut failed = inner.failed.iter().rev();
+        failed.find(|(id, _)| *id == worker).map(|(_, error)| error.clone())
+    }
+
+    pub(super) fn fail(&self, worker: WorkerId, error: Error) {
+        let mut inner = self.lock();
+        if inner.failed.len() == REMEMBERED {
+            inner.failed.pop_front();
+        }
+        inner.failed.push_back((worker, error));
     }
 
     /// One more; it is listed until the guard is dropped.

@@ -4,6 +4,7 @@
 //! log and holds nobody up, and the log is the buffer that a reader who comes back is served from.
 
 use std::{
+    ops::ControlFlow,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
@@ -12,8 +13,8 @@ use std::{
 use futures_core::Stream;
 
 use crate::{
-    Error, ErrorKind, EventKind, JobEvent, LeaseId, Metrics, Outcome, Output, Piece, Resume,
-    Started,
+    Error, ErrorKind, EventKind, EventRef, JobEvent, LeaseId, Metrics, Outcome, Output, Piece,
+    Resume, Started,
 };
 
 /// What a job has produced so far, and who reads it.
@@ -34,8 +35,18 @@ struct Inner {
     end: Option<EventKind>,
     /// Tokens that the store has.
     saved: usize,
-    readers: Vec<(u64, Option<Waker>)>,
+    readers: Vec<Reader>,
     next_reader: u64,
+}
+
+/// One who reads, or waits to.
+#[derive(Debug)]
+struct Reader {
+    id: u64,
+    /// Where it waits: how to wake it.
+    waker: Option<Waker>,
+    /// It waits for the end alone.
+    skips: bool,
 }
 
 impl Inner {
@@ -56,38 +67,48 @@ impl Inner {
         self.ids.len() as u64 + u64::from(self.vectors.is_some())
     }
 
+    /// Those who wait for what is written now.
     fn wakers(&mut self) -> Vec<Waker> {
-        self.readers.iter_mut().filter_map(|(_, waker)| waker.take()).collect()
+        let is_over = self.end.is_some();
+        let waits = |reader: &&mut Reader| is_over || !reader.skips;
+        self.readers.iter_mut().filter(waits).filter_map(|reader| reader.waker.take()).collect()
     }
 
-    /// The event that a reader at this place is to see next.
-    fn event(&self, next: u64, measured: &mut u32) -> Option<JobEvent> {
-        let numbered = |kind| Some(JobEvent { seq: Some(next), kind });
+    /// Wakes this reader when something is written, or only at the end.
+    fn wake(&mut self, id: u64, waker: &Waker, skips: bool) {
+        let Some(reader) = self.readers.iter_mut().find(|reader| reader.id == id) else { return };
+        reader.skips = skips;
+        match &mut reader.waker {
+            Some(known) => known.clone_from(waker),
+            None => reader.waker = Some(waker.clone()),
+        }
+    }
+
+    /// The event that a reader at this place is to see next, with its number.
+    fn event(&self, next: u64, measured: &mut u32) -> Option<(Option<u64>, EventRef<'_>)> {
         if next == 0 {
             return match (self.started, &self.end) {
-                (Some(started), _) => numbered(EventKind::Started(started)),
+                (Some(started), _) => Some((Some(0), EventRef::Started(started))),
                 // It ended without ever being started: its number follows from there being no items.
-                (None, Some(end)) => {
-                    Some(JobEvent { seq: Some(self.items() + 1), kind: end.clone() })
-                }
+                (None, Some(end)) => Some((Some(self.items() + 1), end.into())),
                 (None, None) => None,
             };
         }
         if let Some(metrics) = self.metrics.filter(|_| *measured != self.measured) {
             *measured = self.measured;
-            return Some(JobEvent { seq: None, kind: EventKind::Metrics(metrics) });
+            return Some((None, EventRef::Metrics(metrics)));
         }
         let index = next as usize - 1;
         if index < self.ids.len() {
-            let (id, text) = (self.ids[index], self.piece(index).into());
-            return numbered(EventKind::Token { id, text });
+            let (id, text) = (self.ids[index], self.piece(index));
+            return Some((Some(next), EventRef::Token { id, text }));
         }
         if index as u64 == self.ids.len() as u64
             && let Some(vectors) = &self.vectors
         {
-            return numbered(EventKind::Vectors(vectors.clone()));
+            return Some((Some(next), EventRef::Vectors(vectors)));
         }
-        self.end.clone().and_then(numbered)
+        self.end.as_ref().map(|end| (Some(next), end.into()))
     }
 }
 
@@ -241,7 +262,7 @@ impl JobLog {
         let mut inner = self.lock();
         let reader = inner.next_reader;
         inner.next_reader += 1;
-        inner.readers.push((reader, None));
+        inner.readers.push(Reader { id: reader, waker: None, skips: false });
         drop(inner);
         let next = after.map_or(0, |after| after.saturating_add(1));
         JobEvents { log: self.clone(), next, measured: 0, reader, done: false }
@@ -270,45 +291,95 @@ impl JobEvents {
     pub fn is_done(&self) -> bool {
         self.done
     }
+
+    /// Waits until the terminal event is there, and is not woken for any other. It reads nothing: what came before is
+    /// still to be read then, at once.
+    pub async fn ended(&mut self) {
+        std::future::poll_fn(|cx| {
+            let mut inner = self.log.lock();
+            if self.done || inner.end.is_some() {
+                return Poll::Ready(());
+            }
+            inner.wake(self.reader, cx.waker(), true);
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// Lends every event that is there to `read`, with its position, until it has had enough: a token costs no copy and
+    /// no allocation. Pending when there are no more yet; ready when `read` has had enough, or after the last one.
+    ///
+    /// The log is locked meanwhile: `read` must be quick, and must not ask anything of the queen.
+    ///
+    /// ```
+    /// use std::{future::poll_fn, ops::ControlFlow};
+    /// use rbee_core::{EventRef, Queen, Request};
+    /// # use rbee_core::EchoWorker;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> rbee_core::Result<()> {
+    /// # let my_worker = EchoWorker::builder("my-model".parse()?).build();
+    /// let queen = Queen::builder().worker(my_worker).build().await?;
+    /// let job = queen.submit(Request::chat("my-model").user("Hi").max_tokens(8)).await?.detach();
+    /// let (mut events, mut text) = (queen.attach(job, None).await?, String::new());
+    /// while !events.is_done() {
+    ///     poll_fn(|cx| {
+    ///         events.poll_read(cx, |_, event| {
+    ///             if let EventRef::Token { text: piece, .. } = event {
+    ///                 text.push_str(piece);
+    ///             }
+    ///             ControlFlow::Continue(())
+    ///         })
+    ///     })
+    ///     .await;
+    /// }
+    /// # assert_eq!(text.split_whitespace().count(), 8);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut read: impl FnMut(Option<u64>, EventRef<'_>) -> ControlFlow<()>,
+    ) -> Poll<()> {
+        let mut inner = self.log.lock();
+        while !self.done {
+            // A reader that was told of more than there is (by a queen that crashed ahead of its last checkpoint)
+            // waits until the same tokens are made again; one past the end has seen everything.
+            if inner.end.is_some() && self.next > inner.items() + 1 {
+                self.done = true;
+                break;
+            }
+            let Some((seq, event)) = inner.event(self.next, &mut self.measured) else {
+                inner.wake(self.reader, cx.waker(), false);
+                return Poll::Pending;
+            };
+            self.next += u64::from(seq.is_some());
+            self.done = event.is_terminal();
+            if read(seq, event).is_break() {
+                break;
+            }
+        }
+        Poll::Ready(())
+    }
 }
 
 impl Stream for JobEvents {
     type Item = JobEvent;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<JobEvent>> {
-        let this = &mut *self;
-        if this.done {
-            return Poll::Ready(None);
-        }
-        let mut inner = this.log.lock();
-        // A reader that was told of more than there is (by a queen that crashed ahead of its last checkpoint) waits
-        // until the same tokens are made again; one past the end has seen everything.
-        if inner.end.is_some() && this.next > inner.items() + 1 {
-            this.done = true;
-            return Poll::Ready(None);
-        }
-        if let Some(event) = inner.event(this.next, &mut this.measured) {
-            if event.seq.is_some() {
-                this.next += 1;
-            }
-            this.done = event.kind.is_terminal();
-            return Poll::Ready(Some(event));
-        }
-        if let Some((_, waker)) =
-            inner.readers.iter_mut().find(|(reader, _)| *reader == this.reader)
-        {
-            match waker {
-                Some(waker) => waker.clone_from(cx.waker()),
-                None => *waker = Some(cx.waker().clone()),
-            }
-        }
-        Poll::Pending
+        let mut next = None;
+        let polled = self.poll_read(cx, |seq, event| {
+            next = Some(JobEvent { seq, kind: event.to_kind() });
+            ControlFlow::Break(())
+        });
+        polled.map(|()| next)
     }
 }
 
 impl Drop for JobEvents {
     fn drop(&mut self) {
-        self.log.lock().readers.retain(|(reader, _)| *reader != self.reader);
+        self.log.lock().readers.retain(|reader| reader.id != self.reader);
     }
 }
 

@@ -13,12 +13,12 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::Instant};
 
 use super::mailbox::Mailbox;
 use crate::{
     Ask, ClusterView, Error, ErrorKind, LeastLoaded, Placement, Result, Scheduler, Ticket,
-    engine::Input,
+    engine::Input, metrics,
 };
 
 /// Questions that may wait for the thread.
@@ -105,6 +105,7 @@ impl Policy {
             }
         }
         let (limit, breaker, mailbox) = (thread.limit, thread.breaker.clone(), mailbox.clone());
+        let asked = Instant::now();
         tokio::spawn(async move {
             let answer = match tokio::time::timeout(limit, answered).await {
                 Ok(Ok(answer)) => answer,
@@ -116,6 +117,7 @@ impl Policy {
                     Err(late(limit))
                 }
             };
+            metrics::scheduled(asked.elapsed());
             mailbox.input(Input::Placed { ticket, answer });
         });
         None

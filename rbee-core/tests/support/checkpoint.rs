@@ -194,6 +194,7 @@ pub fn job(task: Task, seed: u64) -> Arc<Job> {
         detached: false,
         tenant: None,
         correlation_id: CorrelationId::random(),
+        idempotency: None,
     })
 }
 

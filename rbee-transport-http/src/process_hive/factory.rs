@@ -143,6 +143,7 @@ impl ProcessFactory {
         // Only what helps a reader of `ps`. The whole name is a secret between hive and worker: who answers with it
         // on the worker's port has read the order.
         let short: String = id.to_string().chars().take(8).collect();
+        command.args(&config.arguments);
         command.args(["--worker", &short, "--model", spec.model.as_str()]);
         command.stdin(Stdio::piped()).stdout(output).stderr(also).process_group(0);
         command.env("CUDA_DEVICE_ORDER", "PCI_BUS_ID").env("CUDA_VISIBLE_DEVICES", visible);

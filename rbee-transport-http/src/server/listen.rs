@@ -1,6 +1,16 @@
 //! What serves a router: connections with bounds on everything a client can make large or slow.
 
-use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    path::Path,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::Waker,
+    time::Duration,
+};
 
 use axum::Router;
 use hyper::{body::Incoming, server::conn::http1};
@@ -16,10 +26,12 @@ use rustls::{
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
+    task::JoinSet,
 };
 use tokio_rustls::TlsAcceptor;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 
+use super::patience::Patient;
 use crate::dial::Io;
 
 /// Bounds on connections.
@@ -29,6 +41,8 @@ pub struct Limits {
     pub connections: usize,
     /// How long the head of a request may take, and how long a connection may be unused. 60 seconds.
     pub head_patience: Duration,
+    /// How long a client may read nothing while there is something for it. 2 minutes.
+    pub write_patience: Duration,
     /// How long a TLS handshake may take. 10 seconds.
     pub handshake_patience: Duration,
     /// Headers of one request. 100.
@@ -42,6 +56,7 @@ impl Default for Limits {
         Self {
             connections: 10_000,
             head_patience: Duration::from_secs(60),
+            write_patience: Duration::from_secs(120),
             handshake_patience: Duration::from_secs(10),
             headers: 100,
             head_bytes: 64 << 10,
@@ -117,27 +132,30 @@ impl Server {
 
     /// Serves until told to stop; then takes no more connections, and gives requests under way `grace` to end.
     pub async fn run(self, router: Router, stop: CancellationToken, grace: Duration) {
-        let (tasks, cut) = (TaskTracker::new(), CancellationToken::new());
+        let mut connections = JoinSet::new();
+        let bell = Arc::new(Bell::default());
         let room = Arc::new(Semaphore::new(self.limits.connections));
         loop {
             let accepted = tokio::select! {
                 () = stop.cancelled() => break,
                 accepted = self.accept(&room) => accepted,
             };
+            // Those that have ended are forgotten.
+            while connections.try_join_next().is_some() {}
             let Some((stream, permit)) = accepted else { continue };
             let connection = Connection {
                 limits: self.limits,
                 tls: self.tls.clone(),
                 router: router.clone(),
-                stop: stop.clone(),
+                bell: bell.clone(),
                 _room: permit,
             };
-            tasks.spawn(cut.clone().run_until_cancelled_owned(connection.serve(stream)));
+            connections.spawn(connection.serve(stream));
         }
-        tasks.close();
-        if tokio::time::timeout(grace, tasks.wait()).await.is_err() {
-            cut.cancel();
-            tasks.wait().await;
+        bell.ring();
+        let all = async { while connections.join_next().await.is_some() {} };
+        if tokio::time::timeout(grace, all).await.is_err() {
+            connections.shutdown().await;
         }
     }
 
@@ -155,12 +173,62 @@ impl Server {
     }
 }
 
+/// Tells every connection that the server stops. A connection is polled for every token, so asking costs one load of
+/// an atomic: the waker is left once, because a task keeps the one it has.
+#[derive(Debug, Default)]
+struct Bell {
+    rung: AtomicBool,
+    listeners: Mutex<Listeners>,
+}
+
+#[derive(Debug, Default)]
+struct Listeners {
+    next: u64,
+    wakers: HashMap<u64, Waker>,
+}
+
+impl Bell {
+    fn ring(&self) {
+        self.rung.store(true, Ordering::SeqCst);
+        let wakers = std::mem::take(&mut self.lock().wakers);
+        wakers.into_values().for_each(Waker::wake);
+    }
+
+    fn has_rung(&self) -> bool {
+        self.rung.load(Ordering::SeqCst)
+    }
+
+    /// Wakes this task when the bell rings, until the answer is dropped.
+    fn listen(self: &Arc<Self>, waker: &Waker) -> Listener {
+        let mut listeners = self.lock();
+        listeners.next += 1;
+        let key = listeners.next;
+        listeners.wakers.insert(key, waker.clone());
+        Listener { bell: self.clone(), key }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Listeners> {
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct Listener {
+    bell: Arc<Bell>,
+    key: u64,
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.bell.lock().wakers.remove(&self.key);
+    }
+}
+
 /// One connection.
 struct Connection {
     limits: Limits,
     tls: Option<TlsAcceptor>,
     router: Router,
-    stop: CancellationToken,
+    bell: Arc<Bell>,
     _room: OwnedSemaphorePermit,
 }
 
@@ -192,15 +260,19 @@ impl Connection {
             .header_read_timeout(self.limits.head_patience)
             .max_headers(self.limits.headers)
             .max_buf_size(self.limits.head_bytes)
-            .serve_connection(TokioIo::new(io), service);
+            .serve_connection(TokioIo::new(Patient::new(io, self.limits.write_patience)), service);
         let mut connection = std::pin::pin!(connection);
-        let ended = tokio::select! {
-            ended = connection.as_mut() => ended,
-            () = self.stop.cancelled() => {
+        let (mut listener, mut told) = (None, false);
+        let ended = std::future::poll_fn(|cx| {
+            // Before the question, so that a bell that rings between the two is heard.
+            listener.get_or_insert_with(|| self.bell.listen(cx.waker()));
+            if !told && self.bell.has_rung() {
+                told = true;
                 connection.as_mut().graceful_shutdown();
-                connection.await
             }
-        };
+            connection.as_mut().poll(cx)
+        })
+        .await;
         if let Err(error) = ended {
             tracing::debug!(%error, "a connection ended");
         }

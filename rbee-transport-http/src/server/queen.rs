@@ -11,6 +11,7 @@ mod health;
 mod hives;
 mod jobs;
 mod loading;
+mod logs;
 mod openai;
 mod openapi;
 mod text;
@@ -31,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 pub use connector::HiveConnector;
 pub use doctor::Examiner;
 
+use super::LogRing;
 use crate::{
     Token,
     wire::{self, openai::MODEL, queen as paths},
@@ -97,6 +99,7 @@ struct Inner {
     /// Directories whose files clients may name.
     file_roots: Vec<PathBuf>,
     metrics: Option<Render>,
+    logs: Option<LogRing>,
     limits: QueenLimits,
     stop: CancellationToken,
     began: Instant,
@@ -128,6 +131,7 @@ impl QueenServer {
                 examiners: Vec::new(),
                 file_roots: Vec::new(),
                 metrics: None,
+                logs: None,
                 limits: QueenLimits::default(),
                 stop: CancellationToken::new(),
                 began: Instant::now(),
@@ -174,6 +178,12 @@ impl QueenServer {
         self
     }
 
+    /// What `/v1/logs` answers with. Without it there is no such path.
+    pub fn with_logs(mut self, logs: LogRing) -> Self {
+        self.inner.logs = Some(logs);
+        self
+    }
+
     /// Other bounds.
     pub fn with_limits(mut self, limits: QueenLimits) -> Self {
         self.inner.limits = limits;
@@ -210,6 +220,7 @@ impl QueenServer {
             .route(paths::CATALOG_PULL, post(catalog::pull))
             .route(paths::CATALOG_MODEL, get(catalog::show).delete(catalog::remove))
             .route(paths::POLICY, get(doctor::policy))
+            .route(paths::LOGS, get(logs::logs))
             .route(paths::DOCTOR, get(doctor::doctor))
             .route(paths::OPENAPI, get(openapi::serve))
             .route(wire::HEALTH, get(health::health))

@@ -80,6 +80,12 @@ pub mod pull_event {
     pub const ERROR: &str = "error";
 }
 
+/// Events of the log.
+pub mod log_event {
+    /// A [`LogLine`](super::LogLine).
+    pub const LINE: &str = "line";
+}
+
 /// A list.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]

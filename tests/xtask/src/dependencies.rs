@@ -52,6 +52,13 @@ const RULES: &[Rule] = &[
         never: &["axum*"],
         most: UNBOUNDED,
     },
+    // A thin client of the queen: it decides nothing, so it needs nothing to decide or to reach a machine with.
+    Rule {
+        package: "rbee-keeper",
+        features: Features::All,
+        never: &["russh*", "rusqlite", "rhai*", "candle*", "axum*", "utoipa*", "aws-lc*"],
+        most: UNBOUNDED,
+    },
 ];
 
 /// The only package that may depend on Python.

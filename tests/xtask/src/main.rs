@@ -17,7 +17,9 @@ Usage: cargo xtask <COMMAND>
 Commands:
   test           Everything that must hold before a change is merged, stopping at the first failure:
                  formatting, dependency rules, licences, lints, documentation, tests
-  bench [ARGS]   The benchmarks. ARGS go to `cargo bench`: `cargo xtask bench --bench place`
+  bench [NAME] [ARGS]
+                 The benchmarks, or the one of this name: engine, gateway, overhead, place, registry.
+                 ARGS go to `cargo bench`
 
 Options:
   -h, --help     This text
@@ -37,7 +39,14 @@ fn main() -> ExitCode {
         ["test"] => test::run(),
         ["bench", ref more @ ..] => {
             let mut bench = Step::cargo("benchmarks", &["bench", "--package", "rbee-benchmarks"]);
-            bench.arguments(more);
+            if let [name, ref rest @ ..] = more[..]
+                && !name.starts_with('-')
+            {
+                bench.arguments(&["--bench", name]);
+                bench.arguments(rest);
+            } else {
+                bench.arguments(more);
+            }
             steps::run(&[bench])
         }
         [] => Err(format!("a command is missing\n\n{HELP}")),

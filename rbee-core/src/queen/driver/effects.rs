@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::Change;
+use crate::metrics;
 
 impl Driver {
     pub(super) fn carry_out(&mut self, effect: Effect, effects: &mut Vec<Effect>) {
@@ -26,11 +27,15 @@ impl Driver {
                     }
                     self.shell.logs.remove(job);
                 }
+                if let Err(error) = &answer {
+                    metrics::refused(error);
+                }
                 if let Some(submitter) = self.submitters.remove(&job) {
                     let _ = submitter.send(answer.map(|()| Submitted::Accepted));
                 }
             }
             Effect::Place { ticket, ask, fallback } => {
+                let asked = Instant::now();
                 let answer = self.policy.place(
                     ticket,
                     ask,
@@ -39,6 +44,7 @@ impl Driver {
                     &self.shell.mailbox,
                 );
                 if let Some(answer) = answer {
+                    metrics::scheduled(asked.elapsed());
                     let now = self.now();
                     self.engine.on(now, Input::Placed { ticket, answer }, effects);
                 }
@@ -49,8 +55,9 @@ impl Driver {
                 else {
                     return self.no_such_worker(lease, worker);
                 };
-                let cancel = self.shell.kill.child_token();
-                self.attempts.insert(lease, cancel.clone());
+                if attempt == 1 {
+                    metrics::started(job.priority, queue_wait);
+                }
                 let attempt = Attempt {
                     lease,
                     started: Started { worker: Some(worker.info().id), queue_wait },
@@ -60,16 +67,14 @@ impl Driver {
                     log,
                     settings: self.shell.settings.clone(),
                     writer: self.shell.writer.clone(),
-                    cancel,
                 };
-                attempt.spawn(self.shell.mailbox.clone());
+                self.attempts.insert(lease, attempt.spawn(self.shell.mailbox.clone()));
             }
             Effect::Abort { lease } => {
-                if let Some(attempt) = self.attempts.remove(&lease) {
-                    attempt.cancel();
-                }
+                self.attempts.remove(&lease);
             }
             Effect::Finish { job, outcome } => {
+                metrics::ended(&outcome);
                 if let Some(log) = self.shell.logs.get(job) {
                     log.close(&outcome);
                     self.shell.logs.ended(job);
@@ -121,7 +126,10 @@ impl Driver {
                     let _ = operator.send(result);
                 }
             }
-            Effect::Note(note) => log_note(&note),
+            Effect::Note(note) => {
+                metrics::noted(&note);
+                log_note(&note);
+            }
             Effect::Drained => {
                 self.is_drained = true;
                 for drained in self.drained.drain(..) {

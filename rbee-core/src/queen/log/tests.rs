@@ -113,3 +113,56 @@ fn what_is_unsaved_is_handed_out_once() {
     assert_eq!((at, pieces.len(), &*pieces[0].text), (1, 1, "t2"));
     assert_eq!(log.take_unsaved(), None);
 }
+
+#[test]
+fn one_who_waits_for_the_end_is_woken_for_nothing_else() {
+    let (log, lease, count) = (Arc::new(JobLog::default()), LeaseId(1), Arc::new(Count(0.into())));
+    let mut events = log.read(None);
+    let waker = waker(count.clone());
+    let mut context = Context::from_waker(&waker);
+    log.begin(lease, STARTED);
+    {
+        let mut ended = std::pin::pin!(events.ended());
+        assert!(ended.as_mut().poll(&mut context).is_pending());
+        for id in 0..5 {
+            log.push(lease, token(id), MOST);
+        }
+        assert_eq!(count.0.load(Ordering::Relaxed), 0);
+        log.close(&done());
+        assert_eq!(count.0.load(Ordering::Relaxed), 1);
+        assert!(ended.as_mut().poll(&mut context).is_ready());
+    }
+    assert_eq!(
+        read(&mut events, &count).len(),
+        7,
+        "a start, five tokens, an end: nothing was read yet"
+    );
+}
+
+#[test]
+fn a_reader_may_have_enough_and_go_on_where_it_stopped() {
+    let (log, lease, count) = (Arc::new(JobLog::default()), LeaseId(1), Arc::new(Count(0.into())));
+    log.begin(lease, STARTED);
+    let mut events = log.read(None);
+    let waker = waker(count.clone());
+    let mut context = Context::from_waker(&waker);
+    let mut seen = Vec::new();
+    let mut two = |events: &mut JobEvents| {
+        let mut left = 2;
+        events.poll_read(&mut context, |seq, _| {
+            seen.push(seq);
+            left -= 1;
+            if left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })
+    };
+    for id in 0..2 {
+        log.push(lease, token(id), MOST);
+    }
+    assert!(two(&mut events).is_ready(), "it has had enough");
+    assert!(two(&mut events).is_pending(), "there is one more, and then none yet");
+    log.close(&done());
+    assert_eq!(count.0.load(Ordering::Relaxed), 1, "it is woken for what it waits for");
+    assert!(two(&mut events).is_ready() && events.is_done());
+    assert!(two(&mut events).is_ready(), "after the last one there is nothing to wait for");
+    assert_eq!(seen, [Some(0), Some(1), Some(2), Some(3)]);
+}

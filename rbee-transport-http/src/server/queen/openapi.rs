@@ -10,7 +10,7 @@ use utoipa::{
     },
 };
 
-use super::{catalog, doctor, health, hives, jobs, openai, workers};
+use super::{catalog, doctor, health, hives, jobs, logs, openai, workers};
 use crate::server::reply;
 
 /// The name by which the description calls the bearer token.
@@ -30,13 +30,14 @@ const TOKEN: &str = "token";
         hives::list, hives::add, hives::show, hives::remove, hives::start, hives::stop, hives::drain,
         workers::list, workers::spawn, workers::show, workers::stop, workers::pin, workers::unpin,
         catalog::list, catalog::show, catalog::remove, catalog::pull,
-        doctor::policy, doctor::doctor,
+        doctor::policy, doctor::doctor, logs::logs,
         health::health, health::metrics,
     ),
     components(schemas(
         crate::wire::openai::ChatChunk,
         crate::wire::queen::Started,
         crate::wire::queen::Metrics,
+        crate::wire::queen::LogLine,
         crate::wire::queen::PullProgress,
         crate::wire::queen::Pulled,
     )),

@@ -157,7 +157,10 @@ async fn view(queen: &Queen, id: WorkerId) -> Result<WorkerView> {
     let cluster: ClusterView = queen.cluster().await?;
     match cluster.worker(id) {
         Some(worker) => Ok(describe(queen, worker, &queen.loads())),
-        None => Err(Error::new(ErrorKind::NotFound, format!("worker {id} does not exist"))),
+        // Who waits for a load wants to know why it came to nothing.
+        None => Err(queen.load_failure(id).unwrap_or_else(|| {
+            Error::new(ErrorKind::NotFound, format!("worker {id} does not exist"))
+        })),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::{
     fmt::Write as _,
+    ops::ControlFlow,
     pin::Pin,
     task::{Context, Poll, Waker},
 };
@@ -12,7 +13,7 @@ use axum::{
 };
 use bytes::{Bytes, BytesMut};
 use futures_core::Stream;
-use rbee_core::{EventKind, JobEvent, JobEvents, JobId, ModelRef, Queen, Result};
+use rbee_core::{EventRef, JobEvents, JobId, ModelRef, Queen, Result};
 use serde::Serialize;
 
 use crate::{
@@ -60,42 +61,45 @@ struct Frames {
 
 impl Frames {
     fn fill(&mut self, cx: &mut Context<'_>) {
-        while !self.over && self.buffer.len() < MOST_TOGETHER {
-            match Pin::new(&mut self.reader).poll_next(cx) {
-                Poll::Pending => return,
-                Poll::Ready(None) => self.over = true,
-                Poll::Ready(Some(event)) => {
-                    self.waiting.begun();
-                    self.put(event);
-                }
+        let Self { reader, job, buffer, waiting, .. } = self;
+        let _ = reader.poll_read(cx, |seq, event| {
+            waiting.begun();
+            put(buffer, *job, seq, event);
+            if buffer.len() < MOST_TOGETHER {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
             }
-        }
+        });
+        self.over = self.reader.is_done();
     }
+}
 
-    fn put(&mut self, JobEvent { seq, kind }: JobEvent) {
-        self.over = kind.is_terminal();
-        let out = &mut self.buffer;
-        match kind {
-            EventKind::Token { id, text } => put_token(out, seq, id, &text),
-            EventKind::Started(started) => {
-                let queue_ms = u64::try_from(started.queue_wait.as_millis()).unwrap_or(u64::MAX);
-                let started = Started { job: self.job, worker: started.worker, queue_ms };
-                put_json(out, seq, job_event::STARTED, &started);
-            }
-            EventKind::Vectors(vectors) => put_json(out, seq, job_event::VECTORS, &*vectors),
-            EventKind::Metrics(metrics) => {
-                let metrics = Metrics {
-                    prompt_tokens: metrics.prompt_tokens,
-                    prefill_ms: metrics.prefill.as_secs_f64() * 1e3,
-                };
-                put_json(out, seq, job_event::METRICS, &metrics);
-            }
-            EventKind::End { finish, usage } => {
-                put_json(out, seq, job_event::END, &End { finish, usage });
-            }
-            EventKind::Error(error) => {
-                put_json(out, seq, job_event::ERROR, &ErrorBody::new(&error, None).error);
-            }
+fn put(out: &mut BytesMut, job: JobId, seq: Option<u64>, event: EventRef<'_>) {
+    match event {
+        EventRef::Token { id, text } => put_token(out, seq, id, text),
+        EventRef::Started(started) => {
+            let queue_ms = u64::try_from(started.queue_wait.as_millis()).unwrap_or(u64::MAX);
+            put_json(
+                out,
+                seq,
+                job_event::STARTED,
+                &Started { job, worker: started.worker, queue_ms },
+            );
+        }
+        EventRef::Vectors(vectors) => put_json(out, seq, job_event::VECTORS, &**vectors),
+        EventRef::Metrics(metrics) => {
+            let metrics = Metrics {
+                prompt_tokens: metrics.prompt_tokens,
+                prefill_ms: metrics.prefill.as_secs_f64() * 1e3,
+            };
+            put_json(out, seq, job_event::METRICS, &metrics);
+        }
+        EventRef::End { finish, usage } => {
+            put_json(out, seq, job_event::END, &End { finish, usage });
+        }
+        EventRef::Error(error) => {
+            put_json(out, seq, job_event::ERROR, &ErrorBody::new(error, None).error);
         }
     }
 }

@@ -7,6 +7,7 @@
 use std::{
     fmt::Write as _,
     future::poll_fn,
+    ops::ControlFlow,
     pin::Pin,
     task::{Context, Poll},
     time::Duration,
@@ -18,7 +19,7 @@ use axum::{
 };
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_core::Stream;
-use rbee_core::{Error, ErrorKind, EventKind, Finish, JobHandle, Queen, Result, Started};
+use rbee_core::{Error, ErrorKind, EventRef, JobHandle, Queen, Result, Started};
 
 use super::{Origin, request::Kind, tell_origin};
 use crate::{
@@ -149,37 +150,48 @@ impl Chunks {
     }
 
     fn take(&mut self, at: usize, cx: &mut Context<'_>) {
-        while !self.over && !self.choices[at].over && self.buffer.len() < MOST_TOGETHER {
-            let choice = &mut self.choices[at];
-            let event = match Pin::new(&mut choice.handle).poll_next(cx) {
-                Poll::Pending => return,
-                Poll::Ready(event) => event,
-            };
-            match event.map(|event| event.kind) {
-                Some(EventKind::Started(started)) => {
-                    self.started.get_or_insert(started);
-                    self.waiting.begun();
+        if self.over || self.choices[at].over {
+            return;
+        }
+        let mut failed = None;
+        let Self { choices, buffer, token_end, end_end, usage, started, waiting, .. } = self;
+        let Choice { handle, frame, begun, over, new_prompt } = &mut choices[at];
+        let _ = handle.poll_read(cx, |_, event| {
+            match event {
+                EventRef::Started(now) => {
+                    started.get_or_insert(now);
+                    waiting.begun();
                 }
-                Some(EventKind::Token { text, .. }) => {
+                EventRef::Token { text, .. } => {
                     if !text.is_empty() {
-                        choice.begin(&mut self.buffer);
-                        self.buffer.extend_from_slice(&choice.frame.token);
-                        put_escaped(&mut self.buffer, &text);
-                        self.buffer.extend_from_slice(&self.token_end);
+                        frame.begin(begun, buffer);
+                        buffer.extend_from_slice(&frame.token);
+                        put_escaped(buffer, text);
+                        buffer.extend_from_slice(token_end);
                     }
                 }
-                Some(EventKind::Vectors(_) | EventKind::Metrics(_)) => {}
-                Some(EventKind::End { finish, usage }) => {
-                    self.usage.add(usage, choice.new_prompt);
-                    choice.end(finish, &mut self.buffer);
-                    self.buffer.extend_from_slice(&self.end_end);
+                EventRef::Vectors(_) | EventRef::Metrics(_) => {}
+                EventRef::End { finish, usage: tokens } => {
+                    *over = true;
+                    usage.add(tokens, *new_prompt);
+                    frame.begin(begun, buffer);
+                    buffer.extend_from_slice(&frame.end);
+                    buffer.extend_from_slice(finish.as_str().as_bytes());
+                    buffer.extend_from_slice(end_end);
                 }
-                Some(EventKind::Error(error)) => self.fail(error),
-                None => {
-                    let message = "the events of the job broke off";
-                    self.fail(Error::new(ErrorKind::Internal, message));
-                }
+                EventRef::Error(error) => failed = Some(error.clone()),
             }
+            if buffer.len() < MOST_TOGETHER {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
+            }
+        });
+        if failed.is_none() && handle.is_done() && !*over {
+            failed = Some(Error::new(ErrorKind::Internal, "the events of the job broke off"));
+        }
+        if let Some(error) = failed {
+            self.fail(error);
         }
     }
 
@@ -218,24 +230,14 @@ impl Chunks {
     }
 }
 
-impl Choice {
-    fn begin(&mut self, out: &mut BytesMut) {
-        if !self.begun {
-            self.begun = true;
-            out.extend_from_slice(&self.frame.first);
+impl Frame {
+    /// The first chunk goes before all others.
+    fn begin(&self, begun: &mut bool, out: &mut BytesMut) {
+        if !std::mem::replace(begun, true) {
+            out.extend_from_slice(&self.first);
         }
     }
 
-    /// Up to the reason of its end.
-    fn end(&mut self, finish: Finish, out: &mut BytesMut) {
-        self.begin(out);
-        self.over = true;
-        out.extend_from_slice(&self.frame.end);
-        out.extend_from_slice(finish.as_str().as_bytes());
-    }
-}
-
-impl Frame {
     fn new(origin: &Origin, index: usize, usage: &str) -> Self {
         let mut head = head(origin);
         let _ = write!(head, "{{\"index\":{index},");

@@ -1,0 +1,73 @@
+//! The small model that comes inside this program.
+
+use std::{fs, io, path::Path};
+
+use rbee_core::{ModelRef, Result};
+
+use crate::home::{create_private, unusable, write_private};
+
+/// The name to ask for it by.
+pub const NAME: &str = "bee-tiny";
+
+macro_rules! files {
+    ($($name:literal),*) => {
+        [$(($name, include_bytes!(concat!("../../models/bee-tiny/", $name)).as_slice())),*]
+    };
+}
+
+static FILES: [(&str, &[u8]); 6] = files![
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+    "model.safetensors"
+];
+
+/// Puts the model into this directory, where it is not there already exactly as it should be, and says how to refer to
+/// it.
+///
+/// # Errors
+/// [`ErrorKind::Config`](rbee_core::ErrorKind::Config) where the directory cannot be used.
+pub(crate) fn unpack(directory: &Path) -> Result<ModelRef> {
+    create_private(directory).map_err(|cause| unusable(directory, cause))?;
+    for (name, bytes) in FILES {
+        let path = directory.join(name);
+        put(&path, bytes).map_err(|cause| unusable(&path, cause))?;
+    }
+    let directory = directory.canonicalize().map_err(|cause| unusable(directory, cause))?;
+    ModelRef::file(directory)
+}
+
+/// A worker of an earlier life may have the file open: what is right already is not touched.
+fn put(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let is_there = fs::metadata(path).is_ok_and(|found| found.len() == bytes.len() as u64)
+        && fs::read(path)? == bytes;
+    if is_there { Ok(()) } else { write_private(path, bytes) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_damaged_or_missing_is_put_right_and_the_rest_is_left_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("models/bee-tiny");
+        let model = unpack(&path).unwrap();
+        assert!(model.as_str().starts_with("file:/") && model.as_str().ends_with("bee-tiny"));
+        let modified = |name: &str| fs::metadata(path.join(name)).unwrap().modified().unwrap();
+        let before = modified("tokenizer.json");
+        let weights = path.join("model.safetensors");
+        let mut damaged = fs::read(&weights).unwrap();
+        damaged[1_000_000] ^= 1;
+        fs::write(&weights, &damaged).unwrap();
+        fs::remove_file(path.join("config.json")).unwrap();
+        assert_eq!(unpack(&path).unwrap(), model);
+        assert_eq!(modified("tokenizer.json"), before);
+        for (name, bytes) in FILES {
+            assert_eq!(fs::read(path.join(name)).unwrap(), bytes, "{name}");
+        }
+        assert_eq!(fs::read_dir(&path).unwrap().count(), FILES.len());
+    }
+}

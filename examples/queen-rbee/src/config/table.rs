@@ -1,0 +1,202 @@
+//! Every key, once: its name, what it is for, and how it is read and shown. Flags, variables, the file, the help and
+//! `--print-config` are all made from these rows.
+
+use rbee_core::{Durability, KeepRequests};
+
+use super::{
+    Config, Embedded, HiveEntry, LogFormat,
+    engines::Engines,
+    hives::Hives,
+    value::{
+        At, File, Files, Host, Kind, Maybe, Named, Names, OneOf, Port, QueenName, Size, Span,
+        Whole, Words, Wrong, YesNo,
+    },
+    yaml::Node,
+};
+use rbee_transport_http::Token;
+
+/// Where a key may be given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Forms {
+    /// As a flag, a variable and in the file.
+    All,
+    /// As a variable alone: arguments are seen by everybody on the machine, and files are copied.
+    Variable,
+}
+
+/// A key.
+pub(super) struct Key {
+    pub(super) name: &'static str,
+    pub(super) help: &'static str,
+    /// What stands for the value in the help.
+    pub(super) form: &'static str,
+    pub(super) forms: Forms,
+    /// A shorter flag.
+    pub(super) short: Option<&'static str>,
+    pub(super) read: fn(&mut Config, &Node, At<'_>) -> Result<(), Wrong>,
+    pub(super) show: fn(&Config) -> String,
+}
+
+impl Key {
+    /// The flag, without its dashes.
+    pub(super) fn flag(&self) -> String {
+        self.name.replace('_', "-")
+    }
+
+    /// The environment variable.
+    pub(super) fn variable(&self) -> String {
+        format!("RBEE_{}", self.name.to_ascii_uppercase())
+    }
+}
+
+macro_rules! key {
+    ($name:literal, $($field:ident).+: $kind:ty, $help:literal) => {
+        Key {
+            name: $name,
+            help: $help,
+            form: <$kind as Kind>::FORM,
+            forms: Forms::All,
+            short: None,
+            read: |config, node, at| {
+                config.$($field).+ = <$kind as Kind>::read(node, at)?;
+                Ok(())
+            },
+            show: |config| <$kind as Kind>::show(&config.$($field).+),
+        }
+    };
+}
+
+/// Every key, in the order of the help.
+pub(super) const KEYS: &[Key] = &[
+    Key {
+        short: Some("host"),
+        ..key!("listen_host", listen_host: Host, "Where to listen. Any other address than this machine's own needs a token")
+    },
+    Key { short: Some("port"), ..key!("listen_port", listen_port: Port, "The port to listen on") },
+    Key {
+        forms: Forms::Variable,
+        form: "TOKEN",
+        ..key!("token", token: Maybe<Secret>, "The token that clients must send")
+    },
+    key!("token_file", token_file: Maybe<File>, "A file with the token that clients must send"),
+    key!("open_metrics", open_metrics: YesNo, "Serve /metrics without the token"),
+    key!("tls_cert", tls_cert: Maybe<File>, "Certificates in PEM; with tls_key the API is served over TLS"),
+    key!("tls_key", tls_key: Maybe<File>, "The private key of tls_cert, in PEM"),
+    key!("data_dir", data_dir: File, "Where the queue and everything else that lasts is kept"),
+    key!("name", name: Maybe<QueenName>, "The lasting name of this queen"),
+    key!("durability", durability: OneOf<Durability>, "What a recorded job survives: the death of the process (normal), or also a power cut (full)"),
+    key!("keep_ended", keep_ended: Span, "How long the records of ended jobs are kept"),
+    key!("models", models: Names, "Names for models, to be asked for instead of their references"),
+    key!("bundled_model", bundled_model: YesNo, "Offer the small model that comes with this program, as bee-tiny"),
+    key!("local_hive", local_hive: OneOf<Embedded>, "Run workers on this machine"),
+    key!("hive_program", hive_program: Maybe<File>, "The program of local_hive: daemon; without it the rbee-hive beside this program"),
+    key!("engines", engines: Engines, "Other engines than our own for models, like llama-server"),
+    key!("worker_slots", worker_slots: Whole<u32>, "Runs that a new worker does at once, where its engine can"),
+    key!("file_roots", file_roots: Files, "Directories whose models clients may name by their file"),
+    key!("hives", hives: Hives, "Other machines, whose rbee-hive runs already"),
+    key!("worker_program", worker_program: Maybe<File>, "The program of a worker; without it this one does, or the llm-worker-rbee beside it"),
+    key!("lease", lease: Span, "How long hives and workers go on without a sign of life from the queen"),
+    key!("drain_grace", drain_grace: Span, "How long jobs have to end when the queen goes down"),
+    key!("log_format", log_format: OneOf<LogFormat>, "Lines for people, or one JSON object a line"),
+    key!("log_level", log_level: Words, "error, warn, info, debug or trace; also by part: info,rbee_core=debug"),
+    key!("queue_capacity", settings.queue_capacity: Whole<usize>, "Waiting jobs from which on a new one is accepted only if a worker is idle; none at twice as many"),
+    key!("interactive_wait", settings.interactive_wait: Span, "How long an interactive job may wait in the queue"),
+    key!("batch_wait", settings.batch_wait: Span, "How long a batch job may wait in the queue"),
+    key!("interactive_per_batch", settings.interactive_per_batch: Whole<u32>, "After this many interactive jobs in a row a waiting batch job gets its turn"),
+    key!("job_timeout", settings.job_timeout: Span, "How long a job may run, where the request does not say"),
+    key!("max_job_timeout", settings.max_job_timeout: Span, "The longest that a request may ask for"),
+    key!("retries", settings.retries: Whole<u32>, "Tries after the first one"),
+    key!("retry_delay", settings.retry_delay: Span, "The delay before the first retry; it doubles with each"),
+    key!("max_retry_delay", settings.max_retry_delay: Span, "The longest delay before a retry"),
+    key!("worker_faults", settings.worker_faults: Whole<u32>, "Faults in a row after which a worker gets no more jobs until a probe succeeds"),
+    key!("stall_timeout", settings.stall_timeout: Span, "A worker that gives nothing for this long has stalled"),
+    key!("spawn_timeout", settings.spawn_timeout: Span, "How long a worker may take from its spawn until it is ready"),
+    key!("provision_silence", settings.provision_silence: Span, "How long a download may go without progress"),
+    key!("abort_grace", settings.abort_grace: Span, "How long an attempt or a worker that is told to end may take before it is done by force"),
+    key!("optimise_interval", settings.optimise_interval: Span, "How often waiting jobs are matched with workers although nothing changed"),
+    key!("probe_interval", settings.probe_interval: Span, "How often every hive is asked how it is"),
+    key!("probe_timeout", settings.probe_timeout: Span, "How long it may take to answer"),
+    key!("hive_lost_after", settings.hive_lost_after: Span, "How long a hive may be offline before its jobs go elsewhere"),
+    key!("owner_lease", settings.owner_lease: Span, "How long the store holds this queen's rows for it without a sign of life"),
+    key!("events_kept", settings.events_kept: Span, "How long the events of an ended job stay in memory"),
+    key!("events_bytes", settings.events_bytes: Size, "Memory for the events of all jobs"),
+    key!("max_answer_bytes", settings.max_answer_bytes: Size, "The longest answer of one job"),
+    key!("max_prompt_bytes", settings.max_prompt_bytes: Size, "The longest prompt"),
+    key!("max_embed_inputs", settings.max_embed_inputs: Whole<usize>, "The most inputs of one request for vectors"),
+    key!("keep_requests", settings.keep_requests: OneOf<KeepRequests>, "When the text of a request may stay in the store"),
+    key!("continue_across_numerics", settings.continue_across_numerics: YesNo, "Continue a stream also where another machine would have said something else"),
+];
+
+/// The key of this name.
+pub(super) fn find(name: &str) -> Option<(usize, &'static Key)> {
+    KEYS.iter().enumerate().find(|(_, key)| key.name == name)
+}
+
+/// The name that is meant most likely, of those that are known.
+pub(super) fn nearest<'a>(
+    given: &str,
+    known: impl IntoIterator<Item = &'a str>,
+) -> Option<&'a str> {
+    let far = |name: &'a str| (strsim::osa_distance(given, name), name);
+    let (distance, best) = known.into_iter().map(far).min_by_key(|(distance, _)| *distance)?;
+    (distance <= (given.len() / 3).max(1)).then_some(best)
+}
+
+impl Named for Durability {
+    const FORM: &'static str = "normal|full";
+    const ALL: &'static [(&'static str, Self)] =
+        &[("normal", Self::ProcessCrash), ("full", Self::PowerLoss)];
+}
+
+impl Named for KeepRequests {
+    const FORM: &'static str = "until_done|never|always";
+    const ALL: &'static [(&'static str, Self)] =
+        &[("until_done", Self::UntilDone), ("never", Self::Never), ("always", Self::Always)];
+}
+
+impl Named for LogFormat {
+    const FORM: &'static str = "text|json";
+    const ALL: &'static [(&'static str, Self)] = &[("text", Self::Text), ("json", Self::Json)];
+}
+
+impl Named for Embedded {
+    const FORM: &'static str = "processes|daemon|inside|off";
+    const ALL: &'static [(&'static str, Self)] =
+        &[
+            ("processes", Self::Processes),
+            ("daemon", Self::Daemon),
+            ("inside", Self::Inside),
+            ("off", Self::Off),
+        ];
+}
+
+/// A token; never shown.
+struct Secret;
+
+impl Kind for Secret {
+    type Value = Token;
+    const FORM: &'static str = "TOKEN";
+    const ALLOWED: &'static str = "a token";
+
+    fn parse(text: &str, _: At<'_>) -> Option<Token> {
+        text.parse().ok()
+    }
+    fn show(_: &Token) -> String {
+        "(hidden)".into()
+    }
+    fn read(node: &Node, at: At<'_>) -> Result<Token, Wrong> {
+        super::token_of(node).map_err(|why| Wrong {
+            line: node.line,
+            message: format!("{} is not usable: {why}", at.key),
+        })
+    }
+}
+
+/// The hives that are configured, by name.
+pub(super) fn names_twice(hives: &[HiveEntry]) -> Option<&HiveEntry> {
+    hives
+        .iter()
+        .enumerate()
+        .find(|(index, hive)| hives[..*index].iter().any(|earlier| earlier.id == hive.id))
+        .map(|(_, hive)| hive)
+}

@@ -1,0 +1,300 @@
+//! The queen with everything around her: started, served, and ended in order.
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use rbee_core::{
+    CandleFactory, Error, ErrorKind, HiveId, InProcessHive, LeastLoaded, ModelRef, Queen,
+    QueenBuilder, Result, SqliteRegistry,
+};
+use rbee_transport_http::{
+    LocalHive, ProcessHive,
+    client::Endpoint,
+    dial::Tcp,
+    server::{LogRing, Metrics, QueenServer, Server},
+    wire,
+};
+use tokio::task::JoinHandle;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::{Config, Embedded, bundled, fleet::Fleet, home::Home, worker};
+
+/// How often the figures are brought up to date.
+const MEASURE: Duration = Duration::from_secs(2);
+/// How long answers have to reach their readers once every job has ended.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+/// How long whoever has the port may take to say who it is.
+const WHO_PATIENCE: Duration = Duration::from_secs(1);
+
+/// A queen that serves. Dropping it stops the server and lets the queen go, as a kill of the process would.
+#[derive(Debug)]
+pub struct Running {
+    queen: Queen,
+    address: SocketAddr,
+    url: String,
+    drain_grace: Duration,
+    database: PathBuf,
+    models: Vec<(String, ModelRef)>,
+    /// Cancelled when she begins to go down.
+    draining: CancellationToken,
+    /// Cancelled when nothing more is to be served.
+    closed: CancellationToken,
+    serving: JoinHandle<()>,
+    _measuring: DropGuard,
+    /// The last to go.
+    _home: Home,
+}
+
+/// Starts a queen and serves her. `logs` are what `/v1/logs` shows.
+///
+/// ```no_run
+/// # async fn example() -> rbee_core::Result<()> {
+/// let config = queen_rbee::Config {
+///     data_dir: "/tmp/rbee".into(),
+///     local_hive: queen_rbee::Embedded::Inside,
+///     ..Default::default()
+/// };
+/// let running = queen_rbee::start(config, None).await?;
+/// println!("{}", running.url());
+/// running.shutdown().await
+/// # }
+/// ```
+///
+/// # Errors
+/// [`ErrorKind::Config`] for a configuration that is not allowed or cannot be, [`ErrorKind::Conflict`] where another
+/// queen has the data directory or the port, and what the store fails with.
+pub async fn start(config: Config, logs: Option<LogRing>) -> Result<Running> {
+    config.check()?;
+    let token = config.client_token()?;
+    let mut home = Home::take(&config.data_dir)?;
+    let server = listen(&config).await?;
+    let address = server.address();
+    let scheme = if config.tls_cert.is_some() { "https" } else { "http" };
+    let url = format!("{scheme}://{address}");
+    home.announce(&url)?;
+
+    let database = home.join("queen.db");
+    let store = SqliteRegistry::options()
+        .durability(config.durability)
+        .keep_ended(config.keep_ended)
+        .open(&database)?;
+    let id = match &config.name {
+        Some(name) => name.clone(),
+        None => home.queen_id()?,
+    };
+    let mut builder = Queen::builder()
+        .id(id)
+        .registry(store)
+        .scheduler(LeastLoaded::default().with_slots(config.worker_slots))
+        .settings(config.settings.clone());
+    let mut models = Vec::new();
+    for (name, model) in aliases(&config, &home)? {
+        builder = builder.alias(&name, model.as_str());
+        models.push((name, model));
+    }
+    builder = with_local_hive(builder, &config, &home)?;
+    let (draining, closed) = (CancellationToken::new(), CancellationToken::new());
+    let fleet = Fleet::new(home.join("hives"), &config, draining.clone())?;
+    for hive in fleet.all(&config)? {
+        builder = builder.hive(hive);
+    }
+    let queen = builder.build().await?;
+
+    let metrics = Metrics::install()?;
+    let measuring = CancellationToken::new();
+    tokio::spawn(
+        measuring.clone().run_until_cancelled_owned(measure(queen.clone(), metrics.clone())),
+    );
+    let mut api = QueenServer::new(queen.clone())
+        .with_connector(Arc::new(fleet))
+        .with_metrics(metrics.renderer())
+        .stop(draining.clone());
+    if let Some(token) = token {
+        api = api.with_token(token);
+    }
+    if config.open_metrics {
+        api = api.with_open_metrics();
+    }
+    for root in &config.file_roots {
+        api = api.with_file_root(root);
+    }
+    if let Some(logs) = logs {
+        api = api.with_logs(logs);
+    }
+    let serving = tokio::spawn(server.run(api.router(), closed.clone(), LAST_WORDS));
+    tracing::info!(url, pid = std::process::id(), queen = %queen.id(), "serving");
+    Ok(Running {
+        queen,
+        address,
+        url,
+        drain_grace: config.drain_grace,
+        database,
+        models,
+        draining,
+        closed,
+        serving,
+        _measuring: measuring.drop_guard(),
+        _home: home,
+    })
+}
+
+/// Listens; where the port is taken, finds out by whom.
+async fn listen(config: &Config) -> Result<Server> {
+    let address = SocketAddr::new(config.listen_host, config.listen_port);
+    let server = match Server::bind(address).await {
+        Ok(server) => server,
+        Err(error) => return Err(explain(address, error).await),
+    };
+    match (&config.tls_cert, &config.tls_key) {
+        (Some(certificates), Some(key)) => server.with_tls(certificates, key),
+        _ => Ok(server),
+    }
+}
+
+async fn explain(address: SocketAddr, error: Error) -> Error {
+    let cause = std::error::Error::source(&error).and_then(|cause| cause.downcast_ref());
+    let is_taken = |cause: &std::io::Error| cause.kind() == std::io::ErrorKind::AddrInUse;
+    if !cause.is_some_and(is_taken) {
+        return error;
+    }
+    let endpoint =
+        Endpoint::new(Arc::new(Tcp::new(address.ip().to_string())), address.port(), None);
+    let who = match endpoint.get::<wire::queen::Health>(wire::HEALTH, WHO_PATIENCE).await {
+        Ok(health) => format!("the queen {}, PID {},", health.queen, health.pid),
+        Err(_) => "another program".into(),
+    };
+    let message = format!(
+        "cannot listen on {address}: {who} listens there already; choose another port with --listen-port"
+    );
+    Error::new(ErrorKind::Conflict, message).with_source(error)
+}
+
+/// The names that models go by. One of the configuration goes before ours.
+fn aliases(config: &Config, home: &Home) -> Result<Vec<(String, ModelRef)>> {
+    let mut all = Vec::new();
+    if config.bundled_model && !config.models.contains_key(bundled::NAME) {
+        let model = bundled::unpack(&home.join("models").join(bundled::NAME))?;
+        all.push((bundled::NAME.to_owned(), model));
+    }
+    for (name, model) in &config.models {
+        all.push((name.clone(), model.parse()?));
+    }
+    Ok(all)
+}
+
+fn with_local_hive(builder: QueenBuilder, config: &Config, home: &Home) -> Result<QueenBuilder> {
+    Ok(match config.local_hive {
+        Embedded::Off => builder,
+        Embedded::Inside => {
+            builder.hive(InProcessHive::new().with_factory(CandleFactory::default()))
+        }
+        Embedded::Processes => {
+            let program = worker::program(config.worker_program.as_deref())?;
+            let hive = ProcessHive::new(HiveId::local(), home.join("hive"))
+                .with_program(program.path)
+                .with_arguments(program.arguments)
+                .with_engines(config.engines.clone())
+                .with_lease(config.lease);
+            builder.hive(hive)
+        }
+        Embedded::Daemon => {
+            let hive = LocalHive::new(HiveId::local(), home.join("local-hive"))
+                .with_lease(config.lease);
+            builder.hive(match &config.hive_program {
+                Some(program) => hive.with_program(program),
+                None => hive,
+            })
+        }
+    })
+}
+
+/// Keeps the figures up to date, whether or not anybody asks for them.
+async fn measure(queen: Queen, metrics: Metrics) {
+    let mut beat = tokio::time::interval(MEASURE);
+    beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        beat.tick().await;
+        if queen.measure().await.is_err() {
+            return;
+        }
+        metrics.upkeep();
+    }
+}
+
+impl Running {
+    /// The queen.
+    pub fn queen(&self) -> &Queen {
+        &self.queen
+    }
+
+    /// Where the API is: `http://127.0.0.1:7833`.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Where she listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Where her queue is kept.
+    pub fn database(&self) -> &std::path::Path {
+        &self.database
+    }
+
+    /// The names of models, and what they stand for.
+    pub fn models(&self) -> &[(String, ModelRef)] {
+        &self.models
+    }
+
+    /// Goes down in order: takes no more jobs and says so, gives those that are there `drain_grace` to end, leaves the
+    /// others in the store for the next life, and stops the hives with their workers.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Storage`] where the last changes could not be written.
+    pub async fn shutdown(self) -> Result<()> {
+        let never = CancellationToken::new();
+        self.shutdown_until(&never).await
+    }
+
+    /// The same; once `hurry` is cancelled, jobs that have not ended are left for the next life at once.
+    ///
+    /// # Errors
+    /// As [`shutdown`](Self::shutdown).
+    pub async fn shutdown_until(self, hurry: &CancellationToken) -> Result<()> {
+        self.draining.cancel();
+        let (queen, grace) = (self.queen.clone(), self.drain_grace);
+        let mut down = tokio::spawn(async move { queen.shutdown(grace).await });
+        let result = tokio::select! {
+            result = &mut down => result,
+            () = hurry.cancelled() => {
+                // Where the drain was over already, the first one stops the hives, and it is waited for.
+                match self.queen.shutdown(Duration::ZERO).await {
+                    Ok(()) => Ok(Ok(())),
+                    Err(_) => down.await,
+                }
+            }
+        };
+        self.close().await;
+        result.unwrap_or_else(|cause| {
+            Err(Error::new(ErrorKind::Internal, "the shutdown broke off").with_source(cause))
+        })
+    }
+
+    /// Lets another queen on the same data directory take over: writes what is to be written and ends. The hives and
+    /// their workers go on for as long as their lease lasts.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Storage`] where the last changes could not be written.
+    pub async fn hand_over(self) -> Result<()> {
+        self.draining.cancel();
+        let result = self.queen.hand_over().await;
+        self.close().await;
+        result
+    }
+
+    async fn close(self) {
+        self.closed.cancel();
+        // The server bounds its own end; one that panicked has ended too.
+        let _ = self.serving.await;
+    }
+}

@@ -1,0 +1,268 @@
+//! Machines whose `rbee-hive` somebody else has started: those of the configuration, and those that were added over the
+//! API, which are found again at the next start.
+
+use std::{collections::BTreeSet, fs, io, path::PathBuf, sync::Arc, time::Duration};
+
+use futures_util::future::join_all;
+use rbee_core::{
+    Epoch, Error, ErrorKind, HiveAddress, HiveBackend, HiveContact, HiveEvent, HiveId, HiveReport,
+    ModelRef, Progress, Result, Worker, WorkerId, WorkerSpec, async_trait,
+};
+use rbee_transport_http::{
+    Token,
+    client::{Endpoint, HttpHive},
+    dial::Tcp,
+    server::HiveConnector,
+    wire::queen::AddHive,
+};
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    Config, HiveUrl, config,
+    home::{create_private, unusable, write_private},
+};
+
+/// The largest file of a remembered hive, in bytes.
+const MOST_BYTES: u64 = 64 << 10;
+
+/// A machine that was added over the API, as it is kept: its token with it, in a file that only its user can read.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Remembered {
+    id: HiveId,
+    url: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    token: Option<Token>,
+}
+
+/// Reaches machines, and remembers those that were added over the API.
+#[derive(Debug)]
+pub(crate) struct Fleet {
+    directory: PathBuf,
+    /// Names that are not to be had: this machine's, and those of the configuration.
+    reserved: BTreeSet<HiveId>,
+    draining: CancellationToken,
+}
+
+impl Fleet {
+    /// One that remembers in this directory. From the moment that `draining` is cancelled, to stop a hive means to stop
+    /// its workers.
+    pub(crate) fn new(
+        directory: PathBuf,
+        config: &Config,
+        draining: CancellationToken,
+    ) -> Result<Self> {
+        create_private(&directory).map_err(|cause| unusable(&directory, cause))?;
+        let mut reserved: BTreeSet<_> = config.hives.iter().map(|hive| hive.id.clone()).collect();
+        reserved.insert(HiveId::local());
+        Ok(Self { directory, reserved, draining })
+    }
+
+    /// The machines of the configuration, and those that are remembered.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] where a token cannot be read. What is remembered and not understood is passed over, and
+    /// said in the log: the other machines are of use without it.
+    pub(crate) fn all(&self, config: &Config) -> Result<Vec<Arc<dyn HiveBackend>>> {
+        let mut all: Vec<Arc<dyn HiveBackend>> = Vec::new();
+        for entry in &config.hives {
+            let token = entry.token_file.as_deref().map(config::read_token).transpose()?;
+            let hive = HttpHive::new(entry.id.clone(), endpoint(&entry.url, token));
+            all.push(Arc::new(self.visited(hive, &entry.url)));
+        }
+        for (path, remembered) in self.remembered()? {
+            let found = remembered.and_then(|hive| {
+                let url: HiveUrl = hive.url.parse()?;
+                Ok((hive.id, url, hive.token))
+            });
+            match found {
+                Ok((id, _, _)) if self.reserved.contains(&id) => {
+                    tracing::warn!(hive = %id, "the configuration names a hive that was added over the API before; it counts");
+                }
+                Ok((id, url, token)) => {
+                    let hive = HttpHive::new(id, endpoint(&url, token));
+                    all.push(Arc::new(self.visited(hive, &url)));
+                }
+                Err(error) => {
+                    tracing::warn!(file = %path.display(), %error, "a hive that was added before is not understood");
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    fn visited(&self, hive: HttpHive, url: &HiveUrl) -> Visited {
+        Visited { hive, url: url.clone(), draining: self.draining.clone() }
+    }
+
+    fn file(&self, id: &HiveId) -> PathBuf {
+        self.directory.join(format!("{id}.json"))
+    }
+
+    fn remembered(&self) -> Result<Vec<(PathBuf, Result<Remembered>)>> {
+        let entries = || -> io::Result<Vec<PathBuf>> {
+            let entries = fs::read_dir(&self.directory)?;
+            entries.map(|entry| entry.map(|entry| entry.path())).collect()
+        };
+        let mut paths = entries().map_err(|cause| unusable(&self.directory, cause))?;
+        paths.retain(|path| path.extension().is_some_and(|extension| extension == "json"));
+        paths.sort();
+        Ok(paths.into_iter().map(|path| (path.clone(), read(&path))).collect())
+    }
+}
+
+fn read(path: &std::path::Path) -> Result<Remembered> {
+    if fs::metadata(path).map_err(|cause| unusable(path, cause))?.len() > MOST_BYTES {
+        return Err(unusable(path, io::Error::other(format!("larger than {MOST_BYTES} bytes"))));
+    }
+    let bytes = fs::read(path).map_err(|cause| unusable(path, cause))?;
+    // The cause may repeat what it read, a token too: only its place is told.
+    serde_json::from_slice(&bytes).map_err(|cause| {
+        let (line, column) = (cause.line(), cause.column());
+        let why = format!("line {line}, column {column}, is not understood");
+        unusable(path, io::Error::other(why))
+    })
+}
+
+fn endpoint(url: &HiveUrl, token: Option<Token>) -> Endpoint {
+    Endpoint::new(Arc::new(Tcp::new(url.host())), url.port(), token)
+}
+
+#[async_trait]
+impl HiveConnector for Fleet {
+    async fn connect(&self, request: AddHive) -> Result<Arc<dyn HiveBackend>> {
+        let url: HiveUrl = request.url.parse()?;
+        let hive = HttpHive::connect(endpoint(&url, request.token.clone())).await?;
+        let id = hive.id().clone();
+        let path = self.file(&id);
+        if self.reserved.contains(&id) || path.exists() {
+            let message = format!(
+                "there is a hive {id} already; remove it first, or name the new one otherwise"
+            );
+            return Err(Error::new(ErrorKind::Conflict, message).with_param("url"));
+        }
+        let remembered = Remembered { id, url: url.to_string(), token: request.token };
+        let written = serde_json::to_vec_pretty(&remembered)
+            .map_err(io::Error::other)
+            .and_then(|bytes| write_private(&path, &bytes));
+        written.map_err(|cause| {
+            let message = format!("the hive cannot be remembered in {}: {cause}", path.display());
+            Error::new(ErrorKind::Storage, message).with_source(cause)
+        })?;
+        Ok(Arc::new(self.visited(hive, &url)))
+    }
+
+    async fn forget(&self, hive: &HiveId) -> Result<()> {
+        match fs::remove_file(self.file(hive)) {
+            Err(cause) if cause.kind() != io::ErrorKind::NotFound => {
+                let message = format!("hive {hive} cannot be forgotten: {cause}");
+                Err(Error::new(ErrorKind::Storage, message).with_source(cause))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A machine that the queen visits: when she goes down, the workers that she had started there end, and the daemon that
+/// somebody else had started goes on.
+#[derive(Debug)]
+struct Visited {
+    hive: HttpHive,
+    url: HiveUrl,
+    draining: CancellationToken,
+}
+
+#[async_trait]
+impl HiveBackend for Visited {
+    fn id(&self) -> &HiveId {
+        self.hive.id()
+    }
+    fn contact(&self) -> HiveContact {
+        HiveContact {
+            hostname: self.url.host().into(),
+            port: self.url.port(),
+            address: HiveAddress::Http,
+        }
+    }
+    async fn start(&self) -> Result<()> {
+        self.hive.start().await
+    }
+    async fn report(&self) -> Result<HiveReport> {
+        self.hive.report().await
+    }
+    async fn watch(
+        &self,
+        owner: Epoch,
+    ) -> Result<futures_util::stream::BoxStream<'static, HiveEvent>> {
+        self.hive.watch(owner).await
+    }
+    async fn spawn(
+        &self,
+        id: WorkerId,
+        spec: &WorkerSpec,
+        progress: Progress,
+    ) -> Result<Arc<dyn Worker>> {
+        self.hive.spawn(id, spec, progress).await
+    }
+    async fn worker(&self, id: WorkerId) -> Result<Arc<dyn Worker>> {
+        self.hive.worker(id).await
+    }
+    async fn stop(&self, id: WorkerId, grace: Duration) -> Result<()> {
+        self.hive.stop(id, grace).await
+    }
+    async fn provision(&self, model: &ModelRef, progress: Progress) -> Result<u64> {
+        self.hive.provision(model, progress).await
+    }
+    async fn remove_model(&self, model: &ModelRef) -> Result<()> {
+        self.hive.remove_model(model).await
+    }
+    async fn shutdown(&self, grace: Duration) -> Result<()> {
+        if !self.draining.is_cancelled() {
+            return self.hive.shutdown(grace).await;
+        }
+        let workers = self.hive.report().await?.workers;
+        let stops = workers.iter().map(|worker| self.hive.stop(worker.info.id, grace));
+        join_all(stops).await.into_iter().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fleet(directory: &std::path::Path) -> Fleet {
+        Fleet::new(directory.join("hives"), &Config::default(), CancellationToken::new()).unwrap()
+    }
+
+    #[test]
+    fn what_is_remembered_and_damaged_does_not_keep_the_queen_from_starting() {
+        let directory = tempfile::tempdir().unwrap();
+        let fleet = fleet(directory.path());
+        let secret = "s".repeat(50);
+        let put = |name: &str, text: &str| fs::write(fleet.directory.join(name), text).unwrap();
+        put("attic.json", &format!(r#"{{"id":"attic","url":"http://attic","token":"{secret}"}}"#));
+        put("bad.json", &format!(r#"{{"id":"bad","url":7,"token":"{secret}"}}"#));
+        put("local.json", r#"{"id":"local","url":"http://x"}"#);
+        put("note.txt", "not ours");
+        let all = fleet.all(&Config::default()).unwrap();
+        let names: Vec<_> = all.iter().map(|hive| hive.id().as_str()).collect();
+        assert_eq!(names, ["attic"]);
+        assert_eq!(all[0].contact().address, HiveAddress::Http);
+        let error = read(&fleet.file(&"bad".parse().unwrap())).unwrap_err();
+        assert!(!format!("{error:?}").contains(&secret), "{error:?}");
+    }
+
+    #[tokio::test]
+    async fn a_machine_that_does_not_answer_is_not_remembered() {
+        let directory = tempfile::tempdir().unwrap();
+        let fleet = fleet(directory.path());
+        let add = |url: &str| AddHive { url: url.into(), token: None };
+        let error = fleet.connect(add("http://127.0.0.1:1")).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::HiveUnreachable);
+        let error = fleet.connect(add("ftp://x")).await.unwrap_err();
+        assert_eq!((error.kind(), error.param()), (ErrorKind::InvalidRequest, Some("url")));
+        assert!(fleet.remembered().unwrap().is_empty());
+        fleet.forget(&"never-there".parse().unwrap()).await.unwrap();
+    }
+}

@@ -1,0 +1,178 @@
+//! The directory where everything that lasts is kept, and the right to be its only user.
+
+use std::{
+    fs::{self, DirBuilder, File, TryLockError},
+    io::{self, Read, Seek, Write},
+    path::{Path, PathBuf},
+};
+
+use rbee_core::{Error, ErrorKind, QueenId, Result};
+
+/// The data directory of a queen. It is given up when this is dropped, or its process ends.
+#[derive(Debug)]
+pub(crate) struct Home {
+    path: PathBuf,
+    lock: File,
+}
+
+impl Home {
+    /// Takes this directory, and makes it where it is missing. Only its user can look into it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Conflict`] where another queen uses it, [`ErrorKind::Config`] where it cannot be used.
+    pub(crate) fn take(path: &Path) -> Result<Self> {
+        create_private(path).map_err(|cause| unusable(path, cause))?;
+        let lock_path = path.join("queen.lock");
+        let lock = private(File::options().read(true).write(true).create(true).truncate(false))
+            .open(&lock_path)
+            .map_err(|cause| unusable(&lock_path, cause))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(taken(path, lock)),
+            Err(TryLockError::Error(cause)) => return Err(unusable(&lock_path, cause)),
+        }
+        let mut home = Self { path: path.to_owned(), lock };
+        home.announce("starting")?;
+        Ok(home)
+    }
+
+    /// Tells those who want the directory too who has it, and where to reach it.
+    pub(crate) fn announce(&mut self, url: &str) -> Result<()> {
+        let text = format!("{} {url}\n", std::process::id());
+        let written = (|| {
+            self.lock.rewind()?;
+            self.lock.set_len(0)?;
+            self.lock.write_all(text.as_bytes())
+        })();
+        written.map_err(|cause| unusable(&self.path.join("queen.lock"), cause))
+    }
+
+    /// Something in it.
+    pub(crate) fn join(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// The name that a queen on this directory keeps: made at her first start.
+    pub(crate) fn queen_id(&self) -> Result<QueenId> {
+        let path = self.join("queen.id");
+        match fs::read_to_string(&path) {
+            Ok(text) => QueenId::new(text.trim()).map_err(|error| error.context(path.display())),
+            Err(cause) if cause.kind() == io::ErrorKind::NotFound => {
+                let id = QueenId::random();
+                write_private(&path, format!("{id}\n").as_bytes())
+                    .map_err(|cause| unusable(&path, cause))?;
+                Ok(id)
+            }
+            Err(cause) => Err(unusable(&path, cause)),
+        }
+    }
+}
+
+fn taken(path: &Path, lock: File) -> Error {
+    let mut said = String::new();
+    // What the other wrote is a help and no more.
+    let _ = lock.take(1_024).read_to_string(&mut said);
+    let who = match said.trim().split_once(' ') {
+        Some((pid, "starting")) => format!("another queen, PID {pid}, that is starting"),
+        Some((pid, url)) => format!("another queen, PID {pid}, at {url}"),
+        None => "another queen".into(),
+    };
+    let message = format!(
+        "the data directory {} is in use by {who}; stop her, or choose another one with --data-dir",
+        path.display()
+    );
+    Error::new(ErrorKind::Conflict, message)
+}
+
+pub(crate) fn unusable(path: &Path, cause: io::Error) -> Error {
+    Error::new(ErrorKind::Config, format!("{} cannot be used: {cause}", path.display()))
+        .with_source(cause)
+}
+
+/// Makes a directory that only its user can look into.
+pub(crate) fn create_private(path: &Path) -> io::Result<()> {
+    let mut builder = DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+        builder.mode(0o700).create(path)?;
+        fs::set_permissions(path, fs::Permissions::from_mode(0o700))
+    }
+    #[cfg(not(unix))]
+    builder.create(path)
+}
+
+fn private(options: &mut fs::OpenOptions) -> &mut fs::OpenOptions {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+        options.mode(0o600)
+    }
+    #[cfg(not(unix))]
+    options
+}
+
+/// Writes a file that only its user can read, whole or not at all: whoever reads it sees the old or the new one.
+pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}.new", std::process::id()));
+    let new = path.with_file_name(name);
+    let written = (|| {
+        let mut file =
+            private(File::options().write(true).create(true).truncate(true)).open(&new)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&new, path)
+    })();
+    if written.is_err() {
+        // It may not even be there.
+        let _ = fs::remove_file(&new);
+    }
+    written
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_queen_at_a_time_has_the_directory_and_the_next_is_told_who() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("deep/data");
+        let mut home = Home::take(&path).unwrap();
+        home.announce("http://127.0.0.1:1").unwrap();
+        let id = home.queen_id().unwrap();
+        let error = Home::take(&path).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Conflict);
+        let who = format!("PID {}, at http://127.0.0.1:1;", std::process::id());
+        assert!(error.message().contains(&who), "{error}");
+        drop(home);
+        let home = Home::take(&path).unwrap();
+        assert_eq!(home.queen_id().unwrap(), id, "she keeps her name");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn nobody_else_can_look_into_it() {
+        use std::os::unix::fs::PermissionsExt;
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("data");
+        fs::create_dir(&path).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        let home = Home::take(&path).unwrap();
+        write_private(&home.join("secret"), b"x").unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&path), mode(&home.join("secret"))), (0o700, 0o600));
+        assert_eq!(fs::read_dir(&path).unwrap().count(), 2, "nothing is left lying about");
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("file");
+        fs::write(&file, "").unwrap();
+        let error = Home::take(&file.join("data")).unwrap_err();
+        assert!(error.kind() == ErrorKind::Config && error.message().contains("file/data"));
+    }
+}

@@ -1,0 +1,24 @@
+//! The queen as a daemon: everything around a [`Queen`](rbee_core::Queen) that makes her a program.
+//!
+//! [`Config`] says what can be configured, [`start`] starts her and serves her API, and [`Running`] ends her in order.
+//! The program `queen-rbee` is that and a command line; another program embeds the very same thing.
+
+mod bundled;
+mod config;
+mod daemon;
+mod fleet;
+mod hive_url;
+mod home;
+pub mod log;
+mod signals;
+mod worker;
+
+pub use bundled::NAME as BUNDLED_MODEL;
+pub use config::{
+    Arguments, Config, Embedded, HiveEntry, Loaded, LogFormat, Origin, Sources, Wish,
+    default_data_dir,
+};
+pub use daemon::{Running, start};
+pub use hive_url::HiveUrl;
+pub use signals::Signals;
+pub use worker::be_worker_if_told;

@@ -1,0 +1,80 @@
+//! What a person or a supervisor wants of the process.
+
+use rbee_core::{Error, ErrorKind, Result};
+use tokio_util::sync::CancellationToken;
+
+/// Signals, as what they ask for.
+#[derive(Clone, Debug)]
+pub struct Signals {
+    /// The first SIGTERM or SIGINT: go down in order.
+    pub end: CancellationToken,
+    /// The second: leave what has not ended.
+    pub hurry: CancellationToken,
+    /// SIGUSR1: go down and leave hives and workers to the next queen.
+    pub hand_over: CancellationToken,
+}
+
+impl Signals {
+    /// Listens from now on. A third SIGTERM or SIGINT ends the process as it would have without this.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Internal`] where the system does not let signals be handled.
+    #[cfg(unix)]
+    pub fn listen() -> Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+
+        let signal = |kind| signal(kind).map_err(wrong);
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut user = signal(SignalKind::user_defined1())?;
+        let signals = Self::unheard();
+        let told = signals.clone();
+        tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    _ = terminate.recv() => told.again(),
+                    _ = interrupt.recv() => told.again(),
+                    _ = user.recv() => told.hand_over.cancel(),
+                }
+            }
+        });
+        Ok(signals)
+    }
+
+    /// Listens from now on: Ctrl-C alone.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Internal`] where the system does not let signals be handled.
+    #[cfg(not(unix))]
+    pub fn listen() -> Result<Self> {
+        let signals = Self::unheard();
+        let told = signals.clone();
+        tokio::spawn(async move {
+            while tokio::signal::ctrl_c().await.is_ok() {
+                told.again();
+            }
+        });
+        Ok(signals)
+    }
+
+    fn unheard() -> Self {
+        let new = CancellationToken::new;
+        Self { end: new(), hurry: new(), hand_over: new() }
+    }
+
+    fn again(&self) {
+        if self.hurry.is_cancelled() {
+            std::process::exit(130);
+        }
+        if self.end.is_cancelled() {
+            self.hurry.cancel();
+        }
+        self.end.cancel();
+    }
+}
+
+#[cfg(unix)]
+fn wrong(cause: std::io::Error) -> Error {
+    Error::new(ErrorKind::Internal, format!("signals cannot be handled: {cause}"))
+        .with_source(cause)
+}

@@ -1,0 +1,293 @@
+//! Requests to the queen.
+
+mod answers;
+mod stream;
+
+use std::{error::Error as _, path::Path, time::Duration};
+
+use http::{HeaderMap, HeaderValue, Method, header};
+use rbee_core::CorrelationId;
+use rbee_transport_http::wire::{CORRELATION_ID, LAST_EVENT_ID};
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{
+    Address,
+    failure::{CONNECTION_LOST, Exit, Failure, UNREACHABLE},
+};
+
+pub use answers::Reply;
+pub(crate) use answers::failure_in;
+pub use stream::Events;
+
+/// How long a connection may take to be made.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
+/// How long an answer that is no stream may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How long the head of a stream may take: the queen answers at once, and sends comments while a model loads.
+const HEAD_PATIENCE: Duration = Duration::from_secs(120);
+
+/// What the queen is shown and what is believed of her.
+#[derive(Debug, Default)]
+pub struct Credentials {
+    /// The key, as the header it is sent in: one that does not show itself.
+    pub key: Option<HeaderValue>,
+    /// Certificates in PEM. Where given, TLS trusts these alone.
+    pub ca: Option<Vec<u8>>,
+}
+
+impl Credentials {
+    /// Takes the key. It is not repeated in the error.
+    pub fn with_key(mut self, key: &str) -> Result<Self, Failure> {
+        let header = HeaderValue::try_from(format!("Bearer {}", key.trim()));
+        let mut header = header.map_err(|_| {
+            Failure::usage("the key has characters that cannot be sent; allowed is printable ASCII")
+        })?;
+        header.set_sensitive(true);
+        self.key = Some(header);
+        Ok(self)
+    }
+
+    /// Trusts the certificates of this file alone.
+    pub fn with_ca(mut self, path: &Path) -> Result<Self, Failure> {
+        let read = std::fs::read(path);
+        self.ca = Some(read.map_err(|cause| {
+            Failure::usage(format!("the certificates {} cannot be read: {cause}", path.display()))
+        })?);
+        Ok(self)
+    }
+}
+
+/// The queen, over HTTP.
+#[derive(Clone, Debug)]
+pub struct Client {
+    http: reqwest::Client,
+    address: Address,
+}
+
+impl Client {
+    /// Connects to nothing yet.
+    ///
+    /// # Errors
+    /// [`Exit::Usage`] where the certificates cannot be used.
+    pub fn new(address: Address, credentials: &Credentials) -> Result<Self, Failure> {
+        let wrong = |what: &str, cause: reqwest::Error| {
+            Failure::usage(format!("{what} cannot be used: {}", root_of(&cause)))
+        };
+        // Fails only where a provider is there already, and then that one is used.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let mut headers = HeaderMap::new();
+        if let Some(key) = &credentials.key {
+            headers.insert(header::AUTHORIZATION, key.clone());
+        }
+        let mut builder = reqwest::Client::builder()
+            .user_agent(concat!("rbee/", env!("CARGO_PKG_VERSION")))
+            .default_headers(headers)
+            .connect_timeout(CONNECT_PATIENCE)
+            // A key must not follow where a stranger points.
+            .redirect(reqwest::redirect::Policy::none());
+        if address.is_loopback() {
+            builder = builder.no_proxy();
+        }
+        if let Some(pem) = &credentials.ca {
+            let certificates = reqwest::Certificate::from_pem_bundle(pem)
+                .map_err(|cause| wrong("the file of --ca-cert", cause))?;
+            if certificates.is_empty() {
+                return Err(Failure::usage("the file of --ca-cert has no certificate in PEM"));
+            }
+            builder = builder.tls_certs_only(certificates);
+        } else if !address.is_tls() {
+            // Reading the system's certificates takes time, and plain HTTP needs none.
+            builder = builder.tls_certs_only([]);
+        }
+        let http = builder.build().map_err(|cause| wrong("TLS", cause))?;
+        Ok(Self { http, address })
+    }
+
+    /// The same for a queen elsewhere.
+    pub(crate) fn at(&self, address: Address) -> Self {
+        Self { http: self.http.clone(), address }
+    }
+
+    /// Where the queen is.
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// `GET`, with parameters.
+    pub async fn get<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &impl Serialize,
+    ) -> Result<T, Failure> {
+        self.ask(Method::GET, path, query, None::<&()>, PATIENCE).await?.json().await
+    }
+
+    /// `GET`, given up after `patience`.
+    pub async fn get_within<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        patience: Duration,
+    ) -> Result<T, Failure> {
+        self.ask(Method::GET, path, &(), None::<&()>, patience).await?.json().await
+    }
+
+    /// `POST`.
+    pub async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, Failure> {
+        self.ask(Method::POST, path, &(), Some(body), PATIENCE).await?.json().await
+    }
+
+    /// A request with a method of its own and no body, whose answer says nothing but that it was done.
+    pub async fn order(
+        &self,
+        method: Method,
+        path: &str,
+        query: &impl Serialize,
+    ) -> Result<Reply, Failure> {
+        self.ask(method, path, query, None::<&()>, PATIENCE).await
+    }
+
+    /// `GET`, answered with events; after the one of this id, where one is given. None where there are no more.
+    pub async fn events(
+        &self,
+        path: &str,
+        query: &impl Serialize,
+        after: Option<&str>,
+    ) -> Result<Option<Events>, Failure> {
+        let mut request = self.request(Method::GET, path, query, None::<&()>);
+        if let Some(after) = after {
+            request = request.header(LAST_EVENT_ID, after);
+        }
+        let reply = self.send(request, path, HEAD_PATIENCE).await?;
+        if reply.is_empty() { Ok(None) } else { reply.events().map(Some) }
+    }
+
+    /// `POST`, answered with events.
+    pub async fn post_for_events(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<Events, Failure> {
+        let request = self.request(Method::POST, path, &(), Some(body));
+        self.send(request, path, HEAD_PATIENCE).await?.events()
+    }
+
+    async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        query: &impl Serialize,
+        body: Option<&impl Serialize>,
+        patience: Duration,
+    ) -> Result<Reply, Failure> {
+        let request = self.request(method, path, query, body);
+        self.send(request, path, patience).await
+    }
+
+    fn request(
+        &self,
+        method: Method,
+        path: &str,
+        query: &impl Serialize,
+        body: Option<&impl Serialize>,
+    ) -> reqwest::RequestBuilder {
+        let request = self.http.request(method, self.address.join(path)).query(query);
+        match body {
+            Some(body) => request.json(body),
+            None => request,
+        }
+    }
+
+    async fn send(
+        &self,
+        request: reqwest::RequestBuilder,
+        path: &str,
+        patience: Duration,
+    ) -> Result<Reply, Failure> {
+        let correlation_id = CorrelationId::random();
+        let request = request.header(CORRELATION_ID, correlation_id.as_str());
+        let about = About {
+            address: self.address.clone(),
+            path: path.to_owned(),
+            correlation_id: correlation_id.to_string(),
+        };
+        match tokio::time::timeout(patience, request.send()).await {
+            Ok(Ok(response)) => Reply::new(response, about, patience).await,
+            Ok(Err(cause)) => Err(about.lost(&cause)),
+            Err(_) => Err(about.silent(patience)),
+        }
+    }
+}
+
+/// Which request an answer belongs to.
+#[derive(Clone, Debug)]
+pub(crate) struct About {
+    address: Address,
+    path: String,
+    correlation_id: String,
+}
+
+impl About {
+    /// Nobody answered, or the connection broke.
+    fn lost(&self, cause: &reqwest::Error) -> Failure {
+        let address = &self.address;
+        let why = root_of(cause);
+        if cause.is_builder() {
+            return Failure::usage(format!("the request to {address} cannot be made: {why}"));
+        }
+        if cause.is_connect() {
+            let failure = Failure::new(
+                Exit::Unreachable,
+                UNREACHABLE,
+                format!("no queen answers at {address}: {why}"),
+            );
+            return if address.is_loopback() {
+                failure.with_hint(
+                    "start one with `rbee serve`, or name another with --host or RBEE_HOST",
+                )
+            } else if address.is_tls() {
+                failure.with_hint(
+                    "is this her address, and is her certificate known here? --ca-cert names one's file",
+                )
+            } else {
+                failure.with_hint("is this her address? --host or RBEE_HOST names another")
+            };
+        }
+        self.broken(&format!("the connection to the queen at {address} broke: {why}"))
+    }
+
+    /// The queen went away in the middle of an answer.
+    fn broken(&self, message: &str) -> Failure {
+        Failure::new(Exit::Unreachable, CONNECTION_LOST, message)
+            .with_correlation_id(Some(self.correlation_id.clone()))
+            .with_hint("`rbee status` shows whether she is still there")
+    }
+
+    fn silent(&self, patience: Duration) -> Failure {
+        let (address, path) = (&self.address, &self.path);
+        self.broken(&format!("the queen at {address} did not answer {path} within {patience:?}"))
+    }
+
+    /// Something answered that does not talk like a queen.
+    fn stranger(&self, why: &str) -> Failure {
+        let (address, path) = (&self.address, &self.path);
+        let message = format!("{address} does not answer {path} as a queen does: {why}");
+        Failure::new(Exit::Failed, "UNEXPECTED_ANSWER", message)
+            .with_correlation_id(Some(self.correlation_id.clone()))
+            .with_hint("is another program listening there? `rbee version` compares the versions")
+    }
+}
+
+/// The innermost cause, which says most: `connection refused`, `invalid peer certificate`.
+fn root_of(error: &reqwest::Error) -> String {
+    let mut said = error.to_string();
+    let mut cause = error.source();
+    while let Some(because) = cause {
+        said = because.to_string();
+        cause = because.source();
+    }
+    said
+}

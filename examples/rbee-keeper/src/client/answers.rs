@@ -1,0 +1,166 @@
+//! What the queen answers with, errors of both her shapes among it.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::{StatusCode, header};
+use rbee_transport_http::wire::{CORRELATION_ID, sse};
+use reqwest::Response;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::{About, Events};
+use crate::failure::Failure;
+
+/// The longest answer that is no stream, in bytes.
+const MOST_BYTES: usize = 64 << 20;
+/// How much of an answer that nobody understands is shown.
+const SHOWN: usize = 200;
+
+/// The head of an answer that is no error.
+#[derive(Debug)]
+pub struct Reply {
+    response: Response,
+    about: About,
+    patience: Duration,
+}
+
+impl Reply {
+    pub(super) async fn new(
+        response: Response,
+        mut about: About,
+        patience: Duration,
+    ) -> Result<Self, Failure> {
+        // The queen may have put another mark in the place of ours.
+        if let Some(id) = text_of(&response, CORRELATION_ID) {
+            about.correlation_id = id;
+        }
+        let reply = Self { response, about, patience };
+        if reply.response.status().is_success() { Ok(reply) } else { Err(reply.refusal().await) }
+    }
+
+    /// A header, where it is there and readable.
+    pub fn header(&self, name: &str) -> Option<String> {
+        text_of(&self.response, name)
+    }
+
+    /// It was done, and there is nothing to say.
+    pub fn is_empty(&self) -> bool {
+        self.response.status() == StatusCode::NO_CONTENT
+    }
+
+    /// The whole of it.
+    ///
+    /// # Errors
+    /// Where it breaks off, takes too long, or is not what was expected.
+    pub async fn json<T: DeserializeOwned>(mut self) -> Result<T, Failure> {
+        let bytes = self.bytes().await?;
+        serde_json::from_slice(&bytes).map_err(|cause| self.about.stranger(&cause.to_string()))
+    }
+
+    /// A stream of events.
+    ///
+    /// # Errors
+    /// Where it is no such stream.
+    pub fn events(self) -> Result<Events, Failure> {
+        let kind = self.header(header::CONTENT_TYPE.as_str()).unwrap_or_default();
+        if !kind.starts_with(sse::CONTENT_TYPE) {
+            let why = format!("its content type is {kind:?}, not {:?}", sse::CONTENT_TYPE);
+            return Err(self.about.stranger(&why));
+        }
+        Ok(Events::new(self.response, self.about))
+    }
+
+    async fn bytes(&mut self) -> Result<Bytes, Failure> {
+        let (response, about) = (&mut self.response, &self.about);
+        let read = async {
+            let mut all = BytesMut::new();
+            while let Some(chunk) = response.chunk().await.map_err(|cause| about.lost(&cause))? {
+                if all.len() + chunk.len() > MOST_BYTES {
+                    return Err(
+                        about.stranger(&format!("the answer is larger than {MOST_BYTES} bytes"))
+                    );
+                }
+                all.extend_from_slice(&chunk);
+            }
+            Ok(all.freeze())
+        };
+        match tokio::time::timeout(self.patience, read).await {
+            Ok(read) => read,
+            Err(_) => Err(about.silent(self.patience)),
+        }
+    }
+
+    async fn refusal(mut self) -> Failure {
+        let status = self.response.status();
+        let after = self.header(header::RETRY_AFTER.as_str());
+        let after =
+            after.and_then(|text| text.parse::<u64>().ok()).map(|s| s.saturating_mul(1_000));
+        let bytes = match self.bytes().await {
+            Ok(bytes) => bytes,
+            Err(failure) => return failure,
+        };
+        let body: Option<Value> = serde_json::from_slice(&bytes).ok();
+        match body.as_ref().and_then(|body| failure_in(body, Some(status))) {
+            Some(failure) => failure,
+            None => {
+                let text = String::from_utf8_lossy(&bytes);
+                let shown: String = text.chars().take(SHOWN).collect();
+                self.about.stranger(&format!("it says {status} {}", shown.trim()))
+            }
+        }
+        .with_retry_after(after)
+        .with_correlation_id(Some(self.about.correlation_id.clone()))
+    }
+}
+
+fn text_of(response: &Response, name: &str) -> Option<String> {
+    Some(response.headers().get(name)?.to_str().ok()?.to_owned())
+}
+
+/// The failure in an error body: `{"error": {...}}` in rbee's shape or in OpenAI's.
+pub(crate) fn failure_in(body: &Value, status: Option<StatusCode>) -> Option<Failure> {
+    let error = body.get("error")?;
+    let text = |value: Option<&Value>| value.and_then(Value::as_str).map(ToOwned::to_owned);
+    let message = text(error.get("message"))?;
+    let details = error.get("details");
+    let code = text(error.get("code")).or_else(|| text(error.get("type")))?;
+    let param =
+        text(error.get("param")).or_else(|| text(details.and_then(|details| details.get("param"))));
+    let after = details.and_then(|details| details.get("retry_after_ms")).and_then(Value::as_u64);
+    Some(
+        Failure::answered(&code, status.map(|status| status.as_u16()), message)
+            .with_param(param)
+            .with_retry_after(after)
+            .with_correlation_id(text(error.get("correlation_id"))),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use rbee_core::{Error, ErrorKind};
+    use rbee_transport_http::wire::{ErrorBody, OpenAiErrorBody};
+
+    use super::*;
+    use crate::Exit;
+
+    #[test]
+    fn both_shapes_of_an_error_say_the_same() {
+        let error = Error::new(ErrorKind::ModelNotFound, "who?").with_param("model");
+        let ours = serde_json::to_value(ErrorBody::new(&error, None)).unwrap();
+        let theirs = serde_json::to_value(OpenAiErrorBody::from(&error)).unwrap();
+        for body in [ours, theirs] {
+            let failure = failure_in(&body, None).unwrap();
+            assert_eq!((failure.code(), failure.message()), ("MODEL_NOT_FOUND", "who?"));
+            assert_eq!(failure.exit(), Exit::NotFound);
+            assert!(failure.to_string().contains("parameter model"));
+        }
+    }
+
+    #[test]
+    fn what_is_no_error_body_is_none() {
+        for text in ["{}", "[]", r#"{"error":"boom"}"#, r#"{"error":{"message":1,"code":"x"}}"#] {
+            assert!(failure_in(&serde_json::from_str(text).unwrap(), None).is_none(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! A stream of events, as it arrives.
+
+use std::time::Duration;
+
+use rbee_transport_http::wire::sse::{Event, Parser};
+use reqwest::Response;
+use serde::de::DeserializeOwned;
+
+use super::About;
+use crate::failure::Failure;
+
+/// How long a stream may be silent. The queen sends comments well within it while there is nothing to say.
+const SILENCE: Duration = Duration::from_secs(120);
+
+/// Events that the queen sends.
+#[derive(Debug)]
+pub struct Events {
+    response: Response,
+    about: About,
+    parser: Parser,
+}
+
+impl Events {
+    pub(super) fn new(response: Response, about: About) -> Self {
+        Self { response, about, parser: Parser::default() }
+    }
+
+    /// A header of the answer, where it is there and readable.
+    pub fn header(&self, name: &str) -> Option<String> {
+        Some(self.response.headers().get(name)?.to_str().ok()?.to_owned())
+    }
+
+    /// The next event; none where the stream has ended. Dropping this future loses nothing.
+    ///
+    /// # Errors
+    /// Where the connection breaks, or is silent for too long.
+    pub async fn next(&mut self) -> Result<Option<Event>, Failure> {
+        loop {
+            let event = self.parser.next_event();
+            if let Some(event) = event.map_err(|cause| self.about.stranger(cause.message()))? {
+                return Ok(Some(event));
+            }
+            match tokio::time::timeout(SILENCE, self.response.chunk()).await {
+                Ok(Ok(Some(bytes))) => self.parser.push(&bytes),
+                Ok(Ok(None)) => return Ok(None),
+                Ok(Err(cause)) => return Err(self.about.lost(&cause)),
+                Err(_) => return Err(self.about.silent(SILENCE)),
+            }
+        }
+    }
+
+    /// Reads what an event says.
+    ///
+    /// # Errors
+    /// Where it is not what was expected.
+    pub fn read<T: DeserializeOwned>(&self, event: &Event) -> Result<T, Failure> {
+        serde_json::from_slice(&event.data).map_err(|cause| {
+            self.about.stranger(&format!("its event {:?} is unreadable: {cause}", event.name))
+        })
+    }
+
+    /// The stream ended before what it was about had.
+    pub fn cut(&self) -> Failure {
+        let address = &self.about.address;
+        self.about.broken(&format!("the queen at {address} ended the connection too early"))
+    }
+
+    /// The mark by which the request is found in the logs.
+    pub fn correlation_id(&self) -> &str {
+        &self.about.correlation_id
+    }
+}

@@ -1,0 +1,87 @@
+//! The command line of rbee: a thin client of the queen.
+//!
+//! Every verb is one or a few requests to the queen over HTTP; nothing is decided here. What a person or a script
+//! meets is described in `docs/keeper.md`, and by `rbee --help`.
+
+mod address;
+mod answer;
+mod args;
+mod client;
+mod failure;
+mod names;
+mod screen;
+mod verbs;
+
+use std::process::ExitCode;
+
+pub use address::Address;
+pub use args::{Cli, command};
+pub use client::{Client, Events, Reply};
+pub use failure::{Exit, Failure};
+pub use screen::{Column, Facts, Screen, Table, human, text};
+
+use args::Typed;
+use clap::FromArgMatches;
+
+/// What every verb works with.
+#[derive(Debug)]
+struct Keeper {
+    client: Client,
+    screen: Screen,
+    typed: Typed,
+}
+
+/// The whole program: reads the command line, runs the verb, and says how it ended.
+pub fn main() -> ExitCode {
+    let matches = match command().try_get_matches() {
+        Ok(matches) => matches,
+        Err(error) => {
+            // `--help` and `--version` come here too; what cannot be printed is lost either way.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(Exit::Usage.code()));
+        }
+    };
+    let cli = match Cli::from_arg_matches(&matches) {
+        Ok(cli) => cli,
+        Err(error) => error.exit(),
+    };
+    let typed = Typed::of(&cli, &matches);
+    let screen = Screen::new(cli.global.json, cli.global.quiet, cli.global.no_color);
+    if typed.api_key.is_some() {
+        screen.warn(
+            "a key on the command line can be read by everybody on this machine; \
+             RBEE_API_KEY and --token-file cannot",
+        );
+    }
+    let ended = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|cause| Failure::new(Exit::Failed, "INTERNAL", cause.to_string()))
+        .and_then(|runtime| {
+            let ended = runtime.block_on(run(cli, typed, &screen));
+            // A thread that still reads standard input must not keep the program.
+            runtime.shutdown_background();
+            ended
+        });
+    let exit = ended.unwrap_or_else(|failure| {
+        screen.failure(&failure);
+        failure.exit()
+    });
+    ExitCode::from(exit.code())
+}
+
+async fn run(cli: Cli, typed: Typed, screen: &Screen) -> Result<Exit, Failure> {
+    let address = cli.global.host.clone().unwrap_or_default();
+    let client = Client::new(address, &cli.global.credentials()?)?;
+    let keeper = Keeper { client, screen: screen.clone(), typed };
+    let ended = cli.verb.run(&keeper).await;
+    match ended {
+        Err(failure) if failure.can_start_a_queen() && cli.verb.needs_a_queen() => {
+            match verbs::offer_to_start(&keeper, failure).await? {
+                true => cli.verb.run(&keeper).await,
+                false => Ok(Exit::Unreachable),
+            }
+        }
+        ended => ended,
+    }
+}

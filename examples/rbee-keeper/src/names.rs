@@ -1,0 +1,119 @@
+//! Finding what is meant: a model by a name that is nearly right, a job or worker by the beginning of its id.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use rbee_transport_http::wire::queen::{self, CatalogEntry, Listing};
+
+use crate::{
+    Keeper,
+    failure::{Exit, Failure},
+};
+
+/// How long the catalogue may take, where it is only asked for a better error.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// How much alike two names are, at least, for one to be proposed for the other; 1 is the same.
+const ALIKE: f64 = 0.6;
+/// How many names are proposed.
+const PROPOSED: usize = 3;
+
+impl Keeper {
+    /// Adds to a failure about an unknown model which names are near.
+    pub(crate) async fn with_names(&self, failure: Failure, model: &str) -> Failure {
+        if failure.code() != "MODEL_NOT_FOUND" {
+            return failure;
+        }
+        let found: Result<Listing<CatalogEntry>, _> =
+            self.client.get_within(queen::CATALOG, PATIENCE).await;
+        let Ok(found) = found else { return failure };
+        let names: Vec<_> = found.data.into_iter().map(|entry| entry.name).collect();
+        match &*nearest(model, &names) {
+            [] if names.is_empty() => {
+                failure.with_hint("no model is known yet; `rbee pull MODEL` fetches one")
+            }
+            [] => failure.with_hint("`rbee ls` shows the models that are known"),
+            near => failure.with_hint(format!("did you mean {}?", near.join(" or "))),
+        }
+    }
+}
+
+/// The names of models, by their references; a model with several has the first of them.
+pub(crate) async fn of_models(keeper: &Keeper) -> Result<BTreeMap<String, String>, Failure> {
+    let known: Listing<CatalogEntry> = keeper.client.get(queen::CATALOG, &()).await?;
+    Ok(known.data.into_iter().rev().map(|entry| (entry.model, entry.name)).collect())
+}
+
+/// The names that are most like this one, the most like first.
+fn nearest<'a>(name: &str, names: &'a [String]) -> Vec<&'a str> {
+    let name = name.to_lowercase();
+    let mut near: Vec<_> = names
+        .iter()
+        .map(|known| {
+            let lower = known.to_lowercase();
+            let contained = lower.contains(&name) || name.contains(&lower);
+            let alike = strsim::normalized_damerau_levenshtein(&name, &lower);
+            (if contained { alike.max(ALIKE) } else { alike }, known.as_str())
+        })
+        .filter(|(alike, _)| *alike >= ALIKE)
+        .collect();
+    near.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(b.1)));
+    near.into_iter().take(PROPOSED).map(|(_, known)| known).collect()
+}
+
+/// The only one of these ids that begins so.
+pub(crate) fn by_beginning<T: ToString>(
+    what: &str,
+    beginning: &str,
+    ids: impl IntoIterator<Item = T>,
+) -> Result<T, Failure> {
+    let lower = beginning.to_ascii_lowercase();
+    let mut found: Vec<T> =
+        ids.into_iter().filter(|id| id.to_string().starts_with(&lower)).take(2).collect();
+    match (found.pop(), found.is_empty()) {
+        (Some(id), true) if !lower.is_empty() => Ok(id),
+        (Some(_), _) => Err(Failure::usage(format!(
+            "several {what}s have an id that begins with {beginning:?}; give more of it"
+        ))),
+        (None, _) => Err(Failure::new(
+            Exit::NotFound,
+            "NOT_FOUND",
+            format!("no {what} has an id that begins with {beginning:?}"),
+        )),
+    }
+}
+
+/// Can this be an id, or the beginning of one?
+pub(crate) fn looks_like_id(text: &str) -> bool {
+    text.len() >= 4
+        && text.len() <= 36
+        && text.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-')
+}
+
+/// How an id is shown: whole, or its beginning where a person reads it.
+pub(crate) fn short(id: &impl ToString, is_terminal: bool) -> String {
+    let id = id.to_string();
+    if is_terminal { id.chars().take(8).collect() } else { id }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_is_nearly_right_is_recognised() {
+        let names: Vec<String> =
+            ["bee-tiny", "llama-3.2-1b", "hf:Qwen/Qwen2.5-0.5B-Instruct"].map(Into::into).into();
+        assert_eq!(nearest("bee-tyni", &names), ["bee-tiny"]);
+        assert_eq!(nearest("Llama-3.2", &names), ["llama-3.2-1b"]);
+        assert_eq!(nearest("qwen2.5-0.5b", &names), ["hf:Qwen/Qwen2.5-0.5B-Instruct"]);
+        assert!(nearest("zzz", &names).is_empty());
+    }
+
+    #[test]
+    fn the_beginning_of_an_id_is_enough_where_it_is_the_only_one() {
+        let ids = ["abcd-1", "abce-2", "ffff-3"];
+        assert_eq!(by_beginning("job", "ABCD", ids).unwrap(), "abcd-1");
+        assert_eq!(by_beginning("job", "abc", ids).unwrap_err().exit(), Exit::Usage);
+        assert_eq!(by_beginning("job", "", ids).unwrap_err().exit(), Exit::Usage);
+        assert_eq!(by_beginning("job", "9", ids).unwrap_err().exit(), Exit::NotFound);
+    }
+}

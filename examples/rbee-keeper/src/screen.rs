@@ -1,0 +1,245 @@
+//! What a person sees, or a script reads.
+//!
+//! Standard output has the answer and nothing else; standard error has everything about it. In a terminal, control
+//! characters that come from a model or a server are made harmless.
+
+mod facts;
+pub mod human;
+mod progress;
+mod style;
+mod table;
+pub mod text;
+
+use std::{
+    io::{self, BufRead, IsTerminal, Write},
+    sync::Arc,
+};
+
+use console::Term;
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::failure::{Exit, Failure};
+
+pub use facts::Facts;
+pub(crate) use progress::Bars;
+pub(crate) use style::Style;
+pub use table::{Column, Table};
+
+/// The width of a terminal that does not tell it.
+const WIDTH: usize = 80;
+
+/// Where everything is shown. Cloning is cheap.
+#[derive(Clone, Debug)]
+pub struct Screen {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    json: bool,
+    quiet: bool,
+    /// Colours on standard output and on standard error.
+    paints: (bool, bool),
+    in_terminal: bool,
+    out_terminal: bool,
+    err_terminal: bool,
+}
+
+impl Screen {
+    /// Looks at what the three standard streams are connected to.
+    pub fn new(json: bool, quiet: bool, no_color: bool) -> Self {
+        let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        let paints = !no_color && !set("NO_COLOR") && !dumb;
+        let (out_terminal, err_terminal) = (io::stdout().is_terminal(), io::stderr().is_terminal());
+        let inner = Inner {
+            json,
+            quiet,
+            paints: (paints && out_terminal && !json, paints && err_terminal),
+            in_terminal: io::stdin().is_terminal(),
+            out_terminal,
+            err_terminal,
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// JSON is wanted.
+    pub fn is_json(&self) -> bool {
+        self.inner.json
+    }
+
+    /// Only what was asked for is wanted.
+    pub fn is_quiet(&self) -> bool {
+        self.inner.quiet
+    }
+
+    /// A person types, and reads both outputs.
+    pub fn is_conversation(&self) -> bool {
+        self.inner.in_terminal && self.inner.out_terminal && self.inner.err_terminal
+    }
+
+    /// A person can be asked: standard input and standard error are a terminal.
+    pub fn can_ask(&self) -> bool {
+        self.inner.in_terminal && self.inner.err_terminal && !self.inner.json && !self.inner.quiet
+    }
+
+    /// Standard output is a terminal.
+    pub fn is_terminal(&self) -> bool {
+        self.inner.out_terminal
+    }
+
+    /// Standard input is a terminal.
+    pub fn is_typed_into(&self) -> bool {
+        self.inner.in_terminal
+    }
+
+    /// Bars can be drawn on standard error.
+    pub fn draws(&self) -> bool {
+        self.inner.err_terminal && !self.inner.quiet && !self.inner.json
+    }
+
+    /// How wide a line of standard output may be; none where it is not shown in a terminal.
+    pub fn width(&self) -> Option<usize> {
+        if !self.inner.out_terminal {
+            return None;
+        }
+        Some(width_of(&Term::stdout()))
+    }
+
+    /// Text for people, with line ends between words where standard output is a terminal.
+    pub fn prose(&self, text: &str, hang: Option<usize>) -> String {
+        match self.width() {
+            Some(most) => text::wrap(text, most, hang),
+            None => text.to_owned(),
+        }
+    }
+
+    /// Writes to standard output, as it is.
+    pub fn out(&self, text: &str) -> Result<(), Failure> {
+        let mut out = io::stdout().lock();
+        let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+        written.map_err(|cause| Failure::output(&cause))
+    }
+
+    /// Writes a piece of text of a model to standard output.
+    pub fn piece(&self, piece: &str) -> Result<(), Failure> {
+        if self.inner.out_terminal { self.out(&text::harmless(piece)) } else { self.out(piece) }
+    }
+
+    /// Writes a document: over several lines where a person reads it.
+    pub fn document(&self, value: &impl Serialize) -> Result<(), Failure> {
+        let written = match self.inner.out_terminal {
+            true => serde_json::to_string_pretty(value),
+            false => serde_json::to_string(value),
+        };
+        self.json_text(written)
+    }
+
+    /// Writes one object of a stream, on one line.
+    pub fn object(&self, value: &(impl Serialize + ?Sized)) -> Result<(), Failure> {
+        self.json_text(serde_json::to_string(value))
+    }
+
+    /// Writes an event of a stream as one object, what it says as it came.
+    pub fn event(&self, id: Option<&str>, event: &str, data: &RawValue) -> Result<(), Failure> {
+        #[derive(Serialize)]
+        struct Event<'a> {
+            #[serde(skip_serializing_if = "Option::is_none")]
+            id: Option<u64>,
+            event: &'a str,
+            data: &'a RawValue,
+        }
+        let id = id.and_then(|id| id.parse().ok());
+        self.object(&Event { id, event, data })
+    }
+
+    fn json_text(&self, written: serde_json::Result<String>) -> Result<(), Failure> {
+        let written = written.map_err(|cause| {
+            Failure::new(Exit::Failed, "INTERNAL", format!("cannot be written as JSON: {cause}"))
+        })?;
+        self.out(&format!("{}\n", text::json_harmless(&written)))
+    }
+
+    /// Writes a table to standard output, as wide as fits.
+    pub fn table(&self, table: &Table) -> Result<(), Failure> {
+        self.out(&table.render(self.width(), self.inner.paints.0))
+    }
+
+    /// Writes facts to standard output.
+    pub fn facts(&self, facts: &Facts) -> Result<(), Failure> {
+        self.out(&facts.render(self.width(), self.inner.paints.0))
+    }
+
+    /// Says that an order was carried out: `removed bee-tiny from every hive`.
+    pub fn done(&self, did: &str, what: &str, how: &str) -> Result<(), Failure> {
+        if self.inner.json {
+            return self.object(&serde_json::json!({ "done": did, "subject": what }));
+        }
+        if self.inner.quiet {
+            return Ok(());
+        }
+        let line = format!("{did} {what}{}{how}", if how.is_empty() { "" } else { " " });
+        self.out(&format!("{}\n", self.prose(&text::harmless_line(&line), None)))
+    }
+
+    /// The text in this style, where standard output has colours.
+    pub(crate) fn paint(&self, style: Style, text: &str) -> String {
+        style.paint(text, self.inner.paints.0)
+    }
+
+    /// A line about what is done, on standard error.
+    pub fn note(&self, line: &str) {
+        if !self.inner.quiet {
+            self.line("", Style::Dim, &text::harmless(line));
+        }
+    }
+
+    /// A line about what somebody should look at, on standard error.
+    pub fn warn(&self, line: &str) {
+        if !self.inner.quiet {
+            self.line("warning:", Style::Yellow, &text::harmless(line));
+        }
+    }
+
+    /// Why the verb failed, on standard error; said also where only what was asked for is wanted.
+    pub fn failure(&self, failure: &Failure) {
+        if failure.is_silent() {
+            return;
+        }
+        if self.inner.json {
+            let body = serde_json::json!({ "error": failure });
+            let _ = writeln!(io::stderr().lock(), "{}", text::json_harmless(&body.to_string()));
+            return;
+        }
+        self.line("error:", Style::Red, &text::harmless(&failure.to_string()));
+    }
+
+    /// Asks a question on standard error that is answered with yes or no; no where nobody answers.
+    pub fn confirm(&self, question: &str) -> bool {
+        let mut err = io::stderr().lock();
+        let asked = write!(err, "{} [y/N] ", text::harmless(question)).and_then(|()| err.flush());
+        drop(err);
+        let mut answer = String::new();
+        asked.is_ok()
+            && io::stdin().lock().read_line(&mut answer).is_ok()
+            && matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes")
+    }
+
+    /// A line on standard error, after a label that has a colour.
+    fn line(&self, label: &str, style: Style, line: &str) {
+        let gap = if label.is_empty() { "" } else { " " };
+        let mut whole = format!("{label}{gap}{line}");
+        if self.inner.err_terminal {
+            whole = text::wrap(&whole, width_of(&Term::stderr()), None);
+        }
+        let rest = whole.strip_prefix(label).unwrap_or(&whole);
+        // Nobody reads it where it cannot be written.
+        let _ = writeln!(io::stderr().lock(), "{}{rest}", style.paint(label, self.inner.paints.1));
+    }
+}
+
+fn width_of(terminal: &Term) -> usize {
+    let told = terminal.size_checked().map(|(_, columns)| usize::from(columns));
+    told.filter(|width| *width > 0).unwrap_or(WIDTH)
+}

@@ -1,0 +1,120 @@
+//! The verbs: a file for each subject, with its part of the command line.
+
+mod ask;
+mod bench;
+mod catalog;
+mod chat;
+mod doctor;
+mod events;
+mod hives;
+mod jobs;
+mod load;
+mod logs;
+mod policy;
+mod pull;
+mod run;
+mod serve;
+mod shell;
+mod status;
+mod workers;
+
+use clap::Subcommand;
+
+use crate::{
+    Keeper,
+    failure::{Exit, Failure},
+};
+
+pub(crate) use serve::offer_to_start;
+
+/// What is to be done.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Start a queen on this machine
+    Serve(serve::Serve),
+    /// Ask a model once, or talk to it where no prompt is given
+    Run(run::Run),
+    /// Talk to a model
+    Chat(chat::Chat),
+    /// Put a model on the disks of the hives
+    Pull(pull::Pull),
+    /// List the models
+    #[command(visible_alias = "list")]
+    Ls(catalog::Ls),
+    /// List what is loaded
+    Ps(workers::Ps),
+    /// Show a model
+    Show(catalog::Show),
+    /// Load a model
+    Load(load::Load),
+    /// Unload a model, or one worker
+    #[command(visible_alias = "stop")]
+    Unload(load::Unload),
+    /// Keep the workers of a model, or one worker, from being evicted
+    Pin(load::Pin),
+    /// Remove a model from the disks of the hives
+    Rm(catalog::Rm),
+    /// List, show, submit, follow and cancel jobs
+    #[command(subcommand, visible_alias = "job")]
+    Jobs(jobs::Jobs),
+    /// List, add, start, stop, drain and remove machines
+    #[command(subcommand, visible_alias = "hives")]
+    Hive(hives::Hives),
+    /// Show which policy places jobs
+    #[command(subcommand)]
+    Policy(policy::Policy),
+    /// Show what the queen logs
+    Logs(logs::Logs),
+    /// Let the queen examine everything
+    Doctor(doctor::Doctor),
+    /// Measure how fast a model answers
+    Bench(bench::Bench),
+    /// Show how the queen is
+    #[command(visible_alias = "health")]
+    Status(status::Status),
+    /// Print what makes a shell complete this command line
+    Completions(shell::Completions),
+    /// Print the version of this program and of the queen
+    Version(status::Version),
+}
+
+impl Verb {
+    pub(crate) async fn run(&self, keeper: &Keeper) -> Result<Exit, Failure> {
+        match self {
+            Self::Serve(verb) => verb.run(keeper).await,
+            Self::Run(verb) => verb.run(keeper).await,
+            Self::Chat(verb) => verb.run(keeper).await,
+            Self::Pull(verb) => verb.run(keeper).await,
+            Self::Ls(verb) => verb.run(keeper).await,
+            Self::Ps(verb) => verb.run(keeper).await,
+            Self::Show(verb) => verb.run(keeper).await,
+            Self::Load(verb) => verb.run(keeper).await,
+            Self::Unload(verb) => verb.run(keeper).await,
+            Self::Pin(verb) => verb.run(keeper).await,
+            Self::Rm(verb) => verb.run(keeper).await,
+            Self::Jobs(verb) => verb.run(keeper).await,
+            Self::Hive(verb) => verb.run(keeper).await,
+            Self::Policy(verb) => verb.run(keeper).await,
+            Self::Logs(verb) => verb.run(keeper).await,
+            Self::Doctor(verb) => verb.run(keeper).await,
+            Self::Bench(verb) => verb.run(keeper).await,
+            Self::Status(verb) => verb.run(keeper).await,
+            Self::Completions(verb) => verb.run(keeper),
+            Self::Version(verb) => verb.run(keeper).await,
+        }
+    }
+
+    /// Is it for nothing without a queen? Then one is offered to be started.
+    pub(crate) fn needs_a_queen(&self) -> bool {
+        !matches!(self, Self::Serve(_) | Self::Completions(_) | Self::Version(_))
+    }
+}
+
+/// Ends with [`Failure::interrupted`] on Ctrl-C.
+async fn interruptible<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    tokio::select! {
+        done = work => done,
+        // Where Ctrl-C cannot be heard it ends the program, as it does by default.
+        Ok(()) = tokio::signal::ctrl_c() => Err(Failure::interrupted()),
+    }
+}

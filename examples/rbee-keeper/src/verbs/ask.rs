@@ -1,0 +1,167 @@
+//! Asking a model and showing its answer as it comes.
+
+use std::time::Duration;
+
+use rbee_transport_http::wire::{
+    ProgressBody,
+    queen::{self, JobView},
+};
+use serde_json::value::RawValue;
+
+use crate::{
+    Keeper,
+    answer::{Answer, Chat, Message, Part, Sampling},
+    failure::{Exit, Failure},
+    screen::Bars,
+};
+
+/// How long nothing may happen before a person is shown what is waited for, and how often that is looked at.
+const CURIOSITY: Duration = Duration::from_millis(400);
+
+/// Asks, shows the answer, and gives it back. Ctrl-C cancels the job, and fails as interrupted.
+pub(super) async fn ask(
+    keeper: &Keeper,
+    model: &str,
+    messages: &[Message],
+    sampling: &Sampling,
+    verbose: bool,
+) -> Result<String, Failure> {
+    let chat = Chat::new(model, messages, sampling);
+    let mut shown = Shown { keeper, text: String::new(), bars: None };
+    let asked =
+        super::interruptible(shown.until_accepted(Answer::ask(&keeper.client, &chat))).await;
+    let mut answer = match asked {
+        Ok(answer) => answer,
+        Err(failure) => return Err(keeper.with_names(failure, model).await),
+    };
+    let ended = shown.until_the_end(&mut answer).await;
+    shown.end_of_line()?;
+    if let Err(failure) = ended {
+        if failure.exit() == Exit::Interrupted || failure.is_silent() {
+            answer.cancel().await;
+        }
+        return Err(failure);
+    }
+    if verbose {
+        keeper.screen.note(&measured(&answer));
+    }
+    Ok(shown.text)
+}
+
+/// What is on the screen of an answer.
+struct Shown<'a> {
+    keeper: &'a Keeper,
+    text: String,
+    bars: Option<Bars>,
+}
+
+impl Shown<'_> {
+    /// The queen holds the head of her answer back for a moment, so that an error has its proper status.
+    async fn until_accepted(
+        &mut self,
+        asked: impl Future<Output = Result<Answer, Failure>>,
+    ) -> Result<Answer, Failure> {
+        let mut asked = std::pin::pin!(asked);
+        let draws = self.keeper.screen.draws();
+        loop {
+            tokio::select! {
+                answer = &mut asked => return answer,
+                () = tokio::time::sleep(CURIOSITY), if draws && self.bars.is_none() => {
+                    self.wait_for("waiting", ProgressBody::default());
+                }
+            }
+        }
+    }
+
+    async fn until_the_end(&mut self, answer: &mut Answer) -> Result<(), Failure> {
+        let mut interrupted = std::pin::pin!(tokio::signal::ctrl_c());
+        loop {
+            let part = tokio::select! {
+                part = answer.next() => part?,
+                Ok(()) = &mut interrupted => return Err(Failure::interrupted()),
+                () = tokio::time::sleep(CURIOSITY), if self.is_curious(answer) => {
+                    self.look(answer).await;
+                    continue;
+                }
+            };
+            match part {
+                Part::End => return Ok(()),
+                Part::Text(text, whole) => self.take(&text, &whole)?,
+            }
+        }
+    }
+
+    fn take(&mut self, text: &str, whole: &RawValue) -> Result<(), Failure> {
+        let screen = &self.keeper.screen;
+        if screen.is_json() {
+            screen.object(whole)?;
+        } else if !text.is_empty() {
+            self.bars = None;
+            screen.piece(text)?;
+        }
+        self.text.push_str(text);
+        Ok(())
+    }
+
+    fn is_curious(&self, answer: &Answer) -> bool {
+        self.text.is_empty() && answer.job.is_some() && self.keeper.screen.draws()
+    }
+
+    /// Shows what the job waits for.
+    async fn look(&mut self, answer: &Answer) {
+        let Some(job) = &answer.job else { return };
+        let path = queen::JOB.replace("{id}", job);
+        let found: Result<JobView, _> = self.keeper.client.get_within(&path, CURIOSITY * 5).await;
+        let Ok(job) = found else { return };
+        let (label, progress) = match (job.loading, job.position) {
+            (Some(loading), _) => {
+                (format!("{} on {}", loading.state, loading.hive), loading.progress)
+            }
+            (None, Some(0)) => ("next in the queue".to_owned(), ProgressBody::default()),
+            (None, Some(before)) => {
+                (format!("{before} before it in the queue"), ProgressBody::default())
+            }
+            (None, None) => ("thinking".to_owned(), ProgressBody::default()),
+        };
+        self.wait_for(&label, progress);
+    }
+
+    fn wait_for(&mut self, label: &str, progress: ProgressBody) {
+        // A new bar for what is new, so that two never stand below each other.
+        let bars = self.bars.take().filter(|bars| bars.has(label));
+        let mut bars = bars.unwrap_or_else(|| Bars::new(&self.keeper.screen));
+        bars.show(label, progress);
+        self.bars = Some(bars);
+    }
+
+    fn end_of_line(&mut self) -> Result<(), Failure> {
+        self.bars = None;
+        let screen = &self.keeper.screen;
+        if screen.is_json() || self.text.is_empty() || self.text.ends_with('\n') {
+            return Ok(());
+        }
+        screen.out("\n")
+    }
+}
+
+/// A line on how long it took.
+fn measured(answer: &Answer) -> String {
+    let mut parts = Vec::new();
+    if let Some(first) = answer.to_first() {
+        parts.push(format!("first token after {:.0} ms", first.as_secs_f64() * 1e3));
+    }
+    if let Some(usage) = answer.usage {
+        parts.push(format!("prompt {} tokens", usage.prompt_tokens));
+        parts.push(format!("answer {} tokens", usage.completion_tokens));
+    }
+    if let Some(speed) = answer.speed() {
+        parts.push(format!("{speed:.0} tokens/s"));
+    }
+    if answer.finish.as_deref() == Some("length") {
+        parts.push("cut at the longest answer allowed".into());
+    }
+    if let Some(job) = &answer.job {
+        parts.push(format!("job {job}"));
+    }
+    parts.join(", ")
+}

@@ -1,0 +1,119 @@
+//! `rbee ls`, `rbee show` and `rbee rm`: models.
+
+use clap::Args;
+use http::Method;
+use rbee_core::HiveId;
+use rbee_transport_http::wire::queen::{self, CatalogEntry, Listing, ModelQuery};
+
+use crate::{
+    Keeper,
+    failure::{Exit, Failure},
+    names,
+    screen::{Column, Facts, Table, human},
+};
+
+#[derive(Debug, Args)]
+pub(crate) struct Ls {
+    /// Only names with this in them
+    pattern: Option<String>,
+}
+
+impl Ls {
+    pub(crate) async fn run(&self, keeper: &Keeper) -> Result<Exit, Failure> {
+        let mut found: Listing<CatalogEntry> = keeper.client.get(queen::CATALOG, &()).await?;
+        if let Some(pattern) = &self.pattern {
+            let pattern = pattern.to_lowercase();
+            found.data.retain(|entry| entry.name.to_lowercase().contains(&pattern));
+        }
+        if keeper.screen.is_json() {
+            keeper.screen.document(&found)?;
+            return Ok(Exit::Ok);
+        }
+        let mut table = Table::new([
+            Column::new("NAME").middle(),
+            Column::new("SIZE").right().keep(60),
+            Column::new("STATE").state().keep(80),
+            Column::new("HIVES").keep(40),
+        ]);
+        for entry in found.data {
+            table.row([entry.name, size_of(entry.bytes), entry.state, list_of(entry.hives.iter())]);
+        }
+        keeper.screen.table(&table)?;
+        Ok(Exit::Ok)
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Show {
+    /// The model
+    model: String,
+}
+
+impl Show {
+    pub(crate) async fn run(&self, keeper: &Keeper) -> Result<Exit, Failure> {
+        let query = ModelQuery { model: self.model.clone(), hive: None };
+        let entry: CatalogEntry = match keeper.client.get(queen::CATALOG_MODEL, &query).await {
+            Ok(entry) => entry,
+            Err(failure) => return Err(keeper.with_names(failure, &self.model).await),
+        };
+        if keeper.screen.is_json() {
+            keeper.screen.document(&entry)?;
+            return Ok(Exit::Ok);
+        }
+        let terminal = keeper.screen.is_terminal();
+        let mut facts = Facts::default();
+        facts.add("name", &entry.name);
+        facts.add("reference", &entry.model);
+        facts.state("state", &entry.state);
+        facts.add("size", &size_of(entry.bytes));
+        facts.add("on disk at", &list_of(entry.hives.iter()));
+        let workers = entry.workers.iter().map(|id| names::short(id, terminal));
+        facts.add("workers", &list_of(workers));
+        keeper.screen.facts(&facts)?;
+        Ok(Exit::Ok)
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Rm {
+    /// The model
+    model: String,
+
+    /// On this hive alone
+    #[arg(long)]
+    hive: Option<HiveId>,
+}
+
+impl Rm {
+    pub(crate) async fn run(&self, keeper: &Keeper) -> Result<Exit, Failure> {
+        let query = ModelQuery { model: self.model.clone(), hive: self.hive.clone() };
+        let removed = keeper.client.order(Method::DELETE, queen::CATALOG_MODEL, &query).await;
+        if let Err(failure) = removed {
+            let failure = match failure.code() {
+                "CONFLICT" => {
+                    failure.with_hint("`rbee unload MODEL` stops the workers that use it")
+                }
+                _ => failure,
+            };
+            return Err(keeper.with_names(failure, &self.model).await);
+        }
+        match &self.hive {
+            Some(hive) => {
+                keeper.screen.done("removed", &self.model, &format!("from hive {hive}"))?
+            }
+            None => keeper.screen.done("removed", &self.model, "from every hive")?,
+        }
+        Ok(Exit::Ok)
+    }
+}
+
+/// A size that may not be known.
+pub(super) fn size_of(bytes: Option<u64>) -> String {
+    bytes.map_or_else(|| "-".into(), human::bytes)
+}
+
+/// Names with commas between them.
+pub(super) fn list_of(names: impl Iterator<Item = impl ToString>) -> String {
+    let names: Vec<_> = names.map(|name| name.to_string()).collect();
+    if names.is_empty() { "-".into() } else { names.join(", ") }
+}

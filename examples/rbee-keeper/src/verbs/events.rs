@@ -1,0 +1,157 @@
+//! `rbee jobs events`: a job as it goes on.
+
+use std::time::Duration;
+
+use clap::Args;
+use rbee_core::JobId;
+use rbee_transport_http::wire::{
+    ErrorInfo,
+    queen::{self, Metrics, Started, job_event},
+    sse::Event,
+    worker::End,
+};
+use serde_json::value::RawValue;
+
+use super::jobs;
+use crate::{
+    Keeper, client,
+    failure::{Exit, Failure},
+};
+
+/// Waits before the tries to connect again after a connection broke; then it is given up.
+const PAUSES_MS: [u64; 6] = [200, 500, 1_000, 2_000, 4_000, 8_000];
+
+#[derive(Debug, Args)]
+pub(crate) struct Events {
+    /// The job's id, or the beginning of it
+    id: String,
+
+    /// Only what comes after the event of this number
+    #[arg(long, value_name = "NUMBER")]
+    after: Option<u64>,
+
+    /// Print the text of the answer alone
+    #[arg(long)]
+    text: bool,
+}
+
+impl Events {
+    pub(crate) async fn run(&self, keeper: &Keeper) -> Result<Exit, Failure> {
+        super::interruptible(self.follow(keeper)).await
+    }
+
+    async fn follow(&self, keeper: &Keeper) -> Result<Exit, Failure> {
+        let job = jobs::find(keeper, &self.id).await?;
+        let mut last = self.after.map(|after| after.to_string());
+        let mut pauses = PAUSES_MS.iter();
+        loop {
+            let failure = match self.stretch(keeper, job, &mut last, &mut pauses).await {
+                Ok(exit) => return Ok(exit),
+                Err(failure) if failure.is_broken_connection() => failure,
+                Err(failure) => return Err(failure),
+            };
+            // The first connection is not made again: nothing was seen yet that would have to go on.
+            let (Some(pause), Some(after)) = (pauses.next(), &last) else { return Err(failure) };
+            keeper.screen.note(&format!("{}; going on after event {after}", failure.message()));
+            tokio::time::sleep(Duration::from_millis(*pause)).await;
+        }
+    }
+
+    /// Follows until the end of the job or of the connection.
+    async fn stretch(
+        &self,
+        keeper: &Keeper,
+        job: JobId,
+        last: &mut Option<String>,
+        pauses: &mut std::slice::Iter<'static, u64>,
+    ) -> Result<Exit, Failure> {
+        let path = queen::JOB_EVENTS.replace("{id}", &job.to_string());
+        let Some(mut events) = keeper.client.events(&path, &(), last.as_deref()).await? else {
+            return Ok(Exit::Ok);
+        };
+        while let Some(event) = events.next().await? {
+            if let Some(id) = &event.id {
+                *last = Some(id.to_string());
+                // It goes on; the next break has all tries again.
+                *pauses = PAUSES_MS.iter();
+            }
+            self.show(keeper, &events, &event)?;
+            match &*event.name {
+                job_event::END => {
+                    self.end_of_text(keeper)?;
+                    return Ok(Exit::Ok);
+                }
+                job_event::ERROR => {
+                    self.end_of_text(keeper)?;
+                    let error: ErrorInfo = events.read(&event)?;
+                    return Err(Failure::answered(&error.code, None, error.message)
+                        .with_param(error.details.param)
+                        .with_correlation_id(error.correlation_id));
+                }
+                _ => {}
+            }
+        }
+        Err(events.cut())
+    }
+
+    fn show(&self, keeper: &Keeper, events: &client::Events, event: &Event) -> Result<(), Failure> {
+        let screen = &keeper.screen;
+        if screen.is_json() {
+            return screen.event(
+                event.id.as_deref(),
+                &event.name,
+                &events.read::<Box<RawValue>>(event)?,
+            );
+        }
+        if self.text {
+            if &*event.name == job_event::TOKEN {
+                screen.piece(&events.read::<OwnedToken>(event)?.text)?;
+            }
+            return Ok(());
+        }
+        let detail = match &*event.name {
+            job_event::STARTED => {
+                let started: Started = events.read(event)?;
+                let worker = started.worker.map_or_else(
+                    || "on a worker that is no longer known".into(),
+                    |worker| format!("on worker {worker}"),
+                );
+                format!("{worker}, after {} ms in the queue", started.queue_ms)
+            }
+            job_event::TOKEN => format!("{:?}", events.read::<OwnedToken>(event)?.text),
+            job_event::METRICS => {
+                let metrics: Metrics = events.read(event)?;
+                format!("{} prompt tokens in {:.1} ms", metrics.prompt_tokens, metrics.prefill_ms)
+            }
+            job_event::VECTORS => {
+                let vectors: Vec<Vec<f32>> = events.read(event)?;
+                let size = vectors.first().map_or(0, Vec::len);
+                format!("{} of {size} numbers", vectors.len())
+            }
+            job_event::END => {
+                let end: End = events.read(event)?;
+                let usage = end.usage;
+                format!(
+                    "{}, {} prompt tokens, {} answer tokens",
+                    end.finish.as_str(),
+                    usage.prompt_tokens,
+                    usage.completion_tokens
+                )
+            }
+            job_event::ERROR => events.read::<ErrorInfo>(event)?.code,
+            _ => String::new(),
+        };
+        let id = event.id.as_deref().unwrap_or("-");
+        screen.piece(&format!("{id:>5}  {:<8} {detail}\n", &*event.name))
+    }
+
+    fn end_of_text(&self, keeper: &Keeper) -> Result<(), Failure> {
+        if self.text && !keeper.screen.is_json() { keeper.screen.out("\n") } else { Ok(()) }
+    }
+}
+
+/// A token without ties to the event that it came in.
+#[derive(serde::Deserialize)]
+struct OwnedToken {
+    text: String,
+}

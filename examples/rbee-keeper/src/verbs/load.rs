@@ -1,0 +1,225 @@
+//! `rbee load`, `rbee unload` and `rbee pin`: into memory, and out of it.
+
+use std::time::Duration;
+
+use clap::Args;
+use futures_util::future::try_join_all;
+use http::Method;
+use rbee_core::{HiveId, WorkerId};
+use rbee_transport_http::wire::queen::{self, CatalogEntry, Listing, SpawnWorker, WorkerView};
+
+use crate::{
+    Keeper,
+    failure::{Exit, Failure},
+    names,
+    screen::Bars,
+};
+
+/// How often the load of a model is looked at.
+const LOOK: Duration = Duration::from_millis(200);
+
+#[derive(Debug, Args)]
+pub(crate) struct Load {
+    /// The model
+    model: String,
+
+    /// On this hive; the scheduler chooses where not given
+    #[arg(long)]
+    hive: Option<HiveId>,
+
+    /// On one of these devices of the hive, by number (see `rbee hive show`); the scheduler chooses where not given
+    #[arg(long, value_name = "NUMBER", value_delimiter = ',')]
+    device: Vec<u32>,
+
+    /// Runs it shall do at once
+    #[arg(long, value_name = "NUMBER")]
+    slots: Option<u32>,
+
+    /// Never evict it
+    #[arg(long)]
+    pin: bool,
+
+    /// Wait so long until it is ready; 0 does not wait
+    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    wait: u64,
+}
+
+impl Load {
+    pub(crate) async fn run(&self, keeper: &Keeper) -> Result<Exit, Failure> {
+        let spawn = SpawnWorker {
+            model: self.model.clone(),
+            hive: self.hive.clone(),
+            devices: Some(self.device.clone()).filter(|devices| !devices.is_empty()),
+            slots: self.slots,
+            pin: self.pin,
+        };
+        let mut worker: WorkerView = match keeper.client.post(queen::WORKERS, &spawn).await {
+            Ok(worker) => worker,
+            Err(failure) => return Err(keeper.with_names(failure, &self.model).await),
+        };
+        if self.wait > 0 {
+            let limit = Duration::from_secs(self.wait);
+            let ready = super::interruptible(self.until_ready(keeper, worker));
+            worker = match tokio::time::timeout(limit, ready).await {
+                Ok(ready) => ready?,
+                Err(_) => {
+                    let message = format!("{} was not ready within {} s", self.model, self.wait);
+                    return Err(Failure::new(Exit::Failed, "SPAWN_TIMEOUT", message)
+                        .with_hint("it goes on loading; `rbee ps` shows how far it is"));
+                }
+            };
+        }
+        if keeper.screen.is_json() {
+            keeper.screen.document(&worker)?;
+        } else {
+            let did = if worker.state == "loading" { "loading" } else { "loaded" };
+            let how = format!("on hive {}, worker {}", worker.hive, worker.id);
+            keeper.screen.done(did, &self.model, &how)?;
+        }
+        Ok(Exit::Ok)
+    }
+
+    async fn until_ready(
+        &self,
+        keeper: &Keeper,
+        mut worker: WorkerView,
+    ) -> Result<WorkerView, Failure> {
+        let path = queen::WORKER.replace("{id}", &worker.id.to_string());
+        let mut bars = Bars::new(&keeper.screen);
+        loop {
+            let broken = |why: &str| {
+                Failure::new(
+                    Exit::Failed,
+                    "LOAD_FAILED",
+                    format!("{} could not be loaded: {why}", self.model),
+                )
+                .with_hint("`rbee logs --level warn` may show why")
+            };
+            match worker.state.as_str() {
+                "loading" => {}
+                "failed" => return Err(broken("its worker failed")),
+                "draining" => return Err(broken("its worker is being stopped")),
+                _ => return Ok(worker),
+            }
+            let label = format!("loading {}", self.model);
+            bars.show(&label, worker.progress.unwrap_or_default());
+            tokio::time::sleep(LOOK).await;
+            worker = match keeper.client.get(&path, &()).await {
+                Ok(worker) => worker,
+                Err(failure) if failure.exit() == Exit::NotFound => {
+                    return Err(broken("its worker is gone"));
+                }
+                Err(failure) => return Err(failure),
+            };
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Unload {
+    #[command(flatten)]
+    which: Which,
+}
+
+/// Which workers are meant.
+#[derive(Debug, Args)]
+struct Which {
+    /// A model, all workers of which are meant, or a worker's id or the beginning of it
+    what: String,
+
+    /// Only workers of this hive
+    #[arg(long)]
+    hive: Option<HiveId>,
+}
+
+impl Unload {
+    pub(crate) async fn run(&self, keeper: &Keeper) -> Result<Exit, Failure> {
+        let stopped = self.which.find(keeper).await?;
+        let orders = stopped.iter().map(|worker| async {
+            let path = queen::WORKER.replace("{id}", &worker.id.to_string());
+            keeper.client.order(Method::DELETE, &path, &()).await
+        });
+        try_join_all(orders).await?;
+        if keeper.screen.is_json() {
+            let ids: Vec<_> = stopped.iter().map(|worker| worker.id).collect();
+            keeper.screen.document(&serde_json::json!({ "done": "unloaded", "workers": ids }))?;
+            return Ok(Exit::Ok);
+        }
+        for worker in stopped {
+            let how = match worker.state.as_str() {
+                "busy" => "as soon as its runs have ended",
+                _ => "",
+            };
+            let what = described(&worker);
+            keeper.screen.done("unloading", &what, how)?;
+        }
+        Ok(Exit::Ok)
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Pin {
+    #[command(flatten)]
+    which: Which,
+
+    /// They may be evicted again
+    #[arg(long)]
+    off: bool,
+}
+
+impl Pin {
+    pub(crate) async fn run(&self, keeper: &Keeper) -> Result<Exit, Failure> {
+        let method = if self.off { Method::DELETE } else { Method::PUT };
+        let did = if self.off { "unpinned" } else { "pinned" };
+        for worker in self.which.find(keeper).await? {
+            let path = queen::WORKER_PIN.replace("{id}", &worker.id.to_string());
+            keeper.client.order(method.clone(), &path, &()).await?;
+            let what = described(&worker);
+            keeper.screen.done(did, &what, "")?;
+        }
+        Ok(Exit::Ok)
+    }
+}
+
+impl Which {
+    async fn find(&self, keeper: &Keeper) -> Result<Vec<WorkerView>, Failure> {
+        let (workers, models) = tokio::try_join!(
+            keeper.client.get::<Listing<WorkerView>>(queen::WORKERS, &()),
+            keeper.client.get::<Listing<CatalogEntry>>(queen::CATALOG, &()),
+        )?;
+        let mut workers = workers.data;
+        // They are spoken of by the names that people know.
+        for worker in &mut workers {
+            let named = models.data.iter().find(|entry| entry.model == worker.model);
+            worker.model = named.map_or_else(|| worker.model.clone(), |entry| entry.name.clone());
+        }
+        workers.retain(|worker| self.hive.as_ref().is_none_or(|hive| worker.hive == *hive));
+        let entry =
+            models.data.iter().find(|entry| entry.name == self.what || entry.model == self.what);
+        let known =
+            |worker: &WorkerView| entry.is_some_and(|entry| entry.workers.contains(&worker.id));
+        let of_model = |worker: &WorkerView| worker.model == self.what || known(worker);
+        if workers.iter().any(of_model) {
+            workers.retain(of_model);
+            return Ok(workers);
+        }
+        if names::looks_like_id(&self.what) && entry.is_none() {
+            let id: WorkerId =
+                names::by_beginning("worker", &self.what, workers.iter().map(|worker| worker.id))?;
+            workers.retain(|worker| worker.id == id);
+            return Ok(workers);
+        }
+        let place = self.hive.as_ref().map_or(String::new(), |hive| format!(" on hive {hive}"));
+        Err(Failure::new(
+            Exit::NotFound,
+            "NOT_FOUND",
+            format!("no worker has {} loaded{place}", self.what),
+        )
+        .with_hint("`rbee ps` shows what is loaded"))
+    }
+}
+
+/// Which worker it is, in words.
+fn described(worker: &WorkerView) -> String {
+    format!("{} on hive {}, worker {}", worker.model, worker.hive, worker.id)
+}

@@ -1,0 +1,313 @@
+//! `rbee serve`: starts the queen's program.
+
+use std::{
+    borrow::Cow,
+    ffi::OsString,
+    fs::{File, OpenOptions},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use clap::Args;
+use etcetera::BaseStrategy as _;
+use rbee_transport_http::wire::{self, queen::Health};
+
+use crate::{
+    Address, Client, Keeper,
+    failure::{Exit, Failure},
+    screen::Bars,
+};
+
+/// The queen's program.
+const PROGRAM: &str = "queen-rbee";
+/// How long a queen may take to answer once her program runs.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How often she is looked for.
+const LOOK: Duration = Duration::from_millis(100);
+/// What of her log is shown where she does not start.
+const LAST_LINES: usize = 12;
+const LAST_BYTES: u64 = 16 << 10;
+
+/// Variables that say where a queen is, and what she is shown. Her own program takes none of them.
+const OURS: [&str; 3] = ["RBEE_HOST", "RBEE_API_KEY", "RBEE_CA_CERT"];
+
+#[derive(Debug, Default, Args)]
+pub(crate) struct Serve {
+    /// Leave it running in the background, with its log in the data directory
+    #[arg(long, short)]
+    detach: bool,
+
+    /// The port to listen on; --host says on which address. [default: 7833]
+    #[arg(long)]
+    port: Option<u16>,
+
+    /// What else queen-rbee is to be started with; `queen-rbee --help` says what there is
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "FLAGS")]
+    flags: Vec<OsString>,
+
+    /// Where she was looked for in vain.
+    #[arg(skip)]
+    looked_for: Option<Address>,
+}
+
+impl Serve {
+    pub(crate) async fn run(&self, keeper: &Keeper) -> Result<Exit, Failure> {
+        let mut command = self.command(keeper)?;
+        if self.detach {
+            return self.detached(keeper, command).await;
+        }
+        Err(in_the_foreground(&mut command)?)
+    }
+
+    /// What is common to both programs is passed on: where she listens is where she is found, and the key that she is
+    /// shown is the token that she wants.
+    fn command(&self, keeper: &Keeper) -> Result<Command, Failure> {
+        let mut command = Command::new(program()?);
+        for name in OURS {
+            command.env_remove(name);
+        }
+        let typed = &keeper.typed;
+        let told = self.told(keeper);
+        if let Some(address) = told {
+            command.args(["--listen-host", address.host()]);
+        }
+        if let Some(port) = self.port.or(told.and_then(Address::port)) {
+            command.arg("--listen-port").arg(port.to_string());
+        }
+        if let Some(path) = &typed.token_file {
+            command.arg("--token-file").arg(path);
+        }
+        if let Some(key) = &typed.api_key {
+            command.env("RBEE_TOKEN", key);
+        }
+        command.args(&self.flags);
+        Ok(command)
+    }
+
+    /// Where she is to listen, where that was said.
+    fn told<'a>(&'a self, keeper: &'a Keeper) -> Option<&'a Address> {
+        self.looked_for.as_ref().or(keeper.typed.host.as_ref())
+    }
+
+    /// Where she will answer, as far as it is known here.
+    fn address(&self, keeper: &Keeper) -> Address {
+        let address = self.told(keeper).cloned().unwrap_or_default().reachable();
+        let told = self.port.map(|port| port.to_string());
+        let told = told.or_else(|| self.flag("--listen-port")).or_else(|| self.flag("--port"));
+        let told = told.or_else(|| match self.told(keeper) {
+            Some(_) => None,
+            None => std::env::var("RBEE_LISTEN_PORT").ok(),
+        });
+        match told.and_then(|port| port.parse().ok()) {
+            Some(port) => address.with_port(port),
+            None => address,
+        }
+    }
+
+    /// The value of a flag that is passed on.
+    fn flag(&self, name: &str) -> Option<String> {
+        let mut flags = self.flags.iter().map(|flag| flag.to_string_lossy());
+        while let Some(flag) = flags.next() {
+            if flag == name {
+                return flags.next().map(Cow::into_owned);
+            }
+            if let Some(value) = flag.strip_prefix(name).and_then(|rest| rest.strip_prefix('=')) {
+                return Some(value.to_owned());
+            }
+        }
+        None
+    }
+
+    async fn detached(&self, keeper: &Keeper, mut command: Command) -> Result<Exit, Failure> {
+        let client = keeper.client.at(self.address(keeper));
+        let address = client.address();
+        if let Some(health) = health(&client).await {
+            let message = format!("a queen answers at {address} already, process {}", health.pid);
+            return Err(Failure::new(Exit::Failed, "CONFLICT", message));
+        }
+        let (path, log) = self.log_file()?;
+        let also = log.try_clone().map_err(|cause| unwritable(&path, &cause))?;
+        command.stdin(Stdio::null()).stdout(log).stderr(also);
+        away_from_the_terminal(&mut command);
+        let child = command.spawn().map_err(|cause| cannot_start(&command, &cause))?;
+        let pid = child.id();
+        super::interruptible(until_she_answers(keeper, &client, child, &path)).await?;
+        if keeper.screen.is_json() {
+            let started = serde_json::json!({
+                "done": "started", "address": address.to_string(), "pid": pid, "log": path,
+            });
+            keeper.screen.document(&started)?;
+        } else {
+            let what = format!("a queen at {address}");
+            keeper.screen.done("started", &what, &format!("(process {pid})"))?;
+            keeper.screen.note(&format!("her log is {}; `kill {pid}` stops her", path.display()));
+        }
+        Ok(Exit::Ok)
+    }
+
+    /// Opens the log, which only its user can read.
+    fn log_file(&self) -> Result<(PathBuf, File), Failure> {
+        let told = self.flag("--data-dir").map(PathBuf::from);
+        let told = told.or_else(|| std::env::var_os("RBEE_DATA_DIR").map(PathBuf::from));
+        let folder = match told {
+            Some(folder) => folder,
+            None => {
+                let base = etcetera::choose_base_strategy().map_err(|cause| {
+                    let message = format!("there is no data directory for the log: {cause}");
+                    Failure::new(Exit::Failed, "CONFIG", message)
+                })?;
+                base.data_dir().join("rbee")
+            }
+        };
+        std::fs::create_dir_all(&folder).map_err(|cause| unwritable(&folder, &cause))?;
+        let path = folder.join("queen.log");
+        let mut options = OpenOptions::new();
+        options.create(true).append(true);
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::OpenOptionsExt as _;
+            options.mode(0o600);
+        }
+        let file = options.open(&path).map_err(|cause| unwritable(&path, &cause))?;
+        Ok((path, file))
+    }
+}
+
+/// Asks whether a queen shall be started where none answers, and starts her. Says whether she runs now.
+pub(crate) async fn offer_to_start(keeper: &Keeper, failure: Failure) -> Result<bool, Failure> {
+    let address = keeper.client.address();
+    let is_here = address.is_loopback() && !address.is_tls();
+    if !is_here || !keeper.screen.can_ask() || program().is_err() {
+        return Err(failure);
+    }
+    let question = format!("no queen answers at {address}. Start one in the background?");
+    if !keeper.screen.confirm(&question) {
+        return Ok(false);
+    }
+    let looked_for = Some(address.clone());
+    let serve = Serve { detach: true, looked_for, ..Serve::default() };
+    serve.run(keeper).await.map(|_| true)
+}
+
+async fn health(client: &Client) -> Option<Health> {
+    client.get_within(wire::HEALTH, LOOK * 10).await.ok()
+}
+
+async fn until_she_answers(
+    keeper: &Keeper,
+    client: &Client,
+    mut child: Child,
+    log: &Path,
+) -> Result<(), Failure> {
+    let mut bars = Bars::new(&keeper.screen);
+    let patience = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        bars.show("starting a queen", Default::default());
+        let said = |why: String| {
+            let last = last_lines(log);
+            let message =
+                if last.is_empty() { why } else { format!("{why}; her last words:\n{last}") };
+            Failure::new(Exit::Failed, "NOT_STARTED", message)
+                .with_hint(format!("her log is {}", log.display()))
+        };
+        match child.try_wait() {
+            Ok(Some(status)) => return Err(said(format!("{PROGRAM} ended at once ({status})"))),
+            Ok(None) => {}
+            Err(cause) => return Err(said(format!("{PROGRAM} cannot be watched: {cause}"))),
+        }
+        if health(client).await.is_some_and(|health| health.pid == child.id()) {
+            return Ok(());
+        }
+        if tokio::time::Instant::now() > patience {
+            let address = client.address();
+            let why = format!(
+                "{PROGRAM} runs (process {}), but does not answer at {address} within {PATIENCE:?}",
+                child.id()
+            );
+            return Err(
+                said(why).with_hint("if she was told to listen elsewhere, say so with --host")
+            );
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Beside this program, or else on the path.
+fn program() -> Result<PathBuf, Failure> {
+    let name = format!("{PROGRAM}{}", std::env::consts::EXE_SUFFIX);
+    let own = std::env::current_exe().and_then(std::fs::canonicalize).ok();
+    let beside = own.as_deref().and_then(Path::parent).map(|folder| folder.join(&name));
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let on_path = std::env::split_paths(&path).map(|folder| folder.join(&name));
+    beside.into_iter().chain(on_path).find(|program| program.is_file()).ok_or_else(|| {
+        Failure::new(
+            Exit::Failed,
+            "NOT_INSTALLED",
+            format!("the program {PROGRAM} is neither beside this one nor on the PATH"),
+        )
+        .with_hint(format!("`cargo build --release -p {PROGRAM}` builds it"))
+    })
+}
+
+fn unwritable(path: &Path, cause: &std::io::Error) -> Failure {
+    Failure::new(Exit::Failed, "CONFIG", format!("{} cannot be written: {cause}", path.display()))
+}
+
+fn cannot_start(command: &Command, cause: &std::io::Error) -> Failure {
+    let program = command.get_program().display();
+    Failure::new(Exit::Failed, "NOT_STARTED", format!("{program} cannot be started: {cause}"))
+}
+
+fn last_lines(log: &Path) -> String {
+    use std::io::{Read as _, Seek as _, SeekFrom};
+
+    let read = || -> std::io::Result<Vec<u8>> {
+        let mut file = File::open(log)?;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(LAST_BYTES)))?;
+        let mut bytes = Vec::new();
+        file.take(LAST_BYTES).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    let bytes = read().unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes);
+    let lines: Vec<_> = text.lines().collect();
+    let from = lines.len().saturating_sub(LAST_LINES);
+    lines[from..].iter().map(|line| format!("    {line}")).collect::<Vec<_>>().join("\n")
+}
+
+/// Ctrl-C, and the end of the terminal, are not meant for her.
+fn away_from_the_terminal(command: &mut Command) {
+    #[cfg(unix)]
+    {
+        use std::os::unix::process::CommandExt as _;
+        command.process_group(0);
+    }
+    #[cfg(windows)]
+    {
+        use std::os::windows::process::CommandExt as _;
+        const DETACHED_PROCESS: u32 = 8;
+        command.creation_flags(DETACHED_PROCESS);
+    }
+}
+
+/// Becomes the queen's program, so that signals reach her and her end is this program's. Returns only where she cannot
+/// be started.
+#[cfg(unix)]
+fn in_the_foreground(command: &mut Command) -> Result<Failure, Failure> {
+    use std::os::unix::process::CommandExt as _;
+    let cause = command.exec();
+    Ok(cannot_start(command, &cause))
+}
+
+/// Runs the queen's program and waits for its end.
+#[cfg(not(unix))]
+fn in_the_foreground(command: &mut Command) -> Result<Failure, Failure> {
+    let status = command.status().map_err(|cause| cannot_start(command, &cause))?;
+    Ok(Failure::new(
+        if status.success() { Exit::Ok } else { Exit::Failed },
+        "ENDED",
+        format!("{PROGRAM} ended with {status}"),
+    ))
+}

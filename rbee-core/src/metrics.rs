@@ -1,0 +1,208 @@
+//! What a queen counts and measures, by way of the [`metrics`](::metrics) facade: whichever recorder the application
+//! installs gets it, and where there is none it costs next to nothing.
+//!
+//! Labels are bounded: no job, no worker and no text of a client is one. A model is one only where a worker has it,
+//! and only so many of them; the others are `other`.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use ::metrics::{Unit, counter, gauge, histogram};
+
+use crate::{
+    ClusterView, DeviceKind, Error, ModelRef, Outcome, Priority, WorkerState, WorkerView,
+    engine::{Counters, Note},
+};
+
+/// Models that have a label of their own.
+const MODELS: usize = 100;
+
+/// Declares the names, with unit and meaning, and [`describe`].
+macro_rules! table {
+    ($( $name:ident = $text:literal, $kind:ident, $unit:ident, $help:literal; )*) => {
+        $( const $name: &str = $text; )*
+
+        /// Tells the recorder that is installed what every figure means. Without it they have no help text.
+        pub fn describe() {
+            $( ::metrics::$kind!($text, Unit::$unit, $help); )*
+        }
+
+        #[cfg(test)]
+        const NAMES: &[&str] = &[$($text),*];
+    };
+}
+
+table! {
+    JOBS = "rbee_jobs_total", describe_counter, Count, "Jobs that ended, by outcome and, where they failed, by the code of the error.";
+    REFUSED = "rbee_jobs_refused_total", describe_counter, Count, "Jobs that were not accepted, by the code of the error.";
+    RETRIES = "rbee_retries_total", describe_counter, Count, "Attempts that failed and were followed by another, by the code of the error.";
+    TOKENS = "rbee_tokens_total", describe_counter, Count, "Tokens of prompts that were computed, and of answers, by model.";
+    EVICTIONS = "rbee_evictions_total", describe_counter, Count, "Workers that were stopped to make room for another model.";
+    SPAWNS = "rbee_spawns_total", describe_counter, Count, "Workers that were started, by outcome.";
+    POLICY_FAULTS = "rbee_policy_faults_total", describe_counter, Count, "Decisions that the built-in policy took because the chosen one failed.";
+    WORKER_FAILURES = "rbee_worker_failures_total", describe_counter, Count, "Workers that failed so often that they get no jobs until a probe succeeds.";
+    UNRECORDED = "rbee_jobs_unrecorded_total", describe_counter, Count, "Jobs whose end could not be recorded.";
+    SCHEDULING = "rbee_scheduling_seconds", describe_histogram, Seconds, "How long the scheduler took for one decision.";
+    QUEUE_WAIT = "rbee_queue_wait_seconds", describe_histogram, Seconds, "How long jobs waited before their first start.";
+    FIRST_TOKEN = "rbee_time_to_first_token_seconds", describe_histogram, Seconds, "From a job's submission to its first token, by model; jobs whose first attempt failed are left out.";
+    SPAWNING = "rbee_spawn_seconds", describe_histogram, Seconds, "How long workers took from their start until they were ready.";
+    QUEUE_DEPTH = "rbee_queue_depth", describe_gauge, Count, "Jobs that wait, by priority.";
+    RUNNING = "rbee_jobs_running", describe_gauge, Count, "Jobs on a worker.";
+    WORKERS = "rbee_workers", describe_gauge, Count, "Workers, by state.";
+    HIVE_ONLINE = "rbee_hive_online", describe_gauge, Count, "1 where the hive answers, 0 where it does not.";
+    MEMORY_FREE = "rbee_device_memory_free_bytes", describe_gauge, Bytes, "Memory of a device that is free.";
+    MEMORY_TOTAL = "rbee_device_memory_total_bytes", describe_gauge, Bytes, "Memory of a device.";
+}
+
+/// A job has ended.
+pub(crate) fn ended(outcome: &Outcome) {
+    let (outcome, code) = match outcome {
+        Outcome::Complete { .. } => ("complete", ""),
+        Outcome::Failed(error) => ("failed", error.kind().code()),
+        Outcome::Cancelled => ("cancelled", ""),
+    };
+    counter!(JOBS, "outcome" => outcome, "code" => code).increment(1);
+}
+
+/// A job was not accepted.
+pub(crate) fn refused(error: &Error) {
+    counter!(REFUSED, "code" => error.kind().code()).increment(1);
+}
+
+/// A job is started for the first time.
+pub(crate) fn started(priority: Priority, waited: Duration) {
+    histogram!(QUEUE_WAIT, "priority" => priority.as_str()).record(waited);
+}
+
+/// The scheduler has decided.
+pub(crate) fn scheduled(took: Duration) {
+    histogram!(SCHEDULING).record(took);
+}
+
+/// The first token of a job is there, after this long.
+pub(crate) fn first_token(model: &ModelRef, after: Duration) {
+    histogram!(FIRST_TOKEN, "model" => label(model)).record(after);
+}
+
+/// An attempt has ended: what it computed.
+pub(crate) fn computed(model: &ModelRef, prompt: u32, answer: u32) {
+    let model = label(model);
+    for (kind, tokens) in [("prompt", prompt), ("completion", answer)] {
+        if tokens > 0 {
+            counter!(TOKENS, "kind" => kind, "model" => model.clone()).increment(tokens.into());
+        }
+    }
+}
+
+/// A worker was started, or could not be.
+pub(crate) fn spawned(is_ready: bool, took: Duration) {
+    counter!(SPAWNS, "outcome" => if is_ready { "ready" } else { "failed" }).increment(1);
+    if is_ready {
+        histogram!(SPAWNING).record(took);
+    }
+}
+
+/// Something that the engine thought worth a count.
+pub(crate) fn noted(note: &Note) {
+    match note {
+        Note::Evicted(..) => counter!(EVICTIONS).increment(1),
+        Note::Retried(_, _, error) => {
+            counter!(RETRIES, "code" => error.kind().code()).increment(1);
+        }
+        Note::PolicyFault(_) => counter!(POLICY_FAULTS).increment(1),
+        Note::WorkerFailed(_) => counter!(WORKER_FAILURES).increment(1),
+        Note::Unrecorded(..) => counter!(UNRECORDED).increment(1),
+        Note::StaleAnswer(_)
+        | Note::SpawnSuppressed(_)
+        | Note::SpawnFailed(..)
+        | Note::BusyAnswer(_) => {}
+    }
+}
+
+/// How everything is at this moment.
+pub(crate) fn gauges(view: &ClusterView, counters: Counters, waiting: [(Priority, usize); 2]) {
+    for (priority, count) in waiting {
+        gauge!(QUEUE_DEPTH, "priority" => priority.as_str()).set(count as f64);
+    }
+    gauge!(RUNNING).set(counters.leases as f64);
+    let mut states = ["loading", "idle", "busy", "draining", "failed"].map(|state| (state, 0_u32));
+    for worker in view.workers() {
+        let state = state(worker);
+        states.iter_mut().filter(|(name, _)| *name == state).for_each(|(_, count)| *count += 1);
+    }
+    for (state, count) in states {
+        gauge!(WORKERS, "state" => state).set(count);
+    }
+    for hive in view.hives() {
+        let name = hive.id.to_string();
+        gauge!(HIVE_ONLINE, "hive" => name.clone()).set(f64::from(u8::from(hive.online)));
+        for device in &*hive.devices {
+            let kind = match device.kind {
+                DeviceKind::Cpu => "cpu",
+                DeviceKind::Cuda => "cuda",
+                DeviceKind::Metal => "metal",
+            };
+            let labels = [
+                ("hive", name.clone()),
+                ("device", device.index.to_string()),
+                ("kind", kind.to_owned()),
+            ];
+            gauge!(MEMORY_FREE, &labels).set(device.memory_free as f64);
+            gauge!(MEMORY_TOTAL, &labels).set(device.memory_total as f64);
+        }
+    }
+}
+
+fn state(worker: &WorkerView) -> &'static str {
+    match worker.state {
+        WorkerState::Loading => "loading",
+        WorkerState::Ready if worker.leased > 0 => "busy",
+        WorkerState::Ready => "idle",
+        WorkerState::Draining => "draining",
+        WorkerState::Failed => "failed",
+    }
+}
+
+/// The model, as long as there are few.
+fn label(model: &ModelRef) -> String {
+    static SEEN: Mutex<BTreeSet<ModelRef>> = Mutex::new(BTreeSet::new());
+    bounded(&mut SEEN.lock().unwrap_or_else(PoisonError::into_inner), model).to_owned()
+}
+
+fn bounded<'a>(seen: &mut BTreeSet<ModelRef>, model: &'a ModelRef) -> &'a str {
+    if !seen.contains(model) {
+        if seen.len() >= MODELS {
+            return "other";
+        }
+        seen.insert(model.clone());
+    }
+    model.as_str()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn models_beyond_the_bound_share_one_label() {
+        let mut seen = BTreeSet::new();
+        let model = |n: usize| format!("m{n}").parse::<ModelRef>().unwrap();
+        for n in 0..MODELS {
+            assert_eq!(bounded(&mut seen, &model(n)), format!("m{n}"));
+        }
+        assert_eq!(bounded(&mut seen, &model(MODELS)), "other");
+        assert_eq!(bounded(&mut seen, &model(0)), "m0");
+        assert_eq!(seen.len(), MODELS);
+    }
+
+    #[test]
+    fn names_are_as_prometheus_wants_them() {
+        for name in NAMES {
+            let plain = |c: char| c.is_ascii_lowercase() || c == '_';
+            assert!(name.starts_with("rbee_") && name.chars().all(plain), "{name}");
+        }
+    }
+}

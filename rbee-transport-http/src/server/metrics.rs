@@ -1,0 +1,84 @@
+//! Figures in Prometheus' text format.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use metrics_util::MetricKindMask;
+use rbee_core::{Error, ErrorKind, Result};
+
+/// Bounds of the classes of times, in seconds: of waiting, loading and answering.
+const SECONDS: [f64; 18] = [
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
+    120.0, 300.0, 600.0,
+];
+/// The same for decisions, which take microseconds.
+const DECISIONS: [f64; 10] = [1e-6, 5e-6, 1e-5, 5e-5, 1e-4, 5e-4, 1e-3, 1e-2, 1e-1, 1.0];
+/// A gauge that is no longer set disappears: the hive or device that it was about is gone.
+const GAUGES_KEPT: Duration = Duration::from_secs(60);
+
+/// What this process counts and measures, for Prometheus. There is one for the process; cloning gives another handle.
+///
+/// ```
+/// use rbee_transport_http::server::Metrics;
+///
+/// let metrics = Metrics::install()?;
+/// assert!(metrics.render().is_empty(), "nothing has happened yet");
+/// # Ok::<(), rbee_core::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Metrics(PrometheusHandle);
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Metrics")
+    }
+}
+
+impl Metrics {
+    /// Records everything from now on. Where it does so already, this is another handle on it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Conflict`] where the application has a recorder of its own.
+    pub fn install() -> Result<Self> {
+        static INSTALLED: Mutex<Option<Metrics>> = Mutex::new(None);
+        let mut installed = INSTALLED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(metrics) = &*installed {
+            return Ok(metrics.clone());
+        }
+        let conflict = |cause: String| {
+            Error::new(ErrorKind::Conflict, format!("figures cannot be recorded: {cause}"))
+        };
+        let decisions = Matcher::Full("rbee_scheduling_seconds".into());
+        let recorder = PrometheusBuilder::new()
+            .set_buckets(&SECONDS)
+            .and_then(|builder| builder.set_buckets_for_metric(decisions, &DECISIONS))
+            .map_err(|cause| conflict(cause.to_string()))?
+            .idle_timeout(MetricKindMask::GAUGE, Some(GAUGES_KEPT))
+            .build_recorder();
+        let metrics = Self(recorder.handle());
+        metrics::set_global_recorder(recorder).map_err(|cause| conflict(cause.to_string()))?;
+        rbee_core::metrics::describe();
+        *installed = Some(metrics.clone());
+        Ok(metrics)
+    }
+
+    /// Everything, in Prometheus' text format.
+    pub fn render(&self) -> String {
+        self.0.render()
+    }
+
+    /// Sums up what was recorded; to be called every few seconds, so that memory stays bounded where nobody asks.
+    pub fn upkeep(&self) {
+        self.0.run_upkeep();
+    }
+
+    /// What a server answers with.
+    pub fn renderer(&self) -> Arc<dyn Fn() -> String + Send + Sync> {
+        let metrics = self.clone();
+        Arc::new(move || metrics.render())
+    }
+}

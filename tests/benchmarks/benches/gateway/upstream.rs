@@ -1,0 +1,83 @@
+//! The workers: the same words at the same pace, over rbee's protocol and over OpenAI's.
+
+use std::{convert::Infallible, io::Write, time::Duration};
+
+use axum::{
+    Router,
+    body::{Body, Bytes},
+    routing::post,
+};
+use futures_util::{StreamExt, stream};
+use rbee_core::EchoWorker;
+use rbee_transport_http::server;
+
+use crate::Result;
+
+/// Answers at once.
+pub(crate) const FAST: &str = "fast";
+/// Gives a token in 10 ms.
+pub(crate) const PACED: &str = "paced";
+
+const PACE: Duration = Duration::from_millis(10);
+/// More than there are connections.
+const SLOTS: u32 = 10_000;
+
+/// Serves until it is killed. Says on standard output on which ports: fast and paced worker, OpenAI's API.
+pub(crate) fn serve() -> Result<()> {
+    crate::cpu::stay_beside();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let worker = |model: &str| {
+            Ok::<_, rbee_core::Error>(EchoWorker::builder(model.parse()?).slots(SLOTS))
+        };
+        let fast = server::worker(worker(FAST)?.build());
+        let paced = server::worker(worker(PACED)?.token_delay(PACE).build());
+        let openai = Router::new().route("/v1/chat/completions", post(completions));
+        let mut ports = Vec::new();
+        for router in [fast, paced, openai] {
+            let server = server::Server::bind("127.0.0.1:0".parse()?).await?;
+            ports.push(server.address().port().to_string());
+            tokio::spawn(server.run(router, Default::default(), Duration::ZERO));
+        }
+        println!("{}", ports.join(" "));
+        std::io::stdout().flush()?;
+        std::future::pending::<Result<()>>().await
+    })
+}
+
+/// A chunk as a queen writes it.
+const CHUNK: &[u8] = br#"data: {"id":"chatcmpl-00000000-0000-4000-8000-000000000000","object":"chat.completion.chunk","created":1700000000,"model":"fast","choices":[{"index":0,"delta":{"content":"w123 "},"finish_reason":null}]}
+
+"#;
+const LAST: &[u8] = br#"data: {"id":"chatcmpl-00000000-0000-4000-8000-000000000000","object":"chat.completion.chunk","created":1700000000,"model":"fast","choices":[{"index":0,"delta":{},"finish_reason":"length"}]}
+
+data: [DONE]
+
+"#;
+
+async fn completions(body: Bytes) -> axum::response::Response {
+    let request: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
+    let tokens = request["max_tokens"].as_u64().unwrap_or(16) as usize;
+    let is_paced = request["model"] == PACED;
+    let response = axum::response::Response::builder();
+    let built = if request["stream"] == true {
+        let frames = stream::iter(0..tokens).then(move |index| async move {
+            if is_paced && index > 0 {
+                tokio::time::sleep(PACE).await;
+            }
+            Ok::<_, Infallible>(Bytes::from_static(CHUNK))
+        });
+        let frames = frames.chain(stream::iter([Ok(Bytes::from_static(LAST))]));
+        response.header("content-type", "text/event-stream").body(Body::from_stream(frames))
+    } else {
+        let answer = serde_json::json!({
+            "id": "chatcmpl-00000000-0000-4000-8000-000000000000", "object": "chat.completion",
+            "created": 1_700_000_000, "model": "fast",
+            "choices": [{"index": 0, "finish_reason": "length",
+                "message": {"role": "assistant", "content": "w123 ".repeat(tokens)}}],
+            "usage": {"prompt_tokens": 5, "completion_tokens": tokens, "total_tokens": tokens + 5},
+        });
+        response.header("content-type", "application/json").body(Body::from(answer.to_string()))
+    };
+    built.unwrap_or_default()
+}
