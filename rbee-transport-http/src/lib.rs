@@ -34,3 +34,8 @@ pub use local_hive::LocalHive;
 #[cfg(all(feature = "process", unix))]
 pub use process_hive::ProcessHive;
 pub use token::Token;
+
+/// The example of the page on other engines is compiled.
+#[cfg(all(doctest, feature = "openai"))]
+#[doc = include_str!("../../docs/engines.md")]
+struct EnginesPage;

@@ -18,8 +18,8 @@ use bytes::BytesMut;
 use futures_util::stream as streams;
 use http::{HeaderValue, StatusCode, header};
 use rbee_core::{
-    Error, ErrorKind, Finish, Output, OutputStream, Result, Run, Task, Worker, WorkerHealth,
-    WorkerInfo,
+    Error, ErrorKind, Finish, Output, OutputStream, Prompt, Result, Run, Task, Worker,
+    WorkerHealth, WorkerInfo,
 };
 use reqwest::{Client, RequestBuilder, Response, Url, redirect::Policy};
 use serde::Deserialize;
@@ -230,6 +230,11 @@ impl OpenAiWorker {
         match &run.job.task {
             Task::Generate { .. } if !can.generate => unsupported("does not generate text"),
             Task::Embed { .. } if !can.embed => unsupported("makes no vectors"),
+            // Some servers answer even this.
+            Task::Generate { prompt: Prompt::Chat(messages), .. } if messages.is_empty() => {
+                let message = "messages is empty; allowed is at least one message";
+                Err(Error::new(ErrorKind::InvalidRequest, message).with_param("messages"))
+            }
             _ if !run.resume.is_empty() => unsupported("cannot go on with another's answer"),
             _ => Ok(()),
         }
