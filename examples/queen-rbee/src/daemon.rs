@@ -197,8 +197,8 @@ fn with_local_hive(builder: QueenBuilder, config: &Config, home: &Home) -> Resul
             builder.hive(hive)
         }
         Embedded::Daemon => {
-            let hive = LocalHive::new(HiveId::local(), home.join("local-hive"))
-                .with_lease(config.lease);
+            let hive =
+                LocalHive::new(HiveId::local(), home.join("local-hive")).with_lease(config.lease);
             builder.hive(match &config.hive_program {
                 Some(program) => hive.with_program(program),
                 None => hive,

@@ -164,9 +164,7 @@ fn a_second_signal_leaves_the_job_to_the_next_queen_who_ends_it() {
     assert!(workers.iter().all(|pid| !lives(*pid)));
 
     let next = Queen::start(data.path(), &[]);
-    until("the next queen ends it", || {
-        (next.json(&path)["state"] == "complete").then_some(())
-    });
+    until("the next queen ends it", || (next.json(&path)["state"] == "complete").then_some(()));
 }
 
 #[test]

@@ -13,8 +13,7 @@ pub(super) struct Engines;
 impl Kind for Engines {
     type Value = Vec<Engine>;
     const FORM: &'static str = "[{name: NAME, models: [PATTERN], command: LINE, …}, …]";
-    const ALLOWED: &'static str =
-        "a list like [{name: llama, models: [\"*.gguf\"], command: \"llama-server -m {model_path} --port {port}\"}]";
+    const ALLOWED: &'static str = "a list like [{name: llama, models: [\"*.gguf\"], command: \"llama-server -m {model_path} --port {port}\"}]";
 
     fn parse(_: &str, _: At<'_>) -> Option<Self::Value> {
         None

@@ -161,13 +161,12 @@ impl Named for LogFormat {
 
 impl Named for Embedded {
     const FORM: &'static str = "processes|daemon|inside|off";
-    const ALL: &'static [(&'static str, Self)] =
-        &[
-            ("processes", Self::Processes),
-            ("daemon", Self::Daemon),
-            ("inside", Self::Inside),
-            ("off", Self::Off),
-        ];
+    const ALL: &'static [(&'static str, Self)] = &[
+        ("processes", Self::Processes),
+        ("daemon", Self::Daemon),
+        ("inside", Self::Inside),
+        ("off", Self::Off),
+    ];
 }
 
 /// A token; never shown.

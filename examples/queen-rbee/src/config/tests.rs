@@ -107,7 +107,10 @@ fn what_is_wrong_is_named_with_its_place_its_value_and_what_is_allowed() {
             "queen.yaml:3: hives[0].url is \"ftp://a\"; allowed is http://HOST",
         ),
         ("hives:\n  - {id: a, url: http://a}\n  - {id: a, url: http://b}\n", "hives has a twice"),
-        ("engines:\n  - {name: a, models: ['*'], command: 'x {port}', helth: /}\n", "queen.yaml:2: engines[0] is not understood: unknown field `helth`, expected one of"),
+        (
+            "engines:\n  - {name: a, models: ['*'], command: 'x {port}', helth: /}\n",
+            "queen.yaml:2: engines[0] is not understood: unknown field `helth`, expected one of",
+        ),
         ("models: {m: 'x y'}\n", "queen.yaml:1: models: m: "),
     ] {
         let message = refused(text, &[], &[]);
