@@ -4,15 +4,23 @@
 
 mod support;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
+use futures_util::StreamExt;
+use http::Method;
 use rbee_core::{
-    EchoWorker, ErrorKind, HiveBackend, HiveId, InProcessHive, Progress, Result, Worker,
+    EchoWorker, Epoch, ErrorKind, HiveBackend, HiveId, InProcessHive, Progress, Result, Worker,
     WorkerFactory, WorkerId, WorkerSpec, async_trait, conformance,
 };
 use rbee_transport_http::{
-    client::HttpHive,
+    Token,
+    client::{Endpoint, HttpHive},
+    dial::Tcp,
     server::{self, HiveServer},
+    wire::{
+        self,
+        hive::{Lease, Owner},
+    },
 };
 use support::{Daemon, spec};
 
@@ -84,4 +92,92 @@ async fn another_hive_than_the_one_expected_is_refused_by_name() {
     let error = hive.start().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config);
     assert!(error.message().starts_with("hive local answers at 127.0.0.1:"), "{error}");
+}
+
+#[tokio::test]
+async fn without_the_token_nothing_is_told_and_nothing_done() {
+    let token = Token::random().unwrap();
+    let daemon = Daemon::serve(HiveServer::new(in_process()).router(Some(token.clone()))).await;
+    for wrong in [None, Some(Token::random().unwrap())] {
+        let error = HttpHive::connect(daemon.endpoint(wrong)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unauthorized);
+    }
+    let hive = HttpHive::connect(daemon.endpoint(Some(token))).await.unwrap();
+    assert_eq!(hive.id().as_str(), "local");
+}
+
+#[tokio::test]
+async fn a_younger_queen_takes_the_lease_and_an_older_one_is_told() {
+    let daemon = Daemon::serve(server::hive(in_process())).await;
+    let claim = async |epoch: u64| {
+        let owner = Owner { owner: Epoch(epoch) };
+        let limit = Duration::from_secs(5);
+        let endpoint = daemon.endpoint(None);
+        endpoint.call::<_, Lease>(Method::POST, wire::LEASE, Some(&owner), limit).await
+    };
+    assert_eq!(claim(5).await.unwrap().lease_ms, 90_000);
+    assert_eq!(claim(4).await.unwrap_err().kind(), ErrorKind::Fenced);
+    claim(6).await.unwrap();
+    assert_eq!(claim(5).await.unwrap_err().kind(), ErrorKind::Fenced);
+}
+
+#[tokio::test]
+async fn a_daemon_ends_when_its_lease_does_and_not_before() {
+    let lease = server::Lease::new(Duration::from_millis(400));
+    let host = HiveServer::new(in_process()).with_lease(lease);
+    let daemon = Daemon::serve(host.router(None)).await;
+    let stopped = host.stopped();
+    let expiring = tokio::spawn(async move { host.expire().await });
+    let hive = HttpHive::connect(daemon.endpoint(None)).await.unwrap();
+    let mut events = hive.watch(Epoch(1)).await.unwrap();
+    let while_watched = tokio::time::timeout(Duration::from_millis(1_200), async {
+        while events.next().await.is_some() {}
+    });
+    assert!(while_watched.await.is_err(), "the link lasts");
+    assert!(!stopped.is_cancelled(), "who watches renews the lease");
+    drop(events);
+    tokio::time::timeout(Duration::from_secs(10), stopped.cancelled()).await.unwrap();
+    expiring.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_hive_that_talks_nonsense_is_unreachable_and_no_wait_is_without_a_bound() {
+    let stream = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n";
+    let answers = [
+        String::new(),
+        "SSH-2.0-OpenSSH_9.2\r\n".into(),
+        "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n[]".into(),
+        format!("{stream}event: ready\ndata: 7\n\n"),
+        format!("{stream}event: progress\ndata: {{\"done\":1}}\n\n"),
+        format!("{stream}event: error\ndata: {{}}\n\n"),
+    ];
+    for answer in answers {
+        let port = support::always_answers(answer.clone()).await;
+        let endpoint = Endpoint::new(Arc::new(Tcp::loopback()), port.port, None);
+        let hive = HttpHive::new(HiveId::local(), endpoint);
+        let model = spec("file:/model");
+        let all = async {
+            let spawn = hive.spawn(WorkerId::random(), &model, Progress::ignore());
+            let spawned = spawn.await.map(drop).unwrap_err();
+            let provisioned = hive.provision(&model.model, Progress::ignore()).await.unwrap_err();
+            [spawned, provisioned, hive.report().await.unwrap_err()]
+        };
+        let errors = tokio::time::timeout(Duration::from_secs(20), all).await.unwrap();
+        for error in errors {
+            assert_eq!(error.kind(), ErrorKind::HiveUnreachable, "{answer:?}: {error}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_progress_of_a_provision_comes_through() {
+    let dir = tempfile::tempdir().unwrap();
+    let daemon = Daemon::serve(server::hive(in_process())).await;
+    let hive = HttpHive::connect(daemon.endpoint(None)).await.unwrap();
+    let heard = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let hear = heard.clone();
+    let progress = Progress::new(move |update| hear.lock().unwrap().push(update));
+    hive.provision(&a_model(&dir).model, progress.clone()).await.unwrap();
+    let heard = heard.lock().unwrap().clone();
+    assert_eq!(heard.last().map(|update| (update.done, update.total)), Some((7, Some(7))));
 }

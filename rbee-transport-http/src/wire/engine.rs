@@ -14,7 +14,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 ///     r#"{
 ///         "name": "llama.cpp",
 ///         "models": ["*.gguf"],
-///         "command": "llama-server -m {model_path} --port {port} -np {slots} -c {context}"
+///         "command": "llama-server -m {model_path} --port {port} -np {slots} -c {total_context}"
 ///     }"#,
 /// )?;
 /// assert!(engine.serves(&"file:/models/bee.gguf".parse()?));
@@ -29,7 +29,8 @@ pub struct Engine {
     /// The models it serves: patterns over the whole reference, `*` for any characters and `?` for one.
     pub models: Vec<Box<str>>,
     /// The program and its arguments, as a list or as one line with quotes where a word has spaces. There is no shell.
-    /// `{model_path}`, `{port}`, `{device}`, `{slots}` and `{context}` are replaced.
+    /// `{model_path}`, `{port}`, `{device}`, `{slots}`, `{context}` and `{total_context}` are replaced; the last is the
+    /// context of all slots together.
     pub command: Command,
     /// More environment variables for it; placeholders are replaced in their values too.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -46,7 +47,7 @@ pub struct Engine {
     /// What it can do.
     #[serde(default = "generate")]
     pub tasks: Vec<Task>,
-    /// The longest prompt and answer together, in tokens, where the worker is not told another.
+    /// The longest prompt and answer of one run together, in tokens, where the worker is not told another.
     #[serde(default = "context")]
     pub context: u32,
 }
@@ -138,7 +139,7 @@ impl Engine {
     }
 }
 
-const ALLOWED: &str = "{model_path}, {port}, {device}, {slots} and {context}";
+const ALLOWED: &str = "{model_path}, {port}, {device}, {slots}, {context} and {total_context}";
 
 /// What stands for a placeholder.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -151,7 +152,7 @@ pub struct Values<'a> {
     pub device: &'a str,
     /// Runs at once.
     pub slots: u32,
-    /// The longest prompt and answer together, in tokens.
+    /// The longest prompt and answer of one run together, in tokens.
     pub context: u32,
 }
 
@@ -169,6 +170,7 @@ impl Values<'_> {
                 ("{device}", self.device.to_owned()),
                 ("{slots}", self.slots.to_string()),
                 ("{context}", self.context.to_string()),
+                ("{total_context}", (u64::from(self.context) * u64::from(self.slots)).to_string()),
             ]
             .into_iter()
             .find(|(name, _)| rest.starts_with(name));
@@ -188,7 +190,7 @@ fn unknown_placeholder(text: &str) -> Option<&str> {
         rest = &rest[at..];
         let end = rest.find('}')?;
         let inside = &rest[1..end];
-        let known = ["model_path", "port", "device", "slots", "context"].contains(&inside);
+        let known = ALLOWED.contains(&rest[..=end]);
         let like = |c: char| c.is_ascii_lowercase() || c == '_';
         if !known && !inside.is_empty() && inside.chars().all(like) {
             return Some(&rest[..=end]);
@@ -299,8 +301,8 @@ mod tests {
     fn placeholders_are_replaced_once() {
         let values = Values { model_path: "/m/{port}", port: 7, device: "0", slots: 2, context: 9 };
         assert_eq!(
-            values.fill("{model_path}:{port} {\"x\":{slots}} {device}{context}{"),
-            "/m/{port}:7 {\"x\":2} 09{"
+            values.fill("{model_path}:{port} {\"x\":{slots}} {device}{context}{total_context}{"),
+            "/m/{port}:7 {\"x\":2} 0918{"
         );
     }
 

@@ -35,6 +35,23 @@ impl Daemon {
     }
 }
 
+/// Answers every request with these bytes, whatever it is.
+pub(crate) async fn always_answers(answer: String) -> Daemon {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (port, stop) = (listener.local_addr().unwrap().port(), CancellationToken::new());
+    let talk = async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let _ = stream.read(&mut [0; 4096]).await;
+            let _ = stream.write_all(answer.as_bytes()).await;
+        }
+    };
+    tokio::spawn(stop.clone().run_until_cancelled_owned(talk));
+    Daemon { port, _stop: stop.drop_guard() }
+}
+
 /// The program of a worker without a model, which cargo has built beside the tests.
 pub(crate) fn echo_worker() -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();

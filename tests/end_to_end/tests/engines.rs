@@ -64,11 +64,11 @@ impl Other {
             "-np",
             "{slots}",
             "-c",
-            "{context}",
+            "{total_context}",
         ]
         .map(str::to_owned);
         let engine = serde_json::json!({
-            "name": "llama.cpp", "models": ["*.gguf"], "command": words, "context": 1024,
+            "name": "llama.cpp", "models": ["*.gguf"], "command": words, "context": 512,
         });
         serde_json::from_value(engine).unwrap()
     }

@@ -51,7 +51,8 @@ where
     let work = work(Progress::new(move |update| {
         tell.send_replace(Some(ProgressBody::from(update)));
     }));
-    let working = Working { work: Some(Box::pin(work)), progress, moves: true, last };
+    let working =
+        Working { work: Some(Box::pin(work)), progress, moves: true, told: None, end: None, last };
     respond(stream::unfold(working, |mut working| async {
         let frame = working.next().await?;
         Some((frame, working))
@@ -64,28 +65,32 @@ struct Working<T> {
     progress: watch::Receiver<Option<ProgressBody>>,
     /// There may be more progress.
     moves: bool,
+    told: Option<ProgressBody>,
+    /// The end, where something is told before it.
+    end: Option<Frame>,
     last: &'static str,
 }
 
 impl<T: Serialize> Working<T> {
     async fn next(&mut self) -> Option<Frame> {
         loop {
-            let work = self.work.as_mut()?;
+            let Some(work) = &mut self.work else { return self.end.take() };
             tokio::select! {
                 biased;
                 result = work => {
                     self.work = None;
-                    return Some(match result {
+                    self.end = Some(match result {
                         Ok(result) => frame(self.last, &result),
                         Err(error) => failure(&error),
                     });
                 }
-                changed = self.progress.changed(), if self.moves => {
-                    self.moves = changed.is_ok();
-                    if let (true, Some(update)) = (self.moves, *self.progress.borrow_and_update()) {
-                        return Some(frame(spawning::PROGRESS, &update));
-                    }
-                }
+                changed = self.progress.changed(), if self.moves => self.moves = changed.is_ok(),
+            }
+            // Also what was said together with the end.
+            let update = *self.progress.borrow_and_update();
+            if update != self.told {
+                self.told = update;
+                return update.map(|update| frame(spawning::PROGRESS, &update));
             }
         }
     }
