@@ -172,3 +172,23 @@ async fn a_queen_that_was_superseded_lets_go_of_her_hives() {
     }
     panic!("{} others still hold the hive", Arc::strong_count(&machine) - 1);
 }
+
+#[tokio::test]
+async fn jobs_are_listed_in_the_order_of_their_submission_over_restarts() {
+    let registry = MemoryRegistry::new();
+    let mut submitted = Vec::new();
+    for _ in 0..3 {
+        let queen = queen().id(id()).registry(registry.clone());
+        let queen = queen.worker(echo().slots(2).build()).build().await.unwrap();
+        for seed in 0..2 {
+            let job = queen.submit(request(seed, 3)).await.unwrap();
+            submitted.insert(0, job.id());
+            read(job).await.assert_whole(seed, 3);
+        }
+        queen.shutdown(Duration::ZERO).await.unwrap();
+    }
+    let queen = queen().id(id()).registry(registry).build().await.unwrap();
+    let listed: Vec<_> =
+        queen.jobs(&JobFilter::default()).await.unwrap().into_iter().map(|job| job.id).collect();
+    assert_eq!(listed, submitted);
+}
