@@ -1,4 +1,4 @@
-//! What a queen counts and measures, by way of the [`metrics`](::metrics) facade: whichever recorder the application
+//! What a queen counts and measures, by way of the facade crate `metrics`: whichever recorder the application
 //! installs gets it, and where there is none it costs next to nothing.
 //!
 //! Labels are bounded: no job, no worker and no text of a client is one. A model is one only where a worker has it,

@@ -8,6 +8,7 @@
 //! |---|---|---|
 //! | [`Worker`](rbee_core::Worker) | [`client::HttpWorker`]; [`client::OpenAiWorker`] for other engines | [`server::worker`] |
 //! | [`HiveBackend`](rbee_core::HiveBackend) | [`client::HttpHive`]; [`ProcessHive`], whose workers are processes; [`LocalHive`], a child daemon | [`server::hive`] |
+//! | [`Queen`](rbee_core::Queen) | any OpenAI client, and `rbee` | [`server::queen`] |
 //!
 //! Every path, body and header stands in [`wire`], which both sides share.
 

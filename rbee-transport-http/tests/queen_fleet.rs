@@ -265,6 +265,7 @@ async fn a_file_can_be_named_only_where_that_is_allowed() {
     assert!(!status(inside.reference.clone()).await);
     assert!(status(outside.reference.clone()).await, "outside of the directory");
     assert!(status("file:/etc/passwd".into()).await);
+    assert!(status("file:/no/such/file".into()).await, "nobody learns which files there are");
     let through = format!("file:{}/link/model.bin", root.display());
     #[cfg(unix)]
     assert!(status(through).await, "a link leads out of it");
@@ -430,6 +431,12 @@ async fn the_description_has_every_route_and_no_other() {
             .await;
     let document = hall.get("/openapi.json").await.json();
     assert_eq!(document["openapi"], "3.1.0");
+    let chat = &document["components"]["schemas"]["ChatRequest"];
+    assert_eq!(chat["additionalProperties"], false, "unknown fields are refused");
+    assert!(
+        chat["properties"]["temperature"].is_object()
+            && chat["required"] == json!(["model", "messages"])
+    );
     let mut described = BTreeSet::new();
     for (path, methods) in document["paths"].as_object().unwrap() {
         for method in methods.as_object().unwrap().keys() {

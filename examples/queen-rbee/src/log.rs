@@ -66,8 +66,22 @@ where
     let subscriber = tracing_subscriber::registry()
         .with(also.with_filter(targets.clone()))
         .with(lines.with_filter(targets));
-    subscriber.try_init().map_err(|cause| {
-        Error::new(ErrorKind::Config, "something in this process writes the log already")
-            .with_source(cause)
-    })
+    subscriber.try_init().map_err(taken)
+}
+
+/// Keeps log lines from now on, and writes none.
+///
+/// # Errors
+/// As [`start`].
+pub fn keep<L>(level: &str, kept: L) -> Result<()>
+where
+    L: Layer<Registry> + Send + Sync + 'static,
+{
+    let subscriber = tracing_subscriber::registry().with(kept.with_filter(levels(level)?));
+    subscriber.try_init().map_err(taken)
+}
+
+fn taken(cause: tracing_subscriber::util::TryInitError) -> Error {
+    Error::new(ErrorKind::Config, "something in this process writes the log already")
+        .with_source(cause)
 }

@@ -1,4 +1,4 @@
-//! The program of a worker: one that is named, one that lies beside this one, or this one itself.
+//! The program of a worker: one that is named, this one itself, or one that lies beside it.
 
 use std::{
     path::{Path, PathBuf},
@@ -29,7 +29,7 @@ pub(crate) struct Program {
     pub(crate) arguments: Vec<String>,
 }
 
-/// Finds the program: the one that is named, else the one beside this program, else this program.
+/// Finds the program: the one that is named, else this one, which fits itself in any case, else the one beside it.
 ///
 /// # Errors
 /// [`ErrorKind::Config`] where there is none.
@@ -46,12 +46,12 @@ pub(crate) fn program(named: Option<&Path>) -> Result<Program> {
         let message = "this program does not know where it lies; give worker_program";
         Error::new(ErrorKind::Config, message).with_source(cause)
     })?;
+    if CAN_BE_ONE.load(Ordering::Relaxed) {
+        return Ok(Program { path: here, arguments: vec![NAME.into()] });
+    }
     let beside = here.with_file_name(format!("{NAME}{}", std::env::consts::EXE_SUFFIX));
     if beside.is_file() {
         return Ok(plain(beside));
-    }
-    if CAN_BE_ONE.load(Ordering::Relaxed) {
-        return Ok(Program { path: here, arguments: vec![NAME.into()] });
     }
     let message = format!("there is no {} and no worker_program", beside.display());
     Err(Error::new(ErrorKind::Config, message))

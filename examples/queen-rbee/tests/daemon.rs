@@ -8,7 +8,7 @@ mod support;
 use std::io::BufRead;
 
 use serde_json::json;
-use support::{Queen, chat, command, command_line, lives, request, until};
+use support::{Queen, chat, command, command_line, exposition, lives, request, until};
 
 #[test]
 fn without_configuration_it_answers_and_leaves_nothing_behind() {
@@ -40,6 +40,11 @@ fn the_log_is_one_object_a_line_with_the_marks_of_the_request_and_without_its_te
     let path = "/v1/chat/completions";
     let (status, _) = request(queen.address, "POST", path, Some(&body), &marks);
     assert_eq!(status, 200);
+    let is_over = |line: &serde_json::Value| line["message"] == "the attempt is over";
+    let attempt = until("the end is in the log", || queen.log().into_iter().find(is_over));
+    let span = &attempt["spans"][0];
+    assert_eq!(span["correlation_id"], "find-me-7");
+    assert!(span["job"].is_string() && span["worker"].is_string(), "{attempt}");
     for line in queen.log() {
         for field in ["timestamp", "level", "target", "message"] {
             assert!(line[field].is_string(), "{field} is missing in {line}");
@@ -47,6 +52,8 @@ fn the_log_is_one_object_a_line_with_the_marks_of_the_request_and_without_its_te
     }
     let said = queen.said().join("\n");
     assert!(!said.contains(secret), "no text of a prompt is in the log");
+    let found = queen.json("/v1/logs?correlation_id=find-me-7");
+    assert_eq!(found["data"][0]["fields"]["tokens"], "4", "{found}");
     let kept = queen.json("/v1/logs?level=info&lines=1000");
     let kept = kept["data"].as_array().unwrap();
     assert!(kept.iter().any(|line| line["message"] == "serving"), "{kept:?}");
@@ -69,16 +76,25 @@ fn the_figures_are_there_after_a_job() {
         "rbee_hive_online{hive=\"local\"} 1",
         "rbee_device_memory_total_bytes{hive=\"local\",device=\"0\",kind=\"cpu\"}",
         "rbee_workers{state=\"idle\"} 1",
-        "# TYPE rbee_jobs_total counter",
-        "# HELP rbee_jobs_total ",
     ];
     // Gauges are brought up to date every few seconds.
     until("all figures are there", || {
         let (status, text) = queen.get("/metrics");
         assert_eq!(status, 200);
+        exposition::read(&text).unwrap();
         let missing = wanted.iter().find(|line| !text.contains(**line));
         missing.is_none().then_some(())
     });
+}
+
+#[test]
+fn figures_that_prometheus_would_not_take_are_found() {
+    let good = "# HELP a_total x\n# TYPE a_total counter\na_total{b=\"c\"} 1\n";
+    assert_eq!(exposition::read(good).unwrap().len(), 1);
+    let half = "# HELP h x\n# TYPE h histogram\nh_bucket{le=\"+Inf\"} 1\nh_sum 1\nh_count 2\n";
+    for bad in ["a 1\n", "# TYPE a_total counter\na_total 1\n", &good.repeat(2), half] {
+        exposition::read(bad).unwrap_err();
+    }
 }
 
 #[test]
@@ -105,7 +121,6 @@ fn what_is_not_allowed_ends_the_program_before_it_begins() {
         (&["--retries", "many"][..], 2, "--retries: retries is \"many\""),
         (&["--host", "0.0.0.0"], 2, "there is no token"),
         (&["--colour", "red"], 2, "unexpected argument '--colour'"),
-        (&["--worker-program", "/no/such"], 1, "/no/such; there is no such file"),
         (&["--check-config", "--tls-cert", "/x"], 2, "tls_key"),
     ] {
         let output = command(data.path(), arguments).output().unwrap();
@@ -119,6 +134,12 @@ fn what_is_not_allowed_ends_the_program_before_it_begins() {
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.contains("listen_port: 9 ") && text.contains("# --listen-port"), "{text}");
     assert!(!data.path().join("data").exists(), "looking changes nothing");
+
+    let output = command(data.path(), &["--worker-program", "/no/such", "--port", "0"]).output();
+    let output = output.unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text.contains("worker_program is /no/such; there is no such file"), "{text}");
 }
 
 #[test]
@@ -133,6 +154,10 @@ fn a_job_that_runs_may_end_while_new_ones_are_turned_away() {
         line.clear();
         assert!(reader.read_line(&mut line).unwrap() > 0, "the stream broke off");
     }
+    // Enough to do until she has said that she goes down.
+    for _ in 0..4 {
+        assert_eq!(queen.post("/v1/jobs", &chat("Tell me a long story.", 400)).0, 202);
+    }
     queen.signal("-TERM");
     until("she says that she goes down", || {
         (queen.json("/health")["status"] == "draining").then_some(())
@@ -145,15 +170,18 @@ fn a_job_that_runs_may_end_while_new_ones_are_turned_away() {
 }
 
 #[test]
-fn a_second_signal_leaves_the_job_to_the_next_queen_who_ends_it() {
+fn a_second_signal_leaves_the_jobs_to_the_next_queen_who_ends_them() {
     let data = tempfile::tempdir().unwrap();
     let mut queen = Queen::start(data.path(), &["--drain-grace", "10m"]);
-    let mut story = chat("Tell me a long story about a bee.", 400);
-    story.as_object_mut().unwrap().remove("stream");
-    let (status, job) = queen.post("/v1/jobs", &story);
-    assert_eq!(status, 202, "{job}");
-    let path = format!("/v1/jobs/{}", job["id"].as_str().unwrap());
-    until("it runs", || (queen.json(&path)["state"] == "running").then_some(()));
+    let paths: Vec<String> = (0..6)
+        .map(|_| {
+            let (status, job) = queen.post("/v1/jobs", &chat("Tell me a long story.", 400));
+            assert_eq!(status, 202, "{job}");
+            format!("/v1/jobs/{}", job["id"].as_str().unwrap())
+        })
+        .collect();
+    let is_running = || paths.iter().any(|path| queen.json(path)["state"] == "running");
+    until("one runs", || is_running().then_some(()));
     let workers = queen.children();
     queen.signal("-INT");
     until("she says that she goes down", || {
@@ -164,7 +192,9 @@ fn a_second_signal_leaves_the_job_to_the_next_queen_who_ends_it() {
     assert!(workers.iter().all(|pid| !lives(*pid)));
 
     let next = Queen::start(data.path(), &[]);
-    until("the next queen ends it", || (next.json(&path)["state"] == "complete").then_some(()));
+    until("the next queen ends them", || {
+        paths.iter().all(|path| next.json(path)["state"] == "complete").then_some(())
+    });
 }
 
 #[test]

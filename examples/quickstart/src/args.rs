@@ -3,10 +3,9 @@
 use std::path::PathBuf;
 
 use clap::Parser;
-use etcetera::BaseStrategy;
-use rbee_core::{Error, ErrorKind, ModelRef, Result};
+use rbee_core::{ModelRef, Result};
 
-/// Ask a model a question, through an rbee queen inside this process.
+/// Ask a model a question, through an rbee queen that then goes on to serve.
 ///
 /// The answer goes to standard output, everything else to standard error.
 #[derive(Debug, Parser)]
@@ -32,11 +31,11 @@ pub(crate) struct Args {
     #[arg(long)]
     pub(crate) seed: Option<u64>,
 
-    /// Ask once and end, also in a terminal.
+    /// Ask once and end; without it the queen goes on to serve until Ctrl-C.
     #[arg(long)]
     pub(crate) once: bool,
 
-    /// Where the queue is kept. [default: rbee in the platform's data directory]
+    /// Where the queue is kept. [default: rbee/quickstart in the platform's data directory]
     #[arg(long, value_name = "DIRECTORY")]
     data_dir: Option<PathBuf>,
 }
@@ -46,11 +45,7 @@ impl Args {
         if let Some(dir) = &self.data_dir {
             return Ok(dir.clone());
         }
-        let base = etcetera::choose_base_strategy().map_err(|cause| {
-            let message =
-                "there is no home directory to keep the queue in; name one with --data-dir";
-            Error::new(ErrorKind::Config, message).with_source(cause)
-        })?;
-        Ok(base.data_dir().join("rbee"))
+        // Not the data of a queen that serves for good, who may be running.
+        Ok(queen_rbee::default_data_dir()?.join("quickstart"))
     }
 }

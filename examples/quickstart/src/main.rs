@@ -1,29 +1,39 @@
-//! The first five minutes with rbee: an in-process queen with a durable queue, a model, and an answer that appears as
-//! it is generated.
+//! The first five minutes with rbee: the queen's daemon with its durable queue, a model in a process of its own, an
+//! answer that appears as it is generated, and an API that goes on to serve.
 //!
 //! The answer goes to standard output and everything else to standard error, so it can be piped.
 
 mod args;
 mod screen;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{net::TcpListener, process::ExitCode, time::Duration};
 
 use args::Args;
 use clap::Parser;
-use rbee_core::{
-    CandleFactory, Error, ErrorKind, EventKind, InProcessHive, JobHandle, LeastLoaded, ModelRef,
-    Queen, Request, Result, Role, SqliteRegistry,
+use queen_rbee::{BUNDLED_MODEL, Config, Running, Signals};
+use rbee_core::{Error, ErrorKind, EventKind, JobHandle, Queen, Request, Result, Role};
+use rbee_transport_http::{
+    server::LogRing,
+    wire::{HIVE_PORT, QUEEN_PORT},
 };
 use screen::Screen;
 
 /// Turns of the conversation that are sent along: the small model has a small context.
 const TURNS: usize = 6;
+/// Ports that are tried where the usual one is taken.
+const PORTS: u16 = 20;
+
+fn main() -> ExitCode {
+    if let Some(code) = queen_rbee::be_worker_if_told() {
+        return code;
+    }
+    run(&Args::parse())
+}
 
 #[tokio::main]
-async fn main() -> ExitCode {
-    let args = Args::parse();
+async fn run(args: &Args) -> ExitCode {
     let screen = Screen::new();
-    match run(&args, &screen).await {
+    match serve(args, &screen).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.kind() == ErrorKind::Cancelled => {
             screen.line("cancelled");
@@ -36,58 +46,77 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn run(args: &Args, screen: &Screen) -> Result<()> {
-    let model = match &args.model {
-        Some(model) => model.clone(),
-        None => bundled_model()?,
-    };
-    let database = args.data_dir()?.join("quickstart.db");
-    screen.title(&model, &database);
+/// The model by the name that it is asked for.
+fn model(args: &Args) -> &str {
+    args.model.as_ref().map_or(BUNDLED_MODEL, |model| model.as_str())
+}
 
-    let queen = Queen::builder()
-        .registry(SqliteRegistry::open(&database)?)
-        .hive(InProcessHive::new().with_factory(CandleFactory::default()))
-        .scheduler(LeastLoaded::default().with_slots(1))
-        .build()
-        .await?;
-    let result = talk(args, screen, &queen, &model, &database).await;
-    queen.shutdown(std::time::Duration::ZERO).await?;
+async fn serve(args: &Args, screen: &Screen) -> Result<()> {
+    let logs = LogRing::new(1_000, 1 << 20);
+    queen_rbee::log::keep("info", logs.clone())?;
+    let signals = Signals::listen()?;
+    let port = free_port();
+    let config = Config {
+        listen_port: port,
+        data_dir: args.data_dir()?,
+        // One after the other: the first answer is to be as quick as it can be.
+        worker_slots: 1,
+        drain_grace: Duration::ZERO,
+        ..Config::default()
+    };
+    let running = queen_rbee::start(config, Some(logs)).await?;
+    if port != QUEEN_PORT {
+        screen.line(&format!("port {QUEEN_PORT} is taken, so this queen has another"));
+    }
+    screen.title(model(args), &running);
+    let result = talk(args, screen, &running, &signals).await;
+    running.shutdown().await?;
     result
 }
 
-async fn talk(
-    args: &Args,
-    screen: &Screen,
-    queen: &Queen,
-    model: &ModelRef,
-    database: &std::path::Path,
-) -> Result<()> {
-    finish_restored(screen, queen).await?;
+/// The usual port, or the next one that is free.
+fn free_port() -> u16 {
+    let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    // The hive's port is left to a hive.
+    let mut ports = (QUEEN_PORT..QUEEN_PORT + PORTS).filter(|port| *port != HIVE_PORT);
+    ports.find(is_free).unwrap_or(0)
+}
+
+async fn talk(args: &Args, screen: &Screen, running: &Running, signals: &Signals) -> Result<()> {
+    let queen = running.queen();
+    tokio::select! {
+        restored = finish_restored(screen, queen) => restored?,
+        () = signals.end.cancelled() => return Ok(()),
+    }
     let mut turns: Vec<(Role, String)> = Vec::new();
     let mut prompt = args.prompt.clone();
     loop {
         screen.question(&prompt);
         turns.push((Role::User, prompt));
         let mut request =
-            Request::chat(model.as_str()).max_tokens(args.max_tokens).temperature(args.temperature);
+            Request::chat(model(args)).max_tokens(args.max_tokens).temperature(args.temperature);
         if let Some(seed) = args.seed {
             request = request.seed(seed);
         }
         for (role, text) in turns.iter().skip(turns.len().saturating_sub(TURNS)) {
             request = request.message(*role, text);
         }
-        let is_cold = queen.cluster().await?.with_model(model).next().is_none();
+        let is_cold = queen.cluster().await?.workers().next().is_none();
         let job = queen.submit(request).await?;
         let id = job.id();
-        let answer = stream(screen, queen, is_cold, job).await?;
-        screen.summary(&answer, id, database);
+        let answer = stream(screen, queen, is_cold, job, signals).await?;
+        screen.summary(&answer, id, running.database());
+        let is_first = turns.len() == 1;
         turns.push((Role::Assistant, answer.text));
         if args.once {
             return Ok(());
         }
-        match screen.ask().await {
-            Some(next) => prompt = next,
-            None => return Ok(()),
+        if is_first {
+            screen.invite(running.url(), model(args));
+        }
+        tokio::select! {
+            next = screen.ask() => prompt = next,
+            () = signals.end.cancelled() => return Ok(()),
         }
     }
 }
@@ -98,6 +127,7 @@ async fn stream(
     queen: &Queen,
     is_cold: bool,
     mut job: JobHandle,
+    signals: &Signals,
 ) -> Result<screen::Measured> {
     let mut answer = screen::Measured::begin(is_cold);
     let mut loading = screen.loading();
@@ -105,10 +135,8 @@ async fn stream(
         let event = tokio::select! {
             event = job.next() => event,
             () = loading.tick(queen) => continue,
-            interrupted = tokio::signal::ctrl_c() => {
-                if interrupted.is_ok() {
-                    job.cancel();
-                }
+            () = signals.end.cancelled() => {
+                job.cancel();
                 job.next().await
             }
         };
@@ -174,17 +202,4 @@ async fn finish_restored(screen: &Screen, queen: &Queen) -> Result<()> {
         screen.line(&format!("job {job} is {state} now\n"));
     }
     Ok(())
-}
-
-/// The model that comes with rbee, in this repository.
-fn bundled_model() -> Result<ModelRef> {
-    let path = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../models/bee-tiny"));
-    let path = path.canonicalize().map_err(|cause| {
-        let message = format!(
-            "the bundled model is not at {}; name another with --model file:/absolute/path",
-            path.display()
-        );
-        Error::new(ErrorKind::ModelNotFound, message).with_source(cause)
-    })?;
-    ModelRef::file(path)
 }

@@ -1,14 +1,14 @@
 //! What a person sees. In a terminal there is a progress bar and a prompt; elsewhere there are plain lines.
 
 use std::{
-    io::{IsTerminal, Write},
+    io::{BufRead, IsTerminal, Write},
     path::Path,
     time::{Duration, Instant},
 };
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use rbee_core::{Error, JobId, Load, ModelRef, Queen, Usage};
-use tokio::io::{AsyncBufReadExt, BufReader};
+use queen_rbee::Running;
+use rbee_core::{Error, JobId, Load, Queen, Usage};
 
 /// How often the progress of a load is looked at.
 const TICK: Duration = Duration::from_millis(50);
@@ -32,9 +32,22 @@ impl Screen {
         eprintln!("{text}");
     }
 
-    pub(crate) fn title(&self, model: &ModelRef, database: &Path) {
+    pub(crate) fn title(&self, model: &str, running: &Running) {
         self.line(&format!("model  {model}"));
-        self.line(&format!("queue  {}\n", database.display()));
+        self.line(&format!("queue  {}", running.database().display()));
+        self.line(&format!("api    {}/v1\n", running.url()));
+    }
+
+    /// What a person pastes next.
+    pub(crate) fn invite(&self, url: &str, model: &str) {
+        let body = serde_json::json!({
+            "model": model, "stream": true,
+            "messages": [{"role": "user", "content": "Name three flowers."}],
+        });
+        self.line("It goes on to serve until Ctrl-C. From another terminal:\n");
+        let kind = "-H 'content-type: application/json'";
+        self.line(&format!("  curl -N {url}/v1/chat/completions {kind} -d '{body}'"));
+        self.line(&format!("  export OPENAI_BASE_URL={url}/v1 OPENAI_API_KEY=none\n"));
     }
 
     pub(crate) fn question(&self, text: &str) {
@@ -85,22 +98,41 @@ impl Screen {
         }
     }
 
-    /// The next question, or `None` where nobody is there to ask one.
-    pub(crate) async fn ask(&self) -> Option<String> {
+    /// The next question. Waits for ever where nobody is there to ask one.
+    pub(crate) async fn ask(&self) -> String {
         if !self.interactive {
-            return None;
+            return std::future::pending().await;
         }
-        eprint!("Ask something else, or press Enter to end: ");
-        let _ = std::io::stderr().flush();
-        let mut lines = BufReader::new(tokio::io::stdin()).lines();
-        tokio::select! {
-            line = lines.next_line() => line.ok().flatten().filter(|line| !line.trim().is_empty()),
-            _ = tokio::signal::ctrl_c() => None,
+        // A thread of its own: the runtime would wait at its end for a read that only the person can end.
+        let (typed, line) = tokio::sync::oneshot::channel();
+        std::thread::spawn(move || {
+            // Nobody may wait any more.
+            let _ = next_line().map(|line| typed.send(line));
+        });
+        match line.await {
+            Ok(line) => line,
+            // Nothing more will be typed.
+            Err(_) => std::future::pending().await,
         }
     }
 
     pub(crate) fn loading(&self) -> Loading<'_> {
         Loading { screen: self, bar: None, announced: false }
+    }
+}
+
+/// The next line that says something.
+fn next_line() -> Option<String> {
+    loop {
+        eprint!("Ask something else: ");
+        let _ = std::io::stderr().flush();
+        let mut line = String::new();
+        if std::io::stdin().lock().read_line(&mut line).ok()? == 0 {
+            return None;
+        }
+        if !line.trim().is_empty() {
+            return Some(line.trim().to_owned());
+        }
     }
 }
 

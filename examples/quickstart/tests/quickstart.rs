@@ -3,9 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{
-    io::Read,
+    io::{BufRead, BufReader, Read},
     path::Path,
-    process::{Command, Output, Stdio},
+    process::{Child, Command, Output, Stdio},
 };
 
 fn quickstart(data: &Path, arguments: &[&str]) -> Command {
@@ -18,6 +18,26 @@ fn quickstart(data: &Path, arguments: &[&str]) -> Command {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     command
+}
+
+/// Ends a program, and the processes it has started.
+struct Guard(Child);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        let children = children(self.0.id());
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+        for pid in children {
+            let pid = pid.to_string();
+            let _ = Command::new("kill").args(["-9", &pid]).stderr(Stdio::null()).status();
+        }
+    }
+}
+
+fn children(of: u32) -> Vec<u32> {
+    let output = Command::new("ps").args(["-o", "pid=", "--ppid", &of.to_string()]).output();
+    text(&output.unwrap().stdout).split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
 }
 
 fn run(data: &Path, arguments: &[&str]) -> Output {
@@ -52,11 +72,11 @@ fn a_job_whose_process_was_killed_in_the_middle_is_finished_by_the_next_start() 
     let story = [&story[..], &["Tell me a long story about a bee."]].concat();
     let whole = text(&run(data.path(), &story).stdout);
 
-    let mut child = quickstart(data.path(), &story).spawn().unwrap();
+    let mut child = Guard(quickstart(data.path(), &story).spawn().unwrap());
     let mut begun = [0; 8];
-    child.stdout.as_mut().unwrap().read_exact(&mut begun).unwrap();
-    child.kill().unwrap();
-    assert!(!child.wait().unwrap().success());
+    child.0.stdout.as_mut().unwrap().read_exact(&mut begun).unwrap();
+    child.0.kill().unwrap();
+    assert!(!child.0.wait().unwrap().success());
 
     let next = run(data.path(), &["--once", "--prompt", "Hello!"]);
     let rest = text(&next.stderr);
@@ -79,7 +99,7 @@ fn what_cannot_be_done_is_said_in_one_line_and_by_the_exit_code() {
     for (arguments, said) in [
         (["--temperature", "-1"], "temperature is -1; allowed is 0 to 2"),
         (["--model", "file:/no/such/model"], "/no/such/model"),
-        (["--model", &no_model], "config.json"),
+        (["--model", &no_model], "has no files in it"),
         (["--model", "file:relative"], "the path is not absolute"),
         (["--max-tokens", "0"], "max_tokens is 0"),
         (["--data-dir", file.to_str().unwrap()], "file"),
@@ -96,4 +116,38 @@ fn what_cannot_be_done_is_said_in_one_line_and_by_the_exit_code() {
         assert!(output.stdout.is_empty(), "{}", text(&output.stdout));
         assert!(!rest.contains("panicked"), "{rest}");
     }
+}
+
+#[test]
+fn it_goes_on_to_serve_what_it_says_until_it_is_told_to_end() {
+    let data = tempfile::tempdir().unwrap();
+    let mut program = Guard(quickstart(data.path(), &["--max-tokens", "8"]).spawn().unwrap());
+    let mut lines = BufReader::new(program.0.stderr.take().unwrap()).lines();
+    let curl = loop {
+        let line = lines.next().expect("it invites before it ends").unwrap();
+        if line.contains("curl ") {
+            break line;
+        }
+    };
+    let next = lines.next().unwrap().unwrap();
+    assert!(next.contains("OPENAI_BASE_URL=http://127.0.0.1:"), "{next}");
+
+    // What a person would paste.
+    let output = Command::new("sh").args(["-c", &curl]).output().unwrap();
+    let answer = text(&output.stdout);
+    assert!(answer.starts_with("data: {") && answer.contains("[DONE]"), "{answer} {output:?}");
+
+    let workers = children(program.0.id());
+    assert_eq!(workers.len(), 1, "the worker is a process of its own");
+    let pid = program.0.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    assert_eq!(program.0.wait().unwrap().code(), Some(0));
+    let worker = workers[0].to_string();
+    let is_gone = !Command::new("kill")
+        .args(["-0", &worker])
+        .stderr(Stdio::null())
+        .status()
+        .unwrap()
+        .success();
+    assert!(is_gone, "no worker is left");
 }

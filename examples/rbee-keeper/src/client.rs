@@ -155,7 +155,7 @@ impl Client {
         &self,
         path: &str,
         query: &impl Serialize,
-        after: Option<&str>,
+        after: Option<u64>,
     ) -> Result<Option<Events>, Failure> {
         let mut request = self.request(Method::GET, path, query, None::<&()>);
         if let Some(after) = after {

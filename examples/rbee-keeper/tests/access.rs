@@ -126,3 +126,15 @@ async fn an_answer_that_stops_half_way_is_a_broken_connection() {
     let address = stranger("HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{\"data\":[").await;
     Rbee::new(&["ls", "--host", &address]).run().await.failed(3, &["CONNECTION_LOST"]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_ends_too_early_is_no_answer() {
+    let address = stranger(
+        "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n\
+         data: {\"choices\":[{\"delta\":{\"content\":\"Half an ans\"}}]}\n\n",
+    )
+    .await;
+    let ended = Rbee::new(&["run", "bee", "hello", "--host", &address]).run().await;
+    let ended = ended.failed(3, &["CONNECTION_LOST", "too early"]);
+    assert_eq!(ended.out, "Half an ans\n");
+}

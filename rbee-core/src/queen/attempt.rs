@@ -61,7 +61,9 @@ impl Drop for LeaseGuard {
             AttemptResult::Done { usage, .. } => usage.prompt_tokens,
             AttemptResult::Failed(_) | AttemptResult::Aborted => 0,
         };
-        metrics::computed(&self.job.model, prompt, produced.saturating_sub(self.before));
+        let tokens = produced.saturating_sub(self.before);
+        tracing::debug!(prompt_tokens = prompt, tokens, "the attempt is over");
+        metrics::computed(&self.job.model, prompt, tokens);
         // Whoever waits for the lease finds the last tokens on their way to the store. The end of an answer erases
         // them, unless it is kept, and then it writes them itself.
         if !matches!(result, AttemptResult::Done { .. }) {

@@ -107,7 +107,9 @@ mod tests {
         });
         near.write_all(&[0; 30]).await.unwrap();
         let began = Instant::now();
-        let error = near.write_all(&[0; 30]).await.unwrap_err();
+        let bytes = [0; 30];
+        let write = tokio::time::timeout(Duration::from_secs(60), near.write_all(&bytes));
+        let error = write.await.unwrap().unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         assert!(began.elapsed() <= Duration::from_secs(5));
         drop(reader.await.unwrap());

@@ -37,7 +37,8 @@ pub fn put_comment(out: &mut BytesMut, comment: &str) {
     out.put_slice(b"\n\n");
 }
 
-fn put_number(out: &mut BytesMut, mut number: u64) {
+/// Appends a number in decimal.
+pub(crate) fn put_number(out: &mut BytesMut, mut number: u64) {
     let mut digits = [0; 20];
     let mut at = digits.len();
     loop {

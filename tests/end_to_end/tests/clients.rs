@@ -12,8 +12,8 @@ use std::{
 };
 
 use rbee_core::{
-    EchoWorker, Error, ErrorKind, OutputStream, Queen, Result, Run, Worker, WorkerHealth,
-    WorkerInfo, async_trait,
+    EchoWorker, Error, ErrorKind, JobFilter, OutputStream, Queen, Result, Run, Worker,
+    WorkerHealth, WorkerInfo, async_trait,
 };
 use rbee_end_to_end::{Environment, Program, are_clients_skipped};
 use rbee_transport_http::{
@@ -180,4 +180,8 @@ async fn no_request_made_from_the_description_is_answered_with_a_servers_error()
         .env("SCHEMATHESIS_HOOKS", script("schemathesis_hooks.py"))
         .directory(environment.directory());
     daemon.run(program).await;
+    let jobs =
+        daemon.queen.jobs(&JobFilter { limit: 1_000, ..JobFilter::default() }).await.unwrap();
+    eprintln!("{} jobs were accepted", jobs.len());
+    assert!(jobs.len() >= 10, "nearly all requests ended before they reached the queen");
 }

@@ -1,5 +1,7 @@
 //! The real program, and requests to it.
 
+pub(crate) mod exposition;
+
 use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpStream},

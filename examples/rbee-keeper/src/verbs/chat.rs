@@ -1,7 +1,10 @@
 //! `rbee chat`: a conversation.
 
 use clap::Args;
-use rbee_transport_http::wire::queen::{self, CatalogEntry, Listing};
+use rbee_transport_http::wire::{
+    HEALTH,
+    queen::{self, CatalogEntry, Health, Listing},
+};
 use rustyline::{DefaultEditor, error::ReadlineError};
 
 use super::ask;
@@ -64,6 +67,8 @@ pub(super) async fn talk(
     sampling: &Sampling,
     verbose: bool,
 ) -> Result<Exit, Failure> {
+    // Before anything is typed in vain: is there a queen?
+    let _: Health = keeper.client.get(HEALTH, &()).await?;
     let mut talk = Talk { system, turns: Vec::new() };
     let mut input = Input::new()?;
     if keeper.screen.is_conversation() {

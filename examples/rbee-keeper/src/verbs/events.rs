@@ -42,7 +42,7 @@ impl Events {
 
     async fn follow(&self, keeper: &Keeper) -> Result<Exit, Failure> {
         let job = jobs::find(keeper, &self.id).await?;
-        let mut last = self.after.map(|after| after.to_string());
+        let mut last = self.after;
         let mut pauses = PAUSES_MS.iter();
         loop {
             let failure = match self.stretch(keeper, job, &mut last, &mut pauses).await {
@@ -62,16 +62,20 @@ impl Events {
         &self,
         keeper: &Keeper,
         job: JobId,
-        last: &mut Option<String>,
+        last: &mut Option<u64>,
         pauses: &mut std::slice::Iter<'static, u64>,
     ) -> Result<Exit, Failure> {
         let path = queen::JOB_EVENTS.replace("{id}", &job.to_string());
-        let Some(mut events) = keeper.client.events(&path, &(), last.as_deref()).await? else {
+        let Some(mut events) = keeper.client.events(&path, &(), *last).await? else {
             return Ok(Exit::Ok);
         };
         while let Some(event) = events.next().await? {
-            if let Some(id) = &event.id {
-                *last = Some(id.to_string());
+            if let Some(id) = event.id.as_deref().and_then(|id| id.parse().ok()) {
+                if last.is_some_and(|last| id <= last) {
+                    // It was told already.
+                    continue;
+                }
+                *last = Some(id);
                 // It goes on; the next break has all tries again.
                 *pauses = PAUSES_MS.iter();
             }

@@ -158,7 +158,9 @@ fn no_such_hive(hive: &HiveId) -> Error {
 
 fn log_note(note: &Note) {
     match note {
-        Note::StaleAnswer(_) | Note::SpawnSuppressed(_) => tracing::debug!(?note),
+        Note::StaleAnswer(_) | Note::SpawnSuppressed(_) => {
+            tracing::debug!(?note, "the scheduler's answer came to nothing")
+        }
         Note::Evicted(worker, model) => tracing::info!(%worker, %model, "evicted to make room"),
         Note::Retried(job, worker, error) => {
             tracing::info!(%job, %worker, %error, "the attempt failed; the job is tried again");

@@ -172,6 +172,11 @@ impl<S: Send + Sync> FromRequestParts<S> for Mark {
 pub(super) struct IdempotencyKey(Option<String>);
 
 impl IdempotencyKey {
+    /// May what is asked for have been done before?
+    pub(super) fn is_some(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// Puts it on the job of this number among those of one request.
     pub(super) fn mark(&self, request: rbee_core::Request, index: usize) -> rbee_core::Request {
         match (&self.0, index) {

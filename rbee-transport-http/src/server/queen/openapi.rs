@@ -1,11 +1,14 @@
 //! The description of the routes, made of them.
 
+use std::collections::BTreeMap;
+
 use axum::response::Response;
 use http::StatusCode;
 use utoipa::{
     Modify, OpenApi,
     openapi::{
-        OpenApi as Document,
+        Object, OpenApi as Document, RefOr, Schema,
+        schema::AdditionalProperties,
         security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme},
     },
 };
@@ -41,7 +44,7 @@ const TOKEN: &str = "token";
         crate::wire::queen::PullProgress,
         crate::wire::queen::Pulled,
     )),
-    modifiers(&Bearer),
+    modifiers(&Bearer, &Closed),
 )]
 struct Description;
 
@@ -55,6 +58,51 @@ impl Modify for Bearer {
         // Either will do: a queen at home has no token.
         let with_token = SecurityRequirement::new(TOKEN, Vec::<String>::new());
         document.security = Some(vec![SecurityRequirement::default(), with_token]);
+    }
+}
+
+/// The requests of OpenAI's: fields that are not described are refused.
+struct Closed;
+
+impl Modify for Closed {
+    fn modify(&self, document: &mut Document) {
+        let schemas = &mut document.components.get_or_insert_default().schemas;
+        for name in ["ChatRequest", "CompletionRequest", "EmbeddingRequest", "JobRequest"] {
+            let Some(RefOr::T(schema)) = schemas.get(name).cloned() else { continue };
+            if let Some(mut whole) = merged(&schema, schemas) {
+                // A job is any of the three, and says so in words.
+                let is_open = name == "JobRequest";
+                whole.additional_properties =
+                    Some(Box::new(AdditionalProperties::FreeForm(is_open)));
+                schemas.insert(name.to_owned(), RefOr::T(Schema::Object(whole)));
+            }
+        }
+    }
+}
+
+/// One object in the place of several that all hold.
+fn merged(schema: &Schema, schemas: &BTreeMap<String, RefOr<Schema>>) -> Option<Object> {
+    match schema {
+        Schema::Object(object) => Some(object.clone()),
+        Schema::AllOf(parts) => {
+            let mut whole = Object::new();
+            whole.description.clone_from(&parts.description);
+            for part in &parts.items {
+                let part = match part {
+                    RefOr::T(schema) => schema,
+                    RefOr::Ref(to) => {
+                        let name = to.ref_location.rsplit('/').next()?;
+                        let RefOr::T(schema) = schemas.get(name)? else { return None };
+                        schema
+                    }
+                };
+                let part = merged(part, schemas)?;
+                whole.properties.extend(part.properties);
+                whole.required.extend(part.required);
+            }
+            Some(whole)
+        }
+        _ => None,
     }
 }
 

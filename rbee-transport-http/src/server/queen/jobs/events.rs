@@ -1,7 +1,6 @@
 //! The events of a job, as a stream.
 
 use std::{
-    fmt::Write as _,
     ops::ControlFlow,
     pin::Pin,
     task::{Context, Poll, Waker},
@@ -107,12 +106,15 @@ fn put(out: &mut BytesMut, job: JobId, seq: Option<u64>, event: EventRef<'_>) {
 /// Nearly all events are tokens: they are written without a detour.
 fn put_token(out: &mut BytesMut, seq: Option<u64>, id: Option<u32>, text: &str) {
     if let Some(seq) = seq {
-        // Writing to a buffer that grows does not fail.
-        let _ = write!(out, "id: {seq}\n");
+        out.extend_from_slice(b"id: ");
+        sse::put_number(out, seq);
+        out.extend_from_slice(b"\n");
     }
     out.extend_from_slice(b"event: token\ndata: {");
     if let Some(id) = id {
-        let _ = write!(out, "\"id\":{id},");
+        out.extend_from_slice(b"\"id\":");
+        sse::put_number(out, u64::from(id));
+        out.extend_from_slice(b",");
     }
     out.extend_from_slice(b"\"text\":\"");
     put_escaped(out, text);

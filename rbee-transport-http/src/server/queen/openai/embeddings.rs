@@ -51,9 +51,15 @@ pub(in crate::server::queen) async fn embeddings(
     let job = handle.id();
     let answer = handle.answer().await?;
     if answer.vectors.len() != ask.inputs {
-        // It was done under the same key before, and only texts are stored.
-        let message = format!("the vectors of job {job} are no longer kept");
-        return Err(Error::new(ErrorKind::NotFound, message).into());
+        let found = answer.vectors.len();
+        return Err(if found == 0 && key.is_some() {
+            // It was done under the same key before, and only texts are stored.
+            Error::new(ErrorKind::NotFound, format!("the vectors of job {job} are no longer kept"))
+        } else {
+            let message = format!("the worker gave {found} vectors for {} texts", ask.inputs);
+            Error::new(ErrorKind::WorkerFault, message)
+        }
+        .into());
     }
     let tokens = u64::from(answer.usage.prompt_tokens);
     let list = EmbeddingList {
