@@ -15,7 +15,7 @@ use rbee_core::{
     WorkerId, WorkerSpec, conformance,
 };
 use rbee_end_to_end::{Environment, are_clients_skipped, built};
-use rbee_transport_http::{ProcessHive, wire::engine::Engine};
+use rbee_transport_http::{LocalHive, ProcessHive, wire::engine::Engine};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
@@ -98,7 +98,11 @@ impl Drop for Other {
 }
 
 fn pid_of(dir: &TempDir, id: WorkerId) -> Pid {
-    let path = dir.path().join(format!("{id}.json"));
+    pid_in(&dir.path().join(format!("{id}.json")))
+}
+
+/// The process that is remembered in this file.
+fn pid_in(path: &Path) -> Pid {
     let record: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
     let pid = record["process"]["pid"].as_i64().unwrap();
     Pid::from_raw(i32::try_from(pid).unwrap()).unwrap()
@@ -194,15 +198,29 @@ async fn a_queen_is_served_by_both_engines_and_both_say_the_same() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_engine_dies_with_its_worker_even_where_that_is_killed() {
+async fn an_engine_dies_with_its_worker_even_where_both_worker_and_hive_are_killed() {
     let Some(other) = Other::prepare().await else { return };
     let dir = tempfile::tempdir().unwrap();
-    let hive = other.hive(&dir);
-    let worker = other.worker(&hive).await;
-    let guard = pid_of(&dir, worker.info().id);
+    let engines = dir.path().join("engines.json");
+    std::fs::write(&engines, serde_json::to_vec(&[other.engine()]).unwrap()).unwrap();
+    let arguments = [
+        "--worker".to_owned(),
+        built("llm-worker-rbee").display().to_string(),
+        "--engines".to_owned(),
+        engines.display().to_string(),
+    ];
+    let hive = LocalHive::new(HiveId::local(), dir.path().into())
+        .with_program(built("rbee-hive"))
+        .with_arguments(arguments);
+    hive.start().await.unwrap();
+    let spec = other.spec();
+    let worker = hive.spawn(WorkerId::random(), &spec, Progress::ignore()).await.unwrap();
+    let guard = pid_in(&dir.path().join(format!("workers/{}.json", worker.info().id)));
     let engine = engine_of(guard);
-    // Nobody is there who could end the engine in its place.
-    hive.release();
+    // Nobody is left who could end the engine in its place.
+    let daemon = pid_in(&dir.path().join("hive.json"));
+    kill_process(daemon, Signal::KILL).unwrap();
+    until_gone(daemon).await;
     kill_process(guard, Signal::KILL).unwrap();
     until_gone(engine).await;
 }
