@@ -71,9 +71,11 @@ pub(crate) fn echo_worker() -> PathBuf {
         .clone()
 }
 
-/// A hive of echo workers.
+/// A hive of echo workers. What a test that fails leaves behind ends soon.
 pub(crate) fn hive(dir: &TempDir) -> ProcessHive {
-    ProcessHive::new(HiveId::local(), dir.path().join("state")).with_program(echo_worker())
+    ProcessHive::new(HiveId::local(), dir.path().join("state"))
+        .with_program(echo_worker())
+        .with_lease(Duration::from_secs(10))
 }
 
 pub(crate) fn spec(model: &str) -> WorkerSpec {

@@ -77,6 +77,8 @@ impl Other {
         ProcessHive::new(HiveId::local(), dir.path().into())
             .with_program(built("llm-worker-rbee"))
             .with_engines(vec![self.engine()])
+            // What a test that fails leaves behind ends soon.
+            .with_lease(Duration::from_secs(10))
             .with_threads(1.try_into().unwrap())
     }
 
@@ -99,6 +101,21 @@ impl Drop for Other {
 
 fn pid_of(dir: &TempDir, id: WorkerId) -> Pid {
     pid_in(&dir.path().join(format!("{id}.json")))
+}
+
+/// A process that is not to outlive the test.
+struct KillOnDrop(Pid);
+
+impl Drop for KillOnDrop {
+    fn drop(&mut self) {
+        if !is_gone(self.0) {
+            let _ = kill_process(self.0, Signal::KILL);
+        }
+    }
+}
+
+fn is_gone(pid: Pid) -> bool {
+    stat(&pid.to_string()).is_none_or(|fields| fields[0] == "Z")
 }
 
 /// The process that is remembered in this file.
@@ -125,9 +142,8 @@ fn engine_of(worker: Pid) -> Pid {
 }
 
 async fn until_gone(pid: Pid) {
-    let is_gone = || stat(&pid.to_string()).is_none_or(|fields| fields[0] == "Z");
     let wait = async {
-        while !is_gone() {
+        while !is_gone(pid) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
@@ -217,8 +233,9 @@ async fn an_engine_dies_with_its_worker_even_where_both_worker_and_hive_are_kill
     let worker = hive.spawn(WorkerId::random(), &spec, Progress::ignore()).await.unwrap();
     let guard = pid_in(&dir.path().join(format!("workers/{}.json", worker.info().id)));
     let engine = engine_of(guard);
-    // Nobody is left who could end the engine in its place.
     let daemon = pid_in(&dir.path().join("hive.json"));
+    let _left_by_a_failure = [KillOnDrop(engine), KillOnDrop(guard), KillOnDrop(daemon)];
+    // Nobody is left who could end the engine in its place.
     kill_process(daemon, Signal::KILL).unwrap();
     until_gone(daemon).await;
     kill_process(guard, Signal::KILL).unwrap();
