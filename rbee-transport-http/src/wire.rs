@@ -35,7 +35,7 @@ pub const LAST_EVENT_ID: &str = "last-event-id";
 
 /// `GET`: is the daemon usable, and who is it? Every daemon has it.
 pub const HEALTH: &str = "/health";
-/// `GET`: figures in Prometheus' text format. Every daemon has it.
+/// `GET`: figures in Prometheus' text format. A queen has it.
 pub const METRICS: &str = "/metrics";
 /// `POST`: end in order. Workers and hives have it.
 pub const SHUTDOWN: &str = "/v1/admin/shutdown";
