@@ -117,6 +117,12 @@ pub(crate) fn noted(note: &Note) {
         Note::Unrecorded(..) => counter!(UNRECORDED).increment(1),
         Note::StaleAnswer(_)
         | Note::SpawnSuppressed(_)
+        | Note::HiveOnline(_)
+        | Note::HiveOffline(..)
+        | Note::Provisioning(..)
+        | Note::Spawning(..)
+        | Note::WorkerReady(..)
+        | Note::WorkerGone(..)
         | Note::SpawnFailed(..)
         | Note::BusyAnswer(_) => {}
     }

@@ -23,7 +23,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
     process::{Lock, StateDir},
-    wire::{engine::Engine, hive::WorkerAddress},
+    wire::{LogStyle, engine::Engine, hive::WorkerAddress},
 };
 use factory::ProcessFactory;
 use table::{Record, Table};
@@ -85,6 +85,7 @@ struct Config {
     bind: IpAddr,
     threads: Option<NonZeroUsize>,
     context: Option<u32>,
+    log: LogStyle,
     devices: Option<Vec<Device>>,
     answer_limit: Duration,
     load_limit: Duration,
@@ -103,6 +104,7 @@ impl ProcessHive {
             bind: IpAddr::V4(Ipv4Addr::LOCALHOST),
             threads: None,
             context: None,
+            log: LogStyle::default(),
             devices: None,
             answer_limit: Duration::from_secs(30),
             load_limit: Duration::from_secs(3600),
@@ -143,6 +145,11 @@ impl ProcessHive {
     /// The longest prompt and answer together, in tokens; the model's own limit by default.
     pub fn with_context(self, tokens: u32) -> Self {
         self.changed(|config| config.context = Some(tokens))
+    }
+
+    /// What its workers log, and how it looks; `info`, for people, by default.
+    pub fn with_log(self, log: LogStyle) -> Self {
+        self.changed(|config| config.log = log)
     }
 
     /// Reports these devices, whatever the machine has.

@@ -2,8 +2,8 @@
 
 mod auth;
 mod correlation;
-#[cfg(unix)]
 mod daemon;
+mod figures;
 mod hive;
 mod lease;
 mod listen;
@@ -14,8 +14,10 @@ mod patience;
 mod process;
 mod queen;
 mod reply;
+mod routes;
 mod worker;
 
+pub use crate::wire::{LogFormat, LogStyle};
 #[cfg(unix)]
 pub use daemon::stop_signal;
 pub use hive::{HiveServer, Reach, hive, hostname};

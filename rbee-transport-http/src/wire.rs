@@ -6,6 +6,7 @@
 pub mod engine;
 mod error;
 pub mod hive;
+mod log;
 pub mod openai;
 pub mod queen;
 #[cfg(feature = "client")]
@@ -14,6 +15,7 @@ pub mod sse;
 pub mod worker;
 
 pub use error::{ErrorBody, ErrorDetails, ErrorInfo, OpenAiError, OpenAiErrorBody};
+pub use log::{LogFormat, LogStyle};
 
 /// The port of a queen.
 pub const QUEEN_PORT: u16 = 7833;
@@ -35,7 +37,7 @@ pub const LAST_EVENT_ID: &str = "last-event-id";
 
 /// `GET`: is the daemon usable, and who is it? Every daemon has it.
 pub const HEALTH: &str = "/health";
-/// `GET`: figures in Prometheus' text format. A queen has it.
+/// `GET`: figures in Prometheus' text format. Every daemon has it.
 pub const METRICS: &str = "/metrics";
 /// `POST`: end in order. Workers and hives have it.
 pub const SHUTDOWN: &str = "/v1/admin/shutdown";

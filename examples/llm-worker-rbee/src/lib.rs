@@ -17,7 +17,10 @@ const ENGINE_GRACE: Duration = Duration::from_secs(3);
 
 /// Is the worker that the order on the standard input describes, until it is told to end. Starts a runtime of its own.
 pub fn main_from_stdin() -> ExitCode {
-    let done = Start::read(std::io::stdin().lock()).and_then(run);
+    let done = Start::read(std::io::stdin().lock()).and_then(|start| {
+        start.log.start()?;
+        run(start)
+    });
     done.map_or_else(
         |error| {
             eprintln!("llm-worker-rbee: {error:?}");

@@ -24,6 +24,7 @@ use etcetera::BaseStrategy;
 use rbee_core::{Durability, Error, ErrorKind, QueenId, Result, Settings};
 use rbee_transport_http::{
     Token,
+    server::{LogFormat, LogStyle},
     wire::{QUEEN_PORT, engine::Engine},
 };
 
@@ -38,16 +39,6 @@ const MOST_BYTES: u64 = 1 << 20;
 
 /// Variables of other programs of rbee.
 const FOREIGN: [&str; 4] = ["RBEE_CONFIG", "RBEE_HOST", "RBEE_API_KEY", "RBEE_CA_CERT"];
-
-/// How log lines look.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum LogFormat {
-    /// For people.
-    #[default]
-    Text,
-    /// One JSON object a line.
-    Json,
-}
 
 /// How workers run on the queen's own machine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -224,6 +215,14 @@ impl Config {
         Ok(loaded)
     }
 
+    /// What is logged, and how.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] for what is no level.
+    pub fn log_style(&self) -> Result<LogStyle> {
+        LogStyle::new(self.log_format, &*self.log_level).map_err(|error| error.context("log_level"))
+    }
+
     /// The token that clients must send, from wherever it is kept.
     ///
     /// # Errors
@@ -282,7 +281,7 @@ impl Config {
                  rbee-hive",
             );
         }
-        crate::log::levels(&self.log_level)?;
+        self.log_style()?;
         if let Some(hive) = table::names_twice(&self.hives) {
             return wrong(format!("hives has {} twice; each needs a name of its own", hive.id));
         }

@@ -193,7 +193,8 @@ fn with_local_hive(builder: QueenBuilder, config: &Config, home: &Home) -> Resul
                 .with_program(program.path)
                 .with_arguments(program.arguments)
                 .with_engines(config.engines.clone())
-                .with_lease(config.lease);
+                .with_lease(config.lease)
+                .with_log(config.log_style()?);
             builder.hive(hive)
         }
         Embedded::Daemon => {

@@ -9,14 +9,12 @@ mod daemon;
 mod fleet;
 mod hive_url;
 mod home;
-pub mod log;
 mod signals;
 mod worker;
 
 pub use bundled::NAME as BUNDLED_MODEL;
 pub use config::{
-    Arguments, Config, Embedded, HiveEntry, Loaded, LogFormat, Origin, Sources, Wish,
-    default_data_dir,
+    Arguments, Config, Embedded, HiveEntry, Loaded, Origin, Sources, Wish, default_data_dir,
 };
 pub use daemon::{Running, start};
 pub use hive_url::HiveUrl;

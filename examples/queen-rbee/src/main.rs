@@ -38,7 +38,7 @@ fn main() -> ExitCode {
 async fn serve(loaded: Loaded) -> Result<()> {
     let config = loaded.config;
     let logs = LogRing::new(LOG_LINES, LOG_BYTES);
-    queen_rbee::log::start(config.log_format, &config.log_level, logs.clone())?;
+    config.log_style()?.start_with(logs.clone())?;
     let signals = Signals::listen()?;
     let running = queen_rbee::start(config, Some(logs)).await?;
     tokio::select! {

@@ -13,7 +13,7 @@ use clap::Parser;
 use queen_rbee::{BUNDLED_MODEL, Config, Running, Signals};
 use rbee_core::{Error, ErrorKind, EventKind, JobHandle, Queen, Request, Result, Role};
 use rbee_transport_http::{
-    server::LogRing,
+    server::{LogRing, LogStyle},
     wire::{HIVE_PORT, QUEEN_PORT},
 };
 use screen::Screen;
@@ -53,7 +53,7 @@ fn model(args: &Args) -> &str {
 
 async fn serve(args: &Args, screen: &Screen) -> Result<()> {
     let logs = LogRing::new(1_000, 1 << 20);
-    queen_rbee::log::keep("info", logs.clone())?;
+    LogStyle::default().start_only(logs.clone())?;
     let signals = Signals::listen()?;
     let port = free_port();
     let config = Config {

@@ -8,10 +8,15 @@ use std::{
     time::Duration,
 };
 
-use clap::{Parser, ValueEnum};
+use clap::Parser;
 use etcetera::BaseStrategy;
 use rbee_core::{Error, ErrorKind, HiveId, Result};
-use rbee_transport_http::{ProcessHive, Token, server::hostname, wire, wire::engine::Engine};
+use rbee_transport_http::{
+    ProcessHive, Token,
+    server::{LogFormat, LogStyle, hostname},
+    wire,
+    wire::engine::Engine,
+};
 
 /// The agent of one machine: starts and stops workers, and reports what there is. A queen tells it what to do.
 #[derive(Debug, Parser)]
@@ -50,18 +55,12 @@ pub(crate) struct Args {
     /// The longest prompt and answer together, in tokens; the model's own limit by default
     #[arg(long, value_name = "TOKENS")]
     context: Option<u32>,
-    /// How the log is written
-    #[arg(long, value_enum, default_value = "text")]
-    pub(crate) log_format: LogFormat,
-}
-
-/// How the log is written.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(crate) enum LogFormat {
-    /// For people.
-    Text,
-    /// One JSON object a line.
-    Json,
+    /// How the log is written, and that of its workers: text for people, or json, one object a line
+    #[arg(long, value_name = "text|json", default_value = "text")]
+    log_format: LogFormat,
+    /// What is logged: error, warn, info, debug or trace, and PART=LEVEL after commas
+    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    log_level: String,
 }
 
 /// The longest token, with room for a line end.
@@ -115,6 +114,11 @@ impl Args {
         Ok(SocketAddr::new(self.host, self.port))
     }
 
+    /// What is logged, and how.
+    pub(crate) fn log(&self) -> Result<LogStyle> {
+        LogStyle::new(self.log_format, &*self.log_level)
+    }
+
     /// The hive itself.
     pub(crate) fn hive(&self) -> Result<ProcessHive> {
         let id = self.id()?;
@@ -125,6 +129,7 @@ impl Args {
         let mut hive = ProcessHive::new(id, state_dir)
             .with_lease(self.worker_lease)
             .with_bind(self.host)
+            .with_log(self.log()?)
             .with_engines(self.engines()?);
         if let Some(program) = &self.worker {
             hive = hive.with_program(program);

@@ -8,19 +8,13 @@ use clap::Parser;
 use rbee_core::{HiveBackend, Result};
 use rbee_transport_http::server::{HiveServer, Lease, Server, exit_status, run_hive, stop_signal};
 
-use args::{Args, LogFormat};
+use args::Args;
 
 /// How long a worker has to end when the hive does.
 const GRACE: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
-    let args = Args::parse();
-    let log = tracing_subscriber::fmt().with_writer(std::io::stderr);
-    match args.log_format {
-        LogFormat::Text => log.with_ansi(false).init(),
-        LogFormat::Json => log.json().flatten_event(true).init(),
-    }
-    match run(&args) {
+    match run(&Args::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("rbee-hive: {error}");
@@ -31,6 +25,7 @@ fn main() -> ExitCode {
 
 #[tokio::main]
 async fn run(args: &Args) -> Result<()> {
+    args.log()?.start()?;
     let stop = stop_signal()?;
     let token = args.token()?;
     let server = Server::bind(args.address(token.as_ref())?).await?;

@@ -24,9 +24,10 @@ impl Engine {
                     self.gone(now, worker, &why, out);
                 }
             }
-            HiveFact::Unreachable(_) => {
+            HiveFact::Unreachable(why) => {
                 let was_online = self.view.hive(&hive).is_some_and(|view| view.online);
                 if was_online {
+                    out.push(Effect::Note(Note::HiveOffline(hive.clone(), why)));
                     self.view.edit_hive(&hive, |view| view.online = false);
                     self.set_reachable(&hive, false);
                     self.timers.arm(now.at + self.settings.hive_lost_after, Alarm::HiveLost(hive));
@@ -66,6 +67,9 @@ impl Engine {
         self.timers.disarm(&Alarm::HiveLost(hive.clone()));
         self.view.put_hive(view);
         self.set_reachable(&hive, true);
+        if !old.online {
+            out.push(Effect::Note(Note::HiveOnline(hive.clone())));
+        }
 
         let mut seen = BTreeSet::new();
         for worker in report.workers {
@@ -167,8 +171,9 @@ impl Engine {
         let Some(view) = self.view.worker(worker) else {
             return;
         };
-        let model = view.info.model.clone();
+        let (hive, model) = (view.info.hive.clone(), view.info.model.clone());
         if view.state == WorkerState::Loading {
+            out.push(Effect::Note(Note::WorkerReady(worker, hive, model.clone())));
             self.view.edit_worker(worker, |view| view.state = WorkerState::Ready);
             self.wake_model(&model);
         }

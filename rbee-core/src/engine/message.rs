@@ -300,6 +300,18 @@ pub enum Note {
     PolicyFault(Error),
     /// A spawn was asked for although enough is being started already.
     SpawnSuppressed(ModelRef),
+    /// A hive answers, for the first time or again.
+    HiveOnline(HiveId),
+    /// A hive does not answer any more.
+    HiveOffline(HiveId, Error),
+    /// A worker takes jobs: started, or found again.
+    WorkerReady(WorkerId, HiveId, ModelRef),
+    /// A worker that took jobs is no more.
+    WorkerGone(WorkerId, HiveId, ModelRef, Error),
+    /// A model's files are being put on a hive's disk.
+    Provisioning(HiveId, ModelRef),
+    /// A worker is being started.
+    Spawning(WorkerId, HiveId, ModelRef),
     /// A worker could not be started.
     SpawnFailed(HiveId, ModelRef, Error),
     /// A worker is stopped to make room.

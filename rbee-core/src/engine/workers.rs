@@ -37,6 +37,7 @@ impl Engine {
             now.at + self.settings.provision_silence,
             Alarm::Provision(hive.clone(), model.clone()),
         );
+        out.push(Effect::Note(Note::Provisioning(hive.clone(), model.clone())));
         out.push(Effect::Provision { hive, model });
         false
     }
@@ -88,11 +89,9 @@ impl Engine {
         if starting.waits_for.is_empty() && !starting.issued {
             starting.issued = true;
             self.timers.arm(now.at + self.settings.spawn_timeout, Alarm::Spawn(worker));
-            out.push(Effect::Spawn {
-                worker,
-                hive: starting.hive.clone(),
-                spec: starting.spec.clone(),
-            });
+            let (hive, spec) = (starting.hive.clone(), starting.spec.clone());
+            out.push(Effect::Note(Note::Spawning(worker, hive.clone(), spec.model.clone())));
+            out.push(Effect::Spawn { worker, hive, spec });
         }
     }
 
@@ -216,6 +215,8 @@ impl Engine {
                 view.reachable = self.view.hive(&starting.hive).is_some_and(|hive| hive.online);
                 view.leased = self.leases.count(worker);
                 self.view.put_worker(view);
+                let hive = starting.hive.clone();
+                out.push(Effect::Note(Note::WorkerReady(worker, hive, model.clone())));
                 if let Some(queue) = self.lanes.model_mut(&model) {
                     queue.failed_starts.remove(&starting.hive);
                     Arc::make_mut(&mut queue.refused).remove(&starting.hive);
@@ -311,6 +312,10 @@ impl Engine {
             self.wake_model(&starting.spec.model);
         }
         if let Some(view) = self.view.remove_worker(worker) {
+            if view.state != WorkerState::Loading {
+                let (hive, model) = (view.info.hive.clone(), view.info.model.clone());
+                out.push(Effect::Note(Note::WorkerGone(worker, hive, model, why.clone())));
+            }
             out.push(Effect::Forget { worker });
             self.wake_model(&view.info.model);
         }

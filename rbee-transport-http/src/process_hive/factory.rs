@@ -130,6 +130,7 @@ impl ProcessFactory {
             engine: config.engines.iter().find(|engine| engine.serves(&spec.model)).cloned(),
             threads: config.threads,
             context: config.context,
+            log: config.log.clone(),
         };
         let program = self.program()?;
         let log = self.table.log(id);

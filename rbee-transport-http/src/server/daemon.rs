@@ -1,6 +1,10 @@
 //! What every daemon needs around its server.
 
+mod log;
+
+#[cfg(unix)]
 use rbee_core::{Error, ErrorKind, Result};
+#[cfg(unix)]
 use tokio_util::sync::CancellationToken;
 
 /// Cancelled by the first SIGTERM or SIGINT; a second one ends the process as it would have without this.

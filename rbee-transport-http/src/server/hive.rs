@@ -4,6 +4,7 @@ mod doors;
 mod streams;
 
 use std::{
+    fmt,
     net::IpAddr,
     sync::{
         Arc,
@@ -16,7 +17,6 @@ use async_trait::async_trait;
 use axum::{
     Router,
     extract::{FromRequestParts, Path, Query, Request, State},
-    middleware,
     response::{IntoResponse, Response},
     routing::{get, post},
 };
@@ -25,7 +25,7 @@ use rbee_core::{CorrelationId, Epoch, Error, ErrorKind, HiveBackend, Result, Wor
 use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 
-use super::{Lease, auth, correlation, reply};
+use super::{Lease, figures, reply, routes};
 use crate::{
     Token,
     wire::{
@@ -37,6 +37,8 @@ use doors::Doors;
 
 /// The largest body of a request.
 const MOST_BYTES: usize = 1 << 20;
+/// How long a hive may take to say what there is on it, when it is asked for figures.
+const REPORT_PATIENCE: Duration = Duration::from_secs(4);
 /// What is told of the lease by a hive that goes on without one.
 const LEASE: Duration = Duration::from_secs(90);
 
@@ -64,9 +66,16 @@ pub trait Reach: std::fmt::Debug + Send + Sync + 'static {
 }
 
 /// A hive's daemon.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct HiveServer {
     inner: Arc<Inner>,
+    render: Option<routes::Render>,
+}
+
+impl fmt::Debug for HiveServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.fmt(f)
+    }
 }
 
 #[derive(Debug)]
@@ -92,16 +101,18 @@ impl HiveServer {
 
     /// Exposes a hive whose workers are reached in this way.
     pub fn with_reach(hive: Arc<dyn HiveBackend>, reach: Arc<dyn Reach>) -> Self {
-        let (youngest, stop) = (AtomicU64::new(0), CancellationToken::new());
-        Self { inner: Arc::new(Inner { hive, reach, lease: None, youngest, stop }) }
+        Self::build(hive, reach, None)
     }
 
     /// It is to end when this lease runs out, which a queen renews.
     pub fn with_lease(self, lease: Lease) -> Self {
         let Inner { hive, reach, .. } = &*self.inner;
-        let (hive, reach, lease) = (hive.clone(), reach.clone(), Some(lease));
+        Self { render: self.render, ..Self::build(hive.clone(), reach.clone(), Some(lease)) }
+    }
+
+    fn build(hive: Arc<dyn HiveBackend>, reach: Arc<dyn Reach>, lease: Option<Lease>) -> Self {
         let (youngest, stop) = (AtomicU64::new(0), CancellationToken::new());
-        Self { inner: Arc::new(Inner { hive, reach, lease, youngest, stop }) }
+        Self { inner: Arc::new(Inner { hive, reach, lease, youngest, stop }), render: None }
     }
 
     /// The hive that is exposed.
@@ -116,19 +127,20 @@ impl HiveServer {
 
     /// Waits until the lease has run out, and stops. Never returns where there is no lease.
     pub async fn expire(&self) {
-        match &self.inner.lease {
-            Some(lease) => {
-                lease.expired().await;
-                tracing::warn!("no queen for {:?}; ending", lease.length());
-                self.inner.stop.cancel();
-            }
-            None => std::future::pending().await,
-        }
+        Lease::run_out(self.inner.lease.as_ref()).await;
+        tracing::warn!("no sign of life from a queen; ending");
+        self.inner.stop.cancel();
+    }
+
+    /// Serves these figures at `/metrics`, in Prometheus' text format. Without them there is no such path.
+    pub fn with_metrics(mut self, render: Arc<dyn Fn() -> String + Send + Sync>) -> Self {
+        self.render = Some(render);
+        self
     }
 
     /// The routes, for those who have this token.
     pub fn router(&self, token: Option<Token>) -> Router {
-        Router::new()
+        let routes = Router::new()
             .route(wire::HEALTH, get(health))
             .route(wire::hive::CAPABILITIES, get(capabilities))
             .route(wire::hive::WORKERS, get(workers).post(spawn))
@@ -137,12 +149,13 @@ impl HiveServer {
             .route(wire::hive::PROVISION, post(provision))
             .route(wire::hive::EVENTS, get(events))
             .route(wire::LEASE, post(renew))
-            .route(wire::SHUTDOWN, post(shutdown))
-            .fallback(reply::not_found)
-            .method_not_allowed_fallback(reply::method_not_allowed)
-            .layer(middleware::from_fn_with_state(token, auth::check))
-            .layer(middleware::from_fn(correlation::mark))
-            .with_state(self.inner.clone())
+            .route(wire::SHUTDOWN, post(shutdown));
+        let inner = self.inner.clone();
+        let routes = routes::figures(routes, self.render.clone(), move || {
+            let inner = inner.clone();
+            async move { inner.measure().await }
+        });
+        routes::close(routes, self.inner.clone(), token)
     }
 }
 
@@ -165,6 +178,13 @@ impl Inner {
             None => LEASE,
         };
         Ok(wire::hive::Lease { lease_ms: u64::try_from(length.as_millis()).unwrap_or(u64::MAX) })
+    }
+
+    /// Sets the figures that are read off the hive.
+    async fn measure(&self) {
+        if let Ok(Ok(report)) = tokio::time::timeout(REPORT_PATIENCE, self.hive.report()).await {
+            figures::hive(self.hive.id(), &report);
+        }
     }
 
     async fn address(&self, id: WorkerId) -> Result<WorkerAddress> {

@@ -36,6 +36,14 @@ impl Lease {
         self.until.send_replace(Instant::now() + self.length);
     }
 
+    /// Waits until it has run out. Never returns where there is none.
+    pub(super) async fn run_out(lease: Option<&Self>) {
+        match lease {
+            Some(lease) => lease.expired().await,
+            None => std::future::pending().await,
+        }
+    }
+
     /// Waits until it has run out.
     pub async fn expired(&self) {
         loop {

@@ -9,6 +9,7 @@ use std::{
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use metrics_util::MetricKindMask;
 use rbee_core::{Error, ErrorKind, Result};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// Bounds of the classes of times, in seconds: of waiting, loading and answering.
 const SECONDS: [f64; 18] = [
@@ -17,6 +18,8 @@ const SECONDS: [f64; 18] = [
 ];
 /// The same for decisions, which take microseconds.
 const DECISIONS: [f64; 10] = [1e-6, 5e-6, 1e-5, 5e-5, 1e-4, 5e-4, 1e-3, 1e-2, 1e-1, 1.0];
+/// How often a daemon sums up what was recorded.
+const UPKEEP: Duration = Duration::from_secs(5);
 /// A gauge that is no longer set disappears: the hive or device that it was about is gone.
 const GAUGES_KEPT: Duration = Duration::from_secs(60);
 
@@ -62,6 +65,7 @@ impl Metrics {
         let metrics = Self(recorder.handle());
         metrics::set_global_recorder(recorder).map_err(|cause| conflict(cause.to_string()))?;
         rbee_core::metrics::describe();
+        super::figures::describe();
         *installed = Some(metrics.clone());
         Ok(metrics)
     }
@@ -74,6 +78,19 @@ impl Metrics {
     /// Sums up what was recorded; to be called every few seconds, so that memory stays bounded where nobody asks.
     pub fn upkeep(&self) {
         self.0.run_upkeep();
+    }
+
+    /// Calls [`upkeep`](Self::upkeep) now and then, until what this returns is dropped. Needs a runtime.
+    pub(super) fn keep_up(&self) -> DropGuard {
+        let (metrics, over) = (self.clone(), CancellationToken::new());
+        let beat = async move {
+            loop {
+                tokio::time::sleep(UPKEEP).await;
+                metrics.upkeep();
+            }
+        };
+        tokio::spawn(over.clone().run_until_cancelled_owned(beat));
+        over.drop_guard()
     }
 
     /// What a server answers with.

@@ -62,6 +62,12 @@ pub async fn run_worker(
     let server = Server::bind(SocketAddr::new(start.host, start.port)).await?;
     let lease = (start.lease_ms > 0).then(|| Lease::new(Duration::from_millis(start.lease_ms)));
     let host = WorkerServer::with_lease(start.id, lease);
+    #[cfg(feature = "metrics")]
+    let (host, _upkeep) = match super::Metrics::install() {
+        Ok(metrics) => (host.with_metrics(metrics.renderer()), Some(metrics.keep_up())),
+        // The application records for itself.
+        Err(_) => (host, None),
+    };
     let address = server.address();
     let router = host.router(Some(start.token.clone()));
     // Answers go on until the very end, also while the model is let go of.
@@ -89,6 +95,7 @@ pub async fn run_worker(
             let mut info = WorkerInfo::clone(worker.info());
             info.devices = start.spec.devices.clone();
             info.url = Some(format!("http://{address}").into());
+            tracing::info!(worker = %start.id, model = %start.spec.model, %address, "ready");
             host.ready(Arc::new(Exposed { worker, info: Arc::new(info) }));
             over.await;
             Ok(())
@@ -117,6 +124,12 @@ pub async fn run_hive(
     stop: CancellationToken,
     grace: Duration,
 ) -> Result<()> {
+    #[cfg(feature = "metrics")]
+    let (hive, _upkeep) = match super::Metrics::install() {
+        Ok(metrics) => (hive.with_metrics(metrics.renderer()), Some(metrics.keep_up())),
+        // The application records for itself.
+        Err(_) => (hive, None),
+    };
     let closed = CancellationToken::new();
     let serving = tokio::spawn(server.run(hive.router(token), closed.clone(), GRACE));
     let stopped = hive.stopped();

@@ -3,6 +3,7 @@
 mod runs;
 
 use std::{
+    fmt,
     sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
@@ -11,7 +12,6 @@ use axum::{
     Router,
     body::Body,
     extract::{Request, State},
-    middleware,
     response::{IntoResponse, Response},
     routing::{get, post},
 };
@@ -21,7 +21,7 @@ use rbee_core::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Lease, auth, correlation, reply};
+use super::{Lease, figures, reply, routes};
 use crate::{
     Token,
     wire::{
@@ -53,9 +53,16 @@ pub fn worker(worker: Arc<dyn Worker>) -> Router {
 }
 
 /// A worker process: it answers from its first moment, while its model loads.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct WorkerServer {
     inner: Arc<Inner>,
+    render: Option<routes::Render>,
+}
+
+impl fmt::Debug for WorkerServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.fmt(f)
+    }
 }
 
 #[derive(Debug)]
@@ -84,7 +91,8 @@ impl WorkerServer {
     pub fn with_lease(id: WorkerId, lease: Option<Lease>) -> Self {
         let state = RwLock::new(Loading::Under(ProgressUpdate::default()));
         let stop = CancellationToken::new();
-        Self { inner: Arc::new(Inner { id, state, runs: Runs::default(), lease, stop }) }
+        let inner = Inner { id, state, runs: Runs::default(), lease, stop };
+        Self { inner: Arc::new(inner), render: None }
     }
 
     /// Where the load tells how far it has come.
@@ -116,29 +124,31 @@ impl WorkerServer {
 
     /// Waits until the lease has run out, and stops. Never returns where there is no lease.
     pub async fn expire(&self) {
-        match &self.inner.lease {
-            Some(lease) => {
-                lease.expired().await;
-                tracing::warn!(worker = %self.inner.id, "no sign of life for {:?}; ending", lease.length());
-                self.inner.stop.cancel();
-            }
-            None => std::future::pending().await,
-        }
+        Lease::run_out(self.inner.lease.as_ref()).await;
+        tracing::warn!(worker = %self.inner.id, "no sign of life from the hive; ending");
+        self.inner.stop.cancel();
+    }
+
+    /// Serves these figures at `/metrics`, in Prometheus' text format. Without them there is no such path.
+    pub fn with_metrics(mut self, render: Arc<dyn Fn() -> String + Send + Sync>) -> Self {
+        self.render = Some(render);
+        self
     }
 
     /// The routes, for those who have this token.
     pub fn router(&self, token: Option<Token>) -> Router {
-        Router::new()
+        let routes = Router::new()
             .route(wire::HEALTH, get(health))
             .route(wire::worker::EXECUTE, post(execute))
             .route(wire::worker::CANCEL, post(cancel))
             .route(wire::LEASE, post(renew))
-            .route(wire::SHUTDOWN, post(shutdown))
-            .fallback(reply::not_found)
-            .method_not_allowed_fallback(reply::method_not_allowed)
-            .layer(middleware::from_fn_with_state(token, auth::check))
-            .layer(middleware::from_fn(correlation::mark))
-            .with_state(self.inner.clone())
+            .route(wire::SHUTDOWN, post(shutdown));
+        let inner = self.inner.clone();
+        let routes = routes::figures(routes, self.render.clone(), move || {
+            let inner = inner.clone();
+            async move { inner.measure().await }
+        });
+        routes::close(routes, self.inner.clone(), token)
     }
 }
 
@@ -191,16 +201,27 @@ impl Inner {
         Ok(health)
     }
 
+    /// Sets the figures that are read off the worker.
+    async fn measure(&self) {
+        if let Ok(worker) = self.worker()
+            && let Ok(Ok(health)) = tokio::time::timeout(HEALTH_PATIENCE, worker.health()).await
+        {
+            figures::worker(worker.info(), &health);
+        }
+    }
+
     async fn execute(self: &Arc<Self>, request: Request) -> Result<Body> {
         let worker = self.worker()?;
+        let mark = request.extensions().get().cloned();
         let run: Run = reply::read_json::<Execute>(request, MOST_BYTES).await?.into();
         let job = run.job.id;
-        let entry = self.runs.begin(job);
+        let mut entry = self.runs.begin(job, mark);
         let stream = tokio::select! {
             biased;
             () = entry.cancelled() => Err(runs::cancelled(job)),
             stream = worker.execute(run) => stream,
-        }?;
+        };
+        let stream = stream.inspect_err(|error| entry.tell(Err(error)))?;
         Ok(body_of(entry, stream))
     }
 }

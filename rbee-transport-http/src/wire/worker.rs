@@ -5,7 +5,7 @@ use std::{net::IpAddr, num::NonZeroUsize, sync::Arc};
 use rbee_core::{HiveId, Job, JobId, Resume, Run, WorkerHealth, WorkerId, WorkerInfo, WorkerSpec};
 use serde::{Deserialize, Serialize};
 
-use super::{ErrorInfo, ProgressBody, engine::Engine};
+use super::{ErrorInfo, LogStyle, ProgressBody, engine::Engine};
 
 /// `POST`: run a job ([`Execute`]); answered with a stream of [`frame`]s.
 pub const EXECUTE: &str = "/v1/execute";
@@ -40,6 +40,9 @@ pub struct Start {
     /// The longest prompt and answer together, in tokens; the engine's own choice where not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context: Option<u32>,
+    /// What it logs, and how.
+    #[serde(default)]
+    pub log: LogStyle,
 }
 
 /// The status a worker process ends with where its port is another's (`EX_TEMPFAIL`): another port may do.

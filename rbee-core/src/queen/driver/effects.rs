@@ -169,6 +169,22 @@ fn log_note(note: &Note) {
         Note::PolicyFault(error) => {
             tracing::warn!(%error, "the scheduler failed; the built-in one decides");
         }
+        Note::HiveOnline(hive) => tracing::info!(%hive, "the hive answers"),
+        Note::HiveOffline(hive, error) => {
+            tracing::warn!(%hive, %error, "the hive does not answer");
+        }
+        Note::Provisioning(hive, model) => {
+            tracing::info!(%hive, %model, "fetching the model");
+        }
+        Note::Spawning(worker, hive, model) => {
+            tracing::info!(%worker, %hive, %model, "starting a worker");
+        }
+        Note::WorkerReady(worker, hive, model) => {
+            tracing::info!(%worker, %hive, %model, "the worker is ready");
+        }
+        Note::WorkerGone(worker, hive, model, error) => {
+            tracing::info!(%worker, %hive, %model, %error, "the worker is gone");
+        }
         Note::SpawnFailed(hive, model, error) => {
             tracing::warn!(%hive, %model, %error, "a worker could not be started");
         }

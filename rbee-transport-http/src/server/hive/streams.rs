@@ -12,9 +12,9 @@ use futures_util::{StreamExt, stream};
 use http::header;
 use rbee_core::{Error, ErrorKind, HiveEvent, Progress, Result};
 use serde::Serialize;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
-use super::Inner;
+use super::{super::figures, Inner};
 use crate::wire::{
     ErrorBody, ProgressBody,
     hive::{Exited, Model, Provisioned, Spawn, happening, provisioning, spawning},
@@ -28,16 +28,29 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 pub(super) fn spawn(inner: Arc<Inner>, order: Spawn) -> Response {
     working(spawning::READY, |progress| async move {
         let Spawn { id, spec } = order;
-        let worker = inner.hive.spawn(id, &spec, progress).await?;
-        inner.reach.address(&worker).await
+        let began = Instant::now();
+        let spawned = inner.hive.spawn(id, &spec, progress).await;
+        figures::spawned(spawned.as_ref().err(), began.elapsed());
+        let model = &spec.model;
+        match &spawned {
+            Ok(_) => tracing::info!(worker = %id, %model, "the worker is ready"),
+            Err(error) => tracing::warn!(worker = %id, %model, %error, "no worker was started"),
+        }
+        inner.reach.address(&spawned?).await
     })
 }
 
 /// Puts a model on the disk.
 pub(super) fn provision(inner: Arc<Inner>, order: Model) -> Response {
     working(provisioning::DONE, |progress| async move {
-        let bytes = inner.hive.provision(&order.model, progress).await?;
-        Ok(Provisioned { bytes })
+        let provisioned = inner.hive.provision(&order.model, progress).await;
+        figures::provisioned(provisioned.as_ref().err());
+        let model = &order.model;
+        match &provisioned {
+            Ok(bytes) => tracing::info!(%model, bytes, "the model is on the disk"),
+            Err(error) => tracing::warn!(%model, %error, "the model could not be had"),
+        }
+        Ok(Provisioned { bytes: provisioned? })
     })
 }
 

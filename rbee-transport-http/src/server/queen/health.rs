@@ -1,22 +1,14 @@
 //! How the queen is.
 
-use std::sync::Arc;
-
-use axum::{
-    extract::State,
-    response::{IntoResponse, Response},
-};
-use http::{StatusCode, header};
+use axum::extract::State;
+use http::StatusCode;
 use rbee_core::{Error, ErrorKind};
 
 use super::{Shared, gate::Answer};
 use crate::{
-    server::reply,
+    server::{reply, routes},
     wire::{ErrorBody, HEALTH, METRICS, queen::Health},
 };
-
-/// Prometheus' text format.
-const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Is she usable, and who is she? Needs no token.
 #[utoipa::path(
@@ -63,9 +55,5 @@ pub(super) async fn metrics(State(shared): State<Shared>) -> Answer {
     let Some(render) = shared.metrics.clone() else {
         return Err(Error::new(ErrorKind::NotFound, "no metrics are kept here").into());
     };
-    Ok(text(&render))
-}
-
-fn text(render: &Arc<dyn Fn() -> String + Send + Sync>) -> Response {
-    ([(header::CONTENT_TYPE, TEXT_FORMAT)], render()).into_response()
+    Ok(routes::exposition(render()))
 }

@@ -11,9 +11,11 @@ use std::{
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use futures_core::Stream;
-use rbee_core::{Error, ErrorKind, JobId, Output, OutputStream, Result};
+use rbee_core::{CorrelationId, Error, ErrorKind, JobId, Output, OutputStream, Result, Usage};
+use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
+use crate::server::figures;
 use crate::wire::{
     ErrorBody, sse,
     worker::{End, Token, frame},
@@ -51,12 +53,16 @@ impl std::fmt::Debug for Handle {
 /// A run in the table; it leaves when this is dropped.
 pub(super) struct Entry {
     key: (JobId, u64),
+    mark: Option<CorrelationId>,
+    began: Instant,
+    /// Its end is counted and logged; where it is not, the run was given up.
+    told: bool,
     handle: Handle,
     runs: Runs,
 }
 
 impl Runs {
-    pub(super) fn begin(&self, job: JobId) -> Entry {
+    pub(super) fn begin(&self, job: JobId, mark: Option<CorrelationId>) -> Entry {
         let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         table.next += 1;
         let key = (job, table.next);
@@ -66,7 +72,8 @@ impl Runs {
             stream: Slot::default(),
         };
         table.runs.insert(key, handle.clone());
-        Entry { key, handle, runs: self.clone() }
+        let began = Instant::now();
+        Entry { key, mark, began, told: false, handle, runs: self.clone() }
     }
 
     /// Ends every run of this job, and waits until they are over. Says whether there were any.
@@ -94,10 +101,42 @@ impl Entry {
     pub(super) fn cancelled(&self) -> impl Future<Output = ()> {
         self.handle.cancel.clone().cancelled_owned()
     }
+
+    /// The run has come to this end.
+    pub(super) fn tell(&mut self, end: Result<Usage, &Error>) {
+        self.told = true;
+        let took = self.began.elapsed();
+        if let Err(error) = &end
+            && error.kind() == ErrorKind::Cancelled
+        {
+            return self.tell_cancelled();
+        }
+        figures::run_ended(end, took);
+        let (job, correlation_id) = (self.key.0, self.correlation_id());
+        match end {
+            Ok(Usage { prompt_tokens, completion_tokens }) => {
+                tracing::info!(%job, correlation_id, prompt_tokens, completion_tokens, ?took, "the run is complete");
+            }
+            Err(error) => tracing::warn!(%job, correlation_id, %error, ?took, "the run failed"),
+        }
+    }
+
+    fn tell_cancelled(&self) {
+        let (job, took) = (self.key.0, self.began.elapsed());
+        figures::run_cancelled(took);
+        tracing::info!(%job, correlation_id = self.correlation_id(), ?took, "the run was cancelled");
+    }
+
+    fn correlation_id(&self) -> Option<&str> {
+        self.mark.as_ref().map(CorrelationId::as_str)
+    }
 }
 
 impl Drop for Entry {
     fn drop(&mut self) {
+        if !self.told {
+            self.tell_cancelled();
+        }
         let mut table = self.runs.0.lock().unwrap_or_else(PoisonError::into_inner);
         table.runs.remove(&self.key);
         drop(table);
@@ -114,13 +153,20 @@ pub(super) fn cancelled(job: JobId) -> Error {
 pub(super) fn body_of(entry: Entry, stream: OutputStream) -> Body {
     *entry.handle.stream.lock().unwrap_or_else(PoisonError::into_inner) = Some(stream);
     let cancelled = Box::pin(entry.handle.cancel.clone().cancelled_owned());
-    Body::from_stream(Frames { entry: Some(entry), cancelled, buffer: BytesMut::new() })
+    Body::from_stream(Frames {
+        entry: Some(entry),
+        cancelled,
+        buffer: BytesMut::new(),
+        spoke: false,
+    })
 }
 
 struct Frames {
     entry: Option<Entry>,
     cancelled: Pin<Box<WaitForCancellationFutureOwned>>,
     buffer: BytesMut,
+    /// Something was said.
+    spoke: bool,
 }
 
 impl Frames {
@@ -134,7 +180,7 @@ impl Frames {
     /// Takes what is there at once.
     fn fill(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
-            let Some(entry) = &self.entry else { return Poll::Ready(()) };
+            let Some(entry) = &mut self.entry else { return Poll::Ready(()) };
             let mut slot = entry.handle.stream.lock().unwrap_or_else(PoisonError::into_inner);
             let Some(stream) = slot.as_mut() else {
                 drop(slot);
@@ -151,7 +197,20 @@ impl Frames {
                 let message = "the engine's stream broke off before its end";
                 Err(Error::new(ErrorKind::WorkerFault, message))
             });
-            let is_last = matches!(item, Err(_) | Ok(Output::End { .. }));
+            if !std::mem::replace(&mut self.spoke, true) {
+                figures::first_output(entry.began.elapsed());
+            }
+            let is_last = match &item {
+                Ok(Output::End { usage, .. }) => {
+                    entry.tell(Ok(*usage));
+                    true
+                }
+                Err(error) => {
+                    entry.tell(Err(error));
+                    true
+                }
+                Ok(_) => false,
+            };
             put(&mut self.buffer, item);
             if is_last {
                 self.end();

@@ -1,0 +1,113 @@
+//! What a daemon says of itself.
+
+use std::io::{self, IsTerminal};
+
+use rbee_core::{Error, ErrorKind, Result};
+use tracing_subscriber::{
+    Layer, Registry,
+    filter::Targets,
+    fmt::format::FmtSpan,
+    layer::{Identity, SubscriberExt},
+    util::SubscriberInitExt,
+};
+
+use crate::wire::{LogFormat, LogStyle};
+
+impl LogStyle {
+    /// This look and this level.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] for what is no level.
+    pub fn new(format: LogFormat, level: impl Into<String>) -> Result<Self> {
+        let style = Self { format, level: level.into() };
+        levels(&style.level).map(|_| style)
+    }
+
+    /// Writes log lines to standard error from now on.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] where the level is none, or something in this process logs already.
+    pub fn start(&self) -> Result<()> {
+        self.start_with(Identity::new())
+    }
+
+    /// The same, and to whatever else is given.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn start_with<L>(&self, also: L) -> Result<()>
+    where
+        L: Layer<Registry> + Send + Sync + 'static,
+    {
+        let targets = levels(&self.level)?;
+        let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr);
+        let lines = match self.format {
+            LogFormat::Json => lines
+                .json()
+                .flatten_event(true)
+                .with_current_span(false)
+                .with_span_list(true)
+                .with_span_events(FmtSpan::NONE)
+                .boxed(),
+            LogFormat::Text => {
+                lines.with_ansi(io::stderr().is_terminal()).with_target(false).compact().boxed()
+            }
+        };
+        let subscriber = tracing_subscriber::registry()
+            .with(also.with_filter(targets.clone()))
+            .with(lines.with_filter(targets));
+        subscriber.try_init().map_err(taken)
+    }
+
+    /// Gives log lines to this layer from now on, and writes none.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn start_only<L>(&self, kept: L) -> Result<()>
+    where
+        L: Layer<Registry> + Send + Sync + 'static,
+    {
+        let subscriber =
+            tracing_subscriber::registry().with(kept.with_filter(levels(&self.level)?));
+        subscriber.try_init().map_err(taken)
+    }
+}
+
+fn levels(text: &str) -> Result<Targets> {
+    let wrong = || {
+        let message = format!(
+            "log_level is {text:?}; allowed is error, warn, info, debug or trace, and PART=LEVEL after commas, like \
+             info,rbee_core=debug"
+        );
+        Error::new(ErrorKind::Config, message)
+    };
+    let mut targets = Targets::new().with_default(tracing::Level::WARN);
+    for directive in text.split(',').map(str::trim) {
+        targets = match directive.split_once('=') {
+            Some((part, level)) if !part.is_empty() => {
+                targets.with_target(part, level.parse::<tracing::Level>().map_err(|_| wrong())?)
+            }
+            Some(_) => return Err(wrong()),
+            None => {
+                let level = directive.parse::<tracing::Level>().map_err(|_| wrong())?;
+                OURS.iter().fold(targets, |targets, part| targets.with_target(*part, level))
+            }
+        };
+    }
+    Ok(targets)
+}
+
+/// rbee's own parts, as they name themselves in the log.
+const OURS: [&str; 6] = [
+    "queen_rbee",
+    "rbee_hive",
+    "llm_worker_rbee",
+    "rbee_core",
+    "rbee_transport_http",
+    "quickstart",
+];
+
+fn taken(cause: tracing_subscriber::util::TryInitError) -> Error {
+    Error::new(ErrorKind::Config, "something in this process writes the log already")
+        .with_source(cause)
+}

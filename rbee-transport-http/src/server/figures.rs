@@ -1,0 +1,142 @@
+//! What a worker's daemon and a hive's count and measure, by way of the facade crate `metrics`. What a queen does is
+//! counted in rbee-core.
+
+use std::time::Duration;
+
+use metrics::{counter, gauge, histogram};
+use rbee_core::{DeviceKind, Error, HiveId, HiveReport, Usage, WorkerHealth, WorkerInfo};
+
+const RUNS: &str = "rbee_worker_runs_total";
+const RUN_SECONDS: &str = "rbee_worker_run_seconds";
+const FIRST_OUTPUT: &str = "rbee_worker_first_output_seconds";
+const TOKENS: &str = "rbee_worker_tokens_total";
+const SLOTS: &str = "rbee_worker_slots";
+const BUSY: &str = "rbee_worker_slots_busy";
+const WARM: &str = "rbee_worker_warm_prefixes";
+const MEMORY: &str = "rbee_worker_memory_bytes";
+const SPAWNS: &str = "rbee_hive_spawns_total";
+const SPAWN_SECONDS: &str = "rbee_hive_spawn_seconds";
+const PROVISIONS: &str = "rbee_hive_provisions_total";
+const WORKERS: &str = "rbee_hive_workers";
+const MODELS: &str = "rbee_hive_models";
+const MODEL_BYTES: &str = "rbee_hive_model_bytes";
+const MEMORY_FREE: &str = "rbee_hive_device_memory_free_bytes";
+const MEMORY_TOTAL: &str = "rbee_hive_device_memory_total_bytes";
+
+/// Tells the recorder that is installed what every figure means.
+#[cfg(feature = "metrics")]
+pub(super) fn describe() {
+    use metrics::{
+        Unit, describe_counter as counter, describe_gauge as gauge, describe_histogram as histogram,
+    };
+    counter!(
+        RUNS,
+        Unit::Count,
+        "Runs that ended, by outcome and, where they failed, by the code of the error."
+    );
+    histogram!(
+        RUN_SECONDS,
+        Unit::Seconds,
+        "How long runs took, from the request to their last output."
+    );
+    histogram!(FIRST_OUTPUT, Unit::Seconds, "From a run's request to its first output.");
+    counter!(TOKENS, Unit::Count, "Tokens of prompts that were computed, and of answers.");
+    gauge!(SLOTS, Unit::Count, "Runs that the worker does at once.");
+    gauge!(BUSY, Unit::Count, "Runs under way.");
+    gauge!(WARM, Unit::Count, "Prompt prefixes that the worker keeps computed.");
+    gauge!(MEMORY, Unit::Bytes, "Memory that the worker takes on its devices.");
+    counter!(
+        SPAWNS,
+        Unit::Count,
+        "Workers that the hive was told to start, by outcome and code of the error."
+    );
+    histogram!(
+        SPAWN_SECONDS,
+        Unit::Seconds,
+        "How long workers took from the order until they were ready."
+    );
+    counter!(
+        PROVISIONS,
+        Unit::Count,
+        "Models that the hive was told to put on its disk, by outcome and code of the error."
+    );
+    gauge!(WORKERS, Unit::Count, "Workers that are usable.");
+    gauge!(MODELS, Unit::Count, "Models on the disk.");
+    gauge!(MODEL_BYTES, Unit::Bytes, "What the models on the disk take.");
+    gauge!(MEMORY_FREE, Unit::Bytes, "Memory of a device that is free.");
+    gauge!(MEMORY_TOTAL, Unit::Bytes, "Memory of a device.");
+}
+
+/// A run has ended, after this long.
+pub(super) fn run_ended(end: Result<Usage, &Error>, took: Duration) {
+    let (outcome, code) = match &end {
+        Ok(_) => ("complete", ""),
+        Err(error) => ("failed", error.kind().code()),
+    };
+    counter!(RUNS, "outcome" => outcome, "code" => code).increment(1);
+    histogram!(RUN_SECONDS).record(took);
+    let Ok(usage) = end else { return };
+    for (kind, tokens) in [("prompt", usage.prompt_tokens), ("completion", usage.completion_tokens)]
+    {
+        if tokens > 0 {
+            counter!(TOKENS, "kind" => kind).increment(tokens.into());
+        }
+    }
+}
+
+/// A run's reader went away, or the run was told to end.
+pub(super) fn run_cancelled(took: Duration) {
+    counter!(RUNS, "outcome" => "cancelled", "code" => "").increment(1);
+    histogram!(RUN_SECONDS).record(took);
+}
+
+/// A run gives its first output, after this long.
+pub(super) fn first_output(after: Duration) {
+    histogram!(FIRST_OUTPUT).record(after);
+}
+
+/// How a worker is.
+pub(super) fn worker(info: &WorkerInfo, health: &WorkerHealth) {
+    gauge!(SLOTS).set(info.slots);
+    gauge!(BUSY).set(health.busy);
+    gauge!(WARM).set(health.warm.len() as f64);
+    if let Some(bytes) = health.vram_bytes {
+        gauge!(MEMORY).set(bytes as f64);
+    }
+}
+
+/// A worker was started, or could not be.
+pub(super) fn spawned(error: Option<&Error>, took: Duration) {
+    counted(SPAWNS, error);
+    if error.is_none() {
+        histogram!(SPAWN_SECONDS).record(took);
+    }
+}
+
+/// A model was put on the disk, or could not be.
+pub(super) fn provisioned(error: Option<&Error>) {
+    counted(PROVISIONS, error);
+}
+
+fn counted(name: &'static str, error: Option<&Error>) {
+    let (outcome, code) = error.map_or(("done", ""), |error| ("failed", error.kind().code()));
+    counter!(name, "outcome" => outcome, "code" => code).increment(1);
+}
+
+/// How a hive is.
+pub(super) fn hive(id: &HiveId, report: &HiveReport) {
+    gauge!(WORKERS).set(report.workers.len() as f64);
+    gauge!(MODELS).set(report.models.len() as f64);
+    gauge!(MODEL_BYTES).set(report.models.iter().map(|(_, bytes)| *bytes as f64).sum::<f64>());
+    for device in &report.devices {
+        let kind = match device.kind {
+            DeviceKind::Cpu => "cpu",
+            DeviceKind::Cuda => "cuda",
+            DeviceKind::Metal => "metal",
+        };
+        let labels =
+            [("hive", id.to_string()), ("device", device.index.to_string()), ("kind", kind.into())];
+        gauge!(MEMORY_FREE, &labels).set(device.memory_free as f64);
+        gauge!(MEMORY_TOTAL, &labels).set(device.memory_total as f64);
+    }
+}

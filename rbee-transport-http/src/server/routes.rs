@@ -1,0 +1,53 @@
+//! What the routes of a worker's daemon and of a hive's have in common.
+
+use std::{convert::Infallible, sync::Arc};
+
+use axum::{
+    Router, middleware,
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use http::header;
+
+use super::{auth, correlation, reply};
+use crate::{Token, wire};
+
+/// Writes all figures of the process, in Prometheus' text format.
+pub(super) type Render = Arc<dyn Fn() -> String + Send + Sync>;
+
+/// `/metrics`, where there are figures. `measure` sets those that are read off rather than counted.
+pub(super) fn figures<S, M, F>(routes: Router<S>, render: Option<Render>, measure: M) -> Router<S>
+where
+    S: Clone + Send + Sync + 'static,
+    M: Fn() -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
+    let Some(render) = render else { return routes };
+    let answer = move || {
+        let (render, measured) = (render.clone(), measure());
+        async move {
+            measured.await;
+            Ok::<_, Infallible>(exposition(render()))
+        }
+    };
+    routes.route(wire::METRICS, get(answer))
+}
+
+/// Figures, as Prometheus reads them.
+pub(super) fn exposition(text: String) -> Response {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+}
+
+/// The routes of a daemon, for those who have this token: unknown ones are refused in JSON, every request has a
+/// correlation id.
+pub(super) fn close<S>(routes: Router<S>, state: S, token: Option<Token>) -> Router
+where
+    S: Clone + Send + Sync + 'static,
+{
+    routes
+        .fallback(reply::not_found)
+        .method_not_allowed_fallback(reply::method_not_allowed)
+        .layer(middleware::from_fn_with_state(token, auth::check))
+        .layer(middleware::from_fn(correlation::mark))
+        .with_state(state)
+}
