@@ -19,7 +19,7 @@ mod worker;
 
 pub use crate::wire::{LogFormat, LogStyle};
 #[cfg(unix)]
-pub use daemon::stop_signal;
+pub use daemon::{raise_file_limit, stop_signal};
 pub use hive::{HiveServer, Reach, hive, hostname};
 pub use lease::Lease;
 pub use listen::{Limits, Server};

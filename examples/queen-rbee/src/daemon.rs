@@ -10,7 +10,7 @@ use rbee_transport_http::{
     LocalHive, ProcessHive,
     client::Endpoint,
     dial::Tcp,
-    server::{LogRing, Metrics, QueenServer, Server},
+    server::{LogRing, Metrics, QueenServer, Server, raise_file_limit},
     wire,
 };
 use tokio::task::JoinHandle;
@@ -64,6 +64,7 @@ pub struct Running {
 /// queen has the data directory or the port, and what the store fails with.
 pub async fn start(config: Config, logs: Option<LogRing>) -> Result<Running> {
     config.check()?;
+    raise_file_limit();
     let token = config.client_token()?;
     let mut home = Home::take(&config.data_dir)?;
     let server = listen(&config).await?;

@@ -6,7 +6,9 @@ use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use clap::Parser;
 use rbee_core::{HiveBackend, Result};
-use rbee_transport_http::server::{HiveServer, Lease, Server, exit_status, run_hive, stop_signal};
+use rbee_transport_http::server::{
+    HiveServer, Lease, Server, exit_status, raise_file_limit, run_hive, stop_signal,
+};
 
 use args::Args;
 
@@ -26,6 +28,7 @@ fn main() -> ExitCode {
 #[tokio::main]
 async fn run(args: &Args) -> Result<()> {
     args.log()?.start()?;
+    raise_file_limit();
     let stop = stop_signal()?;
     let token = args.token()?;
     let server = Server::bind(args.address(token.as_ref())?).await?;

@@ -38,3 +38,19 @@ pub fn stop_signal() -> Result<CancellationToken> {
     });
     Ok(stop)
 }
+
+/// Lets this process have as many files and connections open as the system allows it. Many a login begins with 1,024,
+/// which is fewer than the connections that a [`Server`](super::Server) takes.
+#[cfg(unix)]
+pub fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current == maximum {
+        return;
+    }
+    // Without it the daemon serves fewer connections at once, and the others wait.
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        tracing::debug!(?current, ?maximum, %error, "the limit on open files stays");
+    }
+}

@@ -17,7 +17,7 @@ use tokio::{
 use crate::{Result, Scene};
 
 /// How every token begins.
-const TOKEN: &[u8] = br#""content":"w"#;
+pub(crate) const TOKEN: &[u8] = br#""content":"w"#;
 
 pub(crate) struct Load {
     address: SocketAddr,

@@ -7,9 +7,12 @@
 //! itself and the others share the second. What a gateway takes is the processor time of its process, as the kernel
 //! counts it; wall-clock figures are those of the clients.
 //!
+//! `endurance` as the only word tells what the queen's memory does under many requests, slow readers and connections.
+//!
 //! nginx has to be installed; without it its lines are missing. Linux only.
 
 mod cpu;
+mod endurance;
 mod load;
 mod middle;
 mod upstream;
@@ -71,6 +74,7 @@ fn main() -> ExitCode {
     let role: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let result = match role[..] {
         ["upstream"] => upstream::serve(),
+        ["endurance", ..] => endurance::run(),
         ["queen", fast, paced] => middle::serve_queen(fast, paced),
         // cargo passes `--bench`; a word is a part of a scene's name.
         ref words => compare(words.iter().copied().find(|word| !word.starts_with('-'))),
