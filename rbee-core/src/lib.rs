@@ -53,6 +53,7 @@ mod id;
 mod idempotency;
 mod job;
 pub mod metrics;
+mod model_info;
 mod model_ref;
 mod prefix;
 mod queen;
@@ -79,6 +80,9 @@ pub use hive::{
 pub use id::{CorrelationId, Epoch, HiveId, JobId, LeaseId, QueenId, TenantId, Ticket, WorkerId};
 pub use idempotency::Idempotency;
 pub use job::{EndedJob, Job, JobState, JobStatus, LiveJob, Priority};
+pub use model_info::{
+    EmbeddingInfo, KvCache, MemoryEstimate, MemoryNeed, ModelFormat, ModelInfo, ModelTask, Pooling,
+};
 pub use model_ref::{MAX_MODEL_REF_BYTES, ModelRef, ModelSource};
 pub use queen::{
     Answer, HiveSummary, JobEvents, JobHandle, Load, LoadRequest, Queen, QueenBuilder,
