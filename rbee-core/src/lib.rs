@@ -54,6 +54,7 @@ mod id;
 mod idempotency;
 mod job;
 pub mod metrics;
+mod model_info;
 mod model_ref;
 mod models;
 mod prefix;
@@ -81,6 +82,9 @@ pub use hive::{
 pub use id::{CorrelationId, Epoch, HiveId, JobId, LeaseId, QueenId, TenantId, Ticket, WorkerId};
 pub use idempotency::Idempotency;
 pub use job::{EndedJob, Job, JobState, JobStatus, LiveJob, Priority};
+pub use model_info::{
+    EmbeddingInfo, KvCache, MemoryEstimate, MemoryNeed, ModelFormat, ModelInfo, ModelTask, Pooling,
+};
 pub use model_ref::{MAX_MODEL_REF_BYTES, ModelRef, ModelSource};
 #[cfg(feature = "hub")]
 pub use models::{Hub, HubBuilder, HubToken, Resolved};

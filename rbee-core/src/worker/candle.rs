@@ -32,7 +32,7 @@ use self::{
     generate::Voice,
     model::LlamaModel,
     tokenizer::Codec,
-    weights::Checkpoint,
+    weights::{Checkpoint, Part},
 };
 use crate::{
     Capabilities, Error, ErrorKind, HiveId, ModelRef, OutputStream, Progress, Result, Run, Worker,
@@ -265,7 +265,12 @@ fn load(
     let (dir, file) = config::locate(path)?;
     let mut config = ModelConfig::load(&dir, options.context)?;
     let mut checkpoint = Checkpoint::open(&dir, file.as_deref())?;
-    checkpoint.check(&config)?;
+    let parts: Vec<Part> = config.tensors().collect();
+    // Old files carry tables along, and some a copy of weights that are tied.
+    checkpoint.check("Llama", &parts, |name| {
+        name.ends_with(".rotary_emb.inv_freq")
+            || (name == "lm_head.weight" && config.llama.tie_word_embeddings)
+    })?;
     let vocab = config.llama.vocab_size;
     let codec = Codec::load(&dir, vocab)?;
     let (template, names) = template::load(&dir)?;
@@ -274,8 +279,8 @@ fn load(
         config.eos.extend(names.eos.and_then(|token| codec.id(&token)));
     }
     let device = options.device.open()?;
-    let dtype = options.dtype(checkpoint.stored_dtype())?;
-    let tensors = checkpoint.read(&config, dtype, &device, |done, total| {
+    let dtype = options.dtype(checkpoint.stored_dtype("model.embed_tokens.weight"))?;
+    let tensors = checkpoint.read(&parts, dtype, &device, |done, total| {
         progress.update(done, Some(total));
         !gone()
     })?;

@@ -11,7 +11,7 @@ use std::{
 use candle_transformers::models::llama::{Config, Llama3RopeConfig, Llama3RopeType, LlamaEosToks};
 use serde_json::{Map, Value};
 
-use super::files::{self, LoadFault, Loaded, MAX_CONFIG_BYTES, shown};
+use super::files::{self, FileFault, LoadFault, Loaded, MAX_CONFIG_BYTES, shown};
 
 /// The longest context that is offered where the options set none: the memory of keys and values grows with it.
 pub(super) const DEFAULT_CONTEXT: u32 = 32_768;
@@ -303,7 +303,7 @@ fn span<T: std::fmt::Display>(range: &RangeInclusive<T>) -> String {
 /// Where a path names a model: its directory, and the file with the weights where that was named itself.
 pub(super) fn locate(path: &Path) -> Loaded<(PathBuf, Option<PathBuf>)> {
     let metadata = std::fs::metadata(path)
-        .map_err(|source| LoadFault::Missing { path: path.to_owned(), source })?;
+        .map_err(|source| FileFault::Missing { path: path.to_owned(), source })?;
     if metadata.is_dir() {
         return Ok((path.to_owned(), None));
     }
