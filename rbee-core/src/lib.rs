@@ -76,8 +76,9 @@ pub use cluster::{ClusterView, HiveView, LaneKey, LaneView, WorkerState, WorkerV
 pub use error::{Error, ErrorKind, Result};
 pub use event::{EventKind, EventRef, Finish, JobEvent, Metrics, Outcome, Output, Started, Usage};
 pub use hive::{
-    Device, DeviceKind, Devices, HiveBackend, HiveContact, HiveEvent, HiveReport, InProcessHive,
-    Progress, ProgressUpdate, WorkerFactory, WorkerReport, WorkerSpec,
+    Device, DeviceKind, Devices, HiveBackend, HiveContact, HiveEvent, HiveReport, HubAccess,
+    InProcessHive, ModelOnDisk, ModelOrigin, Progress, ProgressUpdate, WorkerFactory, WorkerReport,
+    WorkerSpec,
 };
 pub use id::{CorrelationId, Epoch, HiveId, JobId, LeaseId, QueenId, TenantId, Ticket, WorkerId};
 pub use idempotency::Idempotency;
