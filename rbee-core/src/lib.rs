@@ -41,6 +41,7 @@
 //!
 //! - `sqlite` (default): the durable registry.
 //! - `candle`: the worker that runs Llama models in this process; `cuda` and `metal` run it on GPUs.
+//! - `hub`: downloads of models from a hub into the [`ModelStore`].
 //! - `nvml`: NVIDIA GPUs among the devices that a hive reports.
 //! - `conformance`, `test-util`: suites and doubles for tests.
 
@@ -54,6 +55,7 @@ mod idempotency;
 mod job;
 pub mod metrics;
 mod model_ref;
+mod models;
 mod prefix;
 mod queen;
 mod registry;
@@ -80,6 +82,12 @@ pub use id::{CorrelationId, Epoch, HiveId, JobId, LeaseId, QueenId, TenantId, Ti
 pub use idempotency::Idempotency;
 pub use job::{EndedJob, Job, JobState, JobStatus, LiveJob, Priority};
 pub use model_ref::{MAX_MODEL_REF_BYTES, ModelRef, ModelSource};
+pub use models::{
+    Begun, Damage, Digest, InUse, MAX_MODEL_FILES, Manifest, ModelFile, ModelFiles, ModelStore,
+    StoreOptions, StoredModel, StoredState,
+};
+#[cfg(feature = "hub")]
+pub use models::{Hub, HubBuilder, HubToken, Resolved};
 pub use queen::{
     Answer, HiveSummary, JobEvents, JobHandle, Load, LoadRequest, Queen, QueenBuilder,
 };

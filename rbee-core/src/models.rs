@@ -1,0 +1,19 @@
+//! The files of models on one machine: what they are, where they lie, and how they get there.
+
+mod digest;
+mod disk;
+mod files;
+#[cfg(feature = "hub")]
+mod hub;
+mod manifest;
+mod select;
+mod store;
+
+pub use self::{
+    digest::Digest,
+    files::ModelFiles,
+    manifest::{MAX_MODEL_FILES, Manifest, ModelFile},
+    store::{Begun, Damage, InUse, ModelStore, StoreOptions, StoredModel, StoredState},
+};
+#[cfg(feature = "hub")]
+pub use hub::{Hub, HubBuilder, HubToken, Resolved};
