@@ -87,12 +87,12 @@ pub use model_info::{
     EmbeddingInfo, KvCache, MemoryEstimate, MemoryNeed, ModelFormat, ModelInfo, ModelTask, Pooling,
 };
 pub use model_ref::{MAX_MODEL_REF_BYTES, ModelRef, ModelSource};
-#[cfg(feature = "hub")]
-pub use models::{Hub, HubBuilder, HubToken, Resolved};
 pub use models::{
     Begun, Damage, Digest, InUse, MAX_MODEL_FILES, Manifest, ModelFile, ModelFiles, ModelStore,
     StoreOptions, StoredModel, StoredState,
 };
+#[cfg(feature = "hub")]
+pub use models::{Hub, HubBuilder, HubToken, Resolved};
 pub use queen::{
     Answer, HiveSummary, JobEvents, JobHandle, Load, LoadRequest, Queen, QueenBuilder,
 };

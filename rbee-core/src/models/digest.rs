@@ -168,7 +168,9 @@ mod tests {
     #[test]
     fn what_is_no_digest_is_refused() {
         let good = Digest::of("").to_string();
-        for bad in ["", "sha256:", &good[1..], &good[..70], &good.to_uppercase(), &format!("{good}0")] {
+        for bad in
+            ["", "sha256:", &good[1..], &good[..70], &good.to_uppercase(), &format!("{good}0")]
+        {
             let error = bad.parse::<Digest>().expect_err(bad);
             assert_eq!(error.kind(), ErrorKind::InvalidRequest);
         }

@@ -236,7 +236,8 @@ pub(super) struct Lock(#[allow(dead_code, reason = "held, not used")] File);
 
 impl Lock {
     fn open(path: &Path) -> Result<File> {
-        let open = OpenOptions::new().create(true).truncate(false).write(true).read(true).open(path);
+        let open =
+            OpenOptions::new().create(true).truncate(false).write(true).read(true).open(path);
         open.map_err(failed("open", path))
     }
 

@@ -18,10 +18,7 @@ use hf_hub::{
     api::sync::{Api, ApiBuilder, ApiRepo},
 };
 
-pub(super) use self::{
-    error::HubError,
-    transfer::{Transfer, Want},
-};
+pub(super) use self::{error::HubError, transfer::Transfer};
 pub use self::{resolve::Resolved, token::HubToken};
 use super::store::standard_hub_cache;
 use crate::{ModelRef, ModelSource, Result};
@@ -153,7 +150,7 @@ impl HubBuilder {
         }
         let cache = self.cache.clone().or_else(standard_hub_cache);
         let user_agent = ("rbee", env!("CARGO_PKG_VERSION"));
-        // Its own cache is not used; a directory without a token file beside it keeps it from reading one.
+        // Its own cache is not used, and whatever token it finds beside it is replaced.
         let mut api = ApiBuilder::from_cache(Cache::new(PathBuf::new()))
             .with_progress(false)
             .with_token(self.token.as_ref().map(|token| token.reveal().to_owned()))

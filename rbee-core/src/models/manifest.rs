@@ -182,8 +182,7 @@ mod tests {
     #[test]
     fn the_digest_is_that_of_the_documented_text() {
         let manifest = Manifest::new([file("b"), file("a/c")]).unwrap();
-        let text =
-            format!("{} 1 a/c\n{} 1 b\n", Digest::of("a/c").hex(), Digest::of("b").hex());
+        let text = format!("{} 1 a/c\n{} 1 b\n", Digest::of("a/c").hex(), Digest::of("b").hex());
         assert_eq!(manifest.digest(), Digest::of(text));
         assert_eq!(manifest, Manifest::new([file("a/c"), file("b")]).unwrap());
         assert_eq!(manifest.file("b").unwrap(), &file("b"));

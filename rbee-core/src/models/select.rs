@@ -31,7 +31,8 @@ const COMPANIONS: &[&str] = &[
 /// Companions are small; what is called like one and is not is left out.
 const MAX_COMPANION: u64 = 128 << 20;
 /// Weights that can run code when they are loaded, or that no worker reads.
-const NEVER: &[&str] = &["bin", "pt", "pth", "pkl", "pickle", "ckpt", "h5", "msgpack", "onnx", "tflite"];
+const NEVER: &[&str] =
+    &["bin", "pt", "pth", "pkl", "pickle", "ckpt", "h5", "msgpack", "onnx", "tflite"];
 /// The index of weights in several files.
 const INDEX: &str = "model.safetensors.index.json";
 /// Quantisation that is taken where nothing was said: the usual balance of size and quality.
@@ -158,7 +159,10 @@ fn is_gguf_model(path: &str) -> bool {
 }
 
 /// The safetensors of the repository's own directory; nothing where there are none.
-fn safetensors(there: &BTreeSet<&str>, model: impl Fn() -> ModelRef) -> Result<Option<Vec<String>>> {
+fn safetensors(
+    there: &BTreeSet<&str>,
+    model: impl Fn() -> ModelRef,
+) -> Result<Option<Vec<String>>> {
     if there.contains("model.safetensors") {
         return Ok(Some(vec!["model.safetensors".to_owned()]));
     }
@@ -215,11 +219,7 @@ fn shard(path: &str) -> Option<Shard<'_>> {
 }
 
 /// The file, with all others of its set where it is one of several.
-fn shards(
-    file: &str,
-    there: &BTreeSet<&str>,
-    model: impl Fn() -> ModelRef,
-) -> Result<Vec<String>> {
+fn shards(file: &str, there: &BTreeSet<&str>, model: impl Fn() -> ModelRef) -> Result<Vec<String>> {
     let Some(Shard { before, of, end, .. }) = shard(file) else {
         return Ok(vec![file.to_owned()]);
     };
@@ -266,14 +266,29 @@ mod tests {
     #[test]
     fn of_a_repository_of_safetensors_those_and_their_companions_are_taken() {
         let all = [
-            "README.md", "config.json", "pytorch_model.bin", "model.safetensors", "tokenizer.json",
-            "onnx/model.onnx", "1_Pooling/config.json", "modules.json", "model-q4_k_m.gguf", "x.py",
+            "README.md",
+            "config.json",
+            "pytorch_model.bin",
+            "model.safetensors",
+            "tokenizer.json",
+            "onnx/model.onnx",
+            "1_Pooling/config.json",
+            "modules.json",
+            "model-q4_k_m.gguf",
+            "x.py",
         ];
         let picked = pick(&all, None).unwrap();
-        assert_eq!(picked.files, [
-            "1_Pooling/config.json", "README.md", "config.json", "model.safetensors",
-            "modules.json", "tokenizer.json",
-        ]);
+        assert_eq!(
+            picked.files,
+            [
+                "1_Pooling/config.json",
+                "README.md",
+                "config.json",
+                "model.safetensors",
+                "modules.json",
+                "tokenizer.json",
+            ]
+        );
         assert_eq!(picked.one, None);
     }
 
@@ -295,7 +310,10 @@ mod tests {
         assert_eq!(usual.one.as_deref(), Some("a-q4_k_m.gguf"));
         let error = pick(&["a-Q8_0.gguf", "a-Q5_0.gguf"], None).unwrap_err();
         assert!(error.message().contains("there are a-Q5_0.gguf, a-Q8_0.gguf"), "{error}");
-        assert_eq!(pick(&["a-Q8_0.gguf", "a-Q5_0.gguf"], Some("a-Q8_0.gguf")).unwrap().files, ["a-Q8_0.gguf"]);
+        assert_eq!(
+            pick(&["a-Q8_0.gguf", "a-Q5_0.gguf"], Some("a-Q8_0.gguf")).unwrap().files,
+            ["a-Q8_0.gguf"]
+        );
     }
 
     #[test]

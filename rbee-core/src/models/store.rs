@@ -45,6 +45,8 @@ use std::{
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+#[cfg(feature = "hub")]
+pub(super) use self::{adopt::snapshot_files, options::standard_hub_cache, scan::is_commit};
 use self::{budget::Reservations, fetch::Fetches, scan::Known};
 pub use self::{import::Begun, open::InUse, options::StoreOptions, verify::Damage};
 use super::{

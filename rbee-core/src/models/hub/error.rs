@@ -20,7 +20,9 @@ pub(in crate::models) enum HubError {
     Interface(String),
     #[error("the hub has no {what}")]
     Missing { what: String },
-    #[error("the hub has no {what}, or it is private; for a private one give a token of the hub (HF_TOKEN)")]
+    #[error(
+        "the hub has no {what}, or it is private; for a private one give a token of the hub (HF_TOKEN)"
+    )]
     MissingOrPrivate { what: String },
     #[error(
         "{what} is gated: accept its terms on {page} and give a token of the hub of that account (HF_TOKEN)"

@@ -49,7 +49,8 @@ pub(in crate::models) fn snapshot_files(root: &Path) -> Vec<Listed> {
     let mut directories = vec![(root.to_owned(), String::new(), 0)];
     while let Some((directory, prefix, depth)) = directories.pop() {
         for entry in fs::read_dir(&directory).into_iter().flatten().flatten() {
-            let Some(name) = entry.file_name().to_str().map(|name| format!("{prefix}{name}")) else {
+            let Some(name) = entry.file_name().to_str().map(|name| format!("{prefix}{name}"))
+            else {
                 continue;
             };
             // Through the links to the blobs; nothing where one leads nowhere.

@@ -31,7 +31,12 @@ impl Drop for Room {
 
 impl Shared {
     /// Makes room for a model of `bytes`, of which `there` are on the disk already. Blocks.
-    pub(super) fn make_room(self: &Arc<Self>, model: &ModelRef, bytes: u64, there: u64) -> Result<Room> {
+    pub(super) fn make_room(
+        self: &Arc<Self>,
+        model: &ModelRef,
+        bytes: u64,
+        there: u64,
+    ) -> Result<Room> {
         let needed = bytes.saturating_sub(there);
         self.keep_to_budget(model, bytes)?;
         let mut reserved = lock(&self.reserved);
@@ -65,7 +70,10 @@ impl Shared {
         let mut sizes: BTreeMap<_, (u64, usize)> = BTreeMap::new();
         for entry in &ours {
             let manifest = &entry.record.manifest;
-            sizes.entry((entry.root.clone(), manifest.digest())).or_insert((manifest.bytes(), 0)).1 += 1;
+            sizes
+                .entry((entry.root.clone(), manifest.digest()))
+                .or_insert((manifest.bytes(), 0))
+                .1 += 1;
         }
         let mut used = promised + sizes.values().map(|(bytes, _)| bytes).sum::<u64>();
         let mut ours = ours.into_iter();
@@ -83,7 +91,9 @@ impl Shared {
             }
             tracing::info!(model = %entry.model, for_model = %model, "a model was removed to keep to the disk's budget");
             let manifest = &entry.record.manifest;
-            if let Some((size, references)) = sizes.get_mut(&(entry.root.clone(), manifest.digest())) {
+            if let Some((size, references)) =
+                sizes.get_mut(&(entry.root.clone(), manifest.digest()))
+            {
                 *references -= 1;
                 if *references == 0 {
                     used = used.saturating_sub(*size);

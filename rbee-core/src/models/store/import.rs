@@ -291,7 +291,8 @@ impl Shared {
                 continue;
             }
             // Kept to the end: nobody writes what is being compared.
-            written.push(self.compare(&begun, file, &part, || progress.update(total, Some(total)))?);
+            written
+                .push(self.compare(&begun, file, &part, || progress.update(total, Some(total)))?);
         }
         let lock = self.lock()?;
         self.register_copy(digest, &begun, &part, &copy)?;
@@ -391,7 +392,8 @@ impl Shared {
                     to.parent().map_or(Ok(()), |parent| self.disk.create_dir(parent))?;
                     self.disk.rename(&from, &to)?;
                 }
-                let models: BTreeSet<_> = known.models.drain(..).chain(begun.models.clone()).collect();
+                let models: BTreeSet<_> =
+                    known.models.drain(..).chain(begun.models.clone()).collect();
                 known.models = models.into_iter().collect();
                 known.write(&self.disk, &record)?;
                 self.disk.remove_tree(&self.part_dir(digest))?;

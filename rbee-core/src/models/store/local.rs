@@ -70,7 +70,8 @@ fn listed(path: &Path) -> Result<(PathBuf, Vec<String>)> {
             false => Ok((path.to_owned(), paths)),
         };
     }
-    let (Some(parent), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str()))
+    let (Some(parent), Some(name)) =
+        (path.parent(), path.file_name().and_then(|name| name.to_str()))
     else {
         return Err(no("it has no name").into());
     };
@@ -95,7 +96,8 @@ impl Shared {
         let (mut done, mut changed, mut files) = (0, false, Vec::new());
         for (path, is, at) in now {
             let name = at.to_string_lossy().into_owned();
-            let known = hashes.get(&name).filter(|known| Seen { sha256: is.sha256, ..**known } == is);
+            let known =
+                hashes.get(&name).filter(|known| Seen { sha256: is.sha256, ..**known } == is);
             let sha256 = match known {
                 Some(known) => {
                     done += is.bytes;

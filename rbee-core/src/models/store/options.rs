@@ -20,17 +20,12 @@ pub struct StoreOptions {
 
 impl Default for StoreOptions {
     fn default() -> Self {
-        Self {
-            hub_cache: None,
-            budget: None,
-            head_room: 1 << 30,
-            stall: Duration::from_secs(60),
-        }
+        Self { hub_cache: None, budget: None, head_room: 1 << 30, stall: Duration::from_secs(60) }
     }
 }
 
 /// Where other tools look for the hub's cache too.
-pub(super) fn standard_hub_cache() -> Option<PathBuf> {
+pub(in crate::models) fn standard_hub_cache() -> Option<PathBuf> {
     standard(|name| env::var_os(name).filter(|value| !value.is_empty()), env::home_dir)
 }
 

@@ -76,7 +76,8 @@ impl Shared {
             .flat_map(|other| other.record.manifest.files())
             .map(|file| file.path.as_str())
             .collect();
-        let ModelSource::Hub { org, repo, revision: Some(commit), .. } = entry.model.source() else {
+        let ModelSource::Hub { org, repo, revision: Some(commit), .. } = entry.model.source()
+        else {
             return Ok(self.disk.remove_file(&entry.at)?);
         };
         let repository = self.repository(org, repo);
@@ -86,7 +87,9 @@ impl Shared {
                 continue;
             }
             let link = entry.root.join(&file.path);
-            blobs.extend(fs::read_link(&link).ok().and_then(|blob| Some(blob.file_name()?.to_owned())));
+            blobs.extend(
+                fs::read_link(&link).ok().and_then(|blob| Some(blob.file_name()?.to_owned())),
+            );
             // Where the removal was cut short the link may be gone, and the blob there still.
             blobs.push(file.sha256.hex().into());
             self.disk.remove_file(&link)?;

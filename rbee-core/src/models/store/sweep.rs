@@ -2,7 +2,7 @@
 
 use std::{fs, time::Duration};
 
-use super::{Shared, scan::names};
+use super::{Shared, adopt::snapshot_files, scan::names};
 use crate::Result;
 
 /// How long a copy under way is kept that nobody goes on with.
@@ -22,11 +22,9 @@ impl Shared {
             modified.and_then(|then| then.elapsed().ok()).is_some_and(|age| age > than)
         };
         for part in names(&self.dir.join("parts")) {
-            // Every begin and every write that makes a file touches one of these.
-            if older(&part.join("record.json"), ABANDONED) || !part.join("record.json").exists() {
-                if older(&part, ABANDONED) {
-                    self.disk.remove_tree(&part)?;
-                }
+            let files = snapshot_files(&part).into_iter().map(|file| part.join(file.path));
+            if files.chain([part.clone()]).all(|file| older(&file, ABANDONED)) {
+                self.disk.remove_tree(&part)?;
             }
         }
         for file in names(&self.dir.join("hub")) {
