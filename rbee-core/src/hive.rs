@@ -7,8 +7,8 @@ use futures_core::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Digest, Epoch, Error, ErrorKind, HiveAddress, HiveId, ModelFiles, ModelInfo, ModelRef, Result, Worker,
-    WorkerHealth, WorkerId, WorkerInfo,
+    Digest, Epoch, Error, ErrorKind, HiveAddress, HiveId, ModelFiles, ModelInfo, ModelRef, Result,
+    Worker, WorkerHealth, WorkerId, WorkerInfo,
 };
 
 mod devices;

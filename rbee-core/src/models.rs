@@ -9,6 +9,7 @@ mod manifest;
 mod select;
 mod store;
 
+pub(crate) use self::store::files_at;
 pub use self::{
     digest::Digest,
     files::ModelFiles,

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use crate::{
-    Ask, Change, Error, Finish, HiveId, HiveReport, Job, JobId, LeaseId, ModelOnDisk, ModelRef, Outcome,
-    Placement, Result, Snapshot, Ticket, Usage, WorkerHealth, WorkerId, WorkerInfo, WorkerSpec,
+    Ask, Change, Error, Finish, HiveId, HiveReport, Job, JobId, LeaseId, ModelOnDisk, ModelRef,
+    Outcome, Placement, Result, Snapshot, Ticket, Usage, WorkerHealth, WorkerId, WorkerInfo,
+    WorkerSpec,
 };
 
 /// One thing that happened. Inputs carry data only: handles on workers and hives stay outside.

@@ -13,8 +13,8 @@ use super::{
     Device, HiveBackend, HiveEvent, HiveReport, ModelOnDisk, ModelOrigin, Progress, WorkerSpec,
 };
 use crate::{
-    Epoch, Error, ErrorKind, HiveId, InUse, ModelFiles, ModelRef, ModelStore, Result, Worker, WorkerId,
-    WorkerInfo,
+    Epoch, Error, ErrorKind, HiveId, InUse, ModelFiles, ModelRef, ModelStore, Result, Worker,
+    WorkerId, WorkerInfo,
 };
 
 mod factory;
@@ -133,7 +133,8 @@ impl InProcessHive {
         let id = worker.info().id;
         let mut known = None;
         // Found or not: what a worker has loaded already it needs no more than the memory for.
-        let in_use = self.store.as_ref().and_then(|store| store.open_model(&worker.info().model).ok()?);
+        let in_use =
+            self.store.as_ref().and_then(|store| store.open_model(&worker.info().model).ok()?);
         let adopted = self.shared.change(|state| match state.workers.get(&id) {
             Some(worker) => {
                 known = Some(worker.clone());

@@ -4,6 +4,7 @@
 //! transfer itself is done here: it goes on where a killed process stopped, tells a stalled connection from a slow
 //! one, waits as long as the hub asks for, compares checksums, and never shows the token to another host.
 
+mod access;
 mod error;
 mod http;
 mod info;

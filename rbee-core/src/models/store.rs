@@ -45,6 +45,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+pub(crate) use self::local::files_at;
 #[cfg(feature = "hub")]
 pub(super) use self::{adopt::snapshot_files, options::standard_hub_cache, scan::is_commit};
 use self::{budget::Reservations, fetch::Fetches, scan::Known};

@@ -7,8 +7,8 @@ use super::{
     trace::{Reasons, Silent, Trace},
 };
 use crate::{
-    ClusterView, DeviceKind, Error, ErrorKind, HiveView, MemoryNeed, ModelFormat, ModelOnDisk, Result, Task, WorkerId, WorkerState,
-    WorkerView,
+    ClusterView, DeviceKind, Error, ErrorKind, HiveView, MemoryNeed, ModelFormat, ModelOnDisk,
+    Result, Task, WorkerId, WorkerState, WorkerView,
 };
 
 /// The built-in policy.

@@ -7,7 +7,9 @@ use super::{
     eviction::{evictable_on, plan_eviction, runs_on, shortfall},
     trace::{Bytes, Trace},
 };
-use crate::{ClusterView, Device, DeviceKind, Error, ErrorKind, HiveView, ModelOnDisk, ModelRef, WorkerSpec};
+use crate::{
+    ClusterView, Device, DeviceKind, Error, ErrorKind, HiveView, ModelOnDisk, ModelRef, WorkerSpec,
+};
 
 /// Hives, and devices of one hive, that a message names at most.
 const NAMED: usize = 4;

@@ -9,7 +9,8 @@ use super::{
     files,
 };
 use crate::{
-    Error, ErrorKind, HiveId, ModelInfo, ModelOnDisk, ModelRef, ModelSource, Result, Worker, WorkerId,
+    Error, ErrorKind, HiveId, ModelInfo, ModelOnDisk, ModelRef, ModelSource, Result, Worker,
+    WorkerId,
 };
 
 /// Makes the workers that an [`InProcessHive`](crate::InProcessHive) is asked to spawn.

@@ -13,7 +13,8 @@ use super::{
     shared::Shared,
 };
 use crate::{
-    Error, ErrorKind, HiveId, InUse, OutputStream, Result, Run, Worker, WorkerHealth, WorkerId, WorkerInfo,
+    Error, ErrorKind, HiveId, InUse, OutputStream, Result, Run, Worker, WorkerHealth, WorkerId,
+    WorkerInfo,
 };
 
 /// How long a load that was told to end at once may take to do so.

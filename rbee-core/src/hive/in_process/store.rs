@@ -91,7 +91,8 @@ async fn stock(shared: &Weak<Shared>, store: &ModelStore) {
     let listed = {
         let store = store.clone();
         blocking(move || {
-            let ready = store.models().into_iter().filter(|model| model.state == StoredState::Ready);
+            let ready =
+                store.models().into_iter().filter(|model| model.state == StoredState::Ready);
             let look = |stored: crate::StoredModel| {
                 let in_use = store.open_model(&stored.model).ok().flatten()?;
                 Some((stored, in_use))
@@ -141,8 +142,7 @@ pub(super) async fn files(
     {
         return store.local(model, Progress::ignore()).await;
     }
-    let model = model.clone();
-    blocking(move || store.files(&model)).await
+    store.files(model).await
 }
 
 /// Removes the model from the store, where it is there.

@@ -57,6 +57,30 @@ impl ModelStore {
     }
 }
 
+/// The files of a `file:` reference, for those who have no store to remember checksums in: every file is read.
+pub(crate) async fn files_at(model: &ModelRef, progress: Progress) -> Result<Arc<dyn ModelFiles>> {
+    let ModelSource::File(path) = model.source() else {
+        return Err(StoreError::Alias(model.clone()).into());
+    };
+    let path = path.to_owned();
+    blocking(move || {
+        let (root, paths) = listed(&path)?;
+        let mut done = 0;
+        let mut files = Vec::new();
+        for path in paths {
+            let (is, at) = (seen(&root.join(&path))?, root.join(&path));
+            let sha256 = disk::hash(&at, |read| {
+                done += read;
+                progress.update(done, None);
+            })?;
+            files.push(ModelFile { path, bytes: is.bytes, sha256 });
+        }
+        let manifest = Manifest::new(files)?;
+        Ok(Arc::new(DirectoryFiles { root, manifest, keep: Arc::new(()) }) as Arc<dyn ModelFiles>)
+    })
+    .await
+}
+
 /// The directory that the paths start from, and the paths.
 fn listed(path: &Path) -> Result<(PathBuf, Vec<String>)> {
     let no = |why| StoreError::NoModel { path: path.to_owned(), why };

@@ -6,8 +6,8 @@ use async_trait::async_trait;
 
 use super::{CandleDevice, CandleOptions, CandleWorker};
 use crate::{
-    Error, ErrorKind, HiveId, ModelOnDisk, ModelRef, ModelSource, Progress, Result, Worker, WorkerFactory,
-    WorkerId, WorkerSpec,
+    Error, ErrorKind, HiveId, ModelOnDisk, ModelRef, ModelSource, Progress, Result, Worker,
+    WorkerFactory, WorkerId, WorkerSpec,
 };
 
 /// Loads models with candle, for an [`InProcessHive`](crate::InProcessHive).
@@ -57,7 +57,8 @@ impl WorkerFactory for CandleFactory {
         let path = match (spec.path.as_deref(), spec.model.source()) {
             (Some(path), _) | (None, ModelSource::File(path)) => path,
             _ => {
-                let message = format!("where model {} lies on this machine is not said", spec.model);
+                let message =
+                    format!("where model {} lies on this machine is not said", spec.model);
                 return Err(Error::new(ErrorKind::Unsupported, message));
             }
         };
