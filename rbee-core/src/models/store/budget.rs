@@ -3,7 +3,10 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{Shared, StoreError, lock, record::Entry};
-use crate::{ModelRef, Result, models::disk};
+use crate::{
+    ModelRef, Result,
+    models::disk::{self, Lock},
+};
 
 /// Bytes promised to models that are being fetched.
 #[derive(Default)]
@@ -76,20 +79,16 @@ impl Shared {
                 .1 += 1;
         }
         let mut used = promised + sizes.values().map(|(bytes, _)| bytes).sum::<u64>();
-        let mut ours = ours.into_iter();
-        while used.saturating_add(bytes) > budget {
-            let Some(entry) = ours.next() else {
-                let model = model.clone();
-                return Err(StoreError::OverBudget { model, bytes, budget, used }.into());
-            };
-            // Nothing goes for a model that can never fit.
-            if bytes > budget || lock(&self.fetches).has(&entry.model) {
+        let mut going = Vec::new();
+        for entry in ours {
+            if used.saturating_add(bytes) <= budget {
+                break;
+            }
+            if lock(&self.fetches).has(&entry.model) {
                 continue;
             }
-            if !self.try_remove(&entry.model)? {
-                continue;
-            }
-            tracing::info!(model = %entry.model, for_model = %model, "a model was removed to keep to the disk's budget");
+            // In use where it cannot be had alone.
+            let Some(lock) = Lock::try_exclusive(&self.use_lock(&entry.model))? else { continue };
             let manifest = &entry.record.manifest;
             if let Some((size, references)) =
                 sizes.get_mut(&(entry.root.clone(), manifest.digest()))
@@ -99,6 +98,17 @@ impl Shared {
                     used = used.saturating_sub(*size);
                 }
             }
+            going.push((entry, lock));
+        }
+        // Nothing goes for a model that does not fit even so.
+        if used.saturating_add(bytes) > budget {
+            let model = model.clone();
+            return Err(StoreError::OverBudget { model, bytes, budget, used }.into());
+        }
+        for (entry, _lock) in going {
+            let going = &entry.model;
+            tracing::info!(model = %going, for_model = %model, "a model makes room on the disk");
+            self.remove_locked(going)?;
         }
         Ok(())
     }
