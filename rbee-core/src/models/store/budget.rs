@@ -41,6 +41,8 @@ impl Shared {
         there: u64,
     ) -> Result<Room> {
         let needed = bytes.saturating_sub(there);
+        // One after the other, or two would each count on the same room.
+        let _deciding = lock(&self.deciding);
         self.keep_to_budget(model, bytes)?;
         let mut reserved = lock(&self.reserved);
         let others: u64 = reserved.0.values().map(|other| other.needed).sum();
@@ -87,8 +89,11 @@ impl Shared {
             if lock(&self.fetches).has(&entry.model) {
                 continue;
             }
-            // In use where it cannot be had alone.
-            let Some(lock) = Lock::try_exclusive(&self.use_lock(&entry.model))? else { continue };
+            // Being fetched by another process, or in use, where it cannot be had alone.
+            let Some(fetch) = Lock::try_exclusive(&self.fetch_lock(&entry.model))? else {
+                continue;
+            };
+            let Some(using) = Lock::try_exclusive(&self.use_lock(&entry.model))? else { continue };
             let manifest = &entry.record.manifest;
             if let Some((size, references)) =
                 sizes.get_mut(&(entry.root.clone(), manifest.digest()))
@@ -98,14 +103,14 @@ impl Shared {
                     used = used.saturating_sub(*size);
                 }
             }
-            going.push((entry, lock));
+            going.push((entry, [fetch, using]));
         }
         // Nothing goes for a model that does not fit even so.
         if used.saturating_add(bytes) > budget {
             let model = model.clone();
             return Err(StoreError::OverBudget { model, bytes, budget, used }.into());
         }
-        for (entry, _lock) in going {
+        for (entry, _locks) in going {
             let going = &entry.model;
             tracing::info!(model = %going, for_model = %model, "a model makes room on the disk");
             self.remove_locked(going)?;

@@ -1,6 +1,9 @@
 //! A process that is killed between any two steps: whatever the last one was, the next process finds a store in which
 //! nothing half is served, and goes on.
 
+#[cfg(feature = "hub")]
+mod downloads;
+
 use std::{
     fs,
     path::Path,
