@@ -122,7 +122,8 @@ impl HubBuilder {
         self
     }
 
-    /// How long a connection may give nothing before it is given up and made anew, 30 s as it stands.
+    /// How long a connection may give nothing before it is given up and made anew, 30 s as it stands. Ten times as
+    /// long a download waits for another tool that has locked the same file and comes no further.
     pub fn stall(mut self, stall: Duration) -> Self {
         self.stall = stall;
         self

@@ -94,6 +94,7 @@ struct Shared {
     known: Mutex<Known>,
     fetches: Mutex<Fetches>,
     reserved: Mutex<Reservations>,
+    deciding: Mutex<()>,
     changed: watch::Sender<u64>,
 }
 
@@ -235,6 +236,7 @@ impl ModelStore {
             known: Mutex::default(),
             fetches: Mutex::default(),
             reserved: Mutex::default(),
+            deciding: Mutex::default(),
             changed: watch::Sender::new(0),
         };
         for part in ["models", "hub", "parts", "damaged", "trash", "used", "locks"] {

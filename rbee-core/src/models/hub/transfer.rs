@@ -143,7 +143,7 @@ impl Transfer {
     fn lock(&self, want: &Want<'_>) -> Result<Lock> {
         let name = want.file.check.name();
         let path = self.locks.join(format!("{name}.lock"));
-        let stall = self.hub.shared.settings.stall;
+        let stall = self.hub.shared.settings.stall.saturating_mul(10);
         let (mut last, mut moved) = (None, Instant::now());
         loop {
             if let Some(lock) = Lock::try_exclusive(&path)? {

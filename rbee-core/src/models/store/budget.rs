@@ -3,7 +3,10 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{Shared, StoreError, lock, record::Entry};
-use crate::{ModelRef, Result, models::disk};
+use crate::{
+    ModelRef, Result,
+    models::disk::{self, Lock},
+};
 
 /// Bytes promised to models that are being fetched.
 #[derive(Default)]
@@ -38,6 +41,8 @@ impl Shared {
         there: u64,
     ) -> Result<Room> {
         let needed = bytes.saturating_sub(there);
+        // One after the other, or two would each count on the same room.
+        let _deciding = lock(&self.deciding);
         self.keep_to_budget(model, bytes)?;
         let mut reserved = lock(&self.reserved);
         let others: u64 = reserved.0.values().map(|other| other.needed).sum();
@@ -76,20 +81,19 @@ impl Shared {
                 .1 += 1;
         }
         let mut used = promised + sizes.values().map(|(bytes, _)| bytes).sum::<u64>();
-        let mut ours = ours.into_iter();
-        while used.saturating_add(bytes) > budget {
-            let Some(entry) = ours.next() else {
-                let model = model.clone();
-                return Err(StoreError::OverBudget { model, bytes, budget, used }.into());
+        let mut going = Vec::new();
+        for entry in ours {
+            if used.saturating_add(bytes) <= budget {
+                break;
+            }
+            if lock(&self.fetches).has(&entry.model) {
+                continue;
+            }
+            // Being fetched by another process, or in use, where it cannot be had alone.
+            let Some(fetch) = Lock::try_exclusive(&self.fetch_lock(&entry.model))? else {
+                continue;
             };
-            // Nothing goes for a model that can never fit.
-            if bytes > budget || lock(&self.fetches).has(&entry.model) {
-                continue;
-            }
-            if !self.try_remove(&entry.model)? {
-                continue;
-            }
-            tracing::info!(model = %entry.model, for_model = %model, "a model was removed to keep to the disk's budget");
+            let Some(using) = Lock::try_exclusive(&self.use_lock(&entry.model))? else { continue };
             let manifest = &entry.record.manifest;
             if let Some((size, references)) =
                 sizes.get_mut(&(entry.root.clone(), manifest.digest()))
@@ -99,6 +103,17 @@ impl Shared {
                     used = used.saturating_sub(*size);
                 }
             }
+            going.push((entry, [fetch, using]));
+        }
+        // Nothing goes for a model that does not fit even so.
+        if used.saturating_add(bytes) > budget {
+            let model = model.clone();
+            return Err(StoreError::OverBudget { model, bytes, budget, used }.into());
+        }
+        for (entry, _locks) in going {
+            let going = &entry.model;
+            tracing::info!(model = %going, for_model = %model, "a model makes room on the disk");
+            self.remove_locked(going)?;
         }
         Ok(())
     }

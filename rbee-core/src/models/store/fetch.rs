@@ -124,7 +124,7 @@ impl Shared {
                 moved = Instant::now();
                 progress.update(now.done, now.total);
             }
-            let after = self.options.stall;
+            let after = self.options.stall.saturating_mul(10);
             if moved.elapsed() > after {
                 let (model, after) = (model.clone(), after.as_secs());
                 return Err(StoreError::OtherStalled { model, after }.into());

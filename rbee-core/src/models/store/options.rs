@@ -13,8 +13,8 @@ pub struct StoreOptions {
     pub budget: Option<u64>,
     /// Bytes of the disk that must stay free, 1 GiB as it stands.
     pub head_room: u64,
-    /// How long a source may give nothing before a copy from it fails, and how long this process waits for another
-    /// that fetches the same model and comes no further; 60 s as it stands.
+    /// How long a source may give nothing before a copy from it fails, 60 s as it stands. Ten times as long this
+    /// process waits for another that fetches the same model and comes no further: it may be reading what it has.
     pub stall: Duration,
 }
 

@@ -38,10 +38,16 @@ impl ModelStore {
 
 impl Shared {
     /// Removes it unless it is in use, and says which.
-    pub(super) fn try_remove(&self, model: &ModelRef) -> Result<bool> {
+    fn try_remove(&self, model: &ModelRef) -> Result<bool> {
         let Some(_use) = Lock::try_exclusive(&self.use_lock(model))? else {
             return Ok(false);
         };
+        self.remove_locked(model)?;
+        Ok(true)
+    }
+
+    /// Removes it. The caller holds the lock on its use, alone.
+    pub(super) fn remove_locked(&self, model: &ModelRef) -> Result<()> {
         let _store = self.lock()?;
         let entries = self.entries();
         if let Some(entry) = entries.iter().find(|entry| entry.model == *model) {
@@ -52,7 +58,7 @@ impl Shared {
             self.forget_use(model)?;
             self.tell();
         }
-        Ok(true)
+        Ok(())
     }
 
     /// Takes the reference off the copy, and the copy away with its last one.
