@@ -7,7 +7,7 @@
 #[path = "support/checkpoint.rs"]
 mod support;
 
-use std::{fs, path::Path, sync::Arc};
+use std::{fs, path::Path};
 
 use futures_util::StreamExt;
 use rbee_core::{
@@ -252,12 +252,4 @@ async fn what_this_engine_cannot_do_is_refused_by_file_and_value() {
     options.dtype = Some(CandleDtype::F16);
     let short = CandleWorker::load(fixture("bert-tiny"), options, Progress::ignore()).await;
     assert_eq!(short.expect_err("16 bits").kind(), ErrorKind::Config);
-}
-
-#[cfg(feature = "conformance")]
-#[tokio::test]
-async fn it_keeps_the_contract_of_workers() {
-    use rbee_core::{Prompt, conformance::worker as suite};
-    let worker: Arc<dyn Worker> = Arc::new(load(fixture("bert-tiny")).await.unwrap());
-    suite::check(&suite::Subject::new(worker, Prompt::Text("bees".into()))).await;
 }
