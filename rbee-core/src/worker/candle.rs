@@ -1,6 +1,8 @@
 //! [`CandleWorker`]: a model in this process, computed by candle.
 
+mod bert;
 mod config;
+mod embed;
 mod engine;
 mod factory;
 mod files;
@@ -8,9 +10,11 @@ mod generate;
 #[cfg(test)]
 mod golden_tests;
 mod json;
+mod keys;
 mod model;
 mod numerics;
 mod sampler;
+mod speaker;
 mod stop;
 mod strftime;
 mod template;
@@ -18,20 +22,26 @@ mod text;
 mod tokenizer;
 mod weights;
 
-use std::{fmt, num::NonZeroUsize, path::Path, sync::Arc, thread};
+use std::{
+    collections::HashMap,
+    fmt,
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+    sync::Arc,
+    thread,
+};
 
 use async_trait::async_trait;
-use candle_core::{DType, Device};
+use candle_core::{DType, Device, Tensor};
 
 pub use self::factory::CandleFactory;
 
 use self::{
-    config::ModelConfig,
+    bert::BertConfig,
+    embed::Embedder,
     engine::{Engine, Handle},
     files::{LoadFault, Loaded},
-    generate::Voice,
-    model::LlamaModel,
-    tokenizer::Codec,
+    speaker::Speaker,
     weights::{Checkpoint, Part},
 };
 use crate::{
@@ -236,12 +246,7 @@ impl CandleWorker {
             devices,
             url: options.url,
             slots: 1,
-            capabilities: Capabilities {
-                generate: true,
-                embed: false,
-                resume: true,
-                context_tokens: Some(facts.context),
-            },
+            capabilities: facts.capabilities,
             numerics: facts.numerics.into(),
             since: options.since,
         };
@@ -251,9 +256,48 @@ impl CandleWorker {
 
 /// What a load found out.
 struct Facts {
-    context: u32,
+    capabilities: Capabilities,
     numerics: String,
     weight_bytes: u64,
+}
+
+/// A load under way.
+struct Loading<'a> {
+    dir: PathBuf,
+    /// The file with the weights, where that was named itself.
+    file: Option<PathBuf>,
+    options: &'a CandleOptions,
+    progress: &'a Progress,
+    /// Has the one who wanted it gone away?
+    gone: &'a dyn Fn() -> bool,
+}
+
+impl Loading<'_> {
+    /// Reads these parts, and says how much memory they take.
+    fn read(
+        &self,
+        checkpoint: &mut Checkpoint,
+        parts: &[Part],
+        dtype: DType,
+        device: &Device,
+    ) -> Loaded<(HashMap<String, Tensor>, u64)> {
+        let tensors = checkpoint.read(parts, dtype, device, |done, total| {
+            self.progress.update(done, Some(total));
+            !(self.gone)()
+        })?;
+        let size = |tensor: &Tensor| (tensor.elem_count() * tensor.dtype().size_in_bytes()) as u64;
+        let bytes = tensors.values().map(size).sum();
+        Ok((tensors, bytes))
+    }
+
+    /// The device as numerics have it: a GPU is itself only.
+    fn place(&self) -> String {
+        format!("{} of hive {}", self.options.device, self.options.hive)
+    }
+
+    fn does_not_fit(&self, source: candle_core::Error) -> LoadFault {
+        LoadFault::DeviceMemory { device: self.options.device.to_string(), source }
+    }
 }
 
 fn load(
@@ -263,40 +307,17 @@ fn load(
     gone: &dyn Fn() -> bool,
 ) -> Loaded<(Engine, Facts)> {
     let (dir, file) = config::locate(path)?;
-    let mut config = ModelConfig::load(&dir, options.context)?;
-    let mut checkpoint = Checkpoint::open(&dir, file.as_deref())?;
-    let parts: Vec<Part> = config.tensors().collect();
-    // Old files carry tables along, and some a copy of weights that are tied.
-    checkpoint.check("Llama", &parts, |name| {
-        name.ends_with(".rotary_emb.inv_freq")
-            || (name == "lm_head.weight" && config.llama.tie_word_embeddings)
-    })?;
-    let vocab = config.llama.vocab_size;
-    let codec = Codec::load(&dir, vocab)?;
-    let (template, names) = template::load(&dir)?;
-    if config.eos.is_empty() {
-        // Nothing in the configuration ends a text; the tokenizer may know what does.
-        config.eos.extend(names.eos.and_then(|token| codec.id(&token)));
-    }
-    let device = options.device.open()?;
-    let dtype = options.dtype(checkpoint.stored_dtype("model.embed_tokens.weight"))?;
-    let tensors = checkpoint.read(&parts, dtype, &device, |done, total| {
-        progress.update(done, Some(total));
-        !gone()
-    })?;
-    let size = |tensor: &candle_core::Tensor| {
-        (tensor.elem_count() * tensor.dtype().size_in_bytes()) as u64
-    };
-    let gpu = format!("{} of hive {}", options.device, options.hive);
-    let facts = Facts {
-        context: config.context,
-        numerics: numerics::numerics(&device, &gpu, dtype),
-        weight_bytes: tensors.values().map(size).sum(),
-    };
-    let model = LlamaModel::new(&config, tensors, dtype, &device)
-        .map_err(|source| LoadFault::DeviceMemory { device: options.device.to_string(), source })?;
-    let voice = Voice { model: Box::new(model), codec, eos: config.eos, vocab };
-    Ok((Engine { voice, template, context: config.context }, facts))
+    let loading = Loading { dir, file, options, progress, gone };
+    Ok(match BertConfig::load(&loading.dir)? {
+        Some(config) => {
+            let (embedder, facts) = Embedder::load(&loading, config)?;
+            (Engine::Vectors(Box::new(embedder)), facts)
+        }
+        None => {
+            let (speaker, facts) = Speaker::load(&loading)?;
+            (Engine::Text(Box::new(speaker)), facts)
+        }
+    })
 }
 
 #[async_trait]

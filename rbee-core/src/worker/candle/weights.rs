@@ -30,6 +30,11 @@ impl Checkpoint {
         Ok(Self(WeightFiles::open(dir, file)?))
     }
 
+    /// Is there a tensor of this name?
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.0.tensors.contains_key(name)
+    }
+
     /// Compares what is there with the parts that a model of this `family` must have by its configuration.
     ///
     /// What is left over would change the results were it used, so `idle` must know it to be of no use.
