@@ -211,8 +211,16 @@ impl HiveBackend for Visited {
     async fn stop(&self, id: WorkerId, grace: Duration) -> Result<()> {
         self.hive.stop(id, grace).await
     }
-    async fn provision(&self, model: &ModelRef, progress: Progress) -> Result<u64> {
-        self.hive.provision(model, progress).await
+    async fn provision(
+        &self,
+        model: &ModelRef,
+        from: ModelOrigin,
+        progress: Progress,
+    ) -> Result<ModelOnDisk> {
+        self.hive.provision(model, from, progress).await
+    }
+    async fn files(&self, model: &ModelRef) -> Result<Arc<dyn ModelFiles>> {
+        self.hive.files(model).await
     }
     async fn remove_model(&self, model: &ModelRef) -> Result<()> {
         self.hive.remove_model(model).await

@@ -78,7 +78,7 @@ impl Models {
     /// [`ErrorKind::ModelNotFound`] where the hub has no such model, and what else it answers with.
     pub(super) async fn pinned(&self, model: ModelRef, known: &ClusterView) -> Result<ModelRef> {
         let ModelSource::Hub { revision, file, .. } = model.source() else { return Ok(model) };
-        let is_pinned = revision.is_some_and(is_commit) && file.is_some();
+        let is_pinned = revision.is_some_and(crate::model_ref::is_commit) && file.is_some();
         // A worker may go by the very name.
         if is_pinned || known.knows_model(&model) {
             return Ok(model);
@@ -289,16 +289,5 @@ fn is_the_source(error: &Error) -> bool {
 
 /// A commit of the same model that a hive has already.
 fn newest_known(model: &ModelRef, known: &ClusterView) -> Option<ModelRef> {
-    let ModelSource::Hub { org, repo, revision: None, file } = model.source() else { return None };
-    let is_same = |other: &&ModelRef| match other.source() {
-        ModelSource::Hub { org: o, repo: r, file: f, revision: Some(commit) } => {
-            (o, r, f) == (org, repo, file) && is_commit(commit)
-        }
-        _ => false,
-    };
-    known.hives().find_map(|hive| hive.models.keys().find(is_same).cloned())
-}
-
-fn is_commit(revision: &str) -> bool {
-    revision.len() == 40 && revision.bytes().all(|byte| byte.is_ascii_hexdigit())
+    known.hives().find_map(|hive| hive.models.keys().find(|other| other.is_of(model)).cloned())
 }

@@ -109,7 +109,11 @@ fn hive(name: &str, devices: impl Into<Arc<[Device]>>, size: Option<u64>) -> Hiv
         online: true,
         draining: false,
         devices: devices.into(),
-        models: Arc::new(size.map(|size| ("m".parse().unwrap(), size)).into_iter().collect()),
+        models: Arc::new(
+            size.map(|size| ("m".parse().unwrap(), rbee_core::ModelOnDisk::new("m".parse().unwrap(), size)))
+                .into_iter()
+                .collect(),
+        ),
         reserved: BTreeMap::new(),
     }
 }

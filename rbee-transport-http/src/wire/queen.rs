@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use rbee_core::{Device, HiveId, JobId, Priority, WorkerId};
+use rbee_core::{Device, HiveId, JobId, MemoryEstimate, ModelInfo, Priority, WorkerId};
 use serde::{Deserialize, Serialize};
 
 use super::{ErrorInfo, ProgressBody};
@@ -383,6 +383,24 @@ pub struct CatalogEntry {
     /// Its workers.
     #[cfg_attr(feature = "server", schema(value_type = Vec<String>))]
     pub workers: Vec<WorkerId>,
+    /// What its files say, where one model is asked for and a hive has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub details: Option<ModelDetails>,
+}
+
+/// What the files of a model say about it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub struct ModelDetails {
+    /// What names its content, where it lies in a hive's store.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+    /// Architecture, parameters, context and the like.
+    #[cfg_attr(feature = "server", schema(value_type = Object))]
+    pub info: ModelInfo,
+    /// The memory that a worker of one slot is expected to take at the model's own context.
+    #[cfg_attr(feature = "server", schema(value_type = Object))]
+    pub memory: MemoryEstimate,
 }
 
 /// Which model, and on which hive.

@@ -21,7 +21,7 @@ use rbee_core::{CorrelationId, Error, ErrorKind, HiveId, ModelRef, Progress, Que
 use serde::Serialize;
 use tokio::{sync::mpsc, time::Instant};
 
-use super::{super::Shared, resolve};
+use super::{super::Shared, locate};
 use crate::{
     server::{
         queen::{
@@ -62,7 +62,7 @@ pub(in crate::server::queen) async fn pull(
 ) -> Answer {
     let order: Pull = reply::read_json(request, shared.limits.body_bytes).await?;
     shared.check_model(&order.model).await?;
-    let model = resolve(&shared.queen, &order.model)?;
+    let model = locate(&shared.queen, &order.model).await?;
     let hives = hives(&shared.queen, order.hive).await?;
     let (tell, told) = mpsc::channel(UNSENT);
     let work = Box::pin(fetch(shared.queen.clone(), model, hives, tell, mark));
@@ -106,8 +106,8 @@ async fn fetch(
         async move { fetch.await.map_err(|error| error.context(format_args!("hive {hive}"))) }
     });
     match futures_util::future::try_join_all(fetches).await {
-        Ok(sizes) => {
-            let bytes = sizes.into_iter().max().unwrap_or_default();
+        Ok(there) => {
+            let bytes = there.iter().map(|model| model.bytes).max().unwrap_or_default();
             let pulled = Pulled { model: model.to_string(), bytes, hives };
             frame(pull_event::DONE, &pulled)
         }
