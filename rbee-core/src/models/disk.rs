@@ -125,6 +125,7 @@ impl Disk {
     }
 
     /// A link at `path` to `target`, which is relative to where the link lies. Replaces what is there.
+    #[cfg(feature = "hub")]
     pub(super) fn link(&self, target: &Path, path: &Path) -> Result<()> {
         if fs::read_link(path).is_ok_and(|is| is == target) {
             return Ok(());
@@ -155,13 +156,13 @@ impl fmt::Debug for Disk {
     }
 }
 
-#[cfg(unix)]
+#[cfg(all(unix, feature = "hub"))]
 fn symlink(target: &Path, path: &Path) -> io::Result<()> {
     std::os::unix::fs::symlink(target, path)
 }
 
 /// Where links take a privilege that most do not have, a second name of the file does as well.
-#[cfg(not(unix))]
+#[cfg(all(not(unix), feature = "hub"))]
 fn symlink(target: &Path, path: &Path) -> io::Result<()> {
     let target = path.parent().unwrap_or(path).join(target);
     fs::hard_link(target, path)
