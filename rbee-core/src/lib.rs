@@ -40,7 +40,8 @@
 //! # Features
 //!
 //! - `sqlite` (default): the durable registry.
-//! - `candle`: the worker that runs Llama models in this process; `cuda` and `metal` run it on GPUs.
+//! - `candle`: the worker that runs models of the Llama and BERT families in this process; `cuda` and `metal` run it on
+//!   GPUs.
 //! - `hub`: downloads of models from a hub into the [`ModelStore`].
 //! - `nvml`: NVIDIA GPUs among the devices that a hive reports.
 //! - `conformance`, `test-util`: suites and doubles for tests.

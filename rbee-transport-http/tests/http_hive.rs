@@ -9,8 +9,8 @@ use std::{sync::Arc, time::Duration};
 use futures_util::StreamExt;
 use http::Method;
 use rbee_core::{
-    EchoWorker, Epoch, ErrorKind, HiveBackend, HiveId, InProcessHive, ModelOrigin, Progress, Result, Worker,
-    WorkerFactory, WorkerId, WorkerSpec, async_trait, conformance,
+    EchoWorker, Epoch, ErrorKind, HiveBackend, HiveId, InProcessHive, ModelOrigin, Progress,
+    Result, Worker, WorkerFactory, WorkerId, WorkerSpec, async_trait, conformance,
 };
 use rbee_transport_http::{
     Token,
@@ -159,7 +159,10 @@ async fn a_hive_that_talks_nonsense_is_unreachable_and_no_wait_is_without_a_boun
         let all = async {
             let spawn = hive.spawn(WorkerId::random(), &model, Progress::ignore());
             let spawned = spawn.await.map(drop).unwrap_err();
-            let provisioned = hive.provision(&model.model, ModelOrigin::Here, Progress::ignore()).await.unwrap_err();
+            let provisioned = hive
+                .provision(&model.model, ModelOrigin::Here, Progress::ignore())
+                .await
+                .unwrap_err();
             [spawned, provisioned, hive.report().await.unwrap_err()]
         };
         let errors = tokio::time::timeout(Duration::from_secs(20), all).await.unwrap();

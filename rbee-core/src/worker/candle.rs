@@ -132,7 +132,8 @@ pub struct CandleOptions {
     /// The devices it is reported on, by the hive's index. By default the one of `device`: 0 for the processor, the
     /// GPU's number plus 1 for a GPU.
     pub devices: Option<Vec<u32>>,
-    /// The type of the weights in memory. By default 32-bit floats on the processor, and what the files hold on a GPU.
+    /// The type of the weights in memory. By default 32-bit floats on the processor, and what the files hold on a GPU;
+    /// a model that makes vectors takes 32-bit floats only.
     pub dtype: Option<CandleDtype>,
     /// How many threads it computes with on the processor, at most as many as there are cores, which is the default.
     /// The results do not depend on it.
@@ -177,12 +178,18 @@ impl CandleOptions {
     }
 }
 
-/// A model of the Llama family in this process: safetensors in, tokens out, one run at a time.
+/// A model in this process, one run at a time: of the Llama family, which continues text, or of the BERT family, which
+/// makes vectors of texts. `config.json` says which.
 ///
 /// It reads a directory as the transformers library writes it: `config.json`, `tokenizer.json`, `model.safetensors` (or
 /// shards with `model.safetensors.index.json`), and where they are there `generation_config.json`,
 /// `tokenizer_config.json` and `chat_template.jinja`. What a file says that this engine cannot do is refused, with the
 /// file and the value named, before memory is taken for it.
+///
+/// Vectors are pooled and brought to length 1 as `modules.json` and `1_Pooling/config.json` say, which the
+/// sentence-transformers library writes; without them they are the mean of a text's tokens, at length 1. A text that is
+/// longer than the model allows is refused, and never cut. `default_prompt_name` and modules of other kinds are
+/// refused while loading.
 ///
 /// A conversation is rendered by the model's own template and encoded as the transformers library does it. That means
 /// that the name of a special token in the text of a message becomes that token: who passes on text of strangers and
@@ -193,7 +200,8 @@ impl CandleOptions {
 /// [`numerics`](WorkerInfo::numerics) are equal. Only a template that asks for the date can undo that.
 ///
 /// The computation has a thread of its own, and a thread pool of its own with it; async threads only pass messages on.
-/// Dropping a stream ends its run between two tokens, or between two chunks of 128 tokens of its prompt. Dropping the
+/// Dropping a stream ends its run between two tokens, or between two chunks of 128 tokens of its prompt, or between two
+/// batches of 512 tokens of its texts. Dropping the
 /// worker ends the thread and frees the memory.
 ///
 /// ```no_run

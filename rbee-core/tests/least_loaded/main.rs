@@ -110,9 +110,11 @@ fn hive(name: &str, devices: impl Into<Arc<[Device]>>, size: Option<u64>) -> Hiv
         draining: false,
         devices: devices.into(),
         models: Arc::new(
-            size.map(|size| ("m".parse().unwrap(), rbee_core::ModelOnDisk::new("m".parse().unwrap(), size)))
-                .into_iter()
-                .collect(),
+            size.map(|size| {
+                ("m".parse().unwrap(), rbee_core::ModelOnDisk::new("m".parse().unwrap(), size))
+            })
+            .into_iter()
+            .collect(),
         ),
         reserved: BTreeMap::new(),
     }

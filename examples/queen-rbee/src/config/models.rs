@@ -47,8 +47,9 @@ impl ModelSettings {
         }
         if let Some(path) = &self.hub_token_file {
             let text = read_bounded(path).map_err(|error| error.context("hub_token_file"))?;
-            let token = HubToken::new(text.trim())
-                .map_err(|error| error.context(format_args!("hub_token_file {}", path.display())))?;
+            let token = HubToken::new(text.trim()).map_err(|error| {
+                error.context(format_args!("hub_token_file {}", path.display()))
+            })?;
             hub = hub.token(Some(token));
         }
         if self.offline {

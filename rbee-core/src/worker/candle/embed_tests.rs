@@ -7,9 +7,12 @@ use candle_core::Device;
 use super::*;
 use crate::Pooling;
 
+/// Texts and tokens of each batch that was asked for.
+type Asked = Arc<Mutex<Vec<(usize, usize)>>>;
+
 /// Gives each token the vector (its id, minus its id), and notes the shapes it is asked for.
 #[derive(Debug, Default)]
-struct Plain(Arc<Mutex<Vec<(usize, usize)>>>);
+struct Plain(Asked);
 
 impl Encoder for Plain {
     fn encode(&self, texts: &[&[u32]]) -> candle_core::Result<Tensor> {
@@ -27,9 +30,9 @@ impl Encoder for Plain {
     }
 }
 
-fn embedder(pooling: Pooling, normalize: bool) -> (Embedder, Arc<Mutex<Vec<(usize, usize)>>>) {
+fn embedder(pooling: Pooling, normalize: bool) -> (Embedder, Asked) {
     let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/bert-tiny");
-    let asked = Arc::default();
+    let asked = Asked::default();
     let model = Plain(Arc::clone(&asked));
     let codec = Codec::load(std::path::Path::new(dir), 1_000).unwrap();
     (Embedder { model: Box::new(model), codec, pooling, normalize, longest: 1_000 }, asked)
@@ -37,7 +40,7 @@ fn embedder(pooling: Pooling, normalize: bool) -> (Embedder, Arc<Mutex<Vec<(usiz
 
 /// Takes outputs until so many batches were asked for.
 struct Until {
-    asked: Arc<Mutex<Vec<(usize, usize)>>>,
+    asked: Asked,
     most: usize,
     outputs: Vec<Output>,
 }
