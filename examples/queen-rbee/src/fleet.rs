@@ -6,7 +6,8 @@ use std::{collections::BTreeSet, fs, io, path::PathBuf, sync::Arc, time::Duratio
 use futures_util::future::join_all;
 use rbee_core::{
     Epoch, Error, ErrorKind, HiveAddress, HiveBackend, HiveContact, HiveEvent, HiveId, HiveReport,
-    ModelRef, Progress, Result, Worker, WorkerId, WorkerSpec, async_trait,
+    ModelFiles, ModelOnDisk, ModelOrigin, ModelRef, Progress, Result, Worker, WorkerId, WorkerSpec,
+    async_trait,
 };
 use rbee_transport_http::{
     Token,

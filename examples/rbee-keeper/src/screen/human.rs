@@ -27,12 +27,12 @@ pub fn bytes(count: u64) -> String {
 /// A large number, as the field says it: 349M, 1.2B.
 ///
 /// ```
-/// use rbee_keeper::human::count;
+/// use rbee_keeper::human::large;
 ///
-/// assert_eq!(count(852_000), "852k");
-/// assert_eq!(count(1_235_814_400), "1.2B");
+/// assert_eq!(large(852_000), "852k");
+/// assert_eq!(large(1_235_814_400), "1.2B");
 /// ```
-pub fn count(number: u64) -> String {
+pub fn large(number: u64) -> String {
     bytes(number).trim_end_matches('B').replace(' ', "").replace('G', "B")
 }
 

@@ -82,7 +82,7 @@ fn add_details(facts: &mut Facts, ModelDetails { digest, info, memory }: &ModelD
     let known =
         |number: Option<u32>| number.map_or_else(|| "-".into(), |number| number.to_string());
     facts.add("architecture", &info.architecture);
-    facts.add("parameters", &info.parameters.map_or_else(|| "-".into(), human::count));
+    facts.add("parameters", &info.parameters.map_or_else(|| "-".into(), human::large));
     facts.add("weights", info.quantization.as_deref().unwrap_or(&info.dtype));
     match &info.embedding {
         Some(embedding) => facts.add("dimension", &known(embedding.dimension)),
