@@ -7,8 +7,8 @@ use futures_core::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Digest, Epoch, Error, ErrorKind, HiveAddress, HiveId, ModelFiles, ModelInfo, ModelRef, Result,
-    Worker, WorkerHealth, WorkerId, WorkerInfo,
+    Damage, Digest, Epoch, Error, ErrorKind, HiveAddress, HiveId, ModelFiles, ModelInfo, ModelRef,
+    Result, Worker, WorkerHealth, WorkerId, WorkerInfo,
 };
 
 mod devices;
@@ -257,6 +257,19 @@ pub trait HiveBackend: fmt::Debug + Send + Sync + 'static {
         Err(Error::new(ErrorKind::Unsupported, message))
     }
 
+    /// Reads every file of a model in the hive's store again, and tells which are not what they should be. Those are
+    /// put aside, so that they are never used; the next [`provision`](Self::provision) fetches them again, and them
+    /// alone. As it stands: the hive keeps no checksums.
+    ///
+    /// # Errors
+    /// [`ErrorKind::ModelNotFound`](crate::ErrorKind::ModelNotFound) where its store does not have the model,
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) where it has no store.
+    async fn verify(&self, model: &ModelRef, progress: Progress) -> Result<Vec<Damage>> {
+        let _ = progress;
+        let message = format!("hive {} keeps no checksums of model {model}", self.id());
+        Err(Error::new(ErrorKind::Unsupported, message))
+    }
+
     /// Removes the model from the hive's disk. Idempotent.
     async fn remove_model(&self, model: &ModelRef) -> Result<()>;
 
@@ -306,6 +319,9 @@ impl<H: HiveBackend + ?Sized> HiveBackend for Arc<H> {
     }
     async fn files(&self, model: &ModelRef) -> Result<Arc<dyn ModelFiles>> {
         (**self).files(model).await
+    }
+    async fn verify(&self, model: &ModelRef, progress: Progress) -> Result<Vec<Damage>> {
+        (**self).verify(model, progress).await
     }
     async fn remove_model(&self, model: &ModelRef) -> Result<()> {
         (**self).remove_model(model).await

@@ -11,8 +11,8 @@ use std::{
 use async_trait::async_trait;
 use futures_core::stream::BoxStream;
 use rbee_core::{
-    Epoch, Error, ErrorKind, HiveBackend, HiveEvent, HiveId, HiveReport, ModelFiles, ModelOnDisk,
-    ModelOrigin, ModelRef, Progress, Result, Worker, WorkerId, WorkerSpec,
+    Damage, Epoch, Error, ErrorKind, HiveBackend, HiveEvent, HiveId, HiveReport, ModelFiles,
+    ModelOnDisk, ModelOrigin, ModelRef, Progress, Result, Worker, WorkerId, WorkerSpec,
 };
 use serde::{Deserialize, Serialize};
 use tokio::{io::AsyncWriteExt, process::Command, time::timeout};
@@ -335,6 +335,10 @@ impl HiveBackend for LocalHive {
 
     async fn files(&self, model: &ModelRef) -> Result<Arc<dyn ModelFiles>> {
         self.hive()?.files(model).await
+    }
+
+    async fn verify(&self, model: &ModelRef, progress: Progress) -> Result<Vec<Damage>> {
+        self.hive()?.verify(model, progress).await
     }
 
     async fn remove_model(&self, model: &ModelRef) -> Result<()> {

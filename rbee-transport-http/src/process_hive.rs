@@ -16,7 +16,7 @@ use std::{
 use async_trait::async_trait;
 use futures_core::stream::BoxStream;
 use rbee_core::{
-    Device, Devices, Epoch, Error, ErrorKind, HiveBackend, HiveEvent, HiveId, HiveReport,
+    Damage, Device, Devices, Epoch, Error, ErrorKind, HiveBackend, HiveEvent, HiveId, HiveReport,
     InProcessHive, ModelFiles, ModelOnDisk, ModelOrigin, ModelRef, ModelStore, Progress, Result,
     WallTime, Worker, WorkerId, WorkerInfo, WorkerSpec,
 };
@@ -313,6 +313,10 @@ impl HiveBackend for ProcessHive {
 
     async fn files(&self, model: &ModelRef) -> Result<Arc<dyn ModelFiles>> {
         self.books.files(model).await
+    }
+
+    async fn verify(&self, model: &ModelRef, progress: Progress) -> Result<Vec<Damage>> {
+        self.books.verify(model, progress).await
     }
 
     async fn remove_model(&self, model: &ModelRef) -> Result<()> {

@@ -13,8 +13,8 @@ use super::{
     Device, HiveBackend, HiveEvent, HiveReport, ModelOnDisk, ModelOrigin, Progress, WorkerSpec,
 };
 use crate::{
-    Epoch, Error, ErrorKind, HiveId, InUse, ModelFiles, ModelRef, ModelStore, Result, Worker,
-    WorkerId, WorkerInfo,
+    Damage, Epoch, Error, ErrorKind, HiveId, InUse, ModelFiles, ModelRef, ModelStore, Result,
+    Worker, WorkerId, WorkerInfo,
 };
 
 mod factory;
@@ -410,6 +410,19 @@ impl HiveBackend for InProcessHive {
     async fn files(&self, model: &ModelRef) -> Result<Arc<dyn ModelFiles>> {
         self.check()?;
         store::files(self.store.as_ref(), &self.id, model).await
+    }
+
+    async fn verify(&self, model: &ModelRef, progress: Progress) -> Result<Vec<Damage>> {
+        self.check()?;
+        let Some(store) = &self.store else {
+            let message = format!("hive {} has no store with checksums of model {model}", self.id);
+            return Err(Error::new(ErrorKind::Unsupported, message));
+        };
+        let damage = store.verify(model, progress).await?;
+        if !damage.is_empty() {
+            self.shared.change(|state| state.models.remove(model));
+        }
+        Ok(damage)
     }
 
     /// Removes what its store has of the model. Of a `file:` reference that it did not copy it forgets the reference; the

@@ -10,9 +10,9 @@ use tokio::{sync::oneshot, time::Instant};
 
 use super::{Queen, fresh_seed, mailbox::Message, panic_message, time_since};
 use crate::{
-    Ask, ClusterView, Error, ErrorKind, HiveAddress, HiveBackend, HiveId, HiveRecord, HiveStatus,
-    HiveView, ModelOnDisk, ModelRef, Now, Placement, Progress, Request, Result, WallTime, WorkerId,
-    WorkerSpec, WorkerState, engine::Command,
+    Ask, ClusterView, Damage, Error, ErrorKind, HiveAddress, HiveBackend, HiveId, HiveRecord,
+    HiveStatus, HiveView, ModelOnDisk, ModelRef, Now, Placement, Progress, Request, Result,
+    WallTime, WorkerId, WorkerSpec, WorkerState, engine::Command,
 };
 
 /// A hive, as the queen knows it.
@@ -178,6 +178,26 @@ impl Queen {
         };
         self.report_of(&hive, &*backend).await?;
         Ok(on_disk)
+    }
+
+    /// Reads every file of a model on a machine again, and tells which are damaged. Those are put aside; where the model
+    /// is wanted next they are fetched again, and they alone.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] where there is no such hive, [`ErrorKind::ModelNotFound`] where its store does not have the
+    /// model, [`ErrorKind::Unsupported`] where it has no store.
+    pub async fn verify(
+        &self,
+        hive: HiveId,
+        model: ModelRef,
+        progress: Progress,
+    ) -> Result<Vec<Damage>> {
+        let backend = self.backend(hive.clone()).await?;
+        let damage = backend.verify(&model, progress).await?;
+        if !damage.is_empty() {
+            self.report_of(&hive, &*backend).await?;
+        }
+        Ok(damage)
     }
 
     /// Hives that can be asked for the files of this model.

@@ -16,15 +16,15 @@ use futures_core::stream::BoxStream;
 use futures_util::StreamExt;
 use http::Method;
 use rbee_core::{
-    Epoch, Error, ErrorKind, HiveBackend, HiveEvent, HiveId, HiveReport, ModelFiles, ModelOnDisk,
-    ModelOrigin, ModelRef, Progress, Result, Worker, WorkerId, WorkerSpec,
+    Damage, Epoch, Error, ErrorKind, HiveBackend, HiveEvent, HiveId, HiveReport, ModelFiles,
+    ModelOnDisk, ModelOrigin, ModelRef, Progress, Result, Worker, WorkerId, WorkerSpec,
 };
 use serde::de::DeserializeOwned;
 
 use super::{Endpoint, EventStream, HttpWorker};
 use crate::wire::{
     self, ErrorInfo, ProgressBody, Shutdown,
-    hive::{Health, Model, Spawn, Stop, WorkerAddress, spawning},
+    hive::{Health, Model, Spawn, Stop, WorkerAddress, provisioning, spawning},
     query,
     sse::Event,
 };
@@ -221,6 +221,11 @@ impl HiveBackend for HttpHive {
 
     async fn files(&self, model: &ModelRef) -> Result<Arc<dyn ModelFiles>> {
         Ok(Arc::new(self.files_of(model).await?))
+    }
+
+    async fn verify(&self, model: &ModelRef, progress: Progress) -> Result<Vec<Damage>> {
+        let order = Model { model: model.clone() };
+        self.work(wire::hive::VERIFY, &order, provisioning::DONE, progress).await
     }
 
     async fn remove_model(&self, model: &ModelRef) -> Result<()> {

@@ -151,6 +151,7 @@ impl HiveServer {
             .route(wire::hive::WORKER, get(worker).delete(stop))
             .route(wire::hive::MODELS, get(list_models).delete(remove_model))
             .route(wire::hive::PROVISION, post(models::provision))
+            .route(wire::hive::VERIFY, post(models::verify))
             .route(wire::hive::MANIFEST, get(models::manifest))
             .route(wire::hive::CONTENT, get(models::content))
             .route(wire::hive::MODEL_PART, put(models::take).layer(DefaultBodyLimit::disable()))

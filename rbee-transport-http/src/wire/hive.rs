@@ -18,6 +18,9 @@ pub const WORKER: &str = "/v1/workers/{id}";
 pub const MODELS: &str = "/v1/models";
 /// `POST` ([`Provision`]): put a model on the disk; answered with a stream of [`provisioning`] events.
 pub const PROVISION: &str = "/v1/models/provision";
+/// `POST` ([`Model`]): read a model's files again and put damaged ones aside; answered with a stream of
+/// [`provisioning`] events, whose last is a list of [`Damage`](rbee_core::Damage).
+pub const VERIFY: &str = "/v1/models/verify";
 /// `PUT` ([`Part`] as query, with a `Content-Range`): a part of a file that the hive [wants](provisioning::WANT), of the
 /// model whose manifest has this digest.
 pub const MODEL_PART: &str = "/v1/models/{digest}";

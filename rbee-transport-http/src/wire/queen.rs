@@ -427,6 +427,9 @@ pub struct Pull {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "server", schema(value_type = Option<String>))]
     pub hive: Option<HiveId>,
+    /// Read what is there already again, and fetch what is damaged anew.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub verify: bool,
 }
 
 /// How far a pull has come on one hive.
@@ -452,6 +455,9 @@ pub struct Pulled {
     /// The hives that have it now.
     #[cfg_attr(feature = "server", schema(value_type = Vec<String>))]
     pub hives: Vec<HiveId>,
+    /// Files that were damaged and are whole again, where that was looked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub repaired: Vec<String>,
 }
 
 /// Which policy places jobs.

@@ -26,7 +26,7 @@ use tokio::sync::mpsc;
 use super::{Inner, Shared, answer, mark, query, streams};
 use crate::{
     server::{figures, reply},
-    wire::hive::{Content, Model, Origin, Part, Provision, Want},
+    wire::hive::{Content, Model, Origin, Part, Provision, Want, provisioning},
 };
 
 /// The largest order: a manifest of many files.
@@ -222,6 +222,17 @@ fn begin(inner: Arc<Inner>, Provision { model, from }: Provision) -> Response {
         }
         provisioned
     })
+}
+
+/// Reads a model's files again.
+pub(super) async fn verify(State(inner): Shared, request: Request) -> Response {
+    let mark = mark(&request);
+    match reply::read_json::<Model>(request, MOST_ORDER).await {
+        Ok(Model { model }) => streams::working(provisioning::DONE, |progress| async move {
+            inner.hive.verify(&model, progress).await
+        }),
+        Err(error) => reply::refuse(&error, mark.as_ref()),
+    }
 }
 
 /// A part of a file that was asked for.

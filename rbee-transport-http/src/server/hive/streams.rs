@@ -55,7 +55,7 @@ where
 }
 
 /// Tells the progress of a piece of work, then its result or what went wrong. The work ends with its reader.
-fn working<T, W>(last: &'static str, work: impl FnOnce(Progress) -> W) -> Response
+pub(super) fn working<T, W>(last: &'static str, work: impl FnOnce(Progress) -> W) -> Response
 where
     T: Serialize + 'static,
     W: Future<Output = Result<T>> + Send + 'static,
