@@ -225,7 +225,7 @@ impl Config {
     /// # Errors
     /// [`ErrorKind::Config`] for what is no level.
     pub fn log_style(&self) -> Result<LogStyle> {
-        LogStyle::new(self.log_format, &*self.log_level).map_err(|error| error.context("log_level"))
+        LogStyle::new(self.log_format, &*self.log_level)
     }
 
     /// The token that clients must send, from wherever it is kept.

@@ -164,7 +164,7 @@ impl Models {
             match copy(&holder, hive, model, progress.clone()).await {
                 Err(error) if is_the_source(&error) => {
                     tracing::info!(from = %holder.id(), to = %hive.id(), %model, %error, "the model could not be copied");
-                    return self.from_hub(hive, model, progress).await;
+                    return self.download_to(hive, model, progress).await;
                 }
                 done => return done,
             }
@@ -174,14 +174,14 @@ impl Models {
             tell.progress.send_replace(update);
             own.update(update.done, update.total);
         });
-        let done = self.from_hub(hive, model, progress).await;
+        let done = self.download_to(hive, model, progress).await;
         if done.is_ok() {
             *turn = Some(hive.clone());
         }
         done
     }
 
-    async fn from_hub(
+    async fn download_to(
         &self,
         hive: &Arc<dyn HiveBackend>,
         model: &ModelRef,

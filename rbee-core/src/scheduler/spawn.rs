@@ -8,7 +8,8 @@ use super::{
     trace::{Bytes, Trace},
 };
 use crate::{
-    ClusterView, Device, DeviceKind, Error, ErrorKind, HiveView, ModelOnDisk, ModelRef, WorkerSpec,
+    ClusterView, Device, DeviceKind, Error, ErrorKind, HiveView, ModelOnDisk, ModelRef, ModelTask,
+    Task, WorkerSpec,
 };
 
 /// Hives, and devices of one hive, that a message names at most.
@@ -82,6 +83,9 @@ pub(super) fn place(
             .filter_map(|hive| hive.models.get(&ask.job.model))
             .max_by_key(|model| model.bytes),
     };
+    if let Some(error) = search.wrong_task() {
+        return Placement::Reject(error);
+    }
     match search.best(trace) {
         Ok(site) => {
             trace.chosen(|| Candidate::Hive(site.hive.id.clone()));
@@ -101,6 +105,20 @@ enum Hope {
 impl<'a> Search<'a> {
     fn model(&self) -> &'a ModelRef {
         &self.ask.job.model
+    }
+
+    /// A model for vectors alone is not loaded to say that it writes no text.
+    fn wrong_task(&self) -> Option<Error> {
+        let info = self.known?.info.as_deref()?;
+        let writes = matches!(self.ask.job.task, Task::Generate { .. });
+        (writes && info.task == ModelTask::Embed).then(|| {
+            let message = format!(
+                "model {} ({}) makes vectors, and writes no text; ask it for embeddings",
+                self.model(),
+                info.architecture
+            );
+            Error::new(ErrorKind::Unsupported, message).with_param("model")
+        })
     }
 
     /// Memory the worker is expected to take on this device, in bytes; 0 where nothing is known of the model.

@@ -320,11 +320,12 @@ impl Answer {
                 loop {
                     match tokio::time::timeout(silence, body.frame()).await {
                         Ok(None) => return None,
-                        Ok(Some(Ok(frame))) => match frame.into_data() {
-                            Ok(data) => return Some((Ok(data), Some(body))),
-                            // Trailers, which nobody sends.
-                            Err(_) => {}
-                        },
+                        Ok(Some(Ok(frame))) => {
+                            // What is no data are trailers, which nobody sends.
+                            if let Ok(data) = frame.into_data() {
+                                return Some((Ok(data), Some(body)));
+                            }
+                        }
                         Ok(Some(Err(cause))) => return broke(format!("broke off: {cause}")),
                         Err(_) => return broke(format!("stood still for {silence:?}")),
                     }

@@ -75,6 +75,17 @@ pub trait WorkerFactory: fmt::Debug + Send + Sync + 'static {
     }
 }
 
+impl ModelOnDisk {
+    /// What the files of a model say, at this path or where its reference says: what
+    /// [`WorkerFactory::inspect`] does as it stands.
+    ///
+    /// # Errors
+    /// As [`WorkerFactory::inspect`].
+    pub async fn read(model: &ModelRef, path: Option<&Path>) -> Result<Self> {
+        files_of(model, path).await
+    }
+}
+
 /// What the files of a model say, at this path or where its reference says.
 pub(crate) async fn files_of(model: &ModelRef, path: Option<&Path>) -> Result<ModelOnDisk> {
     let path: Arc<Path> = match (path, model.source()) {
