@@ -41,7 +41,7 @@ async fn place(name: &str) -> Place {
 fn a_model(dir: &tempfile::TempDir) -> ModelRef {
     let root = dir.path().join("model");
     fs::create_dir_all(root.join("sub")).unwrap();
-    let large: Vec<u8> = (0..9_500_000_u32).map(|n| (n * 31 >> 3) as u8).collect();
+    let large: Vec<u8> = (0..9_500_000_u32).map(|n| ((n * 31) >> 3) as u8).collect();
     fs::write(root.join("large.bin"), large).unwrap();
     fs::write(root.join("sub/small.txt"), "small").unwrap();
     fs::write(root.join("empty"), "").unwrap();
@@ -98,7 +98,12 @@ impl ModelFiles for Breaking {
         self.2.lock().unwrap().push(from);
         if self.1.swap(false, std::sync::atomic::Ordering::SeqCst) {
             let broken = rbee_core::Error::new(ErrorKind::HiveUnreachable, "cut");
-            return Ok(read.take(6).chain(futures_util::stream::iter([Err(broken)])).boxed());
+            let mut given = 0;
+            let some = read.take_while(move |piece| {
+                given += piece.as_ref().map_or(0, Bytes::len);
+                std::future::ready(given < 5 << 20)
+            });
+            return Ok(some.chain(futures_util::stream::iter([Err(broken)])).boxed());
         }
         Ok(read)
     }

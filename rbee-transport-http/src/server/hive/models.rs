@@ -55,8 +55,18 @@ struct Inbound {
 struct Sent {
     /// Those who can be asked for files; some may have gone.
     senders: Vec<mpsc::Sender<Want>>,
-    /// Files that are being read, with the place of the next byte.
-    open: BTreeMap<String, (u64, mpsc::Sender<Bytes>)>,
+    /// Files that are being read.
+    open: BTreeMap<String, Open>,
+}
+
+/// A file that is being read.
+#[derive(Debug)]
+struct Open {
+    /// The place of the next byte.
+    next: u64,
+    to: mpsc::Sender<Bytes>,
+    /// Who was asked for it.
+    asked: mpsc::Sender<Want>,
 }
 
 impl Inbounds {
@@ -84,6 +94,31 @@ impl Inbounds {
     }
 }
 
+impl Sent {
+    /// Asks somebody for a file from this byte on; says whether there is anybody.
+    fn ask(&mut self, file: String, next: u64, to: mpsc::Sender<Bytes>) -> bool {
+        self.senders.retain(|sender| !sender.is_closed());
+        let want = Want { file: file.clone(), from: next };
+        let asked = self.senders.iter().find(|sender| sender.try_send(want.clone()).is_ok());
+        let Some(asked) = asked.cloned() else { return false };
+        self.open.insert(file, Open { next, to, asked });
+        true
+    }
+
+    /// One who sends is gone: what it was asked for another is asked for. Where there is none, whoever waits for it
+    /// learns that it will not come.
+    fn leave(&mut self, sender: &mpsc::Sender<Want>) {
+        self.senders.retain(|other| !other.same_channel(sender));
+        let files: Vec<_> = self.open.keys().cloned().collect();
+        for file in files {
+            let left = self.open.get(&file).is_some_and(|open| open.asked.same_channel(sender));
+            if let Some(Open { next, to, .. }) = left.then(|| self.open.remove(&file)).flatten() {
+                self.ask(file, next, to);
+            }
+        }
+    }
+}
+
 impl Inbound {
     fn state(&self) -> MutexGuard<'_, Sent> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -95,7 +130,7 @@ impl Inbound {
         let length = part.len() as u64;
         let to = {
             let mut state = self.state();
-            let Some((next, to)) = state.open.get_mut(file) else {
+            let Some(Open { next, to, .. }) = state.open.get_mut(file) else {
                 return wrong(ErrorKind::Conflict, format!("the file {file:?} is not wanted now"));
             };
             if *next != from {
@@ -135,28 +170,11 @@ impl ModelFiles for Inbound {
             return Ok(stream::empty().boxed());
         }
         let (to, parts) = mpsc::channel(UNWRITTEN);
-        let senders = {
-            let mut state = self.state();
-            state.senders.retain(|sender| !sender.is_closed());
-            state.open.insert(file.to_owned(), (from, to));
-            state.senders.clone()
-        };
-        let want = Want { file: file.to_owned(), from };
-        let mut is_asked = false;
-        for sender in senders {
-            if sender.send(want.clone()).await.is_ok() {
-                is_asked = true;
-                break;
-            }
+        let message = format!("nobody sends the file {file:?} of the model any more");
+        let broke = Error::new(ErrorKind::HiveUnreachable, message);
+        if !self.state().ask(file.to_owned(), from, to) {
+            return Err(broke);
         }
-        let gone = || {
-            let message = format!("nobody sends the file {:?} of the model any more", want.file);
-            Error::new(ErrorKind::HiveUnreachable, message)
-        };
-        if !is_asked {
-            return Err(gone());
-        }
-        let broke = gone();
         let parts = stream::unfold(Some((parts, bytes - from)), move |left| {
             let broke = broke.clone();
             async move {
@@ -179,12 +197,7 @@ struct Attached(Arc<Inbound>, mpsc::Sender<Want>);
 
 impl Drop for Attached {
     fn drop(&mut self) {
-        let mut state = self.0.state();
-        state.senders.retain(|sender| !sender.same_channel(&self.1));
-        if state.senders.is_empty() {
-            // Whoever waits for a part learns that none will come.
-            state.open.clear();
-        }
+        self.0.state().leave(&self.1);
     }
 }
 
