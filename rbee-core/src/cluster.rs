@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use rpds::{RedBlackTreeMapSync as Map, RedBlackTreeSetSync as Set};
 
-use crate::{Device, HiveId, ModelRef, TenantId, Time, WorkerId, WorkerInfo};
+use crate::{Device, HiveId, ModelOnDisk, ModelRef, TenantId, Time, WorkerId, WorkerInfo};
 
 /// What a worker is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -104,8 +104,8 @@ pub struct HiveView {
     pub draining: bool,
     /// What models can be loaded on.
     pub devices: Arc<[Device]>,
-    /// The models on its disk, with their sizes in bytes.
-    pub models: Arc<BTreeMap<ModelRef, u64>>,
+    /// The models on its disk.
+    pub models: Arc<BTreeMap<ModelRef, ModelOnDisk>>,
     /// Memory that is promised to workers being started, by device, in bytes. The devices' free memory does not
     /// show it yet.
     pub reserved: BTreeMap<u32, u64>,

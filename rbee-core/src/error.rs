@@ -105,6 +105,8 @@ error_kinds! {
     SpawnTimeout = "SPAWN_TIMEOUT", retryable: true, blames_worker: false, status: 504, openai: "server_error";
     /// The machine is not reachable.
     HiveUnreachable = "HIVE_UNREACHABLE", retryable: true, blames_worker: false, status: 502, openai: "server_error";
+    /// The model hub did not answer, or not as a hub should.
+    HubUnreachable = "HUB_UNREACHABLE", retryable: true, blames_worker: false, status: 502, openai: "server_error";
     /// The queen was restarted while the job ran, and the job may not be run again.
     QueenRestarted = "QUEEN_RESTARTED", retryable: false, blames_worker: false, status: 503, openai: "server_error";
     /// The queen is going down and takes no more jobs.

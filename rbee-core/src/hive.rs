@@ -1,17 +1,19 @@
 //! The [`HiveBackend`] trait: one machine.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use futures_core::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Epoch, Error, HiveAddress, HiveId, ModelRef, Result, Worker, WorkerHealth, WorkerId, WorkerInfo,
+    Damage, Digest, Epoch, Error, ErrorKind, HiveAddress, HiveId, ModelFiles, ModelInfo, ModelRef,
+    Result, Worker, WorkerHealth, WorkerId, WorkerInfo,
 };
 
 mod devices;
 mod in_process;
+mod origin;
 
 pub use devices::Devices;
 #[cfg_attr(
@@ -20,6 +22,7 @@ pub use devices::Devices;
 )]
 pub(crate) use in_process::files_of;
 pub use in_process::{InProcessHive, WorkerFactory};
+pub use origin::{HubAccess, ModelOrigin};
 
 /// What a device computes with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -59,6 +62,31 @@ pub struct WorkerSpec {
     pub devices: Vec<u32>,
     /// Memory it is expected to take, in bytes, over all its devices.
     pub need_bytes: u64,
+    /// Where the model lies on the hive's disk. The hive says so itself, where its store has the model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathBuf>,
+}
+
+/// A model on a hive's disk.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ModelOnDisk {
+    /// Its reference.
+    pub model: ModelRef,
+    /// The size of its files, in bytes.
+    pub bytes: u64,
+    /// What names its content, where the hive keeps it in a store.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<Digest>,
+    /// What its files say about it, where they are in a form that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub info: Option<Arc<ModelInfo>>,
+}
+
+impl ModelOnDisk {
+    /// A model of this size, of which nothing else is known.
+    pub fn new(model: ModelRef, bytes: u64) -> Self {
+        Self { model, bytes, digest: None, info: None }
+    }
 }
 
 /// A worker as its hive reports it.
@@ -71,14 +99,14 @@ pub struct WorkerReport {
 }
 
 /// Everything a hive knows of itself.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct HiveReport {
     /// Grows with every change on the hive: a report older than a worker says nothing about it.
     pub rev: u64,
     /// What models can be loaded on.
     pub devices: Vec<Device>,
-    /// The models on its disk, with their sizes in bytes.
-    pub models: Vec<(ModelRef, u64)>,
+    /// The models on its disk.
+    pub models: Vec<ModelOnDisk>,
     /// The workers that are usable now.
     pub workers: Vec<WorkerReport>,
 }
@@ -205,12 +233,42 @@ pub trait HiveBackend: fmt::Debug + Send + Sync + 'static {
     /// Stops a worker, by force where it has not ended within `grace`. Idempotent: one that is not there is stopped.
     async fn stop(&self, id: WorkerId, grace: Duration) -> Result<()>;
 
-    /// Puts the model on the hive's disk where it is missing, and returns its size in bytes. Idempotent.
+    /// Puts the model on the hive's disk where it is missing, and tells what it is. Idempotent; many who ask at once
+    /// wait for one and the same fetch.
     ///
     /// # Errors
-    /// [`ErrorKind::ModelNotFound`](crate::ErrorKind::ModelNotFound) where it is nowhere to be had,
-    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) where the hive cannot fetch it.
-    async fn provision(&self, model: &ModelRef, progress: Progress) -> Result<u64>;
+    /// [`ErrorKind::ModelNotFound`](crate::ErrorKind::ModelNotFound) where it is not to be had there,
+    /// [`ErrorKind::ModelIncompatible`](crate::ErrorKind::ModelIncompatible) where its files are damaged or not a
+    /// model's, [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) where the hive cannot take it from there.
+    async fn provision(
+        &self,
+        model: &ModelRef,
+        from: ModelOrigin,
+        progress: Progress,
+    ) -> Result<ModelOnDisk>;
+
+    /// The files of a model that is on the hive's disk, to be read by another. As it stands: none are given.
+    ///
+    /// # Errors
+    /// [`ErrorKind::ModelNotFound`](crate::ErrorKind::ModelNotFound) where it is not there,
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) where the hive gives none away.
+    async fn files(&self, model: &ModelRef) -> Result<Arc<dyn ModelFiles>> {
+        let message = format!("hive {} gives no files of model {model} away", self.id());
+        Err(Error::new(ErrorKind::Unsupported, message))
+    }
+
+    /// Reads every file of a model in the hive's store again, and tells which are not what they should be. Those are
+    /// put aside, so that they are never used; the next [`provision`](Self::provision) fetches them again, and them
+    /// alone. As it stands: the hive keeps no checksums.
+    ///
+    /// # Errors
+    /// [`ErrorKind::ModelNotFound`](crate::ErrorKind::ModelNotFound) where its store does not have the model,
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) where it has no store.
+    async fn verify(&self, model: &ModelRef, progress: Progress) -> Result<Vec<Damage>> {
+        let _ = progress;
+        let message = format!("hive {} keeps no checksums of model {model}", self.id());
+        Err(Error::new(ErrorKind::Unsupported, message))
+    }
 
     /// Removes the model from the hive's disk. Idempotent.
     async fn remove_model(&self, model: &ModelRef) -> Result<()>;
@@ -251,8 +309,19 @@ impl<H: HiveBackend + ?Sized> HiveBackend for Arc<H> {
     async fn stop(&self, id: WorkerId, grace: Duration) -> Result<()> {
         (**self).stop(id, grace).await
     }
-    async fn provision(&self, model: &ModelRef, progress: Progress) -> Result<u64> {
-        (**self).provision(model, progress).await
+    async fn provision(
+        &self,
+        model: &ModelRef,
+        from: ModelOrigin,
+        progress: Progress,
+    ) -> Result<ModelOnDisk> {
+        (**self).provision(model, from, progress).await
+    }
+    async fn files(&self, model: &ModelRef) -> Result<Arc<dyn ModelFiles>> {
+        (**self).files(model).await
+    }
+    async fn verify(&self, model: &ModelRef, progress: Progress) -> Result<Vec<Damage>> {
+        (**self).verify(model, progress).await
     }
     async fn remove_model(&self, model: &ModelRef) -> Result<()> {
         (**self).remove_model(model).await

@@ -40,7 +40,9 @@
 //! # Features
 //!
 //! - `sqlite` (default): the durable registry.
-//! - `candle`: the worker that runs Llama models in this process; `cuda` and `metal` run it on GPUs.
+//! - `candle`: the worker that runs models of the Llama and BERT families in this process; `cuda` and `metal` run it on
+//!   GPUs.
+//! - `hub`: downloads of models from a hub into the [`ModelStore`].
 //! - `nvml`: NVIDIA GPUs among the devices that a hive reports.
 //! - `conformance`, `test-util`: suites and doubles for tests.
 
@@ -53,7 +55,9 @@ mod id;
 mod idempotency;
 mod job;
 pub mod metrics;
+mod model_info;
 mod model_ref;
+mod models;
 mod prefix;
 mod queen;
 mod registry;
@@ -73,13 +77,23 @@ pub use cluster::{ClusterView, HiveView, LaneKey, LaneView, WorkerState, WorkerV
 pub use error::{Error, ErrorKind, Result};
 pub use event::{EventKind, EventRef, Finish, JobEvent, Metrics, Outcome, Output, Started, Usage};
 pub use hive::{
-    Device, DeviceKind, Devices, HiveBackend, HiveContact, HiveEvent, HiveReport, InProcessHive,
-    Progress, ProgressUpdate, WorkerFactory, WorkerReport, WorkerSpec,
+    Device, DeviceKind, Devices, HiveBackend, HiveContact, HiveEvent, HiveReport, HubAccess,
+    InProcessHive, ModelOnDisk, ModelOrigin, Progress, ProgressUpdate, WorkerFactory, WorkerReport,
+    WorkerSpec,
 };
 pub use id::{CorrelationId, Epoch, HiveId, JobId, LeaseId, QueenId, TenantId, Ticket, WorkerId};
 pub use idempotency::Idempotency;
 pub use job::{EndedJob, Job, JobState, JobStatus, LiveJob, Priority};
+pub use model_info::{
+    EmbeddingInfo, KvCache, MemoryEstimate, MemoryNeed, ModelFormat, ModelInfo, ModelTask, Pooling,
+};
 pub use model_ref::{MAX_MODEL_REF_BYTES, ModelRef, ModelSource};
+pub use models::{
+    Begun, Damage, Digest, InUse, MAX_MODEL_FILES, Manifest, ModelFile, ModelFiles, ModelStore,
+    StoreOptions, StoredModel, StoredState,
+};
+#[cfg(feature = "hub")]
+pub use models::{Hub, HubBuilder, HubToken, Resolved};
 pub use queen::{
     Answer, HiveSummary, JobEvents, JobHandle, Load, LoadRequest, Queen, QueenBuilder,
 };

@@ -62,6 +62,31 @@ impl ModelRef {
         &self.0
     }
 
+    /// Is this what the other one, which may name a branch or no file, stands or stood for?
+    ///
+    /// ```
+    /// # use rbee_core::ModelRef;
+    /// let commit = "0123456789abcdef0123456789abcdef01234567";
+    /// let pinned: ModelRef = format!("hf:org/repo@{commit}").parse()?;
+    /// assert!(pinned.is_of(&"hf:org/repo@main".parse()?));
+    /// assert!(!pinned.is_of(&"hf:org/other".parse()?));
+    /// # Ok::<(), rbee_core::Error>(())
+    /// ```
+    pub fn is_of(&self, other: &Self) -> bool {
+        use ModelSource::Hub;
+        match (self.source(), other.source()) {
+            (
+                Hub { org, repo, revision, file },
+                Hub { org: org_of, repo: repo_of, revision: revision_of, file: file_of },
+            ) => {
+                (org, repo) == (org_of, repo_of)
+                    && revision_of.is_none_or(|of| Some(of) == revision || !is_commit(of))
+                    && file_of.is_none_or(|of| Some(of) == file)
+            }
+            _ => self == other,
+        }
+    }
+
     /// Where it points.
     pub fn source(&self) -> ModelSource<'_> {
         if let Some(path) = self.0.strip_prefix("file:") {
@@ -76,6 +101,11 @@ impl ModelRef {
         let (org, repo) = name.split_once('/').unwrap_or((name, ""));
         ModelSource::Hub { org, repo, revision, file }
     }
+}
+
+/// Is the revision one commit, for ever?
+pub(crate) fn is_commit(revision: &str) -> bool {
+    revision.len() == 40 && revision.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 fn split<'a>(text: &'a str, at: &str) -> (&'a str, Option<&'a str>) {

@@ -12,8 +12,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Ask, ClusterView, Error, ErrorKind, Explanation, HiveBackend, HiveRecord, Job, JobFilter,
-    JobId, JobRecord, JobStatus, ModelRef, Now, QueenId, Registry, Request, Result, Scheduler,
-    Settings, Started, Time, WallTime, WorkerId, engine::Counters, idempotency::check_repeat,
+    JobId, JobRecord, JobStatus, ModelRef, ModelSource, Now, QueenId, Registry, Request, Result,
+    Scheduler, Settings, Started, Time, WallTime, WorkerId, engine::Counters,
+    idempotency::check_repeat,
 };
 
 mod attempt;
@@ -26,6 +27,7 @@ mod loads;
 mod log;
 mod logs;
 mod mailbox;
+mod models;
 mod monitor;
 mod policy;
 mod writer;
@@ -40,6 +42,7 @@ use loads::Loads;
 use log::JobLog;
 use logs::Logs;
 use mailbox::{Mailbox, Message, Submitted};
+use models::Models;
 
 /// The orchestrator, inside the application's own process. Cloning gives another handle on the same one.
 ///
@@ -75,6 +78,7 @@ struct Shared {
     scheduler: Arc<dyn Scheduler>,
     settings: Arc<Settings>,
     aliases: BTreeMap<String, ModelRef>,
+    models: Models,
     restored: Vec<JobId>,
     remembered: Vec<HiveRecord>,
     /// Ends every task but the writer, which ends when it has written what was handed in.
@@ -138,6 +142,23 @@ impl Queen {
         self.shared.aliases.get(name).map_or_else(|| name.parse(), |model| Ok(model.clone()))
     }
 
+    /// The same, as a hive can be given it: a reference to a hub names the commit, and the file where there are several,
+    /// that it stands for now. One that a hive has under this very name stays as it is.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidRequest`] where it is no reference, [`ErrorKind::ModelNotFound`] where the hub has no such
+    /// model, [`ErrorKind::Unauthorized`] or [`ErrorKind::PermissionDenied`] where it gives it to others alone,
+    /// [`ErrorKind::HubUnreachable`] where it does not answer and no hive has the model.
+    pub async fn locate(&self, name: &str) -> Result<ModelRef> {
+        let model = self.resolve(name)?;
+        match model.source() {
+            ModelSource::Hub { .. } => {
+                self.shared.models.pinned(model, &self.cluster().await?).await
+            }
+            _ => Ok(model),
+        }
+    }
+
     /// Checks the request and submits it. One with an [idempotency key](Request::idempotency_key) that was used
     /// before is not done again: the handle is one on the job of the first time, and dropping it ends nothing. Returns when the job is recorded; its placement goes on meanwhile.
     ///
@@ -146,7 +167,7 @@ impl Queen {
     /// nobody knows, [`ErrorKind::SystemAtCapacity`] with the time to come back where the queue is full,
     /// [`ErrorKind::Storage`] where the job could not be recorded. Nothing was accepted then.
     pub async fn submit(&self, request: Request) -> Result<JobHandle> {
-        let job = self.check(request)?;
+        let job = self.check(request).await?;
         // Who submits under a key means to come back for the answer.
         let (id, stays) = (job.id, job.detached || job.idempotency.is_some());
         if job.idempotency.is_some()
@@ -191,8 +212,9 @@ impl Queen {
         Ok(JobHandle::new(job, events, self.clone(), false))
     }
 
-    fn check(&self, request: Request) -> Result<Job> {
-        let model = self.resolve(request.model()).map_err(|error| error.with_param("model"))?;
+    async fn check(&self, request: Request) -> Result<Job> {
+        let model =
+            self.locate(request.model()).await.map_err(|error| error.with_param("model"))?;
         request.into_job(model, &self.shared.settings, fresh_seed())
     }
 
@@ -301,7 +323,7 @@ impl Queen {
     /// # Errors
     /// As [`submit`](Self::submit) for a request that is not allowed.
     pub async fn explain(&self, request: Request) -> Result<Explanation> {
-        let job = Arc::new(self.check(request)?);
+        let job = Arc::new(self.check(request).await?);
         let cluster = self.cluster().await?;
         let ask = Ask {
             job,

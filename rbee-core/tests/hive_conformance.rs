@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that fails here fails as it should")]
 
 use std::{
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -14,8 +15,8 @@ use futures_core::stream::BoxStream;
 use futures_util::{StreamExt, stream};
 use rbee_core::{
     Device, DeviceKind, EchoWorker, Epoch, Error, ErrorKind, HiveBackend, HiveEvent, HiveId,
-    HiveReport, InProcessHive, ModelRef, Progress, Result, Worker, WorkerFactory, WorkerId,
-    WorkerSpec, async_trait, conformance,
+    HiveReport, InProcessHive, ModelOnDisk, ModelOrigin, ModelRef, Progress, Result, Worker,
+    WorkerFactory, WorkerId, WorkerSpec, async_trait, conformance,
 };
 
 #[derive(Debug)]
@@ -32,15 +33,15 @@ impl WorkerFactory for Echoes {
     ) -> Result<Arc<dyn Worker>> {
         progress.update(0, Some(2));
         tokio::time::sleep(Duration::from_millis(50)).await;
-        self.inspect(&spec.model).await?;
+        self.inspect(&spec.model, None).await?;
         progress.update(2, Some(2));
         let worker = EchoWorker::builder(spec.model.clone());
         Ok(worker.id(id).hive(hive.clone()).slots(spec.slots).build())
     }
 
-    async fn inspect(&self, model: &ModelRef) -> Result<u64> {
+    async fn inspect(&self, model: &ModelRef, _: Option<&Path>) -> Result<ModelOnDisk> {
         match model.as_str() {
-            "good" => Ok(7),
+            "good" => Ok(ModelOnDisk::new(model.clone(), 7)),
             other => Err(Error::new(ErrorKind::ModelNotFound, format!("no model {other}"))),
         }
     }
@@ -61,7 +62,13 @@ fn in_process() -> InProcessHive {
 }
 
 fn spec(model: &str) -> WorkerSpec {
-    WorkerSpec { model: model.parse().unwrap(), slots: 2, devices: vec![0], need_bytes: 0 }
+    WorkerSpec {
+        model: model.parse().unwrap(),
+        slots: 2,
+        devices: vec![0],
+        need_bytes: 0,
+        path: None,
+    }
 }
 
 /// The sentence with which the suite fails; none where the hive passes.
@@ -239,10 +246,17 @@ impl HiveBackend for Broken {
         self.hive.stop(id, grace).await
     }
 
-    async fn provision(&self, model: &ModelRef, progress: Progress) -> Result<u64> {
-        let bytes = self.hive.provision(model, progress).await?;
-        let more = if self.is(Flaw::SizeChanges) { self.count() } else { 0 };
-        Ok(bytes + more)
+    async fn provision(
+        &self,
+        model: &ModelRef,
+        from: ModelOrigin,
+        progress: Progress,
+    ) -> Result<ModelOnDisk> {
+        let mut on_disk = self.hive.provision(model, from, progress).await?;
+        if self.is(Flaw::SizeChanges) {
+            on_disk.bytes += self.count();
+        }
+        Ok(on_disk)
     }
 
     async fn remove_model(&self, model: &ModelRef) -> Result<()> {

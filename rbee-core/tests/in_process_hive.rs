@@ -10,8 +10,9 @@ use std::{
 
 use futures_util::{FutureExt, StreamExt};
 use rbee_core::{
-    EchoWorker, Epoch, Error, ErrorKind, HiveBackend, HiveEvent, HiveId, InProcessHive, ModelRef,
-    Progress, ProgressUpdate, Result, Worker, WorkerFactory, WorkerId, WorkerSpec, async_trait,
+    EchoWorker, Epoch, Error, ErrorKind, HiveBackend, HiveEvent, HiveId, InProcessHive,
+    ModelOnDisk, ModelOrigin, ModelRef, Progress, ProgressUpdate, Result, Worker, WorkerFactory,
+    WorkerId, WorkerSpec, async_trait,
 };
 use tokio::sync::Semaphore;
 
@@ -67,7 +68,13 @@ impl WorkerFactory for Gated {
 }
 
 fn spec(model: &str) -> WorkerSpec {
-    WorkerSpec { model: model.parse().unwrap(), slots: 1, devices: Vec::new(), need_bytes: 0 }
+    WorkerSpec {
+        model: model.parse().unwrap(),
+        slots: 1,
+        devices: Vec::new(),
+        need_bytes: 0,
+        path: None,
+    }
 }
 
 fn hive() -> (Arc<InProcessHive>, Gated) {
@@ -161,7 +168,7 @@ async fn a_worker_appears_at_the_revision_that_first_lists_it() {
     // A change while the first one loads.
     let file = tempfile::NamedTempFile::new().unwrap();
     let model = ModelRef::file(file.path()).unwrap();
-    hive.provision(&model, Progress::ignore()).await.unwrap();
+    provision(&hive, &model).await.unwrap();
     let before = hive.report().await.unwrap().rev;
     factory.0.gate.add_permits(2);
     let worker = slow.await.unwrap().unwrap();
@@ -304,6 +311,11 @@ fn file(path: &Path) -> ModelRef {
     ModelRef::file(path).unwrap()
 }
 
+/// From the hive's own machine.
+async fn provision(hive: &InProcessHive, model: &ModelRef) -> Result<ModelOnDisk> {
+    hive.provision(model, ModelOrigin::Here, Progress::ignore()).await
+}
+
 #[tokio::test]
 async fn a_file_is_checked_where_it_lies_and_never_deleted() {
     let dir = tempfile::tempdir().unwrap();
@@ -311,21 +323,20 @@ async fn a_file_is_checked_where_it_lies_and_never_deleted() {
     std::fs::write(&path, [0; 11]).unwrap();
     for hive in [InProcessHive::new(), InProcessHive::new().with_factory(Gated::default())] {
         let model = file(&path);
-        assert_eq!(hive.provision(&model, Progress::ignore()).await, Ok(11));
+        assert_eq!(provision(&hive, &model).await.unwrap().bytes, 11);
         let report = hive.report().await.unwrap();
-        assert_eq!(report.models, [(model.clone(), 11)]);
+        assert_eq!(report.models, [ModelOnDisk::new(model.clone(), 11)]);
         hive.remove_model(&model).await.unwrap();
         let after = hive.report().await.unwrap();
         assert!(after.models.is_empty() && after.rev > report.rev);
         assert!(path.exists());
 
         let missing = dir.path().join("none");
-        let error = hive.provision(&file(&missing), Progress::ignore()).await.unwrap_err();
+        let error = provision(&hive, &file(&missing)).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::ModelNotFound);
         assert!(error.message().contains(missing.to_str().unwrap()), "{error}");
         let hub = "hf:a/b".parse().unwrap();
-        let provision = hive.provision(&hub, Progress::ignore()).await;
-        assert_eq!(kind(provision), ErrorKind::Unsupported);
+        assert_eq!(kind(provision(&hive, &hub).await), ErrorKind::Unsupported);
     }
 }
 
@@ -333,7 +344,7 @@ async fn a_file_is_checked_where_it_lies_and_never_deleted() {
 async fn a_model_that_only_a_worker_has_needs_no_file() {
     let model: ModelRef = "alias".parse().unwrap();
     let hive = InProcessHive::new().with_worker(EchoWorker::new(model.clone()));
-    assert_eq!(hive.provision(&model, Progress::ignore()).await, Ok(0));
+    assert_eq!(provision(&hive, &model).await.unwrap().bytes, 0);
 }
 
 #[tokio::test(start_paused = true)]

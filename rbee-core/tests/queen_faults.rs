@@ -202,6 +202,7 @@ async fn a_policy_that_panics_errs_or_talks_nonsense_is_replaced_for_that_job() 
                     slots: 1,
                     devices: vec![0],
                     need_bytes: 0,
+                    path: None,
                 },
                 evict: Vec::new(),
             })

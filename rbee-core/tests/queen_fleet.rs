@@ -90,8 +90,8 @@ async fn models_are_put_on_disks_and_removed_but_not_under_a_worker() {
     let told = Arc::new(std::sync::Mutex::new(0));
     let seen = told.clone();
     let progress = Progress::new(move |update| *seen.lock().unwrap() = update.done);
-    let bytes = queen.provision(id("a"), model.reference.clone(), progress).await.unwrap();
-    assert_eq!((bytes, *told.lock().unwrap()), (1000, 1000));
+    let on_disk = queen.provision(id("a"), model.reference.clone(), progress).await.unwrap();
+    assert_eq!((on_disk.bytes, *told.lock().unwrap()), (1000, 1000));
     let has = |cluster: &rbee_core::ClusterView| {
         cluster.hive(&id("a")).unwrap().models.contains_key(&model.reference)
     };

@@ -16,8 +16,8 @@ use std::{
 
 use futures_util::{FutureExt, StreamExt, stream};
 use rbee_core::{
-    Error, ErrorKind, Finish, Job, Output, OutputStream, Prompt, Result, Resume, Run, Task, Worker,
-    WorkerHealth, WorkerInfo, async_trait,
+    EchoWorker, Error, ErrorKind, Finish, Job, Output, OutputStream, Prompt, Result, Resume, Run,
+    Task, Worker, WorkerHealth, WorkerInfo, async_trait,
     conformance::worker::{self as suite, Subject},
 };
 use support::{load, tiny};
@@ -49,6 +49,10 @@ enum Fault {
     WrongKindForEmbedding,
     WrongKindForEmptyPrompt,
     NewIdentity,
+    VectorsInAnotherOrder,
+    OneVectorTooFew,
+    VectorsLeanOnEachOther,
+    NotANumber,
 }
 
 /// A proper worker with one fault.
@@ -65,6 +69,18 @@ impl Broken {
         let other = Arc::new(WorkerInfo { since: 99, ..WorkerInfo::clone(inner.info()) });
         Arc::new(Self { inner, other, fault, calls: AtomicU64::new(0) })
     }
+}
+
+/// Vectors with something wrong.
+fn bent(fault: Fault, mut vectors: Vec<Vec<f32>>) -> Vec<Vec<f32>> {
+    match fault {
+        Fault::VectorsInAnotherOrder => vectors.reverse(),
+        Fault::OneVectorTooFew => drop(vectors.pop()),
+        Fault::VectorsLeanOnEachOther if vectors.len() > 1 => vectors[1][0] += 1e-2,
+        Fault::NotANumber => vectors[0][0] = f32::NAN,
+        _ => {}
+    }
+    vectors
 }
 
 fn token() -> Result<Output> {
@@ -168,6 +184,9 @@ impl Worker for Broken {
                         first = false;
                         vec![Ok(Output::Token { id, text: "".into() })]
                     }
+                    (fault, Output::Vectors(vectors)) => {
+                        vec![Ok(Output::Vectors(bent(fault, vectors)))]
+                    }
                     (_, output) => vec![Ok(output)],
                 })
             }
@@ -213,6 +232,43 @@ async fn caught(inner: Arc<dyn Worker>, fault: Fault) -> Option<String> {
         text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
             .unwrap_or_default(),
     )
+}
+
+/// A worker that makes vectors.
+async fn encoder() -> Arc<dyn Worker> {
+    let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/bert-tiny");
+    Arc::new(load(dir).await.unwrap())
+}
+
+#[tokio::test]
+async fn candle_passes_with_a_model_that_makes_vectors() {
+    suite::check(&subject(encoder().await)).await;
+}
+
+#[tokio::test]
+async fn the_double_passes_where_it_makes_vectors() {
+    let echo = EchoWorker::builder("echo".parse().unwrap()).embed(8).build();
+    suite::vectors_belong_to_their_texts(&subject(echo.clone())).await;
+    suite::dropped_vectors_free_the_slot(&subject(echo)).await;
+}
+
+#[tokio::test]
+async fn every_worker_that_makes_wrong_vectors_is_caught() {
+    for (fault, said) in [
+        (Fault::NoEnd, "the stream ended without an End"),
+        (Fault::WrongUsage, "usage counts other tokens"),
+        (Fault::NeverFree, "a slot was not free"),
+        (Fault::WrongKindForLength, "a text longer than context_tokens"),
+        (Fault::WrongKindForEmbedding, "text that the worker cannot generate"),
+        (Fault::VectorsInAnotherOrder, "has another vector beside others"),
+        (Fault::OneVectorTooFew, "so many vectors for so many texts"),
+        (Fault::VectorsLeanOnEachOther, "has another vector beside others"),
+        (Fault::NotANumber, "something in it that is no number"),
+    ] {
+        let sentence = caught(encoder().await, fault).await;
+        let sentence = sentence.unwrap_or_else(|| panic!("{fault:?} was not caught"));
+        assert!(sentence.contains(said), "{fault:?}: {sentence}");
+    }
 }
 
 #[tokio::test]

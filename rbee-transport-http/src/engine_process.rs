@@ -12,8 +12,8 @@ use std::{
 use async_trait::async_trait;
 use http::Method;
 use rbee_core::{
-    Capabilities, Error, ErrorKind, HiveId, ModelRef, ModelSource, Progress, Result, Worker,
-    WorkerFactory, WorkerId, WorkerInfo, WorkerSpec,
+    Capabilities, Error, ErrorKind, HiveId, ModelSource, Progress, Result, Worker, WorkerFactory,
+    WorkerId, WorkerInfo, WorkerSpec,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -179,7 +179,7 @@ impl WorkerFactory for EngineFactory {
         progress: Progress,
     ) -> Result<Arc<dyn Worker>> {
         self.engine.validate()?;
-        let path = path_of(&spec.model)?;
+        let path = path_of(spec)?;
         let context = self.context.unwrap_or(self.engine.context);
         let device = match spec.devices.first() {
             None | Some(0) => "cpu".to_owned(),
@@ -210,13 +210,15 @@ impl WorkerFactory for EngineFactory {
     }
 }
 
-fn path_of(model: &ModelRef) -> Result<&str> {
-    if let ModelSource::File(path) = model.source()
-        && let Some(path) = path.to_str()
-    {
-        return Ok(path);
-    }
-    Err(Error::new(ErrorKind::Unsupported, format!("model {model} is no file: reference")))
+fn path_of(spec: &WorkerSpec) -> Result<&str> {
+    let path = match (spec.path.as_deref(), spec.model.source()) {
+        (Some(path), _) | (None, ModelSource::File(path)) => path.to_str(),
+        _ => None,
+    };
+    path.ok_or_else(|| {
+        let message = format!("where model {} lies on this machine is not said", spec.model);
+        Error::new(ErrorKind::Unsupported, message)
+    })
 }
 
 /// Waits for the engine's end, and brings it about when told to.

@@ -11,8 +11,8 @@ use std::{
 use async_trait::async_trait;
 use futures_core::stream::BoxStream;
 use rbee_core::{
-    Epoch, Error, ErrorKind, HiveBackend, HiveEvent, HiveId, HiveReport, ModelRef, Progress,
-    Result, Worker, WorkerId, WorkerSpec,
+    Damage, Epoch, Error, ErrorKind, HiveBackend, HiveEvent, HiveId, HiveReport, ModelFiles,
+    ModelOnDisk, ModelOrigin, ModelRef, Progress, Result, Worker, WorkerId, WorkerSpec,
 };
 use serde::{Deserialize, Serialize};
 use tokio::{io::AsyncWriteExt, process::Command, time::timeout};
@@ -324,8 +324,21 @@ impl HiveBackend for LocalHive {
         self.hive()?.stop(id, grace).await
     }
 
-    async fn provision(&self, model: &ModelRef, progress: Progress) -> Result<u64> {
-        self.hive()?.provision(model, progress).await
+    async fn provision(
+        &self,
+        model: &ModelRef,
+        from: ModelOrigin,
+        progress: Progress,
+    ) -> Result<ModelOnDisk> {
+        self.hive()?.provision(model, from, progress).await
+    }
+
+    async fn files(&self, model: &ModelRef) -> Result<Arc<dyn ModelFiles>> {
+        self.hive()?.files(model).await
+    }
+
+    async fn verify(&self, model: &ModelRef, progress: Progress) -> Result<Vec<Damage>> {
+        self.hive()?.verify(model, progress).await
     }
 
     async fn remove_model(&self, model: &ModelRef) -> Result<()> {

@@ -16,8 +16,9 @@ use std::{
 use async_trait::async_trait;
 use futures_core::stream::BoxStream;
 use rbee_core::{
-    Device, Devices, Epoch, Error, ErrorKind, HiveBackend, HiveEvent, HiveId, HiveReport,
-    InProcessHive, ModelRef, Progress, Result, WallTime, Worker, WorkerId, WorkerInfo, WorkerSpec,
+    Damage, Device, Devices, Epoch, Error, ErrorKind, HiveBackend, HiveEvent, HiveId, HiveReport,
+    InProcessHive, ModelFiles, ModelOnDisk, ModelOrigin, ModelRef, ModelStore, Progress, Result,
+    WallTime, Worker, WorkerId, WorkerInfo, WorkerSpec,
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -86,6 +87,7 @@ struct Config {
     threads: Option<NonZeroUsize>,
     context: Option<u32>,
     log: LogStyle,
+    store: Option<ModelStore>,
     devices: Option<Vec<Device>>,
     answer_limit: Duration,
     load_limit: Duration,
@@ -105,6 +107,7 @@ impl ProcessHive {
             threads: None,
             context: None,
             log: LogStyle::default(),
+            store: None,
             devices: None,
             answer_limit: Duration::from_secs(30),
             load_limit: Duration::from_secs(3600),
@@ -152,6 +155,11 @@ impl ProcessHive {
         self.changed(|config| config.log = log)
     }
 
+    /// Keeps the models that it fetches in this store. Without one it fetches none.
+    pub fn with_store(self, store: ModelStore) -> Self {
+        self.changed(|config| config.store = Some(store))
+    }
+
     /// Reports these devices, whatever the machine has.
     pub fn with_devices(self, devices: Vec<Device>) -> Self {
         self.changed(|config| config.devices = Some(devices))
@@ -186,6 +194,10 @@ impl ProcessHive {
             let books = InProcessHive::new().with_id(config.id.clone()).with_factory(factory);
             // A life of the hive has fewer changes than milliseconds.
             let books = books.with_revision(WallTime::now().as_millis());
+            let books = match &config.store {
+                Some(store) => books.with_store(store.clone()),
+                None => books,
+            };
             match &config.devices {
                 Some(devices) => books.with_devices(devices.clone()),
                 None => books,
@@ -290,8 +302,21 @@ impl HiveBackend for ProcessHive {
         stopped
     }
 
-    async fn provision(&self, model: &ModelRef, progress: Progress) -> Result<u64> {
-        self.books.provision(model, progress).await
+    async fn provision(
+        &self,
+        model: &ModelRef,
+        from: ModelOrigin,
+        progress: Progress,
+    ) -> Result<ModelOnDisk> {
+        self.books.provision(model, from, progress).await
+    }
+
+    async fn files(&self, model: &ModelRef) -> Result<Arc<dyn ModelFiles>> {
+        self.books.files(model).await
+    }
+
+    async fn verify(&self, model: &ModelRef, progress: Progress) -> Result<Vec<Damage>> {
+        self.books.verify(model, progress).await
     }
 
     async fn remove_model(&self, model: &ModelRef) -> Result<()> {

@@ -9,8 +9,8 @@ use std::{sync::Arc, time::Duration};
 use futures_util::StreamExt;
 use http::Method;
 use rbee_core::{
-    EchoWorker, Epoch, ErrorKind, HiveBackend, HiveId, InProcessHive, Progress, Result, Worker,
-    WorkerFactory, WorkerId, WorkerSpec, async_trait, conformance,
+    EchoWorker, Epoch, ErrorKind, HiveBackend, HiveId, InProcessHive, ModelOrigin, Progress,
+    Result, Worker, WorkerFactory, WorkerId, WorkerSpec, async_trait, conformance,
 };
 use rbee_transport_http::{
     Token,
@@ -37,7 +37,7 @@ impl WorkerFactory for Echoes {
         spec: &WorkerSpec,
         progress: Progress,
     ) -> Result<Arc<dyn Worker>> {
-        self.inspect(&spec.model).await?;
+        self.inspect(&spec.model, None).await?;
         progress.update(1, Some(2));
         let echo = EchoWorker::builder(spec.model.clone()).id(id).hive(hive.clone());
         Ok(echo.slots(spec.slots).build())
@@ -159,7 +159,10 @@ async fn a_hive_that_talks_nonsense_is_unreachable_and_no_wait_is_without_a_boun
         let all = async {
             let spawn = hive.spawn(WorkerId::random(), &model, Progress::ignore());
             let spawned = spawn.await.map(drop).unwrap_err();
-            let provisioned = hive.provision(&model.model, Progress::ignore()).await.unwrap_err();
+            let provisioned = hive
+                .provision(&model.model, ModelOrigin::Here, Progress::ignore())
+                .await
+                .unwrap_err();
             [spawned, provisioned, hive.report().await.unwrap_err()]
         };
         let errors = tokio::time::timeout(Duration::from_secs(20), all).await.unwrap();
@@ -177,7 +180,7 @@ async fn the_progress_of_a_provision_comes_through() {
     let heard = Arc::new(std::sync::Mutex::new(Vec::new()));
     let hear = heard.clone();
     let progress = Progress::new(move |update| hear.lock().unwrap().push(update));
-    hive.provision(&a_model(&dir).model, progress.clone()).await.unwrap();
+    hive.provision(&a_model(&dir).model, ModelOrigin::Here, progress.clone()).await.unwrap();
     let heard = heard.lock().unwrap().clone();
     assert_eq!(heard.last().map(|update| (update.done, update.total)), Some((7, Some(7))));
 }

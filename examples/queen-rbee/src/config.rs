@@ -6,6 +6,7 @@
 mod arguments;
 mod engines;
 mod hives;
+mod models;
 mod show;
 mod table;
 mod value;
@@ -30,6 +31,7 @@ use rbee_transport_http::{
 
 pub use arguments::{Arguments, Wish};
 pub use hives::HiveEntry;
+pub use models::ModelSettings;
 use table::{Forms, KEYS, Key};
 use value::At;
 use yaml::{Node, Value};
@@ -81,6 +83,8 @@ pub struct Config {
     pub keep_ended: Duration,
     /// Names for models.
     pub models: BTreeMap<String, String>,
+    /// Where models come from, and where they are kept.
+    pub model_files: ModelSettings,
     /// The model in this program is offered as `bee-tiny`.
     pub bundled_model: bool,
     /// How workers run on this machine.
@@ -124,6 +128,7 @@ impl Default for Config {
             durability: Durability::default(),
             keep_ended: Duration::from_secs(7 * 24 * 3600),
             models: BTreeMap::new(),
+            model_files: ModelSettings::default(),
             bundled_model: true,
             local_hive: Embedded::default(),
             hive_program: None,
@@ -220,7 +225,7 @@ impl Config {
     /// # Errors
     /// [`ErrorKind::Config`] for what is no level.
     pub fn log_style(&self) -> Result<LogStyle> {
-        LogStyle::new(self.log_format, &*self.log_level).map_err(|error| error.context("log_level"))
+        LogStyle::new(self.log_format, &*self.log_level)
     }
 
     /// The token that clients must send, from wherever it is kept.

@@ -92,6 +92,7 @@ pub async fn start(config: Config, logs: Option<LogRing>) -> Result<Running> {
         builder = builder.alias(&name, model.as_str());
         models.push((name, model));
     }
+    builder = builder.hub(config.model_files.hub()?);
     builder = with_local_hive(builder, &config, &home)?;
     let (draining, closed) = (CancellationToken::new(), CancellationToken::new());
     let fleet = Fleet::new(home.join("hives"), &config, draining.clone())?;
@@ -182,11 +183,16 @@ fn aliases(config: &Config, home: &Home) -> Result<Vec<(String, ModelRef)>> {
     Ok(all)
 }
 
+/// Where models are kept that are fetched.
+const STORE: &str = "models-fetched";
+
 fn with_local_hive(builder: QueenBuilder, config: &Config, home: &Home) -> Result<QueenBuilder> {
     Ok(match config.local_hive {
         Embedded::Off => builder,
         Embedded::Inside => {
-            builder.hive(InProcessHive::new().with_factory(CandleFactory::default()))
+            let store = config.model_files.store(home.join(STORE))?;
+            builder
+                .hive(InProcessHive::new().with_factory(CandleFactory::default()).with_store(store))
         }
         Embedded::Processes => {
             let program = worker::program(config.worker_program.as_deref())?;
@@ -195,7 +201,8 @@ fn with_local_hive(builder: QueenBuilder, config: &Config, home: &Home) -> Resul
                 .with_arguments(program.arguments)
                 .with_engines(config.engines.clone())
                 .with_lease(config.lease)
-                .with_log(config.log_style()?);
+                .with_log(config.log_style()?)
+                .with_store(config.model_files.store(home.join(STORE))?);
             builder.hive(hive)
         }
         Embedded::Daemon => {

@@ -5,8 +5,9 @@ use std::{collections::BTreeSet, fs, io, path::PathBuf, sync::Arc, time::Duratio
 
 use futures_util::future::join_all;
 use rbee_core::{
-    Epoch, Error, ErrorKind, HiveAddress, HiveBackend, HiveContact, HiveEvent, HiveId, HiveReport,
-    ModelRef, Progress, Result, Worker, WorkerId, WorkerSpec, async_trait,
+    Damage, Epoch, Error, ErrorKind, HiveAddress, HiveBackend, HiveContact, HiveEvent, HiveId,
+    HiveReport, ModelFiles, ModelOnDisk, ModelOrigin, ModelRef, Progress, Result, Worker, WorkerId,
+    WorkerSpec, async_trait,
 };
 use rbee_transport_http::{
     Token,
@@ -211,8 +212,19 @@ impl HiveBackend for Visited {
     async fn stop(&self, id: WorkerId, grace: Duration) -> Result<()> {
         self.hive.stop(id, grace).await
     }
-    async fn provision(&self, model: &ModelRef, progress: Progress) -> Result<u64> {
-        self.hive.provision(model, progress).await
+    async fn provision(
+        &self,
+        model: &ModelRef,
+        from: ModelOrigin,
+        progress: Progress,
+    ) -> Result<ModelOnDisk> {
+        self.hive.provision(model, from, progress).await
+    }
+    async fn files(&self, model: &ModelRef) -> Result<Arc<dyn ModelFiles>> {
+        self.hive.files(model).await
+    }
+    async fn verify(&self, model: &ModelRef, progress: Progress) -> Result<Vec<Damage>> {
+        self.hive.verify(model, progress).await
     }
     async fn remove_model(&self, model: &ModelRef) -> Result<()> {
         self.hive.remove_model(model).await

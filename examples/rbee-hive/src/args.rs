@@ -10,7 +10,7 @@ use std::{
 
 use clap::Parser;
 use etcetera::BaseStrategy;
-use rbee_core::{Error, ErrorKind, HiveId, Result};
+use rbee_core::{Error, ErrorKind, HiveId, ModelStore, Result, StoreOptions};
 use rbee_transport_http::{
     ProcessHive, Token,
     server::{LogFormat, LogStyle, hostname},
@@ -49,6 +49,15 @@ pub(crate) struct Args {
     /// Other engines, as a list in YAML or JSON
     #[arg(long, value_name = "FILE")]
     engines: Option<PathBuf>,
+    /// Where models are kept that are fetched to this machine; beside what it remembers by default
+    #[arg(long, value_name = "DIR")]
+    models_dir: Option<PathBuf>,
+    /// Bytes that they may take on the disk; those used longest ago make room
+    #[arg(long, value_name = "BYTES")]
+    models_budget: Option<u64>,
+    /// Where the hub's models are kept; the place that other tools share by default
+    #[arg(long, value_name = "DIR")]
+    hub_cache: Option<PathBuf>,
     /// Threads that a worker computes with on the processor; all cores by default
     #[arg(long)]
     threads: Option<NonZeroUsize>,
@@ -126,7 +135,14 @@ impl Args {
             Some(path) => path.clone(),
             None => data_dir()?.join("rbee").join("hives").join(id.as_str()),
         };
+        let models = self.models_dir.clone().unwrap_or_else(|| state_dir.join("models"));
+        let options = StoreOptions {
+            hub_cache: self.hub_cache.clone(),
+            budget: self.models_budget,
+            ..StoreOptions::default()
+        };
         let mut hive = ProcessHive::new(id, state_dir)
+            .with_store(ModelStore::open(models, options)?)
             .with_lease(self.worker_lease)
             .with_bind(self.host)
             .with_log(self.log()?)

@@ -4,7 +4,7 @@
 //! # async fn example(hive: std::sync::Arc<dyn rbee_core::HiveBackend>) -> rbee_core::Result<()> {
 //! use rbee_core::{WorkerSpec, conformance};
 //!
-//! let good = WorkerSpec { model: "tiny".parse()?, slots: 1, devices: vec![0], need_bytes: 0 };
+//! let good = WorkerSpec { model: "tiny".parse()?, slots: 1, devices: vec![0], need_bytes: 0, path: None };
 //! let bad = WorkerSpec { model: "file:/no/such/model".parse()?, ..good.clone() };
 //! conformance::hive::check(hive, good, bad).await;
 //! # Ok(())
@@ -22,8 +22,8 @@ use futures_util::StreamExt;
 use tokio::time::timeout;
 
 use crate::{
-    Epoch, ErrorKind, HiveBackend, HiveEvent, HiveReport, Progress, Result, Worker, WorkerId,
-    WorkerReport, WorkerSpec,
+    Epoch, ErrorKind, HiveBackend, HiveEvent, HiveReport, ModelOnDisk, ModelOrigin, Progress,
+    Result, Worker, WorkerId, WorkerReport, WorkerSpec,
 };
 
 /// Panics with the sentence where the contract is broken.
@@ -201,18 +201,19 @@ impl Suite {
     }
 
     async fn provision_is_idempotent(&self) {
-        let provision = || self.hive.provision(&self.good.model, Progress::ignore());
+        let provision =
+            || self.hive.provision(&self.good.model, ModelOrigin::Here, Progress::ignore());
         match bounded("provision", provision()).await {
-            Ok(bytes) => {
-                let again = self.ok("a second provision", provision()).await;
+            Ok(ModelOnDisk { bytes, .. }) => {
+                let again = self.ok("a second provision", provision()).await.bytes;
                 must!(
                     bytes == again,
                     "a model of {bytes} bytes was provisioned again with {again}"
                 );
                 let report = self.report().await;
-                let listed = report.models.iter().find(|(model, _)| *model == self.good.model);
+                let listed = report.models.iter().find(|listed| listed.model == self.good.model);
                 must!(
-                    bytes == 0 || listed.is_some_and(|(_, size)| *size == bytes),
+                    bytes == 0 || listed.is_some_and(|listed| listed.bytes == bytes),
                     "a model of {bytes} bytes was provisioned; reported is {listed:?}"
                 );
             }
@@ -231,7 +232,7 @@ impl Suite {
                 self.ok("a second remove_model", remove()).await;
                 let listed = self.report().await.models;
                 must!(
-                    listed.iter().all(|(listed, _)| listed != model),
+                    listed.iter().all(|listed| listed.model != *model),
                     "{model} was removed and is still reported"
                 );
             }

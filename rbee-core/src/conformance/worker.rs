@@ -25,10 +25,14 @@ use crate::{
 mod errors;
 mod resume;
 mod slots;
+mod vectors;
 
 pub use errors::{bad_prompts_are_typed_errors, unsupported_tasks_are_unsupported};
 pub use resume::a_cut_stream_goes_on_as_if_it_had_not_been;
 pub use slots::{dropping_frees_the_slot, slots_are_independent_and_no_more_than_promised};
+pub use vectors::{
+    dropped_vectors_free_the_slot, long_texts_are_typed_errors, vectors_belong_to_their_texts,
+};
 
 /// How long one answer, and anything else that is waited for, may take.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -182,6 +186,11 @@ pub async fn check(subject: &Subject) {
         slots_are_independent_and_no_more_than_promised(subject).await;
         a_cut_stream_goes_on_as_if_it_had_not_been(subject).await;
         bad_prompts_are_typed_errors(subject).await;
+    }
+    if subject.worker.info().capabilities.embed {
+        vectors_belong_to_their_texts(subject).await;
+        long_texts_are_typed_errors(subject).await;
+        dropped_vectors_free_the_slot(subject).await;
     }
     unsupported_tasks_are_unsupported(subject).await;
     identity_is_stable(subject).await;

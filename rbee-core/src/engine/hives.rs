@@ -61,7 +61,8 @@ impl Engine {
         }
         self.revisions.insert(hive.clone(), report.rev);
         let mut view = HiveView { online: true, devices: report.devices.into(), ..(*old).clone() };
-        view.models = Arc::new(report.models.into_iter().collect());
+        let models = report.models.into_iter().map(|model| (model.model.clone(), model));
+        view.models = Arc::new(models.collect());
         let mut changed = !old.online || view.models != old.models;
         let has_other_memory = view.devices != old.devices;
         self.timers.disarm(&Alarm::HiveLost(hive.clone()));

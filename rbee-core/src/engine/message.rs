@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use crate::{
-    Ask, Change, Error, Finish, HiveId, HiveReport, Job, JobId, LeaseId, ModelRef, Outcome,
-    Placement, Result, Snapshot, Ticket, Usage, WorkerHealth, WorkerId, WorkerInfo, WorkerSpec,
+    Ask, Change, Error, Finish, HiveId, HiveReport, Job, JobId, LeaseId, ModelOnDisk, ModelRef,
+    Outcome, Placement, Result, Snapshot, Ticket, Usage, WorkerHealth, WorkerId, WorkerInfo,
+    WorkerSpec,
 };
 
 /// One thing that happened. Inputs carry data only: handles on workers and hives stay outside.
@@ -66,8 +67,8 @@ pub enum Input {
         hive: HiveId,
         /// The model.
         model: ModelRef,
-        /// Its size in bytes, or why it cannot be had.
-        result: Result<u64>,
+        /// What it is, or why it cannot be had.
+        result: Result<ModelOnDisk>,
     },
     /// Answers an [`Effect::Probe`].
     Probed {

@@ -1,7 +1,19 @@
 //! What a worker needs before it can start: the model on the disk of its hive, and memory that is promised to nobody else.
 
 use super::*;
-use crate::{Change, ErrorKind, ModelRecord, Result};
+use crate::{Change, ErrorKind, ModelOnDisk, ModelRecord, Result};
+
+/// Has the store know that the model is there, and is used.
+pub(super) fn record_model(now: Now, hive: &HiveId, on_disk: &ModelOnDisk, out: &mut Out) {
+    let record = ModelRecord {
+        hive: hive.clone(),
+        model: on_disk.model.clone(),
+        bytes: on_disk.bytes,
+        checksum: on_disk.digest.map(|digest| digest.to_string()),
+        last_used: now.wall,
+    };
+    out.push(Effect::Record { n: None, changes: vec![Change::ModelPut(record)] });
+}
 
 impl Engine {
     pub(super) fn provision_progress(&mut self, now: Now, hive: HiveId, model: ModelRef) {
@@ -17,19 +29,19 @@ impl Engine {
         now: Now,
         hive: HiveId,
         model: ModelRef,
-        result: Result<u64>,
+        result: Result<ModelOnDisk>,
         out: &mut Out,
     ) {
         self.timers.disarm(&Alarm::Provision(hive.clone(), model.clone()));
         let awaited = self.provisioning.remove(&(hive.clone(), model.clone())).is_some();
         match result {
-            Ok(bytes) => {
-                self.view.edit_hive(&hive, |view| {
-                    _ = Arc::make_mut(&mut view.models).insert(model.clone(), bytes)
-                });
+            Ok(on_disk) => {
                 if self.view.hive(&hive).is_some() {
-                    self.record_model(now, &hive, &model, bytes, out);
+                    record_model(now, &hive, &on_disk, out);
                 }
+                self.view.edit_hive(&hive, |view| {
+                    _ = Arc::make_mut(&mut view.models).insert(model.clone(), on_disk)
+                });
                 self.wake_model(&model);
             }
             Err(error) if awaited => self.start_failed(now, &hive, &model, error, out),
@@ -50,24 +62,6 @@ impl Engine {
         );
         let error = Error::new(ErrorKind::SpawnTimeout, message);
         self.provisioned(now, hive, model, Err(error), out);
-    }
-
-    pub(super) fn record_model(
-        &self,
-        now: Now,
-        hive: &HiveId,
-        model: &ModelRef,
-        bytes: u64,
-        out: &mut Out,
-    ) {
-        let record = ModelRecord {
-            hive: hive.clone(),
-            model: model.clone(),
-            bytes,
-            checksum: None,
-            last_used: now.wall,
-        };
-        out.push(Effect::Record { n: None, changes: vec![Change::ModelPut(record)] });
     }
 
     /// Promises memory to a worker that is being started, in equal parts on its devices.

@@ -1,6 +1,6 @@
 //! Workers coming and going: provisioned, started once, stopped, lost.
 
-use super::*;
+use super::{provisioning::record_model, *};
 use std::ops::Bound;
 
 use crate::{Capabilities, ErrorKind, Result, WorkerState, WorkerView};
@@ -222,12 +222,10 @@ impl Engine {
                     Arc::make_mut(&mut queue.refused).remove(&starting.hive);
                 }
                 out.push(Effect::ReportHive { hive: starting.hive.clone() });
-                let bytes = self
-                    .view
-                    .hive(&starting.hive)
-                    .and_then(|hive| hive.models.get(&model).copied());
-                if let Some(bytes) = bytes {
-                    self.record_model(now, &starting.hive, &model, bytes, out);
+                let hive = self.view.hive(&starting.hive);
+                let on_disk = hive.and_then(|hive| hive.models.get(&model).cloned());
+                if let Some(on_disk) = on_disk {
+                    record_model(now, &starting.hive, &on_disk, out);
                 }
                 self.wake_model(&model);
             }

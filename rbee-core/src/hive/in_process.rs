@@ -1,21 +1,28 @@
 //! [`InProcessHive`]: workers inside this process.
 
 use std::{
-    collections::BTreeSet, ops::ControlFlow, panic::AssertUnwindSafe, sync::Arc, time::Duration,
+    collections::BTreeSet, ops::ControlFlow, panic::AssertUnwindSafe, path::Path, sync::Arc,
+    time::Duration,
 };
 
 use async_trait::async_trait;
 use futures_core::stream::BoxStream;
 use futures_util::{FutureExt, future::join_all};
 
-use super::{Device, HiveBackend, HiveEvent, HiveReport, Progress, WorkerSpec};
-use crate::{Epoch, Error, ErrorKind, HiveId, ModelRef, Result, Worker, WorkerId, WorkerInfo};
+use super::{
+    Device, HiveBackend, HiveEvent, HiveReport, ModelOnDisk, ModelOrigin, Progress, WorkerSpec,
+};
+use crate::{
+    Damage, Epoch, Error, ErrorKind, HiveId, InUse, ModelFiles, ModelRef, ModelStore, Result,
+    Worker, WorkerId, WorkerInfo,
+};
 
 mod factory;
 mod files;
 mod link;
 mod load;
 mod shared;
+mod store;
 mod subscription;
 
 pub use factory::WorkerFactory;
@@ -29,8 +36,9 @@ use shared::Shared;
 ///
 /// - A worker that is stopped leaves the report and takes no new runs from here; its runs under way end when their
 ///   streams are dropped, and its memory is given back when the last user of it lets go.
-/// - [`provision`](HiveBackend::provision) checks a `file:` reference where it lies and copies nothing, so
+/// - A `file:` reference of this machine is checked where it lies and not copied, so
 ///   [`remove_model`](HiveBackend::remove_model) forgets the reference and deletes nothing: the files are the user's.
+///   Models from elsewhere lie in its [store](Self::with_store), if it has one, and are removed from there.
 /// - A load belongs to the hive, not to who asked for it: it goes on when its callers go away, and ends in the report.
 /// - When the hive is dropped its workers are stopped.
 ///
@@ -48,6 +56,7 @@ pub struct InProcessHive {
     id: HiveId,
     given: Vec<Arc<WorkerInfo>>,
     factory: Option<Arc<dyn WorkerFactory>>,
+    store: Option<ModelStore>,
     shared: Arc<Shared>,
 }
 
@@ -64,6 +73,7 @@ impl InProcessHive {
             id: HiveId::local(),
             given: Vec::new(),
             factory: None,
+            store: None,
             shared: Arc::new(Shared::new()),
         }
     }
@@ -95,6 +105,12 @@ impl InProcessHive {
         self
     }
 
+    /// Keeps the models that it fetches in this store. Without one it fetches none.
+    pub fn with_store(mut self, store: ModelStore) -> Self {
+        self.store = Some(store);
+        self
+    }
+
     /// Reports these devices, whatever the machine has.
     pub fn with_devices(self, devices: Vec<Device>) -> Self {
         self.shared.devices.fix(devices);
@@ -116,6 +132,9 @@ impl InProcessHive {
     pub fn adopt(&self, worker: Arc<dyn Worker>) -> Arc<dyn Worker> {
         let id = worker.info().id;
         let mut known = None;
+        // Found or not: what a worker has loaded already it needs no more than the memory for.
+        let in_use =
+            self.store.as_ref().and_then(|store| store.open_model(&worker.info().model).ok()?);
         let adopted = self.shared.change(|state| match state.workers.get(&id) {
             Some(worker) => {
                 known = Some(worker.clone());
@@ -124,6 +143,9 @@ impl InProcessHive {
             None => {
                 let worker = load::since(worker.clone(), state.rev + 1);
                 state.workers.insert(id, worker.clone());
+                if let Some(in_use) = in_use {
+                    state.in_use.insert(id, in_use);
+                }
                 Some(worker)
             }
         });
@@ -135,6 +157,7 @@ impl InProcessHive {
     pub fn lost(&self, id: WorkerId, why: Error) -> bool {
         let lost = self.shared.change(|state| {
             let worker = state.workers.remove(&id)?;
+            state.in_use.remove(&id);
             let _ = self.shared.notes.send(shared::Note::Exited { worker: id, why });
             Some(worker)
         });
@@ -181,20 +204,25 @@ impl InProcessHive {
         Ok(())
     }
 
-    /// The size of a model, as the factory tells.
-    async fn inspect(&self, model: &ModelRef) -> Result<u64> {
+    /// What a model is, as the factory tells.
+    async fn inspect(&self, model: &ModelRef, path: Option<&Path>) -> Result<ModelOnDisk> {
         let Some(factory) = &self.factory else {
-            return files_of(model).await;
+            return files_of(model, path).await;
         };
         // Called inside the block, so that a panic before the first await is caught too.
-        AssertUnwindSafe(async { factory.inspect(model).await })
+        AssertUnwindSafe(async { factory.inspect(model, path).await })
             .catch_unwind()
             .await
             .unwrap_or_else(|panic| Err(load::panicked(&*panic)))
     }
 
     /// The load of this worker, begun if need be, or the worker itself.
-    fn load(&self, id: WorkerId, spec: &WorkerSpec) -> Result<ControlFlow<Arc<dyn Worker>, Load>> {
+    fn load(
+        &self,
+        id: WorkerId,
+        spec: &WorkerSpec,
+        in_use: Option<InUse>,
+    ) -> Result<ControlFlow<Arc<dyn Worker>, Load>> {
         let mut state = self.shared.state();
         // Under the lock: who shuts down says so before taking it, so nothing begins behind its back.
         self.check()?;
@@ -212,7 +240,13 @@ impl InProcessHive {
                 format!("hive {} has no worker factory, only the workers it was given", self.id),
             ));
         };
-        let order = load::Order { id, hive: self.id.clone(), spec: spec.clone(), factory };
+        let (spec, in_use) = match in_use {
+            Some(in_use) => {
+                (WorkerSpec { path: Some(in_use.path().into()), ..spec.clone() }, Some(in_use))
+            }
+            None => (spec.clone(), None),
+        };
+        let order = load::Order { id, hive: self.id.clone(), spec, in_use, factory };
         let load = Load::begin(order, self.shared.clone());
         state.loads.insert(id, load.clone());
         Ok(ControlFlow::Continue(load))
@@ -256,6 +290,7 @@ impl HiveBackend for InProcessHive {
     /// [`ErrorKind::Config`] where it was given a worker of another hive, or two of one name.
     async fn start(&self) -> Result<()> {
         self.check_given()?;
+        self.take_stock().await;
         self.shared.link.send_if_modified(|link| {
             let down = link.state == LinkState::Down;
             if down {
@@ -284,8 +319,9 @@ impl HiveBackend for InProcessHive {
         let mut link = self.shared.link.subscribe();
         let began = *link.borrow_and_update();
         self.check_spec(spec).await?;
+        let in_use = self.in_use(&spec.model).await?;
         loop {
-            let load = match self.load(id, spec)? {
+            let load = match self.load(id, spec, in_use.clone())? {
                 ControlFlow::Break(worker) => return Ok(worker),
                 ControlFlow::Continue(load) => load,
             };
@@ -322,6 +358,7 @@ impl HiveBackend for InProcessHive {
                 loading.given_up = true;
                 load = Some(loading.clone());
             }
+            state.in_use.remove(&id);
             state.workers.remove(&id)
         });
         // Outside the lock: what a worker does when it is dropped is not ours to know.
@@ -332,31 +369,69 @@ impl HiveBackend for InProcessHive {
         Ok(())
     }
 
-    async fn provision(&self, model: &ModelRef, progress: Progress) -> Result<u64> {
+    async fn provision(
+        &self,
+        model: &ModelRef,
+        from: ModelOrigin,
+        progress: Progress,
+    ) -> Result<ModelOnDisk> {
         self.check()?;
-        let bytes = match self.inspect(model).await {
-            Ok(bytes) => bytes,
+        let stored = match from {
+            ModelOrigin::Here => self.in_use(model).await?,
+            elsewhere => Some(self.fetch(model, elsewhere, progress.clone()).await?),
+        };
+        let path = stored.as_ref().map(InUse::path);
+        let on_disk = match self.inspect(model, path).await {
+            Ok(on_disk) => on_disk,
+            Err(error) if stored.is_some() => return Err(error),
             Err(error) => {
                 // A worker that was given to the hive may have a model that lies on no disk.
                 let state = self.shared.state();
                 let mut workers = state.workers.values();
                 return match workers.any(|worker| worker.info().model == *model) {
-                    true => Ok(state.models.get(model).copied().unwrap_or(0)),
+                    true => Ok(state
+                        .models
+                        .get(model)
+                        .cloned()
+                        .unwrap_or_else(|| ModelOnDisk::new(model.clone(), 0))),
                     false => Err(error),
                 };
             }
         };
-        progress.update(bytes, Some(bytes));
+        let on_disk = ModelOnDisk { digest: stored.map(|stored| stored.digest()), ..on_disk };
+        progress.update(on_disk.bytes, Some(on_disk.bytes));
         self.shared.change(|state| {
-            let before = state.models.insert(model.clone(), bytes);
-            (before != Some(bytes)).then_some(())
+            let before = state.models.insert(model.clone(), on_disk.clone());
+            (before.as_ref() != Some(&on_disk)).then_some(())
         });
-        Ok(bytes)
+        Ok(on_disk)
     }
 
-    /// Forgets the reference; the files are the user's, and stay.
+    async fn files(&self, model: &ModelRef) -> Result<Arc<dyn ModelFiles>> {
+        self.check()?;
+        store::files(self.store.as_ref(), &self.id, model).await
+    }
+
+    async fn verify(&self, model: &ModelRef, progress: Progress) -> Result<Vec<Damage>> {
+        self.check()?;
+        let Some(store) = &self.store else {
+            let message = format!("hive {} has no store with checksums of model {model}", self.id);
+            return Err(Error::new(ErrorKind::Unsupported, message));
+        };
+        let damage = store.verify(model, progress).await?;
+        if !damage.is_empty() {
+            self.shared.change(|state| state.models.remove(model));
+        }
+        Ok(damage)
+    }
+
+    /// Removes what its store has of the model. Of a `file:` reference that it did not copy it forgets the reference; the
+    /// files are the user's, and stay.
     async fn remove_model(&self, model: &ModelRef) -> Result<()> {
         self.check()?;
+        if let Some(store) = &self.store {
+            store::remove(store, model).await?;
+        }
         self.shared.change(|state| state.models.remove(model));
         Ok(())
     }

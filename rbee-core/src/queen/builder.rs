@@ -15,6 +15,7 @@ use super::{
     log::JobLog,
     logs::Logs,
     mailbox::Mailbox,
+    models::{Models, Pin},
     monitor,
     policy::Policy,
     writer::Writer,
@@ -39,6 +40,7 @@ pub struct QueenBuilder {
     hives: Vec<Arc<dyn HiveBackend>>,
     workers: Vec<Arc<dyn Worker>>,
     aliases: Vec<(String, String)>,
+    hub: Option<Arc<dyn Pin>>,
     settings: Settings,
     seed: Option<u64>,
 }
@@ -78,6 +80,14 @@ impl QueenBuilder {
     /// A name for a model: requests for `name` are for `model`.
     pub fn alias(mut self, name: impl Into<String>, model: impl Into<String>) -> Self {
         self.aliases.push((name.into(), model.into()));
+        self
+    }
+
+    /// Where models are from that hives do not have. Hives download from there, with the token that it was given; without
+    /// a hub the queen finds only what hives have already.
+    #[cfg(feature = "hub")]
+    pub fn hub(mut self, hub: crate::Hub) -> Self {
+        self.hub = Some(Arc::new(hub));
         self
     }
 
@@ -127,6 +137,7 @@ impl QueenBuilder {
             Writer::start(registry.clone(), epoch, mailbox.clone(), crashed.clone());
         let logs = Arc::new(Logs::new(settings.clone()));
         let loads = Loads::default();
+        let models = Models::new(self.hub);
         let restored = restore_logs(&logs, &snapshot);
         let remembered = snapshot.hives.clone();
         let engine = Engine::new((*settings).clone(), epoch, seed);
@@ -136,6 +147,7 @@ impl QueenBuilder {
             writer,
             logs: logs.clone(),
             loads: loads.clone(),
+            models: models.clone(),
             settings: settings.clone(),
             kill: kill.clone(),
             began,
@@ -160,6 +172,7 @@ impl QueenBuilder {
                 scheduler,
                 settings,
                 aliases,
+                models,
                 restored,
                 remembered,
                 kill,

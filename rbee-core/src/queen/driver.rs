@@ -20,13 +20,14 @@ use super::{
     loads::Loads,
     logs::Logs,
     mailbox::{Letter, Letters, Mailbox, Message, Submitted},
+    models::Models,
     monitor,
     policy::Policy,
     writer::Writer,
 };
 use crate::{
-    Error, ErrorKind, HiveId, JobId, LeaseId, Now, Outcome, Result, Scheduler, Settings, Started,
-    WallTime, Worker, WorkerId,
+    Error, ErrorKind, HiveBackend, HiveId, JobId, LeaseId, ModelRef, Now, Outcome, Result,
+    Scheduler, Settings, Started, WallTime, Worker, WorkerId,
     engine::{AttemptEnd, AttemptResult, Command, Effect, Engine, HiveFact, Input, Note},
 };
 
@@ -41,6 +42,7 @@ pub(super) struct Shell {
     pub(super) writer: Writer,
     pub(super) logs: Arc<Logs>,
     pub(super) loads: Loads,
+    pub(super) models: Models,
     pub(super) settings: Arc<Settings>,
     pub(super) kill: CancellationToken,
     /// When the queen's clock stood at zero.
@@ -203,7 +205,7 @@ impl Driver {
         match input {
             Input::AttemptEnded { lease, .. } => _ = self.attempts.remove(lease),
             Input::Hive { hive, fact: HiveFact::Report(report) } => {
-                let models: Vec<_> = report.models.iter().map(|(model, _)| model).collect();
+                let models: Vec<_> = report.models.iter().map(|model| &model.model).collect();
                 let capabilities =
                     serde_json::json!({ "devices": report.devices, "models": models });
                 self.hive_answers(hive, capabilities);
@@ -227,6 +229,16 @@ impl Driver {
         }
     }
 
+    /// Hives that can be asked for the files of this model.
+    fn holders(&self, model: &ModelRef) -> Vec<Arc<dyn HiveBackend>> {
+        let view = self.engine.view();
+        let holds = |id: &&HiveId| {
+            view.hive(id).is_some_and(|hive| hive.online && hive.models.contains_key(model))
+        };
+        let holders = self.hives.keys().filter(holds).filter_map(|id| self.hives.get(id));
+        holders.map(|hive| hive.backend.clone()).collect()
+    }
+
     fn errands(&self, hive: &HiveId) -> Option<Errands> {
         let backend = self.hives.get(hive)?.backend.clone();
         Some(Errands {
@@ -234,6 +246,7 @@ impl Driver {
             mailbox: self.shell.mailbox.clone(),
             settings: self.shell.settings.clone(),
             loads: self.shell.loads.clone(),
+            models: self.shell.models.clone(),
             kill: self.shell.kill.clone(),
         })
     }

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     loads::Loads,
     mailbox::{Mailbox, Message},
+    models::Models,
 };
 use crate::{
     Error, ErrorKind, HiveBackend, ModelRef, Result, Settings, Worker, WorkerId, WorkerSpec,
@@ -27,6 +28,7 @@ pub(super) struct Errands {
     pub(super) mailbox: Mailbox,
     pub(super) settings: Arc<Settings>,
     pub(super) loads: Loads,
+    pub(super) models: Models,
     pub(super) kill: CancellationToken,
 }
 
@@ -89,7 +91,7 @@ impl Errands {
     }
 
     /// A download may take as long as it likes while it makes progress.
-    pub(super) fn provision(self, model: ModelRef) {
+    pub(super) fn provision(self, holders: Vec<Arc<dyn HiveBackend>>, model: ModelRef) {
         let (hive, silence) = (self.hive.clone(), self.settings.provision_silence + SLACK);
         let (id, mailbox, name) = (hive.id().clone(), self.mailbox.clone(), model.clone());
         let last = Arc::new(Mutex::new(Instant::now()));
@@ -103,8 +105,9 @@ impl Errands {
             }
             *last = Instant::now();
         });
+        let models = self.models.clone();
         self.run(async move {
-            let mut fetched = Box::pin(guarded(hive.provision(&model, progress)));
+            let mut fetched = Box::pin(guarded(models.put(&hive, &model, holders, progress)));
             let result = loop {
                 let until = *last.lock().unwrap_or_else(PoisonError::into_inner) + silence;
                 tokio::select! {

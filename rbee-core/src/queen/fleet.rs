@@ -10,9 +10,9 @@ use tokio::{sync::oneshot, time::Instant};
 
 use super::{Queen, fresh_seed, mailbox::Message, panic_message, time_since};
 use crate::{
-    Ask, ClusterView, Error, ErrorKind, HiveAddress, HiveBackend, HiveId, HiveRecord, HiveStatus,
-    ModelRef, Now, Placement, Progress, Request, Result, WallTime, WorkerId, WorkerSpec,
-    WorkerState, engine::Command,
+    Ask, ClusterView, Damage, Error, ErrorKind, HiveAddress, HiveBackend, HiveId, HiveRecord,
+    HiveStatus, HiveView, ModelOnDisk, ModelRef, Now, Placement, Progress, Request, Result,
+    WallTime, WorkerId, WorkerSpec, WorkerState, engine::Command,
 };
 
 /// A hive, as the queen knows it.
@@ -137,8 +137,8 @@ impl Queen {
         self.command(Command::DrainHive(hive, true)).await
     }
 
-    /// Puts a model on the disk of a machine, and returns its size in bytes. One that is there already is not fetched
-    /// again.
+    /// Puts a model on the disk of a machine, and tells what it is. One that is there already is not fetched again; one
+    /// that another machine has is copied from there. Where many want it at once it is downloaded once.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`] where there is no such hive, [`ErrorKind::ModelNotFound`] where the model is nowhere to
@@ -149,8 +149,9 @@ impl Queen {
         hive: HiveId,
         model: ModelRef,
         progress: Progress,
-    ) -> Result<u64> {
+    ) -> Result<ModelOnDisk> {
         let backend = self.backend(hive.clone()).await?;
+        let holders = self.holders(&model).await?;
         let silence = self.shared.settings.provision_silence;
         let last = Arc::new(Mutex::new(Instant::now()));
         let (seen, own) = (last.clone(), progress);
@@ -162,8 +163,8 @@ impl Queen {
             shown.update(update.done, update.total);
             own.update(update.done, update.total);
         });
-        let mut fetched = Box::pin(backend.provision(&model, progress));
-        let bytes = loop {
+        let mut fetched = Box::pin(self.shared.models.put(&backend, &model, holders, progress));
+        let on_disk = loop {
             let until = *last.lock().unwrap_or_else(PoisonError::into_inner) + silence;
             tokio::select! {
                 result = &mut fetched => break result?,
@@ -176,7 +177,39 @@ impl Queen {
             }
         };
         self.report_of(&hive, &*backend).await?;
-        Ok(bytes)
+        Ok(on_disk)
+    }
+
+    /// Reads every file of a model on a machine again, and tells which are damaged. Those are put aside; where the model
+    /// is wanted next they are fetched again, and they alone.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] where there is no such hive, [`ErrorKind::ModelNotFound`] where its store does not have the
+    /// model, [`ErrorKind::Unsupported`] where it has no store.
+    pub async fn verify(
+        &self,
+        hive: HiveId,
+        model: ModelRef,
+        progress: Progress,
+    ) -> Result<Vec<Damage>> {
+        let backend = self.backend(hive.clone()).await?;
+        let damage = backend.verify(&model, progress).await?;
+        if !damage.is_empty() {
+            self.report_of(&hive, &*backend).await?;
+        }
+        Ok(damage)
+    }
+
+    /// Hives that can be asked for the files of this model.
+    async fn holders(&self, model: &ModelRef) -> Result<Vec<Arc<dyn HiveBackend>>> {
+        let cluster = self.cluster().await?;
+        let holds = |hive: &&Arc<HiveView>| hive.online && hive.models.contains_key(model);
+        let mut holders = Vec::new();
+        for hive in cluster.hives().filter(holds) {
+            // One that has left the fleet meanwhile holds nothing for us.
+            holders.extend(self.backend(hive.id.clone()).await.ok());
+        }
+        Ok(holders)
     }
 
     /// Removes a model from the disk of a machine.
@@ -238,7 +271,7 @@ impl Queen {
                     return Err(Error::new(ErrorKind::InsufficientVram, message));
                 }
             };
-            let is_there = |view: &Arc<crate::HiveView>| view.models.contains_key(&request.model);
+            let is_there = |view: &Arc<HiveView>| view.models.contains_key(&request.model);
             if !cluster.hive(&hive).is_some_and(is_there) {
                 self.provision(hive, request.model.clone(), Progress::ignore()).await?;
                 continue;

@@ -206,6 +206,10 @@ impl JobLog {
                 EventKind::Error(Error::new(ErrorKind::Cancelled, "the job was cancelled"))
             }
         });
+        // Nothing is added any more, and the log may be kept for long.
+        inner.text.shrink_to_fit();
+        inner.ends.shrink_to_fit();
+        inner.ids.shrink_to_fit();
         let wakers = inner.wakers();
         drop(inner);
         wakers.into_iter().for_each(Waker::wake);
@@ -245,15 +249,20 @@ impl JobLog {
         inner.saved = inner.saved.min(from as usize);
     }
 
-    /// Memory it takes, in bytes, as far as the answer decides it.
+    /// Memory it takes, in bytes.
     pub(super) fn bytes(&self) -> usize {
         let inner = self.lock();
         let vectors = inner.vectors.as_deref().map_or(0, |vectors| {
             vectors.iter().map(|vector| size_of_val(&vector[..])).sum::<usize>()
         });
-        size_of::<Inner>()
-            + inner.text.len()
-            + inner.ids.len() * size_of::<(u32, Option<u32>)>()
+        // Its places in the tables, and what the allocator needs for each of its parts.
+        const BESIDE: usize = 256;
+        size_of::<Self>()
+            + BESIDE
+            + inner.text.capacity()
+            + inner.ends.capacity() * size_of::<u32>()
+            + inner.ids.capacity() * size_of::<Option<u32>>()
+            + inner.readers.capacity() * size_of::<Reader>()
             + vectors
     }
 

@@ -7,8 +7,8 @@ use super::{
     trace::{Reasons, Silent, Trace},
 };
 use crate::{
-    ClusterView, DeviceKind, Error, ErrorKind, HiveView, Result, Task, WorkerId, WorkerState,
-    WorkerView,
+    ClusterView, DeviceKind, Error, ErrorKind, HiveView, MemoryNeed, ModelFormat, ModelOnDisk,
+    Result, Task, WorkerId, WorkerState, WorkerView,
 };
 
 /// The built-in policy.
@@ -35,11 +35,18 @@ pub struct LeastLoaded {
     memory_percent: u32,
     head_room_percent: u32,
     gpu_head_room: u64,
+    context: u32,
 }
 
 impl Default for LeastLoaded {
     fn default() -> Self {
-        Self { slots: 4, memory_percent: 120, head_room_percent: 10, gpu_head_room: 256 << 20 }
+        Self {
+            slots: 4,
+            memory_percent: 120,
+            head_room_percent: 10,
+            gpu_head_room: 256 << 20,
+            context: 4_096,
+        }
     }
 }
 
@@ -50,8 +57,15 @@ impl LeastLoaded {
         self
     }
 
-    /// Memory a worker is expected to take, in percent of the size of the model's files: the weights, and what it
-    /// keeps of the running sequences. 120 by default.
+    /// How long the sequences are, in tokens, that memory is reckoned with: one for every slot. 4,096 by default; shorter
+    /// where the model's own context is.
+    pub fn with_context(mut self, tokens: u32) -> Self {
+        self.context = tokens;
+        self
+    }
+
+    /// Memory a worker is expected to take whose model's files do not say what it takes, in percent of their size: the
+    /// weights, and what it keeps of the running sequences. 120 by default.
     pub fn with_memory_percent(mut self, percent: u32) -> Self {
         self.memory_percent = percent;
         self
@@ -73,6 +87,20 @@ impl LeastLoaded {
     /// Memory that a worker is expected to take whose model has files of this size; both in bytes.
     pub fn expected_bytes(&self, file_bytes: u64) -> u64 {
         percent(file_bytes, self.memory_percent)
+    }
+
+    /// Memory that a worker of this model is expected to take on a device of this kind, in bytes: by what its files say,
+    /// or else by their size.
+    pub(super) fn expected_of(&self, model: &ModelOnDisk, kind: DeviceKind) -> u64 {
+        let Some(info) = model.info.as_deref() else { return self.expected_bytes(model.bytes) };
+        let is_widened = kind == DeviceKind::Cpu && info.format == ModelFormat::Safetensors;
+        let numbers = if is_widened { MemoryNeed::in_f32() } else { MemoryNeed::default() };
+        let need = MemoryNeed { context: Some(self.context), slots: self.slots, ..numbers };
+        let estimate = info.memory(&need);
+        match estimate.kv_cache {
+            Some(cache) => estimate.weights.saturating_add(cache),
+            None => percent(estimate.weights, self.memory_percent),
+        }
     }
 
     /// Memory that must be free before a worker is started, in bytes. Nothing is known of a model whose size is not,

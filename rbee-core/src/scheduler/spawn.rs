@@ -7,7 +7,10 @@ use super::{
     eviction::{evictable_on, plan_eviction, runs_on, shortfall},
     trace::{Bytes, Trace},
 };
-use crate::{ClusterView, Device, DeviceKind, Error, ErrorKind, HiveView, ModelRef, WorkerSpec};
+use crate::{
+    ClusterView, Device, DeviceKind, Error, ErrorKind, HiveView, ModelOnDisk, ModelRef, ModelTask,
+    Task, WorkerSpec,
+};
 
 /// Hives, and devices of one hive, that a message names at most.
 const NAMED: usize = 4;
@@ -60,8 +63,8 @@ struct Search<'a> {
     policy: &'a LeastLoaded,
     ask: &'a Ask,
     cluster: &'a ClusterView,
-    /// Size of the model's files where any hive has them, in bytes.
-    known_size: Option<u64>,
+    /// The model where any hive has it.
+    known: Option<&'a ModelOnDisk>,
 }
 
 /// Answers for a job whose model has no worker that could take it, now or soon.
@@ -75,11 +78,14 @@ pub(super) fn place(
         policy,
         ask,
         cluster,
-        known_size: cluster
+        known: cluster
             .hives()
-            .filter_map(|hive| hive.models.get(&ask.job.model).copied())
-            .max(),
+            .filter_map(|hive| hive.models.get(&ask.job.model))
+            .max_by_key(|model| model.bytes),
     };
+    if let Some(error) = search.wrong_task() {
+        return Placement::Reject(error);
+    }
     match search.best(trace) {
         Ok(site) => {
             trace.chosen(|| Candidate::Hive(site.hive.id.clone()));
@@ -101,10 +107,24 @@ impl<'a> Search<'a> {
         &self.ask.job.model
     }
 
-    /// Memory the worker is expected to take on this hive, in bytes; 0 where the size of the model is not known.
-    fn expected(&self, hive: &HiveView) -> u64 {
-        let size = hive.models.get(self.model()).copied().or(self.known_size);
-        self.policy.expected_bytes(size.unwrap_or(0))
+    /// A model for vectors alone is not loaded to say that it writes no text.
+    fn wrong_task(&self) -> Option<Error> {
+        let info = self.known?.info.as_deref()?;
+        let writes = matches!(self.ask.job.task, Task::Generate { .. });
+        (writes && info.task == ModelTask::Embed).then(|| {
+            let message = format!(
+                "model {} ({}) makes vectors, and writes no text; ask it for embeddings",
+                self.model(),
+                info.architecture
+            );
+            Error::new(ErrorKind::Unsupported, message).with_param("model")
+        })
+    }
+
+    /// Memory the worker is expected to take on this device, in bytes; 0 where nothing is known of the model.
+    fn expected(&self, hive: &HiveView, device: &Device) -> u64 {
+        let known = hive.models.get(self.model()).or(self.known);
+        known.map_or(0, |model| self.policy.expected_of(model, device.kind))
     }
 
     fn best(&self, trace: &mut impl Trace) -> Result<Site<'a>, Hope> {
@@ -151,17 +171,17 @@ impl<'a> Search<'a> {
     }
 
     fn fits_any_empty_device(&self, hive: &HiveView) -> bool {
-        let expected = self.expected(hive);
-        hive.devices
-            .iter()
-            .any(|device| self.policy.required_bytes(expected, device.kind) <= device.memory_total)
+        hive.devices.iter().any(|device| {
+            let expected = self.expected(hive, device);
+            self.policy.required_bytes(expected, device.kind) <= device.memory_total
+        })
     }
 
     fn fit(&self, hive: &HiveView, device: &Device) -> Fit {
         if self.clashes(hive, device) {
             return Fit::Clash;
         }
-        let required = self.policy.required_bytes(self.expected(hive), device.kind);
+        let required = self.policy.required_bytes(self.expected(hive, device), device.kind);
         let short = shortfall(hive, device, required);
         if short == 0 {
             return Fit::Fits { short };
@@ -190,7 +210,7 @@ impl<'a> Search<'a> {
     }
 
     fn spawn(&self, site: &Site<'_>) -> Placement {
-        let expected = self.expected(site.hive);
+        let expected = self.expected(site.hive, site.device);
         let required = self.policy.required_bytes(expected, site.device.kind);
         // A site has enough to evict, so there is a plan.
         let Some(evict) = plan_eviction(self.cluster, site.hive, site.device, required) else {
@@ -203,6 +223,7 @@ impl<'a> Search<'a> {
                 slots: self.policy.slots(),
                 devices: vec![site.device.index],
                 need_bytes: expected,
+                path: None,
             },
             evict,
         }

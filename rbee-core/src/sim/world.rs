@@ -255,7 +255,8 @@ impl<'a> World<'a> {
             Effect::Finish { job, outcome } => self.finish(job, &outcome),
             Effect::Provision { hive, model } => {
                 let delay = self.dice.millis(10, 1_000);
-                self.after(delay, Input::Provisioned { hive, model, result: Ok(4 * GIB) });
+                let result = Ok(crate::ModelOnDisk::new(model.clone(), 4 * GIB));
+                self.after(delay, Input::Provisioned { hive, model, result });
             }
             Effect::Spawn { worker, hive, spec } => {
                 self.report.spawns += 1;

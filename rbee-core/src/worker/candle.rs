@@ -1,6 +1,8 @@
 //! [`CandleWorker`]: a model in this process, computed by candle.
 
+mod bert;
 mod config;
+mod embed;
 mod engine;
 mod factory;
 mod files;
@@ -8,9 +10,11 @@ mod generate;
 #[cfg(test)]
 mod golden_tests;
 mod json;
+mod keys;
 mod model;
 mod numerics;
 mod sampler;
+mod speaker;
 mod stop;
 mod strftime;
 mod template;
@@ -18,21 +22,27 @@ mod text;
 mod tokenizer;
 mod weights;
 
-use std::{fmt, num::NonZeroUsize, path::Path, sync::Arc, thread};
+use std::{
+    collections::HashMap,
+    fmt,
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+    sync::Arc,
+    thread,
+};
 
 use async_trait::async_trait;
-use candle_core::{DType, Device};
+use candle_core::{DType, Device, Tensor};
 
 pub use self::factory::CandleFactory;
 
 use self::{
-    config::ModelConfig,
+    bert::BertConfig,
+    embed::Embedder,
     engine::{Engine, Handle},
     files::{LoadFault, Loaded},
-    generate::Voice,
-    model::LlamaModel,
-    tokenizer::Codec,
-    weights::Checkpoint,
+    speaker::Speaker,
+    weights::{Checkpoint, Part},
 };
 use crate::{
     Capabilities, Error, ErrorKind, HiveId, ModelRef, OutputStream, Progress, Result, Run, Worker,
@@ -122,7 +132,8 @@ pub struct CandleOptions {
     /// The devices it is reported on, by the hive's index. By default the one of `device`: 0 for the processor, the
     /// GPU's number plus 1 for a GPU.
     pub devices: Option<Vec<u32>>,
-    /// The type of the weights in memory. By default 32-bit floats on the processor, and what the files hold on a GPU.
+    /// The type of the weights in memory. By default 32-bit floats on the processor, and what the files hold on a GPU;
+    /// a model that makes vectors takes 32-bit floats only.
     pub dtype: Option<CandleDtype>,
     /// How many threads it computes with on the processor, at most as many as there are cores, which is the default.
     /// The results do not depend on it.
@@ -167,12 +178,18 @@ impl CandleOptions {
     }
 }
 
-/// A model of the Llama family in this process: safetensors in, tokens out, one run at a time.
+/// A model in this process, one run at a time: of the Llama family, which continues text, or of the BERT family, which
+/// makes vectors of texts. `config.json` says which.
 ///
 /// It reads a directory as the transformers library writes it: `config.json`, `tokenizer.json`, `model.safetensors` (or
 /// shards with `model.safetensors.index.json`), and where they are there `generation_config.json`,
 /// `tokenizer_config.json` and `chat_template.jinja`. What a file says that this engine cannot do is refused, with the
 /// file and the value named, before memory is taken for it.
+///
+/// Vectors are pooled and brought to length 1 as `modules.json` and `1_Pooling/config.json` say, which the
+/// sentence-transformers library writes; without them they are the mean of a text's tokens, at length 1. A text that is
+/// longer than the model allows is refused, and never cut. `default_prompt_name` and modules of other kinds are
+/// refused while loading.
 ///
 /// A conversation is rendered by the model's own template and encoded as the transformers library does it. That means
 /// that the name of a special token in the text of a message becomes that token: who passes on text of strangers and
@@ -183,7 +200,8 @@ impl CandleOptions {
 /// [`numerics`](WorkerInfo::numerics) are equal. Only a template that asks for the date can undo that.
 ///
 /// The computation has a thread of its own, and a thread pool of its own with it; async threads only pass messages on.
-/// Dropping a stream ends its run between two tokens, or between two chunks of 128 tokens of its prompt. Dropping the
+/// Dropping a stream ends its run between two tokens, or between two chunks of 128 tokens of its prompt, or between two
+/// batches of 512 tokens of its texts. Dropping the
 /// worker ends the thread and frees the memory.
 ///
 /// ```no_run
@@ -236,12 +254,7 @@ impl CandleWorker {
             devices,
             url: options.url,
             slots: 1,
-            capabilities: Capabilities {
-                generate: true,
-                embed: false,
-                resume: true,
-                context_tokens: Some(facts.context),
-            },
+            capabilities: facts.capabilities,
             numerics: facts.numerics.into(),
             since: options.since,
         };
@@ -251,9 +264,48 @@ impl CandleWorker {
 
 /// What a load found out.
 struct Facts {
-    context: u32,
+    capabilities: Capabilities,
     numerics: String,
     weight_bytes: u64,
+}
+
+/// A load under way.
+struct Loading<'a> {
+    dir: PathBuf,
+    /// The file with the weights, where that was named itself.
+    file: Option<PathBuf>,
+    options: &'a CandleOptions,
+    progress: &'a Progress,
+    /// Has the one who wanted it gone away?
+    gone: &'a dyn Fn() -> bool,
+}
+
+impl Loading<'_> {
+    /// Reads these parts, and says how much memory they take.
+    fn read(
+        &self,
+        checkpoint: &mut Checkpoint,
+        parts: &[Part],
+        dtype: DType,
+        device: &Device,
+    ) -> Loaded<(HashMap<String, Tensor>, u64)> {
+        let tensors = checkpoint.read(parts, dtype, device, |done, total| {
+            self.progress.update(done, Some(total));
+            !(self.gone)()
+        })?;
+        let size = |tensor: &Tensor| (tensor.elem_count() * tensor.dtype().size_in_bytes()) as u64;
+        let bytes = tensors.values().map(size).sum();
+        Ok((tensors, bytes))
+    }
+
+    /// The device as numerics have it: a GPU is itself only.
+    fn place(&self) -> String {
+        format!("{} of hive {}", self.options.device, self.options.hive)
+    }
+
+    fn does_not_fit(&self, source: candle_core::Error) -> LoadFault {
+        LoadFault::DeviceMemory { device: self.options.device.to_string(), source }
+    }
 }
 
 fn load(
@@ -263,35 +315,17 @@ fn load(
     gone: &dyn Fn() -> bool,
 ) -> Loaded<(Engine, Facts)> {
     let (dir, file) = config::locate(path)?;
-    let mut config = ModelConfig::load(&dir, options.context)?;
-    let mut checkpoint = Checkpoint::open(&dir, file.as_deref())?;
-    checkpoint.check(&config)?;
-    let vocab = config.llama.vocab_size;
-    let codec = Codec::load(&dir, vocab)?;
-    let (template, names) = template::load(&dir)?;
-    if config.eos.is_empty() {
-        // Nothing in the configuration ends a text; the tokenizer may know what does.
-        config.eos.extend(names.eos.and_then(|token| codec.id(&token)));
-    }
-    let device = options.device.open()?;
-    let dtype = options.dtype(checkpoint.stored_dtype())?;
-    let tensors = checkpoint.read(&config, dtype, &device, |done, total| {
-        progress.update(done, Some(total));
-        !gone()
-    })?;
-    let size = |tensor: &candle_core::Tensor| {
-        (tensor.elem_count() * tensor.dtype().size_in_bytes()) as u64
-    };
-    let gpu = format!("{} of hive {}", options.device, options.hive);
-    let facts = Facts {
-        context: config.context,
-        numerics: numerics::numerics(&device, &gpu, dtype),
-        weight_bytes: tensors.values().map(size).sum(),
-    };
-    let model = LlamaModel::new(&config, tensors, dtype, &device)
-        .map_err(|source| LoadFault::DeviceMemory { device: options.device.to_string(), source })?;
-    let voice = Voice { model: Box::new(model), codec, eos: config.eos, vocab };
-    Ok((Engine { voice, template, context: config.context }, facts))
+    let loading = Loading { dir, file, options, progress, gone };
+    Ok(match BertConfig::load(&loading.dir)? {
+        Some(config) => {
+            let (embedder, facts) = Embedder::load(&loading, config)?;
+            (Engine::Vectors(Box::new(embedder)), facts)
+        }
+        None => {
+            let (speaker, facts) = Speaker::load(&loading)?;
+            (Engine::Text(Box::new(speaker)), facts)
+        }
+    })
 }
 
 #[async_trait]

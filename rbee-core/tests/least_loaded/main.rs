@@ -13,8 +13,8 @@ use std::{
 
 use rbee_core::{
     Ask, Candidate, ClusterView, CorrelationId, Device, DeviceKind, Error, ErrorKind, HiveId,
-    HiveView, Job, JobId, LeastLoaded, Now, Placement, Priority, Prompt, Sampling, Scheduler, Task,
-    Time, Verdict, WorkerId, WorkerInfo, WorkerState, WorkerView,
+    HiveView, Job, JobId, LeastLoaded, ModelInfo, ModelOnDisk, Now, Placement, Priority, Prompt,
+    Sampling, Scheduler, Task, Time, Verdict, WorkerId, WorkerInfo, WorkerState, WorkerView,
 };
 
 const MIB: u64 = 1 << 20;
@@ -109,7 +109,11 @@ fn hive(name: &str, devices: impl Into<Arc<[Device]>>, size: Option<u64>) -> Hiv
         online: true,
         draining: false,
         devices: devices.into(),
-        models: Arc::new(size.map(|size| ("m".parse().unwrap(), size)).into_iter().collect()),
+        models: Arc::new(
+            size.map(|size| ("m".parse().unwrap(), ModelOnDisk::new("m".parse().unwrap(), size)))
+                .into_iter()
+                .collect(),
+        ),
         reserved: BTreeMap::new(),
     }
 }

@@ -161,3 +161,52 @@ fn a_hive_that_refused_is_not_asked_again_and_when_all_did_the_job_ends_with_the
         "one that does not answer is no reason to wait"
     );
 }
+
+/// A model on disk whose files say this of it.
+fn described(info: serde_json::Value) -> ModelOnDisk {
+    let mut info_of_all = serde_json::json!({
+        "format": "safetensors", "architecture": "llama", "task": "generate", "parameters": null,
+        "weights_bytes": GIB, "dtype": "F16", "quantization": null, "context": 8192, "vocab": null,
+        "layers": null, "hidden": null, "heads": null, "kv_heads": null, "head_dim": null,
+        "kv_cache": null, "has_chat_template": true, "licence": null, "embedding": null,
+    });
+    for (key, value) in info.as_object().unwrap() {
+        info_of_all[key] = value.clone();
+    }
+    let info = serde_json::from_value::<ModelInfo>(info_of_all).unwrap();
+    ModelOnDisk { info: Some(Arc::new(info)), ..ModelOnDisk::new("m".parse().unwrap(), GIB) }
+}
+
+fn with_model(mut hive: HiveView, model: ModelOnDisk) -> HiveView {
+    hive.models = Arc::new([(model.model.clone(), model)].into());
+    hive
+}
+
+#[test]
+fn the_need_of_a_model_follows_from_what_its_files_say() {
+    let cache = serde_json::json!({ "whole": 16_384, "windowed": 0, "window": 0 });
+    let model = described(serde_json::json!({ "parameters": GIB / 2, "kv_cache": cache }));
+    let need = |index| {
+        let hive = with_model(hive("a", [device(index, 64 * GIB, 64 * GIB)], None), model.clone());
+        match place(&ask(), &cluster(vec![hive], vec![])) {
+            Placement::Spawn { spec, .. } => spec.need_bytes,
+            other => panic!("{other:?}"),
+        }
+    };
+    // Four texts of 4,096 tokens, in 16 bits on a GPU and in 32 bits on the processor, as the weights.
+    assert_eq!(need(1), GIB + 4 * 4_096 * 16_384 * 2);
+    assert_eq!(need(0), 2 * GIB + 4 * 4_096 * 16_384 * 4);
+}
+
+#[test]
+fn a_model_for_vectors_is_not_loaded_to_refuse_a_text() {
+    let model = described(serde_json::json!({ "task": "embed", "architecture": "bert" }));
+    let hive = with_model(hive("a", [device(1, 64 * GIB, 64 * GIB)], None), model);
+    match place(&ask(), &cluster(vec![hive], vec![])) {
+        Placement::Reject(error) => {
+            assert_eq!(error.kind(), ErrorKind::Unsupported);
+            assert!(error.message().contains("makes vectors"), "{error}");
+        }
+        other => panic!("{other:?}"),
+    }
+}

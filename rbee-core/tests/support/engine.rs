@@ -56,7 +56,7 @@ pub fn info(id: WorkerId, hive: HiveId, model: ModelRef, slots: u32) -> WorkerIn
 }
 
 pub fn spec(model: ModelRef, slots: u32) -> WorkerSpec {
-    WorkerSpec { model, slots, devices: vec![0], need_bytes: 10 * GIB }
+    WorkerSpec { model, slots, devices: vec![0], need_bytes: 10 * GIB, path: None }
 }
 
 /// A machine of 64 GiB with these models on its disk and these workers, each of which takes 10 GiB.
@@ -81,7 +81,10 @@ pub fn report(
             memory_total: 64 * GIB,
             memory_free: (64 * GIB).saturating_sub(workers.len() as u64 * 10 * GIB),
         }],
-        models: models.into_iter().map(|model| (model, 4 * GIB)).collect(),
+        models: models
+            .into_iter()
+            .map(|model| rbee_core::ModelOnDisk::new(model, 4 * GIB))
+            .collect(),
         workers,
     }
 }

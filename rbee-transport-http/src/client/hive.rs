@@ -1,5 +1,6 @@
 //! [`HttpHive`]: a machine whose agent is another process.
 
+mod models;
 mod watch;
 
 use std::{
@@ -15,15 +16,15 @@ use futures_core::stream::BoxStream;
 use futures_util::StreamExt;
 use http::Method;
 use rbee_core::{
-    Epoch, Error, ErrorKind, HiveBackend, HiveEvent, HiveId, HiveReport, ModelRef, Progress,
-    Result, Worker, WorkerId, WorkerSpec,
+    Damage, Epoch, Error, ErrorKind, HiveBackend, HiveEvent, HiveId, HiveReport, ModelFiles,
+    ModelOnDisk, ModelOrigin, ModelRef, Progress, Result, Worker, WorkerId, WorkerSpec,
 };
 use serde::de::DeserializeOwned;
 
 use super::{Endpoint, EventStream, HttpWorker};
 use crate::wire::{
     self, ErrorInfo, ProgressBody, Shutdown,
-    hive::{Health, Model, Provisioned, Spawn, Stop, WorkerAddress, provisioning, spawning},
+    hive::{Health, Model, Spawn, Stop, WorkerAddress, provisioning, spawning},
     query,
     sse::Event,
 };
@@ -209,11 +210,22 @@ impl HiveBackend for HttpHive {
         self.endpoint.open(Method::DELETE, &path, None::<&()>, grace + SLACK).await.map(drop)
     }
 
-    async fn provision(&self, model: &ModelRef, progress: Progress) -> Result<u64> {
+    async fn provision(
+        &self,
+        model: &ModelRef,
+        from: ModelOrigin,
+        progress: Progress,
+    ) -> Result<ModelOnDisk> {
+        self.put_model(model, from, progress).await
+    }
+
+    async fn files(&self, model: &ModelRef) -> Result<Arc<dyn ModelFiles>> {
+        Ok(Arc::new(self.files_of(model).await?))
+    }
+
+    async fn verify(&self, model: &ModelRef, progress: Progress) -> Result<Vec<Damage>> {
         let order = Model { model: model.clone() };
-        let path = wire::hive::PROVISION;
-        let done: Provisioned = self.work(path, &order, provisioning::DONE, progress).await?;
-        Ok(done.bytes)
+        self.work(wire::hive::VERIFY, &order, provisioning::DONE, progress).await
     }
 
     async fn remove_model(&self, model: &ModelRef) -> Result<()> {

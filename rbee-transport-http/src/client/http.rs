@@ -100,12 +100,7 @@ impl Endpoint {
         correlation_id: Option<&CorrelationId>,
     ) -> Result<Answer> {
         let request = self.request(method, path, body, correlation_id)?;
-        let answer = self.client.request(request).await.map_err(|cause| self.lost(cause))?;
-        if answer.status().is_success() {
-            Ok(Answer { response: answer, authority: self.authority.clone() })
-        } else {
-            Err(self.refusal(answer).await)
-        }
+        self.exchange(request).await
     }
 
     /// `GET`, and the whole of the answer.
@@ -128,10 +123,7 @@ impl Endpoint {
         limit: Duration,
     ) -> Result<T> {
         let answered = async { self.send(method, path, body, None).await?.json().await };
-        tokio::time::timeout(limit, answered).await.map_err(|_| {
-            let message = format!("{} did not answer {path} within {limit:?}", self.authority);
-            Error::new(ErrorKind::HiveUnreachable, message)
-        })?
+        self.within(path, limit, answered).await
     }
 
     /// As [`send`](Self::send), but not for longer than `limit`.
@@ -145,8 +137,58 @@ impl Endpoint {
         body: Option<&B>,
         limit: Duration,
     ) -> Result<Answer> {
-        let begun = self.send(method, path, body, None);
-        tokio::time::timeout(limit, begun).await.map_err(|_| {
+        self.within(path, limit, self.send(method, path, body, None)).await
+    }
+
+    /// Sends bytes, which stand at this place of a whole of `all`, and waits for the answer.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub async fn put_part(
+        &self,
+        path: &str,
+        part: Bytes,
+        (from, all): (u64, u64),
+        limit: Duration,
+    ) -> Result<()> {
+        let last = (from + part.len() as u64).saturating_sub(1);
+        let request = self
+            .head(Method::PUT, path, None)?
+            .header(header::CONTENT_RANGE, format!("bytes {from}-{last}/{all}"))
+            .body(Full::new(part))
+            .map_err(internal)?;
+        self.within(path, limit, self.exchange(request)).await.map(drop)
+    }
+
+    /// `GET` of what follows this byte; the bytes are still to come.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub async fn get_from(&self, path: &str, from: u64, limit: Duration) -> Result<Answer> {
+        let request = self
+            .head(Method::GET, path, None)?
+            .header(header::RANGE, format!("bytes={from}-"))
+            .body(Full::default())
+            .map_err(internal)?;
+        self.within(path, limit, self.exchange(request)).await
+    }
+
+    async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Answer> {
+        let answer = self.client.request(request).await.map_err(|cause| self.lost(cause))?;
+        if answer.status().is_success() {
+            Ok(Answer { response: answer, authority: self.authority.clone() })
+        } else {
+            Err(self.refusal(answer).await)
+        }
+    }
+
+    async fn within<T>(
+        &self,
+        path: &str,
+        limit: Duration,
+        work: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        tokio::time::timeout(limit, work).await.map_err(|_| {
             let message = format!("{} did not answer {path} within {limit:?}", self.authority);
             Error::new(ErrorKind::HiveUnreachable, message)
         })?
@@ -159,6 +201,23 @@ impl Endpoint {
         body: Option<&B>,
         correlation_id: Option<&CorrelationId>,
     ) -> Result<Request<Full<Bytes>>> {
+        let mut request = self.head(method, path, correlation_id)?;
+        let body = match body {
+            Some(body) => {
+                request = request.header(header::CONTENT_TYPE, "application/json");
+                serde_json::to_vec(body).map_err(internal)?
+            }
+            None => Vec::new(),
+        };
+        request.body(Full::new(body.into())).map_err(internal)
+    }
+
+    fn head(
+        &self,
+        method: Method,
+        path: &str,
+        correlation_id: Option<&CorrelationId>,
+    ) -> Result<http::request::Builder> {
         let uri: Uri = format!("http://{}{path}", self.authority).parse().map_err(|cause| {
             let message = format!("http://{}{path} is not an address", self.authority);
             Error::new(ErrorKind::InvalidRequest, message).with_source(cause)
@@ -170,14 +229,7 @@ impl Endpoint {
         if let Some(id) = correlation_id {
             request = request.header(CORRELATION_ID, id.as_str());
         }
-        let body = match body {
-            Some(body) => {
-                request = request.header(header::CONTENT_TYPE, "application/json");
-                serde_json::to_vec(body).map_err(internal)?
-            }
-            None => Vec::new(),
-        };
-        request.body(Full::new(body.into())).map_err(internal)
+        Ok(request)
     }
 
     fn lost(&self, cause: impl std::error::Error + Send + Sync + 'static) -> Error {
@@ -252,6 +304,34 @@ impl Answer {
             .map_err(|cause| wrong(format!("broke off: {cause}")))?;
         let bytes = body.to_bytes();
         serde_json::from_slice(&bytes).map_err(|cause| wrong(format!("is not understood: {cause}")))
+    }
+
+    /// Its bytes, as they arrive. Ends with an error where none come for `silence`.
+    pub fn bytes(self, silence: Duration) -> impl Stream<Item = Result<Bytes>> + Send + 'static {
+        let Self { response, authority } = self;
+        let broke = move |why: String| {
+            let message = format!("the answer of {authority} {why}");
+            Some((Err(Error::new(ErrorKind::HiveUnreachable, message)), None))
+        };
+        futures_util::stream::unfold(Some(response.into_body()), move |body| {
+            let broke = broke.clone();
+            async move {
+                let mut body = body?;
+                loop {
+                    match tokio::time::timeout(silence, body.frame()).await {
+                        Ok(None) => return None,
+                        Ok(Some(Ok(frame))) => {
+                            // What is no data are trailers, which nobody sends.
+                            if let Ok(data) = frame.into_data() {
+                                return Some((Ok(data), Some(body)));
+                            }
+                        }
+                        Ok(Some(Err(cause))) => return broke(format!("broke off: {cause}")),
+                        Err(_) => return broke(format!("stood still for {silence:?}")),
+                    }
+                }
+            }
+        })
     }
 
     /// Its events.

@@ -1,7 +1,7 @@
 //! Starting a worker process, and waiting until it is usable.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::Stdio,
     sync::Arc,
     time::{Duration, Instant},
@@ -9,8 +9,8 @@ use std::{
 
 use async_trait::async_trait;
 use rbee_core::{
-    Device, DeviceKind, Devices, Error, ErrorKind, HiveId, Progress, Result, Worker, WorkerFactory,
-    WorkerId, WorkerSpec,
+    Device, DeviceKind, Devices, Error, ErrorKind, HiveId, ModelFormat, ModelOnDisk, ModelRef,
+    Progress, Result, Worker, WorkerFactory, WorkerId, WorkerSpec,
 };
 use tokio::{io::AsyncWriteExt, process::Command};
 
@@ -24,6 +24,7 @@ use crate::{
     process::{Running, free_port},
     wire::{
         self, ProgressBody,
+        engine::Engine,
         worker::{EXIT_PORT_TAKEN, Health, Phase, Start},
     },
 };
@@ -74,6 +75,12 @@ impl From<Error> for Failure {
 
 #[async_trait]
 impl WorkerFactory for ProcessFactory {
+    async fn inspect(&self, model: &ModelRef, path: Option<&Path>) -> Result<ModelOnDisk> {
+        let on_disk = ModelOnDisk::read(model, path).await?;
+        check_format(&on_disk, &self.config.engines)?;
+        Ok(on_disk)
+    }
+
     async fn load(
         &self,
         id: WorkerId,
@@ -107,6 +114,20 @@ impl WorkerFactory for ProcessFactory {
         );
         Err(Error::new(ErrorKind::WorkerLost, message))
     }
+}
+
+/// rbee's own worker reads safetensors; other files need an engine that reads them.
+fn check_format(on_disk: &ModelOnDisk, engines: &[Engine]) -> Result<()> {
+    let is_gguf = on_disk.info.as_ref().is_some_and(|info| info.format == ModelFormat::Gguf);
+    if !is_gguf || engines.iter().any(|engine| engine.serves(&on_disk.model)) {
+        return Ok(());
+    }
+    let message = format!(
+        "model {} is a GGUF file, and no engine on this machine reads those: define one for it under `engines`, \
+         llama-server for instance",
+        on_disk.model
+    );
+    Err(Error::new(ErrorKind::ModelIncompatible, message))
 }
 
 impl ProcessFactory {

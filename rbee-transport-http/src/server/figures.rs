@@ -127,7 +127,7 @@ fn counted(name: &'static str, error: Option<&Error>) {
 pub(super) fn hive(id: &HiveId, report: &HiveReport) {
     gauge!(WORKERS).set(report.workers.len() as f64);
     gauge!(MODELS).set(report.models.len() as f64);
-    gauge!(MODEL_BYTES).set(report.models.iter().map(|(_, bytes)| *bytes as f64).sum::<f64>());
+    gauge!(MODEL_BYTES).set(report.models.iter().map(|model| model.bytes as f64).sum::<f64>());
     for device in &report.devices {
         let kind = match device.kind {
             DeviceKind::Cpu => "cpu",

@@ -1,6 +1,7 @@
 //! A hive, exposed over HTTP.
 
 mod doors;
+mod models;
 mod streams;
 
 use std::{
@@ -16,9 +17,9 @@ use std::{
 use async_trait::async_trait;
 use axum::{
     Router,
-    extract::{FromRequestParts, Path, Query, Request, State},
+    extract::{DefaultBodyLimit, FromRequestParts, Path, Query, Request, State},
     response::{IntoResponse, Response},
-    routing::{get, post},
+    routing::{get, post, put},
 };
 use http::StatusCode;
 use rbee_core::{CorrelationId, Epoch, Error, ErrorKind, HiveBackend, Result, Worker, WorkerId};
@@ -85,6 +86,7 @@ struct Inner {
     lease: Option<Lease>,
     /// The youngest queen heard of.
     youngest: AtomicU64,
+    inbounds: models::Inbounds,
     stop: CancellationToken,
 }
 
@@ -112,7 +114,9 @@ impl HiveServer {
 
     fn build(hive: Arc<dyn HiveBackend>, reach: Arc<dyn Reach>, lease: Option<Lease>) -> Self {
         let (youngest, stop) = (AtomicU64::new(0), CancellationToken::new());
-        Self { inner: Arc::new(Inner { hive, reach, lease, youngest, stop }), render: None }
+        let inbounds = models::Inbounds::default();
+        let inner = Inner { hive, reach, lease, youngest, inbounds, stop };
+        Self { inner: Arc::new(inner), render: None }
     }
 
     /// The hive that is exposed.
@@ -145,8 +149,12 @@ impl HiveServer {
             .route(wire::hive::CAPABILITIES, get(capabilities))
             .route(wire::hive::WORKERS, get(workers).post(spawn))
             .route(wire::hive::WORKER, get(worker).delete(stop))
-            .route(wire::hive::MODELS, get(models).delete(remove_model))
-            .route(wire::hive::PROVISION, post(provision))
+            .route(wire::hive::MODELS, get(list_models).delete(remove_model))
+            .route(wire::hive::PROVISION, post(models::provision))
+            .route(wire::hive::VERIFY, post(models::verify))
+            .route(wire::hive::MANIFEST, get(models::manifest))
+            .route(wire::hive::CONTENT, get(models::content))
+            .route(wire::hive::MODEL_PART, put(models::take).layer(DefaultBodyLimit::disable()))
             .route(wire::hive::EVENTS, get(events))
             .route(wire::LEASE, post(renew))
             .route(wire::SHUTDOWN, post(shutdown));
@@ -215,26 +223,14 @@ async fn workers(State(inner): Shared, request: Request) -> Response {
     answer(inner.hive.report().await.map(|report| report.workers), &request)
 }
 
-async fn models(State(inner): Shared, request: Request) -> Response {
-    let listed = inner.hive.report().await.map(|report| {
-        let model = |(model, bytes)| wire::hive::StoredModel { model, bytes };
-        report.models.into_iter().map(model).collect::<Vec<_>>()
-    });
-    answer(listed, &request)
+async fn list_models(State(inner): Shared, request: Request) -> Response {
+    answer(inner.hive.report().await.map(|report| report.models), &request)
 }
 
 async fn spawn(State(inner): Shared, request: Request) -> Response {
     let mark = mark(&request);
     match reply::read_json::<Spawn>(request, MOST_BYTES).await {
         Ok(order) => streams::spawn(inner, order),
-        Err(error) => reply::refuse(&error, mark.as_ref()),
-    }
-}
-
-async fn provision(State(inner): Shared, request: Request) -> Response {
-    let mark = mark(&request);
-    match reply::read_json::<Model>(request, MOST_BYTES).await {
-        Ok(order) => streams::provision(inner, order),
         Err(error) => reply::refuse(&error, mark.as_ref()),
     }
 }

@@ -1,6 +1,8 @@
 //! What a hive is asked and answers.
 
-use rbee_core::{Epoch, HiveId, ModelRef, WorkerId, WorkerInfo, WorkerSpec};
+use std::fmt;
+
+use rbee_core::{Epoch, HiveId, Manifest, ModelRef, WorkerId, WorkerInfo, WorkerSpec};
 use serde::{Deserialize, Serialize};
 
 use super::ErrorInfo;
@@ -12,10 +14,20 @@ pub const CAPABILITIES: &str = "/v1/capabilities";
 pub const WORKERS: &str = "/v1/workers";
 /// `GET`: how to reach a worker ([`WorkerAddress`]); `DELETE` ([`Stop`] as query): stop it.
 pub const WORKER: &str = "/v1/workers/{id}";
-/// `GET` lists models ([`StoredModel`]), `DELETE` ([`Model`] as query) removes one.
+/// `GET` lists models ([`ModelOnDisk`](rbee_core::ModelOnDisk)), `DELETE` ([`Model`] as query) removes one.
 pub const MODELS: &str = "/v1/models";
-/// `POST` ([`Model`]): put a model on the disk; answered with a stream of [`provisioning`] events.
+/// `POST` ([`Provision`]): put a model on the disk; answered with a stream of [`provisioning`] events.
 pub const PROVISION: &str = "/v1/models/provision";
+/// `POST` ([`Model`]): read a model's files again and put damaged ones aside; answered with a stream of
+/// [`provisioning`] events, whose last is a list of [`Damage`](rbee_core::Damage).
+pub const VERIFY: &str = "/v1/models/verify";
+/// `PUT` ([`Part`] as query, with a `Content-Range`): a part of a file that the hive [wants](provisioning::WANT), of the
+/// model whose manifest has this digest.
+pub const MODEL_PART: &str = "/v1/models/{digest}";
+/// `GET` ([`Model`] as query): the files of a model, a [`Manifest`].
+pub const MANIFEST: &str = "/v1/models/manifest";
+/// `GET` ([`Content`] as query, perhaps with a `Range`): the bytes of one file of a model.
+pub const CONTENT: &str = "/v1/models/content";
 /// `GET` ([`Owner`] as query): what happens, as a stream of [`happening`] events; the first is a report.
 pub const EVENTS: &str = "/v1/events";
 
@@ -29,11 +41,13 @@ pub mod spawning {
     pub const ERROR: &str = "error";
 }
 
-/// Events of a download: `progress`*, then `done` or `error`.
+/// Events of a download: `progress`* and `want`*, then `done` or `error`.
 pub mod provisioning {
     /// A [`ProgressBody`](crate::wire::ProgressBody).
     pub const PROGRESS: &str = "progress";
-    /// A [`Provisioned`](super::Provisioned).
+    /// A [`Want`](super::Want): whoever offered the model is to send this now.
+    pub const WANT: &str = "want";
+    /// A [`ModelOnDisk`](rbee_core::ModelOnDisk).
     pub const DONE: &str = "done";
     /// An [`ErrorInfo`](crate::wire::ErrorInfo).
     pub const ERROR: &str = "error";
@@ -110,20 +124,70 @@ pub struct Model {
     pub model: ModelRef,
 }
 
-/// A model on the disk, as it is listed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StoredModel {
+/// A model to be put on the disk.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Provision {
     /// Its reference.
     pub model: ModelRef,
-    /// Its size.
-    pub bytes: u64,
+    /// Where its files are from.
+    #[serde(default)]
+    pub from: Origin,
 }
 
-/// A model is on the disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Provisioned {
-    /// Its size.
-    pub bytes: u64,
+/// Where the files of a model are from.
+#[derive(Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Origin {
+    /// The hive's own machine.
+    #[default]
+    Here,
+    /// The hub.
+    Hub {
+        /// Its address; the hive's own choice where not given.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        endpoint: Option<String>,
+        /// What the user is known there by, for this download alone.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        token: Option<String>,
+    },
+    /// Whoever gives this order sends the files that the hive [wants](provisioning::WANT).
+    Sender(Manifest),
+}
+
+/// Without the token.
+impl fmt::Debug for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Here => f.write_str("Here"),
+            Self::Hub { endpoint, .. } => write!(f, "Hub({endpoint:?})"),
+            Self::Sender(manifest) => write!(f, "Sender({})", manifest.digest()),
+        }
+    }
+}
+
+/// A file that is to be sent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Want {
+    /// Its path in the manifest.
+    pub file: String,
+    /// The first byte of it that is missing.
+    pub from: u64,
+}
+
+/// Which file a part is of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    /// Its path in the manifest.
+    pub file: String,
+}
+
+/// A file of a model.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Content {
+    /// The model.
+    pub model: ModelRef,
+    /// The file's path in the manifest.
+    pub file: String,
 }
 
 /// A worker ended that nobody had asked to stop.

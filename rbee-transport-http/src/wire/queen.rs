@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use rbee_core::{Device, HiveId, JobId, Priority, WorkerId};
+use rbee_core::{Device, HiveId, JobId, MemoryEstimate, ModelInfo, Priority, WorkerId};
 use serde::{Deserialize, Serialize};
 
 use super::{ErrorInfo, ProgressBody};
@@ -383,6 +383,24 @@ pub struct CatalogEntry {
     /// Its workers.
     #[cfg_attr(feature = "server", schema(value_type = Vec<String>))]
     pub workers: Vec<WorkerId>,
+    /// What its files say, where one model is asked for and a hive has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub details: Option<ModelDetails>,
+}
+
+/// What the files of a model say about it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub struct ModelDetails {
+    /// What names its content, where it lies in a hive's store.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+    /// Architecture, parameters, context and the like.
+    #[cfg_attr(feature = "server", schema(value_type = Object))]
+    pub info: ModelInfo,
+    /// The memory that a worker of one slot is expected to take at the model's own context.
+    #[cfg_attr(feature = "server", schema(value_type = Object))]
+    pub memory: MemoryEstimate,
 }
 
 /// Which model, and on which hive.
@@ -409,6 +427,9 @@ pub struct Pull {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "server", schema(value_type = Option<String>))]
     pub hive: Option<HiveId>,
+    /// Read what is there already again, and fetch what is damaged anew.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub verify: bool,
 }
 
 /// How far a pull has come on one hive.
@@ -434,6 +455,9 @@ pub struct Pulled {
     /// The hives that have it now.
     #[cfg_attr(feature = "server", schema(value_type = Vec<String>))]
     pub hives: Vec<HiveId>,
+    /// Files that were damaged and are whole again, where that was looked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub repaired: Vec<String>,
 }
 
 /// Which policy places jobs.

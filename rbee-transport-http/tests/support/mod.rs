@@ -79,7 +79,13 @@ pub(crate) fn hive(dir: &TempDir) -> ProcessHive {
 }
 
 pub(crate) fn spec(model: &str) -> WorkerSpec {
-    WorkerSpec { model: model.parse().unwrap(), slots: 2, devices: vec![0], need_bytes: 0 }
+    WorkerSpec {
+        model: model.parse().unwrap(),
+        slots: 2,
+        devices: vec![0],
+        need_bytes: 0,
+        path: None,
+    }
 }
 
 /// A run that asks for so many tokens.

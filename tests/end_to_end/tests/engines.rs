@@ -84,7 +84,7 @@ impl Other {
 
     fn spec(&self) -> WorkerSpec {
         let model = format!("file:{}", self.model.display()).parse().unwrap();
-        WorkerSpec { model, slots: 2, devices: vec![0], need_bytes: 0 }
+        WorkerSpec { model, slots: 2, devices: vec![0], need_bytes: 0, path: None }
     }
 
     async fn worker(&self, hive: &ProcessHive) -> Arc<dyn Worker> {

@@ -24,6 +24,18 @@ pub fn bytes(count: u64) -> String {
     format!("{value:.digits$} {}", UNITS[unit])
 }
 
+/// A large number, as the field says it: 349M, 1.2B.
+///
+/// ```
+/// use rbee_keeper::human::large;
+///
+/// assert_eq!(large(852_000), "852k");
+/// assert_eq!(large(1_235_814_400), "1.2B");
+/// ```
+pub fn large(number: u64) -> String {
+    bytes(number).trim_end_matches('B').replace(' ', "").replace('G', "B")
+}
+
 /// A span of time, in its largest unit.
 ///
 /// ```

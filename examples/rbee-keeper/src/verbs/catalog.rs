@@ -3,7 +3,7 @@
 use clap::Args;
 use http::Method;
 use rbee_core::HiveId;
-use rbee_transport_http::wire::queen::{self, CatalogEntry, Listing, ModelQuery};
+use rbee_transport_http::wire::queen::{self, CatalogEntry, Listing, ModelDetails, ModelQuery};
 
 use crate::{
     Keeper,
@@ -69,8 +69,30 @@ impl Show {
         facts.add("on disk at", &list_of(entry.hives.iter()));
         let workers = entry.workers.iter().map(|id| names::short(id, terminal));
         facts.add("workers", &list_of(workers));
+        if let Some(details) = &entry.details {
+            add_details(&mut facts, details);
+        }
         keeper.screen.facts(&facts)?;
         Ok(Exit::Ok)
+    }
+}
+
+/// What the model's files say about it.
+fn add_details(facts: &mut Facts, ModelDetails { digest, info, memory }: &ModelDetails) {
+    let known =
+        |number: Option<u32>| number.map_or_else(|| "-".into(), |number| number.to_string());
+    facts.add("architecture", &info.architecture);
+    facts.add("parameters", &info.parameters.map_or_else(|| "-".into(), human::large));
+    facts.add("weights", info.quantization.as_deref().unwrap_or(&info.dtype));
+    match &info.embedding {
+        Some(embedding) => facts.add("dimension", &known(embedding.dimension)),
+        None => facts.add("chat template", if info.has_chat_template { "yes" } else { "no" }),
+    }
+    facts.add("context", &known(info.context));
+    facts.add("licence", info.licence.as_deref().unwrap_or("-"));
+    facts.add("memory", &format!("{} at that context", human::bytes(memory.total)));
+    if let Some(digest) = digest {
+        facts.add("digest", digest);
     }
 }
 

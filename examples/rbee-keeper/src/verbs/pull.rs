@@ -22,6 +22,10 @@ pub(crate) struct Pull {
     /// Onto this hive alone; onto every one that is online where not given
     #[arg(long)]
     hive: Option<HiveId>,
+
+    /// Read what is there already again, and fetch what is damaged anew
+    #[arg(long)]
+    verify: bool,
 }
 
 impl Pull {
@@ -37,7 +41,8 @@ impl Pull {
 
     async fn pull(&self, keeper: &Keeper) -> Result<Exit, Failure> {
         let screen = &keeper.screen;
-        let body = queen::Pull { model: self.model.clone(), hive: self.hive.clone() };
+        let (model, hive) = (self.model.clone(), self.hive.clone());
+        let body = queen::Pull { model, hive, verify: self.verify };
         let mut events = keeper.client.post_for_events(queen::CATALOG_PULL, &body).await?;
         let mut bars = Bars::new(screen);
         while let Some(event) = events.next().await? {
@@ -56,6 +61,10 @@ impl Pull {
                         let hives = super::catalog::list_of(pulled.hives.iter());
                         let how = format!("({}) onto {hives}", human::bytes(pulled.bytes));
                         screen.done("pulled", &pulled.model, &how)?;
+                        if !pulled.repaired.is_empty() {
+                            let files = super::catalog::list_of(pulled.repaired.iter());
+                            screen.done("repaired", &files, "")?;
+                        }
                     }
                     return Ok(Exit::Ok);
                 }

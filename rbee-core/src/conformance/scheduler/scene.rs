@@ -156,7 +156,8 @@ fn hive(random: &mut Random, number: u64) -> HiveView {
     let mut models = BTreeMap::new();
     for number in 0..3 {
         if random.percent(40) {
-            models.insert(model(number), (1 + random.below(16)) * GIB / 2);
+            let bytes = (1 + random.below(16)) * GIB / 2;
+            models.insert(model(number), crate::ModelOnDisk::new(model(number), bytes));
         }
     }
     HiveView {

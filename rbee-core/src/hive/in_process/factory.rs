@@ -8,7 +8,10 @@ use super::{
     super::{Progress, WorkerSpec},
     files,
 };
-use crate::{Error, ErrorKind, HiveId, ModelRef, ModelSource, Result, Worker, WorkerId};
+use crate::{
+    Error, ErrorKind, HiveId, ModelInfo, ModelOnDisk, ModelRef, ModelSource, Result, Worker,
+    WorkerId,
+};
 
 /// Makes the workers that an [`InProcessHive`](crate::InProcessHive) is asked to spawn.
 ///
@@ -56,33 +59,56 @@ pub trait WorkerFactory: fmt::Debug + Send + Sync + 'static {
         progress: Progress,
     ) -> Result<Arc<dyn Worker>>;
 
-    /// The size of a model that is on this machine, in bytes. A factory that knows its files better than by their
-    /// sizes, or finds models that are not `file:` references, says so here.
+    /// What a model is that is on this machine: at `path`, or else where its reference says. Called before a worker is
+    /// planned for it, so that what cannot be loaded is refused before anything is stopped for it. A factory that knows
+    /// what its engine can load, or finds models that are not `file:` references, says so here.
     ///
-    /// As it stands, a `file:` reference has the size of the file, or of all files in the directory. A link to a file
-    /// counts as that file (hub caches are made of them), a link to a directory is not entered.
+    /// As it stands, a model has the size of the file, or of all files in the directory, and what their heads say of it
+    /// where they are in a form that is known. A link to a file counts as that file (hub caches are made of them), a
+    /// link to a directory is not entered.
     ///
     /// # Errors
     /// [`ErrorKind::ModelNotFound`] where it is not there or cannot be read, [`ErrorKind::ModelIncompatible`] where
-    /// it is no model, [`ErrorKind::Unsupported`] for a reference of another sort.
-    async fn inspect(&self, model: &ModelRef) -> Result<u64> {
-        files_of(model).await
+    /// it is no model or damaged, [`ErrorKind::Unsupported`] for a reference of another sort.
+    async fn inspect(&self, model: &ModelRef, path: Option<&Path>) -> Result<ModelOnDisk> {
+        files_of(model, path).await
     }
 }
 
-/// The size of a `file:` reference.
-pub(crate) async fn files_of(model: &ModelRef) -> Result<u64> {
-    let ModelSource::File(path) = model.source() else {
-        let message = format!(
-            "model {model} cannot be fetched by a hive inside the process; allowed are file: references"
-        );
-        return Err(Error::new(ErrorKind::Unsupported, message));
+impl ModelOnDisk {
+    /// What the files of a model say, at this path or where its reference says: what
+    /// [`WorkerFactory::inspect`] does as it stands.
+    ///
+    /// # Errors
+    /// As [`WorkerFactory::inspect`].
+    pub async fn read(model: &ModelRef, path: Option<&Path>) -> Result<Self> {
+        files_of(model, path).await
+    }
+}
+
+/// What the files of a model say, at this path or where its reference says.
+pub(crate) async fn files_of(model: &ModelRef, path: Option<&Path>) -> Result<ModelOnDisk> {
+    let path: Arc<Path> = match (path, model.source()) {
+        (Some(path), _) | (None, ModelSource::File(path)) => path.into(),
+        _ => {
+            let message = format!(
+                "model {model} is not on this machine, and its reference does not say where it lies"
+            );
+            return Err(Error::new(ErrorKind::Unsupported, message));
+        }
     };
-    let path: Arc<Path> = path.into();
-    match tokio::task::spawn_blocking(move || files::size(&path)).await {
-        Ok(size) => Ok(size?),
+    let read = tokio::task::spawn_blocking(move || {
+        let bytes = files::size(&path)?;
+        let info = files::is_in_known_form(&path).then(|| ModelInfo::read(&path)).transpose()?;
+        Ok::<_, Error>((bytes, info.map(Arc::new)))
+    });
+    match read.await {
+        Ok(read) => {
+            let (bytes, info) = read?;
+            Ok(ModelOnDisk { info, ..ModelOnDisk::new(model.clone(), bytes) })
+        }
         Err(cause) => {
-            Err(Error::new(ErrorKind::Internal, format!("the size of {model} could not be read"))
+            Err(Error::new(ErrorKind::Internal, format!("the files of {model} could not be read"))
                 .with_source(cause))
         }
     }

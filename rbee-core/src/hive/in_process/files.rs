@@ -91,6 +91,18 @@ pub(super) fn size(path: &Path) -> Result<u64, FilesError> {
     Ok(bytes)
 }
 
+/// Are these a model's files in a form whose heads can be read? Others are the engine's business. Blocks.
+pub(super) fn is_in_known_form(path: &Path) -> bool {
+    let by_name = |path: &Path| {
+        path.extension().is_some_and(|extension| extension == "gguf" || extension == "safetensors")
+    };
+    if path.is_file() {
+        return by_name(path);
+    }
+    let names = |entries: fs::ReadDir| entries.flatten().any(|entry| by_name(&entry.path()));
+    path.join("config.json").is_file() || fs::read_dir(path).is_ok_and(names)
+}
+
 fn readable(path: &Path) -> Result<(), FilesError> {
     File::open(path).map(drop).map_err(|cause| failed(path, cause))
 }

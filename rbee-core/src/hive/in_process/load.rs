@@ -13,7 +13,8 @@ use super::{
     shared::Shared,
 };
 use crate::{
-    Error, ErrorKind, HiveId, OutputStream, Result, Run, Worker, WorkerHealth, WorkerId, WorkerInfo,
+    Error, ErrorKind, HiveId, InUse, OutputStream, Result, Run, Worker, WorkerHealth, WorkerId,
+    WorkerInfo,
 };
 
 /// How long a load that was told to end at once may take to do so.
@@ -37,6 +38,8 @@ pub(super) struct Order {
     pub(super) id: WorkerId,
     pub(super) hive: HiveId,
     pub(super) spec: WorkerSpec,
+    /// The model in the store, kept there for the worker.
+    pub(super) in_use: Option<InUse>,
     pub(super) factory: Arc<dyn WorkerFactory>,
 }
 
@@ -149,6 +152,9 @@ impl Order {
                 Ok(worker) if !given_up => {
                     let worker = since(worker, state.rev + 1);
                     state.workers.insert(self.id, worker.clone());
+                    if let Some(in_use) = &self.in_use {
+                        state.in_use.insert(self.id, in_use.clone());
+                    }
                     outcome = Ok(worker);
                     Some(())
                 }

@@ -10,11 +10,11 @@ use futures_util::future::join_all;
 use tokio::sync::{broadcast, watch};
 
 use super::{
-    super::{Devices, HiveReport, WorkerReport},
+    super::{Devices, HiveReport, ModelOnDisk, WorkerReport},
     link::{Link, LinkState},
     load::Load,
 };
-use crate::{Error, ModelRef, Worker, WorkerHealth, WorkerId, WorkerInfo};
+use crate::{Error, InUse, ModelRef, Worker, WorkerHealth, WorkerId, WorkerInfo};
 
 /// Notes that a subscriber may be behind before it gets a full report in their place.
 pub(super) const NOTES: usize = 256;
@@ -37,7 +37,11 @@ pub(super) struct State {
     pub(super) spawns: bool,
     pub(super) workers: BTreeMap<WorkerId, Arc<dyn Worker>>,
     pub(super) loads: BTreeMap<WorkerId, Load>,
-    pub(super) models: BTreeMap<ModelRef, u64>,
+    pub(super) models: BTreeMap<ModelRef, ModelOnDisk>,
+    /// Models of the store that workers have loaded.
+    pub(super) in_use: BTreeMap<WorkerId, InUse>,
+    /// What the store has is followed.
+    pub(super) follows_store: bool,
 }
 
 /// What subscribers are told.
@@ -82,7 +86,7 @@ impl Shared {
         let devices = if spawns { self.devices.read().await } else { Vec::new() };
         let (rev, models, workers) = {
             let state = self.state();
-            let models = state.models.iter().map(|(m, size)| (m.clone(), *size));
+            let models = state.models.values().cloned();
             let workers: Vec<_> = state.workers.values().cloned().collect();
             (state.rev, models.collect(), workers)
         };
@@ -103,6 +107,7 @@ impl Shared {
             state.rev += 1;
             state.loads.values_mut().for_each(|load| load.given_up = true);
             let loads = state.loads.values().cloned().collect();
+            state.in_use.clear();
             (std::mem::take(&mut state.workers), loads)
         };
         // Outside the lock: what a worker does when it is dropped is not ours to know.

@@ -81,7 +81,7 @@ impl Driver {
                 }
             }
             Effect::Provision { hive, model } => match self.errands(&hive) {
-                Some(errands) => errands.provision(model),
+                Some(errands) => errands.provision(self.holders(&model), model),
                 None => {
                     let result = Err(no_such_hive(&hive));
                     self.shell.mailbox.input(Input::Provisioned { hive, model, result });

@@ -1,7 +1,7 @@
 //! The hives of the fleet, and what the store and an operator are told of them.
 
 use super::*;
-use crate::{Change, HiveBackend, HiveRecord, HiveStatus, HiveSummary};
+use crate::{Change, HiveRecord, HiveStatus, HiveSummary};
 
 /// A machine of the fleet.
 pub(super) struct Hive {

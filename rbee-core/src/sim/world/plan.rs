@@ -34,7 +34,11 @@ impl World<'_> {
                 memory_total: 64 * GIB,
                 memory_free: (64 * GIB).saturating_sub(machine.workers.len() as u64 * 10 * GIB),
             }],
-            models: self.models.iter().map(|model| (model.clone(), 4 * GIB)).collect(),
+            models: self
+                .models
+                .iter()
+                .map(|model| crate::ModelOnDisk::new(model.clone(), 4 * GIB))
+                .collect(),
             workers: machine
                 .workers
                 .values()

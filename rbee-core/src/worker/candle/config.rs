@@ -9,9 +9,12 @@ use std::{
 };
 
 use candle_transformers::models::llama::{Config, Llama3RopeConfig, Llama3RopeType, LlamaEosToks};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use super::files::{self, LoadFault, Loaded, MAX_CONFIG_BYTES, shown};
+use super::{
+    files::{self, FileFault, LoadFault, Loaded, MAX_CONFIG_BYTES},
+    keys::{Keys, span},
+};
 
 /// The longest context that is offered where the options set none: the memory of keys and values grows with it.
 pub(super) const DEFAULT_CONTEXT: u32 = 32_768;
@@ -79,90 +82,7 @@ impl ModelConfig {
     }
 }
 
-/// The keys of one JSON object, with the file and the way to the object for messages.
-struct Keys<'a> {
-    file: &'a Path,
-    at: String,
-    map: &'a Map<String, Value>,
-}
-
-impl<'a> Keys<'a> {
-    fn new(file: &'a Path, map: &'a Map<String, Value>) -> Self {
-        let at = String::new();
-        Self { file, at, map }
-    }
-
-    /// A value; `null` counts as absent, as it does for those who write these files.
-    fn get(&self, key: &str) -> Option<&'a Value> {
-        self.map.get(key).filter(|value| !value.is_null())
-    }
-
-    fn bad(&self, key: &str, value: &Value, allowed: &str) -> LoadFault {
-        let what = format!("{}{key} is {}; allowed is {allowed}", self.at, shown(value));
-        LoadFault::defect(self.file, what)
-    }
-
-    fn absent(&self, key: &str, allowed: &str) -> LoadFault {
-        let what = format!("{}{key} is missing; allowed is {allowed}", self.at);
-        LoadFault::defect(self.file, what)
-    }
-
-    fn object(&self, key: &str) -> Loaded<Option<Keys<'a>>> {
-        let Some(value) = self.get(key) else {
-            return Ok(None);
-        };
-        let map = value.as_object().ok_or_else(|| self.bad(key, value, "an object"))?;
-        let at = format!("{}{key}.", self.at);
-        Ok(Some(Keys { file: self.file, at, map }))
-    }
-
-    fn count(&self, key: &str, range: RangeInclusive<u64>) -> Loaded<Option<usize>> {
-        let Some(value) = self.get(key) else {
-            return Ok(None);
-        };
-        match value.as_u64() {
-            Some(count) if range.contains(&count) => Ok(Some(count as usize)),
-            _ => Err(self.bad(key, value, &span(&range))),
-        }
-    }
-
-    fn needed(&self, key: &str, range: RangeInclusive<u64>) -> Loaded<usize> {
-        self.count(key, range.clone())?.ok_or_else(|| self.absent(key, &span(&range)))
-    }
-
-    fn number(&self, key: &str, range: RangeInclusive<f64>) -> Loaded<Option<f64>> {
-        let Some(value) = self.get(key) else {
-            return Ok(None);
-        };
-        match value.as_f64() {
-            // A comparison with NaN is false, so NaN is refused too.
-            Some(number) if range.contains(&number) => Ok(Some(number)),
-            _ => Err(self.bad(key, value, &span(&range))),
-        }
-    }
-
-    /// A value that must be this one where it is given at all: the engine knows no other.
-    fn only(&self, key: &str, allowed: Value) -> Loaded<()> {
-        match self.get(key) {
-            Some(value) if *value != allowed => Err(self.bad(key, value, &allowed.to_string())),
-            _ => Ok(()),
-        }
-    }
-
-    /// A token id, or a list of them.
-    fn token_ids(&self, key: &str, vocab: usize) -> Loaded<Vec<u32>> {
-        let Some(value) = self.get(key) else {
-            return Ok(Vec::new());
-        };
-        let list = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
-        list.iter()
-            .map(|id| match id.as_u64() {
-                Some(id) if id < vocab as u64 => Ok(id as u32),
-                _ => Err(self.bad(key, value, &format!("token ids below vocab_size, {vocab}"))),
-            })
-            .collect()
-    }
-
+impl Keys<'_> {
     fn model(&self, context_limit: Option<u32>) -> Loaded<ModelConfig> {
         self.architecture()?;
         let hidden = self.needed("hidden_size", 2..=65_536)?;
@@ -216,7 +136,7 @@ impl<'a> Keys<'a> {
     }
 
     fn architecture(&self) -> Loaded<()> {
-        const ALLOWED: &str = "[\"LlamaForCausalLM\"]";
+        const ALLOWED: &str = "[\"LlamaForCausalLM\"], or for vectors a model of the BERT family such as [\"BertModel\"]";
         match self.get("architectures") {
             None => return Err(self.absent("architectures", ALLOWED)),
             Some(value) if *value != Value::from(vec!["LlamaForCausalLM"]) => {
@@ -296,14 +216,10 @@ impl<'a> Keys<'a> {
     }
 }
 
-fn span<T: std::fmt::Display>(range: &RangeInclusive<T>) -> String {
-    format!("{} to {}", range.start(), range.end())
-}
-
 /// Where a path names a model: its directory, and the file with the weights where that was named itself.
 pub(super) fn locate(path: &Path) -> Loaded<(PathBuf, Option<PathBuf>)> {
     let metadata = std::fs::metadata(path)
-        .map_err(|source| LoadFault::Missing { path: path.to_owned(), source })?;
+        .map_err(|source| FileFault::Missing { path: path.to_owned(), source })?;
     if metadata.is_dir() {
         return Ok((path.to_owned(), None));
     }

@@ -16,50 +16,47 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    embed::{self, Embedder},
     files::{LoadFault, Loaded},
-    generate::{Plan, Sink, Voice, generate},
-    template::ChatTemplate,
+    generate::{self, Sink, generate},
+    speaker::Speaker,
 };
-use crate::{Error, ErrorKind, Output, Prompt, Result, Run, Task};
+use crate::{Error, ErrorKind, Output, Result, Run};
 
 /// Outputs that wait for their reader; more stall the run, and it alone.
 const OUTPUTS: usize = 8;
 
-/// A loaded model with all that turns a job into tokens.
+/// A loaded model.
 #[derive(Debug)]
-pub(super) struct Engine {
-    pub(super) voice: Voice,
-    pub(super) template: Option<ChatTemplate>,
-    pub(super) context: u32,
+pub(super) enum Engine {
+    /// It continues text.
+    Text(Box<Speaker>),
+    /// It makes vectors.
+    Vectors(Box<Embedder>),
+}
+
+/// A run that was checked against the model.
+enum Plan {
+    Text(generate::Plan),
+    Vectors(embed::Plan),
 }
 
 impl Engine {
     /// Everything about a run that can be refused, before anything is computed.
     fn plan(&self, run: Run) -> Result<Plan> {
-        let Task::Generate { prompt, sampling } = &run.job.task else {
-            return Err(Error::new(
-                ErrorKind::Unsupported,
-                "this worker makes no embeddings; it continues text",
-            ));
-        };
-        sampling.validate()?;
-        let tokens = match prompt {
-            Prompt::Text(text) => self.voice.codec.encode(text, true)?,
-            Prompt::Chat(messages) => {
-                if messages.is_empty() {
-                    let message = "messages is empty; allowed is at least 1";
-                    return Err(Error::new(ErrorKind::InvalidRequest, message));
-                }
-                let template = self.template.as_ref().ok_or_else(|| {
-                    let message =
-                        "the model has no chat template; send bare text instead of messages";
-                    Error::new(ErrorKind::Unsupported, message)
-                })?;
-                self.voice.codec.encode(&template.render(messages)?, false)?
-            }
-        };
-        let (context, vocab) = (self.context, self.voice.vocab);
-        Plan::new(tokens, sampling.clone(), run.job.seed, run.resume, context, vocab)
+        match self {
+            Self::Text(speaker) => speaker.plan(run).map(Plan::Text),
+            Self::Vectors(embedder) => embedder.plan(&run).map(Plan::Vectors),
+        }
+    }
+
+    /// Runs to the end, which is returned, or until nobody wants more.
+    fn run(&self, plan: &Plan, sink: &mut impl Sink) -> Result<Option<Output>> {
+        match (self, plan) {
+            (Self::Text(speaker), Plan::Text(plan)) => generate(&speaker.voice, plan, sink),
+            (Self::Vectors(embedder), Plan::Vectors(plan)) => embedder.embed(plan, sink),
+            _ => Err(Error::new(ErrorKind::Internal, "the plan of a run is another engine's")),
+        }
     }
 }
 
@@ -198,7 +195,7 @@ fn serve(
             continue;
         }
         let mut sink = ChannelSink { outputs, stop, runtime };
-        let result = guarded(|| generate(&engine.voice, &plan, &mut sink));
+        let result = guarded(|| engine.run(&plan, &mut sink));
         // Free before the end is told, so that who has seen the end can begin anew.
         drop((plan, slot));
         let word = match result {

@@ -10,7 +10,7 @@ use std::{
 
 use super::*;
 use crate::{
-    CorrelationId, Job, JobId, Priority, Resume, Sampling,
+    CorrelationId, Job, JobId, Priority, Prompt, Resume, Sampling, Task,
     worker::candle::{
         golden_tests::bundled_engine,
         model::{Model, Sequence},
@@ -59,7 +59,7 @@ async fn puppet() -> (Handle, Receiver<usize>, Sender<Order>) {
     let load = move |_: &dyn Fn() -> bool| {
         let mut engine = bundled_engine();
         engine.voice.model = Box::new(Puppet { calls, orders: Mutex::new(orders) });
-        Ok((engine, ()))
+        Ok((Engine::Text(Box::new(engine)), ()))
     };
     let (handle, ()) = Handle::start(1, load).await.unwrap();
     (handle, told, strings)

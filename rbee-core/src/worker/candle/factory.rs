@@ -1,16 +1,16 @@
 //! Making candle workers where a hive wants them.
 
-use std::{num::NonZeroUsize, sync::Arc};
+use std::{num::NonZeroUsize, path::Path, sync::Arc};
 
 use async_trait::async_trait;
 
 use super::{CandleDevice, CandleOptions, CandleWorker};
 use crate::{
-    Error, ErrorKind, HiveId, ModelRef, ModelSource, Progress, Result, Worker, WorkerFactory,
-    WorkerId, WorkerSpec,
+    Error, ErrorKind, HiveId, ModelOnDisk, ModelRef, ModelSource, Progress, Result, Worker,
+    WorkerFactory, WorkerId, WorkerSpec,
 };
 
-/// Loads `file:` models with candle, for an [`InProcessHive`](crate::InProcessHive).
+/// Loads models with candle, for an [`InProcessHive`](crate::InProcessHive).
 ///
 /// Device 0 of the hive is the processor. A GPU needs the feature `cuda` or `metal`; there, device *n* + 1 is the
 /// GPU that the driver counts as *n*.
@@ -54,9 +54,13 @@ impl WorkerFactory for CandleFactory {
         spec: &WorkerSpec,
         progress: Progress,
     ) -> Result<Arc<dyn Worker>> {
-        let ModelSource::File(path) = spec.model.source() else {
-            let message = format!("model {} is no file: reference", spec.model);
-            return Err(Error::new(ErrorKind::Unsupported, message));
+        let path = match (spec.path.as_deref(), spec.model.source()) {
+            (Some(path), _) | (None, ModelSource::File(path)) => path,
+            _ => {
+                let message =
+                    format!("where model {} lies on this machine is not said", spec.model);
+                return Err(Error::new(ErrorKind::Unsupported, message));
+            }
         };
         let mut options = CandleOptions::new(spec.model.clone());
         options.id = id;
@@ -68,15 +72,19 @@ impl WorkerFactory for CandleFactory {
         Ok(Arc::new(CandleWorker::load(path, options, progress).await?))
     }
 
-    async fn inspect(&self, model: &ModelRef) -> Result<u64> {
+    async fn inspect(&self, model: &ModelRef, path: Option<&Path>) -> Result<ModelOnDisk> {
+        let at = match (path, model.source()) {
+            (None, ModelSource::File(path)) => Some(path),
+            (path, _) => path,
+        };
         // A directory without a model in it is refused before a worker is planned for it.
-        if let ModelSource::File(path) = model.source()
-            && path.is_dir()
-            && !path.join("config.json").is_file()
+        if let Some(at) = at
+            && at.is_dir()
+            && !at.join("config.json").is_file()
         {
-            let message = format!("{} is no model: it has no config.json", path.display());
+            let message = format!("{} is no model: it has no config.json", at.display());
             return Err(Error::new(ErrorKind::ModelNotFound, message));
         }
-        crate::hive::files_of(model).await
+        crate::hive::files_of(model, path).await
     }
 }

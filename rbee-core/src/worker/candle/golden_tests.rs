@@ -8,7 +8,7 @@ use std::{
 use serde::Deserialize;
 
 use super::{
-    CandleOptions, Engine,
+    CandleOptions, Engine, Speaker,
     generate::{Plan, Sink, generate},
     load,
     model::{Model, Sequence},
@@ -43,12 +43,15 @@ struct TokenizerCase {
 const DIR: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/models/bee-tiny");
 
 /// The bundled model, loaded.
-pub(super) fn bundled_engine() -> Engine {
+pub(super) fn bundled_engine() -> Speaker {
     let options = CandleOptions::new("bee-tiny".parse().unwrap());
-    load(Path::new(DIR), &options, &Progress::ignore(), &|| false).unwrap().0
+    match load(Path::new(DIR), &options, &Progress::ignore(), &|| false).unwrap().0 {
+        Engine::Text(speaker) => *speaker,
+        Engine::Vectors(_) => panic!("it continues text"),
+    }
 }
 
-fn bundled() -> (Engine, Golden) {
+fn bundled() -> (Speaker, Golden) {
     let golden = std::fs::read(Path::new(DIR).join("golden.json")).unwrap();
     (bundled_engine(), serde_json::from_slice(&golden).unwrap())
 }

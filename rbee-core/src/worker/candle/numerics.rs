@@ -2,26 +2,24 @@
 
 use candle_core::{DType, Device};
 
-use super::generate::PREFILL_CHUNK;
-
 /// The release of candle this was built with. A test compares it with the lock file.
 pub(super) const CANDLE_VERSION: &str = "0.11.1";
 
-/// Engine, device, instruction set, type and prefill of a worker: with all of them equal, so are the tokens.
+/// Engine, device, instruction set, type, and how much is computed at once, of a worker: with all of them equal, so are the tokens.
 ///
 /// A GPU's kernels differ from one model of GPU to the next, and candle does not tell which it runs on: there the
 /// numbers count as equal on the very same device only, `gpu` of its hive.
 ///
 /// The number of threads is not among them: the kernels divide rows and columns of a product among threads, never the
 /// sum that makes one number.
-pub(super) fn numerics(device: &Device, gpu: &str, dtype: DType) -> String {
+pub(super) fn numerics(device: &Device, gpu: &str, dtype: DType, at_once: &str) -> String {
     let place = match device {
         Device::Cpu => format!("cpu {}", instruction_set()),
         Device::Cuda(_) | Device::Metal(_) => gpu.to_owned(),
     };
     let version = env!("CARGO_PKG_VERSION");
     let dtype = dtype.as_str();
-    format!("rbee/{version} candle/{CANDLE_VERSION} {place} {dtype} prefill/{PREFILL_CHUNK}")
+    format!("rbee/{version} candle/{CANDLE_VERSION} {place} {dtype} {at_once}")
 }
 
 /// What the processor kernels choose by. Some choose when the program starts and some when it is compiled;

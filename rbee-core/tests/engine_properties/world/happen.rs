@@ -61,7 +61,7 @@ impl World {
                     let result = match how {
                         0 => Err(Error::new(ErrorKind::HiveUnreachable, "cut")),
                         1 => Err(Error::new(ErrorKind::ModelNotFound, "none")),
-                        _ => Ok(4 * parts::GIB),
+                        _ => Ok(rbee_core::ModelOnDisk::new(model.clone(), 4 * parts::GIB)),
                     };
                     self.feed(Input::Provisioned { hive, model, result });
                 }
@@ -375,7 +375,11 @@ impl World {
             3 => Input::Stopped { worker },
             4 => Input::Connected { worker, result: Ok(()) },
             5 => Input::Probed { worker, result: Err(lost()) },
-            6 => Input::Provisioned { hive, model: parts::model(7), result: Ok(1) },
+            6 => {
+                let model = parts::model(7);
+                let result = Ok(rbee_core::ModelOnDisk::new(model.clone(), 1));
+                Input::Provisioned { hive, model, result }
+            }
             _ => Input::Hive { hive, fact: HiveFact::Unreachable(lost()) },
         };
         self.feed(input);

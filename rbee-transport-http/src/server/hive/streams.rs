@@ -10,14 +10,17 @@ use bytes::{Bytes, BytesMut};
 use futures_core::{Stream, future::BoxFuture, stream::BoxStream};
 use futures_util::{StreamExt, stream};
 use http::header;
-use rbee_core::{Error, ErrorKind, HiveEvent, Progress, Result};
+use rbee_core::{Error, ErrorKind, HiveEvent, ModelOnDisk, Progress, Result};
 use serde::Serialize;
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
 
 use super::{super::figures, Inner};
 use crate::wire::{
     ErrorBody, ProgressBody,
-    hive::{Exited, Model, Provisioned, Spawn, happening, provisioning, spawning},
+    hive::{Exited, Spawn, Want, happening, provisioning, spawning},
     sse,
 };
 
@@ -40,22 +43,31 @@ pub(super) fn spawn(inner: Arc<Inner>, order: Spawn) -> Response {
     })
 }
 
-/// Puts a model on the disk.
-pub(super) fn provision(inner: Arc<Inner>, order: Model) -> Response {
-    working(provisioning::DONE, |progress| async move {
-        let provisioned = inner.hive.provision(&order.model, progress).await;
-        figures::provisioned(provisioned.as_ref().err());
-        let model = &order.model;
-        match &provisioned {
-            Ok(bytes) => tracing::info!(%model, bytes, "the model is on the disk"),
-            Err(error) => tracing::warn!(%model, %error, "the model could not be had"),
-        }
-        Ok(Provisioned { bytes: provisioned? })
-    })
+/// Puts a model on the disk, and asks its reader for what is wanted for that.
+pub(super) fn providing<W>(
+    wanted: mpsc::Receiver<Want>,
+    work: impl FnOnce(Progress) -> W,
+) -> Response
+where
+    W: Future<Output = Result<ModelOnDisk>> + Send + 'static,
+{
+    doing(provisioning::DONE, Some(wanted), work)
 }
 
 /// Tells the progress of a piece of work, then its result or what went wrong. The work ends with its reader.
-fn working<T, W>(last: &'static str, work: impl FnOnce(Progress) -> W) -> Response
+pub(super) fn working<T, W>(last: &'static str, work: impl FnOnce(Progress) -> W) -> Response
+where
+    T: Serialize + 'static,
+    W: Future<Output = Result<T>> + Send + 'static,
+{
+    doing(last, None, work)
+}
+
+fn doing<T, W>(
+    last: &'static str,
+    wanted: Option<mpsc::Receiver<Want>>,
+    work: impl FnOnce(Progress) -> W,
+) -> Response
 where
     T: Serialize + 'static,
     W: Future<Output = Result<T>> + Send + 'static,
@@ -64,8 +76,15 @@ where
     let work = work(Progress::new(move |update| {
         tell.send_replace(Some(ProgressBody::from(update)));
     }));
-    let working =
-        Working { work: Some(Box::pin(work)), progress, moves: true, told: None, end: None, last };
+    let working = Working {
+        work: Some(Box::pin(work)),
+        progress,
+        moves: true,
+        wanted,
+        told: None,
+        end: None,
+        last,
+    };
     respond(stream::unfold(working, |mut working| async {
         let frame = working.next().await?;
         Some((frame, working))
@@ -78,6 +97,8 @@ struct Working<T> {
     progress: watch::Receiver<Option<ProgressBody>>,
     /// There may be more progress.
     moves: bool,
+    /// What the reader is to send.
+    wanted: Option<mpsc::Receiver<Want>>,
     told: Option<ProgressBody>,
     /// The end, where something is told before it.
     end: Option<Frame>,
@@ -97,6 +118,9 @@ impl<T: Serialize> Working<T> {
                         Err(error) => failure(&error),
                     });
                 }
+                Some(want) = next_want(&mut self.wanted) => {
+                    return Some(frame(provisioning::WANT, &want));
+                }
                 changed = self.progress.changed(), if self.moves => self.moves = changed.is_ok(),
             }
             // Also what was said together with the end.
@@ -106,6 +130,13 @@ impl<T: Serialize> Working<T> {
                 return update.map(|update| frame(spawning::PROGRESS, &update));
             }
         }
+    }
+}
+
+async fn next_want(wanted: &mut Option<mpsc::Receiver<Want>>) -> Option<Want> {
+    match wanted {
+        Some(wanted) => wanted.recv().await,
+        None => None,
     }
 }
 

@@ -10,7 +10,8 @@ use std::{
 use axum::{extract::State, response::IntoResponse};
 use http::StatusCode;
 use rbee_core::{
-    ClusterView, Error, ErrorKind, HiveId, ModelRef, ModelSource, Queen, Result, WorkerState,
+    ClusterView, Error, ErrorKind, HiveId, HiveView, MemoryNeed, ModelRef, ModelSource, Queen,
+    Result, WorkerState,
 };
 
 use super::{
@@ -21,7 +22,7 @@ use crate::{
     server::reply,
     wire::{
         ErrorBody,
-        queen::{CatalogEntry, Listing, ModelQuery},
+        queen::{CatalogEntry, Listing, ModelDetails, ModelQuery},
     },
 };
 
@@ -57,12 +58,17 @@ pub(super) async fn show(
     State(shared): State<Shared>,
     Params(query): Params<ModelQuery>,
 ) -> Answer {
-    let model = resolve(&shared.queen, &query.model)?;
-    let known = |entry: &CatalogEntry| entry.name == query.model || entry.model == model.as_str();
+    let model = shared.queen.resolve(&query.model).map_err(|error| error.with_param("model"))?;
     let mut found = entries(&shared.queen).await?;
+    let known = |entry: &CatalogEntry| {
+        let is_of =
+            |named: &String| named.parse::<ModelRef>().is_ok_and(|named| named.is_of(&model));
+        entry.name == query.model || is_of(&entry.model)
+    };
     // The name that was asked for, where several are for one model.
     found.sort_by_key(|entry| entry.name != query.model);
     let mut found = found.into_iter().find(known).ok_or_else(|| unknown(&query.model))?;
+    found.details = details(&shared.queen, &found).await?;
     if let Some(hive) = &query.hive {
         if !found.hives.contains(hive) {
             return Err(absent(&query.model, hive).into());
@@ -87,27 +93,48 @@ pub(super) async fn remove(
     State(shared): State<Shared>,
     Params(query): Params<ModelQuery>,
 ) -> Answer {
-    let model = resolve(&shared.queen, &query.model)?;
+    // No hub is asked: what is removed is what is here, under whichever commit.
+    let model = shared.queen.resolve(&query.model).map_err(|error| error.with_param("model"))?;
     let cluster = shared.queen.cluster().await?;
-    let holders = cluster.hives().filter(|view| view.models.contains_key(&model));
-    let mut hives: Vec<HiveId> = holders.map(|view| view.id.clone()).collect();
+    let mut held: Vec<(HiveId, ModelRef)> = cluster
+        .hives()
+        .flat_map(|hive| hive.models.keys().map(|held| (hive.id.clone(), held.clone())))
+        .filter(|(_, held)| held.is_of(&model))
+        .collect();
     if let Some(only) = &query.hive {
-        if !hives.contains(only) {
+        held.retain(|(hive, _)| hive == only);
+        if held.is_empty() {
             return Err(absent(&query.model, only).into());
         }
-        hives = vec![only.clone()];
     }
-    if hives.is_empty() {
+    if held.is_empty() {
         return Err(unknown(&query.model).into());
     }
-    for hive in hives {
-        shared.queen.remove_model(hive, model.clone()).await?;
+    for (hive, model) in held {
+        shared.queen.remove_model(hive, model).await?;
     }
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-fn resolve(queen: &Queen, name: &str) -> Result<ModelRef> {
-    queen.resolve(name).map_err(|error| error.with_param("model"))
+/// The model as a hive can be given it; a hub may be asked.
+async fn locate(queen: &Queen, name: &str) -> Result<ModelRef> {
+    queen.locate(name).await.map_err(|error| error.with_param("model"))
+}
+
+/// What the files of a model say, where a hive has them.
+async fn details(queen: &Queen, entry: &CatalogEntry) -> Result<Option<ModelDetails>> {
+    let named: ModelRef = entry.model.parse()?;
+    let cluster = queen.cluster().await?;
+    let mut held = cluster.hives().flat_map(|hive| hive.models.values());
+    let held = held.find(|held| held.model.is_of(&named) && held.info.is_some());
+    let Some((held, info)) = held.and_then(|held| Some((held, held.info.as_deref()?))) else {
+        return Ok(None);
+    };
+    Ok(Some(ModelDetails {
+        digest: held.digest.map(|digest| digest.to_string()),
+        memory: info.memory(&MemoryNeed::default()),
+        info: info.clone(),
+    }))
 }
 
 fn unknown(name: &str) -> Error {
@@ -129,7 +156,8 @@ pub(super) fn names(queen: &Queen, cluster: &ClusterView) -> BTreeMap<String, Mo
     let aliased: BTreeSet<&ModelRef> = aliases.values().collect();
     let loaded = cluster.workers().map(|worker| &worker.info.model);
     let stored = cluster.hives().flat_map(|hive| hive.models.keys());
-    let plain = loaded.chain(stored).filter(|model| !aliased.contains(model));
+    let plain =
+        loaded.chain(stored).filter(|model| !aliased.iter().any(|aliased| model.is_of(aliased)));
     let plain = plain.map(|model| (model.to_string(), model.clone()));
     plain.chain(aliases.clone()).collect()
 }
@@ -138,9 +166,11 @@ async fn entries(queen: &Queen) -> Result<Vec<CatalogEntry>> {
     let cluster = queen.cluster().await?;
     let loads = queen.loads();
     let entry = |(name, model): (String, ModelRef)| {
-        let workers: Vec<_> = cluster.with_model(&model).collect();
+        let is_it = |other: &ModelRef| other.is_of(&model);
+        let workers: Vec<_> =
+            cluster.workers().filter(|worker| is_it(&worker.info.model)).collect();
         let is = |state| workers.iter().any(|worker| worker.state == state);
-        let arriving = loads.iter().any(|load| load.model == model && load.worker.is_none());
+        let arriving = loads.iter().any(|load| is_it(&load.model) && load.worker.is_none());
         let state = match () {
             () if is(WorkerState::Ready) => "loaded",
             () if is(WorkerState::Loading) => "loading",
@@ -148,15 +178,19 @@ async fn entries(queen: &Queen) -> Result<Vec<CatalogEntry>> {
             () if is(WorkerState::Failed) => "failed",
             () => "unloaded",
         };
+        let held = |hive: &HiveView| hive.models.values().find(|held| is_it(&held.model)).cloned();
         let holders: Vec<_> =
-            cluster.hives().filter(|hive| hive.models.contains_key(&model)).collect();
+            cluster.hives().filter_map(|hive| Some((hive.id.clone(), held(hive)?))).collect();
+        // One commit, where the name stands for any.
+        let model = holders.first().map_or_else(|| model.clone(), |(_, held)| held.model.clone());
         CatalogEntry {
             name,
             model: model.to_string(),
             state: state.into(),
-            bytes: holders.iter().find_map(|hive| hive.models.get(&model).copied()),
-            hives: holders.iter().map(|hive| hive.id.clone()).collect(),
+            bytes: holders.first().map(|(_, held)| held.bytes),
+            hives: holders.iter().map(|(hive, _)| hive.clone()).collect(),
             workers: workers.iter().map(|worker| worker.info.id).collect(),
+            details: None,
         }
     };
     Ok(names(queen, &cluster).into_iter().map(entry).collect())
@@ -169,7 +203,7 @@ impl Inner {
     /// [`ErrorKind::InvalidRequest`] for what is no reference, [`ErrorKind::PermissionDenied`] for a file that is not
     /// allowed.
     pub(super) async fn check_model(&self, name: &str) -> Result<()> {
-        let model = resolve(&self.queen, name)?;
+        let model = self.queen.resolve(name).map_err(|error| error.with_param("model"))?;
         let ModelSource::File(path) = model.source() else { return Ok(()) };
         if self.queen.aliases().contains_key(name)
             || self.queen.cluster().await?.knows_model(&model)

@@ -204,8 +204,9 @@ fn describe(hive: HiveSummary, cluster: &ClusterView) -> HiveView {
         HiveAddress::Network { ssh_host, ssh_user, .. } => format!("ssh {ssh_user}@{ssh_host}"),
     };
     let view = cluster.hive(&hive.id);
-    let models = view
-        .map(|view| view.models.iter().map(|(model, bytes)| (model.to_string(), *bytes)).collect());
+    let models = view.map(|view| {
+        view.models.values().map(|held| (held.model.to_string(), held.bytes)).collect()
+    });
     HiveView {
         status: hive.status.as_str().into(),
         address,

@@ -6,7 +6,7 @@ use crate::wire::queen::Loading;
 
 /// The load of this model that is furthest ahead: one in memory before one from the network.
 pub(super) fn of(queen: &Queen, model: &ModelRef) -> Option<Loading> {
-    let loads = queen.loads().into_iter().filter(|load| load.model == *model);
+    let loads = queen.loads().into_iter().filter(|load| load.model.is_of(model));
     loads.max_by_key(|load| (load.worker.is_some(), percent(load))).map(|load| describe(&load))
 }
 
@@ -27,7 +27,7 @@ fn percent(load: &Load) -> Option<u64> {
 /// The same in a line: `loading bee-tiny on hive local, 40 %`.
 pub(super) fn line(queen: &Queen, model: &ModelRef) -> Option<String> {
     let loading = of(queen, model)?;
-    let named = queen.aliases().iter().find(|(_, aliased)| *aliased == model);
+    let named = queen.aliases().iter().find(|(_, aliased)| model.is_of(aliased));
     let name = named.map_or(model.as_str(), |(alias, _)| alias);
     let (done, total) = (loading.progress.done, loading.progress.total.filter(|total| *total > 0));
     let share = total.map(|total| u128::from(done.min(total)) * 100 / u128::from(total));

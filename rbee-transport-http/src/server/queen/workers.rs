@@ -55,7 +55,7 @@ pub(super) async fn spawn(State(shared): State<Shared>, request: Request) -> Ans
         return Err(Error::new(ErrorKind::InvalidRequest, message).with_param("slots").into());
     }
     shared.check_model(&order.model).await?;
-    let model = shared.queen.resolve(&order.model)?;
+    let model = shared.queen.locate(&order.model).await?;
     if matches!(model.source(), ModelSource::Alias(_))
         && !shared.queen.cluster().await?.knows_model(&model)
     {

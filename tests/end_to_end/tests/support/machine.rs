@@ -96,7 +96,13 @@ pub(crate) fn bee_tiny() -> WorkerSpec {
 }
 
 pub(crate) fn spec(model: &str) -> WorkerSpec {
-    WorkerSpec { model: model.parse().unwrap(), slots: 2, devices: vec![0], need_bytes: 0 }
+    WorkerSpec {
+        model: model.parse().unwrap(),
+        slots: 2,
+        devices: vec![0],
+        need_bytes: 0,
+        path: None,
+    }
 }
 
 /// A worker with the bundled model.

@@ -21,7 +21,7 @@ use rbee_core::{CorrelationId, Error, ErrorKind, HiveId, ModelRef, Progress, Que
 use serde::Serialize;
 use tokio::{sync::mpsc, time::Instant};
 
-use super::{super::Shared, resolve};
+use super::{super::Shared, locate};
 use crate::{
     server::{
         queen::{
@@ -62,10 +62,11 @@ pub(in crate::server::queen) async fn pull(
 ) -> Answer {
     let order: Pull = reply::read_json(request, shared.limits.body_bytes).await?;
     shared.check_model(&order.model).await?;
-    let model = resolve(&shared.queen, &order.model)?;
+    let model = locate(&shared.queen, &order.model).await?;
     let hives = hives(&shared.queen, order.hive).await?;
     let (tell, told) = mpsc::channel(UNSENT);
-    let work = Box::pin(fetch(shared.queen.clone(), model, hives, tell, mark));
+    let wanted = Wanted { model, hives, verify: order.verify };
+    let work = Box::pin(fetch(shared.queen.clone(), wanted, tell, mark));
     let stream = PullStream { told, work: Some(work), ticker: Ticker::new() };
     Ok((stream_headers(), Body::from_stream(stream)).into_response())
 }
@@ -92,23 +93,45 @@ async fn hives(queen: &Queen, wanted: Option<HiveId>) -> Result<Vec<HiveId>> {
     }
 }
 
+/// What is to be had where.
+struct Wanted {
+    model: ModelRef,
+    hives: Vec<HiveId>,
+    verify: bool,
+}
+
 /// Fetches the model to all hives side by side, and gives the last event.
 async fn fetch(
     queen: Queen,
-    model: ModelRef,
-    hives: Vec<HiveId>,
+    Wanted { model, hives, verify }: Wanted,
     tell: mpsc::Sender<Bytes>,
     mark: CorrelationId,
 ) -> Bytes {
     let fetches = hives.iter().map(|hive| {
         let progress = progress(hive.clone(), tell.clone());
-        let fetch = queen.provision(hive.clone(), model.clone(), progress);
-        async move { fetch.await.map_err(|error| error.context(format_args!("hive {hive}"))) }
+        let (queen, model) = (&queen, &model);
+        let fetch = async move {
+            let mut damaged = Vec::new();
+            if verify {
+                match queen.verify(hive.clone(), model.clone(), progress.clone()).await {
+                    Ok(damage) => damaged.extend(damage.into_iter().map(|damage| damage.file)),
+                    // It is fetched for the first time, and its checksums compared on the way.
+                    Err(error) if error.kind() == ErrorKind::ModelNotFound => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            let on_disk = queen.provision(hive.clone(), model.clone(), progress).await?;
+            Ok((on_disk, damaged))
+        };
+        async move { fetch.await.map_err(|error: Error| error.context(format_args!("hive {hive}"))) }
     });
     match futures_util::future::try_join_all(fetches).await {
-        Ok(sizes) => {
-            let bytes = sizes.into_iter().max().unwrap_or_default();
-            let pulled = Pulled { model: model.to_string(), bytes, hives };
+        Ok(there) => {
+            let bytes = there.iter().map(|(model, _)| model.bytes).max().unwrap_or_default();
+            let mut repaired: Vec<_> = there.into_iter().flat_map(|(_, damaged)| damaged).collect();
+            repaired.sort_unstable();
+            repaired.dedup();
+            let pulled = Pulled { model: model.to_string(), bytes, hives, repaired };
             frame(pull_event::DONE, &pulled)
         }
         Err(error) => frame(pull_event::ERROR, &ErrorBody::new(&error, Some(&mark)).error),

@@ -2,7 +2,7 @@
 
 use axum::extract::State;
 use http::StatusCode;
-use rbee_core::{Error, ErrorKind};
+use rbee_core::{ClusterView, Error, ErrorKind, ModelRef};
 
 use super::super::{
     Inner, Shared, catalog,
@@ -52,13 +52,19 @@ pub(in crate::server::queen) async fn model(
     let is_known = shared
         .queen
         .resolve(&id)
-        .is_ok_and(|model| shared.queen.aliases().contains_key(&id) || cluster.knows_model(&model));
+        .is_ok_and(|model| shared.queen.aliases().contains_key(&id) || knows(&cluster, &model));
     if !is_known {
         let shown: String = id.chars().take(120).collect();
         let message = format!("the model {shown:?} is not known here");
         return Err(Error::new(ErrorKind::ModelNotFound, message).with_param("model").into());
     }
     Ok(reply::json(StatusCode::OK, &describe(&shared, id)))
+}
+
+/// Is it loaded somewhere, or on the disk of some hive, under whichever commit?
+fn knows(cluster: &ClusterView, model: &ModelRef) -> bool {
+    cluster.knows_model(model)
+        || cluster.hives().any(|hive| hive.models.keys().any(|held| held.is_of(model)))
 }
 
 fn describe(shared: &Inner, id: String) -> Model {

@@ -1,0 +1,155 @@
+//! The models that a hive keeps in its store.
+
+use std::sync::{Arc, Weak};
+
+use super::{InProcessHive, shared::Shared};
+use crate::{
+    Error, ErrorKind, HiveId, InUse, ModelFiles, ModelOnDisk, ModelOrigin, ModelRef, ModelSource,
+    ModelStore, Progress, Result, StoredState,
+};
+
+/// What blocks for a moment is done on a thread that may.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|cause| {
+        let message = "work on the store of models broke off";
+        Err(Error::new(ErrorKind::Internal, message).with_source(cause))
+    })
+}
+
+impl InProcessHive {
+    /// The model, if the store has it whole: as long as this lives it is not removed.
+    pub(super) async fn in_use(&self, model: &ModelRef) -> Result<Option<InUse>> {
+        let Some(store) = self.store.clone() else { return Ok(None) };
+        if matches!(model.source(), ModelSource::Alias(_)) {
+            return Ok(None);
+        }
+        let model = model.clone();
+        blocking(move || store.open_model(&model)).await
+    }
+
+    /// Puts the model in the store, and keeps it from being removed until it is looked at.
+    pub(super) async fn fetch(
+        &self,
+        model: &ModelRef,
+        from: ModelOrigin,
+        progress: Progress,
+    ) -> Result<InUse> {
+        let Some(store) = &self.store else {
+            let message = format!("hive {} has no store to put model {model} in", self.id);
+            return Err(Error::new(ErrorKind::Unsupported, message));
+        };
+        if let Some(there) = self.in_use(model).await? {
+            return Ok(there);
+        }
+        match from {
+            ModelOrigin::Files(files) => {
+                store.import(model, files, progress).await?;
+            }
+            #[cfg(feature = "hub")]
+            ModelOrigin::Hub(access) => {
+                let hub = crate::Hub::of(&access, store)?;
+                store.download(&hub, model, progress).await?;
+            }
+            #[cfg(not(feature = "hub"))]
+            ModelOrigin::Hub(_) => {
+                let message = format!(
+                    "hive {} was built without downloads from a hub (feature `hub`); model {model} is not here",
+                    self.id
+                );
+                return Err(Error::new(ErrorKind::Unsupported, message));
+            }
+            ModelOrigin::Here => {}
+        }
+        self.in_use(model).await?.ok_or_else(|| {
+            let message = format!("model {model} was fetched, and was removed again at once");
+            Error::new(ErrorKind::ModelNotFound, message)
+        })
+    }
+
+    /// Learns what the store has, now and whenever that changes.
+    pub(super) async fn take_stock(&self) {
+        let Some(store) = self.store.clone() else { return };
+        if std::mem::replace(&mut self.shared.state().follows_store, true) {
+            return;
+        }
+        let mut changed = store.changed();
+        changed.mark_unchanged();
+        let shared = Arc::downgrade(&self.shared);
+        stock(&shared, &store).await;
+        tokio::spawn(async move {
+            while changed.changed().await.is_ok() && shared.strong_count() > 0 {
+                stock(&shared, &store).await;
+            }
+        });
+    }
+}
+
+/// Brings what the hive reports of its store up to date.
+async fn stock(shared: &Weak<Shared>, store: &ModelStore) {
+    let listed = {
+        let store = store.clone();
+        blocking(move || {
+            let ready =
+                store.models().into_iter().filter(|model| model.state == StoredState::Ready);
+            let look = |stored: crate::StoredModel| {
+                let in_use = store.open_model(&stored.model).ok().flatten()?;
+                Some((stored, in_use))
+            };
+            Ok(ready.filter_map(look).collect::<Vec<_>>())
+        })
+    };
+    let listed = match listed.await {
+        Ok(listed) => listed,
+        Err(error) => return tracing::warn!(%error, "the store of models could not be read"),
+    };
+    let mut models = Vec::new();
+    for (stored, in_use) in listed {
+        // What is damaged is still listed: whoever asks for it is told what is wrong.
+        let seen = super::files_of(&stored.model, Some(in_use.path())).await.ok();
+        let info = seen.and_then(|seen| seen.info);
+        models.push(ModelOnDisk {
+            model: stored.model,
+            bytes: stored.bytes,
+            digest: stored.digest,
+            info,
+        });
+    }
+    let Some(shared) = shared.upgrade() else { return };
+    shared.change(|state| {
+        let mut now = state.models.clone();
+        now.retain(|_, model| model.digest.is_none());
+        now.extend(models.into_iter().map(|model| (model.model.clone(), model)));
+        let is_other = now != state.models;
+        state.models = now;
+        is_other.then_some(())
+    });
+}
+
+/// The files of a model, for another to read.
+pub(super) async fn files(
+    store: Option<&ModelStore>,
+    hive: &HiveId,
+    model: &ModelRef,
+) -> Result<Arc<dyn ModelFiles>> {
+    let Some(store) = store.cloned() else {
+        let message = format!("hive {hive} has no store, and gives no files of model {model} away");
+        return Err(Error::new(ErrorKind::Unsupported, message));
+    };
+    if let ModelSource::File(_) = model.source()
+        && store.open_model(model)?.is_none()
+    {
+        return store.local(model, Progress::ignore()).await;
+    }
+    store.files(model).await
+}
+
+/// Removes the model from the store, where it is there.
+pub(super) async fn remove(store: &ModelStore, model: &ModelRef) -> Result<()> {
+    match store.remove(model).await {
+        Err(error) if error.kind() == ErrorKind::ModelNotFound => Ok(()),
+        Err(error) if error.kind() == ErrorKind::InvalidRequest => Ok(()),
+        other => other,
+    }
+}

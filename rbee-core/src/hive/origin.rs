@@ -1,0 +1,41 @@
+//! Where a hive takes the files of a model from.
+
+use std::{fmt, sync::Arc};
+
+use crate::ModelFiles;
+
+/// Where a hive is to take the files of a model from, if it does not have them.
+#[derive(Clone, Debug)]
+pub enum ModelOrigin {
+    /// From its own machine: a `file:` reference, or a model that only the hive knows.
+    Here,
+    /// From the hub, into its store.
+    Hub(HubAccess),
+    /// From another place, into its store.
+    Files(Arc<dyn ModelFiles>),
+}
+
+/// How a hive reaches the hub for one download. What is left open the hive takes from its own surroundings.
+///
+/// ```
+/// use rbee_core::HubAccess;
+///
+/// let access = HubAccess { token: Some("hf_secret".into()), ..HubAccess::default() };
+/// assert!(!format!("{access:?}").contains("secret"));
+/// ```
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct HubAccess {
+    /// The address of the hub.
+    pub endpoint: Option<String>,
+    /// What the user is known to the hub by. It serves this download alone: no hive keeps it, and nothing shows it.
+    pub token: Option<Arc<str>>,
+}
+
+impl fmt::Debug for HubAccess {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HubAccess")
+            .field("endpoint", &self.endpoint)
+            .field("token", &self.token.as_ref().map(|_| "(hidden)"))
+            .finish()
+    }
+}

@@ -1,0 +1,166 @@
+//! How a model makes vectors: what the sentence-transformers library writes beside it.
+
+use std::path::{Component, Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::files::{self, FileFault, Found, MAX_CONFIG_BYTES, shown};
+
+/// Lengths from here on are how "no limit" is written in places.
+const NO_LIMIT: u64 = 1 << 30;
+
+/// How the vectors of a text's tokens become one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Pooling {
+    /// Their mean.
+    Mean,
+    /// That of the first token.
+    Cls,
+    /// The largest of each number.
+    Max,
+    /// That of the last token.
+    Last,
+}
+
+/// How a model makes vectors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EmbeddingInfo {
+    /// The length of a vector.
+    pub dimension: Option<u32>,
+    /// How tokens become one vector; none for a way that has no name here.
+    pub pooling: Option<Pooling>,
+    /// Are vectors brought to length 1?
+    pub normalize: bool,
+    /// The longest text, in tokens.
+    pub max_tokens: Option<u32>,
+}
+
+/// The steps from tokens to a vector.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Pipeline {
+    pub(crate) pooling: Option<Pooling>,
+    /// Where the pooling was named.
+    pub(crate) pooling_file: PathBuf,
+    pub(crate) normalize: bool,
+    /// The longest text by what stands beside the model; `config.json` may allow less.
+    pub(crate) max_tokens: Option<u32>,
+    /// A step that has no name here.
+    pub(crate) unknown: Option<String>,
+    /// Was it written for vectors at all?
+    pub(crate) is_written: bool,
+}
+
+impl Pipeline {
+    /// Reads `modules.json` and what it leads to, and the limits of length.
+    ///
+    /// A model without any of it has its tokens' mean taken and brought to length 1, which is what those who compare
+    /// vectors expect.
+    pub(crate) fn read(dir: &Path) -> Found<Self> {
+        let modules_path = dir.join("modules.json");
+        let mut pipeline = Self {
+            pooling: Some(Pooling::Mean),
+            pooling_file: dir.join("1_Pooling").join("config.json"),
+            normalize: true,
+            max_tokens: max_tokens(dir)?,
+            unknown: None,
+            is_written: false,
+        };
+        let modules: Vec<Value> = match files::read_optional(&modules_path, MAX_CONFIG_BYTES)? {
+            Some(bytes) => serde_json::from_slice(&bytes).map_err(|source| {
+                FileFault::malformed(&modules_path, "is not a list of modules", source)
+            })?,
+            None => {
+                if let Some(config) = files::read_object(&pipeline.pooling_file, MAX_CONFIG_BYTES)?
+                {
+                    pipeline.is_written = true;
+                    pipeline.pooling = pooling(&config);
+                }
+                return Ok(pipeline);
+            }
+        };
+        pipeline.is_written = true;
+        pipeline.normalize = false;
+        for module in &modules {
+            let field = |key: &str| module.get(key).and_then(Value::as_str).unwrap_or_default();
+            // The type is the path of a Python class, which has moved between versions; its name has not.
+            match field("type").rsplit('.').next().unwrap_or_default() {
+                "Transformer" => {}
+                "Normalize" => pipeline.normalize = true,
+                "Pooling" => {
+                    let place = field("path");
+                    let mut parts = Path::new(place).components();
+                    let plain =
+                        matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None));
+                    if !plain || place.contains(['\\', ':']) {
+                        let what = format!(
+                            "the path of a module is {:?}; allowed are names of directories beside it",
+                            shown(place)
+                        );
+                        return Err(FileFault::defect(&modules_path, what));
+                    }
+                    pipeline.pooling_file = dir.join(place).join("config.json");
+                    let bytes = files::read(&pipeline.pooling_file, MAX_CONFIG_BYTES)?;
+                    pipeline.pooling =
+                        pooling(&files::parse_object(&pipeline.pooling_file, &bytes)?);
+                }
+                other => pipeline.unknown = Some(shown(other)),
+            }
+        }
+        Ok(pipeline)
+    }
+
+    /// What of it is told.
+    pub(super) fn info(&self, hidden: Option<u32>, context: Option<u32>) -> EmbeddingInfo {
+        let max_tokens = match (self.max_tokens, context) {
+            (Some(most), Some(context)) => Some(most.min(context)),
+            (most, context) => most.or(context),
+        };
+        EmbeddingInfo {
+            dimension: hidden.filter(|_| self.unknown.is_none()),
+            pooling: self.pooling.filter(|_| self.unknown.is_none()),
+            normalize: self.normalize,
+            max_tokens,
+        }
+    }
+}
+
+/// The one pooling that is switched on, where it is one that is known.
+fn pooling(config: &Map<String, Value>) -> Option<Pooling> {
+    if let Some(Value::String(name)) = config.get("pooling_mode") {
+        return match name.as_str() {
+            "mean" => Some(Pooling::Mean),
+            "cls" => Some(Pooling::Cls),
+            "max" => Some(Pooling::Max),
+            "lasttoken" => Some(Pooling::Last),
+            _ => None,
+        };
+    }
+    let mut on = config
+        .iter()
+        .filter(|(key, value)| key.starts_with("pooling_mode_") && **value == Value::Bool(true))
+        .map(|(key, _)| key.as_str());
+    match (on.next(), on.next()) {
+        (Some("pooling_mode_mean_tokens") | None, None) => Some(Pooling::Mean),
+        (Some("pooling_mode_cls_token"), None) => Some(Pooling::Cls),
+        (Some("pooling_mode_max_tokens"), None) => Some(Pooling::Max),
+        (Some("pooling_mode_lasttoken"), None) => Some(Pooling::Last),
+        _ => None,
+    }
+}
+
+/// The longest text by `sentence_bert_config.json`, else by the tokenizer.
+fn max_tokens(dir: &Path) -> Found<Option<u32>> {
+    for (name, key) in [
+        ("sentence_bert_config.json", "max_seq_length"),
+        ("tokenizer_config.json", "model_max_length"),
+    ] {
+        let config = files::read_object(&dir.join(name), MAX_CONFIG_BYTES)?;
+        let most = config.as_ref().and_then(|config| config.get(key)).and_then(Value::as_u64);
+        if let Some(most) = most.filter(|most| (1..NO_LIMIT).contains(most)) {
+            return Ok(u32::try_from(most).ok());
+        }
+    }
+    Ok(None)
+}

@@ -1,0 +1,219 @@
+//! What a GGUF header says about its model.
+
+use std::{collections::BTreeMap, path::Path};
+
+use super::{Header, Value, split, types};
+use crate::model_info::{
+    EmbeddingInfo, KvCache, ModelFormat, ModelInfo, ModelTask, Pooling,
+    files::{FileFault, Found, shown},
+};
+
+/// Reads the model that this file is, or is a part of; with its chat template.
+pub(in crate::model_info) fn read(path: &Path) -> Found<(ModelInfo, Option<String>)> {
+    let header = Header::open(path)?;
+    let parts = header.whole("split.count").unwrap_or(1);
+    if parts <= 1 {
+        return Model { path, header }.describe();
+    }
+    let mut whole: Option<Header> = None;
+    for (number, part) in (0_u64..).zip(split::all_parts(path, parts)?) {
+        let header = Header::open(&part)?;
+        let says = (header.whole("split.no"), header.whole("split.count"));
+        if says != (Some(number), Some(parts)) {
+            let what = format!("is not file {} of {parts} by its header", number + 1);
+            return Err(FileFault::defect(&part, what));
+        }
+        match &mut whole {
+            None => whole = Some(header),
+            Some(whole) => whole.tensors.extend(header.tensors),
+        }
+    }
+    let header = whole.ok_or_else(|| FileFault::defect(path, "has no parts"))?;
+    if let Some(count) = header.whole("split.tensors.count")
+        && count != header.tensors.len() as u64
+    {
+        let what =
+            format!("is a model of {count} tensors; its files have {}", header.tensors.len());
+        return Err(FileFault::defect(path, what));
+    }
+    Model { path, header }.describe()
+}
+
+struct Model<'a> {
+    path: &'a Path,
+    header: Header,
+}
+
+impl Model<'_> {
+    fn describe(self) -> Found<(ModelInfo, Option<String>)> {
+        let Self { path, header } = &self;
+        let Some(architecture) = header.text("general.architecture") else {
+            return Err(FileFault::defect(path, "its header has no general.architecture"));
+        };
+        if header.tensors.is_empty() {
+            return Err(FileFault::defect(path, "has no tensors"));
+        }
+        let (dtype, known) = self.stored();
+        let mixture = header.whole("general.file_type").and_then(types::mixture);
+        let quantization = match mixture {
+            Some(name) => Some(name).filter(|name| !types::is_plain(name)),
+            None => Some(&*dtype).filter(|name| known && !types::is_plain(name)),
+        };
+        let shape = self.shape(architecture);
+        let task = self.task(architecture);
+        let template = header.text("tokenizer.chat_template").map(str::to_owned);
+        let bytes = |tensor: &super::TensorInfo| tensor.bytes;
+        let in_tensors: Option<u64> = header.tensors.iter().map(bytes).sum();
+        let info = ModelInfo {
+            format: ModelFormat::Gguf,
+            architecture: shown(architecture),
+            task,
+            parameters: Some(self.sum(|tensor| tensor.elements)),
+            weights_bytes: in_tensors.unwrap_or(header.data_bytes),
+            quantization: quantization.map(str::to_owned),
+            dtype: dtype.clone(),
+            context: shape.context,
+            vocab: self.vocab(architecture),
+            layers: shape.layers,
+            hidden: shape.hidden,
+            heads: shape.heads,
+            kv_heads: shape.kv_heads,
+            head_dim: shape.key_dim,
+            kv_cache: if is_encoder(architecture) { Some(KvCache::default()) } else { shape.cache },
+            has_chat_template: template.is_some(),
+            licence: header
+                .text("general.license.name")
+                .or_else(|| header.text("general.license"))
+                .map(shown),
+            embedding: (task == ModelTask::Embed).then(|| EmbeddingInfo {
+                dimension: shape.hidden,
+                pooling: self.pooling(architecture),
+                // The format does not tell; the engines that read it give vectors of length 1 unless told otherwise.
+                normalize: true,
+                max_tokens: shape.context,
+            }),
+        };
+        Ok((info, template))
+    }
+
+    fn sum(&self, of: impl Fn(&super::TensorInfo) -> u64) -> u64 {
+        self.header.tensors.iter().map(of).fold(0, u64::saturating_add)
+    }
+
+    /// The type that most bytes are of, and whether it is known.
+    fn stored(&self) -> (String, bool) {
+        let mut bytes: BTreeMap<&str, u64> = BTreeMap::new();
+        for tensor in &self.header.tensors {
+            if let (Some(stored), Some(size)) = (tensor.stored, tensor.bytes) {
+                *bytes.entry(stored.name).or_default() += size;
+            }
+        }
+        let most = bytes.into_iter().max_by_key(|(_, size)| *size);
+        most.map_or_else(|| ("unknown".into(), false), |(name, _)| (name.into(), true))
+    }
+
+    fn number(&self, architecture: &str, key: &str) -> Option<u32> {
+        let number = match self.header.values.get(&format!("{architecture}.{key}"))? {
+            Value::Whole(number) => *number,
+            Value::List(numbers) => *numbers.iter().max()?,
+            _ => return None,
+        };
+        u32::try_from(number).ok()
+    }
+
+    fn vocab(&self, architecture: &str) -> Option<u32> {
+        match self.header.values.get("tokenizer.ggml.tokens") {
+            Some(Value::Long(tokens)) => u32::try_from(*tokens).ok(),
+            _ => self.number(architecture, "vocab_size"),
+        }
+    }
+
+    fn task(&self, architecture: &str) -> ModelTask {
+        match self.number(architecture, "pooling_type") {
+            Some(1..=3) => ModelTask::Embed,
+            Some(4..) => ModelTask::Other,
+            _ if is_encoder(architecture) => ModelTask::Embed,
+            _ if self.header.values.contains_key("tokenizer.ggml.model") => ModelTask::Generate,
+            _ => ModelTask::Other,
+        }
+    }
+
+    fn pooling(&self, architecture: &str) -> Option<Pooling> {
+        match self.number(architecture, "pooling_type")? {
+            1 => Some(Pooling::Mean),
+            2 => Some(Pooling::Cls),
+            3 => Some(Pooling::Last),
+            _ => None,
+        }
+    }
+
+    fn shape(&self, architecture: &str) -> Shape {
+        let number = |key: &str| self.number(architecture, key);
+        let (layers, hidden) = (number("block_count"), number("embedding_length"));
+        let heads = number("attention.head_count").filter(|heads| *heads > 0);
+        let by_heads = hidden.zip(heads).filter(|(hidden, heads)| hidden.is_multiple_of(*heads));
+        let key_dim =
+            number("attention.key_length").or(by_heads.map(|(hidden, heads)| hidden / heads));
+        let mut shape = Shape {
+            context: number("context_length"),
+            layers,
+            hidden,
+            heads,
+            kv_heads: number("attention.head_count_kv").or(heads),
+            key_dim,
+            cache: None,
+        };
+        let value_dim = number("attention.value_length").or(key_dim);
+        // Compressed keys and states that do not grow are kept differently by every engine.
+        let odd = ["attention.kv_lora_rank", "ssm.state_size", "wkv.head_size"];
+        if odd.iter().all(|key| number(key).is_none()) {
+            shape.cache = self.cache(architecture, &shape, value_dim);
+        }
+        shape
+    }
+
+    fn cache(&self, architecture: &str, shape: &Shape, value_dim: Option<u32>) -> Option<KvCache> {
+        let width = u64::from(shape.key_dim?) + u64::from(value_dim?);
+        let layers = shape.layers?;
+        let list = |key: &str| match self.header.values.get(&format!("{architecture}.{key}")) {
+            Some(Value::List(list)) if list.len() as u64 == u64::from(layers) => Some(list),
+            _ => None,
+        };
+        let heads = list("attention.head_count_kv");
+        let slides = list("attention.sliding_window_pattern");
+        let window = self.number(architecture, "attention.sliding_window").unwrap_or(0);
+        let mut cache = KvCache { window, ..KvCache::default() };
+        // A layer costs more than a byte of header, so there are never too many to go through; a number that says
+        // otherwise is none.
+        if layers > 1 << 16 {
+            return None;
+        }
+        for layer in 0..layers as usize {
+            let heads = match heads {
+                Some(list) => *list.get(layer)?,
+                None => shape.kv_heads?.into(),
+            };
+            let numbers = width.checked_mul(heads)?;
+            let slides = window > 0 && slides.is_some_and(|list| list.get(layer) == Some(&1));
+            let sum = if slides { &mut cache.windowed } else { &mut cache.whole };
+            *sum = sum.checked_add(numbers)?;
+        }
+        Some(cache)
+    }
+}
+
+/// The numbers that a model is built by.
+struct Shape {
+    context: Option<u32>,
+    layers: Option<u32>,
+    hidden: Option<u32>,
+    heads: Option<u32>,
+    kv_heads: Option<u32>,
+    key_dim: Option<u32>,
+    cache: Option<KvCache>,
+}
+
+/// Models that look at a whole text at once and keep nothing.
+fn is_encoder(architecture: &str) -> bool {
+    architecture.contains("bert") || matches!(architecture, "t5encoder" | "gemma-embedding")
+}

@@ -1,0 +1,77 @@
+//! GGUF models in several files: `name-00001-of-00003.gguf` and its like.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use crate::model_info::files::{FileFault, Found, shown};
+
+/// The most entries of a directory that are looked at.
+const MAX_ENTRIES: usize = 10_000;
+/// The most files a model is in.
+pub(super) const MAX_PARTS: u64 = 1_024;
+
+/// The parts of a file name: what goes before, which of the files it is (from 1 on), and how many there are.
+fn parse(path: &Path) -> Option<(&str, u64, u64)> {
+    let stem = path.file_name()?.to_str()?.strip_suffix(".gguf")?;
+    let (rest, count) = stem.rsplit_once("-of-")?;
+    let (prefix, number) = rest.rsplit_once('-')?;
+    let number_of = |text: &str| {
+        let digits = text.len() == 5 && text.bytes().all(|byte| byte.is_ascii_digit());
+        digits.then(|| text.parse().ok()).flatten()
+    };
+    let (number, count) = (number_of(number)?, number_of(count)?);
+    (1..=count).contains(&number).then_some((prefix, number, count))
+}
+
+/// All files of the model of which this is one of `count`.
+pub(super) fn all_parts(path: &Path, count: u64) -> Found<Vec<PathBuf>> {
+    let Some((prefix, _, named)) = parse(path).filter(|(_, _, named)| *named == count) else {
+        let what = format!(
+            "is one of {count} files by its header; its name must end with -00001-of-{count:05}.gguf or its like"
+        );
+        return Err(FileFault::defect(path, what));
+    };
+    if named > MAX_PARTS {
+        let what = format!("is one of {count} files; allowed are at most {MAX_PARTS}");
+        return Err(FileFault::defect(path, what));
+    }
+    let name = |number| path.with_file_name(format!("{prefix}-{number:05}-of-{named:05}.gguf"));
+    Ok((1..=named).map(name).collect())
+}
+
+/// The model in a directory: its one `.gguf` file, or the first of those that belong together. Projectors of images,
+/// which lie beside some models, are no models.
+pub(in crate::model_info) fn only_one(dir: &Path) -> Found<Option<PathBuf>> {
+    let unreadable = |source| FileFault::unreadable(dir, source);
+    let mut found: Vec<PathBuf> = Vec::new();
+    for entry in fs::read_dir(dir).map_err(unreadable)?.take(MAX_ENTRIES) {
+        let path = entry.map_err(unreadable)?.path();
+        let projector = path
+            .file_name()
+            .is_some_and(|name| name.to_string_lossy().to_ascii_lowercase().contains("mmproj"));
+        if path.extension().is_some_and(|extension| extension == "gguf") && !projector {
+            found.push(path);
+        }
+    }
+    found.sort();
+    let Some(first) = found.first() else {
+        return Ok(None);
+    };
+    let set = |path: &Path| parse(path).map(|(prefix, _, count)| (prefix.to_owned(), count));
+    let wanted = set(first);
+    if found.len() > 1 && (wanted.is_none() || found.iter().any(|path| set(path) != wanted)) {
+        let names: Vec<String> = found
+            .iter()
+            .filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned()))
+            .collect();
+        let what = format!(
+            "has {} models; name one of the files: {}",
+            found.len(),
+            shown(names.join(", "))
+        );
+        return Err(FileFault::defect(dir, what));
+    }
+    Ok(found.into_iter().next())
+}

@@ -1,0 +1,78 @@
+//! Under what licence a model is given, as far as its directory says.
+
+use std::path::Path;
+
+use super::files;
+
+const MAX_README_BYTES: u64 = 1 << 20;
+/// The longest name that is taken for one.
+const MAX_NAME: usize = 100;
+
+/// The licence named at the head of `README.md`, else the name of a file that holds one.
+pub(super) fn of(dir: &Path) -> Option<String> {
+    // A README is not what a model fails by: one that is too long, or no text, says nothing.
+    let readme = files::read_optional(&dir.join("README.md"), MAX_README_BYTES).ok().flatten();
+    let text = readme.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    if let Some(name) = text.as_deref().and_then(front_matter) {
+        return Some(name);
+    }
+    let names = ["LICENSE", "LICENSE.txt", "LICENSE.md", "LICENCE", "COPYING"];
+    names.into_iter().find(|name| dir.join(name).is_file()).map(str::to_owned)
+}
+
+/// The licence of the lines between the first two `---`: `license`, or `license_name` where that is `other`.
+fn front_matter(text: &str) -> Option<String> {
+    let mut lines = text.trim_start_matches('\u{feff}').lines();
+    if lines.next()?.trim_end() != "---" {
+        return None;
+    }
+    let (mut licence, mut name) = (None, None);
+    for line in lines {
+        if line.trim_end() == "---" {
+            let other = licence.as_deref() == Some("other");
+            return if other { name.or(licence) } else { licence };
+        }
+        // Only what stands at the margin is a key of the whole.
+        match line.split_once(':') {
+            Some(("license", value)) => licence = plain(value),
+            Some(("license_name", value)) => name = plain(value),
+            _ => {}
+        }
+    }
+    None
+}
+
+/// A value of one plain word.
+fn plain(value: &str) -> Option<String> {
+    let value = value.split(" #").next()?.trim().trim_matches(['"', '\'', '[', ']']);
+    let fits = !value.is_empty() && value.len() <= MAX_NAME && !value.contains(char::is_control);
+    fits.then(|| value.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_licence_is_read_from_the_head_of_the_readme() {
+        let found = |text: &str| front_matter(text);
+        assert_eq!(
+            found("---\nlanguage: en\nlicense: apache-2.0\n---\n# M"),
+            Some("apache-2.0".into())
+        );
+        assert_eq!(found("---\r\nlicense: \"mit\" # ours\r\n---\r\n"), Some("mit".into()));
+        assert_eq!(found("---\nlicense: other\nlicense_name: bee-1\n---\n"), Some("bee-1".into()));
+        assert_eq!(found("---\nlicense: other\n---\n"), Some("other".into()));
+        assert_eq!(found("---\nx:\n  license: mit\n---\n"), None);
+        assert_eq!(found("---\nlicense: mit\n"), None);
+        assert_eq!(found("# M\nlicense: mit\n"), None);
+    }
+
+    #[test]
+    fn a_file_with_a_licence_is_named_where_no_licence_is() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(of(dir.path()), None);
+        std::fs::write(dir.path().join("LICENSE"), "text").unwrap();
+        assert_eq!(of(dir.path()), Some("LICENSE".into()));
+    }
+}

@@ -1,0 +1,219 @@
+//! A hub of models, as the machine that downloads sees it.
+//!
+//! `hf-hub` says where things are: the endpoint, the URLs, the requests about a repository, and the token file. The
+//! transfer itself is done here: it goes on where a killed process stopped, tells a stalled connection from a slow
+//! one, waits as long as the hub asks for, compares checksums, and never shows the token to another host.
+
+mod access;
+mod error;
+mod http;
+mod info;
+mod resolve;
+mod token;
+mod transfer;
+
+use std::{env, fmt, path::PathBuf, sync::Arc, time::Duration};
+
+use hf_hub::{
+    Cache, Repo, RepoType,
+    api::sync::{Api, ApiBuilder, ApiRepo},
+};
+
+pub(super) use self::{error::HubError, transfer::Transfer};
+pub use self::{resolve::Resolved, token::HubToken};
+use super::store::standard_hub_cache;
+use crate::{ModelRef, ModelSource, Result};
+
+/// A hub to download models from. Cheap to clone.
+///
+/// ```
+/// use rbee_core::Hub;
+///
+/// let hub = Hub::builder().environment()?.parallel(2).build()?;
+/// # Ok::<(), rbee_core::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Hub {
+    shared: Arc<Shared>,
+}
+
+/// Nothing of this is shown: the interface would show the token.
+struct Shared {
+    api: Api,
+    agent: ureq::Agent,
+    endpoint: String,
+    cache: Option<PathBuf>,
+    token: Option<HubToken>,
+    settings: HubBuilder,
+}
+
+/// How a [`Hub`] is reached.
+#[derive(Clone, Debug)]
+pub struct HubBuilder {
+    endpoint: Option<String>,
+    cache: Option<PathBuf>,
+    token: Option<HubToken>,
+    offline: bool,
+    stall: Duration,
+    parallel: usize,
+    retries: u32,
+    backoff: Duration,
+}
+
+impl Default for HubBuilder {
+    fn default() -> Self {
+        Self {
+            endpoint: None,
+            cache: None,
+            token: None,
+            offline: false,
+            stall: Duration::from_secs(30),
+            parallel: 4,
+            retries: 5,
+            backoff: Duration::from_secs(1),
+        }
+    }
+}
+
+impl HubBuilder {
+    /// Takes from the environment what other tools take from it: the endpoint of `HF_ENDPOINT`, the token of
+    /// `HF_TOKEN` or of the file that a login leaves behind, and the offline mode of `HF_HUB_OFFLINE`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) where the token has characters that none has.
+    pub fn environment(mut self) -> Result<Self> {
+        let var = |name| env::var(name).ok().filter(|value| !value.trim().is_empty());
+        if let Some(endpoint) = var("HF_ENDPOINT") {
+            self.endpoint = Some(endpoint);
+        }
+        let file = || Cache::new(standard_hub_cache()?).token();
+        if let Some(token) = var("HF_TOKEN").or_else(file) {
+            self.token = Some(HubToken::new(token.trim())?);
+        }
+        if let Some(offline) = var("HF_HUB_OFFLINE") {
+            let yes = ["1", "on", "yes", "true"];
+            self.offline = yes.iter().any(|word| offline.eq_ignore_ascii_case(word));
+        }
+        Ok(self)
+    }
+
+    /// The address of the hub: `http://` or `https://`, a host, perhaps a port and a path.
+    pub fn endpoint(mut self, endpoint: impl Into<String>) -> Self {
+        self.endpoint = Some(endpoint.into());
+        self
+    }
+
+    /// The hub's cache, which the offline mode answers from. As it stands: the
+    /// [standard place](crate::StoreOptions::hub_cache).
+    pub fn cache(mut self, cache: impl Into<PathBuf>) -> Self {
+        self.cache = Some(cache.into());
+        self
+    }
+
+    /// What the user is known to the hub by, or nothing.
+    pub fn token(mut self, token: Option<HubToken>) -> Self {
+        self.token = token;
+        self
+    }
+
+    /// Asks the hub for nothing: what is in the cache is all there is.
+    pub fn offline(mut self, offline: bool) -> Self {
+        self.offline = offline;
+        self
+    }
+
+    /// How long a connection may give nothing before it is given up and made anew, 30 s as it stands. Ten times as
+    /// long a download waits for another tool that has locked the same file and comes no further.
+    pub fn stall(mut self, stall: Duration) -> Self {
+        self.stall = stall;
+        self
+    }
+
+    /// Files that are downloaded at once, 4 as it stands; 1 to 32.
+    pub fn parallel(mut self, parallel: usize) -> Self {
+        self.parallel = parallel.clamp(1, 32);
+        self
+    }
+
+    /// How often one thing is tried again that failed without having come further, 5 times as it stands, and how
+    /// long to wait before the first time, 1 s as it stands; each further wait is twice as long, up to a minute.
+    pub fn retries(mut self, retries: u32, backoff: Duration) -> Self {
+        (self.retries, self.backoff) = (retries, backoff);
+        self
+    }
+
+    /// The hub. Sends nothing yet.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) where the endpoint is no address.
+    pub fn build(self) -> Result<Hub> {
+        if let Some(endpoint) = &self.endpoint {
+            http::check_endpoint(endpoint)?;
+        }
+        let cache = self.cache.clone().or_else(standard_hub_cache);
+        let user_agent = ("rbee", env!("CARGO_PKG_VERSION"));
+        // Its own cache is not used, and whatever token it finds beside it is replaced.
+        let mut api = ApiBuilder::from_cache(Cache::new(PathBuf::new()))
+            .with_progress(false)
+            .with_token(self.token.as_ref().map(|token| token.reveal().to_owned()))
+            .with_user_agent(user_agent.0, user_agent.1);
+        if let Some(endpoint) = &self.endpoint {
+            api = api.with_endpoint(endpoint.trim_end_matches('/').to_owned());
+        }
+        let api = api.build().map_err(|error| HubError::Interface(error.to_string()))?;
+        // The library's own address of the hub, without naming it here.
+        let url = api.model("a/b".to_owned()).url("c");
+        let endpoint = url.strip_suffix("/a/b/resolve/main/c").unwrap_or(&url).to_owned();
+        http::check_endpoint(&endpoint)?;
+        let shared = Shared {
+            api,
+            agent: http::agent(self.stall),
+            endpoint,
+            cache,
+            token: self.token.clone(),
+            settings: self,
+        };
+        Ok(Hub { shared: Arc::new(shared) })
+    }
+}
+
+impl Hub {
+    /// What is to be said of a hub.
+    pub fn builder() -> HubBuilder {
+        HubBuilder::default()
+    }
+
+    /// Is it asked for nothing?
+    pub fn is_offline(&self) -> bool {
+        self.shared.settings.offline
+    }
+
+    fn repository(&self, org: &str, repo: &str, revision: &str) -> ApiRepo {
+        let repo =
+            Repo::with_revision(format!("{org}/{repo}"), RepoType::Model, revision.to_owned());
+        self.shared.api.repo(repo)
+    }
+
+    pub(super) fn parallel(&self) -> usize {
+        self.shared.settings.parallel
+    }
+}
+
+impl fmt::Debug for Hub {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hub")
+            .field("endpoint", &self.shared.endpoint)
+            .field("settings", &self.shared.settings)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The parts of a reference to a hub.
+fn parts(model: &ModelRef) -> Result<(&str, &str, &str, Option<&str>), HubError> {
+    match model.source() {
+        ModelSource::Hub { org, repo, revision, file } => {
+            Ok((org, repo, revision.unwrap_or("main"), file))
+        }
+        _ => Err(HubError::NoHubModel(model.clone())),
+    }
+}

@@ -1,0 +1,95 @@
+//! What goes wrong with a hub.
+
+use std::{path::PathBuf, time::Duration};
+
+use crate::{Error, ErrorKind, ModelRef};
+
+#[derive(Debug, thiserror::Error)]
+pub(in crate::models) enum HubError {
+    #[error("{0} is not a model of a hub; allowed is hf:org/repo[@revision][::file=path]")]
+    NoHubModel(ModelRef),
+    #[error(
+        "the hub's endpoint {0:?} is no address; allowed is http:// or https://, a host, perhaps a port and a path"
+    )]
+    Endpoint(String),
+    #[error(
+        "the hub's token is empty, longer than 4096 bytes, or has characters other than printable ASCII in it"
+    )]
+    Token,
+    #[error("the hub's interface cannot be set up: {0}")]
+    Interface(String),
+    #[error("the hub has no {what}")]
+    Missing { what: String },
+    #[error(
+        "the hub has no {what}, or it is private; for a private one give a token of the hub (HF_TOKEN)"
+    )]
+    MissingOrPrivate { what: String },
+    #[error(
+        "{what} is gated: accept its terms on {page} and give a token of the hub of that account (HF_TOKEN)"
+    )]
+    NeedsToken { what: String, page: String },
+    #[error(
+        "the hub's token does not allow {what}; where it is gated, accept its terms on {page} with the token's account"
+    )]
+    NotAllowed { what: String, page: String },
+    #[error("the hub does not know the token that was given for {what}")]
+    BadToken { what: String },
+    #[error("the hub answered {status} to the request for {what}")]
+    Status { what: String, status: u16 },
+    #[error("the hub asks to come back for {what} in {} s", after.as_secs())]
+    RateLimited { what: String, after: Duration },
+    #[error("the hub cannot be reached for {what}: {cause}")]
+    Unreachable { what: String, cause: String },
+    #[error("the connection for {what} gave nothing for {} s", after.as_secs())]
+    Stalled { what: String, after: Duration },
+    #[error("the hub ended {what} after {there} of {bytes} bytes")]
+    Truncated { what: String, there: u64, bytes: u64 },
+    #[error("the hub's answer to the request for {what} is malformed: {why}")]
+    Malformed { what: String, why: String },
+    #[error("the hub redirected the request for {what} to {why}")]
+    Redirect { what: String, why: String },
+    #[error(
+        "{what} is damaged: its checksum is {found}; the hub says it is {expected}; it is kept apart as {}",
+        kept.display()
+    )]
+    Damaged { what: String, found: String, expected: String, kept: PathBuf },
+    #[error("model {model} is not in the hub's cache, and the hub is not asked in offline mode")]
+    Offline { model: ModelRef },
+    #[error("the download of {what} waited {} s for another process that comes no further", after.as_secs())]
+    Locked { what: String, after: Duration },
+    #[error("the download was given up")]
+    Abandoned,
+}
+
+impl From<HubError> for Error {
+    fn from(error: HubError) -> Self {
+        let kind = match &error {
+            HubError::NoHubModel(_) => ErrorKind::InvalidRequest,
+            HubError::Endpoint(_) | HubError::Token | HubError::Interface(_) => ErrorKind::Config,
+            HubError::Missing { .. }
+            | HubError::MissingOrPrivate { .. }
+            | HubError::Offline { .. } => ErrorKind::ModelNotFound,
+            HubError::NeedsToken { .. } | HubError::BadToken { .. } => ErrorKind::Unauthorized,
+            HubError::NotAllowed { .. } => ErrorKind::PermissionDenied,
+            HubError::Damaged { .. } => ErrorKind::ModelIncompatible,
+            HubError::Abandoned => ErrorKind::Cancelled,
+            HubError::Status { .. }
+            | HubError::RateLimited { .. }
+            | HubError::Unreachable { .. }
+            | HubError::Stalled { .. }
+            | HubError::Truncated { .. }
+            | HubError::Malformed { .. }
+            | HubError::Redirect { .. }
+            | HubError::Locked { .. } => ErrorKind::HubUnreachable,
+        };
+        let after = match &error {
+            HubError::RateLimited { after, .. } => Some(*after),
+            _ => None,
+        };
+        let error = Error::new(kind, error.to_string()).with_source(error);
+        match after {
+            Some(after) => error.with_retry_after(after),
+            None => error,
+        }
+    }
+}

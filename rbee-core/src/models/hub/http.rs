@@ -1,0 +1,283 @@
+//! Requests to the hub and to where it sends us on to.
+
+use std::{
+    io,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use ureq::{
+    Agent, Body,
+    http::{HeaderMap, Response, Uri},
+};
+
+use super::{HubError, Shared};
+use crate::{Error, Result, models::disk::DiskError};
+
+/// Hosts that one request may be sent on to, one after the other.
+const MAX_REDIRECTS: usize = 8;
+/// The longest that the hub may ask us to wait; where it asks for more the download fails and says so.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
+/// The longest wait between tries.
+const MAX_BACKOFF: Duration = Duration::from_secs(60);
+/// How often somebody who waits looks whether they are still wanted.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// A try that failed.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// Another try may succeed, not before so long where the server said so.
+    Again(HubError, Option<Duration>),
+    /// None will.
+    Final(Error),
+}
+
+impl From<HubError> for Failure {
+    fn from(error: HubError) -> Self {
+        Self::Final(error.into())
+    }
+}
+
+impl From<DiskError> for Failure {
+    fn from(error: DiskError) -> Self {
+        Self::Final(error.into())
+    }
+}
+
+pub(super) fn agent(stall: Duration) -> Agent {
+    let config = Agent::config_builder()
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        .http_status_as_error(false)
+        .accept_encoding("identity")
+        .user_agent(concat!("rbee/", env!("CARGO_PKG_VERSION")))
+        .timeout_resolve(Some(stall))
+        .timeout_connect(Some(stall))
+        .timeout_send_request(Some(stall))
+        .timeout_recv_response(Some(stall))
+        .timeout_per_read(Some(stall));
+    config.build().into()
+}
+
+/// The part of an address that says who is spoken to: scheme, host and port.
+fn origin(uri: &Uri) -> Option<(String, String, u16)> {
+    let scheme = uri.scheme_str()?.to_ascii_lowercase();
+    let usual = match scheme.as_str() {
+        "http" => 80,
+        "https" => 443,
+        _ => return None,
+    };
+    Some((scheme, uri.host()?.to_ascii_lowercase(), uri.port_u16().unwrap_or(usual)))
+}
+
+pub(super) fn check_endpoint(endpoint: &str) -> Result<()> {
+    let uri = endpoint.parse::<Uri>().ok();
+    // Somebody's name and password would be shown with every error.
+    let fine = uri.is_some_and(|uri| {
+        let plain = uri.authority().is_some_and(|authority| !authority.as_str().contains('@'));
+        plain && origin(&uri).is_some() && uri.query().is_none()
+    });
+    match fine {
+        true => Ok(()),
+        false => {
+            let shown = endpoint.split('@').next_back().unwrap_or_default();
+            Err(HubError::Endpoint(shown.chars().take(120).collect()).into())
+        }
+    }
+}
+
+impl Shared {
+    /// Gets what is at this address from that byte on. The token is sent to the hub itself and to nobody else.
+    pub(super) fn get(&self, url: &str, from: u64, what: &str) -> Result<Response<Body>, Failure> {
+        let redirect =
+            |why: &str| HubError::Redirect { what: what.to_owned(), why: why.to_owned() };
+        let hub = self.endpoint.parse().ok().as_ref().and_then(origin);
+        let mut uri: Uri = url.parse().map_err(|_| redirect("what is no address"))?;
+        for _ in 0..=MAX_REDIRECTS {
+            let to = origin(&uri);
+            let mut request = self.agent.get(&uri);
+            if from > 0 {
+                request = request.header("range", format!("bytes={from}-"));
+            }
+            if let Some(token) = self.token.as_ref().filter(|_| to.is_some() && to == hub) {
+                request = request.header("authorization", format!("Bearer {}", token.reveal()));
+            }
+            let response = request.call().map_err(|error| self.failed(error, what))?;
+            if !response.status().is_redirection() {
+                return Ok(response);
+            }
+            let location = response.headers().get("location").and_then(|to| to.to_str().ok());
+            let location = location.ok_or_else(|| redirect("nowhere"))?;
+            let next = resolve(&uri, location).ok_or_else(|| redirect("what is no address"))?;
+            if uri.scheme_str() == Some("https") && next.scheme_str() != Some("https") {
+                return Err(redirect("a connection that is not encrypted").into());
+            }
+            uri = next;
+        }
+        Err(redirect("ever another place").into())
+    }
+
+    /// What a request that got no answer means.
+    pub(super) fn failed(&self, error: ureq::Error, what: &str) -> Failure {
+        let what = what.to_owned();
+        match error {
+            ureq::Error::Timeout(_) => {
+                Failure::Again(HubError::Stalled { what, after: self.settings.stall }, None)
+            }
+            ureq::Error::Io(cause) if cause.kind() == io::ErrorKind::TimedOut => {
+                Failure::Again(HubError::Stalled { what, after: self.settings.stall }, None)
+            }
+            ureq::Error::Io(_) | ureq::Error::ConnectionFailed | ureq::Error::HostNotFound => {
+                let cause = error.to_string();
+                Failure::Again(HubError::Unreachable { what, cause }, None)
+            }
+            ureq::Error::Protocol(_) => {
+                let why = error.to_string();
+                Failure::Again(HubError::Malformed { what, why }, None)
+            }
+            other => HubError::Unreachable { what, cause: other.to_string() }.into(),
+        }
+    }
+
+    /// What an answer means that is not what was asked for.
+    pub(super) fn refused(&self, response: &Response<Body>, what: &str, page: &str) -> Failure {
+        let (status, headers) = (response.status().as_u16(), response.headers());
+        let code = headers.get("x-error-code").and_then(|code| code.to_str().ok()).unwrap_or("");
+        let (what, page) = (what.to_owned(), page.to_owned());
+        let has_token = self.token.is_some();
+        match (status, code) {
+            (401 | 403, "GatedRepo") | (403, _) => match has_token {
+                true => HubError::NotAllowed { what, page },
+                false => HubError::NeedsToken { what, page },
+            }
+            .into(),
+            // A hub does not tell strangers that something private is there.
+            (401, _) if !has_token => HubError::MissingOrPrivate { what }.into(),
+            (401, "RepoNotFound") | (404 | 410, _) => HubError::Missing { what }.into(),
+            (401, _) => HubError::BadToken { what }.into(),
+            (429 | 503, _) => {
+                let after = retry_after(headers);
+                match after {
+                    Some(after) if after > MAX_RETRY_AFTER => {
+                        HubError::RateLimited { what, after }.into()
+                    }
+                    Some(wait) => {
+                        Failure::Again(HubError::RateLimited { what, after: wait }, after)
+                    }
+                    None => Failure::Again(HubError::Status { what, status }, None),
+                }
+            }
+            (408 | 500..=599, _) => Failure::Again(HubError::Status { what, status }, None),
+            _ => HubError::Status { what, status }.into(),
+        }
+    }
+
+    /// Tries until it succeeds, or fails for good, or has failed too often one after the other. A try says by the
+    /// number that it is given back whether anything has come further.
+    pub(super) fn persist<T>(
+        &self,
+        abandoned: &AtomicBool,
+        mut further: impl FnMut() -> u64,
+        mut attempt: impl FnMut() -> Result<T, Failure>,
+    ) -> Result<T> {
+        let (mut failures, mut last) = (0, further());
+        loop {
+            let (error, after) = match attempt() {
+                Ok(done) => return Ok(done),
+                Err(Failure::Final(error)) => return Err(error),
+                Err(Failure::Again(error, after)) => (error, after),
+            };
+            let now = further();
+            failures = if now > last { 1 } else { failures + 1 };
+            last = now;
+            if failures > self.settings.retries {
+                return Err(error.into());
+            }
+            let doubled = 2_u32.saturating_pow(failures - 1);
+            let backoff = self.settings.backoff.saturating_mul(doubled).min(MAX_BACKOFF);
+            let wait = after.map_or(backoff, |after| after.max(backoff));
+            tracing::info!(%error, ?wait, "a request to the hub failed and will be tried again");
+            pause(wait, abandoned)?;
+        }
+    }
+}
+
+/// Waits, and gives up at once where nobody wants it any more.
+pub(super) fn pause(wait: Duration, abandoned: &AtomicBool) -> Result<(), HubError> {
+    let until = Instant::now() + wait;
+    loop {
+        if abandoned.load(Ordering::Relaxed) {
+            return Err(HubError::Abandoned);
+        }
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(());
+        }
+        thread::sleep(left.min(LOOK));
+    }
+}
+
+/// In seconds; a date is not worth a parser, so it counts as none.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = headers.get("retry-after")?.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds))
+}
+
+/// The address that a redirection leads to.
+fn resolve(base: &Uri, location: &str) -> Option<Uri> {
+    let scheme = base.scheme_str()?;
+    let authority = base.authority()?.as_str();
+    let absolute = if location.starts_with("//") {
+        format!("{scheme}:{location}")
+    } else if location.starts_with('/') {
+        format!("{scheme}://{authority}{location}")
+    } else {
+        location.to_owned()
+    };
+    let without_fragment = absolute.split('#').next()?;
+    without_fragment.parse().ok().filter(|uri| origin(uri).is_some())
+}
+
+/// The path of a file as it stands in a URL.
+pub(super) fn encode(path: &str) -> String {
+    path.bytes().fold(String::with_capacity(path.len()), |mut url, byte| {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => {
+                url.push(char::from(byte));
+            }
+            _ => url.push_str(&format!("%{byte:02X}")),
+        }
+        url
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_redirection_is_followed_relative_to_where_it_came_from() {
+        let base: Uri = "https://hub.test:8443/a/b?c".parse().unwrap();
+        let to = |location| resolve(&base, location).map(|uri| uri.to_string());
+        assert_eq!(to("/x?y").as_deref(), Some("https://hub.test:8443/x?y"));
+        assert_eq!(to("//cdn.test/x").as_deref(), Some("https://cdn.test/x"));
+        assert_eq!(to("http://cdn.test/x#y").as_deref(), Some("http://cdn.test/x"));
+        assert_eq!(to("file:///etc/passwd"), None);
+        assert_eq!(to("x y"), None);
+    }
+
+    #[test]
+    fn what_is_no_endpoint_is_refused_without_showing_a_password() {
+        assert!(check_endpoint("http://127.0.0.1:80/mirror").is_ok());
+        for bad in ["", "hub.test", "ftp://hub.test", "https://", "https://bee:honey@hub.test"] {
+            let error = check_endpoint(bad).expect_err(bad);
+            assert!(!error.message().contains("honey"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_path_is_written_so_that_it_stays_one() {
+        assert_eq!(encode("a b/ü#?.x"), "a%20b/%C3%BC%23%3F.x");
+    }
+}

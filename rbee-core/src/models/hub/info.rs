@@ -1,0 +1,152 @@
+//! What the hub says about a repository.
+
+use std::sync::atomic::AtomicBool;
+
+use serde::Deserialize;
+
+use super::{Hub, HubError, http::Failure};
+use crate::{
+    Digest, Result,
+    models::{digest::unhex, manifest::check_path, store::is_commit},
+};
+
+/// Bytes of the description of a repository.
+const MAX_INFO: u64 = 32 << 20;
+
+/// A repository at one commit.
+#[derive(Debug)]
+pub(super) struct Info {
+    pub(super) commit: String,
+    pub(super) files: Vec<HubFile>,
+}
+
+/// A file of a repository.
+#[derive(Clone, Debug)]
+pub(in crate::models) struct HubFile {
+    pub(in crate::models) path: String,
+    pub(in crate::models) bytes: u64,
+    pub(in crate::models) check: Check,
+}
+
+/// What a file is known by; the hub's cache names its blob so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::models) enum Check {
+    /// Large files.
+    Sha256(Digest),
+    /// Small files: what Git names them by.
+    Git([u8; 20]),
+}
+
+impl Check {
+    /// The name of the blob.
+    pub(in crate::models) fn name(&self) -> String {
+        match self {
+            Self::Sha256(digest) => digest.hex(),
+            Self::Git(id) => crate::models::digest::hex(id),
+        }
+    }
+
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let mut id = [0; 20];
+        let git = unhex(text, &mut id).then_some(Self::Git(id));
+        git.or_else(|| Digest::from_hex(text).map(Self::Sha256))
+    }
+}
+
+#[derive(Deserialize)]
+struct RepoInfo {
+    sha: String,
+    #[serde(default)]
+    siblings: Vec<Sibling>,
+}
+
+#[derive(Deserialize)]
+struct Sibling {
+    rfilename: String,
+    size: Option<u64>,
+    #[serde(rename = "blobId")]
+    blob_id: Option<String>,
+    lfs: Option<Lfs>,
+}
+
+#[derive(Deserialize)]
+struct Lfs {
+    sha256: Option<String>,
+    oid: Option<String>,
+    size: Option<u64>,
+}
+
+impl Hub {
+    /// The commit that a revision stands for now, and its files.
+    pub(super) fn info(
+        &self,
+        org: &str,
+        repo: &str,
+        revision: &str,
+        abandoned: &AtomicBool,
+    ) -> Result<Info> {
+        let what = format!("{org}/{repo} at revision {revision}");
+        let shared = &self.shared;
+        let info = shared.persist(
+            abandoned,
+            || 0,
+            || {
+                let response = self
+                    .repository(org, repo, revision)
+                    .info_request()
+                    .query("blobs", "true")
+                    .config()
+                    .http_status_as_error(false)
+                    .timeout_resolve(Some(shared.settings.stall))
+                    .timeout_connect(Some(shared.settings.stall))
+                    .timeout_recv_response(Some(shared.settings.stall))
+                    .timeout_per_read(Some(shared.settings.stall))
+                    .build()
+                    .call();
+                let mut response = response.map_err(|error| shared.failed(error, &what))?;
+                if response.status().as_u16() != 200 {
+                    return Err(shared.refused(&response, &what, &self.page(org, repo)));
+                }
+                let body = response.body_mut().with_config().limit(MAX_INFO).read_to_vec();
+                let body = body.map_err(|error| shared.failed(error, &what))?;
+                let malformed = |why: String| HubError::Malformed { what: what.clone(), why };
+                let info: RepoInfo = serde_json::from_slice(&body)
+                    .map_err(|error| Failure::Again(malformed(error.to_string()), None))?;
+                checked(info).map_err(|why| Failure::from(malformed(why)))
+            },
+        )?;
+        Ok(info)
+    }
+
+    /// Where a person reads about the repository and accepts its terms.
+    pub(super) fn page(&self, org: &str, repo: &str) -> String {
+        format!("{}/{org}/{repo}", self.shared.endpoint)
+    }
+}
+
+/// What comes from outside names files here, so nothing of it is taken on trust.
+fn checked(info: RepoInfo) -> Result<Info, String> {
+    if !is_commit(&info.sha) {
+        return Err(format!(
+            "the commit {:?} is none",
+            info.sha.chars().take(80).collect::<String>()
+        ));
+    }
+    let mut files = Vec::new();
+    for Sibling { rfilename: path, size, blob_id, lfs } in info.siblings {
+        // A file that has no place on a disk is not one that a worker needs.
+        if check_path(&path).is_err() {
+            continue;
+        }
+        let name = match &lfs {
+            Some(lfs) => lfs.sha256.as_deref().or(lfs.oid.as_deref()),
+            None => blob_id.as_deref(),
+        };
+        let check =
+            name.and_then(Check::parse).ok_or_else(|| format!("{path:?} has no checksum"))?;
+        let bytes = lfs.and_then(|lfs| lfs.size).or(size);
+        let bytes = bytes.ok_or_else(|| format!("{path:?} has no size"))?;
+        files.push(HubFile { path, bytes, check });
+    }
+    Ok(Info { commit: info.sha, files })
+}

@@ -1,0 +1,155 @@
+//! From a reference to a commit and its files.
+
+use std::{
+    fs,
+    path::Path,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use super::{
+    Hub, HubError,
+    info::{Check, HubFile, Info},
+    parts,
+};
+use crate::{
+    ModelRef, Result,
+    models::{
+        disk,
+        files::blocking,
+        select::{self, Listed},
+        store::{is_commit, snapshot_files},
+    },
+};
+
+/// A reference that never changes its meaning, and the files it stands for.
+#[derive(Clone, Debug)]
+pub struct Resolved {
+    model: ModelRef,
+    revision: String,
+    commit: String,
+    files: Vec<HubFile>,
+}
+
+impl Resolved {
+    /// The reference with its commit, and with its file where the repository has several that hold a model each.
+    pub fn model(&self) -> &ModelRef {
+        &self.model
+    }
+
+    /// The revision that was asked for: a branch, a tag or the commit itself.
+    pub fn revision(&self) -> &str {
+        &self.revision
+    }
+
+    /// The commit.
+    pub fn commit(&self) -> &str {
+        &self.commit
+    }
+
+    /// The paths of the files that a worker needs, with their sizes in bytes.
+    pub fn files(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.files.iter().map(|file| (file.path.as_str(), file.bytes))
+    }
+
+    /// The size of all files together.
+    pub fn bytes(&self) -> u64 {
+        self.files.iter().fold(0, |sum, file| sum.saturating_add(file.bytes))
+    }
+
+    pub(in crate::models) fn wanted(&self) -> &[HubFile] {
+        &self.files
+    }
+}
+
+/// Gives up when it is dropped.
+struct Abandon(std::sync::Arc<AtomicBool>);
+
+impl Drop for Abandon {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Hub {
+    /// Finds out which commit the reference stands for, and which files a worker needs of it: the safetensors with
+    /// their index, tokenizer and configuration, or one GGUF: the one that `::file=` names, else the only one, else
+    /// the one quantised as `Q4_K_M`. Never files that can run code when they are loaded. In offline mode the answer
+    /// is what the cache has.
+    ///
+    /// # Errors
+    /// [`ErrorKind::ModelNotFound`](crate::ErrorKind::ModelNotFound) where the hub has it not,
+    /// [`ErrorKind::Unauthorized`](crate::ErrorKind::Unauthorized) and
+    /// [`ErrorKind::PermissionDenied`](crate::ErrorKind::PermissionDenied) where it is gated; they say what to do,
+    /// [`ErrorKind::ModelIncompatible`](crate::ErrorKind::ModelIncompatible) where it has no file that is loaded,
+    /// [`ErrorKind::InvalidRequest`](crate::ErrorKind::InvalidRequest) where it has several, and for a reference
+    /// that is not to a hub, and [`ErrorKind::HubUnreachable`](crate::ErrorKind::HubUnreachable).
+    pub async fn resolve(&self, model: &ModelRef) -> Result<Resolved> {
+        let abandoned = std::sync::Arc::new(AtomicBool::new(false));
+        let _abandon = Abandon(abandoned.clone());
+        let (hub, model) = (self.clone(), model.clone());
+        blocking(move || hub.resolve_here(&model, &abandoned)).await
+    }
+
+    /// The same on this thread.
+    fn resolve_here(&self, model: &ModelRef, abandoned: &AtomicBool) -> Result<Resolved> {
+        let (org, repo, revision, file) = parts(model)?;
+        let offline = self.is_offline();
+        let info = match offline {
+            true => self.cached(model)?,
+            false => self.info(org, repo, revision, abandoned)?,
+        };
+        let listed: Vec<_> = info
+            .files
+            .iter()
+            .map(|file| Listed { path: file.path.clone(), bytes: file.bytes })
+            .collect();
+        let picked = select::pick(&listed, file, model)?;
+        let commit = info.commit;
+        let one = picked.one.map(|one| format!("::file={one}")).unwrap_or_default();
+        let pinned = format!("hf:{org}/{repo}@{commit}{one}").parse()?;
+        let mut files = info.files;
+        files.retain(|file| picked.files.contains(&file.path));
+        files.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(Resolved { model: pinned, revision: revision.to_owned(), commit, files })
+    }
+
+    /// What the cache says, without asking the hub.
+    fn cached(&self, model: &ModelRef) -> Result<Info> {
+        let offline = || HubError::Offline { model: model.clone() };
+        let (org, repo, revision, _) = parts(model)?;
+        let cache = self.shared.cache.as_deref().ok_or_else(offline)?;
+        let repository = cache.join(format!("models--{org}--{repo}"));
+        let commit = match is_commit(revision) {
+            true => revision.to_owned(),
+            false => commit_of(&repository, revision).ok_or_else(offline)?,
+        };
+        let root = repository.join("snapshots").join(&commit);
+        let file = |Listed { path, bytes }| {
+            let blob = fs::read_link(root.join(&path)).ok();
+            let named = blob.as_deref().and_then(Path::file_name).and_then(|name| name.to_str());
+            let check = match named.and_then(Check::parse) {
+                Some(check) => check,
+                None => Check::Sha256(disk::hash(&root.join(&path), |_| {})?),
+            };
+            Ok(HubFile { path, bytes, check })
+        };
+        let files: Vec<_> = snapshot_files(&root).into_iter().map(file).collect::<Result<_>>()?;
+        match files.is_empty() {
+            true => Err(offline().into()),
+            false => Ok(Info { commit, files }),
+        }
+    }
+
+    /// Does the hub's default branch stand at this commit? What cannot be found out is not so.
+    pub(in crate::models) fn is_head(&self, resolved: &Resolved, abandoned: &AtomicBool) -> bool {
+        let Ok((org, repo, ..)) = parts(&resolved.model) else { return false };
+        self.info(org, repo, "main", abandoned).is_ok_and(|head| head.commit == resolved.commit)
+    }
+}
+
+/// What the cache last heard of a branch or tag.
+fn commit_of(repository: &Path, revision: &str) -> Option<String> {
+    let read = disk::read_small(&repository.join("refs").join(revision), 256).ok().flatten()?;
+    let commit = String::from_utf8(read).ok()?.trim().to_owned();
+    is_commit(&commit).then_some(commit)
+}

@@ -1,0 +1,100 @@
+//! The use of a model.
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use super::{ModelStore, StoreError, record::Entry};
+use crate::{
+    Digest, Manifest, ModelFiles, ModelRef, Result,
+    models::{
+        disk::Lock,
+        files::{DirectoryFiles, blocking},
+    },
+};
+
+/// A model that is in use: as long as this lives, the model is not removed, by no process. Cheap to clone.
+#[derive(Clone)]
+pub struct InUse {
+    entry: Arc<Entry>,
+    path: PathBuf,
+    _lock: Arc<Lock>,
+}
+
+impl InUse {
+    /// The model's directory, or the file where the reference names one.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What was asked for.
+    pub fn model(&self) -> &ModelRef {
+        &self.entry.model
+    }
+
+    /// The files of it.
+    pub fn manifest(&self) -> &Manifest {
+        &self.entry.record.manifest
+    }
+
+    /// What names its content.
+    pub fn digest(&self) -> Digest {
+        self.manifest().digest()
+    }
+}
+
+impl fmt::Debug for InUse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("InUse").field("model", self.model()).field("path", &self.path).finish()
+    }
+}
+
+impl ModelStore {
+    /// The model, to be used; nothing where it is not there with all of its files. A model that another tool put in
+    /// the hub's cache is found too, by its resolved reference. Marks it as used now. May block for a moment, and
+    /// for longer when a model of the hub's cache is seen for the first time.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Storage`](crate::ErrorKind::Storage) where the disk fails.
+    pub fn open_model(&self, model: &ModelRef) -> Result<Option<InUse>> {
+        // First the lock, then the look: what is seen under it stays.
+        let Some(lock) = Lock::try_shared(&self.shared.use_lock(model))? else {
+            return Ok(None);
+        };
+        let entry = match self.shared.entry(model) {
+            Some(entry) => Some(entry),
+            None => self.shared.adopt(model)?,
+        };
+        let Some(entry) = entry.filter(Entry::is_complete) else {
+            return Ok(None);
+        };
+        self.shared.touch(model);
+        let (path, entry, lock) = (entry.path(), Arc::new(entry), Arc::new(lock));
+        Ok(Some(InUse { entry, path, _lock: lock }))
+    }
+
+    /// The files of a model of this store, to be read from elsewhere. It counts as in use while they live.
+    ///
+    /// # Errors
+    /// [`ErrorKind::ModelNotFound`](crate::ErrorKind::ModelNotFound) where the store has it not, or not whole.
+    pub async fn files(&self, model: &ModelRef) -> Result<Arc<dyn ModelFiles>> {
+        let (store, model) = (self.clone(), model.clone());
+        blocking(move || {
+            let Some(in_use) = store.open_model(&model)? else {
+                let known = store.shared.entry(&model).is_some();
+                return Err(match known {
+                    true => StoreError::Incomplete(model).into(),
+                    false => StoreError::Unknown(model).into(),
+                });
+            };
+            Ok(Arc::new(DirectoryFiles {
+                root: in_use.entry.root.clone(),
+                manifest: in_use.manifest().clone(),
+                keep: Arc::new(in_use),
+            }) as Arc<dyn ModelFiles>)
+        })
+        .await
+    }
+}

@@ -1,0 +1,146 @@
+//! What the disk says of a model.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Shared, StoredModel, StoredState};
+use crate::{
+    Digest, Manifest, ModelRef, ModelSource, Result, WallTime,
+    models::disk::{self, Disk},
+};
+
+/// The form of the records; those of another are left alone.
+const VERSION: u32 = 1;
+/// A record of as many files as a model may have, with paths as long as they may be.
+pub(super) const MAX_RECORD: u64 = 16 << 20;
+
+/// One record: the models it is for and the files they have.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Record {
+    version: u32,
+    /// A copy may be known by several references; a model of the hub's cache has one.
+    pub(super) models: Vec<ModelRef>,
+    pub(super) manifest: Manifest,
+    /// This store put it there, not another tool.
+    pub(super) fetched: bool,
+}
+
+impl Record {
+    pub(super) fn new(model: ModelRef, manifest: Manifest, fetched: bool) -> Self {
+        Self { version: VERSION, models: vec![model], manifest, fetched }
+    }
+
+    /// The record in this file; nothing where there is none that can be read.
+    pub(super) fn read(path: &Path) -> Option<Self> {
+        let read = match disk::read_small(path, MAX_RECORD) {
+            Ok(content) => content?,
+            Err(error) => {
+                tracing::warn!(%error, "a record of the model store cannot be read");
+                return None;
+            }
+        };
+        match serde_json::from_slice::<Self>(&read) {
+            Ok(record) if record.version == VERSION => Some(record),
+            Ok(record) => {
+                let (path, version) = (path.display(), record.version);
+                tracing::warn!(%path, version, "a record of the model store is of another version");
+                None
+            }
+            Err(error) => {
+                tracing::warn!(path = %path.display(), %error, "a record of the model store is malformed");
+                None
+            }
+        }
+    }
+
+    pub(super) fn write(&self, disk: &Disk, path: &Path) -> Result<()> {
+        let text = serde_json::to_vec(self).map_err(|error| {
+            let message = "a record of the model store cannot be written as JSON";
+            crate::Error::new(crate::ErrorKind::Internal, message).with_source(error)
+        })?;
+        Ok(disk.replace(path, &text)?)
+    }
+}
+
+/// A model with its record and its place.
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    pub(super) model: ModelRef,
+    pub(super) record: Record,
+    /// The record's file.
+    pub(super) at: PathBuf,
+    /// What the paths of the manifest start from.
+    pub(super) root: PathBuf,
+    /// A copy of the store's own, not in the hub's cache.
+    pub(super) copied: bool,
+}
+
+impl Entry {
+    /// Is every file there in its full size?
+    pub(super) fn is_complete(&self) -> bool {
+        let mut files = self.record.manifest.files().iter();
+        files.all(|file| disk::file_size(&self.root.join(&file.path)) == Some(file.bytes))
+    }
+
+    /// What a worker is given: the directory, or the one file that was asked for.
+    pub(super) fn path(&self) -> PathBuf {
+        let files = self.record.manifest.files();
+        let one = match self.model.source() {
+            ModelSource::Hub { file: Some(file), .. } => {
+                files.iter().map(|is| is.path.as_str()).find(|is| *is == file)
+            }
+            ModelSource::File(path) => match files {
+                [only] if path.file_name().is_some_and(|name| name == only.path.as_str()) => {
+                    Some(only.path.as_str())
+                }
+                _ => None,
+            },
+            _ => None,
+        };
+        one.map_or_else(|| self.root.clone(), |one| self.root.join(one))
+    }
+}
+
+impl Shared {
+    pub(super) fn stored(&self, entry: &Entry) -> StoredModel {
+        let complete = entry.is_complete();
+        StoredModel {
+            model: entry.model.clone(),
+            digest: Some(entry.record.manifest.digest()),
+            bytes: entry.record.manifest.bytes(),
+            last_used: self.last_used(entry),
+            state: if complete { StoredState::Ready } else { StoredState::Incomplete },
+        }
+    }
+
+    fn used(&self, model: &ModelRef) -> PathBuf {
+        self.dir.join("used").join(key(model))
+    }
+
+    /// The model is used now. What cannot be noted is not worth a failure.
+    pub(super) fn touch(&self, model: &ModelRef) {
+        if let Err(error) = self.disk.touch(&self.used(model)) {
+            tracing::warn!(%model, %error, "the use of a model cannot be noted");
+        }
+    }
+
+    pub(super) fn forget_use(&self, model: &ModelRef) -> Result<()> {
+        Ok(self.disk.remove_file(&self.used(model))?)
+    }
+
+    pub(super) fn last_used(&self, entry: &Entry) -> WallTime {
+        let time = |path: &Path| std::fs::metadata(path).and_then(|file| file.modified()).ok();
+        let used = time(&self.used(&entry.model)).or_else(|| time(&entry.at));
+        let since = used.and_then(|used| used.duration_since(std::time::UNIX_EPOCH).ok());
+        let millis = since.map_or(0, |since| since.as_millis());
+        WallTime::from_millis(u64::try_from(millis).unwrap_or(u64::MAX))
+    }
+}
+
+/// A name for files about this model: short, and the same in every process.
+pub(super) fn key(model: &ModelRef) -> String {
+    let mut hex = Digest::of(model.as_str()).hex();
+    hex.truncate(32);
+    hex
+}

@@ -1,0 +1,112 @@
+//! What models there are: the records on the disk, read again where they have changed.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
+
+use super::{
+    Shared, lock,
+    record::{Entry, Record},
+};
+use crate::{ModelRef, ModelSource, models::Digest};
+
+/// Records as they were when they were read.
+#[derive(Default)]
+pub(super) struct Known(BTreeMap<PathBuf, (Stamp, Option<Record>)>);
+
+/// What changes whenever a record is replaced.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    bytes: u64,
+    modified: Option<SystemTime>,
+    inode: u64,
+}
+
+impl Stamp {
+    fn of(path: &Path) -> Option<Self> {
+        let file = fs::metadata(path).ok()?;
+        #[cfg(unix)]
+        let inode = std::os::unix::fs::MetadataExt::ino(&file);
+        #[cfg(not(unix))]
+        let inode = 0;
+        Some(Self { bytes: file.len(), modified: file.modified().ok(), inode })
+    }
+}
+
+impl Shared {
+    /// All models that are registered, complete or not.
+    pub(super) fn entries(&self) -> Vec<Entry> {
+        let copies = names(&self.dir.join("models")).map(|path| path.join("record.json"));
+        let hub = names(&self.dir.join("hub"))
+            .filter(|path| path.extension().is_some_and(|end| end == "json"));
+        let mut known = lock(&self.known);
+        let mut now = BTreeMap::new();
+        for path in copies.chain(hub) {
+            let Some(stamp) = Stamp::of(&path) else { continue };
+            let record = match known.0.remove(&path) {
+                Some((before, record)) if before == stamp => record,
+                _ => Record::read(&path),
+            };
+            now.insert(path, (stamp, record));
+        }
+        known.0 = now;
+        let records = known.0.iter().filter_map(|(at, (_, record))| Some((at, record.as_ref()?)));
+        records.flat_map(|(at, record)| self.entries_of(at, record)).collect()
+    }
+
+    pub(super) fn entry(&self, model: &ModelRef) -> Option<Entry> {
+        let mut all = self.entries().into_iter().filter(|entry| entry.model == *model);
+        // More than one only where a process was killed between two steps.
+        let first = all.next()?;
+        if first.is_complete() {
+            return Some(first);
+        }
+        Some(all.find(Entry::is_complete).unwrap_or(first))
+    }
+
+    fn entries_of(&self, at: &Path, record: &Record) -> Vec<Entry> {
+        let copied = at.file_name().is_some_and(|name| name == "record.json");
+        let entry = |model: &ModelRef| {
+            let root = match copied {
+                true => at.with_file_name("files"),
+                false => self.snapshot(model)?,
+            };
+            let (model, record, at) = (model.clone(), record.clone(), at.to_owned());
+            Some(Entry { model, record, at, root, copied })
+        };
+        record.models.iter().filter_map(entry).collect()
+    }
+
+    /// The directory of a model by its digest, in the store's own part.
+    pub(super) fn copy_dir(&self, digest: &Digest) -> PathBuf {
+        self.dir.join("models").join(digest.hex())
+    }
+
+    /// The directory of a repository in the hub's cache.
+    pub(super) fn repository(&self, org: &str, repo: &str) -> PathBuf {
+        self.hub_cache.join(format!("models--{org}--{repo}"))
+    }
+
+    /// Where the files of a resolved hub reference lie; nothing for another reference.
+    pub(super) fn snapshot(&self, model: &ModelRef) -> Option<PathBuf> {
+        match model.source() {
+            ModelSource::Hub { org, repo, revision: Some(commit), .. } if is_commit(commit) => {
+                Some(self.repository(org, repo).join("snapshots").join(commit))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Is this revision a commit, which never changes?
+pub(in crate::models) fn is_commit(revision: &str) -> bool {
+    revision.len() == 40 && revision.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// What is in a directory; nothing where it cannot be read.
+pub(super) fn names(dir: &Path) -> impl Iterator<Item = PathBuf> + use<> {
+    fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path())
+}

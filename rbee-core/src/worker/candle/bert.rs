@@ -1,0 +1,305 @@
+//! Models of the BERT family: their configuration, checked, and the model behind it.
+
+use std::{collections::HashMap, fmt, path::Path};
+
+use candle_core::{DType, Device, Tensor};
+use candle_nn::{Activation, VarBuilder};
+use candle_transformers::models::{
+    bert::{self, BertModel, HiddenAct, PositionEmbeddingType},
+    xlm_roberta::{self, XLMRobertaModel},
+};
+use serde_json::Value;
+
+use super::{
+    embed::Encoder,
+    files::{self, LoadFault, Loaded, MAX_CONFIG_BYTES},
+    keys::Keys,
+    weights::{Checkpoint, Part},
+};
+
+/// The families that differ in how they count positions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Family {
+    Bert,
+    Roberta,
+}
+
+impl Family {
+    /// The family of a class of the transformers library, where it is one of these.
+    fn of(class: &str) -> Option<Self> {
+        match class {
+            "BertModel" | "BertForMaskedLM" => Some(Self::Bert),
+            "RobertaModel"
+            | "RobertaForMaskedLM"
+            | "XLMRobertaModel"
+            | "XLMRobertaForMaskedLM"
+            | "CamembertModel"
+            | "CamembertForMaskedLM" => Some(Self::Roberta),
+            _ => None,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Bert => "BERT",
+            Self::Roberta => "RoBERTa",
+        }
+    }
+
+    /// What stands before the names of the tensors where they are part of a larger model.
+    fn prefix(self) -> &'static str {
+        match self {
+            Self::Bert => "bert.",
+            Self::Roberta => "roberta.",
+        }
+    }
+}
+
+/// The numbers that the engine builds the model with.
+#[derive(Clone, Debug)]
+pub(super) struct BertConfig {
+    pub(super) family: Family,
+    pub(super) vocab: usize,
+    pub(super) hidden: usize,
+    inner: usize,
+    layers: usize,
+    heads: usize,
+    /// Rows of the table of positions.
+    positions: usize,
+    types: usize,
+    padding: u32,
+    epsilon: f64,
+    activation: HiddenAct,
+}
+
+impl BertConfig {
+    /// Reads `config.json`, where it is that of a model of this family.
+    pub(super) fn load(dir: &Path) -> Loaded<Option<Self>> {
+        let path = dir.join("config.json");
+        let map = files::parse_object(&path, &files::read(&path, MAX_CONFIG_BYTES)?)?;
+        let class = match map.get("architectures").and_then(Value::as_array).map(Vec::as_slice) {
+            Some([Value::String(class)]) => class,
+            _ => return Ok(None),
+        };
+        let Some(family) = Family::of(class) else {
+            return Ok(None);
+        };
+        Keys::new(&path, &map).bert(family).map(Some)
+    }
+
+    /// The longest text that there are positions for, in tokens.
+    pub(super) fn longest(&self) -> usize {
+        match self.family {
+            Family::Bert => self.positions,
+            // Positions begin behind that of the padding.
+            Family::Roberta => self.positions.saturating_sub(self.padding as usize + 1),
+        }
+    }
+
+    /// The parts of the model, as the files name them.
+    pub(super) fn check(&self, checkpoint: &Checkpoint) -> Loaded<Vec<Part>> {
+        let probe = "embeddings.word_embeddings.weight";
+        let prefix = self.family.prefix();
+        let prefix = if checkpoint.has(&format!("{prefix}{probe}")) { prefix } else { "" };
+        let parts: Vec<Part> =
+            self.parts().map(|(name, shape)| (format!("{prefix}{name}"), shape)).collect();
+        // What was trained on top of it, and tables of positions.
+        checkpoint.check(self.family.name(), &parts, |name| {
+            let name = name.strip_prefix(prefix).unwrap_or(name);
+            ["pooler.", "cls.", "lm_head."].iter().any(|head| name.starts_with(head))
+                || matches!(name, "embeddings.position_ids" | "embeddings.token_type_ids")
+        })?;
+        Ok(parts)
+    }
+
+    fn parts(&self) -> impl Iterator<Item = Part> + '_ {
+        let (hidden, inner) = (self.hidden, self.inner);
+        let tables = [
+            ("word_embeddings", self.vocab),
+            ("position_embeddings", self.positions),
+            ("token_type_embeddings", self.types),
+        ]
+        .map(|(name, rows)| (format!("embeddings.{name}.weight"), vec![rows, hidden]));
+        let norm =
+            ["weight", "bias"].map(|kind| (format!("embeddings.LayerNorm.{kind}"), vec![hidden]));
+        let layers = (0..self.layers).flat_map(move |layer| {
+            [
+                ("attention.self.query", vec![hidden, hidden]),
+                ("attention.self.key", vec![hidden, hidden]),
+                ("attention.self.value", vec![hidden, hidden]),
+                ("attention.output.dense", vec![hidden, hidden]),
+                ("attention.output.LayerNorm", vec![hidden]),
+                ("intermediate.dense", vec![inner, hidden]),
+                ("output.dense", vec![hidden, inner]),
+                ("output.LayerNorm", vec![hidden]),
+            ]
+            .into_iter()
+            .flat_map(move |(name, shape)| {
+                let name = format!("encoder.layer.{layer}.{name}");
+                let bias = vec![shape[0]];
+                [(format!("{name}.weight"), shape), (format!("{name}.bias"), bias)]
+            })
+        });
+        tables.into_iter().chain(norm).chain(layers)
+    }
+}
+
+impl Keys<'_> {
+    fn bert(&self, family: Family) -> Loaded<BertConfig> {
+        self.only("position_embedding_type", "absolute".into())?;
+        self.only("is_decoder", false.into())?;
+        self.only("add_cross_attention", false.into())?;
+        if let Some(value) = self.get("quantization_config") {
+            return Err(self.bad(
+                "quantization_config",
+                value,
+                "none: weights as f32, f16 or bf16",
+            ));
+        }
+        let hidden = self.needed("hidden_size", 1..=65_536)?;
+        let heads = self.needed("num_attention_heads", 1..=1_024)?;
+        if !hidden.is_multiple_of(heads) {
+            let what = format!(
+                "hidden_size is {hidden} for num_attention_heads {heads}; allowed is a multiple of it"
+            );
+            return Err(LoadFault::defect(self.file, what));
+        }
+        let vocab = self.needed("vocab_size", 1..=4_194_304)?;
+        let padding = if family == Family::Roberta { 1 } else { 0 };
+        let padding = self.count("pad_token_id", 0..=vocab as u64 - 1)?.unwrap_or(padding);
+        let config = BertConfig {
+            family,
+            vocab,
+            hidden,
+            inner: self.needed("intermediate_size", 1..=1_048_576)?,
+            layers: self.needed("num_hidden_layers", 1..=1_024)?,
+            heads,
+            positions: self.needed("max_position_embeddings", 2..=1 << 20)?,
+            types: self.count("type_vocab_size", 1..=1_024)?.unwrap_or(2),
+            padding: padding as u32,
+            epsilon: self.number("layer_norm_eps", 1e-15..=1e-1)?.unwrap_or(1e-12),
+            activation: match self.get("hidden_act") {
+                None => HiddenAct::Gelu,
+                Some(Value::String(name)) if name == "gelu" => HiddenAct::Gelu,
+                Some(Value::String(name)) if name == "relu" => HiddenAct::Relu,
+                Some(Value::String(name))
+                    if matches!(&**name, "gelu_new" | "gelu_pytorch_tanh") =>
+                {
+                    HiddenAct::GeluApproximate
+                }
+                Some(other) => {
+                    let allowed = "\"gelu\", \"gelu_new\", \"gelu_pytorch_tanh\" or \"relu\"";
+                    return Err(self.bad("hidden_act", other, allowed));
+                }
+            },
+        };
+        if config.longest() == 0 {
+            let what = format!(
+                "max_position_embeddings is {} for pad_token_id {padding}; allowed is more than {}",
+                config.positions,
+                padding + 1
+            );
+            return Err(LoadFault::defect(self.file, what));
+        }
+        Ok(config)
+    }
+}
+
+/// The type that these models are computed in: candle's masks are no numbers in shorter ones.
+pub(super) const DTYPE: DType = DType::F32;
+
+enum Layers {
+    Bert(BertModel),
+    Roberta(XLMRobertaModel),
+}
+
+/// A model of the BERT family.
+pub(super) struct Bert {
+    layers: Layers,
+    padding: u32,
+    device: Device,
+}
+
+impl Bert {
+    /// Builds the model of tensors that were checked against this configuration.
+    pub(super) fn new(
+        config: &BertConfig,
+        tensors: HashMap<String, Tensor>,
+        device: &Device,
+    ) -> candle_core::Result<Self> {
+        let prefix = config.family.prefix();
+        let bare = |name: String| name.strip_prefix(prefix).map(str::to_owned).unwrap_or(name);
+        let tensors = tensors.into_iter().map(|(name, tensor)| (bare(name), tensor)).collect();
+        let vars = VarBuilder::from_tensors(tensors, DTYPE, device);
+        let layers = match config.family {
+            Family::Bert => {
+                let config = bert::Config {
+                    vocab_size: config.vocab,
+                    hidden_size: config.hidden,
+                    num_hidden_layers: config.layers,
+                    num_attention_heads: config.heads,
+                    intermediate_size: config.inner,
+                    hidden_act: config.activation,
+                    max_position_embeddings: config.positions,
+                    type_vocab_size: config.types,
+                    layer_norm_eps: config.epsilon,
+                    pad_token_id: config.padding as usize,
+                    position_embedding_type: PositionEmbeddingType::Absolute,
+                    ..bert::Config::default()
+                };
+                Layers::Bert(BertModel::load(vars, &config)?)
+            }
+            Family::Roberta => {
+                let config = xlm_roberta::Config {
+                    hidden_size: config.hidden,
+                    layer_norm_eps: config.epsilon,
+                    attention_probs_dropout_prob: 0.0,
+                    hidden_dropout_prob: 0.0,
+                    num_attention_heads: config.heads,
+                    position_embedding_type: "absolute".into(),
+                    intermediate_size: config.inner,
+                    hidden_act: match config.activation {
+                        HiddenAct::Gelu => Activation::Gelu,
+                        HiddenAct::GeluApproximate => Activation::GeluPytorchTanh,
+                        HiddenAct::Relu => Activation::Relu,
+                    },
+                    num_hidden_layers: config.layers,
+                    vocab_size: config.vocab,
+                    max_position_embeddings: config.positions,
+                    type_vocab_size: config.types,
+                    pad_token_id: config.padding,
+                };
+                Layers::Roberta(XLMRobertaModel::new(&config, vars)?)
+            }
+        };
+        Ok(Self { layers, padding: config.padding, device: device.clone() })
+    }
+}
+
+impl fmt::Debug for Bert {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Bert").field("device", &self.device).finish_non_exhaustive()
+    }
+}
+
+impl Encoder for Bert {
+    fn encode(&self, texts: &[&[u32]]) -> candle_core::Result<Tensor> {
+        let longest = texts.iter().map(|tokens| tokens.len()).max().unwrap_or(0);
+        let shape = (texts.len(), longest);
+        let mut ids = Vec::with_capacity(texts.len() * longest);
+        let mut mask = Vec::with_capacity(texts.len() * longest);
+        for tokens in texts {
+            ids.extend_from_slice(tokens);
+            ids.resize(ids.len() + longest - tokens.len(), self.padding);
+            mask.resize(mask.len() + tokens.len(), 1.0_f32);
+            mask.resize(ids.len(), 0.0);
+        }
+        let ids = Tensor::from_vec(ids, shape, &self.device)?;
+        let mask = Tensor::from_vec(mask, shape, &self.device)?;
+        let types = ids.zeros_like()?;
+        match &self.layers {
+            Layers::Bert(model) => model.forward(&ids, &types, Some(&mask)),
+            Layers::Roberta(model) => model.forward(&ids, &mask, &types, None, None, None),
+        }
+    }
+}

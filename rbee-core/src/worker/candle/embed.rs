@@ -1,0 +1,232 @@
+//! A loaded model that makes vectors of texts.
+//!
+//! Texts of about one length are computed together, in batches that are small enough for a look at whether somebody
+//! still wants them. What stands beside a text in its batch is masked and does not change its vector, up to rounding.
+
+use std::{cmp::Reverse, fmt, time::Instant};
+
+use candle_core::Tensor;
+
+use super::{
+    Facts, LoadFault, Loading,
+    bert::{self, Bert, BertConfig},
+    files::{self, Loaded, MAX_CONFIG_BYTES, shown},
+    generate::Sink,
+    numerics::numerics,
+    tokenizer::Codec,
+    weights::Checkpoint,
+};
+use crate::{
+    Capabilities, Error, ErrorKind, Finish, Metrics, Output, Pooling, Result, Run, Task, Usage,
+    model_info::embedding::Pipeline,
+};
+
+/// Tokens of a batch, padding included; a longer text is a batch of its own. More at once is hardly faster on a
+/// processor, and a batch is not to last.
+const BATCH_TOKENS: usize = 512;
+/// Vectors shorter than this are not made longer, so that nothing is divided by zero.
+const LEAST_LENGTH: f32 = 1e-12;
+
+/// What the making of vectors needs of a model.
+pub(super) trait Encoder: fmt::Debug + Send {
+    /// The vectors of all tokens, as texts × tokens of the longest × width; texts are padded to the longest.
+    fn encode(&self, texts: &[&[u32]]) -> candle_core::Result<Tensor>;
+}
+
+/// The model, and how its vectors are made one.
+#[derive(Debug)]
+pub(super) struct Embedder {
+    model: Box<dyn Encoder>,
+    codec: Codec,
+    pooling: Pooling,
+    normalize: bool,
+    /// The longest text, in tokens.
+    longest: usize,
+}
+
+/// Texts that were checked against the model.
+#[derive(Debug)]
+pub(super) struct Plan {
+    texts: Vec<Vec<u32>>,
+    tokens: u32,
+}
+
+impl Embedder {
+    /// Loads a model of the BERT family.
+    pub(super) fn load(loading: &Loading<'_>, config: BertConfig) -> Loaded<(Self, Facts)> {
+        let Loading { dir, file, options, .. } = loading;
+        let pipeline = Pipeline::read(dir)?;
+        let pooling = supported(&pipeline, loading)?;
+        let mut longest = config.longest();
+        for limit in [pipeline.max_tokens, options.context].into_iter().flatten() {
+            longest = longest.min(limit as usize);
+        }
+        if options.dtype.is_some_and(|dtype| dtype != super::CandleDtype::F32) {
+            let what = "dtype is a 16-bit type; allowed is F32 for a model that makes vectors";
+            return Err(LoadFault::Option { what: what.into() });
+        }
+        let mut checkpoint = Checkpoint::open(dir, file.as_deref())?;
+        let parts = config.check(&checkpoint)?;
+        let codec = Codec::load(dir, config.vocab)?;
+        let device = options.device.open()?;
+        let (tensors, weight_bytes) =
+            loading.read(&mut checkpoint, &parts, bert::DTYPE, &device)?;
+        let model =
+            Bert::new(&config, tensors, &device).map_err(|source| loading.does_not_fit(source))?;
+        let at_once = format!("batch/{BATCH_TOKENS}");
+        let facts = Facts {
+            capabilities: Capabilities {
+                generate: false,
+                embed: true,
+                resume: false,
+                context_tokens: Some(longest as u32),
+            },
+            numerics: numerics(&device, &loading.place(), bert::DTYPE, &at_once),
+            weight_bytes,
+        };
+        let normalize = pipeline.normalize;
+        Ok((Self { model: Box::new(model), codec, pooling, normalize, longest }, facts))
+    }
+
+    /// Everything about a run that can be refused, before anything is computed.
+    pub(super) fn plan(&self, run: &Run) -> Result<Plan> {
+        let unsupported = |what| Err(Error::new(ErrorKind::Unsupported, what));
+        let Task::Embed { inputs } = &run.job.task else {
+            return unsupported("this worker continues no text; it makes embeddings");
+        };
+        if !run.resume.is_empty() {
+            return unsupported("embeddings are not continued; they are made anew");
+        }
+        let refuse = |kind, message| Err(Error::new(kind, message).with_param("input"));
+        if inputs.is_empty() {
+            return refuse(
+                ErrorKind::InvalidRequest,
+                "input has 0 texts; allowed is at least 1".into(),
+            );
+        }
+        let mut texts = Vec::with_capacity(inputs.len());
+        for (index, text) in inputs.iter().enumerate() {
+            let tokens = self.codec.encode(text, true)?;
+            if tokens.is_empty() {
+                let message = format!("input[{index}] has 0 tokens; allowed is at least 1");
+                return refuse(ErrorKind::InvalidRequest, message);
+            }
+            if tokens.len() > self.longest {
+                let message = format!(
+                    "input[{index}] has {} tokens; this model allows at most {}",
+                    tokens.len(),
+                    self.longest
+                );
+                return refuse(ErrorKind::ContextExceeded, message);
+            }
+            texts.push(tokens);
+        }
+        let tokens: usize = texts.iter().map(Vec::len).sum();
+        Ok(Plan { texts, tokens: u32::try_from(tokens).unwrap_or(u32::MAX) })
+    }
+
+    /// Makes the vectors, in the order of the texts, and returns the end; or `None` where nobody wants them any more.
+    pub(super) fn embed(&self, plan: &Plan, sink: &mut impl Sink) -> Result<Option<Output>> {
+        let begun = Instant::now();
+        let mut vectors = vec![Vec::new(); plan.texts.len()];
+        for batch in batches(&plan.texts) {
+            if sink.closed() {
+                return Ok(None);
+            }
+            let texts: Vec<&[u32]> = batch.iter().map(|index| &*plan.texts[*index]).collect();
+            for (index, vector) in batch.into_iter().zip(self.vectors(&texts).map_err(fault)?) {
+                vectors[index] = self.finish(vector).ok_or_else(|| {
+                    let message =
+                        format!("the model gave no number in the vector of input[{index}]");
+                    Error::new(ErrorKind::WorkerFault, message)
+                })?;
+            }
+        }
+        let metrics = Metrics { prompt_tokens: plan.tokens, prefill: begun.elapsed() };
+        if !(sink.put(Output::Metrics(metrics)) && sink.put(Output::Vectors(vectors))) {
+            return Ok(None);
+        }
+        let usage = Usage { prompt_tokens: plan.tokens, completion_tokens: 0 };
+        Ok(Some(Output::End { finish: Finish::Stop, usage }))
+    }
+
+    /// One vector for each text of a batch.
+    fn vectors(&self, texts: &[&[u32]]) -> candle_core::Result<Vec<Vec<f32>>> {
+        let all = self.model.encode(texts)?;
+        let mut pooled = Vec::with_capacity(texts.len());
+        for (index, tokens) in texts.iter().enumerate() {
+            // What is behind the text is padding.
+            let of_text = all.get(index)?.narrow(0, 0, tokens.len())?;
+            pooled.push(match self.pooling {
+                Pooling::Mean => of_text.mean(0)?,
+                Pooling::Cls => of_text.get(0)?,
+                Pooling::Max => of_text.max(0)?,
+                Pooling::Last => of_text.get(tokens.len() - 1)?,
+            });
+        }
+        Tensor::stack(&pooled, 0)?.to_vec2()
+    }
+
+    /// The vector as it is given, or `None` where it is not made of numbers.
+    fn finish(&self, mut vector: Vec<f32>) -> Option<Vec<f32>> {
+        if self.normalize {
+            let length = vector.iter().map(|x| x * x).sum::<f32>().sqrt().max(LEAST_LENGTH);
+            vector.iter_mut().for_each(|x| *x /= length);
+        }
+        vector.iter().all(|x| x.is_finite()).then_some(vector)
+    }
+}
+
+fn fault(cause: candle_core::Error) -> Error {
+    Error::new(ErrorKind::WorkerFault, format!("the engine failed: {cause}")).with_source(cause)
+}
+
+/// Texts that are computed together, by index: the longest first.
+fn batches(texts: &[Vec<u32>]) -> Vec<Vec<usize>> {
+    let mut order: Vec<usize> = (0..texts.len()).collect();
+    order.sort_by_key(|index| Reverse(texts[*index].len()));
+    let mut batches: Vec<Vec<usize>> = Vec::new();
+    let mut longest = 0;
+    for index in order {
+        match batches.last_mut() {
+            Some(batch) if (batch.len() + 1) * longest <= BATCH_TOKENS => batch.push(index),
+            _ => {
+                longest = texts[index].len();
+                batches.push(vec![index]);
+            }
+        }
+    }
+    batches
+}
+
+/// The pooling of a pipeline in which this engine can do every step.
+fn supported(pipeline: &Pipeline, loading: &Loading<'_>) -> Loaded<Pooling> {
+    if let Some(step) = &pipeline.unknown {
+        let what = format!("has a module {step}; allowed are Transformer, Pooling and Normalize");
+        return Err(LoadFault::defect(&loading.dir.join("modules.json"), what));
+    }
+    // What would change the texts before they are encoded.
+    for (file, key) in [
+        ("config_sentence_transformers.json", "default_prompt_name"),
+        ("sentence_bert_config.json", "do_lower_case"),
+    ] {
+        let path = loading.dir.join(file);
+        let config = files::read_object(&path, MAX_CONFIG_BYTES)?.unwrap_or_default();
+        match config.get(key) {
+            None | Some(serde_json::Value::Null | serde_json::Value::Bool(false)) => {}
+            Some(other) => {
+                let what = format!("{key} is {}; allowed is none", shown(other));
+                return Err(LoadFault::defect(&path, what));
+            }
+        }
+    }
+    pipeline.pooling.ok_or_else(|| {
+        let what =
+            "pooling_mode is not one that is known; allowed is one of mean, cls, max and lasttoken";
+        LoadFault::defect(&pipeline.pooling_file, what)
+    })
+}
+
+#[cfg(test)]
+#[path = "embed_tests.rs"]
+mod tests;

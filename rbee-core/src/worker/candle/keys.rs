@@ -1,0 +1,97 @@
+//! Values of a configuration, taken out by name: what is not as it must be is an error that names file and key.
+
+use std::{ops::RangeInclusive, path::Path};
+
+use serde_json::{Map, Value};
+
+use super::files::{LoadFault, Loaded, shown};
+
+/// The keys of one JSON object, with the file and the way to the object for messages.
+pub(super) struct Keys<'a> {
+    pub(super) file: &'a Path,
+    pub(super) at: String,
+    map: &'a Map<String, Value>,
+}
+
+impl<'a> Keys<'a> {
+    pub(super) fn new(file: &'a Path, map: &'a Map<String, Value>) -> Self {
+        let at = String::new();
+        Self { file, at, map }
+    }
+
+    /// A value; `null` counts as absent, as it does for those who write these files.
+    pub(super) fn get(&self, key: &str) -> Option<&'a Value> {
+        self.map.get(key).filter(|value| !value.is_null())
+    }
+
+    pub(super) fn bad(&self, key: &str, value: &Value, allowed: &str) -> LoadFault {
+        let what = format!("{}{key} is {}; allowed is {allowed}", self.at, shown(value));
+        LoadFault::defect(self.file, what)
+    }
+
+    pub(super) fn absent(&self, key: &str, allowed: &str) -> LoadFault {
+        let what = format!("{}{key} is missing; allowed is {allowed}", self.at);
+        LoadFault::defect(self.file, what)
+    }
+
+    pub(super) fn object(&self, key: &str) -> Loaded<Option<Keys<'a>>> {
+        let Some(value) = self.get(key) else {
+            return Ok(None);
+        };
+        let map = value.as_object().ok_or_else(|| self.bad(key, value, "an object"))?;
+        let at = format!("{}{key}.", self.at);
+        Ok(Some(Keys { file: self.file, at, map }))
+    }
+
+    pub(super) fn count(&self, key: &str, range: RangeInclusive<u64>) -> Loaded<Option<usize>> {
+        let Some(value) = self.get(key) else {
+            return Ok(None);
+        };
+        match value.as_u64() {
+            Some(count) if range.contains(&count) => Ok(Some(count as usize)),
+            _ => Err(self.bad(key, value, &span(&range))),
+        }
+    }
+
+    pub(super) fn needed(&self, key: &str, range: RangeInclusive<u64>) -> Loaded<usize> {
+        self.count(key, range.clone())?.ok_or_else(|| self.absent(key, &span(&range)))
+    }
+
+    pub(super) fn number(&self, key: &str, range: RangeInclusive<f64>) -> Loaded<Option<f64>> {
+        let Some(value) = self.get(key) else {
+            return Ok(None);
+        };
+        match value.as_f64() {
+            // A comparison with NaN is false, so NaN is refused too.
+            Some(number) if range.contains(&number) => Ok(Some(number)),
+            _ => Err(self.bad(key, value, &span(&range))),
+        }
+    }
+
+    /// A value that must be this one where it is given at all: the engine knows no other.
+    pub(super) fn only(&self, key: &str, allowed: Value) -> Loaded<()> {
+        match self.get(key) {
+            Some(value) if *value != allowed => Err(self.bad(key, value, &allowed.to_string())),
+            _ => Ok(()),
+        }
+    }
+
+    /// A token id, or a list of them.
+    pub(super) fn token_ids(&self, key: &str, vocab: usize) -> Loaded<Vec<u32>> {
+        let Some(value) = self.get(key) else {
+            return Ok(Vec::new());
+        };
+        let list = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
+        list.iter()
+            .map(|id| match id.as_u64() {
+                Some(id) if id < vocab as u64 => Ok(id as u32),
+                _ => Err(self.bad(key, value, &format!("token ids below vocab_size, {vocab}"))),
+            })
+            .collect()
+    }
+}
+
+/// A range as it is shown in a message.
+pub(super) fn span<T: std::fmt::Display>(range: &RangeInclusive<T>) -> String {
+    format!("{} to {}", range.start(), range.end())
+}

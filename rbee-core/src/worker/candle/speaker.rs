@@ -1,0 +1,96 @@
+//! A loaded model that continues text, with all that turns a job into tokens.
+
+use candle_core::DType;
+
+use super::{
+    Facts, Loading,
+    config::ModelConfig,
+    files::Loaded,
+    generate::{PREFILL_CHUNK, Plan, Voice},
+    model::LlamaModel,
+    numerics::numerics,
+    template::{self, ChatTemplate},
+    tokenizer::Codec,
+    weights::{Checkpoint, Part},
+};
+use crate::{Capabilities, Error, ErrorKind, Prompt, Result, Run, Task};
+
+/// The model, and how it is spoken to.
+#[derive(Debug)]
+pub(super) struct Speaker {
+    pub(super) voice: Voice,
+    pub(super) template: Option<ChatTemplate>,
+    pub(super) context: u32,
+}
+
+impl Speaker {
+    /// Loads a model of the Llama family.
+    pub(super) fn load(loading: &Loading<'_>) -> Loaded<(Self, Facts)> {
+        let Loading { dir, file, options, .. } = loading;
+        let mut config = ModelConfig::load(dir, options.context)?;
+        let mut checkpoint = Checkpoint::open(dir, file.as_deref())?;
+        let parts: Vec<Part> = config.tensors().collect();
+        // Old files carry tables along, and some a copy of weights that are tied.
+        checkpoint.check("Llama", &parts, |name| {
+            name.ends_with(".rotary_emb.inv_freq")
+                || (name == "lm_head.weight" && config.llama.tie_word_embeddings)
+        })?;
+        let vocab = config.llama.vocab_size;
+        let codec = Codec::load(dir, vocab)?;
+        let (template, names) = template::load(dir)?;
+        if config.eos.is_empty() {
+            // Nothing in the configuration ends a text; the tokenizer may know what does.
+            config.eos.extend(names.eos.and_then(|token| codec.id(&token)));
+        }
+        let device = options.device.open()?;
+        let dtype: DType = options.dtype(checkpoint.stored_dtype("model.embed_tokens.weight"))?;
+        let (tensors, weight_bytes) = loading.read(&mut checkpoint, &parts, dtype, &device)?;
+        let facts = Facts {
+            capabilities: Capabilities {
+                generate: true,
+                embed: false,
+                resume: true,
+                context_tokens: Some(config.context),
+            },
+            numerics: numerics(
+                &device,
+                &loading.place(),
+                dtype,
+                &format!("prefill/{PREFILL_CHUNK}"),
+            ),
+            weight_bytes,
+        };
+        let model = LlamaModel::new(&config, tensors, dtype, &device)
+            .map_err(|source| loading.does_not_fit(source))?;
+        let voice = Voice { model: Box::new(model), codec, eos: config.eos, vocab };
+        Ok((Self { voice, template, context: config.context }, facts))
+    }
+
+    /// Everything about a run that can be refused, before anything is computed.
+    pub(super) fn plan(&self, run: Run) -> Result<Plan> {
+        let Task::Generate { prompt, sampling } = &run.job.task else {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                "this worker makes no embeddings; it continues text",
+            ));
+        };
+        sampling.validate()?;
+        let tokens = match prompt {
+            Prompt::Text(text) => self.voice.codec.encode(text, true)?,
+            Prompt::Chat(messages) => {
+                if messages.is_empty() {
+                    let message = "messages is empty; allowed is at least 1";
+                    return Err(Error::new(ErrorKind::InvalidRequest, message));
+                }
+                let template = self.template.as_ref().ok_or_else(|| {
+                    let message =
+                        "the model has no chat template; send bare text instead of messages";
+                    Error::new(ErrorKind::Unsupported, message)
+                })?;
+                self.voice.codec.encode(&template.render(messages)?, false)?
+            }
+        };
+        let (context, vocab) = (self.context, self.voice.vocab);
+        Plan::new(tokens, sampling.clone(), run.job.seed, run.resume, context, vocab)
+    }
+}

@@ -1,0 +1,139 @@
+//! Models sent to a hive, and read from one.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use futures_core::stream::BoxStream;
+use futures_util::{StreamExt, TryStreamExt, stream::FuturesUnordered};
+use http::Method;
+use rbee_core::{
+    Error, HubAccess, Manifest, ModelFiles, ModelOnDisk, ModelOrigin, ModelRef, Progress, Result,
+};
+
+use super::{HttpHive, PATIENCE, SILENCE};
+use crate::{
+    client::Endpoint,
+    wire::{
+        self, ErrorInfo, ProgressBody,
+        hive::{Content, Model, Origin, Part, Provision, Want, provisioning},
+        query,
+    },
+};
+
+/// What is sent of a file at once, in bytes.
+const PART: usize = 4 << 20;
+/// How long a part may take to be taken; the hive waits for its disk before it answers.
+const PART_PATIENCE: Duration = Duration::from_secs(120);
+
+impl HttpHive {
+    pub(super) async fn put_model(
+        &self,
+        model: &ModelRef,
+        from: ModelOrigin,
+        progress: Progress,
+    ) -> Result<ModelOnDisk> {
+        let (from, files) = match from {
+            ModelOrigin::Here => (Origin::Here, None),
+            ModelOrigin::Hub(HubAccess { endpoint, token }) => {
+                (Origin::Hub { endpoint, token: token.map(|token| token.to_string()) }, None)
+            }
+            ModelOrigin::Files(files) => (Origin::Sender(files.manifest().clone()), Some(files)),
+        };
+        let order = Provision { model: model.clone(), from };
+        let answer =
+            self.endpoint.open(Method::POST, wire::hive::PROVISION, Some(&order), PATIENCE).await?;
+        let events = answer.events().map_err(|error| self.broken(error))?;
+        let mut events = events.with_silence_limit(SILENCE);
+        let mut sending = FuturesUnordered::new();
+        loop {
+            let event = tokio::select! {
+                biased;
+                event = self.next(&mut events) => event?,
+                Some(sent) = sending.next() => {
+                    // What is wrong with the source is said by it; the hive only sees that nothing comes.
+                    let () = sent?;
+                    continue;
+                }
+            };
+            match &*event.name {
+                provisioning::PROGRESS => {
+                    let ProgressBody { done, total } = self.read(&event)?;
+                    progress.update(done, total);
+                }
+                provisioning::WANT => {
+                    let want: Want = self.read(&event)?;
+                    if let Some(files) = &files {
+                        sending.push(send(&self.endpoint, &**files, want));
+                    }
+                }
+                provisioning::DONE => return self.read(&event),
+                provisioning::ERROR => return Err(self.read::<ErrorInfo>(&event)?.into()),
+                _ => {}
+            }
+        }
+    }
+
+    pub(super) async fn files_of(&self, model: &ModelRef) -> Result<HttpFiles> {
+        let path = query::with(wire::hive::MANIFEST, &Model { model: model.clone() })?;
+        // A file that was never hashed is read for this.
+        let manifest = self.endpoint.get(&path, HASH_PATIENCE).await?;
+        Ok(HttpFiles { endpoint: self.endpoint.clone(), model: model.clone(), manifest })
+    }
+}
+
+/// How long a hive may take to say what the files of a model are.
+const HASH_PATIENCE: Duration = Duration::from_secs(600);
+
+/// Sends a file from the byte on that is wanted.
+async fn send(
+    endpoint: &Endpoint,
+    files: &dyn ModelFiles,
+    Want { file, from }: Want,
+) -> Result<()> {
+    let path = wire::hive::MODEL_PART.replace("{digest}", &files.manifest().digest().to_string());
+    let path = query::with(&path, &Part { file: file.clone() })?;
+    let all = files.manifest().file(&file).map_or(0, |file| file.bytes);
+    let mut pieces = files.read(&file, from).await?;
+    let (mut at, mut part) = (from, BytesMut::new());
+    loop {
+        let piece = pieces.try_next().await?;
+        let is_over = piece.is_none();
+        part.extend_from_slice(&piece.unwrap_or_default());
+        while part.len() >= PART || (is_over && !part.is_empty()) {
+            let now = part.split_to(part.len().min(PART)).freeze();
+            let length = now.len() as u64;
+            endpoint.put_part(&path, now, (at, all), PART_PATIENCE).await?;
+            at += length;
+        }
+        if is_over {
+            return Ok(());
+        }
+    }
+}
+
+/// The files of a model on a hive.
+#[derive(Debug)]
+pub(super) struct HttpFiles {
+    endpoint: Endpoint,
+    model: ModelRef,
+    manifest: Manifest,
+}
+
+#[async_trait]
+impl ModelFiles for HttpFiles {
+    fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    async fn read(
+        &self,
+        file: &str,
+        from: u64,
+    ) -> Result<BoxStream<'static, Result<Bytes, Error>>> {
+        let content = Content { model: self.model.clone(), file: file.to_owned() };
+        let path = query::with(wire::hive::CONTENT, &content)?;
+        let answer = self.endpoint.get_from(&path, from, PATIENCE).await?;
+        Ok(answer.bytes(SILENCE).boxed())
+    }
+}
