@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use rbee_core::ModelRef;
 use rbee_transport_http::wire::queen::{self, CatalogEntry, Listing};
 
 use crate::{
@@ -40,6 +41,13 @@ impl Keeper {
 pub(crate) async fn of_models(keeper: &Keeper) -> Result<BTreeMap<String, String>, Failure> {
     let known: Listing<CatalogEntry> = keeper.client.get(queen::CATALOG, &()).await?;
     Ok(known.data.into_iter().rev().map(|entry| (entry.model, entry.name)).collect())
+}
+
+/// Is this the model of that reference, which may leave its commit and its file open?
+pub(crate) fn is_model(model: &str, asked: &str) -> bool {
+    let parsed = |text: &str| text.parse::<ModelRef>().ok();
+    model == asked
+        || parsed(model).zip(parsed(asked)).is_some_and(|(model, asked)| model.is_of(&asked))
 }
 
 /// The names that are most like this one, the most like first.
@@ -106,6 +114,13 @@ mod tests {
         assert_eq!(nearest("Llama-3.2", &names), ["llama-3.2-1b"]);
         assert_eq!(nearest("qwen2.5-0.5b", &names), ["hf:Qwen/Qwen2.5-0.5B-Instruct"]);
         assert!(nearest("zzz", &names).is_empty());
+    }
+
+    #[test]
+    fn a_model_is_found_by_its_reference_without_the_commit() {
+        let pinned = format!("hf:org/repo@{}", "0".repeat(40));
+        assert!(is_model(&pinned, "hf:org/repo") && is_model(&pinned, &pinned));
+        assert!(!is_model(&pinned, "hf:org/other") && !is_model("a", "b"));
     }
 
     #[test]

@@ -194,11 +194,14 @@ impl Which {
             worker.model = named.map_or_else(|| worker.model.clone(), |entry| entry.name.clone());
         }
         workers.retain(|worker| self.hive.as_ref().is_none_or(|hive| worker.hive == *hive));
-        let entry =
-            models.data.iter().find(|entry| entry.name == self.what || entry.model == self.what);
+        let entry = models
+            .data
+            .iter()
+            .find(|entry| entry.name == self.what || names::is_model(&entry.model, &self.what));
         let known =
             |worker: &WorkerView| entry.is_some_and(|entry| entry.workers.contains(&worker.id));
-        let of_model = |worker: &WorkerView| worker.model == self.what || known(worker);
+        let of_model =
+            |worker: &WorkerView| names::is_model(&worker.model, &self.what) || known(worker);
         if workers.iter().any(of_model) {
             workers.retain(of_model);
             return Ok(workers);

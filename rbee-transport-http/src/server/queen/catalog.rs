@@ -110,6 +110,20 @@ pub(super) async fn remove(
     if held.is_empty() {
         return Err(unknown(&query.model).into());
     }
+    // All or none, as far as can be told beforehand.
+    let in_use = held.iter().find_map(|(hive, model)| {
+        cluster
+            .on_hive(hive)
+            .find(|worker| worker.info.model == *model)
+            .map(|worker| (hive, worker))
+    });
+    if let Some((hive, worker)) = in_use {
+        let message = format!(
+            "worker {} on hive {hive} has model {} loaded; stop it first",
+            worker.info.id, worker.info.model
+        );
+        return Err(Error::new(ErrorKind::Conflict, message).into());
+    }
     for (hive, model) in held {
         shared.queen.remove_model(hive, model).await?;
     }
