@@ -105,7 +105,8 @@ impl ModelRef {
 
 /// Is the revision one commit, for ever?
 pub(crate) fn is_commit(revision: &str) -> bool {
-    revision.len() == 40 && revision.bytes().all(|byte| byte.is_ascii_hexdigit())
+    let is_digit = |byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    revision.len() == 40 && revision.bytes().all(is_digit)
 }
 
 fn split<'a>(text: &'a str, at: &str) -> (&'a str, Option<&'a str>) {

@@ -60,6 +60,9 @@ async fn send(
 async fn a_model_goes_from_one_hive_to_the_next_over_http_byte_for_byte() {
     let (one, two) = (place("one").await, place("two").await);
     let model = a_model(&one.dir);
+    let early = one.hive.files(&model).await.unwrap_err();
+    assert_eq!(early.kind(), ErrorKind::ModelNotFound, "any file is not a model: {early}");
+    one.hive.provision(&model, ModelOrigin::Here, Progress::ignore()).await.unwrap();
     let files = one.hive.files(&model).await.unwrap();
     let manifest = files.manifest().clone();
     let sent = send(&two, files, &model).await.unwrap();
@@ -113,6 +116,7 @@ impl ModelFiles for Breaking {
 async fn a_copy_that_broke_off_goes_on_where_it_was() {
     let (one, two) = (place("one").await, place("two").await);
     let model = a_model(&one.dir);
+    one.hive.provision(&model, ModelOrigin::Here, Progress::ignore()).await.unwrap();
     let files = one.hive.files(&model).await.unwrap();
     let breaking = Arc::new(Breaking(files, true.into(), Default::default()));
     let error = send(&two, breaking.clone(), &model).await.unwrap_err();
@@ -161,6 +165,7 @@ async fn a_hub_that_does_not_answer_is_told_as_such_and_the_token_is_not() {
     let access = rbee_core::HubAccess {
         endpoint: Some("http://127.0.0.1:1".into()),
         token: Some("hf_secret".into()),
+        offline: false,
     };
     let model = format!("hf:a/b@{}", "0".repeat(40)).parse().unwrap();
     let error = one.hive.provision(&model, ModelOrigin::Hub(access), Progress::ignore()).await;

@@ -55,16 +55,22 @@ async fn serve(args: &Args, screen: &Screen) -> Result<()> {
     let logs = LogRing::new(1_000, 1 << 20);
     LogStyle::default().start_only(logs.clone())?;
     let signals = Signals::listen()?;
-    let port = free_port();
-    let config = Config {
-        listen_port: port,
-        data_dir: args.data_dir()?,
-        // One after the other: the first answer is to be as quick as it can be.
-        worker_slots: 1,
-        drain_grace: Duration::ZERO,
-        ..Config::default()
+    let (port, running) = loop {
+        let port = free_port();
+        let config = Config {
+            listen_port: port,
+            data_dir: args.data_dir()?,
+            // One after the other: the first answer is to be as quick as it can be.
+            worker_slots: 1,
+            drain_grace: Duration::ZERO,
+            ..Config::default()
+        };
+        match queen_rbee::start(config, Some(logs.clone())).await {
+            // Somebody was quicker; there are others.
+            Err(_) if port != 0 && free_port() != port => {}
+            started => break (port, started?),
+        }
     };
-    let running = queen_rbee::start(config, Some(logs)).await?;
     if port != QUEEN_PORT {
         screen.line(&format!("port {QUEEN_PORT} is taken, so this queen has another"));
     }

@@ -123,11 +123,14 @@ fn it_goes_on_to_serve_what_it_says_until_it_is_told_to_end() {
     let data = tempfile::tempdir().unwrap();
     let mut program = Guard(quickstart(data.path(), &["--max-tokens", "8"]).spawn().unwrap());
     let mut lines = BufReader::new(program.0.stderr.take().unwrap()).lines();
+    let mut said = String::new();
     let curl = loop {
-        let line = lines.next().expect("it invites before it ends").unwrap();
+        let Some(line) = lines.next() else { panic!("it ended before it invited: {said}") };
+        let line = line.unwrap();
         if line.contains("curl ") {
             break line;
         }
+        said = said + &line + "\n";
     };
     let next = lines.next().unwrap().unwrap();
     assert!(next.contains("OPENAI_BASE_URL=http://127.0.0.1:"), "{next}");

@@ -381,6 +381,7 @@ impl HiveBackend for InProcessHive {
             elsewhere => Some(self.fetch(model, elsewhere, progress.clone()).await?),
         };
         let path = stored.as_ref().map(InUse::path);
+        let model = stored.as_ref().map_or(model, InUse::model);
         let on_disk = match self.inspect(model, path).await {
             Ok(on_disk) => on_disk,
             Err(error) if stored.is_some() => return Err(error),
@@ -398,7 +399,8 @@ impl HiveBackend for InProcessHive {
                 };
             }
         };
-        let on_disk = ModelOnDisk { digest: stored.map(|stored| stored.digest()), ..on_disk };
+        let digest = stored.as_ref().map(InUse::digest);
+        let on_disk = ModelOnDisk { digest, ..on_disk };
         progress.update(on_disk.bytes, Some(on_disk.bytes));
         self.shared.change(|state| {
             let before = state.models.insert(model.clone(), on_disk.clone());
@@ -409,7 +411,8 @@ impl HiveBackend for InProcessHive {
 
     async fn files(&self, model: &ModelRef) -> Result<Arc<dyn ModelFiles>> {
         self.check()?;
-        store::files(self.store.as_ref(), &self.id, model).await
+        let is_reported = self.shared.state().models.contains_key(model);
+        store::files(self.store.as_ref(), &self.id, model, is_reported).await
     }
 
     async fn verify(&self, model: &ModelRef, progress: Progress) -> Result<Vec<Damage>> {

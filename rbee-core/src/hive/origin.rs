@@ -29,6 +29,8 @@ pub struct HubAccess {
     pub endpoint: Option<String>,
     /// What the user is known to the hub by. It serves this download alone: no hive keeps it, and nothing shows it.
     pub token: Option<Arc<str>>,
+    /// Ask it for nothing: what the hub's cache has is all there is.
+    pub offline: bool,
 }
 
 impl fmt::Debug for HubAccess {
@@ -36,6 +38,7 @@ impl fmt::Debug for HubAccess {
         f.debug_struct("HubAccess")
             .field("endpoint", &self.endpoint)
             .field("token", &self.token.as_ref().map(|_| "(hidden)"))
+            .field("offline", &self.offline)
             .finish()
     }
 }

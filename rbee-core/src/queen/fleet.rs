@@ -150,6 +150,7 @@ impl Queen {
         model: ModelRef,
         progress: Progress,
     ) -> Result<ModelOnDisk> {
+        let model = self.locate(model.as_str()).await?;
         let backend = self.backend(hive.clone()).await?;
         let holders = self.holders(&model).await?;
         let silence = self.shared.settings.provision_silence;
@@ -192,6 +193,7 @@ impl Queen {
         model: ModelRef,
         progress: Progress,
     ) -> Result<Vec<Damage>> {
+        let model = self.locate(model.as_str()).await?;
         let backend = self.backend(hive.clone()).await?;
         let damage = backend.verify(&model, progress).await?;
         if !damage.is_empty() {
@@ -252,7 +254,8 @@ impl Queen {
     /// # Errors
     /// [`ErrorKind::NotFound`] or [`ErrorKind::HiveUnreachable`] where the hive is not there,
     /// [`ErrorKind::ModelNotFound`] where the model is nowhere, [`ErrorKind::InsufficientVram`] where it has no place.
-    pub async fn load_model(&self, request: LoadRequest) -> Result<WorkerId> {
+    pub async fn load_model(&self, mut request: LoadRequest) -> Result<WorkerId> {
+        request.model = self.locate(request.model.as_str()).await?;
         for _ in 0..QUESTIONS {
             let cluster = self.candidates(&request).await?;
             let usable = |state| matches!(state, WorkerState::Ready | WorkerState::Loading);

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
 
@@ -17,7 +17,9 @@ use crate::{
 
 /// How long the answer to what a branch stands for is used without asking again.
 const PIN_KEPT: Duration = Duration::from_secs(300);
-/// Branches whose answers are kept; the oldest goes first.
+/// How long the hub may take to answer: where a hive has the model already, and where none has.
+const PIN_PATIENCE: (Duration, Duration) = (Duration::from_secs(3), Duration::from_secs(60));
+/// Branches whose answers are kept.
 const PINS: usize = 1_024;
 
 /// The hub, as far as the queen needs it.
@@ -48,14 +50,14 @@ pub(super) struct Models(Arc<Inner>);
 struct Inner {
     hub: Option<Arc<dyn Pin>>,
     pins: Mutex<BTreeMap<ModelRef, Pinned>>,
-    downloads: Mutex<BTreeMap<ModelRef, Arc<Download>>>,
+    downloads: Mutex<BTreeMap<ModelRef, Weak<Download>>>,
 }
 
 /// What a branch stands for. The lock is held while the hub is asked, so that it is asked once.
 type Pinned = Arc<tokio::sync::Mutex<Option<(ModelRef, Instant)>>>;
 
-/// A model that hives want, and that none had.
-#[derive(Debug)]
+/// A model that hives want, and that none had. It lives as long as somebody waits for it.
+#[derive(Debug, Default)]
 struct Download {
     /// Held by the hive that downloads; those after it find where it is.
     turn: tokio::sync::Mutex<Option<Arc<dyn HiveBackend>>>,
@@ -98,24 +100,37 @@ impl Models {
             }
             pins.entry(model.clone()).or_default().clone()
         };
-        let mut slot = slot.lock().await;
-        if let Some((pinned, at)) = &*slot
-            && at.elapsed() < PIN_KEPT
-        {
-            return Ok(pinned.clone());
-        }
-        match hub.pin(&model).await {
-            Ok(pinned) => {
-                *slot = Some((pinned.clone(), Instant::now()));
-                Ok(pinned)
+        // What is there serves as long as the hub does not answer.
+        let known = newest_known(&model, known);
+        let patience = if known.is_some() { PIN_PATIENCE.0 } else { PIN_PATIENCE.1 };
+        let asking = async {
+            let mut slot = slot.lock().await;
+            if let Some((pinned, at)) = &*slot
+                && at.elapsed() < PIN_KEPT
+            {
+                return Ok(pinned.clone());
             }
-            Err(error) if error.kind() == ErrorKind::HubUnreachable => {
-                // What is there serves as long as the hub does not answer.
-                let before = slot.as_ref().map(|(pinned, _)| pinned.clone());
-                before.or_else(|| newest_known(&model, known)).ok_or(error)
-            }
-            Err(error) => Err(error),
+            let pinned = match (hub.pin(&model).await, &known) {
+                (Err(error), Some(known)) if error.kind() == ErrorKind::HubUnreachable => {
+                    known.clone()
+                }
+                (pinned, _) => pinned?,
+            };
+            *slot = Some((pinned.clone(), Instant::now()));
+            Ok(pinned)
+        };
+        // Also who waits for another's question waits no longer than that.
+        if let Ok(pinned) = tokio::time::timeout(patience, asking).await {
+            return pinned;
         }
+        let Some(known) = known else {
+            let message = format!("the hub did not say within {patience:?} what model {model} is");
+            return Err(Error::new(ErrorKind::HubUnreachable, message));
+        };
+        if let Ok(mut slot) = slot.try_lock() {
+            *slot = Some((known.clone(), Instant::now()));
+        }
+        Ok(known)
     }
 
     /// Puts a model on the disk of a hive: copied from a hive that has it, or else downloaded, once for all.
@@ -130,15 +145,22 @@ impl Models {
             ModelSource::Alias(_) => hive.provision(model, ModelOrigin::Here, progress).await,
             ModelSource::File(_) => put_file(hive, model, holders, progress).await,
             ModelSource::Hub { .. } => {
+                let mut failed = None;
                 for holder in holders.iter().filter(|holder| holder.id() != hive.id()) {
                     match copy(holder, hive, model, progress.clone()).await {
                         Err(error) if is_the_source(&error) => {
                             tracing::info!(from = %holder.id(), to = %hive.id(), %model, %error, "the model could not be copied");
+                            failed = Some(error);
                         }
                         done => return done,
                     }
                 }
-                self.download(hive, model, progress).await
+                let done = self.download(hive, model, progress).await;
+                // Without a hub what kept it from being copied tells more.
+                done.map_err(|error| match failed {
+                    Some(failed) if self.0.hub.is_none() => failed,
+                    _ => error,
+                })
             }
         }
     }
@@ -150,14 +172,16 @@ impl Models {
         model: &ModelRef,
         progress: Progress,
     ) -> Result<ModelOnDisk> {
-        let download = lock(&self.0.downloads)
-            .entry(model.clone())
-            .or_insert_with(|| {
-                let (turn, progress) = (tokio::sync::Mutex::default(), watch::Sender::default());
-                Arc::new(Download { turn, progress })
+        let download = {
+            let mut downloads = lock(&self.0.downloads);
+            downloads.retain(|_, download| download.strong_count() > 0);
+            let under_way = downloads.get(model).and_then(Weak::upgrade);
+            under_way.unwrap_or_else(|| {
+                let download = Arc::<Download>::default();
+                downloads.insert(model.clone(), Arc::downgrade(&download));
+                download
             })
-            .clone();
-        let _listed = Listed { models: self, model, download: &download };
+        };
         let mut turn = follow(&download, &progress).await;
         if let Some(holder) = turn.clone() {
             drop(turn);
@@ -192,23 +216,6 @@ impl Models {
             None => ModelOrigin::Here,
         };
         hive.provision(model, origin, progress).await
-    }
-}
-
-/// Takes a download off the list when the last who waits for it goes.
-struct Listed<'a> {
-    models: &'a Models,
-    model: &'a ModelRef,
-    download: &'a Arc<Download>,
-}
-
-impl Drop for Listed<'_> {
-    fn drop(&mut self) {
-        let mut downloads = lock(&self.models.0.downloads);
-        // The list's own, and this caller's.
-        if Arc::strong_count(self.download) <= 2 {
-            downloads.remove(self.model);
-        }
     }
 }
 
@@ -278,7 +285,11 @@ async fn copy(
     model: &ModelRef,
     progress: Progress,
 ) -> Result<ModelOnDisk> {
-    let files = from.files(model).await?;
+    let files = from.files(model).await.map_err(|error| {
+        // Whatever is wrong is wrong there, and not with the one that it is copied to.
+        let message = format!("hive {} does not give model {model}: {error}", from.id());
+        Error::new(ErrorKind::HiveUnreachable, message).with_source(error)
+    })?;
     to.provision(model, ModelOrigin::Files(files), progress).await
 }
 
@@ -290,4 +301,103 @@ fn is_the_source(error: &Error) -> bool {
 /// A commit of the same model that a hive has already.
 fn newest_known(model: &ModelRef, known: &ClusterView) -> Option<ModelRef> {
     known.hives().find_map(|hive| hive.models.keys().find(|other| other.is_of(model)).cloned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+    use crate::{HiveId, HiveView};
+
+    const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
+    const OLDER: &str = "89abcdef0123456789abcdef0123456789abcdef";
+
+    /// A hub that takes its time, and answers or does not.
+    #[derive(Debug, Default)]
+    struct Slow {
+        asked: AtomicUsize,
+        takes: Duration,
+        fails: Option<ErrorKind>,
+    }
+
+    #[async_trait]
+    impl Pin for Arc<Slow> {
+        async fn pin(&self, model: &ModelRef) -> Result<ModelRef> {
+            self.asked.fetch_add(1, Ordering::SeqCst);
+            tokio::time::sleep(self.takes).await;
+            match self.fails {
+                Some(kind) => Err(Error::new(kind, "no")),
+                None => format!("{model}@{COMMIT}").parse(),
+            }
+        }
+        fn access(&self) -> HubAccess {
+            HubAccess::default()
+        }
+    }
+
+    fn models(takes: u64, fails: Option<ErrorKind>) -> (Models, Arc<Slow>) {
+        let (asked, takes) = (AtomicUsize::default(), Duration::from_secs(takes));
+        let hub = Arc::new(Slow { asked, takes, fails });
+        (Models::new(Some(Arc::new(hub.clone()))), hub)
+    }
+
+    fn model(text: &str) -> ModelRef {
+        text.parse().unwrap()
+    }
+
+    /// A fleet with an older commit on a disk.
+    fn with_older() -> ClusterView {
+        let mut cluster = ClusterView::default();
+        let older = model(&format!("hf:a/b@{OLDER}"));
+        cluster.put_hive(HiveView {
+            id: HiveId::local(),
+            online: true,
+            draining: false,
+            devices: Arc::from([]),
+            models: Arc::new([(older.clone(), ModelOnDisk::new(older, 1))].into()),
+            reserved: BTreeMap::new(),
+        });
+        cluster
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn many_who_ask_for_a_branch_ask_the_hub_once_and_again_only_later() {
+        let ((models, hub), none) = (models(1, None), ClusterView::default());
+        let asks = (0..50).map(|_| models.pinned(model("hf:a/b"), &none));
+        for pinned in futures_util::future::join_all(asks).await {
+            assert_eq!(pinned.unwrap().as_str(), format!("hf:a/b@{COMMIT}"));
+        }
+        assert_eq!(hub.asked.load(Ordering::SeqCst), 1);
+        tokio::time::advance(PIN_KEPT).await;
+        models.pinned(model("hf:a/b"), &none).await.unwrap();
+        assert_eq!(hub.asked.load(Ordering::SeqCst), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_hive_has_serves_while_the_hub_does_not_answer() {
+        for (takes, fails) in [(0, Some(ErrorKind::HubUnreachable)), (3_600, None)] {
+            let ((models, _), began) = (models(takes, fails), Instant::now());
+            let pinned = models.pinned(model("hf:a/b"), &with_older()).await.unwrap();
+            assert_eq!(pinned.as_str(), format!("hf:a/b@{OLDER}"));
+            assert!(began.elapsed() <= PIN_PATIENCE.0);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_model_that_nobody_has_needs_the_hub_and_no_wait_is_without_a_bound() {
+        let none = ClusterView::default();
+        let kind = |result: Result<ModelRef>| result.unwrap_err().kind();
+        let (gated, _) = models(0, Some(ErrorKind::Unauthorized));
+        assert_eq!(
+            kind(gated.pinned(model("hf:a/b"), &with_older()).await),
+            ErrorKind::Unauthorized
+        );
+        let (silent, _) = models(3_600, None);
+        assert_eq!(kind(silent.pinned(model("hf:a/b"), &none).await), ErrorKind::HubUnreachable);
+        let without = Models::new(None);
+        assert_eq!(kind(without.pinned(model("hf:a/b"), &none).await), ErrorKind::ModelNotFound);
+        let file = model("file:/a");
+        assert_eq!(without.pinned(file.clone(), &none).await.unwrap(), file);
+    }
 }

@@ -149,6 +149,9 @@ pub enum Origin {
         /// What the user is known there by, for this download alone.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         token: Option<String>,
+        /// Ask it for nothing.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        offline: bool,
     },
     /// Whoever gives this order sends the files that the hive [wants](provisioning::WANT).
     Sender(Manifest),

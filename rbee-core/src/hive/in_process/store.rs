@@ -43,14 +43,13 @@ impl InProcessHive {
         if let Some(there) = self.in_use(model).await? {
             return Ok(there);
         }
-        match from {
-            ModelOrigin::Files(files) => {
-                store.import(model, files, progress).await?;
-            }
+        let fetched = match from {
+            ModelOrigin::Files(files) => store.import(model, files, progress).await?.model,
             #[cfg(feature = "hub")]
             ModelOrigin::Hub(access) => {
                 let hub = crate::Hub::of(&access, store)?;
-                store.download(&hub, model, progress).await?;
+                // Under its commit, whatever it was asked for as.
+                store.download(&hub, model, progress).await?.model
             }
             #[cfg(not(feature = "hub"))]
             ModelOrigin::Hub(_) => {
@@ -60,10 +59,10 @@ impl InProcessHive {
                 );
                 return Err(Error::new(ErrorKind::Unsupported, message));
             }
-            ModelOrigin::Here => {}
-        }
-        self.in_use(model).await?.ok_or_else(|| {
-            let message = format!("model {model} was fetched, and was removed again at once");
+            ModelOrigin::Here => model.clone(),
+        };
+        self.in_use(&fetched).await?.ok_or_else(|| {
+            let message = format!("model {fetched} was fetched, and was removed again at once");
             Error::new(ErrorKind::ModelNotFound, message)
         })
     }
@@ -71,13 +70,16 @@ impl InProcessHive {
     /// Learns what the store has, now and whenever that changes.
     pub(super) async fn take_stock(&self) {
         let Some(store) = self.store.clone() else { return };
-        if std::mem::replace(&mut self.shared.state().follows_store, true) {
+        if self.shared.state().follows_store {
             return;
         }
         let mut changed = store.changed();
         changed.mark_unchanged();
         let shared = Arc::downgrade(&self.shared);
         stock(&shared, &store).await;
+        if std::mem::replace(&mut self.shared.state().follows_store, true) {
+            return;
+        }
         tokio::spawn(async move {
             while changed.changed().await.is_ok() && shared.strong_count() > 0 {
                 stock(&shared, &store).await;
@@ -93,9 +95,10 @@ async fn stock(shared: &Weak<Shared>, store: &ModelStore) {
         blocking(move || {
             let ready =
                 store.models().into_iter().filter(|model| model.state == StoredState::Ready);
+            // Not opened: to be looked at is no use of a model, and keeps none from making room.
             let look = |stored: crate::StoredModel| {
-                let in_use = store.open_model(&stored.model).ok().flatten()?;
-                Some((stored, in_use))
+                let path = store.whereabouts(&stored.model)?;
+                Some((stored, path))
             };
             Ok(ready.filter_map(look).collect::<Vec<_>>())
         })
@@ -105,9 +108,9 @@ async fn stock(shared: &Weak<Shared>, store: &ModelStore) {
         Err(error) => return tracing::warn!(%error, "the store of models could not be read"),
     };
     let mut models = Vec::new();
-    for (stored, in_use) in listed {
+    for (stored, path) in listed {
         // What is damaged is still listed: whoever asks for it is told what is wrong.
-        let seen = super::files_of(&stored.model, Some(in_use.path())).await.ok();
+        let seen = super::files_of(&stored.model, Some(&path)).await.ok();
         let info = seen.and_then(|seen| seen.info);
         models.push(ModelOnDisk {
             model: stored.model,
@@ -132,13 +135,16 @@ pub(super) async fn files(
     store: Option<&ModelStore>,
     hive: &HiveId,
     model: &ModelRef,
+    is_reported: bool,
 ) -> Result<Arc<dyn ModelFiles>> {
     let Some(store) = store.cloned() else {
         let message = format!("hive {hive} has no store, and gives no files of model {model} away");
         return Err(Error::new(ErrorKind::Unsupported, message));
     };
+    // A file of this machine is a model once it was provisioned; before that it is nobody's business.
     if let ModelSource::File(_) = model.source()
-        && store.open_model(model)?.is_none()
+        && store.whereabouts(model).is_none()
+        && is_reported
     {
         return store.local(model, Progress::ignore()).await;
     }

@@ -14,12 +14,19 @@ impl Hub {
         if let Some(token) = &access.token {
             builder = builder.token(Some(HubToken::new(token)?));
         }
+        if access.offline {
+            builder = builder.offline(true);
+        }
         builder.build()
     }
 
     /// How a hive reaches this hub.
     pub(crate) fn access(&self) -> HubAccess {
         let token = self.shared.token.as_ref().map(|token| token.reveal().into());
-        HubAccess { endpoint: Some(self.shared.endpoint.clone()), token }
+        HubAccess {
+            endpoint: Some(self.shared.endpoint.clone()),
+            token,
+            offline: self.is_offline(),
+        }
     }
 }

@@ -75,6 +75,11 @@ impl ModelStore {
         Ok(Some(InUse { entry, path, _lock: lock }))
     }
 
+    /// Where the model lies, if it is there with all of its files. That is no use of it: it may be gone the next moment.
+    pub(crate) fn whereabouts(&self, model: &ModelRef) -> Option<PathBuf> {
+        self.shared.entry(model).filter(Entry::is_complete).map(|entry| entry.path())
+    }
+
     /// The files of a model of this store, to be read from elsewhere. It counts as in use while they live.
     ///
     /// # Errors

@@ -8,7 +8,8 @@ use futures_core::stream::BoxStream;
 use futures_util::{StreamExt, TryStreamExt, stream::FuturesUnordered};
 use http::Method;
 use rbee_core::{
-    Error, HubAccess, Manifest, ModelFiles, ModelOnDisk, ModelOrigin, ModelRef, Progress, Result,
+    Error, ErrorKind, HubAccess, Manifest, ModelFiles, ModelOnDisk, ModelOrigin, ModelRef,
+    Progress, Result,
 };
 
 use super::{HttpHive, PATIENCE, SILENCE};
@@ -35,8 +36,9 @@ impl HttpHive {
     ) -> Result<ModelOnDisk> {
         let (from, files) = match from {
             ModelOrigin::Here => (Origin::Here, None),
-            ModelOrigin::Hub(HubAccess { endpoint, token }) => {
-                (Origin::Hub { endpoint, token: token.map(|token| token.to_string()) }, None)
+            ModelOrigin::Hub(HubAccess { endpoint, token, offline }) => {
+                let token = token.map(|token| token.to_string());
+                (Origin::Hub { endpoint, token, offline }, None)
             }
             ModelOrigin::Files(files) => (Origin::Sender(files.manifest().clone()), Some(files)),
         };
@@ -51,8 +53,13 @@ impl HttpHive {
                 biased;
                 event = self.next(&mut events) => event?,
                 Some(sent) = sending.next() => {
-                    // What is wrong with the source is said by it; the hive only sees that nothing comes.
-                    let () = sent?;
+                    let sent: Result<()> = sent;
+                    match sent {
+                        // The hive wants no more of it; its own last event tells why.
+                        Err(error) if error.kind() == ErrorKind::Conflict => {}
+                        // What is wrong with the source is said by it; the hive only sees that nothing comes.
+                        sent => sent?,
+                    }
                     continue;
                 }
             };

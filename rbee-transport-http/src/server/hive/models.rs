@@ -112,7 +112,9 @@ impl Sent {
         let files: Vec<_> = self.open.keys().cloned().collect();
         for file in files {
             let left = self.open.get(&file).is_some_and(|open| open.asked.same_channel(sender));
-            if let Some(Open { next, to, .. }) = left.then(|| self.open.remove(&file)).flatten() {
+            let open = left.then(|| self.open.remove(&file)).flatten();
+            // One that was read to its end, or is not read any more, nobody waits for.
+            if let Some(Open { next, to, .. }) = open.filter(|open| !open.to.is_closed()) {
                 self.ask(file, next, to);
             }
         }
@@ -127,32 +129,34 @@ impl Inbound {
     /// Takes the next part of a file.
     async fn take(&self, file: &str, from: u64, part: Bytes) -> Result<()> {
         let wrong = |kind, message: String| Err(Error::new(kind, message));
-        let length = part.len() as u64;
-        let to = {
-            let mut state = self.state();
-            let Some(Open { next, to, .. }) = state.open.get_mut(file) else {
-                return wrong(ErrorKind::Conflict, format!("the file {file:?} is not wanted now"));
-            };
-            if *next != from {
-                let message =
-                    format!("the file {file:?} is wanted from byte {next} on, not {from}");
-                return wrong(ErrorKind::Conflict, message);
-            }
-            *next += length;
-            to.clone()
+        let unwanted =
+            || wrong(ErrorKind::Conflict, format!("the file {file:?} is not wanted now"));
+        let Some(to) = self.state().open.get(file).map(|open| open.to.clone()) else {
+            return unwanted();
         };
-        match tokio::time::timeout(PART_PATIENCE, to.send(part)).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) => {
-                wrong(ErrorKind::Conflict, format!("the file {file:?} is not wanted any more"))
-            }
+        // Room first: whoever goes away while there is none has changed nothing.
+        let room = match tokio::time::timeout(PART_PATIENCE, to.reserve()).await {
+            Ok(Ok(room)) => room,
+            Ok(Err(_)) => return unwanted(),
             Err(_) => {
                 self.state().open.remove(file);
                 let message =
                     format!("the file {file:?} was not written on within {PART_PATIENCE:?}");
-                wrong(ErrorKind::Storage, message)
+                return wrong(ErrorKind::Storage, message);
             }
+        };
+        let mut state = self.state();
+        let Some(open) = state.open.get_mut(file).filter(|open| open.to.same_channel(&to)) else {
+            return unwanted();
+        };
+        if open.next != from {
+            let next = open.next;
+            let message = format!("the file {file:?} is wanted from byte {next} on, not {from}");
+            return wrong(ErrorKind::Conflict, message);
         }
+        open.next += part.len() as u64;
+        room.send(part);
+        Ok(())
     }
 }
 
@@ -214,8 +218,9 @@ fn begin(inner: Arc<Inner>, Provision { model, from }: Provision) -> Response {
     let (ask, wanted) = mpsc::channel(UNASKED);
     let (from, attached) = match from {
         Origin::Here => (ModelOrigin::Here, None),
-        Origin::Hub { endpoint, token } => {
-            (ModelOrigin::Hub(HubAccess { endpoint, token: token.map(Into::into) }), None)
+        Origin::Hub { endpoint, token, offline } => {
+            let token = token.map(Into::into);
+            (ModelOrigin::Hub(HubAccess { endpoint, token, offline }), None)
         }
         Origin::Sender(manifest) => {
             let inbound = inner.inbounds.of(manifest);

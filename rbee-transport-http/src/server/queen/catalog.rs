@@ -124,6 +124,11 @@ pub(super) async fn remove(
         );
         return Err(Error::new(ErrorKind::Conflict, message).into());
     }
+    let is_away = |hive: &HiveId| cluster.hive(hive).is_none_or(|view| !view.online);
+    if let Some((hive, _)) = held.iter().find(|(hive, _)| is_away(hive)) {
+        let message = format!("hive {hive} has the model, and is not online");
+        return Err(Error::new(ErrorKind::HiveUnreachable, message).into());
+    }
     for (hive, model) in held {
         shared.queen.remove_model(hive, model).await?;
     }

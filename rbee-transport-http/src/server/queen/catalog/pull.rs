@@ -125,7 +125,9 @@ async fn fetch(
         };
         async move { fetch.await.map_err(|error: Error| error.context(format_args!("hive {hive}"))) }
     });
-    match futures_util::future::try_join_all(fetches).await {
+    // Every one to its end: one machine that fails keeps no other from having the model.
+    let fetched = futures_util::future::join_all(fetches).await;
+    match fetched.into_iter().collect::<Result<Vec<_>>>() {
         Ok(there) => {
             let bytes = there.iter().map(|(model, _)| model.bytes).max().unwrap_or_default();
             let mut repaired: Vec<_> = there.into_iter().flat_map(|(_, damaged)| damaged).collect();
