@@ -158,7 +158,12 @@ pub struct ClusterView {
     available: Map<ModelRef, Set<Rank>>,
     by_model: Map<ModelRef, Set<WorkerId>>,
     by_hive: Map<HiveId, Set<WorkerId>>,
+    /// The most that a worker of a model was seen to take, in bytes.
+    measured: Map<ModelRef, u64>,
 }
+
+/// Models whose measured memory is remembered.
+const MEASURED: usize = 1_024;
 
 impl ClusterView {
     /// The worker of this name.
@@ -228,6 +233,22 @@ impl ClusterView {
     pub fn knows_model(&self, model: &ModelRef) -> bool {
         self.by_model.contains_key(model)
             || self.hives().any(|hive| hive.models.contains_key(model))
+    }
+
+    /// The most memory that a worker of this model was seen to take since the queen began, in bytes.
+    pub fn measured(&self, model: &ModelRef) -> Option<u64> {
+        self.measured.get(model).copied()
+    }
+
+    /// A worker of this model takes so much.
+    pub fn note_measured(&mut self, model: &ModelRef, bytes: u64) {
+        let is_new = !self.measured.contains_key(model);
+        if self.measured(model).is_some_and(|most| most >= bytes)
+            || (is_new && self.measured.size() >= MEASURED)
+        {
+            return;
+        }
+        self.measured.insert_mut(model.clone(), bytes);
     }
 
     /// Puts a worker in, or in the place of the one of its name.

@@ -12,8 +12,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Ask, ClusterView, Error, ErrorKind, Explanation, HiveBackend, HiveRecord, Job, JobFilter,
-    JobId, JobRecord, JobStatus, ModelRef, ModelSource, Now, QueenId, Registry, Request, Result,
-    Scheduler, Settings, Started, Time, WallTime, WorkerId, engine::Counters,
+    JobId, JobRecord, JobStatus, ModelInfo, ModelRef, ModelSource, Now, QueenId, Registry, Request,
+    Result, Scheduler, Settings, Started, Time, WallTime, WorkerId, engine::Counters,
     idempotency::check_repeat,
 };
 
@@ -275,6 +275,21 @@ impl Queen {
     /// The cluster as it is now.
     pub async fn cluster(&self) -> Result<ClusterView> {
         self.look(|engine| engine.view().clone()).await
+    }
+
+    /// What the files of a model say about it, where a hive has the model; `name` is an alias or a reference.
+    ///
+    /// # Errors
+    /// [`ErrorKind::ModelNotFound`] where no hive has it, or none could read its files.
+    pub async fn model_info(&self, name: &str) -> Result<Arc<ModelInfo>> {
+        let model = self.resolve(name)?;
+        let cluster = self.cluster().await?;
+        let mut held = cluster.hives().flat_map(|hive| hive.models.values());
+        let found = held.find_map(|held| held.info.clone().filter(|_| held.model.is_of(&model)));
+        found.ok_or_else(|| {
+            let message = format!("no hive has model {model}, or could read what its files say");
+            Error::new(ErrorKind::ModelNotFound, message)
+        })
     }
 
     /// What is being fetched and loaded at this moment, and how far it has come.

@@ -354,3 +354,16 @@ async fn a_worker_that_does_not_say_how_it_is_holds_up_no_report() {
     let hive = InProcessHive::new().with_devices(Vec::new()).with_worker(worker);
     assert_eq!(names(&hive).await.len(), 1);
 }
+
+#[tokio::test]
+async fn a_queen_tells_what_the_files_of_a_model_say() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/models/bee-tiny");
+    let model = file(&path.canonicalize().unwrap());
+    let hive = InProcessHive::new().with_factory(Gated::default());
+    let queen =
+        rbee_core::Queen::builder().alias("tiny", model.as_str()).hive(hive).build().await.unwrap();
+    assert_eq!(kind(queen.model_info("tiny").await), ErrorKind::ModelNotFound);
+    queen.provision(HiveId::local(), model, Progress::ignore()).await.unwrap();
+    let info = queen.model_info("tiny").await.unwrap();
+    assert_eq!((info.architecture.as_str(), info.context), ("llama", Some(512)));
+}

@@ -233,7 +233,10 @@ async fn models_are_listed_pulled_and_removed() {
     ] {
         assert_eq!(hall.post("/v1/catalog/pull", body.clone()).await.status, status, "{body}");
     }
-    let gone = hall.post("/v1/catalog/pull", json!({"model": "hf:org/repo"})).await;
+    let no_hub = hall.post("/v1/catalog/pull", json!({"model": "hf:org/repo"})).await;
+    assert_eq!(no_hub.status, StatusCode::NOT_FOUND, "{}", no_hub.text());
+    drop(model);
+    let gone = hall.post("/v1/catalog/pull", json!({"model": "slow"})).await;
     let last = gone.events().pop().unwrap();
     assert_eq!(&*last.name, "error", "a pull that fails later says so in its stream");
 }

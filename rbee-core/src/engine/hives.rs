@@ -98,6 +98,7 @@ impl Engine {
             view.leased = self.leases.count(id);
             view.warm = worker.health.warm.into();
             view.memory_bytes = worker.health.vram_bytes.unwrap_or(0);
+            self.view.note_measured(&view.info.model, view.memory_bytes);
             self.view.put_worker(view);
             out.push(Effect::Connect { worker: id, hive: hive.clone() });
             changed = true;
@@ -231,6 +232,10 @@ impl Engine {
     }
 
     fn take_health(&mut self, worker: WorkerId, health: &WorkerHealth) {
+        let model = self.view.worker(worker).map(|view| view.info.model.clone());
+        if let Some((model, bytes)) = model.zip(health.vram_bytes) {
+            self.view.note_measured(&model, bytes);
+        }
         self.view.edit_worker(worker, |view| {
             if *view.warm != *health.warm {
                 view.warm = health.warm.as_slice().into();

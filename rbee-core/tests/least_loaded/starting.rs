@@ -210,3 +210,23 @@ fn a_model_for_vectors_is_not_loaded_to_refuse_a_text() {
         other => panic!("{other:?}"),
     }
 }
+
+#[test]
+fn a_model_that_was_seen_to_take_more_than_its_files_say_is_reckoned_with_that() {
+    let hive = || {
+        with_model(
+            hive("a", [device(1, 64 * GIB, 64 * GIB)], None),
+            described(serde_json::json!({})),
+        )
+    };
+    let need = |measured| {
+        let mut fleet = cluster(vec![hive()], vec![]);
+        fleet.note_measured(&"m".parse().unwrap(), measured);
+        match place(&ask(), &fleet) {
+            Placement::Spawn { spec, .. } => spec.need_bytes,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(need(5 * GIB), 5 * GIB);
+    assert_eq!(need(1), GIB * 120 / 100, "less is no promise: its sequences may yet grow");
+}
