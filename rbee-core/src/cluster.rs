@@ -7,7 +7,9 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use rpds::{RedBlackTreeMapSync as Map, RedBlackTreeSetSync as Set};
 
-use crate::{Device, HiveId, ModelOnDisk, ModelRef, TenantId, Time, WorkerId, WorkerInfo};
+use crate::{
+    Device, HiveId, ModelOnDisk, ModelRef, TenantId, TenantView, Time, WorkerId, WorkerInfo,
+};
 
 /// What a worker is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -33,6 +35,8 @@ pub struct WorkerView {
     pub reachable: bool,
     /// Slots given out.
     pub leased: u32,
+    /// When it became ready.
+    pub ready_since: Time,
     /// When a slot of it was last given out or back.
     pub last_used: Time,
     /// Keys of the prompt prefixes that it keeps computed.
@@ -53,6 +57,7 @@ impl WorkerView {
             state: WorkerState::Ready,
             reachable: true,
             leased: 0,
+            ready_since: now,
             last_used: now,
             warm: Arc::default(),
             memory_bytes: 0,
@@ -104,6 +109,8 @@ pub struct HiveView {
     pub draining: bool,
     /// What models can be loaded on.
     pub devices: Arc<[Device]>,
+    /// What its owner says of it: `region`, `cost`, `power` and whatever a policy is to know.
+    pub labels: Arc<BTreeMap<String, String>>,
     /// The models on its disk.
     pub models: Arc<BTreeMap<ModelRef, ModelOnDisk>>,
     /// Memory that is promised to workers being started, by device, in bytes. The devices' free memory does not
@@ -160,6 +167,7 @@ pub struct ClusterView {
     by_hive: Map<HiveId, Set<WorkerId>>,
     /// The most that a worker of a model was seen to take, in bytes.
     measured: Map<ModelRef, u64>,
+    tenants: Map<TenantId, Arc<TenantView>>,
 }
 
 /// Models whose measured memory is remembered.
@@ -227,6 +235,27 @@ impl ClusterView {
     /// All queues in which jobs wait.
     pub fn lanes(&self) -> impl Iterator<Item = (&LaneKey, &LaneView)> {
         self.lanes.iter()
+    }
+
+    /// How many jobs wait for this model, and since when the first of them does; `None` where none does.
+    pub fn waiting_for(&self, model: &ModelRef) -> Option<LaneView> {
+        let first = LaneKey { model: model.clone(), tenant: None };
+        let lanes = self.lanes.range(first..).take_while(|(key, _)| key.model == *model);
+        lanes.map(|(_, lane)| lane).fold(None, |all, lane| {
+            let (depth, oldest) =
+                all.map_or((0, lane.oldest), |all: LaneView| (all.depth, all.oldest));
+            Some(LaneView { depth: depth + lane.depth, oldest: oldest.min(lane.oldest) })
+        })
+    }
+
+    /// The tenant of this name; none where nothing is known of it and no limits hold.
+    pub fn tenant(&self, id: &TenantId) -> Option<&Arc<TenantView>> {
+        self.tenants.get(id)
+    }
+
+    /// All tenants, by name.
+    pub fn tenants(&self) -> impl Iterator<Item = &Arc<TenantView>> {
+        self.tenants.values()
     }
 
     /// Is the model known here: loaded or loading somewhere, or on the disk of some hive?
@@ -313,6 +342,25 @@ impl ClusterView {
     /// Takes a hive out.
     pub fn remove_hive(&mut self, id: &HiveId) {
         self.hives.remove_mut(id);
+    }
+
+    /// Puts a tenant in, or in the place of the one of its name.
+    pub fn put_tenant(&mut self, view: TenantView) {
+        self.tenants.insert_mut(view.id.clone(), Arc::new(view));
+    }
+
+    /// Changes a tenant. Says whether there is one of that name.
+    pub fn edit_tenant(&mut self, id: &TenantId, change: impl FnOnce(&mut TenantView)) -> bool {
+        let Some(slot) = self.tenants.get_mut(id) else {
+            return false;
+        };
+        change(Arc::make_mut(slot));
+        true
+    }
+
+    /// Takes a tenant out.
+    pub fn remove_tenant(&mut self, id: &TenantId) {
+        self.tenants.remove_mut(id);
     }
 
     /// Sets what waits in a queue; `None` where nothing does any more.

@@ -63,11 +63,20 @@ pub struct Job {
     pub detached: bool,
     /// Whose quota it counts against.
     pub tenant: Option<TenantId>,
+    /// Its rank among the jobs of its model, tenant and priority, as the policy gave it: lower goes first, and of equals
+    /// the one that came first.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub rank: i64,
     /// The mark it carries through every log.
     pub correlation_id: CorrelationId,
     /// Repeating the submission with this key gives this job again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idempotency: Option<Arc<Idempotency>>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde calls it with")]
+fn is_zero(rank: &i64) -> bool {
+    *rank == 0
 }
 
 /// The state of a job, as it is stored and shown.

@@ -65,6 +65,7 @@ mod request;
 mod scheduler;
 mod settings;
 pub mod sim;
+mod tenant;
 mod time;
 mod worker;
 
@@ -105,10 +106,11 @@ pub use registry::{
 pub use registry::{Durability, SqliteOptions, SqliteRegistry};
 pub use request::{Message, Prompt, Request, Role, Sampling, Task};
 pub use scheduler::{
-    Ask, Candidate, Explanation, FnScheduler, LeastLoaded, Placement, Scheduler, Verdict,
-    plan_eviction,
+    Admission, Ask, Candidate, Explanation, FnScheduler, LeastLoaded, Placement, PolicyLanguage,
+    PolicySource, Scheduler, Verdict, plan_eviction,
 };
 pub use settings::{KeepRequests, Settings};
+pub use tenant::{TenantLimits, TenantView};
 pub use time::{Now, Time, WallTime};
 #[cfg(feature = "candle")]
 pub use worker::{CandleDevice, CandleDtype, CandleFactory, CandleOptions, CandleWorker};

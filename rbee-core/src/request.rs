@@ -402,6 +402,7 @@ impl Request {
             deadline: self.deadline,
             detached: self.detached,
             tenant: self.tenant,
+            rank: 0,
             correlation_id: self.correlation_id.unwrap_or_else(CorrelationId::random),
             idempotency: idempotency.map(Arc::new),
         })

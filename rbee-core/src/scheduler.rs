@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, collections::BTreeSet, fmt, sync::Arc, time::Duration};
 
+use serde::{Deserialize, Serialize};
+
 use crate::{ClusterView, Error, HiveId, Job, Now, Result, WorkerId, WorkerSpec};
 
 mod eviction;
@@ -96,11 +98,61 @@ impl fmt::Display for Verdict {
     }
 }
 
+/// Whether a job may join the queue, and where in it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Admission {
+    /// It may.
+    Accept {
+        /// Its rank among the jobs of its lane: lower goes first, and of equals the one that came first. 0 where the
+        /// policy has no order of its own.
+        rank: i64,
+    },
+    /// It is refused with this error, and nothing is recorded.
+    Refuse(Error),
+}
+
+impl Default for Admission {
+    fn default() -> Self {
+        Self::Accept { rank: 0 }
+    }
+}
+
+/// A policy as its author wrote it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicySource {
+    /// What it is written in.
+    pub language: PolicyLanguage,
+    /// The text.
+    pub text: Arc<str>,
+}
+
+/// What a policy is written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PolicyLanguage {
+    /// A Rhai script.
+    Rhai,
+    /// Rules in YAML.
+    Yaml,
+}
+
+impl PolicyLanguage {
+    /// The name it is stored by.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Rhai => "rhai",
+            Self::Yaml => "yaml",
+        }
+    }
+}
+
 /// A decision with its reasons.
 #[derive(Clone, Debug)]
 pub struct Explanation {
     /// The decision.
     pub placement: Result<Placement>,
+    /// What the policy looked at, a sentence for each step, in order: filters with what they left, scores, picks.
+    pub steps: Vec<String>,
     /// Every candidate looked at, with what became of it.
     pub candidates: Vec<(Candidate, Verdict)>,
 }
@@ -120,12 +172,41 @@ pub trait Scheduler: fmt::Debug + Send + Sync + 'static {
 
     /// Decides, and gives the reasons. It must come to the same decision as [`place`](Self::place).
     fn explain(&self, ask: &Ask, cluster: &ClusterView) -> Explanation {
-        Explanation { placement: self.place(ask, cluster), candidates: Vec::new() }
+        Explanation {
+            placement: self.place(ask, cluster),
+            steps: Vec::new(),
+            candidates: Vec::new(),
+        }
+    }
+
+    /// Does [`admit`](Self::admit) have an opinion? Where not, it is not called.
+    fn admits(&self) -> bool {
+        false
+    }
+
+    /// May this job join the queue, and at which rank? Asked after the queen's own limits, before anything of the job
+    /// is recorded.
+    ///
+    /// # Errors
+    /// A policy that cannot decide says why; the job is admitted at rank 0 then, and the fault is counted.
+    fn admit(&self, _ask: &Ask, _cluster: &ClusterView) -> Result<Admission> {
+        Ok(Admission::default())
     }
 
     /// How long a decision may take. `None`: it is cheap, and is called in the queen's own loop. With a limit it has
     /// a thread of its own and a clone of the view; the built-in policy decides what it does not decide in time.
     fn limit(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Threads that may decide side by side, where there is a limit. One, so that calls that do not return cannot pile
+    /// up; more only for a policy that ends its own calls in time.
+    fn threads(&self) -> usize {
+        1
+    }
+
+    /// The text that people can read and change; none for a policy that is compiled in.
+    fn source(&self) -> Option<PolicySource> {
         None
     }
 
@@ -151,8 +232,20 @@ impl<S: Scheduler + ?Sized> Scheduler for Arc<S> {
     fn explain(&self, ask: &Ask, cluster: &ClusterView) -> Explanation {
         (**self).explain(ask, cluster)
     }
+    fn admits(&self) -> bool {
+        (**self).admits()
+    }
+    fn admit(&self, ask: &Ask, cluster: &ClusterView) -> Result<Admission> {
+        (**self).admit(ask, cluster)
+    }
     fn limit(&self) -> Option<Duration> {
         (**self).limit()
+    }
+    fn threads(&self) -> usize {
+        (**self).threads()
+    }
+    fn source(&self) -> Option<PolicySource> {
+        (**self).source()
     }
     fn name(&self) -> String {
         (**self).name()

@@ -26,6 +26,7 @@ fn job(task: Task, prefix: &[u64]) -> Job {
         deadline: None,
         detached: false,
         tenant: None,
+        rank: 0,
         correlation_id: CorrelationId::random(),
         idempotency: None,
     }

@@ -253,7 +253,7 @@ impl Scheduler for Liar {
     }
 
     fn explain(&self, _: &Ask, _: &ClusterView) -> Explanation {
-        Explanation { placement: Ok(Placement::Wait), candidates: Vec::new() }
+        Explanation { placement: Ok(Placement::Wait), steps: Vec::new(), candidates: Vec::new() }
     }
 }
 

@@ -68,6 +68,7 @@ impl Subject {
             deadline: None,
             detached: false,
             tenant: None,
+            rank: 0,
             correlation_id: CorrelationId::random(),
             idempotency: None,
         })

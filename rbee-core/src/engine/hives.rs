@@ -253,6 +253,7 @@ fn empty_hive(id: HiveId) -> HiveView {
         online: false,
         draining: false,
         devices: Arc::from([]),
+        labels: Arc::default(),
         models: Arc::default(),
         reserved: BTreeMap::new(),
     }

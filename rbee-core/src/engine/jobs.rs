@@ -60,7 +60,7 @@ impl Engine {
     fn insert(&mut self, now: Now, job: Arc<Job>, order: u64) -> &mut Entry {
         let id = job.id;
         let entry = Entry {
-            place: (order, id),
+            place: (job.rank, order, id),
             phase: Phase::Queued,
             submitted: now.at,
             waited_before: Duration::ZERO,

@@ -13,8 +13,8 @@ use std::{
 
 use crate::{Error, HiveId, JobId, ModelRef, Priority, TenantId, Ticket, Time};
 
-/// A job's place in its lane.
-pub(super) type Place = (u64, JobId);
+/// A job's place in its lane: its rank, when it came, its name.
+pub(super) type Place = (i64, u64, JobId);
 type LaneName = (Priority, Option<TenantId>);
 /// When a lane was last served, and whose it is.
 type Turn = (u64, Option<TenantId>);
@@ -246,7 +246,7 @@ impl Lanes {
             _ => None,
         };
         let voided = question
-            .filter(|(_, job)| *job == place.1)
+            .filter(|(_, job)| *job == place.2)
             .map(|(ticket, _)| self.asked.remove(&ticket));
         if queue.remove(&lane.name(), place, served, voided.is_some()) {
             self.waiting -= 1;
@@ -265,7 +265,7 @@ impl Lanes {
     ) -> Option<(LaneId, JobId)> {
         let queue = self.models.get_mut(model)?;
         let name = queue.next(interactive_per_batch)?;
-        let job = queue.lanes.get(&name)?.jobs.first_key_value()?.0.1;
+        let job = queue.lanes.get(&name)?.jobs.first_key_value()?.0.2;
         queue.ask(&name, ticket);
         let lane = LaneId { model: model.clone(), priority: name.0, tenant: name.1 };
         self.asked.insert(ticket, (lane.clone(), job));

@@ -223,6 +223,7 @@ mod tests {
             online: true,
             draining: false,
             devices: Arc::default(),
+            labels: Arc::default(),
             models: Arc::default(),
             reserved: BTreeMap::from([(1, reserved)]),
         }

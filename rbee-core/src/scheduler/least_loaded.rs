@@ -146,6 +146,7 @@ impl Scheduler for LeastLoaded {
         let mut reasons = Reasons::default();
         Explanation {
             placement: Ok(self.decide(ask, cluster, &mut reasons)),
+            steps: Vec::new(),
             candidates: reasons.0,
         }
     }

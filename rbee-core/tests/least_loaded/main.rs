@@ -35,6 +35,7 @@ fn ask() -> Ask {
             deadline: None,
             detached: false,
             tenant: None,
+            rank: 0,
             correlation_id: CorrelationId::new("test").unwrap(),
             idempotency: None,
         }),
@@ -109,6 +110,7 @@ fn hive(name: &str, devices: impl Into<Arc<[Device]>>, size: Option<u64>) -> Hiv
         online: true,
         draining: false,
         devices: devices.into(),
+        labels: Arc::default(),
         models: Arc::new(
             size.map(|size| ("m".parse().unwrap(), ModelOnDisk::new("m".parse().unwrap(), size)))
                 .into_iter()

@@ -193,6 +193,7 @@ pub fn job(task: Task, seed: u64) -> Arc<Job> {
         deadline: None,
         detached: false,
         tenant: None,
+        rank: 0,
         correlation_id: CorrelationId::random(),
         idempotency: None,
     })

@@ -41,6 +41,7 @@ pub fn job(n: u128, model: ModelRef) -> Job {
         deadline: None,
         detached: false,
         tenant: None,
+        rank: 0,
         correlation_id: CorrelationId::new("test").unwrap(),
         idempotency: None,
     }

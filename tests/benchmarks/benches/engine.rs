@@ -43,6 +43,7 @@ fn job(number: u128, model: &ModelRef) -> Arc<Job> {
         deadline: None,
         detached: false,
         tenant: None,
+        rank: 0,
         correlation_id: CorrelationId::new("benchmark").expect("well-formed"),
         idempotency: None,
     })

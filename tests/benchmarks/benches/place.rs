@@ -55,6 +55,7 @@ fn cluster(workers: &[Arc<WorkerView>]) -> ClusterView {
             online: true,
             draining: false,
             devices: Arc::default(),
+            labels: Arc::default(),
             models: Arc::default(),
             reserved: Default::default(),
         });
@@ -81,6 +82,7 @@ fn ask(model: ModelRef) -> Ask {
             deadline: None,
             detached: false,
             tenant: None,
+            rank: 0,
             correlation_id: CorrelationId::new("benchmark").expect("a proper name"),
             idempotency: None,
         }),

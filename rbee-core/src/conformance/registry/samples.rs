@@ -50,6 +50,7 @@ pub(super) fn job(order: u64) -> JobRecord {
         deadline: Some(Duration::from_micros(7_000_001)),
         detached: true,
         tenant: None,
+        rank: 0,
         correlation_id: CorrelationId::random(),
         idempotency: None,
     };

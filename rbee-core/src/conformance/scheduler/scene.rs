@@ -165,6 +165,7 @@ fn hive(random: &mut Random, number: u64) -> HiveView {
         draining: false,
         online: random.percent(80),
         devices,
+        labels: Arc::default(),
         models: Arc::new(models),
         reserved: if random.percent(20) {
             BTreeMap::from([(random.below(4) as u32, random.below(4 * GIB))])
@@ -226,6 +227,7 @@ fn ask(random: &mut Random, workers: &[WorkerId], hives: &[HiveView]) -> Ask {
         deadline: None,
         detached: false,
         tenant: None,
+        rank: 0,
         correlation_id: CorrelationId::new("conformance").expect("letters"),
         idempotency: None,
     };

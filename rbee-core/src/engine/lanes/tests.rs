@@ -8,7 +8,7 @@ fn lane(priority: Priority, tenant: &str) -> LaneId {
 }
 
 fn place(n: u64) -> Place {
-    (n, JobId::from_random_bits(n.into()))
+    (0, n, JobId::from_random_bits(n.into()))
 }
 
 /// Serves everything, one slot at a time, and says in which order.
@@ -16,7 +16,7 @@ fn drain(lanes: &mut Lanes, per_batch: u32) -> Vec<u64> {
     let model = "m".parse().unwrap();
     let mut order = Vec::new();
     while let Some((lane, job)) = lanes.ask(&model, per_batch, Ticket(order.len() as u64 + 1)) {
-        let n = (0..1000).find(|n| place(*n).1 == job).unwrap();
+        let n = (0..1000).find(|n| place(*n).2 == job).unwrap();
         lanes.remove(&lane, &place(n), true);
         order.push(n);
     }

@@ -35,6 +35,7 @@ fn job(order: u64, prompt: &str) -> JobRecord {
         deadline: None,
         detached: false,
         tenant: None,
+        rank: 0,
         correlation_id: CorrelationId::random(),
         idempotency: None,
     };

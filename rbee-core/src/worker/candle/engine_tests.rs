@@ -78,6 +78,7 @@ fn run(prompt: &str, most: u32) -> Run {
         deadline: None,
         detached: false,
         tenant: None,
+        rank: 0,
         correlation_id: CorrelationId::random(),
         idempotency: None,
     };
