@@ -50,6 +50,7 @@ fn job(order: u64) -> JobRecord {
         deadline: None,
         detached: false,
         tenant,
+        rank: 0,
         correlation_id: CorrelationId::random(),
         idempotency: None,
     };
