@@ -80,7 +80,7 @@ pub use event::{EventKind, EventRef, Finish, JobEvent, Metrics, Outcome, Output,
 pub use hive::{
     Device, DeviceKind, Devices, HiveBackend, HiveContact, HiveEvent, HiveReport, HubAccess,
     InProcessHive, ModelOnDisk, ModelOrigin, Progress, ProgressUpdate, WorkerFactory, WorkerReport,
-    WorkerSpec,
+    WorkerSpec, parse_label,
 };
 pub use id::{CorrelationId, Epoch, HiveId, JobId, LeaseId, QueenId, TenantId, Ticket, WorkerId};
 pub use idempotency::Idempotency;
@@ -100,7 +100,7 @@ pub use queen::{
 };
 pub use registry::{
     Change, HiveAddress, HiveRecord, HiveStatus, JobFilter, JobRecord, MemoryRegistry, ModelRecord,
-    Piece, Registry, Snapshot, TenantRecord,
+    POLICIES_KEPT, Piece, PolicyOrigin, PolicyRecord, Registry, Snapshot, TenantRecord,
 };
 #[cfg(feature = "sqlite")]
 pub use registry::{Durability, SqliteOptions, SqliteRegistry};

@@ -137,6 +137,9 @@ pub enum PolicyLanguage {
 }
 
 impl PolicyLanguage {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Rhai, Self::Yaml];
+
     /// The name it is stored by.
     pub const fn as_str(self) -> &'static str {
         match self {

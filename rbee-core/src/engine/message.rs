@@ -1,6 +1,6 @@
 //! What goes into the engine and what comes out of it.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
     Ask, Change, Error, Finish, HiveId, HiveReport, Job, JobId, LeaseId, ModelOnDisk, ModelRef,
@@ -141,6 +141,8 @@ pub enum AttemptResult {
 pub enum HiveFact {
     /// It belongs to the fleet now; nothing else is known of it.
     Added,
+    /// What its owner says of it.
+    Labels(BTreeMap<String, String>),
     /// Its whole state.
     Report(Box<HiveReport>),
     /// A worker ended that nobody had asked to stop.

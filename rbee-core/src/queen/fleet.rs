@@ -1,6 +1,7 @@
 //! What an operator does with the fleet: machines, workers, and models on disks.
 
 use std::{
+    collections::BTreeMap,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -32,6 +33,8 @@ pub struct HiveSummary {
     pub last_seen: Option<WallTime>,
     /// Why it is not reachable.
     pub error: Option<Error>,
+    /// What its owner says of it: see [`HiveView::labels`](crate::HiveView::labels).
+    pub labels: BTreeMap<String, String>,
 }
 
 /// A model to be loaded, and where that may be done. What is left open the scheduler decides.

@@ -273,6 +273,10 @@ pub struct AddHive {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "server", schema(value_type = Option<String>))]
     pub token: Option<crate::Token>,
+
+    /// What its owner says of it, for the policy to know: `region`, `cost`, `power` and the like.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
 }
 
 /// A hive, as the queen sees it.
@@ -302,6 +306,9 @@ pub struct HiveView {
     /// It takes no workers, until it is started again.
     #[serde(default)]
     pub draining: bool,
+    /// What its owner says of it, for the policy to know: `region`, `cost`, `power` and the like.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
 }
 
 /// A worker to be started.

@@ -73,5 +73,5 @@ fn a_job_taken_out_while_it_is_asked_about_voids_the_question() {
     lanes.ask(&model, 8, Ticket(1)).unwrap();
     lanes.remove(&lane, &place(1), false);
     assert_eq!(lanes.answered(Ticket(1)), None);
-    assert_eq!(lanes.ask(&model, 8, Ticket(2)).unwrap().1, place(2).1);
+    assert_eq!(lanes.ask(&model, 8, Ticket(2)).unwrap().1, place(2).2);
 }

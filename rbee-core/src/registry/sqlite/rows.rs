@@ -10,8 +10,8 @@ use rusqlite::{
 use super::{fault::Fault, ops::Key, ops::stored, pieces};
 use crate::{
     EndedJob, Epoch, Error, ErrorKind, Finish, HiveAddress, HiveId, HiveRecord, HiveStatus, Job,
-    JobRecord, JobState, JobStatus, LiveJob, ModelRecord, Outcome, Piece, Priority, TenantRecord,
-    Usage, WallTime,
+    JobRecord, JobState, JobStatus, LiveJob, ModelRecord, Outcome, Piece, PolicyLanguage,
+    PolicyOrigin, PolicyRecord, PolicySource, Priority, TenantRecord, Usage, WallTime,
 };
 
 /// The columns that [`job`] reads, all but the request, which comes last.
@@ -220,7 +220,7 @@ pub(super) fn ownerless_jobs(db: &Connection, epoch: Epoch) -> Result<Vec<JobRec
 pub(super) fn ownerless_hives(db: &Connection) -> Result<Vec<HiveRecord>, Fault> {
     let mut select = db.prepare_cached(
         "SELECT hive_id, hostname, port, mode, ssh_host, ssh_port, ssh_user, ssh_key_path, capabilities, last_seen,
-                status
+                status, labels
          FROM hives WHERE owner NOT IN (SELECT epoch FROM queens) ORDER BY hive_id",
     )?;
     let mut rows = select.query([])?;
@@ -267,6 +267,7 @@ fn hive(row: &Row<'_>) -> Result<HiveRecord, Fault> {
                 .into_iter()
                 .find(|status| status.as_str() == name)
         })?,
+        labels: fields.named(|text| serde_json::from_str(text).ok())?,
     })
 }
 
@@ -285,6 +286,33 @@ pub(super) fn models_of(db: &Connection, hive: &HiveId) -> Result<Vec<ModelRecor
             bytes: fields.number()?,
             checksum: fields.get()?,
             last_used: fields.time()?,
+        });
+    }
+    Ok(found)
+}
+
+/// The versions of the policy, the newest last.
+pub(super) fn policies(db: &Connection) -> Result<Vec<PolicyRecord>, Fault> {
+    let mut select = db.prepare_cached(
+        "SELECT version, at, hash, origin, language, source FROM policies ORDER BY version",
+    )?;
+    let mut rows = select.query([])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        let mut fields = Fields::new(row, "policies");
+        found.push(PolicyRecord {
+            version: fields.number()?,
+            at: fields.time()?,
+            hash: fields.get()?,
+            origin: fields.named(|name| {
+                PolicyOrigin::ALL.into_iter().find(|origin| origin.as_str() == name)
+            })?,
+            source: PolicySource {
+                language: fields.named(|name| {
+                    PolicyLanguage::ALL.into_iter().find(|language| language.as_str() == name)
+                })?,
+                text: fields.get::<String>()?.into(),
+            },
         });
     }
     Ok(found)

@@ -4,7 +4,7 @@
 pub(super) const APPLICATION_ID: i32 = i32::from_be_bytes(*b"rbee");
 
 /// Step *n* of the list makes version *n* + 1 of the schema (`user_version`) out of version *n*.
-pub(super) const MIGRATIONS: &[&str] = &[FIRST];
+pub(super) const MIGRATIONS: &[&str] = &[FIRST, POLICIES];
 
 /// The tables that the first version has.
 ///
@@ -92,4 +92,18 @@ const FIRST: &str = "
         tokens    INTEGER NOT NULL,
         PRIMARY KEY (tenant_id, day)
     ) WITHOUT ROWID;
+";
+
+/// Versions of the policy, and what the owners of hives say of them.
+const POLICIES: &str = "
+    CREATE TABLE policies (
+        version  INTEGER NOT NULL PRIMARY KEY,
+        at       INTEGER NOT NULL,
+        hash     TEXT    NOT NULL,
+        origin   TEXT    NOT NULL,
+        language TEXT    NOT NULL,
+        source   TEXT    NOT NULL
+    );
+
+    ALTER TABLE hives ADD COLUMN labels TEXT NOT NULL DEFAULT '{}';
 ";
