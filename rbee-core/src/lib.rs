@@ -96,7 +96,8 @@ pub use models::{
 #[cfg(feature = "hub")]
 pub use models::{Hub, HubBuilder, HubToken, Resolved};
 pub use queen::{
-    Answer, HiveSummary, JobEvents, JobHandle, Load, LoadRequest, Queen, QueenBuilder,
+    Answer, Decision, HiveSummary, JobEvents, JobHandle, Load, LoadRequest, MAX_POLICY_BYTES,
+    PolicyHealth, PolicyStatus, PolicyTrial, Queen, QueenBuilder, TrialDecision,
 };
 pub use registry::{
     Change, HiveAddress, HiveRecord, HiveStatus, JobFilter, JobRecord, MemoryRegistry, ModelRecord,
@@ -106,8 +107,8 @@ pub use registry::{
 pub use registry::{Durability, SqliteOptions, SqliteRegistry};
 pub use request::{Message, Prompt, Request, Role, Sampling, Task};
 pub use scheduler::{
-    Admission, Ask, Candidate, Explanation, FnScheduler, LeastLoaded, Placement, PolicyLanguage,
-    PolicySource, Scheduler, Verdict, plan_eviction,
+    Admission, Ask, Candidate, DeviceEstimate, Explanation, Fit, FnScheduler, LeastLoaded,
+    Placement, PolicyLanguage, PolicySource, Scheduler, Verdict, plan_eviction,
 };
 pub use settings::{KeepRequests, Settings};
 pub use tenant::{TenantLimits, TenantView};

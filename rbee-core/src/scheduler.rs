@@ -6,12 +6,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::{ClusterView, Error, HiveId, Job, Now, Result, WorkerId, WorkerSpec};
 
+mod estimate;
 mod eviction;
 mod function;
 mod least_loaded;
 mod spawn;
 mod trace;
 
+pub use estimate::{DeviceEstimate, Fit};
 pub use eviction::plan_eviction;
 pub use function::FnScheduler;
 pub use least_loaded::LeastLoaded;
@@ -35,6 +37,21 @@ pub struct Ask {
     pub must_match: Option<Arc<str>>,
     /// Hives that have refused to start a worker for this model, and why: not to be asked again for this job.
     pub refused: Arc<BTreeMap<HiveId, Error>>,
+}
+
+impl Ask {
+    /// The first question about a job that nothing has happened to yet.
+    pub fn first(job: Arc<Job>, now: Now, random: u64) -> Self {
+        Self {
+            job,
+            now,
+            random,
+            attempts: 0,
+            avoid: Arc::default(),
+            must_match: None,
+            refused: Arc::default(),
+        }
+    }
 }
 
 /// The answer of a scheduler. The engine checks it against the state of the moment and against the invariants.

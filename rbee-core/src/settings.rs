@@ -72,6 +72,8 @@ pub struct Settings {
     pub max_prompt_bytes: usize,
     /// The most inputs of one request for vectors. 2,048.
     pub max_embed_inputs: usize,
+    /// Decisions of the scheduler that are kept so that they can be explained; 0 keeps none. 1,000.
+    pub decisions_kept: usize,
     /// When the text of a request may stay in the store.
     pub keep_requests: KeepRequests,
     /// Continue a stream on a worker with other numerics where none with the same is there. The text stays
@@ -110,6 +112,7 @@ impl Default for Settings {
             max_answer_bytes: 16 << 20,
             max_prompt_bytes: 1 << 20,
             max_embed_inputs: 2_048,
+            decisions_kept: 1_000,
             keep_requests: KeepRequests::UntilDone,
             continue_across_numerics: false,
         }
@@ -154,6 +157,7 @@ impl Settings {
             ("max_answer_bytes", self.max_answer_bytes, 1 << 10, 1 << 30),
             ("max_prompt_bytes", self.max_prompt_bytes, 1, 1 << 30),
             ("max_embed_inputs", self.max_embed_inputs, 1, 1_000_000),
+            ("decisions_kept", self.decisions_kept, 0, 100_000),
         ] {
             if value < least || value > most {
                 return Err(bad(name, format_args!("{value}"), format_args!("{least} to {most}")));

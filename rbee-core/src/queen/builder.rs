@@ -10,13 +10,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Queen, Shared,
+    decisions::Decisions,
     driver::{Driver, Shell},
     loads::Loads,
     log::JobLog,
     logs::Logs,
     mailbox::Mailbox,
     models::{Models, Pin},
-    monitor,
+    monitor, policies,
     policy::Policy,
     writer::Writer,
 };
@@ -42,6 +43,7 @@ pub struct QueenBuilder {
     aliases: Vec<(String, String)>,
     hub: Option<Arc<dyn Pin>>,
     settings: Settings,
+    fixed_policy: bool,
     seed: Option<u64>,
 }
 
@@ -62,6 +64,13 @@ impl QueenBuilder {
     /// Where jobs go. [`LeastLoaded`] where not given.
     pub fn scheduler(mut self, scheduler: impl Scheduler) -> Self {
         self.scheduler = Some(Arc::new(scheduler));
+        self
+    }
+
+    /// Keeps the policy from being changed while the queen runs, and from being another one than the application
+    /// brings.
+    pub fn fixed_policy(mut self) -> Self {
+        self.fixed_policy = true;
         self
     }
 
@@ -123,12 +132,17 @@ impl QueenBuilder {
         }
         let registry = self.registry.unwrap_or_else(|| Arc::new(MemoryRegistry::new()));
         let scheduler = self.scheduler.unwrap_or_else(|| Arc::new(LeastLoaded::default()));
-        let policy = Policy::new(scheduler)?;
         let settings = Arc::new(self.settings);
         let id = self.id.unwrap_or_else(QueenId::random);
         let snapshot = registry.open(&id, settings.owner_lease).await?;
 
         let epoch = snapshot.epoch;
+        let fixed_policy = self.fixed_policy;
+        let (scheduler, version) =
+            policies::first(&*registry, epoch, scheduler, fixed_policy).await?;
+        let policy = Policy::new(scheduler, version)?;
+        let reign = policy.reign().clone();
+        let decisions = Decisions::new(settings.decisions_kept);
         let began = Instant::now();
         let seed = self.seed.unwrap_or_else(super::fresh_seed);
         let (mailbox, letters) = Mailbox::new();
@@ -149,11 +163,11 @@ impl QueenBuilder {
             loads: loads.clone(),
             models: models.clone(),
             settings: settings.clone(),
+            decisions: decisions.clone(),
             kill: kill.clone(),
             began,
         };
         let driver = Driver::new(engine, letters, policy, shell);
-        let scheduler = driver.scheduler().clone();
         tokio::spawn(kill.clone().run_until_cancelled_owned(driver.run()));
         tokio::spawn(kill.clone().run_until_cancelled_owned(monitor::own(
             registry.clone(),
@@ -169,7 +183,10 @@ impl QueenBuilder {
                 logs,
                 loads,
                 registry,
-                scheduler,
+                reign,
+                fixed_policy,
+                policy_change: tokio::sync::Mutex::new(()),
+                decisions,
                 settings,
                 aliases,
                 models,

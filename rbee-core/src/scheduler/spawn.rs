@@ -124,12 +124,7 @@ impl<'a> Search<'a> {
     /// Memory the worker is expected to take on this device, in bytes; 0 where nothing is known of the model.
     fn expected(&self, hive: &HiveView, device: &Device) -> u64 {
         let known = hive.models.get(self.model()).or(self.known);
-        let estimated = known.map_or(0, |model| self.policy.expected_of(model, device.kind));
-        // What a worker was seen to take counts where it is more. Where it is less, its sequences may yet grow.
-        match self.cluster.measured(self.model()) {
-            Some(measured) if estimated > 0 => estimated.max(measured),
-            _ => estimated,
-        }
+        self.policy.expected_on(self.model(), known, self.cluster, device)
     }
 
     fn best(&self, trace: &mut impl Trace) -> Result<Site<'a>, Hope> {
