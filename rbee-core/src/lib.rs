@@ -97,7 +97,8 @@ pub use models::{
 pub use models::{Hub, HubBuilder, HubToken, Resolved};
 pub use queen::{
     Answer, Decision, HiveSummary, JobEvents, JobHandle, Load, LoadRequest, MAX_POLICY_BYTES,
-    PolicyHealth, PolicyStatus, PolicyTrial, Queen, QueenBuilder, TrialDecision,
+    PolicyHealth, PolicyStatus, PolicyTrial, Queen, QueenBuilder, TenantKey, TenantSummary,
+    TrialDecision,
 };
 pub use registry::{
     Change, HiveAddress, HiveRecord, HiveStatus, JobFilter, JobRecord, MemoryRegistry, ModelRecord,
@@ -110,8 +111,8 @@ pub use scheduler::{
     Admission, Ask, Candidate, DeviceEstimate, Explanation, Fit, FnScheduler, LeastLoaded,
     Placement, PolicyLanguage, PolicySource, Scheduler, Verdict, plan_eviction,
 };
-pub use settings::{KeepRequests, Settings};
-pub use tenant::{TenantLimits, TenantView};
+pub use settings::{KeepRequests, Mode, Settings};
+pub use tenant::{ApiKey, TenantLimits, TenantView};
 pub use time::{Now, Time, WallTime};
 #[cfg(feature = "candle")]
 pub use worker::{CandleDevice, CandleDtype, CandleFactory, CandleOptions, CandleWorker};

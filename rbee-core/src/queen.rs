@@ -31,6 +31,7 @@ mod models;
 mod monitor;
 mod policies;
 mod policy;
+mod tenants;
 mod writer;
 
 pub use builder::QueenBuilder;
@@ -41,6 +42,7 @@ pub use loads::Load;
 pub use log::JobEvents;
 pub use policies::{MAX_POLICY_BYTES, PolicyStatus, PolicyTrial, TrialDecision};
 pub use policy::PolicyHealth;
+pub use tenants::{TenantKey, TenantSummary};
 
 use decisions::Decisions;
 use loads::Loads;
@@ -49,6 +51,7 @@ use logs::Logs;
 use mailbox::{Mailbox, Message, Submitted};
 use models::Models;
 use policy::Reign;
+use tenants::Keys;
 
 /// The orchestrator, inside the application's own process. Cloning gives another handle on the same one.
 ///
@@ -86,6 +89,9 @@ struct Shared {
     /// One change of the policy at a time.
     policy_change: tokio::sync::Mutex<()>,
     decisions: Decisions,
+    keys: Keys,
+    /// One change of the tenants at a time.
+    tenant_change: tokio::sync::Mutex<()>,
     settings: Arc<Settings>,
     aliases: BTreeMap<String, ModelRef>,
     models: Models,

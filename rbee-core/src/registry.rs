@@ -6,8 +6,9 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    CorrelationId, Epoch, HiveId, Idempotency, Job, JobId, JobState, JobStatus, LiveJob, ModelRef,
-    Outcome, PolicySource, Priority, QueenId, Result, TenantId, WallTime, WorkerId,
+    ApiKey, CorrelationId, Epoch, HiveId, Idempotency, Job, JobId, JobState, JobStatus, LiveJob,
+    ModelRef, Outcome, PolicySource, Priority, QueenId, Result, TenantId, TenantLimits, WallTime,
+    WorkerId,
 };
 
 mod clock;
@@ -167,15 +168,15 @@ pub struct ModelRecord {
     pub last_used: WallTime,
 }
 
-/// A tenant, as it is stored: quotas and usage.
+/// A tenant, as it is stored: limits, keys and usage.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TenantRecord {
     /// Its name.
     pub id: TenantId,
-    /// Tokens it may use on one day (UTC); none is no limit.
-    pub daily_tokens: Option<u64>,
-    /// Jobs it may have at once; none is no limit.
-    pub concurrent_jobs: Option<u32>,
+    /// What it may use.
+    pub limits: TenantLimits,
+    /// Its keys.
+    pub keys: Vec<ApiKey>,
     /// Tokens used on the day of the snapshot. The store counts them itself, with every [`Change::JobEnded`];
     /// a [`Change::TenantPut`] does not change them.
     pub used_tokens: u64,
@@ -288,8 +289,10 @@ pub enum Change {
         /// The model.
         model: ModelRef,
     },
-    /// A tenant was added, or its quotas have changed.
+    /// A tenant was added, or its limits or keys have changed.
     TenantPut(TenantRecord),
+    /// A tenant was removed. What it used today is remembered, should it come back.
+    TenantGone(TenantId),
     /// A version of the policy came into force; the oldest beyond [`POLICIES_KEPT`] are dropped. A version that is
     /// there already stays as it is.
     PolicyPut(Box<PolicyRecord>),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, ErrorKind, Priority, Result};
+use crate::{Error, ErrorKind, Priority, Result, TenantLimits};
 
 /// When the text of a request may stay in the store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,10 +19,25 @@ pub enum KeepRequests {
     Always,
 }
 
+/// Whom a queen serves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// A home or a lab: tenants are optional, and no limits hold unless they are set.
+    #[default]
+    Home,
+    /// Strangers: every request needs a tenant, limits hold for all, and the policy is built in.
+    Platform,
+}
+
 /// The settings of a [`Queen`](crate::Queen). `Settings::default()` is what most want.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
+    /// Whom the queen serves. [`Mode::Home`].
+    pub mode: Mode,
+    /// The limits of tenants that have none of their own. None.
+    pub default_limits: TenantLimits,
     /// Waiting jobs from which on a new one is accepted only if a worker is idle; none at twice as many. 1,000.
     pub queue_capacity: usize,
     /// How long an interactive job may wait in the queue. 10 minutes.
@@ -88,6 +103,8 @@ const fn seconds(n: u64) -> Duration {
 impl Default for Settings {
     fn default() -> Self {
         Self {
+            mode: Mode::Home,
+            default_limits: TenantLimits::default(),
             queue_capacity: 1_000,
             interactive_wait: seconds(600),
             batch_wait: seconds(24 * 3600),

@@ -19,10 +19,11 @@ use super::{
     models::{Models, Pin},
     monitor, policies,
     policy::Policy,
+    tenants::Keys,
     writer::Writer,
 };
 use crate::{
-    Error, ErrorKind, HiveBackend, InProcessHive, LeastLoaded, MemoryRegistry, ModelRef,
+    Error, ErrorKind, HiveBackend, InProcessHive, LeastLoaded, MemoryRegistry, Mode, ModelRef,
     ModelSource, QueenId, Registry, Result, Scheduler, Settings, Snapshot, Started, Worker,
     engine::{Engine, Input},
 };
@@ -137,11 +138,13 @@ impl QueenBuilder {
         let snapshot = registry.open(&id, settings.owner_lease).await?;
 
         let epoch = snapshot.epoch;
-        let fixed_policy = self.fixed_policy;
+        let fixed_policy = self.fixed_policy || settings.mode == Mode::Platform;
         let (scheduler, version) =
             policies::first(&*registry, epoch, scheduler, fixed_policy).await?;
         let policy = Policy::new(scheduler, version)?;
         let reign = policy.reign().clone();
+        let keys = Keys::default();
+        keys.replace(&snapshot.tenants);
         let decisions = Decisions::new(settings.decisions_kept);
         let began = Instant::now();
         let seed = self.seed.unwrap_or_else(super::fresh_seed);
@@ -187,6 +190,8 @@ impl QueenBuilder {
                 fixed_policy,
                 policy_change: tokio::sync::Mutex::new(()),
                 decisions,
+                keys,
+                tenant_change: tokio::sync::Mutex::new(()),
                 settings,
                 aliases,
                 models,

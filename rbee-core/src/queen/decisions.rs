@@ -9,7 +9,8 @@ use std::{
 };
 
 use crate::{
-    Ask, ClusterView, Error, Explanation, JobId, Placement, Result, Scheduler, Ticket, WallTime,
+    Ask, ClusterView, Error, Explanation, Job, JobId, Placement, Result, Scheduler, Ticket,
+    WallTime,
 };
 
 /// The most text of prompts that is kept for explanations, in bytes.
@@ -18,6 +19,8 @@ const MOST_BYTES: usize = 8 << 20;
 /// A decision that was made, with its reasons.
 #[derive(Clone, Debug)]
 pub struct Decision {
+    /// The job.
+    pub job: Arc<Job>,
     /// When the question was put.
     pub at: WallTime,
     /// Attempts that the job had made before.
@@ -116,6 +119,7 @@ impl Kept {
             Explanation { placement: Err(error), steps: Vec::new(), candidates: Vec::new() }
         });
         Decision {
+            job: self.ask.job.clone(),
             at: self.at,
             attempts: self.ask.attempts,
             policy: self.scheduler.name(),

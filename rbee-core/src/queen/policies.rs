@@ -318,6 +318,26 @@ pub(super) async fn aside<T: Send + 'static>(
 }
 
 impl PolicySource {
+    /// The same policy in another language: rules can be had as the script that they mean.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidRequest`] where it cannot be had in that language.
+    pub fn in_language(&self, wanted: PolicyLanguage) -> Result<Arc<str>> {
+        if self.language == wanted {
+            return Ok(self.text.clone());
+        }
+        #[cfg(feature = "rhai")]
+        if self.language == PolicyLanguage::Yaml {
+            return Ok(crate::rules_to_rhai(&self.text)?.into());
+        }
+        let message = format!(
+            "the policy is written in {}, and cannot be had in {}",
+            self.language.as_str(),
+            wanted.as_str()
+        );
+        Err(Error::new(ErrorKind::InvalidRequest, message))
+    }
+
     /// A policy whose language is told by the name of its file: `.rhai`, `.yaml` or `.yml`.
     ///
     /// # Errors

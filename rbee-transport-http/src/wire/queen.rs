@@ -45,8 +45,6 @@ pub const CATALOG: &str = "/v1/catalog";
 pub const CATALOG_PULL: &str = "/v1/catalog/pull";
 /// `GET` ([`ModelQuery`]): one model; `DELETE` ([`ModelQuery`]): remove it from the disks.
 pub const CATALOG_MODEL: &str = "/v1/catalog/model";
-/// `GET`: which policy places jobs ([`PolicyView`]).
-pub const POLICY: &str = "/v1/policy";
 /// `GET` ([`LogQuery`]): the queen's last log lines ([`Listing`] of [`LogLine`]), or a stream of them.
 pub const LOGS: &str = "/v1/logs";
 /// `GET`: what the queen finds when she examines everything ([`Doctor`]).
@@ -465,16 +463,6 @@ pub struct Pulled {
     /// Files that were damaged and are whole again, where that was looked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub repaired: Vec<String>,
-}
-
-/// Which policy places jobs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
-pub struct PolicyView {
-    /// Its name.
-    pub name: String,
-    /// What it does, in a sentence.
-    pub description: String,
 }
 
 /// Which log lines.

@@ -2,8 +2,9 @@
 
 use super::{Subject, samples::*};
 use crate::{
-    Change, Error, ErrorKind, HiveAddress, HiveStatus, ModelRecord, Outcome, POLICIES_KEPT,
-    PolicyLanguage, PolicyOrigin, PolicyRecord, PolicySource, Snapshot, TenantRecord, WallTime,
+    ApiKey, Change, Error, ErrorKind, HiveAddress, HiveStatus, ModelRecord, Outcome, POLICIES_KEPT,
+    PolicyLanguage, PolicyOrigin, PolicyRecord, PolicySource, Snapshot, TenantLimits, TenantRecord,
+    WallTime,
 };
 
 /// What a queen finds after a restart.
@@ -92,21 +93,36 @@ pub async fn tenants_come_back_for_every_queen(store: &dyn Subject) {
     let (one, two) = (store.handle().await, store.handle().await);
     let a = open(store, &*one, "a").await.epoch;
     let b = open(store, &*two, "b").await.epoch;
+    let key = |hash: &str| ApiKey { hash: hash.repeat(32), label: "Büro".into(), created_at: AT };
     let mut first = TenantRecord {
         id: tenant("t"),
-        daily_tokens: Some(1_000),
-        concurrent_jobs: None,
+        limits: TenantLimits { daily_tokens: Some(1_000), ..TenantLimits::default() },
+        keys: Vec::new(),
         used_tokens: 0,
     };
     let second = TenantRecord {
         id: tenant("u"),
-        daily_tokens: None,
-        concurrent_jobs: Some(4),
+        limits: TenantLimits {
+            daily_tokens: None,
+            concurrent_jobs: Some(4),
+            requests_per_minute: Some(5),
+            tokens_per_minute: Some(6),
+            priorities: Some([crate::Priority::Batch].into()),
+            models: Some(["bee".to_owned()].into()),
+            weight: 7,
+        },
+        keys: vec![key("ab"), key("cd")],
         used_tokens: 0,
     };
+    let third = TenantRecord { id: tenant("v"), ..first.clone() };
     record(&*one, a, &[Change::TenantPut(first.clone())]).await;
-    first.daily_tokens = Some(2_000);
-    let changes = [Change::TenantPut(first.clone()), Change::TenantPut(second.clone())];
+    first.limits.daily_tokens = Some(2_000);
+    let changes = [
+        Change::TenantPut(third.clone()),
+        Change::TenantPut(first.clone()),
+        Change::TenantPut(second.clone()),
+        Change::TenantGone(third.id),
+    ];
     record(&*two, b, &changes).await;
     let sorted = |mut found: Snapshot| {
         found.tenants.sort_by(|a, b| a.id.cmp(&b.id));
@@ -131,8 +147,8 @@ pub async fn usage_is_counted_once_and_by_the_day(store: &dyn Subject) {
     let yesterday = WallTime::from_millis(now.as_millis().saturating_sub(DAY));
     let quota = TenantRecord {
         id: tenant("t"),
-        daily_tokens: Some(10_000),
-        concurrent_jobs: None,
+        limits: TenantLimits { daily_tokens: Some(10_000), ..TenantLimits::default() },
+        keys: Vec::new(),
         used_tokens: 0,
     };
     record(&*registry, epoch, &[Change::TenantPut(quota.clone())]).await;

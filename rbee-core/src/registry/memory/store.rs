@@ -163,7 +163,7 @@ impl Store {
             Change::HivePut(record) => hive(&record.id),
             Change::HiveGone(id) | Change::ModelGone { hive: id, .. } => hive(id),
             Change::ModelPut(record) => hive(&record.hive),
-            Change::TenantPut(_) | Change::PolicyPut(_) => Ok(()),
+            Change::TenantPut(_) | Change::TenantGone(_) | Change::PolicyPut(_) => Ok(()),
         }
     }
 
@@ -211,6 +211,7 @@ impl Store {
             Change::TenantPut(record) => {
                 self.tenants.insert(record.id.clone(), record.clone());
             }
+            Change::TenantGone(id) => _ = self.tenants.remove(id),
             Change::PolicyPut(record) => {
                 self.policies.entry(record.version).or_insert_with(|| PolicyRecord::clone(record));
                 while self.policies.len() as u64 > POLICIES_KEPT {

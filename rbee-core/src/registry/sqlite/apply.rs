@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{
     fault::{Fault, Refusal},
-    ops::{Key, Op, Stretch, stored, stored_time},
+    ops::{Key, Op, Stretch, json, stored, stored_time},
 };
 use crate::{
     Change, Epoch, HiveAddress, HiveId, HiveRecord, JobRecord, JobStatus, ModelRecord, Outcome,
@@ -80,6 +80,11 @@ fn plain(db: &Connection, epoch: Epoch, change: &Change) -> Result<(), Refusal> 
             hive_touched(db, epoch, hive, changed)
         }
         Change::TenantPut(record) => Ok(tenant_put(db, record)?),
+        Change::TenantGone(tenant) => {
+            db.prepare_cached("DELETE FROM tenants WHERE tenant_id = ?1")?
+                .execute([tenant.as_str()])?;
+            Ok(())
+        }
         Change::PolicyPut(record) => Ok(policy_put(db, record)?),
         // Encoded by their callers: see Op::new.
         Change::JobQueued(_) | Change::JobTokens { .. } | Change::HivePut(_) => {
@@ -304,15 +309,10 @@ fn model_put(db: &Connection, epoch: Epoch, record: &ModelRecord) -> Result<(), 
 
 fn tenant_put(db: &Connection, record: &TenantRecord) -> Result<(), Fault> {
     db.prepare_cached(
-        "INSERT INTO tenants (tenant_id, daily_tokens, concurrent_jobs) VALUES (?1, ?2, ?3)
-         ON CONFLICT (tenant_id) DO UPDATE SET
-             daily_tokens = excluded.daily_tokens, concurrent_jobs = excluded.concurrent_jobs",
+        "INSERT INTO tenants (tenant_id, limits, keys) VALUES (?1, ?2, ?3)
+         ON CONFLICT (tenant_id) DO UPDATE SET limits = excluded.limits, keys = excluded.keys",
     )?
-    .execute(params![
-        record.id.as_str(),
-        record.daily_tokens.map(stored),
-        record.concurrent_jobs,
-    ])?;
+    .execute(params![record.id.as_str(), json(&record.limits)?, json(&record.keys)?])?;
     Ok(())
 }
 

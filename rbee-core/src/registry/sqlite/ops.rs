@@ -90,7 +90,7 @@ fn without_text(record: &JobRecord) -> JobRecord {
     }
 }
 
-fn json(value: &impl serde::Serialize) -> Result<String, Fault> {
+pub(super) fn json(value: &impl serde::Serialize) -> Result<String, Fault> {
     serde_json::to_string(value).map_err(|error| Fault::Io(error.into()))
 }
 

@@ -321,7 +321,7 @@ pub(super) fn policies(db: &Connection) -> Result<Vec<PolicyRecord>, Fault> {
 /// All tenants, with what they used on this day.
 pub(super) fn tenants(db: &Connection, day: u64) -> Result<Vec<TenantRecord>, Fault> {
     let mut select = db.prepare_cached(
-        "SELECT tenants.tenant_id, daily_tokens, concurrent_jobs, coalesce(tokens, 0)
+        "SELECT tenants.tenant_id, limits, keys, coalesce(tokens, 0)
          FROM tenants LEFT JOIN tenant_usage
               ON tenant_usage.tenant_id = tenants.tenant_id AND day = ?1
          ORDER BY tenants.tenant_id",
@@ -332,8 +332,8 @@ pub(super) fn tenants(db: &Connection, day: u64) -> Result<Vec<TenantRecord>, Fa
         let mut fields = Fields::new(row, "tenants");
         found.push(TenantRecord {
             id: fields.parse()?,
-            daily_tokens: fields.number_opt()?,
-            concurrent_jobs: fields.number_opt()?,
+            limits: fields.named(|text| serde_json::from_str(text).ok())?,
+            keys: fields.named(|text| serde_json::from_str(text).ok())?,
             used_tokens: fields.number()?,
         });
     }
