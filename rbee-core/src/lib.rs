@@ -28,7 +28,7 @@
 //! | [`Worker`] | one loaded model | `CandleWorker` (feature `candle`) |
 //! | [`HiveBackend`] | one machine | [`InProcessHive`] |
 //! | [`Registry`] | what must survive a restart | `SqliteRegistry` (feature `sqlite`), [`MemoryRegistry`] |
-//! | [`Scheduler`] | where a job goes, now | [`LeastLoaded`], [`FnScheduler`] |
+//! | [`Scheduler`] | where a job goes, now | [`LeastLoaded`], [`FnScheduler`], `RhaiScheduler` (feature `rhai`) |
 //!
 //! The feature `conformance` brings the suites that prove an implementation, and doubles to test an application with.
 //!
@@ -40,6 +40,7 @@
 //! # Features
 //!
 //! - `sqlite` (default): the durable registry.
+//! - `rhai` (default): policies written as scripts or rules.
 //! - `candle`: the worker that runs models of the Llama and BERT families in this process; `cuda` and `metal` run it on
 //!   GPUs.
 //! - `hub`: downloads of models from a hub into the [`ModelStore`].
@@ -109,8 +110,10 @@ pub use registry::{Durability, SqliteOptions, SqliteRegistry};
 pub use request::{Message, Prompt, Request, Role, Sampling, Task};
 pub use scheduler::{
     Admission, Ask, Candidate, DeviceEstimate, Explanation, Fit, FnScheduler, LeastLoaded,
-    Placement, PolicyLanguage, PolicySource, Scheduler, Verdict, plan_eviction,
+    Placement, PlatformPolicy, PolicyLanguage, PolicySource, Scheduler, Verdict, plan_eviction,
 };
+#[cfg(feature = "rhai")]
+pub use scheduler::{RhaiScheduler, rules_schema, rules_to_rhai, scheduler_reference};
 pub use settings::{KeepRequests, Mode, Settings};
 pub use tenant::{ApiKey, TenantLimits, TenantView};
 pub use time::{Now, Time, WallTime};

@@ -11,9 +11,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Ask, ClusterView, Error, ErrorKind, Explanation, HiveBackend, HiveRecord, Job, JobFilter,
-    JobId, JobRecord, JobStatus, ModelInfo, ModelRef, ModelSource, Now, QueenId, Registry, Request,
-    Result, Scheduler, Settings, Started, Time, WallTime, WorkerId, engine::Counters,
-    idempotency::check_repeat,
+    JobId, JobRecord, JobStatus, LeastLoaded, ModelInfo, ModelRef, ModelSource, Now, QueenId,
+    Registry, Request, Result, Scheduler, Settings, Started, Time, WallTime, WorkerId,
+    engine::Counters, idempotency::check_repeat,
 };
 
 mod attempt;
@@ -85,6 +85,7 @@ struct Shared {
     loads: Loads,
     registry: Arc<dyn Registry>,
     reign: Reign,
+    built_in: LeastLoaded,
     fixed_policy: bool,
     /// One change of the policy at a time.
     policy_change: tokio::sync::Mutex<()>,

@@ -10,6 +10,11 @@ mod estimate;
 mod eviction;
 mod function;
 mod least_loaded;
+mod platform;
+#[cfg(feature = "rhai")]
+mod rhai;
+#[cfg(feature = "rhai")]
+mod rules;
 mod spawn;
 mod trace;
 
@@ -17,6 +22,11 @@ pub use estimate::{DeviceEstimate, Fit};
 pub use eviction::plan_eviction;
 pub use function::FnScheduler;
 pub use least_loaded::LeastLoaded;
+pub use platform::PlatformPolicy;
+#[cfg(feature = "rhai")]
+pub use rhai::{RhaiScheduler, scheduler_reference};
+#[cfg(feature = "rhai")]
+pub use rules::{rules_schema, rules_to_rhai};
 
 /// The question put to a scheduler, with all the clock and all the chance that it may use: the same question about
 /// the same cluster has the same answer, so that a recorded run can be replayed.

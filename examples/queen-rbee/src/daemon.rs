@@ -83,17 +83,13 @@ pub async fn start(config: Config, logs: Option<LogRing>) -> Result<Running> {
         None => home.queen_id()?,
     };
     let mut builder = Queen::builder().id(id).registry(store).settings(config.settings.clone());
+    let built_in = LeastLoaded::default().with_slots(config.worker_slots);
     let policy = config.policy.as_deref().map(PolicyFile::open).transpose()?;
-    let policy = match policy {
-        Some((file, scheduler)) => {
-            builder = builder.scheduler(scheduler.with_slots(config.worker_slots));
-            Some(file)
-        }
-        None => {
-            builder = builder.scheduler(LeastLoaded::default().with_slots(config.worker_slots));
-            None
-        }
-    };
+    let policy = policy.map(|(file, scheduler)| {
+        builder = std::mem::take(&mut builder).scheduler(scheduler.with_builtin(built_in.clone()));
+        file
+    });
+    builder = builder.built_in(built_in);
     let mut models = Vec::new();
     for (name, model) in aliases(&config, &home)? {
         builder = builder.alias(&name, model.as_str());

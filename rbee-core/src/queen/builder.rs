@@ -44,6 +44,7 @@ pub struct QueenBuilder {
     aliases: Vec<(String, String)>,
     hub: Option<Arc<dyn Pin>>,
     settings: Settings,
+    built_in: LeastLoaded,
     fixed_policy: bool,
     seed: Option<u64>,
 }
@@ -65,6 +66,13 @@ impl QueenBuilder {
     /// Where jobs go. [`LeastLoaded`] where not given.
     pub fn scheduler(mut self, scheduler: impl Scheduler) -> Self {
         self.scheduler = Some(Arc::new(scheduler));
+        self
+    }
+
+    /// The built-in policy as it is to be: what decides where no other is given, what stands in for one that fails, what
+    /// [estimates](Queen::estimate) are made with, and what scripts ask for. [`LeastLoaded::default`] where not given.
+    pub fn built_in(mut self, policy: LeastLoaded) -> Self {
+        self.built_in = policy;
         self
     }
 
@@ -132,7 +140,7 @@ impl QueenBuilder {
             return Err(Error::new(ErrorKind::Config, message));
         }
         let registry = self.registry.unwrap_or_else(|| Arc::new(MemoryRegistry::new()));
-        let scheduler = self.scheduler.unwrap_or_else(|| Arc::new(LeastLoaded::default()));
+        let scheduler = self.scheduler.unwrap_or_else(|| Arc::new(self.built_in.clone()));
         let settings = Arc::new(self.settings);
         let id = self.id.unwrap_or_else(QueenId::random);
         let snapshot = registry.open(&id, settings.owner_lease).await?;
@@ -140,8 +148,8 @@ impl QueenBuilder {
         let epoch = snapshot.epoch;
         let fixed_policy = self.fixed_policy || settings.mode == Mode::Platform;
         let (scheduler, version) =
-            policies::first(&*registry, epoch, scheduler, fixed_policy).await?;
-        let policy = Policy::new(scheduler, version)?;
+            policies::first(&*registry, epoch, scheduler, &self.built_in, fixed_policy).await?;
+        let policy = Policy::new(scheduler, version, self.built_in.clone())?;
         let reign = policy.reign().clone();
         let keys = Keys::default();
         keys.replace(&snapshot.tenants);
@@ -187,6 +195,7 @@ impl QueenBuilder {
                 loads,
                 registry,
                 reign,
+                built_in: self.built_in,
                 fixed_policy,
                 policy_change: tokio::sync::Mutex::new(()),
                 decisions,

@@ -11,8 +11,8 @@ use tokio::{sync::oneshot, time::Instant};
 use super::{Queen, fresh_seed, mailbox::Message, policies, policy, time_since};
 use crate::{
     Ask, ClusterView, Damage, DeviceEstimate, Error, ErrorKind, HiveAddress, HiveBackend, HiveId,
-    HiveRecord, HiveStatus, HiveView, LeastLoaded, ModelOnDisk, ModelRef, Now, Placement, Progress,
-    Request, Result, WallTime, WorkerId, WorkerSpec, WorkerState, engine::Command,
+    HiveRecord, HiveStatus, HiveView, ModelOnDisk, ModelRef, Now, Placement, Progress, Request,
+    Result, WallTime, WorkerId, WorkerSpec, WorkerState, engine::Command,
 };
 
 /// A hive, as the queen knows it.
@@ -305,7 +305,7 @@ impl Queen {
         let cluster = self.candidates(request).await?;
         let mut held = cluster.hives().flat_map(|hive| hive.models.keys());
         let model = held.find(|model| model.is_of(&asked)).cloned().unwrap_or(asked);
-        let mut policy = LeastLoaded::default();
+        let mut policy = self.shared.built_in.clone();
         if let Some(slots) = request.slots {
             policy = policy.with_slots(slots);
         }

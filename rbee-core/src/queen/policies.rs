@@ -9,8 +9,8 @@ use super::{
     Queen, decisions::Decision, fresh_seed, mailbox::Message, policy::guarded, time_since,
 };
 use crate::{
-    Ask, Change, ClusterView, Error, ErrorKind, Explanation, Job, JobId, ModelRef, Now,
-    PolicyHealth, PolicyLanguage, PolicyOrigin, PolicyRecord, PolicySource, Registry, Request,
+    Ask, Change, ClusterView, Error, ErrorKind, Explanation, Job, JobId, LeastLoaded, ModelRef,
+    Now, PolicyHealth, PolicyLanguage, PolicyOrigin, PolicyRecord, PolicySource, Registry, Request,
     Result, Scheduler, WallTime,
 };
 
@@ -70,7 +70,7 @@ pub struct TrialDecision {
 /// # Errors
 /// [`ErrorKind::InvalidRequest`] that names line, column and what is wrong; [`ErrorKind::Unsupported`] where this build
 /// has no policies that are written as text (feature `rhai`).
-pub(super) fn compile(source: &PolicySource) -> Result<Arc<dyn Scheduler>> {
+pub(super) fn compile(source: &PolicySource, built_in: &LeastLoaded) -> Result<Arc<dyn Scheduler>> {
     if source.text.len() > MAX_POLICY_BYTES {
         let message = format!(
             "the policy has {} bytes; allowed are at most {MAX_POLICY_BYTES}",
@@ -79,7 +79,10 @@ pub(super) fn compile(source: &PolicySource) -> Result<Arc<dyn Scheduler>> {
         return Err(Error::new(ErrorKind::InvalidRequest, message));
     }
     #[cfg(feature = "rhai")]
-    return Ok(Arc::new(crate::RhaiScheduler::from_source(source.clone())?));
+    {
+        let scheduler = crate::RhaiScheduler::from_source(source.clone())?;
+        Ok(Arc::new(scheduler.with_builtin(built_in.clone())))
+    }
     #[cfg(not(feature = "rhai"))]
     Err(Error::new(
         ErrorKind::Unsupported,
@@ -98,6 +101,7 @@ pub(super) async fn first(
     registry: &dyn Registry,
     epoch: crate::Epoch,
     own: Arc<dyn Scheduler>,
+    built_in: &LeastLoaded,
     is_fixed: bool,
 ) -> Result<(Arc<dyn Scheduler>, Option<u64>)> {
     if is_fixed {
@@ -115,7 +119,7 @@ pub(super) async fn first(
             if source.is_some_and(|source| hash(&source) == newest.hash) {
                 return Ok((own, Some(newest.version)));
             }
-            match compile(&newest.source) {
+            match compile(&newest.source, built_in) {
                 Ok(scheduler) => Ok((scheduler, Some(newest.version))),
                 Err(error) => {
                     tracing::error!(version = newest.version, %error, "the recorded policy is not understood; the application's own is in force");
@@ -184,7 +188,7 @@ impl Queen {
     /// [`ErrorKind::InvalidRequest`] where it is not understood, with line and column, or fails a trial, with the
     /// question that it failed.
     pub async fn check_policy(&self, source: PolicySource) -> Result<PolicyTrial> {
-        let scheduler = compile_aside(source).await?;
+        let scheduler = self.compile(source).await?;
         self.try_out(scheduler).await
     }
 
@@ -204,7 +208,7 @@ impl Queen {
             return Err(Error::new(ErrorKind::PermissionDenied, message));
         }
         let _alone = self.shared.policy_change.lock().await;
-        let scheduler = compile_aside(source.clone()).await?;
+        let scheduler = self.compile(source.clone()).await?;
         self.try_out(scheduler.clone()).await?;
         let epoch = self.look(|engine| engine.epoch()).await?;
         let record = record(&*self.shared.registry, epoch, source, origin).await?;
@@ -241,6 +245,11 @@ impl Queen {
             return Err(Error::new(ErrorKind::NotFound, message));
         }
         aside(move || kept.into_iter().map(super::decisions::Kept::explain).collect()).await
+    }
+
+    async fn compile(&self, source: PolicySource) -> Result<Arc<dyn Scheduler>> {
+        let built_in = self.shared.built_in.clone();
+        aside(move || compile(&source, &built_in)).await?
     }
 
     async fn try_out(&self, scheduler: Arc<dyn Scheduler>) -> Result<PolicyTrial> {
@@ -302,10 +311,6 @@ fn try_all(
         }
     }
     Ok(PolicyTrial { name: scheduler.name(), description: scheduler.description(), decisions })
-}
-
-async fn compile_aside(source: PolicySource) -> Result<Arc<dyn Scheduler>> {
-    aside(move || compile(&source)).await?
 }
 
 /// Runs what may take its time off the async threads.

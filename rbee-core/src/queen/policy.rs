@@ -83,13 +83,17 @@ pub(super) struct Policy {
 }
 
 impl Policy {
-    pub(super) fn new(scheduler: Arc<dyn Scheduler>, version: Option<u64>) -> Result<Self> {
+    pub(super) fn new(
+        scheduler: Arc<dyn Scheduler>,
+        version: Option<u64>,
+        fallback: LeastLoaded,
+    ) -> Result<Self> {
         Ok(Self {
             threads: Threads::of(&scheduler)?,
             reign: Reign::new(scheduler.clone(), version),
             scheduler,
             version,
-            fallback: LeastLoaded::default(),
+            fallback,
             faults_in_a_row: 0,
         })
     }
@@ -100,6 +104,10 @@ impl Policy {
 
     pub(super) fn scheduler(&self) -> &Arc<dyn Scheduler> {
         &self.scheduler
+    }
+
+    pub(super) fn fallback(&self) -> &LeastLoaded {
+        &self.fallback
     }
 
     pub(super) fn version(&self) -> Option<u64> {

@@ -3,6 +3,7 @@
 use super::{
     LeastLoaded,
     eviction::{evictable_on, plan_eviction, shortfall},
+    spawn::expected_bytes,
 };
 use crate::{ClusterView, Device, HiveId, HiveView, ModelOnDisk, ModelRef, WorkerId};
 
@@ -65,7 +66,7 @@ impl LeastLoaded {
         device: &Device,
     ) -> DeviceEstimate {
         let held = hive.models.get(model);
-        let expected = self.expected_on(model, held.or(known), cluster, device);
+        let expected = expected_bytes(self, cluster, model, held.or(known), device.kind);
         let required = self.required_bytes(expected, device.kind);
         let short = shortfall(hive, device, required);
         let workers = cluster.on_hive(&hive.id);
@@ -95,22 +96,6 @@ impl LeastLoaded {
             evictable,
             shortfall: short.saturating_sub(evictable),
             fit,
-        }
-    }
-
-    /// Memory that a worker of the model is expected to take on this device, in bytes; 0 where nothing is known of it.
-    pub(super) fn expected_on(
-        &self,
-        model: &ModelRef,
-        known: Option<&ModelOnDisk>,
-        cluster: &ClusterView,
-        device: &Device,
-    ) -> u64 {
-        let estimated = known.map_or(0, |known| self.expected_of(known, device.kind));
-        // What a worker was seen to take counts where it is more. Where it is less, its sequences may yet grow.
-        match cluster.measured(model) {
-            Some(measured) if estimated > 0 => estimated.max(measured),
-            _ => estimated,
         }
     }
 }

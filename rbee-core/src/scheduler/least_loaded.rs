@@ -167,7 +167,7 @@ fn percent(bytes: u64, percent: u32) -> u64 {
 }
 
 /// Why a worker cannot take the job now.
-enum Obstacle<'a> {
+pub(super) enum Obstacle<'a> {
     Offline,
     Loading,
     Draining,
@@ -197,7 +197,7 @@ impl fmt::Display for Obstacle<'_> {
 }
 
 /// What keeps the worker from taking the job now; none where it could.
-fn obstacle<'a>(
+pub(super) fn obstacle<'a>(
     ask: &'a Ask,
     cluster: &ClusterView,
     worker: &'a WorkerView,

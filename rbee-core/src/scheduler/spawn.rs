@@ -74,15 +74,7 @@ pub(super) fn place(
     cluster: &ClusterView,
     trace: &mut impl Trace,
 ) -> Placement {
-    let search = Search {
-        policy,
-        ask,
-        cluster,
-        known: cluster
-            .hives()
-            .filter_map(|hive| hive.models.get(&ask.job.model))
-            .max_by_key(|model| model.bytes),
-    };
+    let search = Search { policy, ask, cluster, known: known(cluster, &ask.job.model) };
     if let Some(error) = search.wrong_task() {
         return Placement::Reject(error);
     }
@@ -93,6 +85,29 @@ pub(super) fn place(
         }
         Err(Hope::Later) => Placement::Wait,
         Err(Hope::None) => Placement::Reject(search.rejection()),
+    }
+}
+
+/// The model where any hive has it; the largest, where they differ.
+pub(super) fn known<'a>(cluster: &'a ClusterView, model: &ModelRef) -> Option<&'a ModelOnDisk> {
+    let on_disk = cluster.hives().filter_map(|hive| hive.models.get(model));
+    on_disk.max_by_key(|model| model.bytes)
+}
+
+/// Memory that a worker of this model is expected to take on a device of this kind, in bytes; 0 where nothing is known
+/// of the model.
+pub(super) fn expected_bytes(
+    policy: &LeastLoaded,
+    cluster: &ClusterView,
+    model: &ModelRef,
+    known: Option<&ModelOnDisk>,
+    kind: DeviceKind,
+) -> u64 {
+    let estimated = known.map_or(0, |model| policy.expected_of(model, kind));
+    // What a worker was seen to take counts where it is more. Where it is less, its sequences may yet grow.
+    match cluster.measured(model) {
+        Some(measured) if estimated > 0 => estimated.max(measured),
+        _ => estimated,
     }
 }
 
@@ -124,7 +139,7 @@ impl<'a> Search<'a> {
     /// Memory the worker is expected to take on this device, in bytes; 0 where nothing is known of the model.
     fn expected(&self, hive: &HiveView, device: &Device) -> u64 {
         let known = hive.models.get(self.model()).or(self.known);
-        self.policy.expected_on(self.model(), known, self.cluster, device)
+        expected_bytes(self.policy, self.cluster, self.model(), known, device.kind)
     }
 
     fn best(&self, trace: &mut impl Trace) -> Result<Site<'a>, Hope> {
@@ -298,6 +313,98 @@ impl<'a> Search<'a> {
             Fit::Clash => format!("a worker with other numerics runs on {name} already"),
         };
         Some(why)
+    }
+}
+
+/// The same question about one hive, for a policy that chooses the hive itself.
+#[cfg(feature = "rhai")]
+#[derive(Clone, Copy)]
+pub(super) struct OnHive<'a> {
+    pub(super) policy: &'a LeastLoaded,
+    pub(super) ask: &'a Ask,
+    pub(super) cluster: &'a ClusterView,
+    /// See [`known`].
+    pub(super) known: Option<&'a ModelOnDisk>,
+    pub(super) hive: &'a HiveView,
+}
+
+/// A worker that can be started on a hive.
+#[cfg(feature = "rhai")]
+#[derive(Clone, Debug)]
+pub(super) struct Start {
+    pub(super) spec: WorkerSpec,
+    /// What is missing on each of its devices until idle workers are stopped: the device, what must be free on it, and
+    /// how much of that is not, all in bytes.
+    pub(super) short: Vec<(Device, u64, u64)>,
+}
+
+#[cfg(feature = "rhai")]
+impl<'a> OnHive<'a> {
+    fn search(&self) -> Search<'a> {
+        Search { policy: self.policy, ask: self.ask, cluster: self.cluster, known: self.known }
+    }
+
+    /// On the best device of the hive; or why on none of them.
+    pub(super) fn anywhere(&self) -> Result<Start, String> {
+        let search = self.search();
+        self.open(&search)?;
+        let on_disk = self.hive.models.contains_key(search.model());
+        let sites =
+            self.hive.devices.iter().filter_map(|device| match search.fit(self.hive, device) {
+                Fit::Fits { short } => Some(Site { hive: self.hive, device, on_disk, short }),
+                _ => None,
+            });
+        let best = sites.reduce(|one, other| one.better(other, self.cluster));
+        let site = best.ok_or_else(|| search.why_not(self.hive))?;
+        self.on(&[site.device.index])
+    }
+
+    /// On these devices, spread evenly over them; or why not.
+    pub(super) fn on(&self, devices: &[u32]) -> Result<Start, String> {
+        let search = self.search();
+        self.open(&search)?;
+        let mut short = Vec::new();
+        let mut need_bytes = 0;
+        for index in devices {
+            let device = self.hive.devices.iter().find(|device| device.index == *index);
+            let device = device.ok_or_else(|| format!("it has no device {index}"))?;
+            let parts = devices.len().max(1) as u64;
+            let expected = search.expected(self.hive, device);
+            let required = self.policy.required_bytes(expected.div_ceil(parts), device.kind);
+            need_bytes = need_bytes.max(expected);
+            if search.clashes(self.hive, device) {
+                return Err(format!("a worker with other numerics runs on device {index} already"));
+            }
+            let missing = shortfall(self.hive, device, required);
+            let evictable = self.cluster.on_hive(&self.hive.id);
+            let evictable = evictable.map(|worker| evictable_on(worker, *index));
+            if missing > evictable.fold(0, u64::saturating_add) {
+                let free = Bytes(self.hive.free_bytes(device));
+                return Err(format!("needs {} on device {index}, {free} free", Bytes(required)));
+            }
+            if missing > 0 {
+                short.push((device.clone(), required, missing));
+            }
+        }
+        let spec = WorkerSpec {
+            model: search.model().clone(),
+            slots: self.policy.slots(),
+            devices: devices.to_vec(),
+            need_bytes,
+            path: None,
+        };
+        Ok(Start { spec, short })
+    }
+
+    fn open(&self, search: &Search<'_>) -> Result<(), String> {
+        if let Some(error) = search.wrong_task() {
+            return Err(error.message().to_owned());
+        }
+        let is_refused = self.ask.refused.contains_key(&self.hive.id);
+        if is_refused || !self.hive.takes_workers() || self.hive.devices.is_empty() {
+            return Err(search.why_not(self.hive));
+        }
+        Ok(())
     }
 }
 

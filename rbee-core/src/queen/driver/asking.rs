@@ -4,7 +4,7 @@ use super::{
     super::{decisions::Kept, log::JobLog, policy::Asked},
     *,
 };
-use crate::{Admission, Ask, LeastLoaded, Placement, Ticket, metrics};
+use crate::{Admission, Ask, Placement, Ticket, metrics};
 
 impl Driver {
     /// A job asks to be admitted; the policy may have an opinion.
@@ -104,7 +104,7 @@ impl Driver {
         };
         let fallback = fallback || self.policy.is_suspended();
         if self.shell.decisions.are_kept() {
-            let built_in = || Arc::new(LeastLoaded::default()) as Arc<dyn Scheduler>;
+            let built_in = || Arc::new(self.policy.fallback().clone()) as Arc<dyn Scheduler>;
             let question = Kept {
                 at: ask.now.wall,
                 ask: ask.clone(),

@@ -148,7 +148,7 @@ fn answer_all(scheduler: &dyn Scheduler, inbox: &Mutex<Receiver<Task>>) {
 mod tests {
     use super::*;
     use crate::{
-        Ask, ClusterView, Now, Placement, Request, Settings,
+        Ask, ClusterView, LeastLoaded, Now, Placement, Request, Settings,
         queen::policy::{Asked, MOST_FAULTS, Policy},
     };
 
@@ -197,7 +197,7 @@ mod tests {
         let (go, gate) = sync_channel(8);
         let asked = Arc::new(AtomicUsize::new(0));
         let gated = Gated { gate: Mutex::new(gate), asked: asked.clone() };
-        let policy = Policy::new(Arc::new(gated), None).unwrap();
+        let policy = Policy::new(Arc::new(gated), None, LeastLoaded::default()).unwrap();
         let view = ClusterView::default();
         let (told, mut answers) = tokio::sync::mpsc::unbounded_channel();
         let put = |fallback| {
@@ -223,7 +223,7 @@ mod tests {
                 Err(Error::new(ErrorKind::Internal, "no"))
             }))
         };
-        let mut policy = Policy::new(failing(), Some(1)).unwrap();
+        let mut policy = Policy::new(failing(), Some(1), LeastLoaded::default()).unwrap();
         let view = ClusterView::default();
         let put = |policy: &Policy| policy.place(ask(), false, &view, |_| {});
         for _ in 0..2 {

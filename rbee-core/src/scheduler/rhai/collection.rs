@@ -1,0 +1,553 @@
+//! Workers or hives, as a script sees them: not a list of copies but a description of one, looked up when it is needed.
+//!
+//! Choosing by what the view has an index for costs the same in a small cluster and a large one. What takes a closure
+//! makes a list of pointers.
+
+use std::{cmp::Ordering, fmt, sync::Arc};
+
+use rhai::{Array, Dynamic, FnPtr, INT, NativeCallContext};
+
+use super::{
+    book::{Book, Helper},
+    session::{Res, Session, fault, looked, with},
+};
+use crate::{Candidate, ClusterView};
+
+/// What a collection is of.
+pub(super) trait Item: Clone + fmt::Debug + Send + Sync + 'static {
+    /// Where a collection begins.
+    type Base: Clone + fmt::Debug + Default + Send + Sync + 'static;
+    /// What it leaves out, without a closure.
+    type Filter: Clone + fmt::Debug + Send + Sync + 'static;
+    /// `workers`, as scripts call them.
+    const MANY: &'static str;
+    /// `worker`.
+    const ONE: &'static str;
+    /// The entries that differ in their examples.
+    const EXAMPLES: &'static Examples;
+
+    fn all<'a>(
+        base: &'a Self::Base,
+        cluster: &'a ClusterView,
+    ) -> Box<dyn Iterator<Item = Self> + 'a>;
+    fn keep(&self, filter: &Self::Filter, session: &Session) -> Res<bool>;
+    /// Can nothing that follows this one, which is left out, be in the collection?
+    fn is_last(&self, base: &Self::Base, filter: &Self::Filter) -> bool;
+    fn candidate(&self) -> Candidate;
+}
+
+/// Examples of the helpers that every collection has.
+#[derive(Debug)]
+pub(super) struct Examples {
+    pub(super) filter: &'static str,
+    pub(super) find: &'static str,
+    pub(super) without: &'static str,
+    pub(super) min_by: &'static str,
+    pub(super) max_by: &'static str,
+    pub(super) sort_by: &'static str,
+    pub(super) any: &'static str,
+    pub(super) all: &'static str,
+    pub(super) count: &'static str,
+    pub(super) is_empty: &'static str,
+    pub(super) first: &'static str,
+    pub(super) take: &'static str,
+    pub(super) skip: &'static str,
+    pub(super) map: &'static str,
+    pub(super) sum: &'static str,
+    pub(super) random: &'static str,
+}
+
+#[derive(Clone, Debug)]
+enum Source<T: Item> {
+    View(T::Base),
+    /// What a closure has left.
+    List(Arc<[T]>),
+}
+
+/// A collection; cheap to clone.
+#[derive(Clone, Debug)]
+pub(super) struct Collection<T: Item> {
+    source: Source<T>,
+    filters: Vec<T::Filter>,
+}
+
+impl<T: Item> Default for Collection<T> {
+    fn default() -> Self {
+        Self::of(T::Base::default())
+    }
+}
+
+impl<T: Item> Collection<T> {
+    pub(super) fn of(base: T::Base) -> Self {
+        Self { source: Source::View(base), filters: Vec::new() }
+    }
+
+    pub(super) fn listed(items: impl Into<Arc<[T]>>) -> Self {
+        Self { source: Source::List(items.into()), filters: Vec::new() }
+    }
+
+    /// Where it begins, as long as no closure has made a list of it.
+    pub(super) fn base(&self) -> Option<&T::Base> {
+        match &self.source {
+            Source::View(base) => Some(base),
+            Source::List(_) => None,
+        }
+    }
+
+    pub(super) fn into_dynamic(self) -> Dynamic {
+        Dynamic::from(self)
+    }
+
+    pub(super) fn filters(&self) -> &[T::Filter] {
+        &self.filters
+    }
+
+    /// The same from another beginning.
+    pub(super) fn rebased(&self, base: T::Base) -> Self {
+        Self { source: Source::View(base), filters: self.filters.clone() }
+    }
+
+    /// Leaves out what does not pass; `name` is for the explanation.
+    pub(super) fn narrowed(
+        &self,
+        session: &Session,
+        filter: T::Filter,
+        name: impl FnOnce() -> String,
+    ) -> Res<Self> {
+        let mut narrow = self.clone();
+        narrow.filters.push(filter);
+        self.explain(session, &narrow, name)?;
+        Ok(narrow)
+    }
+
+    /// Notes what a step left of this collection.
+    pub(super) fn explain(
+        &self,
+        session: &Session,
+        left: &Self,
+        name: impl FnOnce() -> String,
+    ) -> Res<()> {
+        if !session.is_explained() {
+            return Ok(());
+        }
+        let name = name();
+        let (before, after) = (self.list(session)?, left.list(session)?);
+        let kept: std::collections::BTreeSet<Candidate> = after.iter().map(T::candidate).collect();
+        for candidate in before.iter().map(T::candidate).filter(|one| !kept.contains(one)) {
+            session.dropped(candidate, || format!("left out by {name}"));
+        }
+        session.step(|| format!("{}.{name}: {} of {} left", T::MANY, after.len(), before.len()));
+        Ok(())
+    }
+
+    /// Looks at one after the other, until `look` has seen enough.
+    pub(super) fn each(&self, session: &Session, mut look: impl FnMut(T) -> Res<bool>) -> Res<()> {
+        match &self.source {
+            Source::View(base) => {
+                'items: for item in T::all(base, &session.cluster) {
+                    looked(1)?;
+                    for filter in &self.filters {
+                        if !item.keep(filter, session)? {
+                            if item.is_last(base, filter) {
+                                return Ok(());
+                            }
+                            continue 'items;
+                        }
+                    }
+                    if !look(item)? {
+                        return Ok(());
+                    }
+                }
+            }
+            Source::List(items) => {
+                'listed: for item in items.iter() {
+                    looked(1)?;
+                    for filter in &self.filters {
+                        if !item.keep(filter, session)? {
+                            continue 'listed;
+                        }
+                    }
+                    if !look(item.clone())? {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn list(&self, session: &Session) -> Res<Vec<T>> {
+        let mut items = Vec::new();
+        self.each(session, |item| {
+            items.push(item);
+            Ok(true)
+        })?;
+        Ok(items)
+    }
+
+    pub(super) fn first(&self, session: &Session) -> Res<Option<T>> {
+        let mut first = None;
+        self.each(session, |item| {
+            first = Some(item);
+            Ok(false)
+        })?;
+        Ok(first)
+    }
+
+    /// The best one by this order; of equals the first.
+    pub(super) fn least<K: PartialOrd>(
+        &self,
+        session: &Session,
+        mut key: impl FnMut(&T) -> Res<K>,
+    ) -> Res<Option<T>> {
+        let mut best: Option<(K, T)> = None;
+        self.each(session, |item| {
+            let key = key(&item)?;
+            if best.as_ref().is_none_or(|(least, _)| key < *least) {
+                best = Some((key, item));
+            }
+            Ok(true)
+        })?;
+        Ok(best.map(|(_, item)| item))
+    }
+}
+
+/// What a closure gave to sort or choose by.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Key {
+    Number(f64),
+    Whole(INT),
+    Text(rhai::ImmutableString),
+}
+
+impl Key {
+    pub(super) fn new(value: Dynamic) -> Res<Self> {
+        if let Ok(whole) = value.as_int() {
+            return Ok(Self::Whole(whole));
+        }
+        if let Ok(yes) = value.as_bool() {
+            return Ok(Self::Whole(yes.into()));
+        }
+        if let Ok(number) = value.as_float() {
+            return Ok(Self::Number(number));
+        }
+        let name = value.type_name();
+        value.into_immutable_string().map(Self::Text).map_err(|_| {
+            fault(format!("cannot order by a value of type {name}; a number, text or bool will do"))
+        })
+    }
+
+    /// Values of one kind in their order, those of different kinds by kind.
+    pub(super) fn compare(&self, other: &Self) -> Ordering {
+        match (self, other) {
+            (Self::Whole(one), Self::Whole(two)) => one.cmp(two),
+            (Self::Text(one), Self::Text(two)) => one.cmp(two),
+            (Self::Text(_), _) => Ordering::Greater,
+            (_, Self::Text(_)) => Ordering::Less,
+            (one, two) => one.float().total_cmp(&two.float()),
+        }
+    }
+
+    fn float(&self) -> f64 {
+        match self {
+            Self::Number(number) => *number,
+            #[expect(clippy::cast_precision_loss, reason = "an order, beside numbers with a point")]
+            Self::Whole(whole) => *whole as f64,
+            Self::Text(_) => 0.0,
+        }
+    }
+}
+
+/// The value, or `()`.
+pub(super) fn or_unit<T: Clone + Send + Sync + 'static>(value: Option<T>) -> Dynamic {
+    value.map_or(Dynamic::UNIT, Dynamic::from)
+}
+
+/// A number of the host as the language has it.
+pub(super) fn whole(number: impl TryInto<INT>) -> INT {
+    number.try_into().unwrap_or(INT::MAX)
+}
+
+fn best_by<T: Item>(
+    ctx: &NativeCallContext<'_>,
+    set: &Collection<T>,
+    score: &FnPtr,
+    name: &str,
+    better: Ordering,
+) -> Res<Dynamic> {
+    with(|session| {
+        let mut best: Option<(Key, T)> = None;
+        for item in set.list(session)? {
+            let key = Key::new(score.call_within_context(ctx, (item.clone(),))?)?;
+            if best.as_ref().is_none_or(|(other, _)| key.compare(other) == better) {
+                best = Some((key, item));
+            }
+        }
+        session.step(|| match &best {
+            Some((key, item)) => format!("{}.{name}: {} with {key:?}", T::MANY, item.candidate()),
+            None => format!("{}.{name}: none to choose from", T::MANY),
+        });
+        Ok(or_unit(best.map(|(_, item)| item)))
+    })
+}
+
+/// Registers what every collection can do.
+pub(super) fn register<T: Item>(book: &mut Book) {
+    let on = T::MANY;
+    let e = T::EXAMPLES;
+    book.object::<Collection<T>>(T::MANY);
+    book.object::<T>(T::ONE);
+    book.engine().register_iterator::<Collection<T>>();
+    selections::<T>(book, on, e);
+    questions::<T>(book, on, e);
+}
+
+fn selections<T: Item>(book: &mut Book, on: &'static str, e: &Examples) {
+    let entry = |name, signature, doc, example| Helper { on, name, signature, doc, example };
+    book.function(
+        entry(
+            "filter",
+            "filter(|x| bool) -> collection",
+            "Those for which the closure gives true.",
+            e.filter,
+        ),
+        |ctx: NativeCallContext<'_>, set: &mut Collection<T>, test: FnPtr| -> Res<Collection<T>> {
+            with(|session| {
+                let mut kept = Vec::new();
+                for item in set.list(session)? {
+                    if test.call_within_context(&ctx, (item.clone(),))? {
+                        kept.push(item);
+                    }
+                }
+                let kept = Collection::listed(kept);
+                set.explain(session, &kept, || format!("filter on line {}", line(&ctx)))?;
+                Ok(kept)
+            })
+        },
+    );
+    book.function(
+        entry("without", "without(x) -> collection", "All but this one.", e.without),
+        |set: &mut Collection<T>, other: T| -> Res<Collection<T>> {
+            with(|session| {
+                let mut items = set.list(session)?;
+                items.retain(|item| item.candidate() != other.candidate());
+                Ok(Collection::listed(items))
+            })
+        },
+    );
+    book.function(
+        entry(
+            "sort_by",
+            "sort_by(|x| key) -> collection",
+            "Sorted by what the closure gives, the least first: numbers, texts or bools.",
+            e.sort_by,
+        ),
+        |ctx: NativeCallContext<'_>, set: &mut Collection<T>, key: FnPtr| -> Res<Collection<T>> {
+            with(|session| {
+                let mut keyed = Vec::new();
+                for item in set.list(session)? {
+                    keyed.push((Key::new(key.call_within_context(&ctx, (item.clone(),))?)?, item));
+                }
+                keyed.sort_by(|(one, _), (two, _)| one.compare(two));
+                Ok(Collection::listed(keyed.into_iter().map(|(_, item)| item).collect::<Vec<_>>()))
+            })
+        },
+    );
+    book.function(
+        entry("take", "take(n) -> collection", "The first n.", e.take),
+        |set: &mut Collection<T>, most: INT| -> Res<Collection<T>> {
+            with(|session| {
+                let most = usize::try_from(most).unwrap_or(0);
+                let mut items = Vec::new();
+                set.each(session, |item| {
+                    if items.len() < most {
+                        items.push(item);
+                    }
+                    Ok(items.len() < most)
+                })?;
+                Ok(Collection::listed(items))
+            })
+        },
+    );
+    book.function(
+        entry("skip", "skip(n) -> collection", "All but the first n.", e.skip),
+        |set: &mut Collection<T>, count: INT| -> Res<Collection<T>> {
+            with(|session| {
+                let count = usize::try_from(count).unwrap_or(0);
+                let items = set.list(session)?;
+                Ok(Collection::listed(items.into_iter().skip(count).collect::<Vec<_>>()))
+            })
+        },
+    );
+    book.function(
+        entry(
+            "map",
+            "map(|x| value) -> array",
+            "What the closure gives for each, as an array of the language.",
+            e.map,
+        ),
+        |ctx: NativeCallContext<'_>, set: &mut Collection<T>, change: FnPtr| -> Res<Array> {
+            with(|session| {
+                let items = set.list(session)?.into_iter();
+                items.map(|item| change.call_within_context(&ctx, (item,))).collect()
+            })
+        },
+    );
+}
+
+fn questions<T: Item>(book: &mut Book, on: &'static str, e: &Examples) {
+    let entry = |name, signature, doc, example| Helper { on, name, signature, doc, example };
+    book.function(
+        entry(
+            "min_by",
+            "min_by(|x| key) -> one or ()",
+            "The one for which the closure gives the least; of equals the first.",
+            e.min_by,
+        ),
+        |ctx: NativeCallContext<'_>, set: &mut Collection<T>, key: FnPtr| {
+            best_by(&ctx, set, &key, "min_by", Ordering::Less)
+        },
+    );
+    book.function(
+        entry(
+            "max_by",
+            "max_by(|x| key) -> one or ()",
+            "The one for which the closure gives the most; of equals the first.",
+            e.max_by,
+        ),
+        |ctx: NativeCallContext<'_>, set: &mut Collection<T>, key: FnPtr| {
+            best_by(&ctx, set, &key, "max_by", Ordering::Greater)
+        },
+    );
+    book.function(
+        entry(
+            "find",
+            "find(|x| bool) -> one or ()",
+            "The first for which the closure gives true.",
+            e.find,
+        ),
+        |ctx: NativeCallContext<'_>, set: &mut Collection<T>, test: FnPtr| -> Res<Dynamic> {
+            with(|session| {
+                let mut found = None;
+                set.each(session, |item| {
+                    if test.call_within_context(&ctx, (item.clone(),))? {
+                        found = Some(item);
+                    }
+                    Ok(found.is_none())
+                })?;
+                Ok(or_unit(found))
+            })
+        },
+    );
+    book.function(
+        entry("any", "any(|x| bool) -> bool", "Does the closure give true for one of them?", e.any),
+        |ctx: NativeCallContext<'_>, set: &mut Collection<T>, test: FnPtr| -> Res<bool> {
+            with(|session| {
+                let mut any = false;
+                set.each(session, |item| {
+                    any = test.call_within_context(&ctx, (item,))?;
+                    Ok(!any)
+                })?;
+                Ok(any)
+            })
+        },
+    );
+    book.function(
+        entry(
+            "all",
+            "all(|x| bool) -> bool",
+            "Does the closure give true for each of them? True where there are none.",
+            e.all,
+        ),
+        |ctx: NativeCallContext<'_>, set: &mut Collection<T>, test: FnPtr| -> Res<bool> {
+            with(|session| {
+                let mut all = true;
+                set.each(session, |item| {
+                    all = test.call_within_context(&ctx, (item,))?;
+                    Ok(all)
+                })?;
+                Ok(all)
+            })
+        },
+    );
+    book.function(
+        entry("count", "count() -> int", "How many there are.", e.count),
+        |set: &mut Collection<T>| -> Res<INT> {
+            with(|session| {
+                let mut count = 0;
+                set.each(session, |_| {
+                    count += 1;
+                    Ok(true)
+                })?;
+                Ok(count)
+            })
+        },
+    );
+    book.function(
+        entry("is_empty", "is_empty() -> bool", "Are there none?", e.is_empty),
+        |set: &mut Collection<T>| -> Res<bool> {
+            with(|session| Ok(set.first(session)?.is_none()))
+        },
+    );
+    book.function(
+        entry("first", "first() -> one or ()", "The first one.", e.first),
+        |set: &mut Collection<T>| -> Res<Dynamic> {
+            with(|session| Ok(or_unit(set.first(session)?)))
+        },
+    );
+    book.function(
+        entry(
+            "sum",
+            "sum(|x| number) -> number",
+            "What the closure gives for all of them, added up.",
+            e.sum,
+        ),
+        |ctx: NativeCallContext<'_>, set: &mut Collection<T>, number: FnPtr| -> Res<Dynamic> {
+            with(|session| {
+                let (mut sum, mut float) = (0i64, None::<f64>);
+                for item in set.list(session)? {
+                    match Key::new(number.call_within_context(&ctx, (item,))?)? {
+                        Key::Whole(whole) => sum = sum.saturating_add(whole),
+                        Key::Number(number) => float = Some(float.unwrap_or(0.0) + number),
+                        Key::Text(_) => return Err(fault("sum takes numbers, not text")),
+                    }
+                }
+                Ok(float.map_or(sum.into(), |float| (float + Key::Whole(sum).float()).into()))
+            })
+        },
+    );
+    book.function(
+        entry(
+            "random",
+            "random() -> one or ()",
+            "One of them by chance; the same for the same question.",
+            e.random,
+        ),
+        |set: &mut Collection<T>| -> Res<Dynamic> {
+            with(|session| {
+                let mut items = set.list(session)?;
+                let index = session.ask.random.checked_rem(items.len() as u64);
+                Ok(or_unit(index.map(|index| items.swap_remove(whole_index(index)))))
+            })
+        },
+    );
+}
+
+pub(super) fn whole_index(index: u64) -> usize {
+    usize::try_from(index).unwrap_or(0)
+}
+
+fn line(ctx: &NativeCallContext<'_>) -> usize {
+    ctx.call_position().line().unwrap_or(0)
+}
+
+/// `for worker in workers { … }`.
+impl<T: Item> IntoIterator for Collection<T> {
+    type Item = T;
+    type IntoIter = std::vec::IntoIter<T>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        // There is no way to fail here; a script whose time is over is ended by its next operation.
+        with(|session| self.list(session)).unwrap_or_default().into_iter()
+    }
+}

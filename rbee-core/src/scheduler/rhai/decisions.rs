@@ -1,0 +1,271 @@
+//! What a script can decide.
+
+use std::{collections::BTreeSet, fmt};
+
+use rhai::{Array, Dynamic, INT, Map};
+
+use super::{
+    book::{Book, Helper},
+    hives::{Hive, on_hive},
+    session::{Res, Session, fault, looked, with},
+    workers::{Worker, Workers},
+};
+use crate::{Error, ErrorKind, HiveId, Placement, Scheduler, WorkerId, scheduler::spawn::Start};
+
+/// A decision, as a function of the script gives it back.
+#[derive(Clone, Debug)]
+pub(super) enum Decision {
+    /// As it stands.
+    Place(Placement),
+    /// A worker is started; what is stopped for it is settled when the script is through.
+    Spawn { hive: HiveId, start: std::sync::Arc<Start> },
+    /// The job may join the queue.
+    Accept { rank: i64 },
+}
+
+/// Longer reasons are cut.
+const MOST_REASON: usize = 500;
+/// Codes that a policy may refuse a job with.
+const CODES: &[ErrorKind] = &[
+    ErrorKind::Rejected,
+    ErrorKind::QuotaExceeded,
+    ErrorKind::RateLimited,
+    ErrorKind::SystemAtCapacity,
+    ErrorKind::InsufficientVram,
+    ErrorKind::ModelNotFound,
+    ErrorKind::DeadlineExceeded,
+    ErrorKind::PermissionDenied,
+    ErrorKind::Unsupported,
+    ErrorKind::InvalidRequest,
+];
+
+fn run_on(worker: &Worker) -> Res<Dynamic> {
+    with(|session| {
+        let (info, wanted) = (&worker.0.info, &session.ask.job.model);
+        if info.model != *wanted {
+            return Err(fault(format!(
+                "run_on: worker {} has model {}, the job wants {wanted}; narrow the workers down with_model(job.model)",
+                info.id, info.model
+            )));
+        }
+        if let Some(why) = session.unable(&worker.0) {
+            return Err(fault(format!(
+                "run_on: worker {}: {why}; narrow the workers down with_capacity()",
+                info.id
+            )));
+        }
+        session.step(|| format!("run_on: worker {} on hive {}", info.id, info.hive));
+        Ok(Dynamic::from(Decision::Place(Placement::Assign(info.id))))
+    })
+}
+
+fn spawn(hive: &Hive, devices: Option<&[u32]>, slots: Option<u32>) -> Res<Dynamic> {
+    with(|session| {
+        looked(1)?;
+        let question = on_hive(session, hive)?;
+        let start = match devices {
+            Some(devices) => question.on(devices),
+            None => question.anywhere(),
+        };
+        match start {
+            Ok(mut start) => {
+                start.spec.slots = slots.unwrap_or(start.spec.slots);
+                session.step(|| {
+                    format!("spawn_on: hive {}, devices {:?}", hive.0.id, start.spec.devices)
+                });
+                let hive = hive.0.id.clone();
+                Ok(Dynamic::from(Decision::Spawn { hive, start: std::sync::Arc::new(start) }))
+            }
+            Err(why) => {
+                session.step(|| format!("spawn_on: not on hive {}: {why}", hive.0.id));
+                session.dropped(crate::Candidate::Hive(hive.0.id.clone()), || why);
+                Ok(Dynamic::UNIT)
+            }
+        }
+    })
+}
+
+fn index(value: &Dynamic) -> Res<u32> {
+    let number = value.as_int().ok().and_then(|number| u32::try_from(number).ok());
+    number.ok_or_else(|| fault(format!("spawn_on: {value} is not the number of a device")))
+}
+
+fn indices(values: &[Dynamic]) -> Res<Vec<u32>> {
+    let distinct: BTreeSet<u32> = values.iter().map(index).collect::<Res<_>>()?;
+    if distinct.is_empty() || distinct.len() != values.len() {
+        return Err(fault("spawn_on takes one device or more, each once"));
+    }
+    Ok(distinct.into_iter().collect())
+}
+
+fn spawn_with(hive: &Hive, options: &Map) -> Res<Dynamic> {
+    let (mut devices, mut slots, mut evict) = (None, None, None);
+    for (key, value) in options {
+        match key.as_str() {
+            "device" => devices = Some(vec![index(value)?]),
+            "devices" => {
+                let array = value.as_array_ref();
+                let array = array
+                    .map_err(|kind| fault(format!("spawn_on: devices is an array, not {kind}")))?;
+                devices = Some(indices(&array)?);
+            }
+            "slots" => {
+                let number = value.as_int().ok().and_then(|number| u32::try_from(number).ok());
+                let number = number.filter(|number| (1..=1024).contains(number));
+                slots = Some(number.ok_or_else(|| {
+                    fault(format!("spawn_on: slots is {value}; allowed are 1 to 1024"))
+                })?);
+            }
+            "evict" => evict = Some(workers(value.clone())?),
+            other => {
+                return Err(fault(format!(
+                    "spawn_on: there is no option {other:?}; there are device, devices, slots, evict"
+                )));
+            }
+        }
+    }
+    let decision = spawn(hive, devices.as_deref(), slots)?;
+    let (Some(evict), Some(Decision::Spawn { hive, start })) =
+        (evict, decision.clone().try_cast::<Decision>())
+    else {
+        return Ok(decision);
+    };
+    let placement = Placement::Spawn { hive, spec: start.spec.clone(), evict };
+    Ok(Dynamic::from(Decision::Place(placement)))
+}
+
+/// The names of the workers in what a script gave: one, a collection, an array or none.
+pub(super) fn workers(value: Dynamic) -> Res<Vec<WorkerId>> {
+    let kind = value.type_name();
+    let wrong = || fault(format!("expected workers, not a value of type {kind}"));
+    if value.is_unit() {
+        return Ok(Vec::new());
+    }
+    if let Some(worker) = value.clone().try_cast::<Worker>() {
+        return Ok(vec![worker.0.info.id]);
+    }
+    if let Some(set) = value.clone().try_cast::<Workers>() {
+        let set = with(|session| set.list(session))?;
+        return Ok(set.iter().map(|worker| worker.0.info.id).collect());
+    }
+    let array: Array = value.into_array().map_err(|_| wrong())?;
+    let ids =
+        array.into_iter().map(|one| Ok(one.try_cast::<Worker>().ok_or_else(wrong)?.0.info.id));
+    ids.collect()
+}
+
+pub(super) fn reject(reason: &str, kind: ErrorKind) -> Decision {
+    let end = reason.char_indices().nth(MOST_REASON).map_or(reason.len(), |(end, _)| end);
+    Decision::Place(Placement::Reject(Error::new(kind, reason[..end].to_owned())))
+}
+
+fn code(name: &str) -> Res<ErrorKind> {
+    let kind = ErrorKind::from_code(name).filter(|kind| CODES.contains(kind));
+    kind.ok_or_else(|| {
+        let codes: Vec<_> = CODES.iter().map(|kind| kind.code()).collect();
+        fault(format!("reject: there is no code {name:?}; there are {}", codes.join(", ")))
+    })
+}
+
+fn builtin(session: &Session) -> Res<Decision> {
+    looked(1)?;
+    let placement = session.builtin.place(&session.ask, &session.cluster);
+    let placement = placement.map_err(|error| fault(error.message()))?;
+    session.step(|| format!("builtin: the built-in policy decides: {}", told(&placement)));
+    Ok(Decision::Place(placement))
+}
+
+/// For people.
+pub(super) fn told(placement: &Placement) -> String {
+    match placement {
+        Placement::Assign(worker) => format!("run on worker {worker}"),
+        Placement::Spawn { hive, spec, evict } if evict.is_empty() => {
+            format!("start a worker on hive {hive}, devices {:?}", spec.devices)
+        }
+        Placement::Spawn { hive, spec, evict } => format!(
+            "start a worker on hive {hive}, devices {:?}, and stop {} idle ones first",
+            spec.devices,
+            evict.len()
+        ),
+        Placement::Wait => "wait".into(),
+        Placement::Reject(error) => format!("reject: {error}"),
+    }
+}
+
+pub(super) fn register(book: &mut Book) {
+    book.chapter(
+        "Decisions",
+        "`schedule` gives one of these back. `run_on` and `spawn_on` of nothing are nothing, so that `??` can go on with \
+         the next best: `run_on(one) ?? spawn_on(other) ?? builtin()`.",
+    );
+    book.object::<Decision>("decision");
+    let f = |name, signature, doc, example| Helper { on: "", name, signature, doc, example };
+    book.function(
+        f(
+            "run_on",
+            "run_on(worker) -> decision or ()",
+            "The job runs on this worker; it must be able to take it. `()` for `()`.",
+            "run_on(workers.with_model(job.model).with_capacity().least_loaded())",
+        ),
+        |worker: Worker| run_on(&worker),
+    );
+    book.overload("run_on", |(): ()| Dynamic::UNIT);
+    book.function(
+        f("spawn_on", "spawn_on(hive) -> decision or ()", "A worker for the job's model is started on this hive, on the device that suits best, and the job waits for it. `spawn_on(hive, 1)` names the device, `spawn_on(hive, [1, 2])` spreads the model over several, `spawn_on(hive, #{devices: [1], slots: 8, evict: workers})` says all there is to say. Where memory is short, idle workers are stopped: those that the script's `evict` names, else the cheapest set. `()` where it cannot be started there, and for `()`.", "spawn_on(hives.with_model(job.model).available().most_vram_free())"),
+        |hive: Hive| spawn(&hive, None, None),
+    );
+    book.overload("spawn_on", |hive: Hive, device: INT| {
+        spawn(&hive, Some(&[index(&Dynamic::from(device))?]), None)
+    });
+    book.overload("spawn_on", |hive: Hive, devices: Array| {
+        spawn(&hive, Some(&indices(&devices)?), None)
+    });
+    book.overload("spawn_on", |hive: Hive, options: Map| spawn_with(&hive, &options));
+    book.overload("spawn_on", |(): ()| Dynamic::UNIT);
+    book.overload("spawn_on", |(): (), _: Dynamic| Dynamic::UNIT);
+    book.function(
+        f("wait", "wait() -> decision", "The job waits. The question comes again when a slot is free or the fleet changes, and with every tick.", "wait()"),
+        || Decision::Place(Placement::Wait),
+    );
+    book.function(
+        f("reject", "reject(reason) -> decision", "The job ends with this reason, as `REJECTED`; `reject(reason, code)` names another code: `QUOTA_EXCEEDED`, `RATE_LIMITED`, `SYSTEM_AT_CAPACITY`, `INSUFFICIENT_VRAM`, `MODEL_NOT_FOUND`, `DEADLINE_EXCEEDED`, `PERMISSION_DENIED`, `UNSUPPORTED` or `INVALID_REQUEST`.", "reject(\"not during the night\", \"SYSTEM_AT_CAPACITY\")"),
+        |reason: &str| reject(reason, ErrorKind::Rejected),
+    );
+    book.overload("reject", |reason: &str, name: &str| -> Res<Decision> {
+        Ok(reject(reason, code(name)?))
+    });
+    book.function(
+        f("builtin", "builtin() -> decision", "What the built-in policy would decide: the least loaded free worker of the model; a new one where it fits best; else to wait.", "builtin()"),
+        || with(builtin),
+    );
+    book.function(
+        f(
+            "accept",
+            "accept() -> decision",
+            "For `admit`: the job may join the queue. `accept(rank)` says where: lower goes first.",
+            "accept(-1)",
+        ),
+        || Decision::Accept { rank: 0 },
+    );
+    book.overload("accept", |rank: INT| Decision::Accept { rank });
+    book.function(
+        f("note", "note(text)", "Adds a line to the explanation of the decision; does nothing where nobody asks for one.", "note(\"looked at ${workers.count()} workers\")"),
+        |text: &str| with(|session| {
+            session.step(|| text.chars().take(MOST_REASON).collect());
+            Ok(())
+        }),
+    );
+    book.engine().register_fn("to_string", |decision: &mut Decision| decision.to_string());
+}
+
+impl fmt::Display for Decision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Place(placement) => f.write_str(&told(placement)),
+            Self::Spawn { hive, start } => {
+                write!(f, "start a worker on hive {hive}, devices {:?}", start.spec.devices)
+            }
+            Self::Accept { rank } => write!(f, "accept at rank {rank}"),
+        }
+    }
+}

@@ -1,0 +1,376 @@
+//! Hives in scripts.
+
+use std::{cmp::Reverse, sync::Arc};
+
+use rhai::{Dynamic, INT, ImmutableString};
+
+use super::{
+    book::{Book, Helper},
+    collection::{Collection, Examples, Item, or_unit, whole},
+    job::Model,
+    memory,
+    session::{Res, Session, fault, with},
+    workers::{self, Workers},
+};
+use crate::{Candidate, ClusterView, HiveId, HiveView, ModelRef, scheduler::spawn::OnHive};
+
+/// One hive.
+#[derive(Clone, Debug)]
+pub(super) struct Hive(pub(super) Arc<HiveView>);
+
+pub(super) type Hives = Collection<Hive>;
+
+/// What leaves hives out without a closure.
+#[derive(Clone, Debug)]
+pub(super) enum Filter {
+    Online,
+    /// A worker of the job's model can be started there.
+    Available,
+    Model(ModelRef),
+    Gpus(INT),
+    Label(ImmutableString, ImmutableString),
+}
+
+impl Item for Hive {
+    type Base = ();
+    type Filter = Filter;
+    const MANY: &'static str = "hives";
+    const ONE: &'static str = "hive";
+    const EXAMPLES: &'static Examples = &Examples {
+        filter: "hives.filter(|h| h.gpus > 1).count()",
+        find: "hives.find(|h| h.label(\"power\") == \"awake\").id",
+        without: "hives.without(hives.first()).count()",
+        min_by: "hives.min_by(|h| h.worker_count).id",
+        max_by: "hives.max_by(|h| h.vram_free).id",
+        sort_by: "hives.sort_by(|h| h.vram_free).first().id",
+        any: "hives.any(|h| h.draining)",
+        all: "hives.all(|h| h.online)",
+        count: "hives.count()",
+        is_empty: "hives.in_region(\"mars\").is_empty()",
+        first: "hives.first().id",
+        take: "hives.take(1).count()",
+        skip: "hives.skip(1).count()",
+        map: "hives.map(|h| h.gpus)",
+        sum: "hives.sum(|h| h.gpus)",
+        random: "hives.random().id",
+    };
+
+    fn all<'a>((): &'a (), cluster: &'a ClusterView) -> Box<dyn Iterator<Item = Self> + 'a> {
+        Box::new(cluster.hives().map(|view| Self(view.clone())))
+    }
+
+    fn keep(&self, filter: &Filter, session: &Session) -> Res<bool> {
+        Ok(match filter {
+            Filter::Online => self.0.online,
+            Filter::Available => on_hive(session, self)?.anywhere().is_ok(),
+            Filter::Model(model) => self.0.models.contains_key(model),
+            Filter::Gpus(least) => self.gpus() >= *least,
+            Filter::Label(key, value) => {
+                self.0.labels.get(key.as_str()).is_some_and(|has| has == value.as_str())
+            }
+        })
+    }
+
+    fn is_last(&self, (): &(), _: &Filter) -> bool {
+        false
+    }
+
+    fn candidate(&self) -> Candidate {
+        Candidate::Hive(self.0.id.clone())
+    }
+}
+
+impl Hive {
+    pub(super) fn label(&self, key: &str) -> Option<ImmutableString> {
+        self.0.labels.get(key).map(|value| value.as_str().into())
+    }
+
+    fn gpus(&self) -> INT {
+        whole(self.0.devices.iter().filter(|device| memory::is_gpu(device)).count())
+    }
+}
+
+/// The question about this hive alone.
+pub(super) fn on_hive<'a>(session: &'a Session, hive: &'a Hive) -> Res<OnHive<'a>> {
+    Ok(OnHive {
+        policy: &session.builtin,
+        ask: &session.ask,
+        cluster: &session.cluster,
+        known: session.known_of_job()?,
+        hive: &hive.0,
+    })
+}
+
+fn narrow(set: &Hives, filter: Filter, name: &str) -> Res<Hives> {
+    with(|session| set.narrowed(session, filter, || name.into()))
+}
+
+fn get(set: &Hives, session: &Session, name: &str) -> Res<Dynamic> {
+    let Ok(id) = HiveId::new(name) else { return Ok(Dynamic::UNIT) };
+    let Some(view) = session.cluster.hive(&id) else { return Ok(Dynamic::UNIT) };
+    let hive = Hive(view.clone());
+    for filter in set.filters() {
+        if !hive.keep(filter, session)? {
+            return Ok(Dynamic::UNIT);
+        }
+    }
+    Ok(Dynamic::from(hive))
+}
+
+/// Registers a choice: the hive with the least key, or `()`.
+fn choice<K: PartialOrd>(
+    book: &mut Book,
+    helper: Helper,
+    key: impl Fn(&Hive, &Session) -> K + Send + Sync + 'static,
+) {
+    let name = helper.name;
+    book.function(helper, move |set: &mut Hives| -> Res<Dynamic> {
+        with(|session| {
+            let hive = set.least(session, |hive| Ok(key(hive, session)))?;
+            session.step(|| match &hive {
+                Some(hive) => format!("hives.{name}: hive {}", hive.0.id),
+                None => format!("hives.{name}: none to choose from"),
+            });
+            Ok(or_unit(hive))
+        })
+    });
+}
+
+fn cost(hive: &Hive) -> f64 {
+    hive.0.labels.get("cost").and_then(|cost| cost.parse().ok()).unwrap_or(f64::INFINITY)
+}
+
+pub(super) fn register(book: &mut Book) {
+    book.chapter(
+        "Hives",
+        "What narrows hives down, and what chooses one. A choice from none is `()`.",
+    );
+    super::collection::register::<Hive>(book);
+    selections(book);
+    book.chapter("One hive", "What a hive tells of itself.");
+    properties(book);
+}
+
+fn selections(book: &mut Book) {
+    let on = |name, signature, doc, example| Helper { on: "hives", name, signature, doc, example };
+    book.function(
+        on("online", "online() -> hives", "Those that answer.", "hives.online().count()"),
+        |set: &mut Hives| narrow(set, Filter::Online, "online()"),
+    );
+    book.function(
+        on("available", "available() -> hives", "Those on which a worker of the job's model can be started now: online, not being emptied, with memory that is free or that idle workers would free, and that have not refused the model.", "hives.available().count()"),
+        |set: &mut Hives| narrow(set, Filter::Available, "available()"),
+    );
+    book.function(
+        on(
+            "with_model",
+            "with_model(model) -> hives",
+            "Those that have the model on their disk: nothing has to be downloaded there.",
+            "hives.with_model(job.model).count()",
+        ),
+        |set: &mut Hives, model: Model| {
+            narrow(set, Filter::Model(model.0.clone()), &format!("with_model({})", model.0))
+        },
+    );
+    book.overload("with_model", |set: &mut Hives, model: &str| {
+        let model = Model::parse(model)?;
+        narrow(set, Filter::Model(model.0.clone()), &format!("with_model({})", model.0))
+    });
+    book.function(
+        on("with_gpu", "with_gpu() -> hives", "Those that have a GPU.", "hives.with_gpu().count()"),
+        |set: &mut Hives| narrow(set, Filter::Gpus(1), "with_gpu()"),
+    );
+    book.function(
+        on(
+            "with_gpus",
+            "with_gpus(n) -> hives",
+            "Those that have at least so many GPUs.",
+            "hives.with_gpus(2).count()",
+        ),
+        |set: &mut Hives, least: INT| {
+            narrow(set, Filter::Gpus(least), &format!("with_gpus({least})"))
+        },
+    );
+    book.function(
+        on(
+            "with_label",
+            "with_label(key, value) -> hives",
+            "Those that have this label.",
+            "hives.with_label(\"power\", \"awake\").count()",
+        ),
+        |set: &mut Hives, key: ImmutableString, value: ImmutableString| {
+            let name = format!("with_label({key:?}, {value:?})");
+            narrow(set, Filter::Label(key, value), &name)
+        },
+    );
+    book.function(
+        on(
+            "in_region",
+            "in_region(name) -> hives",
+            "Those whose label `region` has this value.",
+            "hives.in_region(\"eu\").count()",
+        ),
+        |set: &mut Hives, region: ImmutableString| {
+            let name = format!("in_region({region:?})");
+            narrow(set, Filter::Label("region".into(), region), &name)
+        },
+    );
+    book.function(
+        on(
+            "get",
+            "get(name) -> hive or ()",
+            "The hive of this name.",
+            "hives.get(\"attic\").region",
+        ),
+        |set: &mut Hives, name: &str| with(|session| get(set, session, name)),
+    );
+    choice(
+        book,
+        on(
+            "most_vram_free",
+            "most_vram_free() -> hive or ()",
+            "The one with the most memory free on its GPUs together.",
+            "hives.most_vram_free().id",
+        ),
+        |hive, _| Reverse(memory::gpu_free(&hive.0)),
+    );
+    choice(
+        book,
+        on(
+            "fewest_workers",
+            "fewest_workers() -> hive or ()",
+            "The one with the fewest workers.",
+            "hives.fewest_workers().id",
+        ),
+        |hive, session| session.cluster.on_hive(&hive.0.id).count(),
+    );
+    choice(
+        book,
+        on(
+            "cheapest",
+            "cheapest() -> hive or ()",
+            "The one whose label `cost` is the smallest number; those without come last.",
+            "hives.cheapest().id",
+        ),
+        |hive, _| cost(hive),
+    );
+}
+
+fn properties(book: &mut Book) {
+    type H = Hive;
+    let of = |name, signature, doc, example| Helper { on: "hive", name, signature, doc, example };
+    book.property(of("id", "id -> text", "Its name.", "hives.first().id"), |h: &H| {
+        ImmutableString::from(h.0.id.as_str())
+    });
+    book.property(
+        of("online", "online -> bool", "It answers.", "hives.first().online"),
+        |h: &H| h.0.online,
+    );
+    book.property(
+        of(
+            "draining",
+            "draining -> bool",
+            "It is being emptied, and gets no new workers.",
+            "hives.first().draining",
+        ),
+        |h: &H| h.0.draining,
+    );
+    book.property(
+        of("region", "region -> text or ()", "Its label `region`.", "hives.first().region"),
+        |h: &H| or_unit(h.label("region")),
+    );
+    book.property(
+        of(
+            "cost",
+            "cost -> float or ()",
+            "Its label `cost`, where that is a number.",
+            "hives.first().cost",
+        ),
+        |h: &H| or_unit(Some(cost(h)).filter(|cost| cost.is_finite())),
+    );
+    book.property(
+        of("gpus", "gpus -> int", "How many GPUs it has.", "hives.first().gpus"),
+        Hive::gpus,
+    );
+    book.property(
+        of(
+            "vram_free",
+            "vram_free -> int",
+            "Bytes free on all its GPUs together.",
+            "hives.first().vram_free",
+        ),
+        |h: &H| whole(memory::gpu_free(&h.0)),
+    );
+    book.property(
+        of(
+            "vram_total",
+            "vram_total -> int",
+            "Bytes of all its GPUs together.",
+            "hives.first().vram_total",
+        ),
+        |h: &H| whole(memory::gpu_total(&h.0)),
+    );
+    book.property(
+        of(
+            "gpu_indices",
+            "gpu_indices -> array",
+            "The numbers of its GPUs, for `spawn_on(hive, indices)`.",
+            "hives.first().gpu_indices",
+        ),
+        |h: &H| -> rhai::Array {
+            let gpus = h.0.devices.iter().filter(|device| memory::is_gpu(device));
+            gpus.map(|device| Dynamic::from(whole(device.index))).collect()
+        },
+    );
+    book.asked(
+        of(
+            "worker_count",
+            "worker_count -> int",
+            "How many workers it has.",
+            "hives.first().worker_count",
+        ),
+        |h: &H, session| Ok(whole(session.cluster.on_hive(&h.0.id).count())),
+    );
+    book.property(
+        of(
+            "workers",
+            "workers -> workers",
+            "Its workers.",
+            "hives.first().workers.evictable().count()",
+        ),
+        |h: &H| Workers::of(workers::Base::Hive(h.0.id.clone())),
+    );
+    book.function(
+        of("label", "label(key) -> text or ()", "This label.", "hives.first().label(\"power\")"),
+        |h: &mut H, key: &str| or_unit(h.label(key)),
+    );
+    book.function(
+        of(
+            "has_model",
+            "has_model(model) -> bool",
+            "Is the model on its disk?",
+            "hives.first().has_model(job.model)",
+        ),
+        |h: &mut H, model: Model| h.0.models.contains_key(&model.0),
+    );
+    book.overload("has_model", |h: &mut H, model: &str| -> Res<bool> {
+        Ok(h.0.models.contains_key(&Model::parse(model)?.0))
+    });
+    book.function(
+        of(
+            "free_on",
+            "free_on(index) -> int",
+            "Bytes free on this device of it.",
+            "hives.first().free_on(1)",
+        ),
+        |h: &mut H, index: INT| -> Res<INT> {
+            let device = h.0.devices.iter().find(|device| INT::from(device.index) == index);
+            let device =
+                device.ok_or_else(|| fault(format!("hive {} has no device {index}", h.0.id)))?;
+            Ok(whole(h.0.free_bytes(device)))
+        },
+    );
+    book.engine().register_fn("to_string", |h: &mut H| h.0.id.to_string());
+    book.engine().register_fn("==", |one: H, two: H| one.0.id == two.0.id);
+    book.engine().register_fn("!=", |one: H, two: H| one.0.id != two.0.id);
+}

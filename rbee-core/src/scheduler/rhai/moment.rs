@@ -1,0 +1,116 @@
+//! Time and chance in scripts: of the question, so that the same question has the same answer.
+
+use rhai::INT;
+
+use super::{
+    book::{Book, Helper},
+    collection::whole,
+    session::{Res, fault, with},
+};
+use crate::prefix;
+
+const MINUTE_MS: u64 = 60_000;
+const DAY_MINUTES: u64 = 24 * 60;
+
+fn minutes() -> Res<u64> {
+    with(|session| Ok(session.ask.now.wall.as_millis() / MINUTE_MS))
+}
+
+/// `22:30` as minutes of the day.
+pub(in crate::scheduler) fn time_of_day(text: &str) -> Option<u64> {
+    let (hour, minute) = text.split_once(':')?;
+    let number = |text: &str, below: u64| -> Option<u64> {
+        let digits = (1..=2).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
+        text.parse().ok().filter(|number| digits && *number < below)
+    };
+    Some(number(hour, 24)? * 60 + number(minute, 60)?)
+}
+
+fn between(from: &str, to: &str) -> Res<bool> {
+    let read = |text: &str| {
+        time_of_day(text)
+            .ok_or_else(|| fault(format!("{text:?} is no time of day, as \"22:30\" is")))
+    };
+    let (from, to, now) = (read(from)?, read(to)?, minutes()? % DAY_MINUTES);
+    Ok(if from <= to { (from..to).contains(&now) } else { now >= from || now < to })
+}
+
+pub(super) fn register(book: &mut Book) {
+    book.chapter(
+        "Time and chance",
+        "Both come with the question, in UTC, so that a decision can be replayed.",
+    );
+    let f = |name, signature, doc, example| Helper { on: "", name, signature, doc, example };
+    book.function(
+        f("hour", "hour() -> int", "The hour of the day, 0 to 23, in UTC.", "hour()"),
+        || -> Res<INT> { Ok(whole(minutes()? / 60 % 24)) },
+    );
+    book.function(
+        f("minute", "minute() -> int", "The minute of the hour, 0 to 59.", "minute()"),
+        || -> Res<INT> { Ok(whole(minutes()? % 60)) },
+    );
+    book.function(
+        f(
+            "weekday",
+            "weekday() -> int",
+            "The day of the week in UTC, 1 for Monday to 7 for Sunday.",
+            "weekday()",
+        ),
+        // 1970 began on a Thursday.
+        || -> Res<INT> { Ok(whole((minutes()? / DAY_MINUTES + 3) % 7 + 1)) },
+    );
+    book.function(
+        f("time_between", "time_between(from, to) -> bool", "Is it between these times of the day, in UTC? The first belongs to it, the second does not; from the evening to the morning is over midnight.", "time_between(\"22:00\", \"06:00\")"),
+        between,
+    );
+    book.function(
+        f("now_ms", "now_ms() -> int", "Milliseconds since 1970, in UTC.", "now_ms() > 0"),
+        || with(|session| Ok(whole(session.ask.now.wall.as_millis()))),
+    );
+    book.function(
+        f(
+            "random",
+            "random() -> float",
+            "A number by chance, from 0.0 up to but not 1.0; another one with each call.",
+            "random() < 1.0",
+        ),
+        || with(|session| Ok((session.random() >> 11) as f64 / (1u64 << 53) as f64)),
+    );
+    book.function(
+        f(
+            "random_below",
+            "random_below(n) -> int",
+            "A whole number by chance, from 0 to n - 1.",
+            "random_below(6) < 6",
+        ),
+        |bound: INT| -> Res<INT> {
+            let most = u64::try_from(bound).ok().filter(|bound| *bound > 0);
+            let most =
+                most.ok_or_else(|| fault(format!("random_below takes 1 or more, not {bound}")))?;
+            with(|session| Ok(whole(session.random() % most)))
+        },
+    );
+    book.function(
+        f(
+            "hash",
+            "hash(text) -> int",
+            "A number of 0 or more that is always the same for the same text.",
+            "hash(\"alice\") % 2",
+        ),
+        |text: &str| whole(prefix::hash(prefix::START, text.as_bytes()) >> 1),
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::time_of_day;
+
+    #[test]
+    fn a_time_of_day_is_read_strictly() {
+        assert_eq!(time_of_day("22:30"), Some(1350));
+        assert_eq!(time_of_day("6:05"), Some(365));
+        for wrong in ["24:00", "12:60", "12", "+1:00", "1:2:3", ":", "012:00"] {
+            assert_eq!(time_of_day(wrong), None, "{wrong}");
+        }
+    }
+}

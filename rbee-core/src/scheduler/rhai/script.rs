@@ -1,0 +1,108 @@
+//! A script, compiled.
+//!
+//! Each function that the queen calls is compiled as a program of its own, whose variables are the function's
+//! parameters: where a call of a function is cut off by a limit the language forgets the line, and a program's line it
+//! keeps. What is not part of the program is blanked out, so that lines and columns stay those of the text.
+
+use std::ops::Range;
+
+use rhai::{AST, Dynamic, Engine, Scope};
+
+use super::{
+    lint::{Function, functions},
+    session::Res,
+    tokens::Token,
+};
+
+/// The functions of a policy.
+#[derive(Debug)]
+pub(super) struct Script {
+    pub(super) schedule: Entry,
+    pub(super) admit: Option<Entry>,
+    pub(super) order: Option<Entry>,
+    pub(super) evict: Option<Entry>,
+}
+
+/// One function that the queen calls.
+#[derive(Debug)]
+pub(super) struct Entry {
+    program: AST,
+    parameters: Vec<String>,
+}
+
+impl Script {
+    /// Compiles a text whose `tokens` have been checked.
+    pub(super) fn compile(engine: &Engine, text: &str, tokens: &[Token<'_>]) -> Res<Self> {
+        let functions = functions(tokens);
+        let constants = constants(engine, text, &functions)?;
+        // The whole first: what is wrong with it is said in terms of what was written.
+        engine.compile_with_scope(&constants, text)?;
+        let entry = |name: &str| -> Res<Option<Entry>> {
+            let Some(own) = functions.iter().find(|function| function.name == name) else {
+                return Ok(None);
+            };
+            let kept = functions.iter().map(|function| match function.name == name {
+                true => function.body.clone(),
+                false => function.range.clone(),
+            });
+            let mut scope = constants.clone();
+            for parameter in &own.parameters {
+                scope.push(*parameter, ());
+            }
+            let program = engine.compile_with_scope(&scope, blanked(text, kept))?;
+            let parameters = own.parameters.iter().map(ToString::to_string).collect();
+            Ok(Some(Entry { program, parameters }))
+        };
+        let Some(schedule) = entry("schedule")? else {
+            return Err(super::fault("there is no fn schedule(job, workers, hives)"));
+        };
+        Ok(Self {
+            schedule,
+            admit: entry("admit")?,
+            order: entry("order")?,
+            evict: entry("evict")?,
+        })
+    }
+}
+
+impl Entry {
+    pub(super) fn call<const N: usize>(
+        &self,
+        engine: &Engine,
+        values: [Dynamic; N],
+    ) -> Res<Dynamic> {
+        let mut scope = Scope::new();
+        for (name, value) in self.parameters.iter().zip(values) {
+            scope.push_dynamic(name.as_str(), value);
+        }
+        engine.eval_ast_with_scope(&mut scope, &self.program)
+    }
+}
+
+/// What stands outside of functions, run once; functions then know it by name.
+fn constants(engine: &Engine, text: &str, functions: &[Function<'_>]) -> Res<Scope<'static>> {
+    let mut scope = Scope::new();
+    let mut from = 0;
+    let mut kept = Vec::new();
+    for function in functions {
+        kept.push(from..function.range.start);
+        from = function.range.end;
+    }
+    kept.push(from..text.len());
+    engine.run_with_scope(&mut scope, &blanked(text, kept.into_iter()))?;
+    Ok(scope)
+}
+
+/// The text with spaces for all that is not kept.
+fn blanked(text: &str, kept: impl Iterator<Item = Range<usize>>) -> String {
+    let mut blanked = String::with_capacity(text.len());
+    let space = |c: char| if c == '\n' { '\n' } else { ' ' };
+    let mut from = 0;
+    for range in kept {
+        blanked.extend(text[from..range.start.max(from)].chars().map(space));
+        blanked.push_str(&text[range.start.max(from)..range.end]);
+        from = range.end;
+    }
+    blanked.extend(text[from..].chars().map(space));
+    blanked
+}

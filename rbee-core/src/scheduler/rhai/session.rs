@@ -1,0 +1,231 @@
+//! The question that a script is deciding on this thread, and how long it may still take.
+//!
+//! Helpers find it here, so that host objects stay as small as a pointer. It is put in before a script runs and taken
+//! out when it returns, however it returns.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+    sync::{Arc, OnceLock},
+    time::Instant,
+};
+
+use rhai::{Dynamic, EvalAltResult, Position};
+
+use crate::{
+    Ask, Candidate, ClusterView, LeastLoaded, ModelOnDisk, ModelRef, WorkerState, WorkerView,
+    scheduler::{least_loaded::obstacle, spawn},
+};
+
+/// What a helper gives; the position of the call is filled in where it is `NONE`.
+pub(super) type Res<T> = Result<T, Box<EvalAltResult>>;
+
+/// Looks at workers, hives or queues after which the clock is read.
+const LOOKS: u32 = 128;
+/// Steps that an explanation keeps.
+const MOST_STEPS: usize = 256;
+/// Candidates that an explanation can say more of than what is wrong with them.
+const MOST_DROPPED: usize = 256;
+
+thread_local! {
+    static CURRENT: RefCell<Option<Session>> = const { RefCell::new(None) };
+    static DEADLINE: Cell<Option<Instant>> = const { Cell::new(None) };
+    static LOOKED: Cell<u32> = const { Cell::new(0) };
+}
+
+/// A question and what has been noted about its answer.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) ask: Ask,
+    pub(super) cluster: ClusterView,
+    /// Decides where the script leaves it to the built-in policy, and knows what memory a model needs.
+    pub(super) builtin: LeastLoaded,
+    /// None where nobody asked for reasons.
+    notes: Option<RefCell<Notes>>,
+    others: OnceLock<bool>,
+    known: OnceLock<Option<ModelOnDisk>>,
+    /// Random numbers drawn.
+    drawn: Cell<u64>,
+}
+
+/// The reasons of a decision.
+#[derive(Debug, Default)]
+pub(super) struct Notes {
+    pub(super) steps: Vec<String>,
+    /// Which step left a candidate out.
+    pub(super) dropped: BTreeMap<Candidate, String>,
+}
+
+impl Session {
+    pub(super) fn new(
+        ask: &Ask,
+        cluster: &ClusterView,
+        builtin: &LeastLoaded,
+        explained: bool,
+    ) -> Self {
+        Self {
+            ask: ask.clone(),
+            cluster: cluster.clone(),
+            builtin: builtin.clone(),
+            notes: explained.then(RefCell::default),
+            others: OnceLock::new(),
+            known: OnceLock::new(),
+            drawn: Cell::new(0),
+        }
+    }
+
+    pub(super) fn is_explained(&self) -> bool {
+        self.notes.is_some()
+    }
+
+    /// Writes a step down, where somebody wants to know.
+    pub(super) fn step(&self, text: impl FnOnce() -> String) {
+        if let Some(notes) = &self.notes {
+            let mut notes = notes.borrow_mut();
+            if notes.steps.len() < MOST_STEPS {
+                notes.steps.push(text());
+            }
+        }
+    }
+
+    /// Writes down which step left a candidate out; the first one counts.
+    pub(super) fn dropped(&self, candidate: Candidate, why: impl FnOnce() -> String) {
+        if let Some(notes) = &self.notes {
+            let dropped = &mut notes.borrow_mut().dropped;
+            if dropped.len() < MOST_DROPPED {
+                dropped.entry(candidate).or_insert_with(why);
+            }
+        }
+    }
+
+    fn into_notes(self) -> Notes {
+        self.notes.map(RefCell::into_inner).unwrap_or_default()
+    }
+
+    /// What is known of the model that the job wants.
+    pub(super) fn known_of_job(&self) -> Res<Option<&ModelOnDisk>> {
+        if self.known.get().is_none() {
+            looked(LOOKS)?;
+        }
+        let known = || spawn::known(&self.cluster, &self.ask.job.model).cloned();
+        Ok(self.known.get_or_init(known).as_ref())
+    }
+
+    /// What is known of any model.
+    pub(super) fn known(&self, model: &ModelRef) -> Res<Option<ModelOnDisk>> {
+        if *model == self.ask.job.model {
+            return Ok(self.known_of_job()?.cloned());
+        }
+        looked(LOOKS)?;
+        Ok(spawn::known(&self.cluster, model).cloned())
+    }
+
+    /// The next random number: made of the question's, by SplitMix64.
+    pub(super) fn random(&self) -> u64 {
+        self.drawn.set(self.drawn.get().wrapping_add(1));
+        let step = self.drawn.get().wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let z = self.ask.random.wrapping_add(step);
+        let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// Why the worker cannot take a job of this kind now, whatever its model is.
+    pub(super) fn against(&self, worker: &WorkerView) -> Option<String> {
+        if let Some(why) = self.unable(worker) {
+            return Some(why);
+        }
+        self.is_avoided(worker).then(|| "the job has failed on it before".into())
+    }
+
+    /// The same, whether the job has failed on it before or not.
+    pub(super) fn unable(&self, worker: &WorkerView) -> Option<String> {
+        Some(obstacle(&self.ask, &self.cluster, worker)?.to_string())
+    }
+
+    /// Could the worker take a job of this kind now?
+    pub(super) fn is_usable(&self, worker: &WorkerView) -> bool {
+        worker.state == WorkerState::Ready
+            && obstacle(&self.ask, &self.cluster, worker).is_none()
+            && !self.is_avoided(worker)
+    }
+
+    /// One on which the job has failed gets it again only in a later attempt, and where no other could take it.
+    fn is_avoided(&self, worker: &WorkerView) -> bool {
+        if self.ask.avoid.is_empty() || !self.ask.avoid.contains(&worker.info.id) {
+            return false;
+        }
+        let another = || {
+            self.cluster.available(&self.ask.job.model).any(|other| {
+                !self.ask.avoid.contains(&other.info.id)
+                    && obstacle(&self.ask, &self.cluster, other).is_none()
+            })
+        };
+        self.ask.attempts == 0 || *self.others.get_or_init(another)
+    }
+}
+
+/// Runs a script's function on this question; what the script noted comes back with its answer.
+pub(super) fn enter<T>(
+    session: Session,
+    deadline: Instant,
+    run: impl FnOnce() -> Res<T>,
+) -> (Res<T>, Notes) {
+    struct Guard;
+    impl Drop for Guard {
+        fn drop(&mut self) {
+            // After a panic the question must not stay behind; otherwise it is taken out already.
+            CURRENT.with(|current| current.take());
+            DEADLINE.set(None);
+        }
+    }
+    CURRENT.with(|current| current.replace(Some(session)));
+    DEADLINE.set(Some(deadline));
+    LOOKED.set(0);
+    let _guard = Guard;
+    let result = run();
+    let session = CURRENT.with(|current| current.take());
+    (result, session.map(Session::into_notes).unwrap_or_default())
+}
+
+/// The question that is being decided here.
+pub(super) fn with<T>(look: impl FnOnce(&Session) -> Res<T>) -> Res<T> {
+    CURRENT.with(|current| match &*current.borrow() {
+        Some(session) => look(session),
+        None => Err(fault("this can only be used while a decision is made")),
+    })
+}
+
+/// Counts what a helper looks at, and ends the script when its time is over.
+pub(super) fn looked(count: u32) -> Res<()> {
+    let looked = LOOKED.get() + count;
+    if looked < LOOKS {
+        LOOKED.set(looked);
+        return Ok(());
+    }
+    LOOKED.set(0);
+    if !is_over() {
+        return Ok(());
+    }
+    // A script that catches it is ended by its next operation.
+    Err(Box::new(EvalAltResult::ErrorRuntime(Dynamic::from(Late), Position::NONE)))
+}
+
+/// The time was over while a helper was at work.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Late;
+
+/// What a helper has to complain of; not what a script throws.
+#[derive(Clone, Debug)]
+pub(super) struct Said(pub(super) Arc<str>);
+
+/// Is the time over that the script may take?
+pub(super) fn is_over() -> bool {
+    DEADLINE.get().is_some_and(|deadline| Instant::now() >= deadline)
+}
+
+/// A failure of the script, at the place where it called the helper.
+pub(super) fn fault(message: impl Into<String>) -> Box<EvalAltResult> {
+    let said = Said(message.into().into());
+    Box::new(EvalAltResult::ErrorRuntime(Dynamic::from(said), Position::NONE))
+}

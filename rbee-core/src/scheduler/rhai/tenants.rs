@@ -1,0 +1,81 @@
+//! Tenants in scripts.
+
+use rhai::{Dynamic, ImmutableString};
+
+use super::{
+    book::{Book, Helper},
+    collection::{or_unit, whole},
+    session::{Res, fault, with},
+};
+use crate::{TenantId, TenantView};
+
+/// Asks about the tenant; `None` where nothing is known of it, as for a job that is nobody's.
+fn ask<T>(tenant: Dynamic, look: impl FnOnce(Option<&TenantView>) -> T) -> Res<T> {
+    if tenant.is_unit() {
+        return Ok(look(None));
+    }
+    let kind = tenant.type_name();
+    let name: ImmutableString = tenant
+        .into_immutable_string()
+        .map_err(|_| fault(format!("a tenant is a text or (), not a value of type {kind}")))?;
+    let id = TenantId::new(name.as_str()).map_err(|error| fault(error.message()))?;
+    with(|session| Ok(look(session.cluster.tenant(&id).map(|view| &**view))))
+}
+
+pub(super) fn register(book: &mut Book) {
+    book.chapter(
+        "Tenants",
+        "A tenant is given by its name, as `job.tenant` has it. Nothing limits one of which nothing is known, nor the \
+         jobs of nobody, whose `job.tenant` is `()`. Shares between tenants are the queue's own business.",
+    );
+    let f = |name, signature, doc, example| Helper { on: "", name, signature, doc, example };
+    book.function(
+        f(
+            "tenant_over_quota",
+            "tenant_over_quota(tenant) -> bool",
+            "Are its tokens of today, or its jobs at once, used up?",
+            "tenant_over_quota(\"bob\")",
+        ),
+        |tenant: Dynamic| ask(tenant, |view| view.is_some_and(TenantView::is_over_quota)),
+    );
+    book.function(
+        f(
+            "tenant_remaining_quota",
+            "tenant_remaining_quota(tenant) -> int or ()",
+            "Tokens it may still use today; `()` where there is no limit.",
+            "tenant_remaining_quota(\"alice\")",
+        ),
+        |tenant: Dynamic| {
+            ask(tenant, |view| {
+                or_unit(view.and_then(TenantView::remaining_today).map(|number| whole(number)))
+            })
+        },
+    );
+    book.function(
+        f(
+            "tenant_usage",
+            "tenant_usage(tenant) -> int",
+            "Tokens it has used today (UTC).",
+            "tenant_usage(job.tenant)",
+        ),
+        |tenant: Dynamic| ask(tenant, |view| whole(view.map_or(0, |view| view.used_today))),
+    );
+    book.function(
+        f(
+            "tenant_jobs",
+            "tenant_jobs(tenant) -> int",
+            "Jobs it has now, waiting and running.",
+            "tenant_jobs(\"alice\")",
+        ),
+        |tenant: Dynamic| ask(tenant, |view| whole(view.map_or(0, |view| view.live_jobs))),
+    );
+    book.function(
+        f(
+            "tenant_weight",
+            "tenant_weight(tenant) -> int",
+            "Its share beside those of the others.",
+            "tenant_weight(\"alice\")",
+        ),
+        |tenant: Dynamic| ask(tenant, |view| whole(view.map_or(1, |view| view.limits.weight))),
+    );
+}

@@ -1,0 +1,282 @@
+//! The fleet that every policy is tried on before it is used: small, but with something of everything, so that a line
+//! which cannot work is met by some job.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, OnceLock},
+    time::{Duration, Instant},
+};
+
+use rhai::{CallFnOptions, Dynamic, EvalAltResult, Scope};
+
+use super::{
+    Nothing, RhaiScheduler,
+    book::Contents,
+    engine, faults,
+    hives::Hives,
+    job::JobObject,
+    queue::Queue,
+    session::{Late, Res, Said, Session, enter},
+    workers::Workers,
+};
+use crate::{
+    Ask, ClusterView, CorrelationId, Device, DeviceKind, HiveId, HiveView, Job, JobId, LaneKey,
+    LaneView, LeastLoaded, Message, ModelOnDisk, ModelRef, Now, Priority, Prompt, Result, Role,
+    Sampling, Task, TenantId, TenantLimits, TenantView, Time, WallTime, WorkerId, WorkerInfo,
+    WorkerState, WorkerView, prefix::prefix_keys,
+};
+
+/// Longer than a decision may take: a machine that is busy with something else must not fail a good script.
+const LIMIT: Duration = Duration::from_millis(500);
+const GIB: u64 = 1 << 30;
+/// A Tuesday, 22:30 UTC.
+const WALL: WallTime = WallTime::from_millis(1_767_738_600_000);
+const AT: Time = Time::from_micros(3_600_000_000);
+
+/// Runs the script for a job of every kind, on the fleet and on an empty one.
+pub(super) fn check(policy: &RhaiScheduler, contents: &Contents) -> Result<()> {
+    let Some(fleet) = fleet() else { return Ok(()) };
+    let empty = ClusterView::default();
+    let asks = asks(fleet);
+    let questions = asks.iter().flat_map(|ask| [(&fleet.cluster, ask), (&empty, ask)]);
+    for (number, (cluster, ask)) in questions.enumerate() {
+        // The longest wait for a script that hangs is one limit: the first failure ends the trial.
+        let tried = policy.ask(ask, cluster, LIMIT, false, || {
+            policy.schedule(ask)?;
+            policy.judge(ask)?;
+            policy.evict(&fleet.attic, GIB)?;
+            Ok(())
+        });
+        match tried.0 {
+            // Only the first question is one that every policy has an answer to.
+            Err(error) if number > 0 && is_nothing(&error) => {}
+            Err(error) if !is_chance(&error) => return Err(faults::at_load(&error, contents)),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// A failure that another fleet may not bring: the script asked for something of its own fleet that is not here, or
+/// threw something itself.
+fn is_chance(error: &EvalAltResult) -> bool {
+    match error.unwrap_inner() {
+        EvalAltResult::ErrorFunctionNotFound(signature, _) => signature.contains("()"),
+        EvalAltResult::ErrorDotExpr(message, _) => message.contains("'()'"),
+        EvalAltResult::ErrorMismatchDataType(_, found, _) => found == "()",
+        EvalAltResult::ErrorRuntime(value, _) => !is_ours(value),
+        _ => false,
+    }
+}
+
+/// Failures of helpers are texts of the host; those of the language and of scripts are told by their types.
+fn is_ours(value: &Dynamic) -> bool {
+    let value = value.clone();
+    value.clone().try_cast::<Said>().is_some()
+        || value.clone().try_cast::<Nothing>().is_some()
+        || value.try_cast::<Late>().is_some()
+}
+
+fn is_nothing(error: &EvalAltResult) -> bool {
+    matches!(error.unwrap_inner(), EvalAltResult::ErrorRuntime(value, _)
+        if value.clone().try_cast::<Nothing>().is_some())
+}
+
+/// What an expression gives on the fleet.
+pub(super) fn example(expression: &str) -> Result<String, String> {
+    let fleet = fleet().ok_or("there is no fleet")?;
+    let (engine, _) = engine::shared();
+    let text = format!("fn example(job, workers, hives, queue) {{ {expression} }}");
+    let script = engine.compile(&text).map_err(|error| error.to_string())?;
+    let ask = &asks(fleet)[0];
+    let session = Session::new(ask, &fleet.cluster, &LeastLoaded::default(), false);
+    let (answer, _) = enter(session, Instant::now() + LIMIT, || -> Res<String> {
+        let options = CallFnOptions::new().eval_ast(false);
+        let arguments = (JobObject::new(ask), Workers::default(), Hives::default(), Queue);
+        let value: Dynamic = engine.call_fn_with_options(
+            options,
+            &mut Scope::new(),
+            &script,
+            "example",
+            arguments,
+        )?;
+        Ok(shown(&engine, value))
+    });
+    answer.map_err(|error| error.to_string())
+}
+
+fn shown(engine: &rhai::Engine, value: Dynamic) -> String {
+    if value.is_unit() {
+        return "()".into();
+    }
+    let named = ["worker", "hive", "workers", "hives"];
+    let kind = engine.map_type_name(value.type_name()).to_owned();
+    if let Some(decision) = value.clone().try_cast::<super::decisions::Decision>() {
+        return decision.to_string();
+    }
+    if let Some(model) = value.clone().try_cast::<super::job::Model>() {
+        return model.0.to_string();
+    }
+    if named.contains(&&*kind) { kind } else { value.to_string() }
+}
+
+struct Fleet {
+    cluster: ClusterView,
+    attic: HiveId,
+    known: ModelRef,
+    unknown: ModelRef,
+    tenant: TenantId,
+    mark: CorrelationId,
+}
+
+/// None could only be where one of the names here were none.
+fn fleet() -> Option<&'static Fleet> {
+    static FLEET: OnceLock<Option<Fleet>> = OnceLock::new();
+    FLEET.get_or_init(|| build().ok()).as_ref()
+}
+
+fn build() -> Result<Fleet> {
+    let known: ModelRef = "hf:meta-llama/Llama-3.1-8B@main".parse()?;
+    let big: ModelRef = "hf:meta-llama/Llama-3.1-70B@main".parse()?;
+    let mut cluster = ClusterView::default();
+    let hives = [
+        ("attic", ["eu", "2.5", "asleep"], vec![24], vec![&known]),
+        ("cellar", ["us", "1.0", "awake"], vec![80, 80], vec![&known, &big]),
+        ("shed", ["eu", "0.5", "asleep"], vec![], vec![]),
+    ];
+    for (name, labels, gpus, models) in hives {
+        let labels = ["region", "cost", "power"].into_iter().zip(labels);
+        cluster.put_hive(HiveView {
+            id: HiveId::new(name)?,
+            online: name != "shed",
+            draining: false,
+            devices: devices(&gpus),
+            labels: Arc::new(labels.map(|(key, value)| (key.into(), value.into())).collect()),
+            models: Arc::new(models.into_iter().map(|model| on_disk(model, &big)).collect()),
+            reserved: BTreeMap::new(),
+        });
+    }
+    let attic = HiveId::new("attic")?;
+    let cellar = HiveId::new("cellar")?;
+    let mut worker = |number: u128, hive: &HiveId, model: &ModelRef, device, leased, state| {
+        let mut info = WorkerInfo::new(model.clone(), "candle");
+        info.id = WorkerId::from_random_bits(number << 64 | number);
+        info.hive = hive.clone();
+        info.devices = vec![device];
+        info.slots = 4;
+        info.capabilities.embed = true;
+        info.capabilities.context_tokens = Some(8192);
+        let mut view = WorkerView::ready(Arc::new(info), AT);
+        view.leased = leased;
+        view.state = state;
+        view.memory_bytes = 10 * GIB;
+        view.last_used = Time::from_micros(AT.as_micros() - u64::from(leased) * 1_000_000);
+        cluster.put_worker(view);
+    };
+    worker(1, &attic, &known, 1, 1, WorkerState::Ready);
+    worker(2, &cellar, &known, 1, 0, WorkerState::Ready);
+    worker(3, &cellar, &known, 2, 4, WorkerState::Ready);
+    worker(4, &cellar, &big, 2, 2, WorkerState::Ready);
+    worker(5, &attic, &big, 1, 0, WorkerState::Loading);
+    for (name, used) in [("alice", 1_000), ("bob", 50_000)] {
+        let limits = TenantLimits { daily_tokens: Some(50_000), ..TenantLimits::default() };
+        let id = TenantId::new(name)?;
+        cluster.put_tenant(TenantView {
+            id,
+            limits: Arc::new(limits),
+            used_today: used,
+            live_jobs: 3,
+        });
+    }
+    let oldest = Time::from_micros(AT.as_micros() - 1_500_000);
+    let lane = LaneKey { model: known.clone(), tenant: None };
+    cluster.put_lane(&lane, Some(LaneView { depth: 7, oldest }));
+    Ok(Fleet {
+        cluster,
+        attic,
+        known,
+        unknown: "nobody-has-it".parse()?,
+        tenant: TenantId::new("alice")?,
+        mark: CorrelationId::new("trial")?,
+    })
+}
+
+fn devices(gpus: &[u64]) -> Arc<[Device]> {
+    let cpu = Device {
+        index: 0,
+        kind: DeviceKind::Cpu,
+        name: "processor".into(),
+        memory_total: 64 * GIB,
+        memory_free: 48 * GIB,
+    };
+    let gpus = gpus.iter().zip(1..).map(|(gib, index)| Device {
+        index,
+        kind: DeviceKind::Cuda,
+        name: "gpu".into(),
+        memory_total: gib * GIB,
+        memory_free: gib * GIB / 2,
+    });
+    std::iter::once(cpu).chain(gpus).collect()
+}
+
+fn on_disk(model: &ModelRef, big: &ModelRef) -> (ModelRef, ModelOnDisk) {
+    let bytes = if model == big { 140 * GIB } else { 5 * GIB };
+    (model.clone(), ModelOnDisk::new(model.clone(), bytes))
+}
+
+/// Jobs that differ in whatever a script may ask about.
+fn asks(fleet: &Fleet) -> Vec<Ask> {
+    let chat = Task::Generate {
+        prompt: Prompt::Chat(vec![
+            Message { role: Role::System, content: "Be brief.".into() },
+            Message { role: Role::User, content: "Hello!".into() },
+        ]),
+        sampling: Sampling { max_tokens: Some(200), ..Sampling::default() },
+    };
+    let text =
+        Task::Generate { prompt: Prompt::Text("Once".into()), sampling: Sampling::default() };
+    let embed = Task::Embed { inputs: vec!["hello".into()] };
+    let day = 24 * 3_600_000;
+    let ask = |(number, task, model, priority, tenant, deadline, wall): (
+        u64,
+        &Task,
+        &ModelRef,
+        Priority,
+        Option<&TenantId>,
+        Option<u64>,
+        u64,
+    )| Ask {
+        job: Arc::new(Job {
+            id: JobId::from_random_bits(u128::from(number)),
+            model: model.clone(),
+            priority,
+            prefix: prefix_keys(task),
+            task: task.clone(),
+            seed: 1,
+            timeout: Duration::from_secs(300),
+            deadline: deadline.map(Duration::from_secs),
+            detached: false,
+            tenant: tenant.cloned(),
+            rank: 0,
+            correlation_id: fleet.mark.clone(),
+            idempotency: None,
+        }),
+        now: Now { at: AT, wall: WallTime::from_millis(WALL.as_millis() + wall) },
+        random: number.wrapping_mul(0x9e37_79b9_7f4a_7c15),
+        attempts: 0,
+        avoid: Arc::default(),
+        must_match: None,
+        refused: Arc::default(),
+    };
+    let (known, unknown, alice) = (&fleet.known, &fleet.unknown, Some(&fleet.tenant));
+    let (interactive, batch) = (Priority::Interactive, Priority::Batch);
+    [
+        (1, &chat, known, interactive, alice, Some(30), 0),
+        (2, &text, known, batch, None, None, day / 2),
+        (3, &embed, known, interactive, None, None, 4 * day),
+        (4, &chat, unknown, batch, alice, None, day / 3),
+        (5, &text, unknown, interactive, None, Some(2), 0),
+    ]
+    .map(ask)
+    .into()
+}
