@@ -395,7 +395,7 @@ async fn a_client_that_never_reads_holds_no_slot() {
         "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n",
         body.len()
     );
-    stream.write_all((head + &body).as_bytes()).await.unwrap();
+    stream.write_all((head + &*body).as_bytes()).await.unwrap();
     hall.echo.until_started(1).await;
     hall.quiet().await;
     // What was not read yet is there; then the connection was cut, because nobody read on.
