@@ -79,6 +79,10 @@ pub struct ReplayReport {
     pub prefixed: usize,
     /// Of those, the ones that ran where the beginning of the prompt was computed already.
     pub prefix_hits: usize,
+    /// Prefixes of all prompts.
+    pub prefix_keys: u64,
+    /// Of those, the ones that were computed already where the job ran.
+    pub prefix_keys_warm: u64,
     /// Time that this has spared the workers, in milliseconds.
     pub prefill_saved_ms: u64,
     /// What every worker did.

@@ -415,6 +415,8 @@ impl<'a> Running<'a> {
         self.saved += spared;
         self.report.prefixed += usize::from(!job.prefix.is_empty());
         self.report.prefix_hits += usize::from(covered > 0);
+        self.report.prefix_keys += job.prefix.len() as u64;
+        self.report.prefix_keys_warm += covered as u64;
         let info = resident.info.clone();
         let load = self.report.workers.entry(worker).or_insert_with(|| WorkerLoad {
             hive: info.hive.clone(),
