@@ -1,16 +1,28 @@
 //! A fleet in virtual time: the real [`Engine`](crate::engine::Engine) and a real policy, in one thread, with a clock
-//! that is moved by hand.
+//! that is moved by hand. The same seed gives the same run, to the last step.
 //!
-//! The simulated machines answer the engine's effects after times drawn from a seed, and fail as often as they are
-//! told to. Every step is checked: a slot granted twice, a second terminal event or a job that never ends is a
-//! [violation](Simulation::run). The same seed gives the same run, to the last step.
+//! A [`Replay`] takes a [`Trace`], jobs as they were recorded or made up, through a policy on a described [`Fleet`], and
+//! tells how long they waited and what the workers did: to choose between policies.
+//!
+//! A [`Simulation`] looks for faults of the engine. Its machines answer after times drawn from a seed, and fail as often
+//! as they are told to. Every step is checked: a slot granted twice, a second terminal event or a job that never ends
+//! is a [violation](Simulation::run).
 
 use std::time::Duration;
 
 use crate::{Scheduler, Settings};
 
 mod dice;
+mod fleet;
+mod replay;
+mod sketch;
+mod trace;
 mod world;
+
+pub use fleet::{Fleet, FleetDevice, FleetHive, FleetWorker};
+pub use replay::{Replay, ReplayReport, Waits, WorkerLoad};
+pub use sketch::{JobSketch, SketchTask};
+pub use trace::{Arrival, Trace};
 
 /// How often things go wrong, in each thousand.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -56,7 +56,7 @@ impl<'a> World<'a> {
             plan,
             scheduler,
             engine: Engine::new(plan.settings.clone(), Epoch(1), plan.seed),
-            dice: Dice(plan.seed.wrapping_mul(2).wrapping_add(0x9e37_79b9_7f4a_7c15) | 1),
+            dice: Dice::of(plan.seed),
             now: Time::default(),
             queue: BinaryHeap::new(),
             inputs: BTreeMap::new(),

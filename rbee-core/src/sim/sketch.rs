@@ -1,0 +1,131 @@
+//! A job as a person writes it down.
+
+use std::{sync::Arc, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    CorrelationId, Error, ErrorKind, Job, JobId, ModelRef, Priority, Prompt, Result, Sampling,
+    Settings, Task, TenantId,
+    prefix::{START, hash},
+    request::invalid,
+};
+
+/// Text that stands for one token of a prompt that is not there: as long as a token of English is on the average.
+const TOKEN: &str = "bee ";
+
+/// What is to be done with the model.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SketchTask {
+    /// Continue a text.
+    #[default]
+    Generate,
+    /// Turn a text into a vector.
+    Embed,
+}
+
+/// A job without its text, in the form that `rbee policy check --job` reads.
+///
+/// ```
+/// use rbee_core::{Settings, sim::JobSketch};
+///
+/// let sketch: JobSketch = serde_json::from_str(
+///     r#"{ "model": "bee-tiny", "priority": "batch", "prompt_tokens": 200, "max_tokens": 64 }"#,
+/// )?;
+/// let job = sketch.job(&Settings::default(), 1)?;
+/// assert_eq!(job.model, sketch.model);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JobSketch {
+    /// `model`: the model, with aliases resolved.
+    pub model: ModelRef,
+    /// `task`: `generate` (the default) or `embed`.
+    #[serde(default)]
+    pub task: SketchTask,
+    /// `priority`: `interactive` (the default) or `batch`.
+    #[serde(default)]
+    pub priority: Priority,
+    /// `tenant`: whose it is. Nobody's by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<TenantId>,
+    /// `prompt_tokens`: how long the prompt is. 0 by default.
+    #[serde(default)]
+    pub prompt_tokens: u32,
+    /// `max_tokens`: the longest answer; as long as the model's context allows by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_tokens: Option<u32>,
+    /// `deadline_ms`: how long everything may take, in milliseconds. No limit by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline_ms: Option<u64>,
+    /// `prefix`: keys of the prompt's prefixes, shortest first. None by default.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub prefix: Vec<u64>,
+}
+
+impl JobSketch {
+    /// A job for this model that writes text, with nothing else said of it.
+    pub fn new(model: ModelRef) -> Self {
+        Self {
+            model,
+            task: SketchTask::Generate,
+            priority: Priority::default(),
+            tenant: None,
+            prompt_tokens: 0,
+            max_tokens: None,
+            deadline_ms: None,
+            prefix: Vec::new(),
+        }
+    }
+
+    /// The job, with a prompt of the right length that says nothing. Its name and its seed follow from `seed`; the keys
+    /// of its prefixes are those of the sketch.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidRequest`] for a prompt longer than the settings allow and for what no request may ask for,
+    /// [`ErrorKind::DeadlineExceeded`] for a deadline of 0.
+    pub fn job(&self, settings: &Settings, seed: u64) -> Result<Job> {
+        let (bytes, most) = (self.prompt_tokens as usize * TOKEN.len(), settings.max_prompt_bytes);
+        if bytes > most {
+            return Err(invalid(format!(
+                "prompt_tokens is {}, {bytes} bytes of text; allowed are at most {most} bytes (setting max_prompt_bytes)",
+                self.prompt_tokens
+            ))
+            .with_param("prompt_tokens"));
+        }
+        if self.deadline_ms == Some(0) {
+            return Err(Error::new(
+                ErrorKind::DeadlineExceeded,
+                "deadline_ms is 0; the job cannot be done by then",
+            ));
+        }
+        let text = TOKEN.repeat(self.prompt_tokens as usize);
+        let task = match self.task {
+            SketchTask::Generate => {
+                let sampling = Sampling { max_tokens: self.max_tokens, ..Sampling::default() };
+                sampling.validate()?;
+                Task::Generate { prompt: Prompt::Text(text), sampling }
+            }
+            SketchTask::Embed => Task::Embed { inputs: vec![text] },
+        };
+        let high = hash(START, &seed.to_le_bytes());
+        Ok(Job {
+            // The seed itself is in it, so that two seeds never give one name.
+            id: JobId::from_random_bits((u128::from(high) << 64) | u128::from(seed)),
+            model: self.model.clone(),
+            priority: self.priority,
+            task,
+            seed,
+            prefix: Arc::from(self.prefix.as_slice()),
+            timeout: settings.job_timeout,
+            deadline: self.deadline_ms.map(Duration::from_millis),
+            detached: false,
+            tenant: self.tenant.clone(),
+            rank: 0,
+            correlation_id: CorrelationId::new("simulated")?,
+            idempotency: None,
+        })
+    }
+}

@@ -1,0 +1,120 @@
+//! Traces made up from a seed: a day with bursts, and conversations.
+
+use super::*;
+use crate::{
+    ModelRef, Priority, TenantId,
+    prefix::{START, hash},
+    sim::dice::Dice,
+};
+
+const HOUR: Duration = Duration::from_secs(3600);
+/// How many of each hundred jobs come in the hours of a day, from midnight on.
+const HOURS: [u64; 24] = [1, 1, 1, 1, 1, 1, 2, 3, 5, 7, 8, 8, 6, 7, 8, 8, 7, 6, 5, 4, 3, 3, 2, 2];
+/// Bursts of a day, and how long each lasts.
+const BURSTS: u64 = 8;
+const BURST: Duration = Duration::from_secs(600);
+/// How long a token of an answer takes.
+const TOKEN: Duration = Duration::from_millis(20);
+/// How long people think before they answer: at least and at most, in milliseconds.
+const THINKING: (u64, u64) = (20_000, 60_000);
+
+impl Trace {
+    /// A day from midnight to midnight: quiet at night, busy in the morning and in the afternoon, and a fifth of the jobs
+    /// in short bursts, each of one tenant for one model. A quarter of the jobs is batch. The first models and the
+    /// first tenants have more than the last. No models, no jobs; without tenants the jobs are nobody's.
+    pub fn day(seed: u64, jobs: usize, models: &[ModelRef], tenants: &[TenantId]) -> Self {
+        let mut dice = Dice::of(seed);
+        let bursts: Vec<_> = (0..BURSTS)
+            .map(|_| {
+                let at = hour(&mut dice);
+                (at, favoured(&mut dice, models), favoured(&mut dice, tenants))
+            })
+            .collect();
+        let mut arrivals = Vec::new();
+        for _ in 0..if models.is_empty() { 0 } else { jobs } {
+            let (at, model, tenant, priority) = if dice.roll(5) == 0 {
+                let (at, model, tenant) = &bursts[dice.roll(BURSTS) as usize];
+                let at = *at + dice.millis(0, BURST.as_millis() as u64);
+                (at, model.clone(), tenant.clone(), Priority::Interactive)
+            } else {
+                let batch = dice.roll(4) == 0;
+                let priority = if batch { Priority::Batch } else { Priority::Interactive };
+                let at = hour(&mut dice);
+                (at, favoured(&mut dice, models), favoured(&mut dice, tenants), priority)
+            };
+            let Some(model) = model else { continue };
+            // Most are short and a few are long, as people's are.
+            let tokens = (8 << dice.roll(6)) + dice.roll(8) as u32;
+            let prompt = (32 << dice.roll(6)) + dice.roll(32) as u32;
+            let mut job = JobSketch::new(model);
+            (job.tenant, job.priority, job.prompt_tokens) = (tenant, priority, prompt);
+            arrivals.push(arrival(at, job, tokens));
+        }
+        Self::sorted(arrivals)
+    }
+
+    /// People who talk to models: each conversation begins within the span, and the next turn comes when the last one
+    /// is answered and they have thought. The prompt of a turn is everything said so far, so its prefixes are those of
+    /// the turn before and two more. Nothing is shared between conversations.
+    pub fn conversations(
+        seed: u64,
+        conversations: usize,
+        turns: u32,
+        span: Duration,
+        models: &[ModelRef],
+    ) -> Self {
+        let mut dice = Dice::of(seed);
+        let mut arrivals = Vec::new();
+        for number in 0..conversations {
+            let Some(model) = favoured(&mut dice, models) else { break };
+            let mut at = dice.millis(0, span.as_millis() as u64);
+            let mut key = hash(hash(START, &seed.to_le_bytes()), &number.to_le_bytes());
+            let mut prefix = Vec::new();
+            let mut prompt_tokens = 0;
+            for turn in 0..turns {
+                // What the person says, and before it what the model answered last time.
+                for _ in 0..if turn == 0 { 1 } else { 2 } {
+                    key = hash(key, &turn.to_le_bytes());
+                    prefix.push(key);
+                }
+                prompt_tokens += 100 + dice.roll(400) as u32;
+                let tokens = 20 + dice.roll(100) as u32;
+                let mut job = JobSketch::new(model.clone());
+                (job.prompt_tokens, job.prefix) = (prompt_tokens, prefix.clone());
+                let arrival = arrival(at, job, tokens);
+                at += arrival.service + dice.millis(THINKING.0, THINKING.1);
+                prompt_tokens += tokens;
+                arrivals.push(arrival);
+            }
+        }
+        Self::sorted(arrivals)
+    }
+
+    fn sorted(mut arrivals: Vec<Arrival>) -> Self {
+        arrivals.sort_by_key(|arrival| arrival.at);
+        Self { start: WallTime::default(), arrivals }
+    }
+}
+
+/// A moment of the day.
+fn hour(dice: &mut Dice) -> Duration {
+    let mut left = dice.roll(HOURS.iter().sum());
+    let mut hour = 0;
+    while left >= HOURS[hour] {
+        left -= HOURS[hour];
+        hour += 1;
+    }
+    HOUR * hour as u32 + dice.millis(0, HOUR.as_millis() as u64)
+}
+
+/// One of them, the first ones more often: the less favoured of two throws is dropped.
+fn favoured<T: Clone>(dice: &mut Dice, of: &[T]) -> Option<T> {
+    let (one, two) = (dice.roll(of.len() as u64), dice.roll(of.len() as u64));
+    of.get(one.min(two) as usize).cloned()
+}
+
+fn arrival(at: Duration, mut job: JobSketch, tokens: u32) -> Arrival {
+    job.max_tokens = Some(tokens);
+    let prefill = TOKEN * job.prompt_tokens / PREFILL_PER_TOKEN as u32;
+    Arrival { at, job, service: TOKEN * tokens + prefill, tokens }
+}
