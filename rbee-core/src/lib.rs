@@ -107,8 +107,8 @@ pub use registry::{
 pub use registry::{Durability, SqliteOptions, SqliteRegistry};
 pub use request::{Message, Prompt, Request, Role, Sampling, Task};
 pub use scheduler::{
-    Admission, Ask, Candidate, Explanation, FnScheduler, LeastLoaded, Placement,
-    PlatformPolicy, PolicyLanguage, PolicySource, Scheduler, Verdict, plan_eviction,
+    Admission, Ask, Candidate, Explanation, FnScheduler, LeastLoaded, Placement, PlatformPolicy,
+    PolicyLanguage, PolicySource, Scheduler, Verdict, plan_eviction,
 };
 #[cfg(feature = "rhai")]
 pub use scheduler::{RhaiScheduler, rules_schema, rules_to_rhai, scheduler_reference};

@@ -349,10 +349,11 @@ impl<'a> OnHive<'a> {
         let search = self.search();
         self.open(&search)?;
         let on_disk = self.hive.models.contains_key(search.model());
-        let sites = self.hive.devices.iter().filter_map(|device| match search.fit(self.hive, device) {
-            Fit::Fits { short } => Some(Site { hive: self.hive, device, on_disk, short }),
-            _ => None,
-        });
+        let sites =
+            self.hive.devices.iter().filter_map(|device| match search.fit(self.hive, device) {
+                Fit::Fits { short } => Some(Site { hive: self.hive, device, on_disk, short }),
+                _ => None,
+            });
         let best = sites.reduce(|one, other| one.better(other, self.cluster));
         let site = best.ok_or_else(|| search.why_not(self.hive))?;
         self.on(&[site.device.index])

@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use rbee_core::{
     Ask, ClusterView, CorrelationId, Device, DeviceKind, HiveId, HiveView, Job, JobId, ModelOnDisk,
-    ModelRef, Now, Placement, Priority, Prompt, Sampling, Scheduler, Task, Time, WallTime, WorkerId,
-    WorkerInfo, WorkerView,
+    ModelRef, Now, Placement, Priority, Prompt, Sampling, Scheduler, Task, Time, WallTime,
+    WorkerId, WorkerInfo, WorkerView,
 };
 
 pub(crate) const GIB: u64 = 1 << 30;
@@ -19,7 +19,12 @@ pub(crate) fn id(number: u128) -> WorkerId {
 }
 
 /// A hive with GPUs of so many GiB, all of it free, and models on its disk with their sizes in GiB.
-pub(crate) fn hive(name: &str, gpus: &[u64], models: &[(&str, u64)], labels: &[(&str, &str)]) -> HiveView {
+pub(crate) fn hive(
+    name: &str,
+    gpus: &[u64],
+    models: &[(&str, u64)],
+    labels: &[(&str, &str)],
+) -> HiveView {
     let devices = gpus.iter().zip(1..).map(|(gib, index)| Device {
         index,
         kind: DeviceKind::Cuda,
@@ -27,7 +32,8 @@ pub(crate) fn hive(name: &str, gpus: &[u64], models: &[(&str, u64)], labels: &[(
         memory_total: gib * GIB,
         memory_free: gib * GIB,
     });
-    let models = models.iter().map(|(name, gib)| (model(name), ModelOnDisk::new(model(name), gib * GIB)));
+    let models =
+        models.iter().map(|(name, gib)| (model(name), ModelOnDisk::new(model(name), gib * GIB)));
     let labels = labels.iter().map(|(key, value)| ((*key).into(), (*value).into()));
     HiveView {
         id: HiveId::new(name).unwrap(),
@@ -69,7 +75,10 @@ pub(crate) fn ask(name: &str) -> Ask {
             id: JobId::from_random_bits(1),
             model: model(name),
             priority: Priority::Interactive,
-            task: Task::Generate { prompt: Prompt::Text("hi".into()), sampling: Sampling::default() },
+            task: Task::Generate {
+                prompt: Prompt::Text("hi".into()),
+                sampling: Sampling::default(),
+            },
             seed: 1,
             prefix: Arc::default(),
             timeout: Duration::from_secs(300),
@@ -96,7 +105,11 @@ pub(crate) fn with_job(ask: Ask, change: impl FnOnce(&mut Job)) -> Ask {
 }
 
 /// The worker that the policy chooses; a message where it decides otherwise.
-pub(crate) fn chosen(policy: &dyn Scheduler, ask: &Ask, cluster: &ClusterView) -> Result<WorkerId, String> {
+pub(crate) fn chosen(
+    policy: &dyn Scheduler,
+    ask: &Ask,
+    cluster: &ClusterView,
+) -> Result<WorkerId, String> {
     match policy.place(ask, cluster) {
         Ok(Placement::Assign(worker)) => Ok(worker),
         other => Err(format!("{other:?}")),

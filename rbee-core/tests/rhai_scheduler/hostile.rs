@@ -32,9 +32,9 @@ const REST: &str = "fn deeper(n) { deeper(n + 1) }\nfn wide(n) { if n == 0 { 1 }
 fn an_endless_loop_is_ended() {
     assert!(fault("loop { }").contains("line 3"));
     fault("let n = 0; while true { n += 1; }");
-    fault("for n in 0..1000000000000 { }");
-    fault("try { loop { } } catch { loop { } }");
-    fault("wide(15)");
+    fault("for n in 0..1000000000000 { wide(1); }");
+    fault("try { loop { wide(1); } } catch { loop { wide(1); } }");
+    fault("loop { wide(4); }");
 }
 
 #[test]
@@ -106,8 +106,10 @@ fn a_closure_that_would_keep_itself_alive_is_refused() {
         let said = body(text);
         assert!(said.contains("line 2") && said.contains("is used in a closure"), "{text}: {said}");
     }
-    let harmless = "let most = 1; if hour() > 20 { most = 2; } workers.filter(|w| w.running < most);";
-    RhaiScheduler::new(format!("fn schedule(job, workers, hives) {{ {harmless} wait() }}")).unwrap();
+    let harmless =
+        "let most = 1; if hour() > 20 { most = 2; } workers.filter(|w| w.running < most);";
+    RhaiScheduler::new(format!("fn schedule(job, workers, hives) {{ {harmless} wait() }}"))
+        .unwrap();
 }
 
 #[test]
@@ -135,7 +137,10 @@ fn what_a_sandbox_must_not_have_is_not_there() {
 fn a_script_that_hangs_when_it_is_loaded_is_refused() {
     let begin = Instant::now();
     assert!(body("loop { }").contains("line 2"));
-    assert!(refused("const X = { loop { } };\nfn schedule(job, workers, hives) { wait() }").contains("line 1"));
+    assert!(
+        refused("const X = { loop { } };\nfn schedule(job, workers, hives) { wait() }")
+            .contains("line 1")
+    );
     assert!(begin.elapsed() < SOON);
     assert!(refused(&"x".repeat(100_000)).contains("allowed are 65536"));
     for deep in ["(", "[", "{", "`${", "fn ", "|", "#{a:", "-", "!", "a."] {

@@ -1,6 +1,9 @@
 //! What scripts can say, and what is said of wrong ones.
 
-use rbee_core::{Admission, Candidate, ErrorKind, LeastLoaded, Placement, RhaiScheduler, Scheduler, Verdict, conformance};
+use rbee_core::{
+    Admission, Candidate, ErrorKind, LeastLoaded, Placement, RhaiScheduler, Scheduler, Verdict,
+    conformance,
+};
 
 use crate::fleet::{GIB, ask, chosen, cluster, hive, id, started, with_job, worker};
 
@@ -36,7 +39,8 @@ fn a_script_decides_as_the_built_in_policy_does_where_it_says_the_same() {
         [hive("a", &[24], &[("m", 5)], &[])],
         [worker(1, "a", "m", 2), worker(2, "a", "m", 1), worker(3, "a", "other", 0)],
     );
-    let least = policy("run_on(workers.with_model(job.model).with_capacity().least_loaded()) ?? wait()");
+    let least =
+        policy("run_on(workers.with_model(job.model).with_capacity().least_loaded()) ?? wait()");
     assert_eq!(chosen(&least, &ask("m"), &cluster), Ok(id(2)));
     assert_eq!(least.place(&ask("m"), &cluster), LeastLoaded::default().place(&ask("m"), &cluster));
     assert_eq!(least.place(&ask("nowhere"), &cluster), Ok(Placement::Wait));
@@ -48,30 +52,46 @@ fn closures_see_the_variables_around_them() {
         [hive("a", &[24], &[], &[("region", "eu")]), hive("b", &[24], &[], &[("region", "us")])],
         [worker(1, "a", "m", 0), worker(2, "b", "m", 1), worker(3, "b", "m", 3)],
     );
-    let us = policy("let region = \"us\"; run_on(workers.with_model(job.model).filter(|w| w.region == region).min_by(|w| w.load)) ?? wait()");
+    let us = policy(
+        "let region = \"us\"; run_on(workers.with_model(job.model).filter(|w| w.region == region).min_by(|w| w.load)) ?? wait()",
+    );
     assert_eq!(chosen(&us, &ask("m"), &cluster), Ok(id(2)));
-    let total = policy("let sum = 0; for w in workers { sum += w.running; } if sum == 4 { wait() } else { reject(`${sum}`) }");
+    let total = policy(
+        "let sum = 0; for w in workers { sum += w.running; } if sum == 4 { wait() } else { reject(`${sum}`) }",
+    );
     assert_eq!(total.place(&ask("m"), &cluster), Ok(Placement::Wait));
 }
 
 #[test]
 fn constants_are_known_in_functions() {
     let script = "const BIG = gib(1);\nconst NAMES = [\"x\", \"m\"];\n\
-                  fn is_named(model) { NAMES.contains(model.to_string()) }\n\
-                  fn schedule(job, workers, hives) { if BIG == 1073741824 && is_named(job.model) { wait() } else { reject(\"no\") } }";
+                  fn is_big(size) { size == BIG }\nfn is_named(model) { model.to_string() in NAMES }\n\
+                  fn schedule(job, workers, hives) { \
+                  let named = [1].filter(|one| NAMES.contains(job.model.to_string())); \
+                  if is_big(BIG) && is_named(job.model) && NAMES.len == 2 && named.len == 1 { wait() } else { reject(\"no\") } }";
     let policy = RhaiScheduler::new(script).unwrap();
     assert_eq!(policy.place(&ask("m"), &cluster([], [])), Ok(Placement::Wait));
 }
 
 #[test]
 fn a_mistake_is_named_with_its_place_before_a_job_meets_it() {
-    let body = |text: &str| refused(&format!("fn schedule(job, workers, hives) {{\n    {text}\n}}"));
+    let body =
+        |text: &str| refused(&format!("fn schedule(job, workers, hives) {{\n    {text}\n}}"));
     for (text, said) in [
-        ("workers.idel().first()", "line 2, column 13: there is no function idel; did you mean idle?"),
-        ("if false { workers.leest_loaded() } wait()", "there is no function leest_loaded; did you mean least_loaded?"),
+        (
+            "workers.idel().first()",
+            "line 2, column 13: there is no function idel; did you mean idle?",
+        ),
+        (
+            "if false { workers.leest_loaded() } wait()",
+            "there is no function leest_loaded; did you mean least_loaded?",
+        ),
         ("run_on(workers.first(), 1)", "line 2, column 5: run_on is given 2 values; it takes 1"),
         ("workers.take()", "take is given 0 values; it takes 1"),
-        ("if false { workers.first().modell } wait()", "there is no property modell; did you mean model?"),
+        (
+            "if false { workers.first().modell } wait()",
+            "there is no property modell; did you mean model?",
+        ),
         ("workers.idle", "there is no property idle; did you mean idle()?"),
         ("run_on(wrokers.first())", "line 2, column 12: there is no variable wrokers"),
         ("workers.take(\"two\")", "line 2, column 13: there is no take(workers, text)"),
@@ -83,9 +103,14 @@ fn a_mistake_is_named_with_its_place_before_a_job_meets_it() {
         let message = body(text);
         assert!(message.contains(said), "{text}: {message}");
     }
-    assert!(refused("fn plan(job) { wait() }").contains("there is no fn schedule(job, workers, hives)"));
+    assert!(
+        refused("fn plan(job) { wait() }").contains("there is no fn schedule(job, workers, hives)")
+    );
     assert!(refused("fn schedule(job) { wait() }").contains("schedule has 1 parameters"));
-    assert!(refused("let x = 1;\nfn schedule(job, workers, hives) { wait() }").contains("line 1, column 1: \"let\" stands outside"));
+    assert!(
+        refused("let x = 1;\nfn schedule(job, workers, hives) { wait() }")
+            .contains("line 1, column 1: \"let\" stands outside")
+    );
 }
 
 #[test]
@@ -123,7 +148,8 @@ fn a_worker_is_started_as_the_built_in_policy_would_and_room_is_made_as_the_scri
     let mut devices = full.devices.to_vec();
     devices[0].memory_free = 4 * GIB;
     full.devices = devices.into();
-    let cluster = cluster([full], [worker(1, "a", "x", 0), worker(2, "a", "y", 0), worker(3, "a", "z", 1)]);
+    let cluster =
+        cluster([full], [worker(1, "a", "x", 0), worker(2, "a", "y", 0), worker(3, "a", "z", 1)]);
     let plain = policy("spawn_on(hives.first())");
     let builtin = LeastLoaded::default().place(&ask("m"), &cluster);
     assert_eq!(plain.place(&ask("m"), &cluster), builtin);
@@ -142,7 +168,8 @@ fn a_worker_is_started_as_the_built_in_policy_would_and_room_is_made_as_the_scri
 
 #[test]
 fn a_model_can_be_spread_over_devices() {
-    let cluster = cluster([hive("a", &[24, 24], &[("m", 30)], &[]), hive("small", &[8], &[], &[])], []);
+    let cluster =
+        cluster([hive("a", &[24, 24], &[("m", 30)], &[]), hive("small", &[8], &[], &[])], []);
     let two = policy("spawn_on(hives.with_gpus(2).first(), [1, 2]) ?? wait()");
     assert_eq!(started(&two, &ask("m"), &cluster), Ok(("a".into(), vec![1, 2], vec![])));
     let one = policy("spawn_on(hives.get(\"small\")) ?? wait()");
@@ -158,7 +185,12 @@ fn a_model_can_be_spread_over_devices() {
 fn an_explanation_tells_each_step_and_what_it_left() {
     let cluster = cluster(
         [hive("a", &[24], &[], &[("region", "eu")])],
-        [worker(1, "a", "m", 1), worker(2, "a", "m", 4), worker(3, "a", "m", 0), worker(4, "a", "x", 0)],
+        [
+            worker(1, "a", "m", 1),
+            worker(2, "a", "m", 4),
+            worker(3, "a", "m", 0),
+            worker(4, "a", "x", 0),
+        ],
     );
     let policy = policy(
         "let free = workers.with_model(job.model).with_capacity();\nnote(\"here\");\nrun_on(free.filter(|w| w.running > 0).least_loaded())",
@@ -176,7 +208,8 @@ fn an_explanation_tells_each_step_and_what_it_left() {
         assert!(steps.contains(said), "{said}: {steps}");
     }
     let verdict = |number| {
-        let found = explanation.candidates.iter().find(|(one, _)| *one == Candidate::Worker(id(number)));
+        let found =
+            explanation.candidates.iter().find(|(one, _)| *one == Candidate::Worker(id(number)));
         found.unwrap().1.clone()
     };
     assert_eq!(verdict(1), Verdict::Chosen);
@@ -186,7 +219,9 @@ fn an_explanation_tells_each_step_and_what_it_left() {
 
 #[test]
 fn what_people_see_of_a_policy_comes_from_its_text() {
-    let policy = RhaiScheduler::new("//! Does nothing.\nfn schedule(job, workers, hives) { wait() }").unwrap();
+    let policy =
+        RhaiScheduler::new("//! Does nothing.\nfn schedule(job, workers, hives) { wait() }")
+            .unwrap();
     assert_eq!((policy.name(), policy.description()), ("rhai".into(), "Does nothing.".into()));
     let source = policy.source().unwrap();
     let again = RhaiScheduler::from_source(source.clone()).unwrap();

@@ -26,8 +26,10 @@ pub(super) trait Item: Clone + fmt::Debug + Send + Sync + 'static {
     /// The entries that differ in their examples.
     const EXAMPLES: &'static Examples;
 
-    fn all<'a>(base: &'a Self::Base, cluster: &'a ClusterView)
-    -> Box<dyn Iterator<Item = Self> + 'a>;
+    fn all<'a>(
+        base: &'a Self::Base,
+        cluster: &'a ClusterView,
+    ) -> Box<dyn Iterator<Item = Self> + 'a>;
     fn keep(&self, filter: &Self::Filter, session: &Session) -> Res<bool>;
     /// Can nothing that follows this one, which is left out, be in the collection?
     fn is_last(&self, base: &Self::Base, filter: &Self::Filter) -> bool;
@@ -134,18 +136,12 @@ impl<T: Item> Collection<T> {
         for candidate in before.iter().map(T::candidate).filter(|one| !kept.contains(one)) {
             session.dropped(candidate, || format!("left out by {name}"));
         }
-        session.step(|| {
-            format!("{}.{name}: {} of {} left", T::MANY, after.len(), before.len())
-        });
+        session.step(|| format!("{}.{name}: {} of {} left", T::MANY, after.len(), before.len()));
         Ok(())
     }
 
     /// Looks at one after the other, until `look` has seen enough.
-    pub(super) fn each(
-        &self,
-        session: &Session,
-        mut look: impl FnMut(T) -> Res<bool>,
-    ) -> Res<()> {
+    pub(super) fn each(&self, session: &Session, mut look: impl FnMut(T) -> Res<bool>) -> Res<()> {
         match &self.source {
             Source::View(base) => {
                 'items: for item in T::all(base, &session.cluster) {
@@ -236,10 +232,9 @@ impl Key {
             return Ok(Self::Number(number));
         }
         let name = value.type_name();
-        value
-            .into_immutable_string()
-            .map(Self::Text)
-            .map_err(|_| fault(format!("cannot order by a value of type {name}; a number, text or bool will do")))
+        value.into_immutable_string().map(Self::Text).map_err(|_| {
+            fault(format!("cannot order by a value of type {name}; a number, text or bool will do"))
+        })
     }
 
     /// Values of one kind in their order, those of different kinds by kind.
@@ -310,7 +305,12 @@ pub(super) fn register<T: Item>(book: &mut Book) {
 fn selections<T: Item>(book: &mut Book, on: &'static str, e: &Examples) {
     let entry = |name, signature, doc, example| Helper { on, name, signature, doc, example };
     book.function(
-        entry("filter", "filter(|x| bool) -> collection", "Those for which the closure gives true.", e.filter),
+        entry(
+            "filter",
+            "filter(|x| bool) -> collection",
+            "Those for which the closure gives true.",
+            e.filter,
+        ),
         |ctx: NativeCallContext<'_>, set: &mut Collection<T>, test: FnPtr| -> Res<Collection<T>> {
             with(|session| {
                 let mut kept = Vec::new();
@@ -398,19 +398,34 @@ fn selections<T: Item>(book: &mut Book, on: &'static str, e: &Examples) {
 fn questions<T: Item>(book: &mut Book, on: &'static str, e: &Examples) {
     let entry = |name, signature, doc, example| Helper { on, name, signature, doc, example };
     book.function(
-        entry("min_by", "min_by(|x| key) -> one or ()", "The one for which the closure gives the least; of equals the first.", e.min_by),
+        entry(
+            "min_by",
+            "min_by(|x| key) -> one or ()",
+            "The one for which the closure gives the least; of equals the first.",
+            e.min_by,
+        ),
         |ctx: NativeCallContext<'_>, set: &mut Collection<T>, key: FnPtr| {
             best_by(&ctx, set, &key, "min_by", Ordering::Less)
         },
     );
     book.function(
-        entry("max_by", "max_by(|x| key) -> one or ()", "The one for which the closure gives the most; of equals the first.", e.max_by),
+        entry(
+            "max_by",
+            "max_by(|x| key) -> one or ()",
+            "The one for which the closure gives the most; of equals the first.",
+            e.max_by,
+        ),
         |ctx: NativeCallContext<'_>, set: &mut Collection<T>, key: FnPtr| {
             best_by(&ctx, set, &key, "max_by", Ordering::Greater)
         },
     );
     book.function(
-        entry("find", "find(|x| bool) -> one or ()", "The first for which the closure gives true.", e.find),
+        entry(
+            "find",
+            "find(|x| bool) -> one or ()",
+            "The first for which the closure gives true.",
+            e.find,
+        ),
         |ctx: NativeCallContext<'_>, set: &mut Collection<T>, test: FnPtr| -> Res<Dynamic> {
             with(|session| {
                 let mut found = None;
@@ -438,7 +453,12 @@ fn questions<T: Item>(book: &mut Book, on: &'static str, e: &Examples) {
         },
     );
     book.function(
-        entry("all", "all(|x| bool) -> bool", "Does the closure give true for each of them? True where there are none.", e.all),
+        entry(
+            "all",
+            "all(|x| bool) -> bool",
+            "Does the closure give true for each of them? True where there are none.",
+            e.all,
+        ),
         |ctx: NativeCallContext<'_>, set: &mut Collection<T>, test: FnPtr| -> Res<bool> {
             with(|session| {
                 let mut all = true;
@@ -476,7 +496,12 @@ fn questions<T: Item>(book: &mut Book, on: &'static str, e: &Examples) {
         },
     );
     book.function(
-        entry("sum", "sum(|x| number) -> number", "What the closure gives for all of them, added up.", e.sum),
+        entry(
+            "sum",
+            "sum(|x| number) -> number",
+            "What the closure gives for all of them, added up.",
+            e.sum,
+        ),
         |ctx: NativeCallContext<'_>, set: &mut Collection<T>, number: FnPtr| -> Res<Dynamic> {
             with(|session| {
                 let (mut sum, mut float) = (0i64, None::<f64>);
@@ -492,7 +517,12 @@ fn questions<T: Item>(book: &mut Book, on: &'static str, e: &Examples) {
         },
     );
     book.function(
-        entry("random", "random() -> one or ()", "One of them by chance; the same for the same question.", e.random),
+        entry(
+            "random",
+            "random() -> one or ()",
+            "One of them by chance; the same for the same question.",
+            e.random,
+        ),
         |set: &mut Collection<T>| -> Res<Dynamic> {
             with(|session| {
                 let mut items = set.list(session)?;

@@ -70,7 +70,9 @@ fn spawn(hive: &Hive, devices: Option<&[u32]>, slots: Option<u32>) -> Res<Dynami
         match start {
             Ok(mut start) => {
                 start.spec.slots = slots.unwrap_or(start.spec.slots);
-                session.step(|| format!("spawn_on: hive {}, devices {:?}", hive.0.id, start.spec.devices));
+                session.step(|| {
+                    format!("spawn_on: hive {}, devices {:?}", hive.0.id, start.spec.devices)
+                });
                 let hive = hive.0.id.clone();
                 Ok(Dynamic::from(Decision::Spawn { hive, start: std::sync::Arc::new(start) }))
             }
@@ -103,13 +105,16 @@ fn spawn_with(hive: &Hive, options: &Map) -> Res<Dynamic> {
             "device" => devices = Some(vec![index(value)?]),
             "devices" => {
                 let array = value.as_array_ref();
-                let array = array.map_err(|kind| fault(format!("spawn_on: devices is an array, not {kind}")))?;
+                let array = array
+                    .map_err(|kind| fault(format!("spawn_on: devices is an array, not {kind}")))?;
                 devices = Some(indices(&array)?);
             }
             "slots" => {
                 let number = value.as_int().ok().and_then(|number| u32::try_from(number).ok());
                 let number = number.filter(|number| (1..=1024).contains(number));
-                slots = Some(number.ok_or_else(|| fault(format!("spawn_on: slots is {value}; allowed are 1 to 1024")))?);
+                slots = Some(number.ok_or_else(|| {
+                    fault(format!("spawn_on: slots is {value}; allowed are 1 to 1024"))
+                })?);
             }
             "evict" => evict = Some(workers(value.clone())?),
             other => {
@@ -144,7 +149,8 @@ pub(super) fn workers(value: Dynamic) -> Res<Vec<WorkerId>> {
         return Ok(set.iter().map(|worker| worker.0.info.id).collect());
     }
     let array: Array = value.into_array().map_err(|_| wrong())?;
-    let ids = array.into_iter().map(|one| Ok(one.try_cast::<Worker>().ok_or_else(wrong)?.0.info.id));
+    let ids =
+        array.into_iter().map(|one| Ok(one.try_cast::<Worker>().ok_or_else(wrong)?.0.info.id));
     ids.collect()
 }
 
@@ -195,7 +201,12 @@ pub(super) fn register(book: &mut Book) {
     book.object::<Decision>("decision");
     let f = |name, signature, doc, example| Helper { on: "", name, signature, doc, example };
     book.function(
-        f("run_on", "run_on(worker) -> decision or ()", "The job runs on this worker; it must be able to take it. `()` for `()`.", "run_on(workers.with_model(job.model).with_capacity().least_loaded())"),
+        f(
+            "run_on",
+            "run_on(worker) -> decision or ()",
+            "The job runs on this worker; it must be able to take it. `()` for `()`.",
+            "run_on(workers.with_model(job.model).with_capacity().least_loaded())",
+        ),
         |worker: Worker| run_on(&worker),
     );
     book.overload("run_on", |(): ()| Dynamic::UNIT);
@@ -228,7 +239,12 @@ pub(super) fn register(book: &mut Book) {
         || with(builtin),
     );
     book.function(
-        f("accept", "accept() -> decision", "For `admit`: the job may join the queue. `accept(rank)` says where: lower goes first.", "accept(-1)"),
+        f(
+            "accept",
+            "accept() -> decision",
+            "For `admit`: the job may join the queue. `accept(rank)` says where: lower goes first.",
+            "accept(-1)",
+        ),
         || Decision::Accept { rank: 0 },
     );
     book.overload("accept", |rank: INT| Decision::Accept { rank });

@@ -9,9 +9,9 @@ use std::sync::{Arc, OnceLock};
 use rhai::{
     Engine, EvalAltResult, FLOAT, INT, Position,
     packages::{
-        ArithmeticPackage, BasicArrayPackage, BasicFnPackage, BasicIteratorPackage, BasicMapPackage,
-        BasicMathPackage, BasicStringPackage, LanguageCorePackage, LogicPackage, MoreStringPackage,
-        Package,
+        ArithmeticPackage, BasicArrayPackage, BasicFnPackage, BasicIteratorPackage,
+        BasicMapPackage, BasicMathPackage, BasicStringPackage, LanguageCorePackage, LogicPackage,
+        MoreStringPackage, Package,
     },
 };
 
@@ -92,7 +92,6 @@ fn confine(engine: &mut Engine) {
         .set_max_variables(MOST_VARIABLES)
         .set_max_functions(MOST_FUNCTIONS)
         .set_max_modules(0)
-        .set_strict_variables(true)
         .set_fail_on_invalid_map_property(true)
         .set_allow_shadowing(true);
     engine.on_progress(|operations| {

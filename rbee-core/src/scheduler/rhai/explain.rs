@@ -1,9 +1,10 @@
 //! The reasons of a decision, put together from what the helpers noted.
 
-use super::{decisions::told, session::{Notes, Session}};
-use crate::{
-    Ask, Candidate, ClusterView, Explanation, LeastLoaded, Placement, Result, Verdict,
+use super::{
+    decisions::told,
+    session::{Notes, Session},
 };
+use crate::{Ask, Candidate, ClusterView, Explanation, LeastLoaded, Placement, Result, Verdict};
 
 /// Candidates that an explanation lists.
 const MOST: usize = 256;
@@ -37,7 +38,9 @@ pub(super) fn put_together(
         };
         candidates.push((candidate, against));
     }
-    if let Some(chosen) = chosen.as_ref().filter(|chosen| candidates.iter().all(|(one, _)| one != *chosen)) {
+    if let Some(chosen) =
+        chosen.as_ref().filter(|chosen| candidates.iter().all(|(one, _)| one != *chosen))
+    {
         candidates.push((chosen.clone(), None));
     }
     let verdict = |candidate: &Candidate, against: Option<String>| match against {

@@ -2,12 +2,11 @@
 
 use std::{io, path::PathBuf, time::Duration};
 
-use rhai::{EvalAltResult, ParseErrorType, Position};
+use rhai::{EvalAltResult, Position};
 use thiserror::Error;
 
 use super::{
     Nothing,
-    book::Contents,
     engine::MOST_OPERATIONS,
     session::{Late, Said},
 };
@@ -45,10 +44,7 @@ impl std::fmt::Display for At {
 
 impl From<Position> for At {
     fn from(position: Position) -> Self {
-        Self {
-            line: position.line().unwrap_or(0),
-            column: position.position().unwrap_or(0),
-        }
+        Self { line: position.line().unwrap_or(0), column: position.position().unwrap_or(0) }
     }
 }
 
@@ -75,13 +71,13 @@ pub(super) fn script(at: At, message: impl Into<String>) -> Error {
 }
 
 /// A failure before any job has met the script.
-pub(super) fn at_load(error: &EvalAltResult, contents: &Contents) -> Error {
-    script(place(error), said(error, Some(contents), None))
+pub(super) fn at_load(error: &EvalAltResult) -> Error {
+    script(place(error), said(error, None))
 }
 
 /// A failure at a decision.
 pub(super) fn at_run(name: &str, error: &EvalAltResult, limit: Duration) -> Error {
-    let (at, message) = (place(error), said(error, None, Some(limit)));
+    let (at, message) = (place(error), said(error, Some(limit)));
     Fault::Run { name: name.to_owned(), at, message }.into()
 }
 
@@ -94,7 +90,7 @@ fn place(error: &EvalAltResult) -> At {
     if inner.line > 0 { inner } else { error.position().into() }
 }
 
-fn said(error: &EvalAltResult, contents: Option<&Contents>, limit: Option<Duration>) -> String {
+fn said(error: &EvalAltResult, limit: Option<Duration>) -> String {
     use EvalAltResult as E;
     match error.unwrap_inner() {
         E::ErrorTerminated(..) => too_late(limit),
@@ -111,12 +107,10 @@ fn said(error: &EvalAltResult, contents: Option<&Contents>, limit: Option<Durati
             }
         }
         E::ErrorVariableNotFound(name, _) => format!("there is no variable {name}"),
-        E::ErrorParsing(ParseErrorType::VariableUndefined(name), _) => {
-            let known = contents.map(|contents| contents.names.functions.keys().copied());
-            match known.and_then(|known| nearest(name, known)) {
-                Some(meant) => format!("there is no variable {name}; did you mean {meant}?"),
-                None => format!("there is no variable {name}"),
-            }
+        E::ErrorDataRace(..) => {
+            "a closure uses the variable whose method it is given to; put what the closure needs \
+                                 into a variable of its own before"
+                .into()
         }
         E::ErrorParsing(what, _) => what.to_string(),
         E::ErrorRuntime(value, _) => {
@@ -124,7 +118,8 @@ fn said(error: &EvalAltResult, contents: Option<&Contents>, limit: Option<Durati
                 return message.to_string();
             }
             if value.clone().try_cast::<Nothing>().is_some() {
-                return "nothing was given back; end the function with ?? wait() or ?? builtin()".into();
+                return "nothing was given back; end the function with ?? wait() or ?? builtin()"
+                    .into();
             }
             if value.clone().try_cast::<Late>().is_some() {
                 return too_late(limit);
@@ -136,12 +131,18 @@ fn said(error: &EvalAltResult, contents: Option<&Contents>, limit: Option<Durati
 }
 
 fn too_late(limit: Option<Duration>) -> String {
-    limit.map_or_else(|| "it takes too long".into(), |limit| format!("it took longer than {limit:?}"))
+    limit.map_or_else(
+        || "it takes too long".into(),
+        |limit| format!("it took longer than {limit:?}"),
+    )
 }
 
 /// `rbee_core::…::Workers` is what the host calls a type; scripts know it by another name.
 fn readable(signature: &str) -> String {
-    signature.replace(" (", "(").replace("&str | ImmutableString | String", "text").replace("i64", "int")
+    signature
+        .replace(" (", "(")
+        .replace("&str | ImmutableString | String", "text")
+        .replace("i64", "int")
 }
 
 /// The message without the place that the language adds to it; ours stands before it.

@@ -162,7 +162,12 @@ fn selections(book: &mut Book) {
         |set: &mut Hives| narrow(set, Filter::Available, "available()"),
     );
     book.function(
-        on("with_model", "with_model(model) -> hives", "Those that have the model on their disk: nothing has to be downloaded there.", "hives.with_model(job.model).count()"),
+        on(
+            "with_model",
+            "with_model(model) -> hives",
+            "Those that have the model on their disk: nothing has to be downloaded there.",
+            "hives.with_model(job.model).count()",
+        ),
         |set: &mut Hives, model: Model| {
             narrow(set, Filter::Model(model.0.clone()), &format!("with_model({})", model.0))
         },
@@ -176,40 +181,77 @@ fn selections(book: &mut Book) {
         |set: &mut Hives| narrow(set, Filter::Gpus(1), "with_gpu()"),
     );
     book.function(
-        on("with_gpus", "with_gpus(n) -> hives", "Those that have at least so many GPUs.", "hives.with_gpus(2).count()"),
-        |set: &mut Hives, least: INT| narrow(set, Filter::Gpus(least), &format!("with_gpus({least})")),
+        on(
+            "with_gpus",
+            "with_gpus(n) -> hives",
+            "Those that have at least so many GPUs.",
+            "hives.with_gpus(2).count()",
+        ),
+        |set: &mut Hives, least: INT| {
+            narrow(set, Filter::Gpus(least), &format!("with_gpus({least})"))
+        },
     );
     book.function(
-        on("with_label", "with_label(key, value) -> hives", "Those that have this label.", "hives.with_label(\"power\", \"awake\").count()"),
+        on(
+            "with_label",
+            "with_label(key, value) -> hives",
+            "Those that have this label.",
+            "hives.with_label(\"power\", \"awake\").count()",
+        ),
         |set: &mut Hives, key: ImmutableString, value: ImmutableString| {
             let name = format!("with_label({key:?}, {value:?})");
             narrow(set, Filter::Label(key, value), &name)
         },
     );
     book.function(
-        on("in_region", "in_region(name) -> hives", "Those whose label `region` has this value.", "hives.in_region(\"eu\").count()"),
+        on(
+            "in_region",
+            "in_region(name) -> hives",
+            "Those whose label `region` has this value.",
+            "hives.in_region(\"eu\").count()",
+        ),
         |set: &mut Hives, region: ImmutableString| {
             let name = format!("in_region({region:?})");
             narrow(set, Filter::Label("region".into(), region), &name)
         },
     );
     book.function(
-        on("get", "get(name) -> hive or ()", "The hive of this name.", "hives.get(\"attic\").region"),
+        on(
+            "get",
+            "get(name) -> hive or ()",
+            "The hive of this name.",
+            "hives.get(\"attic\").region",
+        ),
         |set: &mut Hives, name: &str| with(|session| get(set, session, name)),
     );
     choice(
         book,
-        on("most_vram_free", "most_vram_free() -> hive or ()", "The one with the most memory free on its GPUs together.", "hives.most_vram_free().id"),
+        on(
+            "most_vram_free",
+            "most_vram_free() -> hive or ()",
+            "The one with the most memory free on its GPUs together.",
+            "hives.most_vram_free().id",
+        ),
         |hive, _| Reverse(memory::gpu_free(&hive.0)),
     );
     choice(
         book,
-        on("fewest_workers", "fewest_workers() -> hive or ()", "The one with the fewest workers.", "hives.fewest_workers().id"),
+        on(
+            "fewest_workers",
+            "fewest_workers() -> hive or ()",
+            "The one with the fewest workers.",
+            "hives.online().fewest_workers().id",
+        ),
         |hive, session| session.cluster.on_hive(&hive.0.id).count(),
     );
     choice(
         book,
-        on("cheapest", "cheapest() -> hive or ()", "The one whose label `cost` is the smallest number; those without come last.", "hives.cheapest().id"),
+        on(
+            "cheapest",
+            "cheapest() -> hive or ()",
+            "The one whose label `cost` is the smallest number; those without come last.",
+            "hives.online().cheapest().id",
+        ),
         |hive, _| cost(hive),
     );
 }
@@ -217,30 +259,129 @@ fn selections(book: &mut Book) {
 fn properties(book: &mut Book) {
     type H = Hive;
     let of = |name, signature, doc, example| Helper { on: "hive", name, signature, doc, example };
-    book.property(of("id", "id -> text", "Its name.", "hives.first().id"), |h: &H| ImmutableString::from(h.0.id.as_str()));
-    book.property(of("online", "online -> bool", "It answers.", "hives.first().online"), |h: &H| h.0.online);
-    book.property(of("draining", "draining -> bool", "It is being emptied, and gets no new workers.", "hives.first().draining"), |h: &H| h.0.draining);
-    book.property(of("region", "region -> text or ()", "Its label `region`.", "hives.first().region"), |h: &H| or_unit(h.label("region")));
-    book.property(of("cost", "cost -> float or ()", "Its label `cost`, where that is a number.", "hives.first().cost"), |h: &H| or_unit(Some(cost(h)).filter(|cost| cost.is_finite())));
-    book.property(of("gpus", "gpus -> int", "How many GPUs it has.", "hives.first().gpus"), Hive::gpus);
-    book.property(of("vram_free", "vram_free -> int", "Bytes free on all its GPUs together.", "hives.first().vram_free"), |h: &H| whole(memory::gpu_free(&h.0)));
-    book.property(of("vram_total", "vram_total -> int", "Bytes of all its GPUs together.", "hives.first().vram_total"), |h: &H| whole(memory::gpu_total(&h.0)));
-    book.property(of("gpu_indices", "gpu_indices -> array", "The numbers of its GPUs, for `spawn_on(hive, indices)`.", "hives.first().gpu_indices"), |h: &H| -> rhai::Array {
-        let gpus = h.0.devices.iter().filter(|device| memory::is_gpu(device));
-        gpus.map(|device| Dynamic::from(whole(device.index))).collect()
+    book.property(of("id", "id -> text", "Its name.", "hives.first().id"), |h: &H| {
+        ImmutableString::from(h.0.id.as_str())
     });
-    book.asked(of("worker_count", "worker_count -> int", "How many workers it has.", "hives.first().worker_count"), |h: &H, session| Ok(whole(session.cluster.on_hive(&h.0.id).count())));
-    book.property(of("workers", "workers -> workers", "Its workers.", "hives.first().workers.evictable().count()"), |h: &H| Workers::of(workers::Base::Hive(h.0.id.clone())));
-    book.function(of("label", "label(key) -> text or ()", "This label.", "hives.first().label(\"power\")"), |h: &mut H, key: &str| or_unit(h.label(key)));
-    book.function(of("has_model", "has_model(model) -> bool", "Is the model on its disk?", "hives.first().has_model(job.model)"), |h: &mut H, model: Model| h.0.models.contains_key(&model.0));
+    book.property(
+        of("online", "online -> bool", "It answers.", "hives.first().online"),
+        |h: &H| h.0.online,
+    );
+    book.property(
+        of(
+            "draining",
+            "draining -> bool",
+            "It is being emptied, and gets no new workers.",
+            "hives.first().draining",
+        ),
+        |h: &H| h.0.draining,
+    );
+    book.property(
+        of("region", "region -> text or ()", "Its label `region`.", "hives.first().region"),
+        |h: &H| or_unit(h.label("region")),
+    );
+    book.property(
+        of(
+            "cost",
+            "cost -> float or ()",
+            "Its label `cost`, where that is a number.",
+            "hives.first().cost",
+        ),
+        |h: &H| or_unit(Some(cost(h)).filter(|cost| cost.is_finite())),
+    );
+    book.property(
+        of("gpus", "gpus -> int", "How many GPUs it has.", "hives.first().gpus"),
+        Hive::gpus,
+    );
+    book.property(
+        of(
+            "vram_free",
+            "vram_free -> int",
+            "Bytes free on all its GPUs together.",
+            "hives.first().vram_free",
+        ),
+        |h: &H| whole(memory::gpu_free(&h.0)),
+    );
+    book.property(
+        of(
+            "vram_total",
+            "vram_total -> int",
+            "Bytes of all its GPUs together.",
+            "hives.first().vram_total",
+        ),
+        |h: &H| whole(memory::gpu_total(&h.0)),
+    );
+    book.property(
+        of(
+            "largest_free",
+            "largest_free -> int",
+            "Bytes free on the one of its GPUs that has the most.",
+            "hives.first().largest_free",
+        ),
+        |h: &H| {
+            let gpus = h.0.devices.iter().filter(|device| memory::is_gpu(device));
+            whole(gpus.map(|device| h.0.free_bytes(device)).max().unwrap_or(0))
+        },
+    );
+    book.property(
+        of(
+            "gpu_indices",
+            "gpu_indices -> array",
+            "The numbers of its GPUs, for `spawn_on(hive, indices)`.",
+            "hives.first().gpu_indices",
+        ),
+        |h: &H| -> rhai::Array {
+            let gpus = h.0.devices.iter().filter(|device| memory::is_gpu(device));
+            gpus.map(|device| Dynamic::from(whole(device.index))).collect()
+        },
+    );
+    book.asked(
+        of(
+            "worker_count",
+            "worker_count -> int",
+            "How many workers it has.",
+            "hives.first().worker_count",
+        ),
+        |h: &H, session| Ok(whole(session.cluster.on_hive(&h.0.id).count())),
+    );
+    book.property(
+        of(
+            "workers",
+            "workers -> workers",
+            "Its workers.",
+            "hives.first().workers.evictable().count()",
+        ),
+        |h: &H| Workers::of(workers::Base::Hive(h.0.id.clone())),
+    );
+    book.function(
+        of("label", "label(key) -> text or ()", "This label.", "hives.first().label(\"power\")"),
+        |h: &mut H, key: &str| or_unit(h.label(key)),
+    );
+    book.function(
+        of(
+            "has_model",
+            "has_model(model) -> bool",
+            "Is the model on its disk?",
+            "hives.first().has_model(job.model)",
+        ),
+        |h: &mut H, model: Model| h.0.models.contains_key(&model.0),
+    );
     book.overload("has_model", |h: &mut H, model: &str| -> Res<bool> {
         Ok(h.0.models.contains_key(&Model::parse(model)?.0))
     });
-    book.function(of("free_on", "free_on(index) -> int", "Bytes free on this device of it.", "hives.first().free_on(1)"), |h: &mut H, index: INT| -> Res<INT> {
-        let device = h.0.devices.iter().find(|device| INT::from(device.index) == index);
-        let device = device.ok_or_else(|| fault(format!("hive {} has no device {index}", h.0.id)))?;
-        Ok(whole(h.0.free_bytes(device)))
-    });
+    book.function(
+        of(
+            "free_on",
+            "free_on(index) -> int",
+            "Bytes free on this device of it.",
+            "hives.first().free_on(1)",
+        ),
+        |h: &mut H, index: INT| -> Res<INT> {
+            let device = h.0.devices.iter().find(|device| INT::from(device.index) == index);
+            let device =
+                device.ok_or_else(|| fault(format!("hive {} has no device {index}", h.0.id)))?;
+            Ok(whole(h.0.free_bytes(device)))
+        },
+    );
     book.engine().register_fn("to_string", |h: &mut H| h.0.id.to_string());
     book.engine().register_fn("==", |one: H, two: H| one.0.id == two.0.id);
     book.engine().register_fn("!=", |one: H, two: H| one.0.id != two.0.id);

@@ -50,33 +50,99 @@ pub(super) fn register(book: &mut Book) {
 fn job(book: &mut Book) {
     type J = JobObject;
     let of = |name, signature, doc, example| Helper { on: "job", name, signature, doc, example };
-    book.property(of("id", "id -> text", "Its name.", "job.id != \"\""), |j: &J| ImmutableString::from(j.job.id.to_string()));
-    book.property(of("model", "model -> model", "The model it wants.", "job.model"), |j: &J| Model(j.job.model.clone()));
-    book.property(of("priority", "priority -> text", "`interactive` or `batch`.", "job.priority"), |j: &J| ImmutableString::from(j.job.priority.as_str()));
-    book.property(of("is_interactive", "is_interactive -> bool", "Somebody is waiting.", "job.is_interactive"), |j: &J| j.job.priority == Priority::Interactive);
-    book.property(of("is_batch", "is_batch -> bool", "Nobody is waiting.", "job.is_batch"), |j: &J| j.job.priority == Priority::Batch);
-    book.property(of("tenant", "tenant -> text or ()", "Whose it is.", "job.tenant"), |j: &J| or_unit(j.job.tenant.as_ref().map(|tenant| ImmutableString::from(tenant.as_str()))));
+    book.property(of("id", "id -> text", "Its name.", "job.id != \"\""), |j: &J| {
+        ImmutableString::from(j.job.id.to_string())
+    });
+    book.property(of("model", "model -> model", "The model it wants.", "job.model"), |j: &J| {
+        Model(j.job.model.clone())
+    });
+    book.property(
+        of("priority", "priority -> text", "`interactive` or `batch`.", "job.priority"),
+        |j: &J| ImmutableString::from(j.job.priority.as_str()),
+    );
+    book.property(
+        of(
+            "is_interactive",
+            "is_interactive -> bool",
+            "Somebody is waiting.",
+            "job.is_interactive",
+        ),
+        |j: &J| j.job.priority == Priority::Interactive,
+    );
+    book.property(
+        of("is_batch", "is_batch -> bool", "Nobody is waiting.", "job.is_batch"),
+        |j: &J| j.job.priority == Priority::Batch,
+    );
+    book.property(of("tenant", "tenant -> text or ()", "Whose it is.", "job.tenant"), |j: &J| {
+        or_unit(j.job.tenant.as_ref().map(|tenant| ImmutableString::from(tenant.as_str())))
+    });
     book.property(of("task", "task -> text", "`generate` or `embed`.", "job.task"), |j: &J| {
         ImmutableString::from(match j.job.task {
             Task::Generate { .. } => "generate",
             Task::Embed { .. } => "embed",
         })
     });
-    book.property(of("prompt_bytes", "prompt_bytes -> int", "The size of its texts, in bytes; a token is about four.", "job.prompt_bytes"), |j: &J| whole(j.job.task.text_bytes()));
-    book.property(of("max_tokens", "max_tokens -> int or ()", "How long the answer may be, where it says so.", "job.max_tokens"), |j: &J| match &j.job.task {
-        Task::Generate { sampling, .. } => or_unit(sampling.max_tokens.map(|number| whole(number))),
-        Task::Embed { .. } => Dynamic::UNIT,
-    });
-    book.property(of("timeout_ms", "timeout_ms -> int", "How long it may run.", "job.timeout_ms"), |j: &J| whole(j.job.timeout.as_millis()));
-    book.property(of("deadline_ms", "deadline_ms -> int or ()", "How long everything may take, counted from its submission, where it says so.", "job.deadline_ms"), |j: &J| or_unit(j.job.deadline.map(|deadline| whole(deadline.as_millis()))));
-    book.property(of("detached", "detached -> bool", "It goes on without a reader.", "job.detached"), |j: &J| j.job.detached);
-    book.property(of("rank", "rank -> int", "Its rank, as `order` gave it.", "job.rank"), |j: &J| j.job.rank);
-    book.property(of("attempts", "attempts -> int", "Attempts made so far; 0 for a new one.", "job.attempts"), |j: &J| whole(j.attempts));
+    book.property(
+        of(
+            "prompt_bytes",
+            "prompt_bytes -> int",
+            "The size of its texts, in bytes; a token is about four.",
+            "job.prompt_bytes",
+        ),
+        |j: &J| whole(j.job.task.text_bytes()),
+    );
+    book.property(
+        of(
+            "max_tokens",
+            "max_tokens -> int or ()",
+            "How long the answer may be, where it says so.",
+            "job.max_tokens",
+        ),
+        |j: &J| match &j.job.task {
+            Task::Generate { sampling, .. } => {
+                or_unit(sampling.max_tokens.map(|number| whole(number)))
+            }
+            Task::Embed { .. } => Dynamic::UNIT,
+        },
+    );
+    book.property(
+        of("timeout_ms", "timeout_ms -> int", "How long it may run.", "job.timeout_ms"),
+        |j: &J| whole(j.job.timeout.as_millis()),
+    );
+    book.property(
+        of(
+            "deadline_ms",
+            "deadline_ms -> int or ()",
+            "How long everything may take, counted from its submission, where it says so.",
+            "job.deadline_ms",
+        ),
+        |j: &J| or_unit(j.job.deadline.map(|deadline| whole(deadline.as_millis()))),
+    );
+    book.property(
+        of("detached", "detached -> bool", "It goes on without a reader.", "job.detached"),
+        |j: &J| j.job.detached,
+    );
+    book.property(
+        of("rank", "rank -> int", "Its rank, as `order` gave it.", "job.rank"),
+        |j: &J| j.job.rank,
+    );
+    book.property(
+        of("attempts", "attempts -> int", "Attempts made so far; 0 for a new one.", "job.attempts"),
+        |j: &J| whole(j.attempts),
+    );
     book.property(of("prefix_parts", "prefix_parts -> int", "Parts of the prompt that a worker may have computed already: messages, or blocks of a bare text.", "job.prefix_parts"), |j: &J| whole(j.job.prefix.len()));
-    book.property(of("conversation", "conversation -> text", "A name that stays the same over the turns of a conversation, for `sticky`.", "job.conversation != \"\""), |j: &J| {
-        let key = j.job.prefix.get(1).or(j.job.prefix.first()).copied().unwrap_or(0);
-        ImmutableString::from(format!("{key:016x}"))
-    });
+    book.property(
+        of(
+            "conversation",
+            "conversation -> text",
+            "A name that stays the same over the turns of a conversation, for `sticky`.",
+            "job.conversation != \"\"",
+        ),
+        |j: &J| {
+            let key = j.job.prefix.get(1).or(j.job.prefix.first()).copied().unwrap_or(0);
+            ImmutableString::from(format!("{key:016x}"))
+        },
+    );
     book.engine().register_fn("to_string", |j: &mut J| format!("job {}", j.job.id));
 }
 
@@ -84,8 +150,19 @@ fn model(book: &mut Book) {
     type M = Model;
     let of = |name, signature, doc, example| Helper { on: "model", name, signature, doc, example };
     book.function(of("matches", "matches(pattern) -> bool", "Does its reference match the pattern? `*` stands for anything, `?` for one character, and case is not looked at.", "job.model.matches(\"*8b*\")"), |m: &mut M, pattern: &str| glob(m.0.as_str(), pattern));
-    book.function(of("contains", "contains(text) -> bool", "Is the text in its reference?", "job.model.contains(\"llama\")"), |m: &mut M, text: &str| m.0.as_str().contains(text));
-    book.function(of("to_string", "to_string() -> text", "Its reference as text.", "job.model.to_string()"), |m: &mut M| m.0.to_string());
+    book.function(
+        of(
+            "contains",
+            "contains(text) -> bool",
+            "Is the text in its reference?",
+            "job.model.contains(\"llama\")",
+        ),
+        |m: &mut M, text: &str| m.0.as_str().contains(text),
+    );
+    book.function(
+        of("to_string", "to_string() -> text", "Its reference as text.", "job.model.to_string()"),
+        |m: &mut M| m.0.to_string(),
+    );
     let engine = book.engine();
     let as_text = |m: &M, text: &str| m.0.as_str() == text;
     engine.register_fn("==", |one: M, two: M| one.0 == two.0);
@@ -96,7 +173,15 @@ fn model(book: &mut Book) {
     engine.register_fn("!=", move |text: &str, m: M| !as_text(&m, text));
     engine.register_fn("+", |text: &str, m: M| format!("{text}{}", m.0));
     let of = |name, signature, doc, example| Helper { on: "", name, signature, doc, example };
-    book.function(of("glob", "glob(text, pattern) -> bool", "The same for any text.", "glob(\"team-a\", \"team-*\")"), |text: &str, pattern: &str| glob(text, pattern));
+    book.function(
+        of(
+            "glob",
+            "glob(text, pattern) -> bool",
+            "The same for any text.",
+            "glob(\"team-a\", \"team-*\")",
+        ),
+        |text: &str, pattern: &str| glob(text, pattern),
+    );
 }
 
 /// `*` stands for anything, `?` for one character. Its time is the product of the lengths at most.

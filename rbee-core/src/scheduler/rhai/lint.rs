@@ -22,37 +22,142 @@ const MOST_CLOSURES: usize = 64;
 
 /// Words with a bracket after them that are no calls.
 const KEYWORDS: &[&str] = &[
-    "if", "else", "while", "until", "loop", "for", "in", "switch", "return", "throw", "catch", "try",
-    "do", "let", "const", "fn", "private", "global",
+    "if", "else", "while", "until", "loop", "for", "in", "switch", "return", "throw", "catch",
+    "try", "do", "let", "const", "fn", "private", "global", "true", "false", "break", "continue",
+    "as", "_",
 ];
 
 /// Functions of the language that a policy has; how many values they take is found out when they are called.
 const LANGUAGE: &[&str] = &[
-    "abs", "all", "append", "atan", "bits", "bytes", "call", "ceiling", "chars", "chop", "clear",
-    "contains", "cos", "crop", "curry", "dedup", "drain", "end", "ends_with", "exp", "extract", "filter",
-    "find", "find_map", "floor", "for_each", "fraction", "get", "hypot", "index_of", "insert", "int",
-    "is_def_fn", "is_def_var", "is_empty", "is_even", "is_exclusive", "is_finite", "is_inclusive",
-    "is_infinite", "is_nan", "is_odd", "is_shared", "is_zero", "keys", "len", "ln", "log", "make_lower",
-    "make_upper", "map", "max", "min", "mixin", "order", "order_by", "order_desc", "pad", "parse_float",
-    "parse_int", "pop", "push", "range", "reduce", "reduce_rev", "remove", "replace", "retain", "reverse",
-    "round", "set", "shift", "sign", "sin", "some", "sort", "sort_by", "sort_desc", "splice", "split",
-    "split_rev", "sqrt", "start", "starts_with", "sub_string", "tan", "to_chars", "to_debug", "to_float",
-    "to_int", "to_lower", "to_string", "to_upper", "trim", "truncate", "type_of", "values", "zip",
+    "abs",
+    "all",
+    "append",
+    "atan",
+    "bits",
+    "bytes",
+    "call",
+    "ceiling",
+    "chars",
+    "chop",
+    "clear",
+    "contains",
+    "cos",
+    "crop",
+    "curry",
+    "dedup",
+    "drain",
+    "end",
+    "ends_with",
+    "exp",
+    "extract",
+    "filter",
+    "find",
+    "find_map",
+    "floor",
+    "for_each",
+    "fraction",
+    "get",
+    "hypot",
+    "index_of",
+    "insert",
+    "int",
+    "is_def_fn",
+    "is_def_var",
+    "is_empty",
+    "is_even",
+    "is_exclusive",
+    "is_finite",
+    "is_inclusive",
+    "is_infinite",
+    "is_nan",
+    "is_odd",
+    "is_shared",
+    "is_zero",
+    "keys",
+    "len",
+    "ln",
+    "log",
+    "make_lower",
+    "make_upper",
+    "map",
+    "max",
+    "min",
+    "mixin",
+    "order",
+    "order_by",
+    "order_desc",
+    "pad",
+    "parse_float",
+    "parse_int",
+    "pop",
+    "push",
+    "range",
+    "reduce",
+    "reduce_rev",
+    "remove",
+    "replace",
+    "retain",
+    "reverse",
+    "round",
+    "set",
+    "shift",
+    "sign",
+    "sin",
+    "some",
+    "sort",
+    "sort_by",
+    "sort_desc",
+    "splice",
+    "split",
+    "split_rev",
+    "sqrt",
+    "start",
+    "starts_with",
+    "sub_string",
+    "tan",
+    "to_chars",
+    "to_debug",
+    "to_float",
+    "to_int",
+    "to_lower",
+    "to_string",
+    "to_upper",
+    "trim",
+    "truncate",
+    "type_of",
+    "values",
+    "zip",
 ];
 
 /// Properties of the language's own values.
 const PROPERTIES: &[&str] = &[
-    "bytes", "ceiling", "chars", "end", "floor", "fraction", "int", "is_empty", "is_even", "is_exclusive",
-    "is_finite", "is_inclusive", "is_infinite", "is_nan", "is_odd", "is_zero", "len", "round", "start",
+    "bytes",
+    "ceiling",
+    "chars",
+    "end",
+    "floor",
+    "fraction",
+    "int",
+    "is_empty",
+    "is_even",
+    "is_exclusive",
+    "is_finite",
+    "is_inclusive",
+    "is_infinite",
+    "is_nan",
+    "is_odd",
+    "is_zero",
+    "len",
+    "round",
+    "start",
 ];
 
 /// Methods that put something into the value they are called on.
 const FILLING: &[&str] =
     &["push", "insert", "append", "set", "pad", "mixin", "fill_with", "splice", "unshift"];
 
-const ASSIGNMENTS: &[&str] = &[
-    "=", "+=", "-=", "*=", "/=", "%=", "|=", "&=", "^=", "<<=", ">>=", "**=",
-];
+const ASSIGNMENTS: &[&str] =
+    &["=", "+=", "-=", "*=", "/=", "%=", "|=", "&=", "^=", "<<=", ">>=", "**="];
 
 pub(super) fn check_size(text: &str) -> Result<()> {
     let bytes = text.len();
@@ -92,13 +197,15 @@ pub(super) fn check(tokens: &[Token<'_>], contents: &Contents) -> Result<()> {
     check_calls(tokens, &functions, contents)?;
     check_properties(tokens, contents)?;
     check_constants(tokens, &functions)?;
+    check_variables(tokens, &functions, contents)?;
     functions.iter().try_for_each(|function| check_closures(tokens, function))
 }
 
 pub(super) fn functions<'a>(tokens: &[Token<'a>]) -> Vec<Function<'a>> {
-    let heads = tokens.windows(3).enumerate().filter(|(_, head)| {
-        head[0].is("fn") && head[1].kind == Kind::Word && head[2].is("(")
-    });
+    let heads = tokens
+        .windows(3)
+        .enumerate()
+        .filter(|(_, head)| head[0].is("fn") && head[1].kind == Kind::Word && head[2].is("("));
     let mut functions: Vec<Function<'a>> = Vec::new();
     for (index, head) in heads {
         // A function in a function is none; the language says so.
@@ -125,7 +232,8 @@ pub(super) fn functions<'a>(tokens: &[Token<'a>]) -> Vec<Function<'a>> {
 /// Where the bracket closes that opens here; the end of the script where it does not.
 fn closing(tokens: &[Token<'_>], open: usize) -> usize {
     let mut depth = 0usize;
-    for (index, token) in tokens.iter().enumerate().skip(open).filter(|(_, t)| t.kind == Kind::Sign) {
+    for (index, token) in tokens.iter().enumerate().skip(open).filter(|(_, t)| t.kind == Kind::Sign)
+    {
         match token.text {
             "(" | "[" | "?[" | "{" | "#{" => depth += 1,
             ")" | "]" | "}" => {
@@ -195,12 +303,19 @@ fn check_words(tokens: &[Token<'_>]) -> Result<()> {
 }
 
 fn check_entry(functions: &[Function<'_>]) -> Result<()> {
-    let expected =
-        [("schedule", 3, "job, workers, hives"), ("admit", 2, "job, queue"), ("order", 1, "job"), ("evict", 2, "need, workers")];
+    let expected = [
+        ("schedule", 3, "job, workers, hives"),
+        ("admit", 2, "job, queue"),
+        ("order", 1, "job"),
+        ("evict", 2, "need, workers"),
+    ];
     for (name, takes, values) in expected {
         match functions.iter().find(|function| function.name == name) {
             Some(function) if function.parameters.len() != takes => {
-                let message = format!("{name} has {} parameters; write fn {name}({values})", function.parameters.len());
+                let message = format!(
+                    "{name} has {} parameters; write fn {name}({values})",
+                    function.parameters.len()
+                );
                 return Err(script(super::faults::At::default(), message));
             }
             None if name == "schedule" => {
@@ -213,7 +328,11 @@ fn check_entry(functions: &[Function<'_>]) -> Result<()> {
     Ok(())
 }
 
-fn check_calls(tokens: &[Token<'_>], functions: &[Function<'_>], contents: &Contents) -> Result<()> {
+fn check_calls(
+    tokens: &[Token<'_>],
+    functions: &[Function<'_>],
+    contents: &Contents,
+) -> Result<()> {
     let known = &contents.names.functions;
     for (index, token) in tokens.iter().enumerate().filter(|(_, token)| token.kind == Kind::Word) {
         let is_declared = index > 0 && tokens[index - 1].is("fn");
@@ -232,7 +351,8 @@ fn check_calls(tokens: &[Token<'_>], functions: &[Function<'_>], contents: &Cont
         let Some(takes) = takes.or((!own.is_empty()).then_some(&own)) else {
             let names = known.keys().copied().chain(LANGUAGE.iter().copied());
             let names = names.chain(functions.iter().map(|function| function.name));
-            let hint = nearest(name, names).map_or_else(String::new, |meant| format!("; did you mean {meant}?"));
+            let hint = nearest(name, names)
+                .map_or_else(String::new, |meant| format!("; did you mean {meant}?"));
             return Err(script(token.at, format!("there is no function {name}{hint}")));
         };
         let given_all = given + usize::from(is_method);
@@ -240,7 +360,8 @@ fn check_calls(tokens: &[Token<'_>], functions: &[Function<'_>], contents: &Cont
             let takes: BTreeSet<usize> =
                 takes.iter().map(|takes| takes.saturating_sub(usize::from(is_method))).collect();
             let takes: Vec<String> = takes.iter().map(ToString::to_string).collect();
-            let message = format!("{name} is given {given} values; it takes {}", takes.join(" or "));
+            let message =
+                format!("{name} is given {given} values; it takes {}", takes.join(" or "));
             return Err(script(token.at, message));
         }
     }
@@ -269,11 +390,80 @@ fn check_properties(tokens: &[Token<'_>], contents: &Contents) -> Result<()> {
             format!("; did you mean {name}()?")
         } else {
             let names = known.iter().copied().chain(contents.names.functions.keys().copied());
-            nearest(name, names).map_or_else(String::new, |meant| format!("; did you mean {meant}?"))
+            nearest(name, names)
+                .map_or_else(String::new, |meant| format!("; did you mean {meant}?"))
         };
         return Err(script(token.at, format!("there is no property {name}{hint}")));
     }
     Ok(())
+}
+
+/// Every variable is declared in its function, or is a constant of the script.
+fn check_variables(
+    tokens: &[Token<'_>],
+    functions: &[Function<'_>],
+    contents: &Contents,
+) -> Result<()> {
+    let outside =
+        |at: usize| functions.iter().all(|function| !(function.from..=function.to).contains(&at));
+    let constants: Vec<&str> = tokens
+        .windows(2)
+        .enumerate()
+        .filter(|(at, pair)| pair[0].is("const") && outside(*at))
+        .map(|(_, pair)| pair[1].text)
+        .collect();
+    for function in functions {
+        let mut known = declared(tokens, function);
+        known.extend(&function.parameters);
+        known.extend(&constants);
+        for index in function.from + 1..=function.to {
+            let token = &tokens[index];
+            let is_key = tokens.get(index + 1).is_some_and(|next| next.is(":"));
+            if token.kind != Kind::Word
+                || is_key
+                || is_method(tokens, index)
+                || is_called(tokens, index)
+                || KEYWORDS.contains(&token.text)
+                || known.contains(token.text)
+            {
+                continue;
+            }
+            let name = token.text;
+            let hint = if contents.names.functions.contains_key(name) {
+                format!("; did you mean {name}()?")
+            } else {
+                let names = known.iter().copied().chain(contents.names.functions.keys().copied());
+                nearest(name, names)
+                    .map_or_else(String::new, |meant| format!("; did you mean {meant}?"))
+            };
+            return Err(script(token.at, format!("there is no variable {name}{hint}")));
+        }
+    }
+    Ok(())
+}
+
+/// Names that the function declares, anywhere in it.
+fn declared<'a>(tokens: &[Token<'a>], function: &Function<'a>) -> BTreeSet<&'a str> {
+    let mut declared = BTreeSet::new();
+    let mut bars_end = 0;
+    for index in function.from + 1..=function.to {
+        let token = &tokens[index];
+        let end = match token.text {
+            "let" | "const" => index + 1,
+            "for" => (index..function.to).find(|at| tokens[*at].is("in")).unwrap_or(index),
+            "catch" if is_called(tokens, index) => closing(tokens, index + 1),
+            "|" if index > bars_end && opens_closure(tokens, index) => {
+                (index + 1..=function.to).find(|at| tokens[*at].is("|")).unwrap_or(index)
+            }
+            _ => continue,
+        };
+        if token.is("|") {
+            bars_end = end;
+        }
+        let names = tokens[index + 1..=end.max(index + 1).min(function.to)].iter();
+        declared.extend(names.filter(|name| name.kind == Kind::Word).map(|name| name.text));
+    }
+    declared
 }
 
 /// Outside functions there are only constants: other statements would run once, and never again.
@@ -287,19 +477,28 @@ fn check_constants(tokens: &[Token<'_>], functions: &[Function<'_>]) -> Result<(
             let end = (index..tokens.len()).scan(0usize, |depth, at| {
                 match tokens[at].text {
                     "(" | "[" | "{" | "#{" if tokens[at].kind == Kind::Sign => *depth += 1,
-                    ")" | "]" | "}" if tokens[at].kind == Kind::Sign => *depth = depth.saturating_sub(1),
+                    ")" | "]" | "}" if tokens[at].kind == Kind::Sign => {
+                        *depth = depth.saturating_sub(1)
+                    }
                     _ => {}
                 }
                 Some((at, *depth == 0 && tokens[at].is(";")))
             });
-            index = end.filter(|(_, is_end)| *is_end).map(|(at, _)| at + 1).next().unwrap_or(tokens.len());
+            index = end
+                .filter(|(_, is_end)| *is_end)
+                .map(|(at, _)| at + 1)
+                .next()
+                .unwrap_or(tokens.len());
         } else if token.is("private") || token.is(";") {
             index += 1;
         } else {
-            return Err(script(token.at, format!(
-                "{:?} stands outside of a function; there are only const and fn",
-                token.text
-            )));
+            return Err(script(
+                token.at,
+                format!(
+                    "{:?} stands outside of a function; there are only const and fn",
+                    token.text
+                ),
+            ));
         }
     }
     Ok(())
@@ -308,9 +507,8 @@ fn check_constants(tokens: &[Token<'_>], functions: &[Function<'_>]) -> Result<(
 /// What a closure has caught must not be changed afterwards: it could be made to hold the closure itself, and then
 /// neither would ever be freed.
 fn check_closures(tokens: &[Token<'_>], function: &Function<'_>) -> Result<()> {
-    let is_closure = |at: &usize| {
-        (tokens[*at].is("|") || tokens[*at].is("||")) && opens_closure(tokens, *at)
-    };
+    let is_closure =
+        |at: &usize| (tokens[*at].is("|") || tokens[*at].is("||")) && opens_closure(tokens, *at);
     for (count, start) in (function.from..=function.to).filter(is_closure).enumerate() {
         if count == MOST_CLOSURES {
             let message = format!("a function has more than {MOST_CLOSURES} closures");
@@ -318,10 +516,12 @@ fn check_closures(tokens: &[Token<'_>], function: &Function<'_>) -> Result<()> {
         }
         let caught = caught(tokens, start, function.to);
         // In a loop, what stands before the closure comes after it in the next round.
-        let from = outermost_loop(tokens, function, start).unwrap_or(start);
+        let from = outermost_loop(tokens, function, start);
+        let from = from.unwrap_or_else(|| statement(tokens, function, start));
         for index in from..=function.to {
             let token = &tokens[index];
-            if token.kind == Kind::Word && caught.contains(token.text) && is_changed(tokens, index) {
+            if token.kind == Kind::Word && caught.contains(token.text) && is_changed(tokens, index)
+            {
                 let message = format!(
                     "{} is used in a closure (line {}) and changed here; a closure's values must stay as they are, \
                      so write a for loop, or give the changed value another name",
@@ -370,6 +570,12 @@ fn outermost_loop(tokens: &[Token<'_>], function: &Function<'_>, inside: usize) 
         let open = (*at..inside).find(|at| tokens[*at].is("{"));
         is_loop && open.is_some_and(|open| closing(tokens, open) > inside)
     })
+}
+
+/// Where the statement begins that this belongs to: what is assigned to stands before what is assigned.
+fn statement(tokens: &[Token<'_>], function: &Function<'_>, inside: usize) -> usize {
+    let ends = |at: &usize| tokens[*at].is(";") || tokens[*at].is("{") || tokens[*at].is("}");
+    (function.from..inside).rev().find(ends).map_or(function.from, |end| end + 1)
 }
 
 /// Is the variable that stands here given another value, or one more to hold?

@@ -33,7 +33,11 @@ pub(super) fn free_beside(session: &Session, worker: &WorkerView) -> u64 {
     let its = |device: &&Device| {
         devices.contains(&device.index) || (devices.is_empty() && device.index == 0)
     };
-    hive.devices.iter().filter(its).map(|device| hive.free_bytes(device)).fold(0, u64::saturating_add)
+    hive.devices
+        .iter()
+        .filter(its)
+        .map(|device| hive.free_bytes(device))
+        .fold(0, u64::saturating_add)
 }
 
 /// Bytes that must be free on a GPU before a worker of the model is started.
@@ -66,11 +70,21 @@ pub(super) fn register(book: &mut Book) {
         |hive: Hive| whole(gpu_free(&hive.0)),
     );
     book.function(
-        f("gpu_vram_total", "gpu_vram_total(hive) -> int", "Bytes of all GPUs of the hive together.", "gpu_vram_total(hives.get(\"attic\"))"),
+        f(
+            "gpu_vram_total",
+            "gpu_vram_total(hive) -> int",
+            "Bytes of all GPUs of the hive together.",
+            "gpu_vram_total(hives.get(\"attic\"))",
+        ),
         |hive: Hive| whole(gpu_total(&hive.0)),
     );
     book.function(
-        f("model_size_bytes", "model_size_bytes(model) -> int or ()", "The size of the model's files, where a hive has them.", "model_size_bytes(job.model)"),
+        f(
+            "model_size_bytes",
+            "model_size_bytes(model) -> int or ()",
+            "The size of the model's files, where a hive has them.",
+            "model_size_bytes(job.model)",
+        ),
         |model: Model| with(|session| size(session, &model.0)),
     );
     book.overload("model_size_bytes", |model: &str| {
@@ -86,17 +100,21 @@ pub(super) fn register(book: &mut Book) {
         with(|session| required(session, &model.0))
     });
     book.function(
-        f("model_exists", "model_exists(model) -> bool", "Is the model loaded somewhere, or on the disk of a hive?", "model_exists(\"nobody-has-it\")"),
+        f(
+            "model_exists",
+            "model_exists(model) -> bool",
+            "Is the model loaded somewhere, or on the disk of a hive?",
+            "model_exists(\"nobody-has-it\")",
+        ),
         |model: Model| with(|session| exists(session, &model.0)),
     );
     book.overload("model_exists", |model: &str| {
         let model = Model::parse(model)?;
         with(|session| exists(session, &model.0))
     });
-    book.function(
-        f("gib", "gib(n) -> int", "So many GiB, in bytes.", "gib(24)"),
-        |count: INT| count.saturating_mul(1 << 30),
-    );
+    book.function(f("gib", "gib(n) -> int", "So many GiB, in bytes.", "gib(24)"), |count: INT| {
+        count.saturating_mul(1 << 30)
+    });
     book.overload("gib", |count: f64| {
         #[expect(clippy::cast_possible_truncation, reason = "it saturates")]
         let bytes = (count * f64::from(1 << 30)) as INT;

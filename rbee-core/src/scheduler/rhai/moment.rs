@@ -28,7 +28,8 @@ pub(in crate::scheduler) fn time_of_day(text: &str) -> Option<u64> {
 
 fn between(from: &str, to: &str) -> Res<bool> {
     let read = |text: &str| {
-        time_of_day(text).ok_or_else(|| fault(format!("{text:?} is no time of day, as \"22:30\" is")))
+        time_of_day(text)
+            .ok_or_else(|| fault(format!("{text:?} is no time of day, as \"22:30\" is")))
     };
     let (from, to, now) = (read(from)?, read(to)?, minutes()? % DAY_MINUTES);
     Ok(if from <= to { (from..to).contains(&now) } else { now >= from || now < to })
@@ -40,10 +41,21 @@ pub(super) fn register(book: &mut Book) {
         "Both come with the question, in UTC, so that a decision can be replayed.",
     );
     let f = |name, signature, doc, example| Helper { on: "", name, signature, doc, example };
-    book.function(f("hour", "hour() -> int", "The hour of the day, 0 to 23, in UTC.", "hour()"), || -> Res<INT> { Ok(whole(minutes()? / 60 % 24)) });
-    book.function(f("minute", "minute() -> int", "The minute of the hour, 0 to 59.", "minute()"), || -> Res<INT> { Ok(whole(minutes()? % 60)) });
     book.function(
-        f("weekday", "weekday() -> int", "The day of the week in UTC, 1 for Monday to 7 for Sunday.", "weekday()"),
+        f("hour", "hour() -> int", "The hour of the day, 0 to 23, in UTC.", "hour()"),
+        || -> Res<INT> { Ok(whole(minutes()? / 60 % 24)) },
+    );
+    book.function(
+        f("minute", "minute() -> int", "The minute of the hour, 0 to 59.", "minute()"),
+        || -> Res<INT> { Ok(whole(minutes()? % 60)) },
+    );
+    book.function(
+        f(
+            "weekday",
+            "weekday() -> int",
+            "The day of the week in UTC, 1 for Monday to 7 for Sunday.",
+            "weekday()",
+        ),
         // 1970 began on a Thursday.
         || -> Res<INT> { Ok(whole((minutes()? / DAY_MINUTES + 3) % 7 + 1)) },
     );
@@ -56,19 +68,35 @@ pub(super) fn register(book: &mut Book) {
         || with(|session| Ok(whole(session.ask.now.wall.as_millis()))),
     );
     book.function(
-        f("random", "random() -> float", "A number by chance, from 0.0 up to but not 1.0; another one with each call.", "random() < 1.0"),
+        f(
+            "random",
+            "random() -> float",
+            "A number by chance, from 0.0 up to but not 1.0; another one with each call.",
+            "random() < 1.0",
+        ),
         || with(|session| Ok((session.random() >> 11) as f64 / (1u64 << 53) as f64)),
     );
     book.function(
-        f("random_below", "random_below(n) -> int", "A whole number by chance, from 0 to n - 1.", "random_below(6) < 6"),
+        f(
+            "random_below",
+            "random_below(n) -> int",
+            "A whole number by chance, from 0 to n - 1.",
+            "random_below(6) < 6",
+        ),
         |bound: INT| -> Res<INT> {
             let most = u64::try_from(bound).ok().filter(|bound| *bound > 0);
-            let most = most.ok_or_else(|| fault(format!("random_below takes 1 or more, not {bound}")))?;
+            let most =
+                most.ok_or_else(|| fault(format!("random_below takes 1 or more, not {bound}")))?;
             with(|session| Ok(whole(session.random() % most)))
         },
     );
     book.function(
-        f("hash", "hash(text) -> int", "A number of 0 or more that is always the same for the same text.", "hash(\"alice\") % 2"),
+        f(
+            "hash",
+            "hash(text) -> int",
+            "A number of 0 or more that is always the same for the same text.",
+            "hash(\"alice\") % 2",
+        ),
         |text: &str| whole(prefix::hash(prefix::START, text.as_bytes()) >> 1),
     );
 }

@@ -77,11 +77,7 @@ pub(super) fn matched(session: &Session, worker: &Worker) -> usize {
     keys.rposition(|key| warm.contains(key)).map_or(0, |last| last + 1)
 }
 
-pub(super) fn prefix_affinity(
-    set: &Workers,
-    session: &Session,
-    bound: f64,
-) -> Res<Option<Worker>> {
+pub(super) fn prefix_affinity(set: &Workers, session: &Session, bound: f64) -> Res<Option<Worker>> {
     let items = set.list(session)?;
     let running: u64 = items.iter().map(|worker| u64::from(worker.0.leased)).sum();
     let slots: u64 = items.iter().map(|worker| u64::from(worker.0.info.slots)).sum();

@@ -52,11 +52,21 @@ pub(super) fn register(book: &mut Book) {
     book.object::<Queue>("queue");
     let f = |name, signature, doc, example| Helper { on: "", name, signature, doc, example };
     book.function(
-        f("queue_depth", "queue_depth() -> int", "Jobs that wait, for all models together.", "queue_depth()"),
+        f(
+            "queue_depth",
+            "queue_depth() -> int",
+            "Jobs that wait, for all models together.",
+            "queue_depth()",
+        ),
         || with(depth),
     );
     book.function(
-        f("queue_depth_for", "queue_depth_for(model) -> int", "Jobs that wait for this model.", "queue_depth_for(job.model)"),
+        f(
+            "queue_depth_for",
+            "queue_depth_for(model) -> int",
+            "Jobs that wait for this model.",
+            "queue_depth_for(job.model)",
+        ),
         |model: Model| with(|session| Ok(depth_for(session, &model.0))),
     );
     book.overload("queue_depth_for", |model: &str| {
@@ -76,11 +86,21 @@ pub(super) fn register(book: &mut Book) {
         |_: &Queue, session| depth(session),
     );
     book.asked(
-        of("oldest_wait_ms", "oldest_wait_ms -> int or ()", "How long the first of them has been waiting.", "queue.oldest_wait_ms"),
+        of(
+            "oldest_wait_ms",
+            "oldest_wait_ms -> int or ()",
+            "How long the first of them has been waiting.",
+            "queue.oldest_wait_ms",
+        ),
         |_: &Queue, session| oldest(session),
     );
     book.function(
-        of("depth_for", "depth_for(model) -> int", "Jobs that wait for this model.", "queue.depth_for(job.model)"),
+        of(
+            "depth_for",
+            "depth_for(model) -> int",
+            "Jobs that wait for this model.",
+            "queue.depth_for(job.model)",
+        ),
         |_: &mut Queue, model: Model| with(|session| Ok(depth_for(session, &model.0))),
     );
 }

@@ -30,25 +30,52 @@ pub(super) fn register(book: &mut Book) {
     );
     let f = |name, signature, doc, example| Helper { on: "", name, signature, doc, example };
     book.function(
-        f("tenant_over_quota", "tenant_over_quota(tenant) -> bool", "Are its tokens of today, or its jobs at once, used up?", "tenant_over_quota(\"bob\")"),
+        f(
+            "tenant_over_quota",
+            "tenant_over_quota(tenant) -> bool",
+            "Are its tokens of today, or its jobs at once, used up?",
+            "tenant_over_quota(\"bob\")",
+        ),
         |tenant: Dynamic| ask(tenant, |view| view.is_some_and(TenantView::is_over_quota)),
     );
     book.function(
-        f("tenant_remaining_quota", "tenant_remaining_quota(tenant) -> int or ()", "Tokens it may still use today; `()` where there is no limit.", "tenant_remaining_quota(\"alice\")"),
+        f(
+            "tenant_remaining_quota",
+            "tenant_remaining_quota(tenant) -> int or ()",
+            "Tokens it may still use today; `()` where there is no limit.",
+            "tenant_remaining_quota(\"alice\")",
+        ),
         |tenant: Dynamic| {
-            ask(tenant, |view| or_unit(view.and_then(TenantView::remaining_today).map(|number| whole(number))))
+            ask(tenant, |view| {
+                or_unit(view.and_then(TenantView::remaining_today).map(|number| whole(number)))
+            })
         },
     );
     book.function(
-        f("tenant_usage", "tenant_usage(tenant) -> int", "Tokens it has used today (UTC).", "tenant_usage(job.tenant)"),
+        f(
+            "tenant_usage",
+            "tenant_usage(tenant) -> int",
+            "Tokens it has used today (UTC).",
+            "tenant_usage(job.tenant)",
+        ),
         |tenant: Dynamic| ask(tenant, |view| whole(view.map_or(0, |view| view.used_today))),
     );
     book.function(
-        f("tenant_jobs", "tenant_jobs(tenant) -> int", "Jobs it has now, waiting and running.", "tenant_jobs(\"alice\")"),
+        f(
+            "tenant_jobs",
+            "tenant_jobs(tenant) -> int",
+            "Jobs it has now, waiting and running.",
+            "tenant_jobs(\"alice\")",
+        ),
         |tenant: Dynamic| ask(tenant, |view| whole(view.map_or(0, |view| view.live_jobs))),
     );
     book.function(
-        f("tenant_weight", "tenant_weight(tenant) -> int", "Its share beside those of the others.", "tenant_weight(\"alice\")"),
+        f(
+            "tenant_weight",
+            "tenant_weight(tenant) -> int",
+            "Its share beside those of the others.",
+            "tenant_weight(\"alice\")",
+        ),
         |tenant: Dynamic| ask(tenant, |view| whole(view.map_or(1, |view| view.limits.weight))),
     );
 }

@@ -225,9 +225,10 @@ mod tests {
         assert_eq!(words("a // b\n/* c /* d */ e */ f"), ["a", "f"]);
         assert_eq!(words(r#"a("b \" c", 'd')"#), ["a", "(", r#""b \" c""#, ",", "'d'", ")"]);
         assert_eq!(words(r##"#"say "hi""# x"##), [r##"#"say "hi""#"##, "x"]);
-        assert_eq!(words("`one ${two({3})} four` five"), [
-            "``", "(", "two", "(", "{", "3", "}", ")", ")", "five"
-        ]);
+        assert_eq!(
+            words("`one ${two({3})} four` five"),
+            ["``", "(", "two", "(", "{", "3", "}", ")", ")", "five"]
+        );
         assert_eq!(words("1.5 1..5 a??b"), ["1.5", "1", "..", "5", "a", "??", "b"]);
     }
 

@@ -10,9 +10,7 @@ use std::{
 use rhai::{CallFnOptions, Dynamic, EvalAltResult, Scope};
 
 use super::{
-    Nothing, RhaiScheduler,
-    book::Contents,
-    engine, faults,
+    Nothing, RhaiScheduler, engine, faults,
     hives::Hives,
     job::JobObject,
     queue::Queue,
@@ -34,7 +32,7 @@ const WALL: WallTime = WallTime::from_millis(1_767_738_600_000);
 const AT: Time = Time::from_micros(3_600_000_000);
 
 /// Runs the script for a job of every kind, on the fleet and on an empty one.
-pub(super) fn check(policy: &RhaiScheduler, contents: &Contents) -> Result<()> {
+pub(super) fn check(policy: &RhaiScheduler) -> Result<()> {
     let Some(fleet) = fleet() else { return Ok(()) };
     let empty = ClusterView::default();
     let asks = asks(fleet);
@@ -50,7 +48,7 @@ pub(super) fn check(policy: &RhaiScheduler, contents: &Contents) -> Result<()> {
         match tried.0 {
             // Only the first question is one that every policy has an answer to.
             Err(error) if number > 0 && is_nothing(&error) => {}
-            Err(error) if !is_chance(&error) => return Err(faults::at_load(&error, contents)),
+            Err(error) if !is_chance(&error) => return Err(faults::at_load(&error)),
             _ => {}
         }
     }
@@ -72,7 +70,8 @@ fn is_chance(error: &EvalAltResult) -> bool {
 /// Failures of helpers are texts of the host; those of the language and of scripts are told by their types.
 fn is_ours(value: &Dynamic) -> bool {
     let value = value.clone();
-    value.clone().try_cast::<Said>().is_some() || value.clone().try_cast::<Nothing>().is_some()
+    value.clone().try_cast::<Said>().is_some()
+        || value.clone().try_cast::<Nothing>().is_some()
         || value.try_cast::<Late>().is_some()
 }
 
@@ -92,8 +91,13 @@ pub(super) fn example(expression: &str) -> Result<String, String> {
     let (answer, _) = enter(session, Instant::now() + LIMIT, || -> Res<String> {
         let options = CallFnOptions::new().eval_ast(false);
         let arguments = (JobObject::new(ask), Workers::default(), Hives::default(), Queue);
-        let value: Dynamic =
-            engine.call_fn_with_options(options, &mut Scope::new(), &script, "example", arguments)?;
+        let value: Dynamic = engine.call_fn_with_options(
+            options,
+            &mut Scope::new(),
+            &script,
+            "example",
+            arguments,
+        )?;
         Ok(shown(&engine, value))
     });
     answer.map_err(|error| error.to_string())
@@ -175,7 +179,12 @@ fn build() -> Result<Fleet> {
     for (name, used) in [("alice", 1_000), ("bob", 50_000)] {
         let limits = TenantLimits { daily_tokens: Some(50_000), ..TenantLimits::default() };
         let id = TenantId::new(name)?;
-        cluster.put_tenant(TenantView { id, limits: Arc::new(limits), used_today: used, live_jobs: 3 });
+        cluster.put_tenant(TenantView {
+            id,
+            limits: Arc::new(limits),
+            used_today: used,
+            live_jobs: 3,
+        });
     }
     let oldest = Time::from_micros(AT.as_micros() - 1_500_000);
     let lane = LaneKey { model: known.clone(), tenant: None };
@@ -222,11 +231,18 @@ fn asks(fleet: &Fleet) -> Vec<Ask> {
         ]),
         sampling: Sampling { max_tokens: Some(200), ..Sampling::default() },
     };
-    let text = Task::Generate { prompt: Prompt::Text("Once".into()), sampling: Sampling::default() };
+    let text =
+        Task::Generate { prompt: Prompt::Text("Once".into()), sampling: Sampling::default() };
     let embed = Task::Embed { inputs: vec!["hello".into()] };
     let day = 24 * 3_600_000;
     let ask = |(number, task, model, priority, tenant, deadline, wall): (
-        u64, &Task, &ModelRef, Priority, Option<&TenantId>, Option<u64>, u64,
+        u64,
+        &Task,
+        &ModelRef,
+        Priority,
+        Option<&TenantId>,
+        Option<u64>,
+        u64,
     )| Ask {
         job: Arc::new(Job {
             id: JobId::from_random_bits(u128::from(number)),
