@@ -37,7 +37,7 @@ const RULES: &[Rule] = &[
         package: "rbee-core",
         features: Features::Default,
         never: &["candle*", "tokenizers"],
-        // Thirteen of them are the language that policies are written in, and the reader of rules: an application that
+        // Seventeen of them are the language that policies are written in, and the reader of rules: an application that
         // needs neither leaves the feature `rhai` out.
         most: 82,
     },
