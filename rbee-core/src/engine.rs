@@ -20,8 +20,9 @@ use std::{
 };
 
 use crate::{
-    ClusterView, Epoch, Error, HiveId, Job, JobId, LeaseId, ModelRef, Now, Outcome, Priority,
-    Result, Settings, Time, WorkerId, WorkerInfo, WorkerSpec, idempotency::check_repeat,
+    Change, ClusterView, Epoch, Error, ErrorKind, HiveId, Job, JobId, LeaseId, ModelRef, Now,
+    Outcome, Priority, Result, Settings, TenantRecord, Time, WorkerId, WorkerInfo, WorkerSpec,
+    idempotency::check_repeat,
 };
 
 mod admit;
@@ -34,15 +35,17 @@ mod message;
 mod placing;
 mod provisioning;
 mod retry;
+mod tenants;
 mod timers;
 mod workers;
 
 pub use message::{AttemptEnd, AttemptResult, Command, Effect, HiveFact, Input, Note};
 
-use admit::Pace;
+use admit::{Pace, Paces};
 use lanes::{LaneId, Lanes, Place};
 use leases::Leases;
 use retry::Chance;
+use tenants::{TenantChange, Tenants};
 use timers::{Alarm, Timers};
 
 /// Where a live job is.
@@ -85,6 +88,10 @@ struct Entry {
     worker: Option<Arc<WorkerInfo>>,
     /// What a worker must match to continue the stream; none while nothing is produced.
     must_match: Option<Arc<str>>,
+    /// When its attempt began.
+    running_since: Time,
+    /// Tokens that it was expected to use.
+    expected: u64,
     /// The job is in the store: until then nothing else of it is written.
     accepted: bool,
 }
@@ -117,6 +124,8 @@ enum Awaited {
     End(JobId),
     /// The end of a job of an earlier life that cannot be run again.
     LostEnd(JobId, Outcome),
+    /// A change that an operator wants, and the number of the answer.
+    Tenant(u64, TenantChange),
 }
 
 /// How much of everything there is. All zero when all is quiet.
@@ -170,6 +179,8 @@ pub struct Engine {
     /// The one of them that was asked about last.
     last_starved: Option<ModelRef>,
     pace: Pace,
+    tenants: Tenants,
+    paces: Paces,
     chance: Chance,
     next_number: u64,
     next_order: u64,
@@ -208,6 +219,8 @@ impl Engine {
             starved: BTreeSet::new(),
             last_starved: None,
             pace: Pace::default(),
+            tenants: Tenants::default(),
+            paces: Paces::default(),
             chance: Chance::new(seed),
             next_number: 0,
             next_order: first_order(epoch),
@@ -261,6 +274,7 @@ impl Engine {
         self.counters() == Counters::default()
             && self.view.lanes().next().is_none()
             && self.view.workers().all(|worker| worker.leased == 0)
+            && self.tenants.are_quiet()
     }
 
     /// Is the job live?
@@ -366,8 +380,23 @@ impl Engine {
         }
     }
 
+    /// All tenants that were set up, by name, with what they have used today.
+    pub fn tenants(&self) -> Vec<TenantRecord> {
+        self.tenants.records().collect()
+    }
+
     fn command(&mut self, now: Now, n: u64, command: Command, out: &mut Out) {
         let result = match command {
+            Command::PutTenant(record) => {
+                return self.change_tenant(n, TenantChange::Put(*record), out);
+            }
+            Command::RemoveTenant(tenant) => match self.tenants.live_jobs(&tenant) {
+                0 => return self.change_tenant(n, TenantChange::Gone(tenant), out),
+                jobs => Err(Error::new(
+                    ErrorKind::Conflict,
+                    format!("tenant {tenant} has {jobs} jobs that have not ended"),
+                )),
+            },
             Command::Load { worker, hive, spec, evict, pin } => {
                 self.load(now, worker, hive, spec, pin, evict, out)
             }
@@ -380,5 +409,16 @@ impl Engine {
             }
         };
         out.push(Effect::Answer { n, result });
+    }
+
+    /// It holds when it is recorded.
+    fn change_tenant(&mut self, operator: u64, change: TenantChange, out: &mut Out) {
+        let record = match &change {
+            TenantChange::Put(record) => Change::TenantPut(record.clone()),
+            TenantChange::Gone(tenant) => Change::TenantGone(tenant.clone()),
+        };
+        let n = self.number();
+        self.awaited.insert(n, Awaited::Tenant(operator, change));
+        out.push(Effect::Record { n: Some(n), changes: vec![record] });
     }
 }

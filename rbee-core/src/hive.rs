@@ -1,6 +1,6 @@
 //! The [`HiveBackend`] trait: one machine.
 
-use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use futures_core::stream::BoxStream;
@@ -143,13 +143,40 @@ pub struct HiveContact {
     pub port: u16,
     /// How it is reached.
     pub address: HiveAddress,
+    /// What its owner says of it: see [`HiveView::labels`](crate::HiveView::labels).
+    pub labels: BTreeMap<String, String>,
+}
+
+/// Reads a label, `region=eu`, into its name and its value.
+///
+/// # Errors
+/// [`ErrorKind::InvalidRequest`] where there is no `=`, the name is not 1 to 64 letters, digits, `.`, `_` or `-`, or the
+/// value is empty or longer than 256 bytes.
+pub fn parse_label(text: &str) -> Result<(String, String)> {
+    let is_name = |name: &str| {
+        (1..=64).contains(&name.len())
+            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+    };
+    match text.trim().split_once('=') {
+        Some((name, value)) if is_name(name) && (1..=256).contains(&value.len()) => {
+            Ok((name.to_owned(), value.to_owned()))
+        }
+        _ => {
+            let shown: String = text.chars().take(80).collect();
+            let message = format!(
+                "{shown:?} is no label; allowed is name=value, region=eu for instance, with a name of letters, \
+                 digits, '.', '_' and '-'"
+            );
+            Err(Error::new(ErrorKind::InvalidRequest, message))
+        }
+    }
 }
 
 impl HiveContact {
     /// Within this process.
     pub fn in_process() -> Self {
         let hostname = sysinfo::System::host_name().unwrap_or_default();
-        Self { hostname, port: 0, address: HiveAddress::Local }
+        Self { hostname, port: 0, address: HiveAddress::Local, labels: BTreeMap::new() }
     }
 }
 

@@ -81,7 +81,7 @@ pub use event::{EventKind, EventRef, Finish, JobEvent, Metrics, Outcome, Output,
 pub use hive::{
     Device, DeviceKind, Devices, HiveBackend, HiveContact, HiveEvent, HiveReport, HubAccess,
     InProcessHive, ModelOnDisk, ModelOrigin, Progress, ProgressUpdate, WorkerFactory, WorkerReport,
-    WorkerSpec,
+    WorkerSpec, parse_label,
 };
 pub use id::{CorrelationId, Epoch, HiveId, JobId, LeaseId, QueenId, TenantId, Ticket, WorkerId};
 pub use idempotency::Idempotency;
@@ -97,23 +97,25 @@ pub use models::{
 #[cfg(feature = "hub")]
 pub use models::{Hub, HubBuilder, HubToken, Resolved};
 pub use queen::{
-    Answer, HiveSummary, JobEvents, JobHandle, Load, LoadRequest, Queen, QueenBuilder,
+    Answer, Decision, HiveSummary, JobEvents, JobHandle, Load, LoadRequest, MAX_POLICY_BYTES,
+    PolicyHealth, PolicyStatus, PolicyTrial, Queen, QueenBuilder, TenantKey, TenantSummary,
+    TrialDecision,
 };
 pub use registry::{
     Change, HiveAddress, HiveRecord, HiveStatus, JobFilter, JobRecord, MemoryRegistry, ModelRecord,
-    Piece, Registry, Snapshot, TenantRecord,
+    POLICIES_KEPT, Piece, PolicyOrigin, PolicyRecord, Registry, Snapshot, TenantRecord,
 };
 #[cfg(feature = "sqlite")]
 pub use registry::{Durability, SqliteOptions, SqliteRegistry};
 pub use request::{Message, Prompt, Request, Role, Sampling, Task};
 pub use scheduler::{
-    Admission, Ask, Candidate, Explanation, FnScheduler, LeastLoaded, Placement, PlatformPolicy,
-    PolicyLanguage, PolicySource, Scheduler, Verdict, plan_eviction,
+    Admission, Ask, Candidate, DeviceEstimate, Explanation, Fit, FnScheduler, LeastLoaded,
+    Placement, PlatformPolicy, PolicyLanguage, PolicySource, Scheduler, Verdict, plan_eviction,
 };
 #[cfg(feature = "rhai")]
 pub use scheduler::{RhaiScheduler, rules_schema, rules_to_rhai, scheduler_reference};
-pub use settings::{KeepRequests, Settings};
-pub use tenant::{TenantLimits, TenantView};
+pub use settings::{KeepRequests, Mode, Settings};
+pub use tenant::{ApiKey, TenantLimits, TenantView};
 pub use time::{Now, Time, WallTime};
 #[cfg(feature = "candle")]
 pub use worker::{CandleDevice, CandleDtype, CandleFactory, CandleOptions, CandleWorker};

@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -12,13 +11,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Ask, ClusterView, Error, ErrorKind, Explanation, HiveBackend, HiveRecord, Job, JobFilter,
-    JobId, JobRecord, JobStatus, ModelInfo, ModelRef, ModelSource, Now, QueenId, Registry, Request,
-    Result, Scheduler, Settings, Started, Time, WallTime, WorkerId, engine::Counters,
-    idempotency::check_repeat,
+    JobId, JobRecord, JobStatus, LeastLoaded, ModelInfo, ModelRef, ModelSource, Now, QueenId,
+    Registry, Request, Result, Scheduler, Settings, Started, Time, WallTime, WorkerId,
+    engine::Counters, idempotency::check_repeat,
 };
 
 mod attempt;
 mod builder;
+mod decisions;
 mod driver;
 mod errands;
 mod fleet;
@@ -29,20 +29,29 @@ mod logs;
 mod mailbox;
 mod models;
 mod monitor;
+mod policies;
 mod policy;
+mod tenants;
 mod writer;
 
 pub use builder::QueenBuilder;
+pub use decisions::Decision;
 pub use fleet::{HiveSummary, LoadRequest};
 pub use handle::{Answer, JobHandle};
 pub use loads::Load;
 pub use log::JobEvents;
+pub use policies::{MAX_POLICY_BYTES, PolicyStatus, PolicyTrial, TrialDecision};
+pub use policy::PolicyHealth;
+pub use tenants::{TenantKey, TenantSummary};
 
+use decisions::Decisions;
 use loads::Loads;
 use log::JobLog;
 use logs::Logs;
 use mailbox::{Mailbox, Message, Submitted};
 use models::Models;
+use policy::Reign;
+use tenants::Keys;
 
 /// The orchestrator, inside the application's own process. Cloning gives another handle on the same one.
 ///
@@ -75,7 +84,15 @@ struct Shared {
     logs: Arc<Logs>,
     loads: Loads,
     registry: Arc<dyn Registry>,
-    scheduler: Arc<dyn Scheduler>,
+    reign: Reign,
+    built_in: LeastLoaded,
+    fixed_policy: bool,
+    /// One change of the policy at a time.
+    policy_change: tokio::sync::Mutex<()>,
+    decisions: Decisions,
+    keys: Keys,
+    /// One change of the tenants at a time.
+    tenant_change: tokio::sync::Mutex<()>,
     settings: Arc<Settings>,
     aliases: BTreeMap<String, ModelRef>,
     models: Models,
@@ -115,8 +132,8 @@ impl Queen {
     }
 
     /// What decides where jobs go.
-    pub fn scheduler(&self) -> &Arc<dyn Scheduler> {
-        &self.shared.scheduler
+    pub fn scheduler(&self) -> Arc<dyn Scheduler> {
+        self.shared.reign.look().scheduler
     }
 
     /// The present moment on the clock that the [cluster](Self::cluster)'s times are of.
@@ -340,20 +357,10 @@ impl Queen {
     pub async fn explain(&self, request: Request) -> Result<Explanation> {
         let job = Arc::new(self.check(request).await?);
         let cluster = self.cluster().await?;
-        let ask = Ask {
-            job,
-            now: Now { at: time_since(self.shared.began), wall: WallTime::now() },
-            random: fresh_seed(),
-            attempts: 0,
-            avoid: Arc::default(),
-            must_match: None,
-            refused: Arc::default(),
-        };
-        let explain = || self.shared.scheduler.explain(&ask, &cluster);
-        catch_unwind(AssertUnwindSafe(explain)).map_err(|panic| {
-            let message = format!("the scheduler panicked: {}", panic_message(&*panic));
-            Error::new(ErrorKind::Internal, message)
-        })
+        let now = Now { at: time_since(self.shared.began), wall: WallTime::now() };
+        let ask = Ask::first(job, now, fresh_seed());
+        let scheduler = self.scheduler();
+        policies::aside(move || policy::guarded(|| Ok(scheduler.explain(&ask, &cluster)))).await?
     }
 
     /// Goes down in order: admits no more jobs, gives those that are there `grace` to end, leaves the others in the

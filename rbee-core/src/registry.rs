@@ -1,13 +1,14 @@
 //! The [`Registry`] trait: what must survive a restart.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    CorrelationId, Epoch, HiveId, Idempotency, Job, JobId, JobState, JobStatus, LiveJob, ModelRef,
-    Outcome, Priority, QueenId, Result, TenantId, WallTime, WorkerId,
+    ApiKey, CorrelationId, Epoch, HiveId, Idempotency, Job, JobId, JobState, JobStatus, LiveJob,
+    ModelRef, Outcome, PolicySource, Priority, QueenId, Result, TenantId, TenantLimits, WallTime,
+    WorkerId,
 };
 
 mod clock;
@@ -148,6 +149,8 @@ pub struct HiveRecord {
     pub last_seen: WallTime,
     /// Is it reachable?
     pub status: HiveStatus,
+    /// What its owner says of it: see [`HiveView::labels`](crate::HiveView::labels).
+    pub labels: BTreeMap<String, String>,
 }
 
 /// A model on the disk of a hive, as it is stored.
@@ -165,19 +168,63 @@ pub struct ModelRecord {
     pub last_used: WallTime,
 }
 
-/// A tenant, as it is stored: quotas and usage.
+/// A tenant, as it is stored: limits, keys and usage.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TenantRecord {
     /// Its name.
     pub id: TenantId,
-    /// Tokens it may use on one day (UTC); none is no limit.
-    pub daily_tokens: Option<u64>,
-    /// Jobs it may have at once; none is no limit.
-    pub concurrent_jobs: Option<u32>,
+    /// What it may use.
+    pub limits: TenantLimits,
+    /// Its keys.
+    pub keys: Vec<ApiKey>,
     /// Tokens used on the day of the snapshot. The store counts them itself, with every [`Change::JobEnded`];
     /// a [`Change::TenantPut`] does not change them.
     pub used_tokens: u64,
 }
+
+/// A version of the policy, as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicyRecord {
+    /// Its number: each is one more than the one before.
+    pub version: u64,
+    /// Since when it was in force.
+    pub at: WallTime,
+    /// The SHA-256 of its text, in lower-case hexadecimal.
+    pub hash: String,
+    /// Where it came from.
+    pub origin: PolicyOrigin,
+    /// The text.
+    pub source: PolicySource,
+}
+
+/// Where a version of the policy came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PolicyOrigin {
+    /// The application brought it, by its code or its configuration.
+    Application,
+    /// Somebody set it while the queen ran.
+    Operator,
+    /// An earlier version was put back in force.
+    Rollback,
+}
+
+impl PolicyOrigin {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Application, Self::Operator, Self::Rollback];
+
+    /// The name it is stored by.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Application => "application",
+            Self::Operator => "operator",
+            Self::Rollback => "rollback",
+        }
+    }
+}
+
+/// Versions of the policy that a store keeps: the newest.
+pub const POLICIES_KEPT: u64 = 100;
 
 /// One thing to write. A list of them is written together or not at all, in order.
 ///
@@ -242,8 +289,13 @@ pub enum Change {
         /// The model.
         model: ModelRef,
     },
-    /// A tenant was added, or its quotas have changed.
+    /// A tenant was added, or its limits or keys have changed.
     TenantPut(TenantRecord),
+    /// A tenant was removed. What it used today is remembered, should it come back.
+    TenantGone(TenantId),
+    /// A version of the policy came into force; the oldest beyond [`POLICIES_KEPT`] are dropped. A version that is
+    /// there already stays as it is.
+    PolicyPut(Box<PolicyRecord>),
 }
 
 /// What a queen finds in the store when it opens, or takes over later.
@@ -332,6 +384,9 @@ pub trait Registry: fmt::Debug + Send + Sync + 'static {
 
     /// Lists jobs, of every owner, the newest first.
     async fn jobs(&self, filter: &JobFilter) -> Result<Vec<JobRecord>>;
+
+    /// The versions of the policy, the newest last.
+    async fn policies(&self) -> Result<Vec<PolicyRecord>>;
 }
 
 /// A shared registry is a registry.
@@ -351,5 +406,8 @@ impl<R: Registry + ?Sized> Registry for Arc<R> {
     }
     async fn jobs(&self, filter: &JobFilter) -> Result<Vec<JobRecord>> {
         (**self).jobs(filter).await
+    }
+    async fn policies(&self) -> Result<Vec<PolicyRecord>> {
+        (**self).policies().await
     }
 }

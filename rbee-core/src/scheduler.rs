@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{ClusterView, Error, HiveId, Job, Now, Result, WorkerId, WorkerSpec};
 
+mod estimate;
 mod eviction;
 mod function;
 mod least_loaded;
@@ -17,6 +18,7 @@ mod rules;
 mod spawn;
 mod trace;
 
+pub use estimate::{DeviceEstimate, Fit};
 pub use eviction::plan_eviction;
 pub use function::FnScheduler;
 pub use least_loaded::LeastLoaded;
@@ -45,6 +47,21 @@ pub struct Ask {
     pub must_match: Option<Arc<str>>,
     /// Hives that have refused to start a worker for this model, and why: not to be asked again for this job.
     pub refused: Arc<BTreeMap<HiveId, Error>>,
+}
+
+impl Ask {
+    /// The first question about a job that nothing has happened to yet.
+    pub fn first(job: Arc<Job>, now: Now, random: u64) -> Self {
+        Self {
+            job,
+            now,
+            random,
+            attempts: 0,
+            avoid: Arc::default(),
+            must_match: None,
+            refused: Arc::default(),
+        }
+    }
 }
 
 /// The answer of a scheduler. The engine checks it against the state of the moment and against the invariants.
@@ -147,6 +164,9 @@ pub enum PolicyLanguage {
 }
 
 impl PolicyLanguage {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Rhai, Self::Yaml];
+
     /// The name it is stored by.
     pub const fn as_str(self) -> &'static str {
         match self {

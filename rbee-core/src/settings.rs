@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, ErrorKind, Priority, Result};
+use crate::{Error, ErrorKind, Priority, Result, TenantLimits};
 
 /// When the text of a request may stay in the store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,10 +19,25 @@ pub enum KeepRequests {
     Always,
 }
 
+/// Whom a queen serves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// A home or a lab: tenants are optional, and no limits hold unless they are set.
+    #[default]
+    Home,
+    /// Strangers: every request needs a tenant, limits hold for all, and the policy is built in.
+    Platform,
+}
+
 /// The settings of a [`Queen`](crate::Queen). `Settings::default()` is what most want.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
+    /// Whom the queen serves. [`Mode::Home`].
+    pub mode: Mode,
+    /// The limits of tenants that have none of their own. None.
+    pub default_limits: TenantLimits,
     /// Waiting jobs from which on a new one is accepted only if a worker is idle; none at twice as many. 1,000.
     pub queue_capacity: usize,
     /// How long an interactive job may wait in the queue. 10 minutes.
@@ -72,6 +87,8 @@ pub struct Settings {
     pub max_prompt_bytes: usize,
     /// The most inputs of one request for vectors. 2,048.
     pub max_embed_inputs: usize,
+    /// Decisions of the scheduler that are kept so that they can be explained; 0 keeps none. 1,000.
+    pub decisions_kept: usize,
     /// When the text of a request may stay in the store.
     pub keep_requests: KeepRequests,
     /// Continue a stream on a worker with other numerics where none with the same is there. The text stays
@@ -86,6 +103,8 @@ const fn seconds(n: u64) -> Duration {
 impl Default for Settings {
     fn default() -> Self {
         Self {
+            mode: Mode::Home,
+            default_limits: TenantLimits::default(),
             queue_capacity: 1_000,
             interactive_wait: seconds(600),
             batch_wait: seconds(24 * 3600),
@@ -110,6 +129,7 @@ impl Default for Settings {
             max_answer_bytes: 16 << 20,
             max_prompt_bytes: 1 << 20,
             max_embed_inputs: 2_048,
+            decisions_kept: 1_000,
             keep_requests: KeepRequests::UntilDone,
             continue_across_numerics: false,
         }
@@ -154,6 +174,7 @@ impl Settings {
             ("max_answer_bytes", self.max_answer_bytes, 1 << 10, 1 << 30),
             ("max_prompt_bytes", self.max_prompt_bytes, 1, 1 << 30),
             ("max_embed_inputs", self.max_embed_inputs, 1, 1_000_000),
+            ("decisions_kept", self.decisions_kept, 0, 100_000),
         ] {
             if value < least || value > most {
                 return Err(bad(name, format_args!("{value}"), format_args!("{least} to {most}")));

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Priority, TenantId};
+use crate::{Error, ErrorKind, Priority, Result, TenantId, WallTime};
 
 /// What a tenant may use. `None` is no limit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +38,53 @@ impl Default for TenantLimits {
             weight: 1,
         }
     }
+}
+
+impl TenantLimits {
+    /// Models and priorities that may be named.
+    const MOST_NAMES: usize = 256;
+
+    /// Checks every value against what is allowed.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidRequest`] that names the limit, its value and what is allowed.
+    pub fn validate(&self) -> Result<()> {
+        let refuse = |name: &'static str, value: String, allowed: &str| {
+            let message = format!("{name} is {value}; allowed is {allowed}");
+            Err(Error::new(ErrorKind::InvalidRequest, message).with_param(name))
+        };
+        if !(1..=1_000_000).contains(&self.weight) {
+            return refuse("weight", self.weight.to_string(), "1 to 1000000");
+        }
+        for (name, value) in [
+            ("requests_per_minute", self.requests_per_minute),
+            ("tokens_per_minute", self.tokens_per_minute),
+        ] {
+            if value == Some(0) {
+                return refuse(name, "0".into(), "at least 1, or none");
+            }
+        }
+        if self.priorities.as_ref().is_some_and(BTreeSet::is_empty) {
+            return refuse("priorities", "empty".into(), "interactive, batch or both, or none");
+        }
+        match self.models.as_ref().map(BTreeSet::len) {
+            Some(count) if count == 0 || count > Self::MOST_NAMES => {
+                refuse("models", format!("a list of {count}"), "1 to 256 models, or none")
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A key of a tenant, without what would let anybody use it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApiKey {
+    /// The SHA-256 of the key, in lower-case hexadecimal.
+    pub hash: String,
+    /// What it is for, in words.
+    pub label: String,
+    /// When it was issued.
+    pub created_at: WallTime,
 }
 
 /// A tenant, as a scheduler sees it.

@@ -10,8 +10,8 @@ use std::{sync::Arc, time::Duration};
 use queen_support::{EchoFactory, Seen, echo, hive, queen, quiet, read, request};
 use rbee_core::{
     Change, EchoFault, EchoGate, EchoWorker, Epoch, Error, ErrorKind, FnScheduler, JobFilter,
-    JobRecord, JobState, LeastLoaded, MemoryRegistry, Placement, QueenId, Registry, Result,
-    Scheduler, Settings, Snapshot, Worker, WorkerId, async_trait,
+    JobRecord, JobState, LeastLoaded, MemoryRegistry, Placement, PolicyRecord, QueenId, Registry,
+    Result, Scheduler, Settings, Snapshot, Worker, WorkerId, async_trait,
 };
 
 #[tokio::test]
@@ -329,6 +329,9 @@ impl Registry for Moody {
     async fn jobs(&self, filter: &JobFilter) -> Result<Vec<JobRecord>> {
         self.inner.jobs(filter).await
     }
+    async fn policies(&self) -> Result<Vec<PolicyRecord>> {
+        self.inner.policies().await
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -403,6 +406,9 @@ impl Registry for Picky {
     }
     async fn jobs(&self, filter: &JobFilter) -> Result<Vec<JobRecord>> {
         self.0.jobs(filter).await
+    }
+    async fn policies(&self) -> Result<Vec<PolicyRecord>> {
+        self.0.policies().await
     }
 }
 

@@ -51,7 +51,7 @@ async fn a_reader_that_comes_back_gets_the_rest_without_a_gap_or_a_repeat() {
     let (again, rest) = tokio::join!(read(again), read(rest));
     again.assert_whole(6, 30);
     assert_eq!(rest.seqs, (13..=31).collect::<Vec<_>>());
-    assert_eq!(first.text + &rest.text, again.text);
+    assert_eq!(format!("{}{}", first.text, rest.text), again.text);
     // After the end.
     let late = read(queen.attach(id, Some(29)).await.unwrap()).await;
     assert_eq!(late.seqs, [30, 31]);

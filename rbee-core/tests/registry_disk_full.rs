@@ -76,6 +76,7 @@ fn hive(bytes: usize) -> Change {
         capabilities: "x".repeat(bytes).into(),
         last_seen: WallTime::now(),
         status: HiveStatus::Online,
+        labels: Default::default(),
     }))
 }
 

@@ -8,10 +8,12 @@ mod error;
 pub mod hive;
 mod log;
 pub mod openai;
+pub mod policy;
 pub mod queen;
 #[cfg(feature = "client")]
 pub(crate) mod query;
 pub mod sse;
+pub mod tenants;
 pub mod worker;
 
 pub use error::{ErrorBody, ErrorDetails, ErrorInfo, OpenAiError, OpenAiErrorBody};

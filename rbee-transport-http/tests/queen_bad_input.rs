@@ -171,7 +171,7 @@ fn no_body_whatever_is_answered_with_a_servers_error() {
 fn no_path_or_header_whatever_is_answered_with_a_servers_error() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let hall = runtime.block_on(hall());
-    let paths = "(/v1)?/(jobs|hives|workers|models|catalog/model|catalog|doctor|policy|logs)?(/[a-z0-9%.:@-]{0,12})?\
+    let paths = "(/v1)?/(jobs|hives|workers|models|catalog/model|catalog|doctor|policy|policy/check|policy/versions|estimate|logs)?(/[a-z0-9%.:@-]{0,12})?\
         (/events|/start|/stop|/drain|/pin)?(\\?[a-z%=&0-9,-]{0,20})?";
     let methods = prop::sample::select(vec![
         Method::GET,

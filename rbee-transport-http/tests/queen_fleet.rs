@@ -464,7 +464,7 @@ async fn the_description_has_every_route_and_no_other() {
             .collect();
         assert_eq!(allowed, documented, "{path}");
     }
-    use rbee_transport_http::wire::{self, queen as paths};
+    use rbee_transport_http::wire::{self, policy as rules, queen as paths};
     for path in [
         paths::CHAT,
         paths::COMPLETIONS,
@@ -485,7 +485,13 @@ async fn the_description_has_every_route_and_no_other() {
         paths::CATALOG,
         paths::CATALOG_PULL,
         paths::CATALOG_MODEL,
-        paths::POLICY,
+        rules::POLICY,
+        rules::POLICY_CHECK,
+        rules::POLICY_VERSIONS,
+        rules::POLICY_VERSION,
+        rules::POLICY_ROLLBACK,
+        rules::JOB_WHY,
+        rules::ESTIMATE,
         paths::DOCTOR,
         paths::LOGS,
         wire::HEALTH,

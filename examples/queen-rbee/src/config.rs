@@ -95,6 +95,8 @@ pub struct Config {
     pub engines: Vec<Engine>,
     /// Runs that a new worker does at once, where its engine can. 4.
     pub worker_slots: u32,
+    /// The policy that decides where jobs go; none for the built-in one.
+    pub policy: Option<PathBuf>,
     /// Directories whose models clients may name by their file.
     pub file_roots: Vec<PathBuf>,
     /// Other machines.
@@ -134,6 +136,7 @@ impl Default for Config {
             hive_program: None,
             engines: Vec::new(),
             worker_slots: 4,
+            policy: None,
             file_roots: Vec::new(),
             hives: Vec::new(),
             worker_program: None,

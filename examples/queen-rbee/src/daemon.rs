@@ -16,7 +16,7 @@ use rbee_transport_http::{
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::{Config, Embedded, bundled, fleet::Fleet, home::Home, worker};
+use crate::{Config, Embedded, bundled, fleet::Fleet, home::Home, policy_file::PolicyFile, worker};
 
 /// How often the figures are brought up to date.
 const MEASURE: Duration = Duration::from_secs(2);
@@ -82,11 +82,14 @@ pub async fn start(config: Config, logs: Option<LogRing>) -> Result<Running> {
         Some(name) => name.clone(),
         None => home.queen_id()?,
     };
-    let mut builder = Queen::builder()
-        .id(id)
-        .registry(store)
-        .scheduler(LeastLoaded::default().with_slots(config.worker_slots))
-        .settings(config.settings.clone());
+    let mut builder = Queen::builder().id(id).registry(store).settings(config.settings.clone());
+    let built_in = LeastLoaded::default().with_slots(config.worker_slots);
+    let policy = config.policy.as_deref().map(PolicyFile::open).transpose()?;
+    let policy = policy.map(|(file, scheduler)| {
+        builder = std::mem::take(&mut builder).scheduler(scheduler.with_builtin(built_in.clone()));
+        file
+    });
+    builder = builder.built_in(built_in);
     let mut models = Vec::new();
     for (name, model) in aliases(&config, &home)? {
         builder = builder.alias(&name, model.as_str());
@@ -100,6 +103,10 @@ pub async fn start(config: Config, logs: Option<LogRing>) -> Result<Running> {
         builder = builder.hive(hive);
     }
     let queen = builder.build().await?;
+    if let Some(file) = policy {
+        let watching = draining.clone();
+        tokio::spawn(watching.run_until_cancelled_owned(file.watch(queen.clone())));
+    }
 
     let metrics = Metrics::install()?;
     let measuring = CancellationToken::new();

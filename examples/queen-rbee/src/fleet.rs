@@ -1,7 +1,13 @@
 //! Machines whose `rbee-hive` somebody else has started: those of the configuration, and those that were added over the
 //! API, which are found again at the next start.
 
-use std::{collections::BTreeSet, fs, io, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs, io,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use futures_util::future::join_all;
 use rbee_core::{
@@ -35,6 +41,8 @@ struct Remembered {
     url: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     token: Option<Token>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    labels: BTreeMap<String, String>,
 }
 
 /// Reaches machines, and remembers those that were added over the API.
@@ -70,20 +78,20 @@ impl Fleet {
         for entry in &config.hives {
             let token = entry.token_file.as_deref().map(config::read_token).transpose()?;
             let hive = HttpHive::new(entry.id.clone(), endpoint(&entry.url, token));
-            all.push(Arc::new(self.visited(hive, &entry.url)));
+            all.push(Arc::new(self.visited(hive, &entry.url, entry.labels.clone())));
         }
         for (path, remembered) in self.remembered()? {
             let found = remembered.and_then(|hive| {
                 let url: HiveUrl = hive.url.parse()?;
-                Ok((hive.id, url, hive.token))
+                Ok((hive.id, url, hive.token, hive.labels))
             });
             match found {
-                Ok((id, _, _)) if self.reserved.contains(&id) => {
+                Ok((id, ..)) if self.reserved.contains(&id) => {
                     tracing::warn!(hive = %id, "the configuration names a hive that was added over the API before; it counts");
                 }
-                Ok((id, url, token)) => {
+                Ok((id, url, token, labels)) => {
                     let hive = HttpHive::new(id, endpoint(&url, token));
-                    all.push(Arc::new(self.visited(hive, &url)));
+                    all.push(Arc::new(self.visited(hive, &url, labels)));
                 }
                 Err(error) => {
                     tracing::warn!(file = %path.display(), %error, "a hive that was added before is not understood");
@@ -93,8 +101,8 @@ impl Fleet {
         Ok(all)
     }
 
-    fn visited(&self, hive: HttpHive, url: &HiveUrl) -> Visited {
-        Visited { hive, url: url.clone(), draining: self.draining.clone() }
+    fn visited(&self, hive: HttpHive, url: &HiveUrl, labels: BTreeMap<String, String>) -> Visited {
+        Visited { hive, url: url.clone(), labels, draining: self.draining.clone() }
     }
 
     fn file(&self, id: &HiveId) -> PathBuf {
@@ -143,7 +151,12 @@ impl HiveConnector for Fleet {
             );
             return Err(Error::new(ErrorKind::Conflict, message).with_param("url"));
         }
-        let remembered = Remembered { id, url: url.to_string(), token: request.token };
+        let remembered = Remembered {
+            id,
+            url: url.to_string(),
+            token: request.token,
+            labels: request.labels.clone(),
+        };
         let written = serde_json::to_vec_pretty(&remembered)
             .map_err(io::Error::other)
             .and_then(|bytes| write_private(&path, &bytes));
@@ -151,7 +164,7 @@ impl HiveConnector for Fleet {
             let message = format!("the hive cannot be remembered in {}: {cause}", path.display());
             Error::new(ErrorKind::Storage, message).with_source(cause)
         })?;
-        Ok(Arc::new(self.visited(hive, &url)))
+        Ok(Arc::new(self.visited(hive, &url, request.labels)))
     }
 
     async fn forget(&self, hive: &HiveId) -> Result<()> {
@@ -171,6 +184,7 @@ impl HiveConnector for Fleet {
 struct Visited {
     hive: HttpHive,
     url: HiveUrl,
+    labels: BTreeMap<String, String>,
     draining: CancellationToken,
 }
 
@@ -184,6 +198,7 @@ impl HiveBackend for Visited {
             hostname: self.url.host().into(),
             port: self.url.port(),
             address: HiveAddress::Http,
+            labels: self.labels.clone(),
         }
     }
     async fn start(&self) -> Result<()> {
@@ -269,7 +284,7 @@ mod tests {
     async fn a_machine_that_does_not_answer_is_not_remembered() {
         let directory = tempfile::tempdir().unwrap();
         let fleet = fleet(directory.path());
-        let add = |url: &str| AddHive { url: url.into(), token: None };
+        let add = |url: &str| AddHive { url: url.into(), token: None, labels: BTreeMap::new() };
         let error = fleet.connect(add("http://127.0.0.1:1")).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::HiveUnreachable);
         let error = fleet.connect(add("ftp://x")).await.unwrap_err();

@@ -9,6 +9,7 @@ mod daemon;
 mod fleet;
 mod hive_url;
 mod home;
+mod policy_file;
 mod signals;
 mod worker;
 

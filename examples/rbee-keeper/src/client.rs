@@ -140,6 +140,15 @@ impl Client {
         self.ask(Method::POST, path, &(), Some(body), PATIENCE).await?.json().await
     }
 
+    /// `PUT`.
+    pub async fn put<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, Failure> {
+        self.ask(Method::PUT, path, &(), Some(body), PATIENCE).await?.json().await
+    }
+
     /// A request with a method of its own and no body, whose answer says nothing but that it was done.
     pub async fn order(
         &self,

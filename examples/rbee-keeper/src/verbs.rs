@@ -5,6 +5,7 @@ mod bench;
 mod catalog;
 mod chat;
 mod doctor;
+mod estimate;
 mod events;
 mod hives;
 mod jobs;
@@ -16,6 +17,8 @@ mod run;
 mod serve;
 mod shell;
 mod status;
+mod tenants;
+mod why;
 mod workers;
 
 use clap::Subcommand;
@@ -60,7 +63,10 @@ pub(crate) enum Verb {
     /// List, add, start, stop, drain and remove machines
     #[command(subcommand, visible_alias = "hives")]
     Hive(hives::Hives),
-    /// Show which policy places jobs
+    /// Show and change who shares the queen: limits, usage and keys
+    #[command(subcommand)]
+    Tenants(tenants::Tenants),
+    /// Show, try and change the policy that decides where jobs go
     #[command(subcommand)]
     Policy(policy::Policy),
     /// Show what the queen logs
@@ -94,6 +100,7 @@ impl Verb {
             Self::Rm(verb) => verb.run(keeper).await,
             Self::Jobs(verb) => verb.run(keeper).await,
             Self::Hive(verb) => verb.run(keeper).await,
+            Self::Tenants(verb) => verb.run(keeper).await,
             Self::Policy(verb) => verb.run(keeper).await,
             Self::Logs(verb) => verb.run(keeper).await,
             Self::Doctor(verb) => verb.run(keeper).await,

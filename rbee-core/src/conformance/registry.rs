@@ -107,6 +107,7 @@ suite! {
         hives_and_their_models_come_back,
         a_hive_that_is_gone_takes_its_models_along,
         tenants_come_back_for_every_queen,
+        policies_come_back_for_every_queen_and_the_oldest_are_dropped,
         usage_is_counted_once_and_by_the_day;
     listing:
         jobs_are_listed_newest_first_and_page_by_page,

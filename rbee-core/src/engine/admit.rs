@@ -1,8 +1,8 @@
 //! Admission: may one more job wait, and if not, when is it worth asking again?
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
-use crate::{Error, ErrorKind, Settings, Time};
+use crate::{Error, ErrorKind, ModelRef, Settings, Time};
 
 /// How fast jobs end, learned from those that have.
 #[derive(Debug, Default)]
@@ -26,6 +26,39 @@ impl Pace {
     pub(super) fn time_for(&self, jobs: usize) -> Duration {
         let micros = self.interval.unwrap_or(1e6) * jobs as f64;
         Duration::from_micros(micros as u64).clamp(Duration::from_secs(1), Duration::from_secs(600))
+    }
+}
+
+/// How long jobs of a model take, learned from those that have ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Service {
+    /// As a rule.
+    pub(super) mean: Duration,
+    /// The shortest that was seen of late.
+    pub(super) shortest: Duration,
+}
+
+/// The same for every model.
+#[derive(Debug, Default)]
+pub(super) struct Paces(BTreeMap<ModelRef, Service>);
+
+impl Paces {
+    /// Models that are remembered.
+    const MOST: usize = 1_024;
+
+    /// A job of this model took so long.
+    pub(super) fn learn(&mut self, model: &ModelRef, took: Duration) {
+        if let Some(service) = self.0.get_mut(model) {
+            service.mean = (service.mean * 15 + took) / 16;
+            // One that was short once is forgotten in time.
+            service.shortest = (service.shortest * 65 / 64).min(took);
+        } else if self.0.len() < Self::MOST {
+            self.0.insert(model.clone(), Service { mean: took, shortest: took });
+        }
+    }
+
+    pub(super) fn of(&self, model: &ModelRef) -> Option<Service> {
+        self.0.get(model).copied()
     }
 }
 

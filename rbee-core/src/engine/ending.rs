@@ -57,7 +57,7 @@ impl Engine {
                 out.push(Effect::Accept { job, answer: Err(error.clone()) });
                 self.end(now, job, Outcome::Failed(error), out);
             }
-            (Some(Awaited::End(job)), Ok(())) => self.finish(job, None, out),
+            (Some(Awaited::End(job)), Ok(())) => self.finish(now, job, None, out),
             (Some(Awaited::End(job)), Err(error)) => {
                 let Some(Entry { phase: Phase::Ending { tries, .. }, accepted, .. }) =
                     self.jobs.get(&job)
@@ -65,7 +65,7 @@ impl Engine {
                     return;
                 };
                 if !accepted || *tries >= RECORD_TRIES || error.kind() != ErrorKind::Storage {
-                    return self.finish(job, Some(error), out);
+                    return self.finish(now, job, Some(error), out);
                 }
                 let delay = self.settings.retry_delay / 10 * 4_u32.pow(*tries);
                 self.timers.arm(now.at + delay, Alarm::Rerecord(job));
@@ -76,14 +76,23 @@ impl Engine {
                 }
                 out.push(Effect::Finish { job, outcome });
             }
+            (Some(Awaited::Tenant(n, change)), result) => {
+                if result.is_ok() {
+                    self.tenants.apply(change, &self.settings, &mut self.view);
+                }
+                out.push(Effect::Answer { n, result });
+            }
             (None, _) => {}
         }
     }
 
-    pub(super) fn finish(&mut self, id: JobId, unrecorded: Option<Error>, out: &mut Out) {
-        let Some(Entry { phase: Phase::Ending { outcome, .. }, .. }) = self.jobs.remove(&id) else {
+    pub(super) fn finish(&mut self, now: Now, id: JobId, unrecorded: Option<Error>, out: &mut Out) {
+        let Some(Entry { phase: Phase::Ending { outcome, .. }, job, expected, .. }) =
+            self.jobs.remove(&id)
+        else {
             return;
         };
+        self.tenants.ended(now, &job, expected, &outcome, &mut self.view);
         if let Some(error) = unrecorded {
             out.push(Effect::Note(Note::Unrecorded(id, error)));
         }

@@ -16,6 +16,10 @@ impl Engine {
                     self.view.put_hive(empty_hive(hive));
                 }
             }
+            HiveFact::Labels(labels) => {
+                self.view.edit_hive(&hive, |view| view.labels = Arc::new(labels));
+                self.wake_all();
+            }
             HiveFact::Report(report) => self.hive_report(now, hive, *report, out),
             HiveFact::WorkerExited { worker, why } => {
                 if self.starting.contains_key(&worker) {

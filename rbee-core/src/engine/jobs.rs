@@ -6,13 +6,15 @@ use std::time::Duration;
 
 /// The wait after a worker that was granted a slot said it had none.
 const BUSY_DELAY: Duration = Duration::from_millis(100);
+/// A token in units of a share, so that dividing by a weight leaves something.
+const SHARE: u64 = 1_000;
 /// Said of a job whose readers have tokens already, where no other worker can take over.
 const CANNOT_CONTINUE: &str = "the stream had begun and cannot be continued elsewhere";
 
 impl Engine {
     pub(super) fn submit(&mut self, now: Now, job: Arc<Job>, out: &mut Out) {
         let id = job.id;
-        if let Err(error) = self.admit(&job) {
+        if let Err(error) = self.admit(now, &job) {
             return out.push(Effect::Accept { job: id, answer: Err(error) });
         }
         self.next_order += 1;
@@ -27,10 +29,11 @@ impl Engine {
         if let Some(deadline) = job.deadline {
             self.timers.arm(now.at + deadline, Alarm::Deadline(id));
         }
+        self.tenants.charge(now, &job, &self.settings, &mut self.view);
         self.insert(now, job, self.next_order);
     }
 
-    fn admit(&self, job: &Job) -> Result<()> {
+    fn admit(&mut self, now: Now, job: &Job) -> Result<()> {
         if self.draining {
             return Err(Error::new(
                 ErrorKind::ShuttingDown,
@@ -54,7 +57,37 @@ impl Engine {
             return Err(Error::new(ErrorKind::ModelNotFound, message).with_param("model"));
         }
         let has_idle_worker = self.view.available(&job.model).next().is_some();
-        admit::admit(&self.settings, self.waiting(), has_idle_worker, &self.pace)
+        admit::admit(&self.settings, self.waiting(), has_idle_worker, &self.pace)?;
+        self.check_deadline(job)?;
+        self.tenants.check(now, job, &self.settings)
+    }
+
+    /// What cannot be done in time is not begun: reckoned with what waits before it and how long the jobs of its model
+    /// take as a rule, and for itself with the shortest that was seen. Where nothing was learned yet, all is possible.
+    fn check_deadline(&self, job: &Job) -> Result<()> {
+        let Some((deadline, pace)) = job.deadline.zip(self.paces.of(&job.model)) else {
+            return Ok(());
+        };
+        let usable = |worker: &&Arc<crate::WorkerView>| worker.state == crate::WorkerState::Ready;
+        let workers = self.view.with_model(&job.model).filter(usable);
+        let (slots, free) = workers.fold((0, 0), |(slots, free), worker| {
+            (slots + worker.info.slots as usize, free + worker.free_slots() as usize)
+        });
+        let ahead = self.lanes.model(&job.model).map_or(0, |queue| queue.ahead_of(job.priority));
+        if slots == 0 || free > ahead {
+            return Ok(());
+        }
+        let rounds = u32::try_from((ahead - free) / slots).unwrap_or(u32::MAX);
+        let needed = pace.mean.saturating_mul(rounds) + pace.shortest;
+        if needed <= deadline {
+            return Ok(());
+        }
+        let message = format!(
+            "the deadline of {deadline:?} cannot be met: {ahead} jobs wait before it for {slots} slots, and one takes \
+             {:?} as a rule",
+            pace.mean
+        );
+        Err(Error::new(ErrorKind::DeadlineExceeded, message))
     }
 
     fn insert(&mut self, now: Now, job: Arc<Job>, order: u64) -> &mut Entry {
@@ -70,6 +103,8 @@ impl Engine {
             avoid: Arc::default(),
             worker: None,
             must_match: None,
+            running_since: now.at,
+            expected: tenants::expected_tokens(&job),
             accepted: false,
             job,
         };
@@ -80,6 +115,7 @@ impl Engine {
 
     /// Jobs of an earlier life of this queen, or of another that died. What was running runs again, if it may.
     pub(super) fn restore(&mut self, now: Now, snapshot: Snapshot, out: &mut Out) {
+        self.tenants.restore(now, snapshot.tenants, &self.settings, &mut self.view);
         for record in snapshot.jobs {
             self.next_order = self.next_order.max(record.order);
             if self.jobs.contains_key(&record.id) {
@@ -122,6 +158,7 @@ impl Engine {
             if let Some(deadline) = job.deadline {
                 self.timers.arm(left(deadline, waited), Alarm::Deadline(id));
             }
+            self.tenants.resume(&job, &self.settings, &mut self.view);
             let entry = self.insert(now, job, record.order);
             entry.waited_before = waited;
             entry.started = started_at.is_some();
@@ -149,7 +186,9 @@ impl Engine {
             return;
         };
         let (lane, place) = (entry.lane(), entry.place);
-        self.lanes.remove(&lane, &place, served);
+        let weight = u64::from(self.tenants.weight(lane.tenant.as_ref()));
+        let cost = served.then(|| entry.expected.saturating_mul(SHARE) / weight);
+        self.lanes.remove(&lane, &place, cost);
         self.show_lane(&lane);
         if self.lanes.model(&lane.model).is_none() {
             self.timers.disarm(&Alarm::Respawn(lane.model.clone()));
@@ -175,6 +214,7 @@ impl Engine {
             return;
         };
         entry.attempts += 1;
+        entry.running_since = now.at;
         entry.phase = Phase::Running(lease);
         entry.worker = Some(info.clone());
         if !entry.started {
@@ -229,6 +269,7 @@ impl Engine {
                 self.view.edit_worker(worker, |view| view.faults = 0);
                 self.probes.remove(&worker);
                 self.pace.ended(now.at, self.lanes.waiting() > 0);
+                self.learn(now, id, &usage);
                 self.settle(now, id, Outcome::Complete { finish, usage }, out);
             }
             // Nobody asked the engine: the job lives on.
@@ -258,6 +299,16 @@ impl Engine {
                 self.retry(now, id, worker, error, out);
             }
         }
+    }
+
+    /// What a job has really taken: so much time, and so many tokens of its tenant's share.
+    fn learn(&mut self, now: Now, id: JobId, usage: &crate::Usage) {
+        let Some(entry) = self.jobs.get(&id) else { return };
+        self.paces.learn(&entry.job.model, now.at - entry.running_since);
+        let used = u64::from(usage.prompt_tokens) + u64::from(usage.completion_tokens);
+        let weight = u64::from(self.tenants.weight(entry.job.tenant.as_ref()));
+        let share = |tokens: u64| tokens.saturating_mul(SHARE) / weight;
+        self.lanes.correct(&entry.lane(), share(entry.expected), share(used));
     }
 
     /// Tokens that readers have bind the rest of the job: to workers that give the same stream, or, where they cannot

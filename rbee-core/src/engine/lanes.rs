@@ -15,8 +15,11 @@ use crate::{Error, HiveId, JobId, ModelRef, Priority, TenantId, Ticket, Time};
 
 /// A job's place in its lane: its rank, when it came, its name.
 pub(super) type Place = (i64, u64, JobId);
+/// Emptied lanes whose share is remembered, for each model.
+const MOST_SPENT: usize = 10_000;
+
 type LaneName = (Priority, Option<TenantId>);
-/// When a lane was last served, and whose it is.
+/// The share that the tenant of a lane has had, and who it is: who has had least goes first.
 type Turn = (u64, Option<TenantId>);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +36,7 @@ enum LaneState {
 struct Lane {
     jobs: BTreeMap<Place, Time>,
     state: LaneState,
-    /// The count of grants when it was last served.
+    /// The share that its tenant has had: tokens by weight.
     served: u64,
     /// Answers in a row that did not fit the state.
     misses: u32,
@@ -50,7 +53,11 @@ pub(super) struct ModelQueue {
     /// Questions out, by priority.
     asked: [usize; 2],
     waiting: usize,
-    grants: u64,
+    /// The share that the lane had which was served last, before that. Who comes now begins there: what was not asked
+    /// for is not saved up.
+    floor: u64,
+    /// Shares of tenants beyond the floor whose lanes have run empty, for when they come back.
+    spent: BTreeMap<LaneName, u64>,
     /// Changes that may help a job of this model. An answer to wait that one of them overtook is out of date.
     changes: u64,
     /// Interactive jobs served since a batch job was.
@@ -98,9 +105,9 @@ impl ModelQueue {
         self.waiting += 1;
         let Some(lane) = self.lanes.get_mut(&name) else {
             let jobs = BTreeMap::from([(place, since)]);
-            self.ready[class(name.0)].insert((self.grants, name.1.clone()));
-            let lane =
-                Lane { jobs, state: LaneState::Ready, served: self.grants, misses: 0, asked_at: 0 };
+            let served = self.spent.remove(&name).unwrap_or_default().max(self.floor);
+            self.ready[class(name.0)].insert((served, name.1.clone()));
+            let lane = Lane { jobs, state: LaneState::Ready, served, misses: 0, asked_at: 0 };
             self.lanes.insert(name, lane);
             return;
         };
@@ -112,7 +119,13 @@ impl ModelQueue {
     }
 
     /// Takes a job out of its lane. A new head deserves a question of its own.
-    fn remove(&mut self, name: &LaneName, place: &Place, served: bool, voided: bool) -> bool {
+    fn remove(
+        &mut self,
+        name: &LaneName,
+        place: &Place,
+        served: Option<u64>,
+        voided: bool,
+    ) -> bool {
         let Some(lane) = self.lanes.get_mut(name) else {
             return false;
         };
@@ -125,14 +138,14 @@ impl ModelQueue {
         if was_head && !is_empty {
             lane.misses = 0;
         }
-        if served {
-            self.grants += 1;
+        if let Some(cost) = served {
             self.since_batch =
                 if name.0 == Priority::Batch { 0 } else { self.since_batch.saturating_add(1) };
             // Out of the index under the old turn, in again under the new one.
             self.set(name, LaneState::Asked(Ticket(0)));
             if let Some(lane) = self.lanes.get_mut(name) {
-                lane.served = self.grants;
+                self.floor = self.floor.max(lane.served);
+                lane.served = lane.served.saturating_add(cost.max(1));
             }
             self.set(name, LaneState::Ready);
         } else if voided || was_head && state == LaneState::Parked {
@@ -142,9 +155,52 @@ impl ModelQueue {
             self.set(name, LaneState::Ready);
             if let Some(lane) = self.lanes.remove(name) {
                 self.ready[class(name.0)].remove(&(lane.served, name.1.clone()));
+                self.remember(name, lane.served);
             }
         }
         true
+    }
+
+    /// What an emptied lane's tenant has had beyond the others. Those that the floor has caught up with are forgotten.
+    fn remember(&mut self, name: &LaneName, served: u64) {
+        let floor = self.floor;
+        self.spent.retain(|_, spent| *spent > floor);
+        if served > floor && self.spent.len() < MOST_SPENT {
+            self.spent.insert(name.clone(), served);
+        }
+    }
+
+    /// A job that was served has used another share than was expected.
+    fn correct(&mut self, name: &LaneName, expected: u64, used: u64) {
+        let corrected =
+            |served: u64| served.saturating_sub(expected.max(1)).saturating_add(used.max(1));
+        if let Some(spent) = self.spent.get_mut(name) {
+            *spent = corrected(*spent);
+        }
+        let Some(lane) = self.lanes.get(name) else { return };
+        let (state, served) = (lane.state, lane.served);
+        if state == LaneState::Parked {
+            self.parked[class(name.0)].remove(&(served, name.1.clone()));
+        } else if state == LaneState::Ready {
+            self.ready[class(name.0)].remove(&(served, name.1.clone()));
+        }
+        let turn = (corrected(served), name.1.clone());
+        if let Some(lane) = self.lanes.get_mut(name) {
+            lane.served = turn.0;
+        }
+        if state == LaneState::Parked {
+            self.parked[class(name.0)].insert(turn);
+        } else if state == LaneState::Ready {
+            self.ready[class(name.0)].insert(turn);
+        }
+    }
+
+    /// Jobs that a new one of this priority waits for, as a rule.
+    pub(super) fn ahead_of(&self, priority: Priority) -> usize {
+        match priority {
+            Priority::Interactive => self.waiting_at(Priority::Interactive),
+            Priority::Batch => self.waiting,
+        }
     }
 
     /// The lane to ask about next: interactive ones first, unless batch has been passed over long enough; among them
@@ -234,8 +290,8 @@ impl Lanes {
         self.waiting += 1;
     }
 
-    /// Takes a job out, because it was given a slot (`served`) or for another reason.
-    pub(super) fn remove(&mut self, lane: &LaneId, place: &Place, served: bool) {
+    /// Takes a job out, because it was given a slot (`served`, with the share that it costs) or for another reason.
+    pub(super) fn remove(&mut self, lane: &LaneId, place: &Place, served: Option<u64>) {
         let Some(queue) = self.models.get_mut(&lane.model) else {
             return;
         };
@@ -253,6 +309,13 @@ impl Lanes {
         }
         if queue.waiting == 0 {
             self.models.remove(&lane.model);
+        }
+    }
+
+    /// A job of this lane that was served has used another share than was expected.
+    pub(super) fn correct(&mut self, lane: &LaneId, expected: u64, used: u64) {
+        if let Some(queue) = self.models.get_mut(&lane.model) {
+            queue.correct(&lane.name(), expected, used);
         }
     }
 

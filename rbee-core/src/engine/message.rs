@@ -1,11 +1,11 @@
 //! What goes into the engine and what comes out of it.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
     Ask, Change, Error, Finish, HiveId, HiveReport, Job, JobId, LeaseId, ModelOnDisk, ModelRef,
-    Outcome, Placement, Result, Snapshot, Ticket, Usage, WorkerHealth, WorkerId, WorkerInfo,
-    WorkerSpec,
+    Outcome, Placement, Result, Snapshot, TenantId, TenantRecord, Ticket, Usage, WorkerHealth,
+    WorkerId, WorkerInfo, WorkerSpec,
 };
 
 /// One thing that happened. Inputs carry data only: handles on workers and hives stay outside.
@@ -141,6 +141,8 @@ pub enum AttemptResult {
 pub enum HiveFact {
     /// It belongs to the fleet now; nothing else is known of it.
     Added,
+    /// What its owner says of it.
+    Labels(BTreeMap<String, String>),
     /// Its whole state.
     Report(Box<HiveReport>),
     /// A worker ended that nobody had asked to stop.
@@ -178,6 +180,10 @@ pub enum Command {
     Unload(WorkerId),
     /// Keep a worker from being evicted, or no longer.
     Pin(WorkerId, bool),
+    /// Set up a tenant, or change its limits or keys.
+    PutTenant(Box<TenantRecord>),
+    /// Remove a tenant that has no jobs.
+    RemoveTenant(TenantId),
     /// Admit no more jobs. [`Effect::Drained`] comes when the last one has ended.
     Drain,
 }

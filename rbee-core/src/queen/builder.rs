@@ -10,18 +10,20 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Queen, Shared,
+    decisions::Decisions,
     driver::{Driver, Shell},
     loads::Loads,
     log::JobLog,
     logs::Logs,
     mailbox::Mailbox,
     models::{Models, Pin},
-    monitor,
+    monitor, policies,
     policy::Policy,
+    tenants::Keys,
     writer::Writer,
 };
 use crate::{
-    Error, ErrorKind, HiveBackend, InProcessHive, LeastLoaded, MemoryRegistry, ModelRef,
+    Error, ErrorKind, HiveBackend, InProcessHive, LeastLoaded, MemoryRegistry, Mode, ModelRef,
     ModelSource, QueenId, Registry, Result, Scheduler, Settings, Snapshot, Started, Worker,
     engine::{Engine, Input},
 };
@@ -42,6 +44,8 @@ pub struct QueenBuilder {
     aliases: Vec<(String, String)>,
     hub: Option<Arc<dyn Pin>>,
     settings: Settings,
+    built_in: LeastLoaded,
+    fixed_policy: bool,
     seed: Option<u64>,
 }
 
@@ -62,6 +66,20 @@ impl QueenBuilder {
     /// Where jobs go. [`LeastLoaded`] where not given.
     pub fn scheduler(mut self, scheduler: impl Scheduler) -> Self {
         self.scheduler = Some(Arc::new(scheduler));
+        self
+    }
+
+    /// The built-in policy as it is to be: what decides where no other is given, what stands in for one that fails, what
+    /// [estimates](Queen::estimate) are made with, and what scripts ask for. [`LeastLoaded::default`] where not given.
+    pub fn built_in(mut self, policy: LeastLoaded) -> Self {
+        self.built_in = policy;
+        self
+    }
+
+    /// Keeps the policy from being changed while the queen runs, and from being another one than the application
+    /// brings.
+    pub fn fixed_policy(mut self) -> Self {
+        self.fixed_policy = true;
         self
     }
 
@@ -122,13 +140,20 @@ impl QueenBuilder {
             return Err(Error::new(ErrorKind::Config, message));
         }
         let registry = self.registry.unwrap_or_else(|| Arc::new(MemoryRegistry::new()));
-        let scheduler = self.scheduler.unwrap_or_else(|| Arc::new(LeastLoaded::default()));
-        let policy = Policy::new(scheduler)?;
+        let scheduler = self.scheduler.unwrap_or_else(|| Arc::new(self.built_in.clone()));
         let settings = Arc::new(self.settings);
         let id = self.id.unwrap_or_else(QueenId::random);
         let snapshot = registry.open(&id, settings.owner_lease).await?;
 
         let epoch = snapshot.epoch;
+        let fixed_policy = self.fixed_policy || settings.mode == Mode::Platform;
+        let (scheduler, version) =
+            policies::first(&*registry, epoch, scheduler, &self.built_in, fixed_policy).await?;
+        let policy = Policy::new(scheduler, version, self.built_in.clone())?;
+        let reign = policy.reign().clone();
+        let keys = Keys::default();
+        keys.replace(&snapshot.tenants);
+        let decisions = Decisions::new(settings.decisions_kept);
         let began = Instant::now();
         let seed = self.seed.unwrap_or_else(super::fresh_seed);
         let (mailbox, letters) = Mailbox::new();
@@ -149,11 +174,11 @@ impl QueenBuilder {
             loads: loads.clone(),
             models: models.clone(),
             settings: settings.clone(),
+            decisions: decisions.clone(),
             kill: kill.clone(),
             began,
         };
         let driver = Driver::new(engine, letters, policy, shell);
-        let scheduler = driver.scheduler().clone();
         tokio::spawn(kill.clone().run_until_cancelled_owned(driver.run()));
         tokio::spawn(kill.clone().run_until_cancelled_owned(monitor::own(
             registry.clone(),
@@ -169,7 +194,13 @@ impl QueenBuilder {
                 logs,
                 loads,
                 registry,
-                scheduler,
+                reign,
+                built_in: self.built_in,
+                fixed_policy,
+                policy_change: tokio::sync::Mutex::new(()),
+                decisions,
+                keys,
+                tenant_change: tokio::sync::Mutex::new(()),
                 settings,
                 aliases,
                 models,

@@ -1,5 +1,6 @@
 //! The one task that turns the engine: inputs in, effects out. It waits for nothing but its mailbox and the clock.
 
+mod asking;
 mod effects;
 mod hives;
 
@@ -16,6 +17,7 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{
     attempt::Attempt,
+    decisions::Decisions,
     errands::{self, Errands},
     loads::Loads,
     logs::Logs,
@@ -44,6 +46,7 @@ pub(super) struct Shell {
     pub(super) loads: Loads,
     pub(super) models: Models,
     pub(super) settings: Arc<Settings>,
+    pub(super) decisions: Decisions,
     pub(super) kill: CancellationToken,
     /// When the queen's clock stood at zero.
     pub(super) began: Instant,
@@ -82,10 +85,6 @@ impl Driver {
         }
     }
 
-    pub(super) fn scheduler(&self) -> &Arc<dyn Scheduler> {
-        self.policy.scheduler()
-    }
-
     pub(super) async fn run(mut self) {
         let (mut letters, mut effects) = (Vec::new(), Vec::new());
         loop {
@@ -118,6 +117,10 @@ impl Driver {
     /// moves a job or parks a lane.
     fn turn(&mut self, input: Input, effects: &mut Vec<Effect>) {
         self.engine.on(self.now(), input, effects);
+        self.carry_out_all(effects);
+    }
+
+    fn carry_out_all(&mut self, effects: &mut Vec<Effect>) {
         while !effects.is_empty() {
             for effect in std::mem::take(effects) {
                 self.carry_out(effect, effects);
@@ -128,6 +131,10 @@ impl Driver {
     /// Says whether it was the last letter.
     fn deal_with(&mut self, message: Message, effects: &mut Vec<Effect>) -> bool {
         match message {
+            Message::Input(Input::Placed { ticket, answer }) => {
+                self.placed(ticket, answer, effects);
+                self.carry_out_all(effects);
+            }
             Message::Input(input) => {
                 self.watch_input(&input);
                 self.turn(input, effects);
@@ -136,10 +143,12 @@ impl Driver {
                 let answer = self.engine.check_repeat(&job).map(|()| Submitted::Before);
                 let _ = reply.send(answer);
             }
-            Message::Submit { job, log, reply } => {
-                self.shell.logs.insert(job.id, log);
-                self.submitters.insert(job.id, reply);
-                self.turn(Input::Submit { job }, effects);
+            Message::Submit { job, log, reply } => self.submit(job, log, reply, effects),
+            Message::Admitted { job, log, reply, answer } => {
+                self.admitted(job, log, reply, answer, effects);
+            }
+            Message::SetPolicy { scheduler, version, reply } => {
+                let _ = reply.send(self.policy.replace(scheduler, version));
             }
             Message::Worker { id, worker, then } => {
                 self.workers.insert(id, worker);

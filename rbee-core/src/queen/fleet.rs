@@ -1,18 +1,18 @@
 //! What an operator does with the fleet: machines, workers, and models on disks.
 
 use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
+    collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use tokio::{sync::oneshot, time::Instant};
 
-use super::{Queen, fresh_seed, mailbox::Message, panic_message, time_since};
+use super::{Queen, fresh_seed, mailbox::Message, policies, policy, time_since};
 use crate::{
-    Ask, ClusterView, Damage, Error, ErrorKind, HiveAddress, HiveBackend, HiveId, HiveRecord,
-    HiveStatus, HiveView, ModelOnDisk, ModelRef, Now, Placement, Progress, Request, Result,
-    WallTime, WorkerId, WorkerSpec, WorkerState, engine::Command,
+    Ask, ClusterView, Damage, DeviceEstimate, Error, ErrorKind, HiveAddress, HiveBackend, HiveId,
+    HiveRecord, HiveStatus, HiveView, ModelOnDisk, ModelRef, Now, Placement, Progress, Request,
+    Result, WallTime, WorkerId, WorkerSpec, WorkerState, engine::Command,
 };
 
 /// A hive, as the queen knows it.
@@ -32,6 +32,8 @@ pub struct HiveSummary {
     pub last_seen: Option<WallTime>,
     /// Why it is not reachable.
     pub error: Option<Error>,
+    /// What its owner says of it: see [`HiveView::labels`](crate::HiveView::labels).
+    pub labels: BTreeMap<String, String>,
 }
 
 /// A model to be loaded, and where that may be done. What is left open the scheduler decides.
@@ -265,7 +267,7 @@ impl Queen {
                 }
                 return Ok(worker.info.id);
             }
-            let (hive, spec, evict) = match self.ask_for_place(&request, &cluster)? {
+            let (hive, spec, evict) = match self.ask_for_place(&request, cluster.clone()).await? {
                 Placement::Spawn { hive, spec, evict } => (hive, spec, evict),
                 Placement::Reject(error) => return Err(error),
                 Placement::Wait | Placement::Assign(_) => {
@@ -286,6 +288,31 @@ impl Queen {
         }
         let message = format!("model {} was fetched, and is not on the disk", request.model);
         Err(Error::new(ErrorKind::ModelNotFound, message))
+    }
+
+    /// Whether a worker of this model would fit now, on every device that the request allows, with every figure; the
+    /// sequences are reckoned to be `context` tokens long, or 4,096 where that is not said. Nothing is started.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidRequest`] where the model is no reference, [`ErrorKind::NotFound`] or
+    /// [`ErrorKind::HiveUnreachable`] where the hive is not there.
+    pub async fn estimate(
+        &self,
+        request: &LoadRequest,
+        context: Option<u32>,
+    ) -> Result<Vec<DeviceEstimate>> {
+        let asked = self.resolve(request.model.as_str())?;
+        let cluster = self.candidates(request).await?;
+        let mut held = cluster.hives().flat_map(|hive| hive.models.keys());
+        let model = held.find(|model| model.is_of(&asked)).cloned().unwrap_or(asked);
+        let mut policy = self.shared.built_in.clone();
+        if let Some(slots) = request.slots {
+            policy = policy.with_slots(slots);
+        }
+        if let Some(context) = context {
+            policy = policy.with_context(context);
+        }
+        Ok(policy.estimate(&model, &cluster))
     }
 
     /// The part of the fleet that the request allows.
@@ -311,23 +338,17 @@ impl Queen {
         narrowed(cluster, request)
     }
 
-    fn ask_for_place(&self, request: &LoadRequest, cluster: &ClusterView) -> Result<Placement> {
+    async fn ask_for_place(
+        &self,
+        request: &LoadRequest,
+        cluster: ClusterView,
+    ) -> Result<Placement> {
         let wanted = Request::completion(request.model.as_str(), "x");
         let job = wanted.into_job(request.model.clone(), &self.shared.settings, fresh_seed())?;
-        let ask = Ask {
-            job: Arc::new(job),
-            now: Now { at: time_since(self.shared.began), wall: WallTime::now() },
-            random: fresh_seed(),
-            attempts: 0,
-            avoid: Arc::default(),
-            must_match: None,
-            refused: Arc::default(),
-        };
-        let place = || self.shared.scheduler.place(&ask, cluster);
-        catch_unwind(AssertUnwindSafe(place)).unwrap_or_else(|panic| {
-            let message = format!("the scheduler panicked: {}", panic_message(&*panic));
-            Err(Error::new(ErrorKind::Internal, message))
-        })
+        let now = Now { at: time_since(self.shared.began), wall: WallTime::now() };
+        let ask = Ask::first(Arc::new(job), now, fresh_seed());
+        let scheduler = self.scheduler();
+        policies::aside(move || policy::guarded(|| scheduler.place(&ask, &cluster))).await?
     }
 
     /// Starts a worker, whether or not a job needs it; it is there when [`cluster`](Self::cluster) shows it ready.

@@ -6,7 +6,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::log::JobLog;
 use crate::{
-    Error, ErrorKind, HiveBackend, HiveId, HiveSummary, Job, Result, Worker, WorkerId,
+    Admission, Error, ErrorKind, HiveBackend, HiveId, HiveSummary, Job, Result, Scheduler, Worker,
+    WorkerId,
     engine::{Command, Engine, Input},
 };
 
@@ -28,6 +29,19 @@ pub(super) enum Message {
     Input(Input),
     /// A job; its log is in place already.
     Submit { job: Arc<Job>, log: Arc<JobLog>, reply: oneshot::Sender<Result<Submitted>> },
+    /// A job that the policy was asked about whether it may join the queue.
+    Admitted {
+        job: Arc<Job>,
+        log: Arc<JobLog>,
+        reply: oneshot::Sender<Result<Submitted>>,
+        answer: Result<Admission>,
+    },
+    /// Another policy comes into force.
+    SetPolicy {
+        scheduler: Arc<dyn Scheduler>,
+        version: Option<u64>,
+        reply: oneshot::Sender<Result<()>>,
+    },
     /// A handle on a worker, and what the engine is to know of it.
     Worker { id: WorkerId, worker: Arc<dyn Worker>, then: Input },
     /// The operator wants something.

@@ -12,7 +12,7 @@ use async_trait::async_trait;
 
 use self::store::Store;
 use super::{Change, JobFilter, JobRecord, Registry, Snapshot, clock::Clock};
-use crate::{Epoch, QueenId, Result, WallTime};
+use crate::{Epoch, PolicyRecord, QueenId, Result, WallTime};
 
 /// The most ended jobs that are kept; the ones that ended first are dropped first.
 const ENDED_KEPT: usize = 10_000;
@@ -77,5 +77,9 @@ impl Registry for MemoryRegistry {
 
     async fn jobs(&self, filter: &JobFilter) -> Result<Vec<JobRecord>> {
         Ok(self.store().jobs(filter))
+    }
+
+    async fn policies(&self) -> Result<Vec<PolicyRecord>> {
+        Ok(self.store().policies())
     }
 }

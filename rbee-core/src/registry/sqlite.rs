@@ -44,7 +44,7 @@ use self::{
     writer::{Message, Writer},
 };
 use super::{Change, JobFilter, JobRecord, Registry, Snapshot};
-use crate::{Epoch, QueenId, Result};
+use crate::{Epoch, PolicyRecord, QueenId, Result};
 
 /// Messages that may wait for the writer; callers beyond them wait for their turn.
 const WAITING: usize = 256;
@@ -195,5 +195,9 @@ impl Registry for SqliteRegistry {
 
     async fn jobs(&self, filter: &JobFilter) -> Result<Vec<JobRecord>> {
         self.readers.jobs(filter).await
+    }
+
+    async fn policies(&self) -> Result<Vec<PolicyRecord>> {
+        self.readers.policies().await
     }
 }

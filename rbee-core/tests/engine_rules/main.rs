@@ -8,4 +8,5 @@ mod parts;
 mod hand;
 mod queueing;
 mod retrying;
+mod tenants;
 mod workers;

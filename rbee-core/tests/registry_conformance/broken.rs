@@ -8,8 +8,8 @@ use std::{
 
 use rbee_core::{
     Change, Epoch, ErrorKind, HiveId, JobFilter, JobId, JobRecord, JobStatus, LiveJob,
-    MemoryRegistry, ModelRecord, Outcome, QueenId, Registry, Result, Snapshot, WallTime,
-    async_trait,
+    MemoryRegistry, ModelRecord, Outcome, PolicyRecord, QueenId, Registry, Result, Snapshot,
+    WallTime, async_trait,
 };
 
 macro_rules! flaws {
@@ -54,6 +54,7 @@ flaws! {
     IgnoresTheLimit => "a page of 3",
     AlwaysListsText => "must leave out",
     LetsTheSupersededPutTenants => "must be FENCED",
+    ForgetsPolicies => "a version must stay as it was first put",
 }
 
 /// A [`MemoryRegistry`] with a flaw.
@@ -327,5 +328,14 @@ impl Registry for Broken {
             self.twist_job(job);
         }
         Ok(listed)
+    }
+
+    async fn policies(&self) -> Result<Vec<PolicyRecord>> {
+        let mut policies = self.inner.policies().await?;
+        if self.is(Flaw::ForgetsPolicies) {
+            policies.reverse();
+            policies.truncate(1);
+        }
+        Ok(policies)
     }
 }

@@ -3,9 +3,11 @@
 //! Every request passes the [`gate`]: it gets its correlation id, shows its token, and an error that comes back is put
 //! into OpenAI's shape on OpenAI's routes and into rbee's elsewhere. Behind it, a file for each group of routes.
 
+mod caller;
 mod catalog;
 mod connector;
 mod doctor;
+mod estimate;
 mod gate;
 mod health;
 mod hives;
@@ -14,6 +16,8 @@ mod loading;
 mod logs;
 mod openai;
 mod openapi;
+mod policy;
+mod tenants;
 mod text;
 mod waiting;
 mod workers;
@@ -22,7 +26,7 @@ use std::{fmt, path::PathBuf, sync::Arc};
 
 use axum::{
     Router, middleware,
-    routing::{get, post, put},
+    routing::{delete, get, post, put},
 };
 use http::{HeaderName, header};
 use rbee_core::Queen;
@@ -35,7 +39,7 @@ pub use doctor::Examiner;
 use super::LogRing;
 use crate::{
     Token,
-    wire::{self, openai::MODEL, queen as paths},
+    wire::{self, openai::MODEL, policy as rules, queen as paths},
 };
 
 /// Exposes a queen to whoever can reach the port. [`QueenServer`] does it with a token and whatever else a daemon has.
@@ -219,7 +223,20 @@ impl QueenServer {
             .route(paths::CATALOG, get(catalog::list))
             .route(paths::CATALOG_PULL, post(catalog::pull))
             .route(paths::CATALOG_MODEL, get(catalog::show).delete(catalog::remove))
-            .route(paths::POLICY, get(doctor::policy))
+            .route(rules::POLICY, get(policy::show).put(policy::set))
+            .route(rules::POLICY_CHECK, post(policy::check))
+            .route(rules::POLICY_VERSIONS, get(policy::versions))
+            .route(rules::POLICY_VERSION, get(policy::version))
+            .route(rules::POLICY_ROLLBACK, post(policy::roll_back))
+            .route(rules::JOB_WHY, get(policy::why))
+            .route(wire::tenants::TENANTS, get(tenants::list))
+            .route(
+                wire::tenants::TENANT,
+                get(tenants::show).put(tenants::put).delete(tenants::remove),
+            )
+            .route(wire::tenants::TENANT_KEYS, post(tenants::issue))
+            .route(wire::tenants::TENANT_KEY, delete(tenants::revoke))
+            .route(rules::ESTIMATE, post(estimate::estimate))
             .route(paths::LOGS, get(logs::logs))
             .route(paths::DOCTOR, get(doctor::doctor))
             .route(paths::OPENAPI, get(openapi::serve))

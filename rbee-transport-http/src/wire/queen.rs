@@ -45,8 +45,6 @@ pub const CATALOG: &str = "/v1/catalog";
 pub const CATALOG_PULL: &str = "/v1/catalog/pull";
 /// `GET` ([`ModelQuery`]): one model; `DELETE` ([`ModelQuery`]): remove it from the disks.
 pub const CATALOG_MODEL: &str = "/v1/catalog/model";
-/// `GET`: which policy places jobs ([`PolicyView`]).
-pub const POLICY: &str = "/v1/policy";
 /// `GET` ([`LogQuery`]): the queen's last log lines ([`Listing`] of [`LogLine`]), or a stream of them.
 pub const LOGS: &str = "/v1/logs";
 /// `GET`: what the queen finds when she examines everything ([`Doctor`]).
@@ -273,6 +271,10 @@ pub struct AddHive {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "server", schema(value_type = Option<String>))]
     pub token: Option<crate::Token>,
+
+    /// What its owner says of it, for the policy to know: `region`, `cost`, `power` and the like.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
 }
 
 /// A hive, as the queen sees it.
@@ -302,6 +304,9 @@ pub struct HiveView {
     /// It takes no workers, until it is started again.
     #[serde(default)]
     pub draining: bool,
+    /// What its owner says of it, for the policy to know: `region`, `cost`, `power` and the like.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
 }
 
 /// A worker to be started.
@@ -458,16 +463,6 @@ pub struct Pulled {
     /// Files that were damaged and are whole again, where that was looked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub repaired: Vec<String>,
-}
-
-/// Which policy places jobs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
-pub struct PolicyView {
-    /// Its name.
-    pub name: String,
-    /// What it does, in a sentence.
-    pub description: String,
 }
 
 /// Which log lines.

@@ -1,8 +1,8 @@
 //! Machines that are named in the configuration.
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
-use rbee_core::HiveId;
+use rbee_core::{HiveId, parse_label};
 use serde_json::json;
 
 use super::{
@@ -21,16 +21,19 @@ pub struct HiveEntry {
     pub url: HiveUrl,
     /// A file with the token it takes.
     pub token_file: Option<PathBuf>,
+    /// What the policy is to know of it: `region=eu`.
+    pub labels: BTreeMap<String, String>,
 }
 
 /// A list of [`HiveEntry`].
 pub(super) struct Hives;
 
-const FIELDS: [&str; 3] = ["id", "url", "token_file"];
+const FIELDS: [&str; 4] = ["id", "url", "token_file", "labels"];
 
 impl Kind for Hives {
     type Value = Vec<HiveEntry>;
-    const FORM: &'static str = "[{id: NAME, url: URL, token_file: PATH}, …]";
+    const FORM: &'static str =
+        "[{id: NAME, url: URL, token_file: PATH, labels: \"NAME=VALUE, …\"}, …]";
     const ALLOWED: &'static str =
         "a list like [{id: attic, url: \"http://192.168.1.7:7835\", token_file: attic.token}]";
 
@@ -43,6 +46,10 @@ impl Kind for Hives {
             let mut shown = json!({"id": hive.id.as_str(), "url": hive.url.to_string()});
             if let Some(file) = &hive.token_file {
                 shown["token_file"] = json!(file);
+            }
+            if !hive.labels.is_empty() {
+                let labels = hive.labels.iter().map(|(name, value)| format!("{name}={value}"));
+                shown["labels"] = json!(labels.collect::<Vec<_>>().join(", "));
             }
             shown
         };
@@ -100,5 +107,15 @@ fn entry(index: usize, item: &Node, at: At<'_>) -> Result<HiveEntry, Wrong> {
         }
     };
     let token_file = values[2].map(|(_, text)| at.base.join(text));
-    Ok(HiveEntry { id, url, token_file })
+    let mut labels = BTreeMap::new();
+    if let Some((node, text)) = values[3] {
+        for label in text.split(',') {
+            let Ok((name, value)) = parse_label(label) else {
+                let key = format!("[{index}].labels");
+                return at.wrong_in(node, &key, "labels like \"region=eu, cost=0.3\"");
+            };
+            labels.insert(name, value);
+        }
+    }
+    Ok(HiveEntry { id, url, token_file, labels })
 }

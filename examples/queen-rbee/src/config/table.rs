@@ -98,6 +98,8 @@ pub(super) const KEYS: &[Key] = &[
     key!("hive_program", hive_program: Maybe<File>, "The program of local_hive: daemon; without it the rbee-hive beside this program"),
     key!("engines", engines: Engines, "Other engines than our own for models, like llama-server"),
     key!("worker_slots", worker_slots: Whole<u32>, "Runs that a new worker does at once, where its engine can"),
+    key!("policy", policy: Maybe<File>, "What decides where jobs go: a script (.rhai) or rules (.yaml); read again whenever it changes"),
+    key!("decisions_kept", settings.decisions_kept: Whole<usize>, "Decisions that are kept so that they can be explained"),
     key!("file_roots", file_roots: Files, "Directories whose models clients may name by their file"),
     key!("hives", hives: Hives, "Other machines, whose rbee-hive runs already"),
     key!("worker_program", worker_program: Maybe<File>, "The program of a worker; without it this one is its own"),

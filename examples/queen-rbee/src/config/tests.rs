@@ -100,7 +100,7 @@ fn what_is_wrong_is_named_with_its_place_its_value_and_what_is_allowed() {
         ("log_level: loud\n", "queen.yaml:1: log_level is \"loud\""),
         (
             "hives:\n  - id: a\n    ulr: http://a\n",
-            "queen.yaml:3: hives[0] has no \"ulr\"; allowed are id, url, token_file; url perhaps?",
+            "queen.yaml:3: hives[0] has no \"ulr\"; allowed are id, url, token_file, labels; url perhaps?",
         ),
         (
             "hives:\n  - id: a\n    url: ftp://a\n",

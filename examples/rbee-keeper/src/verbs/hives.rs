@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 use http::Method;
-use rbee_core::HiveId;
+use rbee_core::{HiveId, parse_label};
 use rbee_transport_http::{
     Token,
     wire::queen::{self, AddHive, HiveView, Listing},
@@ -29,6 +29,10 @@ pub(crate) enum Hives {
         /// A file with the token that its rbee-hive takes
         #[arg(long, value_name = "FILE")]
         hive_token_file: Option<PathBuf>,
+
+        /// What the policy is to know of it, region=eu for instance; can be given several times
+        #[arg(long, value_name = "NAME=VALUE", value_parser = parse_label)]
+        label: Vec<(String, String)>,
     },
     /// Show a machine
     Show {
@@ -61,8 +65,8 @@ impl Hives {
     pub(crate) async fn run(&self, keeper: &Keeper) -> Result<Exit, Failure> {
         match self {
             Self::Ls => ls(keeper).await?,
-            Self::Add { url, hive_token_file } => {
-                add(keeper, url, hive_token_file.as_ref()).await?
+            Self::Add { url, hive_token_file, label } => {
+                add(keeper, url, hive_token_file.as_ref(), label).await?
             }
             Self::Show { hive } => show(keeper, hive).await?,
             Self::Start { hive } => {
@@ -135,7 +139,12 @@ fn devices_of(hive: &HiveView) -> String {
     super::catalog::list_of(said)
 }
 
-async fn add(keeper: &Keeper, url: &str, token_file: Option<&PathBuf>) -> Result<(), Failure> {
+async fn add(
+    keeper: &Keeper,
+    url: &str,
+    token_file: Option<&PathBuf>,
+    labels: &[(String, String)],
+) -> Result<(), Failure> {
     let token = match token_file {
         Some(path) => {
             let parsed: Result<Token, _> = args::read_secret(path)?.parse();
@@ -152,7 +161,8 @@ async fn add(keeper: &Keeper, url: &str, token_file: Option<&PathBuf>) -> Result
         )));
     }
     let url = if url.contains("://") { url.to_owned() } else { format!("http://{url}") };
-    let hive: HiveView = keeper.client.post(queen::HIVES, &AddHive { url, token }).await?;
+    let body = AddHive { url, token, labels: labels.iter().cloned().collect() };
+    let hive: HiveView = keeper.client.post(queen::HIVES, &body).await?;
     if keeper.screen.is_json() {
         return keeper.screen.document(&hive);
     }
@@ -175,6 +185,8 @@ async fn show(keeper: &Keeper, hive: &HiveId) -> Result<(), Failure> {
     let error = hive.error.map(|error| format!("{} ({})", error.message, error.code));
     facts.add("error", &error.unwrap_or_default());
     facts.add("workers", &hive.workers.to_string());
+    let labels = hive.labels.iter().map(|(name, value)| format!("{name}={value}"));
+    facts.add("labels", &labels.collect::<Vec<_>>().join(", "));
     keeper.screen.facts(&facts)?;
     if !hive.devices.is_empty() {
         let mut table = Table::new([

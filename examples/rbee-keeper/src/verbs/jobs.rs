@@ -39,6 +39,11 @@ pub(crate) enum Jobs {
         /// Its id, or the beginning of it
         id: String,
     },
+    /// Tell how a job came to where it is: each decision about it, with its reasons
+    Why {
+        /// Its id, or the beginning of it
+        id: String,
+    },
     /// Cancel jobs
     #[command(visible_alias = "rm")]
     Cancel {
@@ -99,6 +104,7 @@ impl Jobs {
                 ls(keeper, state, (*limit).into(), *before).await?
             }
             Self::Show { id } => show(keeper, id).await?,
+            Self::Why { id } => super::why::why(keeper, find(keeper, id).await?).await?,
             Self::Cancel { ids } => cancel(keeper, ids).await?,
             Self::Submit { model, prompt, batch, system, sampling } => {
                 let priority = if *batch { Priority::Batch } else { Priority::Interactive };

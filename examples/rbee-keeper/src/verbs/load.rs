@@ -6,7 +6,10 @@ use clap::Args;
 use futures_util::future::try_join_all;
 use http::Method;
 use rbee_core::{HiveId, WorkerId};
-use rbee_transport_http::wire::queen::{self, CatalogEntry, Listing, SpawnWorker, WorkerView};
+use rbee_transport_http::wire::{
+    policy::EstimateRequest,
+    queen::{self, CatalogEntry, Listing, SpawnWorker, WorkerView},
+};
 
 use crate::{
     Keeper,
@@ -39,6 +42,14 @@ pub(crate) struct Load {
     #[arg(long)]
     pin: bool,
 
+    /// Say where it would fit, device by device, and start nothing
+    #[arg(long)]
+    estimate_only: bool,
+
+    /// With --estimate-only: how long the sequences are, in tokens
+    #[arg(long, value_name = "TOKENS", requires = "estimate_only")]
+    context: Option<u32>,
+
     /// Wait so long until it is ready; 0 does not wait
     #[arg(long, value_name = "SECONDS", default_value_t = 600)]
     wait: u64,
@@ -46,10 +57,21 @@ pub(crate) struct Load {
 
 impl Load {
     pub(crate) async fn run(&self, keeper: &Keeper) -> Result<Exit, Failure> {
+        let devices = Some(self.device.clone()).filter(|devices| !devices.is_empty());
+        if self.estimate_only {
+            let request = EstimateRequest {
+                model: self.model.clone(),
+                hive: self.hive.clone(),
+                devices,
+                slots: self.slots,
+                context: self.context,
+            };
+            return super::estimate::estimate(keeper, &request).await;
+        }
         let spawn = SpawnWorker {
             model: self.model.clone(),
             hive: self.hive.clone(),
-            devices: Some(self.device.clone()).filter(|devices| !devices.is_empty()),
+            devices,
             slots: self.slots,
             pin: self.pin,
         };

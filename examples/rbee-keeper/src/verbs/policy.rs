@@ -1,33 +1,223 @@
-//! `rbee policy`: what places jobs.
+//! `rbee policy`: what decides where jobs go.
 
-use clap::Subcommand;
-use rbee_transport_http::wire::queen::{self, PolicyView};
+use std::path::{Path, PathBuf};
 
+use clap::{Subcommand, ValueEnum};
+use rbee_core::{PolicyLanguage, PolicySource};
+use rbee_transport_http::wire::{
+    policy::{
+        self, PolicyCheck, PolicyQuery, PolicyRollback, PolicyText, PolicyTrial, PolicyVersion,
+        PolicyView,
+    },
+    queen::Listing,
+};
+
+use super::why;
 use crate::{
     Keeper,
     failure::{Exit, Failure},
-    screen::Facts,
+    screen::{Column, Facts, Table, human},
 };
+
+/// The longest policy that is read, in bytes: more than the queen takes, so that she says what is wrong.
+const MOST_BYTES: u64 = 1 << 20;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Policy {
-    /// Show which policy places jobs
-    #[command(visible_alias = "show")]
-    Get,
+    /// Show the policy in force and how it fares
+    #[command(visible_alias = "get")]
+    Show {
+        /// Print its text alone, as it was written or in this language
+        #[arg(long = "as", value_name = "LANGUAGE")]
+        language: Option<Language>,
+    },
+    /// Put a policy in force: a Rhai script (.rhai) or rules (.yaml)
+    Set {
+        /// The file
+        file: PathBuf,
+    },
+    /// Try a policy on the fleet and the last jobs, or on those described in files; nothing is changed
+    Check {
+        /// The file
+        file: PathBuf,
+
+        /// A description of another fleet, in YAML
+        #[arg(long, value_name = "FILE")]
+        fleet: Option<PathBuf>,
+
+        /// A description of a job, in YAML
+        #[arg(long, value_name = "FILE")]
+        job: Option<PathBuf>,
+    },
+    /// List the versions that were in force
+    #[command(visible_alias = "ls")]
+    Versions,
+    /// Put an earlier version back in force
+    Rollback {
+        /// Its number (see `rbee policy versions`)
+        version: u64,
+    },
+}
+
+/// What a policy can be shown in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Language {
+    Rhai,
+    Yaml,
+}
+
+impl From<Language> for PolicyLanguage {
+    fn from(language: Language) -> Self {
+        match language {
+            Language::Rhai => Self::Rhai,
+            Language::Yaml => Self::Yaml,
+        }
+    }
 }
 
 impl Policy {
     pub(crate) async fn run(&self, keeper: &Keeper) -> Result<Exit, Failure> {
-        let Self::Get = self;
-        let policy: PolicyView = keeper.client.get(queen::POLICY, &()).await?;
-        if keeper.screen.is_json() {
-            keeper.screen.document(&policy)?;
-            return Ok(Exit::Ok);
+        match self {
+            Self::Show { language } => show(keeper, *language).await?,
+            Self::Set { file } => set(keeper, file).await?,
+            Self::Check { file, fleet, job } => {
+                check(keeper, file, fleet.as_deref(), job.as_deref()).await?;
+            }
+            Self::Versions => versions(keeper).await?,
+            Self::Rollback { version } => rollback(keeper, *version).await?,
         }
-        let mut facts = Facts::default();
-        facts.add("policy", &policy.name);
-        facts.text("what it does", &policy.description);
-        keeper.screen.facts(&facts)?;
         Ok(Exit::Ok)
     }
+}
+
+fn read(file: &Path) -> Result<String, Failure> {
+    let unreadable = |why: &dyn std::fmt::Display| {
+        Failure::usage(format!("the file {} cannot be read: {why}", file.display()))
+    };
+    let size = std::fs::metadata(file).map_err(|cause| unreadable(&cause))?.len();
+    if size > MOST_BYTES {
+        return Err(unreadable(&format!("it has {size} bytes; allowed are {MOST_BYTES}")));
+    }
+    std::fs::read_to_string(file).map_err(|cause| unreadable(&cause))
+}
+
+fn text_of(file: &Path) -> Result<PolicyText, Failure> {
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    let source = PolicySource::named(&name, read(file)?)
+        .map_err(|error| Failure::usage(error.message().to_owned()))?;
+    Ok(PolicyText { language: source.language, source: source.text.to_string() })
+}
+
+async fn show(keeper: &Keeper, language: Option<Language>) -> Result<(), Failure> {
+    let query = PolicyQuery { as_language: language.map(Into::into) };
+    let view: PolicyView = keeper.client.get(policy::POLICY, &query).await?;
+    if keeper.screen.is_json() {
+        return keeper.screen.document(&view);
+    }
+    if language.is_none() {
+        return facts_of(keeper, &view);
+    }
+    match &view.source {
+        Some(text) => keeper.screen.out(&format!("{}\n", text.trim_end())),
+        None => Err(Failure::usage(format!(
+            "the policy {} is compiled in and has no text; put one in force with `rbee policy set FILE`",
+            view.name
+        ))),
+    }
+}
+
+fn facts_of(keeper: &Keeper, view: &PolicyView) -> Result<(), Failure> {
+    let mut facts = Facts::default();
+    facts.add("policy", &view.name);
+    facts.text("what it does", &view.description);
+    facts.add("version", &view.version.map(|version| version.to_string()).unwrap_or_default());
+    facts.add("written in", view.language.map_or("", |language| language.as_str()));
+    facts.add("hash", view.hash.as_deref().map_or("", |hash| &hash[..hash.len().min(12)]));
+    facts.state(
+        "state",
+        match (view.suspended, view.fixed) {
+            (true, _) => "suspended: it failed too often, and the built-in one decides",
+            (_, true) => "fixed",
+            _ => "",
+        },
+    );
+    facts.add("faults", &if view.faults > 0 { view.faults.to_string() } else { String::new() });
+    if let Some(fault) = &view.last_fault {
+        facts.text("last fault", &format!("{} ({})", fault.message, human::ago(fault.at_ms)));
+    }
+    keeper.screen.facts(&facts)
+}
+
+async fn set(keeper: &Keeper, file: &Path) -> Result<(), Failure> {
+    let body = text_of(file)?;
+    let view: PolicyView = keeper.client.put(policy::POLICY, &body).await?;
+    told(keeper, &view)
+}
+
+async fn rollback(keeper: &Keeper, version: u64) -> Result<(), Failure> {
+    let body = PolicyRollback { version };
+    let view: PolicyView = keeper.client.post(policy::POLICY_ROLLBACK, &body).await?;
+    told(keeper, &view)
+}
+
+fn told(keeper: &Keeper, view: &PolicyView) -> Result<(), Failure> {
+    if keeper.screen.is_json() {
+        return keeper.screen.document(view);
+    }
+    let version = view.version.map(|version| format!("(version {version})")).unwrap_or_default();
+    keeper.screen.done("in force", &format!("policy {}", view.name), &version)
+}
+
+async fn check(
+    keeper: &Keeper,
+    file: &Path,
+    fleet: Option<&Path>,
+    job: Option<&Path>,
+) -> Result<(), Failure> {
+    let PolicyText { language, source } = text_of(file)?;
+    let body = PolicyCheck {
+        language,
+        source,
+        fleet: fleet.map(read).transpose()?,
+        job: job.map(read).transpose()?,
+    };
+    let trial: PolicyTrial = keeper.client.post(policy::POLICY_CHECK, &body).await?;
+    if keeper.screen.is_json() {
+        return keeper.screen.document(&trial);
+    }
+    keeper.screen.done("understood", &format!("policy {}", trial.name), &trial.description)?;
+    for decision in &trial.decisions {
+        keeper.screen.out("\n")?;
+        why::decision(keeper, decision)?;
+    }
+    if trial.decisions.is_empty() {
+        keeper.screen.note("there is no model in the fleet to try it on");
+    }
+    Ok(())
+}
+
+async fn versions(keeper: &Keeper) -> Result<(), Failure> {
+    let found: Listing<PolicyVersion> = keeper.client.get(policy::POLICY_VERSIONS, &()).await?;
+    if keeper.screen.is_json() {
+        return keeper.screen.document(&found);
+    }
+    let mut table = Table::new([
+        Column::new("VERSION").right(),
+        Column::new("STATE").state().keep(90),
+        Column::new("WRITTEN IN").keep(50),
+        Column::new("FROM").keep(60),
+        Column::new("SINCE").right().keep(70),
+        Column::new("HASH").keep(40),
+    ]);
+    for version in found.data.iter().rev() {
+        table.row([
+            version.version.to_string(),
+            if version.in_force { "in force".into() } else { "-".into() },
+            version.language.as_str().into(),
+            version.origin.as_str().into(),
+            human::ago(version.at_ms),
+            version.hash.chars().take(12).collect(),
+        ]);
+    }
+    keeper.screen.table(&table)
 }

@@ -76,8 +76,8 @@ pub async fn a_superseded_life_can_write_nothing(store: &dyn Subject) {
     let late = job(2);
     let tenant_put = Change::TenantPut(TenantRecord {
         id: tenant("late"),
-        daily_tokens: None,
-        concurrent_jobs: None,
+        limits: crate::TenantLimits::default(),
+        keys: Vec::new(),
         used_tokens: 0,
     });
     for (change, what) in [

@@ -2,8 +2,9 @@
 
 use super::{Subject, samples::*};
 use crate::{
-    Change, Error, ErrorKind, HiveAddress, HiveStatus, ModelRecord, Outcome, Snapshot,
-    TenantRecord, WallTime,
+    ApiKey, Change, Error, ErrorKind, HiveAddress, HiveStatus, ModelRecord, Outcome, POLICIES_KEPT,
+    PolicyLanguage, PolicyOrigin, PolicyRecord, PolicySource, Snapshot, TenantLimits, TenantRecord,
+    WallTime,
 };
 
 /// What a queen finds after a restart.
@@ -92,21 +93,36 @@ pub async fn tenants_come_back_for_every_queen(store: &dyn Subject) {
     let (one, two) = (store.handle().await, store.handle().await);
     let a = open(store, &*one, "a").await.epoch;
     let b = open(store, &*two, "b").await.epoch;
+    let key = |hash: &str| ApiKey { hash: hash.repeat(32), label: "Büro".into(), created_at: AT };
     let mut first = TenantRecord {
         id: tenant("t"),
-        daily_tokens: Some(1_000),
-        concurrent_jobs: None,
+        limits: TenantLimits { daily_tokens: Some(1_000), ..TenantLimits::default() },
+        keys: Vec::new(),
         used_tokens: 0,
     };
     let second = TenantRecord {
         id: tenant("u"),
-        daily_tokens: None,
-        concurrent_jobs: Some(4),
+        limits: TenantLimits {
+            daily_tokens: None,
+            concurrent_jobs: Some(4),
+            requests_per_minute: Some(5),
+            tokens_per_minute: Some(6),
+            priorities: Some([crate::Priority::Batch].into()),
+            models: Some(["bee".to_owned()].into()),
+            weight: 7,
+        },
+        keys: vec![key("ab"), key("cd")],
         used_tokens: 0,
     };
+    let third = TenantRecord { id: tenant("v"), ..first.clone() };
     record(&*one, a, &[Change::TenantPut(first.clone())]).await;
-    first.daily_tokens = Some(2_000);
-    let changes = [Change::TenantPut(first.clone()), Change::TenantPut(second.clone())];
+    first.limits.daily_tokens = Some(2_000);
+    let changes = [
+        Change::TenantPut(third.clone()),
+        Change::TenantPut(first.clone()),
+        Change::TenantPut(second.clone()),
+        Change::TenantGone(third.id),
+    ];
     record(&*two, b, &changes).await;
     let sorted = |mut found: Snapshot| {
         found.tenants.sort_by(|a, b| a.id.cmp(&b.id));
@@ -131,8 +147,8 @@ pub async fn usage_is_counted_once_and_by_the_day(store: &dyn Subject) {
     let yesterday = WallTime::from_millis(now.as_millis().saturating_sub(DAY));
     let quota = TenantRecord {
         id: tenant("t"),
-        daily_tokens: Some(10_000),
-        concurrent_jobs: None,
+        limits: TenantLimits { daily_tokens: Some(10_000), ..TenantLimits::default() },
+        keys: Vec::new(),
         used_tokens: 0,
     };
     record(&*registry, epoch, &[Change::TenantPut(quota.clone())]).await;
@@ -173,4 +189,36 @@ pub async fn usage_is_counted_once_and_by_the_day(store: &dyn Subject) {
     if store.now().as_millis() / DAY == now.as_millis() / DAY {
         assert_eq!(used, 1_124 + 707, "usage must survive a restart");
     }
+}
+
+/// Every version stays as it was first put, for any queen, and the newest of them are kept.
+pub async fn policies_come_back_for_every_queen_and_the_oldest_are_dropped(store: &dyn Subject) {
+    let policy = |version: u64, text: &str| PolicyRecord {
+        version,
+        at: AT,
+        hash: "ab".repeat(32),
+        origin: PolicyOrigin::ALL[version as usize % PolicyOrigin::ALL.len()],
+        source: PolicySource {
+            language: PolicyLanguage::ALL[version as usize % PolicyLanguage::ALL.len()],
+            text: text.into(),
+        },
+    };
+    let put = |version, text: &str| Change::PolicyPut(Box::new(policy(version, text)));
+    let (one, two) = (store.handle().await, store.handle().await);
+    let a = open(store, &*one, "a").await.epoch;
+    let b = open(store, &*two, "b").await.epoch;
+    record(&*one, a, &[put(1, "fn schedule() { \"ü\" }")]).await;
+    record(&*two, b, &[put(2, "second"), put(1, "another first")]).await;
+    let expected = [policy(1, "fn schedule() { \"ü\" }"), policy(2, "second")];
+    let found = one.policies().await.expect("policies are listed");
+    assert_eq!(found, expected, "a version must stay as it was first put, whoever lists it");
+    let many: Vec<_> = (3..=POLICIES_KEPT + 2).map(|version| put(version, "x")).collect();
+    record(&*one, a, &many).await;
+    drop((one, two));
+    let after = store.handle().await;
+    open(store, &*after, "c").await;
+    let versions: Vec<u64> =
+        after.policies().await.expect("policies are listed").iter().map(|p| p.version).collect();
+    let kept: Vec<u64> = (3..=POLICIES_KEPT + 2).collect();
+    assert_eq!(versions, kept, "the newest {POLICIES_KEPT} versions must survive a restart");
 }

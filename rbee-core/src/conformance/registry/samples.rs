@@ -99,6 +99,7 @@ pub(super) fn hive(name: &str) -> HiveRecord {
         capabilities: serde_json::json!({"devices": [{"name": "GPU ä", "memory": 24_000_000_000_u64}]}),
         last_seen: AT,
         status: HiveStatus::Online,
+        labels: [("region".to_owned(), "süd".to_owned())].into(),
     }
 }
 

@@ -17,7 +17,7 @@ fn drain(lanes: &mut Lanes, per_batch: u32) -> Vec<u64> {
     let mut order = Vec::new();
     while let Some((lane, job)) = lanes.ask(&model, per_batch, Ticket(order.len() as u64 + 1)) {
         let n = (0..1000).find(|n| place(*n).2 == job).unwrap();
-        lanes.remove(&lane, &place(n), true);
+        lanes.remove(&lane, &place(n), Some(1));
         order.push(n);
     }
     assert_eq!((lanes.waiting(), lanes.questions(), lanes.models.len()), (0, 0, 0));
@@ -71,7 +71,72 @@ fn a_job_taken_out_while_it_is_asked_about_voids_the_question() {
     lanes.push(&lane, place(1), Time::default());
     lanes.push(&lane, place(2), Time::default());
     lanes.ask(&model, 8, Ticket(1)).unwrap();
-    lanes.remove(&lane, &place(1), false);
+    lanes.remove(&lane, &place(1), None);
     assert_eq!(lanes.answered(Ticket(1)), None);
-    assert_eq!(lanes.ask(&model, 8, Ticket(2)).unwrap().1, place(2).1);
+    assert_eq!(lanes.ask(&model, 8, Ticket(2)).unwrap().1, place(2).2);
+}
+
+/// Serves one slot at a time until `jobs` were served, each at the cost that `cost` says; how much each tenant got.
+fn shares(lanes: &mut Lanes, jobs: usize, cost: impl Fn(&str) -> u64) -> BTreeMap<String, u64> {
+    let model = "m".parse().unwrap();
+    let mut got = BTreeMap::new();
+    for n in 0..jobs {
+        let (lane, job) = lanes.ask(&model, 8, Ticket(n as u64 + 1)).unwrap();
+        let place = (0..1000).map(place).find(|place| place.2 == job).unwrap();
+        let tenant = lane.tenant.clone().unwrap().to_string();
+        let cost = cost(&tenant);
+        lanes.remove(&lane, &place, Some(cost));
+        *got.entry(tenant).or_default() += cost;
+    }
+    got
+}
+
+#[test]
+fn tenants_get_equal_tokens_whatever_the_size_of_their_jobs() {
+    let mut lanes = Lanes::default();
+    for (tenant, from) in [("large", 0), ("small", 500)] {
+        let lane = lane(Priority::Interactive, tenant);
+        (from..from + 300).for_each(|n| lanes.push(&lane, place(n), Time::default()));
+    }
+    let got = shares(&mut lanes, 220, |tenant| if tenant == "large" { 1_000 } else { 100 });
+    assert!(got["large"].abs_diff(got["small"]) <= 1_000, "{got:?}: within one job");
+}
+
+#[test]
+fn a_tenant_of_three_times_the_weight_gets_three_times_the_tokens() {
+    let mut lanes = Lanes::default();
+    for (tenant, from) in [("heavy", 0), ("light", 500)] {
+        let lane = lane(Priority::Interactive, tenant);
+        (from..from + 400).for_each(|n| lanes.push(&lane, place(n), Time::default()));
+    }
+    // What a job costs is its tokens, divided by the weight.
+    let got = shares(&mut lanes, 400, |tenant| if tenant == "heavy" { 100 } else { 300 });
+    let jobs = (got["heavy"] / 100, got["light"] / 300);
+    assert!(jobs.0.abs_diff(3 * jobs.1) <= 3, "{jobs:?}");
+}
+
+#[test]
+fn a_tenant_that_was_idle_has_saved_up_nothing_and_one_that_left_in_debt_still_has_it() {
+    let mut lanes = Lanes::default();
+    let (a, b) = (lane(Priority::Interactive, "a"), lane(Priority::Interactive, "b"));
+    (0..100).for_each(|n| lanes.push(&a, place(n), Time::default()));
+    shares(&mut lanes, 50, |_| 100);
+    (500..560).for_each(|n| lanes.push(&b, place(n), Time::default()));
+    let got = shares(&mut lanes, 40, |_| 100);
+    assert!(got["a"].abs_diff(got["b"]) <= 200, "{got:?}");
+
+    // A job far larger than was expected empties the lane; the tenant comes back at once.
+    lanes.remove(&b, &place(559), None);
+    let mut lanes = Lanes::default();
+    lanes.push(&a, place(1), Time::default());
+    lanes.push(&b, place(501), Time::default());
+    (502..520).for_each(|n| lanes.push(&b, place(n), Time::default()));
+    let model = "m".parse().unwrap();
+    let (first, _) = lanes.ask(&model, 8, Ticket(1)).unwrap();
+    assert_eq!(first, a);
+    lanes.remove(&a, &place(1), Some(100));
+    lanes.correct(&a, 100, 900);
+    lanes.push(&a, place(2), Time::default());
+    let order = drain(&mut lanes, 8);
+    assert_eq!(order.iter().position(|n| *n == 2), Some(order.len() - 1), "{order:?}");
 }

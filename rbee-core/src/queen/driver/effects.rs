@@ -34,21 +34,7 @@ impl Driver {
                     let _ = submitter.send(answer.map(|()| Submitted::Accepted));
                 }
             }
-            Effect::Place { ticket, ask, fallback } => {
-                let asked = Instant::now();
-                let answer = self.policy.place(
-                    ticket,
-                    ask,
-                    fallback,
-                    self.engine.view(),
-                    &self.shell.mailbox,
-                );
-                if let Some(answer) = answer {
-                    metrics::scheduled(asked.elapsed());
-                    let now = self.now();
-                    self.engine.on(now, Input::Placed { ticket, answer }, effects);
-                }
-            }
+            Effect::Place { ticket, ask, fallback } => self.ask(ticket, ask, fallback, effects),
             Effect::Start { lease, job, worker, attempt, queue_wait } => {
                 let Some((worker, log)) =
                     self.workers.get(&worker).zip(self.shell.logs.get(job.id))
@@ -129,6 +115,9 @@ impl Driver {
             Effect::Note(note) => {
                 metrics::noted(&note);
                 log_note(&note);
+                if let Note::PolicyFault(error) = &note {
+                    self.policy_failed(error);
+                }
             }
             Effect::Drained => {
                 self.is_drained = true;

@@ -22,6 +22,7 @@ impl Hive {
             hostname: contact.hostname,
             port: contact.port,
             address: contact.address,
+            labels: contact.labels,
             status: match (self.online, self.last_seen, &self.error) {
                 (Some(true), ..) => HiveStatus::Online,
                 // It has never answered, and there is a reason.
@@ -64,6 +65,7 @@ impl Driver {
             capabilities,
             last_seen: summary.last_seen.unwrap_or_else(WallTime::now),
             status: summary.status,
+            labels: summary.labels,
         };
         self.shell.writer.write(None, vec![Change::HivePut(Box::new(record))]);
     }
@@ -81,8 +83,17 @@ impl Driver {
         }
         let hive = self.watch_hive(backend, reported);
         self.hives.insert(id.clone(), hive);
-        self.turn(Input::Hive { hive: id, fact: HiveFact::Added }, effects);
+        self.join(id, effects);
         Ok(())
+    }
+
+    /// The engine is told that there is such a hive, and what its owner says of it.
+    fn join(&mut self, id: HiveId, effects: &mut Vec<Effect>) {
+        let labels = self.hives.get(&id).map(|hive| hive.backend.contact().labels);
+        self.turn(Input::Hive { hive: id.clone(), fact: HiveFact::Added }, effects);
+        if let Some(labels) = labels.filter(|labels| !labels.is_empty()) {
+            self.turn(Input::Hive { hive: id, fact: HiveFact::Labels(labels) }, effects);
+        }
     }
 
     fn watch_hive(&self, backend: Arc<dyn HiveBackend>, reported: oneshot::Sender<()>) -> Hive {
@@ -120,7 +131,7 @@ impl Driver {
         hive.watch.cancel();
         let backend = hive.backend.clone();
         self.turn(Input::Hive { hive: id.clone(), fact: HiveFact::Removed }, effects);
-        self.turn(Input::Hive { hive: id.clone(), fact: HiveFact::Added }, effects);
+        self.join(id.clone(), effects);
         self.hive_is_away(id, Error::new(ErrorKind::HiveUnreachable, "the hive was stopped"));
         Ok(backend)
     }

@@ -7,8 +7,8 @@ use std::{
 
 use crate::{
     Change, Epoch, HiveId, HiveRecord, JobFilter, JobId, JobRecord, JobStatus, ModelRecord,
-    ModelRef, Outcome, QueenId, Result, Snapshot, TenantId, TenantRecord, WallTime,
-    registry::rules,
+    ModelRef, Outcome, POLICIES_KEPT, PolicyRecord, QueenId, Result, Snapshot, TenantId,
+    TenantRecord, WallTime, registry::rules,
 };
 
 /// One life of a queen that nobody has taken over.
@@ -38,6 +38,7 @@ pub(super) struct Store {
     tenants: BTreeMap<TenantId, TenantRecord>,
     /// Tokens by day and tenant.
     usage: BTreeMap<(u64, TenantId), u64>,
+    policies: BTreeMap<u64, PolicyRecord>,
 }
 
 impl Store {
@@ -53,6 +54,7 @@ impl Store {
             models: BTreeMap::new(),
             tenants: BTreeMap::new(),
             usage: BTreeMap::new(),
+            policies: BTreeMap::new(),
         }
     }
 
@@ -161,7 +163,7 @@ impl Store {
             Change::HivePut(record) => hive(&record.id),
             Change::HiveGone(id) | Change::ModelGone { hive: id, .. } => hive(id),
             Change::ModelPut(record) => hive(&record.hive),
-            Change::TenantPut(_) => Ok(()),
+            Change::TenantPut(_) | Change::TenantGone(_) | Change::PolicyPut(_) => Ok(()),
         }
     }
 
@@ -209,7 +211,18 @@ impl Store {
             Change::TenantPut(record) => {
                 self.tenants.insert(record.id.clone(), record.clone());
             }
+            Change::TenantGone(id) => _ = self.tenants.remove(id),
+            Change::PolicyPut(record) => {
+                self.policies.entry(record.version).or_insert_with(|| PolicyRecord::clone(record));
+                while self.policies.len() as u64 > POLICIES_KEPT {
+                    self.policies.pop_first();
+                }
+            }
         }
+    }
+
+    pub(super) fn policies(&self) -> Vec<PolicyRecord> {
+        self.policies.values().cloned().collect()
     }
 
     fn job_queued(&mut self, epoch: Epoch, record: &JobRecord) {

@@ -7,11 +7,11 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{
     fault::{Fault, Refusal},
-    ops::{Key, Op, Stretch, stored, stored_time},
+    ops::{Key, Op, Stretch, json, stored, stored_time},
 };
 use crate::{
     Change, Epoch, HiveAddress, HiveId, HiveRecord, JobRecord, JobStatus, ModelRecord, Outcome,
-    TenantRecord, WallTime, registry::rules,
+    POLICIES_KEPT, PolicyRecord, TenantRecord, WallTime, registry::rules,
 };
 
 /// Writes one change, or says why it may not be written. A change to what is not there is passed over.
@@ -21,7 +21,9 @@ pub(super) fn apply(db: &Connection, epoch: Epoch, op: &Op) -> Result<(), Refusa
             job_queued(db, epoch, record, request.as_deref(), pieces)
         }
         Op::JobTokens { job, stretch } => job_tokens(db, epoch, job, stretch),
-        Op::HivePut { record, capabilities } => hive_put(db, epoch, record, capabilities),
+        Op::HivePut { record, capabilities, labels } => {
+            hive_put(db, epoch, record, capabilities, labels)
+        }
         Op::Plain(change) => plain(db, epoch, change),
     }
 }
@@ -78,6 +80,12 @@ fn plain(db: &Connection, epoch: Epoch, change: &Change) -> Result<(), Refusal> 
             hive_touched(db, epoch, hive, changed)
         }
         Change::TenantPut(record) => Ok(tenant_put(db, record)?),
+        Change::TenantGone(tenant) => {
+            db.prepare_cached("DELETE FROM tenants WHERE tenant_id = ?1")?
+                .execute([tenant.as_str()])?;
+            Ok(())
+        }
+        Change::PolicyPut(record) => Ok(policy_put(db, record)?),
         // Encoded by their callers: see Op::new.
         Change::JobQueued(_) | Change::JobTokens { .. } | Change::HivePut(_) => {
             apply(db, epoch, &Op::new(change)?)
@@ -239,6 +247,7 @@ fn hive_put(
     epoch: Epoch,
     record: &HiveRecord,
     capabilities: &str,
+    labels: &str,
 ) -> Result<(), Refusal> {
     let (mode, host, port, user, key) = match &record.address {
         HiveAddress::Local => ("local", None, None, None, None),
@@ -251,13 +260,14 @@ fn hive_put(
     let changed = db
         .prepare_cached(
             "INSERT INTO hives (hive_id, owner, hostname, port, mode, ssh_host, ssh_port, ssh_user, ssh_key_path,
-                                capabilities, last_seen, status)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
+                                capabilities, last_seen, status, labels)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
              ON CONFLICT (hive_id) DO UPDATE SET
                  hostname = excluded.hostname, port = excluded.port, mode = excluded.mode,
                  ssh_host = excluded.ssh_host, ssh_port = excluded.ssh_port, ssh_user = excluded.ssh_user,
                  ssh_key_path = excluded.ssh_key_path, capabilities = excluded.capabilities,
-                 last_seen = excluded.last_seen, status = excluded.status
+                 last_seen = excluded.last_seen, status = excluded.status,
+                 labels = excluded.labels
              WHERE owner = excluded.owner",
         )?
         .execute(params![
@@ -273,6 +283,7 @@ fn hive_put(
             capabilities,
             stored_time(record.last_seen),
             record.status.as_str(),
+            labels,
         ])?;
     hive_touched(db, epoch, &record.id, changed)
 }
@@ -298,15 +309,30 @@ fn model_put(db: &Connection, epoch: Epoch, record: &ModelRecord) -> Result<(), 
 
 fn tenant_put(db: &Connection, record: &TenantRecord) -> Result<(), Fault> {
     db.prepare_cached(
-        "INSERT INTO tenants (tenant_id, daily_tokens, concurrent_jobs) VALUES (?1, ?2, ?3)
-         ON CONFLICT (tenant_id) DO UPDATE SET
-             daily_tokens = excluded.daily_tokens, concurrent_jobs = excluded.concurrent_jobs",
+        "INSERT INTO tenants (tenant_id, limits, keys) VALUES (?1, ?2, ?3)
+         ON CONFLICT (tenant_id) DO UPDATE SET limits = excluded.limits, keys = excluded.keys",
+    )?
+    .execute(params![record.id.as_str(), json(&record.limits)?, json(&record.keys)?])?;
+    Ok(())
+}
+
+fn policy_put(db: &Connection, record: &PolicyRecord) -> Result<(), Fault> {
+    db.prepare_cached(
+        "INSERT INTO policies (version, at, hash, origin, language, source)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (version) DO NOTHING",
     )?
     .execute(params![
-        record.id.as_str(),
-        record.daily_tokens.map(stored),
-        record.concurrent_jobs,
+        stored(record.version),
+        stored_time(record.at),
+        record.hash,
+        record.origin.as_str(),
+        record.source.language.as_str(),
+        &*record.source.text,
     ])?;
+    db.prepare_cached(
+        "DELETE FROM policies WHERE version <= (SELECT max(version) FROM policies) - ?1",
+    )?
+    .execute([stored(POLICIES_KEPT)])?;
     Ok(())
 }
 

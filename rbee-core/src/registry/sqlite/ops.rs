@@ -20,6 +20,7 @@ pub(super) enum Op {
     HivePut {
         record: Box<HiveRecord>,
         capabilities: String,
+        labels: String,
     },
     /// One that needs no encoding: any but the three above.
     Plain(Change),
@@ -58,9 +59,11 @@ impl Op {
             Change::JobTokens { job, at, pieces } => {
                 Self::JobTokens { job: Key::new(job), stretch: Stretch::new(*at, pieces) }
             }
-            Change::HivePut(record) => {
-                Self::HivePut { capabilities: json(&record.capabilities)?, record: record.clone() }
-            }
+            Change::HivePut(record) => Self::HivePut {
+                capabilities: json(&record.capabilities)?,
+                labels: json(&record.labels)?,
+                record: record.clone(),
+            },
             other => Self::Plain(other.clone()),
         })
     }
@@ -87,7 +90,7 @@ fn without_text(record: &JobRecord) -> JobRecord {
     }
 }
 
-fn json(value: &impl serde::Serialize) -> Result<String, Fault> {
+pub(super) fn json(value: &impl serde::Serialize) -> Result<String, Fault> {
     serde_json::to_string(value).map_err(|error| Fault::Io(error.into()))
 }
 

@@ -15,7 +15,7 @@ use super::{
     ops::{Key, stored},
     rows,
 };
-use crate::{JobFilter, JobRecord, Result};
+use crate::{JobFilter, JobRecord, PolicyRecord, Result};
 
 /// Listings that may run at once; further ones wait for their turn.
 const READERS: usize = 2;
@@ -40,11 +40,23 @@ impl Readers {
     }
 
     pub(super) async fn jobs(&self, filter: &JobFilter) -> Result<Vec<JobRecord>> {
-        let operation = "list the jobs in";
+        let filter = filter.clone();
+        self.read("list the jobs in", move |db| list(db, &filter)).await
+    }
+
+    pub(super) async fn policies(&self) -> Result<Vec<PolicyRecord>> {
+        self.read("list the policies in", rows::policies).await
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        operation: &str,
+        read: impl FnOnce(&Connection) -> Result<T, Fault> + Send + 'static,
+    ) -> Result<T> {
         let turn = self.turns.clone().acquire_owned().await;
         let turn = turn.map_err(|_| Fault::Stopped.during(operation, &self.path))?;
         let (path, idle) = (self.path.clone(), self.idle.clone());
-        let (busy, filter) = (self.busy, filter.clone());
+        let busy = self.busy;
         let listed = tokio::task::spawn_blocking(move || {
             // Held until the read is over, also where its caller is gone by then.
             let _turn = turn;
@@ -54,7 +66,7 @@ impl Readers {
                 None => migrate::open_reader(&path, busy)?,
             };
             // A connection that failed is not used again.
-            let found = list(&db, &filter)?;
+            let found = read(&db)?;
             lock(&idle).push(db);
             Ok::<_, Fault>(found)
         });

@@ -10,8 +10,8 @@ use rusqlite::{
 use super::{fault::Fault, ops::Key, ops::stored, pieces};
 use crate::{
     EndedJob, Epoch, Error, ErrorKind, Finish, HiveAddress, HiveId, HiveRecord, HiveStatus, Job,
-    JobRecord, JobState, JobStatus, LiveJob, ModelRecord, Outcome, Piece, Priority, TenantRecord,
-    Usage, WallTime,
+    JobRecord, JobState, JobStatus, LiveJob, ModelRecord, Outcome, Piece, PolicyLanguage,
+    PolicyOrigin, PolicyRecord, PolicySource, Priority, TenantRecord, Usage, WallTime,
 };
 
 /// The columns that [`job`] reads, all but the request, which comes last.
@@ -220,7 +220,7 @@ pub(super) fn ownerless_jobs(db: &Connection, epoch: Epoch) -> Result<Vec<JobRec
 pub(super) fn ownerless_hives(db: &Connection) -> Result<Vec<HiveRecord>, Fault> {
     let mut select = db.prepare_cached(
         "SELECT hive_id, hostname, port, mode, ssh_host, ssh_port, ssh_user, ssh_key_path, capabilities, last_seen,
-                status
+                status, labels
          FROM hives WHERE owner NOT IN (SELECT epoch FROM queens) ORDER BY hive_id",
     )?;
     let mut rows = select.query([])?;
@@ -267,6 +267,7 @@ fn hive(row: &Row<'_>) -> Result<HiveRecord, Fault> {
                 .into_iter()
                 .find(|status| status.as_str() == name)
         })?,
+        labels: fields.named(|text| serde_json::from_str(text).ok())?,
     })
 }
 
@@ -290,10 +291,37 @@ pub(super) fn models_of(db: &Connection, hive: &HiveId) -> Result<Vec<ModelRecor
     Ok(found)
 }
 
+/// The versions of the policy, the newest last.
+pub(super) fn policies(db: &Connection) -> Result<Vec<PolicyRecord>, Fault> {
+    let mut select = db.prepare_cached(
+        "SELECT version, at, hash, origin, language, source FROM policies ORDER BY version",
+    )?;
+    let mut rows = select.query([])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        let mut fields = Fields::new(row, "policies");
+        found.push(PolicyRecord {
+            version: fields.number()?,
+            at: fields.time()?,
+            hash: fields.get()?,
+            origin: fields.named(|name| {
+                PolicyOrigin::ALL.into_iter().find(|origin| origin.as_str() == name)
+            })?,
+            source: PolicySource {
+                language: fields.named(|name| {
+                    PolicyLanguage::ALL.into_iter().find(|language| language.as_str() == name)
+                })?,
+                text: fields.get::<String>()?.into(),
+            },
+        });
+    }
+    Ok(found)
+}
+
 /// All tenants, with what they used on this day.
 pub(super) fn tenants(db: &Connection, day: u64) -> Result<Vec<TenantRecord>, Fault> {
     let mut select = db.prepare_cached(
-        "SELECT tenants.tenant_id, daily_tokens, concurrent_jobs, coalesce(tokens, 0)
+        "SELECT tenants.tenant_id, limits, keys, coalesce(tokens, 0)
          FROM tenants LEFT JOIN tenant_usage
               ON tenant_usage.tenant_id = tenants.tenant_id AND day = ?1
          ORDER BY tenants.tenant_id",
@@ -304,8 +332,8 @@ pub(super) fn tenants(db: &Connection, day: u64) -> Result<Vec<TenantRecord>, Fa
         let mut fields = Fields::new(row, "tenants");
         found.push(TenantRecord {
             id: fields.parse()?,
-            daily_tokens: fields.number_opt()?,
-            concurrent_jobs: fields.number_opt()?,
+            limits: fields.named(|text| serde_json::from_str(text).ok())?,
+            keys: fields.named(|text| serde_json::from_str(text).ok())?,
             used_tokens: fields.number()?,
         });
     }

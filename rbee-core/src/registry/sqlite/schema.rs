@@ -4,7 +4,7 @@
 pub(super) const APPLICATION_ID: i32 = i32::from_be_bytes(*b"rbee");
 
 /// Step *n* of the list makes version *n* + 1 of the schema (`user_version`) out of version *n*.
-pub(super) const MIGRATIONS: &[&str] = &[FIRST];
+pub(super) const MIGRATIONS: &[&str] = &[FIRST, POLICIES, TENANTS];
 
 /// The tables that the first version has.
 ///
@@ -92,4 +92,27 @@ const FIRST: &str = "
         tokens    INTEGER NOT NULL,
         PRIMARY KEY (tenant_id, day)
     ) WITHOUT ROWID;
+";
+
+/// All limits of tenants, and their keys, as JSON.
+const TENANTS: &str = "
+    ALTER TABLE tenants ADD COLUMN limits TEXT NOT NULL DEFAULT '{}';
+    ALTER TABLE tenants ADD COLUMN keys   TEXT NOT NULL DEFAULT '[]';
+    UPDATE tenants SET limits = json_object('daily_tokens', daily_tokens, 'concurrent_jobs', concurrent_jobs);
+    ALTER TABLE tenants DROP COLUMN daily_tokens;
+    ALTER TABLE tenants DROP COLUMN concurrent_jobs;
+";
+
+/// Versions of the policy, and what the owners of hives say of them.
+const POLICIES: &str = "
+    CREATE TABLE policies (
+        version  INTEGER NOT NULL PRIMARY KEY,
+        at       INTEGER NOT NULL,
+        hash     TEXT    NOT NULL,
+        origin   TEXT    NOT NULL,
+        language TEXT    NOT NULL,
+        source   TEXT    NOT NULL
+    );
+
+    ALTER TABLE hives ADD COLUMN labels TEXT NOT NULL DEFAULT '{}';
 ";

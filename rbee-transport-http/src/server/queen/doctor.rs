@@ -1,4 +1,4 @@
-//! Which policy places jobs, and what the queen finds when she examines everything.
+//! What the queen finds when she examines everything.
 
 use std::{fmt, time::Duration};
 
@@ -12,7 +12,7 @@ use crate::{
     server::reply,
     wire::{
         ErrorBody,
-        queen::{Check, DOCTOR, Doctor, POLICY, PolicyView, Verdict},
+        queen::{Check, DOCTOR, Doctor, Verdict},
     },
 };
 
@@ -26,22 +26,6 @@ const SLOW_STORE: Duration = Duration::from_millis(250);
 pub trait Examiner: fmt::Debug + Send + Sync + 'static {
     /// Examines. What takes longer than ten seconds is given up.
     async fn examine(&self) -> Vec<Check>;
-}
-
-/// Which policy places jobs.
-#[utoipa::path(
-    get,
-    path = POLICY,
-    tag = "queen",
-    responses(
-        (status = 200, description = "The policy.", body = PolicyView),
-        (status = "default", description = "What is wrong.", body = ErrorBody),
-    ),
-)]
-pub(super) async fn policy(State(shared): State<Shared>) -> Answer {
-    let scheduler = shared.queen.scheduler();
-    let view = PolicyView { name: scheduler.name(), description: scheduler.description() };
-    Ok(reply::json(StatusCode::OK, &view))
 }
 
 /// Examine everything.

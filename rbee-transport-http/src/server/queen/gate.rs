@@ -9,9 +9,9 @@ use http::{HeaderMap, HeaderValue, Method, request::Parts};
 use rbee_core::{CorrelationId, Error, ErrorKind, Result};
 use serde::de::DeserializeOwned;
 
-use super::{Inner, Shared};
+use super::{Inner, Shared, caller::Caller};
 use crate::{
-    server::{auth, correlation, reply},
+    server::{correlation, reply},
     wire::{self, CORRELATION_ID, IDEMPOTENCY_KEY, OpenAiErrorBody},
 };
 
@@ -47,7 +47,8 @@ pub(super) enum Shape {
 }
 
 /// What is below `/v1` and not OpenAI's.
-const OWN: [&str; 7] = ["jobs", "hives", "workers", "catalog", "policy", "logs", "doctor"];
+const OWN: [&str; 9] =
+    ["jobs", "hives", "workers", "catalog", "policy", "tenants", "estimate", "logs", "doctor"];
 
 impl Shape {
     /// Paths that nobody has are OpenAI's too where they are below `/v1`: its clients look for many more.
@@ -78,8 +79,9 @@ pub(super) async fn gate(
     let shape = Shape::of(request.uri().path());
     let mut response = match shared.admit(request.method(), request.uri().path(), request.headers())
     {
-        Ok(()) => {
+        Ok(caller) => {
             request.extensions_mut().insert(id.clone());
+            request.extensions_mut().insert(caller);
             next.run(request).await
         }
         Err(error) => shape.refuse(&error, &id),
@@ -98,11 +100,14 @@ pub(super) async fn gate(
 }
 
 impl Inner {
-    fn admit(&self, method: &Method, path: &str, headers: &HeaderMap) -> Result<()> {
-        let Some(token) = &self.token else { return Ok(()) };
+    fn admit(&self, method: &Method, path: &str, headers: &HeaderMap) -> Result<Caller> {
         let open = matches!(*method, Method::GET | Method::HEAD)
             && (path == wire::HEALTH || (path == wire::METRICS && !self.metrics_need_token));
-        if open { Ok(()) } else { auth::authorise(token, headers) }
+        if open {
+            return Ok(Caller::Operator);
+        }
+        let caller = Caller::of(headers, self.token.as_ref(), &self.queen)?;
+        caller.may(method, path).map(|()| caller)
     }
 }
 

@@ -216,6 +216,7 @@ fn describe(hive: HiveSummary, cluster: &ClusterView) -> HiveView {
         models: models.unwrap_or_default(),
         workers: cluster.on_hive(&hive.id).count(),
         draining: view.is_some_and(|view| view.draining),
+        labels: hive.labels,
         id: hive.id,
     }
 }

@@ -15,6 +15,7 @@ use rbee_core::{
 
 use super::{
     Inner, Shared,
+    caller::Caller,
     gate::{Answer, IdempotencyKey, Mark, Name, Params},
     loading, openai,
 };
@@ -51,10 +52,11 @@ pub(super) async fn submit(
     State(shared): State<Shared>,
     Mark(mark): Mark,
     key: IdempotencyKey,
+    caller: Caller,
     request: Request,
 ) -> Answer {
     let body = reply::read_body(request, shared.limits.body_bytes).await?;
-    let request = openai::job(&body)?;
+    let request = caller.mark(openai::job(&body)?);
     drop(body);
     shared.check_model(request.model()).await?;
     let job = shared.queen.submit(key.mark(request, 0).correlation_id(mark)).await?.detach();
@@ -81,13 +83,18 @@ pub(super) async fn submit(
         (status = "default", description = "What is wrong.", body = ErrorBody),
     ),
 )]
-pub(super) async fn list(State(shared): State<Shared>, Params(query): Params<JobQuery>) -> Answer {
+pub(super) async fn list(
+    State(shared): State<Shared>,
+    caller: Caller,
+    Params(query): Params<JobQuery>,
+) -> Answer {
     let limit = query.limit.unwrap_or(PAGE);
     if !(1..=MOST_OF_A_PAGE).contains(&limit) {
         let message = format!("limit is {limit}; allowed is 1 to {MOST_OF_A_PAGE}");
         return Err(Error::new(ErrorKind::InvalidRequest, message).with_param("limit").into());
     }
     let filter = JobFilter {
+        tenant: caller.tenant().cloned(),
         states: states(query.state.as_deref())?,
         before: query.before,
         // One more tells whether there is another page.
@@ -116,8 +123,9 @@ pub(super) async fn list(State(shared): State<Shared>, Params(query): Params<Job
         (status = "default", description = "What is wrong.", body = ErrorBody),
     ),
 )]
-pub(super) async fn show(State(shared): State<Shared>, Name(name): Name) -> Answer {
+pub(super) async fn show(State(shared): State<Shared>, caller: Caller, Name(name): Name) -> Answer {
     let job = job_id(&name)?;
+    shared.check_owner(&caller, job).await?;
     Ok(reply::json(StatusCode::OK, &shared.view(job).await?))
 }
 
@@ -132,8 +140,13 @@ pub(super) async fn show(State(shared): State<Shared>, Name(name): Name) -> Answ
         (status = "default", description = "What is wrong.", body = ErrorBody),
     ),
 )]
-pub(super) async fn cancel(State(shared): State<Shared>, Name(name): Name) -> Answer {
+pub(super) async fn cancel(
+    State(shared): State<Shared>,
+    caller: Caller,
+    Name(name): Name,
+) -> Answer {
     let job = job_id(&name)?;
+    shared.check_owner(&caller, job).await?;
     // A job that was never there is told apart from one that has ended.
     let record = shared.queen.job(job).await?;
     if record.status.state().is_live() {
@@ -172,10 +185,12 @@ async fn end(queen: &Queen, job: JobId) -> Result<()> {
 )]
 pub(super) async fn events(
     State(shared): State<Shared>,
+    caller: Caller,
     Name(name): Name,
     headers: HeaderMap,
 ) -> Answer {
     let job = job_id(&name)?;
+    shared.check_owner(&caller, job).await?;
     let after = last_event_id(&headers)?;
     let reader = shared.queen.attach(job, after).await?;
     let model = shared.queen.job(job).await.ok().map(|record| record.model);
@@ -203,7 +218,7 @@ fn last_event_id(headers: &HeaderMap) -> Result<Option<u64>> {
 }
 
 /// A name that is no UUID is no job's.
-fn job_id(name: &str) -> Result<JobId> {
+pub(super) fn job_id(name: &str) -> Result<JobId> {
     name.parse().map_err(|_| {
         let shown: String = name.chars().take(60).collect();
         Error::new(ErrorKind::NotFound, format!("job {shown:?} does not exist"))
@@ -225,6 +240,18 @@ fn states(names: Option<&str>) -> Result<Vec<JobState>> {
 }
 
 impl Inner {
+    /// A tenant sees its own jobs alone.
+    pub(super) async fn check_owner(&self, caller: &Caller, job: JobId) -> Result<()> {
+        if caller.tenant().is_none() {
+            return Ok(());
+        }
+        let filter = JobFilter { with_text: false, ..JobFilter::one(job) };
+        match self.queen.jobs(&filter).await?.first() {
+            Some(record) => caller.may_see(record),
+            None => Err(super::caller::missing(job)),
+        }
+    }
+
     async fn view(&self, job: JobId) -> Result<JobView> {
         let record = self.queen.job(job).await?;
         let mut view = self.describe(&record).await?;

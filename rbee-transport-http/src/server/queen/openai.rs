@@ -30,6 +30,7 @@ pub(super) use request::job;
 
 use super::{
     Shared,
+    caller::Caller,
     gate::{Answer, IdempotencyKey, Mark},
 };
 use crate::{
@@ -61,9 +62,10 @@ pub(super) async fn chat(
     State(shared): State<Shared>,
     Mark(mark): Mark,
     key: IdempotencyKey,
+    caller: Caller,
     request: Request,
 ) -> Answer {
-    generate(shared, Kind::Chat, mark, key, request).await
+    generate(shared, Kind::Chat, mark, key, caller, request).await
 }
 
 /// Continue bare text.
@@ -84,9 +86,10 @@ pub(super) async fn completions(
     State(shared): State<Shared>,
     Mark(mark): Mark,
     key: IdempotencyKey,
+    caller: Caller,
     request: Request,
 ) -> Answer {
-    generate(shared, Kind::Completion, mark, key, request).await
+    generate(shared, Kind::Completion, mark, key, caller, request).await
 }
 
 async fn generate(
@@ -94,6 +97,7 @@ async fn generate(
     kind: Kind,
     mark: CorrelationId,
     key: IdempotencyKey,
+    caller: Caller,
     request: Request,
 ) -> Answer {
     let body = reply::read_body(request, shared.limits.body_bytes).await?;
@@ -101,7 +105,8 @@ async fn generate(
     drop(body);
     shared.check_model(&ask.model).await?;
     let requests = std::mem::take(&mut ask.requests).into_iter().enumerate();
-    let requests = requests.map(|(at, request)| key.mark(request, at).correlation_id(mark.clone()));
+    let requests = requests
+        .map(|(at, request)| key.mark(caller.mark(request), at).correlation_id(mark.clone()));
     let handles = submit(&shared.queen, requests).await?;
     let origin = Origin::new(&ask, &handles);
     Ok(match ask.stream {

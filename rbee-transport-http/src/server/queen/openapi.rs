@@ -13,7 +13,9 @@ use utoipa::{
     },
 };
 
-use super::{catalog, doctor, health, hives, jobs, logs, openai, workers};
+use super::{
+    catalog, doctor, estimate, health, hives, jobs, logs, openai, policy, tenants, workers,
+};
 use crate::server::reply;
 
 /// The name by which the description calls the bearer token.
@@ -33,7 +35,10 @@ const TOKEN: &str = "token";
         hives::list, hives::add, hives::show, hives::remove, hives::start, hives::stop, hives::drain,
         workers::list, workers::spawn, workers::show, workers::stop, workers::pin, workers::unpin,
         catalog::list, catalog::show, catalog::remove, catalog::pull,
-        doctor::policy, doctor::doctor, logs::logs,
+        policy::show, policy::set, policy::check, policy::versions, policy::version, policy::roll_back,
+        policy::why, estimate::estimate,
+        tenants::list, tenants::show, tenants::put, tenants::remove, tenants::issue, tenants::revoke,
+        doctor::doctor, logs::logs,
         health::health, health::metrics,
     ),
     components(schemas(

@@ -10,6 +10,7 @@ use rbee_core::{Error, ErrorKind};
 use super::{
     super::{
         Shared,
+        caller::Caller,
         gate::{Answer, IdempotencyKey, Mark},
     },
     request::EmbedAsk,
@@ -41,13 +42,15 @@ pub(in crate::server::queen) async fn embeddings(
     State(shared): State<Shared>,
     Mark(mark): Mark,
     key: IdempotencyKey,
+    caller: Caller,
     request: Request,
 ) -> Answer {
     let body = reply::read_body(request, shared.limits.body_bytes).await?;
     let ask = EmbedAsk::read(&body)?;
     drop(body);
     shared.check_model(&ask.model).await?;
-    let handle = shared.queen.submit(key.mark(ask.request, 0).correlation_id(mark)).await?;
+    let handle =
+        shared.queen.submit(key.mark(caller.mark(ask.request), 0).correlation_id(mark)).await?;
     let job = handle.id();
     let answer = handle.answer().await?;
     if answer.vectors.len() != ask.inputs {

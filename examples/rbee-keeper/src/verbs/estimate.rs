@@ -1,0 +1,61 @@
+//! `rbee load --estimate-only`: where a model would fit.
+
+use rbee_transport_http::wire::policy::{self, DeviceEstimate, Estimate, EstimateRequest};
+
+use crate::{
+    Keeper,
+    failure::{Exit, Failure},
+    screen::{Column, Table, human},
+};
+
+pub(super) async fn estimate(keeper: &Keeper, request: &EstimateRequest) -> Result<Exit, Failure> {
+    let found: Estimate = keeper.client.post(policy::ESTIMATE, request).await?;
+    if keeper.screen.is_json() {
+        keeper.screen.document(&found)?;
+    } else {
+        let mut table = Table::new([
+            Column::new("HIVE").middle(),
+            Column::new("DEVICE").right().keep(90),
+            Column::new("NAME").keep(40),
+            Column::new("NEEDS").right().keep(80),
+            Column::new("FREE").right().keep(70),
+            Column::new("IN ALL").right().keep(30),
+            Column::new("MISSING").right().keep(60),
+            Column::new("VERDICT").state().keep(95),
+        ]);
+        for device in &found.devices {
+            table.row([
+                device.hive.to_string(),
+                device.device.to_string(),
+                device.name.clone(),
+                if device.required == 0 { "?".into() } else { human::bytes(device.required) },
+                human::bytes(device.free),
+                human::bytes(device.total),
+                if device.shortfall == 0 { "-".into() } else { human::bytes(device.shortfall) },
+                verdict(device),
+            ]);
+        }
+        keeper.screen.table(&table)?;
+        if found.devices.iter().all(|device| device.required == 0) {
+            keeper.screen.note(&format!(
+                "nothing is known of the size of {}: no hive has it; `rbee pull` fetches it",
+                found.model
+            ));
+        }
+    }
+    Ok(if found.fits { Exit::Ok } else { Exit::Failed })
+}
+
+fn verdict(device: &DeviceEstimate) -> String {
+    match (device.verdict.as_str(), &device.why) {
+        ("fits", _) => "fits".into(),
+        ("fits_after_eviction", _) => match device.evict.len() {
+            1 => "fits when an idle worker is stopped".into(),
+            many => format!("fits when {many} idle workers are stopped"),
+        },
+        ("later", _) => "not now".into(),
+        ("too_small", _) => "too small".into(),
+        (_, Some(why)) => why.clone(),
+        (other, None) => other.into(),
+    }
+}

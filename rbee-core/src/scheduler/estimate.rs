@@ -1,0 +1,101 @@
+//! Where a model would fit, device by device, with every figure.
+
+use super::{
+    LeastLoaded,
+    eviction::{evictable_on, plan_eviction, shortfall},
+    spawn::expected_bytes,
+};
+use crate::{ClusterView, Device, HiveId, HiveView, ModelOnDisk, ModelRef, WorkerId};
+
+/// What speaks for or against a device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fit {
+    /// It fits now.
+    Fits,
+    /// It fits when these idle workers are stopped.
+    FitsAfter(Vec<WorkerId>),
+    /// It does not fit now, but on the empty device it would.
+    Later,
+    /// The device is too small.
+    TooSmall,
+    /// No worker is started there whatever its memory; the reason in words.
+    Unavailable(String),
+}
+
+/// Whether a model fits on a device.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DeviceEstimate {
+    /// The hive.
+    pub hive: HiveId,
+    /// The device.
+    pub device: Device,
+    /// The model's files are on the hive's disk.
+    pub on_disk: bool,
+    /// Memory that a worker is expected to take, in bytes; 0 where nothing is known of the model.
+    pub expected: u64,
+    /// What must be free for it, with head room, in bytes.
+    pub required: u64,
+    /// What is free and not promised, in bytes.
+    pub free: u64,
+    /// What idle workers would give back, in bytes.
+    pub evictable: u64,
+    /// What is missing, even where they do, in bytes.
+    pub shortfall: u64,
+    /// The verdict.
+    pub fit: Fit,
+}
+
+impl LeastLoaded {
+    /// Whether a worker of this model fits, on every device of every hive, the hives by name.
+    pub fn estimate(&self, model: &ModelRef, cluster: &ClusterView) -> Vec<DeviceEstimate> {
+        let held = cluster.hives().filter_map(|hive| hive.models.get(model));
+        let known = held.max_by_key(|held| held.bytes);
+        let devices =
+            cluster.hives().flat_map(|hive| hive.devices.iter().map(move |device| (hive, device)));
+        devices
+            .map(|(hive, device)| self.estimate_on(model, known, cluster, hive, device))
+            .collect()
+    }
+
+    fn estimate_on(
+        &self,
+        model: &ModelRef,
+        known: Option<&ModelOnDisk>,
+        cluster: &ClusterView,
+        hive: &HiveView,
+        device: &Device,
+    ) -> DeviceEstimate {
+        let held = hive.models.get(model);
+        let expected = expected_bytes(self, cluster, model, held.or(known), device.kind);
+        let required = self.required_bytes(expected, device.kind);
+        let short = shortfall(hive, device, required);
+        let workers = cluster.on_hive(&hive.id);
+        let evictable =
+            workers.map(|worker| evictable_on(worker, device.index)).fold(0, u64::saturating_add);
+        let fit = if !hive.online {
+            Fit::Unavailable("the hive is offline".into())
+        } else if hive.draining {
+            Fit::Unavailable("the hive is being drained".into())
+        } else if short == 0 {
+            Fit::Fits
+        } else if required > device.memory_total {
+            Fit::TooSmall
+        } else {
+            match plan_eviction(cluster, hive, device, required) {
+                Some(evict) => Fit::FitsAfter(evict),
+                None => Fit::Later,
+            }
+        };
+        DeviceEstimate {
+            hive: hive.id.clone(),
+            device: device.clone(),
+            on_disk: held.is_some(),
+            expected,
+            required,
+            free: hive.free_bytes(device),
+            evictable,
+            shortfall: short.saturating_sub(evictable),
+            fit,
+        }
+    }
+}

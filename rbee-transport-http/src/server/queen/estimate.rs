@@ -1,0 +1,69 @@
+//! Where a model would fit.
+
+use axum::extract::{Request, State};
+use http::StatusCode;
+use rbee_core::{Error, ErrorKind, Fit, LoadRequest};
+
+use super::{Shared, gate::Answer};
+use crate::{
+    server::reply,
+    wire::{
+        ErrorBody,
+        policy::{DeviceEstimate, ESTIMATE, Estimate, EstimateRequest},
+    },
+};
+
+/// Say on which devices a model would fit, with every figure. Nothing is started.
+#[utoipa::path(
+    post,
+    path = ESTIMATE,
+    tag = "workers",
+    request_body = EstimateRequest,
+    responses(
+        (status = 200, description = "The verdict, device by device.", body = Estimate),
+        (status = "default", description = "What is wrong.", body = ErrorBody),
+    ),
+)]
+pub(super) async fn estimate(State(shared): State<Shared>, request: Request) -> Answer {
+    let asked: EstimateRequest = reply::read_json(request, shared.limits.body_bytes).await?;
+    for (name, value) in [("slots", asked.slots), ("context", asked.context)] {
+        if value == Some(0) {
+            let message = format!("{name} is 0; allowed is at least 1");
+            return Err(Error::new(ErrorKind::InvalidRequest, message).with_param(name).into());
+        }
+    }
+    shared.check_model(&asked.model).await?;
+    let model = shared.queen.resolve(&asked.model).map_err(|error| error.with_param("model"))?;
+    let EstimateRequest { hive, devices, slots, context, .. } = asked;
+    let request = LoadRequest { model: model.clone(), hive, devices, slots, pin: false };
+    let found = shared.queen.estimate(&request, context).await?;
+    let devices: Vec<DeviceEstimate> = found.into_iter().map(describe).collect();
+    let fits = devices.iter().any(|device| device.verdict.starts_with("fits"));
+    let estimate = Estimate { model: model.to_string(), fits, devices };
+    Ok(reply::json(StatusCode::OK, &estimate))
+}
+
+fn describe(found: rbee_core::DeviceEstimate) -> DeviceEstimate {
+    let (verdict, evict, why) = match found.fit {
+        Fit::Fits => ("fits", Vec::new(), None),
+        Fit::FitsAfter(evict) => ("fits_after_eviction", evict, None),
+        Fit::Later => ("later", Vec::new(), None),
+        Fit::TooSmall => ("too_small", Vec::new(), None),
+        Fit::Unavailable(why) => ("unavailable", Vec::new(), Some(why)),
+    };
+    DeviceEstimate {
+        hive: found.hive,
+        device: found.device.index,
+        total: found.device.memory_total,
+        name: found.device.name,
+        on_disk: found.on_disk,
+        expected: found.expected,
+        required: found.required,
+        free: found.free,
+        evictable: found.evictable,
+        shortfall: found.shortfall,
+        verdict: verdict.into(),
+        evict,
+        why,
+    }
+}

@@ -1,0 +1,276 @@
+//! The policy: looked at, tried, changed, put back; and how its decisions came about.
+
+use axum::extract::{Request, State};
+use http::StatusCode;
+use rbee_core::{
+    Candidate, Decision, Error, ErrorKind, Explanation, Job, Placement, PolicyLanguage,
+    PolicyOrigin, PolicySource, PolicyStatus, Result, Verdict,
+};
+
+use super::{
+    Shared,
+    caller::Caller,
+    gate::{Answer, Name, Params},
+    jobs::job_id,
+};
+use crate::{
+    server::reply,
+    wire::{
+        ErrorBody, ErrorInfo,
+        policy::{
+            CandidateView, Choice, DecisionView, JOB_WHY, POLICY, POLICY_CHECK, POLICY_ROLLBACK,
+            POLICY_VERSION, POLICY_VERSIONS, PolicyCheck, PolicyFault, PolicyQuery, PolicyRollback,
+            PolicyText, PolicyTrial, PolicyVersion, PolicyView,
+        },
+        queen::Listing,
+    },
+};
+
+/// Look at the policy in force.
+#[utoipa::path(
+    get,
+    path = POLICY,
+    tag = "policy",
+    params(PolicyQuery),
+    responses(
+        (status = 200, description = "The policy.", body = PolicyView),
+        (status = "default", description = "What is wrong.", body = ErrorBody),
+    ),
+)]
+pub(super) async fn show(
+    State(shared): State<Shared>,
+    Params(query): Params<PolicyQuery>,
+) -> Answer {
+    let status = shared.queen.policy();
+    let wanted = query.as_language.zip(status.source.clone());
+    let mut view = describe(status);
+    if let Some((wanted, source)) = wanted {
+        let text = source.in_language(wanted).map_err(|error| error.with_param("as"))?;
+        (view.source, view.language) = (Some(text.to_string()), Some(wanted));
+    }
+    Ok(reply::json(StatusCode::OK, &view))
+}
+
+/// Put another policy in force. It is checked and tried first; where anything is wrong the old one stays.
+#[utoipa::path(
+    put,
+    path = POLICY,
+    tag = "policy",
+    request_body = PolicyText,
+    responses(
+        (status = 200, description = "It is in force.", body = PolicyView),
+        (status = "default", description = "The old one stays.", body = ErrorBody),
+    ),
+)]
+pub(super) async fn set(State(shared): State<Shared>, request: Request) -> Answer {
+    let text: PolicyText = reply::read_json(request, shared.limits.body_bytes).await?;
+    let status =
+        shared.queen.set_policy(source(text.language, text.source), PolicyOrigin::Operator).await?;
+    Ok(reply::json(StatusCode::OK, &describe(status)))
+}
+
+/// Try a policy, and change nothing.
+#[utoipa::path(
+    post,
+    path = POLICY_CHECK,
+    tag = "policy",
+    request_body = PolicyCheck,
+    responses(
+        (status = 200, description = "What it would decide.", body = PolicyTrial),
+        (status = "default", description = "What is wrong with it.", body = ErrorBody),
+    ),
+)]
+pub(super) async fn check(State(shared): State<Shared>, request: Request) -> Answer {
+    let check: PolicyCheck = reply::read_json(request, shared.limits.body_bytes).await?;
+    let trial = shared.queen.check_policy(source(check.language, check.source)).await?;
+    let name = trial.name.clone();
+    let decisions = trial.decisions.into_iter();
+    let decisions = decisions.map(|one| {
+        let job = one.is_recent.then(|| one.job.id.to_string());
+        let choice = choice(&one.explanation.placement);
+        view(&one.job, job, &name, choice, one.explanation)
+    });
+    let trial = PolicyTrial {
+        decisions: decisions.collect(),
+        name: trial.name,
+        description: trial.description,
+    };
+    Ok(reply::json(StatusCode::OK, &trial))
+}
+
+/// List the versions of the policy, the newest last.
+#[utoipa::path(
+    get,
+    path = POLICY_VERSIONS,
+    tag = "policy",
+    responses(
+        (status = 200, description = "The versions.", body = Listing<PolicyVersion>),
+        (status = "default", description = "What is wrong.", body = ErrorBody),
+    ),
+)]
+pub(super) async fn versions(State(shared): State<Shared>) -> Answer {
+    let in_force = shared.queen.policy().version;
+    let recorded = shared.queen.policies().await?;
+    let data = recorded.into_iter().map(|one| version_view(one, in_force, false)).collect();
+    Ok(reply::json(StatusCode::OK, &Listing::<PolicyVersion> { data }))
+}
+
+/// Look at a version of the policy.
+#[utoipa::path(
+    get,
+    path = POLICY_VERSION,
+    tag = "policy",
+    params(("id" = u64, Path, description = "Its number.")),
+    responses(
+        (status = 200, description = "The version.", body = PolicyVersion),
+        (status = "default", description = "What is wrong.", body = ErrorBody),
+    ),
+)]
+pub(super) async fn version(State(shared): State<Shared>, Name(name): Name) -> Answer {
+    let recorded = shared.queen.policies().await?;
+    let found = recorded.into_iter().find(|one| one.version.to_string() == name);
+    let Some(found) = found else {
+        let shown: String = name.chars().take(60).collect();
+        let message = format!("there is no version {shown:?} of the policy");
+        return Err(Error::new(ErrorKind::NotFound, message).into());
+    };
+    let view = version_view(found, shared.queen.policy().version, true);
+    Ok(reply::json(StatusCode::OK, &view))
+}
+
+/// Put an earlier version back in force, as a new one.
+#[utoipa::path(
+    post,
+    path = POLICY_ROLLBACK,
+    tag = "policy",
+    request_body = PolicyRollback,
+    responses(
+        (status = 200, description = "It is in force.", body = PolicyView),
+        (status = "default", description = "Nothing was changed.", body = ErrorBody),
+    ),
+)]
+pub(super) async fn roll_back(State(shared): State<Shared>, request: Request) -> Answer {
+    let order: PolicyRollback = reply::read_json(request, shared.limits.body_bytes).await?;
+    let status = shared.queen.roll_back_policy(order.version).await?;
+    Ok(reply::json(StatusCode::OK, &describe(status)))
+}
+
+/// How a job came to where it is: the decisions about it, with their reasons. Kept for the last jobs.
+#[utoipa::path(
+    get,
+    path = JOB_WHY,
+    tag = "policy",
+    params(("id" = String, Path, description = "The name of the job.")),
+    responses(
+        (status = 200, description = "The decisions, in their order.", body = Listing<DecisionView>),
+        (status = "default", description = "What is wrong.", body = ErrorBody),
+    ),
+)]
+pub(super) async fn why(State(shared): State<Shared>, caller: Caller, Name(name): Name) -> Answer {
+    let job = job_id(&name)?;
+    shared.check_owner(&caller, job).await?;
+    let decisions = shared.queen.why(job).await?;
+    let data = decisions.into_iter().map(decision_view).collect();
+    Ok(reply::json(StatusCode::OK, &Listing::<DecisionView> { data }))
+}
+
+fn source(language: PolicyLanguage, text: String) -> PolicySource {
+    PolicySource { language, text: text.into() }
+}
+
+fn describe(status: PolicyStatus) -> PolicyView {
+    PolicyView {
+        name: status.name,
+        description: status.description,
+        version: status.version,
+        language: status.source.as_ref().map(|source| source.language),
+        source: status.source.map(|source| source.text.to_string()),
+        hash: status.hash,
+        fixed: status.is_fixed,
+        faults: status.health.faults,
+        last_fault: status.health.last_fault.map(|(at, error)| PolicyFault {
+            at_ms: at.as_millis(),
+            message: error.message().to_owned(),
+        }),
+        suspended: status.health.is_suspended,
+    }
+}
+
+fn version_view(
+    record: rbee_core::PolicyRecord,
+    in_force: Option<u64>,
+    with_text: bool,
+) -> PolicyVersion {
+    PolicyVersion {
+        version: record.version,
+        at_ms: record.at.as_millis(),
+        hash: record.hash,
+        origin: record.origin,
+        language: record.source.language,
+        in_force: in_force == Some(record.version),
+        source: with_text.then(|| record.source.text.to_string()),
+    }
+}
+
+fn info(error: &Error) -> ErrorInfo {
+    ErrorBody::new(error, None).error
+}
+
+fn choice(placement: &Result<Placement>) -> Choice {
+    match placement {
+        Ok(Placement::Assign(worker)) => Choice::Assign { worker: *worker },
+        Ok(Placement::Spawn { hive, spec, evict }) => Choice::Spawn {
+            hive: hive.clone(),
+            devices: spec.devices.clone(),
+            evict: evict.clone(),
+        },
+        Ok(Placement::Wait) => Choice::Wait,
+        Ok(Placement::Reject(error)) => Choice::Reject { error: info(error) },
+        Err(error) => Choice::Fault { error: info(error) },
+    }
+}
+
+fn view(
+    job: &Job,
+    named: Option<String>,
+    policy: &str,
+    decision: Choice,
+    explanation: Explanation,
+) -> DecisionView {
+    let candidates = explanation.candidates.into_iter().map(|(candidate, verdict)| {
+        let (kind, id) = match candidate {
+            Candidate::Worker(id) => ("worker", id.to_string()),
+            Candidate::Hive(id) => ("hive", id.to_string()),
+        };
+        let (verdict, why) = match verdict {
+            Verdict::Chosen => ("chosen", None),
+            Verdict::Eligible => ("eligible", None),
+            Verdict::Refused(why) => ("refused", Some(why)),
+        };
+        CandidateView { kind: kind.into(), id, verdict: verdict.into(), why }
+    });
+    DecisionView {
+        at_ms: None,
+        job: named,
+        model: job.model.to_string(),
+        attempts: 0,
+        policy: policy.to_owned(),
+        version: None,
+        fallback: false,
+        decision,
+        steps: explanation.steps,
+        candidates: candidates.collect(),
+    }
+}
+
+fn decision_view(decision: Decision) -> DecisionView {
+    let choice = decision.answer.as_ref().map_or(Choice::Pending, choice);
+    let job = Some(decision.job.id.to_string());
+    DecisionView {
+        at_ms: Some(decision.at.as_millis()),
+        attempts: decision.attempts,
+        version: decision.version,
+        fallback: decision.fallback,
+        ..view(&decision.job, job, &decision.policy, choice, decision.explanation)
+    }
+}

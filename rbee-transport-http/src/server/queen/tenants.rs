@@ -1,0 +1,171 @@
+//! Tenants, for whoever looks after the queen.
+
+use axum::{
+    extract::{Path, Request, State},
+    response::IntoResponse,
+};
+use http::StatusCode;
+use rbee_core::{Error, ErrorKind, Result, TenantId, TenantLimits, TenantSummary};
+
+use super::{
+    Shared,
+    gate::{Answer, Name},
+};
+use crate::{
+    server::reply,
+    wire::{
+        ErrorBody,
+        queen::Listing,
+        tenants::{
+            IssuedKey, KeyView, NewKey, TENANT, TENANT_KEY, TENANT_KEYS, TENANTS, TenantView,
+        },
+    },
+};
+
+/// List the tenants.
+#[utoipa::path(
+    get,
+    path = TENANTS,
+    tag = "tenants",
+    responses(
+        (status = 200, description = "The tenants.", body = Listing<TenantView>),
+        (status = "default", description = "What is wrong.", body = ErrorBody),
+    ),
+)]
+pub(super) async fn list(State(shared): State<Shared>) -> Answer {
+    let data = shared.queen.tenants().await?.into_iter().map(describe).collect();
+    Ok(reply::json(StatusCode::OK, &Listing::<TenantView> { data }))
+}
+
+/// Look at a tenant.
+#[utoipa::path(
+    get,
+    path = TENANT,
+    tag = "tenants",
+    params(("id" = String, Path, description = "The name of the tenant.")),
+    responses(
+        (status = 200, description = "The tenant.", body = TenantView),
+        (status = "default", description = "What is wrong.", body = ErrorBody),
+    ),
+)]
+pub(super) async fn show(State(shared): State<Shared>, Name(name): Name) -> Answer {
+    let found = view(&shared, &known(&name)?).await?;
+    Ok(reply::json(StatusCode::OK, &found))
+}
+
+/// Add a tenant, or set the limits of one. A limit that is left out does not hold.
+#[utoipa::path(
+    put,
+    path = TENANT,
+    tag = "tenants",
+    params(("id" = String, Path, description = "The name of the tenant.")),
+    request_body(content = Object, description = "Its limits."),
+    responses(
+        (status = 200, description = "The tenant.", body = TenantView),
+        (status = "default", description = "Nothing was changed.", body = ErrorBody),
+    ),
+)]
+pub(super) async fn put(
+    State(shared): State<Shared>,
+    Name(name): Name,
+    request: Request,
+) -> Answer {
+    let tenant = TenantId::new(&name).map_err(|error| {
+        Error::new(ErrorKind::InvalidRequest, error.to_string()).with_param("id")
+    })?;
+    let limits: TenantLimits = reply::read_json(request, shared.limits.body_bytes).await?;
+    shared.queen.put_tenant(tenant.clone(), limits).await?;
+    Ok(reply::json(StatusCode::OK, &view(&shared, &tenant).await?))
+}
+
+/// Remove a tenant and its keys. One with jobs that have not ended stays.
+#[utoipa::path(
+    delete,
+    path = TENANT,
+    tag = "tenants",
+    params(("id" = String, Path, description = "The name of the tenant.")),
+    responses(
+        (status = 204, description = "It is gone."),
+        (status = "default", description = "It is still there.", body = ErrorBody),
+    ),
+)]
+pub(super) async fn remove(State(shared): State<Shared>, Name(name): Name) -> Answer {
+    shared.queen.remove_tenant(&known(&name)?).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// Issue a key to a tenant. It is shown this once.
+#[utoipa::path(
+    post,
+    path = TENANT_KEYS,
+    tag = "tenants",
+    params(("id" = String, Path, description = "The name of the tenant.")),
+    request_body = NewKey,
+    responses(
+        (status = 201, description = "The key.", body = IssuedKey),
+        (status = "default", description = "There is none.", body = ErrorBody),
+    ),
+)]
+pub(super) async fn issue(
+    State(shared): State<Shared>,
+    Name(name): Name,
+    request: Request,
+) -> Answer {
+    let tenant = known(&name)?;
+    let wanted: NewKey = reply::read_json(request, shared.limits.body_bytes).await?;
+    let key = shared.queen.issue_key(&tenant, &wanted.label).await?;
+    let issued = IssuedKey { tenant, key: key.reveal().to_owned(), hash: key.hash().to_owned() };
+    Ok(reply::json(StatusCode::CREATED, &issued))
+}
+
+/// Revoke a key. Requests that it was shown with before go on.
+#[utoipa::path(
+    delete,
+    path = TENANT_KEY,
+    tag = "tenants",
+    params(
+        ("id" = String, Path, description = "The name of the tenant."),
+        ("hash" = String, Path, description = "The beginning of the key's hash, enough to tell it from others."),
+    ),
+    responses(
+        (status = 204, description = "It is of no use any more."),
+        (status = "default", description = "It still is.", body = ErrorBody),
+    ),
+)]
+pub(super) async fn revoke(
+    State(shared): State<Shared>,
+    Path((name, hash)): Path<(String, String)>,
+) -> Answer {
+    shared.queen.revoke_key(&known(&name)?, &hash).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// A name that no tenant can have is nobody's.
+fn known(name: &str) -> Result<TenantId> {
+    TenantId::new(name).map_err(|_| missing(name))
+}
+
+fn missing(name: &str) -> Error {
+    let shown: String = name.chars().take(60).collect();
+    Error::new(ErrorKind::NotFound, format!("tenant {shown:?} does not exist"))
+}
+
+async fn view(shared: &Shared, tenant: &TenantId) -> Result<TenantView> {
+    let found = shared.queen.tenants().await?.into_iter().find(|one| one.id == *tenant);
+    found.map(describe).ok_or_else(|| missing(tenant.as_str()))
+}
+
+fn describe(tenant: TenantSummary) -> TenantView {
+    let keys = tenant.keys.into_iter().map(|key| KeyView {
+        hash: key.hash,
+        label: key.label,
+        created_at_ms: key.created_at.as_millis(),
+    });
+    TenantView {
+        keys: keys.collect(),
+        id: tenant.id,
+        limits: tenant.limits,
+        used_today: tenant.used_today,
+        live_jobs: tenant.live_jobs,
+    }
+}

@@ -1,0 +1,152 @@
+//! The policy over HTTP: looked at, tried, changed, put back; decisions explained; estimates.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use common::{Hall, echo};
+use http::{Method, StatusCode};
+use rbee_core::{MemoryRegistry, Queen};
+use serde_json::{Value, json};
+
+const FIRST: &str = "// Runs on the first free worker.\n\
+    fn schedule(job, workers, hives) {\n    let free = workers.with_model(job.model).idle().first();\n    \
+    if free == () { wait() } else { run_on(free) }\n}\n";
+
+fn script(source: &str) -> Value {
+    json!({"language": "rhai", "source": source})
+}
+
+async fn put(hall: &Hall, source: &str) -> common::Reply {
+    hall.ask(Method::PUT, "/v1/policy", Some(script(source))).await
+}
+
+#[tokio::test]
+async fn a_policy_is_tried_put_in_force_and_put_back() {
+    let hall = Hall::new().await;
+    let built_in = hall.get("/v1/policy").await.json();
+    assert_eq!((&built_in["name"], &built_in["fixed"]), (&json!("least-loaded"), &json!(false)));
+    assert!(built_in.get("source").is_none() && built_in.get("version").is_none());
+
+    let trial = hall.post("/v1/policy/check", script(FIRST)).await;
+    assert_eq!(trial.status, StatusCode::OK, "{}", trial.text());
+    let decisions = trial.json()["decisions"].as_array().unwrap().clone();
+    assert_eq!(decisions[0]["decision"]["kind"], "assign", "{decisions:?}");
+    assert!(!decisions[0]["steps"].as_array().unwrap().is_empty(), "{decisions:?}");
+    assert_eq!(hall.get("/v1/policy").await.json(), built_in, "a trial changes nothing");
+
+    let set = put(&hall, FIRST).await;
+    assert_eq!(set.status, StatusCode::OK, "{}", set.text());
+    assert_eq!((&set.json()["version"], &set.json()["source"]), (&json!(1), &json!(FIRST)));
+    assert_eq!(set.json()["description"], "Runs on the first free worker.");
+    assert_eq!(hall.chat(json!({})).await.status, StatusCode::OK);
+
+    let second = FIRST.replace("first()", "least_loaded()");
+    assert_eq!(put(&hall, &second).await.json()["version"], 2);
+    let versions = hall.get("/v1/policy/versions").await.json();
+    let told: Vec<_> = versions["data"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| (one["version"].clone(), one["in_force"].clone(), one["origin"].clone()))
+        .collect();
+    let operator = json!("operator");
+    assert_eq!(
+        told,
+        [(json!(1), json!(false), operator.clone()), (json!(2), json!(true), operator)]
+    );
+    assert_eq!(hall.get("/v1/policy/versions/1").await.json()["source"], FIRST);
+    let missing = hall.get("/v1/policy/versions/9").await;
+    assert_eq!(missing.status, StatusCode::NOT_FOUND);
+
+    let back = hall.post("/v1/policy/rollback", json!({"version": 1})).await;
+    assert_eq!((&back.json()["version"], &back.json()["source"]), (&json!(3), &json!(FIRST)));
+    let never = hall.post("/v1/policy/rollback", json!({"version": 77})).await;
+    assert_eq!(never.status, StatusCode::NOT_FOUND, "{}", never.text());
+}
+
+#[tokio::test]
+async fn a_bad_policy_is_refused_with_its_place_and_the_old_one_stays() {
+    let hall = Hall::new().await;
+    assert_eq!(put(&hall, FIRST).await.status, StatusCode::OK);
+    for (source, words) in [
+        ("fn schedule(job, workers, hives) {\n  workers.idel().first()\n}", "idle"),
+        ("fn schedule(job, workers, hives) {\n  let x = ;\n}", "line 2"),
+        ("fn schedule(job) { wait() }", "schedule"),
+        ("", "schedule"),
+    ] {
+        let refused = put(&hall, source).await;
+        assert_eq!(refused.status, StatusCode::BAD_REQUEST, "{source}: {}", refused.text());
+        assert!(refused.text().contains(words), "{source}: {}", refused.text());
+    }
+    assert_eq!(hall.get("/v1/policy").await.json()["source"], FIRST);
+    let long = "x".repeat(300 << 10);
+    assert_eq!(put(&hall, &long).await.status, StatusCode::BAD_REQUEST);
+    let unknown = json!({"language": "lua", "source": "x"});
+    let refused = hall.ask(Method::PUT, "/v1/policy", Some(unknown)).await;
+    assert_eq!(refused.status, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn a_policy_set_over_the_api_is_in_force_after_a_restart() {
+    let registry = MemoryRegistry::new();
+    let build = || Queen::builder().id("q".parse().unwrap()).registry(registry.clone());
+    let hall = Hall::of(echo(), build(), |server| server).await;
+    assert_eq!(put(&hall, FIRST).await.status, StatusCode::OK);
+    drop(hall);
+    let hall = Hall::of(echo(), build(), |server| server).await;
+    let policy = hall.get("/v1/policy").await.json();
+    assert_eq!((&policy["version"], &policy["source"]), (&json!(1), &json!(FIRST)));
+    assert_eq!(hall.chat(json!({})).await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_fixed_policy_cannot_be_changed() {
+    let hall = Hall::of(echo(), Queen::builder().fixed_policy(), |server| server).await;
+    let refused = put(&hall, FIRST).await;
+    assert_eq!(refused.status, StatusCode::FORBIDDEN, "{}", refused.text());
+    assert_eq!(hall.get("/v1/policy").await.json()["fixed"], true);
+}
+
+#[tokio::test]
+async fn rules_are_shown_as_the_script_they_mean() {
+    let hall = Hall::new().await;
+    let rules = json!({"language": "yaml", "source": "rules:\n  - then: least_loaded\n"});
+    let set = hall.ask(Method::PUT, "/v1/policy", Some(rules)).await;
+    assert_eq!(set.status, StatusCode::OK, "{}", set.text());
+    let shown = hall.get("/v1/policy?as=rhai").await.json();
+    assert_eq!(shown["language"], "rhai");
+    assert!(shown["source"].as_str().unwrap().contains("fn schedule("), "{shown}");
+    assert_eq!(put(&hall, FIRST).await.status, StatusCode::OK);
+    assert_eq!(hall.get("/v1/policy?as=yaml").await.status, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn the_way_of_a_job_is_explained() {
+    let hall = Hall::new().await;
+    let job = hall.submit(json!({})).await;
+    hall.until(&job, |job| job["state"] == "complete").await;
+    let why = hall.get(&format!("/v1/jobs/{job}/why")).await;
+    assert_eq!(why.status, StatusCode::OK, "{}", why.text());
+    let decision = why.json()["data"][0].clone();
+    assert_eq!(decision["decision"]["kind"], "assign");
+    assert_eq!((&decision["policy"], &decision["job"]), (&json!("least-loaded"), &json!(job)));
+    assert_eq!(decision["candidates"][0]["verdict"], "chosen");
+    let nobody = "/v1/jobs/00000000-0000-4000-8000-000000000000/why";
+    assert_eq!(hall.get(nobody).await.status, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn an_estimate_says_for_each_device_whether_a_model_fits() {
+    let hall = Hall::new().await;
+    let model = hall.get("/v1/models").await.json()["data"][0]["id"].clone();
+    let found = hall.post("/v1/estimate", json!({"model": model, "slots": 2})).await;
+    assert_eq!(found.status, StatusCode::OK, "{}", found.text());
+    for device in found.json()["devices"].as_array().unwrap() {
+        assert!(device["verdict"].is_string() && device["free"].is_u64(), "{device}");
+    }
+    let bad = hall.post("/v1/estimate", json!({"model": model, "slots": 0})).await;
+    assert_eq!(bad.status, StatusCode::BAD_REQUEST);
+    let nowhere = hall.post("/v1/estimate", json!({"model": model, "hive": "attic"})).await;
+    assert_eq!(nowhere.status, StatusCode::NOT_FOUND);
+}
