@@ -25,6 +25,18 @@ fn the_built_in_policy_passes() {
     conformance::scheduler::check(&greedy);
 }
 
+#[cfg(feature = "rhai")]
+#[test]
+fn a_script_passes() {
+    let script = "fn schedule(job, workers, hives) {
+        let free = workers.with_model(job.model).with_capacity();
+        run_on(free.least_loaded()) ?? builtin()
+    }";
+    conformance::scheduler::check(&rbee_core::RhaiScheduler::new(script).unwrap());
+    let rules = "otherwise: {prefer: {gpu: true}, choose: power_of_two}";
+    conformance::scheduler::check(&rbee_core::RhaiScheduler::from_rules(rules).unwrap());
+}
+
 #[test]
 fn a_function_that_heeds_everything_passes() {
     conformance::scheduler::check(&FnScheduler::new(

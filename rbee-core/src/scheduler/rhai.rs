@@ -173,7 +173,7 @@ impl RhaiScheduler {
         let (engine, contents) = engine::shared();
         lint::check(&tokens, &contents)?;
         let script = Script::compile(&engine, &text, &tokens);
-        let script = script.map_err(|error| faults::at_load(&error, &contents))?;
+        let script = script.map_err(|error| faults::at_load(&error))?;
         let policy = Self {
             engine,
             name: name.to_owned(),
@@ -183,7 +183,7 @@ impl RhaiScheduler {
             limit: LIMIT,
             builtin: LeastLoaded::default(),
         };
-        trial::check(&policy, &contents)?;
+        trial::check(&policy)?;
         Ok(policy)
     }
 
@@ -204,7 +204,7 @@ impl RhaiScheduler {
         let job = Dynamic::from(JobObject::new(ask));
         let (workers, hives) = (Workers::default().into_dynamic(), Hives::default().into_dynamic());
         let answer = self.script.schedule.call(&self.engine, [job, workers, hives])?;
-        match decision(answer, "schedule")? {
+        match decision(&self.engine, answer, "schedule")? {
             Decision::Place(placement) => Ok(placement),
             Decision::Spawn { hive, start } => self.make_room(hive, &start),
             Decision::Accept { .. } => Err(fault(
@@ -277,7 +277,7 @@ impl RhaiScheduler {
                     _ => 0,
                 },
                 Err(_) if answer.is_unit() => 0,
-                Err(_) => match decision(answer, "admit")? {
+                Err(_) => match decision(&self.engine, answer, "admit")? {
                     Decision::Accept { rank } => rank,
                     Decision::Place(Placement::Reject(error)) => {
                         return Ok(Admission::Refuse(error));
@@ -305,12 +305,12 @@ impl RhaiScheduler {
 #[derive(Clone, Copy, Debug)]
 struct Nothing;
 
-fn decision(answer: Dynamic, function: &str) -> Res<Decision> {
+fn decision(engine: &Engine, answer: Dynamic, function: &str) -> Res<Decision> {
     if answer.is_unit() {
         let nothing = Dynamic::from(Nothing);
         return Err(Box::new(EvalAltResult::ErrorRuntime(nothing, Position::NONE)));
     }
-    let kind = answer.type_name();
+    let kind = engine.map_type_name(answer.type_name()).to_owned();
     answer.try_cast().ok_or_else(|| {
         fault(format!("{function} gave a value of type {kind} back, which is no decision"))
     })

@@ -1,10 +1,56 @@
-//! Rules.
-use crate::Result;
-/// The script that the rules stand for.
-pub fn rules_to_rhai(_yaml: &str) -> Result<String> {
-    Ok(String::new())
+//! Rules in YAML, for people who do not program: conditions and what follows from them, compiled to a script.
+
+use crate::{Error, ErrorKind, Result};
+
+mod compile;
+mod read;
+mod schema;
+mod yaml;
+
+pub use schema::rules_schema;
+
+/// Bytes of a text of rules.
+const MOST_BYTES: usize = 64 * 1024;
+/// Rules of one policy.
+const MOST_RULES: usize = 64;
+
+/// What stands in the text, and is not what is allowed there.
+#[derive(Debug)]
+struct Wrong {
+    line: usize,
+    message: String,
 }
-/// The schema.
-pub fn rules_schema() -> serde_json::Value {
-    serde_json::Value::Null
+
+impl From<yaml::Malformed> for Wrong {
+    fn from(malformed: yaml::Malformed) -> Self {
+        Self { line: malformed.line, message: malformed.message }
+    }
+}
+
+impl From<Wrong> for Error {
+    fn from(Wrong { line, message }: Wrong) -> Self {
+        Self::new(ErrorKind::InvalidRequest, format!("line {line}: {message}"))
+    }
+}
+
+/// The script that these rules stand for: what a policy of theirs runs.
+///
+/// ```
+/// let script = rbee_core::rules_to_rhai("rules:\n  - when: {tenant: guest-*}\n    then: {reject: not today}\n")?;
+/// assert!(script.contains(r#"return reject("not today");"#));
+///
+/// let error = rbee_core::rules_to_rhai("rules:\n  - then: {rejct: no}\n").unwrap_err();
+/// assert_eq!(error.message(), "line 2: rules[0].then.rejct: there is no such key; did you mean reject?");
+/// # Ok::<(), rbee_core::Error>(())
+/// ```
+///
+/// # Errors
+/// [`ErrorKind::InvalidRequest`], with the line and the key.
+pub fn rules_to_rhai(yaml: &str) -> Result<String> {
+    if yaml.len() > MOST_BYTES {
+        let message = format!("the rules have {} bytes; allowed are {MOST_BYTES}", yaml.len());
+        return Err(Error::new(ErrorKind::PayloadTooLarge, message));
+    }
+    let rules = read::read(yaml)?;
+    Ok(compile::script(&rules))
 }

@@ -65,8 +65,10 @@ fn closures_see_the_variables_around_them() {
 #[test]
 fn constants_are_known_in_functions() {
     let script = "const BIG = gib(1);\nconst NAMES = [\"x\", \"m\"];\n\
-                  fn is_named(model) { NAMES.contains(model.to_string()) }\n\
-                  fn schedule(job, workers, hives) { if BIG == 1073741824 && is_named(job.model) { wait() } else { reject(\"no\") } }";
+                  fn is_big(size) { size == BIG }\nfn is_named(model) { model.to_string() in NAMES }\n\
+                  fn schedule(job, workers, hives) { \
+                  let named = [1].filter(|one| NAMES.contains(job.model.to_string())); \
+                  if is_big(BIG) && is_named(job.model) && NAMES.len == 2 && named.len == 1 { wait() } else { reject(\"no\") } }";
     let policy = RhaiScheduler::new(script).unwrap();
     assert_eq!(policy.place(&ask("m"), &cluster([], [])), Ok(Placement::Wait));
 }

@@ -92,7 +92,6 @@ fn confine(engine: &mut Engine) {
         .set_max_variables(MOST_VARIABLES)
         .set_max_functions(MOST_FUNCTIONS)
         .set_max_modules(0)
-        .set_strict_variables(true)
         .set_fail_on_invalid_map_property(true)
         .set_allow_shadowing(true);
     engine.on_progress(|operations| {

@@ -2,12 +2,11 @@
 
 use std::{io, path::PathBuf, time::Duration};
 
-use rhai::{EvalAltResult, ParseErrorType, Position};
+use rhai::{EvalAltResult, Position};
 use thiserror::Error;
 
 use super::{
     Nothing,
-    book::Contents,
     engine::MOST_OPERATIONS,
     session::{Late, Said},
 };
@@ -72,13 +71,13 @@ pub(super) fn script(at: At, message: impl Into<String>) -> Error {
 }
 
 /// A failure before any job has met the script.
-pub(super) fn at_load(error: &EvalAltResult, contents: &Contents) -> Error {
-    script(place(error), said(error, Some(contents), None))
+pub(super) fn at_load(error: &EvalAltResult) -> Error {
+    script(place(error), said(error, None))
 }
 
 /// A failure at a decision.
 pub(super) fn at_run(name: &str, error: &EvalAltResult, limit: Duration) -> Error {
-    let (at, message) = (place(error), said(error, None, Some(limit)));
+    let (at, message) = (place(error), said(error, Some(limit)));
     Fault::Run { name: name.to_owned(), at, message }.into()
 }
 
@@ -91,7 +90,7 @@ fn place(error: &EvalAltResult) -> At {
     if inner.line > 0 { inner } else { error.position().into() }
 }
 
-fn said(error: &EvalAltResult, contents: Option<&Contents>, limit: Option<Duration>) -> String {
+fn said(error: &EvalAltResult, limit: Option<Duration>) -> String {
     use EvalAltResult as E;
     match error.unwrap_inner() {
         E::ErrorTerminated(..) => too_late(limit),
@@ -108,12 +107,10 @@ fn said(error: &EvalAltResult, contents: Option<&Contents>, limit: Option<Durati
             }
         }
         E::ErrorVariableNotFound(name, _) => format!("there is no variable {name}"),
-        E::ErrorParsing(ParseErrorType::VariableUndefined(name), _) => {
-            let known = contents.map(|contents| contents.names.functions.keys().copied());
-            match known.and_then(|known| nearest(name, known)) {
-                Some(meant) => format!("there is no variable {name}; did you mean {meant}?"),
-                None => format!("there is no variable {name}"),
-            }
+        E::ErrorDataRace(..) => {
+            "a closure uses the variable whose method it is given to; put what the closure needs \
+                                 into a variable of its own before"
+                .into()
         }
         E::ErrorParsing(what, _) => what.to_string(),
         E::ErrorRuntime(value, _) => {

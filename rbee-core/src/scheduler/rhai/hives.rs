@@ -240,7 +240,7 @@ fn selections(book: &mut Book) {
             "fewest_workers",
             "fewest_workers() -> hive or ()",
             "The one with the fewest workers.",
-            "hives.fewest_workers().id",
+            "hives.online().fewest_workers().id",
         ),
         |hive, session| session.cluster.on_hive(&hive.0.id).count(),
     );
@@ -250,7 +250,7 @@ fn selections(book: &mut Book) {
             "cheapest",
             "cheapest() -> hive or ()",
             "The one whose label `cost` is the smallest number; those without come last.",
-            "hives.cheapest().id",
+            "hives.online().cheapest().id",
         ),
         |hive, _| cost(hive),
     );
@@ -309,6 +309,18 @@ fn properties(book: &mut Book) {
             "hives.first().vram_total",
         ),
         |h: &H| whole(memory::gpu_total(&h.0)),
+    );
+    book.property(
+        of(
+            "largest_free",
+            "largest_free -> int",
+            "Bytes free on the one of its GPUs that has the most.",
+            "hives.first().largest_free",
+        ),
+        |h: &H| {
+            let gpus = h.0.devices.iter().filter(|device| memory::is_gpu(device));
+            whole(gpus.map(|device| h.0.free_bytes(device)).max().unwrap_or(0))
+        },
     );
     book.property(
         of(

@@ -99,9 +99,7 @@ fn job(book: &mut Book) {
             "job.max_tokens",
         ),
         |j: &J| match &j.job.task {
-            Task::Generate { sampling, .. } => {
-                or_unit(sampling.max_tokens.map(|number| whole(number)))
-            }
+            Task::Generate { sampling, .. } => or_unit(sampling.max_tokens.map(whole)),
             Task::Embed { .. } => Dynamic::UNIT,
         },
     );

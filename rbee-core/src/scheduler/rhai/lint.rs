@@ -23,7 +23,8 @@ const MOST_CLOSURES: usize = 64;
 /// Words with a bracket after them that are no calls.
 const KEYWORDS: &[&str] = &[
     "if", "else", "while", "until", "loop", "for", "in", "switch", "return", "throw", "catch",
-    "try", "do", "let", "const", "fn", "private", "global",
+    "try", "do", "let", "const", "fn", "private", "global", "true", "false", "break", "continue",
+    "as", "_",
 ];
 
 /// Functions of the language that a policy has; how many values they take is found out when they are called.
@@ -196,6 +197,7 @@ pub(super) fn check(tokens: &[Token<'_>], contents: &Contents) -> Result<()> {
     check_calls(tokens, &functions, contents)?;
     check_properties(tokens, contents)?;
     check_constants(tokens, &functions)?;
+    check_variables(tokens, &functions, contents)?;
     functions.iter().try_for_each(|function| check_closures(tokens, function))
 }
 
@@ -396,6 +398,74 @@ fn check_properties(tokens: &[Token<'_>], contents: &Contents) -> Result<()> {
     Ok(())
 }
 
+/// Every variable is declared in its function, or is a constant of the script.
+fn check_variables(
+    tokens: &[Token<'_>],
+    functions: &[Function<'_>],
+    contents: &Contents,
+) -> Result<()> {
+    let outside =
+        |at: usize| functions.iter().all(|function| !(function.from..=function.to).contains(&at));
+    let constants: Vec<&str> = tokens
+        .windows(2)
+        .enumerate()
+        .filter(|(at, pair)| pair[0].is("const") && outside(*at))
+        .map(|(_, pair)| pair[1].text)
+        .collect();
+    for function in functions {
+        let mut known = declared(tokens, function);
+        known.extend(&function.parameters);
+        known.extend(&constants);
+        for index in function.from + 1..=function.to {
+            let token = &tokens[index];
+            let is_key = tokens.get(index + 1).is_some_and(|next| next.is(":"));
+            if token.kind != Kind::Word
+                || is_key
+                || is_method(tokens, index)
+                || is_called(tokens, index)
+                || KEYWORDS.contains(&token.text)
+                || known.contains(token.text)
+            {
+                continue;
+            }
+            let name = token.text;
+            let hint = if contents.names.functions.contains_key(name) {
+                format!("; did you mean {name}()?")
+            } else {
+                let names = known.iter().copied().chain(contents.names.functions.keys().copied());
+                nearest(name, names)
+                    .map_or_else(String::new, |meant| format!("; did you mean {meant}?"))
+            };
+            return Err(script(token.at, format!("there is no variable {name}{hint}")));
+        }
+    }
+    Ok(())
+}
+
+/// Names that the function declares, anywhere in it.
+fn declared<'a>(tokens: &[Token<'a>], function: &Function<'a>) -> BTreeSet<&'a str> {
+    let mut declared = BTreeSet::new();
+    let mut bars_end = 0;
+    for index in function.from + 1..=function.to {
+        let token = &tokens[index];
+        let end = match token.text {
+            "let" | "const" => index + 1,
+            "for" => (index..function.to).find(|at| tokens[*at].is("in")).unwrap_or(index),
+            "catch" if is_called(tokens, index) => closing(tokens, index + 1),
+            "|" if index > bars_end && opens_closure(tokens, index) => {
+                (index + 1..=function.to).find(|at| tokens[*at].is("|")).unwrap_or(index)
+            }
+            _ => continue,
+        };
+        if token.is("|") {
+            bars_end = end;
+        }
+        let names = tokens[index + 1..=end.max(index + 1).min(function.to)].iter();
+        declared.extend(names.filter(|name| name.kind == Kind::Word).map(|name| name.text));
+    }
+    declared
+}
+
 /// Outside functions there are only constants: other statements would run once, and never again.
 fn check_constants(tokens: &[Token<'_>], functions: &[Function<'_>]) -> Result<()> {
     let mut index = 0;
@@ -446,7 +516,8 @@ fn check_closures(tokens: &[Token<'_>], function: &Function<'_>) -> Result<()> {
         }
         let caught = caught(tokens, start, function.to);
         // In a loop, what stands before the closure comes after it in the next round.
-        let from = outermost_loop(tokens, function, start).unwrap_or(start);
+        let from = outermost_loop(tokens, function, start);
+        let from = from.unwrap_or_else(|| statement(tokens, function, start));
         for index in from..=function.to {
             let token = &tokens[index];
             if token.kind == Kind::Word && caught.contains(token.text) && is_changed(tokens, index)
@@ -499,6 +570,12 @@ fn outermost_loop(tokens: &[Token<'_>], function: &Function<'_>, inside: usize) 
         let open = (*at..inside).find(|at| tokens[*at].is("{"));
         is_loop && open.is_some_and(|open| closing(tokens, open) > inside)
     })
+}
+
+/// Where the statement begins that this belongs to: what is assigned to stands before what is assigned.
+fn statement(tokens: &[Token<'_>], function: &Function<'_>, inside: usize) -> usize {
+    let ends = |at: &usize| tokens[*at].is(";") || tokens[*at].is("{") || tokens[*at].is("}");
+    (function.from..inside).rev().find(ends).map_or(function.from, |end| end + 1)
 }
 
 /// Is the variable that stands here given another value, or one more to hold?

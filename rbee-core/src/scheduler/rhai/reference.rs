@@ -1,40 +1,48 @@
 //! The reference of the helpers, made of the book that they are registered by.
 
-use std::fmt::Write;
+use std::{collections::BTreeSet, fmt::Write};
 
-use super::{engine, trial};
+use super::{book::Helper, engine, trial};
 
 /// Every helper that a policy has, as the reference of `docs/scheduler.md`, in Markdown: how it is written, what it does,
 /// and an example with what it gives on the fleet that policies are tried on.
 ///
 /// ```
 /// let reference = rbee_core::scheduler_reference();
-/// assert!(reference.contains("`least_loaded() -> worker or ()`"));
+/// assert!(reference.contains("`workers.least_loaded() -> worker or ()`"));
 /// ```
 pub fn scheduler_reference() -> String {
     let (_, contents) = engine::shared();
     let mut text = String::new();
+    // What workers and hives have in common is told once.
+    let mut told = BTreeSet::new();
     for (title, about) in &contents.chapters {
-        let helpers = contents.helpers.iter().filter(|(chapter, _)| chapter == title);
         let _ =
             write!(text, "### {title}\n\n{about}\n\n| | | example | gives |\n|---|---|---|---|\n");
-        for (_, helper) in helpers {
-            let gives = match trial::example(helper.example) {
-                Ok(gives) => format!("`{gives}`"),
-                Err(error) => format!("fails: {error}"),
-            };
-            let cells = [
-                format!("`{}`", helper.signature),
-                helper.doc.to_owned(),
-                format!("`{}`", helper.example),
-                gives,
-            ];
-            let cells = cells.map(|cell| cell.replace('|', "\\|"));
-            let _ = writeln!(text, "| {} |", cells.join(" | "));
+        for (_, helper) in contents.helpers.iter().filter(|(chapter, _)| chapter == title) {
+            let is_shared = ["workers", "hives"].contains(&helper.on);
+            let is_told = is_shared && !told.insert((helper.signature, helper.doc));
+            if !is_told {
+                let _ = writeln!(text, "| {} |", cells(helper).join(" | "));
+            }
         }
         text.push('\n');
     }
     text
+}
+
+fn cells(helper: &Helper) -> [String; 4] {
+    let gives = match trial::example(helper.example) {
+        Ok(gives) => format!("`{gives}`"),
+        Err(error) => format!("fails: {error}"),
+    };
+    let written = match helper.on {
+        "" => helper.signature.to_owned(),
+        on => format!("{on}.{}", helper.signature),
+    };
+    let cells =
+        [format!("`{written}`"), helper.doc.to_owned(), format!("`{}`", helper.example), gives];
+    cells.map(|cell| cell.replace('|', "\\|"))
 }
 
 #[cfg(test)]

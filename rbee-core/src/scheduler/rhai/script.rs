@@ -28,6 +28,7 @@ pub(super) struct Script {
 pub(super) struct Entry {
     program: AST,
     parameters: Vec<String>,
+    constants: Scope<'static>,
 }
 
 impl Script {
@@ -51,7 +52,7 @@ impl Script {
             }
             let program = engine.compile_with_scope(&scope, blanked(text, kept))?;
             let parameters = own.parameters.iter().map(ToString::to_string).collect();
-            Ok(Some(Entry { program, parameters }))
+            Ok(Some(Entry { program, parameters, constants: constants.clone() }))
         };
         let Some(schedule) = entry("schedule")? else {
             return Err(super::fault("there is no fn schedule(job, workers, hives)"));
@@ -71,7 +72,7 @@ impl Entry {
         engine: &Engine,
         values: [Dynamic; N],
     ) -> Res<Dynamic> {
-        let mut scope = Scope::new();
+        let mut scope = self.constants.clone();
         for (name, value) in self.parameters.iter().zip(values) {
             scope.push_dynamic(name.as_str(), value);
         }

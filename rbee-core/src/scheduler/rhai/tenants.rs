@@ -46,9 +46,7 @@ pub(super) fn register(book: &mut Book) {
             "tenant_remaining_quota(\"alice\")",
         ),
         |tenant: Dynamic| {
-            ask(tenant, |view| {
-                or_unit(view.and_then(TenantView::remaining_today).map(|number| whole(number)))
-            })
+            ask(tenant, |view| or_unit(view.and_then(TenantView::remaining_today).map(whole)))
         },
     );
     book.function(

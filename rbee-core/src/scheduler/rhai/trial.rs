@@ -10,9 +10,7 @@ use std::{
 use rhai::{CallFnOptions, Dynamic, EvalAltResult, Scope};
 
 use super::{
-    Nothing, RhaiScheduler,
-    book::Contents,
-    engine, faults,
+    Nothing, RhaiScheduler, engine, faults,
     hives::Hives,
     job::JobObject,
     queue::Queue,
@@ -34,7 +32,7 @@ const WALL: WallTime = WallTime::from_millis(1_767_738_600_000);
 const AT: Time = Time::from_micros(3_600_000_000);
 
 /// Runs the script for a job of every kind, on the fleet and on an empty one.
-pub(super) fn check(policy: &RhaiScheduler, contents: &Contents) -> Result<()> {
+pub(super) fn check(policy: &RhaiScheduler) -> Result<()> {
     let Some(fleet) = fleet() else { return Ok(()) };
     let empty = ClusterView::default();
     let asks = asks(fleet);
@@ -50,7 +48,7 @@ pub(super) fn check(policy: &RhaiScheduler, contents: &Contents) -> Result<()> {
         match tried.0 {
             // Only the first question is one that every policy has an answer to.
             Err(error) if number > 0 && is_nothing(&error) => {}
-            Err(error) if !is_chance(&error) => return Err(faults::at_load(&error, contents)),
+            Err(error) if !is_chance(&error) => return Err(faults::at_load(&error)),
             _ => {}
         }
     }

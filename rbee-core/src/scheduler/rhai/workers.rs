@@ -496,7 +496,7 @@ fn properties(book: &mut Book) {
             "The longest prompt and answer together, where it is known.",
             "workers.first().context_tokens",
         ),
-        |w: &W| or_unit(w.0.info.capabilities.context_tokens.map(|number| whole(number))),
+        |w: &W| or_unit(w.0.info.capabilities.context_tokens.map(whole)),
     );
     book.asked(of("vram_free", "vram_free -> int", "Bytes free on the GPUs that it runs on; on its hive's processor where it runs on none.", "workers.first().vram_free"), |w: &W, session| Ok(whole(memory::free_beside(session, &w.0))));
     book.asked(
