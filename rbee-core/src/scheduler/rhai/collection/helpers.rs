@@ -1,0 +1,280 @@
+//! What every collection can do, and what is said of it.
+
+use std::cmp::Ordering;
+
+use rhai::{Array, Dynamic, FnPtr, INT, NativeCallContext};
+
+use super::{Collection, Examples, Item, Key, or_unit, whole_index};
+use crate::scheduler::rhai::{
+    book::{Book, Helper},
+    session::{Res, fault, with},
+};
+
+fn best_by<T: Item>(
+    ctx: &NativeCallContext<'_>,
+    set: &Collection<T>,
+    score: &FnPtr,
+    name: &str,
+    better: Ordering,
+) -> Res<Dynamic> {
+    with(|session| {
+        let mut best: Option<(Key, T)> = None;
+        for item in set.list(session)? {
+            let key = Key::new(score.call_within_context(ctx, (item.clone(),))?)?;
+            if best.as_ref().is_none_or(|(other, _)| key.compare(other) == better) {
+                best = Some((key, item));
+            }
+        }
+        session.step(|| match &best {
+            Some((key, item)) => format!("{}.{name}: {} with {key:?}", T::MANY, item.candidate()),
+            None => format!("{}.{name}: none to choose from", T::MANY),
+        });
+        Ok(or_unit(best.map(|(_, item)| item)))
+    })
+}
+
+/// Registers what every collection can do.
+pub(in crate::scheduler::rhai) fn register<T: Item>(book: &mut Book) {
+    let on = T::MANY;
+    let e = T::EXAMPLES;
+    book.object::<Collection<T>>(T::MANY);
+    book.object::<T>(T::ONE);
+    book.engine().register_iterator::<Collection<T>>();
+    selections::<T>(book, on, e);
+    questions::<T>(book, on, e);
+}
+
+fn selections<T: Item>(book: &mut Book, on: &'static str, e: &Examples) {
+    let entry = |name, signature, doc, example| Helper { on, name, signature, doc, example };
+    book.function(
+        entry(
+            "filter",
+            "filter(|x| bool) -> collection",
+            "Those for which the closure gives true.",
+            e.filter,
+        ),
+        |ctx: NativeCallContext<'_>, set: &mut Collection<T>, test: FnPtr| -> Res<Collection<T>> {
+            with(|session| {
+                let mut kept = Vec::new();
+                for item in set.list(session)? {
+                    if test.call_within_context(&ctx, (item.clone(),))? {
+                        kept.push(item);
+                    }
+                }
+                let kept = Collection::listed(kept);
+                set.explain(session, &kept, || format!("filter on line {}", line(&ctx)))?;
+                Ok(kept)
+            })
+        },
+    );
+    book.function(
+        entry("without", "without(x) -> collection", "All but this one.", e.without),
+        |set: &mut Collection<T>, other: T| -> Res<Collection<T>> {
+            with(|session| {
+                let mut items = set.list(session)?;
+                items.retain(|item| item.candidate() != other.candidate());
+                Ok(Collection::listed(items))
+            })
+        },
+    );
+    book.function(
+        entry(
+            "sort_by",
+            "sort_by(|x| key) -> collection",
+            "Sorted by what the closure gives, the least first: numbers, texts or bools.",
+            e.sort_by,
+        ),
+        |ctx: NativeCallContext<'_>, set: &mut Collection<T>, key: FnPtr| -> Res<Collection<T>> {
+            with(|session| {
+                let mut keyed = Vec::new();
+                for item in set.list(session)? {
+                    keyed.push((Key::new(key.call_within_context(&ctx, (item.clone(),))?)?, item));
+                }
+                keyed.sort_by(|(one, _), (two, _)| one.compare(two));
+                Ok(Collection::listed(keyed.into_iter().map(|(_, item)| item).collect::<Vec<_>>()))
+            })
+        },
+    );
+    book.function(
+        entry("take", "take(n) -> collection", "The first n.", e.take),
+        |set: &mut Collection<T>, most: INT| -> Res<Collection<T>> {
+            with(|session| {
+                let most = usize::try_from(most).unwrap_or(0);
+                let mut items = Vec::new();
+                set.each(session, |item| {
+                    if items.len() < most {
+                        items.push(item);
+                    }
+                    Ok(items.len() < most)
+                })?;
+                Ok(Collection::listed(items))
+            })
+        },
+    );
+    book.function(
+        entry("skip", "skip(n) -> collection", "All but the first n.", e.skip),
+        |set: &mut Collection<T>, count: INT| -> Res<Collection<T>> {
+            with(|session| {
+                let count = usize::try_from(count).unwrap_or(0);
+                let items = set.list(session)?;
+                Ok(Collection::listed(items.into_iter().skip(count).collect::<Vec<_>>()))
+            })
+        },
+    );
+    book.function(
+        entry(
+            "map",
+            "map(|x| value) -> array",
+            "What the closure gives for each, as an array of the language.",
+            e.map,
+        ),
+        |ctx: NativeCallContext<'_>, set: &mut Collection<T>, change: FnPtr| -> Res<Array> {
+            with(|session| {
+                let items = set.list(session)?.into_iter();
+                items.map(|item| change.call_within_context(&ctx, (item,))).collect()
+            })
+        },
+    );
+}
+
+fn questions<T: Item>(book: &mut Book, on: &'static str, e: &Examples) {
+    let entry = |name, signature, doc, example| Helper { on, name, signature, doc, example };
+    book.function(
+        entry(
+            "min_by",
+            "min_by(|x| key) -> one or ()",
+            "The one for which the closure gives the least; of equals the first.",
+            e.min_by,
+        ),
+        |ctx: NativeCallContext<'_>, set: &mut Collection<T>, key: FnPtr| {
+            best_by(&ctx, set, &key, "min_by", Ordering::Less)
+        },
+    );
+    book.function(
+        entry(
+            "max_by",
+            "max_by(|x| key) -> one or ()",
+            "The one for which the closure gives the most; of equals the first.",
+            e.max_by,
+        ),
+        |ctx: NativeCallContext<'_>, set: &mut Collection<T>, key: FnPtr| {
+            best_by(&ctx, set, &key, "max_by", Ordering::Greater)
+        },
+    );
+    book.function(
+        entry(
+            "find",
+            "find(|x| bool) -> one or ()",
+            "The first for which the closure gives true.",
+            e.find,
+        ),
+        |ctx: NativeCallContext<'_>, set: &mut Collection<T>, test: FnPtr| -> Res<Dynamic> {
+            with(|session| {
+                let mut found = None;
+                set.each(session, |item| {
+                    if test.call_within_context(&ctx, (item.clone(),))? {
+                        found = Some(item);
+                    }
+                    Ok(found.is_none())
+                })?;
+                Ok(or_unit(found))
+            })
+        },
+    );
+    book.function(
+        entry("any", "any(|x| bool) -> bool", "Does the closure give true for one of them?", e.any),
+        |ctx: NativeCallContext<'_>, set: &mut Collection<T>, test: FnPtr| -> Res<bool> {
+            with(|session| {
+                let mut any = false;
+                set.each(session, |item| {
+                    any = test.call_within_context(&ctx, (item,))?;
+                    Ok(!any)
+                })?;
+                Ok(any)
+            })
+        },
+    );
+    book.function(
+        entry(
+            "all",
+            "all(|x| bool) -> bool",
+            "Does the closure give true for each of them? True where there are none.",
+            e.all,
+        ),
+        |ctx: NativeCallContext<'_>, set: &mut Collection<T>, test: FnPtr| -> Res<bool> {
+            with(|session| {
+                let mut all = true;
+                set.each(session, |item| {
+                    all = test.call_within_context(&ctx, (item,))?;
+                    Ok(all)
+                })?;
+                Ok(all)
+            })
+        },
+    );
+    book.function(
+        entry("count", "count() -> int", "How many there are.", e.count),
+        |set: &mut Collection<T>| -> Res<INT> {
+            with(|session| {
+                let mut count = 0;
+                set.each(session, |_| {
+                    count += 1;
+                    Ok(true)
+                })?;
+                Ok(count)
+            })
+        },
+    );
+    book.function(
+        entry("is_empty", "is_empty() -> bool", "Are there none?", e.is_empty),
+        |set: &mut Collection<T>| -> Res<bool> {
+            with(|session| Ok(set.first(session)?.is_none()))
+        },
+    );
+    book.function(
+        entry("first", "first() -> one or ()", "The first one.", e.first),
+        |set: &mut Collection<T>| -> Res<Dynamic> {
+            with(|session| Ok(or_unit(set.first(session)?)))
+        },
+    );
+    book.function(
+        entry(
+            "sum",
+            "sum(|x| number) -> number",
+            "What the closure gives for all of them, added up.",
+            e.sum,
+        ),
+        |ctx: NativeCallContext<'_>, set: &mut Collection<T>, number: FnPtr| -> Res<Dynamic> {
+            with(|session| {
+                let (mut sum, mut float) = (0i64, None::<f64>);
+                for item in set.list(session)? {
+                    match Key::new(number.call_within_context(&ctx, (item,))?)? {
+                        Key::Whole(whole) => sum = sum.saturating_add(whole),
+                        Key::Number(number) => float = Some(float.unwrap_or(0.0) + number),
+                        Key::Text(_) => return Err(fault("sum takes numbers, not text")),
+                    }
+                }
+                Ok(float.map_or(sum.into(), |float| (float + Key::Whole(sum).float()).into()))
+            })
+        },
+    );
+    book.function(
+        entry(
+            "random",
+            "random() -> one or ()",
+            "One of them by chance; the same for the same question.",
+            e.random,
+        ),
+        |set: &mut Collection<T>| -> Res<Dynamic> {
+            with(|session| {
+                let mut items = set.list(session)?;
+                let index = session.ask.random.checked_rem(items.len() as u64);
+                Ok(or_unit(index.map(|index| items.swap_remove(whole_index(index)))))
+            })
+        },
+    );
+}
+
+fn line(ctx: &NativeCallContext<'_>) -> usize {
+    ctx.call_position().line().unwrap_or(0)
+}

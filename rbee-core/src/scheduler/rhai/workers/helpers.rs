@@ -1,0 +1,442 @@
+//! What can be asked of workers, and what is said of it.
+
+use rhai::{Dynamic, FLOAT, ImmutableString};
+
+use super::{Base, Filter, Worker, Workers};
+use crate::{
+    ModelRef, WorkerState,
+    scheduler::rhai::{
+        book::{Book, Helper},
+        collection::{Item, or_unit, register as register_collection, whole},
+        hives::Hive,
+        job::Model,
+        memory, pick,
+        session::{Res, Session, fault, with},
+    },
+};
+
+/// Those of them that can take a job now, from the index where there is one.
+fn with_free_slot(set: &Workers, session: &Session, filter: Filter, name: &str) -> Res<Workers> {
+    let narrow = set.narrowed(session, filter, || format!("{name}()"))?;
+    Ok(match set.base() {
+        Some(Base::Model(model)) => narrow.rebased(Base::Available(model.clone())),
+        _ => narrow,
+    })
+}
+
+fn with_model(set: &Workers, session: &Session, model: &ModelRef) -> Res<Workers> {
+    if matches!(set.base(), Some(Base::All)) {
+        let free = |filter: &Filter| matches!(filter, Filter::Idle | Filter::Capacity);
+        let has_slot = set.filters().iter().any(free);
+        let base = if has_slot { Base::Available } else { Base::Model };
+        let narrow = set.rebased(base(model.clone()));
+        set.explain(session, &narrow, || format!("with_model({model})"))?;
+        return Ok(narrow);
+    }
+    set.narrowed(session, Filter::Model(model.clone()), || format!("with_model({model})"))
+}
+
+fn narrow(set: &Workers, filter: Filter, name: &str) -> Res<Workers> {
+    with(|session| set.narrowed(session, filter, || name.into()))
+}
+
+pub(in crate::scheduler::rhai) fn register(book: &mut Book) {
+    book.chapter(
+        "Collections: workers and hives",
+        "`schedule` gets all workers and all hives. Nothing is copied: each helper narrows the description of what is \
+         wanted, and the cluster's indexes are asked when one is chosen. All of these are on `workers` and on `hives`, \
+         which is also what a `for` loop goes over.",
+    );
+    register_collection::<Worker>(book);
+    book.chapter(
+        "Workers",
+        "What narrows workers down, and what chooses one. A choice from none is `()`.",
+    );
+    selections(book);
+    choices(book);
+    book.chapter("One worker", "What a worker tells of itself.");
+    properties(book);
+}
+
+const fn on(
+    name: &'static str,
+    signature: &'static str,
+    doc: &'static str,
+    example: &'static str,
+) -> Helper {
+    Helper { on: "workers", name, signature, doc, example }
+}
+
+fn selections(book: &mut Book) {
+    book.function(
+        on(
+            "with_model",
+            "with_model(model) -> workers",
+            "Those that have this model, or are loading it. A text is read as a model's reference.",
+            "workers.with_model(job.model).count()",
+        ),
+        |set: &mut Workers, model: Model| with(|session| with_model(set, session, &model.0)),
+    );
+    book.overload("with_model", |set: &mut Workers, model: &str| {
+        let model = Model::parse(model)?;
+        with(|session| with_model(set, session, &model.0))
+    });
+    book.function(
+        on("with_capacity", "with_capacity() -> workers", "Those that could take this job now: ready, in reach, with a free slot, able to do the task, with the numerics that a begun stream needs. One on which the job has failed is left out where another is free.", "workers.with_model(job.model).with_capacity().count()"),
+        |set: &mut Workers| with(|session| with_free_slot(set, session, Filter::Capacity, "with_capacity")),
+    );
+    book.function(
+        on(
+            "idle",
+            "idle() -> workers",
+            "Those of `with_capacity()` that have nothing to do.",
+            "workers.with_model(job.model).idle().count()",
+        ),
+        |set: &mut Workers| with(|session| with_free_slot(set, session, Filter::Idle, "idle")),
+    );
+    book.function(
+        on("online", "online() -> workers", "Those in reach.", "workers.online().count()"),
+        |set: &mut Workers| narrow(set, Filter::Online, "online()"),
+    );
+    book.function(
+        on(
+            "ready",
+            "ready() -> workers",
+            "Those that are neither loading nor ending nor failed; they may be busy.",
+            "workers.ready().count()",
+        ),
+        |set: &mut Workers| narrow(set, Filter::Ready, "ready()"),
+    );
+    book.function(
+        on(
+            "with_gpu",
+            "with_gpu() -> workers",
+            "Those that run on a GPU.",
+            "workers.with_gpu().count()",
+        ),
+        |set: &mut Workers| narrow(set, Filter::Gpu, "with_gpu()"),
+    );
+    book.function(
+        on("evictable", "evictable() -> workers", "Those that may be stopped to make room: nothing runs on them, and they are not pinned.", "workers.evictable().count()"),
+        |set: &mut Workers| narrow(set, Filter::Evictable, "evictable()"),
+    );
+    book.function(
+        on(
+            "on_hive",
+            "on_hive(name or hive) -> workers",
+            "Those of this hive.",
+            "workers.on_hive(\"attic\").count()",
+        ),
+        |set: &mut Workers, hive: ImmutableString| {
+            let name = format!("on_hive({hive:?})");
+            narrow(set, Filter::Hive(hive), &name)
+        },
+    );
+    book.overload("on_hive", |set: &mut Workers, hive: Hive| {
+        narrow(set, Filter::Hive(hive.0.id.as_str().into()), &format!("on_hive({})", hive.0.id))
+    });
+    book.function(
+        on(
+            "with_label",
+            "with_label(key, value) -> workers",
+            "Those whose hive has this label.",
+            "workers.with_label(\"power\", \"awake\").count()",
+        ),
+        |set: &mut Workers, key: ImmutableString, value: ImmutableString| {
+            let name = format!("with_label({key:?}, {value:?})");
+            narrow(set, Filter::Label(key, value), &name)
+        },
+    );
+    book.function(
+        on(
+            "in_region",
+            "in_region(name) -> workers",
+            "Those whose hive has the label `region` of this name.",
+            "workers.in_region(\"eu\").count()",
+        ),
+        |set: &mut Workers, region: ImmutableString| {
+            let name = format!("in_region({region:?})");
+            narrow(set, Filter::Label("region".into(), region), &name)
+        },
+    );
+}
+
+/// Registers a choice: one worker, or `()`.
+fn choice(
+    book: &mut Book,
+    helper: Helper,
+    choose: impl Fn(&Workers, &Session) -> Res<Option<Worker>> + Send + Sync + 'static,
+) {
+    let name = helper.name;
+    book.function(helper, move |set: &mut Workers| chosen(set, name, &choose));
+}
+
+fn chosen(
+    set: &Workers,
+    name: &str,
+    choose: impl Fn(&Workers, &Session) -> Res<Option<Worker>>,
+) -> Res<Dynamic> {
+    with(|session| {
+        let worker = choose(set, session)?;
+        session.step(|| match &worker {
+            Some(worker) => format!("workers.{name}: {}", pick::described(worker)),
+            None => format!("workers.{name}: none to choose from"),
+        });
+        Ok(or_unit(worker))
+    })
+}
+
+fn choices(book: &mut Book) {
+    choice(
+        book,
+        on(
+            "least_loaded",
+            "least_loaded() -> worker or ()",
+            "The one with the smallest part of its slots taken; of equals the one used longest ago.",
+            "workers.with_model(job.model).with_capacity().least_loaded().hive",
+        ),
+        pick::least_loaded,
+    );
+    choice(
+        book,
+        on(
+            "most_loaded",
+            "most_loaded() -> worker or ()",
+            "The one with the greatest part of its slots taken, of those that have a free one: fills machines up one after the other.",
+            "workers.with_model(job.model).with_capacity().most_loaded().running",
+        ),
+        pick::most_loaded,
+    );
+    choice(
+        book,
+        on(
+            "most_vram_free",
+            "most_vram_free() -> worker or ()",
+            "The one whose device has the most memory free.",
+            "workers.with_model(job.model).with_capacity().most_vram_free().hive",
+        ),
+        pick::most_vram_free,
+    );
+    choice(
+        book,
+        on(
+            "round_robin",
+            "round_robin() -> worker or ()",
+            "The one used longest ago. A policy remembers nothing, and this needs no memory of its own.",
+            "workers.with_model(job.model).with_capacity().round_robin().hive",
+        ),
+        pick::round_robin,
+    );
+    choice(
+        book,
+        on(
+            "power_of_two",
+            "power_of_two() -> worker or ()",
+            "The less loaded of two taken by chance.",
+            "workers.with_model(job.model).with_capacity().power_of_two().hive",
+        ),
+        pick::power_of_two,
+    );
+    choice(
+        book,
+        on(
+            "prefix_affinity",
+            "prefix_affinity() -> worker or ()",
+            "The one that has the longest beginning of the prompt computed already, as long as it has at most a quarter more to do than the average; else one chosen by the conversation, so that its next turn finds it again. `prefix_affinity(1.5)` allows half more.",
+            "workers.with_model(job.model).with_capacity().prefix_affinity().hive",
+        ),
+        |set, session| pick::prefix_affinity(set, session, pick::BOUND),
+    );
+    book.overload("prefix_affinity", |set: &mut Workers, bound: FLOAT| {
+        if !(1.0..=100.0).contains(&bound) {
+            return Err(fault(format!("prefix_affinity takes 1.0 to 100.0, not {bound}")));
+        }
+        chosen(set, "prefix_affinity", |set, session| pick::prefix_affinity(set, session, bound))
+    });
+    book.function(
+        on("sticky", "sticky(text) -> worker or ()", "One chosen by the text: always the same one for the same text, as long as it is there; when one goes, only what was on it moves.", "workers.with_model(job.model).with_capacity().sticky(\"alice\").hive"),
+        |set: &mut Workers, key: &str| chosen(set, "sticky", |set, session| pick::sticky(set, session, key.as_bytes())),
+    );
+    book.function(
+        on(
+            "get",
+            "get(id) -> worker or ()",
+            "The worker of this name.",
+            "workers.get(workers.first().id).hive",
+        ),
+        |set: &mut Workers, id: &str| -> Res<Dynamic> {
+            with(|session| {
+                let Ok(id) = id.parse() else { return Ok(Dynamic::UNIT) };
+                let Some(view) = session.cluster.worker(id) else { return Ok(Dynamic::UNIT) };
+                let worker = Worker(view.clone());
+                for filter in set.filters() {
+                    if !worker.keep(filter, session)? {
+                        return Ok(Dynamic::UNIT);
+                    }
+                }
+                Ok(Dynamic::from(worker))
+            })
+        },
+    );
+}
+
+const fn of(
+    name: &'static str,
+    signature: &'static str,
+    doc: &'static str,
+    example: &'static str,
+) -> Helper {
+    Helper { on: "worker", name, signature, doc, example }
+}
+
+fn properties(book: &mut Book) {
+    type W = Worker;
+    let text = |text: &str| ImmutableString::from(text);
+    book.property(of("id", "id -> text", "Its name.", "workers.first().id != \"\""), |w: &W| {
+        ImmutableString::from(w.0.info.id.to_string())
+    });
+    book.property(
+        of("hive", "hive -> text", "The name of its hive.", "workers.first().hive"),
+        move |w: &W| text(w.0.info.hive.as_str()),
+    );
+    book.property(
+        of(
+            "model",
+            "model -> model",
+            "The model it has.",
+            "workers.with_model(job.model).first().model == job.model",
+        ),
+        |w: &W| Model(w.0.info.model.clone()),
+    );
+    book.property(
+        of("backend", "backend -> text", "Its engine.", "workers.first().backend"),
+        move |w: &W| text(&w.0.info.backend),
+    );
+    book.property(
+        of(
+            "state",
+            "state -> text",
+            "`loading`, `ready`, `draining` or `failed`.",
+            "workers.first().state",
+        ),
+        move |w: &W| {
+            text(match w.0.state {
+                WorkerState::Loading => "loading",
+                WorkerState::Ready => "ready",
+                WorkerState::Draining => "draining",
+                WorkerState::Failed => "failed",
+            })
+        },
+    );
+    book.property(
+        of("slots", "slots -> int", "Runs it can do at once.", "workers.first().slots"),
+        |w: &W| whole(w.0.info.slots),
+    );
+    book.property(
+        of("running", "running -> int", "Runs it is doing.", "workers.first().running"),
+        |w: &W| whole(w.0.leased),
+    );
+    book.property(
+        of(
+            "free_slots",
+            "free_slots -> int",
+            "Runs that it could begin now.",
+            "workers.first().free_slots",
+        ),
+        |w: &W| whole(w.0.free_slots()),
+    );
+    book.property(
+        of(
+            "load",
+            "load -> float",
+            "The part of its slots that is taken: 0.0 to 1.0.",
+            "workers.first().load",
+        ),
+        |w: &W| f64::from(w.0.leased) / f64::from(w.0.info.slots.max(1)),
+    );
+    book.property(
+        of(
+            "memory_bytes",
+            "memory_bytes -> int",
+            "Memory it takes.",
+            "workers.first().memory_bytes",
+        ),
+        |w: &W| whole(w.0.memory_bytes),
+    );
+    book.property(
+        of(
+            "faults",
+            "faults -> int",
+            "Faults since it last did a job properly.",
+            "workers.first().faults",
+        ),
+        |w: &W| whole(w.0.faults),
+    );
+    book.property(
+        of(
+            "pinned",
+            "pinned -> bool",
+            "It is never stopped to make room.",
+            "workers.first().pinned",
+        ),
+        |w: &W| w.0.pinned,
+    );
+    book.property(
+        of(
+            "context_tokens",
+            "context_tokens -> int or ()",
+            "The longest prompt and answer together, where it is known.",
+            "workers.first().context_tokens",
+        ),
+        |w: &W| or_unit(w.0.info.capabilities.context_tokens.map(whole)),
+    );
+    book.asked(of("vram_free", "vram_free -> int", "Bytes free on the GPUs that it runs on; on its hive's processor where it runs on none.", "workers.first().vram_free"), |w: &W, session| Ok(whole(memory::free_beside(session, &w.0))));
+    book.asked(
+        of(
+            "region",
+            "region -> text or ()",
+            "The label `region` of its hive.",
+            "workers.first().region",
+        ),
+        |w: &W, session| Ok(or_unit(w.label(session, "region"))),
+    );
+    book.asked(
+        of(
+            "idle_ms",
+            "idle_ms -> int",
+            "Milliseconds since a run of it last began or ended.",
+            "workers.first().idle_ms",
+        ),
+        |w: &W, session| Ok(whole((session.ask.now.at - w.0.last_used).as_millis())),
+    );
+    book.asked(
+        of(
+            "ready_ms",
+            "ready_ms -> int",
+            "Milliseconds since it became ready.",
+            "workers.first().ready_ms",
+        ),
+        |w: &W, session| Ok(whole((session.ask.now.at - w.0.ready_since).as_millis())),
+    );
+    book.asked(
+        of(
+            "prefix_match",
+            "prefix_match -> int",
+            "How many parts of the prompt, from its beginning, it has computed already.",
+            "workers.first().prefix_match",
+        ),
+        |w: &W, session| Ok(whole(pick::matched(session, w))),
+    );
+    book.function(
+        of(
+            "label",
+            "label(key) -> text or ()",
+            "This label of its hive.",
+            "workers.first().label(\"cost\")",
+        ),
+        |w: &mut W, key: &str| with(|session| Ok(or_unit(w.label(session, key)))),
+    );
+    book.engine().register_fn("to_string", |w: &mut W| w.candidate().to_string());
+    book.engine().register_fn("==", |one: W, two: W| one.0.info.id == two.0.info.id);
+    book.engine().register_fn("!=", |one: W, two: W| one.0.info.id != two.0.info.id);
+}
