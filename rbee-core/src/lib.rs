@@ -98,8 +98,8 @@ pub use models::{
 pub use models::{Hub, HubBuilder, HubToken, Resolved};
 pub use queen::{
     Answer, Decision, HiveSummary, JobEvents, JobHandle, Load, LoadRequest, MAX_POLICY_BYTES,
-    PolicyHealth, PolicyStatus, PolicyTrial, Queen, QueenBuilder, TenantKey, TenantSummary,
-    TrialDecision,
+    PolicyHealth, PolicyReplay, PolicyStatus, PolicyTrial, Queen, QueenBuilder, TenantKey,
+    TenantSummary, TrialDecision,
 };
 pub use registry::{
     Change, HiveAddress, HiveRecord, HiveStatus, JobFilter, JobRecord, MemoryRegistry, ModelRecord,

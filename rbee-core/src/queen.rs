@@ -31,6 +31,7 @@ mod models;
 mod monitor;
 mod policies;
 mod policy;
+mod replays;
 mod tenants;
 mod writer;
 
@@ -42,6 +43,7 @@ pub use loads::Load;
 pub use log::JobEvents;
 pub use policies::{MAX_POLICY_BYTES, PolicyStatus, PolicyTrial, TrialDecision};
 pub use policy::PolicyHealth;
+pub use replays::PolicyReplay;
 pub use tenants::{TenantKey, TenantSummary};
 
 use decisions::Decisions;

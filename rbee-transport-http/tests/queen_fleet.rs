@@ -487,6 +487,7 @@ async fn the_description_has_every_route_and_no_other() {
         paths::CATALOG_MODEL,
         rules::POLICY,
         rules::POLICY_CHECK,
+        rules::POLICY_REPLAY,
         rules::POLICY_VERSIONS,
         rules::POLICY_VERSION,
         rules::POLICY_ROLLBACK,

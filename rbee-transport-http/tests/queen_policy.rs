@@ -111,7 +111,7 @@ async fn a_fixed_policy_cannot_be_changed() {
 #[tokio::test]
 async fn rules_are_shown_as_the_script_they_mean() {
     let hall = Hall::new().await;
-    let rules = json!({"language": "yaml", "source": "rules:\n  - then: least_loaded\n"});
+    let rules = json!({"language": "yaml", "source": "rules:\n  - when: {tenant: guest-*}\n    then: {reject: not today}\n"});
     let set = hall.ask(Method::PUT, "/v1/policy", Some(rules)).await;
     assert_eq!(set.status, StatusCode::OK, "{}", set.text());
     let shown = hall.get("/v1/policy?as=rhai").await.json();
@@ -149,4 +149,50 @@ async fn an_estimate_says_for_each_device_whether_a_model_fits() {
     assert_eq!(bad.status, StatusCode::BAD_REQUEST);
     let nowhere = hall.post("/v1/estimate", json!({"model": model, "hive": "attic"})).await;
     assert_eq!(nowhere.status, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn a_policy_is_tried_on_a_described_fleet_and_job() {
+    let hall = Hall::new().await;
+    let fleet = "hives:\n  - id: attic\n    labels: {region: eu}\n    \
+        devices: [{kind: cpu, memory_total: 16_000_000_000}]\n    models: {large: 4000000000}\n";
+    let check = |fleet: &str, job: &str| {
+        let source =
+            "fn schedule(job, workers, hives) { spawn_on(hives.in_region(\"eu\").first()) }";
+        let body = json!({"language": "rhai", "source": source, "fleet": fleet, "job": job});
+        hall.post("/v1/policy/check", body)
+    };
+    let tried = check(fleet, "model: large\nmax_tokens: 10\n").await;
+    assert_eq!(tried.status, StatusCode::OK, "{}", tried.text());
+    let decision = tried.json()["decisions"][0].clone();
+    assert_eq!(decision["decision"]["kind"], "spawn", "{decision}");
+    assert_eq!(decision["decision"]["hive"], "attic");
+    for (fleet, job, words) in [
+        ("hives: [{id: attic, colour: red}]", "model: large", "colour"),
+        ("hives: [", "model: large", "not YAML"),
+        (fleet, "modle: large", "modle"),
+    ] {
+        let refused = check(fleet, job).await;
+        assert_eq!(refused.status, StatusCode::BAD_REQUEST, "{}", refused.text());
+        assert!(refused.text().contains(words), "{words}: {}", refused.text());
+    }
+}
+
+#[tokio::test]
+async fn the_jobs_of_the_past_are_replayed_beside_the_policy_in_force() {
+    let hall = Hall::new().await;
+    let nothing = hall.post("/v1/policy/replay", script(FIRST)).await;
+    assert_eq!(nothing.status, StatusCode::NOT_FOUND, "{}", nothing.text());
+    for _ in 0..3 {
+        let job = hall.submit(json!({})).await;
+        hall.until(&job, |job| job["state"] == "complete").await;
+    }
+    let found = hall.post("/v1/policy/replay", script(FIRST)).await;
+    assert_eq!(found.status, StatusCode::OK, "{}", found.text());
+    for outcome in ["current", "candidate"] {
+        let outcome = &found.json()[outcome];
+        assert_eq!((&outcome["jobs"], &outcome["completed"]), (&json!(3), &json!(3)), "{outcome}");
+        assert_eq!(outcome["workers"][0]["jobs"], 3);
+    }
+    assert_eq!(hall.get("/v1/policy").await.json()["name"], "least-loaded");
 }

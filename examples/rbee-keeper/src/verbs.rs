@@ -13,6 +13,7 @@ mod load;
 mod logs;
 mod policy;
 mod pull;
+mod replay;
 mod run;
 mod serve;
 mod shell;

@@ -14,7 +14,7 @@ use rbee_transport_http::{
     server::{HiveConnector, LogRing},
     wire::queen::{
         AddHive, CatalogEntry, Doctor, Health, HiveView, JobList, JobView, Listing, LogLine,
-        PolicyView, WorkerView,
+        WorkerView,
     },
 };
 use serde::de::DeserializeOwned;
@@ -205,7 +205,8 @@ async fn the_queen_tells_how_she_is_and_what_she_finds() {
     assert!(shown.out.contains("workers ready  1"), "{shown:?}");
     let version = hall.rbee(&["version"]).run().await.ok();
     assert!(version.out.contains(&format!("queen  {} at", health.version)), "{version:?}");
-    let policy: PolicyView = read(&hall.rbee(&["policy", "get", "--json"]).run().await.ok());
+    let policy: rbee_transport_http::wire::policy::PolicyView =
+        read(&hall.rbee(&["policy", "get", "--json"]).run().await.ok());
     assert!(hall.rbee(&["policy", "get"]).run().await.ok().out.contains(&policy.name));
     let ended = hall.rbee(&["doctor", "--json"]).run().await.ok();
     let doctor: Doctor = read(&ended);

@@ -247,7 +247,7 @@ impl Queen {
         aside(move || kept.into_iter().map(super::decisions::Kept::explain).collect()).await
     }
 
-    async fn compile(&self, source: PolicySource) -> Result<Arc<dyn Scheduler>> {
+    pub(super) async fn compile(&self, source: PolicySource) -> Result<Arc<dyn Scheduler>> {
         let built_in = self.shared.built_in.clone();
         aside(move || compile(&source, &built_in)).await?
     }
@@ -259,12 +259,21 @@ impl Queen {
         let recent = self.shared.decisions.recent(RECENT_TRIALS).into_iter();
         let recent = recent.filter(|ask| jobs.insert(ask.job.id)).map(|ask| (true, ask));
         let mut questions: Vec<(bool, Ask)> = recent.collect();
-        for model in models(&cluster) {
-            let request = Request::completion(model.as_str(), "trial");
-            let job = request.into_job(model.clone(), &self.shared.settings, fresh_seed())?;
-            questions.push((false, Ask::first(Arc::new(job), now, fresh_seed())));
-        }
+        questions.extend(self.questions(&cluster, now)?);
         aside(move || try_all(&*scheduler, questions, now, &cluster)).await?
+    }
+}
+
+impl Queen {
+    /// A question about a job for each model of the fleet.
+    pub(super) fn questions(&self, cluster: &ClusterView, now: Now) -> Result<Vec<(bool, Ask)>> {
+        let models = models(cluster).into_iter();
+        let questions = models.map(|model| {
+            let request = Request::completion(model.as_str(), "trial");
+            let job = request.into_job(model, &self.shared.settings, fresh_seed())?;
+            Ok((false, Ask::first(Arc::new(job), now, fresh_seed())))
+        });
+        questions.collect()
     }
 }
 
@@ -282,7 +291,7 @@ fn models(cluster: &ClusterView) -> BTreeSet<ModelRef> {
     models
 }
 
-fn try_all(
+pub(super) fn try_all(
     scheduler: &dyn Scheduler,
     questions: Vec<(bool, Ask)>,
     now: Now,

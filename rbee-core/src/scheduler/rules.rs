@@ -3,6 +3,7 @@
 use crate::{Error, ErrorKind, Result};
 
 mod compile;
+mod describe;
 mod read;
 mod schema;
 mod yaml;

@@ -191,7 +191,8 @@ impl Fleet {
                 if busy > slots {
                     return bad(format!("busy is {busy}; allowed are at most its {slots} slots"));
                 }
-                if device as usize >= hive.devices.len() {
+                // A machine that can load nothing more tells of no devices, and may have workers.
+                if device as usize >= hive.devices.len().max(1) {
                     let count = hive.devices.len();
                     return bad(format!("device is {device}; the hive describes {count} devices"));
                 }
@@ -216,10 +217,9 @@ impl FleetHive {
             memory_free: Some(device.memory_free.min(device.memory_total)),
         };
         let place = |index: &u32| hive.devices.iter().position(|device| device.index == *index);
-        let workers = cluster.on_hive(&hive.id).filter(|view| {
-            matches!(view.state, WorkerState::Ready | WorkerState::Failed)
-                && !hive.devices.is_empty()
-        });
+        let workers = cluster
+            .on_hive(&hive.id)
+            .filter(|view| matches!(view.state, WorkerState::Ready | WorkerState::Failed));
         let workers = workers.map(|view| FleetWorker {
             id: Some(view.info.id),
             model: view.info.model.clone(),

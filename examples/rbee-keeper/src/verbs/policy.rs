@@ -1,6 +1,9 @@
 //! `rbee policy`: what decides where jobs go.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use clap::{Subcommand, ValueEnum};
 use rbee_core::{PolicyLanguage, PolicySource};
@@ -12,7 +15,7 @@ use rbee_transport_http::wire::{
     queen::Listing,
 };
 
-use super::why;
+use super::{replay, why};
 use crate::{
     Keeper,
     failure::{Exit, Failure},
@@ -49,6 +52,15 @@ pub(crate) enum Policy {
         #[arg(long, value_name = "FILE")]
         job: Option<PathBuf>,
     },
+    /// Run the jobs of the past through a policy, and show it beside the one in force; nothing is changed
+    Replay {
+        /// The file
+        file: PathBuf,
+
+        /// How far to look back: 90m, 24h, 7d
+        #[arg(long, value_name = "TIME", default_value = "24h", value_parser = span)]
+        since: Duration,
+    },
     /// List the versions that were in force
     #[command(visible_alias = "ls")]
     Versions,
@@ -57,6 +69,21 @@ pub(crate) enum Policy {
         /// Its number (see `rbee policy versions`)
         version: u64,
     },
+}
+
+/// `90m`, `24h`, `7d`.
+fn span(text: &str) -> Result<Duration, String> {
+    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3_600,
+        "d" => 86_400,
+        _ => return Err("allowed is a number with s, m, h or d: 90m, 24h, 7d".into()),
+    };
+    let number: u32 = number.parse().map_err(|_| format!("{number:?} is no number"))?;
+    Ok(Duration::from_secs(u64::from(number) * seconds))
 }
 
 /// What a policy can be shown in.
@@ -83,6 +110,7 @@ impl Policy {
             Self::Check { file, fleet, job } => {
                 check(keeper, file, fleet.as_deref(), job.as_deref()).await?;
             }
+            Self::Replay { file, since } => replay::replay(keeper, text_of(file)?, *since).await?,
             Self::Versions => versions(keeper).await?,
             Self::Rollback { version } => rollback(keeper, *version).await?,
         }
