@@ -143,7 +143,7 @@ fn benchmarks(criterion: &mut Criterion) {
         for (name, policy) in &policies {
             let placement = policy.place(&ask, &cluster);
             assert!(matches!(placement, Ok(Placement::Assign(_))), "{name}: {placement:?}");
-            let p99 = percentile(policy, &ask, &cluster);
+            let p99 = percentile(&**policy, &ask, &cluster);
             println!("policy/{name}/{count}: p99 {p99:?}");
             group.bench_function(BenchmarkId::new(*name, count), |b| {
                 b.iter(|| policy.place(black_box(&ask), black_box(&cluster)));
