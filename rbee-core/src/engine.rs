@@ -32,6 +32,7 @@ mod jobs;
 mod lanes;
 mod leases;
 mod message;
+mod optimise;
 mod placing;
 mod provisioning;
 mod retry;
@@ -44,6 +45,7 @@ pub use message::{AttemptEnd, AttemptResult, Command, Effect, HiveFact, Input, N
 use admit::{Pace, Paces};
 use lanes::{LaneId, Lanes, Place};
 use leases::Leases;
+use optimise::Optimiser;
 use retry::Chance;
 use tenants::{TenantChange, Tenants};
 use timers::{Alarm, Timers};
@@ -90,8 +92,10 @@ struct Entry {
     must_match: Option<Arc<str>>,
     /// When its attempt began.
     running_since: Time,
-    /// Tokens that it was expected to use.
+    /// Tokens that it was expected to use when it was admitted.
     expected: u64,
+    /// Tokens that its tenant's share was charged for it when it was given its slot.
+    shared: u64,
     /// The job is in the store: until then nothing else of it is written.
     accepted: bool,
 }
@@ -181,6 +185,7 @@ pub struct Engine {
     pace: Pace,
     tenants: Tenants,
     paces: Paces,
+    optimiser: Optimiser,
     chance: Chance,
     next_number: u64,
     next_order: u64,
@@ -221,6 +226,7 @@ impl Engine {
             pace: Pace::default(),
             tenants: Tenants::default(),
             paces: Paces::default(),
+            optimiser: Optimiser::default(),
             chance: Chance::new(seed),
             next_number: 0,
             next_order: first_order(epoch),
@@ -331,9 +337,10 @@ impl Engine {
         while let Some(model) = self.wake.pop_first() {
             self.pump(now, &model, out);
         }
-        if self.lanes.waiting() > 0 && !self.timers.is_armed(&Alarm::Optimise) {
+        let has_work = self.lanes.waiting() > 0 || self.optimiser.has_upkeep();
+        if has_work && !self.timers.is_armed(&Alarm::Optimise) {
             self.timers.arm(now.at + self.settings.optimise_interval, Alarm::Optimise);
-        } else if self.lanes.waiting() == 0 {
+        } else if !has_work {
             self.timers.disarm(&Alarm::Optimise);
         }
         if self.draining && !self.drained && self.jobs.is_empty() {
@@ -355,7 +362,10 @@ impl Engine {
             Alarm::Provision(hive, model) => self.provision_overdue(now, hive, model, out),
             Alarm::Respawn(model) => self.wake_model(&model),
             Alarm::HiveLost(hive) => self.hive_lost(now, &hive, out),
-            Alarm::Optimise => self.wake_all(),
+            Alarm::Optimise => {
+                self.optimise(now, out);
+                self.wake_all();
+            }
         }
     }
 

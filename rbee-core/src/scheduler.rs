@@ -20,6 +20,7 @@ mod trace;
 
 pub use estimate::{DeviceEstimate, Fit};
 pub use eviction::plan_eviction;
+pub(crate) use eviction::shortfall;
 pub use function::FnScheduler;
 pub use least_loaded::LeastLoaded;
 pub use platform::PlatformPolicy;

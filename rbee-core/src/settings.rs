@@ -1,6 +1,6 @@
 //! Every number that can be set, with its default and its bounds.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -69,6 +69,18 @@ pub struct Settings {
     pub abort_grace: Duration,
     /// How often waiting jobs are matched with workers although nothing changed. 5 seconds.
     pub optimise_interval: Duration,
+    /// How long the first job of a model's queue has waited when one more worker is started, where there is room
+    /// without an eviction. 10 seconds; longer where the model takes longer to load.
+    pub scale_up_after: Duration,
+    /// How long a worker started so is idle when it is stopped again, and for how long no other is started then.
+    /// 5 minutes.
+    pub scale_back_after: Duration,
+    /// How long a worker that is not pinned may be idle before it is stopped. None: for ever.
+    pub keep_alive: Option<Duration>,
+    /// The same for single models, by reference.
+    pub model_keep_alive: BTreeMap<String, Duration>,
+    /// How long a worker stays loaded at least before it makes room for another model. 0: no such time.
+    pub min_loaded: Duration,
     /// How often every hive is asked how it is. 15 seconds.
     pub probe_interval: Duration,
     /// How long it may take to answer. 5 seconds.
@@ -120,6 +132,11 @@ impl Default for Settings {
             provision_silence: seconds(600),
             abort_grace: seconds(5),
             optimise_interval: seconds(5),
+            scale_up_after: seconds(10),
+            scale_back_after: seconds(300),
+            keep_alive: None,
+            model_keep_alive: BTreeMap::new(),
+            min_loaded: Duration::ZERO,
             probe_interval: seconds(15),
             probe_timeout: seconds(5),
             hive_lost_after: seconds(45),
@@ -155,6 +172,9 @@ impl Settings {
             ("provision_silence", self.provision_silence, day),
             ("abort_grace", self.abort_grace, seconds(300)),
             ("optimise_interval", self.optimise_interval, seconds(3600)),
+            ("scale_up_after", self.scale_up_after, day),
+            ("scale_back_after", self.scale_back_after, 30 * day),
+            ("keep_alive", self.keep_alive.unwrap_or(day), 30 * day),
             ("probe_interval", self.probe_interval, seconds(3600)),
             ("probe_timeout", self.probe_timeout, seconds(300)),
             ("hive_lost_after", self.hive_lost_after, day),
@@ -164,6 +184,17 @@ impl Settings {
             if value < Duration::from_millis(1) || value > most {
                 return Err(bad(name, format_args!("{value:?}"), format_args!("1ms to {most:?}")));
             }
+        }
+        for (model, value) in &self.model_keep_alive {
+            if *value < Duration::from_millis(1) || *value > 30 * day {
+                let allowed = format_args!("1ms to {:?}", 30 * day);
+                let name = format!("model_keep_alive.{model}");
+                return Err(bad(&name, format_args!("{value:?}"), allowed));
+            }
+        }
+        if self.min_loaded > day {
+            let allowed = format_args!("0ns to {day:?}");
+            return Err(bad("min_loaded", format_args!("{:?}", self.min_loaded), allowed));
         }
         for (name, value, least, most) in [
             ("queue_capacity", self.queue_capacity, 1, 10_000_000),

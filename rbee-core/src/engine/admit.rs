@@ -36,6 +36,8 @@ pub(super) struct Service {
     pub(super) mean: Duration,
     /// The shortest that was seen of late.
     pub(super) shortest: Duration,
+    /// Tokens that one uses, as a rule.
+    pub(super) tokens: u64,
 }
 
 /// The same for every model.
@@ -46,14 +48,15 @@ impl Paces {
     /// Models that are remembered.
     const MOST: usize = 1_024;
 
-    /// A job of this model took so long.
-    pub(super) fn learn(&mut self, model: &ModelRef, took: Duration) {
+    /// A job of this model took so long, and used so many tokens.
+    pub(super) fn learn(&mut self, model: &ModelRef, took: Duration, tokens: u64) {
         if let Some(service) = self.0.get_mut(model) {
             service.mean = (service.mean * 15 + took) / 16;
+            service.tokens = (service.tokens.saturating_mul(15).saturating_add(tokens)) / 16;
             // One that was short once is forgotten in time.
             service.shortest = (service.shortest * 65 / 64).min(took);
         } else if self.0.len() < Self::MOST {
-            self.0.insert(model.clone(), Service { mean: took, shortest: took });
+            self.0.insert(model.clone(), Service { mean: took, shortest: took, tokens });
         }
     }
 

@@ -181,6 +181,7 @@ impl Engine {
         if view.state == WorkerState::Loading {
             out.push(Effect::Note(Note::WorkerReady(worker, hive, model.clone())));
             self.view.edit_worker(worker, |view| view.state = WorkerState::Ready);
+            self.optimiser.look_again(&self.settings);
             self.wake_model(&model);
         }
     }

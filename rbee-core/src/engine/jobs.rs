@@ -105,6 +105,7 @@ impl Engine {
             must_match: None,
             running_since: now.at,
             expected: tenants::expected_tokens(&job),
+            shared: 0,
             accepted: false,
             job,
         };
@@ -182,12 +183,17 @@ impl Engine {
 
     /// Takes a waiting job out of its lane.
     pub(super) fn unqueue(&mut self, id: JobId, served: bool) {
-        let Some(entry) = self.jobs.get(&id) else {
+        let Some(entry) = self.jobs.get_mut(&id) else {
             return;
         };
         let (lane, place) = (entry.lane(), entry.place);
+        if served {
+            // What jobs of the model use as a rule is nearer to the truth than what this one says.
+            let learned = self.paces.of(&lane.model).map(|service| service.tokens);
+            entry.shared = learned.unwrap_or(entry.expected).max(1);
+        }
         let weight = u64::from(self.tenants.weight(lane.tenant.as_ref()));
-        let cost = served.then(|| entry.expected.saturating_mul(SHARE) / weight);
+        let cost = served.then(|| entry.shared.saturating_mul(SHARE) / weight);
         self.lanes.remove(&lane, &place, cost);
         self.show_lane(&lane);
         if self.lanes.model(&lane.model).is_none() {
@@ -304,11 +310,11 @@ impl Engine {
     /// What a job has really taken: so much time, and so many tokens of its tenant's share.
     fn learn(&mut self, now: Now, id: JobId, usage: &crate::Usage) {
         let Some(entry) = self.jobs.get(&id) else { return };
-        self.paces.learn(&entry.job.model, now.at - entry.running_since);
         let used = u64::from(usage.prompt_tokens) + u64::from(usage.completion_tokens);
+        self.paces.learn(&entry.job.model, now.at - entry.running_since, used);
         let weight = u64::from(self.tenants.weight(entry.job.tenant.as_ref()));
         let share = |tokens: u64| tokens.saturating_mul(SHARE) / weight;
-        self.lanes.correct(&entry.lane(), share(entry.expected), share(used));
+        self.lanes.correct(&entry.lane(), share(entry.shared), share(used));
     }
 
     /// Tokens that readers have bind the rest of the job: to workers that give the same stream, or, where they cannot

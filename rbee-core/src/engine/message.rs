@@ -323,6 +323,12 @@ pub enum Note {
     SpawnFailed(HiveId, ModelRef, Error),
     /// A worker is stopped to make room.
     Evicted(WorkerId, ModelRef),
+    /// A worker is started beside others of its model, because jobs queue up.
+    ScaledUp(WorkerId, HiveId, ModelRef),
+    /// A worker that was started beside others is stopped: they suffice.
+    ScaledBack(WorkerId, ModelRef),
+    /// A worker is stopped because it was idle for as long as its model is kept alive.
+    Expired(WorkerId, ModelRef),
     /// An attempt failed and the job is tried again.
     Retried(JobId, WorkerId, Error),
     /// A worker said that all its slots were taken although one was granted.

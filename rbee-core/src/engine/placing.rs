@@ -67,6 +67,7 @@ impl Engine {
                     return self.wait(&lane);
                 }
                 match self.check_spawn(id, &hive, &spec, &evict) {
+                    Ok(()) if evict.iter().any(|id| self.is_new(now, *id)) => self.wait(&lane),
                     Ok(()) => {
                         self.lanes.park(&lane);
                         let is_started = self.spawn(now, hive, spec, evict, out);
@@ -206,7 +207,7 @@ impl Engine {
     }
 
     /// Did the hive fail to start this model a moment ago?
-    fn is_cooling(&self, now: Now, model: &ModelRef, hive: &HiveId) -> bool {
+    pub(super) fn is_cooling(&self, now: Now, model: &ModelRef, hive: &HiveId) -> bool {
         let failed = self.lanes.model(model).and_then(|queue| queue.failed_starts.get(hive));
         failed.is_some_and(|(_, until)| now.at < *until)
     }

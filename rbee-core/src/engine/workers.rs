@@ -42,6 +42,31 @@ impl Engine {
         false
     }
 
+    /// Starts one more worker of a model, without an eviction. None where the model is fetched first.
+    pub(super) fn start_replica(
+        &mut self,
+        now: Now,
+        hive: HiveId,
+        spec: WorkerSpec,
+        out: &mut Out,
+    ) -> Option<WorkerId> {
+        let on_disk = self.view.hive(&hive)?.models.contains_key(&spec.model);
+        if !on_disk {
+            self.spawn(now, hive, spec, Vec::new(), out);
+            return None;
+        }
+        let worker = WorkerId::from_random_bits(self.chance.bits128());
+        self.start_worker(now, worker, hive, spec, false, Vec::new(), out);
+        Some(worker)
+    }
+
+    /// Was it started too short a while ago to make room for another model?
+    pub(super) fn is_new(&self, now: Now, worker: WorkerId) -> bool {
+        self.view.worker(worker).is_some_and(|view| {
+            view.state == WorkerState::Ready && now.at - view.ready_since < self.settings.min_loaded
+        })
+    }
+
     #[expect(
         clippy::too_many_arguments,
         reason = "one private call that carries the whole of a plan"
@@ -182,6 +207,7 @@ impl Engine {
             starting.pin = pin;
         }
         if self.view.edit_worker(worker, |view| view.pinned = pin) {
+            self.optimiser.look_again(&self.settings);
             return Ok(());
         }
         Err(Error::new(ErrorKind::NotFound, format!("worker {worker} does not exist")))
@@ -209,6 +235,10 @@ impl Engine {
         let model = starting.spec.model.clone();
         match result.and_then(|info| checked(worker, &starting, info)) {
             Ok(info) => {
+                // While it was loading the view said when that began.
+                let begun = self.view.worker(worker).map(|view| view.ready_since);
+                self.optimiser.loaded(&model, now.at - begun.unwrap_or(now.at));
+                self.optimiser.look_again(&self.settings);
                 let mut view = WorkerView::ready(info, now.at);
                 view.pinned = starting.pin;
                 view.memory_bytes = starting.spec.need_bytes;
@@ -283,7 +313,7 @@ impl Engine {
         out.push(Effect::Stop { worker, hive: starting.hive });
     }
 
-    fn stop(&mut self, _now: Now, worker: WorkerId, out: &mut Out) {
+    pub(super) fn stop(&mut self, _now: Now, worker: WorkerId, out: &mut Out) {
         let Some(hive) = self.view.worker(worker).map(|view| view.info.hive.clone()) else {
             return;
         };
@@ -304,6 +334,7 @@ impl Engine {
     pub(super) fn gone(&mut self, now: Now, worker: WorkerId, why: &Error, out: &mut Out) {
         self.release_memory(worker);
         self.probes.remove(&worker);
+        self.optimiser.gone(worker);
         self.timers.disarm(&Alarm::Probe(worker));
         self.timers.disarm(&Alarm::Spawn(worker));
         if let Some(starting) = self.starting.remove(&worker) {

@@ -31,7 +31,7 @@ pub(super) fn evictable_on(worker: &WorkerView, device: u32) -> u64 {
 }
 
 /// What is missing for `need` to fit, in bytes. Promised memory counts in full, even where more is promised than free.
-pub(super) fn shortfall(hive: &HiveView, device: &Device, need: u64) -> u64 {
+pub(crate) fn shortfall(hive: &HiveView, device: &Device, need: u64) -> u64 {
     if need <= hive.free_bytes(device) {
         return 0;
     }

@@ -91,7 +91,7 @@ impl LeastLoaded {
 
     /// Memory that a worker of this model is expected to take on a device of this kind, in bytes: by what its files say,
     /// or else by their size.
-    pub(super) fn expected_of(&self, model: &ModelOnDisk, kind: DeviceKind) -> u64 {
+    pub(crate) fn expected_of(&self, model: &ModelOnDisk, kind: DeviceKind) -> u64 {
         let Some(info) = model.info.as_deref() else { return self.expected_bytes(model.bytes) };
         let is_widened = kind == DeviceKind::Cpu && info.format == ModelFormat::Safetensors;
         let numbers = if is_widened { MemoryNeed::in_f32() } else { MemoryNeed::default() };
@@ -105,7 +105,7 @@ impl LeastLoaded {
 
     /// Memory that must be free before a worker is started, in bytes. Nothing is known of a model whose size is not,
     /// so nothing is asked for it.
-    pub(super) fn required_bytes(&self, expected: u64, kind: DeviceKind) -> u64 {
+    pub(crate) fn required_bytes(&self, expected: u64, kind: DeviceKind) -> u64 {
         if expected == 0 {
             return 0;
         }

@@ -71,6 +71,12 @@ pub struct ReplayReport {
     pub stops: usize,
     /// Workers stopped to make room.
     pub evictions: usize,
+    /// Replicas that the optimiser started.
+    pub scale_ups: usize,
+    /// Replicas that it stopped again.
+    pub scale_backs: usize,
+    /// Workers that were stopped because they were idle for longer than they are kept.
+    pub expired: usize,
     /// Models downloaded.
     pub downloads: usize,
     /// Answers that the policy owed, or that made no sense; the built-in one decided.

@@ -151,6 +151,13 @@ fn log_note(note: &Note) {
             tracing::debug!(?note, "the scheduler's answer came to nothing")
         }
         Note::Evicted(worker, model) => tracing::info!(%worker, %model, "evicted to make room"),
+        Note::ScaledUp(worker, hive, model) => {
+            tracing::info!(%worker, %hive, %model, "jobs queue up; starting one more worker");
+        }
+        Note::ScaledBack(worker, model) => {
+            tracing::info!(%worker, %model, "the other workers suffice; stopping this one");
+        }
+        Note::Expired(worker, model) => tracing::info!(%worker, %model, "stopped after idling"),
         Note::Retried(job, worker, error) => {
             tracing::info!(%job, %worker, %error, "the attempt failed; the job is tried again");
         }

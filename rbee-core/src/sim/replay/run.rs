@@ -357,6 +357,9 @@ impl<'a> Running<'a> {
                 self.after(REPORTING, Event::Report(hive));
             }
             Effect::Note(Note::Evicted(..)) => self.report.evictions += 1,
+            Effect::Note(Note::ScaledUp(..)) => self.report.scale_ups += 1,
+            Effect::Note(Note::ScaledBack(..)) => self.report.scale_backs += 1,
+            Effect::Note(Note::Expired(..)) => self.report.expired += 1,
             Effect::Note(Note::PolicyFault(_)) => self.report.policy_faults += 1,
             Effect::Record { n: None, .. }
             | Effect::Accept { answer: Ok(()), .. }
