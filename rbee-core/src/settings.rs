@@ -79,7 +79,8 @@ pub struct Settings {
     pub keep_alive: Option<Duration>,
     /// The same for single models, by reference.
     pub model_keep_alive: BTreeMap<String, Duration>,
-    /// How long a worker stays loaded at least before it makes room for another model. 0: no such time.
+    /// How long a worker stays loaded at least before it makes room for another model, so that models that take turns are
+    /// not loaded for each job. 10 seconds; 0: no such time.
     pub min_loaded: Duration,
     /// How often every hive is asked how it is. 15 seconds.
     pub probe_interval: Duration,
@@ -136,7 +137,7 @@ impl Default for Settings {
             scale_back_after: seconds(300),
             keep_alive: None,
             model_keep_alive: BTreeMap::new(),
-            min_loaded: Duration::ZERO,
+            min_loaded: seconds(10),
             probe_interval: seconds(15),
             probe_timeout: seconds(5),
             hive_lost_after: seconds(45),

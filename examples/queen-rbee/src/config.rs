@@ -9,6 +9,7 @@ mod hives;
 mod models;
 mod show;
 mod table;
+mod tenants;
 mod value;
 mod yaml;
 
@@ -22,7 +23,7 @@ use std::{
 };
 
 use etcetera::BaseStrategy;
-use rbee_core::{Durability, Error, ErrorKind, QueenId, Result, Settings};
+use rbee_core::{Durability, Error, ErrorKind, QueenId, Result, Settings, TenantId, TenantLimits};
 use rbee_transport_http::{
     Token,
     server::{LogFormat, LogStyle},
@@ -99,6 +100,8 @@ pub struct Config {
     pub policy: Option<PathBuf>,
     /// Directories whose models clients may name by their file.
     pub file_roots: Vec<PathBuf>,
+    /// Tenants that are set up at the start, with their limits.
+    pub tenants: BTreeMap<TenantId, TenantLimits>,
     /// Other machines.
     pub hives: Vec<HiveEntry>,
     /// The program of a worker.
@@ -138,6 +141,7 @@ impl Default for Config {
             worker_slots: 4,
             policy: None,
             file_roots: Vec::new(),
+            tenants: BTreeMap::new(),
             hives: Vec::new(),
             worker_program: None,
             lease: Duration::from_secs(90),
@@ -416,7 +420,7 @@ impl Loaded {
                 }
                 None => {
                     let what = format!("{}: there is no key {:?}", here(entry.line), entry.key);
-                    return wrong(what + &perhaps(&entry.key, in_file));
+                    return wrong(what + perhaps(&entry.key, in_file).as_str());
                 }
             }
         }
@@ -434,7 +438,7 @@ impl Loaded {
             }
             let Some(index) = known.iter().position(|variable| variable == name) else {
                 let what = format!("{name}: there is no such variable");
-                return wrong(what + &perhaps(name, known.iter().map(String::as_str)));
+                return wrong(what + perhaps(name, known.iter().map(String::as_str)).as_str());
             };
             let Some(value) = value.to_str() else {
                 return wrong(format!("{name}: the value is not UTF-8"));

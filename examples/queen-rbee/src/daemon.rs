@@ -103,6 +103,9 @@ pub async fn start(config: Config, logs: Option<LogRing>) -> Result<Running> {
         builder = builder.hive(hive);
     }
     let queen = builder.build().await?;
+    for (tenant, limits) in &config.tenants {
+        queen.put_tenant(tenant.clone(), limits.clone()).await?;
+    }
     if let Some(file) = policy {
         let watching = draining.clone();
         tokio::spawn(watching.run_until_cancelled_owned(file.watch(queen.clone())));

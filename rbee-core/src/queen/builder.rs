@@ -1,6 +1,7 @@
 //! Putting a queen together.
 
 use std::{
+    collections::BTreeMap,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -127,7 +128,9 @@ impl QueenBuilder {
     /// [`ErrorKind::Config`] for a setting, alias or set of hives that cannot be, and what the registry fails with.
     pub async fn build(mut self) -> Result<Queen> {
         self.settings.validate()?;
-        let aliases = self.aliases.iter().map(parse_alias).collect::<Result<_>>()?;
+        let aliases: BTreeMap<_, _> =
+            self.aliases.iter().map(parse_alias).collect::<Result<_>>()?;
+        self.settings.model_keep_alive = by_reference(&self.settings.model_keep_alive, &aliases);
         if !self.workers.is_empty() {
             let hive =
                 self.workers.drain(..).fold(InProcessHive::new(), InProcessHive::with_worker);
@@ -228,6 +231,17 @@ impl QueenBuilder {
         }
         Ok(queen)
     }
+}
+
+/// Models that are named by an alias go by what it stands for: that is what jobs and workers carry.
+fn by_reference(
+    named: &BTreeMap<String, Duration>,
+    aliases: &BTreeMap<String, ModelRef>,
+) -> BTreeMap<String, Duration> {
+    let meant = named.iter().map(|(name, span)| {
+        (aliases.get(name).map_or_else(|| name.clone(), ToString::to_string), *span)
+    });
+    meant.collect()
 }
 
 fn parse_alias((name, model): &(String, String)) -> Result<(String, ModelRef)> {

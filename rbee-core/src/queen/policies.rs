@@ -84,6 +84,8 @@ pub(super) fn compile(source: &PolicySource, built_in: &LeastLoaded) -> Result<A
         Ok(Arc::new(scheduler.with_builtin(built_in.clone())))
     }
     #[cfg(not(feature = "rhai"))]
+    let _ = built_in;
+    #[cfg(not(feature = "rhai"))]
     Err(Error::new(
         ErrorKind::Unsupported,
         format!("this build reads no policies in {} (feature rhai)", source.language.as_str()),

@@ -137,7 +137,7 @@ impl Replay {
         if self.load_bytes_per_second == 0 {
             return Err("load_bytes_per_second is 0; allowed is at least 1".into());
         }
-        run::Running::new(self, scheduler).to_the_end()
+        run::Running::new(self, scheduler).run_out()
     }
 
     /// After this much virtual time every job of a working engine has ended.

@@ -39,9 +39,9 @@ impl Hand {
         }
     }
 
-    /// One hive, `hive-0`, with these workers.
+    /// One hive, `hive-0`, with these workers, which may make room for others at once.
     pub(crate) fn with(workers: &[WorkerInfo]) -> Self {
-        let mut hand = Self::new(Settings::default());
+        let mut hand = Self::new(Settings { min_loaded: Duration::ZERO, ..Settings::default() });
         hand.hive(0, HiveFact::Added);
         hand.report(0, 1, workers);
         hand.connect(workers);

@@ -83,6 +83,7 @@ fn job(tokens: u32) -> Arc<Job> {
         deadline: None,
         detached: false,
         tenant: None,
+        rank: 0,
         correlation_id: rbee_core::CorrelationId::random(),
         idempotency: None,
     })

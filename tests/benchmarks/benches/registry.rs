@@ -41,6 +41,7 @@ fn job(order: u64) -> JobRecord {
         deadline: None,
         detached: false,
         tenant: None,
+        rank: 0,
         correlation_id: CorrelationId::random(),
         idempotency: None,
     };

@@ -1,12 +1,13 @@
 //! Every key, once: its name, what it is for, and how it is read and shown. Flags, variables, the file, the help and
 //! `--print-config` are all made from these rows.
 
-use rbee_core::{Durability, KeepRequests};
+use rbee_core::{Durability, KeepRequests, Mode};
 
 use super::{
     Config, Embedded, HiveEntry, LogFormat,
     engines::Engines,
     hives::Hives,
+    tenants::{Limits, Spans, Tenants},
     value::{
         At, File, Files, Host, Kind, Maybe, Named, Names, OneOf, Port, QueenName, Size, Span,
         Whole, Words, Wrong, YesNo,
@@ -122,6 +123,14 @@ pub(super) const KEYS: &[Key] = &[
     key!("provision_silence", settings.provision_silence: Span, "How long a download may go without progress"),
     key!("abort_grace", settings.abort_grace: Span, "How long an attempt or a worker that is told to end may take before it is done by force"),
     key!("optimise_interval", settings.optimise_interval: Span, "How often waiting jobs are matched with workers although nothing changed"),
+    key!("scale_up_after", settings.scale_up_after: Span, "How long a model's queue lasts before one more worker is started for it, where there is room"),
+    key!("scale_back_after", settings.scale_back_after: Span, "How long a worker that was started so is idle before it is stopped again"),
+    key!("keep_alive", settings.keep_alive: Maybe<Span>, "How long any worker may be idle before it is stopped [default: for ever]"),
+    key!("model_keep_alive", settings.model_keep_alive: Spans, "The same for single models, by alias or reference"),
+    key!("min_loaded", settings.min_loaded: Span, "How long a worker stays loaded at least before it makes room for another model"),
+    key!("mode", settings.mode: OneOf<Mode>, "Whom the queen serves: home (tenants are optional) or platform (every request needs a tenant's key)"),
+    key!("default_limits", settings.default_limits: Limits, "The limits of tenants that have none of their own"),
+    key!("tenants", tenants: Tenants, "Who shares the queen, with their limits; their keys are issued with the keeper"),
     key!("probe_interval", settings.probe_interval: Span, "How often every hive is asked how it is"),
     key!("probe_timeout", settings.probe_timeout: Span, "How long it may take to answer"),
     key!("hive_lost_after", settings.hive_lost_after: Span, "How long a hive may be offline before its jobs go elsewhere"),

@@ -193,7 +193,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_meant_is_refused_with_its_line() {
-        let deep = "[".repeat(40) + &"]".repeat(40);
+        let deep = "[".repeat(40) + "]".repeat(40).as_str();
         for (text, line, said) in [
             ("a: 1\nb: 2\na: 3\n", 3, "a is given twice, on line 1"),
             ("a: &x [1]\nb: *x\n", 2, "aliases"),

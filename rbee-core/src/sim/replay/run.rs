@@ -114,7 +114,7 @@ impl<'a> Running<'a> {
         }
     }
 
-    pub(super) fn to_the_end(mut self) -> Result<ReplayReport, String> {
+    pub(super) fn run_out(mut self) -> Result<ReplayReport, String> {
         let plan = self.plan;
         for hive in &plan.fleet.hives {
             self.machines.insert(hive.id.clone(), Machine::new(hive));
