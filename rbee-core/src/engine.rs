@@ -291,7 +291,7 @@ impl Engine {
     /// Is this the same request again as the live job of its name?
     ///
     /// # Errors
-    /// [`ErrorKind::Conflict`](crate::ErrorKind::Conflict) where it asks for something else.
+    /// [`ErrorKind::Conflict`] where it asks for something else.
     pub fn check_repeat(&self, job: &Job) -> Result<()> {
         let before = self.jobs.get(&job.id).and_then(|entry| entry.job.idempotency.as_deref());
         check_repeat(job, before)
