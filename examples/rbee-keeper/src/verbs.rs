@@ -65,7 +65,6 @@ pub(crate) enum Verb {
     #[command(subcommand, visible_alias = "hives")]
     Hive(hives::Hives),
     /// Show and change who shares the queen: limits, usage and keys
-    #[command(subcommand)]
     Tenants(tenants::Tenants),
     /// Show, try and change the policy that decides where jobs go
     #[command(subcommand)]

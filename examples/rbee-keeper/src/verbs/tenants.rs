@@ -14,9 +14,15 @@ use crate::{
     screen::{Column, Facts, Table, human},
 };
 
+#[derive(Debug, Args)]
+pub(crate) struct Tenants {
+    #[command(subcommand)]
+    verb: Option<Verb>,
+}
+
 #[derive(Debug, Subcommand)]
-pub(crate) enum Tenants {
-    /// List the tenants
+enum Verb {
+    /// List the tenants; so does `rbee tenants` alone
     #[command(visible_alias = "list")]
     Ls,
     /// Show a tenant and its keys
@@ -51,7 +57,7 @@ pub(crate) enum Tenants {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Set {
+struct Set {
     /// Its name
     tenant: TenantId,
 
@@ -99,16 +105,16 @@ fn limit<T: std::str::FromStr>(text: &str) -> Result<Limit<T>, String> {
 
 impl Tenants {
     pub(crate) async fn run(&self, keeper: &Keeper) -> Result<Exit, Failure> {
-        match self {
-            Self::Ls => ls(keeper).await?,
-            Self::Show { tenant } => show(keeper, tenant).await?,
-            Self::Set(set) => set.run(keeper).await?,
-            Self::Rm { tenant } => {
+        match self.verb.as_ref().unwrap_or(&Verb::Ls) {
+            Verb::Ls => ls(keeper).await?,
+            Verb::Show { tenant } => show(keeper, tenant).await?,
+            Verb::Set(set) => set.run(keeper).await?,
+            Verb::Rm { tenant } => {
                 keeper.client.order(Method::DELETE, &path_of(TENANT, tenant), &()).await?;
                 keeper.screen.done("removed", &format!("tenant {tenant}"), "")?;
             }
-            Self::Key { tenant, label } => key(keeper, tenant, label).await?,
-            Self::Revoke { tenant, hash } => {
+            Verb::Key { tenant, label } => key(keeper, tenant, label).await?,
+            Verb::Revoke { tenant, hash } => {
                 let path = path_of(TENANT_KEY, tenant).replace("{hash}", hash);
                 keeper.client.order(Method::DELETE, &path, &()).await?;
                 keeper.screen.done("revoked", &format!("key {hash} of tenant {tenant}"), "")?;

@@ -37,11 +37,11 @@ pub(super) fn decision(keeper: &Keeper, one: &DecisionView) -> Result<(), Failur
     let version = one.version.map(|version| format!(", version {version}")).unwrap_or_default();
     let built_in = if one.fallback { ", in place of the one in force" } else { "" };
     facts.add("decided by", &format!("{}{version}{built_in}", one.policy));
-    facts.text("decision", &sentence(&one.decision));
-    for (index, step) in one.steps.iter().enumerate() {
-        facts.text(if index == 0 { "because" } else { "" }, step);
-    }
+    facts.add("decision", &sentence(&one.decision));
     keeper.screen.facts(&facts)?;
+    for (index, step) in one.steps.iter().enumerate() {
+        keeper.screen.out(&format!("{:>3}. {step}\n", index + 1))?;
+    }
     if one.candidates.is_empty() {
         return Ok(());
     }
