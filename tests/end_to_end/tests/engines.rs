@@ -5,7 +5,10 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
@@ -46,7 +49,10 @@ impl Other {
         }
         let cache = Path::new(env!("CARGO_TARGET_TMPDIR"));
         let environment = Environment::prepare(cache, "llama.cpp", &PACKAGES, &[]).await;
-        let model = environment.directory().join(format!("bee-tiny-{}.gguf", std::process::id()));
+        // Each test has a file of its own, because each removes it at its end.
+        static FILES: AtomicU32 = AtomicU32::new(0);
+        let (process, file) = (std::process::id(), FILES.fetch_add(1, Ordering::Relaxed));
+        let model = environment.directory().join(format!("bee-tiny-{process}-{file}.gguf"));
         let convert = environment.python().arg(script("to_gguf.py")).arg(bee_tiny()).arg(&model);
         convert.succeed(PATIENCE).await;
         Some(Self { environment, model })
