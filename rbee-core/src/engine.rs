@@ -261,7 +261,9 @@ impl Engine {
             provisioning: self.provisioning.len(),
             questions: self.lanes.questions(),
             unrecorded: self.awaited.len(),
-            alarms: self.timers.len(),
+            // Looking after workers that nobody uses is no work that is waited for.
+            alarms: self.timers.len()
+                - usize::from(self.waiting() == 0 && self.timers.is_armed(&Alarm::Optimise)),
         }
     }
 

@@ -180,7 +180,10 @@ impl Engine {
         let (hive, model) = (view.info.hive.clone(), view.info.model.clone());
         if view.state == WorkerState::Loading {
             out.push(Effect::Note(Note::WorkerReady(worker, hive, model.clone())));
-            self.view.edit_worker(worker, |view| view.state = WorkerState::Ready);
+            self.view.edit_worker(worker, |view| {
+                view.state = WorkerState::Ready;
+                view.ready_since = now.at;
+            });
             self.optimiser.look_again(&self.settings);
             self.wake_model(&model);
         }

@@ -119,17 +119,19 @@ impl Engine {
         let Some(lane) = self.view.waiting_for(model) else { return };
         let load = self.optimiser.loads.get(model).copied().unwrap_or_default();
         let workers: Vec<_> = self.view.with_model(model).cloned().collect();
-        let Some(like) = workers.iter().find(|worker| worker.state == WorkerState::Ready) else {
+        let is_usable =
+            |worker: &&Arc<WorkerView>| worker.state == WorkerState::Ready && worker.reachable;
+        let Some(like) = workers.iter().find(is_usable) else {
             // Where it has none at all, starting the first is for the policy.
             return;
         };
-        let free: u32 = workers.iter().map(|worker| worker.free_slots()).sum();
+        let slots: u32 = workers.iter().filter(is_usable).map(|worker| worker.info.slots).sum();
         let is_moving = workers
             .iter()
             .any(|worker| matches!(worker.state, WorkerState::Loading | WorkerState::Draining))
             || self.provisioning.keys().any(|(_, fetched)| fetched == model);
         if lane.oldest_wait(now.at) < self.settings.scale_up_after.max(load)
-            || lane.depth <= free as usize
+            || lane.depth <= slots as usize
             || is_moving
             || self.optimiser.scaled_back.contains_key(model)
         {
