@@ -47,6 +47,9 @@ pub struct WorkerView {
     pub faults: u32,
     /// It is never evicted.
     pub pinned: bool,
+    /// It has been loaded for as long as [`Settings::min_loaded`](crate::Settings::min_loaded) wants, so it may make room
+    /// for another model.
+    pub settled: bool,
 }
 
 impl WorkerView {
@@ -63,6 +66,7 @@ impl WorkerView {
             memory_bytes: 0,
             faults: 0,
             pinned: false,
+            settled: true,
         }
     }
 
@@ -74,11 +78,16 @@ impl WorkerView {
         }
     }
 
-    /// May it be stopped to make room?
-    pub fn is_evictable(&self) -> bool {
+    /// Is it idle and not pinned, so that somebody who asks for it may have it stopped to make room?
+    pub fn is_stoppable(&self) -> bool {
         self.leased == 0
             && !self.pinned
             && matches!(self.state, WorkerState::Ready | WorkerState::Failed)
+    }
+
+    /// May it be stopped to make room for a job? One that failed may be at once, another when it has settled.
+    pub fn is_evictable(&self) -> bool {
+        self.is_stoppable() && (self.settled || self.state == WorkerState::Failed)
     }
 
     /// The place in the index: the least loaded first, among equals the one that was used longest ago.
@@ -109,6 +118,9 @@ pub struct HiveView {
     pub draining: bool,
     /// What models can be loaded on.
     pub devices: Arc<[Device]>,
+    /// Memory that its workers may take together, in bytes; none where they may fill its devices. See
+    /// [`Settings::hive_memory`](crate::Settings::hive_memory).
+    pub memory_budget: Option<u64>,
     /// What its owner says of it: `region`, `cost`, `power` and whatever a policy is to know.
     pub labels: Arc<BTreeMap<String, String>>,
     /// The models on its disk.
@@ -215,6 +227,16 @@ impl ClusterView {
             .into_iter()
             .flat_map(|set| set.iter())
             .filter_map(|id| self.workers.get(id))
+    }
+
+    /// Memory that the workers of this hive take together, in bytes: those being loaded or stopped too.
+    pub fn memory_taken(&self, hive: &HiveId) -> u64 {
+        self.on_hive(hive).map(|worker| worker.memory_bytes).fold(0, u64::saturating_add)
+    }
+
+    /// Memory that further workers of this hive may take, in bytes; none where it has no budget.
+    pub fn memory_left(&self, hive: &HiveView) -> Option<u64> {
+        hive.memory_budget.map(|budget| budget.saturating_sub(self.memory_taken(&hive.id)))
     }
 
     /// The hive of this name.

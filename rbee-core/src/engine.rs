@@ -261,9 +261,10 @@ impl Engine {
             provisioning: self.provisioning.len(),
             questions: self.lanes.questions(),
             unrecorded: self.awaited.len(),
-            // Looking after workers that nobody uses is no work that is waited for.
+            // Looking after workers that nobody uses is no work that is waited for, and neither is their settling.
             alarms: self.timers.len()
-                - usize::from(self.waiting() == 0 && self.timers.is_armed(&Alarm::Optimise)),
+                - usize::from(self.waiting() == 0 && self.timers.is_armed(&Alarm::Optimise))
+                - self.view.workers().filter(|worker| self.settles(worker)).count(),
         }
     }
 
@@ -361,6 +362,7 @@ impl Engine {
             Alarm::Abort(lease) => self.abort_overdue(now, lease, out),
             Alarm::Spawn(worker) => self.spawn_overdue(now, worker, out),
             Alarm::Probe(worker) => out.push(Effect::Probe { worker }),
+            Alarm::Settle(worker) => self.settled(worker),
             Alarm::Provision(hive, model) => self.provision_overdue(now, hive, model, out),
             Alarm::Respawn(model) => self.wake_model(&model),
             Alarm::HiveLost(hive) => self.hive_lost(now, &hive, out),

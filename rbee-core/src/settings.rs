@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, ErrorKind, Priority, Result, TenantLimits};
+use crate::{Error, ErrorKind, HiveId, Priority, Result, TenantLimits};
 
 /// When the text of a request may stay in the store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,6 +82,9 @@ pub struct Settings {
     /// How long a worker stays loaded at least before it makes room for another model, so that models that take turns are
     /// not loaded for each job. 10 seconds; 0: no such time.
     pub min_loaded: Duration,
+    /// Memory that the workers of a hive may take together, in bytes, by the hive's name; so much of a machine is rbee's,
+    /// the rest stays with its owner. A hive that is not named: what its devices have.
+    pub hive_memory: BTreeMap<String, u64>,
     /// How often every hive is asked how it is. 15 seconds.
     pub probe_interval: Duration,
     /// How long it may take to answer. 5 seconds.
@@ -138,6 +141,7 @@ impl Default for Settings {
             keep_alive: None,
             model_keep_alive: BTreeMap::new(),
             min_loaded: seconds(10),
+            hive_memory: BTreeMap::new(),
             probe_interval: seconds(15),
             probe_timeout: seconds(5),
             hive_lost_after: seconds(45),
@@ -191,6 +195,14 @@ impl Settings {
                 let allowed = format_args!("1ms to {:?}", 30 * day);
                 let name = format!("model_keep_alive.{model}");
                 return Err(bad(&name, format_args!("{value:?}"), allowed));
+            }
+        }
+        for (hive, bytes) in &self.hive_memory {
+            let name = format!("hive_memory.{hive}");
+            HiveId::new(hive)
+                .map_err(|error| bad(&name, format_args!("{bytes}"), format_args!("{error}")))?;
+            if *bytes == 0 {
+                return Err(bad(&name, format_args!("0"), format_args!("at least 1 byte")));
             }
         }
         if self.min_loaded > day {

@@ -39,6 +39,7 @@ fn hive(n: usize, gib: u64, models: &[&str], workers: &[&str]) -> FleetHive {
             memory_total: gib * GIB,
             memory_free: Some(gib * GIB - 5 * GIB * workers.len() as u64),
         }],
+        memory_budget: None,
         models: models.iter().map(|m| (model(m), 4 * GIB)).collect(),
         workers: workers.iter().map(worker).collect(),
     }

@@ -4,6 +4,7 @@
 //! and what is allowed.
 
 mod arguments;
+mod by_name;
 mod engines;
 mod hives;
 mod models;

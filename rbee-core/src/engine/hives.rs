@@ -13,7 +13,8 @@ impl Engine {
         match fact {
             HiveFact::Added => {
                 if self.view.hive(&hive).is_none() {
-                    self.view.put_hive(empty_hive(hive));
+                    let memory_budget = self.settings.hive_memory.get(hive.as_str()).copied();
+                    self.view.put_hive(HiveView { memory_budget, ..empty_hive(hive) });
                 }
             }
             HiveFact::Labels(labels) => {
@@ -184,6 +185,7 @@ impl Engine {
                 view.state = WorkerState::Ready;
                 view.ready_since = now.at;
             });
+            self.settle_later(now, worker);
             self.optimiser.look_again(&self.settings);
             self.wake_model(&model);
         }
@@ -261,6 +263,7 @@ fn empty_hive(id: HiveId) -> HiveView {
         online: false,
         draining: false,
         devices: Arc::from([]),
+        memory_budget: None,
         labels: Arc::default(),
         models: Arc::default(),
         reserved: BTreeMap::new(),

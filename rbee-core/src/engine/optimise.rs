@@ -170,7 +170,7 @@ impl Engine {
             let expected = policy.expected_of(on_disk.or(known)?, device.kind);
             let expected = expected.max(self.view.measured(model).unwrap_or(0));
             let required = policy.required_bytes(expected, device.kind);
-            let fits = expected > 0 && shortfall(hive, device, required) == 0;
+            let fits = expected > 0 && shortfall(&self.view, hive, device, required).is_none();
             fits.then(|| {
                 let rank = (on_disk.is_some(), hive.free_bytes(device));
                 (rank, (hive.id.clone(), device.index, expected))

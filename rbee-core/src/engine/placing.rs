@@ -67,7 +67,8 @@ impl Engine {
                     return self.wait(&lane);
                 }
                 match self.check_spawn(id, &hive, &spec, &evict) {
-                    Ok(()) if evict.iter().any(|id| self.is_new(now, *id)) => self.wait(&lane),
+                    // They are there to make room in a while.
+                    Ok(()) if evict.iter().any(|id| !self.is_evictable(*id)) => self.wait(&lane),
                     Ok(()) => {
                         self.lanes.park(&lane);
                         let is_started = self.spawn(now, hive, spec, evict, out);
@@ -189,10 +190,14 @@ impl Engine {
                 entry.spawns
             ));
         }
-        if let Some(worker) = evict.iter().find(|id| !self.is_evictable(**id, hive)) {
+        if let Some(worker) = evict.iter().find(|id| !self.is_stoppable(**id, hive)) {
             return fault(format!("worker {worker} is not an idle, unpinned one of this hive"));
         }
-        Ok(())
+        self.over_budget(hive, spec, evict).map_or(Ok(()), fault)
+    }
+
+    fn is_evictable(&self, worker: WorkerId) -> bool {
+        self.view.worker(worker).is_some_and(|view| view.is_evictable())
     }
 
     /// Is enough being started for everything that waits for this model? Starting a worker once must not hang on the

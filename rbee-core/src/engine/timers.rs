@@ -23,6 +23,8 @@ pub(super) enum Alarm {
     Spawn(WorkerId),
     /// A failed worker is to be probed.
     Probe(WorkerId),
+    /// A worker has been loaded for as long as it must before it may make room.
+    Settle(WorkerId),
     /// A download made no progress.
     Provision(HiveId, ModelRef),
     /// A hive that failed to start a model may be asked again.

@@ -60,11 +60,23 @@ impl Engine {
         Some(worker)
     }
 
-    /// Was it started too short a while ago to make room for another model?
-    pub(super) fn is_new(&self, now: Now, worker: WorkerId) -> bool {
-        self.view.worker(worker).is_some_and(|view| {
-            view.state == WorkerState::Ready && now.at - view.ready_since < self.settings.min_loaded
-        })
+    /// It has just become ready, and makes room for another model only after a while.
+    pub(super) fn settle_later(&mut self, now: Now, worker: WorkerId) {
+        let min_loaded = self.settings.min_loaded;
+        if !min_loaded.is_zero() && self.view.edit_worker(worker, |view| view.settled = false) {
+            self.timers.arm(now.at + min_loaded, Alarm::Settle(worker));
+        }
+    }
+
+    pub(super) fn settles(&self, worker: &WorkerView) -> bool {
+        !worker.settled && self.timers.is_armed(&Alarm::Settle(worker.info.id))
+    }
+
+    pub(super) fn settled(&mut self, worker: WorkerId) {
+        self.view.edit_worker(worker, |view| view.settled = true);
+        if self.view.worker(worker).is_some_and(|view| view.is_evictable()) {
+            self.wake_starved(STARVED_PER_IDLE);
+        }
     }
 
     #[expect(
@@ -155,18 +167,39 @@ impl Engine {
         {
             return refuse(ErrorKind::InvalidRequest, format!("hive {hive} has no device {index}"));
         }
-        if let Some(busy) = evict.iter().find(|id| !self.is_evictable(**id, &hive)) {
+        if let Some(busy) = evict.iter().find(|id| !self.is_stoppable(**id, &hive)) {
             let message = format!("worker {busy} is not an idle, unpinned one of hive {hive}");
             return refuse(ErrorKind::Conflict, message);
+        }
+        if let Some(why) = self.over_budget(&hive, &spec, &evict) {
+            return refuse(ErrorKind::InsufficientVram, why);
         }
         self.start_worker(now, worker, hive, spec, pin, evict, out);
         Ok(())
     }
 
-    pub(super) fn is_evictable(&self, worker: WorkerId, hive: &HiveId) -> bool {
+    pub(super) fn is_stoppable(&self, worker: WorkerId, hive: &HiveId) -> bool {
         self.view
             .worker(worker)
-            .is_some_and(|worker| worker.is_evictable() && worker.info.hive == *hive)
+            .is_some_and(|worker| worker.is_stoppable() && worker.info.hive == *hive)
+    }
+
+    /// Why the hive's workers would take more memory together than they may.
+    pub(super) fn over_budget(
+        &self,
+        hive: &HiveId,
+        spec: &WorkerSpec,
+        evict: &[WorkerId],
+    ) -> Option<String> {
+        let budget = self.view.hive(hive)?.memory_budget?;
+        let stay = self.view.on_hive(hive).filter(|worker| !evict.contains(&worker.info.id));
+        let taken = stay.map(|worker| worker.memory_bytes).fold(0, u64::saturating_add);
+        (taken.saturating_add(spec.need_bytes) > budget).then(|| {
+            format!(
+                "the workers of hive {hive} may take {budget} bytes together (setting hive_memory); {taken} are taken, and model {} needs {}",
+                spec.model, spec.need_bytes
+            )
+        })
     }
 
     pub(super) fn drain_hive(&mut self, hive: &HiveId, drain: bool, out: &mut Out) -> Result<()> {
@@ -245,6 +278,7 @@ impl Engine {
                 view.reachable = self.view.hive(&starting.hive).is_some_and(|hive| hive.online);
                 view.leased = self.leases.count(worker);
                 self.view.put_worker(view);
+                self.settle_later(now, worker);
                 let hive = starting.hive.clone();
                 out.push(Effect::Note(Note::WorkerReady(worker, hive, model.clone())));
                 if let Some(queue) = self.lanes.model_mut(&model) {
@@ -337,6 +371,7 @@ impl Engine {
         self.optimiser.gone(worker);
         self.timers.disarm(&Alarm::Probe(worker));
         self.timers.disarm(&Alarm::Spawn(worker));
+        self.timers.disarm(&Alarm::Settle(worker));
         if let Some(starting) = self.starting.remove(&worker) {
             self.wake_model(&starting.spec.model);
         }

@@ -318,6 +318,11 @@ impl Queen {
     /// The part of the fleet that the request allows.
     async fn candidates(&self, request: &LoadRequest) -> Result<ClusterView> {
         let mut cluster = self.cluster().await?;
+        // Who asks for a model by name need not wait for what was loaded a moment ago.
+        let young = cluster.workers().filter(|worker| !worker.settled);
+        for worker in young.map(|worker| worker.info.id).collect::<Vec<_>>() {
+            cluster.edit_worker(worker, |worker| worker.settled = true);
+        }
         let Some(only) = &request.hive else {
             return narrowed(cluster, request);
         };

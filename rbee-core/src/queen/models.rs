@@ -355,6 +355,7 @@ mod tests {
             online: true,
             draining: false,
             devices: Arc::from([]),
+            memory_budget: None,
             labels: Arc::default(),
             models: Arc::new([(older.clone(), ModelOnDisk::new(older, 1))].into()),
             reserved: BTreeMap::new(),

@@ -2,8 +2,8 @@
 
 use super::{
     LeastLoaded,
-    eviction::{evictable_on, plan_eviction, shortfall},
-    spawn::expected_bytes,
+    eviction::{evictable, plan_eviction, shortfall},
+    spawn::{expected_bytes, most_on},
 };
 use crate::{ClusterView, Device, HiveId, HiveView, ModelOnDisk, ModelRef, WorkerId};
 
@@ -16,7 +16,7 @@ pub enum Fit {
     FitsAfter(Vec<WorkerId>),
     /// It does not fit now, but on the empty device it would.
     Later,
-    /// The device is too small.
+    /// The device is too small, or the workers of the hive may not take so much.
     TooSmall,
     /// No worker is started there whatever its memory; the reason in words.
     Unavailable(String),
@@ -35,9 +35,9 @@ pub struct DeviceEstimate {
     pub expected: u64,
     /// What must be free for it, with head room, in bytes.
     pub required: u64,
-    /// What is free and not promised, in bytes.
+    /// What is free and not promised, and within what the workers of the hive may take together, in bytes.
     pub free: u64,
-    /// What idle workers would give back, in bytes.
+    /// What idle workers would give back of what is missing, in bytes.
     pub evictable: u64,
     /// What is missing, even where they do, in bytes.
     pub shortfall: u64,
@@ -68,17 +68,16 @@ impl LeastLoaded {
         let held = hive.models.get(model);
         let expected = expected_bytes(self, cluster, model, held.or(known), device.kind);
         let required = self.required_bytes(expected, device.kind);
-        let short = shortfall(hive, device, required);
-        let workers = cluster.on_hive(&hive.id);
-        let evictable =
-            workers.map(|worker| evictable_on(worker, device.index)).fold(0, u64::saturating_add);
+        let short = shortfall(cluster, hive, device, required);
+        let evictable = evictable(cluster, hive, device);
+        let is_over_budget = short.budget > short.device;
         let fit = if !hive.online {
             Fit::Unavailable("the hive is offline".into())
         } else if hive.draining {
             Fit::Unavailable("the hive is being drained".into())
-        } else if short == 0 {
+        } else if short.is_none() {
             Fit::Fits
-        } else if required > device.memory_total {
+        } else if required > most_on(hive, device) {
             Fit::TooSmall
         } else {
             match plan_eviction(cluster, hive, device, required) {
@@ -92,9 +91,9 @@ impl LeastLoaded {
             on_disk: held.is_some(),
             expected,
             required,
-            free: hive.free_bytes(device),
-            evictable,
-            shortfall: short.saturating_sub(evictable),
+            free: hive.free_bytes(device).min(cluster.memory_left(hive).unwrap_or(u64::MAX)),
+            evictable: if is_over_budget { evictable.budget } else { evictable.device },
+            shortfall: short.saturating_sub(evictable).largest(),
             fit,
         }
     }

@@ -20,18 +20,71 @@ pub(super) fn runs_on(worker: &WorkerView, device: u32) -> bool {
     devices.contains(&device) || (devices.is_empty() && device == PROCESSOR)
 }
 
-/// Memory that stopping the worker would free on this device, in bytes; 0 where it may not be stopped. What takes
-/// several devices is taken to be spread evenly over them.
-pub(super) fn evictable_on(worker: &WorkerView, device: u32) -> u64 {
-    if worker.is_evictable() && runs_on(worker, device) {
-        worker.memory_bytes / worker.info.devices.len().max(1) as u64
-    } else {
-        0
+/// An amount of memory in both respects in which it may be short, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Memory {
+    /// On one device.
+    pub(crate) device: u64,
+    /// Of what the workers of its hive may take together.
+    pub(crate) budget: u64,
+}
+
+impl Memory {
+    pub(crate) fn is_none(self) -> bool {
+        self.largest() == 0
+    }
+
+    pub(crate) fn largest(self) -> u64 {
+        self.device.max(self.budget)
+    }
+
+    pub(crate) fn covers(self, short: Self) -> bool {
+        self.device >= short.device && self.budget >= short.budget
+    }
+
+    pub(crate) fn saturating_add(self, other: Self) -> Self {
+        Self {
+            device: self.device.saturating_add(other.device),
+            budget: self.budget.saturating_add(other.budget),
+        }
+    }
+
+    pub(crate) fn saturating_sub(self, other: Self) -> Self {
+        Self {
+            device: self.device.saturating_sub(other.device),
+            budget: self.budget.saturating_sub(other.budget),
+        }
     }
 }
 
-/// What is missing for `need` to fit, in bytes. Promised memory counts in full, even where more is promised than free.
-pub(crate) fn shortfall(hive: &HiveView, device: &Device, need: u64) -> u64 {
+/// What stopping the worker would free; nothing where it may not be stopped. What takes several devices is taken to be
+/// spread evenly over them.
+pub(crate) fn evictable_on(worker: &WorkerView, device: u32) -> Memory {
+    if !worker.is_evictable() {
+        return Memory::default();
+    }
+    let part = worker.memory_bytes / worker.info.devices.len().max(1) as u64;
+    Memory { device: if runs_on(worker, device) { part } else { 0 }, budget: worker.memory_bytes }
+}
+
+/// What stopping all of the hive's workers that may be stopped would free.
+pub(crate) fn evictable(cluster: &ClusterView, hive: &HiveView, device: &Device) -> Memory {
+    let workers = cluster.on_hive(&hive.id).map(|worker| evictable_on(worker, device.index));
+    workers.fold(Memory::default(), Memory::saturating_add)
+}
+
+/// What is missing for a worker that needs `need` bytes to fit. Promised memory counts in full, even where more is
+/// promised than free.
+pub(crate) fn shortfall(
+    cluster: &ClusterView,
+    hive: &HiveView,
+    device: &Device,
+    need: u64,
+) -> Memory {
+    Memory { device: short_on(hive, device, need), budget: short_of_budget(cluster, hive, need) }
+}
+
+fn short_on(hive: &HiveView, device: &Device, need: u64) -> u64 {
     if need <= hive.free_bytes(device) {
         return 0;
     }
@@ -39,43 +92,60 @@ pub(crate) fn shortfall(hive: &HiveView, device: &Device, need: u64) -> u64 {
     need.saturating_add(reserved).saturating_sub(device.memory_free)
 }
 
-/// A worker that may be stopped.
+fn short_of_budget(cluster: &ClusterView, hive: &HiveView, need: u64) -> u64 {
+    let Some(budget) = hive.memory_budget else { return 0 };
+    cluster.memory_taken(&hive.id).saturating_add(need).saturating_sub(budget)
+}
+
+/// A worker that may be stopped. What it frees of the budget is what it costs to load it again.
 struct Idle {
     id: WorkerId,
-    frees: u128,
-    cost: u128,
+    frees: Memory,
     last_used: Time,
 }
 
-/// The idle workers of this hive to stop so that `need` bytes are free on the device, the least recently used first.
+impl Idle {
+    fn cost(&self) -> u128 {
+        self.frees.budget.into()
+    }
+}
+
+/// The idle workers of this hive to stop so that `need` bytes are free on the device, and the hive's workers may take so
+/// much more together; the least recently used first.
 ///
-/// Empty where they are free already; `None` where they are not to be had: busy, pinned, loading and draining workers
-/// are never named. No worker is named without need: with any one of them left the memory would not suffice. Among up
-/// to 16 idle workers the set is the one with the least memory to load again, and of equals the one whose workers
-/// were used longest ago.
+/// Empty where that is so already; `None` where it is not to be had: busy, pinned, loading and draining workers and
+/// those that have not settled are never named. No worker is named without need: with any one of them left the memory
+/// would not suffice. Among up to 16 idle workers the set is the one with the least memory to load again, and of equals
+/// the one whose workers were used longest ago.
 pub fn plan_eviction(
     cluster: &ClusterView,
     hive: &HiveView,
     device: &Device,
     need: u64,
 ) -> Option<Vec<WorkerId>> {
-    let short = u128::from(shortfall(hive, device, need));
-    if short == 0 {
+    plan(cluster, hive, device, shortfall(cluster, hive, device, need))
+}
+
+/// The same for what is missing.
+pub(super) fn plan(
+    cluster: &ClusterView,
+    hive: &HiveView,
+    device: &Device,
+    short: Memory,
+) -> Option<Vec<WorkerId>> {
+    if short.is_none() {
         return Some(Vec::new());
     }
+    let helps =
+        |frees: Memory| frees.device.min(short.device) > 0 || frees.budget.min(short.budget) > 0;
     let mut idle: Vec<Idle> = cluster
         .on_hive(&hive.id)
         .filter_map(|worker| {
             let frees = evictable_on(worker, device.index);
-            (frees > 0).then(|| Idle {
-                id: worker.info.id,
-                frees: frees.into(),
-                cost: worker.memory_bytes.into(),
-                last_used: worker.last_used,
-            })
+            helps(frees).then(|| Idle { id: worker.info.id, frees, last_used: worker.last_used })
         })
         .collect();
-    if total(&idle) < short {
+    if !total(&idle).covers(short) {
         return None;
     }
     idle.sort_unstable_by_key(|worker| (worker.last_used, worker.id));
@@ -83,12 +153,12 @@ pub fn plan_eviction(
     Some(chosen.into_iter().map(|index| idle[index].id).collect())
 }
 
-fn total(idle: &[Idle]) -> u128 {
-    idle.iter().map(|worker| worker.frees).sum()
+fn total(idle: &[Idle]) -> Memory {
+    idle.iter().map(|worker| worker.frees).fold(Memory::default(), Memory::saturating_add)
 }
 
 /// The cheapest set that frees `short`, as ascending indexes. All of `idle` together must free as much.
-fn cheapest(idle: &[Idle], short: u128) -> Vec<usize> {
+fn cheapest(idle: &[Idle], short: Memory) -> Vec<usize> {
     let mut search = Search { idle, best: (u128::MAX, 0) };
     search.descend(idle.len(), short, 0, 0);
     let (_, set) = search.best;
@@ -105,29 +175,31 @@ struct Search<'a> {
 
 impl Search<'_> {
     /// Decides on the first `upto` workers; `set` has been taken of the others, at `cost`, and `short` is missing yet.
-    fn descend(&mut self, upto: usize, short: u128, cost: u128, set: u32) {
+    fn descend(&mut self, upto: usize, short: Memory, cost: u128, set: u32) {
         if cost >= self.best.0 {
             return;
         }
-        if short == 0 {
+        if short.is_none() {
             self.best = (cost, set);
             return;
         }
-        if total(&self.idle[..upto]) < short {
+        if !total(&self.idle[..upto]).covers(short) {
             return;
         }
         let last = upto - 1;
         let worker = &self.idle[last];
         self.descend(last, short, cost, set);
-        self.descend(last, short.saturating_sub(worker.frees), cost + worker.cost, set | 1 << last);
+        let missing = short.saturating_sub(worker.frees);
+        self.descend(last, missing, cost + worker.cost(), set | 1 << last);
     }
 }
 
 /// A cheap set that frees `short`, as ascending indexes. All of `idle` together must free as much.
-fn good(idle: &[Idle], short: u128) -> Vec<usize> {
+fn good(idle: &[Idle], short: Memory) -> Vec<usize> {
     let oldest: Vec<usize> = (0..idle.len()).collect();
     let mut largest = oldest.clone();
-    largest.sort_by_key(|index| Reverse(idle[*index].frees));
+    let counted = |frees: Memory| if short.budget > 0 { frees.budget } else { frees.device };
+    largest.sort_by_key(|index| Reverse(counted(idle[*index].frees)));
     let smallest = largest.iter().rev().copied().collect();
     [oldest, largest, smallest]
         .into_iter()
@@ -137,7 +209,7 @@ fn good(idle: &[Idle], short: u128) -> Vec<usize> {
             set
         })
         .min_by_key(|set| {
-            let cost: u128 = set.iter().map(|index| idle[*index].cost).sum();
+            let cost: u128 = set.iter().map(|index| idle[*index].cost()).sum();
             let latest_first: Vec<usize> = set.iter().rev().copied().collect();
             (cost, latest_first)
         })
@@ -145,33 +217,33 @@ fn good(idle: &[Idle], short: u128) -> Vec<usize> {
 }
 
 /// Takes workers in this order until they suffice, and for the last of them the cheapest one that will do.
-fn first_enough(idle: &[Idle], short: u128, order: &[usize]) -> Vec<usize> {
+fn first_enough(idle: &[Idle], short: Memory, order: &[usize]) -> Vec<usize> {
     let mut missing = short;
     for (place, index) in order.iter().enumerate() {
-        if idle[*index].frees >= missing {
+        if idle[*index].frees.covers(missing) {
             let (taken, rest) = order.split_at(place);
             let last = rest
                 .iter()
-                .filter(|index| idle[**index].frees >= missing)
-                .min_by_key(|index| (idle[**index].cost, **index));
+                .filter(|index| idle[**index].frees.covers(missing))
+                .min_by_key(|index| (idle[**index].cost(), **index));
             return taken.iter().chain(last).copied().collect();
         }
-        missing -= idle[*index].frees;
+        missing = missing.saturating_sub(idle[*index].frees);
     }
     order.to_vec()
 }
 
 /// Leaves out, the costliest first, what is not needed.
-fn minimal(idle: &[Idle], short: u128, mut set: Vec<usize>) -> Vec<usize> {
-    let freed: u128 = set.iter().map(|index| idle[*index].frees).sum();
-    let mut spare = freed.saturating_sub(short);
-    set.sort_by_key(|index| Reverse((idle[*index].cost, *index)));
+fn minimal(idle: &[Idle], short: Memory, mut set: Vec<usize>) -> Vec<usize> {
+    let freed = set.iter().map(|index| idle[*index].frees);
+    let mut spare = freed.fold(Memory::default(), Memory::saturating_add).saturating_sub(short);
+    set.sort_by_key(|index| Reverse((idle[*index].cost(), *index)));
     set.retain(|index| {
-        let needed = idle[*index].frees > spare;
-        if !needed {
-            spare -= idle[*index].frees;
+        let spared = spare.covers(idle[*index].frees);
+        if spared {
+            spare = spare.saturating_sub(idle[*index].frees);
         }
-        needed
+        !spared
     });
     set
 }
@@ -192,6 +264,7 @@ mod tests {
         last_used: u64,
         leased: u32,
         pinned: bool,
+        settled: bool,
         state: WorkerState,
         devices: Vec<u32>,
     }
@@ -202,6 +275,7 @@ mod tests {
             last_used,
             leased: 0,
             pinned: false,
+            settled: true,
             state: WorkerState::Ready,
             devices: vec![1],
         }
@@ -223,6 +297,7 @@ mod tests {
             online: true,
             draining: false,
             devices: Arc::default(),
+            memory_budget: None,
             labels: Arc::default(),
             models: Arc::default(),
             reserved: BTreeMap::from([(1, reserved)]),
@@ -239,6 +314,7 @@ mod tests {
             view.memory_bytes = sample.memory;
             view.leased = sample.leased;
             view.pinned = sample.pinned;
+            view.settled = sample.settled;
             view.state = sample.state;
             cluster.put_worker(view);
         }
@@ -285,6 +361,30 @@ mod tests {
         assert_eq!(plan(&[wide, idle(11, 2), elsewhere], 0, 10), Some(vec![id(1)]));
     }
 
+    #[test]
+    fn a_budget_is_kept_by_stopping_workers_of_any_device() {
+        let mut elsewhere = idle(20, 1);
+        elsewhere.devices = vec![2];
+        let fleet = cluster(&[elsewhere, idle(30, 2)]);
+        let hive = |budget| HiveView { memory_budget: Some(budget), ..hive(0) };
+        let plan = |budget, free| plan_eviction(&fleet, &hive(budget), &device(free), 15);
+        assert_eq!(plan(65, 15), Some(vec![]));
+        assert_eq!(plan(64, 15), Some(vec![id(0)]), "the one that costs least");
+        assert_eq!(plan(64, 14), Some(vec![id(1)]), "which makes room on the device too");
+        assert_eq!(plan(16, 15), Some(vec![id(0), id(1)]));
+        assert_eq!(plan(14, 15), None);
+    }
+
+    #[test]
+    fn a_worker_makes_room_only_when_it_has_settled_or_failed() {
+        let mut young = idle(10, 1);
+        young.settled = false;
+        assert_eq!(plan(&[young.clone(), idle(20, 2)], 0, 10), Some(vec![id(1)]));
+        assert_eq!(plan(std::slice::from_ref(&young), 0, 10), None);
+        young.state = WorkerState::Failed;
+        assert_eq!(plan(&[young], 0, 10), Some(vec![id(0)]));
+    }
+
     fn sample() -> impl Strategy<Value = Sample> {
         let state = prop_oneof![
             6 => Just(WorkerState::Ready),
@@ -294,38 +394,70 @@ mod tests {
         ];
         let devices = prop_oneof![6 => Just(vec![1]), 1 => Just(vec![1, 2]), 1 => Just(vec![2]), 1 => Just(vec![])];
         let leased = prop_oneof![4 => Just(0u32), 1 => Just(1u32)];
-        (0..60u64, 0..6u64, leased, prop::bool::weighted(0.15), state, devices).prop_map(
-            |(memory, last_used, leased, pinned, state, devices)| Sample {
+        let flags = (prop::bool::weighted(0.15), prop::bool::weighted(0.85));
+        (0..60u64, 0..6u64, leased, flags, state, devices).prop_map(
+            |(memory, last_used, leased, (pinned, settled), state, devices)| Sample {
                 memory,
                 last_used,
                 leased,
                 pinned,
+                settled,
                 state,
                 devices,
             },
         )
     }
 
-    /// What stopping it frees on device 1; none where it may not be stopped.
-    fn frees(sample: &Sample) -> u64 {
-        let stoppable = matches!(sample.state, WorkerState::Ready | WorkerState::Failed);
-        if sample.leased > 0 || sample.pinned || !stoppable || !sample.devices.contains(&1) {
-            return 0;
+    fn is_evictable(sample: &Sample) -> bool {
+        let may = match sample.state {
+            WorkerState::Ready => sample.settled,
+            WorkerState::Failed => true,
+            WorkerState::Loading | WorkerState::Draining => false,
+        };
+        may && sample.leased == 0 && !sample.pinned
+    }
+
+    /// What stopping it frees on device 1 and in all; nothing where it may not be stopped.
+    fn frees(sample: &Sample) -> (u64, u64) {
+        match is_evictable(sample) {
+            true if sample.devices.contains(&1) => {
+                (sample.memory / sample.devices.len() as u64, sample.memory)
+            }
+            true => (0, sample.memory),
+            false => (0, 0),
         }
-        sample.memory / sample.devices.len() as u64
+    }
+
+    /// What is missing on the device and of the budget.
+    type Short = (u64, u64);
+
+    fn suffice<'a>(set: impl Iterator<Item = &'a Sample>, short: Short) -> bool {
+        let freed = set.map(frees).fold((0, 0), |sum, of| (sum.0 + of.0, sum.1 + of.1));
+        freed.0 >= short.0 && freed.1 >= short.1
+    }
+
+    /// The question in which so much is missing.
+    fn plan_short(samples: &[Sample], short: Short) -> Option<Vec<WorkerId>> {
+        let (free, need) = (1_000, 1_000 + short.0);
+        let taken: u64 = samples.iter().map(|sample| sample.memory).sum();
+        let memory_budget = (short.1 > 0).then(|| taken + need - short.1);
+        let hive = HiveView { memory_budget, ..hive(0) };
+        plan_eviction(&cluster(samples), &hive, &device(free), need)
+    }
+
+    fn short() -> impl Strategy<Value = Short> {
+        (prop_oneof![1 => Just(0), 4 => 0..200u64], prop_oneof![1 => Just(0), 1 => 1..300u64])
     }
 
     /// Fits, names nobody it must not, and nobody in vain. Returns the cost.
-    fn check(samples: &[Sample], chosen: &[WorkerId], free: u64, need: u64) -> u64 {
-        let taken: Vec<&Sample> = chosen
-            .iter()
-            .map(|worker| &samples[(0..samples.len()).find(|i| id(*i) == *worker).unwrap()])
-            .collect();
-        let freed: u64 = taken.iter().map(|sample| frees(sample)).sum();
-        assert!(free + freed >= need, "it does not fit");
-        for sample in &taken {
-            assert!(frees(sample) > 0, "{sample:?} must not be stopped");
-            assert!(free + freed - frees(sample) < need, "{sample:?} need not be");
+    fn check(samples: &[Sample], chosen: &[WorkerId], short: Short) -> u64 {
+        let index = |worker: &WorkerId| (0..samples.len()).find(|i| id(*i) == *worker).unwrap();
+        let taken: Vec<&Sample> = chosen.iter().map(|worker| &samples[index(worker)]).collect();
+        assert!(suffice(taken.iter().copied(), short), "it does not fit");
+        for (place, sample) in taken.iter().enumerate() {
+            assert!(is_evictable(sample), "{sample:?} must not be stopped");
+            let others = taken.iter().enumerate().filter(|(other, _)| *other != place);
+            assert!(!suffice(others.map(|(_, s)| *s), short), "{sample:?} need not be");
         }
         taken.iter().map(|sample| sample.memory).sum()
     }
@@ -333,24 +465,24 @@ mod tests {
     proptest! {
         #[test]
         fn a_plan_is_what_trying_every_set_finds(
-            samples in prop::collection::vec(sample(), 0..10), free in 0..40u64, need in 0..200u64,
+            samples in prop::collection::vec(sample(), 0..10), short in short(),
         ) {
             let sets = || (0u32..1 << samples.len()).map(|mask| {
                 samples.iter().enumerate().filter(move |(i, _)| mask & 1 << i != 0)
             });
             let least = sets()
-                .filter(|set| set.clone().all(|(_, s)| frees(s) > 0))
-                .filter(|set| free + set.clone().map(|(_, s)| frees(s)).sum::<u64>() >= need)
+                .filter(|set| set.clone().all(|(_, s)| is_evictable(s) && s.memory > 0))
+                .filter(|set| suffice(set.clone().map(|(_, s)| s), short))
                 .map(|set| {
                     let mut latest: Vec<_> = set.clone().map(|(i, s)| (s.last_used, id(i))).collect();
                     latest.sort_unstable_by(|a, b| b.cmp(a));
                     (set.map(|(_, s)| s.memory).sum::<u64>(), latest)
                 })
                 .min();
-            let chosen = plan(&samples, free, need);
+            let chosen = plan_short(&samples, short);
             prop_assert_eq!(chosen.is_some(), least.is_some());
             if let (Some(chosen), Some((cost, latest))) = (chosen, least) {
-                prop_assert_eq!(check(&samples, &chosen, free, need), cost);
+                prop_assert_eq!(check(&samples, &chosen, short), cost);
                 let expected: Vec<_> = latest.into_iter().rev().map(|(_, id)| id).collect();
                 prop_assert_eq!(chosen, expected);
             }
@@ -358,13 +490,13 @@ mod tests {
 
         #[test]
         fn a_plan_among_many_fits_and_stops_nobody_in_vain(
-            samples in prop::collection::vec(sample(), 17..60), free in 0..40u64, need in 0..900u64,
+            samples in prop::collection::vec(sample(), 17..60), short in short(), times in 1..5u64,
         ) {
-            let all: u64 = samples.iter().map(frees).sum();
-            let chosen = plan(&samples, free, need);
-            prop_assert_eq!(chosen.is_some(), free + all >= need);
+            let short = (short.0 * times, short.1 * times);
+            let chosen = plan_short(&samples, short);
+            prop_assert_eq!(chosen.is_some(), suffice(samples.iter(), short));
             if let Some(chosen) = chosen {
-                check(&samples, &chosen, free, need);
+                check(&samples, &chosen, short);
             }
         }
     }

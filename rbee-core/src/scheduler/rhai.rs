@@ -19,10 +19,14 @@ use self::{
     session::{Notes, Res, Session, enter, fault, with},
     workers::{Base, Workers},
 };
-use super::{rules, spawn::Start};
+use super::{
+    eviction::{self, Memory},
+    rules,
+    spawn::Start,
+};
 use crate::{
     Admission, Ask, ClusterView, Explanation, HiveId, LeastLoaded, Placement, PolicyLanguage,
-    PolicySource, Result, Scheduler, WorkerId, plan_eviction,
+    PolicySource, Result, Scheduler, WorkerId,
 };
 
 mod book;
@@ -216,17 +220,19 @@ impl RhaiScheduler {
     /// Settles which idle workers are stopped for the one that is started.
     fn make_room(&self, hive: HiveId, start: &Start) -> Res<Placement> {
         let mut evict = Vec::new();
-        for (device, required, missing) in &start.short {
-            let named = self.evict(&hive, *missing)?;
+        for (device, missing) in &start.short {
+            let named = self.evict(&hive, missing.largest())?;
             let plan = with(|session| {
                 let of = |id: &WorkerId| session.cluster.worker(*id);
                 let freed = named.iter().filter_map(of);
-                let freed = freed.map(|worker| super::eviction::evictable_on(worker, device.index));
-                if !named.is_empty() && freed.fold(0, u64::saturating_add) >= *missing {
+                let freed = freed.map(|worker| eviction::evictable_on(worker, device.index));
+                if !named.is_empty()
+                    && freed.fold(Memory::default(), Memory::saturating_add).covers(*missing)
+                {
                     return Ok(Some(named));
                 }
                 let view = session.cluster.hive(&hive);
-                Ok(view.and_then(|view| plan_eviction(&session.cluster, view, device, *required)))
+                Ok(view.and_then(|view| eviction::plan(&session.cluster, view, device, *missing)))
             })?;
             let Some(plan) = plan else { return Ok(Placement::Wait) };
             evict.extend(plan);

@@ -4,7 +4,7 @@ use std::{cmp::Reverse, fmt};
 
 use super::{
     Ask, Candidate, LeastLoaded, Placement,
-    eviction::{evictable_on, plan_eviction, runs_on, shortfall},
+    eviction::{Memory, evictable, plan_eviction, runs_on, shortfall},
     trace::{Bytes, Trace},
 };
 use crate::{
@@ -20,8 +20,8 @@ struct Site<'a> {
     hive: &'a HiveView,
     device: &'a Device,
     on_disk: bool,
-    /// What of the memory is missing yet, in bytes.
-    short: u64,
+    /// Memory that idle workers have to give back first.
+    short: Memory,
 }
 
 impl Site<'_> {
@@ -30,9 +30,9 @@ impl Site<'_> {
         let rank = |site: &Self| {
             (
                 Reverse(site.on_disk),
-                site.short > 0,
+                !site.short.is_none(),
                 site.device.kind == DeviceKind::Cpu,
-                site.short,
+                site.short.largest(),
                 Reverse(site.hive.free_bytes(site.device)),
             )
         };
@@ -48,11 +48,11 @@ impl Site<'_> {
 
 /// What speaks for or against a device.
 enum Fit {
-    /// So much memory is missing until idle workers are stopped; 0 where none need be.
-    Fits { short: u64 },
+    /// So much memory is missing until idle workers are stopped; none where none need be.
+    Fits { short: Memory },
     /// Not now, but when workers end or other programs give memory back.
-    Later { required: u64, evictable: u64 },
-    /// Not even where it is empty.
+    Later { required: u64, short: Memory, evictable: Memory },
+    /// Not even where it is empty, or the workers of its hive may never take so much.
     TooSmall { required: u64 },
     /// A worker of the model runs there, and its numerics are not those of the stream: another one would be no better.
     Clash,
@@ -188,7 +188,7 @@ impl<'a> Search<'a> {
     fn fits_any_empty_device(&self, hive: &HiveView) -> bool {
         hive.devices.iter().any(|device| {
             let expected = self.expected(hive, device);
-            self.policy.required_bytes(expected, device.kind) <= device.memory_total
+            self.policy.required_bytes(expected, device.kind) <= most_on(hive, device)
         })
     }
 
@@ -197,19 +197,19 @@ impl<'a> Search<'a> {
             return Fit::Clash;
         }
         let required = self.policy.required_bytes(self.expected(hive, device), device.kind);
-        let short = shortfall(hive, device, required);
-        if short == 0 {
+        let short = shortfall(self.cluster, hive, device, required);
+        if short.is_none() {
             return Fit::Fits { short };
         }
-        if required > device.memory_total {
+        if required > most_on(hive, device) {
             return Fit::TooSmall { required };
         }
-        let evictable = self
-            .cluster
-            .on_hive(&hive.id)
-            .map(|worker| evictable_on(worker, device.index))
-            .fold(0, u64::saturating_add);
-        if evictable >= short { Fit::Fits { short } } else { Fit::Later { required, evictable } }
+        let evictable = evictable(self.cluster, hive, device);
+        if evictable.covers(short) {
+            Fit::Fits { short }
+        } else {
+            Fit::Later { required, short, evictable }
+        }
     }
 
     /// Loading workers play no part: while there is one, no other is started.
@@ -297,13 +297,17 @@ impl<'a> Search<'a> {
         let name = format!("device {} ({})", device.index, Short(&device.name, 64));
         let why = match self.fit(hive, device) {
             Fit::Fits { .. } => return None,
-            Fit::Later { required, evictable } => {
+            Fit::Later { required, short, evictable } if short.device > evictable.device => {
                 let free = Bytes(hive.free_bytes(device));
                 let mut why = format!("needs {}, {free} free on {name}", Bytes(required));
-                if evictable > 0 {
-                    why += &format!(" and {} in idle workers", Bytes(evictable));
+                if evictable.device > 0 {
+                    why += &format!(" and {} in idle workers", Bytes(evictable.device));
                 }
                 why
+            }
+            Fit::Later { required, .. } => over_budget(self.cluster, hive, required),
+            Fit::TooSmall { required } if required <= device.memory_total => {
+                over_budget(self.cluster, hive, required)
             }
             Fit::TooSmall { required } => format!(
                 "needs {}, {name} has {} in all",
@@ -314,6 +318,20 @@ impl<'a> Search<'a> {
         };
         Some(why)
     }
+}
+
+/// The most that a worker may ever take on this device, in bytes.
+pub(super) fn most_on(hive: &HiveView, device: &Device) -> u64 {
+    hive.memory_budget.map_or(device.memory_total, |budget| budget.min(device.memory_total))
+}
+
+fn over_budget(cluster: &ClusterView, hive: &HiveView, required: u64) -> String {
+    format!(
+        "needs {}, the hive's workers may take {} together and take {}",
+        Bytes(required),
+        Bytes(hive.memory_budget.unwrap_or(0)),
+        Bytes(cluster.memory_taken(&hive.id))
+    )
 }
 
 /// The same question about one hive, for a policy that chooses the hive itself.
@@ -333,9 +351,9 @@ pub(super) struct OnHive<'a> {
 #[derive(Clone, Debug)]
 pub(super) struct Start {
     pub(super) spec: WorkerSpec,
-    /// What is missing on each of its devices until idle workers are stopped: the device, what must be free on it, and
-    /// how much of that is not, all in bytes.
-    pub(super) short: Vec<(Device, u64, u64)>,
+    /// What is missing on each of its devices until idle workers are stopped. What is missing of the hive's budget is
+    /// missing at the first.
+    pub(super) short: Vec<(Device, Memory)>,
 }
 
 #[cfg(feature = "rhai")]
@@ -365,6 +383,7 @@ impl<'a> OnHive<'a> {
         self.open(&search)?;
         let mut short = Vec::new();
         let mut need_bytes = 0;
+        let mut all = 0_u64;
         for index in devices {
             let device = self.hive.devices.iter().find(|device| device.index == *index);
             let device = device.ok_or_else(|| format!("it has no device {index}"))?;
@@ -375,17 +394,21 @@ impl<'a> OnHive<'a> {
             if search.clashes(self.hive, device) {
                 return Err(format!("a worker with other numerics runs on device {index} already"));
             }
-            let missing = shortfall(self.hive, device, required);
-            let evictable = self.cluster.on_hive(&self.hive.id);
-            let evictable = evictable.map(|worker| evictable_on(worker, *index));
-            if missing > evictable.fold(0, u64::saturating_add) {
+            all = all.saturating_add(required);
+            let missing = shortfall(self.cluster, self.hive, device, required).device;
+            if missing > evictable(self.cluster, self.hive, device).device {
                 let free = Bytes(self.hive.free_bytes(device));
                 return Err(format!("needs {} on device {index}, {free} free", Bytes(required)));
             }
-            if missing > 0 {
-                short.push((device.clone(), required, missing));
+            short.push((device.clone(), Memory { device: missing, budget: 0 }));
+        }
+        if let Some((device, first)) = short.first_mut() {
+            first.budget = shortfall(self.cluster, self.hive, device, all).budget;
+            if first.budget > evictable(self.cluster, self.hive, device).budget {
+                return Err(over_budget(self.cluster, self.hive, all));
             }
         }
+        short.retain(|(_, missing)| !missing.is_none());
         let spec = WorkerSpec {
             model: search.model().clone(),
             slots: self.policy.slots(),

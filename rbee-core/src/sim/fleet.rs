@@ -56,6 +56,9 @@ pub struct FleetHive {
     /// `devices`: what models can be loaded on; the first has index 0.
     #[serde(default)]
     pub devices: Vec<FleetDevice>,
+    /// `memory_budget`: memory that its workers may take together, in bytes. By default what the devices have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_budget: Option<u64>,
     /// `models`: the models on its disk, each with the size of its files in bytes.
     #[serde(default)]
     pub models: BTreeMap<ModelRef, u64>,
@@ -142,6 +145,7 @@ impl Fleet {
                 online: hive.online,
                 draining: hive.draining,
                 devices: hive.devices().into(),
+                memory_budget: hive.memory_budget,
                 labels: Arc::new(hive.labels.clone()),
                 models: Arc::new(
                     hive.on_disk().map(|model| (model.model.clone(), model)).collect(),
@@ -237,6 +241,7 @@ impl FleetHive {
             online: hive.online,
             draining: hive.draining,
             devices: hive.devices.iter().map(device).collect(),
+            memory_budget: hive.memory_budget,
             models: hive.models.values().map(|model| (model.model.clone(), model.bytes)).collect(),
             workers: workers.collect(),
         }

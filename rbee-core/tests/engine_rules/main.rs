@@ -6,6 +6,7 @@
 mod parts;
 
 mod hand;
+mod memory;
 mod queueing;
 mod retrying;
 mod tenants;

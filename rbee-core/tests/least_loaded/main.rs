@@ -110,6 +110,7 @@ fn hive(name: &str, devices: impl Into<Arc<[Device]>>, size: Option<u64>) -> Hiv
         online: true,
         draining: false,
         devices: devices.into(),
+        memory_budget: None,
         labels: Arc::default(),
         models: Arc::new(
             size.map(|size| ("m".parse().unwrap(), ModelOnDisk::new("m".parse().unwrap(), size)))

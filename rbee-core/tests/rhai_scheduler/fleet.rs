@@ -40,6 +40,7 @@ pub(crate) fn hive(
         online: true,
         draining: false,
         devices: devices.collect(),
+        memory_budget: None,
         labels: Arc::new(labels.collect()),
         models: Arc::new(models.collect()),
         reserved: BTreeMap::new(),

@@ -297,6 +297,12 @@ pub struct HiveView {
     /// What models can be loaded on.
     #[cfg_attr(feature = "server", schema(value_type = Vec<Object>))]
     pub devices: Vec<Device>,
+    /// Memory that its workers may take together, in bytes; absent where they may fill its devices.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_budget: Option<u64>,
+    /// Memory that its workers take together, in bytes.
+    #[serde(default)]
+    pub memory_taken: u64,
     /// The models on its disk, with their sizes in bytes.
     pub models: BTreeMap<String, u64>,
     /// How many workers it has.

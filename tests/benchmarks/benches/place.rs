@@ -55,6 +55,7 @@ fn cluster(workers: &[Arc<WorkerView>]) -> ClusterView {
             online: true,
             draining: false,
             devices: Arc::default(),
+            memory_budget: None,
             labels: Arc::default(),
             models: Arc::default(),
             reserved: Default::default(),

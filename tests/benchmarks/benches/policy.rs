@@ -65,6 +65,7 @@ fn cluster(count: usize) -> ClusterView {
             online: true,
             draining: false,
             devices: Arc::default(),
+            memory_budget: None,
             labels: Arc::default(),
             models: Arc::default(),
             reserved: Default::default(),

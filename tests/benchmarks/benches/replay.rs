@@ -30,6 +30,7 @@ fn fleet(hives: usize) -> Fleet {
             memory_total: 40 * GB,
             memory_free: None,
         }],
+        memory_budget: None,
         models: (0..MODELS).map(|number| (model(number), 8 * GB)).collect(),
         workers: (0..2)
             .map(|place| FleetWorker {

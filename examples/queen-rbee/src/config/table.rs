@@ -5,9 +5,10 @@ use rbee_core::{Durability, KeepRequests, Mode};
 
 use super::{
     Config, Embedded, HiveEntry, LogFormat,
+    by_name::{ByName, Memory},
     engines::Engines,
     hives::Hives,
-    tenants::{Limits, Spans, Tenants},
+    tenants::{Limits, Tenants},
     value::{
         At, File, Files, Host, Kind, Maybe, Named, Names, OneOf, Port, QueenName, Size, Span,
         Whole, Words, Wrong, YesNo,
@@ -126,8 +127,9 @@ pub(super) const KEYS: &[Key] = &[
     key!("scale_up_after", settings.scale_up_after: Span, "How long a model's queue lasts before one more worker is started for it, where there is room"),
     key!("scale_back_after", settings.scale_back_after: Span, "How long a worker that was started so is idle before it is stopped again"),
     key!("keep_alive", settings.keep_alive: Maybe<Span>, "How long any worker may be idle before it is stopped [default: for ever]"),
-    key!("model_keep_alive", settings.model_keep_alive: Spans, "The same for single models, by alias or reference"),
+    key!("model_keep_alive", settings.model_keep_alive: ByName<Span>, "The same for single models, by alias or reference"),
     key!("min_loaded", settings.min_loaded: Span, "How long a worker stays loaded at least before it makes room for another model"),
+    key!("hive_memory", settings.hive_memory: ByName<Memory>, "Memory that the workers of a machine may take together, by its name [default: all that its devices have]"),
     key!("mode", settings.mode: OneOf<Mode>, "Whom the queen serves: home (tenants are optional) or platform (every request needs a tenant's key)"),
     key!("default_limits", settings.default_limits: Limits, "The limits of tenants that have none of their own"),
     key!("tenants", tenants: Tenants, "Who shares the queen, with their limits; their keys are issued with the keeper"),

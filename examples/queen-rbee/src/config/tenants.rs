@@ -1,12 +1,12 @@
 //! Tenants that are named in the configuration, and what they may use.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use rbee_core::{Mode, TenantId, TenantLimits};
 use serde_json::{Map, Value as Json};
 
 use super::{
-    value::{At, Kind, Named, Span, Wrong, structured},
+    value::{At, Kind, Named, Wrong, structured},
     yaml::{Node, Value},
 };
 
@@ -97,36 +97,4 @@ fn shown(limits: &TenantLimits) -> Json {
         fields.retain(|_, value| !value.is_null());
     }
     shown
-}
-
-/// Times by name.
-pub(super) struct Spans;
-
-impl Kind for Spans {
-    type Value = BTreeMap<String, Duration>;
-    const FORM: &'static str = "{NAME: DURATION, …}";
-    const ALLOWED: &'static str = "a map of models to durations, like {bee-tiny: 10m}";
-
-    fn parse(_: &str, _: At<'_>) -> Option<Self::Value> {
-        None
-    }
-    fn show(value: &Self::Value) -> String {
-        let spans = value.iter().map(|(name, span)| (name.clone(), Span::show(span).into()));
-        Json::Object(spans.collect::<Map<_, _>>()).to_string()
-    }
-    fn read(node: &Node, at: At<'_>) -> Result<Self::Value, Wrong> {
-        let node = structured(node, at)?;
-        let Value::Map(entries) = &node.value else { return at.wrong(&node, Self::ALLOWED) };
-        let spans = entries.iter().map(|entry| {
-            let span = match &entry.node.value {
-                Value::Scalar { text, .. } => Span::parse(text, at),
-                _ => None,
-            };
-            match span {
-                Some(span) => Ok((entry.key.clone(), span)),
-                None => at.wrong_in(&entry.node, &format!(".{}", entry.key), Span::ALLOWED),
-            }
-        });
-        spans.collect()
-    }
 }

@@ -185,6 +185,14 @@ async fn show(keeper: &Keeper, hive: &HiveId) -> Result<(), Failure> {
     let error = hive.error.map(|error| format!("{} ({})", error.message, error.code));
     facts.add("error", &error.unwrap_or_default());
     facts.add("workers", &hive.workers.to_string());
+    let taken = human::bytes(hive.memory_taken);
+    facts.add(
+        "their memory",
+        &match hive.memory_budget {
+            Some(budget) => format!("{taken} of {} that they may take", human::bytes(budget)),
+            None => taken,
+        },
+    );
     let labels = hive.labels.iter().map(|(name, value)| format!("{name}={value}"));
     facts.add("labels", &labels.collect::<Vec<_>>().join(", "));
     keeper.screen.facts(&facts)?;

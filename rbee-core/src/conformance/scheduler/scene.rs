@@ -165,6 +165,7 @@ fn hive(random: &mut Random, number: u64) -> HiveView {
         draining: false,
         online: random.percent(80),
         devices,
+        memory_budget: None,
         labels: Arc::default(),
         models: Arc::new(models),
         reserved: if random.percent(20) {

@@ -336,6 +336,15 @@ fn properties(book: &mut Book) {
     );
     book.asked(
         of(
+            "memory_left",
+            "memory_left -> int or ()",
+            "Bytes that further workers of it may take, where its owner has set how much they may take together.",
+            "hives.first().memory_left",
+        ),
+        |h: &H, session| Ok(or_unit(session.cluster.memory_left(&h.0).map(whole))),
+    );
+    book.asked(
+        of(
             "worker_count",
             "worker_count -> int",
             "How many workers it has.",

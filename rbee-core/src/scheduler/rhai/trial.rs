@@ -149,6 +149,7 @@ fn build() -> Result<Fleet> {
             online: name != "shed",
             draining: false,
             devices: devices(&gpus),
+            memory_budget: None,
             labels: Arc::new(labels.map(|(key, value)| (key.into(), value.into())).collect()),
             models: Arc::new(models.into_iter().map(|model| on_disk(model, &big)).collect()),
             reserved: BTreeMap::new(),

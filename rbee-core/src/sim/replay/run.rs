@@ -89,11 +89,15 @@ impl<'a> Running<'a> {
             let most: &mut u64 = sizes.entry(model.clone()).or_default();
             *most = (*most).max(*bytes);
         }
+        let mut settings = plan.settings.clone();
+        let budgets = plan.fleet.hives.iter();
+        let budgets = budgets.filter_map(|hive| Some((hive.id.to_string(), hive.memory_budget?)));
+        settings.hive_memory.extend(budgets);
         Self {
             plan,
             scheduler,
             fallback: LeastLoaded::default(),
-            engine: Engine::new(plan.settings.clone(), Epoch(1), plan.seed),
+            engine: Engine::new(settings, Epoch(1), plan.seed),
             dice: Dice::of(plan.seed),
             now: Time::default(),
             arrivals,

@@ -213,6 +213,8 @@ fn describe(hive: HiveSummary, cluster: &ClusterView) -> HiveView {
         last_seen_at_ms: hive.last_seen.map(|at| at.as_millis()),
         error: hive.error.as_ref().map(|error| ErrorBody::new(error, None).error),
         devices: view.map(|view| view.devices.to_vec()).unwrap_or_default(),
+        memory_budget: view.and_then(|view| view.memory_budget),
+        memory_taken: cluster.memory_taken(&hive.id),
         models: models.unwrap_or_default(),
         workers: cluster.on_hive(&hive.id).count(),
         draining: view.is_some_and(|view| view.draining),
