@@ -137,7 +137,7 @@ impl Engine {
         {
             return;
         }
-        let Some((hive, device, need_bytes)) = self.room_for(model) else { return };
+        let Some((hive, device, need_bytes)) = self.room_for(now, model) else { return };
         let spec = WorkerSpec {
             model: model.clone(),
             slots: like.info.slots,
@@ -145,9 +145,6 @@ impl Engine {
             need_bytes,
             path: None,
         };
-        if self.is_cooling(now, model, &hive) {
-            return;
-        }
         if let Some(worker) = self.start_replica(now, hive.clone(), spec, out) {
             self.optimiser.replicas.insert(worker);
             out.push(Effect::Note(Note::ScaledUp(worker, hive, model.clone())));
@@ -155,13 +152,14 @@ impl Engine {
     }
 
     /// The device with most room, of those that need no eviction; hives with the model on their disk first.
-    fn room_for(&self, model: &ModelRef) -> Option<(HiveId, u32, u64)> {
+    fn room_for(&self, now: Now, model: &ModelRef) -> Option<(HiveId, u32, u64)> {
         let policy = LeastLoaded::default();
         let known: Option<&ModelOnDisk> =
             self.view.hives().filter_map(|hive| hive.models.get(model)).max_by_key(|on| on.bytes);
         let refused = self.lanes.model(model).map(|queue| queue.refused.clone());
         let hives = self.view.hives().filter(|hive| {
             hive.takes_workers()
+                && !self.is_cooling(now, model, &hive.id)
                 && refused.as_ref().is_none_or(|refused| !refused.contains_key(&hive.id))
         });
         let sites = hives.flat_map(|hive| hive.devices.iter().map(move |device| (hive, device)));

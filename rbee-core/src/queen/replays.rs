@@ -8,7 +8,8 @@ use super::{
     time_since,
 };
 use crate::{
-    Ask, Error, ErrorKind, JobFilter, JobRecord, Now, PolicySource, Result, Scheduler, WallTime,
+    Ask, Error, ErrorKind, JobFilter, JobRecord, Now, PolicySource, Result, Scheduler,
+    TenantLimits, WallTime,
     sim::{Fleet, JobSketch, Replay, ReplayReport, Trace},
 };
 
@@ -110,8 +111,13 @@ impl Queen {
         let current = self.scheduler();
         let mut replay = Replay::new(Fleet::of(&self.cluster().await?), trace);
         replay.settings = self.settings().clone();
-        // Whose quota held then is not asked again.
+        // Whose quota held then is not asked again; what counts here is who has which share.
+        let share =
+            |limits: &TenantLimits| TenantLimits { weight: limits.weight, ..Default::default() };
         replay.settings.mode = crate::Mode::Home;
+        replay.settings.default_limits = share(&replay.settings.default_limits);
+        let tenants = self.tenants().await?;
+        replay.tenants = tenants.into_iter().map(|of| (of.id, share(&of.limits))).collect();
         let run = move || {
             let run = |scheduler: &dyn Scheduler| {
                 replay.run(scheduler).map_err(|why| {

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use serde::Serialize;
 
 use super::{Fleet, Trace};
-use crate::{HiveId, ModelRef, Priority, Scheduler, Settings, WorkerId};
+use crate::{HiveId, ModelRef, Priority, Scheduler, Settings, TenantId, TenantLimits, WorkerId};
 
 mod machine;
 mod run;
@@ -42,6 +42,8 @@ pub struct Replay {
     pub trace: Trace,
     /// The engine's settings.
     pub settings: Settings,
+    /// What the tenants may use; those that are not named here have the settings' default limits.
+    pub tenants: BTreeMap<TenantId, TenantLimits>,
     /// Everything that is left to chance follows from this.
     pub seed: u64,
     /// How fast a model is loaded from the disk of its hive. A download is 10 times as slow.
@@ -121,6 +123,7 @@ impl Replay {
             fleet,
             trace,
             settings: Settings::default(),
+            tenants: BTreeMap::new(),
             seed: 1,
             load_bytes_per_second: 1_000_000_000,
         }
@@ -134,6 +137,9 @@ impl Replay {
     pub fn run(&self, scheduler: &dyn Scheduler) -> Result<ReplayReport, String> {
         self.fleet.validate().map_err(|error| error.to_string())?;
         self.settings.validate().map_err(|error| error.to_string())?;
+        for (tenant, limits) in &self.tenants {
+            limits.validate().map_err(|error| format!("tenant {tenant}: {}", error.message()))?;
+        }
         if self.load_bytes_per_second == 0 {
             return Err("load_bytes_per_second is 0; allowed is at least 1".into());
         }

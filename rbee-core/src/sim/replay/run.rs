@@ -14,8 +14,8 @@ use super::{
 };
 use crate::{
     Admission, Ask, Epoch, Error, ErrorKind, Finish, HiveId, Job, JobId, LeaseId, LeastLoaded,
-    ModelOnDisk, ModelRef, Now, Outcome, Placement, Priority, Result, Scheduler, TenantId, Time,
-    Usage, WorkerId,
+    ModelOnDisk, ModelRef, Now, Outcome, Placement, Priority, Result, Scheduler, TenantId,
+    TenantRecord, Time, Usage, WorkerId,
     engine::{AttemptEnd, AttemptResult, Command, Effect, Engine, HiveFact, Input, Note},
     sim::{dice::Dice, trace::share},
 };
@@ -120,6 +120,12 @@ impl<'a> Running<'a> {
 
     pub(super) fn run_out(mut self) -> Result<ReplayReport, String> {
         let plan = self.plan;
+        for (id, limits) in &plan.tenants {
+            let (id, limits) = (id.clone(), limits.clone());
+            let record = TenantRecord { id, limits, keys: Vec::new(), used_tokens: 0 };
+            self.command(Command::PutTenant(Box::new(record)));
+        }
+        self.settle();
         for hive in &plan.fleet.hives {
             self.machines.insert(hive.id.clone(), Machine::new(hive));
             self.fact(&hive.id, HiveFact::Added);
