@@ -7,7 +7,9 @@
 mod queen_support;
 
 use queen_support::{echo, quiet, read, request};
-use rbee_core::{ErrorKind, Queen, SqliteRegistry, TenantId, TenantLimits};
+use rbee_core::{
+    EchoGate, ErrorKind, Mode, Queen, Settings, SqliteRegistry, TenantId, TenantLimits,
+};
 
 fn acme() -> TenantId {
     TenantId::new("acme").unwrap()
@@ -93,4 +95,33 @@ async fn a_limit_that_cannot_be_is_refused_by_name() {
         assert_eq!((error.kind(), error.param()), (ErrorKind::InvalidRequest, Some(name)));
     }
     assert_eq!(queen.tenants().await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn what_waits_on_a_platform_does_not_outlast_the_tokens_of_the_day() {
+    for (mode, name) in [(Mode::Platform, "platform"), (Mode::Home, "least-loaded")] {
+        let gate = EchoGate::new();
+        let queen = Queen::builder()
+            .settings(Settings { mode, ..Settings::default() })
+            .worker(echo().slots(1).gate(&gate).build())
+            .build()
+            .await
+            .unwrap();
+        assert_eq!(
+            (queen.policy().name.as_str(), queen.policy().is_fixed),
+            (name, name == "platform")
+        );
+        let limits = TenantLimits { daily_tokens: Some(9), ..TenantLimits::default() };
+        queen.put_tenant(acme(), limits).await.unwrap();
+        let first = queen.submit(request(1, 9).tenant(acme())).await.unwrap();
+        let second = queen.submit(request(2, 9).tenant(acme())).await.unwrap();
+        gate.open();
+        read(first).await.assert_whole(1, 9);
+        let second = read(second).await;
+        match mode {
+            Mode::Platform => assert_eq!(second.error().kind(), ErrorKind::QuotaExceeded),
+            Mode::Home => second.assert_whole(2, 9),
+        }
+        quiet(&queen).await;
+    }
 }

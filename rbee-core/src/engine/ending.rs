@@ -11,6 +11,8 @@ impl Engine {
         let Some(entry) = self.jobs.get_mut(&id) else {
             return;
         };
+        // Counted before its slot goes to the next one, for which it may be a reason not to begin.
+        self.tenants.used(now, &entry.job, entry.expected, &outcome, &mut self.view);
         entry.phase = Phase::Ending { outcome, tries: 0 };
         self.in_backoff.remove(&id);
         for alarm in [Alarm::QueueWait(id), Alarm::Run(id), Alarm::Deadline(id), Alarm::Retry(id)] {
@@ -57,7 +59,7 @@ impl Engine {
                 out.push(Effect::Accept { job, answer: Err(error.clone()) });
                 self.end(now, job, Outcome::Failed(error), out);
             }
-            (Some(Awaited::End(job)), Ok(())) => self.finish(now, job, None, out),
+            (Some(Awaited::End(job)), Ok(())) => self.finish(job, None, out),
             (Some(Awaited::End(job)), Err(error)) => {
                 let Some(Entry { phase: Phase::Ending { tries, .. }, accepted, .. }) =
                     self.jobs.get(&job)
@@ -65,7 +67,7 @@ impl Engine {
                     return;
                 };
                 if !accepted || *tries >= RECORD_TRIES || error.kind() != ErrorKind::Storage {
-                    return self.finish(now, job, Some(error), out);
+                    return self.finish(job, Some(error), out);
                 }
                 let delay = self.settings.retry_delay / 10 * 4_u32.pow(*tries);
                 self.timers.arm(now.at + delay, Alarm::Rerecord(job));
@@ -86,13 +88,12 @@ impl Engine {
         }
     }
 
-    pub(super) fn finish(&mut self, now: Now, id: JobId, unrecorded: Option<Error>, out: &mut Out) {
-        let Some(Entry { phase: Phase::Ending { outcome, .. }, job, expected, .. }) =
-            self.jobs.remove(&id)
+    pub(super) fn finish(&mut self, id: JobId, unrecorded: Option<Error>, out: &mut Out) {
+        let Some(Entry { phase: Phase::Ending { outcome, .. }, job, .. }) = self.jobs.remove(&id)
         else {
             return;
         };
-        self.tenants.ended(now, &job, expected, &outcome, &mut self.view);
+        self.tenants.ended(&job, &mut self.view);
         if let Some(error) = unrecorded {
             out.push(Effect::Note(Note::Unrecorded(id, error)));
         }

@@ -124,8 +124,8 @@ impl Tenants {
         self.show(id, view);
     }
 
-    /// The job has ended, and what it used is known.
-    pub(super) fn ended(
+    /// What the job used is known.
+    pub(super) fn used(
         &mut self,
         now: Now,
         job: &Job,
@@ -137,10 +137,17 @@ impl Tenants {
         self.turn_the_day(now.wall);
         let Some(account) = self.accounts.get_mut(id) else { return };
         let used = used_tokens(outcome);
-        account.live = account.live.saturating_sub(1);
         account.used = account.used.saturating_add(used);
         let correction = used as f64 - charged as f64;
         account.tokens.add(now.at, account.limits.tokens_per_minute, correction);
+        self.show(id, view);
+    }
+
+    /// The job is over, and its end recorded.
+    pub(super) fn ended(&mut self, job: &Job, view: &mut ClusterView) {
+        let Some(id) = &job.tenant else { return };
+        let Some(account) = self.accounts.get_mut(id) else { return };
+        account.live = account.live.saturating_sub(1);
         if account.live == 0 && !account.is_recorded {
             self.strangers.insert(id.clone());
         }

@@ -25,7 +25,8 @@ use super::{
 };
 use crate::{
     Error, ErrorKind, HiveBackend, InProcessHive, LeastLoaded, MemoryRegistry, Mode, ModelRef,
-    ModelSource, QueenId, Registry, Result, Scheduler, Settings, Snapshot, Started, Worker,
+    ModelSource, PlatformPolicy, QueenId, Registry, Result, Scheduler, Settings, Snapshot, Started,
+    Worker,
     engine::{Engine, Input},
 };
 
@@ -64,7 +65,8 @@ impl QueenBuilder {
         self
     }
 
-    /// Where jobs go. [`LeastLoaded`] where not given.
+    /// Where jobs go. Where not given, [`LeastLoaded`] in the mode [`Home`](Mode::Home) and [`PlatformPolicy`] in the mode
+    /// [`Platform`](Mode::Platform).
     pub fn scheduler(mut self, scheduler: impl Scheduler) -> Self {
         self.scheduler = Some(Arc::new(scheduler));
         self
@@ -143,7 +145,10 @@ impl QueenBuilder {
             return Err(Error::new(ErrorKind::Config, message));
         }
         let registry = self.registry.unwrap_or_else(|| Arc::new(MemoryRegistry::new()));
-        let scheduler = self.scheduler.unwrap_or_else(|| Arc::new(self.built_in.clone()));
+        let scheduler = self.scheduler.unwrap_or_else(|| match self.settings.mode {
+            Mode::Home => Arc::new(self.built_in.clone()),
+            Mode::Platform => Arc::new(PlatformPolicy::new(self.built_in.clone())),
+        });
         let settings = Arc::new(self.settings);
         let id = self.id.unwrap_or_else(QueenId::random);
         let snapshot = registry.open(&id, settings.owner_lease).await?;
