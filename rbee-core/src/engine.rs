@@ -48,7 +48,7 @@ use leases::Leases;
 use optimise::Optimiser;
 use retry::Chance;
 use tenants::{TenantChange, Tenants};
-use timers::{Alarm, Timers};
+use timers::{Alarm, JobAlarm, JobAlarms, Timers};
 
 /// Where a live job is.
 #[derive(Debug)]
@@ -98,6 +98,7 @@ struct Entry {
     shared: u64,
     /// The job is in the store: until then nothing else of it is written.
     accepted: bool,
+    alarms: JobAlarms,
 }
 
 impl Entry {
@@ -159,8 +160,9 @@ pub struct Engine {
     settings: Arc<Settings>,
     epoch: Epoch,
     view: ClusterView,
-    /// Only ever looked into, so its order does not matter.
-    jobs: HashMap<JobId, Entry>,
+    /// Only ever looked into, so its order does not matter. In boxes, so that a job's own memory is near what it was
+    /// made with, and not spread over a table for all that wait.
+    jobs: HashMap<JobId, Box<Entry>>,
     lanes: Lanes,
     /// Jobs that wait for a retry.
     in_backoff: BTreeSet<JobId>,
@@ -354,11 +356,11 @@ impl Engine {
 
     fn alarm(&mut self, now: Now, alarm: Alarm, out: &mut Out) {
         match alarm {
-            Alarm::QueueWait(job) => self.queue_wait_over(now, job, out),
-            Alarm::Run(job) => self.run_over(now, job, out),
-            Alarm::Deadline(job) => self.deadline_over(now, job, out),
-            Alarm::Retry(job) => self.requeue(job),
-            Alarm::Rerecord(job) => self.record_end(now, job, out),
+            Alarm::Job(JobAlarm::QueueWait, job) => self.queue_wait_over(now, job, out),
+            Alarm::Job(JobAlarm::Run, job) => self.run_over(now, job, out),
+            Alarm::Job(JobAlarm::Deadline, job) => self.deadline_over(now, job, out),
+            Alarm::Job(JobAlarm::Retry, job) => self.requeue(job),
+            Alarm::Job(JobAlarm::Rerecord, job) => self.record_end(now, job, out),
             Alarm::Abort(lease) => self.abort_overdue(now, lease, out),
             Alarm::Spawn(worker) => self.spawn_overdue(now, worker, out),
             Alarm::Probe(worker) => out.push(Effect::Probe { worker }),

@@ -15,16 +15,13 @@ impl Engine {
         self.tenants.used(now, &entry.job, entry.expected, &outcome, &mut self.view);
         entry.phase = Phase::Ending { outcome, tries: 0 };
         self.in_backoff.remove(&id);
-        for alarm in [Alarm::QueueWait(id), Alarm::Run(id), Alarm::Deadline(id), Alarm::Retry(id)] {
-            self.timers.disarm(&alarm);
-        }
+        self.timers.disarm_all(&mut entry.alarms);
         self.record_end(now, id, out);
     }
 
     pub(super) fn record_end(&mut self, now: Now, id: JobId, out: &mut Out) {
-        let Some(Entry { phase: Phase::Ending { outcome, tries }, job, .. }) =
-            self.jobs.get_mut(&id)
-        else {
+        let entry = self.jobs.get_mut(&id).map(Box::as_mut);
+        let Some(Entry { phase: Phase::Ending { outcome, tries }, job, .. }) = entry else {
             return;
         };
         *tries += 1;
@@ -61,16 +58,17 @@ impl Engine {
             }
             (Some(Awaited::End(job)), Ok(())) => self.finish(job, None, out),
             (Some(Awaited::End(job)), Err(error)) => {
-                let Some(Entry { phase: Phase::Ending { tries, .. }, accepted, .. }) =
-                    self.jobs.get(&job)
+                let entry = self.jobs.get_mut(&job).map(Box::as_mut);
+                let Some(Entry { phase: Phase::Ending { tries, .. }, accepted, alarms, .. }) =
+                    entry
                 else {
                     return;
                 };
-                if !accepted || *tries >= RECORD_TRIES || error.kind() != ErrorKind::Storage {
+                if !*accepted || *tries >= RECORD_TRIES || error.kind() != ErrorKind::Storage {
                     return self.finish(job, Some(error), out);
                 }
                 let delay = self.settings.retry_delay / 10 * 4_u32.pow(*tries);
-                self.timers.arm(now.at + delay, Alarm::Rerecord(job));
+                self.timers.arm_job(alarms, now.at + delay, JobAlarm::Rerecord, job);
             }
             (Some(Awaited::LostEnd(job, outcome)), result) => {
                 if let Err(error) = result {
@@ -89,8 +87,8 @@ impl Engine {
     }
 
     pub(super) fn finish(&mut self, id: JobId, unrecorded: Option<Error>, out: &mut Out) {
-        let Some(Entry { phase: Phase::Ending { outcome, .. }, job, .. }) = self.jobs.remove(&id)
-        else {
+        let entry = self.jobs.remove(&id).map(|entry| *entry);
+        let Some(Entry { phase: Phase::Ending { outcome, .. }, job, .. }) = entry else {
             return;
         };
         self.tenants.ended(&job, &mut self.view);

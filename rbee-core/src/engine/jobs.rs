@@ -25,12 +25,14 @@ impl Engine {
         let n = self.number();
         self.awaited.insert(n, Awaited::Accept(id));
         out.push(Effect::Record { n: Some(n), changes: vec![Change::JobQueued(Box::new(record))] });
-        self.timers.arm(now.at + self.settings.queue_wait(job.priority), Alarm::QueueWait(id));
-        if let Some(deadline) = job.deadline {
-            self.timers.arm(now.at + deadline, Alarm::Deadline(id));
-        }
         self.tenants.charge(now, &job, &self.settings, &mut self.view);
-        self.insert(now, job, self.next_order);
+        let mut alarms = JobAlarms::default();
+        let queue_wait = now.at + self.settings.queue_wait(job.priority);
+        self.timers.arm_job(&mut alarms, queue_wait, JobAlarm::QueueWait, id);
+        if let Some(deadline) = job.deadline {
+            self.timers.arm_job(&mut alarms, now.at + deadline, JobAlarm::Deadline, id);
+        }
+        self.insert(now, job, self.next_order).alarms = alarms;
     }
 
     fn admit(&mut self, now: Now, job: &Job) -> Result<()> {
@@ -107,9 +109,10 @@ impl Engine {
             expected: tenants::expected_tokens(&job),
             shared: 0,
             accepted: false,
+            alarms: JobAlarms::default(),
             job,
         };
-        self.jobs.insert(id, entry);
+        self.jobs.insert(id, Box::new(entry));
         self.requeue(id);
         self.jobs.get_mut(&id).expect("inserted above")
     }
@@ -147,20 +150,22 @@ impl Engine {
             }
             let (id, waited) = (job.id, now.wall - record.submitted_at);
             let left = |limit: Duration, passed: Duration| now.at + limit.saturating_sub(passed);
-            match started_at {
-                Some(started) => {
-                    self.timers.arm(left(job.timeout, now.wall - started), Alarm::Run(id))
-                }
+            let (at, alarm) = match started_at {
+                Some(started) => (left(job.timeout, now.wall - started), JobAlarm::Run),
                 None => {
                     let limit = self.settings.queue_wait(job.priority);
-                    self.timers.arm(left(limit, waited), Alarm::QueueWait(id));
+                    (left(limit, waited), JobAlarm::QueueWait)
                 }
-            }
+            };
+            let mut alarms = JobAlarms::default();
+            self.timers.arm_job(&mut alarms, at, alarm, id);
             if let Some(deadline) = job.deadline {
-                self.timers.arm(left(deadline, waited), Alarm::Deadline(id));
+                let at = left(deadline, waited);
+                self.timers.arm_job(&mut alarms, at, JobAlarm::Deadline, id);
             }
             self.tenants.resume(&job, &self.settings, &mut self.view);
             let entry = self.insert(now, job, record.order);
+            entry.alarms = alarms;
             entry.waited_before = waited;
             entry.started = started_at.is_some();
             entry.attempts = record.attempts;
@@ -225,8 +230,9 @@ impl Engine {
         entry.worker = Some(info.clone());
         if !entry.started {
             entry.started = true;
-            self.timers.disarm(&Alarm::QueueWait(id));
-            self.timers.arm(now.at + entry.job.timeout, Alarm::Run(id));
+            self.timers.disarm_job(&mut entry.alarms, JobAlarm::QueueWait);
+            let at = now.at + entry.job.timeout;
+            self.timers.arm_job(&mut entry.alarms, at, JobAlarm::Run, id);
         }
         let (job, attempt, queue_wait) =
             (entry.job.clone(), entry.attempts, entry.waited_before + (now.at - entry.submitted));
@@ -367,7 +373,9 @@ impl Engine {
             let random = self.chance.next();
             let delay =
                 if busy { BUSY_DELAY } else { retry::delay(&self.settings, attempts, random) };
-            self.timers.arm(now.at + delay, Alarm::Retry(id));
+            if let Some(entry) = self.jobs.get_mut(&id) {
+                self.timers.arm_job(&mut entry.alarms, now.at + delay, JobAlarm::Retry, id);
+            }
         }
         out.push(Effect::Note(Note::Retried(id, worker, error)));
     }
