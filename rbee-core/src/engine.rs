@@ -92,9 +92,11 @@ struct Entry {
     must_match: Option<Arc<str>>,
     /// When its attempt began.
     running_since: Time,
+    /// Tokens that readers have of it.
+    produced: u32,
     /// Tokens that it was expected to use when it was admitted.
     expected: u64,
-    /// Tokens that its tenant's share was charged for it when it was given its slot.
+    /// What its tenant's share was charged for it when it was first given a slot; 0 before.
     shared: u64,
     /// The job is in the store: until then nothing else of it is written.
     accepted: bool,
@@ -103,11 +105,7 @@ struct Entry {
 
 impl Entry {
     fn lane(&self) -> LaneId {
-        LaneId {
-            model: self.job.model.clone(),
-            priority: self.job.priority,
-            tenant: self.job.tenant.clone(),
-        }
+        LaneId::of(&self.job)
     }
 }
 
@@ -164,8 +162,8 @@ pub struct Engine {
     /// made with, and not spread over a table for all that wait.
     jobs: HashMap<JobId, Box<Entry>>,
     lanes: Lanes,
-    /// Jobs that wait for a retry.
-    in_backoff: BTreeSet<JobId>,
+    /// Jobs that wait for a retry, by priority.
+    in_backoff: [BTreeSet<JobId>; 2],
     leases: Leases,
     timers: Timers,
     starting: BTreeMap<WorkerId, Starting>,
@@ -213,7 +211,7 @@ impl Engine {
             view: ClusterView::default(),
             jobs: HashMap::new(),
             lanes: Lanes::default(),
-            in_backoff: BTreeSet::new(),
+            in_backoff: Default::default(),
             leases: Leases::default(),
             timers: Timers::default(),
             starting: BTreeMap::new(),
@@ -272,10 +270,7 @@ impl Engine {
 
     /// How many jobs wait, in a queue or for a retry, by priority.
     pub fn waiting_by_priority(&self) -> [(Priority, usize); 2] {
-        let backoff = |priority| {
-            let jobs = self.in_backoff.iter().filter_map(|id| self.jobs.get(id));
-            jobs.filter(|entry| entry.job.priority == priority).count()
-        };
+        let backoff = |priority| self.in_backoff[lanes::class(priority)].len();
         Priority::ALL
             .map(|priority| (priority, self.lanes.waiting_at(priority) + backoff(priority)))
     }
@@ -313,6 +308,7 @@ impl Engine {
         if self.frozen {
             return;
         }
+        self.tenants.turn_the_day(now.wall, &mut self.view);
         match input {
             Input::Submit { job } => self.submit(now, job, out),
             Input::Cancel { job } => self.end(now, job, Outcome::Cancelled, out),
@@ -376,7 +372,7 @@ impl Engine {
     }
 
     fn waiting(&self) -> usize {
-        self.lanes.waiting() + self.in_backoff.len()
+        self.lanes.waiting() + self.in_backoff.iter().map(BTreeSet::len).sum::<usize>()
     }
 
     fn number(&mut self) -> u64 {

@@ -266,11 +266,12 @@ pub enum Change {
     JobEnded {
         /// The job.
         job: JobId,
-        /// How it ended. The tokens of a complete one, prompt and answer, are added to its tenant's usage of that
-        /// day (UTC).
+        /// How it ended.
         outcome: Outcome,
         /// When.
         at: WallTime,
+        /// Tokens that its tenant has used with it. They are added to the tenant's usage of that day (UTC).
+        used_tokens: u64,
         /// The text of the request stays.
         keep_request: bool,
         /// The pieces of the answer stay.

@@ -123,6 +123,7 @@ async fn a_full_disk_fails_records_whole_and_room_mends_it() {
         job: first.id,
         outcome: Outcome::Cancelled,
         at: WallTime::now(),
+        used_tokens: 0,
         keep_request: false,
         keep_output: false,
     };

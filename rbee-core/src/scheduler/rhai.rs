@@ -350,7 +350,9 @@ impl Scheduler for RhaiScheduler {
     }
 
     fn admit(&self, ask: &Ask, cluster: &ClusterView) -> Result<Admission> {
-        let (admission, _) = self.ask(ask, cluster, self.limit, false, || self.judge(ask));
+        let mut session = Session::new(ask, cluster, &self.builtin, false);
+        session.is_admitting = true;
+        let (admission, _) = enter(session, Instant::now() + self.limit, || self.judge(ask));
         admission.map_err(|error| self.fault(&error, self.limit))
     }
 

@@ -5,8 +5,10 @@
 #[path = "../support/engine.rs"]
 mod parts;
 
+mod deadlines;
 mod hand;
 mod memory;
+mod platform;
 mod queueing;
 mod retrying;
 mod tenants;

@@ -42,7 +42,7 @@ flaws! {
     NeverReleases => "must be FENCED",
     ShufflesTheQueue => "in the order of the queue",
     CountsUsageTwice => "must be counted once",
-    CountsUsageOfFailures => "must be counted once",
+    CountsCompleteJobsAlone => "must be counted once",
     CountsNoUsage => "must be counted once",
     RefusesTheUnknown => "could not",
     ReplacesNumerics => "must stay",
@@ -104,14 +104,13 @@ impl Broken {
                     *at = stored.first().map_or(*at, |job| job.pieces.len() as u32);
                 }
                 (
-                    Flaw::CountsUsageOfFailures,
+                    Flaw::CountsCompleteJobsAlone,
                     Change::JobEnded {
                         outcome: Outcome::Failed(_) | Outcome::Cancelled,
-                        job,
-                        at,
+                        used_tokens,
                         ..
                     },
-                ) => self.count_one_more(*job, *at, &mut twisted).await,
+                ) => *used_tokens = 0,
                 _ => {}
             }
             twisted.push(change);
@@ -120,27 +119,6 @@ impl Broken {
             twisted.reverse();
         }
         twisted
-    }
-
-    /// A complete job of the same tenant beside the one that failed.
-    async fn count_one_more(&self, job: JobId, at: WallTime, changes: &mut Vec<Change>) {
-        let stored = self.inner.jobs(&JobFilter::one(job)).await.unwrap();
-        let Some(record) = stored.into_iter().next() else {
-            return;
-        };
-        let id = JobId::random();
-        let ghost = JobRecord { id, status: LiveJob::queued().into(), ..record };
-        changes.push(Change::JobQueued(Box::new(ghost)));
-        changes.push(Change::JobEnded {
-            job: id,
-            outcome: Outcome::Complete {
-                finish: rbee_core::Finish::Stop,
-                usage: rbee_core::Usage { prompt_tokens: 1, completion_tokens: 1 },
-            },
-            at,
-            keep_request: false,
-            keep_output: false,
-        });
     }
 
     fn remember(&self, change: &Change) {

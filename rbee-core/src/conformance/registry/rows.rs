@@ -138,7 +138,7 @@ pub async fn tenants_come_back_for_every_queen(store: &dyn Subject) {
     );
 }
 
-/// With the first end of a complete job, for the tenant it has, on the day of the end.
+/// With the first end of a job, for the tenant it has, on the day of the end.
 pub async fn usage_is_counted_once_and_by_the_day(store: &dyn Subject) {
     const DAY: u64 = 24 * 3600 * 1000;
     let registry = store.handle().await;
@@ -154,16 +154,16 @@ pub async fn usage_is_counted_once_and_by_the_day(store: &dyn Subject) {
     record(&*registry, epoch, &[Change::TenantPut(quota.clone())]).await;
     let failure = Outcome::Failed(Error::new(ErrorKind::WorkerFault, "it broke"));
     let jobs = [
-        (job_of(1, "t"), complete(100, 23), now),
-        (job_of(2, "t"), complete(1_000, 1), now),
-        (job_of(3, "t"), failure, now),
-        (job_of(4, "t"), Outcome::Cancelled, now),
-        (job_of(5, "t"), complete(5_000, 5), yesterday),
-        (job_of(6, "u"), complete(700, 7), now),
-        (job(7), complete(900, 9), now),
+        (job_of(1, "t"), complete(100, 23), now, 123),
+        (job_of(2, "t"), complete(1_000, 1), now, 1_001),
+        (job_of(3, "t"), failure, now, 0),
+        (job_of(4, "t"), Outcome::Cancelled, now, 40),
+        (job_of(5, "t"), complete(5_000, 5), yesterday, 5_005),
+        (job_of(6, "u"), complete(700, 7), now, 707),
+        (job(7), complete(900, 9), now, 909),
     ];
-    for (job, outcome, at) in &jobs {
-        let end = ended(job.id, outcome.clone(), *at);
+    for (job, outcome, at, used) in &jobs {
+        let end = ended_with(job.id, outcome.clone(), *at, *used);
         record(&*registry, epoch, &[queued(job)]).await;
         record(&*registry, epoch, std::slice::from_ref(&end)).await;
         record(&*registry, epoch, &[end]).await;
@@ -179,15 +179,15 @@ pub async fn usage_is_counted_once_and_by_the_day(store: &dyn Subject) {
     if store.now().as_millis() / DAY == now.as_millis() / DAY {
         assert_eq!(
             used,
-            [1_124, 707],
-            "prompt and answer of each complete job must be counted once, for its tenant, on the day it ended"
+            [1_164, 707],
+            "what each job has used must be counted once, for its tenant, on the day it ended"
         );
     }
     drop(registry);
     let found = after_restart(store, "a").await.tenants;
     let used: u64 = found.iter().map(|tenant| tenant.used_tokens).sum();
     if store.now().as_millis() / DAY == now.as_millis() / DAY {
-        assert_eq!(used, 1_124 + 707, "usage must survive a restart");
+        assert_eq!(used, 1_164 + 707, "usage must survive a restart");
     }
 }
 

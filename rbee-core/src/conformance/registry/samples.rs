@@ -85,9 +85,14 @@ pub(super) fn complete(prompt_tokens: u32, completion_tokens: u32) -> Outcome {
     Outcome::Complete { finish: Finish::Length, usage: Usage { prompt_tokens, completion_tokens } }
 }
 
-/// The end, nothing kept.
+/// The end, nothing kept and nothing used.
 pub(super) fn ended(job: JobId, outcome: Outcome, at: WallTime) -> Change {
-    Change::JobEnded { job, outcome, at, keep_request: false, keep_output: false }
+    ended_with(job, outcome, at, 0)
+}
+
+/// The end, nothing kept; the job has used so many tokens.
+pub(super) fn ended_with(job: JobId, outcome: Outcome, at: WallTime, used_tokens: u64) -> Change {
+    Change::JobEnded { job, outcome, at, used_tokens, keep_request: false, keep_output: false }
 }
 
 pub(super) fn hive(name: &str) -> HiveRecord {

@@ -189,8 +189,8 @@ impl Store {
                 }
                 live.into()
             }),
-            Change::JobEnded { job, outcome, at, keep_request, keep_output } => {
-                self.job_ended(*job, outcome, *at, *keep_request, *keep_output);
+            Change::JobEnded { job, outcome, at, used_tokens, keep_request, keep_output } => {
+                self.job_ended(*job, outcome, (*at, *used_tokens), *keep_request, *keep_output);
             }
             Change::HivePut(record) => {
                 self.hives.insert(record.id.clone(), (epoch, HiveRecord::clone(record)));
@@ -259,7 +259,7 @@ impl Store {
         &mut self,
         id: JobId,
         outcome: &Outcome,
-        at: WallTime,
+        (at, used_tokens): (WallTime, u64),
         keep_request: bool,
         keep_output: bool,
     ) {
@@ -284,7 +284,7 @@ impl Store {
         }
         if let Some(tenant) = tenant {
             let used = self.usage.entry((rules::day(at), tenant)).or_default();
-            *used = used.saturating_add(rules::tokens_used(outcome));
+            *used = used.saturating_add(used_tokens);
         }
         self.ended.push_back(id);
         self.drop_oldest();
@@ -365,6 +365,7 @@ mod tests {
                 job: ids[n],
                 outcome: Outcome::Cancelled,
                 at: WallTime::default(),
+                used_tokens: 0,
                 keep_request: false,
                 keep_output: false,
             };

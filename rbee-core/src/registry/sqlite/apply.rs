@@ -59,9 +59,9 @@ fn plain(db: &Connection, epoch: Epoch, change: &Change) -> Result<(), Refusal> 
                 .execute(params![job.as_str(), stored(epoch.0)])?;
             job_touched(db, epoch, &job, changed)
         }
-        Change::JobEnded { job, outcome, at, keep_request, keep_output } => {
+        Change::JobEnded { job, outcome, at, used_tokens, keep_request, keep_output } => {
             let job = Key::new(job);
-            job_ended(db, epoch, &job, outcome, *at, *keep_request, *keep_output)
+            job_ended(db, epoch, &job, outcome, (*at, *used_tokens), *keep_request, *keep_output)
         }
         Change::HiveGone(hive) => {
             let changed = db
@@ -195,7 +195,7 @@ fn job_ended(
     epoch: Epoch,
     job: &Key,
     outcome: &Outcome,
-    at: WallTime,
+    (at, used_tokens): (WallTime, u64),
     keep_request: bool,
     keep_output: bool,
 ) -> Result<(), Refusal> {
@@ -230,14 +230,13 @@ fn job_ended(
     if !keep_output {
         db.prepare_cached("DELETE FROM pieces WHERE job_id = ?1")?.execute([job.as_str()])?;
     }
-    let used = rules::tokens_used(outcome);
-    if used > 0 {
+    if used_tokens > 0 {
         db.prepare_cached(
             "INSERT INTO tenant_usage (tenant_id, day, tokens)
              SELECT tenant_id, ?2, ?3 FROM jobs WHERE job_id = ?1 AND tenant_id IS NOT NULL
              ON CONFLICT (tenant_id, day) DO UPDATE SET tokens = tokens + excluded.tokens",
         )?
-        .execute(params![job.as_str(), stored(rules::day(at)), stored(used)])?;
+        .execute(params![job.as_str(), stored(rules::day(at)), stored(used_tokens)])?;
     }
     Ok(())
 }
