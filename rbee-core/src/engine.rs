@@ -20,9 +20,9 @@ use std::{
 };
 
 use crate::{
-    Change, ClusterView, Epoch, Error, ErrorKind, HiveId, Job, JobId, LeaseId, ModelRef, Now,
-    Outcome, Priority, Result, Settings, TenantRecord, Time, WorkerId, WorkerInfo, WorkerSpec,
-    idempotency::check_repeat,
+    Change, ClusterView, Epoch, Error, ErrorKind, HiveId, Job, JobId, LeaseId, LeastLoaded,
+    ModelRef, Now, Outcome, Priority, Result, Settings, TenantRecord, Time, WorkerId, WorkerInfo,
+    WorkerSpec, idempotency::check_repeat,
 };
 
 mod admit;
@@ -234,6 +234,13 @@ impl Engine {
             drained: false,
             frozen: false,
         }
+    }
+
+    /// Starts replicas as this policy would start the first worker of a model. [`LeastLoaded::default`] where not given.
+    #[must_use]
+    pub fn with_built_in(mut self, policy: LeastLoaded) -> Self {
+        self.optimiser.built_in = policy;
+        self
     }
 
     /// The cluster as it is now.

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::{LeastLoaded, ModelOnDisk, WorkerState, WorkerView, scheduler::shortfall};
+use crate::{LeastLoaded, WorkerState, WorkerView, scheduler::place_replica};
 
 /// Models whose load time is remembered.
 const LEARNED: usize = 1_024;
@@ -14,6 +14,8 @@ const LEARNED: usize = 1_024;
 /// What the optimiser remembers.
 #[derive(Debug, Default)]
 pub(super) struct Optimiser {
+    /// What the memory of a replica is reckoned with.
+    pub(super) built_in: LeastLoaded,
     /// Workers that it started and that live.
     replicas: BTreeSet<WorkerId>,
     /// When a replica of a model was stopped last.
@@ -137,45 +139,22 @@ impl Engine {
         {
             return;
         }
-        let Some((hive, device, need_bytes)) = self.room_for(now, model) else { return };
-        let spec = WorkerSpec {
-            model: model.clone(),
-            slots: like.info.slots,
-            devices: vec![device],
-            need_bytes,
-            path: None,
-        };
+        let Some((hive, spec)) = self.room_for(now, &like.info) else { return };
         if let Some(worker) = self.start_replica(now, hive.clone(), spec, out) {
             self.optimiser.replicas.insert(worker);
             out.push(Effect::Note(Note::ScaledUp(worker, hive, model.clone())));
         }
     }
 
-    /// The device with most room, of those that need no eviction; hives with the model on their disk first.
-    fn room_for(&self, now: Now, model: &ModelRef) -> Option<(HiveId, u32, u64)> {
-        let policy = LeastLoaded::default();
-        let known: Option<&ModelOnDisk> =
-            self.view.hives().filter_map(|hive| hive.models.get(model)).max_by_key(|on| on.bytes);
-        let refused = self.lanes.model(model).map(|queue| queue.refused.clone());
-        let hives = self.view.hives().filter(|hive| {
-            hive.takes_workers()
-                && !self.is_cooling(now, model, &hive.id)
-                && refused.as_ref().is_none_or(|refused| !refused.contains_key(&hive.id))
-        });
-        let sites = hives.flat_map(|hive| hive.devices.iter().map(move |device| (hive, device)));
-        let fitting = sites.filter_map(|(hive, device)| {
-            let on_disk = hive.models.get(model);
-            let expected = policy.expected_of(on_disk.or(known)?, device.kind);
-            let expected = expected.max(self.view.measured(model).unwrap_or(0));
-            let required = policy.required_bytes(expected, device.kind);
-            let fits = expected > 0 && shortfall(&self.view, hive, device, required).is_none();
-            fits.then(|| {
-                let rank = (on_disk.is_some(), hive.free_bytes(device));
-                (rank, (hive.id.clone(), device.index, expected))
-            })
-        });
-        // Of equals the first, by name.
-        let best = fitting.reduce(|best, other| if other.0 > best.0 { other } else { best });
-        best.map(|(_, site)| site)
+    /// Where there is room for one more like this, without an eviction.
+    fn room_for(&self, now: Now, like: &WorkerInfo) -> Option<(HiveId, WorkerSpec)> {
+        let model = &like.model;
+        // The memory that it is reckoned to take is that of the slots it is going to have.
+        let policy = self.optimiser.built_in.clone().with_slots(like.slots);
+        let queue = self.lanes.model(model);
+        place_replica(&policy, &self.view, model, |hive| {
+            !self.is_cooling(now, model, &hive.id)
+                && queue.is_none_or(|queue| !queue.refused.contains_key(&hive.id))
+        })
     }
 }

@@ -7,6 +7,7 @@ mod parts;
 
 mod hand;
 mod memory;
+mod optimising;
 mod queueing;
 mod retrying;
 mod tenants;
