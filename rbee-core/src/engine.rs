@@ -206,6 +206,7 @@ impl Engine {
     /// An empty one: no jobs, no hives. `epoch` names the ownership that its records are written under.
     pub fn new(settings: Settings, epoch: Epoch, seed: u64) -> Self {
         Self {
+            optimiser: Optimiser::new(&settings),
             settings: Arc::new(settings),
             epoch,
             view: ClusterView::default(),
@@ -226,7 +227,6 @@ impl Engine {
             pace: Pace::default(),
             tenants: Tenants::default(),
             paces: Paces::default(),
-            optimiser: Optimiser::default(),
             chance: Chance::new(seed),
             next_number: 0,
             next_order: first_order(epoch),

@@ -3,7 +3,7 @@
 //! It never evicts, and it turns around slowly: what it started stays until it has been idle for `scale_back_after`,
 //! and a model that was scaled back is not scaled up again for as long.
 
-use std::time::Duration;
+use std::{cmp::Reverse, time::Duration};
 
 use super::*;
 use crate::{LeastLoaded, WorkerState, WorkerView, scheduler::place_replica};
@@ -22,11 +22,30 @@ pub(super) struct Optimiser {
     scaled_back: BTreeMap<ModelRef, Time>,
     /// How long the model took to load, smoothed.
     loads: BTreeMap<ModelRef, Duration>,
+    /// How long models are kept alive that have a time of their own, the longest reference first: it says most.
+    keep_alive: Vec<(ModelRef, Duration)>,
     /// Some worker may expire.
     may_expire: bool,
 }
 
 impl Optimiser {
+    pub(super) fn new(settings: &Settings) -> Self {
+        // The settings are checked: what is no reference is not there.
+        let named = settings.model_keep_alive.iter();
+        let mut keep_alive: Vec<(ModelRef, _)> =
+            named.filter_map(|(name, span)| Some((name.parse().ok()?, *span))).collect();
+        keep_alive.sort_by_key(|(model, _)| Reverse(model.as_str().len()));
+        Self { keep_alive, ..Self::default() }
+    }
+
+    /// The time of its own that this model is kept alive for: that of its very reference, or else of one that it is of.
+    /// Workers carry the commit, people name the repository.
+    fn keep_alive_of(&self, model: &ModelRef) -> Option<Duration> {
+        let exact = self.keep_alive.iter().find(|(named, _)| named == model);
+        let found = exact.or_else(|| self.keep_alive.iter().find(|(named, _)| model.is_of(named)));
+        found.map(|(_, span)| *span)
+    }
+
     /// Is there something to scale back or to expire?
     pub(super) fn has_upkeep(&self) -> bool {
         self.may_expire || !self.replicas.is_empty()
@@ -64,8 +83,7 @@ impl Engine {
 
     fn stop_unused(&mut self, now: Now, out: &mut Out) {
         let keep_alive = |worker: &WorkerView| {
-            let of_model = self.settings.model_keep_alive.get(worker.info.model.as_str());
-            of_model.copied().or(self.settings.keep_alive)
+            self.optimiser.keep_alive_of(&worker.info.model).or(self.settings.keep_alive)
         };
         let mut expired = Vec::new();
         let mut may_expire = false;

@@ -65,3 +65,42 @@ fn a_replica_is_reckoned_as_the_built_in_policy_reckons_and_has_the_slots_of_its
     // What the first worker was seen to take is more than the files let expect.
     assert_eq!(replica_of(LeastLoaded::default()).need_bytes, 10 * GIB);
 }
+
+#[test]
+fn a_model_is_kept_alive_as_its_alias_or_repository_says_whatever_commit_the_worker_has() {
+    let commit = "0123456789abcdef0123456789abcdef01234567";
+    let models =
+        ["org/a", "org/a::file=q4.gguf", "org/b"].map(|model| match model.split_once("::") {
+            Some((repo, file)) => format!("hf:{repo}@{commit}::{file}"),
+            None => format!("hf:{model}@{commit}"),
+        });
+    let workers: Vec<_> = (1..)
+        .zip(&models)
+        .map(|(n, model)| {
+            let model = model.parse().unwrap();
+            parts::info(parts::worker(n), parts::hive(0), model, 1)
+        })
+        .collect();
+    let settings = Settings {
+        keep_alive: Some(Duration::from_secs(300)),
+        model_keep_alive: [
+            ("hf:org/a".to_owned(), Duration::from_secs(30)),
+            ("hf:org/a@main::file=q4.gguf".to_owned(), Duration::from_secs(90)),
+        ]
+        .into(),
+        ..Settings::default()
+    };
+    settings.validate().unwrap();
+    let mut hand = Hand::new(settings);
+    hand.hive(0, HiveFact::Added);
+    hand.report(0, 1, &workers);
+    hand.connect(&workers);
+    let mut stopped = Vec::new();
+    for n in 1..=60 {
+        hand.wait(Duration::from_secs(5));
+        stopped.extend(hand.stops().into_iter().map(|worker| (worker, n * 5)));
+    }
+    let expected = [30, 90, 300];
+    let expected: Vec<_> = workers.iter().map(|info| info.id).zip(expected).collect();
+    assert_eq!(stopped, expected);
+}
