@@ -31,6 +31,7 @@ mod hives;
 mod jobs;
 mod lanes;
 mod leases;
+mod marks;
 mod message;
 mod optimise;
 mod placing;
@@ -45,6 +46,7 @@ pub use message::{AttemptEnd, AttemptResult, Command, Effect, HiveFact, Input, N
 use admit::{Pace, Paces};
 use lanes::{LaneId, Lanes, Place};
 use leases::Leases;
+use marks::Marks;
 use optimise::Optimiser;
 use retry::Chance;
 use tenants::{TenantChange, Tenants};
@@ -130,6 +132,8 @@ enum Awaited {
     LostEnd(JobId, Outcome),
     /// A change that an operator wants, and the number of the answer.
     Tenant(u64, TenantChange),
+    /// What an operator wants is done, and this is the number of the answer.
+    Done(u64),
 }
 
 /// How much of everything there is. All zero when all is quiet.
@@ -186,6 +190,7 @@ pub struct Engine {
     tenants: Tenants,
     paces: Paces,
     optimiser: Optimiser,
+    marks: Marks,
     chance: Chance,
     next_number: u64,
     next_order: u64,
@@ -227,6 +232,7 @@ impl Engine {
             pace: Pace::default(),
             tenants: Tenants::default(),
             paces: Paces::default(),
+            marks: Marks::default(),
             chance: Chance::new(seed),
             next_number: 0,
             next_order: first_order(epoch),
@@ -423,7 +429,7 @@ impl Engine {
             }
             Command::DrainHive(hive, drain) => self.drain_hive(&hive, drain, out),
             Command::Unload(worker) => self.unload(worker, out),
-            Command::Pin(worker, pin) => self.pin(worker, pin),
+            Command::Pin(worker, pin) => return self.pin(n, worker, pin, out),
             Command::Drain => {
                 self.draining = true;
                 Ok(())

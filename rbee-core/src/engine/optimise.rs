@@ -16,9 +16,9 @@ const LEARNED: usize = 1_024;
 pub(super) struct Optimiser {
     /// What the memory of a replica is reckoned with.
     pub(super) built_in: LeastLoaded,
-    /// Workers that it started and that live.
+    /// Workers that it started, in this life of the queen or an earlier one, and that live.
     replicas: BTreeSet<WorkerId>,
-    /// When a replica of a model was stopped last.
+    /// When a replica of a model was stopped last, for whatever reason of time.
     scaled_back: BTreeMap<ModelRef, Time>,
     /// How long the model took to load, smoothed.
     loads: BTreeMap<ModelRef, Duration>,
@@ -51,6 +51,11 @@ impl Optimiser {
         self.may_expire || !self.replicas.is_empty()
     }
 
+    pub(super) fn is_replica(&mut self, worker: WorkerId) {
+        self.replicas.insert(worker);
+    }
+
+    /// It is no more, or no replica any more.
     pub(super) fn gone(&mut self, worker: WorkerId) {
         self.replicas.remove(&worker);
     }
@@ -100,22 +105,21 @@ impl Engine {
         self.optimiser.may_expire = may_expire;
         for id in expired {
             if let Some(model) = self.model_of(id) {
+                if self.optimiser.replicas.contains(&id) {
+                    self.optimiser.scaled_back.insert(model.clone(), now.at);
+                }
                 out.push(Effect::Note(Note::Expired(id, model)));
                 self.stop(now, id, out);
             }
         }
         for id in self.optimiser.replicas.clone() {
             let Some(worker) = self.view.worker(id).cloned() else { continue };
-            let others = self.view.with_model(&worker.info.model).any(|other| {
+            // While it is the only one that works it is needed. It stays a replica even so: the others may be back.
+            let is_spare = self.view.with_model(&worker.info.model).any(|other| {
                 other.info.id != id && other.state == WorkerState::Ready && other.reachable
             });
-            if !others || worker.pinned {
-                // It is needed from now on, like any that the optimiser has not started.
-                self.optimiser.replicas.remove(&id);
-                continue;
-            }
             let idle = now.at - worker.last_used;
-            if self.is_unused(&worker) && idle >= self.settings.scale_back_after {
+            if is_spare && self.is_unused(&worker) && idle >= self.settings.scale_back_after {
                 let model = worker.info.model.clone();
                 self.optimiser.scaled_back.insert(model.clone(), now.at);
                 out.push(Effect::Note(Note::ScaledBack(id, model)));
@@ -159,7 +163,6 @@ impl Engine {
         }
         let Some((hive, spec)) = self.room_for(now, &like.info) else { return };
         if let Some(worker) = self.start_replica(now, hive.clone(), spec, out) {
-            self.optimiser.replicas.insert(worker);
             out.push(Effect::Note(Note::ScaledUp(worker, hive, model.clone())));
         }
     }
