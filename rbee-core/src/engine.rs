@@ -20,9 +20,9 @@ use std::{
 };
 
 use crate::{
-    Change, ClusterView, Epoch, Error, ErrorKind, HiveId, Job, JobId, LeaseId, ModelRef, Now,
-    Outcome, Priority, Result, Settings, TenantRecord, Time, WorkerId, WorkerInfo, WorkerSpec,
-    idempotency::check_repeat,
+    Change, ClusterView, Epoch, Error, ErrorKind, HiveId, Job, JobId, LeaseId, LeastLoaded,
+    ModelRef, Now, Outcome, Priority, Result, Settings, TenantRecord, Time, WorkerId, WorkerInfo,
+    WorkerSpec, idempotency::check_repeat,
 };
 
 mod admit;
@@ -31,6 +31,7 @@ mod hives;
 mod jobs;
 mod lanes;
 mod leases;
+mod marks;
 mod message;
 mod optimise;
 mod placing;
@@ -45,6 +46,7 @@ pub use message::{AttemptEnd, AttemptResult, Command, Effect, HiveFact, Input, N
 use admit::{Pace, Paces};
 use lanes::{LaneId, Lanes, Place};
 use leases::Leases;
+use marks::Marks;
 use optimise::Optimiser;
 use retry::Chance;
 use tenants::{TenantChange, Tenants};
@@ -129,6 +131,8 @@ enum Awaited {
     LostEnd(JobId, Outcome),
     /// A change that an operator wants, and the number of the answer.
     Tenant(u64, TenantChange),
+    /// What an operator wants is done, and this is the number of the answer.
+    Done(u64),
 }
 
 /// How much of everything there is. All zero when all is quiet.
@@ -186,6 +190,7 @@ pub struct Engine {
     tenants: Tenants,
     paces: Paces,
     optimiser: Optimiser,
+    marks: Marks,
     chance: Chance,
     next_number: u64,
     next_order: u64,
@@ -206,6 +211,7 @@ impl Engine {
     /// An empty one: no jobs, no hives. `epoch` names the ownership that its records are written under.
     pub fn new(settings: Settings, epoch: Epoch, seed: u64) -> Self {
         Self {
+            optimiser: Optimiser::new(&settings),
             settings: Arc::new(settings),
             epoch,
             view: ClusterView::default(),
@@ -226,7 +232,7 @@ impl Engine {
             pace: Pace::default(),
             tenants: Tenants::default(),
             paces: Paces::default(),
-            optimiser: Optimiser::default(),
+            marks: Marks::default(),
             chance: Chance::new(seed),
             next_number: 0,
             next_order: first_order(epoch),
@@ -234,6 +240,13 @@ impl Engine {
             drained: false,
             frozen: false,
         }
+    }
+
+    /// Starts replicas as this policy would start the first worker of a model. [`LeastLoaded::default`] where not given.
+    #[must_use]
+    pub fn with_built_in(mut self, policy: LeastLoaded) -> Self {
+        self.optimiser.built_in = policy;
+        self
     }
 
     /// The cluster as it is now.
@@ -414,7 +427,7 @@ impl Engine {
             }
             Command::DrainHive(hive, drain) => self.drain_hive(&hive, drain, out),
             Command::Unload(worker) => self.unload(worker, out),
-            Command::Pin(worker, pin) => self.pin(worker, pin),
+            Command::Pin(worker, pin) => return self.pin(n, worker, pin, out),
             Command::Drain => {
                 self.draining = true;
                 Ok(())

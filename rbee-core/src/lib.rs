@@ -104,6 +104,7 @@ pub use queen::{
 pub use registry::{
     Change, HiveAddress, HiveRecord, HiveStatus, JobFilter, JobRecord, MemoryRegistry, ModelRecord,
     POLICIES_KEPT, Piece, PolicyOrigin, PolicyRecord, Registry, Snapshot, TenantRecord,
+    WorkerRecord,
 };
 #[cfg(feature = "sqlite")]
 pub use registry::{Durability, SqliteOptions, SqliteRegistry};

@@ -168,6 +168,31 @@ pub struct ModelRecord {
     pub last_used: WallTime,
 }
 
+/// What is remembered of a worker that runs, beyond this life of the queen and an outage of its hive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkerRecord {
+    /// The worker.
+    pub worker: WorkerId,
+    /// Its hive.
+    pub hive: HiveId,
+    /// An operator has pinned it: it is never evicted.
+    pub pinned: bool,
+    /// It was started beside others of its model, and is stopped again when they suffice.
+    pub replica: bool,
+}
+
+impl WorkerRecord {
+    /// A worker like any other.
+    pub fn new(worker: WorkerId, hive: HiveId) -> Self {
+        Self { worker, hive, pinned: false, replica: false }
+    }
+
+    /// Is it like any other, so that nothing need be remembered?
+    pub fn says_nothing(&self) -> bool {
+        !self.pinned && !self.replica
+    }
+}
+
 /// A tenant, as it is stored: limits, keys and usage.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TenantRecord {
@@ -279,7 +304,7 @@ pub enum Change {
     },
     /// A hive was added or has changed. Its owner becomes the one who records.
     HivePut(Box<HiveRecord>),
-    /// A hive was removed, and its models with it.
+    /// A hive was removed, and its models with it, and what is remembered of its workers.
     HiveGone(HiveId),
     /// A model is on the disk of a hive.
     ModelPut(ModelRecord),
@@ -289,6 +314,15 @@ pub enum Change {
         hive: HiveId,
         /// The model.
         model: ModelRef,
+    },
+    /// There is something to remember of a worker, or something else than before.
+    WorkerPut(WorkerRecord),
+    /// There is nothing more to remember of a worker: it is gone, or like any other.
+    WorkerGone {
+        /// Its hive.
+        hive: HiveId,
+        /// The worker.
+        worker: WorkerId,
     },
     /// A tenant was added, or its limits or keys have changed.
     TenantPut(TenantRecord),
@@ -310,6 +344,8 @@ pub struct Snapshot {
     pub hives: Vec<HiveRecord>,
     /// Models on those hives.
     pub models: Vec<ModelRecord>,
+    /// What is remembered of workers on those hives.
+    pub workers: Vec<WorkerRecord>,
     /// All tenants.
     pub tenants: Vec<TenantRecord>,
 }

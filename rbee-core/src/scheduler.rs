@@ -20,7 +20,6 @@ mod trace;
 
 pub use estimate::{DeviceEstimate, Fit};
 pub use eviction::plan_eviction;
-pub(crate) use eviction::shortfall;
 pub use function::FnScheduler;
 pub use least_loaded::LeastLoaded;
 pub use platform::PlatformPolicy;
@@ -28,6 +27,7 @@ pub use platform::PlatformPolicy;
 pub use rhai::{RhaiScheduler, scheduler_reference};
 #[cfg(feature = "rhai")]
 pub use rules::{rules_schema, rules_to_rhai};
+pub(crate) use spawn::place_replica;
 
 /// The question put to a scheduler, with all the clock and all the chance that it may use: the same question about
 /// the same cluster has the same answer, so that a recorded run can be replayed.

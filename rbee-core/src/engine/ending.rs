@@ -115,6 +115,7 @@ impl Engine {
                 }
                 out.push(Effect::Answer { n, result });
             }
+            (Some(Awaited::Done(n)), result) => out.push(Effect::Answer { n, result }),
             (None, _) => {}
         }
     }

@@ -8,6 +8,7 @@ mod parts;
 mod deadlines;
 mod hand;
 mod memory;
+mod optimising;
 mod platform;
 mod queueing;
 mod retrying;

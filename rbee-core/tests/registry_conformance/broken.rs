@@ -49,6 +49,7 @@ flaws! {
     ForgetsTheFirstStart => "the time of the first start",
     ReversesChanges => "must be handed over",
     KeepsModelsOfGoneHives => "without the one that is gone",
+    KeepsMarksOfGoneWorkers => "without those that are gone",
     ListsOldestFirst => "newest first",
     IgnoresTheTenantFilter => "the wrong jobs were listed",
     IgnoresTheLimit => "a page of 3",
@@ -99,6 +100,7 @@ impl Broken {
                 }
                 (Flaw::KeepsOutputs, Change::JobEnded { keep_output, .. }) => *keep_output = true,
                 (Flaw::ErasesRequestsEarly, Change::JobQueued(record)) => record.request = None,
+                (Flaw::KeepsMarksOfGoneWorkers, Change::WorkerGone { .. }) => continue,
                 (Flaw::WritesPiecesAnywhere, Change::JobTokens { job, at, .. }) => {
                     let stored = self.inner.jobs(&JobFilter::one(*job)).await.unwrap();
                     *at = stored.first().map_or(*at, |job| job.pieces.len() as u32);

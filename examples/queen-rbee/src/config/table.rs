@@ -127,7 +127,7 @@ pub(super) const KEYS: &[Key] = &[
     key!("scale_up_after", settings.scale_up_after: Span, "How long a model's queue lasts before one more worker is started for it, where there is room"),
     key!("scale_back_after", settings.scale_back_after: Span, "How long a worker that was started so is idle before it is stopped again"),
     key!("keep_alive", settings.keep_alive: Maybe<Span>, "How long any worker may be idle before it is stopped [default: for ever]"),
-    key!("model_keep_alive", settings.model_keep_alive: ByName<Span>, "The same for single models, by alias or reference"),
+    key!("model_keep_alive", settings.model_keep_alive: ByName<Span>, "The same for single models, by alias or reference; a repository means every commit and file of it"),
     key!("min_loaded", settings.min_loaded: Span, "How long a worker stays loaded at least before it makes room for another model"),
     key!("hive_memory", settings.hive_memory: ByName<Memory>, "Memory that the workers of a machine may take together, by its name [default: all that its devices have]"),
     key!("mode", settings.mode: OneOf<Mode>, "Whom the queen serves: home (tenants are optional) or platform (every request needs a tenant's key)"),

@@ -4,7 +4,7 @@ use super::{Subject, samples::*};
 use crate::{
     ApiKey, Change, Error, ErrorKind, HiveAddress, HiveStatus, ModelRecord, Outcome, POLICIES_KEPT,
     PolicyLanguage, PolicyOrigin, PolicyRecord, PolicySource, Snapshot, TenantLimits, TenantRecord,
-    WallTime,
+    WallTime, WorkerRecord,
 };
 
 /// What a queen finds after a restart.
@@ -85,6 +85,43 @@ pub async fn a_hive_that_is_gone_takes_its_models_along(store: &dyn Subject) {
         found.models,
         [],
         "the models of a hive that is gone must not come back with a hive of the same name"
+    );
+}
+
+/// As it was last written, and with the hives.
+pub async fn what_is_remembered_of_workers_comes_back_until_they_or_their_hive_are_gone(
+    store: &dyn Subject,
+) {
+    let registry = store.handle().await;
+    let epoch = open(store, &*registry, "a").await.epoch;
+    let [one, two, three, four] =
+        [("one", 1), ("one", 2), ("one", 3), ("two", 4)].map(|(hive, n)| worker_on(hive, n));
+    let replica = WorkerRecord { pinned: false, replica: true, ..two.clone() };
+    let changes = [
+        hive_put(&hive("one")),
+        hive_put(&hive("two")),
+        Change::WorkerPut(one.clone()),
+        Change::WorkerPut(two),
+        Change::WorkerPut(three.clone()),
+        Change::WorkerPut(four),
+    ];
+    record(&*registry, epoch, &changes).await;
+    let changes = [
+        Change::WorkerPut(replica.clone()),
+        Change::WorkerGone { hive: three.hive, worker: three.worker },
+        // A hive that has changed is still the same hive.
+        hive_put(&hive("one")),
+        Change::HiveGone(hive_id("two")),
+        hive_put(&hive("two")),
+    ];
+    record(&*registry, epoch, &changes).await;
+    drop(registry);
+    let mut found = after_restart(store, "a").await.workers;
+    found.sort_by_key(|record| record.worker);
+    assert_eq!(
+        found,
+        [one, replica],
+        "what is remembered of workers must come back as it was last written, without those that are gone"
     );
 }
 

@@ -7,6 +7,7 @@ use crate::{
     Change, CorrelationId, Epoch, ErrorKind, Finish, HiveAddress, HiveId, HiveRecord, HiveStatus,
     Job, JobFilter, JobId, JobRecord, ModelRecord, ModelRef, Outcome, Piece, Priority, Prompt,
     QueenId, Registry, Result, Sampling, Snapshot, Task, TenantId, Usage, WallTime, WorkerId,
+    WorkerRecord,
 };
 
 pub(super) const AT: WallTime = WallTime::from_millis(1_700_000_000_123);
@@ -120,6 +121,12 @@ pub(super) fn model_on(hive: &str) -> ModelRecord {
         checksum: Some("ab".repeat(32)),
         last_used: AT,
     }
+}
+
+/// The worker of this number, which is pinned.
+pub(super) fn worker_on(hive: &str, n: u128) -> WorkerRecord {
+    let worker = WorkerId::from_random_bits(n);
+    WorkerRecord { pinned: true, ..WorkerRecord::new(worker, hive_id(hive)) }
 }
 
 /// Begins a life that must succeed.

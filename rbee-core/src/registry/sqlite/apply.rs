@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     Change, Epoch, HiveAddress, HiveId, HiveRecord, JobRecord, JobStatus, ModelRecord, Outcome,
-    POLICIES_KEPT, PolicyRecord, TenantRecord, WallTime, registry::rules,
+    POLICIES_KEPT, PolicyRecord, TenantRecord, WallTime, WorkerRecord, registry::rules,
 };
 
 /// Writes one change, or says why it may not be written. A change to what is not there is passed over.
@@ -77,6 +77,16 @@ fn plain(db: &Connection, epoch: Epoch, change: &Change) -> Result<(), Refusal> 
                      AND EXISTS (SELECT 1 FROM hives WHERE hive_id = ?1 AND owner = ?2)",
                 )?
                 .execute(params![hive.as_str(), stored(epoch.0), model.as_str()])?;
+            hive_touched(db, epoch, hive, changed)
+        }
+        Change::WorkerPut(record) => worker_put(db, epoch, record),
+        Change::WorkerGone { hive, worker } => {
+            let changed = db
+                .prepare_cached(
+                    "DELETE FROM workers WHERE hive_id = ?1 AND worker_id = ?3
+                     AND EXISTS (SELECT 1 FROM hives WHERE hive_id = ?1 AND owner = ?2)",
+                )?
+                .execute(params![hive.as_str(), stored(epoch.0), Key::new(worker).as_str()])?;
             hive_touched(db, epoch, hive, changed)
         }
         Change::TenantPut(record) => Ok(tenant_put(db, record)?),
@@ -302,6 +312,24 @@ fn model_put(db: &Connection, epoch: Epoch, record: &ModelRecord) -> Result<(), 
             stored(record.bytes),
             record.checksum,
             stored_time(record.last_used),
+        ])?;
+    hive_touched(db, epoch, &record.hive, changed)
+}
+
+fn worker_put(db: &Connection, epoch: Epoch, record: &WorkerRecord) -> Result<(), Refusal> {
+    let changed = db
+        .prepare_cached(
+            "INSERT INTO workers (hive_id, worker_id, pinned, replica)
+             SELECT hive_id, ?3, ?4, ?5 FROM hives WHERE hive_id = ?1 AND owner = ?2
+             ON CONFLICT (hive_id, worker_id) DO UPDATE SET
+                 pinned = excluded.pinned, replica = excluded.replica",
+        )?
+        .execute(params![
+            record.hive.as_str(),
+            stored(epoch.0),
+            Key::new(record.worker).as_str(),
+            record.pinned,
+            record.replica,
         ])?;
     hive_touched(db, epoch, &record.hive, changed)
 }

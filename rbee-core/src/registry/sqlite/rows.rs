@@ -12,6 +12,7 @@ use crate::{
     EndedJob, Epoch, Error, ErrorKind, Finish, HiveAddress, HiveId, HiveRecord, HiveStatus, Job,
     JobRecord, JobState, JobStatus, LiveJob, ModelRecord, Outcome, Piece, PolicyLanguage,
     PolicyOrigin, PolicyRecord, PolicySource, Priority, TenantRecord, Usage, WallTime,
+    WorkerRecord,
 };
 
 /// The columns that [`job`] reads, all but the request, which comes last.
@@ -286,6 +287,25 @@ pub(super) fn models_of(db: &Connection, hive: &HiveId) -> Result<Vec<ModelRecor
             bytes: fields.number()?,
             checksum: fields.get()?,
             last_used: fields.time()?,
+        });
+    }
+    Ok(found)
+}
+
+/// What is remembered of the workers of a hive.
+pub(super) fn workers_of(db: &Connection, hive: &HiveId) -> Result<Vec<WorkerRecord>, Fault> {
+    let mut select = db.prepare_cached(
+        "SELECT worker_id, pinned, replica FROM workers WHERE hive_id = ?1 ORDER BY worker_id",
+    )?;
+    let mut rows = select.query([hive.as_str()])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        let mut fields = Fields::new(row, "workers");
+        found.push(WorkerRecord {
+            hive: hive.clone(),
+            worker: fields.parse()?,
+            pinned: fields.get()?,
+            replica: fields.get()?,
         });
     }
     Ok(found)

@@ -4,7 +4,7 @@
 pub(super) const APPLICATION_ID: i32 = i32::from_be_bytes(*b"rbee");
 
 /// Step *n* of the list makes version *n* + 1 of the schema (`user_version`) out of version *n*.
-pub(super) const MIGRATIONS: &[&str] = &[FIRST, POLICIES, TENANTS];
+pub(super) const MIGRATIONS: &[&str] = &[FIRST, POLICIES, TENANTS, WORKERS];
 
 /// The tables that the first version has.
 ///
@@ -115,4 +115,15 @@ const POLICIES: &str = "
     );
 
     ALTER TABLE hives ADD COLUMN labels TEXT NOT NULL DEFAULT '{}';
+";
+
+/// What is remembered of single workers.
+const WORKERS: &str = "
+    CREATE TABLE workers (
+        hive_id   TEXT    NOT NULL REFERENCES hives (hive_id) ON DELETE CASCADE,
+        worker_id TEXT    NOT NULL,
+        pinned    INTEGER NOT NULL,
+        replica   INTEGER NOT NULL,
+        PRIMARY KEY (hive_id, worker_id)
+    ) WITHOUT ROWID;
 ";
