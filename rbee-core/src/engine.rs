@@ -339,6 +339,7 @@ impl Engine {
             Input::Hive { hive, fact } => self.hive(now, hive, fact, out),
             Input::Restore { snapshot } => self.restore(now, *snapshot, out),
             Input::Command { n, command } => self.command(now, n, command, out),
+            Input::PolicyChanged => self.wake_all(),
             Input::Freeze => {
                 self.frozen = true;
                 return;

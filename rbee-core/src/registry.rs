@@ -218,7 +218,7 @@ pub struct PolicyRecord {
     pub hash: String,
     /// Where it came from.
     pub origin: PolicyOrigin,
-    /// The text.
+    /// The text; an empty one for a [reset](PolicyOrigin::Reset).
     pub source: PolicySource,
 }
 
@@ -232,11 +232,13 @@ pub enum PolicyOrigin {
     Operator,
     /// An earlier version was put back in force.
     Rollback,
+    /// What the application brings was put back in force: its own policy, or the built-in one where it has none.
+    Reset,
 }
 
 impl PolicyOrigin {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Application, Self::Operator, Self::Rollback];
+    pub const ALL: [Self; 4] = [Self::Application, Self::Operator, Self::Rollback, Self::Reset];
 
     /// The name it is stored by.
     pub const fn as_str(self) -> &'static str {
@@ -244,6 +246,7 @@ impl PolicyOrigin {
             Self::Application => "application",
             Self::Operator => "operator",
             Self::Rollback => "rollback",
+            Self::Reset => "reset",
         }
     }
 }
@@ -424,6 +427,13 @@ pub trait Registry: fmt::Debug + Send + Sync + 'static {
 
     /// The versions of the policy, the newest last.
     async fn policies(&self) -> Result<Vec<PolicyRecord>>;
+
+    /// One version of the policy, or the newest where none is named; none where it is not kept. A store that can read
+    /// one without the others does better than this default.
+    async fn policy(&self, version: Option<u64>) -> Result<Option<PolicyRecord>> {
+        let all = self.policies().await?;
+        Ok(all.into_iter().rev().find(|one| version.is_none_or(|wanted| one.version == wanted)))
+    }
 }
 
 /// A shared registry is a registry.
@@ -446,5 +456,8 @@ impl<R: Registry + ?Sized> Registry for Arc<R> {
     }
     async fn policies(&self) -> Result<Vec<PolicyRecord>> {
         (**self).policies().await
+    }
+    async fn policy(&self, version: Option<u64>) -> Result<Option<PolicyRecord>> {
+        (**self).policy(version).await
     }
 }

@@ -246,9 +246,14 @@ pub async fn policies_come_back_for_every_queen_and_the_oldest_are_dropped(store
     let b = open(store, &*two, "b").await.epoch;
     record(&*one, a, &[put(1, "fn schedule() { \"ü\" }")]).await;
     record(&*two, b, &[put(2, "second"), put(1, "another first")]).await;
-    let expected = [policy(1, "fn schedule() { \"ü\" }"), policy(2, "second")];
+    let [first, second] = [policy(1, "fn schedule() { \"ü\" }"), policy(2, "second")];
     let found = one.policies().await.expect("policies are listed");
+    let expected = [first.clone(), second.clone()];
     assert_eq!(found, expected, "a version must stay as it was first put, whoever lists it");
+    for (version, expected) in [(Some(1), Some(first)), (None, Some(second)), (Some(9), None)] {
+        let found = one.policy(version).await.expect("a policy is read");
+        assert_eq!(found, expected, "version {version:?} (none: the newest) must be found alone");
+    }
     let many: Vec<_> = (3..=POLICIES_KEPT + 2).map(|version| put(version, "x")).collect();
     record(&*one, a, &many).await;
     drop((one, two));
@@ -258,4 +263,6 @@ pub async fn policies_come_back_for_every_queen_and_the_oldest_are_dropped(store
         after.policies().await.expect("policies are listed").iter().map(|p| p.version).collect();
     let kept: Vec<u64> = (3..=POLICIES_KEPT + 2).collect();
     assert_eq!(versions, kept, "the newest {POLICIES_KEPT} versions must survive a restart");
+    let dropped = after.policy(Some(2)).await.expect("a policy is read");
+    assert_eq!(dropped, None, "a version that is no longer kept must not be found");
 }

@@ -242,6 +242,14 @@ impl Store {
         self.policies.values().cloned().collect()
     }
 
+    pub(super) fn policy(&self, version: Option<u64>) -> Option<PolicyRecord> {
+        let found = match version {
+            Some(version) => self.policies.get(&version),
+            None => self.policies.last_key_value().map(|(_, newest)| newest),
+        };
+        found.cloned()
+    }
+
     fn job_queued(&mut self, epoch: Epoch, record: &JobRecord) {
         if self.jobs.contains_key(&record.id) {
             return;

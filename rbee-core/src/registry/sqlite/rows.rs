@@ -319,23 +319,36 @@ pub(super) fn policies(db: &Connection) -> Result<Vec<PolicyRecord>, Fault> {
     let mut rows = select.query([])?;
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {
-        let mut fields = Fields::new(row, "policies");
-        found.push(PolicyRecord {
-            version: fields.number()?,
-            at: fields.time()?,
-            hash: fields.get()?,
-            origin: fields.named(|name| {
-                PolicyOrigin::ALL.into_iter().find(|origin| origin.as_str() == name)
-            })?,
-            source: PolicySource {
-                language: fields.named(|name| {
-                    PolicyLanguage::ALL.into_iter().find(|language| language.as_str() == name)
-                })?,
-                text: fields.get::<String>()?.into(),
-            },
-        });
+        found.push(policy_of(row)?);
     }
     Ok(found)
+}
+
+/// This version of the policy, or the newest.
+pub(super) fn policy(db: &Connection, version: Option<u64>) -> Result<Option<PolicyRecord>, Fault> {
+    let mut select = db.prepare_cached(
+        "SELECT version, at, hash, origin, language, source FROM policies
+         WHERE version = coalesce(?1, (SELECT max(version) FROM policies))",
+    )?;
+    let mut rows = select.query([version.map(stored)])?;
+    rows.next()?.map(policy_of).transpose()
+}
+
+fn policy_of(row: &Row<'_>) -> Result<PolicyRecord, Fault> {
+    let mut fields = Fields::new(row, "policies");
+    Ok(PolicyRecord {
+        version: fields.number()?,
+        at: fields.time()?,
+        hash: fields.get()?,
+        origin: fields
+            .named(|name| PolicyOrigin::ALL.into_iter().find(|origin| origin.as_str() == name))?,
+        source: PolicySource {
+            language: fields.named(|name| {
+                PolicyLanguage::ALL.into_iter().find(|language| language.as_str() == name)
+            })?,
+            text: fields.get::<String>()?.into(),
+        },
+    })
 }
 
 /// All tenants, with what they used on this day.
