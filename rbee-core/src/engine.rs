@@ -192,6 +192,8 @@ pub struct Engine {
     draining: bool,
     drained: bool,
     frozen: bool,
+    /// Of this life alone: see [`JobOutline`](crate::JobOutline).
+    secret: u64,
 }
 
 type Out = Vec<Effect>;
@@ -233,7 +235,14 @@ impl Engine {
             draining: false,
             drained: false,
             frozen: false,
+            secret: 0,
         }
+    }
+
+    /// Veils what is recorded of the prefixes of prompts with this secret.
+    pub(crate) fn with_secret(mut self, secret: u64) -> Self {
+        self.secret = secret;
+        self
     }
 
     /// The cluster as it is now.
