@@ -197,6 +197,8 @@ pub struct Engine {
     draining: bool,
     drained: bool,
     frozen: bool,
+    /// Of this life alone: see [`JobOutline`](crate::JobOutline).
+    secret: u64,
 }
 
 type Out = Vec<Effect>;
@@ -239,6 +241,7 @@ impl Engine {
             draining: false,
             drained: false,
             frozen: false,
+            secret: 0,
         }
     }
 
@@ -246,6 +249,12 @@ impl Engine {
     #[must_use]
     pub fn with_built_in(mut self, policy: LeastLoaded) -> Self {
         self.optimiser.built_in = policy;
+        self
+    }
+
+    /// Veils what is recorded of the prefixes of prompts with this secret.
+    pub(crate) fn with_secret(mut self, secret: u64) -> Self {
+        self.secret = secret;
         self
     }
 

@@ -61,6 +61,7 @@ fn job(order: u64) -> JobRecord {
         idempotency: None,
         owner: Epoch::default(),
         request: None,
+        outline: None,
         numerics: None,
         pieces: Vec::new(),
         tokens_generated: 0,

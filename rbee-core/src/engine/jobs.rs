@@ -1,7 +1,7 @@
 //! The life of a job: admitted, queued, run, retried, ended.
 
 use super::*;
-use crate::{Change, ErrorKind, JobRecord, KeepRequests, Result, Snapshot};
+use crate::{Change, ErrorKind, JobOutline, JobRecord, KeepRequests, Result, Snapshot};
 use std::time::Duration;
 
 /// The wait after a worker that was granted a slot said it had none.
@@ -24,6 +24,7 @@ impl Engine {
         }
         self.next_order += 1;
         let mut record = JobRecord::queued(job.clone(), self.next_order, now.wall, self.epoch);
+        record.outline = Some(JobOutline::of(&job, self.secret));
         if self.settings.keep_requests == KeepRequests::Never {
             record.request = None;
         }

@@ -34,6 +34,7 @@ flaws! {
     LetsASecondEndOverwrite => "must stay as it is",
     KeepsRequests => "the request must be kept or erased",
     ErasesRequestsEarly => "must be handed over whole",
+    ErasesOutlines => "the outline must be kept",
     KeepsOutputs => "the pieces must be kept or erased",
     DoesNotTakeOver => "must be handed over",
     DoesNotTakeOverAtRenewal => "must be handed over",
@@ -196,6 +197,7 @@ impl Broken {
                     ended.completed_at = *at;
                 }
             }
+            Flaw::ErasesOutlines if matches!(job.status, JobStatus::Ended(_)) => job.outline = None,
             Flaw::ReplacesNumerics => {
                 let last = memory.numerics.get(&job.id).cloned();
                 job.numerics = last.or(job.numerics.take());

@@ -119,6 +119,10 @@ pub async fn what_may_not_be_kept_is_erased(store: &dyn Subject) {
         record(&*registry, epoch, &[end]).await;
         let found = stored_one(&*registry, job.id).await;
         assert_eq!(
+            found.outline, job.outline,
+            "with keep_request {keep_request} the outline must be kept, which has no text in it"
+        );
+        assert_eq!(
             found.request,
             job.request.filter(|_| keep_request),
             "with keep_request {keep_request} the request must be kept or erased"

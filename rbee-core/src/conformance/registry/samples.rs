@@ -5,9 +5,9 @@ use std::{sync::Arc, time::Duration};
 use super::Subject;
 use crate::{
     Change, CorrelationId, Epoch, ErrorKind, Finish, HiveAddress, HiveId, HiveRecord, HiveStatus,
-    Job, JobFilter, JobId, JobRecord, ModelRecord, ModelRef, Outcome, Piece, Priority, Prompt,
-    QueenId, Registry, Result, Sampling, Snapshot, Task, TenantId, Usage, WallTime, WorkerId,
-    WorkerRecord,
+    Job, JobFilter, JobId, JobOutline, JobRecord, ModelRecord, ModelRef, Outcome, Piece, Priority,
+    Prompt, QueenId, Registry, Result, Sampling, Snapshot, Task, TenantId, Usage, WallTime,
+    WorkerId, WorkerRecord,
 };
 
 pub(super) const AT: WallTime = WallTime::from_millis(1_700_000_000_123);
@@ -55,7 +55,14 @@ pub(super) fn job(order: u64) -> JobRecord {
         correlation_id: CorrelationId::random(),
         idempotency: None,
     };
-    JobRecord::queued(Arc::new(request), order, AT, Epoch::default())
+    let outline = JobOutline {
+        embed: order.is_multiple_of(2),
+        max_tokens: Some(u32::MAX),
+        deadline_ms: Some(order),
+        prefix: Arc::from([u64::MAX, 0, order]),
+    };
+    let record = JobRecord::queued(Arc::new(request), order, AT, Epoch::default());
+    JobRecord { outline: Some(outline), ..record }
 }
 
 pub(super) fn job_of(order: u64, name: &str) -> JobRecord {

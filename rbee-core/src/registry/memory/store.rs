@@ -379,6 +379,7 @@ mod tests {
                 idempotency: None,
                 owner: epoch,
                 request: None,
+                outline: None,
                 numerics: None,
                 pieces: Vec::new(),
                 tokens_generated: 0,
