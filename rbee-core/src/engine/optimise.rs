@@ -6,7 +6,10 @@
 use std::time::Duration;
 
 use super::*;
-use crate::{LeastLoaded, ModelOnDisk, WorkerState, WorkerView, scheduler::shortfall};
+use crate::{
+    LeastLoaded, ModelOnDisk, WorkerState, WorkerView,
+    scheduler::{known, shortfall},
+};
 
 /// Models whose load time is remembered.
 const LEARNED: usize = 1_024;
@@ -154,8 +157,7 @@ impl Engine {
     /// The device with most room, of those that need no eviction; hives with the model on their disk first.
     fn room_for(&self, now: Now, model: &ModelRef) -> Option<(HiveId, u32, u64)> {
         let policy = LeastLoaded::default();
-        let known: Option<&ModelOnDisk> =
-            self.view.hives().filter_map(|hive| hive.models.get(model)).max_by_key(|on| on.bytes);
+        let known: Option<&ModelOnDisk> = known(&self.view, model);
         let refused = self.lanes.model(model).map(|queue| queue.refused.clone());
         let hives = self.view.hives().filter(|hive| {
             hive.takes_workers()
@@ -165,10 +167,9 @@ impl Engine {
         let sites = hives.flat_map(|hive| hive.devices.iter().map(move |device| (hive, device)));
         let fitting = sites.filter_map(|(hive, device)| {
             let on_disk = hive.models.get(model);
-            let expected = policy.expected_of(on_disk.or(known)?, device.kind);
-            let expected = expected.max(self.view.measured(model).unwrap_or(0));
-            let required = policy.required_bytes(expected, device.kind);
-            let fits = expected > 0 && shortfall(&self.view, hive, device, required).is_none();
+            let need = policy.need(&self.view, model, on_disk.or(known), device.kind);
+            let expected = need.expected;
+            let fits = expected > 0 && shortfall(&self.view, hive, device, need.required).is_none();
             fits.then(|| {
                 let rank = (on_disk.is_some(), hive.free_bytes(device));
                 (rank, (hive.id.clone(), device.index, expected))
