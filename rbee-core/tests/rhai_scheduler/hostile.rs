@@ -230,6 +230,7 @@ const GREEDY: &[(&str, &str)] = &[
     ("narrowed for ever", "let w = workers; loop { w = w.online(); }"),
     ("long keys", "let s = \"\"; s.pad(4000, \"x\"); loop { workers.sort_by(|w| s + w.id); }"),
     ("lists in calls", "give(a)"),
+    ("deep calls of deep values", "let d = [0]; for n in 0..14 { d = [d]; } climb(0, d)"),
     ("many maps", "let m = []; loop { m.push(#{a: 1}); }"),
 ];
 
@@ -255,8 +256,10 @@ fn hold() -> String {
     };
     let given =
         (0..20).fold("give(v)".to_owned(), |inner, _| format!("many(v,v,v,v,v,v,v,{inner})"));
+    let climbed = (0..20).fold("climb(n + 1, d)".to_owned(), |inner, _| format!("min(1, {inner})"));
     format!(
-        "fn hold(v) {{ {} hold(v); 0 }}\nfn hold_rest(v) {{ {} hold_rest(v); 0 }}\n\
+        "fn climb(n, d) {{ if n > 6 {{ [[[[d]]]] == [[[[d]]]] }} else {{ {climbed} }} }}\n\
+         fn hold(v) {{ {} hold(v); 0 }}\nfn hold_rest(v) {{ {} hold_rest(v); 0 }}\n\
          fn many(a,b,c,d,e,f,g,h) {{ 0 }}\nfn give(v) {{ {given} }}\n",
         held("v"),
         held("v.skip(1)")
@@ -335,6 +338,12 @@ fn a_policy_is_loaded_or_refused_within_a_second() {
         assert!(cost.kib < MOST_HELD_KIB, "it took {cost:?}: {answer:?}");
         format!("{cost:?}: {:?}", answer.map_err(|error| error.message().to_owned()))
     });
+    let nested = |times| {
+        let (open, close) = ("switch 1 { 1 => 2, _ => ".repeat(times), "}".repeat(times));
+        format!("fn schedule(job, workers, hives) {{ let n = {open} 3 {close}; wait() }}")
+    };
+    assert!(refused(&nested(18)).contains("switch stands inside more than 4 others"));
+    RhaiScheduler::new(nested(4)).unwrap();
     let begin = "const X = { let a = []; a.pad(1000, 0); let b = a; let c = a; \
                  a.for_each(|| b.for_each(|| c.for_each(|| 0))); 1 };";
     let (answer, cost) = apart::measured(|| {

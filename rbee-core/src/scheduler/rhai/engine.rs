@@ -22,11 +22,12 @@ use super::{
     session::Res,
 };
 
-const MOST_CALLS: usize = 16;
+/// With expressions as deep as they may be in each, they stay within the stack that threads have, which is 2 MiB.
+const MOST_CALLS: usize = 10;
 const MOST_DEPTH: usize = 64;
 /// Bytes of a text, or of all texts of a list or map.
 pub(super) const MOST_TEXT: usize = 4 * 1024;
-/// Values of a list, with those of the lists in it. Sixteen calls with 64 variables each could hold a thousand lists.
+/// Values of a list, with those of the lists in it. Ten calls with 64 variables each can hold 640 lists.
 pub(super) const MOST_ELEMENTS: usize = 1_000;
 pub(super) const MOST_KEYS: usize = 500;
 const MOST_VARIABLES: usize = 64;

@@ -23,6 +23,8 @@ const MOST_BYTES: usize = 64 * 1024;
 /// Blocks and statements of a script: the language takes the square of their number to simplify them.
 const MOST_BLOCKS: usize = 2_000;
 const MOST_STATEMENTS: usize = 5_000;
+/// `switch` inside one another: for each more, the language takes twice as long to simplify them.
+const MOST_SWITCHES: usize = 4;
 
 /// Words with a bracket after them that are no calls.
 const KEYWORDS: &[&str] = &[
@@ -65,6 +67,7 @@ pub(super) struct Function<'a> {
 pub(super) fn check(tokens: &[Token<'_>], contents: &Contents) -> Result<()> {
     check_number(tokens, "{", MOST_BLOCKS, "blocks")?;
     check_number(tokens, ";", MOST_STATEMENTS, "statements")?;
+    check_switches(tokens)?;
     let functions = functions(tokens);
     check_words(tokens)?;
     check_entry(&functions)?;
@@ -152,6 +155,23 @@ fn check_number(tokens: &[Token<'_>], sign: &str, most: usize, what: &str) -> Re
         Some(token) => Err(script(token.at, format!("there are more than {most} {what}"))),
         None => Ok(()),
     }
+}
+
+fn check_switches(tokens: &[Token<'_>]) -> Result<()> {
+    let mut ends: Vec<usize> = Vec::new();
+    for (index, token) in tokens.iter().enumerate().filter(|(_, token)| token.is("switch")) {
+        while ends.pop_if(|end| *end < index).is_some() {}
+        if ends.len() == MOST_SWITCHES {
+            let message = format!("switch stands inside more than {MOST_SWITCHES} others");
+            return Err(script(token.at, message));
+        }
+        let mut open = index + 1;
+        while open < tokens.len() && !tokens[open].is("{") && !tokens[open].is(";") {
+            open = tokens[open].close + 1;
+        }
+        ends.push(tokens.get(open).map_or(tokens.len(), |block| block.close));
+    }
+    Ok(())
 }
 
 fn check_words(tokens: &[Token<'_>]) -> Result<()> {
