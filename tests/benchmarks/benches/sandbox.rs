@@ -24,7 +24,7 @@ const SCRIPTS: &[(&str, &str)] = &[
     ("endless loop", "loop { }"),
     ("loop in catch", "try { loop { } } catch { loop { } }"),
     ("deep recursion", "deeper(1)"),
-    ("wide recursion", "loop { wide(12); }"),
+    ("wide recursion", "loop { wide(6); }"),
     ("text doubles", "let s = \"x\"; loop { s += s; }"),
     ("text interpolates", "let s = \"x\"; loop { s = `${s}${s}x`; }"),
     ("text pads", "\"x\".pad(1000000000, \"y\")"),
@@ -54,10 +54,7 @@ const SCRIPTS: &[(&str, &str)] = &[
     ("a list reduced to a nest", "LISTS a.reduce(|all, x| [all], [])"),
     ("sorts in finds", "let all = workers; workers.find(|w| { all.sort_by(|v| v.load); false });"),
     ("narrowed for ever", "let w = workers; loop { w = w.online(); }"),
-    (
-        "long keys",
-        "let s = \"\"; s.pad(4000, \"x\"); loop { workers.sort_by(|w| s + w.id); }",
-    ),
+    ("long keys", "let s = \"\"; s.pad(4000, \"x\"); loop { workers.sort_by(|w| s + w.id); }"),
     ("texts in variables", "LISTS for n in 0..1000 { a[n] = `${n}`; } hold(a)"),
     ("lists in variables", "LISTS for n in 0..499 { b[n] = [n]; } b.truncate(499); hold(b)"),
     ("lists in calls", "LISTS give(a)"),
@@ -77,7 +74,8 @@ fn policy(body: &str) -> RhaiScheduler {
         (0..60).map(|number| format!("let v{number} = {value}; ")).collect()
     };
     let (hold, rest) = (held("v"), held("v.skip(1)"));
-    let given = (0..20).fold("give(v)".to_owned(), |inner, _| format!("many(v,v,v,v,v,v,v,{inner})"));
+    let given =
+        (0..20).fold("give(v)".to_owned(), |inner, _| format!("many(v,v,v,v,v,v,v,{inner})"));
     let text = format!(
         "fn deeper(n) {{ deeper(n + 1) }}\n\
          fn wide(n) {{ if n == 0 {{ 1 }} else {{ wide(n - 1) + wide(n - 1) }} }}\n\
