@@ -176,6 +176,8 @@ pub struct Engine {
     awaited: BTreeMap<u64, Awaited>,
     /// When and with what patience each failed worker is probed.
     probes: BTreeMap<WorkerId, u32>,
+    /// Models that the store has a row of, by hive.
+    catalogue: BTreeMap<HiveId, BTreeSet<ModelRef>>,
     /// Memory promised to workers that the reports of their hive do not show yet.
     reserved: BTreeMap<WorkerId, (HiveId, Vec<u32>, u64)>,
     /// The revision of the last report, by hive.
@@ -224,6 +226,7 @@ impl Engine {
             provisioning: BTreeMap::new(),
             awaited: BTreeMap::new(),
             probes: BTreeMap::new(),
+            catalogue: BTreeMap::new(),
             reserved: BTreeMap::new(),
             revisions: BTreeMap::new(),
             wake: BTreeSet::new(),

@@ -5,6 +5,7 @@
 #[path = "../support/engine.rs"]
 mod parts;
 
+mod disk;
 mod hand;
 mod memory;
 mod optimising;
