@@ -50,7 +50,7 @@ use marks::Marks;
 use optimise::Optimiser;
 use retry::Chance;
 use tenants::{TenantChange, Tenants};
-use timers::{Alarm, Timers};
+use timers::{Alarm, JobAlarm, JobAlarms, Timers};
 
 /// Where a live job is.
 #[derive(Debug)]
@@ -94,21 +94,20 @@ struct Entry {
     must_match: Option<Arc<str>>,
     /// When its attempt began.
     running_since: Time,
+    /// Tokens that readers have of it.
+    produced: u32,
     /// Tokens that it was expected to use when it was admitted.
     expected: u64,
-    /// Tokens that its tenant's share was charged for it when it was given its slot.
+    /// What its tenant's share was charged for it when it was first given a slot; 0 before.
     shared: u64,
     /// The job is in the store: until then nothing else of it is written.
     accepted: bool,
+    alarms: JobAlarms,
 }
 
 impl Entry {
     fn lane(&self) -> LaneId {
-        LaneId {
-            model: self.job.model.clone(),
-            priority: self.job.priority,
-            tenant: self.job.tenant.clone(),
-        }
+        LaneId::of(&self.job)
     }
 }
 
@@ -163,11 +162,12 @@ pub struct Engine {
     settings: Arc<Settings>,
     epoch: Epoch,
     view: ClusterView,
-    /// Only ever looked into, so its order does not matter.
-    jobs: HashMap<JobId, Entry>,
+    /// Only ever looked into, so its order does not matter. In boxes, so that a job's own memory is near what it was
+    /// made with, and not spread over a table for all that wait.
+    jobs: HashMap<JobId, Box<Entry>>,
     lanes: Lanes,
-    /// Jobs that wait for a retry.
-    in_backoff: BTreeSet<JobId>,
+    /// Jobs that wait for a retry, by priority.
+    in_backoff: [BTreeSet<JobId>; 2],
     leases: Leases,
     timers: Timers,
     starting: BTreeMap<WorkerId, Starting>,
@@ -199,6 +199,8 @@ pub struct Engine {
     draining: bool,
     drained: bool,
     frozen: bool,
+    /// Of this life alone: see [`JobOutline`](crate::JobOutline).
+    secret: u64,
 }
 
 type Out = Vec<Effect>;
@@ -219,7 +221,7 @@ impl Engine {
             view: ClusterView::default(),
             jobs: HashMap::new(),
             lanes: Lanes::default(),
-            in_backoff: BTreeSet::new(),
+            in_backoff: Default::default(),
             leases: Leases::default(),
             timers: Timers::default(),
             starting: BTreeMap::new(),
@@ -242,6 +244,7 @@ impl Engine {
             draining: false,
             drained: false,
             frozen: false,
+            secret: 0,
         }
     }
 
@@ -249,6 +252,12 @@ impl Engine {
     #[must_use]
     pub fn with_built_in(mut self, policy: LeastLoaded) -> Self {
         self.optimiser.built_in = policy;
+        self
+    }
+
+    /// Veils what is recorded of the prefixes of prompts with this secret.
+    pub(crate) fn with_secret(mut self, secret: u64) -> Self {
+        self.secret = secret;
         self
     }
 
@@ -286,10 +295,7 @@ impl Engine {
 
     /// How many jobs wait, in a queue or for a retry, by priority.
     pub fn waiting_by_priority(&self) -> [(Priority, usize); 2] {
-        let backoff = |priority| {
-            let jobs = self.in_backoff.iter().filter_map(|id| self.jobs.get(id));
-            jobs.filter(|entry| entry.job.priority == priority).count()
-        };
+        let backoff = |priority| self.in_backoff[lanes::class(priority)].len();
         Priority::ALL
             .map(|priority| (priority, self.lanes.waiting_at(priority) + backoff(priority)))
     }
@@ -327,6 +333,7 @@ impl Engine {
         if self.frozen {
             return;
         }
+        self.tenants.turn_the_day(now.wall, &mut self.view);
         match input {
             Input::Submit { job } => self.submit(now, job, out),
             Input::Cancel { job } => self.end(now, job, Outcome::Cancelled, out),
@@ -344,6 +351,7 @@ impl Engine {
             Input::Hive { hive, fact } => self.hive(now, hive, fact, out),
             Input::Restore { snapshot } => self.restore(now, *snapshot, out),
             Input::Command { n, command } => self.command(now, n, command, out),
+            Input::PolicyChanged => self.wake_all(),
             Input::Freeze => {
                 self.frozen = true;
                 return;
@@ -370,11 +378,11 @@ impl Engine {
 
     fn alarm(&mut self, now: Now, alarm: Alarm, out: &mut Out) {
         match alarm {
-            Alarm::QueueWait(job) => self.queue_wait_over(now, job, out),
-            Alarm::Run(job) => self.run_over(now, job, out),
-            Alarm::Deadline(job) => self.deadline_over(now, job, out),
-            Alarm::Retry(job) => self.requeue(job),
-            Alarm::Rerecord(job) => self.record_end(now, job, out),
+            Alarm::Job(JobAlarm::QueueWait, job) => self.queue_wait_over(now, job, out),
+            Alarm::Job(JobAlarm::Run, job) => self.run_over(now, job, out),
+            Alarm::Job(JobAlarm::Deadline, job) => self.deadline_over(now, job, out),
+            Alarm::Job(JobAlarm::Retry, job) => self.requeue(job),
+            Alarm::Job(JobAlarm::Rerecord, job) => self.record_end(now, job, out),
             Alarm::Abort(lease) => self.abort_overdue(now, lease, out),
             Alarm::Spawn(worker) => self.spawn_overdue(now, worker, out),
             Alarm::Probe(worker) => out.push(Effect::Probe { worker }),
@@ -390,7 +398,7 @@ impl Engine {
     }
 
     fn waiting(&self) -> usize {
-        self.lanes.waiting() + self.in_backoff.len()
+        self.lanes.waiting() + self.in_backoff.iter().map(BTreeSet::len).sum::<usize>()
     }
 
     fn number(&mut self) -> u64 {

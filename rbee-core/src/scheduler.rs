@@ -236,6 +236,12 @@ pub trait Scheduler: fmt::Debug + Send + Sync + 'static {
         1
     }
 
+    /// The same policy as a replay asks it, where that is another: one whose answers follow from the questions alone,
+    /// however busy the machine is. A policy that ends its decisions by the clock bounds them by their work here.
+    fn for_replay(&self) -> Option<Arc<dyn Scheduler>> {
+        None
+    }
+
     /// The text that people can read and change; none for a policy that is compiled in.
     fn source(&self) -> Option<PolicySource> {
         None
@@ -274,6 +280,9 @@ impl<S: Scheduler + ?Sized> Scheduler for Arc<S> {
     }
     fn threads(&self) -> usize {
         (**self).threads()
+    }
+    fn for_replay(&self) -> Option<Arc<dyn Scheduler>> {
+        (**self).for_replay()
     }
     fn source(&self) -> Option<PolicySource> {
         (**self).source()

@@ -36,9 +36,10 @@ pub enum Mode {
 pub struct Settings {
     /// Whom the queen serves. [`Mode::Home`].
     pub mode: Mode,
-    /// The limits of tenants that have none of their own. None.
+    /// The limits that hold where a tenant sets none of its own, limit by limit. None.
     pub default_limits: TenantLimits,
-    /// Waiting jobs from which on a new one is accepted only if a worker is idle; none at twice as many. 1,000.
+    /// Waiting jobs from which on a new one is accepted only if a worker is idle, or its tenant has less than an equal share
+    /// of them; none at twice as many. 1,000.
     pub queue_capacity: usize,
     /// How long an interactive job may wait in the queue. 10 minutes.
     pub interactive_wait: Duration,

@@ -5,10 +5,12 @@
 #[path = "../support/engine.rs"]
 mod parts;
 
+mod deadlines;
 mod disk;
 mod hand;
 mod memory;
 mod optimising;
+mod platform;
 mod queueing;
 mod retrying;
 mod tenants;

@@ -196,8 +196,8 @@ impl Store {
                 }
                 live.into()
             }),
-            Change::JobEnded { job, outcome, at, keep_request, keep_output } => {
-                self.job_ended(*job, outcome, *at, *keep_request, *keep_output);
+            Change::JobEnded { job, outcome, at, used_tokens, keep_request, keep_output } => {
+                self.job_ended(*job, outcome, (*at, *used_tokens), *keep_request, *keep_output);
             }
             Change::HivePut(record) => {
                 self.hives.insert(record.id.clone(), (epoch, HiveRecord::clone(record)));
@@ -242,6 +242,14 @@ impl Store {
         self.policies.values().cloned().collect()
     }
 
+    pub(super) fn policy(&self, version: Option<u64>) -> Option<PolicyRecord> {
+        let found = match version {
+            Some(version) => self.policies.get(&version),
+            None => self.policies.last_key_value().map(|(_, newest)| newest),
+        };
+        found.cloned()
+    }
+
     fn job_queued(&mut self, epoch: Epoch, record: &JobRecord) {
         if self.jobs.contains_key(&record.id) {
             return;
@@ -276,7 +284,7 @@ impl Store {
         &mut self,
         id: JobId,
         outcome: &Outcome,
-        at: WallTime,
+        (at, used_tokens): (WallTime, u64),
         keep_request: bool,
         keep_output: bool,
     ) {
@@ -301,7 +309,7 @@ impl Store {
         }
         if let Some(tenant) = tenant {
             let used = self.usage.entry((rules::day(at), tenant)).or_default();
-            *used = used.saturating_add(rules::tokens_used(outcome));
+            *used = used.saturating_add(used_tokens);
         }
         self.ended.push_back(id);
         self.drop_oldest();
@@ -371,6 +379,7 @@ mod tests {
                 idempotency: None,
                 owner: epoch,
                 request: None,
+                outline: None,
                 numerics: None,
                 pieces: Vec::new(),
                 tokens_generated: 0,
@@ -382,6 +391,7 @@ mod tests {
                 job: ids[n],
                 outcome: Outcome::Cancelled,
                 at: WallTime::default(),
+                used_tokens: 0,
                 keep_request: false,
                 keep_output: false,
             };

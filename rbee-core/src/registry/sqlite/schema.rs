@@ -4,7 +4,7 @@
 pub(super) const APPLICATION_ID: i32 = i32::from_be_bytes(*b"rbee");
 
 /// Step *n* of the list makes version *n* + 1 of the schema (`user_version`) out of version *n*.
-pub(super) const MIGRATIONS: &[&str] = &[FIRST, POLICIES, TENANTS, WORKERS];
+pub(super) const MIGRATIONS: &[&str] = &[FIRST, POLICIES, TENANTS, WORKERS, OUTLINES];
 
 /// The tables that the first version has.
 ///
@@ -92,6 +92,14 @@ const FIRST: &str = "
         tokens    INTEGER NOT NULL,
         PRIMARY KEY (tenant_id, day)
     ) WITHOUT ROWID;
+";
+
+/// What stays of a request when its text is gone; `task` is null where an older version recorded the job.
+const OUTLINES: &str = "
+    ALTER TABLE jobs ADD COLUMN task        TEXT CHECK (task IN ('generate', 'embed'));
+    ALTER TABLE jobs ADD COLUMN max_tokens  INTEGER;
+    ALTER TABLE jobs ADD COLUMN deadline_ms INTEGER;
+    ALTER TABLE jobs ADD COLUMN prefix      BLOB; -- keys of 8 bytes, little-endian
 ";
 
 /// All limits of tenants, and their keys, as JSON.
