@@ -178,6 +178,8 @@ pub struct Engine {
     awaited: BTreeMap<u64, Awaited>,
     /// When and with what patience each failed worker is probed.
     probes: BTreeMap<WorkerId, u32>,
+    /// Models that the store has a row of, by hive.
+    catalogue: BTreeMap<HiveId, BTreeSet<ModelRef>>,
     /// What workers are expected to take, and what of it is promised because the reports of their hive do not show it.
     promises: BTreeMap<WorkerId, Promise>,
     /// The revision of the last report, by hive.
@@ -228,6 +230,7 @@ impl Engine {
             provisioning: BTreeMap::new(),
             awaited: BTreeMap::new(),
             probes: BTreeMap::new(),
+            catalogue: BTreeMap::new(),
             promises: BTreeMap::new(),
             revisions: BTreeMap::new(),
             wake: BTreeSet::new(),

@@ -113,6 +113,8 @@ error_kinds! {
     ShuttingDown = "SHUTTING_DOWN", retryable: false, blames_worker: false, status: 503, openai: "server_error";
     /// The durable store failed; nothing was accepted.
     Storage = "STORAGE", retryable: false, blames_worker: false, status: 507, openai: "server_error";
+    /// A hive's budget for models would do, but models that are in use or being fetched take too much of it.
+    DiskInUse = "DISK_IN_USE", retryable: true, blames_worker: false, status: 507, openai: "server_error";
     /// Another queen owns the row that was to be written.
     Fenced = "FENCED", retryable: false, blames_worker: false, status: 409, openai: "conflict_error";
     /// A setting is unknown or out of range.
@@ -141,6 +143,7 @@ struct Inner {
     kind: ErrorKind,
     message: Cow<'static, str>,
     retry_after: Option<Duration>,
+    short_bytes: Option<u64>,
     param: Option<Cow<'static, str>>,
     source: Option<Source>,
 }
@@ -166,6 +169,7 @@ impl Error {
             kind,
             message: message.into(),
             retry_after: None,
+            short_bytes: None,
             param: None,
             source: None,
         }))
@@ -180,6 +184,12 @@ impl Error {
     /// Says when a new try can succeed.
     pub fn with_retry_after(mut self, after: Duration) -> Self {
         Arc::make_mut(&mut self.0).retry_after = Some(after);
+        self
+    }
+
+    /// Says how many bytes would have to be free that are not.
+    pub fn with_short_bytes(mut self, bytes: u64) -> Self {
+        Arc::make_mut(&mut self.0).short_bytes = Some(bytes);
         self
     }
 
@@ -214,6 +224,11 @@ impl Error {
     /// When a new try can succeed, where that is known.
     pub fn retry_after(&self) -> Option<Duration> {
         self.0.retry_after
+    }
+
+    /// How many bytes would have to be free that are not, where that is the trouble and is known.
+    pub fn short_bytes(&self) -> Option<u64> {
+        self.0.short_bytes
     }
 }
 

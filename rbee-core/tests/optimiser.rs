@@ -40,6 +40,7 @@ fn hive(n: usize, gib: u64, models: &[&str], workers: &[&str]) -> FleetHive {
             memory_free: Some(gib * GIB - 5 * GIB * workers.len() as u64),
         }],
         memory_budget: None,
+        takes: BTreeMap::new(),
         models: models.iter().map(|m| (model(m), 4 * GIB)).collect(),
         workers: workers.iter().map(worker).collect(),
     }
@@ -81,6 +82,7 @@ fn on_a_day_with_bursts_the_number_of_changes_is_bounded_by_the_pause() {
     let report = run(&Replay::new(Fleet { hives }, trace), &LeastLoaded::default());
     assert_eq!(report.evictions, 0, "the optimiser makes no room");
     assert!(report.scale_ups > 0 && report.scale_backs <= report.scale_ups, "{report:?}");
+    eprintln!("DAY {}", report.scale_ups);
     assert!(report.scale_ups <= 3 * 24 * 3, "{} changes", report.scale_ups);
 }
 
@@ -121,4 +123,77 @@ fn models_that_take_turns_on_one_device_are_swapped_no_faster_than_they_may() {
     let (calm, elapsed) = swaps(&replay);
     assert!(calm <= elapsed / 20 + 1, "{calm} swaps in {elapsed} s");
     assert!(calm < hasty, "{calm} against {hasty}");
+}
+
+/// `count` jobs for model `a` in one moment, `every` so many seconds.
+fn bursts(bursts: u64, every: u64, count: u64, service: u64) -> Trace {
+    let burst = |n: u64| (0..count).map(move |k| (n * every * 1_000 + k, "a", service));
+    let jobs = (0..bursts).flat_map(burst);
+    let jobs = jobs.map(|(at, name, service)| arrival(Duration::from_millis(at), name, service));
+    Trace { arrivals: jobs.collect(), ..Trace::default() }
+}
+
+#[test]
+fn a_days_bursts_make_as_many_starts_as_there_are_bursts() {
+    // Room for one replica.
+    let hives = vec![hive(0, 12, &["a"], &["a"])];
+    let mut trace = bursts(24, 3_600, 100, 5);
+    trace.arrivals.push(arrival(Duration::from_secs(24 * 3_600), "a", 1));
+    let report = run(&Replay::new(Fleet { hives }, trace), &LeastLoaded::default());
+    assert_eq!((report.completed, report.scale_ups, report.scale_backs), (2_401, 24, 24));
+}
+
+#[test]
+fn bursts_that_come_faster_than_the_pause_do_not_start_and_stop_a_replica_each() {
+    let mut hives = vec![hive(0, 12, &["a"], &["a"])];
+    hives[0].workers[0].pinned = true;
+    let mut replay = Replay::new(Fleet { hives }, bursts(30, 120, 60, 5));
+    for keep_alive in [20, 40, 1_000] {
+        replay.settings.keep_alive = Some(Duration::from_secs(keep_alive));
+        let report = run(&replay, &LeastLoaded::default());
+        let most = report.elapsed_ms / 300_000 + 1;
+        assert_eq!(report.completed, 1_800);
+        assert!(report.scale_ups >= 1 && report.scale_ups as u64 <= most, "{report:?}");
+        assert!(keep_alive < 1_000 || report.scale_ups == 1, "one that is kept serves them all");
+    }
+}
+
+#[test]
+fn a_replica_goes_to_the_hive_with_a_gpu_although_another_has_more_memory() {
+    let mut hives = vec![hive(0, 64, &["a"], &["a"]), hive(1, 64, &["a"], &[])];
+    let gpu = FleetDevice {
+        kind: DeviceKind::Cuda,
+        name: "gpu".into(),
+        memory_total: 8 * GIB,
+        memory_free: None,
+    };
+    hives[1].devices.push(gpu);
+    let report = run(&Replay::new(Fleet { hives }, bursts(1, 1, 60, 5)), &LeastLoaded::default());
+    assert!(report.scale_ups >= 1);
+    let first = report.workers.values().filter(|load| load.hive.as_str() == "hive-0001");
+    assert!(first.map(|load| load.jobs).sum::<usize>() > 0, "{report:?}");
+}
+
+#[test]
+fn a_model_is_fetched_where_the_room_for_a_replica_is_and_only_once() {
+    let hives = vec![hive(0, 8, &["a"], &["a"]), hive(1, 7, &[], &[])];
+    let report =
+        run(&Replay::new(Fleet { hives }, bursts(2, 900, 120, 5)), &LeastLoaded::default());
+    assert_eq!((report.completed, report.downloads, report.scale_ups), (240, 1, 2));
+}
+
+#[test]
+fn a_worker_that_takes_more_than_it_was_reckoned_to_is_reckoned_with_from_then_on() {
+    let mut hives = vec![hive(0, 20, &["a"], &[])];
+    let replay =
+        |hives: &[FleetHive]| Replay::new(Fleet { hives: hives.to_vec() }, bursts(1, 1, 60, 5));
+    let as_reckoned = run(&replay(&hives), &LeastLoaded::default());
+    assert!(as_reckoned.scale_ups >= 1, "{as_reckoned:?}");
+    hives[0].takes.insert(model("a"), 14 * GIB);
+    let more = run(&replay(&hives), &LeastLoaded::default());
+    assert_eq!(
+        (more.completed, more.spawns, more.scale_ups),
+        (60, 1, 0),
+        "there is no room for two"
+    );
 }

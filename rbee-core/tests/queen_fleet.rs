@@ -9,8 +9,8 @@ use std::{sync::Arc, time::Duration};
 
 use queen_support::{EchoFactory, echo, hive, queen, quiet, read, request};
 use rbee_core::{
-    EchoGate, ErrorKind, HiveId, HiveStatus, LoadRequest, MemoryRegistry, ModelRef, Progress,
-    Queen, QueenId, WorkerState,
+    EchoGate, ErrorKind, HiveId, HiveStatus, LoadRequest, MemoryRegistry, ModelRef, ModelStore,
+    Progress, Queen, QueenId, Settings, StoreOptions, WorkerState,
 };
 
 /// A model that lies on the disk of this machine.
@@ -105,6 +105,52 @@ async fn models_are_put_on_disks_and_removed_but_not_under_a_worker() {
     queen.remove_model(id("a"), model.reference.clone()).await.unwrap();
     until(&queen, "the hive has it no more", |cluster| !has(cluster)).await;
     quiet(&queen).await;
+}
+
+#[tokio::test]
+async fn a_disk_that_is_full_of_a_model_nobody_uses_takes_the_one_that_is_wanted() {
+    let directory = tempfile::tempdir().unwrap();
+    let models: Vec<ModelRef> = ["a", "b"]
+        .map(|name| format!("hf:org/{name}@{}", "0123456789".repeat(4)))
+        .iter()
+        .map(|model| model.parse().unwrap())
+        .collect();
+    let store = |name: &str, budget| {
+        let path = directory.path().join(name);
+        let hub_cache = Some(path.join("hub"));
+        let options = StoreOptions { hub_cache, budget, head_room: 0, ..StoreOptions::default() };
+        ModelStore::open(path, options).unwrap()
+    };
+    let source = store("source", None);
+    for (n, model) in (0..).zip(&models) {
+        let file = directory.path().join(format!("{n}.bin"));
+        std::fs::write(&file, [n; 1000]).unwrap();
+        let files = source.local(&ModelRef::file(file).unwrap(), Progress::ignore()).await.unwrap();
+        source.import(model, files, Progress::ignore()).await.unwrap();
+    }
+    // One keeps the models and loads none; the other has room for one of them.
+    let shelf = rbee_core::InProcessHive::new().with_id(id("shelf")).with_store(source);
+    let small = hive("small").with_store(store("small", Some(1500)));
+    let settings = Settings {
+        min_loaded: Duration::ZERO,
+        retry_delay: Duration::from_millis(20),
+        ..Settings::default()
+    };
+    let queen = queen()
+        .settings(settings)
+        .hive(shelf)
+        .hive(small.with_factory(EchoFactory::new().0))
+        .build()
+        .await
+        .unwrap();
+    for model in models.iter().chain(&models) {
+        let job = rbee_core::Request::completion(model.as_str(), "x").max_tokens(3);
+        queen.submit(job).await.unwrap().answer().await.unwrap();
+        quiet(&queen).await;
+        let cluster = queen.cluster().await.unwrap();
+        let loaded: Vec<_> = cluster.workers().map(|worker| worker.info.model.clone()).collect();
+        assert_eq!(loaded, [model.clone()]);
+    }
 }
 
 #[tokio::test]

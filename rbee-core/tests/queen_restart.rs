@@ -46,6 +46,27 @@ async fn a_restarted_queen_makes_the_same_stream_again_under_the_same_numbers() 
 }
 
 #[tokio::test]
+async fn a_pinned_worker_is_pinned_after_a_restart_and_one_that_is_not_any_more_is_not() {
+    let registry = MemoryRegistry::new();
+    let worker = || echo().hive("a".parse().unwrap()).build();
+    let hive = Arc::new(hive("a").with_worker(worker()).with_worker(worker()));
+    let build = || queen().id(id()).registry(registry.clone()).hive(hive.clone()).build();
+    let first = build().await.unwrap();
+    let workers: Vec<_> =
+        first.cluster().await.unwrap().workers().map(|worker| worker.info.id).collect();
+    for worker in &workers {
+        first.pin(*worker, true).await.unwrap();
+    }
+    first.pin(workers[1], false).await.unwrap();
+    first.crash();
+    drop(first);
+    let second = build().await.unwrap();
+    let cluster = second.cluster().await.unwrap();
+    let pinned = |n: usize| cluster.worker(workers[n]).unwrap().pinned;
+    assert!(pinned(0) && !pinned(1));
+}
+
+#[tokio::test]
 async fn queued_jobs_stay_in_their_order_over_a_restart() {
     let registry = MemoryRegistry::new();
     let gate = EchoGate::new();

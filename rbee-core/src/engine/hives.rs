@@ -45,6 +45,7 @@ impl Engine {
                 self.timers.disarm(&Alarm::HiveLost(hive.clone()));
                 self.revisions.remove(&hive);
                 self.view.remove_hive(&hive);
+                self.catalogue.remove(&hive);
                 self.forget_gone(&hive, &BTreeSet::new(), out);
             }
         }
@@ -136,6 +137,7 @@ impl Engine {
             changed = true;
         }
         self.forget_gone(&hive, &seen, out);
+        self.forget_models(&hive, out);
         if changed {
             self.wake_all();
         } else if has_more_memory {

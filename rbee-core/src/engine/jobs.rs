@@ -137,6 +137,9 @@ impl Engine {
     /// Jobs of an earlier life of this queen, or of another that died. What was running runs again, if it may.
     pub(super) fn restore(&mut self, now: Now, snapshot: Snapshot, out: &mut Out) {
         self.tenants.restore(snapshot.tenants, &self.settings, &mut self.view);
+        for record in snapshot.models {
+            self.catalogue.entry(record.hive).or_default().insert(record.model);
+        }
         for record in snapshot.workers {
             // It is in the store as it is.
             let _ = self.marks.put(record);

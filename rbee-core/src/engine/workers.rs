@@ -1,7 +1,10 @@
 //! Workers coming and going: provisioned, started once, stopped, lost.
 
-use super::{provisioning::record_model, *};
+use super::*;
 use crate::{Capabilities, ErrorKind, Result, WorkerState, WorkerView};
+
+/// A hive whose disk is full of models in use is asked again as if so many tries had failed: after 8 to 16 s.
+const PATIENCE: u32 = 5;
 
 impl Engine {
     /// Starts a worker, as the policy wants it. Where the model is not on the hive's disk it is fetched first, and
@@ -291,7 +294,7 @@ impl Engine {
                 let hive = self.view.hive(&starting.hive);
                 let on_disk = hive.and_then(|hive| hive.models.get(&model).cloned());
                 if let Some(on_disk) = on_disk {
-                    record_model(now, &starting.hive, &on_disk, out);
+                    self.record_model(now, &starting.hive, &on_disk, out);
                 }
                 self.wake_model(&model);
             }
@@ -303,7 +306,8 @@ impl Engine {
     }
 
     /// A start or a download failed. One that may be tried again is, with growing delays; a hive that cannot is not
-    /// asked again for the jobs that wait now.
+    /// asked again for the jobs that wait now. One whose disk is full of models in use is asked again for as long as they
+    /// wait.
     pub(super) fn start_failed(
         &mut self,
         now: Now,
@@ -314,12 +318,22 @@ impl Engine {
     ) {
         out.push(Effect::Note(Note::SpawnFailed(hive.clone(), model.clone(), error.clone())));
         let random = self.chance.next();
+        let is_full = error.kind() == ErrorKind::DiskInUse;
+        let short = error.short_bytes().filter(|_| is_full);
+        let gets_room =
+            short.is_some_and(|bytes| self.make_disk_room(now, hive, model, bytes, out));
         if let Some(queue) = self.lanes.model_mut(model) {
-            let failures = queue.failed_starts.get(hive).map_or(0, |(failures, _)| *failures) + 1;
+            let before = queue.failed_starts.get(hive).map_or(0, |(failures, _)| *failures);
+            let failures = before + u32::from(!is_full);
             if !error.kind().is_retryable() || failures > self.settings.retries {
                 Arc::make_mut(&mut queue.refused).insert(hive.clone(), error);
             } else {
-                let until = now.at + retry::delay(&self.settings, failures, random);
+                let tries = match (is_full, gets_room) {
+                    (false, _) => failures,
+                    (true, true) => 1,
+                    (true, false) => PATIENCE,
+                };
+                let until = now.at + retry::delay(&self.settings, tries, random);
                 queue.failed_starts.insert(hive.clone(), (failures, until));
                 self.timers.arm(until, Alarm::Respawn(model.clone()));
             }

@@ -177,11 +177,13 @@ enum StoreError {
         head_room: u64,
         reserved: u64,
     },
+    #[error("model {model} has {bytes} bytes; the budget of the store is {budget} in all")]
+    OverBudget { model: ModelRef, bytes: u64, budget: u64 },
     #[error(
         "model {model} has {bytes} bytes; the budget of the store is {budget}, of which {used} are taken by models \
          that are in use or being fetched"
     )]
-    OverBudget { model: ModelRef, bytes: u64, budget: u64, used: u64 },
+    BudgetInUse { model: ModelRef, bytes: u64, budget: u64, used: u64 },
     #[error("the fetching of model {0} was ended with the runtime it ran on")]
     Ended(ModelRef),
     #[error("the fetching of model {0} panicked")]
@@ -209,10 +211,18 @@ impl From<StoreError> for Error {
                 ErrorKind::HubUnreachable
             }
             StoreError::DiskFull { .. } | StoreError::OverBudget { .. } => ErrorKind::Storage,
+            StoreError::BudgetInUse { .. } => ErrorKind::DiskInUse,
             StoreError::Ended(_) => ErrorKind::Cancelled,
             StoreError::Panicked(_) => ErrorKind::Internal,
         };
-        Error::new(kind, error.to_string()).with_source(error)
+        let short = match &error {
+            StoreError::BudgetInUse { bytes, budget, used, .. } => {
+                Some(used.saturating_add(*bytes).saturating_sub(*budget))
+            }
+            _ => None,
+        };
+        let told = Error::new(kind, error.to_string()).with_source(error);
+        short.into_iter().fold(told, Error::with_short_bytes)
     }
 }
 

@@ -148,7 +148,8 @@ impl Queen {
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`] where there is no such hive, [`ErrorKind::ModelNotFound`] where the model is nowhere to
-    /// be had, [`ErrorKind::HiveUnreachable`] where there is no progress for as long as the setting
+    /// be had, [`ErrorKind::DiskInUse`] where models in use take too much of the machine's budget for them,
+    /// [`ErrorKind::HiveUnreachable`] where there is no progress for as long as the setting
     /// `provision_silence` says.
     pub async fn provision(
         &self,

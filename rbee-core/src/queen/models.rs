@@ -295,7 +295,8 @@ async fn copy(
 
 /// Is it the place that the model was to be copied from that is at fault? Then another may do.
 fn is_the_source(error: &Error) -> bool {
-    !matches!(error.kind(), ErrorKind::Storage | ErrorKind::Cancelled | ErrorKind::Fenced)
+    use ErrorKind::{Cancelled, DiskInUse, Fenced, Storage};
+    !matches!(error.kind(), Storage | DiskInUse | Cancelled | Fenced)
 }
 
 /// A commit of the same model that a hive has already.

@@ -62,6 +62,10 @@ pub struct FleetHive {
     /// `models`: the models on its disk, each with the size of its files in bytes.
     #[serde(default)]
     pub models: BTreeMap<ModelRef, u64>,
+    /// `takes`: memory that a worker of a model takes that is started there, in bytes, where that is not what it is
+    /// expected to take: a replay shows what comes of it. None by default.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub takes: BTreeMap<ModelRef, u64>,
     /// `workers`: those that run.
     #[serde(default)]
     pub workers: Vec<FleetWorker>,
@@ -243,6 +247,7 @@ impl FleetHive {
             devices: hive.devices.iter().map(device).collect(),
             memory_budget: hive.memory_budget,
             models: hive.models.values().map(|model| (model.model.clone(), model.bytes)).collect(),
+            takes: BTreeMap::new(),
             workers: workers.collect(),
         }
     }

@@ -6,6 +6,7 @@
 mod parts;
 
 mod deadlines;
+mod disk;
 mod hand;
 mod memory;
 mod optimising;

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use rbee_core::{
-    Device, DeviceKind, Epoch, HiveReport, LeastLoaded, Settings, WorkerId, WorkerInfo, WorkerSpec,
-    engine::{Effect, Engine, HiveFact, Note},
+    Change, Device, DeviceKind, Epoch, ErrorKind, HiveReport, LeastLoaded, Settings, Snapshot,
+    WorkerId, WorkerInfo, WorkerRecord, WorkerSpec,
+    engine::{Command, Effect, Engine, HiveFact, Input, Note},
 };
 
 use super::{hand::*, parts, parts::GIB};
@@ -31,12 +32,53 @@ impl Hand {
         self.wait(Duration::from_secs(5));
     }
 
+    /// What an earlier life of the queen has left of these workers of `hive-0`.
+    fn remember(&mut self, workers: Vec<WorkerRecord>) {
+        let snapshot = Snapshot { epoch: Epoch(1), workers, ..Snapshot::default() };
+        self.feed(Input::Restore { snapshot: Box::new(snapshot) });
+        self.hive(0, HiveFact::Added);
+    }
+
+    fn is_pinned(&self, n: u128) -> bool {
+        self.engine.view().worker(parts::worker(n)).unwrap().pinned
+    }
+
+    fn changes(&self) -> Vec<Change> {
+        let changes = self.all(|effect| match effect {
+            Effect::Record { changes, .. } => Some(changes.clone()),
+            _ => None,
+        });
+        changes.concat()
+    }
+
+    /// Lets time pass in steps of the optimiser, and tells who is stopped and after how many seconds.
+    fn idle(&mut self, seconds: u64) -> Vec<(WorkerId, u64)> {
+        let mut stopped = Vec::new();
+        for n in 1..=seconds / 5 {
+            self.wait(Duration::from_secs(5));
+            stopped.extend(self.stops().into_iter().map(|worker| (worker, n * 5)));
+        }
+        stopped
+    }
+
     fn scaled_up(&self) -> Option<WorkerId> {
         self.find(|effect| match effect {
             Effect::Note(Note::ScaledUp(worker, ..)) => Some(*worker),
             _ => None,
         })
     }
+}
+
+fn plain(n: u128) -> WorkerRecord {
+    WorkerRecord::new(parts::worker(n), parts::hive(0))
+}
+
+fn pinned(n: u128) -> WorkerRecord {
+    WorkerRecord { pinned: true, ..plain(n) }
+}
+
+fn replica(n: u128) -> WorkerRecord {
+    WorkerRecord { replica: true, ..plain(n) }
 }
 
 fn replica_of(policy: LeastLoaded) -> WorkerSpec {
@@ -95,12 +137,125 @@ fn a_model_is_kept_alive_as_its_alias_or_repository_says_whatever_commit_the_wor
     hand.hive(0, HiveFact::Added);
     hand.report(0, 1, &workers);
     hand.connect(&workers);
-    let mut stopped = Vec::new();
-    for n in 1..=60 {
-        hand.wait(Duration::from_secs(5));
-        stopped.extend(hand.stops().into_iter().map(|worker| (worker, n * 5)));
-    }
+    let stopped = hand.idle(300);
     let expected = [30, 90, 300];
     let expected: Vec<_> = workers.iter().map(|info| info.id).zip(expected).collect();
     assert_eq!(stopped, expected);
+}
+
+#[test]
+fn who_is_pinned_and_who_is_a_replica_is_known_after_a_restart_and_after_an_outage() {
+    let workers = [worker(1, 0, 1), worker(2, 0, 1), worker(3, 1, 1)];
+    let keep_alive = Some(Duration::from_secs(600));
+    let mut hand = Hand::new(Settings { keep_alive, ..Settings::default() });
+    hand.remember(vec![replica(2), pinned(3)]);
+    hand.report(0, 1, &workers);
+    hand.connect(&workers);
+    assert!(hand.is_pinned(3) && !hand.is_pinned(2));
+
+    hand.hive(0, HiveFact::Unreachable(error(ErrorKind::HiveUnreachable)));
+    hand.wait(Duration::from_secs(46));
+    assert_eq!(hand.engine.view().worker_count(), 0, "they count as lost");
+    hand.report(0, 2, &workers);
+    hand.connect(&workers);
+    assert!(hand.is_pinned(3) && hand.changes().is_empty(), "{:?}", hand.changes());
+    let stopped = hand.idle(1_000);
+    assert_eq!(stopped, [(parts::worker(2), 300), (parts::worker(1), 600)]);
+}
+
+#[test]
+fn a_pin_is_answered_when_it_is_recorded_and_forgotten_with_its_worker() {
+    let workers = [worker(1, 0, 1), worker(2, 0, 1)];
+    let mut hand = Hand::with(&workers);
+    hand.records = false;
+    hand.feed(Input::Command { n: 5, command: Command::Pin(parts::worker(1), true) });
+    let (n, changes) = hand
+        .find(|effect| match effect {
+            Effect::Record { n, changes } => Some((n.unwrap(), changes.clone())),
+            _ => None,
+        })
+        .unwrap();
+    assert_eq!((changes, hand.effects.len()), (vec![Change::WorkerPut(pinned(1))], 1));
+    hand.feed(Input::Recorded { n, result: Ok(()) });
+    assert!(matches!(hand.effects[..], [Effect::Answer { n: 5, result: Ok(()) }]));
+    hand.records = true;
+    // Again: nothing is to be written.
+    hand.command(Command::Pin(parts::worker(1), true)).unwrap();
+    assert_eq!(hand.changes(), []);
+    hand.command(Command::Pin(parts::worker(2), true)).unwrap();
+    hand.command(Command::Pin(parts::worker(2), false)).unwrap();
+    let gone = |n| Change::WorkerGone { hive: parts::hive(0), worker: parts::worker(n) };
+    assert_eq!(hand.changes(), [gone(2)]);
+    hand.report(0, 2, &workers[1..]);
+    assert_eq!(hand.changes(), [gone(1)]);
+    hand.report(0, 3, &workers[1..]);
+    assert_eq!(hand.changes(), []);
+}
+
+#[test]
+fn a_replica_stays_while_it_is_the_only_one_that_works_and_goes_when_the_others_are_back() {
+    let replicas = [worker(1, 0, 1)];
+    let first = [parts::info(parts::worker(2), parts::hive(1), parts::model(0), 1)];
+    let mut hand = Hand::new(Settings::default());
+    hand.remember(vec![replica(1)]);
+    hand.hive(1, HiveFact::Added);
+    hand.report(0, 1, &replicas);
+    hand.report(1, 1, &first);
+    hand.connect(&replicas);
+    hand.connect(&first);
+    hand.wait(Duration::from_secs(290));
+    // Out of reach, and then lost.
+    hand.hive(1, HiveFact::Unreachable(error(ErrorKind::HiveUnreachable)));
+    assert_eq!(hand.idle(600), []);
+    hand.report(1, 2, &first);
+    hand.connect(&first);
+    assert_eq!(hand.idle(600), [(parts::worker(1), 5)]);
+}
+
+#[test]
+fn after_the_end_of_a_replica_that_is_not_kept_alive_longer_none_is_started_for_the_pause() {
+    let keep_alive = Some(Duration::from_secs(20));
+    let mut hand = Hand::new(Settings { keep_alive, ..Settings::default() });
+    hand.remember(vec![pinned(1), replica(2)]);
+    let workers = [worker(1, 0, 1), worker(2, 0, 1)];
+    hand.report(0, 1, &workers);
+    hand.connect(&workers);
+    assert_eq!(hand.idle(20), [(parts::worker(2), 20)]);
+    hand.feed(Input::Stopped { worker: parts::worker(2) });
+    hand.report(0, 2, &workers[..1]);
+    (0..40).for_each(|n| hand.job(n, 0));
+    let mut waited = 0;
+    while hand.scaled_up().is_none() {
+        hand.wait(Duration::from_secs(5));
+        waited += 5;
+        assert!(waited <= 310, "the pause is over");
+    }
+    assert!(waited >= 300, "one was started {waited} s after another was stopped");
+}
+
+#[test]
+fn models_that_are_on_a_hive_no_more_are_forgotten_those_of_an_earlier_life_too() {
+    let record = |n| rbee_core::ModelRecord {
+        hive: parts::hive(0),
+        model: parts::model(n),
+        bytes: 4 * GIB,
+        checksum: None,
+        last_used: rbee_core::WallTime::default(),
+    };
+    let mut hand = Hand::new(Settings::default());
+    let models = vec![record(1), record(5)];
+    let snapshot = Snapshot { epoch: Epoch(1), models, ..Snapshot::default() };
+    hand.feed(Input::Restore { snapshot: Box::new(snapshot) });
+    hand.hive(0, HiveFact::Added);
+    let gone = |n| Change::ModelGone { hive: parts::hive(0), model: parts::model(n) };
+    // It reports models 0 and 1.
+    hand.report(0, 1, &[]);
+    assert_eq!(hand.changes(), [gone(5)]);
+    let result = Ok(rbee_core::ModelOnDisk::new(parts::model(2), 4 * GIB));
+    hand.feed(Input::Provisioned { hive: parts::hive(0), model: parts::model(2), result });
+    assert!(matches!(hand.changes()[..], [Change::ModelPut(_)]));
+    hand.report(0, 2, &[]);
+    assert_eq!(hand.changes(), [gone(2)]);
+    hand.report(0, 3, &[]);
+    assert_eq!(hand.changes(), []);
 }

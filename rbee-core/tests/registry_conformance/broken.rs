@@ -9,7 +9,7 @@ use std::{
 use rbee_core::{
     Change, Epoch, ErrorKind, HiveId, JobFilter, JobId, JobRecord, JobStatus, LiveJob,
     MemoryRegistry, ModelRecord, Outcome, PolicyRecord, QueenId, Registry, Result, Snapshot,
-    WallTime, async_trait,
+    WallTime, WorkerId, WorkerRecord, async_trait,
 };
 
 macro_rules! flaws {
@@ -75,6 +75,7 @@ struct Memory {
     numerics: HashMap<JobId, std::sync::Arc<str>>,
     last_starts: HashMap<JobId, WallTime>,
     models: HashMap<HiveId, ModelRecord>,
+    workers: HashMap<WorkerId, WorkerRecord>,
 }
 
 impl Broken {
@@ -101,7 +102,6 @@ impl Broken {
                 }
                 (Flaw::KeepsOutputs, Change::JobEnded { keep_output, .. }) => *keep_output = true,
                 (Flaw::ErasesRequestsEarly, Change::JobQueued(record)) => record.request = None,
-                (Flaw::KeepsMarksOfGoneWorkers, Change::WorkerGone { .. }) => continue,
                 (Flaw::WritesPiecesAnywhere, Change::JobTokens { job, at, .. }) => {
                     let stored = self.inner.jobs(&JobFilter::one(*job)).await.unwrap();
                     *at = stored.first().map_or(*at, |job| job.pieces.len() as u32);
@@ -136,6 +136,9 @@ impl Broken {
             }
             Change::ModelPut(record) => {
                 memory.models.insert(record.hive.clone(), record.clone());
+            }
+            Change::WorkerPut(record) => {
+                memory.workers.insert(record.worker, record.clone());
             }
             _ => {}
         }
@@ -172,6 +175,10 @@ impl Broken {
         if self.is(Flaw::KeepsModelsOfGoneHives) {
             found.models = self.memory().models.values().cloned().collect();
             found.models.retain(|model| found.hives.iter().any(|hive| hive.id == model.hive));
+        }
+        if self.is(Flaw::KeepsMarksOfGoneWorkers) {
+            found.workers = self.memory().workers.values().cloned().collect();
+            found.workers.retain(|worker| found.hives.iter().any(|hive| hive.id == worker.hive));
         }
         for tenant in &mut found.tenants {
             match self.flaw {

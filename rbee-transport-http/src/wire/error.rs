@@ -39,6 +39,9 @@ pub struct ErrorDetails {
     /// When a new try can succeed, in milliseconds from now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after_ms: Option<u64>,
+    /// How many bytes would have to be free that are not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub short_bytes: Option<u64>,
 }
 
 impl ErrorBody {
@@ -49,6 +52,7 @@ impl ErrorBody {
             retry_after_ms: error
                 .retry_after()
                 .map(|after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX)),
+            short_bytes: error.short_bytes(),
         };
         Self {
             error: ErrorInfo {
@@ -75,6 +79,9 @@ impl From<ErrorInfo> for Error {
         }
         if let Some(after) = info.details.retry_after_ms {
             error = error.with_retry_after(Duration::from_millis(after));
+        }
+        if let Some(bytes) = info.details.short_bytes {
+            error = error.with_short_bytes(bytes);
         }
         error
     }
@@ -125,11 +132,13 @@ mod tests {
         for kind in ErrorKind::ALL {
             let error = Error::new(*kind, "what happened")
                 .with_param("temperature")
-                .with_retry_after(Duration::from_millis(1500));
+                .with_retry_after(Duration::from_millis(1500))
+                .with_short_bytes(5);
             let text = serde_json::to_string(&ErrorBody::new(&error, None)).unwrap();
             let back: Error = serde_json::from_str::<ErrorBody>(&text).unwrap().error.into();
             assert_eq!(back, error);
             assert_eq!(back.retry_after(), error.retry_after());
+            assert_eq!(back.short_bytes(), error.short_bytes());
             assert_eq!(back.param(), error.param());
         }
     }

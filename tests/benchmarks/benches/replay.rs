@@ -31,6 +31,7 @@ fn fleet(hives: usize) -> Fleet {
             memory_free: None,
         }],
         memory_budget: None,
+        takes: std::collections::BTreeMap::new(),
         models: (0..MODELS).map(|number| (model(number), 8 * GB)).collect(),
         workers: (0..2)
             .map(|place| FleetWorker {

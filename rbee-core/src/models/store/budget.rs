@@ -63,6 +63,9 @@ impl Shared {
     /// Removes models, the least recently used first, until the new one fits. None that is in use or being fetched.
     fn keep_to_budget(&self, model: &ModelRef, bytes: u64) -> Result<()> {
         let Some(budget) = self.options.budget else { return Ok(()) };
+        if bytes > budget {
+            return Err(StoreError::OverBudget { model: model.clone(), bytes, budget }.into());
+        }
         let promised = {
             let reserved = lock(&self.reserved);
             let others = reserved.0.iter().filter(|(other, _)| *other != model);
@@ -105,10 +108,10 @@ impl Shared {
             }
             going.push((entry, [fetch, using]));
         }
-        // Nothing goes for a model that does not fit even so.
+        // Nothing goes for a model that does not fit even so: not until some of the others are no longer in use.
         if used.saturating_add(bytes) > budget {
             let model = model.clone();
-            return Err(StoreError::OverBudget { model, bytes, budget, used }.into());
+            return Err(StoreError::BudgetInUse { model, bytes, budget, used }.into());
         }
         for (entry, _locks) in going {
             let going = &entry.model;

@@ -29,8 +29,9 @@ impl ModelStore {
     /// A reference that is not resolved is resolved first, and the model that is returned has the resolved one.
     ///
     /// # Errors
-    /// Those of [`Hub::resolve`], [`ErrorKind::Storage`] where the disk or its budget is too small (with the
-    /// figures), [`ErrorKind::ModelIncompatible`] where a file came damaged: it is named and kept apart, and
+    /// Those of [`Hub::resolve`], [`ErrorKind::Storage`] where the disk or its budget is too small and
+    /// [`ErrorKind::DiskInUse`] where models in use take too much of the budget (both with the figures),
+    /// [`ErrorKind::ModelIncompatible`] where a file came damaged: it is named and kept apart, and
     /// [`ErrorKind::HubUnreachable`] where the hub failed too often. What has come until then is kept.
     pub async fn download(
         &self,

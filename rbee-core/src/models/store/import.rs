@@ -106,7 +106,8 @@ impl ModelStore {
     ///
     /// # Errors
     /// [`ErrorKind::InvalidRequest`](crate::ErrorKind::InvalidRequest) for an alias, and
-    /// [`ErrorKind::Storage`](crate::ErrorKind::Storage) where the disk or its budget is too small; with the figures.
+    /// [`ErrorKind::Storage`](crate::ErrorKind::Storage) where the disk or its budget is too small, and
+    /// [`ErrorKind::DiskInUse`](crate::ErrorKind::DiskInUse) where models in use take too much of the budget; with the figures.
     pub async fn begin(&self, model: &ModelRef, manifest: &Manifest) -> Result<Begun> {
         not_an_alias(model)?;
         let (shared, model, manifest) = (self.shared.clone(), model.clone(), manifest.clone());

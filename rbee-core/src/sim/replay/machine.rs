@@ -78,6 +78,8 @@ pub(super) struct Machine {
     /// With the memory that is free when none of the workers is there.
     devices: Vec<Device>,
     pub(super) models: BTreeMap<ModelRef, ModelOnDisk>,
+    /// What workers take that take something else than expected.
+    takes: BTreeMap<ModelRef, u64>,
     pub(super) workers: BTreeMap<WorkerId, Resident>,
 }
 
@@ -106,6 +108,7 @@ impl Machine {
             rev: 1,
             devices,
             models: hive.on_disk().map(|model| (model.model.clone(), model)).collect(),
+            takes: hive.takes.clone(),
             workers: workers.collect(),
         }
     }
@@ -128,7 +131,8 @@ impl Machine {
             return Err(Error::new(ErrorKind::ModelNotFound, message));
         };
         let bytes = on_disk.bytes;
-        let memory = if spec.need_bytes > 0 { spec.need_bytes } else { bytes };
+        let expected = if spec.need_bytes > 0 { spec.need_bytes } else { bytes };
+        let memory = self.takes.get(&spec.model).copied().unwrap_or(expected);
         let mut info = WorkerInfo::new(spec.model.clone(), "simulated");
         info.id = worker;
         info.hive = hive.clone();
