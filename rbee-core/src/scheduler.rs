@@ -39,6 +39,8 @@ pub struct Ask {
     pub now: Now,
     /// 64 random bits.
     pub random: u64,
+    /// How long ago the job was submitted, an earlier life of the queen included.
+    pub waited: Duration,
     /// Attempts made so far.
     pub attempts: u32,
     /// Workers on which this job has failed: better others, where there are any.
@@ -57,6 +59,7 @@ impl Ask {
             job,
             now,
             random,
+            waited: Duration::ZERO,
             attempts: 0,
             avoid: Arc::default(),
             must_match: None,

@@ -92,6 +92,7 @@ pub(crate) fn ask(name: &str) -> Ask {
         }),
         now: Now { at: Time::from_micros(1_000_000_000), wall: WallTime::from_millis(0) },
         random: 7,
+        waited: Duration::ZERO,
         attempts: 0,
         avoid: Arc::default(),
         must_match: None,

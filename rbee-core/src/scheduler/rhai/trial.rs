@@ -262,6 +262,7 @@ fn asks(fleet: &Fleet) -> Vec<Ask> {
         }),
         now: Now { at: AT, wall: WallTime::from_millis(WALL.as_millis() + wall) },
         random: number.wrapping_mul(0x9e37_79b9_7f4a_7c15),
+        waited: Duration::ZERO,
         attempts: 0,
         avoid: Arc::default(),
         must_match: None,
