@@ -178,6 +178,15 @@ impl PolicyLanguage {
             Self::Yaml => "yaml",
         }
     }
+
+    /// A JSON schema with which an editor completes and checks what is written in it, where there is one.
+    pub fn schema(self) -> Option<serde_json::Value> {
+        match self {
+            #[cfg(feature = "rhai")]
+            Self::Yaml => Some(rules_schema()),
+            _ => None,
+        }
+    }
 }
 
 /// A decision with its reasons.
