@@ -143,7 +143,12 @@ fn job(book: &mut Book) {
         |j: &J| j.job.detached,
     );
     book.property(
-        of("rank", "rank -> int", "Its rank, as `admit` and `order` gave it; 0 in both.", "job.rank"),
+        of(
+            "rank",
+            "rank -> int",
+            "Its rank, as `admit` and `order` gave it; 0 in both.",
+            "job.rank",
+        ),
         |j: &J| j.job.rank,
     );
     book.property(
