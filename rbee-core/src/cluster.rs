@@ -204,6 +204,8 @@ pub struct ClusterView {
     workers: Map<WorkerId, Arc<WorkerView>>,
     hives: Map<HiveId, Arc<HiveView>>,
     lanes: Map<LaneKey, LaneView>,
+    /// Jobs in all lanes together.
+    waiting: usize,
     /// Workers with a free slot, by model, the least loaded first.
     available: Map<ModelRef, Set<Rank>>,
     by_model: Map<ModelRef, Set<WorkerId>>,
@@ -319,6 +321,11 @@ impl ClusterView {
     /// All queues in which jobs wait.
     pub fn lanes(&self) -> impl Iterator<Item = (&LaneKey, &LaneView)> {
         self.lanes.iter()
+    }
+
+    /// How many jobs wait, in all queues together.
+    pub fn waiting(&self) -> usize {
+        self.waiting
     }
 
     /// How many jobs wait for this model, and since when the first of them does; `None` where none does.
@@ -499,6 +506,9 @@ impl ClusterView {
 
     /// Sets what waits in a queue; `None` where nothing does any more.
     pub fn put_lane(&mut self, key: &LaneKey, lane: Option<LaneView>) {
+        let before = self.lanes.get(key).map_or(0, |lane| lane.depth);
+        let after = lane.as_ref().map_or(0, |lane| lane.depth);
+        self.waiting = self.waiting.saturating_sub(before).saturating_add(after);
         match lane {
             Some(lane) => match self.lanes.get_mut(key) {
                 Some(slot) => *slot = lane,

@@ -39,6 +39,8 @@ pub struct Ask {
     pub now: Now,
     /// 64 random bits.
     pub random: u64,
+    /// How long ago the job was submitted, an earlier life of the queen included.
+    pub waited: Duration,
     /// Attempts made so far.
     pub attempts: u32,
     /// Workers on which this job has failed: better others, where there are any.
@@ -57,6 +59,7 @@ impl Ask {
             job,
             now,
             random,
+            waited: Duration::ZERO,
             attempts: 0,
             avoid: Arc::default(),
             must_match: None,
@@ -173,6 +176,15 @@ impl PolicyLanguage {
         match self {
             Self::Rhai => "rhai",
             Self::Yaml => "yaml",
+        }
+    }
+
+    /// A JSON schema with which an editor completes and checks what is written in it, where there is one.
+    pub fn schema(self) -> Option<serde_json::Value> {
+        match self {
+            #[cfg(feature = "rhai")]
+            Self::Yaml => Some(rules_schema()),
+            _ => None,
         }
     }
 }

@@ -66,6 +66,16 @@ async fn a_policy_is_tried_put_in_force_and_put_back() {
 }
 
 #[tokio::test]
+async fn the_schema_of_rules_is_had_for_editors() {
+    let hall = Hall::new().await;
+    let schema = hall.get("/v1/policy/schema").await;
+    assert_eq!(schema.status, StatusCode::OK);
+    assert_eq!(schema.json(), rbee_core::rules_schema());
+    let document = hall.get("/openapi.json").await.json();
+    assert!(document["paths"]["/v1/policy/schema"]["get"].is_object());
+}
+
+#[tokio::test]
 async fn a_bad_policy_is_refused_with_its_place_and_the_old_one_stays() {
     let hall = Hall::new().await;
     assert_eq!(put(&hall, FIRST).await.status, StatusCode::OK);

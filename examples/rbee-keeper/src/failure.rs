@@ -1,6 +1,6 @@
 //! How a verb can fail, and the exit codes.
 
-use std::{fmt, io, time::Duration};
+use std::{fmt, io, path::Path, time::Duration};
 
 use rbee_core::ErrorKind;
 use serde::Serialize;
@@ -133,6 +133,14 @@ impl Failure {
             }
             _ => failure,
         }
+    }
+
+    /// The same, of this file: a message that names a place in it names the file too.
+    pub fn in_file(mut self, file: &Path) -> Self {
+        if self.0.message.starts_with("line ") {
+            self.0.message = format!("{}: {}", file.display(), self.0.message);
+        }
+        self
     }
 
     /// The command line is wrong in a way that only shows while it runs.

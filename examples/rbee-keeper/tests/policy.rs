@@ -41,6 +41,7 @@ async fn a_policy_is_checked_set_shown_replayed_and_put_back() {
         ("mine.rhai", POLICY),
         ("bad.rhai", "fn schedule(job, workers, hives) {\n    workers.idel()\n}\n"),
         ("rules.yaml", "rules:\n  - when: {tenant: guest-*}\n    then: {reject: not today}\n"),
+        ("slip.yaml", "rules:\n  - when: {modle: x}\n    then: {wait: true}\n"),
         ("mine.txt", POLICY),
     ]);
     let mine = files.path("mine.rhai");
@@ -48,7 +49,13 @@ async fn a_policy_is_checked_set_shown_replayed_and_put_back() {
     assert!(checked.out.contains("understood policy"), "{checked:?}");
     assert!(checked.out.contains("run on worker"), "{checked:?}");
     let bad = hall.rbee(&["policy", "set", &files.path("bad.rhai")]).run().await;
-    bad.failed(2, &["line 2", "did you mean idle?"]);
+    bad.failed(2, &["bad.rhai: line 2", "did you mean idle?"]);
+    let slip = files.path("slip.yaml");
+    let bad = hall.rbee(&["policy", "check", &slip]).run().await;
+    bad.failed(2, &[&format!("{slip}: line 2: rules[0].when.modle: there is no such key")]);
+    let schema = hall.rbee(&["policy", "schema"]).run().await.ok();
+    let schema: serde_json::Value = serde_json::from_str(&schema.out).unwrap();
+    assert_eq!(schema["title"], "rbee rules");
     hall.rbee(&["policy", "set", &files.path("mine.txt")]).run().await.failed(2, &[".rhai"]);
     hall.rbee(&["policy", "set", &files.path("none.rhai")]).run().await.failed(2, &["none.rhai"]);
     hall.rbee(&["policy", "show", "--as", "rhai"]).run().await.failed(2, &["compiled in"]);

@@ -34,6 +34,7 @@ impl Engine {
             job: entry.job.clone(),
             now,
             random,
+            waited: entry.waited_before + (now.at - entry.submitted),
             attempts: entry.attempts,
             avoid: entry.avoid.clone(),
             must_match: entry.must_match.clone(),

@@ -1,6 +1,6 @@
 //! The built-in policy: the least loaded worker that will do; else a new worker where it fits best.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use super::{
     Ask, Candidate, Explanation, Placement, Scheduler, spawn,
@@ -169,14 +169,15 @@ impl LeastLoaded {
     }
 
     fn decide(&self, ask: &Ask, cluster: &ClusterView, trace: &mut impl Trace) -> Placement {
+        let present = || cluster.with_model(&ask.job.model);
         if let Some(worker) = free_worker(ask, cluster, trace) {
             if trace.wants_more() {
-                presence(ask, cluster, trace);
+                presence(ask, cluster, present(), trace);
             }
             trace.chosen(|| Candidate::Worker(worker));
             return Placement::Assign(worker);
         }
-        match presence(ask, cluster, trace) {
+        match presence(ask, cluster, present(), trace) {
             Presence::Usable => Placement::Wait,
             Presence::Incapable(worker) => Placement::Reject(incapable(ask, worker)),
             Presence::Absent => spawn::place(self, ask, cluster, trace),
@@ -222,6 +223,13 @@ pub(super) enum Obstacle<'a> {
     Incapable,
     Numerics { has: &'a str, wants: &'a str },
     Taken { slots: u32 },
+}
+
+impl Obstacle<'_> {
+    /// Will it be gone in a while by itself?
+    pub(super) fn is_passing(&self) -> bool {
+        matches!(self, Self::Loading | Self::Taken { .. })
+    }
 }
 
 impl fmt::Display for Obstacle<'_> {
@@ -307,8 +315,8 @@ fn free_worker(ask: &Ask, cluster: &ClusterView, trace: &mut impl Trace) -> Opti
     best.or(avoided.filter(|_| ask.attempts > 0))
 }
 
-/// Is there a worker of the model, although none can take the job now?
-enum Presence<'a> {
+/// Is there a worker that helps, although none can take the job now?
+pub(super) enum Presence<'a> {
     /// One will be usable by itself: it is busy or loading.
     Usable,
     /// There are some, but none of them can do the task; this is one of them.
@@ -317,14 +325,21 @@ enum Presence<'a> {
     Absent,
 }
 
-fn presence<'a>(ask: &Ask, cluster: &'a ClusterView, trace: &mut impl Trace) -> Presence<'a> {
+/// What these workers of the job's model are to it.
+pub(super) fn presence<'a>(
+    ask: &Ask,
+    cluster: &ClusterView,
+    workers: impl Iterator<Item = &'a Arc<WorkerView>>,
+    trace: &mut impl Trace,
+) -> Presence<'a> {
     let mut usable = false;
     let mut incapable = None;
     let mut capable = false;
-    for worker in cluster.with_model(&ask.job.model) {
+    for worker in workers {
         let obstacle = obstacle(ask, cluster, worker);
-        match obstacle {
-            None | Some(Obstacle::Loading | Obstacle::Taken { .. }) => usable = true,
+        match &obstacle {
+            None => usable = true,
+            Some(obstacle) if obstacle.is_passing() => usable = true,
             Some(Obstacle::Incapable) => incapable = Some(&**worker),
             Some(_) => capable = true,
         }
@@ -343,7 +358,8 @@ fn presence<'a>(ask: &Ask, cluster: &'a ClusterView, trace: &mut impl Trace) -> 
     }
 }
 
-fn incapable(ask: &Ask, worker: &WorkerView) -> Error {
+/// No worker of the model can do such a task; this is one of them.
+pub(super) fn incapable(ask: &Ask, worker: &WorkerView) -> Error {
     let what = match ask.job.task {
         Task::Generate { .. } => "generate text",
         Task::Embed { .. } => "make vectors",

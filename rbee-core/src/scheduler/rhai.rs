@@ -16,17 +16,13 @@ use self::{
     job::JobObject,
     queue::Queue,
     script::Script,
-    session::{Notes, Res, Session, enter, fault, with},
-    workers::{Base, Workers},
+    session::{Notes, Res, Session, enter, fault},
+    workers::Workers,
 };
-use super::{
-    eviction::{self, Memory},
-    rules,
-    spawn::Start,
-};
+use super::rules;
 use crate::{
-    Admission, Ask, ClusterView, Explanation, HiveId, LeastLoaded, Placement, PolicyLanguage,
-    PolicySource, Result, Scheduler, WorkerId,
+    Admission, Ask, ClusterView, Explanation, LeastLoaded, Placement, PolicyLanguage, PolicySource,
+    Result, Scheduler,
 };
 
 mod book;
@@ -45,6 +41,7 @@ mod natives;
 mod pick;
 mod queue;
 mod reference;
+mod room;
 mod script;
 mod session;
 mod tenants;
@@ -54,6 +51,7 @@ mod workers;
 
 pub(super) use moment::time_of_day;
 pub use reference::scheduler_reference;
+pub(super) use workers::CAPABILITIES;
 
 /// How long a decision may take, unless it is said otherwise.
 const LIMIT: Duration = Duration::from_millis(50);
@@ -186,7 +184,7 @@ impl RhaiScheduler {
         let policy = Self {
             engine,
             name: name.to_owned(),
-            description: lint::description(&source.text),
+            description: lint::description(&text),
             script: Arc::new(script),
             source,
             limit: LIMIT,
@@ -222,56 +220,6 @@ impl RhaiScheduler {
         }
     }
 
-    /// Settles which idle workers are stopped for the one that is started.
-    fn make_room(&self, hive: HiveId, start: &Start) -> Res<Placement> {
-        let mut evict = Vec::new();
-        for (device, missing) in &start.short {
-            let named = self.evict(&hive, missing.largest())?;
-            let plan = with(|session| {
-                let of = |id: &WorkerId| session.cluster.worker(*id);
-                let freed = named.iter().filter_map(of);
-                let freed = freed.map(|worker| eviction::evictable_on(worker, device.index));
-                if !named.is_empty()
-                    && freed.fold(Memory::default(), Memory::saturating_add).covers(*missing)
-                {
-                    return Ok(Some(named));
-                }
-                let view = session.cluster.hive(&hive);
-                Ok(view.and_then(|view| eviction::plan(&session.cluster, view, device, *missing)))
-            })?;
-            let Some(plan) = plan else { return Ok(Placement::Wait) };
-            evict.extend(plan);
-        }
-        let mut seen = std::collections::BTreeSet::new();
-        evict.retain(|id| seen.insert(*id));
-        Ok(Placement::Spawn { hive, spec: start.spec.clone(), evict })
-    }
-
-    /// What the script would stop to free so many bytes; nothing where it leaves that to the built-in plan.
-    fn evict(&self, hive: &HiveId, need: u64) -> Res<Vec<WorkerId>> {
-        let Some(evict) = &self.script.evict else { return Ok(Vec::new()) };
-        let workers = with(|session| {
-            let set = Workers::of(Base::Hive(hive.clone()));
-            set.narrowed(session, workers::Filter::Evictable, || "evictable()".into())
-        })?;
-        let need = Dynamic::from(collection::whole(need));
-        let named = evict.call(&self.engine, [need, workers.into_dynamic()])?;
-        let named = decisions::workers(named)?;
-        with(|session| {
-            let wrong = named.iter().find(|id| {
-                let worker = session.cluster.worker(**id);
-                !worker.is_some_and(|worker| worker.is_evictable() && worker.info.hive == *hive)
-            });
-            match wrong {
-                Some(id) => Err(fault(format!(
-                    "evict named worker {id}, which is not an idle, unpinned one of hive {hive}"
-                ))),
-                None => Ok(()),
-            }
-        })?;
-        Ok(named)
-    }
-
     fn judge(&self, ask: &Ask) -> Res<Admission> {
         let job = Dynamic::from(JobObject::new(ask));
         let rank = if let Some(admit) = &self.script.admit {
@@ -301,10 +249,10 @@ impl RhaiScheduler {
         };
         let Some(order) = &self.script.order else { return Ok(Admission::Accept { rank }) };
         let answer = order.call(&self.engine, [job])?;
-        let rank = answer.as_int().map_err(|kind| {
+        let ordered = answer.as_int().map_err(|kind| {
             fault(format!("order gives a whole number back, the lower the sooner, not {kind}"))
         })?;
-        Ok(Admission::Accept { rank })
+        Ok(Admission::Accept { rank: rank.saturating_add(ordered) })
     }
 
     fn fault(&self, error: &rhai::EvalAltResult, limit: Duration) -> crate::Error {

@@ -52,6 +52,20 @@ pub fn rules_to_rhai(yaml: &str) -> Result<String> {
         let message = format!("the rules have {} bytes; allowed are {MOST_BYTES}", yaml.len());
         return Err(Error::new(ErrorKind::PayloadTooLarge, message));
     }
-    let rules = read::read(yaml)?;
+    let mut rules = read::read(yaml)?;
+    if rules.description.is_empty() {
+        rules.description = comment(yaml).to_owned();
+    }
     Ok(compile::script(&rules))
+}
+
+/// The first line of comment that is meant for people.
+fn comment(yaml: &str) -> &str {
+    let lines = yaml.lines().map_while(|line| match line.trim().strip_prefix('#') {
+        Some(comment) => Some(comment.trim()),
+        None => line.trim().is_empty().then_some(""),
+    });
+    // An editor finds its schema by such a line.
+    let for_editors = |line: &str| line.starts_with("yaml-language-server:");
+    lines.into_iter().find(|line| !line.is_empty() && !for_editors(line)).unwrap_or_default()
 }

@@ -289,3 +289,18 @@ fn the_timeout_counts_from_the_first_start_and_the_deadline_from_the_submission(
     assert!(hand.effects.is_empty(), "its 30 s began with its start");
     hand.done(lease);
 }
+
+#[test]
+fn a_question_says_how_long_its_job_has_waited() {
+    let mut hand = Hand::with(&[worker(1, 0, 1)]);
+    hand.job(1, 0);
+    let (lease, ..) = hand.start();
+    hand.job(2, 0);
+    hand.now = hand.now + Duration::from_secs(5);
+    hand.done(lease);
+    let asked = hand.find(|effect| match effect {
+        Effect::Place { ask, .. } => Some((ask.job.id, ask.waited)),
+        _ => None,
+    });
+    assert_eq!(asked, Some((parts::job_id(2), Duration::from_secs(5))));
+}

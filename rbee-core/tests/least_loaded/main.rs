@@ -42,6 +42,7 @@ fn ask() -> Ask {
         }),
         now: Now::default(),
         random: 0,
+        waited: Duration::ZERO,
         attempts: 0,
         avoid: Arc::default(),
         must_match: None,

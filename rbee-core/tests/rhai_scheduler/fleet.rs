@@ -60,6 +60,11 @@ pub(crate) fn worker(number: u128, hive: &str, name: &str, leased: u32) -> Worke
     view
 }
 
+pub(crate) fn on_devices(mut worker: WorkerView, devices: &[u32]) -> WorkerView {
+    worker.info = Arc::new(WorkerInfo { devices: devices.to_vec(), ..(*worker.info).clone() });
+    worker
+}
+
 pub(crate) fn cluster(
     hives: impl IntoIterator<Item = HiveView>,
     workers: impl IntoIterator<Item = WorkerView>,
@@ -92,6 +97,7 @@ pub(crate) fn ask(name: &str) -> Ask {
         }),
         now: Now { at: Time::from_micros(1_000_000_000), wall: WallTime::from_millis(0) },
         random: 7,
+        waited: Duration::ZERO,
         attempts: 0,
         avoid: Arc::default(),
         must_match: None,

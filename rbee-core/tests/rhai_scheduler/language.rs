@@ -1,13 +1,15 @@
 //! What scripts can say, and what is said of wrong ones.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use rbee_core::{
-    Admission, Candidate, ErrorKind, LeastLoaded, Placement, RhaiScheduler, Scheduler, Verdict,
-    conformance,
+    Admission, Candidate, ErrorKind, LaneKey, LaneView, LeastLoaded, ModelOnDisk, Placement,
+    RhaiScheduler, Scheduler, Time, Verdict, conformance,
 };
 
-use crate::fleet::{GIB, ask, chosen, cluster, hive, id, started, with_job, worker};
+use crate::fleet::{
+    GIB, ask, chosen, cluster, hive, id, model, on_devices, started, with_job, worker,
+};
 
 fn policy(body: &str) -> RhaiScheduler {
     RhaiScheduler::new(format!("fn schedule(job, workers, hives) {{ {body} }}")).unwrap()
@@ -143,6 +145,12 @@ fn admission_refuses_and_ranks() {
     let admit = |name: &str| policy.admit(&ask(name), &cluster([], [])).unwrap();
     assert_eq!(admit("m"), Admission::Accept { rank: 2 });
     assert!(matches!(admit("no"), Admission::Refuse(error) if error.kind() == ErrorKind::Rejected));
+    let both = RhaiScheduler::new(
+        "fn schedule(job, workers, hives) { builtin() }\n\
+         fn admit(job, queue) { accept(-7) }\nfn order(job) { job.prompt_bytes }",
+    );
+    let added = both.unwrap().admit(&ask("m"), &cluster([], []));
+    assert_eq!(added, Ok(Admission::Accept { rank: -5 }));
     assert!(!self::policy("builtin()").admits());
 }
 
@@ -168,6 +176,119 @@ fn a_worker_is_started_as_the_built_in_policy_would_and_room_is_made_as_the_scri
     assert_eq!(started(&newest, &ask("m"), &cluster).unwrap().2, [id(2)]);
     let nobody = evicting("[]");
     assert_eq!(started(&nobody, &ask("m"), &cluster).unwrap().2, [id(1)], "the plan instead");
+    let steps = nobody.explain(&ask("m"), &cluster).steps.join("\n");
+    assert!(steps.contains("evict: the 0 workers that it names are not enough"), "{steps}");
+}
+
+#[test]
+fn whom_to_stop_is_asked_for_what_the_built_in_policy_starts_too() {
+    let mut full = hive("a", &[24, 24], &[("m", 10)], &[]);
+    let mut devices = full.devices.to_vec();
+    devices[0].memory_free = 4 * GIB;
+    devices[1].memory_free = 0;
+    full.devices = devices.into();
+    let elsewhere = on_devices(worker(9, "a", "z", 0), &[2]);
+    let workers = [worker(1, "a", "x", 0), worker(2, "a", "y", 0), elsewhere];
+    let cluster = cluster([full], workers);
+    let policy = |decision: &str, evict: &str| {
+        RhaiScheduler::new(format!(
+            "fn schedule(job, workers, hives) {{ {decision} }}\nfn evict(need, workers) {{ {evict} }}"
+        ))
+        .unwrap()
+    };
+    for decision in ["builtin()", "spawn_on(hives.first()) ?? wait()"] {
+        let newest = policy(decision, "workers.max_by(|w| w.id)");
+        let (_, devices, evict) = started(&newest, &ask("m"), &cluster).unwrap();
+        assert_eq!((devices, evict), (vec![1], vec![id(2)]), "{decision}: not the one elsewhere");
+        let steps = newest.explain(&ask("m"), &cluster).steps.join("\n");
+        assert!(steps.contains("evict: stops 1 idle workers"), "{steps}");
+        let all = policy(decision, "workers");
+        assert_eq!(started(&all, &ask("m"), &cluster).unwrap().2, [id(1), id(2)], "{decision}");
+    }
+}
+
+#[test]
+fn memory_is_reckoned_with_the_slots_that_are_asked_for() {
+    let cache = serde_json::json!({ "whole": 16_384, "windowed": 0, "window": 0 });
+    let info = serde_json::json!({
+        "format": "safetensors", "architecture": "llama", "task": "generate",
+        "parameters": GIB / 2, "weights_bytes": GIB, "dtype": "F16", "quantization": null,
+        "context": 8192, "vocab": null, "layers": null, "hidden": null, "heads": null,
+        "kv_heads": null, "head_dim": null, "kv_cache": cache, "has_chat_template": true,
+        "licence": null, "embedding": null,
+    });
+    let mut on_disk = ModelOnDisk::new(model("m"), GIB);
+    on_disk.info = Some(Arc::new(serde_json::from_value(info).unwrap()));
+    let mut one = hive("a", &[4], &[], &[]);
+    one.models = Arc::new([(model("m"), on_disk)].into());
+    let cluster = cluster([one], []);
+    let need = |slots: u32| {
+        let policy = policy(&format!("spawn_on(hives.first(), #{{slots: {slots}}}) ?? wait()"));
+        match policy.place(&ask("m"), &cluster) {
+            Ok(Placement::Spawn { spec, .. }) => Some((spec.slots, spec.need_bytes)),
+            Ok(Placement::Wait) => None,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(need(1), Some((1, GIB + 4_096 * 16_384 * 2)));
+    assert_eq!(need(8), Some((8, GIB + 8 * 4_096 * 16_384 * 2)));
+    assert_eq!(need(64), None, "so many do not fit");
+}
+
+#[test]
+fn a_script_knows_how_long_the_job_has_waited_and_what_is_left() {
+    let policy = policy("reject(`${job.waited_ms} of ${job.deadline_ms}, ${job.remaining_ms}`)");
+    let mut ask = with_job(ask("m"), |job| job.deadline = Some(Duration::from_secs(60)));
+    let mut said = |waited| {
+        ask.waited = Duration::from_secs(waited);
+        match policy.place(&ask, &cluster([], [])) {
+            Ok(Placement::Reject(error)) => error.message().to_owned(),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(said(0), "0 of 60000, 60000");
+    assert_eq!(said(55), "55000 of 60000, 5000");
+    assert_eq!(said(70), "70000 of 60000, 0");
+}
+
+#[test]
+fn the_depth_of_the_queue_is_that_of_all_lanes_together() {
+    let policy = policy("reject(`${queue_depth()}`)");
+    let mut cluster = cluster([], []);
+    for (name, depth, all) in
+        [("a", Some(3), "3"), ("b", Some(4), "7"), ("a", Some(5), "9"), ("b", None, "5")]
+    {
+        let lane = depth.map(|depth| LaneView { depth, oldest: Time::default() });
+        cluster.put_lane(&LaneKey { model: model(name), tenant: None }, lane);
+        match policy.place(&ask("m"), &cluster) {
+            Ok(Placement::Reject(error)) => assert_eq!(error.message(), all),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn the_workers_of_a_hive_are_the_same_however_they_are_asked_for() {
+    let cluster = cluster(
+        [hive("a", &[24], &[], &[]), hive("b", &[24], &[], &[])],
+        [worker(1, "a", "m", 0), worker(2, "b", "m", 0), worker(3, "b", "x", 0)],
+    );
+    for (workers, count) in [
+        ("on_hive(\"b\")", 2),
+        ("on_hive(hives.get(\"b\"))", 2),
+        ("idle().on_hive(\"b\")", 2),
+        ("on_hive(\"b\").with_model(job.model)", 1),
+        ("with_model(job.model).on_hive(\"b\")", 1),
+        ("on_hive(\"a\").on_hive(\"b\")", 0),
+        ("on_hive(\"c\")", 0),
+        ("on_hive(\"no name!\")", 0),
+    ] {
+        let policy = policy(&format!(
+            "if workers.{workers}.count() == {count} {{ wait() }} else {{ reject(\"no\") }}"
+        ));
+        assert_eq!(policy.place(&ask("m"), &cluster), Ok(Placement::Wait), "{workers}");
+        policy.explain(&ask("m"), &cluster).placement.unwrap();
+    }
 }
 
 #[test]

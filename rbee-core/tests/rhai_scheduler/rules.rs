@@ -1,7 +1,12 @@
 //! Rules in YAML: what they become, and what is said of wrong ones.
 
-use rbee_core::{RhaiScheduler, Scheduler, rules_schema, rules_to_rhai};
+use rbee_core::{
+    Admission, ClusterView, LaneKey, LaneView, Placement, RhaiScheduler, Scheduler, TenantId, Time,
+    rules_schema, rules_to_rhai,
+};
 use serde_json::Value;
+
+use crate::fleet::{ask, chosen, cluster, hive, id, model, on_devices, with_job, worker};
 
 fn refused(yaml: &str) -> String {
     rules_to_rhai(yaml).expect_err("it must be refused").message().to_owned()
@@ -29,6 +34,18 @@ fn a_mistake_is_named_with_its_line_and_key() {
         ),
         ("rules:\n  - when: {weekdays: [monday]}\n    then: {wait: true}\n", "allowed are mon"),
         ("rules:\n  - then: {rank: high}\n", "rules[0].then.rank: expected a whole number"),
+        (
+            "rules:\n  - then: {choose: [least_loaded, round_robin]}\n",
+            "rules[0].then.choose: expected a text of 1 to 500 bytes, not a list",
+        ),
+        (
+            "rules:\n  - when: {capability: logprobs}\n    then: {wait: true}\n",
+            "capability: \"logprobs\" is not allowed; allowed are generate, embed, resume, gpu",
+        ),
+        (
+            "rules:\n  - when: {region: eu}\n    then: {rank: 1}\n",
+            "line 2: rules[0].then.rank: a rank is given when the job comes",
+        ),
         ("rules: 5\n", "line 1: rules: expected a list"),
         ("rule: []\n", "did you mean rules?"),
         ("", "line 1: there are no rules"),
@@ -58,6 +75,8 @@ fn every_condition_and_action_makes_a_script_that_works() {
         "weekdays: [sat, sun]",
         "over_quota: true",
         "over_quota: false",
+        "region: [eu, us]",
+        "capability: [gpu, embed]",
     ];
     let actions = [
         "reject: \"a \\\"quoted\\\" ${reason} `x` \\\\ \\n\"",
@@ -70,7 +89,9 @@ fn every_condition_and_action_makes_a_script_that_works() {
         "rank: 7",
     ];
     for (n, condition) in conditions.iter().enumerate() {
-        let action = actions[n % actions.len()];
+        // A rank is given before workers are looked at.
+        let of_workers = ["region", "capability"].iter().any(|key| condition.starts_with(key));
+        let action = actions[if of_workers { n % 6 } else { n % actions.len() }];
         let yaml = format!(
             "rules:\n  - name: \"one\\ntwo\"\n    when: {{{condition}}}\n    then: {{{action}}}\n"
         );
@@ -83,6 +104,96 @@ fn every_condition_and_action_makes_a_script_that_works() {
             RhaiScheduler::new(script).unwrap();
         }
     }
+}
+
+fn policy(yaml: &str) -> RhaiScheduler {
+    RhaiScheduler::from_rules(yaml).unwrap()
+}
+
+#[test]
+fn what_people_see_of_rules_is_their_description_or_their_first_comment() {
+    let told = |head: &str| policy(&format!("{head}otherwise: {{wait: true}}\n")).description();
+    let modeline = "# yaml-language-server: $schema=rules.schema.json\n";
+    assert_eq!(told("# A lab.\n"), "A lab.");
+    assert_eq!(told(&format!("{modeline}\n# A lab.\n")), "A lab.");
+    assert_eq!(told(&format!("{modeline}description: Ours\n")), "Ours");
+    assert_eq!(told(modeline), "Made of rules.");
+}
+
+#[test]
+fn a_size_that_nobody_knows_is_neither_above_nor_below() {
+    let rules = "rules:\n  - when: {size_below_gib: 7}\n    then: {reject: small}\n  \
+                 - when: {size_above_gib: 7}\n    then: {reject: large}\n";
+    let cluster = cluster([hive("a", &[24], &[("small", 5), ("large", 9)], &[])], []);
+    let said = |name: &str| match policy(rules).place(&ask(name), &cluster) {
+        Ok(Placement::Reject(error)) => error.message().to_owned(),
+        Ok(_) => "no".to_owned(),
+        Err(error) => panic!("{error}"),
+    };
+    assert_eq!([said("small"), said("large"), said("unknown")], ["small", "large", "no"]);
+}
+
+#[test]
+fn region_and_capability_look_at_the_workers_that_could_take_the_job_now() {
+    let fleet = |busy_in_eu| {
+        let hives = [("a", "eu"), ("b", "us")]
+            .map(|(name, region)| hive(name, &[24], &[], &[("region", region)]));
+        let on_cpu = on_devices(worker(2, "b", "m", 0), &[]);
+        cluster(hives, [worker(1, "a", "m", busy_in_eu), on_cpu])
+    };
+    let holds = |condition: &str, cluster: &ClusterView| {
+        let yaml = format!("rules:\n  - when: {{{condition}}}\n    then: {{reject: it holds}}\n");
+        let policy = policy(&yaml);
+        let rejected = matches!(policy.place(&ask("m"), cluster), Ok(Placement::Reject(_)));
+        let admitted = policy.admit(&ask("m"), cluster);
+        assert_eq!(admitted, Ok(Admission::Accept { rank: 0 }), "workers are no reason to refuse");
+        rejected
+    };
+    for (condition, while_free, while_busy) in [
+        ("region: eu", true, false),
+        ("region: [eu, us]", true, true),
+        ("region: mars", false, false),
+        ("capability: gpu", true, false),
+        ("capability: generate", true, true),
+        ("capability: [gpu, generate]", true, false),
+        ("capability: [generate, embed]", false, false),
+        ("capability: gpu, region: us", true, false),
+    ] {
+        assert_eq!(holds(condition, &fleet(0)), while_free, "{condition}");
+        assert_eq!(holds(condition, &fleet(4)), while_busy, "{condition}, but it is busy");
+    }
+}
+
+#[test]
+fn a_job_is_refused_when_it_comes_by_the_first_rule_that_holds() {
+    let rules = "
+rules:
+  - when: {tenant: boss}
+    then: {prefer: {region: eu}}
+  - when: {region: eu, tenant: friend}
+    then: {wait: true}
+  - when: {queue_above: 3}
+    then: {reject: too many}
+  - when: {priority: batch}
+    then: {rank: 5}
+  - when: {tenant: guest}
+    then: {reject: no guests}
+";
+    let policy = policy(rules);
+    let mut crowded = cluster([hive("a", &[24], &[], &[])], [worker(1, "a", "m", 0)]);
+    let lane = LaneKey { model: model("m"), tenant: None };
+    crowded.put_lane(&lane, Some(LaneView { depth: 4, oldest: Time::default() }));
+    let empty = cluster([hive("a", &[24], &[], &[])], [worker(1, "a", "m", 0)]);
+    let of = |name: &str| with_job(ask("m"), |job| job.tenant = Some(TenantId::new(name).unwrap()));
+    let refused = |name: &str, cluster: &ClusterView| match policy.admit(&of(name), cluster) {
+        Ok(Admission::Refuse(error)) => error.message().to_owned(),
+        Ok(Admission::Accept { .. }) => String::new(),
+        Err(error) => panic!("{error}"),
+    };
+    let told = |cluster| ["boss", "friend", "guest", "other"].map(|name| refused(name, cluster));
+    assert_eq!(told(&crowded), ["", "", "too many", "too many"]);
+    assert_eq!(told(&empty), ["", "", "no guests", ""]);
+    assert_eq!(chosen(&policy, &of("other"), &crowded), Ok(id(1)), "it waits there already");
 }
 
 /// As much of the schema's language as it uses.
@@ -131,7 +242,7 @@ fn the_rules_that_ship_follow_the_schema() {
         "description": "x",
         "rules": [
             {"name": "a", "when": {"size_above_gib": 60, "between": ["07:00", "19:00"]}, "then": {"reject": "x"}},
-            {"when": {"tenant": "guest-*"}, "then": {"require": {"region": "eu"}, "choose": "least_loaded"}},
+            {"when": {"tenant": "guest-*", "region": ["eu", "us"], "capability": "gpu"}, "then": {"require": {"region": "eu"}, "choose": "least_loaded"}},
             {"when": {"priority": "batch", "task": ["embed"], "over_quota": true, "weekdays": ["sat"]}, "then": {"rank": 100}}
         ],
         "otherwise": {"prefer": {"labels": {"power": "awake"}}, "choose": "prefix_affinity", "spawn": true}

@@ -225,6 +225,7 @@ impl QueenServer {
             .route(paths::CATALOG_MODEL, get(catalog::show).delete(catalog::remove))
             .route(rules::POLICY, get(policy::show).put(policy::set))
             .route(rules::POLICY_CHECK, post(policy::check))
+            .route(rules::POLICY_SCHEMA, get(policy::schema))
             .route(rules::POLICY_REPLAY, post(policy::replay))
             .route(rules::POLICY_VERSIONS, get(policy::versions))
             .route(rules::POLICY_VERSION, get(policy::version))

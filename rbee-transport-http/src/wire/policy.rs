@@ -13,6 +13,8 @@ pub const POLICY: &str = "/v1/policy";
 pub const POLICY_CHECK: &str = "/v1/policy/check";
 /// `POST` ([`PolicyReplayRequest`]): what a policy would have made of the jobs of the past ([`PolicyReplay`]).
 pub const POLICY_REPLAY: &str = "/v1/policy/replay";
+/// `GET`: the JSON schema of rules in YAML, for editors.
+pub const POLICY_SCHEMA: &str = "/v1/policy/schema";
 /// `GET`: the versions that are kept ([`Listing`](super::queen::Listing) of [`PolicyVersion`]), the newest last.
 pub const POLICY_VERSIONS: &str = "/v1/policy/versions";
 /// `GET`: one version with its text ([`PolicyVersion`]).

@@ -89,6 +89,7 @@ fn ask(model: ModelRef) -> Ask {
         }),
         now: Now::default(),
         random: 0,
+        waited: Duration::ZERO,
         attempts: 0,
         avoid: Arc::default(),
         must_match: None,

@@ -61,6 +61,8 @@ pub(crate) enum Policy {
         #[arg(long, value_name = "TIME", default_value = "24h", value_parser = span)]
         since: Duration,
     },
+    /// Print the JSON schema of rules in YAML, with which an editor completes and checks them
+    Schema,
     /// List the versions that were in force
     #[command(visible_alias = "ls")]
     Versions,
@@ -110,7 +112,11 @@ impl Policy {
             Self::Check { file, fleet, job } => {
                 check(keeper, file, fleet.as_deref(), job.as_deref()).await?;
             }
-            Self::Replay { file, since } => replay::replay(keeper, text_of(file)?, *since).await?,
+            Self::Replay { file, since } => {
+                let replayed = replay::replay(keeper, text_of(file)?, *since).await;
+                replayed.map_err(|failure| failure.in_file(file))?;
+            }
+            Self::Schema => schema(keeper).await?,
             Self::Versions => versions(keeper).await?,
             Self::Rollback { version } => rollback(keeper, *version).await?,
         }
@@ -178,7 +184,8 @@ fn facts_of(keeper: &Keeper, view: &PolicyView) -> Result<(), Failure> {
 
 async fn set(keeper: &Keeper, file: &Path) -> Result<(), Failure> {
     let body = text_of(file)?;
-    let view: PolicyView = keeper.client.put(policy::POLICY, &body).await?;
+    let put = keeper.client.put(policy::POLICY, &body).await;
+    let view: PolicyView = put.map_err(|failure: Failure| failure.in_file(file))?;
     told(keeper, &view)
 }
 
@@ -209,7 +216,8 @@ async fn check(
         fleet: fleet.map(read).transpose()?,
         job: job.map(read).transpose()?,
     };
-    let trial: PolicyTrial = keeper.client.post(policy::POLICY_CHECK, &body).await?;
+    let checked = keeper.client.post(policy::POLICY_CHECK, &body).await;
+    let trial: PolicyTrial = checked.map_err(|failure: Failure| failure.in_file(file))?;
     if keeper.screen.is_json() {
         return keeper.screen.document(&trial);
     }
@@ -222,6 +230,11 @@ async fn check(
         keeper.screen.note("there is no model in the fleet to try it on");
     }
     Ok(())
+}
+
+async fn schema(keeper: &Keeper) -> Result<(), Failure> {
+    let schema: serde_json::Value = keeper.client.get(policy::POLICY_SCHEMA, &()).await?;
+    keeper.screen.out(&format!("{schema:#}\n"))
 }
 
 async fn versions(keeper: &Keeper) -> Result<(), Failure> {

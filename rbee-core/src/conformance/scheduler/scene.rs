@@ -247,6 +247,7 @@ fn ask(random: &mut Random, workers: &[WorkerId], hives: &[HiveView]) -> Ask {
         job: Arc::new(job),
         now: Now { at: NOW, wall: WallTime::from_millis(1_800_000_000_000) },
         random: random.next(),
+        waited: Duration::ZERO,
         attempts,
         avoid: Arc::new(avoid),
         must_match: random.percent(25).then(|| numerics(random.below(3))),

@@ -196,6 +196,7 @@ mod tests {
             job: Arc::new(job),
             now: Now::default(),
             random: 0,
+            waited: Duration::ZERO,
             attempts: 0,
             avoid: Arc::default(),
             must_match: None,

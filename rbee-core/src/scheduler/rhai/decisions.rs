@@ -1,16 +1,24 @@
 //! What a script can decide.
 
-use std::{collections::BTreeSet, fmt};
+use std::{collections::BTreeSet, fmt, sync::Arc};
 
 use rhai::{Array, Dynamic, INT, Map};
 
 use super::{
     book::{Book, Helper},
+    collection::or_unit,
     hives::{Hive, on_hive},
     session::{Res, Session, fault, looked, with},
     workers::{Worker, Workers},
 };
-use crate::{Error, ErrorKind, HiveId, Placement, Scheduler, WorkerId, scheduler::spawn::Start};
+use crate::{
+    Error, ErrorKind, HiveId, Placement, Scheduler, WorkerId,
+    scheduler::{
+        least_loaded::{Presence, incapable, presence},
+        spawn::Start,
+        trace::Silent,
+    },
+};
 
 /// A decision, as a function of the script gives it back.
 #[derive(Clone, Debug)]
@@ -18,7 +26,7 @@ pub(super) enum Decision {
     /// As it stands.
     Place(Placement),
     /// A worker is started; what is stopped for it is settled when the script is through.
-    Spawn { hive: HiveId, start: std::sync::Arc<Start> },
+    Spawn { hive: HiveId, start: Arc<Start> },
     /// The job may join the queue.
     Accept { rank: i64 },
 }
@@ -59,22 +67,42 @@ fn run_on(worker: &Worker) -> Res<Dynamic> {
     })
 }
 
+/// The job waits for one of these, if one of them will take it.
+fn wait_for(session: &Session, set: &Workers) -> Res<Dynamic> {
+    let workers = set.list(session)?;
+    let (ask, model) = (&session.ask, &session.ask.job.model);
+    let suited = workers.iter().map(|worker| &worker.0).filter(|view| view.info.model == *model);
+    let (decision, why) = match presence(ask, &session.cluster, suited, &mut Silent) {
+        Presence::Usable => {
+            (Some(Placement::Wait), "one of them is busy or being loaded, and will take the job")
+        }
+        Presence::Incapable(worker) => {
+            (Some(Placement::Reject(incapable(ask, worker))), "they cannot do such a job")
+        }
+        Presence::Absent => (None, "there is none that will take the job"),
+    };
+    session.step(|| format!("wait_for: {why}"));
+    Ok(or_unit(decision.map(Decision::Place)))
+}
+
 fn spawn(hive: &Hive, devices: Option<&[u32]>, slots: Option<u32>) -> Res<Dynamic> {
     with(|session| {
         looked(1)?;
-        let question = on_hive(session, hive)?;
+        // Memory is reckoned with as many slots as there are going to be.
+        let policy = slots.map(|slots| session.builtin.clone().with_slots(slots));
+        let mut question = on_hive(session, hive)?;
+        question.policy = policy.as_ref().unwrap_or(&session.builtin);
         let start = match devices {
             Some(devices) => question.on(devices),
             None => question.anywhere(),
         };
         match start {
-            Ok(mut start) => {
-                start.spec.slots = slots.unwrap_or(start.spec.slots);
+            Ok(start) => {
                 session.step(|| {
                     format!("spawn_on: hive {}, devices {:?}", hive.0.id, start.spec.devices)
                 });
                 let hive = hive.0.id.clone();
-                Ok(Dynamic::from(Decision::Spawn { hive, start: std::sync::Arc::new(start) }))
+                Ok(Dynamic::from(Decision::Spawn { hive, start: Arc::new(start) }))
             }
             Err(why) => {
                 session.step(|| format!("spawn_on: not on hive {}: {why}", hive.0.id));
@@ -172,6 +200,14 @@ fn builtin(session: &Session) -> Res<Decision> {
     let placement = session.builtin.place(&session.ask, &session.cluster);
     let placement = placement.map_err(|error| fault(error.message()))?;
     session.step(|| format!("builtin: the built-in policy decides: {}", told(&placement)));
+    // Whom to stop is settled as it is for the script's own spawn_on.
+    if let Placement::Spawn { hive, spec, evict } = &placement
+        && !evict.is_empty()
+        && let Some(view) = session.cluster.hive(hive)
+        && let Ok(start) = on_hive(session, &Hive(view.clone()))?.on(&spec.devices)
+    {
+        return Ok(Decision::Spawn { hive: hive.clone(), start: Arc::new(start) });
+    }
     Ok(Decision::Place(placement))
 }
 
@@ -228,6 +264,10 @@ pub(super) fn register(book: &mut Book) {
         || Decision::Place(Placement::Wait),
     );
     book.function(
+        f("wait_for", "wait_for(workers) -> decision or ()", "The job waits where one of these workers will take it in a while: it is busy or being loaded. It ends as `UNSUPPORTED` where none of those that have its model can do such a job. `()` where none will take it, as they have failed, are being stopped or are out of reach: then another may be started.", "wait_for(workers.with_model(job.model))"),
+        |set: Workers| with(|session| wait_for(session, &set)),
+    );
+    book.function(
         f("reject", "reject(reason) -> decision", "The job ends with this reason, as `REJECTED`; `reject(reason, code)` names another code: `QUOTA_EXCEEDED`, `RATE_LIMITED`, `SYSTEM_AT_CAPACITY`, `INSUFFICIENT_VRAM`, `MODEL_NOT_FOUND`, `DEADLINE_EXCEEDED`, `PERMISSION_DENIED`, `UNSUPPORTED` or `INVALID_REQUEST`.", "reject(\"not during the night\", \"SYSTEM_AT_CAPACITY\")"),
         |reason: &str| reject(reason, ErrorKind::Rejected),
     );
@@ -242,14 +282,14 @@ pub(super) fn register(book: &mut Book) {
         f(
             "accept",
             "accept() -> decision",
-            "For `admit`: the job may join the queue. `accept(rank)` says where: lower goes first.",
+            "For `admit`: the job may join the queue. `accept(rank)` says where: lower goes first. Where there is an `order` too, its rank is added.",
             "accept(-1)",
         ),
         || Decision::Accept { rank: 0 },
     );
     book.overload("accept", |rank: INT| Decision::Accept { rank });
     book.function(
-        f("note", "note(text)", "Adds a line to the explanation of the decision; does nothing where nobody asks for one.", "note(\"looked at ${workers.count()} workers\")"),
+        f("note", "note(text)", "Adds a line to the explanation of the decision; does nothing where nobody asks for one.", "note(`looked at ${workers.count()} workers`)"),
         |text: &str| with(|session| {
             session.step(|| text.chars().take(MOST_REASON).collect());
             Ok(())

@@ -85,6 +85,12 @@ impl Hive {
         self.0.labels.get(key).map(|value| value.as_str().into())
     }
 
+    /// Its label `cost`, where that is a number that can be compared.
+    pub(super) fn cost(&self) -> Option<f64> {
+        let cost = self.0.labels.get("cost")?.trim().parse().ok();
+        cost.filter(|cost: &f64| cost.is_finite())
+    }
+
     fn gpus(&self) -> INT {
         whole(self.0.devices.iter().filter(|device| memory::is_gpu(device)).count())
     }
@@ -134,10 +140,6 @@ fn choice<K: PartialOrd>(
             Ok(or_unit(hive))
         })
     });
-}
-
-fn cost(hive: &Hive) -> f64 {
-    hive.0.labels.get("cost").and_then(|cost| cost.parse().ok()).unwrap_or(f64::INFINITY)
 }
 
 pub(super) fn register(book: &mut Book) {
@@ -249,10 +251,10 @@ fn selections(book: &mut Book) {
         on(
             "cheapest",
             "cheapest() -> hive or ()",
-            "The one whose label `cost` is the smallest number; those without come last.",
+            "The one whose label `cost` is the smallest number; those without a number there come last.",
             "hives.online().cheapest().id",
         ),
-        |hive, _| cost(hive),
+        |hive, _| hive.cost().unwrap_or(f64::INFINITY),
     );
 }
 
@@ -286,7 +288,7 @@ fn properties(book: &mut Book) {
             "Its label `cost`, where that is a number.",
             "hives.first().cost",
         ),
-        |h: &H| or_unit(Some(cost(h)).filter(|cost| cost.is_finite())),
+        |h: &H| or_unit(h.cost()),
     );
     book.property(
         of("gpus", "gpus -> int", "How many GPUs it has.", "hives.first().gpus"),
@@ -320,6 +322,18 @@ fn properties(book: &mut Book) {
         |h: &H| {
             let gpus = h.0.devices.iter().filter(|device| memory::is_gpu(device));
             whole(gpus.map(|device| h.0.free_bytes(device)).max().unwrap_or(0))
+        },
+    );
+    book.property(
+        of(
+            "largest_total",
+            "largest_total -> int",
+            "Bytes of the largest of its GPUs, whatever is on it.",
+            "hives.first().largest_total",
+        ),
+        |h: &H| {
+            let gpus = h.0.devices.iter().filter(|device| memory::is_gpu(device));
+            whole(gpus.map(|device| device.memory_total).max().unwrap_or(0))
         },
     );
     book.property(

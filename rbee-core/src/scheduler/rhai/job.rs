@@ -1,6 +1,6 @@
 //! The job in scripts, and the model it wants.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use rhai::{Dynamic, ImmutableString};
 
@@ -16,11 +16,12 @@ use crate::{Ask, ModelRef, Priority, Task};
 pub(super) struct JobObject {
     job: Arc<crate::Job>,
     attempts: u32,
+    waited: Duration,
 }
 
 impl JobObject {
     pub(super) fn new(ask: &Ask) -> Self {
-        Self { job: ask.job.clone(), attempts: ask.attempts }
+        Self { job: ask.job.clone(), attempts: ask.attempts, waited: ask.waited }
     }
 }
 
@@ -117,11 +118,37 @@ fn job(book: &mut Book) {
         |j: &J| or_unit(j.job.deadline.map(|deadline| whole(deadline.as_millis()))),
     );
     book.property(
+        of(
+            "waited_ms",
+            "waited_ms -> int",
+            "Milliseconds since its submission; 0 in `admit` and `order`.",
+            "job.waited_ms",
+        ),
+        |j: &J| whole(j.waited.as_millis()),
+    );
+    book.property(
+        of(
+            "remaining_ms",
+            "remaining_ms -> int or ()",
+            "What is left of its deadline, in milliseconds, where it has one.",
+            "job.remaining_ms",
+        ),
+        |j: &J| {
+            let left = j.job.deadline.map(|deadline| deadline.saturating_sub(j.waited));
+            or_unit(left.map(|left| whole(left.as_millis())))
+        },
+    );
+    book.property(
         of("detached", "detached -> bool", "It goes on without a reader.", "job.detached"),
         |j: &J| j.job.detached,
     );
     book.property(
-        of("rank", "rank -> int", "Its rank, as `order` gave it.", "job.rank"),
+        of(
+            "rank",
+            "rank -> int",
+            "Its rank, as `admit` and `order` gave it; 0 in both.",
+            "job.rank",
+        ),
         |j: &J| j.job.rank,
     );
     book.property(

@@ -15,12 +15,7 @@ use crate::{ModelRef, Time};
 pub(super) struct Queue;
 
 fn depth(session: &Session) -> Res<INT> {
-    let mut depth = 0usize;
-    for (_, lane) in session.cluster.lanes() {
-        looked(1)?;
-        depth = depth.saturating_add(lane.depth);
-    }
-    Ok(whole(depth))
+    Ok(whole(session.cluster.waiting()))
 }
 
 fn depth_for(session: &Session, model: &ModelRef) -> INT {

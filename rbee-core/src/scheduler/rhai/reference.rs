@@ -33,16 +33,20 @@ pub fn scheduler_reference() -> String {
 
 fn cells(helper: &Helper) -> [String; 4] {
     let gives = match trial::example(helper.example) {
-        Ok(gives) => format!("`{gives}`"),
+        Ok(gives) => code(&gives),
         Err(error) => format!("fails: {error}"),
     };
     let written = match helper.on {
         "" => helper.signature.to_owned(),
         on => format!("{on}.{}", helper.signature),
     };
-    let cells =
-        [format!("`{written}`"), helper.doc.to_owned(), format!("`{}`", helper.example), gives];
+    let cells = [code(&written), helper.doc.to_owned(), code(helper.example), gives];
     cells.map(|cell| cell.replace('|', "\\|"))
+}
+
+/// As Markdown writes code, which may have backticks of its own.
+fn code(text: &str) -> String {
+    if text.contains('`') { format!("`` {text} ``") } else { format!("`{text}`") }
 }
 
 #[cfg(test)]

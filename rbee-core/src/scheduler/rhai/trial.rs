@@ -14,6 +14,7 @@ use super::{
     hives::Hives,
     job::JobObject,
     queue::Queue,
+    room::Shortage,
     session::{Over, Res, Said, Session, enter},
     workers::Workers,
 };
@@ -21,7 +22,7 @@ use crate::{
     Ask, ClusterView, CorrelationId, Device, DeviceKind, HiveId, HiveView, Job, JobId, LaneKey,
     LaneView, LeastLoaded, Message, ModelOnDisk, ModelRef, Now, Priority, Prompt, Result, Role,
     Sampling, Task, TenantId, TenantLimits, TenantView, Time, WallTime, WorkerId, WorkerInfo,
-    WorkerState, WorkerView, prefix::prefix_keys,
+    WorkerState, WorkerView, prefix::prefix_keys, scheduler::eviction::Memory,
 };
 
 /// Longer than a decision may take: a machine that is busy with something else must not fail a good script.
@@ -38,6 +39,8 @@ pub(super) fn check(policy: &RhaiScheduler, until: Instant) -> Result<()> {
     let Some(fleet) = fleet() else { return Ok(()) };
     let empty = ClusterView::default();
     let asks = asks(fleet);
+    let missing = Memory { device: GIB, budget: 0 };
+    let shortage = Shortage { hive: &fleet.cellar, device: &fleet.gpu, missing };
     let questions = asks.iter().flat_map(|ask| [(&fleet.cluster, ask), (&empty, ask)]);
     for (number, (cluster, ask)) in questions.enumerate() {
         // A script that hangs is found out by the first limit; one that is slow each time, when all are over.
@@ -45,7 +48,7 @@ pub(super) fn check(policy: &RhaiScheduler, until: Instant) -> Result<()> {
         let tried = policy.ask(ask, cluster, limit, false, || {
             policy.schedule(ask)?;
             policy.judge(ask)?;
-            policy.evict(&fleet.attic, GIB)?;
+            policy.evict(&shortage)?;
             Ok(())
         });
         match tried.0 {
@@ -123,7 +126,9 @@ fn shown(engine: &rhai::Engine, value: Dynamic) -> String {
 
 struct Fleet {
     cluster: ClusterView,
-    attic: HiveId,
+    /// A hive, and a device of it, on which a worker is idle.
+    cellar: HiveId,
+    gpu: Device,
     known: ModelRef,
     unknown: ModelRef,
     tenant: TenantId,
@@ -195,7 +200,8 @@ fn build() -> Result<Fleet> {
     cluster.put_lane(&lane, Some(LaneView { depth: 7, oldest }));
     Ok(Fleet {
         cluster,
-        attic,
+        cellar,
+        gpu: gpu(1, 80),
         known,
         unknown: "nobody-has-it".parse()?,
         tenant: TenantId::new("alice")?,
@@ -211,14 +217,19 @@ fn devices(gpus: &[u64]) -> Arc<[Device]> {
         memory_total: 64 * GIB,
         memory_free: 48 * GIB,
     };
-    let gpus = gpus.iter().zip(1..).map(|(gib, index)| Device {
+    let gpus = gpus.iter().zip(1..).map(|(gib, index)| gpu(index, *gib));
+    std::iter::once(cpu).chain(gpus).collect()
+}
+
+/// Half of it is free.
+fn gpu(index: u32, gib: u64) -> Device {
+    Device {
         index,
         kind: DeviceKind::Cuda,
         name: "gpu".into(),
         memory_total: gib * GIB,
         memory_free: gib * GIB / 2,
-    });
-    std::iter::once(cpu).chain(gpus).collect()
+    }
 }
 
 fn on_disk(model: &ModelRef, big: &ModelRef) -> (ModelRef, ModelOnDisk) {
@@ -265,6 +276,7 @@ fn asks(fleet: &Fleet) -> Vec<Ask> {
         }),
         now: Now { at: AT, wall: WallTime::from_millis(WALL.as_millis() + wall) },
         random: number.wrapping_mul(0x9e37_79b9_7f4a_7c15),
+        waited: Duration::ZERO,
         attempts: 0,
         avoid: Arc::default(),
         must_match: None,

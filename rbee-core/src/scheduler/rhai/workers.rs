@@ -9,9 +9,13 @@ use super::{
     hives::Hive,
     session::{Res, Session},
 };
-use crate::{Candidate, ClusterView, HiveId, ModelRef, WorkerState, WorkerView};
+use crate::{
+    Candidate, ClusterView, HiveId, ModelRef, WorkerInfo, WorkerState, WorkerView,
+    scheduler::least_loaded::obstacle,
+};
 
 mod helpers;
+mod properties;
 
 pub(super) use helpers::register;
 
@@ -38,13 +42,48 @@ pub(super) enum Base {
 pub(super) enum Filter {
     Idle,
     Capacity,
+    /// The job can run there, now or in a while.
+    Usable,
     Online,
     Ready,
-    Gpu,
+    Can(Capability),
     Evictable,
     Model(ModelRef),
     Hive(ImmutableString),
     Label(ImmutableString, ImmutableString),
+}
+
+/// What a worker may be able to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Capability {
+    Generate,
+    Embed,
+    Resume,
+    Gpu,
+}
+
+/// Their names.
+pub(in crate::scheduler) const CAPABILITIES: &[&str] = &["generate", "embed", "resume", "gpu"];
+
+impl Capability {
+    fn named(name: &str) -> Option<Self> {
+        Some(match name {
+            "generate" => Self::Generate,
+            "embed" => Self::Embed,
+            "resume" => Self::Resume,
+            "gpu" => Self::Gpu,
+            _ => return None,
+        })
+    }
+
+    fn is_of(self, info: &WorkerInfo) -> bool {
+        match self {
+            Self::Generate => info.capabilities.generate,
+            Self::Embed => info.capabilities.embed,
+            Self::Resume => info.capabilities.resume,
+            Self::Gpu => info.devices.iter().any(|index| *index > 0),
+        }
+    }
 }
 
 impl Item for Worker {
@@ -86,12 +125,16 @@ impl Item for Worker {
         Ok(match filter {
             Filter::Idle => view.leased == 0 && session.is_usable(view),
             Filter::Capacity => session.is_usable(view),
+            Filter::Usable => {
+                let obstacle = obstacle(&session.ask, &session.cluster, view);
+                obstacle.is_none_or(|obstacle| obstacle.is_passing())
+            }
             Filter::Online => {
                 view.reachable
                     && session.cluster.hive(&view.info.hive).is_none_or(|hive| hive.online)
             }
             Filter::Ready => view.state == WorkerState::Ready,
-            Filter::Gpu => view.info.devices.iter().any(|index| *index > 0),
+            Filter::Can(capability) => capability.is_of(&view.info),
             Filter::Evictable => view.is_evictable(),
             Filter::Model(model) => view.info.model == *model,
             Filter::Hive(hive) => view.info.hive.as_str() == hive.as_str(),

@@ -11,30 +11,76 @@ pub(super) fn script(rules: &Rules) -> String {
         "" => "Made of rules.",
         description => description,
     };
-    let _ = writeln!(text, "// {}\nfn schedule(job, workers, hives) {{", one_line(description));
-    for rule in rules.rules.iter().filter(|rule| rule.then.decides()) {
+    let _ = writeln!(text, "// {}", one_line(description));
+    schedule(&mut text, rules);
+    admit(&mut text, rules);
+    order(&mut text, rules);
+    text
+}
+
+fn schedule(text: &mut String, rules: &Rules) {
+    text.push_str("fn schedule(job, workers, hives) {\n");
+    for rule in rules.rules.iter().filter(|rule| rule.then.decides() && !rule.is_for_newcomers()) {
         let _ = writeln!(text, "    // {}", title(rule));
         let _ = writeln!(text, "    if {} {{", conditions(&rule.when));
-        decide(&mut text, &rule.then, "        ");
+        decide(text, &rule.then, "        ");
         text.push_str("    }\n");
     }
     match rules.otherwise.as_ref().filter(|action| action.decides()) {
-        Some(action) => decide(&mut text, action, "    "),
+        Some(action) => decide(text, action, "    "),
         None => text.push_str("    return builtin();\n"),
     }
     text.push_str("}\n");
+}
+
+/// The same rules in their order, as far as they say whether a job may come in: one that would decide otherwise lets it
+/// in, and so does one that may, because it looks at workers.
+fn admit(text: &mut String, rules: &Rules) {
+    let last = rules.otherwise.as_ref().and_then(|action| action.reject.as_deref());
+    let upto = match last {
+        Some(_) => rules.rules.len(),
+        None => match rules.rules.iter().rposition(Rule::refuses_newcomers) {
+            Some(index) => index + 1,
+            None => return,
+        },
+    };
+    text.push_str("fn admit(job, queue) {\n");
+    for rule in rules.rules[..upto].iter().filter(|rule| rule.then.decides()) {
+        let known: Vec<_> = rule.when.iter().filter(|one| !one.is_of_workers()).collect();
+        let reason = rule.then.reject.as_deref().filter(|_| rule.refuses_newcomers());
+        let answer = reason.map_or_else(|| "accept()".into(), rejected);
+        let _ = writeln!(text, "    // {}", title(rule));
+        let _ = writeln!(text, "    if {} {{ return {answer}; }}", conditions(known));
+    }
+    let _ = writeln!(text, "    {}\n}}", last.map_or_else(|| "accept()".into(), rejected));
+}
+
+fn order(text: &mut String, rules: &Rules) {
     let ranked = || rules.rules.iter().filter(|rule| rule.then.rank.is_some());
     let last = rules.otherwise.as_ref().and_then(|action| action.rank);
-    if ranked().next().is_some() || last.is_some() {
-        text.push_str("fn order(job) {\n");
-        for rule in ranked() {
-            let rank = rule.then.rank.unwrap_or_default();
-            let _ = writeln!(text, "    // {}", title(rule));
-            let _ = writeln!(text, "    if {} {{ return {rank}; }}", conditions(&rule.when));
-        }
-        let _ = writeln!(text, "    {}\n}}", last.unwrap_or_default());
+    if ranked().next().is_none() && last.is_none() {
+        return;
     }
-    text
+    text.push_str("fn order(job) {\n");
+    for rule in ranked() {
+        let rank = rule.then.rank.unwrap_or_default();
+        let _ = writeln!(text, "    // {}", title(rule));
+        let _ = writeln!(text, "    if {} {{ return {rank}; }}", conditions(&rule.when));
+    }
+    let _ = writeln!(text, "    {}\n}}", last.unwrap_or_default());
+}
+
+impl Rule {
+    /// Does it refuse those that come because of what waits already? Those that wait are not ended by it.
+    fn is_for_newcomers(&self) -> bool {
+        let looks_at_queue = |one: &Condition| matches!(one, Condition::QueueAbove(_));
+        self.refuses_newcomers() && self.when.iter().any(looks_at_queue)
+    }
+
+    /// Can it be said of a job that comes, whether it is refused?
+    fn refuses_newcomers(&self) -> bool {
+        self.then.reject.is_some() && !self.when.iter().any(Condition::is_of_workers)
+    }
 }
 
 impl Action {
@@ -83,12 +129,13 @@ fn any(values: &[String], test: impl Fn(&str) -> String) -> String {
     }
 }
 
-fn conditions(conditions: &[Condition]) -> String {
-    if conditions.is_empty() {
-        return "true".into();
-    }
-    conditions.iter().map(condition).collect::<Vec<_>>().join(" && ")
+fn conditions<'a>(conditions: impl IntoIterator<Item = &'a Condition>) -> String {
+    let all: Vec<String> = conditions.into_iter().map(condition).collect();
+    if all.is_empty() { "true".into() } else { all.join(" && ") }
 }
+
+/// The workers that could take the job now.
+const CAN_TAKE_IT: &str = "workers.with_model(job.model).with_capacity()";
 
 fn condition(condition: &Condition) -> String {
     match condition {
@@ -101,8 +148,9 @@ fn condition(condition: &Condition) -> String {
         Condition::SizeAbove(gib) => {
             format!("(model_size_bytes(job.model) ?? 0) > gib({gib:?})")
         }
+        // A size that is not known is not below.
         Condition::SizeBelow(gib) => {
-            format!("(model_size_bytes(job.model) ?? 0) < gib({gib:?})")
+            format!("(model_size_bytes(job.model) ?? gib({gib:?})) < gib({gib:?})")
         }
         Condition::PromptAbove(bytes) => format!("job.prompt_bytes > {bytes}"),
         Condition::QueueAbove(depth) => format!("queue_depth_for(job.model) > {depth}"),
@@ -113,6 +161,13 @@ fn condition(condition: &Condition) -> String {
         }
         Condition::OverQuota(true) => "tenant_over_quota(job.tenant)".into(),
         Condition::OverQuota(false) => "!tenant_over_quota(job.tenant)".into(),
+        Condition::Region(regions) => {
+            any(regions, |region| format!("!{CAN_TAKE_IT}.in_region({region}).is_empty()"))
+        }
+        Condition::Capability(names) => {
+            let has = |name: &String| format!(".with_capability({})", quoted(name));
+            format!("!{CAN_TAKE_IT}{}.is_empty()", names.iter().map(has).collect::<String>())
+        }
     }
 }
 
@@ -140,9 +195,13 @@ fn narrowed(place: &Place, hive: Option<String>) -> String {
     text
 }
 
+fn rejected(reason: &str) -> String {
+    format!("reject({})", quoted(reason))
+}
+
 fn decide(text: &mut String, action: &Action, indent: &str) {
     if let Some(reason) = &action.reject {
-        let _ = writeln!(text, "{indent}return reject({});", quoted(reason));
+        let _ = writeln!(text, "{indent}return {};", rejected(reason));
         return;
     }
     if action.wait {
@@ -151,37 +210,29 @@ fn decide(text: &mut String, action: &Action, indent: &str) {
     }
     let choose = action.choose.as_deref().unwrap_or("least_loaded");
     let (require, prefer) = (action.require.as_ref(), action.prefer.as_ref());
-    let must = on_workers(require);
-    let _ = writeln!(text, "{indent}let all = workers.with_model(job.model){must};");
+    let _ =
+        writeln!(text, "{indent}let all = workers.with_model(job.model){};", on_workers(require));
     let _ = writeln!(text, "{indent}let free = all.with_capacity();");
     let mut ways = Vec::new();
     if prefer.is_some() {
         ways.push(format!("run_on(free{}.{choose}())", on_workers(prefer)));
     }
     ways.push(format!("run_on(free.{choose}())"));
-    let _ = writeln!(text, "{indent}let found = {};", ways.join("\n        ?? "));
-    let _ = writeln!(text, "{indent}if type_of(found) != \"()\" {{ return found; }}");
     if action.spawn == Some(false) {
-        let _ = writeln!(text, "{indent}return wait();");
-        return;
-    }
-    if require.is_none() && prefer.is_none() {
-        let _ = writeln!(text, "{indent}return builtin();");
-        return;
-    }
-    // While one is busy or being loaded, no other is started.
-    let _ = writeln!(
-        text,
-        "{indent}if all.online().any(|w| w.state == \"ready\" || w.state == \"loading\") {{ return wait(); }}"
-    );
-    let _ = writeln!(text, "{indent}let places = hives.available(){};", on_hives(require));
-    let mut ways = Vec::new();
-    for narrow in [on_hives(prefer), String::new()] {
-        for on_disk in [".with_model(job.model)", ""] {
-            ways.push(format!("spawn_on(places{narrow}{on_disk}.most_vram_free())"));
+        ways.extend(["wait_for(all)".into(), "wait()".into()]);
+    } else if require.is_none() && prefer.is_none() {
+        ways.push("builtin()".into());
+    } else {
+        let _ = writeln!(text, "{indent}let places = hives.available(){};", on_hives(require));
+        // While one is busy or being loaded, no other is started.
+        ways.push("wait_for(all)".into());
+        for narrow in [on_hives(prefer), String::new()] {
+            for on_disk in [".with_model(job.model)", ""] {
+                ways.push(format!("spawn_on(places{narrow}{on_disk}.most_vram_free())"));
+            }
         }
+        ways.dedup();
+        ways.push(if require.is_some() { "wait()" } else { "builtin()" }.into());
     }
-    ways.dedup();
-    ways.push("wait()".into());
     let _ = writeln!(text, "{indent}return {};", ways.join(&format!("\n{indent}    ?? ")));
 }

@@ -4,7 +4,7 @@ use super::{
     MOST_RULES, Wrong,
     yaml::{Entry, Node, Value, parse},
 };
-use crate::scheduler::rhai::time_of_day;
+use crate::scheduler::rhai::{CAPABILITIES, time_of_day};
 
 /// How one of several workers is chosen; the name of the helper.
 pub(super) const CHOICES: &[&str] = &[
@@ -48,6 +48,17 @@ pub(super) enum Condition {
     Between(String, String),
     Days(Vec<usize>),
     OverQuota(bool),
+    /// A worker that could take the job now is in one of these regions.
+    Region(Vec<String>),
+    /// A worker that could take the job now has all of these.
+    Capability(Vec<String>),
+}
+
+impl Condition {
+    /// Does it look at workers? Then it holds or not when the job is placed, and cannot be said when it comes.
+    pub(super) fn is_of_workers(&self) -> bool {
+        matches!(self, Self::Region(_) | Self::Capability(_))
+    }
 }
 
 /// Where a job may go, or should.
@@ -118,7 +129,17 @@ fn rule(node: &Node, path: &str) -> Read<Rule> {
             _ => return unknown(entry, path, &["name", "when", "then"]),
         }
     }
-    if has_action { Ok(rule) } else { wrong(node.line, path, "then is missing") }
+    if !has_action {
+        return wrong(node.line, path, "then is missing");
+    }
+    if rule.then.rank.is_some() && rule.when.iter().any(Condition::is_of_workers) {
+        return wrong(
+            node.line,
+            &format!("{path}.then.rank"),
+            "a rank is given when the job comes, and region and capability are known when it is placed",
+        );
+    }
+    Ok(rule)
 }
 
 const CONDITIONS: &[&str] = &[
@@ -133,6 +154,8 @@ const CONDITIONS: &[&str] = &[
     "between",
     "weekdays",
     "over_quota",
+    "region",
+    "capability",
 ];
 
 fn condition(entry: &Entry, path: &str) -> Read<Condition> {
@@ -168,6 +191,8 @@ fn condition(entry: &Entry, path: &str) -> Read<Condition> {
             Condition::Days(days.iter().filter_map(number).map(|index| index + 1).collect())
         }
         "over_quota" => Condition::OverQuota(yes(node, at)?),
+        "region" => Condition::Region(texts(node, at)?),
+        "capability" => Condition::Capability(among(node, at, CAPABILITIES)?),
         _ => return unknown(entry, path, CONDITIONS),
     })
 }
@@ -182,7 +207,11 @@ fn action(node: &Node, path: &str) -> Read<Action> {
         match &*entry.key {
             "reject" => action.reject = Some(scalar(node, at)?),
             "wait" => action.wait = yes(node, at)?,
-            "choose" => action.choose = among(node, at, CHOICES)?.into_iter().next(),
+            "choose" => {
+                let choice = scalar(node, at)?;
+                check_among(&choice, node, at, CHOICES)?;
+                action.choose = Some(choice);
+            }
             "require" => action.require = Some(place(node, at)?),
             "prefer" => action.prefer = Some(place(node, at)?),
             "spawn" => action.spawn = Some(yes(node, at)?),
@@ -279,14 +308,15 @@ fn texts(node: &Node, path: &str) -> Read<Vec<String>> {
 
 fn among(node: &Node, path: &str, allowed: &[&str]) -> Read<Vec<String>> {
     let texts = texts(node, path)?;
-    match texts.iter().find(|text| !allowed.contains(&text.as_str())) {
-        Some(other) => wrong(
-            node.line,
-            path,
-            format!("{other:?} is not allowed; allowed are {}", allowed.join(", ")),
-        ),
-        None => Ok(texts),
+    texts.iter().try_for_each(|text| check_among(text, node, path, allowed))?;
+    Ok(texts)
+}
+
+fn check_among(text: &str, node: &Node, path: &str, allowed: &[&str]) -> Read<()> {
+    if allowed.contains(&text) {
+        return Ok(());
     }
+    wrong(node.line, path, format!("{text:?} is not allowed; allowed are {}", allowed.join(", ")))
 }
 
 fn number(node: &Node, path: &str) -> Read<u64> {

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::read::{CHOICES, DAYS, PRIORITIES, TASKS};
+use crate::scheduler::rhai::CAPABILITIES;
 
 /// A JSON schema (draft 2020-12) of rules in YAML: an editor that is given it completes keys and marks mistakes.
 ///
@@ -30,7 +31,7 @@ pub fn rules_schema() -> Value {
         "type": "object",
         "additionalProperties": false,
         "properties": {
-            "reject": {"description": "The job ends with this reason.", "type": "string"},
+            "reject": {"description": "The job is refused with this reason.", "type": "string"},
             "wait": {"description": "The job waits.", "type": "boolean"},
             "choose": {"description": "Which of several free workers.", "enum": CHOICES},
             "require": place("Only there."),
@@ -44,13 +45,15 @@ pub fn rules_schema() -> Value {
         "tenant": {"description": "Its tenant; * and ? stand for anything."},
         "priority": {"description": "How urgent it is."},
         "task": {"description": "What is to be done."},
-        "size_above_gib": {"description": "The size of the model's files.", "type": "number", "minimum": 0},
-        "size_below_gib": {"description": "The size of the model's files.", "type": "number", "minimum": 0},
+        "size_above_gib": {"description": "The size of the model's files, where a hive has them.", "type": "number", "minimum": 0},
+        "size_below_gib": {"description": "The size of the model's files, where a hive has them.", "type": "number", "minimum": 0},
         "prompt_above_bytes": {"description": "The size of the prompt.", "type": "integer", "minimum": 0},
         "queue_above": {"description": "Jobs that wait for the model.", "type": "integer", "minimum": 0},
         "between": {"description": "Times of the day, UTC.", "type": "array", "items": {"type": "string", "pattern": "^[0-2]?[0-9]:[0-5]?[0-9]$"}, "minItems": 2, "maxItems": 2},
         "weekdays": {"description": "Days of the week, UTC."},
-        "over_quota": {"description": "Are the tenant's tokens of today used up, or has it more jobs at once than it may?", "type": "boolean"}
+        "over_quota": {"description": "Are the tenant's tokens of today used up, or has it more jobs at once than it may?", "type": "boolean"},
+        "region": {"description": "A worker that could take the job now is in this region, or in one of these."},
+        "capability": {"description": "A worker that could take the job now has this, or all of these."}
     });
     let lists = [
         ("model", text.clone()),
@@ -58,6 +61,8 @@ pub fn rules_schema() -> Value {
         ("priority", json!({"enum": PRIORITIES})),
         ("task", json!({"enum": TASKS})),
         ("weekdays", json!({"enum": DAYS})),
+        ("region", text.clone()),
+        ("capability", json!({"enum": CAPABILITIES})),
     ];
     for (key, item) in lists {
         when[key]["anyOf"] = one_or_more(item)["anyOf"].clone();

@@ -36,7 +36,7 @@ const TOKEN: &str = "token";
         workers::list, workers::spawn, workers::show, workers::stop, workers::pin, workers::unpin,
         catalog::list, catalog::show, catalog::remove, catalog::pull,
         policy::show, policy::set, policy::check, policy::replay, policy::versions, policy::version, policy::roll_back,
-        policy::why, estimate::estimate,
+        policy::schema, policy::why, estimate::estimate,
         tenants::list, tenants::show, tenants::put, tenants::remove, tenants::issue, tenants::revoke,
         doctor::doctor, logs::logs,
         health::health, health::metrics,

@@ -22,9 +22,10 @@ use crate::{
         ErrorBody, ErrorInfo,
         policy::{
             CandidateView, Choice, DecisionView, JOB_WHY, POLICY, POLICY_CHECK, POLICY_REPLAY,
-            POLICY_ROLLBACK, POLICY_VERSION, POLICY_VERSIONS, PolicyCheck, PolicyFault,
-            PolicyQuery, PolicyReplay, PolicyReplayRequest, PolicyRollback, PolicyText,
-            PolicyTrial, PolicyVersion, PolicyView, ReplayOutcome, WaitsView, WorkerLoadView,
+            POLICY_ROLLBACK, POLICY_SCHEMA, POLICY_VERSION, POLICY_VERSIONS, PolicyCheck,
+            PolicyFault, PolicyQuery, PolicyReplay, PolicyReplayRequest, PolicyRollback,
+            PolicyText, PolicyTrial, PolicyVersion, PolicyView, ReplayOutcome, WaitsView,
+            WorkerLoadView,
         },
         queen::Listing,
     },
@@ -105,6 +106,23 @@ pub(super) async fn check(State(shared): State<Shared>, request: Request) -> Ans
         description: trial.description,
     };
     Ok(reply::json(StatusCode::OK, &trial))
+}
+
+/// The JSON schema of rules in YAML, with which an editor completes and checks them.
+#[utoipa::path(
+    get,
+    path = POLICY_SCHEMA,
+    tag = "policy",
+    responses(
+        (status = 200, description = "The schema (draft 2020-12).", body = serde_json::Value),
+        (status = "default", description = "What is wrong.", body = ErrorBody),
+    ),
+)]
+pub(super) async fn schema() -> Answer {
+    let schema = PolicyLanguage::Yaml.schema().ok_or_else(|| {
+        Error::new(ErrorKind::Unsupported, "this queen was built without policies in YAML")
+    })?;
+    Ok(reply::json(StatusCode::OK, &schema))
 }
 
 /// Run the jobs of the past through a policy and through the one in force, in virtual time, and change nothing.

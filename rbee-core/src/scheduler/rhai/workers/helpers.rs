@@ -2,15 +2,15 @@
 
 use rhai::{Dynamic, FLOAT, ImmutableString};
 
-use super::{Base, Filter, Worker, Workers};
+use super::{Base, CAPABILITIES, Capability, Filter, Worker, Workers, properties};
 use crate::{
-    ModelRef, WorkerState,
+    HiveId, ModelRef,
     scheduler::rhai::{
         book::{Book, Helper},
-        collection::{Item, or_unit, register as register_collection, whole},
+        collection::{Item, or_unit, register as register_collection},
         hives::Hive,
         job::Model,
-        memory, pick,
+        pick,
         session::{Res, Session, fault, with},
     },
 };
@@ -36,6 +36,19 @@ fn with_model(set: &Workers, session: &Session, model: &ModelRef) -> Res<Workers
     set.narrowed(session, Filter::Model(model.clone()), || format!("with_model({model})"))
 }
 
+/// Those of a hive, from the index where nothing else has been asked for yet.
+fn on_hive(set: &Workers, session: &Session, hive: &str) -> Res<Workers> {
+    let name = || format!("on_hive({hive:?})");
+    if matches!(set.base(), Some(Base::All))
+        && let Ok(id) = HiveId::new(hive)
+    {
+        let narrow = set.rebased(Base::Hive(id));
+        set.explain(session, &narrow, name)?;
+        return Ok(narrow);
+    }
+    set.narrowed(session, Filter::Hive(hive.into()), name)
+}
+
 fn narrow(set: &Workers, filter: Filter, name: &str) -> Res<Workers> {
     with(|session| set.narrowed(session, filter, || name.into()))
 }
@@ -55,7 +68,7 @@ pub(in crate::scheduler::rhai) fn register(book: &mut Book) {
     selections(book);
     choices(book);
     book.chapter("One worker", "What a worker tells of itself.");
-    properties(book);
+    properties::register(book);
 }
 
 const fn on(
@@ -95,6 +108,10 @@ fn selections(book: &mut Book) {
         |set: &mut Workers| with(|session| with_free_slot(set, session, Filter::Idle, "idle")),
     );
     book.function(
+        on("usable", "usable() -> workers", "Those that this job can run on, now or in a while by itself: free, busy, or being loaded. Not those that have failed, are being stopped, are out of reach, or cannot do such a job.", "workers.with_model(job.model).usable().count()"),
+        |set: &mut Workers| narrow(set, Filter::Usable, "usable()"),
+    );
+    book.function(
         on("online", "online() -> workers", "Those in reach.", "workers.online().count()"),
         |set: &mut Workers| narrow(set, Filter::Online, "online()"),
     );
@@ -114,7 +131,17 @@ fn selections(book: &mut Book) {
             "Those that run on a GPU.",
             "workers.with_gpu().count()",
         ),
-        |set: &mut Workers| narrow(set, Filter::Gpu, "with_gpu()"),
+        |set: &mut Workers| narrow(set, Filter::Can(Capability::Gpu), "with_gpu()"),
+    );
+    book.function(
+        on("with_capability", "with_capability(name) -> workers", "Those that can do this: `generate` (text), `embed` (vectors), `resume` (go on with a stream that another worker began), or `gpu` (they run on one).", "workers.with_capability(\"embed\").count()"),
+        |set: &mut Workers, name: &str| {
+            let capability = Capability::named(name).ok_or_else(|| {
+                let names = CAPABILITIES.join(", ");
+                fault(format!("with_capability: there is no {name:?}; there are {names}"))
+            })?;
+            narrow(set, Filter::Can(capability), &format!("with_capability({name:?})"))
+        },
     );
     book.function(
         on("evictable", "evictable() -> workers", "Those that may be stopped to make room: nothing runs on them, and they are not pinned.", "workers.evictable().count()"),
@@ -127,13 +154,10 @@ fn selections(book: &mut Book) {
             "Those of this hive.",
             "workers.on_hive(\"attic\").count()",
         ),
-        |set: &mut Workers, hive: ImmutableString| {
-            let name = format!("on_hive({hive:?})");
-            narrow(set, Filter::Hive(hive), &name)
-        },
+        |set: &mut Workers, hive: &str| with(|session| on_hive(set, session, hive)),
     );
     book.overload("on_hive", |set: &mut Workers, hive: Hive| {
-        narrow(set, Filter::Hive(hive.0.id.as_str().into()), &format!("on_hive({})", hive.0.id))
+        with(|session| on_hive(set, session, hive.0.id.as_str()))
     });
     book.function(
         on(
@@ -278,165 +302,4 @@ fn choices(book: &mut Book) {
             })
         },
     );
-}
-
-const fn of(
-    name: &'static str,
-    signature: &'static str,
-    doc: &'static str,
-    example: &'static str,
-) -> Helper {
-    Helper { on: "worker", name, signature, doc, example }
-}
-
-fn properties(book: &mut Book) {
-    type W = Worker;
-    let text = |text: &str| ImmutableString::from(text);
-    book.property(of("id", "id -> text", "Its name.", "workers.first().id != \"\""), |w: &W| {
-        ImmutableString::from(w.0.info.id.to_string())
-    });
-    book.property(
-        of("hive", "hive -> text", "The name of its hive.", "workers.first().hive"),
-        move |w: &W| text(w.0.info.hive.as_str()),
-    );
-    book.property(
-        of(
-            "model",
-            "model -> model",
-            "The model it has.",
-            "workers.with_model(job.model).first().model == job.model",
-        ),
-        |w: &W| Model(w.0.info.model.clone()),
-    );
-    book.property(
-        of("backend", "backend -> text", "Its engine.", "workers.first().backend"),
-        move |w: &W| text(&w.0.info.backend),
-    );
-    book.property(
-        of(
-            "state",
-            "state -> text",
-            "`loading`, `ready`, `draining` or `failed`.",
-            "workers.first().state",
-        ),
-        move |w: &W| {
-            text(match w.0.state {
-                WorkerState::Loading => "loading",
-                WorkerState::Ready => "ready",
-                WorkerState::Draining => "draining",
-                WorkerState::Failed => "failed",
-            })
-        },
-    );
-    book.property(
-        of("slots", "slots -> int", "Runs it can do at once.", "workers.first().slots"),
-        |w: &W| whole(w.0.info.slots),
-    );
-    book.property(
-        of("running", "running -> int", "Runs it is doing.", "workers.first().running"),
-        |w: &W| whole(w.0.leased),
-    );
-    book.property(
-        of(
-            "free_slots",
-            "free_slots -> int",
-            "Runs that it could begin now.",
-            "workers.first().free_slots",
-        ),
-        |w: &W| whole(w.0.free_slots()),
-    );
-    book.property(
-        of(
-            "load",
-            "load -> float",
-            "The part of its slots that is taken: 0.0 to 1.0.",
-            "workers.first().load",
-        ),
-        |w: &W| f64::from(w.0.leased) / f64::from(w.0.info.slots.max(1)),
-    );
-    book.property(
-        of(
-            "memory_bytes",
-            "memory_bytes -> int",
-            "Memory it takes.",
-            "workers.first().memory_bytes",
-        ),
-        |w: &W| whole(w.0.memory_bytes),
-    );
-    book.property(
-        of(
-            "faults",
-            "faults -> int",
-            "Faults since it last did a job properly.",
-            "workers.first().faults",
-        ),
-        |w: &W| whole(w.0.faults),
-    );
-    book.property(
-        of(
-            "pinned",
-            "pinned -> bool",
-            "It is never stopped to make room.",
-            "workers.first().pinned",
-        ),
-        |w: &W| w.0.pinned,
-    );
-    book.property(
-        of(
-            "context_tokens",
-            "context_tokens -> int or ()",
-            "The longest prompt and answer together, where it is known.",
-            "workers.first().context_tokens",
-        ),
-        |w: &W| or_unit(w.0.info.capabilities.context_tokens.map(whole)),
-    );
-    book.asked(of("vram_free", "vram_free -> int", "Bytes free on the GPUs that it runs on; on its hive's processor where it runs on none.", "workers.first().vram_free"), |w: &W, session| Ok(whole(memory::free_beside(session, &w.0))));
-    book.asked(
-        of(
-            "region",
-            "region -> text or ()",
-            "The label `region` of its hive.",
-            "workers.first().region",
-        ),
-        |w: &W, session| Ok(or_unit(w.label(session, "region"))),
-    );
-    book.asked(
-        of(
-            "idle_ms",
-            "idle_ms -> int",
-            "Milliseconds since a run of it last began or ended.",
-            "workers.first().idle_ms",
-        ),
-        |w: &W, session| Ok(whole((session.ask.now.at - w.0.last_used).as_millis())),
-    );
-    book.asked(
-        of(
-            "ready_ms",
-            "ready_ms -> int",
-            "Milliseconds since it became ready.",
-            "workers.first().ready_ms",
-        ),
-        |w: &W, session| Ok(whole((session.ask.now.at - w.0.ready_since).as_millis())),
-    );
-    book.asked(
-        of(
-            "prefix_match",
-            "prefix_match -> int",
-            "How many parts of the prompt, from its beginning, it has computed already.",
-            "workers.first().prefix_match",
-        ),
-        |w: &W, session| Ok(whole(pick::matched(session, w))),
-    );
-    book.function(
-        of(
-            "label",
-            "label(key) -> text or ()",
-            "This label of its hive.",
-            "workers.first().label(\"cost\")",
-        ),
-        |w: &mut W, key: &str| with(|session| Ok(or_unit(w.label(session, key)))),
-    );
-    book.engine().register_fn("to_string", |w: &mut W| w.candidate().to_string());
-    book.engine().register_fn("==", |one: W, two: W| one.0.info.id == two.0.info.id);
-    book.engine().register_fn("!=", |one: W, two: W| one.0.info.id != two.0.info.id);
 }

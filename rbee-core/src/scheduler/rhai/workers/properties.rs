@@ -1,0 +1,196 @@
+//! What one worker tells of itself.
+
+use rhai::{Dynamic, ImmutableString};
+
+use super::Worker;
+use crate::{
+    WorkerState,
+    scheduler::rhai::{
+        book::{Book, Helper},
+        collection::{Item, or_unit, whole},
+        job::Model,
+        memory, pick,
+        session::with,
+    },
+};
+
+const fn of(
+    name: &'static str,
+    signature: &'static str,
+    doc: &'static str,
+    example: &'static str,
+) -> Helper {
+    Helper { on: "worker", name, signature, doc, example }
+}
+
+pub(super) fn register(book: &mut Book) {
+    type W = Worker;
+    let text = |text: &str| ImmutableString::from(text);
+    book.property(of("id", "id -> text", "Its name.", "workers.first().id != \"\""), |w: &W| {
+        ImmutableString::from(w.0.info.id.to_string())
+    });
+    book.property(
+        of("hive", "hive -> text", "The name of its hive.", "workers.first().hive"),
+        move |w: &W| text(w.0.info.hive.as_str()),
+    );
+    book.property(
+        of(
+            "model",
+            "model -> model",
+            "The model it has.",
+            "workers.with_model(job.model).first().model == job.model",
+        ),
+        |w: &W| Model(w.0.info.model.clone()),
+    );
+    book.property(
+        of("backend", "backend -> text", "Its engine.", "workers.first().backend"),
+        move |w: &W| text(&w.0.info.backend),
+    );
+    book.property(
+        of(
+            "state",
+            "state -> text",
+            "`loading`, `ready`, `draining` or `failed`.",
+            "workers.first().state",
+        ),
+        move |w: &W| {
+            text(match w.0.state {
+                WorkerState::Loading => "loading",
+                WorkerState::Ready => "ready",
+                WorkerState::Draining => "draining",
+                WorkerState::Failed => "failed",
+            })
+        },
+    );
+    book.property(
+        of("slots", "slots -> int", "Runs it can do at once.", "workers.first().slots"),
+        |w: &W| whole(w.0.info.slots),
+    );
+    book.property(
+        of("running", "running -> int", "Runs it is doing.", "workers.first().running"),
+        |w: &W| whole(w.0.leased),
+    );
+    book.property(
+        of(
+            "free_slots",
+            "free_slots -> int",
+            "Runs that it could begin now.",
+            "workers.first().free_slots",
+        ),
+        |w: &W| whole(w.0.free_slots()),
+    );
+    book.property(
+        of(
+            "load",
+            "load -> float",
+            "The part of its slots that is taken: 0.0 to 1.0.",
+            "workers.first().load",
+        ),
+        |w: &W| f64::from(w.0.leased) / f64::from(w.0.info.slots.max(1)),
+    );
+    book.property(
+        of(
+            "memory_bytes",
+            "memory_bytes -> int",
+            "Memory it takes, on all its devices together.",
+            "workers.first().memory_bytes",
+        ),
+        |w: &W| whole(w.0.memory_bytes),
+    );
+    book.property(
+        of(
+            "devices",
+            "devices -> array",
+            "The numbers of the devices that it runs on; 0 is the processor.",
+            "workers.first().devices",
+        ),
+        |w: &W| -> rhai::Array {
+            w.0.info.devices.iter().map(|index| Dynamic::from(whole(*index))).collect()
+        },
+    );
+    book.property(
+        of(
+            "faults",
+            "faults -> int",
+            "Faults since it last did a job properly.",
+            "workers.first().faults",
+        ),
+        |w: &W| whole(w.0.faults),
+    );
+    book.property(
+        of(
+            "pinned",
+            "pinned -> bool",
+            "It is never stopped to make room.",
+            "workers.first().pinned",
+        ),
+        |w: &W| w.0.pinned,
+    );
+    book.property(
+        of(
+            "context_tokens",
+            "context_tokens -> int or ()",
+            "The longest prompt and answer together, where it is known.",
+            "workers.first().context_tokens",
+        ),
+        |w: &W| or_unit(w.0.info.capabilities.context_tokens.map(whole)),
+    );
+    book.asked(of("vram_free", "vram_free -> int", "Bytes free on the GPUs that it runs on; on its hive's processor where it runs on none.", "workers.first().vram_free"), |w: &W, session| Ok(whole(memory::free_beside(session, &w.0))));
+    book.asked(
+        of(
+            "region",
+            "region -> text or ()",
+            "The label `region` of its hive.",
+            "workers.first().region",
+        ),
+        |w: &W, session| Ok(or_unit(w.label(session, "region"))),
+    );
+    book.asked(
+        of(
+            "cost",
+            "cost -> float or ()",
+            "The label `cost` of its hive, where that is a number.",
+            "workers.first().cost",
+        ),
+        |w: &W, session| Ok(or_unit(w.hive(session).and_then(|hive| hive.cost()))),
+    );
+    book.asked(
+        of(
+            "idle_ms",
+            "idle_ms -> int",
+            "Milliseconds since a run of it last began or ended.",
+            "workers.first().idle_ms",
+        ),
+        |w: &W, session| Ok(whole((session.ask.now.at - w.0.last_used).as_millis())),
+    );
+    book.asked(
+        of(
+            "ready_ms",
+            "ready_ms -> int",
+            "Milliseconds since it became ready.",
+            "workers.first().ready_ms",
+        ),
+        |w: &W, session| Ok(whole((session.ask.now.at - w.0.ready_since).as_millis())),
+    );
+    book.asked(
+        of(
+            "prefix_match",
+            "prefix_match -> int",
+            "How many parts of the prompt, from its beginning, it has computed already.",
+            "workers.first().prefix_match",
+        ),
+        |w: &W, session| Ok(whole(pick::matched(session, w))),
+    );
+    book.function(
+        of(
+            "label",
+            "label(key) -> text or ()",
+            "This label of its hive.",
+            "workers.first().label(\"cost\")",
+        ),
+        |w: &mut W, key: &str| with(|session| Ok(or_unit(w.label(session, key)))),
+    );
+    book.engine().register_fn("to_string", |w: &mut W| w.candidate().to_string());
+    book.engine().register_fn("==", |one: W, two: W| one.0.info.id == two.0.info.id);
+    book.engine().register_fn("!=", |one: W, two: W| one.0.info.id != two.0.info.id);
+}
