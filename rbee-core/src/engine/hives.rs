@@ -45,6 +45,7 @@ impl Engine {
                 self.timers.disarm(&Alarm::HiveLost(hive.clone()));
                 self.revisions.remove(&hive);
                 self.view.remove_hive(&hive);
+                self.forget_gone(&hive, &BTreeSet::new(), out);
             }
         }
     }
@@ -95,6 +96,7 @@ impl Engine {
                 continue;
             }
             // One that runs already: of an earlier life of the queen, or started by somebody else.
+            let mark = self.recognise(&hive, id);
             let mut info = worker.info;
             info.hive = hive.clone();
             // A report that shows a worker is not older than it, whatever either says.
@@ -105,6 +107,7 @@ impl Engine {
             view.leased = self.leases.count(id);
             view.memory_bytes = self.expect(&view.info, &worker.health);
             view.warm = worker.health.warm.as_slice().into();
+            view.pinned = mark.pinned;
             self.view.put_worker(view);
             self.take_memory(id, &worker.health);
             out.push(Effect::Connect { worker: id, hive: hive.clone() });
@@ -132,6 +135,7 @@ impl Engine {
             self.gone(now, worker, &why, out);
             changed = true;
         }
+        self.forget_gone(&hive, &seen, out);
         if changed {
             self.wake_all();
         } else if has_more_memory {

@@ -126,6 +126,36 @@ pub(super) fn place(
     }
 }
 
+/// Where one more worker of a model is started best, of the hives that are open to it: as the first one would be, but
+/// only where nothing has to be stopped for it.
+pub(crate) fn place_replica(
+    policy: &LeastLoaded,
+    cluster: &ClusterView,
+    model: &ModelRef,
+    is_open: impl Fn(&HiveView) -> bool,
+) -> Option<(HiveId, WorkerSpec)> {
+    let known = known(cluster, model)?;
+    let hives = cluster.hives().filter(|hive| hive.takes_workers() && is_open(hive));
+    let devices = hives.flat_map(|hive| hive.devices.iter().map(move |device| (hive, device)));
+    let sites = devices.filter_map(|(hive, device)| {
+        let on_disk = hive.models.get(model);
+        let need = policy.need(cluster, model, on_disk.or(Some(known)), device.kind);
+        let short = shortfall(cluster, hive, device, need.required);
+        let site = Site { hive, device, on_disk: on_disk.is_some(), short };
+        (need.expected > 0 && short.is_none()).then_some(site)
+    });
+    let site = sites.min_by_key(|site| site.rank(cluster))?;
+    let held = site.hive.models.get(model).unwrap_or(known);
+    let spec = WorkerSpec {
+        model: model.clone(),
+        slots: policy.slots_of(Some(held)),
+        devices: vec![site.device.index],
+        need_bytes: policy.need(cluster, model, Some(held), site.device.kind).expected,
+        path: None,
+    };
+    Some((site.hive.id.clone(), spec))
+}
+
 /// The model where any hive has it; the largest, where they differ.
 pub(crate) fn known<'a>(cluster: &'a ClusterView, model: &ModelRef) -> Option<&'a ModelOnDisk> {
     let on_disk = cluster.with_model_on_disk(model).filter_map(|hive| hive.models.get(model));
