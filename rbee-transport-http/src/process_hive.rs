@@ -3,6 +3,7 @@
 mod adopt;
 mod factory;
 mod keep;
+mod measured;
 mod table;
 
 use std::{
@@ -59,6 +60,7 @@ const PROGRAM: &str = "llm-worker-rbee";
 #[derive(Debug)]
 pub struct ProcessHive {
     config: Config,
+    machine: Devices,
     table: Arc<Table>,
     /// Keeps the books: who is there, who watches, which loads are under way.
     books: Arc<InProcessHive>,
@@ -182,7 +184,7 @@ impl ProcessHive {
     }
 
     fn build(config: Config) -> Self {
-        let devices = match &config.devices {
+        let machine = match &config.devices {
             Some(devices) => Devices::fixed(devices.clone()),
             None => Devices::new(),
         };
@@ -190,7 +192,7 @@ impl ProcessHive {
         let books = Arc::new_cyclic(|books: &Weak<InProcessHive>| {
             let shared = Arc::new(Table::new(books.clone(), config.state_dir.clone()));
             table = Some(shared.clone());
-            let factory = ProcessFactory::new(config.clone(), shared, devices);
+            let factory = ProcessFactory::new(config.clone(), shared, machine.clone());
             let books = InProcessHive::new().with_id(config.id.clone()).with_factory(factory);
             // A life of the hive has fewer changes than milliseconds.
             let books = books.with_revision(WallTime::now().as_millis());
@@ -207,7 +209,7 @@ impl ProcessHive {
             Arc::new(Table::new(Arc::downgrade(&books), config.state_dir.clone()))
         });
         let (life, starting) = (Mutex::new(None), tokio::sync::Mutex::new(()));
-        Self { config, table, books, life, starting }
+        Self { config, machine, table, books, life, starting }
     }
 
     /// Lets go of the workers, which live on until their lease runs out, or the next hive takes them in.
@@ -256,7 +258,7 @@ impl HiveBackend for ProcessHive {
         self.check()?;
         self.config.state_dir.create()?;
         let lock = self.config.state_dir.lock()?;
-        adopt::adopt(&self.config, &self.table, &self.books).await;
+        adopt::adopt(&self.config, &self.machine, &self.table, &self.books).await;
         let keeping = CancellationToken::new();
         tokio::spawn(
             keeping

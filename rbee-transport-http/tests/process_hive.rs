@@ -262,6 +262,21 @@ async fn a_worker_sees_the_gpu_it_was_given_and_is_reported_on_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_hive_reports_what_its_worker_processes_take() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = hive(&dir);
+    spawned(&first, &model(&dir, "model")).await;
+    let taken = |report: rbee_core::HiveReport| report.workers[0].health.vram_bytes;
+    let bytes = taken(first.report().await.unwrap()).expect("it is measured");
+    assert!((1 << 20..1 << 30).contains(&bytes), "{bytes}");
+    first.release();
+    let next = hive(&dir);
+    next.start().await.unwrap();
+    assert!(taken(next.report().await.unwrap()) > Some(1 << 20), "of one that was found, too");
+    next.shutdown(Duration::from_secs(5)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_bad_setting_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let hive = ProcessHive::new(HiveId::local(), dir.path().into())

@@ -4,8 +4,7 @@ use std::ops::Bound;
 
 use super::*;
 use crate::{
-    Device, DeviceKind, HiveView, LeastLoaded, WorkerHealth, WorkerView, cluster::counted_on,
-    scheduler::known,
+    Device, DeviceKind, HiveView, WorkerHealth, WorkerView, cluster::counted_on, scheduler::known,
 };
 
 /// Models without a worker that are asked about again when a hive may have room for them, and how many are looked at.
@@ -129,7 +128,7 @@ impl Engine {
             return 0;
         };
         let on_disk = hive.models.get(&info.model).or_else(|| known(&self.view, &info.model));
-        let policy = LeastLoaded::default().with_slots(info.slots);
+        let policy = self.optimiser.built_in.clone().with_slots(info.slots);
         policy.need(&self.view, &info.model, on_disk, kind).expected
     }
 

@@ -9,9 +9,13 @@ use sysinfo::{CpuRefreshKind, MemoryRefreshKind, System};
 use tokio::time::timeout;
 
 use super::{Device, DeviceKind};
+use crate::cluster::counted_on;
 
 #[cfg(feature = "nvml")]
 mod nvidia;
+mod usage;
+
+use usage::Usage;
 
 /// How long a reading is good for.
 const FRESH: Duration = Duration::from_millis(200);
@@ -42,6 +46,8 @@ pub struct Devices(Arc<Inner>);
 #[derive(Debug, Default)]
 struct Inner {
     last: Mutex<Last>,
+    /// What processes took when that was last read.
+    usage: Mutex<Option<(Instant, Arc<Usage>)>>,
     /// Held by the one thread that asks the system; made by the first.
     probe: Arc<tokio::sync::Mutex<Option<Probe>>>,
 }
@@ -111,6 +117,36 @@ impl Devices {
         }
     }
 
+    /// Memory that a process and those it started take on these devices, in bytes: on the processor what of theirs is
+    /// resident, on an NVIDIA GPU (feature `nvml`) what the driver says. None where that is not known; inside a container,
+    /// for instance, the driver may number processes in another way.
+    pub async fn taken_by(&self, process: u32, devices: &[u32]) -> Option<u64> {
+        self.usage().await?.of(process, counted_on(devices))
+    }
+
+    async fn usage(&self) -> Option<Arc<Usage>> {
+        let fresh = || {
+            let usage = self.0.usage.lock().unwrap_or_else(PoisonError::into_inner);
+            usage.as_ref().filter(|(at, _)| at.elapsed() <= FRESH).map(|(_, usage)| usage.clone())
+        };
+        if let Some(usage) = fresh() {
+            return Some(usage);
+        }
+        let probe = self.0.probe.clone();
+        let read = async {
+            let mut probe = probe.lock_owned().await;
+            if let Some(usage) = fresh() {
+                return Some(usage);
+            }
+            let read = move || Arc::new(probe.get_or_insert_with(Probe::new).usage());
+            let usage = tokio::task::spawn_blocking(read).await.ok()?;
+            let mut last = self.0.usage.lock().unwrap_or_else(PoisonError::into_inner);
+            *last = Some((Instant::now(), usage.clone()));
+            Some(usage)
+        };
+        timeout(LIMIT, read).await.ok()?
+    }
+
     /// What was read not longer ago than this.
     fn known(&self, within: Option<Duration>) -> Option<Vec<Device>> {
         match &*self.0.last() {
@@ -151,6 +187,13 @@ impl Probe {
             #[cfg(feature = "nvml")]
             gpus: nvidia::Gpus::find(None),
         }
+    }
+
+    fn usage(&mut self) -> Usage {
+        let usage = self.system.as_mut().map(Usage::read).unwrap_or_default();
+        #[cfg(feature = "nvml")]
+        let usage = Usage { gpus: self.gpus.usage(), ..usage };
+        usage
     }
 
     fn read(&mut self) -> Vec<Device> {

@@ -414,7 +414,8 @@ impl Queen {
     /// A pinned one is never evicted. [`load_model`](Self::load_model) leaves the details to the scheduler.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] or [`ErrorKind::HiveUnreachable`] where the hive is not there.
+    /// [`ErrorKind::NotFound`] or [`ErrorKind::HiveUnreachable`] where the hive is not there,
+    /// [`ErrorKind::InsufficientVram`] where what the worker needs is not free on its devices.
     pub async fn load(&self, hive: HiveId, spec: WorkerSpec, pin: bool) -> Result<WorkerId> {
         let (worker, evict) = (WorkerId::random(), Vec::new());
         self.command(Command::Load { worker, hive, spec, evict, pin }).await?;

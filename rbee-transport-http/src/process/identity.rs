@@ -31,6 +31,11 @@ impl Identity {
         look(self.pid).is_some_and(|seen| !seen.dead && seen.started == self.started)
     }
 
+    /// Its number, as the system counts.
+    pub(crate) fn number(&self) -> Option<u32> {
+        u32::try_from(self.pid).ok()
+    }
+
     pub(crate) fn pid(&self) -> Option<Pid> {
         Pid::from_raw(self.pid)
     }

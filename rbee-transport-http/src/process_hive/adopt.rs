@@ -3,10 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
-use rbee_core::{HiveBackend, InProcessHive, Progress};
+use rbee_core::{Devices, HiveBackend, InProcessHive, Progress};
 
 use super::{
     Config,
+    measured::Measured,
     table::{Process, Record, Table},
 };
 use crate::{
@@ -23,9 +24,14 @@ const ANSWER: Duration = Duration::from_secs(5);
 
 /// Takes in every worker that is remembered and lives. One that does not answer is killed, and what is remembered of
 /// those that are gone is removed.
-pub(super) async fn adopt(config: &Config, table: &Arc<Table>, books: &Arc<InProcessHive>) {
+pub(super) async fn adopt(
+    config: &Config,
+    machine: &Devices,
+    table: &Arc<Table>,
+    books: &Arc<InProcessHive>,
+) {
     let names = config.state_dir.names("json");
-    join_all(names.iter().map(|name| one(config, table, books, name))).await;
+    join_all(names.iter().map(|name| one(config, machine, table, books, name))).await;
     for name in config.state_dir.names("log") {
         let lives = name.parse().is_ok_and(|id| table.get(id).is_some());
         if !lives {
@@ -34,7 +40,13 @@ pub(super) async fn adopt(config: &Config, table: &Arc<Table>, books: &Arc<InPro
     }
 }
 
-async fn one(config: &Config, table: &Arc<Table>, books: &Arc<InProcessHive>, name: &str) {
+async fn one(
+    config: &Config,
+    machine: &Devices,
+    table: &Arc<Table>,
+    books: &Arc<InProcessHive>,
+    name: &str,
+) {
     let record = config.state_dir.read::<Record>(name);
     let Some(record) = record.filter(|record| record.id.to_string() == name) else {
         return config.state_dir.remove(name);
@@ -54,6 +66,8 @@ async fn one(config: &Config, table: &Arc<Table>, books: &Arc<InProcessHive>, na
             if worker == id && info.id == id && info.hive == config.id =>
         {
             let worker = HttpWorker::new(process.endpoint.clone(), Arc::new(info));
+            let number = process.record.process.number();
+            let worker = Measured::new(worker, number, machine.clone());
             if table.insert(process).is_ok() {
                 books.adopt(Arc::new(worker));
                 tracing::info!(worker = %id, "found a worker again");

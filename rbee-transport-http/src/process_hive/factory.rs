@@ -10,12 +10,13 @@ use std::{
 use async_trait::async_trait;
 use rbee_core::{
     Device, DeviceKind, Devices, Error, ErrorKind, HiveId, ModelFormat, ModelOnDisk, ModelRef,
-    Progress, Result, Worker, WorkerFactory, WorkerId, WorkerSpec,
+    Progress, Result, Worker, WorkerFactory, WorkerId, WorkerLimits, WorkerSpec,
 };
 use tokio::{io::AsyncWriteExt, process::Command};
 
 use super::{
     Config, PROGRAM,
+    measured::Measured,
     table::{Process, Record, Table},
 };
 use crate::{
@@ -81,6 +82,10 @@ impl WorkerFactory for ProcessFactory {
         Ok(on_disk)
     }
 
+    fn limits(&self, model: &ModelRef) -> WorkerLimits {
+        limits(model, &self.config.engines, self.config.context)
+    }
+
     async fn load(
         &self,
         id: WorkerId,
@@ -98,7 +103,8 @@ impl WorkerFactory for ProcessFactory {
             match self.ready(&loading.process, &progress).await {
                 Ok(worker) => {
                     loading.ready = true;
-                    return Ok(Arc::new(worker));
+                    let number = loading.process.record.process.number();
+                    return Ok(Arc::new(Measured::new(worker, number, self.devices.clone())));
                 }
                 Err(failure) => {
                     loading.process.running.end(Duration::ZERO).await;
@@ -128,6 +134,16 @@ fn check_format(on_disk: &ModelOnDisk, engines: &[Engine]) -> Result<()> {
         on_disk.model
     );
     Err(Error::new(ErrorKind::ModelIncompatible, message))
+}
+
+/// rbee's own worker does one run at a time. An engine takes its whole context when it starts.
+fn limits(model: &ModelRef, engines: &[Engine], context: Option<u32>) -> WorkerLimits {
+    match engines.iter().find(|engine| engine.serves(model)) {
+        Some(engine) => {
+            WorkerLimits { slots: None, context: Some(context.unwrap_or(engine.context)) }
+        }
+        None => WorkerLimits { slots: Some(1), context },
+    }
 }
 
 impl ProcessFactory {

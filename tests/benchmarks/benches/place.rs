@@ -3,6 +3,10 @@
 //! `place/policy` is the built-in policy on the indexed view; its yardstick `place/scan` looks through a plain vector
 //! of the same workers. The job's model has four workers, whatever the number of others.
 //!
+//! `spawn` is a decision about a model that no worker has, by the number of hives, each of which has two idle workers of
+//! other models on its one GPU: `spawn/on_disk` where four hives have its files, `spawn/elsewhere` where those four are
+//! busy, so that all others are looked at.
+//!
 //! `view/edit` gives out or takes back one slot in place; `view/edit_beside_a_clone` does so while a policy on another
 //! thread would still be looking at the state before, the clone itself and its end included.
 
@@ -12,8 +16,9 @@ use criterion::{
     BenchmarkGroup, BenchmarkId, Criterion, criterion_group, criterion_main, measurement::WallTime,
 };
 use rbee_core::{
-    Ask, ClusterView, CorrelationId, HiveId, HiveView, Job, JobId, LeastLoaded, ModelRef, Now,
-    Placement, Priority, Prompt, Sampling, Scheduler, Task, Time, WorkerId, WorkerInfo, WorkerView,
+    Ask, ClusterView, CorrelationId, Device, DeviceKind, HiveId, HiveView, Job, JobId, LeastLoaded,
+    ModelOnDisk, ModelRef, Now, Placement, Priority, Prompt, Sampling, Scheduler, Task, Time,
+    WorkerId, WorkerInfo, WorkerView,
 };
 
 /// Workers of each model.
@@ -130,6 +135,57 @@ fn bench_place(group: &mut BenchmarkGroup<'_, WallTime>, count: usize) {
     });
 }
 
+/// Hives whose GPU of 24 GiB two workers share, and the model that four of them have on their disk.
+fn full(hives: usize, are_holders_busy: bool) -> (ClusterView, ModelRef) {
+    const GIB: u64 = 1 << 30;
+    let wanted = model(usize::MAX);
+    let mut cluster = ClusterView::default();
+    for number in 0..hives {
+        let has_files = number % (hives / 4) == 0;
+        let gpu = Device {
+            index: 1,
+            kind: DeviceKind::Cuda,
+            name: "benchmark".into(),
+            memory_total: 24 * GIB,
+            memory_free: 4 * GIB,
+        };
+        let files = ModelOnDisk::new(wanted.clone(), 5 * GIB);
+        cluster.put_hive(HiveView {
+            id: hive(number),
+            online: true,
+            draining: false,
+            devices: Arc::from([gpu]),
+            memory_budget: None,
+            labels: Arc::default(),
+            models: Arc::new(has_files.then(|| (wanted.clone(), files)).into_iter().collect()),
+            reserved: Default::default(),
+        });
+        for place in [2 * number, 2 * number + 1] {
+            let mut info = WorkerInfo::new(model(place), "benchmark");
+            info.id = WorkerId::from_random_bits(place as u128);
+            info.hive = hive(number);
+            info.devices = vec![1];
+            let mut view = WorkerView::ready(Arc::new(info), Time::from_micros(place as u64));
+            view.memory_bytes = 10 * GIB;
+            view.leased = u32::from(has_files && are_holders_busy);
+            cluster.put_worker(view);
+        }
+    }
+    (cluster, wanted)
+}
+
+fn bench_spawn(group: &mut BenchmarkGroup<'_, WallTime>, hives: usize) {
+    for (name, are_holders_busy) in [("on_disk", false), ("elsewhere", true)] {
+        let (cluster, wanted) = full(hives, are_holders_busy);
+        let (ask, policy) = (ask(wanted), LeastLoaded::default());
+        let placement = policy.place(&ask, &cluster);
+        assert!(matches!(placement, Ok(Placement::Spawn { .. })), "{name}: {placement:?}");
+        group.bench_function(BenchmarkId::new(name, hives), |b| {
+            b.iter(|| policy.place(black_box(&ask), black_box(&cluster)));
+        });
+    }
+}
+
 fn bench_view(group: &mut BenchmarkGroup<'_, WallTime>, count: usize) {
     let workers = workers(count);
     let mut cluster = cluster(&workers);
@@ -156,6 +212,11 @@ fn benchmarks(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("place");
     for count in counts {
         bench_place(&mut group, count);
+    }
+    group.finish();
+    let mut group = criterion.benchmark_group("spawn");
+    for hives in [8, 100, 1_000, 10_000] {
+        bench_spawn(&mut group, hives);
     }
     group.finish();
     let mut group = criterion.benchmark_group("view");

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use nvml_wrapper::{Nvml, error::NvmlError};
+use nvml_wrapper::{Nvml, enums::device::UsedGpuMemory, error::NvmlError};
 
 use crate::{Device, DeviceKind};
 
@@ -40,6 +40,27 @@ impl Gpus {
                 .ok()
         };
         (0..count).filter_map(gpu).collect()
+    }
+
+    /// Device, process and what it takes there in bytes, of every process that computes.
+    pub(super) fn usage(&self) -> Vec<(u32, u32, u64)> {
+        let Some(nvml) = &self.nvml else {
+            return Vec::new();
+        };
+        let on = |ordinal| {
+            let device = nvml.device_by_index(ordinal);
+            let processes = device.and_then(|device| device.running_compute_processes());
+            let processes = processes
+                .inspect_err(|error| {
+                    tracing::debug!(%error, ordinal, "a GPU that does not tell who uses it");
+                })
+                .unwrap_or_default();
+            processes.into_iter().filter_map(move |process| match process.used_gpu_memory {
+                UsedGpuMemory::Used(bytes) => Some((ordinal + 1, process.pid, bytes)),
+                UsedGpuMemory::Unavailable => None,
+            })
+        };
+        (0..nvml.device_count().unwrap_or(0)).flat_map(on).collect()
     }
 }
 

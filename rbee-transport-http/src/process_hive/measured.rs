@@ -1,0 +1,49 @@
+//! What a worker process takes, as its hive sees it.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use rbee_core::{Devices, OutputStream, Result, Run, Worker, WorkerHealth, WorkerInfo};
+use tokio::time::timeout;
+
+use crate::client::HttpWorker;
+
+/// How long the system may take to say what a process takes.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// A worker whose memory is looked up beside what it says itself: the hive also sees what the engine takes that the worker
+/// has started, and what grows while it runs.
+#[derive(Debug)]
+pub(super) struct Measured {
+    worker: HttpWorker,
+    process: Option<u32>,
+    machine: Devices,
+}
+
+impl Measured {
+    pub(super) fn new(worker: HttpWorker, process: Option<u32>, machine: Devices) -> Self {
+        Self { worker, process, machine }
+    }
+
+    async fn seen(&self) -> Option<u64> {
+        let devices = &self.worker.info().devices;
+        timeout(PATIENCE, self.machine.taken_by(self.process?, devices)).await.ok()?
+    }
+}
+
+#[async_trait]
+impl Worker for Measured {
+    fn info(&self) -> &Arc<WorkerInfo> {
+        self.worker.info()
+    }
+
+    async fn execute(&self, run: Run) -> Result<OutputStream> {
+        self.worker.execute(run).await
+    }
+
+    async fn health(&self) -> Result<WorkerHealth> {
+        let (health, seen) = tokio::join!(self.worker.health(), self.seen());
+        let health = health?;
+        Ok(WorkerHealth { vram_bytes: health.vram_bytes.max(seen), ..health })
+    }
+}
