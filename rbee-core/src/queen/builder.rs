@@ -181,7 +181,9 @@ impl QueenBuilder {
         let models = Models::new(self.hub);
         let restored = restore_logs(&logs, &snapshot);
         let remembered = snapshot.hives.clone();
-        let engine = Engine::new((*settings).clone(), epoch, seed);
+        let engine = Engine::new((*settings).clone(), epoch, seed)
+            .with_built_in(self.built_in.clone())
+            .with_secret(super::fresh_seed());
         mailbox.input(Input::Restore { snapshot: Box::new(snapshot) });
         let shell = Shell {
             mailbox: mailbox.clone(),

@@ -200,7 +200,11 @@ impl Driver {
                     self.turn(Input::Command { n: 0, command: Command::Drain }, effects);
                 }
             }
-            Message::Look(look) => look(&self.engine),
+            Message::Look(look) => {
+                // So that what is seen is of this moment and this day.
+                self.turn(Input::Tick, effects);
+                look(&self.engine);
+            }
             Message::Freeze { reply, why } => {
                 self.freeze(&why);
                 self.hives.values().for_each(|hive| hive.watch.cancel());
