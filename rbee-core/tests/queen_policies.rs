@@ -357,3 +357,36 @@ async fn a_policy_is_tried_on_different_jobs() {
     assert_eq!(jobs, expected);
     gate.open();
 }
+
+/// The fenced block of a page that comes next after these words.
+fn block<'a>(page: &'a str, after: &str) -> &'a str {
+    let rest = page.split_once(after).unwrap_or_else(|| panic!("{after:?} stands there")).1;
+    let block = rest.split_once("```").unwrap().1.split_once("```").unwrap().0;
+    block.split_once('\n').unwrap().1
+}
+
+#[tokio::test]
+async fn the_first_ten_minutes_go_as_the_page_says() {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/scheduler.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let mine = PolicySource::named("mine.rhai", block(&page, "Save this as `mine.rhai`")).unwrap();
+    let fleet = block(&page, "Save this as `fleet.yaml`");
+    let job = block(&page, "as `job.yaml`");
+    let queen = queen().build().await.unwrap();
+    let trial = queen.check_policy_described(mine, Some(fleet), Some(job)).await.unwrap();
+    let [decision] = &*trial.decisions else { panic!("{trial:?}") };
+    let output = block(&page, "max_tokens: 200\n```\n");
+    let steps = decision.explanation.steps.iter().enumerate();
+    let steps: String =
+        steps.map(|(number, step)| format!("{:>3}. {step}\n", number + 1)).collect();
+    assert!(output.contains(&steps), "the page shows:\n{output}it is:\n{steps}");
+    for (candidate, verdict) in &decision.explanation.candidates {
+        let line = format!("{candidate}  {verdict}").replace("refused: ", "refused  ");
+        assert!(output.contains(&line), "the page shows:\n{output}it is:\n{line}");
+    }
+
+    let slip = block(&page, "A slip is named with its place").trim();
+    let text = block(&page, "Save this as `mine.rhai`").replace("in_region", "in_regoin");
+    let error = queen.check_policy(PolicySource::named("mine.rhai", text).unwrap()).await;
+    assert_eq!(error.unwrap_err().message(), slip);
+}

@@ -4,10 +4,13 @@
 
 mod common;
 
+use std::{future::Future, sync::Arc, task::Poll, time::Duration};
+
 use common::{Hall, echo};
 use http::{Method, StatusCode};
-use rbee_core::{MemoryRegistry, Queen};
+use rbee_core::{Device, DeviceKind, InProcessHive, MemoryRegistry, Queen};
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
 const FIRST: &str = "// Runs on the first free worker.\n\
     fn schedule(job, workers, hives) {\n    let free = workers.with_model(job.model).idle().first();\n    \
@@ -63,6 +66,61 @@ async fn a_policy_is_tried_put_in_force_and_put_back() {
     assert_eq!((&back.json()["version"], &back.json()["source"]), (&json!(3), &json!(FIRST)));
     let never = hall.post("/v1/policy/rollback", json!({"version": 77})).await;
     assert_eq!(never.status, StatusCode::NOT_FOUND, "{}", never.text());
+
+    let reset = hall.delete("/v1/policy").await;
+    assert_eq!(reset.status, StatusCode::OK, "{}", reset.text());
+    let reset = reset.json();
+    assert_eq!((&reset["name"], &reset["version"]), (&json!("least-loaded"), &json!(4)));
+    let version = hall.get("/v1/policy/versions/4").await.json();
+    assert_eq!((&version["origin"], &version["in_force"]), (&json!("reset"), &json!(true)));
+    assert!(version.get("source").is_none(), "{version}");
+}
+
+#[tokio::test]
+async fn a_change_whose_client_goes_away_is_made_whole_or_not_at_all() {
+    let hall = Hall::new().await;
+    // It goes away at every moment there is, until one is late enough.
+    for polls in 1.. {
+        let request = common::request(Method::PUT, "/v1/policy", Some(script(FIRST)));
+        let mut answer = Box::pin(hall.begin(request));
+        let mut is_done = false;
+        for _ in 0..polls {
+            is_done =
+                std::future::poll_fn(|cx| Poll::Ready(answer.as_mut().poll(cx).is_ready())).await;
+            if is_done {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        drop(answer);
+        // One after it waits until it is over, and nothing else was recorded.
+        assert_eq!(put(&hall, "").await.status, StatusCode::BAD_REQUEST);
+        let recorded = hall.queen.policies().await.unwrap();
+        assert_eq!(hall.queen.policy().version, recorded.last().map(|newest| newest.version));
+        if is_done {
+            break;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_policy_that_keeps_failing_is_shown_as_suspended_until_it_is_reset() {
+    let hall = Hall::new().await;
+    // It is tried without that tenant.
+    let fails = "fn schedule(job, workers, hives) {\n    \
+        if job.tenant == \"acme\" { workers.filter(|w| w.running + 1) }\n    builtin()\n}\n";
+    let set = put(&hall, fails).await;
+    assert_eq!(set.status, StatusCode::OK, "{}", set.text());
+    for _ in 0..5 {
+        let job = rbee_core::Request::chat("bee").user("Hi").tenant("acme".parse().unwrap());
+        hall.queen.submit(job).await.unwrap().answer().await.unwrap();
+    }
+    let policy = hall.get("/v1/policy").await.json();
+    assert_eq!((&policy["suspended"], &policy["faults"]), (&json!(true), &json!(5)), "{policy}");
+    assert!(policy["last_fault"]["message"].as_str().unwrap().contains("line 2"), "{policy}");
+    assert_eq!(hall.chat(json!({})).await.status, StatusCode::OK, "the built-in one decides");
+    let reset = hall.delete("/v1/policy").await.json();
+    assert_eq!((&reset["suspended"], &reset["faults"]), (&json!(false), &json!(0)));
 }
 
 #[tokio::test]
@@ -113,8 +171,9 @@ async fn a_policy_set_over_the_api_is_in_force_after_a_restart() {
 #[tokio::test]
 async fn a_fixed_policy_cannot_be_changed() {
     let hall = Hall::of(echo(), Queen::builder().fixed_policy(), |server| server).await;
-    let refused = put(&hall, FIRST).await;
-    assert_eq!(refused.status, StatusCode::FORBIDDEN, "{}", refused.text());
+    for refused in [put(&hall, FIRST).await, hall.delete("/v1/policy").await] {
+        assert_eq!(refused.status, StatusCode::FORBIDDEN, "{}", refused.text());
+    }
     assert_eq!(hall.get("/v1/policy").await.json()["fixed"], true);
 }
 
@@ -129,6 +188,8 @@ async fn rules_are_shown_as_the_script_they_mean() {
     assert!(shown["source"].as_str().unwrap().contains("fn schedule("), "{shown}");
     assert_eq!(put(&hall, FIRST).await.status, StatusCode::OK);
     assert_eq!(hall.get("/v1/policy?as=yaml").await.status, StatusCode::BAD_REQUEST);
+    let earlier = hall.get("/v1/policy/versions/1?as=rhai").await.json();
+    assert_eq!((&earlier["language"], &earlier["source"]), (&json!("rhai"), &shown["source"]));
 }
 
 #[tokio::test]
@@ -148,13 +209,26 @@ async fn the_way_of_a_job_is_explained() {
 
 #[tokio::test]
 async fn an_estimate_says_for_each_device_whether_a_model_fits() {
-    let hall = Hall::new().await;
+    let memory = 8 << 30;
+    let device = Device {
+        index: 0,
+        kind: DeviceKind::Cpu,
+        name: "test".into(),
+        memory_total: memory,
+        memory_free: memory,
+    };
+    let shed = InProcessHive::new()
+        .with_id("shed".parse().unwrap())
+        .with_devices(vec![device])
+        .with_factory(common::SlowFactory(Arc::new(Semaphore::new(0))));
+    let hall = Hall::of(echo(), Queen::builder().hive(shed), |server| server).await;
     let model = hall.get("/v1/models").await.json()["data"][0]["id"].clone();
     let found = hall.post("/v1/estimate", json!({"model": model, "slots": 2})).await;
     assert_eq!(found.status, StatusCode::OK, "{}", found.text());
-    for device in found.json()["devices"].as_array().unwrap() {
-        assert!(device["verdict"].is_string() && device["free"].is_u64(), "{device}");
-    }
+    let devices = found.json()["devices"].as_array().unwrap().clone();
+    let [device] = &*devices else { panic!("the hive that can load has one: {devices:?}") };
+    assert_eq!((&device["hive"], &device["verdict"]), (&json!("shed"), &json!("fits")), "{device}");
+    assert_eq!(device["total"], memory);
     let bad = hall.post("/v1/estimate", json!({"model": model, "slots": 0})).await;
     assert_eq!(bad.status, StatusCode::BAD_REQUEST);
     let nowhere = hall.post("/v1/estimate", json!({"model": model, "hive": "attic"})).await;

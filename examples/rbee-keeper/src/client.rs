@@ -149,6 +149,11 @@ impl Client {
         self.ask(Method::PUT, path, &(), Some(body), PATIENCE).await?.json().await
     }
 
+    /// `DELETE`, with an answer that is looked at.
+    pub async fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+        self.ask(Method::DELETE, path, &(), None::<&()>, PATIENCE).await?.json().await
+    }
+
     /// A request with a method of its own and no body, whose answer says nothing but that it was done.
     pub async fn order(
         &self,

@@ -62,8 +62,9 @@ async fn a_policy_is_checked_set_shown_replayed_and_put_back() {
 
     let set = hall.rbee(&["policy", "set", &mine]).run().await.ok();
     assert!(set.out.contains("(version 1)"), "{set:?}");
-    let shown = hall.rbee(&["policy", "show", "--as", "rhai"]).run().await.ok();
-    assert_eq!(shown.out, POLICY);
+    for text in [&["policy", "show", "--as", "rhai"][..], &["policy", "get"]] {
+        assert_eq!(hall.rbee(text).run().await.ok().out, POLICY);
+    }
     let shown = hall.rbee(&["policy", "show"]).run().await.ok();
     assert!(shown.out.contains("Runs on the first free worker."), "{shown:?}");
 
@@ -92,6 +93,16 @@ async fn a_policy_is_checked_set_shown_replayed_and_put_back() {
     let table = hall.rbee(&["policy", "versions"]).run().await.ok();
     assert_eq!(table.rows()[1][..2], ["3", "in force"]);
     hall.rbee(&["policy", "rollback", "9"]).run().await.failed(4, &["version 9"]);
+    let first = hall.rbee(&["policy", "show", "--version", "1"]).run().await.ok();
+    assert_eq!(first.out, POLICY);
+    let rules = ["policy", "show", "--version", "2", "--as", "rhai"];
+    assert!(hall.rbee(&rules).run().await.ok().out.contains("fn schedule("));
+    hall.rbee(&["policy", "show", "--version", "9"]).run().await.failed(4, &["version 9"]);
+
+    let reset = hall.rbee(&["policy", "reset"]).run().await.ok();
+    assert!(reset.out.contains("least-loaded") && reset.out.contains("(version 4)"), "{reset:?}");
+    hall.rbee(&["policy", "get"]).run().await.failed(2, &["compiled in"]);
+    hall.rbee(&["policy", "show", "--version", "4"]).run().await.failed(2, &["is a reset"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

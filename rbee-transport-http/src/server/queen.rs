@@ -223,7 +223,7 @@ impl QueenServer {
             .route(paths::CATALOG, get(catalog::list))
             .route(paths::CATALOG_PULL, post(catalog::pull))
             .route(paths::CATALOG_MODEL, get(catalog::show).delete(catalog::remove))
-            .route(rules::POLICY, get(policy::show).put(policy::set))
+            .route(rules::POLICY, get(policy::show).put(policy::set).delete(policy::reset))
             .route(rules::POLICY_CHECK, post(policy::check))
             .route(rules::POLICY_SCHEMA, get(policy::schema))
             .route(rules::POLICY_REPLAY, post(policy::replay))

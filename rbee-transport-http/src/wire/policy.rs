@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::ErrorInfo;
 
-/// `GET` ([`PolicyQuery`]): the policy in force ([`PolicyView`]); `PUT` ([`PolicyText`]) puts another in force.
+/// `GET` ([`PolicyQuery`]): the policy in force ([`PolicyView`]); `PUT` ([`PolicyText`]) puts another in force, `DELETE` the
+/// one that the application brings, or the built-in one.
 pub const POLICY: &str = "/v1/policy";
 /// `POST` ([`PolicyCheck`]): what a policy would decide ([`PolicyTrial`]); nothing is changed.
 pub const POLICY_CHECK: &str = "/v1/policy/check";
@@ -17,7 +18,7 @@ pub const POLICY_REPLAY: &str = "/v1/policy/replay";
 pub const POLICY_SCHEMA: &str = "/v1/policy/schema";
 /// `GET`: the versions that are kept ([`Listing`](super::queen::Listing) of [`PolicyVersion`]), the newest last.
 pub const POLICY_VERSIONS: &str = "/v1/policy/versions";
-/// `GET`: one version with its text ([`PolicyVersion`]).
+/// `GET` ([`PolicyQuery`]): one version with its text ([`PolicyVersion`]).
 pub const POLICY_VERSION: &str = "/v1/policy/versions/{id}";
 /// `POST` ([`PolicyRollback`]): put an earlier version back in force ([`PolicyView`]).
 pub const POLICY_ROLLBACK: &str = "/v1/policy/rollback";
@@ -77,6 +78,9 @@ pub struct PolicyView {
     /// The last of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_fault: Option<PolicyFault>,
+    /// Decisions that the built-in policy made because too many questions waited for this one already: no faults of it.
+    #[serde(default)]
+    pub passed_over: u64,
     /// It failed too often in a row: the built-in policy decides everything until the policy is changed.
     pub suspended: bool,
 }
@@ -144,6 +148,9 @@ pub struct DecisionView {
     pub fallback: bool,
     /// What was decided.
     pub decision: Choice,
+    /// It was not carried out: it did not fit the fleet, or the job, as they were when it came.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stale: bool,
     /// What the policy looked at, step by step.
     pub steps: Vec<String>,
     /// Every candidate it looked at, with what became of it.
@@ -176,6 +183,16 @@ pub enum Choice {
     Wait,
     /// The job ends with this error.
     Reject {
+        /// The error.
+        error: ErrorInfo,
+    },
+    /// The job may join the queue.
+    Admit {
+        /// Its rank among those of its model, tenant and priority: the lower the sooner.
+        rank: i64,
+    },
+    /// The job may not join the queue.
+    Refuse {
         /// The error.
         error: ErrorInfo,
     },
@@ -306,7 +323,7 @@ pub struct PolicyVersion {
     pub at_ms: u64,
     /// The SHA-256 of its text, in lower-case hexadecimal.
     pub hash: String,
-    /// Where it came from: `application`, `operator` or `rollback`.
+    /// Where it came from: `application`, `operator`, `rollback` or `reset`.
     #[cfg_attr(feature = "server", schema(value_type = String))]
     pub origin: PolicyOrigin,
     /// What it is written in.
@@ -314,7 +331,7 @@ pub struct PolicyVersion {
     pub language: PolicyLanguage,
     /// It is the one in force.
     pub in_force: bool,
-    /// Its text; left out of lists.
+    /// Its text; left out of lists, and none for a reset.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
 }

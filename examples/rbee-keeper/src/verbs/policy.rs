@@ -27,13 +27,18 @@ const MOST_BYTES: u64 = 1 << 20;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Policy {
-    /// Show the policy in force and how it fares
-    #[command(visible_alias = "get")]
+    /// Show the policy in force and how it fares; or a version, or its text in a language
     Show {
-        /// Print its text alone, as it was written or in this language
+        /// Print its text alone, in this language: rules in YAML can be had as the script that they mean
         #[arg(long = "as", value_name = "LANGUAGE")]
         language: Option<Language>,
+
+        /// Print the text of this version (see `rbee policy versions`)
+        #[arg(long, value_name = "NUMBER")]
+        version: Option<u64>,
     },
+    /// Print the text of the policy in force, as it was written
+    Get,
     /// Put a policy in force: a Rhai script (.rhai) or rules (.yaml)
     Set {
         /// The file
@@ -71,6 +76,8 @@ pub(crate) enum Policy {
         /// Its number (see `rbee policy versions`)
         version: u64,
     },
+    /// Put back in force what the queen's configuration names, or the built-in policy
+    Reset,
 }
 
 /// `90m`, `24h`, `7d`.
@@ -107,7 +114,14 @@ impl From<Language> for PolicyLanguage {
 impl Policy {
     pub(crate) async fn run(&self, keeper: &Keeper) -> Result<Exit, Failure> {
         match self {
-            Self::Show { language } => show(keeper, *language).await?,
+            Self::Show { language, version: Some(version) } => {
+                show_version(keeper, *version, *language).await?;
+            }
+            Self::Show { language: None, version: None } => {
+                facts_of(keeper, &in_force(keeper, None).await?)?;
+            }
+            Self::Show { language, version: None } => get(keeper, *language).await?,
+            Self::Get => get(keeper, None).await?,
             Self::Set { file } => set(keeper, file).await?,
             Self::Check { file, fleet, job } => {
                 check(keeper, file, fleet.as_deref(), job.as_deref()).await?;
@@ -119,6 +133,7 @@ impl Policy {
             Self::Schema => schema(keeper).await?,
             Self::Versions => versions(keeper).await?,
             Self::Rollback { version } => rollback(keeper, *version).await?,
+            Self::Reset => told(keeper, &keeper.client.delete(policy::POLICY).await?)?,
         }
         Ok(Exit::Ok)
     }
@@ -142,25 +157,53 @@ fn text_of(file: &Path) -> Result<PolicyText, Failure> {
     Ok(PolicyText { language: source.language, source: source.text.to_string() })
 }
 
-async fn show(keeper: &Keeper, language: Option<Language>) -> Result<(), Failure> {
+async fn in_force(keeper: &Keeper, language: Option<Language>) -> Result<PolicyView, Failure> {
     let query = PolicyQuery { as_language: language.map(Into::into) };
-    let view: PolicyView = keeper.client.get(policy::POLICY, &query).await?;
+    keeper.client.get(policy::POLICY, &query).await
+}
+
+async fn get(keeper: &Keeper, language: Option<Language>) -> Result<(), Failure> {
+    let view = in_force(keeper, language).await?;
     if keeper.screen.is_json() {
         return keeper.screen.document(&view);
     }
-    if language.is_none() {
-        return facts_of(keeper, &view);
-    }
-    match &view.source {
-        Some(text) => keeper.screen.out(&format!("{}\n", text.trim_end())),
-        None => Err(Failure::usage(format!(
+    text(keeper, view.source.as_deref(), || {
+        format!(
             "the policy {} is compiled in and has no text; put one in force with `rbee policy set FILE`",
             view.name
-        ))),
+        )
+    })
+}
+
+async fn show_version(
+    keeper: &Keeper,
+    version: u64,
+    language: Option<Language>,
+) -> Result<(), Failure> {
+    let query = PolicyQuery { as_language: language.map(Into::into) };
+    let path = policy::POLICY_VERSION.replace("{id}", &version.to_string());
+    let found: PolicyVersion = keeper.client.get(&path, &query).await?;
+    if keeper.screen.is_json() {
+        return keeper.screen.document(&found);
+    }
+    text(keeper, found.source.as_deref(), || {
+        format!(
+            "version {version} is a reset and has no text: what the queen brings was put back in force"
+        )
+    })
+}
+
+fn text(keeper: &Keeper, text: Option<&str>, none: impl Fn() -> String) -> Result<(), Failure> {
+    match text {
+        Some(text) => keeper.screen.out(&format!("{}\n", text.trim_end())),
+        None => Err(Failure::usage(none())),
     }
 }
 
 fn facts_of(keeper: &Keeper, view: &PolicyView) -> Result<(), Failure> {
+    if keeper.screen.is_json() {
+        return keeper.screen.document(view);
+    }
     let mut facts = Facts::default();
     facts.add("policy", &view.name);
     facts.text("what it does", &view.description);
@@ -175,7 +218,9 @@ fn facts_of(keeper: &Keeper, view: &PolicyView) -> Result<(), Failure> {
             _ => "",
         },
     );
-    facts.add("faults", &if view.faults > 0 { view.faults.to_string() } else { String::new() });
+    let count = |number: u64| if number > 0 { number.to_string() } else { String::new() };
+    facts.add("faults", &count(view.faults));
+    facts.add("passed over", &count(view.passed_over));
     if let Some(fault) = &view.last_fault {
         facts.text("last fault", &format!("{} ({})", fault.message, human::ago(fault.at_ms)));
     }

@@ -37,7 +37,8 @@ pub(super) fn decision(keeper: &Keeper, one: &DecisionView) -> Result<(), Failur
     let version = one.version.map(|version| format!(", version {version}")).unwrap_or_default();
     let built_in = if one.fallback { ", in place of the one in force" } else { "" };
     facts.add("decided by", &format!("{}{version}{built_in}", one.policy));
-    facts.add("decision", &sentence(&one.decision));
+    let stale = if one.stale { "; not carried out, the fleet or the job had changed" } else { "" };
+    facts.add("decision", &format!("{}{stale}", sentence(&one.decision)));
     keeper.screen.facts(&facts)?;
     for (index, step) in one.steps.iter().enumerate() {
         keeper.screen.out(&format!("{:>3}. {step}\n", index + 1))?;
@@ -78,6 +79,8 @@ fn sentence(choice: &Choice) -> String {
         }
         Choice::Wait => "wait until something changes".into(),
         Choice::Reject { error } => format!("reject: {} ({})", error.message, error.code),
+        Choice::Admit { rank } => format!("admit, with rank {rank}"),
+        Choice::Refuse { error } => format!("refuse: {} ({})", error.message, error.code),
         Choice::Fault { error } => format!("none, the policy failed: {}", error.message),
         Choice::Pending => "not yet made".into(),
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::extract::{Request, State};
 use http::StatusCode;
 use rbee_core::{
-    Candidate, Decision, Error, ErrorKind, Explanation, Job, Placement, PolicyLanguage,
+    Admission, Candidate, Decision, Error, ErrorKind, Explanation, Job, Placement, PolicyLanguage,
     PolicyOrigin, PolicySource, PolicyStatus, Priority, Result, Verdict,
     sim::{ReplayReport, Waits},
 };
@@ -74,6 +74,21 @@ pub(super) async fn set(State(shared): State<Shared>, request: Request) -> Answe
     let text: PolicyText = reply::read_json(request, shared.limits.body_bytes).await?;
     let status =
         shared.queen.set_policy(source(text.language, text.source), PolicyOrigin::Operator).await?;
+    Ok(reply::json(StatusCode::OK, &describe(status)))
+}
+
+/// Put back in force what the application brings: its own policy, or the built-in one.
+#[utoipa::path(
+    delete,
+    path = POLICY,
+    tag = "policy",
+    responses(
+        (status = 200, description = "It is in force.", body = PolicyView),
+        (status = "default", description = "Nothing was changed.", body = ErrorBody),
+    ),
+)]
+pub(super) async fn reset(State(shared): State<Shared>) -> Answer {
+    let status = shared.queen.reset_policy().await?;
     Ok(reply::json(StatusCode::OK, &describe(status)))
 }
 
@@ -201,21 +216,29 @@ pub(super) async fn versions(State(shared): State<Shared>) -> Answer {
     get,
     path = POLICY_VERSION,
     tag = "policy",
-    params(("id" = u64, Path, description = "Its number.")),
+    params(("id" = u64, Path, description = "Its number."), PolicyQuery),
     responses(
         (status = 200, description = "The version.", body = PolicyVersion),
         (status = "default", description = "What is wrong.", body = ErrorBody),
     ),
 )]
-pub(super) async fn version(State(shared): State<Shared>, Name(name): Name) -> Answer {
-    let recorded = shared.queen.policies().await?;
-    let found = recorded.into_iter().find(|one| one.version.to_string() == name);
-    let Some(found) = found else {
+pub(super) async fn version(
+    State(shared): State<Shared>,
+    Name(name): Name,
+    Params(query): Params<PolicyQuery>,
+) -> Answer {
+    let Ok(number) = name.parse() else {
         let shown: String = name.chars().take(60).collect();
-        let message = format!("there is no version {shown:?} of the policy");
+        let message = format!("there is no version {shown:?} of the policy; a version is a number");
         return Err(Error::new(ErrorKind::NotFound, message).into());
     };
-    let view = version_view(found, shared.queen.policy().version, true);
+    let found = shared.queen.policy_version(number).await?;
+    let source = found.source.clone();
+    let mut view = version_view(found, shared.queen.policy().version, true);
+    if let (Some(wanted), Some(_)) = (query.as_language, &view.source) {
+        let text = source.in_language(wanted).map_err(|error| error.with_param("as"))?;
+        (view.source, view.language) = (Some(text.to_string()), wanted);
+    }
     Ok(reply::json(StatusCode::OK, &view))
 }
 
@@ -273,6 +296,7 @@ fn describe(status: PolicyStatus) -> PolicyView {
             at_ms: at.as_millis(),
             message: error.message().to_owned(),
         }),
+        passed_over: status.health.passed_over,
         suspended: status.health.is_suspended,
     }
 }
@@ -289,7 +313,8 @@ fn version_view(
         origin: record.origin,
         language: record.source.language,
         in_force: in_force == Some(record.version),
-        source: with_text.then(|| record.source.text.to_string()),
+        source: (with_text && record.origin != PolicyOrigin::Reset)
+            .then(|| record.source.text.to_string()),
     }
 }
 
@@ -339,19 +364,33 @@ fn view(
         version: None,
         fallback: false,
         decision,
+        stale: false,
         steps: explanation.steps,
         candidates: candidates.collect(),
     }
 }
 
 fn decision_view(decision: Decision) -> DecisionView {
-    let choice = decision.answer.as_ref().map_or(Choice::Pending, choice);
+    let choice = match (&decision.admission, &decision.answer) {
+        (Some(admission), _) => admitted(admission),
+        (None, Some(answer)) => choice(answer),
+        (None, None) => Choice::Pending,
+    };
     let job = Some(decision.job.id.to_string());
     DecisionView {
         at_ms: Some(decision.at.as_millis()),
         attempts: decision.attempts,
         version: decision.version,
         fallback: decision.fallback,
+        stale: decision.is_stale,
         ..view(&decision.job, job, &decision.policy, choice, decision.explanation)
+    }
+}
+
+fn admitted(admission: &Result<Admission>) -> Choice {
+    match admission {
+        Ok(Admission::Accept { rank }) => Choice::Admit { rank: *rank },
+        Ok(Admission::Refuse(error)) => Choice::Refuse { error: info(error) },
+        Err(error) => Choice::Fault { error: info(error) },
     }
 }
