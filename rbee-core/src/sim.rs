@@ -17,7 +17,7 @@
 //!     (0..8).map(|n| format!("model-{n}").parse()).collect::<Result<_>>()?;
 //! let on_disk: serde_json::Map<_, _> =
 //!     models.iter().map(|model| (model.to_string(), json!(8_000_000_000_u64))).collect();
-//! let hives: Vec<_> = (0..1_000)
+//! let hives: Vec<_> = (0..1_000_usize)
 //!     .map(|n| {
 //!         let worker = |place| {
 //!             let model = &models[(2 * n + place) % models.len()];
