@@ -93,6 +93,8 @@ struct Shared {
     own_policy: Mutex<Arc<dyn Scheduler>>,
     /// One change of the policy at a time.
     policy_change: Arc<tokio::sync::Mutex<()>>,
+    /// One replay at a time.
+    replays: Arc<tokio::sync::Semaphore>,
     decisions: Decisions,
     keys: Keys,
     /// One change of the tenants at a time.

@@ -107,6 +107,10 @@ pub struct Settings {
     pub max_embed_inputs: usize,
     /// Decisions of the scheduler that are kept so that they can be explained; 0 keeps none. 1,000.
     pub decisions_kept: usize,
+    /// The most recorded jobs that one replay of a policy takes: the newest. 100,000.
+    pub replay_jobs: usize,
+    /// How long one replay of a policy may take. 5 minutes.
+    pub replay_limit: Duration,
     /// When the text of a request may stay in the store.
     pub keep_requests: KeepRequests,
     /// Continue a stream on a worker with other numerics where none with the same is there. The text stays
@@ -154,6 +158,8 @@ impl Default for Settings {
             max_prompt_bytes: 1 << 20,
             max_embed_inputs: 2_048,
             decisions_kept: 1_000,
+            replay_jobs: 100_000,
+            replay_limit: seconds(300),
             keep_requests: KeepRequests::UntilDone,
             continue_across_numerics: false,
         }
@@ -187,6 +193,7 @@ impl Settings {
             ("hive_lost_after", self.hive_lost_after, day),
             ("owner_lease", self.owner_lease, day),
             ("events_kept", self.events_kept, 30 * day),
+            ("replay_limit", self.replay_limit, seconds(3600)),
         ] {
             if value < Duration::from_millis(1) || value > most {
                 return Err(bad(name, format_args!("{value:?}"), format_args!("1ms to {most:?}")));
@@ -224,6 +231,7 @@ impl Settings {
             ("max_prompt_bytes", self.max_prompt_bytes, 1, 1 << 30),
             ("max_embed_inputs", self.max_embed_inputs, 1, 1_000_000),
             ("decisions_kept", self.decisions_kept, 0, 100_000),
+            ("replay_jobs", self.replay_jobs, 1, 1_000_000),
         ] {
             if value < least || value > most {
                 return Err(bad(name, format_args!("{value}"), format_args!("{least} to {most}")));

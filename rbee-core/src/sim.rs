@@ -2,7 +2,60 @@
 //! that is moved by hand. The same seed gives the same run, to the last step.
 //!
 //! A [`Replay`] takes a [`Trace`], jobs as they were recorded or made up, through a policy on a described [`Fleet`], and
-//! tells how long they waited and what the workers did: to choose between policies.
+//! tells how long they waited and what the workers did: to choose between policies. Here a thousand machines, a busy day
+//! and two policies:
+//!
+//! ```
+//! use rbee_core::{
+//!     Ask, ClusterView, FnScheduler, LeastLoaded, ModelRef, Placement, Result,
+//!     sim::{Fleet, Replay, ReplayReport, Trace},
+//! };
+//! use serde_json::json;
+//!
+//! // Every machine has two of eight models in memory, and all of them on its disk.
+//! let models: Vec<ModelRef> =
+//!     (0..8).map(|n| format!("model-{n}").parse()).collect::<Result<_>>()?;
+//! let on_disk: serde_json::Map<_, _> =
+//!     models.iter().map(|model| (model.to_string(), json!(8_000_000_000_u64))).collect();
+//! let hives: Vec<_> = (0..1_000_usize)
+//!     .map(|n| {
+//!         let worker = |place| {
+//!             let model = &models[(2 * n + place) % models.len()];
+//!             json!({ "model": model, "slots": 4, "memory_bytes": 10_000_000_000_u64 })
+//!         };
+//!         json!({
+//!             "id": format!("hive-{n}"),
+//!             "devices": [{ "kind": "cuda", "memory_total": 24_000_000_000_u64 }],
+//!             "models": on_disk,
+//!             "workers": [worker(0), worker(1)],
+//!         })
+//!     })
+//!     .collect();
+//! let fleet: Fleet = serde_json::from_value(json!({ "hives": hives }))?;
+//!
+//! // A day with its rush hours and bursts; seed 1 is always the same day.
+//! let day = Trace::day(1, 2_000, &models, &[]);
+//! let replay = Replay::new(fleet, day);
+//!
+//! // The built-in policy, and one that always takes the first free worker.
+//! let first = FnScheduler::new("first", |ask: &Ask, cluster: &ClusterView| {
+//!     let worker = cluster.with_model(&ask.job.model).find(|worker| worker.free_slots() > 0);
+//!     Ok(worker.map_or(Placement::Wait, |worker| Placement::Assign(worker.info.id)))
+//! });
+//! let spread = replay.run(&LeastLoaded::default())?;
+//! let piled = replay.run(&first)?;
+//! let busiest = |report: &ReplayReport| report.workers.values().map(|load| load.jobs).max();
+//! assert_eq!((spread.completed, piled.completed), (2_000, 2_000));
+//! assert!(busiest(&piled) > busiest(&spread), "one piles up, the other spreads");
+//!
+//! // The same seed gives the same run, to the last decision.
+//! assert_eq!(replay.run(&first)?, piled);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! A fleet is what a policy sees of a cluster ([`Fleet::of`], [`Fleet::view`]), or written down in JSON or YAML. A trace is
+//! made of records ([`Trace::from_records`]) or of a seed ([`Trace::day`], [`Trace::conversations`]), or put together by
+//! hand. What a replay takes for granted is said at [`Replay`].
 //!
 //! A [`Simulation`] looks for faults of the engine. Its machines answer after times drawn from a seed, and fail as often
 //! as they are told to. Every step is checked: a slot granted twice, a second terminal event or a job that never ends
@@ -22,7 +75,7 @@ mod world;
 pub use fleet::{Fleet, FleetDevice, FleetHive, FleetWorker};
 pub use replay::{Replay, ReplayReport, Waits, WorkerLoad};
 pub use sketch::{JobSketch, SketchTask};
-pub use trace::{Arrival, Trace};
+pub use trace::{Arrival, Recorded, Recording, Trace};
 
 /// How often things go wrong, in each thousand.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

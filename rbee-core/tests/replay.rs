@@ -3,12 +3,19 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    cell::Cell,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use rbee_core::{
-    Admission, Ask, ClusterView, Epoch, Error, ErrorKind, Finish, FnScheduler, JobRecord,
-    LeastLoaded, LiveJob, ModelRef, Outcome, Placement, Priority, Result, Scheduler, Settings,
-    TenantId, Usage, WallTime, WorkerId, WorkerView,
+    Admission, Ask, ClusterView, Epoch, Error, ErrorKind, Finish, FnScheduler, JobOutline,
+    JobRecord, LeastLoaded, LiveJob, ModelRef, Outcome, Placement, Priority, Result, Scheduler,
+    Settings, TenantId, Usage, WallTime, WorkerId, WorkerSpec, WorkerView,
     sim::{Arrival, Fleet, JobSketch, Replay, ReplayReport, Trace},
 };
 use serde_json::{Value, json};
@@ -116,15 +123,19 @@ fn a_recorded_run_replays_with_the_waits_it_had() {
     let mut failed = completed(1_000_300, 1_000_350, 1_000_360);
     let error = Error::new(ErrorKind::WorkerFault, "gone");
     let wall = WallTime::from_millis(1_000_360);
-    failed.status = LiveJob::queued().ended(Outcome::Failed(error), wall).into();
+    let live = LiveJob::queued().started(WorkerId::random(), WallTime::from_millis(1_000_350));
+    failed.status = live.ended(Outcome::Failed(error), wall).into();
     let mut waiting = completed(1, 2, 3);
     waiting.status = LiveJob::queued().into();
     let mut all = records.to_vec();
     all.extend([failed, waiting]);
     all.reverse();
 
-    let (trace, passed_over) = Trace::from_records(&all);
-    assert_eq!((trace.arrivals.len(), passed_over), (4, 2));
+    let recorded = Trace::from_records(&all);
+    let left_out = [("NOT_ENDED".to_owned(), 1), ("WORKER_FAULT".to_owned(), 1)];
+    assert_eq!((recorded.estimated, recorded.left_out), (0, left_out.into()));
+    let trace = recorded.trace;
+    assert_eq!(trace.arrivals.len(), 4);
     assert_eq!(trace.start, WallTime::from_millis(1_000_000));
     let first = &trace.arrivals[0];
     assert_eq!((first.job.prompt_tokens, first.tokens, first.service), (9, 5, millis(400)));
@@ -138,6 +149,148 @@ fn a_recorded_run_replays_with_the_waits_it_had() {
     assert_eq!(report.waits_by_tenant["ann"], report.waits);
     let load = report.workers.values().next().unwrap();
     assert_eq!((load.jobs, load.busy_ms, report.elapsed_ms), (4, 400 + 600 + 50 + 500, 5_500));
+}
+
+fn failed(submitted: u64, ended: u64, kind: ErrorKind) -> JobRecord {
+    let outcome = Outcome::Failed(Error::new(kind, "no luck"));
+    let status = LiveJob::queued().ended(outcome, WallTime::from_millis(ended)).into();
+    JobRecord { status, ..completed(submitted, submitted, ended) }
+}
+
+#[test]
+fn jobs_that_waited_in_vain_are_replayed_with_what_is_usual_for_their_model() {
+    let mut records: Vec<_> =
+        [100, 300, 200].map(|service| completed(1_000, 2_000, 2_000 + service)).into();
+    (0..).zip(&mut records).for_each(|(order, record)| record.order = order);
+    records.reverse();
+    records.push(failed(1_500, 601_500, ErrorKind::QueueTimeout));
+    let mut elsewhere = failed(1_600, 601_600, ErrorKind::InsufficientVram);
+    elsewhere.model = model("n");
+    records.push(elsewhere);
+    let mut late = completed(1_700, 1_800, 1_900);
+    let outcome = Outcome::Failed(Error::new(ErrorKind::DeadlineExceeded, "too late"));
+    let wall = WallTime::from_millis;
+    let live = LiveJob::queued().started(WorkerId::random(), wall(1_800));
+    late.status = live.clone().ended(outcome, wall(1_900)).into();
+    records.push(late);
+    let mut cancelled = completed(1_710, 1_800, 1_850);
+    cancelled.status = live.ended(Outcome::Cancelled, wall(1_850)).into();
+    records.push(cancelled);
+    let mut never_ran = completed(1_720, 1_800, 1_900);
+    never_ran.status = LiveJob::queued().ended(Outcome::Cancelled, wall(1_900)).into();
+    records.push(never_ran);
+
+    let recorded = Trace::from_records(&records);
+    assert_eq!((recorded.trace.arrivals.len(), recorded.estimated), (7, 3));
+    assert_eq!(recorded.left_out, [("CANCELLED".to_owned(), 1)].into());
+    let order: Vec<_> =
+        recorded.trace.arrivals[..3].iter().map(|one| one.service.as_millis()).collect();
+    assert_eq!(order, [100, 300, 200], "those of one moment come in the order of the queue");
+    let services: Vec<_> =
+        recorded.trace.arrivals[3..].iter().map(|one| one.service.as_millis()).collect();
+    assert_eq!(services, [200, 200, 200, 50], "the medians, and what the cancelled one took");
+    let vain = &recorded.trace.arrivals[3];
+    assert_eq!((vain.tokens, vain.job.prompt_tokens), (5, 9));
+    assert_eq!(recorded.trace.arrivals[4].job.model, model("n"));
+
+    let nothing = Trace::from_records(&[failed(1, 2, ErrorKind::QueueTimeout)]);
+    assert!(nothing.trace.arrivals.is_empty(), "nobody knows what is usual");
+    assert_eq!(nothing.left_out, [("QUEUE_TIMEOUT".to_owned(), 1)].into());
+}
+
+#[test]
+fn an_outline_is_all_that_a_replay_needs_of_a_request() {
+    let mut record = completed(1_000, 1_000, 1_100);
+    let outline = JobOutline {
+        embed: false,
+        max_tokens: Some(7),
+        deadline_ms: Some(60_000),
+        prefix: [1, 2].into(),
+    };
+    (record.request, record.outline) = (None, Some(outline));
+    let mut bare = completed(2_000, 2_000, 2_100);
+    (bare.request, bare.outline) = (None, None);
+    let recorded = Trace::from_records([&record, &bare]);
+    assert_eq!(recorded.without_outline, 1);
+    let job = &recorded.trace.arrivals[0].job;
+    let seen = (job.max_tokens, job.deadline_ms, &*job.prefix);
+    assert_eq!(seen, (Some(7), Some(60_000), &[1, 2][..]));
+    assert!(recorded.trace.arrivals[1].job.prefix.is_empty());
+}
+
+#[test]
+fn a_prompt_that_no_request_may_have_is_replayed_all_the_same() {
+    let sketch = JobSketch { prompt_tokens: 1 << 20, ..JobSketch::new(model("m")) };
+    let report =
+        run(&replay(workers(1, 1), vec![arrival(0, 100, sketch)]), &LeastLoaded::default());
+    assert_eq!(report.completed, 1);
+}
+
+#[test]
+fn a_policy_that_always_starts_what_no_hive_can_have_leaves_the_job_to_the_built_in_one() {
+    let stubborn = FnScheduler::new("stubborn", |ask: &Ask, cluster: &ClusterView| {
+        let hive = cluster.hives().next().unwrap().id.clone();
+        let model = ask.job.model.clone();
+        let spec = WorkerSpec { model, slots: 1, devices: vec![0], need_bytes: GB, path: None };
+        Ok(Placement::Spawn { hive, spec, evict: Vec::new() })
+    });
+    let arrivals = vec![arrival(0, 100, JobSketch::new(model("hf:no/body")))];
+    let report = run(&replay(workers(1, 1), arrivals), &stubborn);
+    assert_eq!(report.rejected.values().sum::<usize>(), 1, "{report:?}");
+    assert_eq!((report.policy_faults, report.downloads), (1, 0));
+}
+
+#[test]
+fn a_policy_that_fails_five_times_in_a_row_is_suspended_and_the_given_built_in_one_decides() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = asked.clone();
+    let broken = FnScheduler::new("broken", move |_: &Ask, _: &ClusterView| {
+        count.fetch_add(1, Ordering::SeqCst);
+        Err(Error::new(ErrorKind::Internal, "line 7"))
+    });
+    let arrivals = (0..20).map(|n| arrival(1_000 * n, 100, JobSketch::new(model("a")))).collect();
+    let built_in = LeastLoaded::default().with_slots(7);
+    let report = run(&Replay { built_in, ..replay(crowded(), arrivals) }, &broken);
+    assert_eq!((report.completed, report.policy_faults, report.policy_suspended), (20, 5, true));
+    assert_eq!(asked.load(Ordering::SeqCst), 5);
+    assert!(report.workers.values().all(|load| load.started && load.slots == 7), "{report:?}");
+
+    // One that does well between its faults is not.
+    let turn = AtomicUsize::new(0);
+    let moody = FnScheduler::new("moody", move |ask: &Ask, cluster: &ClusterView| {
+        match turn.fetch_add(1, Ordering::SeqCst) % 3 {
+            0 => LeastLoaded::default().place(ask, cluster),
+            _ => Err(Error::new(ErrorKind::Internal, "line 7")),
+        }
+    });
+    let arrivals = (0..20).map(|n| arrival(1_000 * n, 100, JobSketch::new(model("m")))).collect();
+    let report = run(&replay(workers(1, 1), arrivals), &moody);
+    assert_eq!((report.policy_faults, report.policy_suspended), (13, false));
+}
+
+#[test]
+fn a_run_that_may_not_go_on_ends_with_the_reason() {
+    let replay = Replay::new(crowded(), day(7, 200));
+    let left = Cell::new(50);
+    let may_go_on = || {
+        left.set(left.get() - 1);
+        match left.get() {
+            0 => Err(Error::new(ErrorKind::JobTimeout, "enough")),
+            _ => Ok(()),
+        }
+    };
+    let error = replay.run_while(&LeastLoaded::default(), &may_go_on).unwrap_err();
+    assert_eq!((error.kind(), error.message(), left.get()), (ErrorKind::JobTimeout, "enough", 0));
+}
+
+#[test]
+fn workers_that_had_nothing_to_do_are_in_the_report() {
+    let arrivals = vec![arrival(0, 100, JobSketch::new(model("m")))];
+    let report = run(&replay(workers(3, 2), arrivals), &LeastLoaded::default());
+    let jobs: Vec<_> = report.workers.values().map(|load| (load.jobs, load.started)).collect();
+    assert_eq!(jobs.len(), 3);
+    assert_eq!(jobs.iter().map(|(jobs, _)| jobs).sum::<usize>(), 1);
+    assert!(jobs.iter().all(|(_, started)| !started));
 }
 
 /// The worker that has most of the prompt computed, of those that have less than `percent` of their share of the load.

@@ -276,7 +276,13 @@ async fn the_jobs_of_the_past_are_replayed_beside_the_policy_in_force() {
     for outcome in ["current", "candidate"] {
         let outcome = &found.json()[outcome];
         assert_eq!((&outcome["jobs"], &outcome["completed"]), (&json!(3), &json!(3)), "{outcome}");
-        assert_eq!(outcome["workers"][0]["jobs"], 3);
+        let worker = &outcome["workers"][0];
+        assert_eq!((&worker["jobs"], &worker["started"]), (&json!(3), &json!(false)));
+        assert_eq!((&outcome["stops"], &outcome["downloads"]), (&json!(0), &json!(0)));
+        assert_eq!((&outcome["prefixed"], &outcome["prefix_hits"]), (&json!(3), &json!(2)));
     }
+    let found = found.json();
+    assert_eq!((&found["cut"], &found["left_out"]), (&json!(false), &json!({})));
+    assert!(found["from_ms"].as_u64() > Some(1_700_000_000_000), "{found}");
     assert_eq!(hall.get("/v1/policy").await.json()["name"], "least-loaded");
 }

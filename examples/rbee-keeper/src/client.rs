@@ -140,6 +140,16 @@ impl Client {
         self.ask(Method::POST, path, &(), Some(body), PATIENCE).await?.json().await
     }
 
+    /// `POST`, given up after `patience`.
+    pub async fn post_within<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+        patience: Duration,
+    ) -> Result<T, Failure> {
+        self.ask(Method::POST, path, &(), Some(body), patience).await?.json().await
+    }
+
     /// `PUT`.
     pub async fn put<T: DeserializeOwned>(
         &self,

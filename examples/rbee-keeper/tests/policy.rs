@@ -75,6 +75,8 @@ async fn a_policy_is_checked_set_shown_replayed_and_put_back() {
     let replay = hall.rbee(&["policy", "replay", &files.path("rules.yaml"), "--since", "1h"]);
     let replay = replay.run().await.ok();
     assert!(replay.out.contains("IN FORCE") && replay.out.contains("wait p99"), "{replay:?}");
+    assert!(replay.out.contains("\nWORKER ") && replay.out.contains("1 job, "), "{replay:?}");
+    assert!(replay.err.contains("1 job, since 20"), "{replay:?}");
     let replay = ["policy", "replay", &mine, "--since", "2d", "--json"];
     let found: PolicyReplay =
         serde_json::from_value(hall.rbee(&replay).run().await.ok().json()).unwrap();

@@ -217,6 +217,7 @@ impl QueenBuilder {
                 fixed_policy,
                 own_policy: Mutex::new(own_policy),
                 policy_change: Arc::default(),
+                replays: Arc::new(tokio::sync::Semaphore::new(1)),
                 decisions,
                 keys,
                 tenant_change: tokio::sync::Mutex::new(()),

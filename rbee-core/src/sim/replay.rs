@@ -5,8 +5,12 @@ use std::{collections::BTreeMap, time::Duration};
 use serde::Serialize;
 
 use super::{Fleet, Trace};
-use crate::{HiveId, ModelRef, Priority, Scheduler, Settings, TenantId, TenantLimits, WorkerId};
+use crate::{
+    Error, ErrorKind, HiveId, LeastLoaded, ModelRef, Priority, Result, Scheduler, Settings,
+    TenantId, TenantLimits, WorkerId,
+};
 
+mod asked;
 mod machine;
 mod run;
 mod waits;
@@ -15,9 +19,13 @@ pub use waits::Waits;
 
 /// What to replay.
 ///
-/// Jobs run as long as the trace says, on whatever worker; a prompt whose beginning is computed there already spares
+/// What it takes for granted: jobs run as long as the trace says, on whatever worker; a prompt whose beginning is computed there already spares
 /// the part of its [prefill](super::Arrival::prefill) that it covers. Recording and talking take no time, nothing fails, and every
-/// worker is idle at the beginning.
+/// worker is idle at the beginning. A policy that fails to decide is helped out by the built-in one, and after five
+/// faults in a row it is not asked any more, as by a queen.
+///
+/// A policy that ends its decisions by the clock is asked as it is: who wants the same report from a busy machine gives
+/// the one that [`Scheduler::for_replay`] gives.
 ///
 /// ```
 /// use std::time::Duration;
@@ -48,6 +56,8 @@ pub struct Replay {
     pub seed: u64,
     /// How fast a model is loaded from the disk of its hive. A download is 10 times as slow.
     pub load_bytes_per_second: u64,
+    /// Decides where the policy fails to.
+    pub built_in: LeastLoaded,
 }
 
 /// What came of a replay.
@@ -83,6 +93,8 @@ pub struct ReplayReport {
     pub downloads: usize,
     /// Answers that the policy owed, or that made no sense; the built-in one decided.
     pub policy_faults: usize,
+    /// It failed too often in a row: from then on the built-in one decided everything.
+    pub policy_suspended: bool,
     /// Jobs whose prompt has prefixes.
     pub prefixed: usize,
     /// Of those, the ones that ran where the beginning of the prompt was computed already.
@@ -110,6 +122,10 @@ pub struct WorkerLoad {
     pub hive: HiveId,
     /// Its model.
     pub model: ModelRef,
+    /// Runs it does at once.
+    pub slots: u32,
+    /// It was started in the replay; the others are those of the fleet.
+    pub started: bool,
     /// Jobs it began.
     pub jobs: usize,
     /// Time its slots were in use, all together, in milliseconds.
@@ -117,7 +133,8 @@ pub struct WorkerLoad {
 }
 
 impl Replay {
-    /// A replay with the default settings, seed 1, and models that are loaded at 1 GB/s.
+    /// A replay with the default settings, seed 1, models that are loaded at 1 GB/s, and the built-in policy with its own
+    /// defaults.
     pub fn new(fleet: Fleet, trace: Trace) -> Self {
         Self {
             fleet,
@@ -126,6 +143,7 @@ impl Replay {
             tenants: BTreeMap::new(),
             seed: 1,
             load_bytes_per_second: 1_000_000_000,
+            built_in: LeastLoaded::default(),
         }
     }
 
@@ -135,15 +153,44 @@ impl Replay {
     /// A fleet, a setting or a job that is not allowed, by name; an invariant that was broken; a run that does not come
     /// to its end.
     pub fn run(&self, scheduler: &dyn Scheduler) -> Result<ReplayReport, String> {
-        self.fleet.validate().map_err(|error| error.to_string())?;
-        self.settings.validate().map_err(|error| error.to_string())?;
+        self.run_while(scheduler, &|| Ok(())).map_err(|error| error.message().to_owned())
+    }
+
+    /// The same, with a question before each step: whether it may go on. A run that may not ends with the error that was
+    /// answered. The real time is here, where it is to be bounded; the run itself knows none.
+    ///
+    /// ```
+    /// use rbee_core::{Error, ErrorKind, LeastLoaded, sim::{Fleet, Replay, Trace}};
+    ///
+    /// let trace = Trace::day(1, 100, &["bee-tiny".parse()?], &[]);
+    /// let replay = Replay::new(Fleet { hives: Vec::new() }, trace);
+    /// let began = std::time::Instant::now();
+    /// let error = replay.run_while(&LeastLoaded::default(), &|| match began.elapsed().as_nanos() {
+    ///     0 => Ok(()),
+    ///     _ => Err(Error::new(ErrorKind::JobTimeout, "it took longer than nothing")),
+    /// });
+    /// assert_eq!(error.unwrap_err().kind(), ErrorKind::JobTimeout);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As for [`run`](Self::run): [`ErrorKind::InvalidRequest`] and [`ErrorKind::Config`] for what is not allowed,
+    /// [`ErrorKind::Internal`] for a run that does not come to its end; and what `may_go_on` gives.
+    pub fn run_while(
+        &self,
+        scheduler: &dyn Scheduler,
+        may_go_on: &dyn Fn() -> Result<()>,
+    ) -> Result<ReplayReport> {
+        self.fleet.validate()?;
+        self.settings.validate()?;
         for (tenant, limits) in &self.tenants {
-            limits.validate().map_err(|error| format!("tenant {tenant}: {}", error.message()))?;
+            limits.validate().map_err(|error| error.context(format!("tenant {tenant}")))?;
         }
         if self.load_bytes_per_second == 0 {
-            return Err("load_bytes_per_second is 0; allowed is at least 1".into());
+            let message = "load_bytes_per_second is 0; allowed is at least 1";
+            return Err(Error::new(ErrorKind::InvalidRequest, message));
         }
-        run::Running::new(self, scheduler).run_out()
+        run::Running::new(self, scheduler, may_go_on).run_out()
     }
 
     /// After this much virtual time every job of a working engine has ended.

@@ -95,13 +95,20 @@ impl JobSketch {
             ))
             .with_param("prompt_tokens"));
         }
+        self.arriving(settings, seed)
+    }
+
+    /// The same for a job that is known to have run: no prompt is too long. A token of it may have been shorter than one
+    /// of English, so its text is at most as long as the settings allow.
+    pub(super) fn arriving(&self, settings: &Settings, seed: u64) -> Result<Job> {
         if self.deadline_ms == Some(0) {
             return Err(Error::new(
                 ErrorKind::DeadlineExceeded,
                 "deadline_ms is 0; the job cannot be done by then",
             ));
         }
-        let text = TOKEN.repeat(self.prompt_tokens as usize);
+        let most = settings.max_prompt_bytes / TOKEN.len();
+        let text = TOKEN.repeat(most.min(self.prompt_tokens as usize));
         let task = match self.task {
             SketchTask::Generate => {
                 let sampling = Sampling { max_tokens: self.max_tokens, ..Sampling::default() };

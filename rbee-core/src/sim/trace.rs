@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
-use super::{JobSketch, SketchTask};
-use crate::{EndedJob, JobRecord, JobStatus, Outcome, Task, WallTime};
+use super::JobSketch;
+use crate::WallTime;
 
+mod recorded;
 mod synthetic;
+
+pub use recorded::{Recorded, Recording};
 
 /// A job that arrives.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,65 +48,4 @@ pub struct Trace {
     pub start: WallTime,
     /// The jobs, in any order.
     pub arrivals: Vec<Arrival>,
-}
-
-impl Trace {
-    /// What arrived at a queen, from its records, and how many records were passed over: jobs that have not ended, or
-    /// not properly, of which nobody knows how long they would have run.
-    ///
-    /// The service time of a job is the time from its first start to its end. The length of the prompt is as counted by
-    /// the worker. What only the request says (prefixes, deadline, longest answer) is there where the request is kept
-    /// (setting `keep_requests`); where it is not, a job without a single token of answer counts as one for vectors.
-    pub fn from_records(records: &[JobRecord]) -> (Self, usize) {
-        let completed = records.iter().filter_map(|record| {
-            let (ended, prompt_tokens, tokens) = completion(record)?;
-            Some((record, ended.completed_at - ended.started_at?, prompt_tokens, tokens))
-        });
-        let completed: Vec<_> = completed.collect();
-        let start = completed.iter().map(|(record, ..)| record.submitted_at).min();
-        let start = start.unwrap_or_default();
-        let mut arrivals: Vec<_> = completed
-            .into_iter()
-            .map(|(record, service, prompt_tokens, tokens)| Arrival {
-                at: record.submitted_at - start,
-                job: sketch(record, prompt_tokens, tokens),
-                service,
-                tokens,
-            })
-            .collect();
-        arrivals.sort_by_key(|arrival| arrival.at);
-        let passed_over = records.len() - arrivals.len();
-        (Self { start, arrivals }, passed_over)
-    }
-}
-
-fn completion(record: &JobRecord) -> Option<(&EndedJob, u32, u32)> {
-    match &record.status {
-        JobStatus::Ended(ended @ EndedJob { outcome: Outcome::Complete { usage, .. }, .. }) => {
-            Some((ended, usage.prompt_tokens, usage.completion_tokens))
-        }
-        _ => None,
-    }
-}
-
-fn sketch(record: &JobRecord, prompt_tokens: u32, tokens: u32) -> JobSketch {
-    let job = record.request.as_deref();
-    let (task, max_tokens) = match job.map(|job| &job.task) {
-        Some(Task::Generate { sampling, .. }) => (SketchTask::Generate, sampling.max_tokens),
-        Some(Task::Embed { .. }) => (SketchTask::Embed, None),
-        None if tokens == 0 => (SketchTask::Embed, None),
-        None => (SketchTask::Generate, None),
-    };
-    JobSketch {
-        model: record.model.clone(),
-        task,
-        priority: record.priority,
-        tenant: record.tenant.clone(),
-        prompt_tokens,
-        max_tokens,
-        deadline_ms: job
-            .and_then(|job| job.deadline)
-            .map(|deadline| u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX)),
-        prefix: job.map(|job| job.prefix.to_vec()).unwrap_or_default(),
-    }
 }

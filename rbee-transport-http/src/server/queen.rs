@@ -17,6 +17,7 @@ mod logs;
 mod openai;
 mod openapi;
 mod policy;
+mod replays;
 mod tenants;
 mod text;
 mod waiting;
@@ -226,7 +227,7 @@ impl QueenServer {
             .route(rules::POLICY, get(policy::show).put(policy::set).delete(policy::reset))
             .route(rules::POLICY_CHECK, post(policy::check))
             .route(rules::POLICY_SCHEMA, get(policy::schema))
-            .route(rules::POLICY_REPLAY, post(policy::replay))
+            .route(rules::POLICY_REPLAY, post(replays::replay))
             .route(rules::POLICY_VERSIONS, get(policy::versions))
             .route(rules::POLICY_VERSION, get(policy::version))
             .route(rules::POLICY_ROLLBACK, post(policy::roll_back))

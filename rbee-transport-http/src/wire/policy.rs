@@ -1,11 +1,13 @@
 //! The policy: what is in force, what a text would do, how a decision came about, and where a model would fit.
 
-use std::collections::BTreeMap;
-
 use rbee_core::{HiveId, PolicyLanguage, PolicyOrigin, WorkerId};
 use serde::{Deserialize, Serialize};
 
 use super::ErrorInfo;
+
+mod replay;
+
+pub use replay::{PolicyReplay, PolicyReplayRequest, ReplayOutcome, WaitsView, WorkerLoadView};
 
 /// `GET` ([`PolicyQuery`]): the policy in force ([`PolicyView`]); `PUT` ([`PolicyText`]) puts another in force, `DELETE` the
 /// one that the application brings, or the built-in one.
@@ -203,99 +205,6 @@ pub enum Choice {
     },
     /// The answer is not there yet.
     Pending,
-}
-
-/// A policy, and the time to replay.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
-#[serde(deny_unknown_fields)]
-pub struct PolicyReplayRequest {
-    /// `rhai` or `yaml`.
-    #[cfg_attr(feature = "server", schema(value_type = String))]
-    pub language: PolicyLanguage,
-    /// The text; 256 KiB at most.
-    pub source: String,
-    /// How far to look back, in milliseconds. A day where not given.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub since_ms: Option<u64>,
-}
-
-/// What two policies make of the same jobs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
-pub struct PolicyReplay {
-    /// How far was looked back, in milliseconds.
-    pub since_ms: u64,
-    /// Recorded jobs that were passed over, because they did not end properly.
-    pub passed_over: usize,
-    /// What the policy in force makes of them.
-    pub current: ReplayOutcome,
-    /// What the other one does.
-    pub candidate: ReplayOutcome,
-}
-
-/// What a policy makes of the jobs of the past.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
-pub struct ReplayOutcome {
-    /// Jobs.
-    pub jobs: usize,
-    /// Those that ended properly.
-    pub completed: usize,
-    /// Those that never started, by the code of the error.
-    pub rejected: BTreeMap<String, usize>,
-    /// Those that started and ended with an error, by its code.
-    pub failed: BTreeMap<String, usize>,
-    /// How long they waited for their first start.
-    pub waits: WaitsView,
-    /// The same for interactive ones, where there were any.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub waits_interactive: Option<WaitsView>,
-    /// The same for batch ones.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub waits_batch: Option<WaitsView>,
-    /// Workers started.
-    pub spawns: usize,
-    /// Workers stopped to make room.
-    pub evictions: usize,
-    /// Decisions that the policy failed to make.
-    pub policy_faults: usize,
-    /// Virtual time from the first arrival to the last end, in milliseconds.
-    pub elapsed_ms: u64,
-    /// What every worker did.
-    pub workers: Vec<WorkerLoadView>,
-}
-
-/// How long jobs waited, in milliseconds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
-pub struct WaitsView {
-    /// Half of them at most so long.
-    pub p50_ms: u64,
-    /// Nine of ten.
-    pub p90_ms: u64,
-    /// Ninety-nine of a hundred.
-    pub p99_ms: u64,
-    /// All.
-    pub max_ms: u64,
-}
-
-/// What a worker did in a replay.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
-pub struct WorkerLoadView {
-    /// The worker.
-    #[cfg_attr(feature = "server", schema(value_type = String))]
-    pub worker: WorkerId,
-    /// Its hive.
-    #[cfg_attr(feature = "server", schema(value_type = String))]
-    pub hive: HiveId,
-    /// Its model.
-    pub model: String,
-    /// Jobs it began.
-    pub jobs: usize,
-    /// Time its slots were in use, all together, in milliseconds.
-    pub busy_ms: u64,
 }
 
 /// Something that a job could have gone to.

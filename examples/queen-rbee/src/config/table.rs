@@ -102,6 +102,8 @@ pub(super) const KEYS: &[Key] = &[
     key!("worker_slots", worker_slots: Whole<u32>, "Runs that a new worker does at once, where its engine can"),
     key!("policy", policy: Maybe<File>, "What decides where jobs go: a script (.rhai) or rules (.yaml); read again whenever it changes"),
     key!("decisions_kept", settings.decisions_kept: Whole<usize>, "Decisions that are kept so that they can be explained"),
+    key!("replay_jobs", settings.replay_jobs: Whole<usize>, "The most recorded jobs that one replay of a policy takes"),
+    key!("replay_limit", settings.replay_limit: Span, "How long one replay of a policy may take"),
     key!("file_roots", file_roots: Files, "Directories whose models clients may name by their file"),
     key!("hives", hives: Hives, "Other machines, whose rbee-hive runs already"),
     key!("worker_program", worker_program: Maybe<File>, "The program of a worker; without it this one is its own"),

@@ -14,7 +14,7 @@ use utoipa::{
 };
 
 use super::{
-    catalog, doctor, estimate, health, hives, jobs, logs, openai, policy, tenants, workers,
+    catalog, doctor, estimate, health, hives, jobs, logs, openai, policy, replays, tenants, workers,
 };
 use crate::server::reply;
 
@@ -35,7 +35,7 @@ const TOKEN: &str = "token";
         hives::list, hives::add, hives::show, hives::remove, hives::start, hives::stop, hives::drain,
         workers::list, workers::spawn, workers::show, workers::stop, workers::pin, workers::unpin,
         catalog::list, catalog::show, catalog::remove, catalog::pull,
-        policy::show, policy::set, policy::reset, policy::check, policy::replay, policy::versions, policy::version, policy::roll_back,
+        policy::show, policy::set, policy::reset, policy::check, replays::replay, policy::versions, policy::version, policy::roll_back,
         policy::schema, policy::why, estimate::estimate,
         tenants::list, tenants::show, tenants::put, tenants::remove, tenants::issue, tenants::revoke,
         doctor::doctor, logs::logs,

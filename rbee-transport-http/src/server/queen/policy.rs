@@ -1,13 +1,10 @@
 //! The policy: looked at, tried, changed, put back; and how its decisions came about.
 
-use std::time::Duration;
-
 use axum::extract::{Request, State};
 use http::StatusCode;
 use rbee_core::{
     Admission, Candidate, Decision, Error, ErrorKind, Explanation, Job, Placement, PolicyLanguage,
-    PolicyOrigin, PolicySource, PolicyStatus, Priority, Result, Verdict,
-    sim::{ReplayReport, Waits},
+    PolicyOrigin, PolicySource, PolicyStatus, Result, Verdict,
 };
 
 use super::{
@@ -21,18 +18,13 @@ use crate::{
     wire::{
         ErrorBody, ErrorInfo,
         policy::{
-            CandidateView, Choice, DecisionView, JOB_WHY, POLICY, POLICY_CHECK, POLICY_REPLAY,
-            POLICY_ROLLBACK, POLICY_SCHEMA, POLICY_VERSION, POLICY_VERSIONS, PolicyCheck,
-            PolicyFault, PolicyQuery, PolicyReplay, PolicyReplayRequest, PolicyRollback,
-            PolicyText, PolicyTrial, PolicyVersion, PolicyView, ReplayOutcome, WaitsView,
-            WorkerLoadView,
+            CandidateView, Choice, DecisionView, JOB_WHY, POLICY, POLICY_CHECK, POLICY_ROLLBACK,
+            POLICY_SCHEMA, POLICY_VERSION, POLICY_VERSIONS, PolicyCheck, PolicyFault, PolicyQuery,
+            PolicyRollback, PolicyText, PolicyTrial, PolicyVersion, PolicyView,
         },
         queen::Listing,
     },
 };
-
-/// A day, in milliseconds.
-const DAY_MS: u64 = 24 * 3600 * 1000;
 
 /// Look at the policy in force.
 #[utoipa::path(
@@ -138,60 +130,6 @@ pub(super) async fn schema() -> Answer {
         Error::new(ErrorKind::Unsupported, "this queen was built without policies in YAML")
     })?;
     Ok(reply::json(StatusCode::OK, &schema))
-}
-
-/// Run the jobs of the past through a policy and through the one in force, in virtual time, and change nothing.
-#[utoipa::path(
-    post,
-    path = POLICY_REPLAY,
-    tag = "policy",
-    request_body = PolicyReplayRequest,
-    responses(
-        (status = 200, description = "What either makes of them.", body = PolicyReplay),
-        (status = "default", description = "There is nothing to compare.", body = ErrorBody),
-    ),
-)]
-pub(super) async fn replay(State(shared): State<Shared>, request: Request) -> Answer {
-    let asked: PolicyReplayRequest = reply::read_json(request, shared.limits.body_bytes).await?;
-    let since = Duration::from_millis(asked.since_ms.unwrap_or(DAY_MS));
-    let replayed = shared.queen.replay_policy(source(asked.language, asked.source), since).await?;
-    let found = PolicyReplay {
-        since_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
-        passed_over: replayed.passed_over,
-        current: outcome(replayed.current),
-        candidate: outcome(replayed.candidate),
-    };
-    Ok(reply::json(StatusCode::OK, &found))
-}
-
-fn outcome(report: ReplayReport) -> ReplayOutcome {
-    let waits = |waits: Waits| WaitsView {
-        p50_ms: waits.p50_ms,
-        p90_ms: waits.p90_ms,
-        p99_ms: waits.p99_ms,
-        max_ms: waits.max_ms,
-    };
-    let workers = report.workers.into_iter().map(|(worker, load)| WorkerLoadView {
-        worker,
-        hive: load.hive,
-        model: load.model.to_string(),
-        jobs: load.jobs,
-        busy_ms: load.busy_ms,
-    });
-    ReplayOutcome {
-        jobs: report.jobs,
-        completed: report.completed,
-        rejected: report.rejected,
-        failed: report.failed,
-        waits: waits(report.waits),
-        waits_interactive: report.waits_by_priority.get(&Priority::Interactive).copied().map(waits),
-        waits_batch: report.waits_by_priority.get(&Priority::Batch).copied().map(waits),
-        spawns: report.spawns,
-        evictions: report.evictions,
-        policy_faults: report.policy_faults,
-        elapsed_ms: report.elapsed_ms,
-        workers: workers.collect(),
-    }
 }
 
 /// List the versions of the policy, the newest last.
