@@ -6,7 +6,7 @@ mod common;
 
 use common::{Hall, Reply, chat, echo, job, request};
 use http::{HeaderValue, Method, StatusCode, header};
-use rbee_core::{Mode, Queen, Settings};
+use rbee_core::{Mode, Queen, Settings, TenantId, TenantLimits};
 use rbee_transport_http::Token;
 use serde_json::{Value, json};
 
@@ -146,6 +146,39 @@ async fn limits_are_told_as_openais_clients_expect_them() {
     assert_eq!(bad.status, StatusCode::BAD_REQUEST);
     let bad = house.operate(Method::PUT, "/v1/tenants/a%20b", Some(json!({}))).await;
     assert_eq!(bad.status, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn a_platform_without_a_token_serves_tenants_and_has_no_operator() {
+    let settings = Settings { mode: Mode::Platform, ..Settings::default() };
+    let hall = Hall::of(echo(), Queen::builder().settings(settings), |server| server).await;
+    let acme = TenantId::new("acme").unwrap();
+    hall.queen.put_tenant(acme.clone(), TenantLimits::default()).await.unwrap();
+    let key = hall.queen.issue_key(&acme, "").await.unwrap().reveal().to_owned();
+    let ask = |bearer: Option<&str>, method, path, body| {
+        let mut request = request(method, path, body);
+        if let Some(bearer) = bearer {
+            let value = HeaderValue::try_from(format!("Bearer {bearer}")).unwrap();
+            request.headers_mut().insert(header::AUTHORIZATION, value);
+        }
+        hall.send(request)
+    };
+    for bearer in [None, Some("whatever"), Some("")] {
+        for (method, path, body) in [
+            (Method::GET, "/v1/jobs", None),
+            (Method::GET, "/v1/hives", None),
+            (Method::GET, "/v1/logs", None),
+            (Method::POST, "/v1/tenants/acme/keys", Some(json!({}))),
+            (Method::POST, "/v1/chat/completions", Some(chat(json!({})))),
+        ] {
+            let refused = ask(bearer, method, path, body).await;
+            assert_eq!(refused.status, StatusCode::UNAUTHORIZED, "{path}: {}", refused.text());
+        }
+        assert_eq!(ask(bearer, Method::GET, "/health", None).await.status, StatusCode::OK);
+    }
+    let body = Some(chat(json!({})));
+    let answer = ask(Some(&key), Method::POST, "/v1/chat/completions", body).await;
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
 }
 
 #[tokio::test]

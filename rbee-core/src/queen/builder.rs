@@ -66,7 +66,8 @@ impl QueenBuilder {
     }
 
     /// Where jobs go. Where not given, [`LeastLoaded`] in the mode [`Home`](Mode::Home) and [`PlatformPolicy`] in the mode
-    /// [`Platform`](Mode::Platform).
+    /// [`Platform`](Mode::Platform). An application may bring one of its own for a platform too; in either case it is
+    /// [fixed](Self::fixed_policy) there.
     pub fn scheduler(mut self, scheduler: impl Scheduler) -> Self {
         self.scheduler = Some(Arc::new(scheduler));
         self
