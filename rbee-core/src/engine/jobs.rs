@@ -14,7 +14,7 @@ const CANNOT_CONTINUE: &str = "the stream had begun and cannot be continued else
 impl Engine {
     pub(super) fn submit(&mut self, now: Now, job: Arc<Job>, out: &mut Out) {
         let id = job.id;
-        if let Err(error) = self.admit(now, &job) {
+        if let Err(error) = self.admit(now, &job, 0) {
             return out.push(Effect::Accept { job: id, answer: Err(error) });
         }
         self.next_order += 1;
@@ -33,7 +33,8 @@ impl Engine {
         self.insert(now, job, self.next_order);
     }
 
-    fn admit(&mut self, now: Now, job: &Job) -> Result<()> {
+    /// May this job be admitted, after so many others that are admitted beside it?
+    pub(super) fn admit(&mut self, now: Now, job: &Job, beside: usize) -> Result<()> {
         if self.draining {
             return Err(Error::new(
                 ErrorKind::ShuttingDown,
@@ -56,15 +57,23 @@ impl Engine {
             );
             return Err(Error::new(ErrorKind::ModelNotFound, message).with_param("model"));
         }
-        let has_idle_worker = self.view.available(&job.model).next().is_some();
-        admit::admit(&self.settings, self.waiting(), has_idle_worker, &self.pace)?;
-        self.check_deadline(job)?;
+        // Those beside it take the slots that are free, and wait where there are none.
+        let mut free = 0;
+        for worker in self.view.available(&job.model) {
+            free += worker.free_slots() as usize;
+            if free > beside {
+                break;
+            }
+        }
+        let waiting = self.waiting() + beside.saturating_sub(free);
+        admit::admit(&self.settings, waiting, free > beside, &self.pace)?;
+        self.check_deadline(job, beside)?;
         self.tenants.check(now, job, &self.settings)
     }
 
     /// What cannot be done in time is not begun: reckoned with what waits before it and how long the jobs of its model
     /// take as a rule, and for itself with the shortest that was seen. Where nothing was learned yet, all is possible.
-    fn check_deadline(&self, job: &Job) -> Result<()> {
+    fn check_deadline(&self, job: &Job, beside: usize) -> Result<()> {
         let Some((deadline, pace)) = job.deadline.zip(self.paces.of(&job.model)) else {
             return Ok(());
         };
@@ -74,6 +83,7 @@ impl Engine {
             (slots + worker.info.slots as usize, free + worker.free_slots() as usize)
         });
         let ahead = self.lanes.model(&job.model).map_or(0, |queue| queue.ahead_of(job.priority));
+        let ahead = ahead + beside;
         if slots == 0 || free > ahead {
             return Ok(());
         }

@@ -5,6 +5,7 @@
 //! is to be taken in advance, or not at all.
 
 mod bucket;
+mod together;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -20,7 +20,7 @@ use super::{
     models::{Models, Pin},
     monitor, policies,
     policy::Policy,
-    tenants::Keys,
+    tenants::Directory,
     writer::Writer,
 };
 use crate::{
@@ -133,6 +133,12 @@ impl QueenBuilder {
         self.settings.validate()?;
         let aliases: BTreeMap<_, _> =
             self.aliases.iter().map(parse_alias).collect::<Result<_>>()?;
+        let resolve =
+            |name: &str| aliases.get(name).map_or_else(|| name.parse(), |to| Ok(to.clone()));
+        self.settings.default_limits.check_models(resolve).map_err(|error| {
+            let message = format!("setting default_limits: models: {}", error.message());
+            Error::new(ErrorKind::Config, message).with_source(error)
+        })?;
         self.settings.model_keep_alive = by_reference(&self.settings.model_keep_alive, &aliases);
         if !self.workers.is_empty() {
             let hive =
@@ -160,8 +166,7 @@ impl QueenBuilder {
             policies::first(&*registry, epoch, scheduler, &self.built_in, fixed_policy).await?;
         let policy = Policy::new(scheduler, version, self.built_in.clone())?;
         let reign = policy.reign().clone();
-        let keys = Keys::default();
-        keys.replace(&snapshot.tenants);
+        let tenants = Directory::of(&snapshot.tenants);
         let decisions = Decisions::new(settings.decisions_kept);
         let began = Instant::now();
         let seed = self.seed.unwrap_or_else(super::fresh_seed);
@@ -174,7 +179,7 @@ impl QueenBuilder {
         let models = Models::new(self.hub);
         let restored = restore_logs(&logs, &snapshot);
         let remembered = snapshot.hives.clone();
-        let engine = Engine::new((*settings).clone(), epoch, seed);
+        let engine = Engine::new((*settings).clone(), epoch, seed).with_aliases(aliases.clone());
         mailbox.input(Input::Restore { snapshot: Box::new(snapshot) });
         let shell = Shell {
             mailbox: mailbox.clone(),
@@ -195,6 +200,7 @@ impl QueenBuilder {
             settings.owner_lease,
             mailbox.clone(),
             logs.clone(),
+            tenants.clone(),
         )));
         let queen = Queen {
             shared: Arc::new(Shared {
@@ -208,8 +214,7 @@ impl QueenBuilder {
                 fixed_policy,
                 policy_change: tokio::sync::Mutex::new(()),
                 decisions,
-                keys,
-                tenant_change: tokio::sync::Mutex::new(()),
+                tenants,
                 settings,
                 aliases,
                 models,
