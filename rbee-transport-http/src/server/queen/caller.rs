@@ -64,14 +64,8 @@ impl Caller {
         let below = |root: &str| {
             path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         };
-        let is_open = [
-            paths::CHAT,
-            paths::COMPLETIONS,
-            paths::EMBEDDINGS,
-            wire::policy::ESTIMATE,
-            paths::OPENAPI,
-            wire::HEALTH,
-        ];
+        let is_open =
+            [paths::CHAT, paths::COMPLETIONS, paths::EMBEDDINGS, paths::OPENAPI, wire::HEALTH];
         if is_open.contains(&path) || below(paths::MODELS) || below(paths::JOBS) {
             return Ok(());
         }
@@ -87,6 +81,11 @@ impl Caller {
             Self::Operator => None,
             Self::Tenant(tenant) => Some(tenant),
         }
+    }
+
+    /// May it know of the machines, and what is on them?
+    pub(super) fn sees_machines(&self) -> bool {
+        matches!(self, Self::Operator)
     }
 
     /// Puts its tenant on a request. What an operator wrote stays.
