@@ -85,6 +85,14 @@ impl WorkerView {
             && matches!(self.state, WorkerState::Ready | WorkerState::Failed)
     }
 
+    /// Slots that it has, or will have when it is loaded.
+    fn usable_slots(&self) -> u64 {
+        match self.state {
+            WorkerState::Loading | WorkerState::Ready => self.info.slots.into(),
+            WorkerState::Draining | WorkerState::Failed => 0,
+        }
+    }
+
     /// May it be stopped to make room for a job? One that failed may be at once, another when it has settled.
     pub fn is_evictable(&self) -> bool {
         self.is_stoppable() && (self.settled || self.state == WorkerState::Failed)
@@ -176,6 +184,8 @@ pub struct ClusterView {
     /// Workers with a free slot, by model, the least loaded first.
     available: Map<ModelRef, Set<Rank>>,
     by_model: Map<ModelRef, Set<WorkerId>>,
+    /// Slots of workers that have or are loading a model, free or not.
+    slots: Map<ModelRef, u64>,
     by_hive: Map<HiveId, Set<WorkerId>>,
     /// The most that a worker of a model was seen to take, in bytes.
     measured: Map<ModelRef, u64>,
@@ -218,6 +228,24 @@ impl ClusterView {
             .into_iter()
             .flat_map(|set| set.iter())
             .filter_map(|id| self.workers.get(id))
+    }
+
+    /// Slots, free or not, of the workers that have or are loading this model. The cost does not depend on how many
+    /// they are.
+    pub fn slots(&self, model: &ModelRef) -> u64 {
+        self.slots.get(model).copied().unwrap_or(0)
+    }
+
+    fn count_slots(&mut self, model: &ModelRef, before: u64, after: u64) {
+        if before == after {
+            return;
+        }
+        let slots = self.slots(model).saturating_sub(before) + after;
+        if slots == 0 {
+            self.slots.remove_mut(model);
+        } else {
+            self.slots.insert_mut(model.clone(), slots);
+        }
     }
 
     /// Workers of this hive.
@@ -311,6 +339,7 @@ impl ClusterView {
         if view.free_slots() > 0 {
             index(&mut self.available, &view.info.model, view.rank());
         }
+        self.count_slots(&view.info.model, 0, view.usable_slots());
         self.workers.insert_mut(id, Arc::new(view));
     }
 
@@ -319,12 +348,14 @@ impl ClusterView {
         let Some(slot) = self.workers.get_mut(&id) else {
             return false;
         };
-        let before = (slot.free_slots() > 0).then(|| slot.rank());
+        let (slots, before) = (slot.usable_slots(), (slot.free_slots() > 0).then(|| slot.rank()));
         let view = Arc::make_mut(slot);
         change(view);
-        let after = (view.free_slots() > 0).then(|| view.rank());
-        if before != after {
+        let (slots_after, after) =
+            (view.usable_slots(), (view.free_slots() > 0).then(|| view.rank()));
+        if before != after || slots != slots_after {
             let model = view.info.model.clone();
+            self.count_slots(&model, slots, slots_after);
             if let Some(rank) = before {
                 unindex(&mut self.available, &model, &rank);
             }
@@ -344,6 +375,7 @@ impl ClusterView {
         if view.free_slots() > 0 {
             unindex(&mut self.available, &view.info.model, &view.rank());
         }
+        self.count_slots(&view.info.model, view.usable_slots(), 0);
         Some(view)
     }
 
@@ -451,6 +483,25 @@ mod tests {
         cluster.remove_worker(ids[1]);
         assert!(!cluster.knows_model(&"m".parse().unwrap()));
         assert_eq!(order(&cluster, "other"), [ids[2]]);
+    }
+
+    #[test]
+    fn slots_are_counted_while_their_worker_has_or_loads_the_model() {
+        let (mut cluster, model) = (ClusterView::default(), "m".parse().unwrap());
+        let ids: Vec<_> = (1..=2).map(WorkerId::from_random_bits).collect();
+        cluster.put_worker(worker(1, "m", 2));
+        cluster.put_worker(WorkerView { state: WorkerState::Loading, ..worker(2, "m", 4) });
+        assert_eq!(cluster.slots(&model), 6);
+        cluster.edit_worker(ids[0], |w| w.leased = 2);
+        assert_eq!(cluster.slots(&model), 6);
+        cluster.edit_worker(ids[0], |w| w.state = WorkerState::Failed);
+        cluster.put_worker(worker(2, "m", 3));
+        assert_eq!(cluster.slots(&model), 3);
+        cluster.remove_worker(ids[1]);
+        cluster.edit_worker(ids[0], |w| w.state = WorkerState::Ready);
+        assert_eq!(cluster.slots(&model), 2);
+        cluster.remove_worker(ids[0]);
+        assert_eq!(cluster.slots(&model), 0);
     }
 
     #[test]

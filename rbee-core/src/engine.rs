@@ -20,9 +20,9 @@ use std::{
 };
 
 use crate::{
-    Change, ClusterView, Epoch, Error, ErrorKind, HiveId, Job, JobId, LeaseId, ModelRef, Now,
-    Outcome, Priority, Result, Settings, Snapshot, TenantId, TenantRecord, Time, WorkerId,
-    WorkerInfo, WorkerSpec, idempotency::check_repeat,
+    Change, ClusterView, Epoch, Error, ErrorKind, HiveId, Job, JobId, LeaseId, LeastLoaded,
+    ModelRef, Now, Outcome, Priority, Result, Settings, Snapshot, TenantId, TenantRecord, Time,
+    WorkerId, WorkerInfo, WorkerSpec, idempotency::check_repeat,
 };
 
 mod admit;
@@ -31,6 +31,7 @@ mod hives;
 mod jobs;
 mod lanes;
 mod leases;
+mod marks;
 mod message;
 mod optimise;
 mod placing;
@@ -46,10 +47,11 @@ pub use message::{AttemptEnd, AttemptResult, Command, Effect, HiveFact, Input, N
 use admit::{Pace, Paces};
 use lanes::{LaneId, Lanes, Place};
 use leases::Leases;
+use marks::Marks;
 use optimise::Optimiser;
 use retry::Chance;
 use tenants::{TenantChange, Tenants};
-use timers::{Alarm, Timers};
+use timers::{Alarm, JobAlarm, JobAlarms, Timers};
 
 /// Where a live job is.
 #[derive(Debug)]
@@ -93,21 +95,20 @@ struct Entry {
     must_match: Option<Arc<str>>,
     /// When its attempt began.
     running_since: Time,
+    /// Tokens that readers have of it.
+    produced: u32,
     /// Tokens that it was expected to use when it was admitted.
     expected: u64,
-    /// Tokens that its tenant's share was charged for it when it was given its slot.
+    /// What its tenant's share was charged for it when it was first given a slot; 0 before.
     shared: u64,
     /// The job is in the store: until then nothing else of it is written.
     accepted: bool,
+    alarms: JobAlarms,
 }
 
 impl Entry {
     fn lane(&self) -> LaneId {
-        LaneId {
-            model: self.job.model.clone(),
-            priority: self.job.priority,
-            tenant: self.job.tenant.clone(),
-        }
+        LaneId::of(&self.job)
     }
 }
 
@@ -131,6 +132,8 @@ enum Awaited {
     LostEnd(JobId, Outcome),
     /// A change that an operator wants, and the number of the answer.
     Tenant(u64, TenantChange),
+    /// What an operator wants is done, and this is the number of the answer.
+    Done(u64),
 }
 
 /// How much of everything there is. All zero when all is quiet.
@@ -162,11 +165,12 @@ pub struct Engine {
     aliases: BTreeMap<String, ModelRef>,
     epoch: Epoch,
     view: ClusterView,
-    /// Only ever looked into, so its order does not matter.
-    jobs: HashMap<JobId, Entry>,
+    /// Only ever looked into, so its order does not matter. In boxes, so that a job's own memory is near what it was
+    /// made with, and not spread over a table for all that wait.
+    jobs: HashMap<JobId, Box<Entry>>,
     lanes: Lanes,
-    /// Jobs that wait for a retry.
-    in_backoff: BTreeSet<JobId>,
+    /// Jobs that wait for a retry, by priority.
+    in_backoff: [BTreeSet<JobId>; 2],
     leases: Leases,
     timers: Timers,
     starting: BTreeMap<WorkerId, Starting>,
@@ -189,12 +193,15 @@ pub struct Engine {
     tenants: Tenants,
     paces: Paces,
     optimiser: Optimiser,
+    marks: Marks,
     chance: Chance,
     next_number: u64,
     next_order: u64,
     draining: bool,
     drained: bool,
     frozen: bool,
+    /// Of this life alone: see [`JobOutline`](crate::JobOutline).
+    secret: u64,
 }
 
 type Out = Vec<Effect>;
@@ -209,13 +216,14 @@ impl Engine {
     /// An empty one: no jobs, no hives. `epoch` names the ownership that its records are written under.
     pub fn new(settings: Settings, epoch: Epoch, seed: u64) -> Self {
         Self {
+            optimiser: Optimiser::new(&settings),
             settings: Arc::new(settings),
             aliases: BTreeMap::new(),
             epoch,
             view: ClusterView::default(),
             jobs: HashMap::new(),
             lanes: Lanes::default(),
-            in_backoff: BTreeSet::new(),
+            in_backoff: Default::default(),
             leases: Leases::default(),
             timers: Timers::default(),
             starting: BTreeMap::new(),
@@ -230,13 +238,14 @@ impl Engine {
             pace: Pace::default(),
             tenants: Tenants::default(),
             paces: Paces::default(),
-            optimiser: Optimiser::default(),
+            marks: Marks::default(),
             chance: Chance::new(seed),
             next_number: 0,
             next_order: first_order(epoch),
             draining: false,
             drained: false,
             frozen: false,
+            secret: 0,
         }
     }
 
@@ -247,6 +256,19 @@ impl Engine {
         settings.default_limits =
             std::mem::take(&mut settings.default_limits).with_references(&aliases);
         self.aliases = aliases;
+        self
+    }
+
+    /// Starts replicas as this policy would start the first worker of a model. [`LeastLoaded::default`] where not given.
+    #[must_use]
+    pub fn with_built_in(mut self, policy: LeastLoaded) -> Self {
+        self.optimiser.built_in = policy;
+        self
+    }
+
+    /// Veils what is recorded of the prefixes of prompts with this secret.
+    pub(crate) fn with_secret(mut self, secret: u64) -> Self {
+        self.secret = secret;
         self
     }
 
@@ -284,10 +306,7 @@ impl Engine {
 
     /// How many jobs wait, in a queue or for a retry, by priority.
     pub fn waiting_by_priority(&self) -> [(Priority, usize); 2] {
-        let backoff = |priority| {
-            let jobs = self.in_backoff.iter().filter_map(|id| self.jobs.get(id));
-            jobs.filter(|entry| entry.job.priority == priority).count()
-        };
+        let backoff = |priority| self.in_backoff[lanes::class(priority)].len();
         Priority::ALL
             .map(|priority| (priority, self.lanes.waiting_at(priority) + backoff(priority)))
     }
@@ -325,6 +344,7 @@ impl Engine {
         if self.frozen {
             return;
         }
+        self.tenants.turn_the_day(now.wall, &mut self.view);
         match input {
             Input::Submit { job } => self.submit(now, job, out),
             Input::Cancel { job } => self.end(now, job, Outcome::Cancelled, out),
@@ -342,6 +362,7 @@ impl Engine {
             Input::Hive { hive, fact } => self.hive(now, hive, fact, out),
             Input::Restore { snapshot } => self.restore(now, self.understood(*snapshot), out),
             Input::Command { n, command } => self.command(now, n, command, out),
+            Input::PolicyChanged => self.wake_all(),
             Input::Freeze => {
                 self.frozen = true;
                 return;
@@ -368,11 +389,11 @@ impl Engine {
 
     fn alarm(&mut self, now: Now, alarm: Alarm, out: &mut Out) {
         match alarm {
-            Alarm::QueueWait(job) => self.queue_wait_over(now, job, out),
-            Alarm::Run(job) => self.run_over(now, job, out),
-            Alarm::Deadline(job) => self.deadline_over(now, job, out),
-            Alarm::Retry(job) => self.requeue(job),
-            Alarm::Rerecord(job) => self.record_end(now, job, out),
+            Alarm::Job(JobAlarm::QueueWait, job) => self.queue_wait_over(now, job, out),
+            Alarm::Job(JobAlarm::Run, job) => self.run_over(now, job, out),
+            Alarm::Job(JobAlarm::Deadline, job) => self.deadline_over(now, job, out),
+            Alarm::Job(JobAlarm::Retry, job) => self.requeue(job),
+            Alarm::Job(JobAlarm::Rerecord, job) => self.record_end(now, job, out),
             Alarm::Abort(lease) => self.abort_overdue(now, lease, out),
             Alarm::Spawn(worker) => self.spawn_overdue(now, worker, out),
             Alarm::Probe(worker) => out.push(Effect::Probe { worker }),
@@ -388,7 +409,7 @@ impl Engine {
     }
 
     fn waiting(&self) -> usize {
-        self.lanes.waiting() + self.in_backoff.len()
+        self.lanes.waiting() + self.in_backoff.iter().map(BTreeSet::len).sum::<usize>()
     }
 
     fn number(&mut self) -> u64 {
@@ -443,7 +464,7 @@ impl Engine {
             }
             Command::DrainHive(hive, drain) => self.drain_hive(&hive, drain, out),
             Command::Unload(worker) => self.unload(worker, out),
-            Command::Pin(worker, pin) => self.pin(worker, pin),
+            Command::Pin(worker, pin) => return self.pin(n, worker, pin, out),
             Command::Drain => {
                 self.draining = true;
                 Ok(())

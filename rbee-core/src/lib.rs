@@ -102,8 +102,9 @@ pub use queen::{
     TenantSummary, TrialDecision,
 };
 pub use registry::{
-    Change, HiveAddress, HiveRecord, HiveStatus, JobFilter, JobRecord, MemoryRegistry, ModelRecord,
-    POLICIES_KEPT, Piece, PolicyOrigin, PolicyRecord, Registry, Snapshot, TenantRecord,
+    Change, HiveAddress, HiveRecord, HiveStatus, JobFilter, JobOutline, JobRecord, MemoryRegistry,
+    ModelRecord, POLICIES_KEPT, Piece, PolicyOrigin, PolicyRecord, Registry, Snapshot,
+    TenantRecord, WorkerRecord,
 };
 #[cfg(feature = "sqlite")]
 pub use registry::{Durability, SqliteOptions, SqliteRegistry};

@@ -4,7 +4,10 @@
 //! of each message, or of each block of a bare text. Two prompts that begin alike share their first keys. Workers
 //! report the keys of the prefixes they hold warm.
 
-use std::sync::Arc;
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
+};
 
 use crate::{Prompt, Task};
 
@@ -45,6 +48,18 @@ pub(crate) fn prefix_keys(task: &Task) -> Arc<[u64]> {
     }
 }
 
+/// The same keys, as they may be kept when the text they were made of may not: equal ones stay equal, and who does not
+/// know the secret cannot tell what text a key stands for, not even by trying.
+pub(crate) fn veiled(keys: &[u64], secret: u64) -> Arc<[u64]> {
+    let veil = |key: &u64| {
+        // A keyed hash. That another compiler may hash otherwise does no harm: no secret outlives its process.
+        let mut hasher = DefaultHasher::new();
+        (secret, key).hash(&mut hasher);
+        hasher.finish()
+    };
+    keys.iter().map(veil).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -67,6 +82,14 @@ mod tests {
         assert_eq!(one[..2], two[..2]);
         assert_ne!(one[2], two[2]);
         assert_ne!(keys(&["ab", "c"])[1], keys(&["a", "bc"])[1]);
+    }
+
+    #[test]
+    fn veiled_keys_are_equal_where_the_keys_are_and_under_one_secret_alone() {
+        let (one, two) = (veiled(&[1, 2, 3], 7), veiled(&[1, 2, 4], 7));
+        assert_eq!(one[..2], two[..2]);
+        assert_ne!(one[2], two[2]);
+        assert!(veiled(&[1, 2, 3], 8).iter().all(|key| !one.contains(key) && *key > 3));
     }
 
     #[test]

@@ -89,8 +89,10 @@ struct Shared {
     reign: Reign,
     built_in: LeastLoaded,
     fixed_policy: bool,
+    /// What decides where neither an operator nor an earlier version does: what the application brings.
+    own_policy: Mutex<Arc<dyn Scheduler>>,
     /// One change of the policy at a time.
-    policy_change: tokio::sync::Mutex<()>,
+    policy_change: Arc<tokio::sync::Mutex<()>>,
     decisions: Decisions,
     tenants: Directory,
     settings: Arc<Settings>,

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     ApiKey, CorrelationId, Epoch, HiveId, Idempotency, Job, JobId, JobState, JobStatus, LiveJob,
-    ModelRef, Outcome, PolicySource, Priority, QueenId, Result, TenantId, TenantLimits, WallTime,
-    WorkerId,
+    ModelRef, Outcome, PolicySource, Priority, QueenId, Result, Task, TenantId, TenantLimits,
+    WallTime, WorkerId, prefix,
 };
 
 mod clock;
@@ -28,6 +28,37 @@ pub struct Piece {
     pub id: Option<u32>,
     /// The text that it completes.
     pub text: Box<str>,
+}
+
+/// What stays of a request when its text is gone: enough to [replay](crate::sim::Replay) the job, and not a word of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct JobOutline {
+    /// It asked for vectors; else for text.
+    pub embed: bool,
+    /// The longest answer, in tokens.
+    pub max_tokens: Option<u32>,
+    /// How long everything might take, in milliseconds.
+    pub deadline_ms: Option<u64>,
+    /// Keys of the prompt's prefixes, shortest first. They are veiled: which prompts of one life of a queen began alike
+    /// can be told by them, and nothing of what they said.
+    pub prefix: Arc<[u64]>,
+}
+
+impl JobOutline {
+    /// That of a job, with the keys of its prefixes veiled by a secret that is kept nowhere.
+    pub(crate) fn of(job: &Job, secret: u64) -> Self {
+        let (embed, max_tokens) = match &job.task {
+            Task::Generate { sampling, .. } => (false, sampling.max_tokens),
+            Task::Embed { .. } => (true, None),
+        };
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1);
+        Self {
+            embed,
+            max_tokens,
+            deadline_ms: job.deadline.map(millis),
+            prefix: prefix::veiled(&job.prefix, secret),
+        }
+    }
 }
 
 /// A job, as it is stored.
@@ -57,6 +88,8 @@ pub struct JobRecord {
     pub owner: Epoch,
     /// Everything needed to run it; none where it is not kept, or erased.
     pub request: Option<Arc<Job>>,
+    /// What is kept of it in any case; none where an older version recorded the job.
+    pub outline: Option<JobOutline>,
     /// The [numerics](crate::WorkerInfo::numerics) of the worker that gave the first pieces.
     pub numerics: Option<Arc<str>>,
     /// What is recorded of its answer so far.
@@ -66,7 +99,7 @@ pub struct JobRecord {
 }
 
 impl JobRecord {
-    /// A job that was just accepted, with everything needed to run it.
+    /// A job that was just accepted, with everything needed to run it, and without an outline.
     pub fn queued(job: Arc<Job>, order: u64, submitted_at: WallTime, owner: Epoch) -> Self {
         Self {
             id: job.id,
@@ -81,6 +114,7 @@ impl JobRecord {
             idempotency: job.idempotency.clone(),
             owner,
             request: Some(job),
+            outline: None,
             numerics: None,
             pieces: Vec::new(),
             tokens_generated: 0,
@@ -168,6 +202,31 @@ pub struct ModelRecord {
     pub last_used: WallTime,
 }
 
+/// What is remembered of a worker that runs, beyond this life of the queen and an outage of its hive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkerRecord {
+    /// The worker.
+    pub worker: WorkerId,
+    /// Its hive.
+    pub hive: HiveId,
+    /// An operator has pinned it: it is never evicted.
+    pub pinned: bool,
+    /// It was started beside others of its model, and is stopped again when they suffice.
+    pub replica: bool,
+}
+
+impl WorkerRecord {
+    /// A worker like any other.
+    pub fn new(worker: WorkerId, hive: HiveId) -> Self {
+        Self { worker, hive, pinned: false, replica: false }
+    }
+
+    /// Is it like any other, so that nothing need be remembered?
+    pub fn says_nothing(&self) -> bool {
+        !self.pinned && !self.replica
+    }
+}
+
 /// A tenant, as it is stored: limits, keys and usage.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TenantRecord {
@@ -193,7 +252,7 @@ pub struct PolicyRecord {
     pub hash: String,
     /// Where it came from.
     pub origin: PolicyOrigin,
-    /// The text.
+    /// The text; an empty one for a [reset](PolicyOrigin::Reset).
     pub source: PolicySource,
 }
 
@@ -207,11 +266,13 @@ pub enum PolicyOrigin {
     Operator,
     /// An earlier version was put back in force.
     Rollback,
+    /// What the application brings was put back in force: its own policy, or the built-in one where it has none.
+    Reset,
 }
 
 impl PolicyOrigin {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Application, Self::Operator, Self::Rollback];
+    pub const ALL: [Self; 4] = [Self::Application, Self::Operator, Self::Rollback, Self::Reset];
 
     /// The name it is stored by.
     pub const fn as_str(self) -> &'static str {
@@ -219,6 +280,7 @@ impl PolicyOrigin {
             Self::Application => "application",
             Self::Operator => "operator",
             Self::Rollback => "rollback",
+            Self::Reset => "reset",
         }
     }
 }
@@ -266,11 +328,12 @@ pub enum Change {
     JobEnded {
         /// The job.
         job: JobId,
-        /// How it ended. The tokens of a complete one, prompt and answer, are added to its tenant's usage of that
-        /// day (UTC).
+        /// How it ended.
         outcome: Outcome,
         /// When.
         at: WallTime,
+        /// Tokens that its tenant has used with it. They are added to the tenant's usage of that day (UTC).
+        used_tokens: u64,
         /// The text of the request stays.
         keep_request: bool,
         /// The pieces of the answer stay.
@@ -278,7 +341,7 @@ pub enum Change {
     },
     /// A hive was added or has changed. Its owner becomes the one who records.
     HivePut(Box<HiveRecord>),
-    /// A hive was removed, and its models with it.
+    /// A hive was removed, and its models with it, and what is remembered of its workers.
     HiveGone(HiveId),
     /// A model is on the disk of a hive.
     ModelPut(ModelRecord),
@@ -288,6 +351,15 @@ pub enum Change {
         hive: HiveId,
         /// The model.
         model: ModelRef,
+    },
+    /// There is something to remember of a worker, or something else than before.
+    WorkerPut(WorkerRecord),
+    /// There is nothing more to remember of a worker: it is gone, or like any other.
+    WorkerGone {
+        /// Its hive.
+        hive: HiveId,
+        /// The worker.
+        worker: WorkerId,
     },
     /// A tenant was added, or its limits or keys have changed.
     TenantPut(TenantRecord),
@@ -309,6 +381,8 @@ pub struct Snapshot {
     pub hives: Vec<HiveRecord>,
     /// Models on those hives.
     pub models: Vec<ModelRecord>,
+    /// What is remembered of workers on those hives.
+    pub workers: Vec<WorkerRecord>,
     /// All tenants.
     pub tenants: Vec<TenantRecord>,
 }
@@ -326,7 +400,7 @@ pub struct JobFilter {
     pub before: Option<u64>,
     /// At most so many; 1 to 1,000.
     pub limit: usize,
-    /// With the request and the pieces of the answer. Without it they are left empty.
+    /// With the request and the pieces of the answer. Without it they are left empty; the outline is there in any case.
     pub with_text: bool,
 }
 
@@ -387,6 +461,13 @@ pub trait Registry: fmt::Debug + Send + Sync + 'static {
 
     /// The versions of the policy, the newest last.
     async fn policies(&self) -> Result<Vec<PolicyRecord>>;
+
+    /// One version of the policy, or the newest where none is named; none where it is not kept. A store that can read
+    /// one without the others does better than this default.
+    async fn policy(&self, version: Option<u64>) -> Result<Option<PolicyRecord>> {
+        let all = self.policies().await?;
+        Ok(all.into_iter().rev().find(|one| version.is_none_or(|wanted| one.version == wanted)))
+    }
 }
 
 /// A shared registry is a registry.
@@ -409,5 +490,8 @@ impl<R: Registry + ?Sized> Registry for Arc<R> {
     }
     async fn policies(&self) -> Result<Vec<PolicyRecord>> {
         (**self).policies().await
+    }
+    async fn policy(&self, version: Option<u64>) -> Result<Option<PolicyRecord>> {
+        (**self).policy(version).await
     }
 }

@@ -20,7 +20,6 @@ mod trace;
 
 pub use estimate::{DeviceEstimate, Fit};
 pub use eviction::plan_eviction;
-pub(crate) use eviction::shortfall;
 pub use function::FnScheduler;
 pub use least_loaded::LeastLoaded;
 pub use platform::PlatformPolicy;
@@ -28,6 +27,7 @@ pub use platform::PlatformPolicy;
 pub use rhai::{RhaiScheduler, scheduler_reference};
 #[cfg(feature = "rhai")]
 pub use rules::{rules_schema, rules_to_rhai};
+pub(crate) use spawn::place_replica;
 
 /// The question put to a scheduler, with all the clock and all the chance that it may use: the same question about
 /// the same cluster has the same answer, so that a recorded run can be replayed.
@@ -236,6 +236,12 @@ pub trait Scheduler: fmt::Debug + Send + Sync + 'static {
         1
     }
 
+    /// The same policy as a replay asks it, where that is another: one whose answers follow from the questions alone,
+    /// however busy the machine is. A policy that ends its decisions by the clock bounds them by their work here.
+    fn for_replay(&self) -> Option<Arc<dyn Scheduler>> {
+        None
+    }
+
     /// The text that people can read and change; none for a policy that is compiled in.
     fn source(&self) -> Option<PolicySource> {
         None
@@ -274,6 +280,9 @@ impl<S: Scheduler + ?Sized> Scheduler for Arc<S> {
     }
     fn threads(&self) -> usize {
         (**self).threads()
+    }
+    fn for_replay(&self) -> Option<Arc<dyn Scheduler>> {
+        (**self).for_replay()
     }
     fn source(&self) -> Option<PolicySource> {
         (**self).source()

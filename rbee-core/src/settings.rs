@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, ErrorKind, HiveId, Priority, Result, TenantLimits};
+use crate::{Error, ErrorKind, HiveId, ModelRef, Priority, Result, TenantLimits};
 
 /// When the text of a request may stay in the store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,9 +36,10 @@ pub enum Mode {
 pub struct Settings {
     /// Whom the queen serves. [`Mode::Home`].
     pub mode: Mode,
-    /// The limits of tenants that have none of their own. None.
+    /// The limits that hold where a tenant sets none of its own, limit by limit. None.
     pub default_limits: TenantLimits,
-    /// Waiting jobs from which on a new one is accepted only if a worker is idle; none at twice as many. 1,000.
+    /// Waiting jobs from which on a new one is accepted only if a worker is idle, or its tenant has less than an equal share
+    /// of them; none at twice as many. 1,000.
     pub queue_capacity: usize,
     /// How long an interactive job may wait in the queue. 10 minutes.
     pub interactive_wait: Duration,
@@ -77,7 +78,8 @@ pub struct Settings {
     pub scale_back_after: Duration,
     /// How long a worker that is not pinned may be idle before it is stopped. None: for ever.
     pub keep_alive: Option<Duration>,
-    /// The same for single models, by reference.
+    /// The same for single models, by alias or reference. A reference to a repository, or to a branch of it, means every
+    /// commit and every file of it that has no time of its own.
     pub model_keep_alive: BTreeMap<String, Duration>,
     /// How long a worker stays loaded at least before it makes room for another model, so that models that take turns are
     /// not loaded for each job. 10 seconds; 0: no such time.
@@ -191,9 +193,12 @@ impl Settings {
             }
         }
         for (model, value) in &self.model_keep_alive {
+            let name = format!("model_keep_alive.{model}");
+            model.parse::<ModelRef>().map_err(|error| {
+                bad(&name, format_args!("{value:?}"), format_args!("a model's name; {error}"))
+            })?;
             if *value < Duration::from_millis(1) || *value > 30 * day {
                 let allowed = format_args!("1ms to {:?}", 30 * day);
-                let name = format!("model_keep_alive.{model}");
                 return Err(bad(&name, format_args!("{value:?}"), allowed));
             }
         }
@@ -255,6 +260,10 @@ mod tests {
         let error = bad.validate().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Config);
         assert_eq!(error.message(), "setting job_timeout is 3600s; allowed is 1ms to 1800s");
+        let model_keep_alive = [("hf:org".to_owned(), seconds(1))].into();
+        let error = Settings { model_keep_alive, ..Settings::default() }.validate().unwrap_err();
+        assert!(error.message().starts_with("setting model_keep_alive.hf:org is 1s; allowed is"));
+        assert!(error.message().contains("hf:org/repo"), "{error}");
         assert!(Settings { queue_capacity: 0, ..Settings::default() }.validate().is_err());
         let default_limits = TenantLimits { weight: 0, ..TenantLimits::default() };
         let error = Settings { default_limits, ..Settings::default() }.validate().unwrap_err();

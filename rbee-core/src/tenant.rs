@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, ErrorKind, ModelRef, Priority, Result, TenantId, WallTime};
 
-/// What a tenant may use. `None` is no limit.
+/// What a tenant may use. `None` is no limit of its own: where there are
+/// [`default_limits`](crate::Settings::default_limits), those hold.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TenantLimits {
@@ -46,6 +47,33 @@ impl Default for TenantLimits {
 impl TenantLimits {
     /// Models and priorities that may be named.
     const MOST_NAMES: usize = 256;
+
+    /// These, and the others where nothing is set here. The weight is no limit, and stays.
+    ///
+    /// ```
+    /// use rbee_core::TenantLimits;
+    ///
+    /// let default = TenantLimits {
+    ///     daily_tokens: Some(1_000),
+    ///     concurrent_jobs: Some(4),
+    ///     ..TenantLimits::default()
+    /// };
+    /// let own = TenantLimits { concurrent_jobs: Some(8), weight: 3, ..TenantLimits::default() };
+    /// let held_to = own.or(&default);
+    /// assert_eq!((held_to.daily_tokens, held_to.concurrent_jobs), (Some(1_000), Some(8)));
+    /// assert_eq!(held_to.weight, 3);
+    /// ```
+    pub fn or(&self, others: &Self) -> Self {
+        Self {
+            daily_tokens: self.daily_tokens.or(others.daily_tokens),
+            concurrent_jobs: self.concurrent_jobs.or(others.concurrent_jobs),
+            requests_per_minute: self.requests_per_minute.or(others.requests_per_minute),
+            tokens_per_minute: self.tokens_per_minute.or(others.tokens_per_minute),
+            priorities: self.priorities.as_ref().or(others.priorities.as_ref()).cloned(),
+            models: self.models.as_ref().or(others.models.as_ref()).cloned(),
+            weight: self.weight,
+        }
+    }
 
     /// Checks every value against what is allowed.
     ///
@@ -111,7 +139,7 @@ pub struct ApiKey {
 pub struct TenantView {
     /// Its name.
     pub id: TenantId,
-    /// What it may use.
+    /// What it may use: its own limits, and the default ones where it has none.
     pub limits: Arc<TenantLimits>,
     /// Tokens it has used today (UTC).
     pub used_today: u64,
@@ -125,9 +153,39 @@ impl TenantView {
         self.limits.daily_tokens.map(|limit| limit.saturating_sub(self.used_today))
     }
 
-    /// Are its tokens of today, or its jobs at once, used up?
+    /// Are its tokens of today used up, or does it have more jobs at once than it may? A job that is about to be placed is
+    /// one of those it has.
     pub fn is_over_quota(&self) -> bool {
         self.remaining_today() == Some(0)
-            || self.limits.concurrent_jobs.is_some_and(|limit| self.live_jobs >= limit)
+            || self.limits.concurrent_jobs.is_some_and(|limit| self.live_jobs > limit)
+    }
+
+    /// Are its tokens of today used up, or would one more job be more at once than it may have?
+    pub fn is_at_quota(&self) -> bool {
+        self.is_over_quota()
+            || self.limits.concurrent_jobs.is_some_and(|limit| self.live_jobs == limit)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_that_is_placed_is_among_those_its_tenant_has_and_one_that_comes_in_is_not() {
+        let limits = TenantLimits {
+            daily_tokens: Some(10),
+            concurrent_jobs: Some(4),
+            ..TenantLimits::default()
+        };
+        let (id, limits) = (TenantId::new("acme").unwrap(), Arc::new(limits));
+        let view = |used_today, live_jobs| {
+            let view = TenantView { id: id.clone(), limits: limits.clone(), used_today, live_jobs };
+            (view.is_over_quota(), view.is_at_quota())
+        };
+        assert_eq!(view(0, 3), (false, false));
+        assert_eq!(view(0, 4), (false, true));
+        assert_eq!(view(0, 5), (true, true));
+        assert_eq!(view(10, 1), (true, true));
     }
 }

@@ -87,6 +87,73 @@ async fn a_policy_admits_and_ranks_jobs_whether_it_is_asked_inline_or_on_threads
     }
 }
 
+#[tokio::test]
+async fn admissions_that_fail_suspend_a_policy_whose_placements_are_good() {
+    let queen = queen().scheduler(Picky::default()).worker(echo().build()).build().await.unwrap();
+    for seed in 0..7 {
+        let broken = request(seed, 1).correlation_id("broken".parse().unwrap());
+        read(queen.submit(broken).await.unwrap()).await.assert_whole(seed, 1);
+    }
+    let health = queen.policy().health;
+    assert!(health.is_suspended && health.faults == 5, "{health:?}");
+    assert_eq!(health.last_fault.unwrap().1.message(), "line 3");
+}
+
+#[tokio::test]
+async fn what_a_policy_said_of_an_admission_is_kept_beside_its_decisions() {
+    let queen = queen().scheduler(Picky::default()).worker(echo().build()).build().await.unwrap();
+    let ranked = queen.submit(request(9, 1)).await.unwrap();
+    let id = ranked.id();
+    read(ranked).await.assert_whole(9, 1);
+    let decisions = queen.why(id).await.unwrap();
+    assert_eq!(decisions[0].admission, Some(Ok(Admission::Accept { rank: -9 })));
+    assert!(decisions[0].answer.is_none() && decisions[0].policy == "Picky");
+    assert!(matches!(decisions[1].answer, Some(Ok(Placement::Assign(_)))), "{decisions:?}");
+
+    let plain = queen.submit(request(0, 1)).await.unwrap();
+    let id = plain.id();
+    read(plain).await.assert_whole(0, 1);
+    let decisions = queen.why(id).await.unwrap();
+    assert!(decisions.iter().all(|one| one.admission.is_none()), "it said nothing: {decisions:?}");
+
+    // The name of a job follows from its key.
+    let refused =
+        |id: &str| request(2, 1).idempotency_key("again").correlation_id(id.parse().unwrap());
+    queen.submit(refused("no-thanks")).await.unwrap_err();
+    let accepted = queen.submit(refused("yes")).await.unwrap();
+    let id = accepted.id();
+    read(accepted).await.assert_whole(2, 1);
+    let decisions = queen.why(id).await.unwrap();
+    let Some(Ok(Admission::Refuse(error))) = &decisions[0].admission else {
+        panic!("{decisions:?}")
+    };
+    assert_eq!(error.message(), "not today");
+}
+
+/// Names a worker that there is not, and then decides well.
+#[derive(Debug, Default)]
+struct Hasty(AtomicUsize);
+
+impl Scheduler for Hasty {
+    fn place(&self, ask: &Ask, cluster: &ClusterView) -> Result<Placement> {
+        match self.0.fetch_add(1, Ordering::SeqCst) {
+            0 => Ok(Placement::Assign(rbee_core::WorkerId::from_random_bits(7))),
+            _ => LeastLoaded::default().place(ask, cluster),
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_did_not_fit_is_shown_as_one_that_was_not_carried_out() {
+    let queen = queen().scheduler(Hasty::default()).worker(echo().build()).build().await.unwrap();
+    let job = queen.submit(request(1, 1)).await.unwrap();
+    let id = job.id();
+    read(job).await.assert_whole(1, 1);
+    let stale: Vec<bool> =
+        queen.why(id).await.unwrap().iter().map(|decision| decision.is_stale).collect();
+    assert_eq!(stale, [true, false]);
+}
+
 #[derive(Debug, Default)]
 struct Failing(Arc<AtomicUsize>);
 

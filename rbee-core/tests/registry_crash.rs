@@ -125,6 +125,7 @@ async fn write(registry: &dyn Registry, epoch: Epoch, caller: u64, with_ends: bo
                 usage: Usage { prompt_tokens: 2, completion_tokens: 9 },
             },
             at: WallTime::now(),
+            used_tokens: 11,
             keep_request: false,
             keep_output: n % 2 == 0,
         };

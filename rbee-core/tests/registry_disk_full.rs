@@ -61,6 +61,7 @@ fn job(order: u64) -> JobRecord {
         idempotency: None,
         owner: Epoch::default(),
         request: None,
+        outline: None,
         numerics: None,
         pieces: Vec::new(),
         tokens_generated: 0,
@@ -123,6 +124,7 @@ async fn a_full_disk_fails_records_whole_and_room_mends_it() {
         job: first.id,
         outcome: Outcome::Cancelled,
         at: WallTime::now(),
+        used_tokens: 0,
         keep_request: false,
         keep_output: false,
     };

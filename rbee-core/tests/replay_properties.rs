@@ -11,7 +11,7 @@ use std::{
 use proptest::{collection::vec, prelude::*};
 use rbee_core::{
     Ask, ClusterView, DeviceKind, FnScheduler, HiveId, JobId, LeastLoaded, ModelRef, Placement,
-    Priority, Scheduler, Settings, Task, TenantId, TenantLimits,
+    Priority, Scheduler, Settings, Task, TenantId, TenantLimits, Time,
     sim::{Arrival, Fleet, FleetDevice, FleetHive, FleetWorker, JobSketch, Replay, Trace},
 };
 
@@ -90,8 +90,17 @@ fn arrivals(rows: &[Row]) -> Vec<Arrival> {
     rows.iter().map(of).collect()
 }
 
-/// What was given a slot, in order: the job, whose it is, and its tokens.
-type Starts = Arc<Mutex<Vec<(JobId, TenantId, u64)>>>;
+/// What was given a slot.
+struct Start {
+    job: JobId,
+    tenant: TenantId,
+    priority: Priority,
+    tokens: u64,
+    at: Time,
+}
+
+/// The same of all jobs, in order.
+type Starts = Arc<Mutex<Vec<Start>>>;
 
 /// The built-in policy, which notes what it gives slots to.
 fn noting() -> (impl Scheduler, Starts) {
@@ -105,8 +114,9 @@ fn noting() -> (impl Scheduler, Starts) {
             let tokens = 1 + u64::from(sampling.max_tokens.unwrap_or_default());
             let mut noted = noted.lock().unwrap();
             // One that is asked about again was given a slot that somebody else had taken meanwhile.
-            noted.retain(|(job, ..)| *job != ask.job.id);
-            noted.push((ask.job.id, tenant.clone(), tokens));
+            noted.retain(|start: &Start| start.job != ask.job.id);
+            let (tenant, priority) = (tenant.clone(), ask.job.priority);
+            noted.push(Start { job: ask.job.id, tenant, priority, tokens, at: ask.now.at });
         }
         Ok(placement)
     });
@@ -192,9 +202,9 @@ proptest! {
         let report = replay.run(&scheduler).unwrap();
         prop_assert_eq!(report.completed, tenants.iter().map(|(_, jobs)| jobs.len()).sum::<usize>());
         let mut had = vec![(0_u64, 0_usize); tenants.len()];
-        for (_, whose, tokens) in starts.lock().unwrap().iter() {
-            let n = (0..tenants.len()).find(|n| tenant(*n) == *whose).unwrap();
-            had[n] = (had[n].0 + tokens, had[n].1 + 1);
+        for start in starts.lock().unwrap().iter() {
+            let n = (0..tenants.len()).find(|n| tenant(*n) == start.tenant).unwrap();
+            had[n] = (had[n].0 + start.tokens, had[n].1 + 1);
             if had[n].1 == tenants[n].1.len() {
                 break; // It has no backlog any more.
             }
@@ -205,6 +215,48 @@ proptest! {
                 let most = f64::from(slots + 1) * (job(a) + job(b));
                 prop_assert!((share(a) - share(b)).abs() <= most, "{a} {b} {had:?} {most}");
             }
+        }
+    }
+
+    #[test]
+    fn a_batch_tenant_that_comes_later_shares_by_weight_beside_any_load_of_interactive_jobs(
+        slots in 1..4_u32,
+        weights in (1..5_u32, 1..5_u32),
+        people in vec(8..64_u32, 1_500),
+        early in vec(8..128_u32, 20..60),
+        late in vec(8..128_u32, 20..60),
+        comes_after_s in 1..120_u64,
+    ) {
+        let of = |n, priority, tokens: &[u32], at_ms: u64| {
+            let job = JobSketch { priority, tenant: Some(tenant(n)), ..JobSketch::new(model(0)) };
+            tokens.iter().map(|tokens| arrival(at_ms, job.clone(), *tokens)).collect::<Vec<_>>()
+        };
+        let mut jobs = of(0, Priority::Interactive, &people, 0);
+        jobs.extend(of(1, Priority::Batch, &early, 0));
+        jobs.extend(of(2, Priority::Batch, &late, comes_after_s * 1_000));
+        let mut replay = replay(vec![hive(0, 6, 1, Some((0, slots)))], jobs);
+        replay.tenants = [(1, weights.0), (2, weights.1)].into_iter().map(|(n, weight)| {
+            (tenant(n), TenantLimits { weight, ..TenantLimits::default() })
+        }).collect();
+        let (scheduler, starts) = noting();
+        let report = replay.run(&scheduler).unwrap();
+        prop_assert_eq!(report.completed, people.len() + early.len() + late.len());
+        let comes = Time::default() + Duration::from_secs(comes_after_s);
+        let (mut had, mut jobs) = ([0_u64; 2], [0; 2]);
+        for start in starts.lock().unwrap().iter().filter(|start| start.priority == Priority::Batch) {
+            let n = usize::from(start.tenant == tenant(2));
+            jobs[n] += 1;
+            if start.at >= comes {
+                had[n] += start.tokens;
+            }
+            if jobs[0] == early.len() || jobs[1] == late.len() {
+                break; // It has no backlog any more.
+            }
+            let share = |n: usize, weight: u32| had[n] as f64 / f64::from(weight);
+            let job = |weight: u32| 128.0 / f64::from(weight);
+            let most = f64::from(slots + 2) * (job(weights.0) + job(weights.1));
+            let apart = (share(0, weights.0) - share(1, weights.1)).abs();
+            prop_assert!(apart <= most, "{had:?} {weights:?} {most}");
         }
     }
 

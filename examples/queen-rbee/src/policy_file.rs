@@ -13,16 +13,54 @@ use rbee_core::{
 
 /// How often the file is looked at.
 const LOOK: Duration = Duration::from_secs(1);
+/// Looks that are passed over at most before a policy that was refused for now is tried again.
+const MOST_PASSED: u32 = 60;
 
 /// What tells one state of the file from another without reading it.
-type Stamp = Option<(SystemTime, u64)>;
+type Stamp = (SystemTime, u64);
 
 /// A file with a policy.
 #[derive(Debug)]
 pub(crate) struct PolicyFile {
     path: PathBuf,
-    stamp: Stamp,
+    /// The text that was last put in force.
     text: Arc<str>,
+    /// The state that was dealt with: put in force, or refused for good.
+    settled: Option<Stamp>,
+    /// The state at the last look.
+    seen: Option<Stamp>,
+    is_away: bool,
+    retry: Retry,
+}
+
+/// When a policy that was refused for now is tried again.
+#[derive(Debug, Default)]
+struct Retry {
+    passed: u32,
+    left: u32,
+}
+
+impl Retry {
+    /// Is it time?
+    fn is_due(&mut self) -> bool {
+        let is_due = self.left == 0;
+        self.left = self.left.saturating_sub(1);
+        is_due
+    }
+
+    /// It was refused once more: twice as long from now.
+    fn again(&mut self) {
+        self.passed = (self.passed * 2).clamp(1, MOST_PASSED);
+        self.left = self.passed;
+    }
+}
+
+/// Why a policy is not in force.
+enum Refusal {
+    /// It never will be, as it stands.
+    Final(Error),
+    /// It may be, when the store or the fleet have changed.
+    ForNow(Error),
 }
 
 impl PolicyFile {
@@ -31,7 +69,7 @@ impl PolicyFile {
     /// # Errors
     /// [`ErrorKind::Config`] where it cannot be read or is not understood.
     pub(crate) fn open(path: &Path) -> Result<(Self, RhaiScheduler)> {
-        let stamp = stamp(path);
+        let settled = stamp(path);
         let wrong = |error: Error| {
             let message = format!("setting policy, {}: {}", path.display(), error.message());
             Error::new(ErrorKind::Config, message).with_source(error)
@@ -39,40 +77,87 @@ impl PolicyFile {
         let source = read(path).map_err(wrong)?;
         let text = source.text.clone();
         let scheduler = RhaiScheduler::from_source(source).map_err(wrong)?;
-        Ok((Self { path: path.to_owned(), stamp, text }, scheduler))
+        let file = Self {
+            path: path.to_owned(),
+            text,
+            settled,
+            seen: settled,
+            is_away: false,
+            retry: Retry::default(),
+        };
+        Ok((file, scheduler))
     }
 
     /// Puts it in force whenever it has changed, until the queen is gone. A change that is not understood leaves the old
-    /// policy in force, and is said in the log once.
+    /// policy in force, and is said in the log once; one that fails for a reason that may pass is tried again.
     pub(crate) async fn watch(mut self, queen: Queen) {
         let mut looks = tokio::time::interval(LOOK);
         looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             looks.tick().await;
-            let stamp = stamp(&self.path);
-            // An editor may take the file away for a moment.
-            if stamp.is_none() || stamp == self.stamp {
-                continue;
-            }
-            self.stamp = stamp;
-            if let Err(error) = self.reload(&queen).await {
+            self.look(&queen).await;
+        }
+    }
+
+    async fn look(&mut self, queen: &Queen) {
+        let now = stamp(&self.path);
+        let before = std::mem::replace(&mut self.seen, now);
+        let Some(now) = now else {
+            // An editor may take the file away for a moment, but not for two looks.
+            if before.is_none() && !self.is_away {
+                self.is_away = true;
                 let path = self.path.display();
+                tracing::warn!(file = %path, "the policy's file is gone; the policy stays in force until the queen ends");
+            }
+            return;
+        };
+        self.is_away = false;
+        if before != Some(now) {
+            // It may be half written: what stands still between two looks is whole.
+            self.retry = Retry::default();
+            return;
+        }
+        if self.settled == Some(now) || !self.retry.is_due() {
+            return;
+        }
+        let reloaded = self.reload(queen).await;
+        let path = self.path.display();
+        match reloaded {
+            Ok(()) => self.settled = Some(now),
+            Err(Refusal::Final(error)) => {
+                self.settled = Some(now);
                 tracing::error!(file = %path, %error, "the changed policy is refused; the old one stays in force");
+            }
+            Err(Refusal::ForNow(error)) => {
+                self.retry.again();
+                tracing::warn!(
+                    file = %path, %error,
+                    "the changed policy cannot come into force yet; the old one stays until it can"
+                );
             }
         }
     }
 
-    async fn reload(&mut self, queen: &Queen) -> Result<()> {
-        let source = read(&self.path)?;
+    async fn reload(&mut self, queen: &Queen) -> Result<(), Refusal> {
+        let source = read(&self.path).map_err(Refusal::ForNow)?;
         if source.text == self.text {
             return Ok(());
         }
-        self.text = source.text.clone();
-        queen.set_policy(source, PolicyOrigin::Application).await.map(drop)
+        // What is not understood will not be later.
+        RhaiScheduler::from_source(source.clone()).map_err(Refusal::Final)?;
+        let text = source.text.clone();
+        match queen.set_policy(source, PolicyOrigin::Application).await {
+            Ok(_) => {
+                self.text = text;
+                Ok(())
+            }
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => Err(Refusal::Final(error)),
+            Err(error) => Err(Refusal::ForNow(error)),
+        }
     }
 }
 
-fn stamp(path: &Path) -> Stamp {
+fn stamp(path: &Path) -> Option<Stamp> {
     let metadata = fs::metadata(path).ok()?;
     Some((metadata.modified().ok()?, metadata.len()))
 }
@@ -89,4 +174,150 @@ fn read(path: &Path) -> Result<PolicySource> {
     }
     let text = fs::read_to_string(path).map_err(unreadable)?;
     PolicySource::named(&path.file_name().unwrap_or_default().to_string_lossy(), text)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use rbee_core::{
+        Change, Epoch, JobFilter, JobRecord, MemoryRegistry, PolicyRecord, QueenId, Registry,
+        Snapshot, async_trait,
+    };
+
+    use super::*;
+
+    /// A store that fails when it is told to.
+    #[derive(Clone, Debug, Default)]
+    struct Moody {
+        inner: MemoryRegistry,
+        fails: Arc<AtomicBool>,
+    }
+
+    #[async_trait]
+    impl Registry for Moody {
+        async fn open(&self, queen: &QueenId, lease: Duration) -> Result<Snapshot> {
+            self.inner.open(queen, lease).await
+        }
+        async fn record(&self, epoch: Epoch, changes: &[Change]) -> Result<()> {
+            if self.fails.load(Ordering::SeqCst) {
+                return Err(Error::new(ErrorKind::Storage, "the disk is full"));
+            }
+            self.inner.record(epoch, changes).await
+        }
+        async fn renew(&self, epoch: Epoch) -> Result<Snapshot> {
+            self.inner.renew(epoch).await
+        }
+        async fn release(&self, epoch: Epoch) -> Result<()> {
+            self.inner.release(epoch).await
+        }
+        async fn jobs(&self, filter: &JobFilter) -> Result<Vec<JobRecord>> {
+            self.inner.jobs(filter).await
+        }
+        async fn policies(&self) -> Result<Vec<PolicyRecord>> {
+            self.inner.policies().await
+        }
+    }
+
+    /// A file in a directory of its own, watched for a queen; every look is made by hand.
+    struct Desk {
+        directory: tempfile::TempDir,
+        file: PolicyFile,
+        queen: Queen,
+        store: Moody,
+        writes: u64,
+    }
+
+    const FIRST: &str = "// First.\nfn schedule(job, workers, hives) { builtin() }\n";
+    const SECOND: &str = "// Second.\nfn schedule(job, workers, hives) { builtin() }\n";
+
+    impl Desk {
+        async fn new() -> Self {
+            let directory = tempfile::tempdir().unwrap();
+            fs::write(directory.path().join("mine.rhai"), FIRST).unwrap();
+            let (file, scheduler) = PolicyFile::open(&directory.path().join("mine.rhai")).unwrap();
+            let store = Moody::default();
+            let queen = Queen::builder().registry(store.clone()).scheduler(scheduler);
+            let queen = queen.build().await.unwrap();
+            Self { directory, file, queen, store, writes: 0 }
+        }
+
+        fn path(&self) -> PathBuf {
+            self.directory.path().join("mine.rhai")
+        }
+
+        /// Writes the file, a second later than before.
+        fn write(&mut self, text: &str) {
+            self.writes += 1;
+            fs::write(self.path(), text).unwrap();
+            let at = SystemTime::now() + Duration::from_secs(self.writes);
+            fs::File::options().append(true).open(self.path()).unwrap().set_modified(at).unwrap();
+        }
+
+        async fn look(&mut self) -> String {
+            self.file.look(&self.queen).await;
+            self.queen.policy().description
+        }
+    }
+
+    #[tokio::test]
+    async fn a_changed_file_comes_into_force_when_it_has_stood_still_between_two_looks() {
+        let mut desk = Desk::new().await;
+        assert_eq!(desk.look().await, "First.");
+        // The half of a file may well be a policy.
+        desk.write("// Half.\nfn schedule(job, workers, hives) { wait() }\n");
+        assert_eq!(desk.look().await, "First.");
+        desk.write(SECOND);
+        assert_eq!(desk.look().await, "First.");
+        assert_eq!(desk.look().await, "Second.");
+        for _ in 0..3 {
+            desk.look().await;
+        }
+        let versions = desk.queen.policies().await.unwrap();
+        let origins: Vec<_> = versions.iter().map(|version| version.origin).collect();
+        assert_eq!(origins, [PolicyOrigin::Application; 2], "it is put in force once");
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_not_understood_is_refused_once_and_the_next_one_is_taken() {
+        let mut desk = Desk::new().await;
+        desk.write("fn schedule(job, workers, hives) { workers.idel() }");
+        desk.look().await;
+        assert_eq!(desk.look().await, "First.");
+        assert_eq!(desk.file.settled, stamp(&desk.path()), "it is not looked into again");
+        desk.write(SECOND);
+        desk.look().await;
+        assert_eq!(desk.look().await, "Second.");
+    }
+
+    #[tokio::test]
+    async fn a_change_that_could_not_be_recorded_is_tried_again() {
+        let mut desk = Desk::new().await;
+        desk.store.fails.store(true, Ordering::SeqCst);
+        desk.write(SECOND);
+        for _ in 0..8 {
+            assert_eq!(desk.look().await, "First.");
+        }
+        desk.store.fails.store(false, Ordering::SeqCst);
+        for _ in 0..8 {
+            desk.look().await;
+        }
+        assert_eq!(desk.look().await, "Second.");
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_gone_leaves_its_policy_in_force_until_it_is_back() {
+        let mut desk = Desk::new().await;
+        fs::remove_file(desk.path()).unwrap();
+        desk.look().await;
+        assert!(!desk.file.is_away, "an editor may take it away for a moment");
+        assert_eq!(desk.look().await, "First.");
+        assert!(desk.file.is_away);
+        desk.write(SECOND);
+        desk.look().await;
+        assert_eq!(desk.look().await, "Second.");
+        assert!(!desk.file.is_away);
+    }
 }

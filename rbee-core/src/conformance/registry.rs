@@ -106,6 +106,7 @@ suite! {
     rows:
         hives_and_their_models_come_back,
         a_hive_that_is_gone_takes_its_models_along,
+        what_is_remembered_of_workers_comes_back_until_they_or_their_hive_are_gone,
         tenants_come_back_for_every_queen,
         policies_come_back_for_every_queen_and_the_oldest_are_dropped,
         usage_is_counted_once_and_by_the_day;

@@ -2,7 +2,8 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use crate::{Error, ErrorKind, ModelRef, Settings, Time};
+use super::lanes::LaneId;
+use crate::{Error, ErrorKind, ModelRef, Result, Settings, Time, Usage};
 
 /// How fast jobs end, learned from those that have.
 #[derive(Debug, Default)]
@@ -22,81 +23,159 @@ impl Pace {
         self.last_end = others_wait.then_some(now);
     }
 
-    /// How long until this many jobs have ended, as far as can be told.
-    pub(super) fn time_for(&self, jobs: usize) -> Duration {
-        let micros = self.interval.unwrap_or(1e6) * jobs as f64;
-        Duration::from_micros(micros as u64).clamp(Duration::from_secs(1), Duration::from_secs(600))
+    /// How long until this many jobs have ended; none where nothing was learned yet.
+    pub(super) fn time_for(&self, jobs: usize) -> Option<Duration> {
+        let time = Duration::from_micros((self.interval? * jobs as f64) as u64);
+        Some(time.clamp(Duration::from_secs(1), Duration::from_secs(600)))
     }
 }
 
-/// How long jobs of a model take, learned from those that have ended.
+/// The shortest job of a lane that was seen of late.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Service {
-    /// As a rule.
-    pub(super) mean: Duration,
-    /// The shortest that was seen of late.
-    pub(super) shortest: Duration,
-    /// Tokens that one uses, as a rule.
-    pub(super) tokens: u64,
+pub(super) struct Shortest {
+    pub(super) took: Duration,
+    /// Tokens of its answer.
+    answer: u32,
 }
 
-/// The same for every model.
+impl Shortest {
+    /// What a job takes at least that may write no more than this: in proportion, where the shortest wrote more.
+    pub(super) fn with_answer_up_to(self, most: Option<u32>) -> Self {
+        match most {
+            Some(most) if most < self.answer => {
+                Self { took: self.took.saturating_mul(most) / self.answer, answer: most }
+            }
+            _ => self,
+        }
+    }
+}
+
+/// What jobs need, learned from those that have ended.
 #[derive(Debug, Default)]
-pub(super) struct Paces(BTreeMap<ModelRef, Service>);
+pub(super) struct Paces {
+    /// Tokens that a job of a model uses, as a rule.
+    tokens: BTreeMap<ModelRef, u64>,
+    shortest: BTreeMap<LaneId, Shortest>,
+}
 
 impl Paces {
     /// Models that are remembered.
-    const MOST: usize = 1_024;
+    const MOST_MODELS: usize = 1_024;
+    /// Lanes that are remembered.
+    const MOST_LANES: usize = 10_000;
 
-    /// A job of this model took so long, and used so many tokens.
-    pub(super) fn learn(&mut self, model: &ModelRef, took: Duration, tokens: u64) {
-        if let Some(service) = self.0.get_mut(model) {
-            service.mean = (service.mean * 15 + took) / 16;
-            service.tokens = (service.tokens.saturating_mul(15).saturating_add(tokens)) / 16;
+    /// A job of this lane took so long, and used so many tokens.
+    pub(super) fn learn(&mut self, lane: &LaneId, took: Duration, usage: &Usage) {
+        let tokens = u64::from(usage.prompt_tokens) + u64::from(usage.completion_tokens);
+        if let Some(mean) = self.tokens.get_mut(&lane.model) {
+            *mean = mean.saturating_mul(15).saturating_add(tokens) / 16;
+        } else if self.tokens.len() < Self::MOST_MODELS {
+            self.tokens.insert(lane.model.clone(), tokens);
+        }
+        let this = Shortest { took, answer: usage.completion_tokens };
+        if let Some(shortest) = self.shortest.get_mut(lane) {
             // One that was short once is forgotten in time.
-            service.shortest = (service.shortest * 65 / 64).min(took);
-        } else if self.0.len() < Self::MOST {
-            self.0.insert(model.clone(), Service { mean: took, shortest: took, tokens });
+            shortest.took = shortest.took.saturating_mul(65) / 64;
+            if took < shortest.took {
+                *shortest = this;
+            }
+            return;
+        }
+        if self.shortest.len() >= Self::MOST_LANES {
+            // Learned anew; until then nobody is refused.
+            self.shortest.clear();
+        }
+        self.shortest.insert(lane.clone(), this);
+    }
+
+    /// A job has joined this lane that may write no more than this.
+    pub(super) fn expect(&mut self, lane: &LaneId, most: Option<u32>) {
+        if let Some(shortest) = self.shortest.get_mut(lane) {
+            *shortest = shortest.with_answer_up_to(most);
         }
     }
 
-    pub(super) fn of(&self, model: &ModelRef) -> Option<Service> {
-        self.0.get(model).copied()
+    pub(super) fn tokens(&self, model: &ModelRef) -> Option<u64> {
+        self.tokens.get(model).copied()
+    }
+
+    pub(super) fn shortest(&self, lane: &LaneId) -> Option<Shortest> {
+        self.shortest.get(lane).copied()
     }
 }
 
-/// May one more job wait beside `waiting` others? At the limit only where a worker is idle; at twice the limit never.
-pub(super) fn admit(
-    settings: &Settings,
-    waiting: usize,
-    has_idle_worker: bool,
-    pace: &Pace,
-) -> Result<(), Error> {
-    let capacity = settings.queue_capacity;
-    if waiting < capacity || (has_idle_worker && waiting < capacity.saturating_mul(2)) {
+/// The queue, as it is for one who wants to join it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Room {
+    /// Jobs that wait.
+    pub(super) waiting: usize,
+    /// A worker of the model is idle.
+    pub(super) has_idle_worker: bool,
+    /// Jobs of its own tenant that wait.
+    pub(super) held: usize,
+    /// Tenants with jobs that wait, its own included.
+    pub(super) tenants: usize,
+}
+
+/// May one more job wait? At the limit only where a worker is idle, or where its tenant has less than an equal share of
+/// the queue, so that one's backlog does not lock out the others; at twice the limit never.
+pub(super) fn admit(settings: &Settings, room: Room, pace: &Pace) -> Result<()> {
+    let (capacity, waiting) = (settings.queue_capacity, room.waiting);
+    let has_share = room.tenants > 1 && room.held < capacity / room.tenants;
+    let is_let_in = room.has_idle_worker || has_share;
+    if waiting < capacity || (is_let_in && waiting < capacity.saturating_mul(2)) {
         return Ok(());
     }
     let message =
         format!("{waiting} jobs are waiting; allowed are {capacity} (setting queue_capacity)");
-    let after = pace.time_for(waiting - capacity + 1);
-    Err(Error::new(ErrorKind::SystemAtCapacity, message).with_retry_after(after))
+    let error = Error::new(ErrorKind::SystemAtCapacity, message);
+    Err(match pace.time_for(waiting - capacity + 1) {
+        Some(after) => error.with_retry_after(after),
+        None => error,
+    })
+}
+
+/// Of two refusals the one that takes longer to pass, as far as that is known.
+pub(super) fn longer(one: Result<()>, other: Result<()>) -> Result<()> {
+    match (one, other) {
+        (Err(one), Err(other)) if other.retry_after() > one.retry_after() => Err(other),
+        (Err(one), _) => Err(one),
+        (Ok(()), other) => other,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn room(waiting: usize, has_idle_worker: bool) -> Room {
+        Room { waiting, has_idle_worker, held: waiting, tenants: 1 }
+    }
+
     #[test]
     fn a_full_queue_takes_a_job_only_for_an_idle_worker_and_none_at_twice_the_limit() {
         let (settings, pace) =
             (Settings { queue_capacity: 10, ..Settings::default() }, Pace::default());
-        assert!(admit(&settings, 9, false, &pace).is_ok());
-        assert_eq!(
-            admit(&settings, 10, false, &pace).unwrap_err().kind(),
-            ErrorKind::SystemAtCapacity
-        );
-        assert!(admit(&settings, 19, true, &pace).is_ok());
-        assert!(admit(&settings, 20, true, &pace).is_err());
+        assert!(admit(&settings, room(9, false), &pace).is_ok());
+        let error = admit(&settings, room(10, false), &pace).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::SystemAtCapacity);
+        assert_eq!(error.retry_after(), None, "no job has ended yet, so nobody knows");
+        assert!(admit(&settings, room(19, true), &pace).is_ok());
+        assert!(admit(&settings, room(20, true), &pace).is_err());
+    }
+
+    #[test]
+    fn a_tenant_with_less_than_its_share_is_let_in_between_once_and_twice_the_limit() {
+        let (settings, pace) =
+            (Settings { queue_capacity: 10, ..Settings::default() }, Pace::default());
+        let asks = |waiting, held, tenants| {
+            admit(&settings, Room { waiting, has_idle_worker: false, held, tenants }, &pace).is_ok()
+        };
+        assert!(asks(10, 0, 2) && asks(14, 4, 2), "another one fills the queue");
+        assert!(!asks(15, 5, 2), "half of it is its own");
+        assert!(!asks(14, 10, 2), "and the other has more than its share");
+        assert!(asks(16, 2, 3) && !asks(17, 3, 3));
+        assert!(!asks(20, 0, 3), "twice the limit is the end");
     }
 
     #[test]
@@ -104,7 +183,25 @@ mod tests {
         let mut pace = Pace::default();
         (0..200).for_each(|n| pace.ended(Time::from_micros(n * 2_000_000), true));
         let settings = Settings { queue_capacity: 10, ..Settings::default() };
-        let after = admit(&settings, 14, false, &pace).unwrap_err().retry_after().unwrap();
+        let after = admit(&settings, room(14, false), &pace).unwrap_err().retry_after().unwrap();
         assert_eq!(after.as_secs(), 10, "five jobs, one every 2 s");
+    }
+
+    #[test]
+    fn a_shorter_answer_is_expected_to_take_as_much_less() {
+        let mut paces = Paces::default();
+        let lane =
+            LaneId { model: "m".parse().unwrap(), priority: crate::Priority::Batch, tenant: None };
+        paces.expect(&lane, Some(1));
+        assert_eq!(paces.shortest(&lane), None);
+        let usage = Usage { prompt_tokens: 10, completion_tokens: 100 };
+        paces.learn(&lane, Duration::from_secs(10), &usage);
+        paces.expect(&lane, Some(200));
+        let shortest = paces.shortest(&lane).unwrap();
+        assert_eq!(shortest.took, Duration::from_secs(10));
+        assert_eq!(shortest.with_answer_up_to(Some(7)).took, Duration::from_millis(700));
+        paces.expect(&lane, Some(20));
+        assert_eq!(paces.shortest(&lane).unwrap().took, Duration::from_secs(2));
+        assert_eq!(paces.tokens(&lane.model), Some(110));
     }
 }

@@ -43,6 +43,7 @@ impl Engine {
                 self.timers.disarm(&Alarm::HiveLost(hive.clone()));
                 self.revisions.remove(&hive);
                 self.view.remove_hive(&hive);
+                self.forget_gone(&hive, &BTreeSet::new(), out);
             }
         }
     }
@@ -93,6 +94,7 @@ impl Engine {
                 continue;
             }
             // One that runs already: of an earlier life of the queen, or started by somebody else.
+            let mark = self.recognise(&hive, id);
             let mut info = worker.info;
             info.hive = hive.clone();
             // A report that shows a worker is not older than it, whatever either says.
@@ -102,6 +104,7 @@ impl Engine {
             // Attempts of before it was lost may still be ending.
             view.leased = self.leases.count(id);
             view.warm = worker.health.warm.into();
+            view.pinned = mark.pinned;
             view.memory_bytes = worker.health.vram_bytes.unwrap_or(0);
             self.view.note_measured(&view.info.model, view.memory_bytes);
             self.view.put_worker(view);
@@ -130,6 +133,7 @@ impl Engine {
             self.gone(now, worker, &why, out);
             changed = true;
         }
+        self.forget_gone(&hive, &seen, out);
         if changed {
             self.wake_all();
         } else if has_other_memory {

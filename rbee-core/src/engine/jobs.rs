@@ -1,15 +1,20 @@
 //! The life of a job: admitted, queued, run, retried, ended.
 
 use super::*;
-use crate::{Change, ErrorKind, JobRecord, KeepRequests, Result, Snapshot};
+use crate::{Change, ErrorKind, JobOutline, JobRecord, KeepRequests, Result, Snapshot};
 use std::time::Duration;
 
 /// The wait after a worker that was granted a slot said it had none.
 const BUSY_DELAY: Duration = Duration::from_millis(100);
 /// A token in units of a share, so that dividing by a weight leaves something.
-const SHARE: u64 = 1_000;
+const SHARE: u64 = 1_000_000;
 /// Said of a job whose readers have tokens already, where no other worker can take over.
 const CANNOT_CONTINUE: &str = "the stream had begun and cannot be continued elsewhere";
+
+/// What so many tokens are of a share; never nothing.
+pub(super) fn share(tokens: u64, weight: u32) -> u64 {
+    (tokens.saturating_mul(SHARE) / u64::from(weight.max(1))).max(1)
+}
 
 impl Engine {
     pub(super) fn submit(&mut self, now: Now, job: Arc<Job>, out: &mut Out) {
@@ -19,18 +24,21 @@ impl Engine {
         }
         self.next_order += 1;
         let mut record = JobRecord::queued(job.clone(), self.next_order, now.wall, self.epoch);
+        record.outline = Some(JobOutline::of(&job, self.secret));
         if self.settings.keep_requests == KeepRequests::Never {
             record.request = None;
         }
         let n = self.number();
         self.awaited.insert(n, Awaited::Accept(id));
         out.push(Effect::Record { n: Some(n), changes: vec![Change::JobQueued(Box::new(record))] });
-        self.timers.arm(now.at + self.settings.queue_wait(job.priority), Alarm::QueueWait(id));
-        if let Some(deadline) = job.deadline {
-            self.timers.arm(now.at + deadline, Alarm::Deadline(id));
-        }
         self.tenants.charge(now, &job, &self.settings, &mut self.view);
-        self.insert(now, job, self.next_order);
+        let mut alarms = JobAlarms::default();
+        let queue_wait = now.at + self.settings.queue_wait(job.priority);
+        self.timers.arm_job(&mut alarms, queue_wait, JobAlarm::QueueWait, id);
+        if let Some(deadline) = job.deadline {
+            self.timers.arm_job(&mut alarms, now.at + deadline, JobAlarm::Deadline, id);
+        }
+        self.insert(now, job, self.next_order).alarms = alarms;
     }
 
     /// May this job be admitted, after so many others that are admitted beside it?
@@ -57,6 +65,14 @@ impl Engine {
             );
             return Err(Error::new(ErrorKind::ModelNotFound, message).with_param("model"));
         }
+        self.tenants.allow(job, &self.settings)?;
+        let limits = self.tenants.check(now, job, &self.settings);
+        let queue = admit::admit(&self.settings, self.queue_for(job, beside), &self.pace);
+        admit::longer(limits, queue)?;
+        self.check_deadline(job, beside)
+    }
+
+    fn queue_for(&self, job: &Job, beside: usize) -> admit::Room {
         // Those beside it take the slots that are free, and wait where there are none.
         let mut free = 0;
         for worker in self.view.available(&job.model) {
@@ -65,43 +81,45 @@ impl Engine {
                 break;
             }
         }
-        let waiting = self.waiting() + beside.saturating_sub(free);
-        admit::admit(&self.settings, waiting, free > beside, &self.pace)?;
-        self.check_deadline(job, beside)?;
-        self.tenants.check(now, job, &self.settings)
+        let beside_waiting = beside.saturating_sub(free);
+        let held = self.lanes.held_by(&job.tenant) + beside_waiting;
+        admit::Room {
+            waiting: self.waiting() + beside_waiting,
+            has_idle_worker: free > beside,
+            held,
+            tenants: self.lanes.holders() + usize::from(held == 0),
+        }
     }
 
-    /// What cannot be done in time is not begun: reckoned with what waits before it and how long the jobs of its model
-    /// take as a rule, and for itself with the shortest that was seen. Where nothing was learned yet, all is possible.
+    /// What cannot be done in time is not begun: where the jobs of its own lane that go first, on all slots at once, and
+    /// the job itself take longer even if each is as short as the shortest of late. What other tenants have waiting is not
+    /// counted, for the shares may let this one go first. Where nothing was learned yet, all is possible.
     fn check_deadline(&self, job: &Job, beside: usize) -> Result<()> {
-        let Some((deadline, pace)) = job.deadline.zip(self.paces.of(&job.model)) else {
+        let Some(deadline) = job.deadline else { return Ok(()) };
+        let lane = LaneId::of(job);
+        let (Some(shortest), slots) = (self.paces.shortest(&lane), self.view.slots(&job.model))
+        else {
             return Ok(());
         };
-        let usable = |worker: &&Arc<crate::WorkerView>| worker.state == crate::WorkerState::Ready;
-        let workers = self.view.with_model(&job.model).filter(usable);
-        let (slots, free) = workers.fold((0, 0), |(slots, free), worker| {
-            (slots + worker.info.slots as usize, free + worker.free_slots() as usize)
-        });
-        let ahead = self.lanes.model(&job.model).map_or(0, |queue| queue.ahead_of(job.priority));
-        let ahead = ahead + beside;
-        if slots == 0 || free > ahead {
-            return Ok(());
-        }
-        let rounds = u32::try_from((ahead - free) / slots).unwrap_or(u32::MAX);
-        let needed = pace.mean.saturating_mul(rounds) + pace.shortest;
+        let ahead = (self.lanes.ahead_of_new(&lane, job.rank) + beside) as u64;
+        let Some(rounds) = ahead.checked_div(slots) else { return Ok(()) };
+        let itself = shortest.with_answer_up_to(tenants::longest_answer(job)).took;
+        let rounds = u32::try_from(rounds).unwrap_or(u32::MAX);
+        let needed = shortest.took.saturating_mul(rounds).saturating_add(itself);
         if needed <= deadline {
             return Ok(());
         }
         let message = format!(
-            "the deadline of {deadline:?} cannot be met: {ahead} jobs wait before it for {slots} slots, and one takes \
-             {:?} as a rule",
-            pace.mean
+            "the deadline of {deadline:?} cannot be met: {ahead} jobs go before it on {slots} slots, and the shortest of \
+             late took {:?}",
+            shortest.took
         );
         Err(Error::new(ErrorKind::DeadlineExceeded, message))
     }
 
     fn insert(&mut self, now: Now, job: Arc<Job>, order: u64) -> &mut Entry {
         let id = job.id;
+        self.paces.expect(&LaneId::of(&job), tenants::longest_answer(&job));
         let entry = Entry {
             place: (job.rank, order, id),
             phase: Phase::Queued,
@@ -114,19 +132,25 @@ impl Engine {
             worker: None,
             must_match: None,
             running_since: now.at,
+            produced: 0,
             expected: tenants::expected_tokens(&job),
             shared: 0,
             accepted: false,
+            alarms: JobAlarms::default(),
             job,
         };
-        self.jobs.insert(id, entry);
+        self.jobs.insert(id, Box::new(entry));
         self.requeue(id);
         self.jobs.get_mut(&id).expect("inserted above")
     }
 
     /// Jobs of an earlier life of this queen, or of another that died. What was running runs again, if it may.
     pub(super) fn restore(&mut self, now: Now, snapshot: Snapshot, out: &mut Out) {
-        self.tenants.restore(now, snapshot.tenants, &self.settings, &mut self.view);
+        self.tenants.restore(snapshot.tenants, &self.settings, &mut self.view);
+        for record in snapshot.workers {
+            // It is in the store as it is.
+            let _ = self.marks.put(record);
+        }
         for record in snapshot.jobs {
             self.next_order = self.next_order.max(record.order);
             if self.jobs.contains_key(&record.id) {
@@ -145,7 +169,7 @@ impl Engine {
                 let outcome = Outcome::Failed(Error::new(ErrorKind::QueenRestarted, message));
                 let n = self.number();
                 self.awaited.insert(n, Awaited::LostEnd(record.id, outcome.clone()));
-                let change = self.end_change(record.id, true, outcome, now);
+                let change = self.end_change(record.id, true, outcome, 0, now);
                 out.push(Effect::Record { n: Some(n), changes: vec![change] });
                 continue;
             };
@@ -157,23 +181,26 @@ impl Engine {
             }
             let (id, waited) = (job.id, now.wall - record.submitted_at);
             let left = |limit: Duration, passed: Duration| now.at + limit.saturating_sub(passed);
-            match started_at {
-                Some(started) => {
-                    self.timers.arm(left(job.timeout, now.wall - started), Alarm::Run(id))
-                }
+            let (at, alarm) = match started_at {
+                Some(started) => (left(job.timeout, now.wall - started), JobAlarm::Run),
                 None => {
                     let limit = self.settings.queue_wait(job.priority);
-                    self.timers.arm(left(limit, waited), Alarm::QueueWait(id));
+                    (left(limit, waited), JobAlarm::QueueWait)
                 }
-            }
+            };
+            let mut alarms = JobAlarms::default();
+            self.timers.arm_job(&mut alarms, at, alarm, id);
             if let Some(deadline) = job.deadline {
-                self.timers.arm(left(deadline, waited), Alarm::Deadline(id));
+                let at = left(deadline, waited);
+                self.timers.arm_job(&mut alarms, at, JobAlarm::Deadline, id);
             }
             self.tenants.resume(&job, &self.settings, &mut self.view);
             let entry = self.insert(now, job, record.order);
+            entry.alarms = alarms;
             entry.waited_before = waited;
             entry.started = started_at.is_some();
             entry.attempts = record.attempts;
+            entry.produced = record.tokens_generated;
             entry.accepted = true;
             entry.must_match = record.numerics.filter(|_| !record.pieces.is_empty());
         }
@@ -184,7 +211,7 @@ impl Engine {
             return;
         };
         entry.phase = Phase::Queued;
-        self.in_backoff.remove(&id);
+        self.in_backoff[lanes::class(entry.job.priority)].remove(&id);
         let (lane, place, since) = (entry.lane(), entry.place, entry.submitted);
         self.lanes.push(&lane, place, since);
         self.show_lane(&lane);
@@ -197,13 +224,14 @@ impl Engine {
             return;
         };
         let (lane, place) = (entry.lane(), entry.place);
-        if served {
+        let mut cost = served.then_some(0);
+        // A job that is tried again was charged when it was first given a slot.
+        if served && entry.shared == 0 {
             // What jobs of the model use as a rule is nearer to the truth than what this one says.
-            let learned = self.paces.of(&lane.model).map(|service| service.tokens);
-            entry.shared = learned.unwrap_or(entry.expected).max(1);
+            let tokens = self.paces.tokens(&lane.model).unwrap_or(entry.expected);
+            entry.shared = share(tokens, self.tenants.weight(lane.tenant.as_ref()));
+            cost = Some(entry.shared);
         }
-        let weight = u64::from(self.tenants.weight(lane.tenant.as_ref()));
-        let cost = served.then(|| entry.shared.saturating_mul(SHARE) / weight);
         self.lanes.remove(&lane, &place, cost);
         self.show_lane(&lane);
         if self.lanes.model(&lane.model).is_none() {
@@ -235,8 +263,9 @@ impl Engine {
         entry.worker = Some(info.clone());
         if !entry.started {
             entry.started = true;
-            self.timers.disarm(&Alarm::QueueWait(id));
-            self.timers.arm(now.at + entry.job.timeout, Alarm::Run(id));
+            self.timers.disarm_job(&mut entry.alarms, JobAlarm::QueueWait);
+            let at = now.at + entry.job.timeout;
+            self.timers.arm_job(&mut entry.alarms, at, JobAlarm::Run, id);
         }
         let (job, attempt, queue_wait) =
             (entry.job.clone(), entry.attempts, entry.waited_before + (now.at - entry.submitted));
@@ -270,6 +299,7 @@ impl Engine {
         let Some(entry) = self.jobs.get_mut(&id) else {
             return;
         };
+        entry.produced = entry.produced.max(end.produced);
         let phase = std::mem::replace(&mut entry.phase, Phase::Queued);
         let result = match (phase, end.result) {
             // What the client or a clock decided stands, however the attempt ended.
@@ -285,7 +315,8 @@ impl Engine {
                 self.view.edit_worker(worker, |view| view.faults = 0);
                 self.probes.remove(&worker);
                 self.pace.ended(now.at, self.lanes.waiting() > 0);
-                self.learn(now, id, &usage);
+                let took = now.at - entry.running_since;
+                self.paces.learn(&entry.lane(), took, &usage);
                 self.settle(now, id, Outcome::Complete { finish, usage }, out);
             }
             // Nobody asked the engine: the job lives on.
@@ -315,16 +346,6 @@ impl Engine {
                 self.retry(now, id, worker, error, out);
             }
         }
-    }
-
-    /// What a job has really taken: so much time, and so many tokens of its tenant's share.
-    fn learn(&mut self, now: Now, id: JobId, usage: &crate::Usage) {
-        let Some(entry) = self.jobs.get(&id) else { return };
-        let used = u64::from(usage.prompt_tokens) + u64::from(usage.completion_tokens);
-        self.paces.learn(&entry.job.model, now.at - entry.running_since, used);
-        let weight = u64::from(self.tenants.weight(entry.job.tenant.as_ref()));
-        let share = |tokens: u64| tokens.saturating_mul(SHARE) / weight;
-        self.lanes.correct(&entry.lane(), share(entry.shared), share(used));
     }
 
     /// Tokens that readers have bind the rest of the job: to workers that give the same stream, or, where they cannot
@@ -364,7 +385,7 @@ impl Engine {
         let (attempts, avoid, must_match) =
             (entry.attempts, entry.avoid.clone(), entry.must_match.clone());
         entry.phase = Phase::Backoff;
-        self.in_backoff.insert(id);
+        self.in_backoff[lanes::class(entry.job.priority)].insert(id);
         let model = entry.job.model.clone();
         let matches = |view: &crate::WorkerView| {
             !avoid.contains(&view.info.id)
@@ -377,7 +398,9 @@ impl Engine {
             let random = self.chance.next();
             let delay =
                 if busy { BUSY_DELAY } else { retry::delay(&self.settings, attempts, random) };
-            self.timers.arm(now.at + delay, Alarm::Retry(id));
+            if let Some(entry) = self.jobs.get_mut(&id) {
+                self.timers.arm_job(&mut entry.alarms, now.at + delay, JobAlarm::Retry, id);
+            }
         }
         out.push(Effect::Note(Note::Retried(id, worker, error)));
     }

@@ -103,6 +103,8 @@ pub enum Input {
         /// What.
         command: Command,
     },
+    /// Another policy answers from now on: everything that was told to wait is asked about again.
+    PolicyChanged,
     /// From now on nothing changes and nothing is written: the queen is going down, or its rows are another's.
     Freeze,
     /// Time has passed: [`Engine::next_wake`](super::Engine::next_wake) is reached.

@@ -3,10 +3,10 @@
 //! It never evicts, and it turns around slowly: what it started stays until it has been idle for `scale_back_after`,
 //! and a model that was scaled back is not scaled up again for as long.
 
-use std::time::Duration;
+use std::{cmp::Reverse, time::Duration};
 
 use super::*;
-use crate::{LeastLoaded, ModelOnDisk, WorkerState, WorkerView, scheduler::shortfall};
+use crate::{LeastLoaded, WorkerState, WorkerView, scheduler::place_replica};
 
 /// Models whose load time is remembered.
 const LEARNED: usize = 1_024;
@@ -14,22 +14,48 @@ const LEARNED: usize = 1_024;
 /// What the optimiser remembers.
 #[derive(Debug, Default)]
 pub(super) struct Optimiser {
-    /// Workers that it started and that live.
+    /// What the memory of a replica is reckoned with.
+    pub(super) built_in: LeastLoaded,
+    /// Workers that it started, in this life of the queen or an earlier one, and that live.
     replicas: BTreeSet<WorkerId>,
-    /// When a replica of a model was stopped last.
+    /// When a replica of a model was stopped last, for whatever reason of time.
     scaled_back: BTreeMap<ModelRef, Time>,
     /// How long the model took to load, smoothed.
     loads: BTreeMap<ModelRef, Duration>,
+    /// How long models are kept alive that have a time of their own, the longest reference first: it says most.
+    keep_alive: Vec<(ModelRef, Duration)>,
     /// Some worker may expire.
     may_expire: bool,
 }
 
 impl Optimiser {
+    pub(super) fn new(settings: &Settings) -> Self {
+        // The settings are checked: what is no reference is not there.
+        let named = settings.model_keep_alive.iter();
+        let mut keep_alive: Vec<(ModelRef, _)> =
+            named.filter_map(|(name, span)| Some((name.parse().ok()?, *span))).collect();
+        keep_alive.sort_by_key(|(model, _)| Reverse(model.as_str().len()));
+        Self { keep_alive, ..Self::default() }
+    }
+
+    /// The time of its own that this model is kept alive for: that of its very reference, or else of one that it is of.
+    /// Workers carry the commit, people name the repository.
+    fn keep_alive_of(&self, model: &ModelRef) -> Option<Duration> {
+        let exact = self.keep_alive.iter().find(|(named, _)| named == model);
+        let found = exact.or_else(|| self.keep_alive.iter().find(|(named, _)| model.is_of(named)));
+        found.map(|(_, span)| *span)
+    }
+
     /// Is there something to scale back or to expire?
     pub(super) fn has_upkeep(&self) -> bool {
         self.may_expire || !self.replicas.is_empty()
     }
 
+    pub(super) fn is_replica(&mut self, worker: WorkerId) {
+        self.replicas.insert(worker);
+    }
+
+    /// It is no more, or no replica any more.
     pub(super) fn gone(&mut self, worker: WorkerId) {
         self.replicas.remove(&worker);
     }
@@ -62,8 +88,7 @@ impl Engine {
 
     fn stop_unused(&mut self, now: Now, out: &mut Out) {
         let keep_alive = |worker: &WorkerView| {
-            let of_model = self.settings.model_keep_alive.get(worker.info.model.as_str());
-            of_model.copied().or(self.settings.keep_alive)
+            self.optimiser.keep_alive_of(&worker.info.model).or(self.settings.keep_alive)
         };
         let mut expired = Vec::new();
         let mut may_expire = false;
@@ -80,22 +105,21 @@ impl Engine {
         self.optimiser.may_expire = may_expire;
         for id in expired {
             if let Some(model) = self.model_of(id) {
+                if self.optimiser.replicas.contains(&id) {
+                    self.optimiser.scaled_back.insert(model.clone(), now.at);
+                }
                 out.push(Effect::Note(Note::Expired(id, model)));
                 self.stop(now, id, out);
             }
         }
         for id in self.optimiser.replicas.clone() {
             let Some(worker) = self.view.worker(id).cloned() else { continue };
-            let others = self.view.with_model(&worker.info.model).any(|other| {
+            // While it is the only one that works it is needed. It stays a replica even so: the others may be back.
+            let is_spare = self.view.with_model(&worker.info.model).any(|other| {
                 other.info.id != id && other.state == WorkerState::Ready && other.reachable
             });
-            if !others || worker.pinned {
-                // It is needed from now on, like any that the optimiser has not started.
-                self.optimiser.replicas.remove(&id);
-                continue;
-            }
             let idle = now.at - worker.last_used;
-            if self.is_unused(&worker) && idle >= self.settings.scale_back_after {
+            if is_spare && self.is_unused(&worker) && idle >= self.settings.scale_back_after {
                 let model = worker.info.model.clone();
                 self.optimiser.scaled_back.insert(model.clone(), now.at);
                 out.push(Effect::Note(Note::ScaledBack(id, model)));
@@ -137,45 +161,21 @@ impl Engine {
         {
             return;
         }
-        let Some((hive, device, need_bytes)) = self.room_for(now, model) else { return };
-        let spec = WorkerSpec {
-            model: model.clone(),
-            slots: like.info.slots,
-            devices: vec![device],
-            need_bytes,
-            path: None,
-        };
+        let Some((hive, spec)) = self.room_for(now, &like.info) else { return };
         if let Some(worker) = self.start_replica(now, hive.clone(), spec, out) {
-            self.optimiser.replicas.insert(worker);
             out.push(Effect::Note(Note::ScaledUp(worker, hive, model.clone())));
         }
     }
 
-    /// The device with most room, of those that need no eviction; hives with the model on their disk first.
-    fn room_for(&self, now: Now, model: &ModelRef) -> Option<(HiveId, u32, u64)> {
-        let policy = LeastLoaded::default();
-        let known: Option<&ModelOnDisk> =
-            self.view.hives().filter_map(|hive| hive.models.get(model)).max_by_key(|on| on.bytes);
-        let refused = self.lanes.model(model).map(|queue| queue.refused.clone());
-        let hives = self.view.hives().filter(|hive| {
-            hive.takes_workers()
-                && !self.is_cooling(now, model, &hive.id)
-                && refused.as_ref().is_none_or(|refused| !refused.contains_key(&hive.id))
-        });
-        let sites = hives.flat_map(|hive| hive.devices.iter().map(move |device| (hive, device)));
-        let fitting = sites.filter_map(|(hive, device)| {
-            let on_disk = hive.models.get(model);
-            let expected = policy.expected_of(on_disk.or(known)?, device.kind);
-            let expected = expected.max(self.view.measured(model).unwrap_or(0));
-            let required = policy.required_bytes(expected, device.kind);
-            let fits = expected > 0 && shortfall(&self.view, hive, device, required).is_none();
-            fits.then(|| {
-                let rank = (on_disk.is_some(), hive.free_bytes(device));
-                (rank, (hive.id.clone(), device.index, expected))
-            })
-        });
-        // Of equals the first, by name.
-        let best = fitting.reduce(|best, other| if other.0 > best.0 { other } else { best });
-        best.map(|(_, site)| site)
+    /// Where there is room for one more like this, without an eviction.
+    fn room_for(&self, now: Now, like: &WorkerInfo) -> Option<(HiveId, WorkerSpec)> {
+        let model = &like.model;
+        // The memory that it is reckoned to take is that of the slots it is going to have.
+        let policy = self.optimiser.built_in.clone().with_slots(like.slots);
+        let queue = self.lanes.model(model);
+        place_replica(&policy, &self.view, model, |hive| {
+            !self.is_cooling(now, model, &hive.id)
+                && queue.is_none_or(|queue| !queue.refused.contains_key(&hive.id))
+        })
     }
 }

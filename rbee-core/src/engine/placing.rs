@@ -176,6 +176,11 @@ impl Engine {
         if spec.model != entry.job.model {
             return fault(format!("the job wants model {}, not {}", entry.job.model, spec.model));
         }
+        // A policy that does not heed the question would have the hive refuse again, without end.
+        let queue = self.lanes.model(&spec.model);
+        if let Some(why) = queue.and_then(|queue| queue.refused.get(hive)) {
+            return fault(format!("it has refused to start this model: {why}"));
+        }
         if spec.slots == 0 {
             return fault("slots is 0; allowed is at least 1".into());
         }

@@ -4,21 +4,22 @@
 //! really used is known. A bucket may run into debt thereby, which is why it is no limiter of a library: those take what
 //! is to be taken in advance, or not at all.
 
+mod account;
 mod bucket;
 mod together;
+mod usage;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
     time::Duration,
 };
 
 use crate::{
-    ApiKey, ClusterView, Error, ErrorKind, Job, Mode, ModelRef, Now, Outcome, Result, Sampling,
-    Settings, Task, TenantId, TenantLimits, TenantRecord, TenantView, WallTime,
+    ClusterView, Error, ErrorKind, Job, Mode, Now, Result, Sampling, Settings, Task, TenantId,
+    TenantRecord, WallTime,
 };
 
-use bucket::Bucket;
+use account::{Account, Recorded, allowed};
 
 /// Tokens that a job is expected to write that says nothing of it.
 const USUAL_ANSWER: u64 = 256;
@@ -35,19 +36,6 @@ pub(super) enum TenantChange {
     Gone(TenantId),
 }
 
-#[derive(Debug)]
-struct Account {
-    limits: Arc<TenantLimits>,
-    keys: Vec<ApiKey>,
-    /// It is in the store, because somebody has set it up.
-    is_recorded: bool,
-    /// Tokens used on the present day.
-    used: u64,
-    live: u32,
-    requests: Bucket,
-    tokens: Bucket,
-}
-
 #[derive(Debug, Default)]
 pub(super) struct Tenants {
     accounts: BTreeMap<TenantId, Account>,
@@ -57,32 +45,27 @@ pub(super) struct Tenants {
     day: u64,
 }
 
-/// Tokens that a job is expected to use.
-pub(super) fn expected_tokens(job: &Job) -> u64 {
-    let prompt = job.task.text_bytes() as u64 / BYTES_PER_TOKEN;
-    let answer = match &job.task {
-        Task::Generate { sampling: Sampling { max_tokens, .. }, .. } => {
-            max_tokens.map_or(USUAL_ANSWER, u64::from)
-        }
-        Task::Embed { .. } => 0,
-    };
-    (prompt + answer).max(1)
+/// Tokens of a job's prompt, where nobody has counted them.
+pub(super) fn prompt_tokens(job: &Job) -> u64 {
+    job.task.text_bytes() as u64 / BYTES_PER_TOKEN
 }
 
-/// Tokens that a job has used: prompt and answer of a complete one, as the store counts them.
-fn used_tokens(outcome: &Outcome) -> u64 {
-    match outcome {
-        Outcome::Complete { usage, .. } => {
-            u64::from(usage.prompt_tokens) + u64::from(usage.completion_tokens)
-        }
-        Outcome::Failed(_) | Outcome::Cancelled => 0,
+/// The longest answer that a job allows, in tokens.
+pub(super) fn longest_answer(job: &Job) -> Option<u32> {
+    match &job.task {
+        Task::Generate { sampling: Sampling { max_tokens, .. }, .. } => *max_tokens,
+        Task::Embed { .. } => Some(0),
     }
 }
 
+/// Tokens that a job is expected to use.
+pub(super) fn expected_tokens(job: &Job) -> u64 {
+    (prompt_tokens(job) + longest_answer(job).map_or(USUAL_ANSWER, u64::from)).max(1)
+}
+
 impl Tenants {
-    /// May this job be admitted, as far as its tenant is concerned? Nothing is charged.
-    pub(super) fn check(&mut self, now: Now, job: &Job, settings: &Settings) -> Result<()> {
-        self.turn_the_day(now.wall);
+    /// Is the job's model, at its priority, for its tenant at all?
+    pub(super) fn allow(&self, job: &Job, settings: &Settings) -> Result<()> {
         let Some(id) = &job.tenant else {
             return match settings.mode {
                 Mode::Home => Ok(()),
@@ -92,54 +75,63 @@ impl Tenants {
                 )),
             };
         };
+        let account = self.accounts.get(id);
+        allowed(id, job, account.map_or(&settings.default_limits, |account| &account.limits))
+    }
+
+    /// Is the job within what its tenant may use? Nothing is charged.
+    pub(super) fn check(&self, now: Now, job: &Job, settings: &Settings) -> Result<()> {
+        let Some(id) = &job.tenant else { return Ok(()) };
         match self.accounts.get(id) {
             Some(account) => account.check(now, id, job),
-            None => allowed(id, job, &settings.default_limits),
+            None => Account::new(self.day, settings).check(now, id, job),
         }
     }
 
-    /// The job is admitted. Gives the tokens it was charged for.
+    /// The job is admitted, and will use what is expected of it until more is known.
     pub(super) fn charge(
         &mut self,
         now: Now,
         job: &Job,
         settings: &Settings,
         view: &mut ClusterView,
-    ) -> u64 {
+    ) {
+        let Some(id) = &job.tenant else { return };
         let expected = expected_tokens(job);
-        let Some(id) = &job.tenant else { return expected };
         let account = self.account(id, settings);
         account.live += 1;
+        account.expected = account.expected.saturating_add(expected);
         account.requests.add(now.at, account.limits.requests_per_minute, 1.0);
         account.tokens.add(now.at, account.limits.tokens_per_minute, expected as f64);
         self.strangers.remove(id);
         self.show(id, view);
-        expected
     }
 
     /// A job of an earlier life runs again: it counts, and was paid for.
     pub(super) fn resume(&mut self, job: &Job, settings: &Settings, view: &mut ClusterView) {
         let Some(id) = &job.tenant else { return };
-        self.account(id, settings).live += 1;
+        let account = self.account(id, settings);
+        account.live += 1;
+        account.expected = account.expected.saturating_add(expected_tokens(job));
         self.strangers.remove(id);
         self.show(id, view);
     }
 
-    /// What the job used is known.
+    /// The job was live for so long, and has used so many tokens instead of those that were expected.
     pub(super) fn used(
         &mut self,
         now: Now,
         job: &Job,
-        charged: u64,
-        outcome: &Outcome,
+        life: Duration,
+        (expected, used): (u64, u64),
         view: &mut ClusterView,
     ) {
         let Some(id) = &job.tenant else { return };
-        self.turn_the_day(now.wall);
         let Some(account) = self.accounts.get_mut(id) else { return };
-        let used = used_tokens(outcome);
-        account.used = account.used.saturating_add(used);
-        let correction = used as f64 - charged as f64;
+        account.expected = account.expected.saturating_sub(expected);
+        account.usage.add(used);
+        account.lived(life);
+        let correction = used as f64 - expected as f64;
         account.tokens.add(now.at, account.limits.tokens_per_minute, correction);
         self.show(id, view);
     }
@@ -149,10 +141,14 @@ impl Tenants {
         let Some(id) = &job.tenant else { return };
         let Some(account) = self.accounts.get_mut(id) else { return };
         account.live = account.live.saturating_sub(1);
-        if account.live == 0 && !account.is_recorded {
+        if account.live == 0 && account.recorded.is_none() {
             self.strangers.insert(id.clone());
         }
         self.show(id, view);
+        self.forget_strangers(view);
+    }
+
+    fn forget_strangers(&mut self, view: &mut ClusterView) {
         while self.strangers.len() > MOST_STRANGERS
             && let Some(stranger) = self.strangers.pop_first()
         {
@@ -164,17 +160,15 @@ impl Tenants {
     /// What the store says of all tenants.
     pub(super) fn restore(
         &mut self,
-        now: Now,
         records: Vec<TenantRecord>,
         settings: &Settings,
         view: &mut ClusterView,
     ) {
-        self.turn_the_day(now.wall);
         for record in records {
             let (id, used) = (record.id.clone(), record.used_tokens);
             self.apply(TenantChange::Put(record), settings, view);
             if let Some(account) = self.accounts.get_mut(&id) {
-                account.used = account.used.max(used);
+                account.usage.at_least(used);
             }
             self.show(&id, view);
         }
@@ -188,29 +182,33 @@ impl Tenants {
         view: &mut ClusterView,
     ) {
         match change {
-            TenantChange::Put(record) => {
-                let account = self.account(&record.id, settings);
-                account.limits = Arc::new(record.limits);
-                account.keys = record.keys;
-                account.is_recorded = true;
-                self.strangers.remove(&record.id);
-                self.show(&record.id, view);
+            TenantChange::Put(TenantRecord { id, limits, keys, .. }) => {
+                self.account(&id, settings).record(Some(Recorded { limits, keys }), settings);
+                self.strangers.remove(&id);
+                self.show(&id, view);
             }
+            // What it used today is remembered, should it come back.
             TenantChange::Gone(id) => {
-                self.accounts.remove(&id);
-                view.remove_tenant(&id);
+                let account = self.account(&id, settings);
+                account.record(None, settings);
+                if account.live == 0 {
+                    self.strangers.insert(id.clone());
+                }
+                self.show(&id, view);
+                self.forget_strangers(view);
             }
         }
     }
 
     /// What is recorded of the tenant now.
     pub(super) fn record(&self, id: &TenantId) -> Option<TenantRecord> {
-        let account = self.accounts.get(id).filter(|account| account.is_recorded)?;
+        let account = self.accounts.get(id)?;
+        let Recorded { limits, keys } = account.recorded.as_ref()?;
         Some(TenantRecord {
             id: id.clone(),
-            limits: (*account.limits).clone(),
-            keys: account.keys.clone(),
-            used_tokens: account.used,
+            limits: limits.clone(),
+            keys: keys.clone(),
+            used_tokens: account.usage.today(),
         })
     }
 
@@ -231,109 +229,30 @@ impl Tenants {
 
     /// Has every tenant no jobs?
     pub(super) fn are_quiet(&self) -> bool {
-        self.accounts.values().all(|account| account.live == 0)
+        self.accounts.values().all(|account| account.live == 0 && account.expected == 0)
     }
 
     fn account(&mut self, id: &TenantId, settings: &Settings) -> &mut Account {
-        self.accounts.entry(id.clone()).or_insert_with(|| Account {
-            limits: Arc::new(settings.default_limits.clone()),
-            keys: Vec::new(),
-            is_recorded: false,
-            used: 0,
-            live: 0,
-            requests: Bucket::default(),
-            tokens: Bucket::default(),
-        })
+        self.accounts.entry(id.clone()).or_insert_with(|| Account::new(self.day, settings))
     }
 
-    /// At midnight everybody begins anew.
-    fn turn_the_day(&mut self, wall: WallTime) {
+    /// At midnight everybody begins anew, and whoever looks at the view sees it.
+    pub(super) fn turn_the_day(&mut self, wall: WallTime, view: &mut ClusterView) {
         let day = wall.as_millis() / DAY_MS;
-        if day != self.day {
-            self.day = day;
-            self.accounts.values_mut().for_each(|account| account.used = 0);
+        if day == self.day {
+            return;
+        }
+        self.day = day;
+        for (id, account) in &mut self.accounts {
+            account.usage.turn(day);
+            let used = account.usage.today();
+            view.edit_tenant(id, |tenant| tenant.used_today = used);
         }
     }
 
     fn show(&self, id: &TenantId, view: &mut ClusterView) {
         if let Some(account) = self.accounts.get(id) {
-            view.put_tenant(TenantView {
-                id: id.clone(),
-                limits: account.limits.clone(),
-                used_today: account.used,
-                live_jobs: account.live,
-            });
+            view.put_tenant(account.view(id));
         }
     }
-}
-
-impl Account {
-    fn check(&self, now: Now, id: &TenantId, job: &Job) -> Result<()> {
-        let limits = &self.limits;
-        allowed(id, job, limits)?;
-        let refuse = |kind, after: Duration, message: String| {
-            Err(Error::new(kind, message).with_retry_after(after.max(Duration::from_secs(1))))
-        };
-        if let Some(limit) = limits.daily_tokens
-            && self.used >= limit
-        {
-            let midnight = Duration::from_millis(DAY_MS - now.wall.as_millis() % DAY_MS);
-            let message = format!(
-                "tenant {id} has used {} tokens today; allowed are {limit} a day (UTC)",
-                self.used
-            );
-            return refuse(ErrorKind::QuotaExceeded, midnight, message);
-        }
-        if let Some(limit) = limits.concurrent_jobs
-            && self.live >= limit
-        {
-            let message =
-                format!("tenant {id} has {} jobs at once; allowed are {limit}", self.live);
-            return refuse(ErrorKind::QuotaExceeded, Duration::ZERO, message);
-        }
-        if let Some(limit) = limits.requests_per_minute
-            && let Some(after) = self.requests.wait(now.at, limit, 1.0)
-        {
-            let message = format!("tenant {id} asks more than {limit} times a minute");
-            return refuse(ErrorKind::RateLimited, after, message);
-        }
-        if let Some(limit) = limits.tokens_per_minute
-            && let Some(after) = self.tokens.wait(now.at, limit, expected_tokens(job) as f64)
-        {
-            let message = format!("tenant {id} uses more than {limit} tokens a minute");
-            return refuse(ErrorKind::RateLimited, after, message);
-        }
-        Ok(())
-    }
-}
-
-/// Is this model, at this priority, for the tenant at all?
-fn allowed(id: &TenantId, job: &Job, limits: &TenantLimits) -> Result<()> {
-    let refuse = |param, message: String| {
-        Err(Error::new(ErrorKind::PermissionDenied, message).with_param(param))
-    };
-    if let Some(allowed) = &limits.priorities
-        && !allowed.contains(&job.priority)
-    {
-        let allowed: Vec<_> = allowed.iter().map(|priority| priority.as_str()).collect();
-        let message = format!(
-            "priority {} is not for tenant {id}; allowed is {}",
-            job.priority,
-            allowed.join(", ")
-        );
-        return refuse("priority", message);
-    }
-    let is_it = |name: &String| {
-        name.parse::<ModelRef>().is_ok_and(|model| job.model == model || job.model.is_of(&model))
-    };
-    if let Some(allowed) = &limits.models
-        && !allowed.contains(job.model.as_str())
-        && !allowed.iter().any(is_it)
-    {
-        let shown: Vec<_> = allowed.iter().take(8).map(String::as_str).collect();
-        let message =
-            format!("model {} is not for tenant {id}; allowed is {}", job.model, shown.join(", "));
-        return refuse("model", message);
-    }
-    Ok(())
 }

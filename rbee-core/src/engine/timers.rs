@@ -1,22 +1,17 @@
 //! Alarms: at most one of each kind for each thing, and a way back from the thing to its alarm.
+//!
+//! A job keeps the places of its own alarms. Looking them up by the job's name would go to a place of memory by chance
+//! for every job, which a million others that wait would make dear.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 
 use crate::{HiveId, JobId, LeaseId, ModelRef, Time, WorkerId};
 
 /// What an alarm is for.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Alarm {
-    /// A job that never started has waited for as long as it may.
-    QueueWait(JobId),
-    /// A job has run for as long as it may.
-    Run(JobId),
-    /// The client's own deadline.
-    Deadline(JobId),
-    /// A retry is due.
-    Retry(JobId),
-    /// The end of a job is to be recorded once more.
-    Rerecord(JobId),
+    /// Something about a job. Set with [`Timers::arm_job`].
+    Job(JobAlarm, JobId),
     /// An attempt that was told to end has not.
     Abort(LeaseId),
     /// A worker is not ready in time.
@@ -35,24 +30,49 @@ pub(super) enum Alarm {
     Optimise,
 }
 
+/// What an alarm of a job is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum JobAlarm {
+    /// It never started, and has waited for as long as it may.
+    QueueWait,
+    /// It has run for as long as it may.
+    Run,
+    /// The client's own deadline.
+    Deadline,
+    /// A retry is due.
+    Retry,
+    /// Its end is to be recorded once more.
+    Rerecord,
+}
+
+/// When an alarm goes off; of equal times the one that was set first.
+type Turn = (Time, u64);
+
+/// The alarms of one job. A turn that has passed is of nobody any more, so it may stay here.
+#[derive(Debug, Default)]
+pub(super) struct JobAlarms([Option<Turn>; 5]);
+
 #[derive(Debug, Default)]
 pub(super) struct Timers {
-    queue: BTreeSet<(Time, Alarm)>,
+    queue: BTreeMap<Turn, Alarm>,
     /// Only ever looked into, so its order does not matter.
-    due: HashMap<Alarm, Time>,
+    due: HashMap<Alarm, Turn>,
+    last: u64,
 }
 
 impl Timers {
     /// Sets the alarm, in the place of an earlier one of the same name.
     pub(super) fn arm(&mut self, at: Time, alarm: Alarm) {
-        self.disarm(&alarm);
-        self.due.insert(alarm.clone(), at);
-        self.queue.insert((at, alarm));
+        let turn = self.turn(at);
+        if let Some(earlier) = self.due.insert(alarm.clone(), turn) {
+            self.queue.remove(&earlier);
+        }
+        self.queue.insert(turn, alarm);
     }
 
     pub(super) fn disarm(&mut self, alarm: &Alarm) {
-        if let Some((alarm, at)) = self.due.remove_entry(alarm) {
-            self.queue.remove(&(at, alarm));
+        if let Some(turn) = self.due.remove(alarm) {
+            self.queue.remove(&turn);
         }
     }
 
@@ -60,18 +80,52 @@ impl Timers {
         self.due.contains_key(alarm)
     }
 
+    /// Sets an alarm of this job, whose others are these, in the place of an earlier one for the same.
+    pub(super) fn arm_job(
+        &mut self,
+        alarms: &mut JobAlarms,
+        at: Time,
+        alarm: JobAlarm,
+        job: JobId,
+    ) {
+        self.disarm_job(alarms, alarm);
+        let turn = self.turn(at);
+        alarms.0[alarm as usize] = Some(turn);
+        self.queue.insert(turn, Alarm::Job(alarm, job));
+    }
+
+    pub(super) fn disarm_job(&mut self, alarms: &mut JobAlarms, alarm: JobAlarm) {
+        if let Some(turn) = alarms.0[alarm as usize].take() {
+            self.queue.remove(&turn);
+        }
+    }
+
+    /// Nothing of this job goes off any more.
+    pub(super) fn disarm_all(&mut self, alarms: &mut JobAlarms) {
+        for turn in alarms.0.iter_mut().filter_map(Option::take) {
+            self.queue.remove(&turn);
+        }
+    }
+
+    fn turn(&mut self, at: Time) -> Turn {
+        self.last += 1;
+        (at, self.last)
+    }
+
     /// The next alarm that is due, taken out.
     pub(super) fn pop(&mut self, now: Time) -> Option<Alarm> {
-        if self.queue.first()?.0 > now {
+        if self.next()? > now {
             return None;
         }
         let (_, alarm) = self.queue.pop_first()?;
-        self.due.remove(&alarm);
+        if !matches!(alarm, Alarm::Job(..)) {
+            self.due.remove(&alarm);
+        }
         Some(alarm)
     }
 
     pub(super) fn next(&self) -> Option<Time> {
-        self.queue.first().map(|(at, _)| *at)
+        self.queue.first_key_value().map(|((at, _), _)| *at)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -83,15 +137,36 @@ impl Timers {
 mod tests {
     use super::*;
 
+    fn at(micros: u64) -> Time {
+        Time::from_micros(micros)
+    }
+
     #[test]
     fn an_alarm_set_again_goes_off_once_and_at_the_later_time() {
         let mut timers = Timers::default();
-        let alarm = Alarm::QueueWait(JobId::from_random_bits(1));
-        timers.arm(Time::from_micros(5), alarm.clone());
-        timers.arm(Time::from_micros(9), alarm.clone());
-        assert_eq!(timers.pop(Time::from_micros(8)), None);
-        assert_eq!(timers.pop(Time::from_micros(9)), Some(alarm.clone()));
+        let alarm = Alarm::Spawn(WorkerId::from_random_bits(1));
+        timers.arm(at(5), alarm.clone());
+        timers.arm(at(9), alarm.clone());
+        assert_eq!(timers.pop(at(8)), None);
+        assert_eq!(timers.pop(at(9)), Some(alarm.clone()));
         timers.disarm(&alarm);
+        assert_eq!((timers.len(), timers.next()), (0, None));
+    }
+
+    #[test]
+    fn an_alarm_of_a_job_set_again_goes_off_once_and_what_has_passed_takes_nothing_with_it() {
+        let (mut timers, mut alarms) = (Timers::default(), JobAlarms::default());
+        let [job, other] = [1, 2].map(JobId::from_random_bits);
+        timers.arm_job(&mut alarms, at(5), JobAlarm::Run, job);
+        timers.arm_job(&mut alarms, at(9), JobAlarm::Run, job);
+        timers.arm_job(&mut alarms, at(7), JobAlarm::Deadline, job);
+        let mut others = JobAlarms::default();
+        timers.arm_job(&mut others, at(9), JobAlarm::Run, other);
+        assert_eq!(timers.pop(at(6)), None);
+        assert_eq!(timers.pop(at(9)), Some(Alarm::Job(JobAlarm::Deadline, job)));
+        assert_eq!(timers.pop(at(9)), Some(Alarm::Job(JobAlarm::Run, job)));
+        timers.disarm_all(&mut alarms);
+        assert_eq!(timers.pop(at(9)), Some(Alarm::Job(JobAlarm::Run, other)));
         assert_eq!((timers.len(), timers.next()), (0, None));
     }
 }

@@ -57,6 +57,9 @@ impl Engine {
         }
         let worker = WorkerId::from_random_bits(self.chance.bits128());
         self.start_worker(now, worker, hive, spec, false, Vec::new(), out);
+        self.optimiser.is_replica(worker);
+        let mark = self.mark(worker, |mark| mark.replica = true);
+        out.extend(mark.map(|change| Effect::Record { n: None, changes: vec![change] }));
         Some(worker)
     }
 
@@ -175,6 +178,8 @@ impl Engine {
             return refuse(ErrorKind::InsufficientVram, why);
         }
         self.start_worker(now, worker, hive, spec, pin, evict, out);
+        let mark = self.mark(worker, |mark| mark.pinned = pin);
+        out.extend(mark.map(|change| Effect::Record { n: None, changes: vec![change] }));
         Ok(())
     }
 
@@ -235,15 +240,32 @@ impl Engine {
         Ok(())
     }
 
-    pub(super) fn pin(&mut self, worker: WorkerId, pin: bool) -> Result<()> {
+    /// It holds at once, and is answered when it is recorded. Who pins a replica wants it for good.
+    pub(super) fn pin(&mut self, operator: u64, worker: WorkerId, pin: bool, out: &mut Out) {
         if let Some(starting) = self.starting.get_mut(&worker) {
             starting.pin = pin;
         }
-        if self.view.edit_worker(worker, |view| view.pinned = pin) {
-            self.optimiser.look_again(&self.settings);
-            return Ok(());
+        let answer = |result| Effect::Answer { n: operator, result };
+        if !self.view.edit_worker(worker, |view| view.pinned = pin) {
+            let message = format!("worker {worker} does not exist");
+            return out.push(answer(Err(Error::new(ErrorKind::NotFound, message))));
         }
-        Err(Error::new(ErrorKind::NotFound, format!("worker {worker} does not exist")))
+        self.optimiser.look_again(&self.settings);
+        if pin {
+            self.optimiser.gone(worker);
+        }
+        let change = self.mark(worker, |mark| {
+            mark.pinned = pin;
+            mark.replica &= !pin;
+        });
+        match change {
+            Some(change) => {
+                let n = self.number();
+                self.awaited.insert(n, Awaited::Done(operator));
+                out.push(Effect::Record { n: Some(n), changes: vec![change] });
+            }
+            None => out.push(answer(Ok(()))),
+        }
     }
 
     pub(super) fn spawned(

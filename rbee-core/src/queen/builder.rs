@@ -18,8 +18,9 @@ use super::{
     logs::Logs,
     mailbox::Mailbox,
     models::{Models, Pin},
-    monitor, policies,
-    policy::Policy,
+    monitor,
+    policies::{self, Brought},
+    policy::{Policy, Ready},
     tenants::Directory,
     writer::Writer,
 };
@@ -66,8 +67,10 @@ impl QueenBuilder {
     }
 
     /// Where jobs go. Where not given, [`LeastLoaded`] in the mode [`Home`](Mode::Home) and [`PlatformPolicy`] in the mode
-    /// [`Platform`](Mode::Platform). An application may bring one of its own for a platform too; in either case it is
-    /// [fixed](Self::fixed_policy) there.
+    /// [`Platform`](Mode::Platform), or what was [set](Queen::set_policy) in an earlier life. What is given is in force
+    /// from the start; only a text, which can be told from what it was before, gives way to one that was set after it.
+    ///
+    /// An application may bring one of its own for a platform too. There it is [fixed](Self::fixed_policy) in any case.
     pub fn scheduler(mut self, scheduler: impl Scheduler) -> Self {
         self.scheduler = Some(Arc::new(scheduler));
         self
@@ -152,19 +155,25 @@ impl QueenBuilder {
             return Err(Error::new(ErrorKind::Config, message));
         }
         let registry = self.registry.unwrap_or_else(|| Arc::new(MemoryRegistry::new()));
-        let scheduler = self.scheduler.unwrap_or_else(|| match self.settings.mode {
+        let default: Arc<dyn Scheduler> = match self.settings.mode {
             Mode::Home => Arc::new(self.built_in.clone()),
             Mode::Platform => Arc::new(PlatformPolicy::new(self.built_in.clone())),
-        });
+        };
+        let built_in = self.built_in;
+        let brought = Brought { own: self.scheduler, default, built_in: built_in.clone() };
+        let own_policy = brought.own.as_ref().unwrap_or(&brought.default).clone();
         let settings = Arc::new(self.settings);
         let id = self.id.unwrap_or_else(QueenId::random);
         let snapshot = registry.open(&id, settings.owner_lease).await?;
 
         let epoch = snapshot.epoch;
         let fixed_policy = self.fixed_policy || settings.mode == Mode::Platform;
-        let (scheduler, version) =
-            policies::first(&*registry, epoch, scheduler, &self.built_in, fixed_policy).await?;
-        let policy = Policy::new(scheduler, version, self.built_in.clone())?;
+        let (scheduler, version) = match fixed_policy {
+            true => (own_policy.clone(), None),
+            false => policies::first(&*registry, epoch, &brought).await?,
+        };
+        tracing::info!(policy = scheduler.name(), version, "the policy in force");
+        let policy = Policy::new(Ready::new(scheduler)?, version, built_in.clone());
         let reign = policy.reign().clone();
         let tenants = Directory::of(&snapshot.tenants);
         let decisions = Decisions::new(settings.decisions_kept);
@@ -179,7 +188,10 @@ impl QueenBuilder {
         let models = Models::new(self.hub);
         let restored = restore_logs(&logs, &snapshot);
         let remembered = snapshot.hives.clone();
-        let engine = Engine::new((*settings).clone(), epoch, seed).with_aliases(aliases.clone());
+        let engine = Engine::new((*settings).clone(), epoch, seed)
+            .with_aliases(aliases.clone())
+            .with_built_in(built_in.clone())
+            .with_secret(super::fresh_seed());
         mailbox.input(Input::Restore { snapshot: Box::new(snapshot) });
         let shell = Shell {
             mailbox: mailbox.clone(),
@@ -210,9 +222,10 @@ impl QueenBuilder {
                 loads,
                 registry,
                 reign,
-                built_in: self.built_in,
+                built_in,
                 fixed_policy,
-                policy_change: tokio::sync::Mutex::new(()),
+                own_policy: Mutex::new(own_policy),
+                policy_change: Arc::default(),
                 decisions,
                 tenants,
                 settings,

@@ -4,13 +4,13 @@
 //! asks for them, by putting the same question to the same policy again.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use crate::{
-    Ask, ClusterView, Error, Explanation, Job, JobId, Placement, Result, Scheduler, Ticket,
-    WallTime,
+    Admission, Ask, ClusterView, Error, Explanation, Job, JobId, Placement, Result, Scheduler,
+    Ticket, WallTime,
 };
 
 /// The most text of prompts that is kept for explanations, in bytes.
@@ -31,10 +31,23 @@ pub struct Decision {
     pub version: Option<u64>,
     /// The built-in policy decided, because the chosen one could not.
     pub fallback: bool,
-    /// What was answered; none where the answer is still out.
+    /// Where the job goes; none where the answer is still out, or this is about its admission.
     pub answer: Option<Result<Placement>>,
-    /// How it came to that.
+    /// Whether the job may join the queue, where that was the question. An admission of rank 0 is not kept.
+    pub admission: Option<Result<Admission>>,
+    /// The answer was not carried out: it did not fit the fleet, or the job, as they were when it came.
+    pub is_stale: bool,
+    /// How it came to that; empty where this is about an admission.
     pub explanation: Explanation,
+}
+
+/// What was asked, with the answer.
+#[derive(Clone, Debug)]
+pub(super) enum Question {
+    /// Where does it go?
+    Place(Option<Result<Placement>>),
+    /// May it join the queue?
+    Admit(Result<Admission>),
 }
 
 #[derive(Clone, Debug)]
@@ -45,14 +58,41 @@ pub(super) struct Kept {
     pub(super) scheduler: Arc<dyn Scheduler>,
     pub(super) version: Option<u64>,
     pub(super) fallback: bool,
-    pub(super) answer: Option<Result<Placement>>,
+    pub(super) question: Question,
+    pub(super) is_stale: bool,
 }
 
 #[derive(Debug, Default)]
 struct Inner {
     /// In the order in which they were asked.
-    kept: BTreeMap<Ticket, Kept>,
+    kept: BTreeMap<u64, Kept>,
+    /// Where those are that the engine knows by a ticket.
+    tickets: BTreeMap<Ticket, u64>,
+    last: u64,
     bytes: usize,
+}
+
+impl Inner {
+    fn keep(&mut self, question: Kept, most: usize) -> u64 {
+        self.last += 1;
+        self.bytes += size(&question.ask);
+        self.kept.insert(self.last, question);
+        while self.kept.len() > most || (self.bytes > MOST_BYTES && self.kept.len() > 1) {
+            let Some((number, oldest)) = self.kept.pop_first() else { break };
+            self.bytes -= size(&oldest.ask);
+            // Tickets are given out in the same order as the numbers.
+            while let Some(first) = self.tickets.first_entry()
+                && *first.get() <= number
+            {
+                first.remove();
+            }
+        }
+        self.last
+    }
+
+    fn find(&mut self, ticket: Ticket) -> Option<&mut Kept> {
+        self.kept.get_mut(self.tickets.get(&ticket)?)
+    }
 }
 
 /// The last of them, within a bound of number and of memory.
@@ -72,21 +112,35 @@ impl Decisions {
         self.most > 0
     }
 
+    /// A question where a job goes.
     pub(super) fn asked(&self, ticket: Ticket, question: Kept) {
         let mut inner = self.lock();
-        inner.bytes += size(&question.ask);
-        if let Some(before) = inner.kept.insert(ticket, question) {
-            inner.bytes -= size(&before.ask);
-        }
-        while inner.kept.len() > self.most || (inner.bytes > MOST_BYTES && inner.kept.len() > 1) {
-            let Some((_, oldest)) = inner.kept.pop_first() else { return };
-            inner.bytes -= size(&oldest.ask);
-        }
+        let number = inner.keep(question, self.most);
+        inner.tickets.insert(ticket, number);
+    }
+
+    /// An answer whether a job may join the queue.
+    pub(super) fn admitted(&self, question: Kept) {
+        self.lock().keep(question, self.most);
     }
 
     pub(super) fn answered(&self, ticket: Ticket, answer: &Result<Placement>) {
-        if let Some(kept) = self.lock().kept.get_mut(&ticket) {
-            kept.answer = Some(answer.clone());
+        if let Some(kept) = self.lock().find(ticket) {
+            kept.question = Question::Place(Some(answer.clone()));
+        }
+    }
+
+    /// The built-in policy decides this one after all.
+    pub(super) fn fell_back(&self, ticket: Ticket, built_in: impl FnOnce() -> Arc<dyn Scheduler>) {
+        if let Some(kept) = self.lock().find(ticket) {
+            (kept.scheduler, kept.version, kept.fallback) = (built_in(), None, true);
+        }
+    }
+
+    /// The answer was not carried out.
+    pub(super) fn came_to_nothing(&self, ticket: Ticket) {
+        if let Some(kept) = self.lock().find(ticket) {
+            kept.is_stale = true;
         }
     }
 
@@ -95,10 +149,11 @@ impl Decisions {
         self.lock().kept.values().filter(|kept| kept.ask.job.id == job).cloned().collect()
     }
 
-    /// The last questions about different jobs, the newest first.
+    /// The last question about each of so many different jobs, the newest first.
     pub(super) fn recent(&self, most: usize) -> Vec<Ask> {
         let inner = self.lock();
-        let newest = inner.kept.values().rev();
+        let mut jobs = BTreeSet::new();
+        let newest = inner.kept.values().rev().filter(|kept| jobs.insert(kept.ask.job.id));
         newest.take(most).map(|kept| kept.ask.clone()).collect()
     }
 
@@ -114,10 +169,16 @@ fn size(ask: &Ask) -> usize {
 impl Kept {
     /// Puts the question again. To be called off the async threads: a policy may take its time.
     pub(super) fn explain(self) -> Decision {
-        let explain = || Ok(self.scheduler.explain(&self.ask, &self.view));
-        let explanation = super::policy::guarded(explain).unwrap_or_else(|error: Error| {
-            Explanation { placement: Err(error), steps: Vec::new(), candidates: Vec::new() }
-        });
+        let nothing =
+            |placement| Explanation { placement, steps: Vec::new(), candidates: Vec::new() };
+        let (answer, admission, explanation) = match self.question {
+            Question::Admit(admission) => (None, Some(admission), nothing(Ok(Placement::Wait))),
+            Question::Place(answer) => {
+                let explain = || Ok(self.scheduler.explain(&self.ask, &self.view));
+                let explained = super::policy::guarded(explain);
+                (answer, None, explained.unwrap_or_else(|error: Error| nothing(Err(error))))
+            }
+        };
         Decision {
             job: self.ask.job.clone(),
             at: self.at,
@@ -125,7 +186,9 @@ impl Kept {
             policy: self.scheduler.name(),
             version: self.version,
             fallback: self.fallback,
-            answer: self.answer,
+            answer,
+            admission,
+            is_stale: self.is_stale,
             explanation,
         }
     }

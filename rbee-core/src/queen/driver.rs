@@ -132,8 +132,12 @@ impl Driver {
     /// Says whether it was the last letter.
     fn deal_with(&mut self, message: Message, effects: &mut Vec<Effect>) -> bool {
         match message {
-            Message::Input(Input::Placed { ticket, answer }) => {
-                self.placed(ticket, answer, effects);
+            Message::Placed { ticket, term, answer } => {
+                self.placed(ticket, term, answer, effects);
+                self.carry_out_all(effects);
+            }
+            Message::PassedOver { ticket, term, ask } => {
+                self.passed_over(ticket, term, &ask, effects);
                 self.carry_out_all(effects);
             }
             Message::Input(input) => {
@@ -145,11 +149,14 @@ impl Driver {
                 let _ = reply.send(answer);
             }
             Message::Submit { job, log, reply } => self.submit(job, log, reply, effects),
-            Message::Admitted { job, log, reply, answer } => {
-                self.admitted(job, log, reply, answer, effects);
+            Message::Admitted { job, log, reply, term, answer } => {
+                self.admitted(job, log, reply, term, answer, effects);
             }
-            Message::SetPolicy { scheduler, version, reply } => {
-                let _ = reply.send(self.policy.replace(scheduler, version));
+            Message::SetPolicy { policy, version, reply } => {
+                self.policy.replace(policy, version);
+                let _ = reply.send(());
+                // What the old one let wait the new one may have a place for.
+                self.turn(Input::PolicyChanged, effects);
             }
             Message::Worker { id, worker, then } => {
                 self.workers.insert(id, worker);
@@ -195,7 +202,11 @@ impl Driver {
                     self.turn(Input::Command { n: 0, command: Command::Drain }, effects);
                 }
             }
-            Message::Look(look) => look(&self.engine),
+            Message::Look(look) => {
+                // So that what is seen is of this moment and this day.
+                self.turn(Input::Tick, effects);
+                look(&self.engine);
+            }
             Message::Freeze { reply, why } => {
                 self.freeze(&why);
                 self.hives.values().for_each(|hive| hive.watch.cancel());

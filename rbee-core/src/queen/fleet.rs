@@ -12,8 +12,11 @@ use super::{Queen, fresh_seed, mailbox::Message, policies, policy, time_since};
 use crate::{
     Ask, ClusterView, Damage, DeviceEstimate, Error, ErrorKind, HiveAddress, HiveBackend, HiveId,
     HiveRecord, HiveStatus, HiveView, ModelOnDisk, ModelRef, Now, Placement, Progress, Request,
-    Result, WallTime, WorkerId, WorkerSpec, WorkerState, engine::Command,
+    Result, Scheduler, WallTime, WorkerId, WorkerSpec, WorkerState, engine::Command,
 };
+
+/// How long the policy may take to say where a model is to be loaded.
+const DECISION_PATIENCE: Duration = Duration::from_secs(5);
 
 /// A hive, as the queen knows it.
 #[derive(Clone, Debug, PartialEq)]
@@ -250,14 +253,18 @@ impl Queen {
     }
 
     /// Starts a worker of a model, or finds the one that is there or on its way; it takes jobs when
-    /// [`cluster`](Self::cluster) shows it ready. The scheduler decides what the request leaves open. Where the model
-    /// is not on the machine's disk it is fetched first.
+    /// [`cluster`](Self::cluster) shows it ready. The scheduler decides what the request leaves open, and the built-in
+    /// policy where it fails, is suspended, or would wait. Where the model is not on the machine's disk it is fetched first.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`] or [`ErrorKind::HiveUnreachable`] where the hive is not there,
     /// [`ErrorKind::ModelNotFound`] where the model is nowhere, [`ErrorKind::InsufficientVram`] where it has no place.
     pub async fn load_model(&self, mut request: LoadRequest) -> Result<WorkerId> {
         request.model = self.locate(request.model.as_str()).await?;
+        if request.slots == Some(0) {
+            let message = "slots is 0; allowed is at least 1";
+            return Err(Error::new(ErrorKind::InvalidRequest, message).with_param("slots"));
+        }
         for _ in 0..QUESTIONS {
             let cluster = self.candidates(&request).await?;
             let usable = |state| matches!(state, WorkerState::Ready | WorkerState::Loading);
@@ -281,7 +288,6 @@ impl Queen {
                 self.provision(hive, request.model.clone(), Progress::ignore()).await?;
                 continue;
             }
-            let spec = WorkerSpec { slots: request.slots.unwrap_or(spec.slots), ..spec };
             let (worker, pin) = (WorkerId::random(), request.pin);
             self.command(Command::Load { worker, hive, spec, evict, pin }).await?;
             return Ok(worker);
@@ -333,16 +339,13 @@ impl Queen {
             let message = format!("hive {only} is not online");
             return Err(Error::new(ErrorKind::HiveUnreachable, message));
         }
-        let others: Vec<_> =
-            cluster.hives().map(|hive| hive.id.clone()).filter(|id| id != only).collect();
-        for hive in others {
-            let workers: Vec<_> = cluster.on_hive(&hive).map(|worker| worker.info.id).collect();
-            workers.into_iter().for_each(|worker| _ = cluster.remove_worker(worker));
-            cluster.remove_hive(&hive);
-        }
+        keep_only(&mut cluster, only);
         narrowed(cluster, request)
     }
 
+    /// Where the policy would start a worker for this. An operator who asks for a model is not left without it because
+    /// the policy fails, or would have its jobs wait: the built-in one decides then, and it reckons for the slots that
+    /// are wanted, on the devices that the policy chose where it chose any.
     async fn ask_for_place(
         &self,
         request: &LoadRequest,
@@ -352,8 +355,51 @@ impl Queen {
         let job = wanted.into_job(request.model.clone(), &self.shared.settings, fresh_seed())?;
         let now = Now { at: time_since(self.shared.began), wall: WallTime::now() };
         let ask = Ask::first(Arc::new(job), now, fresh_seed());
-        let scheduler = self.scheduler();
-        policies::aside(move || policy::guarded(|| scheduler.place(&ask, &cluster))).await?
+        let built_in = self.shared.built_in.clone();
+        let built_in = match request.slots {
+            Some(slots) => built_in.with_slots(slots),
+            None => built_in,
+        };
+        match self.ask_policy(ask.clone(), cluster.clone()).await {
+            Some(Placement::Spawn { hive, spec, .. })
+                if request.slots.is_some_and(|slots| slots != spec.slots) =>
+            {
+                let mut there = cluster.clone();
+                keep_only(&mut there, &hive);
+                if !spec.devices.is_empty() {
+                    keep_devices(&mut there, &spec.devices);
+                }
+                if let spawn @ Placement::Spawn { .. } = built_in.place(&ask, &there)? {
+                    return Ok(spawn);
+                }
+            }
+            Some(decision) => return Ok(decision),
+            None => {}
+        }
+        built_in.place(&ask, &cluster)
+    }
+
+    /// What the policy in force says; nothing where it does not say anything that is of use.
+    async fn ask_policy(&self, ask: Ask, cluster: ClusterView) -> Option<Placement> {
+        let in_force = self.shared.reign.look();
+        if in_force.health.is_suspended {
+            return None;
+        }
+        let asked =
+            policies::aside(move || policy::guarded(|| in_force.scheduler.place(&ask, &cluster)));
+        let late = |_| {
+            let message = format!("it did not decide within {DECISION_PATIENCE:?}");
+            Err(Error::new(ErrorKind::Internal, message))
+        };
+        let answer = tokio::time::timeout(DECISION_PATIENCE, asked).await.unwrap_or_else(late);
+        match answer.flatten() {
+            Ok(Placement::Wait | Placement::Assign(_)) => None,
+            Ok(decision) => Some(decision),
+            Err(error) => {
+                tracing::warn!(%error, "the policy failed to say where a model is to be loaded; the built-in one decides");
+                None
+            }
+        }
     }
 
     /// Starts a worker, whether or not a job needs it; it is there when [`cluster`](Self::cluster) shows it ready.
@@ -398,6 +444,23 @@ fn narrowed(mut cluster: ClusterView, request: &LoadRequest) -> Result<ClusterVi
         let message = format!("no such hive has a device {index}");
         return Err(Error::new(ErrorKind::InvalidRequest, message).with_param("devices"));
     }
+    keep_devices(&mut cluster, wanted);
+    Ok(cluster)
+}
+
+/// Leaves this hive alone, and the workers on it.
+fn keep_only(cluster: &mut ClusterView, only: &HiveId) {
+    let others: Vec<_> =
+        cluster.hives().map(|hive| hive.id.clone()).filter(|id| id != only).collect();
+    for hive in others {
+        let workers: Vec<_> = cluster.on_hive(&hive).map(|worker| worker.info.id).collect();
+        workers.into_iter().for_each(|worker| _ = cluster.remove_worker(worker));
+        cluster.remove_hive(&hive);
+    }
+}
+
+/// Leaves these devices of every hive.
+fn keep_devices(cluster: &mut ClusterView, wanted: &[u32]) {
     let hives: Vec<_> = cluster.hives().map(|hive| hive.id.clone()).collect();
     for hive in hives {
         cluster.edit_hive(&hive, |view| {
@@ -405,7 +468,6 @@ fn narrowed(mut cluster: ClusterView, request: &LoadRequest) -> Result<ClusterVi
             view.devices = left.cloned().collect();
         });
     }
-    Ok(cluster)
 }
 
 fn late(hive: &HiveId, limit: Duration) -> Error {

@@ -4,10 +4,13 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
-use super::log::JobLog;
+use super::{
+    log::JobLog,
+    policy::{Ready, Term},
+};
 use crate::{
-    Admission, Error, ErrorKind, HiveBackend, HiveId, HiveSummary, Job, Result, Scheduler, Worker,
-    WorkerId,
+    Admission, Ask, Error, ErrorKind, HiveBackend, HiveId, HiveSummary, Job, Placement, Result,
+    Ticket, Worker, WorkerId,
     engine::{Command, Engine, Input},
 };
 
@@ -36,19 +39,21 @@ pub(super) enum Message {
     Input(Input),
     /// A job; its log is in place already.
     Submit { job: Arc<Job>, log: Arc<JobLog>, reply: oneshot::Sender<Result<Submitted>> },
-    /// A job that the policy was asked about whether it may join the queue.
+    /// A job that the policy was asked about whether it may join the queue; without an answer where the question did not
+    /// get its turn.
     Admitted {
         job: Arc<Job>,
         log: Arc<JobLog>,
         reply: oneshot::Sender<Result<Submitted>>,
-        answer: Result<Admission>,
+        term: Term,
+        answer: Option<Result<Admission>>,
     },
+    /// The policy of this term has said where a job goes.
+    Placed { ticket: Ticket, term: Term, answer: Result<Placement> },
+    /// The question where a job goes did not get its turn.
+    PassedOver { ticket: Ticket, term: Term, ask: Ask },
     /// Another policy comes into force.
-    SetPolicy {
-        scheduler: Arc<dyn Scheduler>,
-        version: Option<u64>,
-        reply: oneshot::Sender<Result<()>>,
-    },
+    SetPolicy { policy: Ready, version: Option<u64>, reply: oneshot::Sender<()> },
     /// A handle on a worker, and what the engine is to know of it.
     Worker { id: WorkerId, worker: Arc<dyn Worker>, then: Input },
     /// The operator wants something.

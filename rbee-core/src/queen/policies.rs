@@ -1,28 +1,26 @@
 //! The policy in force and those before it: checked, tried, put in force, put back.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::sync::{Arc, PoisonError};
 
-use sha2::{Digest as _, Sha256};
-use tokio::time::Instant;
+use tokio::sync::OwnedMutexGuard;
 
-use super::{
-    Queen, decisions::Decision, fresh_seed, mailbox::Message, policy::guarded, time_since,
-};
+use super::{Queen, decisions::Decision, mailbox::Message, policy::Ready};
 use crate::{
-    Ask, Change, ClusterView, Error, ErrorKind, Explanation, Job, JobId, LeastLoaded, ModelRef,
-    Now, PolicyHealth, PolicyLanguage, PolicyOrigin, PolicyRecord, PolicySource, Registry, Request,
-    Result, Scheduler, WallTime,
+    Error, ErrorKind, JobId, LeastLoaded, PolicyHealth, PolicyLanguage, PolicyOrigin, PolicyRecord,
+    PolicySource, Result, Scheduler,
 };
+
+mod start;
+mod trial;
+
+pub(super) use start::{Brought, first};
+pub(super) use trial::try_all;
+pub use trial::{PolicyTrial, TrialDecision};
+
+use start::{hash, record};
 
 /// The longest text of a policy, in bytes.
 pub const MAX_POLICY_BYTES: usize = 256 << 10;
-
-/// Recent jobs that a policy is tried on before it comes into force.
-const RECENT_TRIALS: usize = 32;
-/// Models of the fleet that it is tried on.
-const MODEL_TRIALS: usize = 16;
-/// How long all trials may take together.
-const TRIALS_PATIENCE: Duration = Duration::from_secs(10);
 
 /// The policy in force.
 #[derive(Clone, Debug)]
@@ -41,28 +39,6 @@ pub struct PolicyStatus {
     pub health: PolicyHealth,
     /// It cannot be changed while the queen runs.
     pub is_fixed: bool,
-}
-
-/// A policy that was read and tried, and that nothing was found against.
-#[derive(Clone, Debug)]
-pub struct PolicyTrial {
-    /// What people know it by.
-    pub name: String,
-    /// What it does, in a sentence.
-    pub description: String,
-    /// What it would decide now, for recent jobs and for a job of each model.
-    pub decisions: Vec<TrialDecision>,
-}
-
-/// What a policy would decide.
-#[derive(Clone, Debug)]
-pub struct TrialDecision {
-    /// The job it was asked about.
-    pub job: Arc<Job>,
-    /// It is one that was really submitted.
-    pub is_recent: bool,
-    /// The decision, and how it came about.
-    pub explanation: Explanation,
 }
 
 /// Makes a scheduler of a text.
@@ -92,71 +68,6 @@ pub(super) fn compile(source: &PolicySource, built_in: &LeastLoaded) -> Result<A
     ))
 }
 
-fn hash(source: &PolicySource) -> String {
-    let digest = Sha256::digest(source.text.as_bytes());
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// What is in force when the queen starts: the policy that the application brings, or the newest recorded one where
-/// the application brings none that is written as text, or one that was recorded already before.
-pub(super) async fn first(
-    registry: &dyn Registry,
-    epoch: crate::Epoch,
-    own: Arc<dyn Scheduler>,
-    built_in: &LeastLoaded,
-    is_fixed: bool,
-) -> Result<(Arc<dyn Scheduler>, Option<u64>)> {
-    if is_fixed {
-        return Ok((own, None));
-    }
-    let recorded = registry.policies().await?;
-    let newest_own = recorded.iter().rev().find(|one| one.origin == PolicyOrigin::Application);
-    match own.source() {
-        Some(source) if newest_own.is_none_or(|before| before.hash != hash(&source)) => {
-            let record = record(registry, epoch, source, PolicyOrigin::Application).await?;
-            Ok((own, Some(record.version)))
-        }
-        source => {
-            let Some(newest) = recorded.last() else { return Ok((own, None)) };
-            if source.is_some_and(|source| hash(&source) == newest.hash) {
-                return Ok((own, Some(newest.version)));
-            }
-            match compile(&newest.source, built_in) {
-                Ok(scheduler) => Ok((scheduler, Some(newest.version))),
-                Err(error) => {
-                    tracing::error!(version = newest.version, %error, "the recorded policy is not understood; the application's own is in force");
-                    Ok((own, None))
-                }
-            }
-        }
-    }
-}
-
-/// Writes the next version.
-async fn record(
-    registry: &dyn Registry,
-    epoch: crate::Epoch,
-    source: PolicySource,
-    origin: PolicyOrigin,
-) -> Result<PolicyRecord> {
-    let newest = registry.policies().await?.last().map_or(0, |newest| newest.version);
-    let record = PolicyRecord {
-        version: newest + 1,
-        at: WallTime::now(),
-        hash: hash(&source),
-        origin,
-        source,
-    };
-    registry.record(epoch, &[Change::PolicyPut(Box::new(record.clone()))]).await?;
-    // Another queen of the same store may have taken the number in the meantime.
-    let stored = registry.policies().await?;
-    if stored.iter().any(|one| one.version == record.version && one.hash == record.hash) {
-        return Ok(record);
-    }
-    let message = "another queen changed the policy at the same moment; look at it, and try again";
-    Err(Error::new(ErrorKind::Conflict, message))
-}
-
 impl Queen {
     /// The policy in force, and how it fares.
     pub fn policy(&self) -> PolicyStatus {
@@ -177,10 +88,25 @@ impl Queen {
         self.shared.fixed_policy
     }
 
-    /// Every version that is kept, the newest last. The newest is the one in force, unless the application brought
-    /// another that is not written as text.
+    /// The versions that are kept, the newest last: the last [`POLICIES_KEPT`](crate::POLICIES_KEPT). Which of them is in
+    /// force, if any is, [`policy`](Self::policy) tells.
     pub async fn policies(&self) -> Result<Vec<PolicyRecord>> {
         self.shared.registry.policies().await
+    }
+
+    /// One version, with its text.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] where it is not kept.
+    pub async fn policy_version(&self, version: u64) -> Result<PolicyRecord> {
+        let missing = || {
+            let message = format!(
+                "there is no version {version} of the policy; the last {} are kept",
+                crate::POLICIES_KEPT
+            );
+            Error::new(ErrorKind::NotFound, message)
+        };
+        self.shared.registry.policy(Some(version)).await?.ok_or_else(missing)
     }
 
     /// Reads a policy and tries it, and puts nothing in force: on the last jobs, and on a job of each model, with the
@@ -194,8 +120,12 @@ impl Queen {
         self.try_out(scheduler).await
     }
 
-    /// Puts a policy in force, for every decision from now on and after a restart. It is checked and tried
-    /// [first](Self::check_policy); where anything is wrong the old one stays.
+    /// Puts a policy in force, for every decision from now on. It is checked and tried [first](Self::check_policy); where
+    /// anything is wrong the old one stays. Once it is recorded it comes into force, whether or not the caller still waits.
+    ///
+    /// After a restart it is in force again, unless the application then brings a scheduler that is compiled in, or a
+    /// text that was not recorded before; one of the [origin](PolicyOrigin) `Application` is so only as long as the
+    /// application brings it.
     ///
     /// # Errors
     /// As for [`check_policy`](Self::check_policy); [`ErrorKind::PermissionDenied`] where the policy is fixed,
@@ -205,20 +135,10 @@ impl Queen {
         source: PolicySource,
         origin: PolicyOrigin,
     ) -> Result<PolicyStatus> {
-        if self.is_policy_fixed() {
-            let message = "the policy is built in and cannot be changed (mode platform)";
-            return Err(Error::new(ErrorKind::PermissionDenied, message));
-        }
-        let _alone = self.shared.policy_change.lock().await;
+        let alone = self.begin_change().await?;
         let scheduler = self.compile(source.clone()).await?;
         self.try_out(scheduler.clone()).await?;
-        let epoch = self.look(|engine| engine.epoch()).await?;
-        let record = record(&*self.shared.registry, epoch, source, origin).await?;
-        let message =
-            |reply| Message::SetPolicy { scheduler, version: Some(record.version), reply };
-        self.shared.mailbox.ask(message).await??;
-        tracing::info!(version = record.version, hash = %record.hash, origin = origin.as_str(), "the policy was changed");
-        Ok(self.policy())
+        self.change(alone, scheduler, source, origin).await
     }
 
     /// Puts an earlier version back in force, as a new one.
@@ -226,12 +146,79 @@ impl Queen {
     /// # Errors
     /// [`ErrorKind::NotFound`] where it is not kept, and as for [`set_policy`](Self::set_policy).
     pub async fn roll_back_policy(&self, version: u64) -> Result<PolicyStatus> {
-        let recorded = self.policies().await?;
-        let Some(found) = recorded.into_iter().find(|one| one.version == version) else {
-            let message = format!("there is no version {version} of the policy");
-            return Err(Error::new(ErrorKind::NotFound, message));
-        };
+        let found = self.policy_version(version).await?;
+        if found.origin == PolicyOrigin::Reset {
+            return self.reset_policy().await;
+        }
         self.set_policy(found.source, PolicyOrigin::Rollback).await
+    }
+
+    /// Puts back in force what the application brings: its own scheduler, or the built-in policy where it has set none.
+    /// It is recorded as a new version, so that it holds after a restart too.
+    ///
+    /// ```
+    /// use rbee_core::{PolicyOrigin, PolicySource, Queen};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> rbee_core::Result<()> {
+    ///
+    /// let queen = Queen::builder().build().await?;
+    /// # #[cfg(feature = "rhai")] {
+    /// let mine = PolicySource::named("mine.rhai", "fn schedule(job, workers, hives) { wait() }")?;
+    /// queen.set_policy(mine, PolicyOrigin::Operator).await?;
+    /// # }
+    /// assert_eq!(queen.reset_policy().await?.name, "least-loaded");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`ErrorKind::PermissionDenied`] where the policy is fixed, [`ErrorKind::Storage`] where the version could not be
+    /// recorded.
+    pub async fn reset_policy(&self) -> Result<PolicyStatus> {
+        let alone = self.begin_change().await?;
+        let scheduler =
+            self.shared.own_policy.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let nothing = PolicySource { language: PolicyLanguage::Rhai, text: "".into() };
+        self.change(alone, scheduler, nothing, PolicyOrigin::Reset).await
+    }
+
+    /// One change at a time.
+    async fn begin_change(&self) -> Result<OwnedMutexGuard<()>> {
+        if self.is_policy_fixed() {
+            let message = "the policy is fixed and cannot be changed (mode platform, or as the application wants it)";
+            return Err(Error::new(ErrorKind::PermissionDenied, message));
+        }
+        Ok(self.shared.policy_change.clone().lock_owned().await)
+    }
+
+    /// Records a policy and puts it in force, both or neither: in a task of its own, so that a caller who goes away does
+    /// not leave one without the other. What may fail without the store comes first.
+    async fn change(
+        &self,
+        alone: OwnedMutexGuard<()>,
+        scheduler: Arc<dyn Scheduler>,
+        source: PolicySource,
+        origin: PolicyOrigin,
+    ) -> Result<PolicyStatus> {
+        let policy = Ready::new(scheduler.clone())?;
+        let queen = self.clone();
+        let changed = tokio::spawn(async move {
+            let _alone = alone;
+            let shared = &queen.shared;
+            let epoch = queen.look(|engine| engine.epoch()).await?;
+            let record = record(&*shared.registry, epoch, source, origin).await?;
+            let version = Some(record.version);
+            shared.mailbox.ask(|reply| Message::SetPolicy { policy, version, reply }).await?;
+            if origin == PolicyOrigin::Application {
+                *shared.own_policy.lock().unwrap_or_else(PoisonError::into_inner) = scheduler;
+            }
+            tracing::info!(version = record.version, hash = %record.hash, origin = origin.as_str(), "the policy was changed");
+            Ok::<_, Error>(queen.policy())
+        });
+        changed.await.unwrap_or_else(|cause| {
+            let message = "the change of the policy broke off";
+            Err(Error::new(ErrorKind::Internal, message).with_source(cause))
+        })
     }
 
     /// How the job came to where it is: every decision about it that is still kept, with its reasons.
@@ -253,75 +240,6 @@ impl Queen {
         let built_in = self.shared.built_in.clone();
         aside(move || compile(&source, &built_in)).await?
     }
-
-    async fn try_out(&self, scheduler: Arc<dyn Scheduler>) -> Result<PolicyTrial> {
-        let cluster = self.cluster().await?;
-        let now = Now { at: time_since(self.shared.began), wall: WallTime::now() };
-        let mut jobs = BTreeSet::new();
-        let recent = self.shared.decisions.recent(RECENT_TRIALS).into_iter();
-        let recent = recent.filter(|ask| jobs.insert(ask.job.id)).map(|ask| (true, ask));
-        let mut questions: Vec<(bool, Ask)> = recent.collect();
-        questions.extend(self.questions(&cluster, now)?);
-        aside(move || try_all(&*scheduler, questions, now, &cluster)).await?
-    }
-}
-
-impl Queen {
-    /// A question about a job for each model of the fleet.
-    pub(super) fn questions(&self, cluster: &ClusterView, now: Now) -> Result<Vec<(bool, Ask)>> {
-        let models = models(cluster).into_iter();
-        let questions = models.map(|model| {
-            let request = Request::completion(model.as_str(), "trial");
-            let job = request.into_job(model, &self.shared.settings, fresh_seed())?;
-            Ok((false, Ask::first(Arc::new(job), now, fresh_seed())))
-        });
-        questions.collect()
-    }
-}
-
-/// The models of this fleet, a bounded number of them.
-fn models(cluster: &ClusterView) -> BTreeSet<ModelRef> {
-    let loaded = cluster.workers().map(|worker| &worker.info.model);
-    let on_disk = cluster.hives().flat_map(|hive| hive.models.keys());
-    let mut models = BTreeSet::new();
-    for model in loaded.chain(on_disk) {
-        if models.len() == MODEL_TRIALS {
-            break;
-        }
-        models.insert(model.clone());
-    }
-    models
-}
-
-pub(super) fn try_all(
-    scheduler: &dyn Scheduler,
-    questions: Vec<(bool, Ask)>,
-    now: Now,
-    cluster: &ClusterView,
-) -> Result<PolicyTrial> {
-    let began = Instant::now();
-    let mut decisions = Vec::new();
-    for (is_recent, ask) in questions {
-        let ask = Ask { now, ..ask };
-        let explanation = guarded(|| {
-            if scheduler.admits() {
-                scheduler.admit(&ask, cluster)?;
-            }
-            let explanation = scheduler.explain(&ask, cluster);
-            explanation.placement.clone().map(|_| explanation)
-        });
-        let explanation = explanation.map_err(|error| {
-            let what = if is_recent { "recent job" } else { "job for model" };
-            let which = if is_recent { ask.job.id.to_string() } else { ask.job.model.to_string() };
-            let message = format!("the policy fails on a trial, {what} {which}: {error}");
-            Error::new(ErrorKind::InvalidRequest, message).with_source(error)
-        })?;
-        decisions.push(TrialDecision { job: ask.job, is_recent, explanation });
-        if began.elapsed() > TRIALS_PATIENCE {
-            break;
-        }
-    }
-    Ok(PolicyTrial { name: scheduler.name(), description: scheduler.description(), decisions })
 }
 
 /// Runs what may take its time off the async threads.

@@ -57,7 +57,13 @@ impl Queen {
             None => Now { at: time_since(self.shared.began), wall: WallTime::now() },
         };
         let questions = match job {
-            Some(sketch) => {
+            Some(mut sketch) => {
+                // A described fleet may have a model under the very name that is an alias here.
+                let is_known = cluster.with_model(&sketch.model).next().is_some()
+                    || cluster.hives().any(|hive| hive.models.contains_key(&sketch.model));
+                if !is_known {
+                    sketch.model = self.resolve(sketch.model.as_str())?;
+                }
                 let job = Arc::new(sketch.job(&self.shared.settings, fresh_seed())?);
                 vec![(false, Ask::first(job, now, fresh_seed()))]
             }

@@ -2,7 +2,7 @@
 
 mod directory;
 
-use std::{fmt, sync::Arc};
+use std::fmt;
 
 use sha2::{Digest as _, Sha256};
 
@@ -104,10 +104,11 @@ impl Queen {
             .await
     }
 
-    /// What this tenant may use: its own limits, or those of [`Settings`](crate::Settings) where it has none.
-    pub fn limits_of(&self, tenant: &TenantId) -> Arc<TenantLimits> {
+    /// What this tenant may use: its own limits, and the default ones of [`Settings`](crate::Settings) where it has none.
+    pub fn limits_of(&self, tenant: &TenantId) -> TenantLimits {
+        let defaults = &self.shared.settings.default_limits;
         let own = self.shared.tenants.limits(tenant);
-        own.unwrap_or_else(|| Arc::new(self.shared.settings.default_limits.clone()))
+        own.map_or_else(|| defaults.clone(), |own| own.or(defaults))
     }
 
     /// May this tenant use the model of this name, an alias or a reference? An alias in its limits is for whatever that

@@ -82,4 +82,8 @@ impl Registry for MemoryRegistry {
     async fn policies(&self) -> Result<Vec<PolicyRecord>> {
         Ok(self.store().policies())
     }
+
+    async fn policy(&self, version: Option<u64>) -> Result<Option<PolicyRecord>> {
+        Ok(self.store().policy(version))
+    }
 }

@@ -1,9 +1,8 @@
-//! What every registry here decides alike: which day a moment counts for, what a job costs its tenant, and how a
-//! refusal reads.
+//! What every registry here decides alike: which day a moment counts for, and how a refusal reads.
 
 use std::fmt;
 
-use crate::{Epoch, Error, ErrorKind, Outcome, WallTime};
+use crate::{Epoch, Error, ErrorKind, WallTime};
 
 /// For so many days, the present one included, the usage of tenants is kept.
 pub(super) const USAGE_DAYS: u64 = 31;
@@ -16,16 +15,6 @@ pub(super) const fn day(at: WallTime) -> u64 {
 /// The first day whose usage is still kept.
 pub(super) const fn first_day_kept(now: WallTime) -> u64 {
     (day(now) + 1).saturating_sub(USAGE_DAYS)
-}
-
-/// What the end of a job costs its tenant: prompt and answer of a complete one, nothing otherwise.
-pub(super) fn tokens_used(outcome: &Outcome) -> u64 {
-    match outcome {
-        Outcome::Complete { usage, .. } => {
-            u64::from(usage.prompt_tokens) + u64::from(usage.completion_tokens)
-        }
-        Outcome::Failed(_) | Outcome::Cancelled => 0,
-    }
 }
 
 /// The row is another's.

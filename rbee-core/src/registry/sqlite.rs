@@ -200,4 +200,8 @@ impl Registry for SqliteRegistry {
     async fn policies(&self) -> Result<Vec<PolicyRecord>> {
         self.readers.policies().await
     }
+
+    async fn policy(&self, version: Option<u64>) -> Result<Option<PolicyRecord>> {
+        self.readers.policy(version).await
+    }
 }

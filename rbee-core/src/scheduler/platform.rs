@@ -1,6 +1,6 @@
 //! The policy of a platform: built in, and not to be changed.
 
-use super::{Admission, Ask, Explanation, LeastLoaded, Placement, Scheduler};
+use super::{Ask, Explanation, LeastLoaded, Placement, Scheduler};
 use crate::{ClusterView, Error, ErrorKind, Result};
 
 /// The policy for a fleet that several tenants share: it places as [`LeastLoaded`] does, and does not start what its
@@ -58,14 +58,6 @@ impl Scheduler for PlatformPolicy {
             },
             None => self.placing.explain(ask, cluster),
         }
-    }
-
-    fn admits(&self) -> bool {
-        true
-    }
-
-    fn admit(&self, ask: &Ask, cluster: &ClusterView) -> Result<Admission> {
-        Ok(Self::against(ask, cluster).map_or_else(Admission::default, Admission::Refuse))
     }
 
     fn name(&self) -> String {

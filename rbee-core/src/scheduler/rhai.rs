@@ -55,6 +55,8 @@ pub use reference::scheduler_reference;
 
 /// How long a decision may take, unless it is said otherwise.
 const LIMIT: Duration = Duration::from_millis(50);
+/// The same in a replay, so that the number of its operations ends a script and not how busy the machine is.
+const REPLAY_LIMIT: Duration = Duration::from_secs(2);
 /// A script's own end comes first, so that its line is known; only where it does not is the call given up.
 const GRACE: Duration = Duration::from_millis(25);
 /// Threads that decide side by side at most.
@@ -90,7 +92,7 @@ const THREADS: usize = 4;
 /// with its line, and the queen lets the built-in policy decide.
 pub struct RhaiScheduler {
     engine: Arc<Engine>,
-    script: Script,
+    script: Arc<Script>,
     name: String,
     description: String,
     source: PolicySource,
@@ -182,7 +184,7 @@ impl RhaiScheduler {
             engine,
             name: name.to_owned(),
             description: lint::description(&source.text),
-            script,
+            script: Arc::new(script),
             source,
             limit: LIMIT,
             builtin: LeastLoaded::default(),
@@ -350,7 +352,9 @@ impl Scheduler for RhaiScheduler {
     }
 
     fn admit(&self, ask: &Ask, cluster: &ClusterView) -> Result<Admission> {
-        let (admission, _) = self.ask(ask, cluster, self.limit, false, || self.judge(ask));
+        let mut session = Session::new(ask, cluster, &self.builtin, false);
+        session.is_admitting = true;
+        let (admission, _) = enter(session, Instant::now() + self.limit, || self.judge(ask));
         admission.map_err(|error| self.fault(&error, self.limit))
     }
 
@@ -360,6 +364,18 @@ impl Scheduler for RhaiScheduler {
 
     fn threads(&self) -> usize {
         std::thread::available_parallelism().map_or(1, usize::from).min(THREADS)
+    }
+
+    fn for_replay(&self) -> Option<Arc<dyn Scheduler>> {
+        Some(Arc::new(Self {
+            engine: self.engine.clone(),
+            script: self.script.clone(),
+            name: self.name.clone(),
+            description: self.description.clone(),
+            source: self.source.clone(),
+            limit: self.limit.max(REPLAY_LIMIT),
+            builtin: self.builtin.clone(),
+        }))
     }
 
     fn source(&self) -> Option<PolicySource> {

@@ -8,8 +8,8 @@ use super::{
     trace::{Bytes, Trace},
 };
 use crate::{
-    ClusterView, Device, DeviceKind, Error, ErrorKind, HiveView, ModelOnDisk, ModelRef, ModelTask,
-    Task, WorkerSpec,
+    ClusterView, Device, DeviceKind, Error, ErrorKind, HiveId, HiveView, ModelOnDisk, ModelRef,
+    ModelTask, Task, WorkerSpec,
 };
 
 /// Hives, and devices of one hive, that a message names at most.
@@ -86,6 +86,39 @@ pub(super) fn place(
         Err(Hope::Later) => Placement::Wait,
         Err(Hope::None) => Placement::Reject(search.rejection()),
     }
+}
+
+/// Where one more worker of a model is started best, of the hives that are open to it: as the first one would be, but
+/// only where nothing has to be stopped for it.
+pub(crate) fn place_replica(
+    policy: &LeastLoaded,
+    cluster: &ClusterView,
+    model: &ModelRef,
+    is_open: impl Fn(&HiveView) -> bool,
+) -> Option<(HiveId, WorkerSpec)> {
+    let known = known(cluster, model)?;
+    let expected = |hive: &HiveView, device: &Device| {
+        let held = hive.models.get(model).unwrap_or(known);
+        expected_bytes(policy, cluster, model, Some(held), device.kind)
+    };
+    let hives = cluster.hives().filter(|hive| hive.takes_workers() && is_open(hive));
+    let devices = hives.flat_map(|hive| hive.devices.iter().map(move |device| (hive, device)));
+    let sites = devices.filter_map(|(hive, device)| {
+        let expected = expected(hive, device);
+        let required = policy.required_bytes(expected, device.kind);
+        let short = shortfall(cluster, hive, device, required);
+        let on_disk = hive.models.contains_key(model);
+        (expected > 0 && short.is_none()).then_some(Site { hive, device, on_disk, short })
+    });
+    let site = sites.reduce(|best, site| best.better(site, cluster))?;
+    let spec = WorkerSpec {
+        model: model.clone(),
+        slots: policy.slots(),
+        devices: vec![site.device.index],
+        need_bytes: expected(site.hive, site.device),
+        path: None,
+    };
+    Some((site.hive.id.clone(), spec))
 }
 
 /// The model where any hive has it; the largest, where they differ.

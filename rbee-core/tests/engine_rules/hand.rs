@@ -14,6 +14,8 @@ use super::parts;
 pub(crate) struct Hand {
     pub engine: Engine,
     pub now: Time,
+    /// How far the wall clock is ahead of that, in milliseconds.
+    pub wall_ahead: i64,
     /// What came of the last input, records and their answers included.
     pub effects: Vec<Effect>,
     /// Questions are answered by the built-in policy at once.
@@ -31,6 +33,7 @@ impl Hand {
         Self {
             engine: Engine::new(settings, Epoch(1), 7),
             now: Time::default(),
+            wall_ahead: 0,
             effects: Vec::new(),
             answers: true,
             records: true,
@@ -71,7 +74,8 @@ impl Hand {
         let mut inputs = vec![input];
         while !inputs.is_empty() {
             for input in std::mem::take(&mut inputs) {
-                let wall = WallTime::from_millis(self.now.as_micros() / 1000);
+                let wall = (self.now.as_micros() / 1000).saturating_add_signed(self.wall_ahead);
+                let wall = WallTime::from_millis(wall);
                 let mut out = Vec::new();
                 self.engine.on(Now { at: self.now, wall }, input, &mut out);
                 for effect in out {

@@ -5,8 +5,11 @@
 #[path = "../support/engine.rs"]
 mod parts;
 
+mod deadlines;
 mod hand;
 mod memory;
+mod optimising;
+mod platform;
 mod queueing;
 mod retrying;
 mod tenants;

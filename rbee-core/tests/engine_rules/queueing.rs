@@ -144,6 +144,7 @@ fn record(n: u128, request: bool, attempts: u32) -> JobRecord {
         idempotency: None,
         owner: Epoch(1),
         request: request.then_some(job),
+        outline: None,
         numerics: None,
         pieces: Vec::new(),
         tokens_generated: 0,

@@ -52,6 +52,28 @@ fn a_spawn_waits_until_the_evicted_workers_are_gone() {
 }
 
 #[test]
+fn a_hive_that_has_refused_a_model_is_not_told_to_start_it_again() {
+    let mut hand = Hand::with(&[]);
+    hand.answers = false;
+    hand.job(1, 0);
+    hand.answer(hand.asked[0].0, spawn(parts::model(0), 1, Vec::new()));
+    let (worker, ..) = hand.spawns().remove(0);
+    hand.asked.clear();
+    let result = Err(error(ErrorKind::ModelIncompatible));
+    hand.feed(Input::Spawned { worker, result });
+    for _ in 0..3 {
+        let (ticket, _) = hand.asked.pop().unwrap();
+        hand.answer(ticket, spawn(parts::model(0), 1, Vec::new()));
+        assert!(hand.spawns().is_empty());
+    }
+    let fault = hand.find(|effect| match effect {
+        Effect::Note(Note::PolicyFault(error)) => Some(error.to_string()),
+        _ => None,
+    });
+    assert!(fault.unwrap().contains("has refused to start this model: made up"));
+}
+
+#[test]
 fn busy_and_pinned_workers_are_not_evicted_whatever_the_policy_says() {
     let mut hand = Hand::with(&[worker(1, 1, 1), worker(2, 1, 1)]);
     hand.command(Command::Pin(parts::worker(1), true)).unwrap();

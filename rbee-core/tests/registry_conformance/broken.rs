@@ -34,6 +34,7 @@ flaws! {
     LetsASecondEndOverwrite => "must stay as it is",
     KeepsRequests => "the request must be kept or erased",
     ErasesRequestsEarly => "must be handed over whole",
+    ErasesOutlines => "the outline must be kept",
     KeepsOutputs => "the pieces must be kept or erased",
     DoesNotTakeOver => "must be handed over",
     DoesNotTakeOverAtRenewal => "must be handed over",
@@ -42,13 +43,14 @@ flaws! {
     NeverReleases => "must be FENCED",
     ShufflesTheQueue => "in the order of the queue",
     CountsUsageTwice => "must be counted once",
-    CountsUsageOfFailures => "must be counted once",
+    CountsCompleteJobsAlone => "must be counted once",
     CountsNoUsage => "must be counted once",
     RefusesTheUnknown => "could not",
     ReplacesNumerics => "must stay",
     ForgetsTheFirstStart => "the time of the first start",
     ReversesChanges => "must be handed over",
     KeepsModelsOfGoneHives => "without the one that is gone",
+    KeepsMarksOfGoneWorkers => "without those that are gone",
     ListsOldestFirst => "newest first",
     IgnoresTheTenantFilter => "the wrong jobs were listed",
     IgnoresTheLimit => "a page of 3",
@@ -99,19 +101,19 @@ impl Broken {
                 }
                 (Flaw::KeepsOutputs, Change::JobEnded { keep_output, .. }) => *keep_output = true,
                 (Flaw::ErasesRequestsEarly, Change::JobQueued(record)) => record.request = None,
+                (Flaw::KeepsMarksOfGoneWorkers, Change::WorkerGone { .. }) => continue,
                 (Flaw::WritesPiecesAnywhere, Change::JobTokens { job, at, .. }) => {
                     let stored = self.inner.jobs(&JobFilter::one(*job)).await.unwrap();
                     *at = stored.first().map_or(*at, |job| job.pieces.len() as u32);
                 }
                 (
-                    Flaw::CountsUsageOfFailures,
+                    Flaw::CountsCompleteJobsAlone,
                     Change::JobEnded {
                         outcome: Outcome::Failed(_) | Outcome::Cancelled,
-                        job,
-                        at,
+                        used_tokens,
                         ..
                     },
-                ) => self.count_one_more(*job, *at, &mut twisted).await,
+                ) => *used_tokens = 0,
                 _ => {}
             }
             twisted.push(change);
@@ -120,27 +122,6 @@ impl Broken {
             twisted.reverse();
         }
         twisted
-    }
-
-    /// A complete job of the same tenant beside the one that failed.
-    async fn count_one_more(&self, job: JobId, at: WallTime, changes: &mut Vec<Change>) {
-        let stored = self.inner.jobs(&JobFilter::one(job)).await.unwrap();
-        let Some(record) = stored.into_iter().next() else {
-            return;
-        };
-        let id = JobId::random();
-        let ghost = JobRecord { id, status: LiveJob::queued().into(), ..record };
-        changes.push(Change::JobQueued(Box::new(ghost)));
-        changes.push(Change::JobEnded {
-            job: id,
-            outcome: Outcome::Complete {
-                finish: rbee_core::Finish::Stop,
-                usage: rbee_core::Usage { prompt_tokens: 1, completion_tokens: 1 },
-            },
-            at,
-            keep_request: false,
-            keep_output: false,
-        });
     }
 
     fn remember(&self, change: &Change) {
@@ -216,6 +197,7 @@ impl Broken {
                     ended.completed_at = *at;
                 }
             }
+            Flaw::ErasesOutlines if matches!(job.status, JobStatus::Ended(_)) => job.outline = None,
             Flaw::ReplacesNumerics => {
                 let last = memory.numerics.get(&job.id).cloned();
                 job.numerics = last.or(job.numerics.take());

@@ -46,6 +46,20 @@ fn the_clock_ends_what_the_number_of_operations_would_not() {
 }
 
 #[test]
+fn in_a_replay_the_number_of_operations_ends_a_script_and_not_the_clock() {
+    let cluster = cluster([hive("a", &[24], &[("evil", 1)], &[])], [worker(1, "a", "evil", 0)]);
+    let text = "fn schedule(job, workers, hives) { if job.model == \"evil\" { loop { } } wait() }";
+    let policy = RhaiScheduler::new(text).unwrap().with_limit(Duration::ZERO);
+    let in_use = |policy: &dyn Scheduler, model: &str| policy.place(&ask(model), &cluster);
+    assert!(in_use(&policy, "evil").unwrap_err().message().contains("longer than"));
+    let replayed = policy.for_replay().unwrap();
+    let said = in_use(&*replayed, "evil").unwrap_err();
+    assert!(said.message().contains("operations"), "{said}");
+    assert_eq!(in_use(&*replayed, "other"), Ok(rbee_core::Placement::Wait));
+    assert_eq!((replayed.name(), replayed.source()), (policy.name(), policy.source()));
+}
+
+#[test]
 fn a_text_cannot_grow_without_end() {
     assert!(fault("let s = \"x\"; loop { s += s; }").contains("too large"));
     fault("\"x\".pad(1000000000, \"y\")");

@@ -179,5 +179,31 @@ fn the_platform_policy_heeds_quotas() {
     let Ok(Placement::Reject(error)) = policy.place(&job, &cluster) else { panic!("over quota") };
     assert_eq!(error.kind(), rbee_core::ErrorKind::QuotaExceeded);
     assert_eq!(error.retry_after(), Some(Duration::from_secs(24 * 60 * 60)));
-    assert!(matches!(policy.admit(&job, &cluster), Ok(Admission::Refuse(_))));
+    assert!(!policy.admits(), "the limits are looked at when a job comes in, without asking it");
+}
+
+#[test]
+fn a_job_that_is_placed_is_among_those_its_tenant_has_and_one_that_comes_in_is_not() {
+    let script = r#"
+        fn schedule(job, workers, hives) {
+            if tenant_over_quota(job.tenant) { reject("over quota") } else { wait() }
+        }
+        fn admit(job, queue) { !tenant_over_quota(job.tenant) }
+    "#;
+    let policy = RhaiScheduler::new(script).unwrap();
+    let mut cluster = cluster([hive("a", &[24], &[], &[])], []);
+    let tenant = TenantId::new("bob").unwrap();
+    let job = with_job(ask("m"), |job| job.tenant = Some(tenant.clone()));
+    let limits = Arc::new(TenantLimits { concurrent_jobs: Some(4), ..TenantLimits::default() });
+    for (live_jobs, is_placed, is_admitted) in
+        [(3, true, true), (4, true, false), (5, false, false)]
+    {
+        let (id, limits) = (tenant.clone(), limits.clone());
+        cluster.put_tenant(TenantView { id, limits, used_today: 0, live_jobs });
+        let placed = policy.place(&job, &cluster);
+        assert_eq!(placed == Ok(Placement::Wait), is_placed, "{live_jobs}: {placed:?}");
+        let admitted = policy.admit(&job, &cluster);
+        let is_accepted = matches!(admitted, Ok(Admission::Accept { .. }));
+        assert_eq!(is_accepted, is_admitted, "{live_jobs}: {admitted:?}");
+    }
 }

@@ -60,6 +60,7 @@ fn end(job: JobId) -> Change {
             usage: Usage { prompt_tokens: 20, completion_tokens: 100 },
         },
         at: WallTime::now(),
+        used_tokens: 120,
         keep_request: false,
         keep_output: false,
     }

@@ -83,6 +83,21 @@ fn what_is_shown_is_a_configuration_file_without_secrets() {
 }
 
 #[test]
+fn values_by_name_are_read_from_every_source_and_shown_as_they_are_read() {
+    let text = "hive_memory: {attic: 24GiB, cellar: 512MiB}\nmodel_keep_alive: {small: 10m}\n";
+    let loaded = load(text, &[], &[]).unwrap();
+    let settings = &loaded.config.settings;
+    assert_eq!(settings.hive_memory["attic"], 24 << 30);
+    assert_eq!(settings.hive_memory["cellar"], 512 << 20);
+    assert_eq!(settings.model_keep_alive["small"], Duration::from_secs(600));
+    let again = load(&loaded.show(), &[], &[]).unwrap();
+    assert_eq!(again.config, loaded.config);
+    let variables = [("RBEE_HIVE_MEMORY", "{attic: 24GiB, cellar: 512MiB}")];
+    let elsewhere = load("", &variables, &["--model-keep-alive", "{small: 10m}"]).unwrap();
+    assert_eq!(elsewhere.config, loaded.config);
+}
+
+#[test]
 fn what_is_wrong_is_named_with_its_place_its_value_and_what_is_allowed() {
     for (text, said) in [
         ("\nlisten_prt: 1\n", "queen.yaml:2: there is no key \"listen_prt\"; listen_port perhaps?"),
@@ -112,6 +127,11 @@ fn what_is_wrong_is_named_with_its_place_its_value_and_what_is_allowed() {
             "queen.yaml:2: engines[0] is not understood: unknown field `helth`, expected one of",
         ),
         ("models: {m: 'x y'}\n", "queen.yaml:1: models: m: "),
+        ("hive_memory: [1]\n", "queen.yaml:1: hive_memory is"),
+        ("\nhive_memory: {attic: lots}\n", "queen.yaml:2: hive_memory.attic is \"lots\""),
+        ("hive_memory: {attic: 0B}\n", "queen.yaml:1: hive_memory.attic is 0"),
+        ("\nmodel_keep_alive: {m: 10}\n", "queen.yaml:2: model_keep_alive.m is \"10\""),
+        ("model_keep_alive: {m: 900h}\n", "queen.yaml:1: model_keep_alive.m is"),
     ] {
         let message = refused(text, &[], &[]);
         assert!(message.contains(said), "{text:?}: {message:?} does not say {said:?}");

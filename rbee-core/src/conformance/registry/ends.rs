@@ -12,6 +12,7 @@ pub async fn the_first_end_stays(store: &dyn Subject) {
         job: job.id,
         outcome: complete(3, 1),
         at: later(50),
+        used_tokens: 0,
         keep_request: true,
         keep_output: true,
     };
@@ -111,11 +112,16 @@ pub async fn what_may_not_be_kept_is_erased(store: &dyn Subject) {
             job: job.id,
             outcome: complete(1, 2),
             at: AT,
+            used_tokens: 0,
             keep_request,
             keep_output,
         };
         record(&*registry, epoch, &[end]).await;
         let found = stored_one(&*registry, job.id).await;
+        assert_eq!(
+            found.outline, job.outline,
+            "with keep_request {keep_request} the outline must be kept, which has no text in it"
+        );
         assert_eq!(
             found.request,
             job.request.filter(|_| keep_request),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Subject, samples::*};
-use crate::{Change, Idempotency, JobRecord, JobState, Outcome, Priority};
+use crate::{Change, Idempotency, JobOutline, JobRecord, JobState, Outcome, Priority};
 
 /// Every column of it, and its request to the last bit.
 pub async fn a_job_comes_back_whole(store: &dyn Subject) {
@@ -11,18 +11,20 @@ pub async fn a_job_comes_back_whole(store: &dyn Subject) {
     let epoch = open(store, &*registry, "a").await.epoch;
     let mut plain = job(1);
     plain.priority = Priority::Interactive;
-    plain.request = None;
+    (plain.request, plain.outline) = (None, None);
     let mut full = job_of(2, "t");
     full.attempts = 2;
+    let mut bare = job(3);
+    bare.outline = Some(JobOutline::default());
     full.numerics = Some("engine/1".into());
     let key = Idempotency { key: "order-17".into(), fingerprint: u64::MAX };
     full.idempotency = Some(Arc::new(key));
     full.pieces = pieces(&["one ", "", "é🐝"]);
     full.tokens_generated = 3;
-    for job in [&plain, &full] {
+    for job in [&plain, &full, &bare] {
         record(&*registry, epoch, &[queued(job)]).await;
     }
-    for job in [&mut plain, &mut full] {
+    for job in [&mut plain, &mut full, &mut bare] {
         job.owner = epoch;
         assert_eq!(
             stored_one(&*registry, job.id).await,
@@ -31,10 +33,14 @@ pub async fn a_job_comes_back_whole(store: &dyn Subject) {
         );
     }
     let found = restart(store, registry).await;
-    for job in [&mut plain, &mut full] {
+    for job in [&mut plain, &mut full, &mut bare] {
         job.owner = found.first().map(|job| job.owner).unwrap_or_default();
     }
-    assert_eq!(found, [plain, full], "a job must come back after a restart as it was recorded");
+    assert_eq!(
+        found,
+        [plain, full, bare],
+        "a job must come back after a restart as it was recorded"
+    );
 }
 
 /// By their stored order, not by when they were recorded.

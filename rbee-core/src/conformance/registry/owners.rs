@@ -105,6 +105,8 @@ pub async fn a_living_queen_keeps_its_rows(store: &dyn Subject) {
     let found = open(store, &*two, "b").await;
     assert_nothing_taken(&found, "while its owner is alive");
     let gone = Change::ModelGone { hive: hive_id("a"), model: model() };
+    let worker = worker_on("a", 1).worker;
+    let worker_gone = Change::WorkerGone { hive: hive_id("a"), worker };
     for (change, what) in [
         (queued(&mine), "a job of the same id"),
         (running(mine.id, 1, AT, "x"), "the start of the job"),
@@ -116,6 +118,8 @@ pub async fn a_living_queen_keeps_its_rows(store: &dyn Subject) {
         (Change::HiveGone(hive_id("a")), "the removal of the hive"),
         (Change::ModelPut(model_on("a")), "a model on the hive"),
         (gone, "the removal of a model from the hive"),
+        (Change::WorkerPut(worker_on("a", 1)), "a worker on the hive"),
+        (worker_gone, "the removal of a worker from the hive"),
     ] {
         let what = format!("{what}, written by another queen than its owner,");
         assert_fenced(two.record(found.epoch, &[change]).await, &what);

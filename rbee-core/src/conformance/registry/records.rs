@@ -81,6 +81,8 @@ pub async fn what_is_not_there_is_passed_over(store: &dyn Subject) {
         Change::HiveGone(hive_id("nowhere")),
         Change::ModelPut(model_on("nowhere")),
         Change::ModelGone { hive: hive_id("nowhere"), model: model() },
+        Change::WorkerPut(worker_on("nowhere", 1)),
+        Change::WorkerGone { hive: hive_id("nowhere"), worker: worker_on("nowhere", 1).worker },
         queued(&job),
     ];
     record(&*registry, epoch, &changes).await;
@@ -93,9 +95,9 @@ pub async fn what_is_not_there_is_passed_over(store: &dyn Subject) {
     let registry = store.handle().await;
     let found = open(store, &*registry, "a").await;
     assert_eq!(
-        (found.hives, found.models),
-        (Vec::new(), Vec::new()),
-        "a model must not make a hive that was never added"
+        (found.hives, found.models, found.workers),
+        (Vec::new(), Vec::new(), Vec::new()),
+        "a model or a worker must not make a hive that was never added"
     );
 }
 

@@ -4,7 +4,7 @@ use super::{Subject, samples::*};
 use crate::{
     ApiKey, Change, Error, ErrorKind, HiveAddress, HiveStatus, ModelRecord, Outcome, POLICIES_KEPT,
     PolicyLanguage, PolicyOrigin, PolicyRecord, PolicySource, Snapshot, TenantLimits, TenantRecord,
-    WallTime,
+    WallTime, WorkerRecord,
 };
 
 /// What a queen finds after a restart.
@@ -88,6 +88,43 @@ pub async fn a_hive_that_is_gone_takes_its_models_along(store: &dyn Subject) {
     );
 }
 
+/// As it was last written, and with the hives.
+pub async fn what_is_remembered_of_workers_comes_back_until_they_or_their_hive_are_gone(
+    store: &dyn Subject,
+) {
+    let registry = store.handle().await;
+    let epoch = open(store, &*registry, "a").await.epoch;
+    let [one, two, three, four] =
+        [("one", 1), ("one", 2), ("one", 3), ("two", 4)].map(|(hive, n)| worker_on(hive, n));
+    let replica = WorkerRecord { pinned: false, replica: true, ..two.clone() };
+    let changes = [
+        hive_put(&hive("one")),
+        hive_put(&hive("two")),
+        Change::WorkerPut(one.clone()),
+        Change::WorkerPut(two),
+        Change::WorkerPut(three.clone()),
+        Change::WorkerPut(four),
+    ];
+    record(&*registry, epoch, &changes).await;
+    let changes = [
+        Change::WorkerPut(replica.clone()),
+        Change::WorkerGone { hive: three.hive, worker: three.worker },
+        // A hive that has changed is still the same hive.
+        hive_put(&hive("one")),
+        Change::HiveGone(hive_id("two")),
+        hive_put(&hive("two")),
+    ];
+    record(&*registry, epoch, &changes).await;
+    drop(registry);
+    let mut found = after_restart(store, "a").await.workers;
+    found.sort_by_key(|record| record.worker);
+    assert_eq!(
+        found,
+        [one, replica],
+        "what is remembered of workers must come back as it was last written, without those that are gone"
+    );
+}
+
 /// Tenants have no owner. Their quotas are as they were last written.
 pub async fn tenants_come_back_for_every_queen(store: &dyn Subject) {
     let (one, two) = (store.handle().await, store.handle().await);
@@ -138,7 +175,7 @@ pub async fn tenants_come_back_for_every_queen(store: &dyn Subject) {
     );
 }
 
-/// With the first end of a complete job, for the tenant it has, on the day of the end.
+/// With the first end of a job, for the tenant it has, on the day of the end.
 pub async fn usage_is_counted_once_and_by_the_day(store: &dyn Subject) {
     const DAY: u64 = 24 * 3600 * 1000;
     let registry = store.handle().await;
@@ -154,16 +191,16 @@ pub async fn usage_is_counted_once_and_by_the_day(store: &dyn Subject) {
     record(&*registry, epoch, &[Change::TenantPut(quota.clone())]).await;
     let failure = Outcome::Failed(Error::new(ErrorKind::WorkerFault, "it broke"));
     let jobs = [
-        (job_of(1, "t"), complete(100, 23), now),
-        (job_of(2, "t"), complete(1_000, 1), now),
-        (job_of(3, "t"), failure, now),
-        (job_of(4, "t"), Outcome::Cancelled, now),
-        (job_of(5, "t"), complete(5_000, 5), yesterday),
-        (job_of(6, "u"), complete(700, 7), now),
-        (job(7), complete(900, 9), now),
+        (job_of(1, "t"), complete(100, 23), now, 123),
+        (job_of(2, "t"), complete(1_000, 1), now, 1_001),
+        (job_of(3, "t"), failure, now, 0),
+        (job_of(4, "t"), Outcome::Cancelled, now, 40),
+        (job_of(5, "t"), complete(5_000, 5), yesterday, 5_005),
+        (job_of(6, "u"), complete(700, 7), now, 707),
+        (job(7), complete(900, 9), now, 909),
     ];
-    for (job, outcome, at) in &jobs {
-        let end = ended(job.id, outcome.clone(), *at);
+    for (job, outcome, at, used) in &jobs {
+        let end = ended_with(job.id, outcome.clone(), *at, *used);
         record(&*registry, epoch, &[queued(job)]).await;
         record(&*registry, epoch, std::slice::from_ref(&end)).await;
         record(&*registry, epoch, &[end]).await;
@@ -179,15 +216,15 @@ pub async fn usage_is_counted_once_and_by_the_day(store: &dyn Subject) {
     if store.now().as_millis() / DAY == now.as_millis() / DAY {
         assert_eq!(
             used,
-            [1_124, 707],
-            "prompt and answer of each complete job must be counted once, for its tenant, on the day it ended"
+            [1_164, 707],
+            "what each job has used must be counted once, for its tenant, on the day it ended"
         );
     }
     drop(registry);
     let found = after_restart(store, "a").await.tenants;
     let used: u64 = found.iter().map(|tenant| tenant.used_tokens).sum();
     if store.now().as_millis() / DAY == now.as_millis() / DAY {
-        assert_eq!(used, 1_124 + 707, "usage must survive a restart");
+        assert_eq!(used, 1_164 + 707, "usage must survive a restart");
     }
 }
 
@@ -209,9 +246,14 @@ pub async fn policies_come_back_for_every_queen_and_the_oldest_are_dropped(store
     let b = open(store, &*two, "b").await.epoch;
     record(&*one, a, &[put(1, "fn schedule() { \"ü\" }")]).await;
     record(&*two, b, &[put(2, "second"), put(1, "another first")]).await;
-    let expected = [policy(1, "fn schedule() { \"ü\" }"), policy(2, "second")];
+    let [first, second] = [policy(1, "fn schedule() { \"ü\" }"), policy(2, "second")];
     let found = one.policies().await.expect("policies are listed");
+    let expected = [first.clone(), second.clone()];
     assert_eq!(found, expected, "a version must stay as it was first put, whoever lists it");
+    for (version, expected) in [(Some(1), Some(first)), (None, Some(second)), (Some(9), None)] {
+        let found = one.policy(version).await.expect("a policy is read");
+        assert_eq!(found, expected, "version {version:?} (none: the newest) must be found alone");
+    }
     let many: Vec<_> = (3..=POLICIES_KEPT + 2).map(|version| put(version, "x")).collect();
     record(&*one, a, &many).await;
     drop((one, two));
@@ -221,4 +263,6 @@ pub async fn policies_come_back_for_every_queen_and_the_oldest_are_dropped(store
         after.policies().await.expect("policies are listed").iter().map(|p| p.version).collect();
     let kept: Vec<u64> = (3..=POLICIES_KEPT + 2).collect();
     assert_eq!(versions, kept, "the newest {POLICIES_KEPT} versions must survive a restart");
+    let dropped = after.policy(Some(2)).await.expect("a policy is read");
+    assert_eq!(dropped, None, "a version that is no longer kept must not be found");
 }

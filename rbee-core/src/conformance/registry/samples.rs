@@ -5,8 +5,9 @@ use std::{sync::Arc, time::Duration};
 use super::Subject;
 use crate::{
     Change, CorrelationId, Epoch, ErrorKind, Finish, HiveAddress, HiveId, HiveRecord, HiveStatus,
-    Job, JobFilter, JobId, JobRecord, ModelRecord, ModelRef, Outcome, Piece, Priority, Prompt,
-    QueenId, Registry, Result, Sampling, Snapshot, Task, TenantId, Usage, WallTime, WorkerId,
+    Job, JobFilter, JobId, JobOutline, JobRecord, ModelRecord, ModelRef, Outcome, Piece, Priority,
+    Prompt, QueenId, Registry, Result, Sampling, Snapshot, Task, TenantId, Usage, WallTime,
+    WorkerId, WorkerRecord,
 };
 
 pub(super) const AT: WallTime = WallTime::from_millis(1_700_000_000_123);
@@ -54,7 +55,14 @@ pub(super) fn job(order: u64) -> JobRecord {
         correlation_id: CorrelationId::random(),
         idempotency: None,
     };
-    JobRecord::queued(Arc::new(request), order, AT, Epoch::default())
+    let outline = JobOutline {
+        embed: order.is_multiple_of(2),
+        max_tokens: Some(u32::MAX),
+        deadline_ms: Some(order),
+        prefix: Arc::from([u64::MAX, 0, order]),
+    };
+    let record = JobRecord::queued(Arc::new(request), order, AT, Epoch::default());
+    JobRecord { outline: Some(outline), ..record }
 }
 
 pub(super) fn job_of(order: u64, name: &str) -> JobRecord {
@@ -85,9 +93,14 @@ pub(super) fn complete(prompt_tokens: u32, completion_tokens: u32) -> Outcome {
     Outcome::Complete { finish: Finish::Length, usage: Usage { prompt_tokens, completion_tokens } }
 }
 
-/// The end, nothing kept.
+/// The end, nothing kept and nothing used.
 pub(super) fn ended(job: JobId, outcome: Outcome, at: WallTime) -> Change {
-    Change::JobEnded { job, outcome, at, keep_request: false, keep_output: false }
+    ended_with(job, outcome, at, 0)
+}
+
+/// The end, nothing kept; the job has used so many tokens.
+pub(super) fn ended_with(job: JobId, outcome: Outcome, at: WallTime, used_tokens: u64) -> Change {
+    Change::JobEnded { job, outcome, at, used_tokens, keep_request: false, keep_output: false }
 }
 
 pub(super) fn hive(name: &str) -> HiveRecord {
@@ -115,6 +128,12 @@ pub(super) fn model_on(hive: &str) -> ModelRecord {
         checksum: Some("ab".repeat(32)),
         last_used: AT,
     }
+}
+
+/// The worker of this number, which is pinned.
+pub(super) fn worker_on(hive: &str, n: u128) -> WorkerRecord {
+    let worker = WorkerId::from_random_bits(n);
+    WorkerRecord { pinned: true, ..WorkerRecord::new(worker, hive_id(hive)) }
 }
 
 /// Begins a life that must succeed.

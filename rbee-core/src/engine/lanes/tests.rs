@@ -116,6 +116,44 @@ fn a_tenant_of_three_times_the_weight_gets_three_times_the_tokens() {
 }
 
 #[test]
+fn a_batch_tenant_that_comes_later_has_its_turn_however_many_interactive_jobs_were_served() {
+    let mut lanes = Lanes::default();
+    let fill = |lanes: &mut Lanes, priority, tenant: &str, jobs: std::ops::Range<u64>| {
+        jobs.for_each(|n| lanes.push(&lane(priority, tenant), place(n), Time::default()));
+    };
+    fill(&mut lanes, Priority::Interactive, "people", 0..600);
+    fill(&mut lanes, Priority::Batch, "early", 600..700);
+    shares(&mut lanes, 300, |_| 100);
+    fill(&mut lanes, Priority::Batch, "late", 700..800);
+    let got = shares(&mut lanes, 90, |_| 100);
+    assert_eq!(got["early"] + got["late"], 1_000, "{got:?}: a ninth is for batch");
+    assert!(got["early"].abs_diff(got["late"]) <= 100, "{got:?}");
+}
+
+#[test]
+fn a_place_is_what_goes_before_it_by_rank_and_order_and_tenants_are_counted() {
+    let mut lanes = Lanes::default();
+    let (a, b) = (lane(Priority::Interactive, "a"), lane(Priority::Batch, "b"));
+    let ranked = |rank, n| (rank, n, place(n).2);
+    for (rank, n) in [(0, 1), (5, 2), (0, 3), (-1, 4)] {
+        lanes.push(&a, ranked(rank, n), Time::default());
+    }
+    lanes.push(&b, place(5), Time::default());
+    assert_eq!(lanes.ahead(&a, &ranked(0, 3)), Some(2));
+    assert_eq!(lanes.ahead(&a, &ranked(0, 9)), None);
+    let before_new = |rank| lanes.ahead_of_new(&a, rank);
+    assert_eq!((before_new(-2), before_new(-1), before_new(0), before_new(9)), (0, 1, 3, 4));
+    assert_eq!((lanes.held_by(&a.tenant), lanes.held_by(&None), lanes.holders()), (4, 0, 2));
+    assert_eq!(
+        (lanes.waiting_at(Priority::Interactive), lanes.waiting_at(Priority::Batch)),
+        (4, 1)
+    );
+    lanes.remove(&b, &place(5), None);
+    lanes.remove(&b, &place(5), None);
+    assert_eq!((lanes.held_by(&b.tenant), lanes.holders(), lanes.waiting()), (0, 1, 4));
+}
+
+#[test]
 fn a_tenant_that_was_idle_has_saved_up_nothing_and_one_that_left_in_debt_still_has_it() {
     let mut lanes = Lanes::default();
     let (a, b) = (lane(Priority::Interactive, "a"), lane(Priority::Interactive, "b"));

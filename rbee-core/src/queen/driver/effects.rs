@@ -115,9 +115,6 @@ impl Driver {
             Effect::Note(note) => {
                 metrics::noted(&note);
                 log_note(&note);
-                if let Note::PolicyFault(error) = &note {
-                    self.policy_failed(error);
-                }
             }
             Effect::Drained => {
                 self.is_drained = true;

@@ -8,7 +8,7 @@ use std::{
 use crate::{
     Change, Epoch, HiveId, HiveRecord, JobFilter, JobId, JobRecord, JobStatus, ModelRecord,
     ModelRef, Outcome, POLICIES_KEPT, PolicyRecord, QueenId, Result, Snapshot, TenantId,
-    TenantRecord, WallTime, registry::rules,
+    TenantRecord, WallTime, WorkerId, WorkerRecord, registry::rules,
 };
 
 /// One life of a queen that nobody has taken over.
@@ -35,6 +35,7 @@ pub(super) struct Store {
     ended_kept: usize,
     hives: BTreeMap<HiveId, (Epoch, HiveRecord)>,
     models: BTreeMap<(HiveId, ModelRef), ModelRecord>,
+    workers: BTreeMap<(HiveId, WorkerId), WorkerRecord>,
     tenants: BTreeMap<TenantId, TenantRecord>,
     /// Tokens by day and tenant.
     usage: BTreeMap<(u64, TenantId), u64>,
@@ -52,6 +53,7 @@ impl Store {
             ended_kept,
             hives: BTreeMap::new(),
             models: BTreeMap::new(),
+            workers: BTreeMap::new(),
             tenants: BTreeMap::new(),
             usage: BTreeMap::new(),
             policies: BTreeMap::new(),
@@ -114,9 +116,11 @@ impl Store {
         let taken = |hive: &HiveId| hives.iter().any(|record| record.id == *hive);
         let models = self.models.values();
         let models = models.filter(|model| taken(&model.hive)).cloned().collect();
+        let workers = self.workers.values();
+        let workers = workers.filter(|worker| taken(&worker.hive)).cloned().collect();
         let first_day = rules::first_day_kept(now);
         self.usage.retain(|(day, _), _| *day >= first_day);
-        Snapshot { epoch, jobs, models, hives, tenants: self.tenants(now) }
+        Snapshot { epoch, jobs, models, workers, hives, tenants: self.tenants(now) }
     }
 
     fn tenants(&self, now: WallTime) -> Vec<TenantRecord> {
@@ -161,8 +165,11 @@ impl Store {
             | Change::JobTokens { job: id, .. }
             | Change::JobEnded { job: id, .. } => job(id),
             Change::HivePut(record) => hive(&record.id),
-            Change::HiveGone(id) | Change::ModelGone { hive: id, .. } => hive(id),
+            Change::HiveGone(id)
+            | Change::ModelGone { hive: id, .. }
+            | Change::WorkerGone { hive: id, .. } => hive(id),
             Change::ModelPut(record) => hive(&record.hive),
+            Change::WorkerPut(record) => hive(&record.hive),
             Change::TenantPut(_) | Change::TenantGone(_) | Change::PolicyPut(_) => Ok(()),
         }
     }
@@ -189,8 +196,8 @@ impl Store {
                 }
                 live.into()
             }),
-            Change::JobEnded { job, outcome, at, keep_request, keep_output } => {
-                self.job_ended(*job, outcome, *at, *keep_request, *keep_output);
+            Change::JobEnded { job, outcome, at, used_tokens, keep_request, keep_output } => {
+                self.job_ended(*job, outcome, (*at, *used_tokens), *keep_request, *keep_output);
             }
             Change::HivePut(record) => {
                 self.hives.insert(record.id.clone(), (epoch, HiveRecord::clone(record)));
@@ -198,6 +205,7 @@ impl Store {
             Change::HiveGone(id) => {
                 self.hives.remove(id);
                 self.models.retain(|(hive, _), _| hive != id);
+                self.workers.retain(|(hive, _), _| hive != id);
             }
             Change::ModelPut(record) => {
                 if self.hives.contains_key(&record.hive) {
@@ -207,6 +215,15 @@ impl Store {
             }
             Change::ModelGone { hive, model } => {
                 self.models.remove(&(hive.clone(), model.clone()));
+            }
+            Change::WorkerPut(record) => {
+                if self.hives.contains_key(&record.hive) {
+                    let key = (record.hive.clone(), record.worker);
+                    self.workers.insert(key, record.clone());
+                }
+            }
+            Change::WorkerGone { hive, worker } => {
+                self.workers.remove(&(hive.clone(), *worker));
             }
             Change::TenantPut(record) => {
                 self.tenants.insert(record.id.clone(), record.clone());
@@ -223,6 +240,14 @@ impl Store {
 
     pub(super) fn policies(&self) -> Vec<PolicyRecord> {
         self.policies.values().cloned().collect()
+    }
+
+    pub(super) fn policy(&self, version: Option<u64>) -> Option<PolicyRecord> {
+        let found = match version {
+            Some(version) => self.policies.get(&version),
+            None => self.policies.last_key_value().map(|(_, newest)| newest),
+        };
+        found.cloned()
     }
 
     fn job_queued(&mut self, epoch: Epoch, record: &JobRecord) {
@@ -259,7 +284,7 @@ impl Store {
         &mut self,
         id: JobId,
         outcome: &Outcome,
-        at: WallTime,
+        (at, used_tokens): (WallTime, u64),
         keep_request: bool,
         keep_output: bool,
     ) {
@@ -284,7 +309,7 @@ impl Store {
         }
         if let Some(tenant) = tenant {
             let used = self.usage.entry((rules::day(at), tenant)).or_default();
-            *used = used.saturating_add(rules::tokens_used(outcome));
+            *used = used.saturating_add(used_tokens);
         }
         self.ended.push_back(id);
         self.drop_oldest();
@@ -354,6 +379,7 @@ mod tests {
                 idempotency: None,
                 owner: epoch,
                 request: None,
+                outline: None,
                 numerics: None,
                 pieces: Vec::new(),
                 tokens_generated: 0,
@@ -365,6 +391,7 @@ mod tests {
                 job: ids[n],
                 outcome: Outcome::Cancelled,
                 at: WallTime::default(),
+                used_tokens: 0,
                 keep_request: false,
                 keep_output: false,
             };

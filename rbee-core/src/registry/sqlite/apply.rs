@@ -8,10 +8,11 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::{
     fault::{Fault, Refusal},
     ops::{Key, Op, Stretch, json, stored, stored_time},
+    rows,
 };
 use crate::{
     Change, Epoch, HiveAddress, HiveId, HiveRecord, JobRecord, JobStatus, ModelRecord, Outcome,
-    POLICIES_KEPT, PolicyRecord, TenantRecord, WallTime, registry::rules,
+    POLICIES_KEPT, PolicyRecord, TenantRecord, WallTime, WorkerRecord, registry::rules,
 };
 
 /// Writes one change, or says why it may not be written. A change to what is not there is passed over.
@@ -59,9 +60,9 @@ fn plain(db: &Connection, epoch: Epoch, change: &Change) -> Result<(), Refusal> 
                 .execute(params![job.as_str(), stored(epoch.0)])?;
             job_touched(db, epoch, &job, changed)
         }
-        Change::JobEnded { job, outcome, at, keep_request, keep_output } => {
+        Change::JobEnded { job, outcome, at, used_tokens, keep_request, keep_output } => {
             let job = Key::new(job);
-            job_ended(db, epoch, &job, outcome, *at, *keep_request, *keep_output)
+            job_ended(db, epoch, &job, outcome, (*at, *used_tokens), *keep_request, *keep_output)
         }
         Change::HiveGone(hive) => {
             let changed = db
@@ -77,6 +78,16 @@ fn plain(db: &Connection, epoch: Epoch, change: &Change) -> Result<(), Refusal> 
                      AND EXISTS (SELECT 1 FROM hives WHERE hive_id = ?1 AND owner = ?2)",
                 )?
                 .execute(params![hive.as_str(), stored(epoch.0), model.as_str()])?;
+            hive_touched(db, epoch, hive, changed)
+        }
+        Change::WorkerPut(record) => worker_put(db, epoch, record),
+        Change::WorkerGone { hive, worker } => {
+            let changed = db
+                .prepare_cached(
+                    "DELETE FROM workers WHERE hive_id = ?1 AND worker_id = ?3
+                     AND EXISTS (SELECT 1 FROM hives WHERE hive_id = ?1 AND owner = ?2)",
+                )?
+                .execute(params![hive.as_str(), stored(epoch.0), Key::new(worker).as_str()])?;
             hive_touched(db, epoch, hive, changed)
         }
         Change::TenantPut(record) => Ok(tenant_put(db, record)?),
@@ -128,6 +139,7 @@ fn job_queued(
     };
     let (finish, prompt_tokens, answer, code, message) =
         ended.map_or((None, None, None, None, None), |ended| outcome_columns(&ended.outcome));
+    let outline = record.outline.as_ref();
     let tokens = match ended {
         None => pieces.end(),
         Some(_) => i64::from(answer.unwrap_or(record.tokens_generated)),
@@ -136,8 +148,10 @@ fn job_queued(
         .prepare_cached(
             "INSERT INTO jobs (job_id, tenant_id, model_ref, priority, state, worker_id, submitted_at, started_at,
                                completed_at, error, error_code, finish, attempts, prompt_tokens, tokens_generated,
-                               owner, queue_order, correlation_id, idempotency_key, numerics, request)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21)
+                               owner, queue_order, correlation_id, idempotency_key, numerics, request,
+                               task, max_tokens, deadline_ms, prefix)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21,
+                     ?22, ?23, ?24, ?25)
              ON CONFLICT (job_id) DO NOTHING",
         )?
         .execute(params![
@@ -162,6 +176,10 @@ fn job_queued(
             record.idempotency.as_ref().map(ToString::to_string),
             record.numerics,
             request,
+            outline.map(|outline| if outline.embed { "embed" } else { "generate" }),
+            outline.and_then(|outline| outline.max_tokens),
+            outline.and_then(|outline| outline.deadline_ms).map(stored),
+            outline.map(|outline| rows::blob(&outline.prefix)),
         ])?;
     if changed == 0 {
         return job_touched(db, epoch, &job, changed);
@@ -195,7 +213,7 @@ fn job_ended(
     epoch: Epoch,
     job: &Key,
     outcome: &Outcome,
-    at: WallTime,
+    (at, used_tokens): (WallTime, u64),
     keep_request: bool,
     keep_output: bool,
 ) -> Result<(), Refusal> {
@@ -230,14 +248,13 @@ fn job_ended(
     if !keep_output {
         db.prepare_cached("DELETE FROM pieces WHERE job_id = ?1")?.execute([job.as_str()])?;
     }
-    let used = rules::tokens_used(outcome);
-    if used > 0 {
+    if used_tokens > 0 {
         db.prepare_cached(
             "INSERT INTO tenant_usage (tenant_id, day, tokens)
              SELECT tenant_id, ?2, ?3 FROM jobs WHERE job_id = ?1 AND tenant_id IS NOT NULL
              ON CONFLICT (tenant_id, day) DO UPDATE SET tokens = tokens + excluded.tokens",
         )?
-        .execute(params![job.as_str(), stored(rules::day(at)), stored(used)])?;
+        .execute(params![job.as_str(), stored(rules::day(at)), stored(used_tokens)])?;
     }
     Ok(())
 }
@@ -303,6 +320,24 @@ fn model_put(db: &Connection, epoch: Epoch, record: &ModelRecord) -> Result<(), 
             stored(record.bytes),
             record.checksum,
             stored_time(record.last_used),
+        ])?;
+    hive_touched(db, epoch, &record.hive, changed)
+}
+
+fn worker_put(db: &Connection, epoch: Epoch, record: &WorkerRecord) -> Result<(), Refusal> {
+    let changed = db
+        .prepare_cached(
+            "INSERT INTO workers (hive_id, worker_id, pinned, replica)
+             SELECT hive_id, ?3, ?4, ?5 FROM hives WHERE hive_id = ?1 AND owner = ?2
+             ON CONFLICT (hive_id, worker_id) DO UPDATE SET
+                 pinned = excluded.pinned, replica = excluded.replica",
+        )?
+        .execute(params![
+            record.hive.as_str(),
+            stored(epoch.0),
+            Key::new(record.worker).as_str(),
+            record.pinned,
+            record.replica,
         ])?;
     hive_touched(db, epoch, &record.hive, changed)
 }

@@ -83,6 +83,7 @@ fn without_text(record: &JobRecord) -> JobRecord {
         correlation_id: record.correlation_id.clone(),
         owner: record.owner,
         request: None,
+        outline: record.outline.clone(),
         idempotency: record.idempotency.clone(),
         numerics: record.numerics.clone(),
         pieces: Vec::new(),

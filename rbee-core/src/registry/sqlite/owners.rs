@@ -80,15 +80,17 @@ pub(super) fn take_over(
         .execute([stored(epoch.0)])?;
     }
     let hives = rows::ownerless_hives(db)?;
-    let mut models = Vec::new();
+    let (mut models, mut workers) = (Vec::new(), Vec::new());
     for hive in &hives {
         models.extend(rows::models_of(db, &hive.id)?);
+        workers.extend(rows::workers_of(db, &hive.id)?);
         db.prepare_cached("UPDATE hives SET owner = ?1 WHERE hive_id = ?2")?
             .execute(params![stored(epoch.0), hive.id.as_str()])?;
     }
     db.prepare_cached("DELETE FROM tenant_usage WHERE day < ?1")?
         .execute([stored(rules::first_day_kept(now))])?;
-    Ok(Snapshot { epoch, jobs, hives, models, tenants: rows::tenants(db, rules::day(now))? })
+    let tenants = rows::tenants(db, rules::day(now))?;
+    Ok(Snapshot { epoch, jobs, hives, models, workers, tenants })
 }
 
 fn dead_lives(

@@ -48,6 +48,10 @@ impl Readers {
         self.read("list the policies in", rows::policies).await
     }
 
+    pub(super) async fn policy(&self, version: Option<u64>) -> Result<Option<PolicyRecord>> {
+        self.read("read a policy in", move |db| rows::policy(db, version)).await
+    }
+
     async fn read<T: Send + 'static>(
         &self,
         operation: &str,

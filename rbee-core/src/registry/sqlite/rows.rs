@@ -10,14 +10,15 @@ use rusqlite::{
 use super::{fault::Fault, ops::Key, ops::stored, pieces};
 use crate::{
     EndedJob, Epoch, Error, ErrorKind, Finish, HiveAddress, HiveId, HiveRecord, HiveStatus, Job,
-    JobRecord, JobState, JobStatus, LiveJob, ModelRecord, Outcome, Piece, PolicyLanguage,
-    PolicyOrigin, PolicyRecord, PolicySource, Priority, TenantRecord, Usage, WallTime,
+    JobOutline, JobRecord, JobState, JobStatus, LiveJob, ModelRecord, Outcome, Piece,
+    PolicyLanguage, PolicyOrigin, PolicyRecord, PolicySource, Priority, TenantRecord, Usage,
+    WallTime, WorkerRecord,
 };
 
 /// The columns that [`job`] reads, all but the request, which comes last.
 pub(super) const JOB_COLUMNS: &str = "job_id, tenant_id, model_ref, priority, state, worker_id, submitted_at, \
     started_at, completed_at, error, error_code, finish, attempts, prompt_tokens, tokens_generated, owner, \
-    queue_order, correlation_id, idempotency_key, numerics";
+    queue_order, correlation_id, idempotency_key, numerics, task, max_tokens, deadline_ms, prefix";
 
 /// Reads the columns of a row one after the other.
 struct Fields<'a> {
@@ -157,9 +158,32 @@ pub(super) fn job(row: &Row<'_>) -> Result<JobRecord, Fault> {
         correlation_id: fields.parse()?,
         idempotency: fields.parse_opt()?.map(Arc::new),
         numerics: fields.get::<Option<String>>()?.map(Arc::from),
+        outline: outline(&mut fields)?,
         request: None,
         pieces: Vec::new(),
     })
+}
+
+fn outline(fields: &mut Fields<'_>) -> Result<Option<JobOutline>, Fault> {
+    let task: Option<String> = fields.get()?;
+    let (max_tokens, deadline_ms) = (fields.number_opt()?, fields.number_opt()?);
+    let prefix: Option<Vec<u8>> = fields.get()?;
+    Ok(task.map(|task| JobOutline {
+        embed: task == "embed",
+        max_tokens,
+        deadline_ms,
+        prefix: keys(&prefix.unwrap_or_default()),
+    }))
+}
+
+/// Numbers of 8 bytes each, as [`blob`] makes them.
+fn keys(bytes: &[u8]) -> Arc<[u64]> {
+    bytes.as_chunks().0.iter().map(|key| u64::from_le_bytes(*key)).collect()
+}
+
+/// Keys of prefixes as they are stored.
+pub(super) fn blob(keys: &[u64]) -> Vec<u8> {
+    keys.iter().flat_map(|key| key.to_le_bytes()).collect()
 }
 
 /// The request in this column. One that cannot be read any more counts as one that was not kept.
@@ -291,6 +315,25 @@ pub(super) fn models_of(db: &Connection, hive: &HiveId) -> Result<Vec<ModelRecor
     Ok(found)
 }
 
+/// What is remembered of the workers of a hive.
+pub(super) fn workers_of(db: &Connection, hive: &HiveId) -> Result<Vec<WorkerRecord>, Fault> {
+    let mut select = db.prepare_cached(
+        "SELECT worker_id, pinned, replica FROM workers WHERE hive_id = ?1 ORDER BY worker_id",
+    )?;
+    let mut rows = select.query([hive.as_str()])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        let mut fields = Fields::new(row, "workers");
+        found.push(WorkerRecord {
+            hive: hive.clone(),
+            worker: fields.parse()?,
+            pinned: fields.get()?,
+            replica: fields.get()?,
+        });
+    }
+    Ok(found)
+}
+
 /// The versions of the policy, the newest last.
 pub(super) fn policies(db: &Connection) -> Result<Vec<PolicyRecord>, Fault> {
     let mut select = db.prepare_cached(
@@ -299,23 +342,36 @@ pub(super) fn policies(db: &Connection) -> Result<Vec<PolicyRecord>, Fault> {
     let mut rows = select.query([])?;
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {
-        let mut fields = Fields::new(row, "policies");
-        found.push(PolicyRecord {
-            version: fields.number()?,
-            at: fields.time()?,
-            hash: fields.get()?,
-            origin: fields.named(|name| {
-                PolicyOrigin::ALL.into_iter().find(|origin| origin.as_str() == name)
-            })?,
-            source: PolicySource {
-                language: fields.named(|name| {
-                    PolicyLanguage::ALL.into_iter().find(|language| language.as_str() == name)
-                })?,
-                text: fields.get::<String>()?.into(),
-            },
-        });
+        found.push(policy_of(row)?);
     }
     Ok(found)
+}
+
+/// This version of the policy, or the newest.
+pub(super) fn policy(db: &Connection, version: Option<u64>) -> Result<Option<PolicyRecord>, Fault> {
+    let mut select = db.prepare_cached(
+        "SELECT version, at, hash, origin, language, source FROM policies
+         WHERE version = coalesce(?1, (SELECT max(version) FROM policies))",
+    )?;
+    let mut rows = select.query([version.map(stored)])?;
+    rows.next()?.map(policy_of).transpose()
+}
+
+fn policy_of(row: &Row<'_>) -> Result<PolicyRecord, Fault> {
+    let mut fields = Fields::new(row, "policies");
+    Ok(PolicyRecord {
+        version: fields.number()?,
+        at: fields.time()?,
+        hash: fields.get()?,
+        origin: fields
+            .named(|name| PolicyOrigin::ALL.into_iter().find(|origin| origin.as_str() == name))?,
+        source: PolicySource {
+            language: fields.named(|name| {
+                PolicyLanguage::ALL.into_iter().find(|language| language.as_str() == name)
+            })?,
+            text: fields.get::<String>()?.into(),
+        },
+    })
 }
 
 /// All tenants, with what they used on this day.

@@ -4,7 +4,7 @@
 pub(super) const APPLICATION_ID: i32 = i32::from_be_bytes(*b"rbee");
 
 /// Step *n* of the list makes version *n* + 1 of the schema (`user_version`) out of version *n*.
-pub(super) const MIGRATIONS: &[&str] = &[FIRST, POLICIES, TENANTS];
+pub(super) const MIGRATIONS: &[&str] = &[FIRST, POLICIES, TENANTS, WORKERS, OUTLINES];
 
 /// The tables that the first version has.
 ///
@@ -94,6 +94,14 @@ const FIRST: &str = "
     ) WITHOUT ROWID;
 ";
 
+/// What stays of a request when its text is gone; `task` is null where an older version recorded the job.
+const OUTLINES: &str = "
+    ALTER TABLE jobs ADD COLUMN task        TEXT CHECK (task IN ('generate', 'embed'));
+    ALTER TABLE jobs ADD COLUMN max_tokens  INTEGER;
+    ALTER TABLE jobs ADD COLUMN deadline_ms INTEGER;
+    ALTER TABLE jobs ADD COLUMN prefix      BLOB; -- keys of 8 bytes, little-endian
+";
+
 /// All limits of tenants, and their keys, as JSON.
 const TENANTS: &str = "
     ALTER TABLE tenants ADD COLUMN limits TEXT NOT NULL DEFAULT '{}';
@@ -115,4 +123,15 @@ const POLICIES: &str = "
     );
 
     ALTER TABLE hives ADD COLUMN labels TEXT NOT NULL DEFAULT '{}';
+";
+
+/// What is remembered of single workers.
+const WORKERS: &str = "
+    CREATE TABLE workers (
+        hive_id   TEXT    NOT NULL REFERENCES hives (hive_id) ON DELETE CASCADE,
+        worker_id TEXT    NOT NULL,
+        pinned    INTEGER NOT NULL,
+        replica   INTEGER NOT NULL,
+        PRIMARY KEY (hive_id, worker_id)
+    ) WITHOUT ROWID;
 ";

@@ -51,6 +51,7 @@ fn cancelled(job: JobId, at: WallTime) -> Change {
         job,
         outcome: Outcome::Cancelled,
         at,
+        used_tokens: 0,
         keep_request: false,
         keep_output: true,
     }

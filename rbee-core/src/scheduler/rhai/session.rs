@@ -40,6 +40,8 @@ pub(super) struct Session {
     pub(super) cluster: ClusterView,
     /// Decides where the script leaves it to the built-in policy, and knows what memory a model needs.
     pub(super) builtin: LeastLoaded,
+    /// The job wants to join the queue: it is not yet among those that its tenant has.
+    pub(super) is_admitting: bool,
     /// None where nobody asked for reasons.
     notes: Option<RefCell<Notes>>,
     others: OnceLock<bool>,
@@ -67,6 +69,7 @@ impl Session {
             ask: ask.clone(),
             cluster: cluster.clone(),
             builtin: builtin.clone(),
+            is_admitting: false,
             notes: explained.then(RefCell::default),
             others: OnceLock::new(),
             known: OnceLock::new(),

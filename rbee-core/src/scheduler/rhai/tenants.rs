@@ -11,15 +11,23 @@ use crate::{TenantId, TenantView};
 
 /// Asks about the tenant; `None` where nothing is known of it, as for a job that is nobody's.
 fn ask<T>(tenant: Dynamic, look: impl FnOnce(Option<&TenantView>) -> T) -> Res<T> {
+    ask_with(tenant, |_, view| look(view))
+}
+
+/// The same, and is the job about to join the queue?
+fn ask_with<T>(tenant: Dynamic, look: impl FnOnce(bool, Option<&TenantView>) -> T) -> Res<T> {
     if tenant.is_unit() {
-        return Ok(look(None));
+        return Ok(look(false, None));
     }
     let kind = tenant.type_name();
     let name: ImmutableString = tenant
         .into_immutable_string()
         .map_err(|_| fault(format!("a tenant is a text or (), not a value of type {kind}")))?;
     let id = TenantId::new(name.as_str()).map_err(|error| fault(error.message()))?;
-    with(|session| Ok(look(session.cluster.tenant(&id).map(|view| &**view))))
+    with(|session| {
+        let view = session.cluster.tenant(&id).map(|view| &**view);
+        Ok(look(session.is_admitting, view))
+    })
 }
 
 pub(super) fn register(book: &mut Book) {
@@ -33,10 +41,18 @@ pub(super) fn register(book: &mut Book) {
         f(
             "tenant_over_quota",
             "tenant_over_quota(tenant) -> bool",
-            "Are its tokens of today, or its jobs at once, used up?",
+            "Are its tokens of today used up, or has it more jobs at once than it may? In `admit`, also whether one more \
+             would be too many.",
             "tenant_over_quota(\"bob\")",
         ),
-        |tenant: Dynamic| ask(tenant, |view| view.is_some_and(TenantView::is_over_quota)),
+        |tenant: Dynamic| {
+            ask_with(tenant, |is_admitting, view| {
+                view.is_some_and(|view| match is_admitting {
+                    true => view.is_at_quota(),
+                    false => view.is_over_quota(),
+                })
+            })
+        },
     );
     book.function(
         f(

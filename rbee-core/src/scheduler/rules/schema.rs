@@ -50,7 +50,7 @@ pub fn rules_schema() -> Value {
         "queue_above": {"description": "Jobs that wait for the model.", "type": "integer", "minimum": 0},
         "between": {"description": "Times of the day, UTC.", "type": "array", "items": {"type": "string", "pattern": "^[0-2]?[0-9]:[0-5]?[0-9]$"}, "minItems": 2, "maxItems": 2},
         "weekdays": {"description": "Days of the week, UTC."},
-        "over_quota": {"description": "Is the tenant's quota used up?", "type": "boolean"}
+        "over_quota": {"description": "Are the tenant's tokens of today used up, or has it more jobs at once than it may?", "type": "boolean"}
     });
     let lists = [
         ("model", text.clone()),

@@ -349,6 +349,7 @@ impl World {
                 idempotency: None,
                 owner: Epoch(1),
                 request: (!bits.is_multiple_of(5)).then_some(job),
+                outline: None,
                 numerics: None,
                 pieces: Vec::new(),
                 tokens_generated: 0,

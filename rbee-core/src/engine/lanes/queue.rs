@@ -1,0 +1,241 @@
+//! Everything that waits for one model.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Bound,
+    sync::Arc,
+};
+
+use super::{Place, class, line::Line, spent::Spent};
+use crate::{Error, HiveId, Priority, TenantId, Ticket, Time};
+
+pub(super) type LaneName = (Priority, Option<TenantId>);
+/// The share that the tenant of a lane has had, and who it is: who has had least goes first.
+type Turn = (u64, Option<TenantId>);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LaneState {
+    /// Its head is to be asked about.
+    Ready,
+    /// A question is out.
+    Asked(Ticket),
+    /// Its head was told to wait.
+    Parked,
+}
+
+#[derive(Debug)]
+pub(super) struct Lane {
+    pub(super) jobs: Line,
+    pub(super) state: LaneState,
+    /// The share that its tenant has had: tokens by weight.
+    pub(super) served: u64,
+    /// Answers in a row that did not fit the state.
+    pub(super) misses: u32,
+    /// The count of changes when its head was asked about.
+    pub(super) asked_at: u64,
+}
+
+/// The lanes of one priority. Shares are reckoned among them alone: the other priority is served at another pace.
+#[derive(Debug, Default)]
+struct Class {
+    ready: BTreeSet<Turn>,
+    parked: BTreeSet<Turn>,
+    /// Questions out.
+    asked: usize,
+    /// The share that the lane had which was served last, before that. Who comes now begins there: what was not asked
+    /// for is not saved up.
+    floor: u64,
+    /// Shares of tenants beyond the floor whose lanes have run empty.
+    spent: Spent,
+}
+
+impl Class {
+    /// A lane is in this state, and no longer in the other.
+    fn swap(&mut self, turn: Turn, from: LaneState, to: LaneState) {
+        match from {
+            LaneState::Ready => _ = self.ready.remove(&turn),
+            LaneState::Parked => _ = self.parked.remove(&turn),
+            LaneState::Asked(_) => self.asked -= 1,
+        }
+        match to {
+            LaneState::Ready => _ = self.ready.insert(turn),
+            LaneState::Parked => _ = self.parked.insert(turn),
+            LaneState::Asked(_) => self.asked += 1,
+        }
+    }
+}
+
+/// Everything that waits for one model.
+#[derive(Debug, Default)]
+pub(in super::super) struct ModelQueue {
+    pub(super) lanes: BTreeMap<LaneName, Lane>,
+    classes: [Class; 2],
+    waiting: usize,
+    /// Changes that may help a job of this model. An answer to wait that one of them overtook is out of date.
+    pub(super) changes: u64,
+    /// Interactive jobs served since a batch job was.
+    since_batch: u32,
+    /// Hives that will not start this model, for as long as this queue lasts.
+    pub(in super::super) refused: Arc<BTreeMap<HiveId, Error>>,
+    /// Starts of this model that failed, by hive, and until when the hive is not asked again.
+    pub(in super::super) failed_starts: BTreeMap<HiveId, (u32, Time)>,
+}
+
+impl ModelQueue {
+    /// Sets the state of a lane and keeps the indexes in step.
+    pub(super) fn set(&mut self, name: &LaneName, state: LaneState) {
+        let Some(lane) = self.lanes.get_mut(name) else {
+            return;
+        };
+        let turn = (lane.served, name.1.clone());
+        let before = std::mem::replace(&mut lane.state, state);
+        self.classes[class(name.0)].swap(turn, before, state);
+    }
+
+    pub(super) fn ask(&mut self, name: &LaneName, ticket: Ticket) {
+        self.set(name, LaneState::Asked(ticket));
+        if let Some(lane) = self.lanes.get_mut(name) {
+            lane.asked_at = self.changes;
+        }
+    }
+
+    pub(super) fn push(&mut self, name: LaneName, place: Place, since: Time) {
+        self.waiting += 1;
+        let Some(lane) = self.lanes.get_mut(&name) else {
+            let mut jobs = Line::default();
+            jobs.insert(place, since);
+            let class = &mut self.classes[class(name.0)];
+            let served = class.spent.take(&name.1).unwrap_or_default().max(class.floor);
+            class.ready.insert((served, name.1.clone()));
+            let lane = Lane { jobs, state: LaneState::Ready, served, misses: 0, asked_at: 0 };
+            self.lanes.insert(name, lane);
+            return;
+        };
+        let is_new_head = lane.jobs.first().is_none_or(|(head, _)| place < *head);
+        lane.jobs.insert(place, since);
+        if is_new_head && lane.state == LaneState::Parked {
+            self.set(&name, LaneState::Ready);
+        }
+    }
+
+    /// Takes a job out of its lane. A new head deserves a question of its own.
+    pub(super) fn remove(
+        &mut self,
+        name: &LaneName,
+        place: &Place,
+        served: Option<u64>,
+        voided: bool,
+    ) -> bool {
+        let Some(lane) = self.lanes.get_mut(name) else {
+            return false;
+        };
+        let was_head = lane.jobs.first().is_some_and(|(head, _)| head == place);
+        if !lane.jobs.remove(place) {
+            return false;
+        }
+        self.waiting -= 1;
+        let (state, is_empty) = (lane.state, lane.jobs.is_empty());
+        if was_head && !is_empty {
+            lane.misses = 0;
+        }
+        if let Some(cost) = served {
+            self.since_batch =
+                if name.0 == Priority::Batch { 0 } else { self.since_batch.saturating_add(1) };
+            // Out of the index under the old turn, in again under the new one.
+            self.set(name, LaneState::Asked(Ticket(0)));
+            if let Some(lane) = self.lanes.get_mut(name) {
+                let class = &mut self.classes[class(name.0)];
+                class.floor = class.floor.max(lane.served);
+                lane.served = lane.served.saturating_add(cost);
+            }
+            self.set(name, LaneState::Ready);
+        } else if voided || was_head && state == LaneState::Parked {
+            self.set(name, LaneState::Ready);
+        }
+        if is_empty {
+            self.set(name, LaneState::Ready);
+            if let Some(lane) = self.lanes.remove(name) {
+                let class = &mut self.classes[class(name.0)];
+                class.ready.remove(&(lane.served, name.1.clone()));
+                class.spent.remember(&name.1, lane.served, class.floor);
+            }
+        }
+        true
+    }
+
+    /// A job that was served has used another share than was expected.
+    pub(super) fn correct(&mut self, name: &LaneName, expected: u64, used: u64) {
+        let corrected = |served: u64| served.saturating_sub(expected).saturating_add(used);
+        let class = &mut self.classes[class(name.0)];
+        if let Some(lane) = self.lanes.get_mut(name) {
+            let (state, before) = (lane.state, lane.served);
+            lane.served = corrected(before);
+            // A lane that is asked about is in no order.
+            class.swap((before, name.1.clone()), state, LaneState::Asked(Ticket(0)));
+            class.swap((lane.served, name.1.clone()), LaneState::Asked(Ticket(0)), state);
+        } else if let Some(served) = class.spent.take(&name.1) {
+            class.spent.remember(&name.1, corrected(served), class.floor);
+        }
+    }
+
+    /// The lane to ask about next: interactive ones first, unless batch has been passed over long enough; among them
+    /// the one that was served longest ago. A batch lane is not asked about while an interactive one is being decided.
+    pub(super) fn next(&self, interactive_per_batch: u32) -> Option<LaneName> {
+        let batch_turn = self.since_batch >= interactive_per_batch;
+        let first = |priority| {
+            let (_, tenant) = self.classes[class(priority)].ready.first()?;
+            Some((priority, tenant.clone()))
+        };
+        let (interactive, batch) = (|| first(Priority::Interactive), || first(Priority::Batch));
+        if batch_turn {
+            if self.classes[1].asked > 0 {
+                return None;
+            }
+            return batch().or_else(interactive);
+        }
+        interactive().or_else(|| if self.classes[0].asked > 0 { None } else { batch() })
+    }
+
+    /// Wakes one parked lane: the first in the order of service, after `after` where that is given.
+    pub(super) fn offer(
+        &mut self,
+        after: Option<(LaneName, u64)>,
+        interactive_per_batch: u32,
+    ) -> bool {
+        let batch_turn =
+            self.since_batch >= interactive_per_batch && !self.classes[1].parked.is_empty();
+        let order =
+            if batch_turn { [Priority::Batch, Priority::Interactive] } else { Priority::ALL };
+        let skip = after
+            .as_ref()
+            .and_then(|((priority, _), _)| order.iter().position(|p| p == priority))
+            .unwrap_or(0);
+        for priority in order.into_iter().skip(skip) {
+            let from = match &after {
+                Some(((p, tenant), served)) if *p == priority => {
+                    Bound::Excluded((*served, tenant.clone()))
+                }
+                _ => Bound::Unbounded,
+            };
+            let parked = &self.classes[class(priority)].parked;
+            let found = parked.range((from, Bound::Unbounded)).next().cloned();
+            if let Some((_, tenant)) = found {
+                self.set(&(priority, tenant), LaneState::Ready);
+                return true;
+            }
+        }
+        false
+    }
+
+    pub(super) fn wake_all(&mut self) {
+        for priority in Priority::ALL {
+            for (_, tenant) in std::mem::take(&mut self.classes[class(priority)].parked) {
+                self.set(&(priority, tenant), LaneState::Ready);
+            }
+        }
+    }
+
+    pub(in super::super) fn waiting(&self) -> usize {
+        self.waiting
+    }
+}

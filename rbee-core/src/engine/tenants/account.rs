@@ -1,0 +1,171 @@
+//! What one tenant may use and has used, and whether one more job of it is within that.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{DAY_MS, bucket::Bucket, expected_tokens, usage::Usage};
+use crate::{
+    ApiKey, Error, ErrorKind, Job, ModelRef, Now, Result, Settings, TenantId, TenantLimits,
+    TenantView, engine::admit::longer,
+};
+
+#[derive(Debug)]
+pub(super) struct Account {
+    /// What holds: its own limits, and the default ones where it has none.
+    pub(super) limits: Arc<TenantLimits>,
+    /// What is in the store of it, where somebody has set it up.
+    pub(super) recorded: Option<Recorded>,
+    pub(super) usage: Usage,
+    pub(super) live: u32,
+    /// Tokens that its live jobs are expected to use.
+    pub(super) expected: u64,
+    /// How long a job of it is live, as a rule.
+    pub(super) life: Option<Duration>,
+    pub(super) requests: Bucket,
+    pub(super) tokens: Bucket,
+}
+
+#[derive(Debug)]
+pub(super) struct Recorded {
+    pub(super) limits: TenantLimits,
+    pub(super) keys: Vec<ApiKey>,
+}
+
+impl Account {
+    /// One of which nothing is known.
+    pub(super) fn new(day: u64, settings: &Settings) -> Self {
+        let mut usage = Usage::default();
+        usage.turn(day);
+        Self {
+            limits: Arc::new(settings.default_limits.clone()),
+            recorded: None,
+            usage,
+            live: 0,
+            expected: 0,
+            life: None,
+            requests: Bucket::default(),
+            tokens: Bucket::default(),
+        }
+    }
+
+    pub(super) fn record(&mut self, recorded: Option<Recorded>, settings: &Settings) {
+        let defaults = &settings.default_limits;
+        let limits =
+            recorded.as_ref().map_or_else(|| defaults.clone(), |own| own.limits.or(defaults));
+        self.limits = Arc::new(limits);
+        self.recorded = recorded;
+    }
+
+    /// A job has ended that was live for so long.
+    pub(super) fn lived(&mut self, life: Duration) {
+        self.life = Some(self.life.map_or(life, |mean| (mean * 15 + life) / 16));
+    }
+
+    pub(super) fn view(&self, id: &TenantId) -> TenantView {
+        TenantView {
+            id: id.clone(),
+            limits: self.limits.clone(),
+            used_today: self.usage.today(),
+            live_jobs: self.live,
+        }
+    }
+
+    /// Is one more job within the limits? Where several are against it, the one that takes longest to pass is told.
+    pub(super) fn check(&self, now: Now, id: &TenantId, job: &Job) -> Result<()> {
+        let refusals = [
+            self.check_day(now, id),
+            self.check_at_once(id),
+            self.check_requests(now, id),
+            self.check_tokens(now, id, job),
+        ];
+        refusals.into_iter().fold(Ok(()), longer)
+    }
+
+    fn check_day(&self, now: Now, id: &TenantId) -> Result<()> {
+        let Some(limit) = self.limits.daily_tokens else { return Ok(()) };
+        let used = self.usage.today();
+        if used >= limit {
+            let midnight = Duration::from_millis(DAY_MS - now.wall.as_millis() % DAY_MS);
+            let message = format!(
+                "tenant {id} has used {used} tokens today; allowed are {limit} a day (UTC)"
+            );
+            // Where nothing is allowed, tomorrow is no better.
+            return refuse(ErrorKind::QuotaExceeded, message, (limit > 0).then_some(midnight));
+        }
+        if used.saturating_add(self.expected) >= limit {
+            let message = format!(
+                "tenant {id} has used {used} tokens today, and its {} jobs under way are expected to use {} more; \
+                 allowed are {limit} a day (UTC)",
+                self.live, self.expected
+            );
+            return refuse(ErrorKind::QuotaExceeded, message, self.life);
+        }
+        Ok(())
+    }
+
+    fn check_at_once(&self, id: &TenantId) -> Result<()> {
+        let Some(limit) = self.limits.concurrent_jobs.filter(|limit| self.live >= *limit) else {
+            return Ok(());
+        };
+        let message = format!("tenant {id} has {} jobs at once; allowed are {limit}", self.live);
+        // They end one after the other, as a rule.
+        let after = self.life.filter(|_| limit > 0).map(|life| {
+            (life / self.live.max(1)).saturating_mul((self.live - limit).saturating_add(1))
+        });
+        refuse(ErrorKind::QuotaExceeded, message, after)
+    }
+
+    fn check_requests(&self, now: Now, id: &TenantId) -> Result<()> {
+        let Some(limit) = self.limits.requests_per_minute else { return Ok(()) };
+        let Some(after) = self.requests.wait(now.at, limit, 1.0) else { return Ok(()) };
+        let message = format!("tenant {id} asks more than {limit} times a minute");
+        refuse(ErrorKind::RateLimited, message, Some(after))
+    }
+
+    fn check_tokens(&self, now: Now, id: &TenantId, job: &Job) -> Result<()> {
+        let Some(limit) = self.limits.tokens_per_minute else { return Ok(()) };
+        let wait = self.tokens.wait(now.at, limit, expected_tokens(job) as f64);
+        let Some(after) = wait else { return Ok(()) };
+        let message = format!("tenant {id} uses more than {limit} tokens a minute");
+        refuse(ErrorKind::RateLimited, message, Some(after))
+    }
+}
+
+/// Refuses, and says when to ask again where that is known.
+pub(super) fn refuse(kind: ErrorKind, message: String, after: Option<Duration>) -> Result<()> {
+    let error = Error::new(kind, message);
+    Err(match after {
+        Some(after) => error.with_retry_after(after.max(Duration::from_secs(1))),
+        None => error,
+    })
+}
+
+/// Is this model, at this priority, for the tenant at all?
+pub(super) fn allowed(id: &TenantId, job: &Job, limits: &TenantLimits) -> Result<()> {
+    let refuse = |param, message: String| {
+        Err(Error::new(ErrorKind::PermissionDenied, message).with_param(param))
+    };
+    if let Some(allowed) = &limits.priorities
+        && !allowed.contains(&job.priority)
+    {
+        let allowed: Vec<_> = allowed.iter().map(|priority| priority.as_str()).collect();
+        let message = format!(
+            "priority {} is not for tenant {id}; allowed is {}",
+            job.priority,
+            allowed.join(", ")
+        );
+        return refuse("priority", message);
+    }
+    let is_it = |name: &String| {
+        name.parse::<ModelRef>().is_ok_and(|model| job.model == model || job.model.is_of(&model))
+    };
+    if let Some(allowed) = &limits.models
+        && !allowed.contains(job.model.as_str())
+        && !allowed.iter().any(is_it)
+    {
+        let shown: Vec<_> = allowed.iter().take(8).map(String::as_str).collect();
+        let message =
+            format!("model {} is not for tenant {id}; allowed is {}", job.model, shown.join(", "));
+        return refuse("model", message);
+    }
+    Ok(())
+}

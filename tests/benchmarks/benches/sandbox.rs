@@ -1,0 +1,114 @@
+//! What hostile scripts get: how long until each is ended, and the memory that it takes at most.
+//!
+//! A decision may take 50 ms. The yardstick in the same run is a script that behaves. The fleet has 2,000 workers, so
+//! that a helper which looks at all of them has something to look at. Whatever a script's fault is, the queen lets the
+//! built-in policy decide that job.
+
+use std::time::{Duration, Instant};
+
+use peak_alloc::PeakAlloc;
+use rbee_core::{
+    Ask, ClusterView, Now, RhaiScheduler, Scheduler, Settings,
+    sim::{Fleet, FleetWorker, JobSketch},
+};
+
+#[global_allocator]
+static MEMORY: PeakAlloc = PeakAlloc;
+
+const ROUNDS: usize = 20;
+const WORKERS: usize = 2_000;
+
+/// What each does for jobs of the model `evil`; on the fleet on which a script is tried it behaves.
+const SCRIPTS: &[(&str, &str)] = &[
+    ("behaves", "run_on(workers.with_model(job.model).with_capacity().least_loaded()) ?? wait()"),
+    ("endless loop", "loop { }"),
+    ("loop in catch", "try { loop { } } catch { loop { } }"),
+    ("deep recursion", "deeper(1)"),
+    ("wide recursion", "loop { wide(12); }"),
+    ("text doubles", "let s = \"x\"; loop { s += s; }"),
+    ("text interpolates", "let s = \"x\"; loop { s = `${s}${s}x`; }"),
+    ("text pads", "\"x\".pad(1000000000, \"y\")"),
+    (
+        "text squares",
+        "let s = \"a\"; s.pad(4000, \"a\"); let n = 0; loop { let t = s; t.replace(\"a\", s); n += t.len(); }",
+    ),
+    (
+        "texts in a list",
+        "let s = \"x\"; s.pad(4000, \"x\"); let a = []; loop { a.push(s + a.len()); }",
+    ),
+    ("list doubles", "let a = [1]; loop { a += a; }"),
+    ("list pads", "let a = []; a.pad(1000000000, 0)"),
+    ("list nests", "let a = [0]; loop { a = [a, a]; }"),
+    ("list in itself", "let a = []; loop { a.push(a); }"),
+    ("map grows", "let m = #{}; let n = 0; loop { m[`k${n}`] = n; n += 1; }"),
+    (
+        "lists sorted",
+        "let a = []; a.pad(10000, 0); for n in 0..10000 { a[n] = (n * 7919) % 10007; } loop { let b = a; b.sort(); }",
+    ),
+    ("workers sorted", "loop { workers.sort_by(|w| w.load); }"),
+    ("workers filtered", "loop { workers.filter(|w| true).filter(|w| false).count(); }"),
+    ("a million helpers", "for n in 0..1000000 { workers.with_model(job.model).least_loaded(); }"),
+    ("a million builtin", "for n in 0..1000000 { builtin(); }"),
+    ("closure calls itself", "let f = |g| g.call(g); f.call(f)"),
+];
+
+fn policy(body: &str) -> RhaiScheduler {
+    let text = format!(
+        "fn deeper(n) {{ deeper(n + 1) }}\n\
+         fn wide(n) {{ if n == 0 {{ 1 }} else {{ wide(n - 1) + wide(n - 1) }} }}\n\
+         fn schedule(job, workers, hives) {{\n\
+             if job.model != \"evil\" {{ return wait(); }}\n\
+             {body}\n\
+         }}"
+    );
+    RhaiScheduler::new(text).expect("it behaves where it is tried")
+}
+
+fn question() -> (Ask, ClusterView) {
+    let mut fleet = Fleet::from_yaml(
+        "hives: [{id: attic, devices: [{kind: cuda, memory_total: 80000000000}], models: {evil: 1000000}}]",
+    )
+    .expect("a proper fleet");
+    let worker = FleetWorker {
+        id: None,
+        model: "evil".parse().expect("a proper name"),
+        slots: 4,
+        device: 0,
+        memory_bytes: Some(1_000_000),
+        busy: 1,
+        embed: false,
+        pinned: false,
+        warm: Vec::new(),
+    };
+    fleet.hives[0].workers = vec![worker; WORKERS];
+    let sketch = JobSketch::from_yaml("model: evil").expect("a proper job");
+    let job = sketch.job(&Settings::default(), 1).expect("a proper job");
+    (Ask::first(job.into(), Now::default(), 1), fleet.view().expect("a proper fleet"))
+}
+
+fn main() {
+    let (ask, cluster) = question();
+    println!("{:<22} {:>10} {:>10} {:>10}   the end", "", "median ms", "most ms", "most KiB");
+    for (name, body) in SCRIPTS {
+        let policy = policy(body);
+        let mut took = Vec::new();
+        let mut most = 0;
+        let mut end = String::new();
+        for _ in 0..ROUNDS {
+            let before = MEMORY.current_usage();
+            MEMORY.reset_peak_usage();
+            let begin = Instant::now();
+            let placed = policy.place(&ask, &cluster);
+            took.push(begin.elapsed());
+            most = most.max(MEMORY.peak_usage().saturating_sub(before));
+            end = match placed {
+                Ok(_) => "a decision".into(),
+                Err(error) => error.message().to_owned(),
+            };
+        }
+        took.sort();
+        let ms = |time: Duration| time.as_secs_f64() * 1e3;
+        let (median, longest) = (ms(took[ROUNDS / 2]), ms(took[ROUNDS - 1]));
+        println!("{name:<22} {median:>10.3} {longest:>10.3} {:>10}   {end}", most / 1024);
+    }
+}
