@@ -32,6 +32,7 @@ mod jobs;
 mod lanes;
 mod leases;
 mod marks;
+mod memory;
 mod message;
 mod optimise;
 mod placing;
@@ -48,6 +49,7 @@ use admit::{Pace, Paces};
 use lanes::{LaneId, Lanes, Place};
 use leases::Leases;
 use marks::Marks;
+use memory::Promise;
 use optimise::Optimiser;
 use retry::Chance;
 use tenants::{TenantChange, Tenants};
@@ -179,8 +181,8 @@ pub struct Engine {
     awaited: BTreeMap<u64, Awaited>,
     /// When and with what patience each failed worker is probed.
     probes: BTreeMap<WorkerId, u32>,
-    /// Memory promised to workers that the reports of their hive do not show yet.
-    reserved: BTreeMap<WorkerId, (HiveId, Vec<u32>, u64)>,
+    /// What workers are expected to take, and what of it is promised because the reports of their hive do not show it.
+    promises: BTreeMap<WorkerId, Promise>,
     /// The revision of the last report, by hive.
     revisions: BTreeMap<HiveId, u64>,
     /// Models with something to ask about.
@@ -230,7 +232,7 @@ impl Engine {
             provisioning: BTreeMap::new(),
             awaited: BTreeMap::new(),
             probes: BTreeMap::new(),
-            reserved: BTreeMap::new(),
+            promises: BTreeMap::new(),
             revisions: BTreeMap::new(),
             wake: BTreeSet::new(),
             starved: BTreeSet::new(),
