@@ -21,8 +21,8 @@ use std::{
 
 use crate::{
     Change, ClusterView, Epoch, Error, ErrorKind, HiveId, Job, JobId, LeaseId, LeastLoaded,
-    ModelRef, Now, Outcome, Priority, Result, Settings, TenantRecord, Time, WorkerId, WorkerInfo,
-    WorkerSpec, idempotency::check_repeat,
+    ModelRef, Now, Outcome, Priority, Result, Settings, Snapshot, TenantId, TenantRecord, Time,
+    WorkerId, WorkerInfo, WorkerSpec, idempotency::check_repeat,
 };
 
 mod admit;
@@ -40,6 +40,7 @@ mod provisioning;
 mod retry;
 mod tenants;
 mod timers;
+mod together;
 mod workers;
 
 pub use message::{AttemptEnd, AttemptResult, Command, Effect, HiveFact, Input, Note};
@@ -162,6 +163,8 @@ pub struct Counters {
 #[derive(Debug)]
 pub struct Engine {
     settings: Arc<Settings>,
+    /// Names for models, by which tenants' limits may call them.
+    aliases: BTreeMap<String, ModelRef>,
     epoch: Epoch,
     view: ClusterView,
     /// Only ever looked into, so its order does not matter. In boxes, so that a job's own memory is near what it was
@@ -219,6 +222,7 @@ impl Engine {
         Self {
             optimiser: Optimiser::new(&settings),
             settings: Arc::new(settings),
+            aliases: BTreeMap::new(),
             epoch,
             view: ClusterView::default(),
             jobs: HashMap::new(),
@@ -248,6 +252,16 @@ impl Engine {
             frozen: false,
             secret: 0,
         }
+    }
+
+    /// What the names stand for by which tenants' limits, and the default ones, may call models.
+    #[must_use]
+    pub fn with_aliases(mut self, aliases: BTreeMap<String, ModelRef>) -> Self {
+        let settings = Arc::make_mut(&mut self.settings);
+        settings.default_limits =
+            std::mem::take(&mut settings.default_limits).with_references(&aliases);
+        self.aliases = aliases;
+        self
     }
 
     /// Starts replicas as this policy would start the first worker of a model. [`LeastLoaded::default`] where not given.
@@ -351,7 +365,7 @@ impl Engine {
             Input::Probed { worker, result } => self.probed(now, worker, result),
             Input::Connected { worker, result } => self.connected(now, worker, result, out),
             Input::Hive { hive, fact } => self.hive(now, hive, fact, out),
-            Input::Restore { snapshot } => self.restore(now, *snapshot, out),
+            Input::Restore { snapshot } => self.restore(now, self.understood(*snapshot), out),
             Input::Command { n, command } => self.command(now, n, command, out),
             Input::PolicyChanged => self.wake_all(),
             Input::Freeze => {
@@ -425,6 +439,19 @@ impl Engine {
         self.tenants.records().collect()
     }
 
+    /// One of them.
+    pub fn tenant(&self, tenant: &TenantId) -> Option<TenantRecord> {
+        self.tenants.record(tenant)
+    }
+
+    /// Limits are recorded in the words of whoever set them, and hold by what those mean.
+    fn understood(&self, mut snapshot: Snapshot) -> Snapshot {
+        for tenant in &mut snapshot.tenants {
+            tenant.limits = std::mem::take(&mut tenant.limits).with_references(&self.aliases);
+        }
+        snapshot
+    }
+
     fn command(&mut self, now: Now, n: u64, command: Command, out: &mut Out) {
         let result = match command {
             Command::PutTenant(record) => {
@@ -456,6 +483,13 @@ impl Engine {
         let record = match &change {
             TenantChange::Put(record) => Change::TenantPut(record.clone()),
             TenantChange::Gone(tenant) => Change::TenantGone(tenant.clone()),
+        };
+        let change = match change {
+            TenantChange::Put(mut record) => {
+                record.limits = record.limits.with_references(&self.aliases);
+                TenantChange::Put(record)
+            }
+            gone => gone,
         };
         let n = self.number();
         self.awaited.insert(n, Awaited::Tenant(operator, change));

@@ -447,7 +447,7 @@ pub trait Registry: fmt::Debug + Send + Sync + 'static {
     async fn record(&self, epoch: Epoch, changes: &[Change]) -> Result<()>;
 
     /// A sign of life; to be given at a third of the lease. Answers with what was taken over meanwhile from owners
-    /// that are no longer alive.
+    /// that are no longer alive, and with all tenants, whoever has changed them.
     ///
     /// # Errors
     /// [`ErrorKind::Fenced`](crate::ErrorKind::Fenced) where this life was superseded.

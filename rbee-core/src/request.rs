@@ -336,6 +336,11 @@ impl Request {
         &self.model
     }
 
+    /// The tenant, where there is one.
+    pub(crate) fn whose(&self) -> Option<&TenantId> {
+        self.tenant.as_ref()
+    }
+
     /// Checks everything and fixes everything: from here on nothing about the job changes.
     pub(crate) fn into_job(
         self,

@@ -217,6 +217,10 @@ impl Settings {
                 return Err(bad(&name, format_args!("0"), format_args!("at least 1 byte")));
             }
         }
+        self.default_limits.validate().map_err(|error| {
+            let message = format!("setting default_limits: {}", error.message());
+            Error::new(ErrorKind::Config, message)
+        })?;
         if self.min_loaded > day {
             let allowed = format_args!("0ns to {day:?}");
             return Err(bad("min_loaded", format_args!("{:?}", self.min_loaded), allowed));
@@ -269,5 +273,9 @@ mod tests {
         assert!(error.message().starts_with("setting model_keep_alive.hf:org is 1s; allowed is"));
         assert!(error.message().contains("hf:org/repo"), "{error}");
         assert!(Settings { queue_capacity: 0, ..Settings::default() }.validate().is_err());
+        let default_limits = TenantLimits { weight: 0, ..TenantLimits::default() };
+        let error = Settings { default_limits, ..Settings::default() }.validate().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config);
+        assert_eq!(error.message(), "setting default_limits: weight is 0; allowed is 1 to 1000000");
     }
 }

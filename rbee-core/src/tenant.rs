@@ -1,10 +1,13 @@
 //! Tenants: who shares a fleet, what each may use, and what it has used.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, ErrorKind, Priority, Result, TenantId, WallTime};
+use crate::{Error, ErrorKind, ModelRef, Priority, Result, TenantId, WallTime};
 
 /// What a tenant may use. `None` is no limit of its own: where there are
 /// [`default_limits`](crate::Settings::default_limits), those hold.
@@ -21,7 +24,7 @@ pub struct TenantLimits {
     pub tokens_per_minute: Option<u32>,
     /// The priorities that its requests may have.
     pub priorities: Option<BTreeSet<Priority>>,
-    /// The models that it may use, by alias or reference.
+    /// The models that it may use, by alias or reference. An alias is for whatever it stands for at the time.
     pub models: Option<BTreeSet<String>>,
     /// Its share of a fleet that is fully used, beside the shares of the others. 1 by default.
     pub weight: u32,
@@ -101,6 +104,22 @@ impl TenantLimits {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Checks that every model is named by something that stands for one.
+    pub(crate) fn check_models(&self, resolve: impl Fn(&str) -> Result<ModelRef>) -> Result<()> {
+        self.models.iter().flatten().try_for_each(|name| {
+            resolve(name).map(drop).map_err(|error| error.with_param("models"))
+        })
+    }
+
+    /// The same limits, with what every alias among the models stands for beside it: that is what jobs carry.
+    pub(crate) fn with_references(mut self, aliases: &BTreeMap<String, ModelRef>) -> Self {
+        if let Some(models) = &mut self.models {
+            let meant = models.iter().filter_map(|name| aliases.get(name)).map(ToString::to_string);
+            models.extend(meant.collect::<Vec<_>>());
+        }
+        self
     }
 }
 

@@ -4,11 +4,14 @@
 
 mod common;
 
-use common::{Hall, Reply, chat, echo, job, request};
+use std::sync::Arc;
+
+use common::{Hall, Reply, SlowFactory, chat, echo, job, model, next, request};
 use http::{HeaderValue, Method, StatusCode, header};
-use rbee_core::{Mode, Queen, Settings};
-use rbee_transport_http::Token;
+use rbee_core::{EchoWorker, InProcessHive, Mode, Queen, Settings, TenantId, TenantLimits};
+use rbee_transport_http::{Token, server::QueenServer};
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
 /// A queen with a token, and what asks her.
 struct House {
@@ -87,6 +90,7 @@ async fn a_key_allows_models_and_ones_own_jobs_and_nothing_else() {
         (Method::POST, "/v1/tenants/acme/keys"),
         (Method::GET, "/v1/logs"),
         (Method::GET, "/v1/doctor"),
+        (Method::POST, "/v1/estimate"),
         (Method::GET, "/v1/catalog"),
         (Method::GET, "/metrics"),
         (Method::GET, "/v1/jobsite"),
@@ -146,6 +150,142 @@ async fn limits_are_told_as_openais_clients_expect_them() {
     assert_eq!(bad.status, StatusCode::BAD_REQUEST);
     let bad = house.operate(Method::PUT, "/v1/tenants/a%20b", Some(json!({}))).await;
     assert_eq!(bad.status, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn a_request_for_more_answers_than_a_tenant_may_have_at_once_begins_none() {
+    let house = House::new(Settings::default()).await;
+    let key = house.tenant("acme", json!({"concurrent_jobs": 4})).await;
+    let ask = |n: u32| {
+        let body = Some(chat(json!({"n": n})));
+        house.ask(&key, Method::POST, "/v1/chat/completions", body)
+    };
+    let refused = ask(8).await;
+    assert_eq!(refused.status, StatusCode::TOO_MANY_REQUESTS, "{}", refused.text());
+    assert_eq!(refused.json()["error"]["code"], "quota_exceeded");
+    assert_eq!(refused.header("retry-after"), None, "it can never succeed");
+    let jobs = house.operate(Method::GET, "/v1/jobs", None).await;
+    assert_eq!(jobs.json()["data"], json!([]), "nothing was recorded");
+    let answered = ask(4).await;
+    assert_eq!(answered.status, StatusCode::OK, "{}", answered.text());
+    assert_eq!(answered.json()["choices"].as_array().unwrap().len(), 4);
+}
+
+#[tokio::test]
+async fn a_tenant_sees_the_models_that_it_may_ask_for() {
+    const FILE: &str = "file:/home/operator/models/secret";
+    let token = Token::random().unwrap();
+    let text = token.reveal().to_owned();
+    let secret = EchoWorker::builder(FILE.parse().unwrap()).build();
+    let builder = Queen::builder().worker(secret);
+    let hall = Hall::of(echo(), builder, |server| server.with_token(token)).await;
+    let house = House { hall, token: text };
+    let names = |reply: Reply| {
+        let data = reply.json()["data"].as_array().unwrap().clone();
+        data.iter().map(|model| model["id"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let all = house.operate(Method::GET, "/v1/models", None).await;
+    assert_eq!(names(all), ["bee", FILE]);
+    for (limits, seen) in [
+        (json!({}), &["bee"][..]),
+        (json!({"models": ["bee"]}), &["bee"]),
+        (json!({"models": ["echo"]}), &["bee"]),
+        (json!({"models": ["other"]}), &[]),
+        (json!({"models": [FILE]}), &[FILE]),
+    ] {
+        let key = house.tenant("acme", limits.clone()).await;
+        let listed = house.ask(&key, Method::GET, "/v1/models", None).await;
+        assert_eq!(names(listed), seen, "{limits}");
+        for name in ["bee", FILE] {
+            let may = seen.contains(&name);
+            let path = format!("/v1/models/{name}");
+            let shown = house.ask(&key, Method::GET, &path, None).await.status;
+            assert_eq!(shown == StatusCode::OK, may, "{limits} {name}");
+            let body = Some(chat(json!({"model": name})));
+            let asked = house.ask(&key, Method::POST, "/v1/chat/completions", body).await;
+            let expected = if may { StatusCode::OK } else { StatusCode::FORBIDDEN };
+            assert_eq!(asked.status, expected, "{limits} {name}: {}", asked.text());
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tenant_is_told_nothing_of_the_machines() {
+    let (model, ready) = (model(), Arc::new(Semaphore::new(0)));
+    let hive = InProcessHive::new().with_factory(SlowFactory(ready.clone()));
+    let queen = Queen::builder().hive(hive).alias("slow", &model.reference).build().await.unwrap();
+    let token = Token::random().unwrap();
+    let text = token.reveal().to_owned();
+    let router = QueenServer::new(queen.clone()).with_token(token).router();
+    let hall = Hall { router, queen, echo: EchoWorker::new("x".parse().unwrap()) };
+    let house = House { hall, token: text };
+    let key = house.tenant("acme", json!({})).await;
+    let mut asked = request(
+        Method::POST,
+        "/v1/chat/completions",
+        Some(chat(json!({"model": "slow", "stream": true}))),
+    );
+    let value = HeaderValue::try_from(format!("Bearer {key}")).unwrap();
+    asked.headers_mut().insert(header::AUTHORIZATION, value);
+    let answer = house.hall.begin(asked).await;
+    let job = answer.headers()["x-rbee-job-id"].to_str().unwrap().to_owned();
+    let mut body = answer.into_body();
+    assert_eq!(next(&mut body).await.unwrap(), ": loading slow, 40 %\n\n");
+    let path = format!("/v1/jobs/{job}");
+    let view = house.ask(&key, Method::GET, &path, None).await.json();
+    assert_eq!(
+        (&view["model"], &view["loading"]),
+        (&json!("slow"), &json!({"state": "loading", "progress": {"done": 40, "total": 100}}))
+    );
+    let view = house.operate(Method::GET, &path, None).await.json();
+    assert_eq!(
+        (&view["model"], &view["loading"]["hive"]),
+        (&json!(model.reference), &json!("local"))
+    );
+    let path = format!("{path}/why");
+    let why = house.ask(&key, Method::GET, &path, None).await.json();
+    let one = &why["data"][0];
+    assert_eq!(
+        (&one["decision"], &one["steps"], &one["candidates"], &one["model"]),
+        (&json!({"kind": "start"}), &json!([]), &json!([]), &json!("slow"))
+    );
+    let why = house.operate(Method::GET, &path, None).await.json();
+    assert_eq!(why["data"][0]["decision"]["hive"], "local");
+    ready.add_permits(1);
+    while next(&mut body).await.is_some() {}
+}
+
+#[tokio::test]
+async fn a_platform_without_a_token_serves_tenants_and_has_no_operator() {
+    let settings = Settings { mode: Mode::Platform, ..Settings::default() };
+    let hall = Hall::of(echo(), Queen::builder().settings(settings), |server| server).await;
+    let acme = TenantId::new("acme").unwrap();
+    hall.queen.put_tenant(acme.clone(), TenantLimits::default()).await.unwrap();
+    let key = hall.queen.issue_key(&acme, "").await.unwrap().reveal().to_owned();
+    let ask = |bearer: Option<&str>, method, path, body| {
+        let mut request = request(method, path, body);
+        if let Some(bearer) = bearer {
+            let value = HeaderValue::try_from(format!("Bearer {bearer}")).unwrap();
+            request.headers_mut().insert(header::AUTHORIZATION, value);
+        }
+        hall.send(request)
+    };
+    for bearer in [None, Some("whatever"), Some("")] {
+        for (method, path, body) in [
+            (Method::GET, "/v1/jobs", None),
+            (Method::GET, "/v1/hives", None),
+            (Method::GET, "/v1/logs", None),
+            (Method::POST, "/v1/tenants/acme/keys", Some(json!({}))),
+            (Method::POST, "/v1/chat/completions", Some(chat(json!({})))),
+        ] {
+            let refused = ask(bearer, method, path, body).await;
+            assert_eq!(refused.status, StatusCode::UNAUTHORIZED, "{path}: {}", refused.text());
+        }
+        assert_eq!(ask(bearer, Method::GET, "/health", None).await.status, StatusCode::OK);
+    }
+    let body = Some(chat(json!({})));
+    let answer = ask(Some(&key), Method::POST, "/v1/chat/completions", body).await;
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
 }
 
 #[tokio::test]

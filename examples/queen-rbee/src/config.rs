@@ -24,7 +24,9 @@ use std::{
 };
 
 use etcetera::BaseStrategy;
-use rbee_core::{Durability, Error, ErrorKind, QueenId, Result, Settings, TenantId, TenantLimits};
+use rbee_core::{
+    Durability, Error, ErrorKind, Mode, QueenId, Result, Settings, TenantId, TenantLimits,
+};
 use rbee_transport_http::{
     Token,
     server::{LogFormat, LogStyle},
@@ -97,7 +99,7 @@ pub struct Config {
     pub engines: Vec<Engine>,
     /// Runs that a new worker does at once, where its engine can. 4.
     pub worker_slots: u32,
-    /// The policy that decides where jobs go; none for the built-in one.
+    /// The policy that decides where jobs go; none for the built-in one, and in the mode platform.
     pub policy: Option<PathBuf>,
     /// Directories whose models clients may name by their file.
     pub file_roots: Vec<PathBuf>,
@@ -265,6 +267,21 @@ impl Config {
                  listen on 127.0.0.1",
                 self.listen_host
             ));
+        }
+        if self.settings.mode == Mode::Platform {
+            if token.is_none() {
+                return wrong(
+                    "mode is platform, and there is no token: a tenant that sends no key would be the operator; make \
+                     one with `(umask 077; openssl rand -hex 32 > queen.token)` and give it with token_file \
+                     (--token-file queen.token) or the variable RBEE_TOKEN",
+                );
+            }
+            if let Some(policy) = &self.policy {
+                return wrong(format!(
+                    "policy is {}, and mode is platform, whose policy is built in; take one of them out",
+                    policy.display()
+                ));
+            }
         }
         match (&self.tls_cert, &self.tls_key) {
             (Some(_), None) => return wrong("tls_cert is given without tls_key; TLS needs both"),

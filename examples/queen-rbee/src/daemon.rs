@@ -104,7 +104,8 @@ pub async fn start(config: Config, logs: Option<LogRing>) -> Result<Running> {
     }
     let queen = builder.build().await?;
     for (tenant, limits) in &config.tenants {
-        queen.put_tenant(tenant.clone(), limits.clone()).await?;
+        let set = queen.put_tenant(tenant.clone(), limits.clone()).await;
+        set.map_err(|error| error.context(format_args!("tenants: {tenant}")))?;
     }
     if let Some(file) = policy {
         let watching = draining.clone();

@@ -19,7 +19,7 @@ pub(super) fn share(tokens: u64, weight: u32) -> u64 {
 impl Engine {
     pub(super) fn submit(&mut self, now: Now, job: Arc<Job>, out: &mut Out) {
         let id = job.id;
-        if let Err(error) = self.admit(now, &job) {
+        if let Err(error) = self.admit(now, &job, 0) {
             return out.push(Effect::Accept { job: id, answer: Err(error) });
         }
         self.next_order += 1;
@@ -41,7 +41,8 @@ impl Engine {
         self.insert(now, job, self.next_order).alarms = alarms;
     }
 
-    fn admit(&mut self, now: Now, job: &Job) -> Result<()> {
+    /// May this job be admitted, after so many others that are admitted beside it?
+    pub(super) fn admit(&mut self, now: Now, job: &Job, beside: usize) -> Result<()> {
         if self.draining {
             return Err(Error::new(
                 ErrorKind::ShuttingDown,
@@ -66,16 +67,25 @@ impl Engine {
         }
         self.tenants.allow(job, &self.settings)?;
         let limits = self.tenants.check(now, job, &self.settings);
-        let queue = admit::admit(&self.settings, self.queue_for(job), &self.pace);
+        let queue = admit::admit(&self.settings, self.queue_for(job, beside), &self.pace);
         admit::longer(limits, queue)?;
-        self.check_deadline(job)
+        self.check_deadline(job, beside)
     }
 
-    fn queue_for(&self, job: &Job) -> admit::Room {
-        let held = self.lanes.held_by(&job.tenant);
+    fn queue_for(&self, job: &Job, beside: usize) -> admit::Room {
+        // Those beside it take the slots that are free, and wait where there are none.
+        let mut free = 0;
+        for worker in self.view.available(&job.model) {
+            free += worker.free_slots() as usize;
+            if free > beside {
+                break;
+            }
+        }
+        let beside_waiting = beside.saturating_sub(free);
+        let held = self.lanes.held_by(&job.tenant) + beside_waiting;
         admit::Room {
-            waiting: self.waiting(),
-            has_idle_worker: self.view.available(&job.model).next().is_some(),
+            waiting: self.waiting() + beside_waiting,
+            has_idle_worker: free > beside,
             held,
             tenants: self.lanes.holders() + usize::from(held == 0),
         }
@@ -84,14 +94,14 @@ impl Engine {
     /// What cannot be done in time is not begun: where the jobs of its own lane that go first, on all slots at once, and
     /// the job itself take longer even if each is as short as the shortest of late. What other tenants have waiting is not
     /// counted, for the shares may let this one go first. Where nothing was learned yet, all is possible.
-    fn check_deadline(&self, job: &Job) -> Result<()> {
+    fn check_deadline(&self, job: &Job, beside: usize) -> Result<()> {
         let Some(deadline) = job.deadline else { return Ok(()) };
         let lane = LaneId::of(job);
         let (Some(shortest), slots) = (self.paces.shortest(&lane), self.view.slots(&job.model))
         else {
             return Ok(());
         };
-        let ahead = self.lanes.ahead_of_new(&lane, job.rank) as u64;
+        let ahead = (self.lanes.ahead_of_new(&lane, job.rank) + beside) as u64;
         let Some(rounds) = ahead.checked_div(slots) else { return Ok(()) };
         let itself = shortest.with_answer_up_to(tenants::longest_answer(job)).took;
         let rounds = u32::try_from(rounds).unwrap_or(u32::MAX);

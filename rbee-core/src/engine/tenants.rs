@@ -6,6 +6,7 @@
 
 mod account;
 mod bucket;
+mod together;
 mod usage;
 
 use std::{

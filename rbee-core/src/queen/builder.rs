@@ -21,7 +21,7 @@ use super::{
     monitor,
     policies::{self, Brought},
     policy::{Policy, Ready},
-    tenants::Keys,
+    tenants::Directory,
     writer::Writer,
 };
 use crate::{
@@ -69,6 +69,8 @@ impl QueenBuilder {
     /// Where jobs go. Where not given, [`LeastLoaded`] in the mode [`Home`](Mode::Home) and [`PlatformPolicy`] in the mode
     /// [`Platform`](Mode::Platform), or what was [set](Queen::set_policy) in an earlier life. What is given is in force
     /// from the start; only a text, which can be told from what it was before, gives way to one that was set after it.
+    ///
+    /// An application may bring one of its own for a platform too. There it is [fixed](Self::fixed_policy) in any case.
     pub fn scheduler(mut self, scheduler: impl Scheduler) -> Self {
         self.scheduler = Some(Arc::new(scheduler));
         self
@@ -134,6 +136,12 @@ impl QueenBuilder {
         self.settings.validate()?;
         let aliases: BTreeMap<_, _> =
             self.aliases.iter().map(parse_alias).collect::<Result<_>>()?;
+        let resolve =
+            |name: &str| aliases.get(name).map_or_else(|| name.parse(), |to| Ok(to.clone()));
+        self.settings.default_limits.check_models(resolve).map_err(|error| {
+            let message = format!("setting default_limits: models: {}", error.message());
+            Error::new(ErrorKind::Config, message).with_source(error)
+        })?;
         self.settings.model_keep_alive = by_reference(&self.settings.model_keep_alive, &aliases);
         if !self.workers.is_empty() {
             let hive =
@@ -167,8 +175,7 @@ impl QueenBuilder {
         tracing::info!(policy = scheduler.name(), version, "the policy in force");
         let policy = Policy::new(Ready::new(scheduler)?, version, built_in.clone());
         let reign = policy.reign().clone();
-        let keys = Keys::default();
-        keys.replace(&snapshot.tenants);
+        let tenants = Directory::of(&snapshot.tenants);
         let decisions = Decisions::new(settings.decisions_kept);
         let began = Instant::now();
         let seed = self.seed.unwrap_or_else(super::fresh_seed);
@@ -182,6 +189,7 @@ impl QueenBuilder {
         let restored = restore_logs(&logs, &snapshot);
         let remembered = snapshot.hives.clone();
         let engine = Engine::new((*settings).clone(), epoch, seed)
+            .with_aliases(aliases.clone())
             .with_built_in(built_in.clone())
             .with_secret(super::fresh_seed());
         mailbox.input(Input::Restore { snapshot: Box::new(snapshot) });
@@ -204,6 +212,7 @@ impl QueenBuilder {
             settings.owner_lease,
             mailbox.clone(),
             logs.clone(),
+            tenants.clone(),
         )));
         let queen = Queen {
             shared: Arc::new(Shared {
@@ -219,8 +228,7 @@ impl QueenBuilder {
                 policy_change: Arc::default(),
                 replays: Arc::new(tokio::sync::Semaphore::new(1)),
                 decisions,
-                keys,
-                tenant_change: tokio::sync::Mutex::new(()),
+                tenants,
                 settings,
                 aliases,
                 models,

@@ -3,6 +3,7 @@
 mod asking;
 mod effects;
 mod hives;
+mod together;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -170,6 +171,7 @@ impl Driver {
                 self.operators.insert(self.next_command, reply);
                 self.turn(Input::Command { n: self.next_command, command }, effects);
             }
+            Message::SubmitAll { submissions } => self.submit_all(submissions, effects),
             Message::AddHive { hive, reported, reply } => {
                 let added = self.add_hive(hive, reported, effects);
                 let _ = reply.send(added);

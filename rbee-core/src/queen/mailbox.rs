@@ -26,6 +26,13 @@ pub(super) enum Submitted {
     Before,
 }
 
+/// A job on its way to the driver.
+pub(super) struct Submission {
+    pub(super) job: Arc<Job>,
+    pub(super) log: Arc<JobLog>,
+    pub(super) reply: oneshot::Sender<Result<Submitted>>,
+}
+
 /// What the driver is told.
 pub(super) enum Message {
     /// For the engine.
@@ -71,6 +78,8 @@ pub(super) enum Message {
     Drain { drained: oneshot::Sender<()> },
     /// Somebody wants to look.
     Look(Box<dyn FnOnce(&Engine) + Send>),
+    /// Jobs that are admitted together, or not at all.
+    SubmitAll { submissions: Vec<Submission> },
     /// No more turns: stop every attempt and tell every reader why. Answered with the hives.
     Freeze { reply: oneshot::Sender<Vec<Arc<dyn HiveBackend>>>, why: Error },
 }
@@ -109,7 +118,6 @@ impl Mailbox {
 
     /// Waits for room, then posts.
     pub(super) async fn send(&self, message: Message) -> Result<()> {
-        let gone = || Error::new(ErrorKind::ShuttingDown, "the queen is gone");
         let room = self.room.clone().acquire_owned().await.map_err(|_| gone())?;
         self.letters.send(Letter { message, _room: Some(room) }).map_err(|_| gone())
     }
@@ -121,6 +129,11 @@ impl Mailbox {
     ) -> Result<T> {
         let (reply, answer) = oneshot::channel();
         self.send(message(reply)).await?;
-        answer.await.map_err(|_| Error::new(ErrorKind::ShuttingDown, "the queen is gone"))
+        answer.await.map_err(|_| gone())
     }
+}
+
+/// Nobody answers any more.
+pub(super) fn gone() -> Error {
+    Error::new(ErrorKind::ShuttingDown, "the queen is gone")
 }

@@ -12,6 +12,7 @@ use super::{
     builder::restore_logs,
     logs::Logs,
     mailbox::{Mailbox, Message},
+    tenants::Directory,
 };
 use crate::{
     Epoch, Error, ErrorKind, HiveBackend, HiveEvent, Registry, Result, Settings,
@@ -117,13 +118,15 @@ async fn bounded<T>(
     tokio::time::timeout(limit, answer).await.map_err(late)?
 }
 
-/// Gives signs of life to the store, and takes over what dead queens left behind. Ends when this life is superseded.
+/// Gives signs of life to the store, takes over what dead queens left behind, and learns what other queens have changed
+/// about tenants and their keys. Ends when this life is superseded.
 pub(super) async fn own(
     registry: Arc<dyn Registry>,
     epoch: Epoch,
     lease: Duration,
     mailbox: Mailbox,
     logs: Arc<Logs>,
+    tenants: Directory,
 ) {
     let mut beat = tokio::time::interval(lease / 3);
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -131,12 +134,25 @@ pub(super) async fn own(
     loop {
         beat.tick().await;
         logs.trim();
+        // What the store says of tenants is old news where one is changed here at the same time.
+        let alone = tenants.alone_within(lease / 6).await;
         let renewed = bounded(lease, "renew", registry.renew(epoch)).await;
         match renewed {
-            Ok(snapshot) if snapshot.jobs.is_empty() => {}
-            Ok(snapshot) => {
+            Ok(mut snapshot) => {
+                let new = match alone {
+                    Some(_) => tenants.learn(&snapshot.tenants),
+                    None => Vec::new(),
+                };
+                if snapshot.jobs.is_empty() || alone.is_none() {
+                    snapshot.tenants = new;
+                }
+                if snapshot.jobs.is_empty() && snapshot.tenants.is_empty() {
+                    continue;
+                }
                 let jobs = restore_logs(&logs, &snapshot);
-                tracing::info!(jobs = jobs.len(), "took over jobs of a queen that is gone");
+                if !jobs.is_empty() {
+                    tracing::info!(jobs = jobs.len(), "took over jobs of a queen that is gone");
+                }
                 mailbox.input(Input::Restore { snapshot: Box::new(snapshot) });
             }
             Err(error) if error.kind() == ErrorKind::Fenced => {

@@ -1,23 +1,26 @@
 //! Tenants, as an operator looks after them, and the keys by which their clients are known.
 
-use std::{
-    collections::HashMap,
-    fmt,
-    sync::{Arc, PoisonError, RwLock},
-};
+mod directory;
+
+use std::fmt;
 
 use sha2::{Digest as _, Sha256};
 
 use super::{Queen, mailbox::Message};
 use crate::{
     ApiKey, Error, ErrorKind, Result, TenantId, TenantLimits, TenantRecord, WallTime,
-    engine::Command,
+    engine::{Command, Engine},
 };
+
+pub(super) use directory::Directory;
+use directory::Entry;
 
 /// Keys that one tenant may have.
 const MOST_KEYS: usize = 16;
 /// The longest label of a key, in characters.
 const MOST_LABEL: usize = 64;
+/// Tenants whose usage is looked up in one turn of the driver.
+const LOOK: usize = 256;
 
 /// A tenant that was set up.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,24 +63,6 @@ impl fmt::Debug for TenantKey {
     }
 }
 
-/// Whose key is it? By hash, so that the time of a look says nothing about keys that are nearly right.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Keys(Arc<RwLock<HashMap<String, TenantId>>>);
-
-impl Keys {
-    /// What the store says of all tenants.
-    pub(super) fn replace(&self, tenants: &[TenantRecord]) {
-        let keys = tenants
-            .iter()
-            .flat_map(|tenant| tenant.keys.iter().map(|key| (key.hash.clone(), tenant.id.clone())));
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = keys.collect();
-    }
-
-    fn tenant_of(&self, hash: &str) -> Option<TenantId> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).get(hash).cloned()
-    }
-}
-
 fn hash(text: &str) -> String {
     Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -89,40 +74,82 @@ fn unknown(tenant: &TenantId) -> Error {
 impl Queen {
     /// The tenants that were set up, by name.
     pub async fn tenants(&self) -> Result<Vec<TenantSummary>> {
-        let look = |engine: &crate::engine::Engine| {
-            let describe = |record: TenantRecord| TenantSummary {
-                live_jobs: engine.view().tenant(&record.id).map_or(0, |view| view.live_jobs),
-                used_today: record.used_tokens,
-                id: record.id,
-                limits: record.limits,
-                keys: record.keys,
-            };
-            engine.tenants().into_iter().map(describe).collect()
-        };
-        self.look(look).await
+        let all = self.shared.tenants.all();
+        let mut summaries = Vec::with_capacity(all.len());
+        for some in all.chunks(LOOK) {
+            summaries.extend(self.summaries(some.to_vec()).await?);
+        }
+        Ok(summaries)
     }
 
-    /// Sets up a tenant, or changes the limits of one; its keys stay. They hold from now on, for jobs that wait already
-    /// too where these are asked about again.
+    /// One of them.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidRequest`] for a limit that cannot be, [`ErrorKind::Storage`] where it could not be recorded.
-    pub async fn put_tenant(&self, tenant: TenantId, mut limits: TenantLimits) -> Result<()> {
-        limits.validate()?;
-        // An alias is told by its reference too, because that is what jobs carry.
-        let meant = limits.models.iter().flatten().map(|name| {
-            self.resolve(name)
-                .map(|model| model.to_string())
-                .map_err(|error| error.with_param("models"))
-        });
-        let meant = meant.collect::<Result<Vec<_>>>()?;
-        if let Some(models) = &mut limits.models {
-            models.extend(meant);
+    /// [`ErrorKind::NotFound`] where there is none of this name.
+    pub async fn tenant(&self, tenant: &TenantId) -> Result<TenantSummary> {
+        let entry = self.shared.tenants.get(tenant)?;
+        let found = self.summaries(vec![(tenant.clone(), entry)]).await?;
+        found.into_iter().next().ok_or_else(|| unknown(tenant))
+    }
+
+    async fn summaries(&self, tenants: Vec<(TenantId, Entry)>) -> Result<Vec<TenantSummary>> {
+        let describe = |engine: &Engine, (id, entry): (TenantId, Entry)| TenantSummary {
+            live_jobs: engine.view().tenant(&id).map_or(0, |view| view.live_jobs),
+            used_today: engine.tenant(&id).map_or(0, |record| record.used_tokens),
+            limits: (*entry.limits).clone(),
+            keys: entry.keys,
+            id,
+        };
+        self.look(move |engine| tenants.into_iter().map(|one| describe(engine, one)).collect())
+            .await
+    }
+
+    /// What this tenant may use: its own limits, and the default ones of [`Settings`](crate::Settings) where it has none.
+    pub fn limits_of(&self, tenant: &TenantId) -> TenantLimits {
+        let defaults = &self.shared.settings.default_limits;
+        let own = self.shared.tenants.limits(tenant);
+        own.map_or_else(|| defaults.clone(), |own| own.or(defaults))
+    }
+
+    /// May this tenant use the model of this name, an alias or a reference? An alias in its limits is for whatever that
+    /// stands for now.
+    ///
+    /// # Errors
+    /// [`ErrorKind::PermissionDenied`] that names the model and those that are allowed, [`ErrorKind::InvalidRequest`] for
+    /// what is neither an alias nor a reference.
+    pub fn may_use(&self, tenant: &TenantId, name: &str) -> Result<()> {
+        let limits = self.limits_of(tenant);
+        let Some(allowed) = &limits.models else { return Ok(()) };
+        let model = self.resolve(name).map_err(|error| error.with_param("model"))?;
+        let is_it = |name: &String| self.resolve(name).is_ok_and(|one| model.is_of(&one));
+        if allowed.contains(name) || allowed.iter().any(is_it) {
+            return Ok(());
         }
-        let _alone = self.shared.tenant_change.lock().await;
-        let keys = self.tenant(&tenant).await?.map(|record| record.keys).unwrap_or_default();
-        let used_tokens = 0;
-        self.write_tenant(TenantRecord { id: tenant, limits, keys, used_tokens }).await
+        let shown: Vec<_> = allowed.iter().take(8).map(String::as_str).collect();
+        let message =
+            format!("model {name} is not for tenant {tenant}; allowed is {}", shown.join(", "));
+        Err(Error::new(ErrorKind::PermissionDenied, message).with_param("model"))
+    }
+
+    /// Sets up a tenant, or changes the limits of one; its keys stay. They hold for what is submitted from now on: a job
+    /// that waits already is not refused by a change, but that [`PlatformPolicy`](crate::PlatformPolicy) looks at the tokens
+    /// of the day once more before it begins one. Models are kept by the names that they are given here, so an alias goes
+    /// on meaning whatever it stands for.
+    ///
+    /// The change is made whole, also where the future is dropped meanwhile, as are those below.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidRequest`] for a limit that cannot be, [`ErrorKind::Conflict`] where there are 10,000 tenants
+    /// already, [`ErrorKind::Storage`] where it could not be recorded.
+    pub async fn put_tenant(&self, tenant: TenantId, limits: TenantLimits) -> Result<()> {
+        limits.validate()?;
+        limits.check_models(|name| self.resolve(name))?;
+        let change = move |directory: &Directory| {
+            directory.check_room(&tenant)?;
+            let keys = directory.get(&tenant).map(|entry| entry.keys).unwrap_or_default();
+            Ok((Change::put(tenant, limits, keys), ()))
+        };
+        self.change_tenant(change).await
     }
 
     /// Removes a tenant and its keys.
@@ -130,12 +157,15 @@ impl Queen {
     /// # Errors
     /// [`ErrorKind::NotFound`] where there is none, [`ErrorKind::Conflict`] while it has jobs that have not ended.
     pub async fn remove_tenant(&self, tenant: &TenantId) -> Result<()> {
-        let _alone = self.shared.tenant_change.lock().await;
-        self.tenant(tenant).await?.ok_or_else(|| unknown(tenant))?;
-        self.tenant_command(Command::RemoveTenant(tenant.clone())).await
+        let tenant = tenant.clone();
+        let change = move |directory: &Directory| {
+            directory.get(&tenant)?;
+            Ok((Change::Gone(tenant), ()))
+        };
+        self.change_tenant(change).await
     }
 
-    /// Issues a key to a tenant: 256 random bits, of which only a hash is kept.
+    /// Issues a key to a tenant: 366 random bits, of which only a hash is kept.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`] where there is no such tenant, [`ErrorKind::Conflict`] where it has 16 keys already,
@@ -146,70 +176,99 @@ impl Queen {
                 format!("label is {label:?}; allowed are {MOST_LABEL} characters on one line");
             return Err(Error::new(ErrorKind::InvalidRequest, message).with_param("label"));
         }
-        let _alone = self.shared.tenant_change.lock().await;
-        let mut record = self.tenant(tenant).await?.ok_or_else(|| unknown(tenant))?;
-        if record.keys.len() >= MOST_KEYS {
-            let message = format!("tenant {tenant} has {MOST_KEYS} keys already; revoke one first");
-            return Err(Error::new(ErrorKind::Conflict, message));
-        }
-        // Two random UUIDs have 244 random bits; a third makes it more than the 256 that are promised.
-        let random = || uuid::Uuid::new_v4().simple().to_string();
-        let text = format!("rbee-{}{}{}", random(), random(), random());
-        let key = TenantKey { hash: hash(&text), text };
-        record.keys.push(ApiKey {
-            hash: key.hash.clone(),
-            label: label.to_owned(),
-            created_at: WallTime::now(),
-        });
-        self.write_tenant(record).await?;
-        Ok(key)
+        let (tenant, label) = (tenant.clone(), label.to_owned());
+        let change = move |directory: &Directory| {
+            let Entry { limits, mut keys } = directory.get(&tenant)?;
+            if keys.len() >= MOST_KEYS {
+                let message =
+                    format!("tenant {tenant} has {MOST_KEYS} keys already; revoke one first");
+                return Err(Error::new(ErrorKind::Conflict, message));
+            }
+            // Two random UUIDs have 244 random bits; a third makes it more than the 256 that are promised.
+            let random = || uuid::Uuid::new_v4().simple().to_string();
+            let text = format!("rbee-{}{}{}", random(), random(), random());
+            let key = TenantKey { hash: hash(&text), text };
+            keys.push(ApiKey { hash: key.hash.clone(), label, created_at: WallTime::now() });
+            Ok((Change::put(tenant, (*limits).clone(), keys), key))
+        };
+        self.change_tenant(change).await
     }
 
-    /// Revokes the key whose hash begins so.
+    /// Revokes the key whose hash begins so. When this returns it is of no use any more.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`] where there is no such tenant or key, [`ErrorKind::InvalidRequest`] where the beginning
     /// fits several.
     pub async fn revoke_key(&self, tenant: &TenantId, hash_prefix: &str) -> Result<()> {
-        let _alone = self.shared.tenant_change.lock().await;
-        let mut record = self.tenant(tenant).await?.ok_or_else(|| unknown(tenant))?;
-        let fits = |key: &ApiKey| !hash_prefix.is_empty() && key.hash.starts_with(hash_prefix);
-        match record.keys.iter().filter(|key| fits(key)).count() {
-            0 => {
-                let shown: String = hash_prefix.chars().take(64).collect();
-                let message =
-                    format!("tenant {tenant} has no key whose hash begins with {shown:?}");
-                return Err(Error::new(ErrorKind::NotFound, message));
+        let (tenant, prefix) = (tenant.clone(), hash_prefix.to_owned());
+        let change = move |directory: &Directory| {
+            let Entry { limits, mut keys } = directory.get(&tenant)?;
+            let fits = |key: &ApiKey| !prefix.is_empty() && key.hash.starts_with(&prefix);
+            match keys.iter().filter(|key| fits(key)).count() {
+                0 => {
+                    let shown: String = prefix.chars().take(64).collect();
+                    let message =
+                        format!("tenant {tenant} has no key whose hash begins with {shown:?}");
+                    return Err(Error::new(ErrorKind::NotFound, message));
+                }
+                1 => keys.retain(|key| !fits(key)),
+                many => {
+                    let message = format!(
+                        "{many} keys of tenant {tenant} begin with {prefix:?}; give more of it"
+                    );
+                    return Err(Error::new(ErrorKind::InvalidRequest, message));
+                }
             }
-            1 => record.keys.retain(|key| !fits(key)),
-            many => {
-                let message = format!(
-                    "{many} keys of tenant {tenant} begin with {hash_prefix:?}; give more of it"
-                );
-                return Err(Error::new(ErrorKind::InvalidRequest, message));
-            }
-        }
-        self.write_tenant(record).await
+            Ok((Change::put(tenant, (*limits).clone(), keys), ()))
+        };
+        self.change_tenant(change).await
     }
 
     /// The tenant whose key this is.
     pub fn tenant_of(&self, key: &str) -> Option<TenantId> {
-        self.shared.keys.tenant_of(&hash(key))
+        self.shared.tenants.tenant_of(&hash(key))
     }
 
-    async fn tenant(&self, tenant: &TenantId) -> Result<Option<TenantRecord>> {
-        let tenant = tenant.clone();
-        self.look(move |engine| engine.tenants().into_iter().find(|one| one.id == tenant)).await
+    /// Makes a change to what the directory has, in a task of its own: one that is recorded must be known to the
+    /// directory too, whatever becomes of whoever asked for it. A key that is revoked in the store alone would go on
+    /// working, and be written back with the next change.
+    async fn change_tenant<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&Directory) -> Result<(Change, T)> + Send + 'static,
+    ) -> Result<T> {
+        let alone = self.shared.tenants.alone().await;
+        let queen = self.clone();
+        let making = tokio::spawn(async move {
+            let directory = &queen.shared.tenants;
+            let (change, made) = change(directory)?;
+            let command = match &change {
+                Change::Put(record) => Command::PutTenant(record.clone()),
+                Change::Gone(tenant) => Command::RemoveTenant(tenant.clone()),
+            };
+            queen.shared.mailbox.ask(|reply| Message::Command { command, reply }).await??;
+            match &change {
+                Change::Put(record) => directory.put(record),
+                Change::Gone(tenant) => directory.remove(tenant),
+            }
+            drop(alone);
+            Ok(made)
+        });
+        making.await.unwrap_or_else(|cause| {
+            let message = "the change of a tenant broke off";
+            Err(Error::new(ErrorKind::Internal, message).with_source(cause))
+        })
     }
+}
 
-    async fn write_tenant(&self, record: TenantRecord) -> Result<()> {
-        self.tenant_command(Command::PutTenant(Box::new(record))).await
-    }
+/// What is to be recorded of a tenant.
+enum Change {
+    Put(Box<TenantRecord>),
+    Gone(TenantId),
+}
 
-    async fn tenant_command(&self, command: Command) -> Result<()> {
-        self.shared.mailbox.ask(|reply| Message::Command { command, reply }).await??;
-        let tenants = self.look(|engine| engine.tenants()).await?;
-        self.shared.keys.replace(&tenants);
-        Ok(())
+impl Change {
+    /// Usage is not written with it.
+    fn put(id: TenantId, limits: TenantLimits, keys: Vec<ApiKey>) -> Self {
+        Self::Put(Box::new(TenantRecord { id, limits, keys, used_tokens: 0 }))
     }
 }

@@ -145,8 +145,11 @@ impl QueenServer {
         }
     }
 
-    /// Serves only those who have this token. `/health` is open to all; `/metrics` is where that is
-    /// [set](Self::with_open_metrics).
+    /// Serves only those who have this token, as the operator, and those with a tenant's key. `/health` is open to all;
+    /// `/metrics` is where that is [set](Self::with_open_metrics).
+    ///
+    /// Without a token everybody is the operator who sends no key, but in the mode
+    /// [`Platform`](rbee_core::Mode::Platform), where only tenants are served then.
     pub fn with_token(mut self, token: Token) -> Self {
         self.inner.token = Some(token);
         self

@@ -181,6 +181,8 @@ pub enum Choice {
         #[cfg_attr(feature = "server", schema(value_type = Vec<String>))]
         evict: Vec<WorkerId>,
     },
+    /// Start a worker; where, tenants are not told.
+    Start,
     /// Wait until something changes.
     Wait,
     /// The job ends with this error.

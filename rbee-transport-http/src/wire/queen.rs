@@ -229,9 +229,10 @@ pub struct JobView {
 pub struct Loading {
     /// `downloading` or `loading`.
     pub state: String,
-    /// Where.
-    #[cfg_attr(feature = "server", schema(value_type = String))]
-    pub hive: HiveId,
+    /// Where; tenants are not told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "server", schema(value_type = Option<String>))]
+    pub hive: Option<HiveId>,
     /// How far it has come.
     pub progress: ProgressBody,
 }

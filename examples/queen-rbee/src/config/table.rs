@@ -132,7 +132,7 @@ pub(super) const KEYS: &[Key] = &[
     key!("model_keep_alive", settings.model_keep_alive: ByName<Span>, "The same for single models, by alias or reference; a repository means every commit and file of it"),
     key!("min_loaded", settings.min_loaded: Span, "How long a worker stays loaded at least before it makes room for another model"),
     key!("hive_memory", settings.hive_memory: ByName<Memory>, "Memory that the workers of a machine may take together, by its name [default: all that its devices have]"),
-    key!("mode", settings.mode: OneOf<Mode>, "Whom the queen serves: home (tenants are optional) or platform (every request needs a tenant's key)"),
+    key!("mode", settings.mode: OneOf<Mode>, "Whom the queen serves: home (tenants are optional) or platform (every request needs a tenant's key, and the operator a token)"),
     key!("default_limits", settings.default_limits: Limits, "The limits that hold where a tenant sets none of its own"),
     key!("tenants", tenants: Tenants, "Who shares the queen, with their limits; their keys are issued with the keeper"),
     key!("probe_interval", settings.probe_interval: Span, "How often every hive is asked how it is"),

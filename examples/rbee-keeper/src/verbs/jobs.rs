@@ -202,7 +202,10 @@ async fn show(keeper: &Keeper, id: &str) -> Result<(), Failure> {
     facts.add("in the queue", &text(job.position.map(|before| format!("{before} before it"))));
     facts.add(
         "waits for",
-        &text(job.loading.as_ref().map(|load| format!("{} on {}", load.state, load.hive))),
+        &text(job.loading.as_ref().map(|load| match &load.hive {
+            Some(hive) => format!("{} on {hive}", load.state),
+            None => load.state.clone(),
+        })),
     );
     facts.add("tenant", job.tenant.as_deref().unwrap_or_default());
     facts.add("worker", &text(job.worker.map(|worker| worker.to_string())));

@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 use http::Method;
-use rbee_core::{Priority, TenantId, TenantLimits};
+use rbee_core::{ErrorKind, Priority, TenantId, TenantLimits};
 use rbee_transport_http::wire::{
     queen::Listing,
     tenants::{IssuedKey, NewKey, TENANT, TENANT_KEY, TENANT_KEYS, TENANTS, TenantView},
@@ -81,7 +81,7 @@ struct Set {
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     priorities: Vec<String>,
 
-    /// The models it may use, or all
+    /// The models it may use, by alias or reference, or all
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     models: Vec<String>,
 
@@ -127,9 +127,13 @@ impl Tenants {
 impl Set {
     async fn run(&self, keeper: &Keeper) -> Result<(), Failure> {
         let path = path_of(TENANT, &self.tenant);
-        let found: Listing<TenantView> = keeper.client.get(TENANTS, &()).await?;
-        let before = found.data.into_iter().find(|one| one.id == self.tenant);
-        let limits = self.changed(before.map(|tenant| tenant.limits).unwrap_or_default())?;
+        let found: Result<TenantView, Failure> = keeper.client.get(&path, &()).await;
+        let before = match found {
+            Ok(tenant) => tenant.limits,
+            Err(failure) if failure.code() == ErrorKind::NotFound.code() => TenantLimits::default(),
+            Err(failure) => return Err(failure),
+        };
+        let limits = self.changed(before)?;
         let tenant: TenantView = keeper.client.put(&path, &limits).await?;
         if keeper.screen.is_json() {
             return keeper.screen.document(&tenant);

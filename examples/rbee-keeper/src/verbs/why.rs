@@ -77,6 +77,7 @@ fn sentence(choice: &Choice) -> String {
             }
             said
         }
+        Choice::Start => "start a worker".into(),
         Choice::Wait => "wait until something changes".into(),
         Choice::Reject { error } => format!("reject: {} ({})", error.message, error.code),
         Choice::Admit { rank } => format!("admit, with rank {rank}"),

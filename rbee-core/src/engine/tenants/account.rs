@@ -19,7 +19,7 @@ pub(super) struct Account {
     /// Tokens that its live jobs are expected to use.
     pub(super) expected: u64,
     /// How long a job of it is live, as a rule.
-    life: Option<Duration>,
+    pub(super) life: Option<Duration>,
     pub(super) requests: Bucket,
     pub(super) tokens: Bucket,
 }
@@ -131,7 +131,7 @@ impl Account {
 }
 
 /// Refuses, and says when to ask again where that is known.
-fn refuse(kind: ErrorKind, message: String, after: Option<Duration>) -> Result<()> {
+pub(super) fn refuse(kind: ErrorKind, message: String, after: Option<Duration>) -> Result<()> {
     let error = Error::new(kind, message);
     Err(match after {
         Some(after) => error.with_retry_after(after.max(Duration::from_secs(1))),

@@ -2,7 +2,7 @@
 
 use axum::extract::FromRequestParts;
 use http::{HeaderMap, Method, header, request::Parts};
-use rbee_core::{Error, ErrorKind, JobId, JobRecord, Queen, Result, TenantId};
+use rbee_core::{Error, ErrorKind, JobId, JobRecord, Mode, Queen, Result, TenantId};
 
 use crate::{
     Token,
@@ -22,8 +22,9 @@ pub(super) enum Caller {
 }
 
 impl Caller {
-    /// Whoever sent these headers. Where the queen has no token, everybody without a key is the operator: she listens to
-    /// this machine alone then.
+    /// Whoever sent these headers. Where a queen at home has no token, everybody without a key is the operator: she
+    /// listens to this machine alone then. On a platform nobody is, because that would be any tenant that leaves its key
+    /// out.
     ///
     /// # Errors
     /// [`ErrorKind::Unauthorized`] where token or key is missing or wrong.
@@ -41,7 +42,11 @@ impl Caller {
             };
         }
         match (token, given) {
-            (None, _) => Ok(Self::Operator),
+            (None, _) if queen.settings().mode == Mode::Home => Ok(Self::Operator),
+            (None, _) => refuse(
+                "a tenant's key is missing; send it as `Authorization: Bearer KEY`. This platform has no token for an \
+                 operator",
+            ),
             (Some(token), Some(given)) if token.matches(given) => Ok(Self::Operator),
             (Some(_), _) if !headers.contains_key(header::AUTHORIZATION) => {
                 refuse("a token is missing; send it as `Authorization: Bearer TOKEN`")
@@ -59,14 +64,8 @@ impl Caller {
         let below = |root: &str| {
             path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         };
-        let is_open = [
-            paths::CHAT,
-            paths::COMPLETIONS,
-            paths::EMBEDDINGS,
-            wire::policy::ESTIMATE,
-            paths::OPENAPI,
-            wire::HEALTH,
-        ];
+        let is_open =
+            [paths::CHAT, paths::COMPLETIONS, paths::EMBEDDINGS, paths::OPENAPI, wire::HEALTH];
         if is_open.contains(&path) || below(paths::MODELS) || below(paths::JOBS) {
             return Ok(());
         }
@@ -82,6 +81,11 @@ impl Caller {
             Self::Operator => None,
             Self::Tenant(tenant) => Some(tenant),
         }
+    }
+
+    /// May it know of the machines, and what is on them?
+    pub(super) fn sees_machines(&self) -> bool {
+        matches!(self, Self::Operator)
     }
 
     /// Puts its tenant on a request. What an operator wrote stays.

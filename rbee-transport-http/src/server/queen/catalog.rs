@@ -16,6 +16,7 @@ use rbee_core::{
 
 use super::{
     Inner, Shared,
+    caller::Caller,
     gate::{Answer, Params},
 };
 use crate::{
@@ -222,10 +223,26 @@ impl Inner {
     /// [`ErrorKind::InvalidRequest`] for what is no reference, [`ErrorKind::PermissionDenied`] for a file that is not
     /// allowed.
     pub(super) async fn check_model(&self, name: &str) -> Result<()> {
+        self.check_model_of(&Caller::Operator, name).await
+    }
+
+    /// The same for whoever asks: a tenant has only the models of its limits. That the queen knows a file is no reason for
+    /// a tenant to name it, because only an operator knows what she knows; that its limits name it is.
+    pub(super) async fn check_model_of(&self, caller: &Caller, name: &str) -> Result<()> {
+        if let Some(tenant) = caller.tenant() {
+            self.queen.may_use(tenant, name)?;
+        }
         let model = self.queen.resolve(name).map_err(|error| error.with_param("model"))?;
         let ModelSource::File(path) = model.source() else { return Ok(()) };
+        let is_told = match caller.tenant() {
+            None => self.queen.cluster().await?.knows_model(&model),
+            Some(tenant) => {
+                let limits = self.queen.limits_of(tenant);
+                limits.models.as_ref().is_some_and(|models| models.contains(name))
+            }
+        };
         if self.queen.aliases().contains_key(name)
-            || self.queen.cluster().await?.knows_model(&model)
+            || is_told
             || is_below(path, &self.file_roots).await
         {
             return Ok(());

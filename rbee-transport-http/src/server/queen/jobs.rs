@@ -18,6 +18,7 @@ use super::{
     caller::Caller,
     gate::{Answer, IdempotencyKey, Mark, Name, Params},
     loading, openai,
+    waiting::Waiting,
 };
 use crate::{
     server::reply,
@@ -58,9 +59,9 @@ pub(super) async fn submit(
     let body = reply::read_body(request, shared.limits.body_bytes).await?;
     let request = caller.mark(openai::job(&body)?);
     drop(body);
-    shared.check_model(request.model()).await?;
+    shared.check_model_of(&caller, request.model()).await?;
     let job = shared.queen.submit(key.mark(request, 0).correlation_id(mark)).await?.detach();
-    let mut response = reply::json(StatusCode::ACCEPTED, &shared.view(job).await?);
+    let mut response = reply::json(StatusCode::ACCEPTED, &shared.view(&caller, job).await?);
     let headers = response.headers_mut();
     let name = job.to_string();
     if let (Ok(id), Ok(place)) =
@@ -107,7 +108,7 @@ pub(super) async fn list(
     let next = records.last().filter(|_| has_more).map(|record| record.order);
     let mut data = Vec::with_capacity(records.len());
     for record in &records {
-        data.push(shared.describe(record).await?);
+        data.push(shared.describe(&caller, record).await?);
     }
     Ok(reply::json(StatusCode::OK, &JobList { data, next }))
 }
@@ -126,7 +127,7 @@ pub(super) async fn list(
 pub(super) async fn show(State(shared): State<Shared>, caller: Caller, Name(name): Name) -> Answer {
     let job = job_id(&name)?;
     shared.check_owner(&caller, job).await?;
-    Ok(reply::json(StatusCode::OK, &shared.view(job).await?))
+    Ok(reply::json(StatusCode::OK, &shared.view(&caller, job).await?))
 }
 
 /// Cancel a job. One that has ended already stays as it is.
@@ -152,7 +153,7 @@ pub(super) async fn cancel(
     if record.status.state().is_live() {
         end(&shared.queen, job).await?;
     }
-    Ok(reply::json(StatusCode::OK, &shared.view(job).await?))
+    Ok(reply::json(StatusCode::OK, &shared.view(&caller, job).await?))
 }
 
 async fn end(queen: &Queen, job: JobId) -> Result<()> {
@@ -194,7 +195,8 @@ pub(super) async fn events(
     let after = last_event_id(&headers)?;
     let reader = shared.queen.attach(job, after).await?;
     let model = shared.queen.job(job).await.ok().map(|record| record.model);
-    Ok(match events::stream(&shared.queen, job, model, reader) {
+    let waiting = Waiting::new(&shared.queen, job, model, caller.sees_machines());
+    Ok(match events::stream(job, waiting, reader) {
         Some(response) => response,
         None => StatusCode::NO_CONTENT.into_response(),
     })
@@ -252,21 +254,21 @@ impl Inner {
         }
     }
 
-    async fn view(&self, job: JobId) -> Result<JobView> {
+    async fn view(&self, caller: &Caller, job: JobId) -> Result<JobView> {
         let record = self.queen.job(job).await?;
-        let mut view = self.describe(&record).await?;
+        let mut view = self.describe(caller, &record).await?;
         if record.pieces.len() == record.tokens_generated as usize {
             view.text = Some(record.pieces.iter().map(|piece| &*piece.text).collect());
         }
         Ok(view)
     }
 
-    async fn describe(&self, record: &JobRecord) -> Result<JobView> {
+    async fn describe(&self, caller: &Caller, record: &JobRecord) -> Result<JobView> {
         let state = record.status.state();
         let (mut position, mut load) = (None, None);
         if state == JobState::Queued {
             position = self.queen.position(record.id).await?;
-            load = loading::of(&self.queen, &record.model);
+            load = loading::of(&self.queen, &record.model, caller.sees_machines());
         }
         let (completed_at, error) = match &record.status {
             JobStatus::Live(_) => (None, None),
@@ -280,7 +282,10 @@ impl Inner {
         };
         Ok(JobView {
             id: record.id,
-            model: record.model.to_string(),
+            model: match caller {
+                Caller::Operator => record.model.to_string(),
+                Caller::Tenant(_) => loading::name(&self.queen, &record.model).to_owned(),
+            },
             state: state.as_str().into(),
             priority: record.priority.as_str().into(),
             position,

@@ -4,15 +4,24 @@ use rbee_core::{Load, ModelRef, Queen};
 
 use crate::wire::queen::Loading;
 
-/// The load of this model that is furthest ahead: one in memory before one from the network.
-pub(super) fn of(queen: &Queen, model: &ModelRef) -> Option<Loading> {
+/// The load of this model that is furthest ahead: one in memory before one from the network. On which machine, only
+/// those are told who may know of them.
+pub(super) fn of(queen: &Queen, model: &ModelRef, sees_machines: bool) -> Option<Loading> {
     let loads = queen.loads().into_iter().filter(|load| load.model.is_of(model));
-    loads.max_by_key(|load| (load.worker.is_some(), percent(load))).map(|load| describe(&load))
+    let ahead = loads.max_by_key(|load| (load.worker.is_some(), percent(load)))?;
+    Some(describe(&ahead, sees_machines))
 }
 
-fn describe(load: &Load) -> Loading {
+fn describe(load: &Load, sees_machines: bool) -> Loading {
     let state = if load.worker.is_some() { "loading" } else { "downloading" };
-    Loading { state: state.into(), hive: load.hive.clone(), progress: load.progress.into() }
+    let hive = sees_machines.then(|| load.hive.clone());
+    Loading { state: state.into(), hive, progress: load.progress.into() }
+}
+
+/// What a model is called: by its alias, where it has one.
+pub(super) fn name<'a>(queen: &'a Queen, model: &'a ModelRef) -> &'a str {
+    let named = queen.aliases().iter().find(|(_, aliased)| model.is_of(aliased));
+    named.map_or(model.as_str(), |(alias, _)| alias)
 }
 
 fn percent(load: &Load) -> Option<u64> {
@@ -25,12 +34,12 @@ fn percent(load: &Load) -> Option<u64> {
 }
 
 /// The same in a line: `loading bee-tiny on hive local, 40 %`.
-pub(super) fn line(queen: &Queen, model: &ModelRef) -> Option<String> {
-    let loading = of(queen, model)?;
-    let named = queen.aliases().iter().find(|(_, aliased)| model.is_of(aliased));
-    let name = named.map_or(model.as_str(), |(alias, _)| alias);
+pub(super) fn line(queen: &Queen, model: &ModelRef, sees_machines: bool) -> Option<String> {
+    let loading = of(queen, model, sees_machines)?;
+    let name = name(queen, model);
     let (done, total) = (loading.progress.done, loading.progress.total.filter(|total| *total > 0));
     let share = total.map(|total| u128::from(done.min(total)) * 100 / u128::from(total));
     let share = share.map(|share| format!(", {share} %")).unwrap_or_default();
-    Some(format!("{} {name} on hive {}{share}", loading.state, loading.hive))
+    let hive = loading.hive.map(|hive| format!(" on hive {hive}")).unwrap_or_default();
+    Some(format!("{} {name}{hive}{share}", loading.state))
 }

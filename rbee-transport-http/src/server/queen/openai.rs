@@ -103,30 +103,29 @@ async fn generate(
     let body = reply::read_body(request, shared.limits.body_bytes).await?;
     let mut ask = Ask::read(kind, &body)?;
     drop(body);
-    shared.check_model(&ask.model).await?;
+    shared.check_model_of(&caller, &ask.model).await?;
     let requests = std::mem::take(&mut ask.requests).into_iter().enumerate();
     let requests = requests
         .map(|(at, request)| key.mark(caller.mark(request), at).correlation_id(mark.clone()));
     let handles = submit(&shared.queen, requests).await?;
-    let origin = Origin::new(&ask, &handles);
+    let origin = Origin::new(&ask, &handles, caller.sees_machines());
     Ok(match ask.stream {
         None => answer::whole(handles, &origin).await?,
         Some(options) => stream::stream(&shared.queen, handles, &origin, options).await?,
     })
 }
 
-/// Submits the jobs of a request, side by side. Where one is refused the others are cancelled.
+/// Submits the jobs of a request, all or none.
 async fn submit(
     queen: &Queen,
-    requests: impl ExactSizeIterator<Item = rbee_core::Request>,
+    mut requests: impl ExactSizeIterator<Item = rbee_core::Request>,
 ) -> Result<Vec<JobHandle>> {
-    let mut submissions = requests.map(|request| queen.submit(request));
-    match (submissions.next(), submissions.len()) {
-        (Some(only), 0) => Ok(vec![only.await?]),
-        (first, _) => {
-            futures_util::future::try_join_all(first.into_iter().chain(submissions)).await
-        }
+    if requests.len() == 1
+        && let Some(only) = requests.next()
+    {
+        return Ok(vec![queen.submit(only).await?]);
     }
+    queen.submit_all(requests).await
 }
 
 /// What all pieces of an answer have in common.
@@ -137,10 +136,12 @@ struct Origin {
     created: u64,
     /// Answers to each prompt.
     per_prompt: usize,
+    /// Whoever asked may know of the machines.
+    sees_machines: bool,
 }
 
 impl Origin {
-    fn new(ask: &Ask, handles: &[JobHandle]) -> Self {
+    fn new(ask: &Ask, handles: &[JobHandle], sees_machines: bool) -> Self {
         Self {
             kind: ask.kind,
             // A request without a job does not get past its reading.
@@ -148,6 +149,7 @@ impl Origin {
             model: ask.model.clone(),
             created: super::unix_seconds(),
             per_prompt: ask.per_prompt,
+            sees_machines,
         }
     }
 

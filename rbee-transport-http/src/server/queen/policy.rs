@@ -4,7 +4,7 @@ use axum::extract::{Request, State};
 use http::StatusCode;
 use rbee_core::{
     Admission, Candidate, Decision, Error, ErrorKind, Explanation, Job, Placement, PolicyLanguage,
-    PolicyOrigin, PolicySource, PolicyStatus, Result, Verdict,
+    PolicyOrigin, PolicySource, PolicyStatus, Queen, Result, Verdict,
 };
 
 use super::{
@@ -12,6 +12,7 @@ use super::{
     caller::Caller,
     gate::{Answer, Name, Params},
     jobs::job_id,
+    loading,
 };
 use crate::{
     server::reply,
@@ -212,8 +213,28 @@ pub(super) async fn why(State(shared): State<Shared>, caller: Caller, Name(name)
     let job = job_id(&name)?;
     shared.check_owner(&caller, job).await?;
     let decisions = shared.queen.why(job).await?;
-    let data = decisions.into_iter().map(decision_view).collect();
+    let views = decisions.into_iter().map(decision_view);
+    let data = match caller {
+        Caller::Operator => views.collect(),
+        Caller::Tenant(_) => views.map(|view| without_machines(&shared.queen, view)).collect(),
+    };
     Ok(reply::json(StatusCode::OK, &Listing::<DecisionView> { data }))
+}
+
+/// What a tenant is told of a decision: what became of its job, and nothing of the machines, and of what else is on them.
+fn without_machines(queen: &Queen, mut view: DecisionView) -> DecisionView {
+    if let Ok(model) = queen.resolve(&view.model) {
+        view.model = loading::name(queen, &model).to_owned();
+    }
+    view.steps.clear();
+    view.candidates.clear();
+    match &mut view.decision {
+        spawn @ Choice::Spawn { .. } => *spawn = Choice::Start,
+        // The words are the policy's own, for whoever looks after it.
+        Choice::Fault { error } => error.message = "the policy failed".into(),
+        _ => {}
+    }
+    view
 }
 
 fn source(language: PolicyLanguage, text: String) -> PolicySource {

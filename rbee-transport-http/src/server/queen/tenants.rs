@@ -151,8 +151,7 @@ fn missing(name: &str) -> Error {
 }
 
 async fn view(shared: &Shared, tenant: &TenantId) -> Result<TenantView> {
-    let found = shared.queen.tenants().await?.into_iter().find(|one| one.id == *tenant);
-    found.map(describe).ok_or_else(|| missing(tenant.as_str()))
+    shared.queen.tenant(tenant).await.map(describe)
 }
 
 fn describe(tenant: TenantSummary) -> TenantView {

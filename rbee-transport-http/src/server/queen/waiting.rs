@@ -51,6 +51,8 @@ pub(super) struct Waiting {
     job: JobId,
     /// What a worker is waited for, where that is known.
     model: Option<ModelRef>,
+    /// Whoever reads may know of the machines.
+    sees_machines: bool,
     /// It waits in the queue.
     queued: bool,
     ticker: Ticker,
@@ -58,9 +60,14 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
-    pub(super) fn new(queen: &Queen, job: JobId, model: Option<ModelRef>) -> Self {
-        let ticker = Ticker::new();
-        Self { queen: queen.clone(), job, model, queued: true, ticker, comment: None }
+    pub(super) fn new(
+        queen: &Queen,
+        job: JobId,
+        model: Option<ModelRef>,
+        sees_machines: bool,
+    ) -> Self {
+        let (queen, ticker) = (queen.clone(), Ticker::new());
+        Self { queen, job, model, sees_machines, queued: true, ticker, comment: None }
     }
 
     /// A worker has begun.
@@ -83,19 +90,21 @@ impl Waiting {
                 return Poll::Ready(said);
             }
             ready!(self.ticker.poll_due(cx));
-            let model = self.model.clone();
-            let comment = describe(self.queen.clone(), self.job, model, self.queued);
+            let model = self.model.clone().filter(|_| self.queued);
+            let line =
+                model.and_then(|model| loading::line(&self.queen, &model, self.sees_machines));
+            let comment = describe(self.queen.clone(), self.job, self.queued, line);
             self.comment = Some(Box::pin(comment));
         }
     }
 }
 
 /// What a job waits for, in a line.
-async fn describe(queen: Queen, job: JobId, model: Option<ModelRef>, queued: bool) -> String {
+async fn describe(queen: Queen, job: JobId, queued: bool, loading: Option<String>) -> String {
     if !queued {
         return "working".into();
     }
-    if let Some(line) = model.and_then(|model| loading::line(&queen, &model)) {
+    if let Some(line) = loading {
         return line;
     }
     match queen.position(job).await {

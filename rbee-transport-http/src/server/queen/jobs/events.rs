@@ -12,7 +12,7 @@ use axum::{
 };
 use bytes::{Bytes, BytesMut};
 use futures_core::Stream;
-use rbee_core::{EventRef, JobEvents, JobId, ModelRef, Queen, Result};
+use rbee_core::{EventRef, JobEvents, JobId, Result};
 use serde::Serialize;
 
 use crate::{
@@ -29,19 +29,9 @@ use crate::{
 const MOST_TOGETHER: usize = 16 << 10;
 
 /// The events that the reader has not seen; none where it has seen the last one.
-pub(super) fn stream(
-    queen: &Queen,
-    job: JobId,
-    model: Option<ModelRef>,
-    reader: JobEvents,
-) -> Option<Response> {
-    let mut frames = Frames {
-        reader,
-        job,
-        buffer: BytesMut::with_capacity(1 << 10),
-        waiting: Waiting::new(queen, job, model),
-        over: false,
-    };
+pub(super) fn stream(job: JobId, waiting: Waiting, reader: JobEvents) -> Option<Response> {
+    let mut frames =
+        Frames { reader, job, buffer: BytesMut::with_capacity(1 << 10), waiting, over: false };
     // What there is already; whoever polls the stream is woken for the rest.
     frames.fill(&mut Context::from_waker(Waker::noop()));
     if frames.over && frames.buffer.is_empty() {

@@ -48,7 +48,7 @@ pub(in crate::server::queen) async fn embeddings(
     let body = reply::read_body(request, shared.limits.body_bytes).await?;
     let ask = EmbedAsk::read(&body)?;
     drop(body);
-    shared.check_model(&ask.model).await?;
+    shared.check_model_of(&caller, &ask.model).await?;
     let handle =
         shared.queen.submit(key.mark(caller.mark(ask.request), 0).correlation_id(mark)).await?;
     let job = handle.id();

@@ -5,7 +5,9 @@ use http::StatusCode;
 use rbee_core::{ClusterView, Error, ErrorKind, ModelRef};
 
 use super::super::{
-    Inner, Shared, catalog,
+    Inner, Shared,
+    caller::Caller,
+    catalog,
     gate::{Answer, Name},
 };
 use crate::{
@@ -26,10 +28,17 @@ use crate::{
         (status = "default", description = "What is wrong.", body = OpenAiErrorBody),
     ),
 )]
-pub(in crate::server::queen) async fn models(State(shared): State<Shared>) -> Answer {
+pub(in crate::server::queen) async fn models(
+    State(shared): State<Shared>,
+    caller: Caller,
+) -> Answer {
     let cluster = shared.queen.cluster().await?;
-    let names = catalog::names(&shared.queen, &cluster).into_keys();
-    let data = names.map(|name| describe(&shared, name)).collect();
+    let mut data = Vec::new();
+    for name in catalog::names(&shared.queen, &cluster).into_keys() {
+        if may_ask(&shared, &caller, &name).await {
+            data.push(describe(&shared, name));
+        }
+    }
     Ok(reply::json(StatusCode::OK, &ModelList { object: "list".into(), data }))
 }
 
@@ -46,6 +55,7 @@ pub(in crate::server::queen) async fn models(State(shared): State<Shared>) -> An
 )]
 pub(in crate::server::queen) async fn model(
     State(shared): State<Shared>,
+    caller: Caller,
     Name(id): Name,
 ) -> Answer {
     let cluster = shared.queen.cluster().await?;
@@ -53,12 +63,17 @@ pub(in crate::server::queen) async fn model(
         .queen
         .resolve(&id)
         .is_ok_and(|model| shared.queen.aliases().contains_key(&id) || knows(&cluster, &model));
-    if !is_known {
+    if !is_known || !may_ask(&shared, &caller, &id).await {
         let shown: String = id.chars().take(120).collect();
         let message = format!("the model {shown:?} is not known here");
         return Err(Error::new(ErrorKind::ModelNotFound, message).with_param("model").into());
     }
     Ok(reply::json(StatusCode::OK, &describe(&shared, id)))
+}
+
+/// A tenant is shown what it may ask for, and knows of nothing else. An operator sees all that there is.
+async fn may_ask(shared: &Inner, caller: &Caller, name: &str) -> bool {
+    caller.sees_machines() || shared.check_model_of(caller, name).await.is_ok()
 }
 
 /// Is it loaded somewhere, or on the disk of some hive, under whichever commit?

@@ -134,7 +134,12 @@ impl Chunks {
             sent: false,
             failed: None,
             over: false,
-            waiting: Waiting::new(queen, origin.job, queen.resolve(&origin.model).ok()),
+            waiting: Waiting::new(
+                queen,
+                origin.job,
+                queen.resolve(&origin.model).ok(),
+                origin.sees_machines,
+            ),
         }
     }
 
