@@ -7,9 +7,19 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use rpds::{RedBlackTreeMapSync as Map, RedBlackTreeSetSync as Set};
 
+mod memory;
+
+use memory::{Measured, Part, Room};
+
 use crate::{
-    Device, HiveId, ModelOnDisk, ModelRef, TenantId, TenantView, Time, WorkerId, WorkerInfo,
+    Device, DeviceKind, HiveId, ModelOnDisk, ModelRef, TenantId, TenantView, Time, WorkerId,
+    WorkerInfo,
 };
+
+/// The devices that a worker is counted on: those that it names, or else the processor.
+pub(crate) fn counted_on(devices: &[u32]) -> &[u32] {
+    if devices.is_empty() { &[0] } else { devices }
+}
 
 /// What a worker is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -41,7 +51,7 @@ pub struct WorkerView {
     pub last_used: Time,
     /// Keys of the prompt prefixes that it keeps computed.
     pub warm: Arc<[u64]>,
-    /// Memory it takes, in bytes: measured, or else as expected.
+    /// Memory it takes, in bytes: as expected, or what it is seen to take where that is more.
     pub memory_bytes: u64,
     /// Faults since it last did a job properly.
     pub faults: u32,
@@ -96,6 +106,16 @@ impl WorkerView {
     /// May it be stopped to make room for a job? One that failed may be at once, another when it has settled.
     pub fn is_evictable(&self) -> bool {
         self.is_stoppable() && (self.settled || self.state == WorkerState::Failed)
+    }
+
+    /// The devices that it is counted on.
+    pub(crate) fn devices(&self) -> &[u32] {
+        counted_on(&self.info.devices)
+    }
+
+    /// What it takes of each of its devices, in bytes. What takes several is taken to be spread evenly over them.
+    pub(crate) fn share(&self) -> u64 {
+        self.memory_bytes / self.devices().len() as u64
     }
 
     /// The place in the index: the least loaded first, among equals the one that was used longest ago.
@@ -175,6 +195,9 @@ pub struct LaneKey {
     pub tenant: Option<TenantId>,
 }
 
+/// The models on one hive's disk.
+type OnDisk = BTreeMap<ModelRef, ModelOnDisk>;
+
 /// The whole cluster at one moment. Cloning costs a few reference counts.
 #[derive(Clone, Debug, Default)]
 pub struct ClusterView {
@@ -187,13 +210,12 @@ pub struct ClusterView {
     /// Slots of workers that have or are loading a model, free or not.
     slots: Map<ModelRef, u64>,
     by_hive: Map<HiveId, Set<WorkerId>>,
-    /// The most that a worker of a model was seen to take, in bytes.
-    measured: Map<ModelRef, u64>,
+    /// Hives, by the models on their disks.
+    holders: Map<ModelRef, Set<HiveId>>,
+    rooms: Map<HiveId, Room>,
+    measured: Measured,
     tenants: Map<TenantId, Arc<TenantView>>,
 }
-
-/// Models whose measured memory is remembered.
-const MEASURED: usize = 1_024;
 
 impl ClusterView {
     /// The worker of this name.
@@ -257,9 +279,21 @@ impl ClusterView {
             .filter_map(|id| self.workers.get(id))
     }
 
+    /// How many workers this hive has.
+    pub fn count_on_hive(&self, hive: &HiveId) -> usize {
+        self.rooms.get(hive).map_or(0, Room::workers)
+    }
+
     /// Memory that the workers of this hive take together, in bytes: those being loaded or stopped too.
     pub fn memory_taken(&self, hive: &HiveId) -> u64 {
-        self.on_hive(hive).map(|worker| worker.memory_bytes).fold(0, u64::saturating_add)
+        self.rooms.get(hive).map_or(0, Room::taken)
+    }
+
+    /// Memory that the workers of this hive would give back that may be stopped to make room, in bytes: on this device,
+    /// and in all.
+    pub(crate) fn evictable(&self, hive: &HiveId, device: u32) -> (u64, u64) {
+        let room = self.rooms.get(hive);
+        room.map_or((0, 0), |room| (room.evictable_on(device), room.evictable()))
     }
 
     /// Memory that further workers of this hive may take, in bytes; none where it has no budget.
@@ -308,26 +342,29 @@ impl ClusterView {
         self.tenants.values()
     }
 
+    /// The hives with this model on their disk, by name. The cost does not depend on how many others there are.
+    pub fn with_model_on_disk(&self, model: &ModelRef) -> impl Iterator<Item = &Arc<HiveView>> {
+        self.holders
+            .get(model)
+            .into_iter()
+            .flat_map(|set| set.iter())
+            .filter_map(|id| self.hives.get(id))
+    }
+
     /// Is the model known here: loaded or loading somewhere, or on the disk of some hive?
     pub fn knows_model(&self, model: &ModelRef) -> bool {
-        self.by_model.contains_key(model)
-            || self.hives().any(|hive| hive.models.contains_key(model))
+        self.by_model.contains_key(model) || self.holders.contains_key(model)
     }
 
-    /// The most memory that a worker of this model was seen to take since the queen began, in bytes.
-    pub fn measured(&self, model: &ModelRef) -> Option<u64> {
-        self.measured.get(model).copied()
+    /// Memory that a worker of this model was lately seen to take on a device of this kind, in bytes; the most of them,
+    /// where they differ. It is learned from what workers report, after a restart from those that live.
+    pub fn measured(&self, model: &ModelRef, kind: DeviceKind) -> Option<u64> {
+        self.measured.get(model, kind)
     }
 
-    /// A worker of this model takes so much.
-    pub fn note_measured(&mut self, model: &ModelRef, bytes: u64) {
-        let is_new = !self.measured.contains_key(model);
-        if self.measured(model).is_some_and(|most| most >= bytes)
-            || (is_new && self.measured.size() >= MEASURED)
-        {
-            return;
-        }
-        self.measured.insert_mut(model.clone(), bytes);
+    /// A worker of this model takes so much on a device of this kind.
+    pub fn note_measured(&mut self, model: &ModelRef, kind: DeviceKind, bytes: u64) {
+        self.measured.note(model, kind, bytes);
     }
 
     /// Puts a worker in, or in the place of the one of its name.
@@ -340,6 +377,12 @@ impl ClusterView {
             index(&mut self.available, &view.info.model, view.rank());
         }
         self.count_slots(&view.info.model, 0, view.usable_slots());
+        if !self.rooms.contains_key(&view.info.hive) {
+            self.rooms.insert_mut(view.info.hive.clone(), Room::default());
+        }
+        if let Some(room) = self.rooms.get_mut(&view.info.hive) {
+            room.add(Part::of(&view), view.devices());
+        }
         self.workers.insert_mut(id, Arc::new(view));
     }
 
@@ -349,10 +392,18 @@ impl ClusterView {
             return false;
         };
         let (slots, before) = (slot.usable_slots(), (slot.free_slots() > 0).then(|| slot.rank()));
+        let took = Part::of(slot);
         let view = Arc::make_mut(slot);
         change(view);
         let (slots_after, after) =
             (view.usable_slots(), (view.free_slots() > 0).then(|| view.rank()));
+        let takes = Part::of(view);
+        if took != takes
+            && let Some(room) = self.rooms.get_mut(&view.info.hive)
+        {
+            room.take_out(took, view.devices());
+            room.add(takes, view.devices());
+        }
         if before != after || slots != slots_after {
             let model = view.info.model.clone();
             self.count_slots(&model, slots, slots_after);
@@ -376,11 +427,19 @@ impl ClusterView {
             unindex(&mut self.available, &view.info.model, &view.rank());
         }
         self.count_slots(&view.info.model, view.usable_slots(), 0);
+        if let Some(room) = self.rooms.get_mut(&view.info.hive) {
+            room.take_out(Part::of(&view), view.devices());
+            if room.workers() == 0 {
+                self.rooms.remove_mut(&view.info.hive);
+            }
+        }
         Some(view)
     }
 
     /// Puts a hive in, or in the place of the one of its name.
     pub fn put_hive(&mut self, view: HiveView) {
+        let old = self.hives.get(&view.id).map(|old| old.models.clone());
+        self.index_models(&view.id, &old.unwrap_or_default(), &view.models);
         self.hives.insert_mut(view.id.clone(), Arc::new(view));
     }
 
@@ -389,13 +448,34 @@ impl ClusterView {
         let Some(slot) = self.hives.get_mut(id) else {
             return false;
         };
-        change(Arc::make_mut(slot));
+        // Held, so that a change of the models makes another map of them.
+        let old = slot.models.clone();
+        let view = Arc::make_mut(slot);
+        change(view);
+        let new = view.models.clone();
+        self.index_models(id, &old, &new);
         true
     }
 
     /// Takes a hive out.
     pub fn remove_hive(&mut self, id: &HiveId) {
+        if let Some(old) = self.hives.get(id).map(|old| old.models.clone()) {
+            self.index_models(id, &old, &Arc::default());
+        }
         self.hives.remove_mut(id);
+    }
+
+    /// The models on the hive's disk are others.
+    fn index_models(&mut self, hive: &HiveId, old: &Arc<OnDisk>, new: &Arc<OnDisk>) {
+        if Arc::ptr_eq(old, new) {
+            return;
+        }
+        for gone in old.keys().filter(|model| !new.contains_key(model)) {
+            unindex(&mut self.holders, gone, hive);
+        }
+        for added in new.keys().filter(|model| !old.contains_key(model)) {
+            index(&mut self.holders, added, hive.clone());
+        }
     }
 
     /// Puts a tenant in, or in the place of the one of its name.
@@ -512,5 +592,97 @@ mod tests {
         cluster.edit_worker(WorkerId::from_random_bits(1), |w| w.leased = 2);
         assert_eq!(order(&before, "m").len(), 1);
         assert!(order(&cluster, "m").is_empty());
+    }
+
+    fn on_disk(hive: &str, models: &[&str]) -> HiveView {
+        let models = models.iter().map(|model| {
+            let model: ModelRef = model.parse().unwrap();
+            (model.clone(), ModelOnDisk::new(model, 1))
+        });
+        HiveView {
+            id: HiveId::new(hive).unwrap(),
+            online: true,
+            draining: false,
+            devices: Arc::default(),
+            memory_budget: None,
+            labels: Arc::default(),
+            models: Arc::new(models.collect()),
+            reserved: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn what_hives_have_on_their_disks_is_found_by_model_whatever_changes() {
+        let mut cluster = ClusterView::default();
+        let holders = |cluster: &ClusterView, model: &str| -> Vec<String> {
+            let model = model.parse().unwrap();
+            cluster.with_model_on_disk(&model).map(|hive| hive.id.to_string()).collect()
+        };
+        cluster.put_hive(on_disk("a", &["m", "n"]));
+        cluster.put_hive(on_disk("b", &["m"]));
+        assert_eq!(holders(&cluster, "m"), ["a", "b"]);
+        cluster.put_hive(on_disk("a", &["n"]));
+        assert_eq!(
+            (holders(&cluster, "m"), holders(&cluster, "n")),
+            (vec!["b".into()], vec!["a".into()])
+        );
+        let added: ModelRef = "o".parse().unwrap();
+        cluster.edit_hive(&HiveId::new("b").unwrap(), |hive| {
+            let models = Arc::make_mut(&mut hive.models);
+            models.clear();
+            models.insert(added.clone(), ModelOnDisk::new(added.clone(), 1));
+        });
+        assert_eq!((holders(&cluster, "m").len(), holders(&cluster, "o")), (0, vec!["b".into()]));
+        cluster.remove_hive(&HiveId::new("b").unwrap());
+        assert!(!cluster.knows_model(&added) && cluster.knows_model(&"n".parse().unwrap()));
+    }
+
+    #[test]
+    fn what_the_workers_of_a_hive_take_and_would_give_back_follows_every_change() {
+        let mut cluster = ClusterView::default();
+        let (hive, first) = (HiveId::local(), worker(1, "m", 1).info.id);
+        let figures = |cluster: &ClusterView| {
+            let (on_device, in_all) = cluster.evictable(&hive, 2);
+            (cluster.count_on_hive(&hive), cluster.memory_taken(&hive), on_device, in_all)
+        };
+        let mut wide = worker(1, "m", 1);
+        wide.info = Arc::new(WorkerInfo { devices: vec![1, 2], ..(*wide.info).clone() });
+        wide.memory_bytes = 10;
+        cluster.put_worker(wide.clone());
+        cluster.put_worker(WorkerView { memory_bytes: 7, ..worker(2, "m", 1) });
+        assert_eq!(figures(&cluster), (2, 17, 5, 17));
+        assert_eq!(
+            cluster.evictable(&hive, 0),
+            (7, 17),
+            "one without a device is on the processor"
+        );
+        let before = cluster.clone();
+        cluster.edit_worker(first, |worker| worker.leased = 1);
+        assert_eq!(figures(&cluster), (2, 17, 0, 7));
+        cluster.edit_worker(first, |worker| worker.memory_bytes = u64::MAX);
+        assert_eq!(figures(&cluster), (2, u64::MAX, 0, 7));
+        cluster.put_worker(wide);
+        cluster.remove_worker(worker(2, "m", 1).info.id);
+        assert_eq!(figures(&cluster), (1, 10, 5, 10));
+        cluster.remove_worker(first);
+        assert_eq!((figures(&cluster), figures(&before)), ((0, 0, 0, 0), (2, 17, 5, 17)));
+    }
+
+    #[test]
+    fn measured_memory_rises_at_once_and_comes_down_for_each_kind_of_device_alone() {
+        let (mut cluster, model) = (ClusterView::default(), "m".parse().unwrap());
+        cluster.note_measured(&model, DeviceKind::Cpu, 28_000);
+        assert_eq!(cluster.measured(&model, DeviceKind::Cuda), None);
+        cluster.note_measured(&model, DeviceKind::Cuda, 14_000);
+        let mut last = 28_000;
+        for _ in 0..60 {
+            cluster.note_measured(&model, DeviceKind::Cpu, 20_000);
+            let now = cluster.measured(&model, DeviceKind::Cpu).unwrap();
+            assert!(now < last || now == 20_000);
+            last = now;
+        }
+        assert_eq!((last, cluster.measured(&model, DeviceKind::Cuda)), (20_000, Some(14_000)));
+        cluster.note_measured(&model, DeviceKind::Cpu, 21_000);
+        assert_eq!(cluster.measured(&model, DeviceKind::Cpu), Some(21_000));
     }
 }

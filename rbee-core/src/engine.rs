@@ -32,6 +32,7 @@ mod jobs;
 mod lanes;
 mod leases;
 mod marks;
+mod memory;
 mod message;
 mod optimise;
 mod placing;
@@ -47,6 +48,7 @@ use admit::{Pace, Paces};
 use lanes::{LaneId, Lanes, Place};
 use leases::Leases;
 use marks::Marks;
+use memory::Promise;
 use optimise::Optimiser;
 use retry::Chance;
 use tenants::{TenantChange, Tenants};
@@ -178,8 +180,8 @@ pub struct Engine {
     probes: BTreeMap<WorkerId, u32>,
     /// Models that the store has a row of, by hive.
     catalogue: BTreeMap<HiveId, BTreeSet<ModelRef>>,
-    /// Memory promised to workers that the reports of their hive do not show yet.
-    reserved: BTreeMap<WorkerId, (HiveId, Vec<u32>, u64)>,
+    /// What workers are expected to take, and what of it is promised because the reports of their hive do not show it.
+    promises: BTreeMap<WorkerId, Promise>,
     /// The revision of the last report, by hive.
     revisions: BTreeMap<HiveId, u64>,
     /// Models with something to ask about.
@@ -229,7 +231,7 @@ impl Engine {
             awaited: BTreeMap::new(),
             probes: BTreeMap::new(),
             catalogue: BTreeMap::new(),
-            reserved: BTreeMap::new(),
+            promises: BTreeMap::new(),
             revisions: BTreeMap::new(),
             wake: BTreeSet::new(),
             starved: BTreeSet::new(),

@@ -25,7 +25,7 @@ pub use in_process::{InProcessHive, WorkerFactory};
 pub use origin::{HubAccess, ModelOrigin};
 
 /// What a device computes with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DeviceKind {
     /// The processor and the machine's main memory.
@@ -67,6 +67,23 @@ pub struct WorkerSpec {
     pub path: Option<PathBuf>,
 }
 
+/// What a worker of a model can do at most on one machine, as far as whoever makes the workers there knows it beforehand.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerLimits {
+    /// Runs at once; as many as it is told to where not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slots: Option<u32>,
+    /// The longest prompt and answer together, in tokens. Memory is reckoned with sequences of this length.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context: Option<u32>,
+}
+
+impl WorkerLimits {
+    fn are_none(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// A model on a hive's disk.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ModelOnDisk {
@@ -80,12 +97,15 @@ pub struct ModelOnDisk {
     /// What its files say about it, where they are in a form that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub info: Option<Arc<ModelInfo>>,
+    /// What a worker of it can do at most.
+    #[serde(default, skip_serializing_if = "WorkerLimits::are_none")]
+    pub limits: WorkerLimits,
 }
 
 impl ModelOnDisk {
     /// A model of this size, of which nothing else is known.
     pub fn new(model: ModelRef, bytes: u64) -> Self {
-        Self { model, bytes, digest: None, info: None }
+        Self { model, bytes, digest: None, info: None, limits: WorkerLimits::default() }
     }
 }
 

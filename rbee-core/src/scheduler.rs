@@ -27,7 +27,7 @@ pub use platform::PlatformPolicy;
 pub use rhai::{RhaiScheduler, scheduler_reference};
 #[cfg(feature = "rhai")]
 pub use rules::{rules_schema, rules_to_rhai};
-pub(crate) use spawn::place_replica;
+pub(crate) use spawn::{known, place_replica};
 
 /// The question put to a scheduler, with all the clock and all the chance that it may use: the same question about
 /// the same cluster has the same answer, so that a recorded run can be replayed.

@@ -3,6 +3,8 @@
 #![cfg(all(feature = "conformance", feature = "rhai"))]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "rhai_scheduler/apart.rs"]
+mod apart;
 #[path = "rhai_scheduler/fleet.rs"]
 mod fleet;
 #[path = "rhai_scheduler/hostile.rs"]

@@ -99,6 +99,9 @@ async fn an_estimate_starts_nothing_and_says_where_a_model_fits() {
     let shown = hall.rbee(&["load", "spare", "--estimate-only"]).run().await.ok();
     assert!(shown.out.contains("attic") && shown.out.contains("fits"), "{shown:?}");
     assert_eq!(hall.rbee(&["ps"]).run().await.ok().rows().len(), 2, "the one that was there");
+    let unknown = hall.rbee(&["load", "hf:org/nobody", "--estimate-only"]).run().await;
+    assert!(unknown.out.contains("not known"), "{unknown:?}");
+    unknown.failed(1, &["rbee pull"]);
     hall.rbee(&["load", "spare", "--context", "9"]).run().await.failed(2, &["--estimate-only"]);
 }
 

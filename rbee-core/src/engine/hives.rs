@@ -1,7 +1,9 @@
 //! What hives report, hives that go away, and the health of workers.
 
 use super::*;
-use crate::{ErrorKind, HiveReport, HiveView, Result, WorkerHealth, WorkerState, WorkerView};
+use crate::{
+    Device, ErrorKind, HiveReport, HiveView, Result, WorkerHealth, WorkerState, WorkerView,
+};
 use std::time::Duration;
 
 /// The wait before the first probe of a failed worker; it doubles up to the cap.
@@ -71,7 +73,7 @@ impl Engine {
         let models = report.models.into_iter().map(|model| (model.model.clone(), model));
         view.models = Arc::new(models.collect());
         let mut changed = !old.online || view.models != old.models;
-        let has_other_memory = view.devices != old.devices;
+        let has_more_memory = view.devices.iter().any(|device| gained(&old, device));
         self.timers.disarm(&Alarm::HiveLost(hive.clone()));
         self.view.put_hive(view);
         self.set_reachable(&hive, true);
@@ -83,8 +85,8 @@ impl Engine {
         for worker in report.workers {
             let id = worker.info.id;
             seen.insert(id);
-            if worker.info.since <= report.rev {
-                self.release_shown_memory(id);
+            if worker.info.since <= report.rev && !self.starting.contains_key(&id) {
+                self.shown(&worker.info, &worker.health);
             }
             if self.starting.contains_key(&id) {
                 continue;
@@ -104,11 +106,11 @@ impl Engine {
             view.state = WorkerState::Loading;
             // Attempts of before it was lost may still be ending.
             view.leased = self.leases.count(id);
-            view.warm = worker.health.warm.into();
             view.pinned = mark.pinned;
-            view.memory_bytes = worker.health.vram_bytes.unwrap_or(0);
-            self.view.note_measured(&view.info.model, view.memory_bytes);
+            view.memory_bytes = self.expect(&view.info, &worker.health);
+            view.warm = worker.health.warm.as_slice().into();
             self.view.put_worker(view);
+            self.take_memory(id, &worker.health);
             out.push(Effect::Connect { worker: id, hive: hive.clone() });
             changed = true;
         }
@@ -138,8 +140,8 @@ impl Engine {
         self.forget_models(&hive, out);
         if changed {
             self.wake_all();
-        } else if has_other_memory {
-            self.wake_starved(usize::MAX);
+        } else if has_more_memory {
+            self.wake_starved(&hive);
         }
     }
 
@@ -147,12 +149,6 @@ impl Engine {
     fn seen_at(&mut self, worker: WorkerId, rev: u64) {
         if self.view.worker(worker).is_some_and(|view| view.info.since > rev) {
             self.view.edit_worker(worker, |view| Arc::make_mut(&mut view.info).since = rev);
-        }
-    }
-
-    fn release_shown_memory(&mut self, worker: WorkerId) {
-        if !self.starting.contains_key(&worker) {
-            self.release_memory(worker);
         }
     }
 
@@ -248,19 +244,23 @@ impl Engine {
     }
 
     fn take_health(&mut self, worker: WorkerId, health: &WorkerHealth) {
-        let model = self.view.worker(worker).map(|view| view.info.model.clone());
-        if let Some((model, bytes)) = model.zip(health.vram_bytes) {
-            self.view.note_measured(&model, bytes);
-        }
+        self.take_memory(worker, health);
         self.view.edit_worker(worker, |view| {
             if *view.warm != *health.warm {
                 view.warm = health.warm.as_slice().into();
             }
-            if let Some(bytes) = health.vram_bytes {
-                view.memory_bytes = bytes;
-            }
         });
     }
+}
+
+/// Has the device more memory free than the hive last said? What other programs take and give back moves it all the time,
+/// so a hundredth of it is nothing; it adds up until somebody asks anyway.
+fn gained(old: &HiveView, device: &Device) -> bool {
+    let before = old.devices.iter().find(|old| old.index == device.index);
+    before.is_none_or(|old| {
+        let more = device.memory_free.saturating_sub(old.memory_free);
+        more > device.memory_total / 100 || device.memory_total > old.memory_total
+    })
 }
 
 fn empty_hive(id: HiveId) -> HiveView {

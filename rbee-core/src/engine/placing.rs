@@ -198,7 +198,7 @@ impl Engine {
         if let Some(worker) = evict.iter().find(|id| !self.is_stoppable(**id, hive)) {
             return fault(format!("worker {worker} is not an idle, unpinned one of this hive"));
         }
-        self.over_budget(hive, spec, evict).map_or(Ok(()), fault)
+        self.has_no_room(hive, spec, evict).map_or(Ok(()), fault)
     }
 
     fn is_evictable(&self, worker: WorkerId) -> bool {

@@ -1,4 +1,4 @@
-//! What a worker needs before it can start: the model on the disk of its hive, and memory that is promised to nobody else.
+//! What a worker needs before it can start: the model on the disk of its hive.
 
 use super::*;
 use crate::{Change, ErrorKind, ModelOnDisk, ModelRecord, Result, WorkerState};
@@ -151,33 +151,5 @@ impl Engine {
         );
         let error = Error::new(ErrorKind::SpawnTimeout, message);
         self.provisioned(now, hive, model, Err(error), out);
-    }
-
-    /// Promises memory to a worker that is being started, in equal parts on its devices.
-    pub(super) fn reserve(&mut self, worker: WorkerId, hive: &HiveId, devices: &[u32], bytes: u64) {
-        let part = bytes / devices.len().max(1) as u64;
-        self.view.edit_hive(hive, |view| {
-            for device in devices {
-                *view.reserved.entry(*device).or_default() += part;
-            }
-        });
-        self.reserved.insert(worker, (hive.clone(), devices.to_vec(), part));
-    }
-
-    /// The memory is free, or a report shows it as taken.
-    pub(super) fn release_memory(&mut self, worker: WorkerId) {
-        let Some((hive, devices, part)) = self.reserved.remove(&worker) else {
-            return;
-        };
-        self.view.edit_hive(&hive, |view| {
-            for device in &devices {
-                if let Some(bytes) = view.reserved.get_mut(device) {
-                    *bytes = bytes.saturating_sub(part);
-                    if *bytes == 0 {
-                        view.reserved.remove(device);
-                    }
-                }
-            }
-        });
     }
 }

@@ -1,12 +1,7 @@
 //! Workers coming and going: provisioned, started once, stopped, lost.
 
 use super::*;
-use std::ops::Bound;
-
 use crate::{Capabilities, ErrorKind, Result, WorkerState, WorkerView};
-
-/// Models without a worker that are asked about again when a worker falls idle.
-const STARVED_PER_IDLE: usize = 8;
 
 /// A hive whose disk is full of models in use is asked again as if so many tries had failed: after 8 to 16 s.
 const PATIENCE: u32 = 5;
@@ -80,8 +75,9 @@ impl Engine {
 
     pub(super) fn settled(&mut self, worker: WorkerId) {
         self.view.edit_worker(worker, |view| view.settled = true);
-        if self.view.worker(worker).is_some_and(|view| view.is_evictable()) {
-            self.wake_starved(STARVED_PER_IDLE);
+        let settled = self.view.worker(worker).filter(|view| view.is_evictable());
+        if let Some(hive) = settled.map(|view| view.info.hive.clone()) {
+            self.wake_starved(&hive);
         }
     }
 
@@ -116,8 +112,9 @@ impl Engine {
         view.state = WorkerState::Loading;
         view.memory_bytes = spec.need_bytes;
         view.pinned = pin;
+        let info = view.info.clone();
         self.view.put_worker(view);
-        self.reserve(worker, &hive, &spec.devices, spec.need_bytes);
+        self.reserve(&info, spec.need_bytes);
         let waits_for = evict.into_iter().filter(|id| self.view.worker(*id).is_some()).collect();
         self.starting.insert(worker, Starting { hive, spec, pin, waits_for, issued: false });
         self.timers.arm(now.at + self.settings.spawn_timeout, Alarm::Spawn(worker));
@@ -177,7 +174,7 @@ impl Engine {
             let message = format!("worker {busy} is not an idle, unpinned one of hive {hive}");
             return refuse(ErrorKind::Conflict, message);
         }
-        if let Some(why) = self.over_budget(&hive, &spec, &evict) {
+        if let Some(why) = self.has_no_room(&hive, &spec, &evict) {
             return refuse(ErrorKind::InsufficientVram, why);
         }
         self.start_worker(now, worker, hive, spec, pin, evict, out);
@@ -190,24 +187,6 @@ impl Engine {
         self.view
             .worker(worker)
             .is_some_and(|worker| worker.is_stoppable() && worker.info.hive == *hive)
-    }
-
-    /// Why the hive's workers would take more memory together than they may.
-    pub(super) fn over_budget(
-        &self,
-        hive: &HiveId,
-        spec: &WorkerSpec,
-        evict: &[WorkerId],
-    ) -> Option<String> {
-        let budget = self.view.hive(hive)?.memory_budget?;
-        let stay = self.view.on_hive(hive).filter(|worker| !evict.contains(&worker.info.id));
-        let taken = stay.map(|worker| worker.memory_bytes).fold(0, u64::saturating_add);
-        (taken.saturating_add(spec.need_bytes) > budget).then(|| {
-            format!(
-                "the workers of hive {hive} may take {budget} bytes together (setting hive_memory); {taken} are taken, and model {} needs {}",
-                spec.model, spec.need_bytes
-            )
-        })
     }
 
     pub(super) fn drain_hive(&mut self, hive: &HiveId, drain: bool, out: &mut Out) -> Result<()> {
@@ -297,9 +276,10 @@ impl Engine {
                 let begun = self.view.worker(worker).map(|view| view.ready_since);
                 self.optimiser.loaded(&model, now.at - begun.unwrap_or(now.at));
                 self.optimiser.look_again(&self.settings);
+                let expected = self.loaded_expecting(&info, &starting.spec);
                 let mut view = WorkerView::ready(info, now.at);
                 view.pinned = starting.pin;
-                view.memory_bytes = starting.spec.need_bytes;
+                view.memory_bytes = expected;
                 view.reachable = self.view.hive(&starting.hive).is_some_and(|hive| hive.online);
                 view.leased = self.leases.count(worker);
                 self.view.put_worker(view);
@@ -446,26 +426,10 @@ impl Engine {
                 self.offer_slot(&info.model, None);
                 if leased == 0 {
                     // Idle, so it may be evicted: who waits for memory is asked again.
-                    self.wake_starved(STARVED_PER_IDLE);
+                    self.wake_starved(&info.hive);
                 }
             }
             _ => {}
-        }
-    }
-
-    /// Wakes what waits for models that no worker has: only a start can help it, and there may be room for one now.
-    /// They take turns, so that many of them do not make every end of a job dear.
-    pub(super) fn wake_starved(&mut self, most: usize) {
-        for _ in 0..most.min(self.starved.len()) {
-            let turn = self.last_starved.as_ref();
-            let after = turn.map_or(Bound::Unbounded, Bound::Excluded);
-            let mut models = self.starved.range((after, Bound::Unbounded));
-            let Some(model) = models.next().or_else(|| self.starved.first()).cloned() else {
-                return;
-            };
-            self.starved.remove(&model);
-            self.wake_model(&model);
-            self.last_starved = Some(model);
         }
     }
 }

@@ -100,8 +100,9 @@ impl InProcessHive {
     /// Lets it spawn the workers that this factory makes. Without one it has no devices to load models on, and
     /// reports none.
     pub fn with_factory(mut self, factory: impl WorkerFactory) -> Self {
-        self.factory = Some(Arc::new(factory));
-        self.shared.state().spawns = true;
+        let factory: Arc<dyn WorkerFactory> = Arc::new(factory);
+        self.factory = Some(factory.clone());
+        self.shared.state().factory = Some(factory);
         self
     }
 
@@ -400,7 +401,8 @@ impl HiveBackend for InProcessHive {
             }
         };
         let digest = stored.as_ref().map(InUse::digest);
-        let on_disk = ModelOnDisk { digest, ..on_disk };
+        let limits = self.factory.as_ref().map(|factory| factory.limits(model));
+        let on_disk = ModelOnDisk { digest, limits: limits.unwrap_or_default(), ..on_disk };
         progress.update(on_disk.bytes, Some(on_disk.bytes));
         self.shared.change(|state| {
             let before = state.models.insert(model.clone(), on_disk.clone());

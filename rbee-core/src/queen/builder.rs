@@ -182,7 +182,7 @@ impl QueenBuilder {
         let restored = restore_logs(&logs, &snapshot);
         let remembered = snapshot.hives.clone();
         let engine = Engine::new((*settings).clone(), epoch, seed)
-            .with_built_in(self.built_in.clone())
+            .with_built_in(built_in.clone())
             .with_secret(super::fresh_seed());
         mailbox.input(Input::Restore { snapshot: Box::new(snapshot) });
         let shell = Shell {

@@ -11,8 +11,9 @@ use tokio::{sync::oneshot, time::Instant};
 use super::{Queen, fresh_seed, mailbox::Message, policies, policy, time_since};
 use crate::{
     Ask, ClusterView, Damage, DeviceEstimate, Error, ErrorKind, HiveAddress, HiveBackend, HiveId,
-    HiveRecord, HiveStatus, HiveView, ModelOnDisk, ModelRef, Now, Placement, Progress, Request,
-    Result, Scheduler, WallTime, WorkerId, WorkerSpec, WorkerState, engine::Command,
+    HiveRecord, HiveStatus, HiveView, ModelOnDisk, ModelRef, ModelSource, Now, Placement, Progress,
+    Request, Result, Scheduler, WallTime, WorkerId, WorkerSpec, WorkerState, engine::Command,
+    scheduler::known,
 };
 
 /// How long the policy may take to say where a model is to be loaded.
@@ -319,7 +320,13 @@ impl Queen {
         if let Some(context) = context {
             policy = policy.with_context(context);
         }
-        Ok(policy.estimate(&model, &cluster))
+        let known = known(&cluster, &model).cloned();
+        let known = match (known, model.source()) {
+            // It may lie on this machine, to be copied from here.
+            (None, ModelSource::File(_)) => ModelOnDisk::read(&model, None).await.ok(),
+            (known, _) => known,
+        };
+        Ok(policy.estimate_of(&model, known.as_ref(), &cluster))
     }
 
     /// The part of the fleet that the request allows.

@@ -3,7 +3,8 @@
 use super::{
     LeastLoaded,
     eviction::{evictable, plan_eviction, shortfall},
-    spawn::{expected_bytes, most_on},
+    least_loaded::Need,
+    spawn::{known, most_on},
 };
 use crate::{ClusterView, Device, HiveId, HiveView, ModelOnDisk, ModelRef, WorkerId};
 
@@ -18,6 +19,9 @@ pub enum Fit {
     Later,
     /// The device is too small, or the workers of the hive may not take so much.
     TooSmall,
+    /// Nothing is known of what the model takes: no hive has its files. [`Queen::provision`](crate::Queen::provision)
+    /// fetches them.
+    Unknown,
     /// No worker is started there whatever its memory; the reason in words.
     Unavailable(String),
 }
@@ -48,8 +52,16 @@ pub struct DeviceEstimate {
 impl LeastLoaded {
     /// Whether a worker of this model fits, on every device of every hive, the hives by name.
     pub fn estimate(&self, model: &ModelRef, cluster: &ClusterView) -> Vec<DeviceEstimate> {
-        let held = cluster.hives().filter_map(|hive| hive.models.get(model));
-        let known = held.max_by_key(|held| held.bytes);
+        self.estimate_of(model, known(cluster, model), cluster)
+    }
+
+    /// The same, where this is known of the model.
+    pub(crate) fn estimate_of(
+        &self,
+        model: &ModelRef,
+        known: Option<&ModelOnDisk>,
+        cluster: &ClusterView,
+    ) -> Vec<DeviceEstimate> {
         let devices =
             cluster.hives().flat_map(|hive| hive.devices.iter().map(move |device| (hive, device)));
         devices
@@ -66,8 +78,7 @@ impl LeastLoaded {
         device: &Device,
     ) -> DeviceEstimate {
         let held = hive.models.get(model);
-        let expected = expected_bytes(self, cluster, model, held.or(known), device.kind);
-        let required = self.required_bytes(expected, device.kind);
+        let Need { expected, required } = self.need(cluster, model, held.or(known), device.kind);
         let short = shortfall(cluster, hive, device, required);
         let evictable = evictable(cluster, hive, device);
         let is_over_budget = short.budget > short.device;
@@ -75,6 +86,8 @@ impl LeastLoaded {
             Fit::Unavailable("the hive is offline".into())
         } else if hive.draining {
             Fit::Unavailable("the hive is being drained".into())
+        } else if expected == 0 {
+            Fit::Unknown
         } else if short.is_none() {
             Fit::Fits
         } else if required > most_on(hive, device) {

@@ -11,13 +11,9 @@ use crate::{ClusterView, Device, HiveView, Time, WorkerId, WorkerView};
 /// Up to so many candidates every set is looked at: 65,536 of them, most of which are cut off early.
 const EXACT: usize = 16;
 
-/// The device that a worker is counted on where it names none: the processor.
-const PROCESSOR: u32 = 0;
-
 /// Does the worker run on this device, alone or among others?
 pub(super) fn runs_on(worker: &WorkerView, device: u32) -> bool {
-    let devices = &worker.info.devices;
-    devices.contains(&device) || (devices.is_empty() && device == PROCESSOR)
+    worker.devices().contains(&device)
 }
 
 /// An amount of memory in both respects in which it may be short, in bytes.
@@ -57,20 +53,19 @@ impl Memory {
     }
 }
 
-/// What stopping the worker would free; nothing where it may not be stopped. What takes several devices is taken to be
-/// spread evenly over them.
+/// What stopping the worker would free; nothing where it may not be stopped.
 pub(crate) fn evictable_on(worker: &WorkerView, device: u32) -> Memory {
     if !worker.is_evictable() {
         return Memory::default();
     }
-    let part = worker.memory_bytes / worker.info.devices.len().max(1) as u64;
-    Memory { device: if runs_on(worker, device) { part } else { 0 }, budget: worker.memory_bytes }
+    let on_device = if runs_on(worker, device) { worker.share() } else { 0 };
+    Memory { device: on_device, budget: worker.memory_bytes }
 }
 
 /// What stopping all of the hive's workers that may be stopped would free.
 pub(crate) fn evictable(cluster: &ClusterView, hive: &HiveView, device: &Device) -> Memory {
-    let workers = cluster.on_hive(&hive.id).map(|worker| evictable_on(worker, device.index));
-    workers.fold(Memory::default(), Memory::saturating_add)
+    let (device, budget) = cluster.evictable(&hive.id, device.index);
+    Memory { device, budget }
 }
 
 /// What is missing for a worker that needs `need` bytes to fit. Promised memory counts in full, even where more is

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     ClusterView, DeviceKind, Error, ErrorKind, HiveView, MemoryNeed, ModelFormat, ModelOnDisk,
-    Result, Task, WorkerId, WorkerState, WorkerView,
+    ModelRef, Result, Task, WorkerId, WorkerState, WorkerView,
 };
 
 /// The built-in policy.
@@ -35,8 +35,20 @@ pub struct LeastLoaded {
     memory_percent: u32,
     head_room_percent: u32,
     gpu_head_room: u64,
-    context: u32,
+    context: Option<u32>,
 }
+
+/// What a worker of a model needs, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Need {
+    /// What it is expected to take, over all its devices; 0 where nothing is known of the model.
+    pub(crate) expected: u64,
+    /// What must be free for it.
+    pub(crate) required: u64,
+}
+
+/// Tokens of a sequence where nobody says how long they are.
+const CONTEXT: u32 = 4_096;
 
 impl Default for LeastLoaded {
     fn default() -> Self {
@@ -45,7 +57,7 @@ impl Default for LeastLoaded {
             memory_percent: 120,
             head_room_percent: 10,
             gpu_head_room: 256 << 20,
-            context: 4_096,
+            context: None,
         }
     }
 }
@@ -57,10 +69,10 @@ impl LeastLoaded {
         self
     }
 
-    /// How long the sequences are, in tokens, that memory is reckoned with: one for every slot. 4,096 by default; shorter
-    /// where the model's own context is.
+    /// How long the sequences are, in tokens, that memory is reckoned with: one for every slot. By default as long as
+    /// the machine allows, where that was set there, and 4,096 elsewhere; shorter where the model's own context is.
     pub fn with_context(mut self, tokens: u32) -> Self {
-        self.context = tokens;
+        self.context = Some(tokens);
         self
     }
 
@@ -95,7 +107,10 @@ impl LeastLoaded {
         let Some(info) = model.info.as_deref() else { return self.expected_bytes(model.bytes) };
         let is_widened = kind == DeviceKind::Cpu && info.format == ModelFormat::Safetensors;
         let numbers = if is_widened { MemoryNeed::in_f32() } else { MemoryNeed::default() };
-        let need = MemoryNeed { context: Some(self.context), slots: self.slots, ..numbers };
+        let allowed = model.limits.context.unwrap_or(u32::MAX);
+        let context = self.context.or(model.limits.context).unwrap_or(CONTEXT).min(allowed);
+        let slots = self.slots_of(Some(model));
+        let need = MemoryNeed { context: Some(context), slots, ..numbers };
         let estimate = info.memory(&need);
         match estimate.kv_cache {
             Some(cache) => estimate.weights.saturating_add(cache),
@@ -103,9 +118,40 @@ impl LeastLoaded {
         }
     }
 
+    /// What a worker of this model needs on a device of this kind.
+    pub(crate) fn need(
+        &self,
+        cluster: &ClusterView,
+        model: &ModelRef,
+        known: Option<&ModelOnDisk>,
+        kind: DeviceKind,
+    ) -> Need {
+        self.need_spread(cluster, model, known, kind, 1)
+    }
+
+    /// The same, where it is `required` on each of so many devices.
+    pub(crate) fn need_spread(
+        &self,
+        cluster: &ClusterView,
+        model: &ModelRef,
+        known: Option<&ModelOnDisk>,
+        kind: DeviceKind,
+        devices: u64,
+    ) -> Need {
+        let estimated = known.map_or(0, |model| self.expected_of(model, kind));
+        // What a worker was seen to take counts where it is more. Where it is less, its sequences may yet grow.
+        let measured = cluster.measured(model, kind).filter(|_| estimated > 0).unwrap_or(0);
+        let required = self.required_bytes(estimated.div_ceil(devices), kind);
+        Need {
+            expected: estimated.max(measured),
+            // No head room on what is certain: a model that fills a GPU would not fit where it has just run.
+            required: required.max(measured.div_ceil(devices)),
+        }
+    }
+
     /// Memory that must be free before a worker is started, in bytes. Nothing is known of a model whose size is not,
     /// so nothing is asked for it.
-    pub(crate) fn required_bytes(&self, expected: u64, kind: DeviceKind) -> u64 {
+    fn required_bytes(&self, expected: u64, kind: DeviceKind) -> u64 {
         if expected == 0 {
             return 0;
         }
@@ -116,9 +162,10 @@ impl LeastLoaded {
         expected.saturating_add(percent(expected, self.head_room_percent).max(least))
     }
 
-    /// Runs that a new worker shall do at once.
-    pub(super) fn slots(&self) -> u32 {
-        self.slots
+    /// Runs that a new worker of this model shall do at once.
+    pub(super) fn slots_of(&self, model: Option<&ModelOnDisk>) -> u32 {
+        let most = model.and_then(|model| model.limits.slots);
+        most.map_or(self.slots, |most| self.slots.min(most).max(1))
     }
 
     fn decide(&self, ask: &Ask, cluster: &ClusterView, trace: &mut impl Trace) -> Placement {

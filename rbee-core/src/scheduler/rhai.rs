@@ -30,6 +30,7 @@ use crate::{
 };
 
 mod book;
+mod budget;
 mod collection;
 mod decisions;
 mod engine;
@@ -40,6 +41,7 @@ mod job;
 mod lint;
 mod memory;
 mod moment;
+mod natives;
 mod pick;
 mod queue;
 mod reference;
@@ -178,7 +180,8 @@ impl RhaiScheduler {
         let tokens = lint::check_size(&text).and_then(|()| tokens::read(&text))?;
         let (engine, contents) = engine::shared();
         lint::check(&tokens, &contents)?;
-        let script = Script::compile(&engine, &text, &tokens);
+        let until = Instant::now() + trial::LOADING;
+        let script = Script::compile(&engine, &text, &tokens, until);
         let script = script.map_err(|error| faults::at_load(&error))?;
         let policy = Self {
             engine,
@@ -189,7 +192,7 @@ impl RhaiScheduler {
             limit: LIMIT,
             builtin: LeastLoaded::default(),
         };
-        trial::check(&policy)?;
+        trial::check(&policy, until)?;
         Ok(policy)
     }
 
@@ -363,7 +366,8 @@ impl Scheduler for RhaiScheduler {
     }
 
     fn threads(&self) -> usize {
-        std::thread::available_parallelism().map_or(1, usize::from).min(THREADS)
+        // With one alone, a script that takes its time would delay every lane.
+        std::thread::available_parallelism().map_or(1, usize::from).clamp(2, THREADS)
     }
 
     fn for_replay(&self) -> Option<Arc<dyn Scheduler>> {

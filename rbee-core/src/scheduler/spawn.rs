@@ -4,12 +4,13 @@ use std::{cmp::Reverse, fmt};
 
 use super::{
     Ask, Candidate, LeastLoaded, Placement,
-    eviction::{Memory, evictable, plan_eviction, runs_on, shortfall},
+    eviction::{self, Memory, evictable, runs_on, shortfall},
+    least_loaded::Need,
     trace::{Bytes, Trace},
 };
 use crate::{
     ClusterView, Device, DeviceKind, Error, ErrorKind, HiveId, HiveView, ModelOnDisk, ModelRef,
-    ModelTask, Task, WorkerSpec,
+    ModelTask, Task, WorkerId, WorkerSpec,
 };
 
 /// Hives, and devices of one hive, that a message names at most.
@@ -24,25 +25,60 @@ struct Site<'a> {
     short: Memory,
 }
 
-impl Site<'_> {
-    /// The better of two sites. Files on the disk outweigh an eviction, because a download takes longer than a load.
-    fn better(self, other: Self, cluster: &ClusterView) -> Self {
-        let rank = |site: &Self| {
-            (
-                Reverse(site.on_disk),
-                !site.short.is_none(),
-                site.device.kind == DeviceKind::Cpu,
-                site.short.largest(),
-                Reverse(site.hive.free_bytes(site.device)),
-            )
-        };
-        // Counting the workers is left until it matters.
-        let tie = |site: &Self| (cluster.on_hive(&site.hive.id).count(), site.hive.id.clone());
-        let order = rank(&self)
-            .cmp(&rank(&other))
-            .then_with(|| tie(&self).cmp(&tie(&other)))
-            .then_with(|| self.device.index.cmp(&other.device.index));
-        if order.is_le() { self } else { other }
+/// A site's class; what is missing and what is free there; how many workers its hive has, and its name.
+type Rank<'a> = (Class, u64, Reverse<u64>, usize, &'a HiveId, u32);
+/// The hive has the files; somebody must be stopped; it computes on the processor.
+type Class = (Reverse<bool>, bool, bool);
+
+impl<'a> Site<'a> {
+    /// The smaller the better. Files on the disk outweigh an eviction, because a download takes longer than a load.
+    fn rank(&self, cluster: &ClusterView) -> Rank<'a> {
+        (
+            self.class(),
+            self.short.largest(),
+            Reverse(self.hive.free_bytes(self.device)),
+            cluster.count_on_hive(&self.hive.id),
+            &self.hive.id,
+            self.device.index,
+        )
+    }
+
+    fn class(&self) -> Class {
+        let is_slow = self.device.kind == DeviceKind::Cpu;
+        (Reverse(self.on_disk), !self.short.is_none(), is_slow)
+    }
+}
+
+/// Sites whose plans are compared.
+const FEW: usize = 4;
+
+/// The best sites so far, the best first.
+#[derive(Default)]
+struct Sites<'a>(Vec<(Rank<'a>, Site<'a>)>);
+
+impl<'a> Sites<'a> {
+    fn offer(&mut self, site: Site<'a>, cluster: &ClusterView) {
+        let (Self(best), rank) = (self, site.rank(cluster));
+        let place = best.partition_point(|(other, _)| *other <= rank);
+        if place < FEW {
+            best.truncate(FEW - 1);
+            best.insert(place, (rank, site));
+        }
+    }
+
+    /// The best site, and whom to stop there. Where somebody must be stopped, what is stopped counts before what is
+    /// missing: a little that is missing may cost a large worker.
+    fn choose(self, cluster: &ClusterView) -> Option<(Site<'a>, Vec<WorkerId>)> {
+        let class = self.0.first()?.1.class();
+        let alike = self.0.into_iter().map(|(_, site)| site).filter(|site| site.class() == class);
+        let planned = alike.filter_map(|site| {
+            let evict = eviction::plan(cluster, site.hive, site.device, site.short)?;
+            Some((site, evict))
+        });
+        planned.min_by_key(|(_, evict)| {
+            let stopped = evict.iter().filter_map(|id| cluster.worker(*id));
+            stopped.map(|worker| u128::from(worker.memory_bytes)).sum::<u128>()
+        })
     }
 }
 
@@ -79,9 +115,11 @@ pub(super) fn place(
         return Placement::Reject(error);
     }
     match search.best(trace) {
-        Ok(site) => {
+        Ok(sites) => {
+            // A site has enough to evict, so there is a plan.
+            let Some((site, evict)) = sites.choose(cluster) else { return Placement::Wait };
             trace.chosen(|| Candidate::Hive(site.hive.id.clone()));
-            search.spawn(&site)
+            search.spawn(&site, evict)
         }
         Err(Hope::Later) => Placement::Wait,
         Err(Hope::None) => Placement::Reject(search.rejection()),
@@ -97,51 +135,33 @@ pub(crate) fn place_replica(
     is_open: impl Fn(&HiveView) -> bool,
 ) -> Option<(HiveId, WorkerSpec)> {
     let known = known(cluster, model)?;
-    let expected = |hive: &HiveView, device: &Device| {
+    let need = |hive: &HiveView, device: &Device| {
         let held = hive.models.get(model).unwrap_or(known);
-        expected_bytes(policy, cluster, model, Some(held), device.kind)
+        policy.need(cluster, model, Some(held), device.kind)
     };
     let hives = cluster.hives().filter(|hive| hive.takes_workers() && is_open(hive));
     let devices = hives.flat_map(|hive| hive.devices.iter().map(move |device| (hive, device)));
     let sites = devices.filter_map(|(hive, device)| {
-        let expected = expected(hive, device);
-        let required = policy.required_bytes(expected, device.kind);
-        let short = shortfall(cluster, hive, device, required);
+        let need = need(hive, device);
+        let short = shortfall(cluster, hive, device, need.required);
         let on_disk = hive.models.contains_key(model);
-        (expected > 0 && short.is_none()).then_some(Site { hive, device, on_disk, short })
+        (need.expected > 0 && short.is_none()).then_some(Site { hive, device, on_disk, short })
     });
-    let site = sites.reduce(|best, site| best.better(site, cluster))?;
+    let site = sites.min_by(|one, other| one.rank(cluster).cmp(&other.rank(cluster)))?;
     let spec = WorkerSpec {
         model: model.clone(),
-        slots: policy.slots(),
+        slots: policy.slots_of(site.hive.models.get(model).or(Some(known))),
         devices: vec![site.device.index],
-        need_bytes: expected(site.hive, site.device),
+        need_bytes: need(site.hive, site.device).expected,
         path: None,
     };
     Some((site.hive.id.clone(), spec))
 }
 
 /// The model where any hive has it; the largest, where they differ.
-pub(super) fn known<'a>(cluster: &'a ClusterView, model: &ModelRef) -> Option<&'a ModelOnDisk> {
-    let on_disk = cluster.hives().filter_map(|hive| hive.models.get(model));
+pub(crate) fn known<'a>(cluster: &'a ClusterView, model: &ModelRef) -> Option<&'a ModelOnDisk> {
+    let on_disk = cluster.with_model_on_disk(model).filter_map(|hive| hive.models.get(model));
     on_disk.max_by_key(|model| model.bytes)
-}
-
-/// Memory that a worker of this model is expected to take on a device of this kind, in bytes; 0 where nothing is known
-/// of the model.
-pub(super) fn expected_bytes(
-    policy: &LeastLoaded,
-    cluster: &ClusterView,
-    model: &ModelRef,
-    known: Option<&ModelOnDisk>,
-    kind: DeviceKind,
-) -> u64 {
-    let estimated = known.map_or(0, |model| policy.expected_of(model, kind));
-    // What a worker was seen to take counts where it is more. Where it is less, its sequences may yet grow.
-    match cluster.measured(model) {
-        Some(measured) if estimated > 0 => estimated.max(measured),
-        _ => estimated,
-    }
 }
 
 /// Where no device will do now: can it get better without anybody's help?
@@ -169,14 +189,33 @@ impl<'a> Search<'a> {
         })
     }
 
-    /// Memory the worker is expected to take on this device, in bytes; 0 where nothing is known of the model.
-    fn expected(&self, hive: &HiveView, device: &Device) -> u64 {
-        let known = hive.models.get(self.model()).or(self.known);
-        expected_bytes(self.policy, self.cluster, self.model(), known, device.kind)
+    fn need(&self, hive: &HiveView, device: &Device) -> Need {
+        self.need_spread(hive, device, 1)
     }
 
-    fn best(&self, trace: &mut impl Trace) -> Result<Site<'a>, Hope> {
-        let mut best: Option<Site<'a>> = None;
+    /// The same, on each of so many devices.
+    fn need_spread(&self, hive: &HiveView, device: &Device, devices: u64) -> Need {
+        let (model, known) = (self.model(), self.known_on(hive));
+        self.policy.need_spread(self.cluster, model, known, device.kind, devices)
+    }
+
+    /// The model as this hive has it, or another.
+    fn known_on<'h>(&self, hive: &'h HiveView) -> Option<&'h ModelOnDisk>
+    where
+        'a: 'h,
+    {
+        hive.models.get(self.model()).or(self.known)
+    }
+
+    fn best(&self, trace: &mut impl Trace) -> Result<Sites<'a>, Hope> {
+        if !trace.wants_more() {
+            // Files on the disk outweigh all else, so where one of those hives will do no other is looked at.
+            let sites = self.sites_on_disk();
+            if !sites.0.is_empty() {
+                return Ok(sites);
+            }
+        }
+        let mut best = Sites::default();
         let mut online = false;
         let mut asked = false;
         let mut hope = false;
@@ -191,16 +230,11 @@ impl<'a> Search<'a> {
                 asked = true;
                 // One that has not told its devices yet may have any.
                 hope |= hive.devices.is_empty();
-                let on_disk = hive.models.contains_key(self.model());
                 for device in hive.devices.iter() {
                     match self.fit(hive, device) {
                         Fit::Fits { short } => {
                             fits = true;
-                            let site = Site { hive, device, on_disk, short };
-                            best = Some(match best {
-                                Some(other) => other.better(site, self.cluster),
-                                None => site,
-                            });
+                            best.offer(self.site(hive, device, short), self.cluster);
                         }
                         Fit::Later { .. } | Fit::Clash => hope = true,
                         Fit::TooSmall { .. } => {}
@@ -213,23 +247,48 @@ impl<'a> Search<'a> {
                 trace.refused(|| Candidate::Hive(hive.id.clone()), || self.why_not(hive));
             }
         }
+        if !best.0.is_empty() {
+            return Ok(best);
+        }
         // When every hive that answers has refused, one that does not answer is no reason to wait.
         let hope = !online || (asked && hope);
-        best.ok_or(if hope { Hope::Later } else { Hope::None })
+        Err(if hope { Hope::Later } else { Hope::None })
+    }
+
+    fn sites_on_disk(&self) -> Sites<'a> {
+        let mut sites = Sites::default();
+        let holders = self
+            .cluster
+            .with_model_on_disk(self.model())
+            .filter(|hive| hive.takes_workers() && !self.ask.refused.contains_key(&hive.id));
+        for hive in holders {
+            self.offer_devices(hive, &mut sites);
+        }
+        sites
+    }
+
+    /// Every device of the hive that will do.
+    fn offer_devices(&self, hive: &'a HiveView, sites: &mut Sites<'a>) {
+        for device in hive.devices.iter() {
+            if let Fit::Fits { short } = self.fit(hive, device) {
+                sites.offer(self.site(hive, device, short), self.cluster);
+            }
+        }
+    }
+
+    fn site(&self, hive: &'a HiveView, device: &'a Device, short: Memory) -> Site<'a> {
+        Site { hive, device, on_disk: hive.models.contains_key(self.model()), short }
     }
 
     fn fits_any_empty_device(&self, hive: &HiveView) -> bool {
-        hive.devices.iter().any(|device| {
-            let expected = self.expected(hive, device);
-            self.policy.required_bytes(expected, device.kind) <= most_on(hive, device)
-        })
+        hive.devices.iter().any(|device| self.need(hive, device).required <= most_on(hive, device))
     }
 
     fn fit(&self, hive: &HiveView, device: &Device) -> Fit {
         if self.clashes(hive, device) {
             return Fit::Clash;
         }
-        let required = self.policy.required_bytes(self.expected(hive, device), device.kind);
+        let required = self.need(hive, device).required;
         let short = shortfall(self.cluster, hive, device, required);
         if short.is_none() {
             return Fit::Fits { short };
@@ -257,20 +316,14 @@ impl<'a> Search<'a> {
         })
     }
 
-    fn spawn(&self, site: &Site<'_>) -> Placement {
-        let expected = self.expected(site.hive, site.device);
-        let required = self.policy.required_bytes(expected, site.device.kind);
-        // A site has enough to evict, so there is a plan.
-        let Some(evict) = plan_eviction(self.cluster, site.hive, site.device, required) else {
-            return Placement::Wait;
-        };
+    fn spawn(&self, site: &Site<'_>, evict: Vec<WorkerId>) -> Placement {
         Placement::Spawn {
             hive: site.hive.id.clone(),
             spec: WorkerSpec {
                 model: self.model().clone(),
-                slots: self.policy.slots(),
+                slots: self.policy.slots_of(self.known_on(site.hive)),
                 devices: vec![site.device.index],
-                need_bytes: expected,
+                need_bytes: self.need(site.hive, site.device).expected,
                 path: None,
             },
             evict,
@@ -395,18 +448,21 @@ impl<'a> OnHive<'a> {
         Search { policy: self.policy, ask: self.ask, cluster: self.cluster, known: self.known }
     }
 
+    /// Will any of its devices do?
+    pub(super) fn has_place(&self) -> bool {
+        let search = self.search();
+        let fits = |device| matches!(search.fit(self.hive, device), Fit::Fits { .. });
+        self.open(&search).is_ok() && self.hive.devices.iter().any(fits)
+    }
+
     /// On the best device of the hive; or why on none of them.
     pub(super) fn anywhere(&self) -> Result<Start, String> {
         let search = self.search();
         self.open(&search)?;
-        let on_disk = self.hive.models.contains_key(search.model());
-        let sites =
-            self.hive.devices.iter().filter_map(|device| match search.fit(self.hive, device) {
-                Fit::Fits { short } => Some(Site { hive: self.hive, device, on_disk, short }),
-                _ => None,
-            });
-        let best = sites.reduce(|one, other| one.better(other, self.cluster));
-        let site = best.ok_or_else(|| search.why_not(self.hive))?;
+        let mut sites = Sites::default();
+        search.offer_devices(self.hive, &mut sites);
+        let best = sites.choose(self.cluster);
+        let (site, _) = best.ok_or_else(|| search.why_not(self.hive))?;
         self.on(&[site.device.index])
     }
 
@@ -421,8 +477,7 @@ impl<'a> OnHive<'a> {
             let device = self.hive.devices.iter().find(|device| device.index == *index);
             let device = device.ok_or_else(|| format!("it has no device {index}"))?;
             let parts = devices.len().max(1) as u64;
-            let expected = search.expected(self.hive, device);
-            let required = self.policy.required_bytes(expected.div_ceil(parts), device.kind);
+            let Need { expected, required } = search.need_spread(self.hive, device, parts);
             need_bytes = need_bytes.max(expected);
             if search.clashes(self.hive, device) {
                 return Err(format!("a worker with other numerics runs on device {index} already"));
@@ -444,7 +499,7 @@ impl<'a> OnHive<'a> {
         short.retain(|(_, missing)| !missing.is_none());
         let spec = WorkerSpec {
             model: search.model().clone(),
-            slots: self.policy.slots(),
+            slots: self.policy.slots_of(search.known_on(self.hive)),
             devices: devices.to_vec(),
             need_bytes,
             path: None,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rbee_core::{
     Mode, PlatformPolicy, TenantId, TenantLimits, WallTime,
-    sim::{Arrival, Fleet, JobSketch, Replay, Trace},
+    sim::{Arrival, JobSketch, Replay, Trace},
 };
 
 const FLEET: &str = r#"{ "hives": [{

@@ -286,6 +286,31 @@ fn default_limits_hold_field_by_field_for_those_that_are_set_up_and_in_full_for_
 }
 
 #[test]
+fn a_tenant_that_fills_the_queue_does_not_lock_out_another() {
+    let mut hand = Hand::new(Settings { queue_capacity: 4, ..Settings::default() });
+    let workers = [worker(1, 0, 1)];
+    hand.hive(0, HiveFact::Added);
+    hand.report(0, 1, &workers);
+    hand.connect(&workers);
+    for n in 1..=5 {
+        assert_eq!(submit(&mut hand, n, |_| {}), None, "one runs and four wait");
+    }
+    let refused = |hand: &mut Hand, n, tenant: &str| {
+        let error = submit(hand, n, |job| job.tenant = Some(TenantId::new(tenant).unwrap()));
+        error.map(|error| error.kind())
+    };
+    let full = Some(ErrorKind::SystemAtCapacity);
+    assert_eq!(refused(&mut hand, 6, "acme"), full);
+    assert_eq!(refused(&mut hand, 7, "bob"), None);
+    assert_eq!(refused(&mut hand, 8, "bob"), None);
+    assert_eq!(refused(&mut hand, 9, "bob"), full, "half of the queue is its share");
+    assert_eq!(refused(&mut hand, 10, "carol"), None);
+    assert_eq!(refused(&mut hand, 11, "carol"), full, "a third of it, rounded down");
+    assert_eq!(refused(&mut hand, 12, "dave"), None);
+    assert_eq!(refused(&mut hand, 13, "eve"), full, "twice the limit is the end");
+}
+
+#[test]
 fn a_job_that_is_tried_again_is_charged_to_its_tenants_share_once() {
     let mut hand = Hand::with(&[worker(1, 0, 1)]);
     for n in 1..=12 {

@@ -219,14 +219,68 @@ fn a_model_that_was_seen_to_take_more_than_its_files_say_is_reckoned_with_that()
             described(serde_json::json!({})),
         )
     };
-    let need = |measured| {
+    let need = |kind, measured| {
         let mut fleet = cluster(vec![hive()], vec![]);
-        fleet.note_measured(&"m".parse().unwrap(), measured);
+        fleet.note_measured(&"m".parse().unwrap(), kind, measured);
         match place(&ask(), &fleet) {
             Placement::Spawn { spec, .. } => spec.need_bytes,
             other => panic!("{other:?}"),
         }
     };
-    assert_eq!(need(5 * GIB), 5 * GIB);
-    assert_eq!(need(1), GIB * 120 / 100, "less is no promise: its sequences may yet grow");
+    let from_files = GIB * 120 / 100;
+    assert_eq!(need(DeviceKind::Cuda, 5 * GIB), 5 * GIB);
+    assert_eq!(need(DeviceKind::Cuda, 64 * GIB), 64 * GIB, "it has just run there, so it fits");
+    assert_eq!(need(DeviceKind::Cuda, 1), from_files, "less is no promise: its sequences may grow");
+    assert_eq!(need(DeviceKind::Cpu, 5 * GIB), from_files, "numbers are wider on a processor");
+}
+
+#[test]
+fn where_somebody_must_be_stopped_the_cheapest_worker_to_load_again_goes() {
+    let devices = [device(1, 64 * GIB, 3 * GIB), device(2, 64 * GIB, 0)];
+    let on = |number, device, memory| WorkerView {
+        info: Arc::new(WorkerInfo {
+            devices: vec![device],
+            ..(*worker(number, "a", "x").info).clone()
+        }),
+        memory_bytes: memory,
+        ..worker(number, "a", "x")
+    };
+    let workers = vec![on(1, 1, 40 * GIB), on(2, 2, 5 * GIB)];
+    let fleet = cluster(vec![hive("a", devices, Some(3 * GIB))], workers);
+    let (_, device, evicted) = spawned(place(&ask(), &fleet));
+    assert_eq!((device, evicted), (2, vec![worker_id(2)]), "1 GiB is missing on the other");
+}
+
+#[test]
+fn no_more_runs_are_planned_and_no_longer_sequences_than_the_machine_allows() {
+    let planned = |limits| {
+        let cache = serde_json::json!({ "whole": 16_384, "windowed": 0, "window": 0 });
+        let model = described(serde_json::json!({ "kv_cache": cache }));
+        let model = ModelOnDisk { limits, ..model };
+        let fleet = cluster(
+            vec![with_model(hive("a", [device(1, 64 * GIB, 64 * GIB)], None), model)],
+            vec![],
+        );
+        match place(&ask(), &fleet) {
+            Placement::Spawn { spec, .. } => (spec.slots, spec.need_bytes),
+            other => panic!("{other:?}"),
+        }
+    };
+    let limits = |slots, context| WorkerLimits { slots, context };
+    let expected =
+        |slots: u32, context: u64| (slots, GIB + u64::from(slots) * context * 16_384 * 2);
+    assert_eq!(planned(limits(None, None)), expected(4, 4_096));
+    assert_eq!(planned(limits(Some(1), Some(1_000))), expected(1, 1_000));
+    assert_eq!(planned(limits(Some(64), Some(6_000))), expected(4, 6_000));
+    assert_eq!(planned(limits(None, Some(100_000))), expected(4, 8_192), "the model's own");
+}
+
+#[test]
+fn an_estimate_of_a_model_that_no_hive_knows_promises_nothing() {
+    let fleet = cluster(vec![hive("a", [device(1, 64 * GIB, 64 * GIB)], Some(GIB))], vec![]);
+    let fit = |model: &str| {
+        let found = LeastLoaded::default().estimate(&model.parse().unwrap(), &fleet);
+        found.into_iter().map(|device| device.fit).collect::<Vec<_>>()
+    };
+    assert_eq!((fit("m"), fit("other")), (vec![Fit::Fits], vec![Fit::Unknown]));
 }

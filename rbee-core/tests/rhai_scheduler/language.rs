@@ -1,5 +1,7 @@
 //! What scripts can say, and what is said of wrong ones.
 
+use std::time::Duration;
+
 use rbee_core::{
     Admission, Candidate, ErrorKind, LeastLoaded, Placement, RhaiScheduler, Scheduler, Verdict,
     conformance,
@@ -19,18 +21,20 @@ fn refused(script: &str) -> String {
 
 #[test]
 fn scripts_pass_the_suite() {
-    conformance::scheduler::check(&policy("builtin()"));
-    conformance::scheduler::check(&policy(
-        "run_on(workers.with_model(job.model).idle().least_loaded()) ?? builtin()",
-    ));
-    conformance::scheduler::check(&policy(
+    // Ten thousand workers in a build for tests, on a machine that may be busy.
+    let check = |body| {
+        conformance::scheduler::check(&policy(body).with_limit(Duration::from_secs(10)));
+    };
+    check("builtin()");
+    check("run_on(workers.with_model(job.model).idle().least_loaded()) ?? builtin()");
+    check(
         "let free = workers.with_model(job.model).with_capacity();
          run_on(free.prefix_affinity()) ?? run_on(free.power_of_two())
          ?? (if workers.with_model(job.model).is_empty() {
                 spawn_on(hives.with_model(job.model).available().most_vram_free())
                 ?? spawn_on(hives.available().fewest_workers()) })
          ?? wait()",
-    ));
+    );
 }
 
 #[test]
@@ -226,8 +230,8 @@ fn what_people_see_of_a_policy_comes_from_its_text() {
     let source = policy.source().unwrap();
     let again = RhaiScheduler::from_source(source.clone()).unwrap();
     assert_eq!(again.source(), Some(source));
-    assert!(policy.limit().unwrap() > std::time::Duration::from_millis(50));
-    assert!((1..=4).contains(&policy.threads()));
+    assert!(policy.limit().unwrap() > Duration::from_millis(50));
+    assert!((2..=4).contains(&policy.threads()), "one slow script does not hold up every lane");
     let batch = with_job(ask("m"), |job| job.priority = rbee_core::Priority::Batch);
     assert_eq!(policy.place(&batch, &cluster([], [])), Ok(Placement::Wait));
 }

@@ -385,12 +385,12 @@ pub struct DeviceEstimate {
     pub evictable: u64,
     /// What is missing, even where they do.
     pub shortfall: u64,
-    /// `fits`, `fits_after_eviction`, `later`, `too_small` or `unavailable`.
+    /// `fits`, `fits_after_eviction`, `later`, `too_small`, `unknown` or `unavailable`.
     pub verdict: String,
     /// Idle workers that would be stopped.
     #[cfg_attr(feature = "server", schema(value_type = Vec<String>))]
     pub evict: Vec<WorkerId>,
-    /// Why it is not available.
+    /// Why it is not available, or not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
 }

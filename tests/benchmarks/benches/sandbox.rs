@@ -24,7 +24,7 @@ const SCRIPTS: &[(&str, &str)] = &[
     ("endless loop", "loop { }"),
     ("loop in catch", "try { loop { } } catch { loop { } }"),
     ("deep recursion", "deeper(1)"),
-    ("wide recursion", "loop { wide(12); }"),
+    ("wide recursion", "loop { wide(6); }"),
     ("text doubles", "let s = \"x\"; loop { s += s; }"),
     ("text interpolates", "let s = \"x\"; loop { s = `${s}${s}x`; }"),
     ("text pads", "\"x\".pad(1000000000, \"y\")"),
@@ -43,19 +43,46 @@ const SCRIPTS: &[(&str, &str)] = &[
     ("map grows", "let m = #{}; let n = 0; loop { m[`k${n}`] = n; n += 1; }"),
     (
         "lists sorted",
-        "let a = []; a.pad(10000, 0); for n in 0..10000 { a[n] = (n * 7919) % 10007; } loop { let b = a; b.sort(); }",
+        "let a = []; a.pad(1000, 0); for n in 0..1000 { a[n] = (n * 7919) % 10007; } loop { let b = a; b.sort(); }",
     ),
+    ("a list in a list", "let d = []; loop { d = [d]; }"),
+    ("a map in a map", "let m = #{}; loop { m = #{m: m}; }"),
+    ("closures in closures", "LISTS a.for_each(|| b.for_each(|| c.for_each(|| 0)));"),
+    ("maps in maps", "LISTS a.map(|x| b.map(|y| c.map(|z| 0).len()).len());"),
+    ("one list many times", "LISTS loop { a.map(|x| b); }"),
+    ("a list for each worker", "LISTS loop { workers.map(|w| b); }"),
+    ("a list reduced to a nest", "LISTS a.reduce(|all, x| [all], [])"),
+    ("sorts in finds", "let all = workers; workers.find(|w| { all.sort_by(|v| v.load); false });"),
+    ("narrowed for ever", "let w = workers; loop { w = w.online(); }"),
+    ("long keys", "let s = \"\"; s.pad(4000, \"x\"); loop { workers.sort_by(|w| s + w.id); }"),
+    ("texts in variables", "LISTS for n in 0..1000 { a[n] = `${n}`; } hold(a)"),
+    ("lists in variables", "LISTS for n in 0..499 { b[n] = [n]; } b.truncate(499); hold(b)"),
+    ("lists in calls", "LISTS give(a)"),
+    ("workers in variables", "hold_rest(workers)"),
     ("workers sorted", "loop { workers.sort_by(|w| w.load); }"),
     ("workers filtered", "loop { workers.filter(|w| true).filter(|w| false).count(); }"),
     ("a million helpers", "for n in 0..1000000 { workers.with_model(job.model).least_loaded(); }"),
     ("a million builtin", "for n in 0..1000000 { builtin(); }"),
-    ("closure calls itself", "let f = |g| g.call(g); f.call(f)"),
 ];
 
+/// A list of a thousand zeros, and two more.
+const LISTS: &str = "let a = []; a.pad(1000, 0); let b = a; let c = a;";
+
 fn policy(body: &str) -> RhaiScheduler {
+    let body = body.replace("LISTS", LISTS);
+    let held = |value: &str| -> String {
+        (0..60).map(|number| format!("let v{number} = {value}; ")).collect()
+    };
+    let (hold, rest) = (held("v"), held("v.skip(1)"));
+    let given =
+        (0..20).fold("give(v)".to_owned(), |inner, _| format!("many(v,v,v,v,v,v,v,{inner})"));
     let text = format!(
         "fn deeper(n) {{ deeper(n + 1) }}\n\
          fn wide(n) {{ if n == 0 {{ 1 }} else {{ wide(n - 1) + wide(n - 1) }} }}\n\
+         fn hold(v) {{ {hold} hold(v); 0 }}\n\
+         fn hold_rest(v) {{ {rest} hold_rest(v); 0 }}\n\
+         fn many(a,b,c,d,e,f,g,h) {{ 0 }}\n\
+         fn give(v) {{ {given} }}\n\
          fn schedule(job, workers, hives) {{\n\
              if job.model != \"evil\" {{ return wait(); }}\n\
              {body}\n\

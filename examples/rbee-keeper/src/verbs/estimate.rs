@@ -55,6 +55,7 @@ fn verdict(device: &DeviceEstimate) -> String {
         },
         ("later", _) => "not now".into(),
         ("too_small", _) => "too small".into(),
+        ("unknown", _) => "not known".into(),
         (_, Some(why)) => why.clone(),
         (other, None) => other.into(),
     }

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     Error, ErrorKind, HiveId, ModelInfo, ModelOnDisk, ModelRef, ModelSource, Result, Worker,
-    WorkerId,
+    WorkerId, WorkerLimits,
 };
 
 /// Makes the workers that an [`InProcessHive`](crate::InProcessHive) is asked to spawn.
@@ -72,6 +72,13 @@ pub trait WorkerFactory: fmt::Debug + Send + Sync + 'static {
     /// it is no model or damaged, [`ErrorKind::Unsupported`] for a reference of another sort.
     async fn inspect(&self, model: &ModelRef, path: Option<&Path>) -> Result<ModelOnDisk> {
         files_of(model, path).await
+    }
+
+    /// What a worker of this model will be able to do at most, so that no more memory is reckoned with than it will take.
+    /// As it stands, nothing is known of that.
+    fn limits(&self, model: &ModelRef) -> WorkerLimits {
+        let _ = model;
+        WorkerLimits::default()
     }
 }
 

@@ -11,6 +11,7 @@ use tokio::sync::{broadcast, watch};
 
 use super::{
     super::{Devices, HiveReport, ModelOnDisk, WorkerReport},
+    factory::WorkerFactory,
     link::{Link, LinkState},
     load::Load,
 };
@@ -33,8 +34,8 @@ pub(super) struct Shared {
 #[derive(Debug, Default)]
 pub(super) struct State {
     pub(super) rev: u64,
-    /// Workers can be made here.
-    pub(super) spawns: bool,
+    /// Who makes workers here, where any can be made.
+    pub(super) factory: Option<Arc<dyn WorkerFactory>>,
     pub(super) workers: BTreeMap<WorkerId, Arc<dyn Worker>>,
     pub(super) loads: BTreeMap<WorkerId, Load>,
     pub(super) models: BTreeMap<ModelRef, ModelOnDisk>,
@@ -82,11 +83,14 @@ impl Shared {
     /// The whole state. A worker that does not say how it is in time is listed all the same: it is there.
     pub(super) async fn report(&self) -> HiveReport {
         // Devices are what models can be loaded on; where none can be, there are none to tell of.
-        let spawns = self.state().spawns;
-        let devices = if spawns { self.devices.read().await } else { Vec::new() };
+        let factory = self.state().factory.clone();
+        let devices = if factory.is_some() { self.devices.read().await } else { Vec::new() };
         let (rev, models, workers) = {
             let state = self.state();
-            let models = state.models.values().cloned();
+            let models = state.models.values().cloned().map(|model| match &factory {
+                Some(factory) => ModelOnDisk { limits: factory.limits(&model.model), ..model },
+                None => model,
+            });
             let workers: Vec<_> = state.workers.values().cloned().collect();
             (state.rev, models.collect(), workers)
         };

@@ -112,12 +112,8 @@ async fn stock(shared: &Weak<Shared>, store: &ModelStore) {
         // What is damaged is still listed: whoever asks for it is told what is wrong.
         let seen = super::files_of(&stored.model, Some(&path)).await.ok();
         let info = seen.and_then(|seen| seen.info);
-        models.push(ModelOnDisk {
-            model: stored.model,
-            bytes: stored.bytes,
-            digest: stored.digest,
-            info,
-        });
+        let on_disk = ModelOnDisk::new(stored.model, stored.bytes);
+        models.push(ModelOnDisk { digest: stored.digest, info, ..on_disk });
     }
     let Some(shared) = shared.upgrade() else { return };
     shared.change(|state| {

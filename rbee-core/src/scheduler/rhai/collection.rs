@@ -14,6 +14,11 @@ mod helpers;
 
 pub(super) use helpers::register;
 
+/// Filters of one collection: each copy of it has them all.
+const MOST_FILTERS: usize = 32;
+/// Bytes of a text to sort by, of which there is one for each that is sorted.
+const MOST_KEY: usize = 256;
+
 /// What a collection is of.
 pub(super) trait Item: Clone + fmt::Debug + Send + Sync + 'static {
     /// Where a collection begins.
@@ -115,6 +120,10 @@ impl<T: Item> Collection<T> {
         filter: T::Filter,
         name: impl FnOnce() -> String,
     ) -> Res<Self> {
+        if self.filters.len() == MOST_FILTERS {
+            let message = format!("{} are narrowed down more than {MOST_FILTERS} times", T::MANY);
+            return Err(fault(message));
+        }
         let mut narrow = self.clone();
         narrow.filters.push(filter);
         self.explain(session, &narrow, name)?;
@@ -233,9 +242,15 @@ impl Key {
             return Ok(Self::Number(number));
         }
         let name = value.type_name();
-        value.into_immutable_string().map(Self::Text).map_err(|_| {
+        let text = value.into_immutable_string().map_err(|_| {
             fault(format!("cannot order by a value of type {name}; a number, text or bool will do"))
-        })
+        })?;
+        match text.len() {
+            0..=MOST_KEY => Ok(Self::Text(text)),
+            bytes => Err(fault(format!(
+                "cannot order by a text of {bytes} bytes; allowed are {MOST_KEY}"
+            ))),
+        }
     }
 
     /// Values of one kind in their order, those of different kinds by kind.

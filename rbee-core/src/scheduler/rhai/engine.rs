@@ -2,7 +2,8 @@
 //!
 //! A script has no files, no network, no clock, no output, no other script, and no way to make code out of text. What it
 //! may use is bounded: time by the clock that is read as it goes, and by helpers that look at much; memory by the size
-//! of every value, the number of variables and the depth of calls.
+//! of every value, the number of variables and the depth of calls. A closure is no value that can be kept: how much it
+//! holds is not known of it.
 
 use std::sync::{Arc, OnceLock};
 
@@ -17,26 +18,27 @@ use rhai::{
 
 use super::{
     book::{Book, Contents},
-    session::{Res, is_over},
+    budget, natives,
+    session::Res,
 };
 
-/// Operations that one call may do.
-pub(super) const MOST_OPERATIONS: u64 = 2_000_000;
-/// Operations after which the clock is read.
-const STRIDE: u64 = 128;
-const MOST_CALLS: usize = 16;
+/// With expressions as deep as they may be in each, they stay within the stack that threads have, which is 2 MiB.
+const MOST_CALLS: usize = 10;
 const MOST_DEPTH: usize = 64;
-/// Bytes. Replacing can square a text before its size is looked at, so 16 MiB are passed through at most.
-const MOST_TEXT: usize = 4 * 1024;
-const MOST_ELEMENTS: usize = 10_000;
-const MOST_KEYS: usize = 1_000;
+/// Bytes of a text, or of all texts of a list or map.
+pub(super) const MOST_TEXT: usize = 4 * 1024;
+/// Values of a list, with those of the lists in it. Ten calls with 64 variables each can hold 640 lists.
+pub(super) const MOST_ELEMENTS: usize = 1_000;
+pub(super) const MOST_KEYS: usize = 500;
 const MOST_VARIABLES: usize = 64;
-const MOST_FUNCTIONS: usize = 64;
+pub(super) const MOST_FUNCTIONS: usize = 64;
 
 /// Words of the language that a policy cannot use, and why.
 pub(super) const FORBIDDEN: &[(&str, &str)] = &[
     ("eval", "a policy makes no code out of text"),
     ("Fn", "a policy makes no code out of text; write a closure, |w| ..."),
+    ("call", "a closure stands where it is used, and a function is called by its name"),
+    ("curry", "a closure stands where it is used"),
     ("import", "a policy is one file"),
     ("export", "a policy is one file"),
     ("this", "give the value to the function as a parameter"),
@@ -83,7 +85,6 @@ fn build() -> (Engine, Contents) {
 
 fn confine(engine: &mut Engine) {
     engine
-        .set_max_operations(MOST_OPERATIONS)
         .set_max_call_levels(MOST_CALLS)
         .set_max_expr_depths(MOST_DEPTH, MOST_DEPTH)
         .set_max_string_size(MOST_TEXT)
@@ -94,9 +95,8 @@ fn confine(engine: &mut Engine) {
         .set_max_modules(0)
         .set_fail_on_invalid_map_property(true)
         .set_allow_shadowing(true);
-    engine.on_progress(|operations| {
-        (operations % STRIDE == 0 && is_over()).then_some(rhai::Dynamic::UNIT)
-    });
+    engine.on_progress(|_| budget::operation().map(rhai::Dynamic::from));
+    natives::register(engine);
     for (word, _) in FORBIDDEN {
         engine.disable_symbol(*word);
     }

@@ -7,8 +7,8 @@ use thiserror::Error;
 
 use super::{
     Nothing,
-    engine::MOST_OPERATIONS,
-    session::{Late, Said},
+    budget::MOST_OPERATIONS,
+    session::{Over, Said},
 };
 use crate::{Error, ErrorKind};
 
@@ -93,10 +93,7 @@ fn place(error: &EvalAltResult) -> At {
 fn said(error: &EvalAltResult, limit: Option<Duration>) -> String {
     use EvalAltResult as E;
     match error.unwrap_inner() {
-        E::ErrorTerminated(..) => too_late(limit),
-        E::ErrorTooManyOperations(_) => {
-            format!("it did more than {MOST_OPERATIONS} operations")
-        }
+        E::ErrorTerminated(why, _) => over(why.clone().try_cast(), limit),
         E::ErrorStackOverflow(_) => "functions call one another too deeply".into(),
         E::ErrorDataTooLarge(what, _) => format!("too large: {what}"),
         E::ErrorFunctionNotFound(signature, _) => {
@@ -121,8 +118,8 @@ fn said(error: &EvalAltResult, limit: Option<Duration>) -> String {
                 return "nothing was given back; end the function with ?? wait() or ?? builtin()"
                     .into();
             }
-            if value.clone().try_cast::<Late>().is_some() {
-                return too_late(limit);
+            if let Some(why) = value.clone().try_cast() {
+                return over(Some(why), limit);
             }
             format!("the script throws {value}")
         }
@@ -130,11 +127,12 @@ fn said(error: &EvalAltResult, limit: Option<Duration>) -> String {
     }
 }
 
-fn too_late(limit: Option<Duration>) -> String {
-    limit.map_or_else(
-        || "it takes too long".into(),
-        |limit| format!("it took longer than {limit:?}"),
-    )
+fn over(why: Option<Over>, limit: Option<Duration>) -> String {
+    match (why, limit) {
+        (Some(Over::Operations), _) => format!("it did more than {MOST_OPERATIONS} operations"),
+        (_, Some(limit)) => format!("it took longer than {limit:?}"),
+        (_, None) => "it takes too long".into(),
+    }
 }
 
 /// `rbee_core::…::Workers` is what the host calls a type; scripts know it by another name.

@@ -62,7 +62,7 @@ impl Item for Hive {
     fn keep(&self, filter: &Filter, session: &Session) -> Res<bool> {
         Ok(match filter {
             Filter::Online => self.0.online,
-            Filter::Available => on_hive(session, self)?.anywhere().is_ok(),
+            Filter::Available => on_hive(session, self)?.has_place(),
             Filter::Model(model) => self.0.models.contains_key(model),
             Filter::Gpus(least) => self.gpus() >= *least,
             Filter::Label(key, value) => {
@@ -242,7 +242,7 @@ fn selections(book: &mut Book) {
             "The one with the fewest workers.",
             "hives.online().fewest_workers().id",
         ),
-        |hive, session| session.cluster.on_hive(&hive.0.id).count(),
+        |hive, session| session.cluster.count_on_hive(&hive.0.id),
     );
     choice(
         book,
@@ -350,7 +350,7 @@ fn properties(book: &mut Book) {
             "How many workers it has.",
             "hives.first().worker_count",
         ),
-        |h: &H, session| Ok(whole(session.cluster.on_hive(&h.0.id).count())),
+        |h: &H, session| Ok(whole(session.cluster.count_on_hive(&h.0.id))),
     );
     book.property(
         of(

@@ -1,5 +1,5 @@
 //! What can be said of a script before it is run: names that do not exist, wrong numbers of values, words that a policy
-//! must not use, and closures that would keep themselves alive.
+//! must not use, and closures that are kept.
 //!
 //! The language looks names up when it runs a line, so that a wrong one would come to light with the first job that
 //! leads there.
@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use super::{
     book::Contents,
-    engine::FORBIDDEN,
+    engine::{FORBIDDEN, MOST_FUNCTIONS},
     faults::{Fault, script},
     tokens::{Kind, Token},
 };
@@ -19,6 +19,12 @@ mod names;
 
 /// Bytes of a script.
 const MOST_BYTES: usize = 64 * 1024;
+
+/// Blocks and statements of a script: the language takes the square of their number to simplify them.
+const MOST_BLOCKS: usize = 2_000;
+const MOST_STATEMENTS: usize = 5_000;
+/// `switch` inside one another: for each more, the language takes twice as long to simplify them.
+const MOST_SWITCHES: usize = 4;
 
 /// Words with a bracket after them that are no calls.
 const KEYWORDS: &[&str] = &[
@@ -59,14 +65,17 @@ pub(super) struct Function<'a> {
 }
 
 pub(super) fn check(tokens: &[Token<'_>], contents: &Contents) -> Result<()> {
+    check_number(tokens, "{", MOST_BLOCKS, "blocks")?;
+    check_number(tokens, ";", MOST_STATEMENTS, "statements")?;
+    check_switches(tokens)?;
     let functions = functions(tokens);
     check_words(tokens)?;
     check_entry(&functions)?;
+    closures::check_closures(tokens, &functions)?;
     names::check_calls(tokens, &functions, contents)?;
     names::check_properties(tokens, contents)?;
     check_constants(tokens, &functions)?;
-    names::check_variables(tokens, &functions, contents)?;
-    functions.iter().try_for_each(|function| closures::check_closures(tokens, function))
+    names::check_variables(tokens, &functions, contents)
 }
 
 pub(super) fn functions<'a>(tokens: &[Token<'a>]) -> Vec<Function<'a>> {
@@ -76,13 +85,17 @@ pub(super) fn functions<'a>(tokens: &[Token<'a>]) -> Vec<Function<'a>> {
         .filter(|(_, head)| head[0].is("fn") && head[1].kind == Kind::Word && head[2].is("("));
     let mut functions: Vec<Function<'a>> = Vec::new();
     for (index, head) in heads {
+        // The language refuses more of them.
+        if functions.len() > MOST_FUNCTIONS {
+            break;
+        }
         // A function in a function is none; the language says so.
         if functions.last().is_some_and(|last| last.to > index) {
             continue;
         }
-        let last = closing(tokens, index + 2);
+        let last = tokens[index + 2].close;
         let open = (last + 1..tokens.len()).find(|at| tokens[*at].is("{")).unwrap_or(last);
-        let close = closing(tokens, open);
+        let close = tokens[open].close;
         let end = tokens[close].start + tokens[close].text.len();
         let words = tokens[index + 3..last.max(index + 3)].iter();
         functions.push(Function {
@@ -97,43 +110,21 @@ pub(super) fn functions<'a>(tokens: &[Token<'a>]) -> Vec<Function<'a>> {
     functions
 }
 
-/// Where the bracket closes that opens here; the end of the script where it does not.
-fn closing(tokens: &[Token<'_>], open: usize) -> usize {
-    let mut depth = 0usize;
-    for (index, token) in tokens.iter().enumerate().skip(open).filter(|(_, t)| t.kind == Kind::Sign)
-    {
-        match token.text {
-            "(" | "[" | "?[" | "{" | "#{" => depth += 1,
-            ")" | "]" | "}" => {
-                depth = depth.saturating_sub(1);
-                if depth == 0 {
-                    return index;
-                }
-            }
-            _ => {}
-        }
-    }
-    tokens.len().saturating_sub(1)
-}
-
 /// How many values stand between the brackets that open here.
 fn values(tokens: &[Token<'_>], open: usize) -> usize {
-    let close = closing(tokens, open);
-    let (mut depth, mut commas, mut any, mut index) = (0usize, 0, false, open + 1);
+    let close = tokens[open].close;
+    let (mut commas, mut any, mut index) = (0, false, open + 1);
     while index < close {
         let token = &tokens[index];
-        let is_trailing = token.is(",") && index + 1 == close;
-        if token.kind == Kind::Sign {
-            match token.text {
-                // The commas between the bars of a closure are its own.
-                "|" if opens_closure(tokens, index) => {
-                    index = (index + 1..close).find(|at| tokens[*at].is("|")).unwrap_or(close);
-                }
-                "(" | "[" | "?[" | "{" | "#{" => depth += 1,
-                ")" | "]" | "}" => depth = depth.saturating_sub(1),
-                "," if depth == 0 && !is_trailing => commas += 1,
-                _ => {}
+        match token.text {
+            _ if token.kind != Kind::Sign => {}
+            // The commas between the bars of a closure are its own.
+            "|" if opens_closure(tokens, index) => {
+                index = (index + 1..close).find(|at| tokens[*at].is("|")).unwrap_or(close);
             }
+            "," => commas += usize::from(index + 1 < close),
+            // What stands between other brackets is theirs.
+            _ => index = token.close,
         }
         any = true;
         index += 1;
@@ -157,6 +148,30 @@ fn is_method(tokens: &[Token<'_>], index: usize) -> bool {
 
 fn is_called(tokens: &[Token<'_>], index: usize) -> bool {
     tokens.get(index + 1).is_some_and(|next| next.is("("))
+}
+
+fn check_number(tokens: &[Token<'_>], sign: &str, most: usize, what: &str) -> Result<()> {
+    match tokens.iter().filter(|token| token.is(sign)).nth(most) {
+        Some(token) => Err(script(token.at, format!("there are more than {most} {what}"))),
+        None => Ok(()),
+    }
+}
+
+fn check_switches(tokens: &[Token<'_>]) -> Result<()> {
+    let mut ends: Vec<usize> = Vec::new();
+    for (index, token) in tokens.iter().enumerate().filter(|(_, token)| token.is("switch")) {
+        while ends.pop_if(|end| *end < index).is_some() {}
+        if ends.len() == MOST_SWITCHES {
+            let message = format!("switch stands inside more than {MOST_SWITCHES} others");
+            return Err(script(token.at, message));
+        }
+        let mut open = index + 1;
+        while open < tokens.len() && !tokens[open].is("{") && !tokens[open].is(";") {
+            open = tokens[open].close + 1;
+        }
+        ends.push(tokens.get(open).map_or(tokens.len(), |block| block.close));
+    }
+    Ok(())
 }
 
 fn check_words(tokens: &[Token<'_>]) -> Result<()> {

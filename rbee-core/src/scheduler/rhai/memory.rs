@@ -9,7 +9,7 @@ use super::{
     job::Model,
     session::{Res, Session, with},
 };
-use crate::{Device, DeviceKind, HiveView, ModelRef, WorkerView, scheduler::spawn};
+use crate::{Device, DeviceKind, HiveView, ModelRef, WorkerView};
 
 pub(super) fn is_gpu(device: &Device) -> bool {
     device.kind != DeviceKind::Cpu
@@ -43,10 +43,8 @@ pub(super) fn free_beside(session: &Session, worker: &WorkerView) -> u64 {
 /// Bytes that must be free on a GPU before a worker of the model is started.
 fn required(session: &Session, model: &ModelRef) -> Res<INT> {
     let known = session.known(model)?;
-    let kind = DeviceKind::Cuda;
-    let bytes =
-        spawn::expected_bytes(&session.builtin, &session.cluster, model, known.as_ref(), kind);
-    Ok(whole(session.builtin.required_bytes(bytes, kind)))
+    let need = session.builtin.need(&session.cluster, model, known.as_ref(), DeviceKind::Cuda);
+    Ok(whole(need.required))
 }
 
 fn size(session: &Session, model: &ModelRef) -> Res<Dynamic> {

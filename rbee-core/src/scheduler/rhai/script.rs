@@ -4,11 +4,12 @@
 //! parameters: where a call of a function is cut off by a limit the language forgets the line, and a program's line it
 //! keeps. What is not part of the program is blanked out, so that lines and columns stay those of the text.
 
-use std::ops::Range;
+use std::{ops::Range, time::Instant};
 
 use rhai::{AST, Dynamic, Engine, Scope};
 
 use super::{
+    budget,
     lint::{Function, functions},
     session::Res,
     tokens::Token,
@@ -32,10 +33,15 @@ pub(super) struct Entry {
 }
 
 impl Script {
-    /// Compiles a text whose `tokens` have been checked.
-    pub(super) fn compile(engine: &Engine, text: &str, tokens: &[Token<'_>]) -> Res<Self> {
+    /// Compiles a text whose `tokens` have been checked. Its constants must be known by then.
+    pub(super) fn compile(
+        engine: &Engine,
+        text: &str,
+        tokens: &[Token<'_>],
+        until: Instant,
+    ) -> Res<Self> {
         let functions = functions(tokens);
-        let constants = constants(engine, text, &functions)?;
+        let constants = budget::grant(until, || constants(engine, text, &functions))?;
         // The whole first: what is wrong with it is said in terms of what was written.
         engine.compile_with_scope(&constants, text)?;
         let entry = |name: &str| -> Res<Option<Entry>> {

@@ -1,4 +1,4 @@
-//! The question that a script is deciding on this thread, and how long it may still take.
+//! The question that a script is deciding on this thread.
 //!
 //! Helpers find it here, so that host objects stay as small as a pointer. It is put in before a script runs and taken
 //! out when it returns, however it returns.
@@ -12,6 +12,8 @@ use std::{
 
 use rhai::{Dynamic, EvalAltResult, Position};
 
+use super::budget::{self, LOOKS};
+pub(super) use super::budget::{Over, looked};
 use crate::{
     Ask, Candidate, ClusterView, LeastLoaded, ModelOnDisk, ModelRef, WorkerState, WorkerView,
     scheduler::{least_loaded::obstacle, spawn},
@@ -20,8 +22,6 @@ use crate::{
 /// What a helper gives; the position of the call is filled in where it is `NONE`.
 pub(super) type Res<T> = Result<T, Box<EvalAltResult>>;
 
-/// Looks at workers, hives or queues after which the clock is read.
-const LOOKS: u32 = 128;
 /// Steps that an explanation keeps.
 const MOST_STEPS: usize = 256;
 /// Candidates that an explanation can say more of than what is wrong with them.
@@ -29,8 +29,6 @@ const MOST_DROPPED: usize = 256;
 
 thread_local! {
     static CURRENT: RefCell<Option<Session>> = const { RefCell::new(None) };
-    static DEADLINE: Cell<Option<Instant>> = const { Cell::new(None) };
-    static LOOKED: Cell<u32> = const { Cell::new(0) };
 }
 
 /// A question and what has been noted about its answer.
@@ -179,14 +177,11 @@ pub(super) fn enter<T>(
         fn drop(&mut self) {
             // After a panic the question must not stay behind; otherwise it is taken out already.
             CURRENT.with(|current| current.take());
-            DEADLINE.set(None);
         }
     }
     CURRENT.with(|current| current.replace(Some(session)));
-    DEADLINE.set(Some(deadline));
-    LOOKED.set(0);
     let _guard = Guard;
-    let result = run();
+    let result = budget::grant(deadline, run);
     let session = CURRENT.with(|current| current.take());
     (result, session.map(Session::into_notes).unwrap_or_default())
 }
@@ -199,33 +194,9 @@ pub(super) fn with<T>(look: impl FnOnce(&Session) -> Res<T>) -> Res<T> {
     })
 }
 
-/// Counts what a helper looks at, and ends the script when its time is over.
-pub(super) fn looked(count: u32) -> Res<()> {
-    let looked = LOOKED.get() + count;
-    if looked < LOOKS {
-        LOOKED.set(looked);
-        return Ok(());
-    }
-    LOOKED.set(0);
-    if !is_over() {
-        return Ok(());
-    }
-    // A script that catches it is ended by its next operation.
-    Err(Box::new(EvalAltResult::ErrorRuntime(Dynamic::from(Late), Position::NONE)))
-}
-
-/// The time was over while a helper was at work.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Late;
-
 /// What a helper has to complain of; not what a script throws.
 #[derive(Clone, Debug)]
 pub(super) struct Said(pub(super) Arc<str>);
-
-/// Is the time over that the script may take?
-pub(super) fn is_over() -> bool {
-    DEADLINE.get().is_some_and(|deadline| Instant::now() >= deadline)
-}
 
 /// A failure of the script, at the place where it called the helper.
 pub(super) fn fault(message: impl Into<String>) -> Box<EvalAltResult> {

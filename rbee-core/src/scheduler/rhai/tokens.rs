@@ -21,6 +21,8 @@ pub(super) struct Token<'a> {
     pub(super) at: At,
     /// Where it begins, in bytes.
     pub(super) start: usize,
+    /// Of a bracket that opens, the token that closes it, or the last one where none does; of any other, itself.
+    pub(super) close: usize,
 }
 
 impl Token<'_> {
@@ -32,14 +34,37 @@ impl Token<'_> {
 /// The longer ones first.
 const SIGNS: &[&str] = &[
     "<<=", ">>=", "**=", "..=", "??", "?.", "?[", "||", "&&", "==", "!=", "<=", ">=", "=>", "+=",
-    "-=", "*=", "/=", "%=", "|=", "&=", "^=", "..", "::", "**", "#{", "<<", ">>",
+    "-=", "*=", "/=", "%=", "|=", "&=", "^=", "..", "::", "**", "<<", ">>",
 ];
 
 /// Reads the whole script. What cannot be read is left for the language's own parser to complain about.
 pub(super) fn read(text: &str) -> Result<Vec<Token<'_>>> {
     let mut reader = Reader { text, offset: 0, at: At { line: 1, column: 1 }, tokens: Vec::new() };
     reader.code(0)?;
-    Ok(reader.tokens)
+    let mut tokens = reader.tokens;
+    match_brackets(&mut tokens);
+    Ok(tokens)
+}
+
+/// Once for all of them: looking for each one's other half anew takes the square of a long script's length.
+fn match_brackets(tokens: &mut [Token<'_>]) {
+    let mut open = Vec::new();
+    for index in 0..tokens.len() {
+        tokens[index].close = index;
+        match tokens[index].text {
+            _ if tokens[index].kind != Kind::Sign => {}
+            "(" | "[" | "?[" | "{" | "#{" => open.push(index),
+            ")" | "]" | "}" => {
+                if let Some(open) = open.pop() {
+                    tokens[open].close = index;
+                }
+            }
+            _ => {}
+        }
+    }
+    for open in open {
+        tokens[open].close = tokens.len() - 1;
+    }
 }
 
 /// Texts with code in them inside one another.
@@ -85,7 +110,11 @@ impl<'a> Reader<'a> {
     }
 
     fn push(&mut self, kind: Kind, start: usize, at: At) {
-        self.tokens.push(Token { kind, text: &self.text[start..self.offset], at, start });
+        self.put(kind, &self.text[start..self.offset], start, at);
+    }
+
+    fn put(&mut self, kind: Kind, text: &'a str, start: usize, at: At) {
+        self.tokens.push(Token { kind, text, at, start, close: 0 });
     }
 
     /// Code up to its end; inside a text, up to the brace that ends it.
@@ -97,7 +126,8 @@ impl<'a> Reader<'a> {
                 _ if next.is_whitespace() => {
                     self.bump();
                 }
-                _ if self.rest().starts_with("//") => self.while_next(|c| c != '\n'),
+                // The language ends a line at either.
+                _ if self.rest().starts_with("//") => self.while_next(|c| c != '\n' && c != '\r'),
                 _ if self.rest().starts_with("/*") => self.comment(),
                 'a'..='z' | 'A'..='Z' | '_' => {
                     self.while_next(|c| c.is_ascii_alphanumeric() || c == '_' || c == '$');
@@ -111,16 +141,30 @@ impl<'a> Reader<'a> {
                     self.quoted(next);
                     self.push(Kind::Literal, start, at);
                 }
-                '#' if self.rest().trim_start_matches('#').starts_with('"') => {
-                    self.raw();
-                    self.push(Kind::Literal, start, at);
+                '#' => {
+                    let hashes = self.rest().bytes().take_while(|byte| *byte == b'#').count();
+                    match self.rest().as_bytes().get(hashes) {
+                        Some(b'"') => {
+                            self.raw(hashes);
+                            self.push(Kind::Literal, start, at);
+                        }
+                        Some(b'{') if hashes == 1 => {
+                            self.skip(2);
+                            braces += 1;
+                            self.push(Kind::Sign, start, at);
+                        }
+                        _ => {
+                            self.skip(hashes);
+                            self.push(Kind::Sign, start, at);
+                        }
+                    }
                 }
                 '`' => {
                     if depth == MOST_DEPTH {
                         return Err(script(at, "texts with code in them are nested too deeply"));
                     }
                     // The text comes before its code, so that the code is not taken for what follows a word.
-                    self.tokens.push(Token { kind: Kind::Literal, text: "``", at, start });
+                    self.put(Kind::Literal, "``", start, at);
                     self.template(depth)?;
                 }
                 '}' if depth > 0 && braces == 0 => return Ok(()),
@@ -179,8 +223,7 @@ impl<'a> Reader<'a> {
     }
 
     /// `#"…"#`, with any number of `#`.
-    fn raw(&mut self) {
-        let hashes = self.rest().chars().take_while(|c| *c == '#').count();
+    fn raw(&mut self, hashes: usize) {
         self.skip(hashes + 1);
         let end = format!("\"{}", "#".repeat(hashes));
         while !self.rest().starts_with(&end) {
@@ -197,10 +240,10 @@ impl<'a> Reader<'a> {
             if self.rest().starts_with("${") {
                 let (at, start) = (self.at, self.offset);
                 self.skip(2);
-                self.tokens.push(Token { kind: Kind::Sign, text: "(", at, start });
+                self.put(Kind::Sign, "(", start, at);
                 self.code(depth + 1)?;
                 let (at, start) = (self.at, self.offset);
-                self.tokens.push(Token { kind: Kind::Sign, text: ")", at, start });
+                self.put(Kind::Sign, ")", start, at);
                 self.bump();
             } else {
                 match self.bump() {
@@ -230,6 +273,21 @@ mod tests {
             ["``", "(", "two", "(", "{", "3", "}", ")", ")", "five"]
         );
         assert_eq!(words("1.5 1..5 a??b"), ["1.5", "1", "..", "5", "a", "??", "b"]);
+        assert_eq!(words("a // b\rc\r\nd"), ["a", "c", "d"], "a line ends as the language ends it");
+        assert_eq!(
+            words("#{a: `${#{b: 1}}`}"),
+            ["#{", "a", ":", "``", "(", "#{", "b", ":", "1", "}", ")", "}"]
+        );
+    }
+
+    #[test]
+    fn brackets_know_what_closes_them() {
+        let closes = |text: &str| -> Vec<usize> {
+            read(text).unwrap().iter().map(|token| token.close).collect()
+        };
+        assert_eq!(closes("f(a[1], {})"), [0, 9, 2, 5, 4, 5, 6, 8, 8, 9]);
+        assert_eq!(closes("( [ a"), [2, 2, 2]);
+        assert_eq!(closes(") a"), [0, 1]);
     }
 
     #[test]

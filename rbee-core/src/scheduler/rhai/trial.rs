@@ -14,7 +14,7 @@ use super::{
     hives::Hives,
     job::JobObject,
     queue::Queue,
-    session::{Late, Res, Said, Session, enter},
+    session::{Over, Res, Said, Session, enter},
     workers::Workers,
 };
 use crate::{
@@ -26,20 +26,23 @@ use crate::{
 
 /// Longer than a decision may take: a machine that is busy with something else must not fail a good script.
 const LIMIT: Duration = Duration::from_millis(500);
+/// What runs of a script before it is in use: its constants, and the whole trial.
+pub(super) const LOADING: Duration = Duration::from_secs(1);
 const GIB: u64 = 1 << 30;
 /// A Tuesday, 22:30 UTC.
 const WALL: WallTime = WallTime::from_millis(1_767_738_600_000);
 const AT: Time = Time::from_micros(3_600_000_000);
 
 /// Runs the script for a job of every kind, on the fleet and on an empty one.
-pub(super) fn check(policy: &RhaiScheduler) -> Result<()> {
+pub(super) fn check(policy: &RhaiScheduler, until: Instant) -> Result<()> {
     let Some(fleet) = fleet() else { return Ok(()) };
     let empty = ClusterView::default();
     let asks = asks(fleet);
     let questions = asks.iter().flat_map(|ask| [(&fleet.cluster, ask), (&empty, ask)]);
     for (number, (cluster, ask)) in questions.enumerate() {
-        // The longest wait for a script that hangs is one limit: the first failure ends the trial.
-        let tried = policy.ask(ask, cluster, LIMIT, false, || {
+        // A script that hangs is found out by the first limit; one that is slow each time, when all are over.
+        let limit = LIMIT.min(until.saturating_duration_since(Instant::now()));
+        let tried = policy.ask(ask, cluster, limit, false, || {
             policy.schedule(ask)?;
             policy.judge(ask)?;
             policy.evict(&fleet.attic, GIB)?;
@@ -72,7 +75,7 @@ fn is_ours(value: &Dynamic) -> bool {
     let value = value.clone();
     value.clone().try_cast::<Said>().is_some()
         || value.clone().try_cast::<Nothing>().is_some()
-        || value.try_cast::<Late>().is_some()
+        || value.try_cast::<Over>().is_some()
 }
 
 fn is_nothing(error: &EvalAltResult) -> bool {

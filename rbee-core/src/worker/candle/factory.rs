@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use super::{CandleDevice, CandleOptions, CandleWorker};
 use crate::{
     Error, ErrorKind, HiveId, ModelOnDisk, ModelRef, ModelSource, Progress, Result, Worker,
-    WorkerFactory, WorkerId, WorkerSpec,
+    WorkerFactory, WorkerId, WorkerLimits, WorkerSpec,
 };
 
 /// Loads models with candle, for an [`InProcessHive`](crate::InProcessHive).
@@ -86,5 +86,9 @@ impl WorkerFactory for CandleFactory {
             return Err(Error::new(ErrorKind::ModelNotFound, message));
         }
         crate::hive::files_of(model, path).await
+    }
+
+    fn limits(&self, _: &ModelRef) -> WorkerLimits {
+        WorkerLimits { slots: Some(1), context: self.context }
     }
 }

@@ -49,6 +49,10 @@ fn describe(found: rbee_core::DeviceEstimate) -> DeviceEstimate {
         Fit::FitsAfter(evict) => ("fits_after_eviction", evict, None),
         Fit::Later => ("later", Vec::new(), None),
         Fit::TooSmall => ("too_small", Vec::new(), None),
+        Fit::Unknown => {
+            let why = "nothing is known of its size; it is when a machine has fetched the model";
+            ("unknown", Vec::new(), Some(why.to_owned()))
+        }
         Fit::Unavailable(why) => ("unavailable", Vec::new(), Some(why)),
     };
     DeviceEstimate {

@@ -7,6 +7,7 @@ use rhai::{Array, Dynamic, FnPtr, INT, NativeCallContext};
 use super::{Collection, Examples, Item, Key, or_unit, whole_index};
 use crate::scheduler::rhai::{
     book::{Book, Helper},
+    natives::Size,
     session::{Res, fault, with},
 };
 
@@ -130,8 +131,14 @@ fn selections<T: Item>(book: &mut Book, on: &'static str, e: &Examples) {
         ),
         |ctx: NativeCallContext<'_>, set: &mut Collection<T>, change: FnPtr| -> Res<Array> {
             with(|session| {
-                let items = set.list(session)?.into_iter();
-                items.map(|item| change.call_within_context(&ctx, (item,))).collect()
+                let mut size = Size::default();
+                let mut mapped = Array::new();
+                for item in set.list(session)? {
+                    let value = change.call_within_context(&ctx, (item,))?;
+                    size.add(&value)?;
+                    mapped.push(value);
+                }
+                Ok(mapped)
             })
         },
     );

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Function, KEYWORDS, closing, is_called, is_method, opens_closure, values};
+use super::{Function, KEYWORDS, is_called, is_method, opens_closure, values};
 use crate::{
     Result,
     scheduler::rhai::{
@@ -20,7 +20,6 @@ const LANGUAGE: &[&str] = &[
     "atan",
     "bits",
     "bytes",
-    "call",
     "ceiling",
     "chars",
     "chop",
@@ -28,7 +27,6 @@ const LANGUAGE: &[&str] = &[
     "contains",
     "cos",
     "crop",
-    "curry",
     "dedup",
     "drain",
     "end",
@@ -111,7 +109,6 @@ const LANGUAGE: &[&str] = &[
     "truncate",
     "type_of",
     "values",
-    "zip",
 ];
 
 /// Properties of the language's own values.
@@ -137,6 +134,11 @@ const PROPERTIES: &[&str] = &[
     "start",
 ];
 
+/// Values that a function is given: all of them are held while the last is made.
+const MOST_VALUES: usize = 8;
+/// Tokens from `for` to `in`: `for (value, count) in`.
+const MOST_FOR: usize = 8;
+
 pub(super) fn check_calls(
     tokens: &[Token<'_>],
     functions: &[Function<'_>],
@@ -148,6 +150,12 @@ pub(super) fn check_calls(
         if !is_called(tokens, index) || KEYWORDS.contains(&token.text) || is_declared {
             continue;
         }
+        let given = values(tokens, index + 1);
+        if given > MOST_VALUES {
+            let message =
+                format!("{} is given {given} values; allowed are {MOST_VALUES}", token.text);
+            return Err(script(token.at, message));
+        }
         let own: Vec<usize> =
             functions.iter().filter(|f| f.name == token.text).map(|f| f.parameters.len()).collect();
         let takes = known.get(token.text);
@@ -156,7 +164,6 @@ pub(super) fn check_calls(
         }
         let name = token.text;
         let is_method = is_method(tokens, index);
-        let given = values(tokens, index + 1);
         let Some(takes) = takes.or((!own.is_empty()).then_some(&own)) else {
             let names = known.keys().copied().chain(LANGUAGE.iter().copied());
             let names = names.chain(functions.iter().map(|function| function.name));
@@ -233,11 +240,18 @@ pub(super) fn check_variables(
                 || is_method(tokens, index)
                 || is_called(tokens, index)
                 || KEYWORDS.contains(&token.text)
-                || known.contains(token.text)
             {
                 continue;
             }
             let name = token.text;
+            // Where the variable is out of reach, its name would stand for the function itself.
+            if functions.iter().any(|function| function.name == name) {
+                let message = format!("{name} is a function; give the variable another name");
+                return Err(script(token.at, message));
+            }
+            if known.contains(name) {
+                continue;
+            }
             let hint = if contents.names.functions.contains_key(name) {
                 format!("; did you mean {name}()?")
             } else {
@@ -259,8 +273,11 @@ fn declared<'a>(tokens: &[Token<'a>], function: &Function<'a>) -> BTreeSet<&'a s
         let token = &tokens[index];
         let end = match token.text {
             "let" | "const" => index + 1,
-            "for" => (index..function.to).find(|at| tokens[*at].is("in")).unwrap_or(index),
-            "catch" if is_called(tokens, index) => closing(tokens, index + 1),
+            "for" => {
+                let names = index..function.to.min(index + MOST_FOR);
+                names.into_iter().find(|at| tokens[*at].is("in")).unwrap_or(index)
+            }
+            "catch" if is_called(tokens, index) => tokens[index + 1].close,
             "|" if index > bars_end && opens_closure(tokens, index) => {
                 (index + 1..=function.to).find(|at| tokens[*at].is("|")).unwrap_or(index)
             }

@@ -1,0 +1,231 @@
+//! Memory: what workers are expected to take, what they are seen to take, and what of it is promised to them.
+
+use std::ops::Bound;
+
+use super::*;
+use crate::{
+    Device, DeviceKind, HiveView, LeastLoaded, WorkerHealth, WorkerView, cluster::counted_on,
+    scheduler::known,
+};
+
+/// Models without a worker that are asked about again when a hive may have room for them, and how many are looked at.
+const STARVED_WOKEN: usize = 8;
+const STARVED_LOOKS: usize = 32;
+
+/// What a worker is expected to take, and what of that its hive's devices do not show as taken.
+#[derive(Debug)]
+pub(super) struct Promise {
+    hive: HiveId,
+    devices: Vec<u32>,
+    expected: u64,
+    /// Promised on each of its devices.
+    part: u64,
+}
+
+impl Engine {
+    /// Promises a worker that is being started the memory that it is expected to take, in equal parts on its devices.
+    pub(super) fn reserve(&mut self, info: &WorkerInfo, expected: u64) {
+        self.promise(info, expected, expected);
+    }
+
+    /// A worker that runs already is found.
+    pub(super) fn expect(&mut self, info: &WorkerInfo, health: &WorkerHealth) -> u64 {
+        let expected = self.expected_of(info);
+        let seen = self.seen(info, health);
+        self.promise(info, expected, seen.map_or(0, |seen| expected.saturating_sub(seen)));
+        expected.max(seen.unwrap_or(0))
+    }
+
+    fn promise(&mut self, info: &WorkerInfo, expected: u64, unseen: u64) {
+        self.release_memory(info.id);
+        let devices = counted_on(&info.devices).to_vec();
+        let part = unseen / devices.len() as u64;
+        let promise = Promise { hive: info.hive.clone(), devices, expected, part };
+        self.change_reserved(&promise, |reserved| reserved.saturating_add(part));
+        self.promises.insert(info.id, promise);
+    }
+
+    /// The worker is gone.
+    pub(super) fn release_memory(&mut self, worker: WorkerId) {
+        if let Some(promise) = self.promises.remove(&worker) {
+            self.change_reserved(&promise, |reserved| reserved.saturating_sub(promise.part));
+        }
+    }
+
+    fn change_reserved(&mut self, promise: &Promise, change: impl Fn(u64) -> u64) {
+        if promise.part == 0 {
+            return;
+        }
+        self.view.edit_hive(&promise.hive, |view| {
+            for device in &promise.devices {
+                let bytes = change(view.reserved.get(device).copied().unwrap_or(0));
+                match bytes {
+                    0 => view.reserved.remove(device),
+                    bytes => view.reserved.insert(*device, bytes),
+                };
+            }
+        });
+    }
+
+    /// A report of the devices counts the worker in. What it is expected to take and does not yet, the keys and values of
+    /// longer sequences for instance, stays promised; nothing does where it does not say what it takes.
+    pub(super) fn shown(&mut self, worker: &WorkerInfo, health: &WorkerHealth) {
+        let Some(promise) = self.promises.get(&worker.id) else { return };
+        let (expected, part) = (promise.expected, promise.part);
+        let info = WorkerInfo { hive: promise.hive.clone(), ..worker.clone() };
+        let seen = self.seen(&info, health);
+        let unseen = seen.map_or(0, |seen| expected.saturating_sub(seen));
+        if unseen / counted_on(&info.devices).len() as u64 != part {
+            self.promise(&info, expected, unseen);
+        }
+    }
+
+    /// The worker has loaded: what it is expected to take from now on, as it was planned, or as the worker says what it is
+    /// where the plan did not know that.
+    pub(super) fn loaded_expecting(&mut self, info: &WorkerInfo, spec: &WorkerSpec) -> u64 {
+        let expected = match self.expected_of(info) {
+            0 => spec.need_bytes,
+            expected if spec.need_bytes == 0 => expected,
+            expected if info.slots < spec.slots => expected.min(spec.need_bytes),
+            _ => spec.need_bytes,
+        };
+        if let Some(promise) = self.promises.get_mut(&info.id) {
+            promise.expected = expected;
+        }
+        expected
+    }
+
+    /// Takes in what a worker says of its memory. What it is expected to take counts as taken, even where it does not yet.
+    pub(super) fn take_memory(&mut self, worker: WorkerId, health: &WorkerHealth) {
+        let Some(view) = self.view.worker(worker) else { return };
+        let info = view.info.clone();
+        let Some(seen) = self.seen(&info, health) else { return };
+        let expected = self.promises.get(&worker).map_or(0, |promise| promise.expected);
+        self.view.edit_worker(worker, |view| view.memory_bytes = expected.max(seen));
+        if let Some(kind) = self.kind_of(&info) {
+            self.view.note_measured(&info.model, kind, seen);
+        }
+    }
+
+    /// What the worker says that it takes; nothing where its devices do not even have as much.
+    fn seen(&self, info: &WorkerInfo, health: &WorkerHealth) -> Option<u64> {
+        let bytes = health.vram_bytes?;
+        let hive = self.view.hive(&info.hive)?;
+        let its =
+            hive.devices.iter().filter(|device| counted_on(&info.devices).contains(&device.index));
+        let total = its.map(|device| device.memory_total).reduce(u64::saturating_add);
+        Some(bytes).filter(|bytes| total.is_none_or(|total| *bytes <= total))
+    }
+
+    fn kind_of(&self, info: &WorkerInfo) -> Option<DeviceKind> {
+        let hive = self.view.hive(&info.hive)?;
+        let its = |device: &&Device| counted_on(&info.devices).contains(&device.index);
+        hive.devices.iter().find(its).map(|device| device.kind)
+    }
+
+    /// What a worker like this takes, as far as its model is known.
+    fn expected_of(&self, info: &WorkerInfo) -> u64 {
+        let (Some(hive), Some(kind)) = (self.view.hive(&info.hive), self.kind_of(info)) else {
+            return 0;
+        };
+        let on_disk = hive.models.get(&info.model).or_else(|| known(&self.view, &info.model));
+        let policy = LeastLoaded::default().with_slots(info.slots);
+        policy.need(&self.view, &info.model, on_disk, kind).expected
+    }
+
+    /// Why the worker does not fit, even when these are stopped: on its devices, or within what the hive's workers may
+    /// take together. Where nothing is known of its need, nothing speaks against it.
+    pub(super) fn has_no_room(
+        &self,
+        hive: &HiveId,
+        spec: &WorkerSpec,
+        evict: &[WorkerId],
+    ) -> Option<String> {
+        let view = self.view.hive(hive)?;
+        let evict: BTreeSet<_> = evict.iter().collect();
+        let evict: Vec<_> = evict.into_iter().filter_map(|id| self.view.worker(*id)).collect();
+        let devices = counted_on(&spec.devices);
+        let part = spec.need_bytes / devices.len() as u64;
+        let its = view.devices.iter().filter(|device| devices.contains(&device.index));
+        let mut full = its.filter_map(|device| {
+            let freed = evict.iter().filter(|worker| worker.devices().contains(&device.index));
+            let freed = freed.map(|worker| worker.share()).fold(0, u64::saturating_add);
+            let reserved = view.reserved.get(&device.index).copied().unwrap_or(0);
+            let missing = part.saturating_add(reserved).saturating_sub(device.memory_free);
+            (part > 0 && missing > freed).then(|| {
+                format!(
+                    "model {} needs {part} bytes on device {}, and {} are free there, {freed} when those are stopped that make room",
+                    spec.model, device.index, view.free_bytes(device)
+                )
+            })
+        });
+        full.next().or_else(|| self.over_budget(view, spec, &evict))
+    }
+
+    fn over_budget(
+        &self,
+        hive: &HiveView,
+        spec: &WorkerSpec,
+        evict: &[&Arc<WorkerView>],
+    ) -> Option<String> {
+        let budget = hive.memory_budget?;
+        let freed = evict.iter().map(|worker| worker.memory_bytes).fold(0, u64::saturating_add);
+        let taken = self.view.memory_taken(&hive.id).saturating_sub(freed);
+        (taken.saturating_add(spec.need_bytes) > budget).then(|| {
+            format!(
+                "the workers of hive {} may take {budget} bytes together (setting hive_memory); {taken} are taken, and model {} needs {}",
+                hive.id, spec.model, spec.need_bytes
+            )
+        })
+    }
+
+    /// Wakes what waits for models that no worker has: only a start can help it, and there may be room for one on this
+    /// hive now. They take turns, so that many of them do not make every end of a job dear; whoever is left out is asked
+    /// about at the next tick of the optimiser.
+    pub(super) fn wake_starved(&mut self, hive: &HiveId) {
+        if self.starved.is_empty() {
+            return;
+        }
+        let Some(room) = self.room_on(hive) else { return };
+        let mut woken = 0;
+        for _ in 0..STARVED_LOOKS.min(self.starved.len()) {
+            let turn = self.last_starved.as_ref();
+            let after = turn.map_or(Bound::Unbounded, Bound::Excluded);
+            let mut models = self.starved.range((after, Bound::Unbounded));
+            let Some(model) = models.next().or_else(|| self.starved.first()).cloned() else {
+                return;
+            };
+            self.last_starved = Some(model.clone());
+            if self.least_need(&model) > room {
+                continue;
+            }
+            self.starved.remove(&model);
+            self.wake_model(&model);
+            woken += 1;
+            if woken == STARVED_WOKEN {
+                return;
+            }
+        }
+    }
+
+    /// The most that a new worker could have on this hive, over all its devices, after every eviction that is allowed.
+    fn room_on(&self, hive: &HiveId) -> Option<u64> {
+        let view = self.view.hive(hive).filter(|view| view.takes_workers())?;
+        let on = |device: &Device| {
+            view.free_bytes(device).saturating_add(self.view.evictable(hive, device.index).0)
+        };
+        let room = view.devices.iter().map(on).fold(0, u64::saturating_add);
+        let within = self
+            .view
+            .memory_left(view)
+            .map(|left| left.saturating_add(self.view.evictable(hive, 0).1));
+        Some(room.min(within.unwrap_or(u64::MAX)))
+    }
+
+    /// What a worker of the model takes at least, whatever the policy expects: its weights. 0 where they are not known.
+    fn least_need(&self, model: &ModelRef) -> u64 {
+        let on_disk = self.view.with_model_on_disk(model).next();
+        let on_disk = on_disk.and_then(|hive| hive.models.get(model));
+        on_disk.map_or(0, |on| on.info.as_ref().map_or(on.bytes, |info| info.weights_bytes))
+    }
+}
