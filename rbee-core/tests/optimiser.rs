@@ -82,7 +82,6 @@ fn on_a_day_with_bursts_the_number_of_changes_is_bounded_by_the_pause() {
     let report = run(&Replay::new(Fleet { hives }, trace), &LeastLoaded::default());
     assert_eq!(report.evictions, 0, "the optimiser makes no room");
     assert!(report.scale_ups > 0 && report.scale_backs <= report.scale_ups, "{report:?}");
-    eprintln!("DAY {}", report.scale_ups);
     assert!(report.scale_ups <= 3 * 24 * 3, "{} changes", report.scale_ups);
 }
 

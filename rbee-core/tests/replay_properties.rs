@@ -26,14 +26,7 @@ fn tenant(n: usize) -> TenantId {
     TenantId::new(format!("t{n}")).unwrap()
 }
 
-/// The same machine with a GPU beside its processor, of as much memory.
-fn with_gpu(mut hive: FleetHive) -> FleetHive {
-    let gpu = FleetDevice { kind: DeviceKind::Cuda, ..hive.devices[0].clone() };
-    hive.devices.push(gpu);
-    hive
-}
-
-/// A machine with one device, on whose disk the first so many models are, and a worker of one of these.
+/// A machine with one device, on whose disk all models are, and a worker of the first of these.
 fn hive(n: usize, gib: u64, models: usize, worker: Option<(usize, u32)>) -> FleetHive {
     let worker = worker.map(|(of, slots)| FleetWorker {
         id: None,
@@ -136,19 +129,14 @@ proptest! {
 
     #[test]
     fn every_job_is_done_and_models_are_swapped_no_faster_than_they_may(
-        machines in vec((6..20_u64, 0..4_usize, 1..5_u32, any::<bool>(), 0..5_usize), 1..4),
+        machines in vec((6..20_u64, 0..4_usize, 1..5_u32), 1..4),
         rows in rows(4, 600_000),
         min_loaded in 0..120_u64,
         interactive_per_batch in 1..20_u32,
         seed: u64,
     ) {
         let hives = machines.iter().enumerate();
-        let hives = hives.map(|(n, (gib, of, slots, gpu, models))| {
-            // The first has all models on its disk; on the others some are fetched first.
-            let models = if n == 0 { 4 } else { *models };
-            let hive = hive(n, *gib, models, (*of < models).then_some((*of, *slots)));
-            if *gpu { with_gpu(hive) } else { hive }
-        });
+        let hives = hives.map(|(n, (gib, of, slots))| hive(n, *gib, 4, Some((*of, *slots))));
         let mut replay = replay(hives.collect(), arrivals(&rows));
         replay.seed = seed;
         replay.settings.interactive_per_batch = interactive_per_batch;
@@ -157,17 +145,14 @@ proptest! {
         prop_assert_eq!(report.completed, rows.len(), "{:?} {:?}", report.rejected, report.failed);
         // A device holds at most so many at once, and each of them stays for so long.
         if min_loaded > 0 {
-            let devices = |gpu: bool| if gpu { 2 } else { 1 };
-            let held = machines.iter().map(|(gib, .., gpu, _)| devices(*gpu) * gib / 4);
-            let held: u64 = held.sum();
+            let held: u64 = machines.iter().map(|(gib, ..)| gib / 4).sum();
             let most = held * (report.elapsed_ms / (min_loaded * 1_000) + 1);
             prop_assert!(report.evictions as u64 <= most, "{} of {most}", report.evictions);
         }
         // However the models take turns: some worker works, or a worker is on its way.
         let work: u64 = rows.iter().map(|row| u64::from(row.4) * 20).sum();
         let swap = min_loaded * 1_000 + 30_000;
-        let fetched = report.downloads as u64 * 60_000;
-        let most = 600_000 + work + fetched + (report.spawns as u64 + 1) * swap;
+        let most = 600_000 + work + (report.spawns as u64 + 1) * swap;
         prop_assert!(report.elapsed_ms <= most, "{} of {most} ms", report.elapsed_ms);
     }
 
@@ -278,15 +263,12 @@ proptest! {
 
     #[test]
     fn replicas_come_and_go_no_faster_than_the_pause(
-        machines in vec(any::<bool>(), 1..3),
+        machines in 1..3_usize,
         bursts in vec((0..3_600_u64, 10..60_u64), 20..60),
         pause in 300..900_u64,
         patience in 1..10_u64,
     ) {
-        let hives = machines.iter().enumerate().map(|(n, gpu)| {
-            let hive = hive(n, 16, 1, (n == 0).then_some((0, 2)));
-            if *gpu { with_gpu(hive) } else { hive }
-        }).collect();
+        let hives = (0..machines).map(|n| hive(n, 16, 1, (n == 0).then_some((0, 2)))).collect();
         let jobs = bursts.iter().flat_map(|(at, jobs)| {
             (0..*jobs).map(move |n| arrival(at * 1_000 + n, JobSketch::new(model(0)), 200))
         });
@@ -297,9 +279,8 @@ proptest! {
         prop_assert_eq!(report.completed as u64, bursts.iter().map(|burst| burst.1).sum::<u64>());
         prop_assert_eq!((report.evictions, report.expired), (0, 0), "it makes no room");
         prop_assert_eq!((report.spawns, report.stops), (report.scale_ups, report.scale_backs));
-        // A device has room for three, and each that came was idle for a pause, and is away for another.
-        let devices: u64 = machines.iter().map(|gpu| if *gpu { 2 } else { 1 }).sum();
-        let most = 3 * devices * (report.elapsed_ms / (2 * pause * 1_000) + 1);
+        // A machine has room for three, and each that came was idle for a pause, and is away for another.
+        let most = 3 * machines as u64 * (report.elapsed_ms / (2 * pause * 1_000) + 1);
         prop_assert!(report.scale_ups as u64 <= most, "{} of {most}", report.scale_ups);
     }
 }
