@@ -149,7 +149,7 @@ async fn a_disk_that_is_full_of_a_model_nobody_uses_takes_the_one_that_is_wanted
         quiet(&queen).await;
         let cluster = queen.cluster().await.unwrap();
         let loaded: Vec<_> = cluster.workers().map(|worker| worker.info.model.clone()).collect();
-        assert_eq!(loaded, [model.clone()]);
+        assert_eq!(loaded, std::slice::from_ref(model));
     }
 }
 

@@ -115,7 +115,9 @@ impl Shown<'_> {
         let Ok(job) = found else { return };
         let (label, progress) = match (job.loading, job.position) {
             (Some(loading), _) => {
-                (format!("{} on {}", loading.state, loading.hive), loading.progress)
+                // A tenant is not told where.
+                let place = loading.hive.map(|hive| format!(" on {hive}")).unwrap_or_default();
+                (format!("{}{place}", loading.state), loading.progress)
             }
             (None, Some(0)) => ("next in the queue".to_owned(), ProgressBody::default()),
             (None, Some(before)) => {

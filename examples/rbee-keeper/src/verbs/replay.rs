@@ -230,7 +230,8 @@ fn wait(ms: u64) -> String {
 }
 
 fn percent(part: u64, all: u64) -> String {
-    if all == 0 { "-".into() } else { format!("{}%", part.saturating_mul(100) / all) }
+    let percent = part.saturating_mul(100).checked_div(all);
+    percent.map_or_else(|| "-".into(), |percent| format!("{percent}%"))
 }
 
 fn p99(waits: Option<WaitsView>) -> String {
