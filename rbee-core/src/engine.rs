@@ -305,7 +305,7 @@ impl Engine {
             // Looking after workers that nobody uses is no work that is waited for, and neither is their settling.
             alarms: self.timers.len()
                 - usize::from(self.waiting() == 0 && self.timers.is_armed(&Alarm::Optimise))
-                - self.view.workers().filter(|worker| self.settles(worker)).count(),
+                - self.timers.settling(),
         }
     }
 

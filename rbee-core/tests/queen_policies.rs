@@ -388,5 +388,6 @@ async fn the_first_ten_minutes_go_as_the_page_says() {
     let slip = block(&page, "A slip is named with its place").trim();
     let text = block(&page, "Save this as `mine.rhai`").replace("in_region", "in_regoin");
     let error = queen.check_policy(PolicySource::named("mine.rhai", text).unwrap()).await;
-    assert_eq!(error.unwrap_err().message(), slip);
+    // The keeper says which file it is.
+    assert_eq!(format!("mine.rhai: {}", error.unwrap_err().message()), slip);
 }

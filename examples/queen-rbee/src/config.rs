@@ -483,7 +483,7 @@ impl Loaded {
     fn check(&self) -> Result<()> {
         self.config.check().map_err(|error| {
             let message = error.message().strip_prefix("setting ").unwrap_or(error.message());
-            let word = message.split([' ', ':']).next().unwrap_or_default();
+            let word = message.split([' ', ':', '.']).next().unwrap_or_default();
             match self.origin(word) {
                 Some(origin) if *origin != Origin::Default => {
                     Error::new(ErrorKind::Config, format!("{origin}: {message}"))

@@ -30,6 +30,12 @@ pub(super) enum Alarm {
     Optimise,
 }
 
+impl Alarm {
+    fn is_settle(&self) -> bool {
+        matches!(self, Self::Settle(_))
+    }
+}
+
 /// What an alarm of a job is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum JobAlarm {
@@ -58,20 +64,23 @@ pub(super) struct Timers {
     /// Only ever looked into, so its order does not matter.
     due: HashMap<Alarm, Turn>,
     last: u64,
+    /// Alarms of the kind [`Alarm::Settle`].
+    settling: usize,
 }
 
 impl Timers {
     /// Sets the alarm, in the place of an earlier one of the same name.
     pub(super) fn arm(&mut self, at: Time, alarm: Alarm) {
+        self.disarm(&alarm);
         let turn = self.turn(at);
-        if let Some(earlier) = self.due.insert(alarm.clone(), turn) {
-            self.queue.remove(&earlier);
-        }
+        self.settling += usize::from(alarm.is_settle());
+        self.due.insert(alarm.clone(), turn);
         self.queue.insert(turn, alarm);
     }
 
     pub(super) fn disarm(&mut self, alarm: &Alarm) {
         if let Some(turn) = self.due.remove(alarm) {
+            self.settling -= usize::from(alarm.is_settle());
             self.queue.remove(&turn);
         }
     }
@@ -119,6 +128,7 @@ impl Timers {
         }
         let (_, alarm) = self.queue.pop_first()?;
         if !matches!(alarm, Alarm::Job(..)) {
+            self.settling -= usize::from(alarm.is_settle());
             self.due.remove(&alarm);
         }
         Some(alarm)
@@ -130,6 +140,11 @@ impl Timers {
 
     pub(super) fn len(&self) -> usize {
         self.queue.len()
+    }
+
+    /// How many of them are for workers that are going to have been loaded for long enough.
+    pub(super) fn settling(&self) -> usize {
+        self.settling
     }
 }
 
@@ -151,6 +166,20 @@ mod tests {
         assert_eq!(timers.pop(at(9)), Some(alarm.clone()));
         timers.disarm(&alarm);
         assert_eq!((timers.len(), timers.next()), (0, None));
+    }
+
+    #[test]
+    fn workers_that_settle_are_counted() {
+        let mut timers = Timers::default();
+        let [one, other] = [1, 2].map(|bits| Alarm::Settle(WorkerId::from_random_bits(bits)));
+        timers.arm(at(5), one.clone());
+        timers.arm(at(6), one.clone());
+        timers.arm(at(7), other.clone());
+        assert_eq!(timers.settling(), 2);
+        timers.disarm(&other);
+        timers.disarm(&other);
+        assert_eq!((timers.settling(), timers.pop(at(6))), (1, Some(one)));
+        assert_eq!((timers.settling(), timers.len()), (0, 0));
     }
 
     #[test]

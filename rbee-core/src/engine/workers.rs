@@ -69,10 +69,6 @@ impl Engine {
         }
     }
 
-    pub(super) fn settles(&self, worker: &WorkerView) -> bool {
-        !worker.settled && self.timers.is_armed(&Alarm::Settle(worker.info.id))
-    }
-
     pub(super) fn settled(&mut self, worker: WorkerId) {
         self.view.edit_worker(worker, |view| view.settled = true);
         let settled = self.view.worker(worker).filter(|view| view.is_evictable());

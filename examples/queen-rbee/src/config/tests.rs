@@ -177,13 +177,13 @@ fn other_machines_are_let_in_only_with_a_token() {
 #[test]
 fn a_platform_needs_an_operators_token_and_has_a_policy_of_its_own() {
     let message = refused("mode: platform\n", &[], &[]);
-    assert!(message.starts_with("queen.yaml:1: mode is platform, and there is no token"));
+    assert!(message.contains("queen.yaml:1: mode is platform, and there is no"), "{message}");
     assert!(message.contains("token_file") && message.contains("RBEE_TOKEN"), "{message}");
     let token = "t".repeat(43);
     load("mode: platform\n", &[("RBEE_TOKEN", &token)], &[]).unwrap();
     let text = "mode: platform\npolicy: mine.rhai\n";
     let message = refused(text, &[("RBEE_TOKEN", &token)], &[]);
-    assert!(message.starts_with("queen.yaml:2: policy is "), "{message}");
+    assert!(message.contains("queen.yaml:2: policy is "), "{message}");
     assert!(message.contains("mine.rhai, and mode is platform"), "{message}");
 }
 
