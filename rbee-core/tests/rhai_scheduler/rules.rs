@@ -251,3 +251,15 @@ fn the_rules_that_ship_follow_the_schema() {
     // JSON is YAML: what the schema allows is what is read.
     rules_to_rhai(&office.to_string()).unwrap();
 }
+
+#[test]
+fn a_place_is_tried_once() {
+    for action in ["{require: {region: eu}}", "{prefer: {region: eu}}"] {
+        let script = rules_to_rhai(&format!("otherwise: {action}\n")).unwrap();
+        let mut ways: Vec<_> = script.lines().filter(|line| line.contains("spawn_on(")).collect();
+        let all = ways.len();
+        ways.sort_unstable();
+        ways.dedup();
+        assert_eq!(ways.len(), all, "{script}");
+    }
+}

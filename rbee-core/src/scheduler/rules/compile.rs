@@ -226,12 +226,12 @@ fn decide(text: &mut String, action: &Action, indent: &str) {
         let _ = writeln!(text, "{indent}let places = hives.available(){};", on_hives(require));
         // While one is busy or being loaded, no other is started.
         ways.push("wait_for(all)".into());
-        for narrow in [on_hives(prefer), String::new()] {
+        let preferred = prefer.map(|_| on_hives(prefer));
+        for narrow in preferred.into_iter().chain([String::new()]) {
             for on_disk in [".with_model(job.model)", ""] {
                 ways.push(format!("spawn_on(places{narrow}{on_disk}.most_vram_free())"));
             }
         }
-        ways.dedup();
         ways.push(if require.is_some() { "wait()" } else { "builtin()" }.into());
     }
     let _ = writeln!(text, "{indent}return {};", ways.join(&format!("\n{indent}    ?? ")));
