@@ -206,8 +206,9 @@ async fn the_queen_tells_how_she_is_and_what_she_finds() {
     let version = hall.rbee(&["version"]).run().await.ok();
     assert!(version.out.contains(&format!("queen  {} at", health.version)), "{version:?}");
     let policy: rbee_transport_http::wire::policy::PolicyView =
-        read(&hall.rbee(&["policy", "get", "--json"]).run().await.ok());
-    assert!(hall.rbee(&["policy", "get"]).run().await.ok().out.contains(&policy.name));
+        read(&hall.rbee(&["policy", "show", "--json"]).run().await.ok());
+    assert!(hall.rbee(&["policy", "show"]).run().await.ok().out.contains(&policy.name));
+    hall.rbee(&["policy", "get"]).run().await.failed(2, &["is compiled in and has no text"]);
     let ended = hall.rbee(&["doctor", "--json"]).run().await.ok();
     let doctor: Doctor = read(&ended);
     let shown = hall.rbee(&["doctor"]).run().await.ok();
