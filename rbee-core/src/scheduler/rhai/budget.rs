@@ -11,8 +11,9 @@ use super::session::Res;
 
 /// Operations that one call may do.
 pub(super) const MOST_OPERATIONS: u64 = 2_000_000;
-/// Operations after which the clock is read: some of them go through a list of a thousand values.
-const STRIDE: u64 = 16;
+/// Operations after which the clock is read: some of them go through a list of a thousand values, and most decisions are
+/// made in fewer.
+const STRIDE: u64 = 64;
 /// Looks at workers, hives or queues after which the clock is read.
 pub(super) const LOOKS: u32 = 128;
 
@@ -71,7 +72,6 @@ pub(super) fn grant<T>(deadline: Instant, run: impl FnOnce() -> T) -> T {
         budget.looked.set(0);
         budget.turns.set(0);
         budget.over.set(None);
-        budget.read_clock();
     });
     let _guard = Guard;
     run()
