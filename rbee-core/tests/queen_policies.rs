@@ -163,8 +163,8 @@ impl Registry for Slow {
     }
 }
 
-#[tokio::test]
-async fn a_change_whose_caller_goes_away_while_it_is_recorded_comes_into_force_all_the_same() {
+/// A queen whose store holds a change of the policy up; whoever asked for it has gone. A permit lets one record through.
+async fn left_while_it_is_recorded() -> (Queen, Arc<Semaphore>) {
     let (begun, go) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
     let store = Slow { inner: MemoryRegistry::new(), begun: begun.clone(), go: go.clone() };
     let queen = queen().registry(store).build().await.unwrap();
@@ -174,6 +174,12 @@ async fn a_change_whose_caller_goes_away_while_it_is_recorded_comes_into_force_a
         permit = begun.acquire() => permit.unwrap().forget(),
     }
     drop(change);
+    (queen, go)
+}
+
+#[tokio::test]
+async fn a_change_whose_caller_goes_away_while_it_is_recorded_comes_into_force_all_the_same() {
+    let (queen, go) = left_while_it_is_recorded().await;
     assert_eq!(queen.policy().version, None);
     go.add_permits(2);
     // The next change waits for this one.
@@ -186,15 +192,7 @@ async fn a_change_whose_caller_goes_away_while_it_is_recorded_comes_into_force_a
 
 #[tokio::test]
 async fn a_change_is_in_force_once_it_is_recorded_though_nobody_waits_for_it() {
-    let (begun, go) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
-    let store = Slow { inner: MemoryRegistry::new(), begun: begun.clone(), go: go.clone() };
-    let queen = queen().registry(store).build().await.unwrap();
-    let mut change = Box::pin(queen.set_policy(script("Set."), PolicyOrigin::Operator));
-    tokio::select! {
-        _ = &mut change => panic!("the store waits"),
-        permit = begun.acquire() => permit.unwrap().forget(),
-    }
-    drop(change);
+    let (queen, go) = left_while_it_is_recorded().await;
     go.add_permits(1);
     until(|| queen.policy().version == Some(1)).await;
     assert_eq!(queen.policy().description, "Set.");
