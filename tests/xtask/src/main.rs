@@ -18,7 +18,8 @@ Commands:
   test           Everything that must hold before a change is merged, stopping at the first failure:
                  formatting, dependency rules, licences, lints, documentation, tests
   bench [NAME] [ARGS]
-                 The benchmarks, or the one of this name: engine, gateway, overhead, place, registry.
+                 The benchmarks, or the one of this name: engine, gateway, overhead, place, policy,
+                 registry, replay, sandbox.
                  ARGS go to `cargo bench`
 
 Options:
