@@ -1,86 +1,28 @@
 //! Where the built-in policy starts a worker.
 
-use std::{cmp::Reverse, fmt};
+use std::fmt;
 
 use super::{
     Ask, Candidate, LeastLoaded, Placement,
-    eviction::{self, Memory, evictable, runs_on, shortfall},
+    eviction::{Memory, evictable, runs_on, shortfall},
     least_loaded::Need,
     trace::{Bytes, Trace},
 };
 use crate::{
-    ClusterView, Device, DeviceKind, Error, ErrorKind, HiveId, HiveView, ModelOnDisk, ModelRef,
-    ModelTask, Task, WorkerId, WorkerSpec,
+    ClusterView, Device, Error, ErrorKind, HiveId, HiveView, ModelOnDisk, ModelRef, ModelTask,
+    Task, WorkerId, WorkerSpec,
 };
+
+#[cfg(feature = "rhai")]
+mod on_hive;
+mod sites;
+
+#[cfg(feature = "rhai")]
+pub(super) use on_hive::{OnHive, Start};
+use sites::{Site, Sites};
 
 /// Hives, and devices of one hive, that a message names at most.
 const NAMED: usize = 4;
-
-/// A device that the model can be loaded on, at once or after an eviction.
-struct Site<'a> {
-    hive: &'a HiveView,
-    device: &'a Device,
-    on_disk: bool,
-    /// Memory that idle workers have to give back first.
-    short: Memory,
-}
-
-/// A site's class; what is missing and what is free there; how many workers its hive has, and its name.
-type Rank<'a> = (Class, u64, Reverse<u64>, usize, &'a HiveId, u32);
-/// The hive has the files; somebody must be stopped; it computes on the processor.
-type Class = (Reverse<bool>, bool, bool);
-
-impl<'a> Site<'a> {
-    /// The smaller the better. Files on the disk outweigh an eviction, because a download takes longer than a load.
-    fn rank(&self, cluster: &ClusterView) -> Rank<'a> {
-        (
-            self.class(),
-            self.short.largest(),
-            Reverse(self.hive.free_bytes(self.device)),
-            cluster.count_on_hive(&self.hive.id),
-            &self.hive.id,
-            self.device.index,
-        )
-    }
-
-    fn class(&self) -> Class {
-        let is_slow = self.device.kind == DeviceKind::Cpu;
-        (Reverse(self.on_disk), !self.short.is_none(), is_slow)
-    }
-}
-
-/// Sites whose plans are compared.
-const FEW: usize = 4;
-
-/// The best sites so far, the best first.
-#[derive(Default)]
-struct Sites<'a>(Vec<(Rank<'a>, Site<'a>)>);
-
-impl<'a> Sites<'a> {
-    fn offer(&mut self, site: Site<'a>, cluster: &ClusterView) {
-        let (Self(best), rank) = (self, site.rank(cluster));
-        let place = best.partition_point(|(other, _)| *other <= rank);
-        if place < FEW {
-            best.truncate(FEW - 1);
-            best.insert(place, (rank, site));
-        }
-    }
-
-    /// The best site, and whom to stop there. Where somebody must be stopped, what is stopped counts before what is
-    /// missing: a little that is missing may cost a large worker.
-    fn choose(self, cluster: &ClusterView) -> Option<(Site<'a>, Vec<WorkerId>)> {
-        let class = self.0.first()?.1.class();
-        let alike = self.0.into_iter().map(|(_, site)| site).filter(|site| site.class() == class);
-        let planned = alike.filter_map(|site| {
-            let evict = eviction::plan(cluster, site.hive, site.device, site.short)?;
-            Some((site, evict))
-        });
-        planned.min_by_key(|(_, evict)| {
-            let stopped = evict.iter().filter_map(|id| cluster.worker(*id));
-            stopped.map(|worker| u128::from(worker.memory_bytes)).sum::<u128>()
-        })
-    }
-}
 
 /// What speaks for or against a device.
 enum Fit {
@@ -211,7 +153,7 @@ impl<'a> Search<'a> {
         if !trace.wants_more() {
             // Files on the disk outweigh all else, so where one of those hives will do no other is looked at.
             let sites = self.sites_on_disk();
-            if !sites.0.is_empty() {
+            if !sites.is_empty() {
                 return Ok(sites);
             }
         }
@@ -247,7 +189,7 @@ impl<'a> Search<'a> {
                 trace.refused(|| Candidate::Hive(hive.id.clone()), || self.why_not(hive));
             }
         }
-        if !best.0.is_empty() {
+        if !best.is_empty() {
             return Ok(best);
         }
         // When every hive that answers has refused, one that does not answer is no reason to wait.
@@ -418,105 +360,6 @@ fn over_budget(cluster: &ClusterView, hive: &HiveView, required: u64) -> String 
         Bytes(hive.memory_budget.unwrap_or(0)),
         Bytes(cluster.memory_taken(&hive.id))
     )
-}
-
-/// The same question about one hive, for a policy that chooses the hive itself.
-#[cfg(feature = "rhai")]
-#[derive(Clone, Copy)]
-pub(super) struct OnHive<'a> {
-    pub(super) policy: &'a LeastLoaded,
-    pub(super) ask: &'a Ask,
-    pub(super) cluster: &'a ClusterView,
-    /// See [`known`].
-    pub(super) known: Option<&'a ModelOnDisk>,
-    pub(super) hive: &'a HiveView,
-}
-
-/// A worker that can be started on a hive.
-#[cfg(feature = "rhai")]
-#[derive(Clone, Debug)]
-pub(super) struct Start {
-    pub(super) spec: WorkerSpec,
-    /// What is missing on each of its devices until idle workers are stopped. What is missing of the hive's budget is
-    /// missing at the first.
-    pub(super) short: Vec<(Device, Memory)>,
-}
-
-#[cfg(feature = "rhai")]
-impl<'a> OnHive<'a> {
-    fn search(&self) -> Search<'a> {
-        Search { policy: self.policy, ask: self.ask, cluster: self.cluster, known: self.known }
-    }
-
-    /// Will any of its devices do?
-    pub(super) fn has_place(&self) -> bool {
-        let search = self.search();
-        let fits = |device| matches!(search.fit(self.hive, device), Fit::Fits { .. });
-        self.open(&search).is_ok() && self.hive.devices.iter().any(fits)
-    }
-
-    /// On the best device of the hive; or why on none of them.
-    pub(super) fn anywhere(&self) -> Result<Start, String> {
-        let search = self.search();
-        self.open(&search)?;
-        let mut sites = Sites::default();
-        search.offer_devices(self.hive, &mut sites);
-        let best = sites.choose(self.cluster);
-        let (site, _) = best.ok_or_else(|| search.why_not(self.hive))?;
-        self.on(&[site.device.index])
-    }
-
-    /// On these devices, spread evenly over them; or why not.
-    pub(super) fn on(&self, devices: &[u32]) -> Result<Start, String> {
-        let search = self.search();
-        self.open(&search)?;
-        let mut short = Vec::new();
-        let mut need_bytes = 0;
-        let mut all = 0_u64;
-        for index in devices {
-            let device = self.hive.devices.iter().find(|device| device.index == *index);
-            let device = device.ok_or_else(|| format!("it has no device {index}"))?;
-            let parts = devices.len().max(1) as u64;
-            let Need { expected, required } = search.need_spread(self.hive, device, parts);
-            need_bytes = need_bytes.max(expected);
-            if search.clashes(self.hive, device) {
-                return Err(format!("a worker with other numerics runs on device {index} already"));
-            }
-            all = all.saturating_add(required);
-            let missing = shortfall(self.cluster, self.hive, device, required).device;
-            if missing > evictable(self.cluster, self.hive, device).device {
-                let free = Bytes(self.hive.free_bytes(device));
-                return Err(format!("needs {} on device {index}, {free} free", Bytes(required)));
-            }
-            short.push((device.clone(), Memory { device: missing, budget: 0 }));
-        }
-        if let Some((device, first)) = short.first_mut() {
-            first.budget = shortfall(self.cluster, self.hive, device, all).budget;
-            if first.budget > evictable(self.cluster, self.hive, device).budget {
-                return Err(over_budget(self.cluster, self.hive, all));
-            }
-        }
-        short.retain(|(_, missing)| !missing.is_none());
-        let spec = WorkerSpec {
-            model: search.model().clone(),
-            slots: self.policy.slots_of(search.known_on(self.hive)),
-            devices: devices.to_vec(),
-            need_bytes,
-            path: None,
-        };
-        Ok(Start { spec, short })
-    }
-
-    fn open(&self, search: &Search<'_>) -> Result<(), String> {
-        if let Some(error) = search.wrong_task() {
-            return Err(error.message().to_owned());
-        }
-        let is_refused = self.ask.refused.contains_key(&self.hive.id);
-        if is_refused || !self.hive.takes_workers() || self.hive.devices.is_empty() {
-            return Err(search.why_not(self.hive));
-        }
-        Ok(())
-    }
 }
 
 /// The first so many characters of a text that somebody else chose.

@@ -1,0 +1,274 @@
+//! What a store keeps: a row each.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    ApiKey, CorrelationId, Epoch, HiveId, Idempotency, Job, JobId, JobStatus, LiveJob, ModelRef,
+    PolicySource, Priority, Task, TenantId, TenantLimits, WallTime, WorkerId, prefix,
+};
+
+/// One token of an answer, as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Piece {
+    /// Its id in the model's vocabulary, where the engine tells.
+    pub id: Option<u32>,
+    /// The text that it completes.
+    pub text: Box<str>,
+}
+
+/// What stays of a request when its text is gone: enough to [replay](crate::sim::Replay) the job, and not a word of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct JobOutline {
+    /// It asked for vectors; else for text.
+    pub embed: bool,
+    /// The longest answer, in tokens.
+    pub max_tokens: Option<u32>,
+    /// How long everything might take, in milliseconds.
+    pub deadline_ms: Option<u64>,
+    /// Keys of the prompt's prefixes, shortest first. They are veiled: which prompts of one life of a queen began alike
+    /// can be told by them, and nothing of what they said.
+    pub prefix: Arc<[u64]>,
+}
+
+impl JobOutline {
+    /// That of a job, with the keys of its prefixes veiled by a secret that is kept nowhere.
+    pub(crate) fn of(job: &Job, secret: u64) -> Self {
+        let (embed, max_tokens) = match &job.task {
+            Task::Generate { sampling, .. } => (false, sampling.max_tokens),
+            Task::Embed { .. } => (true, None),
+        };
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1);
+        Self {
+            embed,
+            max_tokens,
+            deadline_ms: job.deadline.map(millis),
+            prefix: prefix::veiled(&job.prefix, secret),
+        }
+    }
+}
+
+/// A job, as it is stored.
+#[derive(Clone, Debug, PartialEq)]
+pub struct JobRecord {
+    /// Its name.
+    pub id: JobId,
+    /// Whose it is.
+    pub tenant: Option<TenantId>,
+    /// The model.
+    pub model: ModelRef,
+    /// Which jobs go first.
+    pub priority: Priority,
+    /// How far it has come.
+    pub status: JobStatus,
+    /// Its place in the queue: lower goes first.
+    pub order: u64,
+    /// When it was submitted.
+    pub submitted_at: WallTime,
+    /// Attempts begun.
+    pub attempts: u32,
+    /// The mark it carries through every log.
+    pub correlation_id: CorrelationId,
+    /// The key it was submitted under, where there was one.
+    pub idempotency: Option<Arc<Idempotency>>,
+    /// The life of a queen that answers for it.
+    pub owner: Epoch,
+    /// Everything needed to run it; none where it is not kept, or erased.
+    pub request: Option<Arc<Job>>,
+    /// What is kept of it in any case; none where an older version recorded the job.
+    pub outline: Option<JobOutline>,
+    /// The [numerics](crate::WorkerInfo::numerics) of the worker that gave the first pieces.
+    pub numerics: Option<Arc<str>>,
+    /// What is recorded of its answer so far.
+    pub pieces: Vec<Piece>,
+    /// Tokens of the answer: those recorded while it is live, all of them once it has ended.
+    pub tokens_generated: u32,
+}
+
+impl JobRecord {
+    /// A job that was just accepted, with everything needed to run it, and without an outline.
+    pub fn queued(job: Arc<Job>, order: u64, submitted_at: WallTime, owner: Epoch) -> Self {
+        Self {
+            id: job.id,
+            tenant: job.tenant.clone(),
+            model: job.model.clone(),
+            priority: job.priority,
+            status: LiveJob::queued().into(),
+            order,
+            submitted_at,
+            attempts: 0,
+            correlation_id: job.correlation_id.clone(),
+            idempotency: job.idempotency.clone(),
+            owner,
+            request: Some(job),
+            outline: None,
+            numerics: None,
+            pieces: Vec::new(),
+            tokens_generated: 0,
+        }
+    }
+}
+
+/// How a hive is reached.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "mode", rename_all = "snake_case")]
+pub enum HiveAddress {
+    /// On the queen's machine.
+    Local,
+    /// At its host name and port, over HTTP; somebody else has started it.
+    Http,
+    /// On another machine, over SSH.
+    Network {
+        /// The host to connect to.
+        ssh_host: String,
+        /// Its SSH port.
+        ssh_port: u16,
+        /// The user there.
+        ssh_user: String,
+        /// The key to log in with; none where the agent or the SSH configuration decides.
+        ssh_key_path: Option<String>,
+    },
+}
+
+/// Is a hive reachable?
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HiveStatus {
+    /// It answers.
+    Online,
+    /// It does not answer; it gets no new jobs.
+    Offline,
+    /// It could not be started.
+    Error,
+}
+
+impl HiveStatus {
+    /// The name it is stored by.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Online => "online",
+            Self::Offline => "offline",
+            Self::Error => "error",
+        }
+    }
+}
+
+/// A hive, as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HiveRecord {
+    /// Its name.
+    pub id: HiveId,
+    /// The machine's own name.
+    pub hostname: String,
+    /// The port of its HTTP API; 0 where it has none, inside this process.
+    pub port: u16,
+    /// How it is reached.
+    pub address: HiveAddress,
+    /// Devices, backends and models, as JSON.
+    pub capabilities: serde_json::Value,
+    /// When it last answered.
+    pub last_seen: WallTime,
+    /// Is it reachable?
+    pub status: HiveStatus,
+    /// What its owner says of it: see [`HiveView::labels`](crate::HiveView::labels).
+    pub labels: BTreeMap<String, String>,
+}
+
+/// A model on the disk of a hive, as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelRecord {
+    /// The hive.
+    pub hive: HiveId,
+    /// The model.
+    pub model: ModelRef,
+    /// Its size, in bytes.
+    pub bytes: u64,
+    /// The SHA-256 of its files, in lower-case hexadecimal, where it is known.
+    pub checksum: Option<String>,
+    /// When a worker last loaded it.
+    pub last_used: WallTime,
+}
+
+/// What is remembered of a worker that runs, beyond this life of the queen and an outage of its hive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkerRecord {
+    /// The worker.
+    pub worker: WorkerId,
+    /// Its hive.
+    pub hive: HiveId,
+    /// An operator has pinned it: it is never evicted.
+    pub pinned: bool,
+    /// It was started beside others of its model, and is stopped again when they suffice.
+    pub replica: bool,
+}
+
+impl WorkerRecord {
+    /// A worker like any other.
+    pub fn new(worker: WorkerId, hive: HiveId) -> Self {
+        Self { worker, hive, pinned: false, replica: false }
+    }
+
+    /// Is it like any other, so that nothing need be remembered?
+    pub fn says_nothing(&self) -> bool {
+        !self.pinned && !self.replica
+    }
+}
+
+/// A tenant, as it is stored: limits, keys and usage.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TenantRecord {
+    /// Its name.
+    pub id: TenantId,
+    /// What it may use.
+    pub limits: TenantLimits,
+    /// Its keys.
+    pub keys: Vec<ApiKey>,
+    /// Tokens used on the day of the snapshot. The store counts them itself, with every [`Change::JobEnded`];
+    /// a [`Change::TenantPut`] does not change them.
+    pub used_tokens: u64,
+}
+
+/// A version of the policy, as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicyRecord {
+    /// Its number: each is one more than the one before.
+    pub version: u64,
+    /// Since when it was in force.
+    pub at: WallTime,
+    /// The SHA-256 of its text, in lower-case hexadecimal.
+    pub hash: String,
+    /// Where it came from.
+    pub origin: PolicyOrigin,
+    /// The text; an empty one for a [reset](PolicyOrigin::Reset).
+    pub source: PolicySource,
+}
+
+/// Where a version of the policy came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PolicyOrigin {
+    /// The application brought it, by its code or its configuration.
+    Application,
+    /// Somebody set it while the queen ran.
+    Operator,
+    /// An earlier version was put back in force.
+    Rollback,
+    /// What the application brings was put back in force: its own policy, or the built-in one where it has none.
+    Reset,
+}
+
+impl PolicyOrigin {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Application, Self::Operator, Self::Rollback, Self::Reset];
+
+    /// The name it is stored by.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Application => "application",
+            Self::Operator => "operator",
+            Self::Rollback => "rollback",
+            Self::Reset => "reset",
+        }
+    }
+}

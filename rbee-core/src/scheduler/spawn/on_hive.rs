@@ -1,0 +1,108 @@
+//! The same question about one hive, for a policy that chooses the hive itself.
+
+use super::{
+    super::{
+        Ask, LeastLoaded,
+        eviction::{Memory, evictable, shortfall},
+        least_loaded::Need,
+        trace::Bytes,
+    },
+    Fit, Search, Sites, over_budget,
+};
+use crate::{ClusterView, Device, HiveView, ModelOnDisk, WorkerSpec};
+
+/// A question, and the hive that it is about.
+#[derive(Clone, Copy)]
+pub(in crate::scheduler) struct OnHive<'a> {
+    pub(in crate::scheduler) policy: &'a LeastLoaded,
+    pub(in crate::scheduler) ask: &'a Ask,
+    pub(in crate::scheduler) cluster: &'a ClusterView,
+    /// See [`known`].
+    pub(in crate::scheduler) known: Option<&'a ModelOnDisk>,
+    pub(in crate::scheduler) hive: &'a HiveView,
+}
+
+/// A worker that can be started on a hive.
+#[derive(Clone, Debug)]
+pub(in crate::scheduler) struct Start {
+    pub(in crate::scheduler) spec: WorkerSpec,
+    /// What is missing on each of its devices until idle workers are stopped. What is missing of the hive's budget is
+    /// missing at the first.
+    pub(in crate::scheduler) short: Vec<(Device, Memory)>,
+}
+
+impl<'a> OnHive<'a> {
+    fn search(&self) -> Search<'a> {
+        Search { policy: self.policy, ask: self.ask, cluster: self.cluster, known: self.known }
+    }
+
+    /// Will any of its devices do?
+    pub(in crate::scheduler) fn has_place(&self) -> bool {
+        let search = self.search();
+        let fits = |device| matches!(search.fit(self.hive, device), Fit::Fits { .. });
+        self.open(&search).is_ok() && self.hive.devices.iter().any(fits)
+    }
+
+    /// On the best device of the hive; or why on none of them.
+    pub(in crate::scheduler) fn anywhere(&self) -> Result<Start, String> {
+        let search = self.search();
+        self.open(&search)?;
+        let mut sites = Sites::default();
+        search.offer_devices(self.hive, &mut sites);
+        let best = sites.choose(self.cluster);
+        let (site, _) = best.ok_or_else(|| search.why_not(self.hive))?;
+        self.on(&[site.device.index])
+    }
+
+    /// On these devices, spread evenly over them; or why not.
+    pub(in crate::scheduler) fn on(&self, devices: &[u32]) -> Result<Start, String> {
+        let search = self.search();
+        self.open(&search)?;
+        let mut short = Vec::new();
+        let mut need_bytes = 0;
+        let mut all = 0_u64;
+        for index in devices {
+            let device = self.hive.devices.iter().find(|device| device.index == *index);
+            let device = device.ok_or_else(|| format!("it has no device {index}"))?;
+            let parts = devices.len().max(1) as u64;
+            let Need { expected, required } = search.need_spread(self.hive, device, parts);
+            need_bytes = need_bytes.max(expected);
+            if search.clashes(self.hive, device) {
+                return Err(format!("a worker with other numerics runs on device {index} already"));
+            }
+            all = all.saturating_add(required);
+            let missing = shortfall(self.cluster, self.hive, device, required).device;
+            if missing > evictable(self.cluster, self.hive, device).device {
+                let free = Bytes(self.hive.free_bytes(device));
+                return Err(format!("needs {} on device {index}, {free} free", Bytes(required)));
+            }
+            short.push((device.clone(), Memory { device: missing, budget: 0 }));
+        }
+        if let Some((device, first)) = short.first_mut() {
+            first.budget = shortfall(self.cluster, self.hive, device, all).budget;
+            if first.budget > evictable(self.cluster, self.hive, device).budget {
+                return Err(over_budget(self.cluster, self.hive, all));
+            }
+        }
+        short.retain(|(_, missing)| !missing.is_none());
+        let spec = WorkerSpec {
+            model: search.model().clone(),
+            slots: self.policy.slots_of(search.known_on(self.hive)),
+            devices: devices.to_vec(),
+            need_bytes,
+            path: None,
+        };
+        Ok(Start { spec, short })
+    }
+
+    fn open(&self, search: &Search<'_>) -> Result<(), String> {
+        if let Some(error) = search.wrong_task() {
+            return Err(error.message().to_owned());
+        }
+        let is_refused = self.ask.refused.contains_key(&self.hive.id);
+        if is_refused || !self.hive.takes_workers() || self.hive.devices.is_empty() {
+            return Err(search.why_not(self.hive));
+        }
+        Ok(())
+    }
+}
