@@ -224,8 +224,8 @@ pub struct TenantRecord {
     pub limits: TenantLimits,
     /// Its keys.
     pub keys: Vec<ApiKey>,
-    /// Tokens used on the day of the snapshot. The store counts them itself, with every [`Change::JobEnded`];
-    /// a [`Change::TenantPut`] does not change them.
+    /// Tokens used on the day of the snapshot. The store counts them itself, with every
+    /// [`Change::JobEnded`](super::Change::JobEnded); a [`Change::TenantPut`](super::Change::TenantPut) does not change them.
     pub used_tokens: u64,
 }
 
