@@ -8,7 +8,7 @@
 use std::sync::{Arc, OnceLock};
 
 use rhai::{
-    Engine, EvalAltResult, FLOAT, INT, Position,
+    Engine, EvalAltResult, FLOAT, INT, Position, def_package,
     packages::{
         ArithmeticPackage, BasicArrayPackage, BasicFnPackage, BasicIteratorPackage,
         BasicMapPackage, BasicMathPackage, BasicStringPackage, LanguageCorePackage, LogicPackage,
@@ -48,6 +48,23 @@ pub(super) const FORBIDDEN: &[(&str, &str)] = &[
     ("exit", "return a decision instead"),
 ];
 
+def_package! {
+    /// What of the language's own a policy can use, in one module: a name is looked for in each there is, in every
+    /// decision anew.
+    Words(_module):
+        LanguageCorePackage,
+        ArithmeticPackage,
+        BasicStringPackage,
+        BasicIteratorPackage,
+        BasicFnPackage,
+        LogicPackage,
+        BasicMathPackage,
+        BasicArrayPackage,
+        BasicMapPackage,
+        MoreStringPackage
+    {}
+}
+
 /// The one engine of this process, with the helpers, and the book of them. Scripts do not change it.
 pub(super) fn shared() -> (Arc<Engine>, Arc<Contents>) {
     static SHARED: OnceLock<(Arc<Engine>, Arc<Contents>)> = OnceLock::new();
@@ -60,16 +77,7 @@ pub(super) fn shared() -> (Arc<Engine>, Arc<Contents>) {
 
 fn build() -> (Engine, Contents) {
     let mut engine = Engine::new_raw();
-    LanguageCorePackage::new().register_into_engine(&mut engine);
-    ArithmeticPackage::new().register_into_engine(&mut engine);
-    BasicStringPackage::new().register_into_engine(&mut engine);
-    BasicIteratorPackage::new().register_into_engine(&mut engine);
-    BasicFnPackage::new().register_into_engine(&mut engine);
-    LogicPackage::new().register_into_engine(&mut engine);
-    BasicMathPackage::new().register_into_engine(&mut engine);
-    BasicArrayPackage::new().register_into_engine(&mut engine);
-    BasicMapPackage::new().register_into_engine(&mut engine);
-    MoreStringPackage::new().register_into_engine(&mut engine);
+    Words::new().register_into_engine(&mut engine);
     confine(&mut engine);
     let mut book = Book::new(engine);
     super::workers::register(&mut book);
