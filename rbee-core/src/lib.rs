@@ -101,6 +101,8 @@ pub use queen::{
     PolicyHealth, PolicyReplay, PolicyStatus, PolicyTrial, Queen, QueenBuilder, TenantKey,
     TenantSummary, TrialDecision,
 };
+#[cfg(feature = "test-util")]
+pub use registry::GuardedRegistry;
 pub use registry::{
     Change, HiveAddress, HiveRecord, HiveStatus, JobFilter, JobOutline, JobRecord, MemoryRegistry,
     ModelRecord, POLICIES_KEPT, Piece, PolicyOrigin, PolicyRecord, Registry, Snapshot,

@@ -6,14 +6,13 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::oneshot, task::JoinHandle, time::Instant};
+use tokio::{task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Ask, ClusterView, Error, ErrorKind, Explanation, HiveBackend, HiveRecord, Job, JobFilter,
-    JobId, JobRecord, JobStatus, LeastLoaded, ModelInfo, ModelRef, ModelSource, Now, QueenId,
-    Registry, Request, Result, Scheduler, Settings, Started, Time, WallTime, WorkerId,
-    engine::Counters, idempotency::check_repeat,
+    Ask, ClusterView, Error, ErrorKind, Explanation, HiveBackend, HiveRecord, JobFilter, JobId,
+    JobRecord, JobStatus, LeastLoaded, ModelInfo, ModelRef, ModelSource, Now, QueenId, Registry,
+    Request, Result, Scheduler, Settings, Started, Time, WallTime, WorkerId, engine::Counters,
 };
 
 mod attempt;
@@ -29,18 +28,21 @@ mod logs;
 mod mailbox;
 mod models;
 mod monitor;
+mod placement;
 mod policies;
 mod policy;
 mod replays;
+mod submit;
 mod tenants;
 mod writer;
 
 pub use builder::QueenBuilder;
 pub use decisions::Decision;
-pub use fleet::{HiveSummary, LoadRequest};
+pub use fleet::HiveSummary;
 pub use handle::{Answer, JobHandle};
 pub use loads::Load;
 pub use log::JobEvents;
+pub use placement::LoadRequest;
 pub use policies::{MAX_POLICY_BYTES, PolicyStatus, PolicyTrial, TrialDecision};
 pub use policy::PolicyHealth;
 pub use replays::PolicyReplay;
@@ -50,7 +52,7 @@ use decisions::Decisions;
 use loads::Loads;
 use log::JobLog;
 use logs::Logs;
-use mailbox::{Mailbox, Message, Submission, Submitted};
+use mailbox::{Mailbox, Message};
 use models::Models;
 use policy::Reign;
 use tenants::Directory;
@@ -178,134 +180,6 @@ impl Queen {
             }
             _ => Ok(model),
         }
-    }
-
-    /// Checks the request and submits it. One with an [idempotency key](Request::idempotency_key) that was used
-    /// before is not done again: the handle is one on the job of the first time, and dropping it ends nothing. Returns when the job is recorded; its placement goes on meanwhile.
-    ///
-    /// # Errors
-    /// [`ErrorKind::InvalidRequest`] for a value that is not allowed, [`ErrorKind::ModelNotFound`] for a model that
-    /// nobody knows, [`ErrorKind::SystemAtCapacity`] with the time to come back where the queue is full,
-    /// [`ErrorKind::Storage`] where the job could not be recorded. Nothing was accepted then.
-    pub async fn submit(&self, request: Request) -> Result<JobHandle> {
-        let job = self.check(request).await?;
-        if let Some(handle) = self.find_repeat(&job).await? {
-            return Ok(handle);
-        }
-        let (handle, log) = self.handle(&job);
-        let message = |reply| Message::Submit { job: Arc::new(job), log, reply };
-        let submitted = self.shared.mailbox.ask(message).await;
-        self.submitted(handle, submitted.flatten()).await
-    }
-
-    /// Submits several requests that belong together: they are all within the limits of the queue and of their tenants,
-    /// beside each other, or none is accepted. Otherwise as [`submit`](Self::submit), for each. Where a policy with an
-    /// opinion on admissions, or the store, refuses one of them later, the others are cancelled as their handles are
-    /// dropped.
-    ///
-    /// ```
-    /// use rbee_core::{Queen, Request};
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> rbee_core::Result<()> {
-    /// # let my_worker = rbee_core::EchoWorker::builder("my-model".parse()?).build();
-    ///
-    /// let queen = Queen::builder().worker(my_worker).build().await?;
-    /// let drafts = (0..3).map(|seed| Request::chat("my-model").user("A line of verse").seed(seed));
-    /// for draft in queen.submit_all(drafts).await? {
-    ///     println!("{}", draft.answer().await?.text);
-    /// }
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    /// As [`submit`](Self::submit). Where they are more than a limit allows at all, the error does not say when to come
-    /// back.
-    pub async fn submit_all(
-        &self,
-        requests: impl IntoIterator<Item = Request>,
-    ) -> Result<Vec<JobHandle>> {
-        let checks = requests.into_iter().map(|request| self.check(request));
-        let jobs = futures_util::future::try_join_all(checks).await?;
-        let (mut submissions, mut answers) = (Vec::new(), Vec::new());
-        for job in jobs {
-            if let Some(handle) = self.find_repeat(&job).await? {
-                answers.push((handle, None));
-                continue;
-            }
-            let (handle, log) = self.handle(&job);
-            let (reply, answer) = oneshot::channel();
-            submissions.push(Submission { job: Arc::new(job), log, reply });
-            answers.push((handle, Some(answer)));
-        }
-        self.shared.mailbox.send(Message::SubmitAll { submissions }).await?;
-        let mut handles = Vec::with_capacity(answers.len());
-        for (handle, answer) in answers {
-            handles.push(match answer {
-                None => handle,
-                Some(answer) => {
-                    let submitted = answer.await.unwrap_or_else(|_| Err(mailbox::gone()));
-                    self.submitted(handle, submitted).await?
-                }
-            });
-        }
-        Ok(handles)
-    }
-
-    /// A handle on a job that is not submitted yet, and where its events are going to be.
-    fn handle(&self, job: &Job) -> (JobHandle, Arc<JobLog>) {
-        // Who submits under a key means to come back for the answer.
-        let stays = job.detached || job.idempotency.is_some();
-        let log = Arc::new(JobLog::default());
-        // Armed before the wait: a submission that is dropped half-way cancels its job too.
-        (JobHandle::new(job.id, log.read(None), self.clone(), !stays), log)
-    }
-
-    async fn submitted(
-        &self,
-        mut handle: JobHandle,
-        submitted: Result<Submitted>,
-    ) -> Result<JobHandle> {
-        match submitted {
-            Ok(Submitted::Accepted) => Ok(handle),
-            Ok(Submitted::Before) => {
-                handle.disarm();
-                self.join(handle.id()).await
-            }
-            Err(error) => {
-                handle.disarm();
-                Err(error)
-            }
-        }
-    }
-
-    /// The job that was recorded under the same key before.
-    async fn find_repeat(&self, job: &Job) -> Result<Option<JobHandle>> {
-        if job.idempotency.is_none() {
-            return Ok(None);
-        }
-        let filter = JobFilter { with_text: false, ..JobFilter::one(job.id) };
-        let Some(record) = self.shared.registry.jobs(&filter).await?.into_iter().next() else {
-            return Ok(None);
-        };
-        check_repeat(job, record.idempotency.as_deref())?;
-        self.join(job.id).await.map(Some)
-    }
-
-    /// A handle on a job that somebody else has submitted: dropping it ends nothing.
-    async fn join(&self, job: JobId) -> Result<JobHandle> {
-        let events = self.attach(job, None).await?;
-        Ok(JobHandle::new(job, events, self.clone(), false))
-    }
-
-    async fn check(&self, request: Request) -> Result<Job> {
-        // Before the hub is asked about a model that is not for the tenant.
-        if let Some(tenant) = request.whose() {
-            self.may_use(tenant, request.model())?;
-        }
-        let model =
-            self.locate(request.model()).await.map_err(|error| error.with_param("model"))?;
-        request.into_job(model, &self.shared.settings, fresh_seed())
     }
 
     /// The events of a job, after the one of this number or from the beginning. Works while the job runs, and after

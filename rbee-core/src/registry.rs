@@ -10,12 +10,16 @@ use crate::{
 };
 
 mod clock;
+#[cfg(feature = "test-util")]
+mod guarded;
 mod memory;
 mod records;
 mod rules;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
+#[cfg(feature = "test-util")]
+pub use guarded::GuardedRegistry;
 pub use memory::MemoryRegistry;
 pub use records::{
     HiveAddress, HiveRecord, HiveStatus, JobOutline, JobRecord, ModelRecord, Piece, PolicyOrigin,

@@ -5,13 +5,19 @@
 #[path = "support/queen.rs"]
 mod queen_support;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    future::ready,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use queen_support::{EchoFactory, Seen, echo, hive, queen, quiet, read, request};
 use rbee_core::{
-    Change, EchoFault, EchoGate, EchoWorker, Epoch, Error, ErrorKind, FnScheduler, JobFilter,
-    JobRecord, JobState, LeastLoaded, MemoryRegistry, Placement, PolicyRecord, QueenId, Registry,
-    Result, Scheduler, Settings, Snapshot, Worker, WorkerId, async_trait,
+    Change, EchoFault, EchoGate, EchoWorker, Error, ErrorKind, FnScheduler, GuardedRegistry,
+    JobState, LeastLoaded, Placement, Result, Scheduler, Settings, Worker, WorkerId,
 };
 
 #[tokio::test]
@@ -302,48 +308,29 @@ async fn every_wait_has_a_bound() {
     quiet(&queen).await;
 }
 
-/// Fails to write when told to.
-#[derive(Debug)]
-struct Moody {
-    inner: MemoryRegistry,
-    fails: std::sync::atomic::AtomicBool,
-}
-
-#[async_trait]
-impl Registry for Moody {
-    async fn open(&self, queen: &QueenId, lease: Duration) -> Result<Snapshot> {
-        self.inner.open(queen, lease).await
-    }
-    async fn record(&self, epoch: Epoch, changes: &[Change]) -> Result<()> {
-        if self.fails.load(std::sync::atomic::Ordering::SeqCst) {
-            return Err(Error::new(ErrorKind::Storage, "the disk is full"));
-        }
-        self.inner.record(epoch, changes).await
-    }
-    async fn renew(&self, epoch: Epoch) -> Result<Snapshot> {
-        self.inner.renew(epoch).await
-    }
-    async fn release(&self, epoch: Epoch) -> Result<()> {
-        self.inner.release(epoch).await
-    }
-    async fn jobs(&self, filter: &JobFilter) -> Result<Vec<JobRecord>> {
-        self.inner.jobs(filter).await
-    }
-    async fn policies(&self) -> Result<Vec<PolicyRecord>> {
-        self.inner.policies().await
-    }
+/// A store that fails to write when told to.
+fn moody() -> (GuardedRegistry, Arc<AtomicBool>) {
+    let fails = Arc::new(AtomicBool::new(false));
+    let told = fails.clone();
+    let registry = GuardedRegistry::new(move |_| {
+        Box::pin(ready(match told.load(Ordering::SeqCst) {
+            true => Err(Error::new(ErrorKind::Storage, "the disk is full")),
+            false => Ok(()),
+        }))
+    });
+    (registry, fails)
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_store_that_cannot_write_accepts_nothing_and_the_queen_goes_on() {
-    let registry = Arc::new(Moody { inner: MemoryRegistry::new(), fails: false.into() });
+    let (registry, fails) = moody();
     let gate = EchoGate::new();
     let worker = echo().slots(2).gate(&gate).build();
-    let queen = queen().registry(registry.clone()).worker(worker.clone()).build().await.unwrap();
+    let queen = queen().registry(registry).worker(worker.clone()).build().await.unwrap();
     let running = queen.submit(request(1, 9)).await.unwrap();
     let id = running.id();
 
-    registry.fails.store(true, std::sync::atomic::Ordering::SeqCst);
+    fails.store(true, Ordering::SeqCst);
     let error = queen.submit(request(2, 9)).await.unwrap_err();
     assert_eq!((error.kind(), error.message()), (ErrorKind::Storage, "the disk is full"));
     worker.until_active(1).await;
@@ -353,7 +340,7 @@ async fn a_store_that_cannot_write_accepts_nothing_and_the_queen_goes_on() {
     read(running).await.assert_whole(1, 9);
     assert_eq!(queen.job(id).await.unwrap().status.state(), JobState::Running);
 
-    registry.fails.store(false, std::sync::atomic::Ordering::SeqCst);
+    fails.store(false, Ordering::SeqCst);
     read(queen.submit(request(3, 9)).await.unwrap()).await.assert_whole(3, 9);
     quiet(&queen).await;
 }
@@ -379,42 +366,19 @@ async fn a_full_queue_refuses_and_promises_nothing_while_no_job_has_ended() {
     assert_eq!(EchoWorker::text(0, 0), "");
 }
 
-/// Refuses every change of one job, as a store does that has given it to another queen.
-#[derive(Debug)]
-struct Picky(MemoryRegistry);
-
-#[async_trait]
-impl Registry for Picky {
-    async fn open(&self, queen: &QueenId, lease: Duration) -> Result<Snapshot> {
-        self.0.open(queen, lease).await
-    }
-    async fn record(&self, epoch: Epoch, changes: &[Change]) -> Result<()> {
+#[tokio::test]
+async fn a_job_that_the_store_refuses_does_not_refuse_those_recorded_with_it() {
+    // It refuses every change of one job, as a store does that has given it to another queen.
+    let registry = GuardedRegistry::new(|changes| {
         let is_foreign = |change: &Change| match change {
             Change::JobQueued(record) => record.correlation_id.as_str() == "foreign",
             _ => false,
         };
-        if changes.iter().any(is_foreign) {
-            return Err(Error::new(ErrorKind::Fenced, "it is another queen's"));
-        }
-        self.0.record(epoch, changes).await
-    }
-    async fn renew(&self, epoch: Epoch) -> Result<Snapshot> {
-        self.0.renew(epoch).await
-    }
-    async fn release(&self, epoch: Epoch) -> Result<()> {
-        self.0.release(epoch).await
-    }
-    async fn jobs(&self, filter: &JobFilter) -> Result<Vec<JobRecord>> {
-        self.0.jobs(filter).await
-    }
-    async fn policies(&self) -> Result<Vec<PolicyRecord>> {
-        self.0.policies().await
-    }
-}
-
-#[tokio::test]
-async fn a_job_that_the_store_refuses_does_not_refuse_those_recorded_with_it() {
-    let registry = Picky(MemoryRegistry::new());
+        Box::pin(ready(match changes.iter().any(is_foreign) {
+            true => Err(Error::new(ErrorKind::Fenced, "it is another queen's")),
+            false => Ok(()),
+        }))
+    });
     let worker = echo().slots(8).build();
     let queen = queen().registry(registry).worker(worker).build().await.unwrap();
     let submit = |seed: u64| {
@@ -433,13 +397,13 @@ async fn a_job_that_the_store_refuses_does_not_refuse_those_recorded_with_it() {
 
 #[tokio::test(start_paused = true)]
 async fn a_detached_result_is_whole_in_the_store_although_the_store_failed_meanwhile() {
-    let registry = Arc::new(Moody { inner: MemoryRegistry::new(), fails: false.into() });
+    let (registry, fails) = moody();
     let gate = EchoGate::new();
     let worker = echo().gate(&gate).build();
-    let queen = queen().registry(registry.clone()).worker(worker).build().await.unwrap();
+    let queen = queen().registry(registry).worker(worker).build().await.unwrap();
     let id = queen.submit(request(1, 100).detached()).await.unwrap().detach();
     let mut events = queen.attach(id, None).await.unwrap();
-    registry.fails.store(true, std::sync::atomic::Ordering::SeqCst);
+    fails.store(true, Ordering::SeqCst);
     gate.release(70);
     let mut seen = Seen::default();
     while seen.tokens < 70 {
@@ -447,7 +411,7 @@ async fn a_detached_result_is_whole_in_the_store_although_the_store_failed_meanw
     }
     // Long enough for the checkpoints to have failed.
     tokio::time::sleep(Duration::from_secs(1)).await;
-    registry.fails.store(false, std::sync::atomic::Ordering::SeqCst);
+    fails.store(false, Ordering::SeqCst);
     gate.open();
     while let Some(event) = events.next().await {
         seen.take(event);

@@ -17,10 +17,9 @@ use std::{
 
 use queen_support::{EchoFactory, echo, hive, queen, quiet, read, request};
 use rbee_core::{
-    Ask, Change, ClusterView, EchoGate, Epoch, Error, ErrorKind, FnScheduler, JobFilter, JobRecord,
-    LoadRequest, MemoryRegistry, ModelRef, Placement, PolicyLanguage, PolicyOrigin, PolicyRecord,
-    PolicySource, PolicyStatus, Queen, QueenBuilder, QueenId, Registry, Result, RhaiScheduler,
-    Scheduler, Settings, Snapshot, async_trait,
+    Ask, Change, ClusterView, EchoGate, Error, ErrorKind, FnScheduler, GuardedRegistry,
+    LoadRequest, MemoryRegistry, ModelRef, Placement, PolicyLanguage, PolicyOrigin, PolicySource,
+    PolicyStatus, Queen, QueenBuilder, Result, RhaiScheduler, Scheduler, Settings,
 };
 use tokio::sync::Semaphore;
 
@@ -128,45 +127,21 @@ async fn a_version_is_shown_and_put_back_by_its_number() {
     }
 }
 
-/// A store that takes its time with policies.
-#[derive(Clone, Debug)]
-struct Slow {
-    inner: MemoryRegistry,
-    begun: Arc<Semaphore>,
-    go: Arc<Semaphore>,
-}
-
-#[async_trait]
-impl Registry for Slow {
-    async fn open(&self, queen: &QueenId, lease: Duration) -> Result<Snapshot> {
-        self.inner.open(queen, lease).await
-    }
-    async fn record(&self, epoch: Epoch, changes: &[Change]) -> Result<()> {
-        self.inner.record(epoch, changes).await?;
-        if matches!(changes, [Change::PolicyPut(_)]) {
-            self.begun.add_permits(1);
-            self.go.acquire().await.unwrap().forget();
-        }
-        Ok(())
-    }
-    async fn renew(&self, epoch: Epoch) -> Result<Snapshot> {
-        self.inner.renew(epoch).await
-    }
-    async fn release(&self, epoch: Epoch) -> Result<()> {
-        self.inner.release(epoch).await
-    }
-    async fn jobs(&self, filter: &JobFilter) -> Result<Vec<JobRecord>> {
-        self.inner.jobs(filter).await
-    }
-    async fn policies(&self) -> Result<Vec<PolicyRecord>> {
-        self.inner.policies().await
-    }
-}
-
 /// A queen whose store holds a change of the policy up; whoever asked for it has gone. A permit lets one record through.
 async fn left_while_it_is_recorded() -> (Queen, Arc<Semaphore>) {
     let (begun, go) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
-    let store = Slow { inner: MemoryRegistry::new(), begun: begun.clone(), go: go.clone() };
+    let (at_guard, pass) = (begun.clone(), go.clone());
+    let store = GuardedRegistry::new(move |changes| {
+        let is_held = matches!(changes, [Change::PolicyPut(_)]);
+        let (begun, go) = (at_guard.clone(), pass.clone());
+        Box::pin(async move {
+            if is_held {
+                begun.add_permits(1);
+                go.acquire().await.unwrap().forget();
+            }
+            Ok(())
+        })
+    });
     let queen = queen().registry(store).build().await.unwrap();
     let mut change = Box::pin(queen.set_policy(script("Set."), PolicyOrigin::Operator));
     tokio::select! {

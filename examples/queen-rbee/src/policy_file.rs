@@ -180,53 +180,22 @@ fn read(path: &Path) -> Result<PolicySource> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-    use std::sync::atomic::{AtomicBool, Ordering};
-
-    use rbee_core::{
-        Change, Epoch, JobFilter, JobRecord, MemoryRegistry, PolicyRecord, QueenId, Registry,
-        Snapshot, async_trait,
+    use std::{
+        future::ready,
+        sync::atomic::{AtomicBool, Ordering},
     };
 
+    use rbee_core::GuardedRegistry;
+
     use super::*;
-
-    /// A store that fails when it is told to.
-    #[derive(Clone, Debug, Default)]
-    struct Moody {
-        inner: MemoryRegistry,
-        fails: Arc<AtomicBool>,
-    }
-
-    #[async_trait]
-    impl Registry for Moody {
-        async fn open(&self, queen: &QueenId, lease: Duration) -> Result<Snapshot> {
-            self.inner.open(queen, lease).await
-        }
-        async fn record(&self, epoch: Epoch, changes: &[Change]) -> Result<()> {
-            if self.fails.load(Ordering::SeqCst) {
-                return Err(Error::new(ErrorKind::Storage, "the disk is full"));
-            }
-            self.inner.record(epoch, changes).await
-        }
-        async fn renew(&self, epoch: Epoch) -> Result<Snapshot> {
-            self.inner.renew(epoch).await
-        }
-        async fn release(&self, epoch: Epoch) -> Result<()> {
-            self.inner.release(epoch).await
-        }
-        async fn jobs(&self, filter: &JobFilter) -> Result<Vec<JobRecord>> {
-            self.inner.jobs(filter).await
-        }
-        async fn policies(&self) -> Result<Vec<PolicyRecord>> {
-            self.inner.policies().await
-        }
-    }
 
     /// A file in a directory of its own, watched for a queen; every look is made by hand.
     struct Desk {
         directory: tempfile::TempDir,
         file: PolicyFile,
         queen: Queen,
-        store: Moody,
+        /// The store cannot write.
+        is_full: Arc<AtomicBool>,
         writes: u64,
     }
 
@@ -238,10 +207,17 @@ mod tests {
             let directory = tempfile::tempdir().unwrap();
             fs::write(directory.path().join("mine.rhai"), FIRST).unwrap();
             let (file, scheduler) = PolicyFile::open(&directory.path().join("mine.rhai")).unwrap();
-            let store = Moody::default();
-            let queen = Queen::builder().registry(store.clone()).scheduler(scheduler);
+            let is_full = Arc::new(AtomicBool::new(false));
+            let full = is_full.clone();
+            let store = GuardedRegistry::new(move |_| {
+                Box::pin(ready(match full.load(Ordering::SeqCst) {
+                    true => Err(Error::new(ErrorKind::Storage, "the disk is full")),
+                    false => Ok(()),
+                }))
+            });
+            let queen = Queen::builder().registry(store).scheduler(scheduler);
             let queen = queen.build().await.unwrap();
-            Self { directory, file, queen, store, writes: 0 }
+            Self { directory, file, queen, is_full, writes: 0 }
         }
 
         fn path(&self) -> PathBuf {
@@ -295,12 +271,12 @@ mod tests {
     #[tokio::test]
     async fn a_change_that_could_not_be_recorded_is_tried_again() {
         let mut desk = Desk::new().await;
-        desk.store.fails.store(true, Ordering::SeqCst);
+        desk.is_full.store(true, Ordering::SeqCst);
         desk.write(SECOND);
         for _ in 0..8 {
             assert_eq!(desk.look().await, "First.");
         }
-        desk.store.fails.store(false, Ordering::SeqCst);
+        desk.is_full.store(false, Ordering::SeqCst);
         for _ in 0..8 {
             desk.look().await;
         }

@@ -1,6 +1,11 @@
 //! What the sources say together.
 
-use super::*;
+use std::ffi::OsString;
+
+use super::{
+    table::{Forms, KEYS},
+    *,
+};
 
 fn variables(pairs: &[(&str, &str)]) -> Vec<(OsString, OsString)> {
     pairs.iter().map(|(name, value)| (name.into(), value.into())).collect()

@@ -1,0 +1,78 @@
+//! A registry for tests of what stores do to a queen.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use futures_util::future::BoxFuture;
+
+use super::{Change, JobFilter, JobRecord, MemoryRegistry, PolicyRecord, Registry, Snapshot};
+use crate::{Epoch, QueenId, Result};
+
+type Guard = dyn Fn(&[Change]) -> BoxFuture<'static, Result<()>> + Send + Sync;
+
+/// A [`MemoryRegistry`] whose writes a guard lets through, holds up, or refuses; for tests.
+///
+/// Clones share one store, and the guard.
+///
+/// ```
+/// use std::future::ready;
+/// use rbee_core::{Error, ErrorKind, GuardedRegistry, Queen, Request};
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> rbee_core::Result<()> {
+/// # let my_worker = rbee_core::EchoWorker::builder("my-model".parse()?).build();
+///
+/// let full = GuardedRegistry::new(|_changes| {
+///     Box::pin(ready(Err(Error::new(ErrorKind::Storage, "the disk is full"))))
+/// });
+/// let queen = Queen::builder().registry(full).worker(my_worker).build().await?;
+/// let error = queen.submit(Request::chat("my-model").user("Hi")).await.unwrap_err();
+/// assert_eq!(error.kind(), ErrorKind::Storage);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct GuardedRegistry {
+    inner: MemoryRegistry,
+    guard: Arc<Guard>,
+}
+
+impl GuardedRegistry {
+    /// An empty one. The guard sees the changes before they are written; where it gives an error back they are not.
+    pub fn new(
+        guard: impl Fn(&[Change]) -> BoxFuture<'static, Result<()>> + Send + Sync + 'static,
+    ) -> Self {
+        Self { inner: MemoryRegistry::new(), guard: Arc::new(guard) }
+    }
+}
+
+impl fmt::Debug for GuardedRegistry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GuardedRegistry").finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Registry for GuardedRegistry {
+    async fn open(&self, queen: &QueenId, lease: Duration) -> Result<Snapshot> {
+        self.inner.open(queen, lease).await
+    }
+    async fn record(&self, epoch: Epoch, changes: &[Change]) -> Result<()> {
+        (self.guard)(changes).await?;
+        self.inner.record(epoch, changes).await
+    }
+    async fn renew(&self, epoch: Epoch) -> Result<Snapshot> {
+        self.inner.renew(epoch).await
+    }
+    async fn release(&self, epoch: Epoch) -> Result<()> {
+        self.inner.release(epoch).await
+    }
+    async fn jobs(&self, filter: &JobFilter) -> Result<Vec<JobRecord>> {
+        self.inner.jobs(filter).await
+    }
+    async fn policies(&self) -> Result<Vec<PolicyRecord>> {
+        self.inner.policies().await
+    }
+    async fn policy(&self, version: Option<u64>) -> Result<Option<PolicyRecord>> {
+        self.inner.policy(version).await
+    }
+}

@@ -1,0 +1,188 @@
+//! What a daemon answers: at once, or event by event.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_core::Stream;
+use http::{Response, header};
+use http_body_util::{BodyExt, Limited};
+use hyper::body::{Body, Incoming};
+use rbee_core::{Error, ErrorKind, Result};
+use serde::de::DeserializeOwned;
+use tokio::time::{Instant, Sleep};
+
+use crate::wire::sse;
+
+/// The longest answer that is no stream, in bytes.
+const MOST_BYTES: usize = 64 << 20;
+/// How long an answer that is no stream may take to arrive, once it has begun.
+const BODY_PATIENCE: Duration = Duration::from_secs(30);
+
+/// A good answer, whose body is still to come.
+#[derive(Debug)]
+pub struct Answer {
+    pub(super) response: Response<Incoming>,
+    pub(super) authority: Arc<str>,
+}
+
+impl Answer {
+    /// The whole of it, from JSON.
+    ///
+    /// # Errors
+    /// [`ErrorKind::HiveUnreachable`] where it breaks off, is too long, or is not what was expected.
+    pub async fn json<T: DeserializeOwned>(self) -> Result<T> {
+        let wrong = |why: String| {
+            let message = format!("the answer of {} {why}", self.authority);
+            Error::new(ErrorKind::HiveUnreachable, message)
+        };
+        let body = Limited::new(self.response.into_body(), MOST_BYTES).collect();
+        let body = tokio::time::timeout(BODY_PATIENCE, body)
+            .await
+            .map_err(|_| wrong(format!("did not arrive within {BODY_PATIENCE:?}")))?
+            .map_err(|cause| wrong(format!("broke off: {cause}")))?;
+        let bytes = body.to_bytes();
+        serde_json::from_slice(&bytes).map_err(|cause| wrong(format!("is not understood: {cause}")))
+    }
+
+    /// Its bytes, as they arrive. Ends with an error where none come for `silence`.
+    pub fn bytes(self, silence: Duration) -> impl Stream<Item = Result<Bytes>> + Send + 'static {
+        let Self { response, authority } = self;
+        let broke = move |why: String| {
+            let message = format!("the answer of {authority} {why}");
+            Some((Err(Error::new(ErrorKind::HiveUnreachable, message)), None))
+        };
+        futures_util::stream::unfold(Some(response.into_body()), move |body| {
+            let broke = broke.clone();
+            async move {
+                let mut body = body?;
+                loop {
+                    match tokio::time::timeout(silence, body.frame()).await {
+                        Ok(None) => return None,
+                        Ok(Some(Ok(frame))) => {
+                            // What is no data are trailers, which nobody sends.
+                            if let Ok(data) = frame.into_data() {
+                                return Some((Ok(data), Some(body)));
+                            }
+                        }
+                        Ok(Some(Err(cause))) => return broke(format!("broke off: {cause}")),
+                        Err(_) => return broke(format!("stood still for {silence:?}")),
+                    }
+                }
+            }
+        })
+    }
+
+    /// Its events.
+    ///
+    /// # Errors
+    /// [`ErrorKind::WorkerFault`] where it is no stream of events.
+    pub fn events(self) -> Result<EventStream> {
+        let kind = self.response.headers().get(header::CONTENT_TYPE);
+        if !kind.is_some_and(|kind| kind.as_bytes().starts_with(sse::CONTENT_TYPE.as_bytes())) {
+            let message = format!(
+                "the answer of {} is of content type {kind:?}; expected was {}",
+                self.authority,
+                sse::CONTENT_TYPE
+            );
+            return Err(Error::new(ErrorKind::WorkerFault, message));
+        }
+        Ok(EventStream {
+            body: self.response.into_body(),
+            parser: sse::Parser::default(),
+            authority: self.authority,
+            silence: None,
+            done: false,
+        })
+    }
+}
+
+/// The events of an answer, as they arrive. Dropping it closes the connection, which tells the daemon to stop.
+#[derive(Debug)]
+pub struct EventStream {
+    body: Incoming,
+    parser: sse::Parser,
+    authority: Arc<str>,
+    /// How long the daemon may say nothing, and when that is over.
+    silence: Option<(Duration, Pin<Box<Sleep>>)>,
+    done: bool,
+}
+
+impl EventStream {
+    /// Ends with an error where the daemon says nothing for this long, not even by a comment.
+    pub fn with_silence_limit(mut self, limit: Duration) -> Self {
+        self.silence = Some((limit, Box::pin(tokio::time::sleep(limit))));
+        self
+    }
+
+    fn broke(&mut self, why: &str) -> Error {
+        self.done = true;
+        let message = format!("the connection to {} broke off: {why}", self.authority);
+        Error::new(ErrorKind::WorkerLost, message)
+    }
+
+    /// Is it silent for too long?
+    fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
+        let Some((limit, over)) = &mut self.silence else { return Poll::Pending };
+        let limit = *limit;
+        std::task::ready!(over.as_mut().poll(cx));
+        Poll::Ready(self.broke(&format!("it said nothing for {limit:?}")))
+    }
+}
+
+impl Stream for EventStream {
+    type Item = Result<sse::Event>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        loop {
+            if this.done {
+                return Poll::Ready(None);
+            }
+            match this.parser.next_event() {
+                Ok(None) => {}
+                Ok(Some(event)) => return Poll::Ready(Some(Ok(event))),
+                Err(error) => {
+                    this.done = true;
+                    return Poll::Ready(Some(Err(error.context(&this.authority))));
+                }
+            }
+            let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) else {
+                return this.poll_silence(cx).map(|error| Some(Err(error)));
+            };
+            match frame {
+                Some(Ok(frame)) => {
+                    if let Some(bytes) = frame.data_ref() {
+                        this.parser.push(bytes);
+                    }
+                    if let Some((limit, over)) = &mut this.silence {
+                        over.as_mut().reset(Instant::now() + *limit);
+                    }
+                }
+                Some(Err(cause)) => {
+                    let error = this.broke(&chain(&cause)).with_source(cause);
+                    return Poll::Ready(Some(Err(error)));
+                }
+                None => {
+                    this.done = true;
+                    return Poll::Ready(None);
+                }
+            }
+        }
+    }
+}
+
+/// An error with what caused it.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}

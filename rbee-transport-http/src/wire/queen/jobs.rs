@@ -1,0 +1,168 @@
+//! Jobs: what is submitted, listed and told of them.
+
+use rbee_core::{HiveId, JobId, Priority, WorkerId};
+use serde::{Deserialize, Serialize};
+
+use crate::wire::{ErrorInfo, ProgressBody};
+
+/// Events of a job. `started`, `token`, `vectors`, `end` and `error` carry their position as SSE id.
+pub mod job_event {
+    /// A [`Started`](super::Started).
+    pub const STARTED: &str = "started";
+    /// A [`Token`](crate::wire::worker::Token).
+    pub const TOKEN: &str = "token";
+    /// A list of vectors: `[[f32]]`.
+    pub const VECTORS: &str = "vectors";
+    /// A [`Metrics`](super::Metrics); it has no position.
+    pub const METRICS: &str = "metrics";
+    /// An [`End`](crate::wire::worker::End). Nothing follows.
+    pub const END: &str = "end";
+    /// An [`ErrorInfo`](crate::wire::ErrorInfo). Nothing follows.
+    pub const ERROR: &str = "error";
+}
+
+/// A job to be run without a reader. The fields beside these are OpenAI's of a chat (`messages`), a completion
+/// (`prompt`) or vectors (`input`); `stream` and what concerns it are not among them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub struct JobRequest {
+    /// Interactive, the default, or batch.
+    #[serde(default)]
+    #[cfg_attr(feature = "server", schema(value_type = Option<PriorityName>))]
+    pub priority: Priority,
+    /// How long it may run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u64>,
+    /// How long everything may take.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline_ms: Option<u64>,
+    /// `model`, `messages` and the others.
+    #[serde(flatten)]
+    #[cfg_attr(feature = "server", schema(value_type = Object))]
+    pub request: serde_json::Map<String, serde_json::Value>,
+}
+
+/// Which jobs go first.
+#[cfg(feature = "server")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, utoipa::ToSchema)]
+#[schema(rename_all = "lowercase")]
+pub enum PriorityName {
+    /// Somebody is waiting.
+    Interactive,
+    /// Nobody is waiting.
+    Batch,
+}
+
+/// Which jobs to list.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::IntoParams))]
+#[serde(deny_unknown_fields)]
+pub struct JobQuery {
+    /// In one of these states: names with commas between them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
+    /// At most so many; 1 to 1,000, 100 where not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<usize>,
+    /// The `next` of the page before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<u64>,
+}
+
+/// A page of jobs, the newest first.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub struct JobList {
+    /// The jobs.
+    pub data: Vec<JobView>,
+    /// `before` of the next page; none where this is the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<u64>,
+}
+
+/// A job.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub struct JobView {
+    /// Its name.
+    #[cfg_attr(feature = "server", schema(value_type = String))]
+    pub id: JobId,
+    /// The model.
+    pub model: String,
+    /// `queued`, `running`, `complete`, `failed` or `cancelled`.
+    pub state: String,
+    /// `interactive` or `batch`.
+    pub priority: String,
+    /// How many go before it in its queue, while it waits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub position: Option<usize>,
+    /// The load of its model that it waits for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loading: Option<Loading>,
+    /// Whose it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<String>,
+    /// The worker that is or was last at it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "server", schema(value_type = Option<String>))]
+    pub worker: Option<WorkerId>,
+    /// When it was submitted.
+    pub submitted_at_ms: u64,
+    /// When it first started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at_ms: Option<u64>,
+    /// When it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub completed_at_ms: Option<u64>,
+    /// Attempts begun.
+    pub attempts: u32,
+    /// Tokens of its answer.
+    pub tokens: u32,
+    /// The text of its answer, as far as it is recorded; only where one job is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<ErrorInfo>,
+    /// The mark it carries through every log.
+    pub correlation_id: String,
+}
+
+/// A model on its way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub struct Loading {
+    /// `downloading` or `loading`.
+    pub state: String,
+    /// Where; tenants are not told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "server", schema(value_type = Option<String>))]
+    pub hive: Option<HiveId>,
+    /// How far it has come.
+    pub progress: ProgressBody,
+}
+
+/// The first event of a job: a worker began.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub struct Started {
+    /// The job.
+    #[cfg_attr(feature = "server", schema(value_type = String))]
+    pub job: JobId,
+    /// The worker, where it is still known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "server", schema(value_type = Option<String>))]
+    pub worker: Option<WorkerId>,
+    /// How long the job had waited.
+    pub queue_ms: u64,
+}
+
+/// What a worker measured.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub struct Metrics {
+    /// Tokens of the prompt.
+    pub prompt_tokens: u32,
+    /// How long the prompt took to compute.
+    pub prefill_ms: f64,
+}
