@@ -1,4 +1,4 @@
-//! Machines, workers, models and what else the queen shows, over HTTP.
+//! Machines, workers and models, over HTTP.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
