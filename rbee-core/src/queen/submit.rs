@@ -17,9 +17,10 @@ impl Queen {
     /// when the job is recorded; its placement goes on meanwhile.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidRequest`] for a value that is not allowed, [`ErrorKind::ModelNotFound`] for a model that
-    /// nobody knows, [`ErrorKind::SystemAtCapacity`] with the time to come back where the queue is full,
-    /// [`ErrorKind::Storage`] where the job could not be recorded. Nothing was accepted then.
+    /// [`InvalidRequest`](crate::ErrorKind::InvalidRequest) for a value that is not allowed,
+    /// [`ModelNotFound`](crate::ErrorKind::ModelNotFound) for a model that nobody knows,
+    /// [`SystemAtCapacity`](crate::ErrorKind::SystemAtCapacity) with the time to come back where the queue is full,
+    /// [`Storage`](crate::ErrorKind::Storage) where the job could not be recorded. Nothing was accepted then.
     pub async fn submit(&self, request: Request) -> Result<JobHandle> {
         let job = self.check(request).await?;
         if let Some(handle) = self.find_repeat(&job).await? {
