@@ -19,6 +19,7 @@ use memory::{Measured, Part, Room};
 use views::Rank;
 
 use crate::{DeviceKind, HiveId, ModelOnDisk, ModelRef, TenantId, TenantView, WorkerId};
+
 /// The models on one hive's disk.
 type OnDisk = BTreeMap<ModelRef, ModelOnDisk>;
 

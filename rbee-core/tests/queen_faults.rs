@@ -311,14 +311,7 @@ async fn every_wait_has_a_bound() {
 /// A store that fails to write when told to.
 fn moody() -> (GuardedRegistry, Arc<AtomicBool>) {
     let fails = Arc::new(AtomicBool::new(false));
-    let told = fails.clone();
-    let registry = GuardedRegistry::new(move |_| {
-        Box::pin(ready(match told.load(Ordering::SeqCst) {
-            true => Err(Error::new(ErrorKind::Storage, "the disk is full")),
-            false => Ok(()),
-        }))
-    });
-    (registry, fails)
+    (GuardedRegistry::with_switch(fails.clone()), fails)
 }
 
 #[tokio::test(start_paused = true)]

@@ -180,10 +180,7 @@ fn read(path: &Path) -> Result<PolicySource> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-    use std::{
-        future::ready,
-        sync::atomic::{AtomicBool, Ordering},
-    };
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     use rbee_core::GuardedRegistry;
 
@@ -208,13 +205,7 @@ mod tests {
             fs::write(directory.path().join("mine.rhai"), FIRST).unwrap();
             let (file, scheduler) = PolicyFile::open(&directory.path().join("mine.rhai")).unwrap();
             let is_full = Arc::new(AtomicBool::new(false));
-            let full = is_full.clone();
-            let store = GuardedRegistry::new(move |_| {
-                Box::pin(ready(match full.load(Ordering::SeqCst) {
-                    true => Err(Error::new(ErrorKind::Storage, "the disk is full")),
-                    false => Ok(()),
-                }))
-            });
+            let store = GuardedRegistry::with_switch(is_full.clone());
             let queen = Queen::builder().registry(store).scheduler(scheduler);
             let queen = queen.build().await.unwrap();
             Self { directory, file, queen, is_full, writes: 0 }

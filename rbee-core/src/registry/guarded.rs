@@ -1,12 +1,20 @@
 //! A registry for tests of what stores do to a queen.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    future::ready,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
 
 use super::{Change, JobFilter, JobRecord, MemoryRegistry, PolicyRecord, Registry, Snapshot};
-use crate::{Epoch, QueenId, Result};
+use crate::{Epoch, Error, ErrorKind, QueenId, Result};
 
 type Guard = dyn Fn(&[Change]) -> BoxFuture<'static, Result<()>> + Send + Sync;
 
@@ -42,6 +50,16 @@ impl GuardedRegistry {
         guard: impl Fn(&[Change]) -> BoxFuture<'static, Result<()>> + Send + Sync + 'static,
     ) -> Self {
         Self { inner: MemoryRegistry::new(), guard: Arc::new(guard) }
+    }
+
+    /// An empty one whose writes fail as on a full disk while the switch is on.
+    pub fn with_switch(switch: Arc<AtomicBool>) -> Self {
+        Self::new(move |_| {
+            Box::pin(ready(match switch.load(Ordering::SeqCst) {
+                true => Err(Error::new(ErrorKind::Storage, "the disk is full")),
+                false => Ok(()),
+            }))
+        })
     }
 }
 

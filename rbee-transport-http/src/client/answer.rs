@@ -16,6 +16,7 @@ use rbee_core::{Error, ErrorKind, Result};
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, Sleep};
 
+use super::chain;
 use crate::wire::sse;
 
 /// The longest answer that is no stream, in bytes.
@@ -174,15 +175,4 @@ impl Stream for EventStream {
             }
         }
     }
-}
-
-/// An error with what caused it.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }

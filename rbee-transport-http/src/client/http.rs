@@ -13,10 +13,7 @@ use hyper_util::{
 use rbee_core::{CorrelationId, Error, ErrorKind, Result};
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{
-    answer::{Answer, chain},
-    connector::Connector,
-};
+use super::{answer::Answer, chain, connector::Connector};
 use crate::{
     Token,
     dial::Dial,

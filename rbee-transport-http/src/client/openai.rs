@@ -25,6 +25,7 @@ use reqwest::{Client, RequestBuilder, Response, Url, redirect::Policy};
 use serde::Deserialize;
 use tokio::time::timeout;
 
+use super::chain;
 use ask::Ask;
 use stream::Chunks;
 
@@ -94,7 +95,7 @@ impl OpenAiWorker {
         if is_this_machine(&url) {
             client = client.no_proxy();
         }
-        let client = client.build().map_err(|cause| wrong(said(&cause)))?;
+        let client = client.build().map_err(|cause| wrong(chain(&cause)))?;
         info.capabilities.resume = false;
         Ok(Self {
             client,
@@ -152,7 +153,7 @@ impl OpenAiWorker {
     }
 
     fn lost(&self, cause: reqwest::Error) -> Error {
-        let message = format!("{} cannot be reached: {}", self.base, said(&cause));
+        let message = format!("{} cannot be reached: {}", self.base, chain(&cause));
         Error::new(ErrorKind::WorkerLost, message).with_source(cause)
     }
 
@@ -369,17 +370,6 @@ async fn read_all(mut answer: Response, most: usize) -> Result<BytesMut, Unread>
         all.extend_from_slice(&bytes);
     }
     Ok(all)
-}
-
-/// An error with its causes, which reqwest leaves out.
-fn said(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
 
 fn is_this_machine(url: &Url) -> bool {

@@ -182,7 +182,10 @@ fn other_machines_are_let_in_only_with_a_token() {
 #[test]
 fn a_platform_needs_an_operators_token_and_has_a_policy_of_its_own() {
     let message = refused("mode: platform\n", &[], &[]);
-    assert!(message.contains("queen.yaml:1: mode is platform, and there is no"), "{message}");
+    assert!(
+        message.contains("queen.yaml:1: mode is platform, and there is no token: "),
+        "{message}"
+    );
     assert!(message.contains("token_file") && message.contains("RBEE_TOKEN"), "{message}");
     let token = "t".repeat(43);
     load("mode: platform\n", &[("RBEE_TOKEN", &token)], &[]).unwrap();

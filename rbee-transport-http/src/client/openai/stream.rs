@@ -15,7 +15,7 @@ use rbee_core::{Error, ErrorKind, Finish, Output, Result, Usage};
 use reqwest::Response;
 use serde::Deserialize;
 
-use super::{Counted, Refusal, Slot, said};
+use super::{Counted, Refusal, Slot, chain};
 use crate::wire::sse;
 
 /// The largest event, in bytes: a token, and what a server says around it.
@@ -97,7 +97,7 @@ impl Chunks {
             match std::task::ready!(self.body.as_mut().poll_next(cx)) {
                 Some(Ok(bytes)) => self.parser.push(&bytes),
                 Some(Err(cause)) => {
-                    let message = format!("the connection broke off: {}", said(&cause));
+                    let message = format!("the connection broke off: {}", chain(&cause));
                     return Poll::Ready(Err(lost(message).with_source(cause)));
                 }
                 // Some servers end without saying so.
