@@ -4,6 +4,7 @@ mod auth;
 mod correlation;
 mod daemon;
 mod figures;
+mod guard;
 mod hive;
 mod lease;
 mod listen;
@@ -20,6 +21,7 @@ mod worker;
 pub use crate::wire::{LogFormat, LogStyle};
 #[cfg(unix)]
 pub use daemon::{raise_file_limit, stop_signal};
+pub use guard::{AllowedHost, AllowedOrigin};
 pub use hive::{HiveServer, Reach, hive, hostname};
 pub use lease::Lease;
 pub use listen::{Limits, Server};

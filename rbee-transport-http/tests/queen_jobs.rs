@@ -7,7 +7,7 @@ mod common;
 use std::sync::Arc;
 
 use axum::body::Body;
-use common::{Hall, Model, SlowFactory, chat, echo, model, next, request};
+use common::{Hall, Model, SlowFactory, chat, echo, model, next, request, with_host};
 use http::{Method, Request, StatusCode};
 use rbee_core::{EchoGate, EchoWorker, InProcessHive, Queen};
 use rbee_transport_http::{server, wire::sse::Event};
@@ -242,7 +242,9 @@ async fn a_client_that_goes_away_cancels_its_job_also_while_it_waits() {
     for stream in [false, true] {
         let ask = || hall.router.clone();
         let body = chat(json!({"stream": stream}));
-        let post = |body: &Value| request(Method::POST, "/v1/chat/completions", Some(body.clone()));
+        let post = |body: &Value| {
+            with_host(request(Method::POST, "/v1/chat/completions", Some(body.clone())))
+        };
         let running = tokio::spawn(tower::ServiceExt::oneshot(ask(), post(&body)));
         hall.echo.until_active(1).await;
         let waiting = tokio::spawn(tower::ServiceExt::oneshot(ask(), post(&body)));

@@ -28,7 +28,7 @@ use rbee_core::{
 };
 use rbee_transport_http::{
     Token,
-    server::{LogFormat, LogStyle},
+    server::{AllowedHost, AllowedOrigin, LogFormat, LogStyle},
     wire::{QUEEN_PORT, engine::Engine},
 };
 
@@ -66,6 +66,10 @@ pub struct Config {
     pub token: Option<Token>,
     /// A file with it.
     pub token_file: Option<PathBuf>,
+    /// Hosts that requests may name where no token is needed, beside those of the loopback interface.
+    pub allow_hosts: Vec<AllowedHost>,
+    /// Origins of the web pages that may use the API.
+    pub allow_origins: Vec<AllowedOrigin>,
     /// `/metrics` needs no token.
     pub open_metrics: bool,
     /// Certificates in PEM.
@@ -123,6 +127,8 @@ impl Default for Config {
             listen_port: QUEEN_PORT,
             token: None,
             token_file: None,
+            allow_hosts: Vec::new(),
+            allow_origins: Vec::new(),
             open_metrics: false,
             tls_cert: None,
             tls_key: None,

@@ -127,6 +127,12 @@ pub async fn start(config: Config, logs: Option<LogRing>) -> Result<Running> {
     if config.open_metrics {
         api = api.with_open_metrics();
     }
+    for host in &config.allow_hosts {
+        api = api.with_allowed_host(host.clone());
+    }
+    for origin in &config.allow_origins {
+        api = api.with_allowed_origin(origin.clone());
+    }
     for root in &config.file_roots {
         api = api.with_file_root(root);
     }

@@ -218,9 +218,12 @@ impl Client {
         query: &impl Serialize,
         body: Option<&impl Serialize>,
     ) -> reqwest::RequestBuilder {
+        let changes = matches!(method, Method::POST | Method::PUT);
         let request = self.http.request(method, self.address.join(path)).query(query);
         match body {
             Some(body) => request.json(body),
+            // The queen takes no change that does not say it is JSON: a web page could send it.
+            None if changes => request.header(header::CONTENT_TYPE, "application/json"),
             None => request,
         }
     }

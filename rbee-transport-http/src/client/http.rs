@@ -135,6 +135,7 @@ impl Endpoint {
         let last = (from + part.len() as u64).saturating_sub(1);
         let request = self
             .head(Method::PUT, path, None)?
+            .header(header::CONTENT_TYPE, "application/octet-stream")
             .header(header::CONTENT_RANGE, format!("bytes {from}-{last}/{all}"))
             .body(Full::new(part))
             .map_err(internal)?;
@@ -182,15 +183,18 @@ impl Endpoint {
         body: Option<&B>,
         correlation_id: Option<&CorrelationId>,
     ) -> Result<Request<Full<Bytes>>> {
+        let reads = matches!(method, Method::GET | Method::HEAD);
         let mut request = self.head(method, path, correlation_id)?;
         let body = match body {
-            Some(body) => {
-                request = request.header(header::CONTENT_TYPE, "application/json");
-                serde_json::to_vec(body).map_err(internal)?
-            }
-            None => Vec::new(),
+            Some(body) => serde_json::to_vec(body).map_err(internal)?.into(),
+            None if reads => Bytes::new(),
+            // Daemons change something only for requests that say they are JSON: no web page sends those unasked.
+            None => Bytes::from_static(b"{}"),
         };
-        request.body(Full::new(body.into())).map_err(internal)
+        if !body.is_empty() {
+            request = request.header(header::CONTENT_TYPE, "application/json");
+        }
+        request.body(Full::new(body)).map_err(internal)
     }
 
     fn head(

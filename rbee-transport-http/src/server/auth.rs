@@ -8,16 +8,19 @@ use axum::{
 use http::{HeaderMap, header};
 use rbee_core::{Error, ErrorKind, Result};
 
-use super::reply;
+use super::{guard::Guard, reply};
 use crate::Token;
 
-/// Lets a request through that carries the token; without a token to ask for, every request.
+/// Lets a request through that comes from an allowed place and carries the token; without a token to ask for, every
+/// request from there.
 pub(super) async fn check(
-    State(token): State<Option<Token>>,
+    State((guard, token)): State<(Guard, Option<Token>)>,
     request: Request,
     next: Next,
 ) -> Response {
-    match token.map_or(Ok(()), |token| authorise(&token, request.headers())) {
+    let checked = guard.check(request.method(), request.uri(), request.headers());
+    match checked.and_then(|()| token.map_or(Ok(()), |token| authorise(&token, request.headers())))
+    {
         Ok(()) => next.run(request).await,
         Err(error) => reply::refuse(&error, request.extensions().get()),
     }

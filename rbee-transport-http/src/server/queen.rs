@@ -37,7 +37,7 @@ use tokio_util::sync::CancellationToken;
 pub use connector::HiveConnector;
 pub use doctor::Examiner;
 
-use super::LogRing;
+use super::{AllowedHost, AllowedOrigin, LogRing, guard::Guard};
 use crate::{
     Token,
     wire::{self, openai::MODEL, policy as rules, queen as paths},
@@ -98,6 +98,7 @@ type Render = Arc<dyn Fn() -> String + Send + Sync>;
 struct Inner {
     queen: Queen,
     token: Option<Token>,
+    guard: Guard,
     metrics_need_token: bool,
     connector: Option<Arc<dyn HiveConnector>>,
     examiners: Vec<Arc<dyn Examiner>>,
@@ -131,6 +132,7 @@ impl QueenServer {
             inner: Inner {
                 queen,
                 token: None,
+                guard: Guard::default(),
                 metrics_need_token: true,
                 connector: None,
                 examiners: Vec::new(),
@@ -152,6 +154,21 @@ impl QueenServer {
     /// [`Platform`](rbee_core::Mode::Platform), where only tenants are served then.
     pub fn with_token(mut self, token: Token) -> Self {
         self.inner.token = Some(token);
+        self.inner.guard.any_host = true;
+        self
+    }
+
+    /// Lets requests name this host in `Host`. Without a token requests may name only this machine's loopback interface
+    /// (`localhost`, `127.0.0.1`, `[::1]`) and the hosts that are allowed so: a web page could use the daemon
+    /// otherwise, by a name of its own that resolves to this machine. With a token any host may be named.
+    pub fn with_allowed_host(mut self, host: AllowedHost) -> Self {
+        self.inner.guard.hosts.push(host);
+        self
+    }
+
+    /// Lets web pages of this origin use the API (CORS). Without it no page of another origin can.
+    pub fn with_allowed_origin(mut self, origin: AllowedOrigin) -> Self {
+        self.inner.guard.origins.push(origin);
         self
     }
 
@@ -206,8 +223,9 @@ impl QueenServer {
 
     /// The routes.
     pub fn router(self) -> Router {
+        let cors = self.inner.guard.cors();
         let shared = Arc::new(self.inner);
-        Router::new()
+        let router = Router::new()
             .route(paths::CHAT, post(openai::chat))
             .route(paths::COMPLETIONS, post(openai::completions))
             .route(paths::EMBEDDINGS, post(openai::embeddings))
@@ -251,7 +269,11 @@ impl QueenServer {
             .fallback(gate::not_found)
             .method_not_allowed_fallback(gate::method_not_allowed)
             .layer(middleware::from_fn_with_state(shared.clone(), gate::gate))
-            .with_state(shared)
+            .with_state(shared);
+        match cors {
+            Some(cors) => router.layer(cors),
+            None => router,
+        }
     }
 }
 

@@ -13,6 +13,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use rbee_core::{CorrelationId, Error, ErrorKind, Result};
 use serde::{Serialize, de::DeserializeOwned};
 
+use super::guard;
 use crate::wire::ErrorBody;
 
 /// How long a body may take to arrive.
@@ -72,11 +73,9 @@ pub(super) fn add_headers(error: &Error, headers: &mut HeaderMap) {
 /// [`ErrorKind::UnsupportedMediaType`], [`ErrorKind::PayloadTooLarge`], or [`ErrorKind::InvalidRequest`] where it does
 /// not arrive.
 pub(super) async fn read_body(request: Request<Body>, most: usize) -> Result<Bytes> {
+    // The guard has seen to it that the content type is there and is JSON, except for the parts of models.
     let kind = request.headers().get(header::CONTENT_TYPE);
-    // Many a script sends JSON without saying so; one that says it sends something else is believed.
-    if let Some(kind) = kind
-        && !is_json(kind)
-    {
+    if !kind.and_then(|kind| kind.to_str().ok()).is_some_and(guard::is_json) {
         return Err(Error::new(
             ErrorKind::UnsupportedMediaType,
             format!("the content type is {kind:?}; allowed is application/json"),
@@ -97,12 +96,6 @@ pub(super) async fn read_body(request: Request<Body>, most: usize) -> Result<Byt
             Err(Error::new(ErrorKind::InvalidRequest, format!("the body did not arrive: {cause}")))
         }
     }
-}
-
-fn is_json(kind: &HeaderValue) -> bool {
-    let Ok(text) = kind.to_str() else { return false };
-    let essence = text.split(';').next().unwrap_or_default().trim();
-    essence.eq_ignore_ascii_case("application/json")
 }
 
 /// The body of a request, from JSON.

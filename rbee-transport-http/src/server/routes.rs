@@ -9,7 +9,7 @@ use axum::{
 };
 use http::header;
 
-use super::{auth, correlation, reply};
+use super::{auth, correlation, guard::Guard, reply};
 use crate::{Token, wire};
 
 /// Writes all figures of the process, in Prometheus' text format.
@@ -44,10 +44,11 @@ pub(super) fn close<S>(routes: Router<S>, state: S, token: Option<Token>) -> Rou
 where
     S: Clone + Send + Sync + 'static,
 {
+    let guard = if token.is_some() { Guard::with_token() } else { Guard::default() };
     routes
         .fallback(reply::not_found)
         .method_not_allowed_fallback(reply::method_not_allowed)
-        .layer(middleware::from_fn_with_state(token, auth::check))
+        .layer(middleware::from_fn_with_state((guard, token), auth::check))
         .layer(middleware::from_fn(correlation::mark))
         .with_state(state)
 }

@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{Router, body::Body};
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use rbee_core::{
     EchoBuilder, EchoWorker, HiveId, Progress, Queen, QueenBuilder, Result, Worker, WorkerFactory,
@@ -92,7 +92,7 @@ impl Hall {
 
     /// The answer as soon as its head is there; dropping it is what a client does that goes away.
     pub(crate) async fn begin(&self, request: Request<Body>) -> Response<Body> {
-        let answer = self.router.clone().oneshot(request);
+        let answer = self.router.clone().oneshot(with_host(request));
         tokio::time::timeout(PATIENCE, answer).await.unwrap().unwrap()
     }
 
@@ -118,7 +118,7 @@ impl Hall {
     }
 
     pub(crate) async fn send(&self, request: Request<Body>) -> Reply {
-        let response = self.router.clone().oneshot(request).await.unwrap();
+        let response = self.router.clone().oneshot(with_host(request)).await.unwrap();
         let (parts, body) = response.into_parts();
         let body = tokio::time::timeout(Duration::from_secs(30), body.collect()).await;
         Reply {
@@ -165,14 +165,19 @@ impl Hall {
 }
 
 pub(crate) fn request(method: Method, path: &str, body: Option<Value>) -> Request<Body> {
-    let request = Request::builder().method(method).uri(path);
-    match body {
-        Some(body) => request
-            .header("content-type", "application/json")
-            .body(Body::from(serde_json::to_vec(&body).unwrap())),
-        None => request.body(Body::empty()),
+    let changes = matches!(method, Method::POST | Method::PUT | Method::PATCH);
+    let mut request = Request::builder().method(method).uri(path);
+    if changes || body.is_some() {
+        request = request.header("content-type", "application/json");
     }
-    .unwrap()
+    let body = body.map_or_else(Body::empty, |body| serde_json::to_vec(&body).unwrap().into());
+    request.body(body).unwrap()
+}
+
+/// Every client names its host.
+pub(crate) fn with_host(mut request: Request<Body>) -> Request<Body> {
+    request.headers_mut().entry("host").or_insert(HeaderValue::from_static("localhost"));
+    request
 }
 
 /// A chat that is allowed, with these fields over it; `null` takes a field out.

@@ -3,6 +3,7 @@
 mod dependencies;
 mod metadata;
 mod steps;
+mod system;
 mod test;
 
 use std::process::ExitCode;
@@ -16,7 +17,8 @@ Usage: cargo xtask <COMMAND>
 
 Commands:
   test           Everything that must hold before a change is merged, stopping at the first failure:
-                 formatting, dependency rules, licences, lints, documentation, tests
+                 programs that the tests need (installed if missing), formatting, dependency rules,
+                 licences, lints, documentation, tests
   bench [NAME] [ARGS]
                  The benchmarks, or the one of this name: engine, gateway, overhead, place, policy,
                  registry, replay, sandbox.
@@ -27,6 +29,7 @@ Options:
 
 Environment:
   CI_REQUIRE_DENY=1   `test` fails where cargo-deny is not installed, instead of leaving out the licences
+  RBEE_SKIP_CLIENTS=1 `test` leaves out what needs programs that others wrote: clients, a browser, llama.cpp
 ";
 
 fn main() -> ExitCode {

@@ -6,6 +6,7 @@
 use crate::{
     dependencies, metadata,
     steps::{self, Failure, Step, cargo},
+    system,
 };
 
 /// Runs all checks.
@@ -26,6 +27,7 @@ pub(crate) fn run() -> Result<(), Failure> {
     test.arguments(&all);
 
     steps::run(&[
+        Step::check("programs for the tests", system::check),
         Step::cargo("formatting", &["fmt", "--all", "--check"]),
         Step::check("dependency rules", dependencies::check),
         Step::check("licences and sources", deny),

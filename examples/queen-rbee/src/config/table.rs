@@ -10,12 +10,15 @@ use super::{
     hives::Hives,
     tenants::{Limits, Tenants},
     value::{
-        At, File, Files, Host, Kind, Maybe, Named, Names, OneOf, Port, QueenName, Size, Span,
-        Whole, Words, Wrong, YesNo,
+        At, File, Files, Host, Kind, ListOf, Maybe, Named, Names, OneOf, Port, QueenName, Size,
+        Span, Whole, Words, Wrong, YesNo,
     },
     yaml::Node,
 };
-use rbee_transport_http::Token;
+use rbee_transport_http::{
+    Token,
+    server::{AllowedHost, AllowedOrigin},
+};
 
 /// Where a key may be given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +84,8 @@ pub(super) const KEYS: &[Key] = &[
         ..key!("token", token: Maybe<Secret>, "The token that clients must send")
     },
     key!("token_file", token_file: Maybe<File>, "A file with the token that clients must send"),
+    key!("allow_hosts", allow_hosts: ListOf<AllowedHost>, "Hosts that requests may name where no token is needed, beside localhost and this machine's loopback addresses"),
+    key!("allow_origins", allow_origins: ListOf<AllowedOrigin>, "Web pages that may use the API, by their origin (CORS) [default: none]"),
     key!("open_metrics", open_metrics: YesNo, "Serve /metrics without the token"),
     key!("tls_cert", tls_cert: Maybe<File>, "Certificates in PEM; with tls_key the API is served over TLS"),
     key!("tls_key", tls_key: Maybe<File>, "The private key of tls_cert, in PEM"),

@@ -11,6 +11,7 @@ use std::{
 };
 
 use rbee_core::QueenId;
+use rbee_transport_http::server::{AllowedHost, AllowedOrigin};
 
 use super::yaml::{Node, Value};
 
@@ -253,6 +254,68 @@ impl Kind for Files {
     }
 }
 
+/// One thing of a list, from its text.
+pub(super) trait Item: FromStr<Err = rbee_core::Error> + Display {
+    /// What stands for the list in the help.
+    const FORM: &'static str;
+    /// What is allowed, in words.
+    const ALLOWED: &'static str;
+}
+
+/// A list; as text also with commas between its items.
+pub(super) struct ListOf<T>(PhantomData<T>);
+
+impl<T: Item> ListOf<T> {
+    fn item(text: &str, line: usize, at: At<'_>) -> Result<T, Wrong> {
+        let wrong = |error: rbee_core::Error| Wrong {
+            line,
+            message: format!("{}: {}", at.key, error.message()),
+        };
+        text.trim().parse().map_err(wrong)
+    }
+}
+
+impl<T: Item> Kind for ListOf<T> {
+    type Value = Vec<T>;
+    const FORM: &'static str = T::FORM;
+    const ALLOWED: &'static str = T::ALLOWED;
+
+    fn parse(_: &str, _: At<'_>) -> Option<Self::Value> {
+        None
+    }
+    fn show(value: &Self::Value) -> String {
+        let texts: Vec<String> = value.iter().map(T::to_string).collect();
+        serde_json::json!(texts).to_string()
+    }
+    fn read(node: &Node, at: At<'_>) -> Result<Self::Value, Wrong> {
+        let node = structured(node, at)?;
+        match &node.value {
+            Value::Scalar { text, .. } => {
+                text.split(',').map(|text| Self::item(text, node.line, at)).collect()
+            }
+            Value::List(items) => items
+                .iter()
+                .map(|item| match &item.value {
+                    Value::Scalar { text, .. } => Self::item(text, item.line, at),
+                    Value::List(_) | Value::Map(_) => at.wrong(item, Self::ALLOWED),
+                })
+                .collect(),
+            Value::Map(_) => at.wrong(&node, Self::ALLOWED),
+        }
+    }
+}
+
+impl Item for AllowedHost {
+    const FORM: &'static str = "[HOST, …]";
+    const ALLOWED: &'static str = "a list of hosts, like [llm.home.arpa, 192.168.1.5]";
+}
+
+impl Item for AllowedOrigin {
+    const FORM: &'static str = "[ORIGIN, …]";
+    const ALLOWED: &'static str =
+        "a list of origins, like [https://chat.example, app://obsidian.md]";
+}
+
 /// A value that may be absent: `~` or nothing.
 pub(super) struct Maybe<K>(PhantomData<K>);
 
@@ -414,6 +477,28 @@ mod tests {
         let names = read::<Names>("{small: 'file:/models/small', big: hf:a/b}").unwrap();
         assert_eq!(names["small"], "file:/models/small");
         assert_eq!(read::<Names>(&Names::show(&names)).unwrap(), names);
+    }
+
+    #[test]
+    fn lists_are_read_from_yaml_and_from_text_with_commas() {
+        let two = ["https://chat.example", "http://localhost:3000"];
+        for text in [
+            "https://chat.example, http://localhost:3000",
+            "[https://chat.example, 'http://localhost:3000']",
+        ] {
+            let origins = read::<ListOf<AllowedOrigin>>(text).unwrap();
+            let shown: Vec<String> = origins.iter().map(ToString::to_string).collect();
+            assert_eq!(shown, two, "{text}");
+            let again = read::<ListOf<AllowedOrigin>>(&ListOf::show(&origins)).unwrap();
+            assert_eq!(again, origins);
+        }
+        for text in
+            ["*", "[https://chat.example, chat.example]", "[[https://chat.example]]", "{a: b}"]
+        {
+            let said = read::<ListOf<AllowedOrigin>>(text).unwrap_err();
+            assert!(said.starts_with("key"), "{said}");
+        }
+        assert_eq!(read::<ListOf<AllowedHost>>("gpu.local").unwrap()[0].to_string(), "gpu.local");
     }
 
     #[test]

@@ -1,11 +1,11 @@
-//! What every request passes: correlation id, token, and the shape of errors.
+//! What every request passes: correlation id, the rules on its origin, token, and the shape of errors.
 
 use axum::{
     extract::{FromRequestParts, Path, Query, Request, State},
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use http::{HeaderMap, HeaderValue, Method, request::Parts};
+use http::{HeaderMap, HeaderValue, Method, Uri, request::Parts};
 use rbee_core::{CorrelationId, Error, ErrorKind, Result};
 use serde::de::DeserializeOwned;
 
@@ -77,8 +77,7 @@ pub(super) async fn gate(
 ) -> Response {
     let id = correlation::read(request.headers()).unwrap_or_else(CorrelationId::random);
     let shape = Shape::of(request.uri().path());
-    let mut response = match shared.admit(request.method(), request.uri().path(), request.headers())
-    {
+    let mut response = match shared.admit(request.method(), request.uri(), request.headers()) {
         Ok(caller) => {
             request.extensions_mut().insert(id.clone());
             request.extensions_mut().insert(caller);
@@ -100,7 +99,9 @@ pub(super) async fn gate(
 }
 
 impl Inner {
-    fn admit(&self, method: &Method, path: &str, headers: &HeaderMap) -> Result<Caller> {
+    fn admit(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<Caller> {
+        self.guard.check(method, uri, headers)?;
+        let path = uri.path();
         let open = matches!(*method, Method::GET | Method::HEAD)
             && (path == wire::HEALTH || (path == wire::METRICS && !self.metrics_need_token));
         if open {

@@ -1,0 +1,320 @@
+//! Rules on where a request may come from. They hold in front of every route, before any token is looked at.
+//!
+//! A web browser sends requests on behalf of every page that is open in it, also to ports of the machine that it runs
+//! on. Such a request comes from this machine, so a daemon that trusts its own machine needs other signs:
+//!
+//! - **`Host`**: a page of `evil.example` whose name suddenly resolves to 127.0.0.1 (DNS rebinding) counts as being of
+//!   the same origin as the daemon, and may read its answers. Its requests still carry `Host: evil.example`.
+//! - **`Origin`** (Fetch standard, section 3.2): every request that a page makes to another origin, and that may change
+//!   something or be read by the page, names the page's origin.
+//! - **`Sec-Fetch-Site`** (Fetch Metadata): set on the remaining requests, those for images and scripts for instance.
+//! - **`Content-Type`**: an HTML form, and a script without asking first, can only send the types of a form. A page that
+//!   wants to send JSON has to ask first (a CORS preflight), and is refused then.
+
+use std::{fmt, str::FromStr};
+
+use axum::http::uri::Authority;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
+use rbee_core::{Error, ErrorKind, Result};
+use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
+
+use crate::wire;
+
+/// How long a browser remembers the answer to a preflight.
+const PREFLIGHT_AGE: std::time::Duration = std::time::Duration::from_secs(600);
+
+/// Whether a request is one that a page of the same site, another site or nobody but the user has caused.
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
+
+/// The content type of a model's files when they are sent.
+const BYTES: &str = "application/octet-stream";
+
+/// A host name or IP address that requests may name in `Host`, without a port: `llm.home.arpa`.
+///
+/// ```
+/// use rbee_transport_http::server::AllowedHost;
+///
+/// assert_eq!("LLM.home.arpa".parse::<AllowedHost>()?.to_string(), "llm.home.arpa");
+/// assert!("http://llm.home.arpa".parse::<AllowedHost>().is_err());
+/// # Ok::<(), rbee_core::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AllowedHost(String);
+
+impl FromStr for AllowedHost {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let bare = text.trim_matches(['[', ']']);
+        let is_address = bare.parse::<std::net::IpAddr>().is_ok();
+        let is_name = |text: &str| {
+            let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+            !text.is_empty() && text.len() <= 253 && text.bytes().all(allowed)
+        };
+        if is_address || is_name(text) {
+            return Ok(Self(normal_host(text)));
+        }
+        let message = format!(
+            "{text:?} is not a host; allowed is a name or an IP address without scheme and port, like llm.home.arpa"
+        );
+        Err(Error::new(ErrorKind::Config, message))
+    }
+}
+
+impl fmt::Display for AllowedHost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The origin of web pages that may use a daemon: `https://chat.example`, `http://localhost:3000`, `app://obsidian.md`.
+///
+/// ```
+/// use rbee_transport_http::server::AllowedOrigin;
+///
+/// assert_eq!("https://chat.example".parse::<AllowedOrigin>()?.to_string(), "https://chat.example");
+/// assert!("https://chat.example/page".parse::<AllowedOrigin>().is_err());
+/// assert!("*".parse::<AllowedOrigin>().is_err());
+/// # Ok::<(), rbee_core::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AllowedOrigin(HeaderValue);
+
+impl FromStr for AllowedOrigin {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let refuse = |why: &str| {
+            let message = format!(
+                "{text:?} is not an origin that can be allowed: {why}; allowed is a scheme and a host as a browser \
+                 sends them, like https://chat.example, http://localhost:3000 or app://obsidian.md"
+            );
+            Err(Error::new(ErrorKind::Config, message))
+        };
+        if text == "*" {
+            return refuse("every page that is open in a browser could use the daemon");
+        }
+        if text.eq_ignore_ascii_case("null") {
+            return refuse("a page can take this origin at will, by a frame in a sandbox");
+        }
+        let Some((scheme, host)) = text.split_once("://") else {
+            return refuse("it has no scheme");
+        };
+        let is_scheme = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+            && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
+        if !is_scheme {
+            return refuse("its scheme is not one");
+        }
+        // Browsers send `file://` for some applications that are made of local pages.
+        if host.is_empty() && !scheme.eq_ignore_ascii_case("file") {
+            return refuse("it has no host");
+        }
+        if host.contains(['/', '?', '#', '@', '*']) || !host.bytes().all(|b| b.is_ascii_graphic()) {
+            return refuse("it has more than a scheme, a host and a port");
+        }
+        let default_port = match &*scheme.to_ascii_lowercase() {
+            "http" => ":80",
+            "https" => ":443",
+            _ => "",
+        };
+        let host = match host.strip_suffix(default_port) {
+            Some(host) if !default_port.is_empty() => host,
+            _ => host,
+        };
+        match HeaderValue::from_str(&format!("{scheme}://{host}").to_ascii_lowercase()) {
+            Ok(value) => Ok(Self(value)),
+            Err(_) => refuse("it cannot be sent in a header"),
+        }
+    }
+}
+
+impl fmt::Display for AllowedOrigin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // It was made of text.
+        f.write_str(self.0.to_str().unwrap_or_default())
+    }
+}
+
+/// The rules that one daemon applies to every request.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Guard {
+    /// Any `Host` is taken: every request needs a token, which no page has.
+    pub(super) any_host: bool,
+    /// Hosts beside the names of this machine's loopback interface.
+    pub(super) hosts: Vec<AllowedHost>,
+    /// Pages that may use the daemon.
+    pub(super) origins: Vec<AllowedOrigin>,
+}
+
+impl Guard {
+    /// The rules of a daemon that asks for a token on every route.
+    pub(super) fn with_token() -> Self {
+        Self { any_host: true, ..Self::default() }
+    }
+
+    /// Checks where a request comes from, and that it says what it sends.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidRequest`] for a header that is missing or doubled, [`ErrorKind::PermissionDenied`] for a host
+    /// or a page that is not allowed, [`ErrorKind::UnsupportedMediaType`] for a change that is not sent as JSON.
+    pub(super) fn check(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<()> {
+        let host = only(headers, &header::HOST)?.ok_or_else(|| {
+            Error::new(ErrorKind::InvalidRequest, "the header Host is missing; send it once")
+        })?;
+        only(headers, &header::AUTHORIZATION)?;
+        self.check_host(host)?;
+        // A request to a proxy names its host in its first line, and that one counts.
+        if let Some(authority) = uri.authority() {
+            self.check_host(authority.as_str())?;
+        }
+        self.check_page(method, host, headers)?;
+        check_content(method, headers)
+    }
+
+    fn check_host(&self, given: &str) -> Result<()> {
+        // Nearly every request, without a copy.
+        let bare = given.rsplit_once(':').map_or(given, |(host, _)| host);
+        if self.any_host || matches!(bare, "127.0.0.1" | "localhost") {
+            return Ok(());
+        }
+        if let Ok(authority) = given.parse::<Authority>()
+            && !given.contains('@')
+        {
+            let host = normal_host(authority.host());
+            if is_loopback(&host) || self.hosts.iter().any(|allowed| allowed.0 == host) {
+                return Ok(());
+            }
+        }
+        // The hosts of the configuration are not named: a page may read this.
+        let message = format!(
+            "the host {:?} is not allowed; without a token allowed are localhost, 127.0.0.1, [::1] and the hosts of the \
+             setting allow_hosts (add it there, or set a token)",
+            shown(given)
+        );
+        Err(Error::new(ErrorKind::PermissionDenied, message))
+    }
+
+    /// Refuses what a page of another origin has caused, unless that origin is allowed.
+    fn check_page(&self, method: &Method, host: &str, headers: &HeaderMap) -> Result<()> {
+        let Some(origin) = only(headers, &header::ORIGIN)? else {
+            return check_site(method, headers);
+        };
+        let is_same = ["http://", "https://"].iter().any(|scheme| {
+            origin.strip_prefix(scheme).is_some_and(|rest| rest.eq_ignore_ascii_case(host))
+        });
+        let is_allowed = || self.origins.iter().any(|allowed| allowed.0 == origin);
+        if is_same || is_allowed() {
+            return Ok(());
+        }
+        let message = format!(
+            "web pages of {:?} may not use this daemon (the setting allow_origins allows them)",
+            shown(origin)
+        );
+        Err(Error::new(ErrorKind::PermissionDenied, message))
+    }
+
+    /// The answers to preflights, and the headers that let allowed pages read answers. None if no page is allowed.
+    pub(super) fn cors(&self) -> Option<CorsLayer> {
+        if self.origins.is_empty() {
+            return None;
+        }
+        let origins = self.origins.iter().map(|origin| origin.0.clone());
+        let exposed = [
+            header::RETRY_AFTER,
+            header::LOCATION,
+            HeaderName::from_static("x-request-id"),
+            HeaderName::from_static(wire::CORRELATION_ID),
+            HeaderName::from_static(wire::JOB_ID),
+            HeaderName::from_static(wire::QUEUE_MS),
+            HeaderName::from_static(wire::WORKER_ID),
+        ];
+        let layer = CorsLayer::new()
+            .allow_origin(AllowOrigin::list(origins))
+            .allow_methods([Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::DELETE])
+            // OpenAI's client sends a dozen headers about itself.
+            .allow_headers(AllowHeaders::mirror_request())
+            // Asked for by Chromium when a page of the internet uses a machine of the local network.
+            .allow_private_network(true)
+            .expose_headers(exposed)
+            .max_age(PREFLIGHT_AGE);
+        Some(layer)
+    }
+}
+
+/// Requests that name no origin, for images or scripts for instance: only the user may cause them, by opening a link.
+fn check_site(method: &Method, headers: &HeaderMap) -> Result<()> {
+    let is =
+        |name, value: &str| headers.get(name).is_some_and(|given: &HeaderValue| given == value);
+    let is_foreign = is(SEC_FETCH_SITE, "cross-site") || is(SEC_FETCH_SITE, "same-site");
+    let is_link = is(SEC_FETCH_MODE, "navigate") && matches!(*method, Method::GET | Method::HEAD);
+    if is_foreign && !is_link {
+        let message = "web pages of other origins may not use this daemon (the setting allow_origins allows them)";
+        return Err(Error::new(ErrorKind::PermissionDenied, message));
+    }
+    Ok(())
+}
+
+/// What changes something says that it sends JSON, also when it sends nothing: a form on a page cannot say that.
+fn check_content(method: &Method, headers: &HeaderMap) -> Result<()> {
+    let kind = only(headers, &header::CONTENT_TYPE)?;
+    let has_body = || {
+        let length = headers.get(header::CONTENT_LENGTH);
+        length.is_some_and(|length| length != "0")
+            || headers.contains_key(header::TRANSFER_ENCODING)
+    };
+    let allowed = match *method {
+        Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE => return Ok(()),
+        // No form sends this method, so one without a body may come from a command line as it is.
+        Method::DELETE if kind.is_none() && !has_body() => return Ok(()),
+        // A part of a model's file: the route takes nothing else.
+        Method::PUT if kind == Some(BYTES) => return Ok(()),
+        _ => "application/json",
+    };
+    let given = match kind {
+        Some(kind) if is_json(kind) => return Ok(()),
+        Some(kind) => format!("the content type is {:?}", shown(kind)),
+        None => "the content type is missing".into(),
+    };
+    let message = format!("{given}; allowed is {allowed}, also without a body");
+    Err(Error::new(ErrorKind::UnsupportedMediaType, message))
+}
+
+/// Returns true if this content type is JSON, whatever its parameters.
+pub(super) fn is_json(kind: &str) -> bool {
+    let essence = kind.split(';').next().unwrap_or_default().trim();
+    essence.eq_ignore_ascii_case("application/json")
+}
+
+/// The value of a header that may be there once.
+fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>> {
+    let mut values = headers.get_all(name).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    let why = match (value.to_str(), values.next()) {
+        (Ok(text), None) => return Ok(Some(text)),
+        (_, Some(_)) => "is there more than once",
+        (Err(_), None) => "is not visible ASCII",
+    };
+    Err(Error::new(ErrorKind::InvalidRequest, format!("the header {name} {why}; send it once")))
+}
+
+/// In lower case, without the dot that stands for the root of all names, and with one form for each address.
+fn normal_host(host: &str) -> String {
+    let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
+    match host.trim_matches(['[', ']']).parse::<std::net::IpAddr>() {
+        Ok(address) => address.to_canonical().to_string(),
+        Err(_) => host,
+    }
+}
+
+fn is_loopback(host: &str) -> bool {
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|host| host.is_loopback())
+}
+
+/// What a client sent, short enough for an error.
+fn shown(text: &str) -> String {
+    text.chars().take(100).collect()
+}
+
+#[cfg(test)]
+mod tests;

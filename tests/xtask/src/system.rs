@@ -1,0 +1,66 @@
+//! What the tests need from the system beside a toolchain: checked, and installed if that is possible.
+
+use std::process::{Command, Stdio};
+
+use crate::steps::Failure;
+
+/// The variable that leaves out the tests with programs that others wrote; the tests read it too.
+const SKIP: &str = "RBEE_SKIP_CLIENTS";
+
+/// A program that the tests run.
+struct Needed {
+    /// Names that it goes by: any will do.
+    names: &'static [&'static str],
+    /// Debian's package with it.
+    package: &'static str,
+    why: &'static str,
+}
+
+const NEEDED: [Needed; 1] = [Needed {
+    names: &["chromium", "chromium-browser", "google-chrome"],
+    package: "chromium",
+    why: "web pages are tested in a real browser",
+}];
+
+/// Installs what is missing. Needs Debian's package manager and its rights, and fails if it has neither.
+pub(crate) fn check() -> Result<(), Failure> {
+    if std::env::var_os(SKIP).is_some_and(|value| value == "1") {
+        println!("!!! NOT CHECKED: {SKIP}=1 leaves out the tests with other programs");
+        return Ok(());
+    }
+    for needed in NEEDED {
+        if needed.names.iter().any(|name| answers(name)) {
+            continue;
+        }
+        install(&needed)?;
+    }
+    Ok(())
+}
+
+fn answers(program: &str) -> bool {
+    let mut command = Command::new(program);
+    command.arg("--version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
+}
+
+fn install(needed: &Needed) -> Result<(), Failure> {
+    let Needed { names, package, why } = needed;
+    println!("{} is missing ({why}); installing Debian's package {package}", names[0]);
+    let apt = |arguments: &[&str]| {
+        let mut command = Command::new("apt-get");
+        command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive").stdin(Stdio::null());
+        command.stdout(Stdio::null()).status().is_ok_and(|status| status.success())
+    };
+    let install = ["install", "--yes", "--no-install-recommends", package];
+    // The lists of packages may be old, or not be there at all.
+    if (apt(&install) || (apt(&["update"]) && apt(&install)))
+        && names.iter().any(|name| answers(name))
+    {
+        return Ok(());
+    }
+    Err(format!(
+        "{} is missing and cannot be installed here; install it (Debian: `apt-get install {package}`), or set {SKIP}=1 \
+         to leave out the tests with other programs",
+        names[0]
+    ))
+}
