@@ -7,7 +7,7 @@ function count() { attempts.sent += 1; }
 async function readable(what, url, options) {
   count();
   try {
-    const answer = await fetch(url, options);
+    const answer = await fetch(url, { signal: AbortSignal.timeout(5000), ...options });
     if (answer.type !== 'opaque' && answer.status !== 403) {
       attempts.leaks.push(`${what} ${url}: ${answer.status} ${(await answer.text()).slice(0, 200)}`);
     }
