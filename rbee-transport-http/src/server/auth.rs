@@ -5,22 +5,30 @@ use axum::{
     middleware::Next,
     response::Response,
 };
-use http::{HeaderMap, header};
+use http::{HeaderMap, Method, StatusCode, header};
 use rbee_core::{Error, ErrorKind, Result};
 
 use super::reply;
-use crate::Token;
+use crate::{
+    Token,
+    wire::{self, Up},
+};
 
-/// Lets a request through that carries the token; without a token to ask for, every request.
-pub(super) async fn check(
-    State(token): State<Option<Token>>,
-    request: Request,
-    next: Next,
-) -> Response {
-    match token.map_or(Ok(()), |token| authorise(&token, request.headers())) {
+/// Lets a request through that carries the token. A caller that shows none is told that the daemon is up, if it asks for
+/// that, and nothing else.
+pub(super) async fn check(State(token): State<Token>, request: Request, next: Next) -> Response {
+    match authorise(&token, request.headers()) {
         Ok(()) => next.run(request).await,
+        Err(_) if asks_whether_up(&request) => reply::json(StatusCode::OK, &Up::default()),
         Err(error) => reply::refuse(&error, request.extensions().get()),
     }
+}
+
+/// A wrong token is refused here too: its owner expects more than this answer.
+fn asks_whether_up(request: &Request) -> bool {
+    *request.method() == Method::GET
+        && request.uri().path() == wire::HEALTH
+        && !request.headers().contains_key(header::AUTHORIZATION)
 }
 
 /// Does the request carry this token?

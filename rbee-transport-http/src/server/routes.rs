@@ -39,8 +39,8 @@ pub(super) fn exposition(text: String) -> Response {
 }
 
 /// The routes of a daemon, for those who have this token: unknown ones are refused in JSON, every request has a
-/// correlation id.
-pub(super) fn close<S>(routes: Router<S>, state: S, token: Option<Token>) -> Router
+/// correlation id. Without the token `GET /health` says that the daemon is up, and everything else is refused.
+pub(super) fn close<S>(routes: Router<S>, state: S, token: Token) -> Router
 where
     S: Clone + Send + Sync + 'static,
 {

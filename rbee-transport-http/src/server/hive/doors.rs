@@ -63,7 +63,7 @@ impl Reach for Doors {
         // Held weakly: a worker that its hive lets go of is gone, whoever could still knock.
         host.ready(Arc::new(Held { worker: Arc::downgrade(worker), info: worker.info().clone() }));
         let close = CancellationToken::new();
-        tokio::spawn(server.run(host.router(Some(token.clone())), close.clone(), Duration::ZERO));
+        tokio::spawn(server.run(host.router(token.clone()), close.clone(), Duration::ZERO));
         let door = Door {
             worker: Arc::downgrade(worker),
             port,
