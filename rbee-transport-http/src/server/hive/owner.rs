@@ -69,8 +69,10 @@ impl OwnerLease {
             Some(owner) => format!("is owned by a queen of epoch {}", owner.epoch),
             None => "has no owner".to_owned(),
         };
-        let message =
-            format!("hive {hive} {owner}, and epoch {epoch} has not claimed it: POST to {} first", crate::wire::LEASE);
+        let message = format!(
+            "hive {hive} {owner}, and epoch {epoch} has not claimed it: POST to {} first",
+            crate::wire::LEASE
+        );
         Err(Error::new(ErrorKind::Fenced, message))
     }
 
@@ -154,8 +156,14 @@ mod tests {
         for huge in [41 + MAX_STEP + 1, u64::MAX] {
             let message = hive.refused(huge, 10);
             assert!(message.contains("epoch 41;"), "{message}");
-            assert!(message.contains(&format!("epoch {huge}, which is {}", huge - 41)), "{message}");
-            assert!(message.contains("allowed is up to 1000") && message.contains("in 80 s"), "{message}");
+            assert!(
+                message.contains(&format!("epoch {huge}, which is {}", huge - 41)),
+                "{message}"
+            );
+            assert!(
+                message.contains("allowed is up to 1000") && message.contains("in 80 s"),
+                "{message}"
+            );
         }
         assert!(!hive.claim(41, 20).unwrap());
         assert!(hive.claim(42, 21).unwrap(), "and so does its next life");
