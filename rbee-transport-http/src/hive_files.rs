@@ -27,7 +27,7 @@ const MOST_HIVES: usize = 1_000;
 /// What a hive's daemon keeps in its state directory for queens of the same user: the token that it takes, in `token`,
 /// and where it listens, in `address`. Only that user can read them.
 ///
-/// [`ProcessHive::files`](crate::ProcessHive::files) gives those of a hive, and [`LocalDaemon::find`] looks them up.
+/// [`ProcessHive::hive_files`](crate::ProcessHive::hive_files) gives those of a hive, and [`LocalDaemon::find`] looks them up.
 #[derive(Clone, Debug)]
 pub struct HiveFiles(StateDir);
 

@@ -214,7 +214,7 @@ impl ProcessHive {
     }
 
     /// What it keeps in its state directory for queens of the same user.
-    pub fn files(&self) -> HiveFiles {
+    pub fn hive_files(&self) -> HiveFiles {
         HiveFiles::new(self.config.state_dir.clone())
     }
 

@@ -26,6 +26,7 @@ impl Hive {
     async fn ask(&self, method: &str, path: &str, body: Option<Value>) -> (StatusCode, Body) {
         let bearer = format!("Bearer {}", self.token.reveal());
         let request = Request::builder().method(method).uri(path);
+        let request = request.header(header::HOST, "localhost");
         let request = request.header(header::AUTHORIZATION, bearer);
         let request = match body {
             Some(body) => request

@@ -35,7 +35,7 @@ async fn run(args: &Args) -> Result<()> {
     let server = Server::bind(args.address()).await?;
     let hive = Arc::new(args.hive()?);
     hive.start().await?;
-    let (token, _announced) = token(given, &hive.files(), server.address())?;
+    let (token, _announced) = token(given, &hive.hive_files(), server.address())?;
     tracing::info!(hive = %hive.id(), address = %server.address(), "ready");
     let mut host = HiveServer::with_reach(hive.clone(), hive);
     if let Some(lease) = args.lease {

@@ -239,6 +239,19 @@ fn a_queen_of_the_same_user_finds_the_token_also_a_new_one() {
 }
 
 #[test]
+fn a_hive_that_other_machines_can_reach_has_a_token_too() {
+    let home = Home::new();
+    let mut command = home.command("rbee-hive");
+    command.args(["--id", "attic", "--port", "0", "--host", "0.0.0.0"]);
+    let mut hive = Daemon::start(command);
+    hive.address = SocketAddr::from(([127, 0, 0, 1], hive.address.port()));
+    assert_eq!(hive.ask("GET", wire::hive::CAPABILITIES, None, &Value::Null).0, 401);
+    let queen = home.queen(&[]);
+    let (status, view) = queen.add(&json!({"url": hive.url()}));
+    assert_eq!(status, 201, "{view}");
+}
+
+#[test]
 fn a_hive_of_the_configuration_may_start_after_the_queen() {
     let (home, port) = (Home::new(), free_port());
     let config = home.path("queen.yaml");
