@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 use axum::{Router, body::Body, extract::Request};
 use http::{StatusCode, header};
 use http_body_util::BodyExt;
-use rbee_core::InProcessHive;
+use rbee_core::{EchoWorker, InProcessHive, Worker};
 use rbee_transport_http::{Token, server, wire};
 use serde_json::{Value, json};
 use tower::ServiceExt;
@@ -19,8 +19,12 @@ struct Hive {
 
 impl Hive {
     fn new() -> Self {
+        Self::of(InProcessHive::new())
+    }
+
+    fn of(hive: InProcessHive) -> Self {
         let token = Token::random().unwrap();
-        Self { router: server::hive(Arc::new(InProcessHive::new()), token.clone()), token }
+        Self { router: server::hive(Arc::new(hive), token.clone()), token }
     }
 
     async fn ask(&self, method: &str, path: &str, body: Option<Value>) -> (StatusCode, Body) {
@@ -136,6 +140,42 @@ async fn to_watch_claims_nothing_and_renews_nothing() {
     // Who watches and does not renew has lost its claim all the same.
     hive.claim(4).await.unwrap();
     events.must_end().await;
+}
+
+#[tokio::test]
+async fn to_ask_for_a_worker_opens_no_port() {
+    let worker = EchoWorker::new("echo".parse().unwrap());
+    let path = wire::hive::WORKER.replace("{id}", &worker.info().id.to_string());
+    let hive = Hive::of(InProcessHive::new().with_worker(worker));
+    let (status, body) = hive.ask("GET", &path, None).await;
+    let error = json(body).await["error"].clone();
+    assert_eq!((status, &error["code"]), (StatusCode::NOT_FOUND, &json!("NOT_FOUND")), "{error}");
+    assert!(error["message"].as_str().unwrap().contains("when a queen claims the hive"), "{error}");
+    let mut ports = Vec::new();
+    for _ in 0..2 {
+        hive.claim(5).await.unwrap();
+        let (status, body) = hive.ask("GET", &path, None).await;
+        assert_eq!(status, StatusCode::OK);
+        ports.push(json(body).await["port"].as_u64().unwrap());
+    }
+    assert_eq!(ports[0], ports[1]);
+}
+
+#[tokio::test]
+async fn a_worker_that_appears_is_reachable_when_its_queen_hears_of_it() {
+    let behind = Arc::new(InProcessHive::new());
+    let token = Token::random().unwrap();
+    let hive = Hive { router: server::hive(behind.clone(), token.clone()), token };
+    hive.claim(5).await.unwrap();
+    let mut events = hive.follow(5).await.unwrap();
+    events.must_begin().await;
+    let worker = EchoWorker::new("echo".parse().unwrap());
+    let id = worker.info().id.to_string();
+    behind.adopt(worker);
+    let report = events.next().await.unwrap().unwrap();
+    assert!(report.contains(&id), "{report}");
+    let path = wire::hive::WORKER.replace("{id}", &id);
+    assert_eq!(hive.ask("GET", &path, None).await.0, StatusCode::OK);
 }
 
 #[tokio::test(start_paused = true)]

@@ -18,7 +18,8 @@ use futures_core::Stream;
 use futures_util::StreamExt;
 use http::StatusCode;
 use rbee_core::{
-    CorrelationId, Epoch, Error, ErrorKind, HiveBackend, HiveEvent, Result, Worker, WorkerId,
+    CorrelationId, Epoch, Error, ErrorKind, HiveBackend, HiveEvent, HiveReport, Result, Worker,
+    WorkerId,
 };
 use serde::de::DeserializeOwned;
 use tokio::{sync::watch, time::Instant};
@@ -37,7 +38,7 @@ use owner::OwnerLease;
 
 /// The largest body of a request.
 const MOST_BYTES: usize = 1 << 20;
-/// How long a hive may take to say what there is on it, when it is asked for figures.
+/// How long a hive may take to say what there is on it, when it is asked for figures or claimed.
 const REPORT_PATIENCE: Duration = Duration::from_secs(4);
 /// How long a queen owns a hive that goes on without a lease of its own.
 const LEASE: Duration = Duration::from_secs(90);
@@ -59,7 +60,22 @@ pub fn hive(hive: Arc<dyn HiveBackend>, token: Token) -> Router {
 /// How the workers of a hive are reached from outside of its process.
 #[async_trait]
 pub trait Reach: std::fmt::Debug + Send + Sync + 'static {
-    /// Where this worker listens, and the token it takes.
+    /// Makes a worker reachable: one that was just started, or that is there when a queen claims the hive, or appears while
+    /// that queen follows it. Idempotent. Nothing has to be done by default.
+    ///
+    /// # Errors
+    /// Whatever keeps it from being reached.
+    async fn open(&self, worker: &Arc<dyn Worker>) -> Result<()> {
+        let _ = worker;
+        Ok(())
+    }
+
+    /// Does [`open`](Self::open) do something? No by default: then a claim need not look for workers.
+    fn must_open(&self) -> bool {
+        false
+    }
+
+    /// Where this worker listens, and the token it takes. Changes nothing.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`] where it has ended, or whatever keeps it from being reached.
@@ -186,12 +202,48 @@ impl Inner {
         Ok(wire::hive::Lease { lease_ms: u64::try_from(length.as_millis()).unwrap_or(u64::MAX) })
     }
 
+    /// Makes the workers reachable that are there.
+    async fn open_all(&self) {
+        if !self.reach.must_open() {
+            return;
+        }
+        if let Ok(Ok(report)) = tokio::time::timeout(REPORT_PATIENCE, self.hive.report()).await {
+            self.open(&report).await;
+        }
+    }
+
+    /// Makes the workers of this report reachable. What keeps one from it says nothing about the others.
+    async fn open(&self, report: &HiveReport) {
+        if !self.reach.must_open() {
+            return;
+        }
+        for id in report.workers.iter().map(|worker| worker.info.id) {
+            let opened = async { self.reach.open(&self.hive.worker(id).await?).await };
+            if let Err(error) = opened.await {
+                tracing::warn!(worker = %id, %error, "a worker cannot be reached");
+            }
+        }
+    }
+
     /// What happens on the hive, for as long as this queen owns it. It claims nothing.
-    async fn follow(&self, owner: Epoch) -> Result<impl Stream<Item = HiveEvent> + use<>> {
+    async fn follow(
+        self: &Arc<Self>,
+        owner: Epoch,
+    ) -> Result<impl Stream<Item = HiveEvent> + use<>> {
         let mut leases = self.owner.subscribe();
         let term = leases.borrow().term_of(self.hive.id(), owner)?;
         // The hive behind is told the term, and not the epoch, which may be lower than the one before it.
-        let events = self.hive.watch(Epoch(term)).await?;
+        let (events, inner) = (self.hive.watch(Epoch(term)).await?, self.clone());
+        // A worker that appears meanwhile is reachable when the queen hears of it.
+        let events = events.then(move |event| {
+            let inner = inner.clone();
+            async move {
+                if let HiveEvent::Report(report) = &event {
+                    inner.open(report).await;
+                }
+                event
+            }
+        });
         Ok(events.take_until(async move {
             // An error says that the server is gone, and the stream with it.
             let _ = leases.wait_for(|lease| !lease.is_in(term)).await;
@@ -290,8 +342,13 @@ async fn events(State(inner): Shared, request: Request) -> Response {
 
 async fn renew(State(inner): Shared, request: Request) -> Response {
     let mark = mark(&request);
-    let renewed = reply::read_json::<Owner>(request, MOST_BYTES).await;
-    match renewed.and_then(|Owner { owner }| inner.claim(owner)) {
+    let renewed = async {
+        let Owner { owner } = reply::read_json(request, MOST_BYTES).await?;
+        let lease = inner.claim(owner)?;
+        inner.open_all().await;
+        Ok(lease)
+    };
+    match renewed.await {
         Ok(lease) => reply::json(StatusCode::OK, &lease),
         Err(error) => reply::refuse(&error, mark.as_ref()),
     }

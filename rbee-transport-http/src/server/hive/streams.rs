@@ -39,7 +39,9 @@ pub(super) fn spawn(inner: Arc<Inner>, order: Spawn) -> Response {
             Ok(_) => tracing::info!(worker = %id, %model, "the worker is ready"),
             Err(error) => tracing::warn!(worker = %id, %model, %error, "no worker was started"),
         }
-        inner.reach.address(&spawned?).await
+        let worker = spawned?;
+        inner.reach.open(&worker).await?;
+        inner.reach.address(&worker).await
     })
 }
 
