@@ -3,11 +3,11 @@
 mod doors;
 mod models;
 mod owner;
+mod reach;
 mod streams;
 
 use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
 
-use async_trait::async_trait;
 use axum::{
     Router,
     extract::{DefaultBodyLimit, FromRequestParts, Path, Query, Request, State},
@@ -18,8 +18,7 @@ use futures_core::Stream;
 use futures_util::StreamExt;
 use http::StatusCode;
 use rbee_core::{
-    CorrelationId, Epoch, Error, ErrorKind, HiveBackend, HiveEvent, HiveReport, Result, Worker,
-    WorkerId,
+    CorrelationId, Epoch, Error, ErrorKind, HiveBackend, HiveEvent, HiveReport, Result, WorkerId,
 };
 use serde::de::DeserializeOwned;
 use tokio::{sync::watch, time::Instant};
@@ -35,6 +34,7 @@ use crate::{
 };
 use doors::Doors;
 use owner::OwnerLease;
+pub use reach::Reach;
 
 /// The largest body of a request.
 const MOST_BYTES: usize = 1 << 20;
@@ -55,31 +55,6 @@ const LEASE: Duration = Duration::from_secs(90);
 /// ```
 pub fn hive(hive: Arc<dyn HiveBackend>, token: Token) -> Router {
     HiveServer::new(hive).router(token)
-}
-
-/// How the workers of a hive are reached from outside of its process.
-#[async_trait]
-pub trait Reach: std::fmt::Debug + Send + Sync + 'static {
-    /// Makes a worker reachable: one that was just started, or that is there when a queen claims the hive, or appears while
-    /// that queen follows it. Idempotent. Nothing has to be done by default.
-    ///
-    /// # Errors
-    /// Whatever keeps it from being reached.
-    async fn open(&self, worker: &Arc<dyn Worker>) -> Result<()> {
-        let _ = worker;
-        Ok(())
-    }
-
-    /// Does [`open`](Self::open) do something? No by default: then a claim need not look for workers.
-    fn must_open(&self) -> bool {
-        false
-    }
-
-    /// Where this worker listens, and the token it takes. Changes nothing.
-    ///
-    /// # Errors
-    /// [`ErrorKind::NotFound`] where it has ended, or whatever keeps it from being reached.
-    async fn address(&self, worker: &Arc<dyn Worker>) -> Result<WorkerAddress>;
 }
 
 /// A hive's daemon.
@@ -422,13 +397,5 @@ pub fn hostname() -> String {
     #[cfg(not(unix))]
     {
         std::env::var("COMPUTERNAME").unwrap_or_default()
-    }
-}
-
-#[cfg(all(feature = "process", unix))]
-#[async_trait]
-impl Reach for crate::ProcessHive {
-    async fn address(&self, worker: &Arc<dyn Worker>) -> Result<WorkerAddress> {
-        crate::ProcessHive::address(self, worker.info().id).await
     }
 }
