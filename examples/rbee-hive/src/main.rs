@@ -57,7 +57,7 @@ fn token(
     }
     let token = files.token()?;
     let token_file = files.token_path();
-    tracing::info!(token_file = %token_file.display(), "queens of other machines and users need the token in this file");
+    tracing::info!(token_file = %token_file.display(), "the token that queens need is in this file");
     // Without it the hive works too: queens have to be told the token.
     let announced = files.announce(address).inspect_err(|error| {
         tracing::warn!(%error, "queens on this machine do not find the token by themselves");
