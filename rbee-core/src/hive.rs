@@ -253,8 +253,11 @@ pub trait HiveBackend: fmt::Debug + Send + Sync + 'static {
     /// a full report, taken after the subscription, so that nothing falls between the two. The stream ends when the
     /// link does; that makes the hive suspect, not dead.
     ///
+    /// A younger life of the queen takes over at once. A hive that is a daemon of its own refuses an epoch that is more
+    /// than 1,000 above that of an owner that is alive, and takes any epoch once the lease of its owner has run out.
+    ///
     /// # Errors
-    /// [`ErrorKind::Fenced`](crate::ErrorKind::Fenced) where a younger queen has claimed it.
+    /// [`ErrorKind::Fenced`](crate::ErrorKind::Fenced) if another queen owns the hive.
     async fn watch(&self, owner: Epoch) -> Result<BoxStream<'static, HiveEvent>>;
 
     /// Starts a worker of this name, and returns when it is usable. Idempotent: for a worker that is there already,

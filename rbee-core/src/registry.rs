@@ -176,7 +176,8 @@ impl JobFilter {
 /// Implementations are proved by [`conformance::registry`](crate::conformance::registry) (feature `conformance`).
 #[async_trait]
 pub trait Registry: fmt::Debug + Send + Sync + 'static {
-    /// Begins a life: an epoch greater than every one before. Takes over the rows of every owner that is no longer
+    /// Begins a life: an epoch greater than every one before, by one or a few, because hives take a step of more than
+    /// 1,000 from a living owner for a mistake. Takes over the rows of every owner that is no longer
     /// alive, and those of earlier lives of the same queen, alive or not. A life whose rows were taken over, some or
     /// none, is superseded: it can write nothing any more.
     async fn open(&self, queen: &QueenId, lease: Duration) -> Result<Snapshot>;

@@ -18,6 +18,8 @@ pub mod dial;
 #[cfg(all(feature = "process", feature = "openai", unix))]
 mod engine_process;
 #[cfg(all(feature = "process", unix))]
+mod hive_files;
+#[cfg(all(feature = "process", unix))]
 mod local_hive;
 #[cfg(all(feature = "process", unix))]
 mod process;
@@ -30,6 +32,8 @@ pub mod wire;
 
 #[cfg(all(feature = "process", feature = "openai", unix))]
 pub use engine_process::EngineFactory;
+#[cfg(all(feature = "process", unix))]
+pub use hive_files::{Announced, HiveFiles, LocalDaemon};
 #[cfg(all(feature = "process", unix))]
 pub use local_hive::LocalHive;
 #[cfg(all(feature = "process", unix))]

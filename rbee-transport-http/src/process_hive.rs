@@ -24,6 +24,7 @@ use rbee_core::{
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
+    HiveFiles,
     process::{Lock, StateDir},
     wire::{LogStyle, engine::Engine, hive::WorkerAddress},
 };
@@ -210,6 +211,11 @@ impl ProcessHive {
         });
         let (life, starting) = (Mutex::new(None), tokio::sync::Mutex::new(()));
         Self { config, machine, table, books, life, starting }
+    }
+
+    /// What it keeps in its state directory for queens of the same user.
+    pub fn hive_files(&self) -> HiveFiles {
+        HiveFiles::new(self.config.state_dir.clone())
     }
 
     /// Lets go of the workers, which live on until their lease runs out, or the next hive takes them in.

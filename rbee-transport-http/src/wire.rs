@@ -37,14 +37,29 @@ pub const QUEUE_MS: &str = "x-rbee-queue-ms";
 /// The position of the last event that a reader has seen.
 pub const LAST_EVENT_ID: &str = "last-event-id";
 
-/// `GET`: is the daemon usable, and who is it? Every daemon has it.
+/// `GET`: is the daemon usable, and who is it? Every daemon has it. Hives and workers answer a caller without their token
+/// with [`Up`] alone.
 pub const HEALTH: &str = "/health";
 /// `GET`: figures in Prometheus' text format. Every daemon has it.
 pub const METRICS: &str = "/metrics";
 /// `POST`: end in order. Workers and hives have it.
 pub const SHUTDOWN: &str = "/v1/admin/shutdown";
-/// `POST`: the one who started the daemon is still there. Workers and hives have it.
+/// `POST`: the one who started the daemon is still there. Workers and hives have it; a queen claims a hive with it
+/// ([`hive::Owner`]).
 pub const LEASE: &str = "/v1/lease";
+
+/// A daemon is up: all that `GET /health` of a hive or a worker says to a caller without its token.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Up {
+    /// `ok`.
+    pub status: String,
+}
+
+impl Default for Up {
+    fn default() -> Self {
+        Self { status: "ok".into() }
+    }
+}
 
 /// An order to end in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

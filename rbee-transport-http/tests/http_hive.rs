@@ -7,7 +7,6 @@ mod support;
 use std::{sync::Arc, time::Duration};
 
 use futures_util::StreamExt;
-use http::Method;
 use rbee_core::{
     EchoWorker, Epoch, ErrorKind, HiveBackend, HiveId, InProcessHive, ModelOrigin, Progress,
     Result, Worker, WorkerFactory, WorkerId, WorkerSpec, async_trait, conformance,
@@ -17,12 +16,8 @@ use rbee_transport_http::{
     client::{Endpoint, HttpHive},
     dial::Tcp,
     server::{self, HiveServer},
-    wire::{
-        self,
-        hive::{Lease, Owner},
-    },
 };
-use support::{Daemon, spec};
+use support::{Daemon, spec, token};
 
 /// Makes workers without a model, inside this process.
 #[derive(Debug)]
@@ -58,8 +53,8 @@ fn a_model(dir: &tempfile::TempDir) -> WorkerSpec {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hive_behind_http_keeps_the_contract_of_a_hive() {
     let dir = tempfile::tempdir().unwrap();
-    let daemon = Daemon::serve(server::hive(in_process())).await;
-    let hive = HttpHive::connect(daemon.endpoint(None)).await.unwrap();
+    let daemon = Daemon::serve(server::hive(in_process(), token())).await;
+    let hive = HttpHive::connect(daemon.endpoint(Some(token()))).await.unwrap();
     conformance::hive::check(Arc::new(hive), a_model(&dir), spec("file:/no/such/model")).await;
 }
 
@@ -70,8 +65,8 @@ async fn a_hive_of_processes_behind_http_keeps_the_contract_of_a_hive() {
     let processes = Arc::new(support::hive(&dir));
     processes.start().await.unwrap();
     let server = HiveServer::with_reach(processes.clone(), processes.clone());
-    let daemon = Daemon::serve(server.router(None)).await;
-    let hive = HttpHive::connect(daemon.endpoint(None)).await.unwrap();
+    let daemon = Daemon::serve(server.router(token())).await;
+    let hive = HttpHive::connect(daemon.endpoint(Some(token()))).await.unwrap();
     conformance::hive::check(Arc::new(hive), a_model(&dir), spec("file:/no/such/model")).await;
 }
 
@@ -79,56 +74,42 @@ async fn a_hive_of_processes_behind_http_keeps_the_contract_of_a_hive() {
 async fn a_death_is_told_over_http() {
     let dir = tempfile::tempdir().unwrap();
     let behind = in_process();
-    let daemon = Daemon::serve(server::hive(behind.clone())).await;
-    let hive = Arc::new(HttpHive::connect(daemon.endpoint(None)).await.unwrap());
+    let daemon = Daemon::serve(server::hive(behind.clone(), token())).await;
+    let hive = Arc::new(HttpHive::connect(daemon.endpoint(Some(token()))).await.unwrap());
     let kill = |id| async move { assert!(behind.kill(id)) };
     conformance::hive::a_death_is_told(hive, a_model(&dir), kill).await;
 }
 
 #[tokio::test]
 async fn another_hive_than_the_one_expected_is_refused_by_name() {
-    let daemon = Daemon::serve(server::hive(in_process())).await;
-    let hive = HttpHive::new("other".parse().unwrap(), daemon.endpoint(None));
+    let daemon = Daemon::serve(server::hive(in_process(), token())).await;
+    let hive = HttpHive::new("other".parse().unwrap(), daemon.endpoint(Some(token())));
     let error = hive.start().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config);
     assert!(error.message().starts_with("hive local answers at 127.0.0.1:"), "{error}");
 }
 
 #[tokio::test]
-async fn without_the_token_nothing_is_told_and_nothing_done() {
-    let token = Token::random().unwrap();
-    let daemon = Daemon::serve(HiveServer::new(in_process()).router(Some(token.clone()))).await;
-    for wrong in [None, Some(Token::random().unwrap())] {
-        let error = HttpHive::connect(daemon.endpoint(wrong)).await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Unauthorized);
-    }
-    let hive = HttpHive::connect(daemon.endpoint(Some(token))).await.unwrap();
+async fn a_client_without_the_token_learns_that_the_hive_wants_one() {
+    let daemon = Daemon::serve(HiveServer::new(in_process()).router(token())).await;
+    let error = HttpHive::connect(daemon.endpoint(None)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unauthorized);
+    assert!(error.message().contains("is up, and wants its token"), "{error}");
+    let wrong = daemon.endpoint(Some(Token::random().unwrap()));
+    let error = HttpHive::connect(wrong).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unauthorized);
+    let hive = HttpHive::connect(daemon.endpoint(Some(token()))).await.unwrap();
     assert_eq!(hive.id().as_str(), "local");
-}
-
-#[tokio::test]
-async fn a_younger_queen_takes_the_lease_and_an_older_one_is_told() {
-    let daemon = Daemon::serve(server::hive(in_process())).await;
-    let claim = async |epoch: u64| {
-        let owner = Owner { owner: Epoch(epoch) };
-        let limit = Duration::from_secs(5);
-        let endpoint = daemon.endpoint(None);
-        endpoint.call::<_, Lease>(Method::POST, wire::LEASE, Some(&owner), limit).await
-    };
-    assert_eq!(claim(5).await.unwrap().lease_ms, 90_000);
-    assert_eq!(claim(4).await.unwrap_err().kind(), ErrorKind::Fenced);
-    claim(6).await.unwrap();
-    assert_eq!(claim(5).await.unwrap_err().kind(), ErrorKind::Fenced);
 }
 
 #[tokio::test]
 async fn a_daemon_ends_when_its_lease_does_and_not_before() {
     let lease = server::Lease::new(Duration::from_millis(400));
     let host = HiveServer::new(in_process()).with_lease(lease);
-    let daemon = Daemon::serve(host.router(None)).await;
+    let daemon = Daemon::serve(host.router(token())).await;
     let stopped = host.stopped();
     let expiring = tokio::spawn(async move { host.expire().await });
-    let hive = HttpHive::connect(daemon.endpoint(None)).await.unwrap();
+    let hive = HttpHive::connect(daemon.endpoint(Some(token()))).await.unwrap();
     let mut events = hive.watch(Epoch(1)).await.unwrap();
     let while_watched = tokio::time::timeout(Duration::from_millis(1_200), async {
         while events.next().await.is_some() {}
@@ -175,8 +156,8 @@ async fn a_hive_that_talks_nonsense_is_unreachable_and_no_wait_is_without_a_boun
 #[tokio::test(flavor = "multi_thread")]
 async fn the_progress_of_a_provision_comes_through() {
     let dir = tempfile::tempdir().unwrap();
-    let daemon = Daemon::serve(server::hive(in_process())).await;
-    let hive = HttpHive::connect(daemon.endpoint(None)).await.unwrap();
+    let daemon = Daemon::serve(server::hive(in_process(), token())).await;
+    let hive = HttpHive::connect(daemon.endpoint(Some(token()))).await.unwrap();
     let heard = Arc::new(std::sync::Mutex::new(Vec::new()));
     let hear = heard.clone();
     let progress = Progress::new(move |update| hear.lock().unwrap().push(update));

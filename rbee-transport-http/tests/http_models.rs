@@ -13,7 +13,7 @@ use rbee_core::{
     ModelStore, Progress, Result, StoreOptions, async_trait,
 };
 use rbee_transport_http::{client::HttpHive, server};
-use support::Daemon;
+use support::{Daemon, token};
 
 /// A hive with a store, behind HTTP.
 struct Place {
@@ -32,8 +32,8 @@ async fn place(name: &str) -> Place {
     let store = ModelStore::open(dir.path().join("store"), options).unwrap();
     let hive = InProcessHive::new().with_id(HiveId::new(name).unwrap()).with_store(store);
     hive.start().await.unwrap();
-    let daemon = Daemon::serve(server::hive(Arc::new(hive))).await;
-    let hive = HttpHive::connect(daemon.endpoint(None)).await.unwrap();
+    let daemon = Daemon::serve(server::hive(Arc::new(hive), token())).await;
+    let hive = HttpHive::connect(daemon.endpoint(Some(token()))).await.unwrap();
     Place { dir, daemon, hive }
 }
 
@@ -140,7 +140,7 @@ async fn a_copy_that_broke_off_goes_on_where_it_was() {
 #[tokio::test(flavor = "multi_thread")]
 async fn parts_that_nobody_wants_are_refused() {
     let two = place("two").await;
-    let endpoint = two.daemon.endpoint(None);
+    let endpoint = two.daemon.endpoint(Some(token()));
     let digest = format!("sha256:{}", "0".repeat(64));
     let part = || Bytes::from_static(b"x");
     let put = |path: String| {

@@ -14,8 +14,13 @@ use rbee_transport_http::{
     client::{Endpoint, HttpWorker},
     dial::Tcp,
     server::{self, Limits, Server, WorkerServer},
+    wire::worker::Start,
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
+
+fn token() -> Token {
+    "t".repeat(64).parse().unwrap()
+}
 
 /// A router on a port of its own, for as long as the test runs.
 struct Daemon {
@@ -37,7 +42,7 @@ impl Daemon {
     }
 
     async fn worker(&self) -> HttpWorker {
-        HttpWorker::connect(self.endpoint(None)).await.unwrap()
+        HttpWorker::connect(self.endpoint(Some(token()))).await.unwrap()
     }
 }
 
@@ -47,7 +52,7 @@ async fn a_worker_behind_http_keeps_the_contract_of_a_worker() {
         .slots(4)
         .token_delay(Duration::from_millis(2))
         .build();
-    let daemon = serve(server::worker(echo)).await;
+    let daemon = serve(server::worker(echo, token())).await;
     let worker = Arc::new(daemon.worker().await);
     let prompt = Prompt::Text("one two three four five six seven eight".repeat(8));
     conformance::worker::check(&Subject::new(worker, prompt)).await;
@@ -85,7 +90,7 @@ async fn idle(echo: &EchoWorker) {
 async fn a_reader_that_goes_away_ends_its_run_also_before_the_first_token() {
     let gate = rbee_core::EchoGate::new();
     let echo = EchoWorker::builder("echo".parse().unwrap()).gate(&gate).build();
-    let daemon = serve(server::worker(echo.clone())).await;
+    let daemon = serve(server::worker(echo.clone(), token())).await;
     let stream = begin(&daemon.worker().await, rbee_core::JobId::random()).await.unwrap();
     assert_eq!(echo.active(), 1);
     drop(stream);
@@ -96,7 +101,7 @@ async fn a_reader_that_goes_away_ends_its_run_also_before_the_first_token() {
 async fn cancelling_ends_the_run_of_a_job_once_and_for_all() {
     let gate = rbee_core::EchoGate::new();
     let echo = EchoWorker::builder("echo".parse().unwrap()).gate(&gate).build();
-    let daemon = serve(server::worker(echo.clone())).await;
+    let daemon = serve(server::worker(echo.clone(), token())).await;
     let worker = daemon.worker().await;
     let job = rbee_core::JobId::random();
     let mut stream = begin(&worker, job).await.unwrap();
@@ -114,7 +119,7 @@ async fn a_run_whose_reader_does_not_read_can_be_cancelled() {
     let chatter =
         (0..1_000_000).map(|_| Ok(Output::Token { id: None, text: "x".repeat(1_000).into() }));
     let echo = EchoWorker::builder("echo".parse().unwrap()).script(chatter.take(20_000)).build();
-    let daemon = serve(server::worker(echo.clone())).await;
+    let daemon = serve(server::worker(echo.clone(), token())).await;
     let worker = daemon.worker().await;
     let job = rbee_core::JobId::random();
     let _unread = begin(&worker, job).await.unwrap();
@@ -127,7 +132,7 @@ async fn a_worker_answers_while_it_loads_and_says_why_it_cannot() {
     let id = WorkerId::random();
     let token = Token::random().unwrap();
     let host = WorkerServer::new(id);
-    let daemon = serve(host.router(Some(token.clone()))).await;
+    let daemon = serve(host.router(token.clone())).await;
     let endpoint = daemon.endpoint(Some(token));
     let loading = HttpWorker::connect(endpoint.clone()).await.unwrap_err();
     assert_eq!(loading.kind(), ErrorKind::WorkerBusy);
@@ -142,15 +147,26 @@ async fn a_worker_answers_while_it_loads_and_says_why_it_cannot() {
 }
 
 #[tokio::test]
-async fn without_the_token_nothing_is_told() {
-    let host = WorkerServer::new(WorkerId::random());
-    let daemon = serve(host.router(Some(Token::random().unwrap()))).await;
+async fn a_client_without_the_token_does_not_get_a_worker() {
+    let daemon = serve(server::worker(EchoWorker::new("echo".parse().unwrap()), token())).await;
     for wrong in [None, Some(Token::random().unwrap())] {
-        let error = daemon
-            .endpoint(wrong)
-            .get::<serde_json::Value>("/health", Duration::from_secs(5))
-            .await;
-        assert_eq!(error.unwrap_err().kind(), ErrorKind::Unauthorized);
+        let error = HttpWorker::connect(daemon.endpoint(wrong)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::WorkerLost);
+        assert!(error.message().contains("token"), "{error}");
+    }
+}
+
+#[test]
+fn an_order_without_a_token_starts_no_worker() {
+    let order = r#"{"id":"67e55044-10b1-426f-9247-bb680e5fe0c8","hive":"local","spec":{"model":"echo","slots":1,
+        "devices":[0],"need_bytes":0},"devices":[0],"host":"127.0.0.1","port":1"#;
+    let order = order.replace('\n', " ");
+    let read = |rest: &str| Start::read(format!("{order}{rest}}}\n").as_bytes());
+    let token = "t".repeat(64);
+    read(&format!(r#","token":"{token}","lease_ms":0"#)).unwrap();
+    for bad in [r#","lease_ms":0"#, r#","token":null,"lease_ms":0"#, r#","token":"","lease_ms":0"#]
+    {
+        assert_eq!(read(bad).unwrap_err().kind(), ErrorKind::Config, "{bad}");
     }
 }
 
@@ -158,7 +174,7 @@ async fn without_the_token_nothing_is_told() {
 async fn a_worker_that_is_gone_is_lost_and_one_that_breaks_off_too() {
     let gate = rbee_core::EchoGate::new();
     let echo = EchoWorker::builder("echo".parse().unwrap()).gate(&gate).build();
-    let daemon = serve(server::worker(echo)).await;
+    let daemon = serve(server::worker(echo, token())).await;
     let worker = daemon.worker().await;
     let mut stream = begin(&worker, rbee_core::JobId::random()).await.unwrap();
     drop(daemon);

@@ -16,7 +16,9 @@ use rbee_transport_http::{
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::{Config, Embedded, bundled, fleet::Fleet, home::Home, policy_file::PolicyFile, worker};
+use crate::{
+    Config, Embedded, bundled, config, fleet::Fleet, home::Home, policy_file::PolicyFile, worker,
+};
 
 /// How often the figures are brought up to date.
 const MEASURE: Duration = Duration::from_secs(2);
@@ -98,7 +100,9 @@ pub async fn start(config: Config, logs: Option<LogRing>) -> Result<Running> {
     builder = builder.hub(config.model_files.hub()?);
     builder = with_local_hive(builder, &config, &home)?;
     let (draining, closed) = (CancellationToken::new(), CancellationToken::new());
-    let fleet = Fleet::new(home.join("hives"), &config, draining.clone())?;
+    // Where `rbee-hive` keeps its state by default, whatever the data directory of this queen is.
+    let local = config::default_data_dir().ok().map(|data| data.join("hives"));
+    let fleet = Fleet::new(home.join("hives"), local, &config, draining.clone())?;
     for hive in fleet.all(&config)? {
         builder = builder.hive(hive);
     }

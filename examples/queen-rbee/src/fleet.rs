@@ -5,7 +5,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs, io,
     path::PathBuf,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -15,18 +15,13 @@ use rbee_core::{
     HiveReport, ModelFiles, ModelOnDisk, ModelOrigin, ModelRef, Progress, Result, Worker, WorkerId,
     WorkerSpec, async_trait,
 };
-use rbee_transport_http::{
-    Token,
-    client::{Endpoint, HttpHive},
-    dial::Tcp,
-    server::HiveConnector,
-    wire::queen::AddHive,
-};
+use rbee_transport_http::{Token, client::HttpHive, server::HiveConnector, wire::queen::AddHive};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     Config, HiveUrl, config,
+    hive_access::HiveAccess,
     home::{create_private, unusable, write_private},
 };
 
@@ -49,23 +44,26 @@ struct Remembered {
 #[derive(Debug)]
 pub(crate) struct Fleet {
     directory: PathBuf,
+    /// Where hives of this user on this machine keep their tokens.
+    local: Option<PathBuf>,
     /// Names that are not to be had: this machine's, and those of the configuration.
     reserved: BTreeSet<HiveId>,
     draining: CancellationToken,
 }
 
 impl Fleet {
-    /// One that remembers in this directory. From the moment that `draining` is cancelled, to stop a hive means to stop
-    /// its workers.
+    /// One that remembers in this directory, and finds the tokens of hives on this machine in `local`. From the moment that
+    /// `draining` is cancelled, to stop a hive means to stop its workers.
     pub(crate) fn new(
         directory: PathBuf,
+        local: Option<PathBuf>,
         config: &Config,
         draining: CancellationToken,
     ) -> Result<Self> {
         create_private(&directory).map_err(|cause| unusable(&directory, cause))?;
         let mut reserved: BTreeSet<_> = config.hives.iter().map(|hive| hive.id.clone()).collect();
         reserved.insert(HiveId::local());
-        Ok(Self { directory, reserved, draining })
+        Ok(Self { directory, local, reserved, draining })
     }
 
     /// The machines of the configuration, and those that are remembered.
@@ -77,8 +75,9 @@ impl Fleet {
         let mut all: Vec<Arc<dyn HiveBackend>> = Vec::new();
         for entry in &config.hives {
             let token = entry.token_file.as_deref().map(config::read_token).transpose()?;
-            let hive = HttpHive::new(entry.id.clone(), endpoint(&entry.url, token));
-            all.push(Arc::new(self.visited(hive, &entry.url, entry.labels.clone())));
+            let access = self.access(&entry.url, token);
+            let hive = HttpHive::new(entry.id.clone(), access.as_given());
+            all.push(Arc::new(self.visited(hive, access, entry.labels.clone())));
         }
         for (path, remembered) in self.remembered()? {
             let found = remembered.and_then(|hive| {
@@ -90,8 +89,9 @@ impl Fleet {
                     tracing::warn!(hive = %id, "the configuration names a hive that was added over the API before; it counts");
                 }
                 Ok((id, url, token, labels)) => {
-                    let hive = HttpHive::new(id, endpoint(&url, token));
-                    all.push(Arc::new(self.visited(hive, &url, labels)));
+                    let access = self.access(&url, token);
+                    let hive = HttpHive::new(id, access.as_given());
+                    all.push(Arc::new(self.visited(hive, access, labels)));
                 }
                 Err(error) => {
                     tracing::warn!(file = %path.display(), %error, "a hive that was added before is not understood");
@@ -101,8 +101,18 @@ impl Fleet {
         Ok(all)
     }
 
-    fn visited(&self, hive: HttpHive, url: &HiveUrl, labels: BTreeMap<String, String>) -> Visited {
-        Visited { hive, url: url.clone(), labels, draining: self.draining.clone() }
+    fn access(&self, url: &HiveUrl, token: Option<Token>) -> HiveAccess {
+        HiveAccess::new(url.clone(), token, self.local.clone())
+    }
+
+    fn visited(
+        &self,
+        hive: HttpHive,
+        access: HiveAccess,
+        labels: BTreeMap<String, String>,
+    ) -> Visited {
+        let (id, hive) = (hive.id().clone(), Mutex::new(Arc::new(hive)));
+        Visited { id, hive, access, labels, draining: self.draining.clone() }
     }
 
     fn file(&self, id: &HiveId) -> PathBuf {
@@ -134,15 +144,22 @@ fn read(path: &std::path::Path) -> Result<Remembered> {
     })
 }
 
-fn endpoint(url: &HiveUrl, token: Option<Token>) -> Endpoint {
-    Endpoint::new(Arc::new(Tcp::new(url.host())), url.port(), token)
-}
-
 #[async_trait]
 impl HiveConnector for Fleet {
     async fn connect(&self, request: AddHive) -> Result<Arc<dyn HiveBackend>> {
         let url: HiveUrl = request.url.parse()?;
-        let hive = HttpHive::connect(endpoint(&url, request.token.clone())).await?;
+        let access = self.access(&url, request.token.clone());
+        let hive = HttpHive::connect(access.endpoint().await?).await.map_err(|error| {
+            let error = access.explain(error);
+            match error.kind() {
+                // Not the caller's own token is refused, but the one in the request.
+                ErrorKind::Unauthorized => {
+                    let message = error.message().to_owned();
+                    Error::new(ErrorKind::InvalidRequest, message).with_param("token")
+                }
+                _ => error,
+            }
+        })?;
         let id = hive.id().clone();
         let path = self.file(&id);
         if self.reserved.contains(&id) || path.exists() {
@@ -154,6 +171,7 @@ impl HiveConnector for Fleet {
         let remembered = Remembered {
             id,
             url: url.to_string(),
+            // One that was found is found again.
             token: request.token,
             labels: request.labels.clone(),
         };
@@ -164,7 +182,7 @@ impl HiveConnector for Fleet {
             let message = format!("the hive cannot be remembered in {}: {cause}", path.display());
             Error::new(ErrorKind::Storage, message).with_source(cause)
         })?;
-        Ok(Arc::new(self.visited(hive, &url, request.labels)))
+        Ok(Arc::new(self.visited(hive, access, request.labels)))
     }
 
     async fn forget(&self, hive: &HiveId) -> Result<()> {
@@ -182,36 +200,49 @@ impl HiveConnector for Fleet {
 /// somebody else had started goes on.
 #[derive(Debug)]
 struct Visited {
-    hive: HttpHive,
-    url: HiveUrl,
+    id: HiveId,
+    /// As it was reached last.
+    hive: Mutex<Arc<HttpHive>>,
+    access: HiveAccess,
     labels: BTreeMap<String, String>,
     draining: CancellationToken,
+}
+
+impl Visited {
+    fn hive(&self) -> Arc<HttpHive> {
+        // Only ever replaced as a whole.
+        self.hive.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 #[async_trait]
 impl HiveBackend for Visited {
     fn id(&self) -> &HiveId {
-        self.hive.id()
+        &self.id
     }
     fn contact(&self) -> HiveContact {
         HiveContact {
-            hostname: self.url.host().into(),
-            port: self.url.port(),
+            hostname: self.access.url().host().into(),
+            port: self.access.url().port(),
             address: HiveAddress::Http,
             labels: self.labels.clone(),
         }
     }
     async fn start(&self) -> Result<()> {
-        self.hive.start().await
+        if self.access.may_change() {
+            let hive = HttpHive::new(self.id.clone(), self.access.endpoint().await?);
+            *self.hive.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(hive);
+        }
+        self.hive().start().await.map_err(|error| self.access.explain(error))
     }
     async fn report(&self) -> Result<HiveReport> {
-        self.hive.report().await
+        self.hive().report().await
     }
     async fn watch(
         &self,
         owner: Epoch,
     ) -> Result<futures_util::stream::BoxStream<'static, HiveEvent>> {
-        self.hive.watch(owner).await
+        self.hive().watch(owner).await
     }
     async fn spawn(
         &self,
@@ -219,13 +250,13 @@ impl HiveBackend for Visited {
         spec: &WorkerSpec,
         progress: Progress,
     ) -> Result<Arc<dyn Worker>> {
-        self.hive.spawn(id, spec, progress).await
+        self.hive().spawn(id, spec, progress).await
     }
     async fn worker(&self, id: WorkerId) -> Result<Arc<dyn Worker>> {
-        self.hive.worker(id).await
+        self.hive().worker(id).await
     }
     async fn stop(&self, id: WorkerId, grace: Duration) -> Result<()> {
-        self.hive.stop(id, grace).await
+        self.hive().stop(id, grace).await
     }
     async fn provision(
         &self,
@@ -233,23 +264,24 @@ impl HiveBackend for Visited {
         from: ModelOrigin,
         progress: Progress,
     ) -> Result<ModelOnDisk> {
-        self.hive.provision(model, from, progress).await
+        self.hive().provision(model, from, progress).await
     }
     async fn files(&self, model: &ModelRef) -> Result<Arc<dyn ModelFiles>> {
-        self.hive.files(model).await
+        self.hive().files(model).await
     }
     async fn verify(&self, model: &ModelRef, progress: Progress) -> Result<Vec<Damage>> {
-        self.hive.verify(model, progress).await
+        self.hive().verify(model, progress).await
     }
     async fn remove_model(&self, model: &ModelRef) -> Result<()> {
-        self.hive.remove_model(model).await
+        self.hive().remove_model(model).await
     }
     async fn shutdown(&self, grace: Duration) -> Result<()> {
         if !self.draining.is_cancelled() {
-            return self.hive.shutdown(grace).await;
+            return self.hive().shutdown(grace).await;
         }
-        let workers = self.hive.report().await?.workers;
-        let stops = workers.iter().map(|worker| self.hive.stop(worker.info.id, grace));
+        let hive = self.hive();
+        let workers = hive.report().await?.workers;
+        let stops = workers.iter().map(|worker| hive.stop(worker.info.id, grace));
         join_all(stops).await.into_iter().collect()
     }
 }
@@ -259,7 +291,8 @@ mod tests {
     use super::*;
 
     fn fleet(directory: &std::path::Path) -> Fleet {
-        Fleet::new(directory.join("hives"), &Config::default(), CancellationToken::new()).unwrap()
+        let (config, draining) = (Config::default(), CancellationToken::new());
+        Fleet::new(directory.join("hives"), None, &config, draining).unwrap()
     }
 
     #[test]

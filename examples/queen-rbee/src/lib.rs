@@ -7,6 +7,7 @@ mod bundled;
 mod config;
 mod daemon;
 mod fleet;
+mod hive_access;
 mod hive_url;
 mod home;
 mod policy_file;

@@ -9,7 +9,10 @@ mod support;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use rbee_core::{HiveId, InProcessHive};
-use rbee_transport_http::server::{HiveServer, Server};
+use rbee_transport_http::{
+    Token,
+    server::{HiveServer, Server},
+};
 use serde_json::json;
 use support::{Queen, request, until};
 use tokio_util::sync::CancellationToken;
@@ -60,6 +63,7 @@ fn with_a_certificate_the_api_speaks_tls_and_nothing_else() {
 /// The daemon of a machine, in this process.
 struct Machine {
     address: SocketAddr,
+    token: Token,
     stopped: CancellationToken,
     closed: CancellationToken,
 }
@@ -70,11 +74,12 @@ async fn machine(name: &str) -> Machine {
     let host = HiveServer::new(hive);
     let machine = Machine {
         address: server.address(),
+        token: Token::random().unwrap(),
         stopped: host.stopped(),
         closed: CancellationToken::new(),
     };
-    let serving = server.run(host.router(None), machine.closed.clone(), Duration::from_secs(1));
-    tokio::spawn(serving);
+    let router = host.router(machine.token.clone());
+    tokio::spawn(server.run(router, machine.closed.clone(), Duration::from_secs(1)));
     machine
 }
 
@@ -90,7 +95,21 @@ fn a_machine_that_was_added_is_found_again_and_its_daemon_outlives_the_queen() {
     };
 
     let mut queen = Queen::start(data.path(), &["--local-hive", "off"]);
-    let order = json!({"url": format!("http://{}", attic.address)});
+    let url = format!("http://{}", attic.address);
+    let (status, view) = queen.post("/v1/hives", &json!({"url": url}));
+    let error = &view["error"];
+    // Its token is in no file, so that it cannot be found.
+    assert_eq!((status, &error["code"]), (400, &json!("INVALID_REQUEST")), "{view}");
+    assert_eq!(error["details"]["param"], "token");
+    let said = error["message"].as_str().unwrap();
+    for part in [&*url, "wants its token", "rbee/hives", "--hive-token-file FILE", "token_file"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    let other = json!({"url": url, "token": Token::random().unwrap().reveal()});
+    let (status, view) = queen.post("/v1/hives", &other);
+    assert_eq!(status, 400, "{view}");
+    assert!(view["error"]["message"].as_str().unwrap().contains("takes another token"), "{view}");
+    let order = json!({"url": url, "token": attic.token.reveal()});
     let (status, view) = queen.post("/v1/hives", &order);
     assert_eq!(status, 201, "{view}");
     assert_eq!((&view["id"], &view["status"]), (&json!("attic"), &json!("online")));

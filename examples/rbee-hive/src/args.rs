@@ -1,6 +1,8 @@
 //! What the daemon is told on its command line.
 
 use std::{
+    env::VarError,
+    fs::File,
     io::{self, Read},
     net::{IpAddr, Ipv4Addr, SocketAddr},
     num::NonZeroUsize,
@@ -25,16 +27,18 @@ pub(crate) struct Args {
     /// The hive's name; this machine's by default
     #[arg(long)]
     id: Option<HiveId>,
-    /// Where it listens, and its workers; another address than a loopback one needs a token
+    /// Where it listens, and its workers
     #[arg(long, default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
     host: IpAddr,
     /// The port it listens on
     #[arg(long, default_value_t = wire::HIVE_PORT)]
     port: u16,
-    /// Where it remembers its workers; a directory of its own for each hive
+    /// Where it remembers its workers and its token; a directory of its own for each hive. By default it is
+    /// rbee/hives/ID in the directory for data, where queens of the same user find the token by themselves
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
-    /// A file with the token that queens must show, `-` for the standard input; else RBEE_HIVE_TOKEN, if it is set
+    /// A file with the token that queens must show, `-` for the standard input; else the one in RBEE_HIVE_TOKEN, else the
+    /// one in the file `token` in the state directory, which is made if it is missing
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
     /// End after this many seconds without a queen; without it the daemon goes on
@@ -75,6 +79,9 @@ pub(crate) struct Args {
 /// The longest token, with room for a line end.
 const MOST_TOKEN: u64 = 1 << 10;
 
+/// Holds the token, if there is no file with it.
+const VARIABLE: &str = "RBEE_HIVE_TOKEN";
+
 fn seconds(text: &str) -> Result<Duration, String> {
     let wrong =
         || format!("{text:?} is not allowed; allowed is a number of seconds from 1 to 86400");
@@ -91,7 +98,7 @@ fn config(path: &Path, why: impl std::fmt::Display) -> Error {
 }
 
 impl Args {
-    /// The token that queens must show.
+    /// The token that queens must show, if one was given.
     pub(crate) fn token(&self) -> Result<Option<Token>> {
         let text = match &self.token_file {
             Some(path) if path.as_os_str() == "-" => {
@@ -101,26 +108,29 @@ impl Args {
                 read.map_err(|cause| config(path, cause))?;
                 Some(line)
             }
-            Some(path) => Some(std::fs::read_to_string(path).map_err(|cause| config(path, cause))?),
-            None => std::env::var("RBEE_HIVE_TOKEN").ok(),
+            Some(path) => {
+                let mut text = String::new();
+                let read = File::open(path)
+                    .and_then(|file| file.take(MOST_TOKEN).read_to_string(&mut text));
+                read.map_err(|cause| config(path, cause))?;
+                Some(text)
+            }
+            None => match std::env::var(VARIABLE) {
+                Ok(text) => Some(text),
+                Err(VarError::NotPresent) => None,
+                Err(VarError::NotUnicode(_)) => {
+                    return Err(config(Path::new(VARIABLE), "it is not text"));
+                }
+            },
         };
-        text.map(|text| text.trim().parse()).transpose()
+        let from = self.token_file.as_deref().unwrap_or(Path::new(VARIABLE));
+        let parsed = text.map(|text| text.trim().parse::<Token>()).transpose();
+        parsed.map_err(|error| error.context(from.display()))
     }
 
     /// Where it listens.
-    ///
-    /// # Errors
-    /// Where it would be open to others without a token.
-    pub(crate) fn address(&self, token: Option<&Token>) -> Result<SocketAddr> {
-        if token.is_none() && !self.host.is_loopback() {
-            let message = format!(
-                "host is {}, and there is no token; allowed without one is a loopback address such as 127.0.0.1 \
-                 (set RBEE_HIVE_TOKEN or --token-file; `openssl rand -hex 32` makes one)",
-                self.host
-            );
-            return Err(Error::new(ErrorKind::Config, message));
-        }
-        Ok(SocketAddr::new(self.host, self.port))
+    pub(crate) fn address(&self) -> SocketAddr {
+        SocketAddr::new(self.host, self.port)
     }
 
     /// What is logged, and how.

@@ -39,7 +39,7 @@ pub(super) async fn watch(
         let began = Instant::now();
         let Err(error) = watch.connected().await;
         if error.kind() == ErrorKind::Fenced {
-            tracing::error!(hive = %watch.hive.id(), %error, "a younger queen has claimed the hive");
+            tracing::error!(hive = %watch.hive.id(), %error, "another queen owns the hive");
         }
         // A link that had lasted is made again at once, before the hive counts as offline.
         if began.elapsed() > RETRY.1 {

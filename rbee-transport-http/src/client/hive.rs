@@ -73,7 +73,7 @@ impl HttpHive {
     /// [`ErrorKind::HiveUnreachable`] where it does not answer, [`ErrorKind::Unauthorized`] where it wants another
     /// token.
     pub async fn connect(endpoint: Endpoint) -> Result<Self> {
-        let health: Health = endpoint.get(wire::HEALTH, PATIENCE).await?;
+        let health: Health = endpoint.health(PATIENCE).await?;
         Ok(Self::new(health.hive, endpoint))
     }
 
@@ -87,7 +87,7 @@ impl HttpHive {
     /// # Errors
     /// [`ErrorKind::Config`] where another hive answers.
     pub async fn health(&self) -> Result<Health> {
-        let health: Health = self.endpoint.get(wire::HEALTH, PATIENCE).await?;
+        let health: Health = self.endpoint.health(PATIENCE).await?;
         if health.hive == self.id {
             return Ok(health);
         }

@@ -17,7 +17,7 @@ use super::{answer::Answer, chain, connector::Connector};
 use crate::{
     Token,
     dial::Dial,
-    wire::{CORRELATION_ID, ErrorBody},
+    wire::{CORRELATION_ID, ErrorBody, HEALTH, Up, hive::PART_CONTENT_TYPE},
 };
 
 /// How long an unused connection is kept. Shorter than servers keep it, so that it is rarely closed under a request.
@@ -92,6 +92,20 @@ impl Endpoint {
         self.call(Method::GET, path, None::<&()>, limit).await
     }
 
+    /// Who the daemon is, a hive's or a worker's: what it answers on [`HEALTH`].
+    ///
+    /// # Errors
+    /// As [`get`](Self::get), and [`ErrorKind::Unauthorized`] for an endpoint without a token: the daemon says that it is
+    /// up, and nothing else.
+    pub(crate) async fn health<T: DeserializeOwned>(&self, limit: Duration) -> Result<T> {
+        if self.token.is_some() {
+            return self.get(HEALTH, limit).await;
+        }
+        self.get::<Up>(HEALTH, limit).await?;
+        let message = format!("{} is up, and wants its token before it says more", self.authority);
+        Err(Error::new(ErrorKind::Unauthorized, message))
+    }
+
     /// A request, and the whole of the answer.
     ///
     /// # Errors
@@ -135,7 +149,7 @@ impl Endpoint {
         let last = (from + part.len() as u64).saturating_sub(1);
         let request = self
             .head(Method::PUT, path, None)?
-            .header(header::CONTENT_TYPE, "application/octet-stream")
+            .header(header::CONTENT_TYPE, PART_CONTENT_TYPE)
             .header(header::CONTENT_RANGE, format!("bytes {from}-{last}/{all}"))
             .body(Full::new(part))
             .map_err(internal)?;

@@ -66,7 +66,7 @@ impl HttpWorker {
 }
 
 async fn ask(endpoint: &Endpoint) -> Result<Health> {
-    endpoint.get::<Health>(wire::HEALTH, HEALTH_PATIENCE).await.map_err(lost)
+    endpoint.health::<Health>(HEALTH_PATIENCE).await.map_err(lost)
 }
 
 /// What a worker that is ready says of itself.

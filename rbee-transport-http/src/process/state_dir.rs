@@ -56,6 +56,28 @@ impl StateDir {
         super::LogFile::new(self.0.join(format!("{name}.log")))
     }
 
+    /// The file of this name in it, which is about no process.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    /// Writes the file of this name, for its user alone from its first moment, and all of it or nothing.
+    pub(crate) fn write_private(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        let (path, new) = (self.path(name), self.path(&format!("{name}.new")));
+        let write = || {
+            // What a run left that was killed here may have another mode.
+            match fs::remove_file(&new) {
+                Err(cause) if cause.kind() != io::ErrorKind::NotFound => return Err(cause),
+                _ => {}
+            }
+            let mut file = File::options().create_new(true).write(true).mode(0o600).open(&new)?;
+            file.write_all(bytes)?;
+            file.sync_all()?;
+            fs::rename(&new, &path)
+        };
+        write().map_err(|cause: io::Error| self.wrong(&path, cause))
+    }
+
     fn file(&self, name: &str) -> PathBuf {
         self.0.join(format!("{name}.json"))
     }

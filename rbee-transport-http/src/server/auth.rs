@@ -5,25 +5,35 @@ use axum::{
     middleware::Next,
     response::Response,
 };
-use http::{HeaderMap, header};
+use http::{HeaderMap, Method, StatusCode, header};
 use rbee_core::{Error, ErrorKind, Result};
 
 use super::{guard::Guard, reply};
-use crate::Token;
+use crate::{
+    Token,
+    wire::{self, Up},
+};
 
-/// Lets a request through that comes from an allowed place and carries the token; without a token to ask for, every
-/// request from there.
-pub(super) async fn check(
-    State((guard, token)): State<(Guard, Option<Token>)>,
-    request: Request,
-    next: Next,
-) -> Response {
-    let checked = guard.check(request.method(), request.uri(), request.headers());
-    match checked.and_then(|()| token.map_or(Ok(()), |token| authorise(&token, request.headers())))
-    {
+/// Lets a request through that comes from an allowed place and carries the token. A caller that shows no token is told that
+/// the daemon is up, if it asks for that, and nothing else.
+pub(super) async fn check(State(token): State<Token>, request: Request, next: Next) -> Response {
+    let allowed =
+        Guard::with_token().check(request.method(), request.uri(), request.headers());
+    if let Err(error) = allowed {
+        return reply::refuse(&error, request.extensions().get());
+    }
+    match authorise(&token, request.headers()) {
         Ok(()) => next.run(request).await,
+        Err(_) if asks_whether_up(&request) => reply::json(StatusCode::OK, &Up::default()),
         Err(error) => reply::refuse(&error, request.extensions().get()),
     }
+}
+
+/// A wrong token is refused here too: its owner expects more than this answer.
+fn asks_whether_up(request: &Request) -> bool {
+    *request.method() == Method::GET
+        && request.uri().path() == wire::HEALTH
+        && !request.headers().contains_key(header::AUTHORIZATION)
 }
 
 /// Does the request carry this token?

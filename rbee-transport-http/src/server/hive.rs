@@ -2,28 +2,26 @@
 
 mod doors;
 mod models;
+mod owner;
+mod reach;
 mod streams;
 
-use std::{
-    fmt,
-    net::IpAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
 
-use async_trait::async_trait;
 use axum::{
     Router,
     extract::{DefaultBodyLimit, FromRequestParts, Path, Query, Request, State},
     response::{IntoResponse, Response},
     routing::{get, post, put},
 };
+use futures_core::Stream;
+use futures_util::StreamExt;
 use http::StatusCode;
-use rbee_core::{CorrelationId, Epoch, Error, ErrorKind, HiveBackend, Result, Worker, WorkerId};
+use rbee_core::{
+    CorrelationId, Epoch, Error, ErrorKind, HiveBackend, HiveEvent, HiveReport, Result, WorkerId,
+};
 use serde::de::DeserializeOwned;
+use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{Lease, figures, reply, routes};
@@ -35,35 +33,28 @@ use crate::{
     },
 };
 use doors::Doors;
+use owner::OwnerLease;
+pub use reach::Reach;
 
 /// The largest body of a request.
 const MOST_BYTES: usize = 1 << 20;
-/// How long a hive may take to say what there is on it, when it is asked for figures.
+/// How long a hive may take to say what there is on it, when it is asked for figures or claimed.
 const REPORT_PATIENCE: Duration = Duration::from_secs(4);
-/// What is told of the lease by a hive that goes on without one.
+/// How long a queen owns a hive that goes on without a lease of its own.
 const LEASE: Duration = Duration::from_secs(90);
 
-/// Exposes a hive on this machine, to whoever can reach the port. [`HiveServer`] does it with a token and a lease.
+/// Exposes a hive on this machine, to callers with this token. [`HiveServer`] does it with a lease too.
 ///
 /// ```
 /// use std::sync::Arc;
 /// use rbee_core::InProcessHive;
-/// use rbee_transport_http::server;
+/// use rbee_transport_http::{Token, server};
 ///
-/// let router = server::hive(Arc::new(InProcessHive::new()));
+/// let router = server::hive(Arc::new(InProcessHive::new()), Token::random()?);
+/// # Ok::<(), rbee_core::Error>(())
 /// ```
-pub fn hive(hive: Arc<dyn HiveBackend>) -> Router {
-    HiveServer::new(hive).router(None)
-}
-
-/// How the workers of a hive are reached from outside of its process.
-#[async_trait]
-pub trait Reach: std::fmt::Debug + Send + Sync + 'static {
-    /// Where this worker listens, and the token it takes.
-    ///
-    /// # Errors
-    /// [`ErrorKind::NotFound`] where it has ended, or whatever keeps it from being reached.
-    async fn address(&self, worker: &Arc<dyn Worker>) -> Result<WorkerAddress>;
+pub fn hive(hive: Arc<dyn HiveBackend>, token: Token) -> Router {
+    HiveServer::new(hive).router(token)
 }
 
 /// A hive's daemon.
@@ -84,8 +75,7 @@ struct Inner {
     hive: Arc<dyn HiveBackend>,
     reach: Arc<dyn Reach>,
     lease: Option<Lease>,
-    /// The youngest queen heard of.
-    youngest: AtomicU64,
+    owner: watch::Sender<OwnerLease>,
     inbounds: models::Inbounds,
     stop: CancellationToken,
 }
@@ -113,9 +103,9 @@ impl HiveServer {
     }
 
     fn build(hive: Arc<dyn HiveBackend>, reach: Arc<dyn Reach>, lease: Option<Lease>) -> Self {
-        let (youngest, stop) = (AtomicU64::new(0), CancellationToken::new());
+        let (owner, stop) = (watch::Sender::default(), CancellationToken::new());
         let inbounds = models::Inbounds::default();
-        let inner = Inner { hive, reach, lease, youngest, inbounds, stop };
+        let inner = Inner { hive, reach, lease, owner, inbounds, stop };
         Self { inner: Arc::new(inner), render: None }
     }
 
@@ -142,8 +132,9 @@ impl HiveServer {
         self
     }
 
-    /// The routes, for those who have this token.
-    pub fn router(&self, token: Option<Token>) -> Router {
+    /// The routes, for callers with this token. There is no way to serve a hive without one: any user of the machine could
+    /// start programs with it, and read what its workers are told.
+    pub fn router(&self, token: Token) -> Router {
         let routes = Router::new()
             .route(wire::HEALTH, get(health))
             .route(wire::hive::CAPABILITIES, get(capabilities))
@@ -168,24 +159,70 @@ impl HiveServer {
 }
 
 impl Inner {
-    /// A queen of this life gives a sign of it.
-    fn heard(&self, owner: Epoch) -> Result<wire::hive::Lease> {
-        let youngest = self.youngest.fetch_max(owner.0, Ordering::AcqRel);
-        if owner.0 < youngest {
-            let hive = self.hive.id();
-            let message = format!(
-                "hive {hive} is owned by a queen of epoch {youngest}; this one has {owner}"
-            );
-            return Err(Error::new(ErrorKind::Fenced, message));
+    /// A queen of this life claims the hive, or renews its claim.
+    fn claim(&self, owner: Epoch) -> Result<wire::hive::Lease> {
+        let length = self.lease.as_ref().map_or(LEASE, Lease::length);
+        let mut claimed = Ok(false);
+        // Whoever follows the owner is woken by another one, not by a renewal.
+        self.owner.send_if_modified(|lease| {
+            claimed = lease.claim(self.hive.id(), owner, Instant::now(), length);
+            matches!(claimed, Ok(true))
+        });
+        if claimed? {
+            tracing::info!(hive = %self.hive.id(), epoch = %owner, "a queen has claimed the hive");
         }
-        let length = match &self.lease {
-            Some(lease) => {
-                lease.renew();
-                lease.length()
-            }
-            None => LEASE,
-        };
+        if let Some(lease) = &self.lease {
+            lease.renew();
+        }
         Ok(wire::hive::Lease { lease_ms: u64::try_from(length.as_millis()).unwrap_or(u64::MAX) })
+    }
+
+    /// Makes the workers reachable that are there.
+    async fn open_all(&self) {
+        if !self.reach.must_open() {
+            return;
+        }
+        if let Ok(Ok(report)) = tokio::time::timeout(REPORT_PATIENCE, self.hive.report()).await {
+            self.open(&report).await;
+        }
+    }
+
+    /// Makes the workers of this report reachable. What keeps one from it says nothing about the others.
+    async fn open(&self, report: &HiveReport) {
+        if !self.reach.must_open() {
+            return;
+        }
+        for id in report.workers.iter().map(|worker| worker.info.id) {
+            let opened = async { self.reach.open(&self.hive.worker(id).await?).await };
+            if let Err(error) = opened.await {
+                tracing::warn!(worker = %id, %error, "a worker cannot be reached");
+            }
+        }
+    }
+
+    /// What happens on the hive, for as long as this queen owns it. It claims nothing.
+    async fn follow(
+        self: &Arc<Self>,
+        owner: Epoch,
+    ) -> Result<impl Stream<Item = HiveEvent> + use<>> {
+        let mut leases = self.owner.subscribe();
+        let term = leases.borrow().term_of(self.hive.id(), owner)?;
+        // The hive behind is told the term, and not the epoch, which may be lower than the one before it.
+        let (events, inner) = (self.hive.watch(Epoch(term)).await?, self.clone());
+        // A worker that appears meanwhile is reachable when the queen hears of it.
+        let events = events.then(move |event| {
+            let inner = inner.clone();
+            async move {
+                if let HiveEvent::Report(report) = &event {
+                    inner.open(report).await;
+                }
+                event
+            }
+        });
+        Ok(events.take_until(async move {
+            // An error says that the server is gone, and the stream with it.
+            let _ = leases.wait_for(|lease| !lease.is_in(term)).await;
+        }))
     }
 
     /// Sets the figures that are read off the hive.
@@ -205,6 +242,7 @@ type Shared = State<Arc<Inner>>;
 async fn health(State(inner): Shared, request: Request) -> Response {
     let health = async {
         Ok(Health {
+            status: wire::Up::default().status,
             hive: inner.hive.id().clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             hostname: hostname(),
@@ -269,8 +307,7 @@ async fn events(State(inner): Shared, request: Request) -> Response {
     let order = query(&request);
     let followed = async {
         let Owner { owner } = order?;
-        inner.heard(owner)?;
-        inner.hive.watch(owner).await
+        inner.follow(owner).await
     };
     match followed.await {
         Ok(events) => streams::events(events),
@@ -280,8 +317,13 @@ async fn events(State(inner): Shared, request: Request) -> Response {
 
 async fn renew(State(inner): Shared, request: Request) -> Response {
     let mark = mark(&request);
-    let renewed = reply::read_json::<Owner>(request, MOST_BYTES).await;
-    match renewed.and_then(|Owner { owner }| inner.heard(owner)) {
+    let renewed = async {
+        let Owner { owner } = reply::read_json(request, MOST_BYTES).await?;
+        let lease = inner.claim(owner)?;
+        inner.open_all().await;
+        Ok(lease)
+    };
+    match renewed.await {
         Ok(lease) => reply::json(StatusCode::OK, &lease),
         Err(error) => reply::refuse(&error, mark.as_ref()),
     }
@@ -355,13 +397,5 @@ pub fn hostname() -> String {
     #[cfg(not(unix))]
     {
         std::env::var("COMPUTERNAME").unwrap_or_default()
-    }
-}
-
-#[cfg(all(feature = "process", unix))]
-#[async_trait]
-impl Reach for crate::ProcessHive {
-    async fn address(&self, worker: &Arc<dyn Worker>) -> Result<WorkerAddress> {
-        crate::ProcessHive::address(self, worker.info().id).await
     }
 }

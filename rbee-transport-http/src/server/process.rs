@@ -69,7 +69,7 @@ pub async fn run_worker(
         Err(_) => (host, None),
     };
     let address = server.address();
-    let router = host.router(Some(start.token.clone()));
+    let router = host.router(start.token.clone());
     // Answers go on until the very end, also while the model is let go of.
     let closed = CancellationToken::new();
     let serving = tokio::spawn(server.run(router, closed.clone(), GRACE));
@@ -120,7 +120,7 @@ pub async fn run_worker(
 pub async fn run_hive(
     server: Server,
     hive: HiveServer,
-    token: Option<Token>,
+    token: Token,
     stop: CancellationToken,
     grace: Duration,
 ) -> Result<()> {

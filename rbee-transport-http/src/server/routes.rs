@@ -9,7 +9,7 @@ use axum::{
 };
 use http::header;
 
-use super::{auth, correlation, guard::Guard, reply};
+use super::{auth, correlation, reply};
 use crate::{Token, wire};
 
 /// Writes all figures of the process, in Prometheus' text format.
@@ -39,16 +39,15 @@ pub(super) fn exposition(text: String) -> Response {
 }
 
 /// The routes of a daemon, for those who have this token: unknown ones are refused in JSON, every request has a
-/// correlation id.
-pub(super) fn close<S>(routes: Router<S>, state: S, token: Option<Token>) -> Router
+/// correlation id. Without the token `GET /health` says that the daemon is up, and everything else is refused.
+pub(super) fn close<S>(routes: Router<S>, state: S, token: Token) -> Router
 where
     S: Clone + Send + Sync + 'static,
 {
-    let guard = if token.is_some() { Guard::with_token() } else { Guard::default() };
     routes
         .fallback(reply::not_found)
         .method_not_allowed_fallback(reply::method_not_allowed)
-        .layer(middleware::from_fn_with_state((guard, token), auth::check))
+        .layer(middleware::from_fn_with_state(token, auth::check))
         .layer(middleware::from_fn(correlation::mark))
         .with_state(state)
 }

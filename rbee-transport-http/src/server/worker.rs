@@ -36,20 +36,20 @@ const MOST_BYTES: usize = 64 << 20;
 /// How long a worker may take to say how it is.
 const HEALTH_PATIENCE: Duration = Duration::from_secs(4);
 
-/// Exposes a worker that is ready, to whoever can reach the port. [`WorkerServer`] does it for one that loads its model
-/// yet, with a token and a lease.
+/// Exposes a worker that is ready, to callers with this token. [`WorkerServer`] does it for one that still loads its
+/// model, and with a lease.
 ///
 /// ```
 /// # use rbee_core::EchoWorker;
-/// use rbee_transport_http::server;
+/// use rbee_transport_http::{Token, server};
 ///
-/// let router = server::worker(EchoWorker::new("echo".parse()?));
+/// let router = server::worker(EchoWorker::new("echo".parse()?), Token::random()?);
 /// # Ok::<(), rbee_core::Error>(())
 /// ```
-pub fn worker(worker: Arc<dyn Worker>) -> Router {
+pub fn worker(worker: Arc<dyn Worker>, token: Token) -> Router {
     let server = WorkerServer::new(worker.info().id);
     server.ready(worker);
-    server.router(None)
+    server.router(token)
 }
 
 /// A worker process: it answers from its first moment, while its model loads.
@@ -135,8 +135,9 @@ impl WorkerServer {
         self
     }
 
-    /// The routes, for those who have this token.
-    pub fn router(&self, token: Option<Token>) -> Router {
+    /// The routes, for callers with this token. There is no way to serve a worker without one: whoever reaches its port
+    /// could run jobs on it, and end it.
+    pub fn router(&self, token: Token) -> Router {
         let routes = Router::new()
             .route(wire::HEALTH, get(health))
             .route(wire::worker::EXECUTE, post(execute))
@@ -171,6 +172,7 @@ impl Inner {
     /// Who it is and how it is. One that is ready asks its engine.
     async fn health(&self) -> Result<Health> {
         let mut health = Health {
+            status: wire::Up::default().status,
             worker: self.id,
             phase: Phase::Loading,
             progress: wire::ProgressBody::default(),

@@ -28,8 +28,33 @@ pub const MODEL_PART: &str = "/v1/models/{digest}";
 pub const MANIFEST: &str = "/v1/models/manifest";
 /// `GET` ([`Content`] as query, perhaps with a `Range`): the bytes of one file of a model.
 pub const CONTENT: &str = "/v1/models/content";
-/// `GET` ([`Owner`] as query): what happens, as a stream of [`happening`] events; the first is a report.
+/// `GET` ([`Owner`] as query): what happens, as a stream of [`happening`] events; the first is a report. For the queen that
+/// has claimed the hive ([`LEASE`](super::LEASE)) alone; the stream ends when another queen claims it.
 pub const EVENTS: &str = "/v1/events";
+
+/// Every method and path of a hive's daemon.
+pub const ROUTES: &[(&str, &str)] = &[
+    ("GET", super::HEALTH),
+    ("GET", super::METRICS),
+    ("POST", super::LEASE),
+    ("POST", super::SHUTDOWN),
+    ("GET", CAPABILITIES),
+    ("GET", WORKERS),
+    ("POST", WORKERS),
+    ("GET", WORKER),
+    ("DELETE", WORKER),
+    ("GET", MODELS),
+    ("DELETE", MODELS),
+    ("POST", PROVISION),
+    ("POST", VERIFY),
+    ("PUT", MODEL_PART),
+    ("GET", MANIFEST),
+    ("GET", CONTENT),
+    ("GET", EVENTS),
+];
+
+/// The content type of a [part](MODEL_PART): bytes of a file. The other bodies are JSON.
+pub const PART_CONTENT_TYPE: &str = "application/octet-stream";
 
 /// Events of a worker's start: `progress`*, then `ready` or `error`.
 pub mod spawning {
@@ -61,9 +86,12 @@ pub mod happening {
     pub const EXITED: &str = "exited";
 }
 
-/// Who a hive is: the answer to `GET /health`.
+/// Who a hive is: the answer to `GET /health` with its token.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Health {
+    /// `ok`, as in [`Up`](super::Up).
+    #[serde(default)]
+    pub status: String,
     /// Its name.
     pub hive: HiveId,
     /// The version of its program.
@@ -76,10 +104,11 @@ pub struct Health {
     pub rev: u64,
 }
 
-/// Which queen speaks.
+/// Which queen speaks. As the body of `POST` to [`LEASE`](super::LEASE) it claims the hive, and renews the claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Owner {
-    /// The life of the queen. A hive follows the youngest one it has heard of.
+    /// The life of the queen. A hive follows one at a time: a younger one takes over from an older one, and any other
+    /// one once the lease of the owner has run out.
     pub owner: Epoch,
 }
 

@@ -12,6 +12,16 @@ pub const EXECUTE: &str = "/v1/execute";
 /// `POST`: end a run ([`Cancel`]); idempotent.
 pub const CANCEL: &str = "/v1/cancel";
 
+/// Every method and path of a worker.
+pub const ROUTES: &[(&str, &str)] = &[
+    ("GET", super::HEALTH),
+    ("GET", super::METRICS),
+    ("POST", super::LEASE),
+    ("POST", super::SHUTDOWN),
+    ("POST", EXECUTE),
+    ("POST", CANCEL),
+];
+
 /// What a worker process is to be: one line of JSON on its standard input, which nobody else can read.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Start {
@@ -132,9 +142,12 @@ pub enum Phase {
     Failed,
 }
 
-/// Who a worker process is, and how it is: the answer to `GET /health`.
+/// Who a worker process is, and how it is: the answer to `GET /health` with its token.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Health {
+    /// `ok`, as in [`Up`](super::Up): it answers, whatever its phase.
+    #[serde(default)]
+    pub status: String,
     /// The name it was started under. Whoever answers with another one is not the worker that was started.
     pub worker: WorkerId,
     /// How far it has come.

@@ -16,6 +16,11 @@ use rustix::process::{Pid, Signal};
 use tempfile::TempDir;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+/// The token that every daemon of the tests takes.
+pub(crate) fn token() -> Token {
+    "t".repeat(64).parse().unwrap()
+}
+
 /// A router on a port of its own, for as long as the test runs.
 pub(crate) struct Daemon {
     pub(crate) port: u16,

@@ -157,15 +157,6 @@ async fn a_bad_model_is_a_typed_error_from_the_worker_through_the_hive() {
     hive.shutdown(Duration::from_secs(5)).await.unwrap();
 }
 
-#[tokio::test]
-async fn a_hive_that_is_open_to_others_wants_a_token() {
-    let hive = rbee_end_to_end::Program::new(built("rbee-hive"));
-    let output =
-        hive.args(["--host", "0.0.0.0", "--port", "0"]).output(Duration::from_secs(20)).await;
-    assert!(!output.success);
-    assert!(output.text.contains("host is 0.0.0.0, and there is no token"), "{}", output.text);
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn the_secrets_of_a_hive_stand_in_no_argument_no_variable_and_no_log() {
     let machine = Machine::new();

@@ -19,7 +19,7 @@ pub struct HiveEntry {
     pub id: HiveId,
     /// Where its daemon listens.
     pub url: HiveUrl,
-    /// A file with the token it takes.
+    /// A file with the token it takes; not needed for a hive of the same user on this machine.
     pub token_file: Option<PathBuf>,
     /// What the policy is to know of it: `region=eu`.
     pub labels: BTreeMap<String, String>,

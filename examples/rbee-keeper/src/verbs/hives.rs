@@ -26,7 +26,8 @@ pub(crate) enum Hives {
         /// Where its rbee-hive listens, http://192.168.1.7:7835 for instance
         url: String,
 
-        /// A file with the token that its rbee-hive takes
+        /// A file with the token that its rbee-hive takes; not needed for one on the queen's machine that runs as the
+        /// same user with the default state directory
         #[arg(long, value_name = "FILE")]
         hive_token_file: Option<PathBuf>,
 

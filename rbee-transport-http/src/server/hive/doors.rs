@@ -8,7 +8,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use rbee_core::{Result, Worker, WorkerId, WorkerInfo};
+use rbee_core::{Error, ErrorKind, Result, Worker, WorkerId, WorkerInfo};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::Reach;
@@ -18,7 +18,7 @@ use crate::{
     wire::hive::WorkerAddress,
 };
 
-/// Opens a port for each worker that is asked for, and closes it when the worker is gone.
+/// Opens a port for each worker, and closes it when the worker is gone.
 #[derive(Debug)]
 pub(super) struct Doors {
     host: IpAddr,
@@ -41,7 +41,7 @@ impl Doors {
     }
 
     /// The open doors; those of workers that are gone are closed.
-    fn open(&self) -> MutexGuard<'_, BTreeMap<WorkerId, Door>> {
+    fn open_now(&self) -> MutexGuard<'_, BTreeMap<WorkerId, Door>> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.retain(|_, door| door.worker.strong_count() > 0);
         open
@@ -50,28 +50,44 @@ impl Doors {
 
 #[async_trait]
 impl Reach for Doors {
-    async fn address(&self, worker: &Arc<dyn Worker>) -> Result<WorkerAddress> {
+    fn must_open(&self) -> bool {
+        true
+    }
+
+    async fn open(&self, worker: &Arc<dyn Worker>) -> Result<()> {
         let _one = self.opening.lock().await;
-        let info = WorkerInfo::clone(worker.info());
-        if let Some(door) = self.open().get(&info.id) {
-            return Ok(WorkerAddress { info, port: door.port, token: door.token.clone() });
+        let info = worker.info();
+        if self.open_now().contains_key(&info.id) {
+            return Ok(());
         }
         let (server, token) =
             (Server::bind(SocketAddr::new(self.host, 0)).await?, Token::random()?);
         let port = server.address().port();
-        let host = WorkerServer::new(info.id);
+        let exposed = WorkerServer::new(info.id);
         // Held weakly: a worker that its hive lets go of is gone, whoever could still knock.
-        host.ready(Arc::new(Held { worker: Arc::downgrade(worker), info: worker.info().clone() }));
+        let held = Held { worker: Arc::downgrade(worker), info: info.clone() };
+        exposed.ready(Arc::new(held));
         let close = CancellationToken::new();
-        tokio::spawn(server.run(host.router(Some(token.clone())), close.clone(), Duration::ZERO));
-        let door = Door {
-            worker: Arc::downgrade(worker),
-            port,
-            token: token.clone(),
-            _close: close.drop_guard(),
-        };
-        self.open().insert(info.id, door);
-        Ok(WorkerAddress { info, port, token })
+        let router = exposed.router(token.clone());
+        tokio::spawn(server.run(router, close.clone(), Duration::ZERO));
+        let worker = Arc::downgrade(worker);
+        let door = Door { worker, port, token, _close: close.drop_guard() };
+        self.open_now().insert(info.id, door);
+        Ok(())
+    }
+
+    async fn address(&self, worker: &Arc<dyn Worker>) -> Result<WorkerAddress> {
+        let info = WorkerInfo::clone(worker.info());
+        match self.open_now().get(&info.id) {
+            Some(door) => Ok(WorkerAddress { info, port: door.port, token: door.token.clone() }),
+            None => {
+                let message = format!(
+                    "worker {} has no port yet; it gets one when a queen claims the hive",
+                    info.id
+                );
+                Err(Error::new(ErrorKind::NotFound, message))
+            }
+        }
     }
 }
 
@@ -86,7 +102,7 @@ impl Held {
     fn worker(&self) -> Result<Arc<dyn Worker>> {
         self.worker.upgrade().ok_or_else(|| {
             let message = format!("worker {} is gone", self.info.id);
-            rbee_core::Error::new(rbee_core::ErrorKind::WorkerLost, message)
+            Error::new(ErrorKind::WorkerLost, message)
         })
     }
 }

@@ -7,7 +7,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::{Bytes, BytesMut};
-use futures_core::{Stream, future::BoxFuture, stream::BoxStream};
+use futures_core::{Stream, future::BoxFuture};
 use futures_util::{StreamExt, stream};
 use http::header;
 use rbee_core::{Error, ErrorKind, HiveEvent, ModelOnDisk, Progress, Result};
@@ -39,7 +39,9 @@ pub(super) fn spawn(inner: Arc<Inner>, order: Spawn) -> Response {
             Ok(_) => tracing::info!(worker = %id, %model, "the worker is ready"),
             Err(error) => tracing::warn!(worker = %id, %model, %error, "no worker was started"),
         }
-        inner.reach.address(&spawned?).await
+        let worker = spawned?;
+        inner.reach.open(&worker).await?;
+        inner.reach.address(&worker).await
     })
 }
 
@@ -141,7 +143,7 @@ async fn next_want(wanted: &mut Option<mpsc::Receiver<Want>>) -> Option<Want> {
 }
 
 /// What happens on a hive, for as long as somebody listens.
-pub(super) fn events(events: BoxStream<'static, HiveEvent>) -> Response {
+pub(super) fn events(events: impl Stream<Item = HiveEvent> + Send + 'static) -> Response {
     respond(events.map(|event| match event {
         HiveEvent::Report(report) => frame(happening::REPORT, &*report),
         HiveEvent::Exited { worker, why } => {

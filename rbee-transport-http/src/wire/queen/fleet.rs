@@ -13,7 +13,8 @@ use crate::wire::{ErrorInfo, ProgressBody};
 pub struct AddHive {
     /// Where its daemon listens: `http://192.168.1.7:7835`.
     pub url: String,
-    /// The token it takes.
+    /// The token it takes. Not needed for a hive on the queen's machine that runs as the same user, with its state in the
+    /// default place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "server", schema(value_type = Option<String>))]
     pub token: Option<crate::Token>,

@@ -18,6 +18,7 @@ use rbee_transport_http::{
 use crate::{
     Result,
     cpu::{self, Process},
+    upstream::TOKEN,
 };
 
 /// How long a process may take to listen.
@@ -145,7 +146,8 @@ pub(crate) fn serve_queen(fast: &str, paced: &str) -> Result<()> {
             .registry(SqliteRegistry::open(files.path().join("queen.db"))?)
             .settings(settings);
         for port in [fast, paced] {
-            let endpoint = Endpoint::new(Arc::new(Tcp::loopback()), port.parse()?, None);
+            let endpoint =
+                Endpoint::new(Arc::new(Tcp::loopback()), port.parse()?, Some(TOKEN.parse()?));
             let worker = HttpWorker::connect(endpoint).await?;
             assert_eq!(worker.info().hive, HiveId::local());
             queen = queen.worker(worker);

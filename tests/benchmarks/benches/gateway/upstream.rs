@@ -19,6 +19,8 @@ pub(crate) const FAST: &str = "fast";
 pub(crate) const PACED: &str = "paced";
 
 const PACE: Duration = Duration::from_millis(10);
+/// What the workers take.
+pub(crate) const TOKEN: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 /// More than there are connections.
 const SLOTS: u32 = 10_000;
 
@@ -30,8 +32,8 @@ pub(crate) fn serve() -> Result<()> {
         let worker = |model: &str| {
             Ok::<_, rbee_core::Error>(EchoWorker::builder(model.parse()?).slots(SLOTS))
         };
-        let fast = server::worker(worker(FAST)?.build());
-        let paced = server::worker(worker(PACED)?.token_delay(PACE).build());
+        let fast = server::worker(worker(FAST)?.build(), TOKEN.parse()?);
+        let paced = server::worker(worker(PACED)?.token_delay(PACE).build(), TOKEN.parse()?);
         let openai = Router::new().route("/v1/chat/completions", post(completions));
         let mut ports = Vec::new();
         for router in [fast, paced, openai] {

@@ -1,0 +1,89 @@
+//! How the queen reaches the daemon of a hive, and which token it shows there.
+
+use std::{path::PathBuf, sync::Arc};
+
+use rbee_core::{Error, ErrorKind, Result};
+use rbee_transport_http::{LocalDaemon, Token, client::Endpoint, dial::Tcp};
+
+use crate::HiveUrl;
+
+/// Where a hive is, and the token that it takes.
+///
+/// A hive on this machine that runs as the same user needs no token from the user: it keeps one in a file. That file is
+/// read anew for every connection, because the hive may be started after the queen, and with another token.
+#[derive(Clone, Debug)]
+pub(crate) struct HiveAccess {
+    url: HiveUrl,
+    /// The token that the queen was given for it.
+    given: Option<Token>,
+    /// Where hives of this user keep their files.
+    directory: Option<PathBuf>,
+}
+
+impl HiveAccess {
+    pub(crate) fn new(url: HiveUrl, given: Option<Token>, directory: Option<PathBuf>) -> Self {
+        Self { url, given, directory }
+    }
+
+    pub(crate) fn url(&self) -> &HiveUrl {
+        &self.url
+    }
+
+    /// May its token be in a file that has to be read again?
+    pub(crate) fn may_change(&self) -> bool {
+        self.given.is_none()
+    }
+
+    /// The daemon, with the token that was given; without one it is not asked for in a file.
+    pub(crate) fn as_given(&self) -> Endpoint {
+        Endpoint::new(Arc::new(Tcp::new(self.url.host())), self.url.port(), self.given.clone())
+    }
+
+    /// The daemon, with the token that was given or found.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] that names the file, if the hive's token is there and cannot be read.
+    pub(crate) async fn endpoint(&self) -> Result<Endpoint> {
+        let (true, Some(directory)) = (self.may_change(), self.directory.clone()) else {
+            return Ok(self.as_given());
+        };
+        let url = self.url.clone();
+        let find = move || LocalDaemon::find(&directory, url.host(), url.port());
+        let found = tokio::task::spawn_blocking(find).await.unwrap_or_else(|cause| {
+            let message = "looking for hives on this machine broke off";
+            Err(Error::new(ErrorKind::Internal, message).with_source(cause))
+        })?;
+        Ok(match found {
+            Some(LocalDaemon { address, token }) => {
+                let dial = Arc::new(Tcp::new(address.ip().to_string()));
+                Endpoint::new(dial, address.port(), Some(token))
+            }
+            None => self.as_given(),
+        })
+    }
+
+    /// The error, and what to do if the hive wants a token, or another one.
+    pub(crate) fn explain(&self, error: Error) -> Error {
+        if error.kind() != ErrorKind::Unauthorized {
+            return error;
+        }
+        let url = &self.url;
+        let what = match (&self.given, &self.directory) {
+            (Some(_), _) => {
+                format!("the hive at {url} takes another token than the one that was given for it")
+            }
+            (None, Some(directory)) => format!(
+                "the hive at {url} wants its token, and no hive in {} listens there with a token that this user can \
+                 read",
+                directory.display()
+            ),
+            (None, None) => format!("the hive at {url} wants its token"),
+        };
+        let message = format!(
+            "{what}. The token is in the file `token` in the hive's state directory, which the hive names in its log \
+             when it starts, or it is the one that the hive was given. Pass it with `rbee hive add {url} \
+             --hive-token-file FILE`, or with token_file for a hive of the configuration"
+        );
+        Error::new(ErrorKind::Unauthorized, message).with_source(error)
+    }
+}
