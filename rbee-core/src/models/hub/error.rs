@@ -16,6 +16,10 @@ pub(in crate::models) enum HubError {
         "the hub's token is empty, longer than 4096 bytes, or has characters other than printable ASCII in it"
     )]
     Token,
+    #[error(
+        "the order has a token of the hub, and not the endpoint that it is for; send both, or neither"
+    )]
+    LooseToken,
     #[error("the hub's interface cannot be set up: {0}")]
     Interface(String),
     #[error("the hub has no {what}")]
@@ -64,7 +68,7 @@ pub(in crate::models) enum HubError {
 impl From<HubError> for Error {
     fn from(error: HubError) -> Self {
         let kind = match &error {
-            HubError::NoHubModel(_) => ErrorKind::InvalidRequest,
+            HubError::NoHubModel(_) | HubError::LooseToken => ErrorKind::InvalidRequest,
             HubError::Endpoint(_) | HubError::Token | HubError::Interface(_) => ErrorKind::Config,
             HubError::Missing { .. }
             | HubError::MissingOrPrivate { .. }
@@ -86,7 +90,12 @@ impl From<HubError> for Error {
             HubError::RateLimited { after, .. } => Some(*after),
             _ => None,
         };
-        let error = Error::new(kind, error.to_string()).with_source(error);
+        // The summaries of these kinds are about the client's own key.
+        let is_access = matches!(kind, ErrorKind::Unauthorized | ErrorKind::PermissionDenied);
+        let mut error = Error::new(kind, error.to_string()).with_source(error);
+        if is_access {
+            error = error.with_client_message("the hub does not give this model to the service");
+        }
         match after {
             Some(after) => error.with_retry_after(after),
             None => error,

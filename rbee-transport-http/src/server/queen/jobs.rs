@@ -92,7 +92,9 @@ pub(super) async fn list(
     let limit = query.limit.unwrap_or(PAGE);
     if !(1..=MOST_OF_A_PAGE).contains(&limit) {
         let message = format!("limit is {limit}; allowed is 1 to {MOST_OF_A_PAGE}");
-        return Err(Error::new(ErrorKind::InvalidRequest, message).with_param("limit").into());
+        return Err(Error::for_client(ErrorKind::InvalidRequest, message)
+            .with_param("limit")
+            .into());
     }
     let filter = JobFilter {
         tenant: caller.tenant().cloned(),
@@ -194,9 +196,10 @@ pub(super) async fn events(
     shared.check_owner(&caller, job).await?;
     let after = last_event_id(&headers)?;
     let reader = shared.queen.attach(job, after).await?;
-    let model = shared.queen.job(job).await.ok().map(|record| record.model);
-    let waiting = Waiting::new(&shared.queen, job, model, caller.sees_machines());
-    Ok(match events::stream(job, waiting, reader) {
+    let record = shared.queen.job(job).await.ok();
+    let (model, mark) = record.map(|record| (record.model, record.correlation_id)).unzip();
+    let waiting = Waiting::new(&shared.queen, job, model, caller.clone());
+    Ok(match events::stream(job, mark, caller, waiting, reader) {
         Some(response) => response,
         None => StatusCode::NO_CONTENT.into_response(),
     })
@@ -214,7 +217,7 @@ fn last_event_id(headers: &HeaderMap) -> Result<Option<u64>> {
         None => {
             let message =
                 format!("{LAST_EVENT_ID} is {value:?}; allowed is the id of an event, a number");
-            Err(Error::new(ErrorKind::InvalidRequest, message).with_param(LAST_EVENT_ID))
+            Err(Error::for_client(ErrorKind::InvalidRequest, message).with_param(LAST_EVENT_ID))
         }
     }
 }
@@ -223,7 +226,7 @@ fn last_event_id(headers: &HeaderMap) -> Result<Option<u64>> {
 pub(super) fn job_id(name: &str) -> Result<JobId> {
     name.parse().map_err(|_| {
         let shown: String = name.chars().take(60).collect();
-        Error::new(ErrorKind::NotFound, format!("job {shown:?} does not exist"))
+        Error::for_client(ErrorKind::NotFound, format!("job {shown:?} does not exist"))
     })
 }
 
@@ -235,7 +238,7 @@ fn states(names: Option<&str>) -> Result<Vec<JobState>> {
                 let all = JobState::ALL.map(JobState::as_str).join(", ");
                 let shown: String = name.chars().take(60).collect();
                 let message = format!("state is {shown:?}; allowed are {all}");
-                Error::new(ErrorKind::InvalidRequest, message).with_param("state")
+                Error::for_client(ErrorKind::InvalidRequest, message).with_param("state")
             })
         })
         .collect()
@@ -268,13 +271,16 @@ impl Inner {
         let (mut position, mut load) = (None, None);
         if state == JobState::Queued {
             position = self.queen.position(record.id).await?;
-            load = loading::of(&self.queen, &record.model, caller.sees_machines());
+            load = loading::of(&self.queen, &record.model, caller);
         }
         let (completed_at, error) = match &record.status {
             JobStatus::Live(_) => (None, None),
             JobStatus::Ended(ended) => {
                 let error = match &ended.outcome {
-                    Outcome::Failed(error) => Some(ErrorBody::new(error, None).error),
+                    Outcome::Failed(error) => {
+                        let mark = Some(&record.correlation_id);
+                        Some(ErrorBody::new(&caller.error(error), mark).error)
+                    }
                     Outcome::Complete { .. } | Outcome::Cancelled => None,
                 };
                 (Some(ended.completed_at), error)
@@ -284,14 +290,14 @@ impl Inner {
             id: record.id,
             model: match caller {
                 Caller::Operator => record.model.to_string(),
-                Caller::Tenant(_) => loading::name(&self.queen, &record.model).to_owned(),
+                Caller::Tenant(_) => caller.model(&self.queen, &record.model).into_owned(),
             },
             state: state.as_str().into(),
             priority: record.priority.as_str().into(),
             position,
             loading: load,
             tenant: record.tenant.as_ref().map(ToString::to_string),
-            worker: record.status.worker(),
+            worker: caller.worker(record.status.worker()),
             submitted_at_ms: record.submitted_at.as_millis(),
             started_at_ms: record.status.started_at().map(|at| at.as_millis()),
             completed_at_ms: completed_at.map(|at| at.as_millis()),
