@@ -39,7 +39,7 @@ fn store(dir: &Path) -> ModelStore {
 
 async fn provision(dir: &Path, access: HubAccess) -> Result<(), Error> {
     let hive = InProcessHive::new().with_store(store(dir));
-    hive.start(rbee_core::Epoch(1)).await.unwrap();
+    hive.start().await.unwrap();
     // Without a factory the files are not looked at, and that alone is refused.
     match hive.provision(&tiny(), ModelOrigin::Hub(access), Progress::ignore()).await {
         Err(error) if error.message().contains("factory") => Ok(()),

@@ -347,8 +347,10 @@ async fn what_a_client_did_wrong_itself_is_told_in_full() {
         assert!(refused.text().contains(&told.replace('"', "\\\"")), "{}", refused.text());
         assert!(!refused.json()["error"]["param"].is_null(), "{}", refused.text());
     }
-    let missing = house.tenant(Method::GET, "/v1/nothing", None).await;
-    assert!(missing.text().contains("there is no path /v1/nothing"), "{}", missing.text());
+    let missing = house.tenant(Method::GET, "/v1/jobs/a/b", None).await;
+    assert!(missing.text().contains("there is no path /v1/jobs/a/b"), "{}", missing.text());
+    let refused = house.tenant(Method::GET, "/v1/hives", None).await;
+    assert!(refused.text().contains("does not allow GET /v1/hives"), "{}", refused.text());
     let nobody = house.ask("rbee-wrong", Method::GET, "/v1/jobs", None).await;
     assert!(nobody.text().contains("the key is not known"), "{}", nobody.text());
 }

@@ -165,8 +165,7 @@ impl Queen {
         };
         let allowed = if names.is_empty() { "no model" } else { &allowed };
         let shown: String = name.chars().take(120).collect();
-        let message =
-            format!("model {shown} {why} {tenant}; allowed is {allowed}, as in the list of models");
+        let message = format!("model {shown} {why} {tenant}; allowed is {allowed}");
         Error::for_client(ErrorKind::PermissionDenied, message).with_param("model")
     }
 

@@ -12,7 +12,6 @@ use super::{
     caller::Caller,
     gate::{Answer, Name, Params},
     jobs::job_id,
-    loading,
 };
 use crate::{
     server::reply,

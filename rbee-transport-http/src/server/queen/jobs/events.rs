@@ -99,7 +99,13 @@ fn put(out: &mut BytesMut, origin: &Origin, seq: Option<u64>, event: EventRef<'_
             put_json(out, seq, job_event::END, &End { finish, usage });
         }
         EventRef::Error(error) => {
-            let told = ErrorBody::new(&origin.caller.error(error), origin.mark.as_ref());
+            let Origin { job, mark, caller } = origin;
+            if !caller.sees_machines() {
+                // What a tenant is not told must be found by its correlation id.
+                let mark = mark.as_ref().map(CorrelationId::as_str);
+                tracing::info!(correlation_id = mark, %job, error = ?error, "a job failed");
+            }
+            let told = ErrorBody::new(&caller.error(error), mark.as_ref());
             put_json(out, seq, job_event::ERROR, &told.error);
         }
     }
