@@ -1,7 +1,9 @@
 //! Where models come from: what a reference stands for, and from which place a hive takes its files.
 
+mod vouched;
+
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
@@ -12,8 +14,11 @@ use tokio::{sync::watch, time::Instant};
 
 use crate::{
     ClusterView, Error, ErrorKind, HiveAddress, HiveBackend, HubAccess, ModelOnDisk, ModelOrigin,
-    ModelRef, ModelSource, Progress, ProgressUpdate, Result, Settings, TenantReferences,
+    ModelRef, ModelSource, Progress, ProgressUpdate, Result, Settings,
 };
+
+pub(super) use vouched::Grant;
+use vouched::Vouched;
 
 /// How long the answer to what a branch stands for is used without asking again.
 const PIN_KEPT: Duration = Duration::from_secs(300);
@@ -21,17 +26,6 @@ const PIN_KEPT: Duration = Duration::from_secs(300);
 const PIN_PATIENCE: (Duration, Duration) = (Duration::from_secs(3), Duration::from_secs(60));
 /// Branches whose answers are kept.
 const PINS: usize = 1_024;
-/// Models of the operator that are remembered.
-const VOUCHED: usize = 10_000;
-
-/// On whose word a model is used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Grant {
-    /// The operator asked for it, or named it in an alias or in a tenant's limits.
-    Operator,
-    /// A tenant named it by a reference of its own.
-    Tenant,
-}
 
 /// The hub, as far as the queen needs it.
 #[async_trait]
@@ -61,10 +55,7 @@ pub(super) struct Models(Arc<Inner>);
 #[derive(Debug, Default)]
 struct Inner {
     hub: Option<Arc<dyn Pin>>,
-    tenant_references: TenantReferences,
-    tenant_budget: Option<u64>,
-    /// Models that the operator has granted, as hives are given them. Only kept where tenants may name others.
-    vouched: Mutex<BTreeSet<ModelRef>>,
+    vouched: Vouched,
     /// By the reference, and whether it was asked for without a token.
     pins: Mutex<BTreeMap<(ModelRef, bool), Pinned>>,
     downloads: Mutex<BTreeMap<ModelRef, Weak<Download>>>,
@@ -88,8 +79,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Models {
     pub(super) fn new(hub: Option<Arc<dyn Pin>>, settings: &Settings) -> Self {
-        let Settings { tenant_references, tenant_models_budget: tenant_budget, .. } = *settings;
-        Self(Arc::new(Inner { hub, tenant_references, tenant_budget, ..Inner::default() }))
+        let vouched = Vouched::new(settings);
+        Self(Arc::new(Inner { hub, vouched, ..Inner::default() }))
     }
 
     /// The reference that a hive can be given: one to a hub names a commit.
@@ -102,30 +93,16 @@ impl Models {
         grant: Grant,
         known: &ClusterView,
     ) -> Result<ModelRef> {
-        let anonymous =
-            grant == Grant::Tenant && self.0.tenant_references != TenantReferences::WithHubToken;
-        let pinned = self.pin(model, anonymous, known).await?;
+        let pinned = self.pin(model, self.0.vouched.is_anonymous(grant), known).await?;
         if grant == Grant::Operator {
             self.vouch_for(&pinned);
         }
         Ok(pinned)
     }
 
-    /// The operator wants this model: it is fetched with the operator's token, and within the operator's budget.
+    /// The operator wants this model, as hives are given it.
     pub(super) fn vouch_for(&self, model: &ModelRef) {
-        let is_open = self.0.tenant_references != TenantReferences::Off;
-        if !is_open || !matches!(model.source(), ModelSource::Hub { .. }) {
-            return;
-        }
-        let mut vouched = lock(&self.0.vouched);
-        if vouched.len() >= VOUCHED && !vouched.contains(model) {
-            vouched.pop_first();
-        }
-        vouched.insert(model.clone());
-    }
-
-    fn is_vouched_for(&self, model: &ModelRef) -> bool {
-        self.0.tenant_references == TenantReferences::Off || lock(&self.0.vouched).contains(model)
+        self.0.vouched.add(model);
     }
 
     async fn pin(&self, model: ModelRef, anonymous: bool, known: &ClusterView) -> Result<ModelRef> {
@@ -196,7 +173,7 @@ impl Models {
             ModelSource::Alias(_) => hive.provision(model, ModelOrigin::Here, progress).await,
             ModelSource::File(_) => put_file(hive, model, holders, progress).await,
             // Not copied from another hive: only what is fetched from the hub is counted against the budget.
-            ModelSource::Hub { .. } if !self.is_vouched_for(model) => {
+            ModelSource::Hub { .. } if !self.0.vouched.has(model) => {
                 hive.provision(model, self.origin_for_tenants(), progress).await
             }
             ModelSource::Hub { .. } => {
@@ -262,12 +239,10 @@ impl Models {
 
     /// Where a hive takes a model from that only tenants have asked for.
     fn origin_for_tenants(&self) -> ModelOrigin {
-        let Some(hub) = &self.0.hub else { return ModelOrigin::Here };
-        let mut access = HubAccess { tenant_budget: self.0.tenant_budget, ..hub.access() };
-        if self.0.tenant_references != TenantReferences::WithHubToken {
-            (access.token, access.anonymous) = (None, true);
+        match &self.0.hub {
+            Some(hub) => ModelOrigin::Hub(self.0.vouched.access_for_tenants(hub.access())),
+            None => ModelOrigin::Here,
         }
-        ModelOrigin::Hub(access)
     }
 
     async fn download_to(

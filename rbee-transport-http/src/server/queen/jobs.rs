@@ -2,7 +2,7 @@
 
 mod events;
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use axum::{
     extract::{Request, State},
@@ -10,7 +10,8 @@ use axum::{
 };
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use rbee_core::{
-    Error, ErrorKind, JobFilter, JobId, JobRecord, JobState, JobStatus, Outcome, Queen, Result,
+    Error, ErrorKind, JobFilter, JobId, JobRecord, JobState, JobStatus, ModelRef, Outcome, Queen,
+    Result,
 };
 
 use super::{
@@ -109,8 +110,14 @@ pub(super) async fn list(
     records.truncate(limit);
     let next = records.last().filter(|_| has_more).map(|record| record.order);
     let mut data = Vec::with_capacity(records.len());
+    // Most jobs are for the same few models.
+    let mut names: BTreeMap<&ModelRef, String> = BTreeMap::new();
     for record in &records {
-        data.push(shared.describe(&caller, record).await?);
+        let name = names
+            .entry(&record.model)
+            .or_insert_with(|| shared.name_of_model(&caller, &record.model))
+            .clone();
+        data.push(shared.describe(&caller, record, name).await?);
     }
     Ok(reply::json(StatusCode::OK, &JobList { data, next }))
 }
@@ -259,14 +266,27 @@ impl Inner {
 
     async fn view(&self, caller: &Caller, job: JobId) -> Result<JobView> {
         let record = self.queen.job(job).await?;
-        let mut view = self.describe(caller, &record).await?;
+        let name = self.name_of_model(caller, &record.model);
+        let mut view = self.describe(caller, &record, name).await?;
         if record.pieces.len() == record.tokens_generated as usize {
             view.text = Some(record.pieces.iter().map(|piece| &*piece.text).collect());
         }
         Ok(view)
     }
 
-    async fn describe(&self, caller: &Caller, record: &JobRecord) -> Result<JobView> {
+    fn name_of_model(&self, caller: &Caller, model: &ModelRef) -> String {
+        match caller {
+            Caller::Operator => model.to_string(),
+            Caller::Tenant(_) => caller.model(&self.queen, model).into_owned(),
+        }
+    }
+
+    async fn describe(
+        &self,
+        caller: &Caller,
+        record: &JobRecord,
+        model: String,
+    ) -> Result<JobView> {
         let state = record.status.state();
         let (mut position, mut load) = (None, None);
         if state == JobState::Queued {
@@ -288,10 +308,7 @@ impl Inner {
         };
         Ok(JobView {
             id: record.id,
-            model: match caller {
-                Caller::Operator => record.model.to_string(),
-                Caller::Tenant(_) => caller.model(&self.queen, &record.model).into_owned(),
-            },
+            model,
             state: state.as_str().into(),
             priority: record.priority.as_str().into(),
             position,

@@ -37,16 +37,22 @@ impl Caller {
     /// What the model is called: by an alias, if it has one. For a tenant that is one that it may use, else the reference
     /// in its limits, else the reference to a hub; a path is not shown.
     pub(super) fn model<'a>(&self, queen: &'a Queen, model: &'a ModelRef) -> Cow<'a, str> {
-        let mut aliases = queen.aliases().iter().filter(|(_, aliased)| model.is_of(aliased));
-        let Self::Tenant(tenant) = self else {
-            return aliases.next().map_or(model.as_str(), |(alias, _)| alias).into();
+        let aliases = || {
+            let all = queen.aliases().iter().filter(|(_, aliased)| model.is_of(aliased));
+            all.map(|(alias, _)| alias.as_str())
         };
-        if let Some((alias, _)) = aliases.find(|(alias, _)| queen.may_use(tenant, alias).is_ok()) {
-            return alias.as_str().into();
+        let Self::Tenant(tenant) = self else {
+            return aliases().next().unwrap_or(model.as_str()).into();
+        };
+        let listed = queen.limits_of(tenant).models.unwrap_or_default();
+        let own = aliases().find(|alias| listed.contains(*alias));
+        let own = own.or_else(|| aliases().find(|alias| queen.may_use(tenant, alias).is_ok()));
+        if let Some(alias) = own {
+            return alias.into();
         }
-        let listed = queen.limits_of(tenant).models.unwrap_or_default().into_iter();
-        let mut listed = listed.filter(|one| one.parse().is_ok_and(|one| model.is_of(&one)));
-        match (listed.next(), model.source()) {
+        let mut references = listed.into_iter();
+        let listed = references.find(|one| one.parse().is_ok_and(|one| model.is_of(&one)));
+        match (listed, model.source()) {
             (Some(name), _) => name.into(),
             (None, ModelSource::File(_)) => UNNAMED.into(),
             (None, _) => model.as_str().into(),
