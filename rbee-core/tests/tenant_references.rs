@@ -7,7 +7,7 @@ mod hub;
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use hub::{HubServer, TOKEN, weights};
+use hub::{Fault, HubServer, TOKEN, weights};
 use rbee_core::{
     EchoWorker, Error, ErrorKind, HiveId, Hub, HubToken, InProcessHive, ModelOnDisk, ModelRef,
     ModelStore, Progress, Queen, Request, Result, Settings, StoreOptions, TenantId, TenantLimits,
@@ -39,7 +39,7 @@ struct Place {
     server: HubServer,
     store: ModelStore,
     queen: Queen,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl Place {
@@ -69,7 +69,7 @@ impl Place {
         let hive = InProcessHive::new().with_store(store.clone()).with_factory(Loads);
         let queen = Queen::builder().hive(hive).hub(hub).settings(settings);
         let queen = queen.alias("tiny", "hf:bee/tiny").build().await.unwrap();
-        Self { server, store, queen, _dir: dir }
+        Self { server, store, queen, dir }
     }
 
     async fn ask(&self, tenant: Option<&str>, model: &str) -> Result<String> {
@@ -214,4 +214,25 @@ async fn a_model_larger_than_the_whole_budget_is_refused_and_nothing_is_written_
     assert_eq!(error.kind(), ErrorKind::Storage, "{error:?}");
     assert!(place.stored().is_empty());
     place.ask(None, "hf:bee/one").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_download_for_a_tenant_that_fails_leaves_nothing_on_the_disk() {
+    let place = Place::new(TenantReferences::Public, Some(5_000)).await;
+    let left = |repo: &str| {
+        let blobs = place.dir.path().join(format!("hub/models--bee--{repo}/blobs"));
+        let blobs = std::fs::read_dir(blobs).unwrap().count();
+        let damaged = std::fs::read_dir(place.store.damaged()).into_iter().flatten().count();
+        (blobs, damaged)
+    };
+    for (repo, faults, kind) in [
+        ("one", &[Fault::Cut(500), Fault::Status(404, None)][..], ErrorKind::ModelNotFound),
+        ("two", &[Fault::Corrupt], ErrorKind::ModelIncompatible),
+    ] {
+        place.server.fail("model.gguf", faults);
+        let error = place.ask(Some("acme"), &format!("hf:bee/{repo}")).await.unwrap_err();
+        assert_eq!(error.kind(), kind, "{error:?}");
+        assert_eq!(left(repo), (0, 0), "{repo}");
+    }
+    place.ask(Some("acme"), "hf:bee/one").await.unwrap();
 }

@@ -1,6 +1,9 @@
 //! What goes wrong with a hub.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use crate::{Error, ErrorKind, ModelRef};
 
@@ -53,16 +56,24 @@ pub(in crate::models) enum HubError {
     #[error("the hub redirected the request for {what} to {why}")]
     Redirect { what: String, why: String },
     #[error(
-        "{what} is damaged: its checksum is {found}; the hub says it is {expected}; it is kept apart as {}",
-        kept.display()
+        "{what} is damaged: its checksum is {found}; the hub says it is {expected}; {}",
+        fate(kept.as_deref())
     )]
-    Damaged { what: String, found: String, expected: String, kept: PathBuf },
+    Damaged { what: String, found: String, expected: String, kept: Option<PathBuf> },
     #[error("model {model} is not in the hub's cache, and the hub is not asked in offline mode")]
     Offline { model: ModelRef },
     #[error("the download of {what} waited {} s for another process that comes no further", after.as_secs())]
     Locked { what: String, after: Duration },
     #[error("the download was given up")]
     Abandoned,
+}
+
+/// What became of a damaged file.
+fn fate(kept: Option<&Path>) -> String {
+    match kept {
+        Some(kept) => format!("it is kept apart as {}", kept.display()),
+        None => "it was removed".into(),
+    }
 }
 
 impl From<HubError> for Error {

@@ -137,7 +137,20 @@ impl ModelStore {
             }
         };
         let _room = blocking(prepare).await?;
-        let files = run(transfer.clone()).await?;
+        let files = match run(transfer.clone()).await {
+            Ok(files) => files,
+            Err(error) => {
+                if transfer.hub.tenant_budget().is_some() {
+                    // What is not registered counts for no budget, so that nothing of it may stay.
+                    let (shared, model) = (shared.clone(), model.clone());
+                    let removed = blocking(move || shared.remove_unfinished(&model, &transfer));
+                    if let Err(error) = removed.await {
+                        tracing::warn!(%error, "what is there of a failed download cannot be removed");
+                    }
+                }
+                return Err(error);
+            }
+        };
         progress.update(bytes, total);
         let manifest = Manifest::new(files)?;
         let shared = shared.clone();
