@@ -2,8 +2,11 @@
 //!
 //! Every failure that crosses a public boundary is an [`Error`]: a [`ErrorKind`] that programs decide by,
 //! a sentence for people that names the thing, the value and what is allowed, and the cause it came from.
-//! What a kind implies (may it be tried again? does it speak against the worker? which HTTP status?) stands in
-//! a single table in this file, so that no two places of the code can disagree about it.
+//! What a kind implies (may it be tried again? does it speak against the worker? which HTTP status? what is a tenant
+//! told?) stands in a single table in this file, so that no two places of the code can disagree about it.
+//!
+//! A message is for the operator: it may name machines, devices and paths. A tenant reads [`Error::redacted`], which has
+//! the fixed sentence of the kind, unless the code that made the error wrote a message for the client too.
 
 use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 
@@ -14,7 +17,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Declares [`ErrorKind`] and its table in one place.
 macro_rules! error_kinds {
-    ($( $(#[$doc:meta])* $kind:ident = $code:literal, retryable: $retryable:literal, blames_worker: $blames:literal, status: $status:literal, openai: $openai:literal; )*) => {
+    ($( $(#[$doc:meta])* $kind:ident = $code:literal, retryable: $retryable:literal, blames_worker: $blames:literal, status: $status:literal, openai: $openai:literal, summary: $summary:literal; )*) => {
         /// What sort of failure this is; programs branch on this and never on the message.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
         #[non_exhaustive]
@@ -48,79 +51,84 @@ macro_rules! error_kinds {
             pub const fn openai_type(self) -> &'static str {
                 match self { $(Self::$kind => $openai),* }
             }
+
+            /// The sentence that a tenant reads in place of a message that is for the operator.
+            pub const fn summary(self) -> &'static str {
+                match self { $(Self::$kind => $summary),* }
+            }
         }
     };
 }
 
 error_kinds! {
     /// A value is malformed or out of range.
-    InvalidRequest = "INVALID_REQUEST", retryable: false, blames_worker: false, status: 400, openai: "invalid_request_error";
+    InvalidRequest = "INVALID_REQUEST", retryable: false, blames_worker: false, status: 400, openai: "invalid_request_error", summary: "the request has a value that is malformed or not allowed";
     /// A well-formed wish that the worker or backend at hand cannot fulfil.
-    Unsupported = "UNSUPPORTED", retryable: false, blames_worker: false, status: 400, openai: "invalid_request_error";
+    Unsupported = "UNSUPPORTED", retryable: false, blames_worker: false, status: 400, openai: "invalid_request_error", summary: "the model cannot do what the request asks for";
     /// The prompt does not fit into the context of the model.
-    ContextExceeded = "CONTEXT_EXCEEDED", retryable: false, blames_worker: false, status: 400, openai: "invalid_request_error";
+    ContextExceeded = "CONTEXT_EXCEEDED", retryable: false, blames_worker: false, status: 400, openai: "invalid_request_error", summary: "the prompt is longer than the context of the model";
     /// No token, or not the right one.
-    Unauthorized = "UNAUTHORIZED", retryable: false, blames_worker: false, status: 401, openai: "authentication_error";
+    Unauthorized = "UNAUTHORIZED", retryable: false, blames_worker: false, status: 401, openai: "authentication_error", summary: "access is refused";
     /// The token is right, but does not allow this.
-    PermissionDenied = "PERMISSION_DENIED", retryable: false, blames_worker: false, status: 403, openai: "permission_error";
+    PermissionDenied = "PERMISSION_DENIED", retryable: false, blames_worker: false, status: 403, openai: "permission_error", summary: "this is not allowed";
     /// A job, hive or worker of that name does not exist.
-    NotFound = "NOT_FOUND", retryable: false, blames_worker: false, status: 404, openai: "not_found_error";
+    NotFound = "NOT_FOUND", retryable: false, blames_worker: false, status: 404, openai: "not_found_error", summary: "what was asked for does not exist";
     /// The path exists, but not with this method.
-    MethodNotAllowed = "METHOD_NOT_ALLOWED", retryable: false, blames_worker: false, status: 405, openai: "invalid_request_error";
+    MethodNotAllowed = "METHOD_NOT_ALLOWED", retryable: false, blames_worker: false, status: 405, openai: "invalid_request_error", summary: "the path does not take this method";
     /// Something of that name is there already and differs.
-    Conflict = "CONFLICT", retryable: false, blames_worker: false, status: 409, openai: "conflict_error";
+    Conflict = "CONFLICT", retryable: false, blames_worker: false, status: 409, openai: "conflict_error", summary: "something of that name exists already and differs";
     /// The body, or a part of it, is larger than allowed.
-    PayloadTooLarge = "PAYLOAD_TOO_LARGE", retryable: false, blames_worker: false, status: 413, openai: "invalid_request_error";
+    PayloadTooLarge = "PAYLOAD_TOO_LARGE", retryable: false, blames_worker: false, status: 413, openai: "invalid_request_error", summary: "the request is larger than allowed";
     /// The body is of a content type that is not read here.
-    UnsupportedMediaType = "UNSUPPORTED_MEDIA_TYPE", retryable: false, blames_worker: false, status: 415, openai: "invalid_request_error";
+    UnsupportedMediaType = "UNSUPPORTED_MEDIA_TYPE", retryable: false, blames_worker: false, status: 415, openai: "invalid_request_error", summary: "the content type is not read here; allowed is application/json";
     /// The model is not known, or its files are not where they should be.
-    ModelNotFound = "MODEL_NOT_FOUND", retryable: false, blames_worker: false, status: 404, openai: "not_found_error";
+    ModelNotFound = "MODEL_NOT_FOUND", retryable: false, blames_worker: false, status: 404, openai: "not_found_error", summary: "the model is not known here, or its files cannot be found";
     /// The files are there, but damaged or of a kind that the worker does not know.
-    ModelIncompatible = "MODEL_INCOMPATIBLE", retryable: false, blames_worker: false, status: 422, openai: "invalid_request_error";
+    ModelIncompatible = "MODEL_INCOMPATIBLE", retryable: false, blames_worker: false, status: 422, openai: "invalid_request_error", summary: "the files of the model are damaged, or of a kind that cannot be loaded";
     /// No device has enough free memory for the model.
-    InsufficientVram = "INSUFFICIENT_VRAM", retryable: false, blames_worker: false, status: 503, openai: "server_error";
+    InsufficientVram = "INSUFFICIENT_VRAM", retryable: false, blames_worker: false, status: 503, openai: "server_error", summary: "there is not enough free memory for the model";
     /// The tenant's budget or number of concurrent jobs is used up.
-    QuotaExceeded = "QUOTA_EXCEEDED", retryable: false, blames_worker: false, status: 429, openai: "insufficient_quota";
+    QuotaExceeded = "QUOTA_EXCEEDED", retryable: false, blames_worker: false, status: 429, openai: "insufficient_quota", summary: "the quota is used up";
     /// The tenant asks too often.
-    RateLimited = "RATE_LIMITED", retryable: false, blames_worker: false, status: 429, openai: "rate_limit_error";
+    RateLimited = "RATE_LIMITED", retryable: false, blames_worker: false, status: 429, openai: "rate_limit_error", summary: "the requests come too fast";
     /// The queue is at its limit and no worker is idle.
-    SystemAtCapacity = "SYSTEM_AT_CAPACITY", retryable: false, blames_worker: false, status: 503, openai: "server_error";
+    SystemAtCapacity = "SYSTEM_AT_CAPACITY", retryable: false, blames_worker: false, status: 503, openai: "server_error", summary: "the queue is full; try again later";
     /// The scheduling policy refused the job.
-    Rejected = "REJECTED", retryable: false, blames_worker: false, status: 403, openai: "permission_error";
+    Rejected = "REJECTED", retryable: false, blames_worker: false, status: 403, openai: "permission_error", summary: "the scheduling policy refused the job";
     /// The job waited in the queue for as long as its priority allows.
-    QueueTimeout = "QUEUE_TIMEOUT", retryable: false, blames_worker: false, status: 504, openai: "server_error";
+    QueueTimeout = "QUEUE_TIMEOUT", retryable: false, blames_worker: false, status: 504, openai: "server_error", summary: "the job waited in the queue for too long";
     /// The job ran for as long as it may.
-    JobTimeout = "JOB_TIMEOUT", retryable: false, blames_worker: false, status: 504, openai: "server_error";
+    JobTimeout = "JOB_TIMEOUT", retryable: false, blames_worker: false, status: 504, openai: "server_error", summary: "the job ran for too long";
     /// The deadline that the client set has passed or cannot be met.
-    DeadlineExceeded = "DEADLINE_EXCEEDED", retryable: false, blames_worker: false, status: 504, openai: "server_error";
+    DeadlineExceeded = "DEADLINE_EXCEEDED", retryable: false, blames_worker: false, status: 504, openai: "server_error", summary: "the job cannot be done by its deadline";
     /// The client asked for the end, or went away.
-    Cancelled = "CANCELLED", retryable: false, blames_worker: false, status: 499, openai: "server_error";
+    Cancelled = "CANCELLED", retryable: false, blames_worker: false, status: 499, openai: "server_error", summary: "the job was cancelled";
     /// All slots of the worker were taken after all; costs the job nothing.
-    WorkerBusy = "WORKER_BUSY", retryable: true, blames_worker: false, status: 503, openai: "server_error";
+    WorkerBusy = "WORKER_BUSY", retryable: true, blames_worker: false, status: 503, openai: "server_error", summary: "the service is busy; try again";
     /// The worker, or the way to it, is gone.
-    WorkerLost = "WORKER_LOST", retryable: true, blames_worker: true, status: 502, openai: "server_error";
+    WorkerLost = "WORKER_LOST", retryable: true, blames_worker: true, status: 502, openai: "server_error", summary: "the service failed while it ran the job";
     /// The worker broke its contract: it failed, stalled, panicked or talked nonsense.
-    WorkerFault = "WORKER_FAULT", retryable: true, blames_worker: true, status: 502, openai: "server_error";
+    WorkerFault = "WORKER_FAULT", retryable: true, blames_worker: true, status: 502, openai: "server_error", summary: "the service failed while it ran the job";
     /// A model was not loaded in time.
-    SpawnTimeout = "SPAWN_TIMEOUT", retryable: true, blames_worker: false, status: 504, openai: "server_error";
+    SpawnTimeout = "SPAWN_TIMEOUT", retryable: true, blames_worker: false, status: 504, openai: "server_error", summary: "the model was not loaded in time";
     /// The machine is not reachable.
-    HiveUnreachable = "HIVE_UNREACHABLE", retryable: true, blames_worker: false, status: 502, openai: "server_error";
+    HiveUnreachable = "HIVE_UNREACHABLE", retryable: true, blames_worker: false, status: 502, openai: "server_error", summary: "a part of the service cannot be reached";
     /// The model hub did not answer, or not as a hub should.
-    HubUnreachable = "HUB_UNREACHABLE", retryable: true, blames_worker: false, status: 502, openai: "server_error";
+    HubUnreachable = "HUB_UNREACHABLE", retryable: true, blames_worker: false, status: 502, openai: "server_error", summary: "the model cannot be fetched at the moment";
     /// The queen was restarted while the job ran, and the job may not be run again.
-    QueenRestarted = "QUEEN_RESTARTED", retryable: false, blames_worker: false, status: 503, openai: "server_error";
+    QueenRestarted = "QUEEN_RESTARTED", retryable: false, blames_worker: false, status: 503, openai: "server_error", summary: "the service was restarted while the job ran, and the job cannot be run again";
     /// The queen is going down and takes no more jobs.
-    ShuttingDown = "SHUTTING_DOWN", retryable: false, blames_worker: false, status: 503, openai: "server_error";
+    ShuttingDown = "SHUTTING_DOWN", retryable: false, blames_worker: false, status: 503, openai: "server_error", summary: "the service is going down and takes no more jobs";
     /// The durable store failed; nothing was accepted.
-    Storage = "STORAGE", retryable: false, blames_worker: false, status: 507, openai: "server_error";
+    Storage = "STORAGE", retryable: false, blames_worker: false, status: 507, openai: "server_error", summary: "the service cannot store what it needs to; nothing was accepted";
     /// A hive's budget for models would do, but models that are in use or being fetched take too much of it.
-    DiskInUse = "DISK_IN_USE", retryable: true, blames_worker: false, status: 507, openai: "server_error";
+    DiskInUse = "DISK_IN_USE", retryable: true, blames_worker: false, status: 507, openai: "server_error", summary: "there is no room for the model at the moment";
     /// Another queen owns the row that was to be written.
-    Fenced = "FENCED", retryable: false, blames_worker: false, status: 409, openai: "conflict_error";
+    Fenced = "FENCED", retryable: false, blames_worker: false, status: 409, openai: "conflict_error", summary: "another instance of the service is responsible for this";
     /// A setting is unknown or out of range.
-    Config = "CONFIG", retryable: false, blames_worker: false, status: 500, openai: "server_error";
+    Config = "CONFIG", retryable: false, blames_worker: false, status: 500, openai: "server_error", summary: "the service is not configured for this";
     /// A defect in rbee or in code it was given (a policy that panicked, say).
-    Internal = "INTERNAL", retryable: false, blames_worker: false, status: 500, openai: "server_error";
+    Internal = "INTERNAL", retryable: false, blames_worker: false, status: 500, openai: "server_error", summary: "the service failed";
 }
 
 impl ErrorKind {
@@ -142,6 +150,7 @@ type Source = Arc<dyn std::error::Error + Send + Sync + 'static>;
 struct Inner {
     kind: ErrorKind,
     message: Cow<'static, str>,
+    client_message: Option<Cow<'static, str>>,
     retry_after: Option<Duration>,
     short_bytes: Option<u64>,
     param: Option<Cow<'static, str>>,
@@ -163,16 +172,40 @@ struct Inner {
 pub struct Error(Arc<Inner>);
 
 impl Error {
-    /// A failure of this kind. The message names the thing, the value and what is allowed.
+    /// A failure of this kind. The message names the thing, the value and what is allowed. It is for the operator, and
+    /// may name machines and paths: a tenant reads the [summary](ErrorKind::summary) of the kind instead.
     pub fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
         Self(Arc::new(Inner {
             kind,
             message: message.into(),
+            client_message: None,
             retry_after: None,
             short_bytes: None,
             param: None,
             source: None,
         }))
+    }
+
+    /// A failure of this kind whose message is about the client's own request and limits alone. Everyone may read it, so it
+    /// must not name a machine, a device, a worker, or a path that the client did not send.
+    ///
+    /// ```
+    /// use rbee_core::{Error, ErrorKind};
+    ///
+    /// let error = Error::for_client(ErrorKind::InvalidRequest, "temperature is -1; allowed is 0 to 2");
+    /// assert_eq!(error.redacted().message(), "temperature is -1; allowed is 0 to 2");
+    /// let error = Error::new(ErrorKind::ModelNotFound, "/models/bee on hive attic does not exist");
+    /// assert_eq!(error.redacted().message(), ErrorKind::ModelNotFound.summary());
+    /// ```
+    pub fn for_client(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
+        let message = message.into();
+        Self::new(kind, message.clone()).with_client_message(message)
+    }
+
+    /// Sets what a client reads in place of the message. The same rules apply as for [`for_client`](Self::for_client).
+    pub fn with_client_message(mut self, message: impl Into<Cow<'static, str>>) -> Self {
+        Arc::make_mut(&mut self.0).client_message = Some(message.into());
+        self
     }
 
     /// Keeps what caused the failure; shown by [`std::error::Error::source`].
@@ -199,7 +232,7 @@ impl Error {
         self
     }
 
-    /// Puts what was being done before the message: `context: message`.
+    /// Puts what was being done before the message: `context: message`. The client's message stays as it is.
     pub fn context(mut self, context: impl fmt::Display) -> Self {
         let inner = Arc::make_mut(&mut self.0);
         inner.message = format!("{context}: {}", inner.message).into();
@@ -211,9 +244,31 @@ impl Error {
         self.0.kind
     }
 
-    /// The sentence for people.
+    /// The sentence for people who operate the service.
     pub fn message(&self) -> &str {
         &self.0.message
+    }
+
+    /// The message that was written for the client, if there is one.
+    pub fn client_message(&self) -> Option<&str> {
+        self.0.client_message.as_deref()
+    }
+
+    /// The error as a tenant may read it: kind and time to come back, and the message that was written for the client, or
+    /// else the [summary](ErrorKind::summary) of the kind. A parameter is named only beside a message for the client. This
+    /// is the one place that decides what a tenant reads of an error.
+    pub fn redacted(&self) -> Self {
+        let own = self.0.client_message.clone();
+        let has_own = own.is_some();
+        Self(Arc::new(Inner {
+            kind: self.0.kind,
+            message: own.clone().unwrap_or(Cow::Borrowed(self.0.kind.summary())),
+            client_message: own,
+            retry_after: self.0.retry_after,
+            short_bytes: None,
+            param: self.0.param.clone().filter(|_| has_own),
+            source: None,
+        }))
     }
 
     /// The parameter of the request that is at fault, where it is one.
@@ -256,7 +311,7 @@ impl std::error::Error for Error {
     }
 }
 
-/// Two failures are equal when a client could not tell them apart.
+/// Two failures are equal if they are of one kind and have the same message.
 impl PartialEq for Error {
     fn eq(&self, other: &Self) -> bool {
         self.kind() == other.kind() && self.message() == other.message()
@@ -279,6 +334,50 @@ mod tests {
     fn a_clients_error_is_never_retried_and_never_blames_the_worker() {
         for kind in ErrorKind::ALL.iter().filter(|kind| (400..500).contains(&kind.http_status())) {
             assert!(!kind.is_retryable() && !kind.blames_worker(), "{kind}");
+        }
+    }
+
+    #[test]
+    fn a_tenant_reads_the_summary_of_every_kind_and_nothing_of_a_message_for_the_operator() {
+        let secret = "/srv/models/bee on hive attic, device NVIDIA H200";
+        for kind in ErrorKind::ALL {
+            let after = Duration::from_secs(3);
+            let error = Error::new(*kind, secret)
+                .with_param(secret)
+                .with_retry_after(after)
+                .with_short_bytes(5)
+                .with_source(std::io::Error::other(secret))
+                .context(secret);
+            let told = error.redacted();
+            assert_eq!((told.kind(), told.message()), (*kind, kind.summary()));
+            assert_eq!(
+                (told.retry_after(), told.short_bytes(), told.param()),
+                (Some(after), None, None)
+            );
+            assert!(!format!("{told:?}").contains("attic") && error.message().contains("attic"));
+        }
+    }
+
+    #[test]
+    fn a_message_for_the_client_is_kept_apart_from_what_is_put_before_the_other() {
+        let error = Error::for_client(ErrorKind::ContextExceeded, "600 tokens; allowed are 512")
+            .with_param("messages")
+            .context("worker 7 on hive attic");
+        assert_eq!(error.message(), "worker 7 on hive attic: 600 tokens; allowed are 512");
+        let told = error.redacted();
+        assert_eq!(told.message(), "600 tokens; allowed are 512");
+        assert_eq!(told.param(), Some("messages"));
+        assert_eq!(told.redacted().message(), told.message());
+    }
+
+    #[test]
+    fn a_summary_names_no_part_of_the_fleet() {
+        for kind in ErrorKind::ALL {
+            let summary = kind.summary();
+            let words = ["hive", "worker", "device", "queen", "/"];
+            let named = words.iter().find(|word| summary.contains(**word));
+            assert!(!summary.is_empty());
+            assert!(named.is_none() || *kind == ErrorKind::UnsupportedMediaType, "{summary}");
         }
     }
 

@@ -43,7 +43,7 @@ macro_rules! uuid_id {
 
             fn from_str(text: &str) -> Result<Self, Error> {
                 Uuid::try_parse(text).map(Self).map_err(|cause| {
-                    Error::new(
+                    Error::for_client(
                         ErrorKind::InvalidRequest,
                         format!(concat!($what, " {:?} is not a UUID such as 67e55044-10b1-426f-9247-bb680e5fe0c8"), text),
                     )
@@ -81,7 +81,7 @@ macro_rules! text_id {
                 let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
                 if text.is_empty() || text.len() > 64 || !text.chars().all(allowed) {
                     let shown: String = text.chars().take(80).collect();
-                    return Err(Error::new(
+                    return Err(Error::for_client(
                         ErrorKind::InvalidRequest,
                         format!(concat!($what, " {:?} is not 1 to 64 characters of a-z A-Z 0-9 . _ -"), shown),
                     ));

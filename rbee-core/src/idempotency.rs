@@ -55,7 +55,7 @@ pub(crate) fn check_repeat(job: &Job, before: Option<&Idempotency>) -> Result<()
         "the idempotency key {key:?} was used for another request, job {}; use a new key",
         job.id
     );
-    Err(Error::new(ErrorKind::Conflict, message).with_param("idempotency_key"))
+    Err(Error::for_client(ErrorKind::Conflict, message).with_param("idempotency_key"))
 }
 
 fn check(key: &str) -> Result<()> {

@@ -117,7 +117,7 @@ pub use scheduler::{
 };
 #[cfg(feature = "rhai")]
 pub use scheduler::{RhaiScheduler, rules_schema, rules_to_rhai, scheduler_reference};
-pub use settings::{KeepRequests, Mode, Settings};
+pub use settings::{KeepRequests, Mode, Settings, TenantReferences};
 pub use tenant::{ApiKey, TenantLimits, TenantView};
 pub use time::{Now, Time, WallTime};
 #[cfg(feature = "candle")]

@@ -115,7 +115,7 @@ fn split<'a>(text: &'a str, at: &str) -> (&'a str, Option<&'a str>) {
 
 fn malformed(text: &str, why: impl fmt::Display) -> Error {
     let shown: String = text.chars().take(120).collect();
-    Error::new(
+    Error::for_client(
         ErrorKind::InvalidRequest,
         format!(
             "model reference {shown:?} is malformed: {why}; allowed are hf:org/repo[@revision][::file=path], \

@@ -53,7 +53,7 @@ use loads::Loads;
 use log::JobLog;
 use logs::Logs;
 use mailbox::{Mailbox, Message};
-use models::Models;
+use models::{Grant, Models};
 use policy::Reign;
 use tenants::Directory;
 
@@ -173,10 +173,14 @@ impl Queen {
     /// model, [`ErrorKind::Unauthorized`] or [`ErrorKind::PermissionDenied`] where it gives it to others alone,
     /// [`ErrorKind::HubUnreachable`] where it does not answer and no hive has the model.
     pub async fn locate(&self, name: &str) -> Result<ModelRef> {
+        self.locate_on_word(name, Grant::Operator).await
+    }
+
+    async fn locate_on_word(&self, name: &str, grant: Grant) -> Result<ModelRef> {
         let model = self.resolve(name)?;
         match model.source() {
             ModelSource::Hub { .. } => {
-                self.shared.models.pinned(model, &self.cluster().await?).await
+                self.shared.models.pinned(model, grant, &self.cluster().await?).await
             }
             _ => Ok(model),
         }
@@ -193,7 +197,7 @@ impl Queen {
         }
         let record = self.job(job).await?;
         let gone = |why: &str| {
-            Err(Error::new(
+            Err(Error::for_client(
                 ErrorKind::NotFound,
                 format!("the events of job {job} are not here: {why}"),
             ))
@@ -222,7 +226,8 @@ impl Queen {
     /// [`ErrorKind::NotFound`] where there is no such job.
     pub async fn job(&self, job: JobId) -> Result<JobRecord> {
         let found = self.shared.registry.jobs(&JobFilter::one(job)).await?;
-        let missing = || Error::new(ErrorKind::NotFound, format!("job {job} does not exist"));
+        let missing =
+            || Error::for_client(ErrorKind::NotFound, format!("job {job} does not exist"));
         found.into_iter().next().ok_or_else(missing)
     }
 

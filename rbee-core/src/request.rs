@@ -136,7 +136,7 @@ fn range(name: &'static str, value: f32, ok: impl Fn(f32) -> bool, allowed: &str
 }
 
 pub(crate) fn invalid(message: String) -> Error {
-    Error::new(ErrorKind::InvalidRequest, message)
+    Error::for_client(ErrorKind::InvalidRequest, message)
 }
 
 /// What is to be done with the model.
@@ -383,7 +383,7 @@ impl Request {
             .with_param("timeout"));
         }
         if self.deadline.is_some_and(|deadline| deadline.is_zero()) {
-            return Err(Error::new(
+            return Err(Error::for_client(
                 ErrorKind::DeadlineExceeded,
                 "deadline is 0s; the job cannot be done by then",
             ));

@@ -86,7 +86,8 @@ pub enum Placement {
     /// Nothing can be done now. The question comes again when a slot is free, when the fleet changes, or with the
     /// next tick of the optimiser.
     Wait,
-    /// The job ends with this error.
+    /// The job ends with this error. Whoever submitted it reads the message only if it is one
+    /// [for the client](Error::for_client).
     Reject(Error),
 }
 
@@ -138,7 +139,8 @@ pub enum Admission {
         /// policy has no order of its own.
         rank: i64,
     },
-    /// It is refused with this error, and nothing is recorded.
+    /// It is refused with this error, and nothing is recorded. Whoever submitted it reads the message only if it is one
+    /// [for the client](Error::for_client).
     Refuse(Error),
 }
 

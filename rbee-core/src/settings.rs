@@ -30,6 +30,19 @@ pub enum Mode {
     Platform,
 }
 
+/// Whether tenants may name models by `hf:` and `file:` references, beside aliases and the models of their limits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TenantReferences {
+    /// They may not.
+    #[default]
+    Off,
+    /// They may; the hub is asked for such models without a token, so that only public ones can be had.
+    Public,
+    /// They may; the hub is asked with the token of the queen, so that whatever its owner has access to can be had.
+    WithHubToken,
+}
+
 /// The settings of a [`Queen`](crate::Queen). `Settings::default()` is what most want.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -38,6 +51,12 @@ pub struct Settings {
     pub mode: Mode,
     /// The limits that hold where a tenant sets none of its own, limit by limit. None.
     pub default_limits: TenantLimits,
+    /// Whether tenants may name models by reference. A tenant whose limits name models has those alone in any case.
+    /// [`TenantReferences::Off`]; anything else needs `tenant_models_budget`.
+    pub tenant_references: TenantReferences,
+    /// Bytes on the disk of each hive that models from the hub may take together which only tenants' references asked for;
+    /// those used longest ago make room. None.
+    pub tenant_models_budget: Option<u64>,
     /// Waiting jobs from which on a new one is accepted only if a worker is idle, or its tenant has less than an equal share
     /// of them; none at twice as many. 1,000.
     pub queue_capacity: usize,
@@ -127,6 +146,8 @@ impl Default for Settings {
         Self {
             mode: Mode::Home,
             default_limits: TenantLimits::default(),
+            tenant_references: TenantReferences::Off,
+            tenant_models_budget: None,
             queue_capacity: 1_000,
             interactive_wait: seconds(600),
             batch_wait: seconds(24 * 3600),
@@ -221,6 +242,20 @@ impl Settings {
             let message = format!("setting default_limits: {}", error.message());
             Error::new(ErrorKind::Config, message)
         })?;
+        let is_open = self.tenant_references != TenantReferences::Off;
+        match self.tenant_models_budget {
+            Some(0) => {
+                let allowed = format_args!("at least 1 byte, or none");
+                return Err(bad("tenant_models_budget", format_args!("0"), allowed));
+            }
+            None if is_open => {
+                let allowed = format_args!(
+                    "a number of bytes where tenant_references is not off, so that tenants cannot fill the disks"
+                );
+                return Err(bad("tenant_models_budget", format_args!("not set"), allowed));
+            }
+            _ => {}
+        }
         if self.min_loaded > day {
             let allowed = format_args!("0ns to {day:?}");
             return Err(bad("min_loaded", format_args!("{:?}", self.min_loaded), allowed));
@@ -273,6 +308,11 @@ mod tests {
         assert!(error.message().starts_with("setting model_keep_alive.hf:org is 1s; allowed is"));
         assert!(error.message().contains("hf:org/repo"), "{error}");
         assert!(Settings { queue_capacity: 0, ..Settings::default() }.validate().is_err());
+        let open = Settings { tenant_references: TenantReferences::Public, ..Settings::default() };
+        let error = open.validate().unwrap_err();
+        assert!(error.message().starts_with("setting tenant_models_budget is not set; allowed is"));
+        Settings { tenant_models_budget: Some(1), ..open.clone() }.validate().unwrap();
+        assert!(Settings { tenant_models_budget: Some(0), ..open }.validate().is_err());
         let default_limits = TenantLimits { weight: 0, ..TenantLimits::default() };
         let error = Settings { default_limits, ..Settings::default() }.validate().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Config);

@@ -165,7 +165,7 @@ async fn a_hub_that_does_not_answer_is_told_as_such_and_the_token_is_not() {
     let access = rbee_core::HubAccess {
         endpoint: Some("http://127.0.0.1:1".into()),
         token: Some("hf_secret".into()),
-        offline: false,
+        ..rbee_core::HubAccess::default()
     };
     let model = format!("hf:a/b@{}", "0".repeat(40)).parse().unwrap();
     let error = one.hive.provision(&model, ModelOrigin::Hub(access), Progress::ignore()).await;

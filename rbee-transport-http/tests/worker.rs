@@ -171,6 +171,22 @@ fn an_order_without_a_token_starts_no_worker() {
 }
 
 #[tokio::test]
+async fn what_a_worker_says_to_the_client_and_to_the_operator_stays_apart_on_the_way() {
+    let small = EchoWorker::builder("echo".parse().unwrap()).context_tokens(1).build();
+    let worker = serve(server::worker(small)).await;
+    let error = begin(&worker.worker().await, rbee_core::JobId::random()).await.err().unwrap();
+    assert_eq!(error.kind(), ErrorKind::ContextExceeded);
+    assert_eq!(error.redacted().message(), error.message());
+    let loading = WorkerServer::new(WorkerId::random());
+    let daemon = serve(loading.router(None)).await;
+    let secret = Error::new(ErrorKind::ModelIncompatible, "/srv/models/bee is not JSON");
+    loading.failed(secret.with_client_message("the model is broken"));
+    let error = HttpWorker::connect(daemon.endpoint(None)).await.unwrap_err();
+    assert!(error.message().contains("/srv/models/bee"), "{error}");
+    assert_eq!(error.redacted().message(), "the model is broken");
+}
+
+#[tokio::test]
 async fn a_worker_that_is_gone_is_lost_and_one_that_breaks_off_too() {
     let gate = rbee_core::EchoGate::new();
     let echo = EchoWorker::builder("echo".parse().unwrap()).gate(&gate).build();

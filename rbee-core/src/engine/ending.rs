@@ -142,7 +142,9 @@ impl Engine {
         };
         let wait = self.settings.queue_wait(priority);
         let message = format!("no worker was free within {wait:?} (setting {setting})");
-        self.end(now, id, Outcome::Failed(Error::new(ErrorKind::QueueTimeout, message)), out);
+        let error = Error::new(ErrorKind::QueueTimeout, message)
+            .with_client_message(format!("the job waited in the queue for {wait:?}"));
+        self.end(now, id, Outcome::Failed(error), out);
     }
 
     pub(super) fn run_over(&mut self, now: Now, id: JobId, out: &mut Out) {
@@ -150,7 +152,8 @@ impl Engine {
             return;
         };
         let message = format!("the job did not end within its timeout of {timeout:?}");
-        self.end(now, id, Outcome::Failed(Error::new(ErrorKind::JobTimeout, message)), out);
+        let error = Error::for_client(ErrorKind::JobTimeout, message);
+        self.end(now, id, Outcome::Failed(error), out);
     }
 
     pub(super) fn deadline_over(&mut self, now: Now, id: JobId, out: &mut Out) {
@@ -158,6 +161,7 @@ impl Engine {
             return;
         };
         let message = format!("the job did not end within its deadline of {deadline:?}");
-        self.end(now, id, Outcome::Failed(Error::new(ErrorKind::DeadlineExceeded, message)), out);
+        let error = Error::for_client(ErrorKind::DeadlineExceeded, message);
+        self.end(now, id, Outcome::Failed(error), out);
     }
 }

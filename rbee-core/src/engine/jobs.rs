@@ -50,7 +50,7 @@ impl Engine {
             ));
         }
         if self.jobs.contains_key(&job.id) {
-            return Err(Error::new(
+            return Err(Error::for_client(
                 ErrorKind::InvalidRequest,
                 format!("job {} exists already", job.id),
             ));
@@ -63,7 +63,9 @@ impl Engine {
                  allowed are also file:/absolute/path and hf:org/repo",
                 job.model
             );
-            return Err(Error::new(ErrorKind::ModelNotFound, message).with_param("model"));
+            return Err(Error::new(ErrorKind::ModelNotFound, message)
+                .with_client_message(format!("the model {} is not known here", job.model))
+                .with_param("model"));
         }
         self.tenants.allow(job, &self.settings)?;
         let limits = self.tenants.check(now, job, &self.settings);
@@ -114,7 +116,8 @@ impl Engine {
              late took {:?}",
             shortest.took
         );
-        Err(Error::new(ErrorKind::DeadlineExceeded, message))
+        Err(Error::new(ErrorKind::DeadlineExceeded, message)
+            .with_client_message(format!("the deadline of {deadline:?} cannot be met")))
     }
 
     fn insert(&mut self, now: Now, job: Arc<Job>, order: u64) -> &mut Entry {

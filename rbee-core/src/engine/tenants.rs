@@ -69,7 +69,7 @@ impl Tenants {
         let Some(id) = &job.tenant else {
             return match settings.mode {
                 Mode::Home => Ok(()),
-                Mode::Platform => Err(Error::new(
+                Mode::Platform => Err(Error::for_client(
                     ErrorKind::PermissionDenied,
                     "the request names no tenant; in the mode platform every request needs the key of one",
                 )),

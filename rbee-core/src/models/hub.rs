@@ -2,7 +2,8 @@
 //!
 //! `hf-hub` says where things are: the endpoint, the URLs, the requests about a repository, and the token file. The
 //! transfer itself is done here: it goes on where a killed process stopped, tells a stalled connection from a slow
-//! one, waits as long as the hub asks for, compares checksums, and never shows the token to another host.
+//! one, waits as long as the hub asks for, compares checksums, and never shows the token to another host. A token belongs
+//! to one endpoint: it is not used for another one, and not sent where that endpoint redirects to.
 
 mod access;
 mod error;
@@ -37,7 +38,7 @@ pub struct Hub {
     shared: Arc<Shared>,
 }
 
-/// Nothing of this is shown: the interface would show the token.
+/// Nothing of this is shown, for the token is in it.
 struct Shared {
     api: Api,
     agent: ureq::Agent,
@@ -52,7 +53,8 @@ struct Shared {
 pub struct HubBuilder {
     endpoint: Option<String>,
     cache: Option<PathBuf>,
-    token: Option<HubToken>,
+    token: TokenFrom,
+    tenant_budget: Option<u64>,
     offline: bool,
     stall: Duration,
     parallel: usize,
@@ -60,12 +62,23 @@ pub struct HubBuilder {
     backoff: Duration,
 }
 
+/// Where the token is from, which says what it is for.
+#[derive(Clone, Debug)]
+enum TokenFrom {
+    Nowhere,
+    /// From the environment, for the endpoint of the environment; without one, for the usual hub.
+    Environment(HubToken, Option<String>),
+    /// Given for the endpoint that is built with it.
+    Given(HubToken),
+}
+
 impl Default for HubBuilder {
     fn default() -> Self {
         Self {
             endpoint: None,
             cache: None,
-            token: None,
+            token: TokenFrom::Nowhere,
+            tenant_budget: None,
             offline: false,
             stall: Duration::from_secs(30),
             parallel: 4,
@@ -77,18 +90,20 @@ impl Default for HubBuilder {
 
 impl HubBuilder {
     /// Takes from the environment what other tools take from it: the endpoint of `HF_ENDPOINT`, the token of
-    /// `HF_TOKEN` or of the file that a login leaves behind, and the offline mode of `HF_HUB_OFFLINE`.
+    /// `HF_TOKEN` or of the file that a login leaves behind, and the offline mode of `HF_HUB_OFFLINE`. The token is for
+    /// the endpoint of the environment: if another [`endpoint`](Self::endpoint) is set after this, it is not used.
     ///
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) where the token has characters that none has.
     pub fn environment(mut self) -> Result<Self> {
         let var = |name| env::var(name).ok().filter(|value| !value.trim().is_empty());
-        if let Some(endpoint) = var("HF_ENDPOINT") {
-            self.endpoint = Some(endpoint);
+        let own = var("HF_ENDPOINT");
+        if let Some(endpoint) = &own {
+            self.endpoint = Some(endpoint.clone());
         }
         let file = || Cache::new(standard_hub_cache()?).token();
         if let Some(token) = var("HF_TOKEN").or_else(file) {
-            self.token = Some(HubToken::new(token.trim())?);
+            self.token = TokenFrom::Environment(HubToken::new(token.trim())?, own);
         }
         if let Some(offline) = var("HF_HUB_OFFLINE") {
             let yes = ["1", "on", "yes", "true"];
@@ -110,9 +125,15 @@ impl HubBuilder {
         self
     }
 
-    /// What the user is known to the hub by, or nothing.
+    /// What the user is known to the hub by, or nothing. It is for the endpoint that this hub has.
     pub fn token(mut self, token: Option<HubToken>) -> Self {
-        self.token = token;
+        self.token = token.map_or(TokenFrom::Nowhere, TokenFrom::Given);
+        self
+    }
+
+    /// Bytes that models may take together which a store fetches from hubs with such a bound.
+    pub(crate) fn tenant_budget(mut self, bytes: Option<u64>) -> Self {
+        self.tenant_budget = bytes;
         self
     }
 
@@ -151,30 +172,60 @@ impl HubBuilder {
             http::check_endpoint(endpoint)?;
         }
         let cache = self.cache.clone().or_else(standard_hub_cache);
-        let user_agent = ("rbee", env!("CARGO_PKG_VERSION"));
-        // Its own cache is not used, and whatever token it finds beside it is replaced.
-        let mut api = ApiBuilder::from_cache(Cache::new(PathBuf::new()))
-            .with_progress(false)
-            .with_token(self.token.as_ref().map(|token| token.reveal().to_owned()))
-            .with_user_agent(user_agent.0, user_agent.1);
-        if let Some(endpoint) = &self.endpoint {
-            api = api.with_endpoint(endpoint.trim_end_matches('/').to_owned());
-        }
-        let api = api.build().map_err(|error| HubError::Interface(error.to_string()))?;
-        // The library's own address of the hub, without naming it here.
-        let url = api.model("a/b".to_owned()).url("c");
-        let endpoint = url.strip_suffix("/a/b/resolve/main/c").unwrap_or(&url).to_owned();
+        let (api, endpoint) = interface(self.endpoint.as_deref())?;
         http::check_endpoint(&endpoint)?;
-        let shared = Shared {
-            api,
-            agent: http::agent(self.stall),
-            endpoint,
-            cache,
-            token: self.token.clone(),
-            settings: self,
-        };
+        let token = self.token_for(&endpoint)?;
+        if token.is_some() && http::is_readable_on_the_way(&endpoint) {
+            tracing::warn!(
+                endpoint,
+                "the hub's token crosses the network unencrypted; use an https:// endpoint"
+            );
+        }
+        let agent = http::agent(self.stall);
+        let shared = Shared { api, agent, endpoint, cache, token, settings: self };
         Ok(Hub { shared: Arc::new(shared) })
     }
+
+    /// The token that is for this endpoint.
+    fn token_for(&self, endpoint: &str) -> Result<Option<HubToken>> {
+        let (token, own) = match &self.token {
+            TokenFrom::Nowhere => return Ok(None),
+            TokenFrom::Given(token) => return Ok(Some(token.clone())),
+            TokenFrom::Environment(token, own) => (token, own),
+        };
+        let own = match own {
+            Some(own) => own.clone(),
+            None if self.endpoint.is_none() => return Ok(Some(token.clone())),
+            None => interface(None)?.1,
+        };
+        if http::is_same_origin(&own, endpoint) {
+            return Ok(Some(token.clone()));
+        }
+        tracing::info!(
+            own,
+            endpoint,
+            "the hub's token of the environment is for another endpoint, and is not sent to this one"
+        );
+        Ok(None)
+    }
+}
+
+/// The library's interface to the hub at this endpoint or the usual one, and that endpoint. It is given no token: every
+/// request is made here, so that it is known where a token goes.
+fn interface(endpoint: Option<&str>) -> Result<(Api, String)> {
+    // Its own cache is not used, and whatever token it finds beside it is taken out.
+    let mut api = ApiBuilder::from_cache(Cache::new(PathBuf::new()))
+        .with_progress(false)
+        .with_token(None)
+        .with_user_agent("rbee", env!("CARGO_PKG_VERSION"));
+    if let Some(endpoint) = endpoint {
+        api = api.with_endpoint(endpoint.trim_end_matches('/').to_owned());
+    }
+    let api = api.build().map_err(|error| HubError::Interface(error.to_string()))?;
+    // The library's own address of the hub, without naming it here.
+    let url = api.model("a/b".to_owned()).url("c");
+    let endpoint = url.strip_suffix("/a/b/resolve/main/c").unwrap_or(&url).to_owned();
+    Ok((api, endpoint))
 }
 
 impl Hub {
@@ -192,6 +243,10 @@ impl Hub {
         let repo =
             Repo::with_revision(format!("{org}/{repo}"), RepoType::Model, revision.to_owned());
         self.shared.api.repo(repo)
+    }
+
+    pub(super) fn tenant_budget(&self) -> Option<u64> {
+        self.shared.settings.tenant_budget
     }
 
     pub(super) fn parallel(&self) -> usize {

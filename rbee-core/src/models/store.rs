@@ -184,6 +184,11 @@ enum StoreError {
          that are in use or being fetched"
     )]
     BudgetInUse { model: ModelRef, bytes: u64, budget: u64, used: u64 },
+    #[error(
+        "model {model} has {bytes} bytes; models that tenants name by reference may take {budget} on this machine \
+         (setting tenant_models_budget), of which {used} are taken by such models that are in use or being fetched"
+    )]
+    TenantBudget { model: ModelRef, bytes: u64, budget: u64, used: u64 },
     #[error("the fetching of model {0} was ended with the runtime it ran on")]
     Ended(ModelRef),
     #[error("the fetching of model {0} panicked")]
@@ -210,7 +215,9 @@ impl From<StoreError> for Error {
             StoreError::Stalled { .. } | StoreError::OtherStalled { .. } => {
                 ErrorKind::HubUnreachable
             }
-            StoreError::DiskFull { .. } | StoreError::OverBudget { .. } => ErrorKind::Storage,
+            StoreError::DiskFull { .. }
+            | StoreError::OverBudget { .. }
+            | StoreError::TenantBudget { .. } => ErrorKind::Storage,
             StoreError::BudgetInUse { .. } => ErrorKind::DiskInUse,
             StoreError::Ended(_) => ErrorKind::Cancelled,
             StoreError::Panicked(_) => ErrorKind::Internal,
@@ -221,7 +228,17 @@ impl From<StoreError> for Error {
             }
             _ => None,
         };
-        let told = Error::new(kind, error.to_string()).with_source(error);
+        let for_client = match &error {
+            StoreError::TenantBudget { bytes, budget, .. } => Some(format!(
+                "there is no room for a model of {bytes} bytes: models that are named by reference may take {budget} \
+                 bytes in all, less those in use; ask for one from the list of models"
+            )),
+            _ => None,
+        };
+        let mut told = Error::new(kind, error.to_string()).with_source(error);
+        if let Some(message) = for_client {
+            told = told.with_client_message(message);
+        }
         short.into_iter().fold(told, Error::with_short_bytes)
     }
 }

@@ -185,7 +185,10 @@ impl QueenBuilder {
             Writer::start(registry.clone(), epoch, mailbox.clone(), crashed.clone());
         let logs = Arc::new(Logs::new(settings.clone()));
         let loads = Loads::default();
-        let models = Models::new(self.hub);
+        let models = Models::new(self.hub, &settings);
+        let of_operator = snapshot.jobs.iter().filter(|job| job.tenant.is_none());
+        let of_operator = of_operator.map(|job| &job.model).chain(aliases.values());
+        of_operator.for_each(|model| models.vouch_for(model));
         let restored = restore_logs(&logs, &snapshot);
         let remembered = snapshot.hives.clone();
         let engine = Engine::new((*settings).clone(), epoch, seed)

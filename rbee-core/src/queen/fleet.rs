@@ -223,6 +223,7 @@ impl Queen {
     /// [`ErrorKind::InsufficientVram`] where what the worker needs is not free on its devices.
     pub async fn load(&self, hive: HiveId, spec: WorkerSpec, pin: bool) -> Result<WorkerId> {
         let (worker, evict) = (WorkerId::random(), Vec::new());
+        self.shared.models.vouch_for(&spec.model);
         self.command(Command::Load { worker, hive, spec, evict, pin }).await?;
         Ok(worker)
     }

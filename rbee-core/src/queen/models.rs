@@ -1,5 +1,7 @@
 //! Where models come from: what a reference stands for, and from which place a hive takes its files.
 
+mod vouched;
+
 use std::{
     collections::BTreeMap,
     fmt,
@@ -12,8 +14,11 @@ use tokio::{sync::watch, time::Instant};
 
 use crate::{
     ClusterView, Error, ErrorKind, HiveAddress, HiveBackend, HubAccess, ModelOnDisk, ModelOrigin,
-    ModelRef, ModelSource, Progress, ProgressUpdate, Result,
+    ModelRef, ModelSource, Progress, ProgressUpdate, Result, Settings,
 };
+
+pub(super) use vouched::Grant;
+use vouched::Vouched;
 
 /// How long the answer to what a branch stands for is used without asking again.
 const PIN_KEPT: Duration = Duration::from_secs(300);
@@ -25,8 +30,8 @@ const PINS: usize = 1_024;
 /// The hub, as far as the queen needs it.
 #[async_trait]
 pub(super) trait Pin: fmt::Debug + Send + Sync + 'static {
-    /// The reference with the commit that it stands for now.
-    async fn pin(&self, model: &ModelRef) -> Result<ModelRef>;
+    /// The reference with the commit that it stands for now, as one is told who has no token, or as the queen is.
+    async fn pin(&self, model: &ModelRef, anonymous: bool) -> Result<ModelRef>;
     /// How hives reach it.
     fn access(&self) -> HubAccess;
 }
@@ -34,8 +39,9 @@ pub(super) trait Pin: fmt::Debug + Send + Sync + 'static {
 #[cfg(feature = "hub")]
 #[async_trait]
 impl Pin for crate::Hub {
-    async fn pin(&self, model: &ModelRef) -> Result<ModelRef> {
-        self.resolve(model).await.map(|resolved| resolved.model().clone())
+    async fn pin(&self, model: &ModelRef, anonymous: bool) -> Result<ModelRef> {
+        let hub = if anonymous { self.anonymous()? } else { self.clone() };
+        hub.resolve(model).await.map(|resolved| resolved.model().clone())
     }
     fn access(&self) -> HubAccess {
         Self::access(self)
@@ -49,7 +55,9 @@ pub(super) struct Models(Arc<Inner>);
 #[derive(Debug, Default)]
 struct Inner {
     hub: Option<Arc<dyn Pin>>,
-    pins: Mutex<BTreeMap<ModelRef, Pinned>>,
+    vouched: Vouched,
+    /// By the reference, and whether it was asked for without a token.
+    pins: Mutex<BTreeMap<(ModelRef, bool), Pinned>>,
     downloads: Mutex<BTreeMap<ModelRef, Weak<Download>>>,
 }
 
@@ -70,15 +78,34 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Models {
-    pub(super) fn new(hub: Option<Arc<dyn Pin>>) -> Self {
-        Self(Arc::new(Inner { hub, ..Inner::default() }))
+    pub(super) fn new(hub: Option<Arc<dyn Pin>>, settings: &Settings) -> Self {
+        let vouched = Vouched::new(settings);
+        Self(Arc::new(Inner { hub, vouched, ..Inner::default() }))
     }
 
     /// The reference that a hive can be given: one to a hub names a commit.
     ///
     /// # Errors
     /// [`ErrorKind::ModelNotFound`] where the hub has no such model, and what else it answers with.
-    pub(super) async fn pinned(&self, model: ModelRef, known: &ClusterView) -> Result<ModelRef> {
+    pub(super) async fn pinned(
+        &self,
+        model: ModelRef,
+        grant: Grant,
+        known: &ClusterView,
+    ) -> Result<ModelRef> {
+        let pinned = self.pin(model, self.0.vouched.is_anonymous(grant), known).await?;
+        if grant == Grant::Operator {
+            self.vouch_for(&pinned);
+        }
+        Ok(pinned)
+    }
+
+    /// The operator wants this model, as hives are given it.
+    pub(super) fn vouch_for(&self, model: &ModelRef) {
+        self.0.vouched.add(model);
+    }
+
+    async fn pin(&self, model: ModelRef, anonymous: bool, known: &ClusterView) -> Result<ModelRef> {
         let ModelSource::Hub { revision, file, .. } = model.source() else { return Ok(model) };
         let is_pinned = revision.is_some_and(crate::model_ref::is_commit) && file.is_some();
         // A worker may go by the very name.
@@ -95,10 +122,11 @@ impl Models {
         };
         let slot = {
             let mut pins = lock(&self.0.pins);
-            if pins.len() >= PINS && !pins.contains_key(&model) {
+            let key = (model.clone(), anonymous);
+            if pins.len() >= PINS && !pins.contains_key(&key) {
                 pins.pop_first();
             }
-            pins.entry(model.clone()).or_default().clone()
+            pins.entry(key).or_default().clone()
         };
         // What is there serves as long as the hub does not answer.
         let known = newest_known(&model, known);
@@ -110,7 +138,7 @@ impl Models {
             {
                 return Ok(pinned.clone());
             }
-            let pinned = match (hub.pin(&model).await, &known) {
+            let pinned = match (hub.pin(&model, anonymous).await, &known) {
                 (Err(error), Some(known)) if error.kind() == ErrorKind::HubUnreachable => {
                     known.clone()
                 }
@@ -144,6 +172,10 @@ impl Models {
         match model.source() {
             ModelSource::Alias(_) => hive.provision(model, ModelOrigin::Here, progress).await,
             ModelSource::File(_) => put_file(hive, model, holders, progress).await,
+            // Not copied from another hive: only what is fetched from the hub is counted against the budget.
+            ModelSource::Hub { .. } if !self.0.vouched.has(model) => {
+                hive.provision(model, self.origin_for_tenants(), progress).await
+            }
             ModelSource::Hub { .. } => {
                 let mut failed = None;
                 for holder in holders.iter().filter(|holder| holder.id() != hive.id()) {
@@ -203,6 +235,14 @@ impl Models {
             *turn = Some(hive.clone());
         }
         done
+    }
+
+    /// Where a hive takes a model from that only tenants have asked for.
+    fn origin_for_tenants(&self) -> ModelOrigin {
+        match &self.0.hub {
+            Some(hub) => ModelOrigin::Hub(self.0.vouched.access_for_tenants(hub.access())),
+            None => ModelOrigin::Here,
+        }
     }
 
     async fn download_to(
@@ -324,7 +364,7 @@ mod tests {
 
     #[async_trait]
     impl Pin for Arc<Slow> {
-        async fn pin(&self, model: &ModelRef) -> Result<ModelRef> {
+        async fn pin(&self, model: &ModelRef, _: bool) -> Result<ModelRef> {
             self.asked.fetch_add(1, Ordering::SeqCst);
             tokio::time::sleep(self.takes).await;
             match self.fails {
@@ -340,7 +380,7 @@ mod tests {
     fn models(takes: u64, fails: Option<ErrorKind>) -> (Models, Arc<Slow>) {
         let (asked, takes) = (AtomicUsize::default(), Duration::from_secs(takes));
         let hub = Arc::new(Slow { asked, takes, fails });
-        (Models::new(Some(Arc::new(hub.clone()))), hub)
+        (Models::new(Some(Arc::new(hub.clone())), &Settings::default()), hub)
     }
 
     fn model(text: &str) -> ModelRef {
@@ -367,13 +407,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn many_who_ask_for_a_branch_ask_the_hub_once_and_again_only_later() {
         let ((models, hub), none) = (models(1, None), ClusterView::default());
-        let asks = (0..50).map(|_| models.pinned(model("hf:a/b"), &none));
+        let asks = (0..50).map(|_| models.pinned(model("hf:a/b"), Grant::Operator, &none));
         for pinned in futures_util::future::join_all(asks).await {
             assert_eq!(pinned.unwrap().as_str(), format!("hf:a/b@{COMMIT}"));
         }
         assert_eq!(hub.asked.load(Ordering::SeqCst), 1);
         tokio::time::advance(PIN_KEPT).await;
-        models.pinned(model("hf:a/b"), &none).await.unwrap();
+        models.pinned(model("hf:a/b"), Grant::Operator, &none).await.unwrap();
         assert_eq!(hub.asked.load(Ordering::SeqCst), 2);
     }
 
@@ -381,7 +421,8 @@ mod tests {
     async fn what_a_hive_has_serves_while_the_hub_does_not_answer() {
         for (takes, fails) in [(0, Some(ErrorKind::HubUnreachable)), (3_600, None)] {
             let ((models, _), began) = (models(takes, fails), Instant::now());
-            let pinned = models.pinned(model("hf:a/b"), &with_older()).await.unwrap();
+            let pinned =
+                models.pinned(model("hf:a/b"), Grant::Operator, &with_older()).await.unwrap();
             assert_eq!(pinned.as_str(), format!("hf:a/b@{OLDER}"));
             assert!(began.elapsed() <= PIN_PATIENCE.0);
         }
@@ -393,14 +434,20 @@ mod tests {
         let kind = |result: Result<ModelRef>| result.unwrap_err().kind();
         let (gated, _) = models(0, Some(ErrorKind::Unauthorized));
         assert_eq!(
-            kind(gated.pinned(model("hf:a/b"), &with_older()).await),
+            kind(gated.pinned(model("hf:a/b"), Grant::Operator, &with_older()).await),
             ErrorKind::Unauthorized
         );
         let (silent, _) = models(3_600, None);
-        assert_eq!(kind(silent.pinned(model("hf:a/b"), &none).await), ErrorKind::HubUnreachable);
-        let without = Models::new(None);
-        assert_eq!(kind(without.pinned(model("hf:a/b"), &none).await), ErrorKind::ModelNotFound);
+        assert_eq!(
+            kind(silent.pinned(model("hf:a/b"), Grant::Operator, &none).await),
+            ErrorKind::HubUnreachable
+        );
+        let without = Models::new(None, &Settings::default());
+        assert_eq!(
+            kind(without.pinned(model("hf:a/b"), Grant::Operator, &none).await),
+            ErrorKind::ModelNotFound
+        );
         let file = model("file:/a");
-        assert_eq!(without.pinned(file.clone(), &none).await.unwrap(), file);
+        assert_eq!(without.pinned(file.clone(), Grant::Operator, &none).await.unwrap(), file);
     }
 }

@@ -8,6 +8,7 @@ use super::{
     JobHandle, Queen, fresh_seed,
     log::JobLog,
     mailbox::{self, Message, Submission, Submitted},
+    models::Grant,
 };
 use crate::{Job, JobFilter, JobId, Request, Result, idempotency::check_repeat};
 
@@ -133,12 +134,23 @@ impl Queen {
     }
 
     pub(super) async fn check(&self, request: Request) -> Result<Job> {
+        let name = request.model();
         // Before the hub is asked about a model that is not for the tenant.
-        if let Some(tenant) = request.whose() {
-            self.may_use(tenant, request.model())?;
-        }
-        let model =
-            self.locate(request.model()).await.map_err(|error| error.with_param("model"))?;
+        let grant = match request.whose() {
+            Some(tenant) => self.grant(tenant, name)?,
+            None => Grant::Operator,
+        };
+        let model = self.locate_on_word(name, grant).await.map_err(|error| {
+            let error = match error.client_message() {
+                Some(_) => error,
+                // By the name that it was asked for: what that stands for is the operator's.
+                None => {
+                    let told = format!("model {name}: {}", error.kind().summary());
+                    error.with_client_message(told)
+                }
+            };
+            error.with_param("model")
+        })?;
         request.into_job(model, &self.shared.settings, fresh_seed())
     }
 }

@@ -6,9 +6,10 @@ use std::fmt;
 
 use sha2::{Digest as _, Sha256};
 
-use super::{Queen, mailbox::Message};
+use super::{Queen, mailbox::Message, models::Grant};
 use crate::{
-    ApiKey, Error, ErrorKind, Result, TenantId, TenantLimits, TenantRecord, WallTime,
+    ApiKey, Error, ErrorKind, ModelSource, Result, TenantId, TenantLimits, TenantRecord,
+    TenantReferences, WallTime,
     engine::{Command, Engine},
 };
 
@@ -19,6 +20,8 @@ use directory::Entry;
 const MOST_KEYS: usize = 16;
 /// The longest label of a key, in characters.
 const MOST_LABEL: usize = 64;
+/// Models that an error names.
+const NAMED: usize = 8;
 /// Tenants whose usage is looked up in one turn of the driver.
 const LOOK: usize = 256;
 
@@ -111,24 +114,59 @@ impl Queen {
         own.map_or_else(|| defaults.clone(), |own| own.or(defaults))
     }
 
-    /// May this tenant use the model of this name, an alias or a reference? An alias in its limits is for whatever that
-    /// stands for now.
+    /// Returns an error if this tenant may not use the model of this name. If its limits name models, it may use those: an
+    /// alias there is for whatever it stands for now, and a reference for exactly that one. Else it may use every alias and
+    /// the names that workers go by, and references if [`tenant_references`](crate::Settings::tenant_references) is not
+    /// off. Which files a `file:` reference may name then is for the application to decide.
     ///
     /// # Errors
     /// [`ErrorKind::PermissionDenied`] that names the model and those that are allowed, [`ErrorKind::InvalidRequest`] for
     /// what is neither an alias nor a reference.
     pub fn may_use(&self, tenant: &TenantId, name: &str) -> Result<()> {
+        self.grant(tenant, name).map(drop)
+    }
+
+    /// The same, and on whose word it may.
+    pub(super) fn grant(&self, tenant: &TenantId, name: &str) -> Result<Grant> {
         let limits = self.limits_of(tenant);
-        let Some(allowed) = &limits.models else { return Ok(()) };
         let model = self.resolve(name).map_err(|error| error.with_param("model"))?;
-        let is_it = |name: &String| self.resolve(name).is_ok_and(|one| model.is_of(&one));
-        if allowed.contains(name) || allowed.iter().any(is_it) {
-            return Ok(());
+        let aliases = &self.shared.aliases;
+        let is_name = aliases.contains_key(name) || matches!(model.source(), ModelSource::Alias(_));
+        let is_file = matches!(model.source(), ModelSource::File(_));
+        let is_granted = match &limits.models {
+            Some(allowed) => {
+                // A path that an alias stands for is not to be found out by trying.
+                let is_it = |one: &String| self.resolve(one).is_ok_and(|one| one == model);
+                allowed.contains(name) || ((is_name || !is_file) && allowed.iter().any(is_it))
+            }
+            None => is_name,
+        };
+        let may_refer = self.shared.settings.tenant_references != TenantReferences::Off;
+        match (is_granted, &limits.models) {
+            (true, _) => Ok(Grant::Operator),
+            (false, None) if may_refer => Ok(Grant::Tenant),
+            (false, _) => Err(self.not_for(tenant, name, &limits)),
         }
-        let shown: Vec<_> = allowed.iter().take(8).map(String::as_str).collect();
-        let message =
-            format!("model {name} is not for tenant {tenant}; allowed is {}", shown.join(", "));
-        Err(Error::new(ErrorKind::PermissionDenied, message).with_param("model"))
+    }
+
+    fn not_for(&self, tenant: &TenantId, name: &str, limits: &TenantLimits) -> Error {
+        let names: Vec<&str> = match &limits.models {
+            Some(allowed) => allowed.iter().map(String::as_str).collect(),
+            None => self.shared.aliases.keys().map(String::as_str).collect(),
+        };
+        let names: Vec<_> = names.into_iter().filter(|name| !name.starts_with("file:")).collect();
+        let mut allowed = names.iter().take(NAMED).copied().collect::<Vec<_>>().join(", ");
+        if names.len() > NAMED {
+            allowed += &format!(" and {} more", names.len() - NAMED);
+        }
+        let why = match &limits.models {
+            Some(_) => "is not for tenant",
+            None => "is a reference, which is not for tenant",
+        };
+        let allowed = if names.is_empty() { "no model" } else { &allowed };
+        let shown: String = name.chars().take(120).collect();
+        let message = format!("model {shown} {why} {tenant}; allowed is {allowed}");
+        Error::for_client(ErrorKind::PermissionDenied, message).with_param("model")
     }
 
     /// Sets up a tenant, or changes the limits of one; its keys stay. They hold for what is submitted from now on: a job

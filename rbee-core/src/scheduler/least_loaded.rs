@@ -371,4 +371,5 @@ pub(super) fn incapable(ask: &Ask, worker: &WorkerView) -> Error {
             ask.job.model, worker.info.id, worker.info.backend
         ),
     )
+    .with_client_message(format!("the model cannot {what}"))
 }

@@ -35,7 +35,7 @@ impl PlatformPolicy {
             "tenant {} has used {} of its {limit} tokens of today",
             tenant.id, tenant.used_today
         );
-        let error = Error::new(ErrorKind::QuotaExceeded, message);
+        let error = Error::for_client(ErrorKind::QuotaExceeded, message);
         Some(error.with_retry_after(std::time::Duration::from_millis(left)))
     }
 }

@@ -127,7 +127,11 @@ impl<'a> Search<'a> {
                 self.model(),
                 info.architecture
             );
-            Error::new(ErrorKind::Unsupported, message).with_param("model")
+            Error::new(ErrorKind::Unsupported, message)
+                .with_client_message(
+                    "the model makes vectors, and writes no text; ask it for embeddings",
+                )
+                .with_param("model")
         })
     }
 

@@ -239,7 +239,7 @@ impl Worker for EchoWorker {
         if matches!(&run.job.task, Task::Generate { prompt: Prompt::Chat(messages), .. } if messages.is_empty())
         {
             let message = "messages is empty; allowed is at least one message";
-            return Err(Error::new(ErrorKind::InvalidRequest, message));
+            return Err(Error::for_client(ErrorKind::InvalidRequest, message));
         }
         stream::answer(&self.info, self.script.clone(), run, fault, slot)
     }

@@ -44,6 +44,8 @@ pub struct Seen {
     pub path: String,
     pub range: Option<String>,
     pub token: bool,
+    /// What the client is known by, as it was sent.
+    pub authorization: Option<String>,
     /// At the second address.
     pub cdn: bool,
 }
@@ -54,6 +56,7 @@ struct State {
     faults: Mutex<HashMap<String, VecDeque<Fault>>>,
     seen: Mutex<Vec<Seen>>,
     gated: AtomicBool,
+    moved: Mutex<Option<String>>,
     over: AtomicBool,
     cdn: Mutex<Option<SocketAddr>>,
 }
@@ -125,6 +128,11 @@ impl HubServer {
         self.state.gated.store(gated, Ordering::SeqCst);
     }
 
+    /// Sends every request on to this address.
+    pub fn move_to(&self, endpoint: String) {
+        *self.state.moved.lock().unwrap() = Some(endpoint);
+    }
+
     pub fn seen(&self) -> Vec<Seen> {
         self.state.seen.lock().unwrap().clone()
     }
@@ -192,9 +200,15 @@ fn serve(stream: TcpStream, state: &State, cdn: bool) -> std::io::Result<()> {
     let token = headers.get("authorization").is_some_and(|is| *is == format!("Bearer {TOKEN}"));
     let shows = headers.contains_key("authorization");
     let range = headers.get("range").cloned();
-    let seen = Seen { method: method.clone(), path: path.clone(), range, token: shows, cdn };
+    let authorization = headers.get("authorization").cloned();
+    let (method_seen, path_seen) = (method.clone(), path.clone());
+    let seen =
+        Seen { method: method_seen, path: path_seen, range, token: shows, authorization, cdn };
     state.seen.lock().unwrap().push(seen.clone());
     let mut answer = Answer { stream, head: method == "HEAD" };
+    if let Some(to) = state.moved.lock().unwrap().clone() {
+        return answer.send(307, &format!("Location: {to}{url}\r\n"), b"");
+    }
     let parts: Vec<_> = path.trim_matches('/').split('/').collect();
     let gated = state.gated.load(Ordering::SeqCst) && !token && !cdn;
     let repos = state.repos.lock().unwrap().clone();

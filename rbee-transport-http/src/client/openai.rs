@@ -225,7 +225,8 @@ impl OpenAiWorker {
     fn check(&self, run: &Run) -> Result<()> {
         let unsupported = |what: &str| {
             let message = format!("{} with {} {what}", self.info.backend, self.info.model);
-            Err(Error::new(ErrorKind::Unsupported, message))
+            Err(Error::new(ErrorKind::Unsupported, message)
+                .with_client_message(format!("the model {what}")))
         };
         let can = &self.info.capabilities;
         match &run.job.task {
@@ -234,7 +235,7 @@ impl OpenAiWorker {
             // Some servers answer even this.
             Task::Generate { prompt: Prompt::Chat(messages), .. } if messages.is_empty() => {
                 let message = "messages is empty; allowed is at least one message";
-                Err(Error::new(ErrorKind::InvalidRequest, message).with_param("messages"))
+                Err(Error::for_client(ErrorKind::InvalidRequest, message).with_param("messages"))
             }
             _ if !run.resume.is_empty() => unsupported("cannot go on with another's answer"),
             _ => Ok(()),

@@ -160,7 +160,7 @@ impl Guard {
     /// or a page that is not allowed, [`ErrorKind::UnsupportedMediaType`] for a change that is not sent as JSON.
     pub(super) fn check(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<()> {
         let host = only(headers, &header::HOST)?.ok_or_else(|| {
-            Error::new(ErrorKind::InvalidRequest, "the header Host is missing; send it once")
+            Error::for_client(ErrorKind::InvalidRequest, "the header Host is missing; send it once")
         })?;
         only(headers, &header::AUTHORIZATION)?;
         self.check_host(host)?;
@@ -192,7 +192,7 @@ impl Guard {
              setting allow_hosts (add it there, or set a token)",
             shown(given)
         );
-        Err(Error::new(ErrorKind::PermissionDenied, message))
+        Err(Error::for_client(ErrorKind::PermissionDenied, message))
     }
 
     /// Refuses what a page of another origin has caused, unless that origin is allowed.
@@ -211,7 +211,7 @@ impl Guard {
             "web pages of {:?} may not use this daemon (the setting allow_origins allows them)",
             shown(origin)
         );
-        Err(Error::new(ErrorKind::PermissionDenied, message))
+        Err(Error::for_client(ErrorKind::PermissionDenied, message))
     }
 
     /// The answers to preflights, and the headers that let allowed pages read answers. None if no page is allowed.
@@ -250,7 +250,7 @@ fn check_site(method: &Method, headers: &HeaderMap) -> Result<()> {
     let is_link = is(SEC_FETCH_MODE, "navigate") && matches!(*method, Method::GET | Method::HEAD);
     if is_foreign && !is_link {
         let message = "web pages of other origins may not use this daemon (the setting allow_origins allows them)";
-        return Err(Error::new(ErrorKind::PermissionDenied, message));
+        return Err(Error::for_client(ErrorKind::PermissionDenied, message));
     }
     Ok(())
 }
@@ -277,7 +277,7 @@ fn check_content(method: &Method, headers: &HeaderMap) -> Result<()> {
         None => "the content type is missing".into(),
     };
     let message = format!("{given}; allowed is {allowed}, also without a body");
-    Err(Error::new(ErrorKind::UnsupportedMediaType, message))
+    Err(Error::for_client(ErrorKind::UnsupportedMediaType, message))
 }
 
 /// Returns true if this content type is JSON, whatever its parameters.
@@ -295,7 +295,7 @@ fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>
         (_, Some(_)) => "is there more than once",
         (Err(_), None) => "is not visible ASCII",
     };
-    Err(Error::new(ErrorKind::InvalidRequest, format!("the header {name} {why}; send it once")))
+    Err(Error::for_client(ErrorKind::InvalidRequest, format!("the header {name} {why}; send it once")))
 }
 
 /// In lower case, without the dot that stands for the root of all names, and with one form for each address.

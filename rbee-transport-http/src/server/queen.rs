@@ -20,6 +20,7 @@ mod policy;
 mod replays;
 mod tenants;
 mod text;
+mod visible;
 mod waiting;
 mod workers;
 

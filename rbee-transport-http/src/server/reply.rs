@@ -24,15 +24,17 @@ pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Response {
     match serde_json::to_vec(body) {
         Ok(bytes) => (status, [(header::CONTENT_TYPE, "application/json")], bytes).into_response(),
         Err(cause) => {
-            let message = format!("the answer cannot be written: {cause}");
-            refuse(&Error::new(ErrorKind::Internal, message).with_source(cause), None)
+            // Whoever asked may be a tenant: the cause is for the log.
+            tracing::error!(%cause, "an answer could not be written");
+            let message = "the answer cannot be written";
+            refuse(&Error::for_client(ErrorKind::Internal, message), None)
         }
     }
 }
 
-/// An error, as all of rbee's own routes answer it.
+/// An error, as a hive or worker answers it to its queen.
 pub(super) fn refuse(error: &Error, correlation_id: Option<&CorrelationId>) -> Response {
-    let mut response = json(status(error), &ErrorBody::new(error, correlation_id));
+    let mut response = json(status(error), &ErrorBody::for_queen(error, correlation_id));
     add_headers(error, response.headers_mut());
     response
 }
@@ -40,13 +42,13 @@ pub(super) fn refuse(error: &Error, correlation_id: Option<&CorrelationId>) -> R
 /// There is no such path.
 pub(super) async fn not_found(request: Request) -> Response {
     let message = format!("there is no path {}", request.uri().path());
-    refuse(&Error::new(ErrorKind::NotFound, message), request.extensions().get())
+    refuse(&Error::for_client(ErrorKind::NotFound, message), request.extensions().get())
 }
 
 /// There is such a path, but not for this method.
 pub(super) async fn method_not_allowed(request: Request) -> Response {
     let message = format!("{} is not allowed on {}", request.method(), request.uri().path());
-    refuse(&Error::new(ErrorKind::MethodNotAllowed, message), request.extensions().get())
+    refuse(&Error::for_client(ErrorKind::MethodNotAllowed, message), request.extensions().get())
 }
 
 /// The status that an error is answered with.
@@ -76,7 +78,7 @@ pub(super) async fn read_body(request: Request<Body>, most: usize) -> Result<Byt
     // The guard has seen to it that the content type is there and is JSON, except for the parts of models.
     let kind = request.headers().get(header::CONTENT_TYPE);
     if !kind.and_then(|kind| kind.to_str().ok()).is_some_and(guard::is_json) {
-        return Err(Error::new(
+        return Err(Error::for_client(
             ErrorKind::UnsupportedMediaType,
             format!("the content type is {kind:?}; allowed is application/json"),
         ));
@@ -84,17 +86,18 @@ pub(super) async fn read_body(request: Request<Body>, most: usize) -> Result<Byt
     let collected = Limited::new(request.into_body(), most).collect();
     let collected = tokio::time::timeout(BODY_PATIENCE, collected).await.map_err(|_| {
         let message = format!("the body did not arrive within {BODY_PATIENCE:?}");
-        Error::new(ErrorKind::InvalidRequest, message)
+        Error::for_client(ErrorKind::InvalidRequest, message)
     })?;
     match collected {
         Ok(body) => Ok(body.to_bytes()),
-        Err(cause) if cause.is::<LengthLimitError>() => Err(Error::new(
+        Err(cause) if cause.is::<LengthLimitError>() => Err(Error::for_client(
             ErrorKind::PayloadTooLarge,
             format!("the body is larger than {most} bytes"),
         )),
-        Err(cause) => {
-            Err(Error::new(ErrorKind::InvalidRequest, format!("the body did not arrive: {cause}")))
-        }
+        Err(cause) => Err(Error::for_client(
+            ErrorKind::InvalidRequest,
+            format!("the body did not arrive: {cause}"),
+        )),
     }
 }
 
@@ -108,7 +111,7 @@ pub(super) async fn read_json<T: DeserializeOwned>(
 ) -> Result<T> {
     let bytes = read_body(request, most).await?;
     serde_json::from_slice(&bytes).map_err(|cause| {
-        Error::new(ErrorKind::InvalidRequest, format!("the body is not understood: {cause}"))
+        Error::for_client(ErrorKind::InvalidRequest, format!("the body is not understood: {cause}"))
             .with_source(cause)
     })
 }

@@ -187,7 +187,7 @@ impl Inner {
             }
             Loading::Failed(error) => {
                 health.phase = Phase::Failed;
-                health.error = Some(ErrorBody::new(error, None).error);
+                health.error = Some(ErrorBody::for_queen(error, None).error);
                 return Ok(health);
             }
             Loading::Ready(worker) => worker.clone(),

@@ -42,9 +42,20 @@ pub struct ErrorDetails {
     /// How many bytes would have to be free that are not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub short_bytes: Option<u64>,
+    /// What a tenant is told in place of the message. It is sent by hives and workers to their queen, and by a queen to
+    /// nobody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_message: Option<String>,
 }
 
 impl ErrorBody {
+    /// The error as a hive or worker tells it to its queen, which may have to tell a client of it.
+    pub fn for_queen(error: &Error, correlation_id: Option<&CorrelationId>) -> Self {
+        let mut body = Self::new(error, correlation_id);
+        body.error.details.client_message = error.client_message().map(ToOwned::to_owned);
+        body
+    }
+
     /// The error as it is told to whoever made this request.
     pub fn new(error: &Error, correlation_id: Option<&CorrelationId>) -> Self {
         let details = ErrorDetails {
@@ -53,6 +64,7 @@ impl ErrorBody {
                 .retry_after()
                 .map(|after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX)),
             short_bytes: error.short_bytes(),
+            client_message: None,
         };
         Self {
             error: ErrorInfo {
@@ -82,6 +94,9 @@ impl From<ErrorInfo> for Error {
         }
         if let Some(bytes) = info.details.short_bytes {
             error = error.with_short_bytes(bytes);
+        }
+        if let Some(message) = info.details.client_message {
+            error = error.with_client_message(message);
         }
         error
     }
@@ -135,8 +150,12 @@ mod tests {
                 .with_retry_after(Duration::from_millis(1500))
                 .with_short_bytes(5);
             let text = serde_json::to_string(&ErrorBody::new(&error, None)).unwrap();
+            assert!(!text.contains("client_message"), "{text}");
+            let error = error.with_client_message("what a client is told");
+            let text = serde_json::to_string(&ErrorBody::for_queen(&error, None)).unwrap();
             let back: Error = serde_json::from_str::<ErrorBody>(&text).unwrap().error.into();
             assert_eq!(back, error);
+            assert_eq!(back.client_message(), error.client_message());
             assert_eq!(back.retry_after(), error.retry_after());
             assert_eq!(back.short_bytes(), error.short_bytes());
             assert_eq!(back.param(), error.param());

@@ -175,9 +175,15 @@ pub enum Origin {
         /// Its address; the hive's own choice where not given.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         endpoint: Option<String>,
-        /// What the user is known there by, for this download alone.
+        /// What the user is known there by, for this address and this download alone.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         token: Option<String>,
+        /// Send no token, also none of the hive's own.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        anonymous: bool,
+        /// Bytes that all models which were fetched with such a bound may take together.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tenant_budget: Option<u64>,
         /// Ask it for nothing.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         offline: bool,

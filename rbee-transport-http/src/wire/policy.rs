@@ -166,9 +166,10 @@ pub struct DecisionView {
 pub enum Choice {
     /// Run on this worker.
     Assign {
-        /// The worker.
-        #[cfg_attr(feature = "server", schema(value_type = String))]
-        worker: WorkerId,
+        /// The worker; tenants are not told.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(feature = "server", schema(value_type = Option<String>))]
+        worker: Option<WorkerId>,
     },
     /// Start a worker.
     Spawn {

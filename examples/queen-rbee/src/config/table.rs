@@ -1,7 +1,7 @@
 //! Every key, once: its name, what it is for, and how it is read and shown. Flags, variables, the file, the help and
 //! `--print-config` are all made from these rows.
 
-use rbee_core::{Durability, KeepRequests, Mode};
+use rbee_core::{Durability, KeepRequests, Mode, TenantReferences};
 
 use super::{
     Config, Embedded, HiveEntry, LogFormat,
@@ -139,6 +139,8 @@ pub(super) const KEYS: &[Key] = &[
     key!("hive_memory", settings.hive_memory: ByName<Memory>, "Memory that the workers of a machine may take together, by its name [default: all that its devices have]"),
     key!("mode", settings.mode: OneOf<Mode>, "Whom the queen serves: home (tenants are optional) or platform (every request needs a tenant's key, and the operator a token)"),
     key!("default_limits", settings.default_limits: Limits, "The limits that hold where a tenant sets none of its own"),
+    key!("tenant_references", settings.tenant_references: OneOf<TenantReferences>, "Whether tenants may name models by reference, beside aliases and the models of their limits; public: the hub is asked without a token. Anything but off needs tenant_models_budget"),
+    key!("tenant_models_budget", settings.tenant_models_budget: Maybe<Memory>, "What the models that only tenants' references asked for may take on the disk of each machine; those used longest ago make room"),
     key!("tenants", tenants: Tenants, "Who shares the queen, with their limits; their keys are issued with the keeper"),
     key!("probe_interval", settings.probe_interval: Span, "How often every hive is asked how it is"),
     key!("probe_timeout", settings.probe_timeout: Span, "How long it may take to answer"),

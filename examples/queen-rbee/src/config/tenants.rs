@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use rbee_core::{Mode, TenantId, TenantLimits};
+use rbee_core::{Mode, TenantId, TenantLimits, TenantReferences};
 use serde_json::{Map, Value as Json};
 
 use super::{
@@ -14,6 +14,12 @@ impl Named for Mode {
     const FORM: &'static str = "home|platform";
     const ALL: &'static [(&'static str, Self)] =
         &[("home", Self::Home), ("platform", Self::Platform)];
+}
+
+impl Named for TenantReferences {
+    const FORM: &'static str = "off|public|with_hub_token";
+    const ALL: &'static [(&'static str, Self)] =
+        &[("off", Self::Off), ("public", Self::Public), ("with_hub_token", Self::WithHubToken)];
 }
 
 /// The limits of one tenant.

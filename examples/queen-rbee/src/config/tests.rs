@@ -196,6 +196,18 @@ fn a_platform_needs_an_operators_token_and_has_a_policy_of_its_own() {
 }
 
 #[test]
+fn tenants_name_references_only_within_a_disk_budget() {
+    let why = refused("tenant_references: public", &[], &[]);
+    assert!(why.contains("tenant_models_budget is not set"), "{why}");
+    let text = "tenant_references: with_hub_token\ntenant_models_budget: 5GiB";
+    let settings = load(text, &[], &[]).unwrap().config.settings;
+    assert_eq!(settings.tenant_references, rbee_core::TenantReferences::WithHubToken);
+    assert_eq!(settings.tenant_models_budget, Some(5 << 30));
+    let why = refused("tenant_references: yes", &[], &[]);
+    assert!(why.contains("off|public|with_hub_token") || why.contains("off, public"), "{why}");
+}
+
+#[test]
 fn the_users_own_file_is_read_where_it_is_there() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("queen.yaml");

@@ -63,7 +63,8 @@ pub(super) fn decision(keeper: &Keeper, one: &DecisionView) -> Result<(), Failur
 
 fn sentence(choice: &Choice) -> String {
     match choice {
-        Choice::Assign { worker } => format!("run on worker {worker}"),
+        Choice::Assign { worker: Some(worker) } => format!("run on worker {worker}"),
+        Choice::Assign { worker: None } => "run on a worker".into(),
         Choice::Spawn { hive, devices, evict } => {
             let mut said = format!("start a worker on hive {hive}");
             let list = |items: Vec<String>| items.join(", ");

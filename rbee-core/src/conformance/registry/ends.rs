@@ -48,8 +48,10 @@ pub async fn every_outcome_comes_back(store: &dyn Subject) {
     };
     let failure =
         Error::new(ErrorKind::ModelNotFound, "model \"x\" is nowhere; allowed is 'y' – é");
+    let told = failure.clone().with_client_message("\"x\" is not known – é");
+    let failures = [Outcome::Failed(failure), Outcome::Failed(told)];
     for (order, outcome) in
-        (1..).zip([stop, complete(0, 0), Outcome::Failed(failure), Outcome::Cancelled])
+        (1..).zip([stop, complete(0, 0), Outcome::Cancelled].into_iter().chain(failures))
     {
         let job = job(order);
         let start = running(job.id, 1, later(1), "one");

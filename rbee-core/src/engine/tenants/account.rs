@@ -132,7 +132,7 @@ impl Account {
 
 /// Refuses, and says when to ask again where that is known.
 pub(super) fn refuse(kind: ErrorKind, message: String, after: Option<Duration>) -> Result<()> {
-    let error = Error::new(kind, message);
+    let error = Error::for_client(kind, message);
     Err(match after {
         Some(after) => error.with_retry_after(after.max(Duration::from_secs(1))),
         None => error,
@@ -142,7 +142,7 @@ pub(super) fn refuse(kind: ErrorKind, message: String, after: Option<Duration>) 
 /// Is this model, at this priority, for the tenant at all?
 pub(super) fn allowed(id: &TenantId, job: &Job, limits: &TenantLimits) -> Result<()> {
     let refuse = |param, message: String| {
-        Err(Error::new(ErrorKind::PermissionDenied, message).with_param(param))
+        Err(Error::for_client(ErrorKind::PermissionDenied, message).with_param(param))
     };
     if let Some(allowed) = &limits.priorities
         && !allowed.contains(&job.priority)
@@ -165,7 +165,9 @@ pub(super) fn allowed(id: &TenantId, job: &Job, limits: &TenantLimits) -> Result
         let shown: Vec<_> = allowed.iter().take(8).map(String::as_str).collect();
         let message =
             format!("model {} is not for tenant {id}; allowed is {}", job.model, shown.join(", "));
-        return refuse("model", message);
+        // Beside every alias stands what it is for, which may be a path.
+        let told = format!("the model is not for tenant {id}");
+        return refuse("model", message).map_err(|error| error.with_client_message(told));
     }
     Ok(())
 }

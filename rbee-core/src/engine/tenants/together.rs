@@ -47,7 +47,7 @@ fn check_ever(id: &TenantId, sum: Sum, limits: &TenantLimits) -> Result<()> {
     let jobs = sum.jobs;
     let refuse = |kind, allowed: String| {
         let message = format!("the request makes {jobs} jobs; tenant {id} is allowed {allowed}");
-        Err(Error::new(kind, message))
+        Err(Error::for_client(kind, message))
     };
     match limits {
         TenantLimits { concurrent_jobs: Some(limit), .. } if jobs > *limit => {

@@ -1,23 +1,29 @@
 //! The way to a hub, handed from a queen to a hive for one download.
 
-use super::{Hub, HubToken};
+use super::{Hub, HubError, HubToken};
 use crate::{HubAccess, ModelStore, Result};
 
 impl Hub {
     /// The hub that a hive reaches in this way, with what it keeps in this store. What is left open is taken from the
-    /// environment.
+    /// environment, whose token is used for the environment's own endpoint alone.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidRequest`](crate::ErrorKind::InvalidRequest) for a token without the endpoint that it is for.
     pub(crate) fn of(access: &HubAccess, store: &ModelStore) -> Result<Self> {
         let mut builder = Self::builder().environment()?.cache(store.hub_cache());
         if let Some(endpoint) = &access.endpoint {
             builder = builder.endpoint(endpoint);
         }
-        if let Some(token) = &access.token {
-            builder = builder.token(Some(HubToken::new(token)?));
+        match &access.token {
+            _ if access.anonymous => builder = builder.token(None),
+            Some(_) if access.endpoint.is_none() => return Err(HubError::LooseToken.into()),
+            Some(token) => builder = builder.token(Some(HubToken::new(token)?)),
+            None => {}
         }
         if access.offline {
             builder = builder.offline(true);
         }
-        builder.build()
+        builder.tenant_budget(access.tenant_budget).build()
     }
 
     /// How a hive reaches this hub.
@@ -27,6 +33,12 @@ impl Hub {
             endpoint: Some(self.shared.endpoint.clone()),
             token,
             offline: self.is_offline(),
+            ..HubAccess::default()
         }
+    }
+
+    /// The same hub, for one who has no token.
+    pub(crate) fn anonymous(&self) -> Result<Self> {
+        self.shared.settings.clone().token(None).build()
     }
 }

@@ -1,6 +1,9 @@
 //! What goes wrong with a hub.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use crate::{Error, ErrorKind, ModelRef};
 
@@ -16,6 +19,10 @@ pub(in crate::models) enum HubError {
         "the hub's token is empty, longer than 4096 bytes, or has characters other than printable ASCII in it"
     )]
     Token,
+    #[error(
+        "the order has a token of the hub, and not the endpoint that it is for; send both, or neither"
+    )]
+    LooseToken,
     #[error("the hub's interface cannot be set up: {0}")]
     Interface(String),
     #[error("the hub has no {what}")]
@@ -49,10 +56,10 @@ pub(in crate::models) enum HubError {
     #[error("the hub redirected the request for {what} to {why}")]
     Redirect { what: String, why: String },
     #[error(
-        "{what} is damaged: its checksum is {found}; the hub says it is {expected}; it is kept apart as {}",
-        kept.display()
+        "{what} is damaged: its checksum is {found}; the hub says it is {expected}; {}",
+        fate(kept.as_deref())
     )]
-    Damaged { what: String, found: String, expected: String, kept: PathBuf },
+    Damaged { what: String, found: String, expected: String, kept: Option<PathBuf> },
     #[error("model {model} is not in the hub's cache, and the hub is not asked in offline mode")]
     Offline { model: ModelRef },
     #[error("the download of {what} waited {} s for another process that comes no further", after.as_secs())]
@@ -61,10 +68,18 @@ pub(in crate::models) enum HubError {
     Abandoned,
 }
 
+/// What became of a damaged file.
+fn fate(kept: Option<&Path>) -> String {
+    match kept {
+        Some(kept) => format!("it is kept apart as {}", kept.display()),
+        None => "it was removed".into(),
+    }
+}
+
 impl From<HubError> for Error {
     fn from(error: HubError) -> Self {
         let kind = match &error {
-            HubError::NoHubModel(_) => ErrorKind::InvalidRequest,
+            HubError::NoHubModel(_) | HubError::LooseToken => ErrorKind::InvalidRequest,
             HubError::Endpoint(_) | HubError::Token | HubError::Interface(_) => ErrorKind::Config,
             HubError::Missing { .. }
             | HubError::MissingOrPrivate { .. }
@@ -86,7 +101,12 @@ impl From<HubError> for Error {
             HubError::RateLimited { after, .. } => Some(*after),
             _ => None,
         };
-        let error = Error::new(kind, error.to_string()).with_source(error);
+        // The summaries of these kinds are about the client's own key.
+        let is_access = matches!(kind, ErrorKind::Unauthorized | ErrorKind::PermissionDenied);
+        let mut error = Error::new(kind, error.to_string()).with_source(error);
+        if is_access {
+            error = error.with_client_message("the hub does not give this model to the service");
+        }
         match after {
             Some(after) => error.with_retry_after(after),
             None => error,

@@ -71,6 +71,23 @@ fn origin(uri: &Uri) -> Option<(String, String, u16)> {
     Some((scheme, uri.host()?.to_ascii_lowercase(), uri.port_u16().unwrap_or(usual)))
 }
 
+/// Do these addresses have the same scheme, host and port?
+pub(super) fn is_same_origin(one: &str, other: &str) -> bool {
+    let origin_of = |address: &str| address.parse().ok().as_ref().and_then(origin);
+    let one = origin_of(one);
+    one.is_some() && one == origin_of(other)
+}
+
+/// Can others on the network read what is sent to this address?
+pub(super) fn is_readable_on_the_way(endpoint: &str) -> bool {
+    let Some((scheme, host, _)) = endpoint.parse().ok().as_ref().and_then(origin) else {
+        return true;
+    };
+    let address = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
+    let is_this_machine = host == "localhost" || address.is_ok_and(|address| address.is_loopback());
+    scheme != "https" && !is_this_machine
+}
+
 pub(super) fn check_endpoint(endpoint: &str) -> Result<()> {
     let uri = endpoint.parse::<Uri>().ok();
     // Somebody's name and password would be shown with every error.
@@ -273,6 +290,30 @@ mod tests {
         for bad in ["", "hub.test", "ftp://hub.test", "https://", "https://bee:honey@hub.test"] {
             let error = check_endpoint(bad).expect_err(bad);
             assert!(!error.message().contains("honey"), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_origin_is_scheme_host_and_port() {
+        let hub = "https://hub.test/mirror";
+        for same in ["https://hub.test", "https://HUB.test:443/other"] {
+            assert!(is_same_origin(hub, same), "{same}");
+        }
+        for other in ["http://hub.test", "https://hub.test:444", "https://hub.test.evil", ""] {
+            assert!(!is_same_origin(hub, other), "{other}");
+        }
+        assert!(!is_same_origin("", ""));
+    }
+
+    #[test]
+    fn only_encrypted_and_local_addresses_hide_what_is_sent() {
+        for hidden in
+            ["https://hub.test", "http://127.0.0.1:1", "http://[::1]:1", "http://localhost"]
+        {
+            assert!(!is_readable_on_the_way(hidden), "{hidden}");
+        }
+        for read in ["http://hub.test", "http://10.0.0.1", "http://localhost.test"] {
+            assert!(is_readable_on_the_way(read), "{read}");
         }
     }
 

@@ -108,12 +108,7 @@ impl Transfer {
                 self.disk.rename(&want.part, &want.blob)?;
                 return Ok(sha256);
             }
-            let kept = self.damaged.join(format!(
-                "{}-{}",
-                uuid::Uuid::new_v4().simple(),
-                want.file.path.rsplit('/').next().unwrap_or_default()
-            ));
-            move_across(&self.disk, &want.part, &kept)?;
+            let kept = self.put_aside(want)?;
             self.step_back(want.file.bytes);
             let what = self.what(want.file);
             let (found, expected) = (found.name(), want.file.check.name());
@@ -125,6 +120,32 @@ impl Transfer {
             tracing::warn!(error = %damaged, "a download that was gone on with is begun anew");
             fresh = true;
         }
+    }
+
+    /// Takes a damaged file out of the cache. It is kept, unless it would take disk that is bounded.
+    fn put_aside(&self, want: &Want<'_>) -> Result<Option<PathBuf>> {
+        if self.hub.tenant_budget().is_some() {
+            self.disk.remove_file(&want.part)?;
+            return Ok(None);
+        }
+        let kept = self.damaged.join(format!(
+            "{}-{}",
+            uuid::Uuid::new_v4().simple(),
+            want.file.path.rsplit('/').next().unwrap_or_default()
+        ));
+        move_across(&self.disk, &want.part, &kept)?;
+        Ok(Some(kept))
+    }
+
+    /// Removes what is there of a file, and not in use by another process; the whole file only if it is not `linked`.
+    pub(in crate::models) fn discard(&self, want: &Want<'_>, linked: bool) -> Result<()> {
+        let path = self.locks.join(format!("{}.lock", want.file.check.name()));
+        let Some(_lock) = Lock::try_exclusive(&path)? else { return Ok(()) };
+        self.disk.remove_file(&want.part)?;
+        if !linked {
+            self.disk.remove_file(&want.blob)?;
+        }
+        Ok(())
     }
 
     /// The SHA-256 of a blob that is there.

@@ -18,6 +18,17 @@ struct Promised {
     bytes: u64,
     /// What was still to be written when it began.
     needed: u64,
+    /// It is within the bound on models of tenants.
+    for_tenants: bool,
+}
+
+/// Which models share a budget.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sharing {
+    /// All that the store has fetched.
+    All,
+    /// Those that were fetched within the bound on models of tenants.
+    Tenants,
 }
 
 /// The room for one model, given back when this is dropped.
@@ -33,17 +44,24 @@ impl Drop for Room {
 }
 
 impl Shared {
-    /// Makes room for a model of `bytes`, of which `there` are on the disk already. Blocks.
+    /// Makes room for a model of `bytes`, of which `there` are on the disk already; with a budget that it shares with the
+    /// other models of tenants, if it is one. Blocks.
     pub(super) fn make_room(
         self: &Arc<Self>,
         model: &ModelRef,
         bytes: u64,
         there: u64,
+        tenant_budget: Option<u64>,
     ) -> Result<Room> {
         let needed = bytes.saturating_sub(there);
         // One after the other, or two would each count on the same room.
         let _deciding = lock(&self.deciding);
-        self.keep_to_budget(model, bytes)?;
+        if let Some(budget) = tenant_budget {
+            self.keep_to(budget, Sharing::Tenants, model, bytes)?;
+        }
+        if let Some(budget) = self.options.budget {
+            self.keep_to(budget, Sharing::All, model, bytes)?;
+        }
         let mut reserved = lock(&self.reserved);
         let others: u64 = reserved.0.values().map(|other| other.needed).sum();
         let head_room = self.options.head_room;
@@ -56,23 +74,39 @@ impl Shared {
                 return Err(full.into());
             }
         }
-        reserved.0.insert(model.clone(), Promised { bytes, needed });
+        reserved.0.insert(
+            model.clone(),
+            Promised { bytes, needed, for_tenants: tenant_budget.is_some() },
+        );
         Ok(Room { shared: self.clone(), model: model.clone() })
     }
 
-    /// Removes models, the least recently used first, until the new one fits. None that is in use or being fetched.
-    fn keep_to_budget(&self, model: &ModelRef, bytes: u64) -> Result<()> {
-        let Some(budget) = self.options.budget else { return Ok(()) };
+    /// Removes models that share the budget, the least recently used first, until the new one fits. None that is in use
+    /// or being fetched.
+    fn keep_to(&self, budget: u64, sharing: Sharing, model: &ModelRef, bytes: u64) -> Result<()> {
+        let is_counted = |for_tenants: bool| sharing == Sharing::All || for_tenants;
+        let full = |used: u64| {
+            let model = model.clone();
+            match sharing {
+                Sharing::Tenants => StoreError::TenantBudget { model, bytes, budget, used },
+                Sharing::All if bytes > budget => StoreError::OverBudget { model, bytes, budget },
+                Sharing::All => StoreError::BudgetInUse { model, bytes, budget, used },
+            }
+        };
         if bytes > budget {
-            return Err(StoreError::OverBudget { model: model.clone(), bytes, budget }.into());
+            return Err(full(0).into());
         }
         let promised = {
             let reserved = lock(&self.reserved);
-            let others = reserved.0.iter().filter(|(other, _)| *other != model);
+            let counted = reserved.0.iter().filter(|(_, other)| is_counted(other.for_tenants));
+            let others = counted.filter(|(other, _)| *other != model);
             others.map(|(_, promised)| promised.bytes).sum::<u64>()
         };
         let mut ours: Vec<Entry> = self.entries();
-        ours.retain(|entry| entry.record.fetched && entry.model != *model);
+        ours.retain(|entry| {
+            let record = &entry.record;
+            record.fetched && entry.model != *model && is_counted(record.for_tenants)
+        });
         ours.sort_by_cached_key(|entry| self.last_used(entry));
         // What several references share counts once.
         let mut sizes: BTreeMap<_, (u64, usize)> = BTreeMap::new();
@@ -110,8 +144,7 @@ impl Shared {
         }
         // Nothing goes for a model that does not fit even so: not until some of the others are no longer in use.
         if used.saturating_add(bytes) > budget {
-            let model = model.clone();
-            return Err(StoreError::BudgetInUse { model, bytes, budget, used }.into());
+            return Err(full(used).into());
         }
         for (entry, _locks) in going {
             let going = &entry.model;

@@ -60,8 +60,8 @@ impl ModelStore {
                 |progress| async move { store.transfer(hub, to_be, revision, progress).await };
             let (outcome, began) = self.shared.fetch(&model, &progress, work).await;
             match outcome {
-                // That was for another caller's token.
-                Err(error) if !began && tries < 2 && speaks_of_tokens(error.kind()) => {}
+                // That was for another caller's token or budget.
+                Err(error) if !began && tries < 2 && depends_on_the_caller(error.kind()) => {}
                 outcome => return outcome,
             }
         }
@@ -128,7 +128,7 @@ impl ModelStore {
             let (shared, model, transfer) = (shared.clone(), model.clone(), transfer.clone());
             move || {
                 let (total, there) = (transfer.resolved.bytes(), there(&transfer));
-                let room = shared.make_room(&model, total, there)?;
+                let room = shared.make_room(&model, total, there, transfer.hub.tenant_budget())?;
                 shared.disk.create_dir(&transfer.repository.join("blobs"))?;
                 shared.disk.create_dir(&transfer.locks)?;
                 transfer.done.store(there, Ordering::Relaxed);
@@ -137,7 +137,20 @@ impl ModelStore {
             }
         };
         let _room = blocking(prepare).await?;
-        let files = run(transfer.clone()).await?;
+        let files = match run(transfer.clone()).await {
+            Ok(files) => files,
+            Err(error) => {
+                if transfer.hub.tenant_budget().is_some() {
+                    // What is not registered counts for no budget, so that nothing of it may stay.
+                    let (shared, model) = (shared.clone(), model.clone());
+                    let removed = blocking(move || shared.remove_unfinished(&model, &transfer));
+                    if let Err(error) = removed.await {
+                        tracing::warn!(%error, "what is there of a failed download cannot be removed");
+                    }
+                }
+                return Err(error);
+            }
+        };
         progress.update(bytes, total);
         let manifest = Manifest::new(files)?;
         let shared = shared.clone();
@@ -145,8 +158,9 @@ impl ModelStore {
     }
 }
 
-fn speaks_of_tokens(kind: ErrorKind) -> bool {
-    matches!(kind, ErrorKind::Unauthorized | ErrorKind::PermissionDenied | ErrorKind::ModelNotFound)
+fn depends_on_the_caller(kind: ErrorKind) -> bool {
+    use ErrorKind::{ModelNotFound, PermissionDenied, Storage, Unauthorized};
+    matches!(kind, Unauthorized | PermissionDenied | ModelNotFound | Storage)
 }
 
 /// Bytes of the model that are in the cache.
@@ -255,7 +269,8 @@ impl Shared {
             at.parent().map_or(Ok(()), |parent| self.disk.create_dir(parent))?;
             self.disk.replace(&at, transfer.resolved.commit().as_bytes())?;
         }
-        let record = Record::new(model.clone(), manifest, true);
+        let mut record = Record::new(model.clone(), manifest, true);
+        record.for_tenants = transfer.hub.tenant_budget().is_some();
         self.register_hub(model, record)?;
         self.touch(model);
         drop(store);

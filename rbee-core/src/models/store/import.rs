@@ -77,7 +77,7 @@ impl ModelStore {
             let (shared, model) = (shared.clone(), model.clone());
             move || {
                 let done = shared.there(&manifest);
-                let room = shared.make_room(&model, manifest.bytes(), done)?;
+                let room = shared.make_room(&model, manifest.bytes(), done, None)?;
                 Ok((shared.begin_copy(&model, &manifest)?, room))
             }
         };
@@ -112,7 +112,8 @@ impl ModelStore {
         not_an_alias(model)?;
         let (shared, model, manifest) = (self.shared.clone(), model.clone(), manifest.clone());
         blocking(move || {
-            let _room = shared.make_room(&model, manifest.bytes(), shared.there(&manifest))?;
+            let _room =
+                shared.make_room(&model, manifest.bytes(), shared.there(&manifest), None)?;
             shared.begin_copy(&model, &manifest)
         })
         .await

@@ -24,11 +24,14 @@ pub(super) struct Record {
     pub(super) manifest: Manifest,
     /// This store put it there, not another tool.
     pub(super) fetched: bool,
+    /// It was fetched with a bound on what such models take together.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) for_tenants: bool,
 }
 
 impl Record {
     pub(super) fn new(model: ModelRef, manifest: Manifest, fetched: bool) -> Self {
-        Self { version: VERSION, models: vec![model], manifest, fetched }
+        Self { version: VERSION, models: vec![model], manifest, fetched, for_tenants: false }
     }
 
     /// The record in this file; nothing where there is none that can be read.

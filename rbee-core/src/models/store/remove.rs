@@ -61,6 +61,30 @@ impl Shared {
         Ok(())
     }
 
+    /// Removes what a failed download has left of its files, unless a snapshot has them or another download of the
+    /// repository is under way.
+    #[cfg(feature = "hub")]
+    pub(super) fn remove_unfinished(
+        &self,
+        model: &ModelRef,
+        transfer: &crate::models::hub::Transfer,
+    ) -> Result<()> {
+        let of = |model: &ModelRef| match model.source() {
+            ModelSource::Hub { org, repo, .. } => Some((org.to_owned(), repo.to_owned())),
+            _ => None,
+        };
+        let _store = self.lock()?;
+        let under_way = lock(&self.fetches).progress();
+        if under_way.iter().any(|(other, _)| other != model && of(other) == of(model)) {
+            return Ok(());
+        }
+        let linked = linked(&transfer.repository.join("snapshots"))?;
+        transfer.resolved.wanted().iter().try_for_each(|file| {
+            let is_linked = linked.contains(std::ffi::OsStr::new(&file.check.name()));
+            transfer.discard(&transfer.want(file), is_linked)
+        })
+    }
+
     /// Takes the reference off the copy, and the copy away with its last one.
     pub(super) fn remove_copy(&self, entry: &Entry) -> Result<()> {
         let mut record = entry.record.clone();

@@ -104,23 +104,32 @@ fn plain(db: &Connection, epoch: Epoch, change: &Change) -> Result<(), Refusal> 
     }
 }
 
-/// How an outcome is stored: finish, tokens of prompt and answer, code and message of the error.
-type OutcomeColumns<'a> =
-    (Option<&'static str>, Option<u32>, Option<u32>, Option<&'static str>, Option<&'a str>);
+/// How an outcome is stored.
+#[derive(Default)]
+struct OutcomeColumns<'a> {
+    finish: Option<&'static str>,
+    prompt_tokens: Option<u32>,
+    answer_tokens: Option<u32>,
+    code: Option<&'static str>,
+    message: Option<&'a str>,
+    client_message: Option<&'a str>,
+}
 
 fn outcome_columns(outcome: &Outcome) -> OutcomeColumns<'_> {
     match outcome {
-        Outcome::Complete { finish, usage } => (
-            Some(finish.as_str()),
-            Some(usage.prompt_tokens),
-            Some(usage.completion_tokens),
-            None,
-            None,
-        ),
-        Outcome::Failed(error) => {
-            (None, None, None, Some(error.kind().code()), Some(error.message()))
-        }
-        Outcome::Cancelled => (None, None, None, None, None),
+        Outcome::Complete { finish, usage } => OutcomeColumns {
+            finish: Some(finish.as_str()),
+            prompt_tokens: Some(usage.prompt_tokens),
+            answer_tokens: Some(usage.completion_tokens),
+            ..OutcomeColumns::default()
+        },
+        Outcome::Failed(error) => OutcomeColumns {
+            code: Some(error.kind().code()),
+            message: Some(error.message()),
+            client_message: error.client_message(),
+            ..OutcomeColumns::default()
+        },
+        Outcome::Cancelled => OutcomeColumns::default(),
     }
 }
 
@@ -137,21 +146,20 @@ fn job_queued(
         JobStatus::Live(_) => None,
         JobStatus::Ended(ended) => Some(ended),
     };
-    let (finish, prompt_tokens, answer, code, message) =
-        ended.map_or((None, None, None, None, None), |ended| outcome_columns(&ended.outcome));
+    let columns = ended.map(|ended| outcome_columns(&ended.outcome)).unwrap_or_default();
     let outline = record.outline.as_ref();
     let tokens = match ended {
         None => pieces.end(),
-        Some(_) => i64::from(answer.unwrap_or(record.tokens_generated)),
+        Some(_) => i64::from(columns.answer_tokens.unwrap_or(record.tokens_generated)),
     };
     let changed = db
         .prepare_cached(
             "INSERT INTO jobs (job_id, tenant_id, model_ref, priority, state, worker_id, submitted_at, started_at,
                                completed_at, error, error_code, finish, attempts, prompt_tokens, tokens_generated,
                                owner, queue_order, correlation_id, idempotency_key, numerics, request,
-                               task, max_tokens, deadline_ms, prefix)
+                               task, max_tokens, deadline_ms, prefix, error_client)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21,
-                     ?22, ?23, ?24, ?25)
+                     ?22, ?23, ?24, ?25, ?26)
              ON CONFLICT (job_id) DO NOTHING",
         )?
         .execute(params![
@@ -164,11 +172,11 @@ fn job_queued(
             stored_time(record.submitted_at),
             record.status.started_at().map(stored_time),
             ended.map(|ended| stored_time(ended.completed_at)),
-            message,
-            code,
-            finish,
+            columns.message,
+            columns.code,
+            columns.finish,
             record.attempts,
-            prompt_tokens,
+            columns.prompt_tokens,
             tokens,
             stored(epoch.0),
             stored(record.order),
@@ -180,6 +188,7 @@ fn job_queued(
             outline.and_then(|outline| outline.max_tokens),
             outline.and_then(|outline| outline.deadline_ms).map(stored),
             outline.map(|outline| rows::blob(&outline.prefix)),
+            columns.client_message,
         ])?;
     if changed == 0 {
         return job_touched(db, epoch, &job, changed);
@@ -222,12 +231,12 @@ fn job_ended(
         Outcome::Failed(_) => "failed",
         Outcome::Cancelled => "cancelled",
     };
-    let (finish, prompt_tokens, answer, code, message) = outcome_columns(outcome);
+    let columns = outcome_columns(outcome);
     let changed = db
         .prepare_cached(
             "UPDATE jobs SET state = ?3, completed_at = ?4, error = ?5, error_code = ?6, finish = ?7,
                     prompt_tokens = ?8, tokens_generated = coalesce(?9, tokens_generated),
-                    request = CASE WHEN ?10 THEN request END
+                    request = CASE WHEN ?10 THEN request END, error_client = ?11
              WHERE job_id = ?1 AND owner = ?2 AND completed_at IS NULL",
         )?
         .execute(params![
@@ -235,12 +244,13 @@ fn job_ended(
             stored(epoch.0),
             state,
             stored_time(at),
-            message,
-            code,
-            finish,
-            prompt_tokens,
-            answer,
+            columns.message,
+            columns.code,
+            columns.finish,
+            columns.prompt_tokens,
+            columns.answer_tokens,
             keep_request,
+            columns.client_message,
         ])?;
     if changed == 0 {
         return job_touched(db, epoch, job, changed);

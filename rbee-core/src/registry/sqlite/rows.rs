@@ -18,7 +18,7 @@ use crate::{
 /// The columns that [`job`] reads, all but the request, which comes last.
 pub(super) const JOB_COLUMNS: &str = "job_id, tenant_id, model_ref, priority, state, worker_id, submitted_at, \
     started_at, completed_at, error, error_code, finish, attempts, prompt_tokens, tokens_generated, owner, \
-    queue_order, correlation_id, idempotency_key, numerics, task, max_tokens, deadline_ms, prefix";
+    queue_order, correlation_id, idempotency_key, numerics, task, max_tokens, deadline_ms, prefix, error_client";
 
 /// Reads the columns of a row one after the other.
 struct Fields<'a> {
@@ -115,6 +115,12 @@ pub(super) fn job(row: &Row<'_>) -> Result<JobRecord, Fault> {
     let attempts = fields.number()?;
     let prompt_tokens: Option<u32> = fields.number_opt()?;
     let tokens_generated = fields.number()?;
+    let (owner, order) = (Epoch(fields.number()?), fields.number()?);
+    let correlation_id = fields.parse()?;
+    let idempotency = fields.parse_opt()?.map(Arc::new);
+    let numerics = fields.get::<Option<String>>()?.map(Arc::from);
+    let outline = outline(&mut fields)?;
+    let told: Option<String> = fields.get()?;
     let outcome = match state {
         JobState::Queued | JobState::Running => None,
         JobState::Complete => Some(Outcome::Complete {
@@ -131,7 +137,11 @@ pub(super) fn job(row: &Row<'_>) -> Result<JobRecord, Fault> {
             // A code that this build does not know comes from another version; its message still says what it was.
             let kind = code.as_deref().and_then(ErrorKind::from_code);
             let kind = kind.unwrap_or(ErrorKind::Internal);
-            Some(Outcome::Failed(Error::new(kind, error.unwrap_or_default())))
+            let error = Error::new(kind, error.unwrap_or_default());
+            Some(Outcome::Failed(match told {
+                Some(told) => error.with_client_message(told),
+                None => error,
+            }))
         }
         JobState::Cancelled => Some(Outcome::Cancelled),
     };
@@ -153,12 +163,12 @@ pub(super) fn job(row: &Row<'_>) -> Result<JobRecord, Fault> {
         submitted_at,
         attempts,
         tokens_generated,
-        owner: Epoch(fields.number()?),
-        order: fields.number()?,
-        correlation_id: fields.parse()?,
-        idempotency: fields.parse_opt()?.map(Arc::new),
-        numerics: fields.get::<Option<String>>()?.map(Arc::from),
-        outline: outline(&mut fields)?,
+        owner,
+        order,
+        correlation_id,
+        idempotency,
+        numerics,
+        outline,
         request: None,
         pieces: Vec::new(),
     })

@@ -4,7 +4,8 @@
 pub(super) const APPLICATION_ID: i32 = i32::from_be_bytes(*b"rbee");
 
 /// Step *n* of the list makes version *n* + 1 of the schema (`user_version`) out of version *n*.
-pub(super) const MIGRATIONS: &[&str] = &[FIRST, POLICIES, TENANTS, WORKERS, OUTLINES];
+pub(super) const MIGRATIONS: &[&str] =
+    &[FIRST, POLICIES, TENANTS, WORKERS, OUTLINES, CLIENT_ERRORS];
 
 /// The tables that the first version has.
 ///
@@ -134,4 +135,9 @@ const WORKERS: &str = "
         replica   INTEGER NOT NULL,
         PRIMARY KEY (hive_id, worker_id)
     ) WITHOUT ROWID;
+";
+
+/// The message that was written for the client of a failed job, beside the one for the operator.
+const CLIENT_ERRORS: &str = "
+    ALTER TABLE jobs ADD COLUMN error_client TEXT;
 ";

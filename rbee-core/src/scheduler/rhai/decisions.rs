@@ -182,9 +182,10 @@ pub(super) fn workers(value: Dynamic) -> Res<Vec<WorkerId>> {
     ids.collect()
 }
 
+/// Refuses the job. The reason is written by the policy for whoever submitted it.
 pub(super) fn reject(reason: &str, kind: ErrorKind) -> Decision {
     let end = reason.char_indices().nth(MOST_REASON).map_or(reason.len(), |(end, _)| end);
-    Decision::Place(Placement::Reject(Error::new(kind, reason[..end].to_owned())))
+    Decision::Place(Placement::Reject(Error::for_client(kind, reason[..end].to_owned())))
 }
 
 fn code(name: &str) -> Res<ErrorKind> {

@@ -90,14 +90,14 @@ impl Embedder {
 
     /// Everything about a run that can be refused, before anything is computed.
     pub(super) fn plan(&self, run: &Run) -> Result<Plan> {
-        let unsupported = |what| Err(Error::new(ErrorKind::Unsupported, what));
+        let unsupported = |what| Err(Error::for_client(ErrorKind::Unsupported, what));
         let Task::Embed { inputs } = &run.job.task else {
-            return unsupported("this worker continues no text; it makes embeddings");
+            return unsupported("the model continues no text; it makes embeddings");
         };
         if !run.resume.is_empty() {
             return unsupported("embeddings are not continued; they are made anew");
         }
-        let refuse = |kind, message| Err(Error::new(kind, message).with_param("input"));
+        let refuse = |kind, message| Err(Error::for_client(kind, message).with_param("input"));
         if inputs.is_empty() {
             return refuse(
                 ErrorKind::InvalidRequest,

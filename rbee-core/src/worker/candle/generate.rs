@@ -48,7 +48,7 @@ impl Plan {
                 "the prompt has {} tokens; the context of {context} allows at most {most}",
                 prompt.len()
             );
-            return Err(Error::new(ErrorKind::ContextExceeded, message));
+            return Err(Error::for_client(ErrorKind::ContextExceeded, message));
         }
         let room = context as usize - prompt.len();
         let limit = sampling.max_tokens.map_or(room, |most| room.min(most as usize));
@@ -72,7 +72,7 @@ impl Plan {
 }
 
 fn invalid(message: String) -> Error {
-    Error::new(ErrorKind::InvalidRequest, message)
+    Error::for_client(ErrorKind::InvalidRequest, message)
 }
 
 /// Where the outputs of a run go.

@@ -69,9 +69,9 @@ impl Speaker {
     /// Everything about a run that can be refused, before anything is computed.
     pub(super) fn plan(&self, run: Run) -> Result<Plan> {
         let Task::Generate { prompt, sampling } = &run.job.task else {
-            return Err(Error::new(
+            return Err(Error::for_client(
                 ErrorKind::Unsupported,
-                "this worker makes no embeddings; it continues text",
+                "the model makes no embeddings; it continues text",
             ));
         };
         sampling.validate()?;
@@ -80,12 +80,12 @@ impl Speaker {
             Prompt::Chat(messages) => {
                 if messages.is_empty() {
                     let message = "messages is empty; allowed is at least 1";
-                    return Err(Error::new(ErrorKind::InvalidRequest, message));
+                    return Err(Error::for_client(ErrorKind::InvalidRequest, message));
                 }
                 let template = self.template.as_ref().ok_or_else(|| {
                     let message =
                         "the model has no chat template; send bare text instead of messages";
-                    Error::new(ErrorKind::Unsupported, message)
+                    Error::for_client(ErrorKind::Unsupported, message)
                 })?;
                 self.voice.codec.encode(&template.render(messages)?, false)?
             }

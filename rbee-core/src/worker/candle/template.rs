@@ -179,7 +179,7 @@ impl ChatTemplate {
     fn fault(&self, cause: &minijinja::Error) -> Error {
         if let Some(said) = cause.detail().and_then(|detail| detail.strip_prefix(RAISED)) {
             let message = format!("messages are refused by the model's chat template: {said}");
-            return Error::new(ErrorKind::InvalidRequest, message);
+            return Error::for_client(ErrorKind::InvalidRequest, message);
         }
         let path = self.path.display();
         let message = match cause.kind() {

@@ -72,6 +72,7 @@ impl Codec {
                 let message =
                     format!("the prompt cannot be encoded by {}: {cause}", self.path.display());
                 Error::new(ErrorKind::InvalidRequest, message)
+                    .with_client_message("the prompt cannot be encoded for the model")
             })
     }
 

@@ -103,7 +103,8 @@ pub(super) fn answer(
     let can = &info.capabilities;
     let unsupported = |what: &str| {
         let message = format!("worker {} cannot {what}", info.id);
-        Err(Error::new(ErrorKind::Unsupported, message))
+        Err(Error::new(ErrorKind::Unsupported, message)
+            .with_client_message(format!("the model cannot {what}")))
     };
     let (mut max_tokens, stage) = match &run.job.task {
         _ if script.outputs.is_some() => (u32::MAX, Stage::Script(0)),
@@ -122,7 +123,7 @@ pub(super) fn answer(
         if prompt_tokens >= context {
             let message =
                 format!("the prompt has {prompt_tokens} tokens; allowed are fewer than {context}");
-            return Err(Error::new(ErrorKind::ContextExceeded, message));
+            return Err(Error::for_client(ErrorKind::ContextExceeded, message));
         }
         max_tokens = max_tokens.min(context - prompt_tokens);
     }

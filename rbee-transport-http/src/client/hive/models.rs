@@ -36,9 +36,10 @@ impl HttpHive {
     ) -> Result<ModelOnDisk> {
         let (from, files) = match from {
             ModelOrigin::Here => (Origin::Here, None),
-            ModelOrigin::Hub(HubAccess { endpoint, token, offline }) => {
+            ModelOrigin::Hub(access) => {
+                let HubAccess { endpoint, token, anonymous, tenant_budget, offline } = access;
                 let token = token.map(|token| token.to_string());
-                (Origin::Hub { endpoint, token, offline }, None)
+                (Origin::Hub { endpoint, token, anonymous, tenant_budget, offline }, None)
             }
             ModelOrigin::Files(files) => (Origin::Sender(files.manifest().clone()), Some(files)),
         };

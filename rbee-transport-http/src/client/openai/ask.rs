@@ -114,7 +114,9 @@ fn more(sampling: &Sampling, extended: bool) -> Result<Option<Extended>> {
         None => Ok(None),
         Some((name, _)) => {
             let message = format!("{name} is not known to the server that has this model");
-            Err(Error::new(ErrorKind::Unsupported, message).with_param(name))
+            Err(Error::new(ErrorKind::Unsupported, message)
+                .with_client_message(format!("{name} is not known to the engine of this model"))
+                .with_param(name))
         }
     }
 }

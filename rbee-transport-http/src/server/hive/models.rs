@@ -218,9 +218,10 @@ fn begin(inner: Arc<Inner>, Provision { model, from }: Provision) -> Response {
     let (ask, wanted) = mpsc::channel(UNASKED);
     let (from, attached) = match from {
         Origin::Here => (ModelOrigin::Here, None),
-        Origin::Hub { endpoint, token, offline } => {
+        Origin::Hub { endpoint, token, anonymous, tenant_budget, offline } => {
             let token = token.map(Into::into);
-            (ModelOrigin::Hub(HubAccess { endpoint, token, offline }), None)
+            let access = HubAccess { endpoint, token, anonymous, tenant_budget, offline };
+            (ModelOrigin::Hub(access), None)
         }
         Origin::Sender(manifest) => {
             let inbound = inner.inbounds.of(manifest);

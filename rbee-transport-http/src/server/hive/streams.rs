@@ -146,9 +146,10 @@ async fn next_want(wanted: &mut Option<mpsc::Receiver<Want>>) -> Option<Want> {
 pub(super) fn events(events: impl Stream<Item = HiveEvent> + Send + 'static) -> Response {
     respond(events.map(|event| match event {
         HiveEvent::Report(report) => frame(happening::REPORT, &*report),
-        HiveEvent::Exited { worker, why } => {
-            frame(happening::EXITED, &Exited { worker, why: ErrorBody::new(&why, None).error })
-        }
+        HiveEvent::Exited { worker, why } => frame(
+            happening::EXITED,
+            &Exited { worker, why: ErrorBody::for_queen(&why, None).error },
+        ),
     }))
 }
 
@@ -167,7 +168,7 @@ fn frame(name: &'static str, body: &impl Serialize) -> Frame {
 
 fn failure(error: &Error) -> Frame {
     // It holds texts and numbers, which are JSON whatever they are.
-    let data = serde_json::to_vec(&ErrorBody::new(error, None).error).unwrap_or_default();
+    let data = serde_json::to_vec(&ErrorBody::for_queen(error, None).error).unwrap_or_default();
     (spawning::ERROR, data)
 }
 

@@ -29,7 +29,8 @@ impl Caller {
     /// # Errors
     /// [`ErrorKind::Unauthorized`] where token or key is missing or wrong.
     pub(super) fn of(headers: &HeaderMap, token: Option<&Token>, queen: &Queen) -> Result<Self> {
-        let refuse = |message: &'static str| Err(Error::new(ErrorKind::Unauthorized, message));
+        let refuse =
+            |message: &'static str| Err(Error::for_client(ErrorKind::Unauthorized, message));
         let given = bearer(headers);
         if let Some(given) = given.filter(|given| given.starts_with(KEY)) {
             // An operator may have chosen a token that looks like a key.
@@ -72,7 +73,7 @@ impl Caller {
         let message = format!(
             "the key of tenant {tenant} does not allow {method} {path}; it allows the use of models, and jobs of its own"
         );
-        Err(Error::new(ErrorKind::PermissionDenied, message))
+        Err(Error::for_client(ErrorKind::PermissionDenied, message))
     }
 
     /// The tenant whose jobs alone it sees; none where it sees all.
@@ -81,11 +82,6 @@ impl Caller {
             Self::Operator => None,
             Self::Tenant(tenant) => Some(tenant),
         }
-    }
-
-    /// May it know of the machines, and what is on them?
-    pub(super) fn sees_machines(&self) -> bool {
-        matches!(self, Self::Operator)
     }
 
     /// Puts its tenant on a request. What an operator wrote stays.
@@ -109,7 +105,7 @@ impl Caller {
 }
 
 pub(super) fn missing(job: JobId) -> Error {
-    Error::new(ErrorKind::NotFound, format!("job {job} does not exist"))
+    Error::for_client(ErrorKind::NotFound, format!("job {job} does not exist"))
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {
@@ -126,8 +122,9 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
     }
 }
 
-/// A tenant that has no jobs and no model: what a route gets that the gate does not guard.
-fn nobody() -> Caller {
+/// A tenant that has no jobs and no model: whoever has not shown a token or a key, and what a route gets that the gate
+/// does not guard.
+pub(super) fn nobody() -> Caller {
     match TenantId::new("nobody") {
         Ok(tenant) => Caller::Tenant(tenant),
         Err(_) => Caller::Operator,

@@ -250,7 +250,8 @@ impl Inner {
         let message = format!(
             "the model {model} is a file of the queen's machine below no directory that is allowed to clients"
         );
-        Err(Error::new(ErrorKind::PermissionDenied, message).with_param("model"))
+        // No alias: the path is the one that the client has sent.
+        Err(Error::for_client(ErrorKind::PermissionDenied, message).with_param("model"))
     }
 }
 

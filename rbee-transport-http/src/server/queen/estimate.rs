@@ -29,7 +29,9 @@ pub(super) async fn estimate(State(shared): State<Shared>, request: Request) -> 
     for (name, value) in [("slots", asked.slots), ("context", asked.context)] {
         if value == Some(0) {
             let message = format!("{name} is 0; allowed is at least 1");
-            return Err(Error::new(ErrorKind::InvalidRequest, message).with_param(name).into());
+            return Err(Error::for_client(ErrorKind::InvalidRequest, message)
+                .with_param(name)
+                .into());
         }
     }
     shared.check_model(&asked.model).await?;

@@ -9,10 +9,13 @@ use http::{HeaderMap, HeaderValue, Method, Uri, request::Parts};
 use rbee_core::{CorrelationId, Error, ErrorKind, Result};
 use serde::de::DeserializeOwned;
 
-use super::{Inner, Shared, caller::Caller};
+use super::{
+    Inner, Shared,
+    caller::{self, Caller},
+};
 use crate::{
     server::{correlation, reply},
-    wire::{self, CORRELATION_ID, IDEMPOTENCY_KEY, OpenAiErrorBody},
+    wire::{self, CORRELATION_ID, ErrorBody, IDEMPOTENCY_KEY, OpenAiErrorBody},
 };
 
 /// OpenAI's own name for the mark of a request; its clients show it in their errors.
@@ -58,15 +61,16 @@ impl Shape {
         if OWN.contains(&group) { Self::Own } else { Self::OpenAi }
     }
 
-    fn refuse(self, error: &Error, id: &CorrelationId) -> Response {
-        match self {
-            Self::Own => reply::refuse(error, Some(id)),
-            Self::OpenAi => {
-                let mut response = reply::json(reply::status(error), &OpenAiErrorBody::from(error));
-                reply::add_headers(error, response.headers_mut());
-                response
-            }
-        }
+    /// The error as this caller may read it.
+    fn refuse(self, caller: &Caller, error: &Error, id: &CorrelationId) -> Response {
+        let error = &*caller.error(error);
+        let status = reply::status(error);
+        let mut response = match self {
+            Self::Own => reply::json(status, &ErrorBody::new(error, Some(id))),
+            Self::OpenAi => reply::json(status, &OpenAiErrorBody::from(error)),
+        };
+        reply::add_headers(error, response.headers_mut());
+        response
     }
 }
 
@@ -77,19 +81,24 @@ pub(super) async fn gate(
 ) -> Response {
     let id = correlation::read(request.headers()).unwrap_or_else(CorrelationId::random);
     let shape = Shape::of(request.uri().path());
-    let mut response = match shared.admit(request.method(), request.uri(), request.headers()) {
-        Ok(caller) => {
+    let admitted = shared.admit(request.method(), request.uri(), request.headers());
+    let caller = admitted.as_ref().map_or_else(|_| caller::nobody(), Clone::clone);
+    let mut response = match admitted {
+        Ok(_) => {
             request.extensions_mut().insert(id.clone());
-            request.extensions_mut().insert(caller);
+            request.extensions_mut().insert(caller.clone());
             next.run(request).await
         }
-        Err(error) => shape.refuse(&error, &id),
+        Err(error) => shape.refuse(&caller, &error, &id),
     };
     if let Some(Refused(error)) = response.extensions_mut().remove() {
         if reply::status(&error).is_server_error() {
             tracing::warn!(correlation_id = %id, error = ?error, "a request failed");
+        } else if caller.error(&error).message() != error.message() {
+            // What a tenant is not told must be found by its correlation id.
+            tracing::info!(correlation_id = %id, error = ?error, "a request was refused");
         }
-        response = shape.refuse(&error, &id);
+        response = shape.refuse(&caller, &error, &id);
     }
     if let Ok(value) = HeaderValue::from_str(id.as_str()) {
         response.headers_mut().insert(REQUEST_ID, value.clone());
@@ -104,10 +113,11 @@ impl Inner {
         let path = uri.path();
         let open = matches!(*method, Method::GET | Method::HEAD)
             && (path == wire::HEALTH || (path == wire::METRICS && !self.metrics_need_token));
+        let caller = Caller::of(headers, self.token.as_ref(), &self.queen);
         if open {
-            return Ok(Caller::Operator);
+            return Ok(caller.unwrap_or_else(|_| caller::nobody()));
         }
-        let caller = Caller::of(headers, self.token.as_ref(), &self.queen)?;
+        let caller = caller?;
         caller.may(method, path).map(|()| caller)
     }
 }
@@ -115,13 +125,13 @@ impl Inner {
 /// There is no such path.
 pub(super) async fn not_found(request: Request) -> Refused {
     let message = format!("there is no path {}", request.uri().path());
-    Error::new(ErrorKind::NotFound, message).into()
+    Error::for_client(ErrorKind::NotFound, message).into()
 }
 
 /// There is such a path, but not for this method.
 pub(super) async fn method_not_allowed(request: Request) -> Refused {
     let message = format!("{} is not allowed on {}", request.method(), request.uri().path());
-    Error::new(ErrorKind::MethodNotAllowed, message).into()
+    Error::for_client(ErrorKind::MethodNotAllowed, message).into()
 }
 
 /// The one part of the path that names something.
@@ -136,7 +146,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Name {
             Ok(Path(name)) => Ok(Self(name)),
             Err(rejection) => {
                 let message = format!("the path is not understood: {}", rejection.body_text());
-                Err(Error::new(ErrorKind::InvalidRequest, message).into())
+                Err(Error::for_client(ErrorKind::InvalidRequest, message).into())
             }
         }
     }
@@ -154,7 +164,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Params<T> {
             Ok(Query(params)) => Ok(Self(params)),
             Err(rejection) => {
                 let message = format!("the query is not understood: {}", rejection.body_text());
-                Err(Error::new(ErrorKind::InvalidRequest, message).into())
+                Err(Error::for_client(ErrorKind::InvalidRequest, message).into())
             }
         }
     }
@@ -204,7 +214,7 @@ impl<S: Send + Sync> FromRequestParts<S> for IdempotencyKey {
                 let message = format!(
                     "{IDEMPOTENCY_KEY} is {value:?}; allowed are 1 to 255 visible ASCII characters"
                 );
-                let error = Error::new(ErrorKind::InvalidRequest, message);
+                let error = Error::for_client(ErrorKind::InvalidRequest, message);
                 Err(error.with_param(IDEMPOTENCY_KEY).into())
             }
         }

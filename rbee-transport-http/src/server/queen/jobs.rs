@@ -2,7 +2,7 @@
 
 mod events;
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use axum::{
     extract::{Request, State},
@@ -10,7 +10,8 @@ use axum::{
 };
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use rbee_core::{
-    Error, ErrorKind, JobFilter, JobId, JobRecord, JobState, JobStatus, Outcome, Queen, Result,
+    Error, ErrorKind, JobFilter, JobId, JobRecord, JobState, JobStatus, ModelRef, Outcome, Queen,
+    Result,
 };
 
 use super::{
@@ -92,7 +93,9 @@ pub(super) async fn list(
     let limit = query.limit.unwrap_or(PAGE);
     if !(1..=MOST_OF_A_PAGE).contains(&limit) {
         let message = format!("limit is {limit}; allowed is 1 to {MOST_OF_A_PAGE}");
-        return Err(Error::new(ErrorKind::InvalidRequest, message).with_param("limit").into());
+        return Err(Error::for_client(ErrorKind::InvalidRequest, message)
+            .with_param("limit")
+            .into());
     }
     let filter = JobFilter {
         tenant: caller.tenant().cloned(),
@@ -107,8 +110,14 @@ pub(super) async fn list(
     records.truncate(limit);
     let next = records.last().filter(|_| has_more).map(|record| record.order);
     let mut data = Vec::with_capacity(records.len());
+    // Most jobs are for the same few models.
+    let mut names: BTreeMap<&ModelRef, String> = BTreeMap::new();
     for record in &records {
-        data.push(shared.describe(&caller, record).await?);
+        let name = names
+            .entry(&record.model)
+            .or_insert_with(|| shared.name_of_model(&caller, &record.model))
+            .clone();
+        data.push(shared.describe(&caller, record, name).await?);
     }
     Ok(reply::json(StatusCode::OK, &JobList { data, next }))
 }
@@ -194,9 +203,10 @@ pub(super) async fn events(
     shared.check_owner(&caller, job).await?;
     let after = last_event_id(&headers)?;
     let reader = shared.queen.attach(job, after).await?;
-    let model = shared.queen.job(job).await.ok().map(|record| record.model);
-    let waiting = Waiting::new(&shared.queen, job, model, caller.sees_machines());
-    Ok(match events::stream(job, waiting, reader) {
+    let record = shared.queen.job(job).await.ok();
+    let (model, mark) = record.map(|record| (record.model, record.correlation_id)).unzip();
+    let waiting = Waiting::new(&shared.queen, job, model, caller.clone());
+    Ok(match events::stream(job, mark, caller, waiting, reader) {
         Some(response) => response,
         None => StatusCode::NO_CONTENT.into_response(),
     })
@@ -214,7 +224,7 @@ fn last_event_id(headers: &HeaderMap) -> Result<Option<u64>> {
         None => {
             let message =
                 format!("{LAST_EVENT_ID} is {value:?}; allowed is the id of an event, a number");
-            Err(Error::new(ErrorKind::InvalidRequest, message).with_param(LAST_EVENT_ID))
+            Err(Error::for_client(ErrorKind::InvalidRequest, message).with_param(LAST_EVENT_ID))
         }
     }
 }
@@ -223,7 +233,7 @@ fn last_event_id(headers: &HeaderMap) -> Result<Option<u64>> {
 pub(super) fn job_id(name: &str) -> Result<JobId> {
     name.parse().map_err(|_| {
         let shown: String = name.chars().take(60).collect();
-        Error::new(ErrorKind::NotFound, format!("job {shown:?} does not exist"))
+        Error::for_client(ErrorKind::NotFound, format!("job {shown:?} does not exist"))
     })
 }
 
@@ -235,7 +245,7 @@ fn states(names: Option<&str>) -> Result<Vec<JobState>> {
                 let all = JobState::ALL.map(JobState::as_str).join(", ");
                 let shown: String = name.chars().take(60).collect();
                 let message = format!("state is {shown:?}; allowed are {all}");
-                Error::new(ErrorKind::InvalidRequest, message).with_param("state")
+                Error::for_client(ErrorKind::InvalidRequest, message).with_param("state")
             })
         })
         .collect()
@@ -256,25 +266,41 @@ impl Inner {
 
     async fn view(&self, caller: &Caller, job: JobId) -> Result<JobView> {
         let record = self.queen.job(job).await?;
-        let mut view = self.describe(caller, &record).await?;
+        let name = self.name_of_model(caller, &record.model);
+        let mut view = self.describe(caller, &record, name).await?;
         if record.pieces.len() == record.tokens_generated as usize {
             view.text = Some(record.pieces.iter().map(|piece| &*piece.text).collect());
         }
         Ok(view)
     }
 
-    async fn describe(&self, caller: &Caller, record: &JobRecord) -> Result<JobView> {
+    fn name_of_model(&self, caller: &Caller, model: &ModelRef) -> String {
+        match caller {
+            Caller::Operator => model.to_string(),
+            Caller::Tenant(_) => caller.model(&self.queen, model).into_owned(),
+        }
+    }
+
+    async fn describe(
+        &self,
+        caller: &Caller,
+        record: &JobRecord,
+        model: String,
+    ) -> Result<JobView> {
         let state = record.status.state();
         let (mut position, mut load) = (None, None);
         if state == JobState::Queued {
             position = self.queen.position(record.id).await?;
-            load = loading::of(&self.queen, &record.model, caller.sees_machines());
+            load = loading::of(&self.queen, &record.model, caller);
         }
         let (completed_at, error) = match &record.status {
             JobStatus::Live(_) => (None, None),
             JobStatus::Ended(ended) => {
                 let error = match &ended.outcome {
-                    Outcome::Failed(error) => Some(ErrorBody::new(error, None).error),
+                    Outcome::Failed(error) => {
+                        let mark = Some(&record.correlation_id);
+                        Some(ErrorBody::new(&caller.error(error), mark).error)
+                    }
                     Outcome::Complete { .. } | Outcome::Cancelled => None,
                 };
                 (Some(ended.completed_at), error)
@@ -282,16 +308,13 @@ impl Inner {
         };
         Ok(JobView {
             id: record.id,
-            model: match caller {
-                Caller::Operator => record.model.to_string(),
-                Caller::Tenant(_) => loading::name(&self.queen, &record.model).to_owned(),
-            },
+            model,
             state: state.as_str().into(),
             priority: record.priority.as_str().into(),
             position,
             loading: load,
             tenant: record.tenant.as_ref().map(ToString::to_string),
-            worker: record.status.worker(),
+            worker: caller.worker(record.status.worker()),
             submitted_at_ms: record.submitted_at.as_millis(),
             started_at_ms: record.status.started_at().map(|at| at.as_millis()),
             completed_at_ms: completed_at.map(|at| at.as_millis()),

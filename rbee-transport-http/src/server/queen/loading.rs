@@ -2,26 +2,21 @@
 
 use rbee_core::{Load, ModelRef, Queen};
 
+use super::caller::Caller;
 use crate::wire::queen::Loading;
 
 /// The load of this model that is furthest ahead: one in memory before one from the network. On which machine, only
 /// those are told who may know of them.
-pub(super) fn of(queen: &Queen, model: &ModelRef, sees_machines: bool) -> Option<Loading> {
+pub(super) fn of(queen: &Queen, model: &ModelRef, caller: &Caller) -> Option<Loading> {
     let loads = queen.loads().into_iter().filter(|load| load.model.is_of(model));
     let ahead = loads.max_by_key(|load| (load.worker.is_some(), percent(load)))?;
-    Some(describe(&ahead, sees_machines))
+    Some(describe(&ahead, caller))
 }
 
-fn describe(load: &Load, sees_machines: bool) -> Loading {
+fn describe(load: &Load, caller: &Caller) -> Loading {
     let state = if load.worker.is_some() { "loading" } else { "downloading" };
-    let hive = sees_machines.then(|| load.hive.clone());
+    let hive = caller.hive(load.hive.clone());
     Loading { state: state.into(), hive, progress: load.progress.into() }
-}
-
-/// What a model is called: by its alias, where it has one.
-pub(super) fn name<'a>(queen: &'a Queen, model: &'a ModelRef) -> &'a str {
-    let named = queen.aliases().iter().find(|(_, aliased)| model.is_of(aliased));
-    named.map_or(model.as_str(), |(alias, _)| alias)
 }
 
 fn percent(load: &Load) -> Option<u64> {
@@ -34,9 +29,9 @@ fn percent(load: &Load) -> Option<u64> {
 }
 
 /// The same in a line: `loading bee-tiny on hive local, 40 %`.
-pub(super) fn line(queen: &Queen, model: &ModelRef, sees_machines: bool) -> Option<String> {
-    let loading = of(queen, model, sees_machines)?;
-    let name = name(queen, model);
+pub(super) fn line(queen: &Queen, model: &ModelRef, caller: &Caller) -> Option<String> {
+    let loading = of(queen, model, caller)?;
+    let name = caller.model(queen, model);
     let (done, total) = (loading.progress.done, loading.progress.total.filter(|total| *total > 0));
     let share = total.map(|total| u128::from(done.min(total)) * 100 / u128::from(total));
     let share = share.map(|share| format!(", {share} %")).unwrap_or_default();

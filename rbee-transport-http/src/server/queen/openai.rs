@@ -108,7 +108,7 @@ async fn generate(
     let requests = requests
         .map(|(at, request)| key.mark(caller.mark(request), at).correlation_id(mark.clone()));
     let handles = submit(&shared.queen, requests).await?;
-    let origin = Origin::new(&ask, &handles, caller.sees_machines());
+    let origin = Origin::new(&ask, &handles, caller, mark);
     Ok(match ask.stream {
         None => answer::whole(handles, &origin).await?,
         Some(options) => stream::stream(&shared.queen, handles, &origin, options).await?,
@@ -136,12 +136,14 @@ struct Origin {
     created: u64,
     /// Answers to each prompt.
     per_prompt: usize,
-    /// Whoever asked may know of the machines.
-    sees_machines: bool,
+    /// Who asked.
+    caller: Caller,
+    /// The mark of the request.
+    mark: CorrelationId,
 }
 
 impl Origin {
-    fn new(ask: &Ask, handles: &[JobHandle], sees_machines: bool) -> Self {
+    fn new(ask: &Ask, handles: &[JobHandle], caller: Caller, mark: CorrelationId) -> Self {
         Self {
             kind: ask.kind,
             // A request without a job does not get past its reading.
@@ -149,7 +151,8 @@ impl Origin {
             model: ask.model.clone(),
             created: super::unix_seconds(),
             per_prompt: ask.per_prompt,
-            sees_machines,
+            caller,
+            mark,
         }
     }
 
@@ -163,13 +166,13 @@ impl Origin {
     }
 }
 
-/// Says in headers where an answer came from.
-fn tell_origin(response: &mut Response, job: JobId, started: Option<Started>) {
+/// Says in headers where an answer came from, as far as the caller may know.
+fn tell_origin(response: &mut Response, caller: &Caller, job: JobId, started: Option<Started>) {
     let headers = response.headers_mut();
     put(headers, JOB_ID, &job.to_string());
     let Some(started) = started else { return };
     put(headers, QUEUE_MS, &started.queue_wait.as_millis().to_string());
-    if let Some(worker) = started.worker {
+    if let Some(worker) = caller.worker(started.worker) {
         put(headers, WORKER_ID, &worker.to_string());
     }
 }

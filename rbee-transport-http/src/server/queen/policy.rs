@@ -12,7 +12,6 @@ use super::{
     caller::Caller,
     gate::{Answer, Name, Params},
     jobs::job_id,
-    loading,
 };
 use crate::{
     server::reply,
@@ -105,7 +104,7 @@ pub(super) async fn check(State(shared): State<Shared>, request: Request) -> Ans
     let decisions = trial.decisions.into_iter();
     let decisions = decisions.map(|one| {
         let job = one.is_recent.then(|| one.job.id.to_string());
-        let choice = choice(&one.explanation.placement);
+        let choice = choice(&one.explanation.placement, &Caller::Operator);
         view(&one.job, job, &name, choice, one.explanation)
     });
     let trial = PolicyTrial {
@@ -213,24 +212,27 @@ pub(super) async fn why(State(shared): State<Shared>, caller: Caller, Name(name)
     let job = job_id(&name)?;
     shared.check_owner(&caller, job).await?;
     let decisions = shared.queen.why(job).await?;
-    let views = decisions.into_iter().map(decision_view);
+    let views = decisions.into_iter().map(|decision| decision_view(decision, &caller));
     let data = match caller {
         Caller::Operator => views.collect(),
-        Caller::Tenant(_) => views.map(|view| without_machines(&shared.queen, view)).collect(),
+        Caller::Tenant(_) => {
+            views.map(|view| without_machines(&shared.queen, &caller, view)).collect()
+        }
     };
     Ok(reply::json(StatusCode::OK, &Listing::<DecisionView> { data }))
 }
 
 /// What a tenant is told of a decision: what became of its job, and nothing of the machines, and of what else is on them.
-fn without_machines(queen: &Queen, mut view: DecisionView) -> DecisionView {
+fn without_machines(queen: &Queen, caller: &Caller, mut view: DecisionView) -> DecisionView {
     if let Ok(model) = queen.resolve(&view.model) {
-        view.model = loading::name(queen, &model).to_owned();
+        view.model = caller.model(queen, &model).into_owned();
     }
     view.steps.clear();
     view.candidates.clear();
     match &mut view.decision {
         spawn @ Choice::Spawn { .. } => *spawn = Choice::Start,
-        // The words are the policy's own, for whoever looks after it.
+        Choice::Assign { worker } => *worker = caller.worker(worker.take()),
+        // Which part of a policy failed is for whoever looks after it.
         Choice::Fault { error } => error.message = "the policy failed".into(),
         _ => {}
     }
@@ -277,21 +279,21 @@ fn version_view(
     }
 }
 
-fn info(error: &Error) -> ErrorInfo {
-    ErrorBody::new(error, None).error
+fn info(error: &Error, caller: &Caller) -> ErrorInfo {
+    ErrorBody::new(&caller.error(error), None).error
 }
 
-fn choice(placement: &Result<Placement>) -> Choice {
+fn choice(placement: &Result<Placement>, caller: &Caller) -> Choice {
     match placement {
-        Ok(Placement::Assign(worker)) => Choice::Assign { worker: *worker },
+        Ok(Placement::Assign(worker)) => Choice::Assign { worker: Some(*worker) },
         Ok(Placement::Spawn { hive, spec, evict }) => Choice::Spawn {
             hive: hive.clone(),
             devices: spec.devices.clone(),
             evict: evict.clone(),
         },
         Ok(Placement::Wait) => Choice::Wait,
-        Ok(Placement::Reject(error)) => Choice::Reject { error: info(error) },
-        Err(error) => Choice::Fault { error: info(error) },
+        Ok(Placement::Reject(error)) => Choice::Reject { error: info(error, caller) },
+        Err(error) => Choice::Fault { error: info(error, caller) },
     }
 }
 
@@ -329,10 +331,10 @@ fn view(
     }
 }
 
-fn decision_view(decision: Decision) -> DecisionView {
+fn decision_view(decision: Decision, caller: &Caller) -> DecisionView {
     let choice = match (&decision.admission, &decision.answer) {
-        (Some(admission), _) => admitted(admission),
-        (None, Some(answer)) => choice(answer),
+        (Some(admission), _) => admitted(admission, caller),
+        (None, Some(answer)) => choice(answer, caller),
         (None, None) => Choice::Pending,
     };
     let job = Some(decision.job.id.to_string());
@@ -346,10 +348,10 @@ fn decision_view(decision: Decision) -> DecisionView {
     }
 }
 
-fn admitted(admission: &Result<Admission>) -> Choice {
+fn admitted(admission: &Result<Admission>, caller: &Caller) -> Choice {
     match admission {
         Ok(Admission::Accept { rank }) => Choice::Admit { rank: *rank },
-        Ok(Admission::Refuse(error)) => Choice::Refuse { error: info(error) },
-        Err(error) => Choice::Fault { error: info(error) },
+        Ok(Admission::Refuse(error)) => Choice::Refuse { error: info(error, caller) },
+        Err(error) => Choice::Fault { error: info(error, caller) },
     }
 }

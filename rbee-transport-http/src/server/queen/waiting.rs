@@ -9,7 +9,7 @@ use std::{
 use rbee_core::{JobId, ModelRef, Queen};
 use tokio::time::{Instant, Sleep};
 
-use super::loading;
+use super::{caller::Caller, loading};
 
 /// A stream says something at least this often.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -51,8 +51,8 @@ pub(super) struct Waiting {
     job: JobId,
     /// What a worker is waited for, where that is known.
     model: Option<ModelRef>,
-    /// Whoever reads may know of the machines.
-    sees_machines: bool,
+    /// Who reads.
+    caller: Caller,
     /// It waits in the queue.
     queued: bool,
     ticker: Ticker,
@@ -60,14 +60,9 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
-    pub(super) fn new(
-        queen: &Queen,
-        job: JobId,
-        model: Option<ModelRef>,
-        sees_machines: bool,
-    ) -> Self {
+    pub(super) fn new(queen: &Queen, job: JobId, model: Option<ModelRef>, caller: Caller) -> Self {
         let (queen, ticker) = (queen.clone(), Ticker::new());
-        Self { queen, job, model, sees_machines, queued: true, ticker, comment: None }
+        Self { queen, job, model, caller, queued: true, ticker, comment: None }
     }
 
     /// A worker has begun.
@@ -91,8 +86,7 @@ impl Waiting {
             }
             ready!(self.ticker.poll_due(cx));
             let model = self.model.clone().filter(|_| self.queued);
-            let line =
-                model.and_then(|model| loading::line(&self.queen, &model, self.sees_machines));
+            let line = model.and_then(|model| loading::line(&self.queen, &model, &self.caller));
             let comment = describe(self.queen.clone(), self.job, self.queued, line);
             self.comment = Some(Box::pin(comment));
         }

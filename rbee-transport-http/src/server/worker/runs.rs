@@ -256,7 +256,7 @@ fn put(out: &mut BytesMut, item: Result<Output>) {
         Ok(Output::End { finish, usage }) => {
             (frame::END, serde_json::to_vec(&End { finish, usage }))
         }
-        Err(error) => (frame::ERROR, serde_json::to_vec(&ErrorBody::new(&error, None).error)),
+        Err(error) => (frame::ERROR, serde_json::to_vec(&ErrorBody::for_queen(&error, None).error)),
     };
     match data {
         Ok(data) => sse::put(out, None, name, &data),

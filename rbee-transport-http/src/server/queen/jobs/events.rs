@@ -12,11 +12,11 @@ use axum::{
 };
 use bytes::{Bytes, BytesMut};
 use futures_core::Stream;
-use rbee_core::{EventRef, JobEvents, JobId, Result};
+use rbee_core::{CorrelationId, EventRef, JobEvents, JobId, Result};
 use serde::Serialize;
 
 use crate::{
-    server::queen::{stream_headers, text::put_escaped, waiting::Waiting},
+    server::queen::{caller::Caller, stream_headers, text::put_escaped, waiting::Waiting},
     wire::{
         ErrorBody,
         queen::{Metrics, Started, job_event},
@@ -29,9 +29,16 @@ use crate::{
 const MOST_TOGETHER: usize = 16 << 10;
 
 /// The events that the reader has not seen; none where it has seen the last one.
-pub(super) fn stream(job: JobId, waiting: Waiting, reader: JobEvents) -> Option<Response> {
-    let mut frames =
-        Frames { reader, job, buffer: BytesMut::with_capacity(1 << 10), waiting, over: false };
+pub(super) fn stream(
+    job: JobId,
+    mark: Option<CorrelationId>,
+    caller: Caller,
+    waiting: Waiting,
+    reader: JobEvents,
+) -> Option<Response> {
+    let buffer = BytesMut::with_capacity(1 << 10);
+    let origin = Origin { job, mark, caller };
+    let mut frames = Frames { reader, origin, buffer, waiting, over: false };
     // What there is already; whoever polls the stream is woken for the rest.
     frames.fill(&mut Context::from_waker(Waker::noop()));
     if frames.over && frames.buffer.is_empty() {
@@ -40,9 +47,16 @@ pub(super) fn stream(job: JobId, waiting: Waiting, reader: JobEvents) -> Option<
     Some((stream_headers(), Body::from_stream(frames)).into_response())
 }
 
+/// Whose events they are, and who reads them.
+struct Origin {
+    job: JobId,
+    mark: Option<CorrelationId>,
+    caller: Caller,
+}
+
 struct Frames {
     reader: JobEvents,
-    job: JobId,
+    origin: Origin,
     buffer: BytesMut,
     waiting: Waiting,
     over: bool,
@@ -50,10 +64,10 @@ struct Frames {
 
 impl Frames {
     fn fill(&mut self, cx: &mut Context<'_>) {
-        let Self { reader, job, buffer, waiting, .. } = self;
+        let Self { reader, origin, buffer, waiting, .. } = self;
         let _ = reader.poll_read(cx, |seq, event| {
             waiting.begun();
-            put(buffer, *job, seq, event);
+            put(buffer, origin, seq, event);
             if buffer.len() < MOST_TOGETHER {
                 ControlFlow::Continue(())
             } else {
@@ -64,17 +78,14 @@ impl Frames {
     }
 }
 
-fn put(out: &mut BytesMut, job: JobId, seq: Option<u64>, event: EventRef<'_>) {
+fn put(out: &mut BytesMut, origin: &Origin, seq: Option<u64>, event: EventRef<'_>) {
     match event {
         EventRef::Token { id, text } => put_token(out, seq, id, text),
         EventRef::Started(started) => {
             let queue_ms = u64::try_from(started.queue_wait.as_millis()).unwrap_or(u64::MAX);
-            put_json(
-                out,
-                seq,
-                job_event::STARTED,
-                &Started { job, worker: started.worker, queue_ms },
-            );
+            let worker = origin.caller.worker(started.worker);
+            let started = Started { job: origin.job, worker, queue_ms };
+            put_json(out, seq, job_event::STARTED, &started);
         }
         EventRef::Vectors(vectors) => put_json(out, seq, job_event::VECTORS, &**vectors),
         EventRef::Metrics(metrics) => {
@@ -88,7 +99,14 @@ fn put(out: &mut BytesMut, job: JobId, seq: Option<u64>, event: EventRef<'_>) {
             put_json(out, seq, job_event::END, &End { finish, usage });
         }
         EventRef::Error(error) => {
-            put_json(out, seq, job_event::ERROR, &ErrorBody::new(error, None).error);
+            let Origin { job, mark, caller } = origin;
+            if !caller.sees_machines() {
+                // What a tenant is not told must be found by its correlation id.
+                let mark = mark.as_ref().map(CorrelationId::as_str);
+                tracing::info!(correlation_id = mark, %job, error = ?error, "a job failed");
+            }
+            let told = ErrorBody::new(&caller.error(error), mark.as_ref());
+            put_json(out, seq, job_event::ERROR, &told.error);
         }
     }
 }

@@ -28,7 +28,7 @@ pub(super) async fn whole(mut handles: Vec<JobHandle>, origin: &Origin) -> Resul
         Kind::Chat => reply::json(StatusCode::OK, &chat(answers, usage, origin)),
         Kind::Completion => reply::json(StatusCode::OK, &completion(answers, usage, origin)),
     };
-    tell_origin(&mut response, origin.job, first);
+    tell_origin(&mut response, &origin.caller, origin.job, first);
     Ok(response)
 }
 

@@ -49,15 +49,18 @@ pub(in crate::server::queen) async fn embeddings(
     let ask = EmbedAsk::read(&body)?;
     drop(body);
     shared.check_model_of(&caller, &ask.model).await?;
-    let handle =
-        shared.queen.submit(key.mark(caller.mark(ask.request), 0).correlation_id(mark)).await?;
+    let request = key.mark(caller.mark(ask.request), 0).correlation_id(mark);
+    let handle = shared.queen.submit(request).await?;
     let job = handle.id();
     let answer = handle.answer().await?;
     if answer.vectors.len() != ask.inputs {
         let found = answer.vectors.len();
         return Err(if found == 0 && key.is_some() {
             // It was done under the same key before, and only texts are stored.
-            Error::new(ErrorKind::NotFound, format!("the vectors of job {job} are no longer kept"))
+            Error::for_client(
+                ErrorKind::NotFound,
+                format!("the vectors of job {job} are no longer kept"),
+            )
         } else {
             let message = format!("the worker gave {found} vectors for {} texts", ask.inputs);
             Error::new(ErrorKind::WorkerFault, message)
@@ -77,7 +80,8 @@ pub(in crate::server::queen) async fn embeddings(
         usage: EmbeddingUsage { prompt_tokens: tokens, total_tokens: tokens },
     };
     let mut response = reply::json(StatusCode::OK, &list);
-    tell_origin(&mut response, job, Some(super::started(answer.worker, answer.queue_wait)));
+    let started = super::started(answer.worker, answer.queue_wait);
+    tell_origin(&mut response, &caller, job, Some(started));
     Ok(response)
 }
 

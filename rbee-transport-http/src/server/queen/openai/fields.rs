@@ -50,8 +50,11 @@ impl<'a> Fields<'a> {
     /// [`ErrorKind::InvalidRequest`] where it is not JSON, or not an object.
     pub(super) fn of_body(body: &'a [u8]) -> Result<Self> {
         let read = serde_json::from_slice(body).map_err(|cause| {
-            Error::new(ErrorKind::InvalidRequest, format!("the body is not a JSON object: {cause}"))
-                .with_source(cause)
+            Error::for_client(
+                ErrorKind::InvalidRequest,
+                format!("the body is not a JSON object: {cause}"),
+            )
+            .with_source(cause)
         });
         Ok(Self { fields: last_of_each(read?), path: String::new() })
     }
@@ -115,7 +118,9 @@ impl<'a> Fields<'a> {
                 None => {
                     let name: String = self.name(field).chars().take(SHOWN_CHARACTERS).collect();
                     let message = format!("Unrecognized request argument supplied: {name}");
-                    return Err(Error::new(ErrorKind::InvalidRequest, message).with_param(name));
+                    return Err(
+                        Error::for_client(ErrorKind::InvalidRequest, message).with_param(name)
+                    );
                 }
             }
         }
@@ -160,11 +165,11 @@ pub(super) fn not_allowed(value: &RawValue, name: &str, allowed: &str) -> Error 
         shown.push('…');
     }
     let message = format!("{name} is {shown}; allowed is {allowed}");
-    Error::new(ErrorKind::InvalidRequest, message).with_param(name.to_owned())
+    Error::for_client(ErrorKind::InvalidRequest, message).with_param(name.to_owned())
 }
 
 /// A value that is not there.
 pub(super) fn missing(name: &str, allowed: &str) -> Error {
     let message = format!("{name} is missing; it must be {allowed}");
-    Error::new(ErrorKind::InvalidRequest, message).with_param(name.to_owned())
+    Error::for_client(ErrorKind::InvalidRequest, message).with_param(name.to_owned())
 }

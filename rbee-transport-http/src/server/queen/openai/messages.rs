@@ -47,7 +47,7 @@ fn role(fields: &mut Fields<'_>) -> Result<Role> {
             let place = fields.name("role");
             let shown: String = other.chars().take(60).collect();
             let message = format!("{place} is {shown:?}; allowed is {ROLES}");
-            Err(Error::new(ErrorKind::InvalidRequest, message).with_param(place))
+            Err(Error::for_client(ErrorKind::InvalidRequest, message).with_param(place))
         }
     }
 }
@@ -72,7 +72,7 @@ fn part(value: &RawValue, name: &str) -> Result<String> {
         let place = fields.name("type");
         let shown: String = kind.chars().take(60).collect();
         let message = format!("{place} is {shown:?}; allowed is \"text\": rbee reads text alone");
-        return Err(Error::new(ErrorKind::InvalidRequest, message).with_param(place));
+        return Err(Error::for_client(ErrorKind::InvalidRequest, message).with_param(place));
     }
     let text = fields.require("text", "a text")?;
     let known =

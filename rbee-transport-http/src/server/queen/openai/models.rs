@@ -1,8 +1,10 @@
 //! The models that can be asked for.
 
+use std::collections::BTreeSet;
+
 use axum::extract::State;
 use http::StatusCode;
-use rbee_core::{ClusterView, Error, ErrorKind, ModelRef};
+use rbee_core::{ClusterView, Error, ErrorKind, ModelRef, ModelSource};
 
 use super::super::{
     Inner, Shared,
@@ -34,7 +36,17 @@ pub(in crate::server::queen) async fn models(
 ) -> Answer {
     let cluster = shared.queen.cluster().await?;
     let mut data = Vec::new();
-    for name in catalog::names(&shared.queen, &cluster).into_keys() {
+    let mut names: BTreeSet<_> = catalog::names(&shared.queen, &cluster).into_keys().collect();
+    // A reference of its limits goes by the name that it has there, and not by the commit that is on a disk.
+    let listed = caller.tenant().and_then(|tenant| shared.queen.limits_of(tenant).models);
+    names.extend(listed.into_iter().flatten().filter(|name| {
+        let model = shared.queen.resolve(name);
+        model.is_ok_and(|model| {
+            let mut aliased = shared.queen.aliases().values();
+            knows(&cluster, &model) && !aliased.any(|aliased| model.is_of(aliased))
+        })
+    }));
+    for name in names {
         if may_ask(&shared, &caller, &name).await {
             data.push(describe(&shared, name));
         }
@@ -66,14 +78,22 @@ pub(in crate::server::queen) async fn model(
     if !is_known || !may_ask(&shared, &caller, &id).await {
         let shown: String = id.chars().take(120).collect();
         let message = format!("the model {shown:?} is not known here");
-        return Err(Error::new(ErrorKind::ModelNotFound, message).with_param("model").into());
+        return Err(Error::for_client(ErrorKind::ModelNotFound, message)
+            .with_param("model")
+            .into());
     }
     Ok(reply::json(StatusCode::OK, &describe(&shared, id)))
 }
 
-/// A tenant is shown what it may ask for, and knows of nothing else. An operator sees all that there is.
+/// A tenant is shown what it may ask for: names, and the references of its limits. What else is on the disks it is not
+/// told, even if it may name any reference. An operator sees all that there is.
 async fn may_ask(shared: &Inner, caller: &Caller, name: &str) -> bool {
-    caller.sees_machines() || shared.check_model_of(caller, name).await.is_ok()
+    let Some(tenant) = caller.tenant() else { return true };
+    let queen = &shared.queen;
+    let is_name = queen.aliases().contains_key(name)
+        || queen.resolve(name).is_ok_and(|model| matches!(model.source(), ModelSource::Alias(_)));
+    let is_listed = || queen.limits_of(tenant).models.is_some_and(|models| models.contains(name));
+    (is_name || is_listed()) && shared.check_model_of(caller, name).await.is_ok()
 }
 
 /// Is it loaded somewhere, or on the disk of some hive, under whichever commit?

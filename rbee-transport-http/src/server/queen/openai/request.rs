@@ -132,7 +132,9 @@ pub(in crate::server::queen) fn job(body: &[u8]) -> Result<Request> {
         }
         _ => {
             let message = "a job needs one of messages, prompt and input";
-            return Err(Error::new(ErrorKind::InvalidRequest, message).with_param("messages"));
+            return Err(
+                Error::for_client(ErrorKind::InvalidRequest, message).with_param("messages")
+            );
         }
     };
     let terms = Terms::take(&mut fields, kind)?;
@@ -189,7 +191,7 @@ fn completion(fields: &mut Fields<'_>, model: &str, n: u32) -> Result<Vec<Reques
             "prompt has {} texts and n is {n}, which makes {wanted} answers; allowed are 1 to {MOST_CHOICES}",
             prompts.len()
         );
-        return Err(Error::new(ErrorKind::InvalidRequest, message).with_param("prompt"));
+        return Err(Error::for_client(ErrorKind::InvalidRequest, message).with_param("prompt"));
     }
     if let Some(value) = fields.take_raw("best_of")
         && parse::<u32>(value, "best_of", "the value of n")? != n
@@ -304,7 +306,7 @@ fn max_tokens(fields: &mut Fields<'_>, kind: Kind) -> Result<Option<u32>> {
     }
     let newer = fields.take("max_completion_tokens", TOKENS)?;
     match (plain, newer) {
-        (Some(plain), Some(newer)) if plain != newer => Err(Error::new(
+        (Some(plain), Some(newer)) if plain != newer => Err(Error::for_client(
             ErrorKind::InvalidRequest,
             format!("max_tokens is {plain} and max_completion_tokens is {newer}; allowed is one of the two"),
         )

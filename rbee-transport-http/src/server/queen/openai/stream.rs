@@ -19,11 +19,11 @@ use axum::{
 };
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_core::Stream;
-use rbee_core::{Error, ErrorKind, EventRef, JobHandle, Queen, Result, Started};
+use rbee_core::{CorrelationId, Error, ErrorKind, EventRef, JobHandle, Queen, Result, Started};
 
 use super::{Origin, request::Kind, tell_origin};
 use crate::{
-    server::queen::{stream_headers, text::put_escaped, waiting::Waiting},
+    server::queen::{caller::Caller, stream_headers, text::put_escaped, waiting::Waiting},
     wire::{
         OpenAiErrorBody,
         openai::{DONE, StreamOptions, Usage},
@@ -55,7 +55,7 @@ pub(super) async fn stream(
     }
     let started = chunks.started;
     let mut response = (stream_headers(), Body::from_stream(chunks)).into_response();
-    tell_origin(&mut response, origin.job, started);
+    tell_origin(&mut response, &origin.caller, origin.job, started);
     Ok(response)
 }
 
@@ -96,6 +96,8 @@ struct Chunks {
     failed: Option<Error>,
     over: bool,
     waiting: Waiting,
+    caller: Caller,
+    mark: CorrelationId,
 }
 
 impl Chunks {
@@ -138,8 +140,10 @@ impl Chunks {
                 queen,
                 origin.job,
                 queen.resolve(&origin.model).ok(),
-                origin.sees_machines,
+                origin.caller.clone(),
             ),
+            caller: origin.caller.clone(),
+            mark: origin.mark.clone(),
         }
     }
 
@@ -228,7 +232,9 @@ impl Chunks {
     }
 
     fn tell(&mut self, error: &Error) {
-        match serde_json::to_vec(&OpenAiErrorBody::from(error)) {
+        // Whoever reads this may be told less.
+        tracing::info!(correlation_id = %self.mark, error = ?error, "a request failed while its answer was streamed");
+        match serde_json::to_vec(&OpenAiErrorBody::from(&*self.caller.error(error))) {
             Ok(body) => sse::put(&mut self.buffer, None, "", &body),
             Err(cause) => tracing::warn!(%cause, "an error could not be written"),
         }

@@ -1,0 +1,66 @@
+//! On whose word a model is used, and what that means for how it is fetched.
+
+use std::{collections::BTreeSet, sync::Mutex};
+
+use super::lock;
+use crate::{HubAccess, ModelRef, ModelSource, Settings, TenantReferences};
+
+/// Models that are remembered.
+const MOST: usize = 10_000;
+
+/// On whose word a model is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::queen) enum Grant {
+    /// The operator asked for it, or named it in an alias or in a tenant's limits.
+    Operator,
+    /// A tenant named it by a reference of its own.
+    Tenant,
+}
+
+/// The models that the operator has vouched for, as hives are given them. They are remembered only where tenants may name
+/// others: all that are not among them are fetched as `tenant_references` says, within `tenant_models_budget`.
+#[derive(Debug, Default)]
+pub(super) struct Vouched {
+    references: TenantReferences,
+    budget: Option<u64>,
+    models: Mutex<BTreeSet<ModelRef>>,
+}
+
+impl Vouched {
+    pub(super) fn new(settings: &Settings) -> Self {
+        let Settings { tenant_references: references, tenant_models_budget: budget, .. } =
+            *settings;
+        Self { references, budget, models: Mutex::default() }
+    }
+
+    /// Is the hub asked without a token for what is used on this word?
+    pub(super) fn is_anonymous(&self, grant: Grant) -> bool {
+        grant == Grant::Tenant && self.references != TenantReferences::WithHubToken
+    }
+
+    /// The operator wants this model: it is fetched with the operator's token, and within the operator's budget.
+    pub(super) fn add(&self, model: &ModelRef) {
+        let is_open = self.references != TenantReferences::Off;
+        if !is_open || !matches!(model.source(), ModelSource::Hub { .. }) {
+            return;
+        }
+        let mut models = lock(&self.models);
+        if models.len() >= MOST && !models.contains(model) {
+            models.pop_first();
+        }
+        models.insert(model.clone());
+    }
+
+    pub(super) fn has(&self, model: &ModelRef) -> bool {
+        self.references == TenantReferences::Off || lock(&self.models).contains(model)
+    }
+
+    /// How a hive reaches the hub for a model that is not vouched for; `own` is how it does for others.
+    pub(super) fn access_for_tenants(&self, own: HubAccess) -> HubAccess {
+        let access = HubAccess { tenant_budget: self.budget, ..own };
+        match self.is_anonymous(Grant::Tenant) {
+            true => HubAccess { token: None, anonymous: true, ..access },
+            false => access,
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! What each caller may read. This is the one place that decides it: an operator reads everything, a tenant nothing of
+//! hives, devices, workers and paths. Every error, job and event that leaves the queen over HTTP passes through it.
+
+use std::borrow::Cow;
+
+use rbee_core::{Error, HiveId, ModelRef, ModelSource, Queen, WorkerId};
+
+use super::caller::Caller;
+
+/// What a tenant reads in place of a model that has no name for it: the file of an alias that is gone, say.
+const UNNAMED: &str = "file:(not shown)";
+
+impl Caller {
+    /// May it know of the machines, and what is on them?
+    pub(super) fn sees_machines(&self) -> bool {
+        matches!(self, Self::Operator)
+    }
+
+    /// The error, as it may read it.
+    pub(super) fn error<'a>(&self, error: &'a Error) -> Cow<'a, Error> {
+        match self {
+            Self::Operator => Cow::Borrowed(error),
+            Self::Tenant(_) => Cow::Owned(error.redacted()),
+        }
+    }
+
+    /// The worker of a job. A tenant is told of none: it could count them, and learn who shares one.
+    pub(super) fn worker(&self, worker: Option<WorkerId>) -> Option<WorkerId> {
+        worker.filter(|_| self.sees_machines())
+    }
+
+    /// Where something is.
+    pub(super) fn hive(&self, hive: HiveId) -> Option<HiveId> {
+        self.sees_machines().then_some(hive)
+    }
+
+    /// What the model is called: by an alias, if it has one. For a tenant that is one that it may use, else the reference
+    /// in its limits, else the reference to a hub; a path is not shown.
+    pub(super) fn model<'a>(&self, queen: &'a Queen, model: &'a ModelRef) -> Cow<'a, str> {
+        let aliases = || {
+            let all = queen.aliases().iter().filter(|(_, aliased)| model.is_of(aliased));
+            all.map(|(alias, _)| alias.as_str())
+        };
+        let Self::Tenant(tenant) = self else {
+            return aliases().next().unwrap_or(model.as_str()).into();
+        };
+        let listed = queen.limits_of(tenant).models.unwrap_or_default();
+        let own = aliases().find(|alias| listed.contains(*alias));
+        let own = own.or_else(|| aliases().find(|alias| queen.may_use(tenant, alias).is_ok()));
+        if let Some(alias) = own {
+            return alias.into();
+        }
+        let mut references = listed.into_iter();
+        let listed = references.find(|one| one.parse().is_ok_and(|one| model.is_of(&one)));
+        match (listed, model.source()) {
+            (Some(name), _) => name.into(),
+            (None, ModelSource::File(_)) => UNNAMED.into(),
+            (None, _) => model.as_str().into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rbee_core::{TenantId, TenantLimits};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_tenant_reads_the_name_that_it_may_use_and_never_a_path_that_it_was_not_given() {
+        let queen = Queen::builder()
+            .alias("another", "file:/secret/bee")
+            .alias("ours", "file:/secret/bee")
+            .build()
+            .await
+            .unwrap();
+        let tenant = TenantId::new("acme").unwrap();
+        let models = ["ours".to_owned(), "file:/given".to_owned()].into();
+        let limits = TenantLimits { models: Some(models), ..TenantLimits::default() };
+        queen.put_tenant(tenant.clone(), limits).await.unwrap();
+        let tenant = Caller::Tenant(tenant);
+        for (model, told, all) in [
+            ("file:/secret/bee", "ours", "another"),
+            ("file:/secret/wasp", UNNAMED, "file:/secret/wasp"),
+            ("file:/given", "file:/given", "file:/given"),
+            ("hf:org/repo", "hf:org/repo", "hf:org/repo"),
+        ] {
+            let model = model.parse().unwrap();
+            assert_eq!(tenant.model(&queen, &model), told);
+            assert_eq!(Caller::Operator.model(&queen, &model), all);
+        }
+    }
+}
