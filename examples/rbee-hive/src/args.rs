@@ -58,6 +58,9 @@ pub(crate) struct Args {
     /// Where the hub's models are kept; the place that other tools share by default
     #[arg(long, value_name = "DIR")]
     hub_cache: Option<PathBuf>,
+    /// A directory in which others may put models: links below it must not lead out of it; may be given more than once
+    #[arg(long = "file-root", value_name = "DIR")]
+    file_roots: Vec<PathBuf>,
     /// Threads that a worker computes with on the processor; all cores by default
     #[arg(long)]
     threads: Option<NonZeroUsize>,
@@ -101,7 +104,12 @@ impl Args {
                 read.map_err(|cause| config(path, cause))?;
                 Some(line)
             }
-            Some(path) => Some(std::fs::read_to_string(path).map_err(|cause| config(path, cause))?),
+            Some(path) => {
+                if let Some(exposed) = rbee_core::private_files::exposed(path) {
+                    tracing::warn!("--token-file: {exposed}");
+                }
+                Some(std::fs::read_to_string(path).map_err(|cause| config(path, cause))?)
+            }
             None => std::env::var("RBEE_HIVE_TOKEN").ok(),
         };
         text.map(|text| text.trim().parse()).transpose()
@@ -130,6 +138,9 @@ impl Args {
 
     /// The hive itself.
     pub(crate) fn hive(&self) -> Result<ProcessHive> {
+        for root in &self.file_roots {
+            rbee_core::confine_model_files(root);
+        }
         let id = self.id()?;
         let state_dir = match &self.state_dir {
             Some(path) => path.clone(),

@@ -139,6 +139,9 @@ pub(crate) fn read_secret(path: &std::path::Path) -> Result<String, Failure> {
 
     let wrong = |why: String| Failure::usage(format!("the token file {}: {why}", path.display()));
     let file = std::fs::File::open(path).map_err(|cause| wrong(cause.to_string()))?;
+    if let Some(exposed) = rbee_core::private_files::exposed(path) {
+        eprintln!("warning: {exposed}");
+    }
     let mut text = String::new();
     file.take(MOST_SECRET_BYTES + 1)
         .read_to_string(&mut text)
