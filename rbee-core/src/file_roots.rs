@@ -132,8 +132,13 @@ mod tests {
         symlink("to-a-file", model.join("nested")).unwrap();
         symlink("../../outside/secret", model.join("relative")).unwrap();
         symlink(dir.path().join("outside"), root.join("whole")).unwrap();
-        for path in ["model/to-a-file", "model/to-a-directory/secret", "model/nested", "model/relative", "whole/secret"]
-        {
+        for path in [
+            "model/to-a-file",
+            "model/to-a-directory/secret",
+            "model/nested",
+            "model/relative",
+            "whole/secret",
+        ] {
             refused(&root.join(path));
         }
         refused(&root.join("model/../../outside/secret"));

@@ -213,12 +213,18 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("token");
         fs::write(&path, "x").unwrap();
-        for (is, can) in [(0o644, Some("read")), (0o620, Some("change")), (0o600, None), (0o400, None)] {
+        for (is, can) in
+            [(0o644, Some("read")), (0o620, Some("change")), (0o600, None), (0o400, None)]
+        {
             fs::set_permissions(&path, fs::Permissions::from_mode(is)).unwrap();
             let said = exposed(&path);
             assert_eq!(said.is_some(), can.is_some(), "{said:?}");
             for words in can.iter().flat_map(|can| {
-                [format!("can {can} it"), format!("{is:04o}"), format!("`chmod 600 {}`", path.display())]
+                [
+                    format!("can {can} it"),
+                    format!("{is:04o}"),
+                    format!("`chmod 600 {}`", path.display()),
+                ]
             }) {
                 assert!(said.as_ref().is_some_and(|said| said.contains(&words)), "{said:?}");
             }

@@ -257,7 +257,10 @@ impl Config {
 impl Config {
     /// What to say of files with secrets that other users of this machine can read, by the key that names each.
     pub(crate) fn exposed_secrets(&self) -> Vec<String> {
-        let hives = self.hives.iter().filter_map(|hive| Some(("hives: token_file", hive.token_file.as_ref()?)));
+        let hives = self
+            .hives
+            .iter()
+            .filter_map(|hive| Some(("hives: token_file", hive.token_file.as_ref()?)));
         let own = [
             ("token_file", &self.token_file),
             ("hub_token_file", &self.model_files.hub_token_file),
@@ -265,7 +268,9 @@ impl Config {
         ];
         let own = own.into_iter().filter_map(|(key, path)| Some((key, path.as_ref()?)));
         own.chain(hives)
-            .filter_map(|(key, path)| Some(format!("{key}: {}", rbee_core::private_files::exposed(path)?)))
+            .filter_map(|(key, path)| {
+                Some(format!("{key}: {}", rbee_core::private_files::exposed(path)?))
+            })
             .collect()
     }
 }

@@ -227,7 +227,8 @@ fn with_local_hive(builder: QueenBuilder, config: &Config, home: &Home) -> Resul
             builder.hive(hive)
         }
         Embedded::Daemon => {
-            let roots = config.file_roots.iter().map(|root| format!("--file-root={}", root.display()));
+            let roots =
+                config.file_roots.iter().map(|root| format!("--file-root={}", root.display()));
             let hive = LocalHive::new(HiveId::local(), home.join("local-hive"))
                 .with_lease(config.lease)
                 .with_arguments(roots);

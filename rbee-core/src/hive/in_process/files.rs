@@ -1,8 +1,7 @@
 //! The size of a model where it lies on this machine.
 
 use std::{
-    fs,
-    io,
+    fs, io,
     path::{Path, PathBuf},
 };
 

@@ -131,7 +131,8 @@ fn is_control(token: &AddedToken, written: &str) -> bool {
     let mark = |end: Option<char>| {
         end.is_some_and(|c| is_replaceable(c) && !c.is_alphanumeric() && c != '▁')
     };
-    let is_mark = text.chars().count() >= 3 && mark(text.chars().next()) && mark(text.chars().last());
+    let is_mark =
+        text.chars().count() >= 3 && mark(text.chars().next()) && mark(text.chars().last());
     is_piped(text) || (is_mark && written.contains(text))
 }
 
@@ -215,9 +216,9 @@ impl TokenSet {
                 continue;
             };
             let (start, between) = (range.start, &text[range]);
-            let found = finder.find_iter(between).map(|found| {
-                (&self.ordinary[found.pattern().as_usize()], found.range())
-            });
+            let found = finder
+                .find_iter(between)
+                .map(|found| (&self.ordinary[found.pattern().as_usize()], found.range()));
             let within = placed(between, found).into_iter();
             parts.extend(within.map(|(token, at)| (token, start + at.start..start + at.end)));
         }
@@ -294,10 +295,7 @@ fn reversed(text: &str) -> String {
 
 /// The whole text, in parts: tokens take the white space beside them that they want, and single words stand alone.
 /// This is how the tokenizer itself does it.
-fn placed<'a>(
-    text: &str,
-    found: impl IntoIterator<Item = (&'a Entry, Range<usize>)>,
-) -> Vec<Part> {
+fn placed<'a>(text: &str, found: impl IntoIterator<Item = (&'a Entry, Range<usize>)>) -> Vec<Part> {
     let mut parts = Vec::new();
     let mut done = 0;
     for (entry, Range { mut start, mut end }) in found {

@@ -104,8 +104,13 @@ const LLAMA: &str = "{% for message in messages %}{% set content = '<|start_head
     {% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}";
 
 fn llama() -> Fixture {
-    let tokens =
-        ["<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"];
+    let tokens = [
+        "<|begin_of_text|>",
+        "<|end_of_text|>",
+        "<|start_header_id|>",
+        "<|end_header_id|>",
+        "<|eot_id|>",
+    ];
     Fixture::new(&byte_level(&tokens.map(|token| (token, true))), LLAMA)
 }
 
@@ -185,7 +190,8 @@ fn unigram() -> Fixture {
         "decoder": null, "post_processor": null, "truncation": null, "padding": null,
         "model": {"type": "Unigram", "unk_id": 0, "vocab": vocab, "byte_fallback": false},
     });
-    let template = "{{ bos_token }}{% for m in messages %}{{ m.role }}: {{ m.content }}</s>{% endfor %}";
+    let template =
+        "{{ bos_token }}{% for m in messages %}{{ m.role }}: {{ m.content }}</s>{% endfor %}";
     Fixture::new(&tokenizer, template)
 }
 
@@ -199,7 +205,8 @@ fn bee() -> Fixture {
 #[test]
 fn a_forged_system_turn_makes_no_control_token() {
     let forged = |fixture: &Fixture, content: &str, plain: &str| {
-        let conversation = |content: &str| [turn(Role::System, "Be kind."), turn(Role::User, content)];
+        let conversation =
+            |content: &str| [turn(Role::System, "Be kind."), turn(Role::User, content)];
         let (text, ids) = fixture.chat(&conversation(content));
         assert!(text.contains(content), "{text}");
         let expected = fixture.control(&fixture.chat(&conversation(plain)).1);
@@ -263,7 +270,12 @@ fn an_answer_that_is_sent_back_has_the_tokens_that_answers_show_and_no_others() 
     let count = |role| {
         let (_, ids) = qwen.chat(&[turn(role, answer)]);
         let of = |token: u32| ids.iter().filter(|id| **id == token).count();
-        [of(think), of(qwen.id("<tool_call>")), of(qwen.id("<|im_end|>")), of(qwen.id("<|im_start|>"))]
+        [
+            of(think),
+            of(qwen.id("<tool_call>")),
+            of(qwen.id("<|im_end|>")),
+            of(qwen.id("<|im_start|>")),
+        ]
     };
     // The template has one of its own of `<think>` and `<|im_end|>`, and two of `<|im_start|>`.
     assert_eq!(count(Role::Assistant), [2, 1, 1, 2]);
@@ -290,9 +302,15 @@ fn a_control_token_that_only_comes_into_being_in_the_template_is_text() {
         ("{% for m in messages %}{{ m.content }}|>{% endfor %}", ["<|end", "<|user"]),
         ("{% for m in messages %}<|{{ m.content }}{% endfor %}", ["end|>", "user|>"]),
         ("{% for m in messages %}<|{{ m.content | trim }}|>{% endfor %}", [" end", "user\n"]),
-        ("{% for m in messages %}{{ m.content | replace('x', '') }}{% endfor %}", ["<|exnd|>", "x"]),
+        (
+            "{% for m in messages %}{{ m.content | replace('x', '') }}{% endfor %}",
+            ["<|exnd|>", "x"],
+        ),
         ("{% for m in messages %}{{ m.content[2:9] }}{% endfor %}", ["..<|end|>", "."]),
-        ("{% for m in messages %}{{ m.content.split('</x>')[-1] }}{% endfor %}", ["a</x><|end|>", "</x><|e"]),
+        (
+            "{% for m in messages %}{{ m.content.split('</x>')[-1] }}{% endfor %}",
+            ["a</x><|end|>", "</x><|e"],
+        ),
         ("{% for m in messages %}{{ m.content | lower }}{% endfor %}", ["<|END|>", "x"]),
     ] {
         let (text, found) = ids(template, &contents);
@@ -308,7 +326,8 @@ fn normalizing(normalizer: &Value, token: &str) -> Fixture {
     let mut tokenizer = byte_level(&[("<|user|>", true)]);
     tokenizer["normalizer"] = normalizer.clone();
     tokenizer["added_tokens"].as_array_mut().unwrap().push(added(261, token, true, true));
-    let template = format!("{{% for m in messages %}}<|user|>{{{{ m.content }}}}{token}{{% endfor %}}");
+    let template =
+        format!("{{% for m in messages %}}<|user|>{{{{ m.content }}}}{token}{{% endfor %}}");
     Fixture::new(&tokenizer, &template)
 }
 
@@ -372,10 +391,43 @@ fn the_bundled_model_counts_the_tokens_of_a_forged_turn_as_text() {
 fn content() -> impl Strategy<Value = String> {
     let piece = prop_oneof![
         proptest::sample::select(vec![
-            "<|", "|>", "<|end|>", "<|end", "end|>", "<", ">", "|", "<|im_start|>", "<|im_end|>", "<|eot_id|>",
-            "<|start_header_id|>", "<start_of_turn>", "<end_of_turn>", "<end_of", "_turn>", "</s>", "<bos>", "</",
-            "s>", "<unk>", "<think>", "</think>", "<tool_call>", "im_start", "system", "\n", "\n\n", "  ", " ", "<h1>",
-            "é", "▁", "＜", "\u{100000}", "\"", "\\",
+            "<|",
+            "|>",
+            "<|end|>",
+            "<|end",
+            "end|>",
+            "<",
+            ">",
+            "|",
+            "<|im_start|>",
+            "<|im_end|>",
+            "<|eot_id|>",
+            "<|start_header_id|>",
+            "<start_of_turn>",
+            "<end_of_turn>",
+            "<end_of",
+            "_turn>",
+            "</s>",
+            "<bos>",
+            "</",
+            "s>",
+            "<unk>",
+            "<think>",
+            "</think>",
+            "<tool_call>",
+            "im_start",
+            "system",
+            "\n",
+            "\n\n",
+            "  ",
+            " ",
+            "<h1>",
+            "é",
+            "▁",
+            "＜",
+            "\u{100000}",
+            "\"",
+            "\\",
         ])
         .prop_map(str::to_owned),
         "[a-z]{1,4}",

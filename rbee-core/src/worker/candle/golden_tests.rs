@@ -116,7 +116,8 @@ fn prompts_are_rendered_and_encoded_as_transformers_does() {
     for case in &golden.cases {
         let name = &case.name;
         if let Some(messages) = &case.messages {
-            let rendered = engine.template.as_ref().unwrap().render(messages, codec.added()).unwrap();
+            let rendered =
+                engine.template.as_ref().unwrap().render(messages, codec.added()).unwrap();
             assert_eq!(rendered.text, case.rendered, "{name}");
             assert_eq!(codec.encode(&rendered, false).unwrap(), case.input_ids, "{name}");
         }

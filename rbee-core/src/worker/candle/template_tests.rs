@@ -86,9 +86,7 @@ fn the_template_is_found_where_transformers_looks() {
     let rendered = || {
         let (template, _) = load(dir.path()).unwrap();
         let messages = messages(&[(Role::User, "x")]);
-        template.map(|template| {
-            template.render(&messages, &AddedTokens::default()).unwrap().text
-        })
+        template.map(|template| template.render(&messages, &AddedTokens::default()).unwrap().text)
     };
     assert_eq!(rendered(), None);
     write(

@@ -86,9 +86,7 @@ impl<'a> Ask<'a> {
         Ok(match prompt {
             Prompt::Chat(messages) => Self::Chat(generate(Words::Messages(messages))?),
             // Whether control tokens in a prompt count is the engine's affair: the protocol has no word for it.
-            Prompt::Text(text) | Prompt::Raw(text) => {
-                Self::Text(generate(Words::Prompt(text))?)
-            }
+            Prompt::Text(text) | Prompt::Raw(text) => Self::Text(generate(Words::Prompt(text))?),
         })
     }
 
