@@ -25,8 +25,10 @@ impl Home {
     /// [`ErrorKind::Conflict`] if another queen uses it, [`ErrorKind::Config`] if it cannot be used, or belongs to
     /// others.
     pub(crate) fn take(path: &Path) -> Result<Self> {
-        private_directory(path, |names| names.iter().any(|name| name == LOCK))
-            .map_err(|error| error.context("data_dir"))?;
+        // Whoever started the queen may have made the directory, for her log.
+        let is_ours =
+            |names: &[String]| names.iter().any(|name| name == LOCK) || names == ["queen.log"];
+        private_directory(path, is_ours).map_err(|error| error.context("data_dir"))?;
         let lock_path = path.join(LOCK);
         let lock = private(File::options().read(true).write(true).create(true).truncate(false))
             .open(&lock_path)

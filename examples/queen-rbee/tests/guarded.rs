@@ -92,7 +92,7 @@ fn links_of_a_model_below_file_roots_do_not_lead_out_of_them() {
         let (status, answer) = ask(name);
         assert_eq!(
             (status, &answer["error"]["code"]),
-            (403, &json!("PERMISSION_DENIED")),
+            (403, &json!("permission_denied")),
             "{name}: {answer}"
         );
         assert!(!answer.to_string().contains("secret"), "{answer}");

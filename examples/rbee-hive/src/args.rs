@@ -152,7 +152,10 @@ impl Args {
             budget: self.models_budget,
             ..StoreOptions::default()
         };
-        let mut hive = ProcessHive::new(id, state_dir)
+        let hive = ProcessHive::new(id, state_dir);
+        // Before there is a store of models in it.
+        hive.make_state_dir().map_err(|error| error.context("--state-dir"))?;
+        let mut hive = hive
             .with_store(ModelStore::open(models, options)?)
             .with_lease(self.worker_lease)
             .with_bind(self.host)

@@ -89,6 +89,11 @@ impl std::fmt::Debug for Global {
 }
 
 impl Global {
+    /// What to say of a token file that other users can read.
+    pub(crate) fn exposed_token_file(&self) -> Option<String> {
+        self.token_file.as_deref().and_then(rbee_core::private_files::exposed)
+    }
+
     pub(crate) fn credentials(&self) -> Result<Credentials, Failure> {
         let mut credentials = Credentials::default();
         if let Some(path) = &self.token_file {
@@ -139,9 +144,6 @@ pub(crate) fn read_secret(path: &std::path::Path) -> Result<String, Failure> {
 
     let wrong = |why: String| Failure::usage(format!("the token file {}: {why}", path.display()));
     let file = std::fs::File::open(path).map_err(|cause| wrong(cause.to_string()))?;
-    if let Some(exposed) = rbee_core::private_files::exposed(path) {
-        eprintln!("warning: {exposed}");
-    }
     let mut text = String::new();
     file.take(MOST_SECRET_BYTES + 1)
         .read_to_string(&mut text)
