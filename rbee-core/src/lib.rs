@@ -51,6 +51,7 @@ mod cluster;
 pub mod engine;
 mod error;
 mod event;
+mod file_roots;
 mod hive;
 mod id;
 mod idempotency;
@@ -60,6 +61,7 @@ mod model_info;
 mod model_ref;
 mod models;
 mod prefix;
+pub mod private_files;
 mod queen;
 mod registry;
 mod request;
@@ -78,6 +80,7 @@ pub use async_trait::async_trait;
 pub use cluster::{ClusterView, HiveView, LaneKey, LaneView, WorkerState, WorkerView};
 pub use error::{Error, ErrorKind, Result};
 pub use event::{EventKind, EventRef, Finish, JobEvent, Metrics, Outcome, Output, Started, Usage};
+pub use file_roots::{confine_model_files, confined_directories};
 pub use hive::{
     Device, DeviceKind, Devices, HiveBackend, HiveContact, HiveEvent, HiveReport, HubAccess,
     InProcessHive, ModelOnDisk, ModelOrigin, Progress, ProgressUpdate, WorkerFactory, WorkerLimits,

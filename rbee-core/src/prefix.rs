@@ -44,6 +44,11 @@ pub(crate) fn prefix_keys(task: &Task) -> Arc<[u64]> {
         Task::Generate { prompt: Prompt::Text(text), .. } => {
             text.as_bytes().chunks(BLOCK_BYTES).take(MAX_KEYS).map(|block| key(&[block])).collect()
         }
+        // Its tokens may be others than those of the same bare text.
+        Task::Generate { prompt: Prompt::Raw(text), .. } => {
+            let blocks = text.as_bytes().chunks(BLOCK_BYTES).take(MAX_KEYS);
+            blocks.map(|block| key(&[b"raw", block])).collect()
+        }
         Task::Embed { .. } => Arc::default(),
     }
 }

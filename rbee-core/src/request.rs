@@ -47,8 +47,11 @@ pub struct Message {
 pub enum Prompt {
     /// A conversation, rendered by the model's own chat template.
     Chat(Vec<Message>),
-    /// Bare text.
+    /// Bare text. The text of a control token in it is text.
     Text(String),
+    /// Bare text in which the text of a control token, like `<|fim_prefix|>`, stands for that token. Whoever writes it
+    /// can write a system turn too, so it is for text that an application trusts.
+    Raw(String),
 }
 
 /// How the next token is chosen, and when to stop.
@@ -164,7 +167,7 @@ impl Task {
             Self::Generate { prompt: Prompt::Chat(messages), .. } => {
                 messages.iter().map(|m| m.content.len()).sum()
             }
-            Self::Generate { prompt: Prompt::Text(text), .. } => text.len(),
+            Self::Generate { prompt: Prompt::Text(text) | Prompt::Raw(text), .. } => text.len(),
             Self::Embed { inputs } => inputs.iter().map(String::len).sum(),
         }
     }
@@ -242,8 +245,21 @@ impl Request {
             Task::Generate { prompt: Prompt::Chat(messages), .. } => {
                 messages.push(Message { role, content: content.into() });
             }
-            Task::Generate { prompt: Prompt::Text(text), .. } => text.push_str(&content.into()),
+            Task::Generate { prompt: Prompt::Text(text) | Prompt::Raw(text), .. } => {
+                text.push_str(&content.into());
+            }
             Task::Embed { inputs } => inputs.push(content.into()),
+        }
+        self
+    }
+
+    /// The text of a control token in bare text stands for that token (see [`Prompt::Raw`]). Nothing changes for a
+    /// conversation or a request for vectors.
+    pub fn raw(mut self) -> Self {
+        if let Task::Generate { prompt, .. } = &mut self.task
+            && let Prompt::Text(text) = prompt
+        {
+            *prompt = Prompt::Raw(std::mem::take(text));
         }
         self
     }

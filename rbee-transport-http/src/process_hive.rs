@@ -117,6 +117,15 @@ impl ProcessHive {
         })
     }
 
+    /// Makes the state directory, for its user alone, or checks that it is one; [`start`](HiveBackend::start) does so
+    /// too. For what is to lie below it before the hive starts.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] if it is another user's, or others can look into it and it has files that no hive has made.
+    pub fn make_state_dir(&self) -> Result<()> {
+        self.config.state_dir.create()
+    }
+
     /// The program that a worker is; `llm-worker-rbee` beside this process's own by default.
     pub fn with_program(self, program: impl Into<PathBuf>) -> Self {
         self.changed(|config| config.program = Some(program.into()))

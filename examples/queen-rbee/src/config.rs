@@ -102,6 +102,8 @@ pub struct Config {
     pub policy: Option<PathBuf>,
     /// Directories whose models clients may name by their file.
     pub file_roots: Vec<PathBuf>,
+    /// Take the text of a control token in a bare prompt for that token. No.
+    pub raw_completions: bool,
     /// Tenants that are set up at the start, with their limits.
     pub tenants: BTreeMap<TenantId, TenantLimits>,
     /// Other machines.
@@ -145,6 +147,7 @@ impl Default for Config {
             worker_slots: 4,
             policy: None,
             file_roots: Vec::new(),
+            raw_completions: false,
             tenants: BTreeMap::new(),
             hives: Vec::new(),
             worker_program: None,
@@ -254,6 +257,27 @@ impl Config {
             parsed.map_err(|error| error.context(format_args!("models: {name}")))?;
         }
         Ok(())
+    }
+}
+
+impl Config {
+    /// What to say of files with secrets that other users of this machine can read, by the key that names each.
+    pub(crate) fn exposed_secrets(&self) -> Vec<String> {
+        let hives = self
+            .hives
+            .iter()
+            .filter_map(|hive| Some(("hives: token_file", hive.token_file.as_ref()?)));
+        let own = [
+            ("token_file", &self.token_file),
+            ("hub_token_file", &self.model_files.hub_token_file),
+            ("tls_key", &self.tls_key),
+        ];
+        let own = own.into_iter().filter_map(|(key, path)| Some((key, path.as_ref()?)));
+        own.chain(hives)
+            .filter_map(|(key, path)| {
+                Some(format!("{key}: {}", rbee_core::private_files::exposed(path)?))
+            })
+            .collect()
     }
 }
 

@@ -68,6 +68,13 @@ pub async fn start(config: Config, logs: Option<LogRing>) -> Result<Running> {
     config.check()?;
     raise_file_limit();
     let token = config.client_token()?;
+    for exposed in config.exposed_secrets() {
+        tracing::warn!("{exposed}");
+    }
+    // Before any worker can be started.
+    for root in &config.file_roots {
+        rbee_core::confine_model_files(root);
+    }
     let mut home = Home::take(&config.data_dir)?;
     let server = listen(&config).await?;
     let address = server.address();
@@ -136,6 +143,9 @@ pub async fn start(config: Config, logs: Option<LogRing>) -> Result<Running> {
     }
     for origin in &config.allow_origins {
         api = api.with_allowed_origin(origin.clone());
+    }
+    if config.raw_completions {
+        api = api.with_raw_completions();
     }
     for root in &config.file_roots {
         api = api.with_file_root(root);
@@ -227,8 +237,11 @@ fn with_local_hive(builder: QueenBuilder, config: &Config, home: &Home) -> Resul
             builder.hive(hive)
         }
         Embedded::Daemon => {
-            let hive =
-                LocalHive::new(HiveId::local(), home.join("local-hive")).with_lease(config.lease);
+            let roots =
+                config.file_roots.iter().map(|root| format!("--file-root={}", root.display()));
+            let hive = LocalHive::new(HiveId::local(), home.join("local-hive"))
+                .with_lease(config.lease)
+                .with_arguments(roots);
             builder.hive(match &config.hive_program {
                 Some(program) => hive.with_program(program),
                 None => hive,

@@ -6,7 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rbee_core::{Error, ErrorKind, QueenId, Result};
+use rbee_core::{Error, ErrorKind, QueenId, Result, private_files::private_directory};
+
+/// The file that the queen of a directory holds locked.
+const LOCK: &str = "queen.lock";
 
 /// The data directory of a queen. It is given up when this is dropped, or its process ends.
 #[derive(Debug)]
@@ -16,13 +19,17 @@ pub(crate) struct Home {
 }
 
 impl Home {
-    /// Takes this directory, and makes it where it is missing. Only its user can look into it.
+    /// Takes this directory, and makes it if it is not there. Only its user can look into it.
     ///
     /// # Errors
-    /// [`ErrorKind::Conflict`] where another queen uses it, [`ErrorKind::Config`] where it cannot be used.
+    /// [`ErrorKind::Conflict`] if another queen uses it, [`ErrorKind::Config`] if it cannot be used, or belongs to
+    /// others.
     pub(crate) fn take(path: &Path) -> Result<Self> {
-        create_private(path).map_err(|cause| unusable(path, cause))?;
-        let lock_path = path.join("queen.lock");
+        // Whoever started the queen may have made the directory, for her log.
+        let is_ours =
+            |names: &[String]| names.iter().any(|name| name == LOCK) || names == ["queen.log"];
+        private_directory(path, is_ours).map_err(|error| error.context("data_dir"))?;
+        let lock_path = path.join(LOCK);
         let lock = private(File::options().read(true).write(true).create(true).truncate(false))
             .open(&lock_path)
             .map_err(|cause| unusable(&lock_path, cause))?;
@@ -44,7 +51,7 @@ impl Home {
             self.lock.set_len(0)?;
             self.lock.write_all(text.as_bytes())
         })();
-        written.map_err(|cause| unusable(&self.path.join("queen.lock"), cause))
+        written.map_err(|cause| unusable(&self.path.join(LOCK), cause))
     }
 
     /// Something in it.
@@ -89,17 +96,12 @@ pub(crate) fn unusable(path: &Path, cause: io::Error) -> Error {
         .with_source(cause)
 }
 
-/// Makes a directory that only its user can look into.
+/// Makes a directory below the data directory, if it is not there.
 pub(crate) fn create_private(path: &Path) -> io::Result<()> {
     let mut builder = DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
-    {
-        use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-        builder.mode(0o700).create(path)?;
-        fs::set_permissions(path, fs::Permissions::from_mode(0o700))
-    }
-    #[cfg(not(unix))]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder.create(path)
 }
 
@@ -165,6 +167,25 @@ mod tests {
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(&path), mode(&home.join("secret"))), (0o700, 0o600));
         assert_eq!(fs::read_dir(&path).unwrap().count(), 2, "nothing is left lying about");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_directory_that_others_use_is_refused_and_left_as_it_is() {
+        use std::os::unix::fs::PermissionsExt;
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("shared");
+        fs::create_dir(&path).unwrap();
+        fs::write(path.join("letter.txt"), "").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o1777)).unwrap();
+        let error = Home::take(&path).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config);
+        for words in ["data_dir", "mode 1777", "shared/rbee"] {
+            assert!(error.message().contains(words), "{error}");
+        }
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o1777);
+        assert_eq!(fs::read_dir(&path).unwrap().count(), 1, "nothing is made in it");
+        Home::take(&path.join("rbee")).unwrap();
     }
 
     #[test]

@@ -62,6 +62,9 @@ pub(crate) struct Args {
     /// Where the hub's models are kept; the place that other tools share by default
     #[arg(long, value_name = "DIR")]
     hub_cache: Option<PathBuf>,
+    /// A directory in which others may put models: links below it must not lead out of it; may be given more than once
+    #[arg(long = "file-root", value_name = "DIR")]
+    file_roots: Vec<PathBuf>,
     /// Threads that a worker computes with on the processor; all cores by default
     #[arg(long)]
     threads: Option<NonZeroUsize>,
@@ -109,6 +112,9 @@ impl Args {
                 Some(line)
             }
             Some(path) => {
+                if let Some(exposed) = rbee_core::private_files::exposed(path) {
+                    tracing::warn!("--token-file: {exposed}");
+                }
                 let mut text = String::new();
                 let read = File::open(path)
                     .and_then(|file| file.take(MOST_TOKEN).read_to_string(&mut text));
@@ -140,6 +146,9 @@ impl Args {
 
     /// The hive itself.
     pub(crate) fn hive(&self) -> Result<ProcessHive> {
+        for root in &self.file_roots {
+            rbee_core::confine_model_files(root);
+        }
         let id = self.id()?;
         let state_dir = match &self.state_dir {
             Some(path) => path.clone(),
@@ -151,7 +160,10 @@ impl Args {
             budget: self.models_budget,
             ..StoreOptions::default()
         };
-        let mut hive = ProcessHive::new(id, state_dir)
+        let hive = ProcessHive::new(id, state_dir);
+        // Before there is a store of models in it.
+        hive.make_state_dir().map_err(|error| error.context("--state-dir"))?;
+        let mut hive = hive
             .with_store(ModelStore::open(models, options)?)
             .with_lease(self.worker_lease)
             .with_bind(self.host)

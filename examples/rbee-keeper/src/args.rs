@@ -89,6 +89,11 @@ impl std::fmt::Debug for Global {
 }
 
 impl Global {
+    /// What to say of a token file that other users can read.
+    pub(crate) fn exposed_token_file(&self) -> Option<String> {
+        self.token_file.as_deref().and_then(rbee_core::private_files::exposed)
+    }
+
     pub(crate) fn credentials(&self) -> Result<Credentials, Failure> {
         let mut credentials = Credentials::default();
         if let Some(path) = &self.token_file {

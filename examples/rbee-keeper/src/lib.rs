@@ -53,6 +53,9 @@ pub fn main() -> ExitCode {
              RBEE_API_KEY and --token-file cannot",
         );
     }
+    if let Some(exposed) = cli.global.exposed_token_file() {
+        screen.warn(&exposed);
+    }
     let ended = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

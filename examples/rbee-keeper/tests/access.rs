@@ -47,6 +47,22 @@ async fn the_key_comes_from_the_environment_a_file_or_the_command_line() {
     assert_eq!(ended.err, "");
 }
 
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_file_that_others_can_read_is_warned_of() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let (hall, token) = guarded().await;
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), token.reveal()).unwrap();
+    std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(0o644)).unwrap();
+    let path = file.path().to_str().unwrap();
+    let ended = hall.rbee(&["ls", "--token-file", path]).run().await.ok();
+    assert!(ended.err.contains(&format!("`chmod 600 {path}`")), "{ended:?}");
+    assert!(ended.err.contains("mode 0644") && !ended.err.contains(token.reveal()), "{ended:?}");
+    let ended = hall.rbee(&["-q", "ls", "--token-file", path]).run().await.ok();
+    assert_eq!(ended.err, "");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_file_that_is_of_no_use_is_named() {
     let empty = tempfile::NamedTempFile::new().unwrap();

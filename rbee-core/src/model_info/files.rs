@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::{Map, Value};
 
-use crate::{Error, ErrorKind};
+use crate::{Error, ErrorKind, file_roots};
 
 /// The longest configuration file or template that is read, in bytes.
 pub(crate) const MAX_CONFIG_BYTES: u64 = 4 << 20;
@@ -58,6 +58,9 @@ impl FileFault {
 
     pub(crate) fn kind(&self) -> ErrorKind {
         match self {
+            Self::Unreadable { source, .. } if file_roots::leads_out(source) => {
+                ErrorKind::PermissionDenied
+            }
             Self::Missing { .. } | Self::NoWeights { .. } | Self::Unreadable { .. } => {
                 ErrorKind::ModelNotFound
             }
@@ -79,7 +82,12 @@ pub(crate) fn open(path: &Path) -> Found<(File, u64)> {
     if !metadata.is_file() {
         return Err(FileFault::defect(path, "is not a regular file"));
     }
-    let file = File::open(path).map_err(unreadable)?;
+    let file = file_roots::open(path).map_err(unreadable)?;
+    // It may be another by now.
+    let metadata = file.metadata().map_err(unreadable)?;
+    if !metadata.is_file() {
+        return Err(FileFault::defect(path, "is not a regular file"));
+    }
     Ok((file, metadata.len()))
 }
 

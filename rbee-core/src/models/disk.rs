@@ -30,7 +30,11 @@ impl DiskError {
 
 impl From<DiskError> for Error {
     fn from(error: DiskError) -> Self {
-        Error::new(ErrorKind::Storage, error.to_string()).with_source(error)
+        let kind = match crate::file_roots::leads_out(&error.cause) {
+            true => ErrorKind::PermissionDenied,
+            false => ErrorKind::Storage,
+        };
+        Error::new(kind, error.to_string()).with_source(error)
     }
 }
 
@@ -194,7 +198,7 @@ pub(super) fn file_size(path: &Path) -> Option<u64> {
 
 /// Reads a file and gives its SHA-256; `tell` learns of every read.
 pub(super) fn hash(path: &Path, tell: impl FnMut(u64)) -> Result<Digest> {
-    let file = File::open(path).map_err(failed("open", path))?;
+    let file = crate::file_roots::open(path).map_err(failed("open", path))?;
     super::digest::Hasher::default().read(file, tell).map_err(failed("read", path))
 }
 

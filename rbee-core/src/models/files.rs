@@ -2,7 +2,6 @@
 
 use std::{
     fmt,
-    fs::File,
     io::{Read, Seek, SeekFrom},
     path::PathBuf,
 };
@@ -73,7 +72,7 @@ impl<K: Send + Sync + 'static> ModelFiles for DirectoryFiles<K> {
         }
         let (path, keep) = (self.root.join(file), self.keep.clone());
         let opened = blocking(move || {
-            let mut opened = File::open(&path).map_err(failed("open", &path))?;
+            let mut opened = crate::file_roots::open(&path).map_err(failed("open", &path))?;
             let is = opened.metadata().map_err(failed("open", &path))?.len();
             if is != known.bytes {
                 let message = format!(

@@ -1,7 +1,10 @@
 //! [`CandleWorker`]: a model in this process, computed by candle.
 
+mod added_tokens;
 mod bert;
 mod config;
+#[cfg(test)]
+mod control_tests;
 mod embed;
 mod engine;
 mod factory;
@@ -13,6 +16,7 @@ mod json;
 mod keys;
 mod model;
 mod numerics;
+mod prompt;
 mod sampler;
 mod speaker;
 mod stop;

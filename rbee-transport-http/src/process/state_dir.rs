@@ -1,9 +1,9 @@
 //! What is remembered of processes, so that they are found again.
 
 use std::{
-    fs::{self, DirBuilder, File, TryLockError},
+    fs::{self, File, TryLockError},
     io::{self, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
@@ -23,11 +23,16 @@ impl StateDir {
         Self(path)
     }
 
-    /// Makes the directory where it is missing, and keeps others out of it.
+    /// Makes the directory if it is not there, and keeps others out of it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] if it is another's, or others can look into it and it has files that no hive has made.
     pub(crate) fn create(&self) -> Result<()> {
-        let made = DirBuilder::new().recursive(true).mode(0o700).create(&self.0);
-        let closed = || fs::set_permissions(&self.0, fs::Permissions::from_mode(0o700));
-        made.and_then(|()| closed()).map_err(|cause| self.wrong(&self.0, cause))
+        rbee_core::private_files::private_directory(&self.0, |names| {
+            // A store of models in it may have been made first.
+            let is_used = names.iter().any(|name| name == "lock") || names == ["models"];
+            is_used && names.iter().all(|name| is_ours(name))
+        })
     }
 
     /// Makes sure that nobody else works on it.
@@ -131,8 +136,17 @@ impl StateDir {
     }
 }
 
+/// Returns true for the names of what hives keep in their state directories.
+fn is_ours(name: &str) -> bool {
+    let extension = Path::new(name).extension().and_then(|extension| extension.to_str());
+    matches!(name, "lock" | "models" | "workers")
+        || matches!(extension, Some("json" | "log" | "new" | "token"))
+}
+
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     fn mode(path: &Path) -> u32 {
@@ -154,6 +168,30 @@ mod tests {
         state.remove("x");
         state.remove("x");
         assert!(state.names("json").is_empty());
+    }
+
+    #[test]
+    fn a_directory_that_others_use_is_refused_and_left_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = |name: &str| {
+            let path = dir.path().join(name);
+            fs::create_dir(&path).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+            path
+        };
+        let (theirs, ours) = (open("theirs"), open("ours"));
+        fs::write(theirs.join("lock"), "").unwrap();
+        fs::write(theirs.join("letter.txt"), "").unwrap();
+        let error = StateDir::new(theirs.clone()).create().unwrap_err();
+        assert_eq!((error.kind(), mode(&theirs)), (ErrorKind::Config, 0o755));
+        assert!(error.message().contains("mode 0755"), "{error}");
+
+        let state = StateDir::new(ours.clone());
+        drop(state.lock().unwrap());
+        state.write("x", &7).unwrap();
+        fs::set_permissions(&ours, fs::Permissions::from_mode(0o755)).unwrap();
+        state.create().unwrap();
+        assert_eq!(mode(&ours), 0o700);
     }
 
     #[test]

@@ -167,6 +167,7 @@ impl ProcessFactory {
             engine: config.engines.iter().find(|engine| engine.serves(&spec.model)).cloned(),
             threads: config.threads,
             context: config.context,
+            file_roots: rbee_core::confined_directories(),
             log: config.log.clone(),
         };
         let program = self.program()?;

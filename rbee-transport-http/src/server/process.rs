@@ -59,6 +59,9 @@ pub async fn run_worker(
     factory: impl WorkerFactory,
     stop: CancellationToken,
 ) -> Result<()> {
+    for directory in &start.file_roots {
+        rbee_core::confine_model_files(directory);
+    }
     let server = Server::bind(SocketAddr::new(start.host, start.port)).await?;
     let lease = (start.lease_ms > 0).then(|| Lease::new(Duration::from_millis(start.lease_ms)));
     let host = WorkerServer::with_lease(start.id, lease);

@@ -105,6 +105,8 @@ struct Inner {
     examiners: Vec<Arc<dyn Examiner>>,
     /// Directories whose files clients may name.
     file_roots: Vec<PathBuf>,
+    /// The text of a control token in a bare prompt stands for that token.
+    raw_completions: bool,
     metrics: Option<Render>,
     logs: Option<LogRing>,
     limits: QueenLimits,
@@ -138,6 +140,7 @@ impl QueenServer {
                 connector: None,
                 examiners: Vec::new(),
                 file_roots: Vec::new(),
+                raw_completions: false,
                 metrics: None,
                 logs: None,
                 limits: QueenLimits::default(),
@@ -193,8 +196,21 @@ impl QueenServer {
 
     /// Lets clients name models by their file below this directory: `file:/directory/model`. Without it they can name
     /// those that have an alias, or that the queen knows already.
+    ///
+    /// From then on this process reads models below the directory only from files that are there in truth, whatever
+    /// links there are (see [`confine_model_files`](rbee_core::confine_model_files)).
     pub fn with_file_root(mut self, directory: impl Into<PathBuf>) -> Self {
-        self.inner.file_roots.push(directory.into());
+        let directory = directory.into();
+        rbee_core::confine_model_files(&directory);
+        self.inner.file_roots.push(directory);
+        self
+    }
+
+    /// Takes the text of a control token in a bare prompt for that token, as a prompt that fills in the middle needs
+    /// it (`<|fim_prefix|>`). Whoever may submit such a prompt can write a system turn then, so it is off by default:
+    /// text stays text. It is not for conversations, whose text always stays text.
+    pub fn with_raw_completions(mut self) -> Self {
+        self.inner.raw_completions = true;
         self
     }
 

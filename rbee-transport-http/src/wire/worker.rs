@@ -50,6 +50,10 @@ pub struct Start {
     /// The longest prompt and answer together, in tokens; the engine's own choice where not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context: Option<u32>,
+    /// Directories whose models it reads only from files that are there in truth
+    /// (see [`confine_model_files`](rbee_core::confine_model_files)).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub file_roots: Vec<std::path::PathBuf>,
     /// What it logs, and how.
     #[serde(default)]
     pub log: LogStyle,

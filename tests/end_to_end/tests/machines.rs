@@ -182,3 +182,32 @@ async fn the_secrets_of_a_hive_stand_in_no_argument_no_variable_and_no_log() {
     }
     hive.shutdown(Duration::from_secs(5)).await.unwrap();
 }
+
+#[test]
+fn a_hive_refuses_a_state_directory_that_others_use_and_leaves_it_as_it_is() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let shared = dir.path().join("shared");
+    std::fs::create_dir(&shared).unwrap();
+    std::fs::write(shared.join("letter.txt"), "").unwrap();
+    std::fs::set_permissions(&shared, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let token = dir.path().join("hive.token");
+    std::fs::write(&token, "t".repeat(43)).unwrap();
+    std::fs::set_permissions(&token, std::fs::Permissions::from_mode(0o640)).unwrap();
+    let output = std::process::Command::new(built("rbee-hive"))
+        .args(["--port", "0", "--token-file"])
+        .arg(&token)
+        .arg("--state-dir")
+        .arg(&shared)
+        .env_remove("RBEE_HIVE_TOKEN")
+        .output()
+        .unwrap();
+    assert!(!output.status.success());
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
+    for words in ["--state-dir", "mode 0755", "shared/rbee", "mode 0640", "`chmod 600 "] {
+        assert!(said.contains(words), "{words:?} is not said: {said}");
+    }
+    assert_eq!(std::fs::metadata(&shared).unwrap().permissions().mode() & 0o777, 0o755);
+    assert_eq!(std::fs::read_dir(&shared).unwrap().count(), 1, "nothing is made in it");
+}

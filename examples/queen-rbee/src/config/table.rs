@@ -110,6 +110,7 @@ pub(super) const KEYS: &[Key] = &[
     key!("replay_jobs", settings.replay_jobs: Whole<usize>, "The most recorded jobs that one replay of a policy takes"),
     key!("replay_limit", settings.replay_limit: Span, "How long one replay of a policy may take"),
     key!("file_roots", file_roots: Files, "Directories whose models clients may name by their file"),
+    key!("raw_completions", raw_completions: YesNo, "Take the text of a control token in a bare prompt for that token; without it text stays text"),
     key!("hives", hives: Hives, "Other machines, whose rbee-hive runs already"),
     key!("worker_program", worker_program: Maybe<File>, "The program of a worker; without it this one is its own"),
     key!("lease", lease: Span, "How long hives and workers go on without a sign of life from the queen"),

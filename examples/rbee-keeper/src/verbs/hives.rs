@@ -148,6 +148,9 @@ async fn add(
 ) -> Result<(), Failure> {
     let token = match token_file {
         Some(path) => {
+            if let Some(exposed) = rbee_core::private_files::exposed(path) {
+                keeper.screen.warn(&exposed);
+            }
             let parsed: Result<Token, _> = args::read_secret(path)?.parse();
             Some(parsed.map_err(|cause| {
                 Failure::usage(format!("the token file {}: {cause}", path.display()))

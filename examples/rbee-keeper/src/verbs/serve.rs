@@ -11,6 +11,7 @@ use std::{
 
 use clap::Args;
 use etcetera::BaseStrategy as _;
+use rbee_core::private_files::private_directory;
 use rbee_transport_http::wire::{self, queen::Health};
 
 use crate::{
@@ -160,7 +161,11 @@ impl Serve {
                 base.data_dir().join("rbee")
             }
         };
-        std::fs::create_dir_all(&folder).map_err(|cause| unwritable(&folder, &cause))?;
+        // As the queen makes it, who may not be there yet.
+        private_directory(&folder, |names| {
+            names.iter().any(|name| name == "queen.lock") || names == ["queen.log"]
+        })
+        .map_err(|error| Failure::new(Exit::Failed, "CONFIG", error.message().to_owned()))?;
         let path = folder.join("queen.log");
         let mut options = OpenOptions::new();
         options.create(true).append(true);

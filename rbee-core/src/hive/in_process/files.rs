@@ -1,12 +1,11 @@
 //! The size of a model where it lies on this machine.
 
 use std::{
-    fs::{self, File},
-    io,
+    fs, io,
     path::{Path, PathBuf},
 };
 
-use crate::{Error, ErrorKind};
+use crate::{Error, ErrorKind, file_roots};
 
 /// Files and directories of one model; more is not a model but somebody's disk.
 const MAX_ENTRIES: usize = 10_000;
@@ -33,7 +32,10 @@ pub(super) enum FilesError {
 
 impl From<FilesError> for Error {
     fn from(error: FilesError) -> Self {
-        let kind = match error {
+        let kind = match &error {
+            FilesError::Unreadable(_, cause) if file_roots::leads_out(cause) => {
+                ErrorKind::PermissionDenied
+            }
             FilesError::Missing(..) | FilesError::Unreadable(..) => ErrorKind::ModelNotFound,
             FilesError::Neither(_) | FilesError::Empty(_) | FilesError::TooMany(_) => {
                 ErrorKind::ModelIncompatible
@@ -104,7 +106,7 @@ pub(super) fn is_in_known_form(path: &Path) -> bool {
 }
 
 fn readable(path: &Path) -> Result<(), FilesError> {
-    File::open(path).map(drop).map_err(|cause| failed(path, cause))
+    file_roots::open(path).map(drop).map_err(|cause| failed(path, cause))
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use super::{
     files::{self, Loaded, MAX_CONFIG_BYTES, shown},
     generate::Sink,
     numerics::numerics,
+    prompt::PromptText,
     tokenizer::Codec,
     weights::Checkpoint,
 };
@@ -67,7 +68,7 @@ impl Embedder {
         }
         let mut checkpoint = Checkpoint::open(dir, file.as_deref())?;
         let parts = config.check(&checkpoint)?;
-        let codec = Codec::load(dir, config.vocab)?;
+        let codec = Codec::load(dir, config.vocab, "")?;
         let device = options.device.open()?;
         let (tensors, weight_bytes) =
             loading.read(&mut checkpoint, &parts, bert::DTYPE, &device)?;
@@ -106,7 +107,7 @@ impl Embedder {
         }
         let mut texts = Vec::with_capacity(inputs.len());
         for (index, text) in inputs.iter().enumerate() {
-            let tokens = self.codec.encode(text, true)?;
+            let tokens = self.codec.encode(&PromptText::from_caller(text.as_str()), true)?;
             if tokens.is_empty() {
                 let message = format!("input[{index}] has 0 tokens; allowed is at least 1");
                 return refuse(ErrorKind::InvalidRequest, message);

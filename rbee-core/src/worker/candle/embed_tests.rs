@@ -34,7 +34,7 @@ fn embedder(pooling: Pooling, normalize: bool) -> (Embedder, Asked) {
     let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/bert-tiny");
     let asked = Asked::default();
     let model = Plain(Arc::clone(&asked));
-    let codec = Codec::load(std::path::Path::new(dir), 1_000).unwrap();
+    let codec = Codec::load(std::path::Path::new(dir), 1_000, "").unwrap();
     (Embedder { model: Box::new(model), codec, pooling, normalize, longest: 1_000 }, asked)
 }
 

@@ -9,6 +9,7 @@ use super::{
     generate::{PREFILL_CHUNK, Plan, Voice},
     model::LlamaModel,
     numerics::numerics,
+    prompt::PromptText,
     template::{self, ChatTemplate},
     tokenizer::Codec,
     weights::{Checkpoint, Part},
@@ -36,8 +37,9 @@ impl Speaker {
                 || (name == "lm_head.weight" && config.llama.tie_word_embeddings)
         })?;
         let vocab = config.llama.vocab_size;
-        let codec = Codec::load(dir, vocab)?;
         let (template, names) = template::load(dir)?;
+        let written = template.as_ref().map(ChatTemplate::written).unwrap_or_default();
+        let codec = Codec::load(dir, vocab, &written)?;
         if config.eos.is_empty() {
             // Nothing in the configuration ends a text; the tokenizer may know what does.
             config.eos.extend(names.eos.and_then(|token| codec.id(&token)));
@@ -76,7 +78,12 @@ impl Speaker {
         };
         sampling.validate()?;
         let tokens = match prompt {
-            Prompt::Text(text) => self.voice.codec.encode(text, true)?,
+            Prompt::Text(text) => {
+                self.voice.codec.encode(&PromptText::from_caller(text.as_str()), true)?
+            }
+            Prompt::Raw(text) => {
+                self.voice.codec.encode(&PromptText::trusted(text.as_str()), true)?
+            }
             Prompt::Chat(messages) => {
                 if messages.is_empty() {
                     let message = "messages is empty; allowed is at least 1";
@@ -87,7 +94,8 @@ impl Speaker {
                         "the model has no chat template; send bare text instead of messages";
                     Error::for_client(ErrorKind::Unsupported, message)
                 })?;
-                self.voice.codec.encode(&template.render(messages)?, false)?
+                let codec = &self.voice.codec;
+                codec.encode(&template.render(messages, codec.added())?, false)?
             }
         };
         let (context, vocab) = (self.context, self.voice.vocab);

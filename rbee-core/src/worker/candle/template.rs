@@ -2,9 +2,18 @@
 //!
 //! Templates are written for Jinja as the transformers library sets it up, and are as foreign as the weights: what one
 //! may compute and write is bounded.
+//!
+//! The control tokens that a template writes count, and those that somebody writes in a message do not. So a
+//! conversation is rendered twice. First with stand-ins (see [`PromptText`]) for what could be taken for a control
+//! token, and no others: this is the text. Then with stand-ins for all characters of the messages, which shows for each
+//! character of the text where it comes from, however the template has cut and joined the messages. A template that
+//! compares messages with words of its own, or changes their letters, may give another text this time: then it is tried
+//! with stand-ins for all but letters and digits. If that gives another text too (like a template that removes what is
+//! before `</think>`, in a message that has it), what the first one shows has to do.
 
 use std::{
     io,
+    ops::Range,
     path::{Path, PathBuf},
     time::SystemTime,
 };
@@ -17,11 +26,13 @@ use minijinja::{
 use serde_json::Map;
 
 use super::{
+    added_tokens::AddedTokens,
     files::{self, LoadFault, Loaded, MAX_CONFIG_BYTES},
     json::python_json,
+    prompt::{PromptText, StandIns, joined, without},
     strftime::strftime,
 };
-use crate::{Error, ErrorKind, Message, Result};
+use crate::{Error, ErrorKind, Message, Result, Role};
 
 /// Steps a template may take; the largest known take some thousands for each message.
 const FUEL: u64 = 50_000_000;
@@ -149,27 +160,86 @@ impl ChatTemplate {
         Ok(Self { path, environment, bos, eos })
     }
 
+    /// What the template is made of, with the names of special tokens: the control tokens in it are those it writes.
+    pub(super) fn written(&self) -> String {
+        let source = self.environment.get_template(NAME);
+        let source = source.as_ref().map_or("", |template| template.source());
+        [Some(source), self.bos.as_deref(), self.eos.as_deref()]
+            .into_iter()
+            .flatten()
+            .collect::<Vec<&str>>()
+            .join("\n")
+    }
+
     /// The conversation as the model is to read it, up to where the model speaks.
-    pub(super) fn render(&self, messages: &[Message]) -> Result<String> {
+    pub(super) fn render(&self, messages: &[Message], tokens: &AddedTokens) -> Result<PromptText> {
+        let contents = || messages.iter().map(|message| message.content.as_str());
+        let shown: Vec<Vec<Range<usize>>> = messages
+            .iter()
+            .map(|message| match message.role {
+                // An answer that is sent back gives the tokens that it was made of.
+                Role::Assistant => tokens.shown(&message.content),
+                Role::System | Role::User => Vec::new(),
+            })
+            .collect();
+        let mut stand_ins = StandIns::for_texts(contents());
+        let suspicious: Result<Vec<String>, _> = contents()
+            .zip(&shown)
+            .map(|(text, shown)| stand_ins.put_in(text, &without(&tokens.suspicious(text), shown)))
+            .collect();
+        let rendered = self.render_contents(messages, suspicious?, MAX_RENDERED_BYTES);
+        let rendered = rendered.map(|text| stand_ins.take_out(&text));
+        let prompt = rendered.map_err(|error| {
+            let message = stand_ins.take_out(error.message());
+            if message.is_trusted() { error } else { Error::new(error.kind(), message.text) }
+        })?;
+        for traced in [|_| true, |c: char| !c.is_alphanumeric()] {
+            let contents: Result<Vec<String>, _> = contents()
+                .zip(&shown)
+                .map(|(text, shown)| {
+                    let places = text.char_indices().filter(|(_, c)| traced(*c));
+                    let places = places.map(|(at, c)| at..at + c.len_utf8()).collect();
+                    stand_ins.put_in(text, &without(&joined(places), shown))
+                })
+                .collect();
+            // A stand-in takes four bytes.
+            let most = 4 * MAX_RENDERED_BYTES;
+            let rendered = contents.ok().map(|all| self.render_contents(messages, all, most));
+            if let Some(Ok(rendered)) = rendered {
+                let traced = stand_ins.take_out(&rendered);
+                if traced.text == prompt.text {
+                    return Ok(traced);
+                }
+            }
+        }
+        Ok(prompt)
+    }
+
+    fn render_contents(
+        &self,
+        messages: &[Message],
+        contents: Vec<String>,
+        most: usize,
+    ) -> Result<String> {
         let fault = |cause: minijinja::Error| self.fault(&cause);
         let template = self.environment.get_template(NAME).map_err(fault)?;
         // A token that the model does not have is undefined, as it is for transformers; null would be written "none".
         let name = |token: &Option<String>| token.as_deref().map_or(Value::UNDEFINED, Value::from);
-        let message = |message: &Message| {
+        let message = |(message, content): (&Message, String)| {
             Value::from_pairs([
-                ("role", message.role.as_str()),
-                ("content", message.content.as_str()),
+                ("role", Value::from(message.role.as_str())),
+                ("content", Value::from(content)),
             ])
         };
         let context = context! {
-            messages => messages.iter().map(message).collect::<Vec<Value>>(),
+            messages => messages.iter().zip(contents).map(message).collect::<Vec<Value>>(),
             add_generation_prompt => true,
             bos_token => name(&self.bos),
             eos_token => name(&self.eos),
         };
-        let mut text = Bounded(Vec::new());
+        let mut text = Bounded { text: Vec::new(), most };
         template.render_captured_to(context, &mut text).map_err(fault)?;
-        String::from_utf8(text.0).map_err(|cause| {
+        String::from_utf8(text.text).map_err(|cause| {
             let message = format!("the chat template of {} writes no UTF-8", self.path.display());
             Error::new(ErrorKind::ModelIncompatible, message).with_source(cause)
         })
@@ -211,14 +281,17 @@ fn tojson(value: Value, options: Kwargs) -> Result<Value, minijinja::Error> {
     })
 }
 
-struct Bounded(Vec<u8>);
+struct Bounded {
+    text: Vec<u8>,
+    most: usize,
+}
 
 impl io::Write for Bounded {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.0.len() + bytes.len() > MAX_RENDERED_BYTES {
+        if self.text.len() + bytes.len() > self.most {
             return Err(io::ErrorKind::FileTooLarge.into());
         }
-        self.0.extend_from_slice(bytes);
+        self.text.extend_from_slice(bytes);
         Ok(bytes.len())
     }
 

@@ -14,7 +14,9 @@ fn messages(turns: &[(Role, &str)]) -> Vec<Message> {
 }
 
 fn render(source: &str) -> Result<String> {
-    template(source).render(&messages(&[(Role::System, "Be kind."), (Role::User, " <Hi> ")]))
+    let messages = messages(&[(Role::System, "Be kind."), (Role::User, " <Hi> ")]);
+    let rendered = template(source).render(&messages, &AddedTokens::default());
+    rendered.map(|prompt| prompt.text)
 }
 
 #[test]
@@ -83,7 +85,8 @@ fn the_template_is_found_where_transformers_looks() {
     let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
     let rendered = || {
         let (template, _) = load(dir.path()).unwrap();
-        template.map(|template| template.render(&messages(&[(Role::User, "x")])).unwrap())
+        let messages = messages(&[(Role::User, "x")]);
+        template.map(|template| template.render(&messages, &AddedTokens::default()).unwrap().text)
     };
     assert_eq!(rendered(), None);
     write(

@@ -5,9 +5,16 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use tokenizers::{DecoderWrapper, ModelWrapper, Tokenizer};
+use tokenizers::{
+    DecoderWrapper, Encoding, Model, ModelWrapper, NormalizedString, Normalizer, OffsetType,
+    PreTokenizedString, PreTokenizer, Token, Tokenizer, normalizer::Range,
+};
 
-use super::files::{self, LoadFault, Loaded, MAX_TOKENIZER_BYTES, shown};
+use super::{
+    added_tokens::{AddedTokens, Part},
+    files::{self, LoadFault, Loaded, MAX_TOKENIZER_BYTES, shown},
+    prompt::PromptText,
+};
 use crate::{Error, ErrorKind, Result};
 
 /// The model's own tokenizer.
@@ -16,13 +23,15 @@ pub(super) struct Codec {
     path: PathBuf,
     tokenizer: Tokenizer,
     special: HashSet<u32>,
+    added: AddedTokens,
     /// Each token stands for bytes of its own, whatever stands beside it.
     byte_level: bool,
 }
 
 impl Codec {
-    /// Reads `tokenizer.json`; its tokens must all be known to a model of this vocabulary.
-    pub(super) fn load(dir: &Path, vocab: usize) -> Loaded<Self> {
+    /// Reads `tokenizer.json`; its tokens must all be known to a model of this vocabulary. `written` is what the
+    /// model's templates write: marks in it are control tokens.
+    pub(super) fn load(dir: &Path, vocab: usize, written: &str) -> Loaded<Self> {
         let path = dir.join("tokenizer.json");
         let bytes = files::read(&path, MAX_TOKENIZER_BYTES)?;
         // The library is lenient with text that is not JSON in places; a first look gives the better message.
@@ -60,20 +69,104 @@ impl Codec {
             .map(|(id, _)| id)
             .collect();
         let byte_level = matches!(tokenizer.get_decoder(), Some(DecoderWrapper::ByteLevel(_)));
-        Ok(Self { path, tokenizer, special, byte_level })
+        let added = AddedTokens::new(&tokenizer, written)
+            .map_err(|source| LoadFault::malformed(&path, "has added tokens of no use", source))?;
+        Ok(Self { path, tokenizer, special, added, byte_level })
     }
 
     /// The tokens of a text. A chat template writes the special tokens itself; to bare text the tokenizer adds its own.
-    pub(super) fn encode(&self, text: &str, add_special_tokens: bool) -> Result<Vec<u32>> {
-        self.tokenizer
-            .encode_fast(text, add_special_tokens)
-            .map(|encoding| encoding.get_ids().to_vec())
-            .map_err(|cause| {
-                let message =
-                    format!("the prompt cannot be encoded by {}: {cause}", self.path.display());
-                Error::new(ErrorKind::InvalidRequest, message)
-                    .with_client_message("the prompt cannot be encoded for the model")
+    ///
+    /// What comes from the request never becomes a control token. Other text gives the tokens that it gives to the
+    /// tokenizer by itself.
+    pub(super) fn encode(&self, prompt: &PromptText, add_special_tokens: bool) -> Result<Vec<u32>> {
+        let encoded = if prompt.is_trusted() {
+            self.tokenizer.encode_fast(prompt.text.as_str(), add_special_tokens)
+        } else {
+            self.encode_apart(prompt).and_then(|encoding| {
+                self.tokenizer.post_process(encoding, None, add_special_tokens)
             })
+        };
+        encoded.map(|encoding| encoding.get_ids().to_vec()).map_err(|cause| {
+            let message =
+                format!("the prompt cannot be encoded by {}: {cause}", self.path.display());
+            Error::new(ErrorKind::InvalidRequest, message)
+                .with_client_message("the prompt cannot be encoded for the model")
+        })
+    }
+
+    /// The steps of the tokenizer, with control tokens cut out only of what does not come from the request.
+    fn encode_apart(&self, prompt: &PromptText) -> tokenizers::Result<Encoding> {
+        let mut pieces = PreTokenizedString::from(prompt.text.as_str());
+        pieces.split(|_, piece| {
+            let parts = self.added.cut(piece.get(), |range| prompt.is_trusted_at(range));
+            Ok(split(&piece, parts))
+        })?;
+        pieces.split(|_, mut piece| {
+            if let Some(normalizer) = self.tokenizer.get_normalizer() {
+                normalizer.normalize(&mut piece)?;
+            }
+            let allowed = |range: &std::ops::Range<usize>| is_trusted(prompt, &piece, range);
+            let parts = self.added.cut_normalized(piece.get(), allowed);
+            Ok(split(&piece, parts))
+        })?;
+        if let Some(pre_tokenizer) = self.tokenizer.get_pre_tokenizer() {
+            pre_tokenizer.pre_tokenize(&mut pieces)?;
+        }
+        pieces.tokenize(|piece| self.tokenize(prompt, piece))?;
+        pieces.into_encoding(None, 0, OffsetType::None)
+    }
+
+    /// The model's tokens of a piece of text. Some models have control tokens in their own vocabulary, and find them in
+    /// any text: there the text is tokenized in smaller parts.
+    fn tokenize(
+        &self,
+        prompt: &PromptText,
+        piece: &NormalizedString,
+    ) -> tokenizers::Result<Vec<Token>> {
+        let text = piece.get();
+        let mut tokens = self.tokenizer.get_model().tokenize(text)?;
+        let part = |token: &Token| text.get(token.offsets.0..token.offsets.1).unwrap_or_default();
+        let is_forged = |token: &Token| {
+            self.added.is_text_of(token.id, part(token))
+                && !is_trusted(prompt, piece, &(token.offsets.0..token.offsets.1))
+        };
+        if tokens.iter().any(is_forged) {
+            let mut apart = Vec::with_capacity(tokens.len() + 8);
+            for token in tokens {
+                if is_forged(&token) {
+                    self.tokenize_apart(part(&token), &mut apart)?;
+                } else {
+                    apart.push(token);
+                }
+            }
+            tokens = apart;
+        }
+        Ok(tokens)
+    }
+
+    /// The tokens of a text that is the text of a control token, without that token.
+    fn tokenize_apart(&self, text: &str, tokens: &mut Vec<Token>) -> tokenizers::Result<()> {
+        // A control token of one character has no other tokens; it is left out.
+        let first = text.chars().next().map_or(0, char::len_utf8);
+        if first == text.len() {
+            return Ok(());
+        }
+        for part in [&text[..first], &text[first..]] {
+            for token in self.tokenizer.get_model().tokenize(part)? {
+                let own = part.get(token.offsets.0..token.offsets.1).unwrap_or_default();
+                if self.added.is_text_of(token.id, own) {
+                    self.tokenize_apart(own, tokens)?;
+                } else {
+                    tokens.push(token);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The tokenizer's added tokens.
+    pub(super) fn added(&self) -> &AddedTokens {
+        &self.added
     }
 
     /// The id of a token by its text.
@@ -102,6 +195,30 @@ impl Codec {
         // A token added later is written plainly.
         bytes.unwrap_or_else(|| text.into_bytes())
     }
+}
+
+/// A piece of text in parts, those that are a token with the token.
+fn split(
+    piece: &NormalizedString,
+    parts: Vec<Part>,
+) -> Vec<(NormalizedString, Option<Vec<Token>>)> {
+    let cut = |(token, range): Part| {
+        let part = piece.slice(Range::Normalized(range))?;
+        let tokens = token.map(|id| vec![Token::new(id, part.get().to_owned(), (0, part.len()))]);
+        Some((part, tokens))
+    };
+    parts.into_iter().filter_map(cut).collect()
+}
+
+/// Returns true if nothing in this range of a normalized piece comes from the request.
+fn is_trusted(
+    prompt: &PromptText,
+    piece: &NormalizedString,
+    range: &std::ops::Range<usize>,
+) -> bool {
+    let (start, _) = piece.offsets_original();
+    let original = piece.convert_offsets(Range::Normalized(range.clone()));
+    original.is_some_and(|range| prompt.is_trusted_at(&(start + range.start..start + range.end)))
 }
 
 /// Byte-level vocabularies write each byte as a character that can be seen: those of Latin-1 that can are themselves,

@@ -85,7 +85,8 @@ impl<'a> Ask<'a> {
         };
         Ok(match prompt {
             Prompt::Chat(messages) => Self::Chat(generate(Words::Messages(messages))?),
-            Prompt::Text(text) => Self::Text(generate(Words::Prompt(text))?),
+            // Whether control tokens in a prompt count is the engine's affair: the protocol has no word for it.
+            Prompt::Text(text) | Prompt::Raw(text) => Self::Text(generate(Words::Prompt(text))?),
         })
     }
 

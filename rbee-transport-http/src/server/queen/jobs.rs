@@ -58,7 +58,8 @@ pub(super) async fn submit(
     request: Request,
 ) -> Answer {
     let body = reply::read_body(request, shared.limits.body_bytes).await?;
-    let request = caller.mark(openai::job(&body)?);
+    let request = openai::job(&body)?;
+    let request = caller.mark(if shared.raw_completions { request.raw() } else { request });
     drop(body);
     shared.check_model_of(&caller, request.model()).await?;
     let job = shared.queen.submit(key.mark(request, 0).correlation_id(mark)).await?.detach();

@@ -105,8 +105,10 @@ async fn generate(
     drop(body);
     shared.check_model_of(&caller, &ask.model).await?;
     let requests = std::mem::take(&mut ask.requests).into_iter().enumerate();
-    let requests = requests
-        .map(|(at, request)| key.mark(caller.mark(request), at).correlation_id(mark.clone()));
+    let requests = requests.map(|(at, request)| {
+        let request = if shared.raw_completions { request.raw() } else { request };
+        key.mark(caller.mark(request), at).correlation_id(mark.clone())
+    });
     let handles = submit(&shared.queen, requests).await?;
     let origin = Origin::new(&ask, &handles, caller, mark);
     Ok(match ask.stream {

@@ -1,0 +1,217 @@
+//! Opening the files of models, so that links do not lead out of the directories in which clients may name models.
+
+use std::{
+    fs::{File, OpenOptions},
+    io,
+    path::{Path, PathBuf},
+    sync::{PoisonError, RwLock},
+};
+
+/// The directories of this process in which clients may name models.
+static ROOTS: RwLock<Vec<PathBuf>> = RwLock::new(Vec::new());
+
+/// Why a file was not opened, or not used.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "a link leads out of the directories in which clients may name models (file_roots); all files of a model below one \
+     of them must be below one of them"
+)]
+struct LeadsOut;
+
+/// Keeps the files of models below this directory in it: a model that lies below it is only read from files that are
+/// below it in truth, or below another directory that was given here, whatever links there are. For a directory in
+/// which clients may name models, and others may write.
+///
+/// It holds for all of this process, for as long as it runs, and for the workers that it starts. Models elsewhere are
+/// read through any links. Engines of others open files by themselves: theirs are checked before the engine is started.
+pub fn confine_model_files(directory: impl Into<PathBuf>) {
+    let directory = directory.into();
+    let mut roots = ROOTS.write().unwrap_or_else(PoisonError::into_inner);
+    if !roots.contains(&directory) {
+        roots.push(directory);
+    }
+}
+
+/// The directories that [`confine_model_files`] was called with.
+pub fn confined_directories() -> Vec<PathBuf> {
+    ROOTS.read().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
+/// Opens a file of a model. It does not wait for a pipe's other end.
+pub(crate) fn open(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true);
+    #[cfg(unix)]
+    {
+        let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+        std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, flags);
+    }
+    let file = options.open(path)?;
+    check(path, &file)?;
+    Ok(file)
+}
+
+/// Returns true for the error that says that a link leads out.
+pub(crate) fn leads_out(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<LeadsOut>())
+}
+
+/// Checks the file that was opened, not the path it was opened by: the path may lead elsewhere by now.
+fn check(path: &Path, file: &File) -> io::Result<()> {
+    let roots = ROOTS.read().unwrap_or_else(PoisonError::into_inner);
+    if !roots.iter().any(|root| path.starts_with(root)) {
+        return Ok(());
+    }
+    let real = real_path(path, file)?;
+    let is_below = |root: &PathBuf| root.canonicalize().is_ok_and(|root| real.starts_with(root));
+    if roots.iter().any(is_below) {
+        return Ok(());
+    }
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, LeadsOut))
+}
+
+/// Where an open file is, without links.
+fn real_path(path: &Path, file: &File) -> io::Result<PathBuf> {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    {
+        use std::os::fd::AsRawFd;
+        let _ = path;
+        std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))
+    }
+    #[cfg(target_vendor = "apple")]
+    {
+        use std::os::unix::ffi::OsStringExt;
+        let _ = path;
+        let real = rustix::fs::getpath(file)?;
+        Ok(std::ffi::OsString::from_vec(real.into_bytes()).into())
+    }
+    #[cfg(not(any(target_os = "linux", target_os = "android", target_vendor = "apple")))]
+    {
+        // The system does not say it of a handle.
+        let _ = file;
+        path.canonicalize()
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::{fs, io::Read, os::unix::fs::symlink};
+
+    use super::*;
+
+    /// A root that is confined, and a directory beside it with a file that no client may read.
+    fn place() -> (tempfile::TempDir, PathBuf, PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let (root, outside) = (dir.path().join("root"), dir.path().join("outside"));
+        fs::create_dir_all(root.join("model")).unwrap();
+        fs::create_dir(&outside).unwrap();
+        fs::write(outside.join("secret"), "secret").unwrap();
+        fs::write(root.join("model/plain"), "plain").unwrap();
+        confine_model_files(&root);
+        (dir, root, outside.join("secret"))
+    }
+
+    fn text(mut file: File) -> String {
+        let mut text = String::new();
+        file.read_to_string(&mut text).unwrap();
+        text
+    }
+
+    fn refused(path: &Path) {
+        let error = open(path).expect_err(&path.display().to_string());
+        assert!(leads_out(&error), "{}: {error}", path.display());
+        assert!(error.to_string().contains("file_roots"), "{error}");
+    }
+
+    #[test]
+    fn links_to_files_and_directories_may_stay_below_a_root_and_not_lead_out() {
+        let (dir, root, secret) = place();
+        let model = root.join("model");
+        symlink(&secret, model.join("to-a-file")).unwrap();
+        symlink(secret.parent().unwrap(), model.join("to-a-directory")).unwrap();
+        symlink("to-a-file", model.join("nested")).unwrap();
+        symlink("../../outside/secret", model.join("relative")).unwrap();
+        symlink(dir.path().join("outside"), root.join("whole")).unwrap();
+        for path in [
+            "model/to-a-file",
+            "model/to-a-directory/secret",
+            "model/nested",
+            "model/relative",
+            "whole/secret",
+        ] {
+            refused(&root.join(path));
+        }
+        refused(&root.join("model/../../outside/secret"));
+        symlink("plain", model.join("inside")).unwrap();
+        symlink(&model, root.join("other-name")).unwrap();
+        for path in ["model/plain", "model/inside", "other-name/plain", "other-name/inside"] {
+            assert_eq!(text(open(&root.join(path)).unwrap()), "plain", "{path}");
+        }
+        // By another way it is nobody's business.
+        assert_eq!(text(open(&secret).unwrap()), "secret");
+    }
+
+    #[test]
+    fn a_root_that_is_a_link_and_links_from_one_root_to_another_are_followed() {
+        let (dir, root, _) = place();
+        let (alias, other) = (dir.path().join("alias"), dir.path().join("other"));
+        symlink(&root, &alias).unwrap();
+        fs::create_dir(&other).unwrap();
+        symlink(root.join("model/plain"), other.join("link")).unwrap();
+        confine_model_files(&alias);
+        confine_model_files(&other);
+        for path in [alias.join("model/plain"), other.join("link")] {
+            assert_eq!(text(open(&path).unwrap()), "plain");
+        }
+    }
+
+    #[test]
+    fn the_layout_of_the_hubs_cache_is_read_through_its_links() {
+        let (_dir, root, _) = place();
+        let snapshot = root.join("models--a--b/snapshots/c0ffee");
+        fs::create_dir_all(root.join("models--a--b/blobs")).unwrap();
+        fs::create_dir_all(&snapshot).unwrap();
+        fs::write(root.join("models--a--b/blobs/1"), "blob").unwrap();
+        symlink("../../blobs/1", snapshot.join("config.json")).unwrap();
+        assert_eq!(text(open(&snapshot.join("config.json")).unwrap()), "blob");
+    }
+
+    #[test]
+    fn a_link_that_is_changed_between_opening_and_checking_changes_nothing() {
+        let (_dir, root, secret) = place();
+        let path = root.join("model/swapped");
+        let swap = |to: &Path| {
+            let new = root.join("model/new");
+            symlink(to, &new).unwrap();
+            fs::rename(&new, &path).unwrap();
+        };
+        let plain = root.join("model/plain");
+        swap(&secret);
+        let opened = File::open(&path).unwrap();
+        swap(&plain);
+        // The path leads to an allowed file, and the handle does not.
+        assert_eq!(fs::canonicalize(&path).unwrap(), fs::canonicalize(&plain).unwrap());
+        assert!(leads_out(&check(&path, &opened).unwrap_err()));
+
+        let opened = File::open(&path).unwrap();
+        swap(&secret);
+        check(&path, &opened).unwrap();
+        assert_eq!(text(opened), "plain");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_pipe_does_not_block() {
+        let (_dir, root, _) = place();
+        let path = root.join("model/pipe");
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            &path,
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::RUSR,
+            0,
+        )
+        .unwrap();
+        assert!(!open(&path).unwrap().metadata().unwrap().is_file());
+    }
+}

@@ -1,0 +1,324 @@
+//! The tokens that a tokenizer cuts out of a text before its model sees it, and which of them control the model.
+
+use std::{cmp::Reverse, collections::HashMap, ops::Range};
+
+use aho_corasick::{AhoCorasick, MatchKind};
+use tokenizers::{
+    AddedToken, NormalizedString, Normalizer, NormalizerWrapper, Tokenizer, normalizer,
+};
+
+use super::prompt::{is_replaceable, joined};
+
+/// The added tokens of a tokenizer.
+///
+/// A **control token** is one that only the chat template, or whoever is allowed to, may produce:
+/// - those that the tokenizer calls special;
+/// - those written `<|…|>`, with either kind of bar;
+/// - other marks, like `<think>` or `[INST]`, that the chat template writes, or the tokenizer's configuration names as
+///   begin or end of a text.
+///
+/// What remains is ordinary text that has a token: runs of white space, HTML tags, single characters.
+#[derive(Debug, Default)]
+pub(super) struct AddedTokens {
+    /// Those that are looked for in the text as it is.
+    plain: TokenSet,
+    /// Those that are looked for in the normalized text, by their normalized text.
+    normalized: TokenSet,
+    normalizer: Option<NormalizerWrapper>,
+    /// The texts of the control tokens: as they are, and normalized.
+    control: HashMap<u32, [String; 2]>,
+    /// Control tokens that a model's answer shows as text.
+    shown: TokenSet,
+}
+
+impl AddedTokens {
+    /// The tokens of a tokenizer. `written` is what its templates write.
+    pub(super) fn new(tokenizer: &Tokenizer, written: &str) -> tokenizers::Result<Self> {
+        let mut tokens: Vec<(u32, AddedToken)> =
+            tokenizer.get_added_tokens_decoder().into_iter().collect();
+        tokens.retain(|(_, token)| !token.content.is_empty());
+        tokens.sort_unstable_by_key(|(id, _)| *id);
+        let (mut plain, mut normalized) = (Vec::new(), Vec::new());
+        let (mut control, mut shown) = (HashMap::new(), Vec::new());
+        for (id, token) in tokens {
+            let mut text = NormalizedString::from(token.content.as_str());
+            if token.normalized
+                && let Some(normalizer) = tokenizer.get_normalizer()
+            {
+                normalizer.normalize(&mut text)?;
+            }
+            let is_control = is_control(&token, written);
+            if is_control {
+                control.insert(id, [token.content.clone(), text.get().to_owned()]);
+            }
+            if is_control && !token.special && !is_piped(&token.content) {
+                shown.push(Entry::new(id, &token, &token.content, true));
+            }
+            let set = if token.normalized { &mut normalized } else { &mut plain };
+            set.push(Entry::new(id, &token, text.get(), is_control));
+        }
+        // One that is part of another could make it appear.
+        shown.retain(|entry| {
+            let others = control.iter().filter(|(id, _)| **id != entry.id);
+            !others.map(|(_, texts)| texts).flatten().any(|text| text.contains(&entry.text))
+        });
+        Ok(Self {
+            plain: TokenSet::new(plain)?,
+            normalized: TokenSet::new(normalized)?,
+            normalizer: tokenizer.get_normalizer().cloned(),
+            control,
+            shown: TokenSet::new(shown)?,
+        })
+    }
+
+    /// Cuts the tokens that are looked for in the text as it is out of it; a control token only if `allowed` says so of
+    /// its place. The parts are the whole text.
+    pub(super) fn cut(&self, text: &str, allowed: impl Fn(&Range<usize>) -> bool) -> Vec<Part> {
+        self.plain.cut(text, allowed)
+    }
+
+    /// The same for those that are looked for in the normalized text.
+    pub(super) fn cut_normalized(
+        &self,
+        text: &str,
+        allowed: impl Fn(&Range<usize>) -> bool,
+    ) -> Vec<Part> {
+        self.normalized.cut(text, allowed)
+    }
+
+    /// Returns true if this is the text of the control token with this id.
+    pub(super) fn is_text_of(&self, id: u32, text: &str) -> bool {
+        self.control.get(&id).is_some_and(|texts| texts.iter().any(|own| own == text))
+    }
+
+    /// The parts of a caller's text that are a control token's text, or could become part of one beside other text.
+    pub(super) fn suspicious(&self, text: &str) -> Vec<Range<usize>> {
+        let mut found = self.plain.suspicious(text);
+        match &self.normalizer {
+            Some(normalizer) if self.normalized.has_control() => {
+                let mut normalized = NormalizedString::from(text);
+                // A text that cannot be normalized is refused when it is encoded.
+                if normalizer.normalize(&mut normalized).is_ok() {
+                    let ranges = self.normalized.suspicious(normalized.get()).into_iter();
+                    found.extend(ranges.filter_map(|range| {
+                        normalized.convert_offsets(normalizer::Range::Normalized(range))
+                    }));
+                }
+            }
+            _ => found.extend(self.normalized.suspicious(text)),
+        }
+        joined(found)
+    }
+
+    /// The parts of an assistant's message that are tokens which a model's answer shows as text, like `<think>`.
+    pub(super) fn shown(&self, text: &str) -> Vec<Range<usize>> {
+        let chosen = self.shown.chosen(text, |_| true).into_iter();
+        joined(chosen.map(|(_, range)| range).collect())
+    }
+
+    /// The ids of the control tokens.
+    #[cfg(test)]
+    pub(super) fn control_ids(&self) -> std::collections::BTreeSet<u32> {
+        self.control.keys().copied().collect()
+    }
+}
+
+fn is_control(token: &AddedToken, written: &str) -> bool {
+    let text = token.content.as_str();
+    if token.special {
+        return text.chars().any(is_replaceable);
+    }
+    let mark = |end: Option<char>| {
+        end.is_some_and(|c| is_replaceable(c) && !c.is_alphanumeric() && c != '▁')
+    };
+    let is_mark =
+        text.chars().count() >= 3 && mark(text.chars().next()) && mark(text.chars().last());
+    is_piped(text) || (is_mark && written.contains(text))
+}
+
+fn is_piped(text: &str) -> bool {
+    let inside = text.strip_prefix('<').and_then(|text| text.strip_suffix('>'));
+    inside.is_some_and(|text| {
+        text.chars().count() >= 2 && text.starts_with(['|', '｜']) && text.ends_with(['|', '｜'])
+    })
+}
+
+/// A part of a text, and the token that it is; without one it is text.
+pub(super) type Part = (Option<u32>, Range<usize>);
+
+#[derive(Clone, Debug)]
+struct Entry {
+    id: u32,
+    text: String,
+    control: bool,
+    single_word: bool,
+    lstrip: bool,
+    rstrip: bool,
+}
+
+impl Entry {
+    fn new(id: u32, token: &AddedToken, text: &str, control: bool) -> Self {
+        let AddedToken { single_word, lstrip, rstrip, .. } = *token;
+        Self { id, text: text.to_owned(), control, single_word, lstrip, rstrip }
+    }
+}
+
+/// Tokens that are looked for in the same text.
+#[derive(Debug, Default)]
+struct TokenSet {
+    control: Vec<Entry>,
+    /// Finds all control tokens, also those that overlap.
+    find_control: Option<AhoCorasick>,
+    ordinary: Vec<Entry>,
+    /// Finds the ordinary tokens as the tokenizer does: from the left, the longest.
+    find_ordinary: Option<AhoCorasick>,
+    /// The texts of the control tokens in order, and the same with each of them backwards.
+    forwards: Vec<String>,
+    backwards: Vec<String>,
+    /// The bytes of the longest control token.
+    longest: usize,
+}
+
+impl TokenSet {
+    fn new(entries: Vec<Entry>) -> tokenizers::Result<Self> {
+        let (control, ordinary): (Vec<_>, Vec<_>) =
+            entries.into_iter().filter(|entry| !entry.text.is_empty()).partition(|e| e.control);
+        let finder = |entries: &[Entry], kind| {
+            let texts = entries.iter().map(|entry| &entry.text);
+            let finder = || AhoCorasick::builder().match_kind(kind).build(texts);
+            (!entries.is_empty()).then(finder).transpose()
+        };
+        let mut forwards: Vec<String> = control.iter().map(|entry| entry.text.clone()).collect();
+        let mut backwards: Vec<String> = forwards.iter().map(|text| reversed(text)).collect();
+        forwards.sort_unstable();
+        backwards.sort_unstable();
+        Ok(Self {
+            find_control: finder(&control, MatchKind::Standard)?,
+            find_ordinary: finder(&ordinary, MatchKind::LeftmostLongest)?,
+            longest: forwards.iter().map(String::len).max().unwrap_or(0),
+            control,
+            ordinary,
+            forwards,
+            backwards,
+        })
+    }
+
+    fn has_control(&self) -> bool {
+        !self.control.is_empty()
+    }
+
+    /// Control tokens come first, so that text beside them cannot hide one.
+    fn cut(&self, text: &str, allowed: impl Fn(&Range<usize>) -> bool) -> Vec<Part> {
+        let mut parts = Vec::new();
+        for (token, range) in placed(text, self.chosen(text, allowed)) {
+            let Some(finder) = self.find_ordinary.as_ref().filter(|_| token.is_none()) else {
+                parts.push((token, range));
+                continue;
+            };
+            let (start, between) = (range.start, &text[range]);
+            let found = finder
+                .find_iter(between)
+                .map(|found| (&self.ordinary[found.pattern().as_usize()], found.range()));
+            let within = placed(between, found).into_iter();
+            parts.extend(within.map(|(token, at)| (token, start + at.start..start + at.end)));
+        }
+        parts
+    }
+
+    /// The control tokens in allowed places: from the left, the longest.
+    fn chosen(
+        &self,
+        text: &str,
+        allowed: impl Fn(&Range<usize>) -> bool,
+    ) -> Vec<(&Entry, Range<usize>)> {
+        let Some(finder) = &self.find_control else { return Vec::new() };
+        let mut found: Vec<(&Entry, Range<usize>)> = finder
+            .find_overlapping_iter(text)
+            .filter(|found| allowed(&found.range()))
+            .map(|found| (&self.control[found.pattern().as_usize()], found.range()))
+            .collect();
+        found.sort_by_key(|(_, range)| (range.start, Reverse(range.end)));
+        let mut end = 0;
+        found.retain(|(_, range)| {
+            let is_next = range.start >= end;
+            if is_next {
+                end = range.end;
+            }
+            is_next
+        });
+        found
+    }
+
+    fn suspicious(&self, text: &str) -> Vec<Range<usize>> {
+        let Some(finder) = &self.find_control else { return Vec::new() };
+        let mut found: Vec<_> = finder.find_overlapping_iter(text).map(|at| at.range()).collect();
+        let start = text.len() - text.trim_start().len();
+        // A template may trim it, or not.
+        for range in [0..text.len(), start..text.trim_end().len().max(start)] {
+            let edges = self.edges(&text[range.clone()]);
+            found.extend(edges.map(|at| range.start + at.start..range.start + at.end));
+        }
+        found
+    }
+
+    /// The ends of a text that begin or continue a control token's text.
+    fn edges(&self, text: &str) -> impl Iterator<Item = Range<usize>> + use<> {
+        let inside = text.len() < self.longest
+            && !text.is_empty()
+            && self.forwards.iter().any(|token| token.contains(text));
+        let begins = text
+            .char_indices()
+            .map(|(at, _)| at)
+            .skip_while(|at| text.len() - at >= self.longest)
+            .find(|at| begins_longer(&self.forwards, &text[*at..]));
+        let near = text.len().min(self.longest.saturating_sub(1));
+        let ends = (1..=near)
+            .rev()
+            .filter(|at| text.is_char_boundary(*at))
+            .find(|at| begins_longer(&self.backwards, &reversed(&text[..*at])));
+        let len = text.len();
+        [inside.then_some(0..len), begins.map(|at| at..len), ends.map(|at| 0..at)]
+            .into_iter()
+            .flatten()
+    }
+}
+
+/// Returns true if one of the texts, which are in order, begins so and is longer.
+fn begins_longer(texts: &[String], beginning: &str) -> bool {
+    let first = texts.partition_point(|text| text.as_str() <= beginning);
+    texts.get(first).is_some_and(|text| text.starts_with(beginning))
+}
+
+fn reversed(text: &str) -> String {
+    text.chars().rev().collect()
+}
+
+/// The whole text, in parts: tokens take the white space beside them that they want, and single words stand alone.
+/// This is how the tokenizer itself does it.
+fn placed<'a>(text: &str, found: impl IntoIterator<Item = (&'a Entry, Range<usize>)>) -> Vec<Part> {
+    let mut parts = Vec::new();
+    let mut done = 0;
+    for (entry, Range { mut start, mut end }) in found {
+        if entry.single_word {
+            let is_word = |c: char| c.is_alphanumeric() || c == '_';
+            if text[..start].ends_with(is_word) || text[end..].starts_with(is_word) {
+                continue;
+            }
+        }
+        if entry.lstrip {
+            start = text[..start].trim_end().len().max(done);
+        }
+        if entry.rstrip {
+            end = text.len() - text[end..].trim_start().len();
+        }
+        if done < start {
+            parts.push((None, done..start));
+        }
+        parts.push((Some(entry.id), start..end));
+        done = end;
+    }
+    if done < text.len() {
+        parts.push((None, done..text.len()));
+    }
+    parts
+}

@@ -1,0 +1,189 @@
+//! The text of a prompt, and which parts of it come from the request.
+//!
+//! A chat template computes: it trims, cuts and joins what it is given. To know afterwards which characters of its
+//! output are the caller's, each of them is given to it as a *stand-in*, a private-use character that occurs nowhere
+//! else in the request. What comes out is turned back, and the places of the stand-ins are the caller's.
+
+use std::{
+    collections::{HashMap, HashSet},
+    ops::Range,
+};
+
+use crate::{Error, ErrorKind, Result};
+
+/// The first stand-in, and the last one that may be used: the second plane for private use.
+const STAND_INS: std::ops::RangeInclusive<u32> = 0x10_0000..=0x10_FFFD;
+/// The first byte of every stand-in in UTF-8.
+const LEAD_BYTE: u8 = 0xf4;
+
+/// A text, and which parts of it come from the request. Only the rest may produce control tokens.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct PromptText {
+    pub(super) text: String,
+    /// Byte ranges, in order, that do not touch each other.
+    caller: Vec<Range<usize>>,
+}
+
+impl PromptText {
+    /// A text of the request.
+    pub(super) fn from_caller(text: impl Into<String>) -> Self {
+        let text = text.into();
+        let whole = 0..text.len();
+        Self { text, caller: if whole.is_empty() { Vec::new() } else { vec![whole] } }
+    }
+
+    /// A text in which the text of a control token stands for that token.
+    pub(super) fn trusted(text: impl Into<String>) -> Self {
+        Self { text: text.into(), caller: Vec::new() }
+    }
+
+    /// Returns true if no part of it comes from the request.
+    pub(super) fn is_trusted(&self) -> bool {
+        self.caller.is_empty()
+    }
+
+    /// Returns true if nothing in this byte range comes from the request.
+    pub(super) fn is_trusted_at(&self, range: &Range<usize>) -> bool {
+        let next = self.caller.partition_point(|caller| caller.end <= range.start);
+        self.caller.get(next).is_none_or(|caller| caller.start >= range.end)
+    }
+}
+
+/// Returns true if a character can be replaced by a stand-in. White space is trimmed by templates, and the others are
+/// escaped where a template writes JSON: both must stay what they are.
+pub(super) fn is_replaceable(character: char) -> bool {
+    !(character.is_whitespace() || character.is_control() || matches!(character, '"' | '\\'))
+}
+
+/// The stand-ins of one request.
+#[derive(Debug)]
+pub(super) struct StandIns {
+    /// Characters of the request that are stand-ins for nothing.
+    taken: HashSet<char>,
+    ascii: [Option<char>; 128],
+    others: HashMap<char, char>,
+    /// What each stand-in stands for, from the first one on; `None` for those that are taken.
+    originals: Vec<Option<char>>,
+}
+
+/// There are not enough stand-ins for the characters of a request.
+#[derive(Debug)]
+pub(super) struct Exhausted;
+
+impl From<Exhausted> for Error {
+    fn from(_: Exhausted) -> Self {
+        let message = "messages use too many different private-use characters of U+100000 to U+10FFFD; \
+                       leave some of them out";
+        Self::new(ErrorKind::InvalidRequest, message).with_param("messages")
+    }
+}
+
+impl StandIns {
+    /// Stand-ins that occur in none of these texts.
+    pub(super) fn for_texts<'a>(texts: impl IntoIterator<Item = &'a str>) -> Self {
+        let mut taken = HashSet::new();
+        for text in texts.into_iter().filter(|text| text.as_bytes().contains(&LEAD_BYTE)) {
+            taken.extend(text.chars().filter(|c| STAND_INS.contains(&u32::from(*c))));
+        }
+        Self { taken, ascii: [None; 128], others: HashMap::new(), originals: Vec::new() }
+    }
+
+    /// The text with stand-ins in these byte ranges, which are in order.
+    pub(super) fn put_in(
+        &mut self,
+        text: &str,
+        ranges: &[Range<usize>],
+    ) -> Result<String, Exhausted> {
+        let mut out = String::with_capacity(text.len());
+        let mut ranges = ranges.iter().peekable();
+        for (at, character) in text.char_indices() {
+            while ranges.next_if(|range| range.end <= at).is_some() {}
+            let inside = ranges.peek().is_some_and(|range| range.start <= at);
+            out.push(if inside && is_replaceable(character) {
+                self.of(character)?
+            } else {
+                character
+            });
+        }
+        Ok(out)
+    }
+
+    fn of(&mut self, character: char) -> Result<char, Exhausted> {
+        let known = match self.ascii.get(character as usize) {
+            Some(known) => *known,
+            None => self.others.get(&character).copied(),
+        };
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        let stand_in = loop {
+            let code = *STAND_INS.start() + self.originals.len() as u32;
+            let free = char::from_u32(code).filter(|_| STAND_INS.contains(&code));
+            let free = free.ok_or(Exhausted)?;
+            if !self.taken.contains(&free) {
+                break free;
+            }
+            self.originals.push(None);
+        };
+        self.originals.push(Some(character));
+        match self.ascii.get_mut(character as usize) {
+            Some(place) => *place = Some(stand_in),
+            None => drop(self.others.insert(character, stand_in)),
+        }
+        Ok(stand_in)
+    }
+
+    /// The text with the original characters; the places of the stand-ins are the caller's.
+    pub(super) fn take_out(&self, text: &str) -> PromptText {
+        let mut out = PromptText { text: String::with_capacity(text.len()), caller: Vec::new() };
+        for character in text.chars() {
+            let index = u32::from(character).checked_sub(*STAND_INS.start());
+            let original = index.and_then(|index| *self.originals.get(index as usize)?);
+            let start = out.text.len();
+            out.text.push(original.unwrap_or(character));
+            if original.is_some() {
+                match out.caller.last_mut() {
+                    Some(last) if last.end == start => last.end = out.text.len(),
+                    _ => out.caller.push(start..out.text.len()),
+                }
+            }
+        }
+        out
+    }
+}
+
+/// Sorts ranges, and joins those that touch.
+pub(super) fn joined(mut ranges: Vec<Range<usize>>) -> Vec<Range<usize>> {
+    ranges.sort_unstable_by_key(|range| range.start);
+    let mut joined: Vec<Range<usize>> = Vec::with_capacity(ranges.len());
+    for range in ranges.into_iter().filter(|range| !range.is_empty()) {
+        match joined.last_mut() {
+            Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
+            _ => joined.push(range),
+        }
+    }
+    joined
+}
+
+/// What of the first ranges is in none of the second; both are joined.
+pub(super) fn without(ranges: &[Range<usize>], out: &[Range<usize>]) -> Vec<Range<usize>> {
+    let mut left = Vec::with_capacity(ranges.len() + out.len());
+    for range in ranges {
+        let mut start = range.start;
+        let first = out.partition_point(|hole| hole.end <= range.start);
+        for hole in out[first..].iter().take_while(|hole| hole.start < range.end) {
+            if start < hole.start {
+                left.push(start..hole.start);
+            }
+            start = hole.end;
+        }
+        if start < range.end {
+            left.push(start..range.end);
+        }
+    }
+    left
+}
+
+#[cfg(test)]
+#[path = "prompt_tests.rs"]
+mod tests;
