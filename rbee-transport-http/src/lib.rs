@@ -34,7 +34,7 @@ pub use engine_process::EngineFactory;
 pub use local_hive::LocalHive;
 #[cfg(all(feature = "process", unix))]
 pub use process_hive::ProcessHive;
-pub use token::Token;
+pub use token::{SharedToken, Token, TokenFile};
 
 /// The example of the page on other engines is compiled.
 #[cfg(all(doctest, feature = "openai"))]

@@ -37,7 +37,7 @@ pub const QUEUE_MS: &str = "x-rbee-queue-ms";
 /// The position of the last event that a reader has seen.
 pub const LAST_EVENT_ID: &str = "last-event-id";
 
-/// `GET`: is the daemon usable, and who is it? Every daemon has it.
+/// `GET`: is the daemon usable? Every daemon has it.
 pub const HEALTH: &str = "/health";
 /// `GET`: figures in Prometheus' text format. Every daemon has it.
 pub const METRICS: &str = "/metrics";

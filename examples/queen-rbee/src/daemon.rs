@@ -7,7 +7,7 @@ use rbee_core::{
     QueenBuilder, Result, SqliteRegistry,
 };
 use rbee_transport_http::{
-    LocalHive, ProcessHive,
+    LocalHive, ProcessHive, SharedToken, TokenFile,
     client::Endpoint,
     dial::Tcp,
     server::{LogRing, Metrics, QueenServer, Server, raise_file_limit},
@@ -16,7 +16,10 @@ use rbee_transport_http::{
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::{Config, Embedded, bundled, fleet::Fleet, home::Home, policy_file::PolicyFile, worker};
+use crate::{
+    Config, Embedded, bundled, fleet::Fleet, home::Home, policy_file::PolicyFile, reload::Reloader,
+    worker,
+};
 
 /// How often the figures are brought up to date.
 const MEASURE: Duration = Duration::from_secs(2);
@@ -39,6 +42,7 @@ pub struct Running {
     /// Cancelled when nothing more is to be served.
     closed: CancellationToken,
     serving: JoinHandle<()>,
+    reloader: Reloader,
     _measuring: DropGuard,
     /// The last to go.
     _home: Home,
@@ -65,7 +69,11 @@ pub struct Running {
 pub async fn start(config: Config, logs: Option<LogRing>) -> Result<Running> {
     config.check()?;
     raise_file_limit();
-    let token = config.client_token()?;
+    let token = config.client_token()?.map(SharedToken::from);
+    let token_file = match (&token, &config.token_file) {
+        (Some(token), Some(path)) => Some(TokenFile::new(path, token.clone())),
+        _ => None,
+    };
     let mut home = Home::take(&config.data_dir)?;
     let server = listen(&config).await?;
     let address = server.address();
@@ -98,7 +106,13 @@ pub async fn start(config: Config, logs: Option<LogRing>) -> Result<Running> {
     builder = builder.hub(config.model_files.hub()?);
     builder = with_local_hive(builder, &config, &home)?;
     let (draining, closed) = (CancellationToken::new(), CancellationToken::new());
-    let fleet = Fleet::new(home.join("hives"), &config, draining.clone())?;
+    let fleet = Arc::new(Fleet::new(home.join("hives"), &config, draining.clone())?);
+    let reloader = Reloader {
+        token: token_file,
+        tls: server.tls_files(),
+        fleet: fleet.clone(),
+        policy: Arc::default(),
+    };
     for hive in fleet.all(&config)? {
         builder = builder.hive(hive);
     }
@@ -109,7 +123,7 @@ pub async fn start(config: Config, logs: Option<LogRing>) -> Result<Running> {
     }
     if let Some(file) = policy {
         let watching = draining.clone();
-        tokio::spawn(watching.run_until_cancelled_owned(file.watch(queen.clone())));
+        tokio::spawn(watching.run_until_cancelled_owned(file.watch(queen.clone(), reloader.policy.clone())));
     }
 
     let metrics = Metrics::install()?;
@@ -118,7 +132,7 @@ pub async fn start(config: Config, logs: Option<LogRing>) -> Result<Running> {
         measuring.clone().run_until_cancelled_owned(measure(queen.clone(), metrics.clone())),
     );
     let mut api = QueenServer::new(queen.clone())
-        .with_connector(Arc::new(fleet))
+        .with_connector(fleet)
         .with_metrics(metrics.renderer())
         .stop(draining.clone());
     if let Some(token) = token {
@@ -145,6 +159,7 @@ pub async fn start(config: Config, logs: Option<LogRing>) -> Result<Running> {
         draining,
         closed,
         serving,
+        reloader,
         _measuring: measuring.drop_guard(),
         _home: home,
     })
@@ -172,7 +187,10 @@ async fn explain(address: SocketAddr, error: Error) -> Error {
     let endpoint =
         Endpoint::new(Arc::new(Tcp::new(address.ip().to_string())), address.port(), None);
     let who = match endpoint.get::<wire::queen::Health>(wire::HEALTH, WHO_PATIENCE).await {
-        Ok(health) => format!("the queen {}, PID {},", health.queen, health.pid),
+        Ok(wire::queen::Health { details: Some(details), .. }) => {
+            format!("the queen {}, PID {},", details.queen, details.pid)
+        }
+        Ok(_) => "another queen".into(),
         Err(_) => "another program".into(),
     };
     let message = format!(
@@ -264,6 +282,13 @@ impl Running {
     /// The names of models, and what they stand for.
     pub fn models(&self) -> &[(String, ModelRef)] {
         &self.models
+    }
+
+    /// Reads again what may have changed while she serves: the token of clients and those of hives, the certificate with
+    /// its key, and the policy, each if it is in a file. What cannot be used is refused, and the old one stays in force.
+    /// The log says what came of each.
+    pub fn reload(&self) {
+        self.reloader.reload();
     }
 
     /// Goes down in order: takes no more jobs and says so, gives those that are there `drain_grace` to end, leaves the

@@ -16,7 +16,7 @@ use rbee_core::{
     WorkerSpec, async_trait,
 };
 use rbee_transport_http::{
-    Token,
+    Token, TokenFile,
     client::{Endpoint, HttpHive},
     dial::Tcp,
     server::HiveConnector,
@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Config, HiveUrl, config,
+    Config, HiveUrl,
     home::{create_private, unusable, write_private},
 };
 
@@ -51,6 +51,8 @@ pub(crate) struct Fleet {
     directory: PathBuf,
     /// Names that are not to be had: this machine's, and those of the configuration.
     reserved: BTreeSet<HiveId>,
+    /// The tokens of the configuration's machines.
+    tokens: BTreeMap<HiveId, TokenFile>,
     draining: CancellationToken,
 }
 
@@ -65,19 +67,33 @@ impl Fleet {
         create_private(&directory).map_err(|cause| unusable(&directory, cause))?;
         let mut reserved: BTreeSet<_> = config.hives.iter().map(|hive| hive.id.clone()).collect();
         reserved.insert(HiveId::local());
-        Ok(Self { directory, reserved, draining })
+        let mut tokens = BTreeMap::new();
+        for hive in &config.hives {
+            if let Some(path) = &hive.token_file {
+                tokens.insert(hive.id.clone(), TokenFile::open(path)?);
+            }
+        }
+        Ok(Self { directory, reserved, tokens, draining })
+    }
+
+    /// The files with the tokens of the configuration's machines, which can be read again.
+    pub(crate) fn token_files(&self) -> impl Iterator<Item = (&HiveId, &TokenFile)> {
+        self.tokens.iter()
     }
 
     /// The machines of the configuration, and those that are remembered.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] where a token cannot be read. What is remembered and not understood is passed over, and
+    /// [`ErrorKind::Config`] if what is remembered cannot be listed. What is remembered and not understood is ignored, and
     /// said in the log: the other machines are of use without it.
     pub(crate) fn all(&self, config: &Config) -> Result<Vec<Arc<dyn HiveBackend>>> {
         let mut all: Vec<Arc<dyn HiveBackend>> = Vec::new();
         for entry in &config.hives {
-            let token = entry.token_file.as_deref().map(config::read_token).transpose()?;
-            let hive = HttpHive::new(entry.id.clone(), endpoint(&entry.url, token));
+            let mut endpoint = endpoint(&entry.url, None);
+            if let Some(file) = self.tokens.get(&entry.id) {
+                endpoint = endpoint.with_token(file.token().clone());
+            }
+            let hive = HttpHive::new(entry.id.clone(), endpoint);
             all.push(Arc::new(self.visited(hive, &entry.url, entry.labels.clone())));
         }
         for (path, remembered) in self.remembered()? {

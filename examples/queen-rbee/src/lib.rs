@@ -10,6 +10,7 @@ mod fleet;
 mod hive_url;
 mod home;
 mod policy_file;
+mod reload;
 mod signals;
 mod worker;
 

@@ -12,7 +12,7 @@ use clap::Parser;
 use etcetera::BaseStrategy;
 use rbee_core::{Error, ErrorKind, HiveId, ModelStore, Result, StoreOptions};
 use rbee_transport_http::{
-    ProcessHive, Token,
+    ProcessHive, SharedToken, Token, TokenFile,
     server::{LogFormat, LogStyle, hostname},
     wire,
     wire::engine::Engine,
@@ -105,6 +105,12 @@ impl Args {
             None => std::env::var("RBEE_HIVE_TOKEN").ok(),
         };
         text.map(|text| text.trim().parse()).transpose()
+    }
+
+    /// The file with the token, to be read again while it serves; not one that comes from elsewhere.
+    pub(crate) fn token_file(&self, token: &SharedToken) -> Option<TokenFile> {
+        let path = self.token_file.as_ref().filter(|path| path.as_os_str() != "-")?;
+        Some(TokenFile::new(path, token.clone()))
     }
 
     /// Where it listens.

@@ -6,8 +6,12 @@ use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use clap::Parser;
 use rbee_core::{HiveBackend, Result};
-use rbee_transport_http::server::{
-    HiveServer, Lease, Server, exit_status, raise_file_limit, run_hive, stop_signal,
+use rbee_transport_http::{
+    SharedToken,
+    server::{
+        HiveServer, Lease, Server, exit_status, log_reload, on_hangup, raise_file_limit, run_hive,
+        stop_signal,
+    },
 };
 
 use args::Args;
@@ -32,6 +36,12 @@ async fn run(args: &Args) -> Result<()> {
     let stop = stop_signal()?;
     let token = args.token()?;
     let server = Server::bind(args.address(token.as_ref())?).await?;
+    let token = token.map(SharedToken::from);
+    let token_file = token.as_ref().and_then(|token| args.token_file(token));
+    on_hangup(move || match &token_file {
+        Some(file) => log_reload("token", file.path(), &file.reload()),
+        None => tracing::info!("SIGHUP: there is no token file to read again"),
+    })?;
     let hive = Arc::new(args.hive()?);
     hive.start().await?;
     tracing::info!(hive = %hive.id(), address = %server.address(), "ready");

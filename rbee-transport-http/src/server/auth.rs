@@ -9,11 +9,11 @@ use http::{HeaderMap, header};
 use rbee_core::{Error, ErrorKind, Result};
 
 use super::reply;
-use crate::Token;
+use crate::SharedToken;
 
 /// Lets a request through that carries the token; without a token to ask for, every request.
 pub(super) async fn check(
-    State(token): State<Option<Token>>,
+    State(token): State<Option<SharedToken>>,
     request: Request,
     next: Next,
 ) -> Response {
@@ -24,7 +24,7 @@ pub(super) async fn check(
 }
 
 /// Does the request carry this token?
-pub(super) fn authorise(token: &Token, headers: &HeaderMap) -> Result<()> {
+pub(super) fn authorise(token: &SharedToken, headers: &HeaderMap) -> Result<()> {
     let refuse = |message: &'static str| Err(Error::new(ErrorKind::Unauthorized, message));
     let Some(value) = headers.get(header::AUTHORIZATION) else {
         return refuse("a token is missing; send it as `Authorization: Bearer TOKEN`");

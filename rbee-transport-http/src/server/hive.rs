@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Lease, figures, reply, routes};
 use crate::{
-    Token,
+    SharedToken, Token,
     wire::{
         self, Shutdown,
         hive::{Health, Model, Owner, Spawn, Stop, WorkerAddress},
@@ -144,6 +144,11 @@ impl HiveServer {
 
     /// The routes, for those who have this token.
     pub fn router(&self, token: Option<Token>) -> Router {
+        self.router_with(token.map(SharedToken::from))
+    }
+
+    /// The same, for a token that may be replaced while they are served.
+    pub fn router_with(&self, token: Option<SharedToken>) -> Router {
         let routes = Router::new()
             .route(wire::HEALTH, get(health))
             .route(wire::hive::CAPABILITIES, get(capabilities))

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{HiveServer, Lease, Server, WorkerServer};
 use crate::{
-    Token,
+    SharedToken,
     wire::worker::{EXIT_PORT_TAKEN, Start},
 };
 
@@ -120,7 +120,7 @@ pub async fn run_worker(
 pub async fn run_hive(
     server: Server,
     hive: HiveServer,
-    token: Option<Token>,
+    token: Option<SharedToken>,
     stop: CancellationToken,
     grace: Duration,
 ) -> Result<()> {
@@ -131,7 +131,7 @@ pub async fn run_hive(
         Err(_) => (hive, None),
     };
     let closed = CancellationToken::new();
-    let serving = tokio::spawn(server.run(hive.router(token), closed.clone(), GRACE));
+    let serving = tokio::spawn(server.run(hive.router_with(token), closed.clone(), GRACE));
     let stopped = hive.stopped();
     tokio::select! {
         () = stopped.cancelled() => {}

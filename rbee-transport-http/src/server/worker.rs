@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Lease, figures, reply, routes};
 use crate::{
-    Token,
+    SharedToken, Token,
     wire::{
         self, ErrorBody, Shutdown, sse,
         worker::{Cancel, Cancelled, Execute, Health, Phase},
@@ -148,7 +148,7 @@ impl WorkerServer {
             let inner = inner.clone();
             async move { inner.measure().await }
         });
-        routes::close(routes, self.inner.clone(), token)
+        routes::close(routes, self.inner.clone(), token.map(SharedToken::from))
     }
 }
 

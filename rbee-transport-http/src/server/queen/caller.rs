@@ -5,7 +5,7 @@ use http::{HeaderMap, Method, header, request::Parts};
 use rbee_core::{Error, ErrorKind, JobId, JobRecord, Mode, Queen, Result, TenantId};
 
 use crate::{
-    Token,
+    SharedToken,
     wire::{self, queen as paths},
 };
 
@@ -28,7 +28,7 @@ impl Caller {
     ///
     /// # Errors
     /// [`ErrorKind::Unauthorized`] where token or key is missing or wrong.
-    pub(super) fn of(headers: &HeaderMap, token: Option<&Token>, queen: &Queen) -> Result<Self> {
+    pub(super) fn of(headers: &HeaderMap, token: Option<&SharedToken>, queen: &Queen) -> Result<Self> {
         let refuse = |message: &'static str| Err(Error::new(ErrorKind::Unauthorized, message));
         let given = bearer(headers);
         if let Some(given) = given.filter(|given| given.starts_with(KEY)) {
@@ -126,8 +126,9 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
     }
 }
 
-/// A tenant that has no jobs and no model: what a route gets that the gate does not guard.
-fn nobody() -> Caller {
+/// A tenant that has no jobs and no model: whoever asks on a route that the gate leaves open, and what a route gets that
+/// the gate does not guard.
+pub(super) fn nobody() -> Caller {
     match TenantId::new("nobody") {
         Ok(tenant) => Caller::Tenant(tenant),
         Err(_) => Caller::Operator,

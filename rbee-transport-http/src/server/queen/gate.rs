@@ -5,11 +5,14 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use http::{HeaderMap, HeaderValue, Method, request::Parts};
+use http::{HeaderMap, HeaderValue, Method, header::AUTHORIZATION, request::Parts};
 use rbee_core::{CorrelationId, Error, ErrorKind, Result};
 use serde::de::DeserializeOwned;
 
-use super::{Inner, Shared, caller::Caller};
+use super::{
+    Inner, Shared,
+    caller::{self, Caller},
+};
 use crate::{
     server::{correlation, reply},
     wire::{self, CORRELATION_ID, IDEMPOTENCY_KEY, OpenAiErrorBody},
@@ -103,10 +106,17 @@ impl Inner {
     fn admit(&self, method: &Method, path: &str, headers: &HeaderMap) -> Result<Caller> {
         let open = matches!(*method, Method::GET | Method::HEAD)
             && (path == wire::HEALTH || (path == wire::METRICS && !self.metrics_need_token));
+        let caller = Caller::of(headers, self.token.as_ref(), &self.queen);
         if open {
-            return Ok(Caller::Operator);
+            // Without token and key it is answered as well, with what nobody needs to be trusted with. A wrong one is
+            // refused, as everywhere: whoever sends it wants more.
+            return match caller {
+                Err(_) if !headers.contains_key(AUTHORIZATION) => Ok(caller::nobody()),
+                Err(_) if path == wire::METRICS => Ok(caller::nobody()),
+                caller => caller,
+            };
         }
-        let caller = Caller::of(headers, self.token.as_ref(), &self.queen)?;
+        let caller = caller?;
         caller.may(method, path).map(|()| caller)
     }
 }

@@ -1,0 +1,485 @@
+//! The connections that a server has open: how many, from whom, and which of them is closed to make room.
+//!
+//! When there is no room for a new connection, one that serves nobody is closed for it, in this order:
+//!
+//! 1. the oldest that has not asked for anything yet, if it is older than [`FIRST_GRACE`];
+//! 2. the one that has been idle longest between two requests;
+//! 3. the one whose client has read nothing for longest, or sends nothing of a body that it has announced, if that is
+//!    longer than [`STALL_GRACE`];
+//! 4. the oldest that has not asked for anything yet.
+//!
+//! A request that is served is never broken off. So a flood of silent connections only closes itself: a client that
+//! asks at once is past step 4 before the flood has gone round.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::{IpAddr, Ipv4Addr},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{sync::Notify, task::AbortHandle, time::Instant};
+
+/// How long a new connection may be silent before it is the first to make room.
+const FIRST_GRACE: Duration = Duration::from_secs(1);
+/// How long a client may hold up its own request before its connection may be closed to make room.
+const STALL_GRACE: Duration = Duration::from_secs(10);
+/// Between two looks at all connections for bodies that do not come.
+const SCAN_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Whose connection it is. Whoever has an IPv6 address has 2^64 of them, so those count as one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Peer {
+    /// This machine.
+    Loopback,
+    V4(Ipv4Addr),
+    /// The first 64 bits.
+    V6([u16; 4]),
+}
+
+impl From<IpAddr> for Peer {
+    fn from(address: IpAddr) -> Self {
+        match address.to_canonical() {
+            address if address.is_loopback() => Self::Loopback,
+            IpAddr::V4(address) => Self::V4(address),
+            IpAddr::V6(address) => {
+                let [a, b, c, d, ..] = address.segments();
+                Self::V6([a, b, c, d])
+            }
+        }
+    }
+}
+
+/// How many connections there may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Caps {
+    pub(super) all: usize,
+    /// From this machine.
+    pub(super) loopback: usize,
+    /// From each other address.
+    pub(super) peer: usize,
+}
+
+impl Caps {
+    fn of(&self, peer: Peer) -> usize {
+        match peer {
+            Peer::Loopback => self.loopback,
+            Peer::V4(_) | Peer::V6(_) => self.peer,
+        }
+    }
+}
+
+/// Why a connection can be closed to make room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Spare {
+    /// It has not asked for anything yet.
+    Silent,
+    /// It is between two requests.
+    Idle,
+    /// Its client holds up its own request: reads nothing, or does not send the body.
+    Stalled,
+}
+
+/// Why there is no room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Full {
+    /// Its peer has as many connections as it may have, and all are used.
+    Peer,
+    /// All connections are used.
+    All,
+}
+
+/// The connections of one server.
+#[derive(Debug)]
+pub(super) struct ConnectionTable {
+    caps: Caps,
+    state: Mutex<State>,
+    /// Notified, once, after [`State::is_awaited`] was set, when a connection has ended or can be closed.
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    next: u64,
+    /// Connections that hold a descriptor, those that are being closed among them.
+    held: usize,
+    /// Connections that are not being closed.
+    open: usize,
+    slots: HashMap<u64, Slot>,
+    spare: SpareSet,
+    peers: HashMap<Peer, PeerState>,
+    is_awaited: bool,
+    next_scan: Option<Instant>,
+}
+
+#[derive(Debug, Default)]
+struct PeerState {
+    open: usize,
+    spare: SpareSet,
+}
+
+#[derive(Debug)]
+struct Slot {
+    peer: Peer,
+    activity: Activity,
+    /// Where it stands in the sets of those that can be closed.
+    spare: Option<(Spare, u64)>,
+    /// Since when its current request has been served.
+    asked_at: Instant,
+    entry: Arc<Shared>,
+    task: Option<AbortHandle>,
+    is_closing: bool,
+}
+
+/// What goes on on a connection.
+#[derive(Clone, Copy, Debug, Default)]
+struct Activity {
+    has_asked: bool,
+    is_in_request: bool,
+    is_write_blocked: bool,
+}
+
+impl Activity {
+    fn spare(self) -> Option<Spare> {
+        match self {
+            Self { is_write_blocked: true, .. } => Some(Spare::Stalled),
+            Self { is_in_request: true, .. } => None,
+            Self { has_asked: true, .. } => Some(Spare::Idle),
+            _ => Some(Spare::Silent),
+        }
+    }
+}
+
+/// A connection that was chosen to be closed.
+struct Closing {
+    why: Spare,
+    task: Option<AbortHandle>,
+}
+
+impl Closing {
+    /// Ends its task. Not under the lock of the table, which the end of the task takes.
+    fn close(self) -> Spare {
+        if let Some(task) = self.task {
+            task.abort();
+        }
+        self.why
+    }
+}
+
+/// Connections that can be closed, each kind in the order in which they came to it.
+#[derive(Debug, Default)]
+struct SpareSet {
+    silent: BTreeMap<u64, Member>,
+    idle: BTreeMap<u64, Member>,
+    stalled: BTreeMap<u64, Member>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Member {
+    connection: u64,
+    since: Instant,
+}
+
+impl SpareSet {
+    fn of(&mut self, spare: Spare) -> &mut BTreeMap<u64, Member> {
+        match spare {
+            Spare::Silent => &mut self.silent,
+            Spare::Idle => &mut self.idle,
+            Spare::Stalled => &mut self.stalled,
+        }
+    }
+
+    /// The connection to close first.
+    fn first(&self, now: Instant) -> Option<(u64, Spare)> {
+        let oldest = |set: &BTreeMap<u64, Member>, grace: Duration| {
+            let (_, member) = set.first_key_value()?;
+            (now.saturating_duration_since(member.since) >= grace).then_some(member.connection)
+        };
+        let silent = |grace| oldest(&self.silent, grace).map(|id| (id, Spare::Silent));
+        silent(FIRST_GRACE)
+            .or_else(|| oldest(&self.idle, Duration::ZERO).map(|id| (id, Spare::Idle)))
+            .or_else(|| oldest(&self.stalled, STALL_GRACE).map(|id| (id, Spare::Stalled)))
+            .or_else(|| silent(Duration::ZERO))
+    }
+}
+
+impl ConnectionTable {
+    pub(super) fn new(caps: Caps) -> Arc<Self> {
+        Arc::new(Self { caps, state: Mutex::default(), changed: Notify::new() })
+    }
+
+    pub(super) fn caps(&self) -> Caps {
+        self.caps
+    }
+
+    /// How many connections are open.
+    pub(super) fn open(&self) -> usize {
+        self.lock().open
+    }
+
+    /// Takes in a connection from this peer; what it was that was closed for it, if anything.
+    ///
+    /// # Errors
+    /// If there is no room, and none can be made.
+    pub(super) fn admit(
+        self: &Arc<Self>,
+        peer: Peer,
+        now: Instant,
+    ) -> Result<(Arc<Connected>, Option<Spare>), Full> {
+        let mut state = self.lock();
+        let mut closing = None;
+        if state.peers.get(&peer).map_or(0, |peer| peer.open) >= self.caps.of(peer) {
+            closing = Some(state.close_one(Some(peer), now).ok_or(Full::Peer)?);
+        } else if state.open >= self.caps.all {
+            closing = Some(state.close_one(None, now).ok_or(Full::All)?);
+        }
+        state.next += 1;
+        let id = state.next;
+        let entry = Arc::new(Shared::default());
+        let slot = Slot {
+            peer,
+            activity: Activity::default(),
+            spare: None,
+            asked_at: now,
+            entry: entry.clone(),
+            task: None,
+            is_closing: false,
+        };
+        state.slots.insert(id, slot);
+        state.held += 1;
+        state.open += 1;
+        state.peers.entry(peer).or_default().open += 1;
+        state.place(id, now);
+        drop(state);
+        let connected = Arc::new(Connected { table: self.clone(), id, entry });
+        Ok((connected, closing.map(Closing::close)))
+    }
+
+    /// Waits until those that were told to close have given back their descriptors.
+    pub(super) async fn settled(&self) {
+        loop {
+            {
+                let mut state = self.lock();
+                if state.held <= self.caps.all {
+                    return;
+                }
+                state.is_awaited = true;
+            }
+            self.changed.notified().await;
+        }
+    }
+
+    /// Waits until it may be worthwhile to ask for room again.
+    pub(super) async fn changed(&self) {
+        self.lock().is_awaited = true;
+        // What a client holds up can be closed after a while, which is no event.
+        let _ = tokio::time::timeout(SCAN_INTERVAL, self.changed.notified()).await;
+    }
+
+    /// Closes the connection that is of the least use, for its descriptor.
+    pub(super) fn close_one(&self, now: Instant) -> Option<Spare> {
+        let closing = self.lock().close_one(None, now);
+        closing.map(Closing::close)
+    }
+
+    /// The task that serves a connection: it is aborted when the connection is closed to make room.
+    pub(super) fn served_by(&self, connection: &Id, task: AbortHandle) {
+        let mut state = self.lock();
+        // It may have ended already.
+        let Some(slot) = state.slots.get_mut(&connection.0) else { return };
+        let is_closing = slot.is_closing;
+        slot.task = Some(task.clone());
+        drop(state);
+        if is_closing {
+            task.abort();
+        }
+    }
+
+    fn update(&self, id: u64, change: impl FnOnce(&mut Slot)) -> bool {
+        let mut state = self.lock();
+        let Some(slot) = state.slots.get_mut(&id).filter(|slot| !slot.is_closing) else {
+            return false;
+        };
+        change(slot);
+        let now_spare = slot.activity.spare();
+        if now_spare != slot.spare.map(|(spare, _)| spare) {
+            state.displace(id);
+            state.place(id, Instant::now());
+            if now_spare.is_some() {
+                self.tell(&mut state);
+            }
+        }
+        true
+    }
+
+    fn remove(&self, id: u64) {
+        let mut state = self.lock();
+        state.displace(id);
+        let Some(slot) = state.slots.remove(&id) else { return };
+        state.held -= 1;
+        if !slot.is_closing {
+            state.leave(slot.peer);
+        }
+        self.tell(&mut state);
+        drop(state);
+        // Only now: it may be the last to hold the task.
+        drop(slot);
+    }
+
+    fn tell(&self, state: &mut State) {
+        if std::mem::take(&mut state.is_awaited) {
+            self.changed.notify_one();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Puts a connection into the sets of those that can be closed, if it can be.
+    fn place(&mut self, id: u64, now: Instant) {
+        let Some(slot) = self.slots.get_mut(&id) else { return };
+        let Some(spare) = slot.activity.spare() else { return };
+        self.next += 1;
+        let (turn, member) = (self.next, Member { connection: id, since: now });
+        slot.spare = Some((spare, turn));
+        self.spare.of(spare).insert(turn, member);
+        if let Some(peer) = self.peers.get_mut(&slot.peer) {
+            peer.spare.of(spare).insert(turn, member);
+        }
+    }
+
+    /// Takes it out of them.
+    fn displace(&mut self, id: u64) {
+        let Some(slot) = self.slots.get_mut(&id) else { return };
+        let Some((spare, turn)) = slot.spare.take() else { return };
+        self.spare.of(spare).remove(&turn);
+        if let Some(peer) = self.peers.get_mut(&slot.peer) {
+            peer.spare.of(spare).remove(&turn);
+        }
+    }
+
+    /// Chooses the connection of this peer, or of any, that is closed to make room.
+    fn close_one(&mut self, peer: Option<Peer>, now: Instant) -> Option<Closing> {
+        let spare = match peer {
+            None => Some(&self.spare),
+            Some(peer) => self.peers.get(&peer).map(|peer| &peer.spare),
+        };
+        let found = spare.and_then(|spare| spare.first(now));
+        let (id, why) = found.or_else(|| Some((self.bodiless(peer, now)?, Spare::Stalled)))?;
+        self.displace(id);
+        let slot = self.slots.get_mut(&id)?;
+        slot.is_closing = true;
+        let (peer, task) = (slot.peer, slot.task.clone());
+        self.leave(peer);
+        Some(Closing { why, task })
+    }
+
+    /// A connection whose request has been waiting for its body for long. All are looked at, but not often: this is
+    /// for when nothing else can be closed.
+    fn bodiless(&mut self, peer: Option<Peer>, now: Instant) -> Option<u64> {
+        if self.next_scan.is_some_and(|next| now < next) {
+            return None;
+        }
+        let held_up = |slot: &Slot| {
+            !slot.is_closing
+                && peer.is_none_or(|peer| slot.peer == peer)
+                && slot.activity.is_in_request
+                && slot.entry.awaits_body.load(Ordering::Relaxed)
+                && now.saturating_duration_since(slot.asked_at) >= STALL_GRACE
+        };
+        let found = self.slots.iter().filter(|(_, slot)| held_up(slot));
+        let found = found.min_by_key(|(_, slot)| slot.asked_at).map(|(id, _)| *id);
+        if found.is_none() {
+            self.next_scan = Some(now + SCAN_INTERVAL);
+        }
+        found
+    }
+
+    /// One of this peer's is not open any more.
+    fn leave(&mut self, peer: Peer) {
+        self.open -= 1;
+        if let Some(state) = self.peers.get_mut(&peer) {
+            state.open -= 1;
+            if state.open == 0 {
+                self.peers.remove(&peer);
+            }
+        }
+    }
+}
+
+/// Names a connection of a table.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Id(u64);
+
+/// What the table and the connection tell each other without a lock.
+#[derive(Debug, Default)]
+struct Shared {
+    has_asked: AtomicBool,
+    awaits_body: AtomicBool,
+}
+
+/// A place in the table. It is given back when this is dropped: after the connection's descriptor.
+#[derive(Debug)]
+pub(super) struct Connected {
+    table: Arc<ConnectionTable>,
+    id: u64,
+    entry: Arc<Shared>,
+}
+
+impl Connected {
+    pub(super) fn id(&self) -> Id {
+        Id(self.id)
+    }
+
+    /// Has the client asked for anything yet?
+    pub(super) fn has_asked(&self) -> bool {
+        self.entry.has_asked.load(Ordering::Relaxed)
+    }
+
+    /// A request begins; it is over when the result is dropped. `None` if the connection is being closed.
+    pub(super) fn begin(self: &Arc<Self>) -> Option<InRequest> {
+        self.entry.has_asked.store(true, Ordering::Relaxed);
+        self.entry.awaits_body.store(false, Ordering::Relaxed);
+        let began = self.table.update(self.id, |slot| {
+            slot.activity.has_asked = true;
+            slot.activity.is_in_request = true;
+            slot.asked_at = Instant::now();
+        });
+        began.then(|| InRequest(self.clone()))
+    }
+
+    /// The client takes nothing of what there is for it, or takes something again.
+    pub(super) fn write_blocked(&self, is_blocked: bool) {
+        self.table.update(self.id, |slot| slot.activity.is_write_blocked = is_blocked);
+    }
+
+    /// More of a body is waited for, or has come.
+    pub(super) fn awaits_body(&self, awaits: bool) {
+        self.entry.awaits_body.store(awaits, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        self.table.remove(self.id);
+    }
+}
+
+/// A request under way on a connection.
+#[derive(Debug)]
+pub(super) struct InRequest(Arc<Connected>);
+
+impl Drop for InRequest {
+    fn drop(&mut self) {
+        self.0.table.update(self.0.id, |slot| slot.activity.is_in_request = false);
+    }
+}
+
+#[cfg(test)]
+mod tests;
