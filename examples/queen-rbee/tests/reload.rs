@@ -180,3 +180,29 @@ fn a_worker_outlives_sighup() {
     }
     assert!(lives(workers[0]) && queen.children() == workers, "the very same worker");
 }
+
+#[test]
+fn a_daemon_whose_terminal_has_gone_goes_on() {
+    use std::io::BufRead;
+    let data = tempfile::tempdir().unwrap();
+    let arguments = ["--port", "0", "--log-format", "json", "--local-hive", "off"];
+    let mut child = support::command(data.path(), &arguments).spawn().unwrap();
+    let lines = std::io::BufReader::new(child.stderr.take().unwrap()).lines();
+    let url = lines.map_while(Result::ok).find_map(|line| {
+        let line: Value = serde_json::from_str(&line).unwrap();
+        (line["message"] == "serving").then(|| line["url"].as_str().unwrap().to_owned())
+    });
+    // From here on nobody reads what it says, and each line that it writes is an error.
+    drop(child.stdout.take());
+    let address: SocketAddr = url.unwrap().split_once("://").unwrap().1.parse().unwrap();
+    let pid = child.id().to_string();
+    for _ in 0..3 {
+        assert!(Command::new("kill").args(["-HUP", &pid]).status().unwrap().success());
+        let (status, _) = request(address, "POST", "/v1/chat/completions", Some("{}"), &[]);
+        assert_eq!(status, 400);
+    }
+    assert_eq!(child.try_wait().unwrap(), None);
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    let status = until("it ends in order", || child.try_wait().unwrap());
+    assert_eq!(status.code(), Some(0));
+}

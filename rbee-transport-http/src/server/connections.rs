@@ -64,6 +64,11 @@ pub(super) struct Caps {
 }
 
 impl Caps {
+    /// How many may hold a descriptor beyond all that are open, because they are just being closed.
+    fn closing(&self) -> usize {
+        (self.all / 16).min(64)
+    }
+
     fn of(&self, peer: Peer) -> usize {
         match peer {
             Peer::Loopback => self.loopback,
@@ -258,12 +263,13 @@ impl ConnectionTable {
         Ok((connected, closing.map(Closing::close)))
     }
 
-    /// Waits until those that were told to close have given back their descriptors.
+    /// Waits until those that were told to close have given back their descriptors, but for a few: so a flood is worked
+    /// off at the speed of its acceptance.
     pub(super) async fn settled(&self) {
         loop {
             {
                 let mut state = self.lock();
-                if state.held <= self.caps.all {
+                if state.held <= self.caps.all + self.caps.closing() {
                     return;
                 }
                 state.is_awaited = true;
