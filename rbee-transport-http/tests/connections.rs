@@ -101,8 +101,7 @@ async fn a_flood_of_silent_connections_keeps_nobody_out_and_is_said_once() {
 #[tokio::test]
 async fn a_new_connection_has_less_time_to_ask_than_one_that_has_asked_before() {
     let hall = Hall::new().await;
-    let limits =
-        Limits { first_head_patience: Duration::from_millis(300), ..Limits::default() };
+    let limits = Limits { first_head_patience: Duration::from_millis(300), ..Limits::default() };
     let (address, _stop) = serve(&hall, limits).await;
     let mut proven = connect(address).await;
     within("an answer", ask(&mut proven)).await.unwrap();

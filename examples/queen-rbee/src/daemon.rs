@@ -123,7 +123,9 @@ pub async fn start(config: Config, logs: Option<LogRing>) -> Result<Running> {
     }
     if let Some(file) = policy {
         let watching = draining.clone();
-        tokio::spawn(watching.run_until_cancelled_owned(file.watch(queen.clone(), reloader.policy.clone())));
+        tokio::spawn(
+            watching.run_until_cancelled_owned(file.watch(queen.clone(), reloader.policy.clone())),
+        );
     }
 
     let metrics = Metrics::install()?;

@@ -113,8 +113,14 @@ fn a_new_certificate_is_shown_to_new_connections_and_a_broken_one_to_nobody() {
     };
     let [old, new, other] = [certificate(), certificate(), certificate()];
     write(&old);
-    let arguments =
-        ["--tls-cert", cert.to_str().unwrap(), "--tls-key", key.to_str().unwrap(), "--local-hive", "off"];
+    let arguments = [
+        "--tls-cert",
+        cert.to_str().unwrap(),
+        "--tls-key",
+        key.to_str().unwrap(),
+        "--local-hive",
+        "off",
+    ];
     let queen = Queen::start(data.path(), &arguments);
     let mut established = handshake(queen.address, &old.0).unwrap();
     assert!(ask(&mut established).starts_with("HTTP/1.1 200"));
@@ -148,7 +154,8 @@ fn a_new_certificate_is_shown_to_new_connections_and_a_broken_one_to_nobody() {
 fn a_changed_policy_is_in_force_at_once_and_one_that_does_not_compile_never() {
     let data = tempfile::tempdir().unwrap();
     let file = data.path().join("mine.rhai");
-    let text = |name: &str| format!("// {name}.\nfn schedule(job, workers, hives) {{ builtin() }}\n");
+    let text =
+        |name: &str| format!("// {name}.\nfn schedule(job, workers, hives) {{ builtin() }}\n");
     std::fs::write(&file, text("First")).unwrap();
     let arguments = ["--policy", file.to_str().unwrap(), "--local-hive", "off"];
     let queen = Queen::start(data.path(), &arguments);

@@ -74,10 +74,9 @@ impl Connection {
                 match served {
                     Some((answer, in_request)) => {
                         let answer: Response<Body> = answer.await?;
-                        Ok::<_, Infallible>(answer.map(|body| ResponseBody {
-                            body,
-                            _in_request: in_request,
-                        }))
+                        Ok::<_, Infallible>(
+                            answer.map(|body| ResponseBody { body, _in_request: in_request }),
+                        )
                     }
                     // It is being closed, and asked at the same moment: nothing has been done of what it asked for.
                     None => std::future::pending().await,
@@ -91,8 +90,7 @@ impl Connection {
             .max_buf_size(self.limits.head_bytes)
             .serve_connection(io, service);
         let mut connection = std::pin::pin!(connection);
-        let mut first_head =
-            Some(Box::pin(tokio::time::sleep(self.limits.first_head_patience)));
+        let mut first_head = Some(Box::pin(tokio::time::sleep(self.limits.first_head_patience)));
         let (mut listener, mut told) = (None, false);
         let ended = std::future::poll_fn(|cx| {
             // Before the question, so that a signal that is sent between the two is noticed.

@@ -6,10 +6,12 @@
 //! 2. the one that has been idle longest between two requests;
 //! 3. the one whose client has read nothing for longest, or sends nothing of a body that it has announced, if that is
 //!    longer than [`STALL_GRACE`];
-//! 4. the oldest that has not asked for anything yet.
+//! 4. the oldest that has not asked for anything yet, if it is older than [`YOUNG_GRACE`].
 //!
-//! A request that is served is never broken off. So a flood of silent connections only closes itself: a client that
-//! asks at once is past step 4 before the flood has gone round.
+//! A request that is served is never broken off. So a flood of silent connections only closes itself, and a client that
+//! asks at once is served. If nothing can be closed, the new connection waits. Only a peer that has its share of all
+//! connections never waits, because others would wait with it: its own are closed without step 4's grace, or the new
+//! one is refused.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -25,6 +27,8 @@ use tokio::{sync::Notify, task::AbortHandle, time::Instant};
 
 /// How long a new connection may be silent before it is the first to make room.
 const FIRST_GRACE: Duration = Duration::from_secs(1);
+/// How long a new connection may be silent at the least: its first request may be on its way, or not read yet.
+const YOUNG_GRACE: Duration = Duration::from_millis(100);
 /// How long a client may hold up its own request before its connection may be closed to make room.
 const STALL_GRACE: Duration = Duration::from_secs(10);
 /// Between two looks at all connections for bodies that do not come.
@@ -197,8 +201,8 @@ impl SpareSet {
         }
     }
 
-    /// The connection to close first.
-    fn first(&self, now: Instant) -> Option<(u64, Spare)> {
+    /// The connection to close first; one that is silent only after this grace.
+    fn first(&self, now: Instant, young_grace: Duration) -> Option<(u64, Spare)> {
         let oldest = |set: &BTreeMap<u64, Member>, grace: Duration| {
             let (_, member) = set.first_key_value()?;
             (now.saturating_duration_since(member.since) >= grace).then_some(member.connection)
@@ -207,7 +211,7 @@ impl SpareSet {
         silent(FIRST_GRACE)
             .or_else(|| oldest(&self.idle, Duration::ZERO).map(|id| (id, Spare::Idle)))
             .or_else(|| oldest(&self.stalled, STALL_GRACE).map(|id| (id, Spare::Stalled)))
-            .or_else(|| silent(Duration::ZERO))
+            .or_else(|| silent(young_grace))
     }
 }
 
@@ -236,7 +240,9 @@ impl ConnectionTable {
     ) -> Result<(Arc<Connected>, Option<Spare>), Full> {
         let mut state = self.lock();
         let mut closing = None;
-        if state.peers.get(&peer).map_or(0, |peer| peer.open) >= self.caps.of(peer) {
+        let share = self.caps.of(peer);
+        let has_its_share = state.peers.get(&peer).is_some_and(|peer| peer.open >= share);
+        if has_its_share && share < self.caps.all {
             closing = Some(state.close_one(Some(peer), now).ok_or(Full::Peer)?);
         } else if state.open >= self.caps.all {
             closing = Some(state.close_one(None, now).ok_or(Full::All)?);
@@ -281,8 +287,8 @@ impl ConnectionTable {
     /// Waits until it may be worthwhile to ask for room again.
     pub(super) async fn changed(&self) {
         self.lock().is_awaited = true;
-        // What a client holds up can be closed after a while, which is no event.
-        let _ = tokio::time::timeout(SCAN_INTERVAL, self.changed.notified()).await;
+        // After a while more can be closed, which is no event.
+        let _ = tokio::time::timeout(YOUNG_GRACE, self.changed.notified()).await;
     }
 
     /// Closes the connection that is of the least use, for its descriptor.
@@ -372,11 +378,10 @@ impl State {
 
     /// Chooses the connection of this peer, or of any, that is closed to make room.
     fn close_one(&mut self, peer: Option<Peer>, now: Instant) -> Option<Closing> {
-        let spare = match peer {
-            None => Some(&self.spare),
-            Some(peer) => self.peers.get(&peer).map(|peer| &peer.spare),
+        let found = match peer {
+            None => self.spare.first(now, YOUNG_GRACE),
+            Some(peer) => self.peers.get(&peer)?.spare.first(now, Duration::ZERO),
         };
-        let found = spare.and_then(|spare| spare.first(now));
         let (id, why) = found.or_else(|| Some((self.bodiless(peer, now)?, Spare::Stalled)))?;
         self.displace(id);
         let slot = self.slots.get_mut(&id)?;

@@ -201,9 +201,8 @@ impl Server {
                 "fewer connections than allowed are taken at once, because of the limit on open files (`ulimit -n`)"
             );
         }
-        let share = |default: usize| {
-            self.limits.connections_per_peer.unwrap_or(default).clamp(1, all)
-        };
+        let share =
+            |default: usize| self.limits.connections_per_peer.unwrap_or(default).clamp(1, all);
         let loopback = if self.address.ip().is_loopback() { all } else { all - all / 4 };
         Caps { all, loopback: share(loopback), peer: share(all.div_ceil(2)) }
     }

@@ -67,7 +67,9 @@ impl Version {
         let address = keeper.client.address();
         let said = match &queen {
             Some(version) => format!("{version} at {address}"),
-            None if answers => format!("answers at {address}, and tells its version to its operator alone"),
+            None if answers => {
+                format!("answers at {address}, and tells its version to its operator alone")
+            }
             None => format!("none answers at {address}"),
         };
         facts.add("queen", &said);

@@ -28,7 +28,11 @@ impl Caller {
     ///
     /// # Errors
     /// [`ErrorKind::Unauthorized`] where token or key is missing or wrong.
-    pub(super) fn of(headers: &HeaderMap, token: Option<&SharedToken>, queen: &Queen) -> Result<Self> {
+    pub(super) fn of(
+        headers: &HeaderMap,
+        token: Option<&SharedToken>,
+        queen: &Queen,
+    ) -> Result<Self> {
         let refuse = |message: &'static str| Err(Error::new(ErrorKind::Unauthorized, message));
         let given = bearer(headers);
         if let Some(given) = given.filter(|given| given.starts_with(KEY)) {

@@ -40,8 +40,7 @@ pub(super) async fn health(State(shared): State<Shared>, caller: Caller) -> Answ
         Err(error) if error.kind() == ErrorKind::ShuttingDown => (DRAINING, None),
         Err(error) => return Err(error.into()),
     };
-    let code =
-        if status == DRAINING { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+    let code = if status == DRAINING { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
     Ok(reply::json(code, &Health { status: status.into(), details }))
 }
 
