@@ -2,19 +2,21 @@
 //!
 //! When there is no room for a new connection, one that serves nobody is closed for it, in this order:
 //!
-//! 1. the oldest that has not asked for anything yet, if it is older than [`FIRST_GRACE`];
+//! 1. the oldest that has not asked for anything yet, if it is older than `FIRST_GRACE`;
 //! 2. the one that has been idle longest between two requests;
 //! 3. the one whose client has read nothing for longest, or sends nothing of a body that it has announced, if that is
-//!    longer than [`STALL_GRACE`];
-//! 4. the oldest that has not asked for anything yet, if it is older than [`YOUNG_GRACE`].
+//!    longer than `STALL_GRACE`;
+//! 4. the oldest that has not asked for anything yet, if it is older than `YOUNG_GRACE`.
 //!
 //! A request that is served is never broken off. So a flood of silent connections only closes itself, and a client that
 //! asks at once is served. If nothing can be closed, the new connection waits. Only a peer that has its share of all
 //! connections never waits, because others would wait with it: its own are closed without step 4's grace, or the new
 //! one is refused.
 
+mod spare;
+
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     net::{IpAddr, Ipv4Addr},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -25,12 +27,9 @@ use std::{
 
 use tokio::{sync::Notify, task::AbortHandle, time::Instant};
 
-/// How long a new connection may be silent before it is the first to make room.
-const FIRST_GRACE: Duration = Duration::from_secs(1);
-/// How long a new connection may be silent at the least: its first request may be on its way, or not read yet.
-const YOUNG_GRACE: Duration = Duration::from_millis(100);
-/// How long a client may hold up its own request before its connection may be closed to make room.
-const STALL_GRACE: Duration = Duration::from_secs(10);
+pub(super) use spare::Spare;
+use spare::{Activity, Member, STALL_GRACE, SpareSet, YOUNG_GRACE};
+
 /// Between two looks at all connections for bodies that do not come.
 const SCAN_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -79,17 +78,6 @@ impl Caps {
             Peer::V4(_) | Peer::V6(_) => self.peer,
         }
     }
-}
-
-/// Why a connection can be closed to make room.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Spare {
-    /// It has not asked for anything yet.
-    Silent,
-    /// It is between two requests.
-    Idle,
-    /// Its client holds up its own request: reads nothing, or does not send the body.
-    Stalled,
 }
 
 /// Why there is no room.
@@ -143,25 +131,6 @@ struct Slot {
     is_closing: bool,
 }
 
-/// What goes on on a connection.
-#[derive(Clone, Copy, Debug, Default)]
-struct Activity {
-    has_asked: bool,
-    is_in_request: bool,
-    is_write_blocked: bool,
-}
-
-impl Activity {
-    fn spare(self) -> Option<Spare> {
-        match self {
-            Self { is_write_blocked: true, .. } => Some(Spare::Stalled),
-            Self { is_in_request: true, .. } => None,
-            Self { has_asked: true, .. } => Some(Spare::Idle),
-            _ => Some(Spare::Silent),
-        }
-    }
-}
-
 /// A connection that was chosen to be closed.
 struct Closing {
     why: Spare,
@@ -175,43 +144,6 @@ impl Closing {
             task.abort();
         }
         self.why
-    }
-}
-
-/// Connections that can be closed, each kind in the order in which they came to it.
-#[derive(Debug, Default)]
-struct SpareSet {
-    silent: BTreeMap<u64, Member>,
-    idle: BTreeMap<u64, Member>,
-    stalled: BTreeMap<u64, Member>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Member {
-    connection: u64,
-    since: Instant,
-}
-
-impl SpareSet {
-    fn of(&mut self, spare: Spare) -> &mut BTreeMap<u64, Member> {
-        match spare {
-            Spare::Silent => &mut self.silent,
-            Spare::Idle => &mut self.idle,
-            Spare::Stalled => &mut self.stalled,
-        }
-    }
-
-    /// The connection to close first; one that is silent only after this grace.
-    fn first(&self, now: Instant, young_grace: Duration) -> Option<(u64, Spare)> {
-        let oldest = |set: &BTreeMap<u64, Member>, grace: Duration| {
-            let (_, member) = set.first_key_value()?;
-            (now.saturating_duration_since(member.since) >= grace).then_some(member.connection)
-        };
-        let silent = |grace| oldest(&self.silent, grace).map(|id| (id, Spare::Silent));
-        silent(FIRST_GRACE)
-            .or_else(|| oldest(&self.idle, Duration::ZERO).map(|id| (id, Spare::Idle)))
-            .or_else(|| oldest(&self.stalled, STALL_GRACE).map(|id| (id, Spare::Stalled)))
-            .or_else(|| silent(young_grace))
     }
 }
 

@@ -5,7 +5,7 @@ use std::{io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 use axum::Router;
 use rbee_core::{Error, ErrorKind, Result};
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     task::JoinSet,
     time::Instant,
 };
@@ -65,6 +65,10 @@ impl Default for Limits {
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const MAX_ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
+/// Connections that the operating system holds until they are accepted. With the 128 of the standard library a burst
+/// makes it drop some, and their clients try again after a second.
+const BACKLOG: u32 = 1_024;
+
 /// A listening socket and how connections to it are served.
 pub struct Server {
     listener: TcpListener,
@@ -90,7 +94,7 @@ impl Server {
             Error::new(ErrorKind::Config, format!("cannot listen on {address}: {cause}"))
                 .with_source(cause)
         };
-        let listener = TcpListener::bind(address).await.map_err(wrong)?;
+        let listener = listen(address).map_err(wrong)?;
         let address = listener.local_addr().map_err(wrong)?;
         Ok(Self { listener, address, limits: Limits::default(), tls: None })
     }
@@ -206,6 +210,15 @@ impl Server {
         let loopback = if self.address.ip().is_loopback() { all } else { all - all / 4 };
         Caps { all, loopback: share(loopback), peer: share(all.div_ceil(2)) }
     }
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // As the standard library does: a daemon that is started again gets its port back at once.
+    #[cfg(unix)]
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// Takes a connection in, as soon as there is room. `None` if its peer has too many.
