@@ -135,7 +135,10 @@ impl HttpBody for RequestBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let frame = Pin::new(&mut self.body).poll_frame(cx);
-        self.connected.awaits_body(frame.is_pending());
+        match frame {
+            Poll::Pending => self.connected.awaits_body(),
+            Poll::Ready(_) => self.connected.got_body(),
+        }
         frame
     }
 
@@ -145,6 +148,12 @@ impl HttpBody for RequestBody {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        self.connected.got_body();
     }
 }
 

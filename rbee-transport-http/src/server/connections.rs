@@ -20,7 +20,7 @@ use std::{
     net::{IpAddr, Ipv4Addr},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -93,6 +93,8 @@ pub(super) enum Full {
 #[derive(Debug)]
 pub(super) struct ConnectionTable {
     caps: Caps,
+    /// What [`Shared::body_awaited`] counts from.
+    epoch: Instant,
     state: Mutex<State>,
     /// Notified, once, after [`State::is_awaited`] was set, when a connection has ended or can be closed.
     changed: Notify,
@@ -124,8 +126,6 @@ struct Slot {
     activity: Activity,
     /// Where it stands in the sets of those that can be closed.
     spare: Option<(Spare, u64)>,
-    /// Since when its current request has been served.
-    asked_at: Instant,
     entry: Arc<Shared>,
     task: Option<AbortHandle>,
     is_closing: bool,
@@ -149,7 +149,8 @@ impl Closing {
 
 impl ConnectionTable {
     pub(super) fn new(caps: Caps) -> Arc<Self> {
-        Arc::new(Self { caps, state: Mutex::default(), changed: Notify::new() })
+        let epoch = Instant::now();
+        Arc::new(Self { caps, epoch, state: Mutex::default(), changed: Notify::new() })
     }
 
     pub(super) fn caps(&self) -> Caps {
@@ -175,9 +176,9 @@ impl ConnectionTable {
         let share = self.caps.of(peer);
         let has_its_share = state.peers.get(&peer).is_some_and(|peer| peer.open >= share);
         if has_its_share && share < self.caps.all {
-            closing = Some(state.close_one(Some(peer), now).ok_or(Full::Peer)?);
+            closing = Some(state.close_one(self.epoch, Some(peer), now).ok_or(Full::Peer)?);
         } else if state.open >= self.caps.all {
-            closing = Some(state.close_one(None, now).ok_or(Full::All)?);
+            closing = Some(state.close_one(self.epoch, None, now).ok_or(Full::All)?);
         }
         state.next += 1;
         let id = state.next;
@@ -186,7 +187,6 @@ impl ConnectionTable {
             peer,
             activity: Activity::default(),
             spare: None,
-            asked_at: now,
             entry: entry.clone(),
             task: None,
             is_closing: false,
@@ -225,7 +225,7 @@ impl ConnectionTable {
 
     /// Closes the connection that is of the least use, for its descriptor.
     pub(super) fn close_one(&self, now: Instant) -> Option<Spare> {
-        let closing = self.lock().close_one(None, now);
+        let closing = self.lock().close_one(self.epoch, None, now);
         closing.map(Closing::close)
     }
 
@@ -309,12 +309,13 @@ impl State {
     }
 
     /// Chooses the connection of this peer, or of any, that is closed to make room.
-    fn close_one(&mut self, peer: Option<Peer>, now: Instant) -> Option<Closing> {
+    fn close_one(&mut self, epoch: Instant, peer: Option<Peer>, now: Instant) -> Option<Closing> {
         let found = match peer {
             None => self.spare.first(now, YOUNG_GRACE),
             Some(peer) => self.peers.get(&peer)?.spare.first(now, Duration::ZERO),
         };
-        let (id, why) = found.or_else(|| Some((self.bodiless(peer, now)?, Spare::Stalled)))?;
+        let (id, why) =
+            found.or_else(|| Some((self.bodiless(epoch, peer, now)?, Spare::Stalled)))?;
         self.displace(id);
         let slot = self.slots.get_mut(&id)?;
         slot.is_closing = true;
@@ -323,21 +324,23 @@ impl State {
         Some(Closing { why, task })
     }
 
-    /// A connection whose request has been waiting for its body for long. All are looked at, but not often: this is
-    /// for when nothing else can be closed.
-    fn bodiless(&mut self, peer: Option<Peer>, now: Instant) -> Option<u64> {
+    /// A connection whose request has been waiting for more of its body for long. All are looked at, but not often: this
+    /// is for when nothing else can be closed.
+    fn bodiless(&mut self, epoch: Instant, peer: Option<Peer>, now: Instant) -> Option<u64> {
         if self.next_scan.is_some_and(|next| now < next) {
             return None;
         }
-        let held_up = |slot: &Slot| {
-            !slot.is_closing
-                && peer.is_none_or(|peer| slot.peer == peer)
-                && slot.activity.is_in_request
-                && slot.entry.awaits_body.load(Ordering::Relaxed)
-                && now.saturating_duration_since(slot.asked_at) >= STALL_GRACE
+        let (now_millis, grace) =
+            (millis(now.saturating_duration_since(epoch)), millis(STALL_GRACE));
+        let awaited_since = |slot: &Slot| {
+            let is_asked_about = peer.is_none_or(|peer| slot.peer == peer);
+            let since = slot.entry.body_awaited.load(Ordering::Relaxed);
+            let is_long = since > 0 && now_millis >= since.saturating_add(grace);
+            let is_held_up = slot.activity.is_in_request && is_long;
+            (!slot.is_closing && is_asked_about && is_held_up).then_some(since)
         };
-        let found = self.slots.iter().filter(|(_, slot)| held_up(slot));
-        let found = found.min_by_key(|(_, slot)| slot.asked_at).map(|(id, _)| *id);
+        let held_up = self.slots.iter().filter_map(|(id, slot)| Some((awaited_since(slot)?, *id)));
+        let found = held_up.min().map(|(_, id)| id);
         if found.is_none() {
             self.next_scan = Some(now + SCAN_INTERVAL);
         }
@@ -364,7 +367,13 @@ pub(super) struct Id(u64);
 #[derive(Debug, Default)]
 struct Shared {
     has_asked: AtomicBool,
-    awaits_body: AtomicBool,
+    /// Since when more of a body has been waited for, in milliseconds from the table's epoch; 0 if none is.
+    body_awaited: AtomicU64,
+}
+
+/// Never 0, which means none.
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX).max(1)
 }
 
 /// A place in the table. It is given back when this is dropped: after the connection's descriptor.
@@ -388,11 +397,10 @@ impl Connected {
     /// A request begins; it is over when the result is dropped. `None` if the connection is being closed.
     pub(super) fn begin(self: &Arc<Self>) -> Option<InRequest> {
         self.entry.has_asked.store(true, Ordering::Relaxed);
-        self.entry.awaits_body.store(false, Ordering::Relaxed);
+        self.got_body();
         let began = self.table.update(self.id, |slot| {
             slot.activity.has_asked = true;
             slot.activity.is_in_request = true;
-            slot.asked_at = Instant::now();
         });
         began.then(|| InRequest(self.clone()))
     }
@@ -402,9 +410,17 @@ impl Connected {
         self.table.update(self.id, |slot| slot.activity.is_write_blocked = is_blocked);
     }
 
-    /// More of a body is waited for, or has come.
-    pub(super) fn awaits_body(&self, awaits: bool) {
-        self.entry.awaits_body.store(awaits, Ordering::Relaxed);
+    /// More of a body is waited for from now on, if it was not before.
+    pub(super) fn awaits_body(&self) {
+        if self.entry.body_awaited.load(Ordering::Relaxed) == 0 {
+            let now = millis(self.table.epoch.elapsed());
+            self.entry.body_awaited.store(now, Ordering::Relaxed);
+        }
+    }
+
+    /// More of a body has come, or none is wanted any more.
+    pub(super) fn got_body(&self) {
+        self.entry.body_awaited.store(0, Ordering::Relaxed);
     }
 }
 

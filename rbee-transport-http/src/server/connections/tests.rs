@@ -162,15 +162,22 @@ async fn a_peer_with_too_many_connections_makes_room_for_itself() {
 
 #[tokio::test(start_paused = true)]
 async fn clients_that_keep_their_bodies_to_themselves_make_room_after_a_while() {
-    let hall = Hall::new(caps(2, 2, 2));
-    let [held_up, working] = [1, 2].map(|n| hall.enter(v4(n)).unwrap().0);
-    let _requests = [held_up.begin().unwrap(), working.begin().unwrap()];
-    held_up.awaits_body(true);
-    assert_eq!(hall.enter(v4(3)).unwrap_err(), Full::All);
-    tokio::time::advance(STALL_GRACE).await;
-    let (_new, closed) = hall.enter(v4(3)).unwrap();
+    let hall = Hall::new(caps(3, 3, 3));
+    let [held_up, working, sending] = [1, 2, 3].map(|n| hall.enter(v4(n)).unwrap().0);
+    let _requests = [&held_up, &working, &sending].map(|one| one.begin().unwrap());
+    held_up.awaits_body();
+    assert_eq!(hall.enter(v4(4)).unwrap_err(), Full::All);
+    for _ in 0..10 {
+        tokio::time::advance(STALL_GRACE / 10).await;
+        // A body that comes slowly does come.
+        sending.got_body();
+        sending.awaits_body();
+        held_up.awaits_body();
+    }
+    tokio::time::advance(Duration::from_millis(1)).await;
+    let (_new, closed) = hall.enter(v4(4)).unwrap();
     assert_eq!(closed, Some(Spare::Stalled));
-    assert!(hall.is_closing(&held_up) && !hall.is_closing(&working));
+    assert!(hall.is_closing(&held_up) && !hall.is_closing(&working) && !hall.is_closing(&sending));
     hall.check();
 }
 
