@@ -11,7 +11,7 @@ use rbee_core::{
     WorkerSpec, async_trait,
 };
 use rbee_transport_http::{
-    server::{exit_status, run_worker, stop_signal},
+    server::{exit_status, on_hangup, run_worker, stop_signal},
     wire::worker::{EXIT_PORT_TAKEN, Start},
 };
 
@@ -66,5 +66,6 @@ async fn run(mut start: Start) -> Result<()> {
     if asks_for(&start.spec, "silent") {
         std::future::pending::<()>().await;
     }
+    on_hangup(|| {})?;
     run_worker(start, Echo, stop_signal()?).await
 }

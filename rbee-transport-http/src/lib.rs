@@ -38,7 +38,7 @@ pub use hive_files::{Announced, HiveFiles, LocalDaemon};
 pub use local_hive::LocalHive;
 #[cfg(all(feature = "process", unix))]
 pub use process_hive::ProcessHive;
-pub use token::Token;
+pub use token::{SharedToken, Token, TokenFile};
 
 /// The example of the page on other engines is compiled.
 #[cfg(all(doctest, feature = "openai"))]

@@ -1,8 +1,12 @@
 //! The routers that expose a worker, a hive or a queen, and what serves them.
 
+mod accept_report;
 mod auth;
+mod connection;
+mod connections;
 mod correlation;
 mod daemon;
+mod descriptors;
 mod figures;
 mod guard;
 mod hive;
@@ -16,11 +20,14 @@ mod process;
 mod queen;
 mod reply;
 mod routes;
+mod shutdown_signal;
+mod tls;
 mod worker;
 
 pub use crate::wire::{LogFormat, LogStyle};
+pub use daemon::log_reload;
 #[cfg(unix)]
-pub use daemon::{raise_file_limit, stop_signal};
+pub use daemon::{on_hangup, raise_file_limit, stop_signal};
 pub use guard::{AllowedHost, AllowedOrigin};
 pub use hive::{HiveServer, Reach, hive, hostname};
 pub use lease::Lease;
@@ -30,4 +37,5 @@ pub use logs::{Followed, LogRing};
 pub use metrics::Metrics;
 pub use process::{exit_status, run_hive, run_worker};
 pub use queen::{Examiner, HiveConnector, QueenLimits, QueenServer, queen};
+pub use tls::TlsFiles;
 pub use worker::{WorkerServer, worker};

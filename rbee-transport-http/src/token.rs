@@ -1,6 +1,12 @@
 //! Bearer tokens, which cannot be printed.
 
-use std::{fmt, str::FromStr};
+use std::{
+    fmt,
+    io::Read,
+    path::{Path, PathBuf},
+    str::FromStr,
+    sync::{Arc, PoisonError, RwLock},
+};
 
 use rbee_core::{Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize};
@@ -11,6 +17,8 @@ const RANDOM_BYTES: usize = 32;
 /// The fewest characters that hold 256 bits, in base64.
 const MIN_CHARACTERS: usize = 43;
 const MAX_CHARACTERS: usize = 512;
+/// The most that is read of a file with a token, in bytes.
+const MAX_FILE_BYTES: u64 = 64 << 10;
 
 /// A bearer token. Its `Debug` does not show it, it has no `Display`, and it is compared in constant time.
 ///
@@ -38,6 +46,21 @@ impl Token {
                 .with_source(std::io::Error::other(cause.to_string()))
         })?;
         Ok(Self(bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into()))
+    }
+
+    /// Reads the token in this file: its first line.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] that names the file, if it cannot be read or holds something else.
+    pub fn from_file(path: &Path) -> Result<Self> {
+        let wrong = |cause: std::io::Error| {
+            Error::new(ErrorKind::Config, format!("{}: {cause}", path.display())).with_source(cause)
+        };
+        let mut text = String::new();
+        let file = std::fs::File::open(path).map_err(wrong)?;
+        file.take(MAX_FILE_BYTES).read_to_string(&mut text).map_err(wrong)?;
+        let line = text.lines().next().unwrap_or_default().trim();
+        line.parse::<Self>().map_err(|error| error.context(path.display()))
     }
 
     /// The token itself, to be put into a header or a file that only its user can read.
@@ -99,9 +122,152 @@ impl fmt::Debug for Token {
     }
 }
 
+/// The token that a daemon asks for, or that it shows to another one. It can be replaced while it is in use; clones
+/// share it.
+///
+/// ```
+/// use rbee_transport_http::{SharedToken, Token};
+///
+/// let (old, new) = (Token::random()?, Token::random()?);
+/// let token = SharedToken::from(old.clone());
+/// token.replace(new.clone());
+/// assert!(token.matches(new.reveal()) && !token.matches(old.reveal()));
+/// # Ok::<(), rbee_core::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct SharedToken(Arc<RwLock<Token>>);
+
+impl SharedToken {
+    /// Is this the token now? Takes the same time wherever the two differ.
+    pub fn matches(&self, given: &str) -> bool {
+        self.with(|token| token.matches(given))
+    }
+
+    /// The token now.
+    pub fn current(&self) -> Token {
+        self.with(Token::clone)
+    }
+
+    /// From now on this is the token. What was let in with the old one goes on.
+    pub fn replace(&self, token: Token) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = token;
+    }
+
+    /// The value of the header that shows it.
+    #[cfg(feature = "client")]
+    pub(crate) fn bearer(&self) -> String {
+        self.with(|token| format!("Bearer {}", token.reveal()))
+    }
+
+    fn with<T>(&self, look: impl FnOnce(&Token) -> T) -> T {
+        look(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl From<Token> for SharedToken {
+    fn from(token: Token) -> Self {
+        Self(Arc::new(RwLock::new(token)))
+    }
+}
+
+impl fmt::Debug for SharedToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SharedToken(****)")
+    }
+}
+
+/// A file with a token, which can be read again while the token is in use.
+#[derive(Clone, Debug)]
+pub struct TokenFile {
+    path: PathBuf,
+    token: SharedToken,
+}
+
+impl TokenFile {
+    /// Reads the file.
+    ///
+    /// # Errors
+    /// As [`Token::from_file`].
+    pub fn open(path: impl Into<PathBuf>) -> Result<Self> {
+        let path = path.into();
+        let token = Token::from_file(&path)?.into();
+        Ok(Self { path, token })
+    }
+
+    /// The file of a token that was read before.
+    pub fn new(path: impl Into<PathBuf>, token: SharedToken) -> Self {
+        Self { path: path.into(), token }
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The token, which changes when the file is read again.
+    pub fn token(&self) -> &SharedToken {
+        &self.token
+    }
+
+    /// Reads the file again, and returns true if it holds another token now, which is the token from now on. If this
+    /// fails, the old one stays.
+    ///
+    /// # Errors
+    /// As [`Token::from_file`]; also if the path is not a regular file any more, because that could block for ever.
+    pub fn reload(&self) -> Result<bool> {
+        require_regular_file(&self.path)?;
+        let token = Token::from_file(&self.path)?;
+        let is_new = self.token.with(|old| *old != token);
+        if is_new {
+            self.token.replace(token);
+        }
+        Ok(is_new)
+    }
+}
+
+/// Refuses pipes and the like, which may have nobody at their other end.
+pub(crate) fn require_regular_file(path: &Path) -> Result<()> {
+    let wrong = |why: String| Error::new(ErrorKind::Config, format!("{}: {why}", path.display()));
+    match std::fs::metadata(path) {
+        Ok(found) if found.is_file() => Ok(()),
+        Ok(_) => Err(wrong("it is not a regular file, so it is read at the start alone".into())),
+        Err(cause) => Err(wrong(cause.to_string()).with_source(cause)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_token_file_that_is_read_again_changes_the_token_or_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("token");
+        let [first, second] = [Token::random().unwrap(), Token::random().unwrap()];
+        std::fs::write(&path, format!("{}\n", first.reveal())).unwrap();
+        let file = TokenFile::open(&path).unwrap();
+        let token = file.token().clone();
+        assert!(!file.reload().unwrap(), "it has not changed");
+        std::fs::write(&path, format!("{}\nsecond line\n", second.reveal())).unwrap();
+        assert!(token.matches(first.reveal()), "nothing changes before it is read");
+        assert!(file.reload().unwrap());
+        assert!(token.matches(second.reveal()) && !token.matches(first.reveal()));
+        let refused = |why: &str| {
+            let error = file.reload().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Config);
+            let said = error.to_string();
+            assert!(said.contains("token") && said.contains(why), "{said}");
+            assert!(token.matches(second.reveal()), "the old one stays");
+        };
+        std::fs::write(&path, "hunter2").unwrap();
+        refused("7 characters");
+        std::fs::write(&path, b"\xff\xfe").unwrap();
+        refused("UTF-8");
+        std::fs::remove_file(&path).unwrap();
+        refused("No such file");
+        std::fs::create_dir(&path).unwrap();
+        refused("not a regular file");
+    }
 
     #[test]
     fn a_token_is_never_shown_and_only_itself_matches() {

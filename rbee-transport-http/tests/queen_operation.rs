@@ -8,9 +8,9 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use common::{Hall, echo, request};
 use http::{Method, StatusCode, header};
-use rbee_core::{Queen, async_trait};
+use rbee_core::{Mode, Queen, Settings, TenantId, TenantLimits, async_trait};
 use rbee_transport_http::{
-    Token,
+    SharedToken, Token,
     server::{Examiner, LogRing},
     wire::queen::{Check, Verdict},
 };
@@ -65,12 +65,88 @@ async fn the_queen_tells_how_she_is_and_what_she_finds() {
         .collect();
     assert_eq!(subjects, BTreeSet::from(["hive", "queen", "queue", "store", "worker"]));
     stop.cancel();
-    assert_eq!(hall.get("/health").await.json()["status"], "draining");
+    let draining = hall.get("/health").await;
+    assert_eq!(draining.status, StatusCode::SERVICE_UNAVAILABLE);
+    let draining = draining.json();
+    assert_eq!(
+        (&draining["status"], &draining["workers_ready"]),
+        (&json!("draining"), &json!(1)),
+        "the operator is still told how she is"
+    );
     hall.queen.shutdown(std::time::Duration::ZERO).await.unwrap();
     for path in ["/health", "/v1/doctor", "/v1/models"] {
         assert_eq!(hall.get(path).await.status, StatusCode::SERVICE_UNAVAILABLE, "{path}");
     }
+    assert_eq!(hall.get("/health").await.json(), json!({"status": "draining"}));
     assert_eq!(hall.chat(json!({})).await.json()["error"]["code"], "shutting_down");
+}
+
+#[tokio::test]
+async fn how_the_queen_is_the_operator_alone_is_told() {
+    let (token, stop) = (Token::random().unwrap(), CancellationToken::new());
+    for (mode, given) in [
+        (Mode::Home, Some(token.clone())),
+        (Mode::Platform, Some(token.clone())),
+        (Mode::Platform, None),
+    ] {
+        let has_token = given.is_some();
+        let builder = Queen::builder().settings(Settings { mode, ..Settings::default() });
+        let hall = Hall::of(echo(), builder, |server| {
+            let server = server.stop(stop.child_token());
+            if let Some(token) = given { server.with_token(token) } else { server }
+        })
+        .await;
+        let tenant = TenantId::new("acme").unwrap();
+        hall.queen.put_tenant(tenant.clone(), TenantLimits::default()).await.unwrap();
+        let key = hall.queen.issue_key(&tenant, "").await.unwrap();
+        let ask = async |method: Method, bearer: Option<&str>| {
+            let mut ask = request(method, "/health", None);
+            if let Some(bearer) = bearer {
+                let value = format!("Bearer {bearer}").parse().unwrap();
+                ask.headers_mut().insert(header::AUTHORIZATION, value);
+            }
+            hall.send(ask).await
+        };
+        for bearer in [None, Some(key.reveal())] {
+            let reply = ask(Method::GET, bearer).await;
+            assert_eq!((reply.status, reply.json()), (StatusCode::OK, json!({"status": "ok"})));
+            assert_eq!(ask(Method::HEAD, bearer).await.status, StatusCode::OK);
+        }
+        for wrong in [Token::random().unwrap().reveal(), "rbee-wrong"] {
+            let reply = ask(Method::GET, Some(wrong)).await;
+            assert_eq!(reply.status, StatusCode::UNAUTHORIZED);
+            assert!(!reply.text().contains(hall.queen.id().as_str()));
+        }
+        if has_token {
+            let reply = ask(Method::GET, Some(token.reveal())).await;
+            assert_eq!(reply.json()["queen"], hall.queen.id().as_str());
+        }
+    }
+    let hall = Hall::of(echo(), Queen::builder(), |server| {
+        server.with_token(token.clone()).stop(stop.clone())
+    })
+    .await;
+    stop.cancel();
+    let reply = hall.get("/health").await;
+    assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(reply.json(), json!({"status": "draining"}));
+}
+
+#[tokio::test]
+async fn a_token_that_is_replaced_holds_for_the_next_request() {
+    let [old, new] = [Token::random().unwrap(), Token::random().unwrap()];
+    let token = SharedToken::from(old.clone());
+    let given = token.clone();
+    let hall = Hall::of(echo(), Queen::builder(), |server| server.with_token(given)).await;
+    let ask = async |token: &Token| {
+        let mut ask = request(Method::GET, "/v1/jobs", None);
+        let value = format!("Bearer {}", token.reveal()).parse().unwrap();
+        ask.headers_mut().insert(header::AUTHORIZATION, value);
+        hall.send(ask).await.status
+    };
+    assert_eq!((ask(&old).await, ask(&new).await), (StatusCode::OK, StatusCode::UNAUTHORIZED));
+    token.replace(new.clone());
+    assert_eq!((ask(&old).await, ask(&new).await), (StatusCode::UNAUTHORIZED, StatusCode::OK));
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use std::{process::ExitCode, time::Duration};
 use rbee_core::{CandleFactory, Result};
 use rbee_transport_http::{
     EngineFactory,
-    server::{exit_status, run_worker, stop_signal},
+    server::{exit_status, on_hangup, raise_file_limit, run_worker, stop_signal},
     wire::worker::Start,
 };
 
@@ -33,6 +33,9 @@ pub fn main_from_stdin() -> ExitCode {
 #[tokio::main]
 async fn run(mut start: Start) -> Result<()> {
     let stop = stop_signal()?;
+    // Its terminal may go away; there is no file that it would read again.
+    on_hangup(|| {})?;
+    raise_file_limit();
     let Some(engine) = start.engine.take() else {
         let candle = CandleFactory { threads: start.threads, context: start.context };
         return run_worker(start, candle, stop).await;

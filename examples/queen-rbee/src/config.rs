@@ -299,9 +299,7 @@ pub fn default_data_dir() -> Result<PathBuf> {
 
 /// The token in this file: its first line.
 pub(crate) fn read_token(file: &Path) -> Result<Token> {
-    let text = read_bounded(file)?;
-    let line = text.lines().next().unwrap_or_default().trim();
-    line.parse::<Token>().map_err(|error| error.context(file.display()))
+    Token::from_file(file)
 }
 
 fn read_bounded(file: &Path) -> Result<String> {

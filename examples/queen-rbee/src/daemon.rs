@@ -7,7 +7,7 @@ use rbee_core::{
     QueenBuilder, Result, SqliteRegistry,
 };
 use rbee_transport_http::{
-    LocalHive, ProcessHive,
+    LocalHive, ProcessHive, SharedToken, TokenFile,
     client::Endpoint,
     dial::Tcp,
     server::{LogRing, Metrics, QueenServer, Server, raise_file_limit},
@@ -17,7 +17,8 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
-    Config, Embedded, bundled, config, fleet::Fleet, home::Home, policy_file::PolicyFile, worker,
+    Config, Embedded, bundled, config, fleet::Fleet, home::Home, policy_file::PolicyFile,
+    reload::Reloader, worker,
 };
 
 /// How often the figures are brought up to date.
@@ -41,6 +42,7 @@ pub struct Running {
     /// Cancelled when nothing more is to be served.
     closed: CancellationToken,
     serving: JoinHandle<()>,
+    reloader: Reloader,
     _measuring: DropGuard,
     /// The last to go.
     _home: Home,
@@ -67,7 +69,11 @@ pub struct Running {
 pub async fn start(config: Config, logs: Option<LogRing>) -> Result<Running> {
     config.check()?;
     raise_file_limit();
-    let token = config.client_token()?;
+    let token = config.client_token()?.map(SharedToken::from);
+    let token_file = match (&token, &config.token_file) {
+        (Some(token), Some(path)) => Some(TokenFile::new(path, token.clone())),
+        _ => None,
+    };
     for exposed in config.exposed_secrets() {
         tracing::warn!("{exposed}");
     }
@@ -109,7 +115,13 @@ pub async fn start(config: Config, logs: Option<LogRing>) -> Result<Running> {
     let (draining, closed) = (CancellationToken::new(), CancellationToken::new());
     // Where `rbee-hive` keeps its state by default, whatever the data directory of this queen is.
     let local = config::default_data_dir().ok().map(|data| data.join("hives"));
-    let fleet = Fleet::new(home.join("hives"), local, &config, draining.clone())?;
+    let fleet = Arc::new(Fleet::new(home.join("hives"), local, &config, draining.clone())?);
+    let reloader = Reloader {
+        token: token_file,
+        tls: server.tls_files(),
+        fleet: fleet.clone(),
+        policy: Arc::default(),
+    };
     for hive in fleet.all(&config)? {
         builder = builder.hive(hive);
     }
@@ -120,7 +132,9 @@ pub async fn start(config: Config, logs: Option<LogRing>) -> Result<Running> {
     }
     if let Some(file) = policy {
         let watching = draining.clone();
-        tokio::spawn(watching.run_until_cancelled_owned(file.watch(queen.clone())));
+        tokio::spawn(
+            watching.run_until_cancelled_owned(file.watch(queen.clone(), reloader.policy.clone())),
+        );
     }
 
     let metrics = Metrics::install()?;
@@ -129,7 +143,7 @@ pub async fn start(config: Config, logs: Option<LogRing>) -> Result<Running> {
         measuring.clone().run_until_cancelled_owned(measure(queen.clone(), metrics.clone())),
     );
     let mut api = QueenServer::new(queen.clone())
-        .with_connector(Arc::new(fleet))
+        .with_connector(fleet)
         .with_metrics(metrics.renderer())
         .stop(draining.clone());
     if let Some(token) = token {
@@ -165,6 +179,7 @@ pub async fn start(config: Config, logs: Option<LogRing>) -> Result<Running> {
         draining,
         closed,
         serving,
+        reloader,
         _measuring: measuring.drop_guard(),
         _home: home,
     })
@@ -192,7 +207,10 @@ async fn explain(address: SocketAddr, error: Error) -> Error {
     let endpoint =
         Endpoint::new(Arc::new(Tcp::new(address.ip().to_string())), address.port(), None);
     let who = match endpoint.get::<wire::queen::Health>(wire::HEALTH, WHO_PATIENCE).await {
-        Ok(health) => format!("the queen {}, PID {},", health.queen, health.pid),
+        Ok(wire::queen::Health { details: Some(details), .. }) => {
+            format!("the queen {}, PID {},", details.queen, details.pid)
+        }
+        Ok(_) => "another queen".into(),
         Err(_) => "another program".into(),
     };
     let message = format!(
@@ -287,6 +305,13 @@ impl Running {
     /// The names of models, and what they stand for.
     pub fn models(&self) -> &[(String, ModelRef)] {
         &self.models
+    }
+
+    /// Reads again what may have changed while she serves: the token of clients and those of hives, the certificate with
+    /// its key, and the policy, each if it is in a file. What cannot be used is refused, and the old one stays in force.
+    /// The log says what came of each.
+    pub fn reload(&self) {
+        self.reloader.reload();
     }
 
     /// Goes down in order: takes no more jobs and says so, gives those that are there `drain_grace` to end, leaves the

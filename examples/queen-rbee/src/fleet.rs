@@ -15,12 +15,14 @@ use rbee_core::{
     HiveReport, ModelFiles, ModelOnDisk, ModelOrigin, ModelRef, Progress, Result, Worker, WorkerId,
     WorkerSpec, async_trait,
 };
-use rbee_transport_http::{Token, client::HttpHive, server::HiveConnector, wire::queen::AddHive};
+use rbee_transport_http::{
+    SharedToken, TokenFile, client::HttpHive, server::HiveConnector, wire::queen::AddHive,
+};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Config, HiveUrl, config,
+    Config, HiveUrl,
     hive_access::HiveAccess,
     home::{create_private, unusable, write_private},
 };
@@ -48,6 +50,8 @@ pub(crate) struct Fleet {
     local: Option<PathBuf>,
     /// Names that are not to be had: this machine's, and those of the configuration.
     reserved: BTreeSet<HiveId>,
+    /// The tokens of the configuration's machines.
+    tokens: BTreeMap<HiveId, TokenFile>,
     draining: CancellationToken,
 }
 
@@ -63,18 +67,29 @@ impl Fleet {
         create_private(&directory).map_err(|cause| unusable(&directory, cause))?;
         let mut reserved: BTreeSet<_> = config.hives.iter().map(|hive| hive.id.clone()).collect();
         reserved.insert(HiveId::local());
-        Ok(Self { directory, local, reserved, draining })
+        let mut tokens = BTreeMap::new();
+        for hive in &config.hives {
+            if let Some(path) = &hive.token_file {
+                tokens.insert(hive.id.clone(), TokenFile::open(path)?);
+            }
+        }
+        Ok(Self { directory, local, reserved, tokens, draining })
+    }
+
+    /// The files with the tokens of the configuration's machines, which can be read again.
+    pub(crate) fn token_files(&self) -> impl Iterator<Item = (&HiveId, &TokenFile)> {
+        self.tokens.iter()
     }
 
     /// The machines of the configuration, and those that are remembered.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] where a token cannot be read. What is remembered and not understood is passed over, and
+    /// [`ErrorKind::Config`] if what is remembered cannot be listed. What is remembered and not understood is ignored, and
     /// said in the log: the other machines are of use without it.
     pub(crate) fn all(&self, config: &Config) -> Result<Vec<Arc<dyn HiveBackend>>> {
         let mut all: Vec<Arc<dyn HiveBackend>> = Vec::new();
         for entry in &config.hives {
-            let token = entry.token_file.as_deref().map(config::read_token).transpose()?;
+            let token = self.tokens.get(&entry.id).map(|file| file.token().clone());
             let access = self.access(&entry.url, token);
             let hive = HttpHive::new(entry.id.clone(), access.as_given());
             all.push(Arc::new(self.visited(hive, access, entry.labels.clone())));
@@ -89,7 +104,7 @@ impl Fleet {
                     tracing::warn!(hive = %id, "the configuration names a hive that was added over the API before; it counts");
                 }
                 Ok((id, url, token, labels)) => {
-                    let access = self.access(&url, token);
+                    let access = self.access(&url, token.map(SharedToken::from));
                     let hive = HttpHive::new(id, access.as_given());
                     all.push(Arc::new(self.visited(hive, access, labels)));
                 }
@@ -101,7 +116,7 @@ impl Fleet {
         Ok(all)
     }
 
-    fn access(&self, url: &HiveUrl, token: Option<Token>) -> HiveAccess {
+    fn access(&self, url: &HiveUrl, token: Option<SharedToken>) -> HiveAccess {
         HiveAccess::new(url.clone(), token, self.local.clone())
     }
 
@@ -148,7 +163,7 @@ fn read(path: &std::path::Path) -> Result<Remembered> {
 impl HiveConnector for Fleet {
     async fn connect(&self, request: AddHive) -> Result<Arc<dyn HiveBackend>> {
         let url: HiveUrl = request.url.parse()?;
-        let access = self.access(&url, request.token.clone());
+        let access = self.access(&url, request.token.clone().map(SharedToken::from));
         let hive = HttpHive::connect(access.endpoint().await?).await.map_err(|error| {
             let error = access.explain(error);
             match error.kind() {

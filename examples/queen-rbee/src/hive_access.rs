@@ -3,7 +3,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 use rbee_core::{Error, ErrorKind, Result};
-use rbee_transport_http::{LocalDaemon, Token, client::Endpoint, dial::Tcp};
+use rbee_transport_http::{LocalDaemon, SharedToken, client::Endpoint, dial::Tcp};
 
 use crate::HiveUrl;
 
@@ -15,13 +15,17 @@ use crate::HiveUrl;
 pub(crate) struct HiveAccess {
     url: HiveUrl,
     /// The token that the queen was given for it.
-    given: Option<Token>,
+    given: Option<SharedToken>,
     /// Where hives of this user keep their files.
     directory: Option<PathBuf>,
 }
 
 impl HiveAccess {
-    pub(crate) fn new(url: HiveUrl, given: Option<Token>, directory: Option<PathBuf>) -> Self {
+    pub(crate) fn new(
+        url: HiveUrl,
+        given: Option<SharedToken>,
+        directory: Option<PathBuf>,
+    ) -> Self {
         Self { url, given, directory }
     }
 
@@ -36,7 +40,11 @@ impl HiveAccess {
 
     /// The daemon, with the token that was given; without one it is not asked for in a file.
     pub(crate) fn as_given(&self) -> Endpoint {
-        Endpoint::new(Arc::new(Tcp::new(self.url.host())), self.url.port(), self.given.clone())
+        let endpoint = Endpoint::new(Arc::new(Tcp::new(self.url.host())), self.url.port(), None);
+        match &self.given {
+            Some(token) => endpoint.with_token(token.clone()),
+            None => endpoint,
+        }
     }
 
     /// The daemon, with the token that was given or found.

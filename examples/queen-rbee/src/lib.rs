@@ -11,6 +11,7 @@ mod hive_access;
 mod hive_url;
 mod home;
 mod policy_file;
+mod reload;
 mod signals;
 mod worker;
 

@@ -41,14 +41,19 @@ async fn serve(loaded: Loaded) -> Result<()> {
     config.log_style()?.start_with(logs.clone())?;
     let signals = Signals::listen()?;
     let running = queen_rbee::start(config, Some(logs)).await?;
-    tokio::select! {
-        () = signals.end.cancelled() => {
-            tracing::info!("going down; a second signal leaves the jobs that have not ended");
-            running.shutdown_until(&signals.hurry).await?;
-        }
-        () = signals.hand_over.cancelled() => {
-            tracing::info!("handing over; workers go on for the next queen");
-            running.hand_over().await?;
+    loop {
+        tokio::select! {
+            () = signals.end.cancelled() => {
+                tracing::info!("going down; a second signal leaves the jobs that have not ended");
+                running.shutdown_until(&signals.hurry).await?;
+                break;
+            }
+            () = signals.hand_over.cancelled() => {
+                tracing::info!("handing over; workers go on for the next queen");
+                running.hand_over().await?;
+                break;
+            }
+            () = signals.reload.notified() => running.reload(),
         }
     }
     tracing::info!("ended");

@@ -10,6 +10,8 @@ use std::{
 use rbee_core::{
     Error, ErrorKind, MAX_POLICY_BYTES, PolicyOrigin, PolicySource, Queen, Result, RhaiScheduler,
 };
+use rbee_transport_http::server::log_reload;
+use tokio::sync::Notify;
 
 /// How often the file is looked at.
 const LOOK: Duration = Duration::from_secs(1);
@@ -90,13 +92,29 @@ impl PolicyFile {
 
     /// Puts it in force whenever it has changed, until the queen is gone. A change that is not understood leaves the old
     /// policy in force, and is said in the log once; one that fails for a reason that may pass is tried again.
-    pub(crate) async fn watch(mut self, queen: Queen) {
+    /// Whenever `reload` is notified, the file is read at once.
+    pub(crate) async fn watch(mut self, queen: Queen, reload: Arc<Notify>) {
         let mut looks = tokio::time::interval(LOOK);
         looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            looks.tick().await;
-            self.look(&queen).await;
+            tokio::select! {
+                _ = looks.tick() => self.look(&queen).await,
+                () = reload.notified() => self.look_again(&queen).await,
+            }
         }
+    }
+
+    /// Somebody says that the file is whole and shall be read now, whether or not it seems to have changed.
+    async fn look_again(&mut self, queen: &Queen) {
+        let now = stamp(&self.path);
+        self.seen = now;
+        self.is_away = now.is_none();
+        self.retry = Retry::default();
+        let reloaded = self.reload(queen).await;
+        if let Ok(is_new) = reloaded {
+            log_reload("policy", &self.path, &Ok(is_new));
+        }
+        self.conclude(now, reloaded);
     }
 
     async fn look(&mut self, queen: &Queen) {
@@ -121,11 +139,16 @@ impl PolicyFile {
             return;
         }
         let reloaded = self.reload(queen).await;
+        self.conclude(Some(now), reloaded);
+    }
+
+    /// Remembers what came of this state of the file.
+    fn conclude(&mut self, now: Option<Stamp>, reloaded: Result<bool, Refusal>) {
         let path = self.path.display();
         match reloaded {
-            Ok(()) => self.settled = Some(now),
+            Ok(_) => self.settled = now,
             Err(Refusal::Final(error)) => {
-                self.settled = Some(now);
+                self.settled = now;
                 tracing::error!(file = %path, %error, "the changed policy is refused; the old one stays in force");
             }
             Err(Refusal::ForNow(error)) => {
@@ -138,10 +161,16 @@ impl PolicyFile {
         }
     }
 
-    async fn reload(&mut self, queen: &Queen) -> Result<(), Refusal> {
+    /// Puts the text of the file in force; returns false if it is so already.
+    async fn reload(&mut self, queen: &Queen) -> Result<bool, Refusal> {
+        if fs::metadata(&self.path).is_ok_and(|found| !found.is_file()) {
+            // A pipe may have nobody at its other end, and is empty the second time.
+            let message = "it is not a regular file, so it is read at the start alone";
+            return Err(Refusal::ForNow(Error::new(ErrorKind::Config, message)));
+        }
         let source = read(&self.path).map_err(Refusal::ForNow)?;
         if source.text == self.text {
-            return Ok(());
+            return Ok(false);
         }
         // What is not understood will not be later.
         RhaiScheduler::from_source(source.clone()).map_err(Refusal::Final)?;
@@ -149,7 +178,7 @@ impl PolicyFile {
         match queen.set_policy(source, PolicyOrigin::Application).await {
             Ok(_) => {
                 self.text = text;
-                Ok(())
+                Ok(true)
             }
             Err(error) if error.kind() == ErrorKind::PermissionDenied => Err(Refusal::Final(error)),
             Err(error) => Err(Refusal::ForNow(error)),
@@ -257,6 +286,27 @@ mod tests {
         desk.write(SECOND);
         desk.look().await;
         assert_eq!(desk.look().await, "Second.");
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_read_again_on_demand_is_in_force_at_once_or_refused() {
+        let mut desk = Desk::new().await;
+        let again = async |desk: &mut Desk| {
+            desk.file.look_again(&desk.queen).await;
+            desk.queen.policy().description
+        };
+        desk.write(SECOND);
+        assert_eq!(again(&mut desk).await, "Second.", "without standing still first");
+        assert_eq!(again(&mut desk).await, "Second.");
+        let versions = desk.queen.policies().await.unwrap();
+        assert_eq!(versions.len(), 2, "what has not changed is not put in force again");
+        desk.write("fn schedule(job, workers, hives) { workers.idel() }");
+        assert_eq!(again(&mut desk).await, "Second.");
+        fs::remove_file(desk.path()).unwrap();
+        assert_eq!(again(&mut desk).await, "Second.");
+        desk.write(FIRST);
+        assert_eq!(again(&mut desk).await, "First.");
+        assert_eq!(desk.file.settled, stamp(&desk.path()), "nothing is left to do");
     }
 
     #[tokio::test]

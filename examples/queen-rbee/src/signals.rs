@@ -1,6 +1,9 @@
 //! What a person or a supervisor wants of the process.
 
+use std::sync::Arc;
+
 use rbee_core::{Error, ErrorKind, Result};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 /// Signals, as what they ask for.
@@ -12,6 +15,8 @@ pub struct Signals {
     pub hurry: CancellationToken,
     /// SIGUSR1: go down and leave hives and workers to the next queen.
     pub hand_over: CancellationToken,
+    /// SIGHUP: read again what may have changed. Notified once for those that come in quick succession.
+    pub reload: Arc<Notify>,
 }
 
 impl Signals {
@@ -27,6 +32,7 @@ impl Signals {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut user = signal(SignalKind::user_defined1())?;
+        let mut hangup = signal(SignalKind::hangup())?;
         let signals = Self::unheard();
         let told = signals.clone();
         tokio::spawn(async move {
@@ -35,6 +41,7 @@ impl Signals {
                     _ = terminate.recv() => told.again(),
                     _ = interrupt.recv() => told.again(),
                     _ = user.recv() => told.hand_over.cancel(),
+                    _ = hangup.recv() => told.reload.notify_one(),
                 }
             }
         });
@@ -59,7 +66,7 @@ impl Signals {
 
     fn unheard() -> Self {
         let new = CancellationToken::new;
-        Self { end: new(), hurry: new(), hand_over: new() }
+        Self { end: new(), hurry: new(), hand_over: new(), reload: Arc::default() }
     }
 
     fn again(&self) {

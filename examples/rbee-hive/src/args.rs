@@ -14,7 +14,7 @@ use clap::Parser;
 use etcetera::BaseStrategy;
 use rbee_core::{Error, ErrorKind, HiveId, ModelStore, Result, StoreOptions};
 use rbee_transport_http::{
-    ProcessHive, Token,
+    ProcessHive, SharedToken, Token, TokenFile,
     server::{LogFormat, LogStyle, hostname},
     wire,
     wire::engine::Engine,
@@ -132,6 +132,12 @@ impl Args {
         let from = self.token_file.as_deref().unwrap_or(Path::new(VARIABLE));
         let parsed = text.map(|text| text.trim().parse::<Token>()).transpose();
         parsed.map_err(|error| error.context(from.display()))
+    }
+
+    /// The file with the token, to be read again while it serves; not one that comes from elsewhere.
+    pub(crate) fn token_file(&self, token: &SharedToken) -> Option<TokenFile> {
+        let path = self.token_file.as_ref().filter(|path| path.as_os_str() != "-")?;
+        Some(TokenFile::new(path, token.clone()))
     }
 
     /// Where it listens.

@@ -1,13 +1,14 @@
 //! The agent of one machine, as a daemon.
 
 mod args;
+mod token;
 
-use std::{net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
+use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use clap::Parser;
 use rbee_core::{HiveBackend, Result};
 use rbee_transport_http::{
-    Announced, HiveFiles, Token,
+    SharedToken,
     server::{HiveServer, Lease, Server, exit_status, raise_file_limit, run_hive, stop_signal},
 };
 
@@ -31,36 +32,16 @@ async fn run(args: &Args) -> Result<()> {
     args.log()?.start()?;
     raise_file_limit();
     let stop = stop_signal()?;
-    let given = args.token()?;
+    let given = args.token()?.map(SharedToken::from);
+    token::reload_on_hangup(given.as_ref().and_then(|token| args.token_file(token)))?;
     let server = Server::bind(args.address()).await?;
     let hive = Arc::new(args.hive()?);
     hive.start().await?;
-    let (token, _announced) = token(given, &hive.hive_files(), server.address())?;
+    let (token, _announced) = token::choose(given, &hive.hive_files(), server.address())?;
     tracing::info!(hive = %hive.id(), address = %server.address(), "ready");
     let mut host = HiveServer::with_reach(hive.clone(), hive);
     if let Some(lease) = args.lease {
         host = host.with_lease(Lease::new(lease));
     }
     run_hive(server, host, token, stop, GRACE).await
-}
-
-/// The token that the hive takes: the one it was given, or the one in its state directory, where queens of the same user
-/// find it.
-fn token(
-    given: Option<Token>,
-    files: &HiveFiles,
-    address: SocketAddr,
-) -> Result<(Token, Option<Announced>)> {
-    if let Some(token) = given {
-        files.withdraw();
-        return Ok((token, None));
-    }
-    let token = files.token()?;
-    let token_file = files.token_path();
-    tracing::info!(token_file = %token_file.display(), "the token that queens need is in this file");
-    // Without it the hive works too: queens have to be told the token.
-    let announced = files.announce(address).inspect_err(|error| {
-        tracing::warn!(%error, "queens on this machine do not find the token by themselves");
-    });
-    Ok((token, announced.ok()))
 }

@@ -7,7 +7,7 @@ use std::{error::Error as _, path::Path, time::Duration};
 
 use http::{HeaderMap, HeaderValue, Method, header};
 use rbee_core::CorrelationId;
-use rbee_transport_http::wire::{CORRELATION_ID, LAST_EVENT_ID};
+use rbee_transport_http::wire::{CORRELATION_ID, HEALTH, LAST_EVENT_ID, queen::Health};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
@@ -22,7 +22,7 @@ pub use stream::Events;
 /// How long a connection may take to be made.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
 /// How long an answer that is no stream may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// How long the head of a stream may take: the queen answers at once, and sends comments while a model loads.
 const HEAD_PATIENCE: Duration = Duration::from_secs(120);
 
@@ -131,6 +131,15 @@ impl Client {
         self.ask(Method::GET, path, &(), None::<&()>, patience).await?.json().await
     }
 
+    /// How the queen is, also while she goes down; what the operator alone is told is in it if the key is the operator's.
+    ///
+    /// # Errors
+    /// If she is not reached within `patience`, or refuses the key.
+    pub async fn health(&self, patience: Duration) -> Result<Health, Failure> {
+        let request = self.request(Method::GET, HEALTH, &(), None::<&()>);
+        self.exchange(request, HEALTH, patience).await?.health().await
+    }
+
     /// `POST`.
     pub async fn post<T: DeserializeOwned>(
         &self,
@@ -234,6 +243,16 @@ impl Client {
         path: &str,
         patience: Duration,
     ) -> Result<Reply, Failure> {
+        self.exchange(request, path, patience).await?.accepted().await
+    }
+
+    /// Sends a request, and gives the head of the answer whatever its status is.
+    async fn exchange(
+        &self,
+        request: reqwest::RequestBuilder,
+        path: &str,
+        patience: Duration,
+    ) -> Result<Reply, Failure> {
         let correlation_id = CorrelationId::random();
         let request = request.header(CORRELATION_ID, correlation_id.as_str());
         let about = About {
@@ -242,7 +261,7 @@ impl Client {
             correlation_id: correlation_id.to_string(),
         };
         match tokio::time::timeout(patience, request.send()).await {
-            Ok(Ok(response)) => Reply::new(response, about, patience).await,
+            Ok(Ok(response)) => Ok(Reply::new(response, about, patience)),
             Ok(Err(cause)) => Err(about.lost(&cause)),
             Err(_) => Err(about.silent(patience)),
         }

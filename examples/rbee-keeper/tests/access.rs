@@ -31,6 +31,38 @@ async fn without_the_key_it_says_how_to_give_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn without_the_operators_key_the_queen_tells_no_more_than_that_she_is_up() {
+    let (hall, token) = guarded().await;
+    let ended = hall.rbee(&["status"]).run().await.ok();
+    assert!(ended.out.contains("status   ok") && !ended.out.contains("process"), "{ended:?}");
+    assert!(ended.err.contains("--token-file"), "{ended:?}");
+    let ended = hall.rbee(&["status", "--json"]).run().await.ok();
+    assert_eq!(ended.json(), serde_json::json!({"status": "ok"}));
+    let ended = hall.rbee(&["version"]).run().await.ok();
+    assert!(ended.out.contains("tells its version to its operator alone"), "{ended:?}");
+    let key = ("RBEE_API_KEY", token.reveal());
+    let ended = hall.rbee(&["status"]).env(key.0, key.1).run().await.ok();
+    assert!(ended.out.contains("workers ready  1") && ended.err.is_empty(), "{ended:?}");
+    let wrong = Token::random().unwrap();
+    let ended = hall.rbee(&["status"]).env("RBEE_API_KEY", wrong.reveal()).run().await;
+    ended.failed(5, &["UNAUTHORIZED"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_queen_that_goes_down_still_tells_how_she_is() {
+    let stop = tokio_util::sync::CancellationToken::new();
+    let given = stop.clone();
+    let hall = Hall::built(echo(), |queen| queen, |server| server.stop(given)).await;
+    stop.cancel();
+    let ended = hall.rbee(&["status"]).run().await.ok();
+    assert!(ended.out.contains("draining") && ended.out.contains("workers ready  1"), "{ended:?}");
+    hall.queen.shutdown(std::time::Duration::ZERO).await.unwrap();
+    let ended = hall.rbee(&["status", "--json"]).run().await.ok();
+    assert_eq!(ended.json(), serde_json::json!({"status": "draining"}));
+    assert_eq!(ended.err, "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_key_comes_from_the_environment_a_file_or_the_command_line() {
     let (hall, token) = guarded().await;
     let ended = hall.rbee(&["ls"]).env("RBEE_API_KEY", token.reveal()).run().await.ok();

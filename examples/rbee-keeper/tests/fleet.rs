@@ -200,11 +200,12 @@ async fn a_job_is_cancelled_by_the_beginning_of_its_id() {
 async fn the_queen_tells_how_she_is_and_what_she_finds() {
     let hall = Hall::new().await;
     let health: Health = read(&hall.rbee(&["status", "--json"]).run().await.ok());
-    assert_eq!((health.status.as_str(), health.workers_ready), ("ok", 1));
+    let details = health.details.unwrap();
+    assert_eq!((health.status.as_str(), details.workers_ready), ("ok", 1));
     let shown = hall.rbee(&["health"]).run().await.ok();
     assert!(shown.out.contains("workers ready  1"), "{shown:?}");
     let version = hall.rbee(&["version"]).run().await.ok();
-    assert!(version.out.contains(&format!("queen  {} at", health.version)), "{version:?}");
+    assert!(version.out.contains(&format!("queen  {} at", details.version)), "{version:?}");
     let policy: rbee_transport_http::wire::policy::PolicyView =
         read(&hall.rbee(&["policy", "show", "--json"]).run().await.ok());
     assert!(hall.rbee(&["policy", "show"]).run().await.ok().out.contains(&policy.name));

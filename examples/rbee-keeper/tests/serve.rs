@@ -72,6 +72,16 @@ const STAYS: &str = "echo $$ > \"$RBEE_DATA_DIR/pid\"\nexec sleep 60";
 
 /// Answers as the stand-in would, from the moment on at which it runs. Gives the port.
 async fn answers_for(place: &Place) -> u16 {
+    answers_as(place, |pid| {
+        format!(
+            r#"{{"status":"ok","queen":"q","version":"1","pid":{pid},"uptime_ms":1,"jobs_waiting":0,"jobs_running":0,"hives_online":0,"workers_ready":0}}"#
+        )
+    })
+    .await
+}
+
+/// The same, with this as its health.
+async fn answers_as(place: &Place, health: impl Fn(i32) -> String + Send + 'static) -> u16 {
     let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
     let pid = place.path("pid");
     tokio::spawn(async move {
@@ -85,11 +95,8 @@ async fn answers_for(place: &Place) -> u16 {
         while let Ok((mut stream, _)) = listener.accept().await {
             let mut buffer = [0; 4096];
             let count = stream.read(&mut buffer).await.unwrap_or(0);
-            let health = buffer[..count].starts_with(b"GET /health");
-            let body = match health {
-                true => format!(
-                    r#"{{"status":"ok","queen":"q","version":"1","pid":{pid},"uptime_ms":1,"jobs_waiting":0,"jobs_running":0,"hives_online":0,"workers_ready":0}}"#
-                ),
+            let body = match buffer[..count].starts_with(b"GET /health") {
+                true => health(pid),
                 false => r#"{"data":[]}"#.to_owned(),
             };
             let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\n";
@@ -136,6 +143,19 @@ async fn in_the_background_she_is_waited_for_and_her_log_is_kept() {
     assert_eq!(mode & 0o777, 0o600);
     let ended = place.rbee(&["serve", "--detach", "--port", &port]).run().await;
     ended.failed(1, &["CONFLICT", "answers at", &pid.to_string()]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_queen_that_tells_her_process_to_nobody_is_known_by_her_answer() {
+    // Her token is in her own configuration, and not known here.
+    let place = Place::new(STAYS);
+    let _stop = Stop(place.path("pid"));
+    let port = answers_as(&place, |_| r#"{"status":"ok"}"#.into()).await.to_string();
+    let ended = place.rbee(&["serve", "--detach", "--port", &port]).run().await.ok();
+    let pid = pid_in(&place.path("pid")).unwrap();
+    assert!(ended.out.contains(&format!("(process {pid})")), "{ended:?}");
+    let ended = place.rbee(&["serve", "--detach", "--port", &port]).run().await;
+    ended.failed(1, &["CONFLICT", "answers at"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -15,7 +15,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::{answer::Answer, chain, connector::Connector};
 use crate::{
-    Token,
+    SharedToken, Token,
     dial::Dial,
     wire::{CORRELATION_ID, ErrorBody, HEALTH, Up, hive::PART_CONTENT_TYPE},
 };
@@ -32,7 +32,7 @@ pub struct Endpoint {
     dial: Arc<dyn Dial>,
     port: u16,
     authority: Arc<str>,
-    token: Option<Token>,
+    token: Option<SharedToken>,
 }
 
 impl fmt::Debug for Endpoint {
@@ -51,7 +51,14 @@ impl Endpoint {
             .build(Connector { dial: dial.clone(), port });
         let host = dial.host();
         let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+        let token = token.map(SharedToken::from);
         Self { client, authority: format!("{host}:{port}").into(), dial, port, token }
+    }
+
+    /// Shows this token, also when it is replaced later.
+    pub fn with_token(mut self, token: SharedToken) -> Self {
+        self.token = Some(token);
+        self
     }
 
     /// Its machine and port, `127.0.0.1:7835` for instance.
@@ -223,7 +230,7 @@ impl Endpoint {
         })?;
         let mut request = Request::builder().method(method).uri(uri);
         if let Some(token) = &self.token {
-            request = request.header(header::AUTHORIZATION, format!("Bearer {}", token.reveal()));
+            request = request.header(header::AUTHORIZATION, token.bearer());
         }
         if let Some(id) = correlation_id {
             request = request.header(CORRELATION_ID, id.as_str());

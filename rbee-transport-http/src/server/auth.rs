@@ -10,15 +10,18 @@ use rbee_core::{Error, ErrorKind, Result};
 
 use super::{guard::Guard, reply};
 use crate::{
-    Token,
+    SharedToken,
     wire::{self, Up},
 };
 
 /// Lets a request through that comes from an allowed place and carries the token. A caller that shows no token is told that
 /// the daemon is up, if it asks for that, and nothing else.
-pub(super) async fn check(State(token): State<Token>, request: Request, next: Next) -> Response {
-    let allowed =
-        Guard::with_token().check(request.method(), request.uri(), request.headers());
+pub(super) async fn check(
+    State(token): State<SharedToken>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let allowed = Guard::with_token().check(request.method(), request.uri(), request.headers());
     if let Err(error) = allowed {
         return reply::refuse(&error, request.extensions().get());
     }
@@ -37,7 +40,7 @@ fn asks_whether_up(request: &Request) -> bool {
 }
 
 /// Does the request carry this token?
-pub(super) fn authorise(token: &Token, headers: &HeaderMap) -> Result<()> {
+pub(super) fn authorise(token: &SharedToken, headers: &HeaderMap) -> Result<()> {
     let refuse = |message: &'static str| Err(Error::new(ErrorKind::Unauthorized, message));
     let Some(value) = headers.get(header::AUTHORIZATION) else {
         return refuse("a token is missing; send it as `Authorization: Bearer TOKEN`");

@@ -2,8 +2,13 @@
 
 mod log;
 
+use std::path::Path;
+
+use rbee_core::Result;
 #[cfg(unix)]
-use rbee_core::{Error, ErrorKind, Result};
+use rbee_core::{Error, ErrorKind};
+#[cfg(unix)]
+use tokio::signal::unix::{SignalKind, signal};
 #[cfg(unix)]
 use tokio_util::sync::CancellationToken;
 
@@ -13,14 +18,8 @@ use tokio_util::sync::CancellationToken;
 /// [`ErrorKind::Internal`] where the system does not let signals be handled.
 #[cfg(unix)]
 pub fn stop_signal() -> Result<CancellationToken> {
-    use tokio::signal::unix::{SignalKind, signal};
-
-    let wrong = |cause: std::io::Error| {
-        Error::new(ErrorKind::Internal, format!("signals cannot be handled: {cause}"))
-            .with_source(cause)
-    };
-    let mut terminate = signal(SignalKind::terminate()).map_err(wrong)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(wrong)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(unhandled)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(unhandled)?;
     let stop = CancellationToken::new();
     let tell = stop.clone();
     tokio::spawn(async move {
@@ -39,6 +38,34 @@ pub fn stop_signal() -> Result<CancellationToken> {
     Ok(stop)
 }
 
+/// Runs this whenever SIGHUP comes, which would end the process without it: a supervisor sends it to have files read
+/// again, and the system when a terminal is closed.
+///
+/// # Errors
+/// [`ErrorKind::Internal`] if the system does not let signals be handled.
+#[cfg(unix)]
+pub fn on_hangup(mut reload: impl FnMut() + Send + 'static) -> Result<()> {
+    let mut hangup = signal(SignalKind::hangup()).map_err(unhandled)?;
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            reload();
+        }
+    });
+    Ok(())
+}
+
+/// Writes to the log what came of reading this file again: the `what` in it has changed or has not, or is refused.
+pub fn log_reload(what: &str, file: &Path, reloaded: &Result<bool>) {
+    let file = file.display();
+    match reloaded {
+        Ok(true) => tracing::info!(%file, "reloaded: the new {what} is in force"),
+        Ok(false) => tracing::info!(%file, "reloaded: the {what} has not changed"),
+        Err(error) => {
+            tracing::error!(%file, %error, "the {what} is refused; the old one stays in force");
+        }
+    }
+}
+
 /// Lets this process have as many files and connections open as the system allows it. Many a login begins with 1,024,
 /// which is fewer than the connections that a [`Server`](super::Server) takes.
 #[cfg(unix)]
@@ -53,4 +80,10 @@ pub fn raise_file_limit() {
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
         tracing::debug!(?current, ?maximum, %error, "the limit on open files stays");
     }
+}
+
+#[cfg(unix)]
+fn unhandled(cause: std::io::Error) -> Error {
+    Error::new(ErrorKind::Internal, format!("signals cannot be handled: {cause}"))
+        .with_source(cause)
 }

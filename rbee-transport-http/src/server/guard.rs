@@ -295,7 +295,10 @@ fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>
         (_, Some(_)) => "is there more than once",
         (Err(_), None) => "is not visible ASCII",
     };
-    Err(Error::for_client(ErrorKind::InvalidRequest, format!("the header {name} {why}; send it once")))
+    Err(Error::for_client(
+        ErrorKind::InvalidRequest,
+        format!("the header {name} {why}; send it once"),
+    ))
 }
 
 /// In lower case, without the dot that stands for the root of all names, and with one form for each address.

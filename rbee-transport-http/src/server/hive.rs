@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Lease, figures, reply, routes};
 use crate::{
-    Token,
+    SharedToken, Token,
     wire::{
         self, Shutdown,
         hive::{Health, Model, Owner, Spawn, Stop, WorkerAddress},
@@ -133,8 +133,9 @@ impl HiveServer {
     }
 
     /// The routes, for callers with this token. There is no way to serve a hive without one: any user of the machine could
-    /// start programs with it, and read what its workers are told.
-    pub fn router(&self, token: Token) -> Router {
+    /// start programs with it, and read what its workers are told. The token may be one that is
+    /// [replaced](SharedToken::replace) while it is in use.
+    pub fn router(&self, token: impl Into<SharedToken>) -> Router {
         let routes = Router::new()
             .route(wire::HEALTH, get(health))
             .route(wire::hive::CAPABILITIES, get(capabilities))
@@ -154,7 +155,7 @@ impl HiveServer {
             let inner = inner.clone();
             async move { inner.measure().await }
         });
-        routes::close(routes, self.inner.clone(), token)
+        routes::close(routes, self.inner.clone(), token.into())
     }
 }
 

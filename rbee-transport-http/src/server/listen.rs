@@ -1,45 +1,40 @@
 //! What serves a router: connections with bounds on everything a client can make large or slow.
 
-use std::{
-    collections::HashMap,
-    net::SocketAddr,
-    path::Path,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
-    task::Waker,
-    time::Duration,
-};
+use std::{io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use axum::Router;
-use hyper::{body::Incoming, server::conn::http1};
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    service::TowerToHyperService,
-};
 use rbee_core::{Error, ErrorKind, Result};
-use rustls::{
-    ServerConfig,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
-};
 use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
+    net::{TcpListener, TcpSocket, TcpStream},
     task::JoinSet,
+    time::Instant,
 };
-use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use super::patience::Patient;
-use crate::dial::Io;
+use super::{
+    accept_report::{AcceptReport, Event},
+    connection::Connection,
+    connections::{Caps, Connected, ConnectionTable, Full},
+    descriptors,
+    shutdown_signal::ShutdownSignal,
+    tls::TlsFiles,
+};
 
 /// Bounds on connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Connections at once; more wait in the operating system's queue. 10,000.
+    /// Connections at once. Fewer if the process cannot have that many files open: a quarter of its descriptors, 64 to
+    /// 4,096, stays free for everything else. If all are used, one that serves nobody is closed for a new one; if there
+    /// is none, more wait in the operating system's queue. 10,000.
     pub connections: usize,
-    /// How long the head of a request may take, and how long a connection may be unused. 60 seconds.
+    /// Connections at once from one address; an IPv6 address counts by its first 64 bits. `None` for half of all from
+    /// any other machine, and three quarters from this one, where a reverse proxy may stand for many clients; all of
+    /// them if the server listens for this machine alone.
+    pub connections_per_peer: Option<usize>,
+    /// How long a new connection may take until the head of its first request is there, after a TLS handshake. 10
+    /// seconds.
+    pub first_head_patience: Duration,
+    /// How long the head of a later request may take, and how long a connection may be unused. 60 seconds.
     pub head_patience: Duration,
     /// How long a client may read nothing while there is something for it. 2 minutes.
     pub write_patience: Duration,
@@ -55,6 +50,8 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 10_000,
+            connections_per_peer: None,
+            first_head_patience: Duration::from_secs(10),
             head_patience: Duration::from_secs(60),
             write_patience: Duration::from_secs(120),
             handshake_patience: Duration::from_secs(10),
@@ -64,15 +61,20 @@ impl Default for Limits {
     }
 }
 
-/// Between two tries to accept, where the operating system has no room for a connection.
+/// Before the next try to accept, if the operating system has no room for a connection. It doubles with each.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+const MAX_ACCEPT_PAUSE: Duration = Duration::from_secs(1);
+
+/// Connections that the operating system holds until they are accepted. With the 128 of the standard library a burst
+/// makes it drop some, and their clients try again after a second.
+const BACKLOG: u32 = 1_024;
 
 /// A listening socket and how connections to it are served.
 pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
     limits: Limits,
-    tls: Option<TlsAcceptor>,
+    tls: Option<TlsFiles>,
 }
 
 impl std::fmt::Debug for Server {
@@ -92,7 +94,7 @@ impl Server {
             Error::new(ErrorKind::Config, format!("cannot listen on {address}: {cause}"))
                 .with_source(cause)
         };
-        let listener = TcpListener::bind(address).await.map_err(wrong)?;
+        let listener = listen(address).map_err(wrong)?;
         let address = listener.local_addr().map_err(wrong)?;
         Ok(Self { listener, address, limits: Limits::default(), tls: None })
     }
@@ -111,170 +113,155 @@ impl Server {
     /// Speaks TLS, with the certificates and the private key of these PEM files.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] where a file cannot be read, or the two do not fit together.
+    /// [`ErrorKind::Config`] if a file cannot be read, or the two do not fit together.
     pub fn with_tls(mut self, certificates: &Path, key: &Path) -> Result<Self> {
-        let wrong = |path: &Path, why: String| {
-            Error::new(ErrorKind::Config, format!("{}: {why}", path.display()))
-        };
-        let chain = CertificateDer::pem_file_iter(certificates)
-            .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-            .map_err(|cause| wrong(certificates, format!("no certificates in PEM: {cause}")))?;
-        let secret = PrivateKeyDer::from_pem_file(key)
-            .map_err(|cause| wrong(key, format!("no private key in PEM: {cause}")))?;
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .and_then(|config| config.with_no_client_auth().with_single_cert(chain, secret))
-            .map_err(|cause| wrong(certificates, format!("cannot be used: {cause}")))?;
-        self.tls = Some(TlsAcceptor::from(Arc::new(config)));
+        self.tls = Some(TlsFiles::open(certificates, key)?);
         Ok(self)
+    }
+
+    /// The files of [`with_tls`](Self::with_tls), to be read again while it serves.
+    pub fn tls_files(&self) -> Option<TlsFiles> {
+        self.tls.clone()
     }
 
     /// Serves until told to stop; then takes no more connections, and gives requests under way `grace` to end.
     pub async fn run(self, router: Router, stop: CancellationToken, grace: Duration) {
-        let mut connections = JoinSet::new();
-        let bell = Arc::new(Bell::default());
-        let room = Arc::new(Semaphore::new(self.limits.connections));
+        let mut tasks = JoinSet::new();
+        let shutdown = Arc::new(ShutdownSignal::default());
+        let accepting = self.accept_all(&router, &shutdown, &mut tasks);
+        stop.run_until_cancelled(accepting).await;
+        shutdown.send();
+        let all = async { while tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(grace, all).await.is_err() {
+            tasks.shutdown().await;
+        }
+    }
+
+    /// Accepts connections and serves them, without end.
+    async fn accept_all(
+        &self,
+        router: &Router,
+        shutdown: &Arc<ShutdownSignal>,
+        tasks: &mut JoinSet<()>,
+    ) {
+        let table = ConnectionTable::new(self.caps(descriptors::limit()));
+        let (mut report, mut pause) = (AcceptReport::default(), ACCEPT_PAUSE);
         loop {
+            report.say(Instant::now(), table.open(), table.caps().all);
             let accepted = tokio::select! {
-                () = stop.cancelled() => break,
-                accepted = self.accept(&room) => accepted,
+                accepted = self.listener.accept() => accepted,
+                () = until(report.due()) => continue,
             };
             // Those that have ended are forgotten.
-            while connections.try_join_next().is_some() {}
-            let Some((stream, permit)) = accepted else { continue };
-            let connection = Connection {
-                limits: self.limits,
-                tls: self.tls.clone(),
-                router: router.clone(),
-                bell: bell.clone(),
-                _room: permit,
-            };
-            connections.spawn(connection.serve(stream));
-        }
-        bell.ring();
-        let all = async { while connections.join_next().await.is_some() {} };
-        if tokio::time::timeout(grace, all).await.is_err() {
-            connections.shutdown().await;
-        }
-    }
-
-    async fn accept(&self, room: &Arc<Semaphore>) -> Option<(TcpStream, OwnedSemaphorePermit)> {
-        let permit = room.clone().acquire_owned().await.ok()?;
-        match self.listener.accept().await {
-            Ok((stream, _)) => Some((stream, permit)),
-            Err(error) => {
-                // Out of file descriptors, most likely: it passes when connections end.
-                tracing::warn!(%error, "a connection could not be accepted");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                None
-            }
-        }
-    }
-}
-
-/// Tells every connection that the server stops. A connection is polled for every token, so asking costs one load of
-/// an atomic: the waker is left once, because a task keeps the one it has.
-#[derive(Debug, Default)]
-struct Bell {
-    rung: AtomicBool,
-    listeners: Mutex<Listeners>,
-}
-
-#[derive(Debug, Default)]
-struct Listeners {
-    next: u64,
-    wakers: HashMap<u64, Waker>,
-}
-
-impl Bell {
-    fn ring(&self) {
-        self.rung.store(true, Ordering::SeqCst);
-        let wakers = std::mem::take(&mut self.lock().wakers);
-        wakers.into_values().for_each(Waker::wake);
-    }
-
-    fn has_rung(&self) -> bool {
-        self.rung.load(Ordering::SeqCst)
-    }
-
-    /// Wakes this task when the bell rings, until the answer is dropped.
-    fn listen(self: &Arc<Self>, waker: &Waker) -> Listener {
-        let mut listeners = self.lock();
-        listeners.next += 1;
-        let key = listeners.next;
-        listeners.wakers.insert(key, waker.clone());
-        Listener { bell: self.clone(), key }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Listeners> {
-        self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-struct Listener {
-    bell: Arc<Bell>,
-    key: u64,
-}
-
-impl Drop for Listener {
-    fn drop(&mut self) {
-        self.bell.lock().wakers.remove(&self.key);
-    }
-}
-
-/// One connection.
-struct Connection {
-    limits: Limits,
-    tls: Option<TlsAcceptor>,
-    router: Router,
-    bell: Arc<Bell>,
-    _room: OwnedSemaphorePermit,
-}
-
-impl Connection {
-    async fn serve(self, stream: TcpStream) {
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "TCP_NODELAY could not be set");
-        }
-        match &self.tls {
-            None => self.speak(stream).await,
-            Some(tls) => {
-                let shaken = tls.accept(stream);
-                match tokio::time::timeout(self.limits.handshake_patience, shaken).await {
-                    Ok(Ok(stream)) => self.speak(stream).await,
-                    Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
-                    Err(_) => tracing::debug!("a TLS handshake took too long"),
+            while tasks.try_join_next().is_some() {}
+            match accepted {
+                Ok((stream, from)) => {
+                    pause = ACCEPT_PAUSE;
+                    let Some(connected) = admit(&table, from, &mut report).await else { continue };
+                    self.serve(stream, connected, &table, router, shutdown, tasks);
+                }
+                // That one has gone away again.
+                Err(error) if is_about_one(&error) => {}
+                Err(error) => {
+                    // Out of descriptors, most likely: others than connections have taken more than was left to them.
+                    report.note(Event::Failed(&error));
+                    if let Some(why) = table.close_one(Instant::now()) {
+                        tracing::debug!(?why, "a connection was closed for its descriptor");
+                    }
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(MAX_ACCEPT_PAUSE);
                 }
             }
         }
     }
 
-    async fn speak(&self, io: impl Io) {
-        let service = TowerToHyperService::new(self.router.clone());
-        let service = hyper::service::service_fn(move |request: http::Request<Incoming>| {
-            hyper::service::Service::call(&service, request.map(axum::body::Body::new))
-        });
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(self.limits.head_patience)
-            .max_headers(self.limits.headers)
-            .max_buf_size(self.limits.head_bytes)
-            .serve_connection(TokioIo::new(Patient::new(io, self.limits.write_patience)), service);
-        let mut connection = std::pin::pin!(connection);
-        let (mut listener, mut told) = (None, false);
-        let ended = std::future::poll_fn(|cx| {
-            // Before the question, so that a bell that rings between the two is heard.
-            listener.get_or_insert_with(|| self.bell.listen(cx.waker()));
-            if !told && self.bell.has_rung() {
-                told = true;
-                connection.as_mut().graceful_shutdown();
+    fn serve(
+        &self,
+        stream: TcpStream,
+        connected: Arc<Connected>,
+        table: &ConnectionTable,
+        router: &Router,
+        shutdown: &Arc<ShutdownSignal>,
+        tasks: &mut JoinSet<()>,
+    ) {
+        let id = connected.id();
+        let connection = Connection {
+            limits: self.limits,
+            tls: self.tls.as_ref().map(TlsFiles::config),
+            router: router.clone(),
+            shutdown: shutdown.clone(),
+            connected,
+        };
+        let task = tasks.spawn(connection.serve(stream));
+        table.served_by(&id, task);
+    }
+
+    /// How many connections there may be, if so many files can be open.
+    fn caps(&self, descriptors: Option<u64>) -> Caps {
+        let all = descriptors::connection_cap(self.limits.connections, descriptors);
+        if all < self.limits.connections {
+            tracing::info!(
+                address = %self.address, connections = all, open_files = descriptors,
+                "fewer connections than allowed are taken at once, because of the limit on open files (`ulimit -n`)"
+            );
+        }
+        let share =
+            |default: usize| self.limits.connections_per_peer.unwrap_or(default).clamp(1, all);
+        let loopback = if self.address.ip().is_loopback() { all } else { all - all / 4 };
+        Caps { all, loopback: share(loopback), peer: share(all.div_ceil(2)) }
+    }
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // As the standard library does: a daemon that is started again gets its port back at once.
+    #[cfg(unix)]
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+/// Takes a connection in, as soon as there is room. `None` if its peer has too many.
+async fn admit(
+    table: &Arc<ConnectionTable>,
+    from: SocketAddr,
+    report: &mut AcceptReport,
+) -> Option<Arc<Connected>> {
+    let mut has_waited = false;
+    loop {
+        let now = Instant::now();
+        match table.admit(from.ip().into(), now) {
+            Ok((connected, closed)) => {
+                if let Some(why) = closed {
+                    report.note(Event::Closed(why, from.ip()));
+                }
+                table.settled().await;
+                return Some(connected);
             }
-            connection.as_mut().poll(cx)
-        })
-        .await;
-        if let Err(error) = ended {
-            tracing::debug!(%error, "a connection ended");
+            Err(Full::Peer) => {
+                report.note(Event::Refused(from.ip()));
+                return None;
+            }
+            Err(Full::All) => {
+                if !std::mem::replace(&mut has_waited, true) {
+                    report.note(Event::Waits(from.ip()));
+                }
+                report.say(now, table.open(), table.caps().all);
+                table.changed().await;
+            }
         }
     }
+}
+
+async fn until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Is it about the one connection that would have been accepted, and not about all?
+fn is_about_one(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
 }

@@ -3,6 +3,7 @@
 use std::{
     io,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -12,6 +13,8 @@ use tokio::{
     time::{Instant, Sleep},
 };
 
+use super::connections::Connected;
+
 /// Fails a write that makes no progress for so long. No timer is set while writes go through.
 #[derive(Debug)]
 pub(super) struct Patient<I> {
@@ -19,11 +22,25 @@ pub(super) struct Patient<I> {
     patience: Duration,
     /// Runs while a write waits.
     alarm: Option<Pin<Box<Sleep>>>,
+    /// Is told when a write waits and when it goes on.
+    connected: Option<Arc<Connected>>,
 }
 
 impl<I> Patient<I> {
     pub(super) fn new(io: I, patience: Duration) -> Self {
-        Self { io, patience, alarm: None }
+        Self { io, patience, alarm: None, connected: None }
+    }
+
+    /// Tells this connection's place in the table when its client reads nothing.
+    pub(super) fn with_connected(mut self, connected: Arc<Connected>) -> Self {
+        self.connected = Some(connected);
+        self
+    }
+
+    fn tell(&self, is_blocked: bool) {
+        if let Some(connected) = &self.connected {
+            connected.write_blocked(is_blocked);
+        }
     }
 
     fn heed<T>(
@@ -32,8 +49,13 @@ impl<I> Patient<I> {
         written: Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
         if written.is_ready() {
-            self.alarm = None;
+            if self.alarm.take().is_some() {
+                self.tell(false);
+            }
             return written;
+        }
+        if self.alarm.is_none() {
+            self.tell(true);
         }
         let until = Instant::now() + self.patience;
         let alarm = self.alarm.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{HiveServer, Lease, Server, WorkerServer};
 use crate::{
-    Token,
+    SharedToken,
     wire::worker::{EXIT_PORT_TAKEN, Start},
 };
 
@@ -123,7 +123,7 @@ pub async fn run_worker(
 pub async fn run_hive(
     server: Server,
     hive: HiveServer,
-    token: Token,
+    token: impl Into<SharedToken>,
     stop: CancellationToken,
     grace: Duration,
 ) -> Result<()> {

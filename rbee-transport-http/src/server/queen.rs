@@ -40,7 +40,7 @@ pub use doctor::Examiner;
 
 use super::{AllowedHost, AllowedOrigin, LogRing, guard::Guard};
 use crate::{
-    Token,
+    SharedToken,
     wire::{self, openai::MODEL, policy as rules, queen as paths},
 };
 
@@ -98,7 +98,7 @@ type Render = Arc<dyn Fn() -> String + Send + Sync>;
 /// What the routes share.
 struct Inner {
     queen: Queen,
-    token: Option<Token>,
+    token: Option<SharedToken>,
     guard: Guard,
     metrics_need_token: bool,
     connector: Option<Arc<dyn HiveConnector>>,
@@ -151,13 +151,15 @@ impl QueenServer {
         }
     }
 
-    /// Serves only those who have this token, as the operator, and those with a tenant's key. `/health` is open to all;
-    /// `/metrics` is where that is [set](Self::with_open_metrics).
+    /// Serves only those who have this token, as the operator, and those with a tenant's key. `/health` is open to all,
+    /// but says no more than whether she is up; `/metrics` is open if that is [set](Self::with_open_metrics).
     ///
     /// Without a token everybody is the operator who sends no key, but in the mode
     /// [`Platform`](rbee_core::Mode::Platform), where only tenants are served then.
-    pub fn with_token(mut self, token: Token) -> Self {
-        self.inner.token = Some(token);
+    ///
+    /// The token may be one that is [replaced](SharedToken::replace) while it is served.
+    pub fn with_token(mut self, token: impl Into<SharedToken>) -> Self {
+        self.inner.token = Some(token.into());
         self.inner.guard.any_host = true;
         self
     }

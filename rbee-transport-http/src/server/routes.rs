@@ -10,7 +10,7 @@ use axum::{
 use http::header;
 
 use super::{auth, correlation, reply};
-use crate::{Token, wire};
+use crate::{SharedToken, wire};
 
 /// Writes all figures of the process, in Prometheus' text format.
 pub(super) type Render = Arc<dyn Fn() -> String + Send + Sync>;
@@ -40,7 +40,7 @@ pub(super) fn exposition(text: String) -> Response {
 
 /// The routes of a daemon, for those who have this token: unknown ones are refused in JSON, every request has a
 /// correlation id. Without the token `GET /health` says that the daemon is up, and everything else is refused.
-pub(super) fn close<S>(routes: Router<S>, state: S, token: Token) -> Router
+pub(super) fn close<S>(routes: Router<S>, state: S, token: SharedToken) -> Router
 where
     S: Clone + Send + Sync + 'static,
 {

@@ -149,7 +149,7 @@ impl WorkerServer {
             let inner = inner.clone();
             async move { inner.measure().await }
         });
-        routes::close(routes, self.inner.clone(), token)
+        routes::close(routes, self.inner.clone(), token.into())
     }
 }
 

@@ -67,12 +67,21 @@ pub struct Listing<T> {
     pub data: Vec<T>,
 }
 
-/// How the queen is.
+/// How the queen is: `200` if she is up, `503` once she goes down.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct Health {
     /// `ok`, or `draining` once she goes down.
     pub status: String,
+    /// What the operator alone is told, in the same object.
+    #[serde(flatten)]
+    pub details: Option<HealthDetails>,
+}
+
+/// How the queen is, for her operator.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub struct HealthDetails {
     /// Her name.
     pub queen: String,
     /// The version of her program.

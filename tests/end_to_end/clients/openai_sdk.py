@@ -20,13 +20,16 @@ def step(name):
 def quiet():
     """No slot is taken any more."""
     root = str(client.base_url).removesuffix("/v1/")
+    # Without the token it would only say that it is up.
+    headers = {"Authorization": f"Bearer {client.api_key}"}
+    health = urllib.request.Request(f"{root}/health", headers=headers)
     until = time.monotonic() + 5
     while True:
-        with urllib.request.urlopen(f"{root}/health") as reply:
-            health = json.load(reply)
-        if health["jobs_running"] == 0 and health["jobs_waiting"] == 0:
+        with urllib.request.urlopen(health) as reply:
+            said = json.load(reply)
+        if said["jobs_running"] == 0 and said["jobs_waiting"] == 0:
             return
-        assert time.monotonic() < until, health
+        assert time.monotonic() < until, said
         time.sleep(0.02)
 
 

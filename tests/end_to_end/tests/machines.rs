@@ -15,7 +15,7 @@ use std::{
 use machine::{Machine, ask, bee_tiny, is_gone, kill, spawned, spec, until};
 use rbee_core::{Epoch, ErrorKind, HiveBackend, HiveEvent, HiveId, Progress, Queen, WorkerId};
 use rbee_end_to_end::{built, built_example};
-use rbee_transport_http::LocalHive;
+use rbee_transport_http::{LocalHive, Token, client::Endpoint};
 use rustix::process::{Signal, kill_process};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -210,4 +210,57 @@ fn a_hive_refuses_a_state_directory_that_others_use_and_leaves_it_as_it_is() {
     }
     assert_eq!(std::fs::metadata(&shared).unwrap().permissions().mode() & 0o777, 0o755);
     assert_eq!(std::fs::read_dir(&shared).unwrap().count(), 1, "nothing is made in it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_terminal_that_goes_away_ends_neither_the_hive_nor_its_workers() {
+    let machine = Machine::new();
+    let hive = machine.hive(&[]);
+    let id = spawned(&hive).await;
+    let (daemon, worker) = (machine.hive_pid(), machine.worker_pid(id));
+    for pid in [daemon, worker] {
+        kill_process(pid, Signal::HUP).unwrap();
+    }
+    let model = bee_tiny().model.to_string();
+    let queen = Queen::builder().hive(hive).build().await.unwrap();
+    assert!(ask(&queen, &model).await.contains("lily is a tall white flower"));
+    assert_eq!((machine.hive_pid(), machine.worker_pid(id)), (daemon, worker));
+    queen.shutdown(Duration::from_secs(5)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hive_takes_a_new_token_from_its_file_when_it_is_told_to() {
+    let place = tempfile::tempdir().unwrap();
+    let [old, new] = [Token::random().unwrap(), Token::random().unwrap()];
+    let file = place.path().join("token");
+    std::fs::write(&file, old.reveal()).unwrap();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let mut command = tokio::process::Command::new(built("rbee-hive"));
+    command.args(["--port", &port.to_string(), "--token-file"]).arg(&file);
+    command.arg("--state-dir").arg(place.path().join("state")).kill_on_drop(true);
+    let mut daemon = command.spawn().unwrap();
+    let pid = rustix::process::Pid::from_raw(i32::try_from(daemon.id().unwrap()).unwrap()).unwrap();
+    let takes = async |token: &Token| {
+        let dial = Arc::new(rbee_transport_http::dial::Tcp::loopback());
+        let endpoint = Endpoint::new(dial, port, Some(token.clone()));
+        let path = rbee_transport_http::wire::hive::WORKERS;
+        endpoint.get::<serde_json::Value>(path, Duration::from_secs(5)).await.is_ok()
+    };
+    until_async("it serves", async || takes(&old).await).await;
+    std::fs::write(&file, "too short").unwrap();
+    kill_process(pid, Signal::HUP).unwrap();
+    std::fs::write(&file, new.reveal()).unwrap();
+    kill_process(pid, Signal::HUP).unwrap();
+    until_async("the new token holds", async || takes(&new).await).await;
+    assert!(!takes(&old).await);
+    assert_eq!(daemon.try_wait().unwrap(), None);
+}
+
+async fn until_async(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let waited = async {
+        while !holds().await {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    assert!(tokio::time::timeout(Duration::from_secs(30), waited).await.is_ok(), "never: {what}");
 }

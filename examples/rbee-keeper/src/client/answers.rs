@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::{StatusCode, header};
-use rbee_transport_http::wire::{CORRELATION_ID, sse};
+use rbee_transport_http::wire::{CORRELATION_ID, queen::Health, sse};
 use reqwest::Response;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -26,17 +26,34 @@ pub struct Reply {
 }
 
 impl Reply {
-    pub(super) async fn new(
-        response: Response,
-        mut about: About,
-        patience: Duration,
-    ) -> Result<Self, Failure> {
+    pub(super) fn new(response: Response, mut about: About, patience: Duration) -> Self {
         // The queen may have put another mark in the place of ours.
         if let Some(id) = text_of(&response, CORRELATION_ID) {
             about.correlation_id = id;
         }
-        let reply = Self { response, about, patience };
-        if reply.response.status().is_success() { Ok(reply) } else { Err(reply.refusal().await) }
+        Self { response, about, patience }
+    }
+
+    /// The same, unless it is an error.
+    pub(super) async fn accepted(mut self) -> Result<Self, Failure> {
+        if self.response.status().is_success() {
+            return Ok(self);
+        }
+        let bytes = self.bytes().await?;
+        Err(self.refusal(&bytes))
+    }
+
+    /// How the queen is. While she goes down she says so with an error's status.
+    pub(super) async fn health(mut self) -> Result<Health, Failure> {
+        let status = self.response.status();
+        let bytes = self.bytes().await?;
+        match serde_json::from_slice(&bytes) {
+            Ok(health) if status.is_success() || status == StatusCode::SERVICE_UNAVAILABLE => {
+                Ok(health)
+            }
+            Err(cause) if status.is_success() => Err(self.about.stranger(&cause.to_string())),
+            _ => Err(self.refusal(&bytes)),
+        }
     }
 
     /// A header, where it is there and readable.
@@ -91,20 +108,16 @@ impl Reply {
         }
     }
 
-    async fn refusal(mut self) -> Failure {
+    fn refusal(&self, bytes: &[u8]) -> Failure {
         let status = self.response.status();
         let after = self.header(header::RETRY_AFTER.as_str());
         let after =
             after.and_then(|text| text.parse::<u64>().ok()).map(|s| s.saturating_mul(1_000));
-        let bytes = match self.bytes().await {
-            Ok(bytes) => bytes,
-            Err(failure) => return failure,
-        };
-        let body: Option<Value> = serde_json::from_slice(&bytes).ok();
+        let body: Option<Value> = serde_json::from_slice(bytes).ok();
         match body.as_ref().and_then(|body| failure_in(body, Some(status))) {
             Some(failure) => failure,
             None => {
-                let text = String::from_utf8_lossy(&bytes);
+                let text = String::from_utf8_lossy(bytes);
                 let shown: String = text.chars().take(SHOWN).collect();
                 self.about.stranger(&format!("it says {status} {}", shown.trim()))
             }

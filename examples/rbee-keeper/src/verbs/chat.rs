@@ -1,16 +1,14 @@
 //! `rbee chat`: a conversation.
 
 use clap::Args;
-use rbee_transport_http::wire::{
-    HEALTH,
-    queen::{self, CatalogEntry, Health, Listing},
-};
+use rbee_transport_http::wire::queen::{self, CatalogEntry, Listing};
 use rustyline::{DefaultEditor, error::ReadlineError};
 
 use super::ask;
 use crate::{
     Keeper,
     answer::{Message, Sampling},
+    client::PATIENCE,
     failure::{Exit, Failure},
 };
 
@@ -68,7 +66,7 @@ pub(super) async fn talk(
     verbose: bool,
 ) -> Result<Exit, Failure> {
     // Before anything is typed in vain: is there a queen?
-    let _: Health = keeper.client.get(HEALTH, &()).await?;
+    keeper.client.health(PATIENCE).await?;
     let mut talk = Talk { system, turns: Vec::new() };
     let mut input = Input::new()?;
     if keeper.screen.is_conversation() {

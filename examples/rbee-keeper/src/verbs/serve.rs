@@ -12,7 +12,7 @@ use std::{
 use clap::Args;
 use etcetera::BaseStrategy as _;
 use rbee_core::private_files::private_directory;
-use rbee_transport_http::wire::{self, queen::Health};
+use rbee_transport_http::wire::queen::Health;
 
 use crate::{
     Address, Client, Keeper,
@@ -124,7 +124,9 @@ impl Serve {
         let client = keeper.client.at(self.address(keeper));
         let address = client.address();
         if let Some(health) = health(&client).await {
-            let message = format!("a queen answers at {address} already, process {}", health.pid);
+            let process = health.details.map(|details| format!(", process {}", details.pid));
+            let message =
+                format!("a queen answers at {address} already{}", process.unwrap_or_default());
             return Err(Failure::new(Exit::Failed, "CONFLICT", message));
         }
         let (path, log) = self.log_file()?;
@@ -196,7 +198,14 @@ pub(crate) async fn offer_to_start(keeper: &Keeper, failure: Failure) -> Result<
 }
 
 async fn health(client: &Client) -> Option<Health> {
-    client.get_within(wire::HEALTH, LOOK * 10).await.ok()
+    match client.health(LOOK * 10).await {
+        Ok(health) => Some(health),
+        // One that refuses our key answers too.
+        Err(failure) if failure.exit() == Exit::Refused => {
+            Some(Health { status: "ok".into(), details: None })
+        }
+        Err(_) => None,
+    }
 }
 
 async fn until_she_answers(
@@ -216,12 +225,16 @@ async fn until_she_answers(
             Failure::new(Exit::Failed, "NOT_STARTED", message)
                 .with_hint(format!("her log is {}", log.display()))
         };
+        // Asked first: if the child still runs afterwards, it is the one that has the port.
+        let answers = health(client).await;
         match child.try_wait() {
             Ok(Some(status)) => return Err(said(format!("{PROGRAM} ended at once ({status})"))),
             Ok(None) => {}
             Err(cause) => return Err(said(format!("{PROGRAM} cannot be watched: {cause}"))),
         }
-        if health(client).await.is_some_and(|health| health.pid == child.id()) {
+        // Without the operator's token, which may be in its own configuration, the queen does not tell its process.
+        let is_ours = |health: Health| health.details.is_none_or(|told| told.pid == child.id());
+        if answers.is_some_and(is_ours) {
             return Ok(());
         }
         if tokio::time::Instant::now() > patience {

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use clap::Args;
-use rbee_transport_http::wire::{self, queen::Health};
 
 use crate::{
     Keeper,
+    client::PATIENCE as ANSWER_PATIENCE,
     failure::{Exit, Failure},
     screen::{Facts, human},
 };
@@ -14,13 +14,15 @@ use crate::{
 /// How long the version of the queen may take.
 const PATIENCE: Duration = Duration::from_secs(2);
 const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// The status of a queen that goes down, which may be past telling more.
+const DRAINING: &str = "draining";
 
 #[derive(Debug, Args)]
 pub(crate) struct Status {}
 
 impl Status {
     pub(crate) async fn run(&self, keeper: &Keeper) -> Result<Exit, Failure> {
-        let health: Health = keeper.client.get(wire::HEALTH, &()).await?;
+        let health = keeper.client.health(ANSWER_PATIENCE).await?;
         if keeper.screen.is_json() {
             keeper.screen.document(&health)?;
             return Ok(Exit::Ok);
@@ -28,15 +30,22 @@ impl Status {
         let mut facts = Facts::default();
         facts.add("address", &keeper.client.address().to_string());
         facts.state("status", &health.status);
-        facts.add("queen", &health.queen);
-        facts.add("version", &health.version);
-        facts.add("process", &health.pid.to_string());
-        facts.add("up", &human::span(health.uptime_ms));
-        facts.add("jobs waiting", &health.jobs_waiting.to_string());
-        facts.add("jobs running", &health.jobs_running.to_string());
-        facts.add("hives online", &health.hives_online.to_string());
-        facts.add("workers ready", &health.workers_ready.to_string());
+        if let Some(details) = &health.details {
+            facts.add("queen", &details.queen);
+            facts.add("version", &details.version);
+            facts.add("process", &details.pid.to_string());
+            facts.add("up", &human::span(details.uptime_ms));
+            facts.add("jobs waiting", &details.jobs_waiting.to_string());
+            facts.add("jobs running", &details.jobs_running.to_string());
+            facts.add("hives online", &details.hives_online.to_string());
+            facts.add("workers ready", &details.workers_ready.to_string());
+        }
         keeper.screen.facts(&facts)?;
+        if health.details.is_none() && health.status != DRAINING {
+            keeper.screen.note(
+                "the queen tells more to its operator alone, whose token --token-file or RBEE_API_KEY gives",
+            );
+        }
         Ok(Exit::Ok)
     }
 }
@@ -46,8 +55,9 @@ pub(crate) struct Version {}
 
 impl Version {
     pub(crate) async fn run(&self, keeper: &Keeper) -> Result<Exit, Failure> {
-        let health: Option<Health> = keeper.client.get_within(wire::HEALTH, PATIENCE).await.ok();
-        let queen = health.map(|health| health.version);
+        let health = keeper.client.health(PATIENCE).await.ok();
+        let answers = health.is_some();
+        let queen = health.and_then(|health| health.details).map(|details| details.version);
         if keeper.screen.is_json() {
             keeper.screen.document(&serde_json::json!({ "rbee": VERSION, "queen": queen }))?;
             return Ok(Exit::Ok);
@@ -57,6 +67,9 @@ impl Version {
         let address = keeper.client.address();
         let said = match &queen {
             Some(version) => format!("{version} at {address}"),
+            None if answers => {
+                format!("answers at {address}, and tells its version to its operator alone")
+            }
             None => format!("none answers at {address}"),
         };
         facts.add("queen", &said);

@@ -5,7 +5,7 @@ use http::{HeaderMap, Method, header, request::Parts};
 use rbee_core::{Error, ErrorKind, JobId, JobRecord, Mode, Queen, Result, TenantId};
 
 use crate::{
-    Token,
+    SharedToken,
     wire::{self, queen as paths},
 };
 
@@ -28,7 +28,11 @@ impl Caller {
     ///
     /// # Errors
     /// [`ErrorKind::Unauthorized`] where token or key is missing or wrong.
-    pub(super) fn of(headers: &HeaderMap, token: Option<&Token>, queen: &Queen) -> Result<Self> {
+    pub(super) fn of(
+        headers: &HeaderMap,
+        token: Option<&SharedToken>,
+        queen: &Queen,
+    ) -> Result<Self> {
         let refuse =
             |message: &'static str| Err(Error::for_client(ErrorKind::Unauthorized, message));
         let given = bearer(headers);

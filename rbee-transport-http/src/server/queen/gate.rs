@@ -5,7 +5,7 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use http::{HeaderMap, HeaderValue, Method, Uri, request::Parts};
+use http::{HeaderMap, HeaderValue, Method, Uri, header::AUTHORIZATION, request::Parts};
 use rbee_core::{CorrelationId, Error, ErrorKind, Result};
 use serde::de::DeserializeOwned;
 
@@ -115,7 +115,13 @@ impl Inner {
             && (path == wire::HEALTH || (path == wire::METRICS && !self.metrics_need_token));
         let caller = Caller::of(headers, self.token.as_ref(), &self.queen);
         if open {
-            return Ok(caller.unwrap_or_else(|_| caller::nobody()));
+            // Without token and key it is answered as well, with what nobody needs to be trusted with. A wrong one is
+            // refused, as everywhere: whoever sends it wants more.
+            return match caller {
+                Err(_) if !headers.contains_key(AUTHORIZATION) => Ok(caller::nobody()),
+                Err(_) if path == wire::METRICS => Ok(caller::nobody()),
+                caller => caller,
+            };
         }
         let caller = caller?;
         caller.may(method, path).map(|()| caller)

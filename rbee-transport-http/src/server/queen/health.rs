@@ -2,30 +2,53 @@
 
 use axum::extract::State;
 use http::StatusCode;
-use rbee_core::{Error, ErrorKind};
+use rbee_core::{Error, ErrorKind, Result};
 
-use super::{Shared, gate::Answer};
+use super::{Inner, Shared, caller::Caller, gate::Answer};
 use crate::{
     server::{reply, routes},
-    wire::{ErrorBody, HEALTH, METRICS, queen::Health},
+    wire::{
+        ErrorBody, HEALTH, METRICS,
+        queen::{Health, HealthDetails},
+    },
 };
 
-/// Is she usable, and who is she? Needs no token.
+/// The status of a queen that goes down.
+const DRAINING: &str = "draining";
+
+/// Is she up? Needs no token; how she is, the operator alone is told.
 #[utoipa::path(
     get,
     path = HEALTH,
     tag = "queen",
     responses(
-        (status = 200, description = "How she is.", body = Health),
+        (status = 200, description = "She is up; for the operator, how she is.", body = Health),
+        (status = 503, description = "She goes down, and takes no new jobs.", body = Health),
         (status = "default", description = "She is not usable.", body = ErrorBody),
     ),
-    security(()),
+    security((), ("token" = [])),
 )]
-pub(super) async fn health(State(shared): State<Shared>) -> Answer {
+pub(super) async fn health(State(shared): State<Shared>, caller: Caller) -> Answer {
+    let is_draining = shared.stop.is_cancelled();
+    // Her driver is asked in any case: without it she is not up.
+    let details = match caller {
+        Caller::Operator => details(&shared).await.map(Some),
+        Caller::Tenant(_) => shared.queen.counters().await.map(|_| None),
+    };
+    let (status, details) = match details {
+        Ok(details) => (if is_draining { DRAINING } else { "ok" }, details),
+        Err(error) if error.kind() == ErrorKind::ShuttingDown => (DRAINING, None),
+        Err(error) => return Err(error.into()),
+    };
+    let code = if status == DRAINING { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+    Ok(reply::json(code, &Health { status: status.into(), details }))
+}
+
+/// What the operator is told.
+async fn details(shared: &Inner) -> Result<HealthDetails> {
     let queen = &shared.queen;
     let (counters, cluster) = (queen.counters().await?, queen.cluster().await?);
-    let health = Health {
-        status: if shared.stop.is_cancelled() { "draining" } else { "ok" }.into(),
+    Ok(HealthDetails {
         queen: queen.id().to_string(),
         version: env!("CARGO_PKG_VERSION").into(),
         pid: std::process::id(),
@@ -37,8 +60,7 @@ pub(super) async fn health(State(shared): State<Shared>) -> Answer {
             .workers()
             .filter(|worker| worker.reachable && worker.state == rbee_core::WorkerState::Ready)
             .count() as u64,
-    };
-    Ok(reply::json(StatusCode::OK, &health))
+    })
 }
 
 /// Figures in Prometheus' text format.

@@ -1,0 +1,38 @@
+//! The token that queens need, and its file.
+
+use std::net::SocketAddr;
+
+use rbee_core::Result;
+use rbee_transport_http::{
+    Announced, HiveFiles, SharedToken, TokenFile,
+    server::{log_reload, on_hangup},
+};
+
+/// The token that the hive takes: the one it was given, or the one in its state directory, where queens of the same user
+/// find it.
+pub(crate) fn choose(
+    given: Option<SharedToken>,
+    files: &HiveFiles,
+    address: SocketAddr,
+) -> Result<(SharedToken, Option<Announced>)> {
+    if let Some(token) = given {
+        files.withdraw();
+        return Ok((token, None));
+    }
+    let token = files.token()?;
+    let token_file = files.token_path();
+    tracing::info!(token_file = %token_file.display(), "the token that queens need is in this file");
+    // Without it the hive works too: queens have to be told the token.
+    let announced = files.announce(address).inspect_err(|error| {
+        tracing::warn!(%error, "queens on this machine do not find the token by themselves");
+    });
+    Ok((token.into(), announced.ok()))
+}
+
+/// Reads the token from this file again at every SIGHUP. Without a file the signal changes nothing, and ends nothing.
+pub(crate) fn reload_on_hangup(file: Option<TokenFile>) -> Result<()> {
+    on_hangup(move || match &file {
+        Some(file) => log_reload("token", file.path(), &file.reload()),
+        None => tracing::info!("SIGHUP: there is no --token-file to read again"),
+    })
+}

@@ -1,0 +1,184 @@
+//! One connection of a client, from its acceptance to its end.
+
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use axum::{Router, body::Body};
+use bytes::Bytes;
+use http::{Request, Response};
+use hyper::{
+    body::{Body as HttpBody, Frame, Incoming, SizeHint},
+    server::conn::http1,
+};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use rustls::ServerConfig;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+
+use super::{
+    Limits,
+    connections::{Connected, InRequest},
+    patience::Patient,
+    shutdown_signal::ShutdownSignal,
+};
+use crate::dial::Io;
+
+/// A connection that was accepted.
+pub(super) struct Connection {
+    pub(super) limits: Limits,
+    pub(super) tls: Option<Arc<ServerConfig>>,
+    pub(super) router: Router,
+    pub(super) shutdown: Arc<ShutdownSignal>,
+    pub(super) connected: Arc<Connected>,
+}
+
+impl Connection {
+    /// Serves it until it ends. If it is closed to make room for another one, this is dropped.
+    pub(super) async fn serve(self, stream: TcpStream) {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "TCP_NODELAY could not be set");
+        }
+        match self.tls.clone() {
+            None => self.speak(stream).await,
+            Some(tls) => {
+                let shaken = TlsAcceptor::from(tls).accept(stream);
+                match tokio::time::timeout(self.limits.handshake_patience, shaken).await {
+                    Ok(Ok(stream)) => self.speak(stream).await,
+                    Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
+                    Err(_) => tracing::debug!("a TLS handshake took too long"),
+                }
+            }
+        }
+    }
+
+    async fn speak(&self, io: impl Io) {
+        let io = Patient::new(io, self.limits.write_patience);
+        let io = TokioIo::new(io.with_connected(self.connected.clone()));
+        let router = TowerToHyperService::new(self.router.clone());
+        let connected = self.connected.clone();
+        let service = hyper::service::service_fn(move |request: Request<Incoming>| {
+            let body_of = connected.clone();
+            let served = connected.begin().map(|in_request| {
+                let request =
+                    request.map(|body| Body::new(RequestBody { body, connected: body_of }));
+                (hyper::service::Service::call(&router, request), in_request)
+            });
+            async move {
+                match served {
+                    Some((answer, in_request)) => {
+                        let answer: Response<Body> = answer.await?;
+                        Ok::<_, Infallible>(
+                            answer.map(|body| ResponseBody { body, _in_request: in_request }),
+                        )
+                    }
+                    // It is being closed, and asked at the same moment: nothing has been done of what it asked for.
+                    None => std::future::pending().await,
+                }
+            }
+        });
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(self.limits.head_patience)
+            .max_headers(self.limits.headers)
+            .max_buf_size(self.limits.head_bytes)
+            .serve_connection(io, service);
+        let mut connection = std::pin::pin!(connection);
+        let mut first_head = Some(Box::pin(tokio::time::sleep(self.limits.first_head_patience)));
+        let (mut listener, mut told) = (None, false);
+        let ended = std::future::poll_fn(|cx| {
+            // Before the question, so that a signal that is sent between the two is noticed.
+            listener.get_or_insert_with(|| self.shutdown.listen(cx.waker()));
+            if !told && self.shutdown.is_sent() {
+                told = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            let ended = connection.as_mut().poll(cx).map(Some);
+            if let Some(alarm) = &mut first_head
+                && ended.is_pending()
+            {
+                if self.connected.has_asked() {
+                    first_head = None;
+                } else if alarm.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(None);
+                }
+            }
+            ended
+        })
+        .await;
+        match ended {
+            Some(Ok(())) => {}
+            Some(Err(error)) => tracing::debug!(%error, "a connection ended"),
+            None => tracing::debug!("a connection asked for nothing for too long"),
+        }
+    }
+}
+
+/// The body of a request; it says when it waits for the client.
+struct RequestBody {
+    body: Incoming,
+    connected: Arc<Connected>,
+}
+
+impl HttpBody for RequestBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        match frame {
+            Poll::Pending => self.connected.awaits_body(),
+            Poll::Ready(_) => self.connected.got_body(),
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        self.connected.got_body();
+    }
+}
+
+/// The body of an answer; the request is over when it is dropped.
+struct ResponseBody {
+    body: Body,
+    _in_request: InRequest,
+}
+
+impl HttpBody for ResponseBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

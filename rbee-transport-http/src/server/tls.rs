@@ -1,0 +1,86 @@
+//! The certificates and the private key of a server, read from files that can be read again.
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use rbee_core::{Error, ErrorKind, Result};
+use rustls::{
+    ServerConfig,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+};
+
+/// The certificates and the private key that a [`Server`](super::Server) shows, each in a PEM file. Clones share them.
+#[derive(Clone)]
+pub struct TlsFiles {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    certificates: PathBuf,
+    key: PathBuf,
+    config: RwLock<Arc<ServerConfig>>,
+}
+
+impl fmt::Debug for TlsFiles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TlsFiles({}, {})", self.inner.certificates.display(), self.inner.key.display())
+    }
+}
+
+impl TlsFiles {
+    /// Reads both files.
+    pub(super) fn open(certificates: &Path, key: &Path) -> Result<Self> {
+        let config = RwLock::new(read(certificates, key)?);
+        let (certificates, key) = (certificates.to_owned(), key.to_owned());
+        Ok(Self { inner: Arc::new(Inner { certificates, key, config }) })
+    }
+
+    /// The file with the certificates.
+    pub fn certificates(&self) -> &Path {
+        &self.inner.certificates
+    }
+
+    /// Reads both files again. New handshakes use what they hold now; connections that are established go on. If this
+    /// fails, nothing changes.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] if a file cannot be read, or the two do not belong together.
+    pub fn reload(&self) -> Result<()> {
+        for path in [&self.inner.certificates, &self.inner.key] {
+            crate::token::require_regular_file(path)?;
+        }
+        let config = read(&self.inner.certificates, &self.inner.key)?;
+        *self.inner.config.write().unwrap_or_else(PoisonError::into_inner) = config;
+        Ok(())
+    }
+
+    /// What the next handshake uses.
+    pub(super) fn config(&self) -> Arc<ServerConfig> {
+        self.inner.config.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+fn read(certificates: &Path, key: &Path) -> Result<Arc<ServerConfig>> {
+    let wrong = |path: &Path, why: String| {
+        Error::new(ErrorKind::Config, format!("{}: {why}", path.display()))
+    };
+    let chain = CertificateDer::pem_file_iter(certificates)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|cause| wrong(certificates, format!("no certificates in PEM: {cause}")))?;
+    if chain.is_empty() {
+        return Err(wrong(certificates, "no certificates in PEM".into()));
+    }
+    let secret = PrivateKeyDer::from_pem_file(key)
+        .map_err(|cause| wrong(key, format!("no private key in PEM: {cause}")))?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .and_then(|config| config.with_no_client_auth().with_single_cert(chain, secret))
+        .map_err(|cause| {
+            wrong(certificates, format!("cannot be used with the key {}: {cause}", key.display()))
+        })?;
+    Ok(Arc::new(config))
+}
