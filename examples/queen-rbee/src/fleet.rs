@@ -16,7 +16,7 @@ use rbee_core::{
     WorkerSpec, async_trait,
 };
 use rbee_transport_http::{
-    SharedToken, TokenFile, client::HttpHive, server::HiveConnector, wire::queen::AddHive,
+    SharedToken, Token, TokenFile, client::HttpHive, server::HiveConnector, wire::queen::AddHive,
 };
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
