@@ -369,7 +369,8 @@ impl Engine {
 
     pub(super) fn stopped(&mut self, now: Now, worker: WorkerId, out: &mut Out) {
         let hive = self.view.worker(worker).map(|view| view.info.hive.clone());
-        let why = Error::new(ErrorKind::WorkerLost, format!("worker {worker} was stopped"));
+        let why =
+            Error::new(ErrorKind::WorkerUnreachable, format!("worker {worker} was stopped"));
         self.gone(now, worker, &why, out);
         if let Some(hive) = hive {
             out.push(Effect::ReportHive { hive });
@@ -380,6 +381,7 @@ impl Engine {
     pub(super) fn gone(&mut self, now: Now, worker: WorkerId, why: &Error, out: &mut Out) {
         self.release_memory(worker);
         self.probes.remove(&worker);
+        self.suspicions.forget(worker);
         self.optimiser.gone(worker);
         self.timers.disarm(&Alarm::Probe(worker));
         self.timers.disarm(&Alarm::Spawn(worker));

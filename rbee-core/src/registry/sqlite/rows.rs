@@ -18,7 +18,7 @@ use crate::{
 /// The columns that [`job`] reads, all but the request, which comes last.
 pub(super) const JOB_COLUMNS: &str = "job_id, tenant_id, model_ref, priority, state, worker_id, submitted_at, \
     started_at, completed_at, error, error_code, finish, attempts, prompt_tokens, tokens_generated, owner, \
-    queue_order, correlation_id, idempotency_key, numerics, task, max_tokens, deadline_ms, prefix";
+    queue_order, correlation_id, idempotency_key, numerics, restarts, task, max_tokens, deadline_ms, prefix";
 
 /// Reads the columns of a row one after the other.
 struct Fields<'a> {
@@ -158,6 +158,7 @@ pub(super) fn job(row: &Row<'_>) -> Result<JobRecord, Fault> {
         correlation_id: fields.parse()?,
         idempotency: fields.parse_opt()?.map(Arc::new),
         numerics: fields.get::<Option<String>>()?.map(Arc::from),
+        restarts: fields.number()?,
         outline: outline(&mut fields)?,
         request: None,
         pieces: Vec::new(),

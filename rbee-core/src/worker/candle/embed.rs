@@ -80,6 +80,7 @@ impl Embedder {
                 embed: true,
                 resume: false,
                 context_tokens: Some(longest as u32),
+                heartbeats: true,
             },
             numerics: numerics(&device, &loading.place(), bert::DTYPE, &at_once),
             weight_bytes,
@@ -141,6 +142,7 @@ impl Embedder {
                     Error::new(ErrorKind::WorkerFault, message)
                 })?;
             }
+            sink.beat();
         }
         let metrics = Metrics { prompt_tokens: plan.tokens, prefill: begun.elapsed() };
         if !(sink.put(Output::Metrics(metrics)) && sink.put(Output::Vectors(vectors))) {

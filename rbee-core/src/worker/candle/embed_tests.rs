@@ -51,6 +51,7 @@ impl Sink for Until {
         true
     }
 
+    fn beat(&mut self) {}
     fn closed(&self) -> bool {
         self.asked.lock().unwrap().len() >= self.most
     }

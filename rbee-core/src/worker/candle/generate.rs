@@ -79,6 +79,8 @@ fn invalid(message: String) -> Error {
 pub(super) trait Sink {
     /// Takes an output; false where nobody wants more.
     fn put(&mut self, output: Output) -> bool;
+    /// A step has ended that gives no output.
+    fn beat(&mut self);
     /// Does nobody want more?
     fn closed(&self) -> bool;
 }
@@ -176,7 +178,11 @@ fn last_word(text: &TextStream) -> Finish {
 }
 
 /// The logits after prompt and earlier tokens, or `None` where nobody wants them any more.
-fn prefill(sequence: &mut dyn Sequence, plan: &Plan, sink: &impl Sink) -> Result<Option<Vec<f32>>> {
+fn prefill(
+    sequence: &mut dyn Sequence,
+    plan: &Plan,
+    sink: &mut impl Sink,
+) -> Result<Option<Vec<f32>>> {
     let steps = plan.prompt.chunks(PREFILL_CHUNK).chain(plan.resume.tokens.chunks(1));
     let mut logits = Vec::new();
     for tokens in steps {
@@ -184,6 +190,7 @@ fn prefill(sequence: &mut dyn Sequence, plan: &Plan, sink: &impl Sink) -> Result
             return Ok(None);
         }
         logits = sequence.forward(tokens).map_err(fault)?;
+        sink.beat();
     }
     Ok(Some(logits))
 }

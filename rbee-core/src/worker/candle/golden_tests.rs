@@ -71,6 +71,7 @@ impl Sink for Heard {
         true
     }
 
+    fn beat(&mut self) {}
     fn closed(&self) -> bool {
         false
     }

@@ -51,6 +51,7 @@ impl Speaker {
                 embed: false,
                 resume: true,
                 context_tokens: Some(config.context),
+                heartbeats: true,
             },
             numerics: numerics(
                 &device,
