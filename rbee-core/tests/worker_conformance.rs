@@ -136,7 +136,7 @@ impl Worker for Broken {
             Fault::RepeatsText => run.resume.text_bytes = 0,
             _ => {}
         }
-        let is_long = run.job.task.text_bytes() > 100;
+        let is_long = run.job.task.text_bytes() > 30;
         if self.fault == Fault::NoHeartbeats && is_long {
             let late = tokio::time::sleep(PROMPTNESS + PROMPTNESS / 4);
             let stream = self.inner.execute(run).await?;

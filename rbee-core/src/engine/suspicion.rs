@@ -111,6 +111,7 @@ impl Engine {
         };
         let (state, was_suspected, model) = (view.state, view.suspected, view.info.model.clone());
         let silences = self.silences_of(worker);
+        let is_silent = !silences.is_empty();
         let is_doubted = silences.iter().any(|silence| silence.is_evident);
         match state {
             // On trial: the next fault fails it again, a job well done clears it. The delay of the next probe is kept
@@ -128,11 +129,11 @@ impl Engine {
             }
             WorkerState::Loading | WorkerState::Draining => return,
         }
-        if silences.is_empty() {
-            self.timers.disarm(&Alarm::Probe(worker));
-        } else {
+        if is_silent {
             // It may yet hang, or die, while it is silent.
             self.arm_probe(now, worker);
+        } else {
+            self.timers.disarm(&Alarm::Probe(worker));
         }
         if is_doubted {
             return;
@@ -260,8 +261,8 @@ impl Engine {
         let Some(charged) = self.suspicions.workers.get_mut(&worker).map(std::mem::take) else {
             return;
         };
-        for entry in charged.iter().filter_map(|id| self.jobs.get_mut(id)) {
-            if entry.free < MOST_FREE {
+        for id in charged {
+            if let Some(entry) = self.jobs.get_mut(&id).filter(|entry| entry.free < MOST_FREE) {
                 entry.free += 1;
                 entry.attempts = entry.attempts.saturating_sub(1);
                 Arc::make_mut(&mut entry.avoid).remove(&worker);
