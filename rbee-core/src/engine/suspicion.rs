@@ -21,6 +21,11 @@ pub(super) struct Suspicions {
 }
 
 impl Suspicions {
+    /// Is the stream of any attempt silent?
+    pub(super) fn any_silent(&self) -> bool {
+        !self.silent.is_empty()
+    }
+
     /// The worker is gone, or is known to be well.
     pub(super) fn forget(&mut self, worker: WorkerId) {
         self.workers.remove(&worker);
@@ -68,6 +73,8 @@ impl Engine {
         };
         if self.view.worker(worker).is_some_and(is_doubted) {
             self.ask(worker, out);
+        } else if self.silences_of(worker).is_empty() {
+            self.timers.disarm(&Alarm::Probe(worker));
         }
     }
 
@@ -163,8 +170,11 @@ impl Engine {
                 if self.view.edit_worker(worker, |view| view.suspected = true) && !suspected {
                     out.push(Effect::Note(Note::WorkerSuspected(worker, why.clone())));
                 }
-                self.arm_probe(now, worker);
                 self.blame(now, worker, out);
+                let view = self.view.worker(worker);
+                if view.is_some_and(|view| view.state == WorkerState::Ready) {
+                    self.arm_probe(now, worker);
+                }
             }
             _ => return,
         }

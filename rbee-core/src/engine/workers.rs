@@ -422,6 +422,10 @@ impl Engine {
             WorkerState::Ready => {
                 self.lanes.changed(&info.model);
                 self.offer_slot(&info.model, None);
+                if self.suspicions.any_silent() {
+                    // One of these streams may go on here.
+                    self.wake.insert(info.model.clone());
+                }
                 if leased == 0 {
                     // Idle, so it may be evicted: who waits for memory is asked again.
                     self.wake_starved(&info.hive);

@@ -91,7 +91,7 @@ fn a_worker_that_refuses_an_attempt_costs_no_try_and_gets_no_other_until_it_answ
     assert!(asked.is_some(), "its hive is asked whether it is still there");
     assert!(view(&hand, 1).suspected && view(&hand, 1).state == WorkerState::Ready);
     hand.job(2, 0);
-    hand.wait(Duration::from_secs(30));
+    hand.wait(Duration::from_secs(20));
     assert_eq!((hand.starts(), hand.engine.counters().waiting), (vec![], 2));
 
     probed(&mut hand, 1, true);
@@ -158,6 +158,8 @@ fn a_worker_that_was_stopped_or_was_lost_with_its_machine_costs_no_try() {
         hand.feed(Input::Stopped { worker: parts::worker(hive as u128) });
     };
     let restarted = |hand: &mut Hand, hive| {
+        hand.hive(hive, HiveFact::Unreachable(error(ErrorKind::HiveUnreachable)));
+        // It counts from the beginning again.
         hand.report(hive, 0, &[]);
     };
     let ways: [fn(&mut Hand, usize); 4] = [removed, lost, stopped, restarted];

@@ -374,7 +374,9 @@ impl World {
         }
         // What was taken over before is told again; what can be run again is known then.
         let mut again = snapshot.clone();
-        again.jobs.retain(|record| record.request.is_some() && record.attempts <= 3);
+        again.jobs.retain(|record| {
+            record.request.is_some() && record.attempts <= 3 && record.restarts <= 20
+        });
         for snapshot in [snapshot, again] {
             self.feed(Input::Restore { snapshot: Box::new(snapshot) });
         }
