@@ -133,9 +133,7 @@ impl Failure {
                 | ErrorKind::WorkerUnreachable
                 | ErrorKind::WorkerFault
                 | ErrorKind::Internal,
-            ) => {
-                failure.with_hint("`rbee logs --level warn` may show why")
-            }
+            ) => failure.with_hint("`rbee logs --level warn` may show why"),
             _ => failure,
         }
     }

@@ -74,7 +74,9 @@ impl WorkerView {
     /// Slots that can be given out now.
     pub fn free_slots(&self) -> u32 {
         match self.state {
-            WorkerState::Ready if self.reachable && !self.suspected => self.info.slots.saturating_sub(self.leased),
+            WorkerState::Ready if self.reachable && !self.suspected => {
+                self.info.slots.saturating_sub(self.leased)
+            }
             _ => 0,
         }
     }

@@ -137,8 +137,7 @@ impl Engine {
             .collect();
         for worker in lost {
             // With a hive that was started again they all go, whatever they ran.
-            let kind =
-                if went_back { ErrorKind::WorkerUnreachable } else { ErrorKind::WorkerLost };
+            let kind = if went_back { ErrorKind::WorkerUnreachable } else { ErrorKind::WorkerLost };
             let why = Error::new(kind, format!("worker {worker} is no longer on hive {hive}"));
             self.gone(now, worker, &why, out);
             changed = true;

@@ -164,8 +164,8 @@ impl Engine {
             // The end of a queen is not the doing of the job, unless it happens again and again.
             let was_running = record.status.worker().is_some();
             let attempts = record.attempts.saturating_sub(u32::from(was_running));
-            let may_run = attempts <= self.settings.retries
-                && record.restarts <= self.settings.restarts;
+            let may_run =
+                attempts <= self.settings.retries && record.restarts <= self.settings.restarts;
             let Some(job) = record.request.filter(|_| may_run) else {
                 let why: String = if may_run {
                     "its request was not kept".into()
@@ -173,7 +173,9 @@ impl Engine {
                     "its retries are used up".into()
                 } else {
                     let times = record.restarts;
-                    format!("it was running, and came no further, at {times} such ends in a row (setting restarts)")
+                    format!(
+                        "it was running, and came no further, at {times} such ends in a row (setting restarts)"
+                    )
                 };
                 let message =
                     format!("the queen was restarted, and the job cannot be run again: {why}");

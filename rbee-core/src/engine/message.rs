@@ -3,9 +3,9 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use crate::{
-    Ask, Change, Error, ErrorKind, Finish, HiveId, HiveReport, Job, JobId, LeaseId, ModelOnDisk, ModelRef,
-    Outcome, Placement, Result, Snapshot, TenantId, TenantRecord, Ticket, Usage, WorkerHealth,
-    WorkerId, WorkerInfo, WorkerSpec,
+    Ask, Change, Error, ErrorKind, Finish, HiveId, HiveReport, Job, JobId, LeaseId, ModelOnDisk,
+    ModelRef, Outcome, Placement, Result, Snapshot, TenantId, TenantRecord, Ticket, Usage,
+    WorkerHealth, WorkerId, WorkerInfo, WorkerSpec,
 };
 
 /// One thing that happened. Inputs carry data only: handles on workers and hives stay outside.

@@ -115,9 +115,10 @@ impl Engine {
         for id in self.optimiser.replicas.clone() {
             let Some(worker) = self.view.worker(id).cloned() else { continue };
             // While it is the only one that works it is needed. It stays a replica even so: the others may be back.
-            let is_spare = self.view.with_model(&worker.info.model).any(|other| {
-                other.info.id != id && is_usable(other)
-            });
+            let is_spare = self
+                .view
+                .with_model(&worker.info.model)
+                .any(|other| other.info.id != id && is_usable(other));
             let idle = now.at - worker.last_used;
             if is_spare && self.is_unused(&worker) && idle >= self.settings.scale_back_after {
                 let model = worker.info.model.clone();
@@ -148,7 +149,8 @@ impl Engine {
             // Where it has none at all, starting the first is for the policy.
             return;
         };
-        let slots: u32 = workers.iter().filter(|worker| is_usable(worker)).map(|worker| worker.info.slots).sum();
+        let slots: u32 =
+            workers.iter().filter(|worker| is_usable(worker)).map(|worker| worker.info.slots).sum();
         let is_moving = workers
             .iter()
             .any(|worker| matches!(worker.state, WorkerState::Loading | WorkerState::Draining))

@@ -68,9 +68,8 @@ impl Engine {
 
     /// What spoke against a worker does so no longer; its answer decides.
     fn ask_again(&mut self, worker: WorkerId, out: &mut Out) {
-        let is_doubted = |view: &Arc<WorkerView>| {
-            view.suspected || matches!(view.state, WorkerState::Failed)
-        };
+        let is_doubted =
+            |view: &Arc<WorkerView>| view.suspected || matches!(view.state, WorkerState::Failed);
         if self.view.worker(worker).is_some_and(is_doubted) {
             self.ask(worker, out);
         } else if self.silences_of(worker).is_empty() {

@@ -369,8 +369,7 @@ impl Engine {
 
     pub(super) fn stopped(&mut self, now: Now, worker: WorkerId, out: &mut Out) {
         let hive = self.view.worker(worker).map(|view| view.info.hive.clone());
-        let why =
-            Error::new(ErrorKind::WorkerUnreachable, format!("worker {worker} was stopped"));
+        let why = Error::new(ErrorKind::WorkerUnreachable, format!("worker {worker} was stopped"));
         self.gone(now, worker, &why, out);
         if let Some(hive) = hive {
             out.push(Effect::ReportHive { hive });

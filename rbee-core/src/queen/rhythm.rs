@@ -213,14 +213,21 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_stream_is_suspected_once_after_the_shortest_time_and_has_stalled_after_the_longest() {
+    async fn a_stream_is_suspected_once_after_the_shortest_time_and_has_stalled_after_the_longest()
+    {
         let mut watch = Watch::new(&settings(), Rhythm::default(), None);
         watch.begin();
         speak(&mut watch, 1, 20).await;
         quiet(&mut watch, 5).await;
-        assert_eq!((watch.tick().await, watch.silence()), (Tick::Suspected, settings().suspect_after));
+        assert_eq!(
+            (watch.tick().await, watch.silence()),
+            (Tick::Suspected, settings().suspect_after)
+        );
         quiet(&mut watch, 233).await;
-        assert_eq!((watch.tick().await, watch.silence()), (Tick::Stalled, settings().stall_timeout));
+        assert_eq!(
+            (watch.tick().await, watch.silence()),
+            (Tick::Stalled, settings().stall_timeout)
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -236,7 +243,10 @@ mod tests {
         assert!(watch.sign() && !watch.sign());
         drop(watch);
         let usual = rhythm.gap().unwrap();
-        assert!(usual >= Duration::from_millis(2_500) && usual < Duration::from_secs(6), "{usual:?}");
+        assert!(
+            usual >= Duration::from_millis(2_500) && usual < Duration::from_secs(6),
+            "{usual:?}"
+        );
         let mut next = Watch::new(&settings(), rhythm, Some(usual));
         assert!(next.is_known());
         next.begin();

@@ -348,7 +348,8 @@ impl Worker for CandleWorker {
             return Err(Error::new(ErrorKind::WorkerLost, "the worker's engine has ended"));
         }
         if let Some(step) = self.engine.hangs_for() {
-            let message = format!("the engine has been at one step of its computation for {step:.1?}");
+            let message =
+                format!("the engine has been at one step of its computation for {step:.1?}");
             return Err(Error::new(ErrorKind::WorkerFault, message));
         }
         Ok(WorkerHealth {

@@ -182,9 +182,7 @@ fn a_restored_job_without_its_request_or_its_retries_ends_and_the_others_keep_th
 #[test]
 fn an_attempt_under_way_when_a_queen_dies_costs_no_try_but_not_without_end() {
     let running = |n, attempts, restarts| JobRecord {
-        status: JobStatus::Live(
-            LiveJob::queued().started(parts::worker(9), WallTime::default()),
-        ),
+        status: JobStatus::Live(LiveJob::queued().started(parts::worker(9), WallTime::default())),
         restarts,
         ..record(n, true, attempts)
     };
@@ -202,7 +200,10 @@ fn an_attempt_under_way_when_a_queen_dies_costs_no_try_but_not_without_end() {
     match &hand.finishes()[..] {
         [(job, Outcome::Failed(error))] => {
             assert_eq!((*job, error.kind()), (parts::job_id(3), ErrorKind::QueenRestarted));
-            assert!(error.message().contains("at 21 such ends in a row (setting restarts)"), "{error}");
+            assert!(
+                error.message().contains("at 21 such ends in a row (setting restarts)"),
+                "{error}"
+            );
         }
         other => panic!("{other:?}"),
     }

@@ -6,9 +6,9 @@ use std::{
 };
 
 use crate::{
-    Change, Epoch, HiveId, HiveRecord, JobFilter, JobId, JobRecord, JobState, JobStatus, ModelRecord,
-    ModelRef, Outcome, POLICIES_KEPT, PolicyRecord, QueenId, Result, Snapshot, TenantId,
-    TenantRecord, WallTime, WorkerId, WorkerRecord, registry::rules,
+    Change, Epoch, HiveId, HiveRecord, JobFilter, JobId, JobRecord, JobState, JobStatus,
+    ModelRecord, ModelRef, Outcome, POLICIES_KEPT, PolicyRecord, QueenId, Result, Snapshot,
+    TenantId, TenantRecord, WallTime, WorkerId, WorkerRecord, registry::rules,
 };
 
 /// One life of a queen that nobody has taken over.

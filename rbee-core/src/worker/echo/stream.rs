@@ -160,11 +160,7 @@ pub(super) fn answer(
 }
 
 /// The outputs, with a heartbeat whenever there was none for so long.
-fn with_heartbeats(
-    outputs: OutputStream,
-    every: Duration,
-    hangs: Arc<AtomicBool>,
-) -> OutputStream {
+fn with_heartbeats(outputs: OutputStream, every: Duration, hangs: Arc<AtomicBool>) -> OutputStream {
     Box::pin(stream::unfold((outputs, hangs), move |(mut outputs, hangs)| async move {
         let beat = async {
             tokio::time::sleep(every).await;
