@@ -135,6 +135,7 @@ impl Embedder {
                 return Ok(None);
             }
             let texts: Vec<&[u32]> = batch.iter().map(|index| &*plan.texts[*index]).collect();
+            sink.step(texts.iter().map(|tokens| tokens.len()).sum());
             for (index, vector) in batch.into_iter().zip(self.vectors(&texts).map_err(fault)?) {
                 vectors[index] = self.finish(vector).ok_or_else(|| {
                     let message =

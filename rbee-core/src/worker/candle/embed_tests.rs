@@ -51,7 +51,6 @@ impl Sink for Until {
         true
     }
 
-    fn beat(&mut self) {}
     fn closed(&self) -> bool {
         self.asked.lock().unwrap().len() >= self.most
     }

@@ -268,10 +268,14 @@ impl Sink for ChannelSink<'_> {
                         () = self.stop.cancelled() => false,
                     }
                 });
-                self.pulse.begin();
+                self.pulse.step(0);
                 sent
             }
         }
+    }
+
+    fn step(&mut self, tokens: usize) {
+        self.pulse.step(tokens);
     }
 
     fn beat(&mut self) {

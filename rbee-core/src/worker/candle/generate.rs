@@ -79,8 +79,10 @@ fn invalid(message: String) -> Error {
 pub(super) trait Sink {
     /// Takes an output; false where nobody wants more.
     fn put(&mut self, output: Output) -> bool;
-    /// A step has ended that gives no output.
-    fn beat(&mut self);
+    /// A step of the computation begins, with so many tokens.
+    fn step(&mut self, _tokens: usize) {}
+    /// The step has ended, and gives no output.
+    fn beat(&mut self) {}
     /// Does nobody want more?
     fn closed(&self) -> bool;
 }
@@ -167,6 +169,7 @@ pub(super) fn generate(voice: &Voice, plan: &Plan, sink: &mut impl Sink) -> Resu
             let finish = if over { finish } else { last_word(&text) };
             return end(finish, count);
         }
+        sink.step(1);
         logits = sequence.forward(&[token]).map_err(fault)?;
     }
 }
@@ -189,6 +192,7 @@ fn prefill(
         if sink.closed() {
             return Ok(None);
         }
+        sink.step(tokens.len());
         logits = sequence.forward(tokens).map_err(fault)?;
         sink.beat();
     }

@@ -71,7 +71,6 @@ impl Sink for Heard {
         true
     }
 
-    fn beat(&mut self) {}
     fn closed(&self) -> bool {
         false
     }

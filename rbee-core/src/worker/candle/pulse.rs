@@ -7,19 +7,23 @@ use std::{
 
 /// A step that takes no longer than this is no reason to worry.
 const SHORTEST: Duration = Duration::from_secs(2);
-/// How long a step may take before it is known how long steps take.
+/// How long a step may take if it is not known how long steps take.
 const UNKNOWN: Duration = Duration::from_secs(30);
-/// The computation hangs if a step takes so many times as long as the longest lately.
-const TIMES: u32 = 4;
+/// The computation hangs if a step takes so many times as long as steps took lately, for each of its tokens.
+const TIMES: u64 = 4;
 
 /// Beaten by the thread that computes, after each step: a chunk of the prompt, a token, a batch of texts.
+///
+/// A token that is computed alone takes longer than one among many, so the longest time for a token bounds every step.
 #[derive(Debug)]
 pub(super) struct Pulse {
     zero: Instant,
-    /// When the last step ended, in microseconds.
-    last: AtomicU64,
-    /// The longest step lately, in microseconds; 0 if there was none.
-    longest: AtomicU64,
+    /// When the step under way began, in microseconds.
+    since: AtomicU64,
+    /// Tokens of the step under way; 0 if it is another kind of work.
+    tokens: AtomicU64,
+    /// The longest that one token took lately, in nanoseconds; 0 if none was computed.
+    for_token: AtomicU64,
     /// A run is under way, and it is not its reader that it waits for.
     computes: AtomicBool,
 }
@@ -28,8 +32,9 @@ impl Pulse {
     pub(super) fn new() -> Self {
         Self {
             zero: Instant::now(),
-            last: AtomicU64::new(0),
-            longest: AtomicU64::new(0),
+            since: AtomicU64::new(0),
+            tokens: AtomicU64::new(0),
+            for_token: AtomicU64::new(0),
             computes: AtomicBool::new(false),
         }
     }
@@ -38,10 +43,11 @@ impl Pulse {
         u64::try_from(self.zero.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
-    /// A run begins, or goes on after it has waited for its reader.
+    /// A run begins. What was slow once is forgotten bit by bit.
     pub(super) fn begin(&self) {
-        self.last.store(self.now(), Ordering::Release);
-        self.computes.store(true, Ordering::Release);
+        let known = self.for_token.load(Ordering::Relaxed);
+        self.for_token.store(known - known / 8, Ordering::Relaxed);
+        self.step(0);
     }
 
     /// The run is over, or waits for its reader.
@@ -49,13 +55,40 @@ impl Pulse {
         self.computes.store(false, Ordering::Release);
     }
 
-    /// A step has ended.
+    /// A step with so many tokens begins; 0 for any other work.
+    pub(super) fn step(&self, tokens: usize) {
+        self.tokens.store(tokens as u64, Ordering::Relaxed);
+        self.since.store(self.now(), Ordering::Release);
+        self.computes.store(true, Ordering::Release);
+    }
+
+    /// The step has ended.
     pub(super) fn beat(&self) {
-        let now = self.now();
-        let step = now.saturating_sub(self.last.swap(now, Ordering::AcqRel)).max(1);
-        // Only the thread that computes writes it.
-        let longest = self.longest.load(Ordering::Relaxed);
-        self.longest.store(step.max(longest - longest / 64), Ordering::Relaxed);
+        let tokens = self.tokens.swap(0, Ordering::Relaxed);
+        let (step, limit) = (self.under_way(), self.limit(tokens));
+        self.since.store(self.now(), Ordering::Release);
+        // One that took too long may have been interrupted.
+        let step = u64::try_from(step.min(limit).as_nanos()).unwrap_or(u64::MAX);
+        if let Some(one) = step.checked_div(tokens) {
+            // Only the thread that computes writes it.
+            let known = self.for_token.load(Ordering::Relaxed);
+            self.for_token.store(known.max(one).max(1), Ordering::Relaxed);
+        }
+    }
+
+    fn under_way(&self) -> Duration {
+        let since = self.since.load(Ordering::Acquire);
+        Duration::from_micros(self.now().saturating_sub(since))
+    }
+
+    /// How long a step with so many tokens takes at the most.
+    fn limit(&self, tokens: u64) -> Duration {
+        match (tokens, self.for_token.load(Ordering::Relaxed)) {
+            (0, _) | (_, 0) => UNKNOWN,
+            (tokens, one) => {
+                SHORTEST.max(Duration::from_nanos(one.saturating_mul(tokens).saturating_mul(TIMES)))
+            }
+        }
     }
 
     /// How long the step under way takes, if that is so long that it must hang.
@@ -63,13 +96,8 @@ impl Pulse {
         if !self.computes.load(Ordering::Acquire) {
             return None;
         }
-        let last = self.last.load(Ordering::Acquire);
-        let step = Duration::from_micros(self.now().saturating_sub(last));
-        let limit = match self.longest.load(Ordering::Relaxed) {
-            0 => UNKNOWN,
-            longest => SHORTEST.max(Duration::from_micros(longest).saturating_mul(TIMES)),
-        };
-        (step > limit).then_some(step)
+        let step = self.under_way();
+        (step > self.limit(self.tokens.load(Ordering::Relaxed))).then_some(step)
     }
 }
 
@@ -77,38 +105,53 @@ impl Pulse {
 mod tests {
     use super::*;
 
-    /// A pulse whose last step ended so long ago.
-    fn quiet_for(longest: Duration, quiet: Duration) -> Pulse {
-        let pulse = Pulse { zero: Instant::now() - quiet, ..Pulse::new() };
-        pulse.longest.store(longest.as_micros() as u64, Ordering::Relaxed);
-        pulse.computes.store(true, Ordering::Relaxed);
-        pulse
+    /// A pulse that has been at a step of so many tokens for so long, after one token had taken so long.
+    fn at(tokens: usize, for_token: Duration, taken: Duration) -> Pulse {
+        let pulse = Pulse::new();
+        pulse.for_token.store(for_token.as_nanos() as u64, Ordering::Relaxed);
+        pulse.step(tokens);
+        Pulse { zero: pulse.zero - taken, ..pulse }
     }
 
     #[test]
-    fn a_step_hangs_if_it_takes_much_longer_than_those_before() {
-        let seconds = Duration::from_secs;
-        for (longest, quiet, hangs) in [
-            (Duration::from_millis(5), Duration::from_millis(1_900), false),
-            (Duration::from_millis(5), Duration::from_millis(2_100), true),
-            (seconds(5), seconds(19), false),
-            (seconds(5), seconds(21), true),
-            (Duration::ZERO, seconds(29), false),
-            (Duration::ZERO, seconds(31), true),
+    fn a_step_hangs_if_it_takes_much_longer_for_its_tokens_than_those_before() {
+        let millis = Duration::from_millis;
+        for (tokens, for_token, taken, hangs) in [
+            (1, millis(5), millis(1_900), false),
+            (1, millis(5), millis(2_100), true),
+            (1, millis(1_000), millis(3_900), false),
+            (1, millis(1_000), millis(4_100), true),
+            (128, millis(100), millis(51_000), false),
+            (128, millis(100), millis(51_500), true),
+            (1, Duration::ZERO, millis(29_000), false),
+            (128, Duration::ZERO, millis(31_000), true),
+            (0, millis(5), millis(29_000), false),
+            (0, millis(5), millis(31_000), true),
         ] {
-            let pulse = quiet_for(longest, quiet);
-            assert_eq!(pulse.hangs_for().is_some(), hangs, "{longest:?}, {quiet:?}");
+            let pulse = at(tokens, for_token, taken);
+            assert_eq!(pulse.hangs_for().is_some(), hangs, "{tokens} of {for_token:?}, {taken:?}");
         }
     }
 
     #[test]
+    fn a_step_teaches_how_long_a_token_takes_but_an_interrupted_one_little() {
+        let learned = |pulse: &Pulse| pulse.for_token.load(Ordering::Relaxed) / 1_000_000;
+        let pulse = at(10, Duration::ZERO, Duration::from_secs(20));
+        pulse.beat();
+        assert_eq!(learned(&pulse), 2_000);
+        let pulse = at(1, Duration::from_millis(5), Duration::from_secs(50));
+        pulse.beat();
+        assert_eq!(learned(&pulse), 2_000);
+        pulse.begin();
+        assert_eq!(learned(&pulse), 1_750);
+    }
+
+    #[test]
     fn nothing_hangs_without_a_run_or_while_the_reader_is_waited_for() {
-        let pulse = quiet_for(Duration::from_millis(5), Duration::from_secs(60));
+        let pulse = at(1, Duration::from_millis(5), Duration::from_secs(60));
         pulse.pause();
         assert_eq!(pulse.hangs_for(), None);
         pulse.begin();
         assert_eq!(pulse.hangs_for(), None);
-        pulse.beat();
-        assert!(pulse.longest.load(Ordering::Relaxed) > 0);
     }
 }
