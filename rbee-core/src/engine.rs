@@ -39,12 +39,13 @@ mod optimise;
 mod placing;
 mod provisioning;
 mod retry;
+mod suspicion;
 mod tenants;
 mod timers;
 mod together;
 mod workers;
 
-pub use message::{AttemptEnd, AttemptResult, Command, Effect, HiveFact, Input, Note};
+pub use message::{AttemptEnd, AttemptResult, Command, Effect, HiveFact, Input, Note, Silence};
 
 use admit::{Pace, Paces};
 use lanes::{LaneId, Lanes, Place};
@@ -53,6 +54,7 @@ use marks::Marks;
 use memory::Promise;
 use optimise::Optimiser;
 use retry::Chance;
+use suspicion::Suspicions;
 use tenants::{TenantChange, Tenants};
 use timers::{Alarm, JobAlarm, JobAlarms, Timers};
 
@@ -88,7 +90,10 @@ struct Entry {
     /// How long it had waited when an earlier life of the queen ended.
     waited_before: Duration,
     started: bool,
+    /// Attempts that count, with the one under way.
     attempts: u32,
+    /// Attempts that were free: see [`Engine::is_free`].
+    free: u32,
     /// Workers started because of this job, so that one that never fits cannot start them without end.
     spawns: u32,
     avoid: Arc<BTreeSet<WorkerId>>,
@@ -182,6 +187,7 @@ pub struct Engine {
     awaited: BTreeMap<u64, Awaited>,
     /// When and with what patience each failed worker is probed.
     probes: BTreeMap<WorkerId, u32>,
+    suspicions: Suspicions,
     /// Models that the store has a row of, by hive.
     catalogue: BTreeMap<HiveId, BTreeSet<ModelRef>>,
     /// What workers are expected to take, and what of it is promised because the reports of their hive do not show it.
@@ -235,6 +241,7 @@ impl Engine {
             provisioning: BTreeMap::new(),
             awaited: BTreeMap::new(),
             probes: BTreeMap::new(),
+            suspicions: Suspicions::default(),
             catalogue: BTreeMap::new(),
             promises: BTreeMap::new(),
             revisions: BTreeMap::new(),
@@ -357,13 +364,15 @@ impl Engine {
             Input::Recorded { n, result } => self.recorded(now, n, result, out),
             Input::Placed { ticket, answer } => self.placed(now, ticket, answer, out),
             Input::AttemptEnded { lease, end } => self.attempt_ended(now, lease, end, out),
+            Input::Silent { lease, silence } => self.silent(now, lease, silence, out),
+            Input::Heard { lease } => self.heard(lease, out),
             Input::Spawned { worker, result } => self.spawned(now, worker, result, out),
             Input::Stopped { worker } => self.stopped(now, worker, out),
             Input::ProvisionProgress { hive, model } => self.provision_progress(now, hive, model),
             Input::Provisioned { hive, model, result } => {
                 self.provisioned(now, hive, model, result, out)
             }
-            Input::Probed { worker, result } => self.probed(now, worker, result),
+            Input::Probed { worker, result } => self.probed(now, worker, result, out),
             Input::Connected { worker, result } => self.connected(now, worker, result, out),
             Input::Hive { hive, fact } => self.hive(now, hive, fact, out),
             Input::Restore { snapshot } => self.restore(now, self.understood(*snapshot), out),
@@ -379,6 +388,7 @@ impl Engine {
             self.alarm(now, alarm, out);
         }
         while let Some(model) = self.wake.pop_first() {
+            self.rescue(now, &model, out);
             self.pump(now, &model, out);
         }
         let has_work = self.lanes.waiting() > 0 || self.optimiser.has_upkeep();
@@ -402,7 +412,7 @@ impl Engine {
             Alarm::Job(JobAlarm::Rerecord, job) => self.record_end(now, job, out),
             Alarm::Abort(lease) => self.abort_overdue(now, lease, out),
             Alarm::Spawn(worker) => self.spawn_overdue(now, worker, out),
-            Alarm::Probe(worker) => out.push(Effect::Probe { worker }),
+            Alarm::Probe(worker) => self.ask(worker, out),
             Alarm::Settle(worker) => self.settled(worker),
             Alarm::Provision(hive, model) => self.provision_overdue(now, hive, model, out),
             Alarm::Respawn(model) => self.wake_model(&model),

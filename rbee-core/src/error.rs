@@ -107,6 +107,9 @@ error_kinds! {
     WorkerBusy = "WORKER_BUSY", retryable: true, blames_worker: false, status: 503, openai: "server_error", summary: "the service is busy; try again";
     /// The worker, or the way to it, is gone.
     WorkerLost = "WORKER_LOST", retryable: true, blames_worker: true, status: 502, openai: "server_error", summary: "the service failed while it ran the job";
+    /// An attempt could not begin on the worker, or ended there for a reason that no job can have: nobody listens, it was
+    /// stopped on purpose, or it was lost with its machine. Costs the job nothing.
+    WorkerUnreachable = "WORKER_UNREACHABLE", retryable: true, blames_worker: true, status: 502, openai: "server_error", summary: "a part of the service cannot be reached";
     /// The worker broke its contract: it failed, stalled, panicked or talked nonsense.
     WorkerFault = "WORKER_FAULT", retryable: true, blames_worker: true, status: 502, openai: "server_error", summary: "the service failed while it ran the job";
     /// A model was not loaded in time.
@@ -135,6 +138,11 @@ impl ErrorKind {
     /// The kind with this [`code`](Self::code), if there is one.
     pub fn from_code(code: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|kind| kind.code() == code)
+    }
+
+    /// Does an attempt that ends with this use up one of the job's tries? Not if the job cannot be the cause.
+    pub const fn costs_a_try(self) -> bool {
+        !matches!(self, Self::WorkerBusy | Self::WorkerUnreachable | Self::HiveUnreachable)
     }
 }
 
@@ -379,6 +387,13 @@ mod tests {
             assert!(!summary.is_empty());
             assert!(named.is_none() || *kind == ErrorKind::UnsupportedMediaType, "{summary}");
         }
+    }
+
+    #[test]
+    fn only_what_may_be_tried_again_can_cost_no_try() {
+        let free = ErrorKind::ALL.iter().filter(|kind| !kind.costs_a_try());
+        assert_eq!(free.clone().count(), 3);
+        assert!(free.into_iter().all(|kind| kind.is_retryable()));
     }
 
     #[test]

@@ -58,6 +58,10 @@ pub enum Output {
     Vectors(Vec<Vec<f32>>),
     /// Measurements.
     Metrics(Metrics),
+    /// The run goes on, although there is nothing to give yet: see
+    /// [`Capabilities::heartbeats`](crate::Capabilities::heartbeats). It has no place in the job's log, and no reader
+    /// sees it.
+    Heartbeat,
     /// The proper end; nothing follows. A stream that ends without it is a fault of the worker.
     End {
         /// Why it ended.

@@ -126,6 +126,8 @@ pub(crate) fn noted(note: &Note) {
         | Note::Provisioning(..)
         | Note::Spawning(..)
         | Note::WorkerReady(..)
+        | Note::WorkerSuspected(..)
+        | Note::WorkerTrusted(_)
         | Note::WorkerGone(..)
         | Note::SpawnFailed(..)
         | Note::BusyAnswer(_) => {}

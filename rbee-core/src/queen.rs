@@ -32,6 +32,7 @@ mod placement;
 mod policies;
 mod policy;
 mod replays;
+mod rhythm;
 mod submit;
 mod tenants;
 mod writer;

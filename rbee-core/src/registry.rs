@@ -56,8 +56,10 @@ pub enum Change {
     JobRequeued {
         /// The job.
         job: JobId,
+        /// Attempts begun that count: see [`ErrorKind::costs_a_try`](crate::ErrorKind::costs_a_try).
+        attempts: u32,
     },
-    /// A stretch of the answer. Written only where exactly `at` pieces are stored, and passed over elsewhere, so that
+    /// A stretch of the answer, with which [`JobRecord::restarts`] begins anew. Written only where exactly `at` pieces are stored, and passed over elsewhere, so that
     /// a late or repeated one does no harm.
     JobTokens {
         /// The job.
@@ -180,6 +182,8 @@ pub trait Registry: fmt::Debug + Send + Sync + 'static {
     /// 1,000 from a living owner for a mistake. Takes over the rows of every owner that is no longer
     /// alive, and those of earlier lives of the same queen, alive or not. A life whose rows were taken over, some or
     /// none, is superseded: it can write nothing any more.
+    ///
+    /// A job that is taken over while it runs has one more of its [`restarts`](JobRecord::restarts).
     async fn open(&self, queen: &QueenId, lease: Duration) -> Result<Snapshot>;
 
     /// Writes all changes, in order, or none. When it returns they survive the death of this process.
@@ -197,7 +201,8 @@ pub trait Registry: fmt::Debug + Send + Sync + 'static {
     /// [`ErrorKind::Fenced`](crate::ErrorKind::Fenced) where this life was superseded.
     async fn renew(&self, epoch: Epoch) -> Result<Snapshot>;
 
-    /// Ends this life: another queen may take over all its rows at once. Idempotent.
+    /// Ends this life in good order: another queen may take over all its rows at once. Jobs that run are queued again, and
+    /// the attempt under way does not count. Idempotent.
     async fn release(&self, epoch: Epoch) -> Result<()>;
 
     /// Lists jobs, of every owner, the newest first.

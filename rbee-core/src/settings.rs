@@ -70,7 +70,8 @@ pub struct Settings {
     pub job_timeout: Duration,
     /// The longest that a request may ask for. 30 minutes.
     pub max_job_timeout: Duration,
-    /// Tries after the first one. 3.
+    /// Tries after the first one. Only those count that the job can be the cause of: see
+    /// [`ErrorKind::costs_a_try`](crate::ErrorKind::costs_a_try). 3.
     pub retries: u32,
     /// The delay before the first retry, where no other worker is ready; it doubles with each. 1 second.
     pub retry_delay: Duration,
@@ -78,8 +79,14 @@ pub struct Settings {
     pub max_retry_delay: Duration,
     /// Faults in a row after which a worker gets no more jobs until a probe succeeds. 3.
     pub worker_faults: u32,
-    /// A worker that gives nothing for this long has stalled. 2 minutes.
+    /// A worker that gives nothing for this long, not even a heartbeat, has stalled. 2 minutes.
     pub stall_timeout: Duration,
+    /// A worker whose stream is silent for this long, and for three times its longest usual gap, is suspected: it gets no
+    /// jobs until it is known to be well, and the stream goes on elsewhere if another worker can take it over. 3 seconds.
+    pub suspect_after: Duration,
+    /// How often in a row a queen may end, other than in good order, while the job runs, without more of its answer
+    /// recorded in between. Such an end costs the job no try. 20.
+    pub restarts: u32,
     /// How long a worker may take from its spawn until it is ready. 300 seconds.
     pub spawn_timeout: Duration,
     /// How long a download may go without progress. 600 seconds.
@@ -159,6 +166,8 @@ impl Default for Settings {
             max_retry_delay: seconds(60),
             worker_faults: 3,
             stall_timeout: seconds(120),
+            suspect_after: seconds(3),
+            restarts: 20,
             spawn_timeout: seconds(300),
             provision_silence: seconds(600),
             abort_grace: seconds(5),
@@ -202,6 +211,7 @@ impl Settings {
             ("max_retry_delay", self.max_retry_delay, day),
             ("retry_delay", self.retry_delay, self.max_retry_delay),
             ("stall_timeout", self.stall_timeout, day),
+            ("suspect_after", self.suspect_after, day),
             ("spawn_timeout", self.spawn_timeout, day),
             ("provision_silence", self.provision_silence, day),
             ("abort_grace", self.abort_grace, seconds(300)),
@@ -264,6 +274,7 @@ impl Settings {
             ("queue_capacity", self.queue_capacity, 1, 10_000_000),
             ("interactive_per_batch", self.interactive_per_batch as usize, 1, 1_000_000),
             ("retries", self.retries as usize, 0, 100),
+            ("restarts", self.restarts as usize, 0, 10_000),
             ("worker_faults", self.worker_faults as usize, 1, 1_000),
             ("events_bytes", self.events_bytes, 1 << 16, usize::MAX),
             ("max_answer_bytes", self.max_answer_bytes, 1 << 10, 1 << 30),

@@ -32,6 +32,11 @@ pub struct Capabilities {
     pub resume: bool,
     /// The longest prompt and answer together, in tokens.
     pub context_tokens: Option<u32>,
+    /// While a run has nothing to give, its stream has an [`Output::Heartbeat`] after every step of the computation that
+    /// ends later than half a second after the last output. The step itself sends it: when the computation hangs, the
+    /// heartbeats stop.
+    #[serde(default)]
+    pub heartbeats: bool,
 }
 
 /// Who a worker is: fixed for its life.

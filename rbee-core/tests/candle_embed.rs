@@ -76,7 +76,7 @@ async fn vectors(worker: &dyn Worker, run: Run) -> Result<(Vec<Vec<f32>>, Usage)
     while let Some(output) = stream.next().await {
         match output? {
             Output::Vectors(vectors) => made = Some(vectors),
-            Output::Metrics(_) => {}
+            Output::Metrics(_) | Output::Heartbeat => {}
             Output::Token { .. } => panic!("a token"),
             Output::End { finish, usage } => {
                 assert_eq!(finish, Finish::Stop);

@@ -53,6 +53,9 @@ enum Fault {
     OneVectorTooFew,
     VectorsLeanOnEachOther,
     NotANumber,
+    HeartbeatsUnpromised,
+    HeartbeatsWithoutNumber,
+    NoHeartbeats,
 }
 
 /// A proper worker with one fault.
@@ -66,7 +69,9 @@ struct Broken {
 
 impl Broken {
     fn new(inner: Arc<dyn Worker>, fault: Fault) -> Arc<Self> {
-        let other = Arc::new(WorkerInfo { since: 99, ..WorkerInfo::clone(inner.info()) });
+        let mut other = WorkerInfo { since: 99, ..WorkerInfo::clone(inner.info()) };
+        other.capabilities.heartbeats = fault != Fault::HeartbeatsUnpromised;
+        let other = Arc::new(other);
         Arc::new(Self { inner, other, fault, calls: AtomicU64::new(0) })
     }
 }
@@ -104,7 +109,10 @@ fn each(
 #[async_trait]
 impl Worker for Broken {
     fn info(&self) -> &Arc<WorkerInfo> {
-        let later = self.fault == Fault::NewIdentity && self.calls.load(Ordering::Relaxed) > 0;
+        let later = match self.fault {
+            Fault::NewIdentity => self.calls.load(Ordering::Relaxed) > 0,
+            fault => fault == Fault::HeartbeatsUnpromised,
+        };
         if later { &self.other } else { self.inner.info() }
     }
 
@@ -127,6 +135,12 @@ impl Worker for Broken {
             Fault::StartsAnew => run.resume = Resume::default(),
             Fault::RepeatsText => run.resume.text_bytes = 0,
             _ => {}
+        }
+        let is_long = run.job.task.text_bytes() > 30;
+        if self.fault == Fault::NoHeartbeats && is_long {
+            let late = tokio::time::sleep(PROMPTNESS + PROMPTNESS / 4);
+            let stream = self.inner.execute(run).await?;
+            return Ok(Box::pin(late.map(|()| stream).flatten_stream()));
         }
         let begun = match self.fault {
             Fault::QueuesInsteadOfBusy => loop {
@@ -173,6 +187,14 @@ impl Worker for Broken {
                     (Fault::WrongUsage, Output::End { finish, mut usage }) => {
                         usage.completion_tokens += 1;
                         vec![Ok(Output::End { finish, usage })]
+                    }
+                    (Fault::HeartbeatsUnpromised, token @ Output::Token { .. }) => {
+                        vec![Ok(Output::Heartbeat), Ok(token)]
+                    }
+                    (Fault::HeartbeatsWithoutNumber, token @ Output::Token { .. }) => {
+                        let mut all = vec![Ok(Output::Heartbeat); 1_000];
+                        all.push(Ok(token));
+                        all
                     }
                     (Fault::WrongFinish, Output::End { usage, .. }) => {
                         vec![Ok(Output::End { finish: Finish::Length, usage })]
@@ -295,6 +317,9 @@ async fn every_broken_worker_is_caught_with_a_sentence_that_says_why() {
         (Fault::WrongKindForEmbedding, "an embedding that the worker cannot make"),
         (Fault::WrongKindForEmptyPrompt, "a conversation without messages"),
         (Fault::NewIdentity, "info changed"),
+        (Fault::HeartbeatsUnpromised, "heartbeats that are not promised"),
+        (Fault::HeartbeatsWithoutNumber, "heartbeats in"),
+        (Fault::NoHeartbeats, "although heartbeats are promised"),
     ];
     let checks = faults.map(|(fault, said)| async move {
         // A worker each, so that the waits of one do not add to those of another.

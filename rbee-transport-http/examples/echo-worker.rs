@@ -41,7 +41,8 @@ impl WorkerFactory for Echo {
         }
         let echo = EchoWorker::builder(spec.model.clone()).id(id).hive(hive.clone());
         let delay = if asks_for(spec, "ticks") { 20 } else { 0 };
-        Ok(echo.slots(spec.slots).token_delay(Duration::from_millis(delay)).build())
+        let echo = echo.slots(spec.slots).token_delay(Duration::from_millis(delay));
+        Ok(echo.heartbeats(Duration::from_secs(1)).build())
     }
 }
 

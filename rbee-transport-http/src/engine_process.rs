@@ -107,6 +107,8 @@ impl EngineFactory {
             embed: tasks.contains(&Task::Embed),
             resume: false,
             context_tokens: Some(context),
+            // Engines give none while they compute a prompt.
+            heartbeats: false,
         };
         info
     }

@@ -184,7 +184,7 @@ async fn nonsense_is_an_error_that_may_be_tried_elsewhere() {
     let nobody = { Server::answers("").await.port };
     let late = worker(nobody);
     let error = tokio::time::timeout(Duration::from_secs(10), late.execute(run(1))).await.unwrap();
-    assert_eq!(error.err().unwrap().kind(), ErrorKind::WorkerLost);
+    assert_eq!(error.err().unwrap().kind(), ErrorKind::WorkerUnreachable);
 }
 
 #[tokio::test]

@@ -187,7 +187,7 @@ async fn what_a_worker_says_to_the_client_and_to_the_operator_stays_apart_on_the
 }
 
 #[tokio::test]
-async fn a_worker_that_is_gone_is_lost_and_one_that_breaks_off_too() {
+async fn a_worker_that_breaks_off_is_lost_and_one_that_is_gone_cannot_be_reached() {
     let gate = rbee_core::EchoGate::new();
     let echo = EchoWorker::builder("echo".parse().unwrap()).gate(&gate).build();
     let daemon = serve(server::worker(echo, token())).await;
@@ -197,7 +197,7 @@ async fn a_worker_that_is_gone_is_lost_and_one_that_breaks_off_too() {
     let error = stream.next().await.unwrap().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::WorkerLost, "{error}");
     let error = begin(&worker, rbee_core::JobId::random()).await.err().unwrap();
-    assert_eq!(error.kind(), ErrorKind::WorkerLost, "{error}");
+    assert_eq!(error.kind(), ErrorKind::WorkerUnreachable, "nothing has begun: {error}");
 }
 
 /// Answers every request with these bytes, whatever it is.
@@ -240,4 +240,57 @@ async fn a_worker_that_talks_nonsense_gives_an_error_that_may_be_tried_elsewhere
         };
         assert!(error.kind().is_retryable(), "{error:?}");
     }
+}
+
+#[tokio::test]
+async fn a_connection_that_ends_before_the_answer_begins_has_begun_nothing() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        use tokio::io::AsyncReadExt;
+        loop {
+            // It reads the request, and dies.
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let _ = stream.read(&mut [0; 64 << 10]).await;
+        }
+    });
+    let info = EchoWorker::new("echo".parse().unwrap()).info().clone();
+    let endpoint = Endpoint::new(Arc::new(Tcp::loopback()), port, None);
+    let worker = HttpWorker::new(endpoint, info);
+    let error = begin(&worker, rbee_core::JobId::random()).await.err().unwrap();
+    assert_eq!(error.kind(), ErrorKind::WorkerUnreachable, "{error}");
+    assert!(!error.kind().costs_a_try());
+}
+
+#[tokio::test]
+async fn heartbeats_of_the_engine_come_through_and_stop_when_it_hangs() {
+    let every = Duration::from_millis(20);
+    let echo = EchoWorker::builder("echo".parse().unwrap())
+        .heartbeats(every)
+        .first_delay(Duration::from_millis(200))
+        .fault(rbee_core::EchoFault::Stall { at: 1 })
+        .build();
+    let daemon = serve(server::worker(echo)).await;
+    let worker = daemon.worker().await;
+    assert!(worker.info().capabilities.heartbeats);
+    let mut stream = begin(&worker, rbee_core::JobId::random()).await.unwrap();
+    let mut beats = 0;
+    loop {
+        match stream.next().await.unwrap().unwrap() {
+            Output::Heartbeat => beats += 1,
+            Output::Token { .. } => break,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(beats > 1, "{beats}");
+    // The server goes on, and the engine does not.
+    let after = tokio::time::timeout(Duration::from_millis(300), async {
+        let mut beats = 0;
+        while let Some(Ok(Output::Heartbeat)) = stream.next().await {
+            beats += 1;
+            assert!(beats < 3, "a heartbeat of an engine that hangs");
+        }
+    });
+    assert!(after.await.is_err(), "the stream ended");
+    worker.health().await.unwrap();
 }

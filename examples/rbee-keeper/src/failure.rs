@@ -128,9 +128,12 @@ impl Failure {
             Some(ErrorKind::HiveUnreachable) => {
                 failure.with_hint("`rbee hive ls` and `rbee doctor` show which machine is down")
             }
-            Some(ErrorKind::WorkerLost | ErrorKind::WorkerFault | ErrorKind::Internal) => {
-                failure.with_hint("`rbee logs --level warn` may show why")
-            }
+            Some(
+                ErrorKind::WorkerLost
+                | ErrorKind::WorkerUnreachable
+                | ErrorKind::WorkerFault
+                | ErrorKind::Internal,
+            ) => failure.with_hint("`rbee logs --level warn` may show why"),
             _ => failure,
         }
     }

@@ -31,6 +31,8 @@ pub struct WorkerView {
     pub state: WorkerState,
     /// Its hive answers. A worker out of reach gets no jobs; those it has go on.
     pub reachable: bool,
+    /// It did not answer, or a stream of it is silent: it gets no jobs until it is known to be well. Those it has go on.
+    pub suspected: bool,
     /// Slots given out.
     pub leased: u32,
     /// When it became ready.
@@ -57,6 +59,7 @@ impl WorkerView {
             info,
             state: WorkerState::Ready,
             reachable: true,
+            suspected: false,
             leased: 0,
             ready_since: now,
             last_used: now,
@@ -71,7 +74,9 @@ impl WorkerView {
     /// Slots that can be given out now.
     pub fn free_slots(&self) -> u32 {
         match self.state {
-            WorkerState::Ready if self.reachable => self.info.slots.saturating_sub(self.leased),
+            WorkerState::Ready if self.reachable && !self.suspected => {
+                self.info.slots.saturating_sub(self.leased)
+            }
             _ => 0,
         }
     }

@@ -93,7 +93,8 @@ suite! {
         an_attempt_is_recorded,
         pieces_are_written_only_where_they_belong,
         numerics_stay_once_pieces_are_stored,
-        a_job_that_is_queued_twice_stays_as_it_is;
+        a_job_that_is_queued_twice_stays_as_it_is,
+        ends_of_a_queen_are_counted_while_a_job_runs;
     ends:
         the_first_end_stays,
         every_outcome_comes_back,

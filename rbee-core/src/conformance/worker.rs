@@ -23,11 +23,13 @@ use crate::{
 };
 
 mod errors;
+mod heartbeats;
 mod resume;
 mod slots;
 mod vectors;
 
 pub use errors::{bad_prompts_are_typed_errors, unsupported_tasks_are_unsupported};
+pub use heartbeats::heartbeats_are_as_promised;
 pub use resume::a_cut_stream_goes_on_as_if_it_had_not_been;
 pub use slots::{dropping_frees_the_slot, slots_are_independent_and_no_more_than_promised};
 pub use vectors::{
@@ -153,6 +155,7 @@ impl Answer {
                 Output::Vectors(all) => {
                     assert!(vectors.replace(all).is_none(), "vectors were given twice");
                 }
+                Output::Heartbeat => {}
                 Output::Metrics(_) => {
                     metrics += 1;
                     assert!(metrics <= 64, "metrics were given {metrics} times in one run");
@@ -187,6 +190,7 @@ pub async fn check(subject: &Subject) {
         slots_are_independent_and_no_more_than_promised(subject).await;
         a_cut_stream_goes_on_as_if_it_had_not_been(subject).await;
         bad_prompts_are_typed_errors(subject).await;
+        heartbeats_are_as_promised(subject).await;
     }
     if subject.worker.info().capabilities.embed {
         vectors_belong_to_their_texts(subject).await;

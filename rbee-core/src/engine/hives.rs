@@ -37,6 +37,7 @@ impl Engine {
                     out.push(Effect::Note(Note::HiveOffline(hive.clone(), why)));
                     self.view.edit_hive(&hive, |view| view.online = false);
                     self.set_reachable(&hive, false);
+                    self.give_hive_tries_back(&hive);
                     self.timers.arm(now.at + self.settings.hive_lost_after, Alarm::HiveLost(hive));
                 }
             }
@@ -56,6 +57,12 @@ impl Engine {
         for id in workers {
             self.view.edit_worker(id, |view| view.reachable = reachable);
         }
+    }
+
+    /// What befell the jobs on this hive was not their doing.
+    fn give_hive_tries_back(&mut self, hive: &HiveId) {
+        let workers: Vec<_> = self.view.on_hive(hive).map(|worker| worker.info.id).collect();
+        workers.into_iter().for_each(|worker| self.give_tries_back(worker));
     }
 
     fn hive_report(&mut self, now: Now, hive: HiveId, report: HiveReport, out: &mut Out) {
@@ -129,10 +136,9 @@ impl Engine {
             .map(|view| view.info.id)
             .collect();
         for worker in lost {
-            let why = Error::new(
-                ErrorKind::WorkerLost,
-                format!("worker {worker} is no longer on hive {hive}"),
-            );
+            // With a hive that was started again they all go, whatever they ran.
+            let kind = if went_back { ErrorKind::WorkerUnreachable } else { ErrorKind::WorkerLost };
+            let why = Error::new(kind, format!("worker {worker} is no longer on hive {hive}"));
             self.gone(now, worker, &why, out);
             changed = true;
         }
@@ -155,7 +161,8 @@ impl Engine {
     pub(super) fn hive_lost(&mut self, now: Now, hive: &HiveId, out: &mut Out) {
         self.view.edit_hive(hive, |view| view.online = false);
         self.revisions.remove(hive);
-        let why = Error::new(ErrorKind::WorkerLost, format!("hive {hive} is lost"));
+        self.give_hive_tries_back(hive);
+        let why = Error::new(ErrorKind::HiveUnreachable, format!("hive {hive} is lost"));
         let workers: Vec<_> = self.view.on_hive(hive).map(|worker| worker.info.id).collect();
         for worker in workers {
             let model = self.starting.get(&worker).map(|starting| starting.spec.model.clone());
@@ -210,36 +217,26 @@ impl Engine {
         }
     }
 
-    fn arm_probe(&mut self, now: Now, worker: WorkerId) {
+    pub(super) fn arm_probe(&mut self, now: Now, worker: WorkerId) {
         let probes = self.probes.entry(worker).or_default();
         let delay = PROBE_DELAY.saturating_mul(1 << (*probes).min(16)).min(MAX_PROBE_DELAY);
         *probes = probes.saturating_add(1);
         self.timers.arm(now.at + delay, Alarm::Probe(worker));
     }
 
-    pub(super) fn probed(&mut self, now: Now, worker: WorkerId, result: Result<WorkerHealth>) {
-        let Some(view) = self.view.worker(worker) else {
-            return;
-        };
-        let (state, model) = (view.state, view.info.model.clone());
-        if let Ok(health) = &result {
-            self.take_health(worker, health);
-        }
-        if state != WorkerState::Failed {
-            return;
-        }
+    pub(super) fn probed(
+        &mut self,
+        now: Now,
+        worker: WorkerId,
+        result: Result<WorkerHealth>,
+        out: &mut Out,
+    ) {
         match result {
-            // On trial: the next fault fails it again, a job well done clears it. The delay of the next probe is kept
-            // until then, so a worker that answers probes and fails jobs is tried more and more rarely.
-            Ok(_) => {
-                let faults = self.settings.worker_faults.saturating_sub(1);
-                self.view.edit_worker(worker, |view| {
-                    view.state = WorkerState::Ready;
-                    view.faults = faults;
-                });
-                self.wake_model(&model);
+            Ok(health) => {
+                self.take_health(worker, &health);
+                self.is_well(now, worker, out);
             }
-            Err(_) => self.arm_probe(now, worker),
+            Err(error) => self.is_unwell(now, worker, &error, out),
         }
     }
 

@@ -130,6 +130,7 @@ impl Engine {
             waited_before: Duration::ZERO,
             started: false,
             attempts: 0,
+            free: 0,
             spawns: 0,
             avoid: Arc::default(),
             worker: None,
@@ -163,12 +164,21 @@ impl Engine {
                 continue;
             }
             let started_at = record.status.started_at();
-            let attempts_left = record.attempts <= self.settings.retries;
-            let Some(job) = record.request.filter(|_| attempts_left) else {
-                let why = if attempts_left {
-                    "its request was not kept"
+            // The end of a queen is not the doing of the job, unless it happens again and again.
+            let was_running = record.status.worker().is_some();
+            let attempts = record.attempts.saturating_sub(u32::from(was_running));
+            let may_run =
+                attempts <= self.settings.retries && record.restarts <= self.settings.restarts;
+            let Some(job) = record.request.filter(|_| may_run) else {
+                let why: String = if may_run {
+                    "its request was not kept".into()
+                } else if attempts > self.settings.retries {
+                    "its retries are used up".into()
                 } else {
-                    "its retries are used up"
+                    let times = record.restarts;
+                    format!(
+                        "it was running, and came no further, at {times} such ends in a row (setting restarts)"
+                    )
                 };
                 let message =
                     format!("the queen was restarted, and the job cannot be run again: {why}");
@@ -179,10 +189,10 @@ impl Engine {
                 out.push(Effect::Record { n: Some(n), changes: vec![change] });
                 continue;
             };
-            if record.status.worker().is_some() {
+            if was_running {
                 out.push(Effect::Record {
                     n: None,
-                    changes: vec![Change::JobRequeued { job: record.id }],
+                    changes: vec![Change::JobRequeued { job: record.id, attempts }],
                 });
             }
             let (id, waited) = (job.id, now.wall - record.submitted_at);
@@ -205,7 +215,7 @@ impl Engine {
             entry.alarms = alarms;
             entry.waited_before = waited;
             entry.started = started_at.is_some();
-            entry.attempts = record.attempts;
+            entry.attempts = attempts;
             entry.produced = record.tokens_generated;
             entry.accepted = true;
             entry.must_match = record.numerics.filter(|_| !record.pieces.is_empty());
@@ -297,6 +307,7 @@ impl Engine {
             return;
         };
         self.timers.disarm(&Alarm::Abort(lease));
+        self.silence_over(lease, worker, out);
         self.view.edit_worker(worker, |view| {
             view.leased -= 1;
             view.last_used = now.at;
@@ -332,15 +343,19 @@ impl Engine {
                     let outcome = Outcome::Failed(error.context(CANNOT_CONTINUE));
                     return self.settle(now, id, outcome, out);
                 }
+                let attempts = self.jobs.get(&id).map_or(0, |entry| entry.attempts);
                 out.push(Effect::Record {
                     n: None,
-                    changes: vec![Change::JobRequeued { job: id }],
+                    changes: vec![Change::JobRequeued { job: id, attempts }],
                 });
                 self.requeue(id);
             }
             AttemptResult::Failed(error) => {
                 if error.kind().blames_worker() {
                     self.blame(now, worker, out);
+                }
+                if matches!(error.kind(), ErrorKind::WorkerLost | ErrorKind::WorkerUnreachable) {
+                    self.suspect(worker, &error, out);
                 }
                 if !error.kind().is_retryable() {
                     return self.settle(now, id, Outcome::Failed(error), out);
@@ -368,14 +383,16 @@ impl Engine {
     }
 
     fn retry(&mut self, now: Now, id: JobId, worker: WorkerId, error: Error, out: &mut Out) {
+        let is_free = self.is_free(id, worker, &error);
         let Some(entry) = self.jobs.get_mut(&id) else {
             return;
         };
         let busy = error.kind() == ErrorKind::WorkerBusy;
         if busy {
-            // It was the queen's count that was wrong: that costs the job no attempt.
-            entry.attempts -= 1;
             out.push(Effect::Note(Note::BusyAnswer(worker)));
+        }
+        if is_free {
+            entry.attempts = entry.attempts.saturating_sub(1);
         } else {
             Arc::make_mut(&mut entry.avoid).insert(worker);
         }
@@ -386,7 +403,7 @@ impl Engine {
             };
             return self.settle(now, id, Outcome::Failed(error), out);
         }
-        let change = Change::JobRequeued { job: id };
+        let change = Change::JobRequeued { job: id, attempts: entry.attempts };
         out.push(Effect::Record { n: None, changes: vec![change] });
         let (attempts, avoid, must_match) =
             (entry.attempts, entry.avoid.clone(), entry.must_match.clone());
@@ -398,7 +415,8 @@ impl Engine {
                 && must_match.as_ref().is_none_or(|numerics| *numerics == view.info.numerics)
         };
         let other_is_ready = self.view.available(&model).any(|view| matches(view));
-        if other_is_ready && !busy {
+        // An attempt that was free says nothing against the next one: the worker gets none until it is known to be well.
+        if !busy && (is_free || other_is_ready) {
             self.requeue(id);
         } else {
             let random = self.chance.next();

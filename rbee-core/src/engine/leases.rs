@@ -28,6 +28,11 @@ impl Leases {
         Some((job, worker))
     }
 
+    /// Whose it is, and where.
+    pub(super) fn get(&self, lease: LeaseId) -> Option<(JobId, WorkerId)> {
+        self.given.get(&lease).copied()
+    }
+
     pub(super) fn of_worker(&self, worker: WorkerId) -> Vec<(LeaseId, JobId)> {
         let held = self.by_worker.get(&worker).into_iter().flatten();
         held.filter_map(|lease| Some((*lease, self.given.get(lease)?.0))).collect()

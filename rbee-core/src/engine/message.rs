@@ -1,11 +1,11 @@
 //! What goes into the engine and what comes out of it.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use crate::{
-    Ask, Change, Error, Finish, HiveId, HiveReport, Job, JobId, LeaseId, ModelOnDisk, ModelRef,
-    Outcome, Placement, Result, Snapshot, TenantId, TenantRecord, Ticket, Usage, WorkerHealth,
-    WorkerId, WorkerInfo, WorkerSpec,
+    Ask, Change, Error, ErrorKind, Finish, HiveId, HiveReport, Job, JobId, LeaseId, ModelOnDisk,
+    ModelRef, Outcome, Placement, Result, Snapshot, TenantId, TenantRecord, Ticket, Usage,
+    WorkerHealth, WorkerId, WorkerInfo, WorkerSpec,
 };
 
 /// One thing that happened. Inputs carry data only: handles on workers and hives stay outside.
@@ -41,6 +41,18 @@ pub enum Input {
         lease: LeaseId,
         /// How it ended.
         end: AttemptEnd,
+    },
+    /// The stream of an attempt is silent for longer than usual. Told once, until [`Input::Heard`].
+    Silent {
+        /// The attempt.
+        lease: LeaseId,
+        /// What is known of it.
+        silence: Silence,
+    },
+    /// The stream of an attempt that was silent has given something.
+    Heard {
+        /// The attempt.
+        lease: LeaseId,
     },
     /// Answers an [`Effect::Spawn`].
     Spawned {
@@ -109,6 +121,34 @@ pub enum Input {
     Freeze,
     /// Time has passed: [`Engine::next_wake`](super::Engine::next_wake) is reached.
     Tick,
+}
+
+/// A stream that is silent for longer than usual.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Silence {
+    /// How long it has been silent.
+    pub lasted: Duration,
+    /// The worker has accepted the run; else it has not even said that.
+    pub began: bool,
+    /// The silence alone shows that the worker hangs: its engine sends heartbeats, and how far apart they are is known.
+    /// Else it shows that if the worker does not answer a probe either.
+    pub is_evident: bool,
+    /// Tokens that readers have of the job, of this attempt and those before.
+    pub produced: u32,
+    /// All of them have ids, so that another worker can continue.
+    pub resumable: bool,
+}
+
+impl Silence {
+    /// What the attempt ends with if the job goes on elsewhere.
+    pub(super) fn error(&self) -> Error {
+        let (kind, what) = match self.began {
+            true => (ErrorKind::WorkerFault, "gave no sign"),
+            false => (ErrorKind::WorkerUnreachable, "did not begin"),
+        };
+        let lasted = self.lasted;
+        Error::new(kind, format!("the worker {what} for {lasted:.1?} (setting suspect_after)"))
+    }
 }
 
 /// How an attempt ended.
@@ -228,7 +268,7 @@ pub enum Effect {
         /// 1 for the first.
         attempt: u32,
         /// How long the job had waited before its first start.
-        queue_wait: std::time::Duration,
+        queue_wait: Duration,
     },
     /// Stop an attempt; its end is still to be told.
     Abort {
@@ -276,6 +316,8 @@ pub enum Effect {
     Probe {
         /// The worker.
         worker: WorkerId,
+        /// How long it may take to answer.
+        within: Duration,
     },
     /// Ask a hive for its state soon: what is known of its memory is out of date.
     ReportHive {
@@ -335,6 +377,10 @@ pub enum Note {
     Retried(JobId, WorkerId, Error),
     /// A worker said that all its slots were taken although one was granted.
     BusyAnswer(WorkerId),
+    /// There is a sign that a worker has died or hangs: it gets no jobs until it is known to be well.
+    WorkerSuspected(WorkerId, Error),
+    /// A worker that was suspected, or had failed, says that it is well: it gets jobs again.
+    WorkerTrusted(WorkerId),
     /// A worker failed too often and gets no jobs until a probe succeeds.
     WorkerFailed(WorkerId),
     /// The end of a job could not be recorded; its readers were told all the same.

@@ -115,9 +115,10 @@ impl Engine {
         for id in self.optimiser.replicas.clone() {
             let Some(worker) = self.view.worker(id).cloned() else { continue };
             // While it is the only one that works it is needed. It stays a replica even so: the others may be back.
-            let is_spare = self.view.with_model(&worker.info.model).any(|other| {
-                other.info.id != id && other.state == WorkerState::Ready && other.reachable
-            });
+            let is_spare = self
+                .view
+                .with_model(&worker.info.model)
+                .any(|other| other.info.id != id && is_usable(other));
             let idle = now.at - worker.last_used;
             if is_spare && self.is_unused(&worker) && idle >= self.settings.scale_back_after {
                 let model = worker.info.model.clone();
@@ -131,6 +132,7 @@ impl Engine {
     fn is_unused(&self, worker: &WorkerView) -> bool {
         worker.is_evictable()
             && worker.reachable
+            && !worker.suspected
             && self.view.waiting_for(&worker.info.model).is_none()
     }
 
@@ -143,13 +145,12 @@ impl Engine {
         let Some(lane) = self.view.waiting_for(model) else { return };
         let load = self.optimiser.loads.get(model).copied().unwrap_or_default();
         let workers: Vec<_> = self.view.with_model(model).cloned().collect();
-        let is_usable =
-            |worker: &&Arc<WorkerView>| worker.state == WorkerState::Ready && worker.reachable;
-        let Some(like) = workers.iter().find(is_usable) else {
+        let Some(like) = workers.iter().find(|worker| is_usable(worker)) else {
             // Where it has none at all, starting the first is for the policy.
             return;
         };
-        let slots: u32 = workers.iter().filter(is_usable).map(|worker| worker.info.slots).sum();
+        let slots: u32 =
+            workers.iter().filter(|worker| is_usable(worker)).map(|worker| worker.info.slots).sum();
         let is_moving = workers
             .iter()
             .any(|worker| matches!(worker.state, WorkerState::Loading | WorkerState::Draining))
@@ -178,4 +179,9 @@ impl Engine {
                 && queue.is_none_or(|queue| !queue.refused.contains_key(&hive.id))
         })
     }
+}
+
+/// Does it take jobs?
+fn is_usable(worker: &WorkerView) -> bool {
+    worker.state == WorkerState::Ready && worker.reachable && !worker.suspected
 }

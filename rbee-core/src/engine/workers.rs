@@ -369,7 +369,7 @@ impl Engine {
 
     pub(super) fn stopped(&mut self, now: Now, worker: WorkerId, out: &mut Out) {
         let hive = self.view.worker(worker).map(|view| view.info.hive.clone());
-        let why = Error::new(ErrorKind::WorkerLost, format!("worker {worker} was stopped"));
+        let why = Error::new(ErrorKind::WorkerUnreachable, format!("worker {worker} was stopped"));
         self.gone(now, worker, &why, out);
         if let Some(hive) = hive {
             out.push(Effect::ReportHive { hive });
@@ -380,6 +380,7 @@ impl Engine {
     pub(super) fn gone(&mut self, now: Now, worker: WorkerId, why: &Error, out: &mut Out) {
         self.release_memory(worker);
         self.probes.remove(&worker);
+        self.suspicions.forget(worker);
         self.optimiser.gone(worker);
         self.timers.disarm(&Alarm::Probe(worker));
         self.timers.disarm(&Alarm::Spawn(worker));
@@ -420,6 +421,10 @@ impl Engine {
             WorkerState::Ready => {
                 self.lanes.changed(&info.model);
                 self.offer_slot(&info.model, None);
+                if self.suspicions.any_silent() {
+                    // One of these streams may go on here.
+                    self.wake.insert(info.model.clone());
+                }
                 if leased == 0 {
                     // Idle, so it may be evicted: who waits for memory is asked again.
                     self.wake_starved(&info.hive);

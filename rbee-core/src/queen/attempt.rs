@@ -1,6 +1,6 @@
 //! One attempt at a job: a worker's stream, drained at full speed into the job's log.
 
-use std::{panic::AssertUnwindSafe, sync::Arc};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures_util::{FutureExt, StreamExt};
 use tokio::time::Instant;
@@ -10,11 +10,12 @@ use tracing::Instrument;
 use super::{
     log::{JobLog, Pushed},
     mailbox::Mailbox,
+    rhythm::{Rhythm, Tick, Watch},
     writer::Writer,
 };
 use crate::{
     Error, ErrorKind, Job, LeaseId, Output, Result, Run, Settings, Started, Task, Worker,
-    engine::{AttemptEnd, AttemptResult, Input},
+    engine::{AttemptEnd, AttemptResult, Input, Silence},
     metrics,
 };
 
@@ -32,6 +33,10 @@ pub(super) struct Attempt {
     pub(super) started: Started,
     pub(super) settings: Arc<Settings>,
     pub(super) writer: Writer,
+    /// The rhythm of the worker's streams.
+    pub(super) rhythm: Rhythm,
+    /// The usual gap between two signs of life of the worker, or else of its peers, if it is known.
+    pub(super) usual_gap: Option<Duration>,
 }
 
 /// Tells the engine that the lease is back, whatever becomes of the task.
@@ -83,7 +88,7 @@ impl Attempt {
             log: self.log.clone(),
             before: self.log.len(),
             writer: self.writer.clone(),
-            mailbox,
+            mailbox: mailbox.clone(),
             result: None,
         };
         let span = tracing::info_span!(
@@ -96,7 +101,7 @@ impl Attempt {
         let task = async move {
             // Dropped after the stream, also where the task is aborted.
             let guard = guard;
-            let drive = AssertUnwindSafe(self.drive()).catch_unwind();
+            let drive = AssertUnwindSafe(self.drive(&mailbox)).catch_unwind();
             let result = match drive.await {
                 Ok(Ok(result)) => result,
                 Ok(Err(error)) => AttemptResult::Failed(error),
@@ -107,29 +112,25 @@ impl Attempt {
         AbortOnDropHandle::new(tokio::spawn(task.instrument(span)))
     }
 
-    async fn drive(&self) -> Result<AttemptResult> {
+    async fn drive(&self, mailbox: &Mailbox) -> Result<AttemptResult> {
         let began = Instant::now();
         let resume = self.log.begin(self.lease, self.started);
         let mut is_first = self.attempt == 1 && resume.tokens.is_empty();
         let run = Run { job: self.job.clone(), attempt: self.attempt, resume };
-        let limit = self.settings.stall_timeout;
-        let stalled = |what: &str| {
-            Error::new(
-                ErrorKind::WorkerFault,
-                format!("the worker {what} for {limit:?} (setting stall_timeout)"),
-            )
-        };
-        let begun = tokio::time::timeout(limit, self.worker.execute(run)).await;
-        let mut stream = begun.map_err(|_| stalled("did not begin"))??;
+        let mut watch = Watch::new(&self.settings, self.rhythm.clone(), self.usual_gap);
+        let execute = self.worker.execute(run);
+        let mut stream = self.watched(&mut watch, mailbox, execute).await??;
+        watch.begin();
         let (mut unsaved, mut turn) = (0, 0);
         loop {
-            // No timer is set for an output that is there already.
+            // The clock is not looked at for an output that is there already.
             let item = match stream.next().now_or_never() {
                 Some(item) => item,
-                None => tokio::time::timeout(limit, stream.next())
-                    .await
-                    .map_err(|_| stalled("gave nothing"))?,
+                None => self.watched(&mut watch, mailbox, stream.next()).await?,
             };
+            if watch.sign() {
+                mailbox.input(Input::Heard { lease: self.lease });
+            }
             match item {
                 None => {
                     return Err(Error::new(
@@ -141,6 +142,7 @@ impl Attempt {
                 Some(Ok(Output::End { finish, usage })) => {
                     return Ok(AttemptResult::Done { finish, usage });
                 }
+                Some(Ok(Output::Heartbeat)) => {}
                 Some(Ok(output)) => {
                     let is_token = matches!(output, Output::Token { .. });
                     if is_token {
@@ -171,6 +173,48 @@ impl Attempt {
             if turn == TURN {
                 turn = 0;
                 tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    /// Waits for a step of the worker, and tells the engine when that takes longer than usual.
+    async fn watched<T>(
+        &self,
+        watch: &mut Watch,
+        mailbox: &Mailbox,
+        step: impl Future<Output = T>,
+    ) -> Result<T> {
+        let mut step = std::pin::pin!(step);
+        loop {
+            let tick = tokio::select! {
+                biased;
+                done = &mut step => return Ok(done),
+                tick = watch.tick() => tick,
+            };
+            match tick {
+                Tick::Usual => {}
+                Tick::Suspected => {
+                    let (produced, resumable) = self.log.progress();
+                    let sends_heartbeats = self.worker.info().capabilities.heartbeats;
+                    let silence = Silence {
+                        lasted: watch.silence(),
+                        began: watch.has_begun(),
+                        is_evident: sends_heartbeats && watch.has_begun() && watch.is_known(),
+                        produced,
+                        resumable,
+                    };
+                    mailbox.input(Input::Silent { lease: self.lease, silence });
+                }
+                Tick::Stalled => {
+                    let limit = self.settings.stall_timeout;
+                    let (kind, what) = match watch.has_begun() {
+                        true => (ErrorKind::WorkerFault, "gave nothing"),
+                        false => (ErrorKind::WorkerUnreachable, "did not begin"),
+                    };
+                    let message =
+                        format!("the worker {what} for {limit:?} (setting stall_timeout)");
+                    return Err(Error::new(kind, message));
+                }
             }
         }
     }

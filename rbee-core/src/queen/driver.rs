@@ -26,6 +26,7 @@ use super::{
     models::Models,
     monitor,
     policy::Policy,
+    rhythm::Rhythms,
     writer::Writer,
 };
 use crate::{
@@ -59,6 +60,7 @@ pub(super) struct Driver {
     policy: Policy,
     shell: Shell,
     workers: HashMap<WorkerId, Arc<dyn Worker>>,
+    rhythms: Rhythms,
     hives: BTreeMap<HiveId, Hive>,
     attempts: HashMap<LeaseId, AbortOnDropHandle<()>>,
     submitters: HashMap<JobId, oneshot::Sender<Result<Submitted>>>,
@@ -76,6 +78,7 @@ impl Driver {
             policy,
             shell,
             workers: HashMap::new(),
+            rhythms: Rhythms::default(),
             hives: BTreeMap::new(),
             attempts: HashMap::new(),
             submitters: HashMap::new(),

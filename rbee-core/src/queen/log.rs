@@ -182,7 +182,7 @@ impl JobLog {
                 inner.metrics = Some(metrics);
                 inner.measured = inner.measured.wrapping_add(1);
             }
-            Output::End { .. } => return Pushed::Written,
+            Output::Heartbeat | Output::End { .. } => return Pushed::Written,
         }
         let wakers = inner.wakers();
         drop(inner);

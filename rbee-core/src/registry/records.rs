@@ -66,8 +66,10 @@ pub struct JobRecord {
     pub order: u64,
     /// When it was submitted.
     pub submitted_at: WallTime,
-    /// Attempts begun.
+    /// Attempts begun that count, with the one under way.
     pub attempts: u32,
+    /// How often in a row it was taken over while it ran, without more of its answer recorded in between.
+    pub restarts: u32,
     /// The mark it carries through every log.
     pub correlation_id: CorrelationId,
     /// The key it was submitted under, where there was one.
@@ -98,6 +100,7 @@ impl JobRecord {
             order,
             submitted_at,
             attempts: 0,
+            restarts: 0,
             correlation_id: job.correlation_id.clone(),
             idempotency: job.idempotency.clone(),
             owner,

@@ -220,6 +220,7 @@ pub(super) enum Obstacle<'a> {
     Loading,
     Draining,
     Failed { faults: u32 },
+    Suspected,
     Incapable,
     Numerics { has: &'a str, wants: &'a str },
     Taken { slots: u32 },
@@ -228,7 +229,7 @@ pub(super) enum Obstacle<'a> {
 impl Obstacle<'_> {
     /// Will it be gone in a while by itself?
     pub(super) fn is_passing(&self) -> bool {
-        matches!(self, Self::Loading | Self::Taken { .. })
+        matches!(self, Self::Loading | Self::Suspected | Self::Taken { .. })
     }
 }
 
@@ -240,6 +241,9 @@ impl fmt::Display for Obstacle<'_> {
             Self::Draining => f.write_str("it is being stopped"),
             Self::Failed { faults } => {
                 write!(f, "it has failed {faults} times and waits for a probe")
+            }
+            Self::Suspected => {
+                f.write_str("it does not answer or is silent, and is being asked how it is")
             }
             Self::Incapable => f.write_str("it cannot do this kind of task"),
             Self::Numerics { has, wants } => {
@@ -281,6 +285,9 @@ pub(super) fn obstacle<'a>(
         && *info.numerics != *wants
     {
         return Some(Obstacle::Numerics { has: &info.numerics, wants });
+    }
+    if worker.suspected {
+        return Some(Obstacle::Suspected);
     }
     (worker.free_slots() == 0).then_some(Obstacle::Taken { slots: info.slots })
 }

@@ -27,6 +27,10 @@ impl PlatformPolicy {
     /// Why the job's tenant may not have it begun now: its tokens of today are used up. How many jobs it has at once was
     /// looked at when this one came in, and this one is among them.
     fn against(ask: &Ask, cluster: &ClusterView) -> Option<Error> {
+        // What has begun is ended: its tokens are counted, and the reader has some of them.
+        if ask.attempts > 0 || ask.must_match.is_some() {
+            return None;
+        }
         let tenant = cluster.tenant(ask.job.tenant.as_ref()?)?;
         let limit = tenant.limits.daily_tokens.filter(|limit| tenant.used_today >= *limit)?;
         let day = 24 * 60 * 60 * 1000;
@@ -42,15 +46,14 @@ impl PlatformPolicy {
 
 impl Scheduler for PlatformPolicy {
     fn place(&self, ask: &Ask, cluster: &ClusterView) -> Result<Placement> {
-        // What has begun is ended: its tokens are counted, and the reader has some of them.
-        match Self::against(ask, cluster).filter(|_| ask.attempts == 0) {
+        match Self::against(ask, cluster) {
             Some(error) => Ok(Placement::Reject(error)),
             None => self.placing.place(ask, cluster),
         }
     }
 
     fn explain(&self, ask: &Ask, cluster: &ClusterView) -> Explanation {
-        match Self::against(ask, cluster).filter(|_| ask.attempts == 0) {
+        match Self::against(ask, cluster) {
             Some(error) => Explanation {
                 steps: vec![format!("quota: {error}")],
                 placement: Ok(Placement::Reject(error)),

@@ -301,5 +301,5 @@ impl FleetWorker {
 }
 
 pub(super) fn capabilities(embed: bool) -> Capabilities {
-    Capabilities { generate: !embed, embed, resume: true, context_tokens: None }
+    Capabilities { generate: !embed, embed, resume: true, ..Capabilities::default() }
 }

@@ -281,7 +281,7 @@ impl<'a> World<'a> {
                 let delay = self.dice.millis(0, 20);
                 self.after(delay, Input::Connected { worker, result: Ok(()) });
             }
-            Effect::Probe { worker } => {
+            Effect::Probe { worker, .. } => {
                 let delay = self.dice.millis(0, 20);
                 self.after(delay, Input::Probed { worker, result: Ok(WorkerHealth::default()) });
             }

@@ -17,6 +17,7 @@ mod keys;
 mod model;
 mod numerics;
 mod prompt;
+mod pulse;
 mod sampler;
 mod speaker;
 mod stop;
@@ -343,11 +344,17 @@ impl Worker for CandleWorker {
         Ok(Box::pin(futures_util::stream::poll_fn(move |context| outputs.poll_recv(context))))
     }
 
-    /// Busy as long as the thread is at a run, also where its stream was dropped already. The memory is that of the
+    /// Busy as long as the thread is at a run, also where its stream was dropped already. An engine that has not ended a
+    /// step for much longer than its steps take is not well. The memory is that of the
     /// weights; keys and values of a run come on top while it lasts.
     async fn health(&self) -> Result<WorkerHealth> {
         if !self.engine.is_alive() {
             return Err(Error::new(ErrorKind::WorkerLost, "the worker's engine has ended"));
+        }
+        if let Some(step) = self.engine.hangs_for() {
+            let message =
+                format!("the engine has been at one step of its computation for {step:.1?}");
+            return Err(Error::new(ErrorKind::WorkerFault, message));
         }
         Ok(WorkerHealth {
             busy: self.engine.is_busy().into(),

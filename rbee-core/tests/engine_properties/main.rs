@@ -43,6 +43,16 @@ pub(crate) enum Op {
         resumable: bool,
         again: bool,
     },
+    /// The stream of an attempt is silent.
+    Silent {
+        which: usize,
+        is_evident: bool,
+        produced: u32,
+    },
+    /// The stream of an attempt speaks, whether it was silent or not.
+    Heard {
+        which: usize,
+    },
     Spawned {
         which: usize,
         how: u8,
@@ -106,8 +116,11 @@ fn op() -> impl Strategy<Value = Op> {
         14 => (n.clone(), 0..12_u8, seldom()).prop_map(|(which, how, again)| Op::Recorded { which, how, again }),
         24 => (n.clone(), 0..16_u8, n.clone(), seldom())
             .prop_map(|(which, how, pick, again)| Op::Placed { which, how, pick, again }),
-        12 => (n.clone(), 0..8_u8, 0..3_u32, prop::bool::weighted(0.8), seldom())
+        12 => (n.clone(), 0..9_u8, 0..3_u32, prop::bool::weighted(0.8), seldom())
             .prop_map(|(which, how, produced, resumable, again)| Op::AttemptEnded { which, how, produced, resumable, again }),
+        4 => (n.clone(), any::<bool>(), 0..3_u32)
+            .prop_map(|(which, is_evident, produced)| Op::Silent { which, is_evident, produced }),
+        2 => n.clone().prop_map(|which| Op::Heard { which }),
         6 => (n.clone(), 0..10_u8, seldom()).prop_map(|(which, how, again)| Op::Spawned { which, how, again }),
         3 => (n.clone(), seldom()).prop_map(|(which, any)| Op::Stopped { which, any }),
         4 => (n.clone(), prop::bool::weighted(0.9)).prop_map(|(which, ok)| Op::Connected { which, ok }),

@@ -15,7 +15,7 @@ use rbee_core::{
     JobStatus, LeaseId, LeastLoaded, LiveJob, ModelRef, Now, Placement, Priority, Scheduler,
     Settings, Snapshot, Ticket, Time, Usage, WallTime, WorkerHealth, WorkerId, WorkerInfo,
     WorkerSpec, WorkerState,
-    engine::{AttemptEnd, AttemptResult, Command, Effect, Engine, HiveFact, Input, Note},
+    engine::{AttemptEnd, AttemptResult, Command, Effect, Engine, HiveFact, Input, Note, Silence},
 };
 
 use super::{Op, parts};
@@ -209,7 +209,7 @@ impl World {
                 self.stops.push(worker);
             }
             Effect::Connect { worker, .. } => self.connects.push(worker),
-            Effect::Probe { worker } => self.probes.push(worker),
+            Effect::Probe { worker, .. } => self.probes.push(worker),
             Effect::ReportHive { hive } => _ = self.reports_due.insert(hive),
             Effect::Note(Note::Evicted(worker, _)) => {
                 let victim = before.worker(worker).expect("only a worker that is there is evicted");
@@ -231,7 +231,7 @@ impl World {
     fn watch_change(&mut self, change: &Change) {
         match change {
             Change::JobQueued(record) => self.jobs.get_mut(&record.id).unwrap().queued = true,
-            Change::JobRunning { job, .. } | Change::JobRequeued { job } => {
+            Change::JobRunning { job, .. } | Change::JobRequeued { job, .. } => {
                 let watched = &self.jobs[job];
                 assert!(watched.queued && !watched.end_recorded, "{change:?} out of order");
             }
@@ -248,7 +248,7 @@ impl World {
         let watched = &self.jobs[&job.id];
         assert!(!watched.finished && !watched.end_recorded);
         let view = self.engine.view().worker(worker).expect("it runs where a worker is");
-        assert_eq!(view.state, WorkerState::Ready);
+        assert!(view.state == WorkerState::Ready && !view.suspected, "{view:?}");
         assert_eq!(view.info.model, job.model);
         assert!(
             self.engine.view().hive(&view.info.hive).is_some_and(|hive| hive.online),

@@ -13,5 +13,6 @@ mod optimising;
 mod platform;
 mod queueing;
 mod retrying;
+mod suspicion;
 mod tenants;
 mod workers;

@@ -140,6 +140,7 @@ fn record(n: u128, request: bool, attempts: u32) -> JobRecord {
         order: n as u64,
         submitted_at: WallTime::default(),
         attempts,
+        restarts: 0,
         correlation_id: job.correlation_id.clone(),
         idempotency: None,
         owner: Epoch(1),
@@ -176,6 +177,36 @@ fn a_restored_job_without_its_request_or_its_retries_ends_and_the_others_keep_th
     assert_eq!(ended, [restarted(4), restarted(2)]);
     let position = |n| hand.engine.position(parts::job_id(n));
     assert_eq!((position(3), position(5)), (Some(0), Some(1)));
+}
+
+#[test]
+fn an_attempt_under_way_when_a_queen_dies_costs_no_try_but_not_without_end() {
+    let running = |n, attempts, restarts| JobRecord {
+        status: JobStatus::Live(LiveJob::queued().started(parts::worker(9), WallTime::default())),
+        restarts,
+        ..record(n, true, attempts)
+    };
+    let mut hand = Hand::with(&[]);
+    // The fourth attempt of the first, the twentieth such end for the second.
+    restore(&mut hand, vec![running(1, 4, 1), running(2, 1, 20), running(3, 1, 21)]);
+    let requeued = hand.all(|effect| match effect {
+        Effect::Record { changes, .. } => match changes[..] {
+            [rbee_core::Change::JobRequeued { job, attempts }] => Some((job, attempts)),
+            _ => None,
+        },
+        _ => None,
+    });
+    assert_eq!(requeued, [(parts::job_id(1), 3), (parts::job_id(2), 0)]);
+    match &hand.finishes()[..] {
+        [(job, Outcome::Failed(error))] => {
+            assert_eq!((*job, error.kind()), (parts::job_id(3), ErrorKind::QueenRestarted));
+            assert!(
+                error.message().contains("at 21 such ends in a row (setting restarts)"),
+                "{error}"
+            );
+        }
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]

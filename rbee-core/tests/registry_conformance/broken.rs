@@ -47,6 +47,7 @@ flaws! {
     CountsNoUsage => "must be counted once",
     RefusesTheUnknown => "could not",
     ReplacesNumerics => "must stay",
+    CountsNoRestarts => "must have one more restart",
     ForgetsTheFirstStart => "the time of the first start",
     ReversesChanges => "must be handed over",
     KeepsModelsOfGoneHives => "without the one that is gone",
@@ -205,6 +206,7 @@ impl Broken {
                 }
             }
             Flaw::ErasesOutlines if matches!(job.status, JobStatus::Ended(_)) => job.outline = None,
+            Flaw::CountsNoRestarts if job.restarts < 3 => job.restarts = 0,
             Flaw::ReplacesNumerics => {
                 let last = memory.numerics.get(&job.id).cloned();
                 job.numerics = last.or(job.numerics.take());

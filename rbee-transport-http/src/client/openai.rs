@@ -154,7 +154,12 @@ impl OpenAiWorker {
 
     fn lost(&self, cause: reqwest::Error) -> Error {
         let message = format!("{} cannot be reached: {}", self.base, chain(&cause));
-        Error::new(ErrorKind::WorkerLost, message).with_source(cause)
+        // Once there is a connection the run may have begun: some servers answer only when they have the first token.
+        let kind = match cause.is_connect() {
+            true => ErrorKind::WorkerUnreachable,
+            false => ErrorKind::WorkerLost,
+        };
+        Error::new(kind, message).with_source(cause)
     }
 
     fn fault(&self, what: impl fmt::Display) -> Error {

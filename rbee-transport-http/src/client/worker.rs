@@ -40,7 +40,7 @@ impl HttpWorker {
     /// Asks the worker behind this endpoint who it is.
     ///
     /// # Errors
-    /// [`ErrorKind::WorkerLost`] where it does not answer, [`ErrorKind::WorkerBusy`] while it loads, and what its load
+    /// [`ErrorKind::WorkerUnreachable`] where it does not answer, [`ErrorKind::WorkerBusy`] while it loads, and what its load
     /// failed with.
     pub async fn connect(endpoint: Endpoint) -> Result<Self> {
         let health = ask(&endpoint).await?;
@@ -56,17 +56,17 @@ impl HttpWorker {
     /// Ends the run of a job, and returns when it is over; says whether there was one. Idempotent.
     ///
     /// # Errors
-    /// [`ErrorKind::WorkerLost`] where the worker does not answer.
+    /// [`ErrorKind::WorkerUnreachable`] where the worker does not answer.
     pub async fn cancel(&self, job: JobId) -> Result<bool> {
         let path = wire::worker::CANCEL;
         let order = Some(&Cancel { job });
         let done = self.endpoint.call::<_, Cancelled>(Method::POST, path, order, HEALTH_PATIENCE);
-        done.await.map(|done| done.was_running).map_err(lost)
+        done.await.map(|done| done.was_running).map_err(unreachable)
     }
 }
 
 async fn ask(endpoint: &Endpoint) -> Result<Health> {
-    endpoint.health::<Health>(HEALTH_PATIENCE).await.map_err(lost)
+    endpoint.health::<Health>(HEALTH_PATIENCE).await.map_err(unreachable)
 }
 
 /// What a worker that is ready says of itself.
@@ -85,20 +85,15 @@ fn ready(health: Health) -> Result<(WorkerInfo, WorkerHealth)> {
     }
 }
 
-/// A worker that cannot be reached is lost; what it answers stays what it is.
-fn lost(error: Error) -> Error {
-    match error.kind() {
-        ErrorKind::HiveUnreachable => {
-            let message = error.message().to_owned();
-            Error::new(ErrorKind::WorkerLost, message).with_source(error)
-        }
+/// A worker that does not answer is not there, so nothing has begun on it; what it answers stays what it is.
+fn unreachable(error: Error) -> Error {
+    let message = match error.kind() {
+        ErrorKind::HiveUnreachable => error.message().to_owned(),
         // The token was right when the worker started: whoever listens there now is somebody else.
-        ErrorKind::Unauthorized => {
-            let message = format!("the worker is no longer there: {error}");
-            Error::new(ErrorKind::WorkerLost, message).with_source(error)
-        }
-        _ => error,
-    }
+        ErrorKind::Unauthorized => format!("the worker is no longer there: {error}"),
+        _ => return error,
+    };
+    Error::new(ErrorKind::WorkerUnreachable, message).with_source(error)
 }
 
 #[async_trait]
@@ -112,7 +107,7 @@ impl Worker for HttpWorker {
         let correlation_id = Some(&execute.job.correlation_id);
         let path = wire::worker::EXECUTE;
         let answer = self.endpoint.send(Method::POST, path, Some(&execute), correlation_id);
-        let events = answer.await.map_err(lost)?.events()?;
+        let events = answer.await.map_err(unreachable)?.events()?;
         Ok(Box::pin(Outputs { events, done: false }))
     }
 
@@ -162,6 +157,7 @@ fn output(event: &Event) -> Result<Option<Output>> {
         }
         frame::VECTORS => Output::Vectors(read(event)?),
         frame::METRICS => Output::Metrics(read(event)?),
+        frame::HEARTBEAT => Output::Heartbeat,
         frame::END => {
             let End { finish, usage } = read(event)?;
             Output::End { finish, usage }

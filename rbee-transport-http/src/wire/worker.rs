@@ -71,6 +71,10 @@ pub mod frame {
     pub const VECTORS: &str = "vectors";
     /// A [`Metrics`](rbee_core::Metrics).
     pub const METRICS: &str = "metrics";
+    /// The run goes on, although there is nothing to give yet: an empty object. Sent by engines that promise it, see
+    /// [`heartbeats`](rbee_core::Capabilities::heartbeats). A comment would do for the connection, but not for the engine:
+    /// it is the engine that gives this sign of life, and not the server in front of it.
+    pub const HEARTBEAT: &str = "heartbeat";
     /// An [`End`](super::End).
     pub const END: &str = "end";
     /// An [`ErrorInfo`](crate::wire::ErrorInfo).

@@ -128,6 +128,8 @@ pub(super) const KEYS: &[Key] = &[
     key!("max_retry_delay", settings.max_retry_delay: Span, "The longest delay before a retry"),
     key!("worker_faults", settings.worker_faults: Whole<u32>, "Faults in a row after which a worker gets no more jobs until a probe succeeds"),
     key!("stall_timeout", settings.stall_timeout: Span, "A worker that gives nothing for this long has stalled"),
+    key!("suspect_after", settings.suspect_after: Span, "A worker that is silent for this long, and for longer than usual, gets no jobs until it is known to be well, and its streams go on elsewhere"),
+    key!("restarts", settings.restarts: Whole<u32>, "Ends of the queen in a row that a job may survive while it runs, without more of its answer recorded"),
     key!("spawn_timeout", settings.spawn_timeout: Span, "How long a worker may take from its spawn until it is ready"),
     key!("provision_silence", settings.provision_silence: Span, "How long a download may go without progress"),
     key!("abort_grace", settings.abort_grace: Span, "How long an attempt or a worker that is told to end may take before it is done by force"),

@@ -69,6 +69,7 @@ fn state_of(worker: &WorkerView) -> String {
     match percent {
         Some(percent) if worker.state == "loading" => format!("loading {percent}%"),
         _ if !worker.reachable => "offline".into(),
+        _ if worker.suspected && matches!(&*worker.state, "idle" | "busy") => "suspected".into(),
         _ if worker.pinned => format!("{}, pinned", worker.state),
         _ => worker.state.clone(),
     }

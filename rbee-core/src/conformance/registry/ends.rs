@@ -24,7 +24,7 @@ pub async fn the_first_end_stays(store: &dyn Subject) {
     for change in [
         ended(job.id, Outcome::Cancelled, later(60)),
         running(job.id, 2, later(60), "two"),
-        Change::JobRequeued { job: job.id },
+        Change::JobRequeued { job: job.id, attempts: 1 },
         tokens(job.id, 1, &["b"]),
         queued(&job),
     ] {

@@ -13,7 +13,7 @@ pub async fn a_job_comes_back_whole(store: &dyn Subject) {
     plain.priority = Priority::Interactive;
     (plain.request, plain.outline) = (None, None);
     let mut full = job_of(2, "t");
-    full.attempts = 2;
+    (full.attempts, full.restarts) = (2, 3);
     let mut bare = job(3);
     bare.outline = Some(JobOutline::default());
     full.numerics = Some("engine/1".into());
@@ -76,12 +76,12 @@ pub async fn an_attempt_is_recorded(store: &dyn Subject) {
         (JobState::Running, Some(worker), 1),
         "a job that was started must be running on its worker"
     );
-    record(&*registry, epoch, &[Change::JobRequeued { job: job.id }]).await;
+    record(&*registry, epoch, &[Change::JobRequeued { job: job.id, attempts: 0 }]).await;
     let found = stored_one(&*registry, job.id).await;
     assert_eq!(
-        (found.status.state(), found.status.worker()),
-        (JobState::Queued, None),
-        "a job that was put back must be queued, on no worker"
+        (found.status.state(), found.status.worker(), found.attempts),
+        (JobState::Queued, None, 0),
+        "a job that was put back must be queued, on no worker, with the attempts that count"
     );
     record(&*registry, epoch, &[running(job.id, 2, later(20), "two")]).await;
     let found = restart(store, registry).await.pop();
@@ -172,5 +172,41 @@ pub async fn a_job_that_is_queued_twice_stays_as_it_is(store: &dyn Subject) {
         stored_one(&*registry, job.id).await,
         before,
         "queueing a job again must not change it"
+    );
+}
+
+/// Each end that is not in good order, while the job runs, until more of its answer is recorded.
+pub async fn ends_of_a_queen_are_counted_while_a_job_runs(store: &dyn Subject) {
+    let registry = store.handle().await;
+    let mut epoch = open(store, &*registry, "a").await.epoch;
+    let (runs, waits) = (job(1), job(2));
+    let id = runs.id;
+    record(&*registry, epoch, &[queued(&runs), queued(&waits)]).await;
+    for (restarts, round) in (1..=2).zip(2..) {
+        record(&*registry, epoch, &[running(id, round, AT, "one")]).await;
+        let found = open(store, &*registry, "a").await;
+        epoch = found.epoch;
+        let counted: Vec<_> = found.jobs.iter().map(|job| (job.attempts, job.restarts)).collect();
+        assert_eq!(
+            counted,
+            [(round, restarts), (0, 0)],
+            "a job that is taken over while it runs must have one more restart"
+        );
+    }
+    // The next queen puts it back first: it does not run, so nothing is counted.
+    record(&*registry, epoch, &[Change::JobRequeued { job: id, attempts: 1 }]).await;
+    let found = open(store, &*registry, "a").await;
+    epoch = found.epoch;
+    assert_eq!(found.jobs[0].restarts, 2, "a job that waits must have no more restarts");
+    record(&*registry, epoch, &[running(id, 2, AT, "one"), tokens(id, 0, &["a"])]).await;
+    let restarts = stored_one(&*registry, id).await.restarts;
+    assert_eq!(restarts, 0, "restarts must be counted anew once more is recorded");
+    registry.release(epoch).await.expect("a life that is alive can be released");
+    let found = open(store, &*registry, "a").await;
+    let job = &found.jobs[0];
+    assert_eq!(
+        (job.status.state(), job.attempts, job.restarts),
+        (JobState::Queued, 1, 0),
+        "a queen that ends in good order must leave its jobs queued, without the attempt under way"
     );
 }

@@ -110,7 +110,7 @@ pub async fn a_living_queen_keeps_its_rows(store: &dyn Subject) {
     for (change, what) in [
         (queued(&mine), "a job of the same id"),
         (running(mine.id, 1, AT, "x"), "the start of the job"),
-        (Change::JobRequeued { job: mine.id }, "the requeueing of the job"),
+        (Change::JobRequeued { job: mine.id, attempts: 1 }, "the requeueing of the job"),
         (tokens(mine.id, 0, &["x"]), "a piece of the job's answer"),
         (tokens(mine.id, 9, &["x"]), "a piece elsewhere in the job's answer"),
         (ended(mine.id, crate::Outcome::Cancelled, AT), "the end of the job"),

@@ -15,7 +15,7 @@ pub async fn changes_are_written_in_their_order(store: &dyn Subject) {
         running(first.id, 1, AT, "x"),
         tokens(first.id, 0, &["a"]),
         tokens(first.id, 1, &["b"]),
-        Change::JobRequeued { job: first.id },
+        Change::JobRequeued { job: first.id, attempts: 1 },
         queued(&second),
         running(second.id, 1, AT, "x"),
     ];
@@ -75,7 +75,7 @@ pub async fn what_is_not_there_is_passed_over(store: &dyn Subject) {
     let (nobody, job) = (crate::JobId::random(), job(1));
     let changes = [
         running(nobody, 1, AT, "x"),
-        Change::JobRequeued { job: nobody },
+        Change::JobRequeued { job: nobody, attempts: 1 },
         tokens(nobody, 0, &["x"]),
         ended(nobody, Outcome::Cancelled, AT),
         Change::HiveGone(hive_id("nowhere")),

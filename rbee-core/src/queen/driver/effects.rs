@@ -41,6 +41,11 @@ impl Driver {
                 else {
                     return self.no_such_worker(lease, worker);
                 };
+                let numerics = &worker.info().numerics;
+                let peers = self.engine.view().with_model(&job.model);
+                let peers = peers.filter(|peer| peer.info.numerics == *numerics);
+                let peers = peers.map(|peer| peer.info.id);
+                let (rhythm, usual_gap) = self.rhythms.of(worker.info().id, peers);
                 if attempt == 1 {
                     metrics::started(job.priority, queue_wait);
                 }
@@ -53,6 +58,8 @@ impl Driver {
                     log,
                     settings: self.shell.settings.clone(),
                     writer: self.shell.writer.clone(),
+                    rhythm,
+                    usual_gap,
                 };
                 self.attempts.insert(lease, attempt.spawn(self.shell.mailbox.clone()));
             }
@@ -91,10 +98,9 @@ impl Driver {
                     self.shell.mailbox.input(Input::Connected { worker, result });
                 }
             },
-            Effect::Probe { worker } => match self.workers.get(&worker).cloned() {
+            Effect::Probe { worker, within } => match self.workers.get(&worker).cloned() {
                 Some(handle) => {
-                    let limit = self.shell.settings.probe_timeout;
-                    errands::probe(worker, handle, limit, self.shell.mailbox.clone());
+                    errands::probe(worker, handle, within, self.shell.mailbox.clone());
                 }
                 None => {
                     let result = Err(no_handle(worker));
@@ -106,7 +112,10 @@ impl Driver {
                     hive.report_soon.notify_one();
                 }
             }
-            Effect::Forget { worker } => _ = self.workers.remove(&worker),
+            Effect::Forget { worker } => {
+                self.workers.remove(&worker);
+                self.rhythms.forget(worker);
+            }
             Effect::Answer { n, result } => {
                 if let Some(operator) = self.operators.remove(&n) {
                     let _ = operator.send(result);
@@ -135,7 +144,7 @@ impl Driver {
 
 fn no_handle(worker: WorkerId) -> Error {
     let message = format!("there is no handle on worker {worker}");
-    Error::new(ErrorKind::WorkerLost, message)
+    Error::new(ErrorKind::WorkerUnreachable, message)
 }
 
 fn no_such_hive(hive: &HiveId) -> Error {
@@ -180,6 +189,12 @@ fn log_note(note: &Note) {
         }
         Note::SpawnFailed(hive, model, error) => {
             tracing::warn!(%hive, %model, %error, "a worker could not be started");
+        }
+        Note::WorkerSuspected(worker, error) => {
+            tracing::warn!(%worker, %error, "may have died or hang; it gets no jobs until it is known to be well");
+        }
+        Note::WorkerTrusted(worker) => {
+            tracing::info!(%worker, "is well; it gets jobs again");
         }
         Note::WorkerFailed(worker) => {
             tracing::warn!(%worker, "failed too often; it gets no jobs until a probe succeeds");

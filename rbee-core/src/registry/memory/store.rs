@@ -6,9 +6,9 @@ use std::{
 };
 
 use crate::{
-    Change, Epoch, HiveId, HiveRecord, JobFilter, JobId, JobRecord, JobStatus, ModelRecord,
-    ModelRef, Outcome, POLICIES_KEPT, PolicyRecord, QueenId, Result, Snapshot, TenantId,
-    TenantRecord, WallTime, WorkerId, WorkerRecord, registry::rules,
+    Change, Epoch, HiveId, HiveRecord, JobFilter, JobId, JobRecord, JobState, JobStatus,
+    ModelRecord, ModelRef, Outcome, POLICIES_KEPT, PolicyRecord, QueenId, Result, Snapshot,
+    TenantId, TenantRecord, WallTime, WorkerId, WorkerRecord, registry::rules,
 };
 
 /// One life of a queen that nobody has taken over.
@@ -78,8 +78,17 @@ impl Store {
     }
 
     pub(super) fn release(&mut self, epoch: Epoch) {
-        if let Some(life) = self.lives.get_mut(&epoch) {
-            life.released = true;
+        let Some(life) = self.lives.get_mut(&epoch).filter(|life| !life.released) else {
+            return;
+        };
+        life.released = true;
+        for job in self.jobs.values_mut().filter(|job| job.owner == epoch) {
+            if let JobStatus::Live(live) = &job.status
+                && live.worker().is_some()
+            {
+                job.attempts = job.attempts.saturating_sub(1);
+                job.status = live.clone().requeued().into();
+            }
         }
     }
 
@@ -100,6 +109,7 @@ impl Store {
             .filter(|job| job.status.state().is_live() && !lives.contains_key(&job.owner))
             .map(|job| {
                 job.owner = epoch;
+                job.restarts += u32::from(job.status.state() == JobState::Running);
                 job.clone()
             })
             .collect();
@@ -161,7 +171,7 @@ impl Store {
         match change {
             Change::JobQueued(record) => job(&record.id),
             Change::JobRunning { job: id, .. }
-            | Change::JobRequeued { job: id }
+            | Change::JobRequeued { job: id, .. }
             | Change::JobTokens { job: id, .. }
             | Change::JobEnded { job: id, .. } => job(id),
             Change::HivePut(record) => hive(&record.id),
@@ -186,13 +196,15 @@ impl Store {
                     live.started(*worker, *at).into()
                 })
             }
-            Change::JobRequeued { job } => {
-                self.with_live(job, |_, live| live.requeued().into());
-            }
+            Change::JobRequeued { job, attempts } => self.with_live(job, |record, live| {
+                record.attempts = *attempts;
+                live.requeued().into()
+            }),
             Change::JobTokens { job, at, pieces } => self.with_live(job, |record, live| {
                 if record.tokens_generated == *at {
                     record.pieces.extend_from_slice(pieces);
                     record.tokens_generated = count(record.pieces.len());
+                    record.restarts = 0;
                 }
                 live.into()
             }),
@@ -375,6 +387,7 @@ mod tests {
                 order,
                 submitted_at: WallTime::default(),
                 attempts: 0,
+                restarts: 0,
                 correlation_id: CorrelationId::random(),
                 idempotency: None,
                 owner: epoch,

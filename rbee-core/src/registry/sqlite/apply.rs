@@ -50,14 +50,14 @@ fn plain(db: &Connection, epoch: Epoch, change: &Change) -> Result<(), Refusal> 
                 ])?;
             job_touched(db, epoch, &job, changed)
         }
-        Change::JobRequeued { job } => {
+        Change::JobRequeued { job, attempts } => {
             let job = Key::new(job);
             let changed = db
                 .prepare_cached(
-                    "UPDATE jobs SET state = 'queued', worker_id = NULL
+                    "UPDATE jobs SET state = 'queued', worker_id = NULL, attempts = ?3
                      WHERE job_id = ?1 AND owner = ?2 AND completed_at IS NULL",
                 )?
-                .execute(params![job.as_str(), stored(epoch.0)])?;
+                .execute(params![job.as_str(), stored(epoch.0), attempts])?;
             job_touched(db, epoch, &job, changed)
         }
         Change::JobEnded { job, outcome, at, used_tokens, keep_request, keep_output } => {
@@ -157,9 +157,9 @@ fn job_queued(
             "INSERT INTO jobs (job_id, tenant_id, model_ref, priority, state, worker_id, submitted_at, started_at,
                                completed_at, error, error_code, finish, attempts, prompt_tokens, tokens_generated,
                                owner, queue_order, correlation_id, idempotency_key, numerics, request,
-                               task, max_tokens, deadline_ms, prefix, error_client)
+                               task, max_tokens, deadline_ms, prefix, error_client, restarts)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21,
-                     ?22, ?23, ?24, ?25, ?26)
+                     ?22, ?23, ?24, ?25, ?26, ?27)
              ON CONFLICT (job_id) DO NOTHING",
         )?
         .execute(params![
@@ -189,6 +189,7 @@ fn job_queued(
             outline.and_then(|outline| outline.deadline_ms).map(stored),
             outline.map(|outline| rows::blob(&outline.prefix)),
             columns.client_message,
+            record.restarts,
         ])?;
     if changed == 0 {
         return job_touched(db, epoch, &job, changed);
@@ -199,7 +200,7 @@ fn job_queued(
 fn job_tokens(db: &Connection, epoch: Epoch, job: &Key, stretch: &Stretch) -> Result<(), Refusal> {
     let changed = db
         .prepare_cached(
-            "UPDATE jobs SET tokens_generated = ?4
+            "UPDATE jobs SET tokens_generated = ?4, restarts = 0
              WHERE job_id = ?1 AND owner = ?2 AND completed_at IS NULL AND tokens_generated = ?3",
         )?
         .execute(params![job.as_str(), stored(epoch.0), stretch.at, stretch.end()])?;

@@ -80,6 +80,7 @@ fn without_text(record: &JobRecord) -> JobRecord {
         order: record.order,
         submitted_at: record.submitted_at,
         attempts: record.attempts,
+        restarts: record.restarts,
         correlation_id: record.correlation_id.clone(),
         owner: record.owner,
         request: None,

@@ -10,7 +10,7 @@ use super::{
     ops::{Key, stored, stored_time},
     rows,
 };
-use crate::{Epoch, QueenId, Snapshot, WallTime, registry::rules};
+use crate::{Epoch, JobState, QueenId, Snapshot, WallTime, registry::rules};
 
 /// Begins a life and ends the earlier ones of the same queen.
 pub(super) fn begin(
@@ -56,8 +56,18 @@ pub(super) fn renew(db: &Connection, epoch: Epoch, now: WallTime) -> Result<(), 
 
 /// Ends a life of its own accord. Nothing happens where it has ended already.
 pub(super) fn release(db: &Connection, epoch: Epoch) -> Result<(), Fault> {
-    db.prepare_cached("UPDATE queens SET released = 1, liveness = NULL WHERE epoch = ?1")?
+    let ended = db
+        .prepare_cached(
+            "UPDATE queens SET released = 1, liveness = NULL WHERE epoch = ?1 AND released = 0",
+        )?
         .execute([stored(epoch.0)])?;
+    if ended > 0 {
+        db.prepare_cached(
+            "UPDATE jobs SET state = 'queued', worker_id = NULL, attempts = max(attempts - 1, 0)
+             WHERE owner = ?1 AND state = 'running' AND completed_at IS NULL",
+        )?
+        .execute([stored(epoch.0)])?;
+    }
     Ok(())
 }
 
@@ -71,10 +81,13 @@ pub(super) fn take_over(
     for dead in dead_lives(db, epoch, now, database)? {
         db.prepare_cached("DELETE FROM queens WHERE epoch = ?1")?.execute([dead])?;
     }
-    let jobs = rows::ownerless_jobs(db, epoch)?;
+    let mut jobs = rows::ownerless_jobs(db, epoch)?;
     if !jobs.is_empty() {
+        for job in &mut jobs {
+            job.restarts += u32::from(job.status.state() == JobState::Running);
+        }
         db.prepare_cached(
-            "UPDATE jobs SET owner = ?1
+            "UPDATE jobs SET owner = ?1, restarts = restarts + (state = 'running')
              WHERE completed_at IS NULL AND owner NOT IN (SELECT epoch FROM queens)",
         )?
         .execute([stored(epoch.0)])?;

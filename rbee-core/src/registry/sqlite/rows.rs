@@ -18,7 +18,8 @@ use crate::{
 /// The columns that [`job`] reads, all but the request, which comes last.
 pub(super) const JOB_COLUMNS: &str = "job_id, tenant_id, model_ref, priority, state, worker_id, submitted_at, \
     started_at, completed_at, error, error_code, finish, attempts, prompt_tokens, tokens_generated, owner, \
-    queue_order, correlation_id, idempotency_key, numerics, task, max_tokens, deadline_ms, prefix, error_client";
+    queue_order, correlation_id, idempotency_key, numerics, restarts, task, max_tokens, deadline_ms, prefix, \
+    error_client";
 
 /// Reads the columns of a row one after the other.
 struct Fields<'a> {
@@ -119,6 +120,7 @@ pub(super) fn job(row: &Row<'_>) -> Result<JobRecord, Fault> {
     let correlation_id = fields.parse()?;
     let idempotency = fields.parse_opt()?.map(Arc::new);
     let numerics = fields.get::<Option<String>>()?.map(Arc::from);
+    let restarts = fields.number()?;
     let outline = outline(&mut fields)?;
     let told: Option<String> = fields.get()?;
     let outcome = match state {
@@ -168,6 +170,7 @@ pub(super) fn job(row: &Row<'_>) -> Result<JobRecord, Fault> {
         correlation_id,
         idempotency,
         numerics,
+        restarts,
         outline,
         request: None,
         pieces: Vec::new(),

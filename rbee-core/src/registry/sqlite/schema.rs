@@ -5,7 +5,7 @@ pub(super) const APPLICATION_ID: i32 = i32::from_be_bytes(*b"rbee");
 
 /// Step *n* of the list makes version *n* + 1 of the schema (`user_version`) out of version *n*.
 pub(super) const MIGRATIONS: &[&str] =
-    &[FIRST, POLICIES, TENANTS, WORKERS, OUTLINES, CLIENT_ERRORS];
+    &[FIRST, POLICIES, TENANTS, WORKERS, OUTLINES, CLIENT_ERRORS, RESTARTS];
 
 /// The tables that the first version has.
 ///
@@ -101,6 +101,11 @@ const OUTLINES: &str = "
     ALTER TABLE jobs ADD COLUMN max_tokens  INTEGER;
     ALTER TABLE jobs ADD COLUMN deadline_ms INTEGER;
     ALTER TABLE jobs ADD COLUMN prefix      BLOB; -- keys of 8 bytes, little-endian
+";
+
+/// How often in a row a job was taken over while it ran, without more of its answer recorded in between.
+const RESTARTS: &str = "
+    ALTER TABLE jobs ADD COLUMN restarts INTEGER NOT NULL DEFAULT 0;
 ";
 
 /// All limits of tenants, and their keys, as JSON.

@@ -139,7 +139,7 @@ impl Machine {
         info.devices = spec.devices.clone();
         info.slots = spec.slots;
         info.capabilities =
-            Capabilities { generate: true, embed: true, resume: true, context_tokens: None };
+            Capabilities { generate: true, embed: true, resume: true, ..Capabilities::default() };
         let resident = Resident {
             info: Arc::new(info),
             memory,

@@ -81,6 +81,7 @@ impl Embedder {
                 embed: true,
                 resume: false,
                 context_tokens: Some(longest as u32),
+                heartbeats: true,
             },
             numerics: numerics(&device, &loading.place(), bert::DTYPE, &at_once),
             weight_bytes,
@@ -135,6 +136,7 @@ impl Embedder {
                 return Ok(None);
             }
             let texts: Vec<&[u32]> = batch.iter().map(|index| &*plan.texts[*index]).collect();
+            sink.step(texts.iter().map(|tokens| tokens.len()).sum());
             for (index, vector) in batch.into_iter().zip(self.vectors(&texts).map_err(fault)?) {
                 vectors[index] = self.finish(vector).ok_or_else(|| {
                     let message =
@@ -142,6 +144,7 @@ impl Embedder {
                     Error::new(ErrorKind::WorkerFault, message)
                 })?;
             }
+            sink.beat();
         }
         let metrics = Metrics { prompt_tokens: plan.tokens, prefill: begun.elapsed() };
         if !(sink.put(Output::Metrics(metrics)) && sink.put(Output::Vectors(vectors))) {

@@ -7,6 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::{Duration, Instant},
 };
 
 use tokio::{
@@ -19,12 +20,15 @@ use super::{
     embed::{self, Embedder},
     files::{LoadFault, Loaded},
     generate::{self, Sink, generate},
+    pulse::Pulse,
     speaker::Speaker,
 };
 use crate::{Error, ErrorKind, Output, Result, Run};
 
 /// Outputs that wait for their reader; more stall the run, and it alone.
 const OUTPUTS: usize = 8;
+/// After so long without an output the next step that ends gives a heartbeat.
+const HEARTBEAT: Duration = Duration::from_millis(500);
 
 /// A loaded model.
 #[derive(Debug)]
@@ -83,6 +87,7 @@ struct Command {
 pub(super) struct Handle {
     commands: mpsc::Sender<Command>,
     busy: Arc<AtomicBool>,
+    pulse: Arc<Pulse>,
     stop: CancellationToken,
 }
 
@@ -103,6 +108,8 @@ impl Handle {
         let (commands, inbox) = mpsc::channel(1);
         let stop = CancellationToken::new();
         let stopped = stop.clone();
+        let pulse = Arc::new(Pulse::new());
+        let beaten = pulse.clone();
         // The engine runs on a thread of the pool its kernels use, so that no step crosses threads needlessly.
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
@@ -126,7 +133,7 @@ impl Handle {
             match result {
                 Ok((engine, rest, runtime)) => {
                     if ready.send(Ok(rest)).is_ok() {
-                        serve(&engine, inbox, &stopped, &runtime);
+                        serve(&engine, inbox, &stopped, &runtime, &beaten);
                     }
                 }
                 // Nobody may be waiting any more; then nobody wants to know.
@@ -135,12 +142,17 @@ impl Handle {
         });
         let rest = loaded.await.map_err(|source| LoadFault::Engine { source: source.into() })??;
         let busy = Arc::new(AtomicBool::new(false));
-        Ok((Self { commands, busy, stop }, rest))
+        Ok((Self { commands, busy, pulse, stop }, rest))
     }
 
     /// Is a run under way?
     pub(super) fn is_busy(&self) -> bool {
         self.busy.load(Ordering::Acquire)
+    }
+
+    /// How long the step under way takes, if that is so long that it must hang.
+    pub(super) fn hangs_for(&self) -> Option<Duration> {
+        self.pulse.hangs_for()
     }
 
     /// Is the thread there?
@@ -176,26 +188,31 @@ fn serve(
     mut inbox: mpsc::Receiver<Command>,
     stop: &CancellationToken,
     runtime: &Runtime,
+    pulse: &Pulse,
 ) {
     while let Some(Command { run, reply, outputs, slot }) = inbox.blocking_recv() {
         // A room of its own for the last word: a slow reader does not keep the thread from its next run.
         let Ok(last) = outputs.clone().try_reserve_owned() else {
             continue;
         };
+        pulse.begin();
         let plan = guarded(|| engine.plan(run));
         let plan = match plan {
             Ok(plan) => plan,
             Err(error) => {
+                pulse.pause();
                 drop(slot);
                 drop(reply.send(Err(error)));
                 continue;
             }
         };
         if reply.send(Ok(())).is_err() {
+            pulse.pause();
             continue;
         }
-        let mut sink = ChannelSink { outputs, stop, runtime };
+        let mut sink = ChannelSink { outputs, stop, runtime, pulse, last: Instant::now() };
         let result = guarded(|| engine.run(&plan, &mut sink));
+        pulse.pause();
         // Free before the end is told, so that who has seen the end can begin anew.
         drop((plan, slot));
         let word = match result {
@@ -228,6 +245,9 @@ struct ChannelSink<'a> {
     outputs: mpsc::Sender<Result<Output>>,
     stop: &'a CancellationToken,
     runtime: &'a Runtime,
+    pulse: &'a Pulse,
+    /// When the last output was given.
+    last: Instant,
 }
 
 impl Sink for ChannelSink<'_> {
@@ -235,15 +255,35 @@ impl Sink for ChannelSink<'_> {
         if self.closed() {
             return false;
         }
+        self.pulse.beat();
+        self.last = Instant::now();
         match self.outputs.try_send(Ok(output)) {
             Ok(()) => true,
             Err(mpsc::error::TrySendError::Closed(_)) => false,
-            Err(mpsc::error::TrySendError::Full(output)) => self.runtime.block_on(async {
-                tokio::select! {
-                    sent = self.outputs.send(output) => sent.is_ok(),
-                    () = self.stop.cancelled() => false,
-                }
-            }),
+            Err(mpsc::error::TrySendError::Full(output)) => {
+                self.pulse.pause();
+                let sent = self.runtime.block_on(async {
+                    tokio::select! {
+                        sent = self.outputs.send(output) => sent.is_ok(),
+                        () = self.stop.cancelled() => false,
+                    }
+                });
+                self.pulse.step(0);
+                sent
+            }
+        }
+    }
+
+    fn step(&mut self, tokens: usize) {
+        self.pulse.step(tokens);
+    }
+
+    fn beat(&mut self) {
+        self.pulse.beat();
+        if self.last.elapsed() >= HEARTBEAT {
+            self.last = Instant::now();
+            // A reader that has not taken the last outputs yet knows that the run goes on.
+            let _ = self.outputs.try_send(Ok(Output::Heartbeat));
         }
     }
 

@@ -79,6 +79,10 @@ fn invalid(message: String) -> Error {
 pub(super) trait Sink {
     /// Takes an output; false where nobody wants more.
     fn put(&mut self, output: Output) -> bool;
+    /// A step of the computation begins, with so many tokens.
+    fn step(&mut self, _tokens: usize) {}
+    /// The step has ended, and gives no output.
+    fn beat(&mut self) {}
     /// Does nobody want more?
     fn closed(&self) -> bool;
 }
@@ -165,6 +169,7 @@ pub(super) fn generate(voice: &Voice, plan: &Plan, sink: &mut impl Sink) -> Resu
             let finish = if over { finish } else { last_word(&text) };
             return end(finish, count);
         }
+        sink.step(1);
         logits = sequence.forward(&[token]).map_err(fault)?;
     }
 }
@@ -176,14 +181,20 @@ fn last_word(text: &TextStream) -> Finish {
 }
 
 /// The logits after prompt and earlier tokens, or `None` where nobody wants them any more.
-fn prefill(sequence: &mut dyn Sequence, plan: &Plan, sink: &impl Sink) -> Result<Option<Vec<f32>>> {
+fn prefill(
+    sequence: &mut dyn Sequence,
+    plan: &Plan,
+    sink: &mut impl Sink,
+) -> Result<Option<Vec<f32>>> {
     let steps = plan.prompt.chunks(PREFILL_CHUNK).chain(plan.resume.tokens.chunks(1));
     let mut logits = Vec::new();
     for tokens in steps {
         if sink.closed() {
             return Ok(None);
         }
+        sink.step(tokens.len());
         logits = sequence.forward(tokens).map_err(fault)?;
+        sink.beat();
     }
     Ok(Some(logits))
 }

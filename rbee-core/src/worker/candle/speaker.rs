@@ -53,6 +53,7 @@ impl Speaker {
                 embed: false,
                 resume: true,
                 context_tokens: Some(config.context),
+                heartbeats: true,
             },
             numerics: numerics(
                 &device,

@@ -43,6 +43,13 @@ pub enum EchoFault {
         /// The position.
         at: u32,
     },
+    /// Nothing comes for so long in the place of the token, not even a heartbeat; then the answer goes on.
+    Pause {
+        /// The position.
+        at: u32,
+        /// How long (tokio's time, so a test can pause it).
+        lasts: Duration,
+    },
     /// The answer goes on beyond `max_tokens`, and never ends.
     Overrun,
     /// Another token and another end follow the end.
@@ -119,6 +126,7 @@ pub(super) struct Script {
     pub(super) metrics: bool,
     pub(super) no_ids: bool,
     pub(super) vram_bytes: Option<u64>,
+    pub(super) heartbeat: Option<Duration>,
 }
 
 /// Describes an [`EchoWorker`].
@@ -210,6 +218,12 @@ impl EchoBuilder {
     pub fn metrics(mut self) -> Self {
         self.script.metrics = true;
         self
+    }
+
+    /// Gives a heartbeat whenever a run has had nothing to give for so long (tokio's time), unless it hangs by a fault.
+    pub fn heartbeats(mut self, every: Duration) -> Self {
+        self.script.heartbeat = Some(every);
+        self.info(|info| info.capabilities.heartbeats = true)
     }
 
     /// Leaves the ids of tokens out, as engines do that cannot tell them.

@@ -1,8 +1,14 @@
 //! The answers of an echo worker.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
-use futures_util::stream;
+use futures_util::{StreamExt, stream};
 
 use super::{EchoFault, Slot, script::Script};
 use crate::{
@@ -89,6 +95,8 @@ struct Answer {
     held_back: String,
     metrics: bool,
     delay: Duration,
+    /// It hangs, so it gives no heartbeats.
+    hangs: Arc<AtomicBool>,
     _slot: Slot,
 }
 
@@ -132,6 +140,7 @@ pub(super) fn answer(
         held_back: held_back(&run.resume)?,
         metrics: script.metrics,
         delay: script.first_delay,
+        hangs: Arc::default(),
         script,
         run,
         fault,
@@ -140,10 +149,33 @@ pub(super) fn answer(
         prompt_tokens,
         _slot: slot,
     };
-    Ok(Box::pin(stream::unfold(answer, |mut answer| async move {
+    let (heartbeat, hangs) = (answer.script.heartbeat, answer.hangs.clone());
+    let outputs = Box::pin(stream::unfold(answer, |mut answer| async move {
         let output = answer.next().await?;
         Some((output, answer))
-    })))
+    }));
+    Ok(match heartbeat {
+        Some(every) => with_heartbeats(outputs, every, hangs),
+        None => outputs,
+    })
+}
+
+/// The outputs, with a heartbeat whenever there was none for so long.
+fn with_heartbeats(outputs: OutputStream, every: Duration, hangs: Arc<AtomicBool>) -> OutputStream {
+    Box::pin(stream::unfold((outputs, hangs), move |(mut outputs, hangs)| async move {
+        let beat = async {
+            tokio::time::sleep(every).await;
+            if hangs.load(Ordering::Acquire) {
+                std::future::pending::<()>().await;
+            }
+        };
+        let output = tokio::select! {
+            biased;
+            output = outputs.next() => output?,
+            () = beat => Ok(Output::Heartbeat),
+        };
+        Some((output, (outputs, hangs)))
+    }))
 }
 
 /// The text of the tokens so far that readers do not have.
@@ -224,7 +256,16 @@ impl Answer {
             Some(EchoFault::Panic { at: from }) if at >= from => {
                 panic!("the echo worker panics at token {at}, as scripted")
             }
-            Some(EchoFault::Stall { at: from }) if at >= from => std::future::pending().await,
+            Some(EchoFault::Stall { at: from }) if at >= from => {
+                self.hangs.store(true, Ordering::Release);
+                std::future::pending().await
+            }
+            Some(EchoFault::Pause { at: from, lasts }) if at >= from => {
+                self.hangs.store(true, Ordering::Release);
+                tokio::time::sleep(lasts).await;
+                self.hangs.store(false, Ordering::Release);
+                self.fault = None;
+            }
             _ => {}
         }
         if at >= self.max_tokens && self.fault != Some(EchoFault::Overrun) {

@@ -32,6 +32,21 @@ impl World {
             Op::AttemptEnded { which, how, produced, resumable, again } => {
                 self.end_run(which, how, produced, resumable, again)
             }
+            Op::Silent { which, is_evident, produced } => {
+                let leases: Vec<_> = self.runs.keys().copied().collect();
+                if let Some(lease) = pick(&leases, which) {
+                    let (began, resumable) = (which % 3 > 0, which % 4 > 0);
+                    let lasted = Duration::from_secs(3);
+                    let silence = Silence { lasted, began, is_evident, produced, resumable };
+                    self.feed(Input::Silent { lease, silence });
+                }
+            }
+            Op::Heard { which } => {
+                let leases: Vec<_> = self.runs.keys().copied().collect();
+                if let Some(lease) = pick(&leases, which) {
+                    self.feed(Input::Heard { lease });
+                }
+            }
             Op::Spawned { which, how, again } => self.answer_spawn(which, how, again),
             Op::Stopped { which, any } => {
                 let all = self.all_workers();
@@ -178,6 +193,7 @@ impl World {
             2 => failed(ErrorKind::ContextExceeded),
             3 => failed(ErrorKind::WorkerFault),
             4 => AttemptResult::Aborted,
+            5 => failed(ErrorKind::WorkerUnreachable),
             _ => done(),
         };
         self.tell_end(lease, result, produced, resumable);
@@ -345,6 +361,7 @@ impl World {
                 order: bits as u64,
                 submitted_at: wall,
                 attempts: bits as u32 % 6,
+                restarts: bits as u32 % 22,
                 correlation_id: job.correlation_id.clone(),
                 idempotency: None,
                 owner: Epoch(1),
@@ -357,7 +374,9 @@ impl World {
         }
         // What was taken over before is told again; what can be run again is known then.
         let mut again = snapshot.clone();
-        again.jobs.retain(|record| record.request.is_some() && record.attempts <= 3);
+        again.jobs.retain(|record| {
+            record.request.is_some() && record.attempts <= 3 && record.restarts <= 20
+        });
         for snapshot in [snapshot, again] {
             self.feed(Input::Restore { snapshot: Box::new(snapshot) });
         }

@@ -193,5 +193,6 @@ fn describe(queen: &Queen, worker: &rbee_core::WorkerView, loads: &[Load]) -> Wo
         idle_ms: u64::try_from(idle.as_millis()).unwrap_or(u64::MAX),
         pinned: worker.pinned,
         reachable: worker.reachable,
+        suspected: worker.suspected,
     }
 }

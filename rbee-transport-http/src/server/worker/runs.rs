@@ -197,7 +197,8 @@ impl Frames {
                 let message = "the engine's stream broke off before its end";
                 Err(Error::new(ErrorKind::WorkerFault, message))
             });
-            if !std::mem::replace(&mut self.spoke, true) {
+            let is_output = !matches!(item, Ok(Output::Heartbeat));
+            if is_output && !std::mem::replace(&mut self.spoke, true) {
                 figures::first_output(entry.began.elapsed());
             }
             let is_last = match &item {
@@ -252,6 +253,7 @@ fn put(out: &mut BytesMut, item: Result<Output>) {
             (frame::TOKEN, serde_json::to_vec(&Token { id, text: (&*text).into() }))
         }
         Ok(Output::Vectors(vectors)) => (frame::VECTORS, serde_json::to_vec(&vectors)),
+        Ok(Output::Heartbeat) => (frame::HEARTBEAT, Ok(b"{}".to_vec())),
         Ok(Output::Metrics(metrics)) => (frame::METRICS, serde_json::to_vec(&metrics)),
         Ok(Output::End { finish, usage }) => {
             (frame::END, serde_json::to_vec(&End { finish, usage }))

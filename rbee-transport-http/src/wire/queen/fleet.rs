@@ -120,4 +120,7 @@ pub struct WorkerView {
     pub pinned: bool,
     /// Its hive answers.
     pub reachable: bool,
+    /// It does not answer, or a stream of it is silent: it gets no jobs until it is known to be well.
+    #[serde(default)]
+    pub suspected: bool,
 }

@@ -114,7 +114,7 @@ pub struct JobView {
     /// When it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub completed_at_ms: Option<u64>,
-    /// Attempts begun.
+    /// Attempts begun, but for those that the job cannot be blamed for.
     pub attempts: u32,
     /// Tokens of its answer.
     pub tokens: u32,

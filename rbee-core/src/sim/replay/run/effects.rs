@@ -98,7 +98,7 @@ impl Running<'_> {
             Effect::Connect { worker, .. } => {
                 self.inputs.push_back(Input::Connected { worker, result: Ok(()) });
             }
-            Effect::Probe { worker } => {
+            Effect::Probe { worker, .. } => {
                 if let Some(hive) =
                     self.engine.view().worker(worker).map(|view| view.info.hive.clone())
                 {

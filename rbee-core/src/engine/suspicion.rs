@@ -1,0 +1,281 @@
+//! Workers that may have died or may hang. A worker is suspected at the first sign of it: it is asked at once how it is,
+//! and gets no jobs until it answers well. A stream that is silent goes on elsewhere.
+//!
+//! What an attempt costs its job is decided here too: see [`Engine::is_free`].
+
+use super::*;
+use crate::{WorkerState, WorkerView};
+
+/// Attempts that cost a job no try, after which each further one does. So a job that is never let begin anywhere, or is
+/// itself the reason why workers close their connections, ends all the same.
+const MOST_FREE: u32 = 16;
+
+/// What makes workers suspected.
+#[derive(Debug, Default)]
+pub(super) struct Suspicions {
+    /// The suspected workers, with the jobs that have lost a try there since. Where it turns out that the machine was
+    /// lost, they get it back.
+    workers: BTreeMap<WorkerId, BTreeSet<JobId>>,
+    /// Attempts whose stream is silent.
+    silent: BTreeMap<LeaseId, Silence>,
+}
+
+impl Suspicions {
+    /// Is the stream of any attempt silent?
+    pub(super) fn any_silent(&self) -> bool {
+        !self.silent.is_empty()
+    }
+
+    /// The worker is gone, or is known to be well.
+    pub(super) fn forget(&mut self, worker: WorkerId) {
+        self.workers.remove(&worker);
+    }
+}
+
+impl Engine {
+    /// The stream of an attempt is silent for longer than usual.
+    pub(super) fn silent(&mut self, now: Now, lease: LeaseId, silence: Silence, out: &mut Out) {
+        let Some((job, worker)) = self.leases.get(lease) else {
+            return;
+        };
+        let Some(entry) = self.jobs.get(&job) else {
+            return;
+        };
+        if !matches!(entry.phase, Phase::Running(current) if current == lease) {
+            return;
+        }
+        let (model, why) = (entry.job.model.clone(), silence.error());
+        self.suspicions.silent.insert(lease, silence);
+        self.suspect(worker, &why, out);
+        self.rescue(now, &model, out);
+    }
+
+    /// The stream of an attempt that was silent speaks again.
+    pub(super) fn heard(&mut self, lease: LeaseId, out: &mut Out) {
+        if self.suspicions.silent.remove(&lease).is_some()
+            && let Some((_, worker)) = self.leases.get(lease)
+        {
+            self.ask_again(worker, out);
+        }
+    }
+
+    /// The attempt is over: its silence says nothing any more.
+    pub(super) fn silence_over(&mut self, lease: LeaseId, worker: WorkerId, out: &mut Out) {
+        if self.suspicions.silent.remove(&lease).is_some() {
+            self.ask_again(worker, out);
+        }
+    }
+
+    /// What spoke against a worker does so no longer; its answer decides.
+    fn ask_again(&mut self, worker: WorkerId, out: &mut Out) {
+        let is_doubted =
+            |view: &Arc<WorkerView>| view.suspected || matches!(view.state, WorkerState::Failed);
+        if self.view.worker(worker).is_some_and(is_doubted) {
+            self.ask(worker, out);
+        } else if self.silences_of(worker).is_empty() {
+            self.timers.disarm(&Alarm::Probe(worker));
+        }
+    }
+
+    /// Asks a worker how it is. One that is suspected has little time to answer.
+    pub(super) fn ask(&mut self, worker: WorkerId, out: &mut Out) {
+        let settings = &self.settings;
+        let within = match self.suspicions.workers.contains_key(&worker) {
+            true => settings.probe_timeout.min(settings.suspect_after / 2),
+            false => settings.probe_timeout,
+        };
+        out.push(Effect::Probe { worker, within });
+    }
+
+    /// There is a sign that the worker has died or hangs: it gets no jobs until it says that it is well. It is asked at
+    /// once, and its hive is asked whether it is still there.
+    pub(super) fn suspect(&mut self, worker: WorkerId, why: &Error, out: &mut Out) {
+        let Some(view) = self.view.worker(worker) else {
+            return;
+        };
+        let (state, was_suspected) = (view.state, view.suspected);
+        let hive = view.info.hive.clone();
+        if !matches!(state, WorkerState::Ready | WorkerState::Failed) {
+            return;
+        }
+        self.suspicions.workers.entry(worker).or_default();
+        // One that failed is probed already, more and more rarely.
+        if state == WorkerState::Failed || was_suspected {
+            return;
+        }
+        self.view.edit_worker(worker, |view| view.suspected = true);
+        out.push(Effect::Note(Note::WorkerSuspected(worker, why.clone())));
+        self.ask(worker, out);
+        out.push(Effect::ReportHive { hive });
+    }
+
+    /// A worker that was asked says that it is well. Where a stream of it is silent all the same, although that is not
+    /// like it, this is not enough.
+    pub(super) fn is_well(&mut self, now: Now, worker: WorkerId, out: &mut Out) {
+        let Some(view) = self.view.worker(worker) else {
+            return;
+        };
+        let (state, was_suspected, model) = (view.state, view.suspected, view.info.model.clone());
+        let silences = self.silences_of(worker);
+        let is_silent = !silences.is_empty();
+        let is_doubted = silences.iter().any(|silence| silence.is_evident);
+        match state {
+            // On trial: the next fault fails it again, a job well done clears it. The delay of the next probe is kept
+            // until then, so a worker that answers probes and fails jobs is tried more and more rarely.
+            WorkerState::Failed => {
+                let faults = self.settings.worker_faults.saturating_sub(1);
+                self.view.edit_worker(worker, |view| {
+                    view.state = WorkerState::Ready;
+                    view.faults = faults;
+                    view.suspected = is_doubted;
+                });
+            }
+            WorkerState::Ready => {
+                self.view.edit_worker(worker, |view| view.suspected = is_doubted);
+            }
+            WorkerState::Loading | WorkerState::Draining => return,
+        }
+        if is_silent {
+            // It may yet hang, or die, while it is silent.
+            self.arm_probe(now, worker);
+        } else {
+            self.timers.disarm(&Alarm::Probe(worker));
+        }
+        if is_doubted {
+            return;
+        }
+        self.suspicions.forget(worker);
+        if was_suspected || state == WorkerState::Failed {
+            out.push(Effect::Note(Note::WorkerTrusted(worker)));
+            self.wake_model(&model);
+        }
+    }
+
+    /// A worker that was asked how it is says nothing, or nothing good.
+    pub(super) fn is_unwell(&mut self, now: Now, worker: WorkerId, why: &Error, out: &mut Out) {
+        let Some(view) = self.view.worker(worker) else {
+            return;
+        };
+        let (state, suspected, model) = (view.state, view.suspected, view.info.model.clone());
+        match state {
+            WorkerState::Failed => self.arm_probe(now, worker),
+            WorkerState::Ready if suspected || !self.silences_of(worker).is_empty() => {
+                for (lease, _) in self.leases.of_worker(worker) {
+                    if let Some(silence) = self.suspicions.silent.get_mut(&lease) {
+                        silence.is_evident = true;
+                    }
+                }
+                self.suspicions.workers.entry(worker).or_default();
+                if self.view.edit_worker(worker, |view| view.suspected = true) && !suspected {
+                    out.push(Effect::Note(Note::WorkerSuspected(worker, why.clone())));
+                }
+                self.blame(now, worker, out);
+                let view = self.view.worker(worker);
+                if view.is_some_and(|view| view.state == WorkerState::Ready) {
+                    self.arm_probe(now, worker);
+                }
+            }
+            _ => return,
+        }
+        self.rescue(now, &model, out);
+    }
+
+    fn silences_of(&self, worker: WorkerId) -> Vec<&Silence> {
+        if self.suspicions.silent.is_empty() {
+            return Vec::new();
+        }
+        let held = self.leases.of_worker(worker).into_iter();
+        held.filter_map(|(lease, _)| self.suspicions.silent.get(&lease)).collect()
+    }
+
+    /// Ends the attempts of this model that hang, as far as other workers can take their jobs over at once.
+    pub(super) fn rescue(&mut self, now: Now, model: &ModelRef, out: &mut Out) {
+        let silent = &self.suspicions.silent;
+        let evident = silent.iter().filter(|(_, silence)| silence.is_evident);
+        let mut moved = 0;
+        for lease in evident.map(|(lease, _)| *lease).collect::<Vec<_>>() {
+            if self.can_move(lease, model, moved) {
+                moved += 1;
+                let why = self.suspicions.silent.get(&lease).map(Silence::error);
+                if let (Some((job, _)), Some(why)) = (self.leases.get(lease), why) {
+                    self.lose_attempt(now, lease, job, &why, out);
+                }
+            }
+        }
+    }
+
+    /// May the job of this silent attempt go on elsewhere now, where so many others are going to take a slot first? Not
+    /// at its last try: a worker that is only slow would cost it its end.
+    fn can_move(&self, lease: LeaseId, model: &ModelRef, others: u32) -> bool {
+        let Some((job, worker)) = self.leases.get(lease) else { return false };
+        let (Some(entry), Some(silence)) =
+            (self.jobs.get(&job), self.suspicions.silent.get(&lease))
+        else {
+            return false;
+        };
+        let is_last = silence.began && entry.attempts > self.settings.retries;
+        if entry.job.model != *model
+            || is_last
+            || !matches!(entry.phase, Phase::Running(current) if current == lease)
+        {
+            return false;
+        }
+        let Some(info) = &entry.worker else { return false };
+        let has_begun = silence.produced > 0;
+        if has_begun && !(silence.resumable && info.capabilities.resume) {
+            return false;
+        }
+        let must_match = match &entry.must_match {
+            None if has_begun && !self.settings.continue_across_numerics => Some(&info.numerics),
+            known => known.as_ref(),
+        };
+        let can_take_over = |view: &&Arc<WorkerView>| {
+            let able = match entry.job.task {
+                crate::Task::Generate { .. } => view.info.capabilities.generate,
+                crate::Task::Embed { .. } => view.info.capabilities.embed,
+            };
+            able && view.info.id != worker
+                && (!has_begun || view.info.capabilities.resume)
+                && must_match.is_none_or(|numerics| *numerics == view.info.numerics)
+        };
+        let free = self.view.available(model).filter(can_take_over).map(|view| view.free_slots());
+        free.fold(0, u32::saturating_add) > others
+    }
+
+    /// Does an attempt that ends with this error cost its job no try? Only what the job can be the cause of costs one:
+    /// not that a worker was not there, was stopped or was lost with its machine. A job has a number of these.
+    pub(super) fn is_free(&mut self, id: JobId, worker: WorkerId, error: &Error) -> bool {
+        let is_cut_off = self.view.worker(worker).is_some_and(|view| !view.reachable);
+        let Some(entry) = self.jobs.get_mut(&id) else {
+            return false;
+        };
+        match error.kind() {
+            // It was the queen's count that was wrong.
+            ErrorKind::WorkerBusy => true,
+            kind if !kind.costs_a_try() || is_cut_off => {
+                entry.free += 1;
+                entry.free <= MOST_FREE
+            }
+            _ => {
+                if let Some(charged) = self.suspicions.workers.get_mut(&worker) {
+                    charged.insert(id);
+                }
+                false
+            }
+        }
+    }
+
+    /// The machine of this worker is away: jobs that lost a try there since it was suspected get it back.
+    pub(super) fn give_tries_back(&mut self, worker: WorkerId) {
+        let Some(charged) = self.suspicions.workers.get_mut(&worker).map(std::mem::take) else {
+            return;
+        };
+        for id in charged {
+            if let Some(entry) = self.jobs.get_mut(&id).filter(|entry| entry.free < MOST_FREE) {
+                entry.free += 1;
+                entry.attempts = entry.attempts.saturating_sub(1);
+                Arc::make_mut(&mut entry.avoid).remove(&worker);
+            }
+        }
+    }
+}

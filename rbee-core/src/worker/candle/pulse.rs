@@ -1,0 +1,157 @@
+//! How the computation goes on, for those who ask from outside.
+
+use std::{
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    time::{Duration, Instant},
+};
+
+/// A step that takes no longer than this is no reason to worry.
+const SHORTEST: Duration = Duration::from_secs(2);
+/// How long a step may take if it is not known how long steps take.
+const UNKNOWN: Duration = Duration::from_secs(30);
+/// The computation hangs if a step takes so many times as long as steps took lately, for each of its tokens.
+const TIMES: u64 = 4;
+
+/// Beaten by the thread that computes, after each step: a chunk of the prompt, a token, a batch of texts.
+///
+/// A token that is computed alone takes longer than one among many, so the longest time for a token bounds every step.
+#[derive(Debug)]
+pub(super) struct Pulse {
+    zero: Instant,
+    /// When the step under way began, in microseconds.
+    since: AtomicU64,
+    /// Tokens of the step under way; 0 if it is another kind of work.
+    tokens: AtomicU64,
+    /// The longest that one token took lately, in nanoseconds; 0 if none was computed.
+    for_token: AtomicU64,
+    /// A run is under way, and it is not its reader that it waits for.
+    computes: AtomicBool,
+}
+
+impl Pulse {
+    pub(super) fn new() -> Self {
+        Self {
+            zero: Instant::now(),
+            since: AtomicU64::new(0),
+            tokens: AtomicU64::new(0),
+            for_token: AtomicU64::new(0),
+            computes: AtomicBool::new(false),
+        }
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.zero.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// A run begins. What was slow once is forgotten bit by bit.
+    pub(super) fn begin(&self) {
+        let known = self.for_token.load(Ordering::Relaxed);
+        self.for_token.store(known - known / 8, Ordering::Relaxed);
+        self.step(0);
+    }
+
+    /// The run is over, or waits for its reader.
+    pub(super) fn pause(&self) {
+        self.computes.store(false, Ordering::Release);
+    }
+
+    /// A step with so many tokens begins; 0 for any other work.
+    pub(super) fn step(&self, tokens: usize) {
+        self.tokens.store(tokens as u64, Ordering::Relaxed);
+        self.since.store(self.now(), Ordering::Release);
+        self.computes.store(true, Ordering::Release);
+    }
+
+    /// The step has ended.
+    pub(super) fn beat(&self) {
+        let tokens = self.tokens.swap(0, Ordering::Relaxed);
+        let (step, limit) = (self.under_way(), self.limit(tokens));
+        self.since.store(self.now(), Ordering::Release);
+        // One that took too long may have been interrupted.
+        let step = u64::try_from(step.min(limit).as_nanos()).unwrap_or(u64::MAX);
+        if let Some(one) = step.checked_div(tokens) {
+            // Only the thread that computes writes it.
+            let known = self.for_token.load(Ordering::Relaxed);
+            self.for_token.store(known.max(one).max(1), Ordering::Relaxed);
+        }
+    }
+
+    fn under_way(&self) -> Duration {
+        let since = self.since.load(Ordering::Acquire);
+        Duration::from_micros(self.now().saturating_sub(since))
+    }
+
+    /// How long a step with so many tokens takes at the most.
+    fn limit(&self, tokens: u64) -> Duration {
+        match (tokens, self.for_token.load(Ordering::Relaxed)) {
+            (0, _) | (_, 0) => UNKNOWN,
+            (tokens, one) => {
+                SHORTEST.max(Duration::from_nanos(one.saturating_mul(tokens).saturating_mul(TIMES)))
+            }
+        }
+    }
+
+    /// How long the step under way takes, if that is so long that it must hang.
+    pub(super) fn hangs_for(&self) -> Option<Duration> {
+        if !self.computes.load(Ordering::Acquire) {
+            return None;
+        }
+        let step = self.under_way();
+        (step > self.limit(self.tokens.load(Ordering::Relaxed))).then_some(step)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A pulse that has been at a step of so many tokens for so long, after one token had taken so long.
+    fn at(tokens: usize, for_token: Duration, taken: Duration) -> Pulse {
+        let pulse = Pulse::new();
+        pulse.for_token.store(for_token.as_nanos() as u64, Ordering::Relaxed);
+        pulse.step(tokens);
+        Pulse { zero: pulse.zero - taken, ..pulse }
+    }
+
+    #[test]
+    fn a_step_hangs_if_it_takes_much_longer_for_its_tokens_than_those_before() {
+        let millis = Duration::from_millis;
+        for (tokens, for_token, taken, hangs) in [
+            (1, millis(5), millis(1_900), false),
+            (1, millis(5), millis(2_100), true),
+            (1, millis(1_000), millis(3_900), false),
+            (1, millis(1_000), millis(4_100), true),
+            (128, millis(100), millis(51_000), false),
+            (128, millis(100), millis(51_500), true),
+            (1, Duration::ZERO, millis(29_000), false),
+            (128, Duration::ZERO, millis(31_000), true),
+            (0, millis(5), millis(29_000), false),
+            (0, millis(5), millis(31_000), true),
+        ] {
+            let pulse = at(tokens, for_token, taken);
+            assert_eq!(pulse.hangs_for().is_some(), hangs, "{tokens} of {for_token:?}, {taken:?}");
+        }
+    }
+
+    #[test]
+    fn a_step_teaches_how_long_a_token_takes_but_an_interrupted_one_little() {
+        let learned = |pulse: &Pulse| pulse.for_token.load(Ordering::Relaxed) / 1_000_000;
+        let pulse = at(10, Duration::ZERO, Duration::from_secs(20));
+        pulse.beat();
+        assert_eq!(learned(&pulse), 2_000);
+        let pulse = at(1, Duration::from_millis(5), Duration::from_secs(50));
+        pulse.beat();
+        assert_eq!(learned(&pulse), 2_000);
+        pulse.begin();
+        assert_eq!(learned(&pulse), 1_750);
+    }
+
+    #[test]
+    fn nothing_hangs_without_a_run_or_while_the_reader_is_waited_for() {
+        let pulse = at(1, Duration::from_millis(5), Duration::from_secs(60));
+        pulse.pause();
+        assert_eq!(pulse.hangs_for(), None);
+        pulse.begin();
+        assert_eq!(pulse.hangs_for(), None);
+    }
+}
