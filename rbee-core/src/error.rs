@@ -111,8 +111,8 @@ error_kinds! {
     QueenRestarted = "QUEEN_RESTARTED", retryable: false, blames_worker: false, status: 503, openai: "server_error";
     /// The queen is going down and takes no more jobs.
     ShuttingDown = "SHUTTING_DOWN", retryable: false, blames_worker: false, status: 503, openai: "server_error";
-    /// The durable store failed; nothing was accepted.
-    Storage = "STORAGE", retryable: false, blames_worker: false, status: 507, openai: "server_error";
+    /// The durable store cannot be written or read; nothing was accepted.
+    Storage = "STORAGE", retryable: false, blames_worker: false, status: 503, openai: "server_error";
     /// A hive's budget for models would do, but models that are in use or being fetched take too much of it.
     DiskInUse = "DISK_IN_USE", retryable: true, blames_worker: false, status: 507, openai: "server_error";
     /// Another queen owns the row that was to be written.

@@ -109,7 +109,7 @@ pub use registry::{
     TenantRecord, WorkerRecord,
 };
 #[cfg(feature = "sqlite")]
-pub use registry::{Durability, SqliteOptions, SqliteRegistry};
+pub use registry::{BackupStatus, Backups, Durability, Restored, SqliteOptions, SqliteRegistry};
 pub use request::{Message, Prompt, Request, Role, Sampling, Task};
 pub use scheduler::{
     Admission, Ask, Candidate, DeviceEstimate, Explanation, Fit, FnScheduler, LeastLoaded,

@@ -128,7 +128,9 @@ pub(crate) fn noted(note: &Note) {
         | Note::WorkerReady(..)
         | Note::WorkerGone(..)
         | Note::SpawnFailed(..)
-        | Note::BusyAnswer(_) => {}
+        | Note::BusyAnswer(_)
+        | Note::StoreFailed(_)
+        | Note::StoreBack(_) => {}
     }
 }
 

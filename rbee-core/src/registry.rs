@@ -26,7 +26,9 @@ pub use records::{
     PolicyRecord, TenantRecord, WorkerRecord,
 };
 #[cfg(feature = "sqlite")]
-pub use sqlite::{Durability, SqliteOptions, SqliteRegistry};
+pub use sqlite::{
+    BackupStatus, Backups, Durability, Restored, SqliteOptions, SqliteRegistry,
+};
 
 /// Versions of the policy that a store keeps: the newest.
 pub const POLICIES_KEPT: u64 = 100;
@@ -181,12 +183,15 @@ pub trait Registry: fmt::Debug + Send + Sync + 'static {
     /// none, is superseded: it can write nothing any more.
     async fn open(&self, queen: &QueenId, lease: Duration) -> Result<Snapshot>;
 
-    /// Writes all changes, in order, or none. When it returns they survive the death of this process.
+    /// Writes all changes, in order, or none. When it returns they survive the death of this process. Without changes it
+    /// shows whether this life may write, and whether the store can.
     ///
     /// # Errors
-    /// [`ErrorKind::Fenced`](crate::ErrorKind::Fenced) where a job or hive that is named belongs to another owner,
-    /// or this life was superseded; [`ErrorKind::Storage`](crate::ErrorKind::Storage) where the store fails.
-    /// Nothing is written then.
+    /// [`ErrorKind::Fenced`](crate::ErrorKind::Fenced) if a job or hive that is named belongs to another owner,
+    /// or this life was superseded. [`ErrorKind::Storage`](crate::ErrorKind::Storage) if the store fails: the queen
+    /// admits no jobs then, and hands the same changes in again until they are taken. The error's
+    /// [`retry_after`](crate::Error::retry_after) is set if the cause may pass by itself (a full disk, a lock). Any
+    /// other kind refuses these changes for good. Nothing is written in any of these cases.
     async fn record(&self, epoch: Epoch, changes: &[Change]) -> Result<()>;
 
     /// A sign of life; to be given at a third of the lease. Answers with what was taken over meanwhile from owners

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use rbee_core::{
-    CandleFactory, Error, ErrorKind, HiveId, InProcessHive, LeastLoaded, ModelRef, Queen,
+    Backups, CandleFactory, Error, ErrorKind, HiveId, InProcessHive, LeastLoaded, ModelRef, Queen,
     QueenBuilder, Result, SqliteRegistry,
 };
 use rbee_transport_http::{
@@ -16,7 +16,7 @@ use rbee_transport_http::{
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::{Config, Embedded, bundled, fleet::Fleet, home::Home, policy_file::PolicyFile, worker};
+use crate::{Config, Embedded, bundled, fleet::Fleet, home::Home, policy_file::PolicyFile, repair, worker};
 
 /// How often the figures are brought up to date.
 const MEASURE: Duration = Duration::from_secs(2);
@@ -73,11 +73,18 @@ pub async fn start(config: Config, logs: Option<LogRing>) -> Result<Running> {
     let url = format!("{scheme}://{address}");
     home.announce(&url)?;
 
-    let database = home.join("queen.db");
-    let store = SqliteRegistry::options()
-        .durability(config.durability)
-        .keep_ended(config.keep_ended)
-        .open(&database)?;
+    let database = home.join(repair::DATABASE);
+    let mut options =
+        SqliteRegistry::options().durability(config.durability).keep_ended(config.keep_ended);
+    if config.backups_kept > 0 {
+        options = options.backups(Backups {
+            directory: home.join(repair::BACKUPS),
+            interval: config.backup_interval,
+            kept: config.backups_kept,
+        });
+    }
+    let store = options.open(&database)?;
+    let backups = store.backup_status();
     let id = match &config.name {
         Some(name) => name.clone(),
         None => home.queen_id()?,
@@ -121,6 +128,9 @@ pub async fn start(config: Config, logs: Option<LogRing>) -> Result<Running> {
         .with_connector(Arc::new(fleet))
         .with_metrics(metrics.renderer())
         .stop(draining.clone());
+    if let Some(backups) = backups {
+        api = api.with_examiner(Arc::new(repair::BackupExaminer(backups)));
+    }
     if let Some(token) = token {
         api = api.with_token(token);
     }

@@ -10,6 +10,7 @@ mod fleet;
 mod hive_url;
 mod home;
 mod policy_file;
+mod repair;
 mod signals;
 mod worker;
 
@@ -20,5 +21,6 @@ pub use config::{
 };
 pub use daemon::{Running, start};
 pub use hive_url::HiveUrl;
+pub use repair::{Repair, repair};
 pub use signals::Signals;
 pub use worker::be_worker_if_told;

@@ -6,15 +6,19 @@
 
 mod answers;
 mod apply;
+mod backup;
 mod fault;
 mod file;
 mod life;
+mod log_check;
+mod mark;
 mod migrate;
 mod ops;
 mod options;
 mod owners;
 mod pieces;
 mod read;
+mod restore;
 mod rows;
 mod schema;
 #[cfg(test)]
@@ -35,9 +39,14 @@ use std::{
 use async_trait::async_trait;
 use tokio::sync::{mpsc, oneshot};
 
-pub use self::options::{Durability, SqliteOptions};
+pub use self::{
+    backup::{BackupStatus, Backups},
+    options::{Durability, SqliteOptions},
+    restore::Restored,
+};
 use self::{
     answers::Caller,
+    backup::BackupThread,
     fault::Fault,
     ops::Op,
     read::Readers,
@@ -56,6 +65,11 @@ const WAITING: usize = 256;
 /// may share the file, each through its own `SqliteRegistry`. Beside its lease each life holds a lock on a small file
 /// next to the database, which the system frees when the process ends; so the rows of a queen that was killed are
 /// taken over at the next opening or renewal, long before its lease runs out.
+///
+/// Beside the database lies its *mark*, which says what the database must hold at least. A database that was deleted,
+/// emptied or replaced by an older one, or whose log was damaged, is refused when it is opened;
+/// [`restore`](Self::restore), [`start_anew`](Self::start_anew) and [`accept_loss`](Self::accept_loss) are the ways
+/// out.
 ///
 /// A failure of the file is answered with [`ErrorKind::Storage`](crate::ErrorKind::Storage) and changes nothing;
 /// once its cause is gone the registry goes on. Dropping it writes what was accepted and waits for that.
@@ -81,6 +95,8 @@ pub struct SqliteRegistry {
     writer: Option<JoinHandle<()>>,
     readers: Readers,
     commits: Arc<AtomicU64>,
+    backups: Option<BackupThread>,
+    _open: migrate::OpenHere,
 }
 
 impl SqliteRegistry {
@@ -104,8 +120,14 @@ impl SqliteRegistry {
         self.commits.load(Ordering::Relaxed)
     }
 
+    /// How its backups fare; `None` if none are made.
+    pub fn backup_status(&self) -> Option<BackupStatus> {
+        self.backups.as_ref().map(BackupThread::status)
+    }
+
     fn start(path: &Path, options: &SqliteOptions) -> Result<Self, Fault> {
-        let connection = migrate::open_writer(path, options.durability, options.busy_timeout)?;
+        let (connection, open) =
+            migrate::open_writer(path, options.durability, options.busy_timeout)?;
         let path: Arc<Path> = path.into();
         let (queue, inbox) = mpsc::channel(WAITING);
         let writer = Writer::new(connection, path.clone(), options);
@@ -113,8 +135,15 @@ impl SqliteRegistry {
         let writer = std::thread::Builder::new()
             .name("rbee-registry".into())
             .spawn(move || writer.run(inbox))?;
+        let backups = options.backups.clone().map(|settings| {
+            let (path, commits) = (path.clone(), commits.clone());
+            let writer = queue.downgrade();
+            BackupThread::start(path, options.busy_timeout, settings, commits, writer)
+        });
         Ok(Self {
             readers: Readers::new(path.clone(), options.busy_timeout),
+            backups: backups.transpose()?,
+            _open: open,
             path,
             queue: Some(queue),
             writer: Some(writer),
@@ -153,6 +182,7 @@ impl fmt::Debug for SqliteRegistry {
 impl Drop for SqliteRegistry {
     fn drop(&mut self) {
         // The last connection that closes cleans up the log, so the readers go first.
+        self.backups = None;
         self.readers.close();
         self.queue = None;
         if let Some(writer) = self.writer.take()

@@ -71,8 +71,12 @@ pub struct Listing<T> {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct Health {
-    /// `ok`, or `draining` once she goes down.
+    /// `ok`, `store_failed` while the store cannot be written and no job is accepted, or `draining` once the queen goes
+    /// down.
     pub status: String,
+    /// For how long the store cannot be written; none while it can. `GET /v1/doctor` says why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store_failed_ms: Option<u64>,
     /// Her name.
     pub queen: String,
     /// The version of her program.

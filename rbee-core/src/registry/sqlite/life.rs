@@ -54,22 +54,41 @@ pub(super) fn has_died(database: &Path, name: &str) -> bool {
     is_free(&lock_path(database, name))
 }
 
-/// Removes the files of lives that `is_known` does not know and nobody holds.
-pub(super) fn sweep(database: &Path, is_known: impl Fn(&str) -> bool) -> io::Result<()> {
+/// Does a living process hold one of the locks beside this database? False where that cannot be told.
+pub(super) fn is_anyone_alive(database: &Path) -> io::Result<bool> {
+    Ok(lock_files(database)?.iter().any(|(path, _)| {
+        let is_held = |file: File| matches!(file.try_lock(), Err(TryLockError::WouldBlock));
+        File::open(path).is_ok_and(is_held)
+    }))
+}
+
+/// The lock files beside this database, and the names of their lives.
+fn lock_files(database: &Path) -> io::Result<Vec<(PathBuf, String)>> {
     let prefix = lock_path(database, "");
     let (Some(directory), Some(prefix)) = (prefix.parent(), prefix.file_name()) else {
-        return Ok(());
+        return Ok(Vec::new());
     };
     let prefix = prefix.to_string_lossy();
-    for entry in fs::read_dir(directory)?.take(LOOKED_AT) {
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut found = Vec::new();
+    for entry in entries.take(LOOKED_AT) {
         let entry = entry?;
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
-        let Some(name) = name.strip_prefix(&*prefix) else {
-            continue;
-        };
-        if !is_known(name) && is_free(&entry.path()) {
-            remove(&entry.path());
+        if let Some(name) = entry.file_name().to_string_lossy().strip_prefix(&*prefix) {
+            found.push((entry.path(), name.to_owned()));
+        }
+    }
+    Ok(found)
+}
+
+/// Removes the files of lives that `is_known` does not know and nobody holds.
+pub(super) fn sweep(database: &Path, is_known: impl Fn(&str) -> bool) -> io::Result<()> {
+    for (path, name) in lock_files(database)? {
+        if !is_known(&name) && is_free(&path) {
+            remove(&path);
         }
     }
     Ok(())

@@ -39,6 +39,13 @@ pub(super) fn is_current(db: &Connection, epoch: Epoch) -> Result<bool, Fault> {
     Ok(found.is_some())
 }
 
+/// Writes the row of a life again as it is.
+pub(super) fn touch(db: &Connection, epoch: Epoch) -> Result<(), Fault> {
+    db.prepare_cached("UPDATE queens SET released = released WHERE epoch = ?1")?
+        .execute([stored(epoch.0)])?;
+    Ok(())
+}
+
 /// Moves the end of its lease.
 pub(super) fn renew(db: &Connection, epoch: Epoch, now: WallTime) -> Result<(), Refusal> {
     // In SQLite a sum that is too large becomes a floating-point number, hence the smaller of the two.

@@ -4,7 +4,7 @@
 pub(super) const APPLICATION_ID: i32 = i32::from_be_bytes(*b"rbee");
 
 /// Step *n* of the list makes version *n* + 1 of the schema (`user_version`) out of version *n*.
-pub(super) const MIGRATIONS: &[&str] = &[FIRST, POLICIES, TENANTS, WORKERS, OUTLINES];
+pub(super) const MIGRATIONS: &[&str] = &[FIRST, POLICIES, TENANTS, WORKERS, OUTLINES, IDENTITY];
 
 /// The tables that the first version has.
 ///
@@ -100,6 +100,16 @@ const OUTLINES: &str = "
     ALTER TABLE jobs ADD COLUMN max_tokens  INTEGER;
     ALTER TABLE jobs ADD COLUMN deadline_ms INTEGER;
     ALTER TABLE jobs ADD COLUMN prefix      BLOB; -- keys of 8 bytes, little-endian
+";
+
+/// Which database it is, and how far it has come: see mark.rs.
+const IDENTITY: &str = "
+    CREATE TABLE identity (
+        database TEXT    NOT NULL,
+        stamp    INTEGER NOT NULL,
+        at_ms    INTEGER NOT NULL
+    );
+    INSERT INTO identity VALUES (lower(hex(randomblob(16))), 0, 0);
 ";
 
 /// All limits of tenants, and their keys, as JSON.

@@ -19,6 +19,7 @@ use super::{
     apply,
     fault::{Fault, Refusal},
     life::LifeLock,
+    mark,
     ops::Op,
     owners,
 };
@@ -52,6 +53,8 @@ pub(super) enum Message {
         epoch: Epoch,
         reply: Reply<()>,
     },
+    /// Bring the mark up to date.
+    Mark,
     #[cfg(test)]
     Act {
         act: Box<dyn FnOnce(&Connection) + Send>,
@@ -76,6 +79,9 @@ pub(super) struct Writer {
     /// There may be jobs that are too old.
     purging: bool,
     commits: Arc<AtomicU64>,
+    synchronous: &'static str,
+    /// When the mark was written last, and how many commits there were then.
+    marked: (WallTime, u64),
 }
 
 impl Writer {
@@ -88,6 +94,8 @@ impl Writer {
             lives: HashMap::new(),
             purging: false,
             commits: Arc::default(),
+            synchronous: options.durability.synchronous(),
+            marked: (WallTime::default(), 0),
         }
     }
 
@@ -134,6 +142,7 @@ impl Writer {
                 let renewed = self.renew(epoch);
                 tell(reply, self.named(renewed, "renew a lease in"));
             }
+            Message::Mark => self.mark_soon(),
             Message::Release { epoch, reply } => {
                 let released = self.release(epoch);
                 tell(reply, self.named(released, "release a life in"));
@@ -208,9 +217,12 @@ impl Writer {
         if !lives.is_current(&self.db, record.epoch)? {
             return Err(Refusal::Fenced(rules::life_is_over(record.epoch)));
         }
-        // One change alone is refused before it writes, so there is nothing to go back on.
-        if let [op] = &*record.ops {
-            return apply::apply(&self.db, record.epoch, op);
+        match &*record.ops {
+            // It is asked whether the file can be written, which only a change shows.
+            [] => return Ok(owners::touch(&self.db, record.epoch)?),
+            // One change alone is refused before it writes, so there is nothing to go back on.
+            [op] => return apply::apply(&self.db, record.epoch, op),
+            _ => {}
         }
         run(&self.db, "SAVEPOINT record")?;
         let applied = record.ops.iter().try_for_each(|op| apply::apply(&self.db, record.epoch, op));
@@ -225,6 +237,47 @@ impl Writer {
     }
 
     fn open(&mut self, queen: &QueenId, lease: Duration) -> Result<Snapshot, Refusal> {
+        let snapshot = self.begin(queen, lease)?;
+        // An epoch is given out only once the mark has it: one that is given out twice would fence the wrong queen.
+        if let Err(fault) = self.mark() {
+            if let Some(lock) = self.lives.remove(&snapshot.epoch) {
+                lock.remove(&self.path);
+            }
+            return Err(fault.into());
+        }
+        Ok(snapshot)
+    }
+
+    /// Raises the stamp of the database and writes the mark beside it.
+    fn mark(&mut self) -> Result<(), Fault> {
+        let (now, commits) = (self.clock.now(), self.commits.load(Ordering::Relaxed));
+        self.db.pragma_update(None, "synchronous", "FULL")?;
+        let stamped = Transaction::begin(&self.db).and_then(|transaction| {
+            mark::stamp(&self.db, 0, now)?;
+            transaction.commit()
+        });
+        self.db.pragma_update(None, "synchronous", self.synchronous)?;
+        stamped?;
+        // Under the write lock, so that of several processes the last one to stamp also writes last.
+        let _lock = Transaction::begin(&self.db)?;
+        if let Some(mark) = mark::of(&self.db, now)? {
+            mark::write(&self.path, &mark)?;
+        }
+        self.marked = (now, commits);
+        Ok(())
+    }
+
+    /// The same if something was recorded since; a failure waits for the next time.
+    fn mark_soon(&mut self) {
+        if self.commits.load(Ordering::Relaxed) == self.marked.1 {
+            return;
+        }
+        if let Err(error) = self.mark() {
+            tracing::warn!(path = %self.path.display(), %error, "the mark beside the database is out of date");
+        }
+    }
+
+    fn begin(&mut self, queen: &QueenId, lease: Duration) -> Result<Snapshot, Refusal> {
         let now = self.clock.now();
         let transaction = Transaction::begin(&self.db)?;
         let lock = LifeLock::take(&self.path)?;
@@ -258,6 +311,9 @@ impl Writer {
         let snapshot = owners::take_over(&self.db, epoch, now, &self.path)?;
         transaction.commit()?;
         self.purging = true;
+        if now - self.marked.0 >= mark::INTERVAL {
+            self.mark_soon();
+        }
         if !snapshot.jobs.is_empty() || !snapshot.hives.is_empty() {
             self.sweep();
         }
@@ -271,6 +327,7 @@ impl Writer {
         if let Some(lock) = self.lives.remove(&epoch) {
             lock.remove(&self.path);
         }
+        self.mark_soon();
         Ok(())
     }
 

@@ -10,13 +10,15 @@ use crate::{
     wire::{ErrorBody, HEALTH, METRICS, queen::Health},
 };
 
-/// Is she usable, and who is she? Needs no token.
+/// Is the queen usable, and which one is it? Needs no token. 503 while its store cannot be written: it accepts no jobs
+/// then, and answers of jobs that it has accepted go on.
 #[utoipa::path(
     get,
     path = HEALTH,
     tag = "queen",
     responses(
-        (status = 200, description = "How she is.", body = Health),
+        (status = 200, description = "How it is.", body = Health),
+        (status = 503, description = "The same, while the store cannot be written.", body = Health),
         (status = "default", description = "She is not usable.", body = ErrorBody),
     ),
     security(()),
@@ -24,8 +26,20 @@ use crate::{
 pub(super) async fn health(State(shared): State<Shared>) -> Answer {
     let queen = &shared.queen;
     let (counters, cluster) = (queen.counters().await?, queen.cluster().await?);
+    let store_failed = queen.store_fault().await?.map(|fault| queen.now() - fault.since);
+    let status = match (shared.stop.is_cancelled(), &store_failed) {
+        (true, _) => "draining",
+        (false, Some(_)) => "store_failed",
+        (false, None) => "ok",
+    };
+    let code = match &store_failed {
+        Some(_) => StatusCode::SERVICE_UNAVAILABLE,
+        None => StatusCode::OK,
+    };
     let health = Health {
-        status: if shared.stop.is_cancelled() { "draining" } else { "ok" }.into(),
+        status: status.into(),
+        store_failed_ms: store_failed
+            .map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
         queen: queen.id().to_string(),
         version: env!("CARGO_PKG_VERSION").into(),
         pid: std::process::id(),
@@ -38,7 +52,7 @@ pub(super) async fn health(State(shared): State<Shared>) -> Answer {
             .filter(|worker| worker.reachable && worker.state == rbee_core::WorkerState::Ready)
             .count() as u64,
     };
-    Ok(reply::json(StatusCode::OK, &health))
+    Ok(reply::json(code, &health))
 }
 
 /// Figures in Prometheus' text format.
