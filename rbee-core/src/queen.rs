@@ -291,10 +291,11 @@ impl Queen {
     /// themselves. To be called before they are read, or every few seconds.
     pub async fn measure(&self) -> Result<()> {
         let look = |engine: &crate::engine::Engine| {
-            (engine.view().clone(), engine.counters(), engine.waiting_by_priority())
+            let store_failed = engine.store_fault().is_some();
+            (engine.view().clone(), engine.counters(), engine.waiting_by_priority(), store_failed)
         };
-        let (view, counters, waiting) = self.look(look).await?;
-        crate::metrics::gauges(&view, counters, waiting);
+        let (view, counters, waiting, store_failed) = self.look(look).await?;
+        crate::metrics::gauges(&view, counters, waiting, store_failed);
         Ok(())
     }
 
@@ -329,6 +330,10 @@ impl Queen {
     /// registry for the next life, stops the hives with their workers, and gives up the ownership of the store.
     ///
     /// Readers of jobs that had not ended are told [`ErrorKind::ShuttingDown`].
+    ///
+    /// # Errors
+    /// [`ErrorKind::Storage`] if the store did not take the last changes; the jobs whose ends are among them are logged,
+    /// and run again at the next start. Everything else is done all the same.
     pub async fn shutdown(&self, grace: Duration) -> Result<()> {
         let drained = self.shared.mailbox.ask(|drained| Message::Drain { drained });
         if tokio::time::timeout(grace, drained).await.is_err() {

@@ -300,6 +300,7 @@ impl Running {
                 // Where the drain was over already, the first one stops the hives, and it is waited for.
                 match self.queen.shutdown(Duration::ZERO).await {
                     Ok(()) => Ok(Ok(())),
+                    Err(error) if error.kind() == ErrorKind::Storage => Ok(Err(error)),
                     Err(_) => down.await,
                 }
             }

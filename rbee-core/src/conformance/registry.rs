@@ -102,6 +102,7 @@ suite! {
         changes_are_written_in_their_order,
         changes_are_written_together_or_not_at_all,
         what_is_not_there_is_passed_over,
+        a_record_without_changes_succeeds,
         callers_at_the_same_time_do_not_disturb_each_other;
     rows:
         hives_and_their_models_come_back,

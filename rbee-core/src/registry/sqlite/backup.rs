@@ -223,7 +223,7 @@ impl Worker {
     /// last one.
     fn make_room(&self) -> Result<(), Fault> {
         let directory = &self.settings.directory;
-        for part in list(directory).into_iter().filter(|(_, name)| name.ends_with(PART)) {
+        for part in list(directory).into_iter().filter(|(_, name)| name.contains(PART)) {
             remove(&part.0);
         }
         let size = |suffix| {

@@ -70,8 +70,13 @@ pub(super) fn read(database: &Path) -> Result<Option<Mark>, Fault> {
 /// Writes it, whole or not at all, and makes the disk have it.
 pub(super) fn write(database: &Path, mark: &Mark) -> io::Result<()> {
     let path = path_of(database);
-    let new = beside(database, &format!("-mark.{}.new", uuid::Uuid::new_v4().simple()));
+    // One at a time: whoever writes it holds the write lock of the database.
+    let new = beside(database, "-mark.new");
     let written = (|| {
+        match fs::remove_file(&new) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
         let mut file = create_private(&new)?;
         serde_json::to_writer(&mut file, mark).map_err(io::Error::from)?;
         file.write_all(b"\n")?;

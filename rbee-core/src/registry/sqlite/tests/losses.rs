@@ -29,10 +29,10 @@ impl Killed {
         for n in 0..10 {
             registry.record(epoch, &[queued(&job(n, "x"))]).await.unwrap();
         }
-        registry.on_writer(|db| {
-            let checkpoint = "PRAGMA wal_checkpoint(TRUNCATE)";
-            db.query_row(checkpoint, [], |_| Ok(())).unwrap();
-        });
+        let checkpoint = |db: &Connection| {
+            db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+        };
+        registry.on_writer(checkpoint).await;
         for n in 10..20 {
             registry.record(epoch, &[queued(&job(n, "x"))]).await.unwrap();
         }
@@ -58,7 +58,7 @@ impl Killed {
             let before = contents(self.dir.path());
             let error = SqliteRegistry::open(self.path()).expect_err(words);
             assert_loss(&error, words, &self.path());
-            assert_eq!(contents(self.dir.path()), before, "something was changed");
+            assert!(contents(self.dir.path()) == before, "something was changed");
         }
     }
 
@@ -78,13 +78,14 @@ fn assert_loss(error: &Error, words: &str, path: &Path) {
     }
 }
 
-/// Everything but the index of the log, which may be made anew at any time.
+/// Everything but the index of the log and a log with nothing in it: whoever reads the database makes them.
 fn contents(dir: &Path) -> Vec<(String, Vec<u8>)> {
     let entries = fs::read_dir(dir).unwrap().map(Result::unwrap);
     let named = entries.map(|entry| (entry.file_name().to_string_lossy().into_owned(), entry.path()));
     let mut found: Vec<_> = named
         .filter(|(name, _)| !name.ends_with("-shm"))
         .map(|(name, path)| (name, fs::read(path).unwrap()))
+        .filter(|(name, bytes)| !name.ends_with("-wal") || !bytes.is_empty())
         .collect();
     found.sort();
     found
@@ -126,7 +127,7 @@ async fn a_log_that_lost_anything_is_refused() {
     for at in [0, 100, whole.len() / 2, whole.len() - 8_000] {
         let killed = Killed::new().await;
         let mut log = fs::read(killed.beside("-wal")).unwrap();
-        log[at..at + 24].fill(0);
+        log[at..at + 24].iter_mut().for_each(|byte| *byte = !*byte);
         fs::write(killed.beside("-wal"), log).unwrap();
         killed.refused("changed pages are missing");
     }
@@ -321,7 +322,8 @@ async fn what_is_no_whole_backup_is_not_restored_and_everything_stays_as_it_is()
     Connection::open(&foreign).unwrap().execute_batch("CREATE TABLE theirs (x)").unwrap();
     let error = SqliteRegistry::restore(killed.path(), &foreign).unwrap_err();
     assert!(error.message().contains("another application"), "{error:?}");
-    let names: Vec<_> = contents(killed.dir.path()).into_iter().map(|(name, _)| name).collect();
+    let names = contents(killed.dir.path()).into_iter().map(|(name, _)| name);
+    let names: Vec<_> = names.filter(|name| !name.contains("-life-")).collect();
     assert_eq!(names, ["rbee.db", "rbee.db-mark"], "nothing is left lying about");
 }
 
@@ -357,7 +359,7 @@ async fn a_backup_is_of_one_moment_while_jobs_are_recorded_and_the_oldest_make_w
         assert_eq!(check, "ok");
     }
     // Each was made before the mark was written last.
-    drop(fs::copy(&found[0], &path).unwrap());
+    fs::copy(&found[0], &path).unwrap();
     let error = SqliteRegistry::open(&path).unwrap_err();
     assert_loss(&error, "is missing", &path);
     #[cfg(unix)]
