@@ -36,7 +36,10 @@ fn id() -> QueenId {
 async fn until_written(queen: &Queen) {
     let began = Instant::now();
     while queen.store_fault().await.unwrap().is_some() {
-        assert!(began.elapsed() < Duration::from_secs(60), "it does not notice that the store is back");
+        assert!(
+            began.elapsed() < Duration::from_secs(60),
+            "it does not notice that the store is back"
+        );
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
@@ -181,7 +184,9 @@ async fn what_was_written_late_was_written_in_order() {
     let written = written.lock().unwrap();
     let kind = |change: &Change| match change {
         Change::JobQueued(record) if record.id == name => Some("queued".to_owned()),
-        Change::JobRunning { job, attempt, .. } if *job == name => Some(format!("running {attempt}")),
+        Change::JobRunning { job, attempt, .. } if *job == name => {
+            Some(format!("running {attempt}"))
+        }
         Change::JobRequeued { job } if *job == name => Some("requeued".to_owned()),
         Change::JobEnded { job, .. } if *job == name => Some("ended".to_owned()),
         _ => None,

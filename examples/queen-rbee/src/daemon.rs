@@ -16,7 +16,9 @@ use rbee_transport_http::{
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::{Config, Embedded, bundled, fleet::Fleet, home::Home, policy_file::PolicyFile, repair, worker};
+use crate::{
+    Config, Embedded, bundled, fleet::Fleet, home::Home, policy_file::PolicyFile, repair, worker,
+};
 
 /// How often the figures are brought up to date.
 const MEASURE: Duration = Duration::from_secs(2);

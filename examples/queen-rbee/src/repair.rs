@@ -104,7 +104,9 @@ impl Examiner for BackupExaminer {
     async fn examine(&self) -> Vec<Check> {
         let (verdict, message) = match (self.0.error(), self.0.last()) {
             (Some(error), _) => (Verdict::Warning, error),
-            (None, Some((path, at))) => (Verdict::Ok, format!("the last of {at}: {}", path.display())),
+            (None, Some((path, at))) => {
+                (Verdict::Ok, format!("the last of {at}: {}", path.display()))
+            }
             (None, None) => (Verdict::Ok, "none was made yet".to_owned()),
         };
         vec![Check { subject: "store".into(), check: "backups".into(), verdict, message }]

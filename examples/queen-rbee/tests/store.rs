@@ -73,10 +73,12 @@ fn a_lost_database_stops_the_start_and_the_last_backup_is_restored() {
     let often = [&IDLE[..], &["--backup-interval", "1s", "--backups-kept", "2"]].concat();
     let mut queen = Queen::start(data.path(), &often);
     let (early, backups) = (submit(&queen), data.path().join("data/backups"));
-    let count = || fs::read_dir(&backups).map_or(0, |found| {
-        let names = found.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-        names.filter(|name| name.ends_with(".db")).count()
-    });
+    let count = || {
+        fs::read_dir(&backups).map_or(0, |found| {
+            let names = found.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+            names.filter(|name| name.ends_with(".db")).count()
+        })
+    };
     until("there is a backup", || (count() > 0).then_some(()));
     until("the doctor knows of it", || {
         let found = queen.json("/v1/doctor");
@@ -86,7 +88,10 @@ fn a_lost_database_stops_the_start_and_the_last_backup_is_restored() {
     });
     let output = run(data.path(), &["--restore"]);
     let said = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.code() == Some(1) && said.contains("is in use by another queen"), "{said}");
+    assert!(
+        output.status.code() == Some(1) && said.contains("is in use by another queen"),
+        "{said}"
+    );
     kill(&mut queen);
 
     fs::write(database(data.path()), "").unwrap();
@@ -172,7 +177,8 @@ fn while_another_process_locks_the_database_nothing_is_accepted_and_no_end_is_lo
     assert!(!refused.to_string().contains("queen.db"), "a client is not told where: {refused}");
     let text = request(queen.address, "GET", "/v1/doctor", None, &[]).1;
     let found: Value = serde_json::from_str(&text).unwrap();
-    let writes = found["checks"].as_array().unwrap().iter().find(|check| check["check"] == "writes");
+    let writes =
+        found["checks"].as_array().unwrap().iter().find(|check| check["check"] == "writes");
     assert_eq!(writes.unwrap()["verdict"], "failed", "{found}");
     assert!(writes.unwrap()["message"].as_str().unwrap().contains("holds its lock"), "{found}");
 
@@ -183,6 +189,29 @@ fn while_another_process_locks_the_database_nothing_is_accepted_and_no_end_is_lo
     assert!(jobs.iter().all(|job| job["state"] == "complete"), "{ended}");
     assert_eq!(jobs.len(), 2, "{ended}");
     kill(&mut queen);
+    let next = Queen::start(data.path(), &IDLE);
+    let jobs = next.json("/v1/jobs");
+    let is_over = |job: &Value| job["state"] == "complete" && job["attempts"] == 1;
+    assert!(jobs["data"].as_array().unwrap().iter().all(is_over), "nothing runs again: {jobs}");
+}
+
+#[test]
+fn an_end_that_was_told_while_the_database_was_locked_stands_after_a_kill() {
+    let data = tempfile::tempdir().unwrap();
+    let mut queen = Queen::start(data.path(), &[]);
+    assert_eq!(queen.post("/v1/chat/completions", &chat("Hello!", 1)).0, 200);
+    let mut body = chat("Tell me a story.", 60);
+    body["stream"] = true.into();
+    let mut stream = queen.open("/v1/chat/completions", &body);
+    let mut head = [0; 600];
+    stream.read_exact(&mut head).unwrap();
+    let other = rusqlite::Connection::open(database(data.path())).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let mut rest = String::new();
+    stream.read_to_string(&mut rest).unwrap();
+    assert!(rest.contains("[DONE]"), "{rest}");
+    kill(&mut queen);
+    drop(other);
     let next = Queen::start(data.path(), &IDLE);
     let jobs = next.json("/v1/jobs");
     let is_over = |job: &Value| job["state"] == "complete" && job["attempts"] == 1;

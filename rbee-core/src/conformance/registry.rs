@@ -96,6 +96,7 @@ suite! {
         a_job_that_is_queued_twice_stays_as_it_is;
     ends:
         the_first_end_stays,
+        ends_that_are_kept_are_recorded_by_whoever_takes_over,
         every_outcome_comes_back,
         what_may_not_be_kept_is_erased;
     records:

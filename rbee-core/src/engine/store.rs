@@ -46,7 +46,9 @@ impl Engine {
 pub(super) fn refusal(error: &Error) -> Error {
     let message = match error.retry_after() {
         Some(_) => "no job is accepted at the moment: the queen's store cannot be written",
-        None => "no job is accepted: the queen's store cannot be written, and an operator must repair it",
+        None => {
+            "no job is accepted: the queen's store cannot be written, and an operator must repair it"
+        }
     };
     let refusal = Error::new(ErrorKind::Storage, message).with_source(error.clone());
     refusal.with_retry_after(error.retry_after().unwrap_or(RETRY_AFTER))

@@ -2,7 +2,8 @@
 //!
 //! While the store fails, whoever waits for a record is told so at once, except the end of a job: ends, and what
 //! nobody waits for, are kept in a backlog and written in order once the store can be written again. It is tried with
-//! growing delays. The engine is told when the store fails and when it is back; no job is admitted in between.
+//! growing delays. Ends that the registry can keep beside the store meanwhile count as recorded. The engine is told when
+//! the store fails and when it is back; no job is admitted in between.
 
 mod backlog;
 
@@ -129,6 +130,7 @@ impl Writer {
             mailbox,
             backlog: Backlog::default(),
             fault: None,
+            keeps_ends: false,
             delay: RETRY,
             next_try: Instant::now(),
         };
@@ -179,6 +181,8 @@ struct Store {
     /// Empty while the store does not fail.
     backlog: Backlog,
     fault: Option<Error>,
+    /// Ends are kept beside the store.
+    keeps_ends: bool,
     delay: Duration,
     next_try: Instant,
 }
@@ -204,7 +208,7 @@ impl Store {
                 None => self.write(entries).await,
                 Some(error) => {
                     let error = error.clone();
-                    self.put_aside(entries, &error);
+                    self.put_aside(entries, &error).await;
                     if Instant::now() >= self.next_try {
                         self.try_again().await;
                     }
@@ -233,19 +237,21 @@ impl Store {
         Ok(())
     }
 
-    /// What the store did not take before the end of the queen.
+    /// What the store did not take before the end of the queen. Ends that are kept beside it are not lost.
     fn lost(&self) -> Error {
-        let ends = self.backlog.ends();
+        let ends = self.backlog.unkept_ends();
         let why = self.fault.as_ref().map_or("", |error| error.message());
         for job in ends.iter().take(NAMED) {
             tracing::error!(%job, "the end of the job is not recorded: it runs again at the next start");
         }
-        let message = format!(
-            "the store did not take the last {} changes, among them the ends of {} jobs, which run again at the next \
-             start: {why}",
-            self.backlog.len(),
-            ends.len()
-        );
+        let ends = match ends.len() {
+            0 => "every job that has ended stays ended".to_owned(),
+            lost => {
+                format!("among them the ends of {lost} jobs, which run again at the next start")
+            }
+        };
+        let left = self.backlog.len();
+        let message = format!("the store did not take the last {left} changes, {ends}: {why}");
         let error = Error::new(ErrorKind::Storage, message);
         tracing::error!(%error, "the queen ends, and not everything is recorded");
         error
@@ -254,7 +260,7 @@ impl Store {
     async fn write(&mut self, entries: Vec<Entry>) {
         let unwritten = self.write_group(entries).await;
         if let Some((rest, error)) = unwritten {
-            self.fail(rest, error);
+            self.fail(rest, error).await;
         }
     }
 
@@ -266,31 +272,62 @@ impl Store {
                 taken.push(Entry::plain(Vec::new()));
             }
             if let Some((rest, error)) = self.write_group(taken).await {
-                return self.fail(rest, error);
+                return self.fail(rest, error).await;
             }
             if self.backlog.is_empty() {
                 self.fault = None;
                 self.delay = RETRY;
+                if std::mem::take(&mut self.keeps_ends)
+                    && let Err(error) = bounded(self.registry.keep_ends(self.epoch, &[])).await
+                {
+                    tracing::debug!(%error, "ends that are recorded are still kept beside the store");
+                }
                 return self.mailbox.input(Input::Store { fault: None });
             }
         }
     }
 
     /// The store did not take these entries.
-    fn fail(&mut self, rest: Vec<Entry>, error: Error) {
+    async fn fail(&mut self, rest: Vec<Entry>, error: Error) {
         let longest = if error.retry_after().is_some() { MAX_RETRY } else { MAX_REPAIR };
         self.next_try = Instant::now() + self.delay;
         self.delay = (self.delay * 2).min(longest);
         self.fault = Some(error.clone());
         // Before anyone is told that a record failed: what is admitted next would fail, too.
         self.mailbox.input(Input::Store { fault: Some(error.clone()) });
-        let taken = self.sort_out(rest, &error);
+        let mut taken = self.sort_out(rest, &error);
+        self.keep_ends(&mut taken).await;
         self.backlog.put_back(taken);
     }
 
+    /// Keeps ends beside the store, if it has a place for them, and answers those: they survive this process. Those
+    /// whose tokens are to be written with them are not among them.
+    async fn keep_ends(&mut self, entries: &mut [Entry]) {
+        let is_end = |entry: &&mut Entry| {
+            let is_end = matches!(entry.changes[..], [Change::JobEnded { .. }]);
+            is_end && entry.n.is_some() && entry.tokens.is_none()
+        };
+        let mut entries: Vec<_> = entries.iter_mut().filter(is_end).collect();
+        let ends: Vec<_> = entries.iter().flat_map(|entry| entry.changes.clone()).collect();
+        if ends.is_empty() {
+            return;
+        }
+        match bounded(self.registry.keep_ends(self.epoch, &ends)).await {
+            Ok(()) => {
+                self.keeps_ends = true;
+                for entry in &mut entries {
+                    self.report(entry.n.take(), Ok(()));
+                }
+            }
+            Err(error) => tracing::debug!(%error, "ends are not kept beside the store"),
+        }
+    }
+
     /// What comes while the store fails.
-    fn put_aside(&mut self, entries: Vec<Entry>, error: &Error) {
-        self.sort_out(entries, error).into_iter().for_each(|entry| self.backlog.push(entry));
+    async fn put_aside(&mut self, entries: Vec<Entry>, error: &Error) {
+        let mut kept = self.sort_out(entries, error);
+        self.keep_ends(&mut kept).await;
+        kept.into_iter().for_each(|entry| self.backlog.push(entry));
     }
 
     /// Gives what is to be kept, and answers the others.

@@ -7,6 +7,7 @@
 mod answers;
 mod apply;
 mod backup;
+mod ends;
 mod fault;
 mod file;
 mod life;
@@ -39,11 +40,6 @@ use std::{
 use async_trait::async_trait;
 use tokio::sync::{mpsc, oneshot};
 
-pub use self::{
-    backup::{BackupStatus, Backups},
-    options::{Durability, SqliteOptions},
-    restore::Restored,
-};
 use self::{
     answers::Caller,
     backup::BackupThread,
@@ -51,6 +47,11 @@ use self::{
     ops::Op,
     read::Readers,
     writer::{Message, Writer},
+};
+pub use self::{
+    backup::{BackupStatus, Backups},
+    options::{Durability, SqliteOptions},
+    restore::Restored,
 };
 use super::{Change, JobFilter, JobRecord, Registry, Snapshot};
 use crate::{Epoch, PolicyRecord, QueenId, Result};
@@ -95,6 +96,7 @@ pub struct SqliteRegistry {
     writer: Option<JoinHandle<()>>,
     readers: Readers,
     commits: Arc<AtomicU64>,
+    lives: writer::Locks,
     backups: Option<BackupThread>,
     _open: migrate::OpenHere,
 }
@@ -131,7 +133,7 @@ impl SqliteRegistry {
         let path: Arc<Path> = path.into();
         let (queue, inbox) = mpsc::channel(WAITING);
         let writer = Writer::new(connection, path.clone(), options);
-        let commits = writer.commits();
+        let (commits, lives) = (writer.commits(), writer.lives());
         let writer = std::thread::Builder::new()
             .name("rbee-registry".into())
             .spawn(move || writer.run(inbox))?;
@@ -148,6 +150,7 @@ impl SqliteRegistry {
             queue: Some(queue),
             writer: Some(writer),
             commits,
+            lives,
         })
     }
 
@@ -221,6 +224,18 @@ impl Registry for SqliteRegistry {
     async fn release(&self, epoch: Epoch) -> Result<()> {
         let message = |reply| Message::Release { epoch, reply };
         self.ask("release a life in", message).await
+    }
+
+    async fn keep_ends(&self, epoch: Epoch, ends: &[Change]) -> Result<()> {
+        // Not by way of the writer: it may be waiting for the lock of the database.
+        let mut lives = writer::lock(&self.lives);
+        let Some(life) = lives.get_mut(&epoch) else {
+            let message =
+                "no ends of jobs can be kept beside the database: there are no file locks here";
+            return Err(crate::Error::new(crate::ErrorKind::Unsupported, message));
+        };
+        let kept = if ends.is_empty() { life.ends.clear() } else { life.ends.keep(ends) };
+        kept.map_err(|error| Fault::from(error).during("keep ends of jobs beside", &self.path))
     }
 
     async fn jobs(&self, filter: &JobFilter) -> Result<Vec<JobRecord>> {

@@ -91,7 +91,8 @@ fn nothing_is_admitted_while_the_store_fails_and_the_client_is_told_when_to_come
     let mut hand = Hand::with(&[worker(1, 0, 2)]);
     hand.job(1, 0);
     for message in ["the disk is full", "the disk is still full"] {
-        let fault = Error::new(ErrorKind::Storage, message).with_retry_after(Duration::from_secs(3));
+        let fault =
+            Error::new(ErrorKind::Storage, message).with_retry_after(Duration::from_secs(3));
         hand.feed(Input::Store { fault: Some(fault) });
         hand.wait(Duration::from_secs(1));
     }

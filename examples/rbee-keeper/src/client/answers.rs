@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::{StatusCode, header};
-use rbee_transport_http::wire::{CORRELATION_ID, sse};
+use rbee_transport_http::wire::{CORRELATION_ID, HEALTH, sse};
 use reqwest::Response;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -36,7 +36,10 @@ impl Reply {
             about.correlation_id = id;
         }
         let reply = Self { response, about, patience };
-        if reply.response.status().is_success() { Ok(reply) } else { Err(reply.refusal().await) }
+        let status = reply.response.status();
+        // A queen that is not usable says in what state it is: that is an answer.
+        let is_state = reply.about.path == HEALTH && status == StatusCode::SERVICE_UNAVAILABLE;
+        if status.is_success() || is_state { Ok(reply) } else { Err(reply.refusal().await) }
     }
 
     /// A header, where it is there and readable.

@@ -120,9 +120,10 @@ impl Backlog {
         taken.into_iter().chain(rest.into_values()).for_each(|entry| self.push(entry));
     }
 
-    /// The jobs whose ends are in it.
-    pub(super) fn ends(&self) -> Vec<JobId> {
-        let changes = self.entries.values().flat_map(|entry| &entry.changes);
+    /// The jobs whose ends are in it, and that somebody waits for: they are kept nowhere else.
+    pub(super) fn unkept_ends(&self) -> Vec<JobId> {
+        let awaited = self.entries.values().filter(|entry| entry.n.is_some());
+        let changes = awaited.flat_map(|entry| &entry.changes);
         let end = |change: &Change| match change {
             Change::JobEnded { job, .. } => Some(*job),
             _ => None,
@@ -204,7 +205,7 @@ mod tests {
         let taken = backlog.take(2);
         backlog.push(ended(3));
         backlog.put_back(taken);
-        assert_eq!(backlog.ends(), [job(1), job(2), job(3)]);
+        assert_eq!(backlog.unkept_ends(), [job(1), job(2), job(3)]);
         assert_eq!(changes(backlog)[0], running(1, 1));
     }
 

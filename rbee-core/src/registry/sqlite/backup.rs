@@ -261,7 +261,8 @@ pub(super) fn find(directory: &Path) -> Vec<PathBuf> {
 /// What is ours in it.
 fn list(directory: &Path) -> Vec<(PathBuf, String)> {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-    let named = entries.map(|entry| (entry.path(), entry.file_name().to_string_lossy().into_owned()));
+    let named =
+        entries.map(|entry| (entry.path(), entry.file_name().to_string_lossy().into_owned()));
     named.filter(|(_, name)| name.starts_with(PREFIX)).collect()
 }
 

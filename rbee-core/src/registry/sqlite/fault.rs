@@ -63,12 +63,10 @@ impl Fault {
                 ("; it is tried again", Some(seconds(10)))
             }
             Some(ErrorCode::ReadOnly) => ("; the file or its directory cannot be written", None),
-            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
-                (
-                    "; the file is damaged: stop the queen and restore a backup (queen-rbee --restore latest)",
-                    None,
-                )
-            }
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => (
+                "; the file is damaged: stop the queen and restore a backup (queen-rbee --restore latest)",
+                None,
+            ),
             _ => (self.remedy(), None),
         };
         let kind = match self.is_defect() {

@@ -12,7 +12,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::file::{beside, create_private};
+use super::{
+    ends::KeptEnds,
+    file::{beside, create_private},
+};
 
 /// At most so many files of a directory are looked at for what the dead left behind.
 const LOOKED_AT: usize = 4_096;
@@ -21,6 +24,8 @@ const LOOKED_AT: usize = 4_096;
 #[derive(Debug)]
 pub(super) struct LifeLock {
     name: String,
+    /// Ends of jobs that the database does not have yet.
+    pub(super) ends: KeptEnds,
     _file: File,
 }
 
@@ -35,7 +40,9 @@ impl LifeLock {
             fs::remove_file(&path)?;
             return Ok(None);
         }
-        Ok(Some(Self { name, _file: file }))
+        // The lock belongs to the open file: whoever has a handle of it holds the lock.
+        let ends = KeptEnds::new(file.try_clone()?);
+        Ok(Some(Self { name, ends, _file: file }))
     }
 
     /// What the database calls it.
@@ -94,7 +101,8 @@ pub(super) fn sweep(database: &Path, is_known: impl Fn(&str) -> bool) -> io::Res
     Ok(())
 }
 
-fn lock_path(database: &Path, name: &str) -> PathBuf {
+/// The file of the life of this name.
+pub(super) fn lock_path(database: &Path, name: &str) -> PathBuf {
     beside(database, &format!("-life-{name}"))
 }
 

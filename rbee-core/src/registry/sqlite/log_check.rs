@@ -57,7 +57,8 @@ fn read_index(path: &Path) -> io::Result<Option<Index>> {
     let (other, checkpoint) = rest.split_at(INDEX_HEADER);
     let native = |bytes: &[u8]| u32::from_ne_bytes(bytes.try_into().unwrap_or_default());
     let sums = sums(Order::NATIVE, (0, 0), &one[..40]);
-    let is_whole = one == other && one[12] == 1 && sums == (native(&one[40..44]), native(&one[44..48]));
+    let is_whole =
+        one == other && one[12] == 1 && sums == (native(&one[40..44]), native(&one[44..48]));
     Ok(is_whole.then(|| Index {
         frames: native(&one[16..20]),
         in_database: native(checkpoint),

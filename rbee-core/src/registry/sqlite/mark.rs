@@ -114,9 +114,11 @@ pub(super) struct Identity {
 /// `None` if it was made by a version of rbee that gave it none.
 pub(super) fn identity(db: &Connection) -> Result<Option<Identity>, Fault> {
     let has_table = db
-        .query_row("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'identity'", [], |_| {
-            Ok(())
-        })
+        .query_row(
+            "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'identity'",
+            [],
+            |_| Ok(()),
+        )
         .optional()?;
     if has_table.is_none() {
         return Ok(None);
@@ -178,7 +180,10 @@ pub(super) fn compare(mark: &Mark, found: Option<&Identity>) -> Result<(), Fault
     let what = match found {
         None => "it is a database without a mark of its own, from before the marked one".to_owned(),
         Some(found) if found.database != mark.database => {
-            format!("it is another database ({}, and the mark is of {})", found.database, mark.database)
+            format!(
+                "it is another database ({}, and the mark is of {})",
+                found.database, mark.database
+            )
         }
         Some(found) if found.stamp < mark.stamp => format!(
             "it is as of {}, and what was recorded until {} is missing",

@@ -57,9 +57,9 @@ impl SqliteRegistry {
                 drop(migrate::open_backup(&backup, BUSY)?);
                 backup::copy(&backup, new, BUSY, || false)
             });
-            found.map(drop).map_err(|fault| {
-                Fault::Backup { path: backup.to_owned(), cause: Box::new(fault) }
-            })
+            found
+                .map(drop)
+                .map_err(|fault| Fault::Backup { path: backup.to_owned(), cause: Box::new(fault) })
         })
     }
 
@@ -134,7 +134,11 @@ fn exchange(
 }
 
 fn refuse_if_used(database: &Path) -> Result<(), Fault> {
-    if migrate::is_open_here(database) || life::is_anyone_alive(database)? { Err(Fault::Used) } else { Ok(()) }
+    if migrate::is_open_here(database) || life::is_anyone_alive(database)? {
+        Err(Fault::Used)
+    } else {
+        Ok(())
+    }
 }
 
 /// Makes this database the one that is marked. With `old` it is put in the place of `path`, and what is there is moved

@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     path::Path,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -69,13 +69,20 @@ pub(super) struct Record {
     pub(super) caller: Caller,
 }
 
+/// The signs of life of the queens that opened here.
+pub(super) type Locks = Arc<Mutex<HashMap<Epoch, LifeLock>>>;
+
+pub(super) fn lock(lives: &Locks) -> MutexGuard<'_, HashMap<Epoch, LifeLock>> {
+    // Every change under the lock leaves it whole.
+    lives.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 pub(super) struct Writer {
     db: Connection,
     path: Arc<Path>,
     clock: Clock,
     keep_ended: Duration,
-    /// The signs of life of the queens that opened here.
-    lives: HashMap<Epoch, LifeLock>,
+    lives: Locks,
     /// There may be jobs that are too old.
     purging: bool,
     commits: Arc<AtomicU64>,
@@ -91,7 +98,7 @@ impl Writer {
             path,
             clock: options.clock.clone(),
             keep_ended: options.keep_ended,
-            lives: HashMap::new(),
+            lives: Locks::default(),
             purging: false,
             commits: Arc::default(),
             synchronous: options.durability.synchronous(),
@@ -102,6 +109,11 @@ impl Writer {
     /// The counter of the transactions with records.
     pub(super) fn commits(&self) -> Arc<AtomicU64> {
         self.commits.clone()
+    }
+
+    /// The signs of life.
+    pub(super) fn lives(&self) -> Locks {
+        self.lives.clone()
     }
 
     /// Works until the registry is dropped and everything it had accepted is answered.
@@ -240,8 +252,8 @@ impl Writer {
         let snapshot = self.begin(queen, lease)?;
         // An epoch is given out only once the mark has it: one that is given out twice would fence the wrong queen.
         if let Err(fault) = self.mark() {
-            if let Some(lock) = self.lives.remove(&snapshot.epoch) {
-                lock.remove(&self.path);
+            if let Some(life) = lock(&self.lives).remove(&snapshot.epoch) {
+                life.remove(&self.path);
             }
             return Err(fault.into());
         }
@@ -280,21 +292,21 @@ impl Writer {
     fn begin(&mut self, queen: &QueenId, lease: Duration) -> Result<Snapshot, Refusal> {
         let now = self.clock.now();
         let transaction = Transaction::begin(&self.db)?;
-        let lock = LifeLock::take(&self.path)?;
-        let name = lock.as_ref().map(LifeLock::name);
-        let begun = owners::begin(&self.db, queen, lease, name, now)
+        let life = LifeLock::take(&self.path)?;
+        let name = life.as_ref().map(LifeLock::name);
+        let begun = owners::begin(&self.db, queen, lease, name, now, &self.path)
             .and_then(|epoch| owners::take_over(&self.db, epoch, now, &self.path))
             .and_then(|snapshot| transaction.commit().map(|()| snapshot));
-        match (&begun, lock) {
-            (Ok(snapshot), Some(lock)) => drop(self.lives.insert(snapshot.epoch, lock)),
-            (Err(_), Some(lock)) => lock.remove(&self.path),
+        match (&begun, life) {
+            (Ok(snapshot), Some(life)) => drop(lock(&self.lives).insert(snapshot.epoch, life)),
+            (Err(_), Some(life)) => life.remove(&self.path),
             (_, None) => {}
         }
         let snapshot = begun?;
         self.purging = true;
         // Earlier lives of the same queen show no sign of life any more.
         let db = &self.db;
-        self.lives.retain(|epoch, _| owners::is_current(db, *epoch).unwrap_or(true));
+        lock(&self.lives).retain(|epoch, _| owners::is_current(db, *epoch).unwrap_or(true));
         self.sweep();
         Ok(snapshot)
     }
@@ -305,7 +317,7 @@ impl Writer {
         let renewed = owners::renew(&self.db, epoch, now);
         if let Err(Refusal::Fenced(_)) = renewed {
             // Superseded: its sign of life means nothing any more.
-            self.lives.remove(&epoch);
+            lock(&self.lives).remove(&epoch);
         }
         renewed?;
         let snapshot = owners::take_over(&self.db, epoch, now, &self.path)?;
@@ -324,8 +336,8 @@ impl Writer {
         let transaction = Transaction::begin(&self.db)?;
         owners::release(&self.db, epoch)?;
         transaction.commit()?;
-        if let Some(lock) = self.lives.remove(&epoch) {
-            lock.remove(&self.path);
+        if let Some(life) = lock(&self.lives).remove(&epoch) {
+            life.remove(&self.path);
         }
         self.mark_soon();
         Ok(())

@@ -81,7 +81,8 @@ fn assert_loss(error: &Error, words: &str, path: &Path) {
 /// Everything but the index of the log and a log with nothing in it: whoever reads the database makes them.
 fn contents(dir: &Path) -> Vec<(String, Vec<u8>)> {
     let entries = fs::read_dir(dir).unwrap().map(Result::unwrap);
-    let named = entries.map(|entry| (entry.file_name().to_string_lossy().into_owned(), entry.path()));
+    let named =
+        entries.map(|entry| (entry.file_name().to_string_lossy().into_owned(), entry.path()));
     let mut found: Vec<_> = named
         .filter(|(name, _)| !name.ends_with("-shm"))
         .map(|(name, path)| (name, fs::read(path).unwrap()))
@@ -368,4 +369,72 @@ async fn a_backup_is_of_one_moment_while_jobs_are_recorded_and_the_oldest_make_w
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(&directory), mode(&found[0])), (0o700, 0o600));
     }
+}
+
+#[tokio::test]
+async fn an_end_that_was_kept_beside_a_locked_database_is_recorded_by_whoever_takes_the_job_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("rbee.db");
+    let options = SqliteRegistry::options().busy_timeout(Duration::from_millis(20));
+    for taker in ["a", "b"] {
+        let registry = options.open(&path).unwrap();
+        let epoch = begin(&registry, "a").await.epoch;
+        let jobs = [job(1, "x"), job(2, "x"), job(3, "x")];
+        let changes = jobs.each_ref().map(queued);
+        registry.record(epoch, &changes).await.unwrap();
+        let failed = Outcome::Failed(Error::new(ErrorKind::WorkerLost, "its words"));
+        let ended = |id, outcome| Change::JobEnded {
+            job: id,
+            outcome,
+            at: WallTime::from_millis(7),
+            used_tokens: 0,
+            keep_request: false,
+            keep_output: false,
+        };
+        let ends = [ended(jobs[0].id, failed.clone()), ended(jobs[1].id, Outcome::Cancelled)];
+        let other = Connection::open(&path).unwrap();
+        other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        registry.record(epoch, &ends).await.unwrap_err();
+        for end in &ends {
+            registry.keep_ends(epoch, std::slice::from_ref(end)).await.unwrap();
+        }
+        drop(other);
+        // Its process ends without another record.
+        drop(registry);
+        let registry = options.open(&path).unwrap();
+        let left: Vec<_> = begin(&registry, taker).await.jobs.iter().map(|job| job.id).collect();
+        assert_eq!(left, [jobs[2].id]);
+        let found = registry.jobs(&JobFilter::one(jobs[0].id)).await.unwrap().remove(0);
+        let crate::JobStatus::Ended(end) = found.status else { panic!("it is live") };
+        assert_eq!((end.outcome, end.completed_at), (failed, WallTime::from_millis(7)));
+        let cancelled = registry.jobs(&JobFilter::one(jobs[1].id)).await.unwrap().remove(0);
+        assert_eq!(cancelled.status.state(), crate::JobState::Cancelled);
+        let end = ended(jobs[2].id, Outcome::Cancelled);
+        let epoch = begin(&registry, taker).await.epoch;
+        registry.record(epoch, &[end]).await.unwrap();
+        registry.release(epoch).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn there_is_a_bound_to_the_ends_that_are_kept_and_room_again_once_they_are_recorded() {
+    let dir = tempfile::tempdir().unwrap();
+    let registry = SqliteRegistry::open(dir.path().join("rbee.db")).unwrap();
+    let epoch = begin(&registry, "a").await.epoch;
+    let ends: Vec<_> =
+        (0..50).map(|_| cancelled(JobId::random(), WallTime::from_millis(1))).collect();
+    for _ in 0..2 {
+        let mut kept = 0;
+        let error = loop {
+            match registry.keep_ends(epoch, &ends).await {
+                Ok(()) => kept += 1,
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error.kind(), ErrorKind::Storage, "{error:?}");
+        assert!((5..20).contains(&kept), "{kept}");
+        registry.keep_ends(epoch, &[]).await.unwrap();
+    }
+    let unknown = registry.keep_ends(Epoch(99), &ends).await.unwrap_err();
+    assert_eq!(unknown.kind(), ErrorKind::Unsupported);
 }
