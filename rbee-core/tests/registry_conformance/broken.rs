@@ -265,7 +265,7 @@ impl Registry for Broken {
             }
         }
         let changes = self.twist(changes).await;
-        if self.is(Flaw::LosesAtomicity) {
+        if self.is(Flaw::LosesAtomicity) && !changes.is_empty() {
             for change in &changes {
                 self.inner.record(epoch, std::slice::from_ref(change)).await?;
             }
