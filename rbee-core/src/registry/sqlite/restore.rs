@@ -17,8 +17,9 @@ use super::{
 };
 use crate::{Error, ErrorKind, Result, WallTime};
 
-/// How far epochs jump, should the mark have missed one that was given out.
-const EPOCHS: u64 = 1_000;
+/// How far epochs jump, should the mark be damaged and the database have missed some. Not far: a hive may take a large
+/// step for that of a stranger.
+const EPOCHS: u64 = 10;
 /// How long to wait for a lock: nobody should hold one.
 const BUSY: Duration = Duration::from_secs(5);
 
