@@ -39,6 +39,7 @@ mod optimise;
 mod placing;
 mod provisioning;
 mod retry;
+mod store;
 mod suspicion;
 mod tenants;
 mod timers;
@@ -46,6 +47,7 @@ mod together;
 mod workers;
 
 pub use message::{AttemptEnd, AttemptResult, Command, Effect, HiveFact, Input, Note, Silence};
+pub use store::StoreFault;
 
 use admit::{Pace, Paces};
 use lanes::{LaneId, Lanes, Place};
@@ -70,7 +72,18 @@ enum Phase {
     /// Waiting for a retry.
     Backoff,
     /// Its end is being recorded.
-    Ending { outcome: Outcome, tries: u32 },
+    Ending(Ending),
+}
+
+/// An end that is not recorded yet.
+#[derive(Debug)]
+struct Ending {
+    outcome: Outcome,
+    since: Time,
+    /// The change was handed in and is not answered yet.
+    is_handed_in: bool,
+    /// The readers were told before it was recorded.
+    is_told: bool,
 }
 
 /// What becomes of a job when its aborted attempt has ended.
@@ -136,8 +149,8 @@ struct Starting {
 enum Awaited {
     Accept(JobId),
     End(JobId),
-    /// The end of a job of an earlier life that cannot be run again.
-    LostEnd(JobId, Outcome),
+    /// The end of a job of an earlier life that cannot be run again; without the outcome once its readers were told.
+    LostEnd(JobId, Option<Outcome>),
     /// A change that an operator wants, and the number of the answer.
     Tenant(u64, TenantChange),
     /// What an operator wants is done, and this is the number of the answer.
@@ -201,6 +214,7 @@ pub struct Engine {
     /// The one of them that was asked about last.
     last_starved: Option<ModelRef>,
     pace: Pace,
+    store_fault: Option<StoreFault>,
     tenants: Tenants,
     paces: Paces,
     optimiser: Optimiser,
@@ -249,6 +263,7 @@ impl Engine {
             starved: BTreeSet::new(),
             last_starved: None,
             pace: Pace::default(),
+            store_fault: None,
             tenants: Tenants::default(),
             paces: Paces::default(),
             marks: Marks::default(),
@@ -362,6 +377,7 @@ impl Engine {
             Input::Submit { job } => self.submit(now, job, out),
             Input::Cancel { job } => self.end(now, job, Outcome::Cancelled, out),
             Input::Recorded { n, result } => self.recorded(now, n, result, out),
+            Input::Store { fault } => self.store(now, fault, out),
             Input::Placed { ticket, answer } => self.placed(now, ticket, answer, out),
             Input::AttemptEnded { lease, end } => self.attempt_ended(now, lease, end, out),
             Input::Silent { lease, silence } => self.silent(now, lease, silence, out),
@@ -409,7 +425,8 @@ impl Engine {
             Alarm::Job(JobAlarm::Run, job) => self.run_over(now, job, out),
             Alarm::Job(JobAlarm::Deadline, job) => self.deadline_over(now, job, out),
             Alarm::Job(JobAlarm::Retry, job) => self.requeue(job),
-            Alarm::Job(JobAlarm::Rerecord, job) => self.record_end(now, job, out),
+            Alarm::Job(JobAlarm::Ending, job) => self.end_overdue(now, job, out),
+            Alarm::LostEnd(n) => self.lost_end_overdue(n, out),
             Alarm::Abort(lease) => self.abort_overdue(now, lease, out),
             Alarm::Spawn(worker) => self.spawn_overdue(now, worker, out),
             Alarm::Probe(worker) => self.ask(worker, out),

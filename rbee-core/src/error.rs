@@ -122,8 +122,8 @@ error_kinds! {
     QueenRestarted = "QUEEN_RESTARTED", retryable: false, blames_worker: false, status: 503, openai: "server_error", summary: "the service was restarted while the job ran, and the job cannot be run again";
     /// The queen is going down and takes no more jobs.
     ShuttingDown = "SHUTTING_DOWN", retryable: false, blames_worker: false, status: 503, openai: "server_error", summary: "the service is going down and takes no more jobs";
-    /// The durable store failed; nothing was accepted.
-    Storage = "STORAGE", retryable: false, blames_worker: false, status: 507, openai: "server_error", summary: "the service cannot store what it needs to; nothing was accepted";
+    /// The durable store cannot be written or read; nothing was accepted.
+    Storage = "STORAGE", retryable: false, blames_worker: false, status: 503, openai: "server_error", summary: "the service cannot store what it needs to; nothing was accepted";
     /// A hive's budget for models would do, but models that are in use or being fetched take too much of it.
     DiskInUse = "DISK_IN_USE", retryable: true, blames_worker: false, status: 507, openai: "server_error", summary: "there is no room for the model at the moment";
     /// Another queen owns the row that was to be written.

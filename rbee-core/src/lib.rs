@@ -106,13 +106,13 @@ pub use queen::{
 };
 #[cfg(feature = "test-util")]
 pub use registry::GuardedRegistry;
+#[cfg(feature = "sqlite")]
+pub use registry::{BackupStatus, Backups, Durability, Restored, SqliteOptions, SqliteRegistry};
 pub use registry::{
     Change, HiveAddress, HiveRecord, HiveStatus, JobFilter, JobOutline, JobRecord, MemoryRegistry,
     ModelRecord, POLICIES_KEPT, Piece, PolicyOrigin, PolicyRecord, Registry, Snapshot,
     TenantRecord, WorkerRecord,
 };
-#[cfg(feature = "sqlite")]
-pub use registry::{Durability, SqliteOptions, SqliteRegistry};
 pub use request::{Message, Prompt, Request, Role, Sampling, Task};
 pub use scheduler::{
     Admission, Ask, Candidate, DeviceEstimate, Explanation, Fit, FnScheduler, LeastLoaded,

@@ -45,7 +45,7 @@ table! {
     SPAWNS = "rbee_spawns_total", describe_counter, Count, "Workers that were started, by outcome.";
     POLICY_FAULTS = "rbee_policy_faults_total", describe_counter, Count, "Decisions that the built-in policy took because the chosen one failed.";
     WORKER_FAILURES = "rbee_worker_failures_total", describe_counter, Count, "Workers that failed so often that they get no jobs until a probe succeeds.";
-    UNRECORDED = "rbee_jobs_unrecorded_total", describe_counter, Count, "Jobs whose end could not be recorded.";
+    UNRECORDED = "rbee_jobs_unrecorded_total", describe_counter, Count, "Jobs whose end was told before it was recorded, because the store failed.";
     SCHEDULING = "rbee_scheduling_seconds", describe_histogram, Seconds, "How long the scheduler took for one decision.";
     QUEUE_WAIT = "rbee_queue_wait_seconds", describe_histogram, Seconds, "How long jobs waited before their first start.";
     FIRST_TOKEN = "rbee_time_to_first_token_seconds", describe_histogram, Seconds, "From a job's submission to its first token, by model; jobs whose first attempt failed are left out.";
@@ -54,6 +54,7 @@ table! {
     RUNNING = "rbee_jobs_running", describe_gauge, Count, "Jobs on a worker.";
     WORKERS = "rbee_workers", describe_gauge, Count, "Workers, by state.";
     HIVE_ONLINE = "rbee_hive_online", describe_gauge, Count, "1 where the hive answers, 0 where it does not.";
+    STORE_FAILED = "rbee_store_failed", describe_gauge, Count, "1 while the store cannot be written and no job is accepted, else 0.";
     MEMORY_FREE = "rbee_device_memory_free_bytes", describe_gauge, Bytes, "Memory of a device that is free.";
     MEMORY_TOTAL = "rbee_device_memory_total_bytes", describe_gauge, Bytes, "Memory of a device.";
 }
@@ -130,16 +131,24 @@ pub(crate) fn noted(note: &Note) {
         | Note::WorkerTrusted(_)
         | Note::WorkerGone(..)
         | Note::SpawnFailed(..)
-        | Note::BusyAnswer(_) => {}
+        | Note::BusyAnswer(_)
+        | Note::StoreFailed(_)
+        | Note::StoreBack(_) => {}
     }
 }
 
 /// How everything is at this moment.
-pub(crate) fn gauges(view: &ClusterView, counters: Counters, waiting: [(Priority, usize); 2]) {
+pub(crate) fn gauges(
+    view: &ClusterView,
+    counters: Counters,
+    waiting: [(Priority, usize); 2],
+    store_failed: bool,
+) {
     for (priority, count) in waiting {
         gauge!(QUEUE_DEPTH, "priority" => priority.as_str()).set(count as f64);
     }
     gauge!(RUNNING).set(counters.leases as f64);
+    gauge!(STORE_FAILED).set(f64::from(u8::from(store_failed)));
     let mut states = ["loading", "idle", "busy", "draining", "failed"].map(|state| (state, 0_u32));
     for worker in view.workers() {
         let state = state(worker);

@@ -12,7 +12,8 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Ask, ClusterView, Error, ErrorKind, Explanation, HiveBackend, HiveRecord, JobFilter, JobId,
     JobRecord, JobStatus, LeastLoaded, ModelInfo, ModelRef, ModelSource, Now, QueenId, Registry,
-    Request, Result, Scheduler, Settings, Started, Time, WallTime, WorkerId, engine::Counters,
+    Request, Result, Scheduler, Settings, Started, Time, WallTime, WorkerId,
+    engine::{Counters, StoreFault},
 };
 
 mod attempt;
@@ -111,7 +112,7 @@ struct Shared {
     #[cfg_attr(not(feature = "test-util"), expect(dead_code, reason = "only a test crashes"))]
     crashed: CancellationToken,
     /// The writer's task.
-    written: Mutex<Option<JoinHandle<()>>>,
+    written: Mutex<Option<JoinHandle<Result<()>>>>,
     /// When the queen's clock stood at zero.
     began: Instant,
 }
@@ -273,6 +274,20 @@ impl Queen {
         self.shared.loads.failure(worker)
     }
 
+    /// Why the store cannot be written at the moment; `None` while it can. No job is admitted meanwhile.
+    pub async fn store_fault(&self) -> Result<Option<StoreFault>> {
+        self.look(|engine| engine.store_fault().cloned()).await
+    }
+
+    /// Tries whether the store can be written now.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Storage`] if it cannot, [`ErrorKind::Fenced`] if another queen has taken over.
+    pub async fn check_store(&self) -> Result<()> {
+        let epoch = self.look(|engine| engine.epoch()).await?;
+        self.shared.registry.record(epoch, &[]).await
+    }
+
     /// How much of everything there is.
     pub async fn counters(&self) -> Result<Counters> {
         self.look(|engine| engine.counters()).await
@@ -282,10 +297,11 @@ impl Queen {
     /// themselves. To be called before they are read, or every few seconds.
     pub async fn measure(&self) -> Result<()> {
         let look = |engine: &crate::engine::Engine| {
-            (engine.view().clone(), engine.counters(), engine.waiting_by_priority())
+            let store_failed = engine.store_fault().is_some();
+            (engine.view().clone(), engine.counters(), engine.waiting_by_priority(), store_failed)
         };
-        let (view, counters, waiting) = self.look(look).await?;
-        crate::metrics::gauges(&view, counters, waiting);
+        let (view, counters, waiting, store_failed) = self.look(look).await?;
+        crate::metrics::gauges(&view, counters, waiting, store_failed);
         Ok(())
     }
 
@@ -320,41 +336,52 @@ impl Queen {
     /// registry for the next life, stops the hives with their workers, and gives up the ownership of the store.
     ///
     /// Readers of jobs that had not ended are told [`ErrorKind::ShuttingDown`].
+    ///
+    /// # Errors
+    /// [`ErrorKind::Storage`] if the store did not take the last changes; the jobs whose ends are among them are logged,
+    /// and run again at the next start. Everything else is done all the same.
     pub async fn shutdown(&self, grace: Duration) -> Result<()> {
         let drained = self.shared.mailbox.ask(|drained| Message::Drain { drained });
         if tokio::time::timeout(grace, drained).await.is_err() {
             tracing::info!("jobs that had not ended within {grace:?} are left for the next start");
         }
-        let hives = self.end().await?;
+        let (hives, written) = self.end().await?;
         let stops = hives.iter().map(|hive| async {
             if let Err(error) = hive.shutdown(self.shared.settings.abort_grace).await {
                 tracing::warn!(hive = %hive.id(), %error, "the hive could not be stopped");
             }
         });
         futures_util::future::join_all(stops).await;
-        Ok(())
+        written
     }
 
     /// Hands over to another queen on the same registry: takes no more turns from this moment, writes what is to be
     /// written, and gives up the ownership. The hives and their workers go on.
     pub async fn hand_over(&self) -> Result<()> {
-        self.end().await.map(drop)
+        self.end().await?.1
     }
 
-    /// Stops turning, writes what is to be written, and gives up the ownership of the store.
-    async fn end(&self) -> Result<Vec<Arc<dyn HiveBackend>>> {
+    /// Stops turning, writes what is to be written, and gives up the ownership of the store. Gives the hives, and
+    /// whether everything is written.
+    async fn end(&self) -> Result<(Vec<Arc<dyn HiveBackend>>, Result<()>)> {
         let why = Error::new(ErrorKind::ShuttingDown, "the queen went down while the job ran");
         let hives = self.shared.mailbox.ask(|reply| Message::Freeze { reply, why }).await?;
         self.shared.kill.cancel();
         let written = self.shared.written.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(written) = written
-            && tokio::time::timeout(WRITER_PATIENCE, written).await.is_err()
-        {
-            let message =
-                format!("the registry did not take the last changes within {WRITER_PATIENCE:?}");
-            return Err(Error::new(ErrorKind::Storage, message));
-        }
-        Ok(hives)
+        let Some(written) = written else { return Ok((hives, Ok(()))) };
+        let written = match tokio::time::timeout(WRITER_PATIENCE, written).await {
+            Ok(written) => written.unwrap_or_else(|cause| {
+                let message = "the task that writes to the registry broke off";
+                Err(Error::new(ErrorKind::Internal, message).with_source(cause))
+            }),
+            Err(_) => {
+                let message = format!(
+                    "the registry did not take the last changes within {WRITER_PATIENCE:?}"
+                );
+                Err(Error::new(ErrorKind::Storage, message))
+            }
+        };
+        Ok((hives, written))
     }
 
     /// Stops as a kill of the process would: nothing more is written, and the ownership of the store is not given up.

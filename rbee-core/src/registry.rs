@@ -26,7 +26,7 @@ pub use records::{
     PolicyRecord, TenantRecord, WorkerRecord,
 };
 #[cfg(feature = "sqlite")]
-pub use sqlite::{Durability, SqliteOptions, SqliteRegistry};
+pub use sqlite::{BackupStatus, Backups, Durability, Restored, SqliteOptions, SqliteRegistry};
 
 /// Versions of the policy that a store keeps: the newest.
 pub const POLICIES_KEPT: u64 = 100;
@@ -186,13 +186,30 @@ pub trait Registry: fmt::Debug + Send + Sync + 'static {
     /// A job that is taken over while it runs has one more of its [`restarts`](JobRecord::restarts).
     async fn open(&self, queen: &QueenId, lease: Duration) -> Result<Snapshot>;
 
-    /// Writes all changes, in order, or none. When it returns they survive the death of this process.
+    /// Writes all changes, in order, or none. When it returns they survive the death of this process. Without changes it
+    /// shows whether this life may write, and whether the store can.
     ///
     /// # Errors
-    /// [`ErrorKind::Fenced`](crate::ErrorKind::Fenced) where a job or hive that is named belongs to another owner,
-    /// or this life was superseded; [`ErrorKind::Storage`](crate::ErrorKind::Storage) where the store fails.
-    /// Nothing is written then.
+    /// [`ErrorKind::Fenced`](crate::ErrorKind::Fenced) if a job or hive that is named belongs to another owner,
+    /// or this life was superseded. [`ErrorKind::Storage`](crate::ErrorKind::Storage) if the store fails: the queen
+    /// admits no jobs then, and hands the same changes in again until they are taken. The error's
+    /// [`retry_after`](crate::Error::retry_after) is set if the cause may pass by itself (a full disk, a lock). Any
+    /// other kind refuses these changes for good. Nothing is written in any of these cases.
     async fn record(&self, epoch: Epoch, changes: &[Change]) -> Result<()>;
+
+    /// Keeps the ends of jobs that [`record`](Self::record) cannot write because the store fails, where they survive the
+    /// death of this process: whoever takes over those jobs finds them ended. They are recorded all the same once the
+    /// store can be written; an empty list says that they are. A store that has no such place refuses, which is the
+    /// default: those jobs run again if the process dies meanwhile.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if there is no such place,
+    /// [`ErrorKind::Storage`](crate::ErrorKind::Storage) if it has no room or fails. None of them is kept then.
+    async fn keep_ends(&self, epoch: Epoch, ends: &[Change]) -> Result<()> {
+        let _ = (epoch, ends);
+        let message = "this store cannot keep ends of jobs while it fails";
+        Err(crate::Error::new(crate::ErrorKind::Unsupported, message))
+    }
 
     /// A sign of life; to be given at a third of the lease. Answers with what was taken over meanwhile from owners
     /// that are no longer alive, and with all tenants, whoever has changed them.
@@ -227,6 +244,9 @@ impl<R: Registry + ?Sized> Registry for Arc<R> {
     }
     async fn record(&self, epoch: Epoch, changes: &[Change]) -> Result<()> {
         (**self).record(epoch, changes).await
+    }
+    async fn keep_ends(&self, epoch: Epoch, ends: &[Change]) -> Result<()> {
+        (**self).keep_ends(epoch, ends).await
     }
     async fn renew(&self, epoch: Epoch) -> Result<Snapshot> {
         (**self).renew(epoch).await

@@ -1,23 +1,16 @@
-//! Faults: of workers, policies, stores and machines. The job goes on, or ends with an error that says what happened.
+//! Faults: of workers, policies and machines. The job goes on, or ends with an error that says what happened.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[path = "support/queen.rs"]
 mod queen_support;
 
-use std::{
-    future::ready,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use queen_support::{EchoFactory, Seen, echo, hive, queen, quiet, read, request};
 use rbee_core::{
-    Change, EchoFault, EchoGate, EchoWorker, Error, ErrorKind, FnScheduler, GuardedRegistry,
-    JobState, LeastLoaded, Placement, Result, Scheduler, Settings, Worker, WorkerId,
+    EchoFault, EchoGate, EchoWorker, Error, ErrorKind, FnScheduler, LeastLoaded, Placement, Result,
+    Scheduler, Settings, Worker, WorkerId,
 };
 
 #[tokio::test]
@@ -308,36 +301,6 @@ async fn every_wait_has_a_bound() {
     quiet(&queen).await;
 }
 
-/// A store that fails to write when told to.
-fn moody() -> (GuardedRegistry, Arc<AtomicBool>) {
-    let fails = Arc::new(AtomicBool::new(false));
-    (GuardedRegistry::with_switch(fails.clone()), fails)
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_store_that_cannot_write_accepts_nothing_and_the_queen_goes_on() {
-    let (registry, fails) = moody();
-    let gate = EchoGate::new();
-    let worker = echo().slots(2).gate(&gate).build();
-    let queen = queen().registry(registry).worker(worker.clone()).build().await.unwrap();
-    let running = queen.submit(request(1, 9)).await.unwrap();
-    let id = running.id();
-
-    fails.store(true, Ordering::SeqCst);
-    let error = queen.submit(request(2, 9)).await.unwrap_err();
-    assert_eq!((error.kind(), error.message()), (ErrorKind::Storage, "the disk is full"));
-    worker.until_active(1).await;
-
-    // One that was accepted before ends for its reader, late, and its end is not in the store.
-    gate.open();
-    read(running).await.assert_whole(1, 9);
-    assert_eq!(queen.job(id).await.unwrap().status.state(), JobState::Running);
-
-    fails.store(false, Ordering::SeqCst);
-    read(queen.submit(request(3, 9)).await.unwrap()).await.assert_whole(3, 9);
-    quiet(&queen).await;
-}
-
 #[tokio::test]
 async fn a_full_queue_refuses_and_promises_nothing_while_no_job_has_ended() {
     let settings = Settings { queue_capacity: 2, ..Settings::default() };
@@ -357,58 +320,4 @@ async fn a_full_queue_refuses_and_promises_nothing_while_no_job_has_ended() {
         read(job).await.assert_whole(seed as u64, 5);
     }
     assert_eq!(EchoWorker::text(0, 0), "");
-}
-
-#[tokio::test]
-async fn a_job_that_the_store_refuses_does_not_refuse_those_recorded_with_it() {
-    // It refuses every change of one job, as a store does that has given it to another queen.
-    let registry = GuardedRegistry::new(|changes| {
-        let is_foreign = |change: &Change| match change {
-            Change::JobQueued(record) => record.correlation_id.as_str() == "foreign",
-            _ => false,
-        };
-        Box::pin(ready(match changes.iter().any(is_foreign) {
-            true => Err(Error::new(ErrorKind::Fenced, "it is another queen's")),
-            false => Ok(()),
-        }))
-    });
-    let worker = echo().slots(8).build();
-    let queen = queen().registry(registry).worker(worker).build().await.unwrap();
-    let submit = |seed: u64| {
-        let name = if seed == 3 { "foreign".to_owned() } else { format!("job-{seed}") };
-        queen.submit(request(seed, 5).correlation_id(name.parse().unwrap()))
-    };
-    let submitted = futures_util::future::join_all((0..8).map(submit)).await;
-    for (seed, job) in submitted.into_iter().enumerate() {
-        match job {
-            Ok(job) => read(job).await.assert_whole(seed as u64, 5),
-            Err(error) => assert_eq!((seed, error.kind()), (3, ErrorKind::Fenced)),
-        }
-    }
-    quiet(&queen).await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_detached_result_is_whole_in_the_store_although_the_store_failed_meanwhile() {
-    let (registry, fails) = moody();
-    let gate = EchoGate::new();
-    let worker = echo().gate(&gate).build();
-    let queen = queen().registry(registry).worker(worker).build().await.unwrap();
-    let id = queen.submit(request(1, 100).detached()).await.unwrap().detach();
-    let mut events = queen.attach(id, None).await.unwrap();
-    fails.store(true, Ordering::SeqCst);
-    gate.release(70);
-    let mut seen = Seen::default();
-    while seen.tokens < 70 {
-        seen.take(events.next().await.unwrap());
-    }
-    // Long enough for the checkpoints to have failed.
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    fails.store(false, Ordering::SeqCst);
-    gate.open();
-    while let Some(event) = events.next().await {
-        seen.take(event);
-    }
-    seen.assert_whole(1, 100);
-    assert_eq!(queen.job(id).await.unwrap().pieces.len(), 100);
 }

@@ -84,6 +84,10 @@ pub struct Config {
     pub durability: Durability,
     /// How long the records of ended jobs are kept. 7 days.
     pub keep_ended: Duration,
+    /// The time between two backups of the queue. An hour.
+    pub backup_interval: Duration,
+    /// How many backups are kept; 0 makes none. 3.
+    pub backups_kept: usize,
     /// Names for models.
     pub models: BTreeMap<String, String>,
     /// Where models come from, and where they are kept.
@@ -138,6 +142,8 @@ impl Default for Config {
             name: None,
             durability: Durability::default(),
             keep_ended: Duration::from_secs(7 * 24 * 3600),
+            backup_interval: Duration::from_secs(3600),
+            backups_kept: 3,
             models: BTreeMap::new(),
             model_files: ModelSettings::default(),
             bundled_model: true,
@@ -225,6 +231,16 @@ impl Config {
             if time < least || time > most {
                 return wrong(format!("{name} is {time:?}; allowed is {least:?} to {most:?}"));
             }
+        }
+        let (least, most) = (Duration::from_secs(1), Duration::from_secs(365 * 24 * 3600));
+        if self.backup_interval < least || self.backup_interval > most {
+            return wrong(format!(
+                "backup_interval is {:?}; allowed is 1 s to 365 days (backups_kept: 0 makes none)",
+                self.backup_interval
+            ));
+        }
+        if self.backups_kept > 1_000 {
+            return wrong(format!("backups_kept is {}; allowed is 0 to 1000", self.backups_kept));
         }
         if self.lease <= self.settings.hive_lost_after {
             return wrong(format!(

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use rbee_core::{
-    CandleFactory, Error, ErrorKind, HiveId, InProcessHive, LeastLoaded, ModelRef, Queen,
+    Backups, CandleFactory, Error, ErrorKind, HiveId, InProcessHive, LeastLoaded, ModelRef, Queen,
     QueenBuilder, Result, SqliteRegistry,
 };
 use rbee_transport_http::{
@@ -18,7 +18,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
     Config, Embedded, bundled, config, fleet::Fleet, home::Home, policy_file::PolicyFile,
-    reload::Reloader, worker,
+    reload::Reloader, repair, worker,
 };
 
 /// How often the figures are brought up to date.
@@ -88,11 +88,18 @@ pub async fn start(config: Config, logs: Option<LogRing>) -> Result<Running> {
     let url = format!("{scheme}://{address}");
     home.announce(&url)?;
 
-    let database = home.join("queen.db");
-    let store = SqliteRegistry::options()
-        .durability(config.durability)
-        .keep_ended(config.keep_ended)
-        .open(&database)?;
+    let database = home.join(repair::DATABASE);
+    let mut options =
+        SqliteRegistry::options().durability(config.durability).keep_ended(config.keep_ended);
+    if config.backups_kept > 0 {
+        options = options.backups(Backups {
+            directory: home.join(repair::BACKUPS),
+            interval: config.backup_interval,
+            kept: config.backups_kept,
+        });
+    }
+    let store = options.open(&database)?;
+    let backups = store.backup_status();
     let id = match &config.name {
         Some(name) => name.clone(),
         None => home.queen_id()?,
@@ -146,6 +153,9 @@ pub async fn start(config: Config, logs: Option<LogRing>) -> Result<Running> {
         .with_connector(fleet)
         .with_metrics(metrics.renderer())
         .stop(draining.clone());
+    if let Some(backups) = backups {
+        api = api.with_examiner(Arc::new(repair::BackupExaminer(backups)));
+    }
     if let Some(token) = token {
         api = api.with_token(token);
     }
@@ -338,6 +348,7 @@ impl Running {
                 // Where the drain was over already, the first one stops the hives, and it is waited for.
                 match self.queen.shutdown(Duration::ZERO).await {
                     Ok(()) => Ok(Ok(())),
+                    Err(error) if error.kind() == ErrorKind::Storage => Ok(Err(error)),
                     Err(_) => down.await,
                 }
             }

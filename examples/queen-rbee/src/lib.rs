@@ -12,6 +12,7 @@ mod hive_url;
 mod home;
 mod policy_file;
 mod reload;
+mod repair;
 mod signals;
 mod worker;
 
@@ -22,5 +23,6 @@ pub use config::{
 };
 pub use daemon::{Running, start};
 pub use hive_url::HiveUrl;
+pub use repair::{Repair, repair};
 pub use signals::Signals;
 pub use worker::be_worker_if_told;

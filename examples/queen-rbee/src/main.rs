@@ -25,6 +25,10 @@ fn main() -> ExitCode {
     match wish {
         Wish::Check => println!("the configuration is in order"),
         Wish::Print => print!("{}", loaded.show()),
+        Wish::Repair(repair) => match queen_rbee::repair(&loaded.config, &repair) {
+            Ok(done) => println!("{done}"),
+            Err(error) => return failed(&error, 1),
+        },
         Wish::Serve => {
             if let Err(error) = serve(loaded) {
                 return failed(&error, 1);

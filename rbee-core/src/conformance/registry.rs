@@ -97,12 +97,14 @@ suite! {
         ends_of_a_queen_are_counted_while_a_job_runs;
     ends:
         the_first_end_stays,
+        ends_that_are_kept_are_recorded_by_whoever_takes_over,
         every_outcome_comes_back,
         what_may_not_be_kept_is_erased;
     records:
         changes_are_written_in_their_order,
         changes_are_written_together_or_not_at_all,
         what_is_not_there_is_passed_over,
+        a_record_without_changes_succeeds,
         callers_at_the_same_time_do_not_disturb_each_other;
     rows:
         hives_and_their_models_come_back,

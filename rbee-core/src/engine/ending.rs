@@ -1,10 +1,14 @@
 //! How jobs end: by their own accord, by a clock, and always recorded before it is told.
 
 use super::*;
+use std::time::Duration;
+
 use crate::{Change, ErrorKind, KeepRequests, Priority, Result};
 
-/// Attempts to record the end of a job before its readers are told without.
-const RECORD_TRIES: u32 = 3;
+/// How long the readers of a job wait for its end to be recorded. Then they are told, and the record follows.
+pub(super) const RECORD_PATIENCE: Duration = Duration::from_secs(10);
+/// The delay before an end that the store did not take is handed in once more.
+const RECORD_AGAIN: Duration = Duration::from_secs(1);
 
 impl Entry {
     /// Tokens that the job's tenant has used with it, where it ends so: prompt and answer, or what there is of it where
@@ -42,21 +46,57 @@ impl Engine {
             let used = jobs::share(used, self.tenants.weight(entry.job.tenant.as_ref()));
             self.lanes.correct(&entry.lane(), entry.shared, used);
         }
-        entry.phase = Phase::Ending { outcome, tries: 0 };
+        entry.phase =
+            Phase::Ending(Ending { outcome, since: now.at, is_handed_in: false, is_told: false });
         self.in_backoff[lanes::class(entry.job.priority)].remove(&id);
         self.timers.disarm_all(&mut entry.alarms);
+        let patience = now.at + RECORD_PATIENCE;
+        self.timers.arm_job(&mut entry.alarms, patience, JobAlarm::Ending, id);
         self.record_end(now, id, out);
+    }
+
+    /// The end of this job has waited for its record: it is handed in once more if the store did not take it, and told
+    /// if its readers have waited for long enough.
+    pub(super) fn end_overdue(&mut self, now: Now, id: JobId, out: &mut Out) {
+        let Some(Entry { phase: Phase::Ending(ending), alarms, .. }) =
+            self.jobs.get_mut(&id).map(Box::as_mut)
+        else {
+            return;
+        };
+        let patience = ending.since + RECORD_PATIENCE;
+        if !ending.is_told && now.at < patience {
+            self.timers.arm_job(alarms, patience, JobAlarm::Ending, id);
+        } else if !ending.is_told {
+            ending.is_told = true;
+            let why = self.store_fault.as_ref().map(|fault| fault.error.clone());
+            out.push(Effect::Note(Note::Unrecorded(id, why)));
+            out.push(Effect::Finish { job: id, outcome: ending.outcome.clone() });
+        }
+        if !ending.is_handed_in {
+            self.record_end(now, id, out);
+        }
+    }
+
+    /// The same for a job of an earlier life.
+    pub(super) fn lost_end_overdue(&mut self, n: u64, out: &mut Out) {
+        if let Some(Awaited::LostEnd(job, outcome)) = self.awaited.get_mut(&n)
+            && let Some(outcome) = outcome.take()
+        {
+            let why = self.store_fault.as_ref().map(|fault| fault.error.clone());
+            out.push(Effect::Note(Note::Unrecorded(*job, why)));
+            out.push(Effect::Finish { job: *job, outcome });
+        }
     }
 
     pub(super) fn record_end(&mut self, now: Now, id: JobId, out: &mut Out) {
         let Some(entry) = self.jobs.get_mut(&id).map(Box::as_mut) else {
             return;
         };
-        let Phase::Ending { outcome, tries } = &mut entry.phase else {
+        let Phase::Ending(ending) = &mut entry.phase else {
             return;
         };
-        *tries += 1;
-        let (outcome, detached) = (outcome.clone(), entry.job.detached);
+        ending.is_handed_in = true;
+        let (outcome, detached) = (ending.outcome.clone(), entry.job.detached);
         let used = entry.used(&outcome).unwrap_or(0);
         let n = self.number();
         self.awaited.insert(n, Awaited::End(id));
@@ -86,28 +126,38 @@ impl Engine {
             }
             (Some(Awaited::Accept(job)), Err(error)) => {
                 // It is not in the store, so it was never accepted. A run that has begun is stopped.
+                let error = match error.kind() {
+                    ErrorKind::Storage => store::refusal(&error),
+                    _ => error,
+                };
                 out.push(Effect::Accept { job, answer: Err(error.clone()) });
                 self.end(now, job, Outcome::Failed(error), out);
             }
             (Some(Awaited::End(job)), Ok(())) => self.finish(job, None, out),
             (Some(Awaited::End(job)), Err(error)) => {
-                let entry = self.jobs.get_mut(&job).map(Box::as_mut);
-                let Some(Entry { phase: Phase::Ending { tries, .. }, accepted, alarms, .. }) =
-                    entry
+                let Some(Entry { phase: Phase::Ending(ending), accepted, alarms, .. }) =
+                    self.jobs.get_mut(&job).map(Box::as_mut)
                 else {
                     return;
                 };
-                if !*accepted || *tries >= RECORD_TRIES || error.kind() != ErrorKind::Storage {
+                if !*accepted || error.kind() != ErrorKind::Storage {
                     return self.finish(job, Some(error), out);
                 }
-                let delay = self.settings.retry_delay / 10 * 4_u32.pow(*tries);
-                self.timers.arm_job(alarms, now.at + delay, JobAlarm::Rerecord, job);
+                ending.is_handed_in = false;
+                let mut again = now.at + RECORD_AGAIN;
+                if !ending.is_told {
+                    again = again.min(ending.since + RECORD_PATIENCE);
+                }
+                self.timers.arm_job(alarms, again, JobAlarm::Ending, job);
             }
             (Some(Awaited::LostEnd(job, outcome)), result) => {
+                self.timers.disarm(&Alarm::LostEnd(n));
                 if let Err(error) = result {
-                    out.push(Effect::Note(Note::Unrecorded(job, error)));
+                    out.push(Effect::Note(Note::Unrecorded(job, Some(error))));
                 }
-                out.push(Effect::Finish { job, outcome });
+                if let Some(outcome) = outcome {
+                    out.push(Effect::Finish { job, outcome });
+                }
             }
             (Some(Awaited::Tenant(n, change)), result) => {
                 if result.is_ok() {
@@ -122,14 +172,17 @@ impl Engine {
 
     pub(super) fn finish(&mut self, id: JobId, unrecorded: Option<Error>, out: &mut Out) {
         let entry = self.jobs.remove(&id).map(|entry| *entry);
-        let Some(Entry { phase: Phase::Ending { outcome, .. }, job, .. }) = entry else {
+        let Some(Entry { phase: Phase::Ending(ending), job, mut alarms, .. }) = entry else {
             return;
         };
+        self.timers.disarm_all(&mut alarms);
         self.tenants.ended(&job, &mut self.view);
-        if let Some(error) = unrecorded {
-            out.push(Effect::Note(Note::Unrecorded(id, error)));
+        if unrecorded.is_some() {
+            out.push(Effect::Note(Note::Unrecorded(id, unrecorded)));
         }
-        out.push(Effect::Finish { job: id, outcome });
+        if !ending.is_told {
+            out.push(Effect::Finish { job: id, outcome: ending.outcome });
+        }
     }
 
     pub(super) fn queue_wait_over(&mut self, now: Now, id: JobId, out: &mut Out) {

@@ -49,6 +49,7 @@ impl Engine {
                 "the queen is going down and takes no more jobs",
             ));
         }
+        self.check_store()?;
         if self.jobs.contains_key(&job.id) {
             return Err(Error::for_client(
                 ErrorKind::InvalidRequest,
@@ -184,7 +185,8 @@ impl Engine {
                     format!("the queen was restarted, and the job cannot be run again: {why}");
                 let outcome = Outcome::Failed(Error::new(ErrorKind::QueenRestarted, message));
                 let n = self.number();
-                self.awaited.insert(n, Awaited::LostEnd(record.id, outcome.clone()));
+                self.awaited.insert(n, Awaited::LostEnd(record.id, Some(outcome.clone())));
+                self.timers.arm(now.at + ending::RECORD_PATIENCE, Alarm::LostEnd(n));
                 let change = self.end_change(record.id, true, outcome, 0, now);
                 out.push(Effect::Record { n: Some(n), changes: vec![change] });
                 continue;
@@ -442,7 +444,7 @@ impl Engine {
                 self.abort(now, lease, out);
             }
             Phase::Aborting(then @ Then::Retry(_)) => *then = Then::End(outcome),
-            Phase::Aborting(Then::End(_)) | Phase::Ending { .. } => {}
+            Phase::Aborting(Then::End(_)) | Phase::Ending(_) => {}
             Phase::Queued => {
                 self.unqueue(id, false);
                 self.settle(now, id, outcome, out);

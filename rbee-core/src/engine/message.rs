@@ -28,6 +28,11 @@ pub enum Input {
         /// Whether it was written.
         result: Result<()>,
     },
+    /// The store failed to write, or writes again. While it cannot write no job is admitted.
+    Store {
+        /// Why it cannot; none once it can.
+        fault: Option<Error>,
+    },
     /// Answers an [`Effect::Place`].
     Placed {
         /// The question.
@@ -233,8 +238,9 @@ pub enum Command {
 /// One thing to do. Effects are to be carried out in their order.
 #[derive(Clone, Debug)]
 pub enum Effect {
-    /// Write these changes, together, in the order of the effects. Where there is a number, answer with
-    /// [`Input::Recorded`].
+    /// Write these changes, together, in the order of the effects. If there is a number, answer with
+    /// [`Input::Recorded`]. The end of a job, and what has no number, is to be written even if the store fails
+    /// meanwhile: it is kept, and answered once it is written or refused for good.
     Record {
         /// The number of the answer.
         n: Option<u64>,
@@ -383,6 +389,11 @@ pub enum Note {
     WorkerTrusted(WorkerId),
     /// A worker failed too often and gets no jobs until a probe succeeds.
     WorkerFailed(WorkerId),
-    /// The end of a job could not be recorded; its readers were told all the same.
-    Unrecorded(JobId, Error),
+    /// The readers of a job were told its end before it was recorded; the error says why, if that is known. It is
+    /// recorded once the store takes it, unless the store refused it for good.
+    Unrecorded(JobId, Option<Error>),
+    /// The store cannot be written.
+    StoreFailed(Error),
+    /// The store writes again, after this long.
+    StoreBack(std::time::Duration),
 }

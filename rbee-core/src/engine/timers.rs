@@ -26,6 +26,8 @@ pub(super) enum Alarm {
     Respawn(ModelRef),
     /// A hive has been away for too long.
     HiveLost(HiveId),
+    /// The end of a job of an earlier life is not recorded yet: tell it. Named by the number of the record.
+    LostEnd(u64),
     /// Match waiting jobs with workers although nothing changed.
     Optimise,
 }
@@ -47,8 +49,8 @@ pub(super) enum JobAlarm {
     Deadline,
     /// A retry is due.
     Retry,
-    /// Its end is to be recorded once more.
-    Rerecord,
+    /// Its end is not recorded yet: hand it in once more, or tell it.
+    Ending,
 }
 
 /// When an alarm goes off; of equal times the one that was set first.

@@ -198,7 +198,7 @@ impl QueenBuilder {
         mailbox.input(Input::Restore { snapshot: Box::new(snapshot) });
         let shell = Shell {
             mailbox: mailbox.clone(),
-            writer,
+            writer: writer.clone(),
             logs: logs.clone(),
             loads: loads.clone(),
             models: models.clone(),
@@ -216,6 +216,7 @@ impl QueenBuilder {
             mailbox.clone(),
             logs.clone(),
             tenants.clone(),
+            writer,
         )));
         let queen = Queen {
             shared: Arc::new(Shared {

@@ -13,6 +13,7 @@ use super::{
     logs::Logs,
     mailbox::{Mailbox, Message},
     tenants::Directory,
+    writer::Writer,
 };
 use crate::{
     Epoch, Error, ErrorKind, HiveBackend, HiveEvent, Registry, Result, Settings,
@@ -127,6 +128,7 @@ pub(super) async fn own(
     mailbox: Mailbox,
     logs: Arc<Logs>,
     tenants: Directory,
+    writer: Writer,
 ) {
     let mut beat = tokio::time::interval(lease / 3);
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -161,7 +163,10 @@ pub(super) async fn own(
                 mailbox.post(Message::Freeze { reply, why: error });
                 return;
             }
-            Err(error) => tracing::warn!(%error, "the store did not take the sign of life"),
+            Err(error) => {
+                tracing::warn!(%error, "the store did not take the sign of life");
+                writer.probe();
+            }
         }
     }
 }

@@ -1,10 +1,21 @@
 //! Everything that is written to the registry goes through one task, in order, many changes at a time.
+//!
+//! While the store fails, whoever waits for a record is told so at once, except the end of a job: ends, and what
+//! nobody waits for, are kept in a backlog and written in order once the store can be written again. It is tried with
+//! growing delays. Ends that the registry can keep beside the store meanwhile count as recorded. The engine is told when
+//! the store fails and when it is back; no job is admitted in between.
+
+mod backlog;
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
+use self::backlog::Backlog;
 use super::{log::JobLog, mailbox::Mailbox};
 use crate::{Change, Epoch, Error, ErrorKind, JobId, Registry, Result, engine::Input};
 
@@ -12,17 +23,86 @@ use crate::{Change, Epoch, Error, ErrorKind, JobId, Registry, Result, engine::In
 const GROUP: usize = 1_024;
 /// Checkpoints that may wait to be written; further ones wait in their logs.
 const CHECKPOINTS: usize = 1_024;
-/// After this long the store counts as failed.
+/// After this long without an answer the store counts as failed.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// The first delay before a failed store is tried again; it doubles with each try.
+const RETRY: Duration = Duration::from_millis(100);
+/// The longest delay if the cause may pass by itself.
+const MAX_RETRY: Duration = Duration::from_secs(5);
+/// The longest delay if somebody has to repair the store.
+const MAX_REPAIR: Duration = Duration::from_secs(30);
+/// How long a store that fails is tried at the end of the queen.
+const LAST_TRIES: Duration = Duration::from_secs(10);
+/// Jobs that are named when their ends are lost.
+const NAMED: usize = 20;
 
+/// Changes that are written together.
 struct Entry {
-    /// Who waits for it.
+    /// The number that the engine waits for.
     n: Option<u64>,
     changes: Vec<Change>,
-    /// The log whose tokens are among the changes, and from which one on: where they are not written, they are to be
-    /// handed in again.
-    tokens: Option<(Arc<JobLog>, u32)>,
+    /// The tokens of this log that the store does not have are written with it.
+    tokens: Option<Tokens>,
     _room: Option<OwnedSemaphorePermit>,
+}
+
+struct Tokens {
+    job: JobId,
+    log: Arc<JobLog>,
+    /// They are a checkpoint: if they are not written they wait in their log.
+    is_checkpoint: bool,
+    /// The place of the first of them, once they are taken from the log.
+    taken: Option<u32>,
+}
+
+/// What becomes of an entry that the store did not take because it fails.
+enum OnFault {
+    /// It is written later.
+    Keep,
+    /// Whoever waits for it is told.
+    Answer,
+    /// It is made anew later.
+    Drop,
+}
+
+impl Entry {
+    fn plain(changes: Vec<Change>) -> Self {
+        Self { n: None, changes, tokens: None, _room: None }
+    }
+
+    fn on_fault(&self) -> OnFault {
+        let is_end = matches!(self.changes[..], [Change::JobEnded { .. }]);
+        match (&self.tokens, self.n) {
+            (Some(tokens), _) if tokens.is_checkpoint => OnFault::Drop,
+            (_, Some(_)) if !is_end => OnFault::Answer,
+            _ => OnFault::Keep,
+        }
+    }
+
+    /// Moves what is to be written to the end of the list, and says how many changes of its own that were. Tokens are
+    /// taken from the log now, when those before them are in the store or are written with them.
+    fn move_to(&mut self, changes: &mut Vec<Change>) -> usize {
+        if let Some(tokens) = &mut self.tokens
+            && let Some((at, pieces)) = tokens.log.take_unsaved()
+        {
+            tokens.taken = Some(at);
+            changes.push(Change::JobTokens { job: tokens.job, at, pieces });
+        }
+        let own = self.changes.len();
+        changes.append(&mut self.changes);
+        own
+    }
+
+    /// It was not written: takes its own changes back, and gives its tokens back to their log.
+    fn take_back(&mut self, own: usize, changes: &mut impl Iterator<Item = Change>) {
+        if let Some(tokens) = &mut self.tokens
+            && let Some(at) = tokens.taken.take()
+        {
+            tokens.log.unsave(at);
+            changes.next();
+        }
+        self.changes.extend(changes.take(own));
+    }
 }
 
 /// Where changes are handed in. The number of those that the engine hands in is bounded by its jobs; checkpoints of
@@ -35,35 +115,43 @@ pub(super) struct Writer {
 
 impl Writer {
     /// Starts the task. It ends when every handle is dropped and everything is written; then the ownership is given
-    /// up, unless `crashed` says that this life is to look like one that was killed.
+    /// up, unless `crashed` says that this life is to look like one that was killed. It ends with an error if the store
+    /// did not take all of it.
     pub(super) fn start(
         registry: Arc<dyn Registry>,
         epoch: Epoch,
         mailbox: Mailbox,
         crashed: CancellationToken,
-    ) -> (Self, tokio::task::JoinHandle<()>) {
+    ) -> (Self, tokio::task::JoinHandle<Result<()>>) {
         let (entries, inbox) = mpsc::unbounded_channel();
-        let task = tokio::spawn(run(registry, epoch, inbox, mailbox, crashed));
+        let store = Store {
+            registry,
+            epoch,
+            mailbox,
+            backlog: Backlog::default(),
+            fault: None,
+            keeps_ends: false,
+            delay: RETRY,
+            next_try: Instant::now(),
+        };
+        let task = tokio::spawn(store.run(inbox, crashed));
         (Self { entries, room: Arc::new(Semaphore::new(CHECKPOINTS)) }, task)
     }
 
     pub(super) fn write(&self, n: Option<u64>, changes: Vec<Change>) {
-        let _ = self.entries.send(Entry { n, changes, tokens: None, _room: None });
+        let _ = self.entries.send(Entry { n, ..Entry::plain(changes) });
     }
 
     /// Writes the end of a job together with the tokens of it that the store does not have yet.
     pub(super) fn write_with_tokens(
         &self,
         n: Option<u64>,
-        mut changes: Vec<Change>,
+        changes: Vec<Change>,
         job: JobId,
         log: Arc<JobLog>,
     ) {
-        let tokens = log.take_unsaved().map(|(at, pieces)| {
-            changes.insert(0, Change::JobTokens { job, at, pieces });
-            (log, at)
-        });
-        let _ = self.entries.send(Entry { n, changes, tokens, _room: None });
+        let tokens = Tokens { job, log, is_checkpoint: false, taken: None };
+        let _ = self.entries.send(Entry { n, changes, tokens: Some(tokens), _room: None });
     }
 
     /// Hands in the tokens that the store does not have yet, if there is room; else they wait in their log.
@@ -71,76 +159,249 @@ impl Writer {
         let Ok(room) = self.room.clone().try_acquire_owned() else {
             return;
         };
-        if let Some((at, pieces)) = log.take_unsaved() {
-            let changes = vec![Change::JobTokens { job, at, pieces }];
-            let tokens = Some((log.clone(), at));
-            let _ = self.entries.send(Entry { n: None, changes, tokens, _room: Some(room) });
+        if log.has_unsaved() {
+            let tokens = Tokens { job, log: log.clone(), is_checkpoint: true, taken: None };
+            let entry =
+                Entry { tokens: Some(tokens), _room: Some(room), ..Entry::plain(Vec::new()) };
+            let _ = self.entries.send(entry);
         }
+    }
+
+    /// Finds out whether the store can be written. Somebody has seen it fail.
+    pub(super) fn probe(&self) {
+        self.write(None, Vec::new());
     }
 }
 
-async fn run(
+/// The store, as the task sees it.
+struct Store {
     registry: Arc<dyn Registry>,
     epoch: Epoch,
-    mut inbox: mpsc::UnboundedReceiver<Entry>,
     mailbox: Mailbox,
-    crashed: CancellationToken,
-) {
-    let mut entries = Vec::new();
-    while inbox.recv_many(&mut entries, GROUP).await > 0 {
+    /// Empty while the store does not fail.
+    backlog: Backlog,
+    fault: Option<Error>,
+    /// Ends are kept beside the store.
+    keeps_ends: bool,
+    delay: Duration,
+    next_try: Instant,
+}
+
+impl Store {
+    async fn run(
+        mut self,
+        mut inbox: mpsc::UnboundedReceiver<Entry>,
+        crashed: CancellationToken,
+    ) -> Result<()> {
+        let mut entries = Vec::new();
+        loop {
+            let fails = self.fault.is_some();
+            tokio::select! {
+                received = inbox.recv_many(&mut entries, GROUP) => if received == 0 { break },
+                () = tokio::time::sleep_until(self.next_try), if fails => {}
+            }
+            if crashed.is_cancelled() {
+                return Ok(());
+            }
+            let entries = std::mem::take(&mut entries);
+            match &self.fault {
+                None => self.write(entries).await,
+                Some(error) => {
+                    let error = error.clone();
+                    self.put_aside(entries, &error).await;
+                    if Instant::now() >= self.next_try {
+                        self.try_again().await;
+                    }
+                }
+            }
+        }
         if crashed.is_cancelled() {
+            return Ok(());
+        }
+        self.end().await
+    }
+
+    /// Writes what is left, and gives up the ownership.
+    async fn end(mut self) -> Result<()> {
+        let until = Instant::now() + LAST_TRIES;
+        while self.fault.is_some() && !self.backlog.is_empty() {
+            if self.next_try > until {
+                return Err(self.lost());
+            }
+            tokio::time::sleep_until(self.next_try).await;
+            self.try_again().await;
+        }
+        if let Err(error) = bounded(self.registry.release(self.epoch)).await {
+            tracing::warn!(%error, "the ownership of the store could not be given up; its lease runs out by itself");
+        }
+        Ok(())
+    }
+
+    /// What the store did not take before the end of the queen. Ends that are kept beside it are not lost.
+    fn lost(&self) -> Error {
+        let ends = self.backlog.unkept_ends();
+        let why = self.fault.as_ref().map_or("", |error| error.message());
+        for job in ends.iter().take(NAMED) {
+            tracing::error!(%job, "the end of the job is not recorded: it runs again at the next start");
+        }
+        let ends = match ends.len() {
+            0 => "every job that has ended stays ended".to_owned(),
+            lost => {
+                format!("among them the ends of {lost} jobs, which run again at the next start")
+            }
+        };
+        let left = self.backlog.len();
+        let message = format!("the store did not take the last {left} changes, {ends}: {why}");
+        let error = Error::new(ErrorKind::Storage, message);
+        tracing::error!(%error, "the queen ends, and not everything is recorded");
+        error
+    }
+
+    async fn write(&mut self, entries: Vec<Entry>) {
+        let unwritten = self.write_group(entries).await;
+        if let Some((rest, error)) = unwritten {
+            self.fail(rest, error).await;
+        }
+    }
+
+    /// Tries the oldest of what waits. If nothing waits, an empty record shows whether the store can be written.
+    async fn try_again(&mut self) {
+        loop {
+            let mut taken = self.backlog.take(GROUP);
+            if taken.is_empty() {
+                taken.push(Entry::plain(Vec::new()));
+            }
+            if let Some((rest, error)) = self.write_group(taken).await {
+                return self.fail(rest, error).await;
+            }
+            if self.backlog.is_empty() {
+                self.fault = None;
+                self.delay = RETRY;
+                if std::mem::take(&mut self.keeps_ends)
+                    && let Err(error) = bounded(self.registry.keep_ends(self.epoch, &[])).await
+                {
+                    tracing::debug!(%error, "ends that are recorded are still kept beside the store");
+                }
+                return self.mailbox.input(Input::Store { fault: None });
+            }
+        }
+    }
+
+    /// The store did not take these entries.
+    async fn fail(&mut self, rest: Vec<Entry>, error: Error) {
+        let longest = if error.retry_after().is_some() { MAX_RETRY } else { MAX_REPAIR };
+        self.next_try = Instant::now() + self.delay;
+        self.delay = (self.delay * 2).min(longest);
+        self.fault = Some(error.clone());
+        // Before anyone is told that a record failed: what is admitted next would fail, too.
+        self.mailbox.input(Input::Store { fault: Some(error.clone()) });
+        let mut taken = self.sort_out(rest, &error);
+        self.keep_ends(&mut taken).await;
+        self.backlog.put_back(taken);
+    }
+
+    /// Keeps ends beside the store, if it has a place for them, and answers those: they survive this process. Those
+    /// whose tokens are to be written with them are not among them.
+    async fn keep_ends(&mut self, entries: &mut [Entry]) {
+        let is_end = |entry: &&mut Entry| {
+            let is_end = matches!(entry.changes[..], [Change::JobEnded { .. }]);
+            is_end && entry.n.is_some() && entry.tokens.is_none()
+        };
+        let mut entries: Vec<_> = entries.iter_mut().filter(is_end).collect();
+        let ends: Vec<_> = entries.iter().flat_map(|entry| entry.changes.clone()).collect();
+        if ends.is_empty() {
             return;
         }
-        write_group(&*registry, epoch, &mut entries, &mailbox).await;
-    }
-    if crashed.is_cancelled() {
-        return;
-    }
-    if let Err(error) = bounded(registry.release(epoch)).await {
-        tracing::warn!(%error, "the ownership of the store could not be given up; its lease runs out by itself");
-    }
-}
-
-async fn write_group(
-    registry: &dyn Registry,
-    epoch: Epoch,
-    entries: &mut Vec<Entry>,
-    mailbox: &Mailbox,
-) {
-    let mut parts = Vec::with_capacity(entries.len());
-    let mut changes = Vec::with_capacity(entries.len());
-    for entry in entries.drain(..) {
-        changes.extend(entry.changes);
-        parts.push((entry.n, entry.tokens, changes.len()));
-    }
-    let result = bounded(registry.record(epoch, &changes)).await;
-    // One row that is another's refuses the whole group: the others are written without it.
-    let is_refused = result.as_ref().is_err_and(|error| error.kind() != ErrorKind::Storage);
-    let alone = is_refused && parts.len() > 1;
-    let mut from = 0;
-    for (n, tokens, to) in parts {
-        let result = match alone {
-            true => bounded(registry.record(epoch, &changes[from..to])).await,
-            false => result.clone(),
-        };
-        if let (Err(_), Some((log, at))) = (&result, tokens) {
-            log.unsave(at);
+        match bounded(self.registry.keep_ends(self.epoch, &ends)).await {
+            Ok(()) => {
+                self.keeps_ends = true;
+                for entry in &mut entries {
+                    self.report(entry.n.take(), Ok(()));
+                }
+            }
+            Err(error) => tracing::debug!(%error, "ends are not kept beside the store"),
         }
-        report(mailbox, n, result);
-        from = to;
     }
-}
 
-fn report(mailbox: &Mailbox, n: Option<u64>, result: Result<()>) {
-    match (n, result) {
-        (Some(n), result) => mailbox.input(Input::Recorded { n, result }),
-        (None, Err(error)) => tracing::warn!(%error, "a change was not recorded"),
-        (None, Ok(())) => {}
+    /// What comes while the store fails.
+    async fn put_aside(&mut self, entries: Vec<Entry>, error: &Error) {
+        let mut kept = self.sort_out(entries, error);
+        self.keep_ends(&mut kept).await;
+        kept.into_iter().for_each(|entry| self.backlog.push(entry));
+    }
+
+    /// Gives what is to be kept, and answers the others.
+    fn sort_out(&self, entries: Vec<Entry>, error: &Error) -> Vec<Entry> {
+        let mut kept = Vec::with_capacity(entries.len());
+        for entry in entries {
+            match entry.on_fault() {
+                OnFault::Keep if entry.changes.is_empty() => {}
+                OnFault::Keep => kept.push(entry),
+                OnFault::Answer => self.report(entry.n, Err(error.clone())),
+                OnFault::Drop => {}
+            }
+        }
+        kept
+    }
+
+    /// Writes these entries and answers them. If the store fails it gives back those that are not written, in order.
+    async fn write_group(&self, entries: Vec<Entry>) -> Option<(Vec<Entry>, Error)> {
+        let (entries, result) = self.record(entries).await;
+        match result {
+            Ok(()) => self.report_all(entries, &Ok(())),
+            Err(error) if error.kind() == ErrorKind::Storage => return Some((entries, error)),
+            Err(error) if entries.len() == 1 => self.report_all(entries, &Err(error)),
+            // One row that is another's refuses the whole group: the others are written without it.
+            Err(_) => return self.write_one_by_one(entries).await,
+        }
+        None
+    }
+
+    async fn write_one_by_one(&self, entries: Vec<Entry>) -> Option<(Vec<Entry>, Error)> {
+        let mut entries = entries.into_iter();
+        while let Some(entry) = entries.next() {
+            let (entry, result) = self.record(vec![entry]).await;
+            match result {
+                Err(error) if error.kind() == ErrorKind::Storage => {
+                    return Some((entry.into_iter().chain(entries).collect(), error));
+                }
+                result => self.report_all(entry, &result),
+            }
+        }
+        None
+    }
+
+    /// Writes these entries together. Where they are not written they are as they were before.
+    async fn record(&self, mut entries: Vec<Entry>) -> (Vec<Entry>, Result<()>) {
+        let mut changes = Vec::with_capacity(entries.len());
+        let own: Vec<_> = entries.iter_mut().map(|entry| entry.move_to(&mut changes)).collect();
+        let result = bounded(self.registry.record(self.epoch, &changes)).await;
+        if result.is_err() {
+            let mut changes = changes.into_iter();
+            for (entry, own) in entries.iter_mut().zip(own) {
+                entry.take_back(own, &mut changes);
+            }
+        }
+        (entries, result)
+    }
+
+    fn report_all(&self, entries: Vec<Entry>, result: &Result<()>) {
+        entries.into_iter().for_each(|entry| self.report(entry.n, result.clone()));
+    }
+
+    fn report(&self, n: Option<u64>, result: Result<()>) {
+        match (n, result) {
+            (Some(n), result) => self.mailbox.input(Input::Recorded { n, result }),
+            (None, Err(error)) => tracing::warn!(%error, "a change was not recorded"),
+            (None, Ok(())) => {}
+        }
     }
 }
 
 async fn bounded<T>(answer: impl Future<Output = Result<T>>) -> Result<T> {
-    let late =
-        |_| Error::new(ErrorKind::Storage, format!("the store did not answer within {PATIENCE:?}"));
+    let late = |_| {
+        let message = format!("the store did not answer within {PATIENCE:?}");
+        Error::new(ErrorKind::Storage, message).with_retry_after(MAX_RETRY)
+    };
     tokio::time::timeout(PATIENCE, answer).await.map_err(late)?
 }

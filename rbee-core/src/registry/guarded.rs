@@ -45,7 +45,8 @@ pub struct GuardedRegistry {
 }
 
 impl GuardedRegistry {
-    /// An empty one. The guard sees the changes before they are written; where it gives an error back they are not.
+    /// An empty one. The guard sees the changes before they are written; if it gives an error back they are not. A sign of
+    /// life is no change: the list is empty.
     pub fn new(
         guard: impl Fn(&[Change]) -> BoxFuture<'static, Result<()>> + Send + Sync + 'static,
     ) -> Self {
@@ -56,7 +57,8 @@ impl GuardedRegistry {
     pub fn with_switch(switch: Arc<AtomicBool>) -> Self {
         Self::new(move |_| {
             Box::pin(ready(match switch.load(Ordering::SeqCst) {
-                true => Err(Error::new(ErrorKind::Storage, "the disk is full")),
+                true => Err(Error::new(ErrorKind::Storage, "the disk is full")
+                    .with_retry_after(Duration::from_secs(10))),
                 false => Ok(()),
             }))
         })
@@ -79,6 +81,7 @@ impl Registry for GuardedRegistry {
         self.inner.record(epoch, changes).await
     }
     async fn renew(&self, epoch: Epoch) -> Result<Snapshot> {
+        (self.guard)(&[]).await?;
         self.inner.renew(epoch).await
     }
     async fn release(&self, epoch: Epoch) -> Result<()> {

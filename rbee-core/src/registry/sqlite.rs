@@ -6,15 +6,20 @@
 
 mod answers;
 mod apply;
+mod backup;
+mod ends;
 mod fault;
 mod file;
 mod life;
+mod log_check;
+mod mark;
 mod migrate;
 mod ops;
 mod options;
 mod owners;
 mod pieces;
 mod read;
+mod restore;
 mod rows;
 mod schema;
 #[cfg(test)]
@@ -35,13 +40,18 @@ use std::{
 use async_trait::async_trait;
 use tokio::sync::{mpsc, oneshot};
 
-pub use self::options::{Durability, SqliteOptions};
 use self::{
     answers::Caller,
+    backup::BackupThread,
     fault::Fault,
     ops::Op,
     read::Readers,
     writer::{Message, Writer},
+};
+pub use self::{
+    backup::{BackupStatus, Backups},
+    options::{Durability, SqliteOptions},
+    restore::Restored,
 };
 use super::{Change, JobFilter, JobRecord, Registry, Snapshot};
 use crate::{Epoch, PolicyRecord, QueenId, Result};
@@ -56,6 +66,11 @@ const WAITING: usize = 256;
 /// may share the file, each through its own `SqliteRegistry`. Beside its lease each life holds a lock on a small file
 /// next to the database, which the system frees when the process ends; so the rows of a queen that was killed are
 /// taken over at the next opening or renewal, long before its lease runs out.
+///
+/// Beside the database lies its *mark*, which says what the database must hold at least. A database that was deleted,
+/// emptied or replaced by an older one, or whose log was damaged, is refused when it is opened;
+/// [`restore`](Self::restore), [`start_anew`](Self::start_anew) and [`accept_loss`](Self::accept_loss) are the ways
+/// out.
 ///
 /// A failure of the file is answered with [`ErrorKind::Storage`](crate::ErrorKind::Storage) and changes nothing;
 /// once its cause is gone the registry goes on. Dropping it writes what was accepted and waits for that.
@@ -81,6 +96,9 @@ pub struct SqliteRegistry {
     writer: Option<JoinHandle<()>>,
     readers: Readers,
     commits: Arc<AtomicU64>,
+    lives: writer::Locks,
+    backups: Option<BackupThread>,
+    _open: migrate::OpenHere,
 }
 
 impl SqliteRegistry {
@@ -104,21 +122,35 @@ impl SqliteRegistry {
         self.commits.load(Ordering::Relaxed)
     }
 
+    /// How its backups fare; `None` if none are made.
+    pub fn backup_status(&self) -> Option<BackupStatus> {
+        self.backups.as_ref().map(BackupThread::status)
+    }
+
     fn start(path: &Path, options: &SqliteOptions) -> Result<Self, Fault> {
-        let connection = migrate::open_writer(path, options.durability, options.busy_timeout)?;
+        let (connection, open) =
+            migrate::open_writer(path, options.durability, options.busy_timeout)?;
         let path: Arc<Path> = path.into();
         let (queue, inbox) = mpsc::channel(WAITING);
         let writer = Writer::new(connection, path.clone(), options);
-        let commits = writer.commits();
+        let (commits, lives) = (writer.commits(), writer.lives());
         let writer = std::thread::Builder::new()
             .name("rbee-registry".into())
             .spawn(move || writer.run(inbox))?;
+        let backups = options.backups.clone().map(|settings| {
+            let (path, commits) = (path.clone(), commits.clone());
+            let writer = queue.downgrade();
+            BackupThread::start(path, options.busy_timeout, settings, commits, writer)
+        });
         Ok(Self {
             readers: Readers::new(path.clone(), options.busy_timeout),
+            backups: backups.transpose()?,
+            _open: open,
             path,
             queue: Some(queue),
             writer: Some(writer),
             commits,
+            lives,
         })
     }
 
@@ -153,6 +185,7 @@ impl fmt::Debug for SqliteRegistry {
 impl Drop for SqliteRegistry {
     fn drop(&mut self) {
         // The last connection that closes cleans up the log, so the readers go first.
+        self.backups = None;
         self.readers.close();
         self.queue = None;
         if let Some(writer) = self.writer.take()
@@ -191,6 +224,18 @@ impl Registry for SqliteRegistry {
     async fn release(&self, epoch: Epoch) -> Result<()> {
         let message = |reply| Message::Release { epoch, reply };
         self.ask("release a life in", message).await
+    }
+
+    async fn keep_ends(&self, epoch: Epoch, ends: &[Change]) -> Result<()> {
+        // Not by way of the writer: it may be waiting for the lock of the database.
+        let mut lives = writer::lock(&self.lives);
+        let Some(life) = lives.get_mut(&epoch) else {
+            let message =
+                "no ends of jobs can be kept beside the database: there are no file locks here";
+            return Err(crate::Error::new(crate::ErrorKind::Unsupported, message));
+        };
+        let kept = if ends.is_empty() { life.ends.clear() } else { life.ends.keep(ends) };
+        kept.map_err(|error| Fault::from(error).during("keep ends of jobs beside", &self.path))
     }
 
     async fn jobs(&self, filter: &JobFilter) -> Result<Vec<JobRecord>> {

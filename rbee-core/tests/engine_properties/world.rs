@@ -237,7 +237,8 @@ impl World {
             }
             Change::JobEnded { job, .. } => {
                 let watched = self.jobs.get_mut(job).unwrap();
-                assert!(watched.queued && !watched.finished);
+                // After it was told it may be handed in again: the store did not take it before.
+                assert!(watched.queued && (watched.end_recorded || !watched.finished));
                 watched.end_recorded = true;
             }
             _ => {}

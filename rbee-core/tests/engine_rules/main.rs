@@ -12,6 +12,7 @@ mod memory;
 mod optimising;
 mod platform;
 mod queueing;
+mod records;
 mod retrying;
 mod suspicion;
 mod tenants;

@@ -226,30 +226,6 @@ fn what_is_not_to_be_kept_is_not_in_the_record() {
 }
 
 #[test]
-fn the_end_is_told_after_it_is_recorded_and_recording_is_tried_three_times() {
-    let mut hand = Hand::with(&[worker(1, 0, 1)]);
-    hand.job(1, 0);
-    let (lease, ..) = hand.start();
-    hand.records = false;
-    hand.done(lease);
-    for tries in 1..=3 {
-        assert!(hand.finishes().is_empty());
-        let n = hand.find(|e| match e {
-            Effect::Record { n, .. } => *n,
-            _ => None,
-        });
-        let n = n.expect("the end is being recorded");
-        hand.feed(Input::Recorded { n, result: Err(error(ErrorKind::Storage)) });
-        if tries < 3 {
-            assert!(hand.finishes().is_empty());
-            hand.wait(hand.next());
-        }
-    }
-    assert_eq!(hand.finishes().len(), 1, "readers are told all the same");
-    assert!(hand.engine.is_quiet());
-}
-
-#[test]
 fn an_accepted_job_that_could_not_be_recorded_is_refused_and_its_run_is_stopped() {
     let mut hand = Hand::with(&[worker(1, 0, 1)]);
     hand.records = false;

@@ -46,6 +46,7 @@ flaws! {
     CountsCompleteJobsAlone => "must be counted once",
     CountsNoUsage => "must be counted once",
     RefusesTheUnknown => "could not",
+    RefusesEmptyRecords => "a record without changes must succeed",
     ReplacesNumerics => "must stay",
     CountsNoRestarts => "must have one more restart",
     ForgetsTheFirstStart => "the time of the first start",
@@ -254,6 +255,10 @@ impl Registry for Broken {
 
     async fn record(&self, epoch: Epoch, changes: &[Change]) -> Result<()> {
         let epoch = self.real(epoch);
+        if self.is(Flaw::RefusesEmptyRecords) && changes.is_empty() {
+            self.inner.record(epoch, &[]).await?;
+            return Err(rbee_core::Error::new(ErrorKind::InvalidRequest, "nothing to record"));
+        }
         if self.is(Flaw::RefusesTheUnknown) {
             for change in changes {
                 if self.is_unknown(change).await {
@@ -262,7 +267,7 @@ impl Registry for Broken {
             }
         }
         let changes = self.twist(changes).await;
-        if self.is(Flaw::LosesAtomicity) {
+        if self.is(Flaw::LosesAtomicity) && !changes.is_empty() {
             for change in &changes {
                 self.inner.record(epoch, std::slice::from_ref(change)).await?;
             }

@@ -67,11 +67,12 @@ pub struct Listing<T> {
     pub data: Vec<T>,
 }
 
-/// How the queen is: `200` if she is up, `503` once she goes down.
+/// How the queen is: `200` if it is usable, `503` while it accepts no jobs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct Health {
-    /// `ok`, or `draining` once she goes down.
+    /// `ok`, `store_failed` while the store cannot be written and no job is accepted, or `draining` once the queen goes
+    /// down.
     pub status: String,
     /// What the operator alone is told, in the same object.
     #[serde(flatten)]
@@ -82,6 +83,9 @@ pub struct Health {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct HealthDetails {
+    /// For how long the store cannot be written; none while it can. `GET /v1/doctor` says why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store_failed_ms: Option<u64>,
     /// Her name.
     pub queen: String,
     /// The version of her program.

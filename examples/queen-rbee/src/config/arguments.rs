@@ -2,12 +2,13 @@
 
 use std::{ffi::OsString, path::PathBuf};
 
-use clap::{Arg, ArgAction, Command, value_parser};
+use clap::{Arg, ArgAction, ArgGroup, Command, value_parser};
 
 use super::table::{Forms, KEYS, Key};
+use crate::repair::Repair;
 
 /// What is wanted of the program.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wish {
     /// Serve.
     Serve,
@@ -15,6 +16,8 @@ pub enum Wish {
     Check,
     /// Show the configuration as it is in effect.
     Print,
+    /// Do something about the database of the queue, and end.
+    Repair(Repair),
 }
 
 /// The command line.
@@ -45,10 +48,14 @@ impl Arguments {
     /// What is to be printed, also for `--help` and `--version`.
     pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
         let mut matches = command().try_get_matches_from(arguments)?;
-        let wish = match (matches.get_flag("check-config"), matches.get_flag("print-config")) {
-            (true, _) => Wish::Check,
-            (_, true) => Wish::Print,
-            _ => Wish::Serve,
+        let wish = match matches.remove_one::<String>("restore") {
+            Some(latest) if latest == "latest" => Wish::Repair(Repair::RestoreLatest),
+            Some(file) => Wish::Repair(Repair::Restore(file.into())),
+            None if matches.get_flag("accept-loss") => Wish::Repair(Repair::AcceptLoss),
+            None if matches.get_flag("new-database") => Wish::Repair(Repair::StartAnew),
+            None if matches.get_flag("check-config") => Wish::Check,
+            None if matches.get_flag("print-config") => Wish::Print,
+            None => Wish::Serve,
         };
         let file = matches.remove_one("config");
         let given = KEYS.iter().filter(|key| key.forms == Forms::All);
@@ -75,9 +82,26 @@ fn command() -> Command {
         .long_about(LONG)
         .arg(config)
         .arg(
-            switch("check-config", "Say whether the configuration is in order, and end")
-                .conflicts_with("print-config"),
+            Arg::new("restore")
+                .long("restore")
+                .value_name("FILE|latest")
+                .num_args(0..=1)
+                .default_missing_value("latest")
+                .help("Put a backup in the place of the database of the queue, and end. The database that is there is kept"),
         )
+        .arg(switch(
+            "accept-loss",
+            "Go on with the database of the queue although a part of it was lost, and end",
+        ))
+        .arg(switch(
+            "new-database",
+            "Begin with an empty database of the queue, and end. The one that is there is kept",
+        ))
+        .group(
+            ArgGroup::new("once")
+                .args(["restore", "accept-loss", "new-database", "check-config", "print-config"]),
+        )
+        .arg(switch("check-config", "Say whether the configuration is in order, and end"))
         .arg(switch(
             "print-config",
             "Show the configuration in effect and where each value came from, and end",

@@ -93,6 +93,8 @@ pub(super) const KEYS: &[Key] = &[
     key!("name", name: Maybe<QueenName>, "The lasting name of this queen"),
     key!("durability", durability: OneOf<Durability>, "What a recorded job survives: the death of the process (normal), or also a power cut (full)"),
     key!("keep_ended", keep_ended: Span, "How long the records of ended jobs are kept"),
+    key!("backup_interval", backup_interval: Span, "The time between two backups of the queue, in backups in data_dir"),
+    key!("backups_kept", backups_kept: Whole<usize>, "How many backups are kept; 0 makes none"),
     key!("models", models: Names, "Names for models, to be asked for instead of their references"),
     key!("models_dir", model_files.dir: Maybe<File>, "Where models are kept that are fetched to this machine [default: models-fetched in data_dir]"),
     key!("models_budget", model_files.budget: Maybe<Size>, "What they may take on the disk; those used longest ago make room"),

@@ -136,3 +136,21 @@ pub async fn what_may_not_be_kept_is_erased(store: &dyn Subject) {
         );
     }
 }
+
+/// A store that cannot keep ends while it fails says so, and is asked nothing more.
+pub async fn ends_that_are_kept_are_recorded_by_whoever_takes_over(store: &dyn Subject) {
+    let old = store.handle().await;
+    let epoch = open(store, &*old, "a").await.epoch;
+    let (one, two) = (job(1), job(2));
+    record(&*old, epoch, &[queued(&one), queued(&two)]).await;
+    match old.keep_ends(epoch, &[ended(one.id, Outcome::Cancelled, AT)]).await {
+        Err(error) if error.kind() == ErrorKind::Unsupported => return,
+        kept => kept.expect("an end must be kept"),
+    }
+    let new = store.handle().await;
+    let taken = open(store, &*new, "a").await;
+    assert_eq!(ids(&taken.jobs), [two.id], "a job whose end was kept must not be handed over");
+    let state = stored_one(&*new, one.id).await.status.state();
+    assert_eq!(state, JobState::Cancelled, "an end that was kept must be recorded");
+    new.keep_ends(taken.epoch, &[]).await.expect("nothing is left to be kept");
+}

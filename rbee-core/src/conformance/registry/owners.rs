@@ -90,6 +90,7 @@ pub async fn a_superseded_life_can_write_nothing(store: &dyn Subject) {
         assert_fenced(old.record(epoch, std::slice::from_ref(&change)).await, &what);
         assert_fenced(new.record(epoch, &[change]).await, &what);
     }
+    assert_fenced(old.record(epoch, &[]).await, "a record without changes of a superseded life");
     assert_fenced(old.renew(epoch).await, "the renewal of a superseded life");
     old.release(epoch).await.expect("releasing a superseded life does nothing and succeeds");
     assert!(stored(&*new, late.id).await.is_none(), "what was fenced must not be there");

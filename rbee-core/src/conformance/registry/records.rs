@@ -34,6 +34,17 @@ pub async fn changes_are_written_in_their_order(store: &dyn Subject) {
     );
 }
 
+/// It shows whether the store can be written, and changes nothing.
+pub async fn a_record_without_changes_succeeds(store: &dyn Subject) {
+    let registry = store.handle().await;
+    let (epoch, mine) = (open(store, &*registry, "a").await.epoch, job(1));
+    record(&*registry, epoch, &[queued(&mine)]).await;
+    let before = stored_one(&*registry, mine.id).await;
+    let written = registry.record(epoch, &[]).await;
+    assert!(written.is_ok(), "a record without changes must succeed: {written:?}");
+    assert_eq!(stored_one(&*registry, mine.id).await, before, "it must change nothing");
+}
+
 /// Where one is refused, those before and after it are not written either.
 pub async fn changes_are_written_together_or_not_at_all(store: &dyn Subject) {
     let (one, two) = (store.handle().await, store.handle().await);

@@ -200,7 +200,14 @@ fn log_note(note: &Note) {
             tracing::warn!(%worker, "failed too often; it gets no jobs until a probe succeeds");
         }
         Note::Unrecorded(job, error) => {
-            tracing::error!(%job, %error, "the end of the job could not be recorded");
+            let error = error.as_ref().map(tracing::field::display);
+            tracing::error!(%job, error, "the job has ended, and that is not recorded");
+        }
+        Note::StoreFailed(error) => {
+            tracing::error!(%error, "the store cannot be written; no job is accepted until it can");
+        }
+        Note::StoreBack(after) => {
+            tracing::info!(?after, "the store is written again; jobs are accepted");
         }
     }
 }

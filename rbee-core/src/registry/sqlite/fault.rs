@@ -1,6 +1,10 @@
 //! What can go wrong with the file, and how it reads as an [`Error`] of the crate.
 
-use std::{io, path::Path};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use crate::{Error, ErrorKind};
 
@@ -30,27 +34,80 @@ pub(super) enum Fault {
     Damaged { table: &'static str, column: String, value: String },
     #[error("its thread has ended")]
     Stopped,
+    #[error("the file is damaged ({0})")]
+    Unsound(String),
+    #[error("{} is not a mark that can be read: {cause}", path.display())]
+    BadMark { path: PathBuf, cause: String },
+    #[error("{what}; its mark is of {at}, when {live_jobs} jobs waited or ran")]
+    Lost { what: String, live_jobs: u64, at: String },
+    #[error("the backup {} cannot be used: {cause}", path.display())]
+    Backup { path: PathBuf, cause: Box<Fault> },
+    #[error("it needs {needed} bytes of free disk, and {free} are free")]
+    NoRoom { needed: u64, free: u64 },
+    #[error("a queen uses it")]
+    Used,
 }
 
 impl Fault {
-    /// The public error: which operation on which file failed, why, and what can be done where that is known.
+    /// The public error: which operation on which file failed, why, and what can be done if that is known. It says
+    /// when to try again if the cause may pass by itself.
     pub(super) fn during(self, operation: &str, path: &Path) -> Error {
-        let hint = match self.code() {
-            Some(rusqlite::ErrorCode::DiskFull) => "; it goes on once there is room",
-            Some(rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::DatabaseLocked) => {
-                "; another process holds its lock for too long"
+        use rusqlite::ErrorCode;
+        let seconds = Duration::from_secs;
+        let (hint, again) = match self.code() {
+            Some(ErrorCode::DiskFull) => ("; it goes on once there is room", Some(seconds(10))),
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+                ("; another process holds its lock for too long", Some(seconds(5)))
             }
-            Some(rusqlite::ErrorCode::ReadOnly) => "; the file or its directory cannot be written",
-            Some(rusqlite::ErrorCode::DatabaseCorrupt) => "; restore it from a copy",
-            _ => "",
+            Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen | ErrorCode::OutOfMemory) => {
+                ("; it is tried again", Some(seconds(10)))
+            }
+            Some(ErrorCode::ReadOnly) => ("; the file or its directory cannot be written", None),
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => (
+                "; the file is damaged: stop the queen and restore a backup (queen-rbee --restore latest)",
+                None,
+            ),
+            _ => (self.remedy(), None),
         };
-        let message = format!("cannot {operation} {}: {self}{hint}", path.display());
-        let error = Error::new(ErrorKind::Storage, message);
+        let kind = match self.is_defect() {
+            true => ErrorKind::Internal,
+            false => ErrorKind::Storage,
+        };
+        let mut error =
+            Error::new(kind, format!("cannot {operation} {}: {self}{hint}", path.display()));
+        if let Some(again) = again {
+            error = error.with_retry_after(again);
+        }
         match self {
             Self::Sqlite(cause) => error.with_source(cause),
             Self::Io(cause) => error.with_source(cause),
             other => error.with_source(other),
         }
+    }
+
+    /// What an operator can do about it.
+    fn remedy(&self) -> &'static str {
+        match self {
+            Self::Unsound(_) => "; restore a backup (queen-rbee --restore latest)",
+            Self::Lost { .. } => {
+                "; restore a backup (queen-rbee --restore latest), go on with what is there (queen-rbee --accept-loss), \
+                 or begin with an empty database (queen-rbee --new-database)"
+            }
+            Self::BadMark { .. } => {
+                "; if the database itself is sound, go on with it (queen-rbee --accept-loss), else restore a backup \
+                 (queen-rbee --restore latest)"
+            }
+            _ => "",
+        }
+    }
+
+    /// What was to be written is wrong, and not the file: it fails each time, and other records do not.
+    fn is_defect(&self) -> bool {
+        use rusqlite::ErrorCode;
+        matches!(
+            self.code(),
+            Some(ErrorCode::ConstraintViolation | ErrorCode::TooBig | ErrorCode::TypeMismatch)
+        )
     }
 
     fn code(&self) -> Option<rusqlite::ErrorCode> {

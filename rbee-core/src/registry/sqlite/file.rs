@@ -17,7 +17,7 @@ use super::fault::Fault;
 /// One call at a time in this process: see the module.
 pub(super) fn prepare(path: &Path) -> Result<(), Fault> {
     if let Some(parent) = path.parent() {
-        make_directories(parent)?;
+        create_directory(parent)?;
     }
     match create_private(path) {
         Ok(_) => return Ok(()),
@@ -43,7 +43,8 @@ pub(super) fn create_private(path: &Path) -> io::Result<File> {
     options.open(path)
 }
 
-fn make_directories(path: &Path) -> io::Result<()> {
+/// Makes a directory for its owner alone, and those above it that are missing.
+pub(super) fn create_directory(path: &Path) -> io::Result<()> {
     let mut builder = DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]

@@ -12,7 +12,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::file::{beside, create_private};
+use super::{
+    ends::KeptEnds,
+    file::{beside, create_private},
+};
 
 /// At most so many files of a directory are looked at for what the dead left behind.
 const LOOKED_AT: usize = 4_096;
@@ -21,6 +24,8 @@ const LOOKED_AT: usize = 4_096;
 #[derive(Debug)]
 pub(super) struct LifeLock {
     name: String,
+    /// Ends of jobs that the database does not have yet.
+    pub(super) ends: KeptEnds,
     _file: File,
 }
 
@@ -35,7 +40,9 @@ impl LifeLock {
             fs::remove_file(&path)?;
             return Ok(None);
         }
-        Ok(Some(Self { name, _file: file }))
+        // The lock belongs to the open file: whoever has a handle of it holds the lock.
+        let ends = KeptEnds::new(file.try_clone()?);
+        Ok(Some(Self { name, ends, _file: file }))
     }
 
     /// What the database calls it.
@@ -54,28 +61,48 @@ pub(super) fn has_died(database: &Path, name: &str) -> bool {
     is_free(&lock_path(database, name))
 }
 
-/// Removes the files of lives that `is_known` does not know and nobody holds.
-pub(super) fn sweep(database: &Path, is_known: impl Fn(&str) -> bool) -> io::Result<()> {
+/// Does a living process hold one of the locks beside this database? False where that cannot be told.
+pub(super) fn is_anyone_alive(database: &Path) -> io::Result<bool> {
+    Ok(lock_files(database)?.iter().any(|(path, _)| {
+        let is_held = |file: File| matches!(file.try_lock(), Err(TryLockError::WouldBlock));
+        File::open(path).is_ok_and(is_held)
+    }))
+}
+
+/// The lock files beside this database, and the names of their lives.
+fn lock_files(database: &Path) -> io::Result<Vec<(PathBuf, String)>> {
     let prefix = lock_path(database, "");
     let (Some(directory), Some(prefix)) = (prefix.parent(), prefix.file_name()) else {
-        return Ok(());
+        return Ok(Vec::new());
     };
     let prefix = prefix.to_string_lossy();
-    for entry in fs::read_dir(directory)?.take(LOOKED_AT) {
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut found = Vec::new();
+    for entry in entries.take(LOOKED_AT) {
         let entry = entry?;
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
-        let Some(name) = name.strip_prefix(&*prefix) else {
-            continue;
-        };
-        if !is_known(name) && is_free(&entry.path()) {
-            remove(&entry.path());
+        if let Some(name) = entry.file_name().to_string_lossy().strip_prefix(&*prefix) {
+            found.push((entry.path(), name.to_owned()));
+        }
+    }
+    Ok(found)
+}
+
+/// Removes the files of lives that `is_known` does not know and nobody holds.
+pub(super) fn sweep(database: &Path, is_known: impl Fn(&str) -> bool) -> io::Result<()> {
+    for (path, name) in lock_files(database)? {
+        if !is_known(&name) && is_free(&path) {
+            remove(&path);
         }
     }
     Ok(())
 }
 
-fn lock_path(database: &Path, name: &str) -> PathBuf {
+/// The file of the life of this name.
+pub(super) fn lock_path(database: &Path, name: &str) -> PathBuf {
     beside(database, &format!("-life-{name}"))
 }
 

@@ -1,8 +1,10 @@
 //! Opening the database: refuse what is not ours, then bring it to the version of this build.
 
 use std::{
-    path::Path,
-    sync::{Mutex, PoisonError},
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -11,7 +13,8 @@ use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 use super::{
     Durability,
     fault::Fault,
-    file,
+    file, log_check,
+    mark::{self, Mark},
     schema::{APPLICATION_ID, MIGRATIONS},
 };
 
@@ -21,18 +24,67 @@ const STATEMENTS: usize = 64;
 /// The log is cut back to this size after a burst, in bytes.
 const LOG_BYTES: i64 = 64 << 20;
 
+/// A database whose pages are all looked at when it is opened has at most this size, in bytes. A larger one is looked
+/// at when a backup of it is made.
+const CHECKED_BYTES: u64 = 64 << 20;
+
 /// One opening at a time in this process (see file.rs).
 static OPENING: Mutex<()> = Mutex::new(());
+
+/// How often each database is open in this process.
+static OPEN: Mutex<BTreeMap<PathBuf, usize>> = Mutex::new(BTreeMap::new());
+
+fn open_here() -> MutexGuard<'static, BTreeMap<PathBuf, usize>> {
+    OPEN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// One name for a file.
+fn one_name(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.to_owned())
+}
+
+/// Is this database open in this process?
+pub(super) fn is_open_here(path: &Path) -> bool {
+    open_here().contains_key(&one_name(path))
+}
+
+/// Says that a database is open in this process, until it is dropped.
+#[derive(Debug)]
+pub(super) struct OpenHere(PathBuf);
+
+impl OpenHere {
+    fn new(path: &Path) -> Self {
+        let path = one_name(path);
+        *open_here().entry(path.clone()).or_default() += 1;
+        Self(path)
+    }
+}
+
+impl Drop for OpenHere {
+    fn drop(&mut self) {
+        let mut open = open_here();
+        if let Some(count) = open.get_mut(&self.0) {
+            *count -= 1;
+            if *count == 0 {
+                open.remove(&self.0);
+            }
+        }
+    }
+}
 
 /// The connection that writes. The file is checked, made where it is missing, and migrated.
 pub(super) fn open_writer(
     path: &Path,
     durability: Durability,
     busy: Duration,
-) -> Result<Connection, Fault> {
+) -> Result<(Connection, OpenHere), Fault> {
     let _alone = OPENING.lock().unwrap_or_else(PoisonError::into_inner);
+    let mark = mark::read(path)?;
+    if let Some(mark) = &mark {
+        check_files(path, mark)?;
+    }
     file::prepare(path)?;
-    look(path, busy)?;
+    look(path, busy, mark.as_ref())?;
     if let Err(error) = file::make_private(path) {
         tracing::warn!(path = %path.display(), %error, "others may read the database");
     }
@@ -44,23 +96,87 @@ pub(super) fn open_writer(
     // What is erased is overwritten where that costs no further page.
     connection.pragma_update(None, "secure_delete", "FAST")?;
     migrate(&mut connection, MIGRATIONS)?;
+    Ok((connection, OpenHere::new(path)))
+}
+
+/// Are the files there that the mark says there were? Looked at before SQLite opens them: it makes a new database of an
+/// empty file, and drops what it cannot read of a log.
+fn check_files(path: &Path, mark: &Mark) -> Result<(), Fault> {
+    let what = match fs::metadata(path) {
+        Ok(found) if found.is_file() && found.len() == 0 => "the file is empty",
+        Ok(_) => return check_log(path, mark),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => "the file is gone",
+        Err(error) => return Err(error.into()),
+    };
+    Err(mark::lost(mark, what.into()))
+}
+
+/// Is the log whole? What the system itself did not write before it went down is no damage.
+fn check_log(path: &Path, mark: &Mark) -> Result<(), Fault> {
+    if mark.boot.is_none() || mark.boot != mark::boot() || is_open_here(path) {
+        return Ok(());
+    }
+    match log_check::missing(path)? {
+        None => Ok(()),
+        Some((missing, of)) => {
+            let log = file::beside(path, "-wal");
+            let what = format!(
+                "its log {} is damaged or gone: {missing} of {of} changed pages are missing",
+                log.display()
+            );
+            Err(mark::lost(mark, what))
+        }
+    }
+}
+
+/// Brings a database to the version of this build.
+pub(super) fn bring_up_to_date(connection: &mut Connection) -> Result<(), Fault> {
+    migrate(connection, MIGRATIONS)
+}
+
+/// Are all pages as they should be?
+pub(super) fn check_pages(connection: &Connection) -> Result<(), Fault> {
+    let said: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    if said == "ok" { Ok(()) } else { Err(Fault::Unsound(said)) }
+}
+
+/// A database that may be put in the place of another: one of ours, and whole.
+pub(super) fn open_backup(path: &Path, busy: Duration) -> Result<Connection, Fault> {
+    if fs::metadata(path)?.len() == 0 {
+        return Err(Fault::NotADatabase);
+    }
+    let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY, busy)?;
+    if check(&connection, MIGRATIONS.len() as i32)? == 0 {
+        return Err(Fault::Foreign { found: 0 });
+    }
+    check_pages(&connection)?;
     Ok(connection)
 }
 
-/// Checks whose database it is, on a connection that cannot write, so that what is refused stays as it is.
-fn look(path: &Path, busy: Duration) -> Result<(), Fault> {
+/// Checks whose database it is, and whether it holds what its mark says, on a connection that cannot write, so that what
+/// is refused stays as it is.
+fn look(path: &Path, busy: Duration, mark: Option<&Mark>) -> Result<(), Fault> {
     let known = MIGRATIONS.len() as i32;
-    let checked = check(&connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY, busy)?, known);
+    let is_small = fs::metadata(path)?.len() <= CHECKED_BYTES;
+    let check = |access| {
+        let connection = connect(path, access, busy)?;
+        check(&connection, known)?;
+        if let Some(mark) = mark {
+            mark::compare(mark, mark::identity(&connection)?.as_ref())?;
+        }
+        if is_small { check_pages(&connection) } else { Ok(()) }
+    };
+    let checked = check(OpenFlags::SQLITE_OPEN_READ_ONLY);
     let Err(Fault::Sqlite(error)) = &checked else {
-        return checked.map(drop);
+        return checked;
     };
     let code = error.sqlite_error().map(|error| error.extended_code);
     if code != Some(rusqlite::ffi::SQLITE_READONLY_ROLLBACK) {
-        return checked.map(drop);
+        return checked;
     }
     // Somebody died in the middle of a change without the log (here: in the first moments of a new database). Before
     // anything can be read, what there is of it must be taken back, as anyone who opens it would.
-    check(&connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE, busy)?, known).map(drop)
+    check(OpenFlags::SQLITE_OPEN_READ_WRITE)
 }
 
 /// A connection that can only read.

@@ -2,7 +2,7 @@
 
 use std::{path::Path, time::Duration};
 
-use super::{SqliteRegistry, fault::Fault};
+use super::{SqliteRegistry, backup::Backups, fault::Fault};
 use crate::{Result, WallTime, registry::clock::Clock};
 
 /// What an acknowledged record survives.
@@ -40,6 +40,7 @@ pub struct SqliteOptions {
     pub(super) durability: Durability,
     pub(super) keep_ended: Duration,
     pub(super) busy_timeout: Duration,
+    pub(super) backups: Option<Backups>,
     pub(super) clock: Clock,
 }
 
@@ -49,6 +50,7 @@ impl Default for SqliteOptions {
             durability: Durability::default(),
             keep_ended: Duration::from_secs(7 * 24 * 3600),
             busy_timeout: Duration::from_secs(5),
+            backups: None,
             clock: Clock::default(),
         }
     }
@@ -72,6 +74,13 @@ impl SqliteOptions {
     /// How long to wait for another process that holds the lock of the file; 5 seconds by default.
     pub fn busy_timeout(mut self, time: Duration) -> Self {
         self.busy_timeout = time;
+        self
+    }
+
+    /// Makes backups of the database while it is used; none by default. They hold what the database holds, requests and
+    /// answers included, until they are removed.
+    pub fn backups(mut self, backups: Backups) -> Self {
+        self.backups = Some(backups);
         self
     }
 

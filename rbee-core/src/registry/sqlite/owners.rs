@@ -5,6 +5,7 @@ use std::{path::Path, time::Duration};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{
+    ends,
     fault::{Fault, Refusal},
     life,
     ops::{Key, stored, stored_time},
@@ -19,7 +20,15 @@ pub(super) fn begin(
     lease: Duration,
     liveness: Option<&str>,
     now: WallTime,
+    database: &Path,
 ) -> Result<Epoch, Fault> {
+    let earlier: Vec<(i64, Option<String>)> = db
+        .prepare_cached("SELECT epoch, liveness FROM queens WHERE queen_id = ?1 ORDER BY epoch")?
+        .query_map([queen.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<Result<_, _>>()?;
+    for (epoch, life) in earlier {
+        record_kept(db, database, epoch, life.as_deref())?;
+    }
     let lease_ms = stored(u64::try_from(lease.as_millis()).unwrap_or(u64::MAX));
     db.prepare_cached("DELETE FROM queens WHERE queen_id = ?1")?.execute([queen.as_str()])?;
     db.prepare_cached(
@@ -30,6 +39,17 @@ pub(super) fn begin(
     Ok(Epoch(epoch))
 }
 
+/// Records the ends that a life has kept beside the database, before its jobs become another's.
+fn record_kept(
+    db: &Connection,
+    database: &Path,
+    epoch: i64,
+    life: Option<&str>,
+) -> Result<(), Fault> {
+    let epoch = Epoch(u64::try_from(epoch).unwrap_or_default());
+    life.map_or(Ok(()), |life| ends::record_kept(db, database, epoch, life))
+}
+
 /// May this life write?
 pub(super) fn is_current(db: &Connection, epoch: Epoch) -> Result<bool, Fault> {
     let found = db
@@ -37,6 +57,13 @@ pub(super) fn is_current(db: &Connection, epoch: Epoch) -> Result<bool, Fault> {
         .query_row([stored(epoch.0)], |_| Ok(()))
         .optional()?;
     Ok(found.is_some())
+}
+
+/// Writes the row of a life again as it is.
+pub(super) fn touch(db: &Connection, epoch: Epoch) -> Result<(), Fault> {
+    db.prepare_cached("UPDATE queens SET released = released WHERE epoch = ?1")?
+        .execute([stored(epoch.0)])?;
+    Ok(())
 }
 
 /// Moves the end of its lease.
@@ -78,7 +105,8 @@ pub(super) fn take_over(
     now: WallTime,
     database: &Path,
 ) -> Result<Snapshot, Fault> {
-    for dead in dead_lives(db, epoch, now, database)? {
+    for (dead, life) in dead_lives(db, epoch, now, database)? {
+        record_kept(db, database, dead, life.as_deref())?;
         db.prepare_cached("DELETE FROM queens WHERE epoch = ?1")?.execute([dead])?;
     }
     let mut jobs = rows::ownerless_jobs(db, epoch)?;
@@ -111,7 +139,7 @@ fn dead_lives(
     epoch: Epoch,
     now: WallTime,
     database: &Path,
-) -> Result<Vec<i64>, Fault> {
+) -> Result<Vec<(i64, Option<String>)>, Fault> {
     let mut others = db.prepare_cached(
         "SELECT epoch, released OR lease_until <= ?2, liveness FROM queens WHERE epoch <> ?1",
     )?;
@@ -120,8 +148,8 @@ fn dead_lives(
     while let Some(row) = others.next()? {
         let (other, is_over, liveness) =
             (row.get(0)?, row.get(1)?, row.get::<_, Option<String>>(2)?);
-        if is_over || liveness.is_some_and(|name| life::has_died(database, &name)) {
-            dead.push(other);
+        if is_over || liveness.as_deref().is_some_and(|name| life::has_died(database, name)) {
+            dead.push((other, liveness));
         }
     }
     Ok(dead)

@@ -5,7 +5,7 @@ pub(super) const APPLICATION_ID: i32 = i32::from_be_bytes(*b"rbee");
 
 /// Step *n* of the list makes version *n* + 1 of the schema (`user_version`) out of version *n*.
 pub(super) const MIGRATIONS: &[&str] =
-    &[FIRST, POLICIES, TENANTS, WORKERS, OUTLINES, CLIENT_ERRORS, RESTARTS];
+    &[FIRST, POLICIES, TENANTS, WORKERS, OUTLINES, CLIENT_ERRORS, RESTARTS, IDENTITY];
 
 /// The tables that the first version has.
 ///
@@ -106,6 +106,16 @@ const OUTLINES: &str = "
 /// How often in a row a job was taken over while it ran, without more of its answer recorded in between.
 const RESTARTS: &str = "
     ALTER TABLE jobs ADD COLUMN restarts INTEGER NOT NULL DEFAULT 0;
+";
+
+/// Which database it is, and how far it has come: see mark.rs.
+const IDENTITY: &str = "
+    CREATE TABLE identity (
+        database TEXT    NOT NULL,
+        stamp    INTEGER NOT NULL,
+        at_ms    INTEGER NOT NULL
+    );
+    INSERT INTO identity VALUES (lower(hex(randomblob(16))), 0, 0);
 ";
 
 /// All limits of tenants, and their keys, as JSON.

@@ -3,6 +3,7 @@
 mod faults;
 mod files;
 mod lives;
+mod losses;
 mod purging;
 
 use std::{sync::Arc, time::Duration};

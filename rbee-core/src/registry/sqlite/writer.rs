@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     path::Path,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -19,6 +19,7 @@ use super::{
     apply,
     fault::{Fault, Refusal},
     life::LifeLock,
+    mark,
     ops::Op,
     owners,
 };
@@ -52,6 +53,8 @@ pub(super) enum Message {
         epoch: Epoch,
         reply: Reply<()>,
     },
+    /// Bring the mark up to date.
+    Mark,
     #[cfg(test)]
     Act {
         act: Box<dyn FnOnce(&Connection) + Send>,
@@ -66,16 +69,26 @@ pub(super) struct Record {
     pub(super) caller: Caller,
 }
 
+/// The signs of life of the queens that opened here.
+pub(super) type Locks = Arc<Mutex<HashMap<Epoch, LifeLock>>>;
+
+pub(super) fn lock(lives: &Locks) -> MutexGuard<'_, HashMap<Epoch, LifeLock>> {
+    // Every change under the lock leaves it whole.
+    lives.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 pub(super) struct Writer {
     db: Connection,
     path: Arc<Path>,
     clock: Clock,
     keep_ended: Duration,
-    /// The signs of life of the queens that opened here.
-    lives: HashMap<Epoch, LifeLock>,
+    lives: Locks,
     /// There may be jobs that are too old.
     purging: bool,
     commits: Arc<AtomicU64>,
+    synchronous: &'static str,
+    /// When the mark was written last, and how many commits there were then.
+    marked: (WallTime, u64),
 }
 
 impl Writer {
@@ -85,15 +98,22 @@ impl Writer {
             path,
             clock: options.clock.clone(),
             keep_ended: options.keep_ended,
-            lives: HashMap::new(),
+            lives: Locks::default(),
             purging: false,
             commits: Arc::default(),
+            synchronous: options.durability.synchronous(),
+            marked: (WallTime::default(), 0),
         }
     }
 
     /// The counter of the transactions with records.
     pub(super) fn commits(&self) -> Arc<AtomicU64> {
         self.commits.clone()
+    }
+
+    /// The signs of life.
+    pub(super) fn lives(&self) -> Locks {
+        self.lives.clone()
     }
 
     /// Works until the registry is dropped and everything it had accepted is answered.
@@ -134,6 +154,7 @@ impl Writer {
                 let renewed = self.renew(epoch);
                 tell(reply, self.named(renewed, "renew a lease in"));
             }
+            Message::Mark => self.mark_soon(),
             Message::Release { epoch, reply } => {
                 let released = self.release(epoch);
                 tell(reply, self.named(released, "release a life in"));
@@ -208,9 +229,12 @@ impl Writer {
         if !lives.is_current(&self.db, record.epoch)? {
             return Err(Refusal::Fenced(rules::life_is_over(record.epoch)));
         }
-        // One change alone is refused before it writes, so there is nothing to go back on.
-        if let [op] = &*record.ops {
-            return apply::apply(&self.db, record.epoch, op);
+        match &*record.ops {
+            // It is asked whether the file can be written, which only a change shows.
+            [] => return Ok(owners::touch(&self.db, record.epoch)?),
+            // One change alone is refused before it writes, so there is nothing to go back on.
+            [op] => return apply::apply(&self.db, record.epoch, op),
+            _ => {}
         }
         run(&self.db, "SAVEPOINT record")?;
         let applied = record.ops.iter().try_for_each(|op| apply::apply(&self.db, record.epoch, op));
@@ -225,23 +249,64 @@ impl Writer {
     }
 
     fn open(&mut self, queen: &QueenId, lease: Duration) -> Result<Snapshot, Refusal> {
+        let snapshot = self.begin(queen, lease)?;
+        // An epoch is given out only once the mark has it: one that is given out twice would fence the wrong queen.
+        if let Err(fault) = self.mark() {
+            if let Some(life) = lock(&self.lives).remove(&snapshot.epoch) {
+                life.remove(&self.path);
+            }
+            return Err(fault.into());
+        }
+        Ok(snapshot)
+    }
+
+    /// Raises the stamp of the database and writes the mark beside it.
+    fn mark(&mut self) -> Result<(), Fault> {
+        let (now, commits) = (self.clock.now(), self.commits.load(Ordering::Relaxed));
+        self.db.pragma_update(None, "synchronous", "FULL")?;
+        let stamped = Transaction::begin(&self.db).and_then(|transaction| {
+            mark::stamp(&self.db, 0, now)?;
+            transaction.commit()
+        });
+        self.db.pragma_update(None, "synchronous", self.synchronous)?;
+        stamped?;
+        // Under the write lock, so that of several processes the last one to stamp also writes last.
+        let _lock = Transaction::begin(&self.db)?;
+        if let Some(mark) = mark::of(&self.db, now)? {
+            mark::write(&self.path, &mark)?;
+        }
+        self.marked = (now, commits);
+        Ok(())
+    }
+
+    /// The same if something was recorded since; a failure waits for the next time.
+    fn mark_soon(&mut self) {
+        if self.commits.load(Ordering::Relaxed) == self.marked.1 {
+            return;
+        }
+        if let Err(error) = self.mark() {
+            tracing::warn!(path = %self.path.display(), %error, "the mark beside the database is out of date");
+        }
+    }
+
+    fn begin(&mut self, queen: &QueenId, lease: Duration) -> Result<Snapshot, Refusal> {
         let now = self.clock.now();
         let transaction = Transaction::begin(&self.db)?;
-        let lock = LifeLock::take(&self.path)?;
-        let name = lock.as_ref().map(LifeLock::name);
-        let begun = owners::begin(&self.db, queen, lease, name, now)
+        let life = LifeLock::take(&self.path)?;
+        let name = life.as_ref().map(LifeLock::name);
+        let begun = owners::begin(&self.db, queen, lease, name, now, &self.path)
             .and_then(|epoch| owners::take_over(&self.db, epoch, now, &self.path))
             .and_then(|snapshot| transaction.commit().map(|()| snapshot));
-        match (&begun, lock) {
-            (Ok(snapshot), Some(lock)) => drop(self.lives.insert(snapshot.epoch, lock)),
-            (Err(_), Some(lock)) => lock.remove(&self.path),
+        match (&begun, life) {
+            (Ok(snapshot), Some(life)) => drop(lock(&self.lives).insert(snapshot.epoch, life)),
+            (Err(_), Some(life)) => life.remove(&self.path),
             (_, None) => {}
         }
         let snapshot = begun?;
         self.purging = true;
         // Earlier lives of the same queen show no sign of life any more.
         let db = &self.db;
-        self.lives.retain(|epoch, _| owners::is_current(db, *epoch).unwrap_or(true));
+        lock(&self.lives).retain(|epoch, _| owners::is_current(db, *epoch).unwrap_or(true));
         self.sweep();
         Ok(snapshot)
     }
@@ -252,12 +317,15 @@ impl Writer {
         let renewed = owners::renew(&self.db, epoch, now);
         if let Err(Refusal::Fenced(_)) = renewed {
             // Superseded: its sign of life means nothing any more.
-            self.lives.remove(&epoch);
+            lock(&self.lives).remove(&epoch);
         }
         renewed?;
         let snapshot = owners::take_over(&self.db, epoch, now, &self.path)?;
         transaction.commit()?;
         self.purging = true;
+        if now - self.marked.0 >= mark::INTERVAL {
+            self.mark_soon();
+        }
         if !snapshot.jobs.is_empty() || !snapshot.hives.is_empty() {
             self.sweep();
         }
@@ -268,9 +336,10 @@ impl Writer {
         let transaction = Transaction::begin(&self.db)?;
         owners::release(&self.db, epoch)?;
         transaction.commit()?;
-        if let Some(lock) = self.lives.remove(&epoch) {
-            lock.remove(&self.path);
+        if let Some(life) = lock(&self.lives).remove(&epoch) {
+            life.remove(&self.path);
         }
+        self.mark_soon();
         Ok(())
     }
 

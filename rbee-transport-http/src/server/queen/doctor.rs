@@ -47,6 +47,7 @@ pub(super) async fn doctor(State(shared): State<Shared>) -> Answer {
         format!("{} {}", queen.id(), env!("CARGO_PKG_VERSION")),
     )];
     checks.push(store(queen).await);
+    checks.push(store_writes(queen).await?);
     let cluster = queen.cluster().await?;
     let hives = queen.hives().await?;
     if hives.is_empty() {
@@ -96,6 +97,30 @@ async fn store(queen: &Queen) -> Check {
             check("store", "answers", Verdict::Failed, message)
         }
     }
+}
+
+/// Can the store be written? It is tried, and what the queen itself has seen counts too.
+async fn store_writes(queen: &Queen) -> rbee_core::Result<Check> {
+    let began = Instant::now();
+    let tried = tokio::time::timeout(CHECK_PATIENCE, queen.check_store()).await;
+    let known = queen.store_fault().await?;
+    let failed = |message| check("store", "writes", Verdict::Failed, message);
+    Ok(match (tried, known) {
+        (_, Some(fault)) => failed(format!(
+            "not for {:.0?}, and no job is accepted: {}",
+            queen.now() - fault.since,
+            fault.error.message()
+        )),
+        (Ok(Err(error)), None) => failed(error.message().to_owned()),
+        (Err(_), None) => {
+            failed(format!("not within {CHECK_PATIENCE:?}; is its disk full, or the file locked?"))
+        }
+        (Ok(Ok(())), None) => {
+            let took = began.elapsed();
+            let verdict = if took > SLOW_STORE { Verdict::Warning } else { Verdict::Ok };
+            check("store", "writes", verdict, format!("within {took:.1?}"))
+        }
+    })
 }
 
 fn machine(hive: &HiveSummary, cluster: &ClusterView) -> Vec<Check> {

@@ -13,34 +13,45 @@ use crate::{
     },
 };
 
+/// The status of a queen that is usable.
+const OK: &str = "ok";
 /// The status of a queen that goes down.
 const DRAINING: &str = "draining";
+/// The status of a queen whose store cannot be written.
+const STORE_FAILED: &str = "store_failed";
 
-/// Is she up? Needs no token; how she is, the operator alone is told.
+/// Is the queen usable? Needs no token; only the operator is told more. 503 once it goes down, and while its store cannot be
+/// written: it accepts no jobs then, and answers of jobs that it has accepted go on.
 #[utoipa::path(
     get,
     path = HEALTH,
     tag = "queen",
     responses(
-        (status = 200, description = "She is up; for the operator, how she is.", body = Health),
-        (status = 503, description = "She goes down, and takes no new jobs.", body = Health),
+        (status = 200, description = "It is usable; for the operator, how it is.", body = Health),
+        (status = 503, description = "The same, while it accepts no jobs.", body = Health),
         (status = "default", description = "She is not usable.", body = ErrorBody),
     ),
     security((), ("token" = [])),
 )]
 pub(super) async fn health(State(shared): State<Shared>, caller: Caller) -> Answer {
     let is_draining = shared.stop.is_cancelled();
-    // Her driver is asked in any case: without it she is not up.
-    let details = match caller {
-        Caller::Operator => details(&shared).await.map(Some),
-        Caller::Tenant(_) => shared.queen.counters().await.map(|_| None),
+    // Its driver is asked in any case: without it the queen is not up.
+    let asked = async {
+        let store_failed = shared.queen.store_fault().await?.is_some();
+        let details = match caller {
+            Caller::Operator => Some(details(&shared).await?),
+            Caller::Tenant(_) => None,
+        };
+        Ok::<_, Error>((store_failed, details))
     };
-    let (status, details) = match details {
-        Ok(details) => (if is_draining { DRAINING } else { "ok" }, details),
+    let (status, details) = match asked.await {
+        Ok((_, details)) if is_draining => (DRAINING, details),
+        Ok((true, details)) => (STORE_FAILED, details),
+        Ok((false, details)) => (OK, details),
         Err(error) if error.kind() == ErrorKind::ShuttingDown => (DRAINING, None),
         Err(error) => return Err(error.into()),
     };
-    let code = if status == DRAINING { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+    let code = if status == OK { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     Ok(reply::json(code, &Health { status: status.into(), details }))
 }
 
@@ -48,7 +59,10 @@ pub(super) async fn health(State(shared): State<Shared>, caller: Caller) -> Answ
 async fn details(shared: &Inner) -> Result<HealthDetails> {
     let queen = &shared.queen;
     let (counters, cluster) = (queen.counters().await?, queen.cluster().await?);
+    let store_failed = queen.store_fault().await?.map(|fault| queen.now() - fault.since);
     Ok(HealthDetails {
+        store_failed_ms: store_failed
+            .map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
         queen: queen.id().to_string(),
         version: env!("CARGO_PKG_VERSION").into(),
         pid: std::process::id(),

@@ -1,0 +1,55 @@
+//! What the engine knows of the store: whether it takes what is to be written.
+
+use super::*;
+
+/// When a client may try again if the store does not say.
+const RETRY_AFTER: Duration = Duration::from_secs(10);
+
+/// The store cannot be written.
+#[derive(Clone, Debug)]
+pub struct StoreFault {
+    /// Since when.
+    pub since: Time,
+    /// Why. Its [`retry_after`](Error::retry_after) is set if the cause may pass by itself.
+    pub error: Error,
+}
+
+impl Engine {
+    /// Why the store cannot be written at the moment; `None` while it can.
+    pub fn store_fault(&self) -> Option<&StoreFault> {
+        self.store_fault.as_ref()
+    }
+
+    /// The store failed to write, or writes again.
+    pub(super) fn store(&mut self, now: Now, fault: Option<Error>, out: &mut Out) {
+        match (fault, &mut self.store_fault) {
+            (Some(error), Some(known)) => known.error = error,
+            (Some(error), none) => {
+                out.push(Effect::Note(Note::StoreFailed(error.clone())));
+                *none = Some(StoreFault { since: now.at, error });
+            }
+            (None, known) => {
+                if let Some(fault) = known.take() {
+                    out.push(Effect::Note(Note::StoreBack(now.at - fault.since)));
+                }
+            }
+        }
+    }
+
+    /// A job that cannot be recorded is not accepted.
+    pub(super) fn check_store(&self) -> Result<()> {
+        self.store_fault.as_ref().map_or(Ok(()), |fault| Err(refusal(&fault.error)))
+    }
+}
+
+/// The error for a client. It does not name the file: that is for the operator.
+pub(super) fn refusal(error: &Error) -> Error {
+    let message = match error.retry_after() {
+        Some(_) => "no job is accepted at the moment: the queen's store cannot be written",
+        None => {
+            "no job is accepted: the queen's store cannot be written, and an operator must repair it"
+        }
+    };
+    let refusal = Error::new(ErrorKind::Storage, message).with_source(error.clone());
+    refusal.with_retry_after(error.retry_after().unwrap_or(RETRY_AFTER))
+}
