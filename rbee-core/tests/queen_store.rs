@@ -187,7 +187,7 @@ async fn what_was_written_late_was_written_in_order() {
         Change::JobRunning { job, attempt, .. } if *job == name => {
             Some(format!("running {attempt}"))
         }
-        Change::JobRequeued { job } if *job == name => Some("requeued".to_owned()),
+        Change::JobRequeued { job, .. } if *job == name => Some("requeued".to_owned()),
         Change::JobEnded { job, .. } if *job == name => Some("ended".to_owned()),
         _ => None,
     };
