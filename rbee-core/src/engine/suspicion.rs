@@ -13,11 +13,18 @@ const MOST_FREE: u32 = 16;
 /// What makes workers suspected.
 #[derive(Debug, Default)]
 pub(super) struct Suspicions {
-    /// The suspected workers, with the jobs that have lost a try there since. Where it turns out that the machine was
-    /// lost, they get it back.
-    workers: BTreeMap<WorkerId, BTreeSet<JobId>>,
+    workers: BTreeMap<WorkerId, Suspect>,
     /// Attempts whose stream is silent.
     silent: BTreeMap<LeaseId, Silence>,
+}
+
+/// A worker that is suspected.
+#[derive(Debug, Default)]
+struct Suspect {
+    /// The jobs that have lost a try there since. If it turns out that the machine was lost, they get it back.
+    charged: BTreeSet<JobId>,
+    /// It has left a probe without a good answer.
+    was_unwell: bool,
 }
 
 impl Suspicions {
@@ -144,7 +151,10 @@ impl Engine {
         if is_doubted {
             return;
         }
-        self.suspicions.forget(worker);
+        if self.suspicions.workers.remove(&worker).is_some_and(|suspect| suspect.was_unwell) {
+            // It did not answer, and now it does: something has changed, and the next time it is asked soon again.
+            self.probes.remove(&worker);
+        }
         if was_suspected || state == WorkerState::Failed {
             out.push(Effect::Note(Note::WorkerTrusted(worker)));
             self.wake_model(&model);
@@ -158,14 +168,19 @@ impl Engine {
         };
         let (state, suspected, model) = (view.state, view.suspected, view.info.model.clone());
         match state {
-            WorkerState::Failed => self.arm_probe(now, worker),
+            WorkerState::Failed => {
+                if let Some(suspect) = self.suspicions.workers.get_mut(&worker) {
+                    suspect.was_unwell = true;
+                }
+                self.arm_probe(now, worker);
+            }
             WorkerState::Ready if suspected || !self.silences_of(worker).is_empty() => {
                 for (lease, _) in self.leases.of_worker(worker) {
                     if let Some(silence) = self.suspicions.silent.get_mut(&lease) {
                         silence.is_evident = true;
                     }
                 }
-                self.suspicions.workers.entry(worker).or_default();
+                self.suspicions.workers.entry(worker).or_default().was_unwell = true;
                 if self.view.edit_worker(worker, |view| view.suspected = true) && !suspected {
                     out.push(Effect::Note(Note::WorkerSuspected(worker, why.clone())));
                 }
@@ -257,8 +272,8 @@ impl Engine {
                 entry.free <= MOST_FREE
             }
             _ => {
-                if let Some(charged) = self.suspicions.workers.get_mut(&worker) {
-                    charged.insert(id);
+                if let Some(suspect) = self.suspicions.workers.get_mut(&worker) {
+                    suspect.charged.insert(id);
                 }
                 false
             }
@@ -267,10 +282,10 @@ impl Engine {
 
     /// The machine of this worker is away: jobs that lost a try there since it was suspected get it back.
     pub(super) fn give_tries_back(&mut self, worker: WorkerId) {
-        let Some(charged) = self.suspicions.workers.get_mut(&worker).map(std::mem::take) else {
+        let Some(suspect) = self.suspicions.workers.get_mut(&worker) else {
             return;
         };
-        for id in charged {
+        for id in std::mem::take(&mut suspect.charged) {
             if let Some(entry) = self.jobs.get_mut(&id).filter(|entry| entry.free < MOST_FREE) {
                 entry.free += 1;
                 entry.attempts = entry.attempts.saturating_sub(1);

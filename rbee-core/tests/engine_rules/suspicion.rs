@@ -377,7 +377,14 @@ fn a_suspected_worker_that_does_not_answer_fails_and_comes_back_when_it_does() {
     let trusted = |effect: &Effect| matches!(effect, Effect::Note(Note::WorkerTrusted(_)));
     assert!(hand.find(|effect| trusted(effect).then_some(())).is_some());
     hand.wait(Duration::from_secs(2));
-    assert_eq!(hand.start().2, parts::worker(1));
+    let (lease, _, id) = hand.start();
+    assert_eq!(id, parts::worker(1));
+    // On trial: it fails at once, and is asked soon, because it had come back.
+    silent(&mut hand, lease, silence(true, 1));
+    probed(&mut hand, 1, false);
+    assert_eq!(view(&hand, 1).state, WorkerState::Failed);
+    hand.wait(Duration::from_secs(1));
+    assert_eq!(hand.probes(), 1);
 }
 
 #[test]

@@ -238,6 +238,8 @@ async fn a_hive_takes_a_new_token_from_its_file_when_it_is_told_to() {
     let mut command = tokio::process::Command::new(built("rbee-hive"));
     command.args(["--port", &port.to_string(), "--token-file"]).arg(&file);
     command.arg("--state-dir").arg(place.path().join("state")).kill_on_drop(true);
+    let log = place.path().join("log");
+    command.stderr(std::fs::File::create(&log).unwrap());
     let mut daemon = command.spawn().unwrap();
     let pid = rustix::process::Pid::from_raw(i32::try_from(daemon.id().unwrap()).unwrap()).unwrap();
     let takes = async |token: &Token| {
@@ -249,6 +251,11 @@ async fn a_hive_takes_a_new_token_from_its_file_when_it_is_told_to() {
     until_async("it serves", async || takes(&old).await).await;
     std::fs::write(&file, "too short").unwrap();
     kill_process(pid, Signal::HUP).unwrap();
+    until_async("the broken one is refused", async || {
+        let said = std::fs::read_to_string(&log).unwrap();
+        said.contains("the token is refused; the old one stays in force") && takes(&old).await
+    })
+    .await;
     std::fs::write(&file, new.reveal()).unwrap();
     kill_process(pid, Signal::HUP).unwrap();
     until_async("the new token holds", async || takes(&new).await).await;
