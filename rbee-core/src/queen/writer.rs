@@ -51,18 +51,21 @@ impl Writer {
         let _ = self.entries.send(Entry { n, changes, tokens: None, _room: None });
     }
 
-    /// Writes the end of a job together with the tokens of it that the store does not have yet.
-    pub(super) fn write_with_tokens(
+    /// Writes the end of a job together with what the store does not have yet of its answer.
+    pub(super) fn write_with_answer(
         &self,
         n: Option<u64>,
         mut changes: Vec<Change>,
         job: JobId,
-        log: Arc<JobLog>,
+        log: &Arc<JobLog>,
     ) {
         let tokens = log.take_unsaved().map(|(at, pieces)| {
             changes.insert(0, Change::JobTokens { job, at, pieces });
-            (log, at)
+            (log.clone(), at)
         });
+        if let Some(vectors) = log.vectors() {
+            changes.insert(0, Change::JobVectors { job, vectors });
+        }
         let _ = self.entries.send(Entry { n, changes, tokens, _room: None });
     }
 

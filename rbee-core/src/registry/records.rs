@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ApiKey, CorrelationId, Epoch, HiveId, Idempotency, Job, JobId, JobStatus, LiveJob, ModelRef,
-    PolicySource, Priority, Task, TenantId, TenantLimits, WallTime, WorkerId, prefix,
+    ApiKey, CorrelationId, Epoch, HiveId, Idempotency, Job, JobId, JobState, JobStatus, LiveJob,
+    ModelRef, PolicySource, Priority, Task, TenantId, TenantLimits, WallTime, WorkerId, prefix,
 };
 
 /// One token of an answer, as it is stored.
@@ -82,6 +82,13 @@ pub struct JobRecord {
     pub numerics: Option<Arc<str>>,
     /// What is recorded of its answer so far.
     pub pieces: Vec<Piece>,
+    /// The vectors of its answer, if it is one of vectors and is kept.
+    pub vectors: Option<Arc<Vec<Vec<f32>>>>,
+    /// The job has ended, and its answer is stored whole: the pieces and the vectors are all there are.
+    pub output_kept: bool,
+    /// A queen has taken the job over from an earlier life while it was live. Readers may have seen more of its answer then
+    /// than is recorded.
+    pub taken_over: bool,
     /// Tokens of the answer: those recorded while it is live, all of them once it has ended.
     pub tokens_generated: u32,
 }
@@ -105,8 +112,22 @@ impl JobRecord {
             outline: None,
             numerics: None,
             pieces: Vec::new(),
+            vectors: None,
+            output_kept: false,
+            taken_over: false,
             tokens_generated: 0,
         }
+    }
+
+    /// Is the whole answer here? For a record that was listed with its text.
+    ///
+    /// Records of older versions do not say whether the answer was kept; there the number of its tokens tells.
+    pub fn has_whole_output(&self) -> bool {
+        let is_embedding = self.outline.as_ref().is_some_and(|outline| outline.embed);
+        let is_complete = self.status.state() == JobState::Complete;
+        self.output_kept
+            || (self.pieces.len() >= self.tokens_generated as usize
+                && (!is_embedding || !is_complete || self.vectors.is_some()))
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod answers;
 mod apply;
+mod failure;
 mod fault;
 mod file;
 mod life;

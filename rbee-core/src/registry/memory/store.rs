@@ -100,6 +100,7 @@ impl Store {
             .filter(|job| job.status.state().is_live() && !lives.contains_key(&job.owner))
             .map(|job| {
                 job.owner = epoch;
+                job.taken_over = true;
                 job.clone()
             })
             .collect();
@@ -163,6 +164,7 @@ impl Store {
             Change::JobRunning { job: id, .. }
             | Change::JobRequeued { job: id }
             | Change::JobTokens { job: id, .. }
+            | Change::JobVectors { job: id, .. }
             | Change::JobEnded { job: id, .. } => job(id),
             Change::HivePut(record) => hive(&record.id),
             Change::HiveGone(id)
@@ -194,6 +196,10 @@ impl Store {
                     record.pieces.extend_from_slice(pieces);
                     record.tokens_generated = count(record.pieces.len());
                 }
+                live.into()
+            }),
+            Change::JobVectors { job, vectors } => self.with_live(job, |record, live| {
+                record.vectors = Some(vectors.clone());
                 live.into()
             }),
             Change::JobEnded { job, outcome, at, used_tokens, keep_request, keep_output } => {
@@ -295,8 +301,9 @@ impl Store {
                 record.request = None;
             }
             if !keep_output {
-                record.pieces = Vec::new();
+                (record.pieces, record.vectors) = (Vec::new(), None);
             }
+            record.output_kept = keep_output;
             if let Outcome::Complete { usage, .. } = outcome {
                 record.tokens_generated = usage.completion_tokens;
             }
@@ -335,7 +342,7 @@ impl Store {
             let mut job = job.clone();
             if !filter.with_text {
                 job.request = None;
-                job.pieces = Vec::new();
+                (job.pieces, job.vectors) = (Vec::new(), None);
             }
             job
         };
@@ -382,6 +389,9 @@ mod tests {
                 outline: None,
                 numerics: None,
                 pieces: Vec::new(),
+                vectors: None,
+                output_kept: false,
+                taken_over: false,
                 tokens_generated: 0,
             };
             store.record(epoch, &[Change::JobQueued(Box::new(record))]).unwrap();

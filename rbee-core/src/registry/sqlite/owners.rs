@@ -74,7 +74,7 @@ pub(super) fn take_over(
     let jobs = rows::ownerless_jobs(db, epoch)?;
     if !jobs.is_empty() {
         db.prepare_cached(
-            "UPDATE jobs SET owner = ?1
+            "UPDATE jobs SET owner = ?1, taken_over = 1
              WHERE completed_at IS NULL AND owner NOT IN (SELECT epoch FROM queens)",
         )?
         .execute([stored(epoch.0)])?;

@@ -4,7 +4,7 @@
 pub(super) const APPLICATION_ID: i32 = i32::from_be_bytes(*b"rbee");
 
 /// Step *n* of the list makes version *n* + 1 of the schema (`user_version`) out of version *n*.
-pub(super) const MIGRATIONS: &[&str] = &[FIRST, POLICIES, TENANTS, WORKERS, OUTLINES];
+pub(super) const MIGRATIONS: &[&str] = &[FIRST, POLICIES, TENANTS, WORKERS, OUTLINES, ANSWERS];
 
 /// The tables that the first version has.
 ///
@@ -100,6 +100,14 @@ const OUTLINES: &str = "
     ALTER TABLE jobs ADD COLUMN max_tokens  INTEGER;
     ALTER TABLE jobs ADD COLUMN deadline_ms INTEGER;
     ALTER TABLE jobs ADD COLUMN prefix      BLOB; -- keys of 8 bytes, little-endian
+";
+
+/// Whether the answer of an ended job is stored whole, and what else is needed to give it again as it was. The vectors of
+/// an answer are the row of `pieces` at -1.
+const ANSWERS: &str = "
+    ALTER TABLE jobs ADD COLUMN output_kept   INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE jobs ADD COLUMN taken_over    INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE jobs ADD COLUMN error_details TEXT; -- JSON, see failure.rs
 ";
 
 /// All limits of tenants, and their keys, as JSON.

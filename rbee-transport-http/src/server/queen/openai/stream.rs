@@ -193,7 +193,10 @@ impl Chunks {
             }
         });
         if failed.is_none() && handle.is_done() && !*over {
-            failed = Some(Error::new(ErrorKind::Internal, "the events of the job broke off"));
+            let why = handle.interruption().cloned();
+            failed = Some(why.unwrap_or_else(|| {
+                Error::new(ErrorKind::Internal, "the events of the job broke off")
+            }));
         }
         if let Some(error) = failed {
             self.fail(error);
@@ -228,6 +231,10 @@ impl Chunks {
     }
 
     fn tell(&mut self, error: &Error) {
+        if error.kind() == ErrorKind::Interrupted {
+            // The event below is not the job's end. Clients of OpenAI's would take a stream that just ends for a whole answer.
+            sse::put_retry(&mut self.buffer, sse::RETRY);
+        }
         match serde_json::to_vec(&OpenAiErrorBody::from(error)) {
             Ok(body) => sse::put(&mut self.buffer, None, "", &body),
             Err(cause) => tracing::warn!(%cause, "an error could not be written"),
