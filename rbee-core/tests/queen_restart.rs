@@ -123,8 +123,11 @@ async fn an_older_queen_of_the_same_name_stops_when_a_younger_one_takes_over() {
     let job = old.submit(request(1, 5)).await.unwrap();
     let name = job.id();
     let young = queen().id(id()).registry(registry).worker(echo().build()).build().await.unwrap();
-    let mut job = job;
-    assert!(job.next().await.is_none(), "it has not ended");
+    let (mut job, mut seen) = (job, Seen::default());
+    while let Some(event) = job.next().await {
+        seen.take(event);
+    }
+    assert!(seen.end.is_none(), "it has not ended");
     let why = job.interruption().unwrap();
     assert_eq!(why.kind(), ErrorKind::Interrupted);
     assert!(why.message().contains("epoch"), "{why}");

@@ -1,4 +1,4 @@
-//! What clients are told when the queen goes down, and what they find when she is back.
+//! What clients are told when the queen goes down, and what they find when it is back.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -293,3 +293,39 @@ impl PolicyOrigin {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Finish, Outcome, Settings, Usage, sim::JobSketch};
+
+    #[test]
+    fn an_answer_is_whole_where_it_was_kept_or_where_an_older_record_has_all_of_it() {
+        let job = |detached| {
+            let sketch = JobSketch::new("m".parse().unwrap());
+            Job { detached, ..sketch.job(&Settings::default(), 1).unwrap() }
+        };
+        let record = |output_kept, pieces, tokens, embed| {
+            let mut record =
+                JobRecord::queued(Arc::new(job(true)), 1, WallTime::default(), Epoch(1));
+            let usage = Usage { prompt_tokens: 1, completion_tokens: tokens };
+            let outcome = Outcome::Complete { finish: Finish::Stop, usage };
+            record.status = LiveJob::queued().ended(outcome, WallTime::default()).into();
+            record.pieces = vec![Piece { id: None, text: "x".into() }; pieces];
+            record.outline = Some(JobOutline { embed, ..JobOutline::default() });
+            (record.output_kept, record.tokens_generated) = (output_kept, tokens);
+            record
+        };
+        assert!(record(false, 3, 3, false).has_whole_output());
+        assert!(!record(false, 0, 3, false).has_whole_output());
+        assert!(
+            record(true, 2, 3, false).has_whole_output(),
+            "engines may count more than they give"
+        );
+        assert!(!record(false, 0, 0, true).has_whole_output(), "the vectors were not kept");
+        assert!(record(true, 0, 0, true).has_whole_output());
+        let mut failed = record(false, 0, 0, true);
+        failed.status = LiveJob::queued().ended(Outcome::Cancelled, WallTime::default()).into();
+        assert!(failed.has_whole_output(), "there were no vectors to be kept");
+    }
+}

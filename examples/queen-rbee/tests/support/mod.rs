@@ -110,6 +110,13 @@ impl Queen {
         BufReader::new(stream)
     }
 
+    /// Begins to read, and gives what of it comes as it comes.
+    pub(crate) fn follow(&self, path: &str, after: Option<u64>) -> BufReader<TcpStream> {
+        let after = after.map(|after| after.to_string());
+        let headers: Vec<_> = after.iter().map(|after| ("last-event-id", after.as_str())).collect();
+        BufReader::new(send(self.address, "GET", path, None, &headers))
+    }
+
     /// The processes she has started.
     pub(crate) fn children(&self) -> Vec<u32> {
         children(self.child.id())

@@ -62,7 +62,7 @@ impl Events {
                 return Err(failure.with_hint(format!("`rbee jobs events {job}{after}` goes on")));
             };
             keeper.screen.note(&format!("{}; going on{place}", failure.message()));
-            // The queen may say that it takes her longer to be back.
+            // The queen may say that a restart takes longer.
             let pause =
                 Duration::from_millis(*pause).max(failure.retry_after().unwrap_or_default());
             tokio::time::sleep(pause).await;

@@ -1,4 +1,4 @@
-//! The last turn: the queen goes down, or has lost her rows to another.
+//! The last turn: the queen goes down, or has lost its rows to another.
 
 use std::time::Duration;
 

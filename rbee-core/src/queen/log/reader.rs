@@ -116,7 +116,7 @@ impl JobEvents {
                 inner.wake(self.reader, cx.waker(), false);
                 return Poll::Pending;
             };
-            self.next += u64::from(seq.is_some());
+            self.next = self.next.saturating_add(u64::from(seq.is_some()));
             self.done = event.is_terminal();
             if read(seq, event).is_break() {
                 break;
