@@ -28,6 +28,7 @@ use crate::{
 mod admit;
 mod commands;
 mod ending;
+mod freeze;
 mod hives;
 mod jobs;
 mod lanes;
@@ -124,6 +125,10 @@ struct Entry {
     shared: u64,
     /// The job is in the store: until then nothing else of it is written.
     accepted: bool,
+    /// It ends with its client, who waits for it in this life of the queen and cannot come back for it.
+    bound: bool,
+    /// Its answer stays in the store for as long as its record.
+    keeps_output: bool,
     alarms: JobAlarms,
 }
 
@@ -370,12 +375,17 @@ impl Engine {
     /// Takes one input and appends what is to be done to `out`. The effects are to be carried out in their order.
     pub fn on(&mut self, now: Now, input: Input, out: &mut Vec<Effect>) {
         if self.frozen {
+            // What was handed to the store is still told as it was written.
+            if let Input::Recorded { n, result } = input {
+                self.recorded(now, n, result, out);
+            }
             return;
         }
         self.tenants.turn_the_day(now.wall, &mut self.view);
         match input {
             Input::Submit { job } => self.submit(now, job, out),
             Input::Cancel { job } => self.end(now, job, Outcome::Cancelled, out),
+            Input::Detach { job } => self.detach(job),
             Input::Recorded { n, result } => self.recorded(now, n, result, out),
             Input::Store { fault } => self.store(now, fault, out),
             Input::Placed { ticket, answer } => self.placed(now, ticket, answer, out),
@@ -394,10 +404,7 @@ impl Engine {
             Input::Restore { snapshot } => self.restore(now, self.understood(*snapshot), out),
             Input::Command { n, command } => self.command(now, n, command, out),
             Input::PolicyChanged => self.wake_all(),
-            Input::Freeze => {
-                self.frozen = true;
-                return;
-            }
+            Input::Freeze => return self.freeze(now, out),
             Input::Tick => {}
         }
         while let Some(alarm) = self.timers.pop(now.at) {

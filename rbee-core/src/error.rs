@@ -122,6 +122,9 @@ error_kinds! {
     QueenRestarted = "QUEEN_RESTARTED", retryable: false, blames_worker: false, status: 503, openai: "server_error", summary: "the service was restarted while the job ran, and the job cannot be run again";
     /// The queen is going down and takes no more jobs.
     ShuttingDown = "SHUTTING_DOWN", retryable: false, blames_worker: false, status: 503, openai: "server_error", summary: "the service is going down and takes no more jobs";
+    /// The events of a job broke off before its end, because the queen goes down or the job is another queen's now. The job
+    /// may go on: it is asked for by its id, or under its idempotency key.
+    Interrupted = "JOB_INTERRUPTED", retryable: false, blames_worker: false, status: 503, openai: "server_error", summary: "the events of the job broke off before its end; ask for the job again";
     /// The durable store cannot be written or read; nothing was accepted.
     Storage = "STORAGE", retryable: false, blames_worker: false, status: 503, openai: "server_error", summary: "the service cannot store what it needs to; nothing was accepted";
     /// A hive's budget for models would do, but models that are in use or being fetched take too much of it.

@@ -17,28 +17,46 @@ const MAX_KEY: usize = 255;
 pub struct Idempotency {
     /// The client's key: 1 to 255 visible ASCII characters.
     pub key: Box<str>,
+    /// Which one it is of the jobs that were submitted together under the key, from 0.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub part: u32,
     /// What tells one request from another.
     pub fingerprint: u64,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde calls it with")]
+fn is_zero(part: &u32) -> bool {
+    *part == 0
+}
+
 impl Idempotency {
     /// Checks the key, and takes the fingerprint of what was asked for.
-    pub(crate) fn new(key: &str, request: &impl Serialize) -> Result<Self> {
+    pub(crate) fn new(key: &str, part: u32, request: &impl Serialize) -> Result<Self> {
         check(key)?;
         // Whatever is in a request can be written as JSON.
         let bytes = serde_json::to_vec(request).unwrap_or_default();
-        Ok(Self { key: key.into(), fingerprint: prefix::hash(prefix::START, &bytes) })
+        Ok(Self { key: key.into(), part, fingerprint: prefix::hash(prefix::START, &bytes) })
     }
 
-    /// The job of this key: the same one every time, in every life of the queen.
+    /// The job of this key and part: the same one every time, in every life of the queen.
     pub(crate) fn job(&self, tenant: Option<&TenantId>) -> JobId {
-        let name = match tenant {
-            Some(tenant) => format!("{tenant}/{}", self.key),
-            // No tenant's name has a slash in it or is empty.
-            None => format!("/{}", self.key),
-        };
+        // No tenant's name has a slash in it or is empty.
+        let mut name = tenant.map(ToString::to_string).unwrap_or_default();
+        name.push('/');
+        self.put_name(&mut name);
         let bits = uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, name.as_bytes());
         JobId::from_random_bits(bits.as_u128())
+    }
+}
+
+impl Idempotency {
+    /// Key and part. No key has a space in it, so no part is called as another key is.
+    fn put_name(&self, out: &mut String) {
+        out.push_str(&self.key);
+        if self.part > 0 {
+            out.push(' ');
+            out.push_str(&self.part.to_string());
+        }
     }
 }
 
@@ -68,10 +86,12 @@ fn check(key: &str) -> Result<()> {
     Ok(())
 }
 
-/// As it is stored: the fingerprint in 16 hexadecimal digits, then the key.
+/// As it is stored: the fingerprint in 16 hexadecimal digits, then the key, then a space and the part if that is not 0.
 impl fmt::Display for Idempotency {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}{}", self.fingerprint, self.key)
+        let mut name = String::with_capacity(self.key.len());
+        self.put_name(&mut name);
+        write!(f, "{:016x}{name}", self.fingerprint)
     }
 }
 
@@ -79,9 +99,14 @@ impl FromStr for Idempotency {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let parsed = text.split_at_checked(16).and_then(|(fingerprint, key)| {
+        let parsed = text.split_at_checked(16).and_then(|(fingerprint, name)| {
+            let (key, part) = match name.split_once(' ') {
+                Some((key, part)) => (key, part.parse().ok()?),
+                None => (name, 0),
+            };
             check(key).ok()?;
-            Some(Self { key: key.into(), fingerprint: u64::from_str_radix(fingerprint, 16).ok()? })
+            let fingerprint = u64::from_str_radix(fingerprint, 16).ok()?;
+            Some(Self { key: key.into(), part, fingerprint })
         });
         parsed.ok_or_else(|| {
             Error::new(ErrorKind::Storage, format!("{text:?} is no stored idempotency key"))
@@ -95,8 +120,8 @@ mod tests {
 
     #[test]
     fn a_key_leads_to_one_job_of_one_tenant() {
-        let one = Idempotency::new("order-17", &1).unwrap();
-        let other = Idempotency::new("order-17", &2).unwrap();
+        let one = Idempotency::new("order-17", 0, &1).unwrap();
+        let other = Idempotency::new("order-17", 0, &2).unwrap();
         let tenant = TenantId::new("acme").unwrap();
         assert_eq!(one.job(None), other.job(None));
         assert_ne!(one.job(None), one.job(Some(&tenant)));
@@ -105,9 +130,24 @@ mod tests {
     }
 
     #[test]
+    fn no_part_of_a_key_is_the_job_of_another_key() {
+        let part = Idempotency::new("k", 1, &1).unwrap();
+        for key in ["k", "k#1", "k1", "k-1", "k/1", "k.1", "1"] {
+            for other in 0..3 {
+                let other = Idempotency::new(key, other, &1).unwrap();
+                assert_eq!(other.job(None) == part.job(None), other == part, "{other:?}");
+            }
+        }
+        assert_eq!(part.to_string().parse::<Idempotency>().unwrap(), part);
+        let json = serde_json::to_string(&part).unwrap();
+        assert_eq!(serde_json::from_str::<Idempotency>(&json).unwrap(), part);
+        assert!("0000000000000000k x".parse::<Idempotency>().is_err());
+    }
+
+    #[test]
     fn a_bad_key_is_refused() {
         for bad in ["", "a b", "\n", "é", &"x".repeat(256)] {
-            let error = Idempotency::new(bad, &1).unwrap_err();
+            let error = Idempotency::new(bad, 0, &1).unwrap_err();
             assert_eq!(
                 (error.kind(), error.param()),
                 (ErrorKind::InvalidRequest, Some("idempotency_key"))

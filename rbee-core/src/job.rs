@@ -74,6 +74,14 @@ pub struct Job {
     pub idempotency: Option<Arc<Idempotency>>,
 }
 
+impl Job {
+    /// Does it go on when its client goes away? Then its client can come back, and its answer is kept for as long as its
+    /// record.
+    pub fn outlives_its_client(&self) -> bool {
+        self.detached || self.idempotency.is_some()
+    }
+}
+
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde calls it with")]
 fn is_zero(rank: &i64) -> bool {
     *rank == 0

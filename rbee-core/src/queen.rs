@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Ask, ClusterView, Error, ErrorKind, Explanation, HiveBackend, HiveRecord, JobFilter, JobId,
     JobRecord, JobStatus, LeastLoaded, ModelInfo, ModelRef, ModelSource, Now, QueenId, Registry,
-    Request, Result, Scheduler, Settings, Started, Time, WallTime, WorkerId,
+    Request, Result, Scheduler, Settings, Time, WallTime, WorkerId,
     engine::{Counters, StoreFault},
 };
 
@@ -120,6 +120,10 @@ struct Shared {
 impl Drop for Shared {
     fn drop(&mut self) {
         self.kill.cancel();
+        // Nobody writes to them any more, so nobody is to wait for it.
+        for (job, log) in self.logs.live() {
+            log.interrupt(driver::interrupted(job, &mailbox::gone(), false));
+        }
     }
 }
 
@@ -189,7 +193,8 @@ impl Queen {
     }
 
     /// The events of a job, after the one of this number or from the beginning. Works while the job runs, and after
-    /// its end for as long as its events are kept; those of a detached job as long as its record.
+    /// its end for as long as its events are kept; those of a job that is [detached](Request::detached) or has an
+    /// [idempotency key](Request::idempotency_key) as long as its record.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`] where there is no such job, or its events are gone.
@@ -207,14 +212,10 @@ impl Queen {
         let JobStatus::Ended(ended) = &record.status else {
             return gone("another queen runs it");
         };
-        if record.pieces.len() < record.tokens_generated as usize {
+        if !record.has_whole_output() {
             return gone("they are no longer kept");
         }
-        let waited = ended.started_at.map(|started| started - record.submitted_at);
-        let started = waited.map(|queue_wait| Started { worker: ended.worker, queue_wait });
-        let log = Arc::new(JobLog::restored(&record.pieces, started));
-        log.close(&ended.outcome);
-        Ok(log.read(after))
+        Ok(self.shared.logs.share(job, JobLog::of_ended(&record, ended)).read(after))
     }
 
     /// Ends a job. One that has ended already, or was never there, stays as it is.
@@ -332,10 +333,13 @@ impl Queen {
         policies::aside(move || policy::guarded(|| Ok(scheduler.explain(&ask, &cluster)))).await?
     }
 
-    /// Goes down in order: admits no more jobs, gives those that are there `grace` to end, leaves the others in the
-    /// registry for the next life, stops the hives with their workers, and gives up the ownership of the store.
+    /// Goes down in order: admits no more jobs, gives those that are there `grace` to end, stops the hives with their
+    /// workers, and gives up the ownership of the store.
     ///
-    /// Readers of jobs that had not ended are told [`ErrorKind::ShuttingDown`].
+    /// A job that has not ended by then is left in the registry for the next life if somebody can come back for it: it is
+    /// [detached](Request::detached) or has an [idempotency key](Request::idempotency_key). Its readers get no terminal event;
+    /// their events [break off](JobEvents::interruption). A job whose handle waits for it and that is neither ends with
+    /// [`ErrorKind::ShuttingDown`], recorded before the handle is told, so that nothing is run later for nobody.
     ///
     /// # Errors
     /// [`ErrorKind::Storage`] if the store did not take the last changes; the jobs whose ends are among them are logged,
@@ -356,7 +360,8 @@ impl Queen {
     }
 
     /// Hands over to another queen on the same registry: takes no more turns from this moment, writes what is to be
-    /// written, and gives up the ownership. The hives and their workers go on.
+    /// written, and gives up the ownership. The hives and their workers go on. Jobs that have not ended go on or end as with
+    /// [`shutdown`](Self::shutdown).
     pub async fn hand_over(&self) -> Result<()> {
         self.end().await?.1
     }
@@ -364,7 +369,7 @@ impl Queen {
     /// Stops turning, writes what is to be written, and gives up the ownership of the store. Gives the hives, and
     /// whether everything is written.
     async fn end(&self) -> Result<(Vec<Arc<dyn HiveBackend>>, Result<()>)> {
-        let why = Error::new(ErrorKind::ShuttingDown, "the queen went down while the job ran");
+        let why = Error::new(ErrorKind::ShuttingDown, "the queen goes down");
         let hives = self.shared.mailbox.ask(|reply| Message::Freeze { reply, why }).await?;
         self.shared.kill.cancel();
         let written = self.shared.written.lock().unwrap_or_else(PoisonError::into_inner).take();

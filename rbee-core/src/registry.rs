@@ -69,6 +69,13 @@ pub enum Change {
         /// The pieces.
         pieces: Vec<Piece>,
     },
+    /// The vectors of an answer. They replace those that are stored; a job that has ended stays as it is.
+    JobVectors {
+        /// The job.
+        job: JobId,
+        /// One for each input.
+        vectors: Arc<Vec<Vec<f32>>>,
+    },
     /// The end. A job that has ended already keeps its first end.
     JobEnded {
         /// The job.
@@ -81,7 +88,8 @@ pub enum Change {
         used_tokens: u64,
         /// The text of the request stays.
         keep_request: bool,
-        /// The pieces of the answer stay.
+        /// The answer stays: its pieces and its vectors. They are whole then, because what was missing of them is written
+        /// before the end, and the record [says so](JobRecord::output_kept).
         keep_output: bool,
     },
     /// A hive was added or has changed. Its owner becomes the one who records.
@@ -145,7 +153,8 @@ pub struct JobFilter {
     pub before: Option<u64>,
     /// At most so many; 1 to 1,000.
     pub limit: usize,
-    /// With the request and the pieces of the answer. Without it they are left empty; the outline is there in any case.
+    /// With the request and the answer, its pieces and vectors. Without it they are left empty; the outline is there in
+    /// any case.
     pub with_text: bool,
 }
 

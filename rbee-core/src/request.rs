@@ -197,6 +197,8 @@ pub struct Request {
     detached: bool,
     correlation_id: Option<CorrelationId>,
     idempotency_key: Option<String>,
+    /// Which one it is of so many that share the key.
+    idempotency_part: Option<(u32, u32)>,
 }
 
 impl Request {
@@ -212,6 +214,7 @@ impl Request {
             detached: false,
             correlation_id: None,
             idempotency_key: None,
+            idempotency_part: None,
         }
     }
 
@@ -341,9 +344,17 @@ impl Request {
     }
 
     /// Submitting the same again with the same key gives the job of the first time: 1 to 255 visible ASCII
-    /// characters. The job goes on when its handle is dropped: who uses a key means to come back for the answer.
+    /// characters. The job goes on when its handle is dropped, and its answer is kept as long as its record: who uses a
+    /// key means to come back for the answer.
     pub fn idempotency_key(mut self, key: impl Into<String>) -> Self {
         self.idempotency_key = Some(key.into());
+        self
+    }
+
+    /// One of `count` requests that are submitted together under one key; `part` counts from 0. Each has a job of its own,
+    /// which no other key leads to. The same key with another count is another request.
+    pub fn idempotency_part(mut self, part: u32, count: u32) -> Self {
+        self.idempotency_part = Some((part, count)).filter(|_| count > 1);
         self
     }
 
@@ -407,7 +418,11 @@ impl Request {
         let idempotency = match &self.idempotency_key {
             Some(key) => {
                 let terms = (self.priority, timeout, self.deadline, self.detached);
-                Some(Idempotency::new(key, &(&model, &self.task, self.seed, terms))?)
+                let asked = (&model, &self.task, self.seed, terms);
+                Some(match self.idempotency_part {
+                    None => Idempotency::new(key, 0, &asked)?,
+                    Some((part, count)) => Idempotency::new(key, part, &(asked, count))?,
+                })
             }
             None => None,
         };

@@ -97,32 +97,6 @@ async fn queued_jobs_stay_in_their_order_over_a_restart() {
 }
 
 #[tokio::test]
-async fn a_shutdown_leaves_what_had_not_ended_to_the_next_start() {
-    let registry = MemoryRegistry::new();
-    let first = queen()
-        .registry(registry.clone())
-        .worker(echo().gate(&EchoGate::new()).build())
-        .build()
-        .await
-        .unwrap();
-    let running = first.submit(request(1, 5)).await.unwrap();
-    let waiting = first.submit(request(2, 5)).await.unwrap();
-    let names = [running.id(), waiting.id()];
-    first.shutdown(Duration::from_millis(1)).await.unwrap();
-    assert_eq!(read(running).await.error().kind(), ErrorKind::ShuttingDown);
-    assert_eq!(read(waiting).await.error().kind(), ErrorKind::ShuttingDown);
-    assert_eq!(first.submit(request(3, 5)).await.unwrap_err().kind(), ErrorKind::ShuttingDown);
-
-    // Another queen may take over at once, because the ownership was given up.
-    let second = queen().registry(registry).worker(echo().build()).build().await.unwrap();
-    assert_eq!(second.restored(), names);
-    for (seed, name) in names.iter().enumerate() {
-        read(second.attach(*name, None).await.unwrap()).await.assert_whole(seed as u64 + 1, 5);
-    }
-    quiet(&second).await;
-}
-
-#[tokio::test]
 async fn a_shutdown_waits_for_what_is_running() {
     let gate = EchoGate::new();
     let worker = echo().gate(&gate).build();
@@ -153,10 +127,73 @@ async fn an_older_queen_of_the_same_name_stops_when_a_younger_one_takes_over() {
     let job = old.submit(request(1, 5)).await.unwrap();
     let name = job.id();
     let young = queen().id(id()).registry(registry).worker(echo().build()).build().await.unwrap();
-    assert_eq!(read(job).await.error().kind(), ErrorKind::Fenced);
+    let (mut job, mut seen) = (job, Seen::default());
+    while let Some(event) = job.next().await {
+        seen.take(event);
+    }
+    assert!(seen.end.is_none(), "it has not ended");
+    let why = job.interruption().unwrap();
+    assert_eq!(why.kind(), ErrorKind::Interrupted);
+    assert!(why.message().contains("epoch"), "{why}");
     read(young.attach(name, None).await.unwrap()).await.assert_whole(1, 5);
     let state = young.job(name).await.unwrap().status.state();
     assert_eq!(state, JobState::Complete, "the old queen's drop of its handle changed nothing");
+}
+
+#[tokio::test]
+async fn a_reader_that_was_ahead_of_the_last_checkpoint_gets_the_end_of_a_cancelled_job_once() {
+    // By how many tokens it was ahead: by one its place is where the end would be if it followed what is recorded.
+    for ahead in [1, 2, 8] {
+        let (registry, gate) = (MemoryRegistry::new(), EchoGate::new());
+        let build = |gate: &EchoGate| {
+            let worker = echo().gate(gate).build();
+            queen().id(id()).registry(registry.clone()).worker(worker).build()
+        };
+        let first = build(&gate).await.unwrap();
+        let mut job = first.submit(request(9, 100)).await.unwrap();
+        let name = job.id();
+        gate.release(32 + ahead);
+        let mut seen = Seen::default();
+        while seen.tokens < 32 + ahead as usize {
+            seen.take(job.next().await.unwrap());
+        }
+        assert_eq!(first.job(name).await.unwrap().pieces.len(), 32, "the last checkpoint");
+        first.crash();
+        drop((job, first));
+
+        let second = build(&EchoGate::new()).await.unwrap();
+        let place = *seen.seqs.last().unwrap();
+        let waiting = second.attach(name, Some(place)).await.unwrap();
+        second.cancel(name);
+        let told = read(waiting).await;
+        assert_eq!((told.error().kind(), told.tokens), (ErrorKind::Cancelled, 0));
+        let [number] = told.seqs[..] else { panic!("{:?}", told.seqs) };
+        assert!(number > place, "it is no token's number");
+        quiet(&second).await;
+        for life in 0..2 {
+            let third = match life {
+                0 => second.clone(),
+                _ => {
+                    second.shutdown(Duration::ZERO).await.unwrap();
+                    build(&EchoGate::new()).await.unwrap()
+                }
+            };
+            for behind in [31, place, place + 1, 9_999] {
+                let told = read(third.attach(name, Some(behind)).await.unwrap()).await;
+                assert_eq!(
+                    told.error().kind(),
+                    ErrorKind::Cancelled,
+                    "after {behind} in life {life}"
+                );
+                assert_eq!(told.seqs.last(), Some(&number));
+            }
+            let told = read(third.attach(name, Some(number)).await.unwrap()).await;
+            assert!(
+                told.end.is_none() && told.seqs.is_empty(),
+                "who has read the end has read all"
+            );
+        }
+    }
 }
 
 #[tokio::test]

@@ -57,6 +57,11 @@ async fn a_reader_that_comes_back_gets_the_rest_without_a_gap_or_a_repeat() {
     assert_eq!(late.seqs, [30, 31]);
     let past = read(queen.attach(id, Some(31)).await.unwrap()).await;
     assert!(past.seqs.is_empty() && past.end.is_none());
+    // No reader has seen this much of it, but whoever says so gets the end.
+    for beyond in [32, 1_000, u64::MAX] {
+        let end = read(queen.attach(id, Some(beyond)).await.unwrap()).await;
+        assert_eq!(end.seqs, [31], "after {beyond}");
+    }
 }
 
 #[tokio::test]
@@ -155,6 +160,31 @@ async fn events_of_ended_jobs_are_kept_for_ten_minutes_and_a_detached_result_lon
     tokio::time::sleep(Duration::from_secs(30)).await;
     assert_eq!(queen.attach(id, None).await.unwrap_err().kind(), ErrorKind::NotFound);
     read(queen.attach(detached, None).await.unwrap()).await.assert_whole(2, 9);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_was_detached_while_it_came_is_kept_as_long_as_its_record() {
+    let gate = EchoGate::new();
+    let queen = queen().worker(echo().gate(&gate).build()).build().await.unwrap();
+    let id = queen.submit(request(3, 9)).await.unwrap().detach();
+    gate.open();
+    read(queen.attach(id, None).await.unwrap()).await.assert_whole(3, 9);
+    tokio::time::sleep(Duration::from_secs(3_600)).await;
+    read(queen.attach(id, None).await.unwrap()).await.assert_whole(3, 9);
+}
+
+#[tokio::test]
+async fn a_reader_of_a_queen_that_is_let_go_is_told_so() {
+    let queen = queen().worker(echo().gate(&EchoGate::new()).build()).build().await.unwrap();
+    let id = queen.submit(request(1, 9).detached()).await.unwrap().detach();
+    let mut events = queen.attach(id, None).await.unwrap();
+    drop(queen);
+    let mut seen = Seen::default();
+    while let Some(event) = events.next().await {
+        seen.take(event);
+    }
+    assert!(seen.end.is_none() && events.is_done());
+    assert_eq!(events.interruption().unwrap().kind(), ErrorKind::Interrupted);
 }
 
 #[tokio::test]

@@ -64,6 +64,9 @@ fn job(order: u64) -> JobRecord {
         outline: None,
         numerics: None,
         pieces: Vec::new(),
+        vectors: None,
+        output_kept: false,
+        taken_over: false,
         tokens_generated: 0,
     }
 }

@@ -173,15 +173,15 @@ fn an_order_without_a_token_starts_no_worker() {
 #[tokio::test]
 async fn what_a_worker_says_to_the_client_and_to_the_operator_stays_apart_on_the_way() {
     let small = EchoWorker::builder("echo".parse().unwrap()).context_tokens(1).build();
-    let worker = serve(server::worker(small)).await;
+    let worker = serve(server::worker(small, token())).await;
     let error = begin(&worker.worker().await, rbee_core::JobId::random()).await.err().unwrap();
     assert_eq!(error.kind(), ErrorKind::ContextExceeded);
     assert_eq!(error.redacted().message(), error.message());
     let loading = WorkerServer::new(WorkerId::random());
-    let daemon = serve(loading.router(None)).await;
+    let daemon = serve(loading.router(token())).await;
     let secret = Error::new(ErrorKind::ModelIncompatible, "/srv/models/bee is not JSON");
     loading.failed(secret.with_client_message("the model is broken"));
-    let error = HttpWorker::connect(daemon.endpoint(None)).await.unwrap_err();
+    let error = HttpWorker::connect(daemon.endpoint(Some(token()))).await.unwrap_err();
     assert!(error.message().contains("/srv/models/bee"), "{error}");
     assert_eq!(error.redacted().message(), "the model is broken");
 }
@@ -270,7 +270,7 @@ async fn heartbeats_of_the_engine_come_through_and_stop_when_it_hangs() {
         .first_delay(Duration::from_millis(200))
         .fault(rbee_core::EchoFault::Stall { at: 1 })
         .build();
-    let daemon = serve(server::worker(echo)).await;
+    let daemon = serve(server::worker(echo, token())).await;
     let worker = daemon.worker().await;
     assert!(worker.info().capabilities.heartbeats);
     let mut stream = begin(&worker, rbee_core::JobId::random()).await.unwrap();

@@ -147,7 +147,8 @@ async fn stream(
             }
         };
         let Some(event) = event else {
-            return Err(Error::new(ErrorKind::Internal, "the events of the job broke off"));
+            let broken = || Error::new(ErrorKind::Internal, "the events of the job broke off");
+            return Err(job.interruption().cloned().unwrap_or_else(broken));
         };
         match event.kind {
             EventKind::Started(started) => answer.queue_wait = started.queue_wait,

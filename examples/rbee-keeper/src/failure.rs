@@ -55,6 +55,7 @@ impl Exit {
             | K::InsufficientVram
             | K::ShuttingDown => Self::Busy,
             K::Cancelled => Self::Interrupted,
+            K::Interrupted => Self::Unreachable,
             _ => Self::Failed,
         }
     }
@@ -128,6 +129,9 @@ impl Failure {
             Some(ErrorKind::HiveUnreachable) => {
                 failure.with_hint("`rbee hive ls` and `rbee doctor` show which machine is down")
             }
+            Some(ErrorKind::Interrupted) => failure.with_hint(
+                "`rbee jobs ls` shows whether it goes on, and `rbee jobs events` follows it",
+            ),
             Some(
                 ErrorKind::WorkerLost
                 | ErrorKind::WorkerUnreachable
@@ -172,6 +176,11 @@ impl Failure {
     pub fn with_retry_after(mut self, after: Option<u64>) -> Self {
         self.0.retry_after_ms = after;
         self
+    }
+
+    /// When a new try can succeed, if that is known.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        self.0.retry_after_ms.map(Duration::from_millis)
     }
 
     /// Adds the mark by which the request is found in the logs.

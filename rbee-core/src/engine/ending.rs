@@ -96,11 +96,11 @@ impl Engine {
             return;
         };
         ending.is_handed_in = true;
-        let (outcome, detached) = (ending.outcome.clone(), entry.job.detached);
+        let (outcome, keep_output) = (ending.outcome.clone(), entry.keeps_output);
         let used = entry.used(&outcome).unwrap_or(0);
         let n = self.number();
         self.awaited.insert(n, Awaited::End(id));
-        let change = self.end_change(id, detached, outcome, used, now);
+        let change = self.end_change(id, keep_output, outcome, used, now);
         out.push(Effect::Record { n: Some(n), changes: vec![change] });
     }
 
@@ -134,6 +134,8 @@ impl Engine {
                 self.end(now, job, Outcome::Failed(error), out);
             }
             (Some(Awaited::End(job)), Ok(())) => self.finish(job, None, out),
+            // It stays live in the store, so its readers are not told of an end.
+            (Some(Awaited::End(_) | Awaited::LostEnd(..)), Err(_)) if self.frozen => {}
             (Some(Awaited::End(job)), Err(error)) => {
                 let Some(Entry { phase: Phase::Ending(ending), accepted, alarms, .. }) =
                     self.jobs.get_mut(&job).map(Box::as_mut)

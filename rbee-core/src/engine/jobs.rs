@@ -38,7 +38,9 @@ impl Engine {
         if let Some(deadline) = job.deadline {
             self.timers.arm_job(&mut alarms, now.at + deadline, JobAlarm::Deadline, id);
         }
-        self.insert(now, job, self.next_order).alarms = alarms;
+        let outlives = job.outlives_its_client();
+        let entry = self.insert(now, job, self.next_order);
+        (entry.alarms, entry.bound, entry.keeps_output) = (alarms, !outlives, outlives);
     }
 
     /// May this job be admitted, after so many others that are admitted beside it?
@@ -141,6 +143,8 @@ impl Engine {
             expected: tenants::expected_tokens(&job),
             shared: 0,
             accepted: false,
+            bound: false,
+            keeps_output: false,
             alarms: JobAlarms::default(),
             job,
         };
@@ -220,6 +224,8 @@ impl Engine {
             entry.attempts = attempts;
             entry.produced = record.tokens_generated;
             entry.accepted = true;
+            // Whoever waited for it lost the connection, and can only ask for it again.
+            (entry.bound, entry.keeps_output) = (false, true);
             entry.must_match = record.numerics.filter(|_| !record.pieces.is_empty());
         }
     }

@@ -21,6 +21,11 @@ pub enum Input {
         /// The job.
         job: JobId,
     },
+    /// The client lets the job go on without a reader, and can come back for it.
+    Detach {
+        /// The job.
+        job: JobId,
+    },
     /// Answers an [`Effect::Record`] that has a number.
     Recorded {
         /// The number.
@@ -122,7 +127,9 @@ pub enum Input {
     },
     /// Another policy answers from now on: everything that was told to wait is asked about again.
     PolicyChanged,
-    /// From now on nothing changes and nothing is written: the queen is going down, or its rows are another's.
+    /// The queen is going down, or its rows are another's: from now on nothing begins and nothing changes. The last records
+    /// are the ends of jobs whose clients cannot come back, so that nothing is run later for nobody; after that only
+    /// [`Input::Recorded`] is listened to, so that what was written is told.
     Freeze,
     /// Time has passed: [`Engine::next_wake`](super::Engine::next_wake) is reached.
     Tick,

@@ -291,7 +291,7 @@ pub(super) fn restore_logs(logs: &Logs, snapshot: &Snapshot) -> Vec<crate::JobId
     for job in &snapshot.jobs {
         let started = (!job.pieces.is_empty())
             .then(|| Started { worker: job.status.worker(), queue_wait: Duration::ZERO });
-        logs.insert(job.id, Arc::new(JobLog::restored(&job.pieces, started)));
+        logs.insert(job.id, Arc::new(JobLog::taken_over(&job.pieces, started)));
     }
     snapshot.jobs.iter().map(|job| job.id).collect()
 }

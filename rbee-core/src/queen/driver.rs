@@ -2,6 +2,7 @@
 
 mod asking;
 mod effects;
+mod freeze;
 mod hives;
 mod together;
 
@@ -30,12 +31,15 @@ use super::{
     writer::Writer,
 };
 use crate::{
-    Error, ErrorKind, HiveBackend, HiveId, JobId, LeaseId, ModelRef, Now, Outcome, Result,
-    Scheduler, Settings, Started, WallTime, Worker, WorkerId,
+    Error, ErrorKind, HiveBackend, HiveId, JobId, LeaseId, ModelRef, Now, Result, Scheduler,
+    Settings, Started, WallTime, Worker, WorkerId,
     engine::{AttemptEnd, AttemptResult, Command, Effect, Engine, HiveFact, Input, Note},
 };
 
+use freeze::Last;
 use hives::Hive;
+
+pub(super) use freeze::interrupted;
 
 /// Letters that are dealt with before the effects of the first one are waited for.
 const TURN: usize = 256;
@@ -105,9 +109,11 @@ impl Driver {
                 received = self.letters.recv_many(&mut letters, TURN) => if received == 0 { return },
                 () = alarm => self.turn(Input::Tick, &mut effects),
             }
-            for Letter { message, .. } in letters.drain(..) {
-                if self.deal_with(message, &mut effects) {
-                    return;
+            let mut turn = letters.drain(..);
+            while let Some(Letter { message, .. }) = turn.next() {
+                if let Some(last) = self.deal_with(message, &mut effects) {
+                    let rest: Vec<Letter> = turn.collect();
+                    return self.freeze(last, rest, &mut effects).await;
                 }
             }
         }
@@ -132,8 +138,8 @@ impl Driver {
         }
     }
 
-    /// Says whether it was the last letter.
-    fn deal_with(&mut self, message: Message, effects: &mut Vec<Effect>) -> bool {
+    /// Answers with the last turn, if it is to be taken now.
+    fn deal_with(&mut self, message: Message, effects: &mut Vec<Effect>) -> Option<Last> {
         match message {
             Message::Placed { ticket, term, answer } => {
                 self.placed(ticket, term, answer, effects);
@@ -210,19 +216,9 @@ impl Driver {
                 self.turn(Input::Tick, effects);
                 look(&self.engine);
             }
-            Message::Freeze { reply, why } => {
-                self.freeze(&why);
-                self.hives.values().for_each(|hive| hive.watch.cancel());
-                let _ = reply.send(
-                    std::mem::take(&mut self.hives)
-                        .into_values()
-                        .map(|hive| hive.backend)
-                        .collect(),
-                );
-                return true;
-            }
+            Message::Freeze { reply, why } => return Some(Last { reply, why }),
         }
-        false
+        None
     }
 
     /// What the shell itself needs to know of an input.
@@ -239,18 +235,6 @@ impl Driver {
                 self.hive_is_away(hive, error.clone());
             }
             _ => {}
-        }
-    }
-
-    /// The engine takes no more turns, so dropped attempts and handles do not look like ends of jobs.
-    fn freeze(&mut self, why: &Error) {
-        self.engine.on(self.now(), Input::Freeze, &mut Vec::new());
-        self.attempts.clear();
-        for (_, submitter) in self.submitters.drain() {
-            let _ = submitter.send(Err(why.clone()));
-        }
-        for log in self.shell.logs.live() {
-            log.close(&Outcome::Failed(why.clone()));
         }
     }
 

@@ -56,7 +56,7 @@ impl JobHandle {
         self.id
     }
 
-    /// The next event, or `None` after the terminal one.
+    /// The next event, or `None` after the terminal one, or where the events [broke off](Self::interruption).
     pub async fn next(&mut self) -> Option<JobEvent> {
         self.events.next().await
     }
@@ -64,7 +64,7 @@ impl JobHandle {
     /// The next piece of text, or `None` at the proper end.
     ///
     /// # Errors
-    /// What the job failed with.
+    /// What the job failed with; [`ErrorKind::Interrupted`] where the events [broke off](Self::interruption) before the end.
     pub async fn next_text(&mut self) -> Result<Option<Box<str>>> {
         while let Some(event) = self.next().await {
             match event.kind {
@@ -73,13 +73,13 @@ impl JobHandle {
                 _ => {}
             }
         }
-        Ok(None)
+        self.interruption().cloned().map_or(Ok(None), Err)
     }
 
     /// Waits for the end and gives the whole of the answer.
     ///
     /// # Errors
-    /// What the job failed with.
+    /// What the job failed with; [`ErrorKind::Interrupted`] where the events [broke off](Self::interruption) before the end.
     pub async fn answer(mut self) -> Result<Answer> {
         // Nobody looks at the pieces before the last one is there: it is not worth being woken for each.
         self.events.ended().await;
@@ -106,6 +106,9 @@ impl JobHandle {
             })
         })
         .await;
+        if let Some(why) = self.interruption() {
+            return Err(why.clone());
+        }
         let (finish, usage) = end?;
         Ok(Answer { text, tokens, vectors, finish, usage, queue_wait, worker })
     }
@@ -119,9 +122,14 @@ impl JobHandle {
         self.events.poll_read(cx, read)
     }
 
-    /// Has the terminal event been read?
+    /// Is there nothing more to be read? See [`JobEvents::is_done`].
     pub fn is_done(&self) -> bool {
         self.events.is_done()
+    }
+
+    /// Why the events broke off before the end; see [`JobEvents::interruption`].
+    pub fn interruption(&self) -> Option<&Error> {
+        self.events.interruption()
     }
 
     /// Ends the job. Its terminal event tells that it was cancelled, unless it had ended already.
@@ -129,9 +137,12 @@ impl JobHandle {
         self.queen.post_cancel(self.id);
     }
 
-    /// Lets the job go on without a reader. It can be found again by its id.
+    /// Lets the job go on without a reader, also in the next life of the queen. It can be found again by its id, and its
+    /// answer is kept as long as its record.
     pub fn detach(mut self) -> JobId {
-        self.cancels = false;
+        if std::mem::take(&mut self.cancels) {
+            self.queen.shared.mailbox.input(Input::Detach { job: self.id });
+        }
         self.id
     }
 

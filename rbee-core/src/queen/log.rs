@@ -3,19 +3,24 @@
 //! So attaching, detaching, resuming and reading slowly are one mechanism: a reader that is behind is behind in the
 //! log and holds nobody up, and the log is the buffer that a reader who comes back is served from.
 
-use std::{
-    ops::ControlFlow,
-    pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll, Waker},
-};
+mod reader;
 
-use futures_core::Stream;
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::Waker,
+};
 
 use crate::{
-    Error, ErrorKind, EventKind, EventRef, JobEvent, LeaseId, Metrics, Outcome, Output, Piece,
-    Resume, Started,
+    EndedJob, Error, ErrorKind, EventKind, EventRef, JobRecord, LeaseId, Metrics, Outcome, Output,
+    Piece, Resume, Started,
 };
+
+pub use reader::JobEvents;
+
+/// The number of the `error` event of a job that was taken over from an earlier life of the queen. Readers may have seen
+/// more tokens in that life than are recorded, so that a number behind the recorded ones could be that of a token they have
+/// seen. This one is above that of every token: tokens are counted in 32 bits.
+const ERROR_AFTER_TAKE_OVER: u64 = 1 << 32;
 
 /// What a job has produced so far, and who reads it.
 #[derive(Debug, Default)]
@@ -33,6 +38,10 @@ struct Inner {
     /// How often `metrics` was set.
     measured: u32,
     end: Option<EventKind>,
+    /// Why nothing more is written here although the job has not ended.
+    interrupted: Option<Error>,
+    /// The job was taken over from an earlier life of the queen.
+    taken_over: bool,
     /// Tokens that the store has.
     saved: usize,
     readers: Vec<Reader>,
@@ -67,9 +76,22 @@ impl Inner {
         self.ids.len() as u64 + u64::from(self.vectors.is_some())
     }
 
+    /// The number of the terminal event.
+    fn end_number(&self) -> u64 {
+        match self.end {
+            Some(EventKind::Error(_)) if self.taken_over => ERROR_AFTER_TAKE_OVER,
+            _ => self.items() + 1,
+        }
+    }
+
+    /// Nothing more is going to be written.
+    fn is_closed(&self) -> bool {
+        self.end.is_some() || self.interrupted.is_some()
+    }
+
     /// Those who wait for what is written now.
     fn wakers(&mut self) -> Vec<Waker> {
-        let is_over = self.end.is_some();
+        let is_over = self.is_closed();
         let waits = |reader: &&mut Reader| is_over || !reader.skips;
         self.readers.iter_mut().filter(waits).filter_map(|reader| reader.waker.take()).collect()
     }
@@ -89,8 +111,8 @@ impl Inner {
         if next == 0 {
             return match (self.started, &self.end) {
                 (Some(started), _) => Some((Some(0), EventRef::Started(started))),
-                // It ended without ever being started: its number follows from there being no items.
-                (None, Some(end)) => Some((Some(self.items() + 1), end.into())),
+                // It ended without ever being started.
+                (None, Some(end)) => Some((Some(self.end_number()), end.into())),
                 (None, None) => None,
             };
         }
@@ -98,17 +120,18 @@ impl Inner {
             *measured = self.measured;
             return Some((None, EventRef::Metrics(metrics)));
         }
-        let index = next as usize - 1;
+        let index = usize::try_from(next - 1).unwrap_or(usize::MAX);
         if index < self.ids.len() {
             let (id, text) = (self.ids[index], self.piece(index));
             return Some((Some(next), EventRef::Token { id, text }));
         }
-        if index as u64 == self.ids.len() as u64
+        if index == self.ids.len()
             && let Some(vectors) = &self.vectors
         {
             return Some((Some(next), EventRef::Vectors(vectors)));
         }
-        self.end.as_ref().map(|end| (Some(next), end.into()))
+        // A reader may be ahead, of a life of the queen that crashed beyond its last checkpoint: it gets the end, too.
+        self.end.as_ref().map(|end| (Some(self.end_number()), end.into()))
     }
 }
 
@@ -132,8 +155,27 @@ impl JobLog {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The log of a job that an earlier life of the queen had begun.
-    pub(super) fn restored(pieces: &[Piece], started: Option<Started>) -> Self {
+    /// The log of a job that an earlier life of the queen had begun, and that this one has taken over.
+    pub(super) fn taken_over(pieces: &[Piece], started: Option<Started>) -> Self {
+        let log = Self::restored(pieces, started);
+        log.lock().taken_over = true;
+        log
+    }
+
+    /// The log of a job that has ended, as it was when it ended.
+    pub(super) fn of_ended(record: &JobRecord, ended: &EndedJob) -> Self {
+        let waited = ended.started_at.map(|started| started - record.submitted_at);
+        let started = waited.map(|queue_wait| Started { worker: ended.worker, queue_wait });
+        let log = Self::restored(&record.pieces, started);
+        let mut inner = log.lock();
+        inner.vectors = record.vectors.clone();
+        inner.taken_over = record.taken_over;
+        drop(inner);
+        log.close(&ended.outcome);
+        log
+    }
+
+    fn restored(pieces: &[Piece], started: Option<Started>) -> Self {
         let log = Self::default();
         let mut inner = log.lock();
         for piece in pieces {
@@ -148,7 +190,7 @@ impl JobLog {
     /// The attempt takes the pen; whoever held it writes no more. Answers with what is there already.
     pub(super) fn begin(&self, lease: LeaseId, started: Started) -> Resume {
         let mut inner = self.lock();
-        inner.writer = Some(lease);
+        inner.writer = Some(lease).filter(|_| !inner.is_closed());
         inner.started.get_or_insert(started);
         let tokens = inner.ids.iter().map_while(|id| *id).collect();
         let resume = Resume { tokens, text_bytes: inner.text.len() };
@@ -193,7 +235,7 @@ impl JobLog {
     /// Writes the one terminal event. Says whether it was the first to do so.
     pub(super) fn close(&self, outcome: &Outcome) -> bool {
         let mut inner = self.lock();
-        if inner.end.is_some() {
+        if inner.is_closed() {
             return false;
         }
         inner.writer = None;
@@ -214,6 +256,25 @@ impl JobLog {
         drop(inner);
         wakers.into_iter().for_each(Waker::wake);
         true
+    }
+
+    /// Nothing more is written here, although the job has not ended: its readers get what is there, no terminal event, and
+    /// this error. Nothing happens if the job has ended.
+    pub(super) fn interrupt(&self, why: Error) {
+        let mut inner = self.lock();
+        if inner.is_closed() {
+            return;
+        }
+        inner.writer = None;
+        inner.interrupted = Some(why);
+        let wakers = inner.wakers();
+        drop(inner);
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// The vectors of the answer, if there are any.
+    pub(super) fn vectors(&self) -> Option<Arc<Vec<Vec<f32>>>> {
+        self.lock().vectors.clone()
     }
 
     /// Tokens so far.
@@ -280,121 +341,7 @@ impl JobLog {
         inner.readers.push(Reader { id: reader, waker: None, skips: false });
         drop(inner);
         let next = after.map_or(0, |after| after.saturating_add(1));
-        JobEvents { log: self.clone(), next, measured: 0, reader, done: false }
-    }
-}
-
-/// The events of a job, from where the reader began to the one terminal event.
-///
-/// Reading slowly delays nobody; dropping it ends nothing.
-#[derive(Debug)]
-pub struct JobEvents {
-    log: Arc<JobLog>,
-    next: u64,
-    measured: u32,
-    reader: u64,
-    done: bool,
-}
-
-impl JobEvents {
-    /// The next event, or `None` after the terminal one.
-    pub async fn next(&mut self) -> Option<JobEvent> {
-        std::future::poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
-    }
-
-    /// Has the terminal event been read?
-    pub fn is_done(&self) -> bool {
-        self.done
-    }
-
-    /// Waits until the terminal event is there, and is not woken for any other. It reads nothing: what came before is
-    /// still to be read then, at once.
-    pub async fn ended(&mut self) {
-        std::future::poll_fn(|cx| {
-            let mut inner = self.log.lock();
-            if self.done || inner.end.is_some() {
-                return Poll::Ready(());
-            }
-            inner.wake(self.reader, cx.waker(), true);
-            Poll::Pending
-        })
-        .await;
-    }
-
-    /// Lends every event that is there to `read`, with its position, until it has had enough: a token costs no copy and
-    /// no allocation. Pending when there are no more yet; ready when `read` has had enough, or after the last one.
-    ///
-    /// The log is locked meanwhile: `read` must be quick, and must not ask anything of the queen.
-    ///
-    /// ```
-    /// use std::{future::poll_fn, ops::ControlFlow};
-    /// use rbee_core::{EventRef, Queen, Request};
-    /// # use rbee_core::EchoWorker;
-    ///
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> rbee_core::Result<()> {
-    /// # let my_worker = EchoWorker::builder("my-model".parse()?).build();
-    /// let queen = Queen::builder().worker(my_worker).build().await?;
-    /// let job = queen.submit(Request::chat("my-model").user("Hi").max_tokens(8)).await?.detach();
-    /// let (mut events, mut text) = (queen.attach(job, None).await?, String::new());
-    /// while !events.is_done() {
-    ///     poll_fn(|cx| {
-    ///         events.poll_read(cx, |_, event| {
-    ///             if let EventRef::Token { text: piece, .. } = event {
-    ///                 text.push_str(piece);
-    ///             }
-    ///             ControlFlow::Continue(())
-    ///         })
-    ///     })
-    ///     .await;
-    /// }
-    /// # assert_eq!(text.split_whitespace().count(), 8);
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn poll_read(
-        &mut self,
-        cx: &mut Context<'_>,
-        mut read: impl FnMut(Option<u64>, EventRef<'_>) -> ControlFlow<()>,
-    ) -> Poll<()> {
-        let mut inner = self.log.lock();
-        while !self.done {
-            // A reader that was told of more than there is (by a queen that crashed ahead of its last checkpoint)
-            // waits until the same tokens are made again; one past the end has seen everything.
-            if inner.end.is_some() && self.next > inner.items() + 1 {
-                self.done = true;
-                break;
-            }
-            let Some((seq, event)) = inner.event(self.next, &mut self.measured) else {
-                inner.wake(self.reader, cx.waker(), false);
-                return Poll::Pending;
-            };
-            self.next += u64::from(seq.is_some());
-            self.done = event.is_terminal();
-            if read(seq, event).is_break() {
-                break;
-            }
-        }
-        Poll::Ready(())
-    }
-}
-
-impl Stream for JobEvents {
-    type Item = JobEvent;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<JobEvent>> {
-        let mut next = None;
-        let polled = self.poll_read(cx, |seq, event| {
-            next = Some(JobEvent { seq, kind: event.to_kind() });
-            ControlFlow::Break(())
-        });
-        polled.map(|()| next)
-    }
-}
-
-impl Drop for JobEvents {
-    fn drop(&mut self) {
-        self.log.lock().readers.retain(|reader| reader.id != self.reader);
+        JobEvents::new(self.clone(), next, reader)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
 use tokio::time::Instant;
@@ -16,6 +16,8 @@ struct Inner {
     /// Ended jobs, the one that ended first in front.
     ended: VecDeque<(Instant, JobId, usize)>,
     ended_bytes: usize,
+    /// Logs that were read back from the store, for as long as somebody reads them.
+    read_back: HashMap<JobId, Weak<JobLog>>,
 }
 
 /// Logs of live jobs, and of ended ones as long as readers may come back for them.
@@ -39,7 +41,20 @@ impl Logs {
     }
 
     pub(super) fn get(&self, job: JobId) -> Option<Arc<JobLog>> {
-        self.lock().logs.get(&job).cloned()
+        let inner = self.lock();
+        inner.logs.get(&job).cloned().or_else(|| inner.read_back.get(&job)?.upgrade())
+    }
+
+    /// A log that was read back from the store: readers of one job share one, and it goes with the last of them.
+    pub(super) fn share(&self, job: JobId, log: JobLog) -> Arc<JobLog> {
+        let mut inner = self.lock();
+        if let Some(shared) = inner.read_back.get(&job).and_then(Weak::upgrade) {
+            return shared;
+        }
+        inner.read_back.retain(|_, log| log.strong_count() > 0);
+        let log = Arc::new(log);
+        inner.read_back.insert(job, Arc::downgrade(&log));
+        log
     }
 
     pub(super) fn remove(&self, job: JobId) {
@@ -76,11 +91,11 @@ impl Logs {
     }
 
     /// The logs of jobs that have not ended.
-    pub(super) fn live(&self) -> Vec<Arc<JobLog>> {
+    pub(super) fn live(&self) -> Vec<(JobId, Arc<JobLog>)> {
         let inner = self.lock();
         let ended: std::collections::HashSet<_> =
             inner.ended.iter().map(|(_, job, _)| *job).collect();
         let live = inner.logs.iter().filter(|(job, _)| !ended.contains(job));
-        live.map(|(_, log)| log.clone()).collect()
+        live.map(|(job, log)| (*job, log.clone())).collect()
     }
 }

@@ -80,7 +80,8 @@ pub(super) enum Message {
     Look(Box<dyn FnOnce(&Engine) + Send>),
     /// Jobs that are admitted together, or not at all.
     SubmitAll { submissions: Vec<Submission> },
-    /// No more turns: stop every attempt and tell every reader why. Answered with the hives.
+    /// The last turn: stop every attempt, end what nobody can come back for, and tell every reader why. Answered with the
+    /// hives.
     Freeze { reply: oneshot::Sender<Vec<Arc<dyn HiveBackend>>>, why: Error },
 }
 

@@ -89,11 +89,9 @@ impl Queen {
 
     /// A handle on a job that is not submitted yet, and where its events are going to be.
     fn handle(&self, job: &Job) -> (JobHandle, Arc<JobLog>) {
-        // Who submits under a key means to come back for the answer.
-        let stays = job.detached || job.idempotency.is_some();
         let log = Arc::new(JobLog::default());
         // Armed before the wait: a submission that is dropped half-way cancels its job too.
-        (JobHandle::new(job.id, log.read(None), self.clone(), !stays), log)
+        (JobHandle::new(job.id, log.read(None), self.clone(), !job.outlives_its_client()), log)
     }
 
     async fn submitted(

@@ -71,7 +71,7 @@ impl Entry {
     }
 
     fn on_fault(&self) -> OnFault {
-        let is_end = matches!(self.changes[..], [Change::JobEnded { .. }]);
+        let is_end = matches!(self.changes[..], [.., Change::JobEnded { .. }]);
         match (&self.tokens, self.n) {
             (Some(tokens), _) if tokens.is_checkpoint => OnFault::Drop,
             (_, Some(_)) if !is_end => OnFault::Answer,
@@ -142,15 +142,18 @@ impl Writer {
         let _ = self.entries.send(Entry { n, ..Entry::plain(changes) });
     }
 
-    /// Writes the end of a job together with the tokens of it that the store does not have yet.
-    pub(super) fn write_with_tokens(
+    /// Writes the end of a job together with what the store does not have yet of its answer.
+    pub(super) fn write_with_answer(
         &self,
         n: Option<u64>,
-        changes: Vec<Change>,
+        mut changes: Vec<Change>,
         job: JobId,
-        log: Arc<JobLog>,
+        log: &Arc<JobLog>,
     ) {
-        let tokens = Tokens { job, log, is_checkpoint: false, taken: None };
+        if let Some(vectors) = log.vectors() {
+            changes.insert(0, Change::JobVectors { job, vectors });
+        }
+        let tokens = Tokens { job, log: log.clone(), is_checkpoint: false, taken: None };
         let _ = self.entries.send(Entry { n, changes, tokens: Some(tokens), _room: None });
     }
 

@@ -16,9 +16,11 @@ use crate::{Epoch, PolicyRecord, QueenId, Result, WallTime};
 
 /// The most ended jobs that are kept; the ones that ended first are dropped first.
 const ENDED_KEPT: usize = 10_000;
+/// The most that the answers of ended jobs take together, in bytes; the jobs that ended first are dropped to make room.
+const ANSWERS_KEPT: usize = 256 << 20;
 
 /// A [`Registry`] in memory. It keeps every rule of the trait, but nothing survives the process; of ended jobs it
-/// keeps the last 10,000.
+/// keeps the last 10,000, and fewer where their answers take more than 256 MiB.
 ///
 /// Clones share one store, so two queens of one process can share it as they would share a database.
 #[derive(Clone)]
@@ -35,7 +37,10 @@ impl MemoryRegistry {
 
     /// An empty one that asks this clock when leases end and which day it is; for tests and simulations.
     pub fn with_clock(clock: impl Fn() -> WallTime + Send + Sync + 'static) -> Self {
-        Self { store: Arc::new(Mutex::new(Store::new(ENDED_KEPT))), clock: Clock::new(clock) }
+        Self {
+            store: Arc::new(Mutex::new(Store::new(ENDED_KEPT, ANSWERS_KEPT))),
+            clock: Clock::new(clock),
+        }
     }
 
     fn store(&self) -> MutexGuard<'_, Store> {

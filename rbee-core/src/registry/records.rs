@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ApiKey, CorrelationId, Epoch, HiveId, Idempotency, Job, JobId, JobStatus, LiveJob, ModelRef,
-    PolicySource, Priority, Task, TenantId, TenantLimits, WallTime, WorkerId, prefix,
+    ApiKey, CorrelationId, Epoch, HiveId, Idempotency, Job, JobId, JobState, JobStatus, LiveJob,
+    ModelRef, PolicySource, Priority, Task, TenantId, TenantLimits, WallTime, WorkerId, prefix,
 };
 
 /// One token of an answer, as it is stored.
@@ -84,6 +84,13 @@ pub struct JobRecord {
     pub numerics: Option<Arc<str>>,
     /// What is recorded of its answer so far.
     pub pieces: Vec<Piece>,
+    /// The vectors of its answer, if it is one of vectors and is kept.
+    pub vectors: Option<Arc<Vec<Vec<f32>>>>,
+    /// The job has ended, and its answer is stored whole: the pieces and the vectors are all there are.
+    pub output_kept: bool,
+    /// A queen has taken the job over from an earlier life while it was live. Readers may have seen more of its answer then
+    /// than is recorded.
+    pub taken_over: bool,
     /// Tokens of the answer: those recorded while it is live, all of them once it has ended.
     pub tokens_generated: u32,
 }
@@ -108,8 +115,22 @@ impl JobRecord {
             outline: None,
             numerics: None,
             pieces: Vec::new(),
+            vectors: None,
+            output_kept: false,
+            taken_over: false,
             tokens_generated: 0,
         }
+    }
+
+    /// Is the whole answer here? For a record that was listed with its text.
+    ///
+    /// Records of older versions do not say whether the answer was kept; there the number of its tokens tells.
+    pub fn has_whole_output(&self) -> bool {
+        let is_embedding = self.outline.as_ref().is_some_and(|outline| outline.embed);
+        let is_complete = self.status.state() == JobState::Complete;
+        self.output_kept
+            || (self.pieces.len() >= self.tokens_generated as usize
+                && (!is_embedding || !is_complete || self.vectors.is_some()))
     }
 }
 
@@ -273,5 +294,41 @@ impl PolicyOrigin {
             Self::Rollback => "rollback",
             Self::Reset => "reset",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Finish, Outcome, Settings, Usage, sim::JobSketch};
+
+    #[test]
+    fn an_answer_is_whole_where_it_was_kept_or_where_an_older_record_has_all_of_it() {
+        let job = |detached| {
+            let sketch = JobSketch::new("m".parse().unwrap());
+            Job { detached, ..sketch.job(&Settings::default(), 1).unwrap() }
+        };
+        let record = |output_kept, pieces, tokens, embed| {
+            let mut record =
+                JobRecord::queued(Arc::new(job(true)), 1, WallTime::default(), Epoch(1));
+            let usage = Usage { prompt_tokens: 1, completion_tokens: tokens };
+            let outcome = Outcome::Complete { finish: Finish::Stop, usage };
+            record.status = LiveJob::queued().ended(outcome, WallTime::default()).into();
+            record.pieces = vec![Piece { id: None, text: "x".into() }; pieces];
+            record.outline = Some(JobOutline { embed, ..JobOutline::default() });
+            (record.output_kept, record.tokens_generated) = (output_kept, tokens);
+            record
+        };
+        assert!(record(false, 3, 3, false).has_whole_output());
+        assert!(!record(false, 0, 3, false).has_whole_output());
+        assert!(
+            record(true, 2, 3, false).has_whole_output(),
+            "engines may count more than they give"
+        );
+        assert!(!record(false, 0, 0, true).has_whole_output(), "the vectors were not kept");
+        assert!(record(true, 0, 0, true).has_whole_output());
+        let mut failed = record(false, 0, 0, true);
+        failed.status = LiveJob::queued().ended(Outcome::Cancelled, WallTime::default()).into();
+        assert!(failed.has_whole_output(), "there were no vectors to be kept");
     }
 }

@@ -8,6 +8,7 @@ mod answers;
 mod apply;
 mod backup;
 mod ends;
+mod failure;
 mod fault;
 mod file;
 mod life;

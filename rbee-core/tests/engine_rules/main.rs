@@ -7,6 +7,7 @@ mod parts;
 
 mod deadlines;
 mod disk;
+mod freezing;
 mod hand;
 mod memory;
 mod optimising;

@@ -96,20 +96,6 @@ fn an_answer_to_wait_that_a_freed_slot_overtook_is_asked_again() {
 }
 
 #[test]
-fn a_freeze_ends_every_turn() {
-    let mut hand = Hand::with(&[worker(1, 0, 1)]);
-    hand.job(1, 0);
-    let (lease, ..) = hand.start();
-    hand.feed(Input::Freeze);
-    hand.done(lease);
-    assert!(hand.effects.is_empty());
-    hand.job(2, 0);
-    assert!(hand.effects.is_empty() && hand.engine.next_wake().is_none());
-    hand.wait(Duration::from_secs(100_000));
-    assert!(hand.effects.is_empty());
-}
-
-#[test]
 fn a_drain_admits_nothing_and_tells_once_when_the_last_job_has_ended() {
     let mut hand = Hand::with(&[worker(1, 0, 1)]);
     hand.job(1, 0);
@@ -129,7 +115,7 @@ fn a_drain_admits_nothing_and_tells_once_when_the_last_job_has_ended() {
     assert_eq!(drained(&hand), 0);
 }
 
-fn record(n: u128, request: bool, attempts: u32) -> JobRecord {
+pub(super) fn record(n: u128, request: bool, attempts: u32) -> JobRecord {
     let job = Arc::new(parts::job(n, parts::model(0)));
     JobRecord {
         id: job.id,
@@ -148,11 +134,14 @@ fn record(n: u128, request: bool, attempts: u32) -> JobRecord {
         outline: None,
         numerics: None,
         pieces: Vec::new(),
+        vectors: None,
+        output_kept: false,
+        taken_over: false,
         tokens_generated: 0,
     }
 }
 
-fn restore(hand: &mut Hand, jobs: Vec<JobRecord>) {
+pub(super) fn restore(hand: &mut Hand, jobs: Vec<JobRecord>) {
     let snapshot = Box::new(Snapshot { epoch: Epoch(1), jobs, ..Snapshot::default() });
     hand.feed(Input::Restore { snapshot });
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use rbee_core::{
-    Change, Epoch, ErrorKind, HiveId, JobFilter, JobId, JobRecord, JobStatus, LiveJob,
+    Change, Epoch, Error, ErrorKind, HiveId, JobFilter, JobId, JobRecord, JobStatus, LiveJob,
     MemoryRegistry, ModelRecord, Outcome, PolicyRecord, QueenId, Registry, Result, Snapshot,
     WallTime, WorkerId, WorkerRecord, async_trait,
 };
@@ -36,6 +36,10 @@ flaws! {
     ErasesRequestsEarly => "must be handed over whole",
     ErasesOutlines => "the outline must be kept",
     KeepsOutputs => "the pieces must be kept or erased",
+    KeepsNoVectors => "the vectors must be kept or erased",
+    SaysNothingOfAnswers => "must say whether the answer was kept",
+    ForgetsDetailsOfErrors => "with all that it says",
+    ForgetsThatItTookOver => "must be known after its end",
     DoesNotTakeOver => "must be handed over",
     DoesNotTakeOverAtRenewal => "must be handed over",
     HandsOverTwice => "nothing may be handed over",
@@ -204,6 +208,18 @@ impl Broken {
                 {
                     ended.outcome = outcome.clone();
                     ended.completed_at = *at;
+                }
+            }
+            Flaw::KeepsNoVectors => job.vectors = None,
+            Flaw::SaysNothingOfAnswers => job.output_kept = false,
+            Flaw::ForgetsThatItTookOver if matches!(job.status, JobStatus::Ended(_)) => {
+                job.taken_over = false;
+            }
+            Flaw::ForgetsDetailsOfErrors => {
+                if let JobStatus::Ended(ended) = &mut job.status
+                    && let Outcome::Failed(error) = &mut ended.outcome
+                {
+                    *error = Error::new(error.kind(), error.message().to_owned());
                 }
             }
             Flaw::ErasesOutlines if matches!(job.status, JobStatus::Ended(_)) => job.outline = None,

@@ -1,6 +1,8 @@
 //! Server-sent events: writing them, and reading them as they arrive.
 //!
-//! Follows the "text/event-stream" chapter of the HTML standard; `retry` fields are passed over.
+//! Follows the "text/event-stream" chapter of the HTML standard.
+
+use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use rbee_core::{Error, ErrorKind, Result};
@@ -34,6 +36,16 @@ pub fn put(out: &mut BytesMut, id: Option<u64>, event: &str, data: &[u8]) {
 pub fn put_comment(out: &mut BytesMut, comment: &str) {
     out.put_slice(b": ");
     out.put_slice(comment.as_bytes());
+    out.put_slice(b"\n\n");
+}
+
+/// How long readers are told to wait before they connect again, where a stream ends before what it is about has.
+pub const RETRY: Duration = Duration::from_secs(1);
+
+/// Appends a `retry` field: the stream ends, and its reader is to connect again after this time.
+pub fn put_retry(out: &mut BytesMut, after: Duration) {
+    out.put_slice(b"retry: ");
+    put_number(out, u64::try_from(after.as_millis()).unwrap_or(u64::MAX));
     out.put_slice(b"\n\n");
 }
 
@@ -83,6 +95,7 @@ pub struct Parser {
     scanned: usize,
     most: usize,
     begun: bool,
+    retry: Option<Duration>,
 }
 
 impl Default for Parser {
@@ -94,12 +107,17 @@ impl Default for Parser {
 impl Parser {
     /// A parser that takes events of at most so many bytes.
     pub fn new(most: usize) -> Self {
-        Self { buffer: BytesMut::new(), scanned: 0, most, begun: false }
+        Self { buffer: BytesMut::new(), scanned: 0, most, begun: false, retry: None }
     }
 
     /// Takes what has arrived.
     pub fn push(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);
+    }
+
+    /// When to connect again after the end of the stream, as it was last told.
+    pub fn retry(&self) -> Option<Duration> {
+        self.retry
     }
 
     /// The next whole event, if it has arrived.
@@ -125,7 +143,7 @@ impl Parser {
             }
             let block = self.buffer.split_to(next).freeze();
             self.scanned = 0;
-            if let Some(event) = read(&block.slice(..end))? {
+            if let Some(event) = read(&block.slice(..end), &mut self.retry)? {
                 return Ok(Some(event));
             }
         }
@@ -168,7 +186,7 @@ fn after_line_end(bytes: &[u8], at: usize) -> Option<usize> {
 }
 
 /// Reads the lines of a block. One without data is no event.
-fn read(block: &Bytes) -> Result<Option<Event>> {
+fn read(block: &Bytes, retry: &mut Option<Duration>) -> Result<Option<Event>> {
     let mut event = Event::default();
     let mut data: Option<Data> = None;
     let mut at = 0;
@@ -193,6 +211,11 @@ fn read(block: &Bytes) -> Result<Option<Event>> {
             }
             b"event" => event.name = text(&value)?.into(),
             b"id" => event.id = Some(text(&value)?.into()),
+            // Digits alone count; anything else is ignored, as the standard says.
+            b"retry" if value.iter().all(u8::is_ascii_digit) => {
+                let millis = std::str::from_utf8(&value).ok().and_then(|text| text.parse().ok());
+                *retry = millis.map(Duration::from_millis).or(*retry);
+            }
             _ => {}
         }
     }
@@ -287,6 +310,27 @@ mod tests {
             parse(&[b"\xEF\xBB\xBFdata: a\r\rdata: b\r\n\r\n"]),
             [event(None, "", "a"), event(None, "", "b")]
         );
+    }
+
+    #[test]
+    fn the_time_to_connect_again_is_read_and_is_no_event() {
+        let mut out = BytesMut::new();
+        put(&mut out, Some(4), "token", b"{}");
+        put_retry(&mut out, Duration::from_millis(1_500));
+        let mut parser = Parser::default();
+        parser.push(&out);
+        assert_eq!(parser.next_event().unwrap().unwrap().id.as_deref(), Some("4"));
+        assert_eq!(
+            (parser.next_event().unwrap(), parser.retry()),
+            (None, Some(Duration::from_millis(1_500)))
+        );
+        for ignored in ["retry: x\n\n", "retry:\n\n", "retry: 1s\n\n", "retry: -1\n\n"] {
+            parser.push(ignored.as_bytes());
+            assert_eq!(
+                (parser.next_event().unwrap(), parser.retry()),
+                (None, Some(Duration::from_millis(1_500)))
+            );
+        }
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The real program, and requests to it.
 
+#![allow(dead_code, reason = "each test takes what it needs")]
+
 pub(crate) mod exposition;
 
 use std::{
@@ -108,6 +110,13 @@ impl Queen {
     pub(crate) fn open(&self, path: &str, body: &Value) -> BufReader<TcpStream> {
         let stream = send(self.address, "POST", path, Some(&body.to_string()), &[]);
         BufReader::new(stream)
+    }
+
+    /// Begins to read, and gives what of it comes as it comes.
+    pub(crate) fn follow(&self, path: &str, after: Option<u64>) -> BufReader<TcpStream> {
+        let after = after.map(|after| after.to_string());
+        let headers: Vec<_> = after.iter().map(|after| ("last-event-id", after.as_str())).collect();
+        BufReader::new(send(self.address, "GET", path, None, &headers))
     }
 
     /// The processes she has started.

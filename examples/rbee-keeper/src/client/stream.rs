@@ -59,10 +59,16 @@ impl Events {
         })
     }
 
-    /// The stream ended before what it was about had.
+    /// The stream ended before what it was about had. The failure says when to connect again, if the queen did.
     pub fn cut(&self) -> Failure {
         let address = &self.about.address;
-        self.about.broken(&format!("the queen at {address} ended the connection too early"))
+        let Some(after) = self.parser.retry() else {
+            let message = format!("the queen at {address} ended the connection too early");
+            return self.about.broken(&message);
+        };
+        let message = format!("the queen at {address} goes down before the end");
+        let after = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
+        self.about.broken(&message).with_retry_after(Some(after))
     }
 
     /// The mark by which the request is found in the logs.

@@ -44,16 +44,28 @@ impl Events {
         let job = jobs::find(keeper, &self.id).await?;
         let mut last = self.after;
         let mut pauses = PAUSES_MS.iter();
+        // A first connection that fails is not made again: nothing was seen yet that would have to go on.
+        let mut goes_on = false;
         loop {
             let failure = match self.stretch(keeper, job, &mut last, &mut pauses).await {
                 Ok(exit) => return Ok(exit),
                 Err(failure) if failure.is_broken_connection() => failure,
                 Err(failure) => return Err(failure),
             };
-            // The first connection is not made again: nothing was seen yet that would have to go on.
-            let (Some(pause), Some(after)) = (pauses.next(), &last) else { return Err(failure) };
-            keeper.screen.note(&format!("{}; going on after event {after}", failure.message()));
-            tokio::time::sleep(Duration::from_millis(*pause)).await;
+            goes_on |= last.is_some() || failure.retry_after().is_some();
+            if !goes_on {
+                return Err(failure);
+            }
+            let place = last.map_or_else(String::new, |last| format!(" after event {last}"));
+            let Some(pause) = pauses.next() else {
+                let after = last.map_or_else(String::new, |last| format!(" --after {last}"));
+                return Err(failure.with_hint(format!("`rbee jobs events {job}{after}` goes on")));
+            };
+            keeper.screen.note(&format!("{}; going on{place}", failure.message()));
+            // The queen may say that a restart takes longer.
+            let pause =
+                Duration::from_millis(*pause).max(failure.retry_after().unwrap_or_default());
+            tokio::time::sleep(pause).await;
         }
     }
 
@@ -70,8 +82,10 @@ impl Events {
             return Ok(Exit::Ok);
         };
         while let Some(event) = events.next().await? {
+            let is_end = matches!(&*event.name, job_event::END | job_event::ERROR);
             if let Some(id) = event.id.as_deref().and_then(|id| id.parse().ok()) {
-                if last.is_some_and(|last| id <= last) {
+                // The end of a job may have a smaller number than a token that was read before a crash of the queen.
+                if !is_end && last.is_some_and(|last| id <= last) {
                     // It was told already.
                     continue;
                 }

@@ -26,6 +26,7 @@ pub async fn the_first_end_stays(store: &dyn Subject) {
         running(job.id, 2, later(60), "two"),
         Change::JobRequeued { job: job.id, attempts: 1 },
         tokens(job.id, 1, &["b"]),
+        vectors(job.id),
         queued(&job),
     ] {
         record(&*registry, epoch, std::slice::from_ref(&change)).await;
@@ -47,7 +48,10 @@ pub async fn every_outcome_comes_back(store: &dyn Subject) {
         usage: Usage { prompt_tokens: 7, completion_tokens: 900 },
     };
     let failure =
-        Error::new(ErrorKind::ModelNotFound, "model \"x\" is nowhere; allowed is 'y' – é");
+        Error::new(ErrorKind::ModelNotFound, "model \"x\" is nowhere; allowed is 'y' – é")
+            .with_param("model")
+            .with_retry_after(std::time::Duration::from_millis(1_234))
+            .with_short_bytes(u64::MAX);
     let told = failure.clone().with_client_message("\"x\" is not known – é");
     let failures = [Outcome::Failed(failure), Outcome::Failed(told)];
     for (order, outcome) in
@@ -68,6 +72,19 @@ pub async fn every_outcome_comes_back(store: &dyn Subject) {
             _ => 2,
         };
         let found = stored_one(&*registry, job.id).await;
+        let details = |outcome: &Outcome| match outcome {
+            Outcome::Failed(error) => {
+                (error.param().map(str::to_owned), error.retry_after(), error.short_bytes())
+            }
+            Outcome::Complete { .. } | Outcome::Cancelled => (None, None, None),
+        };
+        if let JobStatus::Ended(ended) = &found.status {
+            assert_eq!(
+                details(&ended.outcome),
+                details(&outcome),
+                "an error must come back with all that it says"
+            );
+        }
         let expected = EndedJob {
             outcome,
             worker: Some(worker),
@@ -103,13 +120,20 @@ pub async fn what_may_not_be_kept_is_erased(store: &dyn Subject) {
         [(1, false, false), (2, true, false), (3, false, true), (4, true, true)]
     {
         let job = job(order);
-        let changes = [queued(&job), running(job.id, 1, AT, "x"), tokens(job.id, 0, &["a", "b"])];
+        let changes = [
+            queued(&job),
+            running(job.id, 1, AT, "x"),
+            tokens(job.id, 0, &["a", "b"]),
+            vectors(job.id),
+            vectors(job.id),
+        ];
         record(&*registry, epoch, &changes).await;
         let live = stored_one(&*registry, job.id).await;
         assert!(
             live.request.is_some() && live.pieces.len() == 2,
             "request and output of a live job must be kept"
         );
+        assert!(!live.output_kept, "the answer of a live job is not whole");
         let end = Change::JobEnded {
             job: job.id,
             outcome: complete(1, 2),
@@ -133,6 +157,15 @@ pub async fn what_may_not_be_kept_is_erased(store: &dyn Subject) {
         assert_eq!(
             found.pieces, expected,
             "with keep_output {keep_output} the pieces must be kept or erased"
+        );
+        assert_eq!(
+            found.vectors,
+            keep_output.then(some_vectors),
+            "with keep_output {keep_output} the vectors must be kept or erased"
+        );
+        assert_eq!(
+            found.output_kept, keep_output,
+            "with keep_output {keep_output} the record must say whether the answer was kept"
         );
     }
 }

@@ -17,7 +17,7 @@ pub async fn a_job_comes_back_whole(store: &dyn Subject) {
     let mut bare = job(3);
     bare.outline = Some(JobOutline::default());
     full.numerics = Some("engine/1".into());
-    let key = Idempotency { key: "order-17".into(), fingerprint: u64::MAX };
+    let key = Idempotency { key: "order-17".into(), part: 7, fingerprint: u64::MAX };
     full.idempotency = Some(Arc::new(key));
     full.pieces = pieces(&["one ", "", "é🐝"]);
     full.tokens_generated = 3;
@@ -35,6 +35,7 @@ pub async fn a_job_comes_back_whole(store: &dyn Subject) {
     let found = restart(store, registry).await;
     for job in [&mut plain, &mut full, &mut bare] {
         job.owner = found.first().map(|job| job.owner).unwrap_or_default();
+        job.taken_over = true;
     }
     assert_eq!(
         found,

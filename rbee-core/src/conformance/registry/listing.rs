@@ -90,6 +90,8 @@ pub async fn text_is_listed_only_where_it_is_asked_for(store: &dyn Subject) {
     let epoch = open(store, &*registry, "a").await.epoch;
     let mut full = job(1);
     record(&*registry, epoch, &[queued(&full), tokens(full.id, 0, &["a", "b"])]).await;
+    record(&*registry, epoch, &[vectors(full.id)]).await;
+    full.vectors = Some(some_vectors());
     full.owner = epoch;
     full.pieces = pieces(&["a", "b"]);
     full.tokens_generated = 2;
@@ -99,7 +101,7 @@ pub async fn text_is_listed_only_where_it_is_asked_for(store: &dyn Subject) {
         [full.clone()],
         "a listing with text must have the request and the pieces"
     );
-    let bare = JobRecord { request: None, pieces: Vec::new(), ..full };
+    let bare = JobRecord { request: None, pieces: Vec::new(), vectors: None, ..full };
     assert_eq!(
         list(&*registry, &JobFilter::default()).await,
         [bare],

@@ -16,8 +16,8 @@ async fn with_rows(store: &dyn Subject, registry: &dyn Registry, name: &str) -> 
 fn assert_taken(found: &Snapshot, job: &JobRecord, name: &str, when: &str) {
     assert_eq!(
         found.jobs,
-        [JobRecord { owner: found.epoch, ..job.clone() }],
-        "{when}, the live job of queen {name} must be handed over whole, with its new owner"
+        [JobRecord { owner: found.epoch, taken_over: true, ..job.clone() }],
+        "{when}, the live job of queen {name} must be handed over whole, with its new owner, and say that it was taken over"
     );
     assert_eq!(found.hives, [hive(name)], "{when}, the hive of queen {name} must be handed over");
     assert_eq!(
@@ -65,6 +65,10 @@ pub async fn a_new_life_of_the_same_queen_takes_over_at_once(store: &dyn Subject
         "a job that was handed over must be listed with its new owner"
     );
     record(&*new, found.epoch, &[ended(job.id, crate::Outcome::Cancelled, AT)]).await;
+    assert!(
+        stored_one(&*new, job.id).await.taken_over,
+        "that a job was taken over must be known after its end"
+    );
 }
 
 /// Not by the rows it had, nor by new ones, nor by changes that name no row at all.
@@ -114,6 +118,7 @@ pub async fn a_living_queen_keeps_its_rows(store: &dyn Subject) {
         (Change::JobRequeued { job: mine.id, attempts: 1 }, "the requeueing of the job"),
         (tokens(mine.id, 0, &["x"]), "a piece of the job's answer"),
         (tokens(mine.id, 9, &["x"]), "a piece elsewhere in the job's answer"),
+        (vectors(mine.id), "the vectors of the job's answer"),
         (ended(mine.id, crate::Outcome::Cancelled, AT), "the end of the job"),
         (hive_put(&hive("a")), "the hive"),
         (Change::HiveGone(hive_id("a")), "the removal of the hive"),

@@ -88,6 +88,7 @@ pub async fn what_is_not_there_is_passed_over(store: &dyn Subject) {
         running(nobody, 1, AT, "x"),
         Change::JobRequeued { job: nobody, attempts: 1 },
         tokens(nobody, 0, &["x"]),
+        vectors(nobody),
         ended(nobody, Outcome::Cancelled, AT),
         Change::HiveGone(hive_id("nowhere")),
         Change::ModelPut(model_on("nowhere")),

@@ -89,6 +89,14 @@ pub(super) fn tokens(job: JobId, at: u32, words: &[&str]) -> Change {
     Change::JobTokens { job, at, pieces: pieces(words) }
 }
 
+pub(super) fn some_vectors() -> Arc<Vec<Vec<f32>>> {
+    Arc::new(vec![vec![0.25, -1.5e-39, f32::MAX], Vec::new(), vec![-0.0]])
+}
+
+pub(super) fn vectors(job: JobId) -> Change {
+    Change::JobVectors { job, vectors: some_vectors() }
+}
+
 pub(super) fn complete(prompt_tokens: u32, completion_tokens: u32) -> Outcome {
     Outcome::Complete { finish: Finish::Length, usage: Usage { prompt_tokens, completion_tokens } }
 }

@@ -1,8 +1,8 @@
 //! Carrying out what the engine wants done.
 
 use super::*;
-use crate::Change;
 use crate::metrics;
+use crate::{Change, Outcome};
 
 impl Driver {
     pub(super) fn carry_out(&mut self, effect: Effect, effects: &mut Vec<Effect>) {
@@ -13,7 +13,7 @@ impl Driver {
                     _ => None,
                 };
                 match kept.and_then(|job| Some((job, self.shell.logs.get(job)?))) {
-                    Some((job, log)) => self.shell.writer.write_with_tokens(n, changes, job, log),
+                    Some((job, log)) => self.shell.writer.write_with_answer(n, changes, job, &log),
                     None => self.shell.writer.write(n, changes),
                 }
             }

@@ -1,9 +1,15 @@
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::{
+    ops::ControlFlow,
+    pin::Pin,
+    sync::atomic::{AtomicUsize, Ordering},
+    task::{Context, Poll},
+};
 
+use futures_core::Stream;
 use futures_util::task::{ArcWake, waker};
 
 use super::*;
-use crate::Finish;
+use crate::{Finish, JobEvent};
 
 const MOST: usize = 1_000;
 const STARTED: Started = Started { worker: None, queue_wait: std::time::Duration::ZERO };
@@ -105,7 +111,7 @@ fn an_answer_that_is_too_long_is_not_written() {
 
 #[test]
 fn what_is_unsaved_is_handed_out_once() {
-    let log = JobLog::restored(&[Piece { id: Some(1), text: "a".into() }], None);
+    let log = JobLog::taken_over(&[Piece { id: Some(1), text: "a".into() }], None);
     assert_eq!(log.take_unsaved(), None);
     log.begin(LeaseId(1), STARTED);
     log.push(LeaseId(1), token(2), MOST);
@@ -165,4 +171,102 @@ fn a_reader_may_have_enough_and_go_on_where_it_stopped() {
     assert!(two(&mut events).is_ready() && events.is_done());
     assert!(two(&mut events).is_ready(), "after the last one there is nothing to wait for");
     assert_eq!(seen, [Some(0), Some(1), Some(2), Some(3)]);
+}
+
+fn interrupted() -> Error {
+    Error::new(ErrorKind::Interrupted, "the queen goes down")
+}
+
+#[test]
+fn an_interrupted_log_gives_what_is_there_and_no_end_and_is_written_no_more() {
+    let (log, count) = (Arc::new(JobLog::default()), Arc::new(Count(AtomicUsize::new(0))));
+    log.begin(LeaseId(1), STARTED);
+    log.push(LeaseId(1), token(1), MOST);
+    let mut events = log.read(None);
+    assert_eq!(read(&mut events, &count).len(), 2);
+    assert!(!events.is_done() && events.interruption().is_none());
+    log.interrupt(interrupted());
+    assert_eq!(count.0.load(Ordering::Relaxed), 1, "who waits is woken");
+    assert!(read(&mut events, &count).is_empty());
+    assert!(events.is_done());
+    assert_eq!(events.interruption(), Some(&interrupted()));
+    // Neither an attempt nor an end that comes too late changes that.
+    assert_eq!(log.push(LeaseId(1), token(2), MOST), Pushed::LostThePen);
+    log.begin(LeaseId(2), STARTED);
+    assert_eq!(log.push(LeaseId(2), token(2), MOST), Pushed::LostThePen);
+    assert!(!log.close(&done()));
+    let mut late = log.read(None);
+    assert_eq!(texts(&read(&mut late, &count)), ["t1"]);
+    assert!(late.interruption().is_some());
+}
+
+#[test]
+fn a_job_that_has_ended_is_not_interrupted() {
+    let (log, count) = (Arc::new(JobLog::default()), Arc::new(Count(AtomicUsize::new(0))));
+    log.begin(LeaseId(1), STARTED);
+    log.close(&done());
+    log.interrupt(interrupted());
+    let mut events = log.read(None);
+    assert_eq!(read(&mut events, &count).len(), 2);
+    assert!(events.is_done() && events.interruption().is_none());
+}
+
+#[test]
+fn one_who_waits_for_the_end_of_an_interrupted_log_waits_no_longer() {
+    let (log, count) = (Arc::new(JobLog::default()), Arc::new(Count(0.into())));
+    let mut events = log.read(None);
+    let waker = waker(count.clone());
+    let mut context = Context::from_waker(&waker);
+    let mut ended = std::pin::pin!(events.ended());
+    assert!(ended.as_mut().poll(&mut context).is_pending());
+    log.interrupt(interrupted());
+    assert_eq!(count.0.load(Ordering::Relaxed), 1);
+    assert!(ended.as_mut().poll(&mut context).is_ready());
+}
+
+/// The number and the name of each event that is there for one who has read up to this number.
+fn told(log: &Arc<JobLog>, after: u64) -> Vec<(Option<u64>, &'static str)> {
+    let count = Arc::new(Count(AtomicUsize::new(0)));
+    let name = |event: JobEvent| match event.kind {
+        EventKind::Token { .. } => (event.seq, "token"),
+        EventKind::End { .. } => (event.seq, "end"),
+        EventKind::Error(_) => (event.seq, "error"),
+        _ => (event.seq, "other"),
+    };
+    read(&mut log.read(Some(after)), &count).into_iter().map(name).collect()
+}
+
+#[test]
+fn a_reader_at_any_place_gets_the_end_unless_it_has_read_it() {
+    let piece = |id| Piece { id: Some(id), text: "a".into() };
+    let pieces = [piece(1), piece(2)];
+    let log = |outcome: &Outcome, is_taken_over: bool| {
+        let log = match is_taken_over {
+            true => JobLog::taken_over(&pieces, Some(STARTED)),
+            false => JobLog::restored(&pieces, Some(STARTED)),
+        };
+        log.close(outcome);
+        Arc::new(log)
+    };
+    for is_taken_over in [false, true] {
+        // The same tokens are made again: one place in them is one place in the stream.
+        let complete = log(&done(), is_taken_over);
+        assert_eq!(told(&complete, 2), [(Some(3), "end")]);
+        assert_eq!(told(&complete, 3), []);
+        assert_eq!(told(&complete, 4), [(Some(3), "end")]);
+    }
+    let cancelled = log(&Outcome::Cancelled, false);
+    assert_eq!(told(&cancelled, 2), [(Some(3), "error")]);
+    assert_eq!(told(&cancelled, 3), []);
+    assert_eq!(told(&cancelled, u64::MAX), [(Some(3), "error")]);
+    // What a reader had of an earlier life may be more than was recorded: 3 may be the number of a token.
+    let cut = log(&Outcome::Cancelled, true);
+    for after in [2, 3, 4, 1_000, u64::MAX] {
+        assert_eq!(told(&cut, after), [(Some(ERROR_AFTER_TAKE_OVER), "error")], "after {after}");
+    }
+    assert_eq!(told(&cut, 1), [(Some(2), "token"), (Some(ERROR_AFTER_TAKE_OVER), "error")]);
+    assert_eq!(told(&cut, ERROR_AFTER_TAKE_OVER), []);
+    let never_begun = JobLog::taken_over(&[], None);
+    never_begun.close(&Outcome::Cancelled);
+    assert_eq!(told(&Arc::new(never_begun), 7), [(Some(ERROR_AFTER_TAKE_OVER), "error")]);
 }

@@ -32,6 +32,7 @@ impl Key {
             Change::WorkerGone { hive, worker } => Self::Worker(hive.clone(), *worker),
             Change::JobQueued(_)
             | Change::JobTokens { .. }
+            | Change::JobVectors { .. }
             | Change::JobEnded { .. }
             | Change::TenantPut(_)
             | Change::TenantGone(_)

@@ -33,6 +33,9 @@ pub(super) struct Store {
     /// In the order of their ends.
     ended: VecDeque<JobId>,
     ended_kept: usize,
+    /// What their answers take, in bytes, and how much of that is kept.
+    answers: usize,
+    answers_kept: usize,
     hives: BTreeMap<HiveId, (Epoch, HiveRecord)>,
     models: BTreeMap<(HiveId, ModelRef), ModelRecord>,
     workers: BTreeMap<(HiveId, WorkerId), WorkerRecord>,
@@ -43,7 +46,7 @@ pub(super) struct Store {
 }
 
 impl Store {
-    pub(super) fn new(ended_kept: usize) -> Self {
+    pub(super) fn new(ended_kept: usize, answers_kept: usize) -> Self {
         Self {
             last_epoch: 0,
             lives: BTreeMap::new(),
@@ -51,6 +54,8 @@ impl Store {
             by_order: BTreeSet::new(),
             ended: VecDeque::new(),
             ended_kept,
+            answers: 0,
+            answers_kept,
             hives: BTreeMap::new(),
             models: BTreeMap::new(),
             workers: BTreeMap::new(),
@@ -110,6 +115,7 @@ impl Store {
             .map(|job| {
                 job.owner = epoch;
                 job.restarts += u32::from(job.status.state() == JobState::Running);
+                job.taken_over = true;
                 job.clone()
             })
             .collect();
@@ -173,6 +179,7 @@ impl Store {
             Change::JobRunning { job: id, .. }
             | Change::JobRequeued { job: id, .. }
             | Change::JobTokens { job: id, .. }
+            | Change::JobVectors { job: id, .. }
             | Change::JobEnded { job: id, .. } => job(id),
             Change::HivePut(record) => hive(&record.id),
             Change::HiveGone(id)
@@ -206,6 +213,10 @@ impl Store {
                     record.tokens_generated = count(record.pieces.len());
                     record.restarts = 0;
                 }
+                live.into()
+            }),
+            Change::JobVectors { job, vectors } => self.with_live(job, |record, live| {
+                record.vectors = Some(vectors.clone());
                 live.into()
             }),
             Change::JobEnded { job, outcome, at, used_tokens, keep_request, keep_output } => {
@@ -272,6 +283,7 @@ impl Store {
             record.tokens_generated = count(record.pieces.len());
         } else {
             self.ended.push_back(record.id);
+            self.answers += answer_bytes(&record);
         }
         self.by_order.insert((record.order, record.id));
         self.jobs.insert(record.id, record);
@@ -301,24 +313,24 @@ impl Store {
         keep_output: bool,
     ) {
         let mut tenant = None;
-        let mut ended = false;
+        let mut ended = None;
         self.with_live(&id, |record, live| {
             if !keep_request {
                 record.request = None;
             }
             if !keep_output {
-                record.pieces = Vec::new();
+                (record.pieces, record.vectors) = (Vec::new(), None);
             }
+            record.output_kept = keep_output;
             if let Outcome::Complete { usage, .. } = outcome {
                 record.tokens_generated = usage.completion_tokens;
             }
             tenant = record.tenant.clone();
-            ended = true;
+            ended = Some(answer_bytes(record));
             live.ended(outcome.clone(), at).into()
         });
-        if !ended {
-            return;
-        }
+        let Some(answer) = ended else { return };
+        self.answers += answer;
         if let Some(tenant) = tenant {
             let used = self.usage.entry((rules::day(at), tenant)).or_default();
             *used = used.saturating_add(used_tokens);
@@ -328,9 +340,10 @@ impl Store {
     }
 
     fn drop_oldest(&mut self) {
-        while self.ended.len() > self.ended_kept {
-            let oldest = self.ended.pop_front().and_then(|id| self.jobs.remove(&id));
-            if let Some(job) = oldest {
+        while self.ended.len() > self.ended_kept || self.answers > self.answers_kept {
+            let Some(oldest) = self.ended.pop_front() else { return };
+            if let Some(job) = self.jobs.remove(&oldest) {
+                self.answers -= answer_bytes(&job);
                 self.by_order.remove(&(job.order, job.id));
             }
         }
@@ -347,7 +360,7 @@ impl Store {
             let mut job = job.clone();
             if !filter.with_text {
                 job.request = None;
-                job.pieces = Vec::new();
+                (job.pieces, job.vectors) = (Vec::new(), None);
             }
             job
         };
@@ -361,6 +374,13 @@ impl Store {
     }
 }
 
+/// What the answer of a job takes, in bytes.
+fn answer_bytes(job: &JobRecord) -> usize {
+    let pieces = job.pieces.iter().map(|piece| size_of_val(piece) + piece.text.len());
+    let vectors = job.vectors.iter().flat_map(|vectors| vectors.iter());
+    pieces.chain(vectors.map(|vector| size_of_val(&vector[..]))).sum()
+}
+
 /// Far more pieces than a u32 counts would not fit into memory.
 fn count(pieces: usize) -> u32 {
     u32::try_from(pieces).unwrap_or(u32::MAX)
@@ -371,32 +391,39 @@ mod tests {
     use super::*;
     use crate::{CorrelationId, LiveJob, Priority};
 
+    fn queued(id: JobId, order: u64, epoch: Epoch) -> JobRecord {
+        JobRecord {
+            id,
+            tenant: None,
+            model: "m".parse().unwrap(),
+            priority: Priority::Batch,
+            status: LiveJob::queued().into(),
+            order,
+            submitted_at: WallTime::default(),
+            attempts: 0,
+            restarts: 0,
+            correlation_id: CorrelationId::random(),
+            idempotency: None,
+            owner: epoch,
+            request: None,
+            outline: None,
+            numerics: None,
+            pieces: Vec::new(),
+            vectors: None,
+            output_kept: false,
+            taken_over: false,
+            tokens_generated: 0,
+        }
+    }
+
     #[test]
     fn the_jobs_that_ended_first_are_dropped_first_and_live_ones_never() {
-        let mut store = Store::new(2);
+        let mut store = Store::new(2, usize::MAX);
         let queen = QueenId::random();
         let epoch = store.open(&queen, Duration::from_secs(1), WallTime::default()).epoch;
         let ids: Vec<JobId> = (0..5).map(|_| JobId::random()).collect();
         for (order, id) in (0..).zip(&ids) {
-            let record = JobRecord {
-                id: *id,
-                tenant: None,
-                model: "m".parse().unwrap(),
-                priority: Priority::Batch,
-                status: LiveJob::queued().into(),
-                order,
-                submitted_at: WallTime::default(),
-                attempts: 0,
-                restarts: 0,
-                correlation_id: CorrelationId::random(),
-                idempotency: None,
-                owner: epoch,
-                request: None,
-                outline: None,
-                numerics: None,
-                pieces: Vec::new(),
-                tokens_generated: 0,
-            };
+            let record = queued(*id, order, epoch);
             store.record(epoch, &[Change::JobQueued(Box::new(record))]).unwrap();
         }
         for n in [3, 1, 2, 0] {
@@ -413,5 +440,31 @@ mod tests {
         let left: Vec<JobId> = store.jobs(&JobFilter::default()).iter().map(|job| job.id).collect();
         assert_eq!(left, [ids[4], ids[2], ids[0]]);
         assert_eq!(store.by_order.len(), 3);
+    }
+
+    #[test]
+    fn the_jobs_that_ended_first_make_room_for_the_answers_of_others() {
+        let piece = crate::Piece { id: None, text: "x".repeat(100).into() };
+        let one = size_of_val(&piece) + 100;
+        let mut store = Store::new(100, 3 * one);
+        let epoch =
+            store.open(&QueenId::random(), Duration::from_secs(1), WallTime::default()).epoch;
+        let ids: Vec<JobId> = (0..5).map(|_| JobId::random()).collect();
+        for (order, id) in (0..).zip(&ids) {
+            let end = Change::JobEnded {
+                job: *id,
+                outcome: Outcome::Cancelled,
+                at: WallTime::default(),
+                used_tokens: 0,
+                keep_request: false,
+                keep_output: true,
+            };
+            let tokens = Change::JobTokens { job: *id, at: 0, pieces: vec![piece.clone()] };
+            let queued = Change::JobQueued(Box::new(queued(*id, order, epoch)));
+            store.record(epoch, &[queued, tokens, end]).unwrap();
+        }
+        let left: Vec<JobId> = store.jobs(&JobFilter::default()).iter().map(|job| job.id).collect();
+        assert_eq!(left, [ids[4], ids[3], ids[2]], "a record goes with its answer");
+        assert_eq!(store.answers, 3 * one);
     }
 }

@@ -6,9 +6,10 @@
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{
+    failure,
     fault::{Fault, Refusal},
     ops::{Key, Op, Stretch, json, stored, stored_time},
-    rows,
+    pieces, rows,
 };
 use crate::{
     Change, Epoch, HiveAddress, HiveId, HiveRecord, JobRecord, JobStatus, ModelRecord, Outcome,
@@ -18,10 +19,11 @@ use crate::{
 /// Writes one change, or says why it may not be written. A change to what is not there is passed over.
 pub(super) fn apply(db: &Connection, epoch: Epoch, op: &Op) -> Result<(), Refusal> {
     match op {
-        Op::JobQueued { record, request, pieces } => {
-            job_queued(db, epoch, record, request.as_deref(), pieces)
+        Op::JobQueued { record, request, pieces, vectors } => {
+            job_queued(db, epoch, record, request.as_deref(), pieces, vectors.as_deref())
         }
         Op::JobTokens { job, stretch } => job_tokens(db, epoch, job, stretch),
+        Op::JobVectors { job, data } => job_vectors(db, epoch, job, data),
         Op::HivePut { record, capabilities, labels } => {
             hive_put(db, epoch, record, capabilities, labels)
         }
@@ -98,9 +100,10 @@ fn plain(db: &Connection, epoch: Epoch, change: &Change) -> Result<(), Refusal> 
         }
         Change::PolicyPut(record) => Ok(policy_put(db, record)?),
         // Encoded by their callers: see Op::new.
-        Change::JobQueued(_) | Change::JobTokens { .. } | Change::HivePut(_) => {
-            apply(db, epoch, &Op::new(change)?)
-        }
+        Change::JobQueued(_)
+        | Change::JobTokens { .. }
+        | Change::JobVectors { .. }
+        | Change::HivePut(_) => apply(db, epoch, &Op::new(change)?),
     }
 }
 
@@ -109,28 +112,30 @@ fn plain(db: &Connection, epoch: Epoch, change: &Change) -> Result<(), Refusal> 
 struct OutcomeColumns<'a> {
     finish: Option<&'static str>,
     prompt_tokens: Option<u32>,
-    answer_tokens: Option<u32>,
+    /// Tokens of the answer.
+    answer: Option<u32>,
     code: Option<&'static str>,
     message: Option<&'a str>,
-    client_message: Option<&'a str>,
+    details: Option<String>,
 }
 
-fn outcome_columns(outcome: &Outcome) -> OutcomeColumns<'_> {
-    match outcome {
+fn outcome_columns(outcome: &Outcome) -> Result<OutcomeColumns<'_>, Fault> {
+    let none = OutcomeColumns::default();
+    Ok(match outcome {
         Outcome::Complete { finish, usage } => OutcomeColumns {
             finish: Some(finish.as_str()),
             prompt_tokens: Some(usage.prompt_tokens),
-            answer_tokens: Some(usage.completion_tokens),
-            ..OutcomeColumns::default()
+            answer: Some(usage.completion_tokens),
+            ..none
         },
         Outcome::Failed(error) => OutcomeColumns {
             code: Some(error.kind().code()),
             message: Some(error.message()),
-            client_message: error.client_message(),
-            ..OutcomeColumns::default()
+            details: failure::encode(error)?,
+            ..none
         },
-        Outcome::Cancelled => OutcomeColumns::default(),
-    }
+        Outcome::Cancelled => none,
+    })
 }
 
 fn job_queued(
@@ -138,7 +143,8 @@ fn job_queued(
     epoch: Epoch,
     record: &JobRecord,
     request: Option<&str>,
-    pieces: &Stretch,
+    stretch: &Stretch,
+    vectors: Option<&[u8]>,
 ) -> Result<(), Refusal> {
     let job = Key::new(record.id);
     let worker = record.status.worker().map(Key::new);
@@ -146,20 +152,22 @@ fn job_queued(
         JobStatus::Live(_) => None,
         JobStatus::Ended(ended) => Some(ended),
     };
-    let columns = ended.map(|ended| outcome_columns(&ended.outcome)).unwrap_or_default();
+    let outcome =
+        ended.map(|ended| outcome_columns(&ended.outcome)).transpose()?.unwrap_or_default();
     let outline = record.outline.as_ref();
     let tokens = match ended {
-        None => pieces.end(),
-        Some(_) => i64::from(columns.answer_tokens.unwrap_or(record.tokens_generated)),
+        None => stretch.end(),
+        Some(_) => i64::from(outcome.answer.unwrap_or(record.tokens_generated)),
     };
     let changed = db
         .prepare_cached(
             "INSERT INTO jobs (job_id, tenant_id, model_ref, priority, state, worker_id, submitted_at, started_at,
                                completed_at, error, error_code, finish, attempts, prompt_tokens, tokens_generated,
                                owner, queue_order, correlation_id, idempotency_key, numerics, request,
-                               task, max_tokens, deadline_ms, prefix, error_client, restarts)
+                               task, max_tokens, deadline_ms, prefix, output_kept, taken_over, error_details,
+                               restarts)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21,
-                     ?22, ?23, ?24, ?25, ?26, ?27)
+                     ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29)
              ON CONFLICT (job_id) DO NOTHING",
         )?
         .execute(params![
@@ -172,11 +180,11 @@ fn job_queued(
             stored_time(record.submitted_at),
             record.status.started_at().map(stored_time),
             ended.map(|ended| stored_time(ended.completed_at)),
-            columns.message,
-            columns.code,
-            columns.finish,
+            outcome.message,
+            outcome.code,
+            outcome.finish,
             record.attempts,
-            columns.prompt_tokens,
+            outcome.prompt_tokens,
             tokens,
             stored(epoch.0),
             stored(record.order),
@@ -188,13 +196,30 @@ fn job_queued(
             outline.and_then(|outline| outline.max_tokens),
             outline.and_then(|outline| outline.deadline_ms).map(stored),
             outline.map(|outline| rows::blob(&outline.prefix)),
-            columns.client_message,
+            record.output_kept,
+            record.taken_over,
+            outcome.details,
             record.restarts,
         ])?;
     if changed == 0 {
         return job_touched(db, epoch, &job, changed);
     }
-    Ok(put_pieces(db, &job, pieces)?)
+    if let Some(data) = vectors {
+        put_stretch(db, &job, pieces::VECTORS, data)?;
+    }
+    Ok(put_pieces(db, &job, stretch)?)
+}
+
+fn job_vectors(db: &Connection, epoch: Epoch, job: &Key, data: &[u8]) -> Result<(), Refusal> {
+    let changed = db
+        .prepare_cached(
+            "INSERT INTO pieces (job_id, at, data)
+             SELECT job_id, ?3, ?4 FROM jobs
+             WHERE job_id = ?1 AND owner = ?2 AND completed_at IS NULL
+             ON CONFLICT (job_id, at) DO UPDATE SET data = excluded.data",
+        )?
+        .execute(params![job.as_str(), stored(epoch.0), pieces::VECTORS, data])?;
+    job_touched(db, epoch, job, changed)
 }
 
 fn job_tokens(db: &Connection, epoch: Epoch, job: &Key, stretch: &Stretch) -> Result<(), Refusal> {
@@ -212,9 +237,14 @@ fn job_tokens(db: &Connection, epoch: Epoch, job: &Key, stretch: &Stretch) -> Re
 
 fn put_pieces(db: &Connection, job: &Key, stretch: &Stretch) -> Result<(), Fault> {
     if stretch.count > 0 {
-        db.prepare_cached("INSERT INTO pieces (job_id, at, data) VALUES (?1, ?2, ?3)")?
-            .execute(params![job.as_str(), stretch.at, stretch.data])?;
+        put_stretch(db, job, stretch.at.into(), &stretch.data)?;
     }
+    Ok(())
+}
+
+fn put_stretch(db: &Connection, job: &Key, at: i64, data: &[u8]) -> Result<(), Fault> {
+    db.prepare_cached("INSERT INTO pieces (job_id, at, data) VALUES (?1, ?2, ?3)")?
+        .execute(params![job.as_str(), at, data])?;
     Ok(())
 }
 
@@ -232,12 +262,12 @@ fn job_ended(
         Outcome::Failed(_) => "failed",
         Outcome::Cancelled => "cancelled",
     };
-    let columns = outcome_columns(outcome);
+    let columns = outcome_columns(outcome)?;
     let changed = db
         .prepare_cached(
             "UPDATE jobs SET state = ?3, completed_at = ?4, error = ?5, error_code = ?6, finish = ?7,
                     prompt_tokens = ?8, tokens_generated = coalesce(?9, tokens_generated),
-                    request = CASE WHEN ?10 THEN request END, error_client = ?11
+                    request = CASE WHEN ?10 THEN request END, output_kept = ?11, error_details = ?12
              WHERE job_id = ?1 AND owner = ?2 AND completed_at IS NULL",
         )?
         .execute(params![
@@ -249,9 +279,10 @@ fn job_ended(
             columns.code,
             columns.finish,
             columns.prompt_tokens,
-            columns.answer_tokens,
+            columns.answer,
             keep_request,
-            columns.client_message,
+            keep_output,
+            columns.details,
         ])?;
     if changed == 0 {
         return job_touched(db, epoch, job, changed);

@@ -7,22 +7,27 @@ use crate::{Change, HiveRecord, JobRecord, Piece, WallTime};
 
 /// One change, ready to be written.
 pub(super) enum Op {
-    /// The record has neither request nor pieces in it.
+    /// The record has neither request nor answer in it.
     JobQueued {
         record: Box<JobRecord>,
         request: Option<String>,
         pieces: Stretch,
+        vectors: Option<Vec<u8>>,
     },
     JobTokens {
         job: Key,
         stretch: Stretch,
+    },
+    JobVectors {
+        job: Key,
+        data: Vec<u8>,
     },
     HivePut {
         record: Box<HiveRecord>,
         capabilities: String,
         labels: String,
     },
-    /// One that needs no encoding: any but the three above.
+    /// One that needs no encoding: any but the four above.
     Plain(Change),
 }
 
@@ -54,10 +59,14 @@ impl Op {
             Change::JobQueued(record) => Self::JobQueued {
                 request: record.request.as_deref().map(json).transpose()?,
                 pieces: Stretch::new(0, &record.pieces),
+                vectors: record.vectors.as_deref().map(|vectors| pieces::encode_vectors(vectors)),
                 record: Box::new(without_text(record)),
             },
             Change::JobTokens { job, at, pieces } => {
                 Self::JobTokens { job: Key::new(job), stretch: Stretch::new(*at, pieces) }
+            }
+            Change::JobVectors { job, vectors } => {
+                Self::JobVectors { job: Key::new(job), data: pieces::encode_vectors(vectors) }
             }
             Change::HivePut(record) => Self::HivePut {
                 capabilities: json(&record.capabilities)?,
@@ -88,6 +97,9 @@ fn without_text(record: &JobRecord) -> JobRecord {
         idempotency: record.idempotency.clone(),
         numerics: record.numerics.clone(),
         pieces: Vec::new(),
+        vectors: None,
+        output_kept: record.output_kept,
+        taken_over: record.taken_over,
         tokens_generated: record.tokens_generated,
     }
 }

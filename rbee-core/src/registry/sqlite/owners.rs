@@ -115,7 +115,7 @@ pub(super) fn take_over(
             job.restarts += u32::from(job.status.state() == JobState::Running);
         }
         db.prepare_cached(
-            "UPDATE jobs SET owner = ?1, restarts = restarts + (state = 'running')
+            "UPDATE jobs SET owner = ?1, taken_over = 1, restarts = restarts + (state = 'running')
              WHERE completed_at IS NULL AND owner NOT IN (SELECT epoch FROM queens)",
         )?
         .execute([stored(epoch.0)])?;

@@ -1,7 +1,8 @@
-//! How a stretch of an answer is stored: one blob a checkpoint, a few bytes a token.
+//! How an answer is stored: tokens as one blob a checkpoint with a few bytes a token, vectors as one blob.
 //!
 //! Each piece is two numbers, the id plus one (0 where there is none) and the length of the text in bytes, then the
-//! text. Numbers are little-endian groups of seven bits, the high bit set on all but the last.
+//! text. Numbers are little-endian groups of seven bits, the high bit set on all but the last. A vector is such a number,
+//! its length, and its values in four bytes each, little-endian.
 
 use crate::Piece;
 
@@ -24,6 +25,31 @@ pub(super) fn decode(mut data: &[u8], pieces: &mut Vec<Piece>) -> bool {
         pieces.push(piece);
     }
     true
+}
+
+/// The place of the vectors among the stretches of an answer.
+pub(super) const VECTORS: i64 = -1;
+
+pub(super) fn encode_vectors(vectors: &[Vec<f32>]) -> Vec<u8> {
+    let bytes = vectors.iter().map(|vector| size_of_val(&vector[..]) + 4).sum();
+    let mut data = Vec::with_capacity(bytes);
+    for vector in vectors {
+        put(&mut data, vector.len() as u64);
+        data.extend(vector.iter().flat_map(|value| value.to_le_bytes()));
+    }
+    data
+}
+
+/// The vectors, or nothing if the blob is damaged.
+pub(super) fn decode_vectors(mut data: &[u8]) -> Option<Vec<Vec<f32>>> {
+    let mut vectors = Vec::new();
+    while !data.is_empty() {
+        let length = usize::try_from(take(&mut data)?).ok()?;
+        let (values, rest) = data.split_at_checked(length.checked_mul(size_of::<f32>())?)?;
+        data = rest;
+        vectors.push(values.as_chunks().0.iter().map(|value| f32::from_le_bytes(*value)).collect());
+    }
+    Some(vectors)
 }
 
 fn take_piece(data: &mut &[u8]) -> Option<Piece> {
@@ -74,8 +100,18 @@ mod tests {
         }
 
         #[test]
+        fn vectors_come_back_to_the_bit(stored in proptest::collection::vec(proptest::collection::vec(any::<f32>(), 0..20), 0..8)) {
+            let found = decode_vectors(&encode_vectors(&stored)).unwrap();
+            let bits = |vectors: &[Vec<f32>]| -> Vec<Vec<u32>> {
+                vectors.iter().map(|vector| vector.iter().map(|value| value.to_bits()).collect()).collect()
+            };
+            prop_assert_eq!(bits(&found), bits(&stored));
+        }
+
+        #[test]
         fn a_damaged_blob_is_noticed_or_read_but_never_panics(data in proptest::collection::vec(any::<u8>(), 0..64)) {
             decode(&data, &mut Vec::new());
+            decode_vectors(&data);
         }
     }
 
@@ -84,6 +120,10 @@ mod tests {
         let whole = encode(&[Piece { id: Some(300), text: "honey".into() }]);
         for cut in 1..whole.len() {
             assert!(!decode(&whole[..cut], &mut Vec::new()), "cut at {cut}");
+        }
+        let whole = encode_vectors(&[vec![1.0, 2.0]]);
+        for cut in 1..whole.len() {
+            assert!(decode_vectors(&whole[..cut]).is_none(), "cut at {cut}");
         }
     }
 }

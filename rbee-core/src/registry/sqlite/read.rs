@@ -98,7 +98,7 @@ fn list(db: &Connection, filter: &JobFilter) -> Result<Vec<JobRecord>, Fault> {
         let mut record = rows::job(row)?;
         if filter.with_text {
             record.request = rows::request(row, request_column)?;
-            record.pieces = rows::pieces_of(&moment, &record)?;
+            rows::read_answer(&moment, &mut record)?;
         }
         found.push(record);
     }

@@ -7,19 +7,19 @@ use rusqlite::{
     types::{FromSql, ValueRef},
 };
 
-use super::{fault::Fault, ops::Key, ops::stored, pieces};
+use super::{failure, fault::Fault, ops::Key, ops::stored, pieces};
 use crate::{
     EndedJob, Epoch, Error, ErrorKind, Finish, HiveAddress, HiveId, HiveRecord, HiveStatus, Job,
-    JobOutline, JobRecord, JobState, JobStatus, LiveJob, ModelRecord, Outcome, Piece,
-    PolicyLanguage, PolicyOrigin, PolicyRecord, PolicySource, Priority, TenantRecord, Usage,
-    WallTime, WorkerRecord,
+    JobOutline, JobRecord, JobState, JobStatus, LiveJob, ModelRecord, Outcome, PolicyLanguage,
+    PolicyOrigin, PolicyRecord, PolicySource, Priority, TenantRecord, Usage, WallTime,
+    WorkerRecord,
 };
 
 /// The columns that [`job`] reads, all but the request, which comes last.
 pub(super) const JOB_COLUMNS: &str = "job_id, tenant_id, model_ref, priority, state, worker_id, submitted_at, \
     started_at, completed_at, error, error_code, finish, attempts, prompt_tokens, tokens_generated, owner, \
     queue_order, correlation_id, idempotency_key, numerics, restarts, task, max_tokens, deadline_ms, prefix, \
-    error_client";
+    output_kept, taken_over, error_details";
 
 /// Reads the columns of a row one after the other.
 struct Fields<'a> {
@@ -122,7 +122,8 @@ pub(super) fn job(row: &Row<'_>) -> Result<JobRecord, Fault> {
     let numerics = fields.get::<Option<String>>()?.map(Arc::from);
     let restarts = fields.number()?;
     let outline = outline(&mut fields)?;
-    let told: Option<String> = fields.get()?;
+    let (output_kept, taken_over) = (fields.get()?, fields.get()?);
+    let details: Option<String> = fields.get()?;
     let outcome = match state {
         JobState::Queued | JobState::Running => None,
         JobState::Complete => Some(Outcome::Complete {
@@ -140,10 +141,7 @@ pub(super) fn job(row: &Row<'_>) -> Result<JobRecord, Fault> {
             let kind = code.as_deref().and_then(ErrorKind::from_code);
             let kind = kind.unwrap_or(ErrorKind::Internal);
             let error = Error::new(kind, error.unwrap_or_default());
-            Some(Outcome::Failed(match told {
-                Some(told) => error.with_client_message(told),
-                None => error,
-            }))
+            Some(Outcome::Failed(failure::decode(error, details.as_deref())))
         }
         JobState::Cancelled => Some(Outcome::Cancelled),
     };
@@ -174,6 +172,9 @@ pub(super) fn job(row: &Row<'_>) -> Result<JobRecord, Fault> {
         outline,
         request: None,
         pieces: Vec::new(),
+        vectors: None,
+        output_kept,
+        taken_over,
     })
 }
 
@@ -213,14 +214,20 @@ pub(super) fn request(row: &Row<'_>, column: usize) -> Result<Option<Arc<Job>>, 
     }))
 }
 
-/// Everything that is recorded of the answer of a job.
-pub(super) fn pieces_of(db: &Connection, record: &JobRecord) -> Result<Vec<Piece>, Fault> {
+/// Reads everything that is recorded of the answer of a job into its record.
+pub(super) fn read_answer(db: &Connection, record: &mut JobRecord) -> Result<(), Fault> {
     let mut stretches =
-        db.prepare_cached("SELECT data FROM pieces WHERE job_id = ?1 ORDER BY at")?;
+        db.prepare_cached("SELECT at, data FROM pieces WHERE job_id = ?1 ORDER BY at")?;
     let mut stretches = stretches.query([Key::new(record.id)])?;
-    let mut found = Vec::new();
     while let Some(row) = stretches.next()? {
-        if !pieces::decode(row.get_ref(0)?.as_blob().unwrap_or(&[0xff]), &mut found) {
+        let data = row.get_ref(1)?.as_blob().unwrap_or(&[0xff]);
+        let is_sound = if row.get::<_, i64>(0)? == pieces::VECTORS {
+            record.vectors = pieces::decode_vectors(data).map(Arc::new);
+            record.vectors.is_some()
+        } else {
+            pieces::decode(data, &mut record.pieces)
+        };
+        if !is_sound {
             return Err(Fault::Damaged {
                 table: "pieces",
                 column: "data".into(),
@@ -228,7 +235,7 @@ pub(super) fn pieces_of(db: &Connection, record: &JobRecord) -> Result<Vec<Piece
             });
         }
     }
-    Ok(found)
+    Ok(())
 }
 
 /// Live jobs whose owner is no life any more, in the order of the queue, as if `epoch` owned them.
@@ -243,10 +250,10 @@ pub(super) fn ownerless_jobs(db: &Connection, epoch: Epoch) -> Result<Vec<JobRec
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {
         let mut record = job(row)?;
-        record.owner = epoch;
+        (record.owner, record.taken_over) = (epoch, true);
         record.request = request(row, request_column)?;
         if record.tokens_generated > 0 {
-            record.pieces = pieces_of(db, &record)?;
+            read_answer(db, &mut record)?;
         }
         found.push(record);
     }

@@ -5,7 +5,7 @@ pub(super) const APPLICATION_ID: i32 = i32::from_be_bytes(*b"rbee");
 
 /// Step *n* of the list makes version *n* + 1 of the schema (`user_version`) out of version *n*.
 pub(super) const MIGRATIONS: &[&str] =
-    &[FIRST, POLICIES, TENANTS, WORKERS, OUTLINES, CLIENT_ERRORS, RESTARTS, IDENTITY];
+    &[FIRST, POLICIES, TENANTS, WORKERS, OUTLINES, ANSWERS, RESTARTS, IDENTITY];
 
 /// The tables that the first version has.
 ///
@@ -118,6 +118,14 @@ const IDENTITY: &str = "
     INSERT INTO identity VALUES (lower(hex(randomblob(16))), 0, 0);
 ";
 
+/// Whether the answer of an ended job is stored whole, and what else is needed to give it again as it was. The vectors of
+/// an answer are the row of `pieces` at -1.
+const ANSWERS: &str = "
+    ALTER TABLE jobs ADD COLUMN output_kept   INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE jobs ADD COLUMN taken_over    INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE jobs ADD COLUMN error_details TEXT; -- JSON, see failure.rs
+";
+
 /// All limits of tenants, and their keys, as JSON.
 const TENANTS: &str = "
     ALTER TABLE tenants ADD COLUMN limits TEXT NOT NULL DEFAULT '{}';
@@ -150,9 +158,4 @@ const WORKERS: &str = "
         replica   INTEGER NOT NULL,
         PRIMARY KEY (hive_id, worker_id)
     ) WITHOUT ROWID;
-";
-
-/// The message that was written for the client of a failed job, beside the one for the operator.
-const CLIENT_ERRORS: &str = "
-    ALTER TABLE jobs ADD COLUMN error_client TEXT;
 ";

@@ -369,6 +369,9 @@ impl World {
                 outline: None,
                 numerics: None,
                 pieces: Vec::new(),
+                vectors: None,
+                output_kept: false,
+                taken_over: false,
                 tokens_generated: 0,
             });
         }

@@ -194,18 +194,17 @@ impl<S: Send + Sync> FromRequestParts<S> for Mark {
 pub(super) struct IdempotencyKey(Option<String>);
 
 impl IdempotencyKey {
-    /// May what is asked for have been done before?
-    pub(super) fn is_some(&self) -> bool {
-        self.0.is_some()
-    }
-
-    /// Puts it on the job of this number among those of one request.
-    pub(super) fn mark(&self, request: rbee_core::Request, index: usize) -> rbee_core::Request {
-        match (&self.0, index) {
-            (None, _) => request,
-            (Some(key), 0) => request.idempotency_key(key),
-            (Some(key), index) => request.idempotency_key(format!("{key}#{index}")),
-        }
+    /// Puts it on the job of this number among the `count` of one request.
+    pub(super) fn mark(
+        &self,
+        request: rbee_core::Request,
+        index: usize,
+        count: usize,
+    ) -> rbee_core::Request {
+        let Some(key) = &self.0 else { return request };
+        // One request has far fewer answers than a u32 counts.
+        let number = |of: usize| u32::try_from(of).unwrap_or(u32::MAX);
+        request.idempotency_key(key).idempotency_part(number(index), number(count))
     }
 }
 

@@ -62,7 +62,7 @@ pub(super) async fn submit(
     let request = caller.mark(if shared.raw_completions { request.raw() } else { request });
     drop(body);
     shared.check_model_of(&caller, request.model()).await?;
-    let job = shared.queen.submit(key.mark(request, 0).correlation_id(mark)).await?.detach();
+    let job = shared.queen.submit(key.mark(request, 0, 1).correlation_id(mark)).await?.detach();
     let mut response = reply::json(StatusCode::ACCEPTED, &shared.view(&caller, job).await?);
     let headers = response.headers_mut();
     let name = job.to_string();
@@ -179,7 +179,8 @@ async fn end(queen: &Queen, job: JobId) -> Result<()> {
 
 /// Follow a job: a stream of its events, from the first or after `Last-Event-ID`. `started`, `token`, `vectors`, `end`
 /// and `error` carry their position as id; the last two end the stream. Works while the job runs and for as long as its
-/// events are kept.
+/// events are kept. A stream that ends with neither, but with a `retry` field, is to be resumed: the queen goes down, and
+/// the job goes on.
 #[utoipa::path(
     get,
     path = crate::wire::queen::JOB_EVENTS,
@@ -190,7 +191,7 @@ async fn end(queen: &Queen, job: JobId) -> Result<()> {
     ),
     responses(
         (status = 200, description = "Its events.", content_type = "text/event-stream", body = ServerSentEvent),
-        (status = 204, description = "The last event was read already; there is nothing to come back for."),
+        (status = 204, description = "The event of this position is the end; there is nothing to come back for."),
         (status = "default", description = "What is wrong.", body = ErrorBody),
     ),
 )]
@@ -269,7 +270,7 @@ impl Inner {
         let record = self.queen.job(job).await?;
         let name = self.name_of_model(caller, &record.model);
         let mut view = self.describe(caller, &record, name).await?;
-        if record.pieces.len() == record.tokens_generated as usize {
+        if record.output_kept || record.pieces.len() == record.tokens_generated as usize {
             view.text = Some(record.pieces.iter().map(|piece| &*piece.text).collect());
         }
         Ok(view)
@@ -291,7 +292,8 @@ impl Inner {
         let state = record.status.state();
         let (mut position, mut load) = (None, None);
         if state == JobState::Queued {
-            position = self.queen.position(record.id).await?;
+            // A queen that goes down has no queue to look at; the job is what it is all the same.
+            position = self.queen.position(record.id).await.ok().flatten();
             load = loading::of(&self.queen, &record.model, caller);
         }
         let (completed_at, error) = match &record.status {

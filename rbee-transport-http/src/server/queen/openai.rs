@@ -104,10 +104,11 @@ async fn generate(
     let mut ask = Ask::read(kind, &body)?;
     drop(body);
     shared.check_model_of(&caller, &ask.model).await?;
-    let requests = std::mem::take(&mut ask.requests).into_iter().enumerate();
-    let requests = requests.map(|(at, request)| {
+    let requests = std::mem::take(&mut ask.requests);
+    let count = requests.len();
+    let requests = requests.into_iter().enumerate().map(|(at, request)| {
         let request = if shared.raw_completions { request.raw() } else { request };
-        key.mark(caller.mark(request), at).correlation_id(mark.clone())
+        key.mark(caller.mark(request), at, count).correlation_id(mark.clone())
     });
     let handles = submit(&shared.queen, requests).await?;
     let origin = Origin::new(&ask, &handles, caller, mark);

@@ -64,6 +64,9 @@ struct Frames {
 
 impl Frames {
     fn fill(&mut self, cx: &mut Context<'_>) {
+        if self.over {
+            return;
+        }
         let Self { reader, origin, buffer, waiting, .. } = self;
         let _ = reader.poll_read(cx, |seq, event| {
             waiting.begun();
@@ -75,6 +78,10 @@ impl Frames {
             }
         });
         self.over = self.reader.is_done();
+        if self.over && self.reader.interruption().is_some() {
+            // No event of the job: it has not ended, and its number is not used up.
+            sse::put_retry(&mut self.buffer, sse::RETRY);
+        }
     }
 }
 

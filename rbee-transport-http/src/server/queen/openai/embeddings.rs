@@ -49,23 +49,14 @@ pub(in crate::server::queen) async fn embeddings(
     let ask = EmbedAsk::read(&body)?;
     drop(body);
     shared.check_model_of(&caller, &ask.model).await?;
-    let request = key.mark(caller.mark(ask.request), 0).correlation_id(mark);
+    let request = key.mark(caller.mark(ask.request), 0, 1).correlation_id(mark);
     let handle = shared.queen.submit(request).await?;
     let job = handle.id();
     let answer = handle.answer().await?;
     if answer.vectors.len() != ask.inputs {
         let found = answer.vectors.len();
-        return Err(if found == 0 && key.is_some() {
-            // It was done under the same key before, and only texts are stored.
-            Error::for_client(
-                ErrorKind::NotFound,
-                format!("the vectors of job {job} are no longer kept"),
-            )
-        } else {
-            let message = format!("the worker gave {found} vectors for {} texts", ask.inputs);
-            Error::new(ErrorKind::WorkerFault, message)
-        }
-        .into());
+        let message = format!("the worker gave {found} vectors for {} texts", ask.inputs);
+        return Err(Error::new(ErrorKind::WorkerFault, message).into());
     }
     let tokens = u64::from(answer.usage.prompt_tokens);
     let list = EmbeddingList {

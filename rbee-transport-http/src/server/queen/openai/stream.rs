@@ -197,7 +197,10 @@ impl Chunks {
             }
         });
         if failed.is_none() && handle.is_done() && !*over {
-            failed = Some(Error::new(ErrorKind::Internal, "the events of the job broke off"));
+            let why = handle.interruption().cloned();
+            failed = Some(why.unwrap_or_else(|| {
+                Error::new(ErrorKind::Internal, "the events of the job broke off")
+            }));
         }
         if let Some(error) = failed {
             self.fail(error);
@@ -232,6 +235,10 @@ impl Chunks {
     }
 
     fn tell(&mut self, error: &Error) {
+        if error.kind() == ErrorKind::Interrupted {
+            // The event below is not the job's end. Clients of OpenAI's would take a stream that just ends for a whole answer.
+            sse::put_retry(&mut self.buffer, sse::RETRY);
+        }
         // Whoever reads this may be told less.
         tracing::info!(correlation_id = %self.mark, error = ?error, "a request failed while its answer was streamed");
         match serde_json::to_vec(&OpenAiErrorBody::from(&*self.caller.error(error))) {

@@ -1,0 +1,63 @@
+//! The last turn: what becomes of the jobs that are live when the queen goes down.
+
+use super::*;
+use crate::ErrorKind;
+
+impl Engine {
+    /// Nothing begins any more. A job whose client cannot come back is ended, because the client is going to be told that it
+    /// failed; the others stay as they are in the store, for the next life of the queen.
+    pub(super) fn freeze(&mut self, now: Now, out: &mut Out) {
+        self.frozen = true;
+        let end_of = |awaited: &Awaited| match awaited {
+            Awaited::End(job) => Some(*job),
+            _ => None,
+        };
+        let under_way: BTreeSet<JobId> = self.awaited.values().filter_map(end_of).collect();
+        let is_to_end = |id: &JobId, entry: &Entry| match entry.phase {
+            Phase::Ending { .. } => !under_way.contains(id),
+            Phase::Aborting(Then::End(_)) => true,
+            _ => entry.bound,
+        };
+        let mut jobs: Vec<_> = self
+            .jobs
+            .iter()
+            .filter(|(id, entry)| is_to_end(id, entry))
+            .map(|(_, entry)| entry.place)
+            .collect();
+        jobs.sort_unstable();
+        for (_, _, job) in jobs {
+            self.end_at_freeze(now, job, out);
+        }
+    }
+
+    fn end_at_freeze(&mut self, now: Now, id: JobId, out: &mut Out) {
+        let Some(entry) = self.jobs.get_mut(&id) else { return };
+        let outcome = match &mut entry.phase {
+            Phase::Ending { .. } => return self.record_end(now, id, out),
+            Phase::Aborting(Then::End(outcome)) => outcome.clone(),
+            _ => {
+                let message = "the queen went down before the job had ended; the client could not come back for the \
+                               answer, so the job is not run again";
+                Outcome::Failed(Error::new(ErrorKind::ShuttingDown, message))
+            }
+        };
+        self.settle(now, id, outcome, out);
+    }
+
+    /// Is there a record whose writing is waited for?
+    pub fn awaits_records(&self) -> bool {
+        !self.awaited.is_empty()
+    }
+
+    /// Is the job in the store, and to be gone on with by whoever takes the store over?
+    pub fn leaves(&self, job: JobId) -> bool {
+        let entry = self.jobs.get(&job);
+        entry.is_some_and(|entry| entry.accepted && !matches!(entry.phase, Phase::Ending { .. }))
+    }
+
+    pub(super) fn detach(&mut self, job: JobId) {
+        if let Some(entry) = self.jobs.get_mut(&job) {
+            (entry.bound, entry.keeps_output) = (false, true);
+        }
+    }
+}

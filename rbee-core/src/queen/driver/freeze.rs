@@ -1,0 +1,76 @@
+//! The last turn: the queen goes down, or has lost its rows to another.
+
+use std::time::Duration;
+
+use super::*;
+
+/// How long the store may take to say what it has written of the last turn.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// When it is worth asking for an interrupted job again, if the queen is only restarted.
+const RESTART: Duration = Duration::from_secs(1);
+
+/// The order to take the last turn.
+pub(super) struct Last {
+    pub(super) reply: oneshot::Sender<Vec<Arc<dyn HiveBackend>>>,
+    pub(super) why: Error,
+}
+
+impl Driver {
+    /// Takes the last turn: the engine is frozen first, so that dropped attempts and handles do not look like ends of jobs.
+    /// What is recorded then, and what was on its way to the store before, is told as it was written; only after that are
+    /// those told who wait for something else.
+    pub(super) async fn freeze(
+        mut self,
+        Last { reply, why }: Last,
+        rest: Vec<Letter>,
+        effects: &mut Vec<Effect>,
+    ) {
+        self.turn(Input::Freeze, effects);
+        self.attempts.clear();
+        self.hives.values().for_each(|hive| hive.watch.cancel());
+        for letter in rest {
+            self.hear(letter, effects);
+        }
+        let until = Instant::now() + PATIENCE;
+        while self.engine.awaits_records() {
+            match tokio::time::timeout_at(until, self.letters.recv()).await {
+                Ok(Some(letter)) => self.hear(letter, effects),
+                Ok(None) => break,
+                Err(_) => {
+                    tracing::warn!("the store did not take the last changes within {PATIENCE:?}");
+                    break;
+                }
+            }
+        }
+        for (job, submitter) in self.submitters.drain() {
+            let _ = submitter.send(Err(interrupted(job, &why, false)));
+        }
+        for (job, log) in self.shell.logs.live() {
+            log.interrupt(interrupted(job, &why, self.engine.leaves(job)));
+        }
+        let hives = std::mem::take(&mut self.hives);
+        let _ = reply.send(hives.into_values().map(|hive| hive.backend).collect());
+    }
+
+    /// Only the answers of the store still count. Whoever asks for something else learns that nobody answers, by the drop of
+    /// the letter.
+    fn hear(&mut self, letter: Letter, effects: &mut Vec<Effect>) {
+        if let Message::Input(input @ Input::Recorded { .. }) = letter.message {
+            self.turn(input, effects);
+        }
+    }
+}
+
+/// What those are told who wait for a job that has not ended. `goes_on` says that the job is in the store and is run to its
+/// end by whoever has the store next; otherwise the store did not say what it has written.
+pub(in crate::queen) fn interrupted(job: JobId, why: &Error, goes_on: bool) -> Error {
+    let next = if goes_on {
+        "it goes on when the queen is back: follow its events behind the last one that was read, or repeat the request under \
+         its idempotency key"
+    } else {
+        "what was recorded of it last is not known, so it may go on when the queen is back: its record tells"
+    };
+    Error::new(ErrorKind::Interrupted, format!("job {job} was left before its end: {why}; {next}"))
+        .with_retry_after(RESTART)
+        .with_source(why.clone())
+}

@@ -1,0 +1,146 @@
+//! Readers: cursors on the log of a job.
+
+use std::{
+    ops::ControlFlow,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use futures_core::Stream;
+
+use super::JobLog;
+use crate::{Error, EventRef, JobEvent};
+
+/// The events of a job, from where the reader began to the one terminal event.
+///
+/// Reading slowly delays nobody; dropping it ends nothing. There is one way to be without a terminal event: the queen goes
+/// down, or loses the job to another queen, before the job has ended. [`interruption`](Self::interruption) says so then.
+#[derive(Debug)]
+pub struct JobEvents {
+    log: Arc<JobLog>,
+    next: u64,
+    measured: u32,
+    reader: u64,
+    done: bool,
+    interruption: Option<Error>,
+}
+
+impl JobEvents {
+    pub(super) fn new(log: Arc<JobLog>, next: u64, reader: u64) -> Self {
+        Self { log, next, measured: 0, reader, done: false, interruption: None }
+    }
+
+    /// The next event, or `None` after the terminal one, or where the events [broke off](Self::interruption).
+    pub async fn next(&mut self) -> Option<JobEvent> {
+        std::future::poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
+    }
+
+    /// Is there nothing more to be read? The terminal event was read, or the events [broke off](Self::interruption).
+    pub fn is_done(&self) -> bool {
+        self.done
+    }
+
+    /// Why the events broke off before the terminal one: an error of the kind
+    /// [`Interrupted`](crate::ErrorKind::Interrupted), once all that was there has been read. The job may go on, in the next
+    /// life of the queen: [`Queen::attach`](crate::Queen::attach) follows it behind the last event that was read.
+    pub fn interruption(&self) -> Option<&Error> {
+        self.interruption.as_ref()
+    }
+
+    /// Waits until the terminal event is there, or the events broke off, and is not woken for anything else. It reads
+    /// nothing: what came before is still to be read then, at once.
+    pub async fn ended(&mut self) {
+        std::future::poll_fn(|cx| {
+            let mut inner = self.log.lock();
+            if self.done || inner.is_closed() {
+                return Poll::Ready(());
+            }
+            inner.wake(self.reader, cx.waker(), true);
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// Lends every event that is there to `read`, with its position, until it has had enough: a token costs no copy and
+    /// no allocation. Pending when there are no more yet; ready when `read` has had enough, after the last one, and where
+    /// the events [broke off](Self::interruption).
+    ///
+    /// The log is locked meanwhile: `read` must be quick, and must not ask anything of the queen.
+    ///
+    /// ```
+    /// use std::{future::poll_fn, ops::ControlFlow};
+    /// use rbee_core::{EventRef, Queen, Request};
+    /// # use rbee_core::EchoWorker;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> rbee_core::Result<()> {
+    /// # let my_worker = EchoWorker::builder("my-model".parse()?).build();
+    /// let queen = Queen::builder().worker(my_worker).build().await?;
+    /// let job = queen.submit(Request::chat("my-model").user("Hi").max_tokens(8)).await?.detach();
+    /// let (mut events, mut text) = (queen.attach(job, None).await?, String::new());
+    /// while !events.is_done() {
+    ///     poll_fn(|cx| {
+    ///         events.poll_read(cx, |_, event| {
+    ///             if let EventRef::Token { text: piece, .. } = event {
+    ///                 text.push_str(piece);
+    ///             }
+    ///             ControlFlow::Continue(())
+    ///         })
+    ///     })
+    ///     .await;
+    /// }
+    /// # assert_eq!(text.split_whitespace().count(), 8);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut read: impl FnMut(Option<u64>, EventRef<'_>) -> ControlFlow<()>,
+    ) -> Poll<()> {
+        let mut inner = self.log.lock();
+        while !self.done {
+            // It has seen the end itself. One that was told of more than there is (by a queen that crashed ahead of its last
+            // checkpoint) waits until the same tokens are made again, or gets the end.
+            if inner.end.is_some() && self.next == inner.end_number() + 1 {
+                self.done = true;
+                break;
+            }
+            let Some((seq, event)) = inner.event(self.next, &mut self.measured) else {
+                if let Some(why) = &inner.interrupted {
+                    self.interruption = Some(why.clone());
+                    self.done = true;
+                    break;
+                }
+                inner.wake(self.reader, cx.waker(), false);
+                return Poll::Pending;
+            };
+            self.next = self.next.saturating_add(u64::from(seq.is_some()));
+            self.done = event.is_terminal();
+            if read(seq, event).is_break() {
+                break;
+            }
+        }
+        Poll::Ready(())
+    }
+}
+
+impl Stream for JobEvents {
+    type Item = JobEvent;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<JobEvent>> {
+        let mut next = None;
+        let polled = self.poll_read(cx, |seq, event| {
+            next = Some(JobEvent { seq, kind: event.to_kind() });
+            ControlFlow::Break(())
+        });
+        polled.map(|()| next)
+    }
+}
+
+impl Drop for JobEvents {
+    fn drop(&mut self) {
+        self.log.lock().readers.retain(|reader| reader.id != self.reader);
+    }
+}
