@@ -186,8 +186,9 @@ impl JobFilter {
 #[async_trait]
 pub trait Registry: fmt::Debug + Send + Sync + 'static {
     /// Begins a life: an epoch greater than every one before. Takes over the rows of every owner that is no longer
-    /// alive, and those of earlier lives of the same queen, alive or not. A life whose rows were taken over, some or
-    /// none, is superseded: it can write nothing any more.
+    /// alive, and those of earlier lives of the same queen, alive or not; jobs among them are
+    /// [marked](JobRecord::taken_over). A life whose rows were taken over, some or none, is superseded: it can write nothing
+    /// any more.
     async fn open(&self, queen: &QueenId, lease: Duration) -> Result<Snapshot>;
 
     /// Writes all changes, in order, or none. When it returns they survive the death of this process.

@@ -6,13 +6,13 @@
 
 mod answers;
 mod apply;
-mod failure;
 mod fault;
 mod file;
 mod life;
 mod migrate;
 mod ops;
 mod options;
+mod outcome;
 mod owners;
 mod pieces;
 mod read;
