@@ -188,9 +188,9 @@ impl JobFilter {
 #[async_trait]
 pub trait Registry: fmt::Debug + Send + Sync + 'static {
     /// Begins a life: an epoch greater than every one before, by one or a few, because hives take a step of more than
-    /// 1,000 from a living owner for a mistake. Takes over the rows of every owner that is no longer
-    /// alive, and those of earlier lives of the same queen, alive or not. A life whose rows were taken over, some or
-    /// none, is superseded: it can write nothing any more.
+    /// 1,000 from a living owner for a mistake. Takes over the rows of every owner that is no longer alive, and those of
+    /// earlier lives of the same queen, alive or not; jobs among them are [marked](JobRecord::taken_over). A life whose rows
+    /// were taken over, some or none, is superseded: it can write nothing any more.
     ///
     /// A job that is taken over while it runs has one more of its [`restarts`](JobRecord::restarts).
     async fn open(&self, queen: &QueenId, lease: Duration) -> Result<Snapshot>;

@@ -11,8 +11,8 @@ use futures_util::StreamExt;
 use queen_support::{MODEL, echo, queen, quiet, read, request};
 use rbee_core::{
     EchoFault, EchoGate, EchoWorker, ErrorKind, Finish, JobFilter, JobHandle, MemoryRegistry,
-    Output, OutputStream, Queen, QueenId, Request, Result, Run, Settings, SqliteRegistry, Worker,
-    WorkerHealth, WorkerInfo, async_trait,
+    Output, OutputStream, Queen, QueenId, Registry, Request, Result, Run, Settings, SqliteRegistry,
+    Worker, WorkerHealth, WorkerInfo, async_trait,
 };
 
 fn keyed(key: &str) -> Request {
@@ -156,12 +156,11 @@ async fn submit_all_kinds(queen: &Queen) -> Vec<JobHandle> {
 #[tokio::test]
 async fn whatever_was_submitted_under_a_key_is_answered_again_as_long_as_its_record() {
     let dir = tempfile::tempdir().unwrap();
-    let registries: [fn(&std::path::Path) -> Arc<dyn rbee_core::Registry>; 2] = [
-        |_| Arc::new(MemoryRegistry::new()),
-        |dir| Arc::new(SqliteRegistry::open(dir.join("rbee.db")).unwrap()),
-    ];
-    for registry in registries {
-        let registry = registry(dir.path());
+    for is_on_disk in [false, true] {
+        let registry: Arc<dyn Registry> = match is_on_disk {
+            false => Arc::new(MemoryRegistry::new()),
+            true => Arc::new(SqliteRegistry::open(dir.path().join("rbee.db")).unwrap()),
+        };
         let build = |worker| {
             let settings = Settings { events_kept: SHORT, ..Settings::default() };
             let queen = queen().id(QueenId::new("q").unwrap()).settings(settings);

@@ -49,7 +49,7 @@ impl Engine {
         !self.awaited.is_empty()
     }
 
-    /// Is the job in the store, and to be gone on with by whoever takes the store over?
+    /// Is the job recorded as live, so that whoever owns the store next continues it?
     pub fn leaves(&self, job: JobId) -> bool {
         let entry = self.jobs.get(&job);
         entry.is_some_and(|entry| entry.accepted && !matches!(entry.phase, Phase::Ending { .. }))

@@ -6,9 +6,9 @@
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{
-    failure,
     fault::{Fault, Refusal},
     ops::{Key, Op, Stretch, json, stored, stored_time},
+    outcome::Columns,
     pieces, rows,
 };
 use crate::{
@@ -107,37 +107,6 @@ fn plain(db: &Connection, epoch: Epoch, change: &Change) -> Result<(), Refusal> 
     }
 }
 
-/// How an outcome is stored.
-#[derive(Default)]
-struct OutcomeColumns<'a> {
-    finish: Option<&'static str>,
-    prompt_tokens: Option<u32>,
-    /// Tokens of the answer.
-    answer: Option<u32>,
-    code: Option<&'static str>,
-    message: Option<&'a str>,
-    details: Option<String>,
-}
-
-fn outcome_columns(outcome: &Outcome) -> Result<OutcomeColumns<'_>, Fault> {
-    let none = OutcomeColumns::default();
-    Ok(match outcome {
-        Outcome::Complete { finish, usage } => OutcomeColumns {
-            finish: Some(finish.as_str()),
-            prompt_tokens: Some(usage.prompt_tokens),
-            answer: Some(usage.completion_tokens),
-            ..none
-        },
-        Outcome::Failed(error) => OutcomeColumns {
-            code: Some(error.kind().code()),
-            message: Some(error.message()),
-            details: failure::encode(error)?,
-            ..none
-        },
-        Outcome::Cancelled => none,
-    })
-}
-
 fn job_queued(
     db: &Connection,
     epoch: Epoch,
@@ -152,8 +121,7 @@ fn job_queued(
         JobStatus::Live(_) => None,
         JobStatus::Ended(ended) => Some(ended),
     };
-    let outcome =
-        ended.map(|ended| outcome_columns(&ended.outcome)).transpose()?.unwrap_or_default();
+    let outcome = ended.map(|ended| Columns::of(&ended.outcome)).transpose()?.unwrap_or_default();
     let outline = record.outline.as_ref();
     let tokens = match ended {
         None => stretch.end(),
@@ -262,7 +230,7 @@ fn job_ended(
         Outcome::Failed(_) => "failed",
         Outcome::Cancelled => "cancelled",
     };
-    let columns = outcome_columns(outcome)?;
+    let columns = Columns::of(outcome)?;
     let changed = db
         .prepare_cached(
             "UPDATE jobs SET state = ?3, completed_at = ?4, error = ?5, error_code = ?6, finish = ?7,

@@ -273,6 +273,33 @@ mod tests {
     }
 
     #[test]
+    fn a_job_that_an_older_version_has_kept_is_read_with_its_answer() {
+        use super::super::{pieces, rows};
+        let mut db = Connection::open_in_memory().unwrap();
+        migrate(&mut db, &MIGRATIONS[..5]).unwrap();
+        let job = crate::JobId::random();
+        db.execute(
+            "INSERT INTO jobs (job_id, model_ref, priority, state, submitted_at, started_at, completed_at, error_code,
+                               error, attempts, tokens_generated, owner, queue_order, correlation_id, task)
+             VALUES (?1, 'bee', 'batch', 'failed', 1, 2, 3, 'WORKER_LOST', 'gone', 1, 1, 1, 1, 'c', 'generate')",
+            [job.to_string()],
+        )
+        .unwrap();
+        let piece = crate::Piece { id: Some(7), text: "honey".into() };
+        db.execute(
+            "INSERT INTO pieces (job_id, at, data) VALUES (?1, 0, ?2)",
+            rusqlite::params![job.to_string(), pieces::encode(std::slice::from_ref(&piece))],
+        )
+        .unwrap();
+        migrate(&mut db, MIGRATIONS).unwrap();
+        let sql = format!("SELECT {} FROM jobs", rows::JOB_COLUMNS);
+        let mut record = db.query_row(&sql, [], |row| Ok(rows::job(row).unwrap())).unwrap();
+        rows::read_answer(&db, &mut record).unwrap();
+        assert_eq!((record.id, &record.pieces[..]), (job, &[piece][..]));
+        assert!(!record.output_kept && record.has_whole_output() && record.vectors.is_none());
+    }
+
+    #[test]
     fn an_older_program_refuses_what_a_newer_one_wrote() {
         let mut db = Connection::open_in_memory().unwrap();
         migrate(&mut db, &["CREATE TABLE a (x)", "CREATE TABLE b (x)"]).unwrap();

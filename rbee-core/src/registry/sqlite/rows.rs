@@ -7,12 +7,11 @@ use rusqlite::{
     types::{FromSql, ValueRef},
 };
 
-use super::{failure, fault::Fault, ops::Key, ops::stored, pieces};
+use super::{fault::Fault, ops::Key, ops::stored, outcome::Stored, pieces};
 use crate::{
-    EndedJob, Epoch, Error, ErrorKind, Finish, HiveAddress, HiveId, HiveRecord, HiveStatus, Job,
-    JobOutline, JobRecord, JobState, JobStatus, LiveJob, ModelRecord, Outcome, PolicyLanguage,
-    PolicyOrigin, PolicyRecord, PolicySource, Priority, TenantRecord, Usage, WallTime,
-    WorkerRecord,
+    EndedJob, Epoch, HiveAddress, HiveId, HiveRecord, HiveStatus, Job, JobOutline, JobRecord,
+    JobState, JobStatus, LiveJob, ModelRecord, PolicyLanguage, PolicyOrigin, PolicyRecord,
+    PolicySource, Priority, TenantRecord, WallTime, WorkerRecord,
 };
 
 /// The columns that [`job`] reads, all but the request, which comes last.
@@ -110,41 +109,18 @@ pub(super) fn job(row: &Row<'_>) -> Result<JobRecord, Fault> {
     let submitted_at = fields.time()?;
     let started_at = fields.time_opt()?;
     let completed_at = fields.time_opt()?;
-    let error: Option<String> = fields.get()?;
-    let code: Option<String> = fields.get()?;
-    let finish: Option<String> = fields.get()?;
+    let (message, code, finish) = (fields.get()?, fields.get()?, fields.get()?);
     let attempts = fields.number()?;
-    let prompt_tokens: Option<u32> = fields.number_opt()?;
-    let tokens_generated = fields.number()?;
+    let (prompt_tokens, tokens_generated) = (fields.number_opt()?, fields.number()?);
     let (owner, order) = (Epoch(fields.number()?), fields.number()?);
-    let correlation_id = fields.parse()?;
-    let idempotency = fields.parse_opt()?.map(Arc::new);
+    let (correlation_id, idempotency) = (fields.parse()?, fields.parse_opt()?.map(Arc::new));
     let numerics = fields.get::<Option<String>>()?.map(Arc::from);
     let restarts = fields.number()?;
     let outline = outline(&mut fields)?;
     let (output_kept, taken_over) = (fields.get()?, fields.get()?);
-    let details: Option<String> = fields.get()?;
-    let outcome = match state {
-        JobState::Queued | JobState::Running => None,
-        JobState::Complete => Some(Outcome::Complete {
-            finish: match finish.as_deref() {
-                Some("length") => Finish::Length,
-                _ => Finish::Stop,
-            },
-            usage: Usage {
-                prompt_tokens: prompt_tokens.unwrap_or_default(),
-                completion_tokens: tokens_generated,
-            },
-        }),
-        JobState::Failed => {
-            // A code that this build does not know comes from another version; its message still says what it was.
-            let kind = code.as_deref().and_then(ErrorKind::from_code);
-            let kind = kind.unwrap_or(ErrorKind::Internal);
-            let error = Error::new(kind, error.unwrap_or_default());
-            Some(Outcome::Failed(failure::decode(error, details.as_deref())))
-        }
-        JobState::Cancelled => Some(Outcome::Cancelled),
-    };
+    let (answer, details) = (tokens_generated, fields.get()?);
+    let stored = Stored { finish, prompt_tokens, answer, code, message, details };
+    let outcome = stored.outcome(state);
     let status = match outcome {
         None => JobStatus::Live(LiveJob::from_parts(worker, started_at)),
         Some(outcome) => JobStatus::Ended(EndedJob {

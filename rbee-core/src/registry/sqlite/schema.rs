@@ -123,7 +123,7 @@ const IDENTITY: &str = "
 const ANSWERS: &str = "
     ALTER TABLE jobs ADD COLUMN output_kept   INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE jobs ADD COLUMN taken_over    INTEGER NOT NULL DEFAULT 0;
-    ALTER TABLE jobs ADD COLUMN error_details TEXT; -- JSON, see failure.rs
+    ALTER TABLE jobs ADD COLUMN error_details TEXT; -- JSON, see outcome.rs
 ";
 
 /// All limits of tenants, and their keys, as JSON.

@@ -1,0 +1,126 @@
+//! How the outcome of a job is stored: one column for each part of it.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{fault::Fault, ops::json};
+use crate::{Error, ErrorKind, Finish, JobState, Outcome, Usage};
+
+/// The columns of an outcome, as they are written. All are null while a job is live.
+#[derive(Default)]
+pub(super) struct Columns<'a> {
+    pub(super) finish: Option<&'static str>,
+    pub(super) prompt_tokens: Option<u32>,
+    /// Tokens of the answer.
+    pub(super) answer: Option<u32>,
+    pub(super) code: Option<&'static str>,
+    pub(super) message: Option<&'a str>,
+    pub(super) details: Option<String>,
+}
+
+impl<'a> Columns<'a> {
+    pub(super) fn of(outcome: &'a Outcome) -> Result<Self, Fault> {
+        let none = Self::default();
+        Ok(match outcome {
+            Outcome::Complete { finish, usage } => Self {
+                finish: Some(finish.as_str()),
+                prompt_tokens: Some(usage.prompt_tokens),
+                answer: Some(usage.completion_tokens),
+                ..none
+            },
+            Outcome::Failed(error) => Self {
+                code: Some(error.kind().code()),
+                message: Some(error.message()),
+                details: encode(error)?,
+                ..none
+            },
+            Outcome::Cancelled => none,
+        })
+    }
+}
+
+/// The same columns, as they are read.
+pub(super) struct Stored {
+    pub(super) finish: Option<String>,
+    pub(super) prompt_tokens: Option<u32>,
+    /// Tokens of the answer.
+    pub(super) answer: u32,
+    pub(super) code: Option<String>,
+    pub(super) message: Option<String>,
+    pub(super) details: Option<String>,
+}
+
+impl Stored {
+    /// The outcome of a job in this state, if it has ended.
+    pub(super) fn outcome(self, state: JobState) -> Option<Outcome> {
+        match state {
+            JobState::Queued | JobState::Running => None,
+            JobState::Complete => Some(Outcome::Complete {
+                finish: match self.finish.as_deref() {
+                    Some("length") => Finish::Length,
+                    _ => Finish::Stop,
+                },
+                usage: Usage {
+                    prompt_tokens: self.prompt_tokens.unwrap_or_default(),
+                    completion_tokens: self.answer,
+                },
+            }),
+            JobState::Failed => {
+                // A code that this build does not know comes from another version; its message still says what it was.
+                let kind = self.code.as_deref().and_then(ErrorKind::from_code);
+                let kind = kind.unwrap_or(ErrorKind::Internal);
+                let error = Error::new(kind, self.message.unwrap_or_default());
+                Some(Outcome::Failed(decode(error, self.details.as_deref())))
+            }
+            JobState::Cancelled => Some(Outcome::Cancelled),
+        }
+    }
+}
+
+/// What an error says beside its code and its message, so that it is told again as it was told first.
+#[derive(Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+struct Details {
+    /// What a client reads in place of the message.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client_message: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    param: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    short_bytes: Option<u64>,
+}
+
+/// The details as JSON; nothing if there are none.
+fn encode(error: &Error) -> Result<Option<String>, Fault> {
+    let millis = |after: Duration| u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
+    let details = Details {
+        client_message: error.client_message().map(ToOwned::to_owned),
+        param: error.param().map(ToOwned::to_owned),
+        retry_after_ms: error.retry_after().map(millis),
+        short_bytes: error.short_bytes(),
+    };
+    (details != Details::default()).then(|| json(&details)).transpose()
+}
+
+/// The error with its details. Details that cannot be read are left out: the code and the message say what happened.
+fn decode(mut error: Error, details: Option<&str>) -> Error {
+    let Some(details) = details.and_then(|text| serde_json::from_str::<Details>(text).ok()) else {
+        return error;
+    };
+    if let Some(message) = details.client_message {
+        error = error.with_client_message(message);
+    }
+    if let Some(param) = details.param {
+        error = error.with_param(param);
+    }
+    if let Some(after) = details.retry_after_ms {
+        error = error.with_retry_after(Duration::from_millis(after));
+    }
+    if let Some(bytes) = details.short_bytes {
+        error = error.with_short_bytes(bytes);
+    }
+    error
+}
