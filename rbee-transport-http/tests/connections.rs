@@ -2,7 +2,6 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-#[allow(dead_code, reason = "a part is used")]
 mod common;
 
 use std::{net::SocketAddr, time::Duration};

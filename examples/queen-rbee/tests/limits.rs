@@ -73,7 +73,8 @@ fn with_few_descriptors_silent_connections_keep_out_neither_requests_nor_workers
     assert!((1..=204).contains(&open), "{open}");
     let warned = warnings(&queen);
     assert!((1..=7).contains(&warned.len()), "one in ten seconds at most: {warned:#?}");
-    assert!(warned[0]["message"].as_str().unwrap().contains("silent closed"), "{warned:#?}");
+    let says = warned[0]["message"].as_str().unwrap();
+    assert!(says.contains("silent closed") || says.contains("had to wait"), "{warned:#?}");
 }
 
 #[test]
