@@ -23,7 +23,14 @@ pub fn built_example(package: &str, example: &str) -> PathBuf {
     directory().join("examples").join(example)
 }
 
+/// Set to `1` by whoever has built the programs with the tests, in one call of cargo: `cargo test --workspace`. A build of
+/// one package by itself has other features, and builds most dependencies a second time.
+const BUILT: &str = "TEST_PROGRAMS_BUILT";
+
 fn build(package: &str, kind: &str, name: &str) {
+    if std::env::var_os(BUILT).is_some_and(|value| value == "1") {
+        return;
+    }
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["build", "--quiet", "--package", package, kind, name]);
     if !cfg!(debug_assertions) {

@@ -23,7 +23,10 @@ pub(crate) fn run() -> Result<(), Failure> {
     doc.arguments(&all);
     // Without a choice of targets cargo runs unit, integration and documentation tests alike.
     // The same random cases every time: a failure here is one of the change, and not of the day.
-    let mut test = Step::cargo("tests", &["test"]).environment("PROPTEST_RNG_SEED", "2026");
+    // All programs are built by the same call: each has tests of its own.
+    let mut test = Step::cargo("tests", &["test"])
+        .environment("PROPTEST_RNG_SEED", "2026")
+        .environment("TEST_PROGRAMS_BUILT", "1");
     test.arguments(&all);
 
     steps::run(&[
