@@ -24,7 +24,7 @@ fn keyed(n: u128) -> Job {
 
 /// Ends that the last input wants recorded: the job, the kind of its error if it failed, and whether its answer stays.
 fn ends(hand: &Hand) -> Vec<(JobId, Option<ErrorKind>, bool)> {
-    let ends = hand.all(|effect| match effect {
+    hand.all(|effect| match effect {
         Effect::Record { changes, .. } => match &changes[..] {
             [Change::JobEnded { job, outcome, keep_output, .. }] => {
                 let kind = match outcome {
@@ -36,8 +36,7 @@ fn ends(hand: &Hand) -> Vec<(JobId, Option<ErrorKind>, bool)> {
             _ => None,
         },
         _ => None,
-    });
-    ends
+    })
 }
 
 /// Answers a record, and gives the numbers of those that come of it.
