@@ -93,7 +93,8 @@ fn real_path(path: &Path, file: &File) -> io::Result<PathBuf> {
     }
 }
 
-#[cfg(all(test, unix))]
+#[cfg(unix)]
+#[cfg(test)]
 mod tests {
     use std::{fs, io::Read, os::unix::fs::symlink};
 

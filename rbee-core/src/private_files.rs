@@ -129,7 +129,8 @@ pub fn exposed(path: &Path) -> Option<String> {
     }
 }
 
-#[cfg(all(test, unix))]
+#[cfg(unix)]
+#[cfg(test)]
 mod tests {
     use std::{
         os::unix::fs::{PermissionsExt, symlink},

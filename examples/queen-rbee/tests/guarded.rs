@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![cfg(target_os = "linux")]
 
+#[allow(dead_code, reason = "shared by several tests")]
 mod support;
 
 use std::{

@@ -25,6 +25,9 @@ impl Place {
     fn new(script: &str) -> Self {
         // Beside the built program, so that a link does for a copy.
         let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        // It is the data directory too, which nobody else may look into.
+        let alone = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+        std::fs::set_permissions(folder.path(), alone).unwrap();
         std::fs::hard_link(env!("CARGO_BIN_EXE_rbee"), folder.path().join("rbee")).unwrap();
         let place = Self { folder };
         // Written by another process: a file that this one has open for writing, or a child that it is about to

@@ -60,7 +60,7 @@ impl AddedTokens {
         // One that is part of another could make it appear.
         shown.retain(|entry| {
             let others = control.iter().filter(|(id, _)| **id != entry.id);
-            !others.map(|(_, texts)| texts).flatten().any(|text| text.contains(&entry.text))
+            !others.flat_map(|(_, texts)| texts).any(|text| text.contains(&entry.text))
         });
         Ok(Self {
             plain: TokenSet::new(plain)?,

@@ -152,6 +152,19 @@ impl StandIns {
     }
 }
 
+/// Where characters are of this kind.
+pub(super) fn places(text: &str, is: impl Fn(char) -> bool) -> Vec<Range<usize>> {
+    let mut places: Vec<Range<usize>> = Vec::new();
+    for (at, character) in text.char_indices().filter(|(_, character)| is(*character)) {
+        let end = at + character.len_utf8();
+        match places.last_mut() {
+            Some(last) if last.end == at => last.end = end,
+            _ => places.push(at..end),
+        }
+    }
+    places
+}
+
 /// Sorts ranges, and joins those that touch.
 pub(super) fn joined(mut ranges: Vec<Range<usize>>) -> Vec<Range<usize>> {
     ranges.sort_unstable_by_key(|range| range.start);

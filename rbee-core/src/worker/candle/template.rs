@@ -29,7 +29,7 @@ use super::{
     added_tokens::AddedTokens,
     files::{self, LoadFault, Loaded, MAX_CONFIG_BYTES},
     json::python_json,
-    prompt::{PromptText, StandIns, joined, without},
+    prompt::{PromptText, StandIns, places, without},
     strftime::strftime,
 };
 use crate::{Error, ErrorKind, Message, Result, Role};
@@ -196,11 +196,7 @@ impl ChatTemplate {
         for traced in [|_| true, |c: char| !c.is_alphanumeric()] {
             let contents: Result<Vec<String>, _> = contents()
                 .zip(&shown)
-                .map(|(text, shown)| {
-                    let places = text.char_indices().filter(|(_, c)| traced(*c));
-                    let places = places.map(|(at, c)| at..at + c.len_utf8()).collect();
-                    stand_ins.put_in(text, &without(&joined(places), shown))
-                })
+                .map(|(text, shown)| stand_ins.put_in(text, &without(&places(text, traced), shown)))
                 .collect();
             // A stand-in takes four bytes.
             let most = 4 * MAX_RENDERED_BYTES;
