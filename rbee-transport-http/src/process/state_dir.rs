@@ -139,7 +139,7 @@ impl StateDir {
 /// Returns true for the names of what hives keep in their state directories.
 fn is_ours(name: &str) -> bool {
     let extension = Path::new(name).extension().and_then(|extension| extension.to_str());
-    matches!(name, "lock" | "models" | "workers")
+    matches!(name, "lock" | "models" | "workers" | "token" | "address")
         || matches!(extension, Some("json" | "log" | "new" | "token"))
 }
 
