@@ -57,6 +57,7 @@ fn job(order: u64) -> JobRecord {
         order,
         submitted_at: WallTime::now(),
         attempts: 0,
+        restarts: 0,
         correlation_id: CorrelationId::random(),
         idempotency: None,
         owner: Epoch::default(),
