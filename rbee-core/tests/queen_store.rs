@@ -181,7 +181,7 @@ async fn what_was_written_late_was_written_in_order() {
     read(job).await.assert_whole(1, 9);
     fails.store(false, Ordering::SeqCst);
     until_written(&queen).await;
-    let written = written.lock().unwrap();
+    let written = written.lock().unwrap().clone();
     let kind = |change: &Change| match change {
         Change::JobQueued(record) if record.id == name => Some("queued".to_owned()),
         Change::JobRunning { job, attempt, .. } if *job == name => {

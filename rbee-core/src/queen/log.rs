@@ -289,12 +289,6 @@ impl JobLog {
         (count, inner.ids.iter().all(Option::is_some))
     }
 
-    /// Are there tokens that the store does not have yet?
-    pub(super) fn has_unsaved(&self) -> bool {
-        let inner = self.lock();
-        inner.saved < inner.ids.len()
-    }
-
     /// The tokens that the store does not have yet, with their place; they count as saved from now on.
     pub(super) fn take_unsaved(&self) -> Option<(u32, Vec<Piece>)> {
         let mut inner = self.lock();

@@ -83,6 +83,7 @@ impl Entry {
     /// taken from the log now, when those before them are in the store or are written with them.
     fn move_to(&mut self, changes: &mut Vec<Change>) -> usize {
         if let Some(tokens) = &mut self.tokens
+            && !tokens.is_checkpoint
             && let Some((at, pieces)) = tokens.log.take_unsaved()
         {
             tokens.taken = Some(at);
@@ -96,12 +97,20 @@ impl Entry {
     /// It was not written: takes its own changes back, and gives its tokens back to their log.
     fn take_back(&mut self, own: usize, changes: &mut impl Iterator<Item = Change>) {
         if let Some(tokens) = &mut self.tokens
+            && !tokens.is_checkpoint
             && let Some(at) = tokens.taken.take()
         {
             tokens.log.unsave(at);
             changes.next();
         }
         self.changes.extend(changes.take(own));
+    }
+
+    /// It is not going to be written: its tokens go back to their log.
+    fn give_up(self) {
+        if let Some(Tokens { log, taken: Some(at), .. }) = self.tokens {
+            log.unsave(at);
+        }
     }
 }
 
@@ -162,10 +171,10 @@ impl Writer {
         let Ok(room) = self.room.clone().try_acquire_owned() else {
             return;
         };
-        if log.has_unsaved() {
-            let tokens = Tokens { job, log: log.clone(), is_checkpoint: true, taken: None };
-            let entry =
-                Entry { tokens: Some(tokens), _room: Some(room), ..Entry::plain(Vec::new()) };
+        if let Some((at, pieces)) = log.take_unsaved() {
+            let changes = vec![Change::JobTokens { job, at, pieces }];
+            let tokens = Tokens { job, log: log.clone(), is_checkpoint: true, taken: Some(at) };
+            let entry = Entry { tokens: Some(tokens), _room: Some(room), ..Entry::plain(changes) };
             let _ = self.entries.send(entry);
         }
     }
@@ -341,7 +350,7 @@ impl Store {
                 OnFault::Keep if entry.changes.is_empty() => {}
                 OnFault::Keep => kept.push(entry),
                 OnFault::Answer => self.report(entry.n, Err(error.clone())),
-                OnFault::Drop => {}
+                OnFault::Drop => entry.give_up(),
             }
         }
         kept
@@ -389,7 +398,12 @@ impl Store {
     }
 
     fn report_all(&self, entries: Vec<Entry>, result: &Result<()>) {
-        entries.into_iter().for_each(|entry| self.report(entry.n, result.clone()));
+        for entry in entries {
+            self.report(entry.n, result.clone());
+            if result.is_err() {
+                entry.give_up();
+            }
+        }
     }
 
     fn report(&self, n: Option<u64>, result: Result<()>) {

@@ -176,7 +176,8 @@ pub async fn ends_that_are_kept_are_recorded_by_whoever_takes_over(store: &dyn S
     let epoch = open(store, &*old, "a").await.epoch;
     let (one, two) = (job(1), job(2));
     record(&*old, epoch, &[queued(&one), queued(&two)]).await;
-    match old.keep_ends(epoch, &[ended(one.id, Outcome::Cancelled, AT)]).await {
+    let end = ended(one.id, Outcome::Cancelled, store.now());
+    match old.keep_ends(epoch, &[end]).await {
         Err(error) if error.kind() == ErrorKind::Unsupported => return,
         kept => kept.expect("an end must be kept"),
     }
