@@ -71,7 +71,7 @@ async fn the_queen_tells_how_she_is_and_what_she_finds() {
     assert_eq!(
         (&draining["status"], &draining["workers_ready"]),
         (&json!("draining"), &json!(1)),
-        "the operator is still told how she is"
+        "the operator is still told how it is"
     );
     hall.queen.shutdown(std::time::Duration::ZERO).await.unwrap();
     for path in ["/health", "/v1/doctor", "/v1/models"] {

@@ -317,7 +317,7 @@ impl Running {
         &self.models
     }
 
-    /// Reads again what may have changed while she serves: the token of clients and those of hives, the certificate with
+    /// Reads again what may have changed while it serves: the token of clients and those of hives, the certificate with
     /// its key, and the policy, each if it is in a file. What cannot be used is refused, and the old one stays in force.
     /// The log says what came of each.
     pub fn reload(&self) {

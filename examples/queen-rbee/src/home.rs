@@ -25,7 +25,7 @@ impl Home {
     /// [`ErrorKind::Conflict`] if another queen uses it, [`ErrorKind::Config`] if it cannot be used, or belongs to
     /// others.
     pub(crate) fn take(path: &Path) -> Result<Self> {
-        // Whoever started the queen may have made the directory, for her log.
+        // Whoever started the queen may have made the directory, for its log.
         let is_ours =
             |names: &[String]| names.iter().any(|name| name == LOCK) || names == ["queen.log"];
         private_directory(path, is_ours).map_err(|error| error.context("data_dir"))?;

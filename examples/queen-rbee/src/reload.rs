@@ -1,4 +1,4 @@
-//! The files that a queen reads again while she serves, when SIGHUP comes.
+//! The files that a queen reads again while it serves, when SIGHUP comes.
 
 use std::sync::Arc;
 

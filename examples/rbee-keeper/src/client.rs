@@ -131,10 +131,10 @@ impl Client {
         self.ask(Method::GET, path, &(), None::<&()>, patience).await?.json().await
     }
 
-    /// How the queen is, also while she goes down; what the operator alone is told is in it if the key is the operator's.
+    /// How the queen is, also while it goes down; what the operator alone is told is in it if the key is the operator's.
     ///
     /// # Errors
-    /// If she is not reached within `patience`, or refuses the key.
+    /// If it is not reached within `patience`, or refuses the key.
     pub async fn health(&self, patience: Duration) -> Result<Health, Failure> {
         let request = self.request(Method::GET, HEALTH, &(), None::<&()>);
         self.exchange(request, HEALTH, patience).await?.health().await

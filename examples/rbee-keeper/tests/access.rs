@@ -31,7 +31,7 @@ async fn without_the_key_it_says_how_to_give_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_the_operators_key_the_queen_tells_no_more_than_that_she_is_up() {
+async fn without_the_operators_key_the_queen_tells_no_more_than_that_it_is_up() {
     let (hall, token) = guarded().await;
     let ended = hall.rbee(&["status"]).run().await.ok();
     assert!(ended.out.contains("status   ok") && !ended.out.contains("process"), "{ended:?}");
@@ -49,7 +49,7 @@ async fn without_the_operators_key_the_queen_tells_no_more_than_that_she_is_up()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_queen_that_goes_down_still_tells_how_she_is() {
+async fn a_queen_that_goes_down_still_tells_how_it_is() {
     let stop = tokio_util::sync::CancellationToken::new();
     let given = stop.clone();
     let hall = Hall::built(echo(), |queen| queen, |server| server.stop(given)).await;

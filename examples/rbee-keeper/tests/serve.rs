@@ -149,8 +149,8 @@ async fn in_the_background_she_is_waited_for_and_her_log_is_kept() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_queen_that_tells_her_process_to_nobody_is_known_by_her_answer() {
-    // Her token is in her own configuration, and not known here.
+async fn a_queen_that_tells_its_process_to_nobody_is_known_by_its_answer() {
+    // Its token is in its own configuration, and not known here.
     let place = Place::new(STAYS);
     let _stop = Stop(place.path("pid"));
     let port = answers_as(&place, |_| r#"{"status":"ok"}"#.into()).await.to_string();

@@ -152,7 +152,7 @@ impl QueenServer {
     }
 
     /// Serves only those who have this token, as the operator, and those with a tenant's key. `/health` is open to all,
-    /// but says no more than whether she is up; `/metrics` is open if that is [set](Self::with_open_metrics).
+    /// but says no more than whether the queen is up; `/metrics` is open if that is [set](Self::with_open_metrics).
     ///
     /// Without a token everybody is the operator who sends no key, but in the mode
     /// [`Platform`](rbee_core::Mode::Platform), where only tenants are served then.

@@ -79,7 +79,7 @@ pub struct Health {
     pub details: Option<HealthDetails>,
 }
 
-/// How the queen is, for her operator.
+/// How the queen is, for its operator.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct HealthDetails {

@@ -216,7 +216,7 @@ fn a_queen_of_the_same_user_finds_the_token_also_a_new_one() {
     let remembered = fs::read_to_string(home.path("queen/hives/attic.json")).unwrap();
     assert!(!remembered.contains(&home.token()), "{remembered}");
 
-    // A number out of the air does not take the hive from her, also not with the token.
+    // A number out of the air does not take the hive from it, also not with the token.
     let wrong = json!({"owner": u64::MAX});
     let (status, body) = hive.ask("POST", wire::LEASE, Some(&home.token()), &wrong);
     assert_eq!((status, &body["error"]["code"]), (409, &json!("FENCED")), "{body}");

@@ -43,7 +43,7 @@ impl Reply {
         Err(self.refusal(&bytes))
     }
 
-    /// How the queen is. While she goes down she says so with an error's status.
+    /// How the queen is. While it goes down it says so with an error's status.
     pub(super) async fn health(mut self) -> Result<Health, Failure> {
         let status = self.response.status();
         let bytes = self.bytes().await?;
