@@ -177,7 +177,8 @@ async fn where_the_end_cannot_be_recorded_nobody_is_told_that_the_job_has_failed
     let plain = first.submit(request(1, 5)).await.unwrap();
     let id = plain.id();
     moody.begin();
-    first.shutdown(Duration::ZERO).await.unwrap();
+    let error = first.shutdown(Duration::ZERO).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Storage, "what was not recorded is said");
     let (seen, interruption) = read_on(plain).await;
     assert!(seen.end.is_none(), "it goes on, for all the store says");
     assert_eq!(interruption, Some(ErrorKind::Interrupted));
@@ -200,7 +201,7 @@ async fn a_store_that_hangs_holds_up_the_end_of_the_queen_for_a_bounded_time() {
     assert_eq!(interruption, Some(ErrorKind::Interrupted));
     assert!(begun.elapsed() <= Duration::from_secs(11), "{:?}", begun.elapsed());
     // The store itself may take longer to be given up.
-    down.await.unwrap().unwrap();
+    assert_eq!(down.await.unwrap().unwrap_err().kind(), ErrorKind::Storage);
     assert!(begun.elapsed() <= Duration::from_secs(120), "{:?}", begun.elapsed());
 }
 

@@ -92,9 +92,9 @@ fn a_job_whose_process_was_killed_in_the_middle_is_finished_by_the_next_start() 
 #[test]
 fn what_cannot_be_done_is_said_in_one_line_and_by_the_exit_code() {
     let data = tempfile::tempdir().unwrap();
-    let empty = tempfile::tempdir().unwrap();
+    let [empty, other] = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     let no_model = format!("file:{}", empty.path().display());
-    let file = data.path().join("file");
+    let file = other.path().join("file");
     std::fs::write(&file, "not a directory").unwrap();
     for (arguments, said) in [
         (["--temperature", "-1"], "temperature is -1; allowed is 0 to 2"),

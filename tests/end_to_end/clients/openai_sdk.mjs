@@ -13,8 +13,10 @@ const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
 // No slot is taken any more.
 async function quiet() {
   const until = Date.now() + 5000;
+  // Without the token it would only say that it is up.
+  const headers = { authorization: `Bearer ${client.apiKey}` };
   for (;;) {
-    const health = await (await fetch(`${root}/health`)).json();
+    const health = await (await fetch(`${root}/health`, { headers })).json();
     if (health.jobs_running === 0 && health.jobs_waiting === 0) return;
     assert.ok(Date.now() < until, JSON.stringify(health));
     await sleep(20);

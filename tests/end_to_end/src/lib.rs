@@ -4,8 +4,10 @@
 
 mod built;
 mod environment;
+mod place;
 mod program;
 
 pub use built::{built, built_example};
 pub use environment::{Environment, are_clients_skipped};
+pub use place::private_tempdir;
 pub use program::{Output, Program};

@@ -222,7 +222,7 @@ async fn a_queen_is_served_by_both_engines_and_both_say_the_same() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_engine_dies_with_its_worker_even_where_both_worker_and_hive_are_killed() {
     let Some(other) = Other::prepare().await else { return };
-    let dir = tempfile::tempdir().unwrap();
+    let dir = rbee_end_to_end::private_tempdir();
     let engines = dir.path().join("engines.json");
     std::fs::write(&engines, serde_json::to_vec(&[other.engine()]).unwrap()).unwrap();
     let arguments = [

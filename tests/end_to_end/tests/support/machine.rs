@@ -8,7 +8,7 @@ use std::{
 };
 
 use rbee_core::{HiveBackend, HiveId, Progress, Queen, Request, WorkerId, WorkerSpec};
-use rbee_end_to_end::built;
+use rbee_end_to_end::{built, private_tempdir};
 use rbee_transport_http::LocalHive;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
@@ -20,7 +20,7 @@ pub(crate) struct Machine {
 
 impl Machine {
     pub(crate) fn new() -> Self {
-        Self { dir: tempfile::tempdir().unwrap() }
+        Self { dir: private_tempdir() }
     }
 
     pub(crate) fn hive(&self, more: &[&str]) -> LocalHive {
