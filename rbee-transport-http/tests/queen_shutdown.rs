@@ -7,7 +7,7 @@ mod common;
 use std::time::Duration;
 
 use axum::body::Body;
-use common::{Hall, Reply, chat, echo, request};
+use common::{Hall, Reply, chat, echo, request, with_host};
 use http::{Method, Request, StatusCode};
 use http_body_util::BodyExt;
 use rbee_core::{EchoGate, EchoWorker, JobFilter, JobState, MemoryRegistry, Queen, Settings};
@@ -30,7 +30,7 @@ fn events_after(job: &str, after: Option<&str>) -> Request<Body> {
 
 /// Sends the request, and reads what comes of it in the background.
 fn ask(hall: &Hall, request: Request<Body>) -> tokio::task::JoinHandle<Reply> {
-    let answer = tower::ServiceExt::oneshot(hall.router.clone(), request);
+    let answer = tower::ServiceExt::oneshot(hall.router.clone(), with_host(request));
     tokio::spawn(async move {
         let (parts, body) = answer.await.unwrap().into_parts();
         let body = tokio::time::timeout(common::PATIENCE, body.collect()).await;
