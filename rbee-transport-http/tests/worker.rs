@@ -151,7 +151,7 @@ async fn a_client_without_the_token_does_not_get_a_worker() {
     let daemon = serve(server::worker(EchoWorker::new("echo".parse().unwrap()), token())).await;
     for wrong in [None, Some(Token::random().unwrap())] {
         let error = HttpWorker::connect(daemon.endpoint(wrong)).await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::WorkerLost);
+        assert_eq!(error.kind(), ErrorKind::WorkerUnreachable);
         assert!(error.message().contains("token"), "{error}");
     }
 }
