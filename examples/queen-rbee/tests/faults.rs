@@ -3,7 +3,6 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![cfg(target_os = "linux")]
 
-#[allow(dead_code, reason = "shared by several tests")]
 mod support;
 
 use std::{

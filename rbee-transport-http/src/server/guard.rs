@@ -159,23 +159,38 @@ impl Guard {
     /// [`ErrorKind::InvalidRequest`] for a header that is missing or doubled, [`ErrorKind::PermissionDenied`] for a host
     /// or a page that is not allowed, [`ErrorKind::UnsupportedMediaType`] for a change that is not sent as JSON.
     pub(super) fn check(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<()> {
-        let host = only(headers, &header::HOST)?.ok_or_else(|| {
+        only(headers, &header::AUTHORIZATION)?;
+        // HTTP/2 has the host in the address of the request; HTTP/1 has it there in requests to a proxy.
+        let authority = uri.authority().map(Authority::as_str);
+        let host = only(headers, &header::HOST)?.or(authority).ok_or_else(|| {
             Error::for_client(ErrorKind::InvalidRequest, "the header Host is missing; send it once")
         })?;
-        only(headers, &header::AUTHORIZATION)?;
-        self.check_host(host)?;
-        // A request to a proxy names its host in its first line, and that one counts.
-        if let Some(authority) = uri.authority() {
-            self.check_host(authority.as_str())?;
+        if !self.any_host {
+            self.check_host(host)?;
+            authority.map_or(Ok(()), |authority| self.check_host(authority))?;
         }
         self.check_page(method, host, headers)?;
         check_content(method, headers)
     }
 
+    /// Checks the host of a request that is answered without a token although others need one. A page whose name resolves
+    /// to this machine could read the answer; an address in numbers cannot be made to resolve to anything else.
+    ///
+    /// # Errors
+    /// As [`check`](Self::check).
+    pub(super) fn check_open(&self, uri: &Uri, headers: &HeaderMap) -> Result<()> {
+        let host = only(headers, &header::HOST)?.or(uri.authority().map(Authority::as_str));
+        let given = host.unwrap_or_default();
+        let is_address = given
+            .parse::<Authority>()
+            .is_ok_and(|given| normal_host(given.host()).parse::<std::net::IpAddr>().is_ok());
+        if is_address { Ok(()) } else { self.check_host(given) }
+    }
+
     fn check_host(&self, given: &str) -> Result<()> {
         // Nearly every request, without a copy.
         let bare = given.rsplit_once(':').map_or(given, |(host, _)| host);
-        if self.any_host || matches!(bare, "127.0.0.1" | "localhost") {
+        if matches!(bare, "127.0.0.1" | "localhost") {
             return Ok(());
         }
         if let Ok(authority) = given.parse::<Authority>()

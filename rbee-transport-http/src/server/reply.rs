@@ -42,13 +42,13 @@ pub(super) fn refuse(error: &Error, correlation_id: Option<&CorrelationId>) -> R
 /// There is no such path.
 pub(super) async fn not_found(request: Request) -> Response {
     let message = format!("there is no path {}", request.uri().path());
-    refuse(&Error::for_client(ErrorKind::NotFound, message), request.extensions().get())
+    refuse(&Error::new(ErrorKind::NotFound, message), request.extensions().get())
 }
 
 /// There is such a path, but not for this method.
 pub(super) async fn method_not_allowed(request: Request) -> Response {
     let message = format!("{} is not allowed on {}", request.method(), request.uri().path());
-    refuse(&Error::for_client(ErrorKind::MethodNotAllowed, message), request.extensions().get())
+    refuse(&Error::new(ErrorKind::MethodNotAllowed, message), request.extensions().get())
 }
 
 /// The status that an error is answered with.

@@ -89,6 +89,31 @@ fn the_host_in_the_first_line_counts_like_the_one_in_the_header() {
 }
 
 #[test]
+fn over_http_2_the_address_names_the_host() {
+    let own = Uri::from_static("http://localhost:7833/v1/jobs");
+    assert!(Guard::default().check(&Method::GET, &own, &HeaderMap::new()).is_ok());
+    let foreign = Uri::from_static("http://evil.example:7833/v1/jobs");
+    let refused = Guard::default().check(&Method::GET, &foreign, &HeaderMap::new()).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::PermissionDenied);
+    assert!(Guard::with_token().check(&Method::GET, &foreign, &HeaderMap::new()).is_ok());
+}
+
+#[test]
+fn what_is_open_without_a_token_is_not_for_names_that_a_page_may_have() {
+    let guard = Guard { any_host: true, ..allowing(&["llm.home.arpa"], &[]) };
+    let ask = |host: &str| {
+        let headers = HeaderMap::from_iter([(header::HOST, HeaderValue::from_str(host).unwrap())]);
+        kind(guard.check_open(&Uri::from_static("/metrics"), &headers))
+    };
+    for host in ["localhost:7833", "llm.home.arpa", "192.168.1.5:7833", "[fd00::1]:7833"] {
+        assert_eq!(ask(host), None, "{host}");
+    }
+    for host in ["evil.example:7833", "192.168.1.5.evil.example", ""] {
+        assert_eq!(ask(host), Some(ErrorKind::PermissionDenied), "{host}");
+    }
+}
+
+#[test]
 fn a_header_that_decides_is_there_once() {
     let guard = Guard::with_token();
     assert_eq!(kind(check(&guard, Method::GET, &[])), Some(ErrorKind::InvalidRequest));
