@@ -90,7 +90,8 @@ impl Bounds {
         path: &str,
         cap: Option<ConnectionCap>,
     ) -> Result<Option<RequestSlot>> {
-        let Some(tenant) = caller.tenant().filter(|_| path != wire::HEALTH && path != wire::METRICS)
+        let Some(tenant) =
+            caller.tenant().filter(|_| path != wire::HEALTH && path != wire::METRICS)
         else {
             return Ok(None);
         };

@@ -33,13 +33,11 @@ use super::{
     caller::Caller,
     gate::{Answer, IdempotencyKey, Mark},
 };
-use crate::{
-    wire::{
-        JOB_ID, OpenAiErrorBody, QUEUE_MS, WORKER_ID,
-        openai::{ChatCompletion, ChatRequest, Completion, CompletionRequest},
-        queen::{CHAT, COMPLETIONS},
-        sse::ServerSentEvent,
-    },
+use crate::wire::{
+    JOB_ID, OpenAiErrorBody, QUEUE_MS, WORKER_ID,
+    openai::{ChatCompletion, ChatRequest, Completion, CompletionRequest},
+    queen::{CHAT, COMPLETIONS},
+    sse::ServerSentEvent,
 };
 use request::{Ask, Kind};
 

@@ -16,7 +16,9 @@ use rbee_core::{CorrelationId, EventRef, JobEvents, JobId, Result};
 use serde::Serialize;
 
 use crate::{
-    server::queen::{bounds::FollowerPlace, caller::Caller, stream_headers, text::put_escaped, waiting::Waiting},
+    server::queen::{
+        bounds::FollowerPlace, caller::Caller, stream_headers, text::put_escaped, waiting::Waiting,
+    },
     wire::{
         ErrorBody,
         queen::{Metrics, Started, job_event},
