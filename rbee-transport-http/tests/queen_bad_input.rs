@@ -246,7 +246,7 @@ async fn a_body_that_does_not_say_it_is_json_is_refused() {
 
 #[tokio::test]
 async fn a_body_that_is_too_large_is_refused_before_it_is_all_here() {
-    let limits = QueenLimits { body_bytes: 1_000 };
+    let limits = QueenLimits { body_bytes: 1_000, ..QueenLimits::default() };
     let hall =
         Hall::of(echo(), rbee_core::Queen::builder(), |server| server.with_limits(limits)).await;
     for (route, is_openai) in ROUTES {

@@ -44,6 +44,7 @@ struct Inner {
     taken_over: bool,
     /// Tokens that the store has.
     saved: usize,
+    /// In the order of their ids.
     readers: Vec<Reader>,
     next_reader: u64,
 }
@@ -96,9 +97,15 @@ impl Inner {
         self.readers.iter_mut().filter(waits).filter_map(|reader| reader.waker.take()).collect()
     }
 
+    /// Where this reader is. It is searched for once for each token and reader.
+    fn place_of(&self, id: u64) -> Option<usize> {
+        self.readers.binary_search_by_key(&id, |reader| reader.id).ok()
+    }
+
     /// Wakes this reader when something is written, or only at the end.
     fn wake(&mut self, id: u64, waker: &Waker, skips: bool) {
-        let Some(reader) = self.readers.iter_mut().find(|reader| reader.id == id) else { return };
+        let Some(at) = self.place_of(id) else { return };
+        let reader = &mut self.readers[at];
         reader.skips = skips;
         match &mut reader.waker {
             Some(known) => known.clone_from(waker),

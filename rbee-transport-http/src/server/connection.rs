@@ -66,8 +66,9 @@ impl Connection {
         let service = hyper::service::service_fn(move |request: Request<Incoming>| {
             let body_of = connected.clone();
             let served = connected.begin().map(|in_request| {
-                let request =
+                let mut request =
                     request.map(|body| Body::new(RequestBody { body, connected: body_of }));
+                request.extensions_mut().insert(connected.cap());
                 (hyper::service::Service::call(&router, request), in_request)
             });
             async move {

@@ -376,6 +376,10 @@ fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX).max(1)
 }
 
+/// How many connections the server has at most: an extension of every request, for rules on what one client may hold.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ConnectionCap(pub(super) usize);
+
 /// A place in the table. It is given back when this is dropped: after the connection's descriptor.
 #[derive(Debug)]
 pub(super) struct Connected {
@@ -387,6 +391,11 @@ pub(super) struct Connected {
 impl Connected {
     pub(super) fn id(&self) -> Id {
         Id(self.id)
+    }
+
+    /// How many connections there may be beside it, with it.
+    pub(super) fn cap(&self) -> ConnectionCap {
+        ConnectionCap(self.table.caps.all)
     }
 
     /// Has the client asked for anything yet?

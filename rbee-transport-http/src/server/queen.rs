@@ -3,6 +3,7 @@
 //! Every request passes the [`gate`]: it gets its correlation id, shows its token, and an error that comes back is put
 //! into OpenAI's shape on OpenAI's routes and into rbee's elsewhere. Behind it, a file for each group of routes.
 
+mod bounds;
 mod caller;
 mod catalog;
 mod connector;
@@ -38,6 +39,8 @@ use tokio_util::sync::CancellationToken;
 pub use connector::HiveConnector;
 pub use doctor::Examiner;
 
+use bounds::Bounds;
+
 use super::{AllowedHost, AllowedOrigin, LogRing, guard::Guard};
 use crate::{
     SharedToken,
@@ -61,16 +64,46 @@ pub fn queen(queen: Queen) -> Router {
     QueenServer::new(queen).router()
 }
 
-/// Bounds on what a client of a queen can send.
+/// Bounds on what clients of a queen can send and hold.
+///
+/// ```
+/// use rbee_transport_http::server::QueenLimits;
+///
+/// let limits = QueenLimits { tenant_requests: 100, ..QueenLimits::default() };
+/// assert_eq!(limits.body_bytes, 8 << 20);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QueenLimits {
     /// The body of a request, in bytes. 8 MiB.
     pub body_bytes: usize,
+    /// All bodies that are being read, or whose jobs are not in the queue yet, in bytes. At least four times
+    /// `body_bytes`, also if less is set. All tenants together have three quarters of it, so that the operator can always
+    /// send something. A body beyond it is refused at once with
+    /// [`SystemAtCapacity`](rbee_core::ErrorKind::SystemAtCapacity). 256 MiB.
+    pub total_body_bytes: usize,
+    /// Those of one tenant, in bytes. At least twice `body_bytes`, also if less is set. A body beyond it is refused at
+    /// once with [`RateLimited`](rbee_core::ErrorKind::RateLimited). 64 MiB.
+    pub tenant_body_bytes: usize,
+    /// Requests of one tenant at once, streams among them. Behind a [`Server`](super::Server) never more than a quarter of
+    /// its connections, and seven eighths for all tenants together, so that the operator can always connect. More are
+    /// refused with [`RateLimited`](rbee_core::ErrorKind::RateLimited), or
+    /// [`SystemAtCapacity`](rbee_core::ErrorKind::SystemAtCapacity) for all together. `/health` and `/metrics` do not
+    /// count. 1,024.
+    pub tenant_requests: usize,
+    /// Clients that follow the events of one job at once: so many of its tenant, and so many operators. More are refused
+    /// with [`RateLimited`](rbee_core::ErrorKind::RateLimited). 16.
+    pub job_followers: usize,
 }
 
 impl Default for QueenLimits {
     fn default() -> Self {
-        Self { body_bytes: 8 << 20 }
+        Self {
+            body_bytes: 8 << 20,
+            total_body_bytes: 256 << 20,
+            tenant_body_bytes: 64 << 20,
+            tenant_requests: 1_024,
+            job_followers: 16,
+        }
     }
 }
 
@@ -109,7 +142,7 @@ struct Inner {
     raw_completions: bool,
     metrics: Option<Render>,
     logs: Option<LogRing>,
-    limits: QueenLimits,
+    bounds: Arc<Bounds>,
     stop: CancellationToken,
     began: Instant,
     /// When she began to serve, in seconds of the Unix epoch.
@@ -123,7 +156,7 @@ impl fmt::Debug for Inner {
         f.debug_struct("QueenServer")
             .field("queen", self.queen.id())
             .field("token", &self.token)
-            .field("limits", &self.limits)
+            .field("limits", self.bounds.limits())
             .finish_non_exhaustive()
     }
 }
@@ -143,7 +176,7 @@ impl QueenServer {
                 raw_completions: false,
                 metrics: None,
                 logs: None,
-                limits: QueenLimits::default(),
+                bounds: Bounds::new(QueenLimits::default()),
                 stop: CancellationToken::new(),
                 began: Instant::now(),
                 began_at: unix_seconds(),
@@ -230,7 +263,7 @@ impl QueenServer {
 
     /// Other bounds.
     pub fn with_limits(mut self, limits: QueenLimits) -> Self {
-        self.inner.limits = limits;
+        self.inner.bounds = Bounds::new(limits);
         self
     }
 

@@ -7,9 +7,9 @@ use axum::{
     extract::Request,
     response::{IntoResponse, Response},
 };
-use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::BodyExt;
+use hyper::body::Body as HttpBody;
 use rbee_core::{CorrelationId, Error, ErrorKind, Result};
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -69,12 +69,47 @@ pub(super) fn add_headers(error: &Error, headers: &mut HeaderMap) {
     }
 }
 
-/// The whole body of a request that says it is JSON.
+/// What bounds the memory of bodies that are read at the same time.
+pub(super) trait BodyBudget {
+    /// Refuses a body of this announced length if there is no room for it now. Takes nothing.
+    ///
+    /// # Errors
+    /// Says who holds too much, and when to come back.
+    fn check(&self, bytes: usize) -> Result<()>;
+
+    /// Takes so much more.
+    ///
+    /// # Errors
+    /// As [`check`](Self::check).
+    fn take(&mut self, bytes: usize) -> Result<()>;
+
+    /// Gives back a part of what was taken.
+    fn give_back(&mut self, bytes: usize);
+}
+
+/// No bound: for a daemon whose only client is its queen.
+impl BodyBudget for () {
+    fn check(&self, _: usize) -> Result<()> {
+        Ok(())
+    }
+
+    fn take(&mut self, _: usize) -> Result<()> {
+        Ok(())
+    }
+
+    fn give_back(&mut self, _: usize) {}
+}
+
+/// The whole body of a request that says it is JSON, with all of its memory taken from the budget.
 ///
 /// # Errors
-/// [`ErrorKind::UnsupportedMediaType`], [`ErrorKind::PayloadTooLarge`], or [`ErrorKind::InvalidRequest`] where it does
-/// not arrive.
-pub(super) async fn read_body(request: Request<Body>, most: usize) -> Result<Bytes> {
+/// [`ErrorKind::UnsupportedMediaType`], [`ErrorKind::PayloadTooLarge`], [`ErrorKind::InvalidRequest`] if it does not
+/// arrive, or the error of the budget.
+pub(super) async fn read_body(
+    request: Request<Body>,
+    most: usize,
+    budget: &mut impl BodyBudget,
+) -> Result<Vec<u8>> {
     // The guard has seen to it that the content type is there and is JSON, except for the parts of models.
     let kind = request.headers().get(header::CONTENT_TYPE);
     if !kind.and_then(|kind| kind.to_str().ok()).is_some_and(guard::is_json) {
@@ -83,22 +118,49 @@ pub(super) async fn read_body(request: Request<Body>, most: usize) -> Result<Byt
             format!("the content type is {kind:?}; allowed is application/json"),
         ));
     }
-    let collected = Limited::new(request.into_body(), most).collect();
-    let collected = tokio::time::timeout(BODY_PATIENCE, collected).await.map_err(|_| {
+    let collected = collect(request.into_body(), most, budget);
+    tokio::time::timeout(BODY_PATIENCE, collected).await.unwrap_or_else(|_| {
         let message = format!("the body did not arrive within {BODY_PATIENCE:?}");
-        Error::for_client(ErrorKind::InvalidRequest, message)
-    })?;
-    match collected {
-        Ok(body) => Ok(body.to_bytes()),
-        Err(cause) if cause.is::<LengthLimitError>() => Err(Error::for_client(
-            ErrorKind::PayloadTooLarge,
-            format!("the body is larger than {most} bytes"),
-        )),
-        Err(cause) => Err(Error::for_client(
-            ErrorKind::InvalidRequest,
-            format!("the body did not arrive: {cause}"),
-        )),
+        Err(Error::for_client(ErrorKind::InvalidRequest, message))
+    })
+}
+
+/// Copies the body into one buffer. Its parts are not kept: a part of one byte keeps the whole buffer alive that the
+/// connection has read it into.
+async fn collect(mut body: Body, most: usize, budget: &mut impl BodyBudget) -> Result<Vec<u8>> {
+    let too_large = || {
+        let message = format!("the body is larger than {most} bytes");
+        Error::for_client(ErrorKind::PayloadTooLarge, message)
+    };
+    let hint = HttpBody::size_hint(&body);
+    let announced = usize::try_from(hint.lower()).unwrap_or(usize::MAX);
+    if announced > most {
+        return Err(too_large());
     }
+    budget.check(announced)?;
+    let ceiling = hint.upper().and_then(|upper| usize::try_from(upper).ok()).unwrap_or(most);
+    let (mut whole, mut held) = (Vec::new(), 0);
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|cause| {
+            let message = format!("the body did not arrive: {cause}");
+            Error::for_client(ErrorKind::InvalidRequest, message)
+        })?;
+        let Some(part) = frame.data_ref() else { continue };
+        let length = whole.len() + part.len();
+        if length > most {
+            return Err(too_large());
+        }
+        if length > held {
+            // While the buffer is moved to a larger one, both are there.
+            let capacity = (held * 2).min(ceiling).max(length);
+            budget.take(capacity)?;
+            whole.reserve_exact(capacity - whole.len());
+            budget.give_back(held);
+            held = capacity;
+        }
+        whole.extend_from_slice(part);
+    }
+    Ok(whole)
 }
 
 /// The body of a request, from JSON.
@@ -109,8 +171,15 @@ pub(super) async fn read_json<T: DeserializeOwned>(
     request: Request<Body>,
     most: usize,
 ) -> Result<T> {
-    let bytes = read_body(request, most).await?;
-    serde_json::from_slice(&bytes).map_err(|cause| {
+    parse(&read_body(request, most, &mut ()).await?)
+}
+
+/// What this JSON says.
+///
+/// # Errors
+/// [`ErrorKind::InvalidRequest`] that says where it is not what was expected.
+pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+    serde_json::from_slice(bytes).map_err(|cause| {
         Error::for_client(ErrorKind::InvalidRequest, format!("the body is not understood: {cause}"))
             .with_source(cause)
     })

@@ -141,6 +141,9 @@ impl Stream for JobEvents {
 
 impl Drop for JobEvents {
     fn drop(&mut self) {
-        self.log.lock().readers.retain(|reader| reader.id != self.reader);
+        let mut inner = self.log.lock();
+        if let Some(at) = inner.place_of(self.reader) {
+            inner.readers.remove(at);
+        }
     }
 }

@@ -25,7 +25,7 @@ use crate::{
     ),
 )]
 pub(super) async fn estimate(State(shared): State<Shared>, request: Request) -> Answer {
-    let asked: EstimateRequest = reply::read_json(request, shared.limits.body_bytes).await?;
+    let asked: EstimateRequest = shared.read_json(request).await?;
     for (name, value) in [("slots", asked.slots), ("context", asked.context)] {
         if value == Some(0) {
             let message = format!("{name} is 0; allowed is at least 1");

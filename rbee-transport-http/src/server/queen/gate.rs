@@ -1,4 +1,5 @@
-//! What every request passes: correlation id, the rules on its origin, token, and the shape of errors.
+//! What every request passes: correlation id, the rules on its origin, token, the bounds on a tenant, and the shape of
+//! errors.
 
 use axum::{
     extract::{FromRequestParts, Path, Query, Request, State},
@@ -83,11 +84,17 @@ pub(super) async fn gate(
     let shape = Shape::of(request.uri().path());
     let admitted = shared.admit(request.method(), request.uri(), request.headers());
     let caller = admitted.as_ref().map_or_else(|_| caller::nobody(), Clone::clone);
-    let mut response = match admitted {
-        Ok(_) => {
+    let cap = request.extensions().get().copied();
+    let slot = admitted.and_then(|_| shared.bounds.begin(&caller, request.uri().path(), cap));
+    let mut response = match slot {
+        Ok(slot) => {
             request.extensions_mut().insert(id.clone());
             request.extensions_mut().insert(caller.clone());
-            next.run(request).await
+            let response = next.run(request).await;
+            match slot {
+                Some(slot) => slot.hold_with_body(response),
+                None => response,
+            }
         }
         Err(error) => shape.refuse(&caller, &error, &id),
     };

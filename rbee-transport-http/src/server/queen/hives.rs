@@ -75,7 +75,7 @@ pub(super) async fn show(State(shared): State<Shared>, Name(name): Name) -> Answ
     ),
 )]
 pub(super) async fn add(State(shared): State<Shared>, request: Request) -> Answer {
-    let order: AddHive = reply::read_json(request, shared.limits.body_bytes).await?;
+    let order: AddHive = shared.read_json(request).await?;
     let Some(connector) = &shared.connector else {
         let message = "this queen was built without a way to add machines over the API";
         return Err(Error::new(ErrorKind::Unsupported, message).into());

@@ -57,12 +57,14 @@ pub(super) async fn submit(
     caller: Caller,
     request: Request,
 ) -> Answer {
-    let body = reply::read_body(request, shared.limits.body_bytes).await?;
-    let request = openai::job(&body)?;
+    let body = shared.read_body(request).await?;
+    let request = openai::job(body.bytes())?;
     let request = caller.mark(if shared.raw_completions { request.raw() } else { request });
-    drop(body);
+    // What was read of the body is in the request, which nothing else counts before it is a job.
+    let permit = body.into_permit();
     shared.check_model_of(&caller, request.model()).await?;
     let job = shared.queen.submit(key.mark(request, 0, 1).correlation_id(mark)).await?.detach();
+    drop(permit);
     let mut response = reply::json(StatusCode::ACCEPTED, &shared.view(&caller, job).await?);
     let headers = response.headers_mut();
     let name = job.to_string();
@@ -204,11 +206,12 @@ pub(super) async fn events(
     let job = job_id(&name)?;
     shared.check_owner(&caller, job).await?;
     let after = last_event_id(&headers)?;
+    let place = shared.bounds.follow(&caller, job)?;
     let reader = shared.queen.attach(job, after).await?;
     let record = shared.queen.job(job).await.ok();
     let (model, mark) = record.map(|record| (record.model, record.correlation_id)).unzip();
     let waiting = Waiting::new(&shared.queen, job, model, caller.clone());
-    Ok(match events::stream(job, mark, caller, waiting, reader) {
+    Ok(match events::stream(job, mark, caller, waiting, reader, place) {
         Some(response) => response,
         None => StatusCode::NO_CONTENT.into_response(),
     })

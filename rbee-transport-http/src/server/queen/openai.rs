@@ -33,14 +33,11 @@ use super::{
     caller::Caller,
     gate::{Answer, IdempotencyKey, Mark},
 };
-use crate::{
-    server::reply,
-    wire::{
-        JOB_ID, OpenAiErrorBody, QUEUE_MS, WORKER_ID,
-        openai::{ChatCompletion, ChatRequest, Completion, CompletionRequest},
-        queen::{CHAT, COMPLETIONS},
-        sse::ServerSentEvent,
-    },
+use crate::wire::{
+    JOB_ID, OpenAiErrorBody, QUEUE_MS, WORKER_ID,
+    openai::{ChatCompletion, ChatRequest, Completion, CompletionRequest},
+    queen::{CHAT, COMPLETIONS},
+    sse::ServerSentEvent,
 };
 use request::{Ask, Kind};
 
@@ -100,9 +97,10 @@ async fn generate(
     caller: Caller,
     request: Request,
 ) -> Answer {
-    let body = reply::read_body(request, shared.limits.body_bytes).await?;
-    let mut ask = Ask::read(kind, &body)?;
-    drop(body);
+    let body = shared.read_body(request).await?;
+    let mut ask = Ask::read(kind, body.bytes())?;
+    // What was read of the body is in the requests, which nothing else counts before they are jobs.
+    let permit = body.into_permit();
     shared.check_model_of(&caller, &ask.model).await?;
     let requests = std::mem::take(&mut ask.requests);
     let count = requests.len();
@@ -111,6 +109,7 @@ async fn generate(
         key.mark(caller.mark(request), at, count).correlation_id(mark.clone())
     });
     let handles = submit(&shared.queen, requests).await?;
+    drop(permit);
     let origin = Origin::new(&ask, &handles, caller, mark);
     Ok(match ask.stream {
         None => answer::whole(handles, &origin).await?,

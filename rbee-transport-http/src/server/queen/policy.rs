@@ -63,7 +63,7 @@ pub(super) async fn show(
     ),
 )]
 pub(super) async fn set(State(shared): State<Shared>, request: Request) -> Answer {
-    let text: PolicyText = reply::read_json(request, shared.limits.body_bytes).await?;
+    let text: PolicyText = shared.read_json(request).await?;
     let status =
         shared.queen.set_policy(source(text.language, text.source), PolicyOrigin::Operator).await?;
     Ok(reply::json(StatusCode::OK, &describe(status)))
@@ -96,7 +96,7 @@ pub(super) async fn reset(State(shared): State<Shared>) -> Answer {
     ),
 )]
 pub(super) async fn check(State(shared): State<Shared>, request: Request) -> Answer {
-    let check: PolicyCheck = reply::read_json(request, shared.limits.body_bytes).await?;
+    let check: PolicyCheck = shared.read_json(request).await?;
     let (fleet, job) = (check.fleet.as_deref(), check.job.as_deref());
     let source = source(check.language, check.source);
     let trial = shared.queen.check_policy_described(source, fleet, job).await?;
@@ -192,7 +192,7 @@ pub(super) async fn version(
     ),
 )]
 pub(super) async fn roll_back(State(shared): State<Shared>, request: Request) -> Answer {
-    let order: PolicyRollback = reply::read_json(request, shared.limits.body_bytes).await?;
+    let order: PolicyRollback = shared.read_json(request).await?;
     let status = shared.queen.roll_back_policy(order.version).await?;
     Ok(reply::json(StatusCode::OK, &describe(status)))
 }

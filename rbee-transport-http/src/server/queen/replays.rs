@@ -37,7 +37,7 @@ const DAY_MS: u64 = 24 * 3600 * 1000;
     ),
 )]
 pub(super) async fn replay(State(shared): State<Shared>, request: Request) -> Answer {
-    let asked: PolicyReplayRequest = reply::read_json(request, shared.limits.body_bytes).await?;
+    let asked: PolicyReplayRequest = shared.read_json(request).await?;
     let since = Duration::from_millis(asked.since_ms.unwrap_or(DAY_MS));
     let source = PolicySource { language: asked.language, text: asked.source.into() };
     let replayed = shared.queen.replay_policy(source, since).await?;

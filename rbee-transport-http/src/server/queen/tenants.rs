@@ -73,7 +73,7 @@ pub(super) async fn put(
     let tenant = TenantId::new(&name).map_err(|error| {
         Error::new(ErrorKind::InvalidRequest, error.to_string()).with_param("id")
     })?;
-    let limits: TenantLimits = reply::read_json(request, shared.limits.body_bytes).await?;
+    let limits: TenantLimits = shared.read_json(request).await?;
     shared.queen.put_tenant(tenant.clone(), limits).await?;
     Ok(reply::json(StatusCode::OK, &view(&shared, &tenant).await?))
 }
@@ -112,7 +112,7 @@ pub(super) async fn issue(
     request: Request,
 ) -> Answer {
     let tenant = known(&name)?;
-    let wanted: NewKey = reply::read_json(request, shared.limits.body_bytes).await?;
+    let wanted: NewKey = shared.read_json(request).await?;
     let key = shared.queen.issue_key(&tenant, &wanted.label).await?;
     let issued = IssuedKey { tenant, key: key.reveal().to_owned(), hash: key.hash().to_owned() };
     Ok(reply::json(StatusCode::CREATED, &issued))

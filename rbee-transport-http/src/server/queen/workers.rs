@@ -49,7 +49,7 @@ pub(super) async fn list(State(shared): State<Shared>) -> Answer {
     ),
 )]
 pub(super) async fn spawn(State(shared): State<Shared>, request: Request) -> Answer {
-    let order: SpawnWorker = reply::read_json(request, shared.limits.body_bytes).await?;
+    let order: SpawnWorker = shared.read_json(request).await?;
     if order.slots == Some(0) {
         let message = "slots is 0; allowed is at least 1";
         return Err(Error::new(ErrorKind::InvalidRequest, message).with_param("slots").into());

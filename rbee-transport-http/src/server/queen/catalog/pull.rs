@@ -23,13 +23,10 @@ use tokio::{sync::mpsc, time::Instant};
 
 use super::{super::Shared, locate};
 use crate::{
-    server::{
-        queen::{
-            gate::{Answer, Mark},
-            stream_headers,
-            waiting::Ticker,
-        },
-        reply,
+    server::queen::{
+        gate::{Answer, Mark},
+        stream_headers,
+        waiting::Ticker,
     },
     wire::{
         ErrorBody,
@@ -60,7 +57,7 @@ pub(in crate::server::queen) async fn pull(
     Mark(mark): Mark,
     request: Request,
 ) -> Answer {
-    let order: Pull = reply::read_json(request, shared.limits.body_bytes).await?;
+    let order: Pull = shared.read_json(request).await?;
     shared.check_model(&order.model).await?;
     let model = locate(&shared.queen, &order.model).await?;
     let hives = hives(&shared.queen, order.hive).await?;

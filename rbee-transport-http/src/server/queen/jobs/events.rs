@@ -16,7 +16,9 @@ use rbee_core::{CorrelationId, EventRef, JobEvents, JobId, Result};
 use serde::Serialize;
 
 use crate::{
-    server::queen::{caller::Caller, stream_headers, text::put_escaped, waiting::Waiting},
+    server::queen::{
+        bounds::FollowerPlace, caller::Caller, stream_headers, text::put_escaped, waiting::Waiting,
+    },
     wire::{
         ErrorBody,
         queen::{Metrics, Started, job_event},
@@ -35,10 +37,11 @@ pub(super) fn stream(
     caller: Caller,
     waiting: Waiting,
     reader: JobEvents,
+    place: FollowerPlace,
 ) -> Option<Response> {
     let buffer = BytesMut::with_capacity(1 << 10);
     let origin = Origin { job, mark, caller };
-    let mut frames = Frames { reader, origin, buffer, waiting, over: false };
+    let mut frames = Frames { reader, origin, buffer, waiting, over: false, _place: place };
     // What there is already; whoever polls the stream is woken for the rest.
     frames.fill(&mut Context::from_waker(Waker::noop()));
     if frames.over && frames.buffer.is_empty() {
@@ -60,6 +63,7 @@ struct Frames {
     buffer: BytesMut,
     waiting: Waiting,
     over: bool,
+    _place: FollowerPlace,
 }
 
 impl Frames {

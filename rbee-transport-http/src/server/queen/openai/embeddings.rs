@@ -45,12 +45,14 @@ pub(in crate::server::queen) async fn embeddings(
     caller: Caller,
     request: Request,
 ) -> Answer {
-    let body = reply::read_body(request, shared.limits.body_bytes).await?;
-    let ask = EmbedAsk::read(&body)?;
-    drop(body);
+    let body = shared.read_body(request).await?;
+    let ask = EmbedAsk::read(body.bytes())?;
+    // What was read of the body is in the request, which nothing else counts before it is a job.
+    let permit = body.into_permit();
     shared.check_model_of(&caller, &ask.model).await?;
     let request = key.mark(caller.mark(ask.request), 0, 1).correlation_id(mark);
     let handle = shared.queen.submit(request).await?;
+    drop(permit);
     let job = handle.id();
     let answer = handle.answer().await?;
     if answer.vectors.len() != ask.inputs {

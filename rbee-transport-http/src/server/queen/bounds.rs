@@ -1,0 +1,336 @@
+//! What clients can hold at once: requests of a tenant, followers of a job, and the memory of bodies that are not jobs
+//! yet.
+//!
+//! A job in the queue is bounded by the queue and by the tenant's limits. What is here bounds what comes before and beside
+//! it. Whatever is taken is given back when its guard is dropped, also if the client goes away half-way.
+
+use std::{
+    collections::HashMap,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use axum::{body::Body, extract::Request, response::Response};
+use bytes::Bytes;
+use hyper::body::{Body as HttpBody, Frame, SizeHint};
+use rbee_core::{Error, ErrorKind, JobId, Result, TenantId};
+use serde::de::DeserializeOwned;
+
+use super::{Inner, QueenLimits, caller::Caller};
+use crate::{
+    server::{
+        connections::ConnectionCap,
+        reply::{self, BodyBudget},
+    },
+    wire,
+};
+
+/// When to come back: requests and bodies end all the time.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// What all requests to one queen share.
+#[derive(Debug)]
+pub(super) struct Bounds {
+    limits: QueenLimits,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Those that hold something.
+    tenants: HashMap<TenantId, Held>,
+    /// What they hold together.
+    all_tenants: Held,
+    /// Bytes of bodies, the operator's among them.
+    body_bytes: usize,
+    followers: HashMap<(JobId, Side), usize>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Held {
+    requests: usize,
+    body_bytes: usize,
+}
+
+/// The operator can follow a job whatever its tenant does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Side {
+    Operator,
+    Tenant,
+}
+
+impl Bounds {
+    pub(super) fn new(mut limits: QueenLimits) -> Arc<Self> {
+        // The largest body must fit, also at the moment when its buffer is moved to a larger one.
+        let least = limits.body_bytes.saturating_mul(2);
+        limits.tenant_body_bytes = limits.tenant_body_bytes.max(least);
+        limits.total_body_bytes = limits.total_body_bytes.max(least.saturating_mul(2));
+        Arc::new(Self { limits, state: Mutex::default() })
+    }
+
+    pub(super) fn limits(&self) -> &QueenLimits {
+        &self.limits
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing in here can panic half-way through a change.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A request begins. The operator's need no slot, and neither do questions that load balancers ask.
+    ///
+    /// # Errors
+    /// [`ErrorKind::RateLimited`] if the tenant has too many open, [`ErrorKind::SystemAtCapacity`] if all tenants
+    /// together have.
+    pub(super) fn begin(
+        self: &Arc<Self>,
+        caller: &Caller,
+        path: &str,
+        cap: Option<ConnectionCap>,
+    ) -> Result<Option<RequestSlot>> {
+        let Some(tenant) =
+            caller.tenant().filter(|_| path != wire::HEALTH && path != wire::METRICS)
+        else {
+            return Ok(None);
+        };
+        let connections = cap.map_or(usize::MAX, |ConnectionCap(cap)| cap);
+        let share = self.limits.tenant_requests.min((connections / 4).max(1));
+        let share_of_all = (connections - connections.div_ceil(8)).max(1);
+        let mut state = self.lock();
+        let State { tenants, all_tenants, .. } = &mut *state;
+        let open = tenants.get(tenant).map_or(0, |held| held.requests);
+        if open >= share {
+            let message = format!(
+                "tenant {tenant} has {open} requests open at once; allowed are {share}. Wait until some have been \
+                 answered, or close streams"
+            );
+            return refuse(ErrorKind::RateLimited, message);
+        }
+        if all_tenants.requests >= share_of_all {
+            let message = "too many requests are open at once; try again later";
+            return refuse(ErrorKind::SystemAtCapacity, message.into());
+        }
+        tenants.entry(tenant.clone()).or_default().requests += 1;
+        all_tenants.requests += 1;
+        drop(state);
+        Ok(Some(RequestSlot { bounds: self.clone(), tenant: tenant.clone() }))
+    }
+
+    /// One more follows the events of a job.
+    ///
+    /// # Errors
+    /// [`ErrorKind::RateLimited`] if there are too many.
+    pub(super) fn follow(self: &Arc<Self>, caller: &Caller, job: JobId) -> Result<FollowerPlace> {
+        let side = if caller.tenant().is_some() { Side::Tenant } else { Side::Operator };
+        let most = self.limits.job_followers;
+        let mut state = self.lock();
+        let count = state.followers.get(&(job, side)).copied().unwrap_or_default();
+        if count >= most {
+            let message = format!(
+                "the events of job {job} are followed by {count} clients; allowed are {most} at once. Close one of these \
+                 streams"
+            );
+            return refuse(ErrorKind::RateLimited, message);
+        }
+        state.followers.insert((job, side), count + 1);
+        drop(state);
+        Ok(FollowerPlace { bounds: self.clone(), job, side })
+    }
+
+    fn check_body(&self, state: &State, tenant: Option<&TenantId>, bytes: usize) -> Result<()> {
+        let total = self.limits.total_body_bytes;
+        if let Some(tenant) = tenant {
+            let most = self.limits.tenant_body_bytes;
+            let held = state.tenants.get(tenant).map_or(0, |held| held.body_bytes);
+            if held.saturating_add(bytes) > most {
+                let message = format!(
+                    "tenant {tenant} sends {held} bytes of request bodies at once, and this one has {bytes} more; allowed \
+                     are {most}"
+                );
+                return refuse(ErrorKind::RateLimited, message);
+            }
+            if state.all_tenants.body_bytes.saturating_add(bytes) > total - total / 4 {
+                return refuse_body();
+            }
+        }
+        if state.body_bytes.saturating_add(bytes) > total { refuse_body() } else { Ok(()) }
+    }
+}
+
+fn refuse<T>(kind: ErrorKind, message: String) -> Result<T> {
+    Err(Error::for_client(kind, message).with_retry_after(RETRY_AFTER))
+}
+
+fn refuse_body<T>() -> Result<T> {
+    let message = "too many request bodies arrive at once; try again later, or send a smaller one";
+    refuse(ErrorKind::SystemAtCapacity, message.into())
+}
+
+impl State {
+    /// Changes what a tenant holds. Who holds nothing is forgotten.
+    fn change(&mut self, tenant: &TenantId, change: impl Fn(&mut Held)) {
+        change(&mut self.all_tenants);
+        if let Some(held) = self.tenants.get_mut(tenant) {
+            change(held);
+            if *held == Held::default() {
+                self.tenants.remove(tenant);
+            }
+        }
+    }
+}
+
+/// A request of a tenant that is open.
+#[derive(Debug)]
+pub(super) struct RequestSlot {
+    bounds: Arc<Bounds>,
+    tenant: TenantId,
+}
+
+impl RequestSlot {
+    /// The request is open for as long as the body of its answer is there.
+    pub(super) fn hold_with_body(self, response: Response) -> Response {
+        response.map(|body| Body::new(HeldBody { body, _slot: self }))
+    }
+}
+
+impl Drop for RequestSlot {
+    fn drop(&mut self) {
+        self.bounds.lock().change(&self.tenant, |held| held.requests -= 1);
+    }
+}
+
+/// The body of an answer, with the slot of its request.
+struct HeldBody {
+    body: Body,
+    _slot: RequestSlot,
+}
+
+impl HttpBody for HeldBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// One who follows the events of a job.
+#[derive(Debug)]
+pub(super) struct FollowerPlace {
+    bounds: Arc<Bounds>,
+    job: JobId,
+    side: Side,
+}
+
+impl Drop for FollowerPlace {
+    fn drop(&mut self) {
+        let (mut state, key) = (self.bounds.lock(), (self.job, self.side));
+        if let Some(count) = state.followers.get_mut(&key) {
+            *count -= 1;
+            if *count == 0 {
+                state.followers.remove(&key);
+            }
+        }
+    }
+}
+
+/// The memory of one body, and of what was read of it.
+#[derive(Debug)]
+pub(super) struct BodyPermit {
+    bounds: Arc<Bounds>,
+    /// None for the operator.
+    tenant: Option<TenantId>,
+    bytes: usize,
+}
+
+impl BodyBudget for BodyPermit {
+    fn check(&self, bytes: usize) -> Result<()> {
+        self.bounds.check_body(&self.bounds.lock(), self.tenant.as_ref(), bytes)
+    }
+
+    fn take(&mut self, bytes: usize) -> Result<()> {
+        let mut state = self.bounds.lock();
+        self.bounds.check_body(&state, self.tenant.as_ref(), bytes)?;
+        state.body_bytes += bytes;
+        if let Some(tenant) = &self.tenant {
+            state.tenants.entry(tenant.clone()).or_default();
+            state.change(tenant, |held| held.body_bytes += bytes);
+        }
+        self.bytes += bytes;
+        Ok(())
+    }
+
+    fn give_back(&mut self, bytes: usize) {
+        if bytes == 0 {
+            return;
+        }
+        self.bytes -= bytes;
+        let mut state = self.bounds.lock();
+        state.body_bytes -= bytes;
+        if let Some(tenant) = &self.tenant {
+            state.change(tenant, |held| held.body_bytes -= bytes);
+        }
+    }
+}
+
+impl Drop for BodyPermit {
+    fn drop(&mut self) {
+        self.give_back(self.bytes);
+    }
+}
+
+/// A body that was read, with its permit.
+#[derive(Debug)]
+pub(super) struct ReadBody {
+    // Dropped first.
+    bytes: Vec<u8>,
+    permit: BodyPermit,
+}
+
+impl ReadBody {
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Drops the bytes, and leaves the permit for what was made of them.
+    pub(super) fn into_permit(self) -> BodyPermit {
+        self.permit
+    }
+}
+
+impl Inner {
+    /// The whole body of a request that says it is JSON.
+    ///
+    /// # Errors
+    /// As [`reply::read_body`]; [`ErrorKind::RateLimited`] or [`ErrorKind::SystemAtCapacity`] if there is no room for it.
+    pub(super) async fn read_body(&self, request: Request) -> Result<ReadBody> {
+        // The gate has put the caller there.
+        let caller = request.extensions().get::<Caller>().cloned();
+        let tenant = caller.unwrap_or_else(super::caller::nobody).tenant().cloned();
+        let mut permit = BodyPermit { bounds: self.bounds.clone(), tenant, bytes: 0 };
+        let most = self.bounds.limits.body_bytes;
+        let bytes = reply::read_body(request, most, &mut permit).await?;
+        Ok(ReadBody { bytes, permit })
+    }
+
+    /// The body of a request, from JSON.
+    ///
+    /// # Errors
+    /// As [`read_body`](Self::read_body), and [`ErrorKind::InvalidRequest`] that says where it is not what was expected.
+    pub(super) async fn read_json<T: DeserializeOwned>(&self, request: Request) -> Result<T> {
+        reply::parse(self.read_body(request).await?.bytes())
+    }
+}
