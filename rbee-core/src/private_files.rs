@@ -16,7 +16,8 @@ const MOST_NAMES: usize = 10_000;
 /// - One that is not there is made, with all above it, for its owner alone (mode 0700).
 /// - One that is there and is the caller's own, and closed to others, is taken as it is.
 /// - One that others can look into is closed to them if it is the caller's own, and either empty or full of what this
-///   program has made: `is_ours` says so of the names in it, and all belong to the caller, and none is a symbolic link.
+///   program has made: `is_ours` says so of the names in it, all belong to the caller, and none is a symbolic link or a directory
+///   that others can write in.
 ///   It is never taken away from others otherwise: they may need it.
 /// - One that others can write in is closed to them only if it is empty: they may have put files with such names in it.
 ///
@@ -79,8 +80,8 @@ fn must_be_closed(
         None => return Err(has_files(path, mode)),
         Some(_) if must_stay_empty => {
             let why = format!(
-                "can be written in by other users (mode {mode:04o}), so the files in it may be theirs; look at them, \
-                 and if all of them are yours, `chmod 700 {}` and start again; or",
+                "can be written in by other users (mode {mode:04o}), so the files in it may be theirs (look at them, \
+                 and if all of them are yours, `chmod 700 {}` and start again)",
                 path.display()
             );
             return Err(refused(path, &why));
@@ -119,7 +120,8 @@ fn close(path: &Path, directory: &File, open: &Open) -> Result<()> {
     Ok(())
 }
 
-/// Checks that what has this name in the directory belongs to the user, and is no symbolic link.
+/// Checks that what has this name in the directory belongs to the user, and is neither a symbolic link nor a directory
+/// that others can write in.
 #[cfg(unix)]
 fn is_own(directory: &File, name: &str, user: u32) -> Result<(), String> {
     use rustix::fs::{AtFlags, FileType, statat};
@@ -129,10 +131,13 @@ fn is_own(directory: &File, name: &str, user: u32) -> Result<(), String> {
     if found.st_uid != user {
         return Err(format!("belongs to user {}", found.st_uid));
     }
-    if FileType::from_raw_mode(found.st_mode) == FileType::Symlink {
-        return Err("is a symbolic link".into());
+    match FileType::from_raw_mode(found.st_mode) {
+        FileType::Symlink => Err("is a symbolic link".into()),
+        FileType::Directory if found.st_mode & 0o022 != 0 => {
+            Err(format!("can be written in by them (mode {:04o})", found.st_mode & 0o7777))
+        }
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 fn unusable(path: &Path, cause: io::Error) -> Error {
@@ -151,9 +156,8 @@ fn has_files(path: &Path, mode: u32) -> Error {
 #[cfg(unix)]
 fn refused(path: &Path, why: &str) -> Error {
     let below = path.join("rbee");
-    let end = if why.ends_with("or") { "" } else { ";" };
     let message = format!(
-        "the directory {} {why}{end} name a directory for this alone, such as {}, which is made when it is not there",
+        "the directory {} {why}; name a directory for this alone, such as {}, which is made when it is not there",
         path.display(),
         below.display(),
     );
@@ -360,6 +364,9 @@ mod tests {
         };
         refused("\"ours\" in it is a symbolic link");
         fs::remove_file(path.join("ours")).unwrap();
+        let below = made(&path, "ours", 0o777);
+        refused("\"ours\" in it can be written in");
+        fs::remove_dir(below).unwrap();
         fs::write(path.join("ours"), "").unwrap();
         fs::write(path.join("more"), "").unwrap();
         if given_away(&path.join("more")) {
