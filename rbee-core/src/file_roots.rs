@@ -7,7 +7,9 @@ use std::{
     sync::{PoisonError, RwLock},
 };
 
-/// The directories of this process in which clients may name models.
+use crate::{Error, ErrorKind, Result};
+
+/// The directories of this process in which clients may name models, as absolute paths.
 static ROOTS: RwLock<Vec<PathBuf>> = RwLock::new(Vec::new());
 
 /// Why a file was not opened, or not used.
@@ -24,20 +26,43 @@ struct LeadsOut;
 ///
 /// It holds for all of this process, for as long as it runs, and for the workers that it starts. Models elsewhere are
 /// read through any links. Engines of others open files by themselves: theirs are checked before the engine is started.
+///
+/// A relative path is that of the current directory. It does not matter by which links or `..` the directory is spelled
+/// here, or in the path of a model.
 pub fn confine_model_files(directory: impl Into<PathBuf>) {
     let directory = directory.into();
+    // It fails for an empty path, or if there is no current directory: then nothing is there to be read.
+    let directory = std::path::absolute(&directory).unwrap_or(directory);
     let mut roots = ROOTS.write().unwrap_or_else(PoisonError::into_inner);
     if !roots.contains(&directory) {
         roots.push(directory);
     }
 }
 
-/// The directories that [`confine_model_files`] was called with.
+/// Checks a directory that a program was configured with, to be given to [`confine_model_files`]: it must be there, for
+/// otherwise a mistake in its name would leave models unconfined.
+///
+/// # Errors
+/// [`ErrorKind::Config`] that names the directory.
+pub fn check_file_root(directory: &Path) -> Result<()> {
+    let why = match std::fs::metadata(directory) {
+        Ok(found) if found.is_dir() => return Ok(()),
+        Ok(_) => "it is no directory".to_owned(),
+        Err(cause) => cause.to_string(),
+    };
+    let message = format!(
+        "{}: {why}; name a directory that is there, in which clients may name models, or leave it out",
+        directory.display()
+    );
+    Err(Error::new(ErrorKind::Config, message))
+}
+
+/// The directories that [`confine_model_files`] was called with, as absolute paths.
 pub fn confined_directories() -> Vec<PathBuf> {
     ROOTS.read().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
-/// Opens a file of a model. It does not wait for a pipe's other end.
+/// Opens a file of a model, or a directory to look at where it is. It does not wait for a pipe's other end.
 pub(crate) fn open(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true);
@@ -45,6 +70,11 @@ pub(crate) fn open(path: &Path) -> io::Result<File> {
     {
         let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
         std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, flags);
+    }
+    #[cfg(windows)]
+    {
+        // FILE_FLAG_BACKUP_SEMANTICS, without which no directory is opened.
+        std::os::windows::fs::OpenOptionsExt::custom_flags(&mut options, 0x0200_0000);
     }
     let file = options.open(path)?;
     check(path, &file)?;
@@ -59,7 +89,7 @@ pub(crate) fn leads_out(error: &io::Error) -> bool {
 /// Checks the file that was opened, not the path it was opened by: the path may lead elsewhere by now.
 fn check(path: &Path, file: &File) -> io::Result<()> {
     let roots = ROOTS.read().unwrap_or_else(PoisonError::into_inner);
-    if !roots.iter().any(|root| path.starts_with(root)) {
+    if !leads_through(path, &roots) {
         return Ok(());
     }
     let real = real_path(path, file)?;
@@ -68,6 +98,27 @@ fn check(path: &Path, file: &File) -> io::Result<()> {
         return Ok(());
     }
     Err(io::Error::new(io::ErrorKind::PermissionDenied, LeadsOut))
+}
+
+/// Returns true if what this path names is confined.
+pub(crate) fn is_confined(path: &Path) -> bool {
+    leads_through(path, &ROOTS.read().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// Does the path lead through one of these directories, however both are spelled? What others can change is below them
+/// alone, and not on the way to them.
+fn leads_through(path: &Path, roots: &[PathBuf]) -> bool {
+    if roots.is_empty() {
+        return false;
+    }
+    if roots.iter().any(|root| path.starts_with(root)) {
+        return true;
+    }
+    let roots: Vec<PathBuf> = roots.iter().filter_map(|root| root.canonicalize().ok()).collect();
+    let is_below = |real: PathBuf| roots.iter().any(|root| real.starts_with(root));
+    // A relative path has an empty one at its end.
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    path.ancestors().any(|part| part.canonicalize().is_ok_and(is_below))
 }
 
 /// Where an open file is, without links.
@@ -163,6 +214,51 @@ mod tests {
         confine_model_files(&other);
         for path in [alias.join("model/plain"), other.join("link")] {
             assert_eq!(text(open(&path).unwrap()), "plain");
+        }
+    }
+
+    #[test]
+    fn a_root_is_confined_however_it_or_the_model_is_spelled() {
+        let spelled = |spell: &dyn Fn(&Path) -> PathBuf| {
+            let dir = tempfile::tempdir().unwrap();
+            // Without links in its own path, to know which spelling is tested.
+            let place = dir.path().canonicalize().unwrap();
+            let root = place.join("root");
+            fs::create_dir_all(root.join("model")).unwrap();
+            fs::create_dir_all(place.join("beside")).unwrap();
+            fs::write(place.join("secret"), "secret").unwrap();
+            fs::write(root.join("model/plain"), "plain").unwrap();
+            symlink(place.join("secret"), root.join("model/out")).unwrap();
+            symlink(&place, place.join("alias")).unwrap();
+            symlink(root.join("model"), place.join("model-alias")).unwrap();
+            confine_model_files(spell(&place));
+            for model in ["root/model", "alias/root/model", "beside/../root/model", "model-alias"] {
+                refused(&place.join(model).join("out"));
+                assert_eq!(text(open(&place.join(model).join("plain")).unwrap()), "plain");
+            }
+            let absolute = |root: &PathBuf| !root.is_absolute();
+            assert!(
+                !confined_directories().iter().any(absolute),
+                "workers have their own directory"
+            );
+        };
+        let up: PathBuf =
+            std::env::current_dir().unwrap().components().skip(1).map(|_| "..").collect();
+        spelled(&|place| place.join("root"));
+        spelled(&|place| up.join(place.strip_prefix("/").unwrap()).join("root"));
+        spelled(&|place| place.join("beside/../root"));
+        spelled(&|place| place.join("alias/root"));
+        spelled(&|place| place.join("root/./"));
+    }
+
+    #[test]
+    fn a_root_that_is_no_directory_is_refused_by_its_name() {
+        let (_dir, root, secret) = place();
+        check_file_root(&root).unwrap();
+        for wrong in [secret, root.join("none"), PathBuf::new()] {
+            let error = check_file_root(&wrong).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Config);
+            assert!(error.message().contains(&wrong.display().to_string()), "{error}");
         }
     }
 

@@ -80,7 +80,7 @@ pub use async_trait::async_trait;
 pub use cluster::{ClusterView, HiveView, LaneKey, LaneView, WorkerState, WorkerView};
 pub use error::{Error, ErrorKind, Result};
 pub use event::{EventKind, EventRef, Finish, JobEvent, Metrics, Outcome, Output, Started, Usage};
-pub use file_roots::{confine_model_files, confined_directories};
+pub use file_roots::{check_file_root, confine_model_files, confined_directories};
 pub use hive::{
     Device, DeviceKind, Devices, HiveBackend, HiveContact, HiveEvent, HiveReport, HubAccess,
     InProcessHive, ModelOnDisk, ModelOrigin, Progress, ProgressUpdate, WorkerFactory, WorkerLimits,

@@ -1,7 +1,7 @@
 //! Directories and files that are for their owner alone.
 
 use std::{
-    fs::{self, DirBuilder},
+    fs::{self, DirBuilder, File, OpenOptions},
     io,
     path::Path,
 };
@@ -15,18 +15,18 @@ const MOST_NAMES: usize = 10_000;
 ///
 /// - One that is not there is made, with all above it, for its owner alone (mode 0700).
 /// - One that is there and is the caller's own, and closed to others, is taken as it is.
-/// - One that others can look into is closed to them if it is the caller's own, and either empty or `is_ours` says of
-///   the names in it that this program has made them. It is never taken away from others otherwise: they may need it.
+/// - One that others can look into is closed to them if it is the caller's own, and either empty or full of what this
+///   program has made: `is_ours` says so of the names in it, all belong to the caller, and none is a symbolic link or a directory
+///   that others can write in.
+///   It is never taken away from others otherwise: they may need it.
+/// - One that others can write in is closed to them only if it is empty: they may have put files with such names in it.
 ///
 /// On systems without modes it is made if it is not there, and that is all.
 ///
 /// # Errors
 /// [`ErrorKind::Config`] that names the directory, what is wrong with it and what to do.
 pub fn private_directory(path: &Path, is_ours: impl FnOnce(&[String]) -> bool) -> Result<()> {
-    let failed = |cause: io::Error| {
-        Error::new(ErrorKind::Config, format!("{} cannot be used: {cause}", path.display()))
-            .with_source(cause)
-    };
+    let failed = |cause: io::Error| unusable(path, cause);
     let mut builder = DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
@@ -35,10 +35,9 @@ pub fn private_directory(path: &Path, is_ours: impl FnOnce(&[String]) -> bool) -
     #[cfg(unix)]
     {
         // What is looked at is what is changed: the handle stays with one directory, whatever becomes of the path.
-        let directory = fs::File::open(path).map_err(failed)?;
-        if must_be_closed(path, &directory, is_ours)? {
-            let alone = std::os::unix::fs::PermissionsExt::from_mode(0o700);
-            directory.set_permissions(alone).map_err(failed)?;
+        let directory = File::open(path).map_err(failed)?;
+        if let Some(open) = must_be_closed(path, &directory, is_ours)? {
+            close(path, &directory, &open)?;
         }
     }
     #[cfg(not(unix))]
@@ -46,53 +45,128 @@ pub fn private_directory(path: &Path, is_ours: impl FnOnce(&[String]) -> bool) -
     Ok(())
 }
 
-/// Returns true if the directory is open to others, and may be closed to them.
+/// A directory that others can look into, and that may be closed to them.
+#[cfg(unix)]
+struct Open {
+    mode: u32,
+    /// Others can write in it, and it was empty.
+    must_stay_empty: bool,
+}
+
+/// Returns `None` if the directory is closed to others already.
 #[cfg(unix)]
 fn must_be_closed(
     path: &Path,
-    directory: &fs::File,
+    directory: &File,
     is_ours: impl FnOnce(&[String]) -> bool,
-) -> Result<bool> {
+) -> Result<Option<Open>> {
     use std::os::unix::fs::MetadataExt;
 
-    let failed = |cause: io::Error| {
-        Error::new(ErrorKind::Config, format!("{} cannot be used: {cause}", path.display()))
-            .with_source(cause)
-    };
-    let refused = |why: String| {
-        let below = path.join("rbee");
-        let message = format!(
-            "the directory {} {why}; name a directory for this alone, such as {}, which is made when it is not there",
-            path.display(),
-            below.display(),
-        );
-        Err(Error::new(ErrorKind::Config, message))
-    };
-    let metadata = directory.metadata().map_err(failed)?;
+    let metadata = directory.metadata().map_err(|cause| unusable(path, cause))?;
     let (owner, user) = (metadata.uid(), rustix::process::geteuid().as_raw());
     if owner != user {
-        return refused(format!("belongs to user {owner}, and this program runs as user {user}"));
+        let why = format!("belongs to user {owner}, and this program runs as user {user}");
+        return Err(refused(path, &why));
     }
     let mode = metadata.mode() & 0o7777;
     if mode & 0o077 == 0 {
-        return Ok(false);
+        return Ok(None);
     }
-    let names = names(directory).map_err(failed)?;
+    let names = names(directory).map_err(|cause| unusable(path, cause))?;
+    let must_stay_empty = mode & 0o022 != 0;
     match names {
-        Some(names) if names.is_empty() || is_ours(&names) => {
-            tracing::info!(path = %path.display(), mode = %format_args!("{mode:04o}"), "closed to other users");
-            Ok(true)
+        Some(names) if names.is_empty() => {}
+        Some(names) if !is_ours(&names) => return Err(has_files(path, mode)),
+        None => return Err(has_files(path, mode)),
+        Some(_) if must_stay_empty => {
+            let why = format!(
+                "can be written in by other users (mode {mode:04o}), so the files in it may be theirs (look at them, \
+                 and if all of them are yours, `chmod 700 {}` and start again)",
+                path.display()
+            );
+            return Err(refused(path, &why));
         }
-        _ => refused(format!(
-            "is open to other users (mode {mode:04o}) and has files in it that are not rbee's, so it is not closed to \
-             them"
-        )),
+        Some(names) => {
+            for name in names {
+                is_own(directory, &name, user).map_err(|why| {
+                    let why = format!(
+                        "is open to other users (mode {mode:04o}), and {name:?} in it {why}"
+                    );
+                    refused(path, &why)
+                })?;
+            }
+        }
     }
+    Ok(Some(Open { mode, must_stay_empty }))
+}
+
+/// Closes the directory to others.
+#[cfg(unix)]
+fn close(path: &Path, directory: &File, open: &Open) -> Result<()> {
+    let set = |mode| {
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
+        directory.set_permissions(mode).map_err(|cause| unusable(path, cause))
+    };
+    set(0o700)?;
+    // Somebody may have put a file into it after it was looked at; now nobody can anymore.
+    if open.must_stay_empty {
+        let names = names(directory).map_err(|cause| unusable(path, cause))?;
+        if names.is_none_or(|names| !names.is_empty()) {
+            set(open.mode)?;
+            return Err(has_files(path, open.mode));
+        }
+    }
+    tracing::info!(path = %path.display(), mode = %format_args!("{:04o}", open.mode), "closed to other users");
+    Ok(())
+}
+
+/// Checks that what has this name in the directory belongs to the user, and is neither a symbolic link nor a directory
+/// that others can write in.
+#[cfg(unix)]
+fn is_own(directory: &File, name: &str, user: u32) -> Result<(), String> {
+    use rustix::fs::{AtFlags, FileType, statat};
+
+    let found = statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)
+        .map_err(|cause| format!("cannot be looked at: {cause}"))?;
+    if found.st_uid != user {
+        return Err(format!("belongs to user {}", found.st_uid));
+    }
+    match FileType::from_raw_mode(found.st_mode) {
+        FileType::Symlink => Err("is a symbolic link".into()),
+        FileType::Directory if found.st_mode & 0o022 != 0 => {
+            Err(format!("can be written in by them (mode {:04o})", found.st_mode & 0o7777))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn unusable(path: &Path, cause: io::Error) -> Error {
+    Error::new(ErrorKind::Config, format!("{} cannot be used: {cause}", path.display()))
+        .with_source(cause)
+}
+
+#[cfg(unix)]
+fn has_files(path: &Path, mode: u32) -> Error {
+    let why = format!(
+        "is open to other users (mode {mode:04o}) and has files in it that are not rbee's, so it is not closed to them"
+    );
+    refused(path, &why)
+}
+
+#[cfg(unix)]
+fn refused(path: &Path, why: &str) -> Error {
+    let below = path.join("rbee");
+    let message = format!(
+        "the directory {} {why}; name a directory for this alone, such as {}, which is made when it is not there",
+        path.display(),
+        below.display(),
+    );
+    Error::new(ErrorKind::Config, message)
 }
 
 /// The names in a directory; `None` if there are too many for one of ours, or one that is no text.
 #[cfg(unix)]
-fn names(directory: &fs::File) -> io::Result<Option<Vec<String>>> {
+fn names(directory: &File) -> io::Result<Option<Vec<String>>> {
     let mut names = Vec::new();
     for entry in rustix::fs::Dir::read_from(directory)? {
         let entry = entry?;
@@ -103,6 +177,49 @@ fn names(directory: &fs::File) -> io::Result<Option<Vec<String>>> {
         }
     }
     Ok(Some(names))
+}
+
+/// Opens a file of a [private directory](private_directory) with these options. One that is made is for its owner alone
+/// (mode 0600). One that is there must be a regular file that belongs to the caller: a symbolic link is not followed, so
+/// that nobody has the caller write to, or read from, another file.
+///
+/// The options must not ask to truncate, which would happen before the file is looked at; flags of the system that were
+/// set in them are replaced. On systems without modes the file is opened, and that is all.
+///
+/// # Errors
+/// What the system says, and [`io::ErrorKind::PermissionDenied`] for a file that is not the caller's.
+pub fn open_own(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+
+        let denied = |why: String| io::Error::new(io::ErrorKind::PermissionDenied, why);
+        // Opening a pipe does not wait for its other end.
+        let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
+        let opened = options.mode(0o600).custom_flags(flags.bits().cast_signed()).open(path);
+        let file = opened.map_err(|cause| {
+            match fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink()) {
+                true => {
+                    denied("it is a symbolic link, which is not followed here; remove it".into())
+                }
+                false => cause,
+            }
+        })?;
+        let metadata = file.metadata()?;
+        if !metadata.is_file() {
+            return Err(denied("it is not a regular file; remove it".into()));
+        }
+        let (owner, user) = (metadata.uid(), rustix::process::geteuid().as_raw());
+        if owner != user {
+            let why = format!(
+                "it belongs to user {owner}, and this program runs as user {user}; remove it"
+            );
+            return Err(denied(why));
+        }
+        Ok(file)
+    }
+    #[cfg(not(unix))]
+    options.open(path)
 }
 
 /// What to say of a file with a secret in it that others can read or change: the mode, and how to keep them out.
@@ -191,6 +308,101 @@ mod tests {
                 }
                 assert_eq!(mode(&path), is, "{name}");
             }
+        }
+    }
+
+    /// Gives a file away, without following it; not if the user who runs the tests may not.
+    fn given_away(path: &Path) -> bool {
+        let given = std::os::unix::fs::lchown(path, Some(65_534), None);
+        if let Err(error) = &given {
+            eprintln!("NOT TESTED with a file of another user: {error}; run it as root for that");
+        }
+        given.is_ok()
+    }
+
+    #[test]
+    fn a_directory_that_others_can_write_in_is_closed_only_if_it_is_empty() {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, is) in [("all", 0o777), ("group", 0o770), ("like-tmp", 0o1777)] {
+            let path = made(dir.path(), name, is);
+            fs::write(path.join("ours"), "").unwrap();
+            let error = private_directory(&path, ours).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Config);
+            let chmod = format!("chmod 700 {}", path.display());
+            for words in [&format!("mode {is:04o}"), "may be theirs", &chmod] {
+                assert!(error.message().contains(words), "{error}");
+            }
+            assert_eq!(mode(&path), is, "{name}");
+            fs::remove_file(path.join("ours")).unwrap();
+            private_directory(&path, ours).unwrap();
+            assert_eq!(mode(&path), 0o700, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_comes_while_a_directory_is_closed_is_not_taken_for_ours() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = made(dir.path(), "raced", 0o1777);
+        let directory = File::open(&path).unwrap();
+        let open = must_be_closed(&path, &directory, ours).unwrap().unwrap();
+        fs::write(path.join("ours"), "").unwrap();
+        let error = close(&path, &directory, &open).unwrap_err();
+        assert!(error.message().contains("not closed"), "{error}");
+        assert_eq!(mode(&path), 0o1777);
+    }
+
+    #[test]
+    fn a_directory_that_others_can_read_is_closed_only_if_all_in_it_belongs_to_the_user() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = made(dir.path(), "linked", 0o755);
+        fs::write(dir.path().join("elsewhere"), "").unwrap();
+        symlink(dir.path().join("elsewhere"), path.join("ours")).unwrap();
+        let refused = |why: &str| {
+            let error = private_directory(&path, ours).unwrap_err();
+            assert!(error.message().contains(why), "{error}");
+            assert_eq!(mode(&path), 0o755);
+        };
+        refused("\"ours\" in it is a symbolic link");
+        fs::remove_file(path.join("ours")).unwrap();
+        let below = made(&path, "ours", 0o777);
+        refused("\"ours\" in it can be written in");
+        fs::remove_dir(below).unwrap();
+        fs::write(path.join("ours"), "").unwrap();
+        fs::write(path.join("more"), "").unwrap();
+        if given_away(&path.join("more")) {
+            refused("\"more\" in it belongs to user 65534");
+            fs::remove_file(path.join("more")).unwrap();
+        }
+        private_directory(&path, ours).unwrap();
+        assert_eq!(mode(&path), 0o700);
+    }
+
+    #[test]
+    fn only_a_regular_file_of_the_user_is_opened_and_no_other_is_changed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        let open =
+            |path: &Path| open_own(path, OpenOptions::new().read(true).append(true).create(true));
+        open(&path).unwrap();
+        assert_eq!(mode(&path), 0o600, "it is made for its owner alone");
+        open(&path).unwrap();
+        let refused = |path: &Path, why: &str| {
+            let error = open(path).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::PermissionDenied, "{error}");
+            assert!(error.to_string().contains(why), "{error}");
+        };
+        let (link, dangling) = (dir.path().join("link"), dir.path().join("dangling"));
+        symlink(&path, &link).unwrap();
+        symlink(dir.path().join("new"), &dangling).unwrap();
+        refused(&link, "symbolic link");
+        refused(&dangling, "symbolic link");
+        assert!(!dir.path().join("new").exists(), "nothing is made through a link");
+        let pipe = dir.path().join("pipe");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();
+        assert!(made.success());
+        refused(&pipe, "not a regular file");
+        if given_away(&path) {
+            refused(&path, "belongs to user 65534");
         }
     }
 

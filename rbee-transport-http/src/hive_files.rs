@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rbee_core::{Error, ErrorKind, Result};
+use rbee_core::{Error, ErrorKind, Result, private_files::open_own};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -184,7 +184,7 @@ fn read_token(path: &Path) -> Result<Option<Token>> {
 }
 
 fn read(path: &Path) -> io::Result<Option<String>> {
-    let file = match File::open(path) {
+    let file = match open_own(path, File::options().read(true)) {
         Ok(file) => file,
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(cause) => return Err(cause),
@@ -276,6 +276,30 @@ mod tests {
             );
             assert!(!message.contains("hunter2"));
             assert_eq!(fs::read_to_string(files.token_path()).unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn a_token_is_not_read_through_a_link_or_from_a_file_of_another_user() {
+        let machine = Machine::new();
+        let files = machine.hive("attic");
+        let elsewhere = machine.dir.path().join("elsewhere");
+        fs::write(&elsewhere, "x".repeat(64)).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, files.token_path()).unwrap();
+        let refused = |why: &str| {
+            let error = files.token().unwrap_err();
+            for words in ["attic/token", why, "remove the file"] {
+                assert!(error.message().contains(words), "{error}");
+            }
+        };
+        refused("symbolic link");
+        fs::remove_file(files.token_path()).unwrap();
+        files.token().unwrap();
+        match std::os::unix::fs::chown(files.token_path(), Some(65_534), None) {
+            Ok(()) => refused("belongs to user 65534"),
+            Err(error) => {
+                eprintln!("NOT TESTED with a token of another user: {error}; run it as root")
+            }
         }
     }
 

@@ -25,7 +25,7 @@ mod tls;
 mod worker;
 
 pub use crate::wire::{LogFormat, LogStyle};
-pub use daemon::log_reload;
+pub use daemon::{log_reload, warn_of_exposed};
 #[cfg(unix)]
 pub use daemon::{on_hangup, raise_file_limit, stop_signal};
 pub use guard::{AllowedHost, AllowedOrigin};

@@ -79,6 +79,7 @@ pub async fn start(config: Config, logs: Option<LogRing>) -> Result<Running> {
     }
     // Before any worker can be started.
     for root in &config.file_roots {
+        rbee_core::check_file_root(root).map_err(|error| error.context("file_roots"))?;
         rbee_core::confine_model_files(root);
     }
     let mut home = Home::take(&config.data_dir)?;

@@ -6,7 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rbee_core::{Error, ErrorKind, QueenId, Result, private_files::private_directory};
+use rbee_core::{
+    Error, ErrorKind, QueenId, Result,
+    private_files::{open_own, private_directory},
+};
 
 /// The file that the queen of a directory holds locked.
 const LOCK: &str = "queen.lock";
@@ -30,9 +33,10 @@ impl Home {
             |names: &[String]| names.iter().any(|name| name == LOCK) || names == ["queen.log"];
         private_directory(path, is_ours).map_err(|error| error.context("data_dir"))?;
         let lock_path = path.join(LOCK);
-        let lock = private(File::options().read(true).write(true).create(true).truncate(false))
-            .open(&lock_path)
-            .map_err(|cause| unusable(&lock_path, cause))?;
+        let mut options = File::options();
+        options.read(true).write(true).create(true).truncate(false);
+        let lock =
+            open_own(&lock_path, &mut options).map_err(|cause| unusable(&lock_path, cause))?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(taken(path, lock)),
@@ -105,24 +109,18 @@ pub(crate) fn create_private(path: &Path) -> io::Result<()> {
     builder.create(path)
 }
 
-fn private(options: &mut fs::OpenOptions) -> &mut fs::OpenOptions {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::OpenOptionsExt;
-        options.mode(0o600)
-    }
-    #[cfg(not(unix))]
-    options
-}
-
 /// Writes a file that only its user can read, whole or not at all: whoever reads it sees the old or the new one.
 pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}.new", std::process::id()));
     let new = path.with_file_name(name);
     let written = (|| {
-        let mut file =
-            private(File::options().write(true).create(true).truncate(true)).open(&new)?;
+        // What a process left that was killed here, or whatever else has the name, is not written to.
+        match fs::remove_file(&new) {
+            Err(cause) if cause.kind() != io::ErrorKind::NotFound => return Err(cause),
+            _ => {}
+        }
+        let mut file = open_own(&new, File::options().write(true).create_new(true))?;
         file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&new, path)
@@ -186,6 +184,63 @@ mod tests {
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o1777);
         assert_eq!(fs::read_dir(&path).unwrap().count(), 1, "nothing is made in it");
         Home::take(&path.join("rbee")).unwrap();
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_lock_that_others_have_put_there_makes_no_directory_ours() {
+        use std::os::unix::fs::PermissionsExt;
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("shared");
+        fs::create_dir_all(path.join("hives")).unwrap();
+        fs::write(path.join("hives/evil.json"), "{}").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o1777)).unwrap();
+        for planted in [LOCK, "queen.log"] {
+            fs::write(path.join(planted), "").unwrap();
+            let error = Home::take(&path).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Config);
+            for words in ["data_dir", "mode 1777"] {
+                assert!(error.message().contains(words), "{error}");
+            }
+            assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o1777);
+            fs::remove_file(path.join(planted)).unwrap();
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn nothing_is_written_through_links() {
+        use std::os::unix::fs::symlink;
+        let directory = tempfile::tempdir().unwrap();
+        let victim = directory.path().join("victim");
+        fs::write(&victim, "precious").unwrap();
+        let path = directory.path().join("data");
+        create_private(&path).unwrap();
+        symlink(&victim, path.join(LOCK)).unwrap();
+        let error = Home::take(&path).unwrap_err();
+        for words in ["data/queen.lock", "symbolic link"] {
+            assert!(error.message().contains(words), "{error}");
+        }
+        let new = format!("secret.{}.new", std::process::id());
+        symlink(&victim, path.join(new)).unwrap();
+        write_private(&path.join("secret"), b"x").unwrap();
+        assert_eq!(fs::read(path.join("secret")).unwrap(), b"x");
+        assert!(!fs::symlink_metadata(path.join("secret")).unwrap().is_symlink());
+        assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_lock_of_another_user_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let lock = directory.path().join(LOCK);
+        fs::write(&lock, "").unwrap();
+        if let Err(error) = std::os::unix::fs::chown(&lock, Some(65_534), None) {
+            eprintln!("NOT TESTED with a file of another user: {error}; run it as root for that");
+            return;
+        }
+        let error = Home::take(directory.path()).unwrap_err();
+        assert!(error.message().contains("belongs to user 65534"), "{error}");
     }
 
     #[test]

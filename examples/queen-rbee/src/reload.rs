@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rbee_transport_http::{
     TokenFile,
-    server::{TlsFiles, log_reload},
+    server::{TlsFiles, log_reload, warn_of_exposed},
 };
 use tokio::sync::Notify;
 
@@ -27,13 +27,16 @@ impl Reloader {
     /// Reads everything again, and says in the log what came of each.
     pub(crate) fn reload(&self) {
         if let Some(file) = &self.token {
+            warn_of_exposed("token_file", file.path());
             log_reload("token", file.path(), &file.reload());
         }
         if let Some(files) = &self.tls {
+            warn_of_exposed("tls_key", files.key());
             let reloaded = files.reload().map(|()| true);
             log_reload("TLS certificate", files.certificates(), &reloaded);
         }
         for (hive, file) in self.fleet.token_files() {
+            warn_of_exposed("hives: token_file", file.path());
             log_reload(&format!("token of hive {hive}"), file.path(), &file.reload());
         }
         self.policy.notify_one();

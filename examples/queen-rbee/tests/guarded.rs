@@ -100,6 +100,37 @@ fn links_of_a_model_below_file_roots_do_not_lead_out_of_them() {
 }
 
 #[test]
+fn a_file_root_that_is_no_directory_is_refused_at_the_start() {
+    let data = tempfile::tempdir().unwrap();
+    let file = data.path().join("file");
+    fs::write(&file, "").unwrap();
+    for wrong in [file, data.path().join("none")] {
+        let roots = format!("[{}]", wrong.display());
+        let arguments = ["--port", "0", "--local-hive", "off", "--file-roots", &roots];
+        let output = command(data.path(), &arguments).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success(), "{said}");
+        assert!(said.contains(&format!("file_roots: {}", wrong.display())), "{said}");
+    }
+}
+
+#[test]
+fn a_directory_with_a_lock_that_others_may_have_put_there_is_refused() {
+    let data = tempfile::tempdir().unwrap();
+    let shared = data.path().join("data");
+    fs::create_dir_all(shared.join("hives")).unwrap();
+    fs::write(shared.join("queen.lock"), "").unwrap();
+    fs::write(shared.join("hives/evil.json"), "{}").unwrap();
+    fs::set_permissions(&shared, fs::Permissions::from_mode(0o1777)).unwrap();
+    let output = command(data.path(), &["--port", "0"]).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success(), "{said}");
+    assert!(said.contains("mode 1777") && said.contains("may be theirs"), "{said}");
+    assert_eq!(fs::metadata(&shared).unwrap().permissions().mode() & 0o7777, 0o1777);
+    assert_eq!(fs::read_to_string(shared.join("queen.lock")).unwrap(), "");
+}
+
+#[test]
 fn a_directory_that_others_use_is_refused_and_stays_open_to_them() {
     let data = tempfile::tempdir().unwrap();
     let shared = data.path().join("data");

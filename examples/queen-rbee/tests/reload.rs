@@ -62,6 +62,28 @@ fn a_changed_token_holds_at_once_and_a_broken_one_changes_nothing() {
     assert_eq!(queen.wait().code(), Some(0), "it lived until it was told to end");
 }
 
+#[test]
+fn a_token_file_that_others_can_read_by_now_is_warned_of() {
+    use std::os::unix::fs::PermissionsExt;
+    let data = tempfile::tempdir().unwrap();
+    let file = data.path().join("queen.token");
+    let allow = |mode| {
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    std::fs::write(&file, "t".repeat(64)).unwrap();
+    allow(0o600);
+    let arguments = ["--token-file", file.to_str().unwrap(), "--local-hive", "off"];
+    let queen = Queen::start(data.path(), &arguments);
+    reload(&queen, &file, "the token has not changed", 1);
+    assert!(!queen.said().join("\n").contains("chmod"), "nobody else can read it");
+    allow(0o644);
+    reload(&queen, &file, "the token has not changed", 2);
+    let said = queen.said().join("\n");
+    for words in ["WARN", "token_file: ", "mode 0644", "`chmod 600 "] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+}
+
 /// A certificate for localhost with its key, as PEM.
 fn certificate() -> (String, String) {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();

@@ -153,6 +153,7 @@ impl Args {
     /// The hive itself.
     pub(crate) fn hive(&self) -> Result<ProcessHive> {
         for root in &self.file_roots {
+            rbee_core::check_file_root(root).map_err(|error| error.context("--file-root"))?;
             rbee_core::confine_model_files(root);
         }
         let id = self.id()?;

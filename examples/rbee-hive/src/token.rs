@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use rbee_core::Result;
 use rbee_transport_http::{
     Announced, HiveFiles, SharedToken, TokenFile,
-    server::{log_reload, on_hangup},
+    server::{log_reload, on_hangup, warn_of_exposed},
 };
 
 /// The token that the hive takes: the one it was given, or the one in its state directory, where queens of the same user
@@ -32,7 +32,10 @@ pub(crate) fn choose(
 /// Reads the token from this file again at every SIGHUP. Without a file the signal changes nothing, and ends nothing.
 pub(crate) fn reload_on_hangup(file: Option<TokenFile>) -> Result<()> {
     on_hangup(move || match &file {
-        Some(file) => log_reload("token", file.path(), &file.reload()),
+        Some(file) => {
+            warn_of_exposed("--token-file", file.path());
+            log_reload("token", file.path(), &file.reload());
+        }
         None => tracing::info!("SIGHUP: there is no --token-file to read again"),
     })
 }

@@ -19,6 +19,7 @@ fn a_value_that_is_not_allowed_is_named_with_what_is() {
         (["--worker-lease", "soon"], ["soon", "1 to 86400"]),
         (["--log-format", "xml"], ["xml", "json"]),
         (["--host", "everywhere"], ["--host", "everywhere"]),
+        (["--file-root", "/nowhere/models"], ["--file-root: /nowhere/models", "No such file"]),
         (["--token-file", "/nowhere/token"], ["/nowhere/token", "No such file"]),
     ] {
         let output = hive(&arguments);

@@ -149,6 +149,33 @@ async fn in_the_background_she_is_waited_for_and_her_log_is_kept() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_log_is_not_written_through_a_link() {
+    let place = Place::new(STAYS);
+    let _stop = Stop(place.path("pid"));
+    std::fs::write(place.path("victim"), "precious").unwrap();
+    std::os::unix::fs::symlink(place.path("victim"), place.path("queen.log")).unwrap();
+    let ended = place.rbee(&["serve", "--detach", "--port", "1"]).run().await;
+    ended.failed(1, &["CONFIG", "queen.log", "symbolic link"]);
+    assert_eq!(std::fs::read_to_string(place.path("victim")).unwrap(), "precious");
+    assert!(!place.path("pid").exists(), "nothing is started");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_with_a_log_that_others_may_have_put_there_is_refused() {
+    let place = Place::new(STAYS);
+    let _stop = Stop(place.path("pid"));
+    let shared = place.path("shared");
+    std::fs::create_dir(&shared).unwrap();
+    std::fs::write(shared.join("queen.log"), "").unwrap();
+    std::fs::set_permissions(&shared, std::fs::Permissions::from_mode(0o777)).unwrap();
+    let serve = ["serve", "--detach", "--port", "1"];
+    let rbee = Rbee::at(place.path("rbee"), &serve);
+    let ended = rbee.env("RBEE_DATA_DIR", shared.to_str().unwrap()).run().await;
+    ended.failed(1, &["CONFIG", "mode 0777", "may be theirs"]);
+    assert_eq!(std::fs::metadata(&shared).unwrap().permissions().mode() & 0o777, 0o777);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_queen_that_tells_its_process_to_nobody_is_known_by_its_answer() {
     // Its token is in its own configuration, and not known here.
     let place = Place::new(STAYS);

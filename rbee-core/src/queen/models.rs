@@ -171,7 +171,10 @@ impl Models {
     ) -> Result<ModelOnDisk> {
         match model.source() {
             ModelSource::Alias(_) => hive.provision(model, ModelOrigin::Here, progress).await,
-            ModelSource::File(_) => put_file(hive, model, holders, progress).await,
+            ModelSource::File(_) => {
+                let may_be_there = self.0.vouched.has(model);
+                put_file(hive, model, holders, may_be_there, progress).await
+            }
             // Not copied from another hive: only what is fetched from the hub is counted against the budget.
             ModelSource::Hub { .. } if !self.0.vouched.has(model) => {
                 hive.provision(model, self.origin_for_tenants(), progress).await
@@ -279,11 +282,14 @@ async fn follow<'a>(
     }
 }
 
-/// A file of the queen's machine: where it lies for hives of the same machine, and copied to the others.
+/// A file of the queen's machine: where it lies for hives of the same machine, and copied to the others. If it cannot be
+/// copied, and `may_be_there`, it may be a file of the other machine. Not one that only a tenant has named: it was
+/// checked that the file is below `file_roots` on the queen's machine, and not what is at that path elsewhere.
 async fn put_file(
     hive: &Arc<dyn HiveBackend>,
     model: &ModelRef,
     holders: Vec<Arc<dyn HiveBackend>>,
+    may_be_there: bool,
     progress: Progress,
 ) -> Result<ModelOnDisk> {
     if is_on_this_machine(&**hive) {
@@ -307,7 +313,10 @@ async fn put_file(
     };
     match copied {
         // A hive without a store, or a path that means something on that machine alone.
-        Err(error) if matches!(error.kind(), ErrorKind::Unsupported | ErrorKind::ModelNotFound) => {
+        Err(error)
+            if may_be_there
+                && matches!(error.kind(), ErrorKind::Unsupported | ErrorKind::ModelNotFound) =>
+        {
             let there = hive.provision(model, ModelOrigin::Here, progress).await;
             there.map_err(|_| error)
         }
@@ -348,8 +357,13 @@ fn newest_known(model: &ModelRef, known: &ClusterView) -> Option<ModelRef> {
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
+    use futures_core::stream::BoxStream;
+
     use super::*;
-    use crate::{HiveId, HiveView};
+    use crate::{
+        Epoch, HiveContact, HiveEvent, HiveId, HiveReport, HiveView, InProcessHive,
+        TenantReferences, Worker, WorkerId, WorkerSpec,
+    };
 
     const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
     const OLDER: &str = "89abcdef0123456789abcdef0123456789abcdef";
@@ -402,6 +416,82 @@ mod tests {
             reserved: BTreeMap::new(),
         });
         cluster
+    }
+
+    /// A hive of another machine, without a store, that has every file itself.
+    #[derive(Debug)]
+    struct Elsewhere(InProcessHive);
+
+    #[async_trait]
+    impl HiveBackend for Elsewhere {
+        fn id(&self) -> &HiveId {
+            self.0.id()
+        }
+        fn contact(&self) -> HiveContact {
+            HiveContact { address: HiveAddress::Http, ..HiveContact::in_process() }
+        }
+        async fn provision(
+            &self,
+            model: &ModelRef,
+            from: ModelOrigin,
+            _: Progress,
+        ) -> Result<ModelOnDisk> {
+            match from {
+                ModelOrigin::Here => Ok(ModelOnDisk::new(model.clone(), 7)),
+                _ => Err(Error::new(ErrorKind::Unsupported, "there is no store")),
+            }
+        }
+        async fn start(&self) -> Result<()> {
+            self.0.start().await
+        }
+        async fn report(&self) -> Result<HiveReport> {
+            self.0.report().await
+        }
+        async fn watch(&self, owner: Epoch) -> Result<BoxStream<'static, HiveEvent>> {
+            self.0.watch(owner).await
+        }
+        async fn spawn(
+            &self,
+            id: WorkerId,
+            spec: &WorkerSpec,
+            progress: Progress,
+        ) -> Result<Arc<dyn Worker>> {
+            self.0.spawn(id, spec, progress).await
+        }
+        async fn worker(&self, id: WorkerId) -> Result<Arc<dyn Worker>> {
+            self.0.worker(id).await
+        }
+        async fn stop(&self, id: WorkerId, grace: Duration) -> Result<()> {
+            self.0.stop(id, grace).await
+        }
+        async fn remove_model(&self, model: &ModelRef) -> Result<()> {
+            self.0.remove_model(model).await
+        }
+        async fn shutdown(&self, grace: Duration) -> Result<()> {
+            self.0.shutdown(grace).await
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_of_another_machine_is_used_on_the_operators_word_and_not_on_a_tenants() {
+        let hive: Arc<dyn HiveBackend> = Arc::new(Elsewhere(InProcessHive::new()));
+        let put = async |models: &Models, model: &ModelRef| {
+            models.put(&hive, model, Vec::new(), Progress::ignore()).await
+        };
+        let settings =
+            Settings { tenant_references: TenantReferences::WithHubToken, ..Settings::default() };
+        let (models, none) = (Models::new(None, &settings), ClusterView::default());
+        let file = model("file:/no/such/file/on/the/machine/of/the/queen");
+        models.pinned(file.clone(), Grant::Tenant, &none).await.unwrap();
+        assert_eq!(put(&models, &file).await.unwrap_err().kind(), ErrorKind::ModelNotFound);
+        let there = tempfile::NamedTempFile::new().unwrap();
+        let there = model(&format!("file:{}", there.path().display()));
+        assert_eq!(put(&models, &there).await.unwrap_err().kind(), ErrorKind::Unsupported);
+        models.pinned(file.clone(), Grant::Operator, &none).await.unwrap();
+        assert_eq!(put(&models, &file).await.unwrap().bytes, 7);
+        // Without references of tenants every file is one that the operator has named or allowed.
+        let closed = Models::new(None, &Settings::default());
+        assert_eq!(put(&closed, &file).await.unwrap().bytes, 7);
     }
 
     #[tokio::test(start_paused = true)]

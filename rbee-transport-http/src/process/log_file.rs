@@ -3,9 +3,10 @@
 use std::{
     fs::{self, File},
     io::{self, Read, Seek, SeekFrom, Write},
-    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
+
+use rbee_core::private_files::open_own;
 
 /// A file may grow to this, in bytes, between two looks at it.
 const MOST: u64 = 4 << 20;
@@ -31,7 +32,7 @@ impl LogFile {
     /// Begins it anew, for a process to write to.
     pub(crate) fn create(&self) -> io::Result<File> {
         self.remove();
-        File::options().create_new(true).append(true).mode(0o600).open(&self.0)
+        open_own(&self.0, File::options().create_new(true).append(true))
     }
 
     pub(crate) fn remove(&self) {
@@ -49,7 +50,7 @@ impl LogFile {
         }
         let kept = read_end(&self.0, KEPT)?;
         // The process appends, so it goes on at the new end.
-        let mut file = File::options().append(true).open(&self.0)?;
+        let mut file = open_own(&self.0, File::options().append(true))?;
         file.set_len(0)?;
         file.write_all(b"... what was said before is gone: the log had grown too large\n")?;
         file.write_all(&kept)
@@ -70,7 +71,7 @@ impl LogFile {
 }
 
 fn read_end(path: &Path, most: u64) -> io::Result<Vec<u8>> {
-    let mut file = File::open(path)?;
+    let mut file = open_own(path, File::options().read(true))?;
     let length = file.metadata()?.len();
     file.seek(SeekFrom::Start(length.saturating_sub(most)))?;
     let mut end = Vec::new();

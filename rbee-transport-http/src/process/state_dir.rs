@@ -2,13 +2,15 @@
 
 use std::{
     fs::{self, File, TryLockError},
-    io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
+    io::{self, Read, Write},
     path::{Path, PathBuf},
 };
 
-use rbee_core::{Error, ErrorKind, Result};
+use rbee_core::{Error, ErrorKind, Result, private_files::open_own};
 use serde::{Serialize, de::DeserializeOwned};
+
+/// The most of what is remembered of one process that is read, in bytes.
+const MOST_BYTES: u64 = 1 << 20;
 
 /// A directory that only its user can read, with a JSON file and a log for each process.
 #[derive(Clone, Debug)]
@@ -41,7 +43,7 @@ impl StateDir {
     /// [`ErrorKind::Conflict`] where somebody does.
     pub(crate) fn lock(&self) -> Result<Lock> {
         let path = self.0.join("lock");
-        let file = File::options().create(true).truncate(false).write(true).mode(0o600).open(&path);
+        let file = open_own(&path, File::options().create(true).truncate(false).write(true));
         let file = file.map_err(|cause| self.wrong(&path, cause))?;
         match file.try_lock() {
             Ok(()) => Ok(Lock(file)),
@@ -70,12 +72,7 @@ impl StateDir {
     pub(crate) fn write_private(&self, name: &str, bytes: &[u8]) -> Result<()> {
         let (path, new) = (self.path(name), self.path(&format!("{name}.new")));
         let write = || {
-            // What a run left that was killed here may have another mode.
-            match fs::remove_file(&new) {
-                Err(cause) if cause.kind() != io::ErrorKind::NotFound => return Err(cause),
-                _ => {}
-            }
-            let mut file = File::options().create_new(true).write(true).mode(0o600).open(&new)?;
+            let mut file = create_anew(&new)?;
             file.write_all(bytes)?;
             file.sync_all()?;
             fs::rename(&new, &path)
@@ -92,8 +89,7 @@ impl StateDir {
         let (path, new) = (self.file(name), self.0.join(format!("{name}.new")));
         let write = || {
             let bytes = serde_json::to_vec(value)?;
-            let mut file =
-                File::options().create(true).truncate(true).write(true).mode(0o600).open(&new)?;
+            let mut file = create_anew(&new)?;
             file.write_all(&bytes)?;
             fs::rename(&new, &path)
         };
@@ -103,8 +99,14 @@ impl StateDir {
     /// What is remembered under this name. What cannot be understood is as good as nothing.
     pub(crate) fn read<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
         let path = self.file(name);
-        let text = fs::read(&path).ok()?;
-        let read = serde_json::from_slice(&text);
+        let mut text = Vec::new();
+        let read = open_own(&path, File::options().read(true))
+            .and_then(|file| file.take(MOST_BYTES).read_to_end(&mut text));
+        let read = match read {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+            Err(error) => Err(serde_json::Error::io(error)),
+            Ok(_) => serde_json::from_slice(&text),
+        };
         read.inspect_err(
             |error| tracing::warn!(path = %path.display(), %error, "not understood; passed over"),
         )
@@ -136,6 +138,15 @@ impl StateDir {
     }
 }
 
+/// Makes a file for its owner alone. What a run left that was killed, or whatever else has the name, is not written to.
+fn create_anew(path: &Path) -> io::Result<File> {
+    match fs::remove_file(path) {
+        Err(cause) if cause.kind() != io::ErrorKind::NotFound => return Err(cause),
+        _ => {}
+    }
+    open_own(path, File::options().create_new(true).write(true))
+}
+
 /// Returns true for the names of what hives keep in their state directories.
 fn is_ours(name: &str) -> bool {
     let extension = Path::new(name).extension().and_then(|extension| extension.to_str());
@@ -145,7 +156,7 @@ fn is_ours(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::fs::{PermissionsExt, symlink};
 
     use super::*;
 
@@ -192,6 +203,65 @@ mod tests {
         fs::set_permissions(&ours, fs::Permissions::from_mode(0o755)).unwrap();
         state.create().unwrap();
         assert_eq!(mode(&ours), 0o700);
+    }
+
+    #[test]
+    fn files_that_others_have_put_there_make_no_directory_ours() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("shared");
+        fs::create_dir(&path).unwrap();
+        for name in ["lock", "token", "01234567-89ab-cdef-0123-456789abcdef.json"] {
+            fs::write(path.join(name), "").unwrap();
+        }
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).unwrap();
+        let error = StateDir::new(path.clone()).create().unwrap_err();
+        assert_eq!((error.kind(), mode(&path)), (ErrorKind::Config, 0o777));
+        for words in ["mode 0777", "may be theirs", "chmod 700"] {
+            assert!(error.message().contains(words), "{error}");
+        }
+    }
+
+    #[test]
+    fn links_are_not_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::new(dir.path().join("state"));
+        state.create().unwrap();
+        let victim = dir.path().join("victim");
+        fs::write(&victim, "7").unwrap();
+        for name in ["lock", "x.new", "x.json", "token.new", "x.log"] {
+            symlink(&victim, state.path(name)).unwrap();
+        }
+        let error = state.lock().unwrap_err();
+        assert!(error.message().contains("state/lock: it is a symbolic link"), "{error}");
+        assert_eq!(state.read::<u32>("x"), None);
+        let log = state.log("x");
+        assert_eq!(log.last_words(), "");
+        log.create().unwrap().write_all(b"said").unwrap();
+        assert_eq!(log.last_words(), "said");
+        state.write("x", &8).unwrap();
+        state.write_private("token", b"secret").unwrap();
+        assert_eq!(state.read::<u32>("x"), Some(8));
+        assert_eq!(fs::read_to_string(&victim).unwrap(), "7");
+    }
+
+    #[test]
+    fn files_of_another_user_are_not_used() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::new(dir.path().join("state"));
+        state.create().unwrap();
+        state.write("x", &7).unwrap();
+        drop(state.lock().unwrap());
+        for name in ["lock", "x.json"] {
+            if let Err(error) = std::os::unix::fs::chown(state.path(name), Some(65_534), None) {
+                eprintln!(
+                    "NOT TESTED with files of another user: {error}; run it as root for that"
+                );
+                return;
+            }
+        }
+        let error = state.lock().unwrap_err();
+        assert!(error.message().contains("belongs to user 65534"), "{error}");
+        assert_eq!(state.read::<u32>("x"), None);
     }
 
     #[test]

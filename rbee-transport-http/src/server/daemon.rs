@@ -66,6 +66,14 @@ pub fn log_reload(what: &str, file: &Path, reloaded: &Result<bool>) {
     }
 }
 
+/// Writes a warning to the log if other users of this machine can read or change this file, which holds a secret. It may
+/// have been replaced, so it is looked at whenever it is read again.
+pub fn warn_of_exposed(what: &str, file: &Path) {
+    if let Some(exposed) = rbee_core::private_files::exposed(file) {
+        tracing::warn!("{what}: {exposed}");
+    }
+}
+
 /// Lets this process have as many files and connections open as the system allows it. Many a login begins with 1,024,
 /// which is fewer than the connections that a [`Server`](super::Server) takes.
 #[cfg(unix)]

@@ -236,6 +236,8 @@ impl QueenServer {
     /// links there are (see [`confine_model_files`](rbee_core::confine_model_files)).
     pub fn with_file_root(mut self, directory: impl Into<PathBuf>) -> Self {
         let directory = directory.into();
+        // As models are named: by absolute paths. It fails for an empty one alone, below which nothing is.
+        let directory = std::path::absolute(&directory).unwrap_or(directory);
         rbee_core::confine_model_files(&directory);
         self.inner.file_roots.push(directory);
         self

@@ -43,6 +43,11 @@ impl TlsFiles {
         &self.inner.certificates
     }
 
+    /// The file with the private key.
+    pub fn key(&self) -> &Path {
+        &self.inner.key
+    }
+
     /// Reads both files again. New handshakes use what they hold now; connections that are established go on. If this
     /// fails, nothing changes.
     ///

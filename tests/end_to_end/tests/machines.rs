@@ -257,9 +257,13 @@ async fn a_hive_takes_a_new_token_from_its_file_when_it_is_told_to() {
     })
     .await;
     std::fs::write(&file, new.reveal()).unwrap();
+    let readable = std::os::unix::fs::PermissionsExt::from_mode(0o604);
+    std::fs::set_permissions(&file, readable).unwrap();
     kill_process(pid, Signal::HUP).unwrap();
     until_async("the new token holds", async || takes(&new).await).await;
     assert!(!takes(&old).await);
+    let said = std::fs::read_to_string(&log).unwrap();
+    assert!(said.contains("mode 0604"), "others can read it now: {said}");
     assert_eq!(daemon.try_wait().unwrap(), None);
 }
 

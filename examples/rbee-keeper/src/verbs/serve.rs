@@ -11,7 +11,7 @@ use std::{
 
 use clap::Args;
 use etcetera::BaseStrategy as _;
-use rbee_core::private_files::private_directory;
+use rbee_core::private_files::{open_own, private_directory};
 use rbee_transport_http::wire::queen::Health;
 
 use crate::{
@@ -169,14 +169,8 @@ impl Serve {
         })
         .map_err(|error| Failure::new(Exit::Failed, "CONFIG", error.message().to_owned()))?;
         let path = folder.join("queen.log");
-        let mut options = OpenOptions::new();
-        options.create(true).append(true);
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::OpenOptionsExt as _;
-            options.mode(0o600);
-        }
-        let file = options.open(&path).map_err(|cause| unwritable(&path, &cause))?;
+        let file = open_own(&path, OpenOptions::new().create(true).append(true))
+            .map_err(|cause| unwritable(&path, &cause))?;
         Ok((path, file))
     }
 }
@@ -281,7 +275,7 @@ fn last_lines(log: &Path) -> String {
     use std::io::{Read as _, Seek as _, SeekFrom};
 
     let read = || -> std::io::Result<Vec<u8>> {
-        let mut file = File::open(log)?;
+        let mut file = open_own(log, OpenOptions::new().read(true))?;
         let length = file.metadata()?.len();
         file.seek(SeekFrom::Start(length.saturating_sub(LAST_BYTES)))?;
         let mut bytes = Vec::new();

@@ -1,6 +1,7 @@
 //! The size of a model where it lies on this machine.
 
 use std::{
+    collections::BTreeSet,
     fs, io,
     path::{Path, PathBuf},
 };
@@ -53,6 +54,14 @@ fn failed(path: &Path, cause: io::Error) -> FilesError {
     }
 }
 
+/// One that is to be looked into.
+struct Directory {
+    path: PathBuf,
+    depth: usize,
+    /// Its files are the model's, and not only reached through a link.
+    counts: bool,
+}
+
 /// The size in bytes of a file, or of all files in a directory. Blocks.
 pub(super) fn size(path: &Path) -> Result<u64, FilesError> {
     let metadata = fs::metadata(path).map_err(|cause| failed(path, cause))?;
@@ -62,9 +71,22 @@ pub(super) fn size(path: &Path) -> Result<u64, FilesError> {
     if !metadata.is_dir() {
         return Err(FilesError::Neither(path.to_owned()));
     }
+    // Whether others may have put links into it. They lead nowhere else then, which includes those in linked directories:
+    // engines of others may read those too.
+    let is_confined = file_roots::is_confined(path);
+    if is_confined {
+        readable(path)?;
+    }
     let (mut files, mut bytes, mut seen) = (0_u64, 0_u64, 0);
-    let mut directories = vec![(path.to_owned(), 1)];
-    while let Some((directory, depth)) = directories.pop() {
+    let mut entered = BTreeSet::new();
+    let mut directories = vec![Directory { path: path.to_owned(), depth: 1, counts: true }];
+    while let Some(Directory { path: directory, depth, counts }) = directories.pop() {
+        if is_confined {
+            let real = directory.canonicalize().map_err(|cause| failed(&directory, cause))?;
+            if !entered.insert(real) && !counts {
+                continue;
+            }
+        }
         let entries = fs::read_dir(&directory).map_err(|cause| failed(&directory, cause))?;
         for entry in entries {
             let entry = entry.map_err(|cause| failed(&directory, cause))?;
@@ -75,15 +97,21 @@ pub(super) fn size(path: &Path) -> Result<u64, FilesError> {
             let file = entry.path();
             let kind = entry.file_type().map_err(|cause| failed(&file, cause))?;
             if kind.is_dir() {
-                directories.push((file, depth + 1));
+                directories.push(Directory { path: file, depth: depth + 1, counts });
                 continue;
             }
-            // Through a link to the file it names. One to a directory is not entered: it may lead around in a circle.
+            // Through a link to the file it names.
             let metadata = fs::metadata(&file).map_err(|cause| failed(&file, cause))?;
             if metadata.is_file() {
                 readable(&file)?;
-                files += 1;
-                bytes = bytes.saturating_add(metadata.len());
+                if counts {
+                    files += 1;
+                    bytes = bytes.saturating_add(metadata.len());
+                }
+            } else if metadata.is_dir() && is_confined {
+                // Its files do not count: they may be counted already, as it may lead around in a circle.
+                readable(&file)?;
+                directories.push(Directory { path: file, depth: depth + 1, counts: false });
             }
         }
     }
@@ -141,6 +169,41 @@ mod tests {
         std::os::unix::fs::symlink(&snapshot, snapshot.join("circle")).unwrap();
         std::os::unix::fs::symlink(&blobs, snapshot.join("out")).unwrap();
         assert_eq!(size(&snapshot).unwrap(), 9);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn where_links_are_confined_those_to_directories_and_those_in_them_are_checked() {
+        use std::os::unix::fs::symlink;
+        let dir = tempfile::tempdir().unwrap();
+        let (root, outside) = (dir.path().join("root"), dir.path().join("outside"));
+        for path in ["root/model", "root/other/deep"] {
+            fs::create_dir_all(dir.path().join(path)).unwrap();
+        }
+        fs::create_dir(&outside).unwrap();
+        fs::write(outside.join("secret"), [0; 100]).unwrap();
+        fs::write(root.join("model/weights"), [0; 9]).unwrap();
+        fs::write(root.join("other/deep/more"), [0; 20]).unwrap();
+        file_roots::confine_model_files(&root);
+        let model = root.join("model");
+        symlink("../other", model.join("other")).unwrap();
+        symlink(".", model.join("circle")).unwrap();
+        symlink("../model", root.join("other/back")).unwrap();
+        assert_eq!(size(&model).unwrap(), 9, "links stay below the root");
+
+        let refused = |link: &Path, to: &Path| {
+            symlink(to, link).unwrap();
+            let error = Error::from(size(&model).unwrap_err());
+            assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{}: {error}", link.display());
+            fs::remove_file(link).unwrap();
+        };
+        refused(&model.join("out"), &outside);
+        refused(&root.join("other/deep/out"), &outside);
+        refused(&root.join("other/deep/out"), &outside.join("secret"));
+        assert_eq!(size(&model).unwrap(), 9);
+        symlink(&outside, root.join("whole")).unwrap();
+        let error = Error::from(size(&root.join("whole")).unwrap_err());
+        assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{error}");
     }
 
     #[test]

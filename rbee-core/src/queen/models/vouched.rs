@@ -17,8 +17,9 @@ pub(in crate::queen) enum Grant {
     Tenant,
 }
 
-/// The models that the operator has vouched for, as hives are given them. They are remembered only where tenants may name
-/// others: all that are not among them are fetched as `tenant_references` says, within `tenant_models_budget`.
+/// The models that the operator has vouched for, as hives are given them. They are remembered only if tenants may name
+/// others: those of the hub that are not among them are fetched as `tenant_references` says, within
+/// `tenant_models_budget`, and files that are not among them are only read from the queen's machine.
 #[derive(Debug, Default)]
 pub(super) struct Vouched {
     references: TenantReferences,
@@ -38,10 +39,11 @@ impl Vouched {
         grant == Grant::Tenant && self.references != TenantReferences::WithHubToken
     }
 
-    /// The operator wants this model: it is fetched with the operator's token, and within the operator's budget.
+    /// The operator wants this model: it is fetched with the operator's token, and within the operator's budget, or is a
+    /// file of whichever machine is to use it.
     pub(super) fn add(&self, model: &ModelRef) {
         let is_open = self.references != TenantReferences::Off;
-        if !is_open || !matches!(model.source(), ModelSource::Hub { .. }) {
+        if !is_open || matches!(model.source(), ModelSource::Alias(_)) {
             return;
         }
         let mut models = lock(&self.models);
