@@ -7,7 +7,7 @@ mod hub;
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use hub::{Fault, HubServer, TOKEN, weights};
+use hub::{COMMIT, Fault, HubServer, TOKEN, weights};
 use rbee_core::{
     EchoWorker, Error, ErrorKind, HiveId, Hub, HubToken, InProcessHive, ModelOnDisk, ModelRef,
     ModelStore, Progress, Queen, Request, Result, Settings, StoreOptions, TenantId, TenantLimits,
@@ -53,23 +53,36 @@ impl Place {
         let hub_cache = Some(dir.path().join("hub"));
         let options = StoreOptions { hub_cache, head_room: 0, ..StoreOptions::default() };
         let store = ModelStore::open(dir.path().join("store"), options).unwrap();
-        let hub = Hub::builder()
-            .endpoint(server.endpoint())
-            .cache(dir.path().join("hub"))
-            .token(Some(HubToken::new(TOKEN).unwrap()))
-            .stall(Duration::from_secs(5))
-            .build()
-            .unwrap();
         let settings = Settings {
             tenant_references: references,
             tenant_models_budget: budget,
             min_loaded: Duration::ZERO,
             ..Settings::default()
         };
-        let hive = InProcessHive::new().with_store(store.clone()).with_factory(Loads);
-        let queen = Queen::builder().hive(hive).hub(hub).settings(settings);
-        let queen = queen.alias("tiny", "hf:bee/tiny").build().await.unwrap();
+        let hub = hub(&server, dir.path(), false);
+        let queen = queen(&store, hub, settings).await;
         Self { server, store, queen, dir }
+    }
+
+    /// Another queen over the same disk, in offline mode.
+    async fn go_offline(&mut self) {
+        let settings = self.queen.settings().clone();
+        self.unload().await;
+        self.queen = queen(&self.store, hub(&self.server, self.dir.path(), true), settings).await;
+    }
+
+    /// The operator has models of which the hub gives the tenant none: by every name that they go by.
+    async fn private(&self) -> Vec<String> {
+        let mut names = Vec::new();
+        for repo in ["bee/one", "bee/tiny"] {
+            self.ask(None, &format!("hf:{repo}")).await.unwrap();
+            names.push(self.queen.locate(&format!("hf:{repo}")).await.unwrap().to_string());
+            names.extend(["", "@main"].map(|revision| format!("hf:{repo}{revision}")));
+            names.push(format!("hf:{repo}@{COMMIT}"));
+        }
+        let with_file = ["", "@main", "@0123456789abcdef0123456789abcdef01234567"];
+        names.extend(with_file.map(|revision| format!("hf:bee/one{revision}::file=model.gguf")));
+        names
     }
 
     async fn ask(&self, tenant: Option<&str>, model: &str) -> Result<String> {
@@ -110,6 +123,23 @@ impl Place {
         };
         tokio::time::timeout(Duration::from_secs(30), gone).await.unwrap();
     }
+}
+
+fn hub(server: &HubServer, dir: &Path, offline: bool) -> Hub {
+    Hub::builder()
+        .endpoint(server.endpoint())
+        .cache(dir.join("hub"))
+        .token(Some(HubToken::new(TOKEN).unwrap()))
+        .stall(Duration::from_secs(5))
+        .offline(offline)
+        .build()
+        .unwrap()
+}
+
+async fn queen(store: &ModelStore, hub: Hub, settings: Settings) -> Queen {
+    let hive = InProcessHive::new().with_store(store.clone()).with_factory(Loads);
+    let queen = Queen::builder().hive(hive).hub(hub).settings(settings);
+    queen.alias("tiny", "hf:bee/tiny").build().await.unwrap()
 }
 
 fn told(error: &Error) -> String {
@@ -180,6 +210,59 @@ async fn an_answer_of_the_hub_to_the_operator_is_none_to_a_tenant() {
     assert!(pinned.as_str().contains('@'));
     let error = place.ask(Some("acme"), "hf:bee/two").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unauthorized, "it is asked again, without a token");
+}
+
+#[tokio::test]
+async fn a_private_model_that_the_operator_has_is_no_tenants_by_any_name() {
+    let place = Place::new(TenantReferences::Public, Some(5_000)).await;
+    place.server.gate(true);
+    let names = place.private().await;
+    for is_loaded in [true, false] {
+        if !is_loaded {
+            place.unload().await;
+        }
+        for name in &names {
+            let error = place.ask(Some("acme"), name).await.expect_err(name);
+            assert_eq!(error.kind(), ErrorKind::Unauthorized, "{name}");
+        }
+    }
+    place.ask(Some("acme"), "tiny").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_gated_model_that_the_hub_describes_to_everybody_is_no_tenants_by_any_name() {
+    let place = Place::new(TenantReferences::Public, Some(5_000)).await;
+    place.server.gate_files(true);
+    for name in &place.private().await {
+        let error = place.ask(Some("acme"), name).await.expect_err(name);
+        assert_eq!(error.kind(), ErrorKind::Unauthorized, "{name}");
+    }
+    place.server.gate_files(false);
+    place.ask(Some("acme"), "hf:bee/one").await.unwrap();
+}
+
+#[tokio::test]
+async fn an_outage_of_the_hub_gives_a_tenant_no_model_of_the_operators() {
+    let place = Place::new(TenantReferences::Public, Some(5_000)).await;
+    for name in &place.private().await {
+        place.server.fail("info", &[Fault::Status(429, Some(1_000))]);
+        let error = place.ask(Some("acme"), name).await.expect_err(name);
+        assert_eq!(error.kind(), ErrorKind::HubUnreachable, "{name}");
+    }
+    place.ask(Some("acme"), "hf:bee/one").await.unwrap();
+}
+
+#[tokio::test]
+async fn offline_a_tenant_has_the_operators_aliases_and_no_other_model() {
+    let mut place = Place::new(TenantReferences::Public, Some(5_000)).await;
+    let names = place.private().await;
+    place.go_offline().await;
+    for name in &names {
+        place.ask(None, name).await.unwrap();
+        let error = place.ask(Some("acme"), name).await.expect_err(name);
+        assert_eq!(error.kind(), ErrorKind::ModelNotFound, "{name}");
+    }
+    place.ask(Some("acme"), "tiny").await.unwrap();
 }
 
 #[tokio::test]

@@ -304,3 +304,39 @@ async fn a_platform_answers_nobody_without_a_tenant_and_its_policy_is_fixed() {
     let refused = house.operate(Method::PUT, "/v1/policy", Some(policy)).await;
     assert_eq!(refused.status, StatusCode::FORBIDDEN, "{}", refused.text());
 }
+
+#[tokio::test]
+async fn pages_of_a_tenants_jobs_tell_it_nothing_of_the_jobs_of_others() {
+    let house = House::new(Settings::default()).await;
+    let (ours, theirs) =
+        (house.tenant("acme", json!({})).await, house.tenant("other", json!({})).await);
+    let mut own = Vec::new();
+    for key in [&ours, &theirs, &theirs, &ours, &theirs, &ours] {
+        let submitted = house.ask(key, Method::POST, "/v1/jobs", Some(job(json!({})))).await;
+        assert_eq!(submitted.status, StatusCode::ACCEPTED, "{}", submitted.text());
+        if *key == ours {
+            own.push(submitted.json()["id"].clone());
+        }
+    }
+    own.reverse();
+    let (mut listed, mut path) = (Vec::new(), "/v1/jobs?limit=1".to_owned());
+    loop {
+        let page = house.ask(&ours, Method::GET, &path, None).await;
+        assert_eq!(page.status, StatusCode::OK, "{}", page.text());
+        let page = page.json();
+        listed.push(page["data"][0]["id"].clone());
+        let Some(next) = page.get("next") else { break };
+        assert_eq!(*next, page["data"][0]["id"], "it says no more than the page itself");
+        path = format!("/v1/jobs?limit=1&before={}", next.as_str().unwrap());
+    }
+    assert_eq!(listed, own);
+    // Whether another's job is there is not to be found out.
+    let ask = async |job: &str| {
+        let path = format!("/v1/jobs?before={job}");
+        let reply = house.ask(&theirs, Method::GET, &path, None).await;
+        assert_eq!(reply.status, StatusCode::BAD_REQUEST, "{}", reply.text());
+        reply.json()["error"]["message"].as_str().unwrap().replace(job, "JOB")
+    };
+    let foreign = ask(own[0].as_str().unwrap()).await;
+    assert_eq!(foreign, ask("67e55044-10b1-426f-9247-bb680e5fe0c8").await);
+}

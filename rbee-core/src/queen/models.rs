@@ -1,5 +1,6 @@
 //! Where models come from: what a reference stands for, and from which place a hive takes its files.
 
+mod public;
 mod vouched;
 
 use std::{
@@ -17,6 +18,7 @@ use crate::{
     ModelRef, ModelSource, Progress, ProgressUpdate, Result, Settings,
 };
 
+use public::Public;
 pub(super) use vouched::Grant;
 use vouched::Vouched;
 
@@ -30,7 +32,8 @@ const PINS: usize = 1_024;
 /// The hub, as far as the queen needs it.
 #[async_trait]
 pub(super) trait Pin: fmt::Debug + Send + Sync + 'static {
-    /// The reference with the commit that it stands for now, as one is told who has no token, or as the queen is.
+    /// The reference with the commit that it stands for now. If `anonymous`, the hub is asked without a token, and the
+    /// answer is an error unless it gives the model's files to such a caller.
     async fn pin(&self, model: &ModelRef, anonymous: bool) -> Result<ModelRef>;
     /// How hives reach it.
     fn access(&self) -> HubAccess;
@@ -40,8 +43,11 @@ pub(super) trait Pin: fmt::Debug + Send + Sync + 'static {
 #[async_trait]
 impl Pin for crate::Hub {
     async fn pin(&self, model: &ModelRef, anonymous: bool) -> Result<ModelRef> {
-        let hub = if anonymous { self.anonymous()? } else { self.clone() };
-        hub.resolve(model).await.map(|resolved| resolved.model().clone())
+        let resolved = match anonymous {
+            true => self.resolve_public(model).await,
+            false => self.resolve(model).await,
+        };
+        resolved.map(|resolved| resolved.model().clone())
     }
     fn access(&self) -> HubAccess {
         Self::access(self)
@@ -56,6 +62,7 @@ pub(super) struct Models(Arc<Inner>);
 struct Inner {
     hub: Option<Arc<dyn Pin>>,
     vouched: Vouched,
+    public: Public,
     /// By the reference, and whether it was asked for without a token.
     pins: Mutex<BTreeMap<(ModelRef, bool), Pinned>>,
     downloads: Mutex<BTreeMap<ModelRef, Weak<Download>>>,
@@ -108,15 +115,18 @@ impl Models {
     async fn pin(&self, model: ModelRef, anonymous: bool, known: &ClusterView) -> Result<ModelRef> {
         let ModelSource::Hub { revision, file, .. } = model.source() else { return Ok(model) };
         let is_pinned = revision.is_some_and(crate::model_ref::is_commit) && file.is_some();
-        // A worker may go by the very name.
-        if is_pinned || known.knows_model(&model) {
+        // A worker may go by the very name. What is there may be the operator's own, so without a token the hub is asked.
+        if !anonymous && (is_pinned || known.knows_model(&model)) {
             return Ok(model);
         }
         let Some(hub) = &self.0.hub else {
-            return newest_known(&model, known).ok_or_else(|| {
-                let message = format!(
-                    "model {model} is nowhere in the fleet, and this queen has no hub to ask for it"
-                );
+            return self.newest_known(&model, anonymous, known).ok_or_else(|| {
+                let message = match anonymous {
+                    true => format!("this queen has no hub to ask whether model {model} is public"),
+                    false => format!(
+                        "model {model} is nowhere in the fleet, and this queen has no hub to ask for it"
+                    ),
+                };
                 Error::new(ErrorKind::ModelNotFound, message)
             });
         };
@@ -129,7 +139,7 @@ impl Models {
             pins.entry(key).or_default().clone()
         };
         // What is there serves as long as the hub does not answer.
-        let known = newest_known(&model, known);
+        let known = self.newest_known(&model, anonymous, known);
         let patience = if known.is_some() { PIN_PATIENCE.0 } else { PIN_PATIENCE.1 };
         let asking = async {
             let mut slot = slot.lock().await;
@@ -138,7 +148,11 @@ impl Models {
             {
                 return Ok(pinned.clone());
             }
-            let pinned = match (hub.pin(&model, anonymous).await, &known) {
+            let answer = hub.pin(&model, anonymous).await;
+            if anonymous {
+                self.0.public.note(&model, &answer);
+            }
+            let pinned = match (answer, &known) {
                 (Err(error), Some(known)) if error.kind() == ErrorKind::HubUnreachable => {
                     known.clone()
                 }
@@ -159,6 +173,19 @@ impl Models {
             *slot = Some((known.clone(), Instant::now()));
         }
         Ok(known)
+    }
+
+    /// A commit of the same model that a hive has already; for a caller without a token one that the hub gave to such a
+    /// caller before.
+    fn newest_known(
+        &self,
+        model: &ModelRef,
+        anonymous: bool,
+        known: &ClusterView,
+    ) -> Option<ModelRef> {
+        let mut held = known.hives().flat_map(|hive| hive.models.keys());
+        let fits = |held: &&ModelRef| held.is_of(model) && (!anonymous || self.0.public.has(held));
+        held.find(fits).cloned()
     }
 
     /// Puts a model on the disk of a hive: copied from a hive that has it, or else downloaded, once for all.
@@ -348,11 +375,6 @@ fn is_the_source(error: &Error) -> bool {
     !matches!(error.kind(), Storage | DiskInUse | Cancelled | Fenced)
 }
 
-/// A commit of the same model that a hive has already.
-fn newest_known(model: &ModelRef, known: &ClusterView) -> Option<ModelRef> {
-    known.hives().find_map(|hive| hive.models.keys().find(|other| other.is_of(model)).cloned())
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
@@ -373,7 +395,13 @@ mod tests {
     struct Slow {
         asked: AtomicUsize,
         takes: Duration,
-        fails: Option<ErrorKind>,
+        fails: Mutex<Option<ErrorKind>>,
+    }
+
+    impl Slow {
+        fn fail(&self, kind: ErrorKind) {
+            *lock(&self.fails) = Some(kind);
+        }
     }
 
     #[async_trait]
@@ -381,7 +409,8 @@ mod tests {
         async fn pin(&self, model: &ModelRef, _: bool) -> Result<ModelRef> {
             self.asked.fetch_add(1, Ordering::SeqCst);
             tokio::time::sleep(self.takes).await;
-            match self.fails {
+            let fails = *lock(&self.fails);
+            match fails {
                 Some(kind) => Err(Error::new(kind, "no")),
                 None => format!("{model}@{COMMIT}").parse(),
             }
@@ -393,7 +422,7 @@ mod tests {
 
     fn models(takes: u64, fails: Option<ErrorKind>) -> (Models, Arc<Slow>) {
         let (asked, takes) = (AtomicUsize::default(), Duration::from_secs(takes));
-        let hub = Arc::new(Slow { asked, takes, fails });
+        let hub = Arc::new(Slow { asked, takes, fails: Mutex::new(fails) });
         (Models::new(Some(Arc::new(hub.clone())), &Settings::default()), hub)
     }
 
@@ -403,8 +432,12 @@ mod tests {
 
     /// A fleet with an older commit on a disk.
     fn with_older() -> ClusterView {
+        holding(OLDER)
+    }
+
+    fn holding(commit: &str) -> ClusterView {
         let mut cluster = ClusterView::default();
-        let older = model(&format!("hf:a/b@{OLDER}"));
+        let older = model(&format!("hf:a/b@{commit}"));
         cluster.put_hive(HiveView {
             id: HiveId::local(),
             online: true,
@@ -516,6 +549,52 @@ mod tests {
             assert_eq!(pinned.as_str(), format!("hf:a/b@{OLDER}"));
             assert!(began.elapsed() <= PIN_PATIENCE.0);
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_hive_has_is_no_tenants_while_the_hub_does_not_say_that_it_is_public() {
+        let pinned = format!("hf:a/b@{OLDER}");
+        let with_file = format!("{pinned}::file=c.gguf");
+        for (takes, fails) in [(0, Some(ErrorKind::HubUnreachable)), (3_600, None)] {
+            for name in ["hf:a/b", "hf:a/b@main", &pinned, &with_file] {
+                let (models, hub) = models(takes, fails);
+                let own = models.pinned(model(name), Grant::Operator, &with_older()).await;
+                own.unwrap();
+                let before = hub.asked.load(Ordering::SeqCst);
+                let error =
+                    models.pinned(model(name), Grant::Tenant, &with_older()).await.unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::HubUnreachable, "{name}");
+                assert_eq!(hub.asked.load(Ordering::SeqCst), before + 1, "{name}");
+            }
+        }
+        let without = Models::new(None, &Settings::default());
+        for name in ["hf:a/b", &pinned, &with_file] {
+            let error =
+                without.pinned(model(name), Grant::Tenant, &with_older()).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::ModelNotFound, "{name}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_public_model_serves_tenants_through_an_outage_until_the_hub_denies_it() {
+        let (models, hub) = models(0, None);
+        let ask = |fleet| {
+            let models = models.clone();
+            async move {
+                tokio::time::advance(PIN_KEPT).await;
+                let pinned = models.pinned(model("hf:a/b"), Grant::Tenant, &fleet).await;
+                pinned.map(|model| model.to_string()).map_err(|error| error.kind())
+            }
+        };
+        let pinned = format!("hf:a/b@{COMMIT}");
+        assert_eq!(ask(holding(COMMIT)).await, Ok(pinned.clone()));
+        hub.fail(ErrorKind::HubUnreachable);
+        assert_eq!(ask(holding(COMMIT)).await, Ok(pinned));
+        assert_eq!(ask(with_older()).await, Err(ErrorKind::HubUnreachable), "another commit");
+        hub.fail(ErrorKind::Unauthorized);
+        assert_eq!(ask(holding(COMMIT)).await, Err(ErrorKind::Unauthorized));
+        hub.fail(ErrorKind::HubUnreachable);
+        assert_eq!(ask(holding(COMMIT)).await, Err(ErrorKind::HubUnreachable));
     }
 
     #[tokio::test(start_paused = true)]

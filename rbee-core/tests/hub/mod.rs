@@ -56,6 +56,7 @@ struct State {
     faults: Mutex<HashMap<String, VecDeque<Fault>>>,
     seen: Mutex<Vec<Seen>>,
     gated: AtomicBool,
+    files_gated: AtomicBool,
     moved: Mutex<Option<String>>,
     over: AtomicBool,
     cdn: Mutex<Option<SocketAddr>>,
@@ -126,6 +127,11 @@ impl HubServer {
 
     pub fn gate(&self, gated: bool) {
         self.state.gated.store(gated, Ordering::SeqCst);
+    }
+
+    /// Describes every repository to everybody, and gives files only to those with the token.
+    pub fn gate_files(&self, gated: bool) {
+        self.state.files_gated.store(gated, Ordering::SeqCst);
     }
 
     /// Sends every request on to this address.
@@ -206,6 +212,8 @@ fn serve(stream: TcpStream, state: &State, cdn: bool) -> std::io::Result<()> {
         Seen { method: method_seen, path: path_seen, range, token: shows, authorization, cdn };
     state.seen.lock().unwrap().push(seen.clone());
     let mut answer = Answer { stream, head: method == "HEAD" };
+    // A look whether the file is given out is no request for its content.
+    let looks = answer.head || seen.range.as_deref() == Some("bytes=0-0");
     if let Some(to) = state.moved.lock().unwrap().clone() {
         return answer.send(307, &format!("Location: {to}{url}\r\n"), b"");
     }
@@ -239,7 +247,8 @@ fn serve(stream: TcpStream, state: &State, cdn: bool) -> std::io::Result<()> {
             let Some(content) = find(org, repo).and_then(|files| files.get(&file)) else {
                 return answer.error(404, "EntryNotFound");
             };
-            if gated {
+            let files_gated = state.files_gated.load(Ordering::SeqCst) && !token;
+            if gated || files_gated {
                 return answer.error(if shows { 403 } else { 401 }, "GatedRepo");
             }
             let mut about = format!("X-Repo-Commit: {COMMIT}\r\n");
@@ -253,7 +262,7 @@ fn serve(stream: TcpStream, state: &State, cdn: bool) -> std::io::Result<()> {
                 return answer.send(302, &about, b"");
             }
             about += &format!("ETag: \"{}\"\r\n", git_id(content));
-            let fault = if answer.head { None } else { next_fault(state, &file) };
+            let fault = if looks { None } else { next_fault(state, &file) };
             answer.content(content, &seen, &about, fault)
         }
         [org, repo, ref rest @ ..] if cdn => {
@@ -262,7 +271,7 @@ fn serve(stream: TcpStream, state: &State, cdn: bool) -> std::io::Result<()> {
                 return answer.error(404, "EntryNotFound");
             };
             let about = format!("ETag: \"{}\"\r\n", Digest::of(content).hex());
-            let fault = if answer.head { None } else { next_fault(state, &file) };
+            let fault = if looks { None } else { next_fault(state, &file) };
             answer.content(content, &seen, &about, fault)
         }
         _ => answer.error(404, "NotFound"),

@@ -30,9 +30,9 @@ pub(crate) enum Jobs {
         #[arg(long, short = 'n', default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1000))]
         limit: u16,
 
-        /// Older ones: the number that the last page named
-        #[arg(long, value_name = "NUMBER")]
-        before: Option<u64>,
+        /// Older ones: the job that the last page named
+        #[arg(long, value_name = "JOB")]
+        before: Option<JobId>,
     },
     /// Show a job and its answer
     Show {
@@ -127,7 +127,7 @@ async fn ls(
     keeper: &Keeper,
     states: &[State],
     limit: usize,
-    before: Option<u64>,
+    before: Option<JobId>,
 ) -> Result<(), Failure> {
     let state = states.iter().map(|state| state.as_str()).collect::<Vec<_>>().join(",");
     let query = JobQuery {

@@ -1,7 +1,7 @@
 //! The way to a hub, handed from a queen to a hive for one download.
 
-use super::{Hub, HubError, HubToken};
-use crate::{HubAccess, ModelStore, Result};
+use super::{Hub, HubError, HubToken, Resolved};
+use crate::{HubAccess, ModelRef, ModelStore, Result};
 
 impl Hub {
     /// The hub that a hive reaches in this way, with what it keeps in this store. What is left open is taken from the
@@ -37,8 +37,15 @@ impl Hub {
         }
     }
 
-    /// The same hub, for one who has no token.
-    pub(crate) fn anonymous(&self) -> Result<Self> {
-        self.shared.settings.clone().token(None).build()
+    /// What the reference stands for, as the hub answers a caller without a token that it gives the files to. What is in
+    /// the cache is no answer, because it may have come with a token.
+    pub(crate) async fn resolve_public(&self, model: &ModelRef) -> Result<Resolved> {
+        if self.is_offline() {
+            return Err(HubError::NotAsked { model: model.clone() }.into());
+        }
+        let hub = self.shared.settings.clone().token(None).build()?;
+        let resolved = hub.resolve(model).await?;
+        hub.check_access(&resolved).await?;
+        Ok(resolved)
     }
 }

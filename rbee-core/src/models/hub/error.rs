@@ -62,6 +62,11 @@ pub(in crate::models) enum HubError {
     Damaged { what: String, found: String, expected: String, kept: Option<PathBuf> },
     #[error("model {model} is not in the hub's cache, and the hub is not asked in offline mode")]
     Offline { model: ModelRef },
+    #[error(
+        "whether model {model} is public is not known, because the hub is not asked in offline mode; give the model an \
+         alias, or put it in the tenant's limits"
+    )]
+    NotAsked { model: ModelRef },
     #[error("the download of {what} waited {} s for another process that comes no further", after.as_secs())]
     Locked { what: String, after: Duration },
     #[error("the download was given up")]
@@ -83,7 +88,8 @@ impl From<HubError> for Error {
             HubError::Endpoint(_) | HubError::Token | HubError::Interface(_) => ErrorKind::Config,
             HubError::Missing { .. }
             | HubError::MissingOrPrivate { .. }
-            | HubError::Offline { .. } => ErrorKind::ModelNotFound,
+            | HubError::Offline { .. }
+            | HubError::NotAsked { .. } => ErrorKind::ModelNotFound,
             HubError::NeedsToken { .. } | HubError::BadToken { .. } => ErrorKind::Unauthorized,
             HubError::NotAllowed { .. } => ErrorKind::PermissionDenied,
             HubError::Damaged { .. } => ErrorKind::ModelIncompatible,

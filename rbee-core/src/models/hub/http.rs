@@ -107,6 +107,17 @@ pub(super) fn check_endpoint(endpoint: &str) -> Result<()> {
 impl Shared {
     /// Gets what is at this address from that byte on. The token is sent to the hub itself and to nobody else.
     pub(super) fn get(&self, url: &str, from: u64, what: &str) -> Result<Response<Body>, Failure> {
+        let range = (from > 0).then(|| format!("bytes={from}-"));
+        self.get_range(url, range.as_deref(), what)
+    }
+
+    /// Gets these bytes of what is at this address; without a range the whole.
+    pub(super) fn get_range(
+        &self,
+        url: &str,
+        range: Option<&str>,
+        what: &str,
+    ) -> Result<Response<Body>, Failure> {
         let redirect =
             |why: &str| HubError::Redirect { what: what.to_owned(), why: why.to_owned() };
         let hub = self.endpoint.parse().ok().as_ref().and_then(origin);
@@ -114,8 +125,8 @@ impl Shared {
         for _ in 0..=MAX_REDIRECTS {
             let to = origin(&uri);
             let mut request = self.agent.get(&uri);
-            if from > 0 {
-                request = request.header("range", format!("bytes={from}-"));
+            if let Some(range) = range {
+                request = request.header("range", range);
             }
             if let Some(token) = self.token.as_ref().filter(|_| to.is_some() && to == hub) {
                 request = request.header("authorization", format!("Bearer {}", token.reveal()));

@@ -8,6 +8,7 @@ use std::{
 
 use super::{
     Hub, HubError,
+    http::encode,
     info::{Check, HubFile, Info},
     parts,
 };
@@ -111,6 +112,33 @@ impl Hub {
         files.retain(|file| picked.files.contains(&file.path));
         files.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(Resolved { model: pinned, revision: revision.to_owned(), commit, files })
+    }
+
+    /// Returns an error if the hub does not give the files to this hub's caller. That it describes the repository is not
+    /// enough: it describes a gated one to everybody. One byte of the largest file is asked for.
+    pub(super) async fn check_access(&self, resolved: &Resolved) -> Result<()> {
+        let abandoned = std::sync::Arc::new(AtomicBool::new(false));
+        let _abandon = Abandon(abandoned.clone());
+        let (hub, resolved) = (self.clone(), resolved.clone());
+        blocking(move || hub.check_access_here(&resolved, &abandoned)).await
+    }
+
+    fn check_access_here(&self, resolved: &Resolved, abandoned: &AtomicBool) -> Result<()> {
+        let Some(file) = resolved.files.iter().max_by_key(|file| file.bytes) else {
+            return Err(HubError::Missing { what: format!("file of {}", resolved.model) }.into());
+        };
+        let (org, repo, ..) = parts(&resolved.model)?;
+        let url = self.repository(org, repo, &resolved.commit).url(&encode(&file.path));
+        let what = format!("the file {:?} of {}", file.path, resolved.model);
+        let (shared, page) = (&self.shared, self.page(org, repo));
+        let attempt = || {
+            let response = shared.get_range(&url, Some("bytes=0-0"), &what)?;
+            match response.status().as_u16() {
+                200 | 206 => Ok(()),
+                _ => Err(shared.refused(&response, &what, &page)),
+            }
+        };
+        shared.persist(abandoned, || 0, attempt)
     }
 
     /// What the cache says, without asking the hub.

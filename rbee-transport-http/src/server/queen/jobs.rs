@@ -103,7 +103,10 @@ pub(super) async fn list(
     let filter = JobFilter {
         tenant: caller.tenant().cloned(),
         states: states(query.state.as_deref())?,
-        before: query.before,
+        before: match query.before {
+            Some(job) => Some(shared.order_of(&caller, job).await?),
+            None => None,
+        },
         // One more tells whether there is another page.
         limit: (limit + 1).min(MOST_OF_A_PAGE),
         ..JobFilter::default()
@@ -111,7 +114,8 @@ pub(super) async fn list(
     let mut records = shared.queen.jobs(&filter).await?;
     let has_more = records.len() > limit || (limit == MOST_OF_A_PAGE && records.len() == limit);
     records.truncate(limit);
-    let next = records.last().filter(|_| has_more).map(|record| record.order);
+    // Not the order, which counts the jobs of all tenants.
+    let next = records.last().filter(|_| has_more).map(|record| record.id);
     let mut data = Vec::with_capacity(records.len());
     // Most jobs are for the same few models.
     let mut names: BTreeMap<&ModelRef, String> = BTreeMap::new();
@@ -257,6 +261,20 @@ fn states(names: Option<&str>) -> Result<Vec<JobState>> {
 }
 
 impl Inner {
+    /// Where a job of the caller's is in the list of all jobs.
+    async fn order_of(&self, caller: &Caller, job: JobId) -> Result<u64> {
+        let tenant = caller.tenant().cloned();
+        let filter = JobFilter { tenant, with_text: false, ..JobFilter::one(job) };
+        let found = self.queen.jobs(&filter).await?.pop();
+        found.map(|record| record.order).ok_or_else(|| {
+            let message = format!(
+                "before is job {job}, which does not exist or is no longer kept; allowed is the next of a page; begin \
+                 with the first page again"
+            );
+            Error::for_client(ErrorKind::InvalidRequest, message).with_param("before")
+        })
+    }
+
     /// A tenant sees its own jobs alone.
     pub(super) async fn check_owner(&self, caller: &Caller, job: JobId) -> Result<()> {
         if caller.tenant().is_none() {

@@ -66,7 +66,8 @@ pub struct JobQuery {
     pub limit: Option<usize>,
     /// The `next` of the page before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub before: Option<u64>,
+    #[cfg_attr(feature = "server", param(value_type = Option<String>))]
+    pub before: Option<JobId>,
 }
 
 /// A page of jobs, the newest first.
@@ -75,9 +76,10 @@ pub struct JobQuery {
 pub struct JobList {
     /// The jobs.
     pub data: Vec<JobView>,
-    /// `before` of the next page; none where this is the last.
+    /// `before` of the next page: the last job of this one; none where this is the last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub next: Option<u64>,
+    #[cfg_attr(feature = "server", schema(value_type = Option<String>))]
+    pub next: Option<JobId>,
 }
 
 /// A job.
