@@ -288,7 +288,12 @@ impl<T: Item> Kind for ListOf<T> {
         serde_json::json!(texts).to_string()
     }
     fn read(node: &Node, at: At<'_>) -> Result<Self::Value, Wrong> {
-        let node = structured(node, at)?;
+        // An item may be what YAML takes for something else: `*`, for instance.
+        let is_plain = |text: &str| !text.trim_start().starts_with(['[', '{']);
+        let node = match &node.value {
+            Value::Scalar { text, .. } if is_plain(text) => node.clone(),
+            _ => structured(node, at)?,
+        };
         match &node.value {
             Value::Scalar { text, .. } => {
                 text.split(',').map(|text| Self::item(text, node.line, at)).collect()
@@ -496,7 +501,7 @@ mod tests {
             ["*", "[https://chat.example, chat.example]", "[[https://chat.example]]", "{a: b}"]
         {
             let said = read::<ListOf<AllowedOrigin>>(text).unwrap_err();
-            assert!(said.starts_with("key"), "{said}");
+            assert!(said.starts_with("key") && !said.contains("YAML"), "{said}");
         }
         assert_eq!(read::<ListOf<AllowedHost>>("gpu.local").unwrap()[0].to_string(), "gpu.local");
     }
