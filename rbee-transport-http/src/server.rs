@@ -9,6 +9,7 @@ mod daemon;
 mod descriptors;
 mod figures;
 mod guard;
+mod held_body;
 mod hive;
 mod lease;
 mod listen;

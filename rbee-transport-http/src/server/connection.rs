@@ -23,9 +23,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
 use super::{
-    Limits,
-    connections::{Connected, InRequest},
-    patience::Patient,
+    Limits, connections::Connected, held_body::HeldBody, patience::Patient,
     shutdown_signal::ShutdownSignal,
 };
 use crate::dial::Io;
@@ -75,9 +73,7 @@ impl Connection {
                 match served {
                     Some((answer, in_request)) => {
                         let answer: Response<Body> = answer.await?;
-                        Ok::<_, Infallible>(
-                            answer.map(|body| ResponseBody { body, _in_request: in_request }),
-                        )
+                        Ok::<_, Infallible>(answer.map(|body| HeldBody::hold(body, in_request)))
                     }
                     // It is being closed, and asked at the same moment: nothing has been done of what it asked for.
                     None => std::future::pending().await,
@@ -155,31 +151,5 @@ impl HttpBody for RequestBody {
 impl Drop for RequestBody {
     fn drop(&mut self) {
         self.connected.got_body();
-    }
-}
-
-/// The body of an answer; the request is over when it is dropped.
-struct ResponseBody {
-    body: Body,
-    _in_request: InRequest,
-}
-
-impl HttpBody for ResponseBody {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }

@@ -6,15 +6,11 @@
 
 use std::{
     collections::HashMap,
-    pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll},
     time::Duration,
 };
 
-use axum::{body::Body, extract::Request, response::Response};
-use bytes::Bytes;
-use hyper::body::{Body as HttpBody, Frame, SizeHint};
+use axum::{extract::Request, response::Response};
 use rbee_core::{Error, ErrorKind, JobId, Result, TenantId};
 use serde::de::DeserializeOwned;
 
@@ -22,6 +18,7 @@ use super::{Inner, QueenLimits, caller::Caller};
 use crate::{
     server::{
         connections::ConnectionCap,
+        held_body::HeldBody,
         reply::{self, BodyBudget},
     },
     wire,
@@ -191,39 +188,13 @@ pub(super) struct RequestSlot {
 impl RequestSlot {
     /// The request is open for as long as the body of its answer is there.
     pub(super) fn hold_with_body(self, response: Response) -> Response {
-        response.map(|body| Body::new(HeldBody { body, _slot: self }))
+        response.map(|body| HeldBody::hold(body, self))
     }
 }
 
 impl Drop for RequestSlot {
     fn drop(&mut self) {
         self.bounds.lock().change(&self.tenant, |held| held.requests -= 1);
-    }
-}
-
-/// The body of an answer, with the slot of its request.
-struct HeldBody {
-    body: Body,
-    _slot: RequestSlot,
-}
-
-impl HttpBody for HeldBody {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }
 
