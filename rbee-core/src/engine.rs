@@ -22,7 +22,7 @@ use std::{
 use crate::{
     Change, ClusterView, Epoch, Error, ErrorKind, HiveId, Job, JobId, LeaseId, LeastLoaded,
     ModelRef, Now, Outcome, Priority, Result, Settings, Snapshot, TenantId, TenantRecord, Time,
-    WorkerId, WorkerInfo, WorkerSpec, idempotency::check_repeat,
+    WorkerId, WorkerInfo, WorkerSpec, job::check_repeat,
 };
 
 mod admit;

@@ -329,6 +329,11 @@ impl PartialEq for Error {
     }
 }
 
+/// A request that cannot be carried out as it is; the client reads the message.
+pub(crate) fn invalid(message: String) -> Error {
+    Error::for_client(ErrorKind::InvalidRequest, message)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,14 +1,22 @@
 //! The [`HiveBackend`] trait: one machine.
 
-use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use futures_core::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Damage, Digest, Epoch, Error, ErrorKind, HiveAddress, HiveId, ModelFiles, ModelInfo, ModelRef,
-    Result, Worker, WorkerHealth, WorkerId, WorkerInfo,
+    device::Device,
+    error::{Error, ErrorKind, Result},
+    hive_address::HiveAddress,
+    id::{Epoch, HiveId, WorkerId},
+    model_on_disk::ModelOnDisk,
+    model_ref::ModelRef,
+    models::{Damage, ModelFiles},
+    progress::Progress,
+    worker::{Worker, WorkerHealth, WorkerInfo},
+    worker_spec::WorkerSpec,
 };
 
 mod devices;
@@ -22,92 +30,7 @@ pub use devices::Devices;
 )]
 pub(crate) use in_process::files_of;
 pub use in_process::{InProcessHive, WorkerFactory};
-pub use origin::{HubAccess, ModelOrigin};
-
-/// What a device computes with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum DeviceKind {
-    /// The processor and the machine's main memory.
-    Cpu,
-    /// An NVIDIA GPU.
-    Cuda,
-    /// An Apple GPU.
-    Metal,
-}
-
-/// Something a model can be loaded on.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Device {
-    /// Its number on this hive; 0 is the processor.
-    pub index: u32,
-    /// What it computes with.
-    pub kind: DeviceKind,
-    /// What its maker calls it.
-    pub name: String,
-    /// All of its memory, in bytes.
-    pub memory_total: u64,
-    /// What of it is free, in bytes.
-    pub memory_free: u64,
-}
-
-/// A worker to be started.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct WorkerSpec {
-    /// The model to load.
-    pub model: ModelRef,
-    /// Runs it shall do at once, where the engine can; at least 1.
-    pub slots: u32,
-    /// The devices to load it on, by index.
-    pub devices: Vec<u32>,
-    /// Memory it is expected to take, in bytes, over all its devices.
-    pub need_bytes: u64,
-    /// Where the model lies on the hive's disk. The hive says so itself, where its store has the model.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub path: Option<PathBuf>,
-}
-
-/// What a worker of a model can do at most on one machine, as far as whoever makes the workers there knows it beforehand.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct WorkerLimits {
-    /// Runs at once; as many as it is told to where not given.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub slots: Option<u32>,
-    /// The longest prompt and answer together, in tokens. Memory is reckoned with sequences of this length.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub context: Option<u32>,
-}
-
-impl WorkerLimits {
-    fn are_none(&self) -> bool {
-        *self == Self::default()
-    }
-}
-
-/// A model on a hive's disk.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ModelOnDisk {
-    /// Its reference.
-    pub model: ModelRef,
-    /// The size of its files, in bytes.
-    pub bytes: u64,
-    /// What names its content, where the hive keeps it in a store.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub digest: Option<Digest>,
-    /// What its files say about it, where they are in a form that is known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub info: Option<Arc<ModelInfo>>,
-    /// What a worker of it can do at most.
-    #[serde(default, skip_serializing_if = "WorkerLimits::are_none")]
-    pub limits: WorkerLimits,
-}
-
-impl ModelOnDisk {
-    /// A model of this size, of which nothing else is known.
-    pub fn new(model: ModelRef, bytes: u64) -> Self {
-        Self { model, bytes, digest: None, info: None, limits: WorkerLimits::default() }
-    }
-}
+pub use origin::ModelOrigin;
 
 /// A worker as its hive reports it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -143,15 +66,6 @@ pub enum HiveEvent {
         /// Why, with the last words of its engine where there are any.
         why: Error,
     },
-}
-
-/// How far a long piece of work has come.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ProgressUpdate {
-    /// What is done, in bytes or in steps.
-    pub done: u64,
-    /// What is to be done, where that is known.
-    pub total: Option<u64>,
 }
 
 /// How a hive is reached, as the registry keeps it.
@@ -197,33 +111,6 @@ impl HiveContact {
     pub fn in_process() -> Self {
         let hostname = sysinfo::System::host_name().unwrap_or_default();
         Self { hostname, port: 0, address: HiveAddress::Local, labels: BTreeMap::new() }
-    }
-}
-
-/// Where a backend tells how far it has come. Each call counts as a sign of life.
-#[derive(Clone)]
-pub struct Progress(Arc<dyn Fn(ProgressUpdate) + Send + Sync>);
-
-impl Progress {
-    /// Calls `tell` for every update; it must not block.
-    pub fn new(tell: impl Fn(ProgressUpdate) + Send + Sync + 'static) -> Self {
-        Self(Arc::new(tell))
-    }
-
-    /// For those who do not want to know.
-    pub fn ignore() -> Self {
-        Self::new(|_| {})
-    }
-
-    /// Tells.
-    pub fn update(&self, done: u64, total: Option<u64>) {
-        (self.0)(ProgressUpdate { done, total });
-    }
-}
-
-impl fmt::Debug for Progress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Progress")
     }
 }
 

@@ -4,7 +4,11 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, ErrorKind, Job, JobId, Result, TenantId, prefix, request::invalid};
+use crate::{
+    error::{Error, ErrorKind, Result, invalid},
+    id::{JobId, TenantId},
+    prefix,
+};
 
 /// The longest key, in characters.
 const MAX_KEY: usize = 255;
@@ -58,22 +62,6 @@ impl Idempotency {
             out.push_str(&self.part.to_string());
         }
     }
-}
-
-/// Was the same asked for under the same key before?
-///
-/// # Errors
-/// [`ErrorKind::Conflict`] where it was something else.
-pub(crate) fn check_repeat(job: &Job, before: Option<&Idempotency>) -> Result<()> {
-    if job.idempotency.as_deref() == before {
-        return Ok(());
-    }
-    let key = job.idempotency.as_ref().map_or("", |idempotency| &*idempotency.key);
-    let message = format!(
-        "the idempotency key {key:?} was used for another request, job {}; use a new key",
-        job.id
-    );
-    Err(Error::for_client(ErrorKind::Conflict, message).with_param("idempotency_key"))
 }
 
 fn check(key: &str) -> Result<()> {

@@ -5,40 +5,15 @@ use std::{fmt, sync::Arc, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    CorrelationId, Idempotency, JobId, ModelRef, Outcome, Task, TenantId, WallTime, WorkerId,
+    error::{Error, ErrorKind, Result},
+    event::Outcome,
+    id::{CorrelationId, JobId, TenantId, WorkerId},
+    idempotency::Idempotency,
+    model_ref::ModelRef,
+    priority::Priority,
+    task::Task,
+    time::WallTime,
 };
-
-/// Which jobs go first.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
-)]
-#[serde(rename_all = "lowercase")]
-pub enum Priority {
-    /// Somebody is waiting.
-    #[default]
-    Interactive,
-    /// Nobody is waiting; it is done when there is room, and never starved.
-    Batch,
-}
-
-impl Priority {
-    /// Both, the more urgent first.
-    pub const ALL: [Self; 2] = [Self::Interactive, Self::Batch];
-
-    /// The name it is stored by.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Interactive => "interactive",
-            Self::Batch => "batch",
-        }
-    }
-}
-
-impl fmt::Display for Priority {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
 
 /// An admitted request: everything is checked, and nothing changes any more.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -80,6 +55,22 @@ impl Job {
     pub fn outlives_its_client(&self) -> bool {
         self.detached || self.idempotency.is_some()
     }
+}
+
+/// Checks that a repeated submission under an idempotency key asks for the same.
+///
+/// # Errors
+/// [`ErrorKind::Conflict`] if it asks for something else.
+pub(crate) fn check_repeat(job: &Job, before: Option<&Idempotency>) -> Result<()> {
+    if job.idempotency.as_deref() == before {
+        return Ok(());
+    }
+    let key = job.idempotency.as_ref().map_or("", |idempotency| &*idempotency.key);
+    let message = format!(
+        "the idempotency key {key:?} was used for another request, job {}; use a new key",
+        job.id
+    );
+    Err(Error::for_client(ErrorKind::Conflict, message).with_param("idempotency_key"))
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde calls it with")]

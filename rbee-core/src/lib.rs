@@ -47,58 +47,77 @@
 //! - `nvml`: NVIDIA GPUs among the devices that a hive reports.
 //! - `conformance`, `test-util`: suites and doubles for tests.
 
+#[cfg(feature = "candle")]
+mod candle;
 mod cluster;
+mod device;
+mod digest;
 pub mod engine;
 mod error;
 mod event;
 mod file_roots;
 mod hive;
+mod hive_address;
 mod id;
 mod idempotency;
 mod job;
 pub mod metrics;
 mod model_info;
+mod model_on_disk;
 mod model_ref;
 mod models;
+mod policy_source;
 mod prefix;
+mod priority;
 pub mod private_files;
+mod progress;
 mod queen;
 mod registry;
 mod request;
 mod scheduler;
 mod settings;
 pub mod sim;
+mod task;
 mod tenant;
 mod time;
 mod worker;
+mod worker_spec;
 
 #[cfg(feature = "conformance")]
 pub mod conformance;
 
 pub use async_trait::async_trait;
 
+#[cfg(feature = "candle")]
+pub use candle::{CandleDevice, CandleDtype, CandleFactory, CandleOptions, CandleWorker};
 pub use cluster::{ClusterView, HiveView, LaneKey, LaneView, WorkerState, WorkerView};
+pub use device::{Device, DeviceKind};
+pub use digest::Digest;
 pub use error::{Error, ErrorKind, Result};
 pub use event::{EventKind, EventRef, Finish, JobEvent, Metrics, Outcome, Output, Started, Usage};
 pub use file_roots::{check_file_root, confine_model_files, confined_directories};
 pub use hive::{
-    Device, DeviceKind, Devices, HiveBackend, HiveContact, HiveEvent, HiveReport, HubAccess,
-    InProcessHive, ModelOnDisk, ModelOrigin, Progress, ProgressUpdate, WorkerFactory, WorkerLimits,
-    WorkerReport, WorkerSpec, parse_label,
+    Devices, HiveBackend, HiveContact, HiveEvent, HiveReport, InProcessHive, ModelOrigin,
+    WorkerFactory, WorkerReport, parse_label,
 };
+pub use hive_address::HiveAddress;
 pub use id::{CorrelationId, Epoch, HiveId, JobId, LeaseId, QueenId, TenantId, Ticket, WorkerId};
 pub use idempotency::Idempotency;
-pub use job::{EndedJob, Job, JobState, JobStatus, LiveJob, Priority};
+pub use job::{EndedJob, Job, JobState, JobStatus, LiveJob};
 pub use model_info::{
     EmbeddingInfo, KvCache, MemoryEstimate, MemoryNeed, ModelFormat, ModelInfo, ModelTask, Pooling,
 };
+pub use model_on_disk::{ModelOnDisk, WorkerLimits};
 pub use model_ref::{MAX_MODEL_REF_BYTES, ModelRef, ModelSource};
 pub use models::{
-    Begun, Damage, Digest, InUse, MAX_MODEL_FILES, Manifest, ModelFile, ModelFiles, ModelStore,
+    Begun, Damage, HubAccess, InUse, MAX_MODEL_FILES, Manifest, ModelFile, ModelFiles, ModelStore,
     StoreOptions, StoredModel, StoredState,
 };
 #[cfg(feature = "hub")]
 pub use models::{Hub, HubBuilder, HubToken, Resolved};
+pub use policy_source::{PolicyLanguage, PolicySource};
+pub use priority::Priority;
+pub use progress::{Progress, ProgressUpdate};
 pub use queen::{
     Answer, Decision, HiveSummary, JobEvents, JobHandle, Load, LoadRequest, MAX_POLICY_BYTES,
     PolicyHealth, PolicyReplay, PolicyStatus, PolicyTrial, Queen, QueenBuilder, TenantKey,
@@ -109,25 +128,25 @@ pub use registry::GuardedRegistry;
 #[cfg(feature = "sqlite")]
 pub use registry::{BackupStatus, Backups, Durability, Restored, SqliteOptions, SqliteRegistry};
 pub use registry::{
-    Change, HiveAddress, HiveRecord, HiveStatus, JobFilter, JobOutline, JobRecord, MemoryRegistry,
-    ModelRecord, POLICIES_KEPT, Piece, PolicyOrigin, PolicyRecord, Registry, Snapshot,
-    TenantRecord, WorkerRecord,
+    Change, HiveRecord, HiveStatus, JobFilter, JobOutline, JobRecord, MemoryRegistry, ModelRecord,
+    POLICIES_KEPT, Piece, PolicyOrigin, PolicyRecord, Registry, Snapshot, TenantRecord,
+    WorkerRecord,
 };
-pub use request::{Message, Prompt, Request, Role, Sampling, Task};
+pub use request::Request;
 pub use scheduler::{
     Admission, Ask, Candidate, DeviceEstimate, Explanation, Fit, FnScheduler, LeastLoaded,
-    Placement, PlatformPolicy, PolicyLanguage, PolicySource, Scheduler, Verdict, plan_eviction,
+    Placement, PlatformPolicy, Scheduler, Verdict, plan_eviction,
 };
 #[cfg(feature = "rhai")]
 pub use scheduler::{RhaiScheduler, rules_schema, rules_to_rhai, scheduler_reference};
 pub use settings::{KeepRequests, Mode, Settings, TenantReferences};
+pub use task::{Message, Prompt, Role, Sampling, Task};
 pub use tenant::{ApiKey, TenantLimits, TenantView};
 pub use time::{Now, Time, WallTime};
-#[cfg(feature = "candle")]
-pub use worker::{CandleDevice, CandleDtype, CandleFactory, CandleOptions, CandleWorker};
 pub use worker::{Capabilities, OutputStream, Resume, Run, Worker, WorkerHealth, WorkerInfo};
 #[cfg(feature = "test-util")]
 pub use worker::{EchoBuilder, EchoFault, EchoGate, EchoRun, EchoWorker};
+pub use worker_spec::WorkerSpec;
 
 /// The examples of the README run as tests.
 #[cfg(all(doctest, feature = "candle", feature = "sqlite"))]

@@ -1,18 +1,18 @@
 //! The files of models on one machine: what they are, where they lie, and how they get there.
 
-mod digest;
 mod disk;
 mod files;
 #[cfg(feature = "hub")]
 mod hub;
+mod hub_access;
 mod manifest;
 mod select;
 mod store;
 
 pub(crate) use self::store::files_at;
 pub use self::{
-    digest::Digest,
     files::ModelFiles,
+    hub_access::HubAccess,
     manifest::{MAX_MODEL_FILES, Manifest, ModelFile},
     store::{Begun, Damage, InUse, ModelStore, StoreOptions, StoredModel, StoredState},
 };

@@ -9,7 +9,7 @@ use std::{
     sync::Arc,
 };
 
-use crate::{Prompt, Task};
+use crate::task::{Prompt, Task};
 
 /// Bytes of bare text for one key.
 const BLOCK_BYTES: usize = 1024;
@@ -68,7 +68,7 @@ pub(crate) fn veiled(keys: &[u64], secret: u64) -> Arc<[u64]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Message, Role, Sampling};
+    use crate::task::{Message, Role, Sampling};
 
     fn keys(turns: &[&str]) -> Arc<[u64]> {
         let messages = turns

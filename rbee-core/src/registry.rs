@@ -22,8 +22,8 @@ mod sqlite;
 pub use guarded::GuardedRegistry;
 pub use memory::MemoryRegistry;
 pub use records::{
-    HiveAddress, HiveRecord, HiveStatus, JobOutline, JobRecord, ModelRecord, Piece, PolicyOrigin,
-    PolicyRecord, TenantRecord, WorkerRecord,
+    HiveRecord, HiveStatus, JobOutline, JobRecord, ModelRecord, Piece, PolicyOrigin, PolicyRecord,
+    TenantRecord, WorkerRecord,
 };
 #[cfg(feature = "sqlite")]
 pub use sqlite::{BackupStatus, Backups, Durability, Restored, SqliteOptions, SqliteRegistry};

@@ -2,9 +2,10 @@
 
 use std::{collections::BTreeMap, collections::BTreeSet, fmt, sync::Arc, time::Duration};
 
-use serde::{Deserialize, Serialize};
-
-use crate::{ClusterView, Error, HiveId, Job, Now, Result, WorkerId, WorkerSpec};
+use crate::{
+    ClusterView, Error, HiveId, Job, Now, PolicyLanguage, PolicySource, Result, WorkerId,
+    WorkerSpec,
+};
 
 mod estimate;
 mod eviction;
@@ -150,47 +151,6 @@ impl Default for Admission {
     }
 }
 
-/// A policy as its author wrote it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PolicySource {
-    /// What it is written in.
-    pub language: PolicyLanguage,
-    /// The text.
-    pub text: Arc<str>,
-}
-
-/// What a policy is written in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum PolicyLanguage {
-    /// A Rhai script.
-    Rhai,
-    /// Rules in YAML.
-    Yaml,
-}
-
-impl PolicyLanguage {
-    /// All of them.
-    pub const ALL: [Self; 2] = [Self::Rhai, Self::Yaml];
-
-    /// The name it is stored by.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Rhai => "rhai",
-            Self::Yaml => "yaml",
-        }
-    }
-
-    /// A JSON schema with which an editor completes and checks what is written in it, where there is one.
-    pub fn schema(self) -> Option<serde_json::Value> {
-        match self {
-            #[cfg(feature = "rhai")]
-            Self::Yaml => Some(rules_schema()),
-            _ => None,
-        }
-    }
-}
-
 /// A decision with its reasons.
 #[derive(Clone, Debug)]
 pub struct Explanation {
@@ -306,5 +266,16 @@ impl<S: Scheduler + ?Sized> Scheduler for Arc<S> {
     }
     fn description(&self) -> String {
         (**self).description()
+    }
+}
+
+impl PolicyLanguage {
+    /// A JSON schema with which an editor completes and checks a policy in this language; `None` if there is none.
+    pub fn schema(self) -> Option<serde_json::Value> {
+        match self {
+            #[cfg(feature = "rhai")]
+            Self::Yaml => Some(rules_schema()),
+            _ => None,
+        }
     }
 }

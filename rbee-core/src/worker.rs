@@ -14,12 +14,6 @@ mod echo;
 #[cfg(feature = "test-util")]
 pub use echo::{EchoBuilder, EchoFault, EchoGate, EchoRun, EchoWorker};
 
-#[cfg(feature = "candle")]
-mod candle;
-
-#[cfg(feature = "candle")]
-pub use candle::{CandleDevice, CandleDtype, CandleFactory, CandleOptions, CandleWorker};
-
 /// What a worker can do.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Capabilities {

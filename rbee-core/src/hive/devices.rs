@@ -8,8 +8,10 @@ use std::{
 use sysinfo::{CpuRefreshKind, MemoryRefreshKind, System};
 use tokio::time::timeout;
 
-use super::{Device, DeviceKind};
-use crate::cluster::counted_on;
+use crate::{
+    cluster::counted_on,
+    device::{Device, DeviceKind},
+};
 
 #[cfg(feature = "nvml")]
 mod nvidia;

@@ -9,12 +9,10 @@ use async_trait::async_trait;
 use futures_core::stream::BoxStream;
 use futures_util::{FutureExt, future::join_all};
 
-use super::{
-    Device, HiveBackend, HiveEvent, HiveReport, ModelOnDisk, ModelOrigin, Progress, WorkerSpec,
-};
+use super::{HiveBackend, HiveEvent, HiveReport, ModelOrigin};
 use crate::{
-    Damage, Epoch, Error, ErrorKind, HiveId, InUse, ModelFiles, ModelRef, ModelStore, Result,
-    Worker, WorkerId, WorkerInfo,
+    Damage, Device, Epoch, Error, ErrorKind, HiveId, InUse, ModelFiles, ModelOnDisk, ModelRef,
+    ModelStore, Progress, Result, Worker, WorkerId, WorkerInfo, WorkerSpec,
 };
 
 mod factory;

@@ -9,8 +9,10 @@ use std::{
     time::SystemTime,
 };
 
-use super::Digest;
-use crate::{Error, ErrorKind};
+use crate::{
+    digest::Digest,
+    error::{Error, ErrorKind},
+};
 
 /// Something that the system refused to do to a file.
 #[derive(Debug, thiserror::Error)]
@@ -199,7 +201,7 @@ pub(super) fn file_size(path: &Path) -> Option<u64> {
 /// Reads a file and gives its SHA-256; `tell` learns of every read.
 pub(super) fn hash(path: &Path, tell: impl FnMut(u64)) -> Result<Digest> {
     let file = crate::file_roots::open(path).map_err(failed("open", path))?;
-    super::digest::Hasher::default().read(file, tell).map_err(failed("read", path))
+    crate::digest::Hasher::default().read(file, tell).map_err(failed("read", path))
 }
 
 /// A small file as a whole; nothing where it is not there.

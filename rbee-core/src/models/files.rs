@@ -123,7 +123,7 @@ pub(super) async fn blocking<T: Send + 'static>(
 pub(super) fn hashed(
     root: &std::path::Path,
     paths: impl IntoIterator<Item = String>,
-    mut known: impl FnMut(&str, &std::path::Path) -> Option<super::Digest>,
+    mut known: impl FnMut(&str, &std::path::Path) -> Option<crate::Digest>,
 ) -> Result<Manifest> {
     let mut files = Vec::new();
     for path in paths {

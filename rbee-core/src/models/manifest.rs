@@ -4,8 +4,7 @@ use std::{collections::BTreeSet, fmt};
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::Digest;
-use crate::{Error, ErrorKind, Result};
+use crate::{Digest, Error, ErrorKind, Result};
 
 /// Files that one model may have.
 pub const MAX_MODEL_FILES: usize = 10_000;

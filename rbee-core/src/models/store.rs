@@ -50,11 +50,8 @@ pub(crate) use self::local::files_at;
 pub(super) use self::{adopt::snapshot_files, options::standard_hub_cache, scan::is_commit};
 use self::{budget::Reservations, fetch::Fetches, scan::Known};
 pub use self::{import::Begun, open::InUse, options::StoreOptions, verify::Damage};
-use super::{
-    Digest,
-    disk::{Disk, DiskError},
-};
-use crate::{Error, ErrorKind, ModelRef, ProgressUpdate, Result, WallTime};
+use super::disk::{Disk, DiskError};
+use crate::{Digest, Error, ErrorKind, ModelRef, ProgressUpdate, Result, WallTime};
 
 /// The models on one machine's disk: copies that it keeps by digest, and those in the standard cache of the hub,
 /// where other tools find what this one fetched and the other way round.

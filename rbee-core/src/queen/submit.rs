@@ -10,7 +10,7 @@ use super::{
     mailbox::{self, Message, Submission, Submitted},
     models::Grant,
 };
-use crate::{Job, JobFilter, JobId, Request, Result, idempotency::check_repeat};
+use crate::{Job, JobFilter, JobId, Request, Result, job::check_repeat};
 
 impl Queen {
     /// Checks the request and submits it. One with an [idempotency key](Request::idempotency_key) that was used

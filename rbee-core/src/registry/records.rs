@@ -5,8 +5,9 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ApiKey, CorrelationId, Epoch, HiveId, Idempotency, Job, JobId, JobState, JobStatus, LiveJob,
-    ModelRef, PolicySource, Priority, Task, TenantId, TenantLimits, WallTime, WorkerId, prefix,
+    ApiKey, CorrelationId, Epoch, HiveAddress, HiveId, Idempotency, Job, JobId, JobState,
+    JobStatus, LiveJob, ModelRef, PolicySource, Priority, Task, TenantId, TenantLimits, WallTime,
+    WorkerId, prefix,
 };
 
 /// One token of an answer, as it is stored.
@@ -132,27 +133,6 @@ impl JobRecord {
             || (self.pieces.len() >= self.tokens_generated as usize
                 && (!is_embedding || !is_complete || self.vectors.is_some()))
     }
-}
-
-/// How a hive is reached.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "mode", rename_all = "snake_case")]
-pub enum HiveAddress {
-    /// On the queen's machine.
-    Local,
-    /// At its host name and port, over HTTP; somebody else has started it.
-    Http,
-    /// On another machine, over SSH.
-    Network {
-        /// The host to connect to.
-        ssh_host: String,
-        /// Its SSH port.
-        ssh_port: u16,
-        /// The user there.
-        ssh_user: String,
-        /// The key to log in with; none where the agent or the SSH configuration decides.
-        ssh_key_path: Option<String>,
-    },
 }
 
 /// Is a hive reachable?

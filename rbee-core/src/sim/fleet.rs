@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Capabilities, ClusterView, Device, DeviceKind, HiveId, HiveView, ModelOnDisk, ModelRef, Result,
     Time, WorkerId, WorkerInfo, WorkerState, WorkerView,
+    error::invalid,
     prefix::{START, hash},
-    request::invalid,
 };
 
 /// The machines of a fleet, in the form that `rbee policy check --fleet` reads.

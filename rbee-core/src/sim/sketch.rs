@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use crate::{
     CorrelationId, Error, ErrorKind, Job, JobId, ModelRef, Priority, Prompt, Result, Sampling,
     Settings, Task, TenantId,
+    error::invalid,
     prefix::{START, hash},
-    request::invalid,
 };
 
 /// Text that stands for one token of a prompt that is not there: as long as a token of English is on the average.

@@ -4,13 +4,10 @@ use std::{fmt, path::Path, sync::Arc};
 
 use async_trait::async_trait;
 
-use super::{
-    super::{Progress, WorkerSpec},
-    files,
-};
+use super::files;
 use crate::{
-    Error, ErrorKind, HiveId, ModelInfo, ModelOnDisk, ModelRef, ModelSource, Result, Worker,
-    WorkerId, WorkerLimits,
+    Error, ErrorKind, HiveId, ModelInfo, ModelOnDisk, ModelRef, ModelSource, Progress, Result,
+    Worker, WorkerId, WorkerLimits, WorkerSpec,
 };
 
 /// Makes the workers that an [`InProcessHive`](crate::InProcessHive) is asked to spawn.

@@ -7,14 +7,10 @@ use futures_util::FutureExt;
 use tokio::{sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    super::{Progress, ProgressUpdate, WorkerSpec},
-    WorkerFactory,
-    shared::Shared,
-};
+use super::{WorkerFactory, shared::Shared};
 use crate::{
-    Error, ErrorKind, HiveId, InUse, OutputStream, Result, Run, Worker, WorkerHealth, WorkerId,
-    WorkerInfo,
+    Error, ErrorKind, HiveId, InUse, OutputStream, Progress, ProgressUpdate, Result, Run, Worker,
+    WorkerHealth, WorkerId, WorkerInfo, WorkerSpec,
 };
 
 /// How long a load that was told to end at once may take to do so.

@@ -10,12 +10,12 @@ use futures_util::future::join_all;
 use tokio::sync::{broadcast, watch};
 
 use super::{
-    super::{Devices, HiveReport, ModelOnDisk, WorkerReport},
+    super::{Devices, HiveReport, WorkerReport},
     factory::WorkerFactory,
     link::{Link, LinkState},
     load::Load,
 };
-use crate::{Error, InUse, ModelRef, Worker, WorkerHealth, WorkerId, WorkerInfo};
+use crate::{Error, InUse, ModelOnDisk, ModelRef, Worker, WorkerHealth, WorkerId, WorkerInfo};
 
 /// Notes that a subscriber may be behind before it gets a full report in their place.
 pub(super) const NOTES: usize = 256;

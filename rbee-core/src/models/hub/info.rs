@@ -7,7 +7,8 @@ use serde::Deserialize;
 use super::{Hub, HubError, http::Failure};
 use crate::{
     Digest, Result,
-    models::{digest::unhex, manifest::check_path, store::is_commit},
+    digest::unhex,
+    models::{manifest::check_path, store::is_commit},
 };
 
 /// Bytes of the description of a repository.
@@ -42,7 +43,7 @@ impl Check {
     pub(in crate::models) fn name(&self) -> String {
         match self {
             Self::Sha256(digest) => digest.hex(),
-            Self::Git(id) => crate::models::digest::hex(id),
+            Self::Git(id) => crate::digest::hex(id),
         }
     }
 

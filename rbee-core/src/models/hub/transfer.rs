@@ -21,10 +21,8 @@ use super::{
 };
 use crate::{
     Digest, Result,
-    models::{
-        digest::Hasher,
-        disk::{self, Disk, Lock, failed, file_size},
-    },
+    digest::Hasher,
+    models::disk::{self, Disk, Lock, failed, file_size},
 };
 
 /// Bytes that are read at once.

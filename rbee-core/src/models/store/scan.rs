@@ -11,7 +11,7 @@ use super::{
     Shared, lock,
     record::{Entry, Record},
 };
-use crate::{ModelRef, ModelSource, models::Digest};
+use crate::{ModelRef, ModelSource, digest::Digest};
 
 /// Records as they were when they were read.
 #[derive(Default)]

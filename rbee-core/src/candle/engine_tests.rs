@@ -11,7 +11,7 @@ use std::{
 use super::*;
 use crate::{
     CorrelationId, Job, JobId, Priority, Prompt, Resume, Sampling, Task,
-    worker::candle::{
+    candle::{
         golden_tests::bundled_engine,
         model::{Model, Sequence},
     },
