@@ -6,6 +6,7 @@ mod config;
 #[cfg(test)]
 mod control_tests;
 mod embed;
+mod encoder;
 mod engine;
 mod factory;
 mod files;

@@ -5,6 +5,7 @@ mod files;
 #[cfg(feature = "hub")]
 mod hub;
 mod hub_access;
+mod hub_cache;
 mod manifest;
 mod select;
 mod store;

@@ -11,7 +11,7 @@ use candle_transformers::models::{
 use serde_json::Value;
 
 use super::{
-    embed::Encoder,
+    encoder::Encoder,
     files::{self, LoadFault, Loaded, MAX_CONFIG_BYTES},
     keys::Keys,
     weights::{Checkpoint, Part},

@@ -3,13 +3,14 @@
 //! Texts of about one length are computed together, in batches that are small enough for a look at whether somebody
 //! still wants them. What stands beside a text in its batch is masked and does not change its vector, up to rounding.
 
-use std::{cmp::Reverse, fmt, time::Instant};
+use std::{cmp::Reverse, time::Instant};
 
 use candle_core::Tensor;
 
 use super::{
     Facts, LoadFault, Loading,
     bert::{self, Bert, BertConfig},
+    encoder::Encoder,
     files::{self, Loaded, MAX_CONFIG_BYTES, shown},
     generate::Sink,
     numerics::numerics,
@@ -27,12 +28,6 @@ use crate::{
 const BATCH_TOKENS: usize = 512;
 /// Vectors shorter than this are not made longer, so that nothing is divided by zero.
 const LEAST_LENGTH: f32 = 1e-12;
-
-/// What the making of vectors needs of a model.
-pub(super) trait Encoder: fmt::Debug + Send {
-    /// The vectors of all tokens, as texts × tokens of the longest × width; texts are padded to the longest.
-    fn encode(&self, texts: &[&[u32]]) -> candle_core::Result<Tensor>;
-}
 
 /// The model, and how its vectors are made one.
 #[derive(Debug)]

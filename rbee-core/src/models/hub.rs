@@ -22,7 +22,7 @@ use hf_hub::{
 
 pub(super) use self::{error::HubError, transfer::Transfer};
 pub use self::{resolve::Resolved, token::HubToken};
-use super::store::standard_hub_cache;
+use super::hub_cache::standard_hub_cache;
 use crate::{ModelRef, ModelSource, Result};
 
 /// A hub to download models from. Cheap to clone.

@@ -46,8 +46,6 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 pub(crate) use self::local::files_at;
-#[cfg(feature = "hub")]
-pub(super) use self::{adopt::snapshot_files, options::standard_hub_cache, scan::is_commit};
 use self::{budget::Reservations, fetch::Fetches, scan::Known};
 pub use self::{import::Begun, open::InUse, options::StoreOptions, verify::Damage};
 use super::disk::{Disk, DiskError};
@@ -251,7 +249,7 @@ impl ModelStore {
     }
 
     fn open_on(disk: Disk, dir: &Path, options: StoreOptions) -> Result<Self> {
-        let hub_cache = options.hub_cache.clone().or_else(options::standard_hub_cache);
+        let hub_cache = options.hub_cache.clone().or_else(super::hub_cache::standard_hub_cache);
         let shared = Shared {
             hub_cache: hub_cache.unwrap_or_else(|| dir.join("hub-cache")),
             dir: dir.to_owned(),

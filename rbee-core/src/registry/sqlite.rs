@@ -7,6 +7,7 @@
 mod answers;
 mod apply;
 mod backup;
+mod durability;
 mod ends;
 mod fault;
 mod file;
@@ -50,8 +51,9 @@ use self::{
     writer::{Message, Writer},
 };
 pub use self::{
-    backup::{BackupStatus, Backups},
-    options::{Durability, SqliteOptions},
+    backup::BackupStatus,
+    durability::Durability,
+    options::{Backups, SqliteOptions},
     restore::Restored,
 };
 use super::{Change, JobFilter, JobRecord, Registry, Snapshot};

@@ -47,7 +47,7 @@ impl InProcessHive {
             ModelOrigin::Files(files) => store.import(model, files, progress).await?.model,
             #[cfg(feature = "hub")]
             ModelOrigin::Hub(access) => {
-                let hub = crate::Hub::of(&access, store)?;
+                let hub = crate::Hub::of(&access, store.hub_cache())?;
                 // Under its commit, whatever it was asked for as.
                 store.download(&hub, model, progress).await?.model
             }

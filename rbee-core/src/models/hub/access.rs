@@ -1,16 +1,18 @@
 //! The way to a hub, handed from a queen to a hive for one download.
 
 use super::{Hub, HubError, HubToken, Resolved};
-use crate::{HubAccess, ModelRef, ModelStore, Result};
+use std::path::Path;
+
+use crate::{HubAccess, ModelRef, Result};
 
 impl Hub {
-    /// The hub that a hive reaches in this way, with what it keeps in this store. What is left open is taken from the
+    /// The hub that a hive reaches in this way, with its cache in this directory. What is left open is taken from the
     /// environment, whose token is used for the environment's own endpoint alone.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidRequest`](crate::ErrorKind::InvalidRequest) for a token without the endpoint that it is for.
-    pub(crate) fn of(access: &HubAccess, store: &ModelStore) -> Result<Self> {
-        let mut builder = Self::builder().environment()?.cache(store.hub_cache());
+    pub(crate) fn of(access: &HubAccess, cache: &Path) -> Result<Self> {
+        let mut builder = Self::builder().environment()?.cache(cache);
         if let Some(endpoint) = &access.endpoint {
             builder = builder.endpoint(endpoint);
         }

@@ -8,7 +8,7 @@ use super::{Hub, HubError, http::Failure};
 use crate::{
     Digest, Result,
     digest::unhex,
-    models::{manifest::check_path, store::is_commit},
+    models::{hub_cache::is_commit, manifest::check_path},
 };
 
 /// Bytes of the description of a repository.

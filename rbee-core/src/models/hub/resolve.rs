@@ -17,8 +17,8 @@ use crate::{
     models::{
         disk,
         files::blocking,
+        hub_cache::{is_commit, snapshot_files},
         select::{self, Listed},
-        store::{is_commit, snapshot_files},
     },
 };
 

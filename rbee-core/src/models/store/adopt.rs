@@ -8,14 +8,8 @@ use super::{
 };
 use crate::{
     Digest, ModelRef, ModelSource, Result,
-    models::{
-        files,
-        select::{self, Listed},
-    },
+    models::{files, hub_cache::snapshot_files, select},
 };
-
-/// Directories inside each other that are looked into.
-const MAX_DEPTH: usize = 8;
 
 impl Shared {
     /// Registers a model that lies whole in the hub's cache. Which files belong to it is told by their names, and by
@@ -41,28 +35,6 @@ impl Shared {
         let at = self.dir.join("hub").join(format!("{}.json", super::record::key(model)));
         record.write(&self.disk, &at)
     }
-}
-
-/// The files of a snapshot, those that can be opened.
-pub(in crate::models) fn snapshot_files(root: &Path) -> Vec<Listed> {
-    let mut files = Vec::new();
-    let mut directories = vec![(root.to_owned(), String::new(), 0)];
-    while let Some((directory, prefix, depth)) = directories.pop() {
-        for entry in fs::read_dir(&directory).into_iter().flatten().flatten() {
-            let Some(name) = entry.file_name().to_str().map(|name| format!("{prefix}{name}"))
-            else {
-                continue;
-            };
-            // Through the links to the blobs; nothing where one leads nowhere.
-            let Ok(is) = fs::metadata(entry.path()) else { continue };
-            if is.is_file() {
-                files.push(Listed { path: name, bytes: is.len() });
-            } else if is.is_dir() && depth < MAX_DEPTH && files.len() < crate::MAX_MODEL_FILES {
-                directories.push((entry.path(), format!("{name}/"), depth + 1));
-            }
-        }
-    }
-    files
 }
 
 /// The hub names the blob of a large file by its SHA-256.

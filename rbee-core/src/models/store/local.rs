@@ -10,12 +10,13 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{ModelStore, Shared, StoreError, adopt::snapshot_files};
+use super::{ModelStore, Shared, StoreError};
 use crate::{
     Digest, Manifest, ModelFile, ModelFiles, ModelRef, ModelSource, Progress, Result,
     models::{
         disk::{self, failed},
         files::{DirectoryFiles, blocking},
+        hub_cache::snapshot_files,
     },
 };
 

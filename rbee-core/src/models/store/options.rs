@@ -1,6 +1,6 @@
 //! What a store is told when it is opened.
 
-use std::{env, path::PathBuf, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 /// How a [`ModelStore`](crate::ModelStore) works.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,48 +21,5 @@ pub struct StoreOptions {
 impl Default for StoreOptions {
     fn default() -> Self {
         Self { hub_cache: None, budget: None, head_room: 1 << 30, stall: Duration::from_secs(60) }
-    }
-}
-
-/// Where other tools look for the hub's cache too.
-pub(in crate::models) fn standard_hub_cache() -> Option<PathBuf> {
-    standard(|name| env::var_os(name).filter(|value| !value.is_empty()), env::home_dir)
-}
-
-fn standard(
-    var: impl Fn(&str) -> Option<std::ffi::OsString>,
-    home: impl Fn() -> Option<PathBuf>,
-) -> Option<PathBuf> {
-    let path = |name| {
-        let value = PathBuf::from(var(name)?);
-        // A tilde that no shell has replaced.
-        match value.strip_prefix("~") {
-            Ok(rest) => Some(home()?.join(rest)),
-            Err(_) => Some(value),
-        }
-    };
-    path("HF_HUB_CACHE")
-        .or_else(|| path("HUGGINGFACE_HUB_CACHE"))
-        .or_else(|| Some(path("HF_HOME")?.join("hub")))
-        .or_else(|| Some(path("XDG_CACHE_HOME")?.join("huggingface/hub")))
-        .or_else(|| Some(home()?.join(".cache/huggingface/hub")))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_cache_is_where_other_tools_look_for_it() {
-        let at = |set: &[(&str, &str)]| {
-            let var = |name: &str| {
-                set.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).into())
-            };
-            standard(var, || Some("/home/bee".into())).unwrap()
-        };
-        assert_eq!(at(&[]), PathBuf::from("/home/bee/.cache/huggingface/hub"));
-        assert_eq!(at(&[("XDG_CACHE_HOME", "/x")]), PathBuf::from("/x/huggingface/hub"));
-        assert_eq!(at(&[("HF_HOME", "~/hf")]), PathBuf::from("/home/bee/hf/hub"));
-        assert_eq!(at(&[("HF_HOME", "/h"), ("HF_HUB_CACHE", "/c")]), PathBuf::from("/c"));
     }
 }

@@ -11,7 +11,7 @@ use super::{
     Shared, lock,
     record::{Entry, Record},
 };
-use crate::{ModelRef, ModelSource, digest::Digest};
+use crate::{ModelRef, ModelSource, digest::Digest, models::hub_cache::is_commit};
 
 /// Records as they were when they were read.
 #[derive(Default)]
@@ -99,11 +99,6 @@ impl Shared {
             _ => None,
         }
     }
-}
-
-/// Is this revision a commit, which never changes?
-pub(in crate::models) fn is_commit(revision: &str) -> bool {
-    revision.len() == 40 && revision.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 /// What is in a directory; nothing where it cannot be read.

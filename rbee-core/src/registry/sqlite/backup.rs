@@ -26,6 +26,7 @@ use super::{
     fault::Fault,
     file::{self, create_directory},
     mark, migrate,
+    options::Backups,
     writer::Message,
 };
 use crate::WallTime;
@@ -44,18 +45,6 @@ const AGAIN: Duration = Duration::from_secs(600);
 const SHARE: u32 = 60;
 /// What stays free beside a copy, on top of its own size.
 const RESERVE: u64 = 1 << 20;
-
-/// How backups of a database are made; see [`SqliteOptions::backups`](super::SqliteOptions::backups).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Backups {
-    /// Where they are kept. It is made, readable by its owner alone, if it is missing. Nothing else belongs there.
-    pub directory: PathBuf,
-    /// The time between two of them. None is made if nothing was recorded since the last one, and a large database is
-    /// copied less often: at most a sixtieth of the time is spent on it.
-    pub interval: Duration,
-    /// How many are kept: the newest.
-    pub kept: usize,
-}
 
 /// How the backups of a database fare.
 #[derive(Clone, Debug, Default)]

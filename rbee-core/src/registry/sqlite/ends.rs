@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     apply,
     fault::{Fault, Refusal},
-    life,
+    file::lock_path,
     ops::Op,
 };
 use crate::{Change, Epoch, Error, ErrorKind, Finish, JobId, Outcome, Usage, WallTime};
@@ -139,7 +139,7 @@ pub(super) fn record_kept(
     life: &str,
 ) -> Result<(), Fault> {
     let mut bytes = Vec::new();
-    match File::open(life::lock_path(database, life)) {
+    match File::open(lock_path(database, life)) {
         Ok(file) => file.take(ROOM as u64).read_to_end(&mut bytes)?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error.into()),

@@ -78,3 +78,8 @@ pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     name.push(suffix);
     name.into()
 }
+
+/// The file of the life of this name.
+pub(super) fn lock_path(database: &Path, name: &str) -> PathBuf {
+    beside(database, &format!("-life-{name}"))
+}

@@ -14,7 +14,7 @@ use std::{
 
 use super::{
     ends::KeptEnds,
-    file::{beside, create_private},
+    file::{create_private, lock_path},
 };
 
 /// At most so many files of a directory are looked at for what the dead left behind.
@@ -99,11 +99,6 @@ pub(super) fn sweep(database: &Path, is_known: impl Fn(&str) -> bool) -> io::Res
         }
     }
     Ok(())
-}
-
-/// The file of the life of this name.
-pub(super) fn lock_path(database: &Path, name: &str) -> PathBuf {
-    beside(database, &format!("-life-{name}"))
 }
 
 fn is_free(path: &Path) -> bool {

@@ -11,7 +11,7 @@ use std::{
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
 use super::{
-    Durability,
+    durability::Durability,
     fault::Fault,
     file, log_check,
     mark::{self, Mark},

@@ -1,28 +1,23 @@
 //! How a database is opened.
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
-use super::{SqliteRegistry, backup::Backups, fault::Fault};
+use super::{SqliteRegistry, durability::Durability, fault::Fault};
 use crate::{Result, WallTime, registry::clock::Clock};
 
-/// What an acknowledged record survives.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Durability {
-    /// The death of this process, also by `kill -9`. Where the power fails or the system crashes, the last records
-    /// may be lost, but never a part of one and never their order. (`synchronous = NORMAL`)
-    #[default]
-    ProcessCrash,
-    /// Also the loss of power: each commit waits for the disk. (`synchronous = FULL`)
-    PowerLoss,
-}
-
-impl Durability {
-    pub(super) const fn synchronous(self) -> &'static str {
-        match self {
-            Self::ProcessCrash => "NORMAL",
-            Self::PowerLoss => "FULL",
-        }
-    }
+/// How backups of a database are made; see [`SqliteOptions::backups`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Backups {
+    /// Where they are kept. It is made, readable by its owner alone, if it is missing. Nothing else belongs there.
+    pub directory: PathBuf,
+    /// The time between two of them. None is made if nothing was recorded since the last one, and a large database is
+    /// copied less often: at most a sixtieth of the time is spent on it.
+    pub interval: Duration,
+    /// How many are kept: the newest.
+    pub kept: usize,
 }
 
 /// How a [`SqliteRegistry`] is opened; see [`SqliteRegistry::options`].

@@ -14,13 +14,13 @@ use rusqlite::Connection;
 use tokio::sync::mpsc;
 
 use super::{
-    SqliteOptions,
     answers::{Answers, Caller, Reply, tell},
     apply,
     fault::{Fault, Refusal},
     life::LifeLock,
     mark,
     ops::Op,
+    options::SqliteOptions,
     owners,
 };
 use crate::{
