@@ -29,13 +29,16 @@ mod admit;
 mod commands;
 mod ending;
 mod freeze;
+mod hive_table;
 mod hives;
 mod jobs;
 mod lanes;
 mod leases;
+mod load_model;
 mod marks;
 mod memory;
 mod message;
+mod operators;
 mod optimise;
 mod placing;
 mod provisioning;
@@ -47,15 +50,21 @@ mod timers;
 mod together;
 mod workers;
 
-pub use message::{AttemptEnd, AttemptResult, Command, Effect, HiveFact, Input, Note, Silence};
+pub use hive_table::HiveSummary;
+pub use message::{
+    AttemptEnd, AttemptResult, Command, CommandOutput, Effect, HiveFact, Input, Note, Silence,
+};
 pub use store::StoreFault;
 
 use admit::{Pace, Paces};
+use hive_table::HiveTable;
 use lanes::{LaneId, Lanes, Place};
 use leases::Leases;
 use marks::Marks;
 use memory::Promise;
+use operators::Operators;
 use optimise::Optimiser;
+use provisioning::Downloads;
 use retry::Chance;
 use suspicion::Suspicions;
 use tenants::{TenantChange, Tenants};
@@ -158,8 +167,8 @@ enum Awaited {
     LostEnd(JobId, Option<Outcome>),
     /// A change that an operator wants, and the number of the answer.
     Tenant(u64, TenantChange),
-    /// What an operator wants is done, and this is the number of the answer.
-    Done(u64),
+    /// What an operator wants is done, and this is the number of the answer, and the answer.
+    Done(u64, CommandOutput),
 }
 
 /// How much of everything there is. All zero when all is quiet.
@@ -175,6 +184,8 @@ pub struct Counters {
     pub starting: usize,
     /// Downloads under way.
     pub provisioning: usize,
+    /// Commands of operators that are under way, those that only wait for a record not counted.
+    pub commands: usize,
     /// Questions to the policy that are not answered.
     pub questions: usize,
     /// Records whose writing is waited for.
@@ -200,18 +211,15 @@ pub struct Engine {
     leases: Leases,
     timers: Timers,
     starting: BTreeMap<WorkerId, Starting>,
-    /// Downloads under way, with the slots that are going to be started after them.
-    provisioning: BTreeMap<(HiveId, ModelRef), u32>,
+    downloads: Downloads,
+    operators: Operators,
     awaited: BTreeMap<u64, Awaited>,
     /// When and with what patience each failed worker is probed.
     probes: BTreeMap<WorkerId, u32>,
     suspicions: Suspicions,
-    /// Models that the store has a row of, by hive.
-    catalogue: BTreeMap<HiveId, BTreeSet<ModelRef>>,
+    hives: HiveTable,
     /// What workers are expected to take, and what of it is promised because the reports of their hive do not show it.
     promises: BTreeMap<WorkerId, Promise>,
-    /// The revision of the last report, by hive.
-    revisions: BTreeMap<HiveId, u64>,
     /// Models with something to ask about.
     wake: BTreeSet<ModelRef>,
     /// Models that no worker has and that were told to wait: a worker that falls idle may make room for them.
@@ -257,13 +265,13 @@ impl Engine {
             leases: Leases::default(),
             timers: Timers::default(),
             starting: BTreeMap::new(),
-            provisioning: BTreeMap::new(),
+            downloads: Downloads::default(),
+            operators: Operators::default(),
             awaited: BTreeMap::new(),
             probes: BTreeMap::new(),
             suspicions: Suspicions::default(),
-            catalogue: BTreeMap::new(),
+            hives: HiveTable::default(),
             promises: BTreeMap::new(),
-            revisions: BTreeMap::new(),
             wake: BTreeSet::new(),
             starved: BTreeSet::new(),
             last_starved: None,
@@ -327,7 +335,8 @@ impl Engine {
             waiting: self.waiting(),
             leases: self.leases.len(),
             starting: self.starting.len(),
-            provisioning: self.provisioning.len(),
+            provisioning: self.downloads.len(),
+            commands: self.commands(),
             questions: self.lanes.questions(),
             unrecorded: self.awaited.len(),
             // Looking after workers that nobody uses is no work that is waited for, and neither is their settling.
@@ -389,6 +398,7 @@ impl Engine {
             Input::Recorded { n, result } => self.recorded(now, n, result, out),
             Input::Store { fault } => self.store(now, fault, out),
             Input::Placed { ticket, answer } => self.placed(now, ticket, answer, out),
+            Input::HiveChosen { ticket, answer } => self.hive_chosen(now, ticket, answer, out),
             Input::AttemptEnded { lease, end } => self.attempt_ended(now, lease, end, out),
             Input::Silent { lease, silence } => self.silent(now, lease, silence, out),
             Input::Heard { lease } => self.heard(lease, out),
@@ -397,6 +407,10 @@ impl Engine {
             Input::ProvisionProgress { hive, model } => self.provision_progress(now, hive, model),
             Input::Provisioned { hive, model, result } => {
                 self.provisioned(now, hive, model, result, out)
+            }
+            Input::Verified { hive, model, result } => self.verified(hive, model, result, out),
+            Input::ModelRemoved { hive, model, result } => {
+                self.model_removed(hive, model, result, out)
             }
             Input::Probed { worker, result } => self.probed(now, worker, result, out),
             Input::Connected { worker, result } => self.connected(now, worker, result, out),

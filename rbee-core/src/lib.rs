@@ -56,6 +56,7 @@ mod hive;
 mod id;
 mod idempotency;
 mod job;
+mod load_request;
 pub mod metrics;
 mod model_info;
 mod model_ref;
@@ -70,6 +71,7 @@ mod settings;
 pub mod sim;
 mod tenant;
 mod time;
+mod within;
 mod worker;
 
 #[cfg(feature = "conformance")]
@@ -78,6 +80,7 @@ pub mod conformance;
 pub use async_trait::async_trait;
 
 pub use cluster::{ClusterView, HiveView, LaneKey, LaneView, WorkerState, WorkerView};
+pub use engine::HiveSummary;
 pub use error::{Error, ErrorKind, Result};
 pub use event::{EventKind, EventRef, Finish, JobEvent, Metrics, Outcome, Output, Started, Usage};
 pub use file_roots::{check_file_root, confine_model_files, confined_directories};
@@ -89,6 +92,7 @@ pub use hive::{
 pub use id::{CorrelationId, Epoch, HiveId, JobId, LeaseId, QueenId, TenantId, Ticket, WorkerId};
 pub use idempotency::Idempotency;
 pub use job::{EndedJob, Job, JobState, JobStatus, LiveJob, Priority};
+pub use load_request::LoadRequest;
 pub use model_info::{
     EmbeddingInfo, KvCache, MemoryEstimate, MemoryNeed, ModelFormat, ModelInfo, ModelTask, Pooling,
 };
@@ -100,9 +104,8 @@ pub use models::{
 #[cfg(feature = "hub")]
 pub use models::{Hub, HubBuilder, HubToken, Resolved};
 pub use queen::{
-    Answer, Decision, HiveSummary, JobEvents, JobHandle, Load, LoadRequest, MAX_POLICY_BYTES,
-    PolicyHealth, PolicyReplay, PolicyStatus, PolicyTrial, Queen, QueenBuilder, TenantKey,
-    TenantSummary, TrialDecision,
+    Answer, Decision, JobEvents, JobHandle, Load, MAX_POLICY_BYTES, PolicyHealth, PolicyReplay,
+    PolicyStatus, PolicyTrial, Queen, QueenBuilder, TenantKey, TenantSummary, TrialDecision,
 };
 #[cfg(feature = "test-util")]
 pub use registry::GuardedRegistry;

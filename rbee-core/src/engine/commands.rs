@@ -1,9 +1,19 @@
 //! What an operator orders.
 
-use super::*;
+use super::{operators::answer, *};
 
 impl Engine {
     pub(super) fn command(&mut self, now: Now, n: u64, command: Command, out: &mut Out) {
+        let counts = matches!(
+            command,
+            Command::LoadModel(_)
+                | Command::Provision { .. }
+                | Command::Verify { .. }
+                | Command::RemoveModel { .. }
+        );
+        if counts && let Err(error) = self.check_commands() {
+            return answer(n, Err(error), out);
+        }
         let result = match command {
             Command::PutTenant(record) => {
                 return self.change_tenant(n, TenantChange::Put(*record), out);
@@ -18,15 +28,23 @@ impl Engine {
             Command::Load { worker, hive, spec, evict, pin } => {
                 self.load(now, worker, hive, spec, pin, evict, out)
             }
+            Command::LoadModel(request) => return self.load_model(now, n, request, out),
+            Command::Provision { hive, model } => {
+                return self.provision(now, n, hive, model, out);
+            }
+            Command::Verify { hive, model } => return self.verify(n, hive, model, out),
+            Command::RemoveModel { hive, model } => return self.remove_model(n, hive, model, out),
             Command::DrainHive(hive, drain) => self.drain_hive(&hive, drain, out),
             Command::Unload(worker) => self.unload(worker, out),
-            Command::Pin(worker, pin) => return self.pin(n, worker, pin, out),
+            Command::Pin(worker, pin) => {
+                return self.pin(n, worker, pin, CommandOutput::Done, out);
+            }
             Command::Drain => {
                 self.draining = true;
                 Ok(())
             }
         };
-        out.push(Effect::Answer { n, result });
+        answer(n, result.map(|()| CommandOutput::Done), out);
     }
 
     /// It holds when it is recorded.

@@ -165,9 +165,11 @@ impl Engine {
                 if result.is_ok() {
                     self.tenants.apply(change, &self.settings, &mut self.view);
                 }
-                out.push(Effect::Answer { n, result });
+                operators::answer(n, result.map(|()| CommandOutput::Done), out);
             }
-            (Some(Awaited::Done(n)), result) => out.push(Effect::Answer { n, result }),
+            (Some(Awaited::Done(n, output)), result) => {
+                operators::answer(n, result.map(|()| output), out);
+            }
             (None, _) => {}
         }
     }

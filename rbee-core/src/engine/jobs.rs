@@ -157,7 +157,7 @@ impl Engine {
     pub(super) fn restore(&mut self, now: Now, snapshot: Snapshot, out: &mut Out) {
         self.tenants.restore(snapshot.tenants, &self.settings, &mut self.view);
         for record in snapshot.models {
-            self.catalogue.entry(record.hive).or_default().insert(record.model);
+            self.hives.model_recorded(record.hive, record.model);
         }
         for record in snapshot.workers {
             // It is in the store as it is.

@@ -1,6 +1,9 @@
 //! Workers coming and going: provisioned, started once, stopped, lost.
 
-use super::*;
+use super::{
+    operators::{Waiter, answer},
+    *,
+};
 use crate::{Capabilities, ErrorKind, Result, WorkerState, WorkerView};
 
 /// A hive whose disk is full of models in use is asked again as if so many tries had failed: after 8 to 16 s.
@@ -24,19 +27,7 @@ impl Engine {
             self.start_worker(now, worker, hive, spec, false, evict, out);
             return true;
         }
-        let key = (hive, spec.model);
-        if let Some(slots) = self.provisioning.get_mut(&key) {
-            *slots = (*slots).max(spec.slots);
-            return false;
-        }
-        let (hive, model) = key.clone();
-        self.provisioning.insert(key, spec.slots);
-        self.timers.arm(
-            now.at + self.settings.provision_silence,
-            Alarm::Provision(hive.clone(), model.clone()),
-        );
-        out.push(Effect::Note(Note::Provisioning(hive.clone(), model.clone())));
-        out.push(Effect::Provision { hive, model });
+        self.download(now, hive, spec.model, Waiter::Jobs(spec.slots), out);
         false
     }
 
@@ -48,6 +39,9 @@ impl Engine {
         spec: WorkerSpec,
         out: &mut Out,
     ) -> Option<WorkerId> {
+        if self.operators.is_removing(&hive, &spec.model) {
+            return None;
+        }
         let on_disk = self.view.hive(&hive)?.models.contains_key(&spec.model);
         if !on_disk {
             self.spawn(now, hive, spec, Vec::new(), out);
@@ -143,12 +137,7 @@ impl Engine {
         out: &mut Out,
     ) -> Result<()> {
         let refuse = |kind, message: String| Err(Error::new(kind, message));
-        if self.draining {
-            return refuse(
-                ErrorKind::ShuttingDown,
-                "the queen is going down and starts no workers".into(),
-            );
-        }
+        self.check_starts()?;
         let Some(view) = self.view.hive(&hive) else {
             return refuse(ErrorKind::NotFound, format!("hive {hive} does not exist"));
         };
@@ -158,6 +147,7 @@ impl Engine {
         if spec.slots == 0 {
             return refuse(ErrorKind::InvalidRequest, "slots is 0; allowed is at least 1".into());
         }
+        self.check_not_removing(&hive, &spec.model)?;
         if self.view.worker(worker).is_some() {
             return refuse(ErrorKind::InvalidRequest, format!("worker {worker} exists already"));
         }
@@ -219,14 +209,20 @@ impl Engine {
     }
 
     /// It holds at once, and is answered when it is recorded. Who pins a replica wants it for good.
-    pub(super) fn pin(&mut self, operator: u64, worker: WorkerId, pin: bool, out: &mut Out) {
+    pub(super) fn pin(
+        &mut self,
+        operator: u64,
+        worker: WorkerId,
+        pin: bool,
+        output: CommandOutput,
+        out: &mut Out,
+    ) {
         if let Some(starting) = self.starting.get_mut(&worker) {
             starting.pin = pin;
         }
-        let answer = |result| Effect::Answer { n: operator, result };
         if !self.view.edit_worker(worker, |view| view.pinned = pin) {
             let message = format!("worker {worker} does not exist");
-            return out.push(answer(Err(Error::new(ErrorKind::NotFound, message))));
+            return answer(operator, Err(Error::new(ErrorKind::NotFound, message)), out);
         }
         self.optimiser.look_again(&self.settings);
         if pin {
@@ -239,10 +235,10 @@ impl Engine {
         match change {
             Some(change) => {
                 let n = self.number();
-                self.awaited.insert(n, Awaited::Done(operator));
+                self.awaited.insert(n, Awaited::Done(operator, output));
                 out.push(Effect::Record { n: Some(n), changes: vec![change] });
             }
-            None => out.push(answer(Ok(()))),
+            None => answer(operator, Ok(output), out),
         }
     }
 

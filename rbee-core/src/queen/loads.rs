@@ -26,10 +26,27 @@ pub struct Load {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Loads(Arc<Mutex<Inner>>);
 
+/// What is done with the model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Work {
+    /// It is put on a disk, or loaded by a worker.
+    Load,
+    /// Its files are read again. Not listed: the model stays where it is.
+    Verify,
+}
+
+#[derive(Debug)]
+struct Entry {
+    load: Load,
+    work: Work,
+    /// Who else is told how far it has come.
+    listeners: Vec<Progress>,
+}
+
 #[derive(Debug, Default)]
 struct Inner {
     next: u64,
-    loads: BTreeMap<u64, Load>,
+    loads: BTreeMap<u64, Entry>,
     failed: VecDeque<(WorkerId, Error)>,
 }
 
@@ -39,7 +56,9 @@ impl Loads {
     }
 
     pub(super) fn all(&self) -> Vec<Load> {
-        self.lock().loads.values().cloned().collect()
+        let inner = self.lock();
+        let listed = inner.loads.values().filter(|entry| entry.work == Work::Load);
+        listed.map(|entry| entry.load.clone()).collect()
     }
 
     /// Why the worker was not there in the end, where that was lately.
@@ -57,9 +76,10 @@ impl Loads {
         inner.failed.push_back((worker, error));
     }
 
-    /// One more; it is listed until the guard is dropped.
+    /// One more; it is there until the guard is dropped.
     pub(super) fn begin(
         &self,
+        work: Work,
         hive: HiveId,
         model: ModelRef,
         worker: Option<WorkerId>,
@@ -67,10 +87,27 @@ impl Loads {
         let mut inner = self.lock();
         inner.next += 1;
         let key = inner.next;
-        let progress = ProgressUpdate::default();
-        inner.loads.insert(key, Load { hive, model, worker, progress });
+        let load = Load { hive, model, worker, progress: ProgressUpdate::default() };
+        inner.loads.insert(key, Entry { load, work, listeners: Vec::new() });
         drop(inner);
         LoadGuard { loads: self.clone(), key }
+    }
+}
+
+impl Loads {
+    /// Tells `progress` how far this has come, from now until its end, if it is under way.
+    pub(super) fn listen(&self, work: Work, hive: &HiveId, model: &ModelRef, progress: Progress) {
+        let mut inner = self.lock();
+        let found = inner.loads.values_mut().find(|entry| {
+            let load = &entry.load;
+            entry.work == work
+                && load.worker.is_none()
+                && load.hive == *hive
+                && load.model == *model
+        });
+        if let Some(entry) = found {
+            entry.listeners.push(progress);
+        }
     }
 }
 
@@ -84,8 +121,16 @@ impl LoadGuard {
     pub(super) fn progress(&self, also: impl Fn() + Send + Sync + 'static) -> Progress {
         let (loads, key) = (self.loads.clone(), self.key);
         Progress::new(move |update| {
-            if let Some(load) = loads.lock().loads.get_mut(&key) {
-                load.progress = update;
+            let listeners = match loads.lock().loads.get_mut(&key) {
+                Some(entry) => {
+                    entry.load.progress = update;
+                    entry.listeners.clone()
+                }
+                None => Vec::new(),
+            };
+            // Outside the lock: what they do is not ours to know.
+            for listener in listeners {
+                listener.update(update.done, update.total);
             }
             also();
         })
