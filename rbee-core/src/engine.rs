@@ -43,6 +43,7 @@ mod optimise;
 mod placing;
 mod provisioning;
 mod retry;
+mod spawns;
 mod store;
 mod suspicion;
 mod tenants;
@@ -61,11 +62,12 @@ use hive_table::HiveTable;
 use lanes::{LaneId, Lanes, Place};
 use leases::Leases;
 use marks::Marks;
-use memory::Promise;
+use memory::{BlockedModels, MemoryReservations};
 use operators::Operators;
 use optimise::Optimiser;
 use provisioning::Downloads;
 use retry::Chance;
+use spawns::Spawns;
 use suspicion::Suspicions;
 use tenants::{TenantChange, Tenants};
 use timers::{Alarm, JobAlarm, JobAlarms, Timers};
@@ -147,15 +149,18 @@ impl Entry {
     }
 }
 
-/// A worker on its way.
-#[derive(Debug)]
-struct Starting {
-    hive: HiveId,
-    spec: WorkerSpec,
-    pin: bool,
-    /// Workers that must be gone first.
-    waits_for: BTreeSet<WorkerId>,
-    issued: bool,
+/// How far the queen has gone down.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+enum Lifecycle {
+    /// It takes jobs.
+    #[default]
+    Running,
+    /// It takes no more jobs.
+    Draining,
+    /// The last job has ended.
+    Drained,
+    /// Nothing begins and nothing changes.
+    Frozen,
 }
 
 /// A record whose writing somebody waits for.
@@ -210,7 +215,7 @@ pub struct Engine {
     in_backoff: [BTreeSet<JobId>; 2],
     leases: Leases,
     timers: Timers,
-    starting: BTreeMap<WorkerId, Starting>,
+    spawns: Spawns,
     downloads: Downloads,
     operators: Operators,
     awaited: BTreeMap<u64, Awaited>,
@@ -218,14 +223,10 @@ pub struct Engine {
     probes: BTreeMap<WorkerId, u32>,
     suspicions: Suspicions,
     hives: HiveTable,
-    /// What workers are expected to take, and what of it is promised because the reports of their hive do not show it.
-    promises: BTreeMap<WorkerId, Promise>,
+    reservations: MemoryReservations,
     /// Models with something to ask about.
     wake: BTreeSet<ModelRef>,
-    /// Models that no worker has and that were told to wait: a worker that falls idle may make room for them.
-    starved: BTreeSet<ModelRef>,
-    /// The one of them that was asked about last.
-    last_starved: Option<ModelRef>,
+    starved: BlockedModels,
     pace: Pace,
     store_fault: Option<StoreFault>,
     tenants: Tenants,
@@ -235,9 +236,7 @@ pub struct Engine {
     chance: Chance,
     next_number: u64,
     next_order: u64,
-    draining: bool,
-    drained: bool,
-    frozen: bool,
+    lifecycle: Lifecycle,
     /// Of this life alone: see [`JobOutline`](crate::JobOutline).
     secret: u64,
 }
@@ -264,17 +263,16 @@ impl Engine {
             in_backoff: Default::default(),
             leases: Leases::default(),
             timers: Timers::default(),
-            starting: BTreeMap::new(),
+            spawns: Spawns::default(),
             downloads: Downloads::default(),
             operators: Operators::default(),
             awaited: BTreeMap::new(),
             probes: BTreeMap::new(),
             suspicions: Suspicions::default(),
             hives: HiveTable::default(),
-            promises: BTreeMap::new(),
+            reservations: MemoryReservations::default(),
             wake: BTreeSet::new(),
-            starved: BTreeSet::new(),
-            last_starved: None,
+            starved: BlockedModels::default(),
             pace: Pace::default(),
             store_fault: None,
             tenants: Tenants::default(),
@@ -283,9 +281,7 @@ impl Engine {
             chance: Chance::new(seed),
             next_number: 0,
             next_order: first_order(epoch),
-            draining: false,
-            drained: false,
-            frozen: false,
+            lifecycle: Lifecycle::default(),
             secret: 0,
         }
     }
@@ -325,7 +321,7 @@ impl Engine {
 
     /// When an [`Input::Tick`] is due next.
     pub fn next_wake(&self) -> Option<Time> {
-        if self.frozen { None } else { self.timers.next() }
+        if self.lifecycle == Lifecycle::Frozen { None } else { self.timers.next() }
     }
 
     /// How much of everything there is.
@@ -334,7 +330,7 @@ impl Engine {
             jobs: self.jobs.len(),
             waiting: self.waiting(),
             leases: self.leases.len(),
-            starting: self.starting.len(),
+            starting: self.spawns.len(),
             provisioning: self.downloads.len(),
             commands: self.commands(),
             questions: self.lanes.questions(),
@@ -383,7 +379,7 @@ impl Engine {
 
     /// Takes one input and appends what is to be done to `out`. The effects are to be carried out in their order.
     pub fn on(&mut self, now: Now, input: Input, out: &mut Vec<Effect>) {
-        if self.frozen {
+        if self.lifecycle == Lifecycle::Frozen {
             // What was handed to the store is still told as it was written.
             if let Input::Recorded { n, result } = input {
                 self.recorded(now, n, result, out);
@@ -434,8 +430,8 @@ impl Engine {
         } else if !has_work {
             self.timers.disarm(&Alarm::Optimise);
         }
-        if self.draining && !self.drained && self.jobs.is_empty() {
-            self.drained = true;
+        if self.lifecycle == Lifecycle::Draining && self.jobs.is_empty() {
+            self.lifecycle = Lifecycle::Drained;
             out.push(Effect::Drained);
         }
     }
@@ -460,6 +456,11 @@ impl Engine {
                 self.wake_all();
             }
         }
+    }
+
+    /// It takes no more jobs and starts no more workers.
+    fn is_draining(&self) -> bool {
+        self.lifecycle >= Lifecycle::Draining
     }
 
     fn waiting(&self) -> usize {

@@ -135,7 +135,8 @@ impl Engine {
             }
             (Some(Awaited::End(job)), Ok(())) => self.finish(job, None, out),
             // It stays live in the store, so its readers are not told of an end.
-            (Some(Awaited::End(_) | Awaited::LostEnd(..)), Err(_)) if self.frozen => {}
+            (Some(Awaited::End(_) | Awaited::LostEnd(..)), Err(_))
+                if self.lifecycle == Lifecycle::Frozen => {}
             (Some(Awaited::End(job)), Err(error)) => {
                 let Some(Entry { phase: Phase::Ending(ending), accepted, alarms, .. }) =
                     self.jobs.get_mut(&job).map(Box::as_mut)

@@ -116,6 +116,11 @@ impl HiveTable {
         self.members.get(id).is_some_and(|member| !member.is_stopped)
     }
 
+    /// Does the store have a row of it?
+    pub(super) fn is_recorded(&self, id: &HiveId) -> bool {
+        self.members.get(id).is_some_and(|member| member.recorded.is_some())
+    }
+
     /// It has answered, with these capabilities. Returns the change to be recorded.
     pub(super) fn answered(
         &mut self,

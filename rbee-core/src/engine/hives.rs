@@ -27,7 +27,7 @@ impl Engine {
             }
             HiveFact::Report(report) => self.hive_report(now, hive, *report, out),
             HiveFact::WorkerExited { worker, why } => {
-                if self.starting.contains_key(&worker) {
+                if self.spawns.contains(worker) {
                     self.spawned(now, worker, Err(why), out);
                 } else {
                     self.gone(now, worker, &why, out);
@@ -145,10 +145,10 @@ impl Engine {
         for worker in report.workers {
             let id = worker.info.id;
             seen.insert(id);
-            if worker.info.since <= report.rev && !self.starting.contains_key(&id) {
+            if worker.info.since <= report.rev && !self.spawns.contains(id) {
                 self.shown(&worker.info, &worker.health);
             }
-            if self.starting.contains_key(&id) {
+            if self.spawns.contains(id) {
                 continue;
             }
             if self.view.worker(id).is_some() {
@@ -179,7 +179,7 @@ impl Engine {
         let missing = |view: &WorkerView| {
             (view.info.since <= report.rev || went_back)
                 && !seen.contains(&view.info.id)
-                && !self.starting.contains_key(&view.info.id)
+                && !self.spawns.contains(view.info.id)
                 && view.state != WorkerState::Draining
         };
         let lost: Vec<_> = self
@@ -218,7 +218,7 @@ impl Engine {
         let why = Error::new(ErrorKind::HiveUnreachable, format!("hive {hive} is lost"));
         let workers: Vec<_> = self.view.on_hive(hive).map(|worker| worker.info.id).collect();
         for worker in workers {
-            let model = self.starting.get(&worker).map(|starting| starting.spec.model.clone());
+            let model = self.spawns.get(worker).map(|starting| starting.spec.model.clone());
             self.gone(now, worker, &why, out);
             if let Some(model) = model {
                 self.wake_model(&model);

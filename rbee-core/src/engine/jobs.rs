@@ -45,7 +45,7 @@ impl Engine {
 
     /// May this job be admitted, after so many others that are admitted beside it?
     pub(super) fn admit(&mut self, now: Now, job: &Job, beside: usize) -> Result<()> {
-        if self.draining {
+        if self.is_draining() {
             return Err(Error::new(
                 ErrorKind::ShuttingDown,
                 "the queen is going down and takes no more jobs",

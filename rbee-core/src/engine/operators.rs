@@ -68,7 +68,7 @@ impl Engine {
 
     /// Workers can be started.
     pub(super) fn check_starts(&self) -> Result<()> {
-        if !self.draining {
+        if !self.is_draining() {
             return Ok(());
         }
         let message = "the queen is going down and starts no workers";

@@ -79,7 +79,7 @@ impl Engine {
         self.stop_unused(now, out);
         let pause = self.settings.scale_back_after;
         self.optimiser.scaled_back.retain(|_, at| now.at - *at < pause);
-        if !self.draining {
+        if !self.is_draining() {
             let waiting: BTreeSet<_> =
                 self.view.lanes().map(|(lane, _)| lane.model.clone()).collect();
             waiting.into_iter().for_each(|model| self.scale_up(now, &model, out));

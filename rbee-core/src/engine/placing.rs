@@ -212,9 +212,7 @@ impl Engine {
     /// Is enough being started for everything that waits for this model? Starting a worker once must not hang on the
     /// policy.
     fn is_covered(&self, model: &ModelRef) -> bool {
-        let workers = self.starting.values().filter(|starting| starting.spec.model == *model);
-        let workers: usize = workers.map(|starting| starting.spec.slots as usize).sum();
-        let downloads = self.downloads.slots(model);
+        let (workers, downloads) = (self.spawns.slots(model), self.downloads.slots(model));
         let waiting = self.lanes.model(model).map_or(0, lanes::ModelQueue::waiting);
         workers + downloads >= waiting
     }

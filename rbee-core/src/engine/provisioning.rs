@@ -16,7 +16,7 @@ struct Holder {
 }
 
 impl Engine {
-    /// Has the store know that the model is there, and is used.
+    /// Has the store know that the model is there, and is used, if it knows the hive.
     pub(super) fn record_model(
         &mut self,
         now: Now,
@@ -24,6 +24,9 @@ impl Engine {
         on_disk: &ModelOnDisk,
         out: &mut Out,
     ) {
+        if !self.hives.is_recorded(hive) {
+            return;
+        }
         let record = ModelRecord {
             hive: hive.clone(),
             model: on_disk.model.clone(),
@@ -144,9 +147,7 @@ impl Engine {
             Ok(on_disk) => on_disk,
             Err(error) => return self.download_failed(now, &hive, &model, waiters, &error, out),
         };
-        if self.view.hive(&hive).is_some() {
-            self.record_model(now, &hive, &on_disk, out);
-        }
+        self.record_model(now, &hive, &on_disk, out);
         self.view.edit_hive(&hive, |view| {
             _ = Arc::make_mut(&mut view.models).insert(model.clone(), on_disk.clone())
         });

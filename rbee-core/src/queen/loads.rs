@@ -43,10 +43,30 @@ struct Entry {
     listeners: Vec<Progress>,
 }
 
+/// Who wants to be told how far something comes that is done with a model on a hive.
+#[derive(Debug)]
+pub(super) struct Listener {
+    pub(super) work: Work,
+    pub(super) hive: HiveId,
+    pub(super) model: ModelRef,
+    pub(super) progress: Progress,
+}
+
+impl Listener {
+    fn is_for(&self, Entry { load, work, .. }: &Entry) -> bool {
+        *work == self.work
+            && load.worker.is_none()
+            && load.hive == self.hive
+            && load.model == self.model
+    }
+}
+
 #[derive(Debug, Default)]
 struct Inner {
     next: u64,
     loads: BTreeMap<u64, Entry>,
+    /// Whoever orders something at this moment.
+    listener: Option<Listener>,
     failed: VecDeque<(WorkerId, Error)>,
 }
 
@@ -76,6 +96,21 @@ impl Loads {
         inner.failed.push_back((worker, error));
     }
 
+    /// Has whoever orders this told how far it has come: from its begin if `order` begins it, else from now if it is under
+    /// way already. The driver's task alone orders.
+    pub(super) fn listen(&self, listener: Listener, order: impl FnOnce()) {
+        self.lock().listener = Some(listener);
+        order();
+        let mut inner = self.lock();
+        let Some(listener) = inner.listener.take() else { return };
+        let entry = inner.loads.values_mut().find(|entry| listener.is_for(entry));
+        let Some(entry) = entry else { return };
+        let so_far = entry.load.progress;
+        entry.listeners.push(listener.progress.clone());
+        drop(inner);
+        listener.progress.update(so_far.done, so_far.total);
+    }
+
     /// One more; it is there until the guard is dropped.
     pub(super) fn begin(
         &self,
@@ -88,26 +123,13 @@ impl Loads {
         inner.next += 1;
         let key = inner.next;
         let load = Load { hive, model, worker, progress: ProgressUpdate::default() };
-        inner.loads.insert(key, Entry { load, work, listeners: Vec::new() });
+        let mut entry = Entry { load, work, listeners: Vec::new() };
+        if let Some(listener) = inner.listener.take_if(|listener| listener.is_for(&entry)) {
+            entry.listeners.push(listener.progress);
+        }
+        inner.loads.insert(key, entry);
         drop(inner);
         LoadGuard { loads: self.clone(), key }
-    }
-}
-
-impl Loads {
-    /// Tells `progress` how far this has come, from now until its end, if it is under way.
-    pub(super) fn listen(&self, work: Work, hive: &HiveId, model: &ModelRef, progress: Progress) {
-        let mut inner = self.lock();
-        let found = inner.loads.values_mut().find(|entry| {
-            let load = &entry.load;
-            entry.work == work
-                && load.worker.is_none()
-                && load.hive == *hive
-                && load.model == *model
-        });
-        if let Some(entry) = found {
-            entry.listeners.push(progress);
-        }
     }
 }
 
@@ -140,5 +162,53 @@ impl LoadGuard {
 impl Drop for LoadGuard {
     fn drop(&mut self) {
         self.loads.lock().loads.remove(&self.key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn model() -> ModelRef {
+        "bee".parse().unwrap()
+    }
+
+    fn listener(work: Work) -> (Listener, Arc<Mutex<Vec<u64>>>) {
+        let told = Arc::<Mutex<Vec<u64>>>::default();
+        let tell = told.clone();
+        let progress = Progress::new(move |update| tell.lock().unwrap().push(update.done));
+        (Listener { work, hive: HiveId::local(), model: model(), progress }, told)
+    }
+
+    #[test]
+    fn everybody_who_waits_for_a_download_is_told_how_far_it_has_come() {
+        let loads = Loads::default();
+        let ((first, to_first), (second, to_second)) = (listener(Work::Load), listener(Work::Load));
+        let (verifier, to_verifier) = listener(Work::Verify);
+        let mut begun = None;
+        loads.listen(first, || {
+            let load = loads.begin(Work::Load, HiveId::local(), model(), None);
+            let progress = load.progress(|| {});
+            progress.update(1, Some(9));
+            begun = Some((load, progress));
+        });
+        let (load, progress) = begun.unwrap();
+        loads.listen(second, || {});
+        loads.listen(verifier, || {});
+        progress.update(2, Some(9));
+        drop(load);
+        progress.update(3, Some(9));
+        assert_eq!(*to_first.lock().unwrap(), [1, 2]);
+        assert_eq!(*to_second.lock().unwrap(), [1, 2]);
+        assert_eq!((to_verifier.lock().unwrap().len(), loads.all().len()), (0, 0));
+    }
+
+    #[test]
+    fn what_is_verified_is_not_listed_as_loading() {
+        let loads = Loads::default();
+        let _verified = loads.begin(Work::Verify, HiveId::local(), model(), None);
+        assert_eq!(loads.all(), []);
+        let _load = loads.begin(Work::Load, HiveId::local(), model(), None);
+        assert_eq!(loads.all().len(), 1);
     }
 }

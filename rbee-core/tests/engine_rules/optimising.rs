@@ -43,12 +43,14 @@ impl Hand {
         self.engine.view().worker(parts::worker(n)).unwrap().pinned
     }
 
+    /// What is recorded of models and workers; what is recorded of hives, `hives.rs` looks at.
     fn changes(&self) -> Vec<Change> {
         let changes = self.all(|effect| match effect {
             Effect::Record { changes, .. } => Some(changes.clone()),
             _ => None,
         });
-        changes.concat()
+        let of_hives = |change: &Change| matches!(change, Change::HivePut(_) | Change::HiveGone(_));
+        changes.concat().into_iter().filter(|change| !of_hives(change)).collect()
     }
 
     /// Lets time pass in steps of the optimiser, and tells who is stopped and after how many seconds.

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 use rbee_core::{
     Change, Error, ErrorKind, Finish, LeaseId, Mode, Priority, Prompt, Sampling, Settings,
     Snapshot, Task, TenantId, TenantLimits, TenantRecord, Usage,
-    engine::{AttemptEnd, AttemptResult, Command, CommandOutput, Effect, HiveFact, Input},
+    engine::{AttemptEnd, AttemptResult, Command, CommandOutput, Effect, Input},
 };
 
 use super::{

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use super::{
-    super::{loads::Work, policies, policy},
+    super::{
+        loads::{Listener, Work},
+        policies, policy,
+    },
     *,
 };
 use crate::{Ask, LoadRequest, Placement, Progress, Ticket, within::within};
@@ -27,10 +30,14 @@ impl Driver {
         self.next_command += 1;
         let n = self.next_command;
         self.operators.insert(n, reply);
-        self.turn(Input::Command { n, command }, effects);
-        // It is under way now, and may have been before.
-        if let Some((work, hive, model)) = shown.filter(|_| self.operators.contains_key(&n)) {
-            self.shell.loads.listen(work, &hive, &model, progress);
+        let input = Input::Command { n, command };
+        match shown {
+            Some((work, hive, model)) => {
+                let listener = Listener { work, hive, model, progress };
+                let loads = self.shell.loads.clone();
+                loads.listen(listener, || self.turn(input, effects));
+            }
+            None => self.turn(input, effects),
         }
     }
 
