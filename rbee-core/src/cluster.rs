@@ -8,6 +8,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use rpds::{RedBlackTreeMapSync as Map, RedBlackTreeSetSync as Set};
 
 mod memory;
+mod narrow;
 #[cfg(test)]
 mod tests;
 mod views;

@@ -29,17 +29,21 @@ mod admit;
 mod commands;
 mod ending;
 mod freeze;
+mod hive_table;
 mod hives;
 mod jobs;
 mod lanes;
 mod leases;
+mod load_model;
 mod marks;
 mod memory;
 mod message;
+mod operators;
 mod optimise;
 mod placing;
 mod provisioning;
 mod retry;
+mod spawns;
 mod store;
 mod suspicion;
 mod tenants;
@@ -47,16 +51,23 @@ mod timers;
 mod together;
 mod workers;
 
-pub use message::{AttemptEnd, AttemptResult, Command, Effect, HiveFact, Input, Note, Silence};
+pub use hive_table::HiveSummary;
+pub use message::{
+    AttemptEnd, AttemptResult, Command, CommandOutput, Effect, HiveFact, Input, Note, Silence,
+};
 pub use store::StoreFault;
 
 use admit::{Pace, Paces};
+use hive_table::HiveTable;
 use lanes::{LaneId, Lanes, Place};
 use leases::Leases;
 use marks::Marks;
-use memory::Promise;
+use memory::{BlockedModels, MemoryReservations};
+use operators::Operators;
 use optimise::Optimiser;
+use provisioning::Downloads;
 use retry::Chance;
+use spawns::Spawns;
 use suspicion::Suspicions;
 use tenants::{TenantChange, Tenants};
 use timers::{Alarm, JobAlarm, JobAlarms, Timers};
@@ -138,15 +149,18 @@ impl Entry {
     }
 }
 
-/// A worker on its way.
-#[derive(Debug)]
-struct Starting {
-    hive: HiveId,
-    spec: WorkerSpec,
-    pin: bool,
-    /// Workers that must be gone first.
-    waits_for: BTreeSet<WorkerId>,
-    issued: bool,
+/// How far the queen has gone down.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+enum Lifecycle {
+    /// It takes jobs.
+    #[default]
+    Running,
+    /// It takes no more jobs.
+    Draining,
+    /// The last job has ended.
+    Drained,
+    /// Nothing begins and nothing changes.
+    Frozen,
 }
 
 /// A record whose writing somebody waits for.
@@ -158,8 +172,8 @@ enum Awaited {
     LostEnd(JobId, Option<Outcome>),
     /// A change that an operator wants, and the number of the answer.
     Tenant(u64, TenantChange),
-    /// What an operator wants is done, and this is the number of the answer.
-    Done(u64),
+    /// What an operator wants is done, and this is the number of the answer, and the answer.
+    Done(u64, CommandOutput),
 }
 
 /// How much of everything there is. All zero when all is quiet.
@@ -175,6 +189,8 @@ pub struct Counters {
     pub starting: usize,
     /// Downloads under way.
     pub provisioning: usize,
+    /// Commands of operators that are under way, those that only wait for a record not counted.
+    pub commands: usize,
     /// Questions to the policy that are not answered.
     pub questions: usize,
     /// Records whose writing is waited for.
@@ -199,25 +215,18 @@ pub struct Engine {
     in_backoff: [BTreeSet<JobId>; 2],
     leases: Leases,
     timers: Timers,
-    starting: BTreeMap<WorkerId, Starting>,
-    /// Downloads under way, with the slots that are going to be started after them.
-    provisioning: BTreeMap<(HiveId, ModelRef), u32>,
+    spawns: Spawns,
+    downloads: Downloads,
+    operators: Operators,
     awaited: BTreeMap<u64, Awaited>,
     /// When and with what patience each failed worker is probed.
     probes: BTreeMap<WorkerId, u32>,
     suspicions: Suspicions,
-    /// Models that the store has a row of, by hive.
-    catalogue: BTreeMap<HiveId, BTreeSet<ModelRef>>,
-    /// What workers are expected to take, and what of it is promised because the reports of their hive do not show it.
-    promises: BTreeMap<WorkerId, Promise>,
-    /// The revision of the last report, by hive.
-    revisions: BTreeMap<HiveId, u64>,
+    hives: HiveTable,
+    reservations: MemoryReservations,
     /// Models with something to ask about.
     wake: BTreeSet<ModelRef>,
-    /// Models that no worker has and that were told to wait: a worker that falls idle may make room for them.
-    starved: BTreeSet<ModelRef>,
-    /// The one of them that was asked about last.
-    last_starved: Option<ModelRef>,
+    starved: BlockedModels,
     pace: Pace,
     store_fault: Option<StoreFault>,
     tenants: Tenants,
@@ -227,9 +236,7 @@ pub struct Engine {
     chance: Chance,
     next_number: u64,
     next_order: u64,
-    draining: bool,
-    drained: bool,
-    frozen: bool,
+    lifecycle: Lifecycle,
     /// Of this life alone: see [`JobOutline`](crate::JobOutline).
     secret: u64,
 }
@@ -256,17 +263,16 @@ impl Engine {
             in_backoff: Default::default(),
             leases: Leases::default(),
             timers: Timers::default(),
-            starting: BTreeMap::new(),
-            provisioning: BTreeMap::new(),
+            spawns: Spawns::default(),
+            downloads: Downloads::default(),
+            operators: Operators::default(),
             awaited: BTreeMap::new(),
             probes: BTreeMap::new(),
             suspicions: Suspicions::default(),
-            catalogue: BTreeMap::new(),
-            promises: BTreeMap::new(),
-            revisions: BTreeMap::new(),
+            hives: HiveTable::default(),
+            reservations: MemoryReservations::default(),
             wake: BTreeSet::new(),
-            starved: BTreeSet::new(),
-            last_starved: None,
+            starved: BlockedModels::default(),
             pace: Pace::default(),
             store_fault: None,
             tenants: Tenants::default(),
@@ -275,9 +281,7 @@ impl Engine {
             chance: Chance::new(seed),
             next_number: 0,
             next_order: first_order(epoch),
-            draining: false,
-            drained: false,
-            frozen: false,
+            lifecycle: Lifecycle::default(),
             secret: 0,
         }
     }
@@ -317,7 +321,7 @@ impl Engine {
 
     /// When an [`Input::Tick`] is due next.
     pub fn next_wake(&self) -> Option<Time> {
-        if self.frozen { None } else { self.timers.next() }
+        if self.lifecycle == Lifecycle::Frozen { None } else { self.timers.next() }
     }
 
     /// How much of everything there is.
@@ -326,8 +330,9 @@ impl Engine {
             jobs: self.jobs.len(),
             waiting: self.waiting(),
             leases: self.leases.len(),
-            starting: self.starting.len(),
-            provisioning: self.provisioning.len(),
+            starting: self.spawns.len(),
+            provisioning: self.downloads.len(),
+            commands: self.commands(),
             questions: self.lanes.questions(),
             unrecorded: self.awaited.len(),
             // Looking after workers that nobody uses is no work that is waited for, and neither is their settling.
@@ -374,7 +379,7 @@ impl Engine {
 
     /// Takes one input and appends what is to be done to `out`. The effects are to be carried out in their order.
     pub fn on(&mut self, now: Now, input: Input, out: &mut Vec<Effect>) {
-        if self.frozen {
+        if self.lifecycle == Lifecycle::Frozen {
             // What was handed to the store is still told as it was written.
             if let Input::Recorded { n, result } = input {
                 self.recorded(now, n, result, out);
@@ -389,6 +394,7 @@ impl Engine {
             Input::Recorded { n, result } => self.recorded(now, n, result, out),
             Input::Store { fault } => self.store(now, fault, out),
             Input::Placed { ticket, answer } => self.placed(now, ticket, answer, out),
+            Input::HiveChosen { ticket, answer } => self.hive_chosen(now, ticket, answer, out),
             Input::AttemptEnded { lease, end } => self.attempt_ended(now, lease, end, out),
             Input::Silent { lease, silence } => self.silent(now, lease, silence, out),
             Input::Heard { lease } => self.heard(lease, out),
@@ -397,6 +403,10 @@ impl Engine {
             Input::ProvisionProgress { hive, model } => self.provision_progress(now, hive, model),
             Input::Provisioned { hive, model, result } => {
                 self.provisioned(now, hive, model, result, out)
+            }
+            Input::Verified { hive, model, result } => self.verified(hive, model, result, out),
+            Input::ModelRemoved { hive, model, result } => {
+                self.model_removed(hive, model, result, out)
             }
             Input::Probed { worker, result } => self.probed(now, worker, result, out),
             Input::Connected { worker, result } => self.connected(now, worker, result, out),
@@ -420,8 +430,8 @@ impl Engine {
         } else if !has_work {
             self.timers.disarm(&Alarm::Optimise);
         }
-        if self.draining && !self.drained && self.jobs.is_empty() {
-            self.drained = true;
+        if self.lifecycle == Lifecycle::Draining && self.jobs.is_empty() {
+            self.lifecycle = Lifecycle::Drained;
             out.push(Effect::Drained);
         }
     }
@@ -446,6 +456,11 @@ impl Engine {
                 self.wake_all();
             }
         }
+    }
+
+    /// It takes no more jobs and starts no more workers.
+    fn is_draining(&self) -> bool {
+        self.lifecycle >= Lifecycle::Draining
     }
 
     fn waiting(&self) -> usize {

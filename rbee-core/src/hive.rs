@@ -109,7 +109,12 @@ pub fn parse_label(text: &str) -> Result<(String, String)> {
 impl HiveContact {
     /// Within this process.
     pub fn in_process() -> Self {
-        let hostname = sysinfo::System::host_name().unwrap_or_default();
+        Self::local(sysinfo::System::host_name().unwrap_or_default())
+    }
+
+    /// On this machine, which has this name, without an HTTP API and without labels.
+    pub fn local(hostname: impl Into<String>) -> Self {
+        let hostname = hostname.into();
         Self { hostname, port: 0, address: HiveAddress::Local, labels: BTreeMap::new() }
     }
 }

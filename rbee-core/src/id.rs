@@ -162,6 +162,11 @@ impl QueenId {
 }
 
 impl CorrelationId {
+    /// The name of a job.
+    pub(crate) fn of_job(job: JobId) -> Self {
+        Self(job.to_string().into())
+    }
+
     /// A new random one.
     pub fn random() -> Self {
         Self(Uuid::new_v4().hyphenated().to_string().into())

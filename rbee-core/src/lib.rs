@@ -61,6 +61,7 @@ mod hive_address;
 mod id;
 mod idempotency;
 mod job;
+mod load_request;
 pub mod metrics;
 mod model_info;
 mod model_on_disk;
@@ -80,6 +81,7 @@ pub mod sim;
 mod task;
 mod tenant;
 mod time;
+mod within;
 mod worker;
 mod worker_spec;
 
@@ -93,6 +95,7 @@ pub use candle::{CandleDevice, CandleDtype, CandleFactory, CandleOptions, Candle
 pub use cluster::{ClusterView, HiveView, LaneKey, LaneView, WorkerState, WorkerView};
 pub use device::{Device, DeviceKind};
 pub use digest::Digest;
+pub use engine::HiveSummary;
 pub use error::{Error, ErrorKind, Result};
 pub use event::{EventKind, EventRef, Finish, JobEvent, Metrics, Outcome, Output, Started, Usage};
 pub use file_roots::{check_file_root, confine_model_files, confined_directories};
@@ -104,6 +107,7 @@ pub use hive_address::HiveAddress;
 pub use id::{CorrelationId, Epoch, HiveId, JobId, LeaseId, QueenId, TenantId, Ticket, WorkerId};
 pub use idempotency::Idempotency;
 pub use job::{EndedJob, Job, JobState, JobStatus, LiveJob};
+pub use load_request::LoadRequest;
 pub use model_info::{
     EmbeddingInfo, KvCache, MemoryEstimate, MemoryNeed, ModelFormat, ModelInfo, ModelTask, Pooling,
 };
@@ -119,9 +123,8 @@ pub use policy_source::{PolicyLanguage, PolicySource};
 pub use priority::Priority;
 pub use progress::{Progress, ProgressUpdate};
 pub use queen::{
-    Answer, Decision, HiveSummary, JobEvents, JobHandle, Load, LoadRequest, MAX_POLICY_BYTES,
-    PolicyHealth, PolicyReplay, PolicyStatus, PolicyTrial, Queen, QueenBuilder, TenantKey,
-    TenantSummary, TrialDecision,
+    Answer, Decision, JobEvents, JobHandle, Load, MAX_POLICY_BYTES, PolicyHealth, PolicyReplay,
+    PolicyStatus, PolicyTrial, Queen, QueenBuilder, TenantKey, TenantSummary, TrialDecision,
 };
 #[cfg(feature = "test-util")]
 pub use registry::GuardedRegistry;

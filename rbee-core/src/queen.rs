@@ -40,11 +40,9 @@ mod writer;
 
 pub use builder::QueenBuilder;
 pub use decisions::Decision;
-pub use fleet::HiveSummary;
 pub use handle::{Answer, JobHandle};
 pub use loads::Load;
 pub use log::JobEvents;
-pub use placement::LoadRequest;
 pub use policies::{MAX_POLICY_BYTES, PolicyStatus, PolicyTrial, TrialDecision};
 pub use policy::PolicyHealth;
 pub use replays::PolicyReplay;

@@ -9,8 +9,9 @@ use std::{sync::Arc, time::Duration};
 
 use queen_support::{EchoFactory, echo, hive, queen, quiet, read, request};
 use rbee_core::{
-    EchoGate, ErrorKind, HiveId, HiveStatus, LoadRequest, MemoryRegistry, ModelRef, ModelStore,
-    Progress, Queen, QueenId, Settings, StoreOptions, WorkerState,
+    Ask, ClusterView, EchoGate, ErrorKind, FnScheduler, HiveId, HiveStatus, LeastLoaded,
+    LoadRequest, MemoryRegistry, ModelRef, ModelStore, Progress, Queen, QueenId, Scheduler,
+    Settings, StoreOptions, WorkerState,
 };
 
 /// A model that lies on the disk of this machine.
@@ -81,6 +82,32 @@ async fn a_load_that_cannot_be_says_what_is_wrong() {
     assert_eq!(kind(no_device).await, ErrorKind::InvalidRequest);
     let absent = LoadRequest::new("file:/nonexistent/model".parse().unwrap());
     assert_eq!(kind(absent).await, ErrorKind::ModelNotFound);
+    quiet(&queen).await;
+}
+
+#[tokio::test]
+async fn a_load_goes_on_when_whoever_ordered_it_is_gone() {
+    let (asked, mut is_asked) = tokio::sync::mpsc::unbounded_channel();
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let released = std::sync::Mutex::new(released);
+    // It has its say after the one who ordered the load is gone.
+    let policy = FnScheduler::new("slow", move |ask: &Ask, cluster: &ClusterView| {
+        asked.send(()).unwrap();
+        let _ = released.lock().unwrap().recv();
+        LeastLoaded::default().place(ask, cluster)
+    });
+    let attic = hive("a").with_factory(EchoFactory::new().0);
+    let queen = queen().hive(attic).scheduler(policy).build().await.unwrap();
+    let model = model();
+    let load = {
+        let (queen, load) = (queen.clone(), LoadRequest::new(model.reference.clone()));
+        tokio::spawn(async move { queen.load_model(load).await })
+    };
+    is_asked.recv().await.unwrap();
+    load.abort();
+    assert!(load.await.unwrap_err().is_cancelled());
+    drop(release);
+    until(&queen, "the worker is ready", |cluster| ready(cluster, "a") == 1).await;
     quiet(&queen).await;
 }
 

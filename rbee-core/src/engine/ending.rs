@@ -135,7 +135,8 @@ impl Engine {
             }
             (Some(Awaited::End(job)), Ok(())) => self.finish(job, None, out),
             // It stays live in the store, so its readers are not told of an end.
-            (Some(Awaited::End(_) | Awaited::LostEnd(..)), Err(_)) if self.frozen => {}
+            (Some(Awaited::End(_) | Awaited::LostEnd(..)), Err(_))
+                if self.lifecycle == Lifecycle::Frozen => {}
             (Some(Awaited::End(job)), Err(error)) => {
                 let Some(Entry { phase: Phase::Ending(ending), accepted, alarms, .. }) =
                     self.jobs.get_mut(&job).map(Box::as_mut)
@@ -165,9 +166,11 @@ impl Engine {
                 if result.is_ok() {
                     self.tenants.apply(change, &self.settings, &mut self.view);
                 }
-                out.push(Effect::Answer { n, result });
+                operators::answer(n, result.map(|()| CommandOutput::Done), out);
             }
-            (Some(Awaited::Done(n)), result) => out.push(Effect::Answer { n, result }),
+            (Some(Awaited::Done(n, output)), result) => {
+                operators::answer(n, result.map(|()| output), out);
+            }
             (None, _) => {}
         }
     }

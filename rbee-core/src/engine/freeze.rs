@@ -7,7 +7,7 @@ impl Engine {
     /// Nothing begins any more. A job whose client cannot come back is ended, because the client is going to be told that it
     /// failed; the others stay as they are in the store, for the next life of the queen.
     pub(super) fn freeze(&mut self, now: Now, out: &mut Out) {
-        self.frozen = true;
+        self.lifecycle = Lifecycle::Frozen;
         let end_of = |awaited: &Awaited| match awaited {
             Awaited::End(job) => Some(*job),
             _ => None,

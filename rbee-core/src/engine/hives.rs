@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::{
-    Device, ErrorKind, HiveReport, HiveView, Result, WorkerHealth, WorkerState, WorkerView,
+    Change, Device, ErrorKind, HiveContact, HiveReport, HiveView, Result, WorkerHealth,
+    WorkerState, WorkerView,
 };
 use std::time::Duration;
 
@@ -13,43 +14,92 @@ const MAX_PROBE_DELAY: Duration = Duration::from_secs(60);
 impl Engine {
     pub(super) fn hive(&mut self, now: Now, hive: HiveId, fact: HiveFact, out: &mut Out) {
         match fact {
-            HiveFact::Added => {
-                if self.view.hive(&hive).is_none() {
-                    let memory_budget = self.settings.hive_memory.get(hive.as_str()).copied();
-                    self.view.put_hive(HiveView { memory_budget, ..empty_hive(hive) });
+            HiveFact::Added(contact) => self.add_hive(hive, *contact),
+            HiveFact::Contact(contact) => {
+                let is_news =
+                    self.view.hive(&hive).is_some_and(|view| *view.labels != contact.labels);
+                if is_news {
+                    let labels = Arc::new(contact.labels.clone());
+                    self.view.edit_hive(&hive, |view| view.labels = labels);
+                    self.wake_all();
                 }
-            }
-            HiveFact::Labels(labels) => {
-                self.view.edit_hive(&hive, |view| view.labels = Arc::new(labels));
-                self.wake_all();
+                self.hives.set_contact(&hive, *contact);
             }
             HiveFact::Report(report) => self.hive_report(now, hive, *report, out),
             HiveFact::WorkerExited { worker, why } => {
-                if self.starting.contains_key(&worker) {
+                if self.spawns.contains(worker) {
                     self.spawned(now, worker, Err(why), out);
                 } else {
                     self.gone(now, worker, &why, out);
                 }
             }
             HiveFact::Unreachable(why) => {
-                let was_online = self.view.hive(&hive).is_some_and(|view| view.online);
-                if was_online {
-                    out.push(Effect::Note(Note::HiveOffline(hive.clone(), why)));
-                    self.view.edit_hive(&hive, |view| view.online = false);
-                    self.set_reachable(&hive, false);
-                    self.give_hive_tries_back(&hive);
-                    self.timers.arm(now.at + self.settings.hive_lost_after, Alarm::HiveLost(hive));
+                if self.hives.is_heard(&hive) {
+                    self.hive_unreachable(now, hive, why, out);
+                }
+            }
+            HiveFact::Stopped => self.stop_hive(now, &hive, out),
+            HiveFact::Started => {
+                self.hives.started(&hive);
+                if self.view.edit_hive(&hive, |view| view.draining = false) {
+                    self.wake_all();
                 }
             }
             HiveFact::Removed => {
-                self.hive_lost(now, &hive, out);
-                self.timers.disarm(&Alarm::HiveLost(hive.clone()));
-                self.revisions.remove(&hive);
-                self.view.remove_hive(&hive);
-                self.catalogue.remove(&hive);
-                self.forget_gone(&hive, &BTreeSet::new(), out);
+                self.clear_hive(now, &hive, out);
+                out.extend(self.hives.remove(&hive).map(record));
             }
         }
+    }
+
+    fn add_hive(&mut self, id: HiveId, contact: HiveContact) {
+        let labels = contact.labels.clone();
+        if self.hives.add(&id, contact) {
+            self.put_new_hive(id, labels);
+        }
+    }
+
+    /// A hive of which nothing is known but what its owner says of it.
+    fn put_new_hive(&mut self, id: HiveId, labels: BTreeMap<String, String>) {
+        let memory_budget = self.settings.hive_memory.get(id.as_str()).copied();
+        self.view.put_hive(HiveView {
+            id,
+            online: false,
+            draining: false,
+            devices: Arc::from([]),
+            memory_budget,
+            labels: Arc::new(labels),
+            models: Arc::default(),
+            reserved: BTreeMap::new(),
+        });
+    }
+
+    fn hive_unreachable(&mut self, now: Now, hive: HiveId, why: Error, out: &mut Out) {
+        out.extend(self.hives.is_away(&hive, now, why.clone()).map(record));
+        let was_online = self.view.hive(&hive).is_some_and(|view| view.online);
+        if was_online {
+            out.push(Effect::Note(Note::HiveOffline(hive.clone(), why)));
+            self.view.edit_hive(&hive, |view| view.online = false);
+            self.set_reachable(&hive, false);
+            self.give_hive_tries_back(&hive);
+            self.timers.arm(now.at + self.settings.hive_lost_after, Alarm::HiveLost(hive));
+        }
+    }
+
+    /// It stays in the fleet, without workers, until it is started again. Its jobs go on elsewhere.
+    fn stop_hive(&mut self, now: Now, hive: &HiveId, out: &mut Out) {
+        let Some(labels) = self.view.hive(hive).map(|view| (*view.labels).clone()) else { return };
+        self.clear_hive(now, hive, out);
+        self.put_new_hive(hive.clone(), labels);
+        out.extend(self.hives.stopped(hive, now).map(record));
+    }
+
+    /// Its workers are gone, and nothing is known of it any more.
+    fn clear_hive(&mut self, now: Now, hive: &HiveId, out: &mut Out) {
+        self.hive_lost(now, hive, out);
+        self.timers.disarm(&Alarm::HiveLost(hive.clone()));
+        self.view.remove_hive(hive);
+        self.forget_gone(hive, &BTreeSet::new(), out);
     }
 
     fn set_reachable(&mut self, hive: &HiveId, reachable: bool) {
@@ -66,16 +116,19 @@ impl Engine {
     }
 
     fn hive_report(&mut self, now: Now, hive: HiveId, report: HiveReport, out: &mut Out) {
-        // One that was taken out of the fleet may have had a report on its way.
-        let Some(old) = self.view.hive(&hive).cloned() else {
+        // One that was stopped or taken out of the fleet may have had a report on its way.
+        let Some(old) = self.view.hive(&hive).cloned().filter(|_| self.hives.is_heard(&hive))
+        else {
             return;
         };
-        let went_back = self.revisions.get(&hive).is_some_and(|last| report.rev < *last);
+        let change = self.hives.answered(&hive, now, || capabilities(&report));
+        out.extend(change.map(record));
+        let went_back = self.hives.revision(&hive).is_some_and(|last| report.rev < last);
         if old.online && went_back {
             // Overtaken on its way by a younger one.
             return;
         }
-        self.revisions.insert(hive.clone(), report.rev);
+        self.hives.set_revision(&hive, report.rev);
         let mut view = HiveView { online: true, devices: report.devices.into(), ..(*old).clone() };
         let models = report.models.into_iter().map(|model| (model.model.clone(), model));
         view.models = Arc::new(models.collect());
@@ -92,10 +145,10 @@ impl Engine {
         for worker in report.workers {
             let id = worker.info.id;
             seen.insert(id);
-            if worker.info.since <= report.rev && !self.starting.contains_key(&id) {
+            if worker.info.since <= report.rev && !self.spawns.contains(id) {
                 self.shown(&worker.info, &worker.health);
             }
-            if self.starting.contains_key(&id) {
+            if self.spawns.contains(id) {
                 continue;
             }
             if self.view.worker(id).is_some() {
@@ -126,7 +179,7 @@ impl Engine {
         let missing = |view: &WorkerView| {
             (view.info.since <= report.rev || went_back)
                 && !seen.contains(&view.info.id)
-                && !self.starting.contains_key(&view.info.id)
+                && !self.spawns.contains(view.info.id)
                 && view.state != WorkerState::Draining
         };
         let lost: Vec<_> = self
@@ -160,12 +213,12 @@ impl Engine {
 
     pub(super) fn hive_lost(&mut self, now: Now, hive: &HiveId, out: &mut Out) {
         self.view.edit_hive(hive, |view| view.online = false);
-        self.revisions.remove(hive);
+        self.hives.forget_revision(hive);
         self.give_hive_tries_back(hive);
         let why = Error::new(ErrorKind::HiveUnreachable, format!("hive {hive} is lost"));
         let workers: Vec<_> = self.view.on_hive(hive).map(|worker| worker.info.id).collect();
         for worker in workers {
-            let model = self.starting.get(&worker).map(|starting| starting.spec.model.clone());
+            let model = self.spawns.get(worker).map(|starting| starting.spec.model.clone());
             self.gone(now, worker, &why, out);
             if let Some(model) = model {
                 self.wake_model(&model);
@@ -260,15 +313,13 @@ fn gained(old: &HiveView, device: &Device) -> bool {
     })
 }
 
-fn empty_hive(id: HiveId) -> HiveView {
-    HiveView {
-        id,
-        online: false,
-        draining: false,
-        devices: Arc::from([]),
-        memory_budget: None,
-        labels: Arc::default(),
-        models: Arc::default(),
-        reserved: BTreeMap::new(),
-    }
+/// What a hive can do, as the store keeps it.
+fn capabilities(report: &HiveReport) -> serde_json::Value {
+    let models: Vec<_> = report.models.iter().map(|model| &model.model).collect();
+    serde_json::json!({ "devices": report.devices, "models": models })
+}
+
+/// A change that nobody waits for.
+fn record(change: Change) -> Effect {
+    Effect::Record { n: None, changes: vec![change] }
 }

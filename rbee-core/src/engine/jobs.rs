@@ -45,7 +45,7 @@ impl Engine {
 
     /// May this job be admitted, after so many others that are admitted beside it?
     pub(super) fn admit(&mut self, now: Now, job: &Job, beside: usize) -> Result<()> {
-        if self.draining {
+        if self.is_draining() {
             return Err(Error::new(
                 ErrorKind::ShuttingDown,
                 "the queen is going down and takes no more jobs",
@@ -157,7 +157,7 @@ impl Engine {
     pub(super) fn restore(&mut self, now: Now, snapshot: Snapshot, out: &mut Out) {
         self.tenants.restore(snapshot.tenants, &self.settings, &mut self.view);
         for record in snapshot.models {
-            self.catalogue.entry(record.hive).or_default().insert(record.model);
+            self.hives.model_recorded(record.hive, record.model);
         }
         for record in snapshot.workers {
             // It is in the store as it is.

@@ -11,9 +11,39 @@ use crate::{
 const STARVED_WOKEN: usize = 8;
 const STARVED_LOOKS: usize = 32;
 
+/// What workers are expected to take, and what of it is promised because the reports of their hive do not show it.
+#[derive(Debug, Default)]
+pub(super) struct MemoryReservations(BTreeMap<WorkerId, Promise>);
+
+/// Models that no worker has and whose jobs were told to wait: a worker that falls idle may make room for them.
+#[derive(Debug, Default)]
+pub(super) struct BlockedModels {
+    models: BTreeSet<ModelRef>,
+    /// The one that was asked about last.
+    last: Option<ModelRef>,
+}
+
+impl BlockedModels {
+    pub(super) fn insert(&mut self, model: ModelRef) {
+        self.models.insert(model);
+    }
+
+    pub(super) fn remove(&mut self, model: &ModelRef) {
+        self.models.remove(model);
+    }
+
+    /// The next one to be asked about. They take turns.
+    fn next(&mut self) -> Option<ModelRef> {
+        let after = self.last.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+        let next = self.models.range((after, Bound::Unbounded)).next();
+        self.last = Some(next.or_else(|| self.models.first())?.clone());
+        self.last.clone()
+    }
+}
+
 /// What a worker is expected to take, and what of that its hive's devices do not show as taken.
 #[derive(Debug)]
-pub(super) struct Promise {
+struct Promise {
     hive: HiveId,
     devices: Vec<u32>,
     expected: u64,
@@ -41,12 +71,12 @@ impl Engine {
         let part = unseen / devices.len() as u64;
         let promise = Promise { hive: info.hive.clone(), devices, expected, part };
         self.change_reserved(&promise, |reserved| reserved.saturating_add(part));
-        self.promises.insert(info.id, promise);
+        self.reservations.0.insert(info.id, promise);
     }
 
     /// The worker is gone.
     pub(super) fn release_memory(&mut self, worker: WorkerId) {
-        if let Some(promise) = self.promises.remove(&worker) {
+        if let Some(promise) = self.reservations.0.remove(&worker) {
             self.change_reserved(&promise, |reserved| reserved.saturating_sub(promise.part));
         }
     }
@@ -69,7 +99,7 @@ impl Engine {
     /// A report of the devices counts the worker in. What it is expected to take and does not yet, the keys and values of
     /// longer sequences for instance, stays promised; nothing does where it does not say what it takes.
     pub(super) fn shown(&mut self, worker: &WorkerInfo, health: &WorkerHealth) {
-        let Some(promise) = self.promises.get(&worker.id) else { return };
+        let Some(promise) = self.reservations.0.get(&worker.id) else { return };
         let (expected, part) = (promise.expected, promise.part);
         let info = WorkerInfo { hive: promise.hive.clone(), ..worker.clone() };
         let seen = self.seen(&info, health);
@@ -88,7 +118,7 @@ impl Engine {
             expected if info.slots < spec.slots => expected.min(spec.need_bytes),
             _ => spec.need_bytes,
         };
-        if let Some(promise) = self.promises.get_mut(&info.id) {
+        if let Some(promise) = self.reservations.0.get_mut(&info.id) {
             promise.expected = expected;
         }
         expected
@@ -99,7 +129,7 @@ impl Engine {
         let Some(view) = self.view.worker(worker) else { return };
         let info = view.info.clone();
         let Some(seen) = self.seen(&info, health) else { return };
-        let expected = self.promises.get(&worker).map_or(0, |promise| promise.expected);
+        let expected = self.reservations.0.get(&worker).map_or(0, |promise| promise.expected);
         self.view.edit_worker(worker, |view| view.memory_bytes = expected.max(seen));
         if let Some(kind) = self.kind_of(&info) {
             self.view.note_measured(&info.model, kind, seen);
@@ -182,19 +212,13 @@ impl Engine {
     /// hive now. They take turns, so that many of them do not make every end of a job dear; whoever is left out is asked
     /// about at the next tick of the optimiser.
     pub(super) fn wake_starved(&mut self, hive: &HiveId) {
-        if self.starved.is_empty() {
+        if self.starved.models.is_empty() {
             return;
         }
         let Some(room) = self.room_on(hive) else { return };
         let mut woken = 0;
-        for _ in 0..STARVED_LOOKS.min(self.starved.len()) {
-            let turn = self.last_starved.as_ref();
-            let after = turn.map_or(Bound::Unbounded, Bound::Excluded);
-            let mut models = self.starved.range((after, Bound::Unbounded));
-            let Some(model) = models.next().or_else(|| self.starved.first()).cloned() else {
-                return;
-            };
-            self.last_starved = Some(model.clone());
+        for _ in 0..STARVED_LOOKS.min(self.starved.models.len()) {
+            let Some(model) = self.starved.next() else { return };
             if self.least_need(&model) > room {
                 continue;
             }

@@ -1,11 +1,11 @@
 //! What goes into the engine and what comes out of it.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use crate::{
-    Ask, Change, Error, ErrorKind, Finish, HiveId, HiveReport, Job, JobId, LeaseId, ModelOnDisk,
-    ModelRef, Outcome, Placement, Result, Snapshot, TenantId, TenantRecord, Ticket, Usage,
-    WorkerHealth, WorkerId, WorkerInfo, WorkerSpec,
+    Ask, Change, Damage, Error, ErrorKind, Finish, HiveContact, HiveId, HiveReport, Job, JobId,
+    LeaseId, LoadRequest, ModelOnDisk, ModelRef, Outcome, Placement, Result, Snapshot, TenantId,
+    TenantRecord, Ticket, Usage, WorkerHealth, WorkerId, WorkerInfo, WorkerSpec,
 };
 
 /// One thing that happened. Inputs carry data only: handles on workers and hives stay outside.
@@ -43,6 +43,13 @@ pub enum Input {
         /// The question.
         ticket: Ticket,
         /// What the policy says, or why it cannot.
+        answer: Result<Placement>,
+    },
+    /// Answers an [`Effect::ChooseHive`].
+    HiveChosen {
+        /// The question.
+        ticket: Ticket,
+        /// What the policy says, or why it cannot. The built-in policy decides unless this starts a worker or refuses.
         answer: Result<Placement>,
     },
     /// An attempt is over, and its stream is dropped: the slot is free.
@@ -91,6 +98,24 @@ pub enum Input {
         model: ModelRef,
         /// What it is, or why it cannot be had.
         result: Result<ModelOnDisk>,
+    },
+    /// Answers an [`Effect::Verify`].
+    Verified {
+        /// The hive.
+        hive: HiveId,
+        /// The model.
+        model: ModelRef,
+        /// The files that are damaged, or why that is not known.
+        result: Result<Vec<Damage>>,
+    },
+    /// Answers an [`Effect::RemoveModel`].
+    ModelRemoved {
+        /// The hive.
+        hive: HiveId,
+        /// The model.
+        model: ModelRef,
+        /// Whether it is removed.
+        result: Result<()>,
     },
     /// Answers an [`Effect::Probe`].
     Probed {
@@ -193,10 +218,10 @@ pub enum AttemptResult {
 /// Something about a hive.
 #[derive(Clone, Debug)]
 pub enum HiveFact {
-    /// It belongs to the fleet now; nothing else is known of it.
-    Added,
-    /// What its owner says of it.
-    Labels(BTreeMap<String, String>),
+    /// It belongs to the fleet now, and is reached so; nothing else is known of it.
+    Added(Box<HiveContact>),
+    /// How it is reached and what its owner says of it has changed.
+    Contact(Box<HiveContact>),
     /// Its whole state.
     Report(Box<HiveReport>),
     /// A worker ended that nobody had asked to stop.
@@ -208,6 +233,10 @@ pub enum HiveFact {
     },
     /// It does not answer.
     Unreachable(Error),
+    /// An operator has stopped it. It stays in the fleet.
+    Stopped,
+    /// An operator has started it, after it was stopped or [drained](Command::DrainHive).
+    Started,
     /// It is taken out of the fleet.
     Removed,
 }
@@ -228,6 +257,30 @@ pub enum Command {
         /// Never evict it.
         pin: bool,
     },
+    /// Start a worker of a model, or find the one that is there or on its way. The policy decides what the request leaves
+    /// open, and a model that is not on the hive's disk is fetched first. Answered with [`CommandOutput::Worker`].
+    LoadModel(LoadRequest),
+    /// Put a model on the disk of a hive. Answered with [`CommandOutput::Model`].
+    Provision {
+        /// The hive.
+        hive: HiveId,
+        /// The model.
+        model: ModelRef,
+    },
+    /// Read the files of a model on a hive again. Answered with [`CommandOutput::Damage`].
+    Verify {
+        /// The hive.
+        hive: HiveId,
+        /// The model.
+        model: ModelRef,
+    },
+    /// Remove a model from the disk of a hive. Refused if a worker there has or gets it.
+    RemoveModel {
+        /// The hive.
+        hive: HiveId,
+        /// The model.
+        model: ModelRef,
+    },
     /// Stop every worker of a hive as soon as its runs have ended, and start none there; or start some again.
     DrainHive(HiveId, bool),
     /// Stop a worker as soon as its runs have ended.
@@ -240,6 +293,19 @@ pub enum Command {
     RemoveTenant(TenantId),
     /// Admit no more jobs. [`Effect::Drained`] comes when the last one has ended.
     Drain,
+}
+
+/// What an operator gets for a command.
+#[derive(Clone, Debug, PartialEq)]
+pub enum CommandOutput {
+    /// It is carried out, and there is nothing to be said of it.
+    Done,
+    /// The worker that is there or on its way.
+    Worker(WorkerId),
+    /// The model on the disk.
+    Model(Box<ModelOnDisk>),
+    /// The files that are damaged.
+    Damage(Vec<Damage>),
 }
 
 /// One thing to do. Effects are to be carried out in their order.
@@ -270,6 +336,16 @@ pub enum Effect {
         /// Ask the built-in policy: the chosen one could not decide this job.
         fallback: bool,
     },
+    /// Ask the policy where a worker of a model is to be started for an operator, about the part of the present view that
+    /// the request [allows](LoadRequest::candidates); answer with [`Input::HiveChosen`].
+    ChooseHive {
+        /// The question's number.
+        ticket: Ticket,
+        /// The question, as about a job of the model.
+        ask: Ask,
+        /// What the operator wants.
+        request: LoadRequest,
+    },
     /// Begin an attempt; answer with [`Input::AttemptEnded`].
     Start {
         /// The right to the slot.
@@ -297,6 +373,20 @@ pub enum Effect {
     },
     /// Put a model on a hive's disk; answer with [`Input::Provisioned`].
     Provision {
+        /// The hive.
+        hive: HiveId,
+        /// The model.
+        model: ModelRef,
+    },
+    /// Read the files of a model on a hive again; answer with [`Input::Verified`].
+    Verify {
+        /// The hive.
+        hive: HiveId,
+        /// The model.
+        model: ModelRef,
+    },
+    /// Remove a model from the disk of a hive; answer with [`Input::ModelRemoved`].
+    RemoveModel {
         /// The hive.
         hive: HiveId,
         /// The model.
@@ -346,8 +436,8 @@ pub enum Effect {
     Answer {
         /// The number of the command.
         n: u64,
-        /// Whether it is carried out.
-        result: Result<()>,
+        /// What came of it.
+        result: Result<CommandOutput>,
     },
     /// Something worth a line in the log and a count.
     Note(Note),

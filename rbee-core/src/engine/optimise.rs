@@ -79,7 +79,7 @@ impl Engine {
         self.stop_unused(now, out);
         let pause = self.settings.scale_back_after;
         self.optimiser.scaled_back.retain(|_, at| now.at - *at < pause);
-        if !self.draining {
+        if !self.is_draining() {
             let waiting: BTreeSet<_> =
                 self.view.lanes().map(|(lane, _)| lane.model.clone()).collect();
             waiting.into_iter().for_each(|model| self.scale_up(now, &model, out));
@@ -154,7 +154,7 @@ impl Engine {
         let is_moving = workers
             .iter()
             .any(|worker| matches!(worker.state, WorkerState::Loading | WorkerState::Draining))
-            || self.provisioning.keys().any(|(_, fetched)| fetched == model);
+            || self.downloads.is_fetching(model);
         if lane.oldest_wait(now.at) < self.settings.scale_up_after.max(load)
             || lane.depth <= slots as usize
             || is_moving
@@ -176,6 +176,7 @@ impl Engine {
         let queue = self.lanes.model(model);
         place_replica(&policy, &self.view, model, |hive| {
             !self.is_cooling(now, model, &hive.id)
+                && !self.operators.is_removing(&hive.id, model)
                 && queue.is_none_or(|queue| !queue.refused.contains_key(&hive.id))
         })
     }

@@ -63,7 +63,10 @@ impl Engine {
                 Err(why) => self.missed(now, ticket, &lane, id, why, out),
             },
             Ok(Placement::Spawn { hive, spec, evict }) => {
-                if self.is_covered(&lane.model) || self.is_cooling(now, &lane.model, &hive) {
+                if self.is_covered(&lane.model)
+                    || self.is_cooling(now, &lane.model, &hive)
+                    || self.operators.is_removing(&hive, &lane.model)
+                {
                     out.push(Effect::Note(Note::SpawnSuppressed(lane.model.clone())));
                     return self.wait(&lane);
                 }
@@ -209,10 +212,7 @@ impl Engine {
     /// Is enough being started for everything that waits for this model? Starting a worker once must not hang on the
     /// policy.
     fn is_covered(&self, model: &ModelRef) -> bool {
-        let workers = self.starting.values().filter(|starting| starting.spec.model == *model);
-        let workers: usize = workers.map(|starting| starting.spec.slots as usize).sum();
-        let downloads = self.provisioning.iter().filter(|((_, of), _)| of == model);
-        let downloads: usize = downloads.map(|(_, slots)| *slots as usize).sum();
+        let (workers, downloads) = (self.spawns.slots(model), self.downloads.slots(model));
         let waiting = self.lanes.model(model).map_or(0, lanes::ModelQueue::waiting);
         workers + downloads >= waiting
     }

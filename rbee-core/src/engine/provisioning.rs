@@ -1,6 +1,10 @@
 //! What a worker needs before it can start: the model on the disk of its hive.
 
-use super::*;
+use super::{
+    load_model::ModelLoad,
+    operators::{OnHive, Waiter, answer},
+    *,
+};
 use crate::{Change, ErrorKind, ModelOnDisk, ModelRecord, Result, WorkerState};
 
 /// A model on the disk of a hive, whose workers are idle or being stopped.
@@ -12,7 +16,7 @@ struct Holder {
 }
 
 impl Engine {
-    /// Has the store know that the model is there, and is used.
+    /// Has the store know that the model is there, and is used, if it knows the hive.
     pub(super) fn record_model(
         &mut self,
         now: Now,
@@ -20,6 +24,9 @@ impl Engine {
         on_disk: &ModelOnDisk,
         out: &mut Out,
     ) {
+        if !self.hives.is_recorded(hive) {
+            return;
+        }
         let record = ModelRecord {
             hive: hive.clone(),
             model: on_disk.model.clone(),
@@ -27,21 +34,14 @@ impl Engine {
             checksum: on_disk.digest.map(|digest| digest.to_string()),
             last_used: now.wall,
         };
-        self.catalogue.entry(hive.clone()).or_default().insert(record.model.clone());
+        self.hives.model_recorded(hive.clone(), record.model.clone());
         out.push(Effect::Record { n: None, changes: vec![Change::ModelPut(record)] });
     }
 
     /// The hive has told which models it has: the store forgets the others.
     pub(super) fn forget_models(&mut self, hive: &HiveId, out: &mut Out) {
-        let (Some(view), Some(recorded)) = (self.view.hive(hive), self.catalogue.get_mut(hive))
-        else {
-            return;
-        };
-        let is_gone = |model: &&ModelRef| !view.models.contains_key(*model);
-        let gone: Vec<_> = recorded.iter().filter(is_gone).cloned().collect();
-        for model in &gone {
-            recorded.remove(model);
-        }
+        let Some(view) = self.view.hive(hive) else { return };
+        let gone = self.hives.take_gone_models(hive, |model| view.models.contains_key(model));
         let changes: Vec<_> =
             gone.into_iter().map(|model| Change::ModelGone { hive: hive.clone(), model }).collect();
         if !changes.is_empty() {
@@ -105,11 +105,31 @@ impl Engine {
         true
     }
 
+    /// Puts a model on the disk of a hive. Whoever wants it while it is on its way waits for the same download.
+    pub(super) fn download(
+        &mut self,
+        now: Now,
+        hive: HiveId,
+        model: ModelRef,
+        waiter: Waiter,
+        out: &mut Out,
+    ) {
+        if let Err(error) = self.check_not_removing(&hive, &model) {
+            return refuse(waiter, error, out);
+        }
+        if self.downloads.join(&hive, &model, waiter) {
+            return;
+        }
+        let alarm = Alarm::Provision(hive.clone(), model.clone());
+        self.timers.arm(now.at + self.settings.provision_silence, alarm);
+        out.push(Effect::Note(Note::Provisioning(hive.clone(), model.clone())));
+        out.push(Effect::Provision { hive, model });
+    }
+
     pub(super) fn provision_progress(&mut self, now: Now, hive: HiveId, model: ModelRef) {
-        let key = (hive, model);
-        if self.provisioning.contains_key(&key) {
-            self.timers
-                .arm(now.at + self.settings.provision_silence, Alarm::Provision(key.0, key.1));
+        if self.downloads.is_under_way(&hive, &model) {
+            let alarm = Alarm::Provision(hive, model);
+            self.timers.arm(now.at + self.settings.provision_silence, alarm);
         }
     }
 
@@ -122,19 +142,43 @@ impl Engine {
         out: &mut Out,
     ) {
         self.timers.disarm(&Alarm::Provision(hive.clone(), model.clone()));
-        let awaited = self.provisioning.remove(&(hive.clone(), model.clone())).is_some();
-        match result {
-            Ok(on_disk) => {
-                if self.view.hive(&hive).is_some() {
-                    self.record_model(now, &hive, &on_disk, out);
+        let waiters = self.downloads.take(&hive, &model);
+        let on_disk = match result {
+            Ok(on_disk) => on_disk,
+            Err(error) => return self.download_failed(now, &hive, &model, waiters, &error, out),
+        };
+        self.record_model(now, &hive, &on_disk, out);
+        self.view.edit_hive(&hive, |view| {
+            _ = Arc::make_mut(&mut view.models).insert(model.clone(), on_disk.clone())
+        });
+        self.wake_model(&model);
+        for waiter in waiters {
+            match waiter {
+                Waiter::Jobs(_) => {}
+                Waiter::Operator(n) => {
+                    answer(n, Ok(CommandOutput::Model(Box::new(on_disk.clone()))), out);
+                    // Others may have made way.
+                    out.push(Effect::ReportHive { hive: hive.clone() });
                 }
-                self.view.edit_hive(&hive, |view| {
-                    _ = Arc::make_mut(&mut view.models).insert(model.clone(), on_disk)
-                });
-                self.wake_model(&model);
+                Waiter::Load(load) => self.go_on_loading(now, load, out),
             }
-            Err(error) if awaited => self.start_failed(now, &hive, &model, error, out),
-            Err(_) => {}
+        }
+    }
+
+    fn download_failed(
+        &mut self,
+        now: Now,
+        hive: &HiveId,
+        model: &ModelRef,
+        waiters: Vec<Waiter>,
+        error: &Error,
+        out: &mut Out,
+    ) {
+        for waiter in waiters {
+            match waiter {
+                Waiter::Jobs(_) => self.start_failed(now, hive, model, error.clone(), out),
+                waiter => refuse(waiter, error.clone(), out),
+            }
         }
     }
 
@@ -146,10 +190,79 @@ impl Engine {
         out: &mut Out,
     ) {
         let silence = self.settings.provision_silence;
-        let message = format!(
-            "the download of model {model} to hive {hive} made no progress for {silence:?}"
-        );
-        let error = Error::new(ErrorKind::SpawnTimeout, message);
-        self.provisioned(now, hive, model, Err(error), out);
+        for waiter in self.downloads.take(&hive, &model) {
+            let message = format!(
+                "the download of model {model} to hive {hive} made no progress for {silence:?}"
+            );
+            match waiter {
+                Waiter::Jobs(_) => {
+                    let error = Error::new(ErrorKind::SpawnTimeout, message);
+                    self.start_failed(now, &hive, &model, error, out);
+                }
+                waiter => refuse(waiter, Error::new(ErrorKind::HiveUnreachable, message), out),
+            }
+        }
+    }
+}
+
+/// Whoever waits does so in vain. Jobs are asked about again by whoever refuses them.
+fn refuse(waiter: Waiter, error: Error, out: &mut Out) {
+    match waiter {
+        Waiter::Jobs(_) => {}
+        Waiter::Operator(n) | Waiter::Load(ModelLoad { n, .. }) => answer(n, Err(error), out),
+    }
+}
+
+/// Downloads under way, each with those who wait for it: at most one entry for all its jobs.
+#[derive(Debug, Default)]
+pub(super) struct Downloads(BTreeMap<OnHive, Vec<Waiter>>);
+
+impl Downloads {
+    /// Waits for a download, and returns true if it is under way already.
+    fn join(&mut self, hive: &HiveId, model: &ModelRef, waiter: Waiter) -> bool {
+        let waiters = self.0.entry((hive.clone(), model.clone())).or_default();
+        let is_under_way = !waiters.is_empty();
+        let jobs = waiters.iter_mut().find_map(|waiter| match waiter {
+            Waiter::Jobs(slots) => Some(slots),
+            _ => None,
+        });
+        match (waiter, jobs) {
+            (Waiter::Jobs(wanted), Some(slots)) => *slots = wanted.max(*slots),
+            (waiter, _) => waiters.push(waiter),
+        }
+        is_under_way
+    }
+
+    /// Ends a download, and returns those who waited for it.
+    fn take(&mut self, hive: &HiveId, model: &ModelRef) -> Vec<Waiter> {
+        self.0.remove(&(hive.clone(), model.clone())).unwrap_or_default()
+    }
+
+    pub(super) fn is_under_way(&self, hive: &HiveId, model: &ModelRef) -> bool {
+        self.0.contains_key(&(hive.clone(), model.clone()))
+    }
+
+    pub(super) fn is_fetching(&self, model: &ModelRef) -> bool {
+        self.0.keys().any(|(_, fetched)| fetched == model)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Slots of the workers that are going to be started for jobs when the model is there.
+    pub(super) fn slots(&self, model: &ModelRef) -> usize {
+        let downloads = self.0.iter().filter(|((_, fetched), _)| fetched == model);
+        let slots = downloads.flat_map(|(_, waiters)| waiters).map(|waiter| match waiter {
+            Waiter::Jobs(slots) => *slots as usize,
+            Waiter::Operator(_) | Waiter::Load(_) => 0,
+        });
+        slots.sum()
+    }
+
+    /// Operators who wait.
+    pub(super) fn operators(&self) -> usize {
+        let waiters = self.0.values().flatten();
+        waiters.filter(|waiter| !matches!(waiter, Waiter::Jobs(_))).count()
     }
 }

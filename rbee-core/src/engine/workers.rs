@@ -1,6 +1,6 @@
 //! Workers coming and going: provisioned, started once, stopped, lost.
 
-use super::*;
+use super::{operators::Waiter, spawns::Starting, *};
 use crate::{Capabilities, ErrorKind, Result, WorkerState, WorkerView};
 
 /// A hive whose disk is full of models in use is asked again as if so many tries had failed: after 8 to 16 s.
@@ -24,19 +24,7 @@ impl Engine {
             self.start_worker(now, worker, hive, spec, false, evict, out);
             return true;
         }
-        let key = (hive, spec.model);
-        if let Some(slots) = self.provisioning.get_mut(&key) {
-            *slots = (*slots).max(spec.slots);
-            return false;
-        }
-        let (hive, model) = key.clone();
-        self.provisioning.insert(key, spec.slots);
-        self.timers.arm(
-            now.at + self.settings.provision_silence,
-            Alarm::Provision(hive.clone(), model.clone()),
-        );
-        out.push(Effect::Note(Note::Provisioning(hive.clone(), model.clone())));
-        out.push(Effect::Provision { hive, model });
+        self.download(now, hive, spec.model, Waiter::Jobs(spec.slots), out);
         false
     }
 
@@ -48,6 +36,9 @@ impl Engine {
         spec: WorkerSpec,
         out: &mut Out,
     ) -> Option<WorkerId> {
+        if self.operators.is_removing(&hive, &spec.model) {
+            return None;
+        }
         let on_disk = self.view.hive(&hive)?.models.contains_key(&spec.model);
         if !on_disk {
             self.spawn(now, hive, spec, Vec::new(), out);
@@ -77,11 +68,8 @@ impl Engine {
         }
     }
 
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "one private call that carries the whole of a plan"
-    )]
-    fn start_worker(
+    #[expect(clippy::too_many_arguments, reason = "one call that carries the whole of a plan")]
+    pub(super) fn start_worker(
         &mut self,
         now: Now,
         worker: WorkerId,
@@ -112,138 +100,24 @@ impl Engine {
         self.view.put_worker(view);
         self.reserve(&info, spec.need_bytes);
         let waits_for = evict.into_iter().filter(|id| self.view.worker(*id).is_some()).collect();
-        self.starting.insert(worker, Starting { hive, spec, pin, waits_for, issued: false });
+        self.spawns.insert(worker, Starting { hive, spec, pin, waits_for, issued: false });
         self.timers.arm(now.at + self.settings.spawn_timeout, Alarm::Spawn(worker));
         self.issue_spawn(now, worker, out);
     }
 
     /// The spawn goes out when those that make room for it are gone.
     fn issue_spawn(&mut self, now: Now, worker: WorkerId, out: &mut Out) {
-        let Some(starting) = self.starting.get_mut(&worker) else {
-            return;
-        };
-        if starting.waits_for.is_empty() && !starting.issued {
-            starting.issued = true;
+        if let Some((hive, spec)) = self.spawns.issue(worker) {
             self.timers.arm(now.at + self.settings.spawn_timeout, Alarm::Spawn(worker));
-            let (hive, spec) = (starting.hive.clone(), starting.spec.clone());
             out.push(Effect::Note(Note::Spawning(worker, hive.clone(), spec.model.clone())));
             out.push(Effect::Spawn { worker, hive, spec });
         }
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "the fields of one command")]
-    pub(super) fn load(
-        &mut self,
-        now: Now,
-        worker: WorkerId,
-        hive: HiveId,
-        spec: WorkerSpec,
-        pin: bool,
-        evict: Vec<WorkerId>,
-        out: &mut Out,
-    ) -> Result<()> {
-        let refuse = |kind, message: String| Err(Error::new(kind, message));
-        if self.draining {
-            return refuse(
-                ErrorKind::ShuttingDown,
-                "the queen is going down and starts no workers".into(),
-            );
-        }
-        let Some(view) = self.view.hive(&hive) else {
-            return refuse(ErrorKind::NotFound, format!("hive {hive} does not exist"));
-        };
-        if !view.online {
-            return refuse(ErrorKind::HiveUnreachable, format!("hive {hive} is not online"));
-        }
-        if spec.slots == 0 {
-            return refuse(ErrorKind::InvalidRequest, "slots is 0; allowed is at least 1".into());
-        }
-        if self.view.worker(worker).is_some() {
-            return refuse(ErrorKind::InvalidRequest, format!("worker {worker} exists already"));
-        }
-        if let Some(index) =
-            spec.devices.iter().find(|index| !view.devices.iter().any(|d| d.index == **index))
-        {
-            return refuse(ErrorKind::InvalidRequest, format!("hive {hive} has no device {index}"));
-        }
-        if let Some(busy) = evict.iter().find(|id| !self.is_stoppable(**id, &hive)) {
-            let message = format!("worker {busy} is not an idle, unpinned one of hive {hive}");
-            return refuse(ErrorKind::Conflict, message);
-        }
-        if let Some(why) = self.has_no_room(&hive, &spec, &evict) {
-            return refuse(ErrorKind::InsufficientVram, why);
-        }
-        self.start_worker(now, worker, hive, spec, pin, evict, out);
-        let mark = self.mark(worker, |mark| mark.pinned = pin);
-        out.extend(mark.map(|change| Effect::Record { n: None, changes: vec![change] }));
-        Ok(())
     }
 
     pub(super) fn is_stoppable(&self, worker: WorkerId, hive: &HiveId) -> bool {
         self.view
             .worker(worker)
             .is_some_and(|worker| worker.is_stoppable() && worker.info.hive == *hive)
-    }
-
-    pub(super) fn drain_hive(&mut self, hive: &HiveId, drain: bool, out: &mut Out) -> Result<()> {
-        if !self.view.edit_hive(hive, |view| view.draining = drain) {
-            return Err(Error::new(ErrorKind::NotFound, format!("hive {hive} does not exist")));
-        }
-        if !drain {
-            self.wake_all();
-            return Ok(());
-        }
-        let workers: Vec<_> = self.view.on_hive(hive).map(|worker| worker.info.id).collect();
-        workers.into_iter().try_for_each(|worker| self.unload(worker, out))
-    }
-
-    pub(super) fn unload(&mut self, worker: WorkerId, out: &mut Out) -> Result<()> {
-        let Some(view) = self.view.worker(worker) else {
-            return Err(Error::new(ErrorKind::NotFound, format!("worker {worker} does not exist")));
-        };
-        let hive = view.info.hive.clone();
-        match view.state {
-            WorkerState::Loading if self.starting.contains_key(&worker) => {
-                self.give_up(worker, out);
-            }
-            WorkerState::Draining => {}
-            WorkerState::Loading | WorkerState::Ready | WorkerState::Failed => {
-                let is_idle = view.leased == 0;
-                self.view.edit_worker(worker, |view| view.state = WorkerState::Draining);
-                if is_idle {
-                    out.push(Effect::Stop { worker, hive });
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// It holds at once, and is answered when it is recorded. Who pins a replica wants it for good.
-    pub(super) fn pin(&mut self, operator: u64, worker: WorkerId, pin: bool, out: &mut Out) {
-        if let Some(starting) = self.starting.get_mut(&worker) {
-            starting.pin = pin;
-        }
-        let answer = |result| Effect::Answer { n: operator, result };
-        if !self.view.edit_worker(worker, |view| view.pinned = pin) {
-            let message = format!("worker {worker} does not exist");
-            return out.push(answer(Err(Error::new(ErrorKind::NotFound, message))));
-        }
-        self.optimiser.look_again(&self.settings);
-        if pin {
-            self.optimiser.gone(worker);
-        }
-        let change = self.mark(worker, |mark| {
-            mark.pinned = pin;
-            mark.replica &= !pin;
-        });
-        match change {
-            Some(change) => {
-                let n = self.number();
-                self.awaited.insert(n, Awaited::Done(operator));
-                out.push(Effect::Record { n: Some(n), changes: vec![change] });
-            }
-            None => out.push(answer(Ok(()))),
-        }
     }
 
     pub(super) fn spawned(
@@ -254,7 +128,7 @@ impl Engine {
         out: &mut Out,
     ) {
         self.timers.disarm(&Alarm::Spawn(worker));
-        let Some(starting) = self.starting.remove(&worker) else {
+        let Some(starting) = self.spawns.remove(worker) else {
             // It was given up meanwhile, and must not live on unseen: a stop that overtook the start found nothing.
             let is_wanted = self
                 .view
@@ -338,7 +212,7 @@ impl Engine {
     }
 
     pub(super) fn spawn_overdue(&mut self, now: Now, worker: WorkerId, out: &mut Out) {
-        let Some(starting) = self.starting.get(&worker) else {
+        let Some(starting) = self.spawns.get(worker) else {
             return;
         };
         let message = format!(
@@ -350,8 +224,8 @@ impl Engine {
     }
 
     /// Stops a worker that is being started. What comes of it is stopped when it comes.
-    fn give_up(&mut self, worker: WorkerId, out: &mut Out) {
-        let Some(starting) = self.starting.remove(&worker) else {
+    pub(super) fn give_up(&mut self, worker: WorkerId, out: &mut Out) {
+        let Some(starting) = self.spawns.remove(worker) else {
             return;
         };
         self.timers.disarm(&Alarm::Spawn(worker));
@@ -385,7 +259,7 @@ impl Engine {
         self.timers.disarm(&Alarm::Probe(worker));
         self.timers.disarm(&Alarm::Spawn(worker));
         self.timers.disarm(&Alarm::Settle(worker));
-        if let Some(starting) = self.starting.remove(&worker) {
+        if let Some(starting) = self.spawns.remove(worker) {
             self.wake_model(&starting.spec.model);
         }
         if let Some(view) = self.view.remove_worker(worker) {
@@ -399,11 +273,7 @@ impl Engine {
         for (lease, job) in self.leases.of_worker(worker) {
             self.lose_attempt(now, lease, job, why, out);
         }
-        let waiting = self
-            .starting
-            .iter_mut()
-            .filter_map(|(id, starting)| starting.waits_for.remove(&worker).then_some(*id));
-        for id in waiting.collect::<Vec<_>>() {
+        for id in self.spawns.made_room(worker) {
             self.issue_spawn(now, id, out);
         }
     }

@@ -1,6 +1,7 @@
 //! The one task that turns the engine: inputs in, effects out. It waits for nothing but its mailbox and the clock.
 
 mod asking;
+mod commands;
 mod effects;
 mod freeze;
 mod hives;
@@ -33,7 +34,9 @@ use super::{
 use crate::{
     Error, ErrorKind, HiveBackend, HiveId, JobId, LeaseId, ModelRef, Now, Result, Scheduler,
     Settings, Started, WallTime, Worker, WorkerId,
-    engine::{AttemptEnd, AttemptResult, Command, Effect, Engine, HiveFact, Input, Note},
+    engine::{
+        AttemptEnd, AttemptResult, Command, CommandOutput, Effect, Engine, HiveFact, Input, Note,
+    },
 };
 
 use freeze::Last;
@@ -68,7 +71,7 @@ pub(super) struct Driver {
     hives: BTreeMap<HiveId, Hive>,
     attempts: HashMap<LeaseId, AbortOnDropHandle<()>>,
     submitters: HashMap<JobId, oneshot::Sender<Result<Submitted>>>,
-    operators: HashMap<u64, oneshot::Sender<Result<()>>>,
+    operators: HashMap<u64, oneshot::Sender<Result<CommandOutput>>>,
     next_command: u64,
     drained: Vec<oneshot::Sender<()>>,
     is_drained: bool,
@@ -175,10 +178,8 @@ impl Driver {
                     self.workers.remove(&id);
                 }
             }
-            Message::Command { command, reply } => {
-                self.next_command += 1;
-                self.operators.insert(self.next_command, reply);
-                self.turn(Input::Command { n: self.next_command, command }, effects);
+            Message::Command { command, progress, reply } => {
+                self.command(command, progress, reply, effects);
             }
             Message::SubmitAll { submissions } => self.submit_all(submissions, effects),
             Message::AddHive { hive, reported, reply } => {
@@ -196,12 +197,6 @@ impl Driver {
             Message::StartHive { hive, reply } => {
                 let started = self.start_hive(&hive, effects);
                 let _ = reply.send(started);
-            }
-            Message::Hive { hive, reply } => {
-                let _ = reply.send(self.backend(&hive));
-            }
-            Message::Hives { reply } => {
-                let _ = reply.send(self.hives.values().map(Hive::summary).collect());
             }
             Message::Drain { drained } => {
                 if self.is_drained {
@@ -223,18 +218,8 @@ impl Driver {
 
     /// What the shell itself needs to know of an input.
     fn watch_input(&mut self, input: &Input) {
-        match input {
-            Input::AttemptEnded { lease, .. } => _ = self.attempts.remove(lease),
-            Input::Hive { hive, fact: HiveFact::Report(report) } => {
-                let models: Vec<_> = report.models.iter().map(|model| &model.model).collect();
-                let capabilities =
-                    serde_json::json!({ "devices": report.devices, "models": models });
-                self.hive_answers(hive, capabilities);
-            }
-            Input::Hive { hive, fact: HiveFact::Unreachable(error) } => {
-                self.hive_is_away(hive, error.clone());
-            }
-            _ => {}
+        if let Input::AttemptEnded { lease, .. } = input {
+            self.attempts.remove(lease);
         }
     }
 

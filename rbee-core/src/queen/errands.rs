@@ -11,17 +11,21 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    loads::Loads,
+    loads::{Loads, Work},
     mailbox::{Mailbox, Message},
     models::Models,
 };
 use crate::{
     Error, ErrorKind, HiveBackend, ModelRef, Result, Settings, Worker, WorkerId, WorkerSpec,
-    engine::Input, metrics,
+    engine::{HiveFact, Input},
+    metrics,
+    within::within,
 };
 
 /// Beyond what the engine waits for: it gives up first, and this ends what was forgotten.
 const SLACK: Duration = Duration::from_secs(30);
+/// The engine need not hear of every block of a download.
+const TOLD_EVERY: Duration = Duration::from_secs(1);
 
 pub(super) struct Errands {
     pub(super) hive: Arc<dyn HiveBackend>,
@@ -41,12 +45,13 @@ impl Errands {
 
     pub(super) fn spawn(self, worker: WorkerId, spec: WorkerSpec) {
         let (hive, limit) = (self.hive.clone(), self.settings.spawn_timeout + SLACK);
-        let load = self.loads.begin(hive.id().clone(), spec.model.clone(), Some(worker));
+        let model = spec.model.clone();
+        let load = self.loads.begin(Work::Load, hive.id().clone(), model, Some(worker));
         let loads = self.loads.clone();
         self.run(async move {
             let spawning = hive.spawn(worker, &spec, load.progress(|| {}));
             let began = Instant::now();
-            let spawned = within(limit, "start a worker", spawning).await;
+            let spawned = in_time(&*hive, limit, "start a worker", spawning).await;
             metrics::spawned(spawned.is_ok(), began.elapsed());
             match spawned {
                 Ok(handle) => {
@@ -68,7 +73,8 @@ impl Errands {
     pub(super) fn stop(self, worker: WorkerId) {
         let (hive, grace) = (self.hive.clone(), self.settings.abort_grace);
         self.run(async move {
-            if let Err(error) = within(grace + SLACK, "stop a worker", hive.stop(worker, grace)).await {
+            let stopping = hive.stop(worker, grace);
+            if let Err(error) = in_time(&*hive, grace + SLACK, "stop a worker", stopping).await {
                 tracing::warn!(hive = %hive.id(), %worker, %error, "the worker could not be stopped");
             }
             Message::Input(Input::Stopped { worker })
@@ -79,7 +85,7 @@ impl Errands {
         let (hive, limit) = (self.hive.clone(), self.settings.probe_timeout + SLACK);
         self.run(async move {
             let connected: Result<Arc<dyn Worker>> =
-                within(limit, "connect a worker", hive.worker(worker)).await;
+                in_time(&*hive, limit, "connect a worker", hive.worker(worker)).await;
             match connected {
                 Ok(handle) => {
                     let then = Input::Connected { worker, result: Ok(()) };
@@ -94,64 +100,145 @@ impl Errands {
     pub(super) fn provision(self, holders: Vec<Arc<dyn HiveBackend>>, model: ModelRef) {
         let (hive, silence) = (self.hive.clone(), self.settings.provision_silence + SLACK);
         let (id, mailbox, name) = (hive.id().clone(), self.mailbox.clone(), model.clone());
-        let last = Arc::new(Mutex::new(Instant::now()));
-        let seen = last.clone();
-        let load = self.loads.begin(id.clone(), model.clone(), None);
+        let (signs, told) = (Signs::new(), Signs::new());
+        let load = self.loads.begin(Work::Load, id.clone(), model.clone(), None);
+        let seen = signs.clone();
         let progress = load.progress(move || {
-            let mut last = seen.lock().unwrap_or_else(PoisonError::into_inner);
-            // The engine need not hear of every block.
-            if last.elapsed() >= Duration::from_secs(1) {
+            seen.note();
+            if told.note_after(TOLD_EVERY) {
                 mailbox.input(Input::ProvisionProgress { hive: id.clone(), model: name.clone() });
             }
-            *last = Instant::now();
         });
         let models = self.models.clone();
         self.run(async move {
-            let mut fetched = Box::pin(guarded(models.put(&hive, &model, holders, progress)));
-            let result = loop {
-                let until = *last.lock().unwrap_or_else(PoisonError::into_inner) + silence;
-                tokio::select! {
-                    result = &mut fetched => break result,
-                    () = tokio::time::sleep_until(until) => {
-                        let since = last.lock().unwrap_or_else(PoisonError::into_inner).elapsed();
-                        if since >= silence {
-                            break Err(late("fetch a model", silence));
-                        }
-                    }
-                }
-            };
-            drop((fetched, load));
+            let fetched = models.put(&hive, &model, holders, progress);
+            let result = while_it_moves(&*hive, &model, silence, &signs, fetched).await;
+            drop(load);
             Message::Input(Input::Provisioned { hive: hive.id().clone(), model, result })
         });
+    }
+
+    /// May take as long as it likes while it makes progress.
+    pub(super) fn verify(self, model: ModelRef) {
+        let (hive, silence) = (self.hive.clone(), self.settings.provision_silence);
+        let (id, signs) = (hive.id().clone(), Signs::new());
+        let load = self.loads.begin(Work::Verify, id, model.clone(), None);
+        let seen = signs.clone();
+        let progress = load.progress(move || seen.note());
+        let (mailbox, limit) = (self.mailbox.clone(), self.settings.probe_timeout);
+        self.run(async move {
+            let verified = hive.verify(&model, progress);
+            let result = while_it_moves(&*hive, &model, silence, &signs, verified).await;
+            drop(load);
+            if result.as_ref().is_ok_and(|damage| !damage.is_empty()) {
+                report(&*hive, limit, &mailbox).await;
+            }
+            Message::Input(Input::Verified { hive: hive.id().clone(), model, result })
+        });
+    }
+
+    pub(super) fn remove_model(self, model: ModelRef) {
+        let (hive, limit) = (self.hive.clone(), self.settings.probe_timeout);
+        let mailbox = self.mailbox.clone();
+        self.run(async move {
+            let removing = hive.remove_model(&model);
+            let what = format!("remove model {model}");
+            let result = in_time(&*hive, limit, &what, removing).await;
+            if result.is_ok() {
+                report(&*hive, limit, &mailbox).await;
+            }
+            Message::Input(Input::ModelRemoved { hive: hive.id().clone(), model, result })
+        });
+    }
+}
+
+/// Tells the engine what the hive looks like now, so that whoever is answered after this sees it.
+async fn report(hive: &dyn HiveBackend, limit: Duration, mailbox: &Mailbox) {
+    match in_time(hive, limit, "report", hive.report()).await {
+        Ok(report) => {
+            let fact = HiveFact::Report(Box::new(report));
+            mailbox.input(Input::Hive { hive: hive.id().clone(), fact });
+        }
+        // Its watch notices if it is away.
+        Err(error) => tracing::warn!(hive = %hive.id(), %error, "the hive does not report"),
+    }
+}
+
+/// When there was a sign of progress last.
+#[derive(Clone, Debug)]
+struct Signs(Arc<Mutex<Instant>>);
+
+impl Signs {
+    fn new() -> Self {
+        Self(Arc::new(Mutex::new(Instant::now())))
+    }
+
+    fn note(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    /// Notes a sign, and returns true, if the one before is so long ago.
+    fn note_after(&self, pause: Duration) -> bool {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_due = last.elapsed() >= pause;
+        if is_due {
+            *last = Instant::now();
+        }
+        is_due
+    }
+
+    fn last(&self) -> Instant {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The result of the work, unless there is no sign of progress for so long.
+async fn while_it_moves<T>(
+    hive: &dyn HiveBackend,
+    model: &ModelRef,
+    silence: Duration,
+    signs: &Signs,
+    work: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    let mut work = Box::pin(guarded(work));
+    loop {
+        tokio::select! {
+            result = &mut work => return result,
+            () = tokio::time::sleep_until(signs.last() + silence) => {
+                if signs.last().elapsed() >= silence {
+                    let hive = hive.id();
+                    let message = format!("hive {hive} made no progress with {model} for {silence:?}");
+                    return Err(Error::new(ErrorKind::HiveUnreachable, message));
+                }
+            }
+        }
     }
 }
 
 /// Asks a worker how it is. One that panics, or does not answer in time, is not well.
 pub(super) fn probe(worker: WorkerId, handle: Arc<dyn Worker>, limit: Duration, mailbox: Mailbox) {
     tokio::spawn(async move {
-        let health = AssertUnwindSafe(handle.health()).catch_unwind();
-        let fault = |message| Err(Error::new(ErrorKind::WorkerFault, message));
-        let result = match tokio::time::timeout(limit, health).await {
-            Ok(Ok(result)) => result,
-            Ok(Err(panic)) => {
-                fault(format!("worker {worker} panicked: {}", super::panic_message(&*panic)))
-            }
-            Err(_) => fault(format!("worker {worker} did not say how it is within {limit:?}")),
-        };
+        let health = AssertUnwindSafe(handle.health()).catch_unwind().map(|health| {
+            health.unwrap_or_else(|panic| {
+                let message =
+                    format!("worker {worker} panicked: {}", super::panic_message(&*panic));
+                Err(Error::new(ErrorKind::WorkerFault, message))
+            })
+        });
+        let what = format!("worker {worker} did not say how it is");
+        let result = within(limit, ErrorKind::WorkerFault, what, health).await;
         mailbox.input(Input::Probed { worker, result });
     });
 }
 
-fn late(what: &str, limit: Duration) -> Error {
-    Error::new(ErrorKind::HiveUnreachable, format!("the hive did not {what} within {limit:?}"))
-}
-
-async fn within<T>(
+async fn in_time<T>(
+    hive: &dyn HiveBackend,
     limit: Duration,
     what: &str,
     errand: impl Future<Output = Result<T>>,
 ) -> Result<T> {
-    tokio::time::timeout(limit, guarded(errand)).await.map_err(|_| late(what, limit))?
+    let what = format!("hive {} did not {what}", hive.id());
+    within(limit, ErrorKind::HiveUnreachable, what, guarded(errand)).await
 }
 
 /// A backend that panics has failed; it does not take the queen's task with it.

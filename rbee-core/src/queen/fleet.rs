@@ -1,39 +1,15 @@
 //! What an operator does with the fleet: machines, workers, and models on disks.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use tokio::{sync::oneshot, time::Instant};
+use tokio::sync::oneshot;
 
-use super::{Queen, mailbox::Message};
+use super::{Queen, mailbox::Message, placement::unexpected};
 use crate::{
-    Damage, Error, ErrorKind, HiveAddress, HiveBackend, HiveId, HiveRecord, HiveStatus, HiveView,
-    ModelOnDisk, ModelRef, Progress, Result, WallTime, WorkerId, WorkerSpec, engine::Command,
+    Damage, HiveBackend, HiveId, HiveRecord, HiveSummary, ModelOnDisk, ModelRef, Progress, Result,
+    WorkerId, WorkerSpec,
+    engine::{Command, CommandOutput},
 };
-
-/// A hive, as the queen knows it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct HiveSummary {
-    /// Its name.
-    pub id: HiveId,
-    /// The machine's own name, or the name it is reached by.
-    pub hostname: String,
-    /// The port of its HTTP API; 0 where it has none.
-    pub port: u16,
-    /// How it is reached.
-    pub address: HiveAddress,
-    /// Is it reachable?
-    pub status: HiveStatus,
-    /// When it last answered in this life of the queen.
-    pub last_seen: Option<WallTime>,
-    /// Why it is not reachable.
-    pub error: Option<Error>,
-    /// What its owner says of it: see [`HiveView::labels`](crate::HiveView::labels).
-    pub labels: BTreeMap<String, String>,
-}
 
 impl Queen {
     /// Hives that the registry remembers of an earlier life. Those that are given to the builder or
@@ -47,7 +23,7 @@ impl Queen {
     /// # Errors
     /// [`ErrorKind::ShuttingDown`] where the queen is gone.
     pub async fn hives(&self) -> Result<Vec<HiveSummary>> {
-        self.shared.mailbox.ask(|reply| Message::Hives { reply }).await
+        self.look(|engine| engine.hives()).await
     }
 
     /// Takes a machine into the fleet. Returns at once; the machine counts as soon as it has reported.
@@ -101,11 +77,12 @@ impl Queen {
     /// # Errors
     /// [`ErrorKind::NotFound`] where there is no such hive.
     pub async fn drain_hive(&self, hive: HiveId) -> Result<()> {
-        self.command(Command::DrainHive(hive, true)).await
+        self.command(Command::DrainHive(hive, true)).await.map(drop)
     }
 
     /// Puts a model on the disk of a machine, and tells what it is. One that is there already is not fetched again; one
-    /// that another machine has is copied from there. Where many want it at once it is downloaded once.
+    /// that another machine has is copied from there. If many want it at once it is downloaded once, and all of them see
+    /// how far it has come. It goes on if the caller goes away.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`] where there is no such hive, [`ErrorKind::ModelNotFound`] where the model is nowhere to
@@ -119,34 +96,10 @@ impl Queen {
         progress: Progress,
     ) -> Result<ModelOnDisk> {
         let model = self.locate(model.as_str()).await?;
-        let backend = self.backend(hive.clone()).await?;
-        let holders = self.holders(&model).await?;
-        let silence = self.shared.settings.provision_silence;
-        let last = Arc::new(Mutex::new(Instant::now()));
-        let (seen, own) = (last.clone(), progress);
-        let load = self.shared.loads.begin(hive.clone(), model.clone(), None);
-        let shown = load.progress(move || {
-            *seen.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
-        });
-        let progress = Progress::new(move |update| {
-            shown.update(update.done, update.total);
-            own.update(update.done, update.total);
-        });
-        let mut fetched = Box::pin(self.shared.models.put(&backend, &model, holders, progress));
-        let on_disk = loop {
-            let until = *last.lock().unwrap_or_else(PoisonError::into_inner) + silence;
-            tokio::select! {
-                result = &mut fetched => break result?,
-                () = tokio::time::sleep_until(until) => {
-                    if last.lock().unwrap_or_else(PoisonError::into_inner).elapsed() >= silence {
-                        let message = format!("hive {hive} made no progress with {model} for {silence:?}");
-                        return Err(Error::new(ErrorKind::HiveUnreachable, message));
-                    }
-                }
-            }
-        };
-        self.report_of(&hive, &*backend).await?;
-        Ok(on_disk)
+        match self.command_with(Command::Provision { hive, model }, progress).await? {
+            CommandOutput::Model(on_disk) => Ok(*on_disk),
+            other => Err(unexpected(&other)),
+        }
     }
 
     /// Reads every file of a model on a machine again, and tells which are damaged. Those are put aside; where the model
@@ -162,57 +115,19 @@ impl Queen {
         progress: Progress,
     ) -> Result<Vec<Damage>> {
         let model = self.locate(model.as_str()).await?;
-        let backend = self.backend(hive.clone()).await?;
-        let damage = backend.verify(&model, progress).await?;
-        if !damage.is_empty() {
-            self.report_of(&hive, &*backend).await?;
+        match self.command_with(Command::Verify { hive, model }, progress).await? {
+            CommandOutput::Damage(damage) => Ok(damage),
+            other => Err(unexpected(&other)),
         }
-        Ok(damage)
-    }
-
-    /// Hives that can be asked for the files of this model.
-    async fn holders(&self, model: &ModelRef) -> Result<Vec<Arc<dyn HiveBackend>>> {
-        let cluster = self.cluster().await?;
-        let holds = |hive: &&Arc<HiveView>| hive.online && hive.models.contains_key(model);
-        let mut holders = Vec::new();
-        for hive in cluster.hives().filter(holds) {
-            // One that has left the fleet meanwhile holds nothing for us.
-            holders.extend(self.backend(hive.id.clone()).await.ok());
-        }
-        Ok(holders)
     }
 
     /// Removes a model from the disk of a machine.
     ///
     /// # Errors
-    /// [`ErrorKind::Conflict`] where a worker of that machine has it loaded, [`ErrorKind::NotFound`] where there is no
-    /// such hive.
+    /// [`ErrorKind::Conflict`] if a worker of that machine has it or is loading it, or while it is being fetched there,
+    /// [`ErrorKind::NotFound`] if there is no such hive.
     pub async fn remove_model(&self, hive: HiveId, model: ModelRef) -> Result<()> {
-        let backend = self.backend(hive.clone()).await?;
-        let cluster = self.cluster().await?;
-        if let Some(worker) = cluster.on_hive(&hive).find(|worker| worker.info.model == model) {
-            let message =
-                format!("worker {} has model {model} loaded; stop it first", worker.info.id);
-            return Err(Error::new(ErrorKind::Conflict, message));
-        }
-        let limit = self.shared.settings.probe_timeout;
-        let removed = tokio::time::timeout(limit, backend.remove_model(&model)).await;
-        removed.map_err(|_| late(&hive, limit))??;
-        self.report_of(&hive, &*backend).await
-    }
-
-    /// Tells the engine what the hive looks like now.
-    async fn report_of(&self, hive: &HiveId, backend: &dyn HiveBackend) -> Result<()> {
-        let limit = self.shared.settings.probe_timeout;
-        let report = tokio::time::timeout(limit, backend.report()).await;
-        let report = Box::new(report.map_err(|_| late(hive, limit))??);
-        let fact = crate::engine::HiveFact::Report(report);
-        let input = crate::engine::Input::Hive { hive: hive.clone(), fact };
-        self.shared.mailbox.send(Message::Input(input)).await
-    }
-
-    async fn backend(&self, hive: HiveId) -> Result<Arc<dyn HiveBackend>> {
-        self.shared.mailbox.ask(|reply| Message::Hive { hive, reply }).await?
+        self.command(Command::RemoveModel { hive, model }).await.map(drop)
     }
 
     /// Starts a worker, whether or not a job needs it; it is there when [`cluster`](Self::cluster) shows it ready.
@@ -233,7 +148,7 @@ impl Queen {
     /// # Errors
     /// [`ErrorKind::NotFound`] where there is no such worker.
     pub async fn unload(&self, worker: WorkerId) -> Result<()> {
-        self.command(Command::Unload(worker)).await
+        self.command(Command::Unload(worker)).await.map(drop)
     }
 
     /// Keeps a worker from being evicted, or no longer.
@@ -241,14 +156,15 @@ impl Queen {
     /// # Errors
     /// [`ErrorKind::NotFound`] where there is no such worker.
     pub async fn pin(&self, worker: WorkerId, pin: bool) -> Result<()> {
-        self.command(Command::Pin(worker, pin)).await
+        self.command(Command::Pin(worker, pin)).await.map(drop)
     }
 
-    pub(super) async fn command(&self, command: Command) -> Result<()> {
-        self.shared.mailbox.ask(|reply| Message::Command { command, reply }).await?
+    /// Orders something that nobody watches on its way.
+    pub(super) async fn command(&self, command: Command) -> Result<CommandOutput> {
+        self.command_with(command, Progress::ignore()).await
     }
-}
 
-fn late(hive: &HiveId, limit: Duration) -> Error {
-    Error::new(ErrorKind::HiveUnreachable, format!("hive {hive} did not answer within {limit:?}"))
+    async fn command_with(&self, command: Command, progress: Progress) -> Result<CommandOutput> {
+        self.shared.mailbox.ask(|reply| Message::Command { command, progress, reply }).await?
+    }
 }

@@ -26,10 +26,47 @@ pub struct Load {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Loads(Arc<Mutex<Inner>>);
 
+/// What is done with the model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Work {
+    /// It is put on a disk, or loaded by a worker.
+    Load,
+    /// Its files are read again. Not listed: the model stays where it is.
+    Verify,
+}
+
+#[derive(Debug)]
+struct Entry {
+    load: Load,
+    work: Work,
+    /// Who else is told how far it has come.
+    listeners: Vec<Progress>,
+}
+
+/// Who wants to be told how far something comes that is done with a model on a hive.
+#[derive(Debug)]
+pub(super) struct Listener {
+    pub(super) work: Work,
+    pub(super) hive: HiveId,
+    pub(super) model: ModelRef,
+    pub(super) progress: Progress,
+}
+
+impl Listener {
+    fn is_for(&self, Entry { load, work, .. }: &Entry) -> bool {
+        *work == self.work
+            && load.worker.is_none()
+            && load.hive == self.hive
+            && load.model == self.model
+    }
+}
+
 #[derive(Debug, Default)]
 struct Inner {
     next: u64,
-    loads: BTreeMap<u64, Load>,
+    loads: BTreeMap<u64, Entry>,
+    /// Whoever orders something at this moment.
+    listener: Option<Listener>,
     failed: VecDeque<(WorkerId, Error)>,
 }
 
@@ -39,7 +76,9 @@ impl Loads {
     }
 
     pub(super) fn all(&self) -> Vec<Load> {
-        self.lock().loads.values().cloned().collect()
+        let inner = self.lock();
+        let listed = inner.loads.values().filter(|entry| entry.work == Work::Load);
+        listed.map(|entry| entry.load.clone()).collect()
     }
 
     /// Why the worker was not there in the end, where that was lately.
@@ -57,9 +96,25 @@ impl Loads {
         inner.failed.push_back((worker, error));
     }
 
-    /// One more; it is listed until the guard is dropped.
+    /// Has whoever orders this told how far it has come: from its begin if `order` begins it, else from now if it is under
+    /// way already. The driver's task alone orders.
+    pub(super) fn listen(&self, listener: Listener, order: impl FnOnce()) {
+        self.lock().listener = Some(listener);
+        order();
+        let mut inner = self.lock();
+        let Some(listener) = inner.listener.take() else { return };
+        let entry = inner.loads.values_mut().find(|entry| listener.is_for(entry));
+        let Some(entry) = entry else { return };
+        let so_far = entry.load.progress;
+        entry.listeners.push(listener.progress.clone());
+        drop(inner);
+        listener.progress.update(so_far.done, so_far.total);
+    }
+
+    /// One more; it is there until the guard is dropped.
     pub(super) fn begin(
         &self,
+        work: Work,
         hive: HiveId,
         model: ModelRef,
         worker: Option<WorkerId>,
@@ -67,8 +122,12 @@ impl Loads {
         let mut inner = self.lock();
         inner.next += 1;
         let key = inner.next;
-        let progress = ProgressUpdate::default();
-        inner.loads.insert(key, Load { hive, model, worker, progress });
+        let load = Load { hive, model, worker, progress: ProgressUpdate::default() };
+        let mut entry = Entry { load, work, listeners: Vec::new() };
+        if let Some(listener) = inner.listener.take_if(|listener| listener.is_for(&entry)) {
+            entry.listeners.push(listener.progress);
+        }
+        inner.loads.insert(key, entry);
         drop(inner);
         LoadGuard { loads: self.clone(), key }
     }
@@ -84,8 +143,16 @@ impl LoadGuard {
     pub(super) fn progress(&self, also: impl Fn() + Send + Sync + 'static) -> Progress {
         let (loads, key) = (self.loads.clone(), self.key);
         Progress::new(move |update| {
-            if let Some(load) = loads.lock().loads.get_mut(&key) {
-                load.progress = update;
+            let listeners = match loads.lock().loads.get_mut(&key) {
+                Some(entry) => {
+                    entry.load.progress = update;
+                    entry.listeners.clone()
+                }
+                None => Vec::new(),
+            };
+            // Outside the lock: what they do is not ours to know.
+            for listener in listeners {
+                listener.update(update.done, update.total);
             }
             also();
         })
@@ -95,5 +162,53 @@ impl LoadGuard {
 impl Drop for LoadGuard {
     fn drop(&mut self) {
         self.loads.lock().loads.remove(&self.key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn model() -> ModelRef {
+        "bee".parse().unwrap()
+    }
+
+    fn listener(work: Work) -> (Listener, Arc<Mutex<Vec<u64>>>) {
+        let told = Arc::<Mutex<Vec<u64>>>::default();
+        let tell = told.clone();
+        let progress = Progress::new(move |update| tell.lock().unwrap().push(update.done));
+        (Listener { work, hive: HiveId::local(), model: model(), progress }, told)
+    }
+
+    #[test]
+    fn everybody_who_waits_for_a_download_is_told_how_far_it_has_come() {
+        let loads = Loads::default();
+        let ((first, to_first), (second, to_second)) = (listener(Work::Load), listener(Work::Load));
+        let (verifier, to_verifier) = listener(Work::Verify);
+        let mut begun = None;
+        loads.listen(first, || {
+            let load = loads.begin(Work::Load, HiveId::local(), model(), None);
+            let progress = load.progress(|| {});
+            progress.update(1, Some(9));
+            begun = Some((load, progress));
+        });
+        let (load, progress) = begun.unwrap();
+        loads.listen(second, || {});
+        loads.listen(verifier, || {});
+        progress.update(2, Some(9));
+        drop(load);
+        progress.update(3, Some(9));
+        assert_eq!(*to_first.lock().unwrap(), [1, 2]);
+        assert_eq!(*to_second.lock().unwrap(), [1, 2]);
+        assert_eq!((to_verifier.lock().unwrap().len(), loads.all().len()), (0, 0));
+    }
+
+    #[test]
+    fn what_is_verified_is_not_listed_as_loading() {
+        let loads = Loads::default();
+        let _verified = loads.begin(Work::Verify, HiveId::local(), model(), None);
+        assert_eq!(loads.all(), []);
+        let _load = loads.begin(Work::Load, HiveId::local(), model(), None);
+        assert_eq!(loads.all().len(), 1);
     }
 }

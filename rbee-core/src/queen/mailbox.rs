@@ -9,9 +9,9 @@ use super::{
     policy::{Ready, Term},
 };
 use crate::{
-    Admission, Ask, Error, ErrorKind, HiveBackend, HiveId, HiveSummary, Job, Placement, Result,
+    Admission, Ask, Error, ErrorKind, HiveBackend, HiveId, Job, Placement, Progress, Result,
     Ticket, Worker, WorkerId,
-    engine::{Command, Engine, Input},
+    engine::{Command, CommandOutput, Engine, Input},
 };
 
 /// Messages of those who can wait that may lie in the mailbox at once.
@@ -57,7 +57,7 @@ pub(super) enum Message {
     /// A handle on a worker, and what the engine is to know of it.
     Worker { id: WorkerId, worker: Arc<dyn Worker>, then: Input },
     /// The operator wants something.
-    Command { command: Command, reply: oneshot::Sender<Result<()>> },
+    Command { command: Command, progress: Progress, reply: oneshot::Sender<Result<CommandOutput>> },
     /// A machine joins.
     AddHive {
         hive: Arc<dyn HiveBackend>,
@@ -70,10 +70,6 @@ pub(super) enum Message {
     StopHive { hive: HiveId, reply: oneshot::Sender<Result<Arc<dyn HiveBackend>>> },
     /// A machine that was stopped or drained works again.
     StartHive { hive: HiveId, reply: oneshot::Sender<Result<()>> },
-    /// Somebody wants to speak with a machine.
-    Hive { hive: HiveId, reply: oneshot::Sender<Result<Arc<dyn HiveBackend>>> },
-    /// Somebody wants to know how the machines are.
-    Hives { reply: oneshot::Sender<Vec<HiveSummary>> },
     /// Tell when the last job has ended; no more are admitted.
     Drain { drained: oneshot::Sender<()> },
     /// Somebody wants to look.

@@ -16,8 +16,9 @@ use super::{
     writer::Writer,
 };
 use crate::{
-    Epoch, Error, ErrorKind, HiveBackend, HiveEvent, Registry, Result, Settings,
+    Epoch, Error, ErrorKind, HiveBackend, HiveContact, HiveEvent, Registry, Result, Settings,
     engine::{HiveFact, Input},
+    within::within,
 };
 
 /// Between two tries to reach a hive.
@@ -34,7 +35,8 @@ pub(super) async fn watch(
     report_soon: Arc<Notify>,
     reported: oneshot::Sender<()>,
 ) {
-    let mut watch = Watch { hive, owner, settings, mailbox, report_soon, reported: Some(reported) };
+    let (contact, reported) = (None, Some(reported));
+    let mut watch = Watch { hive, contact, owner, settings, mailbox, report_soon, reported };
     let mut delay = RETRY.0;
     loop {
         let began = Instant::now();
@@ -56,6 +58,8 @@ pub(super) async fn watch(
 
 struct Watch {
     hive: Arc<dyn HiveBackend>,
+    /// What the engine was told last; `None` if nothing.
+    contact: Option<HiveContact>,
     owner: Epoch,
     settings: Arc<Settings>,
     mailbox: Mailbox,
@@ -73,8 +77,13 @@ impl Watch {
     /// Follows the hive until the link ends; never properly.
     async fn connected(&mut self) -> Result<std::convert::Infallible> {
         let limit = self.settings.probe_timeout;
-        bounded(START_PATIENCE, "start", self.hive.start()).await?;
-        let mut events = bounded(limit, "answer", self.hive.watch(self.owner)).await?;
+        self.bounded(START_PATIENCE, "start", self.hive.start()).await?;
+        let contact = self.hive.contact();
+        if self.contact.as_ref() != Some(&contact) {
+            self.tell(HiveFact::Contact(Box::new(contact.clone()))).await;
+            self.contact = Some(contact);
+        }
+        let mut events = self.bounded(limit, "answer", self.hive.watch(self.owner)).await?;
         let mut probe = tokio::time::interval(self.settings.probe_interval);
         probe.set_missed_tick_behavior(MissedTickBehavior::Delay);
         probe.reset();
@@ -101,22 +110,21 @@ impl Watch {
         }
     }
 
+    async fn bounded<T>(
+        &self,
+        limit: Duration,
+        what: &str,
+        answer: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        let what = format!("hive {} did not {what}", self.hive.id());
+        within(limit, ErrorKind::HiveUnreachable, what, answer).await
+    }
+
     async fn probe(&self, limit: Duration) -> Result<()> {
-        let report = bounded(limit, "report", self.hive.report()).await?;
+        let report = self.bounded(limit, "report", self.hive.report()).await?;
         self.tell(HiveFact::Report(Box::new(report))).await;
         Ok(())
     }
-}
-
-async fn bounded<T>(
-    limit: Duration,
-    what: &str,
-    answer: impl Future<Output = Result<T>>,
-) -> Result<T> {
-    let late = |_| {
-        Error::new(ErrorKind::HiveUnreachable, format!("the hive did not {what} within {limit:?}"))
-    };
-    tokio::time::timeout(limit, answer).await.map_err(late)?
 }
 
 /// Gives signs of life to the store, takes over what dead queens left behind, and learns what other queens have changed
@@ -138,7 +146,9 @@ pub(super) async fn own(
         logs.trim();
         // What the store says of tenants is old news where one is changed here at the same time.
         let alone = tenants.alone_within(lease / 6).await;
-        let renewed = bounded(lease, "renew", registry.renew(epoch)).await;
+        let renewed =
+            within(lease, ErrorKind::Storage, "the store did not answer", registry.renew(epoch))
+                .await;
         match renewed {
             Ok(mut snapshot) => {
                 let new = match alone {

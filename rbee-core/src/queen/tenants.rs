@@ -6,7 +6,7 @@ use std::fmt;
 
 use sha2::{Digest as _, Sha256};
 
-use super::{Queen, mailbox::Message, models::Grant};
+use super::{Queen, models::Grant};
 use crate::{
     ApiKey, Error, ErrorKind, ModelSource, Result, TenantId, TenantLimits, TenantRecord,
     TenantReferences, WallTime,
@@ -283,7 +283,7 @@ impl Queen {
                 Change::Put(record) => Command::PutTenant(record.clone()),
                 Change::Gone(tenant) => Command::RemoveTenant(tenant.clone()),
             };
-            queen.shared.mailbox.ask(|reply| Message::Command { command, reply }).await??;
+            queen.command(command).await?;
             match &change {
                 Change::Put(record) => directory.put(record),
                 Change::Gone(tenant) => directory.remove(tenant),

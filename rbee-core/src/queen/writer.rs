@@ -17,7 +17,9 @@ use tokio_util::sync::CancellationToken;
 
 use self::backlog::Backlog;
 use super::{log::JobLog, mailbox::Mailbox};
-use crate::{Change, Epoch, Error, ErrorKind, JobId, Registry, Result, engine::Input};
+use crate::{
+    Change, Epoch, Error, ErrorKind, JobId, Registry, Result, engine::Input, within::within,
+};
 
 /// Entries written together at the most.
 const GROUP: usize = 1_024;
@@ -416,9 +418,7 @@ impl Store {
 }
 
 async fn bounded<T>(answer: impl Future<Output = Result<T>>) -> Result<T> {
-    let late = |_| {
-        let message = format!("the store did not answer within {PATIENCE:?}");
-        Error::new(ErrorKind::Storage, message).with_retry_after(MAX_RETRY)
-    };
-    tokio::time::timeout(PATIENCE, answer).await.map_err(late)?
+    let answer = async { Ok(answer.await) };
+    let answer = within(PATIENCE, ErrorKind::Storage, "the store did not answer", answer).await;
+    answer.map_err(|late| late.with_retry_after(MAX_RETRY))?
 }

@@ -11,9 +11,9 @@ use std::{
 
 use super::{SimReport, Simulation, dice::Dice};
 use crate::{
-    Change, Device, DeviceKind, Epoch, Error, ErrorKind, Finish, HiveId, HiveReport, Job, JobId,
-    LeaseId, ModelRef, Now, Outcome, Placement, Priority, Request, Scheduler, Settings, TenantId,
-    Time, Usage, WallTime, WorkerHealth, WorkerId, WorkerInfo, WorkerReport,
+    Change, Device, DeviceKind, Epoch, Error, ErrorKind, Finish, HiveContact, HiveId, HiveReport,
+    Job, JobId, LeaseId, ModelRef, Now, Outcome, Placement, Priority, Request, Scheduler, Settings,
+    TenantId, Time, Usage, WallTime, WorkerHealth, WorkerId, WorkerInfo, WorkerReport,
     engine::{AttemptEnd, AttemptResult, Effect, Engine, HiveFact, Input},
 };
 
@@ -161,9 +161,9 @@ impl<'a> World<'a> {
                 machine.reachable = false;
                 // Some come back in time, and some too late.
                 let back = self.dice.millis(1_000, 90_000);
-                self.after(back, Input::Hive { hive: hive.clone(), fact: HiveFact::Added });
+                self.after(back, Input::Hive { hive: hive.clone(), fact: HiveFact::Started });
             }
-            Input::Hive { hive, fact: HiveFact::Added } => {
+            Input::Hive { hive, fact: HiveFact::Started } => {
                 if let Some(machine) = self.machines.get_mut(hive) {
                     machine.reachable = true;
                     let hive = hive.clone();
@@ -258,6 +258,20 @@ impl<'a> World<'a> {
                 let result = Ok(crate::ModelOnDisk::new(model.clone(), 4 * GIB));
                 self.after(delay, Input::Provisioned { hive, model, result });
             }
+            Effect::ChooseHive { ticket, ask, request } => {
+                let candidates = request.candidates(self.engine.view());
+                let answer = candidates.and_then(|seen| self.scheduler.place(&ask, &seen));
+                let delay = self.dice.millis(0, 50);
+                self.after(delay, Input::HiveChosen { ticket, answer });
+            }
+            Effect::Verify { hive, model } => {
+                let delay = self.dice.millis(10, 1_000);
+                self.after(delay, Input::Verified { hive, model, result: Ok(Vec::new()) });
+            }
+            Effect::RemoveModel { hive, model } => {
+                let delay = self.dice.millis(10, 1_000);
+                self.after(delay, Input::ModelRemoved { hive, model, result: Ok(()) });
+            }
             Effect::Spawn { worker, hive, spec } => {
                 self.report.spawns += 1;
                 let delay = self.dice.millis(500, 5_000);
@@ -289,7 +303,7 @@ impl<'a> World<'a> {
                 if self.machines.get(&hive).is_some_and(|machine| machine.reachable) {
                     self.after(
                         Duration::from_millis(5),
-                        Input::Hive { hive, fact: HiveFact::Added },
+                        Input::Hive { hive, fact: HiveFact::Started },
                     );
                 }
             }

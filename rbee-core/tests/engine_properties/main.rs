@@ -91,6 +91,23 @@ pub(crate) enum Op {
         pick: usize,
         hive: usize,
     },
+    /// The policy says where a model is loaded for an operator.
+    Chosen {
+        which: usize,
+        how: u8,
+        pick: usize,
+        again: bool,
+    },
+    /// A model is verified.
+    Verified {
+        which: usize,
+        ok: bool,
+    },
+    /// A model is removed.
+    Removed {
+        which: usize,
+        ok: bool,
+    },
     Restore {
         jobs: u8,
     },
@@ -129,7 +146,11 @@ fn op() -> impl Strategy<Value = Op> {
         5 => (0..3_usize, 0..8_u8, n.clone()).prop_map(|(hive, how, pick)| Op::Report { hive, how, pick }),
         1 => n.clone().prop_map(|which| Op::Exited { which }),
         2 => (0..3_usize, 0..6_u8).prop_map(|(hive, how)| Op::Hive { hive, how }),
-        3 => (0..8_u8, n.clone(), 0..3_usize).prop_map(|(how, pick, hive)| Op::Command { how, pick, hive }),
+        5 => (0..14_u8, n.clone(), 0..3_usize).prop_map(|(how, pick, hive)| Op::Command { how, pick, hive }),
+        3 => (n.clone(), 0..8_u8, n.clone(), seldom())
+            .prop_map(|(which, how, pick, again)| Op::Chosen { which, how, pick, again }),
+        1 => (n.clone(), any::<bool>()).prop_map(|(which, ok)| Op::Verified { which, ok }),
+        2 => (n.clone(), prop::bool::weighted(0.7)).prop_map(|(which, ok)| Op::Removed { which, ok }),
         1 => (1..4_u8).prop_map(|jobs| Op::Restore { jobs }),
         1 => (0..8_u8).prop_map(Op::Unknown),
         5 => prop_oneof![0..50_u64, 100..3_000_u64, 10_000..100_000_u64].prop_map(|millis| Op::Wait { millis }),

@@ -12,9 +12,9 @@ use std::{
 
 use rbee_core::{
     Ask, Change, ClusterView, Epoch, Error, ErrorKind, Finish, HiveId, Job, JobId, JobRecord,
-    JobStatus, LeaseId, LeastLoaded, LiveJob, ModelRef, Now, Placement, Priority, Scheduler,
-    Settings, Snapshot, Ticket, Time, Usage, WallTime, WorkerHealth, WorkerId, WorkerInfo,
-    WorkerSpec, WorkerState,
+    JobStatus, LeaseId, LeastLoaded, LiveJob, LoadRequest, ModelRef, Now, Placement, Priority,
+    Scheduler, Settings, Snapshot, Ticket, Time, Usage, WallTime, WorkerHealth, WorkerId,
+    WorkerInfo, WorkerSpec, WorkerState,
     engine::{AttemptEnd, AttemptResult, Command, Effect, Engine, HiveFact, Input, Note, Silence},
 };
 
@@ -61,6 +61,10 @@ pub(crate) struct World {
     connects: Vec<WorkerId>,
     probes: Vec<WorkerId>,
     provisions: Vec<(HiveId, ModelRef)>,
+    /// Questions where a model is to be loaded.
+    choices: Vec<(Ticket, Ask, LoadRequest)>,
+    verifications: Vec<(HiveId, ModelRef)>,
+    removals: Vec<(HiveId, ModelRef)>,
     reports_due: BTreeSet<HiveId>,
     commands: BTreeSet<u64>,
     next: u128,
@@ -90,6 +94,9 @@ impl World {
             connects: Vec::new(),
             probes: Vec::new(),
             provisions: Vec::new(),
+            choices: Vec::new(),
+            verifications: Vec::new(),
+            removals: Vec::new(),
             reports_due: BTreeSet::new(),
             commands: BTreeSet::new(),
             next: 1_000,
@@ -101,7 +108,7 @@ impl World {
             let info = parts::info(id, hive.clone(), parts::model(h), 2);
             let machine = Machine { rev: 1, workers: BTreeMap::from([(id, info)]), member: true };
             world.machines.insert(hive.clone(), machine);
-            world.hive(&hive, HiveFact::Added);
+            world.hive(&hive, parts::added());
             world.report_truth(&hive);
         }
         world
@@ -193,8 +200,24 @@ impl World {
                     "job {job} ended while it ran"
                 );
             }
-            Effect::Provision { hive, model } => self.provisions.push((hive, model)),
+            Effect::Provision { hive, model } => {
+                let key = (hive, model);
+                assert!(!self.removals.contains(&key), "{key:?} is fetched while it is removed");
+                self.provisions.push(key);
+            }
+            Effect::ChooseHive { ticket, ask, request } => {
+                self.choices.push((ticket, ask, request));
+            }
+            Effect::Verify { hive, model } => self.verifications.push((hive, model)),
+            Effect::RemoveModel { hive, model } => {
+                let is_used =
+                    self.engine.view().on_hive(&hive).any(|worker| worker.info.model == model);
+                assert!(!is_used, "model {model} is removed from {hive} under a worker");
+                self.removals.push((hive, model));
+            }
             Effect::Spawn { worker, hive, spec } => {
+                let key = (hive.clone(), spec.model.clone());
+                assert!(!self.removals.contains(&key), "{key:?} is started while it is removed");
                 assert!(
                     !self.spawns.iter().any(|(id, ..)| *id == worker),
                     "worker {worker} was spawned twice"
@@ -214,11 +237,8 @@ impl World {
             Effect::Note(Note::Evicted(worker, _)) => {
                 let victim = before.worker(worker).expect("only a worker that is there is evicted");
                 // An operator need not wait until it has settled.
-                let may = if what.starts_with("Command") {
-                    victim.is_stoppable()
-                } else {
-                    victim.is_evictable()
-                };
+                let is_order = what.starts_with("Command") || what.starts_with("HiveChosen");
+                let may = if is_order { victim.is_stoppable() } else { victim.is_evictable() };
                 assert!(may, "{victim:?} was evicted ({what})");
             }
             Effect::Answer { n, .. } => {

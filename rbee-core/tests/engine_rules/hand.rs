@@ -6,7 +6,7 @@ use rbee_core::{
     Epoch, Error, ErrorKind, Finish, HiveId, Job, JobId, LeaseId, LeastLoaded, ModelRef, Now,
     Outcome, Placement, Scheduler, Settings, Ticket, Time, Usage, WallTime, WorkerId, WorkerInfo,
     WorkerSpec,
-    engine::{AttemptEnd, AttemptResult, Command, Effect, Engine, HiveFact, Input},
+    engine::{AttemptEnd, AttemptResult, Command, CommandOutput, Effect, Engine, HiveFact, Input},
 };
 
 use super::parts;
@@ -48,7 +48,7 @@ impl Hand {
     /// One hive, `hive-0`, with these workers, which may make room for others at once.
     pub(crate) fn with(workers: &[WorkerInfo]) -> Self {
         let mut hand = Self::new(Settings { min_loaded: Duration::ZERO, ..Settings::default() });
-        hand.hive(0, HiveFact::Added);
+        hand.hive(0, parts::added());
         hand.report(0, 1, workers);
         hand.connect(workers);
         hand
@@ -90,6 +90,12 @@ impl Hand {
                                 let ticket = *ticket;
                                 inputs.push(Input::Placed { ticket, answer });
                             }
+                        }
+                        Effect::ChooseHive { ticket, ask, request } if self.answers => {
+                            let candidates = request.candidates(self.engine.view());
+                            let answer = candidates
+                                .and_then(|seen| LeastLoaded::default().place(ask, &seen));
+                            inputs.push(Input::HiveChosen { ticket: *ticket, answer });
                         }
                         Effect::Probe { worker, within } => {
                             let is_suspected = *within < Settings::default().probe_timeout;
@@ -145,12 +151,21 @@ impl Hand {
     }
 
     pub(crate) fn command(&mut self, command: Command) -> Result<(), Error> {
-        self.feed(Input::Command { n: 1, command });
+        self.order(1, command);
+        self.output(1).expect("a command is answered").map(drop)
+    }
+
+    /// Orders something under this number, which may be answered later.
+    pub(crate) fn order(&mut self, n: u64, command: Command) {
+        self.feed(Input::Command { n, command });
+    }
+
+    /// What the last input had the command of this number answered with.
+    pub(crate) fn output(&self, n: u64) -> Option<Result<CommandOutput, Error>> {
         self.find(|effect| match effect {
-            Effect::Answer { result, .. } => Some(result.clone()),
+            Effect::Answer { n: command, result } if *command == n => Some(result.clone()),
             _ => None,
         })
-        .expect("a command is answered")
     }
 
     pub(crate) fn find<T>(&self, of: impl Fn(&Effect) -> Option<T>) -> Option<T> {

@@ -16,7 +16,7 @@ use super::{
 fn full() -> Hand {
     let workers: Vec<_> = (1..7).map(|n| worker(n, 1, 1)).collect();
     let mut hand = Hand::new(Settings { min_loaded: SETTLED, ..Settings::default() });
-    hand.hive(0, HiveFact::Added);
+    hand.hive(0, parts::added());
     hand.report(0, 1, &workers);
     hand.connect(&workers);
     hand
@@ -30,7 +30,7 @@ fn with_budget(gib: u64, workers: u128) -> Hand {
     let hive_memory = BTreeMap::from([("hive-0".to_owned(), gib * GIB)]);
     let mut hand =
         Hand::new(Settings { min_loaded: Duration::ZERO, hive_memory, ..Settings::default() });
-    hand.hive(0, HiveFact::Added);
+    hand.hive(0, parts::added());
     hand.report(0, 1, &workers);
     hand.connect(&workers);
     hand
@@ -217,7 +217,7 @@ fn a_start_that_names_no_device_is_promised_the_processors_memory() {
 #[test]
 fn a_worker_that_is_found_and_says_nothing_of_its_memory_is_taken_to_need_what_is_expected() {
     let mut hand = Hand::new(Settings { min_loaded: Duration::ZERO, ..Settings::default() });
-    hand.hive(0, HiveFact::Added);
+    hand.hive(0, parts::added());
     let found = [worker(1, 1, 4)];
     let mut full = report(1, &found, None);
     full.devices[0].memory_free = GIB;
@@ -266,7 +266,7 @@ fn a_worker_that_claims_more_than_its_device_has_teaches_nothing() {
 /// A worker of model 1 that is busy, and jobs 2 and 3 for models 0 and 3 that wait: the second has files of 200 GiB.
 fn starved() -> (Hand, rbee_core::LeaseId) {
     let mut hand = Hand::new(Settings { min_loaded: Duration::ZERO, ..Settings::default() });
-    hand.hive(0, HiveFact::Added);
+    hand.hive(0, parts::added());
     let workers = [worker(1, 1, 1)];
     send(&mut hand, with_large(report(1, &workers, Some(10 * GIB))));
     hand.connect(&workers);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rbee_core::{
     Change, Device, DeviceKind, Epoch, ErrorKind, HiveReport, LeastLoaded, Settings, Snapshot,
     WorkerId, WorkerInfo, WorkerRecord, WorkerSpec,
-    engine::{Command, Effect, Engine, HiveFact, Input, Note},
+    engine::{Command, CommandOutput, Effect, Engine, HiveFact, Input, Note},
 };
 
 use super::{hand::*, parts, parts::GIB};
@@ -36,19 +36,21 @@ impl Hand {
     fn remember(&mut self, workers: Vec<WorkerRecord>) {
         let snapshot = Snapshot { epoch: Epoch(1), workers, ..Snapshot::default() };
         self.feed(Input::Restore { snapshot: Box::new(snapshot) });
-        self.hive(0, HiveFact::Added);
+        self.hive(0, parts::added());
     }
 
     fn is_pinned(&self, n: u128) -> bool {
         self.engine.view().worker(parts::worker(n)).unwrap().pinned
     }
 
+    /// What is recorded of models and workers; what is recorded of hives, `hives.rs` looks at.
     fn changes(&self) -> Vec<Change> {
         let changes = self.all(|effect| match effect {
             Effect::Record { changes, .. } => Some(changes.clone()),
             _ => None,
         });
-        changes.concat()
+        let of_hives = |change: &Change| matches!(change, Change::HivePut(_) | Change::HiveGone(_));
+        changes.concat().into_iter().filter(|change| !of_hives(change)).collect()
     }
 
     /// Lets time pass in steps of the optimiser, and tells who is stopped and after how many seconds.
@@ -86,7 +88,7 @@ fn replica_of(policy: LeastLoaded) -> WorkerSpec {
     info.devices = vec![1];
     let mut hand = Hand::new(Settings::default());
     hand.engine = Engine::new(Settings::default(), Epoch(1), 7).with_built_in(policy);
-    hand.hive(0, HiveFact::Added);
+    hand.hive(0, parts::added());
     hand.hive(0, HiveFact::Report(Box::new(mixed(1, &info))));
     hand.connect(&[info]);
     hand.backlog(6);
@@ -134,7 +136,7 @@ fn a_model_is_kept_alive_as_its_alias_or_repository_says_whatever_commit_the_wor
     };
     settings.validate().unwrap();
     let mut hand = Hand::new(settings);
-    hand.hive(0, HiveFact::Added);
+    hand.hive(0, parts::added());
     hand.report(0, 1, &workers);
     hand.connect(&workers);
     let stopped = hand.idle(300);
@@ -177,7 +179,7 @@ fn a_pin_is_answered_when_it_is_recorded_and_forgotten_with_its_worker() {
         .unwrap();
     assert_eq!((changes, hand.effects.len()), (vec![Change::WorkerPut(pinned(1))], 1));
     hand.feed(Input::Recorded { n, result: Ok(()) });
-    assert!(matches!(hand.effects[..], [Effect::Answer { n: 5, result: Ok(()) }]));
+    assert!(matches!(hand.effects[..], [Effect::Answer { n: 5, result: Ok(CommandOutput::Done) }]));
     hand.records = true;
     // Again: nothing is to be written.
     hand.command(Command::Pin(parts::worker(1), true)).unwrap();
@@ -198,7 +200,7 @@ fn a_replica_stays_while_it_is_the_only_one_that_works_and_goes_when_the_others_
     let first = [parts::info(parts::worker(2), parts::hive(1), parts::model(0), 1)];
     let mut hand = Hand::new(Settings::default());
     hand.remember(vec![replica(1)]);
-    hand.hive(1, HiveFact::Added);
+    hand.hive(1, parts::added());
     hand.report(0, 1, &replicas);
     hand.report(1, 1, &first);
     hand.connect(&replicas);
@@ -246,7 +248,7 @@ fn models_that_are_on_a_hive_no_more_are_forgotten_those_of_an_earlier_life_too(
     let models = vec![record(1), record(5)];
     let snapshot = Snapshot { epoch: Epoch(1), models, ..Snapshot::default() };
     hand.feed(Input::Restore { snapshot: Box::new(snapshot) });
-    hand.hive(0, HiveFact::Added);
+    hand.hive(0, parts::added());
     let gone = |n| Change::ModelGone { hive: parts::hive(0), model: parts::model(n) };
     // It reports models 0 and 1.
     hand.report(0, 1, &[]);

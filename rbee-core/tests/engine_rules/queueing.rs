@@ -235,7 +235,7 @@ fn an_accepted_job_that_could_not_be_recorded_is_refused_and_its_run_is_stopped(
 fn a_job_that_never_gets_a_worker_ends_with_the_limit_of_its_priority() {
     for (priority, limit) in [(Priority::Interactive, 600), (Priority::Batch, 24 * 3600)] {
         let mut hand = Hand::new(Settings::default());
-        hand.hive(0, rbee_core::engine::HiveFact::Added);
+        hand.hive(0, parts::added());
         let mut job = parts::job(1, parts::model(0));
         job.priority = priority;
         hand.submit(job);

@@ -192,7 +192,7 @@ fn the_engine_refuses_a_policy_that_ignores_the_numerics() {
 #[test]
 fn a_hive_is_offline_at_once_and_lost_after_45_seconds() {
     let mut hand = Hand::with(&[worker(1, 0, 1)]);
-    hand.hive(1, HiveFact::Added);
+    hand.hive(1, parts::added());
     hand.job(1, 0);
     let (lease, ..) = hand.start();
     hand.hive(0, HiveFact::Unreachable(error(ErrorKind::HiveUnreachable)));

@@ -18,7 +18,7 @@ fn apart(n: u128) -> Hand {
     hand.probes_succeed = false;
     for n in 1..=n {
         let hive = n as usize;
-        hand.hive(hive, HiveFact::Added);
+        hand.hive(hive, parts::added());
         let info = on_own_hive(n);
         hand.report(hive, 1, std::slice::from_ref(&info));
         hand.connect(&[info]);
@@ -240,7 +240,7 @@ fn a_silent_stream_waits_where_nobody_can_take_it_over_and_goes_on_when_somebody
     probed(&mut hand, 1, true);
     assert!(aborted(&hand).is_empty());
     assert!(view(&hand, 1).suspected, "its stream is silent, whatever it says of itself");
-    hand.hive(2, HiveFact::Added);
+    hand.hive(2, parts::added());
     hand.report(2, 1, &[on_own_hive(2)]);
     assert!(aborted(&hand).is_empty());
     hand.connect(&[on_own_hive(2)]);
@@ -258,7 +258,7 @@ fn a_stream_that_speaks_again_goes_on_where_it_is() {
     assert_eq!(hand.probes(), 1, "its answer decides");
     probed(&mut hand, 1, true);
     assert!(!view(&hand, 1).suspected);
-    hand.hive(2, HiveFact::Added);
+    hand.hive(2, parts::added());
     hand.report(2, 1, &[on_own_hive(2)]);
     hand.connect(&[on_own_hive(2)]);
     assert!(aborted(&hand).is_empty());
@@ -293,7 +293,7 @@ fn silence_does_not_move_a_stream_that_would_be_another_or_could_not_go_on() {
         let (lease, ..) = hand.start();
         let mut info = on_own_hive(2);
         change(&mut info);
-        hand.hive(2, HiveFact::Added);
+        hand.hive(2, parts::added());
         hand.report(2, 1, std::slice::from_ref(&info));
         hand.connect(&[info]);
         (hand, lease)
@@ -316,7 +316,7 @@ fn as_many_silent_streams_move_as_others_have_free_slots() {
     let mut hand = apart(0);
     for (n, slots) in [(1, 4), (2, 2)] {
         let info = WorkerInfo { slots, ..on_own_hive(n) };
-        hand.hive(n as usize, HiveFact::Added);
+        hand.hive(n as usize, parts::added());
         hand.report(n as usize, 1, std::slice::from_ref(&info));
         hand.connect(&[info]);
     }

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 use rbee_core::{
     Change, Error, ErrorKind, Finish, LeaseId, Mode, Priority, Prompt, Sampling, Settings,
     Snapshot, Task, TenantId, TenantLimits, TenantRecord, Usage,
-    engine::{AttemptEnd, AttemptResult, Command, Effect, HiveFact, Input},
+    engine::{AttemptEnd, AttemptResult, Command, CommandOutput, Effect, Input},
 };
 
 use super::{
@@ -267,7 +267,7 @@ fn default_limits_hold_field_by_field_for_those_that_are_set_up_and_in_full_for_
         TenantLimits { concurrent_jobs: Some(1), daily_tokens: Some(0), ..TenantLimits::default() };
     let mut hand = Hand::new(Settings { default_limits, ..Settings::default() });
     let workers = [worker(1, 0, 8)];
-    hand.hive(0, HiveFact::Added);
+    hand.hive(0, parts::added());
     hand.report(0, 1, &workers);
     hand.connect(&workers);
     let stranger = submit(&mut hand, 1, |_| {}).unwrap();
@@ -289,7 +289,7 @@ fn default_limits_hold_field_by_field_for_those_that_are_set_up_and_in_full_for_
 fn a_tenant_that_fills_the_queue_does_not_lock_out_another() {
     let mut hand = Hand::new(Settings { queue_capacity: 4, ..Settings::default() });
     let workers = [worker(1, 0, 1)];
-    hand.hive(0, HiveFact::Added);
+    hand.hive(0, parts::added());
     hand.report(0, 1, &workers);
     hand.connect(&workers);
     for n in 1..=5 {
@@ -349,7 +349,7 @@ fn a_platform_serves_tenants_alone_and_holds_them_to_its_own_limits() {
     let settings = Settings { mode: Mode::Platform, default_limits, ..Settings::default() };
     let mut hand = Hand::new(settings);
     let workers = [worker(1, 0, 8)];
-    hand.hive(0, HiveFact::Added);
+    hand.hive(0, parts::added());
     hand.report(0, 1, &workers);
     hand.connect(&workers);
     let error = submit(&mut hand, 1, |job| job.tenant = None).unwrap();
@@ -388,6 +388,6 @@ fn a_tenant_with_jobs_is_not_removed_and_a_change_holds_when_it_is_recorded() {
     });
     assert_eq!(submit(&mut hand, 2, |_| {}), None, "it does not hold yet");
     hand.feed(Input::Recorded { n: n.unwrap(), result: Ok(()) });
-    assert_eq!(answer(&hand), Some(Ok(())));
+    assert_eq!(answer(&hand), Some(Ok(CommandOutput::Done)));
     assert_eq!(submit(&mut hand, 3, |_| {}).unwrap().kind(), ErrorKind::QuotaExceeded);
 }

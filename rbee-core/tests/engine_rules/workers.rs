@@ -155,7 +155,7 @@ fn a_hive_that_was_started_again_without_its_workers_has_lost_them() {
     let mut late = worker(1, 0, 1);
     late.since = 9;
     let mut hand = Hand::new(Settings::default());
-    hand.hive(0, HiveFact::Added);
+    hand.hive(0, parts::added());
     hand.report(0, 9, &[late]);
     hand.hive(0, HiveFact::Unreachable(error(ErrorKind::HiveUnreachable)));
     hand.report(0, 1, &[]);
@@ -187,7 +187,7 @@ fn a_worker_that_is_ready_while_its_hive_is_offline_gets_no_jobs_until_it_is_bac
 #[test]
 fn a_worker_that_is_being_connected_can_be_unloaded() {
     let mut hand = Hand::new(Settings::default());
-    hand.hive(0, HiveFact::Added);
+    hand.hive(0, parts::added());
     hand.report(0, 1, &[worker(1, 0, 1)]);
     hand.command(Command::Unload(parts::worker(1))).unwrap();
     assert_eq!(hand.stops(), [parts::worker(1)]);
@@ -212,7 +212,7 @@ fn an_unloaded_worker_ends_its_runs_and_is_stopped_then() {
 #[test]
 fn a_download_is_not_counted_as_a_start() {
     let mut hand = Hand::new(Settings { retries: 0, ..Settings::default() });
-    hand.hive(0, HiveFact::Added);
+    hand.hive(0, parts::added());
     hand.report(0, 1, &[]);
     hand.job(1, 7);
     let (hive, model) = (parts::hive(0), parts::model(7));

@@ -4,8 +4,9 @@
 use std::{sync::Arc, time::Duration};
 
 use rbee_core::{
-    CorrelationId, Device, DeviceKind, HiveId, HiveReport, Job, JobId, ModelRef, Priority, Prompt,
-    Sampling, Task, WorkerHealth, WorkerId, WorkerInfo, WorkerReport, WorkerSpec,
+    CorrelationId, Device, DeviceKind, HiveContact, HiveId, HiveReport, Job, JobId, ModelRef,
+    Priority, Prompt, Sampling, Task, WorkerHealth, WorkerId, WorkerInfo, WorkerReport, WorkerSpec,
+    engine::HiveFact,
 };
 
 pub const GIB: u64 = 1 << 30;
@@ -16,6 +17,11 @@ pub fn model(n: usize) -> ModelRef {
 
 pub fn hive(n: usize) -> HiveId {
     HiveId::new(format!("hive-{n}")).unwrap()
+}
+
+/// A hive of this process joins the fleet.
+pub fn added() -> HiveFact {
+    HiveFact::Added(Box::new(HiveContact::local("machine")))
 }
 
 pub fn worker(n: u128) -> WorkerId {

@@ -18,9 +18,9 @@ use std::{
 };
 
 use rbee_core::{
-    CorrelationId, Epoch, Finish, HiveId, HiveReport, Job, JobId, LeaseId, LeastLoaded, ModelRef,
-    Now, Priority, Prompt, Sampling, Scheduler, Settings, Task, Time, Usage, WorkerHealth,
-    WorkerId, WorkerInfo, WorkerReport,
+    CorrelationId, Epoch, Finish, HiveContact, HiveId, HiveReport, Job, JobId, LeaseId,
+    LeastLoaded, ModelRef, Now, Priority, Prompt, Sampling, Scheduler, Settings, Task, Time, Usage,
+    WorkerHealth, WorkerId, WorkerInfo, WorkerReport,
     engine::{AttemptEnd, AttemptResult, Effect, Engine, HiveFact, Input},
 };
 
@@ -90,7 +90,10 @@ impl Shell {
         });
         let names = workers.clone().map(|worker| worker.info.id);
         let report = HiveReport { workers: workers.into(), ..HiveReport::default() };
-        for fact in [HiveFact::Added, HiveFact::Report(Box::new(report))] {
+        for fact in [
+            HiveFact::Added(Box::new(HiveContact::local("machine"))),
+            HiveFact::Report(Box::new(report)),
+        ] {
             let hive = hive.clone();
             shell.take(Input::Hive { hive, fact });
         }

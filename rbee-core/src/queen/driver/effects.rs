@@ -35,6 +35,7 @@ impl Driver {
                 }
             }
             Effect::Place { ticket, ask, fallback } => self.ask(ticket, ask, fallback, effects),
+            Effect::ChooseHive { ticket, ask, request } => self.choose_hive(ticket, ask, request),
             Effect::Start { lease, job, worker, attempt, queue_wait } => {
                 let Some((worker, log)) =
                     self.workers.get(&worker).zip(self.shell.logs.get(job.id))
@@ -78,6 +79,20 @@ impl Driver {
                 None => {
                     let result = Err(no_such_hive(&hive));
                     self.shell.mailbox.input(Input::Provisioned { hive, model, result });
+                }
+            },
+            Effect::Verify { hive, model } => match self.errands(&hive) {
+                Some(errands) => errands.verify(model),
+                None => {
+                    let result = Err(no_such_hive(&hive));
+                    self.shell.mailbox.input(Input::Verified { hive, model, result });
+                }
+            },
+            Effect::RemoveModel { hive, model } => match self.errands(&hive) {
+                Some(errands) => errands.remove_model(model),
+                None => {
+                    let result = Err(no_such_hive(&hive));
+                    self.shell.mailbox.input(Input::ModelRemoved { hive, model, result });
                 }
             },
             Effect::Spawn { worker, hive, spec } => match self.errands(&hive) {

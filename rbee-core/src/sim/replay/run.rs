@@ -13,8 +13,9 @@ use super::{
     waits::{Collected, millis},
 };
 use crate::{
-    Admission, Ask, Epoch, Error, ErrorKind, HiveId, JobId, LeaseId, ModelOnDisk, ModelRef, Now,
-    Placement, Priority, Result, Scheduler, TenantId, TenantRecord, Time, WorkerId, WorkerInfo,
+    Admission, Ask, Epoch, Error, ErrorKind, HiveContact, HiveId, JobId, LeaseId, ModelOnDisk,
+    ModelRef, Now, Placement, Priority, Result, Scheduler, TenantId, TenantRecord, Time, WorkerId,
+    WorkerInfo,
     engine::{AttemptEnd, AttemptResult, Command, Effect, Engine, HiveFact, Input, Note},
     sim::dice::Dice,
 };
@@ -143,8 +144,9 @@ impl<'a> Running<'a> {
         self.settle();
         for hive in &plan.fleet.hives {
             self.machines.insert(hive.id.clone(), Machine::new(hive));
-            self.fact(&hive.id, HiveFact::Added);
-            self.fact(&hive.id, HiveFact::Labels(hive.labels.clone()));
+            let labels = hive.labels.clone();
+            let contact = HiveContact { labels, ..HiveContact::local(hive.id.as_str()) };
+            self.fact(&hive.id, HiveFact::Added(Box::new(contact)));
             if hive.online {
                 self.take_report(&hive.id);
                 for (place, worker) in hive.workers.iter().enumerate() {

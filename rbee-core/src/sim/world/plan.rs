@@ -18,7 +18,8 @@ impl World<'_> {
             });
             let machine = Machine { rev: 1, workers: workers.collect(), reachable: true };
             self.machines.insert(hive.clone(), machine);
-            self.take(Input::Hive { hive: hive.clone(), fact: HiveFact::Added });
+            let fact = HiveFact::Added(Box::new(HiveContact::local(hive.as_str())));
+            self.take(Input::Hive { hive: hive.clone(), fact });
             self.take_report(&hive);
         }
     }

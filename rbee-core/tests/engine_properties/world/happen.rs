@@ -91,6 +91,9 @@ impl World {
             }
             Op::Hive { hive, how } => self.change_hive(hive, how),
             Op::Command { how, pick, hive } => self.command(how, pick, hive),
+            Op::Chosen { which, how, pick, again } => self.answer_choice(which, how, pick, again),
+            Op::Verified { which, ok } => self.answer_verification(which, ok),
+            Op::Removed { which, ok } => self.answer_removal(which, ok),
             Op::Restore { jobs } => self.restore(jobs),
             Op::Unknown(kind) => self.unknown(kind),
             Op::Wait { millis } => {
@@ -311,7 +314,7 @@ impl World {
                     member: true,
                 });
                 machine.member = true;
-                self.hive(&id, HiveFact::Added);
+                self.hive(&id, parts::added());
             }
         }
     }
@@ -333,10 +336,67 @@ impl World {
             4 => Command::Unload(parts::worker(9)),
             5 if choice == 0 => Command::Drain,
             6 => Command::DrainHive(parts::hive(hive), choice.is_multiple_of(2)),
+            8 | 9 => Command::LoadModel(LoadRequest {
+                hive: choice.is_multiple_of(3).then(|| parts::hive(hive)),
+                devices: choice.is_multiple_of(5).then(|| vec![choice as u32 % 2]),
+                slots: choice.is_multiple_of(4).then_some(choice as u32 % 3),
+                pin: choice.is_multiple_of(2),
+                ..LoadRequest::new(parts::model(choice % 3))
+            }),
+            10 => Command::Provision { hive: parts::hive(hive), model: parts::model(choice % 3) },
+            11 => Command::Verify { hive: parts::hive(hive), model: parts::model(choice % 3) },
+            12 | 13 => {
+                Command::RemoveModel { hive: parts::hive(hive), model: parts::model(choice % 3) }
+            }
             _ => Command::Pin(worker, choice.is_multiple_of(2)),
         };
         self.commands.insert(n);
         self.feed(Input::Command { n, command });
+    }
+
+    pub(super) fn answer_choice(&mut self, which: usize, how: u8, choice: usize, again: bool) {
+        if self.choices.is_empty() {
+            return;
+        }
+        let at = which % self.choices.len();
+        let (ticket, ask, request) = self.choices[at].clone();
+        if !again {
+            self.choices.remove(at);
+        }
+        let hive = parts::hive(choice % 3);
+        let answer = match how {
+            0 => Ok(Placement::Wait),
+            1 => Ok(Placement::Reject(Error::new(ErrorKind::Rejected, "no"))),
+            2 => Err(Error::new(ErrorKind::Internal, "broken")),
+            3 => Ok(Placement::Spawn {
+                hive,
+                spec: parts::spec(parts::model(choice % 3), choice as u32 % 3),
+                evict: self.all_workers().into_iter().skip(choice % 5).take(2).collect(),
+            }),
+            4 => Ok(Placement::Spawn {
+                hive,
+                spec: parts::spec(request.model, 1),
+                evict: Vec::new(),
+            }),
+            _ => request
+                .candidates(self.engine.view())
+                .and_then(|seen| LeastLoaded::default().place(&ask, &seen)),
+        };
+        self.feed(Input::HiveChosen { ticket, answer });
+    }
+
+    pub(super) fn answer_verification(&mut self, which: usize, ok: bool) {
+        if let Some((hive, model)) = take(&mut self.verifications, which) {
+            let result = if ok { Ok(Vec::new()) } else { Err(lost()) };
+            self.feed(Input::Verified { hive, model, result });
+        }
+    }
+
+    pub(super) fn answer_removal(&mut self, which: usize, ok: bool) {
+        if let Some((hive, model)) = take(&mut self.removals, which) {
+            let result = if ok { Ok(()) } else { Err(lost()) };
+            self.feed(Input::ModelRemoved { hive, model, result });
+        }
     }
 
     pub(super) fn restore(&mut self, jobs: u8) {

@@ -69,6 +69,12 @@ impl World {
             self.feed(Input::Probed { worker, result });
         } else if !self.provisions.is_empty() {
             self.apply(&Op::Provisioned { which: 0, how: 2 });
+        } else if !self.choices.is_empty() {
+            self.answer_choice(0, 9, 0, false);
+        } else if !self.verifications.is_empty() {
+            self.answer_verification(0, true);
+        } else if !self.removals.is_empty() {
+            self.answer_removal(0, true);
         } else if let Some(hive) = self.reports_due.pop_first() {
             if self.machines.get(&hive).is_some_and(|machine| machine.member) {
                 self.report_truth(&hive);

@@ -108,6 +108,17 @@ impl Running<'_> {
             Effect::ReportHive { hive } => {
                 self.after(REPORTING, Event::Report(hive));
             }
+            // No operator orders anything in a replay but to load the workers that are there at its beginning.
+            Effect::ChooseHive { ticket, .. } => {
+                let answer = Ok(Placement::Wait);
+                self.inputs.push_back(Input::HiveChosen { ticket, answer });
+            }
+            Effect::Verify { hive, model } => {
+                self.inputs.push_back(Input::Verified { hive, model, result: Ok(Vec::new()) });
+            }
+            Effect::RemoveModel { hive, model } => {
+                self.inputs.push_back(Input::ModelRemoved { hive, model, result: Ok(()) });
+            }
             Effect::Note(Note::Evicted(..)) => self.report.evictions += 1,
             Effect::Note(Note::ScaledUp(..)) => self.report.scale_ups += 1,
             Effect::Note(Note::ScaledBack(..)) => self.report.scale_backs += 1,

@@ -1,0 +1,219 @@
+//! The hives of the fleet: how each is reached, whether it answers, and what the store knows of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::*;
+use crate::{HiveContact, HiveRecord, HiveStatus, WallTime};
+
+/// A hive, as the queen knows it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HiveSummary {
+    /// Its name.
+    pub id: HiveId,
+    /// The machine's own name, or the name it is reached by.
+    pub hostname: String,
+    /// The port of its HTTP API; 0 if it has none.
+    pub port: u16,
+    /// How it is reached.
+    pub address: crate::HiveAddress,
+    /// Is it reachable?
+    pub status: HiveStatus,
+    /// When it last answered this queen since the queen was started; `None` if it never did.
+    pub last_seen: Option<WallTime>,
+    /// Why it is not reachable.
+    pub error: Option<Error>,
+    /// What its owner says of it: see [`HiveView::labels`](crate::HiveView::labels).
+    pub labels: BTreeMap<String, String>,
+}
+
+/// What is known of the hives beside their [views](crate::HiveView).
+#[derive(Debug, Default)]
+pub(super) struct HiveTable {
+    members: BTreeMap<HiveId, Member>,
+    /// Models that the store has a row of, by hive: also by hives that an earlier run of the queen had and that are not
+    /// members yet.
+    recorded_models: BTreeMap<HiveId, BTreeSet<ModelRef>>,
+}
+
+/// A hive of the fleet.
+#[derive(Debug)]
+struct Member {
+    contact: HiveContact,
+    is_online: bool,
+    last_seen: Option<WallTime>,
+    error: Option<Error>,
+    /// An operator has stopped it: what still arrives from it is of the past.
+    is_stopped: bool,
+    /// The revision of its last report.
+    revision: Option<u64>,
+    /// The status that the store has of it.
+    recorded: Option<HiveStatus>,
+}
+
+impl Member {
+    fn status(&self) -> HiveStatus {
+        match (self.is_online, self.last_seen, &self.error) {
+            (true, ..) => HiveStatus::Online,
+            // It has never answered, and there is a reason.
+            (false, None, Some(_)) => HiveStatus::Error,
+            _ => HiveStatus::Offline,
+        }
+    }
+
+    /// The change to be recorded if the store has another status of it, or none yet.
+    fn record(&mut self, id: &HiveId, now: Now, capabilities: serde_json::Value) -> Option<Change> {
+        let status = self.status();
+        if self.recorded.replace(status) == Some(status) {
+            return None;
+        }
+        let contact = self.contact.clone();
+        Some(Change::HivePut(Box::new(HiveRecord {
+            id: id.clone(),
+            hostname: contact.hostname,
+            port: contact.port,
+            address: contact.address,
+            capabilities,
+            last_seen: self.last_seen.unwrap_or(now.wall),
+            status,
+            labels: contact.labels,
+        })))
+    }
+}
+
+impl HiveTable {
+    /// Takes in a hive. Returns false if it is a member already.
+    pub(super) fn add(&mut self, id: &HiveId, contact: HiveContact) -> bool {
+        if self.members.contains_key(id) {
+            return false;
+        }
+        let member = Member {
+            contact,
+            is_online: false,
+            last_seen: None,
+            error: None,
+            is_stopped: false,
+            revision: None,
+            recorded: None,
+        };
+        self.members.insert(id.clone(), member);
+        true
+    }
+
+    /// Takes out a hive, and what is known of its models. Returns the change to be recorded.
+    pub(super) fn remove(&mut self, id: &HiveId) -> Option<Change> {
+        self.recorded_models.remove(id);
+        self.members.remove(id).map(|_| Change::HiveGone(id.clone()))
+    }
+
+    pub(super) fn set_contact(&mut self, id: &HiveId, contact: HiveContact) {
+        if let Some(member) = self.members.get_mut(id) {
+            member.contact = contact;
+        }
+    }
+
+    /// Is it a member that an operator has not stopped?
+    pub(super) fn is_heard(&self, id: &HiveId) -> bool {
+        self.members.get(id).is_some_and(|member| !member.is_stopped)
+    }
+
+    /// Does the store have a row of it?
+    pub(super) fn is_recorded(&self, id: &HiveId) -> bool {
+        self.members.get(id).is_some_and(|member| member.recorded.is_some())
+    }
+
+    /// It has answered, with these capabilities. Returns the change to be recorded.
+    pub(super) fn answered(
+        &mut self,
+        id: &HiveId,
+        now: Now,
+        capabilities: impl FnOnce() -> serde_json::Value,
+    ) -> Option<Change> {
+        let member = self.members.get_mut(id)?;
+        (member.last_seen, member.error) = (Some(now.wall), None);
+        if std::mem::replace(&mut member.is_online, true) {
+            return None;
+        }
+        member.record(id, now, capabilities())
+    }
+
+    /// It does not answer. Returns the change to be recorded.
+    pub(super) fn is_away(&mut self, id: &HiveId, now: Now, why: Error) -> Option<Change> {
+        let member = self.members.get_mut(id)?;
+        (member.is_online, member.error) = (false, Some(why));
+        member.record(id, now, serde_json::Value::Null)
+    }
+
+    /// An operator has stopped it. Its next report counts from the beginning.
+    pub(super) fn stopped(&mut self, id: &HiveId, now: Now) -> Option<Change> {
+        if let Some(member) = self.members.get_mut(id) {
+            member.is_stopped = true;
+        }
+        self.forget_revision(id);
+        self.is_away(id, now, Error::new(ErrorKind::HiveUnreachable, "the hive was stopped"))
+    }
+
+    /// One that was stopped is started again, and there is no reason any more why it should not answer.
+    pub(super) fn started(&mut self, id: &HiveId) {
+        if let Some(member) = self.members.get_mut(id).filter(|member| member.is_stopped) {
+            (member.is_stopped, member.error) = (false, None);
+        }
+    }
+
+    pub(super) fn revision(&self, id: &HiveId) -> Option<u64> {
+        self.members.get(id)?.revision
+    }
+
+    pub(super) fn set_revision(&mut self, id: &HiveId, revision: u64) {
+        if let Some(member) = self.members.get_mut(id) {
+            member.revision = Some(revision);
+        }
+    }
+
+    pub(super) fn forget_revision(&mut self, id: &HiveId) {
+        if let Some(member) = self.members.get_mut(id) {
+            member.revision = None;
+        }
+    }
+
+    /// The store has a row of this model on that hive.
+    pub(super) fn model_recorded(&mut self, hive: HiveId, model: ModelRef) {
+        self.recorded_models.entry(hive).or_default().insert(model);
+    }
+
+    /// The models that the store has a row of and that the hive does not have. They are forgotten.
+    pub(super) fn take_gone_models(
+        &mut self,
+        hive: &HiveId,
+        is_there: impl Fn(&ModelRef) -> bool,
+    ) -> Vec<ModelRef> {
+        let Some(recorded) = self.recorded_models.get_mut(hive) else { return Vec::new() };
+        let gone: Vec<_> = recorded.iter().filter(|model| !is_there(model)).cloned().collect();
+        for model in &gone {
+            recorded.remove(model);
+        }
+        gone
+    }
+
+    fn summaries(&self) -> impl Iterator<Item = HiveSummary> {
+        self.members.iter().map(|(id, member)| {
+            let contact = member.contact.clone();
+            HiveSummary {
+                id: id.clone(),
+                hostname: contact.hostname,
+                port: contact.port,
+                address: contact.address,
+                status: member.status(),
+                last_seen: member.last_seen,
+                error: member.error.clone(),
+                labels: contact.labels,
+            }
+        })
+    }
+}
+
+impl Engine {
+    /// Every hive of the fleet, by name.
+    pub fn hives(&self) -> Vec<HiveSummary> {
+        self.hives.summaries().collect()
+    }
+}

@@ -1,0 +1,210 @@
+//! An operator wants a model loaded: the policy chooses the machine, the model is fetched there, a worker is started.
+//! It goes on by itself, whether or not the operator still waits.
+
+use super::{
+    operators::{Waiter, answer},
+    *,
+};
+use crate::{
+    Ask, CorrelationId, ErrorKind, LoadRequest, Placement, Prompt, Result, Sampling, Scheduler,
+    Task, Ticket, WorkerState,
+};
+
+/// Questions to the policy until the operator is told that there is no place: after the first the size of the model is
+/// known.
+const QUESTIONS: u32 = 3;
+
+/// A model that an operator wants loaded.
+#[derive(Debug)]
+pub(super) struct ModelLoad {
+    /// The number of the operator's answer.
+    pub(super) n: u64,
+    request: LoadRequest,
+    /// Questions that were answered.
+    questions: u32,
+}
+
+/// One that waits for the policy to choose a hive.
+#[derive(Debug)]
+pub(super) struct Choosing {
+    load: ModelLoad,
+    ask: Ask,
+}
+
+/// Where a worker of the model may come from.
+enum Found {
+    /// It is there already, or on its way.
+    Worker(WorkerId),
+    /// It is to be started on a part of the cluster.
+    Candidates(ClusterView),
+}
+
+impl Engine {
+    pub(super) fn load_model(&mut self, now: Now, n: u64, request: LoadRequest, out: &mut Out) {
+        if request.slots == Some(0) {
+            let message = "slots is 0; allowed is at least 1";
+            let error = Error::new(ErrorKind::InvalidRequest, message).with_param("slots");
+            return answer(n, Err(error), out);
+        }
+        self.go_on_loading(now, ModelLoad { n, request, questions: 0 }, out);
+    }
+
+    /// The next step: the worker that is there, or a question to the policy.
+    pub(super) fn go_on_loading(&mut self, now: Now, load: ModelLoad, out: &mut Out) {
+        let n = load.n;
+        match self.find_worker(&load.request) {
+            Err(error) => answer(n, Err(error), out),
+            Ok(Found::Worker(worker)) => self.loaded_already(n, worker, load.request.pin, out),
+            Ok(Found::Candidates(_)) if load.questions == QUESTIONS => {
+                let model = load.request.model;
+                let message = format!("model {model} was fetched, and is not on the disk");
+                answer(n, Err(Error::new(ErrorKind::ModelNotFound, message)), out);
+            }
+            Ok(Found::Candidates(_)) => {
+                let ask = self.ask_for(now, &load.request.model);
+                let (ticket, request) = (Ticket(self.number()), load.request.clone());
+                self.operators.choosing.insert(ticket, Choosing { load, ask: ask.clone() });
+                out.push(Effect::ChooseHive { ticket, ask, request });
+            }
+        }
+    }
+
+    fn find_worker(&self, request: &LoadRequest) -> Result<Found> {
+        let candidates = request.candidates(&self.view)?;
+        let usable = |state| matches!(state, WorkerState::Ready | WorkerState::Loading);
+        let worker = candidates.with_model(&request.model).find(|worker| usable(worker.state));
+        if let Some(worker) = worker {
+            return Ok(Found::Worker(worker.info.id));
+        }
+        self.check_starts()?;
+        Ok(Found::Candidates(candidates))
+    }
+
+    fn loaded_already(&mut self, n: u64, worker: WorkerId, pin: bool, out: &mut Out) {
+        let output = CommandOutput::Worker(worker);
+        match pin {
+            true => self.pin(n, worker, true, output, out),
+            false => answer(n, Ok(output), out),
+        }
+    }
+
+    /// The policy is asked as about a job of this model.
+    fn ask_for(&mut self, now: Now, model: &ModelRef) -> Ask {
+        let id = JobId::from_random_bits(self.chance.bits128());
+        let job = Job {
+            id,
+            model: model.clone(),
+            priority: Priority::default(),
+            task: Task::Generate {
+                prompt: Prompt::Text("x".into()),
+                sampling: Sampling::default(),
+            },
+            seed: self.chance.next(),
+            prefix: Arc::default(),
+            timeout: self.settings.job_timeout,
+            deadline: None,
+            detached: false,
+            tenant: None,
+            rank: 0,
+            correlation_id: CorrelationId::of_job(id),
+            idempotency: None,
+        };
+        Ask::first(Arc::new(job), now, self.chance.next())
+    }
+
+    pub(super) fn hive_chosen(
+        &mut self,
+        now: Now,
+        ticket: Ticket,
+        chosen: Result<Placement>,
+        out: &mut Out,
+    ) {
+        let Some(Choosing { mut load, ask }) = self.operators.choosing.remove(&ticket) else {
+            return out.push(Effect::Note(Note::StaleAnswer(ticket)));
+        };
+        load.questions += 1;
+        let (n, model, pin) = (load.n, load.request.model.clone(), load.request.pin);
+        let candidates = match self.find_worker(&load.request) {
+            Err(error) => return answer(n, Err(error), out),
+            Ok(Found::Worker(worker)) => return self.loaded_already(n, worker, pin, out),
+            Ok(Found::Candidates(candidates)) => candidates,
+        };
+        match self.place_load(&load.request, &ask, &candidates, chosen, out) {
+            Ok(Placement::Spawn { hive, spec, evict }) => {
+                let view = candidates.hive(&hive);
+                if view.is_some_and(|view| !view.models.contains_key(&model)) {
+                    return self.download(now, hive, model, Waiter::Load(load), out);
+                }
+                let worker = WorkerId::from_random_bits(self.chance.bits128());
+                let started = self.load(now, worker, hive, spec, pin, evict, out);
+                answer(n, started.map(|()| CommandOutput::Worker(worker)), out);
+            }
+            Ok(Placement::Reject(error)) | Err(error) => answer(n, Err(error), out),
+            Ok(Placement::Wait | Placement::Assign(_)) => {
+                let message = format!("there is no place for model {model} at the moment");
+                answer(n, Err(Error::new(ErrorKind::InsufficientVram, message)), out);
+            }
+        }
+    }
+
+    /// Where a worker is started. An operator who asks for a model is not left without it because the policy fails, or
+    /// would have its jobs wait: the built-in one decides then. It also does for the number of slots that is wanted, on
+    /// the devices that the policy chose if it chose any.
+    fn place_load(
+        &self,
+        request: &LoadRequest,
+        ask: &Ask,
+        candidates: &ClusterView,
+        chosen: Result<Placement>,
+        out: &mut Out,
+    ) -> Result<Placement> {
+        let built_in = self.optimiser.built_in.clone();
+        let built_in = match request.slots {
+            Some(slots) => built_in.with_slots(slots),
+            None => built_in,
+        };
+        let chosen = chosen.and_then(|chosen| checked(request, candidates, chosen));
+        match chosen {
+            Ok(Placement::Spawn { hive, spec, .. })
+                if request.slots.is_some_and(|slots| slots != spec.slots) =>
+            {
+                let mut there = candidates.clone();
+                there.keep_only(&hive);
+                if !spec.devices.is_empty() {
+                    there.keep_devices(&spec.devices);
+                }
+                if let spawn @ Placement::Spawn { .. } = built_in.place(ask, &there)? {
+                    return Ok(spawn);
+                }
+            }
+            Ok(Placement::Wait | Placement::Assign(_)) => {}
+            Ok(decision) => return Ok(decision),
+            Err(error) => {
+                let what = format_args!("asked where to load model {}", request.model);
+                out.push(Effect::Note(Note::PolicyFault(error.context(what))));
+            }
+        }
+        built_in.place(ask, candidates)
+    }
+}
+
+/// A policy that chooses something else than it was asked for has failed.
+fn checked(
+    request: &LoadRequest,
+    candidates: &ClusterView,
+    chosen: Placement,
+) -> Result<Placement> {
+    let fault = |why: String| Err(Error::new(ErrorKind::Internal, why));
+    let Placement::Spawn { hive, spec, .. } = &chosen else { return Ok(chosen) };
+    if spec.model != request.model {
+        return fault(format!("it chose to start model {}", spec.model));
+    }
+    let Some(view) = candidates.hive(hive) else {
+        return fault(format!("hive {hive} is not one of those that it may choose"));
+    };
+    let missing = |index: &&u32| !view.devices.iter().any(|device| device.index == **index);
+    if let Some(index) = spec.devices.iter().find(missing) {
+        return fault(format!("device {index} of hive {hive} is not one that it may choose"));
+    }
+    Ok(chosen)
+}

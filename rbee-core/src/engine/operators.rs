@@ -1,0 +1,206 @@
+//! What operators wait for, and what is done with the files of models at their word.
+
+use super::{
+    load_model::{Choosing, ModelLoad},
+    *,
+};
+use crate::{Damage, ErrorKind, Result, Ticket, WorkerState};
+
+/// Commands that may be under way at once.
+const MOST_COMMANDS: usize = 1_024;
+
+/// A model on a hive.
+pub(super) type OnHive = (HiveId, ModelRef);
+
+/// Whoever waits for a download.
+#[derive(Debug)]
+pub(super) enum Waiter {
+    /// Jobs, for which a worker with so many slots is going to be started.
+    Jobs(u32),
+    /// An operator who wants the model on the disk; the number of the answer.
+    Operator(u64),
+    /// An operator who wants the model loaded.
+    Load(ModelLoad),
+}
+
+/// Commands of operators that are under way, by what they wait for. Those that wait for a download are with the
+/// download.
+#[derive(Debug, Default)]
+pub(super) struct Operators {
+    /// Waits for the policy to choose a hive.
+    pub(super) choosing: BTreeMap<Ticket, Choosing>,
+    /// Models that are verified, with the numbers of the answers.
+    verifying: BTreeMap<OnHive, Vec<u64>>,
+    /// Models that are removed, with the numbers of the answers.
+    removing: BTreeMap<OnHive, Vec<u64>>,
+}
+
+impl Operators {
+    /// Is the model being removed from the hive?
+    pub(super) fn is_removing(&self, hive: &HiveId, model: &ModelRef) -> bool {
+        self.removing.keys().any(|(from, removed)| from == hive && removed == model)
+    }
+}
+
+/// Answers an operator.
+pub(super) fn answer(n: u64, result: Result<CommandOutput>, out: &mut Out) {
+    out.push(Effect::Answer { n, result });
+}
+
+impl Engine {
+    /// Commands of operators that are under way, those that only wait for a record not counted.
+    pub(super) fn commands(&self) -> usize {
+        let files = [&self.operators.verifying, &self.operators.removing];
+        let files = files.into_iter().flat_map(BTreeMap::values).map(Vec::len);
+        self.operators.choosing.len() + self.downloads.operators() + files.sum::<usize>()
+    }
+
+    /// What is waited for is bounded.
+    pub(super) fn check_commands(&self) -> Result<()> {
+        if self.commands() < MOST_COMMANDS {
+            return Ok(());
+        }
+        let message = format!(
+            "{MOST_COMMANDS} commands of operators are under way, which is the most; try again when some have ended"
+        );
+        Err(Error::new(ErrorKind::SystemAtCapacity, message))
+    }
+
+    /// Workers can be started.
+    pub(super) fn check_starts(&self) -> Result<()> {
+        if !self.is_draining() {
+            return Ok(());
+        }
+        let message = "the queen is going down and starts no workers";
+        Err(Error::new(ErrorKind::ShuttingDown, message))
+    }
+
+    pub(super) fn check_hive(&self, hive: &HiveId) -> Result<()> {
+        match self.view.hive(hive) {
+            Some(_) => Ok(()),
+            None => Err(Error::new(ErrorKind::NotFound, format!("hive {hive} does not exist"))),
+        }
+    }
+
+    /// The files of the model are not being removed from the hive.
+    pub(super) fn check_not_removing(&self, hive: &HiveId, model: &ModelRef) -> Result<()> {
+        if !self.operators.is_removing(hive, model) {
+            return Ok(());
+        }
+        let message =
+            format!("model {model} is being removed from hive {hive}; try again when that is done");
+        Err(Error::new(ErrorKind::Conflict, message))
+    }
+
+    /// Puts a model on the disk of a hive. One that is there is looked after all the same: files of it may be missing.
+    pub(super) fn provision(
+        &mut self,
+        now: Now,
+        n: u64,
+        hive: HiveId,
+        model: ModelRef,
+        out: &mut Out,
+    ) {
+        match self.check_hive(&hive) {
+            Ok(()) => self.download(now, hive, model, Waiter::Operator(n), out),
+            Err(error) => answer(n, Err(error), out),
+        }
+    }
+
+    /// Those who want the same model verified at once share one verification.
+    pub(super) fn verify(&mut self, n: u64, hive: HiveId, model: ModelRef, out: &mut Out) {
+        if let Err(error) = self.check_hive(&hive) {
+            return answer(n, Err(error), out);
+        }
+        let key = (hive, model);
+        if let Some(waiting) = self.operators.verifying.get_mut(&key) {
+            return waiting.push(n);
+        }
+        let (hive, model) = key.clone();
+        self.operators.verifying.insert(key, vec![n]);
+        out.push(Effect::Verify { hive, model });
+    }
+
+    pub(super) fn verified(
+        &mut self,
+        hive: HiveId,
+        model: ModelRef,
+        result: Result<Vec<Damage>>,
+        out: &mut Out,
+    ) {
+        for n in self.operators.verifying.remove(&(hive, model)).unwrap_or_default() {
+            answer(n, result.clone().map(CommandOutput::Damage), out);
+        }
+    }
+
+    /// Nobody has or gets the model there, and from now on nobody does until it is removed.
+    pub(super) fn remove_model(&mut self, n: u64, hive: HiveId, model: ModelRef, out: &mut Out) {
+        if let Err(error) = self.check_unused(&hive, &model) {
+            return answer(n, Err(error), out);
+        }
+        let key = (hive, model);
+        if let Some(waiting) = self.operators.removing.get_mut(&key) {
+            return waiting.push(n);
+        }
+        let (hive, model) = key.clone();
+        self.operators.removing.insert(key, vec![n]);
+        out.push(Effect::RemoveModel { hive, model });
+    }
+
+    fn check_unused(&self, hive: &HiveId, model: &ModelRef) -> Result<()> {
+        self.check_hive(hive)?;
+        if let Some(worker) = self.view.on_hive(hive).find(|worker| worker.info.model == *model) {
+            let id = worker.info.id;
+            let message = match worker.state {
+                WorkerState::Loading => {
+                    format!("worker {id} is loading model {model}; stop it first")
+                }
+                WorkerState::Draining => {
+                    format!(
+                        "worker {id} with model {model} is being stopped; try again when it is gone"
+                    )
+                }
+                WorkerState::Ready | WorkerState::Failed => {
+                    format!("worker {id} has model {model} loaded; stop it first")
+                }
+            };
+            return Err(Error::new(ErrorKind::Conflict, message));
+        }
+        if self.downloads.is_under_way(hive, model) {
+            let message = format!(
+                "model {model} is being fetched to hive {hive}; try again when that is done"
+            );
+            return Err(Error::new(ErrorKind::Conflict, message));
+        }
+        Ok(())
+    }
+
+    pub(super) fn model_removed(
+        &mut self,
+        hive: HiveId,
+        model: ModelRef,
+        result: Result<()>,
+        out: &mut Out,
+    ) {
+        let Some(waiting) = self.operators.removing.remove(&(hive.clone(), model.clone())) else {
+            return;
+        };
+        match &result {
+            Ok(()) => {
+                self.view.edit_hive(&hive, |view| {
+                    if view.models.contains_key(&model) {
+                        Arc::make_mut(&mut view.models).remove(&model);
+                    }
+                });
+                self.forget_models(&hive, out);
+            }
+            // What the hive has now is not known.
+            Err(_) => out.push(Effect::ReportHive { hive }),
+        }
+        for n in waiting {
+            answer(n, result.clone().map(|()| CommandOutput::Done), out);
+        }
+        // Who wanted to start it there has waited.
+        self.wake_model(&model);
+    }
+}

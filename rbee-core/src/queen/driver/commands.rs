@@ -1,0 +1,63 @@
+//! What an operator orders, and the question to the policy where a model is to be loaded.
+
+use std::time::Duration;
+
+use super::{
+    super::{
+        loads::{Listener, Work},
+        policies, policy,
+    },
+    *,
+};
+use crate::{Ask, LoadRequest, Placement, Progress, Ticket, within::within};
+
+/// How long the policy may take to say where a model is to be loaded.
+const DECISION_PATIENCE: Duration = Duration::from_secs(5);
+
+impl Driver {
+    pub(super) fn command(
+        &mut self,
+        command: Command,
+        progress: Progress,
+        reply: oneshot::Sender<Result<CommandOutput>>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let shown = match &command {
+            Command::Provision { hive, model } => Some((Work::Load, hive.clone(), model.clone())),
+            Command::Verify { hive, model } => Some((Work::Verify, hive.clone(), model.clone())),
+            _ => None,
+        };
+        self.next_command += 1;
+        let n = self.next_command;
+        self.operators.insert(n, reply);
+        let input = Input::Command { n, command };
+        match shown {
+            Some((work, hive, model)) => {
+                let listener = Listener { work, hive, model, progress };
+                let loads = self.shell.loads.clone();
+                loads.listen(listener, || self.turn(input, effects));
+            }
+            None => self.turn(input, effects),
+        }
+    }
+
+    /// Asks the policy in a task of its own: nothing but this one command waits for the answer.
+    pub(super) fn choose_hive(&self, ticket: Ticket, ask: Ask, request: LoadRequest) {
+        let mailbox = self.shell.mailbox.clone();
+        let candidates = request.candidates(self.engine.view());
+        let (Ok(candidates), false) = (candidates, self.policy.is_suspended()) else {
+            // The engine finds out for itself what is wrong with the request.
+            let answer = Ok(Placement::Wait);
+            return mailbox.input(Input::HiveChosen { ticket, answer });
+        };
+        let scheduler = self.policy.scheduler().clone();
+        let asked = policies::aside(move || policy::guarded(|| scheduler.place(&ask, &candidates)));
+        let asked = async { asked.await.flatten() };
+        let choose = async move {
+            let (kind, what) = (ErrorKind::Internal, "it did not decide");
+            let answer = within(DECISION_PATIENCE, kind, what, asked).await;
+            mailbox.input(Input::HiveChosen { ticket, answer });
+        };
+        tokio::spawn(self.shell.kill.clone().run_until_cancelled_owned(choose));
+    }
+}
