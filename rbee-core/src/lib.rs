@@ -65,6 +65,7 @@ pub mod private_files;
 mod queen;
 mod registry;
 mod request;
+mod rng;
 mod scheduler;
 mod settings;
 pub mod sim;

@@ -69,7 +69,7 @@ impl Ask {
 }
 
 /// The answer of a scheduler. The engine checks it against the state of the moment and against the invariants.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Placement {
     /// Run on this worker.
     Assign(WorkerId),
@@ -131,7 +131,7 @@ impl fmt::Display for Verdict {
 }
 
 /// Whether a job may join the queue, and where in it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Admission {
     /// It may.
     Accept {
