@@ -136,9 +136,9 @@ impl QueenBuilder {
     /// Writes the run to this file, to find out later why the queen did what it did: one line for each input of the engine,
     /// with its time and its effects. [`replay_run`](crate::sim::replay_run) reads it.
     ///
-    /// The file has the prompts in it and is for its owner alone. It grows by about 2 kB for every job and is written
-    /// while decisions are made, so this is for debugging only; at one gigabyte it ends. A file that is there already is
-    /// replaced.
+    /// The file has the prompts in it, each several times, and is for its owner alone. It grows by some kilobytes for every
+    /// job and report of a hive, and is written while decisions are made, so this is for debugging only; at one gigabyte
+    /// it ends. A file that is there already is replaced.
     pub fn record_run(mut self, path: impl Into<PathBuf>) -> Self {
         self.record_run = Some(path.into());
         self
