@@ -22,11 +22,13 @@ use std::{
 use crate::{
     Change, ClusterView, Epoch, Error, ErrorKind, HiveId, Job, JobId, LeaseId, LeastLoaded,
     ModelRef, Now, Outcome, Priority, Result, Settings, Snapshot, TenantId, TenantRecord, Time,
-    WorkerId, WorkerInfo, WorkerSpec, job::check_repeat,
+    WorkerId, WorkerInfo, WorkerSpec, rng::Rng,
 };
 
+mod admission;
 mod admit;
 mod commands;
+mod consult;
 mod ending;
 mod freeze;
 mod hive_table;
@@ -41,6 +43,7 @@ mod message;
 mod operators;
 mod optimise;
 mod placing;
+mod policy_breaker;
 mod provisioning;
 mod retry;
 mod spawns;
@@ -51,12 +54,17 @@ mod timers;
 mod together;
 mod workers;
 
+pub(crate) use consult::guarded;
+pub use consult::{Advice, Decider, Question};
 pub use hive_table::HiveSummary;
 pub use message::{
     AttemptEnd, AttemptResult, Command, CommandOutput, Effect, HiveFact, Input, Note, Silence,
+    Submission, Submitted,
 };
+pub use policy_breaker::PolicyHealth;
 pub use store::StoreFault;
 
+use admission::Admissions;
 use admit::{Pace, Paces};
 use hive_table::HiveTable;
 use lanes::{LaneId, Lanes, Place};
@@ -65,8 +73,8 @@ use marks::Marks;
 use memory::{BlockedModels, MemoryReservations};
 use operators::Operators;
 use optimise::Optimiser;
+use policy_breaker::{PolicyBreaker, PolicyGeneration};
 use provisioning::Downloads;
-use retry::Chance;
 use spawns::Spawns;
 use suspicion::Suspicions;
 use tenants::{TenantChange, Tenants};
@@ -166,7 +174,11 @@ enum Lifecycle {
 /// A record whose writing somebody waits for.
 #[derive(Debug)]
 enum Awaited {
-    Accept(JobId),
+    Accept {
+        /// The submission that is answered.
+        n: u64,
+        job: JobId,
+    },
     End(JobId),
     /// The end of a job of an earlier life that cannot be run again; without the outcome once its readers were told.
     LostEnd(JobId, Option<Outcome>),
@@ -227,13 +239,19 @@ pub struct Engine {
     /// Models with something to ask about.
     wake: BTreeSet<ModelRef>,
     starved: BlockedModels,
+    admissions: Admissions,
+    breaker: PolicyBreaker,
     pace: Pace,
     store_fault: Option<StoreFault>,
     tenants: Tenants,
     paces: Paces,
     optimiser: Optimiser,
     marks: Marks,
-    chance: Chance,
+    /// Ties, jitter and names.
+    rng: Rng,
+    /// The seeds of requests that name none: a stream of its own, so that the seed of a request does not depend on how
+    /// the jobs before it were placed.
+    seeds: Rng,
     next_number: u64,
     next_order: u64,
     lifecycle: Lifecycle,
@@ -242,6 +260,9 @@ pub struct Engine {
 }
 
 type Out = Vec<Effect>;
+
+/// The stream of random numbers that the seeds of requests are.
+const SEEDS: u64 = 1;
 
 /// Where the order of a life's jobs begins: after that of every earlier life, ended jobs included, so that a listing is
 /// in the order of submission. Leaves room for 4 billion jobs a life, in numbers that JSON carries exactly.
@@ -273,12 +294,15 @@ impl Engine {
             reservations: MemoryReservations::default(),
             wake: BTreeSet::new(),
             starved: BlockedModels::default(),
+            admissions: Admissions::default(),
+            breaker: PolicyBreaker::default(),
             pace: Pace::default(),
             store_fault: None,
             tenants: Tenants::default(),
             paces: Paces::default(),
             marks: Marks::default(),
-            chance: Chance::new(seed),
+            rng: Rng::new(seed),
+            seeds: Rng::stream(seed, SEEDS),
             next_number: 0,
             next_order: first_order(epoch),
             lifecycle: Lifecycle::default(),
@@ -333,7 +357,7 @@ impl Engine {
             starting: self.spawns.len(),
             provisioning: self.downloads.len(),
             commands: self.commands(),
-            questions: self.lanes.questions(),
+            questions: self.lanes.questions() + self.admissions.len(),
             unrecorded: self.awaited.len(),
             // Looking after workers that nobody uses is no work that is waited for, and neither is their settling.
             alarms: self.timers.len()
@@ -362,13 +386,9 @@ impl Engine {
         self.jobs.contains_key(&job)
     }
 
-    /// Is this the same request again as the live job of its name?
-    ///
-    /// # Errors
-    /// [`ErrorKind::Conflict`] where it asks for something else.
-    pub fn check_repeat(&self, job: &Job) -> Result<()> {
-        let before = self.jobs.get(&job.id).and_then(|entry| entry.job.idempotency.as_deref());
-        check_repeat(job, before)
+    /// How the policy in force fares.
+    pub fn policy_health(&self) -> &PolicyHealth {
+        self.breaker.health()
     }
 
     /// How many jobs of its lane go before this one; `None` where it is not waiting.
@@ -388,13 +408,15 @@ impl Engine {
         }
         self.tenants.turn_the_day(now.wall, &mut self.view);
         match input {
-            Input::Submit { job } => self.submit(now, job, out),
-            Input::Cancel { job } => self.end(now, job, Outcome::Cancelled, out),
+            Input::Submit(submission) => self.submit(now, submission, out),
+            Input::SubmitAll(submissions) => self.submit_all(now, submissions, out),
+            Input::Withdraw { n, job } => self.withdraw(n, job),
+            Input::Cancel { job } => self.cancel(now, job, out),
             Input::Detach { job } => self.detach(job),
             Input::Recorded { n, result } => self.recorded(now, n, result, out),
             Input::Store { fault } => self.store(now, fault, out),
-            Input::Placed { ticket, answer } => self.placed(now, ticket, answer, out),
             Input::HiveChosen { ticket, answer } => self.hive_chosen(now, ticket, answer, out),
+            Input::Advised { ticket, advice } => self.advised(now, ticket, advice, out),
             Input::AttemptEnded { lease, end } => self.attempt_ended(now, lease, end, out),
             Input::Silent { lease, silence } => self.silent(now, lease, silence, out),
             Input::Heard { lease } => self.heard(lease, out),
@@ -413,7 +435,10 @@ impl Engine {
             Input::Hive { hive, fact } => self.hive(now, hive, fact, out),
             Input::Restore { snapshot } => self.restore(now, self.understood(*snapshot), out),
             Input::Command { n, command } => self.command(now, n, command, out),
-            Input::PolicyChanged => self.wake_all(),
+            Input::PolicyChanged { admits } => {
+                self.breaker.replace(admits);
+                self.wake_all();
+            }
             Input::Freeze => return self.freeze(now, out),
             Input::Tick => {}
         }

@@ -12,6 +12,8 @@ use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
+mod plain;
+
 /// A `Result` whose error is [`Error`] unless said otherwise.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -332,6 +334,13 @@ impl PartialEq for Error {
 /// A request that cannot be carried out as it is; the client reads the message.
 pub(crate) fn invalid(message: String) -> Error {
     Error::for_client(ErrorKind::InvalidRequest, message)
+}
+
+/// The words of a panic.
+pub(crate) fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "without words".into())
 }
 
 #[cfg(test)]

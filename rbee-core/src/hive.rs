@@ -69,7 +69,7 @@ pub enum HiveEvent {
 }
 
 /// How a hive is reached, as the registry keeps it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HiveContact {
     /// The machine's own name, or the name it is reached by.
     pub hostname: String,

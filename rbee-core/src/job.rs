@@ -138,7 +138,7 @@ impl fmt::Display for JobState {
 /// let job = JobStatus::from(job.ended(Outcome::Cancelled, now));
 /// assert_eq!(job.state(), JobState::Cancelled);
 /// ```
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum JobStatus {
     /// It goes on.
     Live(LiveJob),
@@ -147,14 +147,14 @@ pub enum JobStatus {
 }
 
 /// A job that has not ended.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LiveJob {
     worker: Option<WorkerId>,
     started_at: Option<WallTime>,
 }
 
 /// A job that has ended.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EndedJob {
     /// How it ended.
     pub outcome: Outcome,

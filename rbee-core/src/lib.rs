@@ -75,6 +75,7 @@ mod progress;
 mod queen;
 mod registry;
 mod request;
+mod rng;
 mod scheduler;
 mod settings;
 pub mod sim;

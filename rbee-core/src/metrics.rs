@@ -121,6 +121,8 @@ pub(crate) fn noted(note: &Note) {
         Note::WorkerFailed(_) => counter!(WORKER_FAILURES).increment(1),
         Note::Unrecorded(..) => counter!(UNRECORDED).increment(1),
         Note::StaleAnswer(_)
+        | Note::PolicySuspended(_)
+        | Note::RefusedByPolicy(..)
         | Note::SpawnSuppressed(_)
         | Note::HiveOnline(_)
         | Note::HiveOffline(..)

@@ -14,6 +14,7 @@ use crate::{
     JobRecord, JobStatus, LeastLoaded, ModelInfo, ModelRef, ModelSource, Now, QueenId, Registry,
     Request, Result, Scheduler, Settings, Time, WallTime, WorkerId,
     engine::{Counters, StoreFault},
+    error::panic_message,
 };
 
 mod attempt;
@@ -38,13 +39,13 @@ mod submit;
 mod tenants;
 mod writer;
 
+pub use crate::engine::PolicyHealth;
 pub use builder::QueenBuilder;
 pub use decisions::Decision;
 pub use handle::{Answer, JobHandle};
 pub use loads::Load;
 pub use log::JobEvents;
 pub use policies::{MAX_POLICY_BYTES, PolicyStatus, PolicyTrial, TrialDecision};
-pub use policy::PolicyHealth;
 pub use replays::PolicyReplay;
 pub use tenants::{TenantKey, TenantSummary};
 
@@ -406,11 +407,4 @@ fn time_since(began: Instant) -> Time {
 fn fresh_seed() -> u64 {
     let (high, low) = uuid::Uuid::new_v4().as_u64_pair();
     high ^ low
-}
-
-/// The words of a panic.
-fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "without words".into())
 }

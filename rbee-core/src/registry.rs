@@ -3,6 +3,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     Epoch, HiveId, JobId, JobState, ModelRef, Outcome, QueenId, Result, TenantId, WallTime,
@@ -124,7 +125,7 @@ pub enum Change {
 }
 
 /// What a queen finds in the store when it opens, or takes over later.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Snapshot {
     /// The name of this ownership.
     pub epoch: Epoch,

@@ -209,6 +209,11 @@ impl Request {
         self.tenant.as_ref()
     }
 
+    /// Is the seed named? If not, the queen draws one.
+    pub(crate) fn has_seed(&self) -> bool {
+        self.seed.is_some()
+    }
+
     /// Checks everything and fixes everything: from here on nothing about the job changes.
     pub(crate) fn into_job(
         self,

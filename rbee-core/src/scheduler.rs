@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, collections::BTreeSet, fmt, sync::Arc, time::Duration};
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     ClusterView, Error, HiveId, Job, Now, PolicyLanguage, PolicySource, Result, WorkerId,
     WorkerSpec,
@@ -70,7 +72,7 @@ impl Ask {
 }
 
 /// The answer of a scheduler. The engine checks it against the state of the moment and against the invariants.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Placement {
     /// Run on this worker.
     Assign(WorkerId),
@@ -132,7 +134,7 @@ impl fmt::Display for Verdict {
 }
 
 /// Whether a job may join the queue, and where in it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Admission {
     /// It may.
     Accept {

@@ -65,14 +65,16 @@ use std::time::Duration;
 
 use crate::{Scheduler, Settings};
 
-mod dice;
 mod fleet;
+pub(crate) mod recorded_run;
 mod replay;
 mod sketch;
+mod stage;
 mod trace;
 mod world;
 
 pub use fleet::{Fleet, FleetDevice, FleetHive, FleetWorker};
+pub use recorded_run::{ReplayedRun, replay_run};
 pub use replay::{Replay, ReplayReport, Waits, WorkerLoad};
 pub use sketch::{JobSketch, SketchTask};
 pub use trace::{Arrival, Recorded, Recording, Trace};
@@ -189,6 +191,18 @@ impl Simulation {
     /// # Errors
     /// The invariant that was broken, in a sentence.
     pub fn run(&self, scheduler: &dyn Scheduler) -> Result<SimReport, String> {
-        world::World::new(self, scheduler).run()
+        world::World::new(self, scheduler, None).run()
+    }
+
+    /// The same, and writes the run: [`replay_run`] reads it.
+    ///
+    /// # Errors
+    /// As for [`run`](Self::run).
+    pub fn run_recorded(
+        &self,
+        scheduler: &dyn Scheduler,
+        out: &mut dyn std::io::Write,
+    ) -> Result<SimReport, String> {
+        world::World::new(self, scheduler, Some(out)).run()
     }
 }

@@ -70,9 +70,14 @@ impl WorkerInfo {
     /// # Ok::<(), rbee_core::Error>(())
     /// ```
     pub fn new(model: ModelRef, backend: impl Into<Arc<str>>) -> Self {
+        Self::named(WorkerId::random(), model, backend)
+    }
+
+    /// The same for a worker that has a name already.
+    pub(crate) fn named(id: WorkerId, model: ModelRef, backend: impl Into<Arc<str>>) -> Self {
         let backend = backend.into();
         Self {
-            id: WorkerId::random(),
+            id,
             hive: HiveId::local(),
             model,
             numerics: backend.clone(),

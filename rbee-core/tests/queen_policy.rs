@@ -16,7 +16,7 @@ use std::{
 use queen_support::{echo, queen, quiet, read, request};
 use rbee_core::{
     Admission, Ask, Candidate, ClusterView, EchoGate, Error, ErrorKind, Explanation, JobId,
-    LeastLoaded, Placement, Result, Scheduler, Settings, Verdict,
+    KeepRequests, LeastLoaded, Placement, Queen, Request, Result, Scheduler, Settings, Verdict,
 };
 
 /// The built-in policy, with opinions on admission: it refuses correlation ids that begin with `no`, and ranks by the
@@ -227,4 +227,90 @@ async fn only_so_many_decisions_are_kept() {
     assert_eq!(error.kind(), ErrorKind::NotFound);
     assert!(error.message().contains("decisions_kept"), "{error}");
     assert_eq!(queen.why(jobs[2]).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn the_seed_of_a_queen_fixes_the_seeds_of_requests_that_name_none() {
+    let run = async |seed: u64| {
+        let settings = Settings { keep_requests: KeepRequests::Always, ..Settings::default() };
+        let queen = Queen::builder().settings(settings).seed(seed).worker(echo().build());
+        let queen = queen.build().await.unwrap();
+        let ask = || Request::chat(queen_support::MODEL).user("hello").max_tokens(2);
+        let mut seeds = Vec::new();
+        for request in [ask(), ask().seed(5), ask()] {
+            let job = queen.submit(request).await.unwrap();
+            let id = job.id();
+            read(job).await;
+            seeds.push(queen.job(id).await.unwrap().request.unwrap().seed);
+        }
+        let pair = queen.submit_all([ask(), ask()]).await.unwrap();
+        for job in pair {
+            let id = job.id();
+            read(job).await;
+            seeds.push(queen.job(id).await.unwrap().request.unwrap().seed);
+        }
+        seeds
+    };
+    let first = run(1).await;
+    assert_eq!(first[1], 5);
+    let mut fresh = vec![first[0], first[2], first[3], first[4]];
+    fresh.sort_unstable();
+    fresh.dedup();
+    assert_eq!(fresh.len(), 4, "each is another: {first:?}");
+    assert_eq!(run(1).await, first);
+    assert_ne!(run(2).await, first);
+}
+
+/// Decides whether to admit a job when it is let go.
+#[derive(Debug)]
+struct Thinking {
+    asked: Arc<AtomicUsize>,
+    go: std::sync::Mutex<std::sync::mpsc::Receiver<()>>,
+}
+
+impl Scheduler for Thinking {
+    fn place(&self, ask: &Ask, cluster: &ClusterView) -> Result<Placement> {
+        LeastLoaded::default().place(ask, cluster)
+    }
+    fn admits(&self) -> bool {
+        true
+    }
+    fn admit(&self, _: &Ask, _: &ClusterView) -> Result<Admission> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        let _ = self.go.lock().unwrap().recv();
+        Ok(Admission::default())
+    }
+    fn limit(&self) -> Option<Duration> {
+        Some(Duration::from_secs(60))
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_while_the_policy_thinks_leaves_no_job() {
+    let (go, gate) = std::sync::mpsc::channel();
+    let asked = Arc::new(AtomicUsize::new(0));
+    let policy = Thinking { asked: asked.clone(), go: std::sync::Mutex::new(gate) };
+    let queen = queen().scheduler(policy).worker(echo().build()).build().await.unwrap();
+    // One of them could come back for its job.
+    for request in [request(1, 1), request(2, 1).idempotency_key("mine")] {
+        let before = asked.load(Ordering::SeqCst);
+        let submit = queen.submit(request);
+        let is_asked = async {
+            while asked.load(Ordering::SeqCst) == before {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            _ = submit => panic!("nobody has decided"),
+            () = is_asked => {}
+        }
+        go.send(()).unwrap();
+    }
+    // It is decided after those, by the same thread.
+    let go_on = std::thread::spawn(move || go.send(()).map(|()| go));
+    read(queen.submit(request(3, 1)).await.unwrap()).await.assert_whole(3, 1);
+    go_on.join().unwrap().unwrap();
+    let jobs = queen.jobs(&Default::default()).await.unwrap();
+    assert_eq!(jobs.len(), 1, "{jobs:?}");
+    quiet(&queen).await;
 }

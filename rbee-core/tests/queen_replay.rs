@@ -17,7 +17,7 @@ use std::{
 use queen_support::{MODEL, echo, queen, read, request};
 use rbee_core::{
     Ask, ClusterView, ErrorKind, LeastLoaded, Placement, PolicyLanguage, PolicySource, Queen,
-    Request, Result, Scheduler, Settings,
+    Request, Result, RhaiScheduler, Scheduler, Settings, sim::replay_run,
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -167,4 +167,61 @@ async fn a_replay_that_takes_too_long_is_ended() {
     let error = queen.replay_policy(builtin(), HOUR).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::JobTimeout);
     assert!(error.message().contains("setting replay_limit"), "{error}");
+}
+
+/// Admits, ranks and places, and asks the built-in policy for what it does not know.
+const RANKING: &str = "
+    fn admit(job, queue) { if job.max_tokens == 13 { reject(\"unlucky\") } else { accept(-1) } }
+    fn order(job) { job.max_tokens ?? 0 }
+    fn schedule(job, workers, hives) {
+        run_on(workers.with_model(job.model).with_capacity().least_loaded()) ?? builtin()
+    }";
+
+#[tokio::test]
+async fn a_run_that_a_queen_has_recorded_replays_to_the_same_effects_also_under_a_script() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("run.jsonl");
+    // What was there is replaced.
+    std::fs::write(&path, "an old one\n".repeat(1_000)).unwrap();
+    let policy = RhaiScheduler::new(RANKING).unwrap().with_limit(Duration::from_secs(10));
+    let again = policy.for_replay().unwrap();
+    let queen = queen().worker(echo().slots(2).build()).scheduler(policy).record_run(&path);
+    let queen = queen.build().await.unwrap();
+    let jobs = (1..=20).map(|seed| {
+        let queen = queen.clone();
+        async move {
+            let tokens = 1 + (seed % 14) as u32;
+            match queen.submit(request(seed, tokens)).await {
+                Ok(job) => read(job).await.assert_whole(seed, tokens),
+                Err(error) => assert_eq!((tokens, error.kind()), (13, ErrorKind::Rejected)),
+            }
+        }
+    });
+    futures_util::future::join_all(jobs).await;
+    let pair = (0..2)
+        .map(|part| request(part, 5).idempotency_key("pair").idempotency_part(part as u32, 2));
+    for job in queen.submit_all(pair).await.unwrap() {
+        read(job).await;
+    }
+    drop(queen.submit(request(1, 50)).await.unwrap());
+    queen.shutdown(Duration::from_secs(10)).await.unwrap();
+
+    let recorded = std::fs::read(&path).unwrap();
+    let run = replay_run(&recorded[..], None).unwrap();
+    assert!(run.steps > 100 && run.effects > 150 && !run.is_cut, "{run:?}");
+    let asked = replay_run(&recorded[..], Some(&*again)).unwrap();
+    assert!(asked.questions >= 2 * 20, "admitted and placed: {asked:?}");
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let fresh = dir.path().join("fresh.jsonl");
+        drop(queen_support::queen().record_run(&fresh).build().await.unwrap());
+        let mode = std::fs::metadata(&fresh).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "it has the prompts in it");
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(&fresh, &link).unwrap();
+        let error = queen_support::queen().record_run(&link).build().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config);
+        assert!(error.message().contains("the run cannot be recorded in"), "{error}");
+    }
 }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use rbee_core::{
-    LeastLoaded, Settings,
-    sim::{Faults, Simulation},
+    LeastLoaded, Scheduler, Settings,
+    sim::{Faults, ReplayedRun, Simulation, replay_run},
 };
 
 fn run(simulation: &Simulation) -> rbee_core::sim::SimReport {
@@ -78,4 +78,72 @@ fn a_full_queue_refuses_and_what_it_took_still_ends() {
     });
     assert!(report.refused > 300 && report.peak_waiting <= 100, "{report:?}");
     assert_eq!(report.accepted + report.refused, 500);
+}
+
+/// Runs, records, and replays what was recorded; `again` is asked the questions to the policy once more.
+fn replayed(
+    simulation: &Simulation,
+    scheduler: &dyn Scheduler,
+    again: Option<&dyn Scheduler>,
+) -> ReplayedRun {
+    let mut recorded = Vec::new();
+    let seed = simulation.seed;
+    let report = simulation.run_recorded(scheduler, &mut recorded);
+    let report = report.unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+    assert_eq!(report, simulation.run(scheduler).unwrap(), "the recording changes nothing");
+    let replayed = replay_run(&recorded[..], again);
+    let replayed = replayed.unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+    assert_eq!(replayed.steps as u64, report.steps);
+    assert!(replayed.effects > 1_000, "{replayed:?}");
+    replayed
+}
+
+fn troubled(seed: u64, faults: Faults) -> Simulation {
+    let (cold_models, tenants) = (seed as usize % 3, seed as usize % 4);
+    Simulation { faults, cold_models, tenants, seed, ..Simulation::default() }
+}
+
+#[test]
+fn a_recorded_run_replays_to_the_same_effects_to_the_byte_whatever_fails() {
+    for seed in 1..=40 {
+        let simulation = troubled(seed, Faults::many());
+        let run = replayed(&simulation, &LeastLoaded::default(), None);
+        assert_eq!(run.questions, 0, "nobody was asked again");
+    }
+}
+
+/// The answers are in the recording, so the script is not needed to replay it; asked again, it says the same.
+#[cfg(feature = "rhai")]
+#[test]
+fn a_run_under_a_script_that_admits_and_ranks_replays_and_the_script_says_the_same_again() {
+    let script = "
+        fn admit(job, queue) {
+            if job.priority == \"batch\" && queue.depth > 3 { return reject(\"busy\"); }
+            accept(if job.tenant == \"tenant-1\" { -1 } else { queue.depth })
+        }
+        fn order(job) { if job.priority == \"batch\" { 5 } else { 0 } }
+        fn schedule(job, workers, hives) {
+            run_on(workers.with_model(job.model).with_capacity().least_loaded()) ?? builtin()
+        }";
+    let policy = rbee_core::RhaiScheduler::new(script).unwrap();
+    let policy = policy.for_replay().unwrap();
+    // What the simulation puts in the place of an answer the script has not said.
+    let faults = Faults { nonsense: 0, ..Faults::many() };
+    let (mut refused, mut asked) = (0, 0);
+    for seed in 1..=12 {
+        let simulation = troubled(seed, faults);
+        asked += replayed(&simulation, &*policy, Some(&*policy)).questions;
+        refused += simulation.run(&*policy).unwrap().refused;
+    }
+    assert!(refused > 20 && asked > 12 * 300, "{refused} were refused, {asked} questions");
+}
+
+#[test]
+fn a_scheduler_that_answers_something_else_than_in_the_recorded_run_is_found_out() {
+    let mut recorded = Vec::new();
+    let simulation = Simulation { cold_models: 1, ..Simulation::default() };
+    simulation.run_recorded(&LeastLoaded::default(), &mut recorded).unwrap();
+    let other = rbee_core::FnScheduler::new("other", |_: &_, _: &_| Ok(rbee_core::Placement::Wait));
+    let error = replay_run(&recorded[..], Some(&other)).unwrap_err();
+    assert!(error.message().contains("the policy answers something else\n"), "{error}");
 }

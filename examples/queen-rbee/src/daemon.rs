@@ -21,6 +21,8 @@ use crate::{
     reload::Reloader, repair, worker,
 };
 
+/// The variable that names the file to which the run of the queen is written: for debugging, so it is no key.
+pub(crate) const RECORD_RUN: &str = "RBEE_RECORD_RUN";
 /// How often the figures are brought up to date.
 const MEASURE: Duration = Duration::from_secs(2);
 /// How long answers have to reach their readers once every job has ended.
@@ -113,6 +115,10 @@ pub async fn start(config: Config, logs: Option<LogRing>) -> Result<Running> {
         file
     });
     builder = builder.built_in(built_in);
+    if let Some(path) = std::env::var_os(RECORD_RUN) {
+        tracing::warn!(path = %path.display(), "the run is recorded, with the text of every prompt");
+        builder = builder.record_run(path);
+    }
     let mut models = Vec::new();
     for (name, model) in aliases(&config, &home)? {
         builder = builder.alias(&name, model.as_str());

@@ -237,3 +237,34 @@ fn the_api_wants_the_token_and_the_token_is_nowhere_to_be_seen() {
     assert!(!command_line(queen.child.id()).contains(&token));
     assert!(!queen.said().join("\n").contains(&token));
 }
+
+#[test]
+fn a_run_that_the_daemon_has_recorded_replays_to_the_same_effects_under_its_script() {
+    let data = tempfile::tempdir().unwrap();
+    let (policy, run) = (data.path().join("mine.rhai"), data.path().join("run.jsonl"));
+    let script = "
+        fn admit(job, queue) { if job.max_tokens == 13 { reject(\"unlucky\") } else { accept(-1) } }
+        fn order(job) { job.max_tokens ?? 0 }
+        fn schedule(job, workers, hives) {
+            run_on(workers.with_model(job.model).with_capacity().least_loaded()) ?? builtin()
+        }";
+    std::fs::write(&policy, script).unwrap();
+    let arguments = ["--port", "0", "--log-format", "json", "--policy", policy.to_str().unwrap()];
+    let mut command = command(data.path(), &arguments);
+    command.env("RBEE_RECORD_RUN", &run);
+    let mut queen = Queen::spawn(command);
+    for tokens in [4, 13, 8] {
+        let (status, answer) = queen.post("/v1/chat/completions", &chat("Hello!", tokens));
+        assert_eq!(status == 200, tokens != 13, "{status}: {answer}");
+    }
+    queen.signal("-TERM");
+    assert_eq!(queen.wait().code(), Some(0), "{:#?}", queen.said());
+
+    let recorded = std::fs::read(&run).unwrap();
+    let replayed = rbee_core::sim::replay_run(&recorded[..], None).unwrap();
+    assert!(replayed.steps > 10 && replayed.effects > 20, "{replayed:?}");
+    let scheduler = rbee_core::RhaiScheduler::new(script).unwrap();
+    let scheduler = rbee_core::Scheduler::for_replay(&scheduler).unwrap();
+    let asked = rbee_core::sim::replay_run(&recorded[..], Some(&*scheduler)).unwrap();
+    assert!(asked.questions >= 5, "three admissions, two placements: {asked:?}");
+}

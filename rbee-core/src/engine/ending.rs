@@ -118,19 +118,19 @@ impl Engine {
 
     pub(super) fn recorded(&mut self, now: Now, n: u64, result: Result<()>, out: &mut Out) {
         match (self.awaited.remove(&n), result) {
-            (Some(Awaited::Accept(job)), Ok(())) => {
+            (Some(Awaited::Accept { n, job }), Ok(())) => {
                 if let Some(entry) = self.jobs.get_mut(&job) {
                     entry.accepted = true;
                 }
-                out.push(Effect::Accept { job, answer: Ok(()) });
+                out.push(Effect::Accept { n, job, answer: Ok(Submitted::Accepted) });
             }
-            (Some(Awaited::Accept(job)), Err(error)) => {
+            (Some(Awaited::Accept { n, job }), Err(error)) => {
                 // It is not in the store, so it was never accepted. A run that has begun is stopped.
                 let error = match error.kind() {
                     ErrorKind::Storage => store::refusal(&error),
                     _ => error,
                 };
-                out.push(Effect::Accept { job, answer: Err(error.clone()) });
+                out.push(Effect::Accept { n, job, answer: Err(error.clone()) });
                 self.end(now, job, Outcome::Failed(error), out);
             }
             (Some(Awaited::End(job)), Ok(())) => self.finish(job, None, out),

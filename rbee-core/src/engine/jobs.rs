@@ -1,7 +1,7 @@
-//! The life of a job: admitted, queued, run, retried, ended.
+//! The life of a job: queued, run, retried, ended.
 
 use super::*;
-use crate::{Change, ErrorKind, JobOutline, JobRecord, KeepRequests, Result, Snapshot};
+use crate::{Change, ErrorKind, Snapshot};
 use std::time::Duration;
 
 /// The wait after a worker that was granted a slot said it had none.
@@ -17,113 +17,7 @@ pub(super) fn share(tokens: u64, weight: u32) -> u64 {
 }
 
 impl Engine {
-    pub(super) fn submit(&mut self, now: Now, job: Arc<Job>, out: &mut Out) {
-        let id = job.id;
-        if let Err(error) = self.admit(now, &job, 0) {
-            return out.push(Effect::Accept { job: id, answer: Err(error) });
-        }
-        self.next_order += 1;
-        let mut record = JobRecord::queued(job.clone(), self.next_order, now.wall, self.epoch);
-        record.outline = Some(JobOutline::of(&job, self.secret));
-        if self.settings.keep_requests == KeepRequests::Never {
-            record.request = None;
-        }
-        let n = self.number();
-        self.awaited.insert(n, Awaited::Accept(id));
-        out.push(Effect::Record { n: Some(n), changes: vec![Change::JobQueued(Box::new(record))] });
-        self.tenants.charge(now, &job, &self.settings, &mut self.view);
-        let mut alarms = JobAlarms::default();
-        let queue_wait = now.at + self.settings.queue_wait(job.priority);
-        self.timers.arm_job(&mut alarms, queue_wait, JobAlarm::QueueWait, id);
-        if let Some(deadline) = job.deadline {
-            self.timers.arm_job(&mut alarms, now.at + deadline, JobAlarm::Deadline, id);
-        }
-        let outlives = job.outlives_its_client();
-        let entry = self.insert(now, job, self.next_order);
-        (entry.alarms, entry.bound, entry.keeps_output) = (alarms, !outlives, outlives);
-    }
-
-    /// May this job be admitted, after so many others that are admitted beside it?
-    pub(super) fn admit(&mut self, now: Now, job: &Job, beside: usize) -> Result<()> {
-        if self.is_draining() {
-            return Err(Error::new(
-                ErrorKind::ShuttingDown,
-                "the queen is going down and takes no more jobs",
-            ));
-        }
-        self.check_store()?;
-        if self.jobs.contains_key(&job.id) {
-            return Err(Error::for_client(
-                ErrorKind::InvalidRequest,
-                format!("job {} exists already", job.id),
-            ));
-        }
-        if matches!(job.model.source(), crate::ModelSource::Alias(_))
-            && !self.view.knows_model(&job.model)
-        {
-            let message = format!(
-                "model {} is not known: no worker serves it, no hive has it, and it is no alias; \
-                 allowed are also file:/absolute/path and hf:org/repo",
-                job.model
-            );
-            return Err(Error::new(ErrorKind::ModelNotFound, message)
-                .with_client_message(format!("the model {} is not known here", job.model))
-                .with_param("model"));
-        }
-        self.tenants.allow(job, &self.settings)?;
-        let limits = self.tenants.check(now, job, &self.settings);
-        let queue = admit::admit(&self.settings, self.queue_for(job, beside), &self.pace);
-        admit::longer(limits, queue)?;
-        self.check_deadline(job, beside)
-    }
-
-    fn queue_for(&self, job: &Job, beside: usize) -> admit::Room {
-        // Those beside it take the slots that are free, and wait where there are none.
-        let mut free = 0;
-        for worker in self.view.available(&job.model) {
-            free += worker.free_slots() as usize;
-            if free > beside {
-                break;
-            }
-        }
-        let beside_waiting = beside.saturating_sub(free);
-        let held = self.lanes.held_by(&job.tenant) + beside_waiting;
-        admit::Room {
-            waiting: self.waiting() + beside_waiting,
-            has_idle_worker: free > beside,
-            held,
-            tenants: self.lanes.holders() + usize::from(held == 0),
-        }
-    }
-
-    /// What cannot be done in time is not begun: where the jobs of its own lane that go first, on all slots at once, and
-    /// the job itself take longer even if each is as short as the shortest of late. What other tenants have waiting is not
-    /// counted, for the shares may let this one go first. Where nothing was learned yet, all is possible.
-    fn check_deadline(&self, job: &Job, beside: usize) -> Result<()> {
-        let Some(deadline) = job.deadline else { return Ok(()) };
-        let lane = LaneId::of(job);
-        let (Some(shortest), slots) = (self.paces.shortest(&lane), self.view.slots(&job.model))
-        else {
-            return Ok(());
-        };
-        let ahead = (self.lanes.ahead_of_new(&lane, job.rank) + beside) as u64;
-        let Some(rounds) = ahead.checked_div(slots) else { return Ok(()) };
-        let itself = shortest.with_answer_up_to(tenants::longest_answer(job)).took;
-        let rounds = u32::try_from(rounds).unwrap_or(u32::MAX);
-        let needed = shortest.took.saturating_mul(rounds).saturating_add(itself);
-        if needed <= deadline {
-            return Ok(());
-        }
-        let message = format!(
-            "the deadline of {deadline:?} cannot be met: {ahead} jobs go before it on {slots} slots, and the shortest of \
-             late took {:?}",
-            shortest.took
-        );
-        Err(Error::new(ErrorKind::DeadlineExceeded, message)
-            .with_client_message(format!("the deadline of {deadline:?} cannot be met")))
-    }
-
-    fn insert(&mut self, now: Now, job: Arc<Job>, order: u64) -> &mut Entry {
+    pub(super) fn insert(&mut self, now: Now, job: Arc<Job>, order: u64) -> &mut Entry {
         let id = job.id;
         self.paces.expect(&LaneId::of(&job), tenants::longest_answer(&job));
         let entry = Entry {
@@ -427,7 +321,7 @@ impl Engine {
         if !busy && (is_free || other_is_ready) {
             self.requeue(id);
         } else {
-            let random = self.chance.next();
+            let random = self.rng.next();
             let delay =
                 if busy { BUSY_DELAY } else { retry::delay(&self.settings, attempts, random) };
             if let Some(entry) = self.jobs.get_mut(&id) {

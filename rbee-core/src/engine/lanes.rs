@@ -11,6 +11,7 @@ mod spent;
 
 use std::collections::BTreeMap;
 
+use super::policy_breaker::PolicyGeneration;
 use crate::{Job, JobId, ModelRef, Priority, TenantId, Ticket, Time};
 
 pub(super) use queue::ModelQueue;
@@ -45,10 +46,19 @@ impl LaneId {
     }
 }
 
+/// A question that is out: where does this job go?
+#[derive(Debug, PartialEq)]
+pub(super) struct Asked {
+    pub(super) lane: LaneId,
+    pub(super) job: JobId,
+    /// The policy that is asked; `None` if it is the built-in one.
+    pub(super) policy: Option<PolicyGeneration>,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Lanes {
     models: BTreeMap<ModelRef, ModelQueue>,
-    asked: BTreeMap<Ticket, (LaneId, JobId)>,
+    asked: BTreeMap<Ticket, Asked>,
     /// Jobs that wait, by priority and by tenant.
     waiting: [usize; 2],
     held: BTreeMap<Option<TenantId>, usize>,
@@ -71,7 +81,7 @@ impl Lanes {
         };
         let question = match queue.lanes.get(&lane.name()).map(|lane| lane.state) {
             Some(LaneState::Asked(ticket)) => {
-                self.asked.get(&ticket).map(|(_, job)| (ticket, *job))
+                self.asked.get(&ticket).map(|asked| (ticket, asked.job))
             }
             _ => None,
         };
@@ -105,31 +115,32 @@ impl Lanes {
         model: &ModelRef,
         interactive_per_batch: u32,
         ticket: Ticket,
+        policy: Option<PolicyGeneration>,
     ) -> Option<(LaneId, JobId)> {
         let queue = self.models.get_mut(model)?;
         let name = queue.next(interactive_per_batch)?;
         let job = queue.lanes.get(&name)?.jobs.first()?.0.2;
         queue.ask(&name, ticket);
         let lane = LaneId { model: model.clone(), priority: name.0, tenant: name.1 };
-        self.asked.insert(ticket, (lane.clone(), job));
+        self.asked.insert(ticket, Asked { lane: lane.clone(), job, policy });
         Some((lane, job))
     }
 
-    /// One more question about a job that waits in this lane; says whether it does.
+    /// One more question about a job that waits in this lane, to the built-in policy. Returns true if it does wait.
     pub(super) fn ask_about(&mut self, lane: &LaneId, job: JobId, ticket: Ticket) -> bool {
         let Some(queue) = self.models.get_mut(&lane.model) else {
             return false;
         };
         queue.ask(&lane.name(), ticket);
-        self.asked.insert(ticket, (lane.clone(), job));
+        self.asked.insert(ticket, Asked { lane: lane.clone(), job, policy: None });
         true
     }
 
-    /// Takes the question back: it is answered. `None` where it is no longer of interest.
-    pub(super) fn answered(&mut self, ticket: Ticket) -> Option<(LaneId, JobId)> {
-        let (lane, job) = self.asked.remove(&ticket)?;
-        self.models.get_mut(&lane.model)?.set(&lane.name(), LaneState::Ready);
-        Some((lane, job))
+    /// Takes the question back: it is answered. `None` if it is no longer of interest.
+    pub(super) fn answered(&mut self, ticket: Ticket) -> Option<Asked> {
+        let asked = self.asked.remove(&ticket)?;
+        self.models.get_mut(&asked.lane.model)?.set(&asked.lane.name(), LaneState::Ready);
+        Some(asked)
     }
 
     /// An answer did not fit. Counts how many in a row.

@@ -64,6 +64,10 @@ impl Engine {
                 let ask = self.ask_for(now, &load.request.model);
                 let (ticket, request) = (Ticket(self.number()), load.request.clone());
                 self.operators.choosing.insert(ticket, Choosing { load, ask: ask.clone() });
+                if self.breaker.places().is_none() {
+                    // A suspended policy is not asked; the built-in one decides.
+                    return self.hive_chosen(now, ticket, Ok(Placement::Wait), out);
+                }
                 out.push(Effect::ChooseHive { ticket, ask, request });
             }
         }
@@ -90,7 +94,7 @@ impl Engine {
 
     /// The policy is asked as about a job of this model.
     fn ask_for(&mut self, now: Now, model: &ModelRef) -> Ask {
-        let id = JobId::from_random_bits(self.chance.bits128());
+        let id = JobId::from_random_bits(self.rng.bits128());
         let job = Job {
             id,
             model: model.clone(),
@@ -99,7 +103,7 @@ impl Engine {
                 prompt: Prompt::Text("x".into()),
                 sampling: Sampling::default(),
             },
-            seed: self.chance.next(),
+            seed: self.rng.next(),
             prefix: Arc::default(),
             timeout: self.settings.job_timeout,
             deadline: None,
@@ -109,7 +113,7 @@ impl Engine {
             correlation_id: CorrelationId::of_job(id),
             idempotency: None,
         };
-        Ask::first(Arc::new(job), now, self.chance.next())
+        Ask::first(Arc::new(job), now, self.rng.next())
     }
 
     pub(super) fn hive_chosen(
@@ -135,7 +139,7 @@ impl Engine {
                 if view.is_some_and(|view| !view.models.contains_key(&model)) {
                     return self.download(now, hive, model, Waiter::Load(load), out);
                 }
-                let worker = WorkerId::from_random_bits(self.chance.bits128());
+                let worker = WorkerId::from_random_bits(self.rng.bits128());
                 let started = self.load(now, worker, hive, spec, pin, evict, out);
                 answer(n, started.map(|()| CommandOutput::Worker(worker)), out);
             }

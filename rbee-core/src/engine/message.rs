@@ -2,6 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
+use serde::{Deserialize, Serialize};
+
+use super::{Advice, PolicyHealth, Question};
 use crate::{
     Ask, Change, Damage, Error, ErrorKind, Finish, HiveContact, HiveId, HiveReport, Job, JobId,
     LeaseId, LoadRequest, ModelOnDisk, ModelRef, Outcome, Placement, Result, Snapshot, TenantId,
@@ -9,14 +12,22 @@ use crate::{
 };
 
 /// One thing that happened. Inputs carry data only: handles on workers and hives stay outside.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Input {
     /// A checked job asks to be admitted. Answered by [`Effect::Accept`].
-    Submit {
-        /// The job.
-        job: Arc<Job>,
+    Submit(Submission),
+    /// Jobs that are admitted together, or not at all. Each is answered by an [`Effect::Accept`]. A policy that admits jobs
+    /// may still refuse one of them.
+    SubmitAll(Vec<Submission>),
+    /// Whoever made a submission no longer waits for the answer. A job that the policy still thinks about, and that nobody
+    /// else waits for, does not join the queue; one that has joined it is left alone.
+    Withdraw {
+        /// The number of the submission.
+        n: u64,
+        /// Its job.
+        job: JobId,
     },
-    /// The client wants no more of a job, or is gone. Unknown and ended jobs are passed over.
+    /// The client wants no more of a job, or is gone. Unknown and ended jobs are ignored.
     Cancel {
         /// The job.
         job: JobId,
@@ -38,12 +49,12 @@ pub enum Input {
         /// Why it cannot; none once it can.
         fault: Option<Error>,
     },
-    /// Answers an [`Effect::Place`].
-    Placed {
+    /// Answers an [`Effect::Consult`].
+    Advised {
         /// The question.
         ticket: Ticket,
-        /// What the policy says, or why it cannot.
-        answer: Result<Placement>,
+        /// What the policy says, or why it says nothing.
+        advice: Advice,
     },
     /// Answers an [`Effect::ChooseHive`].
     HiveChosen {
@@ -150,8 +161,12 @@ pub enum Input {
         /// What.
         command: Command,
     },
-    /// Another policy answers from now on: everything that was told to wait is asked about again.
-    PolicyChanged,
+    /// Another policy answers from now on: everything that was told to wait is asked about again. What the one before
+    /// still answers is heeded, and says nothing about this one.
+    PolicyChanged {
+        /// It is to be asked which jobs may join the queue.
+        admits: bool,
+    },
     /// The queen is going down, or its rows are another's: from now on nothing begins and nothing changes. The last records
     /// are the ends of jobs whose clients cannot come back, so that nothing is run later for nobody; after that only
     /// [`Input::Recorded`] is listened to, so that what was written is told.
@@ -160,8 +175,35 @@ pub enum Input {
     Tick,
 }
 
-/// A stream that is silent for longer than usual.
+/// A job that asks to be admitted.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Submission {
+    /// The number of the answer.
+    pub n: u64,
+    /// The job.
+    pub job: Arc<Job>,
+    /// The request has named the seed. If not, the engine draws one.
+    pub has_seed: bool,
+}
+
+impl Submission {
+    /// The submission of this number, of a job whose seed is fixed.
+    pub fn new(n: u64, job: Arc<Job>) -> Self {
+        Self { n, job, has_seed: true }
+    }
+}
+
+/// What became of a submission.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Submitted {
+    /// The job is accepted and recorded.
+    Accepted,
+    /// A job that was submitted before under the same key is live: this one is not done again.
+    Before,
+}
+
+/// A stream that is silent for longer than usual.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Silence {
     /// How long it has been silent.
     pub lasted: Duration,
@@ -189,7 +231,7 @@ impl Silence {
 }
 
 /// How an attempt ended.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct AttemptEnd {
     /// How.
     pub result: AttemptResult,
@@ -200,7 +242,7 @@ pub struct AttemptEnd {
 }
 
 /// How an attempt ended.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum AttemptResult {
     /// Properly.
     Done {
@@ -216,7 +258,7 @@ pub enum AttemptResult {
 }
 
 /// Something about a hive.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum HiveFact {
     /// It belongs to the fleet now, and is reached so; nothing else is known of it.
     Added(Box<HiveContact>),
@@ -242,7 +284,7 @@ pub enum HiveFact {
 }
 
 /// What an operator can want.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Command {
     /// Start a worker of this name.
     Load {
@@ -320,21 +362,30 @@ pub enum Effect {
         /// The changes.
         changes: Vec<Change>,
     },
-    /// Tell the one who submitted the job.
+    /// The job of this submission joins the queue: from now on there are events of it.
+    Admitted {
+        /// The number of the submission.
+        n: u64,
+        /// The job.
+        job: JobId,
+    },
+    /// Answers an [`Input::Submit`].
     Accept {
+        /// The number of the submission.
+        n: u64,
         /// The job.
         job: JobId,
         /// Accepted and recorded, or why not.
-        answer: Result<()>,
+        answer: Result<Submitted>,
     },
-    /// Ask the policy about the present view; answer with [`Input::Placed`].
-    Place {
-        /// The question's number.
+    /// Ask the policy about the present view; answer with [`Input::Advised`].
+    Consult {
+        /// The number of the question.
         ticket: Ticket,
-        /// The question.
+        /// What is asked, and who is.
+        question: Question,
+        /// The job, and what the policy may know of the moment.
         ask: Ask,
-        /// Ask the built-in policy: the chosen one could not decide this job.
-        fallback: bool,
     },
     /// Ask the policy where a worker of a model is to be started for an operator, about the part of the present view that
     /// the request [allows](LoadRequest::candidates); answer with [`Input::HiveChosen`].
@@ -346,6 +397,13 @@ pub enum Effect {
         /// What the operator wants.
         request: LoadRequest,
     },
+    /// The answer to this question is not carried out: it does not fit the fleet, or the job, as they are now.
+    Unheeded {
+        /// The question.
+        ticket: Ticket,
+    },
+    /// How the policy in force fares has changed.
+    PolicyHealth(Box<PolicyHealth>),
     /// Begin an attempt; answer with [`Input::AttemptEnded`].
     Start {
         /// The right to the slot.
@@ -452,6 +510,11 @@ pub enum Note {
     StaleAnswer(Ticket),
     /// The policy failed or answered nonsense; the built-in one decides that job.
     PolicyFault(Error),
+    /// The policy failed too often in a row: the built-in one decides everything until it is changed. The error is the last
+    /// fault.
+    PolicySuspended(Error),
+    /// The policy does not admit a job.
+    RefusedByPolicy(JobId, Error),
     /// A spawn was asked for although enough is being started already.
     SpawnSuppressed(ModelRef),
     /// A hive answers, for the first time or again.

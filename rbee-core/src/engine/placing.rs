@@ -1,27 +1,37 @@
 //! Questions to the policy, and what is made of its answers. Nothing an answer says is taken on trust.
 
-use super::*;
+use super::{lanes::Asked, policy_breaker::PolicyFunction, *};
 use crate::{Ask, ErrorKind, Placement, Result, Ticket, WorkerState};
 
 /// Answers in a row that do not fit before the built-in policy is asked, and then before the lane is parked.
 const MISSES: u32 = 3;
+/// Said of an answer to another question.
+const NO_PLACEMENT: &str = "asked where a job goes, the policy said whether to admit it";
 
 impl Engine {
     /// Asks everything there is to ask about this model.
     pub(super) fn pump(&mut self, now: Now, model: &ModelRef, out: &mut Out) {
         loop {
-            let ticket = Ticket(self.next_number + 1);
-            let Some((_, id)) = self.lanes.ask(model, self.settings.interactive_per_batch, ticket)
-            else {
+            let (ticket, policy) = (Ticket(self.next_number + 1), self.breaker.places());
+            let most = self.settings.interactive_per_batch;
+            let Some((_, id)) = self.lanes.ask(model, most, ticket, policy) else {
                 return;
             };
             self.next_number += 1;
-            self.put_question(now, ticket, id, false, out);
+            let decider = policy.map_or(Decider::BuiltIn, |_| Decider::Policy);
+            self.put_question(now, ticket, id, decider, out);
         }
     }
 
-    fn put_question(&mut self, now: Now, ticket: Ticket, id: JobId, fallback: bool, out: &mut Out) {
-        let random = self.chance.next();
+    fn put_question(
+        &mut self,
+        now: Now,
+        ticket: Ticket,
+        id: JobId,
+        decider: Decider,
+        out: &mut Out,
+    ) {
+        let random = self.rng.next();
         let Some(entry) = self.jobs.get(&id) else {
             return;
         };
@@ -40,87 +50,127 @@ impl Engine {
             must_match: entry.must_match.clone(),
             refused,
         };
-        out.push(Effect::Place { ticket, ask, fallback });
+        out.push(Effect::Consult { ticket, question: Question::Place(decider), ask });
     }
 
-    pub(super) fn placed(
+    /// A question is answered, or is not going to be.
+    pub(super) fn advised(&mut self, now: Now, ticket: Ticket, advice: Advice, out: &mut Out) {
+        if let Some(candidate) = self.admissions.answered(ticket) {
+            return self.admission_advised(now, candidate, advice, out);
+        }
+        let Some(asked) = self.lanes.answered(ticket) else {
+            return self.came_to_nothing(ticket, out);
+        };
+        self.wake.insert(asked.lane.model.clone());
+        match advice {
+            Advice::Placement(placement) => match self.heed(now, &asked, placement, out) {
+                Ok(()) => {
+                    if let Some(policy) = asked.policy {
+                        self.breaker.did_well(policy, PolicyFunction::Place);
+                    }
+                }
+                Err(why) => self.missed(now, ticket, &asked, why, out),
+            },
+            Advice::Failed(error) => self.placement_failed(now, &asked, error, out),
+            Advice::Admission(_) => {
+                let error = Error::new(ErrorKind::Internal, NO_PLACEMENT);
+                self.placement_failed(now, &asked, error, out);
+            }
+            Advice::NoTime => match asked.policy {
+                Some(policy) => {
+                    self.breaker.had_no_time(policy, out);
+                    self.ask_built_in(now, &asked, out);
+                }
+                None => self.wait(&asked.lane),
+            },
+        }
+    }
+
+    /// Carries out an answer. The error says why it does not fit the state of the moment.
+    fn heed(
         &mut self,
         now: Now,
-        ticket: Ticket,
-        answer: Result<Placement>,
+        Asked { lane, job: id, .. }: &Asked,
+        placement: Placement,
         out: &mut Out,
-    ) {
-        let Some((lane, id)) = self.lanes.answered(ticket) else {
-            return out.push(Effect::Note(Note::StaleAnswer(ticket)));
-        };
-        self.wake.insert(lane.model.clone());
-        match answer {
-            Ok(Placement::Assign(worker)) => match self.check_assign(id, worker) {
-                Ok(()) => {
-                    self.grant(now, id, worker, out);
-                    self.offer_slot(&lane.model, None);
-                }
-                Err(why) => self.missed(now, ticket, &lane, id, why, out),
-            },
-            Ok(Placement::Spawn { hive, spec, evict }) => {
+    ) -> Result<()> {
+        match placement {
+            Placement::Assign(worker) => {
+                self.check_assign(*id, worker)?;
+                self.grant(now, *id, worker, out);
+                self.offer_slot(&lane.model, None);
+            }
+            Placement::Spawn { hive, spec, evict } => {
                 if self.is_covered(&lane.model)
                     || self.is_cooling(now, &lane.model, &hive)
                     || self.operators.is_removing(&hive, &lane.model)
                 {
                     out.push(Effect::Note(Note::SpawnSuppressed(lane.model.clone())));
-                    return self.wait(&lane);
+                    self.wait(lane);
+                    return Ok(());
                 }
-                match self.check_spawn(id, &hive, &spec, &evict) {
-                    // They are there to make room in a while.
-                    Ok(()) if evict.iter().any(|id| !self.is_evictable(*id)) => self.wait(&lane),
-                    Ok(()) => {
-                        self.lanes.park(&lane);
-                        let is_started = self.spawn(now, hive, spec, evict, out);
-                        if let Some(entry) = self.jobs.get_mut(&id) {
-                            entry.spawns += u32::from(is_started);
-                        }
-                    }
-                    Err(why) => self.missed(now, ticket, &lane, id, why, out),
+                self.check_spawn(*id, &hive, &spec, &evict)?;
+                // They are there to make room in a while.
+                if evict.iter().any(|id| !self.is_evictable(*id)) {
+                    self.wait(lane);
+                    return Ok(());
+                }
+                self.lanes.park(lane);
+                let is_started = self.spawn(now, hive, spec, evict, out);
+                if let Some(entry) = self.jobs.get_mut(id) {
+                    entry.spawns += u32::from(is_started);
                 }
             }
-            Ok(Placement::Wait) => self.wait(&lane),
-            Ok(Placement::Reject(error)) => self.end(now, id, Outcome::Failed(error), out),
-            Err(error) => {
-                // The policy itself is broken: straight to the built-in one, and if that cannot either, wait.
-                if self.lanes.missed(&lane) > MISSES {
-                    return self.wait(&lane);
-                }
-                out.push(Effect::Note(Note::PolicyFault(error)));
-                self.ask_fallback(now, id, &lane, out);
-            }
+            Placement::Wait => self.wait(lane),
+            Placement::Reject(error) => self.end(now, *id, Outcome::Failed(error), out),
+        }
+        Ok(())
+    }
+
+    /// There is no answer: straight to the built-in policy, and if that cannot either, wait.
+    fn placement_failed(&mut self, now: Now, asked: &Asked, error: Error, out: &mut Out) {
+        let misses = self.lanes.missed(&asked.lane);
+        if misses <= MISSES {
+            out.push(Effect::Note(Note::PolicyFault(error.clone())));
+        }
+        if let Some(policy) = asked.policy {
+            self.breaker.failed(now, policy, PolicyFunction::Place, &error, out);
+        }
+        match misses {
+            misses if misses > MISSES => self.wait(&asked.lane),
+            _ => self.ask_built_in(now, asked, out),
         }
     }
 
     /// The answer does not fit the state. It may have been overtaken by events, so the question is put again; an
     /// answer that never fits is a fault of the policy.
-    fn missed(
-        &mut self,
-        now: Now,
-        ticket: Ticket,
-        lane: &LaneId,
-        id: JobId,
-        why: Error,
-        out: &mut Out,
-    ) {
-        match self.lanes.missed(lane) {
-            misses if misses < MISSES => out.push(Effect::Note(Note::StaleAnswer(ticket))),
+    fn missed(&mut self, now: Now, ticket: Ticket, asked: &Asked, why: Error, out: &mut Out) {
+        match self.lanes.missed(&asked.lane) {
+            misses if misses < MISSES => self.came_to_nothing(ticket, out),
             MISSES => {
-                out.push(Effect::Note(Note::PolicyFault(why)));
-                self.ask_fallback(now, id, lane, out);
+                out.push(Effect::Note(Note::PolicyFault(why.clone())));
+                out.push(Effect::Unheeded { ticket });
+                if let Some(policy) = asked.policy {
+                    self.breaker.failed(now, policy, PolicyFunction::Place, &why, out);
+                }
+                self.ask_built_in(now, asked, out);
             }
-            _ => self.wait(lane),
+            _ => {
+                out.push(Effect::Unheeded { ticket });
+                self.wait(&asked.lane);
+            }
         }
     }
 
-    fn ask_fallback(&mut self, now: Now, id: JobId, lane: &LaneId, out: &mut Out) {
+    fn came_to_nothing(&mut self, ticket: Ticket, out: &mut Out) {
+        out.push(Effect::Note(Note::StaleAnswer(ticket)));
+        out.push(Effect::Unheeded { ticket });
+    }
+
+    fn ask_built_in(&mut self, now: Now, Asked { lane, job, .. }: &Asked, out: &mut Out) {
         let ticket = Ticket(self.number());
-        if self.lanes.ask_about(lane, id, ticket) {
-            self.put_question(now, ticket, id, true, out);
+        if self.lanes.ask_about(lane, *job, ticket) {
+            self.put_question(now, ticket, *job, Decider::BuiltIn, out);
         }
     }
 

@@ -2,19 +2,17 @@
 
 use std::sync::Arc;
 
-use super::Engine;
+use super::{Engine, admission::Beside};
 use crate::{Job, Now, Result};
 
 impl Engine {
-    /// May all of these jobs be admitted, one beside the other? Nothing is changed: what is submitted in the same turn is
-    /// admitted, as long as the policy is of the same opinion.
-    ///
-    /// # Errors
-    /// What the first of them that has no room is refused with. One that is more than a limit allows at all says nothing
-    /// of when to come back.
-    pub fn check_together(&mut self, now: Now, jobs: &[Arc<Job>]) -> Result<()> {
+    /// May all of these jobs be admitted, one beside the other? Nothing is changed. The error is what the first of them
+    /// that has no room is refused with; if they are more than a limit allows at all, it does not say when to come back.
+    pub(super) fn check_together(&mut self, now: Now, jobs: &[Arc<Job>]) -> Result<()> {
         // What they are too many for says more than that there is no room now.
         self.tenants.check_together(now, jobs, &self.settings)?;
-        jobs.iter().enumerate().try_for_each(|(beside, job)| self.admit(now, job, beside))
+        jobs.iter()
+            .enumerate()
+            .try_for_each(|(to_come, job)| self.admit(now, job, Beside { to_come, queued: 0 }))
     }
 }

@@ -20,7 +20,7 @@ impl Engine {
         let on_disk =
             self.view.hive(&hive).is_some_and(|view| view.models.contains_key(&spec.model));
         if on_disk {
-            let worker = WorkerId::from_random_bits(self.chance.bits128());
+            let worker = WorkerId::from_random_bits(self.rng.bits128());
             self.start_worker(now, worker, hive, spec, false, evict, out);
             return true;
         }
@@ -44,7 +44,7 @@ impl Engine {
             self.spawn(now, hive, spec, Vec::new(), out);
             return None;
         }
-        let worker = WorkerId::from_random_bits(self.chance.bits128());
+        let worker = WorkerId::from_random_bits(self.rng.bits128());
         self.start_worker(now, worker, hive, spec, false, Vec::new(), out);
         self.optimiser.is_replica(worker);
         let mark = self.mark(worker, |mark| mark.replica = true);
@@ -86,8 +86,7 @@ impl Engine {
             self.stop(now, *victim, out);
         }
         // Who it will be, as far as that is known; the worker itself says the rest.
-        let mut info = WorkerInfo::new(spec.model.clone(), "");
-        info.id = worker;
+        let mut info = WorkerInfo::named(worker, spec.model.clone(), "");
         info.hive = hive.clone();
         info.devices = spec.devices.clone();
         info.slots = spec.slots;
@@ -187,7 +186,7 @@ impl Engine {
         out: &mut Out,
     ) {
         out.push(Effect::Note(Note::SpawnFailed(hive.clone(), model.clone(), error.clone())));
-        let random = self.chance.next();
+        let random = self.rng.next();
         let is_full = error.kind() == ErrorKind::DiskInUse;
         let short = error.short_bytes().filter(|_| is_full);
         let gets_room =

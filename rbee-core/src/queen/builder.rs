@@ -2,6 +2,8 @@
 
 use std::{
     collections::BTreeMap,
+    fs::{File, OpenOptions},
+    path::{Path, PathBuf},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -28,7 +30,9 @@ use crate::{
     Error, ErrorKind, HiveBackend, InProcessHive, LeastLoaded, MemoryRegistry, Mode, ModelRef,
     ModelSource, PlatformPolicy, QueenId, Registry, Result, Scheduler, Settings, Snapshot, Started,
     Worker,
-    engine::{Engine, Input},
+    engine::Input,
+    private_files::open_own,
+    sim::recorded_run::{EngineSetup, RunRecorder},
 };
 
 /// How long [`QueenBuilder::build`] waits for the hives to report. A machine that is down does not keep the queen from
@@ -50,6 +54,7 @@ pub struct QueenBuilder {
     built_in: LeastLoaded,
     fixed_policy: bool,
     seed: Option<u64>,
+    record_run: Option<PathBuf>,
 }
 
 impl QueenBuilder {
@@ -128,6 +133,17 @@ impl QueenBuilder {
         self
     }
 
+    /// Writes the run to this file, to find out later why the queen did what it did: one line for each input of the engine,
+    /// with its time and its effects. [`replay_run`](crate::sim::replay_run) reads it.
+    ///
+    /// The file has the prompts in it, each several times, and is for its owner alone. It grows by some kilobytes for every
+    /// job and report of a hive, and is written while decisions are made, so this is for debugging only; at one gigabyte
+    /// it ends. A file that is there already is replaced.
+    pub fn record_run(mut self, path: impl Into<PathBuf>) -> Self {
+        self.record_run = Some(path.into());
+        self
+    }
+
     /// Opens the registry, takes up what an earlier life left, connects the hives, and starts.
     ///
     /// # Errors
@@ -163,6 +179,7 @@ impl QueenBuilder {
         let brought = Brought { own: self.scheduler, default, built_in: built_in.clone() };
         let own_policy = brought.own.as_ref().unwrap_or(&brought.default).clone();
         let settings = Arc::new(self.settings);
+        let recording = self.record_run.as_deref().map(open_recording).transpose()?;
         let id = self.id.unwrap_or_else(QueenId::random);
         let snapshot = registry.open(&id, settings.owner_lease).await?;
 
@@ -173,6 +190,7 @@ impl QueenBuilder {
             false => policies::first(&*registry, epoch, &brought).await?,
         };
         tracing::info!(policy = scheduler.name(), version, "the policy in force");
+        let admits = scheduler.admits();
         let policy = Policy::new(Ready::new(scheduler)?, version, built_in.clone());
         let reign = policy.reign().clone();
         let tenants = Directory::of(&snapshot.tenants);
@@ -191,10 +209,17 @@ impl QueenBuilder {
         of_operator.for_each(|model| models.vouch_for(model));
         let restored = restore_logs(&logs, &snapshot);
         let remembered = snapshot.hives.clone();
-        let engine = Engine::new((*settings).clone(), epoch, seed)
-            .with_aliases(aliases.clone())
-            .with_built_in(built_in.clone())
-            .with_secret(super::fresh_seed());
+        let setup = EngineSetup {
+            settings: (*settings).clone(),
+            epoch,
+            seed,
+            secret: super::fresh_seed(),
+            aliases: aliases.clone(),
+            built_in: built_in.clone(),
+        };
+        let engine = setup.engine();
+        let recorder = recording.map(|file| RunRecorder::new(file, &setup));
+        mailbox.input(Input::PolicyChanged { admits });
         mailbox.input(Input::Restore { snapshot: Box::new(snapshot) });
         let shell = Shell {
             mailbox: mailbox.clone(),
@@ -207,7 +232,7 @@ impl QueenBuilder {
             kill: kill.clone(),
             began,
         };
-        let driver = Driver::new(engine, letters, policy, shell);
+        let driver = Driver::new(engine, letters, policy, shell).recorded_by(recorder);
         tokio::spawn(kill.clone().run_until_cancelled_owned(driver.run()));
         tokio::spawn(kill.clone().run_until_cancelled_owned(monitor::own(
             registry.clone(),
@@ -260,6 +285,19 @@ impl QueenBuilder {
         }
         Ok(queen)
     }
+}
+
+/// Opens the file that the run is written to. One that is there is replaced.
+fn open_recording(path: &Path) -> Result<File> {
+    let opened = open_own(path, OpenOptions::new().write(true).create(true)).and_then(|file| {
+        file.set_len(0)?;
+        Ok(file)
+    });
+    opened.map_err(|cause| {
+        let path = path.display();
+        Error::new(ErrorKind::Config, format!("the run cannot be recorded in {path}: {cause}"))
+            .with_source(cause)
+    })
 }
 
 /// Models that are named by an alias go by what it stands for: that is what jobs and workers carry.

@@ -10,7 +10,7 @@ use std::{
 
 use crate::{
     Admission, Ask, ClusterView, Error, Explanation, Job, JobId, Placement, Result, Scheduler,
-    Ticket, WallTime,
+    Ticket, WallTime, engine::Advice,
 };
 
 /// The most text of prompts that is kept for explanations, in bytes.
@@ -90,6 +90,13 @@ impl Inner {
         self.last
     }
 
+    fn forget(&mut self, ticket: Ticket) {
+        let number = self.tickets.remove(&ticket);
+        if let Some(kept) = number.and_then(|number| self.kept.remove(&number)) {
+            self.bytes -= size(&kept.ask);
+        }
+    }
+
     fn find(&mut self, ticket: Ticket) -> Option<&mut Kept> {
         self.kept.get_mut(self.tickets.get(&ticket)?)
     }
@@ -124,23 +131,23 @@ impl Decisions {
         self.lock().keep(question, self.most);
     }
 
-    pub(super) fn answered(&self, ticket: Ticket, answer: &Result<Placement>) {
+    /// What came of a question where a job goes. One that nobody had time for is no decision.
+    pub(super) fn answered(&self, ticket: Ticket, advice: &Advice) {
+        let answer = match advice {
+            Advice::Placement(placement) => Ok(placement),
+            Advice::Failed(error) => Err(error.clone()),
+            Advice::Admission(_) => return,
+            Advice::NoTime => return self.lock().forget(ticket),
+        };
         if let Some(kept) = self.lock().find(ticket) {
-            kept.question = Question::Place(Some(answer.clone()));
-        }
-    }
-
-    /// The built-in policy decides this one after all.
-    pub(super) fn fell_back(&self, ticket: Ticket, built_in: impl FnOnce() -> Arc<dyn Scheduler>) {
-        if let Some(kept) = self.lock().find(ticket) {
-            (kept.scheduler, kept.version, kept.fallback) = (built_in(), None, true);
+            kept.question = Question::Place(Some(answer.cloned()));
         }
     }
 
     /// The answer was not carried out.
     pub(super) fn came_to_nothing(&self, ticket: Ticket) {
         if let Some(kept) = self.lock().find(ticket) {
-            kept.is_stale = true;
+            kept.is_stale = matches!(kept.question, Question::Place(Some(Ok(_))));
         }
     }
 
@@ -175,7 +182,7 @@ impl Kept {
             Question::Admit(admission) => (None, Some(admission), nothing(Ok(Placement::Wait))),
             Question::Place(answer) => {
                 let explain = || Ok(self.scheduler.explain(&self.ask, &self.view));
-                let explained = super::policy::guarded(explain);
+                let explained = crate::engine::guarded(explain);
                 (answer, None, explained.unwrap_or_else(|error: Error| nothing(Err(error))))
             }
         };

@@ -5,10 +5,10 @@ mod commands;
 mod effects;
 mod freeze;
 mod hives;
-mod together;
 
 use std::{
     collections::{BTreeMap, HashMap},
+    fs::File,
     sync::Arc,
 };
 
@@ -20,11 +20,12 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{
     attempt::Attempt,
-    decisions::Decisions,
+    decisions::{Decisions, Kept},
     errands::{self, Errands},
     loads::Loads,
+    log::JobLog,
     logs::Logs,
-    mailbox::{Letter, Letters, Mailbox, Message, Submitted},
+    mailbox::{Letter, Letters, Mailbox, Message, Submission},
     models::Models,
     monitor,
     policy::Policy,
@@ -32,16 +33,19 @@ use super::{
     writer::Writer,
 };
 use crate::{
-    Error, ErrorKind, HiveBackend, HiveId, JobId, LeaseId, ModelRef, Now, Result, Scheduler,
-    Settings, Started, WallTime, Worker, WorkerId,
+    Admission, Error, ErrorKind, HiveBackend, HiveId, JobId, LeaseId, ModelRef, Now, Result,
+    Scheduler, Settings, Started, Ticket, WallTime, Worker, WorkerId,
     engine::{
-        AttemptEnd, AttemptResult, Command, CommandOutput, Effect, Engine, HiveFact, Input, Note,
+        Advice, AttemptEnd, AttemptResult, Command, CommandOutput, Effect, Engine, HiveFact, Input,
+        Note, Question, Submitted,
     },
+    sim::recorded_run::RunRecorder,
 };
 
 use freeze::Last;
 use hives::Hive;
 
+pub(super) use asking::AdmissionQuestion;
 pub(super) use freeze::interrupted;
 
 /// Letters that are dealt with before the effects of the first one are waited for.
@@ -61,6 +65,12 @@ pub(super) struct Shell {
     pub(super) began: Instant,
 }
 
+/// Who has submitted a job and waits for the answer.
+struct Submitter {
+    log: Arc<JobLog>,
+    reply: oneshot::Sender<Result<Submitted>>,
+}
+
 pub(super) struct Driver {
     engine: Engine,
     letters: Letters,
@@ -70,11 +80,15 @@ pub(super) struct Driver {
     rhythms: Rhythms,
     hives: BTreeMap<HiveId, Hive>,
     attempts: HashMap<LeaseId, AbortOnDropHandle<()>>,
-    submitters: HashMap<JobId, oneshot::Sender<Result<Submitted>>>,
+    /// By job, and by the number of the submission.
+    submitters: BTreeMap<(JobId, u64), Submitter>,
+    next_submission: u64,
     operators: HashMap<u64, oneshot::Sender<Result<CommandOutput>>>,
     next_command: u64,
     drained: Vec<oneshot::Sender<()>>,
     is_drained: bool,
+    /// Writes down what the engine is told, and what comes of it.
+    recorder: Option<RunRecorder<File>>,
 }
 
 impl Driver {
@@ -88,12 +102,20 @@ impl Driver {
             rhythms: Rhythms::default(),
             hives: BTreeMap::new(),
             attempts: HashMap::new(),
-            submitters: HashMap::new(),
+            submitters: BTreeMap::new(),
+            next_submission: 0,
             operators: HashMap::new(),
             next_command: 0,
             drained: Vec::new(),
             is_drained: false,
+            recorder: None,
         }
+    }
+
+    /// Writes the run to this file.
+    pub(super) fn recorded_by(mut self, recorder: Option<RunRecorder<File>>) -> Self {
+        self.recorder = recorder;
+        self
     }
 
     pub(super) async fn run(mut self) {
@@ -129,8 +151,31 @@ impl Driver {
     /// One input, and everything that follows from it at once. It comes to an end, because every answer of the policy
     /// moves a job or parks a lane.
     fn turn(&mut self, input: Input, effects: &mut Vec<Effect>) {
-        self.engine.on(self.now(), input, effects);
+        self.tell_engine(input, effects);
         self.carry_out_all(effects);
+    }
+
+    /// Every input goes to the engine here.
+    fn tell_engine(&mut self, input: Input, effects: &mut Vec<Effect>) {
+        let now = self.now();
+        let Some(recorder) = &mut self.recorder else {
+            return self.engine.on(now, input, effects);
+        };
+        let before = effects.len();
+        recorder.input(now, &input);
+        self.engine.on(now, input, effects);
+        recorder.effects(&effects[before..]);
+        if let Some(why) = recorder.stopped() {
+            tracing::warn!(why, "the run is no longer recorded");
+            self.recorder = None;
+        }
+    }
+
+    /// The policy is about to be asked.
+    fn record_question(&mut self, ticket: Ticket) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.asked(ticket);
+        }
     }
 
     fn carry_out_all(&mut self, effects: &mut Vec<Effect>) {
@@ -144,31 +189,29 @@ impl Driver {
     /// Answers with the last turn, if it is to be taken now.
     fn deal_with(&mut self, message: Message, effects: &mut Vec<Effect>) -> Option<Last> {
         match message {
-            Message::Placed { ticket, term, answer } => {
-                self.placed(ticket, term, answer, effects);
-                self.carry_out_all(effects);
-            }
-            Message::PassedOver { ticket, term, ask } => {
-                self.passed_over(ticket, term, &ask, effects);
+            Message::Advised { ticket, advice, admission } => {
+                self.advised(ticket, advice, admission, effects);
                 self.carry_out_all(effects);
             }
             Message::Input(input) => {
                 self.watch_input(&input);
                 self.turn(input, effects);
             }
-            Message::Submit { job, reply, .. } if self.engine.has_job(job.id) => {
-                let answer = self.engine.check_repeat(&job).map(|()| Submitted::Before);
-                let _ = reply.send(answer);
+            Message::Submit(submission) => {
+                let submission = self.await_answer(submission);
+                self.turn(Input::Submit(submission), effects);
             }
-            Message::Submit { job, log, reply } => self.submit(job, log, reply, effects),
-            Message::Admitted { job, log, reply, term, answer } => {
-                self.admitted(job, log, reply, term, answer, effects);
+            Message::SubmitAll(submissions) => {
+                let submissions =
+                    submissions.into_iter().map(|one| self.await_answer(one)).collect();
+                self.turn(Input::SubmitAll(submissions), effects);
             }
             Message::SetPolicy { policy, version, reply } => {
+                let admits = policy.admits();
                 self.policy.replace(policy, version);
                 let _ = reply.send(());
                 // What the old one let wait the new one may have a place for.
-                self.turn(Input::PolicyChanged, effects);
+                self.turn(Input::PolicyChanged { admits }, effects);
             }
             Message::Worker { id, worker, then } => {
                 self.workers.insert(id, worker);
@@ -181,7 +224,6 @@ impl Driver {
             Message::Command { command, progress, reply } => {
                 self.command(command, progress, reply, effects);
             }
-            Message::SubmitAll { submissions } => self.submit_all(submissions, effects),
             Message::AddHive { hive, reported, reply } => {
                 let added = self.add_hive(hive, reported, effects);
                 let _ = reply.send(added);
@@ -214,6 +256,14 @@ impl Driver {
             Message::Freeze { reply, why } => return Some(Last { reply, why }),
         }
         None
+    }
+
+    fn await_answer(&mut self, submission: Submission) -> crate::engine::Submission {
+        let Submission { job, has_seed, log, reply } = submission;
+        self.next_submission += 1;
+        let n = self.next_submission;
+        self.submitters.insert((job.id, n), Submitter { log, reply });
+        crate::engine::Submission { n, job, has_seed }
     }
 
     /// What the shell itself needs to know of an input.

@@ -57,10 +57,6 @@ impl Logs {
         log
     }
 
-    pub(super) fn remove(&self, job: JobId) {
-        self.lock().logs.remove(&job);
-    }
-
     /// The job has ended: from now on its log may be dropped to make room.
     pub(super) fn ended(&self, job: JobId) {
         let mut inner = self.lock();

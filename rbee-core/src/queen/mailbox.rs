@@ -4,31 +4,21 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
-use super::{
-    log::JobLog,
-    policy::{Ready, Term},
-};
+use super::{driver::AdmissionQuestion, log::JobLog, policy::Ready};
 use crate::{
-    Admission, Ask, Error, ErrorKind, HiveBackend, HiveId, Job, Placement, Progress, Result,
-    Ticket, Worker, WorkerId,
-    engine::{Command, CommandOutput, Engine, Input},
+    Error, ErrorKind, HiveBackend, HiveId, Job, Progress, Result, Ticket, Worker, WorkerId,
+    engine::{Advice, Command, CommandOutput, Engine, Input, Submitted},
 };
 
 /// Messages of those who can wait that may lie in the mailbox at once.
 const ROOM: usize = 4_096;
 
-/// What became of a submission.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Submitted {
-    /// The job is accepted and recorded.
-    Accepted,
-    /// A live job was submitted under the same key before.
-    Before,
-}
-
 /// A job on its way to the driver.
 pub(super) struct Submission {
     pub(super) job: Arc<Job>,
+    /// The request has named the seed.
+    pub(super) has_seed: bool,
+    /// Where the events of the job are to be.
     pub(super) log: Arc<JobLog>,
     pub(super) reply: oneshot::Sender<Result<Submitted>>,
 }
@@ -37,21 +27,12 @@ pub(super) struct Submission {
 pub(super) enum Message {
     /// For the engine.
     Input(Input),
-    /// A job; its log is in place already.
-    Submit { job: Arc<Job>, log: Arc<JobLog>, reply: oneshot::Sender<Result<Submitted>> },
-    /// A job that the policy was asked about whether it may join the queue; without an answer where the question did not
-    /// get its turn.
-    Admitted {
-        job: Arc<Job>,
-        log: Arc<JobLog>,
-        reply: oneshot::Sender<Result<Submitted>>,
-        term: Term,
-        answer: Option<Result<Admission>>,
-    },
-    /// The policy of this term has said where a job goes.
-    Placed { ticket: Ticket, term: Term, answer: Result<Placement> },
-    /// The question where a job goes did not get its turn.
-    PassedOver { ticket: Ticket, term: Term, ask: Ask },
+    /// A job.
+    Submit(Submission),
+    /// Jobs that are admitted together, or not at all.
+    SubmitAll(Vec<Submission>),
+    /// The policy has answered a question, or is not going to. `admission` is set if it was whether to admit a job.
+    Advised { ticket: Ticket, advice: Advice, admission: Option<Box<AdmissionQuestion>> },
     /// Another policy comes into force.
     SetPolicy { policy: Ready, version: Option<u64>, reply: oneshot::Sender<()> },
     /// A handle on a worker, and what the engine is to know of it.
@@ -74,8 +55,6 @@ pub(super) enum Message {
     Drain { drained: oneshot::Sender<()> },
     /// Somebody wants to look.
     Look(Box<dyn FnOnce(&Engine) + Send>),
-    /// Jobs that are admitted together, or not at all.
-    SubmitAll { submissions: Vec<Submission> },
     /// The last turn: stop every attempt, end what nobody can come back for, and tell every reader why. Answered with the
     /// hives.
     Freeze { reply: oneshot::Sender<Vec<Arc<dyn HiveBackend>>>, why: Error },

@@ -7,10 +7,10 @@ use tokio::sync::oneshot;
 use super::{
     JobHandle, Queen, fresh_seed,
     log::JobLog,
-    mailbox::{self, Message, Submission, Submitted},
+    mailbox::{self, Message, Submission},
     models::Grant,
 };
-use crate::{Job, JobFilter, JobId, Request, Result, job::check_repeat};
+use crate::{Error, Job, JobFilter, JobId, Request, Result, engine::Submitted, job::check_repeat};
 
 impl Queen {
     /// Checks the request and submits it. One with an [idempotency key](Request::idempotency_key) that was used
@@ -23,12 +23,14 @@ impl Queen {
     /// [`SystemAtCapacity`](crate::ErrorKind::SystemAtCapacity) with the time to come back where the queue is full,
     /// [`Storage`](crate::ErrorKind::Storage) where the job could not be recorded. Nothing was accepted then.
     pub async fn submit(&self, request: Request) -> Result<JobHandle> {
+        let has_seed = request.has_seed();
         let job = self.check(request).await?;
         if let Some(handle) = self.find_repeat(&job).await? {
             return Ok(handle);
         }
         let (handle, log) = self.handle(&job);
-        let message = |reply| Message::Submit { job: Arc::new(job), log, reply };
+        let job = Arc::new(job);
+        let message = |reply| Message::Submit(Submission { job, has_seed, log, reply });
         let submitted = self.shared.mailbox.ask(message).await;
         self.submitted(handle, submitted.flatten()).await
     }
@@ -60,20 +62,23 @@ impl Queen {
         &self,
         requests: impl IntoIterator<Item = Request>,
     ) -> Result<Vec<JobHandle>> {
-        let checks = requests.into_iter().map(|request| self.check(request));
+        let checks = requests.into_iter().map(async |request| {
+            let has_seed = request.has_seed();
+            Ok::<_, Error>((self.check(request).await?, has_seed))
+        });
         let jobs = futures_util::future::try_join_all(checks).await?;
         let (mut submissions, mut answers) = (Vec::new(), Vec::new());
-        for job in jobs {
+        for (job, has_seed) in jobs {
             if let Some(handle) = self.find_repeat(&job).await? {
                 answers.push((handle, None));
                 continue;
             }
             let (handle, log) = self.handle(&job);
             let (reply, answer) = oneshot::channel();
-            submissions.push(Submission { job: Arc::new(job), log, reply });
+            submissions.push(Submission { job: Arc::new(job), has_seed, log, reply });
             answers.push((handle, Some(answer)));
         }
-        self.shared.mailbox.send(Message::SubmitAll { submissions }).await?;
+        self.shared.mailbox.send(Message::SubmitAll(submissions)).await?;
         let mut handles = Vec::with_capacity(answers.len());
         for (handle, answer) in answers {
             handles.push(match answer {
@@ -131,6 +136,8 @@ impl Queen {
         Ok(JobHandle::new(job, events, self.clone(), false))
     }
 
+    /// Checks the request and makes a job of it. A seed that it has not named is random; the engine replaces it when the
+    /// job is submitted.
     pub(super) async fn check(&self, request: Request) -> Result<Job> {
         let name = request.model();
         // Before the hub is asked about a model that is not for the tenant.

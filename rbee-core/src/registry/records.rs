@@ -20,7 +20,7 @@ pub struct Piece {
 }
 
 /// What stays of a request when its text is gone: enough to [replay](crate::sim::Replay) the job, and not a word of it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobOutline {
     /// It asked for vectors; else for text.
     pub embed: bool,
@@ -51,7 +51,7 @@ impl JobOutline {
 }
 
 /// A job, as it is stored.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct JobRecord {
     /// Its name.
     pub id: JobId,
@@ -159,7 +159,7 @@ impl HiveStatus {
 }
 
 /// A hive, as it is stored.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HiveRecord {
     /// Its name.
     pub id: HiveId,
@@ -180,7 +180,7 @@ pub struct HiveRecord {
 }
 
 /// A model on the disk of a hive, as it is stored.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelRecord {
     /// The hive.
     pub hive: HiveId,
@@ -195,7 +195,7 @@ pub struct ModelRecord {
 }
 
 /// What is remembered of a worker that runs, beyond this life of the queen and an outage of its hive.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkerRecord {
     /// The worker.
     pub worker: WorkerId,
@@ -220,7 +220,7 @@ impl WorkerRecord {
 }
 
 /// A tenant, as it is stored: limits, keys and usage.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TenantRecord {
     /// Its name.
     pub id: TenantId,

@@ -2,6 +2,8 @@
 
 use std::{fmt, sync::Arc};
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     Ask, Candidate, Explanation, Placement, Scheduler, spawn,
     trace::{Reasons, Silent, Trace},
@@ -29,7 +31,7 @@ use crate::{
 /// let policy = LeastLoaded::default().with_slots(8).with_head_room_percent(20);
 /// assert_eq!(policy.expected_bytes(1_000_000), 1_200_000);
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeastLoaded {
     slots: u32,
     memory_percent: u32,

@@ -290,8 +290,8 @@ impl FleetWorker {
     }
 
     pub(super) fn info(&self, hive: &FleetHive, place: usize) -> WorkerInfo {
-        let mut info = WorkerInfo::new(self.model.clone(), "described");
-        info.id = self.id(hive, place);
+        let id = self.id(hive, place);
+        let mut info = WorkerInfo::named(id, self.model.clone(), "described");
         info.hive = hive.id.clone();
         info.devices = vec![self.device];
         info.slots = self.slots;

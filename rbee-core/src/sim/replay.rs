@@ -10,7 +10,6 @@ use crate::{
     TenantId, TenantLimits, WorkerId,
 };
 
-mod asked;
 mod machine;
 mod run;
 mod waits;

@@ -3,21 +3,30 @@
 mod plan;
 
 use std::{
-    cmp::Reverse,
-    collections::{BTreeMap, BTreeSet, BinaryHeap},
+    collections::{BTreeMap, BTreeSet},
+    io::Write,
     sync::Arc,
     time::Duration,
 };
 
-use super::{SimReport, Simulation, dice::Dice};
+use super::{
+    SimReport, Simulation,
+    recorded_run::EngineSetup,
+    stage::{EventKey, Moment, Stage},
+};
 use crate::{
     Change, Device, DeviceKind, Epoch, Error, ErrorKind, Finish, HiveContact, HiveId, HiveReport,
-    Job, JobId, LeaseId, ModelRef, Now, Outcome, Placement, Priority, Request, Scheduler, Settings,
-    TenantId, Time, Usage, WallTime, WorkerHealth, WorkerId, WorkerInfo, WorkerReport,
-    engine::{AttemptEnd, AttemptResult, Effect, Engine, HiveFact, Input},
+    Job, JobId, LeaseId, LeastLoaded, ModelRef, Outcome, Placement, Priority, Request, Scheduler,
+    Settings, TenantId, Usage, WallTime, WorkerHealth, WorkerId, WorkerInfo, WorkerReport,
+    engine::{
+        Advice, AttemptEnd, AttemptResult, Decider, Effect, HiveFact, Input, Question, Submission,
+    },
+    rng::Rng,
 };
 
 const GIB: u64 = 1 << 30;
+/// The stream of random numbers that the machines and the clients have: the engine has others of the same seed.
+const MACHINES: u64 = 2;
 /// Virtual time after which a run that has not ended counts as stuck.
 const STUCK_AFTER: Duration = Duration::from_secs(48 * 3600);
 
@@ -29,17 +38,12 @@ struct Machine {
 
 pub(super) struct World<'a> {
     plan: &'a Simulation,
-    scheduler: &'a dyn Scheduler,
-    engine: Engine,
-    dice: Dice,
-    now: Time,
-    queue: BinaryHeap<Reverse<(Time, u64)>>,
-    inputs: BTreeMap<u64, Input>,
-    next: u64,
+    stage: Stage<'a, Input>,
+    rng: Rng,
     machines: BTreeMap<HiveId, Machine>,
     models: Vec<ModelRef>,
     /// Attempts under way on the machines: the event that ends each.
-    running: BTreeMap<LeaseId, (u64, WorkerId)>,
+    running: BTreeMap<LeaseId, (EventKey, WorkerId)>,
     busy: BTreeMap<WorkerId, u32>,
     unanswered: BTreeSet<JobId>,
     accepted: BTreeSet<JobId>,
@@ -50,17 +54,24 @@ pub(super) struct World<'a> {
 }
 
 impl<'a> World<'a> {
-    pub(super) fn new(plan: &'a Simulation, scheduler: &'a dyn Scheduler) -> Self {
+    pub(super) fn new(
+        plan: &'a Simulation,
+        scheduler: &'a dyn Scheduler,
+        record: Option<&'a mut dyn Write>,
+    ) -> Self {
         let name = |n: usize| format!("model-{n}").parse().expect("a valid alias");
+        let setup = EngineSetup {
+            settings: plan.settings.clone(),
+            epoch: Epoch(1),
+            seed: plan.seed,
+            secret: 0,
+            aliases: BTreeMap::new(),
+            built_in: LeastLoaded::default(),
+        };
         Self {
             plan,
-            scheduler,
-            engine: Engine::new(plan.settings.clone(), Epoch(1), plan.seed),
-            dice: Dice::of(plan.seed),
-            now: Time::default(),
-            queue: BinaryHeap::new(),
-            inputs: BTreeMap::new(),
-            next: 0,
+            stage: Stage::new(setup, scheduler, WallTime::default(), record),
+            rng: Rng::stream(plan.seed, MACHINES),
             machines: BTreeMap::new(),
             models: (0..plan.models + plan.cold_models).map(name).collect(),
             running: BTreeMap::new(),
@@ -75,14 +86,18 @@ impl<'a> World<'a> {
     }
 
     pub(super) fn run(mut self) -> Result<SimReport, String> {
+        self.take(Input::PolicyChanged { admits: self.stage.scheduler.admits() });
         self.set_up_fleet();
         self.plan_arrivals();
         self.plan_outages();
         while self.violation.is_none() && self.step() {
-            let waiting = self.engine.counters().waiting;
+            let waiting = self.stage.engine.counters().waiting;
             self.report.peak_waiting = self.report.peak_waiting.max(waiting);
-            if self.now - Time::default() > STUCK_AFTER {
-                return Err(format!("stuck after {STUCK_AFTER:?}: {:?}", self.engine.counters()));
+            if self.stage.elapsed() > STUCK_AFTER {
+                return Err(format!(
+                    "stuck after {STUCK_AFTER:?}: {:?}",
+                    self.stage.engine.counters()
+                ));
             }
         }
         if let Some(violation) = self.violation {
@@ -94,51 +109,33 @@ impl<'a> World<'a> {
         if !self.unanswered.is_empty() {
             return Err(format!("{} submissions were never answered", self.unanswered.len()));
         }
-        if !self.engine.is_quiet() {
-            return Err(format!("not quiet at the end: {:?}", self.engine.counters()));
+        if !self.stage.engine.is_quiet() {
+            return Err(format!("not quiet at the end: {:?}", self.stage.engine.counters()));
         }
         for (hive, machine) in self.machines.iter().filter(|(_, machine)| machine.reachable) {
             let seen: BTreeSet<_> =
-                self.engine.view().on_hive(hive).map(|worker| worker.info.id).collect();
+                self.stage.engine.view().on_hive(hive).map(|worker| worker.info.id).collect();
             let real: BTreeSet<_> = machine.workers.keys().copied().collect();
             if seen != real {
                 return Err(format!("hive {hive} runs {real:?}, the view has {seen:?}"));
             }
         }
-        self.report.elapsed = self.now - Time::default();
+        self.report.elapsed = self.stage.elapsed();
         Ok(self.report)
     }
 
-    fn after(&mut self, delay: Duration, input: Input) -> u64 {
-        self.next += 1;
-        self.queue.push(Reverse((self.now + delay, self.next)));
-        self.inputs.insert(self.next, input);
-        self.next
+    fn after(&mut self, delay: Duration, input: Input) -> EventKey {
+        self.stage.after(delay, input)
     }
 
-    /// Moves to the next moment at which something happens. Says whether there was one.
+    /// Moves to the next moment at which something happens. Returns true if there was one.
     fn step(&mut self) -> bool {
-        let event = self.queue.peek().map(|Reverse((at, _))| *at);
-        let alarm = self.engine.next_wake();
-        match (event, alarm) {
-            (None, None) => false,
-            (Some(at), alarm) if alarm.is_none_or(|alarm| at <= alarm) => {
-                let Some(Reverse((_, key))) = self.queue.pop() else {
-                    return false;
-                };
-                self.now = self.now.max(at);
-                if let Some(input) = self.inputs.remove(&key) {
-                    self.happen(input);
-                }
-                true
-            }
-            (_, Some(alarm)) => {
-                self.now = self.now.max(alarm);
-                self.take(Input::Tick);
-                true
-            }
-            (Some(_), None) => unreachable!("an event without an alarm is taken above"),
+        match self.stage.advance(None) {
+            Some(Moment::Event(input)) => self.happen(input),
+            Some(Moment::Arrival | Moment::Alarm) => self.take(Input::Tick),
+            None => return false,
         }
+        true
     }
 
     /// What the machines know before the engine does.
@@ -160,7 +157,7 @@ impl<'a> World<'a> {
                 };
                 machine.reachable = false;
                 // Some come back in time, and some too late.
-                let back = self.dice.millis(1_000, 90_000);
+                let back = self.rng.millis(1_000, 90_000);
                 self.after(back, Input::Hive { hive: hive.clone(), fact: HiveFact::Started });
             }
             Input::Hive { hive, fact: HiveFact::Started } => {
@@ -211,8 +208,7 @@ impl<'a> World<'a> {
 
     fn turn(&mut self, input: Input, effects: &mut Vec<Effect>) {
         self.report.steps += 1;
-        let wall = WallTime::from_millis(self.now.as_micros() / 1000);
-        self.engine.on(Now { at: self.now, wall }, input, effects);
+        self.stage.turn(input, effects);
     }
 
     fn trace(&mut self, what: u64, which: u64) {
@@ -227,24 +223,27 @@ impl<'a> World<'a> {
     fn carry_out(&mut self, effect: Effect, effects: &mut Vec<Effect>) {
         match effect {
             Effect::Record { n, changes } => self.record(n, &changes),
-            Effect::Accept { job, answer } => {
+            Effect::Accept { job, answer, .. } => {
                 if !self.unanswered.remove(&job) {
                     self.break_invariant(format!("job {job} was answered twice"));
                 }
                 match answer {
-                    Ok(()) => _ = self.accepted.insert(job),
+                    Ok(_) => _ = self.accepted.insert(job),
                     Err(_) => self.report.refused += 1,
                 }
             }
-            Effect::Place { ticket, ask, fallback } => {
+            Effect::Consult { ticket, question, ask } => {
                 self.trace(1, ticket.0);
-                let mut answer = self.scheduler.place(&ask, self.engine.view());
-                if !fallback && self.dice.chance(self.plan.faults.nonsense) {
-                    answer = Ok(Placement::Assign(WorkerId::from_random_bits(u128::MAX)));
+                let mut advice = self.stage.advise(ticket, question, &ask);
+                if question == Question::Place(Decider::Policy)
+                    && self.rng.per_mille(self.plan.faults.nonsense)
+                {
+                    let nobody = WorkerId::from_random_bits(u128::MAX);
+                    advice = Advice::Placement(Placement::Assign(nobody));
                 }
-                let input = Input::Placed { ticket, answer };
-                if self.dice.chance(self.plan.faults.late_answers) {
-                    let delay = self.dice.millis(0, 50);
+                let input = Input::Advised { ticket, advice };
+                if self.rng.per_mille(self.plan.faults.late_answers) {
+                    let delay = self.rng.millis(0, 50);
                     self.after(delay, input);
                 } else {
                     self.turn(input, effects);
@@ -254,32 +253,31 @@ impl<'a> World<'a> {
             Effect::Abort { lease } => self.abort(lease),
             Effect::Finish { job, outcome } => self.finish(job, &outcome),
             Effect::Provision { hive, model } => {
-                let delay = self.dice.millis(10, 1_000);
+                let delay = self.rng.millis(10, 1_000);
                 let result = Ok(crate::ModelOnDisk::new(model.clone(), 4 * GIB));
                 self.after(delay, Input::Provisioned { hive, model, result });
             }
             Effect::ChooseHive { ticket, ask, request } => {
-                let candidates = request.candidates(self.engine.view());
-                let answer = candidates.and_then(|seen| self.scheduler.place(&ask, &seen));
-                let delay = self.dice.millis(0, 50);
+                let candidates = request.candidates(self.stage.engine.view());
+                let answer = candidates.and_then(|seen| self.stage.scheduler.place(&ask, &seen));
+                let delay = self.rng.millis(0, 50);
                 self.after(delay, Input::HiveChosen { ticket, answer });
             }
             Effect::Verify { hive, model } => {
-                let delay = self.dice.millis(10, 1_000);
+                let delay = self.rng.millis(10, 1_000);
                 self.after(delay, Input::Verified { hive, model, result: Ok(Vec::new()) });
             }
             Effect::RemoveModel { hive, model } => {
-                let delay = self.dice.millis(10, 1_000);
+                let delay = self.rng.millis(10, 1_000);
                 self.after(delay, Input::ModelRemoved { hive, model, result: Ok(()) });
             }
             Effect::Spawn { worker, hive, spec } => {
                 self.report.spawns += 1;
-                let delay = self.dice.millis(500, 5_000);
-                let result = if self.dice.chance(self.plan.faults.spawns) {
+                let delay = self.rng.millis(500, 5_000);
+                let result = if self.rng.per_mille(self.plan.faults.spawns) {
                     Err(Error::new(ErrorKind::WorkerFault, "simulated failure of a start"))
                 } else {
-                    let mut info = WorkerInfo::new(spec.model, "simulated");
-                    info.id = worker;
+                    let mut info = WorkerInfo::named(worker, spec.model, "simulated");
                     info.hive = hive;
                     info.slots = spec.slots;
                     info.capabilities.resume = true;
@@ -288,15 +286,15 @@ impl<'a> World<'a> {
                 self.after(delay, Input::Spawned { worker, result });
             }
             Effect::Stop { worker, .. } => {
-                let delay = self.dice.millis(0, 100);
+                let delay = self.rng.millis(0, 100);
                 self.after(delay, Input::Stopped { worker });
             }
             Effect::Connect { worker, .. } => {
-                let delay = self.dice.millis(0, 20);
+                let delay = self.rng.millis(0, 20);
                 self.after(delay, Input::Connected { worker, result: Ok(()) });
             }
             Effect::Probe { worker, .. } => {
-                let delay = self.dice.millis(0, 20);
+                let delay = self.rng.millis(0, 20);
                 self.after(delay, Input::Probed { worker, result: Ok(WorkerHealth::default()) });
             }
             Effect::ReportHive { hive } => {
@@ -307,13 +305,19 @@ impl<'a> World<'a> {
                     );
                 }
             }
-            Effect::Forget { .. } | Effect::Answer { .. } | Effect::Note(_) | Effect::Drained => {}
+            Effect::Admitted { .. }
+            | Effect::Unheeded { .. }
+            | Effect::PolicyHealth(_)
+            | Effect::Forget { .. }
+            | Effect::Answer { .. }
+            | Effect::Note(_)
+            | Effect::Drained => {}
         }
     }
 
     fn record(&mut self, n: Option<u64>, changes: &[Change]) {
         let Some(n) = n else { return };
-        let fails = self.dice.chance(self.plan.faults.records);
+        let fails = self.rng.per_mille(self.plan.faults.records);
         if !fails {
             for change in changes {
                 if let Change::JobEnded { job, .. } = change {
@@ -323,7 +327,7 @@ impl<'a> World<'a> {
         }
         let result =
             if fails { Err(Error::new(ErrorKind::Storage, "simulated full disk")) } else { Ok(()) };
-        let delay = self.dice.millis(0, 2);
+        let delay = self.rng.millis(0, 2);
         self.after(delay, Input::Recorded { n, result });
     }
 
@@ -333,7 +337,8 @@ impl<'a> World<'a> {
             self.break_invariant(format!("job {job} was started after its end"));
         }
         let slots = self.plan.slots;
-        if self.engine.view().worker(worker).is_some_and(|view| view.leased > view.info.slots) {
+        if self.stage.engine.view().worker(worker).is_some_and(|view| view.leased > view.info.slots)
+        {
             self.break_invariant(format!("worker {worker} has more leases than its {slots} slots"));
         }
         let busy = self.busy.entry(worker).or_default();
@@ -342,8 +347,8 @@ impl<'a> World<'a> {
             self.break_invariant(format!("a slot of worker {worker} was granted twice"));
         }
         let (least, most) = self.plan.service;
-        let delay = self.dice.millis(least.as_millis() as u64, most.as_millis() as u64);
-        let result = if self.dice.chance(self.plan.faults.attempts) {
+        let delay = self.rng.millis(least.as_millis() as u64, most.as_millis() as u64);
+        let result = if self.rng.per_mille(self.plan.faults.attempts) {
             let kinds = [
                 ErrorKind::WorkerLost,
                 ErrorKind::WorkerBusy,
@@ -351,13 +356,13 @@ impl<'a> World<'a> {
                 ErrorKind::WorkerFault,
             ];
             AttemptResult::Failed(Error::new(
-                kinds[self.dice.roll(4) as usize],
+                kinds[self.rng.below(4) as usize],
                 "simulated failure",
             ))
         } else {
             AttemptResult::Done { finish: Finish::Stop, usage: Usage::default() }
         };
-        let produced = self.dice.roll(4) as u32;
+        let produced = self.rng.below(4) as u32;
         let end = AttemptEnd { result, produced, resumable: true };
         let key = self.after(delay, Input::AttemptEnded { lease, end });
         self.running.insert(lease, (key, worker));
@@ -368,14 +373,14 @@ impl<'a> World<'a> {
         let Some((key, _)) = self.running.get(&lease).copied() else {
             return;
         };
-        match self.dice.roll(8) {
+        match self.rng.below(8) {
             0 => {
-                self.inputs.remove(&key);
+                self.stage.cancel(key);
                 self.vacate(lease);
             }
             1..4 => {
-                self.inputs.remove(&key);
-                let delay = self.dice.millis(0, 30);
+                self.stage.cancel(key);
+                let delay = self.rng.millis(0, 30);
                 let end =
                     AttemptEnd { result: AttemptResult::Aborted, produced: 2, resumable: true };
                 let key = self.after(delay, Input::AttemptEnded { lease, end });

@@ -21,7 +21,22 @@ pub(crate) enum Op {
         deadline: Option<u64>,
     },
     /// A job that was submitted already is submitted again.
-    SubmitAgain(usize),
+    SubmitAgain {
+        which: usize,
+        /// Under the same key, if it has one, but something else is asked for.
+        other: bool,
+    },
+    /// So many jobs are submitted together, each for another model.
+    SubmitAll {
+        models: usize,
+        tenant: usize,
+    },
+    /// Whoever has made a submission no longer waits for the answer.
+    Withdraw(usize),
+    /// Another policy comes into force.
+    PolicyChanged {
+        admits: bool,
+    },
     Cancel(usize),
     /// An unknown job is cancelled.
     CancelUnknown,
@@ -127,7 +142,10 @@ fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         12 => (0..3_usize, often, 0..3_usize, prop::option::weighted(0.1, 1..20_000_u64))
             .prop_map(|(model, batch, tenant, deadline)| Op::Submit { model, batch, tenant, deadline }),
-        1 => n.clone().prop_map(Op::SubmitAgain),
+        2 => (n.clone(), seldom()).prop_map(|(which, other)| Op::SubmitAgain { which, other }),
+        2 => (1..4_usize, 0..3_usize).prop_map(|(models, tenant)| Op::SubmitAll { models, tenant }),
+        1 => n.clone().prop_map(Op::Withdraw),
+        2 => often.prop_map(|admits| Op::PolicyChanged { admits }),
         3 => n.clone().prop_map(Op::Cancel),
         1 => Just(Op::CancelUnknown),
         14 => (n.clone(), 0..12_u8, seldom()).prop_map(|(which, how, again)| Op::Recorded { which, how, again }),

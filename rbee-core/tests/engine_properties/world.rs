@@ -11,11 +11,14 @@ use std::{
 };
 
 use rbee_core::{
-    Ask, Change, ClusterView, Epoch, Error, ErrorKind, Finish, HiveId, Job, JobId, JobRecord,
-    JobStatus, LeaseId, LeastLoaded, LiveJob, LoadRequest, ModelRef, Now, Placement, Priority,
-    Scheduler, Settings, Snapshot, Ticket, Time, Usage, WallTime, WorkerHealth, WorkerId,
-    WorkerInfo, WorkerSpec, WorkerState,
-    engine::{AttemptEnd, AttemptResult, Command, Effect, Engine, HiveFact, Input, Note, Silence},
+    Admission, Ask, Change, ClusterView, Epoch, Error, ErrorKind, Finish, HiveId, Idempotency, Job,
+    JobId, JobRecord, JobStatus, LeaseId, LeastLoaded, LiveJob, LoadRequest, ModelRef, Now,
+    Placement, Priority, Scheduler, Settings, Snapshot, Ticket, Time, Usage, WallTime,
+    WorkerHealth, WorkerId, WorkerInfo, WorkerSpec, WorkerState,
+    engine::{
+        Advice, AttemptEnd, AttemptResult, Command, Decider, Effect, Engine, HiveFact, Input, Note,
+        Question, Silence, Submission, Submitted,
+    },
 };
 
 use super::{Op, parts};
@@ -34,6 +37,7 @@ struct Machine {
 struct Watched {
     submissions: u32,
     accepts: u32,
+    admitted: bool,
     accepted: bool,
     queued: bool,
     end_recorded: bool,
@@ -54,7 +58,9 @@ pub(crate) struct World {
     jobs: BTreeMap<JobId, Watched>,
     submitted: Vec<Arc<Job>>,
     records: Vec<u64>,
-    questions: Vec<(Ticket, Ask)>,
+    /// Submissions that are not answered yet, of jobs that have not joined the queue.
+    at_the_door: BTreeMap<u64, JobId>,
+    questions: Vec<(Ticket, Question, Ask)>,
     runs: BTreeMap<LeaseId, Run>,
     spawns: Vec<(WorkerId, HiveId, WorkerSpec)>,
     stops: Vec<WorkerId>,
@@ -87,6 +93,7 @@ impl World {
             jobs: BTreeMap::new(),
             submitted: Vec::new(),
             records: Vec::new(),
+            at_the_door: BTreeMap::new(),
             questions: Vec::new(),
             runs: BTreeMap::new(),
             spawns: Vec::new(),
@@ -174,16 +181,29 @@ impl World {
                     self.watch_change(change);
                 }
             }
-            Effect::Accept { job, answer } => {
+            Effect::Admitted { n, job } => {
+                assert_eq!(self.at_the_door.remove(&n), Some(job), "nobody waits for job {job}");
+                let watched = self.jobs.get_mut(&job).expect("a known job");
+                assert!(!watched.admitted || watched.finished, "job {job} joined twice");
+                watched.admitted = true;
+            }
+            Effect::Accept { n, job, answer } => {
+                self.at_the_door.remove(&n);
                 let watched = self.jobs.get_mut(&job).expect("a known job");
                 watched.accepts += 1;
                 assert!(watched.accepts <= watched.submissions, "job {job} was answered twice");
-                watched.accepted |= answer.is_ok();
+                watched.accepted |= answer == Ok(Submitted::Accepted);
             }
-            Effect::Place { ticket, ask, .. } => {
-                assert!(!self.jobs[&ask.job.id].finished, "a question about an ended job");
-                self.questions.push((ticket, ask));
+            Effect::Consult { ticket, question, ask } => {
+                let watched = &self.jobs[&ask.job.id];
+                assert!(!watched.finished, "a question about an ended job");
+                assert!(!watched.queued || question != Question::Admit, "it is admitted already");
+                if self.engine.policy_health().is_suspended {
+                    assert_eq!(question, Question::Place(Decider::BuiltIn), "{what}");
+                }
+                self.questions.push((ticket, question, ask));
             }
+            Effect::PolicyHealth(health) => assert_eq!(*health, *self.engine.policy_health()),
             Effect::Start { lease, job, worker, .. } => self.watch_start(lease, &job, worker),
             Effect::Abort { lease } => {
                 let run = self.runs.get_mut(&lease).expect("only what runs is aborted");
@@ -244,13 +264,18 @@ impl World {
             Effect::Answer { n, .. } => {
                 assert!(self.commands.remove(&n), "command {n} was answered twice");
             }
-            Effect::Forget { .. } | Effect::Note(_) | Effect::Drained => {}
+            Effect::Unheeded { .. } | Effect::Forget { .. } | Effect::Note(_) | Effect::Drained => {
+            }
         }
     }
 
     fn watch_change(&mut self, change: &Change) {
         match change {
-            Change::JobQueued(record) => self.jobs.get_mut(&record.id).unwrap().queued = true,
+            Change::JobQueued(record) => {
+                let watched = self.jobs.get_mut(&record.id).unwrap();
+                assert!(watched.admitted && watched.accepts < watched.submissions);
+                watched.queued = true;
+            }
             Change::JobRunning { job, .. } | Change::JobRequeued { job, .. } => {
                 let watched = &self.jobs[job];
                 assert!(watched.queued && !watched.end_recorded, "{change:?} out of order");
@@ -293,8 +318,15 @@ impl World {
     }
 
     fn submit(&mut self, job: Arc<Job>) {
+        let submission = self.submission(job);
+        self.feed(Input::Submit(submission));
+    }
+
+    fn submission(&mut self, job: Arc<Job>) -> Submission {
         self.jobs.entry(job.id).or_default().submissions += 1;
-        self.feed(Input::Submit { job });
+        let n = self.fresh() as u64;
+        self.at_the_door.insert(n, job.id);
+        Submission::new(n, job)
     }
 }
 

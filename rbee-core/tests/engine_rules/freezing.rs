@@ -109,7 +109,7 @@ fn a_job_that_waits_for_its_acceptance_at_a_freeze_is_accepted_and_then_ends_or_
     let ended = numbers(&hand);
     let answer = |hand: &Hand| {
         hand.find(|effect| match effect {
-            Effect::Accept { job, answer } => Some((*job, answer.is_ok())),
+            Effect::Accept { job, answer, .. } => Some((*job, answer.is_ok())),
             _ => None,
         })
     };

@@ -6,7 +6,10 @@ use rbee_core::{
     Epoch, Error, ErrorKind, Finish, HiveId, Job, JobId, LeaseId, LeastLoaded, ModelRef, Now,
     Outcome, Placement, Scheduler, Settings, Ticket, Time, Usage, WallTime, WorkerId, WorkerInfo,
     WorkerSpec,
-    engine::{AttemptEnd, AttemptResult, Command, CommandOutput, Effect, Engine, HiveFact, Input},
+    engine::{
+        Advice, AttemptEnd, AttemptResult, Command, CommandOutput, Decider, Effect, Engine,
+        HiveFact, Input, Question, Submission,
+    },
 };
 
 use super::parts;
@@ -26,6 +29,9 @@ pub(crate) struct Hand {
     pub probes_succeed: bool,
     /// Questions that were put since this was last cleared.
     pub asked: Vec<(Ticket, JobId)>,
+    /// Questions whether to admit a job; they are answered by hand.
+    pub admissions: Vec<(Ticket, JobId)>,
+    pub submissions: u64,
     /// The first attempt that each worker was given.
     pub first_leases: BTreeMap<WorkerId, LeaseId>,
 }
@@ -41,6 +47,8 @@ impl Hand {
             records: true,
             probes_succeed: true,
             asked: Vec::new(),
+            admissions: Vec::new(),
+            submissions: 0,
             first_leases: BTreeMap::new(),
         }
     }
@@ -83,12 +91,13 @@ impl Hand {
                 self.engine.on(Now { at: self.now, wall }, input, &mut out);
                 for effect in out {
                     match &effect {
-                        Effect::Place { ticket, ask, .. } => {
+                        Effect::Consult { ticket, question: Question::Place(_), ask } => {
                             self.asked.push((*ticket, ask.job.id));
                             if self.answers {
-                                let answer = LeastLoaded::default().place(ask, self.engine.view());
-                                let ticket = *ticket;
-                                inputs.push(Input::Placed { ticket, answer });
+                                let question = Question::Place(Decider::BuiltIn);
+                                let built_in = LeastLoaded::default();
+                                let advice = question.put_to(&built_in, ask, self.engine.view());
+                                inputs.push(Input::Advised { ticket: *ticket, advice });
                             }
                         }
                         Effect::ChooseHive { ticket, ask, request } if self.answers => {
@@ -96,6 +105,9 @@ impl Hand {
                             let answer = candidates
                                 .and_then(|seen| LeastLoaded::default().place(ask, &seen));
                             inputs.push(Input::HiveChosen { ticket: *ticket, answer });
+                        }
+                        Effect::Consult { ticket, question: Question::Admit, ask } => {
+                            self.admissions.push((*ticket, ask.job.id));
                         }
                         Effect::Probe { worker, within } => {
                             let is_suspected = *within < Settings::default().probe_timeout;
@@ -124,7 +136,8 @@ impl Hand {
     }
 
     pub(crate) fn submit(&mut self, job: Job) {
-        self.feed(Input::Submit { job: Arc::new(job) });
+        self.submissions += 1;
+        self.feed(Input::Submit(Submission::new(self.submissions, Arc::new(job))));
     }
 
     /// Submits job `n` for model `model`.
@@ -133,7 +146,7 @@ impl Hand {
     }
 
     pub(crate) fn answer(&mut self, ticket: Ticket, placement: Placement) {
-        self.feed(Input::Placed { ticket, answer: Ok(placement) });
+        self.feed(Input::Advised { ticket, advice: Advice::Placement(placement) });
     }
 
     pub(crate) fn end(&mut self, lease: LeaseId, result: AttemptResult, produced: u32) {

@@ -5,6 +5,7 @@
 #[path = "../support/engine.rs"]
 mod parts;
 
+mod admission;
 mod deadlines;
 mod disk;
 mod freezing;

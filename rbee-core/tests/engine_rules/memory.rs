@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use rbee_core::{
     DeviceKind, ErrorKind, HiveReport, ModelOnDisk, Placement, Settings, WorkerInfo,
-    engine::{Command, Effect, HiveFact, Note},
+    engine::{Command, Decider, Effect, HiveFact, Note, Question},
 };
 
 use super::{
@@ -128,8 +128,10 @@ fn a_policy_that_passes_the_budget_over_is_at_fault_and_the_built_in_one_decides
         _ => None,
     });
     assert!(why.unwrap().contains("may take 26843545600 bytes together"));
-    let fallback =
-        hand.find(|effect| matches!(effect, Effect::Place { fallback: true, .. }).then_some(()));
+    let fallback = hand.find(|effect| {
+        matches!(effect, Effect::Consult { question: Question::Place(Decider::BuiltIn), .. })
+            .then_some(())
+    });
     assert!(fallback.is_some());
 }
 

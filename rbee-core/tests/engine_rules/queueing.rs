@@ -295,7 +295,7 @@ fn a_question_says_how_long_its_job_has_waited() {
     hand.now = hand.now + Duration::from_secs(5);
     hand.done(lease);
     let asked = hand.find(|effect| match effect {
-        Effect::Place { ask, .. } => Some((ask.job.id, ask.waited)),
+        Effect::Consult { ask, .. } => Some((ask.job.id, ask.waited)),
         _ => None,
     });
     assert_eq!(asked, Some((parts::job_id(2), Duration::from_secs(5))));

@@ -19,9 +19,9 @@ use std::{
 
 use rbee_core::{
     CorrelationId, Epoch, Finish, HiveContact, HiveId, HiveReport, Job, JobId, LeaseId,
-    LeastLoaded, ModelRef, Now, Priority, Prompt, Sampling, Scheduler, Settings, Task, Time, Usage,
+    LeastLoaded, ModelRef, Now, Priority, Prompt, Sampling, Settings, Task, Time, Usage,
     WorkerHealth, WorkerId, WorkerInfo, WorkerReport,
-    engine::{AttemptEnd, AttemptResult, Effect, Engine, HiveFact, Input},
+    engine::{AttemptEnd, AttemptResult, Effect, Engine, HiveFact, Input, Submission},
 };
 
 /// Jobs of one round.
@@ -66,6 +66,7 @@ struct Shell {
     /// The one that runs.
     running: Option<LeaseId>,
     micros: u64,
+    submissions: u64,
 }
 
 impl Shell {
@@ -81,6 +82,7 @@ impl Shell {
             busy: busy.clone(),
             running: None,
             micros: 0,
+            submissions: 0,
         };
         let hive = HiveId::local();
         let workers = [(1, &busy, 1), (2, &free, 8)].map(|(id, model, slots)| {
@@ -111,7 +113,7 @@ impl Shell {
     /// One more job that waits for the busy model.
     fn enqueue(&mut self, number: u128) {
         let job = job(number, &self.busy);
-        self.take(Input::Submit { job });
+        self.submit(job);
     }
 
     /// The run of the busy model ends, and the next one begins.
@@ -119,6 +121,11 @@ impl Shell {
         let lease = self.running.take().expect("one runs");
         self.take(done(lease));
         assert!(self.running.is_some(), "the next one runs");
+    }
+
+    fn submit(&mut self, job: Arc<Job>) {
+        self.submissions += 1;
+        self.take(Input::Submit(Submission::new(self.submissions, job)));
     }
 
     fn take(&mut self, input: Input) {
@@ -129,9 +136,9 @@ impl Shell {
             self.engine.on(now, input, &mut self.effects);
             for effect in self.effects.drain(..) {
                 let answer = match effect {
-                    Effect::Place { ticket, ask, .. } => {
-                        let answer = self.policy.place(&ask, self.engine.view());
-                        Input::Placed { ticket, answer }
+                    Effect::Consult { ticket, question, ask } => {
+                        let advice = question.put_to(&self.policy, &ask, self.engine.view());
+                        Input::Advised { ticket, advice }
                     }
                     Effect::Record { n: Some(n), .. } => Input::Recorded { n, result: Ok(()) },
                     Effect::Start { lease, job, .. } if job.model == self.busy => {
@@ -184,7 +191,7 @@ fn main() {
         let (mut order, mut number) = (waiting as u64, u128::MAX / 3 + 10_000_000);
         for _ in 0..ROUNDS {
             shell.ended = 0;
-            times[0].push(micros_each(&jobs, |job| shell.take(Input::Submit { job: job.clone() })));
+            times[0].push(micros_each(&jobs, |job| shell.submit(job.clone())));
             assert_eq!(shell.ended, JOBS, "every job ran");
             times[1].push(micros_each(&jobs, |_| {
                 number += 1;

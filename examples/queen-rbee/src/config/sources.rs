@@ -17,8 +17,9 @@ use super::{
     yaml::{self, Node, Value},
 };
 
-/// Variables of other programs of rbee.
-const FOREIGN: [&str; 4] = ["RBEE_CONFIG", "RBEE_HOST", "RBEE_API_KEY", "RBEE_CA_CERT"];
+/// Variables of other programs of rbee, and those that are no key.
+const FOREIGN: [&str; 5] =
+    ["RBEE_CONFIG", "RBEE_HOST", "RBEE_API_KEY", "RBEE_CA_CERT", crate::daemon::RECORD_RUN];
 
 /// Where a value came from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

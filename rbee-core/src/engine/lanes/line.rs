@@ -95,21 +95,21 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::{JobId, engine::retry::Chance};
+    use crate::{JobId, rng::Rng};
 
     #[test]
     fn the_place_of_each_is_what_counting_gives_however_they_come_and_go() {
-        let mut chance = Chance::new(3);
+        let mut rng = Rng::new(3);
         for ranks in [1, 5, 1_000_000] {
             let (mut line, mut counted) = (Line::default(), BTreeSet::new());
             for n in 0..4_000_u64 {
-                let rank = (chance.next() % ranks) as i64 - 2;
+                let rank = (rng.next() % ranks) as i64 - 2;
                 let place = (rank, n, JobId::from_random_bits(n.into()));
                 line.insert(place, Time::default());
                 counted.insert(place);
                 // More come than go, and then more go than come.
-                for _ in 0..chance.next() % if n < 3_000 { 2 } else { 4 } {
-                    let nth = chance.next() as usize % counted.len().max(1);
+                for _ in 0..rng.next() % if n < 3_000 { 2 } else { 4 } {
+                    let nth = rng.next() as usize % counted.len().max(1);
                     let Some(gone) = counted.iter().nth(nth).copied() else { continue };
                     assert!(line.remove(&gone) && !line.remove(&gone));
                     counted.remove(&gone);

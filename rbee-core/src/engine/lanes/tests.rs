@@ -15,7 +15,8 @@ fn place(n: u64) -> Place {
 fn drain(lanes: &mut Lanes, per_batch: u32) -> Vec<u64> {
     let model = "m".parse().unwrap();
     let mut order = Vec::new();
-    while let Some((lane, job)) = lanes.ask(&model, per_batch, Ticket(order.len() as u64 + 1)) {
+    while let Some((lane, job)) = lanes.ask(&model, per_batch, Ticket(order.len() as u64 + 1), None)
+    {
         let n = (0..1000).find(|n| place(*n).2 == job).unwrap();
         lanes.remove(&lane, &place(n), Some(1));
         order.push(n);
@@ -47,15 +48,15 @@ fn a_free_slot_is_offered_to_each_parked_lane_once() {
         lanes.push(&lane(Priority::Interactive, tenant), place(1), Time::default());
     }
     for n in 0..3 {
-        let (asked, _) = lanes.ask(&model, 8, Ticket(n)).unwrap();
+        let (asked, _) = lanes.ask(&model, 8, Ticket(n), None).unwrap();
         lanes.answered(Ticket(n));
         lanes.park(&asked);
     }
-    assert_eq!(lanes.ask(&model, 8, Ticket(9)), None, "parked lanes are left alone");
+    assert_eq!(lanes.ask(&model, 8, Ticket(9), None), None, "parked lanes are left alone");
     let mut seen = Vec::new();
     let mut more = lanes.offer(&model, None, 8);
     while more {
-        let (asked, _) = lanes.ask(&model, 8, Ticket(10)).unwrap();
+        let (asked, _) = lanes.ask(&model, 8, Ticket(10), None).unwrap();
         lanes.answered(Ticket(10));
         lanes.park(&asked);
         seen.push(asked.tenant.clone().unwrap().to_string());
@@ -70,10 +71,10 @@ fn a_job_taken_out_while_it_is_asked_about_voids_the_question() {
     let lane = lane(Priority::Interactive, "");
     lanes.push(&lane, place(1), Time::default());
     lanes.push(&lane, place(2), Time::default());
-    lanes.ask(&model, 8, Ticket(1)).unwrap();
+    lanes.ask(&model, 8, Ticket(1), None).unwrap();
     lanes.remove(&lane, &place(1), None);
     assert_eq!(lanes.answered(Ticket(1)), None);
-    assert_eq!(lanes.ask(&model, 8, Ticket(2)).unwrap().1, place(2).2);
+    assert_eq!(lanes.ask(&model, 8, Ticket(2), None).unwrap().1, place(2).2);
 }
 
 /// Serves one slot at a time until `jobs` were served, each at the cost that `cost` says; how much each tenant got.
@@ -81,7 +82,7 @@ fn shares(lanes: &mut Lanes, jobs: usize, cost: impl Fn(&str) -> u64) -> BTreeMa
     let model = "m".parse().unwrap();
     let mut got = BTreeMap::new();
     for n in 0..jobs {
-        let (lane, job) = lanes.ask(&model, 8, Ticket(n as u64 + 1)).unwrap();
+        let (lane, job) = lanes.ask(&model, 8, Ticket(n as u64 + 1), None).unwrap();
         let place = (0..1000).map(place).find(|place| place.2 == job).unwrap();
         let tenant = lane.tenant.clone().unwrap().to_string();
         let cost = cost(&tenant);
@@ -170,7 +171,7 @@ fn a_tenant_that_was_idle_has_saved_up_nothing_and_one_that_left_in_debt_still_h
     lanes.push(&b, place(501), Time::default());
     (502..520).for_each(|n| lanes.push(&b, place(n), Time::default()));
     let model = "m".parse().unwrap();
-    let (first, _) = lanes.ask(&model, 8, Ticket(1)).unwrap();
+    let (first, _) = lanes.ask(&model, 8, Ticket(1), None).unwrap();
     assert_eq!(first, a);
     lanes.remove(&a, &place(1), Some(100));
     lanes.correct(&a, 100, 900);

@@ -45,7 +45,7 @@ impl Driver {
     pub(super) fn choose_hive(&self, ticket: Ticket, ask: Ask, request: LoadRequest) {
         let mailbox = self.shell.mailbox.clone();
         let candidates = request.candidates(self.engine.view());
-        let (Ok(candidates), false) = (candidates, self.policy.is_suspended()) else {
+        let Ok(candidates) = candidates else {
             // The engine finds out for itself what is wrong with the request.
             let answer = Ok(Placement::Wait);
             return mailbox.input(Input::HiveChosen { ticket, answer });

@@ -1,8 +1,8 @@
 //! Carrying out what the engine wants done.
 
 use super::*;
+use crate::Change;
 use crate::metrics;
-use crate::{Change, Outcome};
 
 impl Driver {
     pub(super) fn carry_out(&mut self, effect: Effect, effects: &mut Vec<Effect>) {
@@ -17,25 +17,25 @@ impl Driver {
                     None => self.shell.writer.write(n, changes),
                 }
             }
-            Effect::Accept { job, answer } => {
-                if let Err(error) = &answer
-                    && !self.engine.has_job(job)
-                {
-                    // Somebody who submitted under the same key may be reading.
-                    if let Some(log) = self.shell.logs.get(job) {
-                        log.close(&Outcome::Failed(error.clone()));
-                    }
-                    self.shell.logs.remove(job);
+            Effect::Admitted { n, job } => {
+                if let Some(submitter) = self.submitters.get(&(job, n)) {
+                    self.shell.logs.insert(job, submitter.log.clone());
                 }
+            }
+            Effect::Accept { n, job, answer } => {
                 if let Err(error) = &answer {
                     metrics::refused(error);
                 }
-                if let Some(submitter) = self.submitters.remove(&job) {
-                    let _ = submitter.send(answer.map(|()| Submitted::Accepted));
+                if let Some(submitter) = self.submitters.remove(&(job, n)) {
+                    let _ = submitter.reply.send(answer);
                 }
             }
-            Effect::Place { ticket, ask, fallback } => self.ask(ticket, ask, fallback, effects),
             Effect::ChooseHive { ticket, ask, request } => self.choose_hive(ticket, ask, request),
+            Effect::Consult { ticket, question, ask } => {
+                self.consult(ticket, question, ask, effects);
+            }
+            Effect::Unheeded { ticket } => self.shell.decisions.came_to_nothing(ticket),
+            Effect::PolicyHealth(health) => self.policy.reign().set_health(*health),
             Effect::Start { lease, job, worker, attempt, queue_wait } => {
                 let Some((worker, log)) =
                     self.workers.get(&worker).zip(self.shell.logs.get(job.id))
@@ -138,7 +138,7 @@ impl Driver {
             }
             Effect::Note(note) => {
                 metrics::noted(&note);
-                log_note(&note);
+                self.log_note(&note);
             }
             Effect::Drained => {
                 self.is_drained = true;
@@ -146,6 +146,16 @@ impl Driver {
                     let _ = drained.send(());
                 }
             }
+        }
+    }
+
+    fn log_note(&self, note: &Note) {
+        match note {
+            Note::PolicySuspended(error) => tracing::error!(
+                policy = self.policy.scheduler().name(), %error,
+                "the policy failed too often in a row; the built-in one decides until it is changed"
+            ),
+            _ => log_note(note),
         }
     }
 
@@ -168,6 +178,10 @@ fn no_such_hive(hive: &HiveId) -> Error {
 
 fn log_note(note: &Note) {
     match note {
+        Note::PolicySuspended(_) => {}
+        Note::RefusedByPolicy(job, error) => {
+            tracing::info!(%job, %error, "the policy refused the job");
+        }
         Note::StaleAnswer(_) | Note::SpawnSuppressed(_) => {
             tracing::debug!(?note, "the scheduler's answer came to nothing")
         }

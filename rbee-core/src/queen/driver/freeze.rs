@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::*;
+use super::{super::mailbox, *};
 
 /// How long the store may take to say what it has written of the last turn.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -42,8 +42,13 @@ impl Driver {
                 }
             }
         }
-        for (job, submitter) in self.submitters.drain() {
-            let _ = submitter.send(Err(interrupted(job, &why, false)));
+        for ((job, _), submitter) in std::mem::take(&mut self.submitters) {
+            let answer = match self.engine.has_job(job) {
+                true => interrupted(job, &why, false),
+                // The policy still thinks about it, so nothing of it is recorded.
+                false => mailbox::gone(),
+            };
+            let _ = submitter.reply.send(Err(answer));
         }
         for (job, log) in self.shell.logs.live() {
             log.interrupt(interrupted(job, &why, self.engine.leaves(job)));

@@ -11,8 +11,7 @@ use std::{
 
 use tokio::{sync::oneshot, time::timeout};
 
-use super::guarded;
-use crate::{Error, ErrorKind, Result, Scheduler};
+use crate::{Error, ErrorKind, Result, Scheduler, engine::Advice};
 
 /// Questions that may wait for a thread.
 const QUEUE: usize = 1_024;
@@ -32,17 +31,6 @@ pub(super) struct Threads {
     count: usize,
     /// Threads at a question that is overdue. Where all of them are, nobody is asked.
     stuck: Arc<AtomicUsize>,
-}
-
-/// What became of a question that was put to the threads.
-#[derive(Debug)]
-pub(super) enum Put {
-    /// It waits for one of them, or is with it already.
-    Asked,
-    /// Too many wait already.
-    Full,
-    /// Nobody is there to be asked.
-    Failed(Error),
 }
 
 /// How far a question has come. Both sides only swap in what they know, so neither can undo what the other has said.
@@ -87,16 +75,16 @@ impl Threads {
         self.stuck.load(Ordering::Acquire) >= self.count
     }
 
-    /// Has a thread decide, and hands the answer, or that there is none in time, to `then`; nothing where no thread came
-    /// to the question at all.
-    pub(super) fn ask<T: Send + 'static>(
+    /// Has a thread decide. The answer, or that there is none in time, goes to `then`, unless it is known at once that
+    /// nobody is there to decide.
+    pub(super) fn ask(
         &self,
-        decide: impl FnOnce(&dyn Scheduler) -> Result<T> + Send + 'static,
-        then: impl FnOnce(Option<Result<T>>) + Send + 'static,
-    ) -> Put {
+        decide: impl FnOnce(&dyn Scheduler) -> Advice + Send + 'static,
+        then: impl FnOnce(Advice) + Send + 'static,
+    ) -> Option<Advice> {
         let limit = self.limit;
         if self.are_stuck() {
-            return Put::Failed(late(limit));
+            return Some(late(limit));
         }
         let progress = Arc::new(Progress::default());
         let (begun, begins) = oneshot::channel();
@@ -108,15 +96,15 @@ impl Threads {
                 return;
             }
             let _ = begun.send(());
-            let _ = answer.send(guarded(|| decide(scheduler)));
+            let _ = answer.send(decide(scheduler));
             if state.0.swap(Progress::DONE, Ordering::AcqRel) == Progress::OVERDUE {
                 stuck.fetch_sub(1, Ordering::AcqRel);
             }
         });
         match self.tasks.try_send(task) {
             Ok(()) => {}
-            Err(TrySendError::Full(_)) => return Put::Full,
-            Err(TrySendError::Disconnected(_)) => return Put::Failed(gone()),
+            Err(TrySendError::Full(_)) => return Some(Advice::NoTime),
+            Err(TrySendError::Disconnected(_)) => return Some(gone()),
         }
         let stuck = self.stuck.clone();
         tokio::spawn(async move {
@@ -126,28 +114,29 @@ impl Threads {
                 Err(_) => None,
             };
             then(match in_time {
-                Some(answer) => Some(answer.unwrap_or_else(|_| Err(gone()))),
+                Some(answer) => answer.unwrap_or_else(|_| gone()),
                 None => match progress.0.swap(Progress::OVERDUE, Ordering::AcqRel) {
-                    Progress::WAITS => None,
+                    Progress::WAITS => Advice::NoTime,
                     before => {
                         if before == Progress::BEGUN {
                             stuck.fetch_add(1, Ordering::AcqRel);
                         }
-                        Some(Err(late(limit)))
+                        late(limit)
                     }
                 },
             });
         });
-        Put::Asked
+        None
     }
 }
 
-fn late(limit: Duration) -> Error {
-    Error::new(ErrorKind::Internal, format!("the scheduler did not decide within {limit:?}"))
+fn late(limit: Duration) -> Advice {
+    let message = format!("the scheduler did not decide within {limit:?}");
+    Advice::Failed(Error::new(ErrorKind::Internal, message))
 }
 
-fn gone() -> Error {
-    Error::new(ErrorKind::Internal, "the scheduler's thread has ended")
+fn gone() -> Advice {
+    Advice::Failed(Error::new(ErrorKind::Internal, "the scheduler's thread has ended"))
 }
 
 fn answer_all(scheduler: &dyn Scheduler, inbox: &Mutex<Receiver<Task>>) {
@@ -166,7 +155,8 @@ mod tests {
     use super::*;
     use crate::{
         Ask, ClusterView, LeastLoaded, Now, Placement, Request, Settings,
-        queen::policy::{Asked, Function, MOST_FAULTS, Policy, Ready},
+        engine::{Decider, Question},
+        queen::policy::{Policy, Ready},
     };
 
     /// Every decision takes until somebody lets it go.
@@ -216,22 +206,15 @@ mod tests {
         let asked = Arc::new(AtomicUsize::new(0));
         let gated = Gated { gate: Mutex::new(gate), asked: asked.clone() };
         let policy = policy(gated);
-        let view = ClusterView::default();
         let (told, mut answers) = tokio::sync::mpsc::unbounded_channel();
-        let put = |fallback| {
-            let told = told.clone();
-            policy.place(ask(), fallback, &view, move |answer| _ = told.send(answer))
-        };
-        assert!(matches!(put(false), Asked::Later));
+        assert_eq!(put(&policy, &told), None);
         until(|| asked.load(Ordering::SeqCst) == 1);
-        let late = answers.recv().await.unwrap();
-        assert!(late.is_some_and(|answer| answer.is_err()), "it was late");
-        assert!(matches!(put(false), Asked::Policy(Err(_))), "nobody is there to be asked");
-        assert!(matches!(put(true), Asked::BuiltIn(Ok(_))));
+        assert!(matches!(answers.recv().await.unwrap(), Advice::Failed(_)), "it was late");
+        assert!(matches!(put(&policy, &told), Some(Advice::Failed(_))), "nobody can be asked");
         go.send(()).unwrap();
         let threads = policy.ready.threads.as_ref().unwrap();
         until(|| !threads.are_stuck());
-        assert!(matches!(put(false), Asked::Later), "it is asked again");
+        assert_eq!(put(&policy, &told), None, "it is asked again");
         go.send(()).unwrap();
     }
 
@@ -240,102 +223,60 @@ mod tests {
         let (go, gate) = sync_channel(QUEUE + 2);
         let asked = Arc::new(AtomicUsize::new(0));
         let policy = policy(Gated { gate: Mutex::new(gate), asked: asked.clone() });
-        let view = ClusterView::default();
         let (told, mut answers) = tokio::sync::mpsc::unbounded_channel();
-        let put = |policy: &Policy| {
-            let told = told.clone();
-            policy.place(ask(), false, &view, move |answer| _ = told.send(answer))
-        };
-        assert!(matches!(put(&policy), Asked::Later));
+        assert_eq!(put(&policy, &told), None);
         until(|| asked.load(Ordering::SeqCst) == 1);
         for _ in 0..QUEUE {
-            assert!(matches!(put(&policy), Asked::Later));
+            assert_eq!(put(&policy, &told), None);
         }
-        for _ in 0..2 * MOST_FAULTS {
-            assert!(matches!(put(&policy), Asked::BuiltIn(Ok(_))), "the queue is full");
+        for _ in 0..10 {
+            assert_eq!(put(&policy, &told), Some(Advice::NoTime), "the queue is full");
         }
         // Time stands still meanwhile. One is late, those behind it never had their turn.
         let mut late = 0;
         for _ in 0..=QUEUE {
             match answers.recv().await.unwrap() {
-                Some(answer) => late += u32::from(answer.is_err()),
-                None => policy.passed_over(policy.term()),
+                Advice::Failed(_) => late += 1,
+                advice => assert_eq!(advice, Advice::NoTime),
             }
         }
         assert_eq!(late, 1);
-        let health = policy.reign().look().health;
-        assert_eq!(health.passed_over, u64::from(2 * MOST_FAULTS) + QUEUE as u64);
-        assert!(health.faults == 0 && !health.is_suspended, "{health:?}");
         go.send(()).unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_policy_that_panics_has_failed_inline_and_on_threads() {
+        for limit in [None, Some(Duration::from_secs(60))] {
+            let policy = policy(Panics(limit));
+            let (told, mut answers) = tokio::sync::mpsc::unbounded_channel();
+            let advice = match put(&policy, &told) {
+                Some(advice) => advice,
+                None => answers.recv().await.unwrap(),
+            };
+            let Advice::Failed(error) = advice else { panic!("{advice:?}") };
+            assert_eq!(error.message(), "the scheduler panicked: line 3");
+        }
+    }
+
+    #[derive(Debug)]
+    struct Panics(Option<Duration>);
+
+    impl Scheduler for Panics {
+        fn place(&self, _: &Ask, _: &ClusterView) -> Result<Placement> {
+            panic!("line 3")
+        }
+        fn limit(&self) -> Option<Duration> {
+            self.0
+        }
+    }
+
+    fn put(policy: &Policy, told: &tokio::sync::mpsc::UnboundedSender<Advice>) -> Option<Advice> {
+        let (question, told) = (Question::Place(Decider::Policy), told.clone());
+        let view = ClusterView::default();
+        policy.ask(question, &ask(), &view, move |advice| _ = told.send(advice))
     }
 
     fn policy(scheduler: impl Scheduler) -> Policy {
         Policy::new(Ready::new(Arc::new(scheduler)).unwrap(), None, LeastLoaded::default())
-    }
-
-    fn failing() -> impl Scheduler {
-        crate::FnScheduler::new("failing", |_: &Ask, _: &ClusterView| {
-            Err(Error::new(ErrorKind::Internal, "no"))
-        })
-    }
-
-    #[test]
-    fn a_policy_that_fails_again_and_again_is_suspended_until_it_is_changed() {
-        let mut policy = policy(failing());
-        let view = ClusterView::default();
-        let put = |policy: &Policy| policy.place(ask(), false, &view, |_| {});
-        let term = policy.term();
-        for _ in 0..2 {
-            for n in 1..MOST_FAULTS {
-                let Asked::Policy(Err(error)) = put(&policy) else { panic!("it is asked") };
-                let too_often = policy.failed(term, Function::Place, &error);
-                assert!(!too_often, "fault {n} is not yet too many");
-            }
-            policy.did_well(term, Function::Place);
-        }
-        let error = Error::new(ErrorKind::Internal, "no");
-        let fail = |_| policy.failed(term, Function::Place, &error);
-        let told: Vec<bool> = (0..MOST_FAULTS).map(fail).collect();
-        assert_eq!(told, [false, false, false, false, true]);
-        assert!(matches!(put(&policy), Asked::BuiltIn(Ok(_))));
-        assert!(policy.reign().look().health.is_suspended);
-        policy.did_well(term, Function::Place);
-        assert!(matches!(put(&policy), Asked::BuiltIn(Ok(_))), "only a change helps");
-
-        policy.replace(Ready::new(Arc::new(failing())).unwrap(), Some(2));
-        assert!(matches!(put(&policy), Asked::Policy(Err(_))));
-        let in_force = policy.reign().look();
-        assert_eq!((in_force.version, in_force.health.faults), (Some(2), 0));
-    }
-
-    #[test]
-    fn what_an_old_policy_still_answers_says_nothing_of_the_new_one() {
-        let mut policy = policy(failing());
-        let old = policy.term();
-        policy.replace(Ready::new(Arc::new(failing())).unwrap(), Some(2));
-        let error = Error::new(ErrorKind::Internal, "no");
-        for _ in 0..2 * MOST_FAULTS {
-            assert!(!policy.failed(old, Function::Place, &error));
-        }
-        policy.passed_over(old);
-        let health = policy.reign().look().health;
-        assert_eq!((health.faults, health.passed_over, health.is_suspended), (0, 0, false));
-        for _ in 1..MOST_FAULTS {
-            policy.failed(policy.term(), Function::Place, &error);
-        }
-        policy.did_well(old, Function::Place);
-        assert!(policy.failed(policy.term(), Function::Place, &error), "five of its own in a row");
-    }
-
-    #[test]
-    fn good_placements_do_not_make_up_for_admissions_that_fail() {
-        let mut policy = policy(failing());
-        let (term, error) = (policy.term(), Error::new(ErrorKind::Internal, "no"));
-        for n in 1..=MOST_FAULTS {
-            let too_often = policy.failed(term, Function::Admit, &error);
-            assert_eq!(too_often, n == MOST_FAULTS);
-            policy.did_well(term, Function::Place);
-        }
-        assert!(policy.is_suspended() && !policy.admits());
     }
 }

@@ -133,8 +133,7 @@ impl Machine {
         let bytes = on_disk.bytes;
         let expected = if spec.need_bytes > 0 { spec.need_bytes } else { bytes };
         let memory = self.takes.get(&spec.model).copied().unwrap_or(expected);
-        let mut info = WorkerInfo::new(spec.model.clone(), "simulated");
-        info.id = worker;
+        let mut info = WorkerInfo::named(worker, spec.model.clone(), "simulated");
         info.hive = hive.clone();
         info.devices = spec.devices.clone();
         info.slots = spec.slots;

@@ -8,16 +8,19 @@ use std::{
 
 use super::{
     Replay, ReplayReport, WorkerLoad,
-    asked::Asked,
     machine::Machine,
     waits::{Collected, millis},
 };
 use crate::{
-    Admission, Ask, Epoch, Error, ErrorKind, HiveContact, HiveId, JobId, LeaseId, ModelOnDisk,
-    ModelRef, Now, Placement, Priority, Result, Scheduler, TenantId, TenantRecord, Time, WorkerId,
-    WorkerInfo,
-    engine::{AttemptEnd, AttemptResult, Command, Effect, Engine, HiveFact, Input, Note},
-    sim::dice::Dice,
+    Epoch, Error, ErrorKind, HiveContact, HiveId, JobId, LeaseId, ModelOnDisk, ModelRef, Priority,
+    Result, Scheduler, TenantId, TenantRecord, Time, WorkerId, WorkerInfo,
+    engine::{
+        Advice, AttemptEnd, AttemptResult, Command, Effect, HiveFact, Input, Note, Submission,
+    },
+    sim::{
+        recorded_run::EngineSetup,
+        stage::{EventKey, Moment, Stage},
+    },
 };
 
 mod effects;
@@ -50,16 +53,13 @@ struct Attempt {
     worker: WorkerId,
     hive: HiveId,
     began: Time,
-    ends: (Time, u64),
+    ends: EventKey,
 }
 
 pub(super) struct Running<'a> {
     plan: &'a Replay,
-    policy: Asked<'a>,
+    stage: Stage<'a, Event>,
     may_go_on: &'a dyn Fn() -> Result<()>,
-    engine: Engine,
-    dice: Dice,
-    now: Time,
     /// Machines, workers and tenants at the beginning.
     everybody: usize,
     /// Steps since the clock was moved, and how many there may be.
@@ -67,8 +67,6 @@ pub(super) struct Running<'a> {
     most_here: u64,
     /// The places of the arrivals in the trace, the next one last.
     arrivals: Vec<usize>,
-    events: BTreeMap<(Time, u64), Event>,
-    next: u64,
     /// What the engine has not been told yet, and what it wants done.
     inputs: VecDeque<Input>,
     effects: Vec<Effect>,
@@ -105,19 +103,22 @@ impl<'a> Running<'a> {
         let budgets = budgets.filter_map(|hive| Some((hive.id.to_string(), hive.memory_budget?)));
         settings.hive_memory.extend(budgets);
         let workers = plan.fleet.hives.iter().map(|hive| 1 + hive.workers.len());
+        let setup = EngineSetup {
+            settings,
+            epoch: Epoch(1),
+            seed: plan.seed,
+            secret: 0,
+            aliases: BTreeMap::new(),
+            built_in: plan.built_in.clone(),
+        };
         Self {
             plan,
-            policy: Asked::new(scheduler, &plan.built_in),
+            stage: Stage::new(setup, scheduler, plan.trace.start, None),
             may_go_on,
-            engine: Engine::new(settings, Epoch(1), plan.seed).with_built_in(plan.built_in.clone()),
-            dice: Dice::of(plan.seed),
-            now: Time::default(),
             everybody: plan.tenants.len() + workers.sum::<usize>(),
             steps_here: 0,
             most_here: 0,
             arrivals,
-            events: BTreeMap::new(),
-            next: 0,
             inputs: VecDeque::new(),
             effects: Vec::new(),
             machines: BTreeMap::new(),
@@ -136,6 +137,7 @@ impl<'a> Running<'a> {
     pub(super) fn run_out(mut self) -> Result<ReplayReport> {
         let plan = self.plan;
         self.begin_moment();
+        self.inputs.push_back(Input::PolicyChanged { admits: self.stage.scheduler.admits() });
         for (id, limits) in &plan.tenants {
             let (id, limits) = (id.clone(), limits.clone());
             let record = TenantRecord { id, limits, keys: Vec::new(), used_tokens: 0 };
@@ -163,11 +165,11 @@ impl<'a> Running<'a> {
         }
         let patience = plan.patience();
         while self.trouble.is_none() && self.step()? {
-            if self.now - Time::default() > patience {
+            if self.stage.elapsed() > patience {
                 return Err(stuck(format!(
                     "{} jobs have not ended after {patience:?}: {:?}",
                     self.live.len(),
-                    self.engine.counters()
+                    self.stage.engine.counters()
                 )));
             }
         }
@@ -186,8 +188,10 @@ impl<'a> Running<'a> {
             // Collected in microseconds, so that nothing is lost by rounding.
             load.busy_ms /= 1_000;
         }
-        report.policy_suspended = self.policy.is_suspended();
-        report.elapsed_ms = millis(self.now - Time::default());
+        let health = self.stage.engine.policy_health();
+        report.policy_faults = usize::try_from(health.faults).unwrap_or(usize::MAX);
+        report.policy_suspended = health.is_suspended;
+        report.elapsed_ms = millis(self.stage.elapsed());
         Ok(report)
     }
 
@@ -205,46 +209,36 @@ impl<'a> Running<'a> {
         if arrival.is_none() && self.live.is_empty() {
             return Ok(false);
         }
-        let event = self.events.first_key_value().map(|((at, _), _)| *at);
-        let alarm = self.engine.next_wake();
-        let Some(next) = [arrival, event, alarm].into_iter().flatten().min() else {
+        let before = self.stage.now;
+        let Some(moment) = self.stage.advance(arrival) else {
             return Err(stuck(format!(
                 "{} jobs wait and nothing will happen: {:?}",
                 self.live.len(),
-                self.engine.counters()
+                self.stage.engine.counters()
             )));
         };
-        if next > self.now {
-            self.now = next;
+        if self.stage.now > before {
             self.begin_moment();
         }
-        // What ends goes before what comes, so that a slot that is free at this moment is seen to be.
-        if event == Some(next) {
-            self.most_here += STEPS_EACH;
-            if let Some((_, event)) = self.events.pop_first() {
+        match moment {
+            Moment::Event(event) => {
+                self.most_here += STEPS_EACH;
                 self.happen(event);
             }
-        } else if arrival == Some(next) {
-            self.most_here += STEPS_EACH;
-            if let Some(place) = self.arrivals.pop() {
-                self.arrive(place)?;
+            Moment::Arrival => {
+                self.most_here += STEPS_EACH;
+                if let Some(place) = self.arrivals.pop() {
+                    self.arrive(place)?;
+                }
             }
-        } else {
-            self.inputs.push_back(Input::Tick);
+            Moment::Alarm => self.inputs.push_back(Input::Tick),
         }
         self.settle();
         Ok(true)
     }
 
-    fn clock(&self) -> Now {
-        Now { at: self.now, wall: self.plan.trace.start + (self.now - Time::default()) }
-    }
-
-    fn after(&mut self, delay: Duration, event: Event) -> (Time, u64) {
-        self.next += 1;
-        let key = (self.now + delay, self.next);
-        self.events.insert(key, event);
-        key
+    fn after(&mut self, delay: Duration, event: Event) -> EventKey {
+        self.stage.after(delay, event)
     }
 
     /// Tells the engine everything there is to tell, and does everything it wants done.
@@ -257,25 +251,17 @@ impl<'a> Running<'a> {
             if self.steps_here > self.most_here {
                 return self.broken(format!(
                     "policy {} goes round in circles: {} steps at one moment, {:?} after the beginning",
-                    self.policy.name(),
+                    self.stage.scheduler.name(),
                     self.steps_here,
-                    self.now - Time::default()
+                    self.stage.elapsed()
                 ));
             }
             if let Err(error) = (self.may_go_on)() {
                 self.trouble = Some(error);
                 return;
             }
-            let ticket = match &input {
-                Input::Placed { ticket, .. } => Some(*ticket),
-                _ => None,
-            };
             let mut effects = std::mem::take(&mut self.effects);
-            self.engine.on(self.clock(), input, &mut effects);
-            if let Some(ticket) = ticket {
-                let has_failed = self.policy.weighed(ticket, &effects);
-                self.report.policy_faults += usize::from(has_failed);
-            }
+            self.stage.turn(input, &mut effects);
             for effect in effects.drain(..) {
                 self.carry_out(effect);
             }
@@ -306,20 +292,9 @@ impl<'a> Running<'a> {
             .map_err(|error| error.context(format!("job {place} of the trace")))?;
         // It is known to have run this long.
         job.timeout = job.timeout.max(arrival.service.saturating_add(Duration::from_secs(1)));
-        let mut job = Arc::new(job);
-        let (clock, dice) = (self.clock(), &mut self.dice);
-        let ask = || Ask::first(job.clone(), clock, dice.bits());
-        match self.policy.admit(ask, self.engine.view()) {
-            None => {}
-            Some(Ok(Admission::Accept { rank })) => Arc::make_mut(&mut job).rank = rank,
-            Some(Ok(Admission::Refuse(error))) => {
-                count(&mut self.report.rejected, &error);
-                return Ok(());
-            }
-            Some(Err(_)) => self.report.policy_faults += 1,
-        }
         self.live.insert(job.id, Live { arrival: place, started: false });
-        self.inputs.push_back(Input::Submit { job });
+        let submission = Submission::new(place as u64, Arc::new(job));
+        self.inputs.push_back(Input::Submit(submission));
         Ok(())
     }
 

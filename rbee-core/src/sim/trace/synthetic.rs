@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     ModelRef, Priority, TenantId,
     prefix::{START, hash},
-    sim::dice::Dice,
+    rng::Rng,
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -23,29 +23,29 @@ impl Trace {
     /// in short bursts, each of one tenant for one model. A quarter of the jobs is batch. The first models and the
     /// first tenants have more than the last. No models, no jobs; without tenants the jobs are nobody's.
     pub fn day(seed: u64, jobs: usize, models: &[ModelRef], tenants: &[TenantId]) -> Self {
-        let mut dice = Dice::of(seed);
+        let mut rng = Rng::new(seed);
         let bursts: Vec<_> = (0..BURSTS)
             .map(|_| {
-                let at = hour(&mut dice);
-                (at, favoured(&mut dice, models), favoured(&mut dice, tenants))
+                let at = hour(&mut rng);
+                (at, favoured(&mut rng, models), favoured(&mut rng, tenants))
             })
             .collect();
         let mut arrivals = Vec::new();
         for _ in 0..if models.is_empty() { 0 } else { jobs } {
-            let (at, model, tenant, priority) = if dice.roll(5) == 0 {
-                let (at, model, tenant) = &bursts[dice.roll(BURSTS) as usize];
-                let at = *at + dice.millis(0, BURST.as_millis() as u64);
+            let (at, model, tenant, priority) = if rng.below(5) == 0 {
+                let (at, model, tenant) = &bursts[rng.below(BURSTS) as usize];
+                let at = *at + rng.millis(0, BURST.as_millis() as u64);
                 (at, model.clone(), tenant.clone(), Priority::Interactive)
             } else {
-                let batch = dice.roll(4) == 0;
+                let batch = rng.below(4) == 0;
                 let priority = if batch { Priority::Batch } else { Priority::Interactive };
-                let at = hour(&mut dice);
-                (at, favoured(&mut dice, models), favoured(&mut dice, tenants), priority)
+                let at = hour(&mut rng);
+                (at, favoured(&mut rng, models), favoured(&mut rng, tenants), priority)
             };
             let Some(model) = model else { continue };
             // Most are short and a few are long, as people's are.
-            let tokens = (8 << dice.roll(6)) + dice.roll(8) as u32;
-            let prompt = (32 << dice.roll(6)) + dice.roll(32) as u32;
+            let tokens = (8 << rng.below(6)) + rng.below(8) as u32;
+            let prompt = (32 << rng.below(6)) + rng.below(32) as u32;
             let mut job = JobSketch::new(model);
             (job.tenant, job.priority, job.prompt_tokens) = (tenant, priority, prompt);
             arrivals.push(arrival(at, job, tokens));
@@ -63,11 +63,11 @@ impl Trace {
         span: Duration,
         models: &[ModelRef],
     ) -> Self {
-        let mut dice = Dice::of(seed);
+        let mut rng = Rng::new(seed);
         let mut arrivals = Vec::new();
         for number in 0..conversations {
-            let Some(model) = favoured(&mut dice, models) else { break };
-            let mut at = dice.millis(0, span.as_millis() as u64);
+            let Some(model) = favoured(&mut rng, models) else { break };
+            let mut at = rng.millis(0, span.as_millis() as u64);
             let mut key = hash(hash(START, &seed.to_le_bytes()), &number.to_le_bytes());
             let mut prefix = Vec::new();
             let mut prompt_tokens = 0;
@@ -77,12 +77,12 @@ impl Trace {
                     key = hash(key, &turn.to_le_bytes());
                     prefix.push(key);
                 }
-                prompt_tokens += 100 + dice.roll(400) as u32;
-                let tokens = 20 + dice.roll(100) as u32;
+                prompt_tokens += 100 + rng.below(400) as u32;
+                let tokens = 20 + rng.below(100) as u32;
                 let mut job = JobSketch::new(model.clone());
                 (job.prompt_tokens, job.prefix) = (prompt_tokens, prefix.clone());
                 let arrival = arrival(at, job, tokens);
-                at += arrival.service + dice.millis(THINKING.0, THINKING.1);
+                at += arrival.service + rng.millis(THINKING.0, THINKING.1);
                 prompt_tokens += tokens;
                 arrivals.push(arrival);
             }
@@ -97,19 +97,19 @@ impl Trace {
 }
 
 /// A moment of the day.
-fn hour(dice: &mut Dice) -> Duration {
-    let mut left = dice.roll(HOURS.iter().sum());
+fn hour(rng: &mut Rng) -> Duration {
+    let mut left = rng.below(HOURS.iter().sum());
     let mut hour = 0;
     while left >= HOURS[hour] {
         left -= HOURS[hour];
         hour += 1;
     }
-    HOUR * hour as u32 + dice.millis(0, HOUR.as_millis() as u64)
+    HOUR * hour as u32 + rng.millis(0, HOUR.as_millis() as u64)
 }
 
 /// One of them, the first ones more often: the less favoured of two throws is dropped.
-fn favoured<T: Clone>(dice: &mut Dice, of: &[T]) -> Option<T> {
-    let (one, two) = (dice.roll(of.len() as u64), dice.roll(of.len() as u64));
+fn favoured<T: Clone>(rng: &mut Rng, of: &[T]) -> Option<T> {
+    let (one, two) = (rng.below(of.len() as u64), rng.below(of.len() as u64));
     of.get(one.min(two) as usize).cloned()
 }
 

@@ -8,9 +8,9 @@ impl World<'_> {
             let hive: HiveId = HiveId::new(format!("hive-{h}")).expect("a valid name");
             let workers = (0..self.plan.workers_per_hive).map(|w| {
                 let n = h * self.plan.workers_per_hive + w;
-                let mut info =
-                    WorkerInfo::new(self.models[n % self.plan.models.max(1)].clone(), "simulated");
-                info.id = WorkerId::from_random_bits(1 + n as u128);
+                let id = WorkerId::from_random_bits(1 + n as u128);
+                let model = self.models[n % self.plan.models.max(1)].clone();
+                let mut info = WorkerInfo::named(id, model, "simulated");
                 info.hive = hive.clone();
                 info.slots = self.plan.slots;
                 info.capabilities.resume = true;
@@ -55,39 +55,40 @@ impl World<'_> {
     pub(super) fn plan_arrivals(&mut self) {
         let settings = Settings::default();
         for n in 0..self.plan.jobs {
-            let model = self.models[self.dice.roll(self.models.len() as u64) as usize].clone();
+            let model = self.models[self.rng.below(self.models.len() as u64) as usize].clone();
             let request = Request::completion(model.to_string(), "x");
             let mut job: Job =
                 request.into_job(model, &settings, n as u64).expect("a valid request");
             job.id = JobId::from_random_bits(n as u128);
             job.priority =
-                if self.dice.roll(4) == 0 { Priority::Batch } else { Priority::Interactive };
+                if self.rng.below(4) == 0 { Priority::Batch } else { Priority::Interactive };
             if self.plan.tenants > 0 {
-                let tenant = self.dice.roll(self.plan.tenants as u64);
+                let tenant = self.rng.below(self.plan.tenants as u64);
                 job.tenant = Some(TenantId::new(format!("tenant-{tenant}")).expect("a valid name"));
             }
-            let at = self.dice.millis(0, self.plan.arrivals.as_millis() as u64);
-            if self.dice.chance(self.plan.faults.cancels) {
-                let later = at + self.dice.millis(0, 500);
+            let at = self.rng.millis(0, self.plan.arrivals.as_millis() as u64);
+            if self.rng.per_mille(self.plan.faults.cancels) {
+                let later = at + self.rng.millis(0, 500);
                 self.after(later, Input::Cancel { job: job.id });
             }
             self.unanswered.insert(job.id);
-            self.after(at, Input::Submit { job: Arc::new(job) });
+            let submission = Submission::new(n as u64, Arc::new(job));
+            self.after(at, Input::Submit(submission));
         }
     }
 
     pub(super) fn plan_outages(&mut self) {
         let span = self.plan.arrivals.as_millis() as u64;
         for hive in self.machines.keys().cloned().collect::<Vec<_>>() {
-            if self.dice.chance(self.plan.faults.outages) {
-                let at = self.dice.millis(0, span);
+            if self.rng.per_mille(self.plan.faults.outages) {
+                let at = self.rng.millis(0, span);
                 let why = Error::new(ErrorKind::HiveUnreachable, "simulated outage");
                 let fact = HiveFact::Unreachable(why);
                 self.after(at, Input::Hive { hive: hive.clone(), fact });
             }
             for worker in self.machines[&hive].workers.keys().copied().collect::<Vec<_>>() {
-                if self.dice.chance(self.plan.faults.exits) {
-                    let at = self.dice.millis(0, span);
+                if self.rng.per_mille(self.plan.faults.exits) {
+                    let at = self.rng.millis(0, span);
                     let why = Error::new(ErrorKind::WorkerLost, "signal 9");
                     self.after(
                         at,

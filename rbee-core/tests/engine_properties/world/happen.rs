@@ -6,21 +6,36 @@ impl World {
     pub(crate) fn apply(&mut self, op: &Op) {
         match *op {
             Op::Submit { model, batch, tenant, deadline } => {
-                let mut job = parts::job(self.fresh(), parts::model(model));
-                job.priority = if batch { Priority::Batch } else { Priority::Interactive };
-                job.tenant = (tenant > 0).then(|| format!("tenant-{tenant}").parse().unwrap());
-                job.deadline = deadline.map(Duration::from_millis);
-                let job = Arc::new(job);
-                self.submitted.push(job.clone());
+                let job = self.job(model, batch, tenant, deadline);
                 self.submit(job);
             }
-            Op::SubmitAgain(which) => {
+            Op::SubmitAll { models, tenant } => {
+                let jobs = (0..models).map(|model| self.job(model, false, tenant, None));
+                let jobs: Vec<_> = jobs.collect();
+                let submissions = jobs.into_iter().map(|job| self.submission(job)).collect();
+                self.feed(Input::SubmitAll(submissions));
+            }
+            Op::SubmitAgain { which, other } => {
                 // A job of this name that has ended already is another job: names are not used twice.
-                let live = self.submitted.iter().filter(|job| self.engine.has_job(job.id));
-                if let Some(job) = pick(&live.cloned().collect::<Vec<_>>(), which) {
+                let waits = |job: &&Arc<Job>| self.at_the_door.values().any(|id| *id == job.id);
+                let known = |job: &&Arc<Job>| self.engine.has_job(job.id) || waits(job);
+                let known: Vec<_> = self.submitted.iter().filter(known).cloned().collect();
+                if let Some(mut job) = pick(&known, which) {
+                    if other && let Some(key) = &mut Arc::make_mut(&mut job).idempotency {
+                        Arc::make_mut(key).fingerprint += 1;
+                    }
                     self.submit(job);
                 }
             }
+            Op::Withdraw(which) => {
+                let waiting: Vec<_> = self.at_the_door.iter().map(|(n, job)| (*n, *job)).collect();
+                if let Some((n, job)) = pick(&waiting, which) {
+                    self.at_the_door.remove(&n);
+                    self.jobs.get_mut(&job).unwrap().submissions -= 1;
+                    self.feed(Input::Withdraw { n, job });
+                }
+            }
+            Op::PolicyChanged { admits } => self.feed(Input::PolicyChanged { admits }),
             Op::Cancel(which) => {
                 if let Some(job) = pick(&self.submitted, which) {
                     self.feed(Input::Cancel { job: job.id });
@@ -109,6 +124,22 @@ impl World {
         }
     }
 
+    /// A fresh one. Every third has an idempotency key.
+    fn job(&mut self, model: usize, batch: bool, tenant: usize, deadline: Option<u64>) -> Arc<Job> {
+        let bits = self.fresh();
+        let mut job = parts::job(bits, parts::model(model));
+        job.priority = if batch { Priority::Batch } else { Priority::Interactive };
+        job.tenant = (tenant > 0).then(|| format!("tenant-{tenant}").parse().unwrap());
+        job.deadline = deadline.map(Duration::from_millis);
+        job.idempotency = bits.is_multiple_of(3).then(|| {
+            let key = format!("key-{bits}").into();
+            Arc::new(Idempotency { key, part: 0, fingerprint: 1 })
+        });
+        let job = Arc::new(job);
+        self.submitted.push(job.clone());
+        job
+    }
+
     pub(super) fn all_workers(&self) -> Vec<WorkerId> {
         self.engine.view().workers().map(|view| view.info.id).collect()
     }
@@ -143,9 +174,27 @@ impl World {
             return;
         }
         let at = which % self.questions.len();
-        let (ticket, ask) = self.questions[at].clone();
+        let (ticket, question, ask) = self.questions[at].clone();
         if !again {
             self.questions.remove(at);
+        }
+        if question == Question::Admit {
+            let advice = match how {
+                0 => Advice::Admission(Admission::Accept { rank: choice as i64 - 3 }),
+                1 => Advice::Admission(Admission::Refuse(Error::new(ErrorKind::Rejected, "no"))),
+                2 => Advice::Failed(Error::new(ErrorKind::Internal, "broken")),
+                3 => Advice::NoTime,
+                4 => Advice::Placement(Placement::Wait),
+                _ => Advice::Admission(Admission::default()),
+            };
+            return self.feed(Input::Advised { ticket, advice });
+        }
+        if how == 8 {
+            let advice = match choice % 2 {
+                0 => Advice::NoTime,
+                _ => Advice::Admission(Admission::default()),
+            };
+            return self.feed(Input::Advised { ticket, advice });
         }
         let workers = self.all_workers();
         let hive = parts::hive(choice % 3);
@@ -172,9 +221,13 @@ impl World {
                 let spec = parts::spec(ask.job.model.clone(), 1);
                 Ok(Placement::Spawn { hive, spec, evict })
             }
-            _ => LeastLoaded::default().place(&ask, self.engine.view()),
+            _ => {
+                let advice = question.put_to(&LeastLoaded::default(), &ask, self.engine.view());
+                return self.feed(Input::Advised { ticket, advice });
+            }
         };
-        self.feed(Input::Placed { ticket, answer });
+        let advice = answer.map_or_else(Advice::Failed, Advice::Placement);
+        self.feed(Input::Advised { ticket, advice });
     }
 
     pub(super) fn end_run(
@@ -449,7 +502,10 @@ impl World {
         let (worker, hive) = (parts::worker(99), parts::hive(9));
         let input = match kind {
             0 => Input::Recorded { n: u64::MAX, result: Ok(()) },
-            1 => Input::Placed { ticket: Ticket(u64::MAX), answer: Ok(Placement::Wait) },
+            1 => {
+                let advice = Advice::Placement(Placement::Wait);
+                Input::Advised { ticket: Ticket(u64::MAX), advice }
+            }
             2 => {
                 let end = AttemptEnd { result: done(), produced: 1, resumable: true };
                 let lease = LeaseId(u64::MAX);

@@ -1,7 +1,7 @@
 //! What the machines do, and what the engine wants done.
 
 use super::*;
-use crate::{ModelOnDisk, sim::trace::share};
+use crate::{ModelOnDisk, Placement, sim::trace::share};
 
 /// How long a hive takes to stop a worker.
 const STOPPING: Duration = Duration::from_millis(200);
@@ -52,22 +52,22 @@ impl Running<'_> {
             Effect::Record { n: Some(n), .. } => {
                 self.inputs.push_back(Input::Recorded { n, result: Ok(()) });
             }
-            Effect::Accept { job, answer: Err(error) } => {
+            Effect::Accept { job, answer: Err(error), .. } => {
                 self.live.remove(&job);
                 count(&mut self.report.rejected, &error);
             }
-            Effect::Place { ticket, ask, fallback } => {
+            Effect::Consult { ticket, question, ask } => {
                 self.hash(1, ticket.0);
-                let answer = self.policy.place(ticket, &ask, fallback, self.engine.view());
-                if let Ok(Placement::Assign(worker)) = &answer {
+                let advice = self.stage.advise(ticket, question, &ask);
+                if let Advice::Placement(Placement::Assign(worker)) = &advice {
                     self.hash_text(&worker.to_string());
                 }
-                self.inputs.push_back(Input::Placed { ticket, answer });
+                self.inputs.push_back(Input::Advised { ticket, advice });
             }
             Effect::Start { lease, job, worker, .. } => self.start(lease, &job, worker),
             Effect::Abort { lease } => {
                 if let Some(attempt) = self.leave(lease) {
-                    self.events.remove(&attempt.ends);
+                    self.stage.cancel(attempt.ends);
                     let end =
                         AttemptEnd { result: AttemptResult::Aborted, produced: 0, resumable: true };
                     self.inputs.push_back(Input::AttemptEnded { lease, end });
@@ -100,7 +100,7 @@ impl Running<'_> {
             }
             Effect::Probe { worker, .. } => {
                 if let Some(hive) =
-                    self.engine.view().worker(worker).map(|view| view.info.hive.clone())
+                    self.stage.engine.view().worker(worker).map(|view| view.info.hive.clone())
                 {
                     self.after(REPORTING, Event::Health { worker, hive });
                 }
@@ -124,7 +124,10 @@ impl Running<'_> {
             Effect::Note(Note::ScaledBack(..)) => self.report.scale_backs += 1,
             Effect::Note(Note::Expired(..)) => self.report.expired += 1,
             Effect::Record { n: None, .. }
-            | Effect::Accept { answer: Ok(()), .. }
+            | Effect::Admitted { .. }
+            | Effect::Accept { answer: Ok(_), .. }
+            | Effect::Unheeded { .. }
+            | Effect::PolicyHealth(_)
             | Effect::Forget { .. }
             | Effect::Answer { .. }
             | Effect::Note(_)

@@ -29,14 +29,14 @@ impl Running<'_> {
         let place = live.arrival;
         if !live.started {
             live.started = true;
-            let wait = self.now - (Time::default() + arrival.at);
+            let wait = self.stage.now - (Time::default() + arrival.at);
             self.waits.add(wait);
             self.by_priority.entry(job.priority).or_default().add(wait);
             if let Some(tenant) = &job.tenant {
                 self.by_tenant.entry(tenant.clone()).or_default().add(wait);
             }
         }
-        let Some(hive) = self.engine.view().worker(worker).map(|view| view.info.hive.clone())
+        let Some(hive) = self.stage.engine.view().worker(worker).map(|view| view.info.hive.clone())
         else {
             return self.broken(format!("job {} was given to a worker that is gone", job.id));
         };
@@ -57,7 +57,7 @@ impl Running<'_> {
         self.report.prefix_keys_warm += covered as u64;
         let info = resident.info.clone();
         self.load_of(&info, true).jobs += 1;
-        let began = self.now;
+        let began = self.stage.now;
         let ends = self.after(arrival.service - spared, Event::AttemptEnds(lease));
         self.attempts.insert(lease, Attempt { arrival: place, worker, hive, began, ends });
     }
@@ -70,7 +70,7 @@ impl Running<'_> {
             resident.running = resident.running.saturating_sub(1);
         }
         if let Some(load) = self.report.workers.get_mut(&attempt.worker) {
-            load.busy_ms += (self.now - attempt.began).as_micros() as u64;
+            load.busy_ms += (self.stage.now - attempt.began).as_micros() as u64;
         }
         Some(attempt)
     }

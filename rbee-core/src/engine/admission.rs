@@ -1,0 +1,387 @@
+//! How jobs come in: a repeat of a job that is known is told so, the policy is asked if it has an opinion, and a job that
+//! is within the limits joins the queue.
+
+use super::{policy_breaker::PolicyFunction, *};
+use crate::{
+    Admission, Ask, Change, ErrorKind, JobOutline, JobRecord, KeepRequests, ModelSource, Result,
+    Ticket, job::check_repeat,
+};
+
+/// Said of an answer to another question.
+const NO_ADMISSION: &str = "asked whether to admit a job, the policy said where it goes";
+
+/// A job that the policy is asked about before it may join the queue.
+#[derive(Debug)]
+pub(super) struct Candidate {
+    job: Arc<Job>,
+    policy: PolicyGeneration,
+    /// Who waits for the answer: the first has brought the job, the others its repeats. Empty if nobody waits any more;
+    /// then the job does not join.
+    submissions: Vec<u64>,
+    batch: Option<u64>,
+}
+
+/// Jobs that were submitted together, and are admitted one after the other as the policy answers.
+#[derive(Debug, Default)]
+struct Batch {
+    to_come: usize,
+    joined: Vec<JobId>,
+}
+
+/// Jobs that the policy is asked about before they may join the queue. Whoever carries out the effects answers every
+/// question, or says that nobody has time for it, so they are as many as it has questions out.
+#[derive(Debug, Default)]
+pub(super) struct Admissions {
+    candidates: BTreeMap<Ticket, Candidate>,
+    /// Those that somebody waits for.
+    tickets: HashMap<JobId, Ticket>,
+    batches: BTreeMap<u64, Batch>,
+}
+
+/// Jobs that are admitted together with another one.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Beside {
+    /// Those that go before it, and are not in the queue yet.
+    pub(super) to_come: usize,
+    /// Those of the same model and tenant that are in the queue already.
+    pub(super) queued: usize,
+}
+
+impl Admissions {
+    pub(super) fn len(&self) -> usize {
+        self.candidates.len()
+    }
+
+    /// The candidate that this question is about, if it is about one. Nobody is asked about it any more.
+    pub(super) fn answered(&mut self, ticket: Ticket) -> Option<Candidate> {
+        let candidate = self.candidates.remove(&ticket)?;
+        self.forget(&candidate, ticket);
+        Some(candidate)
+    }
+
+    fn forget(&mut self, candidate: &Candidate, ticket: Ticket) {
+        if self.tickets.get(&candidate.job.id) == Some(&ticket) {
+            self.tickets.remove(&candidate.job.id);
+        }
+    }
+
+    /// The candidate that somebody waits for.
+    fn of(&mut self, job: JobId) -> Option<&mut Candidate> {
+        self.tickets.get(&job).and_then(|ticket| self.candidates.get_mut(ticket))
+    }
+
+    fn knows(&self, job: JobId) -> bool {
+        self.tickets.contains_key(&job)
+    }
+
+    /// Gives those that wait for the candidate; from now on nobody does.
+    fn abandon(&mut self, job: JobId) -> Vec<u64> {
+        let ticket = self.tickets.remove(&job);
+        let candidate = ticket.and_then(|ticket| self.candidates.get_mut(&ticket));
+        candidate.map(|candidate| std::mem::take(&mut candidate.submissions)).unwrap_or_default()
+    }
+}
+
+impl Engine {
+    /// Is a job of this name live, or about to be?
+    pub(super) fn is_known(&self, job: JobId) -> bool {
+        self.jobs.contains_key(&job) || self.admissions.knows(job)
+    }
+
+    /// One job asks to join the queue.
+    pub(super) fn submit(&mut self, now: Now, submission: Submission, out: &mut Out) {
+        let Some(submission) = self.without_repeat(submission, out) else {
+            return;
+        };
+        match self.breaker.admits() {
+            Some(policy) => self.ask_admission(now, submission, policy, None, out),
+            None => self.join(now, submission.n, submission.job, Beside::default(), out),
+        }
+    }
+
+    /// Several jobs ask to join the queue together: all of them are within the limits, or none joins.
+    pub(super) fn submit_all(&mut self, now: Now, submissions: Vec<Submission>, out: &mut Out) {
+        // What is a repeat asks for no room.
+        let new = submissions.iter().filter(|one| !self.is_known(one.job.id));
+        let new: Vec<Arc<Job>> = new.map(|one| one.job.clone()).collect();
+        if let Err(error) = self.check_together(now, &new) {
+            for Submission { n, job, .. } in submissions {
+                out.push(Effect::Accept { n, job: job.id, answer: Err(error.clone()) });
+            }
+            return;
+        }
+        drop(new);
+        let batch = self.number();
+        for submission in submissions {
+            let Some(submission) = self.without_repeat(submission, out) else { continue };
+            match self.breaker.admits() {
+                Some(policy) => {
+                    self.admissions.batches.entry(batch).or_default().to_come += 1;
+                    self.ask_admission(now, submission, policy, Some(batch), out);
+                }
+                // It was checked just now.
+                None => self.enqueue(now, submission.n, submission.job, out),
+            }
+        }
+    }
+
+    /// Gives the submission back if its job is new. Who submits a job again under its idempotency key is told that it is
+    /// there, or is going to be.
+    fn without_repeat(&mut self, mut submission: Submission, out: &mut Out) -> Option<Submission> {
+        let (n, id) = (submission.n, submission.job.id);
+        let live = self.jobs.get(&id).map(|entry| &*entry.job);
+        let candidate = self.admissions.of(id);
+        let Some(before) = live.or(candidate.as_ref().map(|candidate| &*candidate.job)) else {
+            if !submission.has_seed {
+                Arc::make_mut(&mut submission.job).seed = self.seeds.next();
+            }
+            return Some(submission);
+        };
+        let answer = match &submission.job.idempotency {
+            Some(_) => check_repeat(&submission.job, before.idempotency.as_deref()),
+            None => Err(Error::for_client(
+                ErrorKind::InvalidRequest,
+                format!("job {id} exists already"),
+            )),
+        };
+        match (answer, candidate) {
+            (Ok(()), Some(candidate)) => candidate.submissions.push(n),
+            (answer, _) => {
+                let answer = answer.map(|()| Submitted::Before);
+                out.push(Effect::Accept { n, job: id, answer });
+            }
+        }
+        None
+    }
+
+    fn ask_admission(
+        &mut self,
+        now: Now,
+        Submission { n, job, .. }: Submission,
+        policy: PolicyGeneration,
+        batch: Option<u64>,
+        out: &mut Out,
+    ) {
+        let (ticket, random) = (Ticket(self.number()), self.rng.next());
+        let ask = Ask::first(job.clone(), now, random);
+        out.push(Effect::Consult { ticket, question: Question::Admit, ask });
+        self.admissions.tickets.insert(job.id, ticket);
+        let candidate = Candidate { job, policy, submissions: vec![n], batch };
+        self.admissions.candidates.insert(ticket, candidate);
+    }
+
+    /// The policy has said whether the job may join the queue. If it has said nothing, the job may.
+    pub(super) fn admission_advised(
+        &mut self,
+        now: Now,
+        candidate: Candidate,
+        advice: Advice,
+        out: &mut Out,
+    ) {
+        let Candidate { mut job, policy, submissions, batch } = candidate;
+        let beside = self.beside(&job, batch);
+        let failed = match advice {
+            Advice::Admission(admission) => {
+                self.breaker.did_well(policy, PolicyFunction::Admit);
+                match admission {
+                    Admission::Accept { rank } if rank != 0 => Arc::make_mut(&mut job).rank = rank,
+                    Admission::Accept { .. } => {}
+                    Admission::Refuse(error) => {
+                        if !submissions.is_empty() {
+                            let note = Note::RefusedByPolicy(job.id, error.clone());
+                            out.push(Effect::Note(note));
+                        }
+                        return self.refuse(job.id, submissions, &error, out);
+                    }
+                }
+                None
+            }
+            Advice::NoTime => {
+                self.breaker.had_no_time(policy, out);
+                None
+            }
+            Advice::Failed(error) => Some(error),
+            Advice::Placement(_) => Some(Error::new(ErrorKind::Internal, NO_ADMISSION)),
+        };
+        if let Some(error) = failed {
+            let told = error.clone().context("asked whether to admit a job");
+            out.push(Effect::Note(Note::PolicyFault(told)));
+            self.breaker.failed(now, policy, PolicyFunction::Admit, &error, out);
+        }
+        let mut submissions = submissions.into_iter();
+        let Some(first) = submissions.next() else { return };
+        let id = job.id;
+        match self.admit(now, &job, beside) {
+            Err(error) => {
+                self.refuse(id, std::iter::once(first).chain(submissions), &error, out);
+            }
+            Ok(()) => {
+                self.enqueue(now, first, job, out);
+                if let Some(batch) = batch.and_then(|n| self.admissions.batches.get_mut(&n)) {
+                    batch.joined.push(id);
+                }
+                for n in submissions {
+                    out.push(Effect::Accept { n, job: id, answer: Ok(Submitted::Before) });
+                }
+            }
+        }
+    }
+
+    /// Those of the job's batch that have joined before it, and still wait. One less of the batch is to come.
+    fn beside(&mut self, job: &Job, batch: Option<u64>) -> Beside {
+        let Some(n) = batch else { return Beside::default() };
+        let Some(batch) = self.admissions.batches.get_mut(&n) else { return Beside::default() };
+        batch.to_come -= 1;
+        let waits = |id: &&JobId| {
+            self.jobs.get(*id).is_some_and(|entry| {
+                matches!(entry.phase, Phase::Queued)
+                    && (&entry.job.model, &entry.job.tenant) == (&job.model, &job.tenant)
+            })
+        };
+        let queued = batch.joined.iter().filter(waits).count();
+        if batch.to_come == 0 {
+            self.admissions.batches.remove(&n);
+        }
+        Beside { to_come: 0, queued }
+    }
+
+    fn refuse(
+        &self,
+        job: JobId,
+        submissions: impl IntoIterator<Item = u64>,
+        why: &Error,
+        out: &mut Out,
+    ) {
+        for n in submissions {
+            out.push(Effect::Accept { n, job, answer: Err(why.clone()) });
+        }
+    }
+
+    /// Whoever made this submission waits for the answer no more. A job that nobody waits for does not join the queue;
+    /// one that is in it is left alone.
+    pub(super) fn withdraw(&mut self, n: u64, job: JobId) {
+        let Some(candidate) = self.admissions.of(job) else { return };
+        candidate.submissions.retain(|other| *other != n);
+        if candidate.submissions.is_empty() {
+            self.admissions.abandon(job);
+        }
+    }
+
+    /// The client wants no more of a job.
+    pub(super) fn cancel(&mut self, now: Now, job: JobId, out: &mut Out) {
+        for n in self.admissions.abandon(job) {
+            let message = "the job was cancelled before it had joined the queue";
+            let answer = Err(Error::for_client(ErrorKind::Cancelled, message));
+            out.push(Effect::Accept { n, job, answer });
+        }
+        self.end(now, job, Outcome::Cancelled, out);
+    }
+
+    fn join(&mut self, now: Now, n: u64, job: Arc<Job>, beside: Beside, out: &mut Out) {
+        match self.admit(now, &job, beside) {
+            Ok(()) => self.enqueue(now, n, job, out),
+            Err(error) => out.push(Effect::Accept { n, job: job.id, answer: Err(error) }),
+        }
+    }
+
+    /// The job is admitted, joins the queue, and is recorded.
+    fn enqueue(&mut self, now: Now, n: u64, job: Arc<Job>, out: &mut Out) {
+        let id = job.id;
+        out.push(Effect::Admitted { n, job: id });
+        self.next_order += 1;
+        let mut record = JobRecord::queued(job.clone(), self.next_order, now.wall, self.epoch);
+        record.outline = Some(JobOutline::of(&job, self.secret));
+        if self.settings.keep_requests == KeepRequests::Never {
+            record.request = None;
+        }
+        let record_n = self.number();
+        self.awaited.insert(record_n, Awaited::Accept { n, job: id });
+        let changes = vec![Change::JobQueued(Box::new(record))];
+        out.push(Effect::Record { n: Some(record_n), changes });
+        self.tenants.charge(now, &job, &self.settings, &mut self.view);
+        let mut alarms = JobAlarms::default();
+        let queue_wait = now.at + self.settings.queue_wait(job.priority);
+        self.timers.arm_job(&mut alarms, queue_wait, JobAlarm::QueueWait, id);
+        if let Some(deadline) = job.deadline {
+            self.timers.arm_job(&mut alarms, now.at + deadline, JobAlarm::Deadline, id);
+        }
+        let outlives = job.outlives_its_client();
+        let entry = self.insert(now, job, self.next_order);
+        (entry.alarms, entry.bound, entry.keeps_output) = (alarms, !outlives, outlives);
+    }
+
+    /// May this job be admitted, beside those that are admitted together with it?
+    pub(super) fn admit(&mut self, now: Now, job: &Job, beside: Beside) -> Result<()> {
+        if self.is_draining() {
+            return Err(Error::new(
+                ErrorKind::ShuttingDown,
+                "the queen is going down and takes no more jobs",
+            ));
+        }
+        self.check_store()?;
+        if matches!(job.model.source(), ModelSource::Alias(_)) && !self.view.knows_model(&job.model)
+        {
+            let message = format!(
+                "model {} is not known: no worker serves it, no hive has it, and it is no alias; \
+                 allowed are also file:/absolute/path and hf:org/repo",
+                job.model
+            );
+            return Err(Error::new(ErrorKind::ModelNotFound, message)
+                .with_client_message(format!("the model {} is not known here", job.model))
+                .with_param("model"));
+        }
+        self.tenants.allow(job, &self.settings)?;
+        let limits = self.tenants.check(now, job, &self.settings);
+        let queue = admit::admit(&self.settings, self.queue_for(job, beside), &self.pace);
+        admit::longer(limits, queue)?;
+        self.check_deadline(job, beside)
+    }
+
+    /// The queue as it is for this job. Those beside it take the slots that are free, and wait if there are none.
+    fn queue_for(&self, job: &Job, beside: Beside) -> admit::Room {
+        let together = beside.to_come + beside.queued;
+        let mut free = 0;
+        for worker in self.view.available(&job.model) {
+            free += worker.free_slots() as usize;
+            if free > together {
+                break;
+            }
+        }
+        let wait_beside = together.saturating_sub(free);
+        let held_now = self.lanes.held_by(&job.tenant);
+        let held = held_now.saturating_sub(beside.queued) + wait_beside;
+        admit::Room {
+            waiting: self.waiting().saturating_sub(beside.queued) + wait_beside,
+            has_idle_worker: free > together,
+            held,
+            tenants: self.lanes.holders() + usize::from(held == 0 && held_now == 0),
+        }
+    }
+
+    /// What cannot be done in time is not begun: if the jobs of its own lane that go first, on all slots at once, and
+    /// the job itself take longer even if each is as short as the shortest of late. What other tenants have waiting is not
+    /// counted, for the shares may let this one go first. As long as nothing is learned, all is possible.
+    fn check_deadline(&self, job: &Job, beside: Beside) -> Result<()> {
+        let Some(deadline) = job.deadline else { return Ok(()) };
+        let lane = LaneId::of(job);
+        let (Some(shortest), slots) = (self.paces.shortest(&lane), self.view.slots(&job.model))
+        else {
+            return Ok(());
+        };
+        let ahead = (self.lanes.ahead_of_new(&lane, job.rank) + beside.to_come) as u64;
+        let Some(rounds) = ahead.checked_div(slots) else { return Ok(()) };
+        let itself = shortest.with_answer_up_to(tenants::longest_answer(job)).took;
+        let rounds = u32::try_from(rounds).unwrap_or(u32::MAX);
+        let needed = shortest.took.saturating_mul(rounds).saturating_add(itself);
+        if needed <= deadline {
+            return Ok(());
+        }
+        let message = format!(
+            "the deadline of {deadline:?} cannot be met: {ahead} jobs go before it on {slots} slots, and the shortest of \
+             late took {:?}",
+            shortest.took
+        );
+        Err(Error::new(ErrorKind::DeadlineExceeded, message)
+            .with_client_message(format!("the deadline of {deadline:?} cannot be met")))
+    }
+}
