@@ -333,3 +333,19 @@ fn root_of(error: &dyn std::error::Error) -> String {
     }
     said
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_queen_that_accepts_and_says_nothing_is_given_up() {
+        let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address: Address = silent.local_addr().unwrap().to_string().parse().unwrap();
+        let client = Client::new(address, &Credentials::default()).unwrap();
+        let patience = Duration::from_millis(20);
+        let failure = client.get_within::<()>(HEALTH, patience).await.unwrap_err();
+        assert_eq!((failure.exit(), failure.code()), (Exit::Unreachable, CONNECTION_LOST));
+        assert!(failure.message().ends_with("did not answer /health within 20ms"), "{failure}");
+    }
+}

@@ -64,3 +64,6 @@ impl HttpClient {
         self.pool.send(request).await
     }
 }
+
+#[cfg(test)]
+mod tests;
