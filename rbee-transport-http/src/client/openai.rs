@@ -69,10 +69,12 @@ impl fmt::Debug for OpenAiWorker {
 
 impl OpenAiWorker {
     /// The server behind this address, which ends in `/v1` as a rule. What it is and can do stands in `info`; that it
-    /// cannot resume is set here.
+    /// cannot resume is set here. A certificate is checked against those that the system trusts. A server on another
+    /// machine is reached through the proxy that the environment names.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] where it is no address.
+    /// [`ErrorKind::Config`] if it is no address, or if the system has no certificates to check an `https` server
+    /// against.
     pub fn new(base: &str, mut info: WorkerInfo) -> Result<Self> {
         let wrong = |why: String| {
             let message = format!("{base:?} is not the address of an API: {why}");
