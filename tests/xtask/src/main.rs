@@ -1,7 +1,9 @@
 //! The checks and benchmarks of this workspace, as one command: `cargo xtask`.
 
 mod dependencies;
+mod layers;
 mod metadata;
+mod source;
 mod steps;
 mod system;
 mod test;
@@ -41,6 +43,8 @@ fn main() -> ExitCode {
             Ok(())
         }
         ["test"] => test::run(),
+        ["layers"] => layers::check(),
+        ["layers", "--summary"] => layers::summary().map(|text| print!("{text}")),
         ["bench", ref more @ ..] => {
             let mut bench = Step::cargo("benchmarks", &["bench", "--package", "rbee-benchmarks"]);
             if let [name, ref rest @ ..] = more[..]
