@@ -96,16 +96,17 @@ fn findings_of(source: &Crate, name: &str, page: &str) -> Vec<String> {
         }
         Err(why) => findings.push(format!("{PAGE}: {why}")),
     }
-    findings.extend(cycles::find(&uses.between_siblings).into_iter().map(|circle| {
-        let mut text = String::from("modules that use each other in a circle:");
+    let edges = uses.between_siblings.iter().map(|(edge, places)| (*edge, places.len())).collect();
+    findings.extend(cycles::find(edges).into_iter().map(|circle| {
+        let mut text = String::from("modules use each other in a circle:");
         for (from, to) in &circle {
             let places = &uses.between_siblings[&(*from, *to)];
             let (from, to) = (source.modules[*from].shown(), source.modules[*to].shown());
-            let count = places.len();
+            let (count, times) = (places.len(), if places.len() == 1 { "time" } else { "times" });
             let examples = places[..count.min(EXAMPLES)].join("\n      ");
-            let _ = write!(text, "\n    {from} uses {to}, {count} times:\n      {examples}");
+            let _ = write!(text, "\n    {from} uses {to}, {count} {times}:\n      {examples}");
         }
-        text + "\n    Move what both need into a module of its own, or make them one."
+        text + "\n    Move what both need into a module of its own, or make them one; the first is the thinnest link."
     }));
     findings
 }
@@ -143,14 +144,18 @@ impl Uses {
         let path = reference.path.join("::");
         let star = if reference.glob { "::*" } else { "" };
         let place = format!("{}:{} names {path}{star}", module.file, reference.line);
-        if target.through.contains(&0) {
-            let defining = source.modules[target.module].shown();
+        let root = target.through.iter().position(|through| *through == 0);
+        if let Some(root) = root {
+            let next = target.through.get(root + 1).copied().unwrap_or(target.module);
+            let item = reference.path.iter().find(|name| !matches!(&name[..], "crate" | "super"));
+            let item = item.map_or("", String::as_str);
             self.through_root.push(format!(
-                "{place}: the crate's root only passes it on; name it by its own module, {defining}"
+                "{place}: the crate's root only passes it on; name it by its module: {}::{item}",
+                source.modules[next].shown()
             ));
         } else if target.module == 0 && reference.glob {
             self.through_root.push(format!(
-                "{place}: the crate's root only passes these on; name each by its own module"
+                "{place}: the crate's root only passes these on; name each by its module"
             ));
         }
         for &used in target.through.iter().chain([&target.module]) {
@@ -240,8 +245,8 @@ mod tests {
         assert_eq!(
             found,
             [
-                "src/high.rs:1 names crate::Low: the crate's root only passes it on; name it by its own module, crate::low",
-                "src/high.rs:2 names crate::*: the crate's root only passes these on; name each by its own module",
+                "src/high.rs:1 names crate::Low: the crate's root only passes it on; name it by its module: crate::low::Low",
+                "src/high.rs:2 names crate::*: the crate's root only passes these on; name each by its module",
             ]
         );
     }
@@ -259,9 +264,9 @@ mod tests {
         ]);
         assert_eq!(found.len(), 1, "{found:?}");
         for part in [
-            "crate::low::a uses crate::low::b, 1 times:\n      src/low/a.rs:1 names super::b::B",
-            "crate::low::b uses crate::low::c, 1 times:\n      src/low/b.rs:1 names super::c::C",
-            "crate::low::c uses crate::low::a, 1 times:\n      src/low/c.rs:1 names super::A",
+            "crate::low::a uses crate::low::b, 1 time:\n      src/low/a.rs:1 names super::b::B",
+            "crate::low::b uses crate::low::c, 1 time:\n      src/low/b.rs:1 names super::c::C",
+            "crate::low::c uses crate::low::a, 1 time:\n      src/low/c.rs:1 names super::A",
         ] {
             assert!(found[0].contains(part), "{found:?}");
         }
