@@ -3,6 +3,7 @@
 mod dependencies;
 mod layers;
 mod metadata;
+mod purity;
 mod source;
 mod steps;
 mod system;
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
         }
         ["test"] => test::run(),
         ["layers"] => layers::check(),
+        ["purity"] => purity::check(),
         ["layers", "--summary"] => layers::summary().map(|text| print!("{text}")),
         ["bench", ref more @ ..] => {
             let mut bench = Step::cargo("benchmarks", &["bench", "--package", "rbee-benchmarks"]);

@@ -24,7 +24,16 @@ impl Crate {
     /// Every path that the code of this module imports or names by way of a module, without documentation and without
     /// what is compiled for tests only.
     pub(crate) fn references(&self, module: ModuleId) -> Vec<Reference> {
-        let mut reader = Reader { source: self, module, found: Vec::new() };
+        self.read_references(module, false)
+    }
+
+    /// The same, and every path of any other kind too: of imported and of built-in things.
+    pub(crate) fn all_references(&self, module: ModuleId) -> Vec<Reference> {
+        self.read_references(module, true)
+    }
+
+    fn read_references(&self, module: ModuleId, all: bool) -> Vec<Reference> {
+        let mut reader = Reader { source: self, module, all, found: Vec::new() };
         for item in &self.modules[module].items {
             reader.visit_item(item);
         }
@@ -35,6 +44,7 @@ impl Crate {
 struct Reader<'a> {
     source: &'a Crate,
     module: ModuleId,
+    all: bool,
     found: Vec<Reference>,
 }
 
@@ -46,6 +56,9 @@ impl Reader<'_> {
 
     /// A path within code. One that begins with an imported item adds nothing to the import.
     fn path(&mut self, line: usize, path: Vec<String>) {
+        if self.all && !path.is_empty() {
+            return self.add(line, path, false);
+        }
         let [first, _, ..] = &path[..] else { return };
         let anchored = matches!(first.as_str(), "crate" | "super" | "self");
         let module = || self.source.resolve(self.module, &path[..1]);

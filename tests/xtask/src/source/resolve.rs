@@ -62,6 +62,22 @@ impl Crate {
         Some(target)
     }
 
+    /// A path as it would be without imports: `Instant::now` as `std::time::Instant::now`. Only for what is in another
+    /// crate; for all else the path as it is.
+    pub(crate) fn without_imports(&self, from: ModuleId, path: &[String]) -> Vec<String> {
+        let mut whole = path.to_vec();
+        for _ in 0..DEEPEST {
+            let Some(first) = whole.first() else { break };
+            match self.modules[from].names.imports.get(first) {
+                Some(import) if import.first() != Some(first) => {
+                    whole.splice(..1, import.iter().cloned());
+                }
+                _ => break,
+            }
+        }
+        whole
+    }
+
     fn follow(
         &self,
         from: ModuleId,
