@@ -8,6 +8,7 @@ mod source;
 mod steps;
 mod system;
 mod test;
+mod words;
 
 use std::process::ExitCode;
 
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
         ["test"] => test::run(),
         ["layers"] => layers::check(),
         ["purity"] => purity::check(),
+        ["words"] => words::check(),
         ["layers", "--summary"] => layers::summary().map(|text| print!("{text}")),
         ["bench", ref more @ ..] => {
             let mut bench = Step::cargo("benchmarks", &["bench", "--package", "rbee-benchmarks"]);
