@@ -1,5 +1,6 @@
 //! The sources of a crate, read without compiling them: its modules, what each one defines, and what a path names.
 
+mod expand;
 mod references;
 mod resolve;
 
@@ -12,7 +13,7 @@ use std::{
 use syn::{Attribute, Item, Meta, Visibility};
 
 pub(crate) use references::Reference;
-pub(crate) use resolve::Target;
+pub(crate) use resolve::{Target, imports};
 
 use crate::steps::Failure;
 
@@ -179,6 +180,7 @@ impl Crate {
             };
             self.file(files, &file, &inside, declared)?;
         }
+        items.extend(expand::expand(&items));
         self.modules[id].items = items;
         Ok(id)
     }
