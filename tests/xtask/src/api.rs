@@ -206,13 +206,20 @@ impl Walk<'_> {
 
     fn line(&mut self, path: &str, needs: &str, signature: &str) {
         let root = path.strip_prefix(&self.source.name).and_then(|rest| rest.strip_prefix("::"));
-        if let Some(name) = root.filter(|name| !name.contains("::")) {
+        if let Some(name) = root.filter(|name| !name.contains("::") && !name.contains('.')) {
             self.api.at_root.insert(name.into());
         }
         self.api.lines.insert(format!("{path}: {signature}{needs}"));
     }
 
-    fn item(&mut self, id: ModuleId, item: &Item, path: &str, needs: &str, only: Option<(&str, &str)>) {
+    fn item(
+        &mut self,
+        id: ModuleId,
+        item: &Item,
+        path: &str,
+        needs: &str,
+        only: Option<(&str, &str)>,
+    ) {
         let (visibility, name) = match item {
             Item::Const(item) => (&item.vis, &item.ident),
             Item::Enum(item) => (&item.vis, &item.ident),
@@ -336,9 +343,26 @@ fn needed(before: &str, attributes: &[Attribute]) -> String {
 fn shown(tokens: &impl ToTokens) -> String {
     let mut text = tokens.to_token_stream().to_string();
     for (from, to) in [
-        (" :: ", "::"), (" < ", "<"), (" <", "<"), ("< ", "<"), (" >", ">"), (" ,", ","), (" ;", ";"),
-        (" :", ":"), ("& ", "&"), (" (", "("), ("( ", "("), (" )", ")"), ("-> (", "-> ("), (",)", ")"),
-        (" -&gt;", " ->"), (":: ", "::"), ("- >", "->"), ("# [", "#["), ("->(", "-> ("),
+        (" :: ", "::"),
+        (" < ", "<"),
+        (" <", "<"),
+        ("< ", "<"),
+        (" >", ">"),
+        (" ,", ","),
+        (" ;", ";"),
+        (" :", ":"),
+        ("& ", "&"),
+        (" (", "("),
+        ("( ", "("),
+        (" )", ")"),
+        ("-> (", "-> ("),
+        (",)", ")"),
+        (" -&gt;", " ->"),
+        (":: ", "::"),
+        ("- >", "->"),
+        ("# [", "#["),
+        ("->(", "-> ("),
+        ("(mut self", "(self"),
     ] {
         text = text.replace(from, to);
     }
@@ -352,14 +376,20 @@ mod tests {
 
     fn api() -> Api {
         let files = InMemory(&[
-            ("src/lib.rs", "mod a; pub mod b;\n#[cfg(feature = \"x\")] pub use a::{Thing, Way as Road};"),
+            (
+                "src/lib.rs",
+                "mod a; pub mod b;\n#[cfg(feature = \"x\")] pub use a::{Thing, Way as Road};",
+            ),
             (
                 "src/a.rs",
                 "#[non_exhaustive] pub struct Thing { pub size: Option<u64>, hidden: u8 }\n\
                  pub enum Way { In, Out(u8) }\npub struct Unreachable;\n\
                  impl Thing { pub fn new(size: &str) -> Self { todo!() } pub(crate) fn own(&self) {} }",
             ),
-            ("src/b.rs", "use super::a::Thing; impl Thing { pub fn more(self) {} }\npub trait T: Send { fn f(&self); }"),
+            (
+                "src/b.rs",
+                "use super::a::Thing; impl Thing { pub fn more(self) {} }\npub trait T: Send { fn f(&self); }",
+            ),
         ]);
         Api::read(&Crate::read(&files, "k", "src").unwrap())
     }
@@ -394,6 +424,7 @@ mod tests {
     #[test]
     fn an_api_that_is_too_large_is_told() {
         let mut api = api();
+        assert_eq!(Vec::from_iter(&api.at_root), ["Road", "Thing", "b"]);
         api.traits.insert("k::Big".into(), 8);
         api.types.insert("k::Queen".into(), 19);
         let found = api.too_large("k");

@@ -85,8 +85,7 @@ fn findings_of(source: &Crate, name: &str, page: &str) -> Vec<String> {
     let mut findings = uses.through_root.clone();
     match Order::read(page, name) {
         Ok(order) => {
-            let tops: Vec<&str> =
-                source.modules[0].children.keys().map(String::as_str).collect();
+            let tops: Vec<&str> = source.modules[0].children.keys().map(String::as_str).collect();
             findings.extend(order.misfits(&tops).into_iter().map(|why| format!("{PAGE}: {why}")));
             for ((from, to), places) in &uses.between_tops {
                 if let Some(why) = order.forbids(from, to) {

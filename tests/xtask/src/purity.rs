@@ -12,8 +12,18 @@ use crate::{
 };
 
 /// Top-level modules of `rbee-core` that are pure, with all that is below them.
-const PURE: &[&str] =
-    &["cluster", "engine", "event", "job", "model_ref", "prefix", "scheduler", "settings", "sim", "tenant"];
+const PURE: &[&str] = &[
+    "cluster",
+    "engine",
+    "event",
+    "job",
+    "model_ref",
+    "prefix",
+    "scheduler",
+    "settings",
+    "sim",
+    "tenant",
+];
 
 /// Where one of them may name what is not pure, and why.
 const EXCEPTIONS: &[Exception] = &[
@@ -174,7 +184,8 @@ fn impure(source: &Crate, module: ModuleId) -> Vec<(usize, String, &'static str,
     for item in &source.modules[module].items {
         asynchronous.visit_item(item);
     }
-    found.extend(asynchronous.lines.into_iter().map(|line| (line, "async".into(), "async", EFFECT)));
+    found
+        .extend(asynchronous.lines.into_iter().map(|line| (line, "async".into(), "async", EFFECT)));
     found
 }
 
@@ -257,9 +268,7 @@ mod tests {
 
     #[test]
     fn an_exception_holds_for_its_names_and_must_be_needed() {
-        let exceptions = |module| {
-            [Exception { module, names: &["Instant"], reason: "budget" }]
-        };
+        let exceptions = |module| [Exception { module, names: &["Instant"], reason: "budget" }];
         let text = "use std::time::Instant;\nuse std::net::IpAddr;";
         let left = found(text, &exceptions("pure"));
         assert_eq!(left.len(), 1, "{left:?}");

@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use syn::{Attribute, Item, Meta, Visibility};
+use syn::{Attribute, Item, Meta};
 
 pub(crate) use references::Reference;
 pub(crate) use resolve::{Target, imports};
@@ -36,9 +36,6 @@ pub(crate) struct Module {
     pub(crate) file: String,
     /// True if it is compiled for tests only.
     pub(crate) test: bool,
-    pub(crate) visibility: Visibility,
-    /// The attributes of its declaration.
-    pub(crate) attributes: Vec<Attribute>,
     pub(crate) children: BTreeMap<String, ModuleId>,
     /// What stands in it. A module inside of it has its content in an entry of its own.
     pub(crate) items: Vec<Item>,
@@ -83,21 +80,13 @@ struct Declared {
     parent: Option<ModuleId>,
     name: Option<String>,
     test: bool,
-    visibility: Visibility,
-    attributes: Vec<Attribute>,
 }
 
 impl Crate {
     /// Reads the crate whose sources are in the directory `source`, from `lib.rs` on.
     pub(crate) fn read(files: &dyn Files, name: &str, source: &str) -> Result<Self, Failure> {
         let mut found = Self { name: name.into(), modules: Vec::new() };
-        let declared = Declared {
-            parent: None,
-            name: None,
-            test: false,
-            visibility: Visibility::Inherited,
-            attributes: Vec::new(),
-        };
+        let declared = Declared { parent: None, name: None, test: false };
         let source = Path::new(source);
         found.file(files, &source.join("lib.rs"), source, declared)?;
         found.index();
@@ -117,9 +106,6 @@ impl Crate {
             let at = cause.span().start();
             format!("{}:{}: {cause}", path.display(), at.line)
         })?;
-        let mut attributes = declared.attributes;
-        attributes.extend(parsed.attrs);
-        let declared = Declared { attributes, ..declared };
         self.module(files, path, below, declared, parsed.items)
     }
 
@@ -141,8 +127,6 @@ impl Crate {
             parent: declared.parent,
             file: path.display().to_string(),
             test,
-            visibility: declared.visibility,
-            attributes: declared.attributes,
             children: BTreeMap::new(),
             items: Vec::new(),
             names: resolve::Names::default(),
@@ -157,8 +141,6 @@ impl Crate {
                 parent: Some(id),
                 name: Some(name.clone()),
                 test: test || is_test(&child.attrs),
-                visibility: child.vis.clone(),
-                attributes: child.attrs.clone(),
             };
             let inside = below.join(&name);
             if let Some((_, content)) = &mut child.content {

@@ -91,7 +91,9 @@ fn unused_exceptions(table: &[Entry], root: &Path) -> Vec<String> {
     let excepted = table.iter().flat_map(|entry| entry.except);
     excepted
         .filter(|(path, _)| !root.join(path).exists())
-        .map(|(path, _)| format!("{path} is excepted and does not exist; correct the list of words"))
+        .map(|(path, _)| {
+            format!("{path} is excepted and does not exist; correct the list of words")
+        })
         .collect()
 }
 
@@ -229,9 +231,10 @@ fn parts(name: &str) -> Vec<&str> {
 }
 
 fn is_excepted(entry: &Entry, file: &str) -> bool {
-    entry.except.iter().any(|(path, _)| {
-        file == *path || (path.ends_with('/') && file.starts_with(path))
-    })
+    entry
+        .except
+        .iter()
+        .any(|(path, _)| file == *path || (path.ends_with('/') && file.starts_with(path)))
 }
 
 #[cfg(test)]
@@ -271,7 +274,8 @@ mod tests {
 
     #[test]
     fn prose_is_found_in_comments_messages_and_pages_also_across_lines() {
-        let code = "/// It is passed\n/// over. A sheet.\nfn f() { p(\"what She said\"); let she = 1; }";
+        let code =
+            "/// It is passed\n/// over. A sheet.\nfn f() { p(\"what She said\"); let she = 1; }";
         assert_eq!(
             found("src/a.rs", code),
             ["src/a.rs:1: \"passed over\": write ignored", "src/a.rs:3: \"she\": write it"]

@@ -52,8 +52,7 @@ impl Order {
         if ours == theirs {
             return Some(format!("{from} and {to} are in one layer, and must not use each other"));
         }
-        (ours < theirs)
-            .then(|| format!("{from} is in a layer below {to}, and must not use it"))
+        (ours < theirs).then(|| format!("{from} is in a layer below {to}, and must not use it"))
     }
 }
 
@@ -61,7 +60,8 @@ impl Order {
 mod tests {
     use super::*;
 
-    const PAGE: &str = "# Title\n```layers a-b\nx\n```\n```layers a\nlow other\n\nhigh low\n```\nend";
+    const PAGE: &str =
+        "# Title\n```layers a-b\nx\n```\n```layers a\nlow other\n\nhigh low\n```\nend";
 
     #[test]
     fn the_block_of_a_crate_is_read() {

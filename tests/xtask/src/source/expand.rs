@@ -23,8 +23,13 @@ pub(crate) fn expand(items: &[Item]) -> Vec<Item> {
         let Item::Macro(item) = item else { continue };
         if let Some(name) = &item.ident {
             let tokens: Vec<TokenTree> = item.mac.tokens.clone().into_iter().collect();
-            if let [TokenTree::Group(pattern), TokenTree::Punct(_), TokenTree::Punct(_), TokenTree::Group(body), ..] =
-                &tokens[..]
+            if let [
+                TokenTree::Group(pattern),
+                TokenTree::Punct(_),
+                TokenTree::Punct(_),
+                TokenTree::Group(body),
+                ..,
+            ] = &tokens[..]
             {
                 rules.insert(name.to_string(), (pattern.stream(), body.stream()));
             }

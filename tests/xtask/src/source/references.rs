@@ -158,7 +158,11 @@ mod tests {
                 let target = reference.target.as_ref()?;
                 let item = target.item.as_deref().unwrap_or("(module)");
                 let module = source.modules[target.module].shown();
-                Some(format!("{}: {} -> {module} {item}", reference.line, reference.path.join("::")))
+                Some(format!(
+                    "{}: {} -> {module} {item}",
+                    reference.line,
+                    reference.path.join("::")
+                ))
             })
             .collect()
     }

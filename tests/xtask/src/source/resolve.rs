@@ -143,8 +143,7 @@ impl Crate {
                 let mut whole = glob.clone();
                 whole.push(name.clone());
                 whole.extend_from_slice(after);
-                if self.follow(at, &whole, depth + 1, &mut inner).is_some()
-                    && self.is_known(&inner)
+                if self.follow(at, &whole, depth + 1, &mut inner).is_some() && self.is_known(&inner)
                 {
                     *target = inner;
                     return Some(());

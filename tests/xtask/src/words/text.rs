@@ -195,10 +195,7 @@ mod tests {
         let words = Words::of_code(
             "fn a<'b>(c: &'b str) {\n// passed\n// over, `Dice`\n/* x /* y */ z */ '\"'; '\\''; \"in \\\" it\" r#\"ra\"w\"# r#type }",
         );
-        assert_eq!(
-            shown(&words.names),
-            "1:fn 1:a 1:b 1:c 1:b 1:str 3:Dice 4:r 4:type"
-        );
+        assert_eq!(shown(&words.names), "1:fn 1:a 1:b 1:c 1:b 1:str 3:Dice 4:r 4:type");
         assert_eq!(
             shown(&words.prose),
             "2: 2:passed 3:over 3:Dice 4:x 4:y 4:z 4: 4:in 4:it 4: 4: 4:ra 4:w 4:"
