@@ -1,18 +1,26 @@
 //! Workers and hives in other processes, behind the traits of `rbee-core`.
 
 mod answer;
+mod body;
 mod connector;
 mod hive;
 mod http;
+#[cfg(feature = "https")]
+mod http_client;
 #[cfg(feature = "openai")]
 mod openai;
+mod pool;
 mod worker;
 
 pub use answer::{Answer, EventStream};
+pub use body::Body;
 pub use hive::HttpHive;
 pub use http::Endpoint;
+#[cfg(feature = "https")]
+pub use http_client::{HttpClient, Trust};
 #[cfg(feature = "openai")]
 pub use openai::OpenAiWorker;
+pub use pool::HttpError;
 pub use worker::HttpWorker;
 
 /// An error with what caused it, which the errors of HTTP clients leave out.

@@ -11,7 +11,7 @@ pub mod openai;
 pub mod policy;
 pub mod queen;
 #[cfg(feature = "client")]
-pub(crate) mod query;
+pub mod query;
 pub mod sse;
 pub mod tenants;
 pub mod worker;

@@ -207,10 +207,81 @@ async fn no_more_runs_than_slots_are_begun_and_a_dropped_one_frees_its_slot() {
 #[test]
 fn an_address_that_is_none_is_refused_and_a_password_is_not_repeated() {
     let info = || WorkerInfo::new("model".parse().unwrap(), "engine");
-    for bad in ["", "localhost:1", "ftp://x/v1", "http://x/v1?key=1"] {
+    for bad in ["", "localhost:1", "ftp://x/v1", "http://x/v1?key=1", "http://x/v1#x", "http://a b"]
+    {
         let error = OpenAiWorker::new(bad, info()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Config, "{bad}");
+        assert!(error.message().contains("http://HOST:PORT/v1"), "{error}");
     }
     let error = OpenAiWorker::new("http://me:hunter2@x/v1", info()).unwrap_err();
     assert!(!error.message().contains("hunter2"), "{error}");
+}
+
+#[tokio::test]
+async fn the_key_does_not_follow_a_redirection() {
+    let elsewhere = Server::refuses("200 OK", "{}").await;
+    let location = format!("http://127.0.0.1:{}/v1/completions", elsewhere.port);
+    let head = format!("HTTP/1.1 307 Temporary Redirect\r\nlocation: {location}");
+    let server = Server::answers(format!("{head}\r\ncontent-length: 0\r\n\r\n")).await;
+    let worker = server.worker().with_key("sk-secret").unwrap();
+    assert_eq!(error(&worker).await.kind(), ErrorKind::WorkerFault);
+    assert!(server.asked.lock().await.contains("sk-secret"));
+    assert_eq!(*elsewhere.asked.lock().await, "");
+}
+
+#[tokio::test]
+async fn an_answer_that_is_announced_as_too_large_is_not_waited_for() {
+    let huge = "content-length: 99999999999\r\n\r\n";
+    let server = Server::answers(format!("HTTP/1.1 500 Oops\r\n{huge}")).await;
+    let message = error(&server.worker()).await.message().to_owned();
+    assert_eq!(message, "engine: the server did not say why (500 Internal Server Error)");
+
+    let server = Server::answers(format!("HTTP/1.1 200 OK\r\n{huge}")).await;
+    let mut info = WorkerInfo::new("model".parse().unwrap(), "engine");
+    info.capabilities.embed = true;
+    let base = format!("http://127.0.0.1:{}/v1", server.port);
+    let worker = OpenAiWorker::new(&base, info).unwrap();
+    let mut vectors = run(1);
+    let mut job = rbee_core::Job::clone(&vectors.job);
+    job.task = rbee_core::Task::Embed { inputs: vec!["honey".into()] };
+    vectors.job = Arc::new(job);
+    let error = worker.execute(vectors).await.err().unwrap();
+    assert_eq!(error.kind(), ErrorKind::WorkerFault);
+    assert!(error.message().contains("more than 268435456 bytes of vectors"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_accepts_and_says_nothing_fails_its_health_check_in_time() {
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let error = worker(silent.local_addr().unwrap().port()).health().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::WorkerLost);
+    assert!(error.message().contains("did not answer within 4s"), "{error}");
+}
+
+/// A server whose answers have a length, so that its connections can be used again.
+#[tokio::test]
+async fn runs_one_after_the_other_use_one_connection() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let worker = worker(listener.local_addr().unwrap().port());
+    let body = "data: {\"choices\":[{\"index\":0,\"text\":\"a\",\"finish_reason\":\"stop\"}]}\n\n\
+                data: [DONE]\n\n";
+    let answer = format!(
+        "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let talk = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        for _ in 0..2 {
+            let mut request = vec![0; 64 << 10];
+            assert_ne!(stream.read(&mut request).await.unwrap(), 0);
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        }
+    };
+    let runs = async {
+        for _ in 0..2 {
+            assert_eq!(outputs(&worker).await.unwrap().len(), 2);
+        }
+    };
+    let both = futures_util::future::join(talk, runs);
+    tokio::time::timeout(Duration::from_secs(10), both).await.unwrap();
 }

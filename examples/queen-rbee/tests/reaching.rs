@@ -10,6 +10,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use rbee_core::{HiveId, InProcessHive};
 use rbee_transport_http::{
     Token,
+    client::{HttpClient, Trust},
     server::{HiveServer, Server},
 };
 use serde_json::json;
@@ -34,20 +35,17 @@ fn with_a_certificate_the_api_speaks_tls_and_nothing_else() {
     let queen = Queen::start(data.path(), &arguments);
     assert!(queen.said().iter().any(|line| line.contains("https://127.0.0.1")));
 
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let trusted = reqwest::Certificate::from_pem(made.cert.pem().as_bytes()).unwrap();
     let url = format!("https://localhost:{}/health", queen.address.port());
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
-        let client = reqwest::Client::builder()
-            .tls_certs_only([trusted])
-            .resolve("localhost", queen.address)
-            .build()
-            .unwrap();
-        let health: serde_json::Value =
-            client.get(&url).send().await.unwrap().json().await.unwrap();
+        let trust = Trust::only(made.cert.pem().as_bytes()).unwrap();
+        let client = HttpClient::new(Some(trust));
+        let get = |url: &str| http::Request::get(url).body(bytes::Bytes::new()).unwrap();
+        let mut health = client.send(get(&url)).await.unwrap();
+        let health = health.body_mut().read(64 << 10).await.unwrap();
+        let health: serde_json::Value = serde_json::from_slice(&health).unwrap();
         assert_eq!(health["status"], "ok");
-        let plain = client.get(url.replace("https", "http")).send().await;
+        let plain = client.send(get(&url.replace("https", "http"))).await;
         assert!(plain.is_err(), "there is no plain HTTP beside it");
     });
 

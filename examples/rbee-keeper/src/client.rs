@@ -3,11 +3,15 @@
 mod answers;
 mod stream;
 
-use std::{error::Error as _, path::Path, time::Duration};
+use std::{path::Path, time::Duration};
 
-use http::{HeaderMap, HeaderValue, Method, header};
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, header};
 use rbee_core::CorrelationId;
-use rbee_transport_http::wire::{CORRELATION_ID, HEALTH, LAST_EVENT_ID, queen::Health};
+use rbee_transport_http::{
+    client::{HttpClient, HttpError, Trust},
+    wire::{CORRELATION_ID, HEALTH, LAST_EVENT_ID, queen::Health, query},
+};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
@@ -19,8 +23,7 @@ pub use answers::Reply;
 pub(crate) use answers::failure_in;
 pub use stream::Events;
 
-/// How long a connection may take to be made.
-const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
+const USER_AGENT: &str = concat!("rbee/", env!("CARGO_PKG_VERSION"));
 /// How long an answer that is no stream may take.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// How long the head of a stream may take: the queen answers at once, and sends comments while a model loads.
@@ -60,7 +63,8 @@ impl Credentials {
 /// The queen, over HTTP.
 #[derive(Clone, Debug)]
 pub struct Client {
-    http: reqwest::Client,
+    http: HttpClient,
+    key: Option<HeaderValue>,
     address: Address,
 }
 
@@ -70,42 +74,24 @@ impl Client {
     /// # Errors
     /// [`Exit::Usage`] where the certificates cannot be used.
     pub fn new(address: Address, credentials: &Credentials) -> Result<Self, Failure> {
-        let wrong = |what: &str, cause: reqwest::Error| {
-            Failure::usage(format!("{what} cannot be used: {}", root_of(&cause)))
-        };
-        // Fails only where a provider is there already, and then that one is used.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut headers = HeaderMap::new();
-        if let Some(key) = &credentials.key {
-            headers.insert(header::AUTHORIZATION, key.clone());
-        }
-        let mut builder = reqwest::Client::builder()
-            .user_agent(concat!("rbee/", env!("CARGO_PKG_VERSION")))
-            .default_headers(headers)
-            .connect_timeout(CONNECT_PATIENCE)
-            // A key must not follow where a stranger points.
-            .redirect(reqwest::redirect::Policy::none());
-        if address.is_loopback() {
-            builder = builder.no_proxy();
-        }
-        if let Some(pem) = &credentials.ca {
-            let certificates = reqwest::Certificate::from_pem_bundle(pem)
-                .map_err(|cause| wrong("the file of --ca-cert", cause))?;
-            if certificates.is_empty() {
-                return Err(Failure::usage("the file of --ca-cert has no certificate in PEM"));
-            }
-            builder = builder.tls_certs_only(certificates);
-        } else if !address.is_tls() {
+        let trust = match &credentials.ca {
+            Some(pem) => Some(Trust::only(pem).map_err(|error| {
+                let why = error.message();
+                Failure::usage(format!("the file of --ca-cert cannot be used: {why}"))
+            })?),
+            None if address.is_tls() => Some(Trust::system().map_err(|error| {
+                Failure::usage(format!("TLS cannot be used: {}", error.message()))
+                    .with_hint("--ca-cert names a file with the certificate of the queen")
+            })?),
             // Reading the system's certificates takes time, and plain HTTP needs none.
-            builder = builder.tls_certs_only([]);
-        }
-        let http = builder.build().map_err(|cause| wrong("TLS", cause))?;
-        Ok(Self { http, address })
+            None => None,
+        };
+        Ok(Self { http: HttpClient::new(trust), key: credentials.key.clone(), address })
     }
 
     /// The same for a queen elsewhere.
     pub(crate) fn at(&self, address: Address) -> Self {
-        Self { http: self.http.clone(), address }
+        Self { address, ..self.clone() }
     }
 
     /// Where the queen is.
@@ -136,7 +122,7 @@ impl Client {
     /// # Errors
     /// If it is not reached within `patience`, or refuses the key.
     pub async fn health(&self, patience: Duration) -> Result<Health, Failure> {
-        let request = self.request(Method::GET, HEALTH, &(), None::<&()>);
+        let request = self.request(Method::GET, HEALTH, &(), None::<&()>)?;
         self.exchange(request, HEALTH, patience).await?.health().await
     }
 
@@ -190,9 +176,9 @@ impl Client {
         query: &impl Serialize,
         after: Option<u64>,
     ) -> Result<Option<Events>, Failure> {
-        let mut request = self.request(Method::GET, path, query, None::<&()>);
+        let mut request = self.request(Method::GET, path, query, None::<&()>)?;
         if let Some(after) = after {
-            request = request.header(LAST_EVENT_ID, after);
+            request.headers_mut().insert(LAST_EVENT_ID, after.into());
         }
         let reply = self.send(request, path, HEAD_PATIENCE).await?;
         if reply.is_empty() { Ok(None) } else { reply.events().map(Some) }
@@ -204,7 +190,7 @@ impl Client {
         path: &str,
         body: &impl Serialize,
     ) -> Result<Events, Failure> {
-        let request = self.request(Method::POST, path, &(), Some(body));
+        let request = self.request(Method::POST, path, &(), Some(body))?;
         self.send(request, path, HEAD_PATIENCE).await?.events()
     }
 
@@ -216,7 +202,7 @@ impl Client {
         body: Option<&impl Serialize>,
         patience: Duration,
     ) -> Result<Reply, Failure> {
-        let request = self.request(method, path, query, body);
+        let request = self.request(method, path, query, body)?;
         self.send(request, path, patience).await
     }
 
@@ -226,20 +212,31 @@ impl Client {
         path: &str,
         query: &impl Serialize,
         body: Option<&impl Serialize>,
-    ) -> reqwest::RequestBuilder {
-        let changes = matches!(method, Method::POST | Method::PUT);
-        let request = self.http.request(method, self.address.join(path)).query(query);
-        match body {
-            Some(body) => request.json(body),
-            // The queen takes no change that does not say it is JSON: a web page could send it.
-            None if changes => request.header(header::CONTENT_TYPE, "application/json"),
-            None => request,
+    ) -> Result<Request<Bytes>, Failure> {
+        let unsendable = |why: String| {
+            Failure::usage(format!("the request to {} cannot be made: {why}", self.address))
+        };
+        // The queen takes no change that does not say it is JSON: a web page could send it.
+        let is_json = body.is_some() || matches!(method, Method::POST | Method::PUT);
+        let path = query::with(path, query).map_err(|error| unsendable(error.message().into()))?;
+        let body = body.map_or(Ok(Vec::new()), serde_json::to_vec);
+        let body = body.map_err(|cause| unsendable(cause.to_string()))?;
+        let mut request = Request::builder()
+            .method(method)
+            .uri(self.address.join(&path))
+            .header(header::USER_AGENT, USER_AGENT);
+        if is_json {
+            request = request.header(header::CONTENT_TYPE, "application/json");
         }
+        if let Some(key) = &self.key {
+            request = request.header(header::AUTHORIZATION, key);
+        }
+        request.body(body.into()).map_err(|cause| unsendable(cause.to_string()))
     }
 
     async fn send(
         &self,
-        request: reqwest::RequestBuilder,
+        request: Request<Bytes>,
         path: &str,
         patience: Duration,
     ) -> Result<Reply, Failure> {
@@ -249,18 +246,20 @@ impl Client {
     /// Sends a request, and gives the head of the answer whatever its status is.
     async fn exchange(
         &self,
-        request: reqwest::RequestBuilder,
+        mut request: Request<Bytes>,
         path: &str,
         patience: Duration,
     ) -> Result<Reply, Failure> {
         let correlation_id = CorrelationId::random();
-        let request = request.header(CORRELATION_ID, correlation_id.as_str());
+        if let Ok(shown) = correlation_id.as_str().try_into() {
+            request.headers_mut().insert(CORRELATION_ID, shown);
+        }
         let about = About {
             address: self.address.clone(),
             path: path.to_owned(),
             correlation_id: correlation_id.to_string(),
         };
-        match tokio::time::timeout(patience, request.send()).await {
+        match tokio::time::timeout(patience, self.http.send(request)).await {
             Ok(Ok(response)) => Ok(Reply::new(response, about, patience)),
             Ok(Err(cause)) => Err(about.lost(&cause)),
             Err(_) => Err(about.silent(patience)),
@@ -278,13 +277,10 @@ pub(crate) struct About {
 
 impl About {
     /// Nobody answered, or the connection broke.
-    fn lost(&self, cause: &reqwest::Error) -> Failure {
+    fn lost(&self, cause: &HttpError) -> Failure {
         let address = &self.address;
         let why = root_of(cause);
-        if cause.is_builder() {
-            return Failure::usage(format!("the request to {address} cannot be made: {why}"));
-        }
-        if cause.is_connect() {
+        if let HttpError::Connect(_) = cause {
             let failure = Failure::new(
                 Exit::Unreachable,
                 UNREACHABLE,
@@ -328,7 +324,7 @@ impl About {
 }
 
 /// The innermost cause, which says most: `connection refused`, `invalid peer certificate`.
-fn root_of(error: &reqwest::Error) -> String {
+fn root_of(error: &dyn std::error::Error) -> String {
     let mut said = error.to_string();
     let mut cause = error.source();
     while let Some(because) = cause {
@@ -336,4 +332,20 @@ fn root_of(error: &reqwest::Error) -> String {
         cause = because.source();
     }
     said
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_queen_that_accepts_and_says_nothing_is_given_up() {
+        let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address: Address = silent.local_addr().unwrap().to_string().parse().unwrap();
+        let client = Client::new(address, &Credentials::default()).unwrap();
+        let patience = Duration::from_millis(20);
+        let failure = client.get_within::<()>(HEALTH, patience).await.unwrap_err();
+        assert_eq!((failure.exit(), failure.code()), (Exit::Unreachable, CONNECTION_LOST));
+        assert!(failure.message().ends_with("did not answer /health within 20ms"), "{failure}");
+    }
 }

@@ -10,6 +10,7 @@ use support::{Hall, Rbee, echo};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
+    sync::mpsc::{UnboundedReceiver, unbounded_channel},
 };
 
 async fn guarded() -> (Hall, Token) {
@@ -124,6 +125,9 @@ async fn a_queen_behind_tls_is_believed_where_her_certificate_is_named() {
     assert!(ended.out.starts_with("NAME"), "{ended:?}");
     let ended = Rbee::new(&["status", "--host", &url]).env("RBEE_CA_CERT", certificate).run().await;
     assert!(ended.ok().out.contains(&url));
+    // What the system trusts is trusted unless a certificate is named.
+    let ended = Rbee::new(&["ls", "--host", &url]).env("SSL_CERT_FILE", certificate).run().await;
+    ended.ok();
     // Another authority's word is not enough, and neither is that of the system's.
     let other = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let other_path = folder.path().join("other.pem");
@@ -131,23 +135,37 @@ async fn a_queen_behind_tls_is_believed_where_her_certificate_is_named() {
     let other = other_path.to_str().unwrap();
     let ended = Rbee::new(&["ls", "--host", &url, "--ca-cert", other]).run().await;
     ended.failed(3, &["certificate", "UNREACHABLE"]);
+    let ended = Rbee::new(&["ls", "--host", &url, "--ca-cert", other]);
+    let ended = ended.env("SSL_CERT_FILE", certificate).run().await;
+    ended.failed(3, &["certificate", "UNREACHABLE"]);
+    let ended = Rbee::new(&["ls", "--host", &url]).env("SSL_CERT_FILE", "/nowhere").run().await;
+    ended.failed(2, &["no certificates", "/nowhere", "SSL_CERT_FILE", "--ca-cert"]);
     let nothing = key.to_str().unwrap();
     let ended = Rbee::new(&["ls", "--host", &url, "--ca-cert", nothing]).run().await;
     ended.failed(2, &["no certificate"]);
 }
 
-/// Answers one connection with this.
-async fn stranger(answer: &'static str) -> String {
+/// Answers each connection with this.
+async fn stranger(answer: impl Into<String>) -> String {
+    let (address, _) = stranger_who_tells(answer).await;
+    address
+}
+
+/// The same, which tells what it was asked.
+async fn stranger_who_tells(answer: impl Into<String>) -> (String, UnboundedReceiver<String>) {
+    let answer = answer.into();
+    let (tell, asked) = unbounded_channel();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
             let mut buffer = [0; 4096];
-            let _ = stream.read(&mut buffer).await;
+            let count = stream.read(&mut buffer).await.unwrap_or(0);
+            let _ = tell.send(String::from_utf8_lossy(&buffer[..count]).into_owned());
             let _ = stream.write_all(answer.as_bytes()).await;
         }
     });
-    address
+    (address, asked)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -158,6 +176,7 @@ async fn another_program_at_the_address_is_recognised() {
             "404",
         ),
         ("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}", "missing field"),
+        ("HTTP/1.1 200 OK\r\ncontent-length: 99999999999\r\n\r\n", "larger than 67108864 bytes"),
         ("HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 0\r\n\r\n", "302"),
     ] {
         let address = stranger(answer).await;
@@ -185,4 +204,31 @@ async fn a_stream_that_ends_too_early_is_no_answer() {
     let ended = Rbee::new(&["run", "bee", "hello", "--host", &address]).run().await;
     let ended = ended.failed(3, &["CONNECTION_LOST", "too early"]);
     assert_eq!(ended.out, "Half an ans\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_key_does_not_follow_where_another_program_points() {
+    let (elsewhere, mut told) = stranger_who_tells("HTTP/1.1 200 OK\r\n\r\n").await;
+    let head = format!("HTTP/1.1 307 Temporary Redirect\r\nlocation: http://{elsewhere}/");
+    let (address, mut asked) =
+        stranger_who_tells(format!("{head}\r\ncontent-length: 0\r\n\r\n")).await;
+    let ended = Rbee::new(&["ls", "--host", &address]).env("RBEE_API_KEY", "hunter2").run().await;
+    ended.failed(1, &["UNEXPECTED_ANSWER", "307"]);
+    let asked = asked.recv().await.unwrap();
+    assert!(asked.contains("authorization: Bearer hunter2\r\n"), "{asked}");
+    assert!(asked.contains(concat!("user-agent: rbee/", env!("CARGO_PKG_VERSION"), "\r\n")));
+    assert!(told.try_recv().is_err(), "the key went along");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_queen_elsewhere_is_reached_through_the_proxy_and_one_on_this_machine_is_not() {
+    let answer = "HTTP/1.1 200 OK\r\ncontent-length: 11\r\n\r\n{\"data\":[]}";
+    let (proxy, mut asked) = stranger_who_tells(answer).await;
+    let proxy = format!("http://{proxy}");
+    let ended = Rbee::new(&["ls", "--host", "http://queen.test"]).env("HTTP_PROXY", &proxy);
+    ended.run().await.ok();
+    let asked = asked.recv().await.unwrap();
+    assert!(asked.starts_with("GET http://queen.test/"), "{asked}");
+    let hall = Hall::new().await;
+    hall.rbee(&["ls"]).env("HTTP_PROXY", "http://127.0.0.1:1").run().await.ok();
 }

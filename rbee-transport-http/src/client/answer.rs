@@ -9,14 +9,13 @@ use std::{
 
 use bytes::Bytes;
 use futures_core::Stream;
+use futures_util::StreamExt;
 use http::{Response, header};
-use http_body_util::{BodyExt, Limited};
-use hyper::body::{Body, Incoming};
 use rbee_core::{Error, ErrorKind, Result};
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, Sleep};
 
-use super::chain;
+use super::{Body, HttpError, chain};
 use crate::wire::sse;
 
 /// The longest answer that is no stream, in bytes.
@@ -27,7 +26,7 @@ const BODY_PATIENCE: Duration = Duration::from_secs(30);
 /// A good answer, whose body is still to come.
 #[derive(Debug)]
 pub struct Answer {
-    pub(super) response: Response<Incoming>,
+    pub(super) response: Response<Body>,
     pub(super) authority: Arc<str>,
 }
 
@@ -41,12 +40,14 @@ impl Answer {
             let message = format!("the answer of {} {why}", self.authority);
             Error::new(ErrorKind::HiveUnreachable, message)
         };
-        let body = Limited::new(self.response.into_body(), MOST_BYTES).collect();
-        let body = tokio::time::timeout(BODY_PATIENCE, body)
+        let mut body = self.response.into_body();
+        let bytes = tokio::time::timeout(BODY_PATIENCE, body.read(MOST_BYTES))
             .await
             .map_err(|_| wrong(format!("did not arrive within {BODY_PATIENCE:?}")))?
-            .map_err(|cause| wrong(format!("broke off: {cause}")))?;
-        let bytes = body.to_bytes();
+            .map_err(|cause| match cause {
+                HttpError::TooLarge(most) => wrong(format!("is larger than {most} bytes")),
+                cause => wrong(format!("broke off: {cause}")),
+            })?;
         serde_json::from_slice(&bytes).map_err(|cause| wrong(format!("is not understood: {cause}")))
     }
 
@@ -61,18 +62,11 @@ impl Answer {
             let broke = broke.clone();
             async move {
                 let mut body = body?;
-                loop {
-                    match tokio::time::timeout(silence, body.frame()).await {
-                        Ok(None) => return None,
-                        Ok(Some(Ok(frame))) => {
-                            // What is no data are trailers, which nobody sends.
-                            if let Ok(data) = frame.into_data() {
-                                return Some((Ok(data), Some(body)));
-                            }
-                        }
-                        Ok(Some(Err(cause))) => return broke(format!("broke off: {cause}")),
-                        Err(_) => return broke(format!("stood still for {silence:?}")),
-                    }
+                match tokio::time::timeout(silence, body.next()).await {
+                    Ok(None) => None,
+                    Ok(Some(Ok(data))) => Some((Ok(data), Some(body))),
+                    Ok(Some(Err(cause))) => broke(format!("broke off: {cause}")),
+                    Err(_) => broke(format!("stood still for {silence:?}")),
                 }
             }
         })
@@ -105,7 +99,7 @@ impl Answer {
 /// The events of an answer, as they arrive. Dropping it closes the connection, which tells the daemon to stop.
 #[derive(Debug)]
 pub struct EventStream {
-    body: Incoming,
+    body: Body,
     parser: sse::Parser,
     authority: Arc<str>,
     /// How long the daemon may say nothing, and when that is over.
@@ -152,14 +146,12 @@ impl Stream for EventStream {
                     return Poll::Ready(Some(Err(error.context(&this.authority))));
                 }
             }
-            let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) else {
+            let Poll::Ready(bytes) = Pin::new(&mut this.body).poll_next(cx) else {
                 return this.poll_silence(cx).map(|error| Some(Err(error)));
             };
-            match frame {
-                Some(Ok(frame)) => {
-                    if let Some(bytes) = frame.data_ref() {
-                        this.parser.push(bytes);
-                    }
+            match bytes {
+                Some(Ok(bytes)) => {
+                    this.parser.push(&bytes);
                     if let Some((limit, over)) = &mut this.silence {
                         over.as_mut().reset(Instant::now() + *limit);
                     }

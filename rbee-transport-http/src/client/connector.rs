@@ -1,4 +1,4 @@
-//! Connections for a pool, made in whatever way the machine is reached.
+//! Connections for a pool, made in whatever way the server is reached.
 
 use std::{
     io,
@@ -15,44 +15,78 @@ use hyper_util::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+#[cfg(feature = "https")]
+use super::http_client::UrlConnector;
+use super::pool::BoxError;
 use crate::dial::{Dial, Io};
 
-/// How long a connection may take to be made.
-const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a connection may take to be made, TLS included.
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Makes the pool's connections.
 #[derive(Clone, Debug)]
-pub(super) struct Connector {
-    pub(super) dial: Arc<dyn Dial>,
-    pub(super) port: u16,
+pub(super) enum Connector {
+    /// To one port of one machine, whatever the URL of a request says.
+    Dial { dial: Arc<dyn Dial>, port: u16 },
+    /// To the server that the URL of a request names.
+    #[cfg(feature = "https")]
+    Url(UrlConnector),
+}
+
+impl Connector {
+    async fn connect(self, _url: Uri) -> Result<Dialled, BoxError> {
+        match self {
+            Self::Dial { dial, port } => Ok(Dialled::direct(dial.dial(port).await?)),
+            #[cfg(feature = "https")]
+            Self::Url(connector) => connector.connect(&_url).await,
+        }
+    }
 }
 
 impl tower_service::Service<Uri> for Connector {
     type Response = TokioIo<Dialled>;
-    type Error = io::Error;
-    type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, _: Uri) -> Self::Future {
-        let (dial, port) = (self.dial.clone(), self.port);
+    fn call(&mut self, url: Uri) -> Self::Future {
+        let connecting = tokio::time::timeout(CONNECT_TIMEOUT, self.clone().connect(url));
         Box::pin(async move {
-            let late = |_| io::Error::new(io::ErrorKind::TimedOut, "no connection in time");
-            let io =
-                tokio::time::timeout(CONNECT_PATIENCE, dial.dial(port)).await.map_err(late)??;
-            Ok(TokioIo::new(Dialled(io)))
+            let late = |_| {
+                let message = format!("no connection within {CONNECT_TIMEOUT:?}");
+                io::Error::new(io::ErrorKind::TimedOut, message)
+            };
+            Ok(TokioIo::new(connecting.await.map_err(late)??))
         })
     }
 }
 
 /// A connection, as the pool wants it.
-pub(super) struct Dialled(Box<dyn Io>);
+pub(super) struct Dialled {
+    io: Box<dyn Io>,
+    /// Its other end is a proxy, which is told the whole URL.
+    is_proxied: bool,
+}
+
+impl Dialled {
+    /// A connection to the server itself.
+    pub(super) fn direct(io: Box<dyn Io>) -> Self {
+        Self { io, is_proxied: false }
+    }
+
+    /// A connection to a proxy that sends each request on.
+    #[cfg(feature = "https")]
+    pub(super) fn proxied(io: Box<dyn Io>) -> Self {
+        Self { io, is_proxied: true }
+    }
+}
 
 impl Connection for Dialled {
     fn connected(&self) -> Connected {
-        Connected::new()
+        Connected::new().proxy(self.is_proxied)
     }
 }
 
@@ -62,7 +96,7 @@ impl AsyncRead for Dialled {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buffer)
+        Pin::new(&mut self.io).poll_read(cx, buffer)
     }
 }
 
@@ -72,22 +106,22 @@ impl AsyncWrite for Dialled {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, bytes)
+        Pin::new(&mut self.io).poll_write(cx, bytes)
     }
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
+        Pin::new(&mut self.io).poll_flush(cx)
     }
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
+        Pin::new(&mut self.io).poll_shutdown(cx)
     }
     fn poll_write_vectored(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffers: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write_vectored(cx, buffers)
+        Pin::new(&mut self.io).poll_write_vectored(cx, buffers)
     }
     fn is_write_vectored(&self) -> bool {
-        self.0.is_write_vectored()
+        self.io.is_write_vectored()
     }
 }

@@ -5,30 +5,23 @@ use std::{fmt, sync::Arc, time::Duration};
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, Uri, header};
 use http_body_util::Full;
-use hyper::body::Incoming;
-use hyper_util::{
-    client::legacy::Client,
-    rt::{TokioExecutor, TokioTimer},
-};
 use rbee_core::{CorrelationId, Error, ErrorKind, Result};
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{answer::Answer, chain, connector::Connector};
+use super::{Body, answer::Answer, chain, connector::Connector, pool::Pool};
 use crate::{
     SharedToken, Token,
     dial::Dial,
     wire::{CORRELATION_ID, ErrorBody, HEALTH, Up, hive::PART_CONTENT_TYPE},
 };
 
-/// How long an unused connection is kept. Shorter than servers keep it, so that it is rarely closed under a request.
-const IDLE: Duration = Duration::from_secs(45);
 /// Unused connections that are kept.
 const MOST_IDLE: usize = 64;
 
 /// A daemon: where it is, and the token it takes. Cloning shares the pool of connections.
 #[derive(Clone)]
 pub struct Endpoint {
-    client: Client<Connector, Full<Bytes>>,
+    pool: Pool,
     dial: Arc<dyn Dial>,
     port: u16,
     authority: Arc<str>,
@@ -44,15 +37,11 @@ impl fmt::Debug for Endpoint {
 impl Endpoint {
     /// The daemon on this port of the machine that is reached in this way.
     pub fn new(dial: Arc<dyn Dial>, port: u16, token: Option<Token>) -> Self {
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE)
-            .pool_max_idle_per_host(MOST_IDLE)
-            .build(Connector { dial: dial.clone(), port });
+        let pool = Pool::new(Connector::Dial { dial: dial.clone(), port }, MOST_IDLE);
         let host = dial.host();
         let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
         let token = token.map(SharedToken::from);
-        Self { client, authority: format!("{host}:{port}").into(), dial, port, token }
+        Self { pool, authority: format!("{host}:{port}").into(), dial, port, token }
     }
 
     /// Shows this token, also when it is replaced later.
@@ -177,7 +166,7 @@ impl Endpoint {
     }
 
     async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Answer> {
-        let answer = self.client.request(request).await.map_err(|cause| self.lost(cause))?;
+        let answer = self.pool.send(request).await.map_err(|cause| self.lost(cause))?;
         if answer.status().is_success() {
             Ok(Answer { response: answer, authority: self.authority.clone() })
         } else {
@@ -245,7 +234,7 @@ impl Endpoint {
     }
 
     /// Reads the error that a daemon answered with.
-    async fn refusal(&self, response: Response<Incoming>) -> Error {
+    async fn refusal(&self, response: Response<Body>) -> Error {
         let status = response.status();
         let answer = Answer { response, authority: self.authority.clone() };
         match answer.json::<ErrorBody>().await {

@@ -5,7 +5,6 @@ mod stream;
 
 use std::{
     fmt,
-    net::IpAddr,
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
@@ -14,27 +13,26 @@ use std::{
 };
 
 use async_trait::async_trait;
-use bytes::BytesMut;
+use bytes::Bytes;
 use futures_util::stream as streams;
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use rbee_core::{
     Error, ErrorKind, Finish, Output, OutputStream, Prompt, Result, Run, Task, Worker,
     WorkerHealth, WorkerInfo,
 };
-use reqwest::{Client, RequestBuilder, Response, Url, redirect::Policy};
 use serde::Deserialize;
 use tokio::time::timeout;
 
-use super::chain;
+use super::{Body, HttpClient, HttpError, Trust, chain};
 use ask::Ask;
 use stream::Chunks;
 
-/// How long a connection may take to be made.
-const CONNECT: Duration = Duration::from_secs(5);
 /// How long the server may take to say that it is there, and to send the text of an error.
 const ANSWER: Duration = Duration::from_secs(4);
 /// The longest text of an error that is read, in bytes.
 const MOST_ERROR: usize = 64 << 10;
+/// What the address of an API can be.
+const ALLOWED: &str = "allowed is http://HOST:PORT/v1 or https://HOST/v1";
 /// The longest answer with vectors, in bytes.
 const MOST_VECTORS: usize = 256 << 20;
 
@@ -54,7 +52,7 @@ const MOST_VECTORS: usize = 256 << 20;
 /// ```
 #[derive(Clone)]
 pub struct OpenAiWorker {
-    client: Client,
+    client: HttpClient,
     base: Arc<str>,
     key: Option<HeaderValue>,
     model: Arc<str>,
@@ -71,31 +69,30 @@ impl fmt::Debug for OpenAiWorker {
 
 impl OpenAiWorker {
     /// The server behind this address, which ends in `/v1` as a rule. What it is and can do stands in `info`; that it
-    /// cannot resume is set here.
+    /// cannot resume is set here. A certificate is checked against those that the system trusts. A server on another
+    /// machine is reached through the proxy that the environment names.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] where it is no address.
+    /// [`ErrorKind::Config`] if it is no address, or if the system has no certificates to check an `https` server
+    /// against.
     pub fn new(base: &str, mut info: WorkerInfo) -> Result<Self> {
         let wrong = |why: String| {
             let message = format!("{base:?} is not the address of an API: {why}");
             Error::new(ErrorKind::Config, message)
         };
-        let url: Url = base.parse().map_err(|cause| wrong(format!("{cause}")))?;
-        if !matches!(url.scheme(), "http" | "https") || url.query().is_some() {
-            return Err(wrong("allowed is http://HOST:PORT/v1 or https://HOST/v1".into()));
-        }
-        if !url.username().is_empty() || url.password().is_some() {
+        let after_scheme = base.split_once("://").map_or(base, |(_, rest)| rest);
+        if after_scheme.split('/').next().is_some_and(|authority| authority.contains('@')) {
             // A name and a password would be shown with the address.
             return Err(Error::new(ErrorKind::Config, "an API's address has no password in it"));
         }
-        // One for the whole process; whichever was installed before is as good.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut client =
-            Client::builder().connect_timeout(CONNECT).tcp_nodelay(true).redirect(Policy::none());
-        if is_this_machine(&url) {
-            client = client.no_proxy();
-        }
-        let client = client.build().map_err(|cause| wrong(chain(&cause)))?;
+        let url: Uri = base.parse().map_err(|cause| wrong(format!("{cause}; {ALLOWED}")))?;
+        let trust = match url.scheme_str() {
+            _ if base.contains(['?', '#']) => return Err(wrong(ALLOWED.into())),
+            Some("http") => None,
+            Some("https") => Some(Trust::system().map_err(|error| error.context(base))?),
+            _ => return Err(wrong(ALLOWED.into())),
+        };
+        let client = HttpClient::new(trust);
         info.capabilities.resume = false;
         Ok(Self {
             client,
@@ -135,29 +132,43 @@ impl OpenAiWorker {
         self
     }
 
-    fn request(&self, request: RequestBuilder) -> RequestBuilder {
+    fn request(&self, method: Method, path: &str) -> http::request::Builder {
+        let request = Request::builder().method(method).uri(format!("{}{path}", self.base));
         match &self.key {
-            Some(key) => request.header(header::AUTHORIZATION, key.clone()),
+            Some(key) => request.header(header::AUTHORIZATION, key),
             None => request,
         }
     }
 
+    /// Sends a request, and waits for the head of the answer.
+    async fn send(&self, request: http::Result<Request<Bytes>>) -> Result<Response<Body>> {
+        let request = request.map_err(|cause| self.unsendable(cause))?;
+        self.client.send(request).await.map_err(|cause| self.lost(cause))
+    }
+
     /// Posts, and waits for the head of a good answer.
-    async fn post(&self, ask: &Ask<'_>, run: &Run) -> Result<Response> {
-        let url = format!("{}{}", self.base, ask.path());
-        let correlation_id = run.job.correlation_id.as_str();
-        let request =
-            self.client.post(url).json(ask).header(crate::wire::CORRELATION_ID, correlation_id);
-        let answer = self.request(request).send().await.map_err(|cause| self.lost(cause))?;
+    async fn post(&self, ask: &Ask<'_>, run: &Run) -> Result<Response<Body>> {
+        let body = serde_json::to_vec(ask).map_err(|cause| self.unsendable(cause))?;
+        let request = self
+            .request(Method::POST, ask.path())
+            .header(header::CONTENT_TYPE, "application/json")
+            .header(crate::wire::CORRELATION_ID, run.job.correlation_id.as_str())
+            .body(body.into());
+        let answer = self.send(request).await?;
         if answer.status().is_success() { Ok(answer) } else { Err(self.refusal(answer).await) }
     }
 
-    fn lost(&self, cause: reqwest::Error) -> Error {
+    fn unsendable(&self, cause: impl std::error::Error + Send + Sync + 'static) -> Error {
+        let message = format!("the request to {} cannot be made: {cause}", self.base);
+        Error::new(ErrorKind::Internal, message).with_source(cause)
+    }
+
+    fn lost(&self, cause: HttpError) -> Error {
         let message = format!("{} cannot be reached: {}", self.base, chain(&cause));
         // Once there is a connection the run may have begun: some servers answer only when they have the first token.
-        let kind = match cause.is_connect() {
-            true => ErrorKind::WorkerUnreachable,
-            false => ErrorKind::WorkerLost,
+        let kind = match cause {
+            HttpError::Connect(_) => ErrorKind::WorkerUnreachable,
+            HttpError::Broken(_) | HttpError::TooLarge(_) => ErrorKind::WorkerLost,
         };
         Error::new(kind, message).with_source(cause)
     }
@@ -167,13 +178,14 @@ impl OpenAiWorker {
     }
 
     /// What the server refused with.
-    async fn refusal(&self, answer: Response) -> Error {
+    async fn refusal(&self, answer: Response<Body>) -> Error {
         let status = answer.status();
         let after = answer.headers().get(header::RETRY_AFTER).and_then(|after| {
             let seconds: u64 = after.to_str().ok()?.parse().ok()?;
             Some(Duration::from_secs(seconds.min(3600)))
         });
-        let body = timeout(ANSWER, read_all(answer, MOST_ERROR)).await;
+        let mut body = answer.into_body();
+        let body = timeout(ANSWER, body.read(MOST_ERROR)).await;
         let refusal = match body {
             Ok(Ok(body)) => Refusal::read(&body),
             Ok(Err(_)) | Err(_) => Refusal::default(),
@@ -186,7 +198,7 @@ impl OpenAiWorker {
         error.context(&self.info.backend)
     }
 
-    async fn vectors(&self, answer: Response, inputs: usize) -> Result<[Result<Output>; 2]> {
+    async fn vectors(&self, answer: Response<Body>, inputs: usize) -> Result<[Result<Output>; 2]> {
         #[derive(Deserialize)]
         struct Vectors {
             data: Vec<Vector>,
@@ -198,11 +210,11 @@ impl OpenAiWorker {
             index: usize,
             embedding: Vec<f32>,
         }
-        let bytes = read_all(answer, MOST_VECTORS).await.map_err(|error| match error {
-            Unread::Broken(cause) => self.lost(cause),
-            Unread::TooLong => {
-                self.fault(format_args!("more than {MOST_VECTORS} bytes of vectors"))
+        let bytes = answer.into_body().read(MOST_VECTORS).await.map_err(|cause| match cause {
+            HttpError::TooLarge(most) => {
+                self.fault(format_args!("more than {most} bytes of vectors"))
             }
+            cause => self.lost(cause),
         })?;
         let Vectors { mut data, usage } = serde_json::from_slice(&bytes)
             .map_err(|cause| self.fault(format_args!("no vectors: {cause}")).with_source(cause))?;
@@ -283,13 +295,12 @@ impl Worker for OpenAiWorker {
 
     /// Asks the server for its models: whether it answers, and takes our key.
     async fn health(&self) -> Result<WorkerHealth> {
-        let asked = self.request(self.client.get(format!("{}/models", self.base))).send();
+        let asked = self.send(self.request(Method::GET, "/models").body(Bytes::new()));
         let late = |_| {
             let message = format!("{} did not answer within {ANSWER:?}", self.base);
             Error::new(ErrorKind::WorkerLost, message)
         };
-        let answer =
-            timeout(ANSWER, asked).await.map_err(late)?.map_err(|cause| self.lost(cause))?;
+        let answer = timeout(ANSWER, asked).await.map_err(late)??;
         // Not every server lists models; one that refuses our key is of no use.
         if matches!(answer.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
             || answer.status().is_server_error()
@@ -360,27 +371,4 @@ fn shortened(text: &str) -> String {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),
     }
-}
-
-enum Unread {
-    Broken(reqwest::Error),
-    TooLong,
-}
-
-async fn read_all(mut answer: Response, most: usize) -> Result<BytesMut, Unread> {
-    let mut all = BytesMut::new();
-    while let Some(bytes) = answer.chunk().await.map_err(Unread::Broken)? {
-        if all.len() + bytes.len() > most {
-            return Err(Unread::TooLong);
-        }
-        all.extend_from_slice(&bytes);
-    }
-    Ok(all)
-}
-
-fn is_this_machine(url: &Url) -> bool {
-    url.host_str().is_some_and(|host| {
-        let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
-        host == "localhost" || address.is_ok_and(|address| address.is_loopback())
-    })
 }

@@ -1,10 +1,15 @@
 //! The checks and benchmarks of this workspace, as one command: `cargo xtask`.
 
+mod api;
 mod dependencies;
+mod layers;
 mod metadata;
+mod purity;
+mod source;
 mod steps;
 mod system;
 mod test;
+mod words;
 
 use std::process::ExitCode;
 
@@ -24,6 +29,14 @@ Commands:
                  registry, replay, sandbox.
                  ARGS go to `cargo bench`
 
+  layers [--summary]
+                 Whether modules use only what is below them; with --summary which top-level modules use which
+  purity         Whether the modules that decide name no clock, no input or output and no chance
+  words          Whether names, comments, messages and pages have words that this project does not use
+  api [--check | --size]
+                 Writes the listings of the public API in docs/api; with --check compares them, with --size
+                 checks how large the API is
+
 Options:
   -h, --help     This text
 
@@ -41,6 +54,13 @@ fn main() -> ExitCode {
             Ok(())
         }
         ["test"] => test::run(),
+        ["layers"] => layers::check(),
+        ["purity"] => purity::check(),
+        ["words"] => words::check(),
+        ["api"] => api::write(),
+        ["api", "--check"] => api::check(),
+        ["api", "--size"] => api::check_size(),
+        ["layers", "--summary"] => layers::summary().map(|text| print!("{text}")),
         ["bench", ref more @ ..] => {
             let mut bench = Step::cargo("benchmarks", &["bench", "--package", "rbee-benchmarks"]);
             if let [name, ref rest @ ..] = more[..]
@@ -55,7 +75,8 @@ fn main() -> ExitCode {
         }
         [] => Err(format!("a command is missing\n\n{HELP}")),
         ref unknown => Err(format!(
-            "{:?} is not a command; allowed are test, bench [ARGS] and --help",
+            "{:?} is not a command; allowed are test, bench [ARGS], layers [--summary], purity, words, api [--check | --size] \
+             and --help",
             unknown.join(" ")
         )),
     };

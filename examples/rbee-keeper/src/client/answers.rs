@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use http::{StatusCode, header};
-use rbee_transport_http::wire::{CORRELATION_ID, queen::Health, sse};
-use reqwest::Response;
+use bytes::Bytes;
+use http::{Response, StatusCode, header};
+use rbee_transport_http::{
+    client::{Body, HttpError},
+    wire::{CORRELATION_ID, queen::Health, sse},
+};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -20,13 +22,13 @@ const SHOWN: usize = 200;
 /// The head of an answer that is no error.
 #[derive(Debug)]
 pub struct Reply {
-    response: Response,
+    response: Response<Body>,
     about: About,
     patience: Duration,
 }
 
 impl Reply {
-    pub(super) fn new(response: Response, mut about: About, patience: Duration) -> Self {
+    pub(super) fn new(response: Response<Body>, mut about: About, patience: Duration) -> Self {
         // The queen may have put another mark in the place of ours.
         if let Some(id) = text_of(&response, CORRELATION_ID) {
             about.correlation_id = id;
@@ -89,21 +91,13 @@ impl Reply {
     }
 
     async fn bytes(&mut self) -> Result<Bytes, Failure> {
-        let (response, about) = (&mut self.response, &self.about);
-        let read = async {
-            let mut all = BytesMut::new();
-            while let Some(chunk) = response.chunk().await.map_err(|cause| about.lost(&cause))? {
-                if all.len() + chunk.len() > MOST_BYTES {
-                    return Err(
-                        about.stranger(&format!("the answer is larger than {MOST_BYTES} bytes"))
-                    );
-                }
-                all.extend_from_slice(&chunk);
+        let (body, about) = (self.response.body_mut(), &self.about);
+        match tokio::time::timeout(self.patience, body.read(MOST_BYTES)).await {
+            Ok(Ok(bytes)) => Ok(bytes),
+            Ok(Err(HttpError::TooLarge(most))) => {
+                Err(about.stranger(&format!("the answer is larger than {most} bytes")))
             }
-            Ok(all.freeze())
-        };
-        match tokio::time::timeout(self.patience, read).await {
-            Ok(read) => read,
+            Ok(Err(cause)) => Err(about.lost(&cause)),
             Err(_) => Err(about.silent(self.patience)),
         }
     }
@@ -127,7 +121,7 @@ impl Reply {
     }
 }
 
-fn text_of(response: &Response, name: &str) -> Option<String> {
+fn text_of(response: &Response<Body>, name: &str) -> Option<String> {
     Some(response.headers().get(name)?.to_str().ok()?.to_owned())
 }
 

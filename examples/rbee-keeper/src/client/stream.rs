@@ -2,8 +2,12 @@
 
 use std::time::Duration;
 
-use rbee_transport_http::wire::sse::{Event, Parser};
-use reqwest::Response;
+use futures_util::StreamExt as _;
+use http::Response;
+use rbee_transport_http::{
+    client::Body,
+    wire::sse::{Event, Parser},
+};
 use serde::de::DeserializeOwned;
 
 use super::About;
@@ -15,13 +19,13 @@ const SILENCE: Duration = Duration::from_secs(120);
 /// Events that the queen sends.
 #[derive(Debug)]
 pub struct Events {
-    response: Response,
+    response: Response<Body>,
     about: About,
     parser: Parser,
 }
 
 impl Events {
-    pub(super) fn new(response: Response, about: About) -> Self {
+    pub(super) fn new(response: Response<Body>, about: About) -> Self {
         Self { response, about, parser: Parser::default() }
     }
 
@@ -40,10 +44,10 @@ impl Events {
             if let Some(event) = event.map_err(|cause| self.about.stranger(cause.message()))? {
                 return Ok(Some(event));
             }
-            match tokio::time::timeout(SILENCE, self.response.chunk()).await {
-                Ok(Ok(Some(bytes))) => self.parser.push(&bytes),
-                Ok(Ok(None)) => return Ok(None),
-                Ok(Err(cause)) => return Err(self.about.lost(&cause)),
+            match tokio::time::timeout(SILENCE, self.response.body_mut().next()).await {
+                Ok(Some(Ok(bytes))) => self.parser.push(&bytes),
+                Ok(None) => return Ok(None),
+                Ok(Some(Err(cause))) => return Err(self.about.lost(&cause)),
                 Err(_) => return Err(self.about.silent(SILENCE)),
             }
         }

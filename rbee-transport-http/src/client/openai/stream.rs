@@ -7,15 +7,12 @@ use std::{
     task::{Context, Poll},
 };
 
-use bytes::Bytes;
-use futures_core::{Stream, stream::BoxStream};
-use futures_util::StreamExt;
-use http::header;
+use futures_core::Stream;
+use http::{Response, header};
 use rbee_core::{Error, ErrorKind, Finish, Output, Result, Usage};
-use reqwest::Response;
 use serde::Deserialize;
 
-use super::{Counted, Refusal, Slot, chain};
+use super::{Body, Counted, Refusal, Slot, chain};
 use crate::wire::sse;
 
 /// The largest event, in bytes: a token, and what a server says around it.
@@ -50,7 +47,7 @@ struct Delta {
 
 /// The outputs of a streamed answer. Dropping it closes the connection, which tells the server to stop.
 pub(super) struct Chunks {
-    body: BoxStream<'static, reqwest::Result<Bytes>>,
+    body: Body,
     parser: sse::Parser,
     server: Arc<str>,
     reader: Reader,
@@ -62,7 +59,7 @@ impl Chunks {
     /// # Errors
     /// [`ErrorKind::WorkerFault`] where it is no stream of events.
     pub(super) fn new(
-        answer: Response,
+        answer: Response<Body>,
         server: Arc<str>,
         most: Option<u32>,
         slot: Slot,
@@ -76,7 +73,7 @@ impl Chunks {
             return Err(Error::new(ErrorKind::WorkerFault, message));
         }
         Ok(Self {
-            body: answer.bytes_stream().boxed(),
+            body: answer.into_body(),
             parser: sse::Parser::new(MOST_EVENT),
             server,
             reader: Reader { most, ..Reader::default() },
@@ -94,7 +91,7 @@ impl Chunks {
                 self.reader.take(&event.data)?;
                 continue;
             }
-            match std::task::ready!(self.body.as_mut().poll_next(cx)) {
+            match std::task::ready!(Pin::new(&mut self.body).poll_next(cx)) {
                 Some(Ok(bytes)) => self.parser.push(&bytes),
                 Some(Err(cause)) => {
                     let message = format!("the connection broke off: {}", chain(&cause));

@@ -1,0 +1,74 @@
+//! [`Trust`]: which certificates TLS is checked against.
+
+use std::{fmt, sync::Arc};
+
+use rbee_core::{Error, ErrorKind, Result};
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, pem::PemObject},
+};
+
+/// The certificates that a server's certificate is checked against. Clones share them.
+#[derive(Clone)]
+pub struct Trust(Arc<ClientConfig>);
+
+impl fmt::Debug for Trust {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Trust")
+    }
+}
+
+impl Trust {
+    /// The certificates that the operating system trusts, or those of `SSL_CERT_FILE` and `SSL_CERT_DIR` if they are
+    /// set. Reading them takes some milliseconds.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] if there is none.
+    pub fn system() -> Result<Self> {
+        let mut roots = RootCertStore::empty();
+        let found = rustls_native_certs::load_native_certs();
+        let (added, unusable) = roots.add_parsable_certificates(found.certs);
+        tracing::debug!(added, unusable, "the system's certificates are read");
+        if added > 0 {
+            return Self::of(roots);
+        }
+        let why: Vec<String> = found.errors.iter().map(ToString::to_string).collect();
+        let why = if why.is_empty() { String::new() } else { format!(" ({})", why.join("; ")) };
+        let message = format!(
+            "the system has no certificates to check TLS against{why}; install its package ca-certificates, or \
+             name a file of them in SSL_CERT_FILE"
+        );
+        Err(Error::new(ErrorKind::Config, message))
+    }
+
+    /// These certificates in PEM, and no others.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] if there is none, or if one cannot be used.
+    pub fn only(pem: &[u8]) -> Result<Self> {
+        let wrong = |why: String| Error::new(ErrorKind::Config, why);
+        let mut roots = RootCertStore::empty();
+        for (index, certificate) in CertificateDer::pem_slice_iter(pem).enumerate() {
+            let certificate = certificate.map_err(|cause| wrong(format!("no PEM: {cause}")))?;
+            roots.add(certificate).map_err(|cause| {
+                wrong(format!("certificate {} cannot be used: {cause}", index + 1))
+            })?;
+        }
+        match roots.is_empty() {
+            true => Err(wrong("there is no certificate in PEM".into())),
+            false => Self::of(roots),
+        }
+    }
+
+    fn of(roots: RootCertStore) -> Result<Self> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|cause| Error::new(ErrorKind::Config, format!("TLS: {cause}")))?;
+        Ok(Self(Arc::new(config.with_root_certificates(roots).with_no_client_auth())))
+    }
+
+    pub(super) fn config(&self) -> Arc<ClientConfig> {
+        self.0.clone()
+    }
+}
