@@ -82,6 +82,15 @@ impl Admissions {
     }
 }
 
+/// What is answered if a job of this name is there before.
+fn answer_to_repeat(job: &Job, before: &Job) -> Result<Submitted> {
+    if job.idempotency.is_none() {
+        let message = format!("job {} exists already", job.id);
+        return Err(Error::for_client(ErrorKind::InvalidRequest, message));
+    }
+    check_repeat(job, before.idempotency.as_deref()).map(|()| Submitted::Before)
+}
+
 impl Engine {
     /// Is a job of this name live, or about to be?
     pub(super) fn is_known(&self, job: JobId) -> bool {
@@ -137,19 +146,9 @@ impl Engine {
             }
             return Some(submission);
         };
-        let answer = match &submission.job.idempotency {
-            Some(_) => check_repeat(&submission.job, before.idempotency.as_deref()),
-            None => Err(Error::for_client(
-                ErrorKind::InvalidRequest,
-                format!("job {id} exists already"),
-            )),
-        };
-        match (answer, candidate) {
-            (Ok(()), Some(candidate)) => candidate.submissions.push(n),
-            (answer, _) => {
-                let answer = answer.map(|()| Submitted::Before);
-                out.push(Effect::Accept { n, job: id, answer });
-            }
+        match (answer_to_repeat(&submission.job, before), candidate) {
+            (Ok(_), Some(candidate)) => candidate.submissions.push(n),
+            (answer, _) => out.push(Effect::Accept { n, job: id, answer }),
         }
         None
     }
@@ -208,9 +207,17 @@ impl Engine {
             out.push(Effect::Note(Note::PolicyFault(told)));
             self.breaker.failed(now, policy, PolicyFunction::Admit, &error, out);
         }
+        let id = job.id;
+        if let Some(entry) = self.jobs.get(&id) {
+            // Another queen had the job under this key too, and it was taken over from there meanwhile.
+            for n in submissions {
+                let answer = answer_to_repeat(&job, &entry.job);
+                out.push(Effect::Accept { n, job: id, answer });
+            }
+            return;
+        }
         let mut submissions = submissions.into_iter();
         let Some(first) = submissions.next() else { return };
-        let id = job.id;
         match self.admit(now, &job, beside) {
             Err(error) => {
                 self.refuse(id, std::iter::once(first).chain(submissions), &error, out);

@@ -3,7 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use rbee_core::{
-    Admission, Change, Error, ErrorKind, Idempotency, Job, JobId, Placement, Settings, Ticket,
+    Admission, Change, Epoch, Error, ErrorKind, Idempotency, Job, JobId, JobRecord, Placement,
+    Settings, Snapshot, Ticket, WallTime,
     engine::{Advice, Decider, Effect, Input, Note, Question, Submission, Submitted},
 };
 
@@ -200,6 +201,21 @@ fn a_job_that_is_cancelled_while_the_policy_thinks_is_answered_and_does_not_join
     assert_eq!(answers(&hand), [(1, Err(ErrorKind::Cancelled))]);
     admit(&mut hand, ticket, Admission::default());
     assert!(recorded(&hand).is_empty() && hand.engine.is_quiet());
+}
+
+#[test]
+fn a_job_that_was_taken_over_from_another_queen_while_the_policy_thought_is_not_done_twice() {
+    let mut hand = hand();
+    hand.submit(keyed(1, 7));
+    let ticket = question(&hand).unwrap();
+    let (order, submitted) = (1, WallTime::default());
+    let record = JobRecord::queued(Arc::new(keyed(1, 7)), order, submitted, Epoch(1));
+    let snapshot = Snapshot { jobs: vec![record], ..Snapshot::default() };
+    hand.feed(Input::Restore { snapshot: Box::new(snapshot) });
+    assert_eq!(hand.start().1, parts::job_id(1));
+    admit(&mut hand, ticket, Admission::default());
+    assert_eq!(answers(&hand), [(1, Ok(Submitted::Before))]);
+    assert!(recorded(&hand).is_empty() && hand.starts().is_empty());
 }
 
 #[test]
