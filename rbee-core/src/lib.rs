@@ -82,8 +82,8 @@ pub use error::{Error, ErrorKind, Result};
 pub use event::{EventKind, EventRef, Finish, JobEvent, Metrics, Outcome, Output, Started, Usage};
 pub use file_roots::{check_file_root, confine_model_files, confined_directories};
 pub use hive::{
-    Device, DeviceKind, Devices, HiveBackend, HiveContact, HiveEvent, HiveReport, HubAccess,
-    InProcessHive, ModelOnDisk, ModelOrigin, Progress, ProgressUpdate, WorkerFactory, WorkerLimits,
+    Device, DeviceKind, Devices, HiveBackend, HiveEvent, HiveInfo, HiveReport, HubAccess,
+    InProcessHive, ModelHost, ModelOnDisk, ModelOrigin, Progress, ProgressUpdate, WorkerFactory, WorkerLimits,
     WorkerReport, WorkerSpec, parse_label,
 };
 pub use id::{CorrelationId, Epoch, HiveId, JobId, LeaseId, QueenId, TenantId, Ticket, WorkerId};

@@ -10,7 +10,7 @@ use std::{
 
 use futures_util::{FutureExt, StreamExt};
 use rbee_core::{
-    EchoWorker, Epoch, Error, ErrorKind, HiveBackend, HiveEvent, HiveId, InProcessHive,
+    EchoWorker, Epoch, Error, ErrorKind, HiveBackend, HiveEvent, HiveId, InProcessHive, ModelHost,
     ModelOnDisk, ModelOrigin, ModelRef, Progress, ProgressUpdate, Result, Worker, WorkerFactory,
     WorkerId, WorkerSpec, async_trait,
 };

@@ -265,7 +265,7 @@ async fn a_hive_that_goes_away_gets_no_jobs_and_its_streams_go_on_elsewhere() {
 }
 
 fn machine_id(hive: &rbee_core::InProcessHive) -> &rbee_core::HiveId {
-    rbee_core::HiveBackend::id(hive)
+    &rbee_core::ModelHost::info(hive).id
 }
 
 #[tokio::test(start_paused = true)]

@@ -41,7 +41,7 @@ impl Errands {
 
     pub(super) fn spawn(self, worker: WorkerId, spec: WorkerSpec) {
         let (hive, limit) = (self.hive.clone(), self.settings.spawn_timeout + SLACK);
-        let load = self.loads.begin(hive.id().clone(), spec.model.clone(), Some(worker));
+        let load = self.loads.begin(hive.info().id.clone(), spec.model.clone(), Some(worker));
         let loads = self.loads.clone();
         self.run(async move {
             let spawning = hive.spawn(worker, &spec, load.progress(|| {}));
@@ -69,7 +69,7 @@ impl Errands {
         let (hive, grace) = (self.hive.clone(), self.settings.abort_grace);
         self.run(async move {
             if let Err(error) = within(grace + SLACK, "stop a worker", hive.stop(worker, grace)).await {
-                tracing::warn!(hive = %hive.id(), %worker, %error, "the worker could not be stopped");
+                tracing::warn!(hive = %hive.info().id, %worker, %error, "the worker could not be stopped");
             }
             Message::Input(Input::Stopped { worker })
         });
@@ -93,7 +93,7 @@ impl Errands {
     /// A download may take as long as it likes while it makes progress.
     pub(super) fn provision(self, holders: Vec<Arc<dyn HiveBackend>>, model: ModelRef) {
         let (hive, silence) = (self.hive.clone(), self.settings.provision_silence + SLACK);
-        let (id, mailbox, name) = (hive.id().clone(), self.mailbox.clone(), model.clone());
+        let (id, mailbox, name) = (hive.info().id.clone(), self.mailbox.clone(), model.clone());
         let last = Arc::new(Mutex::new(Instant::now()));
         let seen = last.clone();
         let load = self.loads.begin(id.clone(), model.clone(), None);
@@ -121,7 +121,7 @@ impl Errands {
                 }
             };
             drop((fetched, load));
-            Message::Input(Input::Provisioned { hive: hive.id().clone(), model, result })
+            Message::Input(Input::Provisioned { hive: hive.info().id.clone(), model, result })
         });
     }
 }

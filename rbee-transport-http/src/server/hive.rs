@@ -21,7 +21,10 @@ use rbee_core::{
     CorrelationId, Epoch, Error, ErrorKind, HiveBackend, HiveEvent, HiveReport, Result, WorkerId,
 };
 use serde::de::DeserializeOwned;
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::{RwLock, watch},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{Lease, figures, reply, routes};
@@ -77,6 +80,9 @@ struct Inner {
     lease: Option<Lease>,
     owner: watch::Sender<OwnerLease>,
     inbounds: models::Inbounds,
+    /// It was told to end. Locked for reading while a queen's watch makes the hive ready, so that none does so after the
+    /// end.
+    has_ended: RwLock<bool>,
     stop: CancellationToken,
 }
 
@@ -105,7 +111,8 @@ impl HiveServer {
     fn build(hive: Arc<dyn HiveBackend>, reach: Arc<dyn Reach>, lease: Option<Lease>) -> Self {
         let (owner, stop) = (watch::Sender::default(), CancellationToken::new());
         let inbounds = models::Inbounds::default();
-        let inner = Inner { hive, reach, lease, owner, inbounds, stop };
+        let has_ended = RwLock::default();
+        let inner = Inner { hive, reach, lease, owner, inbounds, has_ended, stop };
         Self { inner: Arc::new(inner), render: None }
     }
 
@@ -166,11 +173,11 @@ impl Inner {
         let mut claimed = Ok(false);
         // Whoever follows the owner is woken by another one, not by a renewal.
         self.owner.send_if_modified(|lease| {
-            claimed = lease.claim(self.hive.id(), owner, Instant::now(), length);
+            claimed = lease.claim(&self.hive.info().id, owner, Instant::now(), length);
             matches!(claimed, Ok(true))
         });
         if claimed? {
-            tracing::info!(hive = %self.hive.id(), epoch = %owner, "a queen has claimed the hive");
+            tracing::info!(hive = %self.hive.info().id, epoch = %owner, "a queen has claimed the hive");
         }
         if let Some(lease) = &self.lease {
             lease.renew();
@@ -207,9 +214,17 @@ impl Inner {
         owner: Epoch,
     ) -> Result<impl Stream<Item = HiveEvent> + use<>> {
         let mut leases = self.owner.subscribe();
-        let term = leases.borrow().term_of(self.hive.id(), owner)?;
-        // The hive behind is told the term, and not the epoch, which may be lower than the one before it.
-        let (events, inner) = (self.hive.watch(Epoch(term)).await?, self.clone());
+        let term = leases.borrow().term_of(&self.hive.info().id, owner)?;
+        let events = {
+            let has_ended = self.has_ended.read().await;
+            if *has_ended {
+                let message = format!("hive {} is shut down", self.hive.info().id);
+                return Err(Error::new(ErrorKind::HiveUnreachable, message));
+            }
+            // The hive behind is told the term, and not the epoch, which may be lower than the one before it.
+            self.hive.watch(Epoch(term)).await?
+        };
+        let inner = self.clone();
         // A worker that appears meanwhile is reachable when the queen hears of it.
         let events = events.then(move |event| {
             let inner = inner.clone();
@@ -229,7 +244,7 @@ impl Inner {
     /// Sets the figures that are read off the hive.
     async fn measure(&self) {
         if let Ok(Ok(report)) = tokio::time::timeout(REPORT_PATIENCE, self.hive.report()).await {
-            figures::hive(self.hive.id(), &report);
+            figures::hive(&self.hive.info().id, &report);
         }
     }
 
@@ -244,7 +259,7 @@ async fn health(State(inner): Shared, request: Request) -> Response {
     let health = async {
         Ok(Health {
             status: wire::Up::default().status,
-            hive: inner.hive.id().clone(),
+            hive: inner.hive.info().id.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             hostname: hostname(),
             pid: std::process::id(),
@@ -337,6 +352,7 @@ async fn shutdown(State(inner): Shared, request: Request) -> Response {
     let told = async {
         let Shutdown { grace_ms } = reply::read_json(request, MOST_BYTES).await?;
         let down = tokio::spawn(async move {
+            *inner.has_ended.write().await = true;
             let down = inner.hive.shutdown(Duration::from_millis(grace_ms)).await;
             inner.stop.cancel();
             down

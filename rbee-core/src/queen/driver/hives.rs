@@ -1,7 +1,7 @@
 //! The hives of the fleet, and what the store and an operator are told of them.
 
 use super::*;
-use crate::{Change, HiveRecord, HiveStatus, HiveSummary};
+use crate::{Change, HiveInfo, HiveRecord, HiveStatus, HiveSummary};
 
 /// A machine of the fleet.
 pub(super) struct Hive {
@@ -16,13 +16,13 @@ pub(super) struct Hive {
 
 impl Hive {
     pub(super) fn summary(&self) -> HiveSummary {
-        let contact = self.backend.contact();
+        let HiveInfo { id, hostname, port, address, labels } = self.backend.info().clone();
         HiveSummary {
-            id: self.backend.id().clone(),
-            hostname: contact.hostname,
-            port: contact.port,
-            address: contact.address,
-            labels: contact.labels,
+            id,
+            hostname,
+            port,
+            address,
+            labels,
             status: match (self.online, self.last_seen, &self.error) {
                 (Some(true), ..) => HiveStatus::Online,
                 // It has never answered, and there is a reason.
@@ -76,7 +76,7 @@ impl Driver {
         reported: oneshot::Sender<()>,
         effects: &mut Vec<Effect>,
     ) -> Result<()> {
-        let id = backend.id().clone();
+        let id = backend.info().id.clone();
         if self.hives.contains_key(&id) {
             let message = format!("hive {id} belongs to the fleet already");
             return Err(Error::new(ErrorKind::Conflict, message));
@@ -89,7 +89,7 @@ impl Driver {
 
     /// The engine is told that there is such a hive, and what its owner says of it.
     fn join(&mut self, id: HiveId, effects: &mut Vec<Effect>) {
-        let labels = self.hives.get(&id).map(|hive| hive.backend.contact().labels);
+        let labels = self.hives.get(&id).map(|hive| hive.backend.info().labels.clone());
         self.turn(Input::Hive { hive: id.clone(), fact: HiveFact::Added }, effects);
         if let Some(labels) = labels.filter(|labels| !labels.is_empty()) {
             self.turn(Input::Hive { hive: id, fact: HiveFact::Labels(labels) }, effects);
