@@ -83,8 +83,8 @@ pub use event::{EventKind, EventRef, Finish, JobEvent, Metrics, Outcome, Output,
 pub use file_roots::{check_file_root, confine_model_files, confined_directories};
 pub use hive::{
     Device, DeviceKind, Devices, HiveBackend, HiveEvent, HiveInfo, HiveReport, HubAccess,
-    InProcessHive, ModelHost, ModelOnDisk, ModelOrigin, Progress, ProgressUpdate, WorkerFactory, WorkerLimits,
-    WorkerReport, WorkerSpec, parse_label,
+    InProcessHive, ModelHost, ModelOnDisk, ModelOrigin, Progress, ProgressUpdate, WorkerFactory,
+    WorkerLimits, WorkerReport, WorkerSpec, parse_label,
 };
 pub use id::{CorrelationId, Epoch, HiveId, JobId, LeaseId, QueenId, TenantId, Ticket, WorkerId};
 pub use idempotency::Idempotency;
@@ -110,8 +110,8 @@ pub use registry::GuardedRegistry;
 pub use registry::{BackupStatus, Backups, Durability, Restored, SqliteOptions, SqliteRegistry};
 pub use registry::{
     Change, HiveAddress, HiveRecord, HiveStatus, JobFilter, JobOutline, JobRecord, MemoryRegistry,
-    ModelRecord, POLICIES_KEPT, Piece, PolicyOrigin, PolicyRecord, Registry, Snapshot,
-    TenantRecord, WorkerRecord,
+    ModelRecord, POLICIES_KEPT, Piece, PolicyFilter, PolicyOrigin, PolicyRecord, Registry,
+    Snapshot, TenantRecord, WorkerRecord,
 };
 pub use request::{Message, Prompt, Request, Role, Sampling, Task};
 pub use scheduler::{
