@@ -54,8 +54,17 @@ pub struct Device {
     pub memory_free: u64,
 }
 
-/// A worker to be started.
+/// A worker to be started. Other fields may be added, so it is made with [`new`](Self::new); change the fields that differ.
+///
+/// ```
+/// use rbee_core::WorkerSpec;
+///
+/// let mut spec = WorkerSpec::new("file:/models/bee".parse()?);
+/// spec.devices = vec![0];
+/// # Ok::<(), rbee_core::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct WorkerSpec {
     /// The model to load.
     pub model: ModelRef,
@@ -68,6 +77,13 @@ pub struct WorkerSpec {
     /// Where the model lies on the hive's disk. The hive says so itself, where its store has the model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<PathBuf>,
+}
+
+impl WorkerSpec {
+    /// A worker with one slot and no device, that takes no memory that is known of.
+    pub fn new(model: ModelRef) -> Self {
+        Self { model, slots: 1, devices: Vec::new(), need_bytes: 0, path: None }
+    }
 }
 
 /// What a worker of a model can do at most on one machine, as far as whoever makes the workers there knows it beforehand.
@@ -89,6 +105,7 @@ impl WorkerLimits {
 
 /// A model on a hive's disk.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct ModelOnDisk {
     /// Its reference.
     pub model: ModelRef,
@@ -121,8 +138,9 @@ pub struct WorkerReport {
     pub health: WorkerHealth,
 }
 
-/// Everything a hive knows of itself.
+/// Everything a hive knows of itself. Other fields may be added, so it is made from its default, which is empty.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct HiveReport {
     /// Grows with every change on the hive: a report older than a worker says nothing about it.
     pub rev: u64,

@@ -15,8 +15,8 @@ use futures_core::stream::BoxStream;
 use futures_util::{StreamExt, stream};
 use rbee_core::{
     Device, DeviceKind, EchoWorker, Epoch, Error, ErrorKind, HiveBackend, HiveEvent, HiveId,
-    HiveInfo, HiveReport, InProcessHive, ModelHost, ModelOnDisk, ModelOrigin, ModelRef, Progress, Result, Worker,
-    WorkerFactory, WorkerId, WorkerSpec, async_trait, conformance,
+    HiveInfo, HiveReport, InProcessHive, ModelHost, ModelOnDisk, ModelOrigin, ModelRef, Progress,
+    Result, Worker, WorkerFactory, WorkerId, WorkerSpec, async_trait, conformance,
 };
 
 #[derive(Debug)]
@@ -62,13 +62,9 @@ fn in_process() -> InProcessHive {
 }
 
 fn spec(model: &str) -> WorkerSpec {
-    WorkerSpec {
-        model: model.parse().unwrap(),
-        slots: 2,
-        devices: vec![0],
-        need_bytes: 0,
-        path: None,
-    }
+    let mut spec = WorkerSpec::new(model.parse().unwrap());
+    (spec.slots, spec.devices) = (2, vec![0]);
+    spec
 }
 
 /// The sentence with which the suite fails; none where the hive passes.

@@ -4,8 +4,10 @@
 //! # async fn example(hive: std::sync::Arc<dyn rbee_core::HiveBackend>) -> rbee_core::Result<()> {
 //! use rbee_core::{WorkerSpec, conformance};
 //!
-//! let good = WorkerSpec { model: "tiny".parse()?, slots: 1, devices: vec![0], need_bytes: 0, path: None };
-//! let bad = WorkerSpec { model: "file:/no/such/model".parse()?, ..good.clone() };
+//! let mut good = WorkerSpec::new("tiny".parse()?);
+//! good.devices = vec![0];
+//! let mut bad = good.clone();
+//! bad.model = "file:/no/such/model".parse()?;
 //! conformance::hive::check(hive, good, bad).await;
 //! # Ok(())
 //! # }

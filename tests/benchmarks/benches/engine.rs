@@ -89,7 +89,8 @@ impl Shell {
             WorkerReport { info, health: WorkerHealth::default() }
         });
         let names = workers.clone().map(|worker| worker.info.id);
-        let report = HiveReport { workers: workers.into(), ..HiveReport::default() };
+        let mut report = HiveReport::default();
+        report.workers = workers.into();
         for fact in [HiveFact::Added, HiveFact::Report(Box::new(report))] {
             let hive = hive.clone();
             shell.take(Input::Hive { hive, fact });
