@@ -1,6 +1,6 @@
 //! The [`HiveBackend`] trait: one machine.
 
-use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use futures_core::stream::BoxStream;
@@ -8,12 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     device::Device,
-    error::{Error, ErrorKind, Result},
-    hive_address::HiveAddress,
-    id::{Epoch, HiveId, WorkerId},
+    error::{Error, Result},
+    id::{Epoch, WorkerId},
     model_on_disk::ModelOnDisk,
-    model_ref::ModelRef,
-    models::{Damage, ModelFiles},
     progress::Progress,
     worker::{Worker, WorkerHealth, WorkerInfo},
     worker_spec::WorkerSpec,
@@ -21,6 +18,8 @@ use crate::{
 
 mod devices;
 mod in_process;
+mod info;
+mod model_host;
 mod origin;
 
 pub use devices::Devices;
@@ -30,6 +29,8 @@ pub use devices::Devices;
 )]
 pub(crate) use in_process::files_of;
 pub use in_process::{InProcessHive, WorkerFactory};
+pub use info::{HiveInfo, parse_label};
+pub use model_host::ModelHost;
 pub use origin::ModelOrigin;
 
 /// A worker as its hive reports it.
@@ -41,8 +42,9 @@ pub struct WorkerReport {
     pub health: WorkerHealth,
 }
 
-/// Everything a hive knows of itself.
+/// Everything a hive knows of itself. Other fields may be added, so it is made from its default, which is empty.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct HiveReport {
     /// Grows with every change on the hive: a report older than a worker says nothing about it.
     pub rev: u64,
@@ -68,89 +70,29 @@ pub enum HiveEvent {
     },
 }
 
-/// How a hive is reached, as the registry keeps it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HiveContact {
-    /// The machine's own name, or the name it is reached by.
-    pub hostname: String,
-    /// The port of its HTTP API; 0 where it has none, inside this process.
-    pub port: u16,
-    /// How it is reached.
-    pub address: HiveAddress,
-    /// What its owner says of it: see [`HiveView::labels`](crate::HiveView::labels).
-    pub labels: BTreeMap<String, String>,
-}
-
-/// Reads a label, `region=eu`, into its name and its value.
-///
-/// # Errors
-/// [`ErrorKind::InvalidRequest`] where there is no `=`, the name is not 1 to 64 letters, digits, `.`, `_` or `-`, or the
-/// value is empty or longer than 256 bytes.
-pub fn parse_label(text: &str) -> Result<(String, String)> {
-    let is_name = |name: &str| {
-        (1..=64).contains(&name.len())
-            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
-    };
-    match text.trim().split_once('=') {
-        Some((name, value)) if is_name(name) && (1..=256).contains(&value.len()) => {
-            Ok((name.to_owned(), value.to_owned()))
-        }
-        _ => {
-            let shown: String = text.chars().take(80).collect();
-            let message = format!(
-                "{shown:?} is no label; allowed is name=value, region=eu for instance, with a name of letters, \
-                 digits, '.', '_' and '-'"
-            );
-            Err(Error::new(ErrorKind::InvalidRequest, message))
-        }
-    }
-}
-
-impl HiveContact {
-    /// Within this process.
-    pub fn in_process() -> Self {
-        Self::local(sysinfo::System::host_name().unwrap_or_default())
-    }
-
-    /// On this machine, which has this name, without an HTTP API and without labels.
-    pub fn local(hostname: impl Into<String>) -> Self {
-        let hostname = hostname.into();
-        Self { hostname, port: 0, address: HiveAddress::Local, labels: BTreeMap::new() }
-    }
-}
-
-/// One machine: it starts and stops workers and reports facts. It decides nothing.
+/// One machine: it starts and stops workers and reports facts. It decides nothing. The models on its disk are part of it:
+/// [`ModelHost`].
 ///
 /// Implementations are proved by [`conformance::hive`](crate::conformance::hive) (feature `conformance`).
 #[async_trait]
-pub trait HiveBackend: fmt::Debug + Send + Sync + 'static {
-    /// Its name.
-    fn id(&self) -> &HiveId;
-
-    /// How it is reached. As it stands: within this process.
-    fn contact(&self) -> HiveContact {
-        HiveContact::in_process()
-    }
-
-    /// Makes the hive ready: adopts what runs already, else deploys and runs it. Idempotent.
+pub trait HiveBackend: ModelHost {
+    /// Makes the hive ready, claims it for this life of the queen, keeps the claim alive, and tells what happens. To make
+    /// it ready is to adopt what runs already, or else to deploy and run it, which may take minutes. Idempotent: a queen
+    /// calls it again when the stream has ended, also after a [`shutdown`](Self::shutdown).
     ///
-    /// # Errors
-    /// [`ErrorKind::HiveUnreachable`](crate::ErrorKind::HiveUnreachable) where the machine does not answer.
-    async fn start(&self) -> Result<()>;
-
-    /// The whole state, now.
-    async fn report(&self) -> Result<HiveReport>;
-
-    /// Claims the hive for this life of the queen, keeps the claim alive, and tells what happens. The first event is
-    /// a full report, taken after the subscription, so that nothing falls between the two. The stream ends when the
-    /// link does; that makes the hive suspect, not dead.
+    /// The first event is a full report, taken after the subscription, so that nothing falls between the two. The stream
+    /// ends when the link does; that makes the hive suspect, not dead.
     ///
     /// A younger life of the queen takes over at once. A hive that is a daemon of its own refuses an epoch that is more
     /// than 1,000 above that of an owner that is alive, and takes any epoch once the lease of its owner has run out.
     ///
     /// # Errors
+    /// [`ErrorKind::HiveUnreachable`](crate::ErrorKind::HiveUnreachable) if the machine does not answer,
     /// [`ErrorKind::Fenced`](crate::ErrorKind::Fenced) if another queen owns the hive.
     async fn watch(&self, owner: Epoch) -> Result<BoxStream<'static, HiveEvent>>;
+
+    /// The whole state, now.
+    async fn report(&self) -> Result<HiveReport>;
 
     /// Starts a worker of this name, and returns when it is usable. Idempotent: for a worker that is there already,
     /// or is being started, it answers with that one.
@@ -169,51 +111,11 @@ pub trait HiveBackend: fmt::Debug + Send + Sync + 'static {
     /// A worker that is there already: to use it again after the queen was restarted.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) where it is not.
+    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if it is not there.
     async fn worker(&self, id: WorkerId) -> Result<Arc<dyn Worker>>;
 
-    /// Stops a worker, by force where it has not ended within `grace`. Idempotent: one that is not there is stopped.
+    /// Stops a worker, by force if it has not ended within `grace`. Idempotent: one that is not there is stopped.
     async fn stop(&self, id: WorkerId, grace: Duration) -> Result<()>;
-
-    /// Puts the model on the hive's disk where it is missing, and tells what it is. Idempotent; many who ask at once
-    /// wait for one and the same fetch.
-    ///
-    /// # Errors
-    /// [`ErrorKind::ModelNotFound`](crate::ErrorKind::ModelNotFound) where it is not to be had there,
-    /// [`ErrorKind::ModelIncompatible`](crate::ErrorKind::ModelIncompatible) where its files are damaged or not a
-    /// model's, [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) where the hive cannot take it from there.
-    async fn provision(
-        &self,
-        model: &ModelRef,
-        from: ModelOrigin,
-        progress: Progress,
-    ) -> Result<ModelOnDisk>;
-
-    /// The files of a model that is on the hive's disk, to be read by another. As it stands: none are given.
-    ///
-    /// # Errors
-    /// [`ErrorKind::ModelNotFound`](crate::ErrorKind::ModelNotFound) where it is not there,
-    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) where the hive gives none away.
-    async fn files(&self, model: &ModelRef) -> Result<Arc<dyn ModelFiles>> {
-        let message = format!("hive {} gives no files of model {model} away", self.id());
-        Err(Error::new(ErrorKind::Unsupported, message))
-    }
-
-    /// Reads every file of a model in the hive's store again, and tells which are not what they should be. Those are
-    /// put aside, so that they are never used; the next [`provision`](Self::provision) fetches them again, and them
-    /// alone. As it stands: the hive keeps no checksums.
-    ///
-    /// # Errors
-    /// [`ErrorKind::ModelNotFound`](crate::ErrorKind::ModelNotFound) where its store does not have the model,
-    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) where it has no store.
-    async fn verify(&self, model: &ModelRef, progress: Progress) -> Result<Vec<Damage>> {
-        let _ = progress;
-        let message = format!("hive {} keeps no checksums of model {model}", self.id());
-        Err(Error::new(ErrorKind::Unsupported, message))
-    }
-
-    /// Removes the model from the hive's disk. Idempotent.
-    async fn remove_model(&self, model: &ModelRef) -> Result<()>;
 
     /// Stops every worker and the hive itself.
     async fn shutdown(&self, grace: Duration) -> Result<()>;
@@ -221,21 +123,13 @@ pub trait HiveBackend: fmt::Debug + Send + Sync + 'static {
 
 /// A shared hive is a hive.
 #[async_trait]
+#[deny(clippy::missing_trait_methods)]
 impl<H: HiveBackend + ?Sized> HiveBackend for Arc<H> {
-    fn id(&self) -> &HiveId {
-        (**self).id()
-    }
-    fn contact(&self) -> HiveContact {
-        (**self).contact()
-    }
-    async fn start(&self) -> Result<()> {
-        (**self).start().await
+    async fn watch(&self, owner: Epoch) -> Result<BoxStream<'static, HiveEvent>> {
+        (**self).watch(owner).await
     }
     async fn report(&self) -> Result<HiveReport> {
         (**self).report().await
-    }
-    async fn watch(&self, owner: Epoch) -> Result<BoxStream<'static, HiveEvent>> {
-        (**self).watch(owner).await
     }
     async fn spawn(
         &self,
@@ -250,23 +144,6 @@ impl<H: HiveBackend + ?Sized> HiveBackend for Arc<H> {
     }
     async fn stop(&self, id: WorkerId, grace: Duration) -> Result<()> {
         (**self).stop(id, grace).await
-    }
-    async fn provision(
-        &self,
-        model: &ModelRef,
-        from: ModelOrigin,
-        progress: Progress,
-    ) -> Result<ModelOnDisk> {
-        (**self).provision(model, from, progress).await
-    }
-    async fn files(&self, model: &ModelRef) -> Result<Arc<dyn ModelFiles>> {
-        (**self).files(model).await
-    }
-    async fn verify(&self, model: &ModelRef, progress: Progress) -> Result<Vec<Damage>> {
-        (**self).verify(model, progress).await
-    }
-    async fn remove_model(&self, model: &ModelRef) -> Result<()> {
-        (**self).remove_model(model).await
     }
     async fn shutdown(&self, grace: Duration) -> Result<()> {
         (**self).shutdown(grace).await

@@ -101,7 +101,7 @@ pub use error::{Error, ErrorKind, Result};
 pub use event::{EventKind, EventRef, Finish, JobEvent, Metrics, Outcome, Output, Started, Usage};
 pub use file_roots::{check_file_root, confine_model_files, confined_directories};
 pub use hive::{
-    Devices, HiveBackend, HiveContact, HiveEvent, HiveReport, InProcessHive, ModelOrigin,
+    Devices, HiveBackend, HiveEvent, HiveInfo, HiveReport, InProcessHive, ModelHost, ModelOrigin,
     WorkerFactory, WorkerReport, parse_label,
 };
 pub use hive_address::HiveAddress;
@@ -133,8 +133,8 @@ pub use registry::GuardedRegistry;
 pub use registry::{BackupStatus, Backups, Durability, Restored, SqliteOptions, SqliteRegistry};
 pub use registry::{
     Change, HiveRecord, HiveStatus, JobFilter, JobOutline, JobRecord, MemoryRegistry, ModelRecord,
-    POLICIES_KEPT, Piece, PolicyOrigin, PolicyRecord, Registry, Snapshot, TenantRecord,
-    WorkerRecord,
+    POLICIES_KEPT, Piece, PolicyFilter, PolicyOrigin, PolicyRecord, Registry, Snapshot,
+    TenantRecord, WorkerRecord,
 };
 pub use request::Request;
 pub use scheduler::{

@@ -25,6 +25,7 @@ impl WorkerLimits {
 
 /// A model on a hive's disk.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct ModelOnDisk {
     /// Its reference.
     pub model: ModelRef,

@@ -351,7 +351,7 @@ impl Queen {
         let (hives, written) = self.end().await?;
         let stops = hives.iter().map(|hive| async {
             if let Err(error) = hive.shutdown(self.shared.settings.abort_grace).await {
-                tracing::warn!(hive = %hive.id(), %error, "the hive could not be stopped");
+                tracing::warn!(hive = %hive.info().id, %error, "the hive could not be stopped");
             }
         });
         futures_util::future::join_all(stops).await;

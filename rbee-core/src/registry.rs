@@ -34,7 +34,10 @@ pub const POLICIES_KEPT: u64 = 100;
 
 /// One thing to write. A list of them is written together or not at all, in order.
 ///
-/// A change to a job or hive that the store does not know is passed over: it may have been removed meanwhile.
+/// A change to a job or hive that the store does not know is ignored: it may have been removed meanwhile.
+///
+/// The list of changes is complete on purpose, and not `non_exhaustive`: a store that ignored a change that it does not
+/// know would lose it. A new kind of change is to break every store until it writes that kind too.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Change {
     /// A job was accepted. Its owner becomes the one who records. A job of that id that is there already stays as it
@@ -179,6 +182,34 @@ impl JobFilter {
     }
 }
 
+/// Which versions of the policy to list. The default asks for all that are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PolicyFilter {
+    /// This one alone.
+    pub version: Option<u64>,
+    /// At most so many: the newest.
+    pub limit: u64,
+}
+
+impl Default for PolicyFilter {
+    fn default() -> Self {
+        Self { version: None, limit: POLICIES_KEPT }
+    }
+}
+
+impl PolicyFilter {
+    /// The version of this number.
+    pub fn one(version: u64) -> Self {
+        Self { version: Some(version), limit: 1 }
+    }
+
+    /// The newest version.
+    pub fn newest() -> Self {
+        Self { version: None, limit: 1 }
+    }
+}
+
 /// What must survive a restart: jobs, hives, the catalogue of models, tenants.
 ///
 /// Every job and hive has an owner: one life of one queen, named by its [`Epoch`]. So two queens can share a store,
@@ -235,19 +266,13 @@ pub trait Registry: fmt::Debug + Send + Sync + 'static {
     /// Lists jobs, of every owner, the newest first.
     async fn jobs(&self, filter: &JobFilter) -> Result<Vec<JobRecord>>;
 
-    /// The versions of the policy, the newest last.
-    async fn policies(&self) -> Result<Vec<PolicyRecord>>;
-
-    /// One version of the policy, or the newest where none is named; none where it is not kept. A store that can read
-    /// one without the others does better than this default.
-    async fn policy(&self, version: Option<u64>) -> Result<Option<PolicyRecord>> {
-        let all = self.policies().await?;
-        Ok(all.into_iter().rev().find(|one| version.is_none_or(|wanted| one.version == wanted)))
-    }
+    /// Lists versions of the policy, the newest last. One that is not kept is not listed.
+    async fn policies(&self, filter: &PolicyFilter) -> Result<Vec<PolicyRecord>>;
 }
 
 /// A shared registry is a registry.
 #[async_trait]
+#[deny(clippy::missing_trait_methods)]
 impl<R: Registry + ?Sized> Registry for Arc<R> {
     async fn open(&self, queen: &QueenId, lease: Duration) -> Result<Snapshot> {
         (**self).open(queen, lease).await
@@ -267,10 +292,7 @@ impl<R: Registry + ?Sized> Registry for Arc<R> {
     async fn jobs(&self, filter: &JobFilter) -> Result<Vec<JobRecord>> {
         (**self).jobs(filter).await
     }
-    async fn policies(&self) -> Result<Vec<PolicyRecord>> {
-        (**self).policies().await
-    }
-    async fn policy(&self, version: Option<u64>) -> Result<Option<PolicyRecord>> {
-        (**self).policy(version).await
+    async fn policies(&self, filter: &PolicyFilter) -> Result<Vec<PolicyRecord>> {
+        (**self).policies(filter).await
     }
 }

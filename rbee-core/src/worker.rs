@@ -14,8 +14,9 @@ mod echo;
 #[cfg(feature = "test-util")]
 pub use echo::{EchoBuilder, EchoFault, EchoGate, EchoRun, EchoWorker};
 
-/// What a worker can do.
+/// What a worker can do. Other fields may be added, so it is made from its default, which is nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Capabilities {
     /// It continues text.
     pub generate: bool,
@@ -182,6 +183,7 @@ pub trait Worker: fmt::Debug + Send + Sync + 'static {
 
 /// A shared worker is a worker.
 #[async_trait]
+#[deny(clippy::missing_trait_methods)]
 impl<W: Worker + ?Sized> Worker for Arc<W> {
     fn info(&self) -> &Arc<WorkerInfo> {
         (**self).info()

@@ -6,8 +6,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::model_ref::ModelRef;
 
-/// A worker to be started.
+/// A worker to be started. Other fields may be added, so it is made with [`new`](Self::new); change the fields that differ.
+///
+/// ```
+/// use rbee_core::WorkerSpec;
+///
+/// let mut spec = WorkerSpec::new("file:/models/bee".parse()?);
+/// spec.devices = vec![0];
+/// # Ok::<(), rbee_core::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct WorkerSpec {
     /// The model to load.
     pub model: ModelRef,
@@ -20,4 +29,11 @@ pub struct WorkerSpec {
     /// Where the model lies on the hive's disk. The hive says so itself, where its store has the model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<PathBuf>,
+}
+
+impl WorkerSpec {
+    /// A worker with one slot and no device, that takes no memory that is known of.
+    pub fn new(model: ModelRef) -> Self {
+        Self { model, slots: 1, devices: Vec::new(), need_bytes: 0, path: None }
+    }
 }

@@ -15,8 +15,8 @@ use futures_core::stream::BoxStream;
 use futures_util::{StreamExt, stream};
 use rbee_core::{
     Device, DeviceKind, EchoWorker, Epoch, Error, ErrorKind, HiveBackend, HiveEvent, HiveId,
-    HiveReport, InProcessHive, ModelOnDisk, ModelOrigin, ModelRef, Progress, Result, Worker,
-    WorkerFactory, WorkerId, WorkerSpec, async_trait, conformance,
+    HiveInfo, HiveReport, InProcessHive, ModelHost, ModelOnDisk, ModelOrigin, ModelRef, Progress,
+    Result, Worker, WorkerFactory, WorkerId, WorkerSpec, async_trait, conformance,
 };
 
 #[derive(Debug)]
@@ -62,13 +62,9 @@ fn in_process() -> InProcessHive {
 }
 
 fn spec(model: &str) -> WorkerSpec {
-    WorkerSpec {
-        model: model.parse().unwrap(),
-        slots: 2,
-        devices: vec![0],
-        need_bytes: 0,
-        path: None,
-    }
+    let mut spec = WorkerSpec::new(model.parse().unwrap());
+    (spec.slots, spec.devices) = (2, vec![0]);
+    spec
 }
 
 /// The sentence with which the suite fails; none where the hive passes.
@@ -96,7 +92,7 @@ async fn the_in_process_hive_tells_of_a_death() {
 /// What a broken hive does wrong.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Flaw {
-    SecondStartFails,
+    SecondWatchFails,
     NoFirstReport,
     StaleFirstReport,
     SpawnUnderAnotherName,
@@ -154,18 +150,34 @@ impl Broken {
 }
 
 #[async_trait]
-impl HiveBackend for Broken {
-    fn id(&self) -> &HiveId {
-        self.hive.id()
+impl ModelHost for Broken {
+    fn info(&self) -> &HiveInfo {
+        self.hive.info()
     }
 
-    async fn start(&self) -> Result<()> {
-        if self.is(Flaw::SecondStartFails) && self.count() == 1 {
-            return Err(Error::new(ErrorKind::Internal, "it runs already"));
+    async fn provision(
+        &self,
+        model: &ModelRef,
+        from: ModelOrigin,
+        progress: Progress,
+    ) -> Result<ModelOnDisk> {
+        let mut on_disk = self.hive.provision(model, from, progress).await?;
+        if self.is(Flaw::SizeChanges) {
+            on_disk.bytes += self.count();
         }
-        self.hive.start().await
+        Ok(on_disk)
     }
 
+    async fn remove_model(&self, model: &ModelRef) -> Result<()> {
+        match self.flaw {
+            Flaw::RemovedModelStays => Ok(()),
+            _ => self.hive.remove_model(model).await,
+        }
+    }
+}
+
+#[async_trait]
+impl HiveBackend for Broken {
     async fn report(&self) -> Result<HiveReport> {
         let mut report = self.hive.report().await?;
         self.spoil(&mut report);
@@ -173,6 +185,9 @@ impl HiveBackend for Broken {
     }
 
     async fn watch(&self, owner: Epoch) -> Result<BoxStream<'static, HiveEvent>> {
+        if self.is(Flaw::SecondWatchFails) && self.count() == 1 {
+            return Err(Error::new(ErrorKind::Internal, "it runs already"));
+        }
         let owner = match self.flaw {
             Flaw::NobodyIsFenced => Epoch(1),
             Flaw::OneSubscriptionOnly => Epoch(owner.0 * 100 + self.count()),
@@ -246,26 +261,6 @@ impl HiveBackend for Broken {
         self.hive.stop(id, grace).await
     }
 
-    async fn provision(
-        &self,
-        model: &ModelRef,
-        from: ModelOrigin,
-        progress: Progress,
-    ) -> Result<ModelOnDisk> {
-        let mut on_disk = self.hive.provision(model, from, progress).await?;
-        if self.is(Flaw::SizeChanges) {
-            on_disk.bytes += self.count();
-        }
-        Ok(on_disk)
-    }
-
-    async fn remove_model(&self, model: &ModelRef) -> Result<()> {
-        match self.flaw {
-            Flaw::RemovedModelStays => Ok(()),
-            _ => self.hive.remove_model(model).await,
-        }
-    }
-
     async fn shutdown(&self, grace: Duration) -> Result<()> {
         match self.flaw {
             Flaw::ShutdownDoesNothing => Ok(()),
@@ -289,7 +284,7 @@ async fn every_flaw_is_caught_and_named() {
     use Flaw::*;
     let mut wrong = Vec::new();
     for (flaw, words) in [
-        (SecondStartFails, "a second start failed"),
+        (SecondWatchFails, "a second watch failed"),
         (NoFirstReport, "the first event"),
         (StaleFirstReport, "the revision fell"),
         (SpawnUnderAnotherName, "does not list worker"),

@@ -16,7 +16,7 @@ use std::{
 
 use hub::{HubServer, Seen, TOKEN};
 use rbee_core::{
-    Error, ErrorKind, HiveBackend, Hub, HubAccess, HubToken, InProcessHive, ModelOrigin, ModelRef,
+    Error, ErrorKind, Hub, HubAccess, HubToken, InProcessHive, ModelHost, ModelOrigin, ModelRef,
     ModelStore, Progress, StoreOptions,
 };
 

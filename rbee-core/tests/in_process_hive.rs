@@ -10,7 +10,7 @@ use std::{
 
 use futures_util::{FutureExt, StreamExt};
 use rbee_core::{
-    EchoWorker, Epoch, Error, ErrorKind, HiveBackend, HiveEvent, HiveId, InProcessHive,
+    EchoWorker, Epoch, Error, ErrorKind, HiveBackend, HiveEvent, HiveId, InProcessHive, ModelHost,
     ModelOnDisk, ModelOrigin, ModelRef, Progress, ProgressUpdate, Result, Worker, WorkerFactory,
     WorkerId, WorkerSpec, async_trait,
 };
@@ -68,13 +68,7 @@ impl WorkerFactory for Gated {
 }
 
 fn spec(model: &str) -> WorkerSpec {
-    WorkerSpec {
-        model: model.parse().unwrap(),
-        slots: 1,
-        devices: Vec::new(),
-        need_bytes: 0,
-        path: None,
-    }
+    WorkerSpec::new(model.parse().unwrap())
 }
 
 fn hive() -> (Arc<InProcessHive>, Gated) {
@@ -124,6 +118,7 @@ async fn workers_from_the_start_are_reported_and_must_belong_to_the_hive() {
     ];
     for hive in wrong {
         let error = hive.start().await.unwrap_err();
+        assert_eq!(kind(hive.watch(Epoch(1)).await), ErrorKind::Config);
         assert_eq!(error.kind(), ErrorKind::Config);
         assert!(error.message().contains("allowed is"), "{error}");
     }
@@ -291,6 +286,16 @@ async fn a_cut_link_ends_calls_and_subscriptions_and_spares_the_workers() {
     factory.0.gate.add_permits(1);
     events.next().await.unwrap();
     assert_eq!(names(&hive).await.len(), 2, "the load went on behind the cut");
+}
+
+#[tokio::test]
+async fn a_hive_that_was_shut_down_is_made_ready_again_by_whoever_watches_it() {
+    let (hive, _) = hive();
+    hive.shutdown(GRACE).await.unwrap();
+    assert_eq!(kind(hive.report().await), ErrorKind::HiveUnreachable);
+    let mut events = hive.watch(Epoch(1)).await.unwrap();
+    assert!(matches!(events.next().await, Some(HiveEvent::Report(_))));
+    hive.report().await.unwrap();
 }
 
 #[tokio::test]

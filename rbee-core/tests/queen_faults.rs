@@ -194,17 +194,9 @@ async fn a_policy_that_panics_errs_or_talks_nonsense_is_replaced_for_that_job() 
         || Err(Error::new(ErrorKind::Internal, "no idea")),
         || Ok(Placement::Assign(WorkerId::from_random_bits(7))),
         || {
-            Ok(Placement::Spawn {
-                hive: "nowhere".parse()?,
-                spec: rbee_core::WorkerSpec {
-                    model: queen_support::model(),
-                    slots: 1,
-                    devices: vec![0],
-                    need_bytes: 0,
-                    path: None,
-                },
-                evict: Vec::new(),
-            })
+            let mut spec = rbee_core::WorkerSpec::new(queen_support::model());
+            spec.devices = vec![0];
+            Ok(Placement::Spawn { hive: "nowhere".parse()?, spec, evict: Vec::new() })
         },
     ];
     for (n, policy) in broken.into_iter().enumerate() {
@@ -265,7 +257,7 @@ async fn a_hive_that_goes_away_gets_no_jobs_and_its_streams_go_on_elsewhere() {
 }
 
 fn machine_id(hive: &rbee_core::InProcessHive) -> &rbee_core::HiveId {
-    rbee_core::HiveBackend::id(hive)
+    &rbee_core::ModelHost::info(hive).id
 }
 
 #[tokio::test(start_paused = true)]

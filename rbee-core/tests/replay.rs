@@ -50,7 +50,8 @@ fn a_policy_that_always_starts_what_no_hive_can_have_leaves_the_job_to_the_built
     let stubborn = FnScheduler::new("stubborn", |ask: &Ask, cluster: &ClusterView| {
         let hive = cluster.hives().next().unwrap().id.clone();
         let model = ask.job.model.clone();
-        let spec = WorkerSpec { model, slots: 1, devices: vec![0], need_bytes: GB, path: None };
+        let mut spec = WorkerSpec::new(model);
+        (spec.devices, spec.need_bytes) = (vec![0], GB);
         Ok(Placement::Spawn { hive, spec, evict: Vec::new() })
     });
     let arrivals = vec![arrival(0, 100, JobSketch::new(model("hf:no/body")))];

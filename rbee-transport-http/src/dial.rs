@@ -28,6 +28,7 @@ pub trait Dial: fmt::Debug + Send + Sync + 'static {
 
 /// A shared way is a way.
 #[async_trait]
+#[deny(clippy::missing_trait_methods)]
 impl<D: Dial + ?Sized> Dial for Arc<D> {
     async fn dial(&self, port: u16) -> io::Result<Box<dyn Io>> {
         (**self).dial(port).await

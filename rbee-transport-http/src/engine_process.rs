@@ -102,14 +102,11 @@ impl EngineFactory {
         info.hive = hive.clone();
         info.devices = spec.devices.clone();
         info.slots = spec.slots;
-        info.capabilities = Capabilities {
-            generate: tasks.contains(&Task::Generate),
-            embed: tasks.contains(&Task::Embed),
-            resume: false,
-            context_tokens: Some(context),
-            // Engines give none while they compute a prompt.
-            heartbeats: false,
-        };
+        // Other engines cannot resume, and give no heartbeats while they compute a prompt.
+        info.capabilities = Capabilities::default();
+        info.capabilities.generate = tasks.contains(&Task::Generate);
+        info.capabilities.embed = tasks.contains(&Task::Embed);
+        info.capabilities.context_tokens = Some(context);
         info
     }
 

@@ -11,8 +11,9 @@ use std::{
 use async_trait::async_trait;
 use futures_core::stream::BoxStream;
 use rbee_core::{
-    Damage, Epoch, Error, ErrorKind, HiveBackend, HiveEvent, HiveId, HiveReport, ModelFiles,
-    ModelOnDisk, ModelOrigin, ModelRef, Progress, Result, Worker, WorkerId, WorkerSpec,
+    Damage, Epoch, Error, ErrorKind, HiveBackend, HiveEvent, HiveId, HiveInfo, HiveReport,
+    ModelFiles, ModelHost, ModelOnDisk, ModelOrigin, ModelRef, Progress, Result, Worker, WorkerId,
+    WorkerSpec,
 };
 use serde::{Deserialize, Serialize};
 use tokio::{io::AsyncWriteExt, process::Command, time::timeout};
@@ -44,8 +45,8 @@ const PORT_TRIES: usize = 5;
 /// A hive on this machine that is a daemon of its own: it outlives a queen that is killed, and the next one finds it
 /// again with all its workers.
 ///
-/// [`start`](HiveBackend::start) takes in the daemon that the state directory remembers, where it lives, and runs
-/// `rbee-hive` where it does not. [`shutdown`](HiveBackend::shutdown) ends it: by request, then SIGTERM, 30 seconds, and
+/// [`watch`](HiveBackend::watch) takes in the daemon that the state directory remembers, if it lives, and runs
+/// `rbee-hive` if it does not. [`shutdown`](HiveBackend::shutdown) ends it: by request, then SIGTERM, 30 seconds, and
 /// SIGKILL. Dropping this leaves it to the next queen, or to its lease.
 ///
 /// ```no_run
@@ -60,7 +61,7 @@ const PORT_TRIES: usize = 5;
 /// ```
 #[derive(Debug)]
 pub struct LocalHive {
-    id: HiveId,
+    info: HiveInfo,
     path: PathBuf,
     state_dir: StateDir,
     program: Option<PathBuf>,
@@ -91,7 +92,7 @@ impl LocalHive {
     /// The hive of this name, that is remembered in this directory.
     pub fn new(id: HiveId, state_dir: PathBuf) -> Self {
         Self {
-            id,
+            info: HiveInfo::local(id),
             state_dir: StateDir::new(state_dir.clone()),
             path: state_dir,
             program: None,
@@ -120,6 +121,38 @@ impl LocalHive {
         self
     }
 
+    /// Takes in the daemon that lives, or runs one, without claiming it for a queen. [`watch`](HiveBackend::watch) does
+    /// this first. Idempotent, also after a shutdown.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Conflict`] if another queen uses the state directory, [`ErrorKind::Config`] if the program cannot be
+    /// started, [`ErrorKind::HiveUnreachable`] with its last words if it ended.
+    pub async fn start(&self) -> Result<()> {
+        let _one = self.changing.lock().await;
+        let mut lock = None;
+        if let Some(up) = self.up() {
+            if !up.running.has_ended() && up.hive.health().await.is_ok() {
+                return Ok(());
+            }
+            // Another is found or made in its place, and the directory stays ours.
+            lock = Some(up._lock);
+            self.set(None);
+        }
+        let lock = match lock {
+            Some(lock) => lock,
+            None => {
+                self.state_dir.create()?;
+                Arc::new(self.state_dir.lock()?)
+            }
+        };
+        let (running, hive) = match self.adopt().await {
+            Some(found) => found,
+            None => self.run().await?,
+        };
+        self.set(Some(Up { running, hive, _lock: lock }));
+        Ok(())
+    }
+
     fn up(&self) -> Option<Up> {
         self.up.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -131,14 +164,14 @@ impl LocalHive {
     /// The client of the daemon.
     fn hive(&self) -> Result<Arc<HttpHive>> {
         self.up().map(|up| up.hive).ok_or_else(|| {
-            let message = format!("hive {} is not started", self.id);
+            let message = format!("hive {} is not started", self.info.id);
             Error::new(ErrorKind::HiveUnreachable, message)
         })
     }
 
     fn client(&self, port: u16, token: Token) -> Arc<HttpHive> {
         let endpoint = Endpoint::new(Arc::new(Tcp::loopback()), port, Some(token));
-        Arc::new(HttpHive::new(self.id.clone(), endpoint))
+        Arc::new(HttpHive::new(self.info.id.clone(), endpoint))
     }
 
     /// Where the daemon remembers its workers.
@@ -153,11 +186,11 @@ impl LocalHive {
         let hive = self.client(record.port, record.token);
         match timeout(ANSWER, hive.health()).await {
             Ok(Ok(_)) => {
-                tracing::info!(hive = %self.id, process = %running.identity(), "found the hive again");
+                tracing::info!(hive = %self.info.id, process = %running.identity(), "found the hive again");
                 Some((running, hive))
             }
             Ok(Err(_)) | Err(_) => {
-                tracing::warn!(hive = %self.id, "the hive lives but does not answer; it is killed");
+                tracing::warn!(hive = %self.info.id, "the hive lives but does not answer; it is killed");
                 running.end(Duration::ZERO).await;
                 None
             }
@@ -190,12 +223,12 @@ impl LocalHive {
                 let words = self.state_dir.log(NAME).last_words();
                 let message = format!(
                     "hive {} ended ({}); its last words were:\n{words}",
-                    self.id, ended.how
+                    self.info.id, ended.how
                 );
                 return Err(Error::new(ErrorKind::HiveUnreachable, message));
             }
         }
-        let message = format!("hive {} found {PORT_TRIES} ports taken in a row", self.id);
+        let message = format!("hive {} found {PORT_TRIES} ports taken in a row", self.info.id);
         Err(Error::new(ErrorKind::HiveUnreachable, message))
     }
 
@@ -204,7 +237,7 @@ impl LocalHive {
         let output = log.create().map_err(|cause| wrong(log.path(), cause))?;
         let also = output.try_clone().map_err(|cause| wrong(log.path(), cause))?;
         let mut command = Command::new(program);
-        command.args(["--id", self.id.as_str(), "--host", &HOST.to_string()]);
+        command.args(["--id", self.info.id.as_str(), "--host", &HOST.to_string()]);
         command.args([
             "--port",
             &port.to_string(),
@@ -243,7 +276,9 @@ impl LocalHive {
                 Err(error) => error,
             };
             if began.elapsed() >= START_PATIENCE {
-                return Err(error.context(format_args!("hive {} did not start in time", self.id)));
+                return Err(
+                    error.context(format_args!("hive {} did not start in time", self.info.id))
+                );
             }
             tokio::time::sleep(LOOK).await;
         }
@@ -251,7 +286,7 @@ impl LocalHive {
 
     /// Ends workers of a daemon that was ended by force.
     async fn end_orphans(&self, grace: Duration) -> Result<()> {
-        let orphans = ProcessHive::new(self.id.clone(), self.workers_dir());
+        let orphans = ProcessHive::new(self.info.id.clone(), self.workers_dir());
         if StateDir::new(self.workers_dir()).names("json").is_empty() {
             return Ok(());
         }
@@ -265,63 +300,10 @@ fn wrong(path: &Path, cause: std::io::Error) -> Error {
 }
 
 #[async_trait]
-impl HiveBackend for LocalHive {
-    fn id(&self) -> &HiveId {
-        &self.id
-    }
-
-    /// # Errors
-    /// [`ErrorKind::Conflict`] where another queen uses the state directory, [`ErrorKind::Config`] where the program
-    /// cannot be started, [`ErrorKind::HiveUnreachable`] with its last words where it ended.
-    async fn start(&self) -> Result<()> {
-        let _one = self.changing.lock().await;
-        let mut lock = None;
-        if let Some(up) = self.up() {
-            if !up.running.has_ended() && up.hive.start().await.is_ok() {
-                return Ok(());
-            }
-            // Another is found or made in its place, and the directory stays ours.
-            lock = Some(up._lock);
-            self.set(None);
-        }
-        let lock = match lock {
-            Some(lock) => lock,
-            None => {
-                self.state_dir.create()?;
-                Arc::new(self.state_dir.lock()?)
-            }
-        };
-        let (running, hive) = match self.adopt().await {
-            Some(found) => found,
-            None => self.run().await?,
-        };
-        self.set(Some(Up { running, hive, _lock: lock }));
-        Ok(())
-    }
-
-    async fn report(&self) -> Result<HiveReport> {
-        self.hive()?.report().await
-    }
-
-    async fn watch(&self, owner: Epoch) -> Result<BoxStream<'static, HiveEvent>> {
-        self.hive()?.watch(owner).await
-    }
-
-    async fn spawn(
-        &self,
-        id: WorkerId,
-        spec: &WorkerSpec,
-        progress: Progress,
-    ) -> Result<Arc<dyn Worker>> {
-        self.hive()?.spawn(id, spec, progress).await
-    }
-
-    async fn worker(&self, id: WorkerId) -> Result<Arc<dyn Worker>> {
-        self.hive()?.worker(id).await
-    }
-
-    async fn stop(&self, id: WorkerId, grace: Duration) -> Result<()> {
-        self.hive()?.stop(id, grace).await
+#[deny(clippy::missing_trait_methods)]
+impl ModelHost for LocalHive {
+    fn info(&self) -> &HiveInfo {
+        &self.info
     }
 
     async fn provision(
@@ -344,13 +326,44 @@ impl HiveBackend for LocalHive {
     async fn remove_model(&self, model: &ModelRef) -> Result<()> {
         self.hive()?.remove_model(model).await
     }
+}
+
+#[async_trait]
+impl HiveBackend for LocalHive {
+    /// # Errors
+    /// Also those of [`start`](LocalHive::start).
+    async fn watch(&self, owner: Epoch) -> Result<BoxStream<'static, HiveEvent>> {
+        self.start().await?;
+        self.hive()?.watch(owner).await
+    }
+
+    async fn report(&self) -> Result<HiveReport> {
+        self.hive()?.report().await
+    }
+
+    async fn spawn(
+        &self,
+        id: WorkerId,
+        spec: &WorkerSpec,
+        progress: Progress,
+    ) -> Result<Arc<dyn Worker>> {
+        self.hive()?.spawn(id, spec, progress).await
+    }
+
+    async fn worker(&self, id: WorkerId) -> Result<Arc<dyn Worker>> {
+        self.hive()?.worker(id).await
+    }
+
+    async fn stop(&self, id: WorkerId, grace: Duration) -> Result<()> {
+        self.hive()?.stop(id, grace).await
+    }
 
     async fn shutdown(&self, grace: Duration) -> Result<()> {
         let _one = self.changing.lock().await;
         let Some(up) = self.up() else { return Ok(()) };
         // Where it does not take the request, the signal that follows says the same.
         if let Err(error) = up.hive.shutdown(grace).await {
-            tracing::warn!(hive = %self.id, %error, "the hive did not take the order to end");
+            tracing::warn!(hive = %self.info.id, %error, "the hive did not take the order to end");
         }
         up.running.end(GRACE).await;
         self.state_dir.remove(NAME);

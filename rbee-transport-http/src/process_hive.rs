@@ -17,9 +17,9 @@ use std::{
 use async_trait::async_trait;
 use futures_core::stream::BoxStream;
 use rbee_core::{
-    Damage, Device, Devices, Epoch, Error, ErrorKind, HiveBackend, HiveEvent, HiveId, HiveReport,
-    InProcessHive, ModelFiles, ModelOnDisk, ModelOrigin, ModelRef, ModelStore, Progress, Result,
-    WallTime, Worker, WorkerId, WorkerInfo, WorkerSpec,
+    Damage, Device, Devices, Epoch, Error, ErrorKind, HiveBackend, HiveEvent, HiveId, HiveInfo,
+    HiveReport, InProcessHive, ModelFiles, ModelHost, ModelOnDisk, ModelOrigin, ModelRef,
+    ModelStore, Progress, Result, WallTime, Worker, WorkerId, WorkerInfo, WorkerSpec,
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -222,6 +222,32 @@ impl ProcessHive {
         Self { config, machine, table, books, life, starting }
     }
 
+    /// Makes it ready without claiming it for a queen: takes in the workers that live, and keeps them alive from then on.
+    /// [`watch`](HiveBackend::watch) does this first. Idempotent, also after a shutdown.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Conflict`] if another hive uses the state directory, [`ErrorKind::Storage`] if it cannot be used,
+    /// [`ErrorKind::Config`] for a setting that is not allowed.
+    pub async fn start(&self) -> Result<()> {
+        let _one = self.starting.lock().await;
+        self.books.start().await?;
+        if self.life().is_some() {
+            return Ok(());
+        }
+        self.check()?;
+        self.config.state_dir.create()?;
+        let lock = self.config.state_dir.lock()?;
+        adopt::adopt(&self.config, &self.machine, &self.table, &self.books).await;
+        let keeping = CancellationToken::new();
+        tokio::spawn(
+            keeping
+                .clone()
+                .run_until_cancelled_owned(keep::keep(self.table.clone(), self.config.lease / 3)),
+        );
+        *self.life() = Some(Life { _lock: lock, _keeping: keeping.drop_guard() });
+        Ok(())
+    }
+
     /// What it keeps in its state directory for queens of the same user.
     pub fn hive_files(&self) -> HiveFiles {
         HiveFiles::new(self.config.state_dir.clone())
@@ -256,40 +282,45 @@ impl ProcessHive {
 }
 
 #[async_trait]
-impl HiveBackend for ProcessHive {
-    fn id(&self) -> &HiveId {
-        &self.config.id
+#[deny(clippy::missing_trait_methods)]
+impl ModelHost for ProcessHive {
+    fn info(&self) -> &HiveInfo {
+        self.books.info()
     }
 
+    async fn provision(
+        &self,
+        model: &ModelRef,
+        from: ModelOrigin,
+        progress: Progress,
+    ) -> Result<ModelOnDisk> {
+        self.books.provision(model, from, progress).await
+    }
+
+    async fn files(&self, model: &ModelRef) -> Result<Arc<dyn ModelFiles>> {
+        self.books.files(model).await
+    }
+
+    async fn verify(&self, model: &ModelRef, progress: Progress) -> Result<Vec<Damage>> {
+        self.books.verify(model, progress).await
+    }
+
+    async fn remove_model(&self, model: &ModelRef) -> Result<()> {
+        self.books.remove_model(model).await
+    }
+}
+
+#[async_trait]
+impl HiveBackend for ProcessHive {
     /// # Errors
-    /// [`ErrorKind::Conflict`] where another hive uses the state directory, [`ErrorKind::Storage`] where it cannot be
-    /// used, [`ErrorKind::Config`] for a setting that is not allowed.
-    async fn start(&self) -> Result<()> {
-        let _one = self.starting.lock().await;
-        self.books.start().await?;
-        if self.life().is_some() {
-            return Ok(());
-        }
-        self.check()?;
-        self.config.state_dir.create()?;
-        let lock = self.config.state_dir.lock()?;
-        adopt::adopt(&self.config, &self.machine, &self.table, &self.books).await;
-        let keeping = CancellationToken::new();
-        tokio::spawn(
-            keeping
-                .clone()
-                .run_until_cancelled_owned(keep::keep(self.table.clone(), self.config.lease / 3)),
-        );
-        *self.life() = Some(Life { _lock: lock, _keeping: keeping.drop_guard() });
-        Ok(())
+    /// Also those of [`start`](ProcessHive::start).
+    async fn watch(&self, owner: Epoch) -> Result<BoxStream<'static, HiveEvent>> {
+        self.start().await?;
+        self.books.watch(owner).await
     }
 
     async fn report(&self) -> Result<HiveReport> {
         self.books.report().await
-    }
-
-    async fn watch(&self, owner: Epoch) -> Result<BoxStream<'static, HiveEvent>> {
-        self.books.watch(owner).await
     }
 
     /// # Errors
@@ -317,27 +348,6 @@ impl HiveBackend for ProcessHive {
         // Side by side: a load ends when its process does.
         let (stopped, ()) = tokio::join!(self.books.stop(id, grace), stopping.end(grace));
         stopped
-    }
-
-    async fn provision(
-        &self,
-        model: &ModelRef,
-        from: ModelOrigin,
-        progress: Progress,
-    ) -> Result<ModelOnDisk> {
-        self.books.provision(model, from, progress).await
-    }
-
-    async fn files(&self, model: &ModelRef) -> Result<Arc<dyn ModelFiles>> {
-        self.books.files(model).await
-    }
-
-    async fn verify(&self, model: &ModelRef, progress: Progress) -> Result<Vec<Damage>> {
-        self.books.verify(model, progress).await
-    }
-
-    async fn remove_model(&self, model: &ModelRef) -> Result<()> {
-        self.books.remove_model(model).await
     }
 
     async fn shutdown(&self, grace: Duration) -> Result<()> {

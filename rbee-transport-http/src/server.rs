@@ -37,6 +37,6 @@ pub use logs::{Followed, LogRing};
 #[cfg(feature = "metrics")]
 pub use metrics::Metrics;
 pub use process::{exit_status, run_hive, run_worker};
-pub use queen::{Examiner, HiveConnector, QueenLimits, QueenServer, queen};
+pub use queen::{HealthCheck, HiveConnector, QueenLimits, QueenServer, queen};
 pub use tls::TlsFiles;
 pub use worker::{WorkerServer, worker};

@@ -14,8 +14,8 @@ use axum::{Router, body::Body, extract::Request};
 use http::{Method, StatusCode, header};
 use http_body_util::BodyExt;
 use rbee_core::{
-    EchoWorker, Epoch, HiveBackend, HiveId, InProcessHive, JobId, ModelOrigin, Progress, Worker,
-    WorkerId,
+    EchoWorker, Epoch, HiveBackend, HiveId, InProcessHive, JobId, ModelHost, ModelOrigin, Progress,
+    Worker, WorkerId,
 };
 use rbee_transport_http::{
     Token,
@@ -175,7 +175,11 @@ async fn listener() -> (Daemon, Arc<Mutex<Vec<Seen>>>) {
                 kind: kind.map(|kind| kind.to_str().unwrap().to_owned()),
                 body: serde_json::from_slice(&bytes).unwrap_or_default(),
             });
-            axum::Json(json!({"lease_ms": 1000}))
+            // The health of the hive `local`, and a lease on it.
+            axum::Json(json!({
+                "status": "ok", "hive": "local", "version": "0", "hostname": "here", "pid": 1, "rev": 1,
+                "lease_ms": 1000,
+            }))
         }
     };
     (Daemon::serve(Router::new().fallback(answer)).await, seen)
@@ -188,7 +192,6 @@ async fn clients_say_of_everything_that_changes_something_that_it_is_json() {
     let hive = HttpHive::new(HiveId::local(), endpoint.clone());
     let (id, model) = (WorkerId::random(), spec("file:/model"));
     // What they make of such answers does not matter here.
-    let _ = hive.start().await;
     let _ = hive.report().await;
     let _ = hive.watch(Epoch(1)).await.map(drop);
     let _ = hive.spawn(id, &model, Progress::ignore()).await.map(drop);
@@ -223,6 +226,7 @@ async fn clients_say_of_everything_that_changes_something_that_it_is_json() {
         ("POST", wire::worker::CANCEL),
     ];
     assert_eq!(asked, expected.into_iter().collect());
+    assert!(changing.iter().any(|seen| seen.path == wire::LEASE && seen.body["owner"] == 1));
     for request in changing {
         assert_eq!(request.kind.as_deref(), Some("application/json"), "{request:?}");
         assert!(request.body.is_object(), "{request:?}");

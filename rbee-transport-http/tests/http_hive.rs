@@ -8,14 +8,16 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::StreamExt;
 use rbee_core::{
-    EchoWorker, Epoch, ErrorKind, HiveBackend, HiveId, InProcessHive, ModelOrigin, Progress,
-    Result, Worker, WorkerFactory, WorkerId, WorkerSpec, async_trait, conformance,
+    EchoWorker, Epoch, ErrorKind, HiveAddress, HiveBackend, HiveId, InProcessHive, ModelHost,
+    ModelOrigin, Progress, Result, Worker, WorkerFactory, WorkerId, WorkerSpec, async_trait,
+    conformance,
 };
 use rbee_transport_http::{
     Token,
     client::{Endpoint, HttpHive},
     dial::Tcp,
     server::{self, HiveServer},
+    wire,
 };
 use support::{Daemon, spec, token};
 
@@ -84,7 +86,7 @@ async fn a_death_is_told_over_http() {
 async fn another_hive_than_the_one_expected_is_refused_by_name() {
     let daemon = Daemon::serve(server::hive(in_process(), token())).await;
     let hive = HttpHive::new("other".parse().unwrap(), daemon.endpoint(Some(token())));
-    let error = hive.start().await.unwrap_err();
+    let error = hive.watch(Epoch(1)).await.err().unwrap();
     assert_eq!(error.kind(), ErrorKind::Config);
     assert!(error.message().starts_with("hive local answers at 127.0.0.1:"), "{error}");
 }
@@ -99,7 +101,35 @@ async fn a_client_without_the_token_learns_that_the_hive_wants_one() {
     let error = HttpHive::connect(wrong).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unauthorized);
     let hive = HttpHive::connect(daemon.endpoint(Some(token()))).await.unwrap();
-    assert_eq!(hive.id().as_str(), "local");
+    assert_eq!(hive.info().id.as_str(), "local");
+}
+
+#[tokio::test]
+async fn a_hive_behind_http_says_where_it_is_reached() {
+    let daemon = Daemon::serve(server::hive(in_process(), token())).await;
+    let endpoint = daemon.endpoint(Some(token()));
+    let hive = HttpHive::connect(endpoint.clone()).await.unwrap();
+    let info = hive.info();
+    assert_eq!(info.address, HiveAddress::Http);
+    assert_eq!(format!("{}:{}", info.hostname, info.port), endpoint.authority());
+}
+
+#[tokio::test]
+async fn a_daemon_that_was_told_to_end_is_not_made_ready_again_by_a_queen() {
+    let behind = in_process();
+    let daemon = Daemon::serve(server::hive(behind.clone(), token())).await;
+    let endpoint = daemon.endpoint(Some(token()));
+    let hive = HttpHive::connect(endpoint.clone()).await.unwrap();
+    let mut events = hive.watch(Epoch(1)).await.unwrap();
+    hive.shutdown(Duration::ZERO).await.unwrap();
+    while events.next().await.is_some() {}
+    // The queen's claim stands, so nothing but the end refuses it.
+    let path = format!("{}?owner=1", wire::hive::EVENTS);
+    let error =
+        endpoint.get::<serde_json::Value>(&path, Duration::from_secs(10)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::HiveUnreachable);
+    assert_eq!(error.message(), "hive local is shut down");
+    assert_eq!(behind.report().await.unwrap_err().kind(), ErrorKind::HiveUnreachable);
 }
 
 #[tokio::test]

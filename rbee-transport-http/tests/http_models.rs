@@ -9,8 +9,8 @@ use std::{fs, sync::Arc, time::Duration};
 use bytes::Bytes;
 use futures_util::{StreamExt, stream::BoxStream};
 use rbee_core::{
-    ErrorKind, HiveBackend, HiveId, InProcessHive, Manifest, ModelFiles, ModelOrigin, ModelRef,
-    ModelStore, Progress, Result, StoreOptions, async_trait,
+    ErrorKind, HiveBackend, HiveId, InProcessHive, Manifest, ModelFiles, ModelHost, ModelOrigin,
+    ModelRef, ModelStore, Progress, Result, StoreOptions, async_trait,
 };
 use rbee_transport_http::{client::HttpHive, server};
 use support::{Daemon, token};

@@ -94,7 +94,10 @@ async fn workers_of_a_hive_that_let_go_of_them_are_found_again_without_a_new_loa
     let (id, pid) = (worker.info().id, pid_of(&dir, worker.info().id));
     first.release();
     let second = hive(&dir);
-    second.start().await.unwrap();
+    // Nobody has started it: to watch it is enough.
+    let mut events = second.watch(Epoch(1)).await.unwrap();
+    let Some(HiveEvent::Report(report)) = events.next().await else { panic!("no report") };
+    assert_eq!(report.workers[0].info.id, id);
     let found = second.worker(id).await.unwrap();
     assert_eq!(found.info().url, worker.info().url);
     assert_eq!(pid_of(&dir, id), pid, "it is the same process");
@@ -250,7 +253,8 @@ async fn a_worker_sees_the_gpu_it_was_given_and_is_reported_on_it() {
         vec![device(0, DeviceKind::Cpu), device(1, cuda), device(2, cuda), device(3, cuda)];
     let dir = tempfile::tempdir().unwrap();
     let hive = hive(&dir).with_devices(devices);
-    let on_the_third = WorkerSpec { devices: vec![3], ..model(&dir, "model") };
+    let mut on_the_third = model(&dir, "model");
+    on_the_third.devices = vec![3];
     let worker = spawned(&hive, &on_the_third).await;
     assert_eq!(worker.info().devices, [3]);
     let id = worker.info().id;

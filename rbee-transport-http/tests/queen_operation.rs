@@ -11,7 +11,7 @@ use http::{Method, StatusCode, header};
 use rbee_core::{Mode, Queen, Settings, TenantId, TenantLimits, async_trait};
 use rbee_transport_http::{
     SharedToken, Token,
-    server::{Examiner, LogRing},
+    server::{HealthCheck, LogRing},
     wire::queen::{Check, Verdict},
 };
 use serde_json::{Value, json};
@@ -21,8 +21,8 @@ use tokio_util::sync::CancellationToken;
 struct Ports;
 
 #[async_trait]
-impl Examiner for Ports {
-    async fn examine(&self) -> Vec<Check> {
+impl HealthCheck for Ports {
+    async fn check(&self) -> Vec<Check> {
         vec![Check {
             subject: "queen".into(),
             check: "port".into(),
@@ -39,7 +39,7 @@ async fn the_queen_tells_how_she_is_and_what_she_finds() {
     let hall = Hall::of(echo(), Queen::builder(), |server| {
         server
             .with_metrics(Arc::new(move || metrics.clone()))
-            .with_examiner(Arc::new(Ports))
+            .with_health_check(Arc::new(Ports))
             .stop(token)
     })
     .await;

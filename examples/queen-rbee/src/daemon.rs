@@ -161,7 +161,7 @@ pub async fn start(config: Config, logs: Option<LogRing>) -> Result<Running> {
         .with_metrics(metrics.renderer())
         .stop(draining.clone());
     if let Some(backups) = backups {
-        api = api.with_examiner(Arc::new(repair::BackupExaminer(backups)));
+        api = api.with_health_check(Arc::new(repair::BackupHealth(backups)));
     }
     if let Some(token) = token {
         api = api.with_token(token);

@@ -11,8 +11,8 @@ use std::{
 
 use futures_util::future::join_all;
 use rbee_core::{
-    Damage, Epoch, Error, ErrorKind, HiveAddress, HiveBackend, HiveContact, HiveEvent, HiveId,
-    HiveReport, ModelFiles, ModelOnDisk, ModelOrigin, ModelRef, Progress, Result, Worker, WorkerId,
+    Damage, Epoch, Error, ErrorKind, HiveBackend, HiveEvent, HiveId, HiveInfo, HiveReport,
+    ModelFiles, ModelHost, ModelOnDisk, ModelOrigin, ModelRef, Progress, Result, Worker, WorkerId,
     WorkerSpec, async_trait,
 };
 use rbee_transport_http::{
@@ -126,8 +126,10 @@ impl Fleet {
         access: HiveAccess,
         labels: BTreeMap<String, String>,
     ) -> Visited {
-        let (id, hive) = (hive.id().clone(), Mutex::new(Arc::new(hive)));
-        Visited { id, hive, access, labels, draining: self.draining.clone() }
+        let mut info =
+            HiveInfo::http(hive.info().id.clone(), access.url().host(), access.url().port());
+        info.labels = labels;
+        Visited { info, hive: Mutex::new(Arc::new(hive)), access, draining: self.draining.clone() }
     }
 
     fn file(&self, id: &HiveId) -> PathBuf {
@@ -175,7 +177,7 @@ impl HiveConnector for Fleet {
                 _ => error,
             }
         })?;
-        let id = hive.id().clone();
+        let id = hive.info().id.clone();
         let path = self.file(&id);
         if self.reserved.contains(&id) || path.exists() {
             let message = format!(
@@ -215,11 +217,10 @@ impl HiveConnector for Fleet {
 /// somebody else had started goes on.
 #[derive(Debug)]
 struct Visited {
-    id: HiveId,
+    info: HiveInfo,
     /// As it was reached last.
     hive: Mutex<Arc<HttpHive>>,
     access: HiveAccess,
-    labels: BTreeMap<String, String>,
     draining: CancellationToken,
 }
 
@@ -231,47 +232,10 @@ impl Visited {
 }
 
 #[async_trait]
-impl HiveBackend for Visited {
-    fn id(&self) -> &HiveId {
-        &self.id
-    }
-    fn contact(&self) -> HiveContact {
-        HiveContact {
-            hostname: self.access.url().host().into(),
-            port: self.access.url().port(),
-            address: HiveAddress::Http,
-            labels: self.labels.clone(),
-        }
-    }
-    async fn start(&self) -> Result<()> {
-        if self.access.may_change() {
-            let hive = HttpHive::new(self.id.clone(), self.access.endpoint().await?);
-            *self.hive.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(hive);
-        }
-        self.hive().start().await.map_err(|error| self.access.explain(error))
-    }
-    async fn report(&self) -> Result<HiveReport> {
-        self.hive().report().await
-    }
-    async fn watch(
-        &self,
-        owner: Epoch,
-    ) -> Result<futures_util::stream::BoxStream<'static, HiveEvent>> {
-        self.hive().watch(owner).await
-    }
-    async fn spawn(
-        &self,
-        id: WorkerId,
-        spec: &WorkerSpec,
-        progress: Progress,
-    ) -> Result<Arc<dyn Worker>> {
-        self.hive().spawn(id, spec, progress).await
-    }
-    async fn worker(&self, id: WorkerId) -> Result<Arc<dyn Worker>> {
-        self.hive().worker(id).await
-    }
-    async fn stop(&self, id: WorkerId, grace: Duration) -> Result<()> {
-        self.hive().stop(id, grace).await
+#[deny(clippy::missing_trait_methods)]
+impl ModelHost for Visited {
+    fn info(&self) -> &HiveInfo {
+        &self.info
     }
     async fn provision(
         &self,
@@ -290,6 +254,37 @@ impl HiveBackend for Visited {
     async fn remove_model(&self, model: &ModelRef) -> Result<()> {
         self.hive().remove_model(model).await
     }
+}
+
+#[async_trait]
+impl HiveBackend for Visited {
+    async fn watch(
+        &self,
+        owner: Epoch,
+    ) -> Result<futures_util::stream::BoxStream<'static, HiveEvent>> {
+        if self.access.may_change() {
+            let hive = HttpHive::new(self.info.id.clone(), self.access.endpoint().await?);
+            *self.hive.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(hive);
+        }
+        self.hive().watch(owner).await.map_err(|error| self.access.explain(error))
+    }
+    async fn report(&self) -> Result<HiveReport> {
+        self.hive().report().await
+    }
+    async fn spawn(
+        &self,
+        id: WorkerId,
+        spec: &WorkerSpec,
+        progress: Progress,
+    ) -> Result<Arc<dyn Worker>> {
+        self.hive().spawn(id, spec, progress).await
+    }
+    async fn worker(&self, id: WorkerId) -> Result<Arc<dyn Worker>> {
+        self.hive().worker(id).await
+    }
+    async fn stop(&self, id: WorkerId, grace: Duration) -> Result<()> {
+        self.hive().stop(id, grace).await
+    }
     async fn shutdown(&self, grace: Duration) -> Result<()> {
         if !self.draining.is_cancelled() {
             return self.hive().shutdown(grace).await;
@@ -303,6 +298,8 @@ impl HiveBackend for Visited {
 
 #[cfg(test)]
 mod tests {
+    use rbee_core::HiveAddress;
+
     use super::*;
 
     fn fleet(directory: &std::path::Path) -> Fleet {
@@ -321,9 +318,9 @@ mod tests {
         put("local.json", r#"{"id":"local","url":"http://x"}"#);
         put("note.txt", "not ours");
         let all = fleet.all(&Config::default()).unwrap();
-        let names: Vec<_> = all.iter().map(|hive| hive.id().as_str()).collect();
+        let names: Vec<_> = all.iter().map(|hive| hive.info().id.as_str()).collect();
         assert_eq!(names, ["attic"]);
-        assert_eq!(all[0].contact().address, HiveAddress::Http);
+        assert_eq!(all[0].info().address, HiveAddress::Http);
         let error = read(&fleet.file(&"bad".parse().unwrap())).unwrap_err();
         assert!(!format!("{error:?}").contains(&secret), "{error:?}");
     }

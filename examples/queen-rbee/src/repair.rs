@@ -5,7 +5,7 @@ use std::{fmt::Write, path::PathBuf};
 
 use rbee_core::{BackupStatus, Error, ErrorKind, Restored, Result, SqliteRegistry, async_trait};
 use rbee_transport_http::{
-    server::Examiner,
+    server::HealthCheck,
     wire::queen::{Check, Verdict},
 };
 
@@ -97,11 +97,11 @@ fn describe(done: &str, restored: &Restored) -> String {
 
 /// Says how the backups fare.
 #[derive(Debug)]
-pub(crate) struct BackupExaminer(pub(crate) BackupStatus);
+pub(crate) struct BackupHealth(pub(crate) BackupStatus);
 
 #[async_trait]
-impl Examiner for BackupExaminer {
-    async fn examine(&self) -> Vec<Check> {
+impl HealthCheck for BackupHealth {
+    async fn check(&self) -> Vec<Check> {
         let (verdict, message) = match (self.0.error(), self.0.last()) {
             (Some(error), _) => (Verdict::Warning, error),
             (None, Some((path, at))) => {

@@ -6,7 +6,7 @@ mod token;
 use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use clap::Parser;
-use rbee_core::{HiveBackend, Result};
+use rbee_core::{ModelHost, Result};
 use rbee_transport_http::{
     SharedToken,
     server::{HiveServer, Lease, Server, exit_status, raise_file_limit, run_hive, stop_signal},
@@ -38,7 +38,7 @@ async fn run(args: &Args) -> Result<()> {
     let hive = Arc::new(args.hive()?);
     hive.start().await?;
     let (token, _announced) = token::choose(given, &hive.hive_files(), server.address())?;
-    tracing::info!(hive = %hive.id(), address = %server.address(), "ready");
+    tracing::info!(hive = %hive.info().id, address = %server.address(), "ready");
     let mut host = HiveServer::with_reach(hive.clone(), hive);
     if let Some(lease) = args.lease {
         host = host.with_lease(Lease::new(lease));

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
-use crate::{HiveContact, HiveRecord, HiveStatus, WallTime};
+use crate::{HiveInfo, HiveRecord, HiveStatus, WallTime};
 
 /// A hive, as the queen knows it.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,7 +38,7 @@ pub(super) struct HiveTable {
 /// A hive of the fleet.
 #[derive(Debug)]
 struct Member {
-    contact: HiveContact,
+    info: HiveInfo,
     is_online: bool,
     last_seen: Option<WallTime>,
     error: Option<Error>,
@@ -66,28 +66,28 @@ impl Member {
         if self.recorded.replace(status) == Some(status) {
             return None;
         }
-        let contact = self.contact.clone();
+        let info = self.info.clone();
         Some(Change::HivePut(Box::new(HiveRecord {
             id: id.clone(),
-            hostname: contact.hostname,
-            port: contact.port,
-            address: contact.address,
+            hostname: info.hostname,
+            port: info.port,
+            address: info.address,
             capabilities,
             last_seen: self.last_seen.unwrap_or(now.wall),
             status,
-            labels: contact.labels,
+            labels: info.labels,
         })))
     }
 }
 
 impl HiveTable {
     /// Takes in a hive. Returns false if it is a member already.
-    pub(super) fn add(&mut self, id: &HiveId, contact: HiveContact) -> bool {
+    pub(super) fn add(&mut self, id: &HiveId, info: HiveInfo) -> bool {
         if self.members.contains_key(id) {
             return false;
         }
         let member = Member {
-            contact,
+            info,
             is_online: false,
             last_seen: None,
             error: None,
@@ -103,12 +103,6 @@ impl HiveTable {
     pub(super) fn remove(&mut self, id: &HiveId) -> Option<Change> {
         self.recorded_models.remove(id);
         self.members.remove(id).map(|_| Change::HiveGone(id.clone()))
-    }
-
-    pub(super) fn set_contact(&mut self, id: &HiveId, contact: HiveContact) {
-        if let Some(member) = self.members.get_mut(id) {
-            member.contact = contact;
-        }
     }
 
     /// Is it a member that an operator has not stopped?
@@ -196,16 +190,16 @@ impl HiveTable {
 
     fn summaries(&self) -> impl Iterator<Item = HiveSummary> {
         self.members.iter().map(|(id, member)| {
-            let contact = member.contact.clone();
+            let info = member.info.clone();
             HiveSummary {
                 id: id.clone(),
-                hostname: contact.hostname,
-                port: contact.port,
-                address: contact.address,
+                hostname: info.hostname,
+                port: info.port,
+                address: info.address,
                 status: member.status(),
                 last_seen: member.last_seen,
                 error: member.error.clone(),
-                labels: contact.labels,
+                labels: info.labels,
             }
         })
     }

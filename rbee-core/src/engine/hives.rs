@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::{
-    Change, Device, ErrorKind, HiveContact, HiveReport, HiveView, Result, WorkerHealth,
-    WorkerState, WorkerView,
+    Change, Device, ErrorKind, HiveInfo, HiveReport, HiveView, Result, WorkerHealth, WorkerState,
+    WorkerView,
 };
 use std::time::Duration;
 
@@ -14,17 +14,7 @@ const MAX_PROBE_DELAY: Duration = Duration::from_secs(60);
 impl Engine {
     pub(super) fn hive(&mut self, now: Now, hive: HiveId, fact: HiveFact, out: &mut Out) {
         match fact {
-            HiveFact::Added(contact) => self.add_hive(hive, *contact),
-            HiveFact::Contact(contact) => {
-                let is_news =
-                    self.view.hive(&hive).is_some_and(|view| *view.labels != contact.labels);
-                if is_news {
-                    let labels = Arc::new(contact.labels.clone());
-                    self.view.edit_hive(&hive, |view| view.labels = labels);
-                    self.wake_all();
-                }
-                self.hives.set_contact(&hive, *contact);
-            }
+            HiveFact::Added(info) => self.add_hive(hive, *info),
             HiveFact::Report(report) => self.hive_report(now, hive, *report, out),
             HiveFact::WorkerExited { worker, why } => {
                 if self.spawns.contains(worker) {
@@ -52,9 +42,9 @@ impl Engine {
         }
     }
 
-    fn add_hive(&mut self, id: HiveId, contact: HiveContact) {
-        let labels = contact.labels.clone();
-        if self.hives.add(&id, contact) {
+    fn add_hive(&mut self, id: HiveId, info: HiveInfo) {
+        let labels = info.labels.clone();
+        if self.hives.add(&id, info) {
             self.put_new_hive(id, labels);
         }
     }

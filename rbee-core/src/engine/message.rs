@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Advice, PolicyHealth, Question};
 use crate::{
-    Ask, Change, Damage, Error, ErrorKind, Finish, HiveContact, HiveId, HiveReport, Job, JobId,
+    Ask, Change, Damage, Error, ErrorKind, Finish, HiveId, HiveInfo, HiveReport, Job, JobId,
     LeaseId, LoadRequest, ModelOnDisk, ModelRef, Outcome, Placement, Result, Snapshot, TenantId,
     TenantRecord, Ticket, Usage, WorkerHealth, WorkerId, WorkerInfo, WorkerSpec,
 };
@@ -261,9 +261,7 @@ pub enum AttemptResult {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum HiveFact {
     /// It belongs to the fleet now, and is reached so; nothing else is known of it.
-    Added(Box<HiveContact>),
-    /// How it is reached and what its owner says of it has changed.
-    Contact(Box<HiveContact>),
+    Added(Box<HiveInfo>),
     /// Its whole state.
     Report(Box<HiveReport>),
     /// A worker ended that nobody had asked to stop.

@@ -1,24 +1,23 @@
 //! [`InProcessHive`]: workers inside this process.
 
-use std::{
-    collections::BTreeSet, ops::ControlFlow, panic::AssertUnwindSafe, path::Path, sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, ops::ControlFlow, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use futures_core::stream::BoxStream;
-use futures_util::{FutureExt, future::join_all};
+use futures_util::future::join_all;
 
-use super::{HiveBackend, HiveEvent, HiveReport, ModelOrigin};
+use super::{HiveBackend, HiveEvent, HiveInfo, HiveReport};
 use crate::{
-    Damage, Device, Epoch, Error, ErrorKind, HiveId, InUse, ModelFiles, ModelOnDisk, ModelRef,
-    ModelStore, Progress, Result, Worker, WorkerId, WorkerInfo, WorkerSpec,
+    Device, Epoch, Error, ErrorKind, HiveId, InUse, ModelStore, Progress, Result, Worker, WorkerId,
+    WorkerInfo, WorkerSpec,
 };
 
 mod factory;
 mod files;
 mod link;
 mod load;
+mod models;
+mod order;
 mod shared;
 mod store;
 mod subscription;
@@ -28,6 +27,7 @@ pub(crate) use factory::files_of;
 
 use link::LinkState;
 use load::Load;
+use order::Order;
 use shared::Shared;
 
 /// A hive inside the application's own process: workers that it was given, and workers that its factory makes.
@@ -35,7 +35,7 @@ use shared::Shared;
 /// - A worker that is stopped leaves the report and takes no new runs from here; its runs under way end when their
 ///   streams are dropped, and its memory is given back when the last user of it lets go.
 /// - A `file:` reference of this machine is checked where it lies and not copied, so
-///   [`remove_model`](HiveBackend::remove_model) forgets the reference and deletes nothing: the files are the user's.
+///   [`remove_model`](crate::ModelHost::remove_model) forgets the reference and deletes nothing: the files are the user's.
 ///   Models from elsewhere lie in its [store](Self::with_store), if it has one, and are removed from there.
 /// - A load belongs to the hive, not to who asked for it: it goes on when its callers go away, and ends in the report.
 /// - When the hive is dropped its workers are stopped.
@@ -51,7 +51,7 @@ use shared::Shared;
 /// ```
 #[derive(Debug)]
 pub struct InProcessHive {
-    id: HiveId,
+    info: HiveInfo,
     given: Vec<Arc<WorkerInfo>>,
     factory: Option<Arc<dyn WorkerFactory>>,
     store: Option<ModelStore>,
@@ -68,7 +68,7 @@ impl InProcessHive {
     /// A hive of the name `local`, without workers, that reports this machine's devices.
     pub fn new() -> Self {
         Self {
-            id: HiveId::local(),
+            info: HiveInfo::local(HiveId::local()),
             given: Vec::new(),
             factory: None,
             store: None,
@@ -78,12 +78,12 @@ impl InProcessHive {
 
     /// Gives it this name.
     pub fn with_id(mut self, id: HiveId) -> Self {
-        self.id = id;
+        self.info.id = id;
         self
     }
 
     /// Adds a worker that is there from the start. It must carry the name of this hive and a name of its own;
-    /// [`start`](HiveBackend::start) fails where it does not.
+    /// [`start`](Self::start) fails if it does not.
     pub fn with_worker(mut self, worker: Arc<dyn Worker>) -> Self {
         let info = worker.info().clone();
         {
@@ -140,7 +140,7 @@ impl InProcessHive {
                 None
             }
             None => {
-                let worker = load::since(worker.clone(), state.rev + 1);
+                let worker = order::since(worker.clone(), state.rev + 1);
                 state.workers.insert(id, worker.clone());
                 if let Some(in_use) = in_use {
                     state.in_use.insert(id, in_use);
@@ -163,8 +163,26 @@ impl InProcessHive {
         lost.is_some()
     }
 
+    /// Makes it ready, also after a shutdown, without claiming it for a queen. [`watch`](HiveBackend::watch) does this
+    /// first. Idempotent.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] if it was given a worker of another hive, or two of one name.
+    pub async fn start(&self) -> Result<()> {
+        self.check_given()?;
+        self.take_stock().await;
+        self.shared.link.send_if_modified(|link| {
+            let down = link.state == LinkState::Down;
+            if down {
+                link.state = LinkState::Up;
+            }
+            down
+        });
+        self.check()
+    }
+
     fn check(&self) -> Result<()> {
-        self.shared.link.borrow().check(&self.id)
+        self.shared.link.borrow().check(&self.info.id)
     }
 
     /// Are the workers that it was given fit for it?
@@ -172,10 +190,10 @@ impl InProcessHive {
         let wrong = |message| Err(Error::new(ErrorKind::Config, message));
         let mut names = BTreeSet::new();
         for WorkerInfo { id, hive, slots, .. } in self.given.iter().map(|info| &**info) {
-            if *hive != self.id {
+            if *hive != self.info.id {
                 return wrong(format!(
                     "worker {id} belongs to hive {hive}; allowed is {}, the hive it was given to",
-                    self.id
+                    self.info.id
                 ));
             }
             if *slots == 0 {
@@ -198,21 +216,12 @@ impl InProcessHive {
         let known = |index: &u32| devices.iter().any(|device| device.index == *index);
         if let Some(index) = spec.devices.iter().find(|index| !known(index)) {
             let known: Vec<_> = devices.iter().map(|device| device.index).collect();
-            return wrong(format!("hive {} has no device {index}; allowed are {known:?}", self.id));
+            return wrong(format!(
+                "hive {} has no device {index}; allowed are {known:?}",
+                self.info.id
+            ));
         }
         Ok(())
-    }
-
-    /// What a model is, as the factory tells.
-    async fn inspect(&self, model: &ModelRef, path: Option<&Path>) -> Result<ModelOnDisk> {
-        let Some(factory) = &self.factory else {
-            return files_of(model, path).await;
-        };
-        // Called inside the block, so that a panic before the first await is caught too.
-        AssertUnwindSafe(async { factory.inspect(model, path).await })
-            .catch_unwind()
-            .await
-            .unwrap_or_else(|panic| Err(load::panicked(&*panic)))
     }
 
     /// The load of this worker, begun if need be, or the worker itself.
@@ -236,7 +245,10 @@ impl InProcessHive {
         let Some(factory) = self.factory.clone() else {
             return Err(Error::new(
                 ErrorKind::Unsupported,
-                format!("hive {} has no worker factory, only the workers it was given", self.id),
+                format!(
+                    "hive {} has no worker factory, only the workers it was given",
+                    self.info.id
+                ),
             ));
         };
         let (spec, in_use) = match in_use {
@@ -245,8 +257,8 @@ impl InProcessHive {
             }
             None => (spec.clone(), None),
         };
-        let order = load::Order { id, hive: self.id.clone(), spec, in_use, factory };
-        let load = Load::begin(order, self.shared.clone());
+        let order = Order { id, hive: self.info.id.clone(), spec, in_use, factory };
+        let load = order.begin(self.shared.clone());
         state.loads.insert(id, load.clone());
         Ok(ControlFlow::Continue(load))
     }
@@ -281,32 +293,16 @@ impl InProcessHive {
 
 #[async_trait]
 impl HiveBackend for InProcessHive {
-    fn id(&self) -> &HiveId {
-        &self.id
-    }
-
     /// # Errors
-    /// [`ErrorKind::Config`] where it was given a worker of another hive, or two of one name.
-    async fn start(&self) -> Result<()> {
-        self.check_given()?;
-        self.take_stock().await;
-        self.shared.link.send_if_modified(|link| {
-            let down = link.state == LinkState::Down;
-            if down {
-                link.state = LinkState::Up;
-            }
-            down
-        });
-        self.check()
+    /// Also those of [`start`](InProcessHive::start).
+    async fn watch(&self, owner: Epoch) -> Result<BoxStream<'static, HiveEvent>> {
+        self.start().await?;
+        subscription::subscribe(&self.shared, &self.info.id, owner)
     }
 
     async fn report(&self) -> Result<HiveReport> {
         self.check()?;
         Ok(self.shared.report().await)
-    }
-
-    async fn watch(&self, owner: Epoch) -> Result<BoxStream<'static, HiveEvent>> {
-        subscription::subscribe(&self.shared, &self.id, owner)
     }
 
     async fn spawn(
@@ -329,7 +325,7 @@ impl HiveBackend for InProcessHive {
                 biased;
                 _ = link.wait_for(|link| !link.carries(&began)) => {
                     self.check()?;
-                    let message = format!("the link to hive {} was cut during the spawn", self.id);
+                    let message = format!("the link to hive {} was cut during the spawn", self.info.id);
                     return Err(Error::new(ErrorKind::HiveUnreachable, message));
                 }
                 outcome = load.outcome(&progress) => outcome,
@@ -344,7 +340,7 @@ impl HiveBackend for InProcessHive {
     async fn worker(&self, id: WorkerId) -> Result<Arc<dyn Worker>> {
         self.check()?;
         self.shared.state().workers.get(&id).cloned().ok_or_else(|| {
-            let message = format!("hive {} has no worker {id}", self.id);
+            let message = format!("hive {} has no worker {id}", self.info.id);
             Error::new(ErrorKind::NotFound, message)
         })
     }
@@ -365,77 +361,6 @@ impl HiveBackend for InProcessHive {
         if let Some(load) = load {
             load.end(grace).await;
         }
-        Ok(())
-    }
-
-    async fn provision(
-        &self,
-        model: &ModelRef,
-        from: ModelOrigin,
-        progress: Progress,
-    ) -> Result<ModelOnDisk> {
-        self.check()?;
-        let stored = match from {
-            ModelOrigin::Here => self.in_use(model).await?,
-            elsewhere => Some(self.fetch(model, elsewhere, progress.clone()).await?),
-        };
-        let path = stored.as_ref().map(InUse::path);
-        let model = stored.as_ref().map_or(model, InUse::model);
-        let on_disk = match self.inspect(model, path).await {
-            Ok(on_disk) => on_disk,
-            Err(error) if stored.is_some() => return Err(error),
-            Err(error) => {
-                // A worker that was given to the hive may have a model that lies on no disk.
-                let state = self.shared.state();
-                let mut workers = state.workers.values();
-                return match workers.any(|worker| worker.info().model == *model) {
-                    true => Ok(state
-                        .models
-                        .get(model)
-                        .cloned()
-                        .unwrap_or_else(|| ModelOnDisk::new(model.clone(), 0))),
-                    false => Err(error),
-                };
-            }
-        };
-        let digest = stored.as_ref().map(InUse::digest);
-        let limits = self.factory.as_ref().map(|factory| factory.limits(model));
-        let on_disk = ModelOnDisk { digest, limits: limits.unwrap_or_default(), ..on_disk };
-        progress.update(on_disk.bytes, Some(on_disk.bytes));
-        self.shared.change(|state| {
-            let before = state.models.insert(model.clone(), on_disk.clone());
-            (before.as_ref() != Some(&on_disk)).then_some(())
-        });
-        Ok(on_disk)
-    }
-
-    async fn files(&self, model: &ModelRef) -> Result<Arc<dyn ModelFiles>> {
-        self.check()?;
-        let is_reported = self.shared.state().models.contains_key(model);
-        store::files(self.store.as_ref(), &self.id, model, is_reported).await
-    }
-
-    async fn verify(&self, model: &ModelRef, progress: Progress) -> Result<Vec<Damage>> {
-        self.check()?;
-        let Some(store) = &self.store else {
-            let message = format!("hive {} has no store with checksums of model {model}", self.id);
-            return Err(Error::new(ErrorKind::Unsupported, message));
-        };
-        let damage = store.verify(model, progress).await?;
-        if !damage.is_empty() {
-            self.shared.change(|state| state.models.remove(model));
-        }
-        Ok(damage)
-    }
-
-    /// Removes what its store has of the model. Of a `file:` reference that it did not copy it forgets the reference; the
-    /// files are the user's, and stay.
-    async fn remove_model(&self, model: &ModelRef) -> Result<()> {
-        self.check()?;
-        if let Some(store) = &self.store {
-            store::remove(store, model).await?;
-        }
-        self.shared.change(|state| state.models.remove(model));
         Ok(())
     }
 

@@ -164,7 +164,7 @@ impl QueenBuilder {
                 self.workers.drain(..).fold(InProcessHive::new(), InProcessHive::with_worker);
             self.hives.push(Arc::new(hive));
         }
-        let mut names: Vec<_> = self.hives.iter().map(|hive| hive.id().clone()).collect();
+        let mut names: Vec<_> = self.hives.iter().map(|hive| hive.info().id.clone()).collect();
         names.sort();
         if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
             let message = format!("two hives are named {}; each needs a name of its own", twice[0]);

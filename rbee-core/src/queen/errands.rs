@@ -46,7 +46,7 @@ impl Errands {
     pub(super) fn spawn(self, worker: WorkerId, spec: WorkerSpec) {
         let (hive, limit) = (self.hive.clone(), self.settings.spawn_timeout + SLACK);
         let model = spec.model.clone();
-        let load = self.loads.begin(Work::Load, hive.id().clone(), model, Some(worker));
+        let load = self.loads.begin(Work::Load, hive.info().id.clone(), model, Some(worker));
         let loads = self.loads.clone();
         self.run(async move {
             let spawning = hive.spawn(worker, &spec, load.progress(|| {}));
@@ -75,7 +75,7 @@ impl Errands {
         self.run(async move {
             let stopping = hive.stop(worker, grace);
             if let Err(error) = in_time(&*hive, grace + SLACK, "stop a worker", stopping).await {
-                tracing::warn!(hive = %hive.id(), %worker, %error, "the worker could not be stopped");
+                tracing::warn!(hive = %hive.info().id, %worker, %error, "the worker could not be stopped");
             }
             Message::Input(Input::Stopped { worker })
         });
@@ -99,7 +99,7 @@ impl Errands {
     /// A download may take as long as it likes while it makes progress.
     pub(super) fn provision(self, holders: Vec<Arc<dyn HiveBackend>>, model: ModelRef) {
         let (hive, silence) = (self.hive.clone(), self.settings.provision_silence + SLACK);
-        let (id, mailbox, name) = (hive.id().clone(), self.mailbox.clone(), model.clone());
+        let (id, mailbox, name) = (hive.info().id.clone(), self.mailbox.clone(), model.clone());
         let (signs, told) = (Signs::new(), Signs::new());
         let load = self.loads.begin(Work::Load, id.clone(), model.clone(), None);
         let seen = signs.clone();
@@ -114,14 +114,14 @@ impl Errands {
             let fetched = models.put(&hive, &model, holders, progress);
             let result = while_it_moves(&*hive, &model, silence, &signs, fetched).await;
             drop(load);
-            Message::Input(Input::Provisioned { hive: hive.id().clone(), model, result })
+            Message::Input(Input::Provisioned { hive: hive.info().id.clone(), model, result })
         });
     }
 
     /// May take as long as it likes while it makes progress.
     pub(super) fn verify(self, model: ModelRef) {
         let (hive, silence) = (self.hive.clone(), self.settings.provision_silence);
-        let (id, signs) = (hive.id().clone(), Signs::new());
+        let (id, signs) = (hive.info().id.clone(), Signs::new());
         let load = self.loads.begin(Work::Verify, id, model.clone(), None);
         let seen = signs.clone();
         let progress = load.progress(move || seen.note());
@@ -133,7 +133,7 @@ impl Errands {
             if result.as_ref().is_ok_and(|damage| !damage.is_empty()) {
                 report(&*hive, limit, &mailbox).await;
             }
-            Message::Input(Input::Verified { hive: hive.id().clone(), model, result })
+            Message::Input(Input::Verified { hive: hive.info().id.clone(), model, result })
         });
     }
 
@@ -147,7 +147,7 @@ impl Errands {
             if result.is_ok() {
                 report(&*hive, limit, &mailbox).await;
             }
-            Message::Input(Input::ModelRemoved { hive: hive.id().clone(), model, result })
+            Message::Input(Input::ModelRemoved { hive: hive.info().id.clone(), model, result })
         });
     }
 }
@@ -157,10 +157,10 @@ async fn report(hive: &dyn HiveBackend, limit: Duration, mailbox: &Mailbox) {
     match in_time(hive, limit, "report", hive.report()).await {
         Ok(report) => {
             let fact = HiveFact::Report(Box::new(report));
-            mailbox.input(Input::Hive { hive: hive.id().clone(), fact });
+            mailbox.input(Input::Hive { hive: hive.info().id.clone(), fact });
         }
         // Its watch notices if it is away.
-        Err(error) => tracing::warn!(hive = %hive.id(), %error, "the hive does not report"),
+        Err(error) => tracing::warn!(hive = %hive.info().id, %error, "the hive does not report"),
     }
 }
 
@@ -206,7 +206,7 @@ async fn while_it_moves<T>(
             result = &mut work => return result,
             () = tokio::time::sleep_until(signs.last() + silence) => {
                 if signs.last().elapsed() >= silence {
-                    let hive = hive.id();
+                    let hive = &hive.info().id;
                     let message = format!("hive {hive} made no progress with {model} for {silence:?}");
                     return Err(Error::new(ErrorKind::HiveUnreachable, message));
                 }
@@ -237,7 +237,7 @@ async fn in_time<T>(
     what: &str,
     errand: impl Future<Output = Result<T>>,
 ) -> Result<T> {
-    let what = format!("hive {} did not {what}", hive.id());
+    let what = format!("hive {} did not {what}", hive.info().id);
     within(limit, ErrorKind::HiveUnreachable, what, guarded(errand)).await
 }
 

@@ -208,10 +208,10 @@ impl Models {
             }
             ModelSource::Hub { .. } => {
                 let mut failed = None;
-                for holder in holders.iter().filter(|holder| holder.id() != hive.id()) {
+                for holder in holders.iter().filter(|holder| holder.info().id != hive.info().id) {
                     match copy(holder, hive, model, progress.clone()).await {
                         Err(error) if is_the_source(&error) => {
-                            tracing::info!(from = %holder.id(), to = %hive.id(), %model, %error, "the model could not be copied");
+                            tracing::info!(from = %holder.info().id, to = %hive.info().id, %model, %error, "the model could not be copied");
                             failed = Some(error);
                         }
                         done => return done,
@@ -249,7 +249,7 @@ impl Models {
             drop(turn);
             match copy(&holder, hive, model, progress.clone()).await {
                 Err(error) if is_the_source(&error) => {
-                    tracing::info!(from = %holder.id(), to = %hive.id(), %model, %error, "the model could not be copied");
+                    tracing::info!(from = %holder.info().id, to = %hive.info().id, %model, %error, "the model could not be copied");
                     return self.download_to(hive, model, progress).await;
                 }
                 done => return done,
@@ -352,7 +352,7 @@ async fn put_file(
 }
 
 fn is_on_this_machine(hive: &dyn HiveBackend) -> bool {
-    hive.contact().address == HiveAddress::Local
+    hive.info().address == HiveAddress::Local
 }
 
 async fn copy(
@@ -363,7 +363,7 @@ async fn copy(
 ) -> Result<ModelOnDisk> {
     let files = from.files(model).await.map_err(|error| {
         // Whatever is wrong is wrong there, and not with the one that it is copied to.
-        let message = format!("hive {} does not give model {model}: {error}", from.id());
+        let message = format!("hive {} does not give model {model}: {error}", from.info().id);
         Error::new(ErrorKind::HiveUnreachable, message).with_source(error)
     })?;
     to.provision(model, ModelOrigin::Files(files), progress).await

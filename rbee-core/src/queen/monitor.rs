@@ -16,14 +16,14 @@ use super::{
     writer::Writer,
 };
 use crate::{
-    Epoch, Error, ErrorKind, HiveBackend, HiveContact, HiveEvent, Registry, Result, Settings,
+    Epoch, Error, ErrorKind, HiveBackend, HiveEvent, Registry, Result, Settings,
     engine::{HiveFact, Input},
     within::within,
 };
 
 /// Between two tries to reach a hive.
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
-/// How long a hive may take to start: it may have to be deployed first.
+/// How long a hive may take until it is followed: it may have to be deployed and started first.
 const START_PATIENCE: Duration = Duration::from_secs(300);
 
 /// Watches one hive for as long as it belongs to the fleet. `reported` is told when its first report is in.
@@ -35,20 +35,20 @@ pub(super) async fn watch(
     report_soon: Arc<Notify>,
     reported: oneshot::Sender<()>,
 ) {
-    let (contact, reported) = (None, Some(reported));
-    let mut watch = Watch { hive, contact, owner, settings, mailbox, report_soon, reported };
+    let reported = Some(reported);
+    let mut watch = Watch { hive, owner, settings, mailbox, report_soon, reported };
     let mut delay = RETRY.0;
     loop {
         let began = Instant::now();
         let Err(error) = watch.connected().await;
         if error.kind() == ErrorKind::Fenced {
-            tracing::error!(hive = %watch.hive.id(), %error, "another queen owns the hive");
+            tracing::error!(hive = %watch.hive.info().id, %error, "another queen owns the hive");
         }
         // A link that had lasted is made again at once, before the hive counts as offline.
         if began.elapsed() > RETRY.1 {
             delay = RETRY.0;
         } else {
-            tracing::warn!(hive = %watch.hive.id(), %error, "the hive is not reachable");
+            tracing::warn!(hive = %watch.hive.info().id, %error, "the hive is not reachable");
             watch.tell(HiveFact::Unreachable(error)).await;
             tokio::time::sleep(delay).await;
             delay = (delay * 2).min(RETRY.1);
@@ -58,8 +58,6 @@ pub(super) async fn watch(
 
 struct Watch {
     hive: Arc<dyn HiveBackend>,
-    /// What the engine was told last; `None` if nothing.
-    contact: Option<HiveContact>,
     owner: Epoch,
     settings: Arc<Settings>,
     mailbox: Mailbox,
@@ -70,20 +68,15 @@ struct Watch {
 impl Watch {
     async fn tell(&self, fact: HiveFact) {
         // After the driver's end there is nobody to tell.
-        let input = Input::Hive { hive: self.hive.id().clone(), fact };
+        let input = Input::Hive { hive: self.hive.info().id.clone(), fact };
         let _ = self.mailbox.send(Message::Input(input)).await;
     }
 
     /// Follows the hive until the link ends; never properly.
     async fn connected(&mut self) -> Result<std::convert::Infallible> {
         let limit = self.settings.probe_timeout;
-        self.bounded(START_PATIENCE, "start", self.hive.start()).await?;
-        let contact = self.hive.contact();
-        if self.contact.as_ref() != Some(&contact) {
-            self.tell(HiveFact::Contact(Box::new(contact.clone()))).await;
-            self.contact = Some(contact);
-        }
-        let mut events = self.bounded(limit, "answer", self.hive.watch(self.owner)).await?;
+        let watching = self.hive.watch(self.owner);
+        let mut events = self.bounded(START_PATIENCE, "start and answer", watching).await?;
         let mut probe = tokio::time::interval(self.settings.probe_interval);
         probe.set_missed_tick_behavior(MissedTickBehavior::Delay);
         probe.reset();
@@ -116,7 +109,7 @@ impl Watch {
         what: &str,
         answer: impl Future<Output = Result<T>>,
     ) -> Result<T> {
-        let what = format!("hive {} did not {what}", self.hive.id());
+        let what = format!("hive {} did not {what}", self.hive.info().id);
         within(limit, ErrorKind::HiveUnreachable, what, answer).await
     }
 

@@ -6,8 +6,8 @@ use tokio::sync::OwnedMutexGuard;
 
 use super::{Queen, decisions::Decision, mailbox::Message, policy::Ready};
 use crate::{
-    Error, ErrorKind, JobId, LeastLoaded, PolicyHealth, PolicyLanguage, PolicyOrigin, PolicyRecord,
-    PolicySource, Result, Scheduler,
+    Error, ErrorKind, JobId, LeastLoaded, PolicyFilter, PolicyHealth, PolicyLanguage, PolicyOrigin,
+    PolicyRecord, PolicySource, Result, Scheduler,
 };
 
 mod start;
@@ -91,7 +91,7 @@ impl Queen {
     /// The versions that are kept, the newest last: the last [`POLICIES_KEPT`](crate::POLICIES_KEPT). Which of them is in
     /// force, if any is, [`policy`](Self::policy) tells.
     pub async fn policies(&self) -> Result<Vec<PolicyRecord>> {
-        self.shared.registry.policies().await
+        self.shared.registry.policies(&PolicyFilter::default()).await
     }
 
     /// One version, with its text.
@@ -106,7 +106,8 @@ impl Queen {
             );
             Error::new(ErrorKind::NotFound, message)
         };
-        self.shared.registry.policy(Some(version)).await?.ok_or_else(missing)
+        let found = self.shared.registry.policies(&PolicyFilter::one(version)).await?;
+        found.into_iter().next().ok_or_else(missing)
     }
 
     /// Reads a policy and tries it, and puts nothing in force: on the last jobs, and on a job of each model, with the

@@ -13,7 +13,9 @@ use std::{
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
 
-use super::{Change, JobFilter, JobRecord, MemoryRegistry, PolicyRecord, Registry, Snapshot};
+use super::{
+    Change, JobFilter, JobRecord, MemoryRegistry, PolicyFilter, PolicyRecord, Registry, Snapshot,
+};
 use crate::{Epoch, Error, ErrorKind, QueenId, Result};
 
 type Guard = dyn Fn(&[Change]) -> BoxFuture<'static, Result<()>> + Send + Sync;
@@ -72,6 +74,7 @@ impl fmt::Debug for GuardedRegistry {
 }
 
 #[async_trait]
+#[deny(clippy::missing_trait_methods)]
 impl Registry for GuardedRegistry {
     async fn open(&self, queen: &QueenId, lease: Duration) -> Result<Snapshot> {
         self.inner.open(queen, lease).await
@@ -79,6 +82,9 @@ impl Registry for GuardedRegistry {
     async fn record(&self, epoch: Epoch, changes: &[Change]) -> Result<()> {
         (self.guard)(changes).await?;
         self.inner.record(epoch, changes).await
+    }
+    async fn keep_ends(&self, epoch: Epoch, ends: &[Change]) -> Result<()> {
+        self.inner.keep_ends(epoch, ends).await
     }
     async fn renew(&self, epoch: Epoch) -> Result<Snapshot> {
         (self.guard)(&[]).await?;
@@ -90,10 +96,7 @@ impl Registry for GuardedRegistry {
     async fn jobs(&self, filter: &JobFilter) -> Result<Vec<JobRecord>> {
         self.inner.jobs(filter).await
     }
-    async fn policies(&self) -> Result<Vec<PolicyRecord>> {
-        self.inner.policies().await
-    }
-    async fn policy(&self, version: Option<u64>) -> Result<Option<PolicyRecord>> {
-        self.inner.policy(version).await
+    async fn policies(&self, filter: &PolicyFilter) -> Result<Vec<PolicyRecord>> {
+        self.inner.policies(filter).await
     }
 }

@@ -11,7 +11,7 @@ use std::{
 use async_trait::async_trait;
 
 use self::store::Store;
-use super::{Change, JobFilter, JobRecord, Registry, Snapshot, clock::Clock};
+use super::{Change, JobFilter, JobRecord, PolicyFilter, Registry, Snapshot, clock::Clock};
 use crate::{Epoch, PolicyRecord, QueenId, Result, WallTime};
 
 /// The most ended jobs that are kept; the ones that ended first are dropped first.
@@ -84,11 +84,7 @@ impl Registry for MemoryRegistry {
         Ok(self.store().jobs(filter))
     }
 
-    async fn policies(&self) -> Result<Vec<PolicyRecord>> {
-        Ok(self.store().policies())
-    }
-
-    async fn policy(&self, version: Option<u64>) -> Result<Option<PolicyRecord>> {
-        Ok(self.store().policy(version))
+    async fn policies(&self, filter: &PolicyFilter) -> Result<Vec<PolicyRecord>> {
+        Ok(self.store().policies(filter))
     }
 }

@@ -57,7 +57,7 @@ pub use self::{
     restore::Restored,
 };
 use super::{Change, JobFilter, JobRecord, Registry, Snapshot};
-use crate::{Epoch, PolicyRecord, QueenId, Result};
+use crate::{Epoch, PolicyFilter, PolicyRecord, QueenId, Result};
 
 /// Messages that may wait for the writer; callers beyond them wait for their turn.
 const WAITING: usize = 256;
@@ -245,11 +245,7 @@ impl Registry for SqliteRegistry {
         self.readers.jobs(filter).await
     }
 
-    async fn policies(&self) -> Result<Vec<PolicyRecord>> {
-        self.readers.policies().await
-    }
-
-    async fn policy(&self, version: Option<u64>) -> Result<Option<PolicyRecord>> {
-        self.readers.policy(version).await
+    async fn policies(&self, filter: &PolicyFilter) -> Result<Vec<PolicyRecord>> {
+        self.readers.policies(filter).await
     }
 }

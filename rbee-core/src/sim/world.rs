@@ -15,8 +15,8 @@ use super::{
     stage::{EventKey, Moment, Stage},
 };
 use crate::{
-    Change, Device, DeviceKind, Epoch, Error, ErrorKind, Finish, HiveContact, HiveId, HiveReport,
-    Job, JobId, LeaseId, LeastLoaded, ModelRef, Outcome, Placement, Priority, Request, Scheduler,
+    Change, Device, DeviceKind, Epoch, Error, ErrorKind, Finish, HiveId, HiveInfo, HiveReport, Job,
+    JobId, LeaseId, LeastLoaded, ModelRef, Outcome, Placement, Priority, Request, Scheduler,
     Settings, TenantId, Usage, WallTime, WorkerHealth, WorkerId, WorkerInfo, WorkerReport,
     engine::{
         Advice, AttemptEnd, AttemptResult, Decider, Effect, HiveFact, Input, Question, Submission,

@@ -1,7 +1,7 @@
 //! What is recorded of hives, and what an operator sees of them.
 
 use rbee_core::{
-    Change, ErrorKind, HiveContact, HiveRecord, HiveStatus, HiveSummary, Settings, WallTime,
+    Change, ErrorKind, HiveInfo, HiveRecord, HiveStatus, HiveSummary, Settings, WallTime,
     engine::{Effect, HiveFact, Input},
 };
 
@@ -15,8 +15,9 @@ fn joined() -> Hand {
     let mut hand = Hand::new(Settings::default());
     hand.wall_ahead = 5_000;
     let labels = [("region".to_owned(), "eu".to_owned())].into();
-    let contact = HiveContact { port: 7601, labels, ..HiveContact::local("attic") };
-    hand.hive(0, HiveFact::Added(Box::new(contact)));
+    let mut info = HiveInfo::http(parts::hive(0), "attic", 7601);
+    info.labels = labels;
+    hand.hive(0, HiveFact::Added(Box::new(info)));
     hand
 }
 
@@ -110,17 +111,6 @@ fn a_hive_that_was_stopped_is_not_heard_until_it_is_started() {
     // It counts from the beginning again.
     hand.report(0, 1, &[]);
     assert_eq!((recorded(&hand).len(), summary(&hand).status), (1, HiveStatus::Online));
-}
-
-#[test]
-fn a_hive_is_recorded_as_it_is_reached_now() {
-    let mut hand = joined();
-    let contact = HiveContact { port: 7700, ..HiveContact::local("attic") };
-    hand.hive(0, HiveFact::Contact(Box::new(contact)));
-    assert!(hand.engine.view().hive(&parts::hive(0)).unwrap().labels.is_empty());
-    hand.report(0, 1, &[]);
-    let [record] = &recorded(&hand)[..] else { panic!("{:?}", hand.effects) };
-    assert_eq!((record.port, record.labels.len()), (7700, 0));
 }
 
 #[test]

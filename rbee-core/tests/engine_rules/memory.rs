@@ -179,7 +179,8 @@ fn two_starts_that_were_planned_side_by_side_do_not_get_the_same_memory() {
     assert_eq!((hand.spawns().len(), hand.find(is_fault)), (0, None));
     let (again, job) = hand.asked.pop().expect("the question is put again");
     assert_eq!(job, parts::job_id(2));
-    let spec = rbee_core::WorkerSpec { need_bytes: 0, ..parts::spec(parts::model(1), 1) };
+    let mut spec = parts::spec(parts::model(1), 1);
+    spec.need_bytes = 0;
     let (hive, evict) = (parts::hive(0), Vec::new());
     hand.answer(again, Placement::Spawn { hive, spec, evict });
     assert_eq!(hand.spawns().len(), 1, "who does not say what it needs may");
@@ -200,11 +201,8 @@ fn who_makes_room_counts_for_the_one_that_is_started() {
 fn a_start_that_names_no_device_is_promised_the_processors_memory() {
     let mut hand = Hand::with(&[]);
     let load = |n, gib| {
-        let spec = rbee_core::WorkerSpec {
-            devices: Vec::new(),
-            need_bytes: gib * GIB,
-            ..parts::spec(parts::model(0), 1)
-        };
+        let mut spec = parts::spec(parts::model(0), 1);
+        (spec.devices, spec.need_bytes) = (Vec::new(), gib * GIB);
         let (hive, worker, evict) = (parts::hive(0), parts::worker(n), Vec::new());
         Command::Load { worker, hive, spec, pin: false, evict }
     };

@@ -174,7 +174,9 @@ fn described(info: serde_json::Value) -> ModelOnDisk {
         info_of_all[key] = value.clone();
     }
     let info = serde_json::from_value::<ModelInfo>(info_of_all).unwrap();
-    ModelOnDisk { info: Some(Arc::new(info)), ..ModelOnDisk::new("m".parse().unwrap(), GIB) }
+    let mut model = ModelOnDisk::new("m".parse().unwrap(), GIB);
+    model.info = Some(Arc::new(info));
+    model
 }
 
 fn with_model(mut hive: HiveView, model: ModelOnDisk) -> HiveView {
@@ -255,8 +257,8 @@ fn where_somebody_must_be_stopped_the_cheapest_worker_to_load_again_goes() {
 fn no_more_runs_are_planned_and_no_longer_sequences_than_the_machine_allows() {
     let planned = |limits| {
         let cache = serde_json::json!({ "whole": 16_384, "windowed": 0, "window": 0 });
-        let model = described(serde_json::json!({ "kv_cache": cache }));
-        let model = ModelOnDisk { limits, ..model };
+        let mut model = described(serde_json::json!({ "kv_cache": cache }));
+        model.limits = limits;
         let fleet = cluster(
             vec![with_model(hive("a", [device(1, 64 * GIB, 64 * GIB)], None), model)],
             vec![],

@@ -8,8 +8,8 @@ use std::{
 
 use rbee_core::{
     Change, Epoch, Error, ErrorKind, HiveId, JobFilter, JobId, JobRecord, JobStatus, LiveJob,
-    MemoryRegistry, ModelRecord, Outcome, PolicyRecord, QueenId, Registry, Result, Snapshot,
-    WallTime, WorkerId, WorkerRecord, async_trait,
+    MemoryRegistry, ModelRecord, Outcome, PolicyFilter, PolicyRecord, QueenId, Registry, Result,
+    Snapshot, WallTime, WorkerId, WorkerRecord, async_trait,
 };
 
 macro_rules! flaws {
@@ -342,8 +342,8 @@ impl Registry for Broken {
         Ok(listed)
     }
 
-    async fn policies(&self) -> Result<Vec<PolicyRecord>> {
-        let mut policies = self.inner.policies().await?;
+    async fn policies(&self, filter: &PolicyFilter) -> Result<Vec<PolicyRecord>> {
+        let mut policies = self.inner.policies(filter).await?;
         if self.is(Flaw::ForgetsPolicies) {
             policies.reverse();
             policies.truncate(1);

@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use rbee_core::{
-    CorrelationId, Device, DeviceKind, HiveContact, HiveId, HiveReport, Job, JobId, ModelRef,
+    CorrelationId, Device, DeviceKind, HiveId, HiveInfo, HiveReport, Job, JobId, ModelRef,
     Priority, Prompt, Sampling, Task, WorkerHealth, WorkerId, WorkerInfo, WorkerReport, WorkerSpec,
     engine::HiveFact,
 };
@@ -21,7 +21,7 @@ pub fn hive(n: usize) -> HiveId {
 
 /// A hive of this process joins the fleet.
 pub fn added() -> HiveFact {
-    HiveFact::Added(Box::new(HiveContact::local("machine")))
+    HiveFact::Added(Box::new(HiveInfo::http(HiveId::local(), "machine", 0)))
 }
 
 pub fn worker(n: u128) -> WorkerId {
@@ -63,7 +63,9 @@ pub fn info(id: WorkerId, hive: HiveId, model: ModelRef, slots: u32) -> WorkerIn
 }
 
 pub fn spec(model: ModelRef, slots: u32) -> WorkerSpec {
-    WorkerSpec { model, slots, devices: vec![0], need_bytes: 10 * GIB, path: None }
+    let mut spec = WorkerSpec::new(model);
+    (spec.slots, spec.devices, spec.need_bytes) = (slots, vec![0], 10 * GIB);
+    spec
 }
 
 /// A machine of 64 GiB with these models on its disk and these workers, each of which takes 10 GiB.
@@ -79,19 +81,17 @@ pub fn report(
             health: WorkerHealth { vram_bytes: Some(10 * GIB), ..WorkerHealth::default() },
         })
         .collect();
-    HiveReport {
-        rev,
-        devices: vec![Device {
-            index: 0,
-            kind: DeviceKind::Cpu,
-            name: "test".into(),
-            memory_total: 64 * GIB,
-            memory_free: (64 * GIB).saturating_sub(workers.len() as u64 * 10 * GIB),
-        }],
-        models: models
-            .into_iter()
-            .map(|model| rbee_core::ModelOnDisk::new(model, 4 * GIB))
-            .collect(),
-        workers,
-    }
+    let mut report = HiveReport::default();
+    report.rev = rev;
+    report.devices = vec![Device {
+        index: 0,
+        kind: DeviceKind::Cpu,
+        name: "test".into(),
+        memory_total: 64 * GIB,
+        memory_free: (64 * GIB).saturating_sub(workers.len() as u64 * 10 * GIB),
+    }];
+    report.models =
+        models.into_iter().map(|model| rbee_core::ModelOnDisk::new(model, 4 * GIB)).collect();
+    report.workers = workers;
+    report
 }

@@ -16,15 +16,15 @@ use futures_core::stream::BoxStream;
 use futures_util::StreamExt;
 use http::Method;
 use rbee_core::{
-    Damage, Epoch, Error, ErrorKind, HiveBackend, HiveEvent, HiveId, HiveReport, ModelFiles,
-    ModelOnDisk, ModelOrigin, ModelRef, Progress, Result, Worker, WorkerId, WorkerSpec,
+    Epoch, Error, ErrorKind, HiveBackend, HiveEvent, HiveId, HiveInfo, HiveReport, Progress,
+    Result, Worker, WorkerId, WorkerSpec,
 };
 use serde::de::DeserializeOwned;
 
 use super::{Endpoint, EventStream, HttpWorker};
 use crate::wire::{
     self, ErrorInfo, ProgressBody, Shutdown,
-    hive::{Health, Model, Spawn, Stop, WorkerAddress, provisioning, spawning},
+    hive::{Health, Spawn, Stop, WorkerAddress, spawning},
     query,
     sse::Event,
 };
@@ -53,7 +53,7 @@ const SILENCE: Duration = Duration::from_secs(60);
 /// ```
 #[derive(Debug)]
 pub struct HttpHive {
-    id: HiveId,
+    info: HiveInfo,
     endpoint: Endpoint,
     /// It was shut down from here.
     down: AtomicBool,
@@ -64,7 +64,8 @@ pub struct HttpHive {
 impl HttpHive {
     /// The hive of this name behind this endpoint; it need not be there yet.
     pub fn new(id: HiveId, endpoint: Endpoint) -> Self {
-        Self { id, endpoint, down: AtomicBool::new(false), seen: Arc::default() }
+        let info = HiveInfo::http(id, endpoint.dial().host(), endpoint.port());
+        Self { info, endpoint, down: AtomicBool::new(false), seen: Arc::default() }
     }
 
     /// Asks the hive behind this endpoint for its name.
@@ -88,14 +89,14 @@ impl HttpHive {
     /// [`ErrorKind::Config`] where another hive answers.
     pub async fn health(&self) -> Result<Health> {
         let health: Health = self.endpoint.health(PATIENCE).await?;
-        if health.hive == self.id {
+        if health.hive == self.info.id {
             return Ok(health);
         }
         let message = format!(
             "hive {} answers at {}; expected was {}",
             health.hive,
             self.endpoint.authority(),
-            self.id
+            self.info.id
         );
         Err(Error::new(ErrorKind::Config, message))
     }
@@ -136,7 +137,7 @@ impl HttpHive {
         match events.next().await {
             Some(event) => event.map_err(|error| self.broken(error)),
             None => {
-                let message = format!("hive {} broke off before it was done", self.id);
+                let message = format!("hive {} broke off before it was done", self.info.id);
                 Err(Error::new(ErrorKind::HiveUnreachable, message))
             }
         }
@@ -144,15 +145,17 @@ impl HttpHive {
 
     fn read<T: DeserializeOwned>(&self, event: &Event) -> Result<T> {
         serde_json::from_slice(&event.data).map_err(|cause| {
-            let message =
-                format!("an event {:?} of hive {} is not understood: {cause}", event.name, self.id);
+            let message = format!(
+                "an event {:?} of hive {} is not understood: {cause}",
+                event.name, self.info.id
+            );
             Error::new(ErrorKind::HiveUnreachable, message).with_source(cause)
         })
     }
 
     /// What is wrong with a stream is the hive's, and no worker's.
     fn broken(&self, error: Error) -> Error {
-        let message = format!("hive {}: {}", self.id, error.message());
+        let message = format!("hive {}: {}", self.info.id, error.message());
         Error::new(ErrorKind::HiveUnreachable, message).with_source(error)
     }
 }
@@ -167,25 +170,20 @@ fn path_of(id: WorkerId) -> String {
 
 #[async_trait]
 impl HiveBackend for HttpHive {
-    fn id(&self) -> &HiveId {
-        &self.id
-    }
-
-    /// Looks whether it is there, and is the one it should be. To run it is somebody else's part.
-    async fn start(&self) -> Result<()> {
+    /// To run the hive is somebody else's part: that it is there, and is the one it should be, is checked first.
+    ///
+    /// # Errors
+    /// Also those of [`health`](HttpHive::health).
+    async fn watch(&self, owner: Epoch) -> Result<BoxStream<'static, HiveEvent>> {
         self.health().await?;
         self.down.store(false, Ordering::Release);
-        Ok(())
+        watch::watch(self.info.id.clone(), self.endpoint.clone(), owner, self.seen.clone()).await
     }
 
     async fn report(&self) -> Result<HiveReport> {
         let report: HiveReport = self.endpoint.get(wire::hive::CAPABILITIES, PATIENCE).await?;
         self.seen.fetch_max(report.rev, Ordering::AcqRel);
         Ok(report)
-    }
-
-    async fn watch(&self, owner: Epoch) -> Result<BoxStream<'static, HiveEvent>> {
-        watch::watch(self.id.clone(), self.endpoint.clone(), owner, self.seen.clone()).await
     }
 
     async fn spawn(
@@ -208,29 +206,6 @@ impl HiveBackend for HttpHive {
     async fn stop(&self, id: WorkerId, grace: Duration) -> Result<()> {
         let path = query::with(&path_of(id), &Stop { grace_ms: millis(grace) })?;
         self.endpoint.open(Method::DELETE, &path, None::<&()>, grace + SLACK).await.map(drop)
-    }
-
-    async fn provision(
-        &self,
-        model: &ModelRef,
-        from: ModelOrigin,
-        progress: Progress,
-    ) -> Result<ModelOnDisk> {
-        self.put_model(model, from, progress).await
-    }
-
-    async fn files(&self, model: &ModelRef) -> Result<Arc<dyn ModelFiles>> {
-        Ok(Arc::new(self.files_of(model).await?))
-    }
-
-    async fn verify(&self, model: &ModelRef, progress: Progress) -> Result<Vec<Damage>> {
-        let order = Model { model: model.clone() };
-        self.work(wire::hive::VERIFY, &order, provisioning::DONE, progress).await
-    }
-
-    async fn remove_model(&self, model: &ModelRef) -> Result<()> {
-        let path = query::with(wire::hive::MODELS, &Model { model: model.clone() })?;
-        self.endpoint.open(Method::DELETE, &path, None::<&()>, SLACK).await.map(drop)
     }
 
     async fn shutdown(&self, grace: Duration) -> Result<()> {

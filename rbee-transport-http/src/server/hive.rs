@@ -1,6 +1,7 @@
 //! A hive, exposed over HTTP.
 
 mod doors;
+mod exposed;
 mod models;
 mod owner;
 mod reach;
@@ -14,34 +15,25 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post, put},
 };
-use futures_core::Stream;
-use futures_util::StreamExt;
 use http::StatusCode;
-use rbee_core::{
-    CorrelationId, Epoch, Error, ErrorKind, HiveBackend, HiveEvent, HiveReport, Result, WorkerId,
-};
+use rbee_core::{CorrelationId, Error, ErrorKind, HiveBackend, Result, WorkerId};
 use serde::de::DeserializeOwned;
-use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use super::{Lease, figures, reply, routes};
+use super::{Lease, reply, routes};
 use crate::{
     SharedToken, Token,
     wire::{
         self, Shutdown,
-        hive::{Health, Model, Owner, Spawn, Stop, WorkerAddress},
+        hive::{Health, Model, Owner, Spawn, Stop},
     },
 };
 use doors::Doors;
-use owner::OwnerLease;
+use exposed::Inner;
 pub use reach::Reach;
 
 /// The largest body of a request.
 const MOST_BYTES: usize = 1 << 20;
-/// How long a hive may take to say what there is on it, when it is asked for figures or claimed.
-const REPORT_PATIENCE: Duration = Duration::from_secs(4);
-/// How long a queen owns a hive that goes on without a lease of its own.
-const LEASE: Duration = Duration::from_secs(90);
 
 /// Exposes a hive on this machine, to callers with this token. [`HiveServer`] does it with a lease too.
 ///
@@ -70,16 +62,6 @@ impl fmt::Debug for HiveServer {
     }
 }
 
-#[derive(Debug)]
-struct Inner {
-    hive: Arc<dyn HiveBackend>,
-    reach: Arc<dyn Reach>,
-    lease: Option<Lease>,
-    owner: watch::Sender<OwnerLease>,
-    inbounds: models::Inbounds,
-    stop: CancellationToken,
-}
-
 impl HiveServer {
     /// Exposes this hive. Workers inside this process each get a port of their own on 127.0.0.1, with a token.
     pub fn new(hive: Arc<dyn HiveBackend>) -> Self {
@@ -103,10 +85,7 @@ impl HiveServer {
     }
 
     fn build(hive: Arc<dyn HiveBackend>, reach: Arc<dyn Reach>, lease: Option<Lease>) -> Self {
-        let (owner, stop) = (watch::Sender::default(), CancellationToken::new());
-        let inbounds = models::Inbounds::default();
-        let inner = Inner { hive, reach, lease, owner, inbounds, stop };
-        Self { inner: Arc::new(inner), render: None }
+        Self { inner: Arc::new(Inner::new(hive, reach, lease)), render: None }
     }
 
     /// The hive that is exposed.
@@ -159,92 +138,13 @@ impl HiveServer {
     }
 }
 
-impl Inner {
-    /// A queen of this life claims the hive, or renews its claim.
-    fn claim(&self, owner: Epoch) -> Result<wire::hive::Lease> {
-        let length = self.lease.as_ref().map_or(LEASE, Lease::length);
-        let mut claimed = Ok(false);
-        // Whoever follows the owner is woken by another one, not by a renewal.
-        self.owner.send_if_modified(|lease| {
-            claimed = lease.claim(self.hive.id(), owner, Instant::now(), length);
-            matches!(claimed, Ok(true))
-        });
-        if claimed? {
-            tracing::info!(hive = %self.hive.id(), epoch = %owner, "a queen has claimed the hive");
-        }
-        if let Some(lease) = &self.lease {
-            lease.renew();
-        }
-        Ok(wire::hive::Lease { lease_ms: u64::try_from(length.as_millis()).unwrap_or(u64::MAX) })
-    }
-
-    /// Makes the workers reachable that are there.
-    async fn open_all(&self) {
-        if !self.reach.must_open() {
-            return;
-        }
-        if let Ok(Ok(report)) = tokio::time::timeout(REPORT_PATIENCE, self.hive.report()).await {
-            self.open(&report).await;
-        }
-    }
-
-    /// Makes the workers of this report reachable. What keeps one from it says nothing about the others.
-    async fn open(&self, report: &HiveReport) {
-        if !self.reach.must_open() {
-            return;
-        }
-        for id in report.workers.iter().map(|worker| worker.info.id) {
-            let opened = async { self.reach.open(&self.hive.worker(id).await?).await };
-            if let Err(error) = opened.await {
-                tracing::warn!(worker = %id, %error, "a worker cannot be reached");
-            }
-        }
-    }
-
-    /// What happens on the hive, for as long as this queen owns it. It claims nothing.
-    async fn follow(
-        self: &Arc<Self>,
-        owner: Epoch,
-    ) -> Result<impl Stream<Item = HiveEvent> + use<>> {
-        let mut leases = self.owner.subscribe();
-        let term = leases.borrow().term_of(self.hive.id(), owner)?;
-        // The hive behind is told the term, and not the epoch, which may be lower than the one before it.
-        let (events, inner) = (self.hive.watch(Epoch(term)).await?, self.clone());
-        // A worker that appears meanwhile is reachable when the queen hears of it.
-        let events = events.then(move |event| {
-            let inner = inner.clone();
-            async move {
-                if let HiveEvent::Report(report) = &event {
-                    inner.open(report).await;
-                }
-                event
-            }
-        });
-        Ok(events.take_until(async move {
-            // An error says that the server is gone, and the stream with it.
-            let _ = leases.wait_for(|lease| !lease.is_in(term)).await;
-        }))
-    }
-
-    /// Sets the figures that are read off the hive.
-    async fn measure(&self) {
-        if let Ok(Ok(report)) = tokio::time::timeout(REPORT_PATIENCE, self.hive.report()).await {
-            figures::hive(self.hive.id(), &report);
-        }
-    }
-
-    async fn address(&self, id: WorkerId) -> Result<WorkerAddress> {
-        self.reach.address(&self.hive.worker(id).await?).await
-    }
-}
-
 type Shared = State<Arc<Inner>>;
 
 async fn health(State(inner): Shared, request: Request) -> Response {
     let health = async {
         Ok(Health {
             status: wire::Up::default().status,
-            hive: inner.hive.id().clone(),
+            hive: inner.hive.info().id.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             hostname: hostname(),
             pid: std::process::id(),
@@ -336,11 +236,7 @@ async fn shutdown(State(inner): Shared, request: Request) -> Response {
     // In a task of its own: whoever asked may go away, and the workers are to be stopped all the same.
     let told = async {
         let Shutdown { grace_ms } = reply::read_json(request, MOST_BYTES).await?;
-        let down = tokio::spawn(async move {
-            let down = inner.hive.shutdown(Duration::from_millis(grace_ms)).await;
-            inner.stop.cancel();
-            down
-        });
+        let down = tokio::spawn(async move { inner.end(Duration::from_millis(grace_ms)).await });
         down.await.unwrap_or_else(|cause| {
             let message = "the hive's end broke off";
             Err(Error::new(ErrorKind::Internal, message).with_source(cause))

@@ -5,7 +5,6 @@ use std::{io::BufRead, net::SocketAddr, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use rbee_core::{
     Error, ErrorKind, OutputStream, Result, Run, Worker, WorkerFactory, WorkerHealth, WorkerInfo,
-    WorkerSpec,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -86,7 +85,8 @@ pub async fn run_worker(
     };
     tokio::pin!(over);
 
-    let spec = WorkerSpec { devices: start.devices.clone(), ..start.spec.clone() };
+    let mut spec = start.spec.clone();
+    spec.devices.clone_from(&start.devices);
     let loaded = tokio::select! {
         biased;
         () = &mut over => None,

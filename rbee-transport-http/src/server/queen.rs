@@ -37,7 +37,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub use connector::HiveConnector;
-pub use doctor::Examiner;
+pub use doctor::HealthCheck;
 
 use bounds::Bounds;
 
@@ -135,7 +135,7 @@ struct Inner {
     guard: Guard,
     metrics_need_token: bool,
     connector: Option<Arc<dyn HiveConnector>>,
-    examiners: Vec<Arc<dyn Examiner>>,
+    health_checks: Vec<Arc<dyn HealthCheck>>,
     /// Directories whose files clients may name.
     file_roots: Vec<PathBuf>,
     /// The text of a control token in a bare prompt stands for that token.
@@ -171,7 +171,7 @@ impl QueenServer {
                 guard: Guard::default(),
                 metrics_need_token: true,
                 connector: None,
-                examiners: Vec::new(),
+                health_checks: Vec::new(),
                 file_roots: Vec::new(),
                 raw_completions: false,
                 metrics: None,
@@ -223,9 +223,9 @@ impl QueenServer {
         self
     }
 
-    /// One more who examines when `/v1/doctor` is asked.
-    pub fn with_examiner(mut self, examiner: Arc<dyn Examiner>) -> Self {
-        self.inner.examiners.push(examiner);
+    /// One more health check that is made when `/v1/doctor` is asked.
+    pub fn with_health_check(mut self, check: Arc<dyn HealthCheck>) -> Self {
+        self.inner.health_checks.push(check);
         self
     }
 

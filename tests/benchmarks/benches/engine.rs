@@ -18,9 +18,9 @@ use std::{
 };
 
 use rbee_core::{
-    CorrelationId, Epoch, Finish, HiveContact, HiveId, HiveReport, Job, JobId, LeaseId,
-    LeastLoaded, ModelRef, Now, Priority, Prompt, Sampling, Settings, Task, Time, Usage,
-    WorkerHealth, WorkerId, WorkerInfo, WorkerReport,
+    CorrelationId, Epoch, Finish, HiveId, HiveInfo, HiveReport, Job, JobId, LeaseId, LeastLoaded,
+    ModelRef, Now, Priority, Prompt, Sampling, Settings, Task, Time, Usage, WorkerHealth, WorkerId,
+    WorkerInfo, WorkerReport,
     engine::{AttemptEnd, AttemptResult, Effect, Engine, HiveFact, Input, Submission},
 };
 
@@ -91,9 +91,10 @@ impl Shell {
             WorkerReport { info, health: WorkerHealth::default() }
         });
         let names = workers.clone().map(|worker| worker.info.id);
-        let report = HiveReport { workers: workers.into(), ..HiveReport::default() };
+        let mut report = HiveReport::default();
+        report.workers = workers.into();
         for fact in [
-            HiveFact::Added(Box::new(HiveContact::local("machine"))),
+            HiveFact::Added(Box::new(HiveInfo::http(hive.clone(), "machine", 0))),
             HiveFact::Report(Box::new(report)),
         ] {
             let hive = hive.clone();

@@ -90,7 +90,9 @@ impl Other {
 
     fn spec(&self) -> WorkerSpec {
         let model = format!("file:{}", self.model.display()).parse().unwrap();
-        WorkerSpec { model, slots: 2, devices: vec![0], need_bytes: 0, path: None }
+        let mut spec = WorkerSpec::new(model);
+        (spec.slots, spec.devices) = (2, vec![0]);
+        spec
     }
 
     async fn worker(&self, hive: &ProcessHive) -> Arc<dyn Worker> {

@@ -3,8 +3,8 @@
 use super::{Subject, samples::*};
 use crate::{
     ApiKey, Change, Error, ErrorKind, HiveAddress, HiveStatus, ModelRecord, Outcome, POLICIES_KEPT,
-    PolicyLanguage, PolicyOrigin, PolicyRecord, PolicySource, Snapshot, TenantLimits, TenantRecord,
-    WallTime, WorkerRecord,
+    PolicyFilter, PolicyLanguage, PolicyOrigin, PolicyRecord, PolicySource, Snapshot, TenantLimits,
+    TenantRecord, WallTime, WorkerRecord,
 };
 
 /// What a queen finds after a restart.
@@ -247,22 +247,35 @@ pub async fn policies_come_back_for_every_queen_and_the_oldest_are_dropped(store
     record(&*one, a, &[put(1, "fn schedule() { \"ü\" }")]).await;
     record(&*two, b, &[put(2, "second"), put(1, "another first")]).await;
     let [first, second] = [policy(1, "fn schedule() { \"ü\" }"), policy(2, "second")];
-    let found = one.policies().await.expect("policies are listed");
+    let found = one.policies(&PolicyFilter::default()).await.expect("policies are listed");
     let expected = [first.clone(), second.clone()];
     assert_eq!(found, expected, "a version must stay as it was first put, whoever lists it");
-    for (version, expected) in [(Some(1), Some(first)), (None, Some(second)), (Some(9), None)] {
-        let found = one.policy(version).await.expect("a policy is read");
-        assert_eq!(found, expected, "version {version:?} (none: the newest) must be found alone");
+    for (filter, expected) in [
+        (PolicyFilter::one(1), vec![first]),
+        (PolicyFilter::newest(), vec![second]),
+        (PolicyFilter::one(9), vec![]),
+    ] {
+        let found = one.policies(&filter).await.expect("a policy is read");
+        assert_eq!(found, expected, "only what {filter:?} names must be found");
     }
     let many: Vec<_> = (3..=POLICIES_KEPT + 2).map(|version| put(version, "x")).collect();
     record(&*one, a, &many).await;
     drop((one, two));
     let after = store.handle().await;
     open(store, &*after, "c").await;
-    let versions: Vec<u64> =
-        after.policies().await.expect("policies are listed").iter().map(|p| p.version).collect();
+    let listed = async |limit| {
+        let filter = PolicyFilter { limit, ..PolicyFilter::default() };
+        let found = after.policies(&filter).await.expect("policies are listed");
+        found.iter().map(|policy| policy.version).collect::<Vec<u64>>()
+    };
+    let versions = listed(POLICIES_KEPT).await;
     let kept: Vec<u64> = (3..=POLICIES_KEPT + 2).collect();
     assert_eq!(versions, kept, "the newest {POLICIES_KEPT} versions must survive a restart");
-    let dropped = after.policy(Some(2)).await.expect("a policy is read");
-    assert_eq!(dropped, None, "a version that is no longer kept must not be found");
+    assert_eq!(
+        listed(2).await,
+        kept[kept.len() - 2..],
+        "the newest 2 must be listed, the newest last"
+    );
+    let dropped = after.policies(&PolicyFilter::one(2)).await.expect("a policy is read");
+    assert_eq!(dropped, [], "a version that is no longer kept must not be found");
 }

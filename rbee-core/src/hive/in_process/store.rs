@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Weak};
 
-use super::{InProcessHive, shared::Shared};
+use super::{InProcessHive, factory::files_of, shared::Shared};
 use crate::{
     Error, ErrorKind, HiveId, InUse, ModelFiles, ModelOnDisk, ModelOrigin, ModelRef, ModelSource,
     ModelStore, Progress, Result, StoredState,
@@ -37,7 +37,7 @@ impl InProcessHive {
         progress: Progress,
     ) -> Result<InUse> {
         let Some(store) = &self.store else {
-            let message = format!("hive {} has no store to put model {model} in", self.id);
+            let message = format!("hive {} has no store to put model {model} in", self.info.id);
             return Err(Error::new(ErrorKind::Unsupported, message));
         };
         if let Some(there) = self.in_use(model).await? {
@@ -55,7 +55,7 @@ impl InProcessHive {
             ModelOrigin::Hub(_) => {
                 let message = format!(
                     "hive {} was built without downloads from a hub (feature `hub`); model {model} is not here",
-                    self.id
+                    self.info.id
                 );
                 return Err(Error::new(ErrorKind::Unsupported, message));
             }
@@ -110,7 +110,7 @@ async fn stock(shared: &Weak<Shared>, store: &ModelStore) {
     let mut models = Vec::new();
     for (stored, path) in listed {
         // What is damaged is still listed: whoever asks for it is told what is wrong.
-        let seen = super::files_of(&stored.model, Some(&path)).await.ok();
+        let seen = files_of(&stored.model, Some(&path)).await.ok();
         let info = seen.and_then(|seen| seen.info);
         let on_disk = ModelOnDisk::new(stored.model, stored.bytes);
         models.push(ModelOnDisk { digest: stored.digest, info, ..on_disk });

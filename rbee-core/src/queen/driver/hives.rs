@@ -17,14 +17,15 @@ impl Driver {
         reported: oneshot::Sender<()>,
         effects: &mut Vec<Effect>,
     ) -> Result<()> {
-        let (id, contact) = (backend.id().clone(), Box::new(backend.contact()));
+        let info = Box::new(backend.info().clone());
+        let id = info.id.clone();
         if self.hives.contains_key(&id) {
             let message = format!("hive {id} belongs to the fleet already");
             return Err(Error::new(ErrorKind::Conflict, message));
         }
         let hive = self.watch_hive(backend, reported);
         self.hives.insert(id.clone(), hive);
-        self.fact(&id, HiveFact::Added(contact), effects);
+        self.fact(&id, HiveFact::Added(info), effects);
         Ok(())
     }
 

@@ -4,8 +4,8 @@ use futures_core::stream::BoxStream;
 
 use super::*;
 use crate::{
-    Epoch, HiveContact, HiveEvent, HiveId, HiveReport, HiveView, InProcessHive, TenantReferences,
-    Worker, WorkerId, WorkerSpec,
+    Epoch, HiveEvent, HiveId, HiveInfo, HiveReport, HiveView, InProcessHive, ModelHost,
+    TenantReferences, Worker, WorkerId, WorkerSpec,
 };
 
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
@@ -74,15 +74,18 @@ fn holding(commit: &str) -> ClusterView {
 
 /// A hive of another machine, without a store, that has every file itself.
 #[derive(Debug)]
-struct Elsewhere(InProcessHive);
+struct Elsewhere(InProcessHive, HiveInfo);
+
+impl Elsewhere {
+    fn new() -> Self {
+        Self(InProcessHive::new(), HiveInfo::http(HiveId::local(), "elsewhere", 7835))
+    }
+}
 
 #[async_trait]
-impl HiveBackend for Elsewhere {
-    fn id(&self) -> &HiveId {
-        self.0.id()
-    }
-    fn contact(&self) -> HiveContact {
-        HiveContact { address: HiveAddress::Http, ..HiveContact::in_process() }
+impl ModelHost for Elsewhere {
+    fn info(&self) -> &HiveInfo {
+        &self.1
     }
     async fn provision(
         &self,
@@ -95,9 +98,13 @@ impl HiveBackend for Elsewhere {
             _ => Err(Error::new(ErrorKind::Unsupported, "there is no store")),
         }
     }
-    async fn start(&self) -> Result<()> {
-        self.0.start().await
+    async fn remove_model(&self, model: &ModelRef) -> Result<()> {
+        self.0.remove_model(model).await
     }
+}
+
+#[async_trait]
+impl HiveBackend for Elsewhere {
     async fn report(&self) -> Result<HiveReport> {
         self.0.report().await
     }
@@ -118,9 +125,6 @@ impl HiveBackend for Elsewhere {
     async fn stop(&self, id: WorkerId, grace: Duration) -> Result<()> {
         self.0.stop(id, grace).await
     }
-    async fn remove_model(&self, model: &ModelRef) -> Result<()> {
-        self.0.remove_model(model).await
-    }
     async fn shutdown(&self, grace: Duration) -> Result<()> {
         self.0.shutdown(grace).await
     }
@@ -128,7 +132,7 @@ impl HiveBackend for Elsewhere {
 
 #[tokio::test]
 async fn a_file_of_another_machine_is_used_on_the_operators_word_and_not_on_a_tenants() {
-    let hive: Arc<dyn HiveBackend> = Arc::new(Elsewhere(InProcessHive::new()));
+    let hive: Arc<dyn HiveBackend> = Arc::new(Elsewhere::new());
     let put = async |models: &Models, model: &ModelRef| {
         models.put(&hive, model, Vec::new(), Progress::ignore()).await
     };

@@ -6,8 +6,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::compile;
 use crate::{
-    Change, Epoch, Error, ErrorKind, LeastLoaded, PolicyOrigin, PolicyRecord, PolicySource,
-    Registry, Result, Scheduler, WallTime,
+    Change, Epoch, Error, ErrorKind, LeastLoaded, PolicyFilter, PolicyOrigin, PolicyRecord,
+    PolicySource, Registry, Result, Scheduler, WallTime,
 };
 
 /// What the application brings.
@@ -32,7 +32,7 @@ pub(in crate::queen) async fn first(
     brought: &Brought,
 ) -> Result<(Arc<dyn Scheduler>, Option<u64>)> {
     let own = brought.own.as_ref();
-    let newest = registry.policy(None).await?;
+    let newest = newest(registry).await?;
     let is_operators = |record: &PolicyRecord| {
         matches!(record.origin, PolicyOrigin::Operator | PolicyOrigin::Rollback)
     };
@@ -50,7 +50,7 @@ pub(in crate::queen) async fn first(
             return Ok((application, None));
         }
         Some(Some(source)) => {
-            let recorded = registry.policies().await?;
+            let recorded = registry.policies(&PolicyFilter::default()).await?;
             let mut recorded = recorded.iter().rev();
             let before = recorded.find(|one| one.origin == PolicyOrigin::Application);
             if before.is_none_or(|before| before.source != source) {
@@ -85,6 +85,10 @@ pub(in crate::queen) async fn first(
     }
 }
 
+async fn newest(registry: &dyn Registry) -> Result<Option<PolicyRecord>> {
+    Ok(registry.policies(&PolicyFilter::newest()).await?.pop())
+}
+
 /// Writes the next version.
 ///
 /// # Errors
@@ -96,11 +100,11 @@ pub(super) async fn record(
     source: PolicySource,
     origin: PolicyOrigin,
 ) -> Result<PolicyRecord> {
-    let newest = registry.policy(None).await?.map_or(0, |newest| newest.version);
+    let newest = newest(registry).await?.map_or(0, |newest| newest.version);
     let hash = hash(&source);
     let record = PolicyRecord { version: newest + 1, at: WallTime::now(), hash, origin, source };
     registry.record(epoch, &[Change::PolicyPut(Box::new(record.clone()))]).await?;
-    if registry.policy(Some(record.version)).await?.as_ref() == Some(&record) {
+    if registry.policies(&PolicyFilter::one(record.version)).await?.first() == Some(&record) {
         return Ok(record);
     }
     let message = "another queen changed the policy at the same moment; look at it, and try again";

@@ -7,8 +7,8 @@ use std::{
 
 use crate::{
     Change, Epoch, HiveId, HiveRecord, JobFilter, JobId, JobRecord, JobState, JobStatus,
-    ModelRecord, ModelRef, Outcome, POLICIES_KEPT, PolicyRecord, QueenId, Result, Snapshot,
-    TenantId, TenantRecord, WallTime, WorkerId, WorkerRecord, registry::rules,
+    ModelRecord, ModelRef, Outcome, POLICIES_KEPT, PolicyFilter, PolicyRecord, QueenId, Result,
+    Snapshot, TenantId, TenantRecord, WallTime, WorkerId, WorkerRecord, registry::rules,
 };
 
 /// One life of a queen that nobody has taken over.
@@ -261,16 +261,15 @@ impl Store {
         }
     }
 
-    pub(super) fn policies(&self) -> Vec<PolicyRecord> {
-        self.policies.values().cloned().collect()
-    }
-
-    pub(super) fn policy(&self, version: Option<u64>) -> Option<PolicyRecord> {
-        let found = match version {
-            Some(version) => self.policies.get(&version),
-            None => self.policies.last_key_value().map(|(_, newest)| newest),
-        };
-        found.cloned()
+    pub(super) fn policies(&self, filter: &PolicyFilter) -> Vec<PolicyRecord> {
+        let wanted =
+            |record: &&PolicyRecord| filter.version.is_none_or(|version| record.version == version);
+        // A limit that does not fit takes them all.
+        let limit = usize::try_from(filter.limit).unwrap_or(usize::MAX);
+        let newest_first = self.policies.values().rev().filter(wanted).take(limit);
+        let mut found: Vec<_> = newest_first.cloned().collect();
+        found.reverse();
+        found
     }
 
     fn job_queued(&mut self, epoch: Epoch, record: &JobRecord) {

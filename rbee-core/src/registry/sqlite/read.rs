@@ -15,7 +15,7 @@ use super::{
     ops::{Key, stored},
     rows,
 };
-use crate::{JobFilter, JobRecord, PolicyRecord, Result};
+use crate::{JobFilter, JobRecord, PolicyFilter, PolicyRecord, Result};
 
 /// Listings that may run at once; further ones wait for their turn.
 const READERS: usize = 2;
@@ -44,12 +44,11 @@ impl Readers {
         self.read("list the jobs in", move |db| list(db, &filter)).await
     }
 
-    pub(super) async fn policies(&self) -> Result<Vec<PolicyRecord>> {
-        self.read("list the policies in", rows::policies).await
-    }
-
-    pub(super) async fn policy(&self, version: Option<u64>) -> Result<Option<PolicyRecord>> {
-        self.read("read a policy in", move |db| rows::policy(db, version)).await
+    pub(super) async fn policies(&self, filter: &PolicyFilter) -> Result<Vec<PolicyRecord>> {
+        let filter = *filter;
+        // The name of what fails, for the error.
+        let what = if filter.limit == 1 { "read a policy in" } else { "list the policies in" };
+        self.read(what, move |db| rows::policies(db, &filter)).await
     }
 
     async fn read<T: Send + 'static>(

@@ -10,8 +10,8 @@ use rusqlite::{
 use super::{fault::Fault, ops::Key, ops::stored, outcome::Stored, pieces};
 use crate::{
     EndedJob, Epoch, HiveAddress, HiveId, HiveRecord, HiveStatus, Job, JobOutline, JobRecord,
-    JobState, JobStatus, LiveJob, ModelRecord, PolicyLanguage, PolicyOrigin, PolicyRecord,
-    PolicySource, Priority, TenantRecord, WallTime, WorkerRecord,
+    JobState, JobStatus, LiveJob, ModelRecord, PolicyFilter, PolicyLanguage, PolicyOrigin,
+    PolicyRecord, PolicySource, Priority, TenantRecord, WallTime, WorkerRecord,
 };
 
 /// The columns that [`job`] reads, all but the request, which comes last.
@@ -330,27 +330,19 @@ pub(super) fn workers_of(db: &Connection, hive: &HiveId) -> Result<Vec<WorkerRec
     Ok(found)
 }
 
-/// The versions of the policy, the newest last.
-pub(super) fn policies(db: &Connection) -> Result<Vec<PolicyRecord>, Fault> {
+/// Versions of the policy, the newest last.
+pub(super) fn policies(db: &Connection, filter: &PolicyFilter) -> Result<Vec<PolicyRecord>, Fault> {
     let mut select = db.prepare_cached(
-        "SELECT version, at, hash, origin, language, source FROM policies ORDER BY version",
+        "SELECT version, at, hash, origin, language, source FROM policies
+         WHERE version = ?1 OR ?1 IS NULL ORDER BY version DESC LIMIT ?2",
     )?;
-    let mut rows = select.query([])?;
+    let mut rows = select.query((filter.version.map(stored), stored(filter.limit)))?;
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {
         found.push(policy_of(row)?);
     }
+    found.reverse();
     Ok(found)
-}
-
-/// This version of the policy, or the newest.
-pub(super) fn policy(db: &Connection, version: Option<u64>) -> Result<Option<PolicyRecord>, Fault> {
-    let mut select = db.prepare_cached(
-        "SELECT version, at, hash, origin, language, source FROM policies
-         WHERE version = coalesce(?1, (SELECT max(version) FROM policies))",
-    )?;
-    let mut rows = select.query([version.map(stored)])?;
-    rows.next()?.map(policy_of).transpose()
 }
 
 fn policy_of(row: &Row<'_>) -> Result<PolicyRecord, Fault> {

@@ -12,7 +12,7 @@ use super::{
     waits::{Collected, millis},
 };
 use crate::{
-    Epoch, Error, ErrorKind, HiveContact, HiveId, JobId, LeaseId, ModelOnDisk, ModelRef, Priority,
+    Epoch, Error, ErrorKind, HiveId, HiveInfo, JobId, LeaseId, ModelOnDisk, ModelRef, Priority,
     Result, Scheduler, TenantId, TenantRecord, Time, WorkerId, WorkerInfo,
     engine::{
         Advice, AttemptEnd, AttemptResult, Command, Effect, HiveFact, Input, Note, Submission,
@@ -146,9 +146,9 @@ impl<'a> Running<'a> {
         self.settle();
         for hive in &plan.fleet.hives {
             self.machines.insert(hive.id.clone(), Machine::new(hive));
-            let labels = hive.labels.clone();
-            let contact = HiveContact { labels, ..HiveContact::local(hive.id.as_str()) };
-            self.fact(&hive.id, HiveFact::Added(Box::new(contact)));
+            let mut info = HiveInfo::http(hive.id.clone(), hive.id.as_str(), 0);
+            info.labels = hive.labels.clone();
+            self.fact(&hive.id, HiveFact::Added(Box::new(info)));
             if hive.online {
                 self.take_report(&hive.id);
                 for (place, worker) in hive.workers.iter().enumerate() {

@@ -18,7 +18,7 @@ impl World<'_> {
             });
             let machine = Machine { rev: 1, workers: workers.collect(), reachable: true };
             self.machines.insert(hive.clone(), machine);
-            let fact = HiveFact::Added(Box::new(HiveContact::local(hive.as_str())));
+            let fact = HiveFact::Added(Box::new(HiveInfo::http(hive.clone(), hive.as_str(), 0)));
             self.take(Input::Hive { hive: hive.clone(), fact });
             self.take_report(&hive);
         }

@@ -1,6 +1,6 @@
 //! Models sent to a hive, and read from one.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
@@ -8,11 +8,11 @@ use futures_core::stream::BoxStream;
 use futures_util::{StreamExt, TryStreamExt, stream::FuturesUnordered};
 use http::Method;
 use rbee_core::{
-    Error, ErrorKind, HubAccess, Manifest, ModelFiles, ModelOnDisk, ModelOrigin, ModelRef,
-    Progress, Result,
+    Damage, Error, ErrorKind, HiveInfo, HubAccess, Manifest, ModelFiles, ModelHost, ModelOnDisk,
+    ModelOrigin, ModelRef, Progress, Result,
 };
 
-use super::{HttpHive, PATIENCE, SILENCE};
+use super::{HttpHive, PATIENCE, SILENCE, SLACK};
 use crate::{
     client::Endpoint,
     wire::{
@@ -26,9 +26,16 @@ use crate::{
 const PART: usize = 4 << 20;
 /// How long a part may take to be taken; the hive waits for its disk before it answers.
 const PART_PATIENCE: Duration = Duration::from_secs(120);
+/// How long a hive may take to say what the files of a model are.
+const HASH_PATIENCE: Duration = Duration::from_secs(600);
 
-impl HttpHive {
-    pub(super) async fn put_model(
+#[async_trait]
+impl ModelHost for HttpHive {
+    fn info(&self) -> &HiveInfo {
+        &self.info
+    }
+
+    async fn provision(
         &self,
         model: &ModelRef,
         from: ModelOrigin,
@@ -82,16 +89,23 @@ impl HttpHive {
         }
     }
 
-    pub(super) async fn files_of(&self, model: &ModelRef) -> Result<HttpFiles> {
+    async fn files(&self, model: &ModelRef) -> Result<Arc<dyn ModelFiles>> {
         let path = query::with(wire::hive::MANIFEST, &Model { model: model.clone() })?;
         // A file that was never hashed is read for this.
         let manifest = self.endpoint.get(&path, HASH_PATIENCE).await?;
-        Ok(HttpFiles { endpoint: self.endpoint.clone(), model: model.clone(), manifest })
+        Ok(Arc::new(HttpFiles { endpoint: self.endpoint.clone(), model: model.clone(), manifest }))
+    }
+
+    async fn verify(&self, model: &ModelRef, progress: Progress) -> Result<Vec<Damage>> {
+        let order = Model { model: model.clone() };
+        self.work(wire::hive::VERIFY, &order, provisioning::DONE, progress).await
+    }
+
+    async fn remove_model(&self, model: &ModelRef) -> Result<()> {
+        let path = query::with(wire::hive::MODELS, &Model { model: model.clone() })?;
+        self.endpoint.open(Method::DELETE, &path, None::<&()>, SLACK).await.map(drop)
     }
 }
-
-/// How long a hive may take to say what the files of a model are.
-const HASH_PATIENCE: Duration = Duration::from_secs(600);
 
 /// Sends a file from the byte on that is wanted.
 async fn send(
@@ -122,7 +136,7 @@ async fn send(
 
 /// The files of a model on a hive.
 #[derive(Debug)]
-pub(super) struct HttpFiles {
+struct HttpFiles {
     endpoint: Endpoint,
     model: ModelRef,
     manifest: Manifest,

@@ -21,11 +21,11 @@ const CHECK_PATIENCE: Duration = Duration::from_secs(10);
 /// A store that takes longer than this to answer is slow.
 const SLOW_STORE: Duration = Duration::from_millis(250);
 
-/// What a daemon can examine that the queen cannot: its ports, its disk, its binaries.
+/// A health check of what the queen cannot see: the daemon's ports, its disk, its programs.
 #[async_trait]
-pub trait Examiner: fmt::Debug + Send + Sync + 'static {
-    /// Examines. What takes longer than ten seconds is given up.
-    async fn examine(&self) -> Vec<Check>;
+pub trait HealthCheck: fmt::Debug + Send + Sync + 'static {
+    /// Looks, and answers with what it found. A check that takes longer than ten seconds is given up.
+    async fn check(&self) -> Vec<Check>;
 }
 
 /// Examine everything.
@@ -59,12 +59,12 @@ pub(super) async fn doctor(State(shared): State<Shared>) -> Answer {
     }
     checks.extend(cluster.workers().map(|worker| engine(worker)));
     checks.extend(queue(queen, &cluster).await?);
-    for examiner in &shared.examiners {
-        match tokio::time::timeout(CHECK_PATIENCE, examiner.examine()).await {
+    for health_check in &shared.health_checks {
+        match tokio::time::timeout(CHECK_PATIENCE, health_check.check()).await {
             Ok(found) => checks.extend(found),
             Err(_) => {
-                let message = format!("{examiner:?} did not answer within {CHECK_PATIENCE:?}");
-                checks.push(check("queen", "examination", Verdict::Failed, message));
+                let message = format!("{health_check:?} did not answer within {CHECK_PATIENCE:?}");
+                checks.push(check("queen", "health check", Verdict::Failed, message));
             }
         }
     }

@@ -81,7 +81,7 @@ pub(super) async fn add(State(shared): State<Shared>, request: Request) -> Answe
         return Err(Error::new(ErrorKind::Unsupported, message).into());
     };
     let hive = connector.connect(order).await?;
-    let id = hive.id().clone();
+    let id = hive.info().id.clone();
     shared.queen.add_hive(hive).await?;
     let reported = async {
         loop {

@@ -96,13 +96,9 @@ pub(crate) fn bee_tiny() -> WorkerSpec {
 }
 
 pub(crate) fn spec(model: &str) -> WorkerSpec {
-    WorkerSpec {
-        model: model.parse().unwrap(),
-        slots: 2,
-        devices: vec![0],
-        need_bytes: 0,
-        path: None,
-    }
+    let mut spec = WorkerSpec::new(model.parse().unwrap());
+    (spec.slots, spec.devices) = (2, vec![0]);
+    spec
 }
 
 /// A worker with the bundled model.

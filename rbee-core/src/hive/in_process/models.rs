@@ -1,0 +1,108 @@
+//! The models of an in-process hive: those of its store, and those that its factory finds.
+
+use std::{panic::AssertUnwindSafe, path::Path, sync::Arc};
+
+use async_trait::async_trait;
+use futures_util::FutureExt;
+
+use super::{InProcessHive, factory::files_of, order, store};
+use crate::{
+    ModelOnDisk, Progress,
+    error::{Error, ErrorKind, Result},
+    hive::{HiveInfo, ModelHost, ModelOrigin},
+    model_ref::ModelRef,
+    models::{Damage, InUse, ModelFiles},
+};
+
+impl InProcessHive {
+    /// What a model is, as the factory tells.
+    async fn inspect(&self, model: &ModelRef, path: Option<&Path>) -> Result<ModelOnDisk> {
+        let Some(factory) = &self.factory else {
+            return files_of(model, path).await;
+        };
+        // Called inside the block, so that a panic before the first await is caught too.
+        AssertUnwindSafe(async { factory.inspect(model, path).await })
+            .catch_unwind()
+            .await
+            .unwrap_or_else(|panic| Err(order::panicked(&*panic)))
+    }
+}
+
+#[async_trait]
+impl ModelHost for InProcessHive {
+    fn info(&self) -> &HiveInfo {
+        &self.info
+    }
+
+    async fn provision(
+        &self,
+        model: &ModelRef,
+        from: ModelOrigin,
+        progress: Progress,
+    ) -> Result<ModelOnDisk> {
+        self.check()?;
+        let stored = match from {
+            ModelOrigin::Here => self.in_use(model).await?,
+            elsewhere => Some(self.fetch(model, elsewhere, progress.clone()).await?),
+        };
+        let path = stored.as_ref().map(InUse::path);
+        let model = stored.as_ref().map_or(model, InUse::model);
+        let on_disk = match self.inspect(model, path).await {
+            Ok(on_disk) => on_disk,
+            Err(error) if stored.is_some() => return Err(error),
+            Err(error) => {
+                // A worker that was given to the hive may have a model that lies on no disk.
+                let state = self.shared.state();
+                let mut workers = state.workers.values();
+                return match workers.any(|worker| worker.info().model == *model) {
+                    true => Ok(state
+                        .models
+                        .get(model)
+                        .cloned()
+                        .unwrap_or_else(|| ModelOnDisk::new(model.clone(), 0))),
+                    false => Err(error),
+                };
+            }
+        };
+        let digest = stored.as_ref().map(InUse::digest);
+        let limits = self.factory.as_ref().map(|factory| factory.limits(model));
+        let on_disk = ModelOnDisk { digest, limits: limits.unwrap_or_default(), ..on_disk };
+        progress.update(on_disk.bytes, Some(on_disk.bytes));
+        self.shared.change(|state| {
+            let before = state.models.insert(model.clone(), on_disk.clone());
+            (before.as_ref() != Some(&on_disk)).then_some(())
+        });
+        Ok(on_disk)
+    }
+
+    async fn files(&self, model: &ModelRef) -> Result<Arc<dyn ModelFiles>> {
+        self.check()?;
+        let is_reported = self.shared.state().models.contains_key(model);
+        store::files(self.store.as_ref(), &self.info.id, model, is_reported).await
+    }
+
+    async fn verify(&self, model: &ModelRef, progress: Progress) -> Result<Vec<Damage>> {
+        self.check()?;
+        let Some(store) = &self.store else {
+            let message =
+                format!("hive {} has no store with checksums of model {model}", self.info.id);
+            return Err(Error::new(ErrorKind::Unsupported, message));
+        };
+        let damage = store.verify(model, progress).await?;
+        if !damage.is_empty() {
+            self.shared.change(|state| state.models.remove(model));
+        }
+        Ok(damage)
+    }
+
+    /// Removes what its store has of the model. Of a `file:` reference that it did not copy it forgets the reference; the
+    /// files are the user's, and stay.
+    async fn remove_model(&self, model: &ModelRef) -> Result<()> {
+        self.check()?;
+        if let Some(store) = &self.store {
+            store::remove(store, model).await?;
+        }
+        self.shared.change(|state| state.models.remove(model));
+        Ok(())
+    }
+}
