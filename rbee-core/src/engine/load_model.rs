@@ -36,7 +36,7 @@ enum Found {
     /// It is there already, or on its way.
     Worker(WorkerId),
     /// It is to be started on a part of the cluster.
-    Candidates(ClusterView),
+    Candidates(Box<ClusterView>),
 }
 
 impl Engine {
@@ -62,7 +62,8 @@ impl Engine {
             }
             Ok(Found::Candidates(_)) => {
                 let ask = self.ask_for(now, &load.request.model);
-                let (ticket, request) = (Ticket(self.number()), load.request.clone());
+                let ticket = Ticket(self.number());
+                let request = Box::new(load.request.clone());
                 self.operators.choosing.insert(ticket, Choosing { load, ask: ask.clone() });
                 out.push(Effect::ChooseHive { ticket, ask, request });
             }
@@ -77,7 +78,7 @@ impl Engine {
             return Ok(Found::Worker(worker.info.id));
         }
         self.check_starts()?;
-        Ok(Found::Candidates(candidates))
+        Ok(Found::Candidates(Box::new(candidates)))
     }
 
     fn loaded_already(&mut self, n: u64, worker: WorkerId, pin: bool, out: &mut Out) {
@@ -127,7 +128,7 @@ impl Engine {
         let candidates = match self.find_worker(&load.request) {
             Err(error) => return answer(n, Err(error), out),
             Ok(Found::Worker(worker)) => return self.loaded_already(n, worker, pin, out),
-            Ok(Found::Candidates(candidates)) => candidates,
+            Ok(Found::Candidates(Box::new(candidates))) => candidates,
         };
         match self.place_load(&load.request, &ask, &candidates, chosen, out) {
             Ok(Placement::Spawn { hive, spec, evict }) => {

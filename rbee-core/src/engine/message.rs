@@ -344,7 +344,7 @@ pub enum Effect {
         /// The question, as about a job of the model.
         ask: Ask,
         /// What the operator wants.
-        request: LoadRequest,
+        request: Box<LoadRequest>,
     },
     /// Begin an attempt; answer with [`Input::AttemptEnded`].
     Start {

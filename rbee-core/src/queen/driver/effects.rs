@@ -35,7 +35,7 @@ impl Driver {
                 }
             }
             Effect::Place { ticket, ask, fallback } => self.ask(ticket, ask, fallback, effects),
-            Effect::ChooseHive { ticket, ask, request } => self.choose_hive(ticket, ask, request),
+            Effect::ChooseHive { ticket, ask, request } => self.choose_hive(ticket, ask, &request),
             Effect::Start { lease, job, worker, attempt, queue_wait } => {
                 let Some((worker, log)) =
                     self.workers.get(&worker).zip(self.shell.logs.get(job.id))
