@@ -128,7 +128,7 @@ impl Engine {
         let candidates = match self.find_worker(&load.request) {
             Err(error) => return answer(n, Err(error), out),
             Ok(Found::Worker(worker)) => return self.loaded_already(n, worker, pin, out),
-            Ok(Found::Candidates(Box::new(candidates))) => candidates,
+            Ok(Found::Candidates(candidates)) => candidates,
         };
         match self.place_load(&load.request, &ask, &candidates, chosen, out) {
             Ok(Placement::Spawn { hive, spec, evict }) => {
