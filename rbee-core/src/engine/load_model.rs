@@ -36,7 +36,7 @@ enum Found {
     /// It is there already, or on its way.
     Worker(WorkerId),
     /// It is to be started on a part of the cluster.
-    Candidates(ClusterView),
+    Candidates(Box<ClusterView>),
 }
 
 impl Engine {
@@ -62,7 +62,8 @@ impl Engine {
             }
             Ok(Found::Candidates(_)) => {
                 let ask = self.ask_for(now, &load.request.model);
-                let (ticket, request) = (Ticket(self.number()), load.request.clone());
+                let ticket = Ticket(self.number());
+                let request = Box::new(load.request.clone());
                 self.operators.choosing.insert(ticket, Choosing { load, ask: ask.clone() });
                 if self.breaker.places().is_none() {
                     // A suspended policy is not asked; the built-in one decides.
@@ -81,7 +82,7 @@ impl Engine {
             return Ok(Found::Worker(worker.info.id));
         }
         self.check_starts()?;
-        Ok(Found::Candidates(candidates))
+        Ok(Found::Candidates(Box::new(candidates)))
     }
 
     fn loaded_already(&mut self, n: u64, worker: WorkerId, pin: bool, out: &mut Out) {

@@ -393,7 +393,7 @@ pub enum Effect {
         /// The question, as about a job of the model.
         ask: Ask,
         /// What the operator wants.
-        request: LoadRequest,
+        request: Box<LoadRequest>,
     },
     /// The answer to this question is not carried out: it does not fit the fleet, or the job, as they are now.
     Unheeded {

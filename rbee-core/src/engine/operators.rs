@@ -55,7 +55,7 @@ impl Engine {
         self.operators.choosing.len() + self.downloads.operators() + files.sum::<usize>()
     }
 
-    /// What is waited for is bounded.
+    /// Refuses one more command while too many are under way.
     pub(super) fn check_commands(&self) -> Result<()> {
         if self.commands() < MOST_COMMANDS {
             return Ok(());
@@ -66,7 +66,7 @@ impl Engine {
         Err(Error::new(ErrorKind::SystemAtCapacity, message))
     }
 
-    /// Workers can be started.
+    /// Refuses a start while the queen goes down.
     pub(super) fn check_starts(&self) -> Result<()> {
         if !self.is_draining() {
             return Ok(());
@@ -75,6 +75,7 @@ impl Engine {
         Err(Error::new(ErrorKind::ShuttingDown, message))
     }
 
+    /// Refuses what is ordered of a hive that is not there.
     pub(super) fn check_hive(&self, hive: &HiveId) -> Result<()> {
         match self.view.hive(hive) {
             Some(_) => Ok(()),
@@ -82,7 +83,7 @@ impl Engine {
         }
     }
 
-    /// The files of the model are not being removed from the hive.
+    /// Refuses to use files that are being removed.
     pub(super) fn check_not_removing(&self, hive: &HiveId, model: &ModelRef) -> Result<()> {
         if !self.operators.is_removing(hive, model) {
             return Ok(());
@@ -133,7 +134,7 @@ impl Engine {
         }
     }
 
-    /// Nobody has or gets the model there, and from now on nobody does until it is removed.
+    /// Removes a model that nobody has or gets on that hive. Until it is removed nobody gets it there.
     pub(super) fn remove_model(&mut self, n: u64, hive: HiveId, model: ModelRef, out: &mut Out) {
         if let Err(error) = self.check_unused(&hive, &model) {
             return answer(n, Err(error), out);
@@ -147,6 +148,7 @@ impl Engine {
         out.push(Effect::RemoveModel { hive, model });
     }
 
+    /// Refuses to remove files that somebody uses or fetches.
     fn check_unused(&self, hive: &HiveId, model: &ModelRef) -> Result<()> {
         self.check_hive(hive)?;
         if let Some(worker) = self.view.on_hive(hive).find(|worker| worker.info.model == *model) {

@@ -152,13 +152,15 @@ impl Engine {
             _ = Arc::make_mut(&mut view.models).insert(model.clone(), on_disk.clone())
         });
         self.wake_model(&model);
+        if waiters.iter().any(|waiter| matches!(waiter, Waiter::Operator(_))) {
+            // An operator sees soon which other models have made way.
+            out.push(Effect::ReportHive { hive: hive.clone() });
+        }
         for waiter in waiters {
             match waiter {
                 Waiter::Jobs(_) => {}
                 Waiter::Operator(n) => {
                     answer(n, Ok(CommandOutput::Model(Box::new(on_disk.clone()))), out);
-                    // Others may have made way.
-                    out.push(Effect::ReportHive { hive: hive.clone() });
                 }
                 Waiter::Load(load) => self.go_on_loading(now, load, out),
             }

@@ -248,3 +248,44 @@ async fn guarded<T>(errand: impl Future<Output = Result<T>>) -> Result<T> {
         Err(Error::new(ErrorKind::Internal, message))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::{advance, sleep};
+
+    use super::*;
+    use crate::InProcessHive;
+
+    const SILENCE: Duration = Duration::from_secs(10);
+
+    #[tokio::test(start_paused = true)]
+    async fn the_engine_hears_of_progress_once_a_second_however_quickly_it_comes() {
+        let told = Signs::new();
+        let mut heard = 0;
+        for _ in 0..100 {
+            advance(Duration::from_millis(100)).await;
+            heard += u32::from(told.note_after(TOLD_EVERY));
+        }
+        assert_eq!(heard, 10);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn work_may_take_long_while_it_moves_and_is_given_up_when_it_stands_still() {
+        let (hive, model, signs) = (InProcessHive::new(), "bee".parse().unwrap(), Signs::new());
+        let moving = async {
+            for _ in 0..5 {
+                sleep(SILENCE / 2).await;
+                signs.note();
+            }
+            sleep(SILENCE / 2).await;
+            Ok(7)
+        };
+        assert_eq!(while_it_moves(&hive, &model, SILENCE, &signs, moving).await, Ok(7));
+        signs.note();
+        let began = Instant::now();
+        let still = std::future::pending::<Result<u32>>();
+        let error = while_it_moves(&hive, &model, SILENCE, &signs, still).await.unwrap_err();
+        assert_eq!((error.kind(), began.elapsed()), (ErrorKind::HiveUnreachable, SILENCE));
+        assert_eq!(error.message(), "hive local made no progress with bee for 10s");
+    }
+}

@@ -226,7 +226,7 @@ impl World {
                 self.provisions.push(key);
             }
             Effect::ChooseHive { ticket, ask, request } => {
-                self.choices.push((ticket, ask, request));
+                self.choices.push((ticket, ask, *request));
             }
             Effect::Verify { hive, model } => self.verifications.push((hive, model)),
             Effect::RemoveModel { hive, model } => {

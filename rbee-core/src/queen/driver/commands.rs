@@ -42,7 +42,7 @@ impl Driver {
     }
 
     /// Asks the policy in a task of its own: nothing but this one command waits for the answer.
-    pub(super) fn choose_hive(&self, ticket: Ticket, ask: Ask, request: LoadRequest) {
+    pub(super) fn choose_hive(&self, ticket: Ticket, ask: Ask, request: &LoadRequest) {
         let mailbox = self.shell.mailbox.clone();
         let candidates = request.candidates(self.engine.view());
         let Ok(candidates) = candidates else {

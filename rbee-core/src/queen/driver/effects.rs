@@ -30,7 +30,7 @@ impl Driver {
                     let _ = submitter.reply.send(answer);
                 }
             }
-            Effect::ChooseHive { ticket, ask, request } => self.choose_hive(ticket, ask, request),
+            Effect::ChooseHive { ticket, ask, request } => self.choose_hive(ticket, ask, &request),
             Effect::Consult { ticket, question, ask } => {
                 self.consult(ticket, question, ask, effects);
             }
