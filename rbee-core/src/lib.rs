@@ -68,6 +68,7 @@ mod request;
 mod scheduler;
 mod settings;
 pub mod sim;
+mod sizing;
 mod tenant;
 mod time;
 mod worker;
@@ -115,12 +116,13 @@ pub use registry::{
 };
 pub use request::{Message, Prompt, Request, Role, Sampling, Task};
 pub use scheduler::{
-    Admission, Ask, Candidate, DeviceEstimate, Explanation, Fit, FnScheduler, LeastLoaded,
-    Placement, PlatformPolicy, PolicyLanguage, PolicySource, Scheduler, Verdict, plan_eviction,
+    Admission, Ask, Candidate, Explanation, FnScheduler, LeastLoaded, Placement, PlatformPolicy,
+    PolicyLanguage, PolicySource, Scheduler, Verdict,
 };
 #[cfg(feature = "rhai")]
 pub use scheduler::{RhaiScheduler, rules_schema, rules_to_rhai, scheduler_reference};
 pub use settings::{KeepRequests, Mode, Settings, TenantReferences};
+pub use sizing::{DeviceEstimate, Fit, Sizing, plan_eviction};
 pub use tenant::{ApiKey, TenantLimits, TenantView};
 pub use time::{Now, Time, WallTime};
 #[cfg(feature = "candle")]

@@ -6,8 +6,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::{ClusterView, Error, HiveId, Job, Now, Result, WorkerId, WorkerSpec};
 
-mod estimate;
-mod eviction;
 mod function;
 mod least_loaded;
 mod platform;
@@ -18,8 +16,6 @@ mod rules;
 mod spawn;
 mod trace;
 
-pub use estimate::{DeviceEstimate, Fit};
-pub use eviction::plan_eviction;
 pub use function::FnScheduler;
 pub use least_loaded::LeastLoaded;
 pub use platform::PlatformPolicy;
@@ -27,7 +23,7 @@ pub use platform::PlatformPolicy;
 pub use rhai::{RhaiScheduler, scheduler_reference};
 #[cfg(feature = "rhai")]
 pub use rules::{rules_schema, rules_to_rhai};
-pub(crate) use spawn::{known, place_replica};
+pub(crate) use spawn::place_replica;
 
 /// The question put to a scheduler, with all the clock and all the chance that it may use: the same question about
 /// the same cluster has the same answer, so that a recorded run can be replayed.

@@ -13,7 +13,7 @@ use std::{
 
 use rbee_core::{
     Ask, Candidate, ClusterView, Error, ErrorKind, Explanation, FnScheduler, LeastLoaded,
-    Placement, Result, Scheduler, Verdict, WorkerId, WorkerSpec, WorkerState, WorkerView,
+    Placement, Result, Scheduler, Sizing, Verdict, WorkerId, WorkerSpec, WorkerState, WorkerView,
     conformance,
 };
 
@@ -21,8 +21,8 @@ use rbee_core::{
 fn the_built_in_policy_passes() {
     conformance::scheduler::check(&LeastLoaded::default());
     let greedy =
-        LeastLoaded::default().with_slots(16).with_memory_percent(300).with_gpu_head_room(2 << 30);
-    conformance::scheduler::check(&greedy);
+        Sizing::default().with_slots(16).with_memory_percent(300).with_gpu_head_room(2 << 30);
+    conformance::scheduler::check(&LeastLoaded::new(greedy));
 }
 
 #[cfg(feature = "rhai")]

@@ -193,7 +193,7 @@ impl QueenBuilder {
         let remembered = snapshot.hives.clone();
         let engine = Engine::new((*settings).clone(), epoch, seed)
             .with_aliases(aliases.clone())
-            .with_built_in(built_in.clone())
+            .with_sizing(*built_in.sizing())
             .with_secret(super::fresh_seed());
         mailbox.input(Input::Restore { snapshot: Box::new(snapshot) });
         let shell = Shell {

@@ -4,9 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use super::{Queen, fresh_seed, policies, policy, time_since};
 use crate::{
-    Ask, ClusterView, DeviceEstimate, Error, ErrorKind, HiveId, HiveView, ModelOnDisk, ModelRef,
-    ModelSource, Now, Placement, Progress, Request, Result, Scheduler, WallTime, WorkerId,
-    WorkerState, engine::Command, scheduler::known,
+    Ask, ClusterView, DeviceEstimate, Error, ErrorKind, HiveId, HiveView, LeastLoaded, ModelOnDisk,
+    ModelRef, ModelSource, Now, Placement, Progress, Request, Result, Scheduler, WallTime,
+    WorkerId, WorkerState, engine::Command,
 };
 
 /// How long the policy may take to say where a model is to be loaded.
@@ -106,20 +106,20 @@ impl Queen {
         let cluster = self.candidates(request).await?;
         let mut held = cluster.hives().flat_map(|hive| hive.models.keys());
         let model = held.find(|model| model.is_of(&asked)).cloned().unwrap_or(asked);
-        let mut policy = self.shared.built_in.clone();
+        let mut sizing = *self.shared.built_in.sizing();
         if let Some(slots) = request.slots {
-            policy = policy.with_slots(slots);
+            sizing = sizing.with_slots(slots);
         }
         if let Some(context) = context {
-            policy = policy.with_context(context);
+            sizing = sizing.with_context(context);
         }
-        let known = known(&cluster, &model).cloned();
+        let known = cluster.largest_on_disk(&model).cloned();
         let known = match (known, model.source()) {
             // It may lie on this machine, to be copied from here.
             (None, ModelSource::File(_)) => ModelOnDisk::read(&model, None).await.ok(),
             (known, _) => known,
         };
-        Ok(policy.estimate_of(&model, known.as_ref(), &cluster))
+        Ok(sizing.estimate_with(&model, known.as_ref(), &cluster))
     }
 
     /// The part of the fleet that the request allows.
@@ -158,7 +158,7 @@ impl Queen {
         let ask = Ask::first(Arc::new(job), now, fresh_seed());
         let built_in = self.shared.built_in.clone();
         let built_in = match request.slots {
-            Some(slots) => built_in.with_slots(slots),
+            Some(slots) => LeastLoaded::new(built_in.sizing().with_slots(slots)),
             None => built_in,
         };
         match self.ask_policy(ask.clone(), cluster.clone()).await {

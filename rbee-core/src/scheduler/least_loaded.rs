@@ -7,8 +7,8 @@ use super::{
     trace::{Reasons, Silent, Trace},
 };
 use crate::{
-    ClusterView, DeviceKind, Error, ErrorKind, HiveView, MemoryNeed, ModelFormat, ModelOnDisk,
-    ModelRef, Result, Task, WorkerId, WorkerState, WorkerView,
+    ClusterView, Error, ErrorKind, HiveView, Result, Sizing, Task, WorkerId, WorkerState,
+    WorkerView,
 };
 
 /// The built-in policy.
@@ -24,148 +24,25 @@ use crate::{
 ///    model, or no device is large enough for it.
 ///
 /// ```
-/// use rbee_core::LeastLoaded;
+/// use rbee_core::{LeastLoaded, Sizing};
 ///
-/// let policy = LeastLoaded::default().with_slots(8).with_head_room_percent(20);
-/// assert_eq!(policy.expected_bytes(1_000_000), 1_200_000);
+/// let policy = LeastLoaded::new(Sizing::default().with_slots(8));
+/// assert_eq!(policy.sizing(), &Sizing::default().with_slots(8));
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LeastLoaded {
-    slots: u32,
-    memory_percent: u32,
-    head_room_percent: u32,
-    gpu_head_room: u64,
-    context: Option<u32>,
-}
-
-/// What a worker of a model needs, in bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Need {
-    /// What it is expected to take, over all its devices; 0 where nothing is known of the model.
-    pub(crate) expected: u64,
-    /// What must be free for it.
-    pub(crate) required: u64,
-}
-
-/// Tokens of a sequence where nobody says how long they are.
-const CONTEXT: u32 = 4_096;
-
-impl Default for LeastLoaded {
-    fn default() -> Self {
-        Self {
-            slots: 4,
-            memory_percent: 120,
-            head_room_percent: 10,
-            gpu_head_room: 256 << 20,
-            context: None,
-        }
-    }
+    sizing: Sizing,
 }
 
 impl LeastLoaded {
-    /// Runs that a new worker shall do at once, where its engine can; at least 1. 4 by default.
-    pub fn with_slots(mut self, slots: u32) -> Self {
-        self.slots = slots.max(1);
-        self
+    /// Plans the memory and slots of new workers with this sizing.
+    pub fn new(sizing: Sizing) -> Self {
+        Self { sizing }
     }
 
-    /// How long the sequences are, in tokens, that memory is reckoned with: one for every slot. By default as long as
-    /// the machine allows, where that was set there, and 4,096 elsewhere; shorter where the model's own context is.
-    pub fn with_context(mut self, tokens: u32) -> Self {
-        self.context = Some(tokens);
-        self
-    }
-
-    /// Memory a worker is expected to take whose model's files do not say what it takes, in percent of their size: the
-    /// weights, and what it keeps of the running sequences. 120 by default.
-    pub fn with_memory_percent(mut self, percent: u32) -> Self {
-        self.memory_percent = percent;
-        self
-    }
-
-    /// Memory that must be free beyond what is expected, in percent of it. 10 by default.
-    pub fn with_head_room_percent(mut self, percent: u32) -> Self {
-        self.head_room_percent = percent;
-        self
-    }
-
-    /// The least head room on an NVIDIA GPU, in bytes: a process takes some there whatever it loads. 256 MiB by
-    /// default.
-    pub fn with_gpu_head_room(mut self, bytes: u64) -> Self {
-        self.gpu_head_room = bytes;
-        self
-    }
-
-    /// Memory that a worker is expected to take whose model has files of this size; both in bytes.
-    pub fn expected_bytes(&self, file_bytes: u64) -> u64 {
-        percent(file_bytes, self.memory_percent)
-    }
-
-    /// Memory that a worker of this model is expected to take on a device of this kind, in bytes: by what its files say,
-    /// or else by their size.
-    pub(crate) fn expected_of(&self, model: &ModelOnDisk, kind: DeviceKind) -> u64 {
-        let Some(info) = model.info.as_deref() else { return self.expected_bytes(model.bytes) };
-        let is_widened = kind == DeviceKind::Cpu && info.format == ModelFormat::Safetensors;
-        let numbers = if is_widened { MemoryNeed::in_f32() } else { MemoryNeed::default() };
-        let allowed = model.limits.context.unwrap_or(u32::MAX);
-        let context = self.context.or(model.limits.context).unwrap_or(CONTEXT).min(allowed);
-        let slots = self.slots_of(Some(model));
-        let need = MemoryNeed { context: Some(context), slots, ..numbers };
-        let estimate = info.memory(&need);
-        match estimate.kv_cache {
-            Some(cache) => estimate.weights.saturating_add(cache),
-            None => percent(estimate.weights, self.memory_percent),
-        }
-    }
-
-    /// What a worker of this model needs on a device of this kind.
-    pub(crate) fn need(
-        &self,
-        cluster: &ClusterView,
-        model: &ModelRef,
-        known: Option<&ModelOnDisk>,
-        kind: DeviceKind,
-    ) -> Need {
-        self.need_spread(cluster, model, known, kind, 1)
-    }
-
-    /// The same, where it is `required` on each of so many devices.
-    pub(crate) fn need_spread(
-        &self,
-        cluster: &ClusterView,
-        model: &ModelRef,
-        known: Option<&ModelOnDisk>,
-        kind: DeviceKind,
-        devices: u64,
-    ) -> Need {
-        let estimated = known.map_or(0, |model| self.expected_of(model, kind));
-        // What a worker was seen to take counts where it is more. Where it is less, its sequences may yet grow.
-        let measured = cluster.measured(model, kind).filter(|_| estimated > 0).unwrap_or(0);
-        let required = self.required_bytes(estimated.div_ceil(devices), kind);
-        Need {
-            expected: estimated.max(measured),
-            // No head room on what is certain: a model that fills a GPU would not fit where it has just run.
-            required: required.max(measured.div_ceil(devices)),
-        }
-    }
-
-    /// Memory that must be free before a worker is started, in bytes. Nothing is known of a model whose size is not,
-    /// so nothing is asked for it.
-    fn required_bytes(&self, expected: u64, kind: DeviceKind) -> u64 {
-        if expected == 0 {
-            return 0;
-        }
-        let least = match kind {
-            DeviceKind::Cuda => self.gpu_head_room,
-            DeviceKind::Cpu | DeviceKind::Metal => 0,
-        };
-        expected.saturating_add(percent(expected, self.head_room_percent).max(least))
-    }
-
-    /// Runs that a new worker of this model shall do at once.
-    pub(super) fn slots_of(&self, model: Option<&ModelOnDisk>) -> u32 {
-        let most = model.and_then(|model| model.limits.slots);
-        most.map_or(self.slots, |most| self.slots.min(most).max(1))
+    /// How it estimates the memory and slots of new workers.
+    pub fn sizing(&self) -> &Sizing {
+        &self.sizing
     }
 
     fn decide(&self, ask: &Ask, cluster: &ClusterView, trace: &mut impl Trace) -> Placement {
@@ -180,7 +57,7 @@ impl LeastLoaded {
         match presence(ask, cluster, present(), trace) {
             Presence::Usable => Placement::Wait,
             Presence::Incapable(worker) => Placement::Reject(incapable(ask, worker)),
-            Presence::Absent => spawn::place(self, ask, cluster, trace),
+            Presence::Absent => spawn::place(&self.sizing, ask, cluster, trace),
         }
     }
 }
@@ -207,11 +84,6 @@ impl Scheduler for LeastLoaded {
         "the least loaded free worker that has the model; where none has it, one is started where it fits best"
             .into()
     }
-}
-
-fn percent(bytes: u64, percent: u32) -> u64 {
-    let exact = u128::from(bytes) * u128::from(percent) / 100;
-    u64::try_from(exact).unwrap_or(u64::MAX)
 }
 
 /// Why a worker cannot take the job now.

@@ -89,9 +89,11 @@ fn spawn(hive: &Hive, devices: Option<&[u32]>, slots: Option<u32>) -> Res<Dynami
     with(|session| {
         looked(1)?;
         // Memory is reckoned with as many slots as there are going to be.
-        let policy = slots.map(|slots| session.builtin.clone().with_slots(slots));
+        let sizing = slots.map(|slots| session.builtin.sizing().with_slots(slots));
         let mut question = on_hive(session, hive)?;
-        question.policy = policy.as_ref().unwrap_or(&session.builtin);
+        if let Some(sizing) = &sizing {
+            question.sizing = sizing;
+        }
         let start = match devices {
             Some(devices) => question.on(devices),
             None => question.anywhere(),

@@ -8,7 +8,6 @@ use super::{
     book::{Book, Helper},
     collection::{Collection, Examples, Item, or_unit, whole},
     job::Model,
-    memory,
     session::{Res, Session, fault, with},
     workers::{self, Workers},
 };
@@ -92,14 +91,14 @@ impl Hive {
     }
 
     fn gpus(&self) -> INT {
-        whole(self.0.devices.iter().filter(|device| memory::is_gpu(device)).count())
+        whole(self.0.gpus().count())
     }
 }
 
 /// The question about this hive alone.
 pub(super) fn on_hive<'a>(session: &'a Session, hive: &'a Hive) -> Res<OnHive<'a>> {
     Ok(OnHive {
-        policy: &session.builtin,
+        sizing: session.builtin.sizing(),
         ask: &session.ask,
         cluster: &session.cluster,
         known: session.known_of_job()?,
@@ -234,7 +233,7 @@ fn selections(book: &mut Book) {
             "The one with the most memory free on its GPUs together.",
             "hives.most_vram_free().id",
         ),
-        |hive, _| Reverse(memory::gpu_free(&hive.0)),
+        |hive, _| Reverse(hive.0.gpu_memory_free()),
     );
     choice(
         book,
@@ -301,7 +300,7 @@ fn properties(book: &mut Book) {
             "Bytes free on all its GPUs together.",
             "hives.first().vram_free",
         ),
-        |h: &H| whole(memory::gpu_free(&h.0)),
+        |h: &H| whole(h.0.gpu_memory_free()),
     );
     book.property(
         of(
@@ -310,7 +309,7 @@ fn properties(book: &mut Book) {
             "Bytes of all its GPUs together.",
             "hives.first().vram_total",
         ),
-        |h: &H| whole(memory::gpu_total(&h.0)),
+        |h: &H| whole(h.0.gpu_memory_total()),
     );
     book.property(
         of(
@@ -319,10 +318,7 @@ fn properties(book: &mut Book) {
             "Bytes free on the one of its GPUs that has the most.",
             "hives.first().largest_free",
         ),
-        |h: &H| {
-            let gpus = h.0.devices.iter().filter(|device| memory::is_gpu(device));
-            whole(gpus.map(|device| h.0.free_bytes(device)).max().unwrap_or(0))
-        },
+        |h: &H| whole(h.0.gpus().map(|gpu| h.0.free_bytes(gpu)).max().unwrap_or(0)),
     );
     book.property(
         of(
@@ -331,10 +327,7 @@ fn properties(book: &mut Book) {
             "Bytes of the largest of its GPUs, whatever is on it.",
             "hives.first().largest_total",
         ),
-        |h: &H| {
-            let gpus = h.0.devices.iter().filter(|device| memory::is_gpu(device));
-            whole(gpus.map(|device| device.memory_total).max().unwrap_or(0))
-        },
+        |h: &H| whole(h.0.gpus().map(|gpu| gpu.memory_total).max().unwrap_or(0)),
     );
     book.property(
         of(
@@ -343,10 +336,7 @@ fn properties(book: &mut Book) {
             "The numbers of its GPUs, for `spawn_on(hive, indices)`.",
             "hives.first().gpu_indices",
         ),
-        |h: &H| -> rhai::Array {
-            let gpus = h.0.devices.iter().filter(|device| memory::is_gpu(device));
-            gpus.map(|device| Dynamic::from(whole(device.index))).collect()
-        },
+        |h: &H| -> rhai::Array { h.0.gpus().map(|gpu| Dynamic::from(whole(gpu.index))).collect() },
     );
     book.asked(
         of(

@@ -9,42 +9,14 @@ use super::{
     job::Model,
     session::{Res, Session, with},
 };
-use crate::{Device, DeviceKind, HiveView, ModelRef, WorkerView};
-
-pub(super) fn is_gpu(device: &Device) -> bool {
-    device.kind != DeviceKind::Cpu
-}
-
-/// Memory that is free on the GPUs of the hive, in bytes; what is promised to workers being started is not.
-pub(super) fn gpu_free(hive: &HiveView) -> u64 {
-    let gpus = hive.devices.iter().filter(|device| is_gpu(device));
-    gpus.map(|device| hive.free_bytes(device)).fold(0, u64::saturating_add)
-}
-
-pub(super) fn gpu_total(hive: &HiveView) -> u64 {
-    let gpus = hive.devices.iter().filter(|device| is_gpu(device));
-    gpus.map(|device| device.memory_total).fold(0, u64::saturating_add)
-}
-
-/// Memory that is free on the devices that the worker runs on, in bytes.
-pub(super) fn free_beside(session: &Session, worker: &WorkerView) -> u64 {
-    let Some(hive) = session.cluster.hive(&worker.info.hive) else { return 0 };
-    let devices = &worker.info.devices;
-    let its = |device: &&Device| {
-        devices.contains(&device.index) || (devices.is_empty() && device.index == 0)
-    };
-    hive.devices
-        .iter()
-        .filter(its)
-        .map(|device| hive.free_bytes(device))
-        .fold(0, u64::saturating_add)
-}
+use crate::{DeviceKind, ModelRef};
 
 /// Bytes that must be free on a GPU before a worker of the model is started.
 fn required(session: &Session, model: &ModelRef) -> Res<INT> {
     let known = session.known(model)?;
-    let need = session.builtin.need(&session.cluster, model, known.as_ref(), DeviceKind::Cuda);
-    Ok(whole(need.required))
+    let sizing = session.builtin.sizing();
+    let memory = sizing.worker_memory(&session.cluster, model, known.as_ref(), DeviceKind::Cuda);
+    Ok(whole(memory.required))
 }
 
 fn size(session: &Session, model: &ModelRef) -> Res<Dynamic> {
@@ -65,7 +37,7 @@ pub(super) fn register(book: &mut Book) {
     let f = |name, signature, doc, example| Helper { on: "", name, signature, doc, example };
     book.function(
         f("gpu_vram_free", "gpu_vram_free(hive) -> int", "Bytes free on all GPUs of the hive together; what is promised to workers that are being started is not free.", "gpu_vram_free(hives.get(\"attic\"))"),
-        |hive: Hive| whole(gpu_free(&hive.0)),
+        |hive: Hive| whole(hive.0.gpu_memory_free()),
     );
     book.function(
         f(
@@ -74,7 +46,7 @@ pub(super) fn register(book: &mut Book) {
             "Bytes of all GPUs of the hive together.",
             "gpu_vram_total(hives.get(\"attic\"))",
         ),
-        |hive: Hive| whole(gpu_total(&hive.0)),
+        |hive: Hive| whole(hive.0.gpu_memory_total()),
     );
     book.function(
         f(

@@ -2,7 +2,6 @@
 
 use super::{
     collection::whole_index,
-    memory,
     session::{Res, Session},
     workers::{Base, Worker, Workers},
 };
@@ -44,9 +43,7 @@ pub(super) fn most_loaded(set: &Workers, session: &Session) -> Res<Option<Worker
 }
 
 pub(super) fn most_vram_free(set: &Workers, session: &Session) -> Res<Option<Worker>> {
-    set.least(session, |worker| {
-        Ok((u64::MAX - memory::free_beside(session, &worker.0), load(worker)))
-    })
+    set.least(session, |worker| Ok((u64::MAX - worker.device_memory_free(session), load(worker))))
 }
 
 pub(super) fn round_robin(set: &Workers, session: &Session) -> Res<Option<Worker>> {

@@ -9,10 +9,8 @@ use super::{
 };
 use crate::{
     Device, HiveId, Placement, WorkerId, WorkerView,
-    scheduler::{
-        eviction::{self, Memory},
-        spawn::Start,
-    },
+    scheduler::spawn::Start,
+    sizing::{self, Memory},
 };
 
 /// Memory that is missing on a device.
@@ -25,7 +23,7 @@ pub(super) struct Shortage<'a> {
 
 impl Shortage<'_> {
     fn freed_by(&self, worker: &WorkerView) -> Memory {
-        eviction::evictable_on(worker, self.device.index)
+        sizing::evictable_on(worker, self.device.index)
     }
 
     /// Does it help to stop this worker?
@@ -39,7 +37,7 @@ impl RhaiScheduler {
     /// Settles which idle workers are stopped for the one that is started.
     pub(super) fn make_room(&self, hive: HiveId, start: &Start) -> Res<Placement> {
         let mut evict = Vec::new();
-        for (device, missing) in &start.short {
+        for (device, missing) in &start.shortfalls {
             let shortage = Shortage { hive: &hive, device, missing: *missing };
             let Some(chosen) = self.choose(&shortage)? else { return Ok(Placement::Wait) };
             evict.extend(chosen);
@@ -72,7 +70,7 @@ impl RhaiScheduler {
                 });
             }
             let Some(hive) = session.cluster.hive(shortage.hive) else { return Ok(None) };
-            Ok(eviction::plan(&session.cluster, hive, shortage.device, shortage.missing))
+            Ok(sizing::plan(&session.cluster, hive, shortage.device, shortage.missing))
         })
     }
 

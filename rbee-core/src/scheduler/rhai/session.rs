@@ -16,7 +16,7 @@ use super::budget::{self, LOOKS};
 pub(super) use super::budget::{Over, looked};
 use crate::{
     Ask, Candidate, ClusterView, LeastLoaded, ModelOnDisk, ModelRef, WorkerState, WorkerView,
-    scheduler::{least_loaded::obstacle, spawn},
+    scheduler::least_loaded::obstacle,
 };
 
 /// What a helper gives; the position of the call is filled in where it is `NONE`.
@@ -108,7 +108,7 @@ impl Session {
         if self.known.get().is_none() {
             looked(LOOKS)?;
         }
-        let known = || spawn::known(&self.cluster, &self.ask.job.model).cloned();
+        let known = || self.cluster.largest_on_disk(&self.ask.job.model).cloned();
         Ok(self.known.get_or_init(known).as_ref())
     }
 
@@ -118,7 +118,7 @@ impl Session {
             return Ok(self.known_of_job()?.cloned());
         }
         looked(LOOKS)?;
-        Ok(spawn::known(&self.cluster, model).cloned())
+        Ok(self.cluster.largest_on_disk(model).cloned())
     }
 
     /// The next random number: made of the question's, by SplitMix64.

@@ -22,7 +22,7 @@ use crate::{
     Ask, ClusterView, CorrelationId, Device, DeviceKind, HiveId, HiveView, Job, JobId, LaneKey,
     LaneView, LeastLoaded, Message, ModelOnDisk, ModelRef, Now, Priority, Prompt, Result, Role,
     Sampling, Task, TenantId, TenantLimits, TenantView, Time, WallTime, WorkerId, WorkerInfo,
-    WorkerState, WorkerView, prefix::prefix_keys, scheduler::eviction::Memory,
+    WorkerState, WorkerView, prefix::prefix_keys, sizing::Memory,
 };
 
 /// Longer than a decision may take: a machine that is busy with something else must not fail a good script.

@@ -162,6 +162,13 @@ impl Worker {
         session.cluster.hive(&self.0.info.hive).cloned().map(Hive)
     }
 
+    /// Memory that is free on the devices that it runs on, in bytes.
+    pub(super) fn device_memory_free(&self, session: &Session) -> u64 {
+        let Some(hive) = session.cluster.hive(&self.0.info.hive) else { return 0 };
+        let devices = hive.devices.iter().filter(|device| self.0.runs_on(device.index));
+        devices.map(|device| hive.free_bytes(device)).fold(0, u64::saturating_add)
+    }
+
     pub(super) fn label(&self, session: &Session, key: &str) -> Option<ImmutableString> {
         self.hive(session)?.label(key)
     }

@@ -108,7 +108,7 @@ impl<'a> Running<'a> {
             plan,
             policy: Asked::new(scheduler, &plan.built_in),
             may_go_on,
-            engine: Engine::new(settings, Epoch(1), plan.seed).with_built_in(plan.built_in.clone()),
+            engine: Engine::new(settings, Epoch(1), plan.seed).with_sizing(*plan.built_in.sizing()),
             dice: Dice::of(plan.seed),
             now: Time::default(),
             everybody: plan.tenants.len() + workers.sum::<usize>(),

@@ -9,7 +9,7 @@ use crate::{
         book::{Book, Helper},
         collection::{Item, or_unit, whole},
         job::Model,
-        memory, pick,
+        pick,
         session::with,
     },
 };
@@ -135,7 +135,7 @@ pub(super) fn register(book: &mut Book) {
         ),
         |w: &W| or_unit(w.0.info.capabilities.context_tokens.map(whole)),
     );
-    book.asked(of("vram_free", "vram_free -> int", "Bytes free on the GPUs that it runs on; on its hive's processor where it runs on none.", "workers.first().vram_free"), |w: &W, session| Ok(whole(memory::free_beside(session, &w.0))));
+    book.asked(of("vram_free", "vram_free -> int", "Bytes free on the GPUs that it runs on; on its hive's processor where it runs on none.", "workers.first().vram_free"), |w: &W, session| Ok(whole(w.device_memory_free(session))));
     book.asked(
         of(
             "region",
