@@ -60,6 +60,7 @@ pub mod metrics;
 mod model_info;
 mod model_ref;
 mod models;
+mod policy_source;
 mod prefix;
 pub mod private_files;
 mod queen;
@@ -100,6 +101,7 @@ pub use models::{
 };
 #[cfg(feature = "hub")]
 pub use models::{Hub, HubBuilder, HubToken, Resolved};
+pub use policy_source::{PolicyLanguage, PolicySource};
 pub use queen::{
     Answer, Decision, HiveSummary, JobEvents, JobHandle, Load, LoadRequest, MAX_POLICY_BYTES,
     PolicyHealth, PolicyReplay, PolicyStatus, PolicyTrial, Queen, QueenBuilder, TenantKey,
@@ -117,7 +119,7 @@ pub use registry::{
 pub use request::{Message, Prompt, Request, Role, Sampling, Task};
 pub use scheduler::{
     Admission, Ask, Candidate, Explanation, FnScheduler, LeastLoaded, Placement, PlatformPolicy,
-    PolicyLanguage, PolicySource, Scheduler, Verdict,
+    Scheduler, SchedulerInfo, Verdict,
 };
 #[cfg(feature = "rhai")]
 pub use scheduler::{RhaiScheduler, rules_schema, rules_to_rhai, scheduler_reference};

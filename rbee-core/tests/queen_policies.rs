@@ -19,7 +19,7 @@ use queen_support::{EchoFactory, echo, hive, queen, quiet, read, request};
 use rbee_core::{
     Ask, Change, ClusterView, EchoGate, Error, ErrorKind, FnScheduler, GuardedRegistry,
     LoadRequest, MemoryRegistry, ModelRef, Placement, PolicyLanguage, PolicyOrigin, PolicySource,
-    PolicyStatus, Queen, QueenBuilder, Result, RhaiScheduler, Scheduler, Settings,
+    PolicyStatus, Queen, QueenBuilder, Result, RhaiScheduler, Scheduler, SchedulerInfo, Settings,
 };
 use tokio::sync::Semaphore;
 
@@ -208,8 +208,8 @@ impl Scheduler for Held {
         let _ = self.gate.lock().unwrap().recv();
         Err(Error::new(ErrorKind::Internal, "the old one fails"))
     }
-    fn limit(&self) -> Option<Duration> {
-        Some(Duration::from_secs(60))
+    fn info(&self) -> SchedulerInfo {
+        SchedulerInfo::of::<Self>().with_limit(Duration::from_secs(60))
     }
 }
 

@@ -20,7 +20,7 @@ use std::{
 
 use rbee_core::{
     Admission, Ask, ClusterView, Error, ErrorKind, FnScheduler, LeastLoaded, Placement, Result,
-    Scheduler, Settings, Sizing, WorkerSpec,
+    Scheduler, SchedulerInfo, Settings, Sizing, WorkerSpec,
     sim::{Fleet, JobSketch, Replay},
 };
 use serde_json::{Value, json};
@@ -120,8 +120,8 @@ impl Scheduler for Door {
     fn place(&self, ask: &Ask, cluster: &ClusterView) -> Result<Placement> {
         self.0.place(ask, cluster)
     }
-    fn admits(&self) -> bool {
-        true
+    fn info(&self) -> SchedulerInfo {
+        SchedulerInfo::new("door").with_admission()
     }
     fn admit(&self, ask: &Ask, _cluster: &ClusterView) -> Result<Admission> {
         match ask.job.task {

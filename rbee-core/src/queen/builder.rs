@@ -172,7 +172,7 @@ impl QueenBuilder {
             true => (own_policy.clone(), None),
             false => policies::first(&*registry, epoch, &brought).await?,
         };
-        tracing::info!(policy = scheduler.name(), version, "the policy in force");
+        tracing::info!(policy = scheduler.info().name, version, "the policy in force");
         let policy = Policy::new(Ready::new(scheduler)?, version, built_in.clone());
         let reign = policy.reign().clone();
         let tenants = Directory::of(&snapshot.tenants);

@@ -91,12 +91,14 @@ pub(super) struct Term(u64);
 #[derive(Debug)]
 pub(super) struct Ready {
     scheduler: Arc<dyn Scheduler>,
+    admits: bool,
     threads: Option<Threads>,
 }
 
 impl Ready {
     pub(super) fn new(scheduler: Arc<dyn Scheduler>) -> Result<Self> {
-        Ok(Self { threads: Threads::of(&scheduler)?, scheduler })
+        let info = scheduler.info();
+        Ok(Self { threads: Threads::of(&scheduler, &info)?, admits: info.admits, scheduler })
     }
 }
 
@@ -177,7 +179,7 @@ impl Policy {
 
     /// Whether [`admit`](Self::admit) is to be called at all.
     pub(super) fn admits(&self) -> bool {
-        self.ready.scheduler.admits() && !self.is_suspended()
+        self.ready.admits && !self.is_suspended()
     }
 
     /// Whether the job may join the queue; the answer that is not there at once goes to `then`, or nothing where the

@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use super::{
-    Ask, Candidate, Explanation, Placement, Scheduler, spawn,
+    Ask, Candidate, Explanation, Placement, Scheduler, SchedulerInfo, spawn,
     trace::{Reasons, Silent, Trace},
 };
 use crate::{
@@ -76,13 +76,10 @@ impl Scheduler for LeastLoaded {
         }
     }
 
-    fn name(&self) -> String {
-        "least-loaded".into()
-    }
-
-    fn description(&self) -> String {
-        "the least loaded free worker that has the model; where none has it, one is started where it fits best"
-            .into()
+    fn info(&self) -> SchedulerInfo {
+        SchedulerInfo::new("least-loaded").with_description(
+            "the least loaded free worker that has the model; if none has it, one is started where it fits best",
+        )
     }
 }
 

@@ -22,7 +22,7 @@ use self::{
 use super::rules;
 use crate::{
     Admission, Ask, ClusterView, Explanation, LeastLoaded, Placement, PolicyLanguage, PolicySource,
-    Result, Scheduler,
+    Result, Scheduler, SchedulerInfo,
 };
 
 mod book;
@@ -81,7 +81,7 @@ const THREADS: usize = 4;
 ///     }
 ///     "#,
 /// )?;
-/// assert_eq!(policy.description(), "Prefers a worker in Europe.");
+/// assert_eq!(policy.info().description, "Prefers a worker in Europe.");
 ///
 /// let error = RhaiScheduler::new("fn schedule(job, workers, hives) { workers.idel() }").unwrap_err();
 /// assert!(error.message().contains("did you mean idle?"), "{error}");
@@ -298,24 +298,11 @@ impl Scheduler for RhaiScheduler {
         explain::put_together(ask, cluster, &self.builtin, placement, notes)
     }
 
-    fn admits(&self) -> bool {
-        self.script.admit.is_some() || self.script.order.is_some()
-    }
-
     fn admit(&self, ask: &Ask, cluster: &ClusterView) -> Result<Admission> {
         let mut session = Session::new(ask, cluster, &self.builtin, false);
         session.is_admitting = true;
         let (admission, _) = enter(session, Instant::now() + self.limit, || self.judge(ask));
         admission.map_err(|error| self.fault(&error, self.limit))
-    }
-
-    fn limit(&self) -> Option<Duration> {
-        Some(self.limit + GRACE)
-    }
-
-    fn threads(&self) -> usize {
-        // With one alone, a script that takes its time would delay every lane.
-        std::thread::available_parallelism().map_or(1, usize::from).clamp(2, THREADS)
     }
 
     fn for_replay(&self) -> Option<Arc<dyn Scheduler>> {
@@ -330,15 +317,15 @@ impl Scheduler for RhaiScheduler {
         }))
     }
 
-    fn source(&self) -> Option<PolicySource> {
-        Some(self.source.clone())
-    }
-
-    fn name(&self) -> String {
-        self.name.clone()
-    }
-
-    fn description(&self) -> String {
-        self.description.clone()
+    fn info(&self) -> SchedulerInfo {
+        // With a single thread, one slow script would delay every lane.
+        let threads = std::thread::available_parallelism().map_or(1, usize::from).clamp(2, THREADS);
+        let mut info = SchedulerInfo::new(&self.name)
+            .with_description(&self.description)
+            .with_limit(self.limit + GRACE)
+            .with_threads(threads)
+            .with_source(self.source.clone());
+        info.admits = self.script.admit.is_some() || self.script.order.is_some();
+        info
     }
 }

@@ -80,7 +80,10 @@ fn in_a_replay_the_number_of_operations_ends_a_script_and_not_the_clock() {
     let said = in_use(&*replayed, "evil").unwrap_err();
     assert!(said.message().contains("operations"), "{said}");
     assert_eq!(in_use(&*replayed, "other"), Ok(rbee_core::Placement::Wait));
-    assert_eq!((replayed.name(), replayed.source()), (policy.name(), policy.source()));
+    assert_eq!(
+        (replayed.info().name, replayed.info().source),
+        (policy.info().name, policy.info().source)
+    );
 }
 
 #[test]

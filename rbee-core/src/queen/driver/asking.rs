@@ -231,7 +231,7 @@ impl Driver {
     fn policy_failed(&mut self, term: Term, function: Function, error: &Error) {
         if self.policy.failed(term, function, error) {
             tracing::error!(
-                policy = self.policy.scheduler().name(), %error,
+                policy = self.policy.scheduler().info().name, %error,
                 "the policy failed too often in a row; the built-in one decides until it is changed"
             );
         }

@@ -12,7 +12,7 @@ use std::{
 use tokio::{sync::oneshot, time::timeout};
 
 use super::guarded;
-use crate::{Error, ErrorKind, Result, Scheduler};
+use crate::{Error, ErrorKind, Result, Scheduler, SchedulerInfo};
 
 /// Questions that may wait for a thread.
 const QUEUE: usize = 1_024;
@@ -65,9 +65,9 @@ impl Progress {
 
 impl Threads {
     /// Those that this scheduler wants.
-    pub(super) fn of(scheduler: &Arc<dyn Scheduler>) -> Result<Option<Self>> {
-        let Some(limit) = scheduler.limit() else { return Ok(None) };
-        let count = scheduler.threads().clamp(1, MOST_THREADS);
+    pub(super) fn of(scheduler: &Arc<dyn Scheduler>, info: &SchedulerInfo) -> Result<Option<Self>> {
+        let Some(limit) = info.limit else { return Ok(None) };
+        let count = info.threads.clamp(1, MOST_THREADS);
         let (tasks, inbox) = sync_channel(QUEUE);
         let inbox = Arc::new(Mutex::new(inbox));
         for _ in 0..count {
@@ -183,8 +183,8 @@ mod tests {
             let _ = gate.recv();
             Ok(Placement::Wait)
         }
-        fn limit(&self) -> Option<Duration> {
-            Some(Duration::from_millis(50))
+        fn info(&self) -> SchedulerInfo {
+            SchedulerInfo::of::<Self>().with_limit(Duration::from_millis(50))
         }
     }
 

@@ -7,7 +7,7 @@ use std::{
 
 use crate::{
     Admission, Ask, ClusterView, Error, ErrorKind, LeastLoaded, Placement, Result, Scheduler,
-    Ticket,
+    SchedulerInfo, Ticket,
     engine::{Effect, Note},
 };
 
@@ -20,6 +20,7 @@ const ADMIT: usize = 1;
 #[derive(Debug)]
 pub(super) struct Asked<'a> {
     scheduler: &'a dyn Scheduler,
+    info: SchedulerInfo,
     built_in: &'a LeastLoaded,
     /// In a row, of either function.
     faults: [u32; 2],
@@ -29,11 +30,12 @@ pub(super) struct Asked<'a> {
 
 impl<'a> Asked<'a> {
     pub(super) fn new(scheduler: &'a dyn Scheduler, built_in: &'a LeastLoaded) -> Self {
-        Self { scheduler, built_in, faults: [0; 2], answered: BTreeSet::new() }
+        let info = scheduler.info();
+        Self { scheduler, info, built_in, faults: [0; 2], answered: BTreeSet::new() }
     }
 
-    pub(super) fn name(&self) -> String {
-        self.scheduler.name()
+    pub(super) fn name(&self) -> &str {
+        &self.info.name
     }
 
     pub(super) fn is_suspended(&self) -> bool {
@@ -60,7 +62,7 @@ impl<'a> Asked<'a> {
         ask: impl FnOnce() -> Ask,
         view: &ClusterView,
     ) -> Option<Result<Admission>> {
-        if self.is_suspended() || !self.scheduler.admits() {
+        if self.is_suspended() || !self.info.admits {
             return None;
         }
         let admission = guarded(|| self.scheduler.admit(&ask(), view));
