@@ -73,6 +73,8 @@ mod sizing;
 mod tenant;
 mod time;
 mod worker;
+#[cfg(feature = "rhai")]
+mod yaml;
 
 #[cfg(feature = "conformance")]
 pub mod conformance;

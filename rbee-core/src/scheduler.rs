@@ -4,6 +4,8 @@ use std::{fmt, sync::Arc};
 
 use crate::{ClusterView, PolicyLanguage, Result};
 
+#[cfg(feature = "rhai")]
+mod capability;
 mod decision;
 mod function;
 mod info;
@@ -14,6 +16,8 @@ mod rhai;
 #[cfg(feature = "rhai")]
 mod rules;
 mod spawn;
+#[cfg(feature = "rhai")]
+mod time_of_day;
 mod trace;
 
 pub use decision::{Admission, Ask, Candidate, Explanation, Placement, Verdict};

@@ -71,6 +71,8 @@ mod replay;
 mod sketch;
 mod trace;
 mod world;
+#[cfg(feature = "rhai")]
+mod yaml;
 
 pub use fleet::{Fleet, FleetDevice, FleetHive, FleetWorker};
 pub use replay::{Replay, ReplayReport, Waits, WorkerLoad};

@@ -3,37 +3,13 @@
 use crate::{Error, ErrorKind, Result};
 
 mod compile;
-mod describe;
 mod read;
 mod schema;
-mod yaml;
 
 pub use schema::rules_schema;
 
 /// Bytes of a text of rules.
 const MOST_BYTES: usize = 64 * 1024;
-/// Rules of one policy.
-const MOST_RULES: usize = 64;
-
-/// What stands in the text, and is not what is allowed there.
-#[derive(Debug)]
-struct Wrong {
-    line: usize,
-    message: String,
-}
-
-impl From<yaml::Malformed> for Wrong {
-    fn from(malformed: yaml::Malformed) -> Self {
-        Self { line: malformed.line, message: malformed.message }
-    }
-}
-
-impl From<Wrong> for Error {
-    fn from(Wrong { line, message }: Wrong) -> Self {
-        Self::new(ErrorKind::InvalidRequest, format!("line {line}: {message}"))
-    }
-}
-
 /// The script that these rules stand for: what a policy of theirs runs.
 ///
 /// ```

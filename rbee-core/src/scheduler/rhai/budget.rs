@@ -5,9 +5,7 @@
 
 use std::{cell::Cell, time::Instant};
 
-use rhai::{Dynamic, EvalAltResult, Position};
-
-use super::session::Res;
+use super::error::{LimitExceeded, Res, thrown};
 
 /// Operations that one call may do.
 pub(super) const MOST_OPERATIONS: u64 = 2_000_000;
@@ -19,20 +17,13 @@ pub(super) const LOOKS: u32 = 128;
 
 const TURNS: u32 = 16;
 
-/// Why a script is ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Over {
-    Time,
-    Operations,
-}
-
 struct Budget {
     deadline: Cell<Option<Instant>>,
     operations: Cell<u64>,
     looked: Cell<u32>,
     turns: Cell<u32>,
     /// Stays as it is, so that a script which catches its end is ended by its next operation.
-    over: Cell<Option<Over>>,
+    over: Cell<Option<LimitExceeded>>,
 }
 
 thread_local! {
@@ -43,7 +34,7 @@ thread_local! {
             operations: Cell::new(0),
             looked: Cell::new(0),
             turns: Cell::new(0),
-            over: Cell::new(Some(Over::Time)),
+            over: Cell::new(Some(LimitExceeded::Time)),
         }
     };
 }
@@ -53,7 +44,7 @@ impl Budget {
         if self.over.get().is_none()
             && self.deadline.get().is_none_or(|deadline| Instant::now() >= deadline)
         {
-            self.over.set(Some(Over::Time));
+            self.over.set(Some(LimitExceeded::Time));
         }
     }
 }
@@ -63,7 +54,7 @@ pub(super) fn grant<T>(deadline: Instant, run: impl FnOnce() -> T) -> T {
     struct Guard;
     impl Drop for Guard {
         fn drop(&mut self) {
-            BUDGET.with(|budget| budget.over.set(Some(Over::Time)));
+            BUDGET.with(|budget| budget.over.set(Some(LimitExceeded::Time)));
         }
     }
     BUDGET.with(|budget| {
@@ -78,14 +69,14 @@ pub(super) fn grant<T>(deadline: Instant, run: impl FnOnce() -> T) -> T {
 }
 
 /// Counts an operation of the language, and says whether it is one too many.
-pub(super) fn operation() -> Option<Over> {
+pub(super) fn operation() -> Option<LimitExceeded> {
     BUDGET.with(|budget| {
         let operations = budget.operations.get() + 1;
         budget.operations.set(operations);
         if operations % STRIDE == 0 {
             budget.read_clock();
             if operations > MOST_OPERATIONS && budget.over.get().is_none() {
-                budget.over.set(Some(Over::Operations));
+                budget.over.set(Some(LimitExceeded::Operations));
             }
         }
         budget.over.get()
@@ -111,9 +102,7 @@ pub(super) fn looked(count: u32) -> Res<()> {
         }
         match budget.over.get() {
             None => Ok(()),
-            Some(over) => {
-                Err(Box::new(EvalAltResult::ErrorRuntime(Dynamic::from(over), Position::NONE)))
-            }
+            Some(over) => Err(thrown(over)),
         }
     })
 }

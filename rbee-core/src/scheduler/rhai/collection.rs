@@ -7,12 +7,14 @@ use std::{cmp::Ordering, fmt, sync::Arc};
 
 use rhai::{Dynamic, INT};
 
-use super::session::{Res, Session, fault, looked, with};
+use super::{
+    budget::looked,
+    context::{DecisionContext, with},
+    error::{Res, fault},
+};
 use crate::{Candidate, ClusterView};
 
-mod helpers;
-
-pub(super) use helpers::register;
+pub(super) mod helpers;
 
 /// Filters of one collection: each copy of it has them all.
 const MOST_FILTERS: usize = 32;
@@ -36,7 +38,7 @@ pub(super) trait Item: Clone + fmt::Debug + Send + Sync + 'static {
         base: &'a Self::Base,
         cluster: &'a ClusterView,
     ) -> Box<dyn Iterator<Item = Self> + 'a>;
-    fn keep(&self, filter: &Self::Filter, session: &Session) -> Res<bool>;
+    fn keep(&self, filter: &Self::Filter, context: &DecisionContext) -> Res<bool>;
     /// Can nothing that follows this one, which is left out, be in the collection?
     fn is_last(&self, base: &Self::Base, filter: &Self::Filter) -> bool;
     fn candidate(&self) -> Candidate;
@@ -116,7 +118,7 @@ impl<T: Item> Collection<T> {
     /// Leaves out what does not pass; `name` is for the explanation.
     pub(super) fn narrowed(
         &self,
-        session: &Session,
+        context: &DecisionContext,
         filter: T::Filter,
         name: impl FnOnce() -> String,
     ) -> Res<Self> {
@@ -126,38 +128,42 @@ impl<T: Item> Collection<T> {
         }
         let mut narrow = self.clone();
         narrow.filters.push(filter);
-        self.explain(session, &narrow, name)?;
+        self.explain(context, &narrow, name)?;
         Ok(narrow)
     }
 
     /// Notes what a step left of this collection.
     pub(super) fn explain(
         &self,
-        session: &Session,
+        context: &DecisionContext,
         left: &Self,
         name: impl FnOnce() -> String,
     ) -> Res<()> {
-        if !session.is_explained() {
+        if !context.is_explained() {
             return Ok(());
         }
         let name = name();
-        let (before, after) = (self.list(session)?, left.list(session)?);
+        let (before, after) = (self.list(context)?, left.list(context)?);
         let kept: std::collections::BTreeSet<Candidate> = after.iter().map(T::candidate).collect();
         for candidate in before.iter().map(T::candidate).filter(|one| !kept.contains(one)) {
-            session.dropped(candidate, || format!("left out by {name}"));
+            context.dropped(candidate, || format!("left out by {name}"));
         }
-        session.step(|| format!("{}.{name}: {} of {} left", T::MANY, after.len(), before.len()));
+        context.step(|| format!("{}.{name}: {} of {} left", T::MANY, after.len(), before.len()));
         Ok(())
     }
 
     /// Looks at one after the other, until `look` has seen enough.
-    pub(super) fn each(&self, session: &Session, mut look: impl FnMut(T) -> Res<bool>) -> Res<()> {
+    pub(super) fn each(
+        &self,
+        context: &DecisionContext,
+        mut look: impl FnMut(T) -> Res<bool>,
+    ) -> Res<()> {
         match &self.source {
             Source::View(base) => {
-                'items: for item in T::all(base, &session.cluster) {
+                'items: for item in T::all(base, &context.cluster) {
                     looked(1)?;
                     for filter in &self.filters {
-                        if !item.keep(filter, session)? {
+                        if !item.keep(filter, context)? {
                             if item.is_last(base, filter) {
                                 return Ok(());
                             }
@@ -173,7 +179,7 @@ impl<T: Item> Collection<T> {
                 'listed: for item in items.iter() {
                     looked(1)?;
                     for filter in &self.filters {
-                        if !item.keep(filter, session)? {
+                        if !item.keep(filter, context)? {
                             continue 'listed;
                         }
                     }
@@ -186,18 +192,18 @@ impl<T: Item> Collection<T> {
         Ok(())
     }
 
-    pub(super) fn list(&self, session: &Session) -> Res<Vec<T>> {
+    pub(super) fn list(&self, context: &DecisionContext) -> Res<Vec<T>> {
         let mut items = Vec::new();
-        self.each(session, |item| {
+        self.each(context, |item| {
             items.push(item);
             Ok(true)
         })?;
         Ok(items)
     }
 
-    pub(super) fn first(&self, session: &Session) -> Res<Option<T>> {
+    pub(super) fn first(&self, context: &DecisionContext) -> Res<Option<T>> {
         let mut first = None;
-        self.each(session, |item| {
+        self.each(context, |item| {
             first = Some(item);
             Ok(false)
         })?;
@@ -207,11 +213,11 @@ impl<T: Item> Collection<T> {
     /// The best one by this order; of equals the first.
     pub(super) fn least<K: PartialOrd>(
         &self,
-        session: &Session,
+        context: &DecisionContext,
         mut key: impl FnMut(&T) -> Res<K>,
     ) -> Res<Option<T>> {
         let mut best: Option<(K, T)> = None;
-        self.each(session, |item| {
+        self.each(context, |item| {
             let key = key(&item)?;
             if best.as_ref().is_none_or(|(least, _)| key < *least) {
                 best = Some((key, item));
@@ -295,6 +301,6 @@ impl<T: Item> IntoIterator for Collection<T> {
 
     fn into_iter(self) -> Self::IntoIter {
         // There is no way to fail here; a script whose time is over is ended by its next operation.
-        with(|session| self.list(session)).unwrap_or_default().into_iter()
+        with(|context| self.list(context)).unwrap_or_default().into_iter()
     }
 }

@@ -17,19 +17,18 @@ use rhai::{
 };
 
 use super::{
-    book::{Book, Contents},
-    budget, natives,
-    session::Res,
+    budget, clock, decisions,
+    error::Res,
+    hives, job, memory,
+    natives::{self, MOST_ELEMENTS, MOST_KEYS, MOST_TEXT},
+    queue,
+    registry::{HelperIndex, HelperRegistry},
+    tenants, workers,
 };
 
 /// With expressions as deep as they may be in each, they stay within the stack that threads have, which is 2 MiB.
 const MOST_CALLS: usize = 10;
 const MOST_DEPTH: usize = 64;
-/// Bytes of a text, or of all texts of a list or map.
-pub(super) const MOST_TEXT: usize = 4 * 1024;
-/// Values of a list, with those of the lists in it. Ten calls with 64 variables each can hold 640 lists.
-pub(super) const MOST_ELEMENTS: usize = 1_000;
-pub(super) const MOST_KEYS: usize = 500;
 const MOST_VARIABLES: usize = 64;
 pub(super) const MOST_FUNCTIONS: usize = 64;
 
@@ -65,9 +64,9 @@ def_package! {
     {}
 }
 
-/// The one engine of this process, with the helpers, and the book of them. Scripts do not change it.
-pub(super) fn shared() -> (Arc<Engine>, Arc<Contents>) {
-    static SHARED: OnceLock<(Arc<Engine>, Arc<Contents>)> = OnceLock::new();
+/// The one engine of this process, with the helpers, and the registry of them. Scripts do not change it.
+pub(super) fn shared() -> (Arc<Engine>, Arc<HelperIndex>) {
+    static SHARED: OnceLock<(Arc<Engine>, Arc<HelperIndex>)> = OnceLock::new();
     let made = SHARED.get_or_init(|| {
         let (engine, contents) = build();
         (Arc::new(engine), Arc::new(contents))
@@ -75,20 +74,20 @@ pub(super) fn shared() -> (Arc<Engine>, Arc<Contents>) {
     made.clone()
 }
 
-fn build() -> (Engine, Contents) {
+fn build() -> (Engine, HelperIndex) {
     let mut engine = Engine::new_raw();
     Words::new().register_into_engine(&mut engine);
     confine(&mut engine);
-    let mut book = Book::new(engine);
-    super::workers::register(&mut book);
-    super::hives::register(&mut book);
-    super::job::register(&mut book);
-    super::tenants::register(&mut book);
-    super::queue::register(&mut book);
-    super::memory::register(&mut book);
-    super::moment::register(&mut book);
-    super::decisions::register(&mut book);
-    book.close()
+    let mut registry = HelperRegistry::new(engine);
+    workers::helpers::register(&mut registry);
+    hives::register(&mut registry);
+    job::register(&mut registry);
+    tenants::register(&mut registry);
+    queue::register(&mut registry);
+    memory::register(&mut registry);
+    clock::register(&mut registry);
+    decisions::register(&mut registry);
+    registry.close()
 }
 
 fn confine(engine: &mut Engine) {

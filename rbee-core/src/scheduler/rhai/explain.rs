@@ -1,8 +1,8 @@
 //! The reasons of a decision, put together from what the helpers noted.
 
 use super::{
+    context::{DecisionContext, Notes},
     decisions::told,
-    session::{Notes, Session},
 };
 use crate::{Ask, Candidate, ClusterView, Explanation, LeastLoaded, Placement, Result, Verdict};
 
@@ -21,11 +21,11 @@ pub(super) fn put_together(
         Ok(Placement::Spawn { hive, .. }) => Some(Candidate::Hive(hive.clone())),
         _ => None,
     };
-    let session = Session::new(ask, cluster, builtin, false);
+    let context = DecisionContext::new(ask, cluster, builtin, false);
     let mut candidates = Vec::new();
     for worker in cluster.with_model(&ask.job.model).take(MOST / 2) {
         let candidate = Candidate::Worker(worker.info.id);
-        let against = session.against(worker).or_else(|| notes.dropped.get(&candidate).cloned());
+        let against = context.against(worker).or_else(|| notes.dropped.get(&candidate).cloned());
         candidates.push((candidate, against));
     }
     let with_hives = !matches!(placement, Ok(Placement::Assign(_)));

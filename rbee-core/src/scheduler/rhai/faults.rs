@@ -6,9 +6,8 @@ use rhai::{EvalAltResult, Position};
 use thiserror::Error;
 
 use super::{
-    Nothing,
     budget::MOST_OPERATIONS,
-    session::{Over, Said},
+    error::{HelperError, LimitExceeded, NoDecision},
 };
 use crate::{Error, ErrorKind};
 
@@ -111,10 +110,10 @@ fn said(error: &EvalAltResult, limit: Option<Duration>) -> String {
         }
         E::ErrorParsing(what, _) => what.to_string(),
         E::ErrorRuntime(value, _) => {
-            if let Some(Said(message)) = value.clone().try_cast() {
+            if let Some(HelperError(message)) = value.clone().try_cast() {
                 return message.to_string();
             }
-            if value.clone().try_cast::<Nothing>().is_some() {
+            if value.clone().try_cast::<NoDecision>().is_some() {
                 return "nothing was given back; end the function with ?? wait() or ?? builtin()"
                     .into();
             }
@@ -127,9 +126,11 @@ fn said(error: &EvalAltResult, limit: Option<Duration>) -> String {
     }
 }
 
-fn over(why: Option<Over>, limit: Option<Duration>) -> String {
+fn over(why: Option<LimitExceeded>, limit: Option<Duration>) -> String {
     match (why, limit) {
-        (Some(Over::Operations), _) => format!("it did more than {MOST_OPERATIONS} operations"),
+        (Some(LimitExceeded::Operations), _) => {
+            format!("it did more than {MOST_OPERATIONS} operations")
+        }
         (_, Some(limit)) => format!("it took longer than {limit:?}"),
         (_, None) => "it takes too long".into(),
     }

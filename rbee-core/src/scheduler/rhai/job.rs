@@ -5,9 +5,9 @@ use std::{sync::Arc, time::Duration};
 use rhai::{Dynamic, ImmutableString};
 
 use super::{
-    book::{Book, Helper},
     collection::{or_unit, whole},
-    session::{Res, fault},
+    error::{Res, fault},
+    registry::{Helper, HelperRegistry},
 };
 use crate::{Ask, ModelRef, Priority, Task};
 
@@ -35,33 +35,35 @@ impl Model {
     }
 }
 
-pub(super) fn register(book: &mut Book) {
-    book.chapter("The job", "`schedule`, `admit` and `order` get the job as their first value.");
-    book.object::<JobObject>("job");
-    book.object::<Model>("model");
-    job(book);
-    book.chapter(
+pub(super) fn register(registry: &mut HelperRegistry) {
+    registry
+        .section("The job", "`schedule`, `admit` and `order` get the job as their first value.");
+    registry.object::<JobObject>("job");
+    registry.object::<Model>("model");
+    job(registry);
+    registry.section(
         "One model",
         "A model's reference. It is compared with another or with a text by `==`, and `${job.model}` stands for it in a \
          text.",
     );
-    model(book);
+    model(registry);
 }
 
-fn job(book: &mut Book) {
+fn job(registry: &mut HelperRegistry) {
     type J = JobObject;
     let of = |name, signature, doc, example| Helper { on: "job", name, signature, doc, example };
-    book.property(of("id", "id -> text", "Its name.", "job.id != \"\""), |j: &J| {
+    registry.property(of("id", "id -> text", "Its name.", "job.id != \"\""), |j: &J| {
         ImmutableString::from(j.job.id.to_string())
     });
-    book.property(of("model", "model -> model", "The model it wants.", "job.model"), |j: &J| {
-        Model(j.job.model.clone())
-    });
-    book.property(
+    registry
+        .property(of("model", "model -> model", "The model it wants.", "job.model"), |j: &J| {
+            Model(j.job.model.clone())
+        });
+    registry.property(
         of("priority", "priority -> text", "`interactive` or `batch`.", "job.priority"),
         |j: &J| ImmutableString::from(j.job.priority.as_str()),
     );
-    book.property(
+    registry.property(
         of(
             "is_interactive",
             "is_interactive -> bool",
@@ -70,20 +72,21 @@ fn job(book: &mut Book) {
         ),
         |j: &J| j.job.priority == Priority::Interactive,
     );
-    book.property(
+    registry.property(
         of("is_batch", "is_batch -> bool", "Nobody is waiting.", "job.is_batch"),
         |j: &J| j.job.priority == Priority::Batch,
     );
-    book.property(of("tenant", "tenant -> text or ()", "Whose it is.", "job.tenant"), |j: &J| {
-        or_unit(j.job.tenant.as_ref().map(|tenant| ImmutableString::from(tenant.as_str())))
-    });
-    book.property(of("task", "task -> text", "`generate` or `embed`.", "job.task"), |j: &J| {
+    registry
+        .property(of("tenant", "tenant -> text or ()", "Whose it is.", "job.tenant"), |j: &J| {
+            or_unit(j.job.tenant.as_ref().map(|tenant| ImmutableString::from(tenant.as_str())))
+        });
+    registry.property(of("task", "task -> text", "`generate` or `embed`.", "job.task"), |j: &J| {
         ImmutableString::from(match j.job.task {
             Task::Generate { .. } => "generate",
             Task::Embed { .. } => "embed",
         })
     });
-    book.property(
+    registry.property(
         of(
             "prompt_bytes",
             "prompt_bytes -> int",
@@ -92,7 +95,7 @@ fn job(book: &mut Book) {
         ),
         |j: &J| whole(j.job.task.text_bytes()),
     );
-    book.property(
+    registry.property(
         of(
             "max_tokens",
             "max_tokens -> int or ()",
@@ -104,11 +107,11 @@ fn job(book: &mut Book) {
             Task::Embed { .. } => Dynamic::UNIT,
         },
     );
-    book.property(
+    registry.property(
         of("timeout_ms", "timeout_ms -> int", "How long it may run.", "job.timeout_ms"),
         |j: &J| whole(j.job.timeout.as_millis()),
     );
-    book.property(
+    registry.property(
         of(
             "deadline_ms",
             "deadline_ms -> int or ()",
@@ -117,7 +120,7 @@ fn job(book: &mut Book) {
         ),
         |j: &J| or_unit(j.job.deadline.map(|deadline| whole(deadline.as_millis()))),
     );
-    book.property(
+    registry.property(
         of(
             "waited_ms",
             "waited_ms -> int",
@@ -126,7 +129,7 @@ fn job(book: &mut Book) {
         ),
         |j: &J| whole(j.waited.as_millis()),
     );
-    book.property(
+    registry.property(
         of(
             "remaining_ms",
             "remaining_ms -> int or ()",
@@ -138,11 +141,11 @@ fn job(book: &mut Book) {
             or_unit(left.map(|left| whole(left.as_millis())))
         },
     );
-    book.property(
+    registry.property(
         of("detached", "detached -> bool", "It goes on without a reader.", "job.detached"),
         |j: &J| j.job.detached,
     );
-    book.property(
+    registry.property(
         of(
             "rank",
             "rank -> int",
@@ -151,12 +154,12 @@ fn job(book: &mut Book) {
         ),
         |j: &J| j.job.rank,
     );
-    book.property(
+    registry.property(
         of("attempts", "attempts -> int", "Attempts made so far; 0 for a new one.", "job.attempts"),
         |j: &J| whole(j.attempts),
     );
-    book.property(of("prefix_parts", "prefix_parts -> int", "Parts of the prompt that a worker may have computed already: messages, or blocks of a bare text.", "job.prefix_parts"), |j: &J| whole(j.job.prefix.len()));
-    book.property(
+    registry.property(of("prefix_parts", "prefix_parts -> int", "Parts of the prompt that a worker may have computed already: messages, or blocks of a bare text.", "job.prefix_parts"), |j: &J| whole(j.job.prefix.len()));
+    registry.property(
         of(
             "conversation",
             "conversation -> text",
@@ -168,14 +171,14 @@ fn job(book: &mut Book) {
             ImmutableString::from(format!("{key:016x}"))
         },
     );
-    book.engine().register_fn("to_string", |j: &mut J| format!("job {}", j.job.id));
+    registry.engine().register_fn("to_string", |j: &mut J| format!("job {}", j.job.id));
 }
 
-fn model(book: &mut Book) {
+fn model(registry: &mut HelperRegistry) {
     type M = Model;
     let of = |name, signature, doc, example| Helper { on: "model", name, signature, doc, example };
-    book.function(of("matches", "matches(pattern) -> bool", "Does its reference match the pattern? `*` stands for anything, `?` for one character, and case is not looked at.", "job.model.matches(\"*8b*\")"), |m: &mut M, pattern: &str| glob(m.0.as_str(), pattern));
-    book.function(
+    registry.function(of("matches", "matches(pattern) -> bool", "Does its reference match the pattern? `*` stands for anything, `?` for one character, and case is not looked at.", "job.model.matches(\"*8b*\")"), |m: &mut M, pattern: &str| glob(m.0.as_str(), pattern));
+    registry.function(
         of(
             "contains",
             "contains(text) -> bool",
@@ -184,11 +187,11 @@ fn model(book: &mut Book) {
         ),
         |m: &mut M, text: &str| m.0.as_str().contains(text),
     );
-    book.function(
+    registry.function(
         of("to_string", "to_string() -> text", "Its reference as text.", "job.model.to_string()"),
         |m: &mut M| m.0.to_string(),
     );
-    let engine = book.engine();
+    let engine = registry.engine();
     let as_text = |m: &M, text: &str| m.0.as_str() == text;
     engine.register_fn("==", |one: M, two: M| one.0 == two.0);
     engine.register_fn("!=", |one: M, two: M| one.0 != two.0);
@@ -198,7 +201,7 @@ fn model(book: &mut Book) {
     engine.register_fn("!=", move |text: &str, m: M| !as_text(&m, text));
     engine.register_fn("+", |text: &str, m: M| format!("{text}{}", m.0));
     let of = |name, signature, doc, example| Helper { on: "", name, signature, doc, example };
-    book.function(
+    registry.function(
         of(
             "glob",
             "glob(text, pattern) -> bool",

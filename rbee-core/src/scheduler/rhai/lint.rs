@@ -4,12 +4,11 @@
 //! The language looks names up when it runs a line, so that a wrong one would come to light with the first job that
 //! leads there.
 
-use std::ops::Range;
-
 use super::{
-    book::Contents,
-    engine::{FORBIDDEN, MOST_FUNCTIONS},
-    faults::{Fault, script},
+    engine::FORBIDDEN,
+    faults::{At, Fault, script},
+    registry::HelperIndex,
+    syntax::{Function, functions, is_called, is_method},
     tokens::{Kind, Token},
 };
 use crate::Result;
@@ -25,13 +24,6 @@ const MOST_BLOCKS: usize = 2_000;
 const MOST_STATEMENTS: usize = 5_000;
 /// `switch` inside one another: for each more, the language takes twice as long to simplify them.
 const MOST_SWITCHES: usize = 4;
-
-/// Words with a bracket after them that are no calls.
-const KEYWORDS: &[&str] = &[
-    "if", "else", "while", "until", "loop", "for", "in", "switch", "return", "throw", "catch",
-    "try", "do", "let", "const", "fn", "private", "global", "true", "false", "break", "continue",
-    "as", "_",
-];
 
 pub(super) fn check_size(text: &str) -> Result<()> {
     let bytes = text.len();
@@ -51,20 +43,7 @@ pub(super) fn description(text: &str) -> String {
     lines.next().and_then(comment).unwrap_or_default()
 }
 
-/// A function that the script declares.
-pub(super) struct Function<'a> {
-    pub(super) name: &'a str,
-    pub(super) parameters: Vec<&'a str>,
-    /// Where it stands in the text, in bytes.
-    pub(super) range: Range<usize>,
-    /// Where what is between its braces stands, with them.
-    pub(super) body: Range<usize>,
-    /// The tokens from its name to its last brace.
-    from: usize,
-    to: usize,
-}
-
-pub(super) fn check(tokens: &[Token<'_>], contents: &Contents) -> Result<()> {
+pub(super) fn check(tokens: &[Token<'_>], contents: &HelperIndex) -> Result<()> {
     check_number(tokens, "{", MOST_BLOCKS, "blocks")?;
     check_number(tokens, ";", MOST_STATEMENTS, "statements")?;
     check_switches(tokens)?;
@@ -76,78 +55,6 @@ pub(super) fn check(tokens: &[Token<'_>], contents: &Contents) -> Result<()> {
     names::check_properties(tokens, contents)?;
     check_constants(tokens, &functions)?;
     names::check_variables(tokens, &functions, contents)
-}
-
-pub(super) fn functions<'a>(tokens: &[Token<'a>]) -> Vec<Function<'a>> {
-    let heads = tokens
-        .windows(3)
-        .enumerate()
-        .filter(|(_, head)| head[0].is("fn") && head[1].kind == Kind::Word && head[2].is("("));
-    let mut functions: Vec<Function<'a>> = Vec::new();
-    for (index, head) in heads {
-        // The language refuses more of them.
-        if functions.len() > MOST_FUNCTIONS {
-            break;
-        }
-        // A function in a function is none; the language says so.
-        if functions.last().is_some_and(|last| last.to > index) {
-            continue;
-        }
-        let last = tokens[index + 2].close;
-        let open = (last + 1..tokens.len()).find(|at| tokens[*at].is("{")).unwrap_or(last);
-        let close = tokens[open].close;
-        let end = tokens[close].start + tokens[close].text.len();
-        let words = tokens[index + 3..last.max(index + 3)].iter();
-        functions.push(Function {
-            name: head[1].text,
-            parameters: words.filter(|t| t.kind == Kind::Word).map(|t| t.text).collect(),
-            range: head[0].start..end,
-            body: tokens[open].start..end,
-            from: index + 1,
-            to: close,
-        });
-    }
-    functions
-}
-
-/// How many values stand between the brackets that open here.
-fn values(tokens: &[Token<'_>], open: usize) -> usize {
-    let close = tokens[open].close;
-    let (mut commas, mut any, mut index) = (0, false, open + 1);
-    while index < close {
-        let token = &tokens[index];
-        match token.text {
-            _ if token.kind != Kind::Sign => {}
-            // The commas between the bars of a closure are its own.
-            "|" if opens_closure(tokens, index) => {
-                index = (index + 1..close).find(|at| tokens[*at].is("|")).unwrap_or(close);
-            }
-            "," => commas += usize::from(index + 1 < close),
-            // What stands between other brackets is theirs.
-            _ => index = token.close,
-        }
-        any = true;
-        index += 1;
-    }
-    if any { commas + 1 } else { 0 }
-}
-
-fn opens_closure(tokens: &[Token<'_>], index: usize) -> bool {
-    let Some(before) = index.checked_sub(1).map(|index| &tokens[index]) else { return true };
-    let is_value = match before.kind {
-        Kind::Literal => true,
-        Kind::Word => !KEYWORDS.contains(&before.text),
-        Kind::Sign => matches!(before.text, ")" | "]" | "}"),
-    };
-    !is_value
-}
-
-fn is_method(tokens: &[Token<'_>], index: usize) -> bool {
-    index > 0 && (tokens[index - 1].is(".") || tokens[index - 1].is("?."))
-}
-
-fn is_called(tokens: &[Token<'_>], index: usize) -> bool {
-    tokens.get(index + 1).is_some_and(|next| next.is("("))
 }
 
 fn check_number(tokens: &[Token<'_>], sign: &str, most: usize, what: &str) -> Result<()> {
@@ -199,11 +106,11 @@ fn check_entry(functions: &[Function<'_>]) -> Result<()> {
                     "{name} has {} parameters; write fn {name}({values})",
                     function.parameters.len()
                 );
-                return Err(script(super::faults::At::default(), message));
+                return Err(script(At::default(), message));
             }
             None if name == "schedule" => {
                 let message = "there is no fn schedule(job, workers, hives)";
-                return Err(script(super::faults::At::default(), message));
+                return Err(script(At::default(), message));
             }
             _ => {}
         }

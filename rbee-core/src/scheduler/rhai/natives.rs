@@ -8,10 +8,14 @@ use rhai::{
 
 use super::{
     budget,
-    engine::{MOST_ELEMENTS, MOST_KEYS, MOST_TEXT},
-    session::{Res, fault},
+    error::{Res, fault},
 };
 
+/// Bytes of a text, or of all texts of a list or map.
+pub(super) const MOST_TEXT: usize = 4 * 1024;
+/// Values of a list, with those of the lists in it. Ten calls with 64 variables each can hold 640 lists.
+pub(super) const MOST_ELEMENTS: usize = 1_000;
+pub(super) const MOST_KEYS: usize = 500;
 /// Lists and maps inside one another. What is deeper takes more stack to be compared, shown or freed than there is.
 const MOST_NESTED: usize = 16;
 /// Values of a list that is not gone through each time it is read.
@@ -136,7 +140,7 @@ fn replace<P: Part>(text: &mut ImmutableString, part: P, with: ImmutableString) 
     Ok(())
 }
 
-/// Nothing, where the variable may be read: the language then reads it.
+/// NoDecision, where the variable may be read: the language then reads it.
 fn readable(name: &str, context: &EvalContext<'_, '_, '_, '_, '_, '_>) -> Res<Option<Dynamic>> {
     let Some(variable) = context.scope().get(name) else { return Ok(None) };
     if variable.is_shared() {

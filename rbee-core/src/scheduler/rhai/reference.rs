@@ -1,8 +1,8 @@
-//! The reference of the helpers, made of the book that they are registered by.
+//! The reference of the helpers, made of the registry that they are registered by.
 
 use std::{collections::BTreeSet, fmt::Write};
 
-use super::{book::Helper, engine, trial};
+use super::{dry_run, engine, registry::Helper};
 
 /// Every helper that a policy has, as the reference of `docs/scheduler.md`, in Markdown: how it is written, what it does,
 /// and an example with what it gives on the fleet that policies are tried on.
@@ -16,10 +16,10 @@ pub fn scheduler_reference() -> String {
     let mut text = String::new();
     // What workers and hives have in common is told once.
     let mut told = BTreeSet::new();
-    for (title, about) in &contents.chapters {
+    for (title, about) in &contents.sections {
         let _ =
             write!(text, "### {title}\n\n{about}\n\n| | | example | gives |\n|---|---|---|---|\n");
-        for (_, helper) in contents.helpers.iter().filter(|(chapter, _)| chapter == title) {
+        for (_, helper) in contents.helpers.iter().filter(|(section, _)| section == title) {
             let is_shared = ["workers", "hives"].contains(&helper.on);
             let is_told = is_shared && !told.insert((helper.signature, helper.doc));
             if !is_told {
@@ -32,7 +32,7 @@ pub fn scheduler_reference() -> String {
 }
 
 fn cells(helper: &Helper) -> [String; 4] {
-    let gives = match trial::example(helper.example) {
+    let gives = match dry_run::example(helper.example) {
         Ok(gives) => code(&gives),
         Err(error) => format!("fails: {error}"),
     };
@@ -58,7 +58,7 @@ mod tests {
         let (_, contents) = engine::shared();
         assert!(contents.helpers.len() >= 40, "{} helpers", contents.helpers.len());
         for (_, helper) in &contents.helpers {
-            let gives = trial::example(helper.example);
+            let gives = dry_run::example(helper.example);
             assert!(gives.is_ok(), "{} {}: {gives:?}", helper.on, helper.name);
             assert_ne!(
                 gives.as_deref(),

@@ -10,8 +10,8 @@ use rhai::{AST, Dynamic, Engine, Scope};
 
 use super::{
     budget,
-    lint::{Function, functions},
-    session::Res,
+    error::{Res, fault},
+    syntax::{Function, functions},
     tokens::Token,
 };
 
@@ -61,7 +61,7 @@ impl Script {
             Ok(Some(Entry { program, parameters, constants: constants.clone() }))
         };
         let Some(schedule) = entry("schedule")? else {
-            return Err(super::fault("there is no fn schedule(job, workers, hives)"));
+            return Err(fault("there is no fn schedule(job, workers, hives)"));
         };
         Ok(Self {
             schedule,

@@ -3,9 +3,10 @@
 use rhai::{Dynamic, ImmutableString};
 
 use super::{
-    book::{Book, Helper},
     collection::{or_unit, whole},
-    session::{Res, fault, with},
+    context::with,
+    error::{Res, fault},
+    registry::{Helper, HelperRegistry},
 };
 use crate::{TenantId, TenantView};
 
@@ -24,20 +25,20 @@ fn ask_with<T>(tenant: Dynamic, look: impl FnOnce(bool, Option<&TenantView>) -> 
         .into_immutable_string()
         .map_err(|_| fault(format!("a tenant is a text or (), not a value of type {kind}")))?;
     let id = TenantId::new(name.as_str()).map_err(|error| fault(error.message()))?;
-    with(|session| {
-        let view = session.cluster.tenant(&id).map(|view| &**view);
-        Ok(look(session.is_admitting, view))
+    with(|context| {
+        let view = context.cluster.tenant(&id).map(|view| &**view);
+        Ok(look(context.is_admitting, view))
     })
 }
 
-pub(super) fn register(book: &mut Book) {
-    book.chapter(
+pub(super) fn register(registry: &mut HelperRegistry) {
+    registry.section(
         "Tenants",
-        "A tenant is given by its name, as `job.tenant` has it. Nothing limits one of which nothing is known, nor the \
+        "A tenant is given by its name, as `job.tenant` has it. NoDecision limits one of which nothing is known, nor the \
          jobs of nobody, whose `job.tenant` is `()`. Shares between tenants are the queue's own business.",
     );
     let f = |name, signature, doc, example| Helper { on: "", name, signature, doc, example };
-    book.function(
+    registry.function(
         f(
             "tenant_over_quota",
             "tenant_over_quota(tenant) -> bool",
@@ -54,7 +55,7 @@ pub(super) fn register(book: &mut Book) {
             })
         },
     );
-    book.function(
+    registry.function(
         f(
             "tenant_remaining_quota",
             "tenant_remaining_quota(tenant) -> int or ()",
@@ -65,7 +66,7 @@ pub(super) fn register(book: &mut Book) {
             ask(tenant, |view| or_unit(view.and_then(TenantView::remaining_today).map(whole)))
         },
     );
-    book.function(
+    registry.function(
         f(
             "tenant_usage",
             "tenant_usage(tenant) -> int",
@@ -74,7 +75,7 @@ pub(super) fn register(book: &mut Book) {
         ),
         |tenant: Dynamic| ask(tenant, |view| whole(view.map_or(0, |view| view.used_today))),
     );
-    book.function(
+    registry.function(
         f(
             "tenant_jobs",
             "tenant_jobs(tenant) -> int",
@@ -83,7 +84,7 @@ pub(super) fn register(book: &mut Book) {
         ),
         |tenant: Dynamic| ask(tenant, |view| whole(view.map_or(0, |view| view.live_jobs))),
     );
-    book.function(
+    registry.function(
         f(
             "tenant_weight",
             "tenant_weight(tenant) -> int",

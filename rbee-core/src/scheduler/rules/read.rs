@@ -1,10 +1,32 @@
 //! What the rules say, checked.
 
-use super::{
-    MOST_RULES, Wrong,
-    yaml::{Entry, Node, Value, parse},
+use crate::{
+    Error, ErrorKind,
+    scheduler::{capability::Capability, time_of_day::time_of_day},
+    yaml::{Entry, Malformed, Node, Value, parse},
 };
-use crate::scheduler::rhai::{CAPABILITIES, time_of_day};
+
+/// Rules of one policy.
+pub(super) const MOST_RULES: usize = 64;
+
+/// Something in the text that is not allowed there.
+#[derive(Debug)]
+pub(super) struct RuleError {
+    line: usize,
+    message: String,
+}
+
+impl From<Malformed> for RuleError {
+    fn from(malformed: Malformed) -> Self {
+        Self { line: malformed.line, message: malformed.message }
+    }
+}
+
+impl From<RuleError> for Error {
+    fn from(RuleError { line, message }: RuleError) -> Self {
+        Self::new(ErrorKind::InvalidRequest, format!("line {line}: {message}"))
+    }
+}
 
 /// How one of several workers is chosen; the name of the helper.
 pub(super) const CHOICES: &[&str] = &[
@@ -80,15 +102,15 @@ pub(super) struct Action {
     pub(super) rank: Option<i64>,
 }
 
-type Read<T> = Result<T, Wrong>;
+type Read<T> = Result<T, RuleError>;
 
 fn wrong<T>(line: usize, path: &str, message: impl std::fmt::Display) -> Read<T> {
-    Err(Wrong { line, message: format!("{path}: {message}") })
+    Err(RuleError { line, message: format!("{path}: {message}") })
 }
 
 pub(super) fn read(text: &str) -> Read<Rules> {
     let Some(root) = parse(text)? else {
-        return Err(Wrong { line: 1, message: "there are no rules; begin with rules:".into() });
+        return Err(RuleError { line: 1, message: "there are no rules; begin with rules:".into() });
     };
     let mut rules = Rules::default();
     for entry in map(&root, "the file")? {
@@ -192,7 +214,7 @@ fn condition(entry: &Entry, path: &str) -> Read<Condition> {
         }
         "over_quota" => Condition::OverQuota(yes(node, at)?),
         "region" => Condition::Region(texts(node, at)?),
-        "capability" => Condition::Capability(among(node, at, CAPABILITIES)?),
+        "capability" => Condition::Capability(among(node, at, Capability::NAMES)?),
         _ => return unknown(entry, path, CONDITIONS),
     })
 }

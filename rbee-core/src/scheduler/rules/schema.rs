@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::read::{CHOICES, DAYS, PRIORITIES, TASKS};
-use crate::scheduler::rhai::CAPABILITIES;
+use super::read::{CHOICES, DAYS, MOST_RULES, PRIORITIES, TASKS};
+use crate::scheduler::capability::Capability;
 
 /// A JSON schema (draft 2020-12) of rules in YAML: an editor that is given it completes keys and marks mistakes.
 ///
@@ -62,7 +62,7 @@ pub fn rules_schema() -> Value {
         ("task", json!({"enum": TASKS})),
         ("weekdays", json!({"enum": DAYS})),
         ("region", text.clone()),
-        ("capability", json!({"enum": CAPABILITIES})),
+        ("capability", json!({"enum": Capability::NAMES})),
     ];
     for (key, item) in lists {
         when[key]["anyOf"] = one_or_more(item)["anyOf"].clone();
@@ -77,7 +77,7 @@ pub fn rules_schema() -> Value {
             "rules": {
                 "description": "The first rule whose conditions all hold decides.",
                 "type": "array",
-                "maxItems": super::MOST_RULES,
+                "maxItems": MOST_RULES,
                 "items": {
                     "type": "object",
                     "additionalProperties": false,

@@ -1,11 +1,11 @@
 //! Closures stand where they are used. One that is kept, in a variable, a list or a map, could come to hold itself, and
 //! then it would never be freed: the language counts references. It would also hold more than its size says.
 
-use super::{Function, is_method, opens_closure};
 use crate::{
     Result,
     scheduler::rhai::{
         faults::script,
+        syntax::{Function, is_method, opens_closure},
         tokens::{Kind, Token},
     },
 };

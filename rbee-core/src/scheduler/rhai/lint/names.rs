@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use super::{Function, KEYWORDS, is_called, is_method, opens_closure, values};
 use crate::{
     Result,
     scheduler::rhai::{
-        book::Contents,
         faults::{nearest, script},
+        registry::HelperIndex,
+        syntax::{Function, KEYWORDS, is_called, is_method, opens_closure, values},
         tokens::{Kind, Token},
     },
 };
@@ -142,7 +142,7 @@ const MOST_FOR: usize = 8;
 pub(super) fn check_calls(
     tokens: &[Token<'_>],
     functions: &[Function<'_>],
-    contents: &Contents,
+    contents: &HelperIndex,
 ) -> Result<()> {
     let known = &contents.names.functions;
     for (index, token) in tokens.iter().enumerate().filter(|(_, token)| token.kind == Kind::Word) {
@@ -184,7 +184,7 @@ pub(super) fn check_calls(
     Ok(())
 }
 
-pub(super) fn check_properties(tokens: &[Token<'_>], contents: &Contents) -> Result<()> {
+pub(super) fn check_properties(tokens: &[Token<'_>], contents: &HelperIndex) -> Result<()> {
     // Keys of the script's own maps.
     let own: BTreeSet<&str> = tokens
         .windows(2)
@@ -218,7 +218,7 @@ pub(super) fn check_properties(tokens: &[Token<'_>], contents: &Contents) -> Res
 pub(super) fn check_variables(
     tokens: &[Token<'_>],
     functions: &[Function<'_>],
-    contents: &Contents,
+    contents: &HelperIndex,
 ) -> Result<()> {
     let outside =
         |at: usize| functions.iter().all(|function| !(function.from..=function.to).contains(&at));

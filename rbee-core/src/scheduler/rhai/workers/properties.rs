@@ -2,15 +2,15 @@
 
 use rhai::{Dynamic, ImmutableString};
 
-use super::Worker;
+use super::{Worker, selection};
 use crate::{
     WorkerState,
     scheduler::rhai::{
-        book::{Book, Helper},
         collection::{Item, or_unit, whole},
+        context::with,
         job::Model,
-        pick,
-        session::with,
+        labels,
+        registry::{Helper, HelperRegistry},
     },
 };
 
@@ -23,17 +23,18 @@ const fn of(
     Helper { on: "worker", name, signature, doc, example }
 }
 
-pub(super) fn register(book: &mut Book) {
+pub(super) fn register(registry: &mut HelperRegistry) {
     type W = Worker;
     let text = |text: &str| ImmutableString::from(text);
-    book.property(of("id", "id -> text", "Its name.", "workers.first().id != \"\""), |w: &W| {
-        ImmutableString::from(w.0.info.id.to_string())
-    });
-    book.property(
+    registry
+        .property(of("id", "id -> text", "Its name.", "workers.first().id != \"\""), |w: &W| {
+            ImmutableString::from(w.0.info.id.to_string())
+        });
+    registry.property(
         of("hive", "hive -> text", "The name of its hive.", "workers.first().hive"),
         move |w: &W| text(w.0.info.hive.as_str()),
     );
-    book.property(
+    registry.property(
         of(
             "model",
             "model -> model",
@@ -42,11 +43,11 @@ pub(super) fn register(book: &mut Book) {
         ),
         |w: &W| Model(w.0.info.model.clone()),
     );
-    book.property(
+    registry.property(
         of("backend", "backend -> text", "Its engine.", "workers.first().backend"),
         move |w: &W| text(&w.0.info.backend),
     );
-    book.property(
+    registry.property(
         of(
             "state",
             "state -> text",
@@ -62,15 +63,15 @@ pub(super) fn register(book: &mut Book) {
             })
         },
     );
-    book.property(
+    registry.property(
         of("slots", "slots -> int", "Runs it can do at once.", "workers.first().slots"),
         |w: &W| whole(w.0.info.slots),
     );
-    book.property(
+    registry.property(
         of("running", "running -> int", "Runs it is doing.", "workers.first().running"),
         |w: &W| whole(w.0.leased),
     );
-    book.property(
+    registry.property(
         of(
             "free_slots",
             "free_slots -> int",
@@ -79,7 +80,7 @@ pub(super) fn register(book: &mut Book) {
         ),
         |w: &W| whole(w.0.free_slots()),
     );
-    book.property(
+    registry.property(
         of(
             "load",
             "load -> float",
@@ -88,7 +89,7 @@ pub(super) fn register(book: &mut Book) {
         ),
         |w: &W| f64::from(w.0.leased) / f64::from(w.0.info.slots.max(1)),
     );
-    book.property(
+    registry.property(
         of(
             "memory_bytes",
             "memory_bytes -> int",
@@ -97,7 +98,7 @@ pub(super) fn register(book: &mut Book) {
         ),
         |w: &W| whole(w.0.memory_bytes),
     );
-    book.property(
+    registry.property(
         of(
             "devices",
             "devices -> array",
@@ -108,7 +109,7 @@ pub(super) fn register(book: &mut Book) {
             w.0.info.devices.iter().map(|index| Dynamic::from(whole(*index))).collect()
         },
     );
-    book.property(
+    registry.property(
         of(
             "faults",
             "faults -> int",
@@ -117,7 +118,7 @@ pub(super) fn register(book: &mut Book) {
         ),
         |w: &W| whole(w.0.faults),
     );
-    book.property(
+    registry.property(
         of(
             "pinned",
             "pinned -> bool",
@@ -126,7 +127,7 @@ pub(super) fn register(book: &mut Book) {
         ),
         |w: &W| w.0.pinned,
     );
-    book.property(
+    registry.property(
         of(
             "context_tokens",
             "context_tokens -> int or ()",
@@ -135,62 +136,62 @@ pub(super) fn register(book: &mut Book) {
         ),
         |w: &W| or_unit(w.0.info.capabilities.context_tokens.map(whole)),
     );
-    book.asked(of("vram_free", "vram_free -> int", "Bytes free on the GPUs that it runs on; on its hive's processor where it runs on none.", "workers.first().vram_free"), |w: &W, session| Ok(whole(w.device_memory_free(session))));
-    book.asked(
+    registry.computed(of("vram_free", "vram_free -> int", "Bytes free on the GPUs that it runs on; on its hive's processor where it runs on none.", "workers.first().vram_free"), |w: &W, context| Ok(whole(w.device_memory_free(context))));
+    registry.computed(
         of(
             "region",
             "region -> text or ()",
             "The label `region` of its hive.",
             "workers.first().region",
         ),
-        |w: &W, session| Ok(or_unit(w.label(session, "region"))),
+        |w: &W, context| Ok(or_unit(w.label(context, "region"))),
     );
-    book.asked(
+    registry.computed(
         of(
             "cost",
             "cost -> float or ()",
             "The label `cost` of its hive, where that is a number.",
             "workers.first().cost",
         ),
-        |w: &W, session| Ok(or_unit(w.hive(session).and_then(|hive| hive.cost()))),
+        |w: &W, context| Ok(or_unit(w.hive(context).and_then(labels::cost))),
     );
-    book.asked(
+    registry.computed(
         of(
             "idle_ms",
             "idle_ms -> int",
             "Milliseconds since a run of it last began or ended.",
             "workers.first().idle_ms",
         ),
-        |w: &W, session| Ok(whole((session.ask.now.at - w.0.last_used).as_millis())),
+        |w: &W, context| Ok(whole((context.ask.now.at - w.0.last_used).as_millis())),
     );
-    book.asked(
+    registry.computed(
         of(
             "ready_ms",
             "ready_ms -> int",
             "Milliseconds since it became ready.",
             "workers.first().ready_ms",
         ),
-        |w: &W, session| Ok(whole((session.ask.now.at - w.0.ready_since).as_millis())),
+        |w: &W, context| Ok(whole((context.ask.now.at - w.0.ready_since).as_millis())),
     );
-    book.asked(
+    registry.computed(
         of(
             "prefix_match",
             "prefix_match -> int",
             "How many parts of the prompt, from its beginning, it has computed already.",
             "workers.first().prefix_match",
         ),
-        |w: &W, session| Ok(whole(pick::matched(session, w))),
+        |w: &W, context| Ok(whole(selection::matched(context, w))),
     );
-    book.function(
+    registry.function(
         of(
             "label",
             "label(key) -> text or ()",
             "This label of its hive.",
             "workers.first().label(\"cost\")",
         ),
-        |w: &mut W, key: &str| with(|session| Ok(or_unit(w.label(session, key)))),
+        |w: &mut W, key: &str| with(|context| Ok(or_unit(w.label(context, key)))),
     );
-    book.engine().register_fn("to_string", |w: &mut W| w.candidate().to_string());
-    book.engine().register_fn("==", |one: W, two: W| one.0.info.id == two.0.info.id);
-    book.engine().register_fn("!=", |one: W, two: W| one.0.info.id != two.0.info.id);
+    registry.engine().register_fn("to_string", |w: &mut W| w.candidate().to_string());
+    registry.engine().register_fn("==", |one: W, two: W| one.0.info.id == two.0.info.id);
+    registry.engine().register_fn("!=", |one: W, two: W| one.0.info.id != two.0.info.id);
 }

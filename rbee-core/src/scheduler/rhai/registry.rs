@@ -1,10 +1,13 @@
-//! The book of helpers: each is registered together with what people read about it, so neither exists without the other.
+//! The registry of helpers: each is registered together with what people read about it, so neither exists without the other.
 
 use std::collections::BTreeMap;
 
 use rhai::{Engine, RhaiNativeFunc};
 
-use super::session::{Res, Session, with};
+use super::{
+    context::{DecisionContext, with},
+    error::Res,
+};
 
 /// What people read about a helper.
 #[derive(Clone, Copy, Debug)]
@@ -15,14 +18,14 @@ pub(super) struct Helper {
     /// How it is written, with what it gives.
     pub(super) signature: &'static str,
     pub(super) doc: &'static str,
-    /// An expression that works on the fleet of the trial.
+    /// An expression that works on the fleet of the dry_run.
     pub(super) example: &'static str,
 }
 
-/// A book being written.
-pub(super) struct Book {
+/// A registry being written.
+pub(super) struct HelperRegistry {
     engine: Engine,
-    chapters: Vec<(&'static str, &'static str)>,
+    sections: Vec<(&'static str, &'static str)>,
     helpers: Vec<(&'static str, Helper)>,
     names: Names,
 }
@@ -35,14 +38,14 @@ pub(super) struct Names {
     pub(super) properties: Vec<&'static str>,
 }
 
-impl Book {
+impl HelperRegistry {
     pub(super) fn new(engine: Engine) -> Self {
-        Self { engine, chapters: Vec::new(), helpers: Vec::new(), names: Names::default() }
+        Self { engine, sections: Vec::new(), helpers: Vec::new(), names: Names::default() }
     }
 
     /// The helpers that follow belong together under this title.
-    pub(super) fn chapter(&mut self, title: &'static str, about: &'static str) {
-        self.chapters.push((title, about));
+    pub(super) fn section(&mut self, title: &'static str, about: &'static str) {
+        self.sections.push((title, about));
     }
 
     /// Gives a type of the host the name that messages call it by.
@@ -67,7 +70,7 @@ impl Book {
         self.write(helper);
     }
 
-    /// Another way to call a helper that is in the book already.
+    /// Another way to call a helper that is in the registry already.
     pub(super) fn overload<A: 'static, const N: usize, const X: bool, R, const F: bool>(
         &mut self,
         name: &'static str,
@@ -94,37 +97,37 @@ impl Book {
     }
 
     /// A property that takes the question to know.
-    pub(super) fn asked<T, R>(
+    pub(super) fn computed<T, R>(
         &mut self,
         helper: Helper,
-        get: impl Fn(&T, &Session) -> Res<R> + Send + Sync + 'static,
+        get: impl Fn(&T, &DecisionContext) -> Res<R> + Send + Sync + 'static,
     ) where
         T: Clone + Send + Sync + 'static,
         R: Clone + Send + Sync + 'static,
     {
-        let get = move |object: &mut T| -> Res<R> { with(|session| get(object, session)) };
+        let get = move |object: &mut T| -> Res<R> { with(|context| get(object, context)) };
         self.engine.register_get(helper.name, get);
         self.names.properties.push(helper.name);
         self.write(helper);
     }
 
     fn write(&mut self, helper: Helper) {
-        let chapter = self.chapters.last().map_or("", |(title, _)| title);
-        self.helpers.push((chapter, helper));
+        let section = self.sections.last().map_or("", |(title, _)| title);
+        self.helpers.push((section, helper));
     }
 
-    pub(super) fn close(self) -> (Engine, Contents) {
-        let Self { engine, chapters, helpers, names } = self;
-        (engine, Contents { chapters, helpers, names })
+    pub(super) fn close(self) -> (Engine, HelperIndex) {
+        let Self { engine, sections, helpers, names } = self;
+        (engine, HelperIndex { sections, helpers, names })
     }
 }
 
-/// A book that is written.
+/// A registry that is written.
 #[derive(Clone, Debug)]
-pub(super) struct Contents {
+pub(super) struct HelperIndex {
     /// Titles, and what stands below each.
-    pub(super) chapters: Vec<(&'static str, &'static str)>,
-    /// Each with the title of its chapter.
+    pub(super) sections: Vec<(&'static str, &'static str)>,
+    /// Each with the title of its section.
     pub(super) helpers: Vec<(&'static str, Helper)>,
     pub(super) names: Names,
 }

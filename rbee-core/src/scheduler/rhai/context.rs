@@ -6,21 +6,18 @@
 use std::{
     cell::{Cell, RefCell},
     collections::BTreeMap,
-    sync::{Arc, OnceLock},
+    sync::OnceLock,
     time::Instant,
 };
 
-use rhai::{Dynamic, EvalAltResult, Position};
-
-use super::budget::{self, LOOKS};
-pub(super) use super::budget::{Over, looked};
+use super::{
+    budget::{self, LOOKS, looked},
+    error::{Res, fault},
+};
 use crate::{
     Ask, Candidate, ClusterView, LeastLoaded, ModelOnDisk, ModelRef, WorkerState, WorkerView,
     scheduler::least_loaded::obstacle,
 };
-
-/// What a helper gives; the position of the call is filled in where it is `NONE`.
-pub(super) type Res<T> = Result<T, Box<EvalAltResult>>;
 
 /// Steps that an explanation keeps.
 const MOST_STEPS: usize = 256;
@@ -28,12 +25,12 @@ const MOST_STEPS: usize = 256;
 const MOST_DROPPED: usize = 256;
 
 thread_local! {
-    static CURRENT: RefCell<Option<Session>> = const { RefCell::new(None) };
+    static CURRENT: RefCell<Option<DecisionContext>> = const { RefCell::new(None) };
 }
 
 /// A question and what has been noted about its answer.
 #[derive(Debug)]
-pub(super) struct Session {
+pub(super) struct DecisionContext {
     pub(super) ask: Ask,
     pub(super) cluster: ClusterView,
     /// Decides where the script leaves it to the built-in policy, and knows what memory a model needs.
@@ -56,7 +53,7 @@ pub(super) struct Notes {
     pub(super) dropped: BTreeMap<Candidate, String>,
 }
 
-impl Session {
+impl DecisionContext {
     pub(super) fn new(
         ask: &Ask,
         cluster: &ClusterView,
@@ -168,7 +165,7 @@ impl Session {
 
 /// Runs a script's function on this question; what the script noted comes back with its answer.
 pub(super) fn enter<T>(
-    session: Session,
+    context: DecisionContext,
     deadline: Instant,
     run: impl FnOnce() -> Res<T>,
 ) -> (Res<T>, Notes) {
@@ -179,27 +176,17 @@ pub(super) fn enter<T>(
             CURRENT.with(|current| current.take());
         }
     }
-    CURRENT.with(|current| current.replace(Some(session)));
+    CURRENT.with(|current| current.replace(Some(context)));
     let _guard = Guard;
     let result = budget::grant(deadline, run);
-    let session = CURRENT.with(|current| current.take());
-    (result, session.map(Session::into_notes).unwrap_or_default())
+    let context = CURRENT.with(|current| current.take());
+    (result, context.map(DecisionContext::into_notes).unwrap_or_default())
 }
 
 /// The question that is being decided here.
-pub(super) fn with<T>(look: impl FnOnce(&Session) -> Res<T>) -> Res<T> {
+pub(super) fn with<T>(look: impl FnOnce(&DecisionContext) -> Res<T>) -> Res<T> {
     CURRENT.with(|current| match &*current.borrow() {
-        Some(session) => look(session),
+        Some(context) => look(context),
         None => Err(fault("this can only be used while a decision is made")),
     })
-}
-
-/// What a helper has to complain of; not what a script throws.
-#[derive(Clone, Debug)]
-pub(super) struct Said(pub(super) Arc<str>);
-
-/// A failure of the script, at the place where it called the helper.
-pub(super) fn fault(message: impl Into<String>) -> Box<EvalAltResult> {
-    let said = Said(message.into().into());
-    Box::new(EvalAltResult::ErrorRuntime(Dynamic::from(said), Position::NONE))
 }

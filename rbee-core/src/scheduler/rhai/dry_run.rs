@@ -10,12 +10,15 @@ use std::{
 use rhai::{CallFnOptions, Dynamic, EvalAltResult, Scope};
 
 use super::{
-    Nothing, RhaiScheduler, engine, faults,
+    context::{DecisionContext, enter},
+    engine,
+    error::{HelperError, LimitExceeded, NoDecision, Res},
+    eviction::Shortfall,
+    faults,
     hives::Hives,
     job::JobObject,
+    program::Program,
     queue::Queue,
-    room::Shortage,
-    session::{Over, Res, Said, Session, enter},
     workers::Workers,
 };
 use crate::{
@@ -27,7 +30,7 @@ use crate::{
 
 /// Longer than a decision may take: a machine that is busy with something else must not fail a good script.
 const LIMIT: Duration = Duration::from_millis(500);
-/// What runs of a script before it is in use: its constants, and the whole trial.
+/// What runs of a script before it is in use: its constants, and the whole dry_run.
 pub(super) const LOADING: Duration = Duration::from_secs(1);
 const GIB: u64 = 1 << 30;
 /// A Tuesday, 22:30 UTC.
@@ -35,23 +38,17 @@ const WALL: WallTime = WallTime::from_millis(1_767_738_600_000);
 const AT: Time = Time::from_micros(3_600_000_000);
 
 /// Runs the script for a job of every kind, on the fleet and on an empty one.
-pub(super) fn check(policy: &RhaiScheduler, until: Instant) -> Result<()> {
+pub(super) fn check(program: &Program, until: Instant) -> Result<()> {
     let Some(fleet) = fleet() else { return Ok(()) };
     let empty = ClusterView::default();
     let asks = asks(fleet);
     let missing = Memory { device: GIB, budget: 0 };
-    let shortage = Shortage { hive: &fleet.cellar, device: &fleet.gpu, missing };
+    let shortfall = Shortfall { hive: &fleet.cellar, device: &fleet.gpu, missing };
     let questions = asks.iter().flat_map(|ask| [(&fleet.cluster, ask), (&empty, ask)]);
     for (number, (cluster, ask)) in questions.enumerate() {
         // A script that hangs is found out by the first limit; one that is slow each time, when all are over.
         let limit = LIMIT.min(until.saturating_duration_since(Instant::now()));
-        let tried = policy.ask(ask, cluster, limit, false, || {
-            policy.schedule(ask)?;
-            policy.judge(ask)?;
-            policy.evict(&shortage)?;
-            Ok(())
-        });
-        match tried.0 {
+        match program.call_all(ask, cluster, &shortfall, limit) {
             // Only the first question is one that every policy has an answer to.
             Err(error) if number > 0 && is_nothing(&error) => {}
             Err(error) if !is_chance(&error) => return Err(faults::at_load(&error)),
@@ -76,14 +73,14 @@ fn is_chance(error: &EvalAltResult) -> bool {
 /// Failures of helpers are texts of the host; those of the language and of scripts are told by their types.
 fn is_ours(value: &Dynamic) -> bool {
     let value = value.clone();
-    value.clone().try_cast::<Said>().is_some()
-        || value.clone().try_cast::<Nothing>().is_some()
-        || value.try_cast::<Over>().is_some()
+    value.clone().try_cast::<HelperError>().is_some()
+        || value.clone().try_cast::<NoDecision>().is_some()
+        || value.try_cast::<LimitExceeded>().is_some()
 }
 
 fn is_nothing(error: &EvalAltResult) -> bool {
     matches!(error.unwrap_inner(), EvalAltResult::ErrorRuntime(value, _)
-        if value.clone().try_cast::<Nothing>().is_some())
+        if value.clone().try_cast::<NoDecision>().is_some())
 }
 
 /// What an expression gives on the fleet.
@@ -93,8 +90,8 @@ pub(super) fn example(expression: &str) -> Result<String, String> {
     let text = format!("fn example(job, workers, hives, queue) {{ {expression} }}");
     let script = engine.compile(&text).map_err(|error| error.to_string())?;
     let ask = &asks(fleet)[0];
-    let session = Session::new(ask, &fleet.cluster, &LeastLoaded::default(), false);
-    let (answer, _) = enter(session, Instant::now() + LIMIT, || -> Res<String> {
+    let context = DecisionContext::new(ask, &fleet.cluster, &LeastLoaded::default(), false);
+    let (answer, _) = enter(context, Instant::now() + LIMIT, || -> Res<String> {
         let options = CallFnOptions::new().eval_ast(false);
         let arguments = (JobObject::new(ask), Workers::default(), Hives::default(), Queue);
         let value: Dynamic = engine.call_fn_with_options(
@@ -205,7 +202,7 @@ fn build() -> Result<Fleet> {
         known,
         unknown: "nobody-has-it".parse()?,
         tenant: TenantId::new("alice")?,
-        mark: CorrelationId::new("trial")?,
+        mark: CorrelationId::new("dry_run")?,
     })
 }
 

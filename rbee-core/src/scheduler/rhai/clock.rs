@@ -3,27 +3,18 @@
 use rhai::INT;
 
 use super::{
-    book::{Book, Helper},
     collection::whole,
-    session::{Res, fault, with},
+    context::with,
+    error::{Res, fault},
+    registry::{Helper, HelperRegistry},
 };
-use crate::prefix;
+use crate::{prefix, scheduler::time_of_day::time_of_day};
 
 const MINUTE_MS: u64 = 60_000;
 const DAY_MINUTES: u64 = 24 * 60;
 
 fn minutes() -> Res<u64> {
-    with(|session| Ok(session.ask.now.wall.as_millis() / MINUTE_MS))
-}
-
-/// `22:30` as minutes of the day.
-pub(in crate::scheduler) fn time_of_day(text: &str) -> Option<u64> {
-    let (hour, minute) = text.split_once(':')?;
-    let number = |text: &str, below: u64| -> Option<u64> {
-        let digits = (1..=2).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
-        text.parse().ok().filter(|number| digits && *number < below)
-    };
-    Some(number(hour, 24)? * 60 + number(minute, 60)?)
+    with(|context| Ok(context.ask.now.wall.as_millis() / MINUTE_MS))
 }
 
 fn between(from: &str, to: &str) -> Res<bool> {
@@ -35,21 +26,21 @@ fn between(from: &str, to: &str) -> Res<bool> {
     Ok(if from <= to { (from..to).contains(&now) } else { now >= from || now < to })
 }
 
-pub(super) fn register(book: &mut Book) {
-    book.chapter(
+pub(super) fn register(registry: &mut HelperRegistry) {
+    registry.section(
         "Time and chance",
         "Both come with the question, in UTC, so that a decision can be replayed.",
     );
     let f = |name, signature, doc, example| Helper { on: "", name, signature, doc, example };
-    book.function(
+    registry.function(
         f("hour", "hour() -> int", "The hour of the day, 0 to 23, in UTC.", "hour()"),
         || -> Res<INT> { Ok(whole(minutes()? / 60 % 24)) },
     );
-    book.function(
+    registry.function(
         f("minute", "minute() -> int", "The minute of the hour, 0 to 59.", "minute()"),
         || -> Res<INT> { Ok(whole(minutes()? % 60)) },
     );
-    book.function(
+    registry.function(
         f(
             "weekday",
             "weekday() -> int",
@@ -59,24 +50,24 @@ pub(super) fn register(book: &mut Book) {
         // 1970 began on a Thursday.
         || -> Res<INT> { Ok(whole((minutes()? / DAY_MINUTES + 3) % 7 + 1)) },
     );
-    book.function(
+    registry.function(
         f("time_between", "time_between(from, to) -> bool", "Is it between these times of the day, in UTC? The first belongs to it, the second does not; from the evening to the morning is over midnight.", "time_between(\"22:00\", \"06:00\")"),
         between,
     );
-    book.function(
+    registry.function(
         f("now_ms", "now_ms() -> int", "Milliseconds since 1970, in UTC.", "now_ms() > 0"),
-        || with(|session| Ok(whole(session.ask.now.wall.as_millis()))),
+        || with(|context| Ok(whole(context.ask.now.wall.as_millis()))),
     );
-    book.function(
+    registry.function(
         f(
             "random",
             "random() -> float",
             "A number by chance, from 0.0 up to but not 1.0; another one with each call.",
             "random() < 1.0",
         ),
-        || with(|session| Ok((session.random() >> 11) as f64 / (1u64 << 53) as f64)),
+        || with(|context| Ok((context.random() >> 11) as f64 / (1u64 << 53) as f64)),
     );
-    book.function(
+    registry.function(
         f(
             "random_below",
             "random_below(n) -> int",
@@ -87,10 +78,10 @@ pub(super) fn register(book: &mut Book) {
             let most = u64::try_from(bound).ok().filter(|bound| *bound > 0);
             let most =
                 most.ok_or_else(|| fault(format!("random_below takes 1 or more, not {bound}")))?;
-            with(|session| Ok(whole(session.random() % most)))
+            with(|context| Ok(whole(context.random() % most)))
         },
     );
-    book.function(
+    registry.function(
         f(
             "hash",
             "hash(text) -> int",
@@ -99,18 +90,4 @@ pub(super) fn register(book: &mut Book) {
         ),
         |text: &str| whole(prefix::hash(prefix::START, text.as_bytes()) >> 1),
     );
-}
-
-#[cfg(test)]
-mod tests {
-    use super::time_of_day;
-
-    #[test]
-    fn a_time_of_day_is_read_strictly() {
-        assert_eq!(time_of_day("22:30"), Some(1350));
-        assert_eq!(time_of_day("6:05"), Some(365));
-        for wrong in ["24:00", "12:60", "12", "+1:00", "1:2:3", ":", "012:00"] {
-            assert_eq!(time_of_day(wrong), None, "{wrong}");
-        }
-    }
 }

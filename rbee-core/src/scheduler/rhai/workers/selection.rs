@@ -1,11 +1,10 @@
 //! How one worker is chosen of several.
 
-use super::{
-    collection::whole_index,
-    session::{Res, Session},
-    workers::{Base, Worker, Workers},
+use super::{Base, Worker, Workers};
+use crate::{
+    Time, WorkerId, prefix,
+    scheduler::rhai::{collection::whole_index, context::DecisionContext, error::Res},
 };
-use crate::{Time, WorkerId, prefix};
 
 /// What a warm worker may have to do at most, beside the average.
 pub(super) const BOUND: f64 = 1.25;
@@ -26,37 +25,37 @@ fn load(worker: &Worker) -> (u64, Time, WorkerId) {
     (taken, view.last_used, view.info.id)
 }
 
-pub(super) fn least_loaded(set: &Workers, session: &Session) -> Res<Option<Worker>> {
+pub(super) fn least_loaded(set: &Workers, context: &DecisionContext) -> Res<Option<Worker>> {
     if let Some(Base::Available(_)) = set.base() {
-        return set.first(session);
+        return set.first(context);
     }
-    set.least(session, |worker| Ok(load(worker)))
+    set.least(context, |worker| Ok(load(worker)))
 }
 
-pub(super) fn most_loaded(set: &Workers, session: &Session) -> Res<Option<Worker>> {
+pub(super) fn most_loaded(set: &Workers, context: &DecisionContext) -> Res<Option<Worker>> {
     let key = |worker: &Worker| {
         let (taken, used, id) = load(worker);
         (worker.0.free_slots() == 0, u64::MAX - taken, used, id)
     };
-    let found = set.least(session, |worker| Ok(key(worker)))?;
+    let found = set.least(context, |worker| Ok(key(worker)))?;
     Ok(found.filter(|worker| worker.0.free_slots() > 0))
 }
 
-pub(super) fn most_vram_free(set: &Workers, session: &Session) -> Res<Option<Worker>> {
-    set.least(session, |worker| Ok((u64::MAX - worker.device_memory_free(session), load(worker))))
+pub(super) fn most_vram_free(set: &Workers, context: &DecisionContext) -> Res<Option<Worker>> {
+    set.least(context, |worker| Ok((u64::MAX - worker.device_memory_free(context), load(worker))))
 }
 
-pub(super) fn round_robin(set: &Workers, session: &Session) -> Res<Option<Worker>> {
-    set.least(session, |worker| Ok((worker.0.last_used, worker.0.info.id)))
+pub(super) fn round_robin(set: &Workers, context: &DecisionContext) -> Res<Option<Worker>> {
+    set.least(context, |worker| Ok((worker.0.last_used, worker.0.info.id)))
 }
 
-pub(super) fn power_of_two(set: &Workers, session: &Session) -> Res<Option<Worker>> {
-    let items = set.list(session)?;
+pub(super) fn power_of_two(set: &Workers, context: &DecisionContext) -> Res<Option<Worker>> {
+    let items = set.list(context)?;
     let count = items.len() as u64;
     if count < 2 {
         return Ok(items.into_iter().next());
     }
-    let random = session.ask.random;
+    let random = context.ask.random;
     let one = random % count;
     // One of the others: so many steps further round.
     let two = (one + 1 + (random >> 32) % (count - 1)) % count;
@@ -65,17 +64,21 @@ pub(super) fn power_of_two(set: &Workers, session: &Session) -> Res<Option<Worke
 }
 
 /// Parts of the prompt from its beginning that the worker has computed.
-pub(super) fn matched(session: &Session, worker: &Worker) -> usize {
+pub(super) fn matched(context: &DecisionContext, worker: &Worker) -> usize {
     let warm = &worker.0.warm;
     if warm.is_empty() {
         return 0;
     }
-    let mut keys = session.ask.job.prefix.iter();
+    let mut keys = context.ask.job.prefix.iter();
     keys.rposition(|key| warm.contains(key)).map_or(0, |last| last + 1)
 }
 
-pub(super) fn prefix_affinity(set: &Workers, session: &Session, bound: f64) -> Res<Option<Worker>> {
-    let items = set.list(session)?;
+pub(super) fn prefix_affinity(
+    set: &Workers,
+    context: &DecisionContext,
+    bound: f64,
+) -> Res<Option<Worker>> {
+    let items = set.list(context)?;
     let running: u64 = items.iter().map(|worker| u64::from(worker.0.leased)).sum();
     let slots: u64 = items.iter().map(|worker| u64::from(worker.0.info.slots)).sum();
     // What each would have to do, this job included, if all were equally loaded; one job may always be had.
@@ -84,13 +87,13 @@ pub(super) fn prefix_affinity(set: &Workers, session: &Session, bound: f64) -> R
         let most = ((running + 1) as f64 * share * bound).ceil();
         f64::from(worker.0.leased + 1) <= most
     };
-    let key = |worker: &Worker| (usize::MAX - matched(session, worker), load(worker));
-    let warm = items.iter().filter(|worker| matched(session, worker) > 0 && allows(worker));
+    let key = |worker: &Worker| (usize::MAX - matched(context, worker), load(worker));
+    let warm = items.iter().filter(|worker| matched(context, worker) > 0 && allows(worker));
     if let Some(worker) = warm.min_by_key(|worker| key(worker)) {
         return Ok(Some(worker.clone()));
     }
     // The first two parts are what a conversation keeps over its turns: the system's and the user's first message.
-    let prefix = &session.ask.job.prefix;
+    let prefix = &context.ask.job.prefix;
     let Some(conversation) = prefix.get(1).or(prefix.first()) else {
         return Ok(items.into_iter().min_by_key(load));
     };
@@ -101,8 +104,8 @@ pub(super) fn prefix_affinity(set: &Workers, session: &Session, bound: f64) -> R
 }
 
 /// The same key finds the same worker, as long as it is there (rendezvous hashing).
-pub(super) fn sticky(set: &Workers, session: &Session, key: &[u8]) -> Res<Option<Worker>> {
-    set.least(session, |worker| {
+pub(super) fn sticky(set: &Workers, context: &DecisionContext, key: &[u8]) -> Res<Option<Worker>> {
+    set.least(context, |worker| {
         let (hash, id) = score(key, worker);
         Ok((u64::MAX - hash, id))
     })
