@@ -1,4 +1,4 @@
-//! The built-in policy: the least loaded worker that will do; else a new worker where it fits best.
+//! The built-in policy: the least loaded worker that can take the job; else a new worker where it fits best.
 
 use std::{fmt, sync::Arc};
 
@@ -13,15 +13,15 @@ use crate::{
 
 /// The built-in policy.
 ///
-/// 1. A free worker of the model that can do the task and has the numerics asked for: the least loaded, of equals the
-///    one used longest ago. One on which the job has failed is taken only where no other is free.
-/// 2. Where such a worker exists but is busy, or one is being loaded, the job waits. More workers for one model are
-///    not this policy's business, so that a moment's load does not drive other models out of memory.
-/// 3. Else a worker is started: where the model is on the disk already; where nothing has to be stopped for it; on a
-///    GPU; on the device with the most free memory; on the hive with the fewest workers. Where idle workers must be
-///    stopped to make room, [`plan_eviction`](crate::plan_eviction) says which.
-/// 4. Where the model does not fit now but may later, the job waits. It is rejected where every hive has refused the
-///    model, or no device is large enough for it.
+/// 1. A job goes to a free worker of its model that can do the task and has the required numerics: the least loaded one,
+///    of equals the one used longest ago. One on which the job has failed is taken only if no other is free.
+/// 2. If such a worker is busy or loading, the job waits. This policy does not start more workers for a model, so that
+///    a short peak does not evict other models.
+/// 3. Else a worker is started, in this order of preference: where the model is on the disk; where nothing has to be
+///    stopped for it; on a GPU; on the device with the most free memory; on the hive with the fewest workers. If idle
+///    workers must be stopped, [`plan_eviction`](crate::plan_eviction) chooses them.
+/// 4. If the model does not fit now but may later, the job waits. It is rejected if every hive has refused the model,
+///    or if no device is large enough for it.
 ///
 /// ```
 /// use rbee_core::{LeastLoaded, Sizing};
@@ -83,7 +83,7 @@ impl Scheduler for LeastLoaded {
     }
 }
 
-/// Why a worker cannot take the job now.
+/// The reason that a worker cannot take the job now.
 pub(super) enum Obstacle<'a> {
     Offline,
     Loading,
@@ -96,7 +96,7 @@ pub(super) enum Obstacle<'a> {
 }
 
 impl Obstacle<'_> {
-    /// Will it be gone in a while by itself?
+    /// Returns true if it will pass by itself.
     pub(super) fn is_passing(&self) -> bool {
         matches!(self, Self::Loading | Self::Suspected | Self::Taken { .. })
     }
@@ -124,19 +124,19 @@ impl fmt::Display for Obstacle<'_> {
     }
 }
 
-/// What keeps the worker from taking the job now; none where it could.
+/// The reason that the worker cannot take the job now; `None` if it can.
 pub(super) fn obstacle<'a>(
     ask: &'a Ask,
     cluster: &ClusterView,
     worker: &'a WorkerView,
 ) -> Option<Obstacle<'a>> {
     let info = &*worker.info;
-    // One that is not in the list of hives was put into the cluster without one, and is reached some other way.
+    // A worker without a hive in the cluster is reached some other way.
     let offline = |hive: &HiveView| !hive.online;
     if cluster.hive(&info.hive).is_some_and(|hive| offline(hive)) {
         return Some(Obstacle::Offline);
     }
-    // What a worker can do is known for certain only when it is loaded.
+    // The capabilities of a worker are certain only when it is loaded.
     if worker.state == WorkerState::Loading {
         return Some(Obstacle::Loading);
     }
@@ -187,21 +187,21 @@ fn free_worker(ask: &Ask, cluster: &ClusterView, trace: &mut impl Trace) -> Opti
             break;
         }
     }
-    // Between two tries the engine has let time pass already, so the same worker may do better now.
+    // The engine has let time pass between the tries, so the same worker may succeed now.
     best.or(avoided.filter(|_| ask.attempts > 0))
 }
 
-/// Is there a worker that helps, although none can take the job now?
+/// Whether a worker will take the job later, if none can now.
 pub(super) enum Presence<'a> {
     /// One will be usable by itself: it is busy or loading.
     Usable,
-    /// There are some, but none of them can do the task; this is one of them.
+    /// There are workers, but none of them can do the task; this is one of them.
     Incapable(&'a WorkerView),
-    /// None that would help.
+    /// There is none that would help.
     Absent,
 }
 
-/// What these workers of the job's model are to it.
+/// Whether one of these workers of the job's model will take it.
 pub(super) fn presence<'a>(
     ask: &Ask,
     cluster: &ClusterView,
@@ -219,7 +219,7 @@ pub(super) fn presence<'a>(
             Some(Obstacle::Incapable) => incapable = Some(&**worker),
             Some(_) => capable = true,
         }
-        // Those with a free slot have been noted when one was looked for.
+        // Workers with a free slot were noted when one was searched for.
         if let Some(obstacle) = obstacle.filter(|_| worker.free_slots() == 0) {
             trace.refused(|| Candidate::Worker(worker.info.id), || obstacle.to_string());
         }
@@ -234,7 +234,7 @@ pub(super) fn presence<'a>(
     }
 }
 
-/// No worker of the model can do such a task; this is one of them.
+/// The error if no worker of the model can do such a task; this is one of them.
 pub(super) fn incapable(ask: &Ask, worker: &WorkerView) -> Error {
     let what = match ask.job.task {
         Task::Generate { .. } => "generate text",

@@ -163,7 +163,7 @@ fn a_closure_that_is_kept_is_refused() {
         assert!(said.contains("closure") || said.contains("put brackets"), "{text}: {said}");
     }
     for text in ["let a = []; a.curry(1);", "let a = []; a.call();"] {
-        assert!(closures(text).contains("a closure stands where it is used"), "{text}");
+        assert!(closures(text).contains("write the closure where it is used"), "{text}");
     }
     let said = closures("let f = deeper; { let deeper = 1; }");
     assert!(said.contains("deeper is a function"), "{said}");

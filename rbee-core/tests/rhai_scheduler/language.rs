@@ -115,7 +115,7 @@ fn a_mistake_is_named_with_its_place_before_a_job_meets_it() {
     assert!(refused("fn schedule(job) { wait() }").contains("schedule has 1 parameters"));
     assert!(
         refused("let x = 1;\nfn schedule(job, workers, hives) { wait() }")
-            .contains("line 1, column 1: \"let\" stands outside")
+            .contains("line 1, column 1: \"let\" is outside of a function")
     );
 }
 

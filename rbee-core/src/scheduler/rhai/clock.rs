@@ -1,4 +1,4 @@
-//! Time and chance in scripts: of the question, so that the same question has the same answer.
+//! Time and randomness in scripts. Both come with the question, so that the same question has the same answer.
 
 use rhai::INT;
 
@@ -20,7 +20,7 @@ fn minutes() -> Res<u64> {
 fn between(from: &str, to: &str) -> Res<bool> {
     let read = |text: &str| {
         time_of_day(text)
-            .ok_or_else(|| fault(format!("{text:?} is no time of day, as \"22:30\" is")))
+            .ok_or_else(|| fault(format!("{text:?} is not a time of day such as \"22:30\"")))
     };
     let (from, to, now) = (read(from)?, read(to)?, minutes()? % DAY_MINUTES);
     Ok(if from <= to { (from..to).contains(&now) } else { now >= from || now < to })
@@ -28,8 +28,8 @@ fn between(from: &str, to: &str) -> Res<bool> {
 
 pub(super) fn register(registry: &mut HelperRegistry) {
     registry.section(
-        "Time and chance",
-        "Both come with the question, in UTC, so that a decision can be replayed.",
+        "Time and randomness",
+        "Both come with the question, so that a decision can be replayed. Times are in UTC.",
     );
     let f = |name, signature, doc, example| Helper { on: "", name, signature, doc, example };
     registry.function(
@@ -51,7 +51,7 @@ pub(super) fn register(registry: &mut HelperRegistry) {
         || -> Res<INT> { Ok(whole((minutes()? / DAY_MINUTES + 3) % 7 + 1)) },
     );
     registry.function(
-        f("time_between", "time_between(from, to) -> bool", "Is it between these times of the day, in UTC? The first belongs to it, the second does not; from the evening to the morning is over midnight.", "time_between(\"22:00\", \"06:00\")"),
+        f("time_between", "time_between(from, to) -> bool", "True if it is between these times of the day, in UTC, the first included and the second not. The range may include midnight.", "time_between(\"22:00\", \"06:00\")"),
         between,
     );
     registry.function(
@@ -62,7 +62,7 @@ pub(super) fn register(registry: &mut HelperRegistry) {
         f(
             "random",
             "random() -> float",
-            "A number by chance, from 0.0 up to but not 1.0; another one with each call.",
+            "A random number from 0.0 up to, but not including, 1.0; each call returns another one.",
             "random() < 1.0",
         ),
         || with(|context| Ok((context.random() >> 11) as f64 / (1u64 << 53) as f64)),
@@ -71,7 +71,7 @@ pub(super) fn register(registry: &mut HelperRegistry) {
         f(
             "random_below",
             "random_below(n) -> int",
-            "A whole number by chance, from 0 to n - 1.",
+            "A random whole number from 0 to n - 1.",
             "random_below(6) < 6",
         ),
         |bound: INT| -> Res<INT> {
@@ -85,7 +85,7 @@ pub(super) fn register(registry: &mut HelperRegistry) {
         f(
             "hash",
             "hash(text) -> int",
-            "A number of 0 or more that is always the same for the same text.",
+            "A number of 0 or more; always the same for the same text.",
             "hash(\"alice\") % 2",
         ),
         |text: &str| whole(prefix::hash(prefix::START, text.as_bytes()) >> 1),

@@ -1,4 +1,4 @@
-//! What a script can decide.
+//! The decisions of a script.
 
 use std::{collections::BTreeSet, fmt, sync::Arc};
 
@@ -22,20 +22,20 @@ use crate::{
     },
 };
 
-/// A decision, as a function of the script gives it back.
+/// A decision, as a function of the script returns it.
 #[derive(Clone, Debug)]
 pub(super) enum Decision {
-    /// As it stands.
+    /// A final decision.
     Place(Placement),
-    /// A worker is started; what is stopped for it is settled when the script is through.
+    /// The start of a worker; the workers to stop for it are chosen after the script has returned.
     Spawn { hive: HiveId, start: Arc<Start> },
     /// The job may join the queue.
     Accept { rank: i64 },
 }
 
-/// Longer reasons are cut.
+/// The most characters of a reason; longer ones are cut.
 const MOST_REASON: usize = 500;
-/// Codes that a policy may refuse a job with.
+/// The codes that a policy may reject a job with.
 const CODES: &[ErrorKind] = &[
     ErrorKind::Rejected,
     ErrorKind::QuotaExceeded,
@@ -54,13 +54,13 @@ fn run_on(worker: &Worker) -> Res<Dynamic> {
         let (info, wanted) = (&worker.0.info, &context.ask.job.model);
         if info.model != *wanted {
             return Err(fault(format!(
-                "run_on: worker {} has model {}, the job wants {wanted}; narrow the workers down with_model(job.model)",
+                "run_on: worker {} has model {}, the job wants {wanted}; filter the workers by with_model(job.model)",
                 info.id, info.model
             )));
         }
         if let Some(why) = context.unable(&worker.0) {
             return Err(fault(format!(
-                "run_on: worker {}: {why}; narrow the workers down with_capacity()",
+                "run_on: worker {}: {why}; filter the workers by with_capacity()",
                 info.id
             )));
         }
@@ -76,12 +76,12 @@ fn wait_for(context: &DecisionContext, set: &Workers) -> Res<Dynamic> {
     let suited = workers.iter().map(|worker| &worker.0).filter(|view| view.info.model == *model);
     let (decision, why) = match presence(ask, &context.cluster, suited, &mut Silent) {
         Presence::Usable => {
-            (Some(Placement::Wait), "one of them is busy or being loaded, and will take the job")
+            (Some(Placement::Wait), "one of them is busy or loading, and will take the job")
         }
         Presence::Incapable(worker) => {
             (Some(Placement::Reject(incapable(ask, worker))), "they cannot do such a job")
         }
-        Presence::Absent => (None, "there is none that will take the job"),
+        Presence::Absent => (None, "none of them will take the job"),
     };
     context.step(|| format!("wait_for: {why}"));
     Ok(or_unit(decision.map(Decision::Place)))
@@ -90,7 +90,7 @@ fn wait_for(context: &DecisionContext, set: &Workers) -> Res<Dynamic> {
 fn spawn(hive: &Hive, devices: Option<&[u32]>, slots: Option<u32>) -> Res<Dynamic> {
     with(|context| {
         looked(1)?;
-        // Memory is reckoned with as many slots as there are going to be.
+        // The memory is that of the slots that it is going to have.
         let sizing = slots.map(|slots| context.builtin.sizing().with_slots(slots));
         let mut question = on_hive(context, hive)?;
         if let Some(sizing) = &sizing {
@@ -119,7 +119,7 @@ fn spawn(hive: &Hive, devices: Option<&[u32]>, slots: Option<u32>) -> Res<Dynami
 
 fn index(value: &Dynamic) -> Res<u32> {
     let number = value.as_int().ok().and_then(|number| u32::try_from(number).ok());
-    number.ok_or_else(|| fault(format!("spawn_on: {value} is not the number of a device")))
+    number.ok_or_else(|| fault(format!("spawn_on: {value} is not the index of a device")))
 }
 
 fn indices(values: &[Dynamic]) -> Res<Vec<u32>> {
@@ -151,7 +151,7 @@ fn spawn_with(hive: &Hive, options: &Map) -> Res<Dynamic> {
             "evict" => evict = Some(workers(value.clone())?),
             other => {
                 return Err(fault(format!(
-                    "spawn_on: there is no option {other:?}; there are device, devices, slots, evict"
+                    "spawn_on: there is no option {other:?}; allowed are device, devices, slots, evict"
                 )));
             }
         }
@@ -166,7 +166,7 @@ fn spawn_with(hive: &Hive, options: &Map) -> Res<Dynamic> {
     Ok(Dynamic::from(Decision::Place(placement)))
 }
 
-/// The names of the workers in what a script gave: one, a collection, an array or none.
+/// The ids of the workers that a script returned: one, a collection, an array, or none.
 pub(super) fn workers(value: Dynamic) -> Res<Vec<WorkerId>> {
     let kind = value.type_name();
     let wrong = || fault(format!("expected workers, not a value of type {kind}"));
@@ -200,7 +200,7 @@ fn code(name: &str) -> Res<ErrorKind> {
     let kind = ErrorKind::from_code(name).filter(|kind| CODES.contains(kind));
     kind.ok_or_else(|| {
         let codes: Vec<_> = CODES.iter().map(|kind| kind.code()).collect();
-        fault(format!("reject: there is no code {name:?}; there are {}", codes.join(", ")))
+        fault(format!("reject: there is no code {name:?}; allowed are {}", codes.join(", ")))
     })
 }
 
@@ -208,8 +208,8 @@ fn builtin(context: &DecisionContext) -> Res<Decision> {
     looked(1)?;
     let placement = context.builtin.place(&context.ask, &context.cluster);
     let placement = placement.map_err(|error| fault(error.message()))?;
-    context.step(|| format!("builtin: the built-in policy decides: {}", told(&placement)));
-    // Whom to stop is settled as it is for the script's own spawn_on.
+    context.step(|| format!("builtin: the built-in policy decides: {}", summary(&placement)));
+    // The workers to stop are chosen as for the script's own spawn_on.
     if let Placement::Spawn { hive, spec, evict } = &placement
         && !evict.is_empty()
         && let Some(view) = context.cluster.hive(hive)
@@ -220,8 +220,8 @@ fn builtin(context: &DecisionContext) -> Res<Decision> {
     Ok(Decision::Place(placement))
 }
 
-/// For people.
-pub(super) fn told(placement: &Placement) -> String {
+/// The decision as a sentence.
+pub(super) fn summary(placement: &Placement) -> String {
     match placement {
         Placement::Assign(worker) => format!("run on worker {worker}"),
         Placement::Spawn { hive, spec, evict } if evict.is_empty() => {
@@ -240,8 +240,8 @@ pub(super) fn told(placement: &Placement) -> String {
 pub(super) fn register(registry: &mut HelperRegistry) {
     registry.section(
         "Decisions",
-        "`schedule` gives one of these back. `run_on` and `spawn_on` of nothing are nothing, so that `??` can go on with \
-         the next best: `run_on(one) ?? spawn_on(other) ?? builtin()`.",
+        "`schedule` returns one of these. `run_on` and `spawn_on` of `()` are `()`, so that `??` can continue with the \
+         next best: `run_on(one) ?? spawn_on(other) ?? builtin()`.",
     );
     registry.object::<Decision>("decision");
     let f = |name, signature, doc, example| Helper { on: "", name, signature, doc, example };
@@ -249,14 +249,14 @@ pub(super) fn register(registry: &mut HelperRegistry) {
         f(
             "run_on",
             "run_on(worker) -> decision or ()",
-            "The job runs on this worker; it must be able to take it. `()` for `()`.",
+            "The job runs on this worker, which must be able to take it. `()` for `()`.",
             "run_on(workers.with_model(job.model).with_capacity().least_loaded())",
         ),
         |worker: Worker| run_on(&worker),
     );
     registry.overload("run_on", |(): ()| Dynamic::UNIT);
     registry.function(
-        f("spawn_on", "spawn_on(hive) -> decision or ()", "A worker for the job's model is started on this hive, on the device that suits best, and the job waits for it. `spawn_on(hive, 1)` names the device, `spawn_on(hive, [1, 2])` spreads the model over several, `spawn_on(hive, #{devices: [1], slots: 8, evict: workers})` says all there is to say. Where memory is short, idle workers are stopped: those that the script's `evict` names, else the cheapest set. `()` where it cannot be started there, and for `()`.", "spawn_on(hives.with_model(job.model).available().most_vram_free())"),
+        f("spawn_on", "spawn_on(hive) -> decision or ()", "A worker for the job's model is started on the best device of this hive, and the job waits for it. `spawn_on(hive, 1)` names the device, `spawn_on(hive, [1, 2])` spreads the model over several, and `spawn_on(hive, #{devices: [1], slots: 8, evict: workers})` sets everything. If memory is short, idle workers are stopped: those that the script's `evict` names, else the cheapest set. `()` if it cannot be started there, and for `()`.", "spawn_on(hives.with_model(job.model).available().most_vram_free())"),
         |hive: Hive| spawn(&hive, None, None),
     );
     registry.overload("spawn_on", |hive: Hive, device: INT| {
@@ -269,11 +269,11 @@ pub(super) fn register(registry: &mut HelperRegistry) {
     registry.overload("spawn_on", |(): ()| Dynamic::UNIT);
     registry.overload("spawn_on", |(): (), _: Dynamic| Dynamic::UNIT);
     registry.function(
-        f("wait", "wait() -> decision", "The job waits. The question comes again when a slot is free or the fleet changes, and with every tick.", "wait()"),
+        f("wait", "wait() -> decision", "The job waits. The policy is asked again when a slot is free, when the fleet changes, and with every tick.", "wait()"),
         || Decision::Place(Placement::Wait),
     );
     registry.function(
-        f("wait_for", "wait_for(workers) -> decision or ()", "The job waits where one of these workers will take it in a while: it is busy or being loaded. It ends as `UNSUPPORTED` where none of those that have its model can do such a job. `()` where none will take it, as they have failed, are being stopped or are out of reach: then another may be started.", "wait_for(workers.with_model(job.model))"),
+        f("wait_for", "wait_for(workers) -> decision or ()", "The job waits if one of these workers will take it later: one that is busy or loading. It ends as `UNSUPPORTED` if none of those with its model can do such a job. `()` if none will take it, because all have failed, are being stopped or are unreachable: then another worker may be started.", "wait_for(workers.with_model(job.model))"),
         |set: Workers| with(|context| wait_for(context, &set)),
     );
     registry.function(
@@ -284,25 +284,32 @@ pub(super) fn register(registry: &mut HelperRegistry) {
         Ok(reject(reason, code(name)?))
     });
     registry.function(
-        f("builtin", "builtin() -> decision", "What the built-in policy would decide: the least loaded free worker of the model; a new one where it fits best; else to wait.", "builtin()"),
+        f("builtin", "builtin() -> decision", "The decision of the built-in policy: the least loaded free worker of the model; else a new one where it fits best; else wait.", "builtin()"),
         || with(builtin),
     );
     registry.function(
         f(
             "accept",
             "accept() -> decision",
-            "For `admit`: the job may join the queue. `accept(rank)` says where: lower goes first. Where there is an `order` too, its rank is added.",
+            "For `admit`: the job may join the queue. `accept(rank)` sets its rank: lower goes first. The result of `order` is added.",
             "accept(-1)",
         ),
         || Decision::Accept { rank: 0 },
     );
     registry.overload("accept", |rank: INT| Decision::Accept { rank });
     registry.function(
-        f("note", "note(text)", "Adds a line to the explanation of the decision; does nothing where nobody asks for one.", "note(`looked at ${workers.count()} workers`)"),
-        |text: &str| with(|context| {
-            context.step(|| text.chars().take(MOST_REASON).collect());
-            Ok(())
-        }),
+        f(
+            "note",
+            "note(text)",
+            "Adds a line to the explanation of the decision, if one is wanted.",
+            "note(`looked at ${workers.count()} workers`)",
+        ),
+        |text: &str| {
+            with(|context| {
+                context.step(|| text.chars().take(MOST_REASON).collect());
+                Ok(())
+            })
+        },
     );
     registry.engine().register_fn("to_string", |decision: &mut Decision| decision.to_string());
 }
@@ -310,7 +317,7 @@ pub(super) fn register(registry: &mut HelperRegistry) {
 impl fmt::Display for Decision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Place(placement) => f.write_str(&told(placement)),
+            Self::Place(placement) => f.write_str(&summary(placement)),
             Self::Spawn { hive, start } => {
                 write!(f, "start a worker on hive {hive}, devices {:?}", start.spec.devices)
             }

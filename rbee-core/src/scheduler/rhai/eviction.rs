@@ -31,7 +31,7 @@ impl Shortfall<'_> {
         sizing::evictable_on(worker, self.device.index)
     }
 
-    /// Does it help to stop this worker?
+    /// Returns true if stopping this worker frees some of it.
     fn is_eased_by(&self, worker: &WorkerView) -> bool {
         let frees = self.freed_by(worker);
         frees.device.min(self.missing.device) > 0 || frees.budget.min(self.missing.budget) > 0

@@ -1,12 +1,12 @@
-//! The reasons of a decision, put together from what the helpers noted.
+//! The explanation of a decision, built from the notes of the helpers.
 
 use super::{
     context::{DecisionContext, Notes},
-    decisions::told,
+    decisions::summary,
 };
 use crate::{Ask, Candidate, ClusterView, Explanation, LeastLoaded, Placement, Result, Verdict};
 
-/// Candidates that an explanation lists.
+/// The most candidates that an explanation lists.
 const MOST: usize = 256;
 
 pub(super) fn put_together(
@@ -54,7 +54,7 @@ pub(super) fn put_together(
     });
     let mut steps = notes.steps;
     steps.push(match &placement {
-        Ok(placement) => format!("decision: {}", told(placement)),
+        Ok(placement) => format!("decision: {}", summary(placement)),
         Err(error) => format!("fault: {error}"),
     });
     Explanation { placement, steps, candidates: candidates.collect() }

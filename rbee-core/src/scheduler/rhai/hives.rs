@@ -15,13 +15,13 @@ use super::{
 };
 use crate::{Candidate, ClusterView, HiveId, HiveView, ModelRef, scheduler::spawn::OnHive};
 
-/// One hive.
+/// A hive in a script.
 #[derive(Clone, Debug)]
 pub(super) struct Hive(pub(super) Arc<HiveView>);
 
 pub(super) type Hives = Collection<Hive>;
 
-/// What leaves hives out without a closure.
+/// A filter without a closure.
 #[derive(Clone, Debug)]
 pub(super) enum Filter {
     Online,
@@ -114,7 +114,7 @@ fn get(set: &Hives, context: &DecisionContext, name: &str) -> Res<Dynamic> {
     Ok(Dynamic::from(hive))
 }
 
-/// Registers a choice: the hive with the least key, or `()`.
+/// Registers a choice: the hive with the least key, or `()` if there is none.
 fn choice<K: PartialOrd>(
     registry: &mut HelperRegistry,
     helper: Helper,
@@ -136,32 +136,32 @@ fn choice<K: PartialOrd>(
 pub(super) fn register(registry: &mut HelperRegistry) {
     registry.section(
         "Hives",
-        "What narrows hives down, and what chooses one. A choice from none is `()`.",
+        "Filters, and ways to choose one hive. A choice from an empty collection is `()`.",
     );
     super::collection::helpers::register::<Hive>(registry);
     selections(registry);
     registry.overload("on_hive", |set: &mut Workers, hive: Hive| {
         with(|context| workers::helpers::on_hive(set, context, hive.0.id.as_str()))
     });
-    registry.section("One hive", "What a hive tells of itself.");
+    registry.section("One hive", "The properties of a hive.");
     properties(registry);
 }
 
 fn selections(registry: &mut HelperRegistry) {
     let on = |name, signature, doc, example| Helper { on: "hives", name, signature, doc, example };
     registry.function(
-        on("online", "online() -> hives", "Those that answer.", "hives.online().count()"),
+        on("online", "online() -> hives", "Those that are online.", "hives.online().count()"),
         |set: &mut Hives| narrow(set, Filter::Online, "online()"),
     );
     registry.function(
-        on("available", "available() -> hives", "Those on which a worker of the job's model can be started now: online, not being emptied, with memory that is free or that idle workers would free, and that have not refused the model.", "hives.available().count()"),
+        on("available", "available() -> hives", "Those on which a worker of the job's model can be started now: online, not draining, with enough memory that is free or that idle workers would free, and without having refused the model.", "hives.available().count()"),
         |set: &mut Hives| narrow(set, Filter::Available, "available()"),
     );
     registry.function(
         on(
             "with_model",
             "with_model(model) -> hives",
-            "Those that have the model on their disk: nothing has to be downloaded there.",
+            "Those that have the model on their disk, so that nothing is downloaded.",
             "hives.with_model(job.model).count()",
         ),
         |set: &mut Hives, model: Model| {
@@ -180,7 +180,7 @@ fn selections(registry: &mut HelperRegistry) {
         on(
             "with_gpus",
             "with_gpus(n) -> hives",
-            "Those that have at least so many GPUs.",
+            "Those that have at least n GPUs.",
             "hives.with_gpus(2).count()",
         ),
         |set: &mut Hives, least: INT| {
@@ -225,7 +225,7 @@ fn selections(registry: &mut HelperRegistry) {
         on(
             "most_vram_free",
             "most_vram_free() -> hive or ()",
-            "The one with the most memory free on its GPUs together.",
+            "The one with the most free memory on its GPUs together.",
             "hives.most_vram_free().id",
         ),
         |hive, _| Reverse(hive.0.gpu_memory_free()),
@@ -245,7 +245,7 @@ fn selections(registry: &mut HelperRegistry) {
         on(
             "cheapest",
             "cheapest() -> hive or ()",
-            "The one whose label `cost` is the smallest number; those without a number there come last.",
+            "The one with the smallest number in its label `cost`; those without a number come last.",
             "hives.online().cheapest().id",
         ),
         |hive, _| labels::cost(&hive.0).unwrap_or(f64::INFINITY),
@@ -255,18 +255,18 @@ fn selections(registry: &mut HelperRegistry) {
 fn properties(registry: &mut HelperRegistry) {
     type H = Hive;
     let of = |name, signature, doc, example| Helper { on: "hive", name, signature, doc, example };
-    registry.property(of("id", "id -> text", "Its name.", "hives.first().id"), |h: &H| {
+    registry.property(of("id", "id -> text", "Its id.", "hives.first().id"), |h: &H| {
         ImmutableString::from(h.0.id.as_str())
     });
     registry.property(
-        of("online", "online -> bool", "It answers.", "hives.first().online"),
+        of("online", "online -> bool", "True if it is online.", "hives.first().online"),
         |h: &H| h.0.online,
     );
     registry.property(
         of(
             "draining",
             "draining -> bool",
-            "It is being emptied, and gets no new workers.",
+            "True if it gets no new workers.",
             "hives.first().draining",
         ),
         |h: &H| h.0.draining,
@@ -279,13 +279,13 @@ fn properties(registry: &mut HelperRegistry) {
         of(
             "cost",
             "cost -> float or ()",
-            "Its label `cost`, where that is a number.",
+            "Its label `cost`; `()` if it is not a number.",
             "hives.first().cost",
         ),
         |h: &H| or_unit(labels::cost(&h.0)),
     );
     registry.property(
-        of("gpus", "gpus -> int", "How many GPUs it has.", "hives.first().gpus"),
+        of("gpus", "gpus -> int", "The number of its GPUs.", "hives.first().gpus"),
         Hive::gpus,
     );
     registry.property(
@@ -310,7 +310,7 @@ fn properties(registry: &mut HelperRegistry) {
         of(
             "largest_free",
             "largest_free -> int",
-            "Bytes free on the one of its GPUs that has the most.",
+            "Bytes free on the GPU that has the most free.",
             "hives.first().largest_free",
         ),
         |h: &H| whole(h.0.gpus().map(|gpu| h.0.free_bytes(gpu)).max().unwrap_or(0)),
@@ -319,7 +319,7 @@ fn properties(registry: &mut HelperRegistry) {
         of(
             "largest_total",
             "largest_total -> int",
-            "Bytes of the largest of its GPUs, whatever is on it.",
+            "Bytes of its largest GPU, free or not.",
             "hives.first().largest_total",
         ),
         |h: &H| whole(h.0.gpus().map(|gpu| gpu.memory_total).max().unwrap_or(0)),
@@ -328,7 +328,7 @@ fn properties(registry: &mut HelperRegistry) {
         of(
             "gpu_indices",
             "gpu_indices -> array",
-            "The numbers of its GPUs, for `spawn_on(hive, indices)`.",
+            "The indexes of its GPUs, for `spawn_on(hive, indices)`.",
             "hives.first().gpu_indices",
         ),
         |h: &H| -> rhai::Array { h.0.gpus().map(|gpu| Dynamic::from(whole(gpu.index))).collect() },
@@ -337,7 +337,7 @@ fn properties(registry: &mut HelperRegistry) {
         of(
             "memory_left",
             "memory_left -> int or ()",
-            "Bytes that further workers of it may take, where its owner has set how much they may take together.",
+            "Bytes that are left of its memory budget; `()` if it has none.",
             "hives.first().memory_left",
         ),
         |h: &H, context| Ok(or_unit(context.cluster.memory_left(&h.0).map(whole))),
@@ -346,7 +346,7 @@ fn properties(registry: &mut HelperRegistry) {
         of(
             "worker_count",
             "worker_count -> int",
-            "How many workers it has.",
+            "The number of its workers.",
             "hives.first().worker_count",
         ),
         |h: &H, context| Ok(whole(context.cluster.count_on_hive(&h.0.id))),
@@ -361,14 +361,19 @@ fn properties(registry: &mut HelperRegistry) {
         |h: &H| Workers::of(workers::Base::Hive(h.0.id.clone())),
     );
     registry.function(
-        of("label", "label(key) -> text or ()", "This label.", "hives.first().label(\"power\")"),
+        of(
+            "label",
+            "label(key) -> text or ()",
+            "The label of this key.",
+            "hives.first().label(\"power\")",
+        ),
         |h: &mut H, key: &str| or_unit(labels::label(&h.0, key)),
     );
     registry.function(
         of(
             "has_model",
             "has_model(model) -> bool",
-            "Is the model on its disk?",
+            "True if the model is on its disk.",
             "hives.first().has_model(job.model)",
         ),
         |h: &mut H, model: Model| h.0.models.contains_key(&model.0),
@@ -380,7 +385,7 @@ fn properties(registry: &mut HelperRegistry) {
         of(
             "free_on",
             "free_on(index) -> int",
-            "Bytes free on this device of it.",
+            "Bytes free on the device with this index.",
             "hives.first().free_on(1)",
         ),
         |h: &mut H, index: INT| -> Res<INT> {

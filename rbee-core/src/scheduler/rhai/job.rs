@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{Ask, ModelRef, Priority, Task};
 
-/// The job and what has been tried.
+/// The job, and its attempts so far.
 #[derive(Clone, Debug)]
 pub(super) struct JobObject {
     job: Arc<crate::Job>,
@@ -43,7 +43,7 @@ pub(super) fn register(registry: &mut HelperRegistry) {
     job(registry);
     registry.section(
         "One model",
-        "A model's reference. It is compared with another or with a text by `==`, and `${job.model}` stands for it in a \
+        "A model reference. It can be compared with another or with a text by `==`, and `${job.model}` inserts it into a \
          text.",
     );
     model(registry);
@@ -52,7 +52,7 @@ pub(super) fn register(registry: &mut HelperRegistry) {
 fn job(registry: &mut HelperRegistry) {
     type J = JobObject;
     let of = |name, signature, doc, example| Helper { on: "job", name, signature, doc, example };
-    registry.property(of("id", "id -> text", "Its name.", "job.id != \"\""), |j: &J| {
+    registry.property(of("id", "id -> text", "Its id.", "job.id != \"\""), |j: &J| {
         ImmutableString::from(j.job.id.to_string())
     });
     registry
@@ -67,17 +67,17 @@ fn job(registry: &mut HelperRegistry) {
         of(
             "is_interactive",
             "is_interactive -> bool",
-            "Somebody is waiting.",
+            "True if its priority is `interactive`.",
             "job.is_interactive",
         ),
         |j: &J| j.job.priority == Priority::Interactive,
     );
     registry.property(
-        of("is_batch", "is_batch -> bool", "Nobody is waiting.", "job.is_batch"),
+        of("is_batch", "is_batch -> bool", "True if its priority is `batch`.", "job.is_batch"),
         |j: &J| j.job.priority == Priority::Batch,
     );
     registry
-        .property(of("tenant", "tenant -> text or ()", "Whose it is.", "job.tenant"), |j: &J| {
+        .property(of("tenant", "tenant -> text or ()", "Its tenant.", "job.tenant"), |j: &J| {
             or_unit(j.job.tenant.as_ref().map(|tenant| ImmutableString::from(tenant.as_str())))
         });
     registry.property(of("task", "task -> text", "`generate` or `embed`.", "job.task"), |j: &J| {
@@ -90,7 +90,7 @@ fn job(registry: &mut HelperRegistry) {
         of(
             "prompt_bytes",
             "prompt_bytes -> int",
-            "The size of its texts, in bytes; a token is about four.",
+            "The size of its prompt, in bytes; a token is about four.",
             "job.prompt_bytes",
         ),
         |j: &J| whole(j.job.task.text_bytes()),
@@ -99,7 +99,7 @@ fn job(registry: &mut HelperRegistry) {
         of(
             "max_tokens",
             "max_tokens -> int or ()",
-            "How long the answer may be, where it says so.",
+            "The longest answer, in tokens; `()` if it sets no limit.",
             "job.max_tokens",
         ),
         |j: &J| match &j.job.task {
@@ -108,14 +108,19 @@ fn job(registry: &mut HelperRegistry) {
         },
     );
     registry.property(
-        of("timeout_ms", "timeout_ms -> int", "How long it may run.", "job.timeout_ms"),
+        of(
+            "timeout_ms",
+            "timeout_ms -> int",
+            "The longest time that it may run.",
+            "job.timeout_ms",
+        ),
         |j: &J| whole(j.job.timeout.as_millis()),
     );
     registry.property(
         of(
             "deadline_ms",
             "deadline_ms -> int or ()",
-            "How long everything may take, counted from its submission, where it says so.",
+            "The longest time from its submission to its end; `()` if it has no deadline.",
             "job.deadline_ms",
         ),
         |j: &J| or_unit(j.job.deadline.map(|deadline| whole(deadline.as_millis()))),
@@ -133,7 +138,7 @@ fn job(registry: &mut HelperRegistry) {
         of(
             "remaining_ms",
             "remaining_ms -> int or ()",
-            "What is left of its deadline, in milliseconds, where it has one.",
+            "Milliseconds until its deadline; `()` if it has none.",
             "job.remaining_ms",
         ),
         |j: &J| {
@@ -142,14 +147,19 @@ fn job(registry: &mut HelperRegistry) {
         },
     );
     registry.property(
-        of("detached", "detached -> bool", "It goes on without a reader.", "job.detached"),
+        of(
+            "detached",
+            "detached -> bool",
+            "True if it continues without a reader.",
+            "job.detached",
+        ),
         |j: &J| j.job.detached,
     );
     registry.property(
         of(
             "rank",
             "rank -> int",
-            "Its rank, as `admit` and `order` gave it; 0 in both.",
+            "Its rank, as `admit` and `order` returned it; 0 inside both.",
             "job.rank",
         ),
         |j: &J| j.job.rank,
@@ -158,12 +168,12 @@ fn job(registry: &mut HelperRegistry) {
         of("attempts", "attempts -> int", "Attempts made so far; 0 for a new one.", "job.attempts"),
         |j: &J| whole(j.attempts),
     );
-    registry.property(of("prefix_parts", "prefix_parts -> int", "Parts of the prompt that a worker may have computed already: messages, or blocks of a bare text.", "job.prefix_parts"), |j: &J| whole(j.job.prefix.len()));
+    registry.property(of("prefix_parts", "prefix_parts -> int", "The number of parts of the prompt that a worker may have computed already: messages, or blocks of a plain text.", "job.prefix_parts"), |j: &J| whole(j.job.prefix.len()));
     registry.property(
         of(
             "conversation",
             "conversation -> text",
-            "A name that stays the same over the turns of a conversation, for `sticky`.",
+            "A key that stays the same over the turns of a conversation, for `sticky`.",
             "job.conversation != \"\"",
         ),
         |j: &J| {
@@ -177,18 +187,18 @@ fn job(registry: &mut HelperRegistry) {
 fn model(registry: &mut HelperRegistry) {
     type M = Model;
     let of = |name, signature, doc, example| Helper { on: "model", name, signature, doc, example };
-    registry.function(of("matches", "matches(pattern) -> bool", "Does its reference match the pattern? `*` stands for anything, `?` for one character, and case is not looked at.", "job.model.matches(\"*8b*\")"), |m: &mut M, pattern: &str| glob(m.0.as_str(), pattern));
+    registry.function(of("matches", "matches(pattern) -> bool", "True if its reference matches the pattern. `*` stands for any text, `?` for one character; case is ignored.", "job.model.matches(\"*8b*\")"), |m: &mut M, pattern: &str| glob(m.0.as_str(), pattern));
     registry.function(
         of(
             "contains",
             "contains(text) -> bool",
-            "Is the text in its reference?",
+            "True if its reference contains the text.",
             "job.model.contains(\"llama\")",
         ),
         |m: &mut M, text: &str| m.0.as_str().contains(text),
     );
     registry.function(
-        of("to_string", "to_string() -> text", "Its reference as text.", "job.model.to_string()"),
+        of("to_string", "to_string() -> text", "Its reference as a text.", "job.model.to_string()"),
         |m: &mut M| m.0.to_string(),
     );
     let engine = registry.engine();
@@ -212,12 +222,13 @@ fn model(registry: &mut HelperRegistry) {
     );
 }
 
-/// `*` stands for anything, `?` for one character. Its time is the product of the lengths at most.
+/// Returns true if the text matches the pattern: `*` stands for any text, `?` for one character. The time is at most
+/// the product of the lengths.
 pub(super) fn glob(text: &str, pattern: &str) -> bool {
     let lower = |text: &str| text.chars().flat_map(char::to_lowercase).collect::<Vec<char>>();
     let (text, pattern) = (lower(text), lower(pattern));
     let (mut at, mut in_pattern) = (0, 0);
-    // Where the last star was, and how much of the text it stands for so far.
+    // The position of the last star in the pattern, and the end of the text that it stands for so far.
     let mut star: Option<(usize, usize)> = None;
     while at < text.len() {
         match pattern.get(in_pattern) {

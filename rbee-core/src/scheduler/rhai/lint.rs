@@ -1,8 +1,8 @@
-//! What can be said of a script before it is run: names that do not exist, wrong numbers of values, words that a policy
-//! must not use, and closures that are kept.
+//! Checks of a script before it runs: names that do not exist, wrong numbers of values, words that a policy must not
+//! use, and closures that are kept.
 //!
-//! The language looks names up when it runs a line, so that a wrong one would come to light with the first job that
-//! leads there.
+//! The language looks names up when it runs a line, so without these checks a wrong name would show only with the first
+//! job that gets there.
 
 use super::{
     engine::FORBIDDEN,
@@ -16,13 +16,13 @@ use crate::Result;
 mod closures;
 mod names;
 
-/// Bytes of a script.
+/// The most bytes of a script.
 const MOST_BYTES: usize = 64 * 1024;
 
-/// Blocks and statements of a script: the language takes the square of their number to simplify them.
+/// The most blocks and statements of a script: the language takes the square of their number to optimize them.
 const MOST_BLOCKS: usize = 2_000;
 const MOST_STATEMENTS: usize = 5_000;
-/// `switch` inside one another: for each more, the language takes twice as long to simplify them.
+/// The most `switch` inside one another: with each one more, the language takes twice as long to optimize them.
 const MOST_SWITCHES: usize = 4;
 
 pub(super) fn check_size(text: &str) -> Result<()> {
@@ -86,7 +86,7 @@ fn check_words(tokens: &[Token<'_>]) -> Result<()> {
         let forbidden = FORBIDDEN.iter().find(|(word, _)| token.text == *word);
         let is_property = is_method(tokens, index) && !is_called(tokens, index);
         if let Some((word, why)) = forbidden.filter(|_| !is_property) {
-            return Err(script(token.at, format!("{word} is not to be had in a policy: {why}")));
+            return Err(script(token.at, format!("{word} is not available in a policy: {why}")));
         }
     }
     Ok(())
@@ -118,7 +118,7 @@ fn check_entry(functions: &[Function<'_>]) -> Result<()> {
     Ok(())
 }
 
-/// Outside functions there are only constants: other statements would run once, and never again.
+/// Checks that outside of functions there are only constants: other statements would run once, and never again.
 fn check_constants(tokens: &[Token<'_>], functions: &[Function<'_>]) -> Result<()> {
     let mut index = 0;
     while index < tokens.len() {
@@ -147,7 +147,7 @@ fn check_constants(tokens: &[Token<'_>], functions: &[Function<'_>]) -> Result<(
             return Err(script(
                 token.at,
                 format!(
-                    "{:?} stands outside of a function; there are only const and fn",
+                    "{:?} is outside of a function; only const and fn are allowed there",
                     token.text
                 ),
             ));

@@ -1,4 +1,4 @@
-//! Memory: what is free, and what a model needs.
+//! The memory of hives and the memory that models take, in scripts.
 
 use rhai::{Dynamic, INT};
 
@@ -33,11 +33,11 @@ fn exists(context: &DecisionContext, model: &ModelRef) -> Res<bool> {
 pub(super) fn register(registry: &mut HelperRegistry) {
     registry.section(
         "Memory and models",
-        "Sizes are in bytes; `gib(24)` makes bytes of GiB. A model is given as `job.model` or as text.",
+        "Sizes are in bytes; `gib(24)` converts from GiB. A model is given as `job.model` or as a text.",
     );
     let f = |name, signature, doc, example| Helper { on: "", name, signature, doc, example };
     registry.function(
-        f("gpu_vram_free", "gpu_vram_free(hive) -> int", "Bytes free on all GPUs of the hive together; what is promised to workers that are being started is not free.", "gpu_vram_free(hives.get(\"attic\"))"),
+        f("gpu_vram_free", "gpu_vram_free(hive) -> int", "Bytes free on all GPUs of the hive together; memory that is reserved for loading workers is not free.", "gpu_vram_free(hives.get(\"attic\"))"),
         |hive: Hive| whole(hive.0.gpu_memory_free()),
     );
     registry.function(
@@ -53,7 +53,7 @@ pub(super) fn register(registry: &mut HelperRegistry) {
         f(
             "model_size_bytes",
             "model_size_bytes(model) -> int or ()",
-            "The size of the model's files, where a hive has them.",
+            "The size of the model's files; `()` if no hive has them.",
             "model_size_bytes(job.model)",
         ),
         |model: Model| with(|context| size(context, &model.0)),
@@ -63,7 +63,7 @@ pub(super) fn register(registry: &mut HelperRegistry) {
         with(|context| size(context, &model.0))
     });
     registry.function(
-        f("model_vram_required", "model_vram_required(model) -> int", "Bytes that must be free on a GPU before a worker of the model is started: its weights, its context and head room, or more where workers were seen to take more. 0 where nothing is known of it.", "model_vram_required(job.model) > model_size_bytes(job.model)"),
+        f("model_vram_required", "model_vram_required(model) -> int", "Bytes that must be free on a GPU before a worker of the model is started: weights, KV cache and head room, or more if its workers took more before. 0 if nothing is known of the model.", "model_vram_required(job.model) > model_size_bytes(job.model)"),
         |model: Model| with(|context| required(context, &model.0)),
     );
     registry.overload("model_vram_required", |model: &str| {
@@ -74,7 +74,7 @@ pub(super) fn register(registry: &mut HelperRegistry) {
         f(
             "model_exists",
             "model_exists(model) -> bool",
-            "Is the model loaded somewhere, or on the disk of a hive?",
+            "True if the model is loaded, or on the disk of a hive.",
             "model_exists(\"nobody-has-it\")",
         ),
         |model: Model| with(|context| exists(context, &model.0)),
@@ -83,10 +83,9 @@ pub(super) fn register(registry: &mut HelperRegistry) {
         let model = Model::parse(model)?;
         with(|context| exists(context, &model.0))
     });
-    registry
-        .function(f("gib", "gib(n) -> int", "So many GiB, in bytes.", "gib(24)"), |count: INT| {
-            count.saturating_mul(1 << 30)
-        });
+    registry.function(f("gib", "gib(n) -> int", "n GiB in bytes.", "gib(24)"), |count: INT| {
+        count.saturating_mul(1 << 30)
+    });
     registry.overload("gib", |count: f64| {
         #[expect(clippy::cast_possible_truncation, reason = "it saturates")]
         let bytes = (count * f64::from(1 << 30)) as INT;

@@ -1,4 +1,4 @@
-//! What waits, in scripts.
+//! The queue in scripts.
 
 use rhai::{Dynamic, INT};
 
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{ModelRef, Time};
 
-/// What waits, as `admit` gets it.
+/// The queue, as `admit` gets it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Queue;
 
@@ -44,7 +44,7 @@ fn oldest_for(context: &DecisionContext, model: &ModelRef) -> Dynamic {
 pub(super) fn register(registry: &mut HelperRegistry) {
     registry.section(
         "The queue",
-        "What waits for a slot. `admit` gets the queue as its second value, with the same as properties and methods.",
+        "The jobs that wait for a slot. `admit` gets the queue as its second value; the same are properties and methods of it.",
     );
     registry.object::<Queue>("queue");
     let f = |name, signature, doc, example| Helper { on: "", name, signature, doc, example };
@@ -52,7 +52,7 @@ pub(super) fn register(registry: &mut HelperRegistry) {
         f(
             "queue_depth",
             "queue_depth() -> int",
-            "Jobs that wait, for all models together.",
+            "The number of jobs that wait, for all models together.",
             "queue_depth()",
         ),
         || with(depth),
@@ -61,7 +61,7 @@ pub(super) fn register(registry: &mut HelperRegistry) {
         f(
             "queue_depth_for",
             "queue_depth_for(model) -> int",
-            "Jobs that wait for this model.",
+            "The number of jobs that wait for this model.",
             "queue_depth_for(job.model)",
         ),
         |model: Model| with(|context| Ok(depth_for(context, &model.0))),
@@ -71,7 +71,7 @@ pub(super) fn register(registry: &mut HelperRegistry) {
         with(|context| Ok(depth_for(context, &model.0)))
     });
     registry.function(
-        f("oldest_wait_ms", "oldest_wait_ms() -> int or ()", "How long the first of them has been waiting, in milliseconds; with a model, the first that waits for it.", "oldest_wait_ms(job.model)"),
+        f("oldest_wait_ms", "oldest_wait_ms() -> int or ()", "Milliseconds that the oldest of them has been waiting; with a model, the oldest that waits for it. `()` if none waits.", "oldest_wait_ms(job.model)"),
         || with(oldest),
     );
     registry.overload("oldest_wait_ms", |model: Model| {
@@ -79,14 +79,19 @@ pub(super) fn register(registry: &mut HelperRegistry) {
     });
     let of = |name, signature, doc, example| Helper { on: "queue", name, signature, doc, example };
     registry.computed(
-        of("depth", "depth -> int", "Jobs that wait, for all models together.", "queue.depth"),
+        of(
+            "depth",
+            "depth -> int",
+            "The number of jobs that wait, for all models together.",
+            "queue.depth",
+        ),
         |_: &Queue, context| depth(context),
     );
     registry.computed(
         of(
             "oldest_wait_ms",
             "oldest_wait_ms -> int or ()",
-            "How long the first of them has been waiting.",
+            "Milliseconds that the oldest of them has been waiting; `()` if none waits.",
             "queue.oldest_wait_ms",
         ),
         |_: &Queue, context| oldest(context),
@@ -95,7 +100,7 @@ pub(super) fn register(registry: &mut HelperRegistry) {
         of(
             "depth_for",
             "depth_for(model) -> int",
-            "Jobs that wait for this model.",
+            "The number of jobs that wait for this model.",
             "queue.depth_for(job.model)",
         ),
         |_: &mut Queue, model: Model| with(|context| Ok(depth_for(context, &model.0))),

@@ -1,11 +1,11 @@
-//! The reference of the helpers, made of the registry that they are registered by.
+//! The reference of the helpers, generated from their registry.
 
 use std::{collections::BTreeSet, fmt::Write};
 
 use super::{dry_run, engine, registry::Helper};
 
-/// Every helper that a policy has, as the reference of `docs/scheduler.md`, in Markdown: how it is written, what it does,
-/// and an example with what it gives on the fleet that policies are tried on.
+/// The reference of all helpers in Markdown, as it is in `docs/scheduler.md`: the signature of each, what it does, and
+/// an example with its result on the fleet of the dry run.
 ///
 /// ```
 /// let reference = rbee_core::scheduler_reference();
@@ -14,7 +14,7 @@ use super::{dry_run, engine, registry::Helper};
 pub fn scheduler_reference() -> String {
     let (_, contents) = engine::shared();
     let mut text = String::new();
-    // What workers and hives have in common is told once.
+    // Helpers that workers and hives share are listed once.
     let mut told = BTreeSet::new();
     for (title, about) in &contents.sections {
         let _ =
@@ -44,7 +44,7 @@ fn cells(helper: &Helper) -> [String; 4] {
     cells.map(|cell| cell.replace('|', "\\|"))
 }
 
-/// As Markdown writes code, which may have backticks of its own.
+/// The text as code in Markdown; it may contain backticks.
 fn code(text: &str) -> String {
     if text.contains('`') { format!("`` {text} ``") } else { format!("`{text}`") }
 }

@@ -7,7 +7,7 @@ use super::{
     tokens::{Kind, Token},
 };
 
-/// Words with a bracket after them that are no calls.
+/// Words that can be followed by a bracket and are not calls.
 pub(super) const KEYWORDS: &[&str] = &[
     "if", "else", "while", "until", "loop", "for", "in", "switch", "return", "throw", "catch",
     "try", "do", "let", "const", "fn", "private", "global", "true", "false", "break", "continue",
@@ -18,11 +18,11 @@ pub(super) const KEYWORDS: &[&str] = &[
 pub(super) struct Function<'a> {
     pub(super) name: &'a str,
     pub(super) parameters: Vec<&'a str>,
-    /// Where it stands in the text, in bytes.
+    /// Its range in the text, in bytes.
     pub(super) range: Range<usize>,
-    /// Where what is between its braces stands, with them.
+    /// The range of its body in the text, with the braces.
     pub(super) body: Range<usize>,
-    /// The tokens from its name to its last brace.
+    /// The indexes of its first and last token: its name, and its closing brace.
     pub(super) from: usize,
     pub(super) to: usize,
 }
@@ -38,7 +38,7 @@ pub(super) fn functions<'a>(tokens: &[Token<'a>]) -> Vec<Function<'a>> {
         if functions.len() > MOST_FUNCTIONS {
             break;
         }
-        // A function in a function is none; the language says so.
+        // A function inside a function is not allowed; the language reports it.
         if functions.last().is_some_and(|last| last.to > index) {
             continue;
         }
@@ -59,7 +59,7 @@ pub(super) fn functions<'a>(tokens: &[Token<'a>]) -> Vec<Function<'a>> {
     functions
 }
 
-/// How many values stand between the brackets that open here.
+/// The number of values between the brackets that open here.
 pub(super) fn values(tokens: &[Token<'_>], open: usize) -> usize {
     let close = tokens[open].close;
     let (mut commas, mut any, mut index) = (0, false, open + 1);
@@ -67,12 +67,12 @@ pub(super) fn values(tokens: &[Token<'_>], open: usize) -> usize {
         let token = &tokens[index];
         match token.text {
             _ if token.kind != Kind::Sign => {}
-            // The commas between the bars of a closure are its own.
+            // The commas between the bars of a closure do not count.
             "|" if opens_closure(tokens, index) => {
                 index = (index + 1..close).find(|at| tokens[*at].is("|")).unwrap_or(close);
             }
             "," => commas += usize::from(index + 1 < close),
-            // What stands between other brackets is theirs.
+            // The contents of other brackets do not count.
             _ => index = token.close,
         }
         any = true;

@@ -19,30 +19,30 @@ pub(super) mod helpers;
 mod properties;
 mod selection;
 
-/// One worker.
+/// A worker in a script.
 #[derive(Clone, Debug)]
 pub(super) struct Worker(pub(super) Arc<WorkerView>);
 
 pub(super) type Workers = Collection<Worker>;
 
-/// Where a collection of workers begins.
+/// The workers that a collection starts from.
 #[derive(Clone, Debug, Default)]
 pub(super) enum Base {
     #[default]
     All,
-    /// Those that have or are loading the model.
+    /// The workers that have or are loading the model.
     Model(ModelRef),
-    /// Those of them with a free slot, the least loaded first.
+    /// The workers of the model with a free slot, the least loaded first.
     Available(ModelRef),
     Hive(HiveId),
 }
 
-/// What leaves workers out without a closure.
+/// A filter without a closure.
 #[derive(Clone, Debug)]
 pub(super) enum Filter {
     Idle,
     Capacity,
-    /// The job can run there, now or in a while.
+    /// The job can run there, now or later.
     Usable,
     Online,
     Ready,
@@ -115,7 +115,7 @@ impl Item for Worker {
     }
 
     fn is_last(&self, base: &Base, filter: &Filter) -> bool {
-        // The index has the idle ones first.
+        // The index lists the idle ones first.
         matches!((base, filter), (Base::Available(_), Filter::Idle)) && self.0.leased > 0
     }
 

@@ -1,4 +1,4 @@
-//! What every collection can do, and what is said of it.
+//! The helpers of every collection, with their documentation.
 
 use std::cmp::Ordering;
 
@@ -35,7 +35,7 @@ fn best_by<T: Item>(
     })
 }
 
-/// Registers what every collection can do.
+/// Registers the helpers of every collection.
 pub(in crate::scheduler::rhai) fn register<T: Item>(registry: &mut HelperRegistry) {
     let on = T::MANY;
     let e = T::EXAMPLES;
@@ -52,7 +52,7 @@ fn selections<T: Item>(registry: &mut HelperRegistry, on: &'static str, e: &Exam
         entry(
             "filter",
             "filter(|x| bool) -> collection",
-            "Those for which the closure gives true.",
+            "Those for which the closure returns true.",
             e.filter,
         ),
         |ctx: NativeCallContext<'_>, set: &mut Collection<T>, test: FnPtr| -> Res<Collection<T>> {
@@ -70,7 +70,7 @@ fn selections<T: Item>(registry: &mut HelperRegistry, on: &'static str, e: &Exam
         },
     );
     registry.function(
-        entry("without", "without(x) -> collection", "All but this one.", e.without),
+        entry("without", "without(x) -> collection", "All except this one.", e.without),
         |set: &mut Collection<T>, other: T| -> Res<Collection<T>> {
             with(|context| {
                 let mut items = set.list(context)?;
@@ -83,7 +83,7 @@ fn selections<T: Item>(registry: &mut HelperRegistry, on: &'static str, e: &Exam
         entry(
             "sort_by",
             "sort_by(|x| key) -> collection",
-            "Sorted by what the closure gives, the least first: numbers, texts or bools.",
+            "Sorted by the closure's result, the least first: numbers, texts or bools.",
             e.sort_by,
         ),
         |ctx: NativeCallContext<'_>, set: &mut Collection<T>, key: FnPtr| -> Res<Collection<T>> {
@@ -114,7 +114,7 @@ fn selections<T: Item>(registry: &mut HelperRegistry, on: &'static str, e: &Exam
         },
     );
     registry.function(
-        entry("skip", "skip(n) -> collection", "All but the first n.", e.skip),
+        entry("skip", "skip(n) -> collection", "All except the first n.", e.skip),
         |set: &mut Collection<T>, count: INT| -> Res<Collection<T>> {
             with(|context| {
                 let count = usize::try_from(count).unwrap_or(0);
@@ -127,7 +127,7 @@ fn selections<T: Item>(registry: &mut HelperRegistry, on: &'static str, e: &Exam
         entry(
             "map",
             "map(|x| value) -> array",
-            "What the closure gives for each, as an array of the language.",
+            "The closure's result for each, as an array of the language.",
             e.map,
         ),
         |ctx: NativeCallContext<'_>, set: &mut Collection<T>, change: FnPtr| -> Res<Array> {
@@ -151,7 +151,7 @@ fn questions<T: Item>(registry: &mut HelperRegistry, on: &'static str, e: &Examp
         entry(
             "min_by",
             "min_by(|x| key) -> one or ()",
-            "The one for which the closure gives the least; of equals the first.",
+            "The one with the least result of the closure; of equals the first.",
             e.min_by,
         ),
         |ctx: NativeCallContext<'_>, set: &mut Collection<T>, key: FnPtr| {
@@ -162,7 +162,7 @@ fn questions<T: Item>(registry: &mut HelperRegistry, on: &'static str, e: &Examp
         entry(
             "max_by",
             "max_by(|x| key) -> one or ()",
-            "The one for which the closure gives the most; of equals the first.",
+            "The one with the greatest result of the closure; of equals the first.",
             e.max_by,
         ),
         |ctx: NativeCallContext<'_>, set: &mut Collection<T>, key: FnPtr| {
@@ -173,7 +173,7 @@ fn questions<T: Item>(registry: &mut HelperRegistry, on: &'static str, e: &Examp
         entry(
             "find",
             "find(|x| bool) -> one or ()",
-            "The first for which the closure gives true.",
+            "The first for which the closure returns true.",
             e.find,
         ),
         |ctx: NativeCallContext<'_>, set: &mut Collection<T>, test: FnPtr| -> Res<Dynamic> {
@@ -190,7 +190,12 @@ fn questions<T: Item>(registry: &mut HelperRegistry, on: &'static str, e: &Examp
         },
     );
     registry.function(
-        entry("any", "any(|x| bool) -> bool", "Does the closure give true for one of them?", e.any),
+        entry(
+            "any",
+            "any(|x| bool) -> bool",
+            "True if the closure returns true for one of them.",
+            e.any,
+        ),
         |ctx: NativeCallContext<'_>, set: &mut Collection<T>, test: FnPtr| -> Res<bool> {
             with(|context| {
                 let mut any = false;
@@ -206,7 +211,7 @@ fn questions<T: Item>(registry: &mut HelperRegistry, on: &'static str, e: &Examp
         entry(
             "all",
             "all(|x| bool) -> bool",
-            "Does the closure give true for each of them? True where there are none.",
+            "True if the closure returns true for each of them, also if there are none.",
             e.all,
         ),
         |ctx: NativeCallContext<'_>, set: &mut Collection<T>, test: FnPtr| -> Res<bool> {
@@ -234,7 +239,7 @@ fn questions<T: Item>(registry: &mut HelperRegistry, on: &'static str, e: &Examp
         },
     );
     registry.function(
-        entry("is_empty", "is_empty() -> bool", "Are there none?", e.is_empty),
+        entry("is_empty", "is_empty() -> bool", "True if there are none.", e.is_empty),
         |set: &mut Collection<T>| -> Res<bool> {
             with(|context| Ok(set.first(context)?.is_none()))
         },
@@ -246,12 +251,7 @@ fn questions<T: Item>(registry: &mut HelperRegistry, on: &'static str, e: &Examp
         },
     );
     registry.function(
-        entry(
-            "sum",
-            "sum(|x| number) -> number",
-            "What the closure gives for all of them, added up.",
-            e.sum,
-        ),
+        entry("sum", "sum(|x| number) -> number", "The sum of the closure's results.", e.sum),
         |ctx: NativeCallContext<'_>, set: &mut Collection<T>, number: FnPtr| -> Res<Dynamic> {
             with(|context| {
                 let (mut sum, mut float) = (0i64, None::<f64>);
@@ -270,7 +270,7 @@ fn questions<T: Item>(registry: &mut HelperRegistry, on: &'static str, e: &Examp
         entry(
             "random",
             "random() -> one or ()",
-            "One of them by chance; the same for the same question.",
+            "A random one; the same for the same question.",
             e.random,
         ),
         |set: &mut Collection<T>| -> Res<Dynamic> {

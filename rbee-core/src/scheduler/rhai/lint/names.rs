@@ -1,4 +1,4 @@
-//! Names that do not exist, and functions that are given too little or too much.
+//! Names that do not exist, and calls with too few or too many values.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ use crate::{
     },
 };
 
-/// Functions of the language that a policy has; how many values they take is found out when they are called.
+/// Functions of the language that a policy can use. How many values they take shows when they are called.
 const LANGUAGE: &[&str] = &[
     "abs",
     "all",
@@ -111,7 +111,7 @@ const LANGUAGE: &[&str] = &[
     "values",
 ];
 
-/// Properties of the language's own values.
+/// Properties of the values of the language.
 const PROPERTIES: &[&str] = &[
     "bytes",
     "ceiling",
@@ -134,9 +134,9 @@ const PROPERTIES: &[&str] = &[
     "start",
 ];
 
-/// Values that a function is given: all of them are held while the last is made.
+/// The most values of a call: all of them are held while the last one is computed.
 const MOST_VALUES: usize = 8;
-/// Tokens from `for` to `in`: `for (value, count) in`.
+/// The most tokens from `for` to `in`: `for (value, count) in`.
 const MOST_FOR: usize = 8;
 
 pub(super) fn check_calls(
@@ -214,7 +214,7 @@ pub(super) fn check_properties(tokens: &[Token<'_>], contents: &HelperIndex) -> 
     Ok(())
 }
 
-/// Every variable is declared in its function, or is a constant of the script.
+/// Checks that every variable is declared in its function, or is a constant of the script.
 pub(super) fn check_variables(
     tokens: &[Token<'_>],
     functions: &[Function<'_>],
@@ -244,7 +244,7 @@ pub(super) fn check_variables(
                 continue;
             }
             let name = token.text;
-            // Where the variable is out of reach, its name would stand for the function itself.
+            // Outside of its block, the name of the variable would mean the function.
             if functions.iter().any(|function| function.name == name) {
                 let message = format!("{name} is a function; give the variable another name");
                 return Err(script(token.at, message));
@@ -265,7 +265,7 @@ pub(super) fn check_variables(
     Ok(())
 }
 
-/// Names that the function declares, anywhere in it.
+/// The names that the function declares, anywhere in it.
 fn declared<'a>(tokens: &[Token<'a>], function: &Function<'a>) -> BTreeSet<&'a str> {
     let mut declared = BTreeSet::new();
     let mut bars_end = 0;

@@ -1,4 +1,4 @@
-//! What can be asked of workers, and what is said of it.
+//! The helpers of workers, with their documentation.
 
 use rhai::{Dynamic, FLOAT, ImmutableString};
 
@@ -17,7 +17,7 @@ use crate::{
     },
 };
 
-/// Those of them that can take a job now, from the index where there is one.
+/// The workers that can take a job now, by the index if possible.
 fn with_free_slot(
     set: &Workers,
     context: &DecisionContext,
@@ -43,7 +43,7 @@ fn with_model(set: &Workers, context: &DecisionContext, model: &ModelRef) -> Res
     set.narrowed(context, Filter::Model(model.clone()), || format!("with_model({model})"))
 }
 
-/// Those of a hive, from the index where nothing else has been asked for yet.
+/// The workers of a hive, by the index if there is no filter yet.
 pub(in crate::scheduler::rhai) fn on_hive(
     set: &Workers,
     context: &DecisionContext,
@@ -67,18 +67,18 @@ fn narrow(set: &Workers, filter: Filter, name: &str) -> Res<Workers> {
 pub(in crate::scheduler::rhai) fn register(registry: &mut HelperRegistry) {
     registry.section(
         "Collections: workers and hives",
-        "`schedule` gets all workers and all hives. NoDecision is copied: each helper narrows the description of what is \
-         wanted, and the cluster's indexes are asked when one is chosen. All of these are on `workers` and on `hives`, \
-         which is also what a `for` loop goes over.",
+        "`schedule` gets all workers and all hives. Nothing is copied: each helper adds to the description of what is \
+         wanted, and the indexes of the cluster are used when one is chosen. All of these exist on `workers` and on \
+         `hives`. A `for` loop can iterate over both.",
     );
     register_collection::<Worker>(registry);
     registry.section(
         "Workers",
-        "What narrows workers down, and what chooses one. A choice from none is `()`.",
+        "Filters, and ways to choose one worker. A choice from an empty collection is `()`.",
     );
     selections(registry);
     choices(registry);
-    registry.section("One worker", "What a worker tells of itself.");
+    registry.section("One worker", "The properties of a worker.");
     properties::register(registry);
 }
 
@@ -96,7 +96,7 @@ fn selections(registry: &mut HelperRegistry) {
         on(
             "with_model",
             "with_model(model) -> workers",
-            "Those that have this model, or are loading it. A text is read as a model's reference.",
+            "Those that have or are loading this model. A text is read as a model reference.",
             "workers.with_model(job.model).count()",
         ),
         |set: &mut Workers, model: Model| with(|context| with_model(set, context, &model.0)),
@@ -106,31 +106,36 @@ fn selections(registry: &mut HelperRegistry) {
         with(|context| with_model(set, context, &model.0))
     });
     registry.function(
-        on("with_capacity", "with_capacity() -> workers", "Those that could take this job now: ready, in reach, with a free slot, able to do the task, with the numerics that a begun stream needs. One on which the job has failed is left out where another is free.", "workers.with_model(job.model).with_capacity().count()"),
+        on("with_capacity", "with_capacity() -> workers", "Those that could take this job now: ready, reachable, with a free slot, able to do the task, and with the numerics that a stream needs to be continued. One on which the job has failed is left out if another is free.", "workers.with_model(job.model).with_capacity().count()"),
         |set: &mut Workers| with(|context| with_free_slot(set, context, Filter::Capacity, "with_capacity")),
     );
     registry.function(
         on(
             "idle",
             "idle() -> workers",
-            "Those of `with_capacity()` that have nothing to do.",
+            "Those of `with_capacity()` that are idle.",
             "workers.with_model(job.model).idle().count()",
         ),
         |set: &mut Workers| with(|context| with_free_slot(set, context, Filter::Idle, "idle")),
     );
     registry.function(
-        on("usable", "usable() -> workers", "Those that this job can run on, now or in a while by itself: free, busy, or being loaded. Not those that have failed, are being stopped, are out of reach, or cannot do such a job.", "workers.with_model(job.model).usable().count()"),
+        on("usable", "usable() -> workers", "Those that this job can run on, now or later: free, busy, or loading. Not those that have failed, are being stopped, are unreachable, or cannot do such a job.", "workers.with_model(job.model).usable().count()"),
         |set: &mut Workers| narrow(set, Filter::Usable, "usable()"),
     );
     registry.function(
-        on("online", "online() -> workers", "Those in reach.", "workers.online().count()"),
+        on(
+            "online",
+            "online() -> workers",
+            "Those that are reachable.",
+            "workers.online().count()",
+        ),
         |set: &mut Workers| narrow(set, Filter::Online, "online()"),
     );
     registry.function(
         on(
             "ready",
             "ready() -> workers",
-            "Those that are neither loading nor ending nor failed; they may be busy.",
+            "Those that are not loading, not being stopped, and have not failed; they may be busy.",
             "workers.ready().count()",
         ),
         |set: &mut Workers| narrow(set, Filter::Ready, "ready()"),
@@ -145,17 +150,22 @@ fn selections(registry: &mut HelperRegistry) {
         |set: &mut Workers| narrow(set, Filter::Can(Capability::Gpu), "with_gpu()"),
     );
     registry.function(
-        on("with_capability", "with_capability(name) -> workers", "Those that can do this: `generate` (text), `embed` (vectors), `resume` (go on with a stream that another worker began), or `gpu` (they run on one).", "workers.with_capability(\"embed\").count()"),
+        on("with_capability", "with_capability(name) -> workers", "Those that have this capability: `generate` (text), `embed` (vectors), `resume` (continue a stream that another worker began), or `gpu` (run on a GPU).", "workers.with_capability(\"embed\").count()"),
         |set: &mut Workers, name: &str| {
             let capability = Capability::named(name).ok_or_else(|| {
                 let names = Capability::NAMES.join(", ");
-                fault(format!("with_capability: there is no {name:?}; there are {names}"))
+                fault(format!("with_capability: there is no {name:?}; allowed are {names}"))
             })?;
             narrow(set, Filter::Can(capability), &format!("with_capability({name:?})"))
         },
     );
     registry.function(
-        on("evictable", "evictable() -> workers", "Those that may be stopped to make room: nothing runs on them, and they are not pinned.", "workers.evictable().count()"),
+        on(
+            "evictable",
+            "evictable() -> workers",
+            "Those that may be stopped to free memory: idle and not pinned.",
+            "workers.evictable().count()",
+        ),
         |set: &mut Workers| narrow(set, Filter::Evictable, "evictable()"),
     );
     registry.function(
@@ -183,7 +193,7 @@ fn selections(registry: &mut HelperRegistry) {
         on(
             "in_region",
             "in_region(name) -> workers",
-            "Those whose hive has the label `region` of this name.",
+            "Those whose hive has this value in its label `region`.",
             "workers.in_region(\"eu\").count()",
         ),
         |set: &mut Workers, region: ImmutableString| {
@@ -193,7 +203,7 @@ fn selections(registry: &mut HelperRegistry) {
     );
 }
 
-/// Registers a choice: one worker, or `()`.
+/// Registers a choice: one worker, or `()` if there is none.
 fn choice(
     registry: &mut HelperRegistry,
     helper: Helper,
@@ -224,7 +234,7 @@ fn choices(registry: &mut HelperRegistry) {
         on(
             "least_loaded",
             "least_loaded() -> worker or ()",
-            "The one with the smallest part of its slots taken; of equals the one used longest ago.",
+            "The one with the smallest share of its slots in use; of equals the one used longest ago.",
             "workers.with_model(job.model).with_capacity().least_loaded().hive",
         ),
         selection::least_loaded,
@@ -234,7 +244,7 @@ fn choices(registry: &mut HelperRegistry) {
         on(
             "most_loaded",
             "most_loaded() -> worker or ()",
-            "The one with the greatest part of its slots taken, of those that have a free one: fills machines up one after the other.",
+            "The one with the greatest share of its slots in use, of those with a free slot: fills one machine after the other.",
             "workers.with_model(job.model).with_capacity().most_loaded().running",
         ),
         selection::most_loaded,
@@ -244,7 +254,7 @@ fn choices(registry: &mut HelperRegistry) {
         on(
             "most_vram_free",
             "most_vram_free() -> worker or ()",
-            "The one whose device has the most memory free.",
+            "The one whose devices have the most free memory.",
             "workers.with_model(job.model).with_capacity().most_vram_free().hive",
         ),
         selection::most_vram_free,
@@ -254,7 +264,7 @@ fn choices(registry: &mut HelperRegistry) {
         on(
             "round_robin",
             "round_robin() -> worker or ()",
-            "The one used longest ago. A policy remembers nothing, and this needs no memory of its own.",
+            "The one used longest ago, so that all take turns.",
             "workers.with_model(job.model).with_capacity().round_robin().hive",
         ),
         selection::round_robin,
@@ -264,7 +274,7 @@ fn choices(registry: &mut HelperRegistry) {
         on(
             "power_of_two",
             "power_of_two() -> worker or ()",
-            "The less loaded of two taken by chance.",
+            "The less loaded of two random ones.",
             "workers.with_model(job.model).with_capacity().power_of_two().hive",
         ),
         selection::power_of_two,
@@ -274,7 +284,7 @@ fn choices(registry: &mut HelperRegistry) {
         on(
             "prefix_affinity",
             "prefix_affinity() -> worker or ()",
-            "The one that has the longest beginning of the prompt computed already, as long as it has at most a quarter more to do than the average; else one chosen by the conversation, so that its next turn finds it again. `prefix_affinity(1.5)` allows half more.",
+            "The one that has computed the longest prefix of the prompt, if its load is at most a quarter above the average; else one that is chosen by the conversation, so that its next turn gets the same one. `prefix_affinity(1.5)` allows a load of half above the average.",
             "workers.with_model(job.model).with_capacity().prefix_affinity().hive",
         ),
         |set, context| selection::prefix_affinity(set, context, selection::BOUND),
@@ -288,14 +298,14 @@ fn choices(registry: &mut HelperRegistry) {
         })
     });
     registry.function(
-        on("sticky", "sticky(text) -> worker or ()", "One chosen by the text: always the same one for the same text, as long as it is there; when one goes, only what was on it moves.", "workers.with_model(job.model).with_capacity().sticky(\"alice\").hive"),
+        on("sticky", "sticky(text) -> worker or ()", "One that is chosen by the text: the same text always gets the same one. When one goes away, only its texts move.", "workers.with_model(job.model).with_capacity().sticky(\"alice\").hive"),
         |set: &mut Workers, key: &str| chosen(set, "sticky", |set, context| selection::sticky(set, context, key.as_bytes())),
     );
     registry.function(
         on(
             "get",
             "get(id) -> worker or ()",
-            "The worker of this name.",
+            "The worker with this id.",
             "workers.get(workers.first().id).hive",
         ),
         |set: &mut Workers, id: &str| -> Res<Dynamic> {

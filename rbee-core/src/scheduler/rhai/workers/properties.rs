@@ -1,4 +1,4 @@
-//! What one worker tells of itself.
+//! The properties of a worker.
 
 use rhai::{Dynamic, ImmutableString};
 
@@ -26,10 +26,9 @@ const fn of(
 pub(super) fn register(registry: &mut HelperRegistry) {
     type W = Worker;
     let text = |text: &str| ImmutableString::from(text);
-    registry
-        .property(of("id", "id -> text", "Its name.", "workers.first().id != \"\""), |w: &W| {
-            ImmutableString::from(w.0.info.id.to_string())
-        });
+    registry.property(of("id", "id -> text", "Its id.", "workers.first().id != \"\""), |w: &W| {
+        ImmutableString::from(w.0.info.id.to_string())
+    });
     registry.property(
         of("hive", "hive -> text", "The name of its hive.", "workers.first().hive"),
         move |w: &W| text(w.0.info.hive.as_str()),
@@ -38,7 +37,7 @@ pub(super) fn register(registry: &mut HelperRegistry) {
         of(
             "model",
             "model -> model",
-            "The model it has.",
+            "Its model.",
             "workers.with_model(job.model).first().model == job.model",
         ),
         |w: &W| Model(w.0.info.model.clone()),
@@ -64,18 +63,18 @@ pub(super) fn register(registry: &mut HelperRegistry) {
         },
     );
     registry.property(
-        of("slots", "slots -> int", "Runs it can do at once.", "workers.first().slots"),
+        of("slots", "slots -> int", "Jobs that it can run at once.", "workers.first().slots"),
         |w: &W| whole(w.0.info.slots),
     );
     registry.property(
-        of("running", "running -> int", "Runs it is doing.", "workers.first().running"),
+        of("running", "running -> int", "Jobs that it is running.", "workers.first().running"),
         |w: &W| whole(w.0.leased),
     );
     registry.property(
         of(
             "free_slots",
             "free_slots -> int",
-            "Runs that it could begin now.",
+            "Jobs that it could start now.",
             "workers.first().free_slots",
         ),
         |w: &W| whole(w.0.free_slots()),
@@ -84,7 +83,7 @@ pub(super) fn register(registry: &mut HelperRegistry) {
         of(
             "load",
             "load -> float",
-            "The part of its slots that is taken: 0.0 to 1.0.",
+            "The share of its slots that is in use: 0.0 to 1.0.",
             "workers.first().load",
         ),
         |w: &W| f64::from(w.0.leased) / f64::from(w.0.info.slots.max(1)),
@@ -93,7 +92,7 @@ pub(super) fn register(registry: &mut HelperRegistry) {
         of(
             "memory_bytes",
             "memory_bytes -> int",
-            "Memory it takes, on all its devices together.",
+            "Memory that it takes, on all its devices together, in bytes.",
             "workers.first().memory_bytes",
         ),
         |w: &W| whole(w.0.memory_bytes),
@@ -102,7 +101,7 @@ pub(super) fn register(registry: &mut HelperRegistry) {
         of(
             "devices",
             "devices -> array",
-            "The numbers of the devices that it runs on; 0 is the processor.",
+            "The indexes of the devices that it runs on; 0 is the CPU.",
             "workers.first().devices",
         ),
         |w: &W| -> rhai::Array {
@@ -113,7 +112,7 @@ pub(super) fn register(registry: &mut HelperRegistry) {
         of(
             "faults",
             "faults -> int",
-            "Faults since it last did a job properly.",
+            "Faults since its last successful job.",
             "workers.first().faults",
         ),
         |w: &W| whole(w.0.faults),
@@ -122,7 +121,7 @@ pub(super) fn register(registry: &mut HelperRegistry) {
         of(
             "pinned",
             "pinned -> bool",
-            "It is never stopped to make room.",
+            "True if it is never stopped to free memory.",
             "workers.first().pinned",
         ),
         |w: &W| w.0.pinned,
@@ -131,12 +130,20 @@ pub(super) fn register(registry: &mut HelperRegistry) {
         of(
             "context_tokens",
             "context_tokens -> int or ()",
-            "The longest prompt and answer together, where it is known.",
+            "The longest prompt and answer together, in tokens; `()` if not known.",
             "workers.first().context_tokens",
         ),
         |w: &W| or_unit(w.0.info.capabilities.context_tokens.map(whole)),
     );
-    registry.computed(of("vram_free", "vram_free -> int", "Bytes free on the GPUs that it runs on; on its hive's processor where it runs on none.", "workers.first().vram_free"), |w: &W, context| Ok(whole(w.device_memory_free(context))));
+    registry.computed(
+        of(
+            "vram_free",
+            "vram_free -> int",
+            "Bytes free on the devices that it runs on.",
+            "workers.first().vram_free",
+        ),
+        |w: &W, context| Ok(whole(w.device_memory_free(context))),
+    );
     registry.computed(
         of(
             "region",
@@ -150,7 +157,7 @@ pub(super) fn register(registry: &mut HelperRegistry) {
         of(
             "cost",
             "cost -> float or ()",
-            "The label `cost` of its hive, where that is a number.",
+            "The label `cost` of its hive; `()` if it is not a number.",
             "workers.first().cost",
         ),
         |w: &W, context| Ok(or_unit(w.hive(context).and_then(labels::cost))),
@@ -159,7 +166,7 @@ pub(super) fn register(registry: &mut HelperRegistry) {
         of(
             "idle_ms",
             "idle_ms -> int",
-            "Milliseconds since a run of it last began or ended.",
+            "Milliseconds since a job last started or ended on it.",
             "workers.first().idle_ms",
         ),
         |w: &W, context| Ok(whole((context.ask.now.at - w.0.last_used).as_millis())),
@@ -177,7 +184,7 @@ pub(super) fn register(registry: &mut HelperRegistry) {
         of(
             "prefix_match",
             "prefix_match -> int",
-            "How many parts of the prompt, from its beginning, it has computed already.",
+            "The number of parts of the prompt, from its beginning, that it has computed already.",
             "workers.first().prefix_match",
         ),
         |w: &W, context| Ok(whole(selection::matched(context, w))),
@@ -186,7 +193,7 @@ pub(super) fn register(registry: &mut HelperRegistry) {
         of(
             "label",
             "label(key) -> text or ()",
-            "This label of its hive.",
+            "The label of this key of its hive.",
             "workers.first().label(\"cost\")",
         ),
         |w: &mut W, key: &str| with(|context| Ok(or_unit(w.label(context, key)))),

@@ -1,4 +1,4 @@
-//! How one worker is chosen of several.
+//! Choosing one worker of several.
 
 use super::{Base, Worker, Workers};
 use crate::{
@@ -6,10 +6,10 @@ use crate::{
     scheduler::rhai::{collection::whole_index, context::DecisionContext, error::Res},
 };
 
-/// What a warm worker may have to do at most, beside the average.
+/// The most load of a warm worker, in units of the average load.
 pub(super) const BOUND: f64 = 1.25;
 
-/// For the explanation.
+/// The worker as an explanation names it.
 pub(super) fn described(worker: &Worker) -> String {
     let view = &worker.0;
     format!(
@@ -18,7 +18,8 @@ pub(super) fn described(worker: &Worker) -> String {
     )
 }
 
-/// The part of the slots that is taken, in the same unit as the view's index; of equals the one used longest ago.
+/// The share of its slots that is in use, in the same unit as the view's index; of equal ones, the one used longest ago
+/// is first.
 fn load(worker: &Worker) -> (u64, Time, WorkerId) {
     let view = &worker.0;
     let taken = (u64::from(view.leased) << 16) / u64::from(view.info.slots.max(1));
@@ -57,13 +58,13 @@ pub(super) fn power_of_two(set: &Workers, context: &DecisionContext) -> Res<Opti
     }
     let random = context.ask.random;
     let one = random % count;
-    // One of the others: so many steps further round.
+    // One of the others, so many steps further round.
     let two = (one + 1 + (random >> 32) % (count - 1)) % count;
     let pair = [one, two].map(|index| items.get(whole_index(index)).cloned());
     Ok(pair.into_iter().flatten().min_by_key(load))
 }
 
-/// Parts of the prompt from its beginning that the worker has computed.
+/// The number of parts of the prompt, from its beginning, that the worker has computed.
 pub(super) fn matched(context: &DecisionContext, worker: &Worker) -> usize {
     let warm = &worker.0.warm;
     if warm.is_empty() {
@@ -81,7 +82,7 @@ pub(super) fn prefix_affinity(
     let items = set.list(context)?;
     let running: u64 = items.iter().map(|worker| u64::from(worker.0.leased)).sum();
     let slots: u64 = items.iter().map(|worker| u64::from(worker.0.info.slots)).sum();
-    // What each would have to do, this job included, if all were equally loaded; one job may always be had.
+    // The share of each, with this job, if all had the same load; one job is always allowed.
     let allows = |worker: &Worker| {
         let share = f64::from(worker.0.info.slots) / slots.max(1) as f64;
         let most = ((running + 1) as f64 * share * bound).ceil();
@@ -92,7 +93,8 @@ pub(super) fn prefix_affinity(
     if let Some(worker) = warm.min_by_key(|worker| key(worker)) {
         return Ok(Some(worker.clone()));
     }
-    // The first two parts are what a conversation keeps over its turns: the system's and the user's first message.
+    // The first two parts stay the same over the turns of a conversation: the system message and the first user
+    // message.
     let prefix = &context.ask.job.prefix;
     let Some(conversation) = prefix.get(1).or(prefix.first()) else {
         return Ok(items.into_iter().min_by_key(load));
@@ -103,7 +105,7 @@ pub(super) fn prefix_affinity(
     Ok(chosen.or_else(|| items.into_iter().min_by_key(load)))
 }
 
-/// The same key finds the same worker, as long as it is there (rendezvous hashing).
+/// The same key finds the same worker while it exists (rendezvous hashing).
 pub(super) fn sticky(set: &Workers, context: &DecisionContext, key: &[u8]) -> Res<Option<Worker>> {
     set.least(context, |worker| {
         let (hash, id) = score(key, worker);
