@@ -7,14 +7,14 @@ use crate::{ClusterView, DeviceKind, MemoryNeed, ModelFormat, ModelOnDisk, Model
 
 mod estimate;
 mod eviction;
-mod memory;
+mod shortfall;
 
 pub use estimate::{DeviceEstimate, Fit};
 #[cfg(feature = "rhai")]
 pub(crate) use eviction::evictable_on;
 pub(crate) use eviction::plan;
 pub use eviction::plan_eviction;
-pub(crate) use memory::{Memory, evictable, shortfall};
+pub(crate) use shortfall::{Memory, evictable, shortfall};
 
 /// How the memory and the slots of a new worker are estimated.
 ///

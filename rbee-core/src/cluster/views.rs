@@ -2,9 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use crate::{
-    Device, DeviceKind, HiveId, ModelOnDisk, ModelRef, TenantId, Time, WorkerId, WorkerInfo,
-};
+use crate::{Device, HiveId, ModelOnDisk, ModelRef, TenantId, Time, WorkerId, WorkerInfo};
 
 /// The devices that a worker is counted on: those that it names, or else the processor.
 pub(crate) fn counted_on(devices: &[u32]) -> &[u32] {
@@ -177,7 +175,7 @@ impl HiveView {
     /// Its GPUs.
     #[cfg(feature = "rhai")]
     pub(crate) fn gpus(&self) -> impl Iterator<Item = &Device> {
-        self.devices.iter().filter(|device| device.kind != DeviceKind::Cpu)
+        self.devices.iter().filter(|device| device.kind != crate::DeviceKind::Cpu)
     }
 
     /// Memory of its GPUs together that is free and not promised, in bytes.

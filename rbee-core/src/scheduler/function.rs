@@ -2,7 +2,11 @@
 
 use std::{fmt, time::Duration};
 
-use super::{Ask, Placement, Scheduler, SchedulerInfo};
+use super::{
+    Scheduler,
+    decision::{Ask, Placement},
+    info::SchedulerInfo,
+};
 use crate::{ClusterView, Result};
 
 /// A [`Scheduler`] that is a function of the question and the cluster.

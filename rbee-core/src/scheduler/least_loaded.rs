@@ -3,7 +3,10 @@
 use std::{fmt, sync::Arc};
 
 use super::{
-    Ask, Candidate, Explanation, Placement, Scheduler, SchedulerInfo, spawn,
+    Scheduler,
+    decision::{Ask, Candidate, Explanation, Placement},
+    info::SchedulerInfo,
+    spawn,
     trace::{Reasons, Silent, Trace},
 };
 use crate::{

@@ -1,6 +1,11 @@
 //! The policy of a platform: built in, and fixed.
 
-use super::{Ask, Explanation, LeastLoaded, Placement, Scheduler, SchedulerInfo};
+use super::{
+    Scheduler,
+    decision::{Ask, Explanation, Placement},
+    info::SchedulerInfo,
+    least_loaded::LeastLoaded,
+};
 use crate::{ClusterView, Error, ErrorKind, Result};
 
 /// The policy for a fleet that several tenants share. It places jobs as [`LeastLoaded`] does, and rejects jobs whose

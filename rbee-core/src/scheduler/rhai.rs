@@ -9,8 +9,9 @@ use std::{
 
 use self::{faults::Fault, program::Program, script::Script};
 use super::{
-    Scheduler, SchedulerInfo,
+    Scheduler,
     decision::{Admission, Ask, Explanation, Placement},
+    info::SchedulerInfo,
     least_loaded::LeastLoaded,
     rules,
 };
@@ -31,7 +32,7 @@ mod hives;
 mod job;
 mod labels;
 mod lint;
-mod memory;
+mod models;
 mod natives;
 mod program;
 mod queue;

@@ -1,6 +1,9 @@
 //! Where the built-in policy starts a worker.
 
-use super::{Ask, Candidate, Placement, trace::Trace};
+use super::{
+    decision::{Ask, Candidate, Placement},
+    trace::Trace,
+};
 use crate::{ClusterView, Sizing};
 
 mod candidates;

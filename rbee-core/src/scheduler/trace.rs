@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Candidate, Verdict};
+use super::decision::{Candidate, Verdict};
 
 /// Takes the reasons of a decision. The decision is the same code for every kind of trace; with [`Silent`] the compiler
 /// removes the notes.

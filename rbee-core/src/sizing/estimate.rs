@@ -3,7 +3,7 @@
 use super::{
     Sizing, WorkerMemory,
     eviction::plan_eviction,
-    memory::{evictable, shortfall},
+    shortfall::{evictable, shortfall},
 };
 use crate::{ClusterView, Device, HiveId, HiveView, ModelOnDisk, ModelRef, WorkerId};
 

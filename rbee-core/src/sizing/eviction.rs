@@ -6,7 +6,7 @@
 
 use std::cmp::Reverse;
 
-use super::memory::{Memory, shortfall};
+use super::shortfall::{Memory, shortfall};
 use crate::{ClusterView, Device, HiveView, Time, WorkerId, WorkerView};
 
 /// The number of candidates up to which every set is looked at: 65,536 sets, most of which are cut off early.

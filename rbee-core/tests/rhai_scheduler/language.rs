@@ -102,7 +102,7 @@ fn a_mistake_is_named_with_its_place_before_a_job_meets_it() {
         ("run_on(wrokers.first())", "line 2, column 12: there is no variable wrokers"),
         ("workers.take(\"two\")", "line 2, column 13: there is no take(workers, text)"),
         ("job.model - 1", "line 2, column 15: there is no -(model, int)"),
-        ("workers.with_model(job.model)", "schedule gave a value of type workers"),
+        ("workers.with_model(job.model)", "schedule returned a value of type workers"),
         ("let x = ;", "line 2"),
         ("print(1)", "note("),
     ] {

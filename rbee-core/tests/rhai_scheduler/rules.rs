@@ -26,7 +26,7 @@ fn a_mistake_is_named_with_its_line_and_key() {
         ),
         (
             "rules:\n  - then: {wait: true, reject: no}\n",
-            "line 2: rules[0].then: reject, wait, and what says",
+            "line 2: rules[0].then: reject, wait, and the keys that say",
         ),
         (
             "rules:\n  - when: {between: [\"25:00\", \"6:00\"]}\n    then: {wait: true}\n",

@@ -19,7 +19,7 @@ use rhai::{
 use super::{
     budget, clock, decisions,
     error::Res,
-    hives, job, memory,
+    hives, job, models,
     natives::{self, MOST_ELEMENTS, MOST_KEYS, MOST_TEXT},
     queue,
     registry::{HelperIndex, HelperRegistry},
@@ -69,8 +69,8 @@ def_package! {
 pub(super) fn shared() -> (Arc<Engine>, Arc<HelperIndex>) {
     static SHARED: OnceLock<(Arc<Engine>, Arc<HelperIndex>)> = OnceLock::new();
     let made = SHARED.get_or_init(|| {
-        let (engine, contents) = build();
-        (Arc::new(engine), Arc::new(contents))
+        let (engine, index) = build();
+        (Arc::new(engine), Arc::new(index))
     });
     made.clone()
 }
@@ -85,7 +85,7 @@ fn build() -> (Engine, HelperIndex) {
     job::register(&mut registry);
     tenants::register(&mut registry);
     queue::register(&mut registry);
-    memory::register(&mut registry);
+    models::register(&mut registry);
     clock::register(&mut registry);
     decisions::register(&mut registry);
     registry.close()

@@ -39,7 +39,7 @@ impl Item for Hive {
     const ONE: &'static str = "hive";
     const EXAMPLES: &'static Examples = &Examples {
         filter: "hives.filter(|h| h.gpus > 1).count()",
-        find: "hives.find(|h| labels::label(&h.0, \"power\") == \"awake\").id",
+        find: "hives.find(|h| h.label(\"power\") == \"awake\").id",
         without: "hives.without(hives.first()).count()",
         min_by: "hives.min_by(|h| h.worker_count).id",
         max_by: "hives.max_by(|h| h.vram_free).id",

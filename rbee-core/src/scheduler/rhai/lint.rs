@@ -43,7 +43,7 @@ pub(super) fn description(text: &str) -> String {
     lines.next().and_then(comment).unwrap_or_default()
 }
 
-pub(super) fn check(tokens: &[Token<'_>], contents: &HelperIndex) -> Result<()> {
+pub(super) fn check(tokens: &[Token<'_>], helpers: &HelperIndex) -> Result<()> {
     check_number(tokens, "{", MOST_BLOCKS, "blocks")?;
     check_number(tokens, ";", MOST_STATEMENTS, "statements")?;
     check_switches(tokens)?;
@@ -51,10 +51,10 @@ pub(super) fn check(tokens: &[Token<'_>], contents: &HelperIndex) -> Result<()> 
     check_words(tokens)?;
     check_entry(&functions)?;
     closures::check_closures(tokens, &functions)?;
-    names::check_calls(tokens, &functions, contents)?;
-    names::check_properties(tokens, contents)?;
+    names::check_calls(tokens, &functions, helpers)?;
+    names::check_properties(tokens, helpers)?;
     check_constants(tokens, &functions)?;
-    names::check_variables(tokens, &functions, contents)
+    names::check_variables(tokens, &functions, helpers)
 }
 
 fn check_number(tokens: &[Token<'_>], sign: &str, most: usize, what: &str) -> Result<()> {

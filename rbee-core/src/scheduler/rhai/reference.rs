@@ -12,14 +12,14 @@ use super::{dry_run, engine, registry::Helper};
 /// assert!(reference.contains("`workers.least_loaded() -> worker or ()`"));
 /// ```
 pub fn scheduler_reference() -> String {
-    let (_, contents) = engine::shared();
+    let (_, index) = engine::shared();
     let mut text = String::new();
     // Helpers that workers and hives share are listed once.
     let mut told = BTreeSet::new();
-    for (title, about) in &contents.sections {
+    for (title, about) in &index.sections {
         let _ =
             write!(text, "### {title}\n\n{about}\n\n| | | example | gives |\n|---|---|---|---|\n");
-        for (_, helper) in contents.helpers.iter().filter(|(section, _)| section == title) {
+        for (_, helper) in index.helpers.iter().filter(|(section, _)| section == title) {
             let is_shared = ["workers", "hives"].contains(&helper.on);
             let is_told = is_shared && !told.insert((helper.signature, helper.doc));
             if !is_told {
@@ -55,9 +55,9 @@ mod tests {
 
     #[test]
     fn there_are_enough_helpers_and_every_example_works() {
-        let (_, contents) = engine::shared();
-        assert!(contents.helpers.len() >= 40, "{} helpers", contents.helpers.len());
-        for (_, helper) in &contents.helpers {
+        let (_, index) = engine::shared();
+        assert!(index.helpers.len() >= 40, "{} helpers", index.helpers.len());
+        for (_, helper) in &index.helpers {
             let gives = dry_run::example(helper.example);
             assert!(gives.is_ok(), "{} {}: {gives:?}", helper.on, helper.name);
             assert_ne!(

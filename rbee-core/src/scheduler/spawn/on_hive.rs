@@ -2,11 +2,11 @@
 
 use super::{
     candidates::DeviceCandidates,
-    search::{Fit, Search, over_budget},
+    search::{DeviceFit, Search, over_budget},
 };
 use crate::{
     ClusterView, Device, HiveView, ModelOnDisk, Sizing, WorkerSpec,
-    scheduler::{Ask, trace::Bytes},
+    scheduler::{decision::Ask, trace::Bytes},
     sizing::{Memory, WorkerMemory, evictable, shortfall},
 };
 
@@ -38,7 +38,7 @@ impl<'a> OnHive<'a> {
     /// Returns true if a worker can be started on one of its devices.
     pub(in crate::scheduler) fn has_place(&self) -> bool {
         let search = self.search();
-        let fits = |device| matches!(search.fit(self.hive, device), Fit::Fits { .. });
+        let fits = |device| matches!(search.fit(self.hive, device), DeviceFit::Fits { .. });
         self.open(&search).is_ok() && self.hive.devices.iter().any(fits)
     }
 

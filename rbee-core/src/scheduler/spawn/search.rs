@@ -7,7 +7,7 @@ use crate::{
     ClusterView, Device, Error, ErrorKind, HiveView, ModelOnDisk, ModelRef, ModelTask, Sizing,
     Task, WorkerId, WorkerSpec,
     scheduler::{
-        Ask, Candidate, Placement,
+        decision::{Ask, Candidate, Placement},
         trace::{Bytes, Trace},
     },
     sizing::{Memory, WorkerMemory, evictable, shortfall},
@@ -17,7 +17,7 @@ use crate::{
 const NAMED: usize = 4;
 
 /// Whether a worker of the job's model can be started on a device.
-pub(super) enum Fit {
+pub(super) enum DeviceFit {
     /// It can, after idle workers have been stopped for what is missing.
     Fits { shortfall: Memory },
     /// Not now, but later, when workers end or other programs free memory.
@@ -117,12 +117,12 @@ impl<'a> Search<'a> {
                 may_fit_later |= hive.devices.is_empty();
                 for device in hive.devices.iter() {
                     match self.fit(hive, device) {
-                        Fit::Fits { shortfall } => {
+                        DeviceFit::Fits { shortfall } => {
                             fits = true;
                             best.offer(self.candidate(hive, device, shortfall), self.cluster);
                         }
-                        Fit::Later { .. } | Fit::Clash => may_fit_later = true,
-                        Fit::TooSmall { .. } => {}
+                        DeviceFit::Later { .. } | DeviceFit::Clash => may_fit_later = true,
+                        DeviceFit::TooSmall { .. } => {}
                     }
                 }
             }
@@ -155,7 +155,7 @@ impl<'a> Search<'a> {
     /// Offers every device of the hive on which it fits.
     pub(super) fn offer_devices(&self, hive: &'a HiveView, candidates: &mut DeviceCandidates<'a>) {
         for device in hive.devices.iter() {
-            if let Fit::Fits { shortfall } = self.fit(hive, device) {
+            if let DeviceFit::Fits { shortfall } = self.fit(hive, device) {
                 candidates.offer(self.candidate(hive, device, shortfall), self.cluster);
             }
         }
@@ -177,23 +177,23 @@ impl<'a> Search<'a> {
         hive.devices.iter().any(fits)
     }
 
-    pub(super) fn fit(&self, hive: &HiveView, device: &Device) -> Fit {
+    pub(super) fn fit(&self, hive: &HiveView, device: &Device) -> DeviceFit {
         if self.clashes(hive, device) {
-            return Fit::Clash;
+            return DeviceFit::Clash;
         }
         let required = self.worker_memory(hive, device).required;
         let shortfall = shortfall(self.cluster, hive, device, required);
         if shortfall.is_zero() {
-            return Fit::Fits { shortfall };
+            return DeviceFit::Fits { shortfall };
         }
         if required > hive.capacity_of(device) {
-            return Fit::TooSmall { required };
+            return DeviceFit::TooSmall { required };
         }
         let evictable = evictable(self.cluster, hive, device);
         if evictable.covers(shortfall) {
-            Fit::Fits { shortfall }
+            DeviceFit::Fits { shortfall }
         } else {
-            Fit::Later { required, shortfall, evictable }
+            DeviceFit::Later { required, shortfall, evictable }
         }
     }
 
@@ -276,8 +276,8 @@ impl<'a> Search<'a> {
     fn against(&self, hive: &HiveView, device: &Device) -> Option<String> {
         let name = format!("device {} ({})", device.index, Cut(&device.name, 64));
         let why = match self.fit(hive, device) {
-            Fit::Fits { .. } => return None,
-            Fit::Later { required, shortfall, evictable }
+            DeviceFit::Fits { .. } => return None,
+            DeviceFit::Later { required, shortfall, evictable }
                 if shortfall.device > evictable.device =>
             {
                 let free = Bytes(hive.free_bytes(device));
@@ -287,16 +287,16 @@ impl<'a> Search<'a> {
                 }
                 why
             }
-            Fit::Later { required, .. } => over_budget(self.cluster, hive, required),
-            Fit::TooSmall { required } if required <= device.memory_total => {
+            DeviceFit::Later { required, .. } => over_budget(self.cluster, hive, required),
+            DeviceFit::TooSmall { required } if required <= device.memory_total => {
                 over_budget(self.cluster, hive, required)
             }
-            Fit::TooSmall { required } => format!(
+            DeviceFit::TooSmall { required } => format!(
                 "needs {}, {name} has {} in all",
                 Bytes(required),
                 Bytes(device.memory_total)
             ),
-            Fit::Clash => format!("a worker with other numerics runs on {name} already"),
+            DeviceFit::Clash => format!("a worker with other numerics runs on {name} already"),
         };
         Some(why)
     }

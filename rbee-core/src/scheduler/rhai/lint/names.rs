@@ -142,9 +142,9 @@ const MOST_FOR: usize = 8;
 pub(super) fn check_calls(
     tokens: &[Token<'_>],
     functions: &[Function<'_>],
-    contents: &HelperIndex,
+    helpers: &HelperIndex,
 ) -> Result<()> {
-    let known = &contents.names.functions;
+    let known = &helpers.names.functions;
     for (index, token) in tokens.iter().enumerate().filter(|(_, token)| token.kind == Kind::Word) {
         let is_declared = index > 0 && tokens[index - 1].is("fn");
         if !is_called(tokens, index) || KEYWORDS.contains(&token.text) || is_declared {
@@ -184,14 +184,14 @@ pub(super) fn check_calls(
     Ok(())
 }
 
-pub(super) fn check_properties(tokens: &[Token<'_>], contents: &HelperIndex) -> Result<()> {
+pub(super) fn check_properties(tokens: &[Token<'_>], helpers: &HelperIndex) -> Result<()> {
     // Keys of the script's own maps.
     let own: BTreeSet<&str> = tokens
         .windows(2)
         .filter(|pair| pair[1].is(":") || pair[1].is("="))
         .map(|pair| pair[0].text.trim_matches('"'))
         .collect();
-    let known = &contents.names.properties;
+    let known = &helpers.names.properties;
     for (index, token) in tokens.iter().enumerate().filter(|(_, token)| token.kind == Kind::Word) {
         let name = token.text;
         if !is_method(tokens, index)
@@ -202,10 +202,10 @@ pub(super) fn check_properties(tokens: &[Token<'_>], contents: &HelperIndex) -> 
         {
             continue;
         }
-        let hint = if contents.names.functions.contains_key(name) || LANGUAGE.contains(&name) {
+        let hint = if helpers.names.functions.contains_key(name) || LANGUAGE.contains(&name) {
             format!("; did you mean {name}()?")
         } else {
-            let names = known.iter().copied().chain(contents.names.functions.keys().copied());
+            let names = known.iter().copied().chain(helpers.names.functions.keys().copied());
             nearest(name, names)
                 .map_or_else(String::new, |meant| format!("; did you mean {meant}?"))
         };
@@ -218,7 +218,7 @@ pub(super) fn check_properties(tokens: &[Token<'_>], contents: &HelperIndex) -> 
 pub(super) fn check_variables(
     tokens: &[Token<'_>],
     functions: &[Function<'_>],
-    contents: &HelperIndex,
+    helpers: &HelperIndex,
 ) -> Result<()> {
     let outside =
         |at: usize| functions.iter().all(|function| !(function.from..=function.to).contains(&at));
@@ -252,10 +252,10 @@ pub(super) fn check_variables(
             if known.contains(name) {
                 continue;
             }
-            let hint = if contents.names.functions.contains_key(name) {
+            let hint = if helpers.names.functions.contains_key(name) {
                 format!("; did you mean {name}()?")
             } else {
-                let names = known.iter().copied().chain(contents.names.functions.keys().copied());
+                let names = known.iter().copied().chain(helpers.names.functions.keys().copied());
                 nearest(name, names)
                     .map_or_else(String::new, |meant| format!("; did you mean {meant}?"))
             };

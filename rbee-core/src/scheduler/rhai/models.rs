@@ -1,4 +1,4 @@
-//! The memory of hives and the memory that models take, in scripts.
+//! Models, and the memory that they take, in scripts.
 
 use rhai::{Dynamic, INT};
 
