@@ -68,9 +68,10 @@ fn check_info(scheduler: &dyn Scheduler) {
     let info = scheduler.info();
     let again = scheduler.info();
     assert!(info == again, "its info is not always the same: {info:?}, then {again:?}");
-    assert!(!info.name.trim().is_empty(), "its info has no name");
-    assert!(info.threads > 0, "its info asks for 0 threads; allowed are 1 and more");
-    assert!(info.limit.is_none_or(|limit| !limit.is_zero()), "its info has a limit of 0 seconds");
+    assert!(!info.name.trim().is_empty(), "its info has no name: {info:?}");
+    assert!(info.threads > 0, "its info asks for 0 threads; allowed are 1 and more: {info:?}");
+    let has_time = info.limit.is_none_or(|limit| !limit.is_zero());
+    assert!(has_time, "its info has a limit of 0 seconds: {info:?}");
 }
 
 fn check_empty(scheduler: &dyn Scheduler) {
