@@ -184,6 +184,12 @@ impl ClusterView {
             .filter_map(|id| self.hives.get(id))
     }
 
+    /// The model as the hive with the largest copy has it; `None` if no hive has it.
+    pub(crate) fn largest_on_disk(&self, model: &ModelRef) -> Option<&ModelOnDisk> {
+        let on_disk = self.with_model_on_disk(model).filter_map(|hive| hive.models.get(model));
+        on_disk.max_by_key(|model| model.bytes)
+    }
+
     /// Is the model known here: loaded or loading somewhere, or on the disk of some hive?
     pub fn knows_model(&self, model: &ModelRef) -> bool {
         self.by_model.contains_key(model) || self.holders.contains_key(model)

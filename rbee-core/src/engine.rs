@@ -20,9 +20,9 @@ use std::{
 };
 
 use crate::{
-    Change, ClusterView, Epoch, Error, ErrorKind, HiveId, Job, JobId, LeaseId, LeastLoaded,
-    ModelRef, Now, Outcome, Priority, Result, Settings, Snapshot, TenantId, TenantRecord, Time,
-    WorkerId, WorkerInfo, WorkerSpec, rng::Rng,
+    Change, ClusterView, Epoch, Error, ErrorKind, HiveId, Job, JobId, LeaseId, ModelRef, Now,
+    Outcome, Priority, Result, Settings, Sizing, Snapshot, TenantId, TenantRecord, Time, WorkerId,
+    WorkerInfo, WorkerSpec, rng::Rng,
 };
 
 mod admission;
@@ -246,6 +246,8 @@ pub struct Engine {
     tenants: Tenants,
     paces: Paces,
     optimiser: Optimiser,
+    /// How the memory of workers is estimated.
+    sizing: Sizing,
     marks: Marks,
     /// Ties, jitter and names.
     rng: Rng,
@@ -275,6 +277,7 @@ impl Engine {
     pub fn new(settings: Settings, epoch: Epoch, seed: u64) -> Self {
         Self {
             optimiser: Optimiser::new(&settings),
+            sizing: Sizing::default(),
             settings: Arc::new(settings),
             aliases: BTreeMap::new(),
             epoch,
@@ -320,10 +323,11 @@ impl Engine {
         self
     }
 
-    /// Starts replicas as this policy would start the first worker of a model. [`LeastLoaded::default`] where not given.
+    /// How the memory of workers is estimated, of those that it finds and of the replicas that it starts.
+    /// [`Sizing::default`] if not given.
     #[must_use]
-    pub fn with_built_in(mut self, policy: LeastLoaded) -> Self {
-        self.optimiser.built_in = policy;
+    pub fn with_sizing(mut self, sizing: Sizing) -> Self {
+        self.sizing = sizing;
         self
     }
 

@@ -79,12 +79,15 @@ mod rng;
 mod scheduler;
 mod settings;
 pub mod sim;
+mod sizing;
 mod task;
 mod tenant;
 mod time;
 mod within;
 mod worker;
 mod worker_spec;
+#[cfg(feature = "rhai")]
+mod yaml;
 
 #[cfg(feature = "conformance")]
 pub mod conformance;
@@ -138,12 +141,13 @@ pub use registry::{
 };
 pub use request::Request;
 pub use scheduler::{
-    Admission, Ask, Candidate, DeviceEstimate, Explanation, Fit, FnScheduler, LeastLoaded,
-    Placement, PlatformPolicy, Scheduler, Verdict, plan_eviction,
+    Admission, Ask, Candidate, Explanation, FnScheduler, LeastLoaded, Placement, PlatformPolicy,
+    Scheduler, SchedulerInfo, Verdict,
 };
 #[cfg(feature = "rhai")]
 pub use scheduler::{RhaiScheduler, rules_schema, rules_to_rhai, scheduler_reference};
 pub use settings::{KeepRequests, Mode, Settings, TenantReferences};
+pub use sizing::{DeviceEstimate, Fit, Sizing, plan_eviction};
 pub use task::{Message, Prompt, Role, Sampling, Task};
 pub use tenant::{ApiKey, TenantLimits, TenantView};
 pub use time::{Now, Time, WallTime};

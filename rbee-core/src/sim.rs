@@ -72,6 +72,8 @@ mod sketch;
 mod stage;
 mod trace;
 mod world;
+#[cfg(feature = "rhai")]
+mod yaml;
 
 pub use fleet::{Fleet, FleetDevice, FleetHive, FleetWorker};
 pub use recorded_run::{ReplayedRun, replay_run};

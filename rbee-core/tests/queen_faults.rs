@@ -10,7 +10,7 @@ use std::{sync::Arc, time::Duration};
 use queen_support::{EchoFactory, Seen, echo, hive, queen, quiet, read, request};
 use rbee_core::{
     EchoFault, EchoGate, EchoWorker, Error, ErrorKind, FnScheduler, LeastLoaded, Placement, Result,
-    Scheduler, Settings, Worker, WorkerId,
+    Scheduler, Settings, Sizing, Worker, WorkerId,
 };
 
 #[tokio::test]
@@ -158,7 +158,7 @@ async fn a_worker_that_exits_under_a_stream_is_replaced_by_another() {
 #[tokio::test]
 async fn fifty_jobs_for_a_cold_model_start_one_worker() {
     let (factory, made) = EchoFactory::new();
-    let policy = LeastLoaded::default().with_slots(64);
+    let policy = LeastLoaded::new(Sizing::default().with_slots(64));
     let queen =
         queen().hive(hive("h").with_factory(factory)).scheduler(policy).build().await.unwrap();
     let dir = tempfile::tempdir().unwrap();

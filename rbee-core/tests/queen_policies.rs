@@ -19,7 +19,7 @@ use queen_support::{EchoFactory, echo, hive, queen, quiet, read, request};
 use rbee_core::{
     Ask, Change, ClusterView, EchoGate, Error, ErrorKind, FnScheduler, GuardedRegistry,
     LoadRequest, MemoryRegistry, ModelRef, Placement, PolicyLanguage, PolicyOrigin, PolicySource,
-    PolicyStatus, Queen, QueenBuilder, Result, RhaiScheduler, Scheduler, Settings,
+    PolicyStatus, Queen, QueenBuilder, Result, RhaiScheduler, Scheduler, SchedulerInfo, Settings,
 };
 use tokio::sync::Semaphore;
 
@@ -208,8 +208,8 @@ impl Scheduler for Held {
         let _ = self.gate.lock().unwrap().recv();
         Err(Error::new(ErrorKind::Internal, "the old one fails"))
     }
-    fn limit(&self) -> Option<Duration> {
-        Some(Duration::from_secs(60))
+    fn info(&self) -> SchedulerInfo {
+        SchedulerInfo::of::<Self>().with_limit(Duration::from_secs(60))
     }
 }
 
@@ -358,7 +358,7 @@ async fn the_first_ten_minutes_go_as_the_page_says() {
         assert!(output.contains(&line), "the page shows:\n{output}it is:\n{line}");
     }
 
-    let slip = block(&page, "A slip is named with its place").trim();
+    let slip = block(&page, "An error names\nits place").trim();
     let text = block(&page, "Save this as `mine.rhai`").replace("in_region", "in_regoin");
     let error = queen.check_policy(PolicySource::named("mine.rhai", text).unwrap()).await;
     // The keeper says which file it is.

@@ -16,7 +16,8 @@ use std::{
 use queen_support::{echo, queen, quiet, read, request};
 use rbee_core::{
     Admission, Ask, Candidate, ClusterView, EchoGate, Error, ErrorKind, Explanation, JobId,
-    KeepRequests, LeastLoaded, Placement, Queen, Request, Result, Scheduler, Settings, Verdict,
+    KeepRequests, LeastLoaded, Placement, Queen, Request, Result, Scheduler, SchedulerInfo,
+    Settings, Verdict,
 };
 
 /// The built-in policy, with opinions on admission: it refuses correlation ids that begin with `no`, and ranks by the
@@ -33,9 +34,6 @@ impl Scheduler for Picky {
     fn explain(&self, ask: &Ask, cluster: &ClusterView) -> Explanation {
         LeastLoaded::default().explain(ask, cluster)
     }
-    fn admits(&self) -> bool {
-        true
-    }
     fn admit(&self, ask: &Ask, _: &ClusterView) -> Result<Admission> {
         let id = ask.job.correlation_id.as_str();
         if id.starts_with("no") {
@@ -46,11 +44,10 @@ impl Scheduler for Picky {
         }
         Ok(Admission::Accept { rank: -(ask.job.seed as i64) })
     }
-    fn limit(&self) -> Option<Duration> {
-        self.limit
-    }
-    fn threads(&self) -> usize {
-        2
+    fn info(&self) -> SchedulerInfo {
+        let mut info = SchedulerInfo::of::<Self>().with_threads(2).with_admission();
+        info.limit = self.limit;
+        info
     }
 }
 

@@ -20,7 +20,7 @@ use std::{
 
 use rbee_core::{
     Admission, Ask, ClusterView, Error, ErrorKind, FnScheduler, LeastLoaded, Placement, Result,
-    Scheduler, Settings, WorkerSpec,
+    Scheduler, SchedulerInfo, Settings, Sizing, WorkerSpec,
     sim::{Fleet, JobSketch, Replay},
 };
 use serde_json::{Value, json};
@@ -69,7 +69,7 @@ fn a_policy_that_fails_five_times_in_a_row_is_suspended_and_the_given_built_in_o
         Err(Error::new(ErrorKind::Internal, "line 7"))
     });
     let arrivals = (0..20).map(|n| arrival(1_000 * n, 100, JobSketch::new(model("a")))).collect();
-    let built_in = LeastLoaded::default().with_slots(7);
+    let built_in = LeastLoaded::new(Sizing::default().with_slots(7));
     let report = run(&Replay { built_in, ..replay(crowded(), arrivals) }, &broken);
     assert_eq!((report.completed, report.policy_faults, report.policy_suspended), (20, 5, true));
     assert_eq!(asked.load(Ordering::SeqCst), 5);
@@ -121,8 +121,8 @@ impl Scheduler for Door {
     fn place(&self, ask: &Ask, cluster: &ClusterView) -> Result<Placement> {
         self.0.place(ask, cluster)
     }
-    fn admits(&self) -> bool {
-        true
+    fn info(&self) -> SchedulerInfo {
+        SchedulerInfo::new("door").with_admission()
     }
     fn admit(&self, ask: &Ask, _cluster: &ClusterView) -> Result<Admission> {
         match ask.job.task {

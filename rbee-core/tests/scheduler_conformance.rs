@@ -7,22 +7,23 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use rbee_core::{
     Ask, Candidate, ClusterView, Error, ErrorKind, Explanation, FnScheduler, LeastLoaded,
-    Placement, Result, Scheduler, Verdict, WorkerId, WorkerSpec, WorkerState, WorkerView,
-    conformance,
+    Placement, Result, Scheduler, SchedulerInfo, Sizing, Verdict, WorkerId, WorkerSpec,
+    WorkerState, WorkerView, conformance,
 };
 
 #[test]
 fn the_built_in_policy_passes() {
     conformance::scheduler::check(&LeastLoaded::default());
     let greedy =
-        LeastLoaded::default().with_slots(16).with_memory_percent(300).with_gpu_head_room(2 << 30);
-    conformance::scheduler::check(&greedy);
+        Sizing::default().with_slots(16).with_memory_percent(300).with_gpu_head_room(2 << 30);
+    conformance::scheduler::check(&LeastLoaded::new(greedy));
 }
 
 #[cfg(feature = "rhai")]
@@ -297,4 +298,28 @@ impl Scheduler for Muddled {
 fn an_explanation_of_another_decision_is_caught() {
     caught(&Liar, "but the explanation is of");
     caught(&Muddled, "but the explanation calls");
+}
+
+/// Decides on admission at every second look.
+#[derive(Debug, Default)]
+struct Fickle(AtomicBool);
+
+impl Scheduler for Fickle {
+    fn place(&self, ask: &Ask, cluster: &ClusterView) -> Result<Placement> {
+        LeastLoaded::default().place(ask, cluster)
+    }
+
+    fn info(&self) -> SchedulerInfo {
+        let mut info = SchedulerInfo::of::<Self>();
+        info.admits = self.0.fetch_xor(true, Ordering::SeqCst);
+        info
+    }
+}
+
+#[test]
+fn an_info_that_changes_or_cannot_be_carried_out_is_caught() {
+    caught(&Fickle::default(), "its info is not always the same");
+    caught(&FnScheduler::new(" ", |_: &Ask, _: &ClusterView| Ok(Placement::Wait)), "has no name");
+    let hasty = FnScheduler::new("hasty", |_: &Ask, _: &ClusterView| Ok(Placement::Wait));
+    caught(&hasty.with_limit(Duration::ZERO), "a limit of 0 seconds");
 }

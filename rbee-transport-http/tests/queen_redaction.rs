@@ -16,7 +16,7 @@ use http::{HeaderValue, Method, StatusCode, header};
 use rbee_core::{
     Admission, Ask, ClusterView, Device, DeviceKind, EchoWorker, Error, ErrorKind, HiveId,
     InProcessHive, Output, OutputStream, Placement, Queen, QueenBuilder, Result, Run, Scheduler,
-    Settings, Worker, WorkerHealth, WorkerInfo, async_trait,
+    SchedulerInfo, Settings, Worker, WorkerHealth, WorkerInfo, async_trait,
 };
 use rbee_transport_http::{Token, server::QueenServer};
 use serde_json::{Value, json};
@@ -61,8 +61,8 @@ impl Scheduler for Failing {
         })
     }
 
-    fn admits(&self) -> bool {
-        true
+    fn info(&self) -> SchedulerInfo {
+        SchedulerInfo::of::<Self>().with_admission()
     }
 
     fn admit(&self, _: &Ask, _: &ClusterView) -> Result<Admission> {
@@ -165,7 +165,7 @@ async fn failing(at: At) -> (House, String) {
     let hive = HiveId::new(HIVE).unwrap();
     let echo = EchoWorker::builder("echo".parse().unwrap()).slots(8).hive(hive.clone()).build();
     let failing = Failing { at: Arc::new(Mutex::new(at)), echo };
-    let worker = failing.info().id.to_string();
+    let worker = Worker::info(&failing).id.to_string();
     let devices = vec![Device {
         index: 0,
         kind: DeviceKind::Cpu,

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use rbee_core::{
     Backups, CandleFactory, Error, ErrorKind, HiveId, InProcessHive, LeastLoaded, ModelRef, Queen,
-    QueenBuilder, Result, SqliteRegistry,
+    QueenBuilder, Result, Sizing, SqliteRegistry,
 };
 use rbee_transport_http::{
     LocalHive, ProcessHive, SharedToken, TokenFile,
@@ -108,7 +108,7 @@ pub async fn start(config: Config, logs: Option<LogRing>) -> Result<Running> {
         None => home.queen_id()?,
     };
     let mut builder = Queen::builder().id(id).registry(store).settings(config.settings.clone());
-    let built_in = LeastLoaded::default().with_slots(config.worker_slots);
+    let built_in = LeastLoaded::new(Sizing::default().with_slots(config.worker_slots));
     let policy = config.policy.as_deref().map(PolicyFile::open).transpose()?;
     let policy = policy.map(|(file, scheduler)| {
         builder = std::mem::take(&mut builder).scheduler(scheduler.with_builtin(built_in.clone()));

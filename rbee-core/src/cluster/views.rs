@@ -106,6 +106,11 @@ impl WorkerView {
         counted_on(&self.info.devices)
     }
 
+    /// Returns true if it runs on this device, alone or among others.
+    pub(crate) fn runs_on(&self, device: u32) -> bool {
+        self.devices().contains(&device)
+    }
+
     /// What it takes of each of its devices, in bytes. What takes several is taken to be spread evenly over them.
     pub(crate) fn share(&self) -> u64 {
         self.memory_bytes / self.devices().len() as u64
@@ -160,6 +165,29 @@ impl HiveView {
     /// Memory of the device that is free and not promised, in bytes.
     pub fn free_bytes(&self, device: &Device) -> u64 {
         device.memory_free.saturating_sub(self.reserved.get(&device.index).copied().unwrap_or(0))
+    }
+
+    /// The most that one worker may ever take on this device, in bytes.
+    pub(crate) fn capacity_of(&self, device: &Device) -> u64 {
+        self.memory_budget.map_or(device.memory_total, |budget| budget.min(device.memory_total))
+    }
+
+    /// Its GPUs.
+    #[cfg(feature = "rhai")]
+    pub(crate) fn gpus(&self) -> impl Iterator<Item = &Device> {
+        self.devices.iter().filter(|device| device.kind != crate::DeviceKind::Cpu)
+    }
+
+    /// Memory of its GPUs together that is free and not promised, in bytes.
+    #[cfg(feature = "rhai")]
+    pub(crate) fn gpu_memory_free(&self) -> u64 {
+        self.gpus().map(|gpu| self.free_bytes(gpu)).fold(0, u64::saturating_add)
+    }
+
+    /// Memory of its GPUs together, in bytes.
+    #[cfg(feature = "rhai")]
+    pub(crate) fn gpu_memory_total(&self) -> u64 {
+        self.gpus().map(|gpu| gpu.memory_total).fold(0, u64::saturating_add)
     }
 }
 

@@ -30,15 +30,16 @@ const LONGEST: Duration = Duration::from_secs(1);
 /// Candidates that an explanation may list.
 const MOST_CANDIDATES: usize = 1024;
 
-/// Puts the scheduler before some hundreds of clusters, an empty one and one of 10,000 workers.
+/// Asks the scheduler about some hundreds of clusters, an empty one and one of 10,000 workers.
 ///
-/// The answers must be ones the engine accepts, the same for the same question, and within a second. So must the
-/// explanations, and they must come to the same decisions. A random cluster is named in the message by its seed:
-/// [`check_seed`] puts the scheduler before that one alone.
+/// The engine must accept the answers; they must be the same for the same question, and take at most a second. The same
+/// holds for the explanations, which must come to the same decisions. What the scheduler says about itself must always
+/// be the same. A message names a random cluster by its seed: [`check_seed`] asks about that one alone.
 ///
 /// # Panics
-/// Where the scheduler breaks the contract, with a sentence that says how.
+/// If the scheduler breaks the contract; the message says how.
 pub fn check(scheduler: &dyn Scheduler) {
+    check_info(scheduler);
     check_empty(scheduler);
     for seed in 0..SCENES {
         check_seed(scheduler, seed);
@@ -47,7 +48,7 @@ pub fn check(scheduler: &dyn Scheduler) {
     check_many(scheduler);
 }
 
-/// Puts the scheduler before the random cluster of this seed.
+/// Asks the scheduler about the random cluster of this seed.
 ///
 /// # Panics
 /// As [`check`].
@@ -62,6 +63,17 @@ pub fn check_seed(scheduler: &dyn Scheduler, seed: u64) {
     );
 }
 
+/// The queen reads it once, when the scheduler comes into force.
+fn check_info(scheduler: &dyn Scheduler) {
+    let info = scheduler.info();
+    let again = scheduler.info();
+    assert!(info == again, "its info is not always the same: {info:?}, then {again:?}");
+    assert!(!info.name.trim().is_empty(), "its info has no name: {info:?}");
+    assert!(info.threads > 0, "its info asks for 0 threads; allowed are 1 and more: {info:?}");
+    let has_time = info.limit.is_none_or(|limit| !limit.is_zero());
+    assert!(has_time, "its info has a limit of 0 seconds: {info:?}");
+}
+
 fn check_empty(scheduler: &dyn Scheduler) {
     for seed in 0..20 {
         let scene = Scene { cluster: ClusterView::default(), ..Scene::random(seed) };
@@ -69,7 +81,7 @@ fn check_empty(scheduler: &dyn Scheduler) {
     }
 }
 
-/// What was asked before must not matter.
+/// Questions that were asked before must not matter.
 fn check_order_of_questions(scheduler: &dyn Scheduler) {
     let scenes: Vec<Scene> = (0..40).map(Scene::random).collect();
     let ask = |scene: &Scene| scheduler.place(&scene.ask, &scene.cluster).ok();

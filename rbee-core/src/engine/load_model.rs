@@ -6,8 +6,8 @@ use super::{
     *,
 };
 use crate::{
-    Ask, CorrelationId, ErrorKind, LoadRequest, Placement, Prompt, Result, Sampling, Scheduler,
-    Task, Ticket, WorkerState,
+    Ask, CorrelationId, ErrorKind, LeastLoaded, LoadRequest, Placement, Prompt, Result, Sampling,
+    Scheduler, Task, Ticket, WorkerState,
 };
 
 /// Questions to the policy until the operator is told that there is no place: after the first the size of the model is
@@ -163,11 +163,11 @@ impl Engine {
         chosen: Result<Placement>,
         out: &mut Out,
     ) -> Result<Placement> {
-        let built_in = self.optimiser.built_in.clone();
-        let built_in = match request.slots {
-            Some(slots) => built_in.with_slots(slots),
-            None => built_in,
+        let sizing = match request.slots {
+            Some(slots) => self.sizing.with_slots(slots),
+            None => self.sizing,
         };
+        let built_in = LeastLoaded::new(sizing);
         let chosen = chosen.and_then(|chosen| checked(request, candidates, chosen));
         match chosen {
             Ok(Placement::Spawn { hive, spec, .. })

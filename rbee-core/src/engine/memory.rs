@@ -3,9 +3,7 @@
 use std::ops::Bound;
 
 use super::*;
-use crate::{
-    Device, DeviceKind, HiveView, WorkerHealth, WorkerView, cluster::counted_on, scheduler::known,
-};
+use crate::{Device, DeviceKind, HiveView, WorkerHealth, WorkerView, cluster::counted_on};
 
 /// Models without a worker that are asked about again when a hive may have room for them, and how many are looked at.
 const STARVED_WOKEN: usize = 8;
@@ -157,9 +155,10 @@ impl Engine {
         let (Some(hive), Some(kind)) = (self.view.hive(&info.hive), self.kind_of(info)) else {
             return 0;
         };
-        let on_disk = hive.models.get(&info.model).or_else(|| known(&self.view, &info.model));
-        let policy = self.optimiser.built_in.clone().with_slots(info.slots);
-        policy.need(&self.view, &info.model, on_disk, kind).expected
+        let on_disk =
+            hive.models.get(&info.model).or_else(|| self.view.largest_on_disk(&info.model));
+        let sizing = self.sizing.with_slots(info.slots);
+        sizing.worker_memory(&self.view, &info.model, on_disk, kind).expected
     }
 
     /// Why the worker does not fit, even when these are stopped: on its devices, or within what the hive's workers may

@@ -6,7 +6,7 @@
 use std::{cmp::Reverse, time::Duration};
 
 use super::*;
-use crate::{LeastLoaded, WorkerState, WorkerView, scheduler::place_replica};
+use crate::{WorkerState, WorkerView, scheduler::place_replica};
 
 /// Models whose load time is remembered.
 const LEARNED: usize = 1_024;
@@ -14,8 +14,6 @@ const LEARNED: usize = 1_024;
 /// What the optimiser remembers.
 #[derive(Debug, Default)]
 pub(super) struct Optimiser {
-    /// What the memory of a replica is reckoned with.
-    pub(super) built_in: LeastLoaded,
     /// Workers that it started, in this life of the queen or an earlier one, and that live.
     replicas: BTreeSet<WorkerId>,
     /// When a replica of a model was stopped last, for whatever reason of time.
@@ -171,10 +169,10 @@ impl Engine {
     /// Where there is room for one more like this, without an eviction.
     fn room_for(&self, now: Now, like: &WorkerInfo) -> Option<(HiveId, WorkerSpec)> {
         let model = &like.model;
-        // The memory that it is reckoned to take is that of the slots it is going to have.
-        let policy = self.optimiser.built_in.clone().with_slots(like.slots);
+        // Its memory is that of the slots that it is going to have.
+        let sizing = self.sizing.with_slots(like.slots);
         let queue = self.lanes.model(model);
-        place_replica(&policy, &self.view, model, |hive| {
+        place_replica(&sizing, &self.view, model, |hive| {
             !self.is_cooling(now, model, &hive.id)
                 && !self.operators.is_removing(&hive.id, model)
                 && queue.is_none_or(|queue| !queue.refused.contains_key(&hive.id))

@@ -189,8 +189,9 @@ impl QueenBuilder {
             true => (own_policy.clone(), None),
             false => policies::first(&*registry, epoch, &brought).await?,
         };
-        tracing::info!(policy = scheduler.name(), version, "the policy in force");
-        let admits = scheduler.admits();
+        let info = scheduler.info();
+        tracing::info!(policy = info.name, version, "the policy in force");
+        let admits = info.admits;
         let policy = Policy::new(Ready::new(scheduler)?, version, built_in.clone());
         let reign = policy.reign().clone();
         let tenants = Directory::of(&snapshot.tenants);

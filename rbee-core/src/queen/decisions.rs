@@ -190,7 +190,7 @@ impl Kept {
             job: self.ask.job.clone(),
             at: self.at,
             attempts: self.ask.attempts,
-            policy: self.scheduler.name(),
+            policy: self.scheduler.info().name,
             version: self.version,
             fallback: self.fallback,
             answer,

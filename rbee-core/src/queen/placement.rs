@@ -4,7 +4,6 @@ use super::Queen;
 use crate::{
     DeviceEstimate, Error, ErrorKind, LoadRequest, ModelOnDisk, ModelSource, Result, WorkerId,
     engine::{Command, CommandOutput},
-    scheduler::known,
 };
 
 impl Queen {
@@ -40,20 +39,20 @@ impl Queen {
         let cluster = request.candidates(&self.cluster().await?)?;
         let mut held = cluster.hives().flat_map(|hive| hive.models.keys());
         let model = held.find(|model| model.is_of(&asked)).cloned().unwrap_or(asked);
-        let mut policy = self.shared.built_in.clone();
+        let mut sizing = *self.shared.built_in.sizing();
         if let Some(slots) = request.slots {
-            policy = policy.with_slots(slots);
+            sizing = sizing.with_slots(slots);
         }
         if let Some(context) = context {
-            policy = policy.with_context(context);
+            sizing = sizing.with_context(context);
         }
-        let known = known(&cluster, &model).cloned();
+        let known = cluster.largest_on_disk(&model).cloned();
         let known = match (known, model.source()) {
             // It may lie on this machine, to be copied from here.
             (None, ModelSource::File(_)) => ModelOnDisk::read(&model, None).await.ok(),
             (known, _) => known,
         };
-        Ok(policy.estimate_of(&model, known.as_ref(), &cluster))
+        Ok(sizing.estimate_with(&model, known.as_ref(), &cluster))
     }
 }
 

@@ -72,13 +72,13 @@ impl Queen {
     /// The policy in force, and how it fares.
     pub fn policy(&self) -> PolicyStatus {
         let in_force = self.shared.reign.look();
-        let source = in_force.scheduler.source();
+        let info = in_force.scheduler.info();
         PolicyStatus {
-            name: in_force.scheduler.name(),
-            description: in_force.scheduler.description(),
+            name: info.name,
+            description: info.description,
             version: in_force.version,
-            hash: source.as_ref().map(hash),
-            source,
+            hash: info.source.as_ref().map(hash),
+            source: info.source,
             health: in_force.health,
             is_fixed: self.is_policy_fixed(),
         }

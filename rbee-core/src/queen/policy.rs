@@ -50,17 +50,19 @@ impl Reign {
 #[derive(Debug)]
 pub(super) struct Ready {
     scheduler: Arc<dyn Scheduler>,
+    admits: bool,
     threads: Option<Threads>,
 }
 
 impl Ready {
     pub(super) fn new(scheduler: Arc<dyn Scheduler>) -> Result<Self> {
-        Ok(Self { threads: Threads::of(&scheduler)?, scheduler })
+        let info = scheduler.info();
+        Ok(Self { threads: Threads::of(&scheduler, &info)?, admits: info.admits, scheduler })
     }
 
     /// Is it to be asked which jobs may join the queue?
     pub(super) fn admits(&self) -> bool {
-        self.scheduler.admits()
+        self.admits
     }
 }
 

@@ -1,8 +1,13 @@
-//! A scheduler made of a function.
+//! A scheduler that is a function.
 
 use std::{fmt, time::Duration};
 
-use crate::{Ask, ClusterView, Placement, Result, Scheduler};
+use super::{
+    Scheduler,
+    decision::{Ask, Placement},
+    info::SchedulerInfo,
+};
+use crate::{ClusterView, Result};
 
 /// A [`Scheduler`] that is a function of the question and the cluster.
 ///
@@ -17,31 +22,31 @@ use crate::{Ask, ClusterView, Placement, Result, Scheduler};
 /// assert_eq!(format!("{thrifty:?}"), r#"FnScheduler("thrifty")"#);
 /// ```
 pub struct FnScheduler<F> {
-    name: String,
     place: F,
-    limit: Option<Duration>,
+    info: SchedulerInfo,
 }
 
 impl<F> FnScheduler<F>
 where
     F: Fn(&Ask, &ClusterView) -> Result<Placement> + Send + Sync + 'static,
 {
-    /// Calls `place` for every decision, in the queen's own loop: it must be quick, and decide by its arguments alone.
+    /// Calls `place` for every decision, in the queen's own loop: it must be fast, and decide by its arguments alone.
     /// The name is for people.
     pub fn new(name: impl Into<String>, place: F) -> Self {
-        Self { name: name.into(), place, limit: None }
+        let info = SchedulerInfo::new(name).with_description("a function of this application");
+        Self { place, info }
     }
 
     /// Calls it on a thread of its own; the built-in policy decides what it does not decide in this time.
     pub fn with_limit(mut self, limit: Duration) -> Self {
-        self.limit = Some(limit);
+        self.info.limit = Some(limit);
         self
     }
 }
 
 impl<F> fmt::Debug for FnScheduler<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("FnScheduler").field(&self.name).finish()
+        f.debug_tuple("FnScheduler").field(&self.info.name).finish()
     }
 }
 
@@ -53,15 +58,7 @@ where
         (self.place)(ask, cluster)
     }
 
-    fn limit(&self) -> Option<Duration> {
-        self.limit
-    }
-
-    fn name(&self) -> String {
-        self.name.clone()
-    }
-
-    fn description(&self) -> String {
-        "a function of this application".into()
+    fn info(&self) -> SchedulerInfo {
+        self.info.clone()
     }
 }

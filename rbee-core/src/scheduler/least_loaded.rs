@@ -1,173 +1,53 @@
-//! The built-in policy: the least loaded worker that will do; else a new worker where it fits best.
+//! The built-in policy: the least loaded worker that can take the job; else a new worker where it fits best.
 
 use std::{fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Ask, Candidate, Explanation, Placement, Scheduler, spawn,
+    Scheduler,
+    decision::{Ask, Candidate, Explanation, Placement},
+    info::SchedulerInfo,
+    spawn,
     trace::{Reasons, Silent, Trace},
 };
 use crate::{
-    ClusterView, DeviceKind, Error, ErrorKind, HiveView, MemoryNeed, ModelFormat, ModelOnDisk,
-    ModelRef, Result, Task, WorkerId, WorkerState, WorkerView,
+    ClusterView, Error, ErrorKind, HiveView, Result, Sizing, Task, WorkerId, WorkerState,
+    WorkerView,
 };
 
 /// The built-in policy.
 ///
-/// 1. A free worker of the model that can do the task and has the numerics asked for: the least loaded, of equals the
-///    one used longest ago. One on which the job has failed is taken only where no other is free.
-/// 2. Where such a worker exists but is busy, or one is being loaded, the job waits. More workers for one model are
-///    not this policy's business, so that a moment's load does not drive other models out of memory.
-/// 3. Else a worker is started: where the model is on the disk already; where nothing has to be stopped for it; on a
-///    GPU; on the device with the most free memory; on the hive with the fewest workers. Where idle workers must be
-///    stopped to make room, [`plan_eviction`](crate::plan_eviction) says which.
-/// 4. Where the model does not fit now but may later, the job waits. It is rejected where every hive has refused the
-///    model, or no device is large enough for it.
+/// 1. A job goes to a free worker of its model that can do the task and has the required numerics: the least loaded one,
+///    of equals the one used longest ago. One on which the job has failed is taken only if no other is free.
+/// 2. If such a worker is busy or loading, the job waits. This policy does not start more workers for a model, so that
+///    a short peak does not evict other models.
+/// 3. Else a worker is started, in this order of preference: where the model is on the disk; where nothing has to be
+///    stopped for it; on a GPU; on the device with the most free memory; on the hive with the fewest workers. If idle
+///    workers must be stopped, [`plan_eviction`](crate::plan_eviction) chooses them.
+/// 4. If the model does not fit now but may later, the job waits. It is rejected if every hive has refused the model,
+///    or if no device is large enough for it.
 ///
 /// ```
-/// use rbee_core::LeastLoaded;
+/// use rbee_core::{LeastLoaded, Sizing};
 ///
-/// let policy = LeastLoaded::default().with_slots(8).with_head_room_percent(20);
-/// assert_eq!(policy.expected_bytes(1_000_000), 1_200_000);
+/// let policy = LeastLoaded::new(Sizing::default().with_slots(8));
+/// assert_eq!(policy.sizing(), &Sizing::default().with_slots(8));
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeastLoaded {
-    slots: u32,
-    memory_percent: u32,
-    head_room_percent: u32,
-    gpu_head_room: u64,
-    context: Option<u32>,
-}
-
-/// What a worker of a model needs, in bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Need {
-    /// What it is expected to take, over all its devices; 0 where nothing is known of the model.
-    pub(crate) expected: u64,
-    /// What must be free for it.
-    pub(crate) required: u64,
-}
-
-/// Tokens of a sequence where nobody says how long they are.
-const CONTEXT: u32 = 4_096;
-
-impl Default for LeastLoaded {
-    fn default() -> Self {
-        Self {
-            slots: 4,
-            memory_percent: 120,
-            head_room_percent: 10,
-            gpu_head_room: 256 << 20,
-            context: None,
-        }
-    }
+    sizing: Sizing,
 }
 
 impl LeastLoaded {
-    /// Runs that a new worker shall do at once, where its engine can; at least 1. 4 by default.
-    pub fn with_slots(mut self, slots: u32) -> Self {
-        self.slots = slots.max(1);
-        self
+    /// Plans the memory and slots of new workers with this sizing.
+    pub fn new(sizing: Sizing) -> Self {
+        Self { sizing }
     }
 
-    /// How long the sequences are, in tokens, that memory is reckoned with: one for every slot. By default as long as
-    /// the machine allows, where that was set there, and 4,096 elsewhere; shorter where the model's own context is.
-    pub fn with_context(mut self, tokens: u32) -> Self {
-        self.context = Some(tokens);
-        self
-    }
-
-    /// Memory a worker is expected to take whose model's files do not say what it takes, in percent of their size: the
-    /// weights, and what it keeps of the running sequences. 120 by default.
-    pub fn with_memory_percent(mut self, percent: u32) -> Self {
-        self.memory_percent = percent;
-        self
-    }
-
-    /// Memory that must be free beyond what is expected, in percent of it. 10 by default.
-    pub fn with_head_room_percent(mut self, percent: u32) -> Self {
-        self.head_room_percent = percent;
-        self
-    }
-
-    /// The least head room on an NVIDIA GPU, in bytes: a process takes some there whatever it loads. 256 MiB by
-    /// default.
-    pub fn with_gpu_head_room(mut self, bytes: u64) -> Self {
-        self.gpu_head_room = bytes;
-        self
-    }
-
-    /// Memory that a worker is expected to take whose model has files of this size; both in bytes.
-    pub fn expected_bytes(&self, file_bytes: u64) -> u64 {
-        percent(file_bytes, self.memory_percent)
-    }
-
-    /// Memory that a worker of this model is expected to take on a device of this kind, in bytes: by what its files say,
-    /// or else by their size.
-    pub(crate) fn expected_of(&self, model: &ModelOnDisk, kind: DeviceKind) -> u64 {
-        let Some(info) = model.info.as_deref() else { return self.expected_bytes(model.bytes) };
-        let is_widened = kind == DeviceKind::Cpu && info.format == ModelFormat::Safetensors;
-        let numbers = if is_widened { MemoryNeed::in_f32() } else { MemoryNeed::default() };
-        let allowed = model.limits.context.unwrap_or(u32::MAX);
-        let context = self.context.or(model.limits.context).unwrap_or(CONTEXT).min(allowed);
-        let slots = self.slots_of(Some(model));
-        let need = MemoryNeed { context: Some(context), slots, ..numbers };
-        let estimate = info.memory(&need);
-        match estimate.kv_cache {
-            Some(cache) => estimate.weights.saturating_add(cache),
-            None => percent(estimate.weights, self.memory_percent),
-        }
-    }
-
-    /// What a worker of this model needs on a device of this kind.
-    pub(crate) fn need(
-        &self,
-        cluster: &ClusterView,
-        model: &ModelRef,
-        known: Option<&ModelOnDisk>,
-        kind: DeviceKind,
-    ) -> Need {
-        self.need_spread(cluster, model, known, kind, 1)
-    }
-
-    /// The same, where it is `required` on each of so many devices.
-    pub(crate) fn need_spread(
-        &self,
-        cluster: &ClusterView,
-        model: &ModelRef,
-        known: Option<&ModelOnDisk>,
-        kind: DeviceKind,
-        devices: u64,
-    ) -> Need {
-        let estimated = known.map_or(0, |model| self.expected_of(model, kind));
-        // What a worker was seen to take counts where it is more. Where it is less, its sequences may yet grow.
-        let measured = cluster.measured(model, kind).filter(|_| estimated > 0).unwrap_or(0);
-        let required = self.required_bytes(estimated.div_ceil(devices), kind);
-        Need {
-            expected: estimated.max(measured),
-            // No head room on what is certain: a model that fills a GPU would not fit where it has just run.
-            required: required.max(measured.div_ceil(devices)),
-        }
-    }
-
-    /// Memory that must be free before a worker is started, in bytes. Nothing is known of a model whose size is not,
-    /// so nothing is asked for it.
-    fn required_bytes(&self, expected: u64, kind: DeviceKind) -> u64 {
-        if expected == 0 {
-            return 0;
-        }
-        let least = match kind {
-            DeviceKind::Cuda => self.gpu_head_room,
-            DeviceKind::Cpu | DeviceKind::Metal => 0,
-        };
-        expected.saturating_add(percent(expected, self.head_room_percent).max(least))
-    }
-
-    /// Runs that a new worker of this model shall do at once.
-    pub(super) fn slots_of(&self, model: Option<&ModelOnDisk>) -> u32 {
-        let most = model.and_then(|model| model.limits.slots);
-        most.map_or(self.slots, |most| self.slots.min(most).max(1))
+    /// How it estimates the memory and slots of new workers.
+    pub fn sizing(&self) -> &Sizing {
+        &self.sizing
     }
 
     fn decide(&self, ask: &Ask, cluster: &ClusterView, trace: &mut impl Trace) -> Placement {
@@ -182,7 +62,7 @@ impl LeastLoaded {
         match presence(ask, cluster, present(), trace) {
             Presence::Usable => Placement::Wait,
             Presence::Incapable(worker) => Placement::Reject(incapable(ask, worker)),
-            Presence::Absent => spawn::place(self, ask, cluster, trace),
+            Presence::Absent => spawn::place(&self.sizing, ask, cluster, trace),
         }
     }
 }
@@ -201,22 +81,14 @@ impl Scheduler for LeastLoaded {
         }
     }
 
-    fn name(&self) -> String {
-        "least-loaded".into()
-    }
-
-    fn description(&self) -> String {
-        "the least loaded free worker that has the model; where none has it, one is started where it fits best"
-            .into()
+    fn info(&self) -> SchedulerInfo {
+        SchedulerInfo::new("least-loaded").with_description(
+            "the least loaded free worker that has the model; if none has it, one is started where it fits best",
+        )
     }
 }
 
-fn percent(bytes: u64, percent: u32) -> u64 {
-    let exact = u128::from(bytes) * u128::from(percent) / 100;
-    u64::try_from(exact).unwrap_or(u64::MAX)
-}
-
-/// Why a worker cannot take the job now.
+/// The reason that a worker cannot take the job now.
 pub(super) enum Obstacle<'a> {
     Offline,
     Loading,
@@ -229,7 +101,7 @@ pub(super) enum Obstacle<'a> {
 }
 
 impl Obstacle<'_> {
-    /// Will it be gone in a while by itself?
+    /// Returns true if it will pass by itself.
     pub(super) fn is_passing(&self) -> bool {
         matches!(self, Self::Loading | Self::Suspected | Self::Taken { .. })
     }
@@ -257,19 +129,19 @@ impl fmt::Display for Obstacle<'_> {
     }
 }
 
-/// What keeps the worker from taking the job now; none where it could.
+/// The reason that the worker cannot take the job now; `None` if it can.
 pub(super) fn obstacle<'a>(
     ask: &'a Ask,
     cluster: &ClusterView,
     worker: &'a WorkerView,
 ) -> Option<Obstacle<'a>> {
     let info = &*worker.info;
-    // One that is not in the list of hives was put into the cluster without one, and is reached some other way.
+    // A worker without a hive in the cluster is reached some other way.
     let offline = |hive: &HiveView| !hive.online;
     if cluster.hive(&info.hive).is_some_and(|hive| offline(hive)) {
         return Some(Obstacle::Offline);
     }
-    // What a worker can do is known for certain only when it is loaded.
+    // The capabilities of a worker are certain only when it is loaded.
     if worker.state == WorkerState::Loading {
         return Some(Obstacle::Loading);
     }
@@ -320,21 +192,21 @@ fn free_worker(ask: &Ask, cluster: &ClusterView, trace: &mut impl Trace) -> Opti
             break;
         }
     }
-    // Between two tries the engine has let time pass already, so the same worker may do better now.
+    // The engine has let time pass between the tries, so the same worker may succeed now.
     best.or(avoided.filter(|_| ask.attempts > 0))
 }
 
-/// Is there a worker that helps, although none can take the job now?
+/// Whether a worker will take the job later, if none can now.
 pub(super) enum Presence<'a> {
     /// One will be usable by itself: it is busy or loading.
     Usable,
-    /// There are some, but none of them can do the task; this is one of them.
+    /// There are workers, but none of them can do the task; this is one of them.
     Incapable(&'a WorkerView),
-    /// None that would help.
+    /// There is none that would help.
     Absent,
 }
 
-/// What these workers of the job's model are to it.
+/// Whether one of these workers of the job's model will take it.
 pub(super) fn presence<'a>(
     ask: &Ask,
     cluster: &ClusterView,
@@ -352,7 +224,7 @@ pub(super) fn presence<'a>(
             Some(Obstacle::Incapable) => incapable = Some(&**worker),
             Some(_) => capable = true,
         }
-        // Those with a free slot have been noted when one was looked for.
+        // Workers with a free slot were noted when one was searched for.
         if let Some(obstacle) = obstacle.filter(|_| worker.free_slots() == 0) {
             trace.refused(|| Candidate::Worker(worker.info.id), || obstacle.to_string());
         }
@@ -367,7 +239,7 @@ pub(super) fn presence<'a>(
     }
 }
 
-/// No worker of the model can do such a task; this is one of them.
+/// The error if no worker of the model can do such a task; this is one of them.
 pub(super) fn incapable(ask: &Ask, worker: &WorkerView) -> Error {
     let what = match ask.job.task {
         Task::Generate { .. } => "generate text",

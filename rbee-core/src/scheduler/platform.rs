@@ -1,17 +1,22 @@
-//! The policy of a platform: built in, and not to be changed.
+//! The policy of a platform: built in, and fixed.
 
-use super::{Ask, Explanation, LeastLoaded, Placement, Scheduler};
+use super::{
+    Scheduler,
+    decision::{Ask, Explanation, Placement},
+    info::SchedulerInfo,
+    least_loaded::LeastLoaded,
+};
 use crate::{ClusterView, Error, ErrorKind, Result};
 
-/// The policy for a fleet that several tenants share: it places as [`LeastLoaded`] does, and does not start what its
-/// tenant has no quota for. Nobody can change it while the queen runs.
+/// The policy for a fleet that several tenants share. It places jobs as [`LeastLoaded`] does, and rejects jobs whose
+/// tenant has no tokens left today. It cannot be changed while the queen runs.
 ///
-/// Shares between tenants are the queue's business: it deals slots out to them in turn, by weight.
+/// The queue itself shares the slots among tenants, by weight.
 ///
 /// ```
 /// use rbee_core::{PlatformPolicy, Scheduler};
 ///
-/// assert!(PlatformPolicy::default().source().is_none(), "there is no text to change");
+/// assert!(PlatformPolicy::default().info().source.is_none(), "there is no text to change");
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PlatformPolicy {
@@ -19,15 +24,15 @@ pub struct PlatformPolicy {
 }
 
 impl PlatformPolicy {
-    /// Places with this one.
+    /// Places jobs with this policy.
     pub fn new(placing: LeastLoaded) -> Self {
         Self { placing }
     }
 
-    /// Why the job's tenant may not have it begun now: its tokens of today are used up. How many jobs it has at once was
-    /// looked at when this one came in, and this one is among them.
-    fn against(ask: &Ask, cluster: &ClusterView) -> Option<Error> {
-        // What has begun is ended: its tokens are counted, and the reader has some of them.
+    /// The error if the job's tenant has used up its tokens of today. The number of its jobs was checked when this one
+    /// was admitted, and includes this one.
+    fn over_quota(ask: &Ask, cluster: &ClusterView) -> Option<Error> {
+        // A job that has begun is finished: its tokens are counted, and its reader has some of them.
         if ask.attempts > 0 || ask.must_match.is_some() {
             return None;
         }
@@ -46,14 +51,14 @@ impl PlatformPolicy {
 
 impl Scheduler for PlatformPolicy {
     fn place(&self, ask: &Ask, cluster: &ClusterView) -> Result<Placement> {
-        match Self::against(ask, cluster) {
+        match Self::over_quota(ask, cluster) {
             Some(error) => Ok(Placement::Reject(error)),
             None => self.placing.place(ask, cluster),
         }
     }
 
     fn explain(&self, ask: &Ask, cluster: &ClusterView) -> Explanation {
-        match Self::against(ask, cluster) {
+        match Self::over_quota(ask, cluster) {
             Some(error) => Explanation {
                 steps: vec![format!("quota: {error}")],
                 placement: Ok(Placement::Reject(error)),
@@ -63,11 +68,8 @@ impl Scheduler for PlatformPolicy {
         }
     }
 
-    fn name(&self) -> String {
-        "platform".into()
-    }
-
-    fn description(&self) -> String {
-        "least loaded within each tenant's quota; it cannot be changed".into()
+    fn info(&self) -> SchedulerInfo {
+        let does = "least loaded within each tenant's quota; it cannot be changed";
+        SchedulerInfo::new("platform").with_description(does)
     }
 }

@@ -7,67 +7,60 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rhai::{Dynamic, Engine, EvalAltResult, Position};
-
-use self::{
-    decisions::Decision,
-    faults::Fault,
-    hives::Hives,
-    job::JobObject,
-    queue::Queue,
-    script::Script,
-    session::{Notes, Res, Session, enter, fault},
-    workers::Workers,
+use self::{faults::Fault, program::Program, script::Script};
+use super::{
+    Scheduler,
+    decision::{Admission, Ask, Explanation, Placement},
+    info::SchedulerInfo,
+    least_loaded::LeastLoaded,
+    rules,
 };
-use super::rules;
-use crate::{
-    Admission, Ask, ClusterView, Explanation, LeastLoaded, Placement, PolicyLanguage, PolicySource,
-    Result, Scheduler,
-};
+use crate::{ClusterView, Error, PolicyLanguage, PolicySource, Result};
 
-mod book;
 mod budget;
+mod clock;
 mod collection;
+mod context;
 mod decisions;
+mod dry_run;
 mod engine;
+mod error;
+mod eviction;
 mod explain;
 mod faults;
 mod hives;
 mod job;
+mod labels;
 mod lint;
-mod memory;
-mod moment;
+mod models;
 mod natives;
-mod pick;
+mod program;
 mod queue;
 mod reference;
-mod room;
+mod registry;
 mod script;
-mod session;
+mod syntax;
 mod tenants;
 mod tokens;
-mod trial;
 mod workers;
 
-pub(super) use moment::time_of_day;
 pub use reference::scheduler_reference;
-pub(super) use workers::CAPABILITIES;
 
-/// How long a decision may take, unless it is said otherwise.
+/// The limit of a decision, unless another is set.
 const LIMIT: Duration = Duration::from_millis(50);
-/// The same in a replay, so that the number of its operations ends a script and not how busy the machine is.
+/// The limit in a replay, so that the number of its operations ends a script, and not how busy the machine is.
 const REPLAY_LIMIT: Duration = Duration::from_secs(2);
-/// A script's own end comes first, so that its line is known; only where it does not is the call given up.
+/// Time for a script to end by itself, so that its line is known, before the call is given up.
 const GRACE: Duration = Duration::from_millis(25);
-/// Threads that decide side by side at most.
+/// The most threads that decide side by side.
 const THREADS: usize = 4;
 
-/// A policy written as a [Rhai](https://rhai.rs) script, or as rules in YAML.
+/// A policy that is written as a [Rhai](https://rhai.rs) script, or as rules in YAML.
 ///
-/// The script has a function `schedule(job, workers, hives)` that gives a decision back, and may have `admit(job,
-/// queue)`, `order(job)` and `evict(need, workers)`. What it can use is described helper by helper in
-/// `docs/scheduler.md`. It is checked when it is made: a name that does not exist, a wrong number of values or a wrong
-/// type is an error with line and column, before a job has met it.
+/// The script has a function `schedule(job, workers, hives)` that returns a decision, and may have `admit(job, queue)`,
+/// `order(job)` and `evict(need, workers)`. `docs/scheduler.md` describes every helper that it can use. It is checked
+/// when it is made: a name that does not exist, a wrong number of values or a wrong type is an error with line and
+/// column, before it decides about a job.
 ///
 /// ```
 /// use rbee_core::{RhaiScheduler, Scheduler};
@@ -81,41 +74,39 @@ const THREADS: usize = 4;
 ///     }
 ///     "#,
 /// )?;
-/// assert_eq!(policy.description(), "Prefers a worker in Europe.");
+/// assert_eq!(policy.info().description, "Prefers a worker in Europe.");
 ///
 /// let error = RhaiScheduler::new("fn schedule(job, workers, hives) { workers.idel() }").unwrap_err();
 /// assert!(error.message().contains("did you mean idle?"), "{error}");
 /// # Ok::<(), rbee_core::Error>(())
 /// ```
 ///
-/// It runs in a sandbox: no files, no network, no output, bounded time and memory. A script that fails gives an error
+/// It runs in a sandbox: no files, no network, no output, limited time and memory. A script that fails returns an error
 /// with its line, and the queen lets the built-in policy decide.
 pub struct RhaiScheduler {
-    engine: Arc<Engine>,
-    script: Arc<Script>,
+    program: Program,
     name: String,
     description: String,
     source: PolicySource,
     limit: Duration,
-    builtin: LeastLoaded,
 }
 
 impl RhaiScheduler {
-    /// A policy of this script.
+    /// A policy that is this script.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidRequest`](crate::ErrorKind::InvalidRequest), with line and column, where the script is not
-    /// one that can decide.
+    /// [`ErrorKind::InvalidRequest`](crate::ErrorKind::InvalidRequest), with line and column, if the script cannot
+    /// decide.
     pub fn new(script: impl AsRef<str>) -> Result<Self> {
         let source =
             PolicySource { language: PolicyLanguage::Rhai, text: Arc::from(script.as_ref()) };
         Self::compile("rhai", source.text.clone(), source)
     }
 
-    /// A policy of this file: a script, or rules where its name ends in `.yaml` or `.yml`.
+    /// A policy that is this file: a script, or rules if its name ends in `.yaml` or `.yml`.
     ///
     /// # Errors
-    /// As [`new`](Self::new), and [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) where it cannot be read.
+    /// As [`new`](Self::new), and [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if it cannot be read.
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let text = std::fs::read_to_string(path)
@@ -132,8 +123,7 @@ impl RhaiScheduler {
             .map_err(|error| error.context(path.display().to_string()))
     }
 
-    /// A policy of rules in YAML; what they are is described in `docs/scheduler.md`, and by
-    /// [`rules_schema`](crate::rules_schema).
+    /// A policy of rules in YAML; `docs/scheduler.md` and [`rules_schema`](crate::rules_schema) describe them.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidRequest`](crate::ErrorKind::InvalidRequest), with the line and the key.
@@ -156,123 +146,41 @@ impl RhaiScheduler {
         }
     }
 
-    /// What people know it by.
+    /// Its name, for people.
     pub fn with_name(mut self, name: impl Into<String>) -> Self {
         self.name = name.into();
         self
     }
 
-    /// How long one decision may take; 50 ms by default.
+    /// The limit of one decision; 50 ms by default.
     pub fn with_limit(mut self, limit: Duration) -> Self {
         self.limit = limit;
         self
     }
 
-    /// The built-in policy that decides for the script's `builtin()`, and whose reckoning of memory the helpers use.
+    /// The built-in policy that decides for the script's `builtin()`, and whose [`Sizing`](crate::Sizing) the helpers
+    /// use.
     pub fn with_builtin(mut self, builtin: LeastLoaded) -> Self {
-        self.builtin = builtin;
+        self.program.builtin = builtin;
         self
     }
 
     fn compile(name: &str, text: Arc<str>, source: PolicySource) -> Result<Self> {
         let tokens = lint::check_size(&text).and_then(|()| tokens::read(&text))?;
-        let (engine, contents) = engine::shared();
-        lint::check(&tokens, &contents)?;
-        let until = Instant::now() + trial::LOADING;
+        let (engine, helpers) = engine::shared();
+        lint::check(&tokens, &helpers)?;
+        let until = Instant::now() + dry_run::LOADING;
         let script = Script::compile(&engine, &text, &tokens, until);
         let script = script.map_err(|error| faults::at_load(&error))?;
-        let policy = Self {
-            engine,
-            name: name.to_owned(),
-            description: lint::description(&text),
-            script: Arc::new(script),
-            source,
-            limit: LIMIT,
-            builtin: LeastLoaded::default(),
-        };
-        trial::check(&policy, until)?;
-        Ok(policy)
+        let program = Program::new(engine, script);
+        dry_run::check(&program, until)?;
+        let description = lint::description(&text);
+        Ok(Self { program, name: name.to_owned(), description, source, limit: LIMIT })
     }
 
-    /// Asks the script on this thread.
-    fn ask<T>(
-        &self,
-        ask: &Ask,
-        cluster: &ClusterView,
-        limit: Duration,
-        explained: bool,
-        run: impl FnOnce() -> Res<T>,
-    ) -> (Res<T>, Notes) {
-        let session = Session::new(ask, cluster, &self.builtin, explained);
-        enter(session, Instant::now() + limit, run)
-    }
-
-    fn schedule(&self, ask: &Ask) -> Res<Placement> {
-        let job = Dynamic::from(JobObject::new(ask));
-        let (workers, hives) = (Workers::default().into_dynamic(), Hives::default().into_dynamic());
-        let answer = self.script.schedule.call(&self.engine, [job, workers, hives])?;
-        match decision(&self.engine, answer, "schedule")? {
-            Decision::Place(placement) => Ok(placement),
-            Decision::Spawn { hive, start } => self.make_room(hive, &start),
-            Decision::Accept { .. } => Err(fault(
-                "schedule gave accept() back; it decides with run_on, spawn_on, wait, reject or builtin",
-            )),
-        }
-    }
-
-    fn judge(&self, ask: &Ask) -> Res<Admission> {
-        let job = Dynamic::from(JobObject::new(ask));
-        let rank = if let Some(admit) = &self.script.admit {
-            let answer = admit.call(&self.engine, [job.clone(), Dynamic::from(Queue)])?;
-            match answer.as_bool() {
-                Ok(true) => 0,
-                Ok(false) => match decisions::reject(
-                    "the policy refuses the job",
-                    crate::ErrorKind::Rejected,
-                ) {
-                    Decision::Place(Placement::Reject(error)) => {
-                        return Ok(Admission::Refuse(error));
-                    }
-                    _ => 0,
-                },
-                Err(_) if answer.is_unit() => 0,
-                Err(_) => match decision(&self.engine, answer, "admit")? {
-                    Decision::Accept { rank } => rank,
-                    Decision::Place(Placement::Reject(error)) => {
-                        return Ok(Admission::Refuse(error));
-                    }
-                    _ => return Err(fault("admit decides with accept, reject, true or false")),
-                },
-            }
-        } else {
-            0
-        };
-        let Some(order) = &self.script.order else { return Ok(Admission::Accept { rank }) };
-        let answer = order.call(&self.engine, [job])?;
-        let ordered = answer.as_int().map_err(|kind| {
-            fault(format!("order gives a whole number back, the lower the sooner, not {kind}"))
-        })?;
-        Ok(Admission::Accept { rank: rank.saturating_add(ordered) })
-    }
-
-    fn fault(&self, error: &rhai::EvalAltResult, limit: Duration) -> crate::Error {
+    fn fault(&self, error: &rhai::EvalAltResult, limit: Duration) -> Error {
         faults::at_run(&self.name, error, limit)
     }
-}
-
-/// A function gave no decision back. On a fleet where nothing suits, that can happen to a good script.
-#[derive(Clone, Copy, Debug)]
-struct Nothing;
-
-fn decision(engine: &Engine, answer: Dynamic, function: &str) -> Res<Decision> {
-    if answer.is_unit() {
-        let nothing = Dynamic::from(Nothing);
-        return Err(Box::new(EvalAltResult::ErrorRuntime(nothing, Position::NONE)));
-    }
-    let kind = engine.map_type_name(answer.type_name()).to_owned();
-    answer.try_cast().ok_or_else(|| {
-        fault(format!("{function} gave a value of type {kind} back, which is no decision"))
-    })
 }
 
 impl fmt::Debug for RhaiScheduler {
@@ -286,59 +194,42 @@ impl fmt::Debug for RhaiScheduler {
 
 impl Scheduler for RhaiScheduler {
     fn place(&self, ask: &Ask, cluster: &ClusterView) -> Result<Placement> {
-        let (placement, _) = self.ask(ask, cluster, self.limit, false, || self.schedule(ask));
+        let (placement, _) = self.program.place(ask, cluster, self.limit, false);
         placement.map_err(|error| self.fault(&error, self.limit))
     }
 
     fn explain(&self, ask: &Ask, cluster: &ClusterView) -> Explanation {
         // Noting what each step left out takes longer than the decision.
         let limit = self.limit * 4;
-        let (placement, notes) = self.ask(ask, cluster, limit, true, || self.schedule(ask));
+        let (placement, notes) = self.program.place(ask, cluster, limit, true);
         let placement = placement.map_err(|error| self.fault(&error, limit));
-        explain::put_together(ask, cluster, &self.builtin, placement, notes)
-    }
-
-    fn admits(&self) -> bool {
-        self.script.admit.is_some() || self.script.order.is_some()
+        explain::put_together(ask, cluster, &self.program.builtin, placement, notes)
     }
 
     fn admit(&self, ask: &Ask, cluster: &ClusterView) -> Result<Admission> {
-        let mut session = Session::new(ask, cluster, &self.builtin, false);
-        session.is_admitting = true;
-        let (admission, _) = enter(session, Instant::now() + self.limit, || self.judge(ask));
+        let admission = self.program.admit(ask, cluster, self.limit);
         admission.map_err(|error| self.fault(&error, self.limit))
-    }
-
-    fn limit(&self) -> Option<Duration> {
-        Some(self.limit + GRACE)
-    }
-
-    fn threads(&self) -> usize {
-        // With one alone, a script that takes its time would delay every lane.
-        std::thread::available_parallelism().map_or(1, usize::from).clamp(2, THREADS)
     }
 
     fn for_replay(&self) -> Option<Arc<dyn Scheduler>> {
         Some(Arc::new(Self {
-            engine: self.engine.clone(),
-            script: self.script.clone(),
+            program: self.program.clone(),
             name: self.name.clone(),
             description: self.description.clone(),
             source: self.source.clone(),
             limit: self.limit.max(REPLAY_LIMIT),
-            builtin: self.builtin.clone(),
         }))
     }
 
-    fn source(&self) -> Option<PolicySource> {
-        Some(self.source.clone())
-    }
-
-    fn name(&self) -> String {
-        self.name.clone()
-    }
-
-    fn description(&self) -> String {
-        self.description.clone()
+    fn info(&self) -> SchedulerInfo {
+        // With a single thread, one slow script would delay every lane.
+        let threads = std::thread::available_parallelism().map_or(1, usize::from).clamp(2, THREADS);
+        let mut info = SchedulerInfo::new(&self.name)
+            .with_description(&self.description)
+            .with_limit(self.limit + GRACE)
+            .with_threads(threads)
+            .with_source(self.source.clone());
+        info.admits = self.program.admits();
+        info
     }
 }

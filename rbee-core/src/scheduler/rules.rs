@@ -1,40 +1,16 @@
-//! Rules in YAML, for people who do not program: conditions and what follows from them, compiled to a script.
+//! Rules in YAML, for people who do not program: conditions and actions, compiled to a script.
 
 use crate::{Error, ErrorKind, Result};
 
 mod compile;
-mod describe;
 mod read;
 mod schema;
-mod yaml;
 
 pub use schema::rules_schema;
 
-/// Bytes of a text of rules.
+/// The most bytes of a text of rules.
 const MOST_BYTES: usize = 64 * 1024;
-/// Rules of one policy.
-const MOST_RULES: usize = 64;
-
-/// What stands in the text, and is not what is allowed there.
-#[derive(Debug)]
-struct Wrong {
-    line: usize,
-    message: String,
-}
-
-impl From<yaml::Malformed> for Wrong {
-    fn from(malformed: yaml::Malformed) -> Self {
-        Self { line: malformed.line, message: malformed.message }
-    }
-}
-
-impl From<Wrong> for Error {
-    fn from(Wrong { line, message }: Wrong) -> Self {
-        Self::new(ErrorKind::InvalidRequest, format!("line {line}: {message}"))
-    }
-}
-
-/// The script that these rules stand for: what a policy of theirs runs.
+/// The script that these rules are compiled to, which a policy of rules runs.
 ///
 /// ```
 /// let script = rbee_core::rules_to_rhai("rules:\n  - when: {tenant: guest-*}\n    then: {reject: not today}\n")?;
@@ -59,13 +35,13 @@ pub fn rules_to_rhai(yaml: &str) -> Result<String> {
     Ok(compile::script(&rules))
 }
 
-/// The first line of comment that is meant for people.
+/// The first comment line that is meant for people.
 fn comment(yaml: &str) -> &str {
     let lines = yaml.lines().map_while(|line| match line.trim().strip_prefix('#') {
         Some(comment) => Some(comment.trim()),
         None => line.trim().is_empty().then_some(""),
     });
-    // An editor finds its schema by such a line.
+    // Such a line tells an editor the schema.
     let for_editors = |line: &str| line.starts_with("yaml-language-server:");
     lines.into_iter().find(|line| !line.is_empty() && !for_editors(line)).unwrap_or_default()
 }

@@ -1,26 +1,26 @@
-//! The reasons of a decision, written down only where somebody asked for them.
+//! The reasons of a decision, noted only if somebody asked for them.
 
 use std::fmt;
 
-use super::{Candidate, Verdict};
+use super::decision::{Candidate, Verdict};
 
-/// Where a decision leaves its reasons. The decision is the same code for every kind of trace; with [`Silent`] the
-/// compiler leaves all of this out.
+/// Takes the reasons of a decision. The decision is the same code for every kind of trace; with [`Silent`] the compiler
+/// removes the notes.
 pub(super) trait Trace {
-    /// Shall candidates be looked at that no longer matter for the decision?
+    /// Returns true if candidates are wanted that no longer matter for the decision.
     fn wants_more(&self) -> bool;
 
-    /// A candidate that will do.
+    /// Notes a suitable candidate.
     fn eligible(&mut self, candidate: impl FnOnce() -> Candidate);
 
-    /// A candidate that will not do.
+    /// Notes a candidate that is not suitable.
     fn refused(&mut self, candidate: impl FnOnce() -> Candidate, why: impl FnOnce() -> String);
 
-    /// The one that was taken, noted before or not.
+    /// Notes the chosen candidate, which may have been noted before.
     fn chosen(&mut self, candidate: impl FnOnce() -> Candidate);
 }
 
-/// Writes nothing.
+/// Notes nothing.
 pub(super) struct Silent;
 
 impl Trace for Silent {
@@ -35,7 +35,7 @@ impl Trace for Silent {
     fn chosen(&mut self, _: impl FnOnce() -> Candidate) {}
 }
 
-/// Writes down the first [`Reasons::MOST`] candidates, and the chosen one in any case.
+/// Notes the first [`Reasons::MOST`] candidates, and always the chosen one.
 #[derive(Default)]
 pub(super) struct Reasons(pub(super) Vec<(Candidate, Verdict)>);
 
@@ -76,7 +76,7 @@ impl Trace for Reasons {
     }
 }
 
-/// An amount of memory as people read it: `5.2 GiB`.
+/// An amount of memory for people: `5.2 GiB`.
 pub(super) struct Bytes(pub(super) u64);
 
 impl fmt::Display for Bytes {

@@ -36,7 +36,7 @@ impl EngineSetup {
     pub(crate) fn engine(&self) -> Engine {
         Engine::new(self.settings.clone(), self.epoch, self.seed)
             .with_aliases(self.aliases.clone())
-            .with_built_in(self.built_in.clone())
+            .with_sizing(*self.built_in.sizing())
             .with_secret(self.secret)
     }
 }

@@ -86,7 +86,7 @@ impl<'a> World<'a> {
     }
 
     pub(super) fn run(mut self) -> Result<SimReport, String> {
-        self.take(Input::PolicyChanged { admits: self.stage.scheduler.admits() });
+        self.take(Input::PolicyChanged { admits: self.stage.scheduler.info().admits });
         self.set_up_fleet();
         self.plan_arrivals();
         self.plan_outages();

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use rbee_core::{
-    Change, Device, DeviceKind, Epoch, ErrorKind, HiveReport, LeastLoaded, Settings, Snapshot,
-    WorkerId, WorkerInfo, WorkerRecord, WorkerSpec,
+    Change, Device, DeviceKind, Epoch, ErrorKind, HiveReport, Settings, Sizing, Snapshot, WorkerId,
+    WorkerInfo, WorkerRecord, WorkerSpec,
     engine::{Command, CommandOutput, Effect, Engine, HiveFact, Input, Note},
 };
 
@@ -83,11 +83,11 @@ fn replica(n: u128) -> WorkerRecord {
     WorkerRecord { replica: true, ..plain(n) }
 }
 
-fn replica_of(policy: LeastLoaded) -> WorkerSpec {
+fn replica_of(sizing: Sizing) -> WorkerSpec {
     let mut info = worker(1, 0, 2);
     info.devices = vec![1];
     let mut hand = Hand::new(Settings::default());
-    hand.engine = Engine::new(Settings::default(), Epoch(1), 7).with_built_in(policy);
+    hand.engine = Engine::new(Settings::default(), Epoch(1), 7).with_sizing(sizing);
     hand.hive(0, parts::added());
     hand.hive(0, HiveFact::Report(Box::new(mixed(1, &info))));
     hand.connect(&[info]);
@@ -98,16 +98,16 @@ fn replica_of(policy: LeastLoaded) -> WorkerSpec {
 
 #[test]
 fn a_replica_is_started_on_a_gpu_although_the_processor_has_more_memory() {
-    assert_eq!(replica_of(LeastLoaded::default()).devices, [1]);
+    assert_eq!(replica_of(Sizing::default()).devices, [1]);
 }
 
 #[test]
 fn a_replica_is_reckoned_as_the_built_in_policy_reckons_and_has_the_slots_of_its_like() {
     // Files of 4 GiB, of which nothing else is known.
-    let spec = replica_of(LeastLoaded::default().with_memory_percent(300).with_slots(8));
+    let spec = replica_of(Sizing::default().with_memory_percent(300).with_slots(8));
     assert_eq!((spec.need_bytes, spec.slots), (12 * GIB, 2));
     // What the first worker was seen to take is more than the files let expect.
-    assert_eq!(replica_of(LeastLoaded::default()).need_bytes, 10 * GIB);
+    assert_eq!(replica_of(Sizing::default()).need_bytes, 10 * GIB);
 }
 
 #[test]

@@ -14,8 +14,8 @@ use std::{
 use rbee_core::{
     Ask, Candidate, ClusterView, CorrelationId, Device, DeviceKind, Error, ErrorKind, Fit, HiveId,
     HiveView, Job, JobId, LeastLoaded, ModelInfo, ModelOnDisk, Now, Placement, Priority, Prompt,
-    Sampling, Scheduler, Task, Time, Verdict, WorkerId, WorkerInfo, WorkerLimits, WorkerState,
-    WorkerView,
+    Sampling, Scheduler, Sizing, Task, Time, Verdict, WorkerId, WorkerInfo, WorkerLimits,
+    WorkerState, WorkerView,
 };
 
 const MIB: u64 = 1 << 20;

@@ -86,7 +86,7 @@ fn idle_workers_make_room_and_busy_ones_are_waited_for() {
         reason(&ask(), &fleet, &Candidate::Hive(id("a"))),
         "needs 5.3 GiB, 1.0 GiB free on device 1 (chip 1) and 4.0 GiB in idle workers"
     );
-    let expected = LeastLoaded::default().expected_bytes(4 * GIB);
+    let expected = Sizing::default().expected_bytes(4 * GIB);
     let missing = expected + expected / 10 - GIB;
     fleet.edit_worker(worker_id(2), |w| w.memory_bytes = missing - 1);
     assert_eq!(place(&ask(), &fleet), Placement::Wait);
@@ -281,7 +281,7 @@ fn no_more_runs_are_planned_and_no_longer_sequences_than_the_machine_allows() {
 fn an_estimate_of_a_model_that_no_hive_knows_promises_nothing() {
     let fleet = cluster(vec![hive("a", [device(1, 64 * GIB, 64 * GIB)], Some(GIB))], vec![]);
     let fit = |model: &str| {
-        let found = LeastLoaded::default().estimate(&model.parse().unwrap(), &fleet);
+        let found = Sizing::default().estimate(&model.parse().unwrap(), &fleet);
         found.into_iter().map(|device| device.fit).collect::<Vec<_>>()
     };
     assert_eq!((fit("m"), fit("other")), (vec![Fit::Fits], vec![Fit::Unknown]));

@@ -80,7 +80,10 @@ fn in_a_replay_the_number_of_operations_ends_a_script_and_not_the_clock() {
     let said = in_use(&*replayed, "evil").unwrap_err();
     assert!(said.message().contains("operations"), "{said}");
     assert_eq!(in_use(&*replayed, "other"), Ok(rbee_core::Placement::Wait));
-    assert_eq!((replayed.name(), replayed.source()), (policy.name(), policy.source()));
+    assert_eq!(
+        (replayed.info().name, replayed.info().source),
+        (policy.info().name, policy.info().source)
+    );
 }
 
 #[test]
@@ -160,7 +163,7 @@ fn a_closure_that_is_kept_is_refused() {
         assert!(said.contains("closure") || said.contains("put brackets"), "{text}: {said}");
     }
     for text in ["let a = []; a.curry(1);", "let a = []; a.call();"] {
-        assert!(closures(text).contains("a closure stands where it is used"), "{text}");
+        assert!(closures(text).contains("write the closure where it is used"), "{text}");
     }
     let said = closures("let f = deeper; { let deeper = 1; }");
     assert!(said.contains("deeper is a function"), "{said}");

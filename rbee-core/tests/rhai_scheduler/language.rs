@@ -102,7 +102,7 @@ fn a_mistake_is_named_with_its_place_before_a_job_meets_it() {
         ("run_on(wrokers.first())", "line 2, column 12: there is no variable wrokers"),
         ("workers.take(\"two\")", "line 2, column 13: there is no take(workers, text)"),
         ("job.model - 1", "line 2, column 15: there is no -(model, int)"),
-        ("workers.with_model(job.model)", "schedule gave a value of type workers"),
+        ("workers.with_model(job.model)", "schedule returned a value of type workers"),
         ("let x = ;", "line 2"),
         ("print(1)", "note("),
     ] {
@@ -115,7 +115,7 @@ fn a_mistake_is_named_with_its_place_before_a_job_meets_it() {
     assert!(refused("fn schedule(job) { wait() }").contains("schedule has 1 parameters"));
     assert!(
         refused("let x = 1;\nfn schedule(job, workers, hives) { wait() }")
-            .contains("line 1, column 1: \"let\" stands outside")
+            .contains("line 1, column 1: \"let\" is outside of a function")
     );
 }
 
@@ -141,7 +141,7 @@ fn admission_refuses_and_ranks() {
                   fn admit(job, queue) { if queue.depth > 100 { reject(\"full\", \"SYSTEM_AT_CAPACITY\") } else { job.model != \"no\" } }\n\
                   fn order(job) { if job.is_batch { 10 } else { job.prompt_bytes } }";
     let policy = RhaiScheduler::new(script).unwrap();
-    assert!(policy.admits());
+    assert!(policy.info().admits);
     let admit = |name: &str| policy.admit(&ask(name), &cluster([], [])).unwrap();
     assert_eq!(admit("m"), Admission::Accept { rank: 2 });
     assert!(matches!(admit("no"), Admission::Refuse(error) if error.kind() == ErrorKind::Rejected));
@@ -151,7 +151,7 @@ fn admission_refuses_and_ranks() {
     );
     let added = both.unwrap().admit(&ask("m"), &cluster([], []));
     assert_eq!(added, Ok(Admission::Accept { rank: -5 }));
-    assert!(!self::policy("builtin()").admits());
+    assert!(!self::policy("builtin()").info().admits);
 }
 
 #[test]
@@ -347,12 +347,15 @@ fn what_people_see_of_a_policy_comes_from_its_text() {
     let policy =
         RhaiScheduler::new("//! Does nothing.\nfn schedule(job, workers, hives) { wait() }")
             .unwrap();
-    assert_eq!((policy.name(), policy.description()), ("rhai".into(), "Does nothing.".into()));
-    let source = policy.source().unwrap();
+    assert_eq!((&*policy.info().name, &*policy.info().description), ("rhai", "Does nothing."));
+    let source = policy.info().source.unwrap();
     let again = RhaiScheduler::from_source(source.clone()).unwrap();
-    assert_eq!(again.source(), Some(source));
-    assert!(policy.limit().unwrap() > Duration::from_millis(50));
-    assert!((2..=4).contains(&policy.threads()), "one slow script does not hold up every lane");
+    assert_eq!(again.info().source, Some(source));
+    assert!(policy.info().limit.unwrap() > Duration::from_millis(50));
+    assert!(
+        (2..=4).contains(&policy.info().threads),
+        "one slow script does not hold up every lane"
+    );
     let batch = with_job(ask("m"), |job| job.priority = rbee_core::Priority::Batch);
     assert_eq!(policy.place(&batch, &cluster([], [])), Ok(Placement::Wait));
 }

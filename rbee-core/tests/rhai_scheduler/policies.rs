@@ -35,8 +35,8 @@ fn every_policy_that_ships_passes_the_suite_and_says_what_it_does() {
     for entry in std::fs::read_dir(folder()).unwrap() {
         let path = entry.unwrap().path();
         let policy = loaded(&path);
-        assert!(policy.description().len() > 20, "{}", path.display());
-        assert_eq!(policy.name(), path.file_stem().unwrap().to_str().unwrap());
+        assert!(policy.info().description.len() > 20, "{}", path.display());
+        assert_eq!(policy.info().name, path.file_stem().unwrap().to_str().unwrap());
         for seed in 0..60 {
             conformance::scheduler::check_seed(&policy, seed);
         }
@@ -320,7 +320,10 @@ fn the_platform_policy_heeds_quotas() {
     let Ok(Placement::Reject(error)) = policy.place(&job, &cluster) else { panic!("over quota") };
     assert_eq!(error.kind(), rbee_core::ErrorKind::QuotaExceeded);
     assert_eq!(error.retry_after(), Some(Duration::from_secs(24 * 60 * 60)));
-    assert!(!policy.admits(), "the limits are looked at when a job comes in, without asking it");
+    assert!(
+        !policy.info().admits,
+        "the limits are looked at when a job comes in, without asking it"
+    );
 }
 
 #[test]

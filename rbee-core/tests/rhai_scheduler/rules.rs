@@ -26,7 +26,7 @@ fn a_mistake_is_named_with_its_line_and_key() {
         ),
         (
             "rules:\n  - then: {wait: true, reject: no}\n",
-            "line 2: rules[0].then: reject, wait, and what says",
+            "line 2: rules[0].then: reject, wait, and the keys that say",
         ),
         (
             "rules:\n  - when: {between: [\"25:00\", \"6:00\"]}\n    then: {wait: true}\n",
@@ -99,7 +99,7 @@ fn every_condition_and_action_makes_a_script_that_works() {
         for yaml in [yaml, always] {
             let policy =
                 RhaiScheduler::from_rules(&yaml).unwrap_or_else(|error| panic!("{yaml}: {error}"));
-            assert_eq!(&*policy.source().unwrap().text, yaml.as_str());
+            assert_eq!(&*policy.info().source.unwrap().text, yaml.as_str());
             let script = rules_to_rhai(&yaml).unwrap();
             RhaiScheduler::new(script).unwrap();
         }
@@ -112,7 +112,8 @@ fn policy(yaml: &str) -> RhaiScheduler {
 
 #[test]
 fn what_people_see_of_rules_is_their_description_or_their_first_comment() {
-    let told = |head: &str| policy(&format!("{head}otherwise: {{wait: true}}\n")).description();
+    let told =
+        |head: &str| policy(&format!("{head}otherwise: {{wait: true}}\n")).info().description;
     let modeline = "# yaml-language-server: $schema=rules.schema.json\n";
     assert_eq!(told("# A lab.\n"), "A lab.");
     assert_eq!(told(&format!("{modeline}\n# A lab.\n")), "A lab.");

@@ -152,7 +152,7 @@ impl Driver {
     fn log_note(&self, note: &Note) {
         match note {
             Note::PolicySuspended(error) => tracing::error!(
-                policy = self.policy.scheduler().name(), %error,
+                policy = self.policy.scheduler().info().name, %error,
                 "the policy failed too often in a row; the built-in one decides until it is changed"
             ),
             _ => log_note(note),

@@ -37,7 +37,7 @@ pub(in crate::queen) async fn first(
         matches!(record.origin, PolicyOrigin::Operator | PolicyOrigin::Rollback)
     };
     let application = own.unwrap_or(&brought.default).clone();
-    match own.map(|own| own.source()) {
+    match own.map(|own| own.info().source) {
         // One that is compiled in cannot be told from what it was before.
         Some(None) => {
             if let Some(newest) = newest.filter(is_operators) {

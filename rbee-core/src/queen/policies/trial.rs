@@ -86,12 +86,12 @@ pub(in crate::queen) fn try_all(
     now: Now,
     cluster: &ClusterView,
 ) -> Result<PolicyTrial> {
-    let began = Instant::now();
+    let (began, info) = (Instant::now(), scheduler.info());
     let mut decisions = Vec::new();
     for (is_recent, ask) in questions {
         let ask = Ask { now, ..ask };
         let decide = || {
-            if scheduler.admits() {
+            if info.admits {
                 scheduler.admit(&ask, cluster)?;
             }
             // Explaining may take longer; the decision itself has to come as soon as it will have to.
@@ -112,7 +112,7 @@ pub(in crate::queen) fn try_all(
             break;
         }
     }
-    Ok(PolicyTrial { name: scheduler.name(), description: scheduler.description(), decisions })
+    Ok(PolicyTrial { name: info.name, description: info.description, decisions })
 }
 
 #[cfg(test)]

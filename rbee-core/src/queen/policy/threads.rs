@@ -11,7 +11,7 @@ use std::{
 
 use tokio::{sync::oneshot, time::timeout};
 
-use crate::{Error, ErrorKind, Result, Scheduler, engine::Advice};
+use crate::{Error, ErrorKind, Result, Scheduler, SchedulerInfo, engine::Advice};
 
 /// Questions that may wait for a thread.
 const QUEUE: usize = 1_024;
@@ -53,9 +53,9 @@ impl Progress {
 
 impl Threads {
     /// Those that this scheduler wants.
-    pub(super) fn of(scheduler: &Arc<dyn Scheduler>) -> Result<Option<Self>> {
-        let Some(limit) = scheduler.limit() else { return Ok(None) };
-        let count = scheduler.threads().clamp(1, MOST_THREADS);
+    pub(super) fn of(scheduler: &Arc<dyn Scheduler>, info: &SchedulerInfo) -> Result<Option<Self>> {
+        let Some(limit) = info.limit else { return Ok(None) };
+        let count = info.threads.clamp(1, MOST_THREADS);
         let (tasks, inbox) = sync_channel(QUEUE);
         let inbox = Arc::new(Mutex::new(inbox));
         for _ in 0..count {
@@ -173,8 +173,8 @@ mod tests {
             let _ = gate.recv();
             Ok(Placement::Wait)
         }
-        fn limit(&self) -> Option<Duration> {
-            Some(Duration::from_millis(50))
+        fn info(&self) -> SchedulerInfo {
+            SchedulerInfo::of::<Self>().with_limit(Duration::from_millis(50))
         }
     }
 
@@ -265,8 +265,10 @@ mod tests {
         fn place(&self, _: &Ask, _: &ClusterView) -> Result<Placement> {
             panic!("line 3")
         }
-        fn limit(&self) -> Option<Duration> {
-            self.0
+        fn info(&self) -> SchedulerInfo {
+            let mut info = SchedulerInfo::of::<Self>();
+            info.limit = self.0;
+            info
         }
     }
 

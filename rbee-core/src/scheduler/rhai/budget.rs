@@ -1,49 +1,40 @@
-//! What one call of a script may take: time by the clock, and operations.
+//! The limits of one call of a script: time by the clock, and operations.
 //!
-//! Both are counted here rather than by the language, which begins anew with each closure that a function of the host
-//! calls, and forgets what those have done.
+//! Both are counted here and not by the language, which starts again with each closure that a function of the host
+//! calls, and forgets what the closures before it have done.
 
 use std::{cell::Cell, time::Instant};
 
-use rhai::{Dynamic, EvalAltResult, Position};
+use super::error::{LimitExceeded, Res, thrown};
 
-use super::session::Res;
-
-/// Operations that one call may do.
+/// The most operations of one call.
 pub(super) const MOST_OPERATIONS: u64 = 2_000_000;
-/// Operations after which the clock is read: some of them go through a list of a thousand values, and most decisions are
-/// made in fewer.
+/// The number of operations after which the clock is read: some of them go through a list of a thousand values, and
+/// most decisions take fewer operations.
 const STRIDE: u64 = 64;
-/// Looks at workers, hives or queues after which the clock is read.
+/// The number of looks at workers, hives or queues after which the clock is read.
 pub(super) const LOOKS: u32 = 128;
 
 const TURNS: u32 = 16;
-
-/// Why a script is ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Over {
-    Time,
-    Operations,
-}
 
 struct Budget {
     deadline: Cell<Option<Instant>>,
     operations: Cell<u64>,
     looked: Cell<u32>,
     turns: Cell<u32>,
-    /// Stays as it is, so that a script which catches its end is ended by its next operation.
-    over: Cell<Option<Over>>,
+    /// It stays set, so that a script that catches the error is ended by its next operation.
+    over: Cell<Option<LimitExceeded>>,
 }
 
 thread_local! {
-    /// Without a grant there is nothing to take.
+    /// Without a grant no operation is allowed.
     static BUDGET: Budget = const {
         Budget {
             deadline: Cell::new(None),
             operations: Cell::new(0),
             looked: Cell::new(0),
             turns: Cell::new(0),
-            over: Cell::new(Some(Over::Time)),
+            over: Cell::new(Some(LimitExceeded::Time)),
         }
     };
 }
@@ -53,17 +44,17 @@ impl Budget {
         if self.over.get().is_none()
             && self.deadline.get().is_none_or(|deadline| Instant::now() >= deadline)
         {
-            self.over.set(Some(Over::Time));
+            self.over.set(Some(LimitExceeded::Time));
         }
     }
 }
 
-/// Runs a script, which has until then.
+/// Runs a script that must end by this deadline.
 pub(super) fn grant<T>(deadline: Instant, run: impl FnOnce() -> T) -> T {
     struct Guard;
     impl Drop for Guard {
         fn drop(&mut self) {
-            BUDGET.with(|budget| budget.over.set(Some(Over::Time)));
+            BUDGET.with(|budget| budget.over.set(Some(LimitExceeded::Time)));
         }
     }
     BUDGET.with(|budget| {
@@ -77,22 +68,22 @@ pub(super) fn grant<T>(deadline: Instant, run: impl FnOnce() -> T) -> T {
     run()
 }
 
-/// Counts an operation of the language, and says whether it is one too many.
-pub(super) fn operation() -> Option<Over> {
+/// Counts an operation of the language; returns the limit that is exceeded, if one is.
+pub(super) fn operation() -> Option<LimitExceeded> {
     BUDGET.with(|budget| {
         let operations = budget.operations.get() + 1;
         budget.operations.set(operations);
         if operations % STRIDE == 0 {
             budget.read_clock();
             if operations > MOST_OPERATIONS && budget.over.get().is_none() {
-                budget.over.set(Some(Over::Operations));
+                budget.over.set(Some(LimitExceeded::Operations));
             }
         }
         budget.over.get()
     })
 }
 
-/// Says yes every now and then, where doing something each time would take too long.
+/// Returns true every 16th time, for work that would take too long each time.
 pub(super) fn is_turn() -> bool {
     BUDGET.with(|budget| {
         budget.turns.set((budget.turns.get() + 1) % TURNS);
@@ -100,7 +91,7 @@ pub(super) fn is_turn() -> bool {
     })
 }
 
-/// Counts what a helper looks at, and ends the script when its time is over.
+/// Counts what a helper looks at; an error if the script must end.
 pub(super) fn looked(count: u32) -> Res<()> {
     BUDGET.with(|budget| {
         let looked = budget.looked.get().saturating_add(count);
@@ -111,9 +102,7 @@ pub(super) fn looked(count: u32) -> Res<()> {
         }
         match budget.over.get() {
             None => Ok(()),
-            Some(over) => {
-                Err(Box::new(EvalAltResult::ErrorRuntime(Dynamic::from(over), Position::NONE)))
-            }
+            Some(over) => Err(thrown(over)),
         }
     })
 }

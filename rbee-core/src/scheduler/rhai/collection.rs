@@ -1,43 +1,46 @@
-//! Workers or hives, as a script sees them: not a list of copies but a description of one, looked up when it is needed.
+//! Collections of workers or hives in scripts: not a list of copies but a description, which is looked up when it is
+//! needed.
 //!
-//! Choosing by what the view has an index for costs the same in a small cluster and a large one. What takes a closure
+//! A choice for which the view has an index costs the same in a small cluster and a large one. A helper with a closure
 //! makes a list of pointers.
 
 use std::{cmp::Ordering, fmt, sync::Arc};
 
 use rhai::{Dynamic, INT};
 
-use super::session::{Res, Session, fault, looked, with};
+use super::{
+    budget::looked,
+    context::{DecisionContext, with},
+    error::{Res, fault},
+};
 use crate::{Candidate, ClusterView};
 
-mod helpers;
+pub(super) mod helpers;
 
-pub(super) use helpers::register;
-
-/// Filters of one collection: each copy of it has them all.
+/// The most filters of one collection; each copy of it has them all.
 const MOST_FILTERS: usize = 32;
-/// Bytes of a text to sort by, of which there is one for each that is sorted.
+/// The most bytes of a text to sort by; each sorted item has such a text.
 const MOST_KEY: usize = 256;
 
-/// What a collection is of.
+/// The type of the items of a collection.
 pub(super) trait Item: Clone + fmt::Debug + Send + Sync + 'static {
-    /// Where a collection begins.
+    /// The items that a collection starts from.
     type Base: Clone + fmt::Debug + Default + Send + Sync + 'static;
-    /// What it leaves out, without a closure.
+    /// A filter without a closure.
     type Filter: Clone + fmt::Debug + Send + Sync + 'static;
-    /// `workers`, as scripts call them.
+    /// The plural, as scripts call them: `workers`.
     const MANY: &'static str;
-    /// `worker`.
+    /// The singular: `worker`.
     const ONE: &'static str;
-    /// The entries that differ in their examples.
+    /// The examples of the shared helpers.
     const EXAMPLES: &'static Examples;
 
     fn all<'a>(
         base: &'a Self::Base,
         cluster: &'a ClusterView,
     ) -> Box<dyn Iterator<Item = Self> + 'a>;
-    fn keep(&self, filter: &Self::Filter, session: &Session) -> Res<bool>;
-    /// Can nothing that follows this one, which is left out, be in the collection?
+    fn keep(&self, filter: &Self::Filter, context: &DecisionContext) -> Res<bool>;
+    /// Returns true if no item after this one, which the filter has removed, can be in the collection.
     fn is_last(&self, base: &Self::Base, filter: &Self::Filter) -> bool;
     fn candidate(&self) -> Candidate;
 }
@@ -66,7 +69,7 @@ pub(super) struct Examples {
 #[derive(Clone, Debug)]
 enum Source<T: Item> {
     View(T::Base),
-    /// What a closure has left.
+    /// The items that a closure has left.
     List(Arc<[T]>),
 }
 
@@ -92,7 +95,7 @@ impl<T: Item> Collection<T> {
         Self { source: Source::List(items.into()), filters: Vec::new() }
     }
 
-    /// Where it begins, as long as no closure has made a list of it.
+    /// The items that it starts from; `None` if a closure has made a list of it.
     pub(super) fn base(&self) -> Option<&T::Base> {
         match &self.source {
             Source::View(base) => Some(base),
@@ -108,56 +111,60 @@ impl<T: Item> Collection<T> {
         &self.filters
     }
 
-    /// The same from another beginning.
+    /// The same filters on other items.
     pub(super) fn rebased(&self, base: T::Base) -> Self {
         Self { source: Source::View(base), filters: self.filters.clone() }
     }
 
-    /// Leaves out what does not pass; `name` is for the explanation.
+    /// Adds a filter; `name` is for the explanation.
     pub(super) fn narrowed(
         &self,
-        session: &Session,
+        context: &DecisionContext,
         filter: T::Filter,
         name: impl FnOnce() -> String,
     ) -> Res<Self> {
         if self.filters.len() == MOST_FILTERS {
-            let message = format!("{} are narrowed down more than {MOST_FILTERS} times", T::MANY);
+            let message = format!("{} are filtered more than {MOST_FILTERS} times", T::MANY);
             return Err(fault(message));
         }
         let mut narrow = self.clone();
         narrow.filters.push(filter);
-        self.explain(session, &narrow, name)?;
+        self.explain(context, &narrow, name)?;
         Ok(narrow)
     }
 
-    /// Notes what a step left of this collection.
+    /// Notes how many items a step has left.
     pub(super) fn explain(
         &self,
-        session: &Session,
+        context: &DecisionContext,
         left: &Self,
         name: impl FnOnce() -> String,
     ) -> Res<()> {
-        if !session.is_explained() {
+        if !context.is_explained() {
             return Ok(());
         }
         let name = name();
-        let (before, after) = (self.list(session)?, left.list(session)?);
+        let (before, after) = (self.list(context)?, left.list(context)?);
         let kept: std::collections::BTreeSet<Candidate> = after.iter().map(T::candidate).collect();
         for candidate in before.iter().map(T::candidate).filter(|one| !kept.contains(one)) {
-            session.dropped(candidate, || format!("left out by {name}"));
+            context.dropped(candidate, || format!("left out by {name}"));
         }
-        session.step(|| format!("{}.{name}: {} of {} left", T::MANY, after.len(), before.len()));
+        context.step(|| format!("{}.{name}: {} of {} left", T::MANY, after.len(), before.len()));
         Ok(())
     }
 
-    /// Looks at one after the other, until `look` has seen enough.
-    pub(super) fn each(&self, session: &Session, mut look: impl FnMut(T) -> Res<bool>) -> Res<()> {
+    /// Visits the items, until `look` returns false.
+    pub(super) fn each(
+        &self,
+        context: &DecisionContext,
+        mut look: impl FnMut(T) -> Res<bool>,
+    ) -> Res<()> {
         match &self.source {
             Source::View(base) => {
-                'items: for item in T::all(base, &session.cluster) {
+                'items: for item in T::all(base, &context.cluster) {
                     looked(1)?;
                     for filter in &self.filters {
-                        if !item.keep(filter, session)? {
+                        if !item.keep(filter, context)? {
                             if item.is_last(base, filter) {
                                 return Ok(());
                             }
@@ -173,7 +180,7 @@ impl<T: Item> Collection<T> {
                 'listed: for item in items.iter() {
                     looked(1)?;
                     for filter in &self.filters {
-                        if !item.keep(filter, session)? {
+                        if !item.keep(filter, context)? {
                             continue 'listed;
                         }
                     }
@@ -186,32 +193,32 @@ impl<T: Item> Collection<T> {
         Ok(())
     }
 
-    pub(super) fn list(&self, session: &Session) -> Res<Vec<T>> {
+    pub(super) fn list(&self, context: &DecisionContext) -> Res<Vec<T>> {
         let mut items = Vec::new();
-        self.each(session, |item| {
+        self.each(context, |item| {
             items.push(item);
             Ok(true)
         })?;
         Ok(items)
     }
 
-    pub(super) fn first(&self, session: &Session) -> Res<Option<T>> {
+    pub(super) fn first(&self, context: &DecisionContext) -> Res<Option<T>> {
         let mut first = None;
-        self.each(session, |item| {
+        self.each(context, |item| {
             first = Some(item);
             Ok(false)
         })?;
         Ok(first)
     }
 
-    /// The best one by this order; of equals the first.
+    /// The item with the least key; of equal ones the first.
     pub(super) fn least<K: PartialOrd>(
         &self,
-        session: &Session,
+        context: &DecisionContext,
         mut key: impl FnMut(&T) -> Res<K>,
     ) -> Res<Option<T>> {
         let mut best: Option<(K, T)> = None;
-        self.each(session, |item| {
+        self.each(context, |item| {
             let key = key(&item)?;
             if best.as_ref().is_none_or(|(least, _)| key < *least) {
                 best = Some((key, item));
@@ -222,7 +229,7 @@ impl<T: Item> Collection<T> {
     }
 }
 
-/// What a closure gave to sort or choose by.
+/// A key that a closure returned, to sort or choose by.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Key {
     Number(f64),
@@ -243,7 +250,9 @@ impl Key {
         }
         let name = value.type_name();
         let text = value.into_immutable_string().map_err(|_| {
-            fault(format!("cannot order by a value of type {name}; a number, text or bool will do"))
+            fault(format!(
+                "cannot order by a value of type {name}; allowed are a number, a text and a bool"
+            ))
         })?;
         match text.len() {
             0..=MOST_KEY => Ok(Self::Text(text)),
@@ -253,7 +262,7 @@ impl Key {
         }
     }
 
-    /// Values of one kind in their order, those of different kinds by kind.
+    /// Compares values of one kind by their order, and values of different kinds by kind.
     pub(super) fn compare(&self, other: &Self) -> Ordering {
         match (self, other) {
             (Self::Whole(one), Self::Whole(two)) => one.cmp(two),
@@ -274,12 +283,12 @@ impl Key {
     }
 }
 
-/// The value, or `()`.
+/// The value, or `()` if there is none.
 pub(super) fn or_unit<T: Clone + Send + Sync + 'static>(value: Option<T>) -> Dynamic {
     value.map_or(Dynamic::UNIT, Dynamic::from)
 }
 
-/// A number of the host as the language has it.
+/// A number of the host as an integer of the language.
 pub(super) fn whole(number: impl TryInto<INT>) -> INT {
     number.try_into().unwrap_or(INT::MAX)
 }
@@ -294,7 +303,7 @@ impl<T: Item> IntoIterator for Collection<T> {
     type IntoIter = std::vec::IntoIter<T>;
 
     fn into_iter(self) -> Self::IntoIter {
-        // There is no way to fail here; a script whose time is over is ended by its next operation.
-        with(|session| self.list(session)).unwrap_or_default().into_iter()
+        // An iterator cannot fail here; a script whose time is over is ended by its next operation.
+        with(|context| self.list(context)).unwrap_or_default().into_iter()
     }
 }

@@ -1,9 +1,9 @@
-//! The sandbox: what the language may do here, and how much of it.
+//! The sandbox: what a script may do, and how much of it.
 //!
-//! A script has no files, no network, no clock, no output, no other script, and no way to make code out of text. What it
-//! may use is bounded: time by the clock that is read as it goes, and by helpers that look at much; memory by the size
-//! of every value, the number of variables and the depth of calls. A closure is no value that can be kept: how much it
-//! holds is not known of it.
+//! A script has no files, no network, no clock, no output and no other scripts, and cannot make code out of text. Its
+//! time is limited by the clock, which is read while it runs and by helpers that look at many things. Its memory is
+//! limited by the size of every value, the number of variables and the depth of calls. It cannot keep a closure in a
+//! variable, because the size of a closure is not known.
 
 use std::sync::{Arc, OnceLock};
 
@@ -17,28 +17,28 @@ use rhai::{
 };
 
 use super::{
-    book::{Book, Contents},
-    budget, natives,
-    session::Res,
+    budget, clock, decisions,
+    error::Res,
+    hives, job, models,
+    natives::{self, MOST_ELEMENTS, MOST_KEYS, MOST_TEXT},
+    queue,
+    registry::{HelperIndex, HelperRegistry},
+    tenants, workers,
 };
 
-/// With expressions as deep as they may be in each, they stay within the stack that threads have, which is 2 MiB.
+/// Calls inside one another. With expressions of the greatest depth in each, they fit into the stack of a thread, which
+/// is 2 MiB.
 const MOST_CALLS: usize = 10;
 const MOST_DEPTH: usize = 64;
-/// Bytes of a text, or of all texts of a list or map.
-pub(super) const MOST_TEXT: usize = 4 * 1024;
-/// Values of a list, with those of the lists in it. Ten calls with 64 variables each can hold 640 lists.
-pub(super) const MOST_ELEMENTS: usize = 1_000;
-pub(super) const MOST_KEYS: usize = 500;
 const MOST_VARIABLES: usize = 64;
 pub(super) const MOST_FUNCTIONS: usize = 64;
 
-/// Words of the language that a policy cannot use, and why.
+/// Words of the language that a policy cannot use, each with the reason.
 pub(super) const FORBIDDEN: &[(&str, &str)] = &[
-    ("eval", "a policy makes no code out of text"),
-    ("Fn", "a policy makes no code out of text; write a closure, |w| ..."),
-    ("call", "a closure stands where it is used, and a function is called by its name"),
-    ("curry", "a closure stands where it is used"),
+    ("eval", "a policy cannot make code out of text"),
+    ("Fn", "a policy cannot make code out of text; write a closure, |w| ..."),
+    ("call", "write the closure where it is used, and call a function by its name"),
+    ("curry", "write the closure where it is used"),
     ("import", "a policy is one file"),
     ("export", "a policy is one file"),
     ("this", "give the value to the function as a parameter"),
@@ -49,8 +49,8 @@ pub(super) const FORBIDDEN: &[(&str, &str)] = &[
 ];
 
 def_package! {
-    /// What of the language's own a policy can use, in one module: a name is looked for in each there is, in every
-    /// decision anew.
+    /// The functions of the language that a policy can use, in one module: every decision looks a name up in each
+    /// module.
     Words(_module):
         LanguageCorePackage,
         ArithmeticPackage,
@@ -65,30 +65,30 @@ def_package! {
     {}
 }
 
-/// The one engine of this process, with the helpers, and the book of them. Scripts do not change it.
-pub(super) fn shared() -> (Arc<Engine>, Arc<Contents>) {
-    static SHARED: OnceLock<(Arc<Engine>, Arc<Contents>)> = OnceLock::new();
+/// The engine of this process with the helpers, and their index. Scripts do not change it.
+pub(super) fn shared() -> (Arc<Engine>, Arc<HelperIndex>) {
+    static SHARED: OnceLock<(Arc<Engine>, Arc<HelperIndex>)> = OnceLock::new();
     let made = SHARED.get_or_init(|| {
-        let (engine, contents) = build();
-        (Arc::new(engine), Arc::new(contents))
+        let (engine, index) = build();
+        (Arc::new(engine), Arc::new(index))
     });
     made.clone()
 }
 
-fn build() -> (Engine, Contents) {
+fn build() -> (Engine, HelperIndex) {
     let mut engine = Engine::new_raw();
     Words::new().register_into_engine(&mut engine);
     confine(&mut engine);
-    let mut book = Book::new(engine);
-    super::workers::register(&mut book);
-    super::hives::register(&mut book);
-    super::job::register(&mut book);
-    super::tenants::register(&mut book);
-    super::queue::register(&mut book);
-    super::memory::register(&mut book);
-    super::moment::register(&mut book);
-    super::decisions::register(&mut book);
-    book.close()
+    let mut registry = HelperRegistry::new(engine);
+    workers::helpers::register(&mut registry);
+    hives::register(&mut registry);
+    job::register(&mut registry);
+    tenants::register(&mut registry);
+    queue::register(&mut registry);
+    models::register(&mut registry);
+    clock::register(&mut registry);
+    decisions::register(&mut registry);
+    registry.close()
 }
 
 fn confine(engine: &mut Engine) {
@@ -108,7 +108,7 @@ fn confine(engine: &mut Engine) {
     for (word, _) in FORBIDDEN {
         engine.disable_symbol(*word);
     }
-    // It blocks without counting as an operation, so it must not be there under any name.
+    // It blocks without counting as an operation, so it must not exist under any name.
     engine.register_fn("sleep", |_: INT| -> Res<()> { Err(refused("sleep")) });
     engine.register_fn("sleep", |_: FLOAT| -> Res<()> { Err(refused("sleep")) });
 }

@@ -1,12 +1,12 @@
-//! The reasons of a decision, put together from what the helpers noted.
+//! The explanation of a decision, built from the notes of the helpers.
 
 use super::{
-    decisions::told,
-    session::{Notes, Session},
+    context::{DecisionContext, Notes},
+    decisions::summary,
 };
 use crate::{Ask, Candidate, ClusterView, Explanation, LeastLoaded, Placement, Result, Verdict};
 
-/// Candidates that an explanation lists.
+/// The most candidates that an explanation lists.
 const MOST: usize = 256;
 
 pub(super) fn put_together(
@@ -21,11 +21,11 @@ pub(super) fn put_together(
         Ok(Placement::Spawn { hive, .. }) => Some(Candidate::Hive(hive.clone())),
         _ => None,
     };
-    let session = Session::new(ask, cluster, builtin, false);
+    let context = DecisionContext::new(ask, cluster, builtin, false);
     let mut candidates = Vec::new();
     for worker in cluster.with_model(&ask.job.model).take(MOST / 2) {
         let candidate = Candidate::Worker(worker.info.id);
-        let against = session.against(worker).or_else(|| notes.dropped.get(&candidate).cloned());
+        let against = context.against(worker).or_else(|| notes.dropped.get(&candidate).cloned());
         candidates.push((candidate, against));
     }
     let with_hives = !matches!(placement, Ok(Placement::Assign(_)));
@@ -54,7 +54,7 @@ pub(super) fn put_together(
     });
     let mut steps = notes.steps;
     steps.push(match &placement {
-        Ok(placement) => format!("decision: {}", told(placement)),
+        Ok(placement) => format!("decision: {}", summary(placement)),
         Err(error) => format!("fault: {error}"),
     });
     Explanation { placement, steps, candidates: candidates.collect() }

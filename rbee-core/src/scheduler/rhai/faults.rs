@@ -1,4 +1,4 @@
-//! What is wrong with a policy, as people read it: the line, the column, the thing, and what may have been meant.
+//! Error messages about a policy: the line, the column, the thing, and what may have been meant.
 
 use std::{io, path::PathBuf, time::Duration};
 
@@ -6,13 +6,12 @@ use rhai::{EvalAltResult, Position};
 use thiserror::Error;
 
 use super::{
-    Nothing,
     budget::MOST_OPERATIONS,
-    session::{Over, Said},
+    error::{HelperError, LimitExceeded, NoDecision},
 };
 use crate::{Error, ErrorKind};
 
-/// Why there is no policy, or no decision.
+/// The reason that there is no policy, or no decision.
 #[derive(Debug, Error)]
 pub(super) enum Fault {
     #[error("{}: cannot be read: {cause}", path.display())]
@@ -25,7 +24,7 @@ pub(super) enum Fault {
     Run { name: String, at: At, message: String },
 }
 
-/// `line 3, column 5: `, or nothing where it is not known.
+/// The position in a script, as `line 3, column 5: `; empty if it is not known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct At {
     pub(super) line: usize,
@@ -70,18 +69,18 @@ pub(super) fn script(at: At, message: impl Into<String>) -> Error {
     Fault::Script { at, message: message.into() }.into()
 }
 
-/// A failure before any job has met the script.
+/// A failure before the policy is in use.
 pub(super) fn at_load(error: &EvalAltResult) -> Error {
-    script(place(error), said(error, None))
+    script(place(error), description(error, None))
 }
 
-/// A failure at a decision.
+/// A failure of a decision.
 pub(super) fn at_run(name: &str, error: &EvalAltResult, limit: Duration) -> Error {
-    let (at, message) = (place(error), said(error, Some(limit)));
+    let (at, message) = (place(error), description(error, Some(limit)));
     Fault::Run { name: name.to_owned(), at, message }.into()
 }
 
-/// The innermost place that is known.
+/// The innermost position that is known.
 fn place(error: &EvalAltResult) -> At {
     let inner = match error {
         EvalAltResult::ErrorInFunctionCall(_, _, inner, _) => place(inner),
@@ -90,10 +89,10 @@ fn place(error: &EvalAltResult) -> At {
     if inner.line > 0 { inner } else { error.position().into() }
 }
 
-fn said(error: &EvalAltResult, limit: Option<Duration>) -> String {
+fn description(error: &EvalAltResult, limit: Option<Duration>) -> String {
     use EvalAltResult as E;
     match error.unwrap_inner() {
-        E::ErrorTerminated(why, _) => over(why.clone().try_cast(), limit),
+        E::ErrorTerminated(why, _) => exceeded(why.clone().try_cast(), limit),
         E::ErrorStackOverflow(_) => "functions call one another too deeply".into(),
         E::ErrorDataTooLarge(what, _) => format!("too large: {what}"),
         E::ErrorFunctionNotFound(signature, _) => {
@@ -105,21 +104,21 @@ fn said(error: &EvalAltResult, limit: Option<Duration>) -> String {
         }
         E::ErrorVariableNotFound(name, _) => format!("there is no variable {name}"),
         E::ErrorDataRace(..) => {
-            "a closure uses the variable whose method it is given to; put what the closure needs \
-                                 into a variable of its own before"
+            "a closure uses the variable whose method it is given to; copy what the closure needs \
+                                 into another variable before"
                 .into()
         }
         E::ErrorParsing(what, _) => what.to_string(),
         E::ErrorRuntime(value, _) => {
-            if let Some(Said(message)) = value.clone().try_cast() {
+            if let Some(HelperError(message)) = value.clone().try_cast() {
                 return message.to_string();
             }
-            if value.clone().try_cast::<Nothing>().is_some() {
-                return "nothing was given back; end the function with ?? wait() or ?? builtin()"
+            if value.clone().try_cast::<NoDecision>().is_some() {
+                return "the function returned nothing; end it with ?? wait() or ?? builtin()"
                     .into();
             }
             if let Some(why) = value.clone().try_cast() {
-                return over(Some(why), limit);
+                return exceeded(Some(why), limit);
             }
             format!("the script throws {value}")
         }
@@ -127,15 +126,17 @@ fn said(error: &EvalAltResult, limit: Option<Duration>) -> String {
     }
 }
 
-fn over(why: Option<Over>, limit: Option<Duration>) -> String {
+fn exceeded(why: Option<LimitExceeded>, limit: Option<Duration>) -> String {
     match (why, limit) {
-        (Some(Over::Operations), _) => format!("it did more than {MOST_OPERATIONS} operations"),
+        (Some(LimitExceeded::Operations), _) => {
+            format!("it did more than {MOST_OPERATIONS} operations")
+        }
         (_, Some(limit)) => format!("it took longer than {limit:?}"),
         (_, None) => "it takes too long".into(),
     }
 }
 
-/// `rbee_core::…::Workers` is what the host calls a type; scripts know it by another name.
+/// The signature with the names of types that scripts know, and not those of the host.
 fn readable(signature: &str) -> String {
     signature
         .replace(" (", "(")
@@ -143,12 +144,12 @@ fn readable(signature: &str) -> String {
         .replace("i64", "int")
 }
 
-/// The message without the place that the language adds to it; ours stands before it.
+/// The message without the position that the language appends; ours comes before it.
 fn without_place(message: &str) -> String {
     message.rsplit_once(" (line ").map_or(message, |(before, _)| before).to_owned()
 }
 
-/// The name that is so much like this one that it may have been meant.
+/// The known name that is most like this one; `None` if none is much like it.
 pub(super) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let like = |other: &&str| strsim::damerau_levenshtein(name, other);
     let most = (name.chars().count() / 3).max(1);

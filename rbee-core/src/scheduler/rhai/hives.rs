@@ -5,22 +5,23 @@ use std::{cmp::Reverse, sync::Arc};
 use rhai::{Dynamic, INT, ImmutableString};
 
 use super::{
-    book::{Book, Helper},
     collection::{Collection, Examples, Item, or_unit, whole},
+    context::{DecisionContext, with},
+    error::{Res, fault},
     job::Model,
-    memory,
-    session::{Res, Session, fault, with},
+    labels,
+    registry::{Helper, HelperRegistry},
     workers::{self, Workers},
 };
 use crate::{Candidate, ClusterView, HiveId, HiveView, ModelRef, scheduler::spawn::OnHive};
 
-/// One hive.
+/// A hive in a script.
 #[derive(Clone, Debug)]
 pub(super) struct Hive(pub(super) Arc<HiveView>);
 
 pub(super) type Hives = Collection<Hive>;
 
-/// What leaves hives out without a closure.
+/// A filter without a closure.
 #[derive(Clone, Debug)]
 pub(super) enum Filter {
     Online,
@@ -59,10 +60,10 @@ impl Item for Hive {
         Box::new(cluster.hives().map(|view| Self(view.clone())))
     }
 
-    fn keep(&self, filter: &Filter, session: &Session) -> Res<bool> {
+    fn keep(&self, filter: &Filter, context: &DecisionContext) -> Res<bool> {
         Ok(match filter {
             Filter::Online => self.0.online,
-            Filter::Available => on_hive(session, self)?.has_place(),
+            Filter::Available => on_hive(context, self)?.has_place(),
             Filter::Model(model) => self.0.models.contains_key(model),
             Filter::Gpus(least) => self.gpus() >= *least,
             Filter::Label(key, value) => {
@@ -81,59 +82,49 @@ impl Item for Hive {
 }
 
 impl Hive {
-    pub(super) fn label(&self, key: &str) -> Option<ImmutableString> {
-        self.0.labels.get(key).map(|value| value.as_str().into())
-    }
-
-    /// Its label `cost`, where that is a number that can be compared.
-    pub(super) fn cost(&self) -> Option<f64> {
-        let cost = self.0.labels.get("cost")?.trim().parse().ok();
-        cost.filter(|cost: &f64| cost.is_finite())
-    }
-
     fn gpus(&self) -> INT {
-        whole(self.0.devices.iter().filter(|device| memory::is_gpu(device)).count())
+        whole(self.0.gpus().count())
     }
 }
 
 /// The question about this hive alone.
-pub(super) fn on_hive<'a>(session: &'a Session, hive: &'a Hive) -> Res<OnHive<'a>> {
+pub(super) fn on_hive<'a>(context: &'a DecisionContext, hive: &'a Hive) -> Res<OnHive<'a>> {
     Ok(OnHive {
-        policy: &session.builtin,
-        ask: &session.ask,
-        cluster: &session.cluster,
-        known: session.known_of_job()?,
+        sizing: context.builtin.sizing(),
+        ask: &context.ask,
+        cluster: &context.cluster,
+        known: context.known_of_job()?,
         hive: &hive.0,
     })
 }
 
 fn narrow(set: &Hives, filter: Filter, name: &str) -> Res<Hives> {
-    with(|session| set.narrowed(session, filter, || name.into()))
+    with(|context| set.narrowed(context, filter, || name.into()))
 }
 
-fn get(set: &Hives, session: &Session, name: &str) -> Res<Dynamic> {
+fn get(set: &Hives, context: &DecisionContext, name: &str) -> Res<Dynamic> {
     let Ok(id) = HiveId::new(name) else { return Ok(Dynamic::UNIT) };
-    let Some(view) = session.cluster.hive(&id) else { return Ok(Dynamic::UNIT) };
+    let Some(view) = context.cluster.hive(&id) else { return Ok(Dynamic::UNIT) };
     let hive = Hive(view.clone());
     for filter in set.filters() {
-        if !hive.keep(filter, session)? {
+        if !hive.keep(filter, context)? {
             return Ok(Dynamic::UNIT);
         }
     }
     Ok(Dynamic::from(hive))
 }
 
-/// Registers a choice: the hive with the least key, or `()`.
+/// Registers a choice: the hive with the least key, or `()` if there is none.
 fn choice<K: PartialOrd>(
-    book: &mut Book,
+    registry: &mut HelperRegistry,
     helper: Helper,
-    key: impl Fn(&Hive, &Session) -> K + Send + Sync + 'static,
+    key: impl Fn(&Hive, &DecisionContext) -> K + Send + Sync + 'static,
 ) {
     let name = helper.name;
-    book.function(helper, move |set: &mut Hives| -> Res<Dynamic> {
-        with(|session| {
-            let hive = set.least(session, |hive| Ok(key(hive, session)))?;
-            session.step(|| match &hive {
+    registry.function(helper, move |set: &mut Hives| -> Res<Dynamic> {
+        with(|context| {
+            let hive = set.least(context, |hive| Ok(key(hive, context)))?;
+            context.step(|| match &hive {
                 Some(hive) => format!("hives.{name}: hive {}", hive.0.id),
                 None => format!("hives.{name}: none to choose from"),
             });
@@ -142,58 +133,61 @@ fn choice<K: PartialOrd>(
     });
 }
 
-pub(super) fn register(book: &mut Book) {
-    book.chapter(
+pub(super) fn register(registry: &mut HelperRegistry) {
+    registry.section(
         "Hives",
-        "What narrows hives down, and what chooses one. A choice from none is `()`.",
+        "Filters, and ways to choose one hive. A choice from an empty collection is `()`.",
     );
-    super::collection::register::<Hive>(book);
-    selections(book);
-    book.chapter("One hive", "What a hive tells of itself.");
-    properties(book);
+    super::collection::helpers::register::<Hive>(registry);
+    selections(registry);
+    registry.overload("on_hive", |set: &mut Workers, hive: Hive| {
+        with(|context| workers::helpers::on_hive(set, context, hive.0.id.as_str()))
+    });
+    registry.section("One hive", "The properties of a hive.");
+    properties(registry);
 }
 
-fn selections(book: &mut Book) {
+fn selections(registry: &mut HelperRegistry) {
     let on = |name, signature, doc, example| Helper { on: "hives", name, signature, doc, example };
-    book.function(
-        on("online", "online() -> hives", "Those that answer.", "hives.online().count()"),
+    registry.function(
+        on("online", "online() -> hives", "Those that are online.", "hives.online().count()"),
         |set: &mut Hives| narrow(set, Filter::Online, "online()"),
     );
-    book.function(
-        on("available", "available() -> hives", "Those on which a worker of the job's model can be started now: online, not being emptied, with memory that is free or that idle workers would free, and that have not refused the model.", "hives.available().count()"),
+    registry.function(
+        on("available", "available() -> hives", "Those on which a worker of the job's model can be started now: online, not draining, with enough memory that is free or that idle workers would free, and without having refused the model.", "hives.available().count()"),
         |set: &mut Hives| narrow(set, Filter::Available, "available()"),
     );
-    book.function(
+    registry.function(
         on(
             "with_model",
             "with_model(model) -> hives",
-            "Those that have the model on their disk: nothing has to be downloaded there.",
+            "Those that have the model on their disk, so that nothing is downloaded.",
             "hives.with_model(job.model).count()",
         ),
         |set: &mut Hives, model: Model| {
             narrow(set, Filter::Model(model.0.clone()), &format!("with_model({})", model.0))
         },
     );
-    book.overload("with_model", |set: &mut Hives, model: &str| {
+    registry.overload("with_model", |set: &mut Hives, model: &str| {
         let model = Model::parse(model)?;
         narrow(set, Filter::Model(model.0.clone()), &format!("with_model({})", model.0))
     });
-    book.function(
+    registry.function(
         on("with_gpu", "with_gpu() -> hives", "Those that have a GPU.", "hives.with_gpu().count()"),
         |set: &mut Hives| narrow(set, Filter::Gpus(1), "with_gpu()"),
     );
-    book.function(
+    registry.function(
         on(
             "with_gpus",
             "with_gpus(n) -> hives",
-            "Those that have at least so many GPUs.",
+            "Those that have at least n GPUs.",
             "hives.with_gpus(2).count()",
         ),
         |set: &mut Hives, least: INT| {
             narrow(set, Filter::Gpus(least), &format!("with_gpus({least})"))
         },
     );
-    book.function(
+    registry.function(
         on(
             "with_label",
             "with_label(key, value) -> hives",
@@ -205,7 +199,7 @@ fn selections(book: &mut Book) {
             narrow(set, Filter::Label(key, value), &name)
         },
     );
-    book.function(
+    registry.function(
         on(
             "in_region",
             "in_region(name) -> hives",
@@ -217,156 +211,147 @@ fn selections(book: &mut Book) {
             narrow(set, Filter::Label("region".into(), region), &name)
         },
     );
-    book.function(
+    registry.function(
         on(
             "get",
             "get(name) -> hive or ()",
             "The hive of this name.",
             "hives.get(\"attic\").region",
         ),
-        |set: &mut Hives, name: &str| with(|session| get(set, session, name)),
+        |set: &mut Hives, name: &str| with(|context| get(set, context, name)),
     );
     choice(
-        book,
+        registry,
         on(
             "most_vram_free",
             "most_vram_free() -> hive or ()",
-            "The one with the most memory free on its GPUs together.",
+            "The one with the most free memory on its GPUs together.",
             "hives.most_vram_free().id",
         ),
-        |hive, _| Reverse(memory::gpu_free(&hive.0)),
+        |hive, _| Reverse(hive.0.gpu_memory_free()),
     );
     choice(
-        book,
+        registry,
         on(
             "fewest_workers",
             "fewest_workers() -> hive or ()",
             "The one with the fewest workers.",
             "hives.online().fewest_workers().id",
         ),
-        |hive, session| session.cluster.count_on_hive(&hive.0.id),
+        |hive, context| context.cluster.count_on_hive(&hive.0.id),
     );
     choice(
-        book,
+        registry,
         on(
             "cheapest",
             "cheapest() -> hive or ()",
-            "The one whose label `cost` is the smallest number; those without a number there come last.",
+            "The one with the smallest number in its label `cost`; those without a number come last.",
             "hives.online().cheapest().id",
         ),
-        |hive, _| hive.cost().unwrap_or(f64::INFINITY),
+        |hive, _| labels::cost(&hive.0).unwrap_or(f64::INFINITY),
     );
 }
 
-fn properties(book: &mut Book) {
+fn properties(registry: &mut HelperRegistry) {
     type H = Hive;
     let of = |name, signature, doc, example| Helper { on: "hive", name, signature, doc, example };
-    book.property(of("id", "id -> text", "Its name.", "hives.first().id"), |h: &H| {
+    registry.property(of("id", "id -> text", "Its id.", "hives.first().id"), |h: &H| {
         ImmutableString::from(h.0.id.as_str())
     });
-    book.property(
-        of("online", "online -> bool", "It answers.", "hives.first().online"),
+    registry.property(
+        of("online", "online -> bool", "True if it is online.", "hives.first().online"),
         |h: &H| h.0.online,
     );
-    book.property(
+    registry.property(
         of(
             "draining",
             "draining -> bool",
-            "It is being emptied, and gets no new workers.",
+            "True if it gets no new workers.",
             "hives.first().draining",
         ),
         |h: &H| h.0.draining,
     );
-    book.property(
+    registry.property(
         of("region", "region -> text or ()", "Its label `region`.", "hives.first().region"),
-        |h: &H| or_unit(h.label("region")),
+        |h: &H| or_unit(labels::label(&h.0, "region")),
     );
-    book.property(
+    registry.property(
         of(
             "cost",
             "cost -> float or ()",
-            "Its label `cost`, where that is a number.",
+            "Its label `cost`; `()` if it is not a number.",
             "hives.first().cost",
         ),
-        |h: &H| or_unit(h.cost()),
+        |h: &H| or_unit(labels::cost(&h.0)),
     );
-    book.property(
-        of("gpus", "gpus -> int", "How many GPUs it has.", "hives.first().gpus"),
+    registry.property(
+        of("gpus", "gpus -> int", "The number of its GPUs.", "hives.first().gpus"),
         Hive::gpus,
     );
-    book.property(
+    registry.property(
         of(
             "vram_free",
             "vram_free -> int",
             "Bytes free on all its GPUs together.",
             "hives.first().vram_free",
         ),
-        |h: &H| whole(memory::gpu_free(&h.0)),
+        |h: &H| whole(h.0.gpu_memory_free()),
     );
-    book.property(
+    registry.property(
         of(
             "vram_total",
             "vram_total -> int",
             "Bytes of all its GPUs together.",
             "hives.first().vram_total",
         ),
-        |h: &H| whole(memory::gpu_total(&h.0)),
+        |h: &H| whole(h.0.gpu_memory_total()),
     );
-    book.property(
+    registry.property(
         of(
             "largest_free",
             "largest_free -> int",
-            "Bytes free on the one of its GPUs that has the most.",
+            "Bytes free on the GPU that has the most free.",
             "hives.first().largest_free",
         ),
-        |h: &H| {
-            let gpus = h.0.devices.iter().filter(|device| memory::is_gpu(device));
-            whole(gpus.map(|device| h.0.free_bytes(device)).max().unwrap_or(0))
-        },
+        |h: &H| whole(h.0.gpus().map(|gpu| h.0.free_bytes(gpu)).max().unwrap_or(0)),
     );
-    book.property(
+    registry.property(
         of(
             "largest_total",
             "largest_total -> int",
-            "Bytes of the largest of its GPUs, whatever is on it.",
+            "Bytes of its largest GPU, free or not.",
             "hives.first().largest_total",
         ),
-        |h: &H| {
-            let gpus = h.0.devices.iter().filter(|device| memory::is_gpu(device));
-            whole(gpus.map(|device| device.memory_total).max().unwrap_or(0))
-        },
+        |h: &H| whole(h.0.gpus().map(|gpu| gpu.memory_total).max().unwrap_or(0)),
     );
-    book.property(
+    registry.property(
         of(
             "gpu_indices",
             "gpu_indices -> array",
-            "The numbers of its GPUs, for `spawn_on(hive, indices)`.",
+            "The indexes of its GPUs, for `spawn_on(hive, indices)`.",
             "hives.first().gpu_indices",
         ),
-        |h: &H| -> rhai::Array {
-            let gpus = h.0.devices.iter().filter(|device| memory::is_gpu(device));
-            gpus.map(|device| Dynamic::from(whole(device.index))).collect()
-        },
+        |h: &H| -> rhai::Array { h.0.gpus().map(|gpu| Dynamic::from(whole(gpu.index))).collect() },
     );
-    book.asked(
+    registry.computed(
         of(
             "memory_left",
             "memory_left -> int or ()",
-            "Bytes that further workers of it may take, where its owner has set how much they may take together.",
+            "Bytes that are left of its memory budget; `()` if it has none.",
             "hives.first().memory_left",
         ),
-        |h: &H, session| Ok(or_unit(session.cluster.memory_left(&h.0).map(whole))),
+        |h: &H, context| Ok(or_unit(context.cluster.memory_left(&h.0).map(whole))),
     );
-    book.asked(
+    registry.computed(
         of(
             "worker_count",
             "worker_count -> int",
-            "How many workers it has.",
+            "The number of its workers.",
             "hives.first().worker_count",
         ),
-        |h: &H, session| Ok(whole(session.cluster.count_on_hive(&h.0.id))),
+        |h: &H, context| Ok(whole(context.cluster.count_on_hive(&h.0.id))),
     );
-    book.property(
+    registry.property(
         of(
             "workers",
             "workers -> workers",
@@ -375,27 +360,32 @@ fn properties(book: &mut Book) {
         ),
         |h: &H| Workers::of(workers::Base::Hive(h.0.id.clone())),
     );
-    book.function(
-        of("label", "label(key) -> text or ()", "This label.", "hives.first().label(\"power\")"),
-        |h: &mut H, key: &str| or_unit(h.label(key)),
+    registry.function(
+        of(
+            "label",
+            "label(key) -> text or ()",
+            "The label of this key.",
+            "hives.first().label(\"power\")",
+        ),
+        |h: &mut H, key: &str| or_unit(labels::label(&h.0, key)),
     );
-    book.function(
+    registry.function(
         of(
             "has_model",
             "has_model(model) -> bool",
-            "Is the model on its disk?",
+            "True if the model is on its disk.",
             "hives.first().has_model(job.model)",
         ),
         |h: &mut H, model: Model| h.0.models.contains_key(&model.0),
     );
-    book.overload("has_model", |h: &mut H, model: &str| -> Res<bool> {
+    registry.overload("has_model", |h: &mut H, model: &str| -> Res<bool> {
         Ok(h.0.models.contains_key(&Model::parse(model)?.0))
     });
-    book.function(
+    registry.function(
         of(
             "free_on",
             "free_on(index) -> int",
-            "Bytes free on this device of it.",
+            "Bytes free on the device with this index.",
             "hives.first().free_on(1)",
         ),
         |h: &mut H, index: INT| -> Res<INT> {
@@ -405,7 +395,7 @@ fn properties(book: &mut Book) {
             Ok(whole(h.0.free_bytes(device)))
         },
     );
-    book.engine().register_fn("to_string", |h: &mut H| h.0.id.to_string());
-    book.engine().register_fn("==", |one: H, two: H| one.0.id == two.0.id);
-    book.engine().register_fn("!=", |one: H, two: H| one.0.id != two.0.id);
+    registry.engine().register_fn("to_string", |h: &mut H| h.0.id.to_string());
+    registry.engine().register_fn("==", |one: H, two: H| one.0.id == two.0.id);
+    registry.engine().register_fn("!=", |one: H, two: H| one.0.id != two.0.id);
 }

@@ -5,13 +5,13 @@ use std::{sync::Arc, time::Duration};
 use rhai::{Dynamic, ImmutableString};
 
 use super::{
-    book::{Book, Helper},
     collection::{or_unit, whole},
-    session::{Res, fault},
+    error::{Res, fault},
+    registry::{Helper, HelperRegistry},
 };
 use crate::{Ask, ModelRef, Priority, Task};
 
-/// The job and what has been tried.
+/// The job, and its attempts so far.
 #[derive(Clone, Debug)]
 pub(super) struct JobObject {
     job: Arc<crate::Job>,
@@ -35,68 +35,71 @@ impl Model {
     }
 }
 
-pub(super) fn register(book: &mut Book) {
-    book.chapter("The job", "`schedule`, `admit` and `order` get the job as their first value.");
-    book.object::<JobObject>("job");
-    book.object::<Model>("model");
-    job(book);
-    book.chapter(
+pub(super) fn register(registry: &mut HelperRegistry) {
+    registry
+        .section("The job", "`schedule`, `admit` and `order` get the job as their first value.");
+    registry.object::<JobObject>("job");
+    registry.object::<Model>("model");
+    job(registry);
+    registry.section(
         "One model",
-        "A model's reference. It is compared with another or with a text by `==`, and `${job.model}` stands for it in a \
+        "A model reference. It can be compared with another or with a text by `==`, and `${job.model}` inserts it into a \
          text.",
     );
-    model(book);
+    model(registry);
 }
 
-fn job(book: &mut Book) {
+fn job(registry: &mut HelperRegistry) {
     type J = JobObject;
     let of = |name, signature, doc, example| Helper { on: "job", name, signature, doc, example };
-    book.property(of("id", "id -> text", "Its name.", "job.id != \"\""), |j: &J| {
+    registry.property(of("id", "id -> text", "Its id.", "job.id != \"\""), |j: &J| {
         ImmutableString::from(j.job.id.to_string())
     });
-    book.property(of("model", "model -> model", "The model it wants.", "job.model"), |j: &J| {
-        Model(j.job.model.clone())
-    });
-    book.property(
+    registry
+        .property(of("model", "model -> model", "The model it wants.", "job.model"), |j: &J| {
+            Model(j.job.model.clone())
+        });
+    registry.property(
         of("priority", "priority -> text", "`interactive` or `batch`.", "job.priority"),
         |j: &J| ImmutableString::from(j.job.priority.as_str()),
     );
-    book.property(
+    registry.property(
         of(
             "is_interactive",
             "is_interactive -> bool",
-            "Somebody is waiting.",
+            "True if its priority is `interactive`.",
             "job.is_interactive",
         ),
         |j: &J| j.job.priority == Priority::Interactive,
     );
-    book.property(
-        of("is_batch", "is_batch -> bool", "Nobody is waiting.", "job.is_batch"),
+    registry.property(
+        of("is_batch", "is_batch -> bool", "True if its priority is `batch`.", "job.is_batch"),
         |j: &J| j.job.priority == Priority::Batch,
     );
-    book.property(of("tenant", "tenant -> text or ()", "Whose it is.", "job.tenant"), |j: &J| {
-        or_unit(j.job.tenant.as_ref().map(|tenant| ImmutableString::from(tenant.as_str())))
-    });
-    book.property(of("task", "task -> text", "`generate` or `embed`.", "job.task"), |j: &J| {
+    registry
+        .property(of("tenant", "tenant -> text or ()", "Its tenant.", "job.tenant"), |j: &J| {
+            or_unit(j.job.tenant.as_ref().map(|tenant| ImmutableString::from(tenant.as_str())))
+        });
+    registry.property(of("task", "task -> text", "`generate` or `embed`.", "job.task"), |j: &J| {
         ImmutableString::from(match j.job.task {
             Task::Generate { .. } => "generate",
             Task::Embed { .. } => "embed",
         })
     });
-    book.property(
+    registry.property(
         of(
             "prompt_bytes",
             "prompt_bytes -> int",
-            "The size of its texts, in bytes; a token is about four.",
+            "The size of its prompt, in bytes; a token is about four.",
             "job.prompt_bytes",
         ),
         |j: &J| whole(j.job.task.text_bytes()),
     );
-    book.property(
+    registry.property(
         of(
             "max_tokens",
             "max_tokens -> int or ()",
-            "How long the answer may be, where it says so.",
+            "The longest answer, in tokens; `()` if it sets no limit.",
             "job.max_tokens",
         ),
         |j: &J| match &j.job.task {
@@ -104,20 +107,25 @@ fn job(book: &mut Book) {
             Task::Embed { .. } => Dynamic::UNIT,
         },
     );
-    book.property(
-        of("timeout_ms", "timeout_ms -> int", "How long it may run.", "job.timeout_ms"),
+    registry.property(
+        of(
+            "timeout_ms",
+            "timeout_ms -> int",
+            "The longest time that it may run.",
+            "job.timeout_ms",
+        ),
         |j: &J| whole(j.job.timeout.as_millis()),
     );
-    book.property(
+    registry.property(
         of(
             "deadline_ms",
             "deadline_ms -> int or ()",
-            "How long everything may take, counted from its submission, where it says so.",
+            "The longest time from its submission to its end; `()` if it has no deadline.",
             "job.deadline_ms",
         ),
         |j: &J| or_unit(j.job.deadline.map(|deadline| whole(deadline.as_millis()))),
     );
-    book.property(
+    registry.property(
         of(
             "waited_ms",
             "waited_ms -> int",
@@ -126,11 +134,11 @@ fn job(book: &mut Book) {
         ),
         |j: &J| whole(j.waited.as_millis()),
     );
-    book.property(
+    registry.property(
         of(
             "remaining_ms",
             "remaining_ms -> int or ()",
-            "What is left of its deadline, in milliseconds, where it has one.",
+            "Milliseconds until its deadline; `()` if it has none.",
             "job.remaining_ms",
         ),
         |j: &J| {
@@ -138,29 +146,34 @@ fn job(book: &mut Book) {
             or_unit(left.map(|left| whole(left.as_millis())))
         },
     );
-    book.property(
-        of("detached", "detached -> bool", "It goes on without a reader.", "job.detached"),
+    registry.property(
+        of(
+            "detached",
+            "detached -> bool",
+            "True if it continues without a reader.",
+            "job.detached",
+        ),
         |j: &J| j.job.detached,
     );
-    book.property(
+    registry.property(
         of(
             "rank",
             "rank -> int",
-            "Its rank, as `admit` and `order` gave it; 0 in both.",
+            "Its rank, as `admit` and `order` returned it; 0 inside both.",
             "job.rank",
         ),
         |j: &J| j.job.rank,
     );
-    book.property(
+    registry.property(
         of("attempts", "attempts -> int", "Attempts made so far; 0 for a new one.", "job.attempts"),
         |j: &J| whole(j.attempts),
     );
-    book.property(of("prefix_parts", "prefix_parts -> int", "Parts of the prompt that a worker may have computed already: messages, or blocks of a bare text.", "job.prefix_parts"), |j: &J| whole(j.job.prefix.len()));
-    book.property(
+    registry.property(of("prefix_parts", "prefix_parts -> int", "The number of parts of the prompt that a worker may have computed already: messages, or blocks of a plain text.", "job.prefix_parts"), |j: &J| whole(j.job.prefix.len()));
+    registry.property(
         of(
             "conversation",
             "conversation -> text",
-            "A name that stays the same over the turns of a conversation, for `sticky`.",
+            "A key that stays the same over the turns of a conversation, for `sticky`.",
             "job.conversation != \"\"",
         ),
         |j: &J| {
@@ -168,27 +181,27 @@ fn job(book: &mut Book) {
             ImmutableString::from(format!("{key:016x}"))
         },
     );
-    book.engine().register_fn("to_string", |j: &mut J| format!("job {}", j.job.id));
+    registry.engine().register_fn("to_string", |j: &mut J| format!("job {}", j.job.id));
 }
 
-fn model(book: &mut Book) {
+fn model(registry: &mut HelperRegistry) {
     type M = Model;
     let of = |name, signature, doc, example| Helper { on: "model", name, signature, doc, example };
-    book.function(of("matches", "matches(pattern) -> bool", "Does its reference match the pattern? `*` stands for anything, `?` for one character, and case is not looked at.", "job.model.matches(\"*8b*\")"), |m: &mut M, pattern: &str| glob(m.0.as_str(), pattern));
-    book.function(
+    registry.function(of("matches", "matches(pattern) -> bool", "True if its reference matches the pattern. `*` stands for any text, `?` for one character; case is ignored.", "job.model.matches(\"*8b*\")"), |m: &mut M, pattern: &str| glob(m.0.as_str(), pattern));
+    registry.function(
         of(
             "contains",
             "contains(text) -> bool",
-            "Is the text in its reference?",
+            "True if its reference contains the text.",
             "job.model.contains(\"llama\")",
         ),
         |m: &mut M, text: &str| m.0.as_str().contains(text),
     );
-    book.function(
-        of("to_string", "to_string() -> text", "Its reference as text.", "job.model.to_string()"),
+    registry.function(
+        of("to_string", "to_string() -> text", "Its reference as a text.", "job.model.to_string()"),
         |m: &mut M| m.0.to_string(),
     );
-    let engine = book.engine();
+    let engine = registry.engine();
     let as_text = |m: &M, text: &str| m.0.as_str() == text;
     engine.register_fn("==", |one: M, two: M| one.0 == two.0);
     engine.register_fn("!=", |one: M, two: M| one.0 != two.0);
@@ -198,7 +211,7 @@ fn model(book: &mut Book) {
     engine.register_fn("!=", move |text: &str, m: M| !as_text(&m, text));
     engine.register_fn("+", |text: &str, m: M| format!("{text}{}", m.0));
     let of = |name, signature, doc, example| Helper { on: "", name, signature, doc, example };
-    book.function(
+    registry.function(
         of(
             "glob",
             "glob(text, pattern) -> bool",
@@ -209,12 +222,13 @@ fn model(book: &mut Book) {
     );
 }
 
-/// `*` stands for anything, `?` for one character. Its time is the product of the lengths at most.
+/// Returns true if the text matches the pattern: `*` stands for any text, `?` for one character. The time is at most
+/// the product of the lengths.
 pub(super) fn glob(text: &str, pattern: &str) -> bool {
     let lower = |text: &str| text.chars().flat_map(char::to_lowercase).collect::<Vec<char>>();
     let (text, pattern) = (lower(text), lower(pattern));
     let (mut at, mut in_pattern) = (0, 0);
-    // Where the last star was, and how much of the text it stands for so far.
+    // The position of the last star in the pattern, and the end of the text that it stands for so far.
     let mut star: Option<(usize, usize)> = None;
     while at < text.len() {
         match pattern.get(in_pattern) {

@@ -1,15 +1,14 @@
-//! What can be said of a script before it is run: names that do not exist, wrong numbers of values, words that a policy
-//! must not use, and closures that are kept.
+//! Checks of a script before it runs: names that do not exist, wrong numbers of values, words that a policy must not
+//! use, and closures that are kept.
 //!
-//! The language looks names up when it runs a line, so that a wrong one would come to light with the first job that
-//! leads there.
-
-use std::ops::Range;
+//! The language looks names up when it runs a line, so without these checks a wrong name would show only with the first
+//! job that gets there.
 
 use super::{
-    book::Contents,
-    engine::{FORBIDDEN, MOST_FUNCTIONS},
-    faults::{Fault, script},
+    engine::FORBIDDEN,
+    faults::{At, Fault, script},
+    registry::HelperIndex,
+    syntax::{Function, functions, is_called, is_method},
     tokens::{Kind, Token},
 };
 use crate::Result;
@@ -17,21 +16,14 @@ use crate::Result;
 mod closures;
 mod names;
 
-/// Bytes of a script.
+/// The most bytes of a script.
 const MOST_BYTES: usize = 64 * 1024;
 
-/// Blocks and statements of a script: the language takes the square of their number to simplify them.
+/// The most blocks and statements of a script: the language takes the square of their number to optimize them.
 const MOST_BLOCKS: usize = 2_000;
 const MOST_STATEMENTS: usize = 5_000;
-/// `switch` inside one another: for each more, the language takes twice as long to simplify them.
+/// The most `switch` inside one another: with each one more, the language takes twice as long to optimize them.
 const MOST_SWITCHES: usize = 4;
-
-/// Words with a bracket after them that are no calls.
-const KEYWORDS: &[&str] = &[
-    "if", "else", "while", "until", "loop", "for", "in", "switch", "return", "throw", "catch",
-    "try", "do", "let", "const", "fn", "private", "global", "true", "false", "break", "continue",
-    "as", "_",
-];
 
 pub(super) fn check_size(text: &str) -> Result<()> {
     let bytes = text.len();
@@ -51,20 +43,7 @@ pub(super) fn description(text: &str) -> String {
     lines.next().and_then(comment).unwrap_or_default()
 }
 
-/// A function that the script declares.
-pub(super) struct Function<'a> {
-    pub(super) name: &'a str,
-    pub(super) parameters: Vec<&'a str>,
-    /// Where it stands in the text, in bytes.
-    pub(super) range: Range<usize>,
-    /// Where what is between its braces stands, with them.
-    pub(super) body: Range<usize>,
-    /// The tokens from its name to its last brace.
-    from: usize,
-    to: usize,
-}
-
-pub(super) fn check(tokens: &[Token<'_>], contents: &Contents) -> Result<()> {
+pub(super) fn check(tokens: &[Token<'_>], helpers: &HelperIndex) -> Result<()> {
     check_number(tokens, "{", MOST_BLOCKS, "blocks")?;
     check_number(tokens, ";", MOST_STATEMENTS, "statements")?;
     check_switches(tokens)?;
@@ -72,82 +51,10 @@ pub(super) fn check(tokens: &[Token<'_>], contents: &Contents) -> Result<()> {
     check_words(tokens)?;
     check_entry(&functions)?;
     closures::check_closures(tokens, &functions)?;
-    names::check_calls(tokens, &functions, contents)?;
-    names::check_properties(tokens, contents)?;
+    names::check_calls(tokens, &functions, helpers)?;
+    names::check_properties(tokens, helpers)?;
     check_constants(tokens, &functions)?;
-    names::check_variables(tokens, &functions, contents)
-}
-
-pub(super) fn functions<'a>(tokens: &[Token<'a>]) -> Vec<Function<'a>> {
-    let heads = tokens
-        .windows(3)
-        .enumerate()
-        .filter(|(_, head)| head[0].is("fn") && head[1].kind == Kind::Word && head[2].is("("));
-    let mut functions: Vec<Function<'a>> = Vec::new();
-    for (index, head) in heads {
-        // The language refuses more of them.
-        if functions.len() > MOST_FUNCTIONS {
-            break;
-        }
-        // A function in a function is none; the language says so.
-        if functions.last().is_some_and(|last| last.to > index) {
-            continue;
-        }
-        let last = tokens[index + 2].close;
-        let open = (last + 1..tokens.len()).find(|at| tokens[*at].is("{")).unwrap_or(last);
-        let close = tokens[open].close;
-        let end = tokens[close].start + tokens[close].text.len();
-        let words = tokens[index + 3..last.max(index + 3)].iter();
-        functions.push(Function {
-            name: head[1].text,
-            parameters: words.filter(|t| t.kind == Kind::Word).map(|t| t.text).collect(),
-            range: head[0].start..end,
-            body: tokens[open].start..end,
-            from: index + 1,
-            to: close,
-        });
-    }
-    functions
-}
-
-/// How many values stand between the brackets that open here.
-fn values(tokens: &[Token<'_>], open: usize) -> usize {
-    let close = tokens[open].close;
-    let (mut commas, mut any, mut index) = (0, false, open + 1);
-    while index < close {
-        let token = &tokens[index];
-        match token.text {
-            _ if token.kind != Kind::Sign => {}
-            // The commas between the bars of a closure are its own.
-            "|" if opens_closure(tokens, index) => {
-                index = (index + 1..close).find(|at| tokens[*at].is("|")).unwrap_or(close);
-            }
-            "," => commas += usize::from(index + 1 < close),
-            // What stands between other brackets is theirs.
-            _ => index = token.close,
-        }
-        any = true;
-        index += 1;
-    }
-    if any { commas + 1 } else { 0 }
-}
-
-fn opens_closure(tokens: &[Token<'_>], index: usize) -> bool {
-    let Some(before) = index.checked_sub(1).map(|index| &tokens[index]) else { return true };
-    let is_value = match before.kind {
-        Kind::Literal => true,
-        Kind::Word => !KEYWORDS.contains(&before.text),
-        Kind::Sign => matches!(before.text, ")" | "]" | "}"),
-    };
-    !is_value
-}
-
-fn is_method(tokens: &[Token<'_>], index: usize) -> bool {
-    index > 0 && (tokens[index - 1].is(".") || tokens[index - 1].is("?."))
-}
-
-fn is_called(tokens: &[Token<'_>], index: usize) -> bool {
-    tokens.get(index + 1).is_some_and(|next| next.is("("))
+    names::check_variables(tokens, &functions, helpers)
 }
 
 fn check_number(tokens: &[Token<'_>], sign: &str, most: usize, what: &str) -> Result<()> {
@@ -179,7 +86,7 @@ fn check_words(tokens: &[Token<'_>]) -> Result<()> {
         let forbidden = FORBIDDEN.iter().find(|(word, _)| token.text == *word);
         let is_property = is_method(tokens, index) && !is_called(tokens, index);
         if let Some((word, why)) = forbidden.filter(|_| !is_property) {
-            return Err(script(token.at, format!("{word} is not to be had in a policy: {why}")));
+            return Err(script(token.at, format!("{word} is not available in a policy: {why}")));
         }
     }
     Ok(())
@@ -199,11 +106,11 @@ fn check_entry(functions: &[Function<'_>]) -> Result<()> {
                     "{name} has {} parameters; write fn {name}({values})",
                     function.parameters.len()
                 );
-                return Err(script(super::faults::At::default(), message));
+                return Err(script(At::default(), message));
             }
             None if name == "schedule" => {
                 let message = "there is no fn schedule(job, workers, hives)";
-                return Err(script(super::faults::At::default(), message));
+                return Err(script(At::default(), message));
             }
             _ => {}
         }
@@ -211,7 +118,7 @@ fn check_entry(functions: &[Function<'_>]) -> Result<()> {
     Ok(())
 }
 
-/// Outside functions there are only constants: other statements would run once, and never again.
+/// Checks that outside of functions there are only constants: other statements would run once, and never again.
 fn check_constants(tokens: &[Token<'_>], functions: &[Function<'_>]) -> Result<()> {
     let mut index = 0;
     while index < tokens.len() {
@@ -240,7 +147,7 @@ fn check_constants(tokens: &[Token<'_>], functions: &[Function<'_>]) -> Result<(
             return Err(script(
                 token.at,
                 format!(
-                    "{:?} stands outside of a function; there are only const and fn",
+                    "{:?} is outside of a function; only const and fn are allowed there",
                     token.text
                 ),
             ));

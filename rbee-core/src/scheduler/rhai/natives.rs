@@ -1,5 +1,5 @@
-//! Functions of the language that are replaced, because theirs make much of little before its size is looked at, and
-//! the check of what a script reads.
+//! Replacements for functions of the language that can make large values out of small ones before their size is
+//! checked, and the check of the variables that a script reads.
 
 use rhai::{
     Array, Dynamic, Engine, EvalAltResult, EvalContext, FnPtr, INT, ImmutableString,
@@ -8,26 +8,31 @@ use rhai::{
 
 use super::{
     budget,
-    engine::{MOST_ELEMENTS, MOST_KEYS, MOST_TEXT},
-    session::{Res, fault},
+    error::{Res, fault},
 };
 
-/// Lists and maps inside one another. What is deeper takes more stack to be compared, shown or freed than there is.
+/// The most bytes of a text, or of all texts in a list or map.
+pub(super) const MOST_TEXT: usize = 4 * 1024;
+/// The most values of a list, including those of the lists in it. Ten calls with 64 variables each can hold 640 lists.
+pub(super) const MOST_ELEMENTS: usize = 1_000;
+pub(super) const MOST_KEYS: usize = 500;
+/// The most lists and maps inside one another. Deeper ones need more stack to be compared, printed or freed than there
+/// is.
 const MOST_NESTED: usize = 16;
-/// Values of a list that is not gone through each time it is read.
+/// Length of a list up to which all of it is checked each time it is read.
 const LONG: usize = 256;
-/// Maps in one list or map: the smallest has half a KiB.
+/// The most maps in one list or map: the smallest takes half a KiB.
 const MOST_MAPS: usize = 100;
 
 pub(super) fn register(engine: &mut Engine) {
     engine.register_fn("map", map);
     engine.register_fn("replace", replace::<ImmutableString>);
     engine.register_fn("replace", replace::<char>);
-    #[expect(deprecated, reason = "it is not, says its author, but may change")]
+    #[expect(deprecated, reason = "marked so because it may change, not because it is obsolete")]
     engine.on_var(|name, _, context| readable(name, &context));
 }
 
-/// How much a list holds that is being made.
+/// The size of a list that is being built.
 #[derive(Debug, Default)]
 pub(super) struct Size {
     values: usize,
@@ -36,7 +41,7 @@ pub(super) struct Size {
 }
 
 impl Size {
-    /// One more value, unless that is too much.
+    /// Counts one more value; an error if that is too much.
     pub(super) fn add(&mut self, value: &Dynamic) -> Res<()> {
         self.count(value);
         let parts = [
@@ -67,7 +72,7 @@ fn too_large(what: &str) -> Box<EvalAltResult> {
     Box::new(EvalAltResult::ErrorDataTooLarge(what.into(), Position::NONE))
 }
 
-/// The language's own looks at what it has made at the end: a thousand lists of a thousand values by then.
+/// Like `map` of the language, which checks the size only at the end: after a thousand lists of a thousand values.
 fn map(ctx: NativeCallContext<'_>, array: &mut Array, change: FnPtr) -> Res<Array> {
     let mut size = Size::default();
     let mut mapped = Array::with_capacity(array.len());
@@ -79,7 +84,7 @@ fn map(ctx: NativeCallContext<'_>, array: &mut Array, change: FnPtr) -> Res<Arra
     Ok(mapped)
 }
 
-/// A closure may take the value, or the value and its place.
+/// Calls a closure that takes the value, or the value and its index.
 fn with_index(
     ctx: &NativeCallContext<'_>,
     closure: &FnPtr,
@@ -94,7 +99,7 @@ fn with_index(
     })
 }
 
-/// What stands for something in a text.
+/// A part of a text that can be replaced.
 trait Part {
     fn count(&self, text: &str) -> usize;
     fn bytes(&self) -> usize;
@@ -125,7 +130,7 @@ impl Part for char {
     }
 }
 
-/// The language's own would square a text before it looks at what it has made.
+/// Like `replace` of the language, which could square the length of a text before it checks the size.
 #[expect(clippy::needless_pass_by_value, reason = "the language gives values")]
 fn replace<P: Part>(text: &mut ImmutableString, part: P, with: ImmutableString) -> Res<()> {
     let count = part.count(text);
@@ -136,11 +141,11 @@ fn replace<P: Part>(text: &mut ImmutableString, part: P, with: ImmutableString) 
     Ok(())
 }
 
-/// Nothing, where the variable may be read: the language then reads it.
+/// Returns `None` if the variable may be read: the language reads it then.
 fn readable(name: &str, context: &EvalContext<'_, '_, '_, '_, '_, '_>) -> Res<Option<Dynamic>> {
     let Some(variable) = context.scope().get(name) else { return Ok(None) };
     if variable.is_shared() {
-        // Where somebody changes it at this moment, the language finds that out itself.
+        // If it is being changed at this moment, the language reports that itself.
         if let Some(value) = variable.read_lock::<Dynamic>() {
             check(name, &value)?;
         }
@@ -152,9 +157,9 @@ fn readable(name: &str, context: &EvalContext<'_, '_, '_, '_, '_, '_>) -> Res<Op
 
 fn check(name: &str, value: &Dynamic) -> Res<()> {
     if value.is_fnptr() {
-        return Err(fault(format!("{name} is a closure; one stands where it is used")));
+        return Err(fault(format!("{name} is a closure; write the closure where it is used")));
     }
-    // There is room for few long lists inside one another, so that this is enough to find what is made of them.
+    // Memory allows only a few long lists inside one another, so checking now and then is enough.
     if length(value) > LONG && !budget::is_turn() {
         return Ok(());
     }
@@ -174,7 +179,7 @@ fn length(value: &Dynamic) -> usize {
     0
 }
 
-/// What a list or map is made of.
+/// The structure of a list or map.
 #[derive(Debug, Default)]
 struct Shape {
     maps: usize,

@@ -1,101 +1,108 @@
-//! What waits, in scripts.
+//! The queue in scripts.
 
 use rhai::{Dynamic, INT};
 
 use super::{
-    book::{Book, Helper},
+    budget::looked,
     collection::{or_unit, whole},
+    context::{DecisionContext, with},
+    error::Res,
     job::Model,
-    session::{Res, Session, looked, with},
+    registry::{Helper, HelperRegistry},
 };
 use crate::{ModelRef, Time};
 
-/// What waits, as `admit` gets it.
+/// The queue, as `admit` gets it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Queue;
 
-fn depth(session: &Session) -> Res<INT> {
-    Ok(whole(session.cluster.waiting()))
+fn depth(context: &DecisionContext) -> Res<INT> {
+    Ok(whole(context.cluster.waiting()))
 }
 
-fn depth_for(session: &Session, model: &ModelRef) -> INT {
-    whole(session.cluster.waiting_for(model).map_or(0, |lane| lane.depth))
+fn depth_for(context: &DecisionContext, model: &ModelRef) -> INT {
+    whole(context.cluster.waiting_for(model).map_or(0, |lane| lane.depth))
 }
 
-fn wait(session: &Session, since: Time) -> INT {
-    whole((session.ask.now.at - since).as_millis())
+fn wait(context: &DecisionContext, since: Time) -> INT {
+    whole((context.ask.now.at - since).as_millis())
 }
 
-fn oldest(session: &Session) -> Res<Dynamic> {
+fn oldest(context: &DecisionContext) -> Res<Dynamic> {
     let mut oldest = None::<Time>;
-    for (_, lane) in session.cluster.lanes() {
+    for (_, lane) in context.cluster.lanes() {
         looked(1)?;
         oldest = Some(oldest.map_or(lane.oldest, |time| time.min(lane.oldest)));
     }
-    Ok(or_unit(oldest.map(|since| wait(session, since))))
+    Ok(or_unit(oldest.map(|since| wait(context, since))))
 }
 
-fn oldest_for(session: &Session, model: &ModelRef) -> Dynamic {
-    or_unit(session.cluster.waiting_for(model).map(|lane| wait(session, lane.oldest)))
+fn oldest_for(context: &DecisionContext, model: &ModelRef) -> Dynamic {
+    or_unit(context.cluster.waiting_for(model).map(|lane| wait(context, lane.oldest)))
 }
 
-pub(super) fn register(book: &mut Book) {
-    book.chapter(
+pub(super) fn register(registry: &mut HelperRegistry) {
+    registry.section(
         "The queue",
-        "What waits for a slot. `admit` gets the queue as its second value, with the same as properties and methods.",
+        "The jobs that wait for a slot. `admit` gets the queue as its second value; the same are properties and methods of it.",
     );
-    book.object::<Queue>("queue");
+    registry.object::<Queue>("queue");
     let f = |name, signature, doc, example| Helper { on: "", name, signature, doc, example };
-    book.function(
+    registry.function(
         f(
             "queue_depth",
             "queue_depth() -> int",
-            "Jobs that wait, for all models together.",
+            "The number of jobs that wait, for all models together.",
             "queue_depth()",
         ),
         || with(depth),
     );
-    book.function(
+    registry.function(
         f(
             "queue_depth_for",
             "queue_depth_for(model) -> int",
-            "Jobs that wait for this model.",
+            "The number of jobs that wait for this model.",
             "queue_depth_for(job.model)",
         ),
-        |model: Model| with(|session| Ok(depth_for(session, &model.0))),
+        |model: Model| with(|context| Ok(depth_for(context, &model.0))),
     );
-    book.overload("queue_depth_for", |model: &str| {
+    registry.overload("queue_depth_for", |model: &str| {
         let model = Model::parse(model)?;
-        with(|session| Ok(depth_for(session, &model.0)))
+        with(|context| Ok(depth_for(context, &model.0)))
     });
-    book.function(
-        f("oldest_wait_ms", "oldest_wait_ms() -> int or ()", "How long the first of them has been waiting, in milliseconds; with a model, the first that waits for it.", "oldest_wait_ms(job.model)"),
+    registry.function(
+        f("oldest_wait_ms", "oldest_wait_ms() -> int or ()", "Milliseconds that the oldest of them has been waiting; with a model, the oldest that waits for it. `()` if none waits.", "oldest_wait_ms(job.model)"),
         || with(oldest),
     );
-    book.overload("oldest_wait_ms", |model: Model| {
-        with(|session| Ok(oldest_for(session, &model.0)))
+    registry.overload("oldest_wait_ms", |model: Model| {
+        with(|context| Ok(oldest_for(context, &model.0)))
     });
     let of = |name, signature, doc, example| Helper { on: "queue", name, signature, doc, example };
-    book.asked(
-        of("depth", "depth -> int", "Jobs that wait, for all models together.", "queue.depth"),
-        |_: &Queue, session| depth(session),
+    registry.computed(
+        of(
+            "depth",
+            "depth -> int",
+            "The number of jobs that wait, for all models together.",
+            "queue.depth",
+        ),
+        |_: &Queue, context| depth(context),
     );
-    book.asked(
+    registry.computed(
         of(
             "oldest_wait_ms",
             "oldest_wait_ms -> int or ()",
-            "How long the first of them has been waiting.",
+            "Milliseconds that the oldest of them has been waiting; `()` if none waits.",
             "queue.oldest_wait_ms",
         ),
-        |_: &Queue, session| oldest(session),
+        |_: &Queue, context| oldest(context),
     );
-    book.function(
+    registry.function(
         of(
             "depth_for",
             "depth_for(model) -> int",
-            "Jobs that wait for this model.",
+            "The number of jobs that wait for this model.",
             "queue.depth_for(job.model)",
         ),
-        |_: &mut Queue, model: Model| with(|session| Ok(depth_for(session, &model.0))),
+        |_: &mut Queue, model: Model| with(|context| Ok(depth_for(context, &model.0))),
     );
 }

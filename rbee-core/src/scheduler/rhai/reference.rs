@@ -1,25 +1,25 @@
-//! The reference of the helpers, made of the book that they are registered by.
+//! The reference of the helpers, generated from their registry.
 
 use std::{collections::BTreeSet, fmt::Write};
 
-use super::{book::Helper, engine, trial};
+use super::{dry_run, engine, registry::Helper};
 
-/// Every helper that a policy has, as the reference of `docs/scheduler.md`, in Markdown: how it is written, what it does,
-/// and an example with what it gives on the fleet that policies are tried on.
+/// The reference of all helpers in Markdown, as it is in `docs/scheduler.md`: the signature of each, what it does, and
+/// an example with its result on the fleet of the dry run.
 ///
 /// ```
 /// let reference = rbee_core::scheduler_reference();
 /// assert!(reference.contains("`workers.least_loaded() -> worker or ()`"));
 /// ```
 pub fn scheduler_reference() -> String {
-    let (_, contents) = engine::shared();
+    let (_, index) = engine::shared();
     let mut text = String::new();
-    // What workers and hives have in common is told once.
+    // Helpers that workers and hives share are listed once.
     let mut told = BTreeSet::new();
-    for (title, about) in &contents.chapters {
+    for (title, about) in &index.sections {
         let _ =
             write!(text, "### {title}\n\n{about}\n\n| | | example | gives |\n|---|---|---|---|\n");
-        for (_, helper) in contents.helpers.iter().filter(|(chapter, _)| chapter == title) {
+        for (_, helper) in index.helpers.iter().filter(|(section, _)| section == title) {
             let is_shared = ["workers", "hives"].contains(&helper.on);
             let is_told = is_shared && !told.insert((helper.signature, helper.doc));
             if !is_told {
@@ -32,7 +32,7 @@ pub fn scheduler_reference() -> String {
 }
 
 fn cells(helper: &Helper) -> [String; 4] {
-    let gives = match trial::example(helper.example) {
+    let gives = match dry_run::example(helper.example) {
         Ok(gives) => code(&gives),
         Err(error) => format!("fails: {error}"),
     };
@@ -44,7 +44,7 @@ fn cells(helper: &Helper) -> [String; 4] {
     cells.map(|cell| cell.replace('|', "\\|"))
 }
 
-/// As Markdown writes code, which may have backticks of its own.
+/// The text as code in Markdown; it may contain backticks.
 fn code(text: &str) -> String {
     if text.contains('`') { format!("`` {text} ``") } else { format!("`{text}`") }
 }
@@ -55,10 +55,10 @@ mod tests {
 
     #[test]
     fn there_are_enough_helpers_and_every_example_works() {
-        let (_, contents) = engine::shared();
-        assert!(contents.helpers.len() >= 40, "{} helpers", contents.helpers.len());
-        for (_, helper) in &contents.helpers {
-            let gives = trial::example(helper.example);
+        let (_, index) = engine::shared();
+        assert!(index.helpers.len() >= 40, "{} helpers", index.helpers.len());
+        for (_, helper) in &index.helpers {
+            let gives = dry_run::example(helper.example);
             assert!(gives.is_ok(), "{} {}: {gives:?}", helper.on, helper.name);
             assert_ne!(
                 gives.as_deref(),

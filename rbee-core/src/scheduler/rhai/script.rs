@@ -1,8 +1,8 @@
-//! A script, compiled.
+//! A compiled script.
 //!
-//! Each function that the queen calls is compiled as a program of its own, whose variables are the function's
-//! parameters: where a call of a function is cut off by a limit the language forgets the line, and a program's line it
-//! keeps. What is not part of the program is blanked out, so that lines and columns stay those of the text.
+//! Each function that the queen calls is compiled as a program of its own, with the function's parameters as variables:
+//! if a limit ends a function call, the language loses the line; if it ends a program, it keeps it. The rest of the
+//! text is replaced by spaces, so that lines and columns stay the same.
 
 use std::{ops::Range, time::Instant};
 
@@ -10,12 +10,12 @@ use rhai::{AST, Dynamic, Engine, Scope};
 
 use super::{
     budget,
-    lint::{Function, functions},
-    session::Res,
+    error::{Res, fault},
+    syntax::{Function, functions},
     tokens::Token,
 };
 
-/// The functions of a policy.
+/// The functions of a policy that the queen calls.
 #[derive(Debug)]
 pub(super) struct Script {
     pub(super) schedule: Entry,
@@ -24,7 +24,7 @@ pub(super) struct Script {
     pub(super) evict: Option<Entry>,
 }
 
-/// One function that the queen calls.
+/// A function that the queen calls.
 #[derive(Debug)]
 pub(super) struct Entry {
     program: AST,
@@ -33,7 +33,7 @@ pub(super) struct Entry {
 }
 
 impl Script {
-    /// Compiles a text whose `tokens` have been checked. Its constants must be known by then.
+    /// Compiles a text whose `tokens` have been checked. Its constants must be computed before `until`.
     pub(super) fn compile(
         engine: &Engine,
         text: &str,
@@ -42,7 +42,7 @@ impl Script {
     ) -> Res<Self> {
         let functions = functions(tokens);
         let constants = budget::grant(until, || constants(engine, text, &functions))?;
-        // The whole first: what is wrong with it is said in terms of what was written.
+        // The whole text first, so that errors refer to what was written.
         engine.compile_with_scope(&constants, text)?;
         let entry = |name: &str| -> Res<Option<Entry>> {
             let Some(own) = functions.iter().find(|function| function.name == name) else {
@@ -61,7 +61,7 @@ impl Script {
             Ok(Some(Entry { program, parameters, constants: constants.clone() }))
         };
         let Some(schedule) = entry("schedule")? else {
-            return Err(super::fault("there is no fn schedule(job, workers, hives)"));
+            return Err(fault("there is no fn schedule(job, workers, hives)"));
         };
         Ok(Self {
             schedule,
@@ -86,7 +86,7 @@ impl Entry {
     }
 }
 
-/// What stands outside of functions, run once; functions then know it by name.
+/// Runs the constants outside of functions, once; functions can then use them by name.
 fn constants(engine: &Engine, text: &str, functions: &[Function<'_>]) -> Res<Scope<'static>> {
     let mut scope = Scope::new();
     let mut from = 0;
@@ -100,7 +100,7 @@ fn constants(engine: &Engine, text: &str, functions: &[Function<'_>]) -> Res<Sco
     Ok(scope)
 }
 
-/// The text with spaces for all that is not kept.
+/// The text, with spaces in place of everything that is not kept.
 fn blanked(text: &str, kept: impl Iterator<Item = Range<usize>>) -> String {
     let mut blanked = String::with_capacity(text.len());
     let space = |c: char| if c == '\n' { '\n' } else { ' ' };

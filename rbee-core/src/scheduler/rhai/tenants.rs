@@ -3,18 +3,19 @@
 use rhai::{Dynamic, ImmutableString};
 
 use super::{
-    book::{Book, Helper},
     collection::{or_unit, whole},
-    session::{Res, fault, with},
+    context::with,
+    error::{Res, fault},
+    registry::{Helper, HelperRegistry},
 };
 use crate::{TenantId, TenantView};
 
-/// Asks about the tenant; `None` where nothing is known of it, as for a job that is nobody's.
+/// Looks at the tenant; `None` if nothing is known of it, or if the job has none.
 fn ask<T>(tenant: Dynamic, look: impl FnOnce(Option<&TenantView>) -> T) -> Res<T> {
     ask_with(tenant, |_, view| look(view))
 }
 
-/// The same, and is the job about to join the queue?
+/// The same, with whether the job is about to join the queue.
 fn ask_with<T>(tenant: Dynamic, look: impl FnOnce(bool, Option<&TenantView>) -> T) -> Res<T> {
     if tenant.is_unit() {
         return Ok(look(false, None));
@@ -24,25 +25,25 @@ fn ask_with<T>(tenant: Dynamic, look: impl FnOnce(bool, Option<&TenantView>) -> 
         .into_immutable_string()
         .map_err(|_| fault(format!("a tenant is a text or (), not a value of type {kind}")))?;
     let id = TenantId::new(name.as_str()).map_err(|error| fault(error.message()))?;
-    with(|session| {
-        let view = session.cluster.tenant(&id).map(|view| &**view);
-        Ok(look(session.is_admitting, view))
+    with(|context| {
+        let view = context.cluster.tenant(&id).map(|view| &**view);
+        Ok(look(context.is_admitting, view))
     })
 }
 
-pub(super) fn register(book: &mut Book) {
-    book.chapter(
+pub(super) fn register(registry: &mut HelperRegistry) {
+    registry.section(
         "Tenants",
-        "A tenant is given by its name, as `job.tenant` has it. Nothing limits one of which nothing is known, nor the \
-         jobs of nobody, whose `job.tenant` is `()`. Shares between tenants are the queue's own business.",
+        "A tenant is given by its name, as in `job.tenant`. A tenant of which nothing is known has no limits, and neither \
+         have jobs without a tenant, whose `job.tenant` is `()`. The queue itself shares the slots among tenants.",
     );
     let f = |name, signature, doc, example| Helper { on: "", name, signature, doc, example };
-    book.function(
+    registry.function(
         f(
             "tenant_over_quota",
             "tenant_over_quota(tenant) -> bool",
-            "Are its tokens of today used up, or has it more jobs at once than it may? In `admit`, also whether one more \
-             would be too many.",
+            "True if its tokens of today are used up, or if it has more jobs than it may have. In `admit`, also if one \
+             more would be too many.",
             "tenant_over_quota(\"bob\")",
         ),
         |tenant: Dynamic| {
@@ -54,40 +55,40 @@ pub(super) fn register(book: &mut Book) {
             })
         },
     );
-    book.function(
+    registry.function(
         f(
             "tenant_remaining_quota",
             "tenant_remaining_quota(tenant) -> int or ()",
-            "Tokens it may still use today; `()` where there is no limit.",
+            "Tokens that it may still use today; `()` if there is no limit.",
             "tenant_remaining_quota(\"alice\")",
         ),
         |tenant: Dynamic| {
             ask(tenant, |view| or_unit(view.and_then(TenantView::remaining_today).map(whole)))
         },
     );
-    book.function(
+    registry.function(
         f(
             "tenant_usage",
             "tenant_usage(tenant) -> int",
-            "Tokens it has used today (UTC).",
+            "Tokens that it has used today (UTC).",
             "tenant_usage(job.tenant)",
         ),
         |tenant: Dynamic| ask(tenant, |view| whole(view.map_or(0, |view| view.used_today))),
     );
-    book.function(
+    registry.function(
         f(
             "tenant_jobs",
             "tenant_jobs(tenant) -> int",
-            "Jobs it has now, waiting and running.",
+            "The number of its jobs, waiting and running.",
             "tenant_jobs(\"alice\")",
         ),
         |tenant: Dynamic| ask(tenant, |view| whole(view.map_or(0, |view| view.live_jobs))),
     );
-    book.function(
+    registry.function(
         f(
             "tenant_weight",
             "tenant_weight(tenant) -> int",
-            "Its share beside those of the others.",
+            "Its weight when slots are shared among tenants.",
             "tenant_weight(\"alice\")",
         ),
         |tenant: Dynamic| ask(tenant, |view| whole(view.map_or(1, |view| view.limits.weight))),

@@ -1,10 +1,10 @@
-//! A script as words and signs with their places: as much as the checks need that the language itself leaves to the
-//! moment a line is run.
+//! A script as tokens with their positions: as much as is needed for the checks that the language itself makes only
+//! when a line runs.
 
 use super::faults::{At, script};
 use crate::Result;
 
-/// What a token is.
+/// The kind of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Word,
@@ -13,15 +13,16 @@ pub(super) enum Kind {
     Literal,
 }
 
-/// A piece of the script.
+/// A token of the script.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Token<'a> {
     pub(super) kind: Kind,
     pub(super) text: &'a str,
     pub(super) at: At,
-    /// Where it begins, in bytes.
+    /// Its offset in the text, in bytes.
     pub(super) start: usize,
-    /// Of a bracket that opens, the token that closes it, or the last one where none does; of any other, itself.
+    /// The index of the token that closes this bracket, or of the last token if none does; for any other token, its own
+    /// index.
     pub(super) close: usize,
 }
 
@@ -31,13 +32,13 @@ impl Token<'_> {
     }
 }
 
-/// The longer ones first.
+/// Signs of several characters, the longer ones first.
 const SIGNS: &[&str] = &[
     "<<=", ">>=", "**=", "..=", "??", "?.", "?[", "||", "&&", "==", "!=", "<=", ">=", "=>", "+=",
     "-=", "*=", "/=", "%=", "|=", "&=", "^=", "..", "::", "**", "<<", ">>",
 ];
 
-/// Reads the whole script. What cannot be read is left for the language's own parser to complain about.
+/// Reads the whole script. What is not valid is left to the parser of the language, which reports it.
 pub(super) fn read(text: &str) -> Result<Vec<Token<'_>>> {
     let mut reader = Reader { text, offset: 0, at: At { line: 1, column: 1 }, tokens: Vec::new() };
     reader.code(0)?;
@@ -46,7 +47,8 @@ pub(super) fn read(text: &str) -> Result<Vec<Token<'_>>> {
     Ok(tokens)
 }
 
-/// Once for all of them: looking for each one's other half anew takes the square of a long script's length.
+/// Finds the closing bracket of each opening one, in one pass: a search for each one would take the square of the
+/// length.
 fn match_brackets(tokens: &mut [Token<'_>]) {
     let mut open = Vec::new();
     for index in 0..tokens.len() {
@@ -67,7 +69,7 @@ fn match_brackets(tokens: &mut [Token<'_>]) {
     }
 }
 
-/// Texts with code in them inside one another.
+/// The most texts with code inside one another.
 const MOST_DEPTH: usize = 8;
 
 struct Reader<'a> {
@@ -117,7 +119,7 @@ impl<'a> Reader<'a> {
         self.tokens.push(Token { kind, text, at, start, close: 0 });
     }
 
-    /// Code up to its end; inside a text, up to the brace that ends it.
+    /// Reads code to the end; inside a text, to the closing brace.
     fn code(&mut self, depth: usize) -> Result<()> {
         let mut braces = 0usize;
         while let Some(next) = self.next() {
@@ -163,7 +165,8 @@ impl<'a> Reader<'a> {
                     if depth == MOST_DEPTH {
                         return Err(script(at, "texts with code in them are nested too deeply"));
                     }
-                    // The text comes before its code, so that the code is not taken for what follows a word.
+                    // The token of the text comes before those of its code, so that the code does not look like
+                    // arguments of the word before it.
                     self.put(Kind::Literal, "``", start, at);
                     self.template(depth)?;
                 }
@@ -201,7 +204,7 @@ impl<'a> Reader<'a> {
 
     fn number(&mut self) {
         self.while_next(|c| c.is_ascii_alphanumeric() || c == '_');
-        // `1.5` is one number, `1..5` and `1.max(2)` are not.
+        // `1.5` is one number; `1..5` and `1.max(2)` are not.
         let mut rest = self.rest().chars();
         if rest.next() == Some('.') && rest.next().is_some_and(|c| c.is_ascii_digit()) {
             self.bump();

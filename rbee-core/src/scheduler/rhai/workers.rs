@@ -6,43 +6,43 @@ use rhai::ImmutableString;
 
 use super::{
     collection::{Collection, Examples, Item},
-    hives::Hive,
-    session::{Res, Session},
+    context::DecisionContext,
+    error::Res,
+    labels,
 };
 use crate::{
-    Candidate, ClusterView, HiveId, ModelRef, WorkerInfo, WorkerState, WorkerView,
-    scheduler::least_loaded::obstacle,
+    Candidate, ClusterView, HiveId, HiveView, ModelRef, WorkerState, WorkerView,
+    scheduler::{capability::Capability, least_loaded::obstacle},
 };
 
-mod helpers;
+pub(super) mod helpers;
 mod properties;
+mod selection;
 
-pub(super) use helpers::register;
-
-/// One worker.
+/// A worker in a script.
 #[derive(Clone, Debug)]
 pub(super) struct Worker(pub(super) Arc<WorkerView>);
 
 pub(super) type Workers = Collection<Worker>;
 
-/// Where a collection of workers begins.
+/// The workers that a collection starts from.
 #[derive(Clone, Debug, Default)]
 pub(super) enum Base {
     #[default]
     All,
-    /// Those that have or are loading the model.
+    /// The workers that have or are loading the model.
     Model(ModelRef),
-    /// Those of them with a free slot, the least loaded first.
+    /// The workers of the model with a free slot, the least loaded first.
     Available(ModelRef),
     Hive(HiveId),
 }
 
-/// What leaves workers out without a closure.
+/// A filter without a closure.
 #[derive(Clone, Debug)]
 pub(super) enum Filter {
     Idle,
     Capacity,
-    /// The job can run there, now or in a while.
+    /// The job can run there, now or later.
     Usable,
     Online,
     Ready,
@@ -51,39 +51,6 @@ pub(super) enum Filter {
     Model(ModelRef),
     Hive(ImmutableString),
     Label(ImmutableString, ImmutableString),
-}
-
-/// What a worker may be able to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Capability {
-    Generate,
-    Embed,
-    Resume,
-    Gpu,
-}
-
-/// Their names.
-pub(in crate::scheduler) const CAPABILITIES: &[&str] = &["generate", "embed", "resume", "gpu"];
-
-impl Capability {
-    fn named(name: &str) -> Option<Self> {
-        Some(match name {
-            "generate" => Self::Generate,
-            "embed" => Self::Embed,
-            "resume" => Self::Resume,
-            "gpu" => Self::Gpu,
-            _ => return None,
-        })
-    }
-
-    fn is_of(self, info: &WorkerInfo) -> bool {
-        match self {
-            Self::Generate => info.capabilities.generate,
-            Self::Embed => info.capabilities.embed,
-            Self::Resume => info.capabilities.resume,
-            Self::Gpu => info.devices.iter().any(|index| *index > 0),
-        }
-    }
 }
 
 impl Item for Worker {
@@ -120,18 +87,18 @@ impl Item for Worker {
         }
     }
 
-    fn keep(&self, filter: &Filter, session: &Session) -> Res<bool> {
+    fn keep(&self, filter: &Filter, context: &DecisionContext) -> Res<bool> {
         let view = &*self.0;
         Ok(match filter {
-            Filter::Idle => view.leased == 0 && session.is_usable(view),
-            Filter::Capacity => session.is_usable(view),
+            Filter::Idle => view.leased == 0 && context.is_usable(view),
+            Filter::Capacity => context.is_usable(view),
             Filter::Usable => {
-                let obstacle = obstacle(&session.ask, &session.cluster, view);
+                let obstacle = obstacle(&context.ask, &context.cluster, view);
                 obstacle.is_none_or(|obstacle| obstacle.is_passing())
             }
             Filter::Online => {
                 view.reachable
-                    && session.cluster.hive(&view.info.hive).is_none_or(|hive| hive.online)
+                    && context.cluster.hive(&view.info.hive).is_none_or(|hive| hive.online)
             }
             Filter::Ready => view.state == WorkerState::Ready,
             Filter::Can(capability) => capability.is_of(&view.info),
@@ -139,7 +106,7 @@ impl Item for Worker {
             Filter::Model(model) => view.info.model == *model,
             Filter::Hive(hive) => view.info.hive.as_str() == hive.as_str(),
             Filter::Label(key, value) => {
-                let hive = session.cluster.hive(&view.info.hive);
+                let hive = context.cluster.hive(&view.info.hive);
                 hive.is_some_and(|hive| {
                     hive.labels.get(key.as_str()).is_some_and(|has| has == value.as_str())
                 })
@@ -148,7 +115,7 @@ impl Item for Worker {
     }
 
     fn is_last(&self, base: &Base, filter: &Filter) -> bool {
-        // The index has the idle ones first.
+        // The index lists the idle ones first.
         matches!((base, filter), (Base::Available(_), Filter::Idle)) && self.0.leased > 0
     }
 
@@ -158,11 +125,18 @@ impl Item for Worker {
 }
 
 impl Worker {
-    fn hive(&self, session: &Session) -> Option<Hive> {
-        session.cluster.hive(&self.0.info.hive).cloned().map(Hive)
+    fn hive<'a>(&self, context: &'a DecisionContext) -> Option<&'a HiveView> {
+        context.cluster.hive(&self.0.info.hive).map(|hive| &**hive)
     }
 
-    pub(super) fn label(&self, session: &Session, key: &str) -> Option<ImmutableString> {
-        self.hive(session)?.label(key)
+    /// Memory that is free on the devices that it runs on, in bytes.
+    pub(super) fn device_memory_free(&self, context: &DecisionContext) -> u64 {
+        let Some(hive) = self.hive(context) else { return 0 };
+        let devices = hive.devices.iter().filter(|device| self.0.runs_on(device.index));
+        devices.map(|device| hive.free_bytes(device)).fold(0, u64::saturating_add)
+    }
+
+    pub(super) fn label(&self, context: &DecisionContext, key: &str) -> Option<ImmutableString> {
+        labels::label(self.hive(context)?, key)
     }
 }

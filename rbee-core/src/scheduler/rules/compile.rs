@@ -1,10 +1,10 @@
-//! Rules as the script that they stand for.
+//! The compiler of rules to a script.
 
 use std::fmt::Write;
 
 use super::read::{Action, Condition, Place, Rule, Rules};
 
-/// The script; each rule in it begins with a comment that says where it comes from.
+/// The script; a comment before each rule tells where it comes from.
 pub(super) fn script(rules: &Rules) -> String {
     let mut text = String::new();
     let description = match &*rules.description {
@@ -33,8 +33,8 @@ fn schedule(text: &mut String, rules: &Rules) {
     text.push_str("}\n");
 }
 
-/// The same rules in their order, as far as they say whether a job may come in: one that would decide otherwise lets it
-/// in, and so does one that may, because it looks at workers.
+/// The rules in their order, as far as they decide on admission: a rule with another decision admits the job, and so
+/// does one that may hold or not, because it looks at workers.
 fn admit(text: &mut String, rules: &Rules) {
     let last = rules.otherwise.as_ref().and_then(|action| action.reject.as_deref());
     let upto = match last {
@@ -71,20 +71,20 @@ fn order(text: &mut String, rules: &Rules) {
 }
 
 impl Rule {
-    /// Does it refuse those that come because of what waits already? Those that wait are not ended by it.
+    /// Returns true if it refuses new jobs because of the length of the queue. It does not end jobs that wait already.
     fn is_for_newcomers(&self) -> bool {
         let looks_at_queue = |one: &Condition| matches!(one, Condition::QueueAbove(_));
         self.refuses_newcomers() && self.when.iter().any(looks_at_queue)
     }
 
-    /// Can it be said of a job that comes, whether it is refused?
+    /// Returns true if it is certain for a new job whether this rule refuses it.
     fn refuses_newcomers(&self) -> bool {
         self.then.reject.is_some() && !self.when.iter().any(Condition::is_of_workers)
     }
 }
 
 impl Action {
-    /// Does it say anything about where a job runs?
+    /// Returns true if it decides where a job runs.
     fn decides(&self) -> bool {
         self.reject.is_some()
             || self.wait
@@ -106,7 +106,7 @@ fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// A text as the language writes it.
+/// The text as a string literal of the language.
 fn quoted(text: &str) -> String {
     let mut quoted = String::from('"');
     for c in text.chars() {
@@ -148,7 +148,7 @@ fn condition(condition: &Condition) -> String {
         Condition::SizeAbove(gib) => {
             format!("(model_size_bytes(job.model) ?? 0) > gib({gib:?})")
         }
-        // A size that is not known is not below.
+        // A model of unknown size is not below any size.
         Condition::SizeBelow(gib) => {
             format!("(model_size_bytes(job.model) ?? gib({gib:?})) < gib({gib:?})")
         }
@@ -171,7 +171,7 @@ fn condition(condition: &Condition) -> String {
     }
 }
 
-/// What narrows a collection down to this place.
+/// The filters that reduce a collection to this place.
 fn on_workers(place: Option<&Place>) -> String {
     let Some(place) = place else { return String::new() };
     let hive = place.hive.as_ref().map(|hive| format!(".on_hive({})", quoted(hive)));
@@ -224,7 +224,7 @@ fn decide(text: &mut String, action: &Action, indent: &str) {
         ways.push("builtin()".into());
     } else {
         let _ = writeln!(text, "{indent}let places = hives.available(){};", on_hives(require));
-        // While one is busy or being loaded, no other is started.
+        // While one is busy or loading, no other is started.
         ways.push("wait_for(all)".into());
         let preferred = prefer.map(|_| on_hives(prefer));
         for narrow in preferred.into_iter().chain([String::new()]) {

@@ -1,12 +1,34 @@
-//! What the rules say, checked.
+//! Reads rules and checks them.
 
-use super::{
-    MOST_RULES, Wrong,
-    yaml::{Entry, Node, Value, parse},
+use crate::{
+    Error, ErrorKind,
+    scheduler::{capability::Capability, time_of_day::time_of_day},
+    yaml::{Entry, Malformed, Node, Value, parse},
 };
-use crate::scheduler::rhai::{CAPABILITIES, time_of_day};
 
-/// How one of several workers is chosen; the name of the helper.
+/// The most rules of one policy.
+pub(super) const MOST_RULES: usize = 64;
+
+/// Something in the text that is not allowed there.
+#[derive(Debug)]
+pub(super) struct RuleError {
+    line: usize,
+    message: String,
+}
+
+impl From<Malformed> for RuleError {
+    fn from(malformed: Malformed) -> Self {
+        Self { line: malformed.line, message: malformed.message }
+    }
+}
+
+impl From<RuleError> for Error {
+    fn from(RuleError { line, message }: RuleError) -> Self {
+        Self::new(ErrorKind::InvalidRequest, format!("line {line}: {message}"))
+    }
+}
+
+/// The ways to choose one of several workers; each is the name of a helper.
 pub(super) const CHOICES: &[&str] = &[
     "least_loaded",
     "most_loaded",
@@ -19,7 +41,7 @@ pub(super) const DAYS: &[&str] = &["mon", "tue", "wed", "thu", "fri", "sat", "su
 pub(super) const TASKS: &[&str] = &["generate", "embed"];
 pub(super) const PRIORITIES: &[&str] = &["interactive", "batch"];
 
-/// All of a file.
+/// The contents of a file.
 #[derive(Debug, Default)]
 pub(super) struct Rules {
     pub(super) description: String,
@@ -55,13 +77,13 @@ pub(super) enum Condition {
 }
 
 impl Condition {
-    /// Does it look at workers? Then it holds or not when the job is placed, and cannot be said when it comes.
+    /// Returns true if it looks at workers. Then it is known only when the job is placed, and not when it comes.
     pub(super) fn is_of_workers(&self) -> bool {
         matches!(self, Self::Region(_) | Self::Capability(_))
     }
 }
 
-/// Where a job may go, or should.
+/// A place where a job must or should run.
 #[derive(Debug, Default)]
 pub(super) struct Place {
     pub(super) labels: Vec<(String, String)>,
@@ -80,15 +102,15 @@ pub(super) struct Action {
     pub(super) rank: Option<i64>,
 }
 
-type Read<T> = Result<T, Wrong>;
+type Read<T> = Result<T, RuleError>;
 
 fn wrong<T>(line: usize, path: &str, message: impl std::fmt::Display) -> Read<T> {
-    Err(Wrong { line, message: format!("{path}: {message}") })
+    Err(RuleError { line, message: format!("{path}: {message}") })
 }
 
 pub(super) fn read(text: &str) -> Read<Rules> {
     let Some(root) = parse(text)? else {
-        return Err(Wrong { line: 1, message: "there are no rules; begin with rules:".into() });
+        return Err(RuleError { line: 1, message: "there are no rules; begin with rules:".into() });
     };
     let mut rules = Rules::default();
     for entry in map(&root, "the file")? {
@@ -136,7 +158,7 @@ fn rule(node: &Node, path: &str) -> Read<Rule> {
         return wrong(
             node.line,
             &format!("{path}.then.rank"),
-            "a rank is given when the job comes, and region and capability are known when it is placed",
+            "a rank is given when the job comes, but region and capability are known only when it is placed",
         );
     }
     Ok(rule)
@@ -192,7 +214,7 @@ fn condition(entry: &Entry, path: &str) -> Read<Condition> {
         }
         "over_quota" => Condition::OverQuota(yes(node, at)?),
         "region" => Condition::Region(texts(node, at)?),
-        "capability" => Condition::Capability(among(node, at, CAPABILITIES)?),
+        "capability" => Condition::Capability(among(node, at, Capability::NAMES)?),
         _ => return unknown(entry, path, CONDITIONS),
     })
 }
@@ -233,7 +255,7 @@ fn action(node: &Node, path: &str) -> Read<Action> {
         return wrong(
             node.line,
             path,
-            "reject, wait, and what says where to run exclude one another",
+            "reject, wait, and the keys that say where to run exclude one another",
         );
     }
     Ok(action)
@@ -264,7 +286,7 @@ fn unknown<T>(entry: &Entry, path: &str, known: &[&str]) -> Read<T> {
     let near = known.iter().map(|name| (strsim::damerau_levenshtein(&entry.key, name), name));
     let hint = match near.min().filter(|(distance, _)| *distance <= 2) {
         Some((_, name)) => format!("did you mean {name}?"),
-        None => format!("there are {}", known.join(", ")),
+        None => format!("allowed are {}", known.join(", ")),
     };
     wrong(entry.line, &at, format!("there is no such key; {hint}"))
 }
@@ -294,7 +316,7 @@ fn scalar(node: &Node, path: &str) -> Read<String> {
     }
 }
 
-/// One text or a list of them.
+/// One text, or a list of them.
 fn texts(node: &Node, path: &str) -> Read<Vec<String>> {
     let texts: Vec<String> = match &node.value {
         Value::List(items) => items.iter().map(|item| scalar(item, path)).collect::<Read<_>>()?,

@@ -1,11 +1,11 @@
-//! The rules as a JSON schema, for editors.
+//! The JSON schema of rules, for editors.
 
 use serde_json::{Value, json};
 
-use super::read::{CHOICES, DAYS, PRIORITIES, TASKS};
-use crate::scheduler::rhai::CAPABILITIES;
+use super::read::{CHOICES, DAYS, MOST_RULES, PRIORITIES, TASKS};
+use crate::scheduler::capability::Capability;
 
-/// A JSON schema (draft 2020-12) of rules in YAML: an editor that is given it completes keys and marks mistakes.
+/// The JSON schema (draft 2020-12) of rules in YAML: with it, an editor completes keys and marks mistakes.
 ///
 /// ```
 /// let schema = rbee_core::rules_schema();
@@ -33,25 +33,25 @@ pub fn rules_schema() -> Value {
         "properties": {
             "reject": {"description": "The job is refused with this reason.", "type": "string"},
             "wait": {"description": "The job waits.", "type": "boolean"},
-            "choose": {"description": "Which of several free workers.", "enum": CHOICES},
-            "require": place("Only there."),
-            "prefer": place("Rather there."),
-            "spawn": {"description": "May a worker be started? true by default.", "type": "boolean"},
-            "rank": {"description": "The place in the queue: lower goes first; 0 by default.", "type": "integer"}
+            "choose": {"description": "How one of several free workers is chosen.", "enum": CHOICES},
+            "require": place("The job runs only there."),
+            "prefer": place("The job runs there if possible."),
+            "spawn": {"description": "Whether a worker may be started; true by default.", "type": "boolean"},
+            "rank": {"description": "The rank in the queue: lower goes first; 0 by default.", "type": "integer"}
         }
     });
     let mut when = json!({
-        "model": {"description": "Its reference; * and ? stand for anything."},
-        "tenant": {"description": "Its tenant; * and ? stand for anything."},
-        "priority": {"description": "How urgent it is."},
-        "task": {"description": "What is to be done."},
-        "size_above_gib": {"description": "The size of the model's files, where a hive has them.", "type": "number", "minimum": 0},
-        "size_below_gib": {"description": "The size of the model's files, where a hive has them.", "type": "number", "minimum": 0},
+        "model": {"description": "The model's reference; * stands for any text, ? for one character."},
+        "tenant": {"description": "The job's tenant; * stands for any text, ? for one character."},
+        "priority": {"description": "The job's priority."},
+        "task": {"description": "The job's task."},
+        "size_above_gib": {"description": "The size of the model's files; it does not hold if no hive has them.", "type": "number", "minimum": 0},
+        "size_below_gib": {"description": "The size of the model's files; it does not hold if no hive has them.", "type": "number", "minimum": 0},
         "prompt_above_bytes": {"description": "The size of the prompt.", "type": "integer", "minimum": 0},
         "queue_above": {"description": "Jobs that wait for the model.", "type": "integer", "minimum": 0},
         "between": {"description": "Times of the day, UTC.", "type": "array", "items": {"type": "string", "pattern": "^[0-2]?[0-9]:[0-5]?[0-9]$"}, "minItems": 2, "maxItems": 2},
         "weekdays": {"description": "Days of the week, UTC."},
-        "over_quota": {"description": "Are the tenant's tokens of today used up, or has it more jobs at once than it may?", "type": "boolean"},
+        "over_quota": {"description": "Whether the tenant's tokens of today are used up, or it has more jobs than it may have.", "type": "boolean"},
         "region": {"description": "A worker that could take the job now is in this region, or in one of these."},
         "capability": {"description": "A worker that could take the job now has this, or all of these."}
     });
@@ -62,7 +62,7 @@ pub fn rules_schema() -> Value {
         ("task", json!({"enum": TASKS})),
         ("weekdays", json!({"enum": DAYS})),
         ("region", text.clone()),
-        ("capability", json!({"enum": CAPABILITIES})),
+        ("capability", json!({"enum": Capability::NAMES})),
     ];
     for (key, item) in lists {
         when[key]["anyOf"] = one_or_more(item)["anyOf"].clone();
@@ -77,7 +77,7 @@ pub fn rules_schema() -> Value {
             "rules": {
                 "description": "The first rule whose conditions all hold decides.",
                 "type": "array",
-                "maxItems": super::MOST_RULES,
+                "maxItems": MOST_RULES,
                 "items": {
                     "type": "object",
                     "additionalProperties": false,

@@ -1,23 +1,22 @@
-//! The same question about one hive, for a policy that chooses the hive itself.
+//! Where on one hive a worker is started, for a policy that chooses the hive itself.
 
 use super::{
-    super::{
-        Ask, LeastLoaded,
-        eviction::{Memory, evictable, shortfall},
-        least_loaded::Need,
-        trace::Bytes,
-    },
-    Fit, Search, Sites, over_budget,
+    candidates::DeviceCandidates,
+    search::{DeviceFit, Search, over_budget},
 };
-use crate::{ClusterView, Device, HiveView, ModelOnDisk, WorkerSpec};
+use crate::{
+    ClusterView, Device, HiveView, ModelOnDisk, Sizing, WorkerSpec,
+    scheduler::{decision::Ask, trace::Bytes},
+    sizing::{Memory, WorkerMemory, evictable, shortfall},
+};
 
-/// A question, and the hive that it is about.
+/// A question about one hive.
 #[derive(Clone, Copy)]
 pub(in crate::scheduler) struct OnHive<'a> {
-    pub(in crate::scheduler) policy: &'a LeastLoaded,
+    pub(in crate::scheduler) sizing: &'a Sizing,
     pub(in crate::scheduler) ask: &'a Ask,
     pub(in crate::scheduler) cluster: &'a ClusterView,
-    /// See [`known`].
+    /// See [`ClusterView::largest_on_disk`].
     pub(in crate::scheduler) known: Option<&'a ModelOnDisk>,
     pub(in crate::scheduler) hive: &'a HiveView,
 }
@@ -26,46 +25,47 @@ pub(in crate::scheduler) struct OnHive<'a> {
 #[derive(Clone, Debug)]
 pub(in crate::scheduler) struct Start {
     pub(in crate::scheduler) spec: WorkerSpec,
-    /// What is missing on each of its devices until idle workers are stopped. What is missing of the hive's budget is
-    /// missing at the first.
-    pub(in crate::scheduler) short: Vec<(Device, Memory)>,
+    /// The memory that is missing on each of its devices until idle workers are stopped. What is missing of the hive's
+    /// budget is listed with the first device.
+    pub(in crate::scheduler) shortfalls: Vec<(Device, Memory)>,
 }
 
 impl<'a> OnHive<'a> {
     fn search(&self) -> Search<'a> {
-        Search { policy: self.policy, ask: self.ask, cluster: self.cluster, known: self.known }
+        Search { sizing: self.sizing, ask: self.ask, cluster: self.cluster, known: self.known }
     }
 
-    /// Will any of its devices do?
+    /// Returns true if a worker can be started on one of its devices.
     pub(in crate::scheduler) fn has_place(&self) -> bool {
         let search = self.search();
-        let fits = |device| matches!(search.fit(self.hive, device), Fit::Fits { .. });
+        let fits = |device| matches!(search.fit(self.hive, device), DeviceFit::Fits { .. });
         self.open(&search).is_ok() && self.hive.devices.iter().any(fits)
     }
 
-    /// On the best device of the hive; or why on none of them.
+    /// The worker on the best device of the hive; the error says why there is none.
     pub(in crate::scheduler) fn anywhere(&self) -> Result<Start, String> {
         let search = self.search();
         self.open(&search)?;
-        let mut sites = Sites::default();
-        search.offer_devices(self.hive, &mut sites);
-        let best = sites.choose(self.cluster);
-        let (site, _) = best.ok_or_else(|| search.why_not(self.hive))?;
-        self.on(&[site.device.index])
+        let mut candidates = DeviceCandidates::default();
+        search.offer_devices(self.hive, &mut candidates);
+        let best = candidates.choose(self.cluster);
+        let (best, _) = best.ok_or_else(|| search.why_not(self.hive))?;
+        self.on(&[best.device.index])
     }
 
-    /// On these devices, spread evenly over them; or why not.
+    /// The worker on these devices, spread evenly over them; the error says why it does not fit.
     pub(in crate::scheduler) fn on(&self, devices: &[u32]) -> Result<Start, String> {
         let search = self.search();
         self.open(&search)?;
-        let mut short = Vec::new();
+        let mut shortfalls = Vec::new();
         let mut need_bytes = 0;
         let mut all = 0_u64;
         for index in devices {
             let device = self.hive.devices.iter().find(|device| device.index == *index);
             let device = device.ok_or_else(|| format!("it has no device {index}"))?;
             let parts = devices.len().max(1) as u64;
-            let Need { expected, required } = search.need_spread(self.hive, device, parts);
+            let WorkerMemory { expected, required } =
+                search.spread_worker_memory(self.hive, device, parts);
             need_bytes = need_bytes.max(expected);
             if search.clashes(self.hive, device) {
                 return Err(format!("a worker with other numerics runs on device {index} already"));
@@ -76,25 +76,26 @@ impl<'a> OnHive<'a> {
                 let free = Bytes(self.hive.free_bytes(device));
                 return Err(format!("needs {} on device {index}, {free} free", Bytes(required)));
             }
-            short.push((device.clone(), Memory { device: missing, budget: 0 }));
+            shortfalls.push((device.clone(), Memory { device: missing, budget: 0 }));
         }
-        if let Some((device, first)) = short.first_mut() {
+        if let Some((device, first)) = shortfalls.first_mut() {
             first.budget = shortfall(self.cluster, self.hive, device, all).budget;
             if first.budget > evictable(self.cluster, self.hive, device).budget {
                 return Err(over_budget(self.cluster, self.hive, all));
             }
         }
-        short.retain(|(_, missing)| !missing.is_none());
+        shortfalls.retain(|(_, missing)| !missing.is_zero());
         let spec = WorkerSpec {
             model: search.model().clone(),
-            slots: self.policy.slots_of(search.known_on(self.hive)),
+            slots: self.sizing.slots_for(search.known_on(self.hive)),
             devices: devices.to_vec(),
             need_bytes,
             path: None,
         };
-        Ok(Start { spec, short })
+        Ok(Start { spec, shortfalls })
     }
 
+    /// The error says why no worker of the model is started on this hive, whatever its memory.
     fn open(&self, search: &Search<'_>) -> Result<(), String> {
         if let Some(error) = search.wrong_task() {
             return Err(error.message().to_owned());

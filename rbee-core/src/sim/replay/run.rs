@@ -137,7 +137,7 @@ impl<'a> Running<'a> {
     pub(super) fn run_out(mut self) -> Result<ReplayReport> {
         let plan = self.plan;
         self.begin_moment();
-        self.inputs.push_back(Input::PolicyChanged { admits: self.stage.scheduler.admits() });
+        self.inputs.push_back(Input::PolicyChanged { admits: self.stage.scheduler.info().admits });
         for (id, limits) in &plan.tenants {
             let (id, limits) = (id.clone(), limits.clone());
             let record = TenantRecord { id, limits, keys: Vec::new(), used_tokens: 0 };
@@ -251,7 +251,7 @@ impl<'a> Running<'a> {
             if self.steps_here > self.most_here {
                 return self.broken(format!(
                     "policy {} goes round in circles: {} steps at one moment, {:?} after the beginning",
-                    self.stage.scheduler.name(),
+                    self.stage.scheduler.info().name,
                     self.steps_here,
                     self.stage.elapsed()
                 ));

@@ -1,4 +1,4 @@
-//! What every collection can do, and what is said of it.
+//! The helpers of every collection, with their documentation.
 
 use std::cmp::Ordering;
 
@@ -6,9 +6,10 @@ use rhai::{Array, Dynamic, FnPtr, INT, NativeCallContext};
 
 use super::{Collection, Examples, Item, Key, or_unit, whole_index};
 use crate::scheduler::rhai::{
-    book::{Book, Helper},
+    context::with,
+    error::{Res, fault},
     natives::Size,
-    session::{Res, fault, with},
+    registry::{Helper, HelperRegistry},
 };
 
 fn best_by<T: Item>(
@@ -18,15 +19,15 @@ fn best_by<T: Item>(
     name: &str,
     better: Ordering,
 ) -> Res<Dynamic> {
-    with(|session| {
+    with(|context| {
         let mut best: Option<(Key, T)> = None;
-        for item in set.list(session)? {
+        for item in set.list(context)? {
             let key = Key::new(score.call_within_context(ctx, (item.clone(),))?)?;
             if best.as_ref().is_none_or(|(other, _)| key.compare(other) == better) {
                 best = Some((key, item));
             }
         }
-        session.step(|| match &best {
+        context.step(|| match &best {
             Some((key, item)) => format!("{}.{name}: {} with {key:?}", T::MANY, item.candidate()),
             None => format!("{}.{name}: none to choose from", T::MANY),
         });
@@ -34,61 +35,61 @@ fn best_by<T: Item>(
     })
 }
 
-/// Registers what every collection can do.
-pub(in crate::scheduler::rhai) fn register<T: Item>(book: &mut Book) {
+/// Registers the helpers of every collection.
+pub(in crate::scheduler::rhai) fn register<T: Item>(registry: &mut HelperRegistry) {
     let on = T::MANY;
     let e = T::EXAMPLES;
-    book.object::<Collection<T>>(T::MANY);
-    book.object::<T>(T::ONE);
-    book.engine().register_iterator::<Collection<T>>();
-    selections::<T>(book, on, e);
-    questions::<T>(book, on, e);
+    registry.object::<Collection<T>>(T::MANY);
+    registry.object::<T>(T::ONE);
+    registry.engine().register_iterator::<Collection<T>>();
+    selections::<T>(registry, on, e);
+    questions::<T>(registry, on, e);
 }
 
-fn selections<T: Item>(book: &mut Book, on: &'static str, e: &Examples) {
+fn selections<T: Item>(registry: &mut HelperRegistry, on: &'static str, e: &Examples) {
     let entry = |name, signature, doc, example| Helper { on, name, signature, doc, example };
-    book.function(
+    registry.function(
         entry(
             "filter",
             "filter(|x| bool) -> collection",
-            "Those for which the closure gives true.",
+            "Those for which the closure returns true.",
             e.filter,
         ),
         |ctx: NativeCallContext<'_>, set: &mut Collection<T>, test: FnPtr| -> Res<Collection<T>> {
-            with(|session| {
+            with(|context| {
                 let mut kept = Vec::new();
-                for item in set.list(session)? {
+                for item in set.list(context)? {
                     if test.call_within_context(&ctx, (item.clone(),))? {
                         kept.push(item);
                     }
                 }
                 let kept = Collection::listed(kept);
-                set.explain(session, &kept, || format!("filter on line {}", line(&ctx)))?;
+                set.explain(context, &kept, || format!("filter on line {}", line(&ctx)))?;
                 Ok(kept)
             })
         },
     );
-    book.function(
-        entry("without", "without(x) -> collection", "All but this one.", e.without),
+    registry.function(
+        entry("without", "without(x) -> collection", "All except this one.", e.without),
         |set: &mut Collection<T>, other: T| -> Res<Collection<T>> {
-            with(|session| {
-                let mut items = set.list(session)?;
+            with(|context| {
+                let mut items = set.list(context)?;
                 items.retain(|item| item.candidate() != other.candidate());
                 Ok(Collection::listed(items))
             })
         },
     );
-    book.function(
+    registry.function(
         entry(
             "sort_by",
             "sort_by(|x| key) -> collection",
-            "Sorted by what the closure gives, the least first: numbers, texts or bools.",
+            "Sorted by the closure's result, the least first: numbers, texts or bools.",
             e.sort_by,
         ),
         |ctx: NativeCallContext<'_>, set: &mut Collection<T>, key: FnPtr| -> Res<Collection<T>> {
-            with(|session| {
+            with(|context| {
                 let mut keyed = Vec::new();
-                for item in set.list(session)? {
+                for item in set.list(context)? {
                     keyed.push((Key::new(key.call_within_context(&ctx, (item.clone(),))?)?, item));
                 }
                 keyed.sort_by(|(one, _), (two, _)| one.compare(two));
@@ -96,13 +97,13 @@ fn selections<T: Item>(book: &mut Book, on: &'static str, e: &Examples) {
             })
         },
     );
-    book.function(
+    registry.function(
         entry("take", "take(n) -> collection", "The first n.", e.take),
         |set: &mut Collection<T>, most: INT| -> Res<Collection<T>> {
-            with(|session| {
+            with(|context| {
                 let most = usize::try_from(most).unwrap_or(0);
                 let mut items = Vec::new();
-                set.each(session, |item| {
+                set.each(context, |item| {
                     if items.len() < most {
                         items.push(item);
                     }
@@ -112,28 +113,28 @@ fn selections<T: Item>(book: &mut Book, on: &'static str, e: &Examples) {
             })
         },
     );
-    book.function(
-        entry("skip", "skip(n) -> collection", "All but the first n.", e.skip),
+    registry.function(
+        entry("skip", "skip(n) -> collection", "All except the first n.", e.skip),
         |set: &mut Collection<T>, count: INT| -> Res<Collection<T>> {
-            with(|session| {
+            with(|context| {
                 let count = usize::try_from(count).unwrap_or(0);
-                let items = set.list(session)?;
+                let items = set.list(context)?;
                 Ok(Collection::listed(items.into_iter().skip(count).collect::<Vec<_>>()))
             })
         },
     );
-    book.function(
+    registry.function(
         entry(
             "map",
             "map(|x| value) -> array",
-            "What the closure gives for each, as an array of the language.",
+            "The closure's result for each, as an array of the language.",
             e.map,
         ),
         |ctx: NativeCallContext<'_>, set: &mut Collection<T>, change: FnPtr| -> Res<Array> {
-            with(|session| {
+            with(|context| {
                 let mut size = Size::default();
                 let mut mapped = Array::new();
-                for item in set.list(session)? {
+                for item in set.list(context)? {
                     let value = change.call_within_context(&ctx, (item,))?;
                     size.add(&value)?;
                     mapped.push(value);
@@ -144,41 +145,41 @@ fn selections<T: Item>(book: &mut Book, on: &'static str, e: &Examples) {
     );
 }
 
-fn questions<T: Item>(book: &mut Book, on: &'static str, e: &Examples) {
+fn questions<T: Item>(registry: &mut HelperRegistry, on: &'static str, e: &Examples) {
     let entry = |name, signature, doc, example| Helper { on, name, signature, doc, example };
-    book.function(
+    registry.function(
         entry(
             "min_by",
             "min_by(|x| key) -> one or ()",
-            "The one for which the closure gives the least; of equals the first.",
+            "The one with the least result of the closure; of equals the first.",
             e.min_by,
         ),
         |ctx: NativeCallContext<'_>, set: &mut Collection<T>, key: FnPtr| {
             best_by(&ctx, set, &key, "min_by", Ordering::Less)
         },
     );
-    book.function(
+    registry.function(
         entry(
             "max_by",
             "max_by(|x| key) -> one or ()",
-            "The one for which the closure gives the most; of equals the first.",
+            "The one with the greatest result of the closure; of equals the first.",
             e.max_by,
         ),
         |ctx: NativeCallContext<'_>, set: &mut Collection<T>, key: FnPtr| {
             best_by(&ctx, set, &key, "max_by", Ordering::Greater)
         },
     );
-    book.function(
+    registry.function(
         entry(
             "find",
             "find(|x| bool) -> one or ()",
-            "The first for which the closure gives true.",
+            "The first for which the closure returns true.",
             e.find,
         ),
         |ctx: NativeCallContext<'_>, set: &mut Collection<T>, test: FnPtr| -> Res<Dynamic> {
-            with(|session| {
+            with(|context| {
                 let mut found = None;
-                set.each(session, |item| {
+                set.each(context, |item| {
                     if test.call_within_context(&ctx, (item.clone(),))? {
                         found = Some(item);
                     }
@@ -188,12 +189,17 @@ fn questions<T: Item>(book: &mut Book, on: &'static str, e: &Examples) {
             })
         },
     );
-    book.function(
-        entry("any", "any(|x| bool) -> bool", "Does the closure give true for one of them?", e.any),
+    registry.function(
+        entry(
+            "any",
+            "any(|x| bool) -> bool",
+            "True if the closure returns true for one of them.",
+            e.any,
+        ),
         |ctx: NativeCallContext<'_>, set: &mut Collection<T>, test: FnPtr| -> Res<bool> {
-            with(|session| {
+            with(|context| {
                 let mut any = false;
-                set.each(session, |item| {
+                set.each(context, |item| {
                     any = test.call_within_context(&ctx, (item,))?;
                     Ok(!any)
                 })?;
@@ -201,17 +207,17 @@ fn questions<T: Item>(book: &mut Book, on: &'static str, e: &Examples) {
             })
         },
     );
-    book.function(
+    registry.function(
         entry(
             "all",
             "all(|x| bool) -> bool",
-            "Does the closure give true for each of them? True where there are none.",
+            "True if the closure returns true for each of them, also if there are none.",
             e.all,
         ),
         |ctx: NativeCallContext<'_>, set: &mut Collection<T>, test: FnPtr| -> Res<bool> {
-            with(|session| {
+            with(|context| {
                 let mut all = true;
-                set.each(session, |item| {
+                set.each(context, |item| {
                     all = test.call_within_context(&ctx, (item,))?;
                     Ok(all)
                 })?;
@@ -219,12 +225,12 @@ fn questions<T: Item>(book: &mut Book, on: &'static str, e: &Examples) {
             })
         },
     );
-    book.function(
+    registry.function(
         entry("count", "count() -> int", "How many there are.", e.count),
         |set: &mut Collection<T>| -> Res<INT> {
-            with(|session| {
+            with(|context| {
                 let mut count = 0;
-                set.each(session, |_| {
+                set.each(context, |_| {
                     count += 1;
                     Ok(true)
                 })?;
@@ -232,29 +238,24 @@ fn questions<T: Item>(book: &mut Book, on: &'static str, e: &Examples) {
             })
         },
     );
-    book.function(
-        entry("is_empty", "is_empty() -> bool", "Are there none?", e.is_empty),
+    registry.function(
+        entry("is_empty", "is_empty() -> bool", "True if there are none.", e.is_empty),
         |set: &mut Collection<T>| -> Res<bool> {
-            with(|session| Ok(set.first(session)?.is_none()))
+            with(|context| Ok(set.first(context)?.is_none()))
         },
     );
-    book.function(
+    registry.function(
         entry("first", "first() -> one or ()", "The first one.", e.first),
         |set: &mut Collection<T>| -> Res<Dynamic> {
-            with(|session| Ok(or_unit(set.first(session)?)))
+            with(|context| Ok(or_unit(set.first(context)?)))
         },
     );
-    book.function(
-        entry(
-            "sum",
-            "sum(|x| number) -> number",
-            "What the closure gives for all of them, added up.",
-            e.sum,
-        ),
+    registry.function(
+        entry("sum", "sum(|x| number) -> number", "The sum of the closure's results.", e.sum),
         |ctx: NativeCallContext<'_>, set: &mut Collection<T>, number: FnPtr| -> Res<Dynamic> {
-            with(|session| {
+            with(|context| {
                 let (mut sum, mut float) = (0i64, None::<f64>);
-                for item in set.list(session)? {
+                for item in set.list(context)? {
                     match Key::new(number.call_within_context(&ctx, (item,))?)? {
                         Key::Whole(whole) => sum = sum.saturating_add(whole),
                         Key::Number(number) => float = Some(float.unwrap_or(0.0) + number),
@@ -265,17 +266,17 @@ fn questions<T: Item>(book: &mut Book, on: &'static str, e: &Examples) {
             })
         },
     );
-    book.function(
+    registry.function(
         entry(
             "random",
             "random() -> one or ()",
-            "One of them by chance; the same for the same question.",
+            "A random one; the same for the same question.",
             e.random,
         ),
         |set: &mut Collection<T>| -> Res<Dynamic> {
-            with(|session| {
-                let mut items = set.list(session)?;
-                let index = session.ask.random.checked_rem(items.len() as u64);
+            with(|context| {
+                let mut items = set.list(context)?;
+                let index = context.ask.random.checked_rem(items.len() as u64);
                 Ok(or_unit(index.map(|index| items.swap_remove(whole_index(index)))))
             })
         },

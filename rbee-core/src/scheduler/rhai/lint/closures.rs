@@ -1,16 +1,17 @@
-//! Closures stand where they are used. One that is kept, in a variable, a list or a map, could come to hold itself, and
-//! then it would never be freed: the language counts references. It would also hold more than its size says.
+//! A closure must be written where it is used. One that is kept in a variable, a list or a map could come to contain
+//! itself; it would never be freed then, because the language counts references. It would also hold more than its size
+//! shows.
 
-use super::{Function, is_method, opens_closure};
 use crate::{
     Result,
     scheduler::rhai::{
         faults::script,
+        syntax::{Function, is_method, opens_closure},
         tokens::{Kind, Token},
     },
 };
 
-/// Methods that call the closure they are given, and do not keep it.
+/// Methods that call the closure they get, and do not keep it.
 const TAKERS: &[&str] = &[
     "all",
     "any",
@@ -52,8 +53,8 @@ pub(super) fn check_closures(tokens: &[Token<'_>], functions: &[Function<'_>]) -
             continue;
         }
         if !is_given(tokens, index, functions) {
-            let message = "a closure stands in the brackets of the method that calls it, as in workers.filter(|w| \
-                           true); it is not kept in a variable, a list or a map";
+            let message = "a closure must be written in the brackets of the method that calls it, as in workers.filter(|w| \
+                           true); it cannot be kept in a variable, a list or a map";
             return Err(script(token.at, message));
         }
         if token.is("|") {
@@ -64,7 +65,7 @@ pub(super) fn check_closures(tokens: &[Token<'_>], functions: &[Function<'_>]) -
     Ok(())
 }
 
-/// Is it the first value of a method that calls it?
+/// Returns true if the closure is the first value of a method that calls it.
 fn is_given(tokens: &[Token<'_>], index: usize, functions: &[Function<'_>]) -> bool {
     let Some(name) = index.checked_sub(2) else { return false };
     let called = &tokens[name];
@@ -72,6 +73,6 @@ fn is_given(tokens: &[Token<'_>], index: usize, functions: &[Function<'_>]) -> b
         && called.kind == Kind::Word
         && is_method(tokens, name)
         && TAKERS.contains(&called.text)
-        // A function of the script can be called as a method, and would have the closure as its value.
+        // A function of the script can be called as a method, and would get the closure as a value.
         && functions.iter().all(|function| function.name != called.text)
 }

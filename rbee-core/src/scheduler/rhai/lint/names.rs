@@ -1,18 +1,18 @@
-//! Names that do not exist, and functions that are given too little or too much.
+//! Names that do not exist, and calls with too few or too many values.
 
 use std::collections::BTreeSet;
 
-use super::{Function, KEYWORDS, is_called, is_method, opens_closure, values};
 use crate::{
     Result,
     scheduler::rhai::{
-        book::Contents,
         faults::{nearest, script},
+        registry::HelperIndex,
+        syntax::{Function, KEYWORDS, is_called, is_method, opens_closure, values},
         tokens::{Kind, Token},
     },
 };
 
-/// Functions of the language that a policy has; how many values they take is found out when they are called.
+/// Functions of the language that a policy can use. How many values they take shows when they are called.
 const LANGUAGE: &[&str] = &[
     "abs",
     "all",
@@ -111,7 +111,7 @@ const LANGUAGE: &[&str] = &[
     "values",
 ];
 
-/// Properties of the language's own values.
+/// Properties of the values of the language.
 const PROPERTIES: &[&str] = &[
     "bytes",
     "ceiling",
@@ -134,17 +134,17 @@ const PROPERTIES: &[&str] = &[
     "start",
 ];
 
-/// Values that a function is given: all of them are held while the last is made.
+/// The most values of a call: all of them are held while the last one is computed.
 const MOST_VALUES: usize = 8;
-/// Tokens from `for` to `in`: `for (value, count) in`.
+/// The most tokens from `for` to `in`: `for (value, count) in`.
 const MOST_FOR: usize = 8;
 
 pub(super) fn check_calls(
     tokens: &[Token<'_>],
     functions: &[Function<'_>],
-    contents: &Contents,
+    helpers: &HelperIndex,
 ) -> Result<()> {
-    let known = &contents.names.functions;
+    let known = &helpers.names.functions;
     for (index, token) in tokens.iter().enumerate().filter(|(_, token)| token.kind == Kind::Word) {
         let is_declared = index > 0 && tokens[index - 1].is("fn");
         if !is_called(tokens, index) || KEYWORDS.contains(&token.text) || is_declared {
@@ -184,14 +184,14 @@ pub(super) fn check_calls(
     Ok(())
 }
 
-pub(super) fn check_properties(tokens: &[Token<'_>], contents: &Contents) -> Result<()> {
+pub(super) fn check_properties(tokens: &[Token<'_>], helpers: &HelperIndex) -> Result<()> {
     // Keys of the script's own maps.
     let own: BTreeSet<&str> = tokens
         .windows(2)
         .filter(|pair| pair[1].is(":") || pair[1].is("="))
         .map(|pair| pair[0].text.trim_matches('"'))
         .collect();
-    let known = &contents.names.properties;
+    let known = &helpers.names.properties;
     for (index, token) in tokens.iter().enumerate().filter(|(_, token)| token.kind == Kind::Word) {
         let name = token.text;
         if !is_method(tokens, index)
@@ -202,10 +202,10 @@ pub(super) fn check_properties(tokens: &[Token<'_>], contents: &Contents) -> Res
         {
             continue;
         }
-        let hint = if contents.names.functions.contains_key(name) || LANGUAGE.contains(&name) {
+        let hint = if helpers.names.functions.contains_key(name) || LANGUAGE.contains(&name) {
             format!("; did you mean {name}()?")
         } else {
-            let names = known.iter().copied().chain(contents.names.functions.keys().copied());
+            let names = known.iter().copied().chain(helpers.names.functions.keys().copied());
             nearest(name, names)
                 .map_or_else(String::new, |meant| format!("; did you mean {meant}?"))
         };
@@ -214,11 +214,11 @@ pub(super) fn check_properties(tokens: &[Token<'_>], contents: &Contents) -> Res
     Ok(())
 }
 
-/// Every variable is declared in its function, or is a constant of the script.
+/// Checks that every variable is declared in its function, or is a constant of the script.
 pub(super) fn check_variables(
     tokens: &[Token<'_>],
     functions: &[Function<'_>],
-    contents: &Contents,
+    helpers: &HelperIndex,
 ) -> Result<()> {
     let outside =
         |at: usize| functions.iter().all(|function| !(function.from..=function.to).contains(&at));
@@ -244,7 +244,7 @@ pub(super) fn check_variables(
                 continue;
             }
             let name = token.text;
-            // Where the variable is out of reach, its name would stand for the function itself.
+            // Outside of its block, the name of the variable would mean the function.
             if functions.iter().any(|function| function.name == name) {
                 let message = format!("{name} is a function; give the variable another name");
                 return Err(script(token.at, message));
@@ -252,10 +252,10 @@ pub(super) fn check_variables(
             if known.contains(name) {
                 continue;
             }
-            let hint = if contents.names.functions.contains_key(name) {
+            let hint = if helpers.names.functions.contains_key(name) {
                 format!("; did you mean {name}()?")
             } else {
-                let names = known.iter().copied().chain(contents.names.functions.keys().copied());
+                let names = known.iter().copied().chain(helpers.names.functions.keys().copied());
                 nearest(name, names)
                     .map_or_else(String::new, |meant| format!("; did you mean {meant}?"))
             };
@@ -265,7 +265,7 @@ pub(super) fn check_variables(
     Ok(())
 }
 
-/// Names that the function declares, anywhere in it.
+/// The names that the function declares, anywhere in it.
 fn declared<'a>(tokens: &[Token<'a>], function: &Function<'a>) -> BTreeSet<&'a str> {
     let mut declared = BTreeSet::new();
     let mut bars_end = 0;

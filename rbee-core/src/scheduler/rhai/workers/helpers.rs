@@ -1,74 +1,85 @@
-//! What can be asked of workers, and what is said of it.
+//! The helpers of workers, with their documentation.
 
 use rhai::{Dynamic, FLOAT, ImmutableString};
 
-use super::{Base, CAPABILITIES, Capability, Filter, Worker, Workers, properties};
+use super::{Base, Filter, Worker, Workers, properties, selection};
 use crate::{
     HiveId, ModelRef,
-    scheduler::rhai::{
-        book::{Book, Helper},
-        collection::{Item, or_unit, register as register_collection},
-        hives::Hive,
-        job::Model,
-        pick,
-        session::{Res, Session, fault, with},
+    scheduler::{
+        capability::Capability,
+        rhai::{
+            collection::{Item, helpers::register as register_collection, or_unit},
+            context::{DecisionContext, with},
+            error::{Res, fault},
+            job::Model,
+            registry::{Helper, HelperRegistry},
+        },
     },
 };
 
-/// Those of them that can take a job now, from the index where there is one.
-fn with_free_slot(set: &Workers, session: &Session, filter: Filter, name: &str) -> Res<Workers> {
-    let narrow = set.narrowed(session, filter, || format!("{name}()"))?;
+/// The workers that can take a job now, by the index if possible.
+fn with_free_slot(
+    set: &Workers,
+    context: &DecisionContext,
+    filter: Filter,
+    name: &str,
+) -> Res<Workers> {
+    let narrow = set.narrowed(context, filter, || format!("{name}()"))?;
     Ok(match set.base() {
         Some(Base::Model(model)) => narrow.rebased(Base::Available(model.clone())),
         _ => narrow,
     })
 }
 
-fn with_model(set: &Workers, session: &Session, model: &ModelRef) -> Res<Workers> {
+fn with_model(set: &Workers, context: &DecisionContext, model: &ModelRef) -> Res<Workers> {
     if matches!(set.base(), Some(Base::All)) {
         let free = |filter: &Filter| matches!(filter, Filter::Idle | Filter::Capacity);
         let has_slot = set.filters().iter().any(free);
         let base = if has_slot { Base::Available } else { Base::Model };
         let narrow = set.rebased(base(model.clone()));
-        set.explain(session, &narrow, || format!("with_model({model})"))?;
+        set.explain(context, &narrow, || format!("with_model({model})"))?;
         return Ok(narrow);
     }
-    set.narrowed(session, Filter::Model(model.clone()), || format!("with_model({model})"))
+    set.narrowed(context, Filter::Model(model.clone()), || format!("with_model({model})"))
 }
 
-/// Those of a hive, from the index where nothing else has been asked for yet.
-fn on_hive(set: &Workers, session: &Session, hive: &str) -> Res<Workers> {
+/// The workers of a hive, by the index if there is no filter yet.
+pub(in crate::scheduler::rhai) fn on_hive(
+    set: &Workers,
+    context: &DecisionContext,
+    hive: &str,
+) -> Res<Workers> {
     let name = || format!("on_hive({hive:?})");
     if matches!(set.base(), Some(Base::All))
         && let Ok(id) = HiveId::new(hive)
     {
         let narrow = set.rebased(Base::Hive(id));
-        set.explain(session, &narrow, name)?;
+        set.explain(context, &narrow, name)?;
         return Ok(narrow);
     }
-    set.narrowed(session, Filter::Hive(hive.into()), name)
+    set.narrowed(context, Filter::Hive(hive.into()), name)
 }
 
 fn narrow(set: &Workers, filter: Filter, name: &str) -> Res<Workers> {
-    with(|session| set.narrowed(session, filter, || name.into()))
+    with(|context| set.narrowed(context, filter, || name.into()))
 }
 
-pub(in crate::scheduler::rhai) fn register(book: &mut Book) {
-    book.chapter(
+pub(in crate::scheduler::rhai) fn register(registry: &mut HelperRegistry) {
+    registry.section(
         "Collections: workers and hives",
-        "`schedule` gets all workers and all hives. Nothing is copied: each helper narrows the description of what is \
-         wanted, and the cluster's indexes are asked when one is chosen. All of these are on `workers` and on `hives`, \
-         which is also what a `for` loop goes over.",
+        "`schedule` gets all workers and all hives. Nothing is copied: each helper adds to the description of what is \
+         wanted, and the indexes of the cluster are used when one is chosen. All of these exist on `workers` and on \
+         `hives`. A `for` loop can iterate over both.",
     );
-    register_collection::<Worker>(book);
-    book.chapter(
+    register_collection::<Worker>(registry);
+    registry.section(
         "Workers",
-        "What narrows workers down, and what chooses one. A choice from none is `()`.",
+        "Filters, and ways to choose one worker. A choice from an empty collection is `()`.",
     );
-    selections(book);
-    choices(book);
-    book.chapter("One worker", "What a worker tells of itself.");
-    properties::register(book);
+    selections(registry);
+    choices(registry);
+    registry.section("One worker", "The properties of a worker.");
+    properties::register(registry);
 }
 
 const fn on(
@@ -80,51 +91,56 @@ const fn on(
     Helper { on: "workers", name, signature, doc, example }
 }
 
-fn selections(book: &mut Book) {
-    book.function(
+fn selections(registry: &mut HelperRegistry) {
+    registry.function(
         on(
             "with_model",
             "with_model(model) -> workers",
-            "Those that have this model, or are loading it. A text is read as a model's reference.",
+            "Those that have or are loading this model. A text is read as a model reference.",
             "workers.with_model(job.model).count()",
         ),
-        |set: &mut Workers, model: Model| with(|session| with_model(set, session, &model.0)),
+        |set: &mut Workers, model: Model| with(|context| with_model(set, context, &model.0)),
     );
-    book.overload("with_model", |set: &mut Workers, model: &str| {
+    registry.overload("with_model", |set: &mut Workers, model: &str| {
         let model = Model::parse(model)?;
-        with(|session| with_model(set, session, &model.0))
+        with(|context| with_model(set, context, &model.0))
     });
-    book.function(
-        on("with_capacity", "with_capacity() -> workers", "Those that could take this job now: ready, in reach, with a free slot, able to do the task, with the numerics that a begun stream needs. One on which the job has failed is left out where another is free.", "workers.with_model(job.model).with_capacity().count()"),
-        |set: &mut Workers| with(|session| with_free_slot(set, session, Filter::Capacity, "with_capacity")),
+    registry.function(
+        on("with_capacity", "with_capacity() -> workers", "Those that could take this job now: ready, reachable, with a free slot, able to do the task, and with the numerics that a stream needs to be continued. One on which the job has failed is left out if another is free.", "workers.with_model(job.model).with_capacity().count()"),
+        |set: &mut Workers| with(|context| with_free_slot(set, context, Filter::Capacity, "with_capacity")),
     );
-    book.function(
+    registry.function(
         on(
             "idle",
             "idle() -> workers",
-            "Those of `with_capacity()` that have nothing to do.",
+            "Those of `with_capacity()` that are idle.",
             "workers.with_model(job.model).idle().count()",
         ),
-        |set: &mut Workers| with(|session| with_free_slot(set, session, Filter::Idle, "idle")),
+        |set: &mut Workers| with(|context| with_free_slot(set, context, Filter::Idle, "idle")),
     );
-    book.function(
-        on("usable", "usable() -> workers", "Those that this job can run on, now or in a while by itself: free, busy, or being loaded. Not those that have failed, are being stopped, are out of reach, or cannot do such a job.", "workers.with_model(job.model).usable().count()"),
+    registry.function(
+        on("usable", "usable() -> workers", "Those that this job can run on, now or later: free, busy, or loading. Not those that have failed, are being stopped, are unreachable, or cannot do such a job.", "workers.with_model(job.model).usable().count()"),
         |set: &mut Workers| narrow(set, Filter::Usable, "usable()"),
     );
-    book.function(
-        on("online", "online() -> workers", "Those in reach.", "workers.online().count()"),
+    registry.function(
+        on(
+            "online",
+            "online() -> workers",
+            "Those that are reachable.",
+            "workers.online().count()",
+        ),
         |set: &mut Workers| narrow(set, Filter::Online, "online()"),
     );
-    book.function(
+    registry.function(
         on(
             "ready",
             "ready() -> workers",
-            "Those that are neither loading nor ending nor failed; they may be busy.",
+            "Those that are not loading, not being stopped, and have not failed; they may be busy.",
             "workers.ready().count()",
         ),
         |set: &mut Workers| narrow(set, Filter::Ready, "ready()"),
     );
-    book.function(
+    registry.function(
         on(
             "with_gpu",
             "with_gpu() -> workers",
@@ -133,33 +149,35 @@ fn selections(book: &mut Book) {
         ),
         |set: &mut Workers| narrow(set, Filter::Can(Capability::Gpu), "with_gpu()"),
     );
-    book.function(
-        on("with_capability", "with_capability(name) -> workers", "Those that can do this: `generate` (text), `embed` (vectors), `resume` (go on with a stream that another worker began), or `gpu` (they run on one).", "workers.with_capability(\"embed\").count()"),
+    registry.function(
+        on("with_capability", "with_capability(name) -> workers", "Those that have this capability: `generate` (text), `embed` (vectors), `resume` (continue a stream that another worker began), or `gpu` (run on a GPU).", "workers.with_capability(\"embed\").count()"),
         |set: &mut Workers, name: &str| {
             let capability = Capability::named(name).ok_or_else(|| {
-                let names = CAPABILITIES.join(", ");
-                fault(format!("with_capability: there is no {name:?}; there are {names}"))
+                let names = Capability::NAMES.join(", ");
+                fault(format!("with_capability: there is no {name:?}; allowed are {names}"))
             })?;
             narrow(set, Filter::Can(capability), &format!("with_capability({name:?})"))
         },
     );
-    book.function(
-        on("evictable", "evictable() -> workers", "Those that may be stopped to make room: nothing runs on them, and they are not pinned.", "workers.evictable().count()"),
+    registry.function(
+        on(
+            "evictable",
+            "evictable() -> workers",
+            "Those that may be stopped to free memory: idle and not pinned.",
+            "workers.evictable().count()",
+        ),
         |set: &mut Workers| narrow(set, Filter::Evictable, "evictable()"),
     );
-    book.function(
+    registry.function(
         on(
             "on_hive",
             "on_hive(name or hive) -> workers",
             "Those of this hive.",
             "workers.on_hive(\"attic\").count()",
         ),
-        |set: &mut Workers, hive: &str| with(|session| on_hive(set, session, hive)),
+        |set: &mut Workers, hive: &str| with(|context| on_hive(set, context, hive)),
     );
-    book.overload("on_hive", |set: &mut Workers, hive: Hive| {
-        with(|session| on_hive(set, session, hive.0.id.as_str()))
-    });
-    book.function(
+    registry.function(
         on(
             "with_label",
             "with_label(key, value) -> workers",
@@ -171,11 +189,11 @@ fn selections(book: &mut Book) {
             narrow(set, Filter::Label(key, value), &name)
         },
     );
-    book.function(
+    registry.function(
         on(
             "in_region",
             "in_region(name) -> workers",
-            "Those whose hive has the label `region` of this name.",
+            "Those whose hive has this value in its label `region`.",
             "workers.in_region(\"eu\").count()",
         ),
         |set: &mut Workers, region: ImmutableString| {
@@ -185,116 +203,118 @@ fn selections(book: &mut Book) {
     );
 }
 
-/// Registers a choice: one worker, or `()`.
+/// Registers a choice: one worker, or `()` if there is none.
 fn choice(
-    book: &mut Book,
+    registry: &mut HelperRegistry,
     helper: Helper,
-    choose: impl Fn(&Workers, &Session) -> Res<Option<Worker>> + Send + Sync + 'static,
+    choose: impl Fn(&Workers, &DecisionContext) -> Res<Option<Worker>> + Send + Sync + 'static,
 ) {
     let name = helper.name;
-    book.function(helper, move |set: &mut Workers| chosen(set, name, &choose));
+    registry.function(helper, move |set: &mut Workers| chosen(set, name, &choose));
 }
 
 fn chosen(
     set: &Workers,
     name: &str,
-    choose: impl Fn(&Workers, &Session) -> Res<Option<Worker>>,
+    choose: impl Fn(&Workers, &DecisionContext) -> Res<Option<Worker>>,
 ) -> Res<Dynamic> {
-    with(|session| {
-        let worker = choose(set, session)?;
-        session.step(|| match &worker {
-            Some(worker) => format!("workers.{name}: {}", pick::described(worker)),
+    with(|context| {
+        let worker = choose(set, context)?;
+        context.step(|| match &worker {
+            Some(worker) => format!("workers.{name}: {}", selection::described(worker)),
             None => format!("workers.{name}: none to choose from"),
         });
         Ok(or_unit(worker))
     })
 }
 
-fn choices(book: &mut Book) {
+fn choices(registry: &mut HelperRegistry) {
     choice(
-        book,
+        registry,
         on(
             "least_loaded",
             "least_loaded() -> worker or ()",
-            "The one with the smallest part of its slots taken; of equals the one used longest ago.",
+            "The one with the smallest share of its slots in use; of equals the one used longest ago.",
             "workers.with_model(job.model).with_capacity().least_loaded().hive",
         ),
-        pick::least_loaded,
+        selection::least_loaded,
     );
     choice(
-        book,
+        registry,
         on(
             "most_loaded",
             "most_loaded() -> worker or ()",
-            "The one with the greatest part of its slots taken, of those that have a free one: fills machines up one after the other.",
+            "The one with the greatest share of its slots in use, of those with a free slot: fills one machine after the other.",
             "workers.with_model(job.model).with_capacity().most_loaded().running",
         ),
-        pick::most_loaded,
+        selection::most_loaded,
     );
     choice(
-        book,
+        registry,
         on(
             "most_vram_free",
             "most_vram_free() -> worker or ()",
-            "The one whose device has the most memory free.",
+            "The one whose devices have the most free memory.",
             "workers.with_model(job.model).with_capacity().most_vram_free().hive",
         ),
-        pick::most_vram_free,
+        selection::most_vram_free,
     );
     choice(
-        book,
+        registry,
         on(
             "round_robin",
             "round_robin() -> worker or ()",
-            "The one used longest ago. A policy remembers nothing, and this needs no memory of its own.",
+            "The one used longest ago, so that all take turns.",
             "workers.with_model(job.model).with_capacity().round_robin().hive",
         ),
-        pick::round_robin,
+        selection::round_robin,
     );
     choice(
-        book,
+        registry,
         on(
             "power_of_two",
             "power_of_two() -> worker or ()",
-            "The less loaded of two taken by chance.",
+            "The less loaded of two random ones.",
             "workers.with_model(job.model).with_capacity().power_of_two().hive",
         ),
-        pick::power_of_two,
+        selection::power_of_two,
     );
     choice(
-        book,
+        registry,
         on(
             "prefix_affinity",
             "prefix_affinity() -> worker or ()",
-            "The one that has the longest beginning of the prompt computed already, as long as it has at most a quarter more to do than the average; else one chosen by the conversation, so that its next turn finds it again. `prefix_affinity(1.5)` allows half more.",
+            "The one that has computed the longest prefix of the prompt, if its load is at most a quarter above the average; else one that is chosen by the conversation, so that its next turn gets the same one. `prefix_affinity(1.5)` allows a load of half above the average.",
             "workers.with_model(job.model).with_capacity().prefix_affinity().hive",
         ),
-        |set, session| pick::prefix_affinity(set, session, pick::BOUND),
+        |set, context| selection::prefix_affinity(set, context, selection::BOUND),
     );
-    book.overload("prefix_affinity", |set: &mut Workers, bound: FLOAT| {
+    registry.overload("prefix_affinity", |set: &mut Workers, bound: FLOAT| {
         if !(1.0..=100.0).contains(&bound) {
             return Err(fault(format!("prefix_affinity takes 1.0 to 100.0, not {bound}")));
         }
-        chosen(set, "prefix_affinity", |set, session| pick::prefix_affinity(set, session, bound))
+        chosen(set, "prefix_affinity", |set, context| {
+            selection::prefix_affinity(set, context, bound)
+        })
     });
-    book.function(
-        on("sticky", "sticky(text) -> worker or ()", "One chosen by the text: always the same one for the same text, as long as it is there; when one goes, only what was on it moves.", "workers.with_model(job.model).with_capacity().sticky(\"alice\").hive"),
-        |set: &mut Workers, key: &str| chosen(set, "sticky", |set, session| pick::sticky(set, session, key.as_bytes())),
+    registry.function(
+        on("sticky", "sticky(text) -> worker or ()", "One that is chosen by the text: the same text always gets the same one. When one goes away, only its texts move.", "workers.with_model(job.model).with_capacity().sticky(\"alice\").hive"),
+        |set: &mut Workers, key: &str| chosen(set, "sticky", |set, context| selection::sticky(set, context, key.as_bytes())),
     );
-    book.function(
+    registry.function(
         on(
             "get",
             "get(id) -> worker or ()",
-            "The worker of this name.",
+            "The worker with this id.",
             "workers.get(workers.first().id).hive",
         ),
         |set: &mut Workers, id: &str| -> Res<Dynamic> {
-            with(|session| {
+            with(|context| {
                 let Ok(id) = id.parse() else { return Ok(Dynamic::UNIT) };
-                let Some(view) = session.cluster.worker(id) else { return Ok(Dynamic::UNIT) };
+                let Some(view) = context.cluster.worker(id) else { return Ok(Dynamic::UNIT) };
                 let worker = Worker(view.clone());
                 for filter in set.filters() {
-                    if !worker.keep(filter, session)? {
+                    if !worker.keep(filter, context)? {
                         return Ok(Dynamic::UNIT);
                     }
                 }

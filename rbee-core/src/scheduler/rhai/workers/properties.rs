@@ -1,16 +1,16 @@
-//! What one worker tells of itself.
+//! The properties of a worker.
 
 use rhai::{Dynamic, ImmutableString};
 
-use super::Worker;
+use super::{Worker, selection};
 use crate::{
     WorkerState,
     scheduler::rhai::{
-        book::{Book, Helper},
         collection::{Item, or_unit, whole},
+        context::with,
         job::Model,
-        memory, pick,
-        session::with,
+        labels,
+        registry::{Helper, HelperRegistry},
     },
 };
 
@@ -23,30 +23,30 @@ const fn of(
     Helper { on: "worker", name, signature, doc, example }
 }
 
-pub(super) fn register(book: &mut Book) {
+pub(super) fn register(registry: &mut HelperRegistry) {
     type W = Worker;
     let text = |text: &str| ImmutableString::from(text);
-    book.property(of("id", "id -> text", "Its name.", "workers.first().id != \"\""), |w: &W| {
+    registry.property(of("id", "id -> text", "Its id.", "workers.first().id != \"\""), |w: &W| {
         ImmutableString::from(w.0.info.id.to_string())
     });
-    book.property(
+    registry.property(
         of("hive", "hive -> text", "The name of its hive.", "workers.first().hive"),
         move |w: &W| text(w.0.info.hive.as_str()),
     );
-    book.property(
+    registry.property(
         of(
             "model",
             "model -> model",
-            "The model it has.",
+            "Its model.",
             "workers.with_model(job.model).first().model == job.model",
         ),
         |w: &W| Model(w.0.info.model.clone()),
     );
-    book.property(
+    registry.property(
         of("backend", "backend -> text", "Its engine.", "workers.first().backend"),
         move |w: &W| text(&w.0.info.backend),
     );
-    book.property(
+    registry.property(
         of(
             "state",
             "state -> text",
@@ -62,135 +62,143 @@ pub(super) fn register(book: &mut Book) {
             })
         },
     );
-    book.property(
-        of("slots", "slots -> int", "Runs it can do at once.", "workers.first().slots"),
+    registry.property(
+        of("slots", "slots -> int", "Jobs that it can run at once.", "workers.first().slots"),
         |w: &W| whole(w.0.info.slots),
     );
-    book.property(
-        of("running", "running -> int", "Runs it is doing.", "workers.first().running"),
+    registry.property(
+        of("running", "running -> int", "Jobs that it is running.", "workers.first().running"),
         |w: &W| whole(w.0.leased),
     );
-    book.property(
+    registry.property(
         of(
             "free_slots",
             "free_slots -> int",
-            "Runs that it could begin now.",
+            "Jobs that it could start now.",
             "workers.first().free_slots",
         ),
         |w: &W| whole(w.0.free_slots()),
     );
-    book.property(
+    registry.property(
         of(
             "load",
             "load -> float",
-            "The part of its slots that is taken: 0.0 to 1.0.",
+            "The share of its slots that is in use: 0.0 to 1.0.",
             "workers.first().load",
         ),
         |w: &W| f64::from(w.0.leased) / f64::from(w.0.info.slots.max(1)),
     );
-    book.property(
+    registry.property(
         of(
             "memory_bytes",
             "memory_bytes -> int",
-            "Memory it takes, on all its devices together.",
+            "Memory that it takes, on all its devices together, in bytes.",
             "workers.first().memory_bytes",
         ),
         |w: &W| whole(w.0.memory_bytes),
     );
-    book.property(
+    registry.property(
         of(
             "devices",
             "devices -> array",
-            "The numbers of the devices that it runs on; 0 is the processor.",
+            "The indexes of the devices that it runs on; 0 is the CPU.",
             "workers.first().devices",
         ),
         |w: &W| -> rhai::Array {
             w.0.info.devices.iter().map(|index| Dynamic::from(whole(*index))).collect()
         },
     );
-    book.property(
+    registry.property(
         of(
             "faults",
             "faults -> int",
-            "Faults since it last did a job properly.",
+            "Faults since its last successful job.",
             "workers.first().faults",
         ),
         |w: &W| whole(w.0.faults),
     );
-    book.property(
+    registry.property(
         of(
             "pinned",
             "pinned -> bool",
-            "It is never stopped to make room.",
+            "True if it is never stopped to free memory.",
             "workers.first().pinned",
         ),
         |w: &W| w.0.pinned,
     );
-    book.property(
+    registry.property(
         of(
             "context_tokens",
             "context_tokens -> int or ()",
-            "The longest prompt and answer together, where it is known.",
+            "The longest prompt and answer together, in tokens; `()` if not known.",
             "workers.first().context_tokens",
         ),
         |w: &W| or_unit(w.0.info.capabilities.context_tokens.map(whole)),
     );
-    book.asked(of("vram_free", "vram_free -> int", "Bytes free on the GPUs that it runs on; on its hive's processor where it runs on none.", "workers.first().vram_free"), |w: &W, session| Ok(whole(memory::free_beside(session, &w.0))));
-    book.asked(
+    registry.computed(
+        of(
+            "vram_free",
+            "vram_free -> int",
+            "Bytes free on the devices that it runs on.",
+            "workers.first().vram_free",
+        ),
+        |w: &W, context| Ok(whole(w.device_memory_free(context))),
+    );
+    registry.computed(
         of(
             "region",
             "region -> text or ()",
             "The label `region` of its hive.",
             "workers.first().region",
         ),
-        |w: &W, session| Ok(or_unit(w.label(session, "region"))),
+        |w: &W, context| Ok(or_unit(w.label(context, "region"))),
     );
-    book.asked(
+    registry.computed(
         of(
             "cost",
             "cost -> float or ()",
-            "The label `cost` of its hive, where that is a number.",
+            "The label `cost` of its hive; `()` if it is not a number.",
             "workers.first().cost",
         ),
-        |w: &W, session| Ok(or_unit(w.hive(session).and_then(|hive| hive.cost()))),
+        |w: &W, context| Ok(or_unit(w.hive(context).and_then(labels::cost))),
     );
-    book.asked(
+    registry.computed(
         of(
             "idle_ms",
             "idle_ms -> int",
-            "Milliseconds since a run of it last began or ended.",
+            "Milliseconds since a job last started or ended on it.",
             "workers.first().idle_ms",
         ),
-        |w: &W, session| Ok(whole((session.ask.now.at - w.0.last_used).as_millis())),
+        |w: &W, context| Ok(whole((context.ask.now.at - w.0.last_used).as_millis())),
     );
-    book.asked(
+    registry.computed(
         of(
             "ready_ms",
             "ready_ms -> int",
             "Milliseconds since it became ready.",
             "workers.first().ready_ms",
         ),
-        |w: &W, session| Ok(whole((session.ask.now.at - w.0.ready_since).as_millis())),
+        |w: &W, context| Ok(whole((context.ask.now.at - w.0.ready_since).as_millis())),
     );
-    book.asked(
+    registry.computed(
         of(
             "prefix_match",
             "prefix_match -> int",
-            "How many parts of the prompt, from its beginning, it has computed already.",
+            "The number of parts of the prompt, from its beginning, that it has computed already.",
             "workers.first().prefix_match",
         ),
-        |w: &W, session| Ok(whole(pick::matched(session, w))),
+        |w: &W, context| Ok(whole(selection::matched(context, w))),
     );
-    book.function(
+    registry.function(
         of(
             "label",
             "label(key) -> text or ()",
-            "This label of its hive.",
+            "The label of this key of its hive.",
             "workers.first().label(\"cost\")",
         ),
-        |w: &mut W, key: &str| with(|session| Ok(or_unit(w.label(session, key)))),
+        |w: &mut W, key: &str| with(|context| Ok(or_unit(w.label(context, key)))),
     );
-    book.engine().register_fn("to_string", |w: &mut W| w.candidate().to_string());
-    book.engine().register_fn("==", |one: W, two: W| one.0.info.id == two.0.info.id);
-    book.engine().register_fn("!=", |one: W, two: W| one.0.info.id != two.0.info.id);
+    registry.engine().register_fn("to_string", |w: &mut W| w.candidate().to_string());
+    registry.engine().register_fn("==", |one: W, two: W| one.0.info.id == two.0.info.id);
+    registry.engine().register_fn("!=", |one: W, two: W| one.0.info.id != two.0.info.id);
 }

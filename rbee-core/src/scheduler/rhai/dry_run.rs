@@ -1,5 +1,5 @@
-//! The fleet that every policy is tried on before it is used: small, but with something of everything, so that a line
-//! which cannot work is met by some job.
+//! The dry run of a policy before it is used: on a small fleet with something of everything, so that some job reaches a
+//! line that cannot work.
 
 use std::{
     collections::BTreeMap,
@@ -10,91 +10,89 @@ use std::{
 use rhai::{CallFnOptions, Dynamic, EvalAltResult, Scope};
 
 use super::{
-    Nothing, RhaiScheduler, engine, faults,
+    context::{DecisionContext, enter},
+    engine,
+    error::{HelperError, LimitExceeded, NoDecision, Res},
+    eviction::Shortfall,
+    faults,
     hives::Hives,
     job::JobObject,
+    program::Program,
     queue::Queue,
-    room::Shortage,
-    session::{Over, Res, Said, Session, enter},
     workers::Workers,
 };
 use crate::{
     Ask, ClusterView, CorrelationId, Device, DeviceKind, HiveId, HiveView, Job, JobId, LaneKey,
     LaneView, LeastLoaded, Message, ModelOnDisk, ModelRef, Now, Priority, Prompt, Result, Role,
     Sampling, Task, TenantId, TenantLimits, TenantView, Time, WallTime, WorkerId, WorkerInfo,
-    WorkerState, WorkerView, prefix::prefix_keys, scheduler::eviction::Memory,
+    WorkerState, WorkerView, prefix::prefix_keys, sizing::Memory,
 };
 
-/// Longer than a decision may take: a machine that is busy with something else must not fail a good script.
+/// The limit of one call. It is longer than that of a decision: a good script must not fail because the machine is busy
+/// with something else.
 const LIMIT: Duration = Duration::from_millis(500);
-/// What runs of a script before it is in use: its constants, and the whole trial.
+/// The limit of everything that runs before a script is in use: its constants, and the whole dry run.
 pub(super) const LOADING: Duration = Duration::from_secs(1);
 const GIB: u64 = 1 << 30;
 /// A Tuesday, 22:30 UTC.
 const WALL: WallTime = WallTime::from_millis(1_767_738_600_000);
 const AT: Time = Time::from_micros(3_600_000_000);
 
-/// Runs the script for a job of every kind, on the fleet and on an empty one.
-pub(super) fn check(policy: &RhaiScheduler, until: Instant) -> Result<()> {
+/// Calls the script for a job of every kind, on the fleet and on an empty one.
+pub(super) fn check(program: &Program, until: Instant) -> Result<()> {
     let Some(fleet) = fleet() else { return Ok(()) };
     let empty = ClusterView::default();
     let asks = asks(fleet);
     let missing = Memory { device: GIB, budget: 0 };
-    let shortage = Shortage { hive: &fleet.cellar, device: &fleet.gpu, missing };
+    let shortfall = Shortfall { hive: &fleet.cellar, device: &fleet.gpu, missing };
     let questions = asks.iter().flat_map(|ask| [(&fleet.cluster, ask), (&empty, ask)]);
     for (number, (cluster, ask)) in questions.enumerate() {
-        // A script that hangs is found out by the first limit; one that is slow each time, when all are over.
+        // The first limit ends a script that hangs; the second one that is slow every time.
         let limit = LIMIT.min(until.saturating_duration_since(Instant::now()));
-        let tried = policy.ask(ask, cluster, limit, false, || {
-            policy.schedule(ask)?;
-            policy.judge(ask)?;
-            policy.evict(&shortage)?;
-            Ok(())
-        });
-        match tried.0 {
-            // Only the first question is one that every policy has an answer to.
-            Err(error) if number > 0 && is_nothing(&error) => {}
-            Err(error) if !is_chance(&error) => return Err(faults::at_load(&error)),
+        match program.call_all(ask, cluster, &shortfall, limit) {
+            // Every policy has an answer to the first question; to the others it may have none.
+            Err(error) if number > 0 && is_no_decision(&error) => {}
+            Err(error) if !may_be_the_fleet(&error) => return Err(faults::at_load(&error)),
             _ => {}
         }
     }
     Ok(())
 }
 
-/// A failure that another fleet may not bring: the script asked for something of its own fleet that is not here, or
-/// threw something itself.
-fn is_chance(error: &EvalAltResult) -> bool {
+/// Returns true for a failure that may not happen on another fleet: the script asked for something of its own fleet
+/// that does not exist here, or threw something itself.
+fn may_be_the_fleet(error: &EvalAltResult) -> bool {
     match error.unwrap_inner() {
         EvalAltResult::ErrorFunctionNotFound(signature, _) => signature.contains("()"),
         EvalAltResult::ErrorDotExpr(message, _) => message.contains("'()'"),
         EvalAltResult::ErrorMismatchDataType(_, found, _) => found == "()",
-        EvalAltResult::ErrorRuntime(value, _) => !is_ours(value),
+        EvalAltResult::ErrorRuntime(value, _) => !is_of_the_host(value),
         _ => false,
     }
 }
 
-/// Failures of helpers are texts of the host; those of the language and of scripts are told by their types.
-fn is_ours(value: &Dynamic) -> bool {
+/// Returns true for a value that the host has thrown, and not the script.
+fn is_of_the_host(value: &Dynamic) -> bool {
     let value = value.clone();
-    value.clone().try_cast::<Said>().is_some()
-        || value.clone().try_cast::<Nothing>().is_some()
-        || value.try_cast::<Over>().is_some()
+    value.clone().try_cast::<HelperError>().is_some()
+        || value.clone().try_cast::<NoDecision>().is_some()
+        || value.try_cast::<LimitExceeded>().is_some()
 }
 
-fn is_nothing(error: &EvalAltResult) -> bool {
+fn is_no_decision(error: &EvalAltResult) -> bool {
     matches!(error.unwrap_inner(), EvalAltResult::ErrorRuntime(value, _)
-        if value.clone().try_cast::<Nothing>().is_some())
+        if value.clone().try_cast::<NoDecision>().is_some())
 }
 
-/// What an expression gives on the fleet.
+/// The result of an expression on the fleet of the dry run.
 pub(super) fn example(expression: &str) -> Result<String, String> {
     let fleet = fleet().ok_or("there is no fleet")?;
     let (engine, _) = engine::shared();
     let text = format!("fn example(job, workers, hives, queue) {{ {expression} }}");
     let script = engine.compile(&text).map_err(|error| error.to_string())?;
     let ask = &asks(fleet)[0];
-    let session = Session::new(ask, &fleet.cluster, &LeastLoaded::default(), false);
-    let (answer, _) = enter(session, Instant::now() + LIMIT, || -> Res<String> {
+    let context = DecisionContext::new(ask, &fleet.cluster, &LeastLoaded::default(), false);
+    let (answer, _) = enter(context, Instant::now() + LIMIT, || -> Res<String> {
         let options = CallFnOptions::new().eval_ast(false);
         let arguments = (JobObject::new(ask), Workers::default(), Hives::default(), Queue);
         let value: Dynamic = engine.call_fn_with_options(
@@ -126,16 +124,16 @@ fn shown(engine: &rhai::Engine, value: Dynamic) -> String {
 
 struct Fleet {
     cluster: ClusterView,
-    /// A hive, and a device of it, on which a worker is idle.
+    /// A hive and a device of it, on which a worker is idle.
     cellar: HiveId,
     gpu: Device,
     known: ModelRef,
     unknown: ModelRef,
     tenant: TenantId,
-    mark: CorrelationId,
+    correlation_id: CorrelationId,
 }
 
-/// None could only be where one of the names here were none.
+/// `None` only if a name in `build` is not valid.
 fn fleet() -> Option<&'static Fleet> {
     static FLEET: OnceLock<Option<Fleet>> = OnceLock::new();
     FLEET.get_or_init(|| build().ok()).as_ref()
@@ -205,7 +203,7 @@ fn build() -> Result<Fleet> {
         known,
         unknown: "nobody-has-it".parse()?,
         tenant: TenantId::new("alice")?,
-        mark: CorrelationId::new("trial")?,
+        correlation_id: CorrelationId::new("dry-run")?,
     })
 }
 
@@ -221,7 +219,7 @@ fn devices(gpus: &[u64]) -> Arc<[Device]> {
     std::iter::once(cpu).chain(gpus).collect()
 }
 
-/// Half of it is free.
+/// A GPU with half of its memory free.
 fn gpu(index: u32, gib: u64) -> Device {
     Device {
         index,
@@ -237,7 +235,7 @@ fn on_disk(model: &ModelRef, big: &ModelRef) -> (ModelRef, ModelOnDisk) {
     (model.clone(), ModelOnDisk::new(model.clone(), bytes))
 }
 
-/// Jobs that differ in whatever a script may ask about.
+/// Questions about jobs that differ in everything that a script may ask about.
 fn asks(fleet: &Fleet) -> Vec<Ask> {
     let chat = Task::Generate {
         prompt: Prompt::Chat(vec![
@@ -271,7 +269,7 @@ fn asks(fleet: &Fleet) -> Vec<Ask> {
             detached: false,
             tenant: tenant.cloned(),
             rank: 0,
-            correlation_id: fleet.mark.clone(),
+            correlation_id: fleet.correlation_id.clone(),
             idempotency: None,
         }),
         now: Now { at: AT, wall: WallTime::from_millis(WALL.as_millis() + wall) },

@@ -1,28 +1,32 @@
-//! The book of helpers: each is registered together with what people read about it, so neither exists without the other.
+//! The registry of helpers: each is registered together with its documentation, so that neither exists without the
+//! other.
 
 use std::collections::BTreeMap;
 
 use rhai::{Engine, RhaiNativeFunc};
 
-use super::session::{Res, Session, with};
+use super::{
+    context::{DecisionContext, with},
+    error::Res,
+};
 
-/// What people read about a helper.
+/// The documentation of a helper.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Helper {
-    /// What it is called on; empty for a function.
+    /// The type that it is a method or property of; empty for a function.
     pub(super) on: &'static str,
     pub(super) name: &'static str,
-    /// How it is written, with what it gives.
+    /// Its signature.
     pub(super) signature: &'static str,
     pub(super) doc: &'static str,
-    /// An expression that works on the fleet of the trial.
+    /// An expression that works on the fleet of the dry run.
     pub(super) example: &'static str,
 }
 
-/// A book being written.
-pub(super) struct Book {
+/// The helpers that are registered so far.
+pub(super) struct HelperRegistry {
     engine: Engine,
-    chapters: Vec<(&'static str, &'static str)>,
+    sections: Vec<(&'static str, &'static str)>,
     helpers: Vec<(&'static str, Helper)>,
     names: Names,
 }
@@ -30,32 +34,32 @@ pub(super) struct Book {
 /// Every name that a script can use.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Names {
-    /// Functions and methods, with how many values each takes; a method's object counts as one.
+    /// Functions and methods, with the numbers of values that they take; the object of a method counts.
     pub(super) functions: BTreeMap<&'static str, Vec<usize>>,
     pub(super) properties: Vec<&'static str>,
 }
 
-impl Book {
+impl HelperRegistry {
     pub(super) fn new(engine: Engine) -> Self {
-        Self { engine, chapters: Vec::new(), helpers: Vec::new(), names: Names::default() }
+        Self { engine, sections: Vec::new(), helpers: Vec::new(), names: Names::default() }
     }
 
-    /// The helpers that follow belong together under this title.
-    pub(super) fn chapter(&mut self, title: &'static str, about: &'static str) {
-        self.chapters.push((title, about));
+    /// Begins a section; the helpers that follow belong to it.
+    pub(super) fn section(&mut self, title: &'static str, about: &'static str) {
+        self.sections.push((title, about));
     }
 
-    /// Gives a type of the host the name that messages call it by.
+    /// Gives a type of the host its name in messages.
     pub(super) fn object<T: Clone + Send + Sync + 'static>(&mut self, name: &'static str) {
         self.engine.register_type_with_name::<T>(name);
     }
 
-    /// What needs no entry: operators, conversions to text, iteration.
+    /// The engine, for what needs no documentation: operators, conversions to text, iteration.
     pub(super) fn engine(&mut self) -> &mut Engine {
         &mut self.engine
     }
 
-    /// A function, or a method where `helper.on` is not empty.
+    /// Registers a function, or a method if `helper.on` is not empty.
     pub(super) fn function<A: 'static, const N: usize, const X: bool, R, const F: bool>(
         &mut self,
         helper: Helper,
@@ -67,7 +71,7 @@ impl Book {
         self.write(helper);
     }
 
-    /// Another way to call a helper that is in the book already.
+    /// Registers another signature of a helper that is registered already.
     pub(super) fn overload<A: 'static, const N: usize, const X: bool, R, const F: bool>(
         &mut self,
         name: &'static str,
@@ -79,7 +83,7 @@ impl Book {
         self.engine.register_fn(name, function);
     }
 
-    /// A property that the object itself knows.
+    /// Registers a property that the object itself knows.
     pub(super) fn property<T, R>(
         &mut self,
         helper: Helper,
@@ -93,38 +97,38 @@ impl Book {
         self.write(helper);
     }
 
-    /// A property that takes the question to know.
-    pub(super) fn asked<T, R>(
+    /// Registers a property that is computed from the question.
+    pub(super) fn computed<T, R>(
         &mut self,
         helper: Helper,
-        get: impl Fn(&T, &Session) -> Res<R> + Send + Sync + 'static,
+        get: impl Fn(&T, &DecisionContext) -> Res<R> + Send + Sync + 'static,
     ) where
         T: Clone + Send + Sync + 'static,
         R: Clone + Send + Sync + 'static,
     {
-        let get = move |object: &mut T| -> Res<R> { with(|session| get(object, session)) };
+        let get = move |object: &mut T| -> Res<R> { with(|context| get(object, context)) };
         self.engine.register_get(helper.name, get);
         self.names.properties.push(helper.name);
         self.write(helper);
     }
 
     fn write(&mut self, helper: Helper) {
-        let chapter = self.chapters.last().map_or("", |(title, _)| title);
-        self.helpers.push((chapter, helper));
+        let section = self.sections.last().map_or("", |(title, _)| title);
+        self.helpers.push((section, helper));
     }
 
-    pub(super) fn close(self) -> (Engine, Contents) {
-        let Self { engine, chapters, helpers, names } = self;
-        (engine, Contents { chapters, helpers, names })
+    pub(super) fn close(self) -> (Engine, HelperIndex) {
+        let Self { engine, sections, helpers, names } = self;
+        (engine, HelperIndex { sections, helpers, names })
     }
 }
 
-/// A book that is written.
+/// All helpers, when the registry is complete.
 #[derive(Clone, Debug)]
-pub(super) struct Contents {
-    /// Titles, and what stands below each.
-    pub(super) chapters: Vec<(&'static str, &'static str)>,
-    /// Each with the title of its chapter.
+pub(super) struct HelperIndex {
+    /// The title and the introduction of each section.
+    pub(super) sections: Vec<(&'static str, &'static str)>,
+    /// The helpers, each with the title of its section.
     pub(super) helpers: Vec<(&'static str, Helper)>,
     pub(super) names: Names,
 }

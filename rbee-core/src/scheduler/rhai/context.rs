@@ -1,46 +1,43 @@
 //! The question that a script is deciding on this thread.
 //!
-//! Helpers find it here, so that host objects stay as small as a pointer. It is put in before a script runs and taken
-//! out when it returns, however it returns.
+//! Helpers find it here, so that host objects stay as small as a pointer. It is set before a script runs, and removed
+//! when it returns, however it returns.
 
 use std::{
     cell::{Cell, RefCell},
     collections::BTreeMap,
-    sync::{Arc, OnceLock},
+    sync::OnceLock,
     time::Instant,
 };
 
-use rhai::{Dynamic, EvalAltResult, Position};
-
-use super::budget::{self, LOOKS};
-pub(super) use super::budget::{Over, looked};
+use super::{
+    budget::{self, LOOKS, looked},
+    error::{Res, fault},
+};
 use crate::{
     Ask, Candidate, ClusterView, LeastLoaded, ModelOnDisk, ModelRef, WorkerState, WorkerView,
-    scheduler::{least_loaded::obstacle, spawn},
+    scheduler::least_loaded::obstacle,
 };
 
-/// What a helper gives; the position of the call is filled in where it is `NONE`.
-pub(super) type Res<T> = Result<T, Box<EvalAltResult>>;
-
-/// Steps that an explanation keeps.
+/// The most steps of an explanation.
 const MOST_STEPS: usize = 256;
-/// Candidates that an explanation can say more of than what is wrong with them.
+/// The most candidates for which an explanation names the step that left them out.
 const MOST_DROPPED: usize = 256;
 
 thread_local! {
-    static CURRENT: RefCell<Option<Session>> = const { RefCell::new(None) };
+    static CURRENT: RefCell<Option<DecisionContext>> = const { RefCell::new(None) };
 }
 
-/// A question and what has been noted about its answer.
+/// A question, and the notes about its answer.
 #[derive(Debug)]
-pub(super) struct Session {
+pub(super) struct DecisionContext {
     pub(super) ask: Ask,
     pub(super) cluster: ClusterView,
-    /// Decides where the script leaves it to the built-in policy, and knows what memory a model needs.
+    /// Decides if the script leaves it to the built-in policy, and knows the memory that models take.
     pub(super) builtin: LeastLoaded,
-    /// The job wants to join the queue: it is not yet among those that its tenant has.
+    /// The job is about to join the queue: it does not yet count among the jobs of its tenant.
     pub(super) is_admitting: bool,
-    /// None where nobody asked for reasons.
+    /// `None` if nobody asked for reasons.
     notes: Option<RefCell<Notes>>,
     others: OnceLock<bool>,
     known: OnceLock<Option<ModelOnDisk>>,
@@ -52,11 +49,11 @@ pub(super) struct Session {
 #[derive(Debug, Default)]
 pub(super) struct Notes {
     pub(super) steps: Vec<String>,
-    /// Which step left a candidate out.
+    /// The candidates that were left out, each with the step.
     pub(super) dropped: BTreeMap<Candidate, String>,
 }
 
-impl Session {
+impl DecisionContext {
     pub(super) fn new(
         ask: &Ask,
         cluster: &ClusterView,
@@ -79,7 +76,7 @@ impl Session {
         self.notes.is_some()
     }
 
-    /// Writes a step down, where somebody wants to know.
+    /// Notes a step, if reasons are wanted.
     pub(super) fn step(&self, text: impl FnOnce() -> String) {
         if let Some(notes) = &self.notes {
             let mut notes = notes.borrow_mut();
@@ -89,7 +86,7 @@ impl Session {
         }
     }
 
-    /// Writes down which step left a candidate out; the first one counts.
+    /// Notes the step that left a candidate out; only the first one counts.
     pub(super) fn dropped(&self, candidate: Candidate, why: impl FnOnce() -> String) {
         if let Some(notes) = &self.notes {
             let dropped = &mut notes.borrow_mut().dropped;
@@ -103,25 +100,25 @@ impl Session {
         self.notes.map(RefCell::into_inner).unwrap_or_default()
     }
 
-    /// What is known of the model that the job wants.
+    /// The job's model as a hive has it; `None` if no hive has it.
     pub(super) fn known_of_job(&self) -> Res<Option<&ModelOnDisk>> {
         if self.known.get().is_none() {
             looked(LOOKS)?;
         }
-        let known = || spawn::known(&self.cluster, &self.ask.job.model).cloned();
+        let known = || self.cluster.largest_on_disk(&self.ask.job.model).cloned();
         Ok(self.known.get_or_init(known).as_ref())
     }
 
-    /// What is known of any model.
+    /// A model as a hive has it; `None` if no hive has it.
     pub(super) fn known(&self, model: &ModelRef) -> Res<Option<ModelOnDisk>> {
         if *model == self.ask.job.model {
             return Ok(self.known_of_job()?.cloned());
         }
         looked(LOOKS)?;
-        Ok(spawn::known(&self.cluster, model).cloned())
+        Ok(self.cluster.largest_on_disk(model).cloned())
     }
 
-    /// The next random number: made of the question's, by SplitMix64.
+    /// The next random number: derived from the question's, by SplitMix64.
     pub(super) fn random(&self) -> u64 {
         self.drawn.set(self.drawn.get().wrapping_add(1));
         let step = self.drawn.get().wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -131,7 +128,7 @@ impl Session {
         z ^ (z >> 31)
     }
 
-    /// Why the worker cannot take a job of this kind now, whatever its model is.
+    /// The reason that the worker cannot take a job of this kind now, whatever its model is; `None` if it can.
     pub(super) fn against(&self, worker: &WorkerView) -> Option<String> {
         if let Some(why) = self.unable(worker) {
             return Some(why);
@@ -139,19 +136,20 @@ impl Session {
         self.is_avoided(worker).then(|| "the job has failed on it before".into())
     }
 
-    /// The same, whether the job has failed on it before or not.
+    /// The same, without regard to whether the job has failed on it before.
     pub(super) fn unable(&self, worker: &WorkerView) -> Option<String> {
         Some(obstacle(&self.ask, &self.cluster, worker)?.to_string())
     }
 
-    /// Could the worker take a job of this kind now?
+    /// Returns true if the worker could take a job of this kind now.
     pub(super) fn is_usable(&self, worker: &WorkerView) -> bool {
         worker.state == WorkerState::Ready
             && obstacle(&self.ask, &self.cluster, worker).is_none()
             && !self.is_avoided(worker)
     }
 
-    /// One on which the job has failed gets it again only in a later attempt, and where no other could take it.
+    /// Returns true if the job has failed on it before, unless this is a later attempt and no other worker could take
+    /// it.
     fn is_avoided(&self, worker: &WorkerView) -> bool {
         if self.ask.avoid.is_empty() || !self.ask.avoid.contains(&worker.info.id) {
             return false;
@@ -166,40 +164,30 @@ impl Session {
     }
 }
 
-/// Runs a script's function on this question; what the script noted comes back with its answer.
+/// Runs a function of a script for this question; returns its answer and the notes.
 pub(super) fn enter<T>(
-    session: Session,
+    context: DecisionContext,
     deadline: Instant,
     run: impl FnOnce() -> Res<T>,
 ) -> (Res<T>, Notes) {
     struct Guard;
     impl Drop for Guard {
         fn drop(&mut self) {
-            // After a panic the question must not stay behind; otherwise it is taken out already.
+            // After a panic the question must not stay behind; otherwise it is removed already.
             CURRENT.with(|current| current.take());
         }
     }
-    CURRENT.with(|current| current.replace(Some(session)));
+    CURRENT.with(|current| current.replace(Some(context)));
     let _guard = Guard;
     let result = budget::grant(deadline, run);
-    let session = CURRENT.with(|current| current.take());
-    (result, session.map(Session::into_notes).unwrap_or_default())
+    let context = CURRENT.with(|current| current.take());
+    (result, context.map(DecisionContext::into_notes).unwrap_or_default())
 }
 
-/// The question that is being decided here.
-pub(super) fn with<T>(look: impl FnOnce(&Session) -> Res<T>) -> Res<T> {
+/// Calls `look` with the question that is being decided on this thread.
+pub(super) fn with<T>(look: impl FnOnce(&DecisionContext) -> Res<T>) -> Res<T> {
     CURRENT.with(|current| match &*current.borrow() {
-        Some(session) => look(session),
+        Some(context) => look(context),
         None => Err(fault("this can only be used while a decision is made")),
     })
-}
-
-/// What a helper has to complain of; not what a script throws.
-#[derive(Clone, Debug)]
-pub(super) struct Said(pub(super) Arc<str>);
-
-/// A failure of the script, at the place where it called the helper.
-pub(super) fn fault(message: impl Into<String>) -> Box<EvalAltResult> {
-    let said = Said(message.into().into());
-    Box::new(EvalAltResult::ErrorRuntime(Dynamic::from(said), Position::NONE))
 }

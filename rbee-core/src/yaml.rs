@@ -1,21 +1,21 @@
-//! YAML as a tree in which everything knows its line.
+//! YAML as a tree in which every value has its line.
 
 use saphyr_parser::{Event, Parser, ScalarStyle, Span};
 
-/// Lists and maps inside one another.
+/// The most lists and maps inside one another.
 const MOST_DEPTH: usize = 16;
 
-/// A value and where it stands.
+/// A value and its line.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Node {
-    /// 1 for the first line.
-    pub(super) line: usize,
-    pub(super) value: Value,
+pub(crate) struct Node {
+    /// The line; 1 is the first.
+    pub(crate) line: usize,
+    pub(crate) value: Value,
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Value {
-    /// As it is written; `plain` where it is without quotes.
+pub(crate) enum Value {
+    /// The text as it is written; `plain` if it is not in quotes.
     Scalar {
         text: String,
         plain: bool,
@@ -25,22 +25,22 @@ pub(super) enum Value {
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Entry {
-    pub(super) key: String,
-    pub(super) line: usize,
-    pub(super) node: Node,
+pub(crate) struct Entry {
+    pub(crate) key: String,
+    pub(crate) line: usize,
+    pub(crate) node: Node,
 }
 
-/// Why a text is not understood, and where.
+/// Why a text is not accepted, with the line.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Malformed {
-    pub(super) line: usize,
-    pub(super) message: String,
+pub(crate) struct Malformed {
+    pub(crate) line: usize,
+    pub(crate) message: String,
 }
 
 impl Node {
-    /// As a message shows it: shortened, on one line.
-    pub(super) fn shown(&self) -> String {
+    /// The value as a message shows it: shortened, on one line.
+    pub(crate) fn shown(&self) -> String {
         const MOST: usize = 60;
         let text = match &self.value {
             Value::Scalar { text, .. } => format!("{text:?}"),
@@ -54,8 +54,8 @@ impl Node {
     }
 }
 
-/// The one document of a text; `None` where it is empty.
-pub(super) fn parse(text: &str) -> Result<Option<Node>, Malformed> {
+/// Reads the one document of a text; `None` if it is empty.
+pub(crate) fn parse(text: &str) -> Result<Option<Node>, Malformed> {
     let mut events = Events { parser: Parser::new_from_str(text), line: 1 };
     let mut root = None;
     loop {

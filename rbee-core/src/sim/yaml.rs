@@ -1,16 +1,16 @@
-//! Descriptions in YAML of what a policy is tried on: fleets and jobs.
+//! Fleets and jobs that are described in YAML.
 
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value as Json};
 
-use super::{
-    MOST_BYTES, Wrong,
-    yaml::{self, Node, Value},
-};
+use super::{fleet::Fleet, sketch::JobSketch};
 use crate::{
     Error, ErrorKind, Result,
-    sim::{Fleet, JobSketch},
+    yaml::{self, Malformed, Node, Value},
 };
+
+/// Bytes of a description.
+const MOST_BYTES: usize = 64 * 1024;
 
 impl Fleet {
     /// Reads a description in YAML, or in JSON, which is YAML too.
@@ -30,7 +30,7 @@ impl Fleet {
     /// ```
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidRequest`] that names what is not understood.
+    /// [`ErrorKind::InvalidRequest`], with what is not understood.
     pub fn from_yaml(text: &str) -> Result<Self> {
         described("fleet", text)
     }
@@ -46,7 +46,7 @@ impl JobSketch {
     /// ```
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidRequest`] that names what is not understood.
+    /// [`ErrorKind::InvalidRequest`], with what is not understood.
     pub fn from_yaml(text: &str) -> Result<Self> {
         described("job", text)
     }
@@ -60,10 +60,8 @@ fn described<T: DeserializeOwned>(what: &'static str, text: &str) -> Result<T> {
     if text.len() > MOST_BYTES {
         return Err(wrong(format!("it has {} bytes; allowed are {MOST_BYTES}", text.len())));
     }
-    let parsed = yaml::parse(text).map_err(|malformed| {
-        let Wrong { line, message } = malformed.into();
-        wrong(format!("line {line}: {message}"))
-    })?;
+    let parsed = yaml::parse(text)
+        .map_err(|Malformed { line, message }| wrong(format!("line {line}: {message}")))?;
     let json = parsed.as_ref().map_or(Json::Null, json);
     serde_json::from_value(json).map_err(|error| wrong(error.to_string()))
 }
@@ -80,7 +78,7 @@ fn json(node: &Node) -> Json {
     }
 }
 
-/// What stands without quotes is a number, a truth value or nothing, where it looks like one.
+/// A text without quotes: a number, a bool or nothing, if it looks like one.
 fn plain(text: &str) -> Json {
     match text {
         "" | "~" | "null" => Json::Null,

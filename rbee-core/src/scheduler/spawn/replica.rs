@@ -1,0 +1,39 @@
+//! Where the autoscaler starts one more worker of a model.
+
+use super::candidates::DeviceCandidate;
+use crate::{
+    ClusterView, Device, HiveId, HiveView, ModelRef, Sizing, WorkerSpec, sizing::shortfall,
+};
+
+/// The best place for one more worker of a model, on the hives that are open to it: the place that the first worker
+/// would get, but only if nothing has to be stopped for it.
+pub(crate) fn place_replica(
+    sizing: &Sizing,
+    cluster: &ClusterView,
+    model: &ModelRef,
+    is_open: impl Fn(&HiveView) -> bool,
+) -> Option<(HiveId, WorkerSpec)> {
+    let known = cluster.largest_on_disk(model)?;
+    let memory = |hive: &HiveView, device: &Device| {
+        let held = hive.models.get(model).unwrap_or(known);
+        sizing.worker_memory(cluster, model, Some(held), device.kind)
+    };
+    let hives = cluster.hives().filter(|hive| hive.takes_workers() && is_open(hive));
+    let devices = hives.flat_map(|hive| hive.devices.iter().map(move |device| (hive, device)));
+    let candidates = devices.filter_map(|(hive, device)| {
+        let memory = memory(hive, device);
+        let shortfall = shortfall(cluster, hive, device, memory.required);
+        let on_disk = hive.models.contains_key(model);
+        let fits = memory.expected > 0 && shortfall.is_zero();
+        fits.then_some(DeviceCandidate { hive, device, on_disk, shortfall })
+    });
+    let best = candidates.min_by(|one, other| one.rank(cluster).cmp(&other.rank(cluster)))?;
+    let spec = WorkerSpec {
+        model: model.clone(),
+        slots: sizing.slots_for(best.hive.models.get(model).or(Some(known))),
+        devices: vec![best.device.index],
+        need_bytes: memory(best.hive, best.device).expected,
+        path: None,
+    };
+    Some((best.hive.id.clone(), spec))
+}
