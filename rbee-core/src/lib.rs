@@ -56,7 +56,11 @@ mod hive;
 mod id;
 mod idempotency;
 mod job;
+#[cfg(feature = "metrics")]
 pub mod metrics;
+#[cfg(not(feature = "metrics"))]
+#[path = "metrics/off.rs"]
+mod metrics;
 mod model_info;
 mod model_ref;
 mod models;
@@ -119,7 +123,9 @@ pub use scheduler::{
     Placement, PlatformPolicy, PolicyLanguage, PolicySource, Scheduler, Verdict, plan_eviction,
 };
 #[cfg(feature = "rhai")]
-pub use scheduler::{RhaiScheduler, rules_schema, rules_to_rhai, scheduler_reference};
+pub use scheduler::{RhaiScheduler, scheduler_reference};
+#[cfg(feature = "rules")]
+pub use scheduler::{rules_schema, rules_to_rhai};
 pub use settings::{KeepRequests, Mode, Settings, TenantReferences};
 pub use tenant::{ApiKey, TenantLimits, TenantView};
 pub use time::{Now, Time, WallTime};

@@ -13,7 +13,7 @@ mod least_loaded;
 mod platform;
 #[cfg(feature = "rhai")]
 mod rhai;
-#[cfg(feature = "rhai")]
+#[cfg(feature = "rules")]
 mod rules;
 mod spawn;
 mod trace;
@@ -25,7 +25,7 @@ pub use least_loaded::LeastLoaded;
 pub use platform::PlatformPolicy;
 #[cfg(feature = "rhai")]
 pub use rhai::{RhaiScheduler, scheduler_reference};
-#[cfg(feature = "rhai")]
+#[cfg(feature = "rules")]
 pub use rules::{rules_schema, rules_to_rhai};
 pub(crate) use spawn::{known, place_replica};
 
@@ -184,7 +184,7 @@ impl PolicyLanguage {
     /// A JSON schema with which an editor completes and checks what is written in it, where there is one.
     pub fn schema(self) -> Option<serde_json::Value> {
         match self {
-            #[cfg(feature = "rhai")]
+            #[cfg(feature = "rules")]
             Self::Yaml => Some(rules_schema()),
             _ => None,
         }

@@ -7,6 +7,7 @@ mod connections;
 mod correlation;
 mod daemon;
 mod descriptors;
+#[cfg_attr(not(feature = "metrics"), path = "server/no_figures.rs")]
 mod figures;
 mod guard;
 mod held_body;
@@ -22,6 +23,7 @@ mod queen;
 mod reply;
 mod routes;
 mod shutdown_signal;
+#[cfg_attr(not(feature = "tls"), path = "server/no_tls.rs")]
 mod tls;
 mod worker;
 

@@ -15,10 +15,10 @@ use tokio::{
     sync::{Notify, oneshot},
     time::Instant,
 };
-use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+use tokio_util::sync::CancellationToken;
 
 use super::{
-    attempt::Attempt,
+    attempt::{Attempt, AttemptTask},
     decisions::Decisions,
     errands::{self, Errands},
     loads::Loads,
@@ -66,7 +66,7 @@ pub(super) struct Driver {
     workers: HashMap<WorkerId, Arc<dyn Worker>>,
     rhythms: Rhythms,
     hives: BTreeMap<HiveId, Hive>,
-    attempts: HashMap<LeaseId, AbortOnDropHandle<()>>,
+    attempts: HashMap<LeaseId, AttemptTask>,
     submitters: HashMap<JobId, oneshot::Sender<Result<Submitted>>>,
     operators: HashMap<u64, oneshot::Sender<Result<()>>>,
     next_command: u64,

@@ -19,6 +19,7 @@ use self::{
     session::{Notes, Res, Session, enter, fault},
     workers::Workers,
 };
+#[cfg(feature = "rules")]
 use super::rules;
 use crate::{
     Admission, Ask, ClusterView, Explanation, LeastLoaded, Placement, PolicyLanguage, PolicySource,
@@ -49,8 +50,10 @@ mod tokens;
 mod trial;
 mod workers;
 
+#[cfg(feature = "rules")]
 pub(super) use moment::time_of_day;
 pub use reference::scheduler_reference;
+#[cfg(feature = "rules")]
 pub(super) use workers::CAPABILITIES;
 
 /// How long a decision may take, unless it is said otherwise.
@@ -137,6 +140,7 @@ impl RhaiScheduler {
     ///
     /// # Errors
     /// [`ErrorKind::InvalidRequest`](crate::ErrorKind::InvalidRequest), with the line and the key.
+    #[cfg(feature = "rules")]
     pub fn from_rules(yaml: impl AsRef<str>) -> Result<Self> {
         let text = Arc::from(yaml.as_ref());
         Self::from_source(PolicySource { language: PolicyLanguage::Yaml, text })
@@ -145,14 +149,21 @@ impl RhaiScheduler {
     /// A policy as it was stored.
     ///
     /// # Errors
-    /// As [`new`](Self::new) and [`from_rules`](Self::from_rules).
+    /// As [`new`](Self::new) and `from_rules`; [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if this build
+    /// reads no rules (feature `rules`).
     pub fn from_source(source: PolicySource) -> Result<Self> {
         match source.language {
             PolicyLanguage::Rhai => Self::compile("rhai", source.text.clone(), source),
+            #[cfg(feature = "rules")]
             PolicyLanguage::Yaml => {
                 let script = rules::rules_to_rhai(&source.text)?;
                 Self::compile("rules", script.into(), source)
             }
+            #[cfg(not(feature = "rules"))]
+            PolicyLanguage::Yaml => Err(crate::Error::new(
+                crate::ErrorKind::Unsupported,
+                "this build reads no policies in yaml (feature rules)",
+            )),
         }
     }
 

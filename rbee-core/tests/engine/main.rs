@@ -10,7 +10,7 @@ mod optimiser;
 mod properties;
 mod replay;
 mod replay_properties;
-#[cfg(all(feature = "conformance", feature = "rhai"))]
+#[cfg(all(feature = "conformance", feature = "rules"))]
 mod rhai_scheduler;
 mod rules;
 #[cfg(feature = "conformance")]

@@ -22,7 +22,7 @@ fn the_built_in_policy_passes() {
     conformance::scheduler::check(&greedy);
 }
 
-#[cfg(feature = "rhai")]
+#[cfg(feature = "rules")]
 #[test]
 fn a_script_passes() {
     use rbee_core::RhaiScheduler;

@@ -332,6 +332,7 @@ fn block<'a>(page: &'a str, after: &str) -> &'a str {
     block.split_once('\n').unwrap().1
 }
 
+#[cfg(feature = "rules")]
 #[tokio::test]
 async fn the_first_ten_minutes_go_as_the_page_says() {
     let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/scheduler.md");

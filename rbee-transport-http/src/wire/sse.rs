@@ -65,7 +65,7 @@ pub(crate) fn put_number(out: &mut BytesMut, mut number: u64) {
 }
 
 /// What an event of a stream looks like to whoever has read it.
-#[cfg(feature = "server")]
+#[cfg(feature = "openapi")]
 #[derive(Clone, Debug, PartialEq, Eq, utoipa::ToSchema)]
 pub struct ServerSentEvent {
     /// Its position, where it has one.

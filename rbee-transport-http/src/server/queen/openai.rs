@@ -42,18 +42,21 @@ use crate::wire::{
 use request::{Ask, Kind};
 
 /// Continue a conversation.
-#[utoipa::path(
-    post,
-    path = CHAT,
-    tag = "openai",
-    request_body = ChatRequest,
-    responses(
-        (status = 200, description = "The answer, or with `stream` server-sent events of chunks, then `[DONE]`.", content((
-            ChatCompletion = "application/json"),
-            (ServerSentEvent = "text/event-stream"),
-        )),
-        (status = "default", description = "What is wrong.", body = OpenAiErrorBody),
-    ),
+#[cfg_attr(
+    feature = "openapi",
+    utoipa::path(
+        post,
+        path = CHAT,
+        tag = "openai",
+        request_body = ChatRequest,
+        responses(
+            (status = 200, description = "The answer, or with `stream` server-sent events of chunks, then `[DONE]`.", content((
+                ChatCompletion = "application/json"),
+                (ServerSentEvent = "text/event-stream"),
+            )),
+            (status = "default", description = "What is wrong.", body = OpenAiErrorBody),
+        ),
+    )
 )]
 pub(super) async fn chat(
     State(shared): State<Shared>,
@@ -66,18 +69,21 @@ pub(super) async fn chat(
 }
 
 /// Continue bare text.
-#[utoipa::path(
-    post,
-    path = COMPLETIONS,
-    tag = "openai",
-    request_body = CompletionRequest,
-    responses(
-        (status = 200, description = "The answer, or with `stream` server-sent events of chunks, then `[DONE]`.", content((
-            Completion = "application/json"),
-            (ServerSentEvent = "text/event-stream"),
-        )),
-        (status = "default", description = "What is wrong.", body = OpenAiErrorBody),
-    ),
+#[cfg_attr(
+    feature = "openapi",
+    utoipa::path(
+        post,
+        path = COMPLETIONS,
+        tag = "openai",
+        request_body = CompletionRequest,
+        responses(
+            (status = 200, description = "The answer, or with `stream` server-sent events of chunks, then `[DONE]`.", content((
+                Completion = "application/json"),
+                (ServerSentEvent = "text/event-stream"),
+            )),
+            (status = "default", description = "What is wrong.", body = OpenAiErrorBody),
+        ),
+    )
 )]
 pub(super) async fn completions(
     State(shared): State<Shared>,
