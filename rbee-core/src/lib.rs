@@ -40,7 +40,9 @@
 //! # Features
 //!
 //! - `sqlite` (default): the durable registry.
-//! - `rhai` (default): policies written as scripts or rules.
+//! - `rhai` (default): policies written as scripts.
+//! - `rules`: policies written as rules in YAML, which are compiled to scripts.
+//! - `metrics`: counters, histograms and gauges, for a recorder of the crate `metrics`.
 //! - `candle`: the worker that runs models of the Llama and BERT families in this process; `cuda` and `metal` run it on
 //!   GPUs.
 //! - `hub`: downloads of models from a hub into the [`ModelStore`].

@@ -19,6 +19,13 @@ mod logs;
 mod metrics;
 mod patience;
 mod process;
+#[cfg_attr(
+    not(feature = "openapi"),
+    allow(
+        unused_imports,
+        reason = "only the description of a route names its path and its bodies"
+    )
+)]
 mod queen;
 mod reply;
 mod routes;

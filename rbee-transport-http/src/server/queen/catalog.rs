@@ -27,7 +27,9 @@ use crate::{
     },
 };
 
-pub(super) use pull::{__path_pull, pull};
+#[cfg(feature = "openapi")]
+pub(super) use pull::__path_pull;
+pub(super) use pull::pull;
 
 /// List the models that the queen knows: those with a name of their own, on a disk, or in memory.
 #[cfg_attr(

@@ -24,8 +24,12 @@ use axum::{
 use http::{HeaderMap, HeaderValue};
 use rbee_core::{CorrelationId, JobHandle, JobId, Queen, Result, Started, WorkerId};
 
-pub(super) use embeddings::{__path_embeddings, embeddings};
-pub(super) use models::{__path_model, __path_models, model, models};
+#[cfg(feature = "openapi")]
+pub(super) use embeddings::__path_embeddings;
+pub(super) use embeddings::embeddings;
+#[cfg(feature = "openapi")]
+pub(super) use models::{__path_model, __path_models};
+pub(super) use models::{model, models};
 pub(super) use request::job;
 
 use super::{
