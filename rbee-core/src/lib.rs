@@ -40,7 +40,9 @@
 //! # Features
 //!
 //! - `sqlite` (default): the durable registry.
-//! - `rhai` (default): policies written as scripts or rules.
+//! - `rhai` (default): policies written as scripts.
+//! - `rules`: policies written as rules in YAML, which are compiled to scripts.
+//! - `metrics`: counters, histograms and gauges, for a recorder of the crate `metrics`.
 //! - `candle`: the worker that runs models of the Llama and BERT families in this process; `cuda` and `metal` run it on
 //!   GPUs.
 //! - `hub`: downloads of models from a hub into the [`ModelStore`].
@@ -62,7 +64,11 @@ mod id;
 mod idempotency;
 mod job;
 mod load_request;
+#[cfg(feature = "metrics")]
 pub mod metrics;
+#[cfg(not(feature = "metrics"))]
+#[path = "metrics/off.rs"]
+mod metrics;
 mod model_info;
 mod model_on_disk;
 mod model_ref;
@@ -86,7 +92,7 @@ mod time;
 mod within;
 mod worker;
 mod worker_spec;
-#[cfg(feature = "rhai")]
+#[cfg(feature = "rules")]
 mod yaml;
 
 #[cfg(feature = "conformance")]
@@ -145,7 +151,9 @@ pub use scheduler::{
     Scheduler, SchedulerInfo, Verdict,
 };
 #[cfg(feature = "rhai")]
-pub use scheduler::{RhaiScheduler, rules_schema, rules_to_rhai, scheduler_reference};
+pub use scheduler::{RhaiScheduler, scheduler_reference};
+#[cfg(feature = "rules")]
+pub use scheduler::{rules_schema, rules_to_rhai};
 pub use settings::{KeepRequests, Mode, Settings, TenantReferences};
 pub use sizing::{DeviceEstimate, Fit, Sizing, plan_eviction};
 pub use task::{Message, Prompt, Role, Sampling, Task};

@@ -293,7 +293,7 @@ impl Queen {
         self.look(|engine| engine.counters()).await
     }
 
-    /// Sets the gauges of the [metrics](crate::metrics) to what is so at this moment; counters and histograms keep
+    /// Sets the gauges of the metrics (feature `metrics`) to what is so at this moment; counters and histograms keep
     /// themselves. To be called before they are read, or every few seconds.
     pub async fn measure(&self) -> Result<()> {
         let look = |engine: &crate::engine::Engine| {

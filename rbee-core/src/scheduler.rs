@@ -13,7 +13,7 @@ mod least_loaded;
 mod platform;
 #[cfg(feature = "rhai")]
 mod rhai;
-#[cfg(feature = "rhai")]
+#[cfg(feature = "rules")]
 mod rules;
 mod spawn;
 #[cfg(feature = "rhai")]
@@ -27,7 +27,7 @@ pub use least_loaded::LeastLoaded;
 pub use platform::PlatformPolicy;
 #[cfg(feature = "rhai")]
 pub use rhai::{RhaiScheduler, scheduler_reference};
-#[cfg(feature = "rhai")]
+#[cfg(feature = "rules")]
 pub use rules::{rules_schema, rules_to_rhai};
 pub(crate) use spawn::place_replica;
 
@@ -102,7 +102,7 @@ impl PolicyLanguage {
     /// A JSON schema with which an editor completes and checks a policy in this language; `None` if there is none.
     pub fn schema(self) -> Option<serde_json::Value> {
         match self {
-            #[cfg(feature = "rhai")]
+            #[cfg(feature = "rules")]
             Self::Yaml => Some(rules_schema()),
             _ => None,
         }

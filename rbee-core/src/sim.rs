@@ -72,7 +72,7 @@ mod sketch;
 mod stage;
 mod trace;
 mod world;
-#[cfg(feature = "rhai")]
+#[cfg(feature = "rules")]
 mod yaml;
 
 pub use fleet::{Fleet, FleetDevice, FleetHive, FleetWorker};

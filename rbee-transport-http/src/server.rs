@@ -7,6 +7,7 @@ mod connections;
 mod correlation;
 mod daemon;
 mod descriptors;
+#[cfg_attr(not(feature = "metrics"), path = "server/no_figures.rs")]
 mod figures;
 mod guard;
 mod held_body;
@@ -18,10 +19,18 @@ mod logs;
 mod metrics;
 mod patience;
 mod process;
+#[cfg_attr(
+    not(feature = "openapi"),
+    allow(
+        unused_imports,
+        reason = "only the description of a route names its path and its bodies"
+    )
+)]
 mod queen;
 mod reply;
 mod routes;
 mod shutdown_signal;
+#[cfg_attr(not(feature = "tls"), path = "server/no_tls.rs")]
 mod tls;
 mod worker;
 

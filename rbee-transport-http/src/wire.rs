@@ -70,7 +70,7 @@ pub struct Shutdown {
 
 /// How far a long piece of work has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ProgressBody {
     /// What is done, in bytes or in steps.
     pub done: u64,

@@ -3,17 +3,14 @@
 //! A hive starts it, and tells it what to be on its standard input. A program that brings its own worker along calls
 //! [`main_from_stdin`] when it is started as one.
 
-use std::{process::ExitCode, time::Duration};
+use std::process::ExitCode;
 
 use rbee_core::{CandleFactory, Result};
 use rbee_transport_http::{
-    EngineFactory,
     server::{exit_status, on_hangup, raise_file_limit, run_worker, stop_signal},
-    wire::worker::Start,
+    wire::{engine::Engine, worker::Start},
 };
-
-/// How long an engine has to end when its worker does: less than a hive gives the two of them together.
-const ENGINE_GRACE: Duration = Duration::from_secs(3);
+use tokio_util::sync::CancellationToken;
 
 /// Is the worker that the order on the standard input describes, until it is told to end. Starts a runtime of its own.
 pub fn main_from_stdin() -> ExitCode {
@@ -40,11 +37,48 @@ async fn run(mut start: Start) -> Result<()> {
         let candle = CandleFactory { threads: start.threads, context: start.context };
         return run_worker(start, candle, stop).await;
     };
-    let engine = EngineFactory::new(engine, start.context);
+    run_engine(engine, start, stop).await
+}
+
+/// Is a worker whose model another engine runs, as a child of this process.
+#[cfg(feature = "engines")]
+async fn run_engine(engine: Engine, start: Start, stop: CancellationToken) -> Result<()> {
+    /// How long an engine has to end when its worker does: less than a hive gives the two of them together.
+    const GRACE: std::time::Duration = std::time::Duration::from_secs(3);
+
+    let engine = rbee_transport_http::EngineFactory::new(engine, start.context);
     let done = tokio::select! {
         done = run_worker(start, engine.clone(), stop) => done,
         why = engine.died() => Err(why),
     };
-    engine.end(ENGINE_GRACE).await;
+    engine.end(GRACE).await;
     done
+}
+
+#[cfg(not(feature = "engines"))]
+async fn run_engine(_: Engine, start: Start, stop: CancellationToken) -> Result<()> {
+    run_worker(start, NoEngines, stop).await
+}
+
+/// Says to whoever ordered another engine that there is none here.
+#[cfg(not(feature = "engines"))]
+#[derive(Debug)]
+struct NoEngines;
+
+#[cfg(not(feature = "engines"))]
+#[rbee_core::async_trait]
+impl rbee_core::WorkerFactory for NoEngines {
+    async fn load(
+        &self,
+        _: rbee_core::WorkerId,
+        _: &rbee_core::HiveId,
+        spec: &rbee_core::WorkerSpec,
+        _: rbee_core::Progress,
+    ) -> Result<std::sync::Arc<dyn rbee_core::Worker>> {
+        let message = format!(
+            "{} is to run in another engine, and this worker was built without them; build it with the feature `engines`",
+            spec.model
+        );
+        Err(rbee_core::Error::new(rbee_core::ErrorKind::Unsupported, message))
+    }
 }

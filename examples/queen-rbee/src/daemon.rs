@@ -6,24 +6,27 @@ use rbee_core::{
     Backups, CandleFactory, Error, ErrorKind, HiveId, InProcessHive, LeastLoaded, ModelRef, Queen,
     QueenBuilder, Result, Sizing, SqliteRegistry,
 };
+#[cfg(feature = "metrics")]
+use rbee_transport_http::server::Metrics;
 use rbee_transport_http::{
     LocalHive, ProcessHive, SharedToken, TokenFile,
     client::Endpoint,
     dial::Tcp,
-    server::{LogRing, Metrics, QueenServer, Server, raise_file_limit},
+    server::{LogRing, QueenServer, Server, raise_file_limit},
     wire,
 };
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
-    Config, Embedded, bundled, config, fleet::Fleet, home::Home, policy_file::PolicyFile,
+    Config, Embedded, bundled, config, features, fleet::Fleet, home::Home, policy_file::PolicyFile,
     reload::Reloader, repair, worker,
 };
 
 /// The variable that names the file to which the run of the queen is written: for debugging, so it is no key.
 pub(crate) const RECORD_RUN: &str = "RBEE_RECORD_RUN";
 /// How often the figures are brought up to date.
+#[cfg(feature = "metrics")]
 const MEASURE: Duration = Duration::from_secs(2);
 /// How long answers have to reach their readers once every job has ended.
 const LAST_WORDS: Duration = Duration::from_secs(5);
@@ -79,6 +82,7 @@ pub async fn start(config: Config, logs: Option<LogRing>) -> Result<Running> {
     for exposed in config.exposed_secrets() {
         tracing::warn!("{exposed}");
     }
+    features::check(&config)?;
     // Before any worker can be started.
     for root in &config.file_roots {
         rbee_core::check_file_root(root).map_err(|error| error.context("file_roots"))?;
@@ -124,7 +128,8 @@ pub async fn start(config: Config, logs: Option<LogRing>) -> Result<Running> {
         builder = builder.alias(&name, model.as_str());
         models.push((name, model));
     }
-    builder = builder.hub(config.model_files.hub()?);
+    #[cfg(feature = "hub")]
+    let mut builder = builder.hub(config.model_files.hub()?);
     builder = with_local_hive(builder, &config, &home)?;
     let (draining, closed) = (CancellationToken::new(), CancellationToken::new());
     // Where `rbee-hive` keeps its state by default, whatever the data directory of this queen is.
@@ -151,15 +156,15 @@ pub async fn start(config: Config, logs: Option<LogRing>) -> Result<Running> {
         );
     }
 
-    let metrics = Metrics::install()?;
+    let mut api = QueenServer::new(queen.clone()).with_connector(fleet).stop(draining.clone());
     let measuring = CancellationToken::new();
-    tokio::spawn(
-        measuring.clone().run_until_cancelled_owned(measure(queen.clone(), metrics.clone())),
-    );
-    let mut api = QueenServer::new(queen.clone())
-        .with_connector(fleet)
-        .with_metrics(metrics.renderer())
-        .stop(draining.clone());
+    #[cfg(feature = "metrics")]
+    {
+        let metrics = Metrics::install()?;
+        api = api.with_metrics(metrics.renderer());
+        let measured = measure(queen.clone(), metrics);
+        tokio::spawn(measuring.clone().run_until_cancelled_owned(measured));
+    }
     if let Some(backups) = backups {
         api = api.with_health_check(Arc::new(repair::BackupHealth(backups)));
     }
@@ -286,6 +291,7 @@ fn with_local_hive(builder: QueenBuilder, config: &Config, home: &Home) -> Resul
 }
 
 /// Keeps the figures up to date, whether or not anybody asks for them.
+#[cfg(feature = "metrics")]
 async fn measure(queen: Queen, metrics: Metrics) {
     let mut beat = tokio::time::interval(MEASURE);
     beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

@@ -6,10 +6,12 @@
 mod bundled;
 mod config;
 mod daemon;
+mod features;
 mod fleet;
 mod hive_access;
 mod hive_url;
 mod home;
+#[cfg_attr(not(feature = "policies"), path = "no_policy_file.rs")]
 mod policy_file;
 mod reload;
 mod repair;

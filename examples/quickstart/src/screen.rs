@@ -6,7 +6,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use queen_rbee::Running;
 use rbee_core::{Error, JobId, Load, Queen, Usage};
 
@@ -117,7 +116,7 @@ impl Screen {
     }
 
     pub(crate) fn loading(&self) -> Loading<'_> {
-        Loading { screen: self, bar: None, announced: false }
+        Loading { screen: self, shown: false, announced: false }
     }
 }
 
@@ -139,7 +138,8 @@ fn next_line() -> Option<String> {
 /// Shows a model being loaded, as long as one is.
 pub(crate) struct Loading<'a> {
     screen: &'a Screen,
-    bar: Option<ProgressBar>,
+    /// A bar is on the screen.
+    shown: bool,
     announced: bool,
 }
 
@@ -159,27 +159,27 @@ impl Loading<'_> {
     }
 
     fn show(&mut self, load: &Load) {
-        let bar = self.bar.get_or_insert_with(|| {
-            let bar =
-                ProgressBar::with_draw_target(load.progress.total, ProgressDrawTarget::stderr());
-            let form = "{msg} [{bar:30}] {bytes}/{total_bytes}";
-            if let Ok(style) = ProgressStyle::with_template(form) {
-                bar.set_style(style.progress_chars("=> "));
-            }
-            bar.set_message("loading the model");
-            bar
-        });
-        if let Some(total) = load.progress.total {
-            bar.set_length(total);
-        }
-        bar.set_position(load.progress.done);
+        self.shown = true;
+        eprint!("\r{}\x1b[K", bar(load.progress.done, load.progress.total));
     }
 
     pub(crate) fn done(&mut self) {
-        if let Some(bar) = self.bar.take() {
-            bar.finish_and_clear();
+        if std::mem::take(&mut self.shown) {
+            eprint!("\r\x1b[K");
         }
     }
+}
+
+/// How far the load has come, in one line.
+fn bar(done: u64, total: Option<u64>) -> String {
+    const WIDTH: usize = 30;
+    let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20));
+    let Some(total) = total.filter(|total| *total > 0) else {
+        return format!("loading the model: {}", mib(done));
+    };
+    let filled = WIDTH * done.min(total) as usize / total as usize;
+    let filled = format!("{}>", "=".repeat(filled));
+    format!("loading the model [{filled:<WIDTH$.WIDTH$}] {}/{}", mib(done), mib(total))
 }
 
 impl Drop for Loading<'_> {
@@ -246,5 +246,19 @@ impl std::fmt::Display for Measured {
             write!(f, " at {:.0} tokens/s", f64::from(self.tokens - 1) / speaking)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::bar;
+
+    #[test]
+    fn a_bar_is_as_full_as_the_load_has_come_far() {
+        let third = bar(1 << 20, Some(3 << 20));
+        assert_eq!(third, format!("loading the model [{:<30}] 1.0 MiB/3.0 MiB", "==========>"));
+        let whole = bar(7, Some(7));
+        assert!(whole.contains(&format!("[{}]", "=".repeat(30))), "{whole}");
+        assert_eq!(bar(5 << 19, None), "loading the model: 2.5 MiB");
     }
 }

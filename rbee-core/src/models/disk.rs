@@ -15,13 +15,23 @@ use crate::{
 };
 
 /// Something that the system refused to do to a file.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot {what} {}: {cause}", path.display())]
+#[derive(Debug)]
 pub(super) struct DiskError {
     what: &'static str,
     path: PathBuf,
-    #[source]
     cause: io::Error,
+}
+
+impl fmt::Display for DiskError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot {} {}: {}", self.what, self.path.display(), self.cause)
+    }
+}
+
+impl std::error::Error for DiskError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.cause)
+    }
 }
 
 impl DiskError {

@@ -3,8 +3,7 @@
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures_util::{FutureExt, StreamExt};
-use tokio::time::Instant;
-use tokio_util::task::AbortOnDropHandle;
+use tokio::{task::AbortHandle, time::Instant};
 use tracing::Instrument;
 
 use super::{
@@ -79,9 +78,18 @@ impl Drop for LeaseGuard {
     }
 }
 
+/// The task of an attempt. Dropping it aborts the attempt.
+pub(super) struct AttemptTask(AbortHandle);
+
+impl Drop for AttemptTask {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 impl Attempt {
-    /// Begins. Dropping the handle aborts the attempt.
-    pub(super) fn spawn(self, mailbox: Mailbox) -> AbortOnDropHandle<()> {
+    /// Begins. Dropping the task aborts the attempt.
+    pub(super) fn spawn(self, mailbox: Mailbox) -> AttemptTask {
         let guard = LeaseGuard {
             lease: self.lease,
             job: self.job.clone(),
@@ -109,7 +117,7 @@ impl Attempt {
             };
             guard.give_back(result);
         };
-        AbortOnDropHandle::new(tokio::spawn(task.instrument(span)))
+        AttemptTask(tokio::spawn(task.instrument(span)).abort_handle())
     }
 
     async fn drive(&self, mailbox: &Mailbox) -> Result<AttemptResult> {

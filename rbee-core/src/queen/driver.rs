@@ -16,10 +16,10 @@ use tokio::{
     sync::{Notify, oneshot},
     time::Instant,
 };
-use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+use tokio_util::sync::CancellationToken;
 
 use super::{
-    attempt::Attempt,
+    attempt::{Attempt, AttemptTask},
     decisions::{Decisions, Kept},
     errands::{self, Errands},
     loads::Loads,
@@ -79,7 +79,7 @@ pub(super) struct Driver {
     workers: HashMap<WorkerId, Arc<dyn Worker>>,
     rhythms: Rhythms,
     hives: BTreeMap<HiveId, Hive>,
-    attempts: HashMap<LeaseId, AbortOnDropHandle<()>>,
+    attempts: HashMap<LeaseId, AttemptTask>,
     /// By job, and by the number of the submission.
     submitters: BTreeMap<(JobId, u64), Submitter>,
     next_submission: u64,

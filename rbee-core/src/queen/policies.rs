@@ -261,7 +261,7 @@ impl PolicySource {
         if self.language == wanted {
             return Ok(self.text.clone());
         }
-        #[cfg(feature = "rhai")]
+        #[cfg(feature = "rules")]
         if self.language == PolicyLanguage::Yaml {
             return Ok(crate::rules_to_rhai(&self.text)?.into());
         }

@@ -96,22 +96,22 @@ impl Queen {
     ///
     /// # Errors
     /// As for [`check_policy_on`](Self::check_policy_on); [`ErrorKind::Unsupported`] where this build reads no YAML
-    /// (feature `rhai`).
+    /// (feature `rules`).
     pub async fn check_policy_described(
         &self,
         source: PolicySource,
         fleet: Option<&str>,
         job: Option<&str>,
     ) -> Result<PolicyTrial> {
-        #[cfg(feature = "rhai")]
+        #[cfg(feature = "rules")]
         let (fleet, job) =
             (fleet.map(Fleet::from_yaml).transpose()?, job.map(JobSketch::from_yaml).transpose()?);
-        #[cfg(not(feature = "rhai"))]
+        #[cfg(not(feature = "rules"))]
         let (None, None) = (fleet, job) else {
-            let message = "this build reads no descriptions in YAML (feature rhai)";
+            let message = "this build reads no descriptions in YAML (feature rules)";
             return Err(Error::new(ErrorKind::Unsupported, message));
         };
-        #[cfg(not(feature = "rhai"))]
+        #[cfg(not(feature = "rules"))]
         let (fleet, job) = (None, None);
         self.check_policy_on(source, fleet, job).await
     }

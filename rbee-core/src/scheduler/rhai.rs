@@ -8,12 +8,13 @@ use std::{
 };
 
 use self::{faults::Fault, program::Program, script::Script};
+#[cfg(feature = "rules")]
+use super::rules;
 use super::{
     Scheduler,
     decision::{Admission, Ask, Explanation, Placement},
     info::SchedulerInfo,
     least_loaded::LeastLoaded,
-    rules,
 };
 use crate::{ClusterView, Error, PolicyLanguage, PolicySource, Result};
 
@@ -127,6 +128,7 @@ impl RhaiScheduler {
     ///
     /// # Errors
     /// [`ErrorKind::InvalidRequest`](crate::ErrorKind::InvalidRequest), with the line and the key.
+    #[cfg(feature = "rules")]
     pub fn from_rules(yaml: impl AsRef<str>) -> Result<Self> {
         let text = Arc::from(yaml.as_ref());
         Self::from_source(PolicySource { language: PolicyLanguage::Yaml, text })
@@ -135,14 +137,21 @@ impl RhaiScheduler {
     /// A policy as it was stored.
     ///
     /// # Errors
-    /// As [`new`](Self::new) and [`from_rules`](Self::from_rules).
+    /// As [`new`](Self::new) and `from_rules`; [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if this build
+    /// reads no rules (feature `rules`).
     pub fn from_source(source: PolicySource) -> Result<Self> {
         match source.language {
             PolicyLanguage::Rhai => Self::compile("rhai", source.text.clone(), source),
+            #[cfg(feature = "rules")]
             PolicyLanguage::Yaml => {
                 let script = rules::rules_to_rhai(&source.text)?;
                 Self::compile("rules", script.into(), source)
             }
+            #[cfg(not(feature = "rules"))]
+            PolicyLanguage::Yaml => Err(crate::Error::new(
+                crate::ErrorKind::Unsupported,
+                "this build reads no policies in yaml (feature rules)",
+            )),
         }
     }
 

@@ -1,6 +1,6 @@
 //! A model of random weights, small enough to be made for each test and real enough to be loaded.
 
-#![allow(dead_code, unreachable_pub, reason = "each test uses a part of it")]
+#![allow(unreachable_pub, reason = "a module of a test binary")]
 
 use std::{fs, path::Path, sync::Arc};
 

@@ -1,5 +1,5 @@
 //! Parts that the tests of the bare engine are put together from.
-#![allow(dead_code, unreachable_pub, reason = "each test binary uses a part of it")]
+#![allow(unreachable_pub, reason = "a module of a test binary")]
 
 use std::{sync::Arc, time::Duration};
 

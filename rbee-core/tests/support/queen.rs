@@ -1,6 +1,5 @@
 //! What the tests of the queen share.
-#![allow(dead_code, unreachable_pub, reason = "each test binary uses a part of it")]
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(unreachable_pub, reason = "a module of a test binary")]
 
 use std::sync::Arc;
 

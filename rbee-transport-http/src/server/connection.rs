@@ -18,20 +18,18 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
-use rustls::ServerConfig;
 use tokio::net::TcpStream;
-use tokio_rustls::TlsAcceptor;
 
 use super::{
     Limits, connections::Connected, held_body::HeldBody, patience::Patient,
-    shutdown_signal::ShutdownSignal,
+    shutdown_signal::ShutdownSignal, tls::Acceptor,
 };
 use crate::dial::Io;
 
 /// A connection that was accepted.
 pub(super) struct Connection {
     pub(super) limits: Limits,
-    pub(super) tls: Option<Arc<ServerConfig>>,
+    pub(super) tls: Option<Acceptor>,
     pub(super) router: Router,
     pub(super) shutdown: Arc<ShutdownSignal>,
     pub(super) connected: Arc<Connected>,
@@ -46,7 +44,7 @@ impl Connection {
         match self.tls.clone() {
             None => self.speak(stream).await,
             Some(tls) => {
-                let shaken = TlsAcceptor::from(tls).accept(stream);
+                let shaken = tls.accept(stream);
                 match tokio::time::timeout(self.limits.handshake_patience, shaken).await {
                     Ok(Ok(stream)) => self.speak(stream).await,
                     Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),

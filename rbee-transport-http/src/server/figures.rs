@@ -24,7 +24,6 @@ const MEMORY_FREE: &str = "rbee_hive_device_memory_free_bytes";
 const MEMORY_TOTAL: &str = "rbee_hive_device_memory_total_bytes";
 
 /// Tells the recorder that is installed what every figure means.
-#[cfg(feature = "metrics")]
 pub(super) fn describe() {
     use metrics::{
         Unit, describe_counter as counter, describe_gauge as gauge, describe_histogram as histogram,

@@ -113,7 +113,8 @@ impl Server {
     /// Speaks TLS, with the certificates and the private key of these PEM files.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] if a file cannot be read, or the two do not fit together.
+    /// [`ErrorKind::Config`] if a file cannot be read, the two do not fit together, or this build has no TLS (feature
+    /// `tls`).
     pub fn with_tls(mut self, certificates: &Path, key: &Path) -> Result<Self> {
         self.tls = Some(TlsFiles::open(certificates, key)?);
         Ok(self)
@@ -187,7 +188,7 @@ impl Server {
         let id = connected.id();
         let connection = Connection {
             limits: self.limits,
-            tls: self.tls.as_ref().map(TlsFiles::config),
+            tls: self.tls.as_ref().map(TlsFiles::acceptor),
             router: router.clone(),
             shutdown: shutdown.clone(),
             connected,

@@ -16,6 +16,7 @@ mod jobs;
 mod loading;
 mod logs;
 mod openai;
+#[cfg_attr(not(feature = "openapi"), path = "queen/no_openapi.rs")]
 mod openapi;
 mod policy;
 mod replays;

@@ -11,6 +11,7 @@ use rustls::{
     ServerConfig,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
 };
+pub(super) use tokio_rustls::TlsAcceptor as Acceptor;
 
 /// The certificates and the private key that a [`Server`](super::Server) shows, each in a PEM file. Clones share them.
 #[derive(Clone)]
@@ -63,8 +64,8 @@ impl TlsFiles {
     }
 
     /// What the next handshake uses.
-    pub(super) fn config(&self) -> Arc<ServerConfig> {
-        self.inner.config.read().unwrap_or_else(PoisonError::into_inner).clone()
+    pub(super) fn acceptor(&self) -> Acceptor {
+        self.inner.config.read().unwrap_or_else(PoisonError::into_inner).clone().into()
     }
 }
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// An error, as every daemon answers it: `{"error": {"code", "message", "details", "correlation_id"}}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ErrorBody {
     /// What went wrong.
     pub error: ErrorInfo,
@@ -15,7 +15,7 @@ pub struct ErrorBody {
 
 /// What went wrong.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ErrorInfo {
     /// A stable upper-case name; programs branch on it.
     pub code: String,
@@ -31,7 +31,7 @@ pub struct ErrorInfo {
 
 /// What else is known of an error.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ErrorDetails {
     /// The parameter of the request that is at fault.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -104,7 +104,7 @@ impl From<ErrorInfo> for Error {
 
 /// An error in the shape of OpenAI's API.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct OpenAiErrorBody {
     /// What went wrong.
     pub error: OpenAiError,
@@ -112,7 +112,7 @@ pub struct OpenAiErrorBody {
 
 /// What went wrong, in the shape of OpenAI's API.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct OpenAiError {
     /// A sentence for people.
     pub message: String,

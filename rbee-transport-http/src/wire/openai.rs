@@ -14,10 +14,10 @@ pub const DONE: &str = "[DONE]";
 
 /// A conversation to be continued.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ChatRequest {
     /// The model, a reference or an alias.
-    #[cfg_attr(feature = "server", schema(example = "bee-tiny"))]
+    #[cfg_attr(feature = "openapi", schema(example = "bee-tiny"))]
     pub model: String,
     /// The turns so far.
     pub messages: Vec<Message>,
@@ -26,24 +26,24 @@ pub struct ChatRequest {
     pub options: Options,
     /// The longest answer, in tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "server", schema(minimum = 1))]
+    #[cfg_attr(feature = "openapi", schema(minimum = 1))]
     pub max_completion_tokens: Option<u32>,
 }
 
 /// One turn of a conversation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Message {
     /// `system`, `user` or `assistant`; OpenAI's `developer` is taken as `system`.
-    #[cfg_attr(feature = "server", schema(value_type = RoleName))]
+    #[cfg_attr(feature = "openapi", schema(value_type = RoleName))]
     pub role: Role,
     /// What is said: a text. A list of parts of type `text` is taken too.
-    #[cfg_attr(feature = "server", schema(example = "Tell me about a flower."))]
+    #[cfg_attr(feature = "openapi", schema(example = "Tell me about a flower."))]
     pub content: String,
 }
 
 /// Who says a message.
-#[cfg(feature = "server")]
+#[cfg(feature = "openapi")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, utoipa::ToSchema)]
 #[schema(rename_all = "lowercase")]
 pub enum RoleName {
@@ -59,10 +59,10 @@ pub enum RoleName {
 
 /// Text to be continued.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct CompletionRequest {
     /// The model, a reference or an alias.
-    #[cfg_attr(feature = "server", schema(example = "bee-tiny"))]
+    #[cfg_attr(feature = "openapi", schema(example = "bee-tiny"))]
     pub model: String,
     /// The text, or up to 8 of them.
     pub prompt: OneOrMany,
@@ -73,10 +73,10 @@ pub struct CompletionRequest {
 
 /// Texts to be turned into vectors.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct EmbeddingRequest {
     /// The model, a reference or an alias.
-    #[cfg_attr(feature = "server", schema(example = "bee-tiny"))]
+    #[cfg_attr(feature = "openapi", schema(example = "bee-tiny"))]
     pub model: String,
     /// The text, or several.
     pub input: OneOrMany,
@@ -87,7 +87,7 @@ pub struct EmbeddingRequest {
 
 /// How vectors are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum EncodingFormat {
     /// A list of numbers.
@@ -99,7 +99,7 @@ pub enum EncodingFormat {
 
 /// One text or a list of them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(untagged)]
 pub enum OneOrMany {
     /// One.
@@ -119,7 +119,7 @@ impl From<OneOrMany> for Vec<String> {
 
 /// How text is generated, and on what terms.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Options {
     /// Answer as a stream of server-sent events.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -129,30 +129,30 @@ pub struct Options {
     pub stream_options: Option<StreamOptions>,
     /// How many answers, each with a seed of its own: 1 to 8.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "server", schema(minimum = 1, maximum = 8))]
+    #[cfg_attr(feature = "openapi", schema(minimum = 1, maximum = 8))]
     pub n: Option<u32>,
     /// The longest answer, in tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "server", schema(minimum = 1))]
+    #[cfg_attr(feature = "openapi", schema(minimum = 1))]
     pub max_tokens: Option<u32>,
     /// 0 (always the likeliest token) to 2.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "server", schema(minimum = 0, maximum = 2))]
+    #[cfg_attr(feature = "openapi", schema(minimum = 0, maximum = 2))]
     pub temperature: Option<f32>,
     /// Keep the likeliest tokens that together have this probability; above 0, at most 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "server", schema(exclusive_minimum = 0, maximum = 1))]
+    #[cfg_attr(feature = "openapi", schema(exclusive_minimum = 0, maximum = 1))]
     pub top_p: Option<f32>,
     /// Keep this many of the likeliest tokens; 0 is off. Not OpenAI's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub top_k: Option<u32>,
     /// Drop tokens less likely than this share of the likeliest one's probability. Not OpenAI's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "server", schema(minimum = 0, maximum = 1))]
+    #[cfg_attr(feature = "openapi", schema(minimum = 0, maximum = 1))]
     pub min_p: Option<f32>,
     /// Divides the logits of tokens already seen. Not OpenAI's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "server", schema(exclusive_minimum = 0, maximum = 10))]
+    #[cfg_attr(feature = "openapi", schema(exclusive_minimum = 0, maximum = 10))]
     pub repetition_penalty: Option<f32>,
     /// Texts that end the answer and are not part of it; at most 4.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -162,21 +162,21 @@ pub struct Options {
     pub seed: Option<u64>,
     /// Interactive, the default, or batch. Not OpenAI's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "server", schema(value_type = Option<super::queen::PriorityName>))]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<super::queen::PriorityName>))]
     pub priority: Option<Priority>,
     /// How long it may run, in milliseconds. Not OpenAI's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "server", schema(minimum = 1, maximum = 1_800_000))]
+    #[cfg_attr(feature = "openapi", schema(minimum = 1, maximum = 1_800_000))]
     pub timeout_ms: Option<u64>,
     /// How long everything may take, in milliseconds. Not OpenAI's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "server", schema(minimum = 1))]
+    #[cfg_attr(feature = "openapi", schema(minimum = 1))]
     pub deadline_ms: Option<u64>,
 }
 
 /// What a stream has beside the text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct StreamOptions {
     /// One more chunk at the end, with the tokens counted.
     #[serde(default)]
@@ -185,7 +185,7 @@ pub struct StreamOptions {
 
 /// Tokens counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Usage {
     /// Tokens of the prompt.
     pub prompt_tokens: u64,
@@ -209,7 +209,7 @@ impl Usage {
 
 /// The whole answer to a [`ChatRequest`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ChatCompletion {
     /// `chatcmpl-` and the name of the (first) job.
     pub id: String,
@@ -227,14 +227,14 @@ pub struct ChatCompletion {
 
 /// One answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ChatChoice {
     /// Which.
     pub index: u32,
     /// What the model says.
     pub message: ChatMessage,
     /// Not available.
-    #[cfg_attr(feature = "server", schema(value_type = Option<Object>))]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Object>))]
     pub logprobs: (),
     /// `stop` or `length`.
     pub finish_reason: String,
@@ -242,20 +242,20 @@ pub struct ChatChoice {
 
 /// What the model says.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ChatMessage {
     /// `assistant`.
     pub role: String,
     /// The text.
     pub content: String,
     /// Not available.
-    #[cfg_attr(feature = "server", schema(value_type = Option<String>))]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
     pub refusal: (),
 }
 
 /// A piece of a streamed chat.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ChatChunk {
     /// `chatcmpl-` and the name of the (first) job.
     pub id: String,
@@ -274,14 +274,14 @@ pub struct ChatChunk {
 
 /// What is new of one answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ChunkChoice {
     /// Which.
     pub index: u32,
     /// What is new.
     pub delta: Delta,
     /// Not available.
-    #[cfg_attr(feature = "server", schema(value_type = Option<Object>))]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Object>))]
     pub logprobs: (),
     /// `stop` or `length`, in the last chunk of the answer.
     pub finish_reason: Option<String>,
@@ -289,7 +289,7 @@ pub struct ChunkChoice {
 
 /// What is new of an answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Delta {
     /// `assistant`, in the first chunk of the answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -301,7 +301,7 @@ pub struct Delta {
 
 /// The answer to a [`CompletionRequest`], whole or a piece of its stream.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Completion {
     /// `cmpl-` and the name of the (first) job.
     pub id: String,
@@ -320,14 +320,14 @@ pub struct Completion {
 
 /// One answer, or what is new of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct CompletionChoice {
     /// Which: prompt by prompt, `n` for each.
     pub index: u32,
     /// The text.
     pub text: String,
     /// Not available.
-    #[cfg_attr(feature = "server", schema(value_type = Option<Object>))]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Object>))]
     pub logprobs: (),
     /// `stop` or `length`; in a stream, in the last chunk of the answer.
     pub finish_reason: Option<String>,
@@ -335,7 +335,7 @@ pub struct CompletionChoice {
 
 /// The answer to an [`EmbeddingRequest`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct EmbeddingList {
     /// `list`.
     pub object: String,
@@ -349,7 +349,7 @@ pub struct EmbeddingList {
 
 /// Tokens counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct EmbeddingUsage {
     /// Tokens of the texts.
     pub prompt_tokens: u64,
@@ -359,7 +359,7 @@ pub struct EmbeddingUsage {
 
 /// One vector.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Embedding {
     /// `embedding`.
     pub object: String,
@@ -371,7 +371,7 @@ pub struct Embedding {
 
 /// A vector, in the form that was asked for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(untagged)]
 pub enum Vector {
     /// A list of numbers.
@@ -382,7 +382,7 @@ pub enum Vector {
 
 /// The models that can be asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ModelList {
     /// `list`.
     pub object: String,
@@ -392,7 +392,7 @@ pub struct ModelList {
 
 /// A model that can be asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Model {
     /// The name to ask for it by.
     pub id: String,

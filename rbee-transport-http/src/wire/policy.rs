@@ -31,22 +31,22 @@ pub const ESTIMATE: &str = "/v1/estimate";
 
 /// How the text is wanted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::IntoParams), into_params(parameter_in = Query))]
+#[cfg_attr(feature = "openapi", derive(utoipa::IntoParams), into_params(parameter_in = Query))]
 #[serde(default, deny_unknown_fields)]
 pub struct PolicyQuery {
     /// The language: rules in YAML can be had as the Rhai script that they mean.
     #[serde(rename = "as", skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "server", param(value_type = Option<String>))]
+    #[cfg_attr(feature = "openapi", param(value_type = Option<String>))]
     pub as_language: Option<PolicyLanguage>,
 }
 
 /// A policy as its author wrote it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct PolicyText {
     /// `rhai` or `yaml`.
-    #[cfg_attr(feature = "server", schema(value_type = String))]
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub language: PolicyLanguage,
     /// The text; 256 KiB at most.
     pub source: String,
@@ -54,7 +54,7 @@ pub struct PolicyText {
 
 /// The policy in force.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct PolicyView {
     /// What people know it by.
     pub name: String,
@@ -65,7 +65,7 @@ pub struct PolicyView {
     pub version: Option<u64>,
     /// What it is written in; none where it is compiled in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "server", schema(value_type = Option<String>))]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
     pub language: Option<PolicyLanguage>,
     /// Its text; none where it is compiled in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -89,7 +89,7 @@ pub struct PolicyView {
 
 /// A decision that a policy failed to make.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct PolicyFault {
     /// When, in milliseconds of the Unix epoch.
     pub at_ms: u64,
@@ -99,11 +99,11 @@ pub struct PolicyFault {
 
 /// A policy to try.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct PolicyCheck {
     /// `rhai` or `yaml`.
-    #[cfg_attr(feature = "server", schema(value_type = String))]
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub language: PolicyLanguage,
     /// The text; 256 KiB at most.
     pub source: String,
@@ -117,7 +117,7 @@ pub struct PolicyCheck {
 
 /// What a policy would decide.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct PolicyTrial {
     /// What people know it by.
     pub name: String,
@@ -129,7 +129,7 @@ pub struct PolicyTrial {
 
 /// A decision, with its reasons.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct DecisionView {
     /// When the question was put, in milliseconds of the Unix epoch; none in a trial.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -161,25 +161,25 @@ pub struct DecisionView {
 
 /// What a policy can decide.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum Choice {
     /// Run on this worker.
     Assign {
         /// The worker; tenants are not told.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(feature = "server", schema(value_type = Option<String>))]
+        #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
         worker: Option<WorkerId>,
     },
     /// Start a worker.
     Spawn {
         /// Where.
-        #[cfg_attr(feature = "server", schema(value_type = String))]
+        #[cfg_attr(feature = "openapi", schema(value_type = String))]
         hive: HiveId,
         /// On which devices.
         devices: Vec<u32>,
         /// Idle workers that are stopped to make room.
-        #[cfg_attr(feature = "server", schema(value_type = Vec<String>))]
+        #[cfg_attr(feature = "openapi", schema(value_type = Vec<String>))]
         evict: Vec<WorkerId>,
     },
     /// Start a worker; where, tenants are not told.
@@ -212,7 +212,7 @@ pub enum Choice {
 
 /// Something that a job could have gone to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct CandidateView {
     /// `worker` or `hive`.
     pub kind: String,
@@ -227,7 +227,7 @@ pub struct CandidateView {
 
 /// A version of the policy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct PolicyVersion {
     /// Its number.
     pub version: u64,
@@ -236,10 +236,10 @@ pub struct PolicyVersion {
     /// The SHA-256 of its text, in lower-case hexadecimal.
     pub hash: String,
     /// Where it came from: `application`, `operator`, `rollback` or `reset`.
-    #[cfg_attr(feature = "server", schema(value_type = String))]
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub origin: PolicyOrigin,
     /// What it is written in.
-    #[cfg_attr(feature = "server", schema(value_type = String))]
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub language: PolicyLanguage,
     /// It is the one in force.
     pub in_force: bool,
@@ -250,7 +250,7 @@ pub struct PolicyVersion {
 
 /// Which version to go back to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct PolicyRollback {
     /// Its number.
@@ -259,14 +259,14 @@ pub struct PolicyRollback {
 
 /// A model, and where it is to fit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct EstimateRequest {
     /// The model, a reference or an alias.
     pub model: String,
     /// This machine alone.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "server", schema(value_type = Option<String>))]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
     pub hive: Option<HiveId>,
     /// These devices alone, by index.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -281,7 +281,7 @@ pub struct EstimateRequest {
 
 /// Where a model would fit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Estimate {
     /// The model, with aliases resolved.
     pub model: String,
@@ -293,10 +293,10 @@ pub struct Estimate {
 
 /// Whether a model fits on a device. All sizes are in bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct DeviceEstimate {
     /// The machine.
-    #[cfg_attr(feature = "server", schema(value_type = String))]
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub hive: HiveId,
     /// The device.
     pub device: u32,
@@ -319,7 +319,7 @@ pub struct DeviceEstimate {
     /// `fits`, `fits_after_eviction`, `later`, `too_small`, `unknown` or `unavailable`.
     pub verdict: String,
     /// Idle workers that would be stopped.
-    #[cfg_attr(feature = "server", schema(value_type = Vec<String>))]
+    #[cfg_attr(feature = "openapi", schema(value_type = Vec<String>))]
     pub evict: Vec<WorkerId>,
     /// Why it is not available, or not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -11,7 +11,7 @@ mod operation;
 
 pub use catalog::{CatalogEntry, ModelDetails, ModelQuery, Pull, PullProgress, Pulled, pull_event};
 pub use fleet::{AddHive, HiveView, SpawnWorker, WorkerView};
-#[cfg(feature = "server")]
+#[cfg(feature = "openapi")]
 pub use jobs::PriorityName;
 pub use jobs::{JobList, JobQuery, JobRequest, JobView, Loading, Metrics, Started, job_event};
 pub use operation::{Check, Doctor, LogLine, LogQuery, Verdict, log_event};
@@ -61,7 +61,7 @@ pub const OPENAPI: &str = "/openapi.json";
 
 /// A list.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Listing<T> {
     /// What is in it.
     pub data: Vec<T>,
@@ -69,7 +69,7 @@ pub struct Listing<T> {
 
 /// How the queen is: `200` if it is usable, `503` while it accepts no jobs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Health {
     /// `ok`, `store_failed` while the store cannot be written and no job is accepted, or `draining` once the queen goes
     /// down.
@@ -81,7 +81,7 @@ pub struct Health {
 
 /// How the queen is, for its operator.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct HealthDetails {
     /// For how long the store cannot be written; none while it can. `GET /v1/doctor` says why.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -66,7 +66,8 @@ pub(crate) fn put_number(out: &mut BytesMut, mut number: u64) {
 
 /// What an event of a stream looks like to whoever has read it.
 #[cfg(feature = "server")]
-#[derive(Clone, Debug, PartialEq, Eq, utoipa::ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ServerSentEvent {
     /// Its position, where it has one.
     pub id: Option<String>,

@@ -14,13 +14,13 @@ pub const TENANT_KEY: &str = "/v1/tenants/{id}/keys/{hash}";
 
 /// A tenant.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct TenantView {
     /// Its name.
-    #[cfg_attr(feature = "server", schema(value_type = String))]
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub id: TenantId,
     /// What it may use.
-    #[cfg_attr(feature = "server", schema(value_type = Object))]
+    #[cfg_attr(feature = "openapi", schema(value_type = Object))]
     pub limits: TenantLimits,
     /// Tokens it has used today (UTC).
     pub used_today: u64,
@@ -32,7 +32,7 @@ pub struct TenantView {
 
 /// A key, without what would let anybody use it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct KeyView {
     /// The SHA-256 of the key, in lower-case hexadecimal.
     pub hash: String,
@@ -44,7 +44,7 @@ pub struct KeyView {
 
 /// What a new key is for.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct NewKey {
     /// In words; 64 characters at most.
@@ -53,10 +53,10 @@ pub struct NewKey {
 
 /// A new key. It is shown this once.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct IssuedKey {
     /// The tenant.
-    #[cfg_attr(feature = "server", schema(value_type = String))]
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub tenant: TenantId,
     /// The key: what its clients send as `Authorization: Bearer KEY`.
     pub key: String,

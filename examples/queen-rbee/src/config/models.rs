@@ -2,8 +2,11 @@
 
 use std::path::PathBuf;
 
-use rbee_core::{Hub, HubToken, ModelStore, Result, StoreOptions};
+#[cfg(feature = "hub")]
+use rbee_core::{Hub, HubToken};
+use rbee_core::{ModelStore, Result, StoreOptions};
 
+#[cfg(feature = "hub")]
 use super::read_bounded;
 
 /// Where models come from, and where this machine keeps them.
@@ -37,6 +40,7 @@ impl ModelSettings {
     }
 
     /// The hub.
+    #[cfg(feature = "hub")]
     pub(crate) fn hub(&self) -> Result<Hub> {
         let mut hub = Hub::builder().environment()?;
         if let Some(endpoint) = &self.hub_endpoint {

@@ -3,7 +3,6 @@
 use std::{io, path::PathBuf, time::Duration};
 
 use rhai::{EvalAltResult, Position};
-use thiserror::Error;
 
 use super::{
     budget::MOST_OPERATIONS,
@@ -12,16 +11,29 @@ use super::{
 use crate::{Error, ErrorKind};
 
 /// The reason that there is no policy, or no decision.
-#[derive(Debug, Error)]
+#[derive(Debug)]
 pub(super) enum Fault {
-    #[error("{}: cannot be read: {cause}", path.display())]
     Unreadable { path: PathBuf, cause: io::Error },
-    #[error("the script has {bytes} bytes; allowed are {most}")]
     TooLong { bytes: usize, most: usize },
-    #[error("{at}{message}")]
     Script { at: At, message: String },
-    #[error("policy {name}: {at}{message}")]
     Run { name: String, at: At, message: String },
+}
+
+impl std::error::Error for Fault {}
+
+impl std::fmt::Display for Fault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Unreadable { path, cause } => {
+                write!(f, "{}: cannot be read: {cause}", path.display())
+            }
+            Self::TooLong { bytes, most } => {
+                write!(f, "the script has {bytes} bytes; allowed are {most}")
+            }
+            Self::Script { at, message } => write!(f, "{at}{message}"),
+            Self::Run { name, at, message } => write!(f, "policy {name}: {at}{message}"),
+        }
+    }
 }
 
 /// The position in a script, as `line 3, column 5: `; empty if it is not known.

@@ -6,7 +6,6 @@ use rbee_core::{Error, ErrorKind, Result};
 use tracing_subscriber::{
     Layer, Registry,
     filter::Targets,
-    fmt::format::FmtSpan,
     layer::{Identity, SubscriberExt},
     util::SubscriberInitExt,
 };
@@ -42,12 +41,19 @@ impl LogStyle {
         let targets = levels(&self.level)?;
         let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr);
         let lines = match self.format {
+            #[cfg(not(feature = "json-logs"))]
+            LogFormat::Json => {
+                let message = "log_format is json, and this program was built without it; build it with the feature \
+                               `json-logs`";
+                return Err(Error::new(ErrorKind::Config, message));
+            }
+            #[cfg(feature = "json-logs")]
             LogFormat::Json => lines
                 .json()
                 .flatten_event(true)
                 .with_current_span(false)
                 .with_span_list(true)
-                .with_span_events(FmtSpan::NONE)
+                .with_span_events(tracing_subscriber::fmt::format::FmtSpan::NONE)
                 .boxed(),
             LogFormat::Text => {
                 lines.with_ansi(io::stderr().is_terminal()).with_target(false).compact().boxed()

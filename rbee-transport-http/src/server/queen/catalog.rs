@@ -27,17 +27,22 @@ use crate::{
     },
 };
 
-pub(super) use pull::{__path_pull, pull};
+#[cfg(feature = "openapi")]
+pub(super) use pull::__path_pull;
+pub(super) use pull::pull;
 
 /// List the models that the queen knows: those with a name of their own, on a disk, or in memory.
-#[utoipa::path(
-    get,
-    path = crate::wire::queen::CATALOG,
-    tag = "catalog",
-    responses(
-        (status = 200, description = "The models.", body = Listing<CatalogEntry>),
-        (status = "default", description = "What is wrong.", body = ErrorBody),
-    ),
+#[cfg_attr(
+    feature = "openapi",
+    utoipa::path(
+        get,
+        path = crate::wire::queen::CATALOG,
+        tag = "catalog",
+        responses(
+            (status = 200, description = "The models.", body = Listing<CatalogEntry>),
+            (status = "default", description = "What is wrong.", body = ErrorBody),
+        ),
+    )
 )]
 pub(super) async fn list(State(shared): State<Shared>) -> Answer {
     let data = entries(&shared.queen).await?;
@@ -45,15 +50,18 @@ pub(super) async fn list(State(shared): State<Shared>) -> Answer {
 }
 
 /// Look at a model.
-#[utoipa::path(
-    get,
-    path = crate::wire::queen::CATALOG_MODEL,
-    tag = "catalog",
-    params(ModelQuery),
-    responses(
-        (status = 200, description = "The model.", body = CatalogEntry),
-        (status = "default", description = "What is wrong.", body = ErrorBody),
-    ),
+#[cfg_attr(
+    feature = "openapi",
+    utoipa::path(
+        get,
+        path = crate::wire::queen::CATALOG_MODEL,
+        tag = "catalog",
+        params(ModelQuery),
+        responses(
+            (status = 200, description = "The model.", body = CatalogEntry),
+            (status = "default", description = "What is wrong.", body = ErrorBody),
+        ),
+    )
 )]
 pub(super) async fn show(
     State(shared): State<Shared>,
@@ -80,15 +88,18 @@ pub(super) async fn show(
 }
 
 /// Remove a model from the disks.
-#[utoipa::path(
-    delete,
-    path = crate::wire::queen::CATALOG_MODEL,
-    tag = "catalog",
-    params(ModelQuery),
-    responses(
-        (status = 204, description = "It is on no disk any more."),
-        (status = "default", description = "What is wrong.", body = ErrorBody),
-    ),
+#[cfg_attr(
+    feature = "openapi",
+    utoipa::path(
+        delete,
+        path = crate::wire::queen::CATALOG_MODEL,
+        tag = "catalog",
+        params(ModelQuery),
+        responses(
+            (status = 204, description = "It is on no disk any more."),
+            (status = "default", description = "What is wrong.", body = ErrorBody),
+        ),
+    )
 )]
 pub(super) async fn remove(
     State(shared): State<Shared>,

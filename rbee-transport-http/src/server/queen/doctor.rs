@@ -29,14 +29,17 @@ pub trait HealthCheck: fmt::Debug + Send + Sync + 'static {
 }
 
 /// Examine everything.
-#[utoipa::path(
-    get,
-    path = DOCTOR,
-    tag = "queen",
-    responses(
-        (status = 200, description = "What was found.", body = Doctor),
-        (status = "default", description = "It could not be examined.", body = ErrorBody),
-    ),
+#[cfg_attr(
+    feature = "openapi",
+    utoipa::path(
+        get,
+        path = DOCTOR,
+        tag = "queen",
+        responses(
+            (status = 200, description = "What was found.", body = Doctor),
+            (status = "default", description = "It could not be examined.", body = ErrorBody),
+        ),
+    )
 )]
 pub(super) async fn doctor(State(shared): State<Shared>) -> Answer {
     let queen = &shared.queen;

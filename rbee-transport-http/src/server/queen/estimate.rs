@@ -14,15 +14,18 @@ use crate::{
 };
 
 /// Say on which devices a model would fit, with every figure. Nothing is started.
-#[utoipa::path(
-    post,
-    path = ESTIMATE,
-    tag = "workers",
-    request_body = EstimateRequest,
-    responses(
-        (status = 200, description = "The verdict, device by device.", body = Estimate),
-        (status = "default", description = "What is wrong.", body = ErrorBody),
-    ),
+#[cfg_attr(
+    feature = "openapi",
+    utoipa::path(
+        post,
+        path = ESTIMATE,
+        tag = "workers",
+        request_body = EstimateRequest,
+        responses(
+            (status = 200, description = "The verdict, device by device.", body = Estimate),
+            (status = "default", description = "What is wrong.", body = ErrorBody),
+        ),
+    )
 )]
 pub(super) async fn estimate(State(shared): State<Shared>, request: Request) -> Answer {
     let asked: EstimateRequest = shared.read_json(request).await?;

@@ -22,16 +22,19 @@ const STORE_FAILED: &str = "store_failed";
 
 /// Is the queen usable? Needs no token; only the operator is told more. 503 once it goes down, and while its store cannot be
 /// written: it accepts no jobs then, and answers of jobs that it has accepted go on.
-#[utoipa::path(
-    get,
-    path = HEALTH,
-    tag = "queen",
-    responses(
-        (status = 200, description = "It is usable; for the operator, how it is.", body = Health),
-        (status = 503, description = "The same, while it accepts no jobs.", body = Health),
-        (status = "default", description = "She is not usable.", body = ErrorBody),
-    ),
-    security((), ("token" = [])),
+#[cfg_attr(
+    feature = "openapi",
+    utoipa::path(
+        get,
+        path = HEALTH,
+        tag = "queen",
+        responses(
+            (status = 200, description = "It is usable; for the operator, how it is.", body = Health),
+            (status = 503, description = "The same, while it accepts no jobs.", body = Health),
+            (status = "default", description = "She is not usable.", body = ErrorBody),
+        ),
+        security((), ("token" = [])),
+    )
 )]
 pub(super) async fn health(State(shared): State<Shared>, caller: Caller) -> Answer {
     let is_draining = shared.stop.is_cancelled();
@@ -78,14 +81,17 @@ async fn details(shared: &Inner) -> Result<HealthDetails> {
 }
 
 /// Figures in Prometheus' text format.
-#[utoipa::path(
-    get,
-    path = METRICS,
-    tag = "queen",
-    responses(
-        (status = 200, description = "The figures.", content_type = "text/plain", body = String),
-        (status = "default", description = "None are kept.", body = ErrorBody),
-    ),
+#[cfg_attr(
+    feature = "openapi",
+    utoipa::path(
+        get,
+        path = METRICS,
+        tag = "queen",
+        responses(
+            (status = 200, description = "The figures.", content_type = "text/plain", body = String),
+            (status = "default", description = "None are kept.", body = ErrorBody),
+        ),
+    )
 )]
 pub(super) async fn metrics(State(shared): State<Shared>) -> Answer {
     let Some(render) = shared.metrics.clone() else {

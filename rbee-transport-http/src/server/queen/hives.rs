@@ -31,14 +31,17 @@ const REPORT_PATIENCE: Duration = Duration::from_secs(5);
 const REPORT_PAUSE: Duration = Duration::from_millis(20);
 
 /// List the hives.
-#[utoipa::path(
-    get,
-    path = HIVES,
-    tag = "hives",
-    responses(
-        (status = 200, description = "The hives.", body = Listing<HiveView>),
-        (status = "default", description = "What is wrong.", body = ErrorBody),
-    ),
+#[cfg_attr(
+    feature = "openapi",
+    utoipa::path(
+        get,
+        path = HIVES,
+        tag = "hives",
+        responses(
+            (status = 200, description = "The hives.", body = Listing<HiveView>),
+            (status = "default", description = "What is wrong.", body = ErrorBody),
+        ),
+    )
 )]
 pub(super) async fn list(State(shared): State<Shared>) -> Answer {
     let cluster = shared.queen.cluster().await?;
@@ -48,15 +51,18 @@ pub(super) async fn list(State(shared): State<Shared>) -> Answer {
 }
 
 /// Look at a hive.
-#[utoipa::path(
-    get,
-    path = HIVE,
-    tag = "hives",
-    params(("id" = String, Path, description = "The name of the hive.")),
-    responses(
-        (status = 200, description = "The hive.", body = HiveView),
-        (status = "default", description = "What is wrong.", body = ErrorBody),
-    ),
+#[cfg_attr(
+    feature = "openapi",
+    utoipa::path(
+        get,
+        path = HIVE,
+        tag = "hives",
+        params(("id" = String, Path, description = "The name of the hive.")),
+        responses(
+            (status = 200, description = "The hive.", body = HiveView),
+            (status = "default", description = "What is wrong.", body = ErrorBody),
+        ),
+    )
 )]
 pub(super) async fn show(State(shared): State<Shared>, Name(name): Name) -> Answer {
     let view = view(&shared.queen, &hive_id(&name)?).await?;
@@ -64,15 +70,18 @@ pub(super) async fn show(State(shared): State<Shared>, Name(name): Name) -> Answ
 }
 
 /// Add a machine whose `rbee-hive` runs already.
-#[utoipa::path(
-    post,
-    path = HIVES,
-    tag = "hives",
-    request_body = AddHive,
-    responses(
-        (status = 201, description = "It belongs to the fleet.", body = HiveView),
-        (status = "default", description = "It was not added.", body = ErrorBody),
-    ),
+#[cfg_attr(
+    feature = "openapi",
+    utoipa::path(
+        post,
+        path = HIVES,
+        tag = "hives",
+        request_body = AddHive,
+        responses(
+            (status = 201, description = "It belongs to the fleet.", body = HiveView),
+            (status = "default", description = "It was not added.", body = ErrorBody),
+        ),
+    )
 )]
 pub(super) async fn add(State(shared): State<Shared>, request: Request) -> Answer {
     let order: AddHive = shared.read_json(request).await?;
@@ -101,15 +110,18 @@ pub(super) async fn add(State(shared): State<Shared>, request: Request) -> Answe
 }
 
 /// Stop a hive with its workers, and take it out of the fleet. Its jobs go on elsewhere.
-#[utoipa::path(
-    delete,
-    path = HIVE,
-    tag = "hives",
-    params(("id" = String, Path, description = "The name of the hive.")),
-    responses(
-        (status = 204, description = "It belongs to the fleet no more."),
-        (status = "default", description = "What is wrong.", body = ErrorBody),
-    ),
+#[cfg_attr(
+    feature = "openapi",
+    utoipa::path(
+        delete,
+        path = HIVE,
+        tag = "hives",
+        params(("id" = String, Path, description = "The name of the hive.")),
+        responses(
+            (status = 204, description = "It belongs to the fleet no more."),
+            (status = "default", description = "What is wrong.", body = ErrorBody),
+        ),
+    )
 )]
 pub(super) async fn remove(State(shared): State<Shared>, Name(name): Name) -> Answer {
     let id = hive_id(&name)?;
@@ -127,15 +139,18 @@ pub(super) async fn remove(State(shared): State<Shared>, Name(name): Name) -> An
 }
 
 /// Start a hive that was stopped, or let one that was drained take workers again.
-#[utoipa::path(
-    post,
-    path = HIVE_START,
-    tag = "hives",
-    params(("id" = String, Path, description = "The name of the hive.")),
-    responses(
-        (status = 202, description = "It is on its way.", body = HiveView),
-        (status = "default", description = "What is wrong.", body = ErrorBody),
-    ),
+#[cfg_attr(
+    feature = "openapi",
+    utoipa::path(
+        post,
+        path = HIVE_START,
+        tag = "hives",
+        params(("id" = String, Path, description = "The name of the hive.")),
+        responses(
+            (status = 202, description = "It is on its way.", body = HiveView),
+            (status = "default", description = "What is wrong.", body = ErrorBody),
+        ),
+    )
 )]
 pub(super) async fn start(State(shared): State<Shared>, Name(name): Name) -> Answer {
     let id = hive_id(&name)?;
@@ -144,15 +159,18 @@ pub(super) async fn start(State(shared): State<Shared>, Name(name): Name) -> Ans
 }
 
 /// Stop a hive with its workers; it stays in the fleet. Its jobs go on elsewhere.
-#[utoipa::path(
-    post,
-    path = HIVE_STOP,
-    tag = "hives",
-    params(("id" = String, Path, description = "The name of the hive.")),
-    responses(
-        (status = 200, description = "It is stopped.", body = HiveView),
-        (status = "default", description = "What is wrong.", body = ErrorBody),
-    ),
+#[cfg_attr(
+    feature = "openapi",
+    utoipa::path(
+        post,
+        path = HIVE_STOP,
+        tag = "hives",
+        params(("id" = String, Path, description = "The name of the hive.")),
+        responses(
+            (status = 200, description = "It is stopped.", body = HiveView),
+            (status = "default", description = "What is wrong.", body = ErrorBody),
+        ),
+    )
 )]
 pub(super) async fn stop(State(shared): State<Shared>, Name(name): Name) -> Answer {
     let id = hive_id(&name)?;
@@ -161,15 +179,18 @@ pub(super) async fn stop(State(shared): State<Shared>, Name(name): Name) -> Answ
 }
 
 /// Stop every worker of a hive as soon as its runs have ended, and start none there until the hive is started.
-#[utoipa::path(
-    post,
-    path = HIVE_DRAIN,
-    tag = "hives",
-    params(("id" = String, Path, description = "The name of the hive.")),
-    responses(
-        (status = 202, description = "Its workers end.", body = HiveView),
-        (status = "default", description = "What is wrong.", body = ErrorBody),
-    ),
+#[cfg_attr(
+    feature = "openapi",
+    utoipa::path(
+        post,
+        path = HIVE_DRAIN,
+        tag = "hives",
+        params(("id" = String, Path, description = "The name of the hive.")),
+        responses(
+            (status = 202, description = "Its workers end.", body = HiveView),
+            (status = "default", description = "What is wrong.", body = ErrorBody),
+        ),
+    )
 )]
 pub(super) async fn drain(State(shared): State<Shared>, Name(name): Name) -> Answer {
     let id = hive_id(&name)?;

@@ -37,18 +37,21 @@ const PAGE: usize = 100;
 const MOST_OF_A_PAGE: usize = 1_000;
 
 /// Submit a job that runs without a reader.
-#[utoipa::path(
-    post,
-    path = JOBS,
-    tag = "jobs",
-    request_body = JobRequest,
-    params(
-        ("idempotency-key" = Option<String>, Header, description = "The same again under the same key is the job of the first time."),
-    ),
-    responses(
-        (status = 202, description = "It is recorded, and waits or runs. `Location` is where it is found.", body = JobView),
-        (status = "default", description = "It was not accepted.", body = ErrorBody),
-    ),
+#[cfg_attr(
+    feature = "openapi",
+    utoipa::path(
+        post,
+        path = JOBS,
+        tag = "jobs",
+        request_body = JobRequest,
+        params(
+            ("idempotency-key" = Option<String>, Header, description = "The same again under the same key is the job of the first time."),
+        ),
+        responses(
+            (status = 202, description = "It is recorded, and waits or runs. `Location` is where it is found.", body = JobView),
+            (status = "default", description = "It was not accepted.", body = ErrorBody),
+        ),
+    )
 )]
 pub(super) async fn submit(
     State(shared): State<Shared>,
@@ -78,15 +81,18 @@ pub(super) async fn submit(
 }
 
 /// List jobs, the newest first.
-#[utoipa::path(
-    get,
-    path = JOBS,
-    tag = "jobs",
-    params(JobQuery),
-    responses(
-        (status = 200, description = "A page of jobs.", body = JobList),
-        (status = "default", description = "What is wrong.", body = ErrorBody),
-    ),
+#[cfg_attr(
+    feature = "openapi",
+    utoipa::path(
+        get,
+        path = JOBS,
+        tag = "jobs",
+        params(JobQuery),
+        responses(
+            (status = 200, description = "A page of jobs.", body = JobList),
+            (status = "default", description = "What is wrong.", body = ErrorBody),
+        ),
+    )
 )]
 pub(super) async fn list(
     State(shared): State<Shared>,
@@ -130,15 +136,18 @@ pub(super) async fn list(
 }
 
 /// Look at a job.
-#[utoipa::path(
-    get,
-    path = crate::wire::queen::JOB,
-    tag = "jobs",
-    params(("id" = String, Path, description = "The name of the job.")),
-    responses(
-        (status = 200, description = "The job.", body = JobView),
-        (status = "default", description = "What is wrong.", body = ErrorBody),
-    ),
+#[cfg_attr(
+    feature = "openapi",
+    utoipa::path(
+        get,
+        path = crate::wire::queen::JOB,
+        tag = "jobs",
+        params(("id" = String, Path, description = "The name of the job.")),
+        responses(
+            (status = 200, description = "The job.", body = JobView),
+            (status = "default", description = "What is wrong.", body = ErrorBody),
+        ),
+    )
 )]
 pub(super) async fn show(State(shared): State<Shared>, caller: Caller, Name(name): Name) -> Answer {
     let job = job_id(&name)?;
@@ -147,15 +156,18 @@ pub(super) async fn show(State(shared): State<Shared>, caller: Caller, Name(name
 }
 
 /// Cancel a job. One that has ended already stays as it is.
-#[utoipa::path(
-    delete,
-    path = crate::wire::queen::JOB,
-    tag = "jobs",
-    params(("id" = String, Path, description = "The name of the job.")),
-    responses(
-        (status = 200, description = "The job, which has ended.", body = JobView),
-        (status = "default", description = "What is wrong.", body = ErrorBody),
-    ),
+#[cfg_attr(
+    feature = "openapi",
+    utoipa::path(
+        delete,
+        path = crate::wire::queen::JOB,
+        tag = "jobs",
+        params(("id" = String, Path, description = "The name of the job.")),
+        responses(
+            (status = 200, description = "The job, which has ended.", body = JobView),
+            (status = "default", description = "What is wrong.", body = ErrorBody),
+        ),
+    )
 )]
 pub(super) async fn cancel(
     State(shared): State<Shared>,
@@ -187,19 +199,22 @@ async fn end(queen: &Queen, job: JobId) -> Result<()> {
 /// and `error` carry their position as id; the last two end the stream. Works while the job runs and for as long as its
 /// events are kept. A stream that ends with neither, but with a `retry` field, is to be resumed: the queen goes down, and
 /// the job goes on.
-#[utoipa::path(
-    get,
-    path = crate::wire::queen::JOB_EVENTS,
-    tag = "jobs",
-    params(
-        ("id" = String, Path, description = "The name of the job."),
-        ("last-event-id" = Option<u64>, Header, description = "The position of the last event that was read."),
-    ),
-    responses(
-        (status = 200, description = "Its events.", content_type = "text/event-stream", body = ServerSentEvent),
-        (status = 204, description = "The event of this position is the end; there is nothing to come back for."),
-        (status = "default", description = "What is wrong.", body = ErrorBody),
-    ),
+#[cfg_attr(
+    feature = "openapi",
+    utoipa::path(
+        get,
+        path = crate::wire::queen::JOB_EVENTS,
+        tag = "jobs",
+        params(
+            ("id" = String, Path, description = "The name of the job."),
+            ("last-event-id" = Option<u64>, Header, description = "The position of the last event that was read."),
+        ),
+        responses(
+            (status = 200, description = "Its events.", content_type = "text/event-stream", body = ServerSentEvent),
+            (status = 204, description = "The event of this position is the end; there is nothing to come back for."),
+            (status = "default", description = "What is wrong.", body = ErrorBody),
+        ),
+    )
 )]
 pub(super) async fn events(
     State(shared): State<Shared>,

@@ -30,19 +30,22 @@ use crate::{
 const MOST_TOGETHER: usize = 64 << 10;
 
 /// Read the queen's last log lines, the oldest first; with `follow` also those that come, as a stream of `line` events.
-#[utoipa::path(
-    get,
-    path = crate::wire::queen::LOGS,
-    tag = "queen",
-    params(LogQuery),
-    responses(
-        (
-            status = 200,
-            description = "The lines.",
-            content((Listing<LogLine> = "application/json"), (ServerSentEvent = "text/event-stream"))
+#[cfg_attr(
+    feature = "openapi",
+    utoipa::path(
+        get,
+        path = crate::wire::queen::LOGS,
+        tag = "queen",
+        params(LogQuery),
+        responses(
+            (
+                status = 200,
+                description = "The lines.",
+                content((Listing<LogLine> = "application/json"), (ServerSentEvent = "text/event-stream"))
+            ),
+            (status = "default", description = "What is wrong.", body = ErrorBody),
         ),
-        (status = "default", description = "What is wrong.", body = ErrorBody),
-    ),
+    )
 )]
 pub(super) async fn logs(State(shared): State<Shared>, Params(query): Params<LogQuery>) -> Answer {
     let Some(logs) = &shared.logs else {

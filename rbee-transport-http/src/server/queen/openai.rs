@@ -24,8 +24,12 @@ use axum::{
 use http::{HeaderMap, HeaderValue};
 use rbee_core::{CorrelationId, JobHandle, JobId, Queen, Result, Started, WorkerId};
 
-pub(super) use embeddings::{__path_embeddings, embeddings};
-pub(super) use models::{__path_model, __path_models, model, models};
+#[cfg(feature = "openapi")]
+pub(super) use embeddings::__path_embeddings;
+pub(super) use embeddings::embeddings;
+#[cfg(feature = "openapi")]
+pub(super) use models::{__path_model, __path_models};
+pub(super) use models::{model, models};
 pub(super) use request::job;
 
 use super::{
@@ -42,18 +46,21 @@ use crate::wire::{
 use request::{Ask, Kind};
 
 /// Continue a conversation.
-#[utoipa::path(
-    post,
-    path = CHAT,
-    tag = "openai",
-    request_body = ChatRequest,
-    responses(
-        (status = 200, description = "The answer, or with `stream` server-sent events of chunks, then `[DONE]`.", content((
-            ChatCompletion = "application/json"),
-            (ServerSentEvent = "text/event-stream"),
-        )),
-        (status = "default", description = "What is wrong.", body = OpenAiErrorBody),
-    ),
+#[cfg_attr(
+    feature = "openapi",
+    utoipa::path(
+        post,
+        path = CHAT,
+        tag = "openai",
+        request_body = ChatRequest,
+        responses(
+            (status = 200, description = "The answer, or with `stream` server-sent events of chunks, then `[DONE]`.", content((
+                ChatCompletion = "application/json"),
+                (ServerSentEvent = "text/event-stream"),
+            )),
+            (status = "default", description = "What is wrong.", body = OpenAiErrorBody),
+        ),
+    )
 )]
 pub(super) async fn chat(
     State(shared): State<Shared>,
@@ -66,18 +73,21 @@ pub(super) async fn chat(
 }
 
 /// Continue bare text.
-#[utoipa::path(
-    post,
-    path = COMPLETIONS,
-    tag = "openai",
-    request_body = CompletionRequest,
-    responses(
-        (status = 200, description = "The answer, or with `stream` server-sent events of chunks, then `[DONE]`.", content((
-            Completion = "application/json"),
-            (ServerSentEvent = "text/event-stream"),
-        )),
-        (status = "default", description = "What is wrong.", body = OpenAiErrorBody),
-    ),
+#[cfg_attr(
+    feature = "openapi",
+    utoipa::path(
+        post,
+        path = COMPLETIONS,
+        tag = "openai",
+        request_body = CompletionRequest,
+        responses(
+            (status = 200, description = "The answer, or with `stream` server-sent events of chunks, then `[DONE]`.", content((
+                Completion = "application/json"),
+                (ServerSentEvent = "text/event-stream"),
+            )),
+            (status = "default", description = "What is wrong.", body = OpenAiErrorBody),
+        ),
+    )
 )]
 pub(super) async fn completions(
     State(shared): State<Shared>,

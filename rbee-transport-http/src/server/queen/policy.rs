@@ -27,15 +27,18 @@ use crate::{
 };
 
 /// Look at the policy in force.
-#[utoipa::path(
-    get,
-    path = POLICY,
-    tag = "policy",
-    params(PolicyQuery),
-    responses(
-        (status = 200, description = "The policy.", body = PolicyView),
-        (status = "default", description = "What is wrong.", body = ErrorBody),
-    ),
+#[cfg_attr(
+    feature = "openapi",
+    utoipa::path(
+        get,
+        path = POLICY,
+        tag = "policy",
+        params(PolicyQuery),
+        responses(
+            (status = 200, description = "The policy.", body = PolicyView),
+            (status = "default", description = "What is wrong.", body = ErrorBody),
+        ),
+    )
 )]
 pub(super) async fn show(
     State(shared): State<Shared>,
@@ -52,15 +55,18 @@ pub(super) async fn show(
 }
 
 /// Put another policy in force. It is checked and tried first; where anything is wrong the old one stays.
-#[utoipa::path(
-    put,
-    path = POLICY,
-    tag = "policy",
-    request_body = PolicyText,
-    responses(
-        (status = 200, description = "It is in force.", body = PolicyView),
-        (status = "default", description = "The old one stays.", body = ErrorBody),
-    ),
+#[cfg_attr(
+    feature = "openapi",
+    utoipa::path(
+        put,
+        path = POLICY,
+        tag = "policy",
+        request_body = PolicyText,
+        responses(
+            (status = 200, description = "It is in force.", body = PolicyView),
+            (status = "default", description = "The old one stays.", body = ErrorBody),
+        ),
+    )
 )]
 pub(super) async fn set(State(shared): State<Shared>, request: Request) -> Answer {
     let text: PolicyText = shared.read_json(request).await?;
@@ -70,14 +76,17 @@ pub(super) async fn set(State(shared): State<Shared>, request: Request) -> Answe
 }
 
 /// Put back in force what the application brings: its own policy, or the built-in one.
-#[utoipa::path(
-    delete,
-    path = POLICY,
-    tag = "policy",
-    responses(
-        (status = 200, description = "It is in force.", body = PolicyView),
-        (status = "default", description = "Nothing was changed.", body = ErrorBody),
-    ),
+#[cfg_attr(
+    feature = "openapi",
+    utoipa::path(
+        delete,
+        path = POLICY,
+        tag = "policy",
+        responses(
+            (status = 200, description = "It is in force.", body = PolicyView),
+            (status = "default", description = "Nothing was changed.", body = ErrorBody),
+        ),
+    )
 )]
 pub(super) async fn reset(State(shared): State<Shared>) -> Answer {
     let status = shared.queen.reset_policy().await?;
@@ -85,15 +94,18 @@ pub(super) async fn reset(State(shared): State<Shared>) -> Answer {
 }
 
 /// Try a policy, and change nothing.
-#[utoipa::path(
-    post,
-    path = POLICY_CHECK,
-    tag = "policy",
-    request_body = PolicyCheck,
-    responses(
-        (status = 200, description = "What it would decide.", body = PolicyTrial),
-        (status = "default", description = "What is wrong with it.", body = ErrorBody),
-    ),
+#[cfg_attr(
+    feature = "openapi",
+    utoipa::path(
+        post,
+        path = POLICY_CHECK,
+        tag = "policy",
+        request_body = PolicyCheck,
+        responses(
+            (status = 200, description = "What it would decide.", body = PolicyTrial),
+            (status = "default", description = "What is wrong with it.", body = ErrorBody),
+        ),
+    )
 )]
 pub(super) async fn check(State(shared): State<Shared>, request: Request) -> Answer {
     let check: PolicyCheck = shared.read_json(request).await?;
@@ -116,14 +128,17 @@ pub(super) async fn check(State(shared): State<Shared>, request: Request) -> Ans
 }
 
 /// The JSON schema of rules in YAML, with which an editor completes and checks them.
-#[utoipa::path(
-    get,
-    path = POLICY_SCHEMA,
-    tag = "policy",
-    responses(
-        (status = 200, description = "The schema (draft 2020-12).", body = serde_json::Value),
-        (status = "default", description = "What is wrong.", body = ErrorBody),
-    ),
+#[cfg_attr(
+    feature = "openapi",
+    utoipa::path(
+        get,
+        path = POLICY_SCHEMA,
+        tag = "policy",
+        responses(
+            (status = 200, description = "The schema (draft 2020-12).", body = serde_json::Value),
+            (status = "default", description = "What is wrong.", body = ErrorBody),
+        ),
+    )
 )]
 pub(super) async fn schema() -> Answer {
     let schema = PolicyLanguage::Yaml.schema().ok_or_else(|| {
@@ -133,14 +148,17 @@ pub(super) async fn schema() -> Answer {
 }
 
 /// List the versions of the policy, the newest last.
-#[utoipa::path(
-    get,
-    path = POLICY_VERSIONS,
-    tag = "policy",
-    responses(
-        (status = 200, description = "The versions.", body = Listing<PolicyVersion>),
-        (status = "default", description = "What is wrong.", body = ErrorBody),
-    ),
+#[cfg_attr(
+    feature = "openapi",
+    utoipa::path(
+        get,
+        path = POLICY_VERSIONS,
+        tag = "policy",
+        responses(
+            (status = 200, description = "The versions.", body = Listing<PolicyVersion>),
+            (status = "default", description = "What is wrong.", body = ErrorBody),
+        ),
+    )
 )]
 pub(super) async fn versions(State(shared): State<Shared>) -> Answer {
     let in_force = shared.queen.policy().version;
@@ -150,15 +168,18 @@ pub(super) async fn versions(State(shared): State<Shared>) -> Answer {
 }
 
 /// Look at a version of the policy.
-#[utoipa::path(
-    get,
-    path = POLICY_VERSION,
-    tag = "policy",
-    params(("id" = u64, Path, description = "Its number."), PolicyQuery),
-    responses(
-        (status = 200, description = "The version.", body = PolicyVersion),
-        (status = "default", description = "What is wrong.", body = ErrorBody),
-    ),
+#[cfg_attr(
+    feature = "openapi",
+    utoipa::path(
+        get,
+        path = POLICY_VERSION,
+        tag = "policy",
+        params(("id" = u64, Path, description = "Its number."), PolicyQuery),
+        responses(
+            (status = 200, description = "The version.", body = PolicyVersion),
+            (status = "default", description = "What is wrong.", body = ErrorBody),
+        ),
+    )
 )]
 pub(super) async fn version(
     State(shared): State<Shared>,
@@ -181,15 +202,18 @@ pub(super) async fn version(
 }
 
 /// Put an earlier version back in force, as a new one.
-#[utoipa::path(
-    post,
-    path = POLICY_ROLLBACK,
-    tag = "policy",
-    request_body = PolicyRollback,
-    responses(
-        (status = 200, description = "It is in force.", body = PolicyView),
-        (status = "default", description = "Nothing was changed.", body = ErrorBody),
-    ),
+#[cfg_attr(
+    feature = "openapi",
+    utoipa::path(
+        post,
+        path = POLICY_ROLLBACK,
+        tag = "policy",
+        request_body = PolicyRollback,
+        responses(
+            (status = 200, description = "It is in force.", body = PolicyView),
+            (status = "default", description = "Nothing was changed.", body = ErrorBody),
+        ),
+    )
 )]
 pub(super) async fn roll_back(State(shared): State<Shared>, request: Request) -> Answer {
     let order: PolicyRollback = shared.read_json(request).await?;
@@ -198,15 +222,18 @@ pub(super) async fn roll_back(State(shared): State<Shared>, request: Request) ->
 }
 
 /// How a job came to where it is: the decisions about it, with their reasons. Kept for the last jobs.
-#[utoipa::path(
-    get,
-    path = JOB_WHY,
-    tag = "policy",
-    params(("id" = String, Path, description = "The name of the job.")),
-    responses(
-        (status = 200, description = "The decisions, in their order.", body = Listing<DecisionView>),
-        (status = "default", description = "What is wrong.", body = ErrorBody),
-    ),
+#[cfg_attr(
+    feature = "openapi",
+    utoipa::path(
+        get,
+        path = JOB_WHY,
+        tag = "policy",
+        params(("id" = String, Path, description = "The name of the job.")),
+        responses(
+            (status = 200, description = "The decisions, in their order.", body = Listing<DecisionView>),
+            (status = "default", description = "What is wrong.", body = ErrorBody),
+        ),
+    )
 )]
 pub(super) async fn why(State(shared): State<Shared>, caller: Caller, Name(name): Name) -> Answer {
     let job = job_id(&name)?;

@@ -26,15 +26,18 @@ const DAY_MS: u64 = 24 * 3600 * 1000;
 
 /// Run the jobs of the past through a policy and through the one in force, in virtual time, and change nothing. It ends
 /// with its client.
-#[utoipa::path(
-    post,
-    path = POLICY_REPLAY,
-    tag = "policy",
-    request_body = PolicyReplayRequest,
-    responses(
-        (status = 200, description = "What either makes of them.", body = PolicyReplay),
-        (status = "default", description = "There is nothing to compare, another replay runs, or it took too long.", body = ErrorBody),
-    ),
+#[cfg_attr(
+    feature = "openapi",
+    utoipa::path(
+        post,
+        path = POLICY_REPLAY,
+        tag = "policy",
+        request_body = PolicyReplayRequest,
+        responses(
+            (status = 200, description = "What either makes of them.", body = PolicyReplay),
+            (status = "default", description = "There is nothing to compare, another replay runs, or it took too long.", body = ErrorBody),
+        ),
+    )
 )]
 pub(super) async fn replay(State(shared): State<Shared>, request: Request) -> Answer {
     let asked: PolicyReplayRequest = shared.read_json(request).await?;

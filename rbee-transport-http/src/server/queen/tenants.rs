@@ -23,14 +23,17 @@ use crate::{
 };
 
 /// List the tenants.
-#[utoipa::path(
-    get,
-    path = TENANTS,
-    tag = "tenants",
-    responses(
-        (status = 200, description = "The tenants.", body = Listing<TenantView>),
-        (status = "default", description = "What is wrong.", body = ErrorBody),
-    ),
+#[cfg_attr(
+    feature = "openapi",
+    utoipa::path(
+        get,
+        path = TENANTS,
+        tag = "tenants",
+        responses(
+            (status = 200, description = "The tenants.", body = Listing<TenantView>),
+            (status = "default", description = "What is wrong.", body = ErrorBody),
+        ),
+    )
 )]
 pub(super) async fn list(State(shared): State<Shared>) -> Answer {
     let data = shared.queen.tenants().await?.into_iter().map(describe).collect();
@@ -38,15 +41,18 @@ pub(super) async fn list(State(shared): State<Shared>) -> Answer {
 }
 
 /// Look at a tenant.
-#[utoipa::path(
-    get,
-    path = TENANT,
-    tag = "tenants",
-    params(("id" = String, Path, description = "The name of the tenant.")),
-    responses(
-        (status = 200, description = "The tenant.", body = TenantView),
-        (status = "default", description = "What is wrong.", body = ErrorBody),
-    ),
+#[cfg_attr(
+    feature = "openapi",
+    utoipa::path(
+        get,
+        path = TENANT,
+        tag = "tenants",
+        params(("id" = String, Path, description = "The name of the tenant.")),
+        responses(
+            (status = 200, description = "The tenant.", body = TenantView),
+            (status = "default", description = "What is wrong.", body = ErrorBody),
+        ),
+    )
 )]
 pub(super) async fn show(State(shared): State<Shared>, Name(name): Name) -> Answer {
     let found = view(&shared, &known(&name)?).await?;
@@ -54,16 +60,19 @@ pub(super) async fn show(State(shared): State<Shared>, Name(name): Name) -> Answ
 }
 
 /// Add a tenant, or set the limits of one. A limit that is left out does not hold.
-#[utoipa::path(
-    put,
-    path = TENANT,
-    tag = "tenants",
-    params(("id" = String, Path, description = "The name of the tenant.")),
-    request_body(content = Object, description = "Its limits."),
-    responses(
-        (status = 200, description = "The tenant.", body = TenantView),
-        (status = "default", description = "Nothing was changed.", body = ErrorBody),
-    ),
+#[cfg_attr(
+    feature = "openapi",
+    utoipa::path(
+        put,
+        path = TENANT,
+        tag = "tenants",
+        params(("id" = String, Path, description = "The name of the tenant.")),
+        request_body(content = Object, description = "Its limits."),
+        responses(
+            (status = 200, description = "The tenant.", body = TenantView),
+            (status = "default", description = "Nothing was changed.", body = ErrorBody),
+        ),
+    )
 )]
 pub(super) async fn put(
     State(shared): State<Shared>,
@@ -79,15 +88,18 @@ pub(super) async fn put(
 }
 
 /// Remove a tenant and its keys. One with jobs that have not ended stays.
-#[utoipa::path(
-    delete,
-    path = TENANT,
-    tag = "tenants",
-    params(("id" = String, Path, description = "The name of the tenant.")),
-    responses(
-        (status = 204, description = "It is gone."),
-        (status = "default", description = "It is still there.", body = ErrorBody),
-    ),
+#[cfg_attr(
+    feature = "openapi",
+    utoipa::path(
+        delete,
+        path = TENANT,
+        tag = "tenants",
+        params(("id" = String, Path, description = "The name of the tenant.")),
+        responses(
+            (status = 204, description = "It is gone."),
+            (status = "default", description = "It is still there.", body = ErrorBody),
+        ),
+    )
 )]
 pub(super) async fn remove(State(shared): State<Shared>, Name(name): Name) -> Answer {
     shared.queen.remove_tenant(&known(&name)?).await?;
@@ -95,16 +107,19 @@ pub(super) async fn remove(State(shared): State<Shared>, Name(name): Name) -> An
 }
 
 /// Issue a key to a tenant. It is shown this once.
-#[utoipa::path(
-    post,
-    path = TENANT_KEYS,
-    tag = "tenants",
-    params(("id" = String, Path, description = "The name of the tenant.")),
-    request_body = NewKey,
-    responses(
-        (status = 201, description = "The key.", body = IssuedKey),
-        (status = "default", description = "There is none.", body = ErrorBody),
-    ),
+#[cfg_attr(
+    feature = "openapi",
+    utoipa::path(
+        post,
+        path = TENANT_KEYS,
+        tag = "tenants",
+        params(("id" = String, Path, description = "The name of the tenant.")),
+        request_body = NewKey,
+        responses(
+            (status = 201, description = "The key.", body = IssuedKey),
+            (status = "default", description = "There is none.", body = ErrorBody),
+        ),
+    )
 )]
 pub(super) async fn issue(
     State(shared): State<Shared>,
@@ -119,18 +134,21 @@ pub(super) async fn issue(
 }
 
 /// Revoke a key. Requests that it was shown with before go on.
-#[utoipa::path(
-    delete,
-    path = TENANT_KEY,
-    tag = "tenants",
-    params(
-        ("id" = String, Path, description = "The name of the tenant."),
-        ("hash" = String, Path, description = "The beginning of the key's hash, enough to tell it from others."),
-    ),
-    responses(
-        (status = 204, description = "It is of no use any more."),
-        (status = "default", description = "It still is.", body = ErrorBody),
-    ),
+#[cfg_attr(
+    feature = "openapi",
+    utoipa::path(
+        delete,
+        path = TENANT_KEY,
+        tag = "tenants",
+        params(
+            ("id" = String, Path, description = "The name of the tenant."),
+            ("hash" = String, Path, description = "The beginning of the key's hash, enough to tell it from others."),
+        ),
+        responses(
+            (status = 204, description = "It is of no use any more."),
+            (status = "default", description = "It still is.", body = ErrorBody),
+        ),
+    )
 )]
 pub(super) async fn revoke(
     State(shared): State<Shared>,

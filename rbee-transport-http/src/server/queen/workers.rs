@@ -20,14 +20,17 @@ use crate::{
 };
 
 /// List the workers.
-#[utoipa::path(
-    get,
-    path = WORKERS,
-    tag = "workers",
-    responses(
-        (status = 200, description = "The workers.", body = Listing<WorkerView>),
-        (status = "default", description = "What is wrong.", body = ErrorBody),
-    ),
+#[cfg_attr(
+    feature = "openapi",
+    utoipa::path(
+        get,
+        path = WORKERS,
+        tag = "workers",
+        responses(
+            (status = 200, description = "The workers.", body = Listing<WorkerView>),
+            (status = "default", description = "What is wrong.", body = ErrorBody),
+        ),
+    )
 )]
 pub(super) async fn list(State(shared): State<Shared>) -> Answer {
     let cluster = shared.queen.cluster().await?;
@@ -38,15 +41,18 @@ pub(super) async fn list(State(shared): State<Shared>) -> Answer {
 
 /// Start a worker, or find the one that has the model or is loading it. What the request leaves open the scheduler
 /// decides; a model that is not on the machine's disk is fetched first.
-#[utoipa::path(
-    post,
-    path = WORKERS,
-    tag = "workers",
-    request_body = SpawnWorker,
-    responses(
-        (status = 202, description = "It is there or on its way; its state tells which.", body = WorkerView),
-        (status = "default", description = "There is none.", body = ErrorBody),
-    ),
+#[cfg_attr(
+    feature = "openapi",
+    utoipa::path(
+        post,
+        path = WORKERS,
+        tag = "workers",
+        request_body = SpawnWorker,
+        responses(
+            (status = 202, description = "It is there or on its way; its state tells which.", body = WorkerView),
+            (status = "default", description = "There is none.", body = ErrorBody),
+        ),
+    )
 )]
 pub(super) async fn spawn(State(shared): State<Shared>, request: Request) -> Answer {
     let order: SpawnWorker = shared.read_json(request).await?;
@@ -73,30 +79,36 @@ pub(super) async fn spawn(State(shared): State<Shared>, request: Request) -> Ans
 }
 
 /// Look at a worker.
-#[utoipa::path(
-    get,
-    path = WORKER,
-    tag = "workers",
-    params(("id" = String, Path, description = "The name of the worker.")),
-    responses(
-        (status = 200, description = "The worker.", body = WorkerView),
-        (status = "default", description = "What is wrong.", body = ErrorBody),
-    ),
+#[cfg_attr(
+    feature = "openapi",
+    utoipa::path(
+        get,
+        path = WORKER,
+        tag = "workers",
+        params(("id" = String, Path, description = "The name of the worker.")),
+        responses(
+            (status = 200, description = "The worker.", body = WorkerView),
+            (status = "default", description = "What is wrong.", body = ErrorBody),
+        ),
+    )
 )]
 pub(super) async fn show(State(shared): State<Shared>, Name(name): Name) -> Answer {
     Ok(reply::json(StatusCode::OK, &view(&shared.queen, worker_id(&name)?).await?))
 }
 
 /// Stop a worker as soon as its runs have ended.
-#[utoipa::path(
-    delete,
-    path = WORKER,
-    tag = "workers",
-    params(("id" = String, Path, description = "The name of the worker.")),
-    responses(
-        (status = 202, description = "It takes no more jobs, and ends.", body = WorkerView),
-        (status = "default", description = "What is wrong.", body = ErrorBody),
-    ),
+#[cfg_attr(
+    feature = "openapi",
+    utoipa::path(
+        delete,
+        path = WORKER,
+        tag = "workers",
+        params(("id" = String, Path, description = "The name of the worker.")),
+        responses(
+            (status = 202, description = "It takes no more jobs, and ends.", body = WorkerView),
+            (status = "default", description = "What is wrong.", body = ErrorBody),
+        ),
+    )
 )]
 pub(super) async fn stop(State(shared): State<Shared>, Name(name): Name) -> Answer {
     let worker = worker_id(&name)?;
@@ -110,30 +122,36 @@ pub(super) async fn stop(State(shared): State<Shared>, Name(name): Name) -> Answ
 }
 
 /// Never evict a worker.
-#[utoipa::path(
-    put,
-    path = WORKER_PIN,
-    tag = "workers",
-    params(("id" = String, Path, description = "The name of the worker.")),
-    responses(
-        (status = 200, description = "It is pinned.", body = WorkerView),
-        (status = "default", description = "What is wrong.", body = ErrorBody),
-    ),
+#[cfg_attr(
+    feature = "openapi",
+    utoipa::path(
+        put,
+        path = WORKER_PIN,
+        tag = "workers",
+        params(("id" = String, Path, description = "The name of the worker.")),
+        responses(
+            (status = 200, description = "It is pinned.", body = WorkerView),
+            (status = "default", description = "What is wrong.", body = ErrorBody),
+        ),
+    )
 )]
 pub(super) async fn pin(State(shared): State<Shared>, Name(name): Name) -> Answer {
     set_pin(&shared.queen, &name, true).await
 }
 
 /// Let a worker be evicted again.
-#[utoipa::path(
-    delete,
-    path = WORKER_PIN,
-    tag = "workers",
-    params(("id" = String, Path, description = "The name of the worker.")),
-    responses(
-        (status = 200, description = "It is pinned no more.", body = WorkerView),
-        (status = "default", description = "What is wrong.", body = ErrorBody),
-    ),
+#[cfg_attr(
+    feature = "openapi",
+    utoipa::path(
+        delete,
+        path = WORKER_PIN,
+        tag = "workers",
+        params(("id" = String, Path, description = "The name of the worker.")),
+        responses(
+            (status = 200, description = "It is pinned no more.", body = WorkerView),
+            (status = "default", description = "What is wrong.", body = ErrorBody),
+        ),
+    )
 )]
 pub(super) async fn unpin(State(shared): State<Shared>, Name(name): Name) -> Answer {
     set_pin(&shared.queen, &name, false).await

@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 
 /// A policy, and the time to replay.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct PolicyReplayRequest {
     /// `rhai` or `yaml`.
-    #[cfg_attr(feature = "server", schema(value_type = String))]
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub language: PolicyLanguage,
     /// The text; 256 KiB at most.
     pub source: String,
@@ -22,7 +22,7 @@ pub struct PolicyReplayRequest {
 
 /// What two policies make of the same jobs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct PolicyReplay {
     /// How far was to be looked back, in milliseconds.
     pub since_ms: u64,
@@ -51,7 +51,7 @@ pub struct PolicyReplay {
 
 /// What a policy makes of the jobs of the past.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ReplayOutcome {
     /// Jobs.
     pub jobs: usize,
@@ -119,7 +119,7 @@ pub struct ReplayOutcome {
 
 /// How long jobs waited, in milliseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct WaitsView {
     /// Jobs that were started.
     #[serde(default)]
@@ -136,13 +136,13 @@ pub struct WaitsView {
 
 /// What a worker did in a replay.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct WorkerLoadView {
     /// The worker.
-    #[cfg_attr(feature = "server", schema(value_type = String))]
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub worker: WorkerId,
     /// Its hive.
-    #[cfg_attr(feature = "server", schema(value_type = String))]
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub hive: HiveId,
     /// Its model.
     pub model: String,

@@ -17,7 +17,7 @@ pub mod pull_event {
 
 /// A model that the queen knows.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct CatalogEntry {
     /// The name to ask for it by: an alias where there is one.
     pub name: String,
@@ -29,10 +29,10 @@ pub struct CatalogEntry {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,
     /// The hives that have it on their disk.
-    #[cfg_attr(feature = "server", schema(value_type = Vec<String>))]
+    #[cfg_attr(feature = "openapi", schema(value_type = Vec<String>))]
     pub hives: Vec<HiveId>,
     /// Its workers.
-    #[cfg_attr(feature = "server", schema(value_type = Vec<String>))]
+    #[cfg_attr(feature = "openapi", schema(value_type = Vec<String>))]
     pub workers: Vec<WorkerId>,
     /// What its files say, where one model is asked for and a hive has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -41,42 +41,42 @@ pub struct CatalogEntry {
 
 /// What the files of a model say about it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ModelDetails {
     /// What names its content, where it lies in a hive's store.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
     /// Architecture, parameters, context and the like.
-    #[cfg_attr(feature = "server", schema(value_type = Object))]
+    #[cfg_attr(feature = "openapi", schema(value_type = Object))]
     pub info: ModelInfo,
     /// The memory that a worker of one slot is expected to take at the model's own context.
-    #[cfg_attr(feature = "server", schema(value_type = Object))]
+    #[cfg_attr(feature = "openapi", schema(value_type = Object))]
     pub memory: MemoryEstimate,
 }
 
 /// Which model, and on which hive.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::IntoParams))]
+#[cfg_attr(feature = "openapi", derive(utoipa::IntoParams))]
 #[serde(deny_unknown_fields)]
 pub struct ModelQuery {
     /// A reference or an alias.
     pub model: String,
     /// On this hive alone; on all of them where not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "server", param(value_type = Option<String>))]
+    #[cfg_attr(feature = "openapi", param(value_type = Option<String>))]
     pub hive: Option<HiveId>,
 }
 
 /// A model to be put on a hive's disk.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Pull {
     /// A reference or an alias.
     pub model: String,
     /// Where; on every hive that is online where not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "server", schema(value_type = Option<String>))]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
     pub hive: Option<HiveId>,
     /// Read what is there already again, and fetch what is damaged anew.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -85,10 +85,10 @@ pub struct Pull {
 
 /// How far a pull has come on one hive.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct PullProgress {
     /// Where.
-    #[cfg_attr(feature = "server", schema(value_type = String))]
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub hive: HiveId,
     /// How far.
     #[serde(flatten)]
@@ -97,14 +97,14 @@ pub struct PullProgress {
 
 /// A pull is done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Pulled {
     /// The model, with aliases resolved.
     pub model: String,
     /// Its size, in bytes.
     pub bytes: u64,
     /// The hives that have it now.
-    #[cfg_attr(feature = "server", schema(value_type = Vec<String>))]
+    #[cfg_attr(feature = "openapi", schema(value_type = Vec<String>))]
     pub hives: Vec<HiveId>,
     /// Files that were damaged and are whole again, where that was looked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -9,14 +9,14 @@ use crate::wire::{ErrorInfo, ProgressBody};
 
 /// A machine to be added: one whose `rbee-hive` runs already and is reached over HTTP.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct AddHive {
     /// Where its daemon listens: `http://192.168.1.7:7835`.
     pub url: String,
     /// The token it takes. Not needed for a hive on the queen's machine that runs as the same user, with its state in the
     /// default place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "server", schema(value_type = Option<String>))]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
     pub token: Option<crate::Token>,
 
     /// What its owner says of it, for the policy to know: `region`, `cost`, `power` and the like.
@@ -26,10 +26,10 @@ pub struct AddHive {
 
 /// A hive, as the queen sees it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct HiveView {
     /// Its name.
-    #[cfg_attr(feature = "server", schema(value_type = String))]
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub id: HiveId,
     /// `online`, `offline` or `error`.
     pub status: String,
@@ -42,7 +42,7 @@ pub struct HiveView {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<ErrorInfo>,
     /// What models can be loaded on.
-    #[cfg_attr(feature = "server", schema(value_type = Vec<Object>))]
+    #[cfg_attr(feature = "openapi", schema(value_type = Vec<Object>))]
     pub devices: Vec<Device>,
     /// Memory that its workers may take together, in bytes; absent where they may fill its devices.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -64,14 +64,14 @@ pub struct HiveView {
 
 /// A worker to be started.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct SpawnWorker {
     /// The model, a reference or an alias.
     pub model: String,
     /// Where; the scheduler chooses where not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "server", schema(value_type = Option<String>))]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
     pub hive: Option<HiveId>,
     /// The devices, by index; the scheduler chooses where not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -86,13 +86,13 @@ pub struct SpawnWorker {
 
 /// A worker, as the queen sees it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct WorkerView {
     /// Its name.
-    #[cfg_attr(feature = "server", schema(value_type = String))]
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub id: WorkerId,
     /// Its hive.
-    #[cfg_attr(feature = "server", schema(value_type = String))]
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub hive: HiveId,
     /// Its model.
     pub model: String,

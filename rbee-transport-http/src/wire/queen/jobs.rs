@@ -24,11 +24,11 @@ pub mod job_event {
 /// A job to be run without a reader. The fields beside these are OpenAI's of a chat (`messages`), a completion
 /// (`prompt`) or vectors (`input`); `stream` and what concerns it are not among them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct JobRequest {
     /// Interactive, the default, or batch.
     #[serde(default)]
-    #[cfg_attr(feature = "server", schema(value_type = Option<PriorityName>))]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<PriorityName>))]
     pub priority: Priority,
     /// How long it may run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -38,12 +38,12 @@ pub struct JobRequest {
     pub deadline_ms: Option<u64>,
     /// `model`, `messages` and the others.
     #[serde(flatten)]
-    #[cfg_attr(feature = "server", schema(value_type = Object))]
+    #[cfg_attr(feature = "openapi", schema(value_type = Object))]
     pub request: serde_json::Map<String, serde_json::Value>,
 }
 
 /// Which jobs go first.
-#[cfg(feature = "server")]
+#[cfg(feature = "openapi")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, utoipa::ToSchema)]
 #[schema(rename_all = "lowercase")]
 pub enum PriorityName {
@@ -55,7 +55,7 @@ pub enum PriorityName {
 
 /// Which jobs to list.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::IntoParams))]
+#[cfg_attr(feature = "openapi", derive(utoipa::IntoParams))]
 #[serde(deny_unknown_fields)]
 pub struct JobQuery {
     /// In one of these states: names with commas between them.
@@ -66,28 +66,28 @@ pub struct JobQuery {
     pub limit: Option<usize>,
     /// The `next` of the page before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "server", param(value_type = Option<String>))]
+    #[cfg_attr(feature = "openapi", param(value_type = Option<String>))]
     pub before: Option<JobId>,
 }
 
 /// A page of jobs, the newest first.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct JobList {
     /// The jobs.
     pub data: Vec<JobView>,
     /// `before` of the next page: the last job of this one; none where this is the last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "server", schema(value_type = Option<String>))]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
     pub next: Option<JobId>,
 }
 
 /// A job.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct JobView {
     /// Its name.
-    #[cfg_attr(feature = "server", schema(value_type = String))]
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub id: JobId,
     /// The model.
     pub model: String,
@@ -106,7 +106,7 @@ pub struct JobView {
     pub tenant: Option<String>,
     /// The worker that is or was last at it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "server", schema(value_type = Option<String>))]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
     pub worker: Option<WorkerId>,
     /// When it was submitted.
     pub submitted_at_ms: u64,
@@ -132,13 +132,13 @@ pub struct JobView {
 
 /// A model on its way.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Loading {
     /// `downloading` or `loading`.
     pub state: String,
     /// Where; tenants are not told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "server", schema(value_type = Option<String>))]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
     pub hive: Option<HiveId>,
     /// How far it has come.
     pub progress: ProgressBody,
@@ -146,14 +146,14 @@ pub struct Loading {
 
 /// The first event of a job: a worker began.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Started {
     /// The job.
-    #[cfg_attr(feature = "server", schema(value_type = String))]
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub job: JobId,
     /// The worker, where it is still known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "server", schema(value_type = Option<String>))]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
     pub worker: Option<WorkerId>,
     /// How long the job had waited.
     pub queue_ms: u64,
@@ -161,7 +161,7 @@ pub struct Started {
 
 /// What a worker measured.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Metrics {
     /// Tokens of the prompt.
     pub prompt_tokens: u32,

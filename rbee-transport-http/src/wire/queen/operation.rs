@@ -12,7 +12,7 @@ pub mod log_event {
 
 /// Which log lines.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::IntoParams))]
+#[cfg_attr(feature = "openapi", derive(utoipa::IntoParams))]
 #[serde(deny_unknown_fields)]
 pub struct LogQuery {
     /// At most so many of the last ones; 1 to 1,000, 100 where not given.
@@ -31,7 +31,7 @@ pub struct LogQuery {
 
 /// A log line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct LogLine {
     /// When.
     pub at_ms: u64,
@@ -47,7 +47,7 @@ pub struct LogLine {
 
 /// How a check ended; the worse is the greater.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
     /// All is well.
@@ -60,7 +60,7 @@ pub enum Verdict {
 
 /// One thing that was examined.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Check {
     /// What: `queen`, `database`, `hive local`, `worker …`.
     pub subject: String,
@@ -74,7 +74,7 @@ pub struct Check {
 
 /// What the queen finds when she examines everything.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Doctor {
     /// The worst of all.
     pub verdict: Verdict,

@@ -2,7 +2,7 @@
 
 use super::{super::super::hub::Hub, *};
 
-#[path = "../../../../tests/hub/mod.rs"]
+#[path = "../../../../tests/support/hub.rs"]
 mod hub;
 
 /// One life: downloads, finds damage, downloads again, removes.

@@ -42,15 +42,18 @@ const UNSENT: usize = 16;
 
 /// Put a model on a hive's disk: a stream of `progress` events, then `done` or `error`. One who goes away ends it, and
 /// finds what has come when the model is pulled again.
-#[utoipa::path(
-    post,
-    path = CATALOG_PULL,
-    tag = "catalog",
-    request_body = Pull,
-    responses(
-        (status = 200, description = "How it goes.", content_type = "text/event-stream", body = ServerSentEvent),
-        (status = "default", description = "It was not begun.", body = ErrorBody),
-    ),
+#[cfg_attr(
+    feature = "openapi",
+    utoipa::path(
+        post,
+        path = CATALOG_PULL,
+        tag = "catalog",
+        request_body = Pull,
+        responses(
+            (status = 200, description = "How it goes.", content_type = "text/event-stream", body = ServerSentEvent),
+            (status = "default", description = "It was not begun.", body = ErrorBody),
+        ),
+    )
 )]
 pub(in crate::server::queen) async fn pull(
     State(shared): State<Shared>,

@@ -28,15 +28,18 @@ use crate::{
 };
 
 /// Turn texts into vectors.
-#[utoipa::path(
-    post,
-    path = EMBEDDINGS,
-    tag = "openai",
-    request_body = EmbeddingRequest,
-    responses(
-        (status = 200, description = "The answer.", body = EmbeddingList),
-        (status = "default", description = "What is wrong.", body = OpenAiErrorBody),
-    ),
+#[cfg_attr(
+    feature = "openapi",
+    utoipa::path(
+        post,
+        path = EMBEDDINGS,
+        tag = "openai",
+        request_body = EmbeddingRequest,
+        responses(
+            (status = 200, description = "The answer.", body = EmbeddingList),
+            (status = "default", description = "What is wrong.", body = OpenAiErrorBody),
+        ),
+    )
 )]
 pub(in crate::server::queen) async fn embeddings(
     State(shared): State<Shared>,

@@ -21,14 +21,17 @@ use crate::{
 };
 
 /// List the models that can be asked for.
-#[utoipa::path(
-    get,
-    path = crate::wire::queen::MODELS,
-    tag = "openai",
-    responses(
-        (status = 200, description = "The models.", body = ModelList),
-        (status = "default", description = "What is wrong.", body = OpenAiErrorBody),
-    ),
+#[cfg_attr(
+    feature = "openapi",
+    utoipa::path(
+        get,
+        path = crate::wire::queen::MODELS,
+        tag = "openai",
+        responses(
+            (status = 200, description = "The models.", body = ModelList),
+            (status = "default", description = "What is wrong.", body = OpenAiErrorBody),
+        ),
+    )
 )]
 pub(in crate::server::queen) async fn models(
     State(shared): State<Shared>,
@@ -55,15 +58,18 @@ pub(in crate::server::queen) async fn models(
 }
 
 /// Look at a model. Its name may have slashes and colons in it.
-#[utoipa::path(
-    get,
-    path = "/v1/models/{id}",
-    tag = "openai",
-    params(("id" = String, Path, description = "The name of the model.")),
-    responses(
-        (status = 200, description = "The model.", body = Model),
-        (status = "default", description = "What is wrong.", body = OpenAiErrorBody),
-    ),
+#[cfg_attr(
+    feature = "openapi",
+    utoipa::path(
+        get,
+        path = "/v1/models/{id}",
+        tag = "openai",
+        params(("id" = String, Path, description = "The name of the model.")),
+        responses(
+            (status = 200, description = "The model.", body = Model),
+            (status = "default", description = "What is wrong.", body = OpenAiErrorBody),
+        ),
+    )
 )]
 pub(in crate::server::queen) async fn model(
     State(shared): State<Shared>,

@@ -1,0 +1,79 @@
+//! Settings that this build cannot carry out, because it was built without what they are about.
+
+use rbee_core::{Error, ErrorKind, Result};
+
+use crate::Config;
+
+/// The features of this package that settings need.
+const BUILT: [(&str, bool); 4] = [
+    ("hub", cfg!(feature = "hub")),
+    ("metrics", cfg!(feature = "metrics")),
+    ("policies", cfg!(feature = "policies")),
+    ("tls", cfg!(feature = "tls")),
+];
+
+/// Refuses a configuration that needs a feature which this build does not have.
+///
+/// # Errors
+/// [`ErrorKind::Config`] with the setting and the feature.
+pub(crate) fn check(config: &Config) -> Result<()> {
+    check_with(config, |feature| BUILT.contains(&(feature, true)))
+}
+
+fn check_with(config: &Config, is_built: impl Fn(&str) -> bool) -> Result<()> {
+    let files = &config.model_files;
+    let needed = [
+        ("hub_endpoint", files.hub_endpoint.is_some(), "hub"),
+        ("hub_token_file", files.hub_token_file.is_some(), "hub"),
+        ("open_metrics", config.open_metrics, "metrics"),
+        ("policy", config.policy.is_some(), "policies"),
+        ("tls_cert", config.tls_cert.is_some(), "tls"),
+    ];
+    for (setting, is_set, feature) in needed {
+        if is_set && !is_built(feature) {
+            let message = format!(
+                "setting {setting}: this program was built without the feature `{feature}`; build it with that feature, \
+                 or leave the setting out"
+            );
+            return Err(Error::new(ErrorKind::Config, message));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ModelSettings;
+
+    #[test]
+    fn a_setting_of_a_feature_that_is_not_built_is_refused_by_both_names() {
+        let plain = Config::default();
+        let path = || Some("/x".into());
+        let hub = |files: ModelSettings| Config { model_files: files, ..Config::default() };
+        let endpoint = Some("http://hub".into());
+        for (setting, feature, config) in [
+            (
+                "hub_endpoint",
+                "hub",
+                hub(ModelSettings { hub_endpoint: endpoint, ..plain.model_files.clone() }),
+            ),
+            (
+                "hub_token_file",
+                "hub",
+                hub(ModelSettings { hub_token_file: path(), ..plain.model_files.clone() }),
+            ),
+            ("open_metrics", "metrics", Config { open_metrics: true, ..Config::default() }),
+            ("policy", "policies", Config { policy: path(), ..Config::default() }),
+            ("tls_cert", "tls", Config { tls_cert: path(), ..Config::default() }),
+        ] {
+            let error = check_with(&config, |built| built != feature).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Config);
+            for named in [setting, feature] {
+                assert!(error.message().contains(named), "{named}: {error}");
+            }
+            check_with(&config, |built| built == feature).unwrap();
+        }
+        check_with(&plain, |_| false).unwrap();
+    }
+}

@@ -1,0 +1,31 @@
+//! What stands for the policy of the configuration in a build that reads no policies.
+
+use std::{path::Path, sync::Arc};
+
+use rbee_core::{Error, ErrorKind, LeastLoaded, Queen, Result};
+use tokio::sync::Notify;
+
+/// A file with a policy. There is none: this build reads no policies.
+#[derive(Debug)]
+pub(crate) enum PolicyFile {}
+
+/// What is in such a file.
+pub(crate) enum Policy {}
+
+impl Policy {
+    pub(crate) fn with_builtin(self, _: LeastLoaded) -> LeastLoaded {
+        match self {}
+    }
+}
+
+impl PolicyFile {
+    pub(crate) fn open(path: &Path) -> Result<(Self, Policy)> {
+        let message = format!("setting policy, {}: this build reads no policies", path.display());
+        Err(Error::new(ErrorKind::Config, message))
+    }
+
+    #[expect(clippy::unused_async, reason = "as the other one, which has something to wait for")]
+    pub(crate) async fn watch(self, _: Queen, _: Arc<Notify>) {
+        match self {}
+    }
+}

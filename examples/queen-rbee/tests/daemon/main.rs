@@ -1,0 +1,24 @@
+//! The daemon as a process: how it starts, reloads and ends, what it bears, and what a browser may do with it.
+
+#![cfg(unix)]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+mod browser;
+#[cfg(target_os = "linux")]
+mod faults;
+#[cfg(target_os = "linux")]
+mod guarded;
+#[cfg(target_os = "linux")]
+mod limits;
+#[cfg(target_os = "linux")]
+mod reaching;
+#[cfg(target_os = "linux")]
+mod reload;
+#[cfg(target_os = "linux")]
+mod running;
+#[cfg(target_os = "linux")]
+mod shutdown;
+#[cfg(target_os = "linux")]
+mod store;

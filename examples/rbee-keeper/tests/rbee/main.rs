@@ -1,0 +1,15 @@
+//! The program `rbee` as a process, against a queen in the process of the test.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+mod access;
+mod fleet;
+mod follow;
+mod policy;
+mod run;
+#[cfg(unix)]
+mod serve;
+#[cfg(unix)]
+mod terminal;

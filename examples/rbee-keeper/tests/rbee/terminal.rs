@@ -1,0 +1,140 @@
+//! What a person sees in a terminal.
+
+use crate::support::{Hall, PATIENCE, echo, until};
+use rbee_core::{EchoGate, EchoWorker, Finish, JobState, Output, Usage};
+use rbee_keeper::text::width;
+
+/// Without colours, and with the line ends that the program wrote.
+fn plain(seen: &str) -> String {
+    let mut plain = String::new();
+    let mut rest = seen;
+    while let Some((before, after)) = rest.split_once('\x1b') {
+        plain += before;
+        rest = after.split_once(|c: char| c.is_ascii_alphabetic()).map_or("", |(_, rest)| rest);
+    }
+    (plain + rest).replace("\r\n", "\n")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_fit_the_terminal_and_are_never_wrapped() {
+    let long = "file:/a/very/long/path/to/some/directory/with/a/model/that/has/a/long/name";
+    let hall = Hall::built(
+        echo(),
+        |queen| {
+            queen.alias("a-model-with-a-name-that-is-longer-than-most-terminals-are-wide-1", long)
+        },
+        |server| server,
+    )
+    .await;
+    hall.rbee(&["jobs", "submit", "bee", "hi", "--max-tokens", "1"]).run().await.ok();
+    for columns in [20, 40, 80, 120] {
+        for verb in [
+            &["ls"][..],
+            &["ps"],
+            &["hive", "ls"],
+            &["hive", "show", "local"],
+            &["jobs", "ls"],
+            &["show", "bee"],
+            &["status"],
+        ] {
+            let (seen, code) = hall.rbee(verb).in_terminal(columns).end().await;
+            assert_eq!(code, Some(0), "{seen}");
+            for line in plain(&seen).lines() {
+                assert!(width(line) <= columns.into(), "{verb:?} at {columns}: {line:?}");
+            }
+        }
+    }
+    let (seen, _) = hall.rbee(&["ls"]).in_terminal(80).end().await;
+    assert!(seen.contains('…') && seen.contains("\x1b[32mloaded\x1b[0m"), "{seen:?}");
+    let (seen, _) = hall.rbee(&["ls"]).env("NO_COLOR", "1").in_terminal(80).end().await;
+    assert!(!seen.contains('\x1b'), "{seen:?}");
+    let piped = hall.rbee(&["ls"]).run().await.ok();
+    assert!(!piped.out.contains('…') && !piped.out.contains('\x1b'), "{piped:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_cannot_steer_the_terminal() {
+    let token = |text: &str| Ok(Output::Token { id: None, text: text.into() });
+    let end = Output::End { finish: Finish::Stop, usage: Usage::default() };
+    let attack = ["ok\t\n", "\x1b]0;owned\x07", "\u{9b}2J", "\x08\x7f", "\r", "end"];
+    let outputs: Vec<_> = attack.iter().map(|text| token(text)).chain([Ok(end)]).collect();
+    let hall = Hall::with(echo().script(outputs)).await;
+    let (seen, code) = hall.rbee(&["run", "bee", "hello"]).in_terminal(80).end().await;
+    assert_eq!(code, Some(0), "{seen:?}");
+    assert!(seen.contains("ok\t\r\n␛]0;owned␇\u{fffd}2J␈␡end\r\n"), "{seen:?}");
+    // Into a file or another program goes what the model said.
+    let ended = hall.rbee(&["run", "bee", "hello"]).run().await.ok();
+    assert_eq!(ended.out, attack.concat() + "\n");
+    let ended = hall.rbee(&["run", "bee", "hello", "--json"]).run().await.ok();
+    assert!(!ended.out.chars().any(|c| c != '\n' && c.is_control()), "{ended:?}");
+    let said: String = ended
+        .objects()
+        .iter()
+        .filter_map(|object| object["choices"][0]["delta"]["content"].as_str())
+        .collect();
+    assert_eq!(said, attack.concat());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_conversation_goes_on_until_it_is_left() {
+    let hall = Hall::new().await;
+    let chat = ["chat", "--seed", "7", "--max-tokens", "2"];
+    let mut terminal = hall.rbee(&chat).in_terminal(80);
+    terminal.shows("/help says what else there is").await;
+    let answer = EchoWorker::text(7, 2);
+    terminal.types("hello\r");
+    terminal.shows(answer.trim_end()).await;
+    terminal.types("/system Be brief.\r");
+    terminal.shows("instructed").await;
+    terminal.types("and again\r");
+    until("two answers", async || terminal.seen().matches(answer.trim_end()).count() == 2).await;
+    terminal.types("/clear\r");
+    terminal.shows("forgotten").await;
+    terminal.types("/help\r");
+    terminal.shows("Ctrl-C").await;
+    terminal.types("/bye\r");
+    let (seen, code) = terminal.end().await;
+    assert_eq!(code, Some(0), "{seen:?}");
+    assert_eq!(hall.echo.started(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_a_conversation_ctrl_c_stops_the_answer_and_ctrl_d_leaves() {
+    let gate = EchoGate::new();
+    let hall = Hall::with(echo().gate(&gate)).await;
+    let mut terminal = hall.rbee(&["run", "bee", "--seed", "7"]).in_terminal(80);
+    terminal.shows(">>> ").await;
+    gate.release(1);
+    terminal.types("hello\r");
+    terminal.shows(EchoWorker::text(7, 1).trim_end()).await;
+    terminal.running.interrupt();
+    tokio::time::timeout(PATIENCE, hall.echo.until_active(0)).await.unwrap();
+    until("cancelled", async || hall.last_job().await.status.state() == JobState::Cancelled).await;
+    until("asked again", async || terminal.seen().matches(">>> ").count() >= 2).await;
+    terminal.types("\x04");
+    let (seen, code) = terminal.end().await;
+    assert_eq!(code, Some(0), "{seen:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_said_is_part_of_the_next_question() {
+    let settings = rbee_core::Settings {
+        keep_requests: rbee_core::KeepRequests::Always,
+        ..rbee_core::Settings::default()
+    };
+    let hall = Hall::built(echo(), |queen| queen.settings(settings), |server| server).await;
+    let input = "one\n/system S\n\"\"\"two\nlines\"\"\"\n";
+    let chat = ["chat", "bee", "--seed", "7", "--max-tokens", "2"];
+    let ended = hall.rbee(&chat).input(input).run().await.ok();
+    let answer = EchoWorker::text(7, 2);
+    assert_eq!(ended.out, format!("{answer}\n{answer}\n"));
+    let job = hall.last_job().await.request.unwrap();
+    let rbee_core::Task::Generate { prompt: rbee_core::Prompt::Chat(messages), .. } = &job.task
+    else {
+        panic!()
+    };
+    let said: Vec<_> = messages.iter().map(|m| (m.role.as_str(), m.content.as_str())).collect();
+    let expected =
+        [("system", "S"), ("user", "one"), ("assistant", &*answer), ("user", "two\nlines")];
+    assert_eq!(said, expected);
+}

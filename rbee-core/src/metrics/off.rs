@@ -1,0 +1,26 @@
+//! What a queen counts and measures: in this build nothing. The feature `metrics` changes that.
+
+use std::time::Duration;
+
+use crate::{
+    ClusterView, Error, ModelRef, Outcome, Priority,
+    engine::{Counters, Note},
+};
+
+pub(crate) fn ended(_: &Outcome) {}
+
+pub(crate) fn refused(_: &Error) {}
+
+pub(crate) fn started(_: Priority, _: Duration) {}
+
+pub(crate) fn scheduled(_: Duration) {}
+
+pub(crate) fn first_token(_: &ModelRef, _: Duration) {}
+
+pub(crate) fn computed(_: &ModelRef, _: u32, _: u32) {}
+
+pub(crate) fn spawned(_: bool, _: Duration) {}
+
+pub(crate) fn noted(_: &Note) {}
+
+pub(crate) fn gauges(_: &ClusterView, _: Counters, _: [(Priority, usize); 2], _: bool) {}

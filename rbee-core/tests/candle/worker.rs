@@ -1,0 +1,330 @@
+//! `CandleWorker` on a model of random weights, whose answers are any bytes at all.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use crate::support::{self, CONTEXT, answer, collect, job, load, run, tiny, write_model};
+use futures_util::{FutureExt, StreamExt};
+use rbee_core::{
+    CandleOptions, CandleWorker, Error, ErrorKind, Finish, Message, Output, Progress, Prompt,
+    Resume, Role, Run, Sampling, Task, Worker,
+};
+
+fn fresh() -> Resume {
+    Resume::default()
+}
+
+async fn refusal(worker: &CandleWorker, run: Run) -> Error {
+    match worker.execute(run).await {
+        Err(error) => error,
+        Ok(stream) => collect(stream).await.expect_err("must be refused"),
+    }
+}
+
+/// Waits until the worker is free, a bounded while.
+async fn idle(worker: &CandleWorker) {
+    for _ in 0..2_000 {
+        if worker.health().await.unwrap().busy == 0 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    panic!("the slot was not given back");
+}
+
+#[tokio::test]
+async fn a_stream_cut_anywhere_goes_on_as_if_it_had_not_been() {
+    let worker = tiny().await;
+    for (seed, temperature) in [(1, 0.0), (2, 1.0), (3, 1.7)] {
+        let sampling = |s: &mut Sampling| {
+            s.temperature = temperature;
+            s.max_tokens = Some(40);
+            s.repetition_penalty = 1.2;
+            s.top_p = 0.95;
+        };
+        let whole = answer(&*worker, run("the honey bee ", seed, fresh(), sampling)).await;
+        assert!(whole.tokens.len() > 20, "{whole:?}");
+        for cut in 0..=whole.tokens.len() {
+            let (before, after) = whole.tokens.split_at(cut);
+            let resume = Resume {
+                tokens: before.iter().map(|(id, _)| *id).collect(),
+                text_bytes: before.iter().map(|(_, text)| text.len()).sum(),
+            };
+            let rest = answer(&*worker, run("the honey bee ", seed, resume, sampling)).await;
+            assert_eq!(rest.tokens, after, "cut at {cut}");
+            assert_eq!((rest.finish, rest.usage), (whole.finish, whole.usage));
+        }
+    }
+}
+
+#[tokio::test]
+async fn text_that_readers_miss_is_said_again_and_text_they_have_is_not() {
+    let worker = tiny().await;
+    let sampling = |s: &mut Sampling| s.max_tokens = Some(30);
+    let whole = answer(&*worker, run("bees", 4, fresh(), sampling)).await;
+    let text = whole.text();
+    for said in (0..text.len()).filter(|at| text.is_char_boundary(*at)) {
+        let tokens = whole.ids()[..15].to_vec();
+        let had: usize = whole.tokens[..15].iter().map(|(_, text)| text.len()).sum();
+        let resume = Resume { tokens, text_bytes: said };
+        let outcome = worker.execute(run("bees", 4, resume, sampling)).await.unwrap();
+        if said <= had {
+            assert_eq!(collect(outcome).await.unwrap().text(), text[said..]);
+        } else {
+            assert_eq!(collect(outcome).await.unwrap_err().kind(), ErrorKind::InvalidRequest);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_cut_inside_a_held_back_stop_text_is_no_gap() {
+    let worker = tiny().await;
+    let plain = |s: &mut Sampling| s.max_tokens = Some(30);
+    let text = answer(&*worker, run("bees", 9, fresh(), plain)).await.text();
+    let characters: Vec<char> = text.chars().collect();
+    // Four characters from the middle of the answer, which several tokens make.
+    let stop: String = characters[characters.len() / 2..][..4].iter().collect();
+    let sampling = |s: &mut Sampling| {
+        (s.max_tokens, s.stop) = (Some(30), vec![stop.clone(), "\u{1}never".into()])
+    };
+    let whole = answer(&*worker, run("bees", 9, fresh(), sampling)).await;
+    assert_eq!(
+        (whole.finish, whole.text()),
+        (Finish::Stop, text[..text.find(&stop).unwrap()].to_owned())
+    );
+    for cut in 0..=whole.tokens.len() {
+        let (before, after) = whole.tokens.split_at(cut);
+        let resume = Resume {
+            tokens: before.iter().map(|(id, _)| *id).collect(),
+            text_bytes: before.iter().map(|(_, text)| text.len()).sum(),
+        };
+        let rest = answer(&*worker, run("bees", 9, resume, sampling)).await;
+        assert_eq!((&rest.tokens[..], rest.finish, rest.usage), (after, whole.finish, whole.usage));
+    }
+}
+
+#[tokio::test]
+async fn what_is_held_back_when_the_answer_is_full_comes_with_its_last_token() {
+    let worker = tiny().await;
+    let plain = |s: &mut Sampling| s.max_tokens = Some(12);
+    let whole = answer(&*worker, run("bees", 4, fresh(), plain)).await;
+    let end: String = whole.text().chars().last().into_iter().chain("\u{1}never".chars()).collect();
+    let waits = |s: &mut Sampling| (s.max_tokens, s.stop) = (Some(12), vec![end.clone()]);
+    let held = answer(&*worker, run("bees", 4, fresh(), waits)).await;
+    assert_eq!((held.text(), held.finish), (whole.text(), Finish::Length));
+}
+
+#[tokio::test]
+async fn text_that_readers_have_is_not_said_again_where_this_worker_would_have_held_it_back() {
+    let worker = tiny().await;
+    let plain = |s: &mut Sampling| s.max_tokens = Some(20);
+    let whole = answer(&*worker, run("bees", 4, fresh(), plain)).await;
+    let text = whole.text();
+    let mut tried = 0;
+    for cut in 1..whole.tokens.len() {
+        let had: usize = whole.tokens[..cut].iter().map(|(_, text)| text.len()).sum();
+        let Some(last) = text[..had].chars().last() else {
+            continue;
+        };
+        let resume = Resume { tokens: whole.ids()[..cut].to_vec(), text_bytes: had };
+        let waits = |s: &mut Sampling| {
+            (s.max_tokens, s.stop) = (Some(20), vec![format!("{last}\u{1}never")])
+        };
+        let rest = answer(&*worker, run("bees", 4, resume, waits)).await;
+        assert_eq!(rest.text(), text[had..], "cut at {cut}");
+        tried += 1;
+    }
+    assert!(tried > 5);
+}
+
+#[tokio::test]
+async fn an_answer_ends_with_its_length_with_the_context_or_with_the_models_own_end() {
+    let worker = tiny().await;
+    let five = answer(&*worker, run("bees", 1, fresh(), |s| s.max_tokens = Some(5))).await;
+    assert_eq!(
+        (five.tokens.len(), five.finish, five.usage.completion_tokens),
+        (5, Finish::Length, 5)
+    );
+    let mut ends = [0, 0];
+    for seed in 0..30 {
+        let all = answer(&*worker, run("bees", seed, fresh(), |_| {})).await;
+        assert_eq!(all.usage.completion_tokens as usize, all.tokens.len());
+        match all.finish {
+            Finish::Length => {
+                assert_eq!(all.usage.prompt_tokens + all.usage.completion_tokens, CONTEXT);
+                ends[0] += 1;
+            }
+            Finish::Stop => {
+                assert_eq!(
+                    all.tokens.last().unwrap().0,
+                    2,
+                    "the end of the text is a token of its own"
+                );
+                ends[1] += 1;
+            }
+        }
+    }
+    assert!(ends[0] > 0 && ends[1] > 0, "{ends:?}");
+}
+
+#[tokio::test]
+async fn bad_runs_are_refused_with_both_numbers_and_leave_the_slot_free() {
+    let worker = tiny().await;
+    let long = refusal(&worker, run(&"q7 ".repeat(200), 1, fresh(), |_| {})).await;
+    assert_eq!(long.kind(), ErrorKind::ContextExceeded);
+    assert!(
+        long.message().contains("601 tokens") && long.message().contains("at most 95"),
+        "{long}"
+    );
+    let resume = |tokens: &[u32], text_bytes| Resume { tokens: tokens.to_vec(), text_bytes };
+    for (bad, said) in [
+        (run("x", 1, resume(&[9, 300], 0), |_| {}), "token 300; allowed are those below 300"),
+        (run("x", 1, resume(&[9, 2, 9], 0), |_| {}), "the end of the text at 1 of 3 tokens"),
+        (
+            run("x", 1, resume(&[9; 4], 0), |s| s.max_tokens = Some(3)),
+            "resume has 4 tokens; this run has room for 3",
+        ),
+        (run("x", 1, resume(&[40], 7), |_| {}), "7 bytes of text; the tokens make at most 1"),
+        (run("x", 1, fresh(), |s| s.temperature = f32::NAN), "temperature is NaN"),
+    ] {
+        let error = refusal(&worker, bad).await;
+        assert_eq!(error.kind(), ErrorKind::InvalidRequest, "{error}");
+        assert!(error.message().contains(said), "{error}");
+    }
+    let chat = |text: &[&str]| {
+        let turn = |text: &&str| Message { role: Role::User, content: (*text).into() };
+        let prompt = Prompt::Chat(text.iter().map(turn).collect());
+        let task = Task::Generate { prompt, sampling: Sampling::default() };
+        Run { job: job(task, 1), attempt: 1, resume: fresh() }
+    };
+    assert_eq!(refusal(&worker, chat(&[])).await.kind(), ErrorKind::InvalidRequest);
+    assert!(refusal(&worker, chat(&["refuse"])).await.message().ends_with("not that"));
+    let embed =
+        Run { job: job(Task::Embed { inputs: vec!["x".into()] }, 1), attempt: 1, resume: fresh() };
+    assert_eq!(refusal(&worker, embed).await.kind(), ErrorKind::Unsupported);
+    // <|bos|><|user|>x<|end|><|assistant|>: nothing is added twice.
+    let usage = answer(&*worker, chat(&["x"])).await.usage;
+    assert_eq!(usage.prompt_tokens, 5);
+}
+
+#[tokio::test]
+async fn one_run_at_a_time_and_a_dropped_one_frees_the_slot() {
+    let worker = tiny().await;
+    let endless = || run("the bee", 5, fresh(), |_| {});
+    let mut stream = worker.execute(endless()).await.unwrap();
+    assert!(
+        matches!(stream.next().await, Some(Ok(Output::Metrics(metrics))) if metrics.prompt_tokens > 3)
+    );
+    assert_eq!(worker.health().await.unwrap().busy, 1);
+    assert_eq!(worker.execute(endless()).await.err().unwrap().kind(), ErrorKind::WorkerBusy);
+    drop(stream);
+    idle(&worker).await;
+    // The future of `execute` is dropped before it has said anything.
+    assert!(worker.execute(endless()).now_or_never().is_none());
+    idle(&worker).await;
+    answer(&*worker, endless()).await;
+}
+
+#[tokio::test]
+async fn when_the_end_is_told_the_slot_is_free() {
+    let worker = tiny().await;
+    for seed in 0..50 {
+        answer(&*worker, run("bee", seed, fresh(), |s| s.max_tokens = Some(2))).await;
+        assert_eq!(worker.health().await.unwrap().busy, 0);
+    }
+}
+
+#[tokio::test]
+async fn dropping_the_worker_ends_the_run_also_where_its_reader_stalls() {
+    let worker = tiny().await;
+    let stream = worker.execute(run("bee", 5, fresh(), |_| {})).await.unwrap();
+    drop(worker);
+    // Nothing is read before the thread is waiting for room; then it is told to end, and says so.
+    let items: Vec<_> = stream.collect().await;
+    let last = items.last().unwrap().as_ref();
+    assert!(matches!(last, Err(error) if error.kind() == ErrorKind::WorkerLost), "{last:?}");
+}
+
+#[tokio::test]
+async fn threads_dtypes_and_shards_load_the_same_model() {
+    let dir = tempfile::tempdir().unwrap();
+    write_model(dir.path());
+    let reference = load(dir.path()).await.unwrap();
+    let expected = answer(&reference, run("honey", 8, fresh(), |_| {})).await;
+    let mut options = CandleOptions::new("tiny".parse().unwrap());
+    options.threads = std::num::NonZeroUsize::new(64);
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let told = seen.clone();
+    let progress = Progress::new(move |update| told.lock().unwrap().push(update));
+    let file = dir.path().join("model.safetensors");
+    let other = CandleWorker::load(&file, options, progress).await.unwrap();
+    assert_eq!(answer(&other, run("honey", 8, fresh(), |_| {})).await, expected);
+    assert_eq!(reference.info().numerics, other.info().numerics);
+    let last = *seen.lock().unwrap().last().unwrap();
+    let bytes: usize = support::tensors().iter().map(|tensor| tensor.3.len()).sum();
+    assert_eq!((last.done, last.total), (bytes as u64, Some(bytes as u64)));
+
+    let tensors = support::tensors();
+    let mut map = serde_json::Map::new();
+    for (number, part) in tensors.chunks(8).enumerate() {
+        let name = format!("model-{number}.safetensors");
+        std::fs::write(dir.path().join(&name), support::safetensors(part)).unwrap();
+        for tensor in part {
+            map.insert(tensor.0.clone(), name.clone().into());
+        }
+    }
+    support::write_json(
+        dir.path(),
+        "model.safetensors.index.json",
+        &serde_json::json!({"weight_map": map}),
+    );
+    std::fs::remove_file(file).unwrap();
+    let sharded = load(dir.path()).await.unwrap();
+    assert_eq!(answer(&sharded, run("honey", 8, fresh(), |_| {})).await, expected);
+}
+
+#[tokio::test]
+async fn a_load_that_nobody_waits_for_is_given_up() {
+    let dir = tempfile::tempdir().unwrap();
+    write_model(dir.path());
+    let (sender, receiver) = std::sync::mpsc::channel::<()>();
+    let receiver = Mutex::new(Some(receiver));
+    let calls = Arc::new(Mutex::new(0));
+    let counted = calls.clone();
+    // The first update waits until the load was dropped; there is no second.
+    let progress = Progress::new(move |_| {
+        *counted.lock().unwrap() += 1;
+        if let Some(receiver) = receiver.lock().unwrap().take() {
+            let _ = receiver.recv();
+        }
+    });
+    let options = CandleOptions::new("tiny".parse().unwrap());
+    let loading = tokio::time::timeout(
+        Duration::from_millis(300),
+        CandleWorker::load(dir.path(), options, progress),
+    );
+    assert!(loading.await.is_err());
+    let weak = Arc::downgrade(&calls);
+    drop(sender);
+    drop(calls);
+    for _ in 0..2_000 {
+        if weak.strong_count() == 0 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    panic!("the load went on");
+}
+
+#[tokio::test]
+async fn a_device_that_was_not_built_in_is_refused_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    write_model(dir.path());
+    let mut options = CandleOptions::new("tiny".parse().unwrap());
+    options.device = rbee_core::CandleDevice::Cuda(70);
+    let error = CandleWorker::load(dir.path(), options, Progress::ignore()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    assert!(error.message().contains("cuda:70"), "{error}");
+}

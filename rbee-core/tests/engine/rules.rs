@@ -1,0 +1,20 @@
+//! The rules of the engine one by one, each input given by hand.
+
+mod admission;
+mod deadlines;
+mod disk;
+mod freezing;
+mod hand;
+mod hives;
+mod memory;
+mod operators;
+mod optimising;
+mod platform;
+mod queueing;
+mod records;
+mod retrying;
+mod suspicion;
+mod tenants;
+mod workers;
+
+use crate::parts;

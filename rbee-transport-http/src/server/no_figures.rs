@@ -1,0 +1,19 @@
+//! What stands for the figures in a build that counts and measures nothing.
+
+use std::time::Duration;
+
+use rbee_core::{Error, HiveId, HiveReport, Usage, WorkerHealth, WorkerInfo};
+
+pub(super) fn run_ended(_: Result<Usage, &Error>, _: Duration) {}
+
+pub(super) fn run_cancelled(_: Duration) {}
+
+pub(super) fn first_output(_: Duration) {}
+
+pub(super) fn worker(_: &WorkerInfo, _: &WorkerHealth) {}
+
+pub(super) fn spawned(_: Option<&Error>, _: Duration) {}
+
+pub(super) fn provisioned(_: Option<&Error>) {}
+
+pub(super) fn hive(_: &HiveId, _: &HiveReport) {}

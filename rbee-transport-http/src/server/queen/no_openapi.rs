@@ -1,0 +1,10 @@
+//! What stands for the description of the routes in a build without it.
+
+use rbee_core::{Error, ErrorKind};
+
+use super::gate::Refused;
+
+pub(super) async fn serve() -> Refused {
+    let message = "this build has no description of its API; build it with the feature `openapi`";
+    Error::for_client(ErrorKind::NotFound, message).into()
+}

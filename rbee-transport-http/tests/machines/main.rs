@@ -1,0 +1,17 @@
+//! Hives and workers over HTTP and as processes of their own.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+mod daemon_access;
+mod hive_owner;
+mod http_hive;
+mod http_models;
+#[cfg(feature = "openai")]
+mod openai_worker;
+#[cfg(unix)]
+mod process_hive;
+#[cfg(unix)]
+mod silent_worker;
+mod worker;

@@ -1,0 +1,282 @@
+//! Servers with OpenAI's API as workers, also those that misbehave.
+
+use std::{sync::Arc, time::Duration};
+
+use crate::support::run;
+use futures_util::StreamExt;
+use rbee_core::{Error, ErrorKind, Finish, Output, Result, Worker, WorkerInfo};
+use rbee_transport_http::client::OpenAiWorker;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+    sync::Mutex,
+};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+/// Answers every request with the same bytes, and keeps the last request.
+struct Server {
+    port: u16,
+    asked: Arc<Mutex<String>>,
+    _stop: DropGuard,
+}
+
+impl Server {
+    async fn answers(answer: impl Into<Vec<u8>>) -> Self {
+        let (answer, stop) = (answer.into(), CancellationToken::new());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (port, asked) =
+            (listener.local_addr().unwrap().port(), Arc::<Mutex<String>>::default());
+        let keep = asked.clone();
+        let talk = async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut request = vec![0; 64 << 10];
+                let count = stream.read(&mut request).await.unwrap_or(0);
+                *keep.lock().await = String::from_utf8_lossy(&request[..count]).into_owned();
+                let _ = stream.write_all(&answer).await;
+            }
+        };
+        tokio::spawn(stop.clone().run_until_cancelled_owned(talk));
+        Self { port, asked, _stop: stop.drop_guard() }
+    }
+
+    /// A stream of these events.
+    async fn streams(events: &[&str]) -> Self {
+        let body: String = events.iter().map(|event| format!("data: {event}\n\n")).collect();
+        let head =
+            "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n";
+        Self::answers(format!("{head}{body}")).await
+    }
+
+    async fn refuses(status: &str, body: &str) -> Self {
+        let length = body.len();
+        let head = format!("HTTP/1.1 {status}\r\ncontent-type: application/json");
+        Self::answers(format!(
+            "{head}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
+        ))
+        .await
+    }
+
+    fn worker(&self) -> OpenAiWorker {
+        worker(self.port)
+    }
+}
+
+fn worker(port: u16) -> OpenAiWorker {
+    let info = WorkerInfo::new("model".parse().unwrap(), "engine");
+    OpenAiWorker::new(&format!("http://127.0.0.1:{port}/v1"), info).unwrap()
+}
+
+async fn outputs(worker: &OpenAiWorker) -> Result<Vec<Output>> {
+    let stream = worker.execute(run(8)).await?;
+    stream.collect::<Vec<_>>().await.into_iter().collect()
+}
+
+async fn error(worker: &OpenAiWorker) -> Error {
+    tokio::time::timeout(Duration::from_secs(20), outputs(worker)).await.unwrap().unwrap_err()
+}
+
+fn token(text: &str) -> Output {
+    Output::Token { id: None, text: text.into() }
+}
+
+#[tokio::test]
+async fn a_streamed_answer_becomes_outputs_and_every_token_counts() {
+    let server = Server::streams(&[
+        r#"{"choices":[{"index":0,"text":"The","finish_reason":null}]}"#,
+        r#"{"choices":[{"index":0,"text":"","finish_reason":null}]}"#,
+        r#"{"choices":[{"index":0,"text":" bées","finish_reason":null}]}"#,
+        r#"{"choices":[{"index":0,"text":"","finish_reason":"stop"}]}"#,
+        r#"{"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":4,"total_tokens":7}}"#,
+        "[DONE]",
+    ])
+    .await;
+    let worker = server.worker().with_model("their-name").with_key("sk-secret").unwrap();
+    let usage = rbee_core::Usage { prompt_tokens: 3, completion_tokens: 4 };
+    assert_eq!(
+        outputs(&worker).await.unwrap(),
+        [
+            token("The"),
+            token(" bées"),
+            token(""),
+            token(""),
+            Output::End { finish: Finish::Stop, usage }
+        ]
+    );
+    let asked = server.asked.lock().await.clone();
+    assert!(asked.starts_with("POST /v1/completions HTTP/1.1\r\n"), "{asked}");
+    assert!(asked.contains("authorization: Bearer sk-secret\r\n"), "{asked}");
+    assert!(asked.contains("x-correlation-id: test\r\n"), "{asked}");
+    assert!(asked.contains(r#""model":"their-name""#), "{asked}");
+    assert!(!format!("{worker:?}").contains("sk-secret"));
+    assert_eq!(worker.health().await.unwrap().busy, 0);
+}
+
+#[tokio::test]
+async fn a_server_that_ends_without_saying_so_has_ended() {
+    let server = Server::streams(&[
+        r#"{"choices":[{"index":0,"delta":{"role":"assistant","content":"Hi"},"finish_reason":null}]}"#,
+        r#"{"choices":[{"index":0,"delta":{},"finish_reason":"length"}]}"#,
+    ])
+    .await;
+    let usage = rbee_core::Usage { prompt_tokens: 0, completion_tokens: 1 };
+    assert_eq!(
+        outputs(&server.worker()).await.unwrap(),
+        [token("Hi"), Output::End { finish: Finish::Length, usage }]
+    );
+}
+
+#[tokio::test]
+async fn refusals_are_told_by_their_kind_and_in_the_servers_words() {
+    let cases = [
+        ("400 Bad Request", r#"{"error":{"message":"no such role"}}"#, ErrorKind::InvalidRequest),
+        (
+            "400 Bad Request",
+            r#"{"error":{"message":"too long","type":"exceed_context_size_error"}}"#,
+            ErrorKind::ContextExceeded,
+        ),
+        ("422 Unprocessable", r#"{"detail":"bad"}"#, ErrorKind::InvalidRequest),
+        ("401 Unauthorized", r#"{"error":{"message":"bad key"}}"#, ErrorKind::WorkerFault),
+        ("404 Not Found", r#"{"object":"error","message":"no model"}"#, ErrorKind::ModelNotFound),
+        ("429 Too Many", r#"{"error":"slow down"}"#, ErrorKind::WorkerBusy),
+        ("500 Oops", "<html>", ErrorKind::WorkerFault),
+        ("302 Found", "", ErrorKind::WorkerFault),
+    ];
+    for (status, body, kind) in cases {
+        let server = Server::refuses(status, body).await;
+        let error = error(&server.worker()).await;
+        assert_eq!(error.kind(), kind, "{status} {body}: {error}");
+    }
+    let server = Server::refuses("429 Too Many", r#"{"error":{"message":"slow down"}}"#).await;
+    let error = error(&server.worker()).await;
+    assert_eq!(error.message(), "engine: slow down (429 Too Many Requests)");
+}
+
+#[tokio::test]
+async fn nonsense_is_an_error_that_may_be_tried_elsewhere() {
+    let stream = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n";
+    let answers: [(String, ErrorKind); 9] = [
+        (String::new(), ErrorKind::WorkerLost),
+        ("SSH-2.0-OpenSSH_9.2\r\n".into(), ErrorKind::WorkerLost),
+        (
+            "HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: 4\r\n\r\n<p/>".into(),
+            ErrorKind::WorkerFault,
+        ),
+        (format!("{stream}data: <p/>\n\n"), ErrorKind::WorkerFault),
+        (format!("{stream}data: {{\"choices\":7}}\n\n"), ErrorKind::WorkerFault),
+        (format!("{stream}data: {{\"error\":{{\"message\":\"x\"}}}}\n\n"), ErrorKind::WorkerFault),
+        (format!("{stream}data: {{\"choices\":[]}}\n\n"), ErrorKind::WorkerLost),
+        (format!("{stream}data: [DONE]\n\n"), ErrorKind::WorkerLost),
+        (format!("{stream}data: {}", "x".repeat(2 << 20)), ErrorKind::WorkerFault),
+    ];
+    for (answer, kind) in answers {
+        let shown: String = answer.chars().take(120).collect();
+        let server = Server::answers(answer).await;
+        let error = error(&server.worker()).await;
+        assert_eq!(error.kind(), kind, "{shown:?}: {error}");
+        assert!(error.kind().is_retryable());
+    }
+    let nobody = { Server::answers("").await.port };
+    let late = worker(nobody);
+    let error = tokio::time::timeout(Duration::from_secs(10), late.execute(run(1))).await.unwrap();
+    assert_eq!(error.err().unwrap().kind(), ErrorKind::WorkerUnreachable);
+}
+
+#[tokio::test]
+async fn no_more_runs_than_slots_are_begun_and_a_dropped_one_frees_its_slot() {
+    let head =
+        "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: 100000\r\n\r\n";
+    let server = Server::answers(format!(
+        "{head}data: {{\"choices\":[{{\"index\":0,\"text\":\"a\"}}]}}\n\n"
+    ))
+    .await;
+    let worker = server.worker();
+    let mut first = worker.execute(run(8)).await.unwrap();
+    assert!(matches!(first.next().await, Some(Ok(Output::Token { .. }))));
+    let error = worker.execute(run(8)).await.err().unwrap();
+    assert_eq!((error.kind(), error.message()), (ErrorKind::WorkerBusy, "1 of 1 slots are taken"));
+    drop(first);
+    drop(worker.execute(run(8)).await.unwrap());
+}
+
+#[test]
+fn an_address_that_is_none_is_refused_and_a_password_is_not_repeated() {
+    let info = || WorkerInfo::new("model".parse().unwrap(), "engine");
+    for bad in ["", "localhost:1", "ftp://x/v1", "http://x/v1?key=1", "http://x/v1#x", "http://a b"]
+    {
+        let error = OpenAiWorker::new(bad, info()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config, "{bad}");
+        assert!(error.message().contains("http://HOST:PORT/v1"), "{error}");
+    }
+    let error = OpenAiWorker::new("http://me:hunter2@x/v1", info()).unwrap_err();
+    assert!(!error.message().contains("hunter2"), "{error}");
+}
+
+#[tokio::test]
+async fn the_key_does_not_follow_a_redirection() {
+    let elsewhere = Server::refuses("200 OK", "{}").await;
+    let location = format!("http://127.0.0.1:{}/v1/completions", elsewhere.port);
+    let head = format!("HTTP/1.1 307 Temporary Redirect\r\nlocation: {location}");
+    let server = Server::answers(format!("{head}\r\ncontent-length: 0\r\n\r\n")).await;
+    let worker = server.worker().with_key("sk-secret").unwrap();
+    assert_eq!(error(&worker).await.kind(), ErrorKind::WorkerFault);
+    assert!(server.asked.lock().await.contains("sk-secret"));
+    assert_eq!(*elsewhere.asked.lock().await, "");
+}
+
+#[tokio::test]
+async fn an_answer_that_is_announced_as_too_large_is_not_waited_for() {
+    let huge = "content-length: 99999999999\r\n\r\n";
+    let server = Server::answers(format!("HTTP/1.1 500 Oops\r\n{huge}")).await;
+    let message = error(&server.worker()).await.message().to_owned();
+    assert_eq!(message, "engine: the server did not say why (500 Internal Server Error)");
+
+    let server = Server::answers(format!("HTTP/1.1 200 OK\r\n{huge}")).await;
+    let mut info = WorkerInfo::new("model".parse().unwrap(), "engine");
+    info.capabilities.embed = true;
+    let base = format!("http://127.0.0.1:{}/v1", server.port);
+    let worker = OpenAiWorker::new(&base, info).unwrap();
+    let mut vectors = run(1);
+    let mut job = rbee_core::Job::clone(&vectors.job);
+    job.task = rbee_core::Task::Embed { inputs: vec!["honey".into()] };
+    vectors.job = Arc::new(job);
+    let error = worker.execute(vectors).await.err().unwrap();
+    assert_eq!(error.kind(), ErrorKind::WorkerFault);
+    assert!(error.message().contains("more than 268435456 bytes of vectors"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_accepts_and_says_nothing_fails_its_health_check_in_time() {
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let error = worker(silent.local_addr().unwrap().port()).health().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::WorkerLost);
+    assert!(error.message().contains("did not answer within 4s"), "{error}");
+}
+
+/// A server whose answers have a length, so that its connections can be used again.
+#[tokio::test]
+async fn runs_one_after_the_other_use_one_connection() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let worker = worker(listener.local_addr().unwrap().port());
+    let body = "data: {\"choices\":[{\"index\":0,\"text\":\"a\",\"finish_reason\":\"stop\"}]}\n\n\
+                data: [DONE]\n\n";
+    let answer = format!(
+        "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let talk = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        for _ in 0..2 {
+            let mut request = vec![0; 64 << 10];
+            assert_ne!(stream.read(&mut request).await.unwrap(), 0);
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        }
+    };
+    let runs = async {
+        for _ in 0..2 {
+            assert_eq!(outputs(&worker).await.unwrap().len(), 2);
+        }
+    };
+    let both = futures_util::future::join(talk, runs);
+    tokio::time::timeout(Duration::from_secs(10), both).await.unwrap();
+}

@@ -1,0 +1,18 @@
+//! The HTTP server of a queen: every path that it serves, and what it bears.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+mod bad_input;
+mod bounds;
+mod connections;
+mod fleet;
+mod jobs;
+mod openai;
+mod operation;
+mod pages;
+mod policy;
+mod redaction;
+mod shutdown;
+mod tenants;

@@ -1,0 +1,469 @@
+//! OpenAI's API, as a client sees it.
+
+use std::{
+    sync::{Arc, Mutex, OnceLock},
+    time::Duration,
+};
+
+use crate::common::{self, Hall};
+use http::StatusCode;
+use rbee_core::{
+    EchoFault, EchoGate, EchoWorker, ErrorKind, Finish, Job, Message, Output, OutputStream,
+    Priority, Prompt, Queen, Result, Role, Run, Sampling, Settings, Task, Usage, Worker,
+    WorkerHealth, WorkerInfo, async_trait,
+};
+use rbee_transport_http::wire::openai::{
+    ChatChunk, ChatCompletion, Completion, EmbeddingList, ModelList, Vector,
+};
+use serde_json::{Value, json};
+
+#[tokio::test]
+async fn a_chat_is_answered_as_openais_clients_expect_it() {
+    let hall = Hall::new().await;
+    let reply = hall.chat(json!({})).await;
+    assert_eq!(reply.status, StatusCode::OK, "{}", reply.text());
+    let answer: ChatCompletion = serde_json::from_slice(&reply.body).unwrap();
+    let job = reply.header("x-rbee-job-id").unwrap();
+    assert_eq!(answer.id, format!("chatcmpl-{job}"));
+    assert_eq!((answer.object.as_str(), answer.model.as_str()), ("chat.completion", "bee"));
+    assert_eq!(answer.choices[0].message.content, EchoWorker::text(7, 4));
+    assert_eq!(answer.choices[0].finish_reason, "length");
+    assert_eq!((answer.usage.completion_tokens, answer.usage.total_tokens), (4, 5));
+    assert!(reply.header("x-rbee-queue-ms").is_some());
+    assert_eq!(reply.header("x-rbee-worker-id"), Some(&*hall.echo_id()));
+    assert_eq!(reply.header("x-request-id"), reply.header("x-correlation-id"));
+    hall.quiet().await;
+}
+
+impl Hall {
+    fn echo_id(&self) -> String {
+        rbee_core::Worker::info(&*self.echo).id.to_string()
+    }
+}
+
+#[tokio::test]
+async fn a_streamed_chat_says_the_same_in_chunks() {
+    let hall = Hall::new().await;
+    let reply = hall.chat(json!({"stream": true})).await;
+    assert_eq!(reply.status, StatusCode::OK, "{}", reply.text());
+    assert_eq!(reply.header("content-type"), Some("text/event-stream"));
+    assert!(reply.header("x-rbee-job-id").is_some() && reply.header("x-rbee-queue-ms").is_some());
+    let chunks: Vec<ChatChunk> =
+        reply.chunks().into_iter().map(|chunk| serde_json::from_value(chunk).unwrap()).collect();
+    assert_eq!(chunks.len(), 6, "a first one, four tokens, an end");
+    assert_eq!(chunks[0].choices[0].delta.role.as_deref(), Some("assistant"));
+    let text: String =
+        chunks.iter().filter_map(|chunk| chunk.choices[0].delta.content.clone()).collect();
+    assert_eq!(text, EchoWorker::text(7, 4));
+    assert_eq!(chunks[5].choices[0].finish_reason.as_deref(), Some("length"));
+    assert!(chunks.iter().all(|chunk| chunk.id == chunks[0].id && chunk.usage.is_none()));
+    assert!(!reply.text().contains("usage"));
+    hall.quiet().await;
+}
+
+#[tokio::test]
+async fn usage_comes_in_a_chunk_of_its_own_where_it_is_asked_for() {
+    let hall = Hall::new().await;
+    let reply = hall.chat(json!({"stream": true, "stream_options": {"include_usage": true}})).await;
+    let mut chunks = reply.chunks();
+    let last = chunks.pop().unwrap();
+    assert_eq!(last["choices"], json!([]));
+    let usage = json!({"prompt_tokens": 1, "completion_tokens": 4, "total_tokens": 5});
+    assert_eq!(last["usage"], usage);
+    assert!(chunks.iter().all(|chunk| chunk.get("usage") == Some(&Value::Null)));
+}
+
+#[tokio::test]
+async fn several_answers_have_seeds_of_their_own() {
+    let hall = Hall::new().await;
+    let answer = hall.chat(json!({"n": 3})).await.json();
+    for (at, choice) in answer["choices"].as_array().unwrap().iter().enumerate() {
+        assert_eq!(choice["index"], at);
+        assert_eq!(choice["message"]["content"], EchoWorker::text(7 + at as u64, 4));
+    }
+    assert_eq!(answer["usage"]["completion_tokens"], 12);
+    assert_eq!(answer["usage"]["prompt_tokens"], 1, "the prompt counts once");
+
+    let chunks = hall.chat(json!({"n": 3, "stream": true})).await.chunks();
+    for index in 0..3u64 {
+        let of_choice = chunks.iter().map(|chunk| &chunk["choices"][0]);
+        let text: String = of_choice
+            .filter(|choice| choice["index"] == index)
+            .filter_map(|choice| choice["delta"]["content"].as_str())
+            .collect();
+        assert_eq!(text, EchoWorker::text(7 + index, 4));
+    }
+    hall.quiet().await;
+}
+
+#[tokio::test]
+async fn bare_text_is_continued_prompt_by_prompt() {
+    let hall = Hall::new().await;
+    let body =
+        json!({"model": "echo", "prompt": ["one", "two"], "n": 2, "max_tokens": 3, "seed": -1});
+    let reply = hall.post("/v1/completions", body.clone()).await;
+    let answer: Completion = serde_json::from_slice(&reply.body).unwrap();
+    assert!(answer.id.starts_with("cmpl-"));
+    let texts: Vec<_> = answer.choices.iter().map(|choice| choice.text.clone()).collect();
+    let expected = (0..4u64).map(|at| EchoWorker::text(u64::MAX.wrapping_add(at), 3));
+    assert_eq!(texts, expected.collect::<Vec<_>>());
+    let usage = answer.usage.unwrap();
+    assert_eq!((usage.prompt_tokens, usage.completion_tokens), (2, 12), "each prompt counts once");
+
+    let streamed = hall.post("/v1/completions", common::over(body, json!({"stream": true}))).await;
+    for (index, text) in texts.iter().enumerate() {
+        let chunks = streamed.chunks().into_iter();
+        let chunks = chunks.map(|chunk| serde_json::from_value::<Completion>(chunk).unwrap());
+        let said: String = chunks
+            .filter(|chunk| chunk.choices[0].index as usize == index)
+            .map(|chunk| chunk.choices[0].text.clone())
+            .collect();
+        assert_eq!(said, *text);
+    }
+    let short = hall.post("/v1/completions", json!({"model": "echo", "prompt": "x"})).await.json();
+    assert_eq!(short["usage"]["completion_tokens"], 16, "as OpenAI has it");
+    hall.quiet().await;
+}
+
+#[tokio::test]
+async fn models_are_listed_and_found_by_name() {
+    let hall = Hall::new().await;
+    let list: ModelList = serde_json::from_slice(&hall.get("/v1/models").await.body).unwrap();
+    let names: Vec<_> = list.data.iter().map(|model| model.id.as_str()).collect();
+    assert_eq!(names, ["bee"], "a model with a name of its own is listed by it");
+    for name in ["bee", "echo"] {
+        assert_eq!(hall.get(&format!("/v1/models/{name}")).await.json()["id"], name);
+    }
+    let missing = hall.get("/v1/models/hf:org/repo@main::file=a%20b").await;
+    assert_eq!(missing.status, StatusCode::NOT_FOUND);
+    assert_eq!(missing.json()["error"]["code"], "model_not_found");
+}
+
+/// A value that asks for nothing, and one that asks for something rbee has not. Together with the fields that are
+/// honoured, these are all that the official client of Python can send.
+fn unsupported(path: &str) -> Vec<(&'static str, Value, Value)> {
+    let both = vec![
+        ("frequency_penalty", json!(0), json!(0.1)),
+        ("presence_penalty", json!(0.0), json!(-1)),
+        ("logit_bias", json!({}), json!({"50256": -100})),
+        ("user", json!("me"), json!(1)),
+        ("n", json!(1), json!(9)),
+        ("stream_options", Value::Null, json!({"include_usage": true})),
+    ];
+    let chat = vec![
+        ("audio", Value::Null, json!({"voice": "alloy", "format": "wav"})),
+        ("function_call", json!("none"), json!({"name": "f"})),
+        ("functions", json!([]), json!([{"name": "f"}])),
+        ("logprobs", json!(false), json!(true)),
+        ("metadata", json!({"a": "b"}), json!("a")),
+        ("modalities", json!(["text"]), json!(["text", "audio"])),
+        ("moderation", Value::Null, json!({"model": "m"})),
+        ("parallel_tool_calls", json!(true), json!("yes")),
+        ("prediction", Value::Null, json!({"type": "content", "content": "x"})),
+        ("prompt_cache_key", json!("k"), json!(1)),
+        ("prompt_cache_options", json!({"mode": "implicit"}), json!("x")),
+        ("prompt_cache_retention", json!("24h"), json!(24)),
+        ("reasoning_effort", json!("none"), json!("low")),
+        ("response_format", json!({"type": "text"}), json!({"type": "json_object"})),
+        ("safety_identifier", json!("s"), json!(1)),
+        ("service_tier", json!("auto"), json!("priority")),
+        ("store", json!(false), json!(true)),
+        ("tool_choice", json!("auto"), json!("required")),
+        ("tools", json!([]), json!([{"type": "function", "function": {"name": "f"}}])),
+        ("top_logprobs", json!(0), json!(2)),
+        ("verbosity", json!("medium"), json!("high")),
+        ("web_search_options", Value::Null, json!({})),
+    ];
+    let completion = vec![
+        ("best_of", json!(1), json!(2)),
+        ("echo", json!(false), json!(true)),
+        ("logprobs", Value::Null, json!(0)),
+        ("suffix", json!(""), json!("x")),
+    ];
+    let embedding = vec![
+        ("dimensions", Value::Null, json!(2)),
+        ("encoding_format", json!("float"), json!("int8")),
+        ("user", json!("me"), json!(1)),
+    ];
+    match path {
+        "/v1/chat/completions" => [both, chat].concat(),
+        "/v1/completions" => [both, completion].concat(),
+        _ => embedding,
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_honoured_is_refused_by_name_and_what_asks_for_nothing_is_taken() {
+    let hall = Hall::with(common::echo().embed(4)).await;
+    for (path, body) in [
+        ("/v1/chat/completions", common::chat(json!({}))),
+        ("/v1/completions", json!({"model": "bee", "prompt": "x", "max_tokens": 2})),
+        ("/v1/embeddings", json!({"model": "bee", "input": "x"})),
+    ] {
+        for (field, off, on) in unsupported(path) {
+            for nothing in [off, Value::Null] {
+                let reply =
+                    hall.post(path, common::over(body.clone(), json!({field: nothing}))).await;
+                assert_eq!(reply.status, StatusCode::OK, "{path} {field}: {}", reply.text());
+            }
+            let reply = hall.post(path, common::over(body.clone(), json!({field: on}))).await;
+            let error = reply.json()["error"].clone();
+            assert_eq!(reply.status, StatusCode::BAD_REQUEST, "{path} {field}: {}", reply.text());
+            assert_eq!(
+                (&error["param"], &error["type"]),
+                (&json!(field), &json!("invalid_request_error"))
+            );
+            assert!(error["message"].as_str().unwrap().starts_with(field), "{error}");
+        }
+        let reply = hall.post(path, common::over(body, json!({"colour": 1}))).await.json();
+        assert_eq!(reply["error"]["message"], "Unrecognized request argument supplied: colour");
+        assert_eq!(reply["error"]["param"], "colour");
+    }
+    hall.quiet().await;
+}
+
+#[tokio::test]
+async fn a_message_that_cannot_be_read_is_refused_by_its_place() {
+    let hall = Hall::new().await;
+    let fine = json!({"role": "user", "content": "Hi"});
+    for (message, param) in [
+        (
+            json!({"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "image_url", "image_url": {"url": "x"}}]}),
+            "messages[1].content[1].type",
+        ),
+        (
+            json!({"role": "user", "content": [{"type": "input_audio", "input_audio": {}}]}),
+            "messages[1].content[0].type",
+        ),
+        (json!({"role": "user", "content": [{"type": "text"}]}), "messages[1].content[0].text"),
+        (
+            json!({"role": "user", "content": [{"type": "text", "text": "a", "more": 1}]}),
+            "messages[1].content[0].more",
+        ),
+        (json!({"role": "user", "content": ["a"]}), "messages[1].content[0]"),
+        (json!({"role": "user"}), "messages[1].content"),
+        (json!({"role": "user", "content": 7}), "messages[1].content"),
+        (json!({"content": "a"}), "messages[1].role"),
+        (json!({"role": "tool", "content": "a", "tool_call_id": "x"}), "messages[1].role"),
+        (json!({"role": "function", "content": "a", "name": "x"}), "messages[1].role"),
+        (json!({"role": "user", "content": "a", "name": "x"}), "messages[1].name"),
+        (
+            json!({"role": "assistant", "content": Value::Null, "tool_calls": [{}]}),
+            "messages[1].tool_calls",
+        ),
+        (json!({"role": "user", "content": "a", "colour": "red"}), "messages[1].colour"),
+        (json!("a"), "messages[1]"),
+    ] {
+        let reply = hall.chat(json!({"messages": [fine, message]})).await;
+        assert_eq!(reply.status, StatusCode::BAD_REQUEST, "{message}");
+        assert_eq!(reply.json()["error"]["param"], param, "{}", reply.text());
+    }
+    let taken = json!([
+        {"role": "system", "content": "a", "name": Value::Null},
+        {"role": "developer", "content": [{"type": "text", "text": "a"}]},
+        {"role": "assistant", "content": "a", "refusal": Value::Null, "tool_calls": [], "annotations": [], "audio": Value::Null},
+        {"role": "user", "content": ""},
+    ]);
+    assert_eq!(hall.chat(json!({"messages": taken})).await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn what_is_asked_for_reaches_the_worker() {
+    let worker = Arc::new(Witness::default());
+    let queen = Queen::builder().worker(worker.clone()).build().await.unwrap();
+    let router = rbee_transport_http::server::queen(queen.clone());
+    let hall = Hall { queen, router, echo: EchoWorker::new("x".parse().unwrap()) };
+    let fields = json!({
+        "model": "witness", "temperature": 0.5, "top_p": 0.75, "top_k": 9, "min_p": 0.25, "repetition_penalty": 1.5,
+        "stop": ["a", "b"], "seed": 3, "max_completion_tokens": 5, "max_tokens": Value::Null, "priority": "batch",
+        "timeout_ms": 1234, "deadline_ms": 99000, "messages": [
+            {"role": "developer", "content": [{"type": "text", "text": "Be "}, {"type": "text", "text": "brief."}]},
+            {"role": "user", "content": "Hi"},
+        ],
+    });
+    assert_eq!(hall.chat(fields).await.status, StatusCode::OK);
+    let job = worker.0.lock().unwrap().take().unwrap();
+    let messages = vec![
+        Message { role: Role::System, content: "Be brief.".into() },
+        Message { role: Role::User, content: "Hi".into() },
+    ];
+    let sampling = Sampling {
+        temperature: 0.5,
+        top_p: 0.75,
+        top_k: 9,
+        min_p: 0.25,
+        repetition_penalty: 1.5,
+        stop: vec!["a".into(), "b".into()],
+        max_tokens: Some(5),
+    };
+    assert_eq!(job.task, Task::Generate { prompt: Prompt::Chat(messages), sampling });
+    assert_eq!((job.seed, job.priority), (3, Priority::Batch));
+    assert_eq!(
+        (job.timeout, job.deadline),
+        (Duration::from_millis(1234), Some(Duration::from_secs(99)))
+    );
+}
+
+/// Keeps what it was asked.
+#[derive(Debug, Default)]
+struct Witness(Mutex<Option<Arc<Job>>>);
+
+#[async_trait]
+impl Worker for Witness {
+    fn info(&self) -> &Arc<WorkerInfo> {
+        static INFO: OnceLock<Arc<WorkerInfo>> = OnceLock::new();
+        INFO.get_or_init(|| Arc::new(WorkerInfo::new("witness".parse().unwrap(), "test")))
+    }
+
+    async fn execute(&self, run: Run) -> Result<OutputStream> {
+        *self.0.lock().unwrap() = Some(run.job);
+        let end = Output::End { finish: Finish::Stop, usage: Usage::default() };
+        Ok(Box::pin(futures_util::stream::iter([Ok(end)])))
+    }
+
+    async fn health(&self) -> Result<WorkerHealth> {
+        Ok(WorkerHealth::default())
+    }
+}
+
+#[tokio::test]
+async fn an_error_before_the_first_word_has_its_status_also_where_a_stream_was_asked_for() {
+    for stream in [false, true] {
+        let worker = common::echo()
+            .context_tokens(100)
+            .fault_times(EchoFault::Refuse(ErrorKind::ModelIncompatible), 1);
+        let hall = Hall::with(worker).await;
+        let refused = hall.chat(json!({"stream": stream})).await;
+        assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
+        assert_eq!(refused.json()["error"]["code"], "model_incompatible");
+        let long = json!([{"role": "user", "content": "x".repeat(1_000)}]);
+        let long = hall.chat(json!({"stream": stream, "messages": long})).await;
+        assert_eq!(
+            (long.status, &long.json()["error"]["code"]),
+            (StatusCode::BAD_REQUEST, &json!("context_exceeded"))
+        );
+        let late = hall.chat(json!({"stream": stream, "deadline_ms": 0})).await;
+        assert_eq!(late.status, StatusCode::GATEWAY_TIMEOUT);
+        hall.quiet().await;
+    }
+}
+
+#[tokio::test]
+async fn an_error_in_the_middle_of_a_stream_is_its_last_event() {
+    let fault = EchoFault::Fail { at: 2, kind: ErrorKind::ModelIncompatible };
+    let hall = Hall::with(common::echo().fault(fault)).await;
+    for n in [1, 3] {
+        let reply = hall.chat(json!({"stream": true, "n": n})).await;
+        assert_eq!(reply.status, StatusCode::OK);
+        let last = reply.events().pop().unwrap();
+        let error: Value = serde_json::from_slice(&last.data).unwrap();
+        assert_eq!(error["error"]["code"], "model_incompatible", "{}", reply.text());
+        assert!(!reply.text().contains("[DONE]"));
+        assert_eq!(reply.text().matches("\"error\"").count(), 1);
+        hall.quiet().await;
+    }
+}
+
+#[tokio::test]
+async fn a_full_queue_refuses_and_promises_nothing_while_no_job_has_ended() {
+    let gate = EchoGate::new();
+    let settings = Settings { queue_capacity: 1, ..Settings::default() };
+    let hall = Hall::of(
+        common::echo().slots(1).gate(&gate),
+        Queen::builder().settings(settings),
+        |server| server,
+    )
+    .await;
+    let mut jobs = Vec::new();
+    let refused = loop {
+        let reply = hall.post("/v1/jobs", common::job(json!({}))).await;
+        if reply.status != StatusCode::ACCEPTED {
+            break reply;
+        }
+        jobs.push(reply.json()["id"].as_str().unwrap().to_owned());
+        assert!(jobs.len() < 10, "the queue is never full");
+    };
+    let chat = hall.chat(json!({"stream": true})).await;
+    for reply in [&refused, &chat] {
+        assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
+        assert!(reply.header("retry-after").is_none());
+    }
+    assert_eq!(refused.json()["error"]["code"], "SYSTEM_AT_CAPACITY");
+    assert_eq!(chat.json()["error"]["code"], "system_at_capacity");
+    gate.open();
+    for job in jobs {
+        hall.until(&job, |view| view["state"] == "complete").await;
+    }
+    hall.quiet().await;
+}
+
+#[tokio::test]
+async fn vectors_come_as_numbers_or_in_base64() {
+    let hall = Hall::with(common::echo().embed(3)).await;
+    let ask = |format: Value| {
+        hall.post(
+            "/v1/embeddings",
+            json!({"model": "bee", "input": ["one", "two"], "encoding_format": format}),
+        )
+    };
+    let numbers: EmbeddingList = serde_json::from_slice(&ask(json!("float")).await.body).unwrap();
+    let encoded: EmbeddingList = serde_json::from_slice(&ask(json!("base64")).await.body).unwrap();
+    assert_eq!(
+        (numbers.object.as_str(), numbers.data.len(), numbers.usage.prompt_tokens),
+        ("list", 2, 2)
+    );
+    for (numbers, encoded) in numbers.data.iter().zip(&encoded.data) {
+        let (Vector::Float(numbers), Vector::Base64(encoded)) =
+            (&numbers.embedding, &encoded.embedding)
+        else {
+            panic!("not as asked for");
+        };
+        let bytes = numbers.iter().flat_map(|number| number.to_le_bytes()).collect::<Vec<_>>();
+        assert_eq!((numbers.len(), encoded.len()), (3, 16), "12 bytes in base64");
+        assert_eq!(&decode(encoded), &bytes);
+    }
+    let same: EmbeddingList = serde_json::from_slice(&ask(Value::Null).await.body).unwrap();
+    assert_eq!(same.data, numbers.data);
+    let hall = Hall::new().await;
+    let cannot = hall.post("/v1/embeddings", json!({"model": "bee", "input": "x"})).await;
+    assert_eq!(
+        (cannot.status, &cannot.json()["error"]["code"]),
+        (StatusCode::BAD_REQUEST, &json!("unsupported"))
+    );
+}
+
+fn decode(base64: &str) -> Vec<u8> {
+    const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let digits =
+        base64.bytes().map(|byte| ALPHABET.iter().position(|known| *known == byte).unwrap());
+    let bits = digits.fold(0u128, |bits, digit| bits << 6 | digit as u128);
+    bits.to_be_bytes()[4..].to_vec()
+}
+
+#[tokio::test]
+async fn text_of_any_kind_survives_the_stream() {
+    let pieces = [
+        "a\"b",
+        "\\",
+        "\n\r\t",
+        "\u{0}\u{1f}\u{7f}",
+        "",
+        "\u{e9}\u{1F41D}\u{2028}",
+        "</script>",
+        "data: x\n\n",
+    ];
+    let outputs = pieces.map(|text| Ok(Output::Token { id: None, text: text.into() }));
+    let end = Ok(Output::End {
+        finish: Finish::Stop,
+        usage: Usage { prompt_tokens: 1, completion_tokens: 8 },
+    });
+    let hall = Hall::with(common::echo().script(outputs.into_iter().chain([end]))).await;
+    let whole = hall.chat(json!({"max_tokens": 100})).await.json();
+    assert_eq!(whole["choices"][0]["message"]["content"], pieces.concat());
+    let chunks = hall.chat(json!({"max_tokens": 100, "stream": true})).await.chunks();
+    let said: String = chunks
+        .iter()
+        .filter_map(|chunk| chunk["choices"][0]["delta"]["content"].as_str())
+        .collect();
+    assert_eq!(said, pieces.concat());
+}

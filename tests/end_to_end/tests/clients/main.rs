@@ -1,0 +1,9 @@
+//! With programs that others wrote: clients, a reference for embeddings, other engines.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+#[cfg(target_os = "linux")]
+mod embeddings;
+#[cfg(target_os = "linux")]
+mod engines;
+mod sdks;

@@ -1,0 +1,15 @@
+//! Queens, hives and workers as real processes.
+
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+#[path = "../../../../examples/queen-rbee/tests/daemon/support/exposition.rs"]
+mod exposition;
+#[path = "../../../../rbee-core/tests/support/hub.rs"]
+mod hub;
+mod machine;
+
+mod fleet;
+mod hive_token;
+mod models;
+mod workers;
