@@ -1,5 +1,7 @@
 //! Fleets in virtual time: the invariants hold whatever fails, and the same seed gives the same run.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::time::Duration;
 
 use rbee_core::{

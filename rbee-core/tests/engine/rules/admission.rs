@@ -267,7 +267,7 @@ fn jobs_that_are_submitted_together_take_the_free_slots_beside_each_other() {
             (7..=8).map(|n| Submission::new(n, Arc::new(parts::job(n.into(), parts::model(0)))));
         hand.feed(Input::SubmitAll(more.collect()));
         let refused = Err(ErrorKind::SystemAtCapacity);
-        assert_eq!(answers(&hand), [(7, refused.clone()), (8, refused)], "all or none");
+        assert_eq!(answers(&hand), [(7, refused), (8, refused)], "all or none");
     }
 }
 
