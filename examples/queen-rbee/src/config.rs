@@ -1,48 +1,43 @@
-//! What can be configured, and from where it comes: flags over variables over a file over defaults.
+//! Every key that can be configured, once: its name, its type and what it is for.
 //!
-//! Nothing is passed over: what is unknown or not allowed stops the start, with the key, where it came from, the value
-//! and what is allowed.
+//! The command line and its help, the environment variables, the file and `--print-config` are all made from the fields of
+//! [`Config`]. Nothing is ignored without a word: a key that is not known, or a value that is not allowed, stops the start,
+//! with the key, where it came from, the value and what is allowed.
 
 mod arguments;
-mod by_name;
-mod engines;
+mod check;
+mod default;
 mod hives;
 mod models;
-mod show;
 mod sources;
-mod table;
-mod tenants;
-mod value;
+mod types;
+mod units;
 mod yaml;
 
-use std::{
-    collections::BTreeMap,
-    net::{IpAddr, Ipv4Addr},
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
 
-use etcetera::BaseStrategy;
+use clap::{ArgAction::Set, Args};
 use rbee_core::{
-    Durability, Error, ErrorKind, Mode, QueenId, Result, Settings, TenantId, TenantLimits,
+    Durability, KeepRequests, Mode, QueenId, TenantId, TenantLimits, TenantReferences,
 };
 use rbee_transport_http::{
     Token,
-    server::{AllowedHost, AllowedOrigin, LogFormat, LogStyle},
-    wire::{QUEEN_PORT, engine::Engine},
+    server::{AllowedHost, AllowedOrigin, LogFormat},
+    wire::engine::Engine,
 };
+use serde::{Deserialize, Serialize};
 
-pub use arguments::{Arguments, Wish};
+pub use arguments::{Action, Arguments};
+pub use default::default_data_dir;
 pub use hives::HiveEntry;
-pub use models::ModelSettings;
 pub use sources::{Loaded, Origin, Sources};
-use yaml::{Node, Value};
-
-/// The largest configuration or token file that is read, in bytes.
-const MOST_BYTES: u64 = 1 << 20;
+pub use types::{Checked, List, Yaml};
+use types::{hidden, host, host_in_a_file, named, not_in_a_file};
+pub use units::{ByteSize, HumanDuration};
 
 /// How workers run on the queen's own machine.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Embedded {
     /// Each in a process of its own.
     #[default]
@@ -56,288 +51,272 @@ pub enum Embedded {
 }
 
 /// What a queen is started with. `Config::default()` is a queen for this machine alone.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Args, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Where to listen. 127.0.0.1.
+    /// Where to listen. Any other address than this machine's own needs a token
+    #[arg(long, visible_alias = "host", value_name = "ADDRESS", value_parser = host)]
+    #[serde(deserialize_with = "host_in_a_file")]
     pub listen_host: IpAddr,
-    /// The port; 0 lets the operating system choose. 7833.
+    /// The port to listen on
+    #[arg(long, visible_alias = "port", value_name = "PORT")]
     pub listen_port: u16,
-    /// The token that clients must send.
+    /// The token that clients must send. Only the variable `RBEE_TOKEN` sets it: arguments are visible to every user of the
+    /// machine, and files are copied.
+    #[arg(skip)]
+    #[serde(serialize_with = "hidden", deserialize_with = "not_in_a_file")]
     pub token: Option<Token>,
-    /// A file with it.
+    /// A file with the token that clients must send
+    #[arg(long, value_name = "PATH")]
     pub token_file: Option<PathBuf>,
-    /// Hosts that requests may name where no token is needed, beside those of the loopback interface.
-    pub allow_hosts: Vec<AllowedHost>,
-    /// Origins of the web pages that may use the API.
-    pub allow_origins: Vec<AllowedOrigin>,
-    /// `/metrics` needs no token.
+    /// Hosts that requests may name where no token is needed, beside localhost and this machine's loopback addresses
+    #[arg(long, value_name = "[HOST, …]")]
+    pub allow_hosts: List<AllowedHost>,
+    /// Web pages that may use the API, by their origin (CORS) [default: none]
+    #[arg(long, value_name = "[ORIGIN, …]")]
+    pub allow_origins: List<AllowedOrigin>,
+    /// Serve /metrics without the token
+    #[arg(long, value_name = "true|false", action = Set)]
     pub open_metrics: bool,
-    /// Certificates in PEM.
+    /// Certificates in PEM; with tls_key the API is served over TLS
+    #[arg(long, value_name = "PATH")]
     pub tls_cert: Option<PathBuf>,
-    /// Their private key in PEM.
+    /// The private key of tls_cert, in PEM
+    #[arg(long, value_name = "PATH")]
     pub tls_key: Option<PathBuf>,
-    /// Where everything that lasts is kept. `rbee` in the platform's directory for data.
+    /// Where the queue and everything else that lasts is kept [default: rbee in the user's directory for data]
+    #[arg(long, value_name = "PATH")]
     pub data_dir: PathBuf,
-    /// The lasting name of the queen; one is made and kept in the data directory where there is none.
+    /// The lasting name of this queen
+    #[arg(long, value_name = "NAME")]
     pub name: Option<QueenId>,
-    /// What a recorded job survives.
+    /// What a recorded job survives: the death of the process (normal), or also a power cut (full)
+    #[arg(long, value_name = "normal|full", value_parser = named::<Durability>)]
     pub durability: Durability,
-    /// How long the records of ended jobs are kept. 7 days.
-    pub keep_ended: Duration,
-    /// The time between two backups of the queue. An hour.
-    pub backup_interval: Duration,
-    /// How many backups are kept; 0 makes none. 3.
+    /// How long the records of ended jobs are kept
+    #[arg(long, value_name = "DURATION")]
+    pub keep_ended: HumanDuration,
+    /// The time between two backups of the queue, in backups in data_dir
+    #[arg(long, value_name = "DURATION")]
+    pub backup_interval: HumanDuration,
+    /// How many backups are kept; 0 makes none
+    #[arg(long, value_name = "NUMBER")]
     pub backups_kept: usize,
-    /// Names for models.
-    pub models: BTreeMap<String, String>,
-    /// Where models come from, and where they are kept.
-    pub model_files: ModelSettings,
-    /// The model in this program is offered as `bee-tiny`.
+    /// Names for models, to be asked for instead of their references
+    #[arg(long, value_name = "{NAME: REFERENCE, …}")]
+    pub models: Yaml<BTreeMap<String, String>>,
+    /// Where models are kept that are fetched to this machine [default: models-fetched in data_dir]
+    #[arg(long, value_name = "PATH")]
+    pub models_dir: Option<PathBuf>,
+    /// What they may take on the disk; those used longest ago make room
+    #[arg(long, value_name = "SIZE")]
+    pub models_budget: Option<ByteSize>,
+    /// Where the hub's models are kept [default: the place that other tools share]
+    #[arg(long, value_name = "PATH")]
+    pub hub_cache: Option<PathBuf>,
+    /// The address of the hub
+    #[arg(long, value_name = "TEXT")]
+    pub hub_endpoint: Option<String>,
+    /// A file with the token that you are known to the hub by
+    #[arg(long, value_name = "PATH")]
+    pub hub_token_file: Option<PathBuf>,
+    /// Ask no hub
+    #[arg(long, value_name = "true|false", action = Set)]
+    pub offline: bool,
+    /// Offer the small model that comes with this program, as bee-tiny
+    #[arg(long, value_name = "true|false", action = Set)]
     pub bundled_model: bool,
-    /// How workers run on this machine.
+    /// Run workers on this machine
+    #[arg(long, value_name = "processes|daemon|inside|off", value_parser = named::<Embedded>)]
     pub local_hive: Embedded,
-    /// The program of a hive that is a daemon.
+    /// The program of local_hive: daemon; without it the rbee-hive beside this program
+    #[arg(long, value_name = "PATH")]
     pub hive_program: Option<PathBuf>,
-    /// Other engines than our own.
-    pub engines: Vec<Engine>,
-    /// Runs that a new worker does at once, where its engine can. 4.
+    /// Other engines than our own for models, like llama-server
+    #[arg(long, value_name = "[{name: NAME, models: [PATTERN], command: LINE, …}, …]")]
+    pub engines: Yaml<Vec<Checked<Engine>>>,
+    /// Runs that a new worker does at once, where its engine can
+    #[arg(long, value_name = "NUMBER")]
     pub worker_slots: u32,
-    /// The policy that decides where jobs go; none for the built-in one, and in the mode platform.
+    /// What decides where jobs go: a script (.rhai) or rules (.yaml); read again whenever it changes
+    #[arg(long, value_name = "PATH")]
     pub policy: Option<PathBuf>,
-    /// Directories whose models clients may name by their file.
-    pub file_roots: Vec<PathBuf>,
-    /// Take the text of a control token in a bare prompt for that token. No.
+    /// Decisions that are kept so that they can be explained
+    #[arg(long, value_name = "NUMBER")]
+    pub decisions_kept: usize,
+    /// The most recorded jobs that one replay of a policy takes
+    #[arg(long, value_name = "NUMBER")]
+    pub replay_jobs: usize,
+    /// How long one replay of a policy may take
+    #[arg(long, value_name = "DURATION")]
+    pub replay_limit: HumanDuration,
+    /// Directories whose models clients may name by their file
+    #[arg(long, value_name = "[PATH, …]")]
+    pub file_roots: Yaml<Vec<PathBuf>>,
+    /// Take the text of a control token in a bare prompt for that token; without it text stays text
+    #[arg(long, value_name = "true|false", action = Set)]
     pub raw_completions: bool,
-    /// Tenants that are set up at the start, with their limits.
-    pub tenants: BTreeMap<TenantId, TenantLimits>,
-    /// Other machines.
-    pub hives: Vec<HiveEntry>,
-    /// The program of a worker.
+    /// Other machines, whose rbee-hive runs already
+    #[arg(long, value_name = "[{id: NAME, url: URL, token_file: PATH, labels: TEXT}, …]")]
+    pub hives: Yaml<Vec<HiveEntry>>,
+    /// The program of a worker; without it this one is its own
+    #[arg(long, value_name = "PATH")]
     pub worker_program: Option<PathBuf>,
-    /// How long hives and workers go on without a sign of life. 90 seconds.
-    pub lease: Duration,
-    /// How long jobs have to end when the queen goes down. 30 seconds.
-    pub drain_grace: Duration,
-    /// How log lines look.
+    /// How long hives and workers go on without a sign of life from the queen
+    #[arg(long, value_name = "DURATION")]
+    pub lease: HumanDuration,
+    /// How long jobs have to end when the queen goes down
+    #[arg(long, value_name = "DURATION")]
+    pub drain_grace: HumanDuration,
+    /// Lines for people, or one JSON object a line
+    #[arg(long, value_name = "text|json", value_parser = named::<LogFormat>)]
     pub log_format: LogFormat,
-    /// Which log lines there are.
+    /// error, warn, info, debug or trace; also by part: info,rbee_core=debug
+    #[arg(long, value_name = "TEXT")]
     pub log_level: String,
-    /// The settings of the core.
-    pub settings: Settings,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            listen_host: IpAddr::V4(Ipv4Addr::LOCALHOST),
-            listen_port: QUEEN_PORT,
-            token: None,
-            token_file: None,
-            allow_hosts: Vec::new(),
-            allow_origins: Vec::new(),
-            open_metrics: false,
-            tls_cert: None,
-            tls_key: None,
-            data_dir: PathBuf::new(),
-            name: None,
-            durability: Durability::default(),
-            keep_ended: Duration::from_secs(7 * 24 * 3600),
-            backup_interval: Duration::from_secs(3600),
-            backups_kept: 3,
-            models: BTreeMap::new(),
-            model_files: ModelSettings::default(),
-            bundled_model: true,
-            local_hive: Embedded::default(),
-            hive_program: None,
-            engines: Vec::new(),
-            worker_slots: 4,
-            policy: None,
-            file_roots: Vec::new(),
-            raw_completions: false,
-            tenants: BTreeMap::new(),
-            hives: Vec::new(),
-            worker_program: None,
-            lease: Duration::from_secs(90),
-            drain_grace: Duration::from_secs(30),
-            log_format: LogFormat::default(),
-            log_level: "info".into(),
-            settings: Settings::default(),
-        }
-    }
-}
-
-impl Config {
-    /// What is logged, and how.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Config`] for what is no level.
-    pub fn log_style(&self) -> Result<LogStyle> {
-        LogStyle::new(self.log_format, &*self.log_level)
-    }
-
-    /// The token that clients must send, from wherever it is kept.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Config`] where its file cannot be read, or holds something else.
-    pub fn client_token(&self) -> Result<Option<Token>> {
-        match (&self.token, &self.token_file) {
-            (Some(token), _) => Ok(Some(token.clone())),
-            (None, Some(file)) => read_token(file).map(Some),
-            (None, None) => Ok(None),
-        }
-    }
-
-    /// Checks what belongs together.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Config`] that says what does not fit.
-    pub fn check(&self) -> Result<()> {
-        self.settings.validate()?;
-        if self.token.is_some() && self.token_file.is_some() {
-            return wrong("token and token_file are both given; keep one of them");
-        }
-        let token = self.client_token()?;
-        if token.is_none() && !self.listen_host.is_loopback() {
-            return wrong(format!(
-                "listen_host is {}, which other machines can reach, and there is no token; make one with \
-                 `(umask 077; openssl rand -hex 32 > queen.token)` and give it with --token-file queen.token, or \
-                 listen on 127.0.0.1",
-                self.listen_host
-            ));
-        }
-        if self.settings.mode == Mode::Platform {
-            if token.is_none() {
-                return wrong(
-                    "mode is platform, and there is no token: a tenant that sends no key would be the operator; make \
-                     one with `(umask 077; openssl rand -hex 32 > queen.token)` and give it with token_file \
-                     (--token-file queen.token) or the variable RBEE_TOKEN",
-                );
-            }
-            if let Some(policy) = &self.policy {
-                return wrong(format!(
-                    "policy is {}, and mode is platform, whose policy is built in; take one of them out",
-                    policy.display()
-                ));
-            }
-        }
-        match (&self.tls_cert, &self.tls_key) {
-            (Some(_), None) => return wrong("tls_cert is given without tls_key; TLS needs both"),
-            (None, Some(_)) => return wrong("tls_key is given without tls_cert; TLS needs both"),
-            _ => {}
-        }
-        for (name, time, least) in [("lease", self.lease, 1), ("drain_grace", self.drain_grace, 0)]
-        {
-            let (least, most) = (Duration::from_secs(least), Duration::from_secs(24 * 3600));
-            if time < least || time > most {
-                return wrong(format!("{name} is {time:?}; allowed is {least:?} to {most:?}"));
-            }
-        }
-        let (least, most) = (Duration::from_secs(1), Duration::from_secs(365 * 24 * 3600));
-        if self.backup_interval < least || self.backup_interval > most {
-            return wrong(format!(
-                "backup_interval is {:?}; allowed is 1 s to 365 days (backups_kept: 0 makes none)",
-                self.backup_interval
-            ));
-        }
-        if self.backups_kept > 1_000 {
-            return wrong(format!("backups_kept is {}; allowed is 0 to 1000", self.backups_kept));
-        }
-        if self.lease <= self.settings.hive_lost_after {
-            return wrong(format!(
-                "lease is {:?}; allowed is more than hive_lost_after, {:?}, because a hive that ends before it is \
-                 given up takes its jobs along",
-                self.lease, self.settings.hive_lost_after
-            ));
-        }
-        if !(1..=1_024).contains(&self.worker_slots) {
-            return wrong(format!("worker_slots is {}; allowed is 1 to 1024", self.worker_slots));
-        }
-        if self.local_hive == Embedded::Daemon && !self.engines.is_empty() {
-            return wrong(
-                "engines are for workers that the queen's own process starts; with local_hive: daemon give them to \
-                 rbee-hive",
-            );
-        }
-        self.log_style()?;
-        if let Some(hive) = table::names_twice(&self.hives) {
-            return wrong(format!("hives has {} twice; each needs a name of its own", hive.id));
-        }
-        for hive in &self.hives {
-            if let Some(file) = &hive.token_file {
-                read_token(file)
-                    .map_err(|error| error.context(format_args!("hives: {}", hive.id)))?;
-            }
-        }
-        for (name, model) in &self.models {
-            let parsed = model.parse::<rbee_core::ModelRef>();
-            parsed.map_err(|error| error.context(format_args!("models: {name}")))?;
-        }
-        Ok(())
-    }
+    /// Waiting jobs from which on a new one is accepted only if a worker is idle or its tenant has less than its share;
+    /// none at twice as many
+    #[arg(long, value_name = "NUMBER")]
+    pub queue_capacity: usize,
+    /// How long an interactive job may wait in the queue
+    #[arg(long, value_name = "DURATION")]
+    pub interactive_wait: HumanDuration,
+    /// How long a batch job may wait in the queue
+    #[arg(long, value_name = "DURATION")]
+    pub batch_wait: HumanDuration,
+    /// After this many interactive jobs in a row a waiting batch job gets its turn
+    #[arg(long, value_name = "NUMBER")]
+    pub interactive_per_batch: u32,
+    /// How long a job may run, where the request does not say
+    #[arg(long, value_name = "DURATION")]
+    pub job_timeout: HumanDuration,
+    /// The longest that a request may ask for
+    #[arg(long, value_name = "DURATION")]
+    pub max_job_timeout: HumanDuration,
+    /// Tries after the first one
+    #[arg(long, value_name = "NUMBER")]
+    pub retries: u32,
+    /// The delay before the first retry; it doubles with each
+    #[arg(long, value_name = "DURATION")]
+    pub retry_delay: HumanDuration,
+    /// The longest delay before a retry
+    #[arg(long, value_name = "DURATION")]
+    pub max_retry_delay: HumanDuration,
+    /// Faults in a row after which a worker gets no more jobs until a probe succeeds
+    #[arg(long, value_name = "NUMBER")]
+    pub worker_faults: u32,
+    /// A worker that gives nothing for this long has stalled
+    #[arg(long, value_name = "DURATION")]
+    pub stall_timeout: HumanDuration,
+    /// A worker that is silent for this long, and for longer than usual, gets no jobs until it is known to be well, and
+    /// its streams go on elsewhere
+    #[arg(long, value_name = "DURATION")]
+    pub suspect_after: HumanDuration,
+    /// Ends of the queen in a row that a job may survive while it runs, without more of its answer recorded
+    #[arg(long, value_name = "NUMBER")]
+    pub restarts: u32,
+    /// How long a worker may take from its spawn until it is ready
+    #[arg(long, value_name = "DURATION")]
+    pub spawn_timeout: HumanDuration,
+    /// How long a download may go without progress
+    #[arg(long, value_name = "DURATION")]
+    pub provision_silence: HumanDuration,
+    /// How long an attempt or a worker that is told to end may take before it is done by force
+    #[arg(long, value_name = "DURATION")]
+    pub abort_grace: HumanDuration,
+    /// How often waiting jobs are matched with workers although nothing changed
+    #[arg(long, value_name = "DURATION")]
+    pub optimise_interval: HumanDuration,
+    /// How long a model's queue lasts before one more worker is started for it, where there is room
+    #[arg(long, value_name = "DURATION")]
+    pub scale_up_after: HumanDuration,
+    /// How long a worker that was started so is idle before it is stopped again
+    #[arg(long, value_name = "DURATION")]
+    pub scale_back_after: HumanDuration,
+    /// How long any worker may be idle before it is stopped [default: for ever]
+    #[arg(long, value_name = "DURATION")]
+    pub keep_alive: Option<HumanDuration>,
+    /// The same for single models, by alias or reference; a repository means every commit and file of it
+    #[arg(long, value_name = "{NAME: DURATION, …}")]
+    pub model_keep_alive: Yaml<BTreeMap<String, HumanDuration>>,
+    /// How long a worker stays loaded at least before it makes room for another model
+    #[arg(long, value_name = "DURATION")]
+    pub min_loaded: HumanDuration,
+    /// Memory that the workers of a machine may take together, by its name [default: all that its devices have]
+    #[arg(long, value_name = "{NAME: SIZE, …}")]
+    pub hive_memory: Yaml<BTreeMap<String, ByteSize>>,
+    /// Whom the queen serves: home (tenants are optional) or platform (every request needs a tenant's key, and the
+    /// operator a token)
+    #[arg(long, value_name = "home|platform", value_parser = named::<Mode>)]
+    pub mode: Mode,
+    /// The limits that hold where a tenant sets none of its own
+    #[arg(long, value_name = "{LIMIT: NUMBER, …}")]
+    pub default_limits: Yaml<Checked<TenantLimits>>,
+    /// Whether tenants may name models by reference, beside aliases and the models of their limits; public: the hub is
+    /// asked without a token. Anything but off needs tenant_models_budget
+    #[arg(long, value_name = "off|public|with_hub_token", value_parser = named::<TenantReferences>)]
+    pub tenant_references: TenantReferences,
+    /// What the models that only tenants' references asked for may take on the disk of each machine; those used longest
+    /// ago make room
+    #[arg(long, value_name = "SIZE")]
+    pub tenant_models_budget: Option<ByteSize>,
+    /// Who shares the queen, with their limits; their keys are issued with the keeper
+    #[arg(long, value_name = "{NAME: {LIMIT: NUMBER, …}, …}")]
+    pub tenants: Yaml<BTreeMap<TenantId, Checked<TenantLimits>>>,
+    /// How often every hive is asked how it is
+    #[arg(long, value_name = "DURATION")]
+    pub probe_interval: HumanDuration,
+    /// How long it may take to answer
+    #[arg(long, value_name = "DURATION")]
+    pub probe_timeout: HumanDuration,
+    /// How long a hive may be offline before its jobs go elsewhere
+    #[arg(long, value_name = "DURATION")]
+    pub hive_lost_after: HumanDuration,
+    /// How long the store holds this queen's rows for it without a sign of life
+    #[arg(long, value_name = "DURATION")]
+    pub owner_lease: HumanDuration,
+    /// How long the events of an ended job stay in memory
+    #[arg(long, value_name = "DURATION")]
+    pub events_kept: HumanDuration,
+    /// Memory for the events of all jobs
+    #[arg(long, value_name = "SIZE")]
+    pub events_bytes: ByteSize,
+    /// The longest answer of one job
+    #[arg(long, value_name = "SIZE")]
+    pub max_answer_bytes: ByteSize,
+    /// The longest prompt
+    #[arg(long, value_name = "SIZE")]
+    pub max_prompt_bytes: ByteSize,
+    /// The most inputs of one request for vectors
+    #[arg(long, value_name = "NUMBER")]
+    pub max_embed_inputs: usize,
+    /// When the text of a request may stay in the store
+    #[arg(long, value_name = "until_done|never|always", value_parser = named::<KeepRequests>)]
+    pub keep_requests: KeepRequests,
+    /// Continue a stream also where another machine would have said something else
+    #[arg(long, value_name = "true|false", action = Set)]
+    pub continue_across_numerics: bool,
 }
 
 impl Config {
-    /// What to say of files with secrets that other users of this machine can read, by the key that names each.
-    pub(crate) fn exposed_secrets(&self) -> Vec<String> {
-        let hives = self
-            .hives
-            .iter()
-            .filter_map(|hive| Some(("hives: token_file", hive.token_file.as_ref()?)));
-        let own = [
-            ("token_file", &self.token_file),
-            ("hub_token_file", &self.model_files.hub_token_file),
-            ("tls_key", &self.tls_key),
+    /// Every path, by its key.
+    fn paths(&mut self) -> impl Iterator<Item = (&'static str, &mut PathBuf)> {
+        let optional = [
+            ("token_file", &mut self.token_file),
+            ("tls_cert", &mut self.tls_cert),
+            ("tls_key", &mut self.tls_key),
+            ("models_dir", &mut self.models_dir),
+            ("hub_cache", &mut self.hub_cache),
+            ("hub_token_file", &mut self.hub_token_file),
+            ("hive_program", &mut self.hive_program),
+            ("policy", &mut self.policy),
+            ("worker_program", &mut self.worker_program),
         ];
-        let own = own.into_iter().filter_map(|(key, path)| Some((key, path.as_ref()?)));
-        own.chain(hives)
-            .filter_map(|(key, path)| {
-                Some(format!("{key}: {}", rbee_core::private_files::exposed(path)?))
-            })
-            .collect()
-    }
-}
-
-fn wrong<T>(message: impl Into<std::borrow::Cow<'static, str>>) -> Result<T> {
-    Err(Error::new(ErrorKind::Config, message))
-}
-
-/// `rbee` in the platform's directory for data.
-///
-/// # Errors
-/// [`ErrorKind::Config`] where there is no home directory.
-pub fn default_data_dir() -> Result<PathBuf> {
-    let base = etcetera::choose_base_strategy().map_err(|cause| {
-        let message = "there is no home directory to keep the queue in; name one with --data-dir";
-        Error::new(ErrorKind::Config, message).with_source(cause)
-    })?;
-    Ok(base.data_dir().join("rbee"))
-}
-
-/// The token in this file: its first line.
-pub(crate) fn read_token(file: &Path) -> Result<Token> {
-    Token::from_file(file)
-}
-
-fn read_bounded(file: &Path) -> Result<String> {
-    use std::io::Read;
-    let wrong = |cause: std::io::Error| {
-        Error::new(ErrorKind::Config, format!("{}: {cause}", file.display())).with_source(cause)
-    };
-    let mut text = String::new();
-    let opened = std::fs::File::open(file).map_err(wrong)?;
-    opened.take(MOST_BYTES + 1).read_to_string(&mut text).map_err(wrong)?;
-    if text.len() as u64 > MOST_BYTES {
-        return Err(wrong(std::io::Error::other(format!("larger than {MOST_BYTES} bytes"))));
-    }
-    Ok(text)
-}
-
-fn token_of(node: &Node) -> std::result::Result<Token, String> {
-    match &node.value {
-        Value::Scalar { text, .. } => {
-            text.trim().parse().map_err(|error: Error| error.message().to_owned())
-        }
-        Value::List(_) | Value::Map(_) => Err("it is not text".into()),
+        let hives = self.hives.0.iter_mut().map(|hive| ("hives", &mut hive.token_file));
+        let optional = optional.into_iter().chain(hives);
+        let roots = self.file_roots.0.iter_mut().map(|root| ("file_roots", root));
+        let given = optional.filter_map(|(key, path)| Some((key, path.as_mut()?)));
+        given.chain(roots).chain([("data_dir", &mut self.data_dir)])
     }
 }
 

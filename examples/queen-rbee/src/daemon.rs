@@ -84,7 +84,7 @@ pub async fn start(config: Config, logs: Option<LogRing>) -> Result<Running> {
     }
     features::check(&config)?;
     // Before any worker can be started.
-    for root in &config.file_roots {
+    for root in config.file_roots.iter() {
         rbee_core::check_file_root(root).map_err(|error| error.context("file_roots"))?;
         rbee_core::confine_model_files(root);
     }
@@ -97,11 +97,11 @@ pub async fn start(config: Config, logs: Option<LogRing>) -> Result<Running> {
 
     let database = home.join(repair::DATABASE);
     let mut options =
-        SqliteRegistry::options().durability(config.durability).keep_ended(config.keep_ended);
+        SqliteRegistry::options().durability(config.durability).keep_ended(*config.keep_ended);
     if config.backups_kept > 0 {
         options = options.backups(Backups {
             directory: home.join(repair::BACKUPS),
-            interval: config.backup_interval,
+            interval: *config.backup_interval,
             kept: config.backups_kept,
         });
     }
@@ -111,7 +111,7 @@ pub async fn start(config: Config, logs: Option<LogRing>) -> Result<Running> {
         Some(name) => name.clone(),
         None => home.queen_id()?,
     };
-    let mut builder = Queen::builder().id(id).registry(store).settings(config.settings.clone());
+    let mut builder = Queen::builder().id(id).registry(store).settings(config.settings());
     let built_in = LeastLoaded::new(Sizing::default().with_slots(config.worker_slots));
     let policy = config.policy.as_deref().map(PolicyFile::open).transpose()?;
     let policy = policy.map(|(file, scheduler)| {
@@ -129,7 +129,7 @@ pub async fn start(config: Config, logs: Option<LogRing>) -> Result<Running> {
         models.push((name, model));
     }
     #[cfg(feature = "hub")]
-    let mut builder = builder.hub(config.model_files.hub()?);
+    let mut builder = builder.hub(config.hub()?);
     builder = with_local_hive(builder, &config, &home)?;
     let (draining, closed) = (CancellationToken::new(), CancellationToken::new());
     // Where `rbee-hive` keeps its state by default, whatever the data directory of this queen is.
@@ -145,8 +145,8 @@ pub async fn start(config: Config, logs: Option<LogRing>) -> Result<Running> {
         builder = builder.hive(hive);
     }
     let queen = builder.build().await?;
-    for (tenant, limits) in &config.tenants {
-        let set = queen.put_tenant(tenant.clone(), limits.clone()).await;
+    for (tenant, limits) in config.tenants.iter() {
+        let set = queen.put_tenant(tenant.clone(), limits.0.clone()).await;
         set.map_err(|error| error.context(format_args!("tenants: {tenant}")))?;
     }
     if let Some(file) = policy {
@@ -174,16 +174,16 @@ pub async fn start(config: Config, logs: Option<LogRing>) -> Result<Running> {
     if config.open_metrics {
         api = api.with_open_metrics();
     }
-    for host in &config.allow_hosts {
+    for host in config.allow_hosts.iter() {
         api = api.with_allowed_host(host.clone());
     }
-    for origin in &config.allow_origins {
+    for origin in config.allow_origins.iter() {
         api = api.with_allowed_origin(origin.clone());
     }
     if config.raw_completions {
         api = api.with_raw_completions();
     }
-    for root in &config.file_roots {
+    for root in config.file_roots.iter() {
         api = api.with_file_root(root);
     }
     if let Some(logs) = logs {
@@ -195,7 +195,7 @@ pub async fn start(config: Config, logs: Option<LogRing>) -> Result<Running> {
         queen,
         address,
         url,
-        drain_grace: config.drain_grace,
+        drain_grace: *config.drain_grace,
         database,
         models,
         draining,
@@ -248,7 +248,7 @@ fn aliases(config: &Config, home: &Home) -> Result<Vec<(String, ModelRef)>> {
         let model = bundled::unpack(&home.join("models").join(bundled::NAME))?;
         all.push((bundled::NAME.to_owned(), model));
     }
-    for (name, model) in &config.models {
+    for (name, model) in config.models.iter() {
         all.push((name.clone(), model.parse()?));
     }
     Ok(all)
@@ -261,7 +261,7 @@ fn with_local_hive(builder: QueenBuilder, config: &Config, home: &Home) -> Resul
     Ok(match config.local_hive {
         Embedded::Off => builder,
         Embedded::Inside => {
-            let store = config.model_files.store(home.join(STORE))?;
+            let store = config.model_store(home.join(STORE))?;
             builder
                 .hive(InProcessHive::new().with_factory(CandleFactory::default()).with_store(store))
         }
@@ -270,17 +270,17 @@ fn with_local_hive(builder: QueenBuilder, config: &Config, home: &Home) -> Resul
             let hive = ProcessHive::new(HiveId::local(), home.join("hive"))
                 .with_program(program.path)
                 .with_arguments(program.arguments)
-                .with_engines(config.engines.clone())
-                .with_lease(config.lease)
+                .with_engines(config.engines.iter().map(|engine| engine.0.clone()).collect())
+                .with_lease(*config.lease)
                 .with_log(config.log_style()?)
-                .with_store(config.model_files.store(home.join(STORE))?);
+                .with_store(config.model_store(home.join(STORE))?);
             builder.hive(hive)
         }
         Embedded::Daemon => {
             let roots =
                 config.file_roots.iter().map(|root| format!("--file-root={}", root.display()));
             let hive = LocalHive::new(HiveId::local(), home.join("local-hive"))
-                .with_lease(config.lease)
+                .with_lease(*config.lease)
                 .with_arguments(roots);
             builder.hive(match &config.hive_program {
                 Some(program) => hive.with_program(program),

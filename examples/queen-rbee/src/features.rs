@@ -21,10 +21,9 @@ pub(crate) fn check(config: &Config) -> Result<()> {
 }
 
 fn check_with(config: &Config, is_built: impl Fn(&str) -> bool) -> Result<()> {
-    let files = &config.model_files;
     let needed = [
-        ("hub_endpoint", files.hub_endpoint.is_some(), "hub"),
-        ("hub_token_file", files.hub_token_file.is_some(), "hub"),
+        ("hub_endpoint", config.hub_endpoint.is_some(), "hub"),
+        ("hub_token_file", config.hub_token_file.is_some(), "hub"),
         ("open_metrics", config.open_metrics, "metrics"),
         ("policy", config.policy.is_some(), "policies"),
         ("tls_cert", config.tls_cert.is_some(), "tls"),
@@ -44,25 +43,15 @@ fn check_with(config: &Config, is_built: impl Fn(&str) -> bool) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ModelSettings;
 
     #[test]
     fn a_setting_of_a_feature_that_is_not_built_is_refused_by_both_names() {
         let plain = Config::default();
         let path = || Some("/x".into());
-        let hub = |files: ModelSettings| Config { model_files: files, ..Config::default() };
         let endpoint = Some("http://hub".into());
         for (setting, feature, config) in [
-            (
-                "hub_endpoint",
-                "hub",
-                hub(ModelSettings { hub_endpoint: endpoint, ..plain.model_files.clone() }),
-            ),
-            (
-                "hub_token_file",
-                "hub",
-                hub(ModelSettings { hub_token_file: path(), ..plain.model_files.clone() }),
-            ),
+            ("hub_endpoint", "hub", Config { hub_endpoint: endpoint, ..Config::default() }),
+            ("hub_token_file", "hub", Config { hub_token_file: path(), ..Config::default() }),
             ("open_metrics", "metrics", Config { open_metrics: true, ..Config::default() }),
             ("policy", "policies", Config { policy: path(), ..Config::default() }),
             ("tls_cert", "tls", Config { tls_cert: path(), ..Config::default() }),

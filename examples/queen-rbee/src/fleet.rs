@@ -68,7 +68,7 @@ impl Fleet {
         let mut reserved: BTreeSet<_> = config.hives.iter().map(|hive| hive.id.clone()).collect();
         reserved.insert(HiveId::local());
         let mut tokens = BTreeMap::new();
-        for hive in &config.hives {
+        for hive in config.hives.iter() {
             if let Some(path) = &hive.token_file {
                 tokens.insert(hive.id.clone(), TokenFile::open(path)?);
             }
@@ -88,7 +88,7 @@ impl Fleet {
     /// said in the log: the other machines are of use without it.
     pub(crate) fn all(&self, config: &Config) -> Result<Vec<Arc<dyn HiveBackend>>> {
         let mut all: Vec<Arc<dyn HiveBackend>> = Vec::new();
-        for entry in &config.hives {
+        for entry in config.hives.iter() {
             let token = self.tokens.get(&entry.id).map(|file| file.token().clone());
             let access = self.access(&entry.url, token);
             let hive = HttpHive::new(entry.id.clone(), access.as_given());

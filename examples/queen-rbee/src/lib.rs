@@ -20,8 +20,8 @@ mod worker;
 
 pub use bundled::NAME as BUNDLED_MODEL;
 pub use config::{
-    Arguments, Config, Embedded, HiveEntry, Loaded, ModelSettings, Origin, Sources, Wish,
-    default_data_dir,
+    Action, Arguments, ByteSize, Checked, Config, Embedded, HiveEntry, HumanDuration, List, Loaded,
+    Origin, Sources, Yaml, default_data_dir,
 };
 pub use daemon::{Running, start};
 pub use hive_url::HiveUrl;

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use queen_rbee::{Arguments, Config, Loaded, Signals, Sources, Wish};
+use queen_rbee::{Action, Arguments, Config, Loaded, Signals, Sources};
 use rbee_core::{Error, Result};
 use rbee_transport_http::server::LogRing;
 
@@ -17,19 +17,27 @@ fn main() -> ExitCode {
         return code;
     }
     let arguments = Arguments::parse(std::env::args_os()).unwrap_or_else(|said| said.exit());
-    let wish = arguments.wish;
+    let action = arguments.action();
     let loaded = match Config::load(&Sources::of_process(arguments.file, arguments.flags)) {
         Ok(loaded) => loaded,
         Err(error) => return failed(&error, MISUSED),
     };
-    match wish {
-        Wish::Check => println!("the configuration is in order"),
-        Wish::Print => print!("{}", loaded.show()),
-        Wish::Repair(repair) => match queen_rbee::repair(&loaded.config, &repair) {
+    if action != Action::Serve {
+        for warning in &loaded.warnings {
+            eprintln!("queen-rbee: warning: {warning}");
+        }
+    }
+    match action {
+        Action::CheckConfig => println!("the configuration is in order"),
+        Action::PrintConfig => match loaded.show() {
+            Ok(shown) => print!("{shown}"),
+            Err(error) => return failed(&error, MISUSED),
+        },
+        Action::Repair(repair) => match queen_rbee::repair(&loaded.config, &repair) {
             Ok(done) => println!("{done}"),
             Err(error) => return failed(&error, 1),
         },
-        Wish::Serve => {
+        Action::Serve => {
             if let Err(error) = serve(loaded) {
                 return failed(&error, 1);
             }
@@ -43,6 +51,9 @@ async fn serve(loaded: Loaded) -> Result<()> {
     let config = loaded.config;
     let logs = LogRing::new(LOG_LINES, LOG_BYTES);
     config.log_style()?.start_with(logs.clone())?;
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
     let signals = Signals::listen()?;
     let running = queen_rbee::start(config, Some(logs)).await?;
     loop {

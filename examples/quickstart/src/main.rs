@@ -62,7 +62,7 @@ async fn serve(args: &Args, screen: &Screen) -> Result<()> {
             data_dir: args.data_dir()?,
             // One after the other: the first answer is to be as quick as it can be.
             worker_slots: 1,
-            drain_grace: Duration::ZERO,
+            drain_grace: Duration::ZERO.into(),
             ..Config::default()
         };
         match queen_rbee::start(config, Some(logs.clone())).await {

@@ -1,34 +1,58 @@
-//! From where values come: a file, variables, flags; and what is said where one of them is wrong.
+//! Where values come from: the file, then variables, then flags. Later ones replace earlier ones.
 
 use std::{
+    collections::BTreeMap,
+    error::Error as _,
     ffi::OsString,
     fmt,
+    io::Read,
     path::{Path, PathBuf},
 };
 
+use clap::FromArgMatches;
 use etcetera::BaseStrategy;
 use rbee_core::{Error, ErrorKind, Result};
+use serde_json::Value;
 
 use super::{
-    Config, default_data_dir, read_bounded,
-    table::{self, Forms, KEYS, Key},
-    value::At,
-    wrong,
-    yaml::{self, Node, Value},
+    ByteSize, Config, HumanDuration, arguments, default_data_dir,
+    yaml::{self, Problem, Refusal},
 };
 
-/// Variables of other programs of rbee, and those that are no key.
-const FOREIGN: [&str; 5] =
-    ["RBEE_CONFIG", "RBEE_HOST", "RBEE_API_KEY", "RBEE_CA_CERT", crate::daemon::RECORD_RUN];
+/// The largest configuration or token file that is read, in bytes.
+const MAX_BYTES: u64 = 1 << 20;
+/// How the name of each variable begins.
+const PREFIX: &str = "RBEE_";
+/// Variables that are known and no keys: those of this and the other programs of rbee.
+const OTHER_VARIABLES: [&str; 6] = [
+    "RBEE_CONFIG",
+    "RBEE_HOST",
+    "RBEE_API_KEY",
+    "RBEE_CA_CERT",
+    "RBEE_HIVE_TOKEN",
+    crate::daemon::RECORD_RUN,
+];
+/// What is allowed, by the placeholder that the help shows for the value. Other placeholders say it themselves.
+const ALLOWED: [(&str, &str); 9] = [
+    ("ADDRESS", "an IP address of this machine, 0.0.0.0 for all, or localhost"),
+    ("DURATION", HumanDuration::ALLOWED),
+    ("NAME", "1 to 64 letters, digits, '.', '_' and '-'"),
+    ("NUMBER", "a whole number"),
+    ("PATH", "a path"),
+    ("PORT", "0 (the operating system chooses) to 65535"),
+    ("SIZE", ByteSize::ALLOWED),
+    ("TEXT", "text"),
+    ("true|false", "true or false"),
+];
 
 /// Where a value came from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Origin {
-    /// Nobody said anything.
+    /// Nothing is given.
     #[default]
     Default,
     /// This line of this file.
-    File(PathBuf, usize),
+    File(PathBuf, u64),
     /// This variable.
     Variable(String),
     /// This flag.
@@ -50,19 +74,21 @@ impl fmt::Display for Origin {
 pub struct Loaded {
     /// The values.
     pub config: Config,
-    pub(super) origins: Vec<Origin>,
+    /// What is to be logged: variables that look like keys and are none.
+    pub warnings: Vec<String>,
+    origins: BTreeMap<String, Origin>,
 }
 
 /// Where values are looked for.
 #[derive(Clone, Debug, Default)]
 pub struct Sources {
-    /// `--config`, or `RBEE_CONFIG`: a file that must be there.
+    /// `--config`, or `RBEE_CONFIG`: a file that must exist.
     pub file: Option<PathBuf>,
-    /// A file that is read where it is there.
+    /// A file that is read if it exists.
     pub default_file: Option<PathBuf>,
     /// The environment.
     pub variables: Vec<(OsString, OsString)>,
-    /// Flags, without their dashes, and their values.
+    /// Keys that are given as flags, and their values.
     pub flags: Vec<(String, String)>,
 }
 
@@ -87,39 +113,42 @@ impl Config {
     /// [`ErrorKind::Config`] that names the key, where it came from, the value and what is allowed.
     pub fn load(sources: &Sources) -> Result<Loaded> {
         let config = Self { data_dir: default_data_dir()?, ..Self::default() };
-        let mut loaded = Loaded { config, origins: vec![Origin::Default; KEYS.len()] };
+        let keys = arguments::keys();
+        let keys = keys.get_arguments().map(|key| key.get_id().as_str()).chain(["token"]);
+        let origins = keys.map(|key| (key.to_owned(), Origin::Default)).collect();
+        let mut loaded = Loaded { config, warnings: Vec::new(), origins };
         loaded.read_file(sources)?;
         loaded.read_variables(&sources.variables)?;
-        loaded.read_flags(&sources.flags)?;
+        for (key, value) in &sources.flags {
+            loaded.set(key, value, Origin::Flag(flag(key)))?;
+        }
         loaded.check()?;
         Ok(loaded)
     }
 }
 
 impl Loaded {
-    /// Where the value of this key came from; `None` where there is no such key.
+    /// Where the value of this key came from; `None` if there is no such key.
     pub fn origin(&self, key: &str) -> Option<&Origin> {
-        self.origins.get(table::find(key)?.0)
+        self.origins.get(key)
     }
 
-    fn set(
-        &mut self,
-        index: usize,
-        key: &Key,
-        node: &Node,
-        base: &Path,
-        origin: Origin,
-    ) -> Result<()> {
-        let at = At { key: key.name, base };
-        (key.read)(&mut self.config, node, at).map_err(|why| {
-            let origin = match &origin {
-                Origin::File(path, _) => Origin::File(path.clone(), why.line),
-                other => other.clone(),
-            };
-            Error::new(ErrorKind::Config, format!("{origin}: {}", why.message))
-        })?;
-        self.origins[index] = origin;
-        Ok(())
+    /// Every key with its value and, as a comment, where it came from. Secrets are hidden; what is left is a
+    /// configuration file.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] if a path is not UTF-8.
+    pub fn show(&self) -> Result<String> {
+        let values = json(&self.config)?;
+        let keys = arguments::keys();
+        let mut lines = Vec::new();
+        for key in keys.get_arguments().map(|key| key.get_id().as_str()).chain(["token"]) {
+            // What is not allowed in a file is a comment in it.
+            let comment = if key == "token" { "# " } else { "" };
+            lines.push((format!("{comment}{key}: {}", shown(&values[key])), &self.origins[key]));
+        }
+        let width = lines.iter().map(|(line, _)| line.chars().count()).max().unwrap_or(0).min(48);
+        Ok(lines.iter().map(|(line, origin)| format!("{line:width$}  # {origin}\n")).collect())
     }
 
     fn read_file(&mut self, sources: &Sources) -> Result<()> {
@@ -129,74 +158,89 @@ impl Loaded {
             _ => return Ok(()),
         };
         let text = read_bounded(path)?;
-        let here = |line: usize| format!("{}:{line}", path.display());
-        let root = yaml::parse(&text).map_err(|why| {
-            Error::new(ErrorKind::Config, format!("{}: {}", here(why.line), why.message))
-        })?;
-        let Some(root) = root else { return Ok(()) };
-        let Value::Map(entries) = &root.value else {
-            return wrong(format!(
-                "{}: allowed are lines like `listen_port: 7833`",
-                here(root.line)
-            ));
-        };
+        let given: Option<Config> = yaml::read(&text)
+            .map_err(|why| wrong(&Origin::File(path.clone(), why.line), &in_words(why)))?;
+        let Some(given) = given else { return Ok(()) };
+        let data_dir = std::mem::take(&mut self.config.data_dir);
+        self.config = given;
+        for (key, line) in yaml::keys(&text) {
+            self.origins.insert(key, Origin::File(path.clone(), line));
+        }
         let directory = path.parent().unwrap_or(Path::new(""));
-        for entry in entries {
-            let in_file = KEYS.iter().filter(|key| key.forms == Forms::All).map(|key| key.name);
-            match table::find(&entry.key) {
-                Some((_, key)) if key.forms == Forms::Variable => {
-                    return wrong(format!(
-                        "{}: {} is not allowed in a file that may be copied; use {}_file, or the variable {}",
-                        here(entry.line),
-                        key.name,
-                        key.name,
-                        key.variable()
-                    ));
-                }
-                Some((index, key)) => {
-                    let origin = Origin::File(path.clone(), entry.line);
-                    self.set(index, key, &entry.node, directory, origin)?;
-                }
-                None => {
-                    let what = format!("{}: there is no key {:?}", here(entry.line), entry.key);
-                    return wrong(what + perhaps(&entry.key, in_file).as_str());
-                }
+        for (key, path) in self.config.paths() {
+            if path.as_os_str().is_empty() && self.origins[key] != Origin::Default {
+                return Err(wrong(
+                    &self.origins[key],
+                    &format!("{key} is \"\"; allowed is a path"),
+                ));
             }
+            *path = directory.join(&path);
+        }
+        if self.origins["data_dir"] == Origin::Default {
+            self.config.data_dir = data_dir;
         }
         Ok(())
     }
 
     fn read_variables(&mut self, variables: &[(OsString, OsString)]) -> Result<()> {
-        let known: Vec<String> = KEYS.iter().map(Key::variable).collect();
+        let variable = |key: &String| format!("{PREFIX}{}", key.to_ascii_uppercase());
+        let keys: BTreeMap<_, _> =
+            self.origins.keys().map(|key| (variable(key), key.clone())).collect();
+        let mut variables: Vec<_> = variables.iter().collect();
+        // So that the warnings have the same order at each start.
+        variables.sort();
         for (name, value) in variables {
-            let Some(name) = name.to_str().filter(|name| name.starts_with("RBEE_")) else {
+            let Some((name, bare)) =
+                name.to_str().and_then(|name| Some((name, name.strip_prefix(PREFIX)?)))
+            else {
                 continue;
             };
-            if FOREIGN.contains(&name) {
+            let Some(key) = keys.get(name) else {
+                if !OTHER_VARIABLES.contains(&name) {
+                    let known = keys.keys().map(String::as_str).chain(OTHER_VARIABLES);
+                    let known = known.filter_map(|name| name.strip_prefix(PREFIX));
+                    let near = nearest(bare, known);
+                    let hint = near.map(|near| format!("; {PREFIX}{near} perhaps?"));
+                    let hint = hint.unwrap_or_default();
+                    self.warnings
+                        .push(format!("{name}: there is no such variable, so it is ignored{hint}"));
+                }
                 continue;
-            }
-            let Some(index) = known.iter().position(|variable| variable == name) else {
-                let what = format!("{name}: there is no such variable");
-                return wrong(what + perhaps(name, known.iter().map(String::as_str)).as_str());
-            };
-            let Some(value) = value.to_str() else {
-                return wrong(format!("{name}: the value is not UTF-8"));
             };
             let origin = Origin::Variable(name.into());
-            self.set(index, &KEYS[index], &Node::text(value), Path::new(""), origin)?;
+            let value = value.to_str().ok_or_else(|| wrong(&origin, "the value is not UTF-8"))?;
+            self.set(key, value, origin)?;
         }
         Ok(())
     }
 
-    fn read_flags(&mut self, flags: &[(String, String)]) -> Result<()> {
-        for (flag, value) in flags {
-            let known = KEYS.iter().enumerate().find(|(_, key)| key.flag() == *flag);
-            let Some((index, key)) = known.filter(|(_, key)| key.forms == Forms::All) else {
-                return wrong(format!("--{flag}: there is no such flag"));
-            };
-            let origin = Origin::Flag(format!("--{flag}"));
-            self.set(index, key, &Node::text(value), Path::new(""), origin)?;
+    /// Sets a key to the value that this text stands for.
+    fn set(&mut self, key: &str, text: &str, origin: Origin) -> Result<()> {
+        if key == "token" {
+            let token = text.trim().parse().map_err(|error: Error| {
+                wrong(&origin, &format!("token is not usable: {}", error.message()))
+            })?;
+            self.config.token = Some(token);
+        } else if matches!(text, "~" | "null") && json(&Config::default())?[key].is_null() {
+            let token = self.config.token.take();
+            let mut values = json(&self.config)?;
+            values[key] = Value::Null;
+            self.config = serde_json::from_value(values).map_err(|cause| {
+                Error::new(ErrorKind::Internal, "what is shown cannot be read").with_source(cause)
+            })?;
+            self.config.token = token;
+        } else {
+            let matches = arguments::keys()
+                .try_get_matches_from([format!("{}={text}", flag(key))])
+                .map_err(|error| {
+                    let refusal = error.source().and_then(|source| source.downcast_ref());
+                    let refusal = refusal.cloned().unwrap_or_else(|| Refusal::of_text(text));
+                    wrong(&origin, &in_words(refusal.within(key)))
+                })?;
+            let updated = self.config.update_from_arg_matches(&matches);
+            updated.map_err(|error| wrong(&origin, &error.to_string()))?;
         }
+        self.origins.insert(key.to_owned(), origin);
         Ok(())
     }
 
@@ -206,18 +250,97 @@ impl Loaded {
             let message = error.message().strip_prefix("setting ").unwrap_or(error.message());
             let word = message.split([' ', ':', '.']).next().unwrap_or_default();
             match self.origin(word) {
-                Some(origin) if *origin != Origin::Default => {
-                    Error::new(ErrorKind::Config, format!("{origin}: {message}"))
-                }
+                Some(origin) if *origin != Origin::Default => wrong(origin, message),
                 _ => error.clone(),
             }
         })
     }
 }
 
-fn perhaps<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> String {
-    match table::nearest(given, known) {
-        Some(meant) => format!("; {meant} perhaps? --help lists them all"),
-        None => "; --help lists them all".into(),
+fn wrong(origin: &Origin, message: &str) -> Error {
+    Error::new(ErrorKind::Config, format!("{origin}: {message}"))
+}
+
+/// The flag of a key.
+fn flag(key: &str) -> String {
+    format!("--{}", key.replace('_', "-"))
+}
+
+/// The refusal as a message. What is allowed for a whole key is known best from the help of the key.
+fn in_words(mut refusal: Refusal) -> String {
+    if let Problem::Value(_, allowed) = &mut refusal.problem {
+        let keys = arguments::keys();
+        let mut keys = keys.get_arguments();
+        if let Some(key) = keys.find(|key| key.get_id().as_str() == refusal.path) {
+            let form = key.get_value_names().and_then(<[_]>::first).map_or("", |name| name);
+            let known = ALLOWED.iter().find(|(name, _)| *name == form);
+            *allowed = match (known, form.chars().next()) {
+                (Some((_, allowed)), _) => (*allowed).into(),
+                (None, Some('[')) => format!("a list like {form}"),
+                (None, Some('{')) => format!("a map like {form}"),
+                (None, _) => form.into(),
+            };
+        } else if refusal.path.is_empty() {
+            return "allowed are lines like `listen_port: 7833`".into();
+        }
     }
+    refusal.to_string()
+}
+
+fn json(config: &Config) -> Result<Value> {
+    serde_json::to_value(config).map_err(|cause| {
+        Error::new(ErrorKind::Config, format!("the configuration cannot be shown: {cause}"))
+    })
+}
+
+/// A value as YAML takes it, on one line, without what is not set.
+pub(super) fn shown(value: &Value) -> String {
+    match value {
+        Value::Null => "~".into(),
+        Value::String(text) if yaml::read::<Value>(text).is_ok_and(|read| read == *value) => {
+            text.clone()
+        }
+        value => set(value).to_string(),
+    }
+}
+
+/// The same, without what is not set in maps.
+fn set(value: &Value) -> Value {
+    match value {
+        Value::Object(fields) => {
+            let given = fields.iter().filter(|(_, value)| !value.is_null());
+            Value::Object(given.map(|(name, value)| (name.clone(), set(value))).collect())
+        }
+        value => value.clone(),
+    }
+}
+
+/// The name that is meant most likely, of those that are known.
+pub(super) fn nearest<'a>(
+    given: &str,
+    known: impl IntoIterator<Item = &'a str>,
+) -> Option<&'a str> {
+    let known: Vec<_> = known.into_iter().collect();
+    let distance = |name: &&'a str| strsim::osa_distance(given, name);
+    let closest = known.iter().copied().min_by_key(distance)?;
+    if distance(&closest) <= (given.len() / 3).max(1) {
+        return Some(closest);
+    }
+    // The same beginning: `priority` for `priorities`.
+    let alike = |name: &str| strsim::jaro_winkler(given, name);
+    let best = known.into_iter().max_by(|one, other| alike(one).total_cmp(&alike(other)))?;
+    (alike(best) >= 0.85).then_some(best)
+}
+
+pub(super) fn read_bounded(file: &Path) -> Result<String> {
+    let wrong = |cause: std::io::Error| {
+        Error::new(ErrorKind::Config, format!("{}: {cause}", file.display())).with_source(cause)
+    };
+    let mut text = String::new();
+    let opened = std::fs::File::open(file).map_err(wrong)?;
+    opened.take(MAX_BYTES + 1).read_to_string(&mut text).map_err(wrong)?;
+    if text.len() as u64 > MAX_BYTES {
+        return Err(wrong(std::io::Error::other(format!("larger than {MAX_BYTES} bytes"))));
+    }
+    Ok(text)
 }

@@ -1,11 +1,10 @@
 //! What the sources say together.
 
-use std::ffi::OsString;
+use std::{ffi::OsString, path::Path, time::Duration};
 
-use super::{
-    table::{Forms, KEYS},
-    *,
-};
+use rbee_core::{ErrorKind, Result, Settings};
+
+use super::*;
 
 fn variables(pairs: &[(&str, &str)]) -> Vec<(OsString, OsString)> {
     pairs.iter().map(|(name, value)| (name.into(), value.into())).collect()
@@ -38,51 +37,142 @@ fn a_flag_goes_before_a_variable_and_that_before_the_file() {
     let loaded = load(text, &environment, &["--listen-port", "3"]).unwrap();
     let config = &loaded.config;
     assert_eq!(config.listen_port, 3);
-    assert_eq!(config.settings.retries, 2);
-    assert_eq!(config.settings.queue_capacity, 1);
+    assert_eq!(config.retries, 2);
+    assert_eq!(config.queue_capacity, 1);
     assert_eq!(*loaded.origin("listen_port").unwrap(), Origin::Flag("--listen-port".into()));
     assert_eq!(*loaded.origin("retries").unwrap(), Origin::Variable("RBEE_RETRIES".into()));
     assert!(matches!(loaded.origin("queue_capacity").unwrap(), Origin::File(_, 3)));
     assert_eq!(*loaded.origin("name").unwrap(), Origin::Default);
 }
 
+/// Every key that is a flag, with the value that `--print-config` shows for it.
+fn shown(loaded: &Loaded) -> Vec<(String, String)> {
+    let shown = loaded.show().unwrap();
+    let lines = shown.lines().filter(|line| !line.starts_with('#'));
+    let values = lines.map(|line| line.rsplit_once("  # ").unwrap().0.split_once(": ").unwrap());
+    values.map(|(key, value)| (key.to_owned(), value.trim_end().to_owned())).collect()
+}
+
 #[test]
 fn every_key_has_all_three_forms_and_reads_what_it_shows() {
     let defaults = load("", &[], &[]).unwrap();
-    for key in KEYS.iter().filter(|key| key.forms == Forms::All) {
-        let shown = (key.show)(&defaults.config);
-        if shown == "~" {
-            continue;
-        }
-        let by_file = load(&format!("{}: {shown}\n", key.name), &[], &[]).unwrap();
-        assert_eq!(by_file.config, defaults.config, "{}", key.name);
+    for (key, shown) in shown(&defaults) {
+        let by_file = load(&format!("{key}: {shown}\n"), &[], &[]).unwrap();
+        assert_eq!(by_file.config, defaults.config, "{key}");
+        assert!(matches!(by_file.origin(&key), Some(Origin::File(_, 1))), "{key}");
         let text = shown.trim_matches('"');
-        let by_variable = load("", &[(&key.variable(), text)], &[]).unwrap();
-        assert_eq!(by_variable.config, defaults.config, "{}", key.name);
-        let by_flag = load("", &[], &[&format!("--{}", key.flag()), text]).unwrap();
-        assert_eq!(by_flag.config, defaults.config, "{}", key.name);
-        assert!(matches!(by_flag.origin(key.name), Some(Origin::Flag(_))));
+        let variable = format!("RBEE_{}", key.to_ascii_uppercase());
+        let by_variable = load("", &[(&variable, text)], &[]).unwrap();
+        assert_eq!(by_variable.config, defaults.config, "{key}");
+        let flag = format!("--{}", key.replace('_', "-"));
+        let by_flag = load("", &[], &[&flag, text]).unwrap();
+        assert_eq!(by_flag.config, defaults.config, "{key}");
+        assert_eq!(by_flag.origin(&key), Some(&Origin::Flag(flag)));
     }
 }
 
 #[test]
-fn every_setting_of_the_core_has_a_key() {
+fn every_setting_of_the_core_has_a_key_and_takes_its_value() {
     let settings = serde_json::to_value(Settings::default()).unwrap();
+    let keys = shown(&load("", &[], &[]).unwrap());
+    let mut text = String::new();
     for name in settings.as_object().unwrap().keys() {
-        assert!(table::find(name).is_some(), "{name} has no key");
+        let (_, shown) =
+            keys.iter().find(|(key, _)| key == name).unwrap_or_else(|| panic!("{name}"));
+        // Another value than the default, within what is allowed, for whatever is a number.
+        let value = match (&settings[name], shown.as_str()) {
+            (serde_json::Value::Number(number), shown) if shown.ends_with('B') => {
+                format!("{}B", number.as_u64().unwrap() + 1)
+            }
+            (serde_json::Value::Number(number), _) => (number.as_u64().unwrap() + 1).to_string(),
+            (serde_json::Value::Bool(value), _) => (!value).to_string(),
+            (_, shown) if shown.ends_with('s') || shown.ends_with('m') || shown.ends_with('h') => {
+                format!("{shown}1ms")
+            }
+            _ => continue,
+        };
+        text += &format!("{name}: {value}\n");
     }
+    let changed = load(&(text.clone() + "lease: 5m\n"), &[], &[]).unwrap().config.settings();
+    let changed = serde_json::to_value(changed).unwrap();
+    for name in text.lines().map(|line| line.split_once(':').unwrap().0) {
+        assert_ne!(changed[name], settings[name], "{name}");
+    }
+    assert!(text.lines().count() > 30, "{text}");
+}
+
+#[test]
+fn a_value_that_may_be_absent_is_taken_back_from_every_source() {
+    let text = "policy: mine.rhai\nkeep_alive: 5m\n";
+    let config = load(text, &[], &[]).unwrap().config;
+    assert!(config.policy.is_some() && config.keep_alive.is_some());
+    let token = "t".repeat(43);
+    let variables = [("RBEE_TOKEN", &*token), ("RBEE_POLICY", "~")];
+    let loaded = load(text, &variables, &["--keep-alive", "null"]).unwrap();
+    assert_eq!((&loaded.config.policy, loaded.config.keep_alive), (&None, None));
+    assert_eq!(loaded.origin("policy"), Some(&Origin::Variable("RBEE_POLICY".into())));
+    assert!(loaded.config.token.unwrap().matches(&token), "the others stay");
+    assert!(load("policy: ~\n", &[], &[]).unwrap().config.policy.is_none());
+    assert!(refused("", &[("RBEE_RETRIES", "~")], &[]).contains("retries is \"~\""));
+}
+
+#[test]
+fn an_unknown_variable_is_a_warning_with_the_nearest_name() {
+    let variables = [
+        ("RBEE_LISTEN_PROT", "1"),
+        ("RBEE_SERVICE_HOST", "10.0.0.1"),
+        ("RBEE_HIVE_TOKEN", "x"),
+        ("RBEE_API_KEY", "x"),
+        ("RBEEHIVE", "x"),
+    ];
+    let loaded = load("", &variables, &[]).unwrap();
+    assert_eq!(loaded.config.listen_port, 7833);
+    let expected = [
+        "RBEE_LISTEN_PROT: there is no such variable, so it is ignored; RBEE_LISTEN_PORT perhaps?",
+        "RBEE_SERVICE_HOST: there is no such variable, so it is ignored",
+    ];
+    assert_eq!(loaded.warnings.len(), expected.len(), "{:?}", loaded.warnings);
+    for (warning, expected) in loaded.warnings.iter().zip(expected) {
+        assert!(warning.starts_with(expected), "{warning}");
+    }
+}
+
+#[test]
+fn relative_paths_in_the_file_are_relative_to_the_file() {
+    let keys = arguments::keys();
+    let is_path = |key: &&clap::Arg| key.get_value_hint() == clap::ValueHint::AnyPath;
+    let keys: Vec<_> =
+        keys.get_arguments().filter(is_path).map(|key| key.get_id().as_str()).collect();
+    let text: String = keys.iter().map(|key| format!("{key}: some\n")).collect();
+    let mut config: Config = yaml::read(&text).unwrap();
+    let found: Vec<_> = config.paths().map(|(key, _)| key).collect();
+    for key in keys {
+        assert!(found.contains(&key), "{key} is no path: {found:?}");
+    }
+    let text = "tls_cert: c.pem\ntls_key: /k.pem\nfile_roots: [models]\ndata_dir: d\n";
+    let loaded = load(text, &[("RBEE_MODELS_DIR", "m")], &[]).unwrap();
+    let Some(Origin::File(file, _)) = loaded.origin("tls_cert") else { panic!("{loaded:?}") };
+    let (directory, config) = (file.parent().unwrap(), &loaded.config);
+    assert_eq!(config.tls_cert.as_deref().unwrap(), directory.join("c.pem"));
+    assert_eq!(config.tls_key.as_deref().unwrap(), Path::new("/k.pem"));
+    assert_eq!(
+        (&config.file_roots[0], &config.data_dir),
+        (&directory.join("models"), &directory.join("d"))
+    );
+    assert_eq!(config.models_dir.as_deref().unwrap(), Path::new("m"), "as it is given");
 }
 
 #[test]
 fn what_is_shown_is_a_configuration_file_without_secrets() {
     let secret = "s".repeat(50);
-    let text = "listen_port: 0\nmodels: {small: \"file:/m\"}\nhives: [{id: attic, url: \"http://attic\"}]\n";
+    let text = "listen_port: 0\nmodels: {small: \"file:/m\"}\ntenants: {acme: {daily_tokens: 9}}\nhives: [{id: attic, url: \"http://attic\"}]\n";
     let loaded = load(text, &[("RBEE_TOKEN", &secret)], &["--lease", "2m"]).unwrap();
-    let shown = loaded.show();
+    let shown = loaded.show().unwrap();
     assert!(!shown.contains(&secret), "{shown}");
     assert!(shown.contains("# token: (hidden)") && shown.contains("# RBEE_TOKEN"), "{shown}");
     assert!(shown.contains("lease: 2m ") && shown.contains("# --lease"), "{shown}");
     assert!(shown.contains("queen.yaml:2"), "{shown}");
+    assert!(shown.contains(r#"tenants: {"acme":{"daily_tokens":9,"weight":1}}"#), "{shown}");
     let again = load(&shown, &[("RBEE_TOKEN", &secret)], &[]).unwrap();
     assert_eq!(format!("{:?}", again.config), format!("{:?}", loaded.config));
 }
@@ -91,11 +181,11 @@ fn what_is_shown_is_a_configuration_file_without_secrets() {
 fn values_by_name_are_read_from_every_source_and_shown_as_they_are_read() {
     let text = "hive_memory: {attic: 24GiB, cellar: 512MiB}\nmodel_keep_alive: {small: 10m}\n";
     let loaded = load(text, &[], &[]).unwrap();
-    let settings = &loaded.config.settings;
+    let settings = loaded.config.settings();
     assert_eq!(settings.hive_memory["attic"], 24 << 30);
     assert_eq!(settings.hive_memory["cellar"], 512 << 20);
     assert_eq!(settings.model_keep_alive["small"], Duration::from_secs(600));
-    let again = load(&loaded.show(), &[], &[]).unwrap();
+    let again = load(&loaded.show().unwrap(), &[], &[]).unwrap();
     assert_eq!(again.config, loaded.config);
     let variables = [("RBEE_HIVE_MEMORY", "{attic: 24GiB, cellar: 512MiB}")];
     let elsewhere = load("", &variables, &["--model-keep-alive", "{small: 10m}"]).unwrap();
@@ -112,9 +202,12 @@ fn what_is_wrong_is_named_with_its_place_its_value_and_what_is_allowed() {
         ("\nretries: 101\n", "queen.yaml:2: retries is 101; allowed is 0 to 100"),
         ("retries: [1]\n", "queen.yaml:1: retries is [1]; allowed is a whole number"),
         ("durability: ful\n", "durability is \"ful\"; allowed is normal|full"),
-        ("token: 1234\n", "queen.yaml:1: token is not allowed in a file"),
+        (
+            "token: 1234\n",
+            "queen.yaml:1: token: not allowed in a file that may be copied; use token_file",
+        ),
         ("- 1\n", "queen.yaml:1: allowed are lines like"),
-        ("a: [\n", "this is not YAML"),
+        ("models: {a: b\n", "this is not YAML"),
         ("lease: 30s\n", "queen.yaml:1: lease is 30s; allowed is more than hive_lost_after"),
         ("tls_key: /x\n", "queen.yaml:1: tls_key is given without tls_cert"),
         ("log_level: loud\n", "queen.yaml:1: log_level is \"loud\""),
@@ -128,9 +221,60 @@ fn what_is_wrong_is_named_with_its_place_its_value_and_what_is_allowed() {
         ),
         ("hives:\n  - {id: a, url: http://a}\n  - {id: a, url: http://b}\n", "hives has a twice"),
         (
-            "engines:\n  - {name: a, models: ['*'], command: 'x {port}', helth: /}\n",
-            "queen.yaml:2: engines[0] is not understood: unknown field `helth`, expected one of",
+            "engines:\n  - name: a\n    models: ['*']\n    command: 'x {port}'\n    helth: /\n",
+            "queen.yaml:5: engines[0] has no \"helth\"; allowed are name, models, command",
         ),
+        (
+            "engines:\n\n  - {name: a, models: ['*'], command: x}\n",
+            "queen.yaml:3: engines[0]: engine \"a\": command names no {port}",
+        ),
+        ("hives:\n  - id: a\n", "queen.yaml:2: hives[0]: there is no url"),
+        (
+            "hives:\n  - {id: a, url: http://a, labels: b}\n",
+            "queen.yaml:2: hives[0].labels: \"b\" is no label",
+        ),
+        (
+            "hives: {a: 1}\n",
+            "queen.yaml:1: hives is {a: 1}; allowed is a list like [{id: NAME, url: URL",
+        ),
+        (
+            "tenants:\n  acme:\n    priority: [batch]\n",
+            "queen.yaml:3: tenants.acme has no \"priority\"; allowed are daily_tokens, concurrent_jobs, \
+             requests_per_minute, tokens_per_minute, priorities, models, weight; priorities perhaps?",
+        ),
+        (
+            "tenants:\n  acme: {priorities: [bach]}\n",
+            "queen.yaml:2: tenants.acme.priorities[0] is \"bach\"",
+        ),
+        (
+            "tenants:\n  acme: {daily_tokens: few}\n",
+            "queen.yaml:2: tenants.acme.daily_tokens is \"few\"; allowed is a whole number",
+        ),
+        (
+            "tenants:\n  acme: {weight: 0}\n",
+            "queen.yaml:2: tenants.acme: weight is 0; allowed is 1 to 1000000",
+        ),
+        (
+            "allow_origins:\n  - https://a\n  - b\n",
+            "queen.yaml:3: allow_origins[1]: \"b\" is not an origin",
+        ),
+        ("models: {a: {b: [c]}, d: e}\n", "queen.yaml:1: models.a is {b: [c]}; allowed is text"),
+        ("tenants:\n  acme:\n    - a\n", "queen.yaml:3: tenants.acme is - a; allowed is a map"),
+        ("lease:\n", "queen.yaml:1: lease is ~; allowed is a duration"),
+        ("offline: yes\n", "queen.yaml:1: offline is \"yes\"; allowed is true or false"),
+        (
+            "listen_port: 65536\n",
+            "queen.yaml:1: listen_port is \"65536\"; allowed is 0 (the operating",
+        ),
+        ("listen_host: here\n", "queen.yaml:1: listen_host is \"here\"; allowed is an IP address"),
+        ("policy: ''\n", "queen.yaml:1: policy is \"\"; allowed is a path"),
+        ("retries: 1\na: &x [1]\n", "queen.yaml:2: there is no key \"a\""),
+        (
+            "retries: 1\noffline: true\nretries: 2\n",
+            "queen.yaml:3: retries is given twice, on line 1",
+        ),
+        ("retries: 1\n---\nretries: 2\n", "a second document"),
+        ("file_roots: &x [a]\n", "anchors and aliases are not allowed"),
         ("models: {m: 'x y'}\n", "queen.yaml:1: models: m: "),
         ("hive_memory: [1]\n", "queen.yaml:1: hive_memory is"),
         ("\nhive_memory: {attic: lots}\n", "queen.yaml:2: hive_memory.attic is \"lots\""),
@@ -141,14 +285,46 @@ fn what_is_wrong_is_named_with_its_place_its_value_and_what_is_allowed() {
         let message = refused(text, &[], &[]);
         assert!(message.contains(said), "{text:?}: {message:?} does not say {said:?}");
     }
-    let message = refused("", &[("RBEE_LISTEN_PROT", "1")], &[]);
-    assert!(message.starts_with("RBEE_LISTEN_PROT: there is no such variable; RBEE_LISTEN_PORT"));
-    let message = refused("", &[("RBEE_RETRIES", "x")], &[]);
-    assert!(message.starts_with("RBEE_RETRIES: retries is \"x\"; allowed is"), "{message}");
-    let message = refused("", &[], &["--retries", "-1"]);
-    assert!(message.starts_with("--retries: retries is \"-1\"; allowed is"), "{message}");
-    let message = refused("", &[], &["--hives", "[{id: a"]);
-    assert!(message.starts_with("--hives: hives is"), "{message}");
+    let long = format!("retries: {}\n", "x".repeat(200));
+    assert!(refused(&long, &[], &[]).contains("xxx…; allowed is"), "a long value is cut");
+}
+
+#[test]
+fn variables_and_flags_are_refused_in_the_same_words_as_the_file() {
+    for (key, value, said) in [
+        ("retries", "-1", "retries is \"-1\"; allowed is a whole number"),
+        ("lease", "90", "lease is \"90\"; allowed is a duration with its unit"),
+        ("mode", "hom", "mode is \"hom\"; allowed is home|platform"),
+        ("offline", "yes", "offline is \"yes\"; allowed is true or false"),
+        ("listen_port", "65536", "listen_port is \"65536\"; allowed is 0 (the operating"),
+        ("policy", "", "policy is \"\"; allowed is a path"),
+        ("name", "a b", "name is \"a b\"; allowed is 1 to 64 letters"),
+        ("hives", "[{id: a", "hives: this is not YAML"),
+        ("hives", "x", "hives is \"x\"; allowed is a list like [{id: NAME, url: URL"),
+        ("hives", "[{id: a, url: ftp://a}]", "hives[0].url is \"ftp://a\"; allowed is http://HOST"),
+        (
+            "hives",
+            "[{id: a, ulr: http://a}]",
+            "hives[0] has no \"ulr\"; allowed are id, url, token_file, labels; url perhaps?",
+        ),
+        ("hive_memory", "{attic: lots}", "hive_memory.attic is \"lots\"; allowed is a size"),
+        ("default_limits", "{weight: 0}", "default_limits: weight is 0; allowed is"),
+        ("allow_origins", "*", "allow_origins: \"*\" is not an origin that can be allowed"),
+    ] {
+        let variable = format!("RBEE_{}", key.to_ascii_uppercase());
+        let message = refused("", &[(&variable, value)], &[]);
+        assert!(message.starts_with(&format!("{variable}: {said}")), "{message}");
+        let flag = format!("--{}", key.replace('_', "-"));
+        let message = refused("", &[], &[&flag, value]);
+        assert!(message.starts_with(&format!("{flag}: {said}")), "{message}");
+    }
+    let said = Arguments::parse(["queen-rbee", "--retrys", "1"].map(OsString::from)).unwrap_err();
+    assert!(said.to_string().contains("--retries"), "the nearest flag is named: {said}");
+    let help = Arguments::parse(["queen-rbee", "-h"].map(OsString::from)).unwrap_err().to_string();
+    let place = |flag: &str| help.find(flag).unwrap_or_else(|| panic!("{flag}: {help}"));
+    assert!(place("--print-config") < place("--listen-host"), "{help}");
+    assert!(place("--listen-host") < place("--continue-across-numerics"), "{help}");
+    assert!(help.contains("--lease <DURATION>") && help.contains("[default: 1m30s]"), "{help}");
 }
 
 #[test]
@@ -200,7 +376,7 @@ fn tenants_name_references_only_within_a_disk_budget() {
     let why = refused("tenant_references: public", &[], &[]);
     assert!(why.contains("tenant_models_budget is not set"), "{why}");
     let text = "tenant_references: with_hub_token\ntenant_models_budget: 5GiB";
-    let settings = load(text, &[], &[]).unwrap().config.settings;
+    let settings = load(text, &[], &[]).unwrap().config.settings();
     assert_eq!(settings.tenant_references, rbee_core::TenantReferences::WithHubToken);
     assert_eq!(settings.tenant_models_budget, Some(5 << 30));
     let why = refused("tenant_references: yes", &[], &[]);
@@ -219,4 +395,48 @@ fn the_users_own_file_is_read_where_it_is_there() {
     assert_eq!(config.tls_cert.unwrap(), directory.path().join("c.pem"), "beside the file");
     sources.file = Some(directory.path().join("missing.yaml"));
     assert!(Config::load(&sources).unwrap_err().message().contains("missing.yaml"));
+}
+
+#[test]
+fn lists_are_read_from_yaml_and_from_text_with_commas() {
+    let two = ["https://chat.example", "http://localhost:3000"];
+    for text in [
+        "https://chat.example, http://localhost:3000",
+        "[https://chat.example, 'http://localhost:3000']",
+    ] {
+        let by_file = load(&format!("allow_origins: {text}\n"), &[], &[]).unwrap().config;
+        let by_flag = load("", &[], &["--allow-origins", text]).unwrap().config;
+        assert_eq!(by_file, by_flag);
+        let origins: Vec<_> = by_file.allow_origins.iter().map(ToString::to_string).collect();
+        assert_eq!(origins, two, "{text}");
+    }
+    for text in ["[https://chat.example, chat.example]", "[[https://chat.example]]", "{a: b}"] {
+        let said = refused("", &[], &["--allow-origins", text]);
+        assert!(said.contains("allow_origins") && !said.contains("YAML"), "{said}");
+    }
+}
+
+#[test]
+fn durations_and_sizes_have_a_unit_and_are_read_as_they_are_shown() {
+    for (text, milliseconds) in
+        [("90s", 90_000), ("1h30m", 5_400_000), ("250ms", 250), ("7d", 604_800_000), ("0s", 0)]
+    {
+        let duration: HumanDuration = text.parse().unwrap();
+        assert_eq!(*duration, Duration::from_millis(milliseconds), "{text}");
+        assert_eq!(duration.to_string().parse(), Ok(duration));
+    }
+    assert_eq!(HumanDuration::from(Duration::from_secs(90)).to_string(), "1m30s");
+    for text in ["", "90", "s", "-5s", "5 s", "1.5s", "99999999999999999999s", "5x", "5m3"] {
+        assert_eq!(text.parse::<HumanDuration>(), Err(HumanDuration::ALLOWED), "{text}");
+    }
+    for (text, bytes) in [("64MiB", 64 << 20), ("1 GiB", 1 << 30), ("500MB", 500_000_000), ("7", 7)]
+    {
+        let size: ByteSize = text.parse().unwrap();
+        assert_eq!(u64::from(size), bytes, "{text}");
+        assert_eq!(size.to_string().parse(), Ok(size));
+    }
+    assert_eq!(ByteSize::from(64_u64 << 20).to_string(), "64MiB");
+    for text in ["", "MiB", "-1", "1XB", "99999999999999999999TiB"] {
+        assert_eq!(text.parse::<ByteSize>(), Err(ByteSize::ALLOWED), "{text}");
+    }
 }

@@ -1,210 +1,193 @@
-//! YAML as a tree in which everything knows its line. Text of flags and variables becomes the same tree.
+//! YAML read into a type, with the line, the path, the value and what is allowed in each error.
 
-use saphyr_parser::{Event, Parser, ScalarStyle, Span};
-use serde_json::Value as Json;
+use std::{error, fmt};
+
+use serde::de::DeserializeOwned;
+use serde_saphyr::{
+    DefaultMessageFormatter, DuplicateKeyPolicy, Error, Location, MessageFormatter, Options,
+    Spanned, budget::BudgetBreach,
+};
+
+use super::sources::nearest;
 
 /// Lists and maps inside one another.
-const MOST_DEPTH: usize = 16;
+const MAX_DEPTH: usize = 16;
+/// Characters of a value that an error shows.
+const MAX_SHOWN: usize = 60;
 
-/// A value and where it stands.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Node {
-    /// 1 for the first line.
-    pub(super) line: usize,
-    pub(super) value: Value,
+/// Why a text cannot be read as a type.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The line in the text, from 1.
+    pub(super) line: u64,
+    /// The path of the value in the text, like `hives[0].url`; empty for the whole.
+    pub(super) path: String,
+    pub(super) problem: Problem,
 }
 
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum Value {
-    /// As it is written; `plain` where it is without quotes.
-    Scalar {
-        text: String,
-        plain: bool,
-    },
-    List(Vec<Node>),
-    Map(Vec<Entry>),
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Problem {
+    /// The value, as it is shown, and what is allowed.
+    Value(String, String),
+    /// A key that the map at the path does not have, and those that it has.
+    UnknownKey(String, Vec<&'static str>),
+    /// A sentence.
+    Other(String),
 }
 
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Entry {
-    pub(super) key: String,
-    pub(super) line: usize,
-    pub(super) node: Node,
-}
-
-/// Why a text is not understood, and where.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Malformed {
-    pub(super) line: usize,
-    pub(super) message: String,
-}
-
-impl Node {
-    /// The text of a flag or a variable.
-    pub(super) fn text(text: &str) -> Self {
-        Self { line: 1, value: Value::Scalar { text: text.into(), plain: true } }
-    }
-
-    /// As a message shows it: shortened, on one line.
-    pub(super) fn shown(&self) -> String {
-        const MOST: usize = 60;
-        let text = match &self.value {
-            Value::Scalar { text, .. } => format!("{text:?}"),
-            Value::List(_) | Value::Map(_) => self.json().to_string(),
-        };
-        match text.char_indices().nth(MOST) {
-            Some((end, _)) => format!("{}…", &text[..end]),
-            None => text,
-        }
-    }
-
-    /// The same as JSON, for what is described by a type.
-    pub(super) fn json(&self) -> Json {
-        match &self.value {
-            Value::Scalar { text, plain: false } => Json::String(text.clone()),
-            Value::Scalar { text, plain: true } => match text.as_str() {
-                "" | "~" | "null" => Json::Null,
-                "true" => Json::Bool(true),
-                "false" => Json::Bool(false),
-                number => number.parse().map_or_else(|_| Json::String(text.clone()), Json::Number),
-            },
-            Value::List(items) => Json::Array(items.iter().map(Node::json).collect()),
-            Value::Map(entries) => Json::Object(
-                entries.iter().map(|entry| (entry.key.clone(), entry.node.json())).collect(),
-            ),
-        }
-    }
-}
-
-/// The one document of a text; `None` where it is empty.
-pub(super) fn parse(text: &str) -> Result<Option<Node>, Malformed> {
-    let mut events = Events { parser: Parser::new_from_str(text), line: 1 };
-    let mut root = None;
-    loop {
-        let (event, span) = events.next()?;
-        match event {
-            Event::StreamEnd => return Ok(root),
-            Event::StreamStart | Event::DocumentEnd | Event::Nothing => {}
-            Event::DocumentStart(_) if root.is_some() => {
-                return malformed(&span, "a second document; allowed is one");
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = &self.path;
+        match &self.problem {
+            Problem::Value(shown, allowed) => write!(f, "{path} is {shown}; allowed is {allowed}"),
+            Problem::UnknownKey(key, known) => {
+                let nearest = nearest(key, known.iter().copied());
+                let hint = nearest.map(|name| format!("; {name} perhaps?")).unwrap_or_default();
+                if path.is_empty() {
+                    let end = if hint.is_empty() { ";" } else { "" };
+                    return write!(f, "there is no key {key:?}{hint}{end} --help lists them all");
+                }
+                write!(f, "{path} has no {key:?}; allowed are {}{hint}", known.join(", "))
             }
-            Event::DocumentStart(_) => {}
-            event => root = Some(node(&mut events, event, &span, 0)?),
+            Problem::Other(why) if path.is_empty() => f.write_str(why),
+            Problem::Other(why) => write!(f, "{path}: {why}"),
         }
     }
 }
 
-struct Events<'a> {
-    parser: Parser<'a, saphyr_parser::StrInput<'a>>,
-    line: usize,
-}
+impl error::Error for Refusal {}
 
-impl<'a> Events<'a> {
-    fn next(&mut self) -> Result<(Event<'a>, Span), Malformed> {
-        match self.parser.next_event() {
-            Some(Ok((event, span))) => {
-                self.line = span.start.line();
-                Ok((event, span))
+impl Refusal {
+    /// The same, where the whole text is the value of this key.
+    pub(super) fn within(mut self, key: &str) -> Self {
+        let dot = if self.path.is_empty() || self.path.starts_with('[') { "" } else { "." };
+        self.path = format!("{key}{dot}{}", self.path);
+        self
+    }
+
+    /// The whole text is no value of the type.
+    pub(super) fn of_text(text: &str) -> Self {
+        let problem = Problem::Value(shortened(&format!("{text:?}")), String::new());
+        Self { line: 1, path: String::new(), problem }
+    }
+
+    fn new(error: &Error, path: &str, text: &str) -> Self {
+        let error = error.without_snippet();
+        let location = error.location().unwrap_or(Location::UNKNOWN);
+        let value = |allowed: &str| Problem::Value(shown_at(text, location), allowed.into());
+        let mut path = if path == "." { "" } else { path };
+        let problem = match error {
+            Error::SerdeUnknownField { field, expected, .. } => {
+                path = path.strip_suffix(field.as_str()).unwrap_or(path).trim_end_matches('.');
+                Problem::UnknownKey(field.clone(), expected.clone())
             }
-            Some(Err(error)) => Err(Malformed {
-                line: error.marker().line(),
-                message: format!("this is not YAML: {}", error.info()),
+            Error::SerdeUnknownVariant { variant, expected, .. } => {
+                Problem::Value(format!("{variant:?}"), expected.join("|"))
+            }
+            Error::SerdeInvalidValue { unexpected, expected, .. }
+            | Error::SerdeInvalidType { unexpected, expected, .. } => {
+                Problem::Value(shortened(unexpected), expected.clone())
+            }
+            Error::SerdeMissingField { field, .. } => {
+                Problem::Other(format!("there is no {field}"))
+            }
+            Error::Message { msg, .. } => Problem::Other(msg.clone()),
+            Error::InvalidScalar { .. } => value("a whole number"),
+            Error::InvalidBooleanStrict { .. } => value("true or false"),
+            Error::NullIntoString { .. } => value("text"),
+            Error::ExternallyTaggedEnumExpectedScalarOrMapping { .. } => value("text"),
+            Error::Unexpected { expected, .. } => value(match *expected {
+                "sequence start" => "a list",
+                "mapping start" => "a map",
+                "string scalar" => "text",
+                other => other,
             }),
-            None => Err(Malformed { line: self.line, message: "the document breaks off".into() }),
-        }
+            Error::DuplicateMappingKey { key, .. } => {
+                path = "";
+                Problem::Other(given_twice(key.as_deref().unwrap_or("a key"), text))
+            }
+            Error::MultipleDocuments { .. } => {
+                Problem::Other("a second document; allowed is one".into())
+            }
+            Error::Budget { breach: BudgetBreach::Anchors { .. }, .. } => {
+                Problem::Other("anchors and aliases are not allowed here".into())
+            }
+            Error::Budget { breach: BudgetBreach::Depth { .. }, .. } => {
+                Problem::Other(format!("nested deeper than {MAX_DEPTH} levels"))
+            }
+            other => {
+                path = "";
+                let why = DefaultMessageFormatter.format_message(other);
+                Problem::Other(format!("this is not YAML: {why}"))
+            }
+        };
+        Self { line: location.line().max(1), path: path.into(), problem }
     }
 }
 
-fn malformed<T>(span: &Span, message: impl Into<String>) -> Result<T, Malformed> {
-    Err(Malformed { line: span.start.line(), message: message.into() })
+/// The value at this place in the text, as an error shows it.
+fn shown_at(text: &str, location: Location) -> String {
+    let line = usize::try_from(location.line()).unwrap_or(usize::MAX).saturating_sub(1);
+    let column = usize::try_from(location.column()).unwrap_or(usize::MAX).saturating_sub(1);
+    let rest: String = text.lines().nth(line).unwrap_or_default().chars().skip(column).collect();
+    if rest.starts_with(['[', '{']) {
+        let mut depth = 0_u32;
+        let end = rest.find(|c: char| {
+            depth += u32::from(matches!(c, '[' | '{'));
+            depth = depth.saturating_sub(u32::from(matches!(c, ']' | '}')));
+            depth == 0
+        });
+        return shortened(end.map_or(rest.as_str(), |end| &rest[..=end]).trim_end());
+    }
+    if location.span().is_empty() {
+        // A key without a value: the place is that of its colon.
+        return if rest.starts_with(':') { "~".into() } else { shortened(rest.trim_end()) };
+    }
+    let length = usize::try_from(location.span().len()).unwrap_or(usize::MAX);
+    let scalar: String = rest.chars().take(length).collect();
+    shortened(&format!("{:?}", scalar.trim_matches(['"', '\''])))
 }
 
-fn node(
-    events: &mut Events<'_>,
-    event: Event<'_>,
-    span: &Span,
-    depth: usize,
-) -> Result<Node, Malformed> {
-    if depth > MOST_DEPTH {
-        return malformed(span, format!("nested deeper than {MOST_DEPTH} levels"));
+fn shortened(text: &str) -> String {
+    match text.char_indices().nth(MAX_SHOWN) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.into(),
     }
-    let line = span.start.line();
-    let value = match event {
-        Event::Scalar(text, style, ..) => {
-            Value::Scalar { text: text.into_owned(), plain: style == ScalarStyle::Plain }
-        }
-        Event::SequenceStart(..) => {
-            let mut items = Vec::new();
-            loop {
-                match events.next()? {
-                    (Event::SequenceEnd, _) => break Value::List(items),
-                    (event, span) => items.push(node(events, event, &span, depth + 1)?),
-                }
-            }
-        }
-        Event::MappingStart(..) => {
-            let mut entries: Vec<Entry> = Vec::new();
-            loop {
-                let (key, line) = match events.next()? {
-                    (Event::MappingEnd, _) => break Value::Map(entries),
-                    (Event::Scalar(key, ..), span) => (key.into_owned(), span.start.line()),
-                    (_, span) => return malformed(&span, "a key that is not plain text"),
-                };
-                if let Some(first) = entries.iter().find(|entry| entry.key == key) {
-                    let message =
-                        format!("{key} is given twice, on line {} for the first time", first.line);
-                    return Err(Malformed { line, message });
-                }
-                let (event, span) = events.next()?;
-                let node = node(events, event, &span, depth + 1)?;
-                entries.push(Entry { key, line, node });
-            }
-        }
+}
+
+fn given_twice(key: &str, text: &str) -> String {
+    match keys(text).into_iter().find(|(name, _)| name == key) {
+        Some((_, line)) => format!("{key} is given twice, on line {line} for the first time"),
+        None => format!("{key} is given twice"),
+    }
+}
+
+fn options() -> Options {
+    serde_saphyr::options! {
         // An alias can make a small text into an endless tree.
-        Event::Alias(_) => return malformed(span, "anchors and aliases are not allowed here"),
-        _ => return malformed(span, "a value is missing"),
-    };
-    Ok(Node { line, value })
+        budget: serde_saphyr::budget! { max_depth: MAX_DEPTH, max_anchors: 0 },
+        strict_booleans: true,
+        with_snippet: false,
+    }
 }
 
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
+/// Reads the one document of a text.
+pub(super) fn read<T: DeserializeOwned>(text: &str) -> Result<T, Refusal> {
+    let mut track = serde_path_to_error::Track::new();
+    let read = serde_saphyr::with_deserializer_from_str_with_options(text, options(), |yaml| {
+        T::deserialize(serde_path_to_error::Deserializer::new(yaml, &mut track))
+    });
+    read.map_err(|error| Refusal::new(&error, &track.path().to_string(), text))
+}
 
-    use super::*;
-
-    #[test]
-    fn values_keep_their_lines_and_quoted_ones_stay_text() {
-        let text =
-            "port: 7833\n\nhives:\n  - id: a\n    url: \"7\"\n  - {id: b, yes: true, no: ~}\n";
-        let root = parse(text).unwrap().unwrap();
-        assert_eq!(
-            root.json(),
-            json!({"port": 7833, "hives": [{"id": "a", "url": "7"}, {"id": "b", "yes": true, "no": null}]})
-        );
-        let Value::Map(entries) = &root.value else { panic!("a map") };
-        let lines: Vec<_> = entries.iter().map(|entry| (&*entry.key, entry.line)).collect();
-        assert_eq!(lines, [("port", 1), ("hives", 3)]);
-        let Value::List(hives) = &entries[1].node.value else { panic!("a list") };
-        assert_eq!((hives[0].line, hives[1].line), (4, 6));
-        assert_eq!(parse("").unwrap(), None);
-        assert_eq!(parse("# nothing but words\n").unwrap(), None);
-    }
-
-    #[test]
-    fn what_cannot_be_meant_is_refused_with_its_line() {
-        let deep = "[".repeat(40) + "]".repeat(40).as_str();
-        for (text, line, said) in [
-            ("a: 1\nb: 2\na: 3\n", 3, "a is given twice, on line 1"),
-            ("a: &x [1]\nb: *x\n", 2, "aliases"),
-            ("a: 1\n---\nb: 2\n", 2, "a second document"),
-            ("a: [1\nb: 2\n", 2, "not YAML"),
-            ("? [1]\n: 2\n", 1, "not plain text"),
-            (&*deep, 1, "deeper than 16"),
-        ] {
-            let error = parse(text).unwrap_err();
-            assert_eq!(error.line, line, "{text:?}: {error:?}");
-            assert!(error.message.contains(said), "{error:?}");
-        }
-    }
+/// The keys of the map that a text is, each with its line, in their order. Empty if it is something else.
+pub(super) fn keys(text: &str) -> Vec<(String, u64)> {
+    type Keys = std::collections::HashMap<Spanned<String>, serde::de::IgnoredAny>;
+    let mut options = options();
+    options.duplicate_keys = DuplicateKeyPolicy::PassThrough;
+    let found = serde_saphyr::from_str_with_options::<Keys>(text, options).unwrap_or_default();
+    let mut keys: Vec<_> =
+        found.into_keys().map(|key| (key.value, key.referenced.line())).collect();
+    keys.sort_by_key(|(_, line)| *line);
+    keys
 }

@@ -128,6 +128,7 @@ fn what_is_not_allowed_ends_the_program_before_it_begins() {
     let output = command(data.path(), &["--print-config", "--port", "9"]).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.contains("listen_port: 9 ") && text.contains("# --listen-port"), "{text}");
+    assert!(text.contains("lease: 1m30s ") && text.contains("# default"), "{text}");
     assert!(!data.path().join("data").exists(), "looking changes nothing");
 
     let output = command(data.path(), &["--worker-program", "/no/such", "--port", "0"]).output();
@@ -135,6 +136,33 @@ fn what_is_not_allowed_ends_the_program_before_it_begins() {
     let text = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(text.contains("worker_program is /no/such; there is no such file"), "{text}");
+}
+
+#[test]
+fn a_variable_that_is_not_known_is_warned_of_once_and_the_queen_starts() {
+    let data = tempfile::tempdir().unwrap();
+    let arguments = ["--port", "0", "--log-format", "json", "--local-hive", "off"];
+    let mut command = command(data.path(), &arguments);
+    command.env("RBEE_SERVICE_HOST", "10.0.0.1").env("RBEE_RETRYS", "9");
+    // Those of the other programs.
+    command.env("RBEE_HIVE_TOKEN", "x").env("RBEE_HOST", "http://queen");
+    let queen = Queen::spawn(command);
+    assert_eq!(queen.json("/health")["status"], "ok");
+    let warnings: Vec<String> = queen
+        .log()
+        .iter()
+        .filter(|line| line["level"] == "WARN")
+        .map(|line| line["message"].as_str().unwrap().to_owned())
+        .filter(|message| message.contains("RBEE_"))
+        .collect();
+    assert_eq!(
+        warnings,
+        [
+            "RBEE_RETRYS: there is no such variable, so it is ignored; RBEE_RETRIES perhaps?",
+            "RBEE_SERVICE_HOST: there is no such variable, so it is ignored",
+        ],
+        "in the order of their names"
+    );
 }
 
 #[test]

@@ -1,0 +1,148 @@
+//! Durations and sizes as people write them.
+
+use std::{fmt, ops::Deref, str::FromStr, time::Duration};
+
+/// A duration with its unit: `250ms`, `90s`, `1h30m`, `7d`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HumanDuration(Duration);
+
+/// A number of bytes: `64MiB`, `500MB`, `1024`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ByteSize(u64);
+
+const DURATIONS: [(&str, u64); 5] =
+    [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
+const SIZES: [(&str, u64); 8] = [
+    ("TiB", 1 << 40),
+    ("GiB", 1 << 30),
+    ("MiB", 1 << 20),
+    ("KiB", 1 << 10),
+    ("GB", 1_000_000_000),
+    ("MB", 1_000_000),
+    ("kB", 1_000),
+    ("B", 1),
+];
+
+impl HumanDuration {
+    pub(super) const ALLOWED: &str = "a duration with its unit, like 250ms, 90s, 5m, 1h30m or 7d";
+}
+
+impl ByteSize {
+    pub(super) const ALLOWED: &str = "a size, like 64MiB, 1GiB, 500MB or a number of bytes";
+}
+
+/// The number at the start of the text, and the rest.
+fn number(text: &str) -> Option<(u64, &str)> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, rest) = text.split_at(digits);
+    Some((number.parse().ok()?, rest))
+}
+
+fn unit(units: &[(&str, u64)], name: &str) -> Option<u64> {
+    units.iter().find(|(unit, _)| *unit == name).map(|(_, factor)| *factor)
+}
+
+fn milliseconds(mut text: &str) -> Option<u64> {
+    let mut sum = 0_u64;
+    loop {
+        let (count, rest) = number(text)?;
+        let letters = rest.bytes().take_while(u8::is_ascii_alphabetic).count();
+        let (name, rest) = rest.split_at(letters);
+        sum = sum.checked_add(count.checked_mul(unit(&DURATIONS, name)?)?)?;
+        if rest.is_empty() {
+            return Some(sum);
+        }
+        text = rest;
+    }
+}
+
+impl FromStr for HumanDuration {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        milliseconds(text).map(|sum| Self(Duration::from_millis(sum))).ok_or(Self::ALLOWED)
+    }
+}
+
+impl FromStr for ByteSize {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let bytes = || {
+            let (count, rest) = number(text)?;
+            let name = if rest.is_empty() { "B" } else { rest.trim_start() };
+            count.checked_mul(unit(&SIZES, name)?)
+        };
+        bytes().map(Self).ok_or(Self::ALLOWED)
+    }
+}
+
+impl fmt::Display for HumanDuration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut rest = u64::try_from(self.0.as_millis()).unwrap_or(u64::MAX);
+        if rest == 0 {
+            return f.write_str("0s");
+        }
+        for (name, factor) in DURATIONS {
+            if rest >= factor {
+                write!(f, "{}{name}", rest / factor)?;
+                rest %= factor;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for ByteSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let fits = |factor: u64| self.0 > 0 && self.0.is_multiple_of(factor);
+        let largest = SIZES[..4].iter().find(|(_, factor)| fits(*factor));
+        let (name, factor) = largest.unwrap_or(&("B", 1));
+        write!(f, "{}{name}", self.0 / factor)
+    }
+}
+
+impl Deref for HumanDuration {
+    type Target = Duration;
+
+    fn deref(&self) -> &Duration {
+        &self.0
+    }
+}
+
+impl From<Duration> for HumanDuration {
+    fn from(duration: Duration) -> Self {
+        Self(duration)
+    }
+}
+
+impl From<HumanDuration> for Duration {
+    fn from(duration: HumanDuration) -> Self {
+        duration.0
+    }
+}
+
+impl From<u64> for ByteSize {
+    fn from(bytes: u64) -> Self {
+        Self(bytes)
+    }
+}
+
+impl From<usize> for ByteSize {
+    fn from(bytes: usize) -> Self {
+        Self(bytes as u64)
+    }
+}
+
+impl From<ByteSize> for u64 {
+    fn from(size: ByteSize) -> Self {
+        size.0
+    }
+}
+
+/// More than the address space of this machine is all of it.
+impl From<ByteSize> for usize {
+    fn from(size: ByteSize) -> Self {
+        Self::try_from(size.0).unwrap_or(Self::MAX)
+    }
+}
