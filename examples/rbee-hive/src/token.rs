@@ -29,7 +29,8 @@ pub(crate) fn choose(
     Ok((token.into(), announced.ok()))
 }
 
-/// Reads the token from this file again on every SIGHUP. Without a file the signal does nothing.
+/// Reads the token from this file again on every SIGHUP. Without a file the signal changes nothing, and does not end
+/// the hive.
 pub(crate) fn reload_on_hangup(file: Option<TokenFile>) -> Result<()> {
     on_hangup(move || match &file {
         Some(file) => {

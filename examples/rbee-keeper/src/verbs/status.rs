@@ -43,7 +43,7 @@ impl Status {
         keeper.screen.facts(&facts)?;
         if health.details.is_none() && health.status != DRAINING {
             keeper.screen.note(
-                "the queen shows more only to its operator; give the operator's token with --token-file or RBEE_API_KEY",
+                "the queen shows more only to the operator; give its token with --token-file or RBEE_API_KEY",
             );
         }
         Ok(Exit::Ok)
