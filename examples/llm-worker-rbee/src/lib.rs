@@ -1,6 +1,6 @@
-//! One loaded model, as a process of its own.
+//! One loaded model, in a separate process.
 //!
-//! A hive starts it, and tells it what to be on its standard input. A program that brings its own worker along calls
+//! A hive starts it and sends it its order on the standard input. A program that contains its own worker calls
 //! [`main_from_stdin`] when it is started as one.
 
 use std::process::ExitCode;
@@ -12,7 +12,7 @@ use rbee_transport_http::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// Is the worker that the order on the standard input describes, until it is told to end. Starts a runtime of its own.
+/// Runs the worker that the order on the standard input describes, until it must end. Starts its own runtime.
 pub fn main_from_stdin() -> ExitCode {
     let done = Start::read(std::io::stdin().lock()).and_then(|start| {
         start.log.start()?;
@@ -30,7 +30,7 @@ pub fn main_from_stdin() -> ExitCode {
 #[tokio::main]
 async fn run(mut start: Start) -> Result<()> {
     let stop = stop_signal()?;
-    // Its terminal may go away; there is no file that it would read again.
+    // Its terminal may close, and the worker has no file to read again.
     on_hangup(|| {})?;
     raise_file_limit();
     let Some(engine) = start.engine.take() else {

@@ -1,4 +1,4 @@
-//! One loaded model, as a process of its own. See the library.
+//! One loaded model, in a separate process. See the library.
 
 use std::process::ExitCode;
 

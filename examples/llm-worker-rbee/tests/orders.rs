@@ -1,4 +1,4 @@
-//! A worker that is started by hand, or with an order that is not one, says what it is for and ends.
+//! Tests that a worker that is started by hand, or with an invalid order, says what it is for and ends.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

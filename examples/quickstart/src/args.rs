@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use clap::Parser;
 use rbee_core::{ModelRef, Result};
 
-/// Ask a model a question, through an rbee queen that then goes on to serve.
+/// Ask a model a question, through an rbee queen that then continues to serve.
 ///
 /// The answer goes to standard output, everything else to standard error.
 #[derive(Debug, Parser)]
 #[command(name = "quickstart")]
 pub(crate) struct Args {
-    /// What to ask first.
+    /// The first question.
     #[arg(long, default_value = "Tell me about a flower.")]
     pub(crate) prompt: String,
 
@@ -23,7 +23,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "TOKENS", default_value_t = 256)]
     pub(crate) max_tokens: u32,
 
-    /// 0 (always the likeliest token) to 2.
+    /// From 0 (always the most likely token) to 2.
     #[arg(long, default_value_t = 0.7, allow_negative_numbers = true)]
     pub(crate) temperature: f32,
 
@@ -31,11 +31,11 @@ pub(crate) struct Args {
     #[arg(long)]
     pub(crate) seed: Option<u64>,
 
-    /// Ask once and end; without it the queen goes on to serve until Ctrl-C.
+    /// Ask once and end; without it the queen continues to serve until Ctrl-C.
     #[arg(long)]
     pub(crate) once: bool,
 
-    /// Where the queue is kept. [default: rbee/quickstart in the platform's data directory]
+    /// The directory of the queue. [default: rbee/quickstart in the platform's data directory]
     #[arg(long, value_name = "DIRECTORY")]
     data_dir: Option<PathBuf>,
 }
@@ -45,7 +45,7 @@ impl Args {
         if let Some(dir) = &self.data_dir {
             return Ok(dir.clone());
         }
-        // Not the data of a queen that serves for good, who may be running.
+        // Not the data of the user's regular queen, which may be running.
         Ok(queen_rbee::default_data_dir()?.join("quickstart"))
     }
 }

@@ -1,5 +1,5 @@
-//! The first five minutes with rbee: the queen's daemon with its durable queue, a model in a process of its own, an
-//! answer that appears as it is generated, and an API that goes on to serve.
+//! The first five minutes with rbee: the queen's daemon with its durable queue, a model in a separate process, an
+//! answer that appears as it is generated, and an API that continues to serve.
 //!
 //! The answer goes to standard output and everything else to standard error, so it can be piped.
 
@@ -18,9 +18,9 @@ use rbee_transport_http::{
 };
 use screen::Screen;
 
-/// Turns of the conversation that are sent along: the small model has a small context.
+/// The number of previous turns that are sent again: the small model has a small context.
 const TURNS: usize = 6;
-/// Ports that are tried where the usual one is taken.
+/// The number of ports that are tried if the usual one is taken.
 const PORTS: u16 = 20;
 
 fn main() -> ExitCode {
@@ -46,7 +46,7 @@ async fn run(args: &Args) -> ExitCode {
     }
 }
 
-/// The model by the name that it is asked for.
+/// The model's name in requests.
 fn model(args: &Args) -> &str {
     args.model.as_ref().map_or(BUNDLED_MODEL, |model| model.as_str())
 }
@@ -60,13 +60,13 @@ async fn serve(args: &Args, screen: &Screen) -> Result<()> {
         let config = Config {
             listen_port: port,
             data_dir: args.data_dir()?,
-            // One after the other: the first answer is to be as quick as it can be.
+            // One at a time, so that the first answer is as fast as possible.
             worker_slots: 1,
             drain_grace: Duration::ZERO.into(),
             ..Config::default()
         };
         match queen_rbee::start(config, Some(logs.clone())).await {
-            // Somebody was quicker; there are others.
+            // Another program took the port first; there are others.
             Err(_) if port != 0 && free_port() != port => {}
             started => break (port, started?),
         }
@@ -80,10 +80,10 @@ async fn serve(args: &Args, screen: &Screen) -> Result<()> {
     result
 }
 
-/// The usual port, or the next one that is free.
+/// The usual port, or the next free one.
 fn free_port() -> u16 {
     let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
-    // The hive's port is left to a hive.
+    // The hive's port stays free for a hive.
     let mut ports = (QUEEN_PORT..QUEEN_PORT + PORTS).filter(|port| *port != HIVE_PORT);
     ports.find(is_free).unwrap_or(0)
 }
@@ -127,7 +127,7 @@ async fn talk(args: &Args, screen: &Screen, running: &Running, signals: &Signals
     }
 }
 
-/// Prints the answer as it comes. Ctrl-C cancels the job.
+/// Prints the answer as it arrives. Ctrl-C cancels the job.
 async fn stream(
     screen: &Screen,
     queen: &Queen,
@@ -175,7 +175,7 @@ async fn stream(
     }
 }
 
-/// Jobs that an earlier run had accepted and not ended are run to their end before anything new.
+/// Runs the jobs that a previous run accepted but did not end, before anything new.
 async fn finish_restored(screen: &Screen, queen: &Queen) -> Result<()> {
     for job in queen.restored() {
         let before = queen.job(*job).await?;

@@ -1,4 +1,4 @@
-//! What a person sees. In a terminal there is a progress bar and a prompt; elsewhere there are plain lines.
+//! The output. In a terminal there is a progress bar and a prompt; elsewhere there are plain lines.
 
 use std::{
     io::{BufRead, IsTerminal, Write},
@@ -9,11 +9,11 @@ use std::{
 use queen_rbee::Running;
 use rbee_core::{Error, JobId, Load, Queen, Usage};
 
-/// How often the progress of a load is looked at.
+/// The interval at which the progress of a load is updated.
 const TICK: Duration = Duration::from_millis(50);
 
 pub(crate) struct Screen {
-    /// Both ends of the conversation are a person's.
+    /// All three standard streams are a terminal.
     interactive: bool,
     /// Standard error is a terminal.
     lively: bool,
@@ -37,13 +37,13 @@ impl Screen {
         self.line(&format!("api    {}/v1\n", running.url()));
     }
 
-    /// What a person pastes next.
+    /// Prints the commands that a user can paste next.
     pub(crate) fn invite(&self, url: &str, model: &str) {
         let body = serde_json::json!({
             "model": model, "stream": true,
             "messages": [{"role": "user", "content": "Name three flowers."}],
         });
-        self.line("It goes on to serve until Ctrl-C. From another terminal:\n");
+        self.line("It serves until Ctrl-C. From another terminal:\n");
         let kind = "-H 'content-type: application/json'";
         self.line(&format!("  curl -N {url}/v1/chat/completions {kind} -d '{body}'"));
         self.line(&format!("  export OPENAI_BASE_URL={url}/v1 OPENAI_API_KEY=none\n"));
@@ -55,7 +55,7 @@ impl Screen {
 
     pub(crate) fn piece(&self, text: &str) {
         let mut out = std::io::stdout().lock();
-        // A reader that has gone away is no fault of the answer's; the job goes on to its recorded end.
+        // A closed reader is not an error of the answer; the job continues to its recorded end.
         let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
     }
 
@@ -63,7 +63,7 @@ impl Screen {
         self.piece("\n");
     }
 
-    /// Text of a job that nobody waits for in this run.
+    /// Prints the text of a job of a previous run.
     pub(crate) fn aside(&self, text: &str) {
         eprint!("{text}");
     }
@@ -74,7 +74,7 @@ impl Screen {
 
     pub(crate) fn restored(&self, job: JobId, tokens: usize) {
         self.line(&format!(
-            "job {job} had not ended when an earlier run did, {tokens} of its tokens were recorded; it goes on:"
+            "job {job} of a previous run had not ended, {tokens} of its tokens were recorded; it continues:"
         ));
     }
 
@@ -88,7 +88,7 @@ impl Screen {
         self.line(&format!("error: {said}"));
         let mut cause = std::error::Error::source(error);
         while let Some(because) = cause {
-            // A cause that only repeats what was said adds nothing.
+            // A cause that only repeats the message adds nothing.
             if because.to_string() != said {
                 said = because.to_string();
                 self.line(&format!("  because: {said}"));
@@ -97,20 +97,20 @@ impl Screen {
         }
     }
 
-    /// The next question. Waits for ever where nobody is there to ask one.
+    /// The next question. Waits forever if nobody can ask one.
     pub(crate) async fn ask(&self) -> String {
         if !self.interactive {
             return std::future::pending().await;
         }
-        // A thread of its own: the runtime would wait at its end for a read that only the person can end.
+        // A separate thread: at its end the runtime would wait for a read that only the user can end.
         let (typed, line) = tokio::sync::oneshot::channel();
         std::thread::spawn(move || {
-            // Nobody may wait any more.
+            // The receiver may be gone.
             let _ = next_line().map(|line| typed.send(line));
         });
         match line.await {
             Ok(line) => line,
-            // Nothing more will be typed.
+            // Standard input has ended.
             Err(_) => std::future::pending().await,
         }
     }
@@ -120,7 +120,7 @@ impl Screen {
     }
 }
 
-/// The next line that says something.
+/// The next line that is not empty.
 fn next_line() -> Option<String> {
     loop {
         eprint!("Ask something else: ");
@@ -135,7 +135,7 @@ fn next_line() -> Option<String> {
     }
 }
 
-/// Shows a model being loaded, as long as one is.
+/// Shows the progress of a model while it loads.
 pub(crate) struct Loading<'a> {
     screen: &'a Screen,
     /// A bar is on the screen.
@@ -144,7 +144,7 @@ pub(crate) struct Loading<'a> {
 }
 
 impl Loading<'_> {
-    /// Waits a moment, then shows how far it has come.
+    /// Waits a moment, then shows the progress.
     pub(crate) async fn tick(&mut self, queen: &Queen) {
         tokio::time::sleep(TICK).await;
         let Some(load) = queen.loads().into_iter().next() else {
@@ -188,7 +188,7 @@ impl Drop for Loading<'_> {
     }
 }
 
-/// An answer and how long it took.
+/// An answer and its timings.
 pub(crate) struct Measured {
     pub(crate) text: String,
     pub(crate) queue_wait: Duration,

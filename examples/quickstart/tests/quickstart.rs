@@ -1,4 +1,4 @@
-//! The quickstart as a person runs it: the real program, the bundled model, a database on disk.
+//! Tests of the quickstart as a user runs it: the real program, the bundled model, a database on disk.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -20,7 +20,7 @@ fn quickstart(data: &Path, arguments: &[&str]) -> Command {
     command
 }
 
-/// Ends a program, and the processes it has started.
+/// Kills a program, and the processes that it has started.
 struct Guard(Child);
 
 impl Drop for Guard {
@@ -81,7 +81,7 @@ fn a_job_whose_process_was_killed_in_the_middle_is_finished_by_the_next_start() 
     let next = run(data.path(), &["--once", "--prompt", "Hello!"]);
     let rest = text(&next.stderr);
     assert!(next.status.success(), "{rest}");
-    assert!(rest.contains("had not ended when an earlier run did"), "{rest}");
+    assert!(rest.contains("of a previous run had not ended"), "{rest}");
     assert!(rest.contains("is complete now"), "{rest}");
     assert!(rest.contains(whole.trim()), "the same story, to its end: {rest}");
 
@@ -135,7 +135,7 @@ fn it_goes_on_to_serve_what_it_says_until_it_is_told_to_end() {
     let next = lines.next().unwrap().unwrap();
     assert!(next.contains("OPENAI_BASE_URL=http://127.0.0.1:"), "{next}");
 
-    // What a person would paste.
+    // The command that a user would paste.
     let output = Command::new("sh").args(["-c", &curl]).output().unwrap();
     let answer = text(&output.stdout);
     assert!(answer.starts_with("data: {") && answer.contains("[DONE]"), "{answer} {output:?}");

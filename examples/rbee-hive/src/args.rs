@@ -1,4 +1,4 @@
-//! What the daemon is told on its command line.
+//! The command line of the daemon.
 
 use std::{
     env::VarError,
@@ -20,69 +20,69 @@ use rbee_transport_http::{
     wire::engine::Engine,
 };
 
-/// The agent of one machine: starts and stops workers, and reports what there is. A queen tells it what to do.
+/// The agent of one machine: starts and stops workers, and reports the machine's state. A queen controls it.
 #[derive(Debug, Parser)]
 #[command(name = "rbee-hive", version)]
 pub(crate) struct Args {
-    /// The hive's name; this machine's by default
+    /// The hive's name; by default the machine's name
     #[arg(long)]
     id: Option<HiveId>,
-    /// Where it listens, and its workers
+    /// The address that it and its workers listen on
     #[arg(long, default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
     host: IpAddr,
     /// The port it listens on
     #[arg(long, default_value_t = wire::HIVE_PORT)]
     port: u16,
-    /// Where it remembers its workers and its token; a directory of its own for each hive. By default it is
-    /// rbee/hives/ID in the directory for data, where queens of the same user find the token by themselves
+    /// The directory for the state of its workers and its token; each hive needs its own. By default it is
+    /// rbee/hives/ID in the data directory, where queens of the same user find the token by themselves
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
-    /// A file with the token that queens must show, `-` for the standard input; else the one in RBEE_HIVE_TOKEN, else the
-    /// one in the file `token` in the state directory, which is made if it is missing
+    /// A file with the token that queens must send, `-` for the standard input; else the token in RBEE_HIVE_TOKEN, else
+    /// the one in the file `token` in the state directory, which is created if it is missing
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
-    /// End after this many seconds without a queen; without it the daemon goes on
+    /// End after this many seconds without a queen; without it the daemon never ends by itself
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub(crate) lease: Option<Duration>,
-    /// The program of a worker; llm-worker-rbee beside this one by default
+    /// The program of a worker; by default llm-worker-rbee next to this one
     #[arg(long, value_name = "PROGRAM")]
     worker: Option<PathBuf>,
-    /// How many seconds workers go on without this daemon
+    /// How many seconds workers continue without this daemon
     #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "90")]
     worker_lease: Duration,
     /// Other engines, as a list in YAML or JSON
     #[arg(long, value_name = "FILE")]
     engines: Option<PathBuf>,
-    /// Where models are kept that are fetched to this machine; beside what it remembers by default
+    /// The directory for downloaded models; by default in the state directory
     #[arg(long, value_name = "DIR")]
     models_dir: Option<PathBuf>,
-    /// Bytes that they may take on the disk; those used longest ago make room
+    /// The maximum disk space for these models, in bytes; the least recently used ones are removed
     #[arg(long, value_name = "BYTES")]
     models_budget: Option<u64>,
-    /// Where the hub's models are kept; the place that other tools share by default
+    /// The directory for the hub's models; by default the one that other tools share
     #[arg(long, value_name = "DIR")]
     hub_cache: Option<PathBuf>,
-    /// A directory in which others may put models: links below it must not lead out of it; may be given more than once
+    /// A directory in which others may put models: links below it must not lead out of it; can be given several times
     #[arg(long = "file-root", value_name = "DIR")]
     file_roots: Vec<PathBuf>,
-    /// Threads that a worker computes with on the processor; all cores by default
+    /// CPU threads that a worker uses; by default all cores
     #[arg(long)]
     threads: Option<NonZeroUsize>,
-    /// The longest prompt and answer together, in tokens; the model's own limit by default
+    /// The maximum length of prompt and answer together, in tokens; by default the model's own limit
     #[arg(long, value_name = "TOKENS")]
     context: Option<u32>,
-    /// How the log is written, and that of its workers: text for people, or json, one object a line
+    /// The format of the log, and of the workers' logs: text for people, or json, one object per line
     #[arg(long, value_name = "text|json", default_value = "text")]
     log_format: LogFormat,
-    /// What is logged: error, warn, info, debug or trace, and PART=LEVEL after commas
+    /// The log level: error, warn, info, debug or trace, and PART=LEVEL after commas
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     log_level: String,
 }
 
-/// The longest token, with room for a line end.
+/// The maximum size of a token, with room for a line end.
 const MOST_TOKEN: u64 = 1 << 10;
 
-/// Holds the token, if there is no file with it.
+/// The variable with the token, if there is no file with it.
 const VARIABLE: &str = "RBEE_HIVE_TOKEN";
 
 fn seconds(text: &str) -> Result<Duration, String> {
@@ -134,18 +134,18 @@ impl Args {
         parsed.map_err(|error| error.context(from.display()))
     }
 
-    /// The file with the token, to be read again while it serves; not one that comes from elsewhere.
+    /// The file with the token, which is read again on SIGHUP; `None` if the token comes from elsewhere.
     pub(crate) fn token_file(&self, token: &SharedToken) -> Option<TokenFile> {
         let path = self.token_file.as_ref().filter(|path| path.as_os_str() != "-")?;
         Some(TokenFile::new(path, token.clone()))
     }
 
-    /// Where it listens.
+    /// The address to listen on.
     pub(crate) fn address(&self) -> SocketAddr {
         SocketAddr::new(self.host, self.port)
     }
 
-    /// What is logged, and how.
+    /// The level and the format of the log.
     pub(crate) fn log(&self) -> Result<LogStyle> {
         LogStyle::new(self.log_format, &*self.log_level)
     }
@@ -168,7 +168,7 @@ impl Args {
             ..StoreOptions::default()
         };
         let hive = ProcessHive::new(id, state_dir);
-        // Before there is a store of models in it.
+        // This comes before a model store is made in it.
         hive.make_state_dir().map_err(|error| error.context("--state-dir"))?;
         let mut hive = hive
             .with_store(ModelStore::open(models, options)?)

@@ -14,7 +14,7 @@ use rbee_transport_http::{
 
 use args::Args;
 
-/// How long a worker has to end when the hive does.
+/// The time that a worker has to end when the hive ends.
 const GRACE: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {

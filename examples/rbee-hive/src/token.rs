@@ -8,7 +8,7 @@ use rbee_transport_http::{
     server::{log_reload, on_hangup, warn_of_exposed},
 };
 
-/// The token that the hive takes: the one it was given, or the one in its state directory, where queens of the same user
+/// The token that the hive accepts: the given one, or the one in its state directory, where queens of the same user
 /// find it.
 pub(crate) fn choose(
     given: Option<SharedToken>,
@@ -22,14 +22,15 @@ pub(crate) fn choose(
     let token = files.token()?;
     let token_file = files.token_path();
     tracing::info!(token_file = %token_file.display(), "the token that queens need is in this file");
-    // Without it the hive works too: queens have to be told the token.
+    // The hive works without it too, but then queens must be given the token.
     let announced = files.announce(address).inspect_err(|error| {
         tracing::warn!(%error, "queens on this machine do not find the token by themselves");
     });
     Ok((token.into(), announced.ok()))
 }
 
-/// Reads the token from this file again at every SIGHUP. Without a file the signal changes nothing, and ends nothing.
+/// Reads the token from this file again on every SIGHUP. Without a file the signal changes nothing, and does not end
+/// the hive.
 pub(crate) fn reload_on_hangup(file: Option<TokenFile>) -> Result<()> {
     on_hangup(move || match &file {
         Some(file) => {

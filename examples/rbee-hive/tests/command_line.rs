@@ -1,4 +1,4 @@
-//! What the program says to whoever calls it with something wrong, before it does anything.
+//! Tests of the errors for wrong arguments, which come before the program does anything.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 fn hive(arguments: &[&str]) -> Output {
     let place = tempfile::tempdir().unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_rbee-hive"));
-    // Neither the data nor the token of whoever runs the tests.
+    // Uses neither the data nor the token of the user who runs the tests.
     command.env("HOME", place.path()).env("XDG_DATA_HOME", place.path());
     command.env_remove("RBEE_HIVE_TOKEN").args(arguments).output().unwrap()
 }

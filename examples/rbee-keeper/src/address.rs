@@ -1,10 +1,10 @@
-//! Where the queen is: what hands type, made into a URL.
+//! The queen's address: what users type, as a URL.
 
 use std::{fmt, net::IpAddr, str::FromStr};
 
 use rbee_transport_http::wire::QUEEN_PORT;
 
-/// The root of a queen's API, `http://127.0.0.1:7833` for instance.
+/// The base URL of a queen's API, for example `http://127.0.0.1:7833`.
 ///
 /// ```
 /// use rbee_keeper::Address;
@@ -22,9 +22,9 @@ use rbee_transport_http::wire::QUEEN_PORT;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Address {
     tls: bool,
-    /// An IPv6 address stands here without brackets.
+    /// An IPv6 address has no brackets here.
     host: String,
-    /// That of the scheme where there is none.
+    /// The default port of the scheme if `None`.
     port: Option<u16>,
 }
 
@@ -40,33 +40,34 @@ impl Address {
         format!("{self}{path}")
     }
 
-    /// Is it spoken to over TLS?
+    /// True if the address uses TLS.
     pub fn is_tls(&self) -> bool {
         self.tls
     }
 
-    /// Is it on this machine?
+    /// True if the address is on this machine.
     pub fn is_loopback(&self) -> bool {
         self.host == "localhost" || self.host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
     }
 
-    /// The name or the address of the machine.
+    /// The machine's name or IP address.
     pub fn host(&self) -> &str {
         &self.host
     }
 
-    /// The port; none where it is that of the scheme.
+    /// The port, or `None` if it is the scheme's default.
     pub fn port(&self) -> Option<u16> {
         self.port
     }
 
-    /// Another port on the same machine.
+    /// The same machine with another port.
     pub fn with_port(mut self, port: u16) -> Self {
         self.port = Some(port);
         self
     }
 
-    /// How one that listens here is reached from this machine: one that listens on all addresses, on its loopback.
+    /// The address at which this machine reaches a server that listens here: the loopback address if it listens on all
+    /// addresses.
     pub fn reachable(mut self) -> Self {
         match self.host.parse::<IpAddr>() {
             Ok(IpAddr::V4(ip)) if ip.is_unspecified() => self.host = "127.0.0.1".into(),
@@ -108,12 +109,13 @@ impl FromStr for Address {
         };
         let rest = rest.trim_end_matches('/');
         if rest.contains(['@', '?', '#', '/']) || rest.chars().any(char::is_whitespace) {
-            return Err(wrong("there is more than a host and a port"));
+            return Err(wrong("it has more than a host and a port"));
         }
         // An IPv6 address without brackets has several colons, and so no port.
         let bare_ipv6 = rest.matches(':').count() > 1 && !rest.starts_with('[');
         let rest = if bare_ipv6 { format!("[{rest}]") } else { rest.to_owned() };
-        let authority: http::uri::Authority = rest.parse().map_err(|_| wrong("this is no host"))?;
+        let authority: http::uri::Authority =
+            rest.parse().map_err(|_| wrong("this is not a host"))?;
         let host = authority.host();
         if host.is_empty() {
             return Err(wrong("the host is missing"));
@@ -121,7 +123,7 @@ impl FromStr for Address {
         if authority.as_str() != host && authority.port_u16().is_none() {
             return Err(wrong("the port is not 0 to 65535"));
         }
-        // What is typed with a scheme is a URL, and has that scheme's port; a bare host is a queen on hers.
+        // With a scheme the text is a URL with the default port of that scheme. A bare host has the queen's port.
         let usual = (!text.contains("://")).then_some(QUEEN_PORT);
         let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
         Ok(Self { tls: scheme == "https", host, port: authority.port_u16().or(usual) })

@@ -1,4 +1,4 @@
-//! One answer of a model, streamed by OpenAI's chat completions.
+//! One answer of a model, streamed with OpenAI's chat completions.
 
 use std::time::{Duration, Instant};
 
@@ -13,12 +13,12 @@ use crate::{
     failure::Failure,
 };
 
-/// How long the queen may take to end a job that is not wanted any more.
+/// The timeout for cancelling a job.
 const CANCEL_PATIENCE: Duration = Duration::from_secs(5);
 /// The last event of a stream.
 const DONE: &[u8] = b"[DONE]";
 
-/// A turn of a conversation.
+/// A message of a conversation.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Message {
     pub(crate) role: &'static str,
@@ -31,7 +31,7 @@ impl Message {
     }
 }
 
-/// How the answer is made.
+/// Options for generating the answer.
 #[derive(Clone, Debug, Default, Serialize, clap::Args)]
 pub(crate) struct Sampling {
     /// The longest answer, in tokens.
@@ -39,12 +39,12 @@ pub(crate) struct Sampling {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) max_tokens: Option<u32>,
 
-    /// 0 (always the likeliest token) to 2.
+    /// From 0 (always the most likely token) to 2.
     #[arg(long, allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) temperature: Option<f32>,
 
-    /// Only the likeliest tokens that together have this probability.
+    /// Use only the most likely tokens that together have this probability.
     #[arg(long, allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) top_p: Option<f32>,
@@ -54,7 +54,7 @@ pub(crate) struct Sampling {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) seed: Option<u64>,
 
-    /// A text that ends the answer; may be given up to four times.
+    /// A text that ends the answer; up to four can be given.
     #[arg(long, value_name = "TEXT")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) stop: Vec<String>,
@@ -83,12 +83,12 @@ impl<'a> Chat<'a> {
     }
 }
 
-/// What arrives.
+/// A part of an answer.
 #[derive(Debug)]
 pub(crate) enum Part {
-    /// A piece of the answer; may be empty. Beside it, the object that it came in, as it came.
+    /// A chunk of the answer, which may be empty, and the object that contained it, unchanged.
     Text(String, Box<RawValue>),
-    /// Nothing follows.
+    /// The end of the answer.
     End,
 }
 
@@ -111,14 +111,14 @@ struct Delta {
     content: Option<String>,
 }
 
-/// Tokens counted.
+/// The number of tokens.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 pub(crate) struct Usage {
     pub(crate) prompt_tokens: u32,
     pub(crate) completion_tokens: u32,
 }
 
-/// An answer on its way.
+/// An answer that is being streamed.
 #[derive(Debug)]
 pub(crate) struct Answer {
     client: Client,
@@ -132,7 +132,7 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    /// Asks. The head of the answer arrives once the job is accepted.
+    /// Sends the question. Returns once the job is accepted.
     pub(crate) async fn ask(client: &Client, chat: &Chat<'_>) -> Result<Self, Failure> {
         let asked = Instant::now();
         let events = client.post_for_events(queen::CHAT, chat).await?;
@@ -169,7 +169,7 @@ impl Answer {
         let chunk: Chunk = self.events.read(&event)?;
         self.usage = chunk.usage.or(self.usage);
         let mut text = String::new();
-        // There is one choice, since `n` is not asked for.
+        // There is one choice, because the request does not set `n`.
         for choice in chunk.choices {
             text += choice.delta.content.as_deref().unwrap_or_default();
             self.finish = choice.finish_reason.or(self.finish.take());
@@ -180,17 +180,17 @@ impl Answer {
         Ok(Part::Text(text, self.events.read(&event)?))
     }
 
-    /// Ends the job. It ends too where the queen cannot be told, since nobody reads it any more.
+    /// Cancels the job. If the queen cannot be reached, the job ends anyway, because nobody reads it any more.
     pub(crate) async fn cancel(self) {
         if let (Some(job), false) = (&self.job, self.ended) {
             let path = queen::JOB.replace("{id}", job);
             let told = self.client.order(Method::DELETE, &path, &());
-            // It has ended meanwhile, or the queen is gone; both are as wished.
+            // The job has ended already, or the queen is gone. Both are fine.
             let _ = tokio::time::timeout(CANCEL_PATIENCE, told).await;
         }
     }
 
-    /// From the question to the first text.
+    /// The time from the question to the first text.
     pub(crate) fn to_first(&self) -> Option<Duration> {
         Some(self.first? - self.asked)
     }

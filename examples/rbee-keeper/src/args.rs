@@ -1,4 +1,4 @@
-//! The command line: what is common to all verbs, and which verbs there are.
+//! The command line: the global options and the list of commands.
 
 use std::path::PathBuf;
 
@@ -8,16 +8,16 @@ use crate::{Address, client::Credentials, failure::Failure, verbs::Verb};
 
 const AFTER_HELP: &str = "\
 Exit codes:
-    0  all is well
+    0  success
     1  something failed
-    2  the command line is wrong, or asks for something that is not allowed
-    3  the queen does not answer, or went away
+    2  the command line is wrong, or requests something that is not allowed
+    3  the queen does not answer, or the connection broke
     4  there is no such model, job, hive or worker
     5  the key is missing or wrong, or does not allow this
-    6  a limit is reached; later it may work
+    6  a limit is reached; a later try may succeed
   130  interrupted with Ctrl-C
 
-Answers go to standard output, everything about them to standard error.";
+Answers go to standard output; progress, warnings and errors go to standard error.";
 
 /// The command line of rbee: language models on every machine you own.
 #[derive(Debug, Parser)]
@@ -37,12 +37,12 @@ pub struct Cli {
     pub(crate) verb: Verb,
 }
 
-/// The whole command, for completions and for tests.
+/// The whole command line, for completions and for tests.
 pub fn command() -> clap::Command {
     Cli::command()
 }
 
-/// What every verb takes.
+/// The options of every command.
 #[derive(Clone, Args)]
 #[command(next_help_heading = "Everywhere")]
 pub(crate) struct Global {
@@ -50,7 +50,7 @@ pub(crate) struct Global {
     #[arg(long, visible_alias = "url", global = true, env = "RBEE_HOST", value_name = "ADDRESS")]
     pub(crate) host: Option<Address>,
 
-    /// The key she wants. On the command line it can be read by everybody on this machine; prefer the variable.
+    /// The key that the queen requires. Everyone on this machine can read it on the command line; prefer the variable.
     #[arg(long, global = true, env = "RBEE_API_KEY", hide_env_values = true, value_name = "KEY")]
     api_key: Option<String>,
 
@@ -64,19 +64,19 @@ pub(crate) struct Global {
     )]
     token_file: Option<PathBuf>,
 
-    /// Certificates in PEM that her TLS is checked against, instead of those of the system.
+    /// Certificates in PEM to check the queen's TLS certificate against, instead of those of the system.
     #[arg(long, global = true, env = "RBEE_CA_CERT", value_name = "FILE")]
     ca_cert: Option<PathBuf>,
 
-    /// Print JSON: one document, or one object a line where there is a stream.
+    /// Print JSON: one document, or one object per line for a stream.
     #[arg(long, global = true)]
     pub(crate) json: bool,
 
-    /// Print only what was asked for, and errors.
+    /// Print only the requested output, and errors.
     #[arg(long, short, global = true)]
     pub(crate) quiet: bool,
 
-    /// No colours; NO_COLOR does the same.
+    /// Print no colors; NO_COLOR does the same.
     #[arg(long, global = true)]
     pub(crate) no_color: bool,
 }
@@ -89,7 +89,7 @@ impl std::fmt::Debug for Global {
 }
 
 impl Global {
-    /// What to say of a token file that other users can read.
+    /// The warning about a token file that other users can read.
     pub(crate) fn exposed_token_file(&self) -> Option<String> {
         self.token_file.as_deref().and_then(rbee_core::private_files::exposed)
     }
@@ -108,7 +108,7 @@ impl Global {
     }
 }
 
-/// What stands on the command line itself, not in a variable.
+/// The options given on the command line itself, not in a variable.
 #[derive(Clone, Default)]
 pub(crate) struct Typed {
     pub(crate) host: Option<Address>,
@@ -135,7 +135,7 @@ impl std::fmt::Debug for Typed {
     }
 }
 
-/// The longest file with a secret, in bytes.
+/// The maximum size of a file with a secret, in bytes.
 const MOST_SECRET_BYTES: u64 = 4096;
 
 /// The text of a file with a secret, without the line end.

@@ -24,22 +24,22 @@ pub(crate) use answers::failure_in;
 pub use stream::Events;
 
 const USER_AGENT: &str = concat!("rbee/", env!("CARGO_PKG_VERSION"));
-/// How long an answer that is no stream may take.
+/// The timeout of an answer that is not a stream.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
-/// How long the head of a stream may take: the queen answers at once, and sends comments while a model loads.
+/// The timeout of the head of a stream: the queen answers at once, and sends comments while a model loads.
 const HEAD_PATIENCE: Duration = Duration::from_secs(120);
 
-/// What the queen is shown and what is believed of her.
+/// The key for the queen, and the certificates that are trusted.
 #[derive(Debug, Default)]
 pub struct Credentials {
-    /// The key, as the header it is sent in: one that does not show itself.
+    /// The value of the `Authorization` header, marked as sensitive.
     pub key: Option<HeaderValue>,
-    /// Certificates in PEM. Where given, TLS trusts these alone.
+    /// Certificates in PEM. If set, TLS trusts only these.
     pub ca: Option<Vec<u8>>,
 }
 
 impl Credentials {
-    /// Takes the key. It is not repeated in the error.
+    /// Sets the key. An error does not repeat it.
     pub fn with_key(mut self, key: &str) -> Result<Self, Failure> {
         let header = HeaderValue::try_from(format!("Bearer {}", key.trim()));
         let mut header = header.map_err(|_| {
@@ -50,7 +50,7 @@ impl Credentials {
         Ok(self)
     }
 
-    /// Trusts the certificates of this file alone.
+    /// Trusts only the certificates of this file.
     pub fn with_ca(mut self, path: &Path) -> Result<Self, Failure> {
         let read = std::fs::read(path);
         self.ca = Some(read.map_err(|cause| {
@@ -60,7 +60,7 @@ impl Credentials {
     }
 }
 
-/// The queen, over HTTP.
+/// A client of the queen's HTTP API.
 #[derive(Clone, Debug)]
 pub struct Client {
     http: HttpClient,
@@ -69,10 +69,10 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects to nothing yet.
+    /// Makes a client without connecting to the queen.
     ///
     /// # Errors
-    /// [`Exit::Usage`] where the certificates cannot be used.
+    /// [`Exit::Usage`] if the certificates cannot be used.
     pub fn new(address: Address, credentials: &Credentials) -> Result<Self, Failure> {
         let trust = match &credentials.ca {
             Some(pem) => Some(Trust::only(pem).map_err(|error| {
@@ -83,23 +83,23 @@ impl Client {
                 Failure::usage(format!("TLS cannot be used: {}", error.message()))
                     .with_hint("--ca-cert names a file with the certificate of the queen")
             })?),
-            // Reading the system's certificates takes time, and plain HTTP needs none.
+            // Reading the system's certificates takes time, and plain HTTP does not need them.
             None => None,
         };
         Ok(Self { http: HttpClient::new(trust), key: credentials.key.clone(), address })
     }
 
-    /// The same for a queen elsewhere.
+    /// The same client for a queen at another address.
     pub(crate) fn at(&self, address: Address) -> Self {
         Self { address, ..self.clone() }
     }
 
-    /// Where the queen is.
+    /// The queen's address.
     pub fn address(&self) -> &Address {
         &self.address
     }
 
-    /// `GET`, with parameters.
+    /// Sends a `GET` request with query parameters.
     pub async fn get<T: DeserializeOwned>(
         &self,
         path: &str,
@@ -108,7 +108,7 @@ impl Client {
         self.ask(Method::GET, path, query, None::<&()>, PATIENCE).await?.json().await
     }
 
-    /// `GET`, given up after `patience`.
+    /// Sends a `GET` request with the timeout `patience`.
     pub async fn get_within<T: DeserializeOwned>(
         &self,
         path: &str,
@@ -117,16 +117,17 @@ impl Client {
         self.ask(Method::GET, path, &(), None::<&()>, patience).await?.json().await
     }
 
-    /// How the queen is, also while it goes down; what the operator alone is told is in it if the key is the operator's.
+    /// The queen's health, also while it goes down. With the operator's key it includes the details that only the
+    /// operator sees.
     ///
     /// # Errors
-    /// If it is not reached within `patience`, or refuses the key.
+    /// If the queen is not reached within `patience`, or refuses the key.
     pub async fn health(&self, patience: Duration) -> Result<Health, Failure> {
         let request = self.request(Method::GET, HEALTH, &(), None::<&()>)?;
         self.exchange(request, HEALTH, patience).await?.health().await
     }
 
-    /// `POST`.
+    /// Sends a `POST` request.
     pub async fn post<T: DeserializeOwned>(
         &self,
         path: &str,
@@ -135,7 +136,7 @@ impl Client {
         self.ask(Method::POST, path, &(), Some(body), PATIENCE).await?.json().await
     }
 
-    /// `POST`, given up after `patience`.
+    /// Sends a `POST` request with the timeout `patience`.
     pub async fn post_within<T: DeserializeOwned>(
         &self,
         path: &str,
@@ -145,7 +146,7 @@ impl Client {
         self.ask(Method::POST, path, &(), Some(body), patience).await?.json().await
     }
 
-    /// `PUT`.
+    /// Sends a `PUT` request.
     pub async fn put<T: DeserializeOwned>(
         &self,
         path: &str,
@@ -154,12 +155,12 @@ impl Client {
         self.ask(Method::PUT, path, &(), Some(body), PATIENCE).await?.json().await
     }
 
-    /// `DELETE`, with an answer that is looked at.
+    /// Sends a `DELETE` request and returns its answer.
     pub async fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
         self.ask(Method::DELETE, path, &(), None::<&()>, PATIENCE).await?.json().await
     }
 
-    /// A request with a method of its own and no body, whose answer says nothing but that it was done.
+    /// Sends a request with this method and no body, whose answer has no content.
     pub async fn order(
         &self,
         method: Method,
@@ -169,7 +170,8 @@ impl Client {
         self.ask(method, path, query, None::<&()>, PATIENCE).await
     }
 
-    /// `GET`, answered with events; after the one of this id, where one is given. None where there are no more.
+    /// Sends a `GET` request that is answered with events, after the event with this id if one is given. `None` if
+    /// there are no more events.
     pub async fn events(
         &self,
         path: &str,
@@ -184,7 +186,7 @@ impl Client {
         if reply.is_empty() { Ok(None) } else { reply.events().map(Some) }
     }
 
-    /// `POST`, answered with events.
+    /// Sends a `POST` request that is answered with events.
     pub async fn post_for_events(
         &self,
         path: &str,
@@ -216,7 +218,7 @@ impl Client {
         let unsendable = |why: String| {
             Failure::usage(format!("the request to {} cannot be made: {why}", self.address))
         };
-        // The queen takes no change that does not say it is JSON: a web page could send it.
+        // The queen refuses changes without a JSON content type, because a web page could send them.
         let is_json = body.is_some() || matches!(method, Method::POST | Method::PUT);
         let path = query::with(path, query).map_err(|error| unsendable(error.message().into()))?;
         let body = body.map_or(Ok(Vec::new()), serde_json::to_vec);
@@ -243,7 +245,7 @@ impl Client {
         self.exchange(request, path, patience).await?.accepted().await
     }
 
-    /// Sends a request, and gives the head of the answer whatever its status is.
+    /// Sends a request and returns the head of the answer, whatever its status is.
     async fn exchange(
         &self,
         mut request: Request<Bytes>,
@@ -267,7 +269,7 @@ impl Client {
     }
 }
 
-/// Which request an answer belongs to.
+/// The request that an answer belongs to.
 #[derive(Clone, Debug)]
 pub(crate) struct About {
     address: Address,
@@ -276,7 +278,7 @@ pub(crate) struct About {
 }
 
 impl About {
-    /// Nobody answered, or the connection broke.
+    /// The failure of a connection that was refused or that broke.
     fn lost(&self, cause: &HttpError) -> Failure {
         let address = &self.address;
         let why = root_of(cause);
@@ -292,20 +294,20 @@ impl About {
                 )
             } else if address.is_tls() {
                 failure.with_hint(
-                    "is this her address, and is her certificate known here? --ca-cert names one's file",
+                    "check the queen's address; --ca-cert names a file with the queen's certificate",
                 )
             } else {
-                failure.with_hint("is this her address? --host or RBEE_HOST names another")
+                failure.with_hint("check the queen's address; --host or RBEE_HOST names another")
             };
         }
         self.broken(&format!("the connection to the queen at {address} broke: {why}"))
     }
 
-    /// The queen went away in the middle of an answer.
+    /// The failure of a connection that broke in the middle of an answer.
     fn broken(&self, message: &str) -> Failure {
         Failure::new(Exit::Unreachable, CONNECTION_LOST, message)
             .with_correlation_id(Some(self.correlation_id.clone()))
-            .with_hint("`rbee status` shows whether she is still there")
+            .with_hint("`rbee status` shows whether it still runs")
     }
 
     fn silent(&self, patience: Duration) -> Failure {
@@ -313,7 +315,7 @@ impl About {
         self.broken(&format!("the queen at {address} did not answer {path} within {patience:?}"))
     }
 
-    /// Something answered that does not talk like a queen.
+    /// The failure of an answer that does not come from a queen.
     fn stranger(&self, why: &str) -> Failure {
         let (address, path) = (&self.address, &self.path);
         let message = format!("{address} does not answer {path} as a queen does: {why}");
@@ -323,7 +325,7 @@ impl About {
     }
 }
 
-/// The innermost cause, which says most: `connection refused`, `invalid peer certificate`.
+/// The innermost cause, which is the most specific: `connection refused`, `invalid peer certificate`.
 fn root_of(error: &dyn std::error::Error) -> String {
     let mut said = error.to_string();
     let mut cause = error.source();

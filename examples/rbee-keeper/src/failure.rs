@@ -1,28 +1,28 @@
-//! How a verb can fail, and the exit codes.
+//! Failures of commands, and the exit codes.
 
 use std::{fmt, io, path::Path, time::Duration};
 
 use rbee_core::ErrorKind;
 use serde::Serialize;
 
-/// How the program ends.
+/// How the program ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// All is well.
+    /// Success.
     Ok,
     /// Something failed.
     Failed,
-    /// The command line is wrong, or asks for something that is not allowed.
+    /// The command line is wrong, or requests something that is not allowed.
     Usage,
-    /// The queen does not answer, or went away.
+    /// The queen does not answer, or the connection broke.
     Unreachable,
     /// There is no such model, job, hive or worker.
     NotFound,
-    /// The key is missing or wrong, or does not allow this, or the policy refused.
+    /// The key is missing or wrong, or does not allow this, or the policy rejected the request.
     Refused,
-    /// A limit is reached; later it may work.
+    /// A limit is reached; a later try may succeed.
     Busy,
-    /// Ctrl-C.
+    /// Interrupted with Ctrl-C.
     Interrupted,
 }
 
@@ -63,13 +63,13 @@ impl Exit {
 
 /// The queen cannot be connected to.
 pub(crate) const UNREACHABLE: &str = "UNREACHABLE";
-/// The queen went away in the middle of an answer.
+/// The connection broke in the middle of an answer.
 pub(crate) const CONNECTION_LOST: &str = "CONNECTION_LOST";
 
 const USAGE: &str = "USAGE";
 const INTERRUPTED: &str = "INTERRUPTED";
 
-/// Why a verb did not do what it was asked.
+/// The reason why a command failed.
 #[derive(Clone, Debug, Serialize)]
 #[serde(transparent)]
 pub struct Failure(Box<Inner>);
@@ -105,7 +105,7 @@ impl Failure {
         }))
     }
 
-    /// What the queen answered with. Codes of both her shapes are known here by their upper-case names.
+    /// An error that the queen answered with. Codes of both of its formats map to their upper-case names.
     pub fn answered(code: &str, status: Option<u16>, message: impl Into<String>) -> Self {
         let code = code.to_ascii_uppercase();
         let kind = ErrorKind::from_code(&code);
@@ -119,7 +119,7 @@ impl Failure {
         let failure = Self::new(exit, &code, message);
         match kind {
             Some(ErrorKind::Unauthorized) => failure.with_hint(
-                "the queen wants a key: set RBEE_API_KEY, or name a file with --token-file",
+                "the queen requires a key: set RBEE_API_KEY, or name a file with --token-file",
             ),
             Some(ErrorKind::SystemAtCapacity | ErrorKind::QuotaExceeded) => {
                 failure.with_hint("`rbee jobs ls` shows what is queued and running")
@@ -130,7 +130,7 @@ impl Failure {
                 failure.with_hint("`rbee hive ls` and `rbee doctor` show which machine is down")
             }
             Some(ErrorKind::Interrupted) => failure.with_hint(
-                "`rbee jobs ls` shows whether it goes on, and `rbee jobs events` follows it",
+                "`rbee jobs ls` shows whether it still runs, and `rbee jobs events` follows it",
             ),
             Some(
                 ErrorKind::WorkerLost
@@ -142,7 +142,7 @@ impl Failure {
         }
     }
 
-    /// The same, of this file: a message that names a place in it names the file too.
+    /// Adds the file's name to a message that begins with a position in the file.
     pub fn in_file(mut self, file: &Path) -> Self {
         if self.0.message.starts_with("line ") {
             self.0.message = format!("{}: {}", file.display(), self.0.message);
@@ -150,87 +150,87 @@ impl Failure {
         self
     }
 
-    /// The command line is wrong in a way that only shows while it runs.
+    /// An error of the command line that is only found at run time.
     pub fn usage(message: impl Into<String>) -> Self {
         Self::new(Exit::Usage, USAGE, message)
     }
 
-    /// Ctrl-C.
+    /// Interrupted with Ctrl-C.
     pub fn interrupted() -> Self {
         Self::new(Exit::Interrupted, INTERRUPTED, "interrupted")
     }
 
-    /// Standard output could not be written.
+    /// A failure to write standard output.
     pub fn output(cause: &io::Error) -> Self {
         let exit = if cause.kind() == io::ErrorKind::BrokenPipe { Exit::Ok } else { Exit::Failed };
         Self::new(exit, "OUTPUT", format!("standard output cannot be written: {cause}"))
     }
 
-    /// Names the parameter that is at fault.
+    /// Sets the wrong parameter.
     pub fn with_param(mut self, param: Option<String>) -> Self {
         self.0.param = param;
         self
     }
 
-    /// Says when a new try can succeed.
+    /// Sets when a retry can succeed.
     pub fn with_retry_after(mut self, after: Option<u64>) -> Self {
         self.0.retry_after_ms = after;
         self
     }
 
-    /// When a new try can succeed, if that is known.
+    /// When a retry can succeed, or `None` if unknown.
     pub(crate) fn retry_after(&self) -> Option<Duration> {
         self.0.retry_after_ms.map(Duration::from_millis)
     }
 
-    /// Adds the mark by which the request is found in the logs.
+    /// Sets the correlation id that finds the request in the logs.
     pub fn with_correlation_id(mut self, id: Option<String>) -> Self {
         self.0.correlation_id = self.0.correlation_id.or(id);
         self
     }
 
-    /// Adds what to do next.
+    /// Adds a hint on what to do next.
     pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.0.hints.push(hint.into());
         self
     }
 
-    /// How the program ends.
+    /// The exit code of the program.
     pub fn exit(&self) -> Exit {
         self.0.exit
     }
 
-    /// The stable name of what went wrong.
+    /// The stable code of the error.
     pub fn code(&self) -> &str {
         &self.0.code
     }
 
-    /// What went wrong, for people.
+    /// The error message for people.
     pub fn message(&self) -> &str {
         &self.0.message
     }
 
-    /// Did whoever reads the output go away? Then nothing is to be said.
+    /// True if the reader of the output has closed it. Then nothing is printed.
     pub(crate) fn is_silent(&self) -> bool {
         self.0.exit == Exit::Ok
     }
 
-    /// Nobody listens there: a queen can be started.
+    /// True if no server listens at the address, so that a queen can be started.
     pub(crate) fn can_start_a_queen(&self) -> bool {
         self.0.code == UNREACHABLE
     }
 
-    /// The connection broke; trying again may help.
+    /// True if the connection broke, so that a retry may help.
     pub(crate) fn is_broken_connection(&self) -> bool {
         matches!(&*self.0.code, UNREACHABLE | CONNECTION_LOST)
     }
 }
 
-/// The lines that stand on standard error, without colour.
+/// The lines on standard error, without color.
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.0.message)?;
-        // Those two say it all themselves.
+        // The messages of these two need no code.
         if !matches!(&*self.0.code, USAGE | INTERRUPTED) {
             write!(f, " ({}", self.0.code)?;
             if let Some(param) = &self.0.param {

@@ -1,7 +1,7 @@
 //! The command line of rbee: a thin client of the queen.
 //!
-//! Every verb is one or a few requests to the queen over HTTP; nothing is decided here. What a person or a script
-//! meets is described in `docs/keeper.md`, and by `rbee --help`.
+//! Each command sends one or a few requests to the queen over HTTP and decides nothing. `docs/keeper.md` and `rbee
+//! --help` describe what users and scripts see.
 
 mod address;
 mod answer;
@@ -23,7 +23,7 @@ pub use screen::{Column, Facts, Screen, Table, human, text};
 use args::Typed;
 use clap::FromArgMatches;
 
-/// What every verb works with.
+/// What every command works with.
 #[derive(Debug)]
 struct Keeper {
     client: Client,
@@ -31,12 +31,12 @@ struct Keeper {
     typed: Typed,
 }
 
-/// The whole program: reads the command line, runs the verb, and says how it ended.
+/// The whole program: reads the command line, runs the command, and returns the exit code.
 pub fn main() -> ExitCode {
     let matches = match command().try_get_matches() {
         Ok(matches) => matches,
         Err(error) => {
-            // `--help` and `--version` come here too; what cannot be printed is lost either way.
+            // `--help` and `--version` come here too. An error of the output is ignored.
             let _ = error.print();
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(Exit::Usage.code()));
         }
@@ -50,7 +50,7 @@ pub fn main() -> ExitCode {
     if typed.api_key.is_some() {
         screen.warn(
             "a key on the command line can be read by everybody on this machine; \
-             RBEE_API_KEY and --token-file cannot",
+             use RBEE_API_KEY or --token-file instead",
         );
     }
     if let Some(exposed) = cli.global.exposed_token_file() {
@@ -62,7 +62,7 @@ pub fn main() -> ExitCode {
         .map_err(|cause| Failure::new(Exit::Failed, "INTERNAL", cause.to_string()))
         .and_then(|runtime| {
             let ended = runtime.block_on(run(cli, typed, &screen));
-            // A thread that still reads standard input must not keep the program.
+            // A thread that still reads standard input must not keep the program running.
             runtime.shutdown_background();
             ended
         });

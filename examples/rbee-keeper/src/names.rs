@@ -1,4 +1,4 @@
-//! Finding what is meant: a model by a name that is nearly right, a job or worker by the beginning of its id.
+//! Lookup by imprecise names: a model by a name that is nearly right, a job or worker by the beginning of its id.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -10,15 +10,15 @@ use crate::{
     failure::{Exit, Failure},
 };
 
-/// How long the catalogue may take, where it is only asked for a better error.
+/// The timeout of the catalog if it is only needed for a better error message.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// How much alike two names are, at least, for one to be proposed for the other; 1 is the same.
+/// The minimum similarity of a proposed name; 1 is equal.
 const ALIKE: f64 = 0.6;
-/// How many names are proposed.
+/// The maximum number of proposed names.
 const PROPOSED: usize = 3;
 
 impl Keeper {
-    /// Adds to a failure about an unknown model which names are near.
+    /// Adds similar names to a failure about an unknown model.
     pub(crate) async fn with_names(&self, failure: Failure, model: &str) -> Failure {
         if failure.code() != "MODEL_NOT_FOUND" {
             return failure;
@@ -29,7 +29,7 @@ impl Keeper {
         let names: Vec<_> = found.data.into_iter().map(|entry| entry.name).collect();
         match &*nearest(model, &names) {
             [] if names.is_empty() => {
-                failure.with_hint("no model is known yet; `rbee pull MODEL` fetches one")
+                failure.with_hint("no model is known yet; `rbee pull MODEL` downloads one")
             }
             [] => failure.with_hint("`rbee ls` shows the models that are known"),
             near => failure.with_hint(format!("did you mean {}?", near.join(" or "))),
@@ -37,20 +37,20 @@ impl Keeper {
     }
 }
 
-/// The names of models, by their references; a model with several has the first of them.
+/// The names of models, by reference. A model with several names has the first of them.
 pub(crate) async fn of_models(keeper: &Keeper) -> Result<BTreeMap<String, String>, Failure> {
     let known: Listing<CatalogEntry> = keeper.client.get(queen::CATALOG, &()).await?;
     Ok(known.data.into_iter().rev().map(|entry| (entry.model, entry.name)).collect())
 }
 
-/// Is this the model of that reference, which may leave its commit and its file open?
+/// True if `asked` is the reference of this model; it may leave out the commit and the file.
 pub(crate) fn is_model(model: &str, asked: &str) -> bool {
     let parsed = |text: &str| text.parse::<ModelRef>().ok();
     model == asked
         || parsed(model).zip(parsed(asked)).is_some_and(|(model, asked)| model.is_of(&asked))
 }
 
-/// The names that are most like this one, the most like first.
+/// The most similar names, the most similar first.
 fn nearest<'a>(name: &str, names: &'a [String]) -> Vec<&'a str> {
     let name = name.to_lowercase();
     let mut near: Vec<_> = names
@@ -67,7 +67,7 @@ fn nearest<'a>(name: &str, names: &'a [String]) -> Vec<&'a str> {
     near.into_iter().take(PROPOSED).map(|(_, known)| known).collect()
 }
 
-/// The only one of these ids that begins so.
+/// The only one of these ids with this beginning.
 pub(crate) fn by_beginning<T: ToString>(
     what: &str,
     beginning: &str,
@@ -89,14 +89,14 @@ pub(crate) fn by_beginning<T: ToString>(
     }
 }
 
-/// Can this be an id, or the beginning of one?
+/// True if this can be an id, or the beginning of one.
 pub(crate) fn looks_like_id(text: &str) -> bool {
     text.len() >= 4
         && text.len() <= 36
         && text.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-')
 }
 
-/// How an id is shown: whole, or its beginning where a person reads it.
+/// An id for display: whole, or its beginning in a terminal.
 pub(crate) fn short(id: &impl ToString, is_terminal: bool) -> String {
     let id = id.to_string();
     if is_terminal { id.chars().take(8).collect() } else { id }

@@ -1,7 +1,7 @@
-//! What a person sees, or a script reads.
+//! The output for people and for scripts.
 //!
-//! Standard output has the answer and nothing else; standard error has everything about it. In a terminal, control
-//! characters that come from a model or a server are made harmless.
+//! Standard output has only the answer; everything else goes to standard error. In a terminal, control characters from
+//! a model or a server are replaced.
 
 mod facts;
 pub mod human;
@@ -26,10 +26,10 @@ pub(crate) use progress::Bars;
 pub(crate) use style::Style;
 pub use table::{Column, Table};
 
-/// The width of a terminal that does not tell it.
+/// The width of a terminal that does not report it.
 const WIDTH: usize = 80;
 
-/// Where everything is shown. Cloning is cheap.
+/// The three standard streams and the form of the output. Cloning is cheap.
 #[derive(Clone, Debug)]
 pub struct Screen {
     inner: Arc<Inner>,
@@ -39,7 +39,7 @@ pub struct Screen {
 struct Inner {
     json: bool,
     quiet: bool,
-    /// Colours on standard output and on standard error.
+    /// Whether standard output and standard error have colors.
     paints: (bool, bool),
     in_terminal: bool,
     out_terminal: bool,
@@ -47,7 +47,7 @@ struct Inner {
 }
 
 impl Screen {
-    /// Looks at what the three standard streams are connected to.
+    /// Detects what the three standard streams are connected to.
     pub fn new(json: bool, quiet: bool, no_color: bool) -> Self {
         let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
         let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
@@ -64,42 +64,42 @@ impl Screen {
         Self { inner: Arc::new(inner) }
     }
 
-    /// JSON is wanted.
+    /// True if the output is JSON.
     pub fn is_json(&self) -> bool {
         self.inner.json
     }
 
-    /// Only what was asked for is wanted.
+    /// True if only the requested output is printed.
     pub fn is_quiet(&self) -> bool {
         self.inner.quiet
     }
 
-    /// A person types, and reads both outputs.
+    /// True if input and both outputs are a terminal.
     pub fn is_conversation(&self) -> bool {
         self.inner.in_terminal && self.inner.out_terminal && self.inner.err_terminal
     }
 
-    /// A person can be asked: standard input and standard error are a terminal.
+    /// True if a person can be asked: standard input and standard error are a terminal.
     pub fn can_ask(&self) -> bool {
         self.inner.in_terminal && self.inner.err_terminal && !self.inner.json && !self.inner.quiet
     }
 
-    /// Standard output is a terminal.
+    /// True if standard output is a terminal.
     pub fn is_terminal(&self) -> bool {
         self.inner.out_terminal
     }
 
-    /// Standard input is a terminal.
+    /// True if standard input is a terminal.
     pub fn is_typed_into(&self) -> bool {
         self.inner.in_terminal
     }
 
-    /// Bars can be drawn on standard error.
+    /// True if bars can be drawn on standard error.
     pub fn draws(&self) -> bool {
         self.inner.err_terminal && !self.inner.quiet && !self.inner.json
     }
 
-    /// How wide a line of standard output may be; none where it is not shown in a terminal.
+    /// The maximum width of a line on standard output, or `None` outside a terminal.
     pub fn width(&self) -> Option<usize> {
         if !self.inner.out_terminal {
             return None;
@@ -107,7 +107,7 @@ impl Screen {
         Some(width_of(&Term::stdout()))
     }
 
-    /// Text for people, with line ends between words where standard output is a terminal.
+    /// Text for people, wrapped between words if standard output is a terminal.
     pub fn prose(&self, text: &str, hang: Option<usize>) -> String {
         match self.width() {
             Some(most) => text::wrap(text, most, hang),
@@ -115,19 +115,19 @@ impl Screen {
         }
     }
 
-    /// Writes to standard output, as it is.
+    /// Writes text to standard output unchanged.
     pub fn out(&self, text: &str) -> Result<(), Failure> {
         let mut out = io::stdout().lock();
         let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
         written.map_err(|cause| Failure::output(&cause))
     }
 
-    /// Writes a piece of text of a model to standard output.
+    /// Writes a chunk of a model's text to standard output.
     pub fn piece(&self, piece: &str) -> Result<(), Failure> {
         if self.inner.out_terminal { self.out(&text::harmless(piece)) } else { self.out(piece) }
     }
 
-    /// Writes a document: over several lines where a person reads it.
+    /// Writes a document, over several lines in a terminal.
     pub fn document(&self, value: &impl Serialize) -> Result<(), Failure> {
         let written = match self.inner.out_terminal {
             true => serde_json::to_string_pretty(value),
@@ -141,7 +141,7 @@ impl Screen {
         self.json_text(serde_json::to_string(value))
     }
 
-    /// Writes an event of a stream as one object, what it says as it came.
+    /// Writes an event of a stream as one object, with its data unchanged.
     pub fn event(&self, id: Option<&str>, event: &str, data: &RawValue) -> Result<(), Failure> {
         #[derive(Serialize)]
         struct Event<'a> {
@@ -161,7 +161,7 @@ impl Screen {
         self.out(&format!("{}\n", text::json_harmless(&written)))
     }
 
-    /// Writes a table to standard output, as wide as fits.
+    /// Writes a table to standard output, as wide as the terminal allows.
     pub fn table(&self, table: &Table) -> Result<(), Failure> {
         self.out(&table.render(self.width(), self.inner.paints.0))
     }
@@ -171,7 +171,7 @@ impl Screen {
         self.out(&facts.render(self.width(), self.inner.paints.0))
     }
 
-    /// Says that an order was carried out: `removed bee-tiny from every hive`.
+    /// Reports that an operation was done: `removed bee-tiny from every hive`.
     pub fn done(&self, did: &str, what: &str, how: &str) -> Result<(), Failure> {
         if self.inner.json {
             return self.object(&serde_json::json!({ "done": did, "subject": what }));
@@ -183,26 +183,26 @@ impl Screen {
         self.out(&format!("{}\n", self.prose(&text::harmless_line(&line), None)))
     }
 
-    /// The text in this style, where standard output has colours.
+    /// The text in this style, if standard output has colors.
     pub(crate) fn paint(&self, style: Style, text: &str) -> String {
         style.paint(text, self.inner.paints.0)
     }
 
-    /// A line about what is done, on standard error.
+    /// Writes a progress note to standard error.
     pub fn note(&self, line: &str) {
         if !self.inner.quiet {
             self.line("", Style::Dim, &text::harmless(line));
         }
     }
 
-    /// A line about what somebody should look at, on standard error.
+    /// Writes a warning to standard error.
     pub fn warn(&self, line: &str) {
         if !self.inner.quiet {
             self.line("warning:", Style::Yellow, &text::harmless(line));
         }
     }
 
-    /// Why the verb failed, on standard error; said also where only what was asked for is wanted.
+    /// Writes the failure of the command to standard error, even with `--quiet`.
     pub fn failure(&self, failure: &Failure) {
         if failure.is_silent() {
             return;
@@ -215,7 +215,7 @@ impl Screen {
         self.line("error:", Style::Red, &text::harmless(&failure.to_string()));
     }
 
-    /// Asks a question on standard error that is answered with yes or no; no where nobody answers.
+    /// Asks a yes-or-no question on standard error. Returns false if there is no answer.
     pub fn confirm(&self, question: &str) -> bool {
         let mut err = io::stderr().lock();
         let asked = write!(err, "{} [y/N] ", text::harmless(question)).and_then(|()| err.flush());
@@ -226,7 +226,7 @@ impl Screen {
             && matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes")
     }
 
-    /// A line on standard error, after a label that has a colour.
+    /// Writes a line to standard error, after a colored label.
     fn line(&self, label: &str, style: Style, line: &str) {
         let gap = if label.is_empty() { "" } else { " " };
         let mut whole = format!("{label}{gap}{line}");
@@ -234,7 +234,7 @@ impl Screen {
             whole = text::wrap(&whole, width_of(&Term::stderr()), None);
         }
         let rest = whole.strip_prefix(label).unwrap_or(&whole);
-        // Nobody reads it where it cannot be written.
+        // If standard error cannot be written, nobody reads it.
         let _ = writeln!(io::stderr().lock(), "{}{rest}", style.paint(label, self.inner.paints.1));
     }
 }

@@ -1,4 +1,4 @@
-//! The verbs: a file for each subject, with its part of the command line.
+//! The commands: a file for each subject, with its part of the command line.
 
 mod ask;
 mod bench;
@@ -31,21 +31,21 @@ use crate::{
 
 pub(crate) use serve::offer_to_start;
 
-/// What is to be done.
+/// The command.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
     /// Start a queen on this machine
     Serve(serve::Serve),
-    /// Ask a model once, or talk to it where no prompt is given
+    /// Ask a model once, or chat with it if no prompt is given
     Run(run::Run),
-    /// Talk to a model
+    /// Chat with a model
     Chat(chat::Chat),
-    /// Put a model on the disks of the hives
+    /// Download a model to the disks of the hives
     Pull(pull::Pull),
     /// List the models
     #[command(visible_alias = "list")]
     Ls(catalog::Ls),
-    /// List what is loaded
+    /// List the loaded models
     Ps(workers::Ps),
     /// Show a model
     Show(catalog::Show),
@@ -64,21 +64,21 @@ pub(crate) enum Verb {
     /// List, add, start, stop, drain and remove machines
     #[command(subcommand, visible_alias = "hives")]
     Hive(hives::Hives),
-    /// Show and change who shares the queen: limits, usage and keys
+    /// Show and change the tenants of the queen: limits, usage and keys
     Tenants(tenants::Tenants),
-    /// Show, try and change the policy that decides where jobs go
+    /// Show, test and change the policy that decides where jobs go
     #[command(subcommand)]
     Policy(policy::Policy),
-    /// Show what the queen logs
+    /// Show the queen's log
     Logs(logs::Logs),
-    /// Let the queen examine everything
+    /// Let the queen check all its parts
     Doctor(doctor::Doctor),
     /// Measure how fast a model answers
     Bench(bench::Bench),
-    /// Show how the queen is
+    /// Show the status of the queen
     #[command(visible_alias = "health")]
     Status(status::Status),
-    /// Print what makes a shell complete this command line
+    /// Print a completion script for a shell
     Completions(shell::Completions),
     /// Print the version of this program and of the queen
     Version(status::Version),
@@ -111,7 +111,7 @@ impl Verb {
         }
     }
 
-    /// Is it for nothing without a queen? Then one is offered to be started.
+    /// True if the command needs a queen. If none runs, `rbee` offers to start one.
     pub(crate) fn needs_a_queen(&self) -> bool {
         !matches!(self, Self::Serve(_) | Self::Completions(_) | Self::Version(_))
     }
@@ -121,7 +121,7 @@ impl Verb {
 async fn interruptible<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     tokio::select! {
         done = work => done,
-        // Where Ctrl-C cannot be heard it ends the program, as it does by default.
+        // If the handler for Ctrl-C cannot be installed, Ctrl-C ends the program, as it does by default.
         Ok(()) = tokio::signal::ctrl_c() => Err(Failure::interrupted()),
     }
 }

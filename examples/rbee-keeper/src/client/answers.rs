@@ -1,4 +1,4 @@
-//! What the queen answers with, errors of both her shapes among it.
+//! Answers of the queen, including errors in both of its formats.
 
 use std::time::Duration;
 
@@ -14,12 +14,12 @@ use serde_json::Value;
 use super::{About, Events};
 use crate::failure::Failure;
 
-/// The longest answer that is no stream, in bytes.
+/// The maximum size of an answer that is not a stream, in bytes.
 const MOST_BYTES: usize = 64 << 20;
-/// How much of an answer that nobody understands is shown.
+/// How many characters of an unreadable answer are shown.
 const SHOWN: usize = 200;
 
-/// The head of an answer that is no error.
+/// The head of an answer that is not an error.
 #[derive(Debug)]
 pub struct Reply {
     response: Response<Body>,
@@ -29,14 +29,14 @@ pub struct Reply {
 
 impl Reply {
     pub(super) fn new(response: Response<Body>, mut about: About, patience: Duration) -> Self {
-        // The queen may have put another mark in the place of ours.
+        // The queen may have replaced our correlation id.
         if let Some(id) = text_of(&response, CORRELATION_ID) {
             about.correlation_id = id;
         }
         Self { response, about, patience }
     }
 
-    /// The same, unless it is an error.
+    /// Returns the answer itself, or the failure that it describes.
     pub(super) async fn accepted(mut self) -> Result<Self, Failure> {
         if self.response.status().is_success() {
             return Ok(self);
@@ -45,7 +45,7 @@ impl Reply {
         Err(self.refusal(&bytes))
     }
 
-    /// How the queen is. While it goes down it says so with an error's status.
+    /// The queen's health. While the queen goes down, the answer has the status of an error.
     pub(super) async fn health(mut self) -> Result<Health, Failure> {
         let status = self.response.status();
         let bytes = self.bytes().await?;
@@ -58,29 +58,29 @@ impl Reply {
         }
     }
 
-    /// A header, where it is there and readable.
+    /// A header, or `None` if it is missing or unreadable.
     pub fn header(&self, name: &str) -> Option<String> {
         text_of(&self.response, name)
     }
 
-    /// It was done, and there is nothing to say.
+    /// True if the answer has no content.
     pub fn is_empty(&self) -> bool {
         self.response.status() == StatusCode::NO_CONTENT
     }
 
-    /// The whole of it.
+    /// The whole body.
     ///
     /// # Errors
-    /// Where it breaks off, takes too long, or is not what was expected.
+    /// If the body is incomplete, takes too long, or is not what was expected.
     pub async fn json<T: DeserializeOwned>(mut self) -> Result<T, Failure> {
         let bytes = self.bytes().await?;
         serde_json::from_slice(&bytes).map_err(|cause| self.about.stranger(&cause.to_string()))
     }
 
-    /// A stream of events.
+    /// The body as a stream of events.
     ///
     /// # Errors
-    /// Where it is no such stream.
+    /// If the body is not a stream of events.
     pub fn events(self) -> Result<Events, Failure> {
         let kind = self.header(header::CONTENT_TYPE.as_str()).unwrap_or_default();
         if !kind.starts_with(sse::CONTENT_TYPE) {
@@ -125,7 +125,7 @@ fn text_of(response: &Response<Body>, name: &str) -> Option<String> {
     Some(response.headers().get(name)?.to_str().ok()?.to_owned())
 }
 
-/// The failure in an error body: `{"error": {...}}` in rbee's shape or in OpenAI's.
+/// The failure in an error body: `{"error": {...}}` in rbee's format or in OpenAI's.
 pub(crate) fn failure_in(body: &Value, status: Option<StatusCode>) -> Option<Failure> {
     let error = body.get("error")?;
     let text = |value: Option<&Value>| value.and_then(Value::as_str).map(ToOwned::to_owned);

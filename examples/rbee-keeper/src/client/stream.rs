@@ -1,4 +1,4 @@
-//! A stream of events, as it arrives.
+//! Streams of events.
 
 use std::time::Duration;
 
@@ -13,10 +13,10 @@ use serde::de::DeserializeOwned;
 use super::About;
 use crate::failure::Failure;
 
-/// How long a stream may be silent. The queen sends comments well within it while there is nothing to say.
+/// The timeout of a silent stream. The queen sends comments more often while there are no events.
 const SILENCE: Duration = Duration::from_secs(120);
 
-/// Events that the queen sends.
+/// A stream of events from the queen.
 #[derive(Debug)]
 pub struct Events {
     response: Response<Body>,
@@ -29,15 +29,15 @@ impl Events {
         Self { response, about, parser: Parser::default() }
     }
 
-    /// A header of the answer, where it is there and readable.
+    /// A header of the answer, or `None` if it is missing or unreadable.
     pub fn header(&self, name: &str) -> Option<String> {
         Some(self.response.headers().get(name)?.to_str().ok()?.to_owned())
     }
 
-    /// The next event; none where the stream has ended. Dropping this future loses nothing.
+    /// The next event, or `None` if the stream has ended. Dropping this future loses nothing.
     ///
     /// # Errors
-    /// Where the connection breaks, or is silent for too long.
+    /// If the connection breaks, or is silent for too long.
     pub async fn next(&mut self) -> Result<Option<Event>, Failure> {
         loop {
             let event = self.parser.next_event();
@@ -53,17 +53,17 @@ impl Events {
         }
     }
 
-    /// Reads what an event says.
+    /// Reads the data of an event.
     ///
     /// # Errors
-    /// Where it is not what was expected.
+    /// If the data is not what was expected.
     pub fn read<T: DeserializeOwned>(&self, event: &Event) -> Result<T, Failure> {
         serde_json::from_slice(&event.data).map_err(|cause| {
             self.about.stranger(&format!("its event {:?} is unreadable: {cause}", event.name))
         })
     }
 
-    /// The stream ended before what it was about had. The failure says when to connect again, if the queen did.
+    /// The failure of a stream that ended before its subject did. It says when to connect again, if the queen did.
     pub fn cut(&self) -> Failure {
         let address = &self.about.address;
         let Some(after) = self.parser.retry() else {
@@ -75,7 +75,7 @@ impl Events {
         self.about.broken(&message).with_retry_after(Some(after))
     }
 
-    /// The mark by which the request is found in the logs.
+    /// The correlation id of the request in the logs.
     pub fn correlation_id(&self) -> &str {
         &self.about.correlation_id
     }

@@ -1,11 +1,11 @@
-//! What is known of one thing: a line for each fact.
+//! Facts about one thing, one line each.
 
 use super::{
     style::Style,
     text::{Elide, harmless, harmless_line, shorten, width, wrap},
 };
 
-/// Facts under their names. In a terminal a value that is too wide is shortened; a text is shown whole, over several
+/// Facts with their names. In a terminal a value that is too wide is shortened; a text is shown whole, over several
 /// lines.
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
@@ -21,12 +21,12 @@ struct Fact {
 }
 
 impl Facts {
-    /// Adds a fact; an empty one is left out.
+    /// Adds a fact; an empty value is left out.
     pub fn add(&mut self, name: &'static str, value: &str) {
         self.push(name, value, false, false);
     }
 
-    /// Adds a state, which has a colour.
+    /// Adds a state, in its color.
     pub fn state(&mut self, name: &'static str, value: &str) {
         self.push(name, value, true, false);
     }
@@ -43,7 +43,7 @@ impl Facts {
         }
     }
 
-    /// The lines, each at most `most` columns wide, texts excepted.
+    /// The lines, each at most `most` columns wide except for texts.
     pub fn render(&self, most: Option<usize>, paints: bool) -> String {
         let names = self.lines.iter().map(|fact| width(fact.name)).max().unwrap_or(0);
         let room = most.unwrap_or(usize::MAX).saturating_sub(names + 2);
@@ -52,7 +52,7 @@ impl Facts {
             let blank = " ".repeat(names - width(fact.name) + 2);
             out += &Style::Bold.paint(fact.name, paints);
             if fact.is_text {
-                // Under the name, as it is.
+                // Below the name, unchanged.
                 out.push('\n');
                 let text = harmless(&fact.value);
                 let text = text.trim_end_matches('\n');

@@ -1,4 +1,4 @@
-//! Sizes and times as people say them.
+//! Sizes and times for people.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -15,7 +15,7 @@ pub fn bytes(count: u64) -> String {
     const UNITS: [&str; 6] = ["B", "kB", "MB", "GB", "TB", "PB"];
     let mut value = count as f64;
     let mut unit = 0;
-    // What would be rounded to four digits is said in the next unit.
+    // A value that would round to four digits uses the next unit.
     while value >= 999.5 && unit + 1 < UNITS.len() {
         value /= 1e3;
         unit += 1;
@@ -24,7 +24,7 @@ pub fn bytes(count: u64) -> String {
     format!("{value:.digits$} {}", UNITS[unit])
 }
 
-/// A large number, as the field says it: 349M, 1.2B.
+/// A large number in short form: 349M, 1.2B.
 ///
 /// ```
 /// use rbee_keeper::human::large;
@@ -36,7 +36,7 @@ pub fn large(number: u64) -> String {
     bytes(number).trim_end_matches('B').replace(' ', "").replace('G', "B")
 }
 
-/// A span of time, in its largest unit.
+/// A duration in its largest unit.
 ///
 /// ```
 /// use rbee_keeper::human::span;
@@ -55,7 +55,7 @@ pub fn span(ms: u64) -> String {
     format!("{ms}ms")
 }
 
-/// How long ago a moment was, by this machine's clock. A moment in the future, by another's, is now.
+/// How long ago a time was, by this machine's clock. A time in the future, by another machine's clock, is now.
 pub fn ago(at_ms: u64) -> String {
     let past = now_ms().saturating_sub(at_ms);
     if past < 1_000 { "now".into() } else { span(past) }
@@ -67,7 +67,7 @@ pub(crate) fn now_ms() -> u64 {
     u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// A moment in UTC: `2026-11-23 18:59:49`.
+/// A time in UTC: `2026-11-23 18:59:49`.
 pub fn moment(at_ms: u64) -> String {
     let seconds = at_ms / 1_000;
     let (year, month, day) = date(seconds / 86_400);
@@ -88,7 +88,7 @@ fn date(days: u64) -> (u64, u64, u64) {
     (era * 400 + year_of_era + u64::from(month <= 2), month, day)
 }
 
-/// How many of something: `1 worker`, `2 workers`.
+/// A count with its noun: `1 worker`, `2 workers`.
 pub fn count(number: usize, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }

@@ -1,4 +1,4 @@
-//! How far something has come: bars in a terminal, lines elsewhere.
+//! Progress: bars in a terminal, lines elsewhere.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -12,18 +12,18 @@ use super::{
     text::{Elide, harmless_line, shorten},
 };
 
-/// How often a spinner turns.
+/// The interval at which a spinner turns.
 const TURN: Duration = Duration::from_millis(120);
-/// What is at least so much is bytes; smaller figures may be steps, and are shown without a unit.
+/// Totals from this on are bytes; smaller ones may be steps, and are shown without a unit.
 const BYTES: u64 = 1 << 20;
 
-/// Bars, one for each label. They go away when they are dropped.
+/// Bars, one for each label. Dropping them removes them.
 #[derive(Debug)]
 pub(crate) struct Bars {
     screen: Screen,
     multi: MultiProgress,
     bars: BTreeMap<String, ProgressBar>,
-    /// Columns of the terminal.
+    /// The width of the terminal.
     room: usize,
 }
 
@@ -38,7 +38,7 @@ impl Bars {
         Self { screen: screen.clone(), multi, bars: BTreeMap::new(), room }
     }
 
-    /// Shows how far what has this label has come.
+    /// Shows the progress of this label.
     pub(crate) fn show(&mut self, label: &str, progress: ProgressBody) {
         let bar = match self.bars.get(label) {
             Some(bar) => bar,
@@ -67,12 +67,12 @@ impl Bars {
         }
     }
 
-    /// Is there a bar with this label?
+    /// True if there is a bar with this label.
     pub(crate) fn has(&self, label: &str) -> bool {
         self.bars.contains_key(label)
     }
 
-    /// Takes the bars away.
+    /// Removes the bars.
     pub(crate) fn clear(&mut self) {
         for bar in std::mem::take(&mut self.bars).into_values() {
             bar.finish_and_clear();
@@ -90,7 +90,7 @@ const SPINNER: &str = "{spinner} {prefix} {msg}";
 const STEPS: &str = "{spinner} {prefix} {wide_bar} {percent:>3}%";
 const BYTES_TOO: &str =
     "{spinner} {prefix} {wide_bar} {percent:>3}% {decimal_bytes}/{decimal_total_bytes}";
-/// A terminal that is narrower has no room for the bytes.
+/// Narrower terminals have no room for the bytes.
 const NARROW: usize = 64;
 
 fn spinner() -> ProgressStyle {
@@ -102,7 +102,7 @@ fn measured(total: u64, room: usize) -> ProgressStyle {
 }
 
 fn styled(form: &str) -> ProgressStyle {
-    // The forms are fixed, so one that is wrong shows in the tests.
+    // The templates are constants, so the tests find a wrong one.
     ProgressStyle::with_template(form)
         .unwrap_or_else(|_| ProgressStyle::default_bar())
         .progress_chars("=> ")

@@ -1,6 +1,6 @@
-//! Colours, few and only in a terminal.
+//! A few colors, only in a terminal.
 
-/// How a piece of text stands out.
+/// A style of text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Style {
     Bold,
@@ -12,7 +12,7 @@ pub(crate) enum Style {
 }
 
 impl Style {
-    /// The text in this style, where colours are wanted.
+    /// The text in this style, if colors are on.
     pub(crate) fn paint(self, text: &str, paints: bool) -> String {
         let code = match self {
             Self::Bold => 1,
@@ -25,7 +25,7 @@ impl Style {
         if paints && !text.is_empty() { format!("\x1b[{code}m{text}\x1b[0m") } else { text.into() }
     }
 
-    /// The style of a state, of whatever it is the state.
+    /// The style of a state of any kind of object.
     pub(crate) fn of_state(state: &str) -> Option<Self> {
         match state {
             "idle" | "online" | "loaded" | "complete" | "ok" => Some(Self::Green),

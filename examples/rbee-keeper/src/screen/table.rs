@@ -7,10 +7,10 @@ use super::{
     text::{Elide, harmless_line, shorten, width},
 };
 
-/// Between two columns.
+/// The space between two columns.
 const GAP: usize = 2;
 
-/// A column, and what may happen to it where there is little room.
+/// A column, and what happens to it if there is little room.
 #[derive(Clone, Copy, Debug)]
 pub struct Column {
     title: &'static str,
@@ -27,39 +27,40 @@ impl Column {
         Self { title, right: false, elide: Elide::End, least: 8, keep: 100, is_state: false }
     }
 
-    /// Numbers: to the right, and never shortened.
+    /// A column of numbers: aligned right, and never shortened.
     pub const fn right(mut self) -> Self {
         self.right = true;
         self.least = usize::MAX;
         self
     }
 
-    /// Shortened in the middle.
+    /// Shortens the column in the middle.
     pub const fn middle(mut self) -> Self {
         self.elide = Elide::Middle;
         self
     }
 
-    /// Never shortened.
+    /// Never shortens the column.
     pub const fn whole(mut self) -> Self {
         self.least = usize::MAX;
         self
     }
 
-    /// A state, in its colour, and never shortened.
+    /// Marks a column of states, which are colored and never shortened.
     pub const fn state(mut self) -> Self {
         self.is_state = true;
         self.whole()
     }
 
-    /// Columns with the lowest number go first where there is no room for all; 100 is the highest.
+    /// Sets the priority: columns with the lowest number are left out first if there is no room for all; 100 is the
+    /// highest.
     pub const fn keep(mut self, rank: u8) -> Self {
         self.keep = rank;
         self
     }
 }
 
-/// Rows under a heading. Columns are as wide as their widest cell; in a terminal the widest column is shortened until
+/// Rows with a heading. Columns are as wide as their widest cell. In a terminal the widest column is shortened until
 /// the line fits, then columns are left out. A line is never wrapped.
 #[derive(Clone, Debug)]
 pub struct Table {
@@ -131,7 +132,7 @@ impl Table {
     }
 }
 
-/// Which columns are shown, and how wide each is.
+/// The columns that are shown, and the width of each.
 fn fit(columns: &[Column], natural: &[usize], most: usize) -> Vec<(usize, usize)> {
     let mut shown: Vec<usize> = (0..columns.len()).collect();
     loop {
@@ -139,7 +140,7 @@ fn fit(columns: &[Column], natural: &[usize], most: usize) -> Vec<(usize, usize)
         let gaps = GAP * shown.len().saturating_sub(1);
         let least = |position: usize| {
             let at = shown[position];
-            // A heading that is cut says nothing.
+            // A shortened heading is useless.
             natural[at].min(columns[at].least.max(width(columns[at].title)))
         };
         let mut over = (widths.iter().sum::<usize>() + gaps).saturating_sub(most);
@@ -154,7 +155,8 @@ fn fit(columns: &[Column], natural: &[usize], most: usize) -> Vec<(usize, usize)
         if over == 0 {
             return shown.into_iter().zip(widths).collect();
         }
-        // Of the least wanted ones the last goes; the first column is what the row is about.
+        // Of several columns with the lowest priority the last is left out. The first column identifies the row and
+        // stays.
         let drop = (1..shown.len()).rev().min_by_key(|position| columns[shown[*position]].keep);
         match drop {
             Some(position) => {

@@ -1,16 +1,16 @@
-//! Text that a stranger wrote, made fit for a terminal.
+//! Untrusted text, made safe for a terminal.
 
 use std::{borrow::Cow, fmt::Write as _};
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-/// Characters that steer a terminal, or that make text look like other text: control characters, and those that turn
-/// the direction of writing.
+/// Characters that control a terminal, or that make text look like other text: control characters, and those that
+/// change the writing direction.
 fn is_harmful(c: char) -> bool {
     c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// A visible sign for a harmful character.
+/// A visible symbol for a harmful character.
 fn sign_of(c: char) -> char {
     match c {
         '\0'..='\x1f' => char::from_u32(0x2400 + u32::from(c)).unwrap_or('\u{fffd}'),
@@ -19,8 +19,8 @@ fn sign_of(c: char) -> char {
     }
 }
 
-/// The text with a sign in the place of each character that could steer a terminal. Line ends and tabs stay; carriage
-/// returns, which could write over a line, are left out.
+/// The text with a symbol in place of each character that could control a terminal. Line ends and tabs stay; carriage
+/// returns, which could overwrite a line, are removed.
 ///
 /// ```
 /// use rbee_keeper::text::harmless;
@@ -37,7 +37,7 @@ pub fn harmless(text: &str) -> Cow<'_, str> {
     Cow::Owned(made.map(|c| if stays(c) { c } else { sign_of(c) }).collect())
 }
 
-/// The same for a single line, such as a cell of a table: line ends and tabs are shown by their signs too.
+/// The same for a single line, such as a cell of a table: line ends and tabs become symbols too.
 pub fn harmless_line(text: &str) -> Cow<'_, str> {
     if !text.chars().any(is_harmful) {
         return Cow::Borrowed(text);
@@ -45,7 +45,7 @@ pub fn harmless_line(text: &str) -> Cow<'_, str> {
     Cow::Owned(text.chars().map(|c| if is_harmful(c) { sign_of(c) } else { c }).collect())
 }
 
-/// JSON that says the same, with the characters escaped that JSON lets stand and a terminal obeys.
+/// Equivalent JSON in which the characters are escaped that JSON allows but a terminal interprets.
 pub fn json_harmless(json: &str) -> Cow<'_, str> {
     let stays = |c: char| c == '\n' || !is_harmful(c);
     if json.chars().all(stays) {
@@ -56,28 +56,28 @@ pub fn json_harmless(json: &str) -> Cow<'_, str> {
         if stays(c) {
             made.push(c);
         } else {
-            // Those characters stand in strings alone, and all are below U+10000.
+            // These characters occur only in strings, and all are below U+10000.
             let _ = write!(made, "\\u{:04x}", u32::from(c));
         }
     }
     Cow::Owned(made)
 }
 
-/// Where a text is shortened.
+/// The place where a text is shortened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Elide {
     /// At its end.
     End,
-    /// In its middle: beginning and end say most.
+    /// In its middle, because the beginning and the end matter most.
     Middle,
 }
 
-/// Columns of a terminal that the text takes.
+/// The width of the text in columns of a terminal.
 pub fn width(text: &str) -> usize {
     text.width()
 }
 
-/// The text, shortened to at most so many columns.
+/// The text, shortened to at most this many columns.
 ///
 /// ```
 /// use rbee_keeper::text::{Elide, shorten};
@@ -102,8 +102,8 @@ pub fn shorten(text: &str, most: usize, elide: Elide) -> Cow<'_, str> {
     Cow::Owned(made)
 }
 
-/// The text with line ends between words, so that no line is wider than `most`; a word that is wider stays whole. What
-/// goes on stands below what it belongs to: two columns further than its line begins, or `hang`.
+/// The text wrapped between words, so that no line is wider than `most`; a word that is wider stays whole. Continuation
+/// lines are indented by two columns more than their line, or by `hang`.
 ///
 /// ```
 /// use rbee_keeper::text::wrap;
@@ -119,7 +119,7 @@ pub fn wrap(text: &str, most: usize, hang: Option<usize>) -> String {
         let own = line.len() - line.trim_start_matches(' ').len();
         let hang = hang.unwrap_or(own + 2).min(most / 2);
         let mut used = 0;
-        // Blanks go with the word behind them, and stay where no line ends there.
+        // Spaces move with the next word, and stay if no line ends there.
         let mut rest = line;
         while !rest.is_empty() {
             let blank = rest.len() - rest.trim_start_matches(' ').len();
@@ -140,7 +140,7 @@ pub fn wrap(text: &str, most: usize, hang: Option<usize>) -> String {
     out
 }
 
-/// The first characters that fit into so many columns.
+/// The first characters that fit into this many columns.
 fn fitting(chars: impl Iterator<Item = char>, most: usize) -> impl Iterator<Item = char> {
     let mut used = 0;
     chars.take_while(move |c| {

@@ -1,4 +1,4 @@
-//! Asking a model and showing its answer as it comes.
+//! Sends a question to a model and shows the answer as it arrives.
 
 use std::time::Duration;
 
@@ -15,10 +15,10 @@ use crate::{
     screen::Bars,
 };
 
-/// How long nothing may happen before a person is shown what is waited for, and how often that is looked at.
+/// How long an answer may be silent before a terminal shows the reason, and how often that is updated.
 const CURIOSITY: Duration = Duration::from_millis(400);
 
-/// Asks, shows the answer, and gives it back. Ctrl-C cancels the job, and fails as interrupted.
+/// Sends the question, shows the answer and returns it. Ctrl-C cancels the job and returns [`Failure::interrupted`].
 pub(super) async fn ask(
     keeper: &Keeper,
     model: &str,
@@ -48,7 +48,7 @@ pub(super) async fn ask(
     Ok(shown.text)
 }
 
-/// What is on the screen of an answer.
+/// The state of the screen during an answer.
 struct Shown<'a> {
     keeper: &'a Keeper,
     text: String,
@@ -56,7 +56,8 @@ struct Shown<'a> {
 }
 
 impl Shown<'_> {
-    /// The queen holds the head of her answer back for a moment, so that an error has its proper status.
+    /// Waits until the job is accepted. The queen delays the head of its answer for a moment, so that an error has its
+    /// proper status.
     async fn until_accepted(
         &mut self,
         asked: impl Future<Output = Result<Answer, Failure>>,
@@ -115,7 +116,7 @@ impl Shown<'_> {
         let Ok(job) = found else { return };
         let (label, progress) = match (job.loading, job.position) {
             (Some(loading), _) => {
-                // A tenant is not told where.
+                // A tenant does not see the hive.
                 let place = loading.hive.map(|hive| format!(" on {hive}")).unwrap_or_default();
                 (format!("{}{place}", loading.state), loading.progress)
             }
@@ -129,7 +130,7 @@ impl Shown<'_> {
     }
 
     fn wait_for(&mut self, label: &str, progress: ProgressBody) {
-        // A new bar for what is new, so that two never stand below each other.
+        // A new label gets a new bar, so that there are never two bars.
         let bars = self.bars.take().filter(|bars| bars.has(label));
         let mut bars = bars.unwrap_or_else(|| Bars::new(&self.keeper.screen));
         bars.show(label, progress);
@@ -146,7 +147,7 @@ impl Shown<'_> {
     }
 }
 
-/// A line on how long it took.
+/// A line with the timings.
 fn measured(answer: &Answer) -> String {
     let mut parts = Vec::new();
     if let Some(first) = answer.to_first() {
@@ -160,7 +161,7 @@ fn measured(answer: &Answer) -> String {
         parts.push(format!("{speed:.0} tokens/s"));
     }
     if answer.finish.as_deref() == Some("length") {
-        parts.push("cut at the longest answer allowed".into());
+        parts.push("cut at the maximum length".into());
     }
     if let Some(job) = &answer.job {
         parts.push(format!("job {job}"));

@@ -1,4 +1,4 @@
-//! `rbee bench`: how fast a model answers.
+//! `rbee bench`: measures how fast a model answers.
 
 use std::time::{Duration, Instant};
 
@@ -24,7 +24,7 @@ pub(crate) struct Bench {
     #[arg(long, short, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
     concurrency: u32,
 
-    /// Requests in all
+    /// Requests in total
     #[arg(long, short = 'n', default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     requests: u32,
 
@@ -37,7 +37,7 @@ pub(crate) struct Bench {
     prompt: String,
 }
 
-/// What was measured. Times are milliseconds, speeds are per second.
+/// The results. Times are milliseconds, speeds are per second.
 #[derive(Debug, Serialize)]
 struct Measured {
     model: String,
@@ -52,7 +52,7 @@ struct Measured {
     whole_answer_ms: Option<Spread>,
 }
 
-/// How a measure is spread.
+/// The distribution of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 struct Spread {
     p50: f64,
@@ -62,12 +62,12 @@ struct Spread {
 }
 
 impl Spread {
-    /// Of these times; none where there is none.
+    /// The distribution of these times, or `None` if there are none.
     fn of(times: impl Iterator<Item = Duration>) -> Option<Self> {
         let mut sorted: Vec<f64> = times.map(|time| time.as_secs_f64() * 1e3).collect();
         sorted.sort_by(f64::total_cmp);
         let last = sorted.len().checked_sub(1)?;
-        // The nearest rank: the smallest time that so many percent do not exceed.
+        // The nearest rank: the smallest time that this share of the times does not exceed.
         let rank =
             |percent: usize| sorted[(sorted.len() * percent).div_ceil(100).saturating_sub(1)];
         Some(Self { p50: rank(50), p90: rank(90), p99: rank(99), max: sorted[last] })
@@ -81,7 +81,7 @@ impl std::fmt::Display for Spread {
     }
 }
 
-/// One answer.
+/// The measurements of one answer.
 struct One {
     first: Option<Duration>,
     whole: Duration,
@@ -91,7 +91,7 @@ struct One {
 impl Bench {
     pub(crate) async fn run(&self, keeper: &Keeper) -> Result<Exit, Failure> {
         let screen = &keeper.screen;
-        // The first answer loads the model, and shows whether there is one; it is not counted.
+        // The first answer loads the model and shows whether the model exists. It is not counted.
         let warm = async {
             let mut bars = Bars::new(screen);
             bars.show("a first answer, to warm up", Default::default());

@@ -14,7 +14,7 @@ use crate::{
 
 #[derive(Debug, Args)]
 pub(crate) struct Ls {
-    /// Only names with this in them
+    /// Only names that contain this
     pattern: Option<String>,
 }
 
@@ -77,7 +77,7 @@ impl Show {
     }
 }
 
-/// What the model's files say about it.
+/// The facts from the model's files.
 fn add_details(facts: &mut Facts, ModelDetails { digest, info, memory }: &ModelDetails) {
     let known =
         |number: Option<u32>| number.map_or_else(|| "-".into(), |number| number.to_string());
@@ -89,7 +89,7 @@ fn add_details(facts: &mut Facts, ModelDetails { digest, info, memory }: &ModelD
         None => facts.add("chat template", if info.has_chat_template { "yes" } else { "no" }),
     }
     facts.add("context", &known(info.context));
-    facts.add("licence", info.licence.as_deref().unwrap_or("-"));
+    facts.add("license", info.licence.as_deref().unwrap_or("-"));
     facts.add("memory", &format!("{} at that context", human::bytes(memory.total)));
     if let Some(digest) = digest {
         facts.add("digest", digest);
@@ -101,7 +101,7 @@ pub(crate) struct Rm {
     /// The model
     model: String,
 
-    /// On this hive alone
+    /// Only on this hive
     #[arg(long)]
     hive: Option<HiveId>,
 }
@@ -129,12 +129,12 @@ impl Rm {
     }
 }
 
-/// A size that may not be known.
+/// A size that may be unknown.
 pub(super) fn size_of(bytes: Option<u64>) -> String {
     bytes.map_or_else(|| "-".into(), human::bytes)
 }
 
-/// Names with commas between them.
+/// Names separated by commas.
 pub(super) fn list_of(names: impl Iterator<Item = impl ToString>) -> String {
     let names: Vec<_> = names.map(|name| name.to_string()).collect();
     if names.is_empty() { "-".into() } else { names.join(", ") }

@@ -13,7 +13,7 @@ use crate::{
 };
 
 const HELP: &str = "\
-/system TEXT  give instructions that stand above the conversation; without a text, take them back
+/system TEXT  set the instructions of the conversation; without a text, remove them
 /clear        forget the conversation
 /help         this
 /bye          leave; so does Ctrl-D
@@ -22,17 +22,17 @@ Ctrl-C        stop the answer
 
 #[derive(Debug, Args)]
 pub(crate) struct Chat {
-    /// The model; may be left out where there is only one
+    /// The model; optional if there is only one
     model: Option<String>,
 
-    /// Instructions that stand above the conversation
+    /// Instructions for the whole conversation
     #[arg(long, value_name = "TEXT")]
     system: Option<String>,
 
     #[command(flatten)]
     sampling: Sampling,
 
-    /// Say after each answer how long it took
+    /// Print the timings after each answer
     #[arg(long, short)]
     verbose: bool,
 }
@@ -52,12 +52,12 @@ async fn only_model(keeper: &Keeper) -> Result<String, Failure> {
     let mut names: Vec<_> = found.data.into_iter().map(|entry| entry.name).collect();
     match names.len() {
         1 => Ok(names.remove(0)),
-        0 => Err(Failure::usage("which model? none is known yet; `rbee pull MODEL` fetches one")),
+        0 => Err(Failure::usage("which model? none is known yet; `rbee pull MODEL` downloads one")),
         _ => Err(Failure::usage(format!("which model? there are {}", names.join(", ")))),
     }
 }
 
-/// Talks until the person leaves.
+/// Runs the conversation until the user leaves.
 pub(super) async fn talk(
     keeper: &Keeper,
     model: &str,
@@ -65,7 +65,7 @@ pub(super) async fn talk(
     sampling: &Sampling,
     verbose: bool,
 ) -> Result<Exit, Failure> {
-    // Before anything is typed in vain: is there a queen?
+    // Check that a queen answers before the user types anything.
     keeper.client.health(PATIENCE).await?;
     let mut talk = Talk { system, turns: Vec::new() };
     let mut input = Input::new()?;
@@ -90,7 +90,7 @@ pub(super) async fn talk(
             Order::System(text) => {
                 talk.system = text;
                 let note =
-                    if talk.system.is_some() { "instructed" } else { "without instructions" };
+                    if talk.system.is_some() { "instructions set" } else { "instructions removed" };
                 keeper.screen.note(note);
             }
             Order::Ask => {
@@ -98,7 +98,7 @@ pub(super) async fn talk(
                 match ask::ask(keeper, model, &talk.messages(), sampling, verbose).await {
                     Ok(text) => talk.turns.push(Message::new("assistant", text)),
                     Err(failure) => {
-                        // The question is taken back, so that user and model go on taking turns.
+                        // The question is removed, so that user and model still take turns.
                         talk.turns.pop();
                         if failure.is_silent() || !keeper.screen.is_typed_into() {
                             return Err(failure);
@@ -111,7 +111,7 @@ pub(super) async fn talk(
     }
 }
 
-/// What was said so far.
+/// The conversation so far.
 struct Talk {
     system: Option<String>,
     turns: Vec<Message>,
@@ -124,7 +124,7 @@ impl Talk {
     }
 }
 
-/// What a line asks for.
+/// The meaning of a line.
 #[derive(Debug, PartialEq, Eq)]
 enum Order {
     Ask,
@@ -148,7 +148,7 @@ impl Order {
             "clear" => Self::Clear,
             "help" | "?" => Self::Say(HELP.into()),
             "system" => Self::System(Some(rest.trim().to_owned()).filter(|text| !text.is_empty())),
-            _ => Self::Say(format!("/{name} is not known; /help says what is")),
+            _ => Self::Say(format!("/{name} is not known; /help lists the commands")),
         }
     }
 }
@@ -158,7 +158,7 @@ enum Typed {
     Left,
 }
 
-/// Where lines are typed, with the keys and the history that hands expect.
+/// The line editor, with the usual keys and history.
 struct Input {
     editor: DefaultEditor,
 }
@@ -173,7 +173,7 @@ impl Input {
         Failure::new(Exit::Failed, "INPUT", format!("standard input cannot be read: {cause}"))
     }
 
-    /// The next line, and the editor back: typing takes a thread of its own.
+    /// The next line, and the editor back. Reading uses a separate thread.
     async fn next(self) -> Result<(Typed, Self), Failure> {
         let typed = tokio::task::spawn_blocking(move || self.read()).await;
         typed.unwrap_or_else(|cause| Err(Failure::new(Exit::Failed, "INTERNAL", cause.to_string())))
@@ -196,7 +196,7 @@ impl Input {
             text.push('\n');
         }
         if !text.trim().is_empty() {
-            // A history that is full, or has this line already, is no fault.
+            // A full history, or a line that it already has, is not an error.
             let _ = self.editor.add_history_entry(&text);
         }
         Ok((Typed::Line(unquoted(&text).to_owned()), self))
@@ -205,7 +205,7 @@ impl Input {
 
 const QUOTES: &str = "\"\"\"";
 
-/// Is a text of several lines at its end?
+/// True if a text of several lines is complete.
 fn is_whole(text: &str) -> bool {
     let Some(rest) = text.trim_start().strip_prefix(QUOTES) else { return true };
     rest.trim_end().ends_with(QUOTES)

@@ -1,4 +1,4 @@
-//! `rbee doctor`: what the queen finds when she examines everything.
+//! `rbee doctor`: the queen's checks of all its parts.
 
 use clap::Args;
 use rbee_transport_http::wire::queen::{self, Check, Doctor as Found, Verdict};
@@ -11,7 +11,7 @@ use crate::{
 
 #[derive(Debug, Args)]
 pub(crate) struct Doctor {
-    /// Show only what is not well
+    /// Show only checks that are not ok
     #[arg(long)]
     problems: bool,
 }

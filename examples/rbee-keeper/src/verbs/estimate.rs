@@ -38,7 +38,7 @@ pub(super) async fn estimate(keeper: &Keeper, request: &EstimateRequest) -> Resu
         keeper.screen.table(&table)?;
         if found.devices.iter().all(|device| device.required == 0) {
             keeper.screen.note(&format!(
-                "nothing is known of the size of {}: no hive has it; `rbee pull` fetches it",
+                "the size of {} is unknown: no hive has it; `rbee pull` downloads it",
                 found.model
             ));
         }

@@ -1,4 +1,4 @@
-//! `rbee jobs events`: a job as it goes on.
+//! `rbee jobs events`: follows a job.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::{
     failure::{Exit, Failure},
 };
 
-/// Waits before the tries to connect again after a connection broke; then it is given up.
+/// The waits before each attempt to reconnect after a connection broke. After the last one the command fails.
 const PAUSES_MS: [u64; 6] = [200, 500, 1_000, 2_000, 4_000, 8_000];
 
 #[derive(Debug, Args)]
@@ -26,11 +26,11 @@ pub(crate) struct Events {
     /// The job's id, or the beginning of it
     id: String,
 
-    /// Only what comes after the event of this number
+    /// Only events after the one with this number
     #[arg(long, value_name = "NUMBER")]
     after: Option<u64>,
 
-    /// Print the text of the answer alone
+    /// Print only the text of the answer
     #[arg(long)]
     text: bool,
 }
@@ -44,7 +44,7 @@ impl Events {
         let job = jobs::find(keeper, &self.id).await?;
         let mut last = self.after;
         let mut pauses = PAUSES_MS.iter();
-        // A first connection that fails is not made again: nothing was seen yet that would have to go on.
+        // If the first connection fails, it is not retried: no event was seen yet that must be continued.
         let mut goes_on = false;
         loop {
             let failure = match self.stretch(keeper, job, &mut last, &mut pauses).await {
@@ -59,10 +59,10 @@ impl Events {
             let place = last.map_or_else(String::new, |last| format!(" after event {last}"));
             let Some(pause) = pauses.next() else {
                 let after = last.map_or_else(String::new, |last| format!(" --after {last}"));
-                return Err(failure.with_hint(format!("`rbee jobs events {job}{after}` goes on")));
+                return Err(failure.with_hint(format!("`rbee jobs events {job}{after}` continues")));
             };
             keeper.screen.note(&format!("{}; going on{place}", failure.message()));
-            // The queen may say that a restart takes longer.
+            // The queen may report that a restart takes longer.
             let pause =
                 Duration::from_millis(*pause).max(failure.retry_after().unwrap_or_default());
             tokio::time::sleep(pause).await;
@@ -86,11 +86,11 @@ impl Events {
             if let Some(id) = event.id.as_deref().and_then(|id| id.parse().ok()) {
                 // The end of a job may have a smaller number than a token that was read before a crash of the queen.
                 if !is_end && last.is_some_and(|last| id <= last) {
-                    // It was told already.
+                    // It was shown already.
                     continue;
                 }
                 *last = Some(id);
-                // It goes on; the next break has all tries again.
+                // There is progress; the next break has all attempts again.
                 *pauses = PAUSES_MS.iter();
             }
             self.show(keeper, &events, &event)?;
@@ -168,7 +168,7 @@ impl Events {
     }
 }
 
-/// A token without ties to the event that it came in.
+/// A token that does not borrow from its event.
 #[derive(serde::Deserialize)]
 struct OwnedToken {
     text: String,

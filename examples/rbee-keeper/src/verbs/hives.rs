@@ -21,17 +21,17 @@ pub(crate) enum Hives {
     /// List the machines
     #[command(visible_alias = "list")]
     Ls,
-    /// Take in a machine on which rbee-hive runs
+    /// Add a machine on which rbee-hive runs
     Add {
-        /// Where its rbee-hive listens, http://192.168.1.7:7835 for instance
+        /// The address of its rbee-hive, for example http://192.168.1.7:7835
         url: String,
 
-        /// A file with the token that its rbee-hive takes; not needed for one on the queen's machine that runs as the
-        /// same user with the default state directory
+        /// A file with the token that its rbee-hive requires; not needed for one on the queen's machine that runs as
+        /// the same user with the default state directory
         #[arg(long, value_name = "FILE")]
         hive_token_file: Option<PathBuf>,
 
-        /// What the policy is to know of it, region=eu for instance; can be given several times
+        /// A label for the policy, for example region=eu; can be given several times
         #[arg(long, value_name = "NAME=VALUE", value_parser = parse_label)]
         label: Vec<(String, String)>,
     },
@@ -55,7 +55,7 @@ pub(crate) enum Hives {
         /// Its name
         hive: HiveId,
     },
-    /// Stop a machine and take it out of the list
+    /// Stop a machine and remove it from the list
     Rm {
         /// Its name
         hive: HiveId,
@@ -118,7 +118,7 @@ async fn ls(keeper: &Keeper) -> Result<(), Failure> {
     keeper.screen.table(&table)
 }
 
-/// Its status; one that is online and drains is not to be taken for one that works.
+/// The machine's status. A draining machine must not look like one that takes work.
 fn state_of(hive: &HiveView) -> &str {
     if hive.draining && hive.status == "online" { "draining" } else { &hive.status }
 }
@@ -193,7 +193,7 @@ async fn show(keeper: &Keeper, hive: &HiveId) -> Result<(), Failure> {
     facts.add(
         "their memory",
         &match hive.memory_budget {
-            Some(budget) => format!("{taken} of {} that they may take", human::bytes(budget)),
+            Some(budget) => format!("{taken} of at most {}", human::bytes(budget)),
             None => taken,
         },
     );

@@ -1,4 +1,4 @@
-//! `rbee jobs`: what was asked, and what became of it.
+//! `rbee jobs`: the jobs and their results.
 
 use clap::{Subcommand, ValueEnum};
 use http::Method;
@@ -14,7 +14,7 @@ use crate::{
     screen::{Column, Facts, Table, human},
 };
 
-/// As many jobs as one page has at most.
+/// The maximum number of jobs on one page.
 const MOST: usize = 1_000;
 
 #[derive(Debug, Subcommand)]
@@ -26,11 +26,11 @@ pub(crate) enum Jobs {
         #[arg(long, value_enum, value_delimiter = ',')]
         state: Vec<State>,
 
-        /// At most so many
+        /// At most this many
         #[arg(long, short = 'n', default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1000))]
         limit: u16,
 
-        /// Older ones: the job that the last page named
+        /// Older jobs: the job named at the end of the last page
         #[arg(long, value_name = "JOB")]
         before: Option<JobId>,
     },
@@ -39,7 +39,7 @@ pub(crate) enum Jobs {
         /// Its id, or the beginning of it
         id: String,
     },
-    /// Tell how a job came to where it is: each decision about it, with its reasons
+    /// Explain where a job went: each decision about it, with its reasons
     Why {
         /// Its id, or the beginning of it
         id: String,
@@ -51,7 +51,7 @@ pub(crate) enum Jobs {
         #[arg(required = true)]
         ids: Vec<String>,
     },
-    /// Submit a job that runs without a reader, and print its id
+    /// Submit a job without waiting for it, and print its id
     Submit {
         /// The model
         model: String,
@@ -60,18 +60,18 @@ pub(crate) enum Jobs {
         #[arg(required = true)]
         prompt: Vec<String>,
 
-        /// Run it when there is room: nobody waits for it
+        /// Run it with the priority batch, when there is free capacity
         #[arg(long)]
         batch: bool,
 
-        /// Instructions that stand above the prompt
+        /// Instructions for the model
         #[arg(long, value_name = "TEXT")]
         system: Option<String>,
 
         #[command(flatten)]
         sampling: Sampling,
     },
-    /// Follow the events of a job to its end; goes on where a broken connection stopped
+    /// Follow the events of a job to its end, and reconnect if the connection breaks
     Events(events::Events),
 }
 
@@ -170,7 +170,7 @@ async fn ls(
     Ok(())
 }
 
-/// The state, and the place in the queue.
+/// The state, and the position in the queue.
 fn state_of(job: &JobView) -> String {
     match job.position {
         Some(before) if job.state == "queued" => format!("queued #{}", before + 1),
@@ -178,7 +178,7 @@ fn state_of(job: &JobView) -> String {
     }
 }
 
-/// How long it ran, in milliseconds.
+/// The running time, in milliseconds.
 fn took(job: &JobView) -> Option<u64> {
     let end = job.completed_at_ms.unwrap_or_else(human::now_ms);
     job.started_at_ms.map(|start| end.saturating_sub(start))
@@ -222,7 +222,7 @@ async fn show(keeper: &Keeper, id: &str) -> Result<(), Failure> {
 }
 
 async fn cancel(keeper: &Keeper, ids: &[String]) -> Result<(), Failure> {
-    // All are looked for first, so that a wrong one cancels nothing.
+    // All ids are resolved first, so that a wrong one cancels nothing.
     let mut found = Vec::new();
     for id in ids {
         found.push(find(keeper, id).await?);
@@ -269,7 +269,7 @@ async fn submit(
     Ok(())
 }
 
-/// The job with this id, or the only one of the last thousand whose id begins so.
+/// The job with this id, or the only one of the last thousand jobs whose id begins with it.
 pub(super) async fn find(keeper: &Keeper, id: &str) -> Result<JobId, Failure> {
     if let Ok(id) = id.parse() {
         return Ok(id);

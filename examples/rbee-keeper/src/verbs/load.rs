@@ -1,4 +1,4 @@
-//! `rbee load`, `rbee unload` and `rbee pin`: into memory, and out of it.
+//! `rbee load`, `rbee unload` and `rbee pin`: load models into memory and unload them.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::{
     screen::Bars,
 };
 
-/// How often the load of a model is looked at.
+/// The interval at which the load of a model is checked.
 const LOOK: Duration = Duration::from_millis(200);
 
 #[derive(Debug, Args)]
@@ -26,15 +26,15 @@ pub(crate) struct Load {
     /// The model
     model: String,
 
-    /// On this hive; the scheduler chooses where not given
+    /// On this hive; the scheduler chooses by default
     #[arg(long)]
     hive: Option<HiveId>,
 
-    /// On one of these devices of the hive, by number (see `rbee hive show`); the scheduler chooses where not given
+    /// On one of these devices of the hive, by number (see `rbee hive show`); the scheduler chooses by default
     #[arg(long, value_name = "NUMBER", value_delimiter = ',')]
     device: Vec<u32>,
 
-    /// Runs it shall do at once
+    /// How many runs it does at once
     #[arg(long, value_name = "NUMBER")]
     slots: Option<u32>,
 
@@ -42,15 +42,15 @@ pub(crate) struct Load {
     #[arg(long)]
     pin: bool,
 
-    /// Say where it would fit, device by device, and start nothing
+    /// Show where it would fit, device by device, and start nothing
     #[arg(long)]
     estimate_only: bool,
 
-    /// With --estimate-only: how long the sequences are, in tokens
+    /// With --estimate-only: the length of the sequences, in tokens
     #[arg(long, value_name = "TOKENS", requires = "estimate_only")]
     context: Option<u32>,
 
-    /// Wait so long until it is ready; 0 does not wait
+    /// Wait at most this long until it is ready; 0 does not wait
     #[arg(long, value_name = "SECONDS", default_value_t = 600)]
     wait: u64,
 }
@@ -87,7 +87,7 @@ impl Load {
                 Err(_) => {
                     let message = format!("{} was not ready within {} s", self.model, self.wait);
                     return Err(Failure::new(Exit::Failed, "SPAWN_TIMEOUT", message)
-                        .with_hint("it goes on loading; `rbee ps` shows how far it is"));
+                        .with_hint("it continues to load; `rbee ps` shows the progress"));
                 }
             };
         }
@@ -143,10 +143,10 @@ pub(crate) struct Unload {
     which: Which,
 }
 
-/// Which workers are meant.
+/// A selection of workers.
 #[derive(Debug, Args)]
 struct Which {
-    /// A model, all workers of which are meant, or a worker's id or the beginning of it
+    /// A model, for all its workers, or a worker's id or the beginning of it
     what: String,
 
     /// Only workers of this hive
@@ -184,7 +184,7 @@ pub(crate) struct Pin {
     #[command(flatten)]
     which: Which,
 
-    /// They may be evicted again
+    /// Allow eviction again
     #[arg(long)]
     off: bool,
 }
@@ -210,7 +210,7 @@ impl Which {
             keeper.client.get::<Listing<CatalogEntry>>(queen::CATALOG, &()),
         )?;
         let mut workers = workers.data;
-        // They are spoken of by the names that people know.
+        // The output uses the names that users know.
         for worker in &mut workers {
             let named = models.data.iter().find(|entry| entry.model == worker.model);
             worker.model = named.map_or_else(|| worker.model.clone(), |entry| entry.name.clone());
@@ -244,7 +244,7 @@ impl Which {
     }
 }
 
-/// Which worker it is, in words.
+/// A description of the worker.
 fn described(worker: &WorkerView) -> String {
     format!("{} on hive {}, worker {}", worker.model, worker.hive, worker.id)
 }

@@ -1,4 +1,4 @@
-//! `rbee logs`: what the queen says about her work.
+//! `rbee logs`: the queen's log.
 
 use clap::{Args, ValueEnum};
 use rbee_transport_http::wire::queen::{self, Listing, LogLine, LogQuery};
@@ -11,24 +11,24 @@ use crate::{
 
 #[derive(Debug, Args)]
 pub(crate) struct Logs {
-    /// Go on with what comes
+    /// Follow new lines
     #[arg(long, short)]
     follow: bool,
 
-    /// Only what is as bad as this, or worse
+    /// Only lines of this level, or worse
     #[arg(long, value_enum)]
     level: Option<Level>,
 
-    /// At most so many of the last lines
+    /// At most this many of the last lines
     #[arg(long, short = 'n', default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=1000))]
     lines: u16,
 
-    /// Only what belongs to this correlation id
+    /// Only lines with this correlation id
     #[arg(long, value_name = "ID")]
     correlation_id: Option<String>,
 }
 
-/// How bad a line is.
+/// The level of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Level {
     Error,
@@ -88,7 +88,7 @@ impl Logs {
     }
 }
 
-/// A line: as long as it is, since a log that is cut says too little.
+/// A line, never shortened, because a shortened log says too little.
 fn show(keeper: &Keeper, line: &LogLine) -> Result<(), Failure> {
     let style = match line.level.to_ascii_lowercase().as_str() {
         "error" => Style::Red,

@@ -1,4 +1,4 @@
-//! `rbee policy`: what decides where jobs go.
+//! `rbee policy`: the policy that decides where jobs go.
 
 use std::{
     path::{Path, PathBuf},
@@ -22,14 +22,14 @@ use crate::{
     screen::{Column, Facts, Table, human},
 };
 
-/// The longest policy that is read, in bytes: more than the queen takes, so that she says what is wrong.
+/// The maximum size of a policy, in bytes: more than the queen accepts, so that the queen's error is shown.
 const MOST_BYTES: u64 = 1 << 20;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Policy {
-    /// Show the policy in force and how it fares; or a version, or its text in a language
+    /// Show the active policy and its faults; or a version, or its text in a language
     Show {
-        /// Print its text alone, in this language: rules in YAML can be had as the script that they mean
+        /// Print only its text, in this language: rules in YAML can be shown as the equivalent script
         #[arg(long = "as", value_name = "LANGUAGE")]
         language: Option<Language>,
 
@@ -37,14 +37,14 @@ pub(crate) enum Policy {
         #[arg(long, value_name = "NUMBER")]
         version: Option<u64>,
     },
-    /// Print the text of the policy in force, as it was written
+    /// Print the original text of the active policy
     Get,
-    /// Put a policy in force: a Rhai script (.rhai) or rules (.yaml)
+    /// Activate a policy: a Rhai script (.rhai) or rules (.yaml)
     Set {
         /// The file
         file: PathBuf,
     },
-    /// Try a policy on the fleet and the last jobs, or on those described in files; nothing is changed
+    /// Test a policy on the fleet and the last jobs, or on those described in files; nothing is changed
     Check {
         /// The file
         file: PathBuf,
@@ -57,7 +57,7 @@ pub(crate) enum Policy {
         #[arg(long, value_name = "FILE")]
         job: Option<PathBuf>,
     },
-    /// Run the jobs of the past through a policy, and show it beside the one in force; nothing is changed
+    /// Replay past jobs with a policy, and compare it with the active one; nothing is changed
     Replay {
         /// The file
         file: PathBuf,
@@ -68,15 +68,15 @@ pub(crate) enum Policy {
     },
     /// Print the JSON schema of rules in YAML, with which an editor completes and checks them
     Schema,
-    /// List the versions that were in force
+    /// List the versions that were active
     #[command(visible_alias = "ls")]
     Versions,
-    /// Put an earlier version back in force
+    /// Activate an earlier version again
     Rollback {
         /// Its number (see `rbee policy versions`)
         version: u64,
     },
-    /// Put back in force what the queen's configuration names, or the built-in policy
+    /// Activate the policy of the queen's configuration, or the built-in one
     Reset,
 }
 
@@ -95,7 +95,7 @@ fn span(text: &str) -> Result<Duration, String> {
     Ok(Duration::from_secs(u64::from(number) * seconds))
 }
 
-/// What a policy can be shown in.
+/// The languages in which a policy can be shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Language {
     Rhai,
@@ -169,7 +169,7 @@ async fn get(keeper: &Keeper, language: Option<Language>) -> Result<(), Failure>
     }
     text(keeper, view.source.as_deref(), || {
         format!(
-            "the policy {} is compiled in and has no text; put one in force with `rbee policy set FILE`",
+            "the policy {} is compiled in and has no text; activate one with `rbee policy set FILE`",
             view.name
         )
     })
@@ -188,7 +188,7 @@ async fn show_version(
     }
     text(keeper, found.source.as_deref(), || {
         format!(
-            "version {version} is a reset and has no text: what the queen brings was put back in force"
+            "version {version} is a reset and has no text: the queen's default policy was activated again"
         )
     })
 }
@@ -220,7 +220,7 @@ fn facts_of(keeper: &Keeper, view: &PolicyView) -> Result<(), Failure> {
     );
     let count = |number: u64| if number > 0 { number.to_string() } else { String::new() };
     facts.add("faults", &count(view.faults));
-    facts.add("passed over", &count(view.passed_over));
+    facts.add("ignored", &count(view.passed_over));
     if let Some(fault) = &view.last_fault {
         facts.text("last fault", &format!("{} ({})", fault.message, human::ago(fault.at_ms)));
     }

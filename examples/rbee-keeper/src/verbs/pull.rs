@@ -1,4 +1,4 @@
-//! `rbee pull`: a model, onto the disks.
+//! `rbee pull`: downloads a model to the disks.
 
 use clap::Args;
 use rbee_core::HiveId;
@@ -19,11 +19,11 @@ pub(crate) struct Pull {
     /// The model: hf:org/repo[@revision][::file=path], file:/absolute/path on the queen's machine, or a name
     model: String,
 
-    /// Onto this hive alone; onto every one that is online where not given
+    /// Only to this hive; to every hive that is online by default
     #[arg(long)]
     hive: Option<HiveId>,
 
-    /// Read what is there already again, and fetch what is damaged anew
+    /// Read existing files again, and download damaged ones again
     #[arg(long)]
     verify: bool,
 }
@@ -32,7 +32,7 @@ impl Pull {
     pub(crate) async fn run(&self, keeper: &Keeper) -> Result<Exit, Failure> {
         match super::interruptible(self.pull(keeper)).await {
             Err(failure) if failure.exit() == Exit::Interrupted => {
-                Err(failure.with_hint("the same command again goes on from here"))
+                Err(failure.with_hint("the same command continues from here"))
             }
             Err(failure) => Err(keeper.with_names(failure, &self.model).await),
             done => done,

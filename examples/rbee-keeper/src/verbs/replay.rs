@@ -1,4 +1,4 @@
-//! `rbee policy replay`: a policy beside the one in force, on the jobs of the past.
+//! `rbee policy replay`: compares a policy with the active one, on past jobs.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -14,9 +14,9 @@ use crate::{
     screen::{Column, Table, human},
 };
 
-/// Longer than any queen may take for it (her setting `replay_limit`).
+/// A timeout that is longer than any queen's own (its setting `replay_limit`).
 const PATIENCE: Duration = Duration::from_secs(3_660);
-/// The most rows about workers, and about tenants.
+/// The maximum number of rows about workers, and about tenants.
 const MOST_ROWS: usize = 20;
 
 pub(super) async fn replay(
@@ -54,19 +54,19 @@ pub(super) async fn replay(
     Ok(())
 }
 
-/// What is to be known of the jobs.
+/// Notes on the jobs.
 fn notes(found: &PolicyReplay) -> Vec<String> {
     let since = human::moment(found.from_ms);
     let jobs = human::count(found.current.jobs, "job");
     let mut notes = vec![match found.cut {
         true => format!(
-            "the newest {jobs}, since {since} UTC: no more are replayed at once (setting replay_jobs)"
+            "the newest {jobs}, since {since} UTC: a replay takes no more (setting replay_jobs)"
         ),
         false => format!("{jobs}, since {since} UTC"),
     }];
     if found.estimated > 0 {
         notes.push(format!(
-            "{} waited in vain or failed before running: replayed with the median of the model",
+            "{} never ran: replayed with the median of the model",
             human::count(found.estimated, "job")
         ));
     }
@@ -126,7 +126,7 @@ fn figures(found: &PolicyReplay) -> Table {
     table
 }
 
-/// Every code that a job ended with in either.
+/// Every code with which a job ended in either run.
 fn codes(found: &PolicyReplay) -> Vec<&str> {
     let both = [&found.current, &found.candidate];
     let ends = both.into_iter().flat_map(|one| one.rejected.keys().chain(one.failed.keys()));
@@ -134,7 +134,7 @@ fn codes(found: &PolicyReplay) -> Vec<&str> {
     codes.into_iter().collect()
 }
 
-/// Who waited how long, those with the most jobs first; and how many more there are.
+/// The waits of the tenants, those with the most jobs first, and the number of tenants that are not shown.
 fn tenants(found: &PolicyReplay) -> Option<(Table, usize)> {
     let mut jobs: BTreeMap<&str, usize> = BTreeMap::new();
     for (tenant, waits) in
@@ -160,7 +160,7 @@ fn tenants(found: &PolicyReplay) -> Option<(Table, usize)> {
     (!names.is_empty()).then_some((table, more))
 }
 
-/// What a worker did, or those together that were started on a hive with a model.
+/// The load of a worker, or of all workers that the replay started on a hive with a model.
 #[derive(Clone, Copy, Default)]
 struct Load {
     workers: usize,
@@ -177,7 +177,7 @@ impl Load {
         self.busy_ms += worker.busy_ms;
     }
 
-    /// `12 jobs, 40%`: so much of the time of its slots, as if it had been there all the time.
+    /// `12 jobs, 40%`: the share of its slots' time, as if it had existed the whole time.
     fn shown(&self, elapsed_ms: u64, is_started: bool) -> String {
         if self.workers == 0 {
             return "-".into();
@@ -188,9 +188,9 @@ impl Load {
     }
 }
 
-/// The load of every worker, the busiest first; and how many more there are.
+/// The load of every worker, the busiest first, and the number of workers that are not shown.
 fn workers(found: &PolicyReplay, is_terminal: bool) -> Option<(Table, usize)> {
-    // Workers that were started have other names in either run: what they did is shown by hive and model.
+    // Started workers have different ids in the two runs, so their load is shown by hive and model.
     let mut loads: BTreeMap<(&str, &str, Option<String>), [Load; 2]> = BTreeMap::new();
     for (side, one) in [&found.current, &found.candidate].into_iter().enumerate() {
         for worker in &one.workers {
@@ -221,7 +221,7 @@ fn workers(found: &PolicyReplay, is_terminal: bool) -> Option<(Table, usize)> {
     (!loads.is_empty()).then_some((table, more))
 }
 
-/// A time that is compared with another: `340ms`, `12.3s`, `14m`.
+/// A duration for comparison with another: `340ms`, `12.3s`, `14m`.
 fn wait(ms: u64) -> String {
     if (1_000..600_000).contains(&ms) {
         return format!("{}.{}s", ms / 1_000, ms % 1_000 / 100);
@@ -325,7 +325,7 @@ mod tests {
     fn what_the_jobs_are_and_which_are_not_there_is_said() {
         let notes = notes(&found());
         assert!(notes[0].starts_with("the newest 12 jobs, since 2026-11-23 18:59:49 UTC"));
-        assert!(notes[1].starts_with("1 job waited in vain"), "{notes:?}");
+        assert!(notes[1].starts_with("1 job never ran: "), "{notes:?}");
         assert_eq!(notes[2..], ["left out: CANCELLED 3"]);
     }
 }

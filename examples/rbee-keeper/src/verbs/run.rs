@@ -14,9 +14,9 @@ use crate::{
     failure::{Exit, Failure},
 };
 
-/// The longest prompt that is read from standard input, in bytes.
+/// The maximum size of a prompt from standard input, in bytes.
 const MOST_BYTES: u64 = 32 << 20;
-/// How long nobody is told that standard input is waited for.
+/// The delay before a note says that the command waits for standard input.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 #[derive(Debug, Args)]
@@ -24,17 +24,17 @@ pub(crate) struct Run {
     /// The model: a name, hf:org/repo[@revision][::file=path] or file:/absolute/path
     model: String,
 
-    /// The prompt. What is piped into standard input is added to it
+    /// The prompt. Piped input is added to it
     prompt: Vec<String>,
 
-    /// Instructions that stand above the prompt
+    /// Instructions for the model
     #[arg(long, value_name = "TEXT")]
     system: Option<String>,
 
     #[command(flatten)]
     sampling: Sampling,
 
-    /// Say afterwards how long it took
+    /// Print the timings afterwards
     #[arg(long, short)]
     verbose: bool,
 }
@@ -58,7 +58,7 @@ impl Run {
         asked.map(|_| Exit::Ok)
     }
 
-    /// What was typed and what is piped in; none where nothing was typed and nothing is piped in.
+    /// The typed and the piped prompt, or `None` if both are missing.
     async fn prompt(&self, keeper: &Keeper) -> Result<Option<String>, Failure> {
         let typed = self.prompt.join(" ");
         if keeper.screen.is_typed_into() {
@@ -72,14 +72,14 @@ impl Run {
         };
         if both.trim().is_empty() {
             return Err(Failure::usage(
-                "there is no prompt: nothing was typed, and standard input is empty",
+                "there is no prompt: none is on the command line, and standard input is empty",
             ));
         }
         Ok(Some(both))
     }
 }
 
-/// All of standard input. Where it is left open by whoever started the program, it is said what is waited for.
+/// All of standard input. If the caller left it open, a note says what the command waits for.
 async fn piped_in(keeper: &Keeper) -> Result<String, Failure> {
     let mut read = tokio::task::spawn_blocking(read_input);
     let read = match tokio::time::timeout(PATIENCE, &mut read).await {
@@ -87,7 +87,7 @@ async fn piped_in(keeper: &Keeper) -> Result<String, Failure> {
         Err(_) => {
             keeper
                 .screen
-                .note("waiting for the end of standard input; </dev/null says there is none");
+                .note("waiting for the end of standard input; use </dev/null if there is none");
             read.await
         }
     };

@@ -22,15 +22,15 @@ use crate::{
 
 /// The queen's program.
 const PROGRAM: &str = "queen-rbee";
-/// How long a queen may take to answer once her program runs.
+/// The timeout for the first answer of a started queen.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How often she is looked for.
+/// The interval at which the queen is checked.
 const LOOK: Duration = Duration::from_millis(100);
-/// What of her log is shown where she does not start.
+/// How many lines of the queen's log are shown if it does not start.
 const LAST_LINES: usize = 12;
 const LAST_BYTES: u64 = 16 << 10;
 
-/// Variables that say where a queen is, and what she is shown. Her own program takes none of them.
+/// Variables with the queen's address and credentials. The queen's program uses none of them.
 const OURS: [&str; 3] = ["RBEE_HOST", "RBEE_API_KEY", "RBEE_CA_CERT"];
 
 #[derive(Debug, Default, Args)]
@@ -43,11 +43,11 @@ pub(crate) struct Serve {
     #[arg(long)]
     port: Option<u16>,
 
-    /// What else queen-rbee is to be started with; `queen-rbee --help` says what there is
+    /// Other arguments for queen-rbee; `queen-rbee --help` lists them
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "FLAGS")]
     flags: Vec<OsString>,
 
-    /// Where she was looked for in vain.
+    /// The address at which no queen was found.
     #[arg(skip)]
     looked_for: Option<Address>,
 }
@@ -61,8 +61,8 @@ impl Serve {
         Err(in_the_foreground(&mut command)?)
     }
 
-    /// What is common to both programs is passed on: where she listens is where she is found, and the key that she is
-    /// shown is the token that she wants.
+    /// The command that starts the queen. Options of both programs are passed on: the address of `rbee` is where the
+    /// queen listens, and the key is the token that the queen requires.
     fn command(&self, keeper: &Keeper) -> Result<Command, Failure> {
         let mut command = Command::new(program()?);
         for name in OURS {
@@ -86,12 +86,12 @@ impl Serve {
         Ok(command)
     }
 
-    /// Where she is to listen, where that was said.
+    /// The address to listen on, if one was given.
     fn told<'a>(&'a self, keeper: &'a Keeper) -> Option<&'a Address> {
         self.looked_for.as_ref().or(keeper.typed.host.as_ref())
     }
 
-    /// Where she will answer, as far as it is known here.
+    /// The address at which the queen will answer, as far as it is known here.
     fn address(&self, keeper: &Keeper) -> Address {
         let address = self.told(keeper).cloned().unwrap_or_default().reachable();
         let told = self.port.map(|port| port.to_string());
@@ -144,7 +144,7 @@ impl Serve {
         } else {
             let what = format!("a queen at {address}");
             keeper.screen.done("started", &what, &format!("(process {pid})"))?;
-            keeper.screen.note(&format!("her log is {}; `kill {pid}` stops her", path.display()));
+            keeper.screen.note(&format!("its log is {}; `kill {pid}` stops it", path.display()));
         }
         Ok(Exit::Ok)
     }
@@ -163,7 +163,7 @@ impl Serve {
                 base.data_dir().join("rbee")
             }
         };
-        // As the queen makes it, who may not be there yet.
+        // Made as the queen makes it, because the queen may not have run yet.
         private_directory(&folder, |names| {
             names.iter().any(|name| name == "queen.lock") || names == ["queen.log"]
         })
@@ -175,7 +175,7 @@ impl Serve {
     }
 }
 
-/// Asks whether a queen shall be started where none answers, and starts her. Says whether she runs now.
+/// Offers to start a queen if none answers, and starts it. Returns true if it runs now.
 pub(crate) async fn offer_to_start(keeper: &Keeper, failure: Failure) -> Result<bool, Failure> {
     let address = keeper.client.address();
     let is_here = address.is_loopback() && !address.is_tls();
@@ -194,7 +194,7 @@ pub(crate) async fn offer_to_start(keeper: &Keeper, failure: Failure) -> Result<
 async fn health(client: &Client) -> Option<Health> {
     match client.health(LOOK * 10).await {
         Ok(health) => Some(health),
-        // One that refuses our key answers too.
+        // A queen that refuses our key answers too.
         Err(failure) if failure.exit() == Exit::Refused => {
             Some(Health { status: "ok".into(), details: None })
         }
@@ -215,18 +215,19 @@ async fn until_she_answers(
         let said = |why: String| {
             let last = last_lines(log);
             let message =
-                if last.is_empty() { why } else { format!("{why}; her last words:\n{last}") };
+                if last.is_empty() { why } else { format!("{why}; the end of its log:\n{last}") };
             Failure::new(Exit::Failed, "NOT_STARTED", message)
-                .with_hint(format!("her log is {}", log.display()))
+                .with_hint(format!("its log is {}", log.display()))
         };
-        // Asked first: if the child still runs afterwards, it is the one that has the port.
+        // Checked first: if the child still runs afterwards, it is the one that has the port.
         let answers = health(client).await;
         match child.try_wait() {
             Ok(Some(status)) => return Err(said(format!("{PROGRAM} ended at once ({status})"))),
             Ok(None) => {}
             Err(cause) => return Err(said(format!("{PROGRAM} cannot be watched: {cause}"))),
         }
-        // Without the operator's token, which may be in its own configuration, the queen does not tell its process.
+        // Without the operator's token, which may be in the queen's own configuration, the queen does not report its
+        // process.
         let is_ours = |health: Health| health.details.is_none_or(|told| told.pid == child.id());
         if answers.is_some_and(is_ours) {
             return Ok(());
@@ -238,14 +239,14 @@ async fn until_she_answers(
                 child.id()
             );
             return Err(
-                said(why).with_hint("if she was told to listen elsewhere, say so with --host")
+                said(why).with_hint("if it listens elsewhere, give that address with --host")
             );
         }
         tokio::time::sleep(LOOK).await;
     }
 }
 
-/// Beside this program, or else on the path.
+/// The queen's program, next to this program or on the `PATH`.
 fn program() -> Result<PathBuf, Failure> {
     let name = format!("{PROGRAM}{}", std::env::consts::EXE_SUFFIX);
     let own = std::env::current_exe().and_then(std::fs::canonicalize).ok();
@@ -256,7 +257,7 @@ fn program() -> Result<PathBuf, Failure> {
         Failure::new(
             Exit::Failed,
             "NOT_INSTALLED",
-            format!("the program {PROGRAM} is neither beside this one nor on the PATH"),
+            format!("the program {PROGRAM} is neither next to this one nor on the PATH"),
         )
         .with_hint(format!("`cargo build --release -p {PROGRAM}` builds it"))
     })
@@ -289,7 +290,7 @@ fn last_lines(log: &Path) -> String {
     lines[from..].iter().map(|line| format!("    {line}")).collect::<Vec<_>>().join("\n")
 }
 
-/// Ctrl-C, and the end of the terminal, are not meant for her.
+/// Ctrl-C, and the end of the terminal, must not reach the queen.
 fn away_from_the_terminal(command: &mut Command) {
     #[cfg(unix)]
     {
@@ -304,8 +305,8 @@ fn away_from_the_terminal(command: &mut Command) {
     }
 }
 
-/// Becomes the queen's program, so that signals reach her and her end is this program's. Returns only where she cannot
-/// be started.
+/// Replaces this process by the queen's program, so that signals reach it and its exit code is passed on. Returns only
+/// if it cannot be started.
 #[cfg(unix)]
 fn in_the_foreground(command: &mut Command) -> Result<Failure, Failure> {
     use std::os::unix::process::CommandExt as _;

@@ -1,4 +1,4 @@
-//! `rbee completions`: what makes a shell complete this command line.
+//! `rbee completions`: prints a completion script for a shell.
 
 use clap::Args;
 use clap_complete::Shell;

@@ -1,4 +1,4 @@
-//! `rbee status` and `rbee version`: how the queen is, and who she is.
+//! `rbee status` and `rbee version`: the status of the queen, and the versions.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use crate::{
     screen::{Facts, human},
 };
 
-/// How long the version of the queen may take.
+/// The timeout for the version of the queen.
 const PATIENCE: Duration = Duration::from_secs(2);
 const VERSION: &str = env!("CARGO_PKG_VERSION");
-/// The status of a queen that goes down, which may be past telling more.
+/// The status of a queen that goes down, which may not answer any more.
 const DRAINING: &str = "draining";
 
 #[derive(Debug, Args)]
@@ -43,7 +43,7 @@ impl Status {
         keeper.screen.facts(&facts)?;
         if health.details.is_none() && health.status != DRAINING {
             keeper.screen.note(
-                "the queen tells more to its operator alone, whose token --token-file or RBEE_API_KEY gives",
+                "the queen shows more only to the operator; give its token with --token-file or RBEE_API_KEY",
             );
         }
         Ok(Exit::Ok)
@@ -68,7 +68,7 @@ impl Version {
         let said = match &queen {
             Some(version) => format!("{version} at {address}"),
             None if answers => {
-                format!("answers at {address}, and tells its version to its operator alone")
+                format!("answers at {address}, but shows its version only to its operator")
             }
             None => format!("none answers at {address}"),
         };
@@ -77,7 +77,7 @@ impl Version {
         if queen.is_some_and(|version| version != VERSION) {
             keeper
                 .screen
-                .warn("the two versions differ; what only one of them knows will not work");
+                .warn("the two versions differ; features that only one of them has do not work");
         }
         Ok(Exit::Ok)
     }

@@ -1,4 +1,4 @@
-//! `rbee tenants`: who shares the queen, what each may use, and their keys.
+//! `rbee tenants`: the tenants, their limits and their keys.
 
 use clap::{Args, Subcommand};
 use http::Method;
@@ -22,7 +22,7 @@ pub(crate) struct Tenants {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// List the tenants; so does `rbee tenants` alone
+    /// List the tenants; the default
     #[command(visible_alias = "list")]
     Ls,
     /// Show a tenant and its keys
@@ -37,7 +37,7 @@ enum Verb {
         /// Its name
         tenant: TenantId,
     },
-    /// Issue a key and print it, this once
+    /// Issue a key and print it once
     Key {
         /// The tenant's name
         tenant: TenantId,
@@ -85,12 +85,12 @@ struct Set {
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     models: Vec<String>,
 
-    /// Its share beside those of the others
+    /// Its share compared with other tenants
     #[arg(long, value_name = "NUMBER")]
     weight: Option<u32>,
 }
 
-/// A limit, or that there is none.
+/// A limit, or none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Limit<T>(Option<T>);
 
@@ -178,7 +178,7 @@ fn path_of(path: &str, tenant: &TenantId) -> String {
     path.replace("{id}", tenant.as_str())
 }
 
-/// `used/limit`, or what is used alone.
+/// `used/limit`, or only the used amount.
 fn of(used: impl std::fmt::Display, limit: Option<impl std::fmt::Display>) -> String {
     match limit {
         Some(limit) => format!("{used}/{limit}"),

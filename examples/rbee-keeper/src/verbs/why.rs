@@ -1,4 +1,4 @@
-//! `rbee jobs why`: how a job came to where it is; and how any decision is shown.
+//! `rbee jobs why`: explains where a job went; also shows single decisions.
 
 use rbee_core::JobId;
 use rbee_transport_http::wire::{
@@ -27,7 +27,7 @@ pub(super) async fn why(keeper: &Keeper, job: JobId) -> Result<(), Failure> {
     Ok(())
 }
 
-/// One decision: what it was, how it came about, and what became of every candidate.
+/// Shows one decision: the result, the steps, and the verdict on every candidate.
 pub(super) fn decision(keeper: &Keeper, one: &DecisionView) -> Result<(), Failure> {
     let mut facts = Facts::default();
     facts.add("job", one.job.as_deref().unwrap_or_default());
@@ -37,7 +37,8 @@ pub(super) fn decision(keeper: &Keeper, one: &DecisionView) -> Result<(), Failur
     let version = one.version.map(|version| format!(", version {version}")).unwrap_or_default();
     let built_in = if one.fallback { ", in place of the one in force" } else { "" };
     facts.add("decided by", &format!("{}{version}{built_in}", one.policy));
-    let stale = if one.stale { "; not carried out, the fleet or the job had changed" } else { "" };
+    let stale =
+        if one.stale { "; not carried out, because the fleet or the job had changed" } else { "" };
     facts.add("decision", &format!("{}{stale}", sentence(&one.decision)));
     keeper.screen.facts(&facts)?;
     for (index, step) in one.steps.iter().enumerate() {

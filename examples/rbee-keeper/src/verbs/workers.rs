@@ -1,4 +1,4 @@
-//! `rbee ps`: what is loaded.
+//! `rbee ps`: the loaded models.
 
 use clap::Args;
 use rbee_core::DeviceKind;
@@ -60,7 +60,7 @@ impl Ps {
     }
 }
 
-/// The state, and how far a load has come.
+/// The state, and the progress of a load.
 fn state_of(worker: &WorkerView) -> String {
     let percent = worker.progress.and_then(|progress| {
         let total = progress.total.filter(|total| *total > 0)?;
@@ -75,7 +75,7 @@ fn state_of(worker: &WorkerView) -> String {
     }
 }
 
-/// What it computes with: `cpu`, `cuda 1`, `cuda 1, 2`.
+/// The devices that it uses: `cpu`, `cuda 1`, `cuda 1, 2`.
 fn processor(worker: &WorkerView, hives: &[HiveView]) -> String {
     let devices = hives.iter().find(|hive| hive.id == worker.hive).map(|hive| &hive.devices);
     let kind_of = |index: u32| {

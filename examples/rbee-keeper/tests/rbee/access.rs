@@ -1,4 +1,4 @@
-//! Keys, certificates, and addresses where something else answers.
+//! Tests of keys, certificates, and addresses where another program answers.
 
 use std::io::Write as _;
 
@@ -37,7 +37,7 @@ async fn without_the_operators_key_the_queen_tells_no_more_than_that_it_is_up() 
     let ended = hall.rbee(&["status", "--json"]).run().await.ok();
     assert_eq!(ended.json(), serde_json::json!({"status": "ok"}));
     let ended = hall.rbee(&["version"]).run().await.ok();
-    assert!(ended.out.contains("tells its version to its operator alone"), "{ended:?}");
+    assert!(ended.out.contains("shows its version only to its operator"), "{ended:?}");
     let key = ("RBEE_API_KEY", token.reveal());
     let ended = hall.rbee(&["status"]).env(key.0, key.1).run().await.ok();
     assert!(ended.out.contains("workers ready  1") && ended.err.is_empty(), "{ended:?}");
@@ -122,10 +122,10 @@ async fn a_queen_behind_tls_is_believed_where_her_certificate_is_named() {
     assert!(ended.out.starts_with("NAME"), "{ended:?}");
     let ended = Rbee::new(&["status", "--host", &url]).env("RBEE_CA_CERT", certificate).run().await;
     assert!(ended.ok().out.contains(&url));
-    // What the system trusts is trusted unless a certificate is named.
+    // The system's certificates are trusted unless `--ca-cert` is given.
     let ended = Rbee::new(&["ls", "--host", &url]).env("SSL_CERT_FILE", certificate).run().await;
     ended.ok();
-    // Another authority's word is not enough, and neither is that of the system's.
+    // Neither another authority nor the system's certificates are trusted then.
     let other = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let other_path = folder.path().join("other.pem");
     std::fs::write(&other_path, other.cert.pem()).unwrap();
@@ -142,13 +142,13 @@ async fn a_queen_behind_tls_is_believed_where_her_certificate_is_named() {
     ended.failed(2, &["no certificate"]);
 }
 
-/// Answers each connection with this.
+/// A server that answers each connection with this.
 async fn stranger(answer: impl Into<String>) -> String {
     let (address, _) = stranger_who_tells(answer).await;
     address
 }
 
-/// The same, which tells what it was asked.
+/// The same, and the requests that it received.
 async fn stranger_who_tells(answer: impl Into<String>) -> (String, UnboundedReceiver<String>) {
     let answer = answer.into();
     let (tell, asked) = unbounded_channel();

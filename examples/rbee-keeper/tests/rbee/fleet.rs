@@ -1,4 +1,4 @@
-//! Models, workers, machines and jobs: what is listed, and what orders do.
+//! Tests of models, workers, machines and jobs: the lists and the operations.
 
 use std::sync::Arc;
 
@@ -18,12 +18,12 @@ use rbee_transport_http::{
 use serde::de::DeserializeOwned;
 use tracing_subscriber::layer::SubscriberExt as _;
 
-/// Standard output is this, exactly as the queen said it.
+/// Parses standard output, which must be exactly what the queen sent.
 fn read<T: DeserializeOwned>(ended: &Ended) -> T {
     serde_json::from_value(ended.json()).unwrap()
 }
 
-/// A model that has files, which is all that is asked of it here.
+/// A model that has files, which is all that these tests need.
 fn spare() -> String {
     concat!("file:", env!("CARGO_MANIFEST_DIR"), "/src/verbs").to_owned()
 }
@@ -232,7 +232,7 @@ async fn a_model_is_measured() {
     hall.rbee(&["bench", "bie"]).run().await.failed(4, &["did you mean bee?"]);
 }
 
-/// Reaches the machine `cellar` by this address and with this token.
+/// Connects to the machine `cellar` at this address with this token.
 #[derive(Debug)]
 struct Cellar(Token);
 

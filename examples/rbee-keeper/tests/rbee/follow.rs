@@ -1,4 +1,4 @@
-//! Following a job over connections that break.
+//! Tests of following a job over connections that break.
 
 use std::sync::{
     Arc, Mutex,
@@ -12,7 +12,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-/// A way to the queen on which every connection breaks after so many bytes of her answer.
+/// A proxy of the queen on which every connection breaks after this many bytes of the answer.
 struct BadWay {
     address: String,
     connections: Arc<AtomicUsize>,
@@ -82,7 +82,7 @@ async fn events_are_told_one_a_line_from_where_it_is_wanted() {
     assert_eq!(rest.out.lines().collect::<Vec<_>>(), lines[2..]);
     let nothing = hall.rbee(&["jobs", "events", &job, "--after", "3"]).run().await.ok();
     assert_eq!(nothing.out, "");
-    // The end is told although its number is smaller.
+    // The end is shown although its number is smaller.
     let end = hall.rbee(&["jobs", "events", &job, "--after", "9"]).run().await.ok();
     assert_eq!(end.out.lines().collect::<Vec<_>>(), lines[3..]);
 }
@@ -92,17 +92,17 @@ async fn a_queen_that_stays_away_is_given_up() {
     let hall = Hall::new().await;
     let submit = ["jobs", "submit", "bee", "hello", "--seed", "7", "--max-tokens", "60"];
     let job = hall.rbee(&submit).run().await.ok().out.trim().to_owned();
-    // Not even a head gets through.
+    // Not even a head is received.
     let way = BadWay::to(&hall, 10).await;
     let ended = Rbee::new(&["jobs", "events", &job, "--host", &way.address]).run().await;
     ended.failed(3, &["CONNECTION_LOST"]);
 }
 
-/// An address at which first one queen is, and then another.
+/// An address at which one queen is replaced by another.
 struct Move {
     address: String,
     queen: Arc<Mutex<String>>,
-    /// Streams of events that have begun.
+    /// The number of streams of events that have begun.
     streams: Arc<AtomicUsize>,
 }
 
@@ -116,7 +116,7 @@ impl Move {
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let queen = present.lock().unwrap().clone();
-                // While no queen is there the connection just ends.
+                // While there is no queen, the connection just ends.
                 if let Ok(queen) = TcpStream::connect(queen).await {
                     tokio::spawn(Self::carry(client, queen, begun.clone()));
                 }

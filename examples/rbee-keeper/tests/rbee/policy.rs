@@ -1,4 +1,4 @@
-//! `rbee policy`, `rbee jobs why`, `rbee load --estimate-only` and `rbee tenants` against a real queen.
+//! Tests of `rbee policy`, `rbee jobs why`, `rbee load --estimate-only` and `rbee tenants` with a real queen.
 
 use std::{fs, path::PathBuf};
 
@@ -12,7 +12,7 @@ use rbee_transport_http::wire::{
 const POLICY: &str = "// Runs on the first free worker.\nfn schedule(job, workers, hives) {\n    \
     run_on(workers.with_model(job.model).idle().first()) ?? builtin()\n}\n";
 
-/// A directory with files of these names and texts.
+/// A directory with files of these names and contents.
 struct Files(tempfile::TempDir);
 
 impl Files {

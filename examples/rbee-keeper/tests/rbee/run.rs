@@ -1,4 +1,4 @@
-//! `rbee run`: an answer, and everything that can come between.
+//! Tests of `rbee run`: an answer, and everything that can interrupt it.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! `rbee serve`, with a stand-in for the queen's program beside it.
+//! Tests of `rbee serve`, with a stand-in for the queen's program next to it.
 
 use std::{
     os::unix::fs::PermissionsExt,
@@ -19,15 +19,15 @@ struct Place {
 
 impl Place {
     fn new(script: &str) -> Self {
-        // Beside the built program, so that a link does for a copy.
+        // Next to the built program, so that a hard link can be used instead of a copy.
         let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-        // It is the data directory too, which nobody else may look into.
+        // It is the data directory too, which other users must not be able to read.
         let alone = std::os::unix::fs::PermissionsExt::from_mode(0o700);
         std::fs::set_permissions(folder.path(), alone).unwrap();
         std::fs::hard_link(env!("CARGO_BIN_EXE_rbee"), folder.path().join("rbee")).unwrap();
         let place = Self { folder };
-        // Written by another process: a file that this one has open for writing, or a child that it is about to
-        // start, could not be run.
+        // Written by another process: a file that is open for writing in this process, or in a child that it is about
+        // to start, cannot be executed.
         let write =
             format!("cat > queen-rbee <<'END'\n#!/bin/sh\n{script}\nEND\nchmod 755 queen-rbee");
         let mut shell = std::process::Command::new("/bin/sh");
@@ -50,7 +50,7 @@ impl Place {
     }
 }
 
-/// Ends the stand-in with the test, whatever becomes of it.
+/// Ends the stand-in with the test, even if the test fails.
 struct Stop(PathBuf);
 
 impl Drop for Stop {
@@ -66,10 +66,10 @@ fn pid_in(path: &Path) -> Option<i32> {
     std::fs::read_to_string(path).ok()?.trim().parse().ok()
 }
 
-/// Says where it is, and stays.
+/// A script that writes its process id and keeps running.
 const STAYS: &str = "echo $$ > \"$RBEE_DATA_DIR/pid\"\nexec sleep 60";
 
-/// Answers as the stand-in would, from the moment on at which it runs. Gives the port.
+/// Answers instead of the stand-in, once that runs. Returns the port.
 async fn answers_for(place: &Place) -> u16 {
     answers_as(place, |pid| {
         format!(
@@ -79,7 +79,7 @@ async fn answers_for(place: &Place) -> u16 {
     .await
 }
 
-/// The same, with this as its health.
+/// The same, with this health.
 async fn answers_as(place: &Place, health: impl Fn(i32) -> String + Send + 'static) -> u16 {
     let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
     let pid = place.path("pid");
@@ -114,7 +114,7 @@ async fn in_the_foreground_it_becomes_the_queens_program() {
     assert_eq!(ended.code, Some(7), "{ended:?}");
     let lines: Vec<_> = ended.out.lines().collect();
     assert_eq!(lines[0], "--listen-port 7999 --retries 5 --host 10.0.0.1");
-    assert_eq!(lines.len(), 2, "only the data directory is in her environment: {ended:?}");
+    assert_eq!(lines.len(), 2, "only the data directory is in its environment: {ended:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -196,7 +196,7 @@ async fn without_the_queens_program_it_says_how_to_get_it() {
     let place = Place::new("");
     std::fs::remove_file(place.path("queen-rbee")).unwrap();
     let ended = place.rbee(&["serve"]).run().await;
-    ended.failed(1, &["NOT_INSTALLED", "neither beside this one nor on the PATH"]);
+    ended.failed(1, &["NOT_INSTALLED", "neither next to this one nor on the PATH"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -205,7 +205,7 @@ async fn where_no_queen_runs_one_is_offered_and_the_verb_goes_on() {
     let _stop = Stop(place.path("pid"));
     let port = answers_for(&place).await;
     let address = format!("127.0.0.1:{port}");
-    // A conversation asks before anything is typed in vain.
+    // A conversation offers it before the user types anything.
     let mut terminal = place.rbee(&["chat", "bee"]).env("RBEE_HOST", &address).in_terminal(80);
     terminal.shows("[y/N]").await;
     terminal.types("y\r");
@@ -227,7 +227,7 @@ async fn a_queen_that_is_not_wanted_is_not_started() {
     let (seen, code) = terminal.end().await;
     assert_eq!(code, Some(3), "{seen:?}");
     assert!(!place.path("pid").exists());
-    // Elsewhere none can be started, and where nobody can answer none is offered.
+    // No queen can be started on another machine, and none is offered if nobody can answer.
     let (seen, code) =
         place.rbee(&["ls", "--host", "no-such-host.invalid"]).in_terminal(80).end().await;
     assert!(code == Some(3) && !seen.contains("[y/N]"), "{seen:?}");

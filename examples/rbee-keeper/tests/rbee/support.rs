@@ -1,4 +1,4 @@
-//! A queen that is served on a loopback port of the test's own process, and the program `rbee` that talks to her.
+//! A queen that is served on a loopback port of the test's own process, and the program `rbee` that connects to it.
 #![allow(unreachable_pub, reason = "a module of a test binary")]
 
 #[cfg(unix)]
@@ -19,7 +19,7 @@ use tokio::{
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-/// How long anything in a test may take.
+/// The timeout of everything in a test.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A queen with an echo worker under the name `bee`, at an address.
@@ -43,7 +43,7 @@ impl Hall {
         Self::built(echo, |queen| queen, |server| server).await
     }
 
-    /// With a queen and a server that are built otherwise.
+    /// Makes one with this queen and this server.
     pub async fn built(
         echo: EchoBuilder,
         queen: impl FnOnce(QueenBuilder) -> QueenBuilder,
@@ -60,12 +60,12 @@ impl Hall {
         Self { queen, echo, url, stop: stop.drop_guard() }
     }
 
-    /// The program, told where this queen is.
+    /// The program, with this queen's address.
     pub fn rbee(&self, arguments: &[&str]) -> Rbee {
         Rbee::new(arguments).env("RBEE_HOST", &self.url)
     }
 
-    /// The queen's server goes away, with all its connections.
+    /// Stops the queen's server, with all its connections.
     pub fn vanish(self) -> Queen {
         let Self { queen, stop, .. } = self;
         drop(stop);
@@ -79,7 +79,7 @@ impl Hall {
     }
 }
 
-/// Waits until it holds.
+/// Waits until the condition is true.
 pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let waited = async {
         while !holds().await {
@@ -89,7 +89,7 @@ pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     assert!(tokio::time::timeout(PATIENCE, waited).await.is_ok(), "never: {what}");
 }
 
-/// Makes echo workers where they are spawned; of a model that ends in `.toml` it cannot.
+/// Spawns echo workers; loading a model that ends in `.toml` fails.
 #[derive(Debug)]
 pub struct Echoes;
 
@@ -111,7 +111,7 @@ impl WorkerFactory for Echoes {
     }
 }
 
-/// A machine that loads echo workers, whatever the test runs on.
+/// A machine that loads echo workers, independent of the real hardware.
 pub fn hive(name: &str) -> InProcessHive {
     let memory = 64_000_000_000;
     let device = |index, kind, name: &str| Device {
@@ -127,7 +127,7 @@ pub fn hive(name: &str) -> InProcessHive {
     hive.with_factory(Echoes).with_devices(devices)
 }
 
-/// The program, about to be started.
+/// The program before its start.
 pub struct Rbee {
     command: Command,
     input: Option<String>,
@@ -139,7 +139,7 @@ impl Rbee {
         Self::at(PathBuf::from(env!("CARGO_BIN_EXE_rbee")), arguments)
     }
 
-    /// A copy of the program that lies elsewhere.
+    /// A copy of the program at another path.
     pub fn at(program: PathBuf, arguments: &[&str]) -> Self {
         let home = tempfile::tempdir().unwrap();
         let mut command = Command::new(program);
@@ -158,7 +158,7 @@ impl Rbee {
         self
     }
 
-    /// Starts it with this as its three standard streams.
+    /// Starts it with this for all three standard streams.
     #[cfg(unix)]
     pub fn start_on(mut self, stream: impl Fn() -> Stdio) -> Running {
         self.command.stdin(stream()).stdout(stream()).stderr(stream());
@@ -183,14 +183,14 @@ impl Rbee {
     }
 }
 
-/// The program at work. It is killed when it is dropped.
+/// The running program. It is killed when it is dropped.
 pub struct Running {
     pub child: Child,
     _home: tempfile::TempDir,
 }
 
 impl Running {
-    /// Waits until standard output has so many bytes more, and gives them.
+    /// Waits until standard output has this many bytes more, and returns them.
     pub async fn read(&mut self, bytes: usize) -> String {
         let mut read = vec![0; bytes];
         let out = self.child.stdout.as_mut().unwrap().read_exact(&mut read);
@@ -233,7 +233,7 @@ impl Running {
     }
 }
 
-/// How the program ended, and what it said.
+/// The exit code and the output of the program.
 #[derive(Debug)]
 pub struct Ended {
     pub code: Option<i32>,
@@ -248,7 +248,7 @@ impl Ended {
         self
     }
 
-    /// It failed with this exit code, and standard error says all of this.
+    /// Checks that it failed with this exit code, and that standard error contains all of this.
     #[track_caller]
     pub fn failed(self, code: i32, says: &[&str]) -> Self {
         assert_eq!(self.code, Some(code), "{self:?}");

@@ -1,10 +1,10 @@
-//! What a person sees in a terminal.
+//! Tests of the output in a terminal.
 
 use crate::support::{Hall, PATIENCE, echo, until};
 use rbee_core::{EchoGate, EchoWorker, Finish, JobState, Output, Usage};
 use rbee_keeper::text::width;
 
-/// Without colours, and with the line ends that the program wrote.
+/// The text without colors, and with the line ends that the program wrote.
 fn plain(seen: &str) -> String {
     let mut plain = String::new();
     let mut rest = seen;
@@ -62,7 +62,7 @@ async fn a_model_cannot_steer_the_terminal() {
     let (seen, code) = hall.rbee(&["run", "bee", "hello"]).in_terminal(80).end().await;
     assert_eq!(code, Some(0), "{seen:?}");
     assert!(seen.contains("ok\t\r\n␛]0;owned␇\u{fffd}2J␈␡end\r\n"), "{seen:?}");
-    // Into a file or another program goes what the model said.
+    // A file or another program gets the model's original text.
     let ended = hall.rbee(&["run", "bee", "hello"]).run().await.ok();
     assert_eq!(ended.out, attack.concat() + "\n");
     let ended = hall.rbee(&["run", "bee", "hello", "--json"]).run().await.ok();
@@ -85,7 +85,7 @@ async fn a_conversation_goes_on_until_it_is_left() {
     terminal.types("hello\r");
     terminal.shows(answer.trim_end()).await;
     terminal.types("/system Be brief.\r");
-    terminal.shows("instructed").await;
+    terminal.shows("instructions set").await;
     terminal.types("and again\r");
     until("two answers", async || terminal.seen().matches(answer.trim_end()).count() == 2).await;
     terminal.types("/clear\r");

@@ -1,4 +1,4 @@
-//! The program in a terminal: a pseudo-terminal of the operating system.
+//! The program in a pseudo-terminal of the operating system.
 
 use std::{
     fs::{File, OpenOptions},
@@ -15,7 +15,7 @@ use rustix::{
 
 use super::{Rbee, Running, until};
 
-/// A program with a terminal, and what was written to it so far.
+/// A program with a terminal, and its output so far.
 pub struct Terminal {
     pub running: Running,
     keyboard: File,
@@ -23,7 +23,7 @@ pub struct Terminal {
 }
 
 impl Rbee {
-    /// Starts it in a terminal of so many columns.
+    /// Starts it in a terminal with this many columns.
     pub fn in_terminal(self, columns: u16) -> Terminal {
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
         grantpt(&master).unwrap();
@@ -40,7 +40,7 @@ impl Rbee {
         let (mut output, seen) = (keyboard.try_clone().unwrap(), screen.clone());
         std::thread::spawn(move || {
             let mut buffer = [0; 4096];
-            // It fails when the program has ended and nothing is left.
+            // The read fails when the program has ended and everything is read.
             while let Ok(count) = output.read(&mut buffer) {
                 if count == 0 {
                     break;
@@ -57,7 +57,7 @@ impl Terminal {
         self.keyboard.write_all(text.as_bytes()).unwrap();
     }
 
-    /// Everything that was written, as it was.
+    /// The whole output, unchanged.
     pub fn seen(&self) -> String {
         String::from_utf8_lossy(&self.screen.lock().unwrap()).into_owned()
     }
@@ -72,11 +72,11 @@ impl Terminal {
         }
     }
 
-    /// Waits for its end; everything that was written, and its exit code.
+    /// Waits for its end. Returns the whole output and the exit code.
     pub async fn end(mut self) -> (String, Option<i32>) {
         let status = tokio::time::timeout(super::PATIENCE, self.running.child.wait()).await;
         let status = status.unwrap_or_else(|_| panic!("it does not end: {:?}", self.seen()));
-        // The reader's share of the screen goes when all is read.
+        // The reader drops its share of the screen when everything is read.
         until("read", async || Arc::strong_count(&self.screen) == 1).await;
         (self.seen(), status.unwrap().code())
     }
