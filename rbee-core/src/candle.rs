@@ -2,9 +2,12 @@
 
 mod added_tokens;
 mod bert;
+mod causal_lm;
 mod config;
+mod config_fields;
 #[cfg(test)]
 mod control_tests;
+mod detokenizer;
 mod embed;
 mod encoder;
 mod engine;
@@ -13,18 +16,15 @@ mod files;
 mod generate;
 #[cfg(test)]
 mod golden_tests;
+mod heartbeat;
 mod json;
-mod keys;
 mod model;
 mod numerics;
 mod prompt;
-mod pulse;
 mod sampler;
-mod speaker;
 mod stop;
 mod strftime;
 mod template;
-mod text;
 mod tokenizer;
 mod weights;
 
@@ -44,10 +44,10 @@ pub use self::factory::CandleFactory;
 
 use self::{
     bert::BertConfig,
+    causal_lm::CausalLm,
     embed::Embedder,
     engine::{Engine, Handle},
     files::{LoadFault, Loaded},
-    speaker::Speaker,
     weights::{Checkpoint, Part},
 };
 use crate::{
@@ -328,8 +328,8 @@ fn load(
             (Engine::Vectors(Box::new(embedder)), facts)
         }
         None => {
-            let (speaker, facts) = Speaker::load(&loading)?;
-            (Engine::Text(Box::new(speaker)), facts)
+            let (causal_lm, facts) = CausalLm::load(&loading)?;
+            (Engine::Text(Box::new(causal_lm)), facts)
         }
     })
 }

@@ -27,6 +27,8 @@ use crate::{
 
 mod admission;
 mod admit;
+mod autoscaler;
+mod batch;
 mod commands;
 mod consult;
 mod ending;
@@ -37,11 +39,9 @@ mod jobs;
 mod lanes;
 mod leases;
 mod load_model;
-mod marks;
 mod memory;
 mod message;
 mod operators;
-mod optimise;
 mod placing;
 mod policy_breaker;
 mod provisioning;
@@ -51,7 +51,7 @@ mod store;
 mod suspicion;
 mod tenants;
 mod timers;
-mod together;
+mod worker_flags;
 mod workers;
 
 pub(crate) use consult::guarded;
@@ -65,20 +65,20 @@ pub use policy_breaker::PolicyHealth;
 pub use store::StoreFault;
 
 use admission::Admissions;
-use admit::{Pace, Paces};
+use admit::{ServiceTimes, Throughput};
+use autoscaler::Autoscaler;
 use hive_table::HiveTable;
-use lanes::{LaneId, Lanes, Place};
+use lanes::{LaneId, Lanes, QueueKey};
 use leases::Leases;
-use marks::Marks;
 use memory::{BlockedModels, MemoryReservations};
 use operators::Operators;
-use optimise::Optimiser;
 use policy_breaker::{PolicyBreaker, PolicyGeneration};
 use provisioning::Downloads;
 use spawns::Spawns;
 use suspicion::Suspicions;
 use tenants::{TenantChange, Tenants};
-use timers::{Alarm, JobAlarm, JobAlarms, Timers};
+use timers::{JobTimer, JobTimers, Timer, Timers};
+use worker_flags::WorkerFlags;
 
 /// Where a live job is.
 #[derive(Debug)]
@@ -88,7 +88,7 @@ enum Phase {
     /// On a worker.
     Running(LeaseId),
     /// On a worker still, but told to end; then what.
-    Aborting(Then),
+    Aborting(AfterAbort),
     /// Waiting for a retry.
     Backoff,
     /// Its end is being recorded.
@@ -108,7 +108,7 @@ struct Ending {
 
 /// What becomes of a job when its aborted attempt has ended.
 #[derive(Debug)]
-enum Then {
+enum AfterAbort {
     End(Outcome),
     Retry(Error),
 }
@@ -117,7 +117,7 @@ enum Then {
 #[derive(Debug)]
 struct Entry {
     job: Arc<Job>,
-    place: Place,
+    key: QueueKey,
     phase: Phase,
     submitted: Time,
     /// How long it had waited when an earlier life of the queen ended.
@@ -148,7 +148,7 @@ struct Entry {
     bound: bool,
     /// Its answer stays in the store for as long as its record.
     keeps_output: bool,
-    alarms: JobAlarms,
+    timers: JobTimers,
 }
 
 impl Entry {
@@ -173,7 +173,7 @@ enum Lifecycle {
 
 /// A record whose writing somebody waits for.
 #[derive(Debug)]
-enum Awaited {
+enum PendingWrite {
     Accept {
         /// The submission that is answered.
         n: u64,
@@ -208,7 +208,7 @@ pub struct Counters {
     /// Records whose writing is waited for.
     pub unrecorded: usize,
     /// Alarms set.
-    pub alarms: usize,
+    pub timers: usize,
 }
 
 /// The state machine. See the [module](self).
@@ -230,7 +230,7 @@ pub struct Engine {
     spawns: Spawns,
     downloads: Downloads,
     operators: Operators,
-    awaited: BTreeMap<u64, Awaited>,
+    pending_writes: BTreeMap<u64, PendingWrite>,
     /// When and with what patience each failed worker is probed.
     probes: BTreeMap<WorkerId, u32>,
     suspicions: Suspicions,
@@ -238,17 +238,17 @@ pub struct Engine {
     reservations: MemoryReservations,
     /// Models with something to ask about.
     wake: BTreeSet<ModelRef>,
-    starved: BlockedModels,
+    blocked_on_memory: BlockedModels,
     admissions: Admissions,
     breaker: PolicyBreaker,
-    pace: Pace,
+    throughput: Throughput,
     store_fault: Option<StoreFault>,
     tenants: Tenants,
-    paces: Paces,
-    optimiser: Optimiser,
+    service_times: ServiceTimes,
+    autoscaler: Autoscaler,
     /// How the memory of workers is estimated.
     sizing: Sizing,
-    marks: Marks,
+    worker_flags: WorkerFlags,
     /// Ties, jitter and names.
     rng: Rng,
     /// The seeds of requests that name none: a stream of its own, so that the seed of a request does not depend on how
@@ -276,7 +276,7 @@ impl Engine {
     /// An empty one: no jobs, no hives. `epoch` names the ownership that its records are written under.
     pub fn new(settings: Settings, epoch: Epoch, seed: u64) -> Self {
         Self {
-            optimiser: Optimiser::new(&settings),
+            autoscaler: Autoscaler::new(&settings),
             sizing: Sizing::default(),
             settings: Arc::new(settings),
             aliases: BTreeMap::new(),
@@ -290,20 +290,20 @@ impl Engine {
             spawns: Spawns::default(),
             downloads: Downloads::default(),
             operators: Operators::default(),
-            awaited: BTreeMap::new(),
+            pending_writes: BTreeMap::new(),
             probes: BTreeMap::new(),
             suspicions: Suspicions::default(),
             hives: HiveTable::default(),
             reservations: MemoryReservations::default(),
             wake: BTreeSet::new(),
-            starved: BlockedModels::default(),
+            blocked_on_memory: BlockedModels::default(),
             admissions: Admissions::default(),
             breaker: PolicyBreaker::default(),
-            pace: Pace::default(),
+            throughput: Throughput::default(),
             store_fault: None,
             tenants: Tenants::default(),
-            paces: Paces::default(),
-            marks: Marks::default(),
+            service_times: ServiceTimes::default(),
+            worker_flags: WorkerFlags::default(),
             rng: Rng::new(seed),
             seeds: Rng::stream(seed, SEEDS),
             next_number: 0,
@@ -362,10 +362,10 @@ impl Engine {
             provisioning: self.downloads.len(),
             commands: self.commands(),
             questions: self.lanes.questions() + self.admissions.len(),
-            unrecorded: self.awaited.len(),
+            unrecorded: self.pending_writes.len(),
             // Looking after workers that nobody uses is no work that is waited for, and neither is their settling.
-            alarms: self.timers.len()
-                - usize::from(self.waiting() == 0 && self.timers.is_armed(&Alarm::Optimise))
+            timers: self.timers.len()
+                - usize::from(self.waiting() == 0 && self.timers.is_armed(&Timer::Autoscale))
                 - self.timers.settling(),
         }
     }
@@ -398,7 +398,7 @@ impl Engine {
     /// How many jobs of its lane go before this one; `None` where it is not waiting.
     pub fn position(&self, job: JobId) -> Option<usize> {
         let entry = self.jobs.get(&job)?;
-        self.lanes.ahead(&entry.lane(), &entry.place)
+        self.lanes.ahead(&entry.lane(), &entry.key)
     }
 
     /// Takes one input and appends what is to be done to `out`. The effects are to be carried out in their order.
@@ -446,18 +446,18 @@ impl Engine {
             Input::Freeze => return self.freeze(now, out),
             Input::Tick => {}
         }
-        while let Some(alarm) = self.timers.pop(now.at) {
-            self.alarm(now, alarm, out);
+        while let Some(timer) = self.timers.pop(now.at) {
+            self.timer(now, timer, out);
         }
         while let Some(model) = self.wake.pop_first() {
             self.rescue(now, &model, out);
             self.pump(now, &model, out);
         }
-        let has_work = self.lanes.waiting() > 0 || self.optimiser.has_upkeep();
-        if has_work && !self.timers.is_armed(&Alarm::Optimise) {
-            self.timers.arm(now.at + self.settings.optimise_interval, Alarm::Optimise);
+        let has_work = self.lanes.waiting() > 0 || self.autoscaler.has_upkeep();
+        if has_work && !self.timers.is_armed(&Timer::Autoscale) {
+            self.timers.arm(now.at + self.settings.autoscale_interval, Timer::Autoscale);
         } else if !has_work {
-            self.timers.disarm(&Alarm::Optimise);
+            self.timers.disarm(&Timer::Autoscale);
         }
         if self.lifecycle == Lifecycle::Draining && self.jobs.is_empty() {
             self.lifecycle = Lifecycle::Drained;
@@ -465,23 +465,23 @@ impl Engine {
         }
     }
 
-    fn alarm(&mut self, now: Now, alarm: Alarm, out: &mut Out) {
-        match alarm {
-            Alarm::Job(JobAlarm::QueueWait, job) => self.queue_wait_over(now, job, out),
-            Alarm::Job(JobAlarm::Run, job) => self.run_over(now, job, out),
-            Alarm::Job(JobAlarm::Deadline, job) => self.deadline_over(now, job, out),
-            Alarm::Job(JobAlarm::Retry, job) => self.requeue(job),
-            Alarm::Job(JobAlarm::Ending, job) => self.end_overdue(now, job, out),
-            Alarm::LostEnd(n) => self.lost_end_overdue(n, out),
-            Alarm::Abort(lease) => self.abort_overdue(now, lease, out),
-            Alarm::Spawn(worker) => self.spawn_overdue(now, worker, out),
-            Alarm::Probe(worker) => self.ask(worker, out),
-            Alarm::Settle(worker) => self.settled(worker),
-            Alarm::Provision(hive, model) => self.provision_overdue(now, hive, model, out),
-            Alarm::Respawn(model) => self.wake_model(&model),
-            Alarm::HiveLost(hive) => self.hive_lost(now, &hive, out),
-            Alarm::Optimise => {
-                self.optimise(now, out);
+    fn timer(&mut self, now: Now, timer: Timer, out: &mut Out) {
+        match timer {
+            Timer::Job(JobTimer::QueueWait, job) => self.queue_wait_over(now, job, out),
+            Timer::Job(JobTimer::Run, job) => self.run_over(now, job, out),
+            Timer::Job(JobTimer::Deadline, job) => self.deadline_over(now, job, out),
+            Timer::Job(JobTimer::Retry, job) => self.requeue(job),
+            Timer::Job(JobTimer::Ending, job) => self.end_overdue(now, job, out),
+            Timer::LostEnd(n) => self.lost_end_overdue(n, out),
+            Timer::Abort(lease) => self.abort_overdue(now, lease, out),
+            Timer::Spawn(worker) => self.spawn_overdue(now, worker, out),
+            Timer::Probe(worker) => self.ask(worker, out),
+            Timer::Settle(worker) => self.min_loaded_elapsed(worker),
+            Timer::Provision(hive, model) => self.provision_overdue(now, hive, model, out),
+            Timer::Respawn(model) => self.wake_model(&model),
+            Timer::HiveLost(hive) => self.hive_lost(now, &hive, out),
+            Timer::Autoscale => {
+                self.autoscale(now, out);
                 self.wake_all();
             }
         }

@@ -133,8 +133,8 @@ pub use policy_source::{PolicyLanguage, PolicySource};
 pub use priority::Priority;
 pub use progress::{Progress, ProgressUpdate};
 pub use queen::{
-    Answer, Decision, JobEvents, JobHandle, Load, MAX_POLICY_BYTES, PolicyHealth, PolicyReplay,
-    PolicyStatus, PolicyTrial, Queen, QueenBuilder, TenantKey, TenantSummary, TrialDecision,
+    Answer, Decision, DryRunDecision, JobEvents, JobHandle, LoadProgress, MAX_POLICY_BYTES, PolicyDryRun,
+    PolicyHealth, PolicyReplay, PolicyStatus, Queen, QueenBuilder, TenantKey, TenantSummary,
 };
 #[cfg(feature = "test-util")]
 pub use registry::GuardedRegistry;
@@ -142,8 +142,8 @@ pub use registry::GuardedRegistry;
 pub use registry::{BackupStatus, Backups, Durability, Restored, SqliteOptions, SqliteRegistry};
 pub use registry::{
     Change, HiveRecord, HiveStatus, JobFilter, JobOutline, JobRecord, MemoryRegistry, ModelRecord,
-    POLICIES_KEPT, Piece, PolicyFilter, PolicyOrigin, PolicyRecord, Registry, Snapshot,
-    TenantRecord, WorkerRecord,
+    POLICIES_KEPT, PolicyFilter, PolicyOrigin, PolicyRecord, Registry, Snapshot, TenantRecord,
+    TokenChunk, WorkerRecord,
 };
 pub use request::Request;
 pub use scheduler::{

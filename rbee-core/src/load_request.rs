@@ -47,9 +47,9 @@ impl LoadRequest {
     pub fn candidates(&self, cluster: &ClusterView) -> Result<ClusterView> {
         let mut cluster = cluster.clone();
         // Who asks for a model by name need not wait for what was loaded a moment ago.
-        let young = cluster.workers().filter(|worker| !worker.settled);
+        let young = cluster.workers().filter(|worker| !worker.min_loaded_elapsed);
         for worker in young.map(|worker| worker.info.id).collect::<Vec<_>>() {
-            cluster.edit_worker(worker, |worker| worker.settled = true);
+            cluster.edit_worker(worker, |worker| worker.min_loaded_elapsed = true);
         }
         if let Some(only) = &self.hive {
             let Some(view) = cluster.hive(only) else {

@@ -40,7 +40,7 @@ table! {
     REFUSED = "rbee_jobs_refused_total", describe_counter, Count, "Jobs that were not accepted, by the code of the error.";
     RETRIES = "rbee_retries_total", describe_counter, Count, "Attempts that failed and were followed by another, by the code of the error.";
     TOKENS = "rbee_tokens_total", describe_counter, Count, "Tokens of prompts that were computed, and of answers, by model.";
-    SCALED = "rbee_optimiser_total", describe_counter, Count, "Workers that the optimiser started or stopped, by what it did.";
+    SCALED = "rbee_optimizer_total", describe_counter, Count, "Workers that the autoscaler started or stopped, by what it did.";
     EVICTIONS = "rbee_evictions_total", describe_counter, Count, "Workers that were stopped to make room for another model.";
     SPAWNS = "rbee_spawns_total", describe_counter, Count, "Workers that were started, by outcome.";
     POLICY_FAULTS = "rbee_policy_faults_total", describe_counter, Count, "Decisions that the built-in policy took because the chosen one failed.";

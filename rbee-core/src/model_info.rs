@@ -8,7 +8,7 @@ mod config;
 pub(crate) mod embedding;
 pub(crate) mod files;
 mod gguf;
-mod licence;
+mod license;
 mod memory;
 pub(crate) mod safetensors;
 
@@ -74,7 +74,7 @@ pub struct ModelInfo {
     pub weights_bytes: u64,
     /// The type that most of the weights are stored in: `BF16`, `Q4_K`.
     pub dtype: String,
-    /// How the weights were quantised, `Q4_K_M` or `gptq` for instance; none where they are plain numbers.
+    /// How the weights were quantized, `Q4_K_M` or `gptq` for instance; none where they are plain numbers.
     pub quantization: Option<String>,
     /// The longest text that it was made for, in tokens.
     pub context: Option<u32>,
@@ -94,8 +94,8 @@ pub struct ModelInfo {
     pub kv_cache: Option<KvCache>,
     /// Does it come with a template for conversations? [`chat_template`](Self::chat_template) reads it.
     pub has_chat_template: bool,
-    /// The name of its licence, or of the file that holds it.
-    pub licence: Option<String>,
+    /// The name of its license, or of the file that holds it.
+    pub license: Option<String>,
     /// How it makes vectors, for a model that does.
     pub embedding: Option<EmbeddingInfo>,
 }

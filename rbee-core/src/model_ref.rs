@@ -9,7 +9,7 @@ use crate::{Error, ErrorKind, Result};
 /// The longest reference that is accepted, in bytes.
 pub const MAX_MODEL_REF_BYTES: usize = 1024;
 
-/// A checked, normalised reference to a model. Cheap to clone and to compare.
+/// A checked, normalized reference to a model. Cheap to clone and to compare.
 ///
 /// Whatever it names stays below the directory it is resolved in: parts such as `..` do not parse.
 ///
@@ -97,7 +97,7 @@ impl ModelRef {
         };
         let (rest, file) = split(rest, "::file=");
         let (name, revision) = split(rest, "@");
-        // A value of this type was parsed, so the slash is there; without one the whole is the organisation.
+        // A value of this type was parsed, so the slash is there; without one the whole is the organization.
         let (org, repo) = name.split_once('/').unwrap_or((name, ""));
         ModelSource::Hub { org, repo, revision, file }
     }
@@ -192,9 +192,9 @@ impl FromStr for ModelRef {
         let (rest, file) = split(rest, "::file=");
         let (name, revision) = split(rest, "@");
         let Some((org, repo)) = name.split_once('/') else {
-            return Err(malformed(text, "the organisation or the repository is missing"));
+            return Err(malformed(text, "the organization or the repository is missing"));
         };
-        check_name(text, "organisation", org)?;
+        check_name(text, "organization", org)?;
         check_name(text, "repository", repo)?;
         revision.map_or(Ok(()), |revision| check_path(text, "revision", revision))?;
         file.map_or(Ok(()), |file| check_path(text, "file", file))?;
@@ -232,7 +232,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn paths_are_normalised() {
+    fn paths_are_normalized() {
         let model: ModelRef = "file://models/./bee//tiny/".parse().unwrap();
         assert_eq!(model.as_str(), "file:/models/bee/tiny");
         assert_eq!(model.source(), ModelSource::File(Path::new("/models/bee/tiny")));

@@ -19,15 +19,15 @@ use crate::{
 
 mod attempt;
 mod builder;
-mod decisions;
+mod decision_history;
 mod driver;
-mod errands;
 mod fleet;
 mod handle;
-mod loads;
+mod hive_tasks;
+mod inbox;
+mod load_progress;
 mod log;
 mod logs;
-mod mailbox;
 mod models;
 mod monitor;
 mod placement;
@@ -41,22 +41,22 @@ mod writer;
 
 pub use crate::engine::PolicyHealth;
 pub use builder::QueenBuilder;
-pub use decisions::Decision;
+pub use decision_history::Decision;
 pub use handle::{Answer, JobHandle};
-pub use loads::Load;
+pub use load_progress::LoadProgress;
 pub use log::JobEvents;
-pub use policies::{MAX_POLICY_BYTES, PolicyStatus, PolicyTrial, TrialDecision};
+pub use policies::{DryRunDecision, MAX_POLICY_BYTES, PolicyDryRun, PolicyStatus};
 pub use replays::PolicyReplay;
 pub use tenants::{TenantKey, TenantSummary};
 
-use decisions::Decisions;
-use loads::Loads;
-use log::JobLog;
+use decision_history::DecisionHistory;
+use inbox::{Inbox, Message};
+use load_progress::LoadTracker;
+use log::EventLog;
 use logs::Logs;
-use mailbox::{Mailbox, Message};
 use models::{Grant, Models};
 use policy::Reign;
-use tenants::Directory;
+use tenants::TenantIndex;
 
 /// The orchestrator, inside the application's own process. Cloning gives another handle on the same one.
 ///
@@ -85,9 +85,9 @@ pub struct Queen {
 #[derive(Debug)]
 struct Shared {
     id: QueenId,
-    mailbox: Mailbox,
+    inbox: Inbox,
     logs: Arc<Logs>,
-    loads: Loads,
+    loads: LoadTracker,
     registry: Arc<dyn Registry>,
     reign: Reign,
     built_in: LeastLoaded,
@@ -98,8 +98,8 @@ struct Shared {
     policy_change: Arc<tokio::sync::Mutex<()>>,
     /// One replay at a time.
     replays: Arc<tokio::sync::Semaphore>,
-    decisions: Decisions,
-    tenants: Directory,
+    decisions: DecisionHistory,
+    tenants: TenantIndex,
     settings: Arc<Settings>,
     aliases: BTreeMap<String, ModelRef>,
     models: Models,
@@ -121,7 +121,7 @@ impl Drop for Shared {
         self.kill.cancel();
         // Nobody writes to them any more, so nobody is to wait for it.
         for (job, log) in self.logs.live() {
-            log.interrupt(driver::interrupted(job, &mailbox::gone(), false));
+            log.interrupt(driver::interrupted(job, &inbox::gone(), false));
         }
     }
 }
@@ -214,7 +214,7 @@ impl Queen {
         if !record.has_whole_output() {
             return gone("they are no longer kept");
         }
-        Ok(self.shared.logs.share(job, JobLog::of_ended(&record, ended)).read(after))
+        Ok(self.shared.logs.share(job, EventLog::of_ended(&record, ended)).read(after))
     }
 
     /// Ends a job. One that has ended already, or was never there, stays as it is.
@@ -264,7 +264,7 @@ impl Queen {
     }
 
     /// What is being fetched and loaded at this moment, and how far it has come.
-    pub fn loads(&self) -> Vec<Load> {
+    pub fn loads(&self) -> Vec<LoadProgress> {
         self.shared.loads.all()
     }
 
@@ -310,7 +310,7 @@ impl Queen {
         look: impl FnOnce(&crate::engine::Engine) -> T + Send + 'static,
     ) -> Result<T> {
         self.shared
-            .mailbox
+            .inbox
             .ask(|reply| {
                 Message::Look(Box::new(move |engine| {
                     let _ = reply.send(look(engine));
@@ -344,7 +344,7 @@ impl Queen {
     /// [`ErrorKind::Storage`] if the store did not take the last changes; the jobs whose ends are among them are logged,
     /// and run again at the next start. Everything else is done all the same.
     pub async fn shutdown(&self, grace: Duration) -> Result<()> {
-        let drained = self.shared.mailbox.ask(|drained| Message::Drain { drained });
+        let drained = self.shared.inbox.ask(|drained| Message::Drain { drained });
         if tokio::time::timeout(grace, drained).await.is_err() {
             tracing::info!("jobs that had not ended within {grace:?} are left for the next start");
         }
@@ -369,19 +369,18 @@ impl Queen {
     /// whether everything is written.
     async fn end(&self) -> Result<(Vec<Arc<dyn HiveBackend>>, Result<()>)> {
         let why = Error::new(ErrorKind::ShuttingDown, "the queen goes down");
-        let hives = self.shared.mailbox.ask(|reply| Message::Freeze { reply, why }).await?;
+        let hives = self.shared.inbox.ask(|reply| Message::Freeze { reply, why }).await?;
         self.shared.kill.cancel();
         let written = self.shared.written.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(written) = written else { return Ok((hives, Ok(()))) };
-        let written = match tokio::time::timeout(WRITER_PATIENCE, written).await {
+        let written = match tokio::time::timeout(WRITER_TIMEOUT, written).await {
             Ok(written) => written.unwrap_or_else(|cause| {
                 let message = "the task that writes to the registry broke off";
                 Err(Error::new(ErrorKind::Internal, message).with_source(cause))
             }),
             Err(_) => {
-                let message = format!(
-                    "the registry did not take the last changes within {WRITER_PATIENCE:?}"
-                );
+                let message =
+                    format!("the registry did not take the last changes within {WRITER_TIMEOUT:?}");
                 Err(Error::new(ErrorKind::Storage, message))
             }
         };
@@ -397,7 +396,7 @@ impl Queen {
 }
 
 /// How long the writer may take to write what it was handed.
-const WRITER_PATIENCE: Duration = Duration::from_secs(90);
+const WRITER_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// The queen's clock.
 fn time_since(began: Instant) -> Time {

@@ -23,8 +23,8 @@ mod sqlite;
 pub use guarded::GuardedRegistry;
 pub use memory::MemoryRegistry;
 pub use records::{
-    HiveRecord, HiveStatus, JobOutline, JobRecord, ModelRecord, Piece, PolicyOrigin, PolicyRecord,
-    TenantRecord, WorkerRecord,
+    HiveRecord, HiveStatus, JobOutline, JobRecord, ModelRecord, PolicyOrigin, PolicyRecord,
+    TenantRecord, TokenChunk, WorkerRecord,
 };
 #[cfg(feature = "sqlite")]
 pub use sqlite::{BackupStatus, Backups, Durability, Restored, SqliteOptions, SqliteRegistry};
@@ -71,7 +71,7 @@ pub enum Change {
         /// How many pieces come before.
         at: u32,
         /// The pieces.
-        pieces: Vec<Piece>,
+        pieces: Vec<TokenChunk>,
     },
     /// The vectors of an answer. They replace those that are stored; a job that has ended stays as it is.
     JobVectors {

@@ -95,7 +95,7 @@ pub struct Settings {
     /// is stopped has before it is stopped by force. 5 seconds.
     pub abort_grace: Duration,
     /// How often waiting jobs are matched with workers although nothing changed. 5 seconds.
-    pub optimise_interval: Duration,
+    pub autoscale_interval: Duration,
     /// How long the first job of a model's queue has waited when one more worker is started, where there is room
     /// without an eviction. 10 seconds; longer where the model takes longer to load.
     pub scale_up_after: Duration,
@@ -171,7 +171,7 @@ impl Default for Settings {
             spawn_timeout: seconds(300),
             provision_silence: seconds(600),
             abort_grace: seconds(5),
-            optimise_interval: seconds(5),
+            autoscale_interval: seconds(5),
             scale_up_after: seconds(10),
             scale_back_after: seconds(300),
             keep_alive: None,
@@ -215,7 +215,7 @@ impl Settings {
             ("spawn_timeout", self.spawn_timeout, day),
             ("provision_silence", self.provision_silence, day),
             ("abort_grace", self.abort_grace, seconds(300)),
-            ("optimise_interval", self.optimise_interval, seconds(3600)),
+            ("autoscale_interval", self.autoscale_interval, seconds(3600)),
             ("scale_up_after", self.scale_up_after, day),
             ("scale_back_after", self.scale_back_after, 30 * day),
             ("keep_alive", self.keep_alive.unwrap_or(day), 30 * day),

@@ -37,7 +37,7 @@ const LOOK: (Duration, Duration) = (Duration::from_millis(10), Duration::from_mi
 /// How long one answer may take.
 const ANSWER: Duration = Duration::from_secs(5);
 /// How long an engine that was killed may take to be gone.
-const KILL_PATIENCE: Duration = Duration::from_secs(5);
+const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 /// What is kept of the last words, in bytes.
 const WORDS: usize = 4 << 10;
 
@@ -236,7 +236,7 @@ async fn end(child: &mut Child, mut stopped: watch::Receiver<Option<Duration>>) 
     }
     tracing::warn!("the engine did not end within {grace:?}; killed");
     let _ = child.start_kill();
-    match timeout(KILL_PATIENCE, child.wait()).await {
+    match timeout(KILL_TIMEOUT, child.wait()).await {
         Ok(status) => how(status),
         Err(_) => "it does not end although it was killed".to_owned(),
     }

@@ -32,7 +32,7 @@ const PROGRAM: &str = "rbee-hive";
 const NAME: &str = "hive";
 const HOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// How long it may take to answer after its start.
-const START_PATIENCE: Duration = Duration::from_secs(30);
+const START_TIMEOUT: Duration = Duration::from_secs(30);
 /// Between two looks at a daemon that starts.
 const LOOK: Duration = Duration::from_millis(20);
 /// How long one that is there already may take to answer.
@@ -275,7 +275,7 @@ impl LocalHive {
                 Ok(_) => return Ok(()),
                 Err(error) => error,
             };
-            if began.elapsed() >= START_PATIENCE {
+            if began.elapsed() >= START_TIMEOUT {
                 return Err(
                     error.context(format_args!("hive {} did not start in time", self.info.id))
                 );

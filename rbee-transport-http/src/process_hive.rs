@@ -65,14 +65,14 @@ pub struct ProcessHive {
     table: Arc<Table>,
     /// Keeps the books: who is there, who watches, which loads are under way.
     books: Arc<InProcessHive>,
-    life: Mutex<Option<Life>>,
+    running: Mutex<Option<Running>>,
     /// One start at a time.
     starting: tokio::sync::Mutex<()>,
 }
 
 /// What goes on while the hive is up.
 #[derive(Debug)]
-struct Life {
+struct Running {
     _lock: Lock,
     _keeping: DropGuard,
 }
@@ -218,8 +218,8 @@ impl ProcessHive {
         let table = table.unwrap_or_else(|| {
             Arc::new(Table::new(Arc::downgrade(&books), config.state_dir.clone()))
         });
-        let (life, starting) = (Mutex::new(None), tokio::sync::Mutex::new(()));
-        Self { config, machine, table, books, life, starting }
+        let (running, starting) = (Mutex::new(None), tokio::sync::Mutex::new(()));
+        Self { config, machine, table, books, running, starting }
     }
 
     /// Makes it ready without claiming it for a queen: takes in the workers that live, and keeps them alive from then on.
@@ -231,7 +231,7 @@ impl ProcessHive {
     pub async fn start(&self) -> Result<()> {
         let _one = self.starting.lock().await;
         self.books.start().await?;
-        if self.life().is_some() {
+        if self.running().is_some() {
             return Ok(());
         }
         self.check()?;
@@ -244,7 +244,7 @@ impl ProcessHive {
                 .clone()
                 .run_until_cancelled_owned(keep::keep(self.table.clone(), self.config.lease / 3)),
         );
-        *self.life() = Some(Life { _lock: lock, _keeping: keeping.drop_guard() });
+        *self.running() = Some(Running { _lock: lock, _keeping: keeping.drop_guard() });
         Ok(())
     }
 
@@ -276,8 +276,8 @@ impl ProcessHive {
         self.config.engines.iter().try_for_each(Engine::validate)
     }
 
-    fn life(&self) -> std::sync::MutexGuard<'_, Option<Life>> {
-        self.life.lock().unwrap_or_else(PoisonError::into_inner)
+    fn running(&self) -> std::sync::MutexGuard<'_, Option<Running>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -332,7 +332,7 @@ impl HiveBackend for ProcessHive {
         spec: &WorkerSpec,
         progress: Progress,
     ) -> Result<Arc<dyn Worker>> {
-        if self.life().is_none() {
+        if self.running().is_none() {
             let message = format!("hive {} is not started", self.config.id);
             return Err(Error::new(ErrorKind::HiveUnreachable, message));
         }
@@ -355,7 +355,7 @@ impl HiveBackend for ProcessHive {
         let (down, ()) = tokio::join!(self.books.shutdown(grace), self.table.end_all(grace));
         // Loads that were under way are over now, and have left nothing or a process to end.
         self.table.end_all(Duration::ZERO).await;
-        *self.life() = None;
+        *self.running() = None;
         down
     }
 }

@@ -7,17 +7,16 @@ mod connections;
 mod correlation;
 mod daemon;
 mod descriptors;
-#[cfg_attr(not(feature = "metrics"), path = "server/no_figures.rs")]
-mod figures;
 mod guard;
 mod held_body;
 mod hive;
 mod lease;
 mod listen;
 mod logs;
+#[cfg_attr(not(feature = "metrics"), path = "server/no_figures.rs")]
+mod measurements;
 #[cfg(feature = "metrics")]
 mod metrics;
-mod patience;
 mod process;
 #[cfg_attr(
     not(feature = "openapi"),
@@ -27,12 +26,13 @@ mod process;
     )
 )]
 mod queen;
-mod reply;
+mod response;
 mod routes;
 mod shutdown_signal;
 #[cfg_attr(not(feature = "tls"), path = "server/no_tls.rs")]
 mod tls;
 mod worker;
+mod write_timeout;
 
 pub use crate::wire::{LogFormat, LogStyle};
 pub use daemon::{log_reload, warn_of_exposed};

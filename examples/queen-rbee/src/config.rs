@@ -226,7 +226,7 @@ pub struct Config {
     pub abort_grace: HumanDuration,
     /// How often waiting jobs are matched with workers although nothing changed
     #[arg(long, value_name = "DURATION")]
-    pub optimise_interval: HumanDuration,
+    pub autoscale_interval: HumanDuration,
     /// How long a model's queue lasts before one more worker is started for it, where there is room
     #[arg(long, value_name = "DURATION")]
     pub scale_up_after: HumanDuration,

@@ -31,7 +31,7 @@ const MEASURE: Duration = Duration::from_secs(2);
 /// How long answers have to reach their readers once every job has ended.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 /// How long whoever has the port may take to say who it is.
-const WHO_PATIENCE: Duration = Duration::from_secs(1);
+const WHO_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A queen that serves. Dropping it stops the server and lets the queen go, as a kill of the process would.
 #[derive(Debug)]
@@ -228,7 +228,7 @@ async fn explain(address: SocketAddr, error: Error) -> Error {
     }
     let endpoint =
         Endpoint::new(Arc::new(Tcp::new(address.ip().to_string())), address.port(), None);
-    let who = match endpoint.get::<wire::queen::Health>(wire::HEALTH, WHO_PATIENCE).await {
+    let who = match endpoint.get::<wire::queen::Health>(wire::HEALTH, WHO_TIMEOUT).await {
         Ok(wire::queen::Health { details: Some(details), .. }) => {
             format!("the queen {}, PID {},", details.queen, details.pid)
         }

@@ -28,7 +28,7 @@ pub(crate) struct PolicyFile {
     /// The text that was last put in force.
     text: Arc<str>,
     /// The state that was dealt with: put in force, or refused for good.
-    settled: Option<Stamp>,
+    min_loaded_elapsed: Option<Stamp>,
     /// The state at the last look.
     seen: Option<Stamp>,
     is_away: bool,
@@ -71,7 +71,7 @@ impl PolicyFile {
     /// # Errors
     /// [`ErrorKind::Config`] where it cannot be read or is not understood.
     pub(crate) fn open(path: &Path) -> Result<(Self, RhaiScheduler)> {
-        let settled = stamp(path);
+        let min_loaded_elapsed = stamp(path);
         let wrong = |error: Error| {
             let message = format!("setting policy, {}: {}", path.display(), error.message());
             Error::new(ErrorKind::Config, message).with_source(error)
@@ -82,8 +82,8 @@ impl PolicyFile {
         let file = Self {
             path: path.to_owned(),
             text,
-            settled,
-            seen: settled,
+            min_loaded_elapsed,
+            seen: min_loaded_elapsed,
             is_away: false,
             retry: Retry::default(),
         };
@@ -135,7 +135,7 @@ impl PolicyFile {
             self.retry = Retry::default();
             return;
         }
-        if self.settled == Some(now) || !self.retry.is_due() {
+        if self.min_loaded_elapsed == Some(now) || !self.retry.is_due() {
             return;
         }
         let reloaded = self.reload(queen).await;
@@ -146,9 +146,9 @@ impl PolicyFile {
     fn conclude(&mut self, now: Option<Stamp>, reloaded: Result<bool, Refusal>) {
         let path = self.path.display();
         match reloaded {
-            Ok(_) => self.settled = now,
+            Ok(_) => self.min_loaded_elapsed = now,
             Err(Refusal::Final(error)) => {
-                self.settled = now;
+                self.min_loaded_elapsed = now;
                 tracing::error!(file = %path, %error, "the changed policy is refused; the old one stays in force");
             }
             Err(Refusal::ForNow(error)) => {
@@ -282,7 +282,11 @@ mod tests {
         desk.write("fn schedule(job, workers, hives) { workers.idel() }");
         desk.look().await;
         assert_eq!(desk.look().await, "First.");
-        assert_eq!(desk.file.settled, stamp(&desk.path()), "it is not looked into again");
+        assert_eq!(
+            desk.file.min_loaded_elapsed,
+            stamp(&desk.path()),
+            "it is not looked into again"
+        );
         desk.write(SECOND);
         desk.look().await;
         assert_eq!(desk.look().await, "Second.");
@@ -306,7 +310,7 @@ mod tests {
         assert_eq!(again(&mut desk).await, "Second.");
         desk.write(FIRST);
         assert_eq!(again(&mut desk).await, "First.");
-        assert_eq!(desk.file.settled, stamp(&desk.path()), "nothing is left to do");
+        assert_eq!(desk.file.min_loaded_elapsed, stamp(&desk.path()), "nothing is left to do");
     }
 
     #[tokio::test]

@@ -7,7 +7,7 @@ use std::{
 };
 
 use queen_rbee::Running;
-use rbee_core::{Error, JobId, Load, Queen, Usage};
+use rbee_core::{Error, JobId, LoadProgress, Queen, Usage};
 
 /// The interval at which the progress of a load is updated.
 const TICK: Duration = Duration::from_millis(50);
@@ -158,7 +158,7 @@ impl Loading<'_> {
         }
     }
 
-    fn show(&mut self, load: &Load) {
+    fn show(&mut self, load: &LoadProgress) {
         self.shown = true;
         eprint!("\r{}\x1b[K", bar(load.progress.done, load.progress.total));
     }

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// The timeout for cancelling a job.
-const CANCEL_PATIENCE: Duration = Duration::from_secs(5);
+const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
 /// The last event of a stream.
 const DONE: &[u8] = b"[DONE]";
 
@@ -186,7 +186,7 @@ impl Answer {
             let path = queen::JOB.replace("{id}", job);
             let told = self.client.order(Method::DELETE, &path, &());
             // The job has ended already, or the queen is gone. Both are fine.
-            let _ = tokio::time::timeout(CANCEL_PATIENCE, told).await;
+            let _ = tokio::time::timeout(CANCEL_TIMEOUT, told).await;
         }
     }
 

@@ -25,9 +25,9 @@ pub use stream::Events;
 
 const USER_AGENT: &str = concat!("rbee/", env!("CARGO_PKG_VERSION"));
 /// The timeout of an answer that is not a stream.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(60);
 /// The timeout of the head of a stream: the queen answers at once, and sends comments while a model loads.
-const HEAD_PATIENCE: Duration = Duration::from_secs(120);
+const HEAD_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// The key for the queen, and the certificates that are trusted.
 #[derive(Debug, Default)]
@@ -105,7 +105,7 @@ impl Client {
         path: &str,
         query: &impl Serialize,
     ) -> Result<T, Failure> {
-        self.ask(Method::GET, path, query, None::<&()>, PATIENCE).await?.json().await
+        self.ask(Method::GET, path, query, None::<&()>, TIMEOUT).await?.json().await
     }
 
     /// Sends a `GET` request with the timeout `patience`.
@@ -133,7 +133,7 @@ impl Client {
         path: &str,
         body: &impl Serialize,
     ) -> Result<T, Failure> {
-        self.ask(Method::POST, path, &(), Some(body), PATIENCE).await?.json().await
+        self.ask(Method::POST, path, &(), Some(body), TIMEOUT).await?.json().await
     }
 
     /// Sends a `POST` request with the timeout `patience`.
@@ -152,12 +152,12 @@ impl Client {
         path: &str,
         body: &impl Serialize,
     ) -> Result<T, Failure> {
-        self.ask(Method::PUT, path, &(), Some(body), PATIENCE).await?.json().await
+        self.ask(Method::PUT, path, &(), Some(body), TIMEOUT).await?.json().await
     }
 
     /// Sends a `DELETE` request and returns its answer.
     pub async fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
-        self.ask(Method::DELETE, path, &(), None::<&()>, PATIENCE).await?.json().await
+        self.ask(Method::DELETE, path, &(), None::<&()>, TIMEOUT).await?.json().await
     }
 
     /// Sends a request with this method and no body, whose answer has no content.
@@ -167,7 +167,7 @@ impl Client {
         path: &str,
         query: &impl Serialize,
     ) -> Result<Reply, Failure> {
-        self.ask(method, path, query, None::<&()>, PATIENCE).await
+        self.ask(method, path, query, None::<&()>, TIMEOUT).await
     }
 
     /// Sends a `GET` request that is answered with events, after the event with this id if one is given. `None` if
@@ -182,7 +182,7 @@ impl Client {
         if let Some(after) = after {
             request.headers_mut().insert(LAST_EVENT_ID, after.into());
         }
-        let reply = self.send(request, path, HEAD_PATIENCE).await?;
+        let reply = self.send(request, path, HEAD_TIMEOUT).await?;
         if reply.is_empty() { Ok(None) } else { reply.events().map(Some) }
     }
 
@@ -193,7 +193,7 @@ impl Client {
         body: &impl Serialize,
     ) -> Result<Events, Failure> {
         let request = self.request(Method::POST, path, &(), Some(body))?;
-        self.send(request, path, HEAD_PATIENCE).await?.events()
+        self.send(request, path, HEAD_TIMEOUT).await?.events()
     }
 
     async fn ask(

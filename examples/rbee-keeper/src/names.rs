@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// The timeout of the catalog if it is only needed for a better error message.
-const PATIENCE: Duration = Duration::from_secs(3);
+const TIMEOUT: Duration = Duration::from_secs(3);
 /// The minimum similarity of a proposed name; 1 is equal.
 const ALIKE: f64 = 0.6;
 /// The maximum number of proposed names.
@@ -24,7 +24,7 @@ impl Keeper {
             return failure;
         }
         let found: Result<Listing<CatalogEntry>, _> =
-            self.client.get_within(queen::CATALOG, PATIENCE).await;
+            self.client.get_within(queen::CATALOG, TIMEOUT).await;
         let Ok(found) = found else { return failure };
         let names: Vec<_> = found.data.into_iter().map(|entry| entry.name).collect();
         match &*nearest(model, &names) {
@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_that_is_nearly_right_is_recognised() {
+    fn a_name_that_is_nearly_right_is_recognized() {
         let names: Vec<String> =
             ["bee-tiny", "llama-3.2-1b", "hf:Qwen/Qwen2.5-0.5B-Instruct"].map(Into::into).into();
         assert_eq!(nearest("bee-tyni", &names), ["bee-tiny"]);

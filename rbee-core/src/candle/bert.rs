@@ -11,9 +11,9 @@ use candle_transformers::models::{
 use serde_json::Value;
 
 use super::{
+    config_fields::ConfigFields,
     encoder::Encoder,
     files::{self, LoadFault, Loaded, MAX_CONFIG_BYTES},
-    keys::Keys,
     weights::{Checkpoint, Part},
 };
 
@@ -84,7 +84,7 @@ impl BertConfig {
         let Some(family) = Family::of(class) else {
             return Ok(None);
         };
-        Keys::new(&path, &map).bert(family).map(Some)
+        ConfigFields::new(&path, &map).bert(family).map(Some)
     }
 
     /// The longest text that there are positions for, in tokens.
@@ -144,7 +144,7 @@ impl BertConfig {
     }
 }
 
-impl Keys<'_> {
+impl ConfigFields<'_> {
     fn bert(&self, family: Family) -> Loaded<BertConfig> {
         self.only("position_embedding_type", "absolute".into())?;
         self.only("is_decoder", false.into())?;

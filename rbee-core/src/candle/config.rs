@@ -12,8 +12,8 @@ use candle_transformers::models::llama::{Config, Llama3RopeConfig, Llama3RopeTyp
 use serde_json::Value;
 
 use super::{
+    config_fields::{ConfigFields, span},
     files::{self, FileFault, LoadFault, Loaded, MAX_CONFIG_BYTES},
-    keys::{Keys, span},
 };
 
 /// The longest context that is offered where the options set none: the memory of keys and values grows with it.
@@ -38,12 +38,13 @@ impl ModelConfig {
         let path = dir.join("config.json");
         let bytes = files::read(&path, MAX_CONFIG_BYTES)?;
         let map = files::parse_object(&path, &bytes)?;
-        let mut config = Keys::new(&path, &map).model(context_limit)?;
+        let mut config = ConfigFields::new(&path, &map).model(context_limit)?;
         let path = dir.join("generation_config.json");
         if let Some(map) = files::read_object(&path, MAX_CONFIG_BYTES)? {
-            config
-                .eos
-                .extend(Keys::new(&path, &map).token_ids("eos_token_id", config.llama.vocab_size)?);
+            config.eos.extend(
+                ConfigFields::new(&path, &map)
+                    .token_ids("eos_token_id", config.llama.vocab_size)?,
+            );
         }
         config.eos.sort_unstable();
         config.eos.dedup();
@@ -82,7 +83,7 @@ impl ModelConfig {
     }
 }
 
-impl Keys<'_> {
+impl ConfigFields<'_> {
     fn model(&self, context_limit: Option<u32>) -> Loaded<ModelConfig> {
         self.architecture()?;
         let hidden = self.needed("hidden_size", 2..=65_536)?;

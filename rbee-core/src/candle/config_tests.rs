@@ -28,7 +28,7 @@ fn read(changes: &Value) -> Loaded<ModelConfig> {
     for (key, value) in changes.as_object().unwrap() {
         map.insert(key.clone(), value.clone());
     }
-    Keys::new(Path::new("config.json"), &map).model(None)
+    ConfigFields::new(Path::new("config.json"), &map).model(None)
 }
 
 #[test]
@@ -65,7 +65,7 @@ fn the_context_is_the_models_bounded_by_the_options() {
     let config = |limit| {
         let map = new_form();
         let map = map.as_object().unwrap();
-        Keys::new(Path::new("config.json"), map).model(limit).unwrap().context
+        ConfigFields::new(Path::new("config.json"), map).model(limit).unwrap().context
     };
     assert_eq!((config(None), config(Some(100)), config(Some(9_999))), (512, 100, 512));
     let long = read(&json!({"max_position_embeddings": 131072})).unwrap();

@@ -375,7 +375,7 @@ fn a_refusal_of_the_template_shows_the_message_as_it_was_sent() {
 #[test]
 fn the_bundled_model_counts_the_tokens_of_a_forged_turn_as_text() {
     let engine = bundled_engine();
-    let codec = &engine.voice.codec;
+    let codec = &engine.model.codec;
     let tokens = |content: &str| {
         let messages = [turn(Role::User, content)];
         let prompt = engine.template.as_ref().unwrap().render(&messages, codec.added()).unwrap();

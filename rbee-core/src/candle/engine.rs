@@ -17,11 +17,11 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    causal_lm::CausalLm,
     embed::{self, Embedder},
     files::{LoadFault, Loaded},
     generate::{self, Sink, generate},
-    pulse::Pulse,
-    speaker::Speaker,
+    heartbeat::Heartbeat,
 };
 use crate::{Error, ErrorKind, Output, Result, Run};
 
@@ -34,7 +34,7 @@ const HEARTBEAT: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub(super) enum Engine {
     /// It continues text.
-    Text(Box<Speaker>),
+    Text(Box<CausalLm>),
     /// It makes vectors.
     Vectors(Box<Embedder>),
 }
@@ -49,7 +49,7 @@ impl Engine {
     /// Everything about a run that can be refused, before anything is computed.
     fn plan(&self, run: Run) -> Result<Plan> {
         match self {
-            Self::Text(speaker) => speaker.plan(run).map(Plan::Text),
+            Self::Text(causal_lm) => causal_lm.plan(run).map(Plan::Text),
             Self::Vectors(embedder) => embedder.plan(&run).map(Plan::Vectors),
         }
     }
@@ -57,7 +57,7 @@ impl Engine {
     /// Runs to the end, which is returned, or until nobody wants more.
     fn run(&self, plan: &Plan, sink: &mut impl Sink) -> Result<Option<Output>> {
         match (self, plan) {
-            (Self::Text(speaker), Plan::Text(plan)) => generate(&speaker.voice, plan, sink),
+            (Self::Text(causal_lm), Plan::Text(plan)) => generate(&causal_lm.model, plan, sink),
             (Self::Vectors(embedder), Plan::Vectors(plan)) => embedder.embed(plan, sink),
             _ => Err(Error::new(ErrorKind::Internal, "the plan of a run is another engine's")),
         }
@@ -87,7 +87,7 @@ struct Command {
 pub(super) struct Handle {
     commands: mpsc::Sender<Command>,
     busy: Arc<AtomicBool>,
-    pulse: Arc<Pulse>,
+    heartbeat: Arc<Heartbeat>,
     stop: CancellationToken,
 }
 
@@ -108,8 +108,8 @@ impl Handle {
         let (commands, inbox) = mpsc::channel(1);
         let stop = CancellationToken::new();
         let stopped = stop.clone();
-        let pulse = Arc::new(Pulse::new());
-        let beaten = pulse.clone();
+        let heartbeat = Arc::new(Heartbeat::new());
+        let beaten = heartbeat.clone();
         // The engine runs on a thread of the pool its kernels use, so that no step crosses threads needlessly.
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
@@ -142,7 +142,7 @@ impl Handle {
         });
         let rest = loaded.await.map_err(|source| LoadFault::Engine { source: source.into() })??;
         let busy = Arc::new(AtomicBool::new(false));
-        Ok((Self { commands, busy, pulse, stop }, rest))
+        Ok((Self { commands, busy, heartbeat, stop }, rest))
     }
 
     /// Is a run under way?
@@ -152,7 +152,7 @@ impl Handle {
 
     /// How long the step under way takes, if that is so long that it must hang.
     pub(super) fn hangs_for(&self) -> Option<Duration> {
-        self.pulse.hangs_for()
+        self.heartbeat.hangs_for()
     }
 
     /// Is the thread there?
@@ -188,31 +188,31 @@ fn serve(
     mut inbox: mpsc::Receiver<Command>,
     stop: &CancellationToken,
     runtime: &Runtime,
-    pulse: &Pulse,
+    heartbeat: &Heartbeat,
 ) {
     while let Some(Command { run, reply, outputs, slot }) = inbox.blocking_recv() {
         // A room of its own for the last word: a slow reader does not keep the thread from its next run.
         let Ok(last) = outputs.clone().try_reserve_owned() else {
             continue;
         };
-        pulse.begin();
+        heartbeat.begin();
         let plan = guarded(|| engine.plan(run));
         let plan = match plan {
             Ok(plan) => plan,
             Err(error) => {
-                pulse.pause();
+                heartbeat.pause();
                 drop(slot);
                 drop(reply.send(Err(error)));
                 continue;
             }
         };
         if reply.send(Ok(())).is_err() {
-            pulse.pause();
+            heartbeat.pause();
             continue;
         }
-        let mut sink = ChannelSink { outputs, stop, runtime, pulse, last: Instant::now() };
+        let mut sink = ChannelSink { outputs, stop, runtime, heartbeat, last: Instant::now() };
         let result = guarded(|| engine.run(&plan, &mut sink));
-        pulse.pause();
+        heartbeat.pause();
         // Free before the end is told, so that who has seen the end can begin anew.
         drop((plan, slot));
         let word = match result {
@@ -245,7 +245,7 @@ struct ChannelSink<'a> {
     outputs: mpsc::Sender<Result<Output>>,
     stop: &'a CancellationToken,
     runtime: &'a Runtime,
-    pulse: &'a Pulse,
+    heartbeat: &'a Heartbeat,
     /// When the last output was given.
     last: Instant,
 }
@@ -255,31 +255,31 @@ impl Sink for ChannelSink<'_> {
         if self.closed() {
             return false;
         }
-        self.pulse.beat();
+        self.heartbeat.beat();
         self.last = Instant::now();
         match self.outputs.try_send(Ok(output)) {
             Ok(()) => true,
             Err(mpsc::error::TrySendError::Closed(_)) => false,
             Err(mpsc::error::TrySendError::Full(output)) => {
-                self.pulse.pause();
+                self.heartbeat.pause();
                 let sent = self.runtime.block_on(async {
                     tokio::select! {
                         sent = self.outputs.send(output) => sent.is_ok(),
                         () = self.stop.cancelled() => false,
                     }
                 });
-                self.pulse.step(0);
+                self.heartbeat.step(0);
                 sent
             }
         }
     }
 
     fn step(&mut self, tokens: usize) {
-        self.pulse.step(tokens);
+        self.heartbeat.step(tokens);
     }
 
     fn beat(&mut self) {
-        self.pulse.beat();
+        self.heartbeat.beat();
         if self.last.elapsed() >= HEARTBEAT {
             self.last = Instant::now();
             // A reader that has not taken the last outputs yet knows that the run goes on.

@@ -58,7 +58,7 @@ async fn puppet() -> (Handle, Receiver<usize>, Sender<Order>) {
     let (strings, orders) = channel();
     let load = move |_: &dyn Fn() -> bool| {
         let mut engine = bundled_engine();
-        engine.voice.model = Box::new(Puppet { calls, orders: Mutex::new(orders) });
+        engine.model.model = Box::new(Puppet { calls, orders: Mutex::new(orders) });
         Ok((Engine::Text(Box::new(engine)), ()))
     };
     let (handle, ()) = Handle::start(1, load).await.unwrap();

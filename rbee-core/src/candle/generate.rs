@@ -8,9 +8,9 @@
 use std::time::Instant;
 
 use super::{
+    detokenizer::{Detokenizer, ResumeFault},
     model::{Model, Sequence},
     sampler::Sampler,
-    text::{ResumeFault, TextStream},
     tokenizer::Codec,
 };
 use crate::{Error, ErrorKind, Finish, Metrics, Output, Result, Resume, Sampling, Usage};
@@ -89,7 +89,7 @@ pub(super) trait Sink {
 
 /// What a model needs to speak.
 #[derive(Debug)]
-pub(super) struct Voice {
+pub(super) struct GenerationModel {
     pub(super) model: Box<dyn Model>,
     pub(super) codec: Codec,
     pub(super) eos: Vec<u32>,
@@ -97,11 +97,15 @@ pub(super) struct Voice {
 }
 
 /// Generates until the end, which is returned, or until nobody wants more.
-pub(super) fn generate(voice: &Voice, plan: &Plan, sink: &mut impl Sink) -> Result<Option<Output>> {
-    let codec = &voice.codec;
+pub(super) fn generate(
+    model: &GenerationModel,
+    plan: &Plan,
+    sink: &mut impl Sink,
+) -> Result<Option<Output>> {
+    let codec = &model.codec;
     let Resume { tokens: done, text_bytes } = &plan.resume;
-    let mut text = TextStream::new(codec, &plan.sampling.stop);
-    let ends = |token: &u32| voice.eos.binary_search(token).is_ok();
+    let mut text = Detokenizer::new(codec, &plan.sampling.stop);
+    let ends = |token: &u32| model.eos.binary_search(token).is_ok();
     let end = |finish, count| Ok(Some(Output::End { finish, usage: plan.usage(count) }));
 
     if let Some(at) = done.iter().position(ends).filter(|at| at + 1 < done.len()) {
@@ -123,7 +127,7 @@ pub(super) fn generate(voice: &Voice, plan: &Plan, sink: &mut impl Sink) -> Resu
     text.said(*text_bytes).map_err(misfit)?;
 
     let begun = Instant::now();
-    let mut sequence = voice.model.sequence();
+    let mut sequence = model.model.sequence();
     let Some(mut logits) = prefill(&mut *sequence, plan, sink)? else {
         return Ok(None);
     };
@@ -135,7 +139,7 @@ pub(super) fn generate(voice: &Voice, plan: &Plan, sink: &mut impl Sink) -> Resu
         return Ok(None);
     }
 
-    let mut sampler = Sampler::new(&plan.sampling, plan.seed, voice.vocab);
+    let mut sampler = Sampler::new(&plan.sampling, plan.seed, model.vocab);
     sampler.note(&plan.prompt);
     sampler.note(done);
     let mut count = done.len();
@@ -176,7 +180,7 @@ pub(super) fn generate(voice: &Voice, plan: &Plan, sink: &mut impl Sink) -> Resu
 
 /// How an answer that is as long as it may be ended: its last bytes, where they are no character, may yet have
 /// completed a stop text.
-fn last_word(text: &TextStream) -> Finish {
+fn last_word(text: &Detokenizer) -> Finish {
     if text.stopped() { Finish::Stop } else { Finish::Length }
 }
 

@@ -8,7 +8,7 @@ use std::{
 use serde::Deserialize;
 
 use super::{
-    CandleOptions, Engine, Speaker,
+    CandleOptions, CausalLm, Engine,
     generate::{Plan, Sink, generate},
     load,
     model::{Model, Sequence},
@@ -44,15 +44,15 @@ struct TokenizerCase {
 const DIR: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/models/bee-tiny");
 
 /// The bundled model, loaded.
-pub(super) fn bundled_engine() -> Speaker {
+pub(super) fn bundled_engine() -> CausalLm {
     let options = CandleOptions::new("bee-tiny".parse().unwrap());
     match load(Path::new(DIR), &options, &Progress::ignore(), &|| false).unwrap().0 {
-        Engine::Text(speaker) => *speaker,
+        Engine::Text(causal_lm) => *causal_lm,
         Engine::Vectors(_) => panic!("it continues text"),
     }
 }
 
-fn bundled() -> (Speaker, Golden) {
+fn bundled() -> (CausalLm, Golden) {
     let golden = std::fs::read(Path::new(DIR).join("golden.json")).unwrap();
     (bundled_engine(), serde_json::from_slice(&golden).unwrap())
 }
@@ -94,10 +94,10 @@ fn greedy_answers_are_those_of_transformers() {
             0,
             Resume::default(),
             engine.context,
-            engine.voice.vocab,
+            engine.model.vocab,
         );
         let mut heard = Heard::default();
-        let end = generate(&engine.voice, &plan.unwrap(), &mut heard).unwrap();
+        let end = generate(&engine.model, &plan.unwrap(), &mut heard).unwrap();
         assert_eq!(heard.ids, case.output_ids, "{name}");
         assert_eq!(heard.text, case.text, "{name}");
         let finish = match end {
@@ -105,14 +105,14 @@ fn greedy_answers_are_those_of_transformers() {
             other => panic!("{name}: {other:?}"),
         };
         assert_eq!(finish.as_str(), case.finish, "{name}");
-        assert!(finish == Finish::Length || engine.voice.eos.contains(heard.ids.last().unwrap()));
+        assert!(finish == Finish::Length || engine.model.eos.contains(heard.ids.last().unwrap()));
     }
 }
 
 #[test]
 fn prompts_are_rendered_and_encoded_as_transformers_does() {
     let (engine, golden) = bundled();
-    let codec = &engine.voice.codec;
+    let codec = &engine.model.codec;
     for case in &golden.cases {
         let name = &case.name;
         if let Some(messages) = &case.messages {
@@ -163,17 +163,17 @@ impl Sequence for RecorderSequence<'_> {
 fn a_continued_run_computes_the_same_logits_to_the_last_bit() {
     let mut engine = bundled_engine();
     // Whatever the model wishes, it goes on.
-    engine.voice.eos.clear();
+    engine.model.eos.clear();
     let calls = Calls::default();
-    engine.voice.model = Box::new(Recorder(engine.voice.model, calls.clone()));
+    engine.model.model = Box::new(Recorder(engine.model.model, calls.clone()));
     let sampling = Sampling { max_tokens: Some(24), ..Sampling::default() };
     // Two chunks of prompt, the second not whole.
     let prompt: Vec<u32> = (0..200).map(|n| 10 + n * 37 % 1000).collect();
     let run = |resume| {
-        let (context, vocab) = (engine.context, engine.voice.vocab);
+        let (context, vocab) = (engine.context, engine.model.vocab);
         let plan = Plan::new(prompt.clone(), sampling.clone(), 5, resume, context, vocab).unwrap();
         let mut heard = Heard::default();
-        generate(&engine.voice, &plan, &mut heard).unwrap();
+        generate(&engine.model, &plan, &mut heard).unwrap();
         (heard.ids, std::mem::take(&mut *calls.lock().unwrap()))
     };
     let (ids, whole) = run(Resume::default());
@@ -192,13 +192,13 @@ fn pieces_put_together_are_the_tokenizers_text_of_all_tokens() {
     let wild = Sampling { temperature: 2.0, max_tokens: Some(30), ..Sampling::default() };
     let mut torn = 0;
     for seed in 0..24 {
-        let (context, vocab) = (engine.context, engine.voice.vocab);
-        let prompt = engine.voice.codec.encode(&PromptText::from_caller("🐝🌸 Zoé"), true).unwrap();
+        let (context, vocab) = (engine.context, engine.model.vocab);
+        let prompt = engine.model.codec.encode(&PromptText::from_caller("🐝🌸 Zoé"), true).unwrap();
         let plan =
             Plan::new(prompt, wild.clone(), seed, Resume::default(), context, vocab).unwrap();
         let mut heard = Heard::default();
-        generate(&engine.voice, &plan, &mut heard).unwrap();
-        assert_eq!(heard.text, engine.voice.codec.decode(&heard.ids), "seed {seed}");
+        generate(&engine.model, &plan, &mut heard).unwrap();
+        assert_eq!(heard.text, engine.model.codec.decode(&heard.ids), "seed {seed}");
         torn += usize::from(heard.text.contains('\u{fffd}'));
     }
     assert!(torn > 0, "no answer had bytes that are no character");

@@ -36,7 +36,7 @@ impl Sampler {
             top_p: sampling.top_p.into(),
             min_p: sampling.min_p.into(),
             penalty: sampling.repetition_penalty,
-            // Seeds are small numbers that people choose; mixed, neighbours have nothing in common.
+            // Seeds are small numbers that people choose; mixed, neighbors have nothing in common.
             key: mix(seed ^ 0x7262_6565_2d63_616e),
             seen: vec![false; vocab],
         }
@@ -163,7 +163,7 @@ fn pick(candidates: impl Iterator<Item = (f64, u32)> + Clone, draw: f64) -> u32 
     last
 }
 
-/// The finalising step of SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators",
+/// The finalizing step of SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators",
 /// OOPSLA 2014), which maps a counter to well-mixed bits.
 fn mix(mut bits: u64) -> u64 {
     bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

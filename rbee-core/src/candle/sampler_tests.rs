@@ -115,7 +115,7 @@ fn the_random_numbers_are_those_of_the_published_generator() {
 }
 
 #[test]
-fn neighbouring_seeds_and_positions_have_nothing_in_common() {
+fn neighboring_seeds_and_positions_have_nothing_in_common() {
     let mean = |numbers: Vec<f64>| numbers.iter().sum::<f64>() / numbers.len() as f64;
     let key = |seed| Sampler::new(&Sampling::default(), seed, 1).key;
     let by_seed = mean((0..10_000).map(|seed| uniform(key(seed), 0)).collect());

@@ -49,7 +49,7 @@ pub struct WorkerView {
     pub pinned: bool,
     /// It has been loaded for as long as [`Settings::min_loaded`](crate::Settings::min_loaded) wants, so it may make room
     /// for another model.
-    pub settled: bool,
+    pub min_loaded_elapsed: bool,
 }
 
 impl WorkerView {
@@ -67,7 +67,7 @@ impl WorkerView {
             memory_bytes: 0,
             faults: 0,
             pinned: false,
-            settled: true,
+            min_loaded_elapsed: true,
         }
     }
 
@@ -96,9 +96,9 @@ impl WorkerView {
         }
     }
 
-    /// May it be stopped to make room for a job? One that failed may be at once, another when it has settled.
+    /// May it be stopped to make room for a job? One that failed may be at once, another when it has min_loaded_elapsed.
     pub fn is_evictable(&self) -> bool {
-        self.is_stoppable() && (self.settled || self.state == WorkerState::Failed)
+        self.is_stoppable() && (self.min_loaded_elapsed || self.state == WorkerState::Failed)
     }
 
     /// The devices that it is counted on.

@@ -25,7 +25,7 @@ use crate::{
 const SCENES: u64 = 400;
 /// Workers of the large cluster.
 const MANY: usize = 10_000;
-/// What a decision about them may take, also without optimisation and on a busy machine.
+/// What a decision about them may take, also without optimization and on a busy machine.
 const LONGEST: Duration = Duration::from_secs(1);
 /// Candidates that an explanation may list.
 const MOST_CANDIDATES: usize = 1024;

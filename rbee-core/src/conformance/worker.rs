@@ -37,7 +37,7 @@ pub use vectors::{
 };
 
 /// How long one answer, and anything else that is waited for, may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A worker under test, idle and used by nobody else, with a prompt that it answers at some length: 24 tokens or more.
 #[derive(Clone, Debug)]
@@ -66,7 +66,7 @@ impl Subject {
             task,
             seed,
             prefix: [].into(),
-            timeout: PATIENCE,
+            timeout: TIMEOUT,
             deadline: None,
             detached: false,
             tenant: None,
@@ -171,9 +171,9 @@ impl Answer {
 }
 
 async fn bounded<T>(what: &str, future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, future)
+    tokio::time::timeout(TIMEOUT, future)
         .await
-        .unwrap_or_else(|_| panic!("{what} took longer than {PATIENCE:?}"))
+        .unwrap_or_else(|_| panic!("{what} took longer than {TIMEOUT:?}"))
 }
 
 /// Every check of this module.

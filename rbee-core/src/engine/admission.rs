@@ -113,7 +113,7 @@ impl Engine {
         // What is a repeat asks for no room.
         let new = submissions.iter().filter(|one| !self.is_known(one.job.id));
         let new: Vec<Arc<Job>> = new.map(|one| one.job.clone()).collect();
-        if let Err(error) = self.check_together(now, &new) {
+        if let Err(error) = self.check_batch(now, &new) {
             for Submission { n, job, .. } in submissions {
                 out.push(Effect::Accept { n, job: job.id, answer: Err(error.clone()) });
             }
@@ -302,19 +302,19 @@ impl Engine {
             record.request = None;
         }
         let record_n = self.number();
-        self.awaited.insert(record_n, Awaited::Accept { n, job: id });
+        self.pending_writes.insert(record_n, PendingWrite::Accept { n, job: id });
         let changes = vec![Change::JobQueued(Box::new(record))];
         out.push(Effect::Record { n: Some(record_n), changes });
         self.tenants.charge(now, &job, &self.settings, &mut self.view);
-        let mut alarms = JobAlarms::default();
+        let mut timers = JobTimers::default();
         let queue_wait = now.at + self.settings.queue_wait(job.priority);
-        self.timers.arm_job(&mut alarms, queue_wait, JobAlarm::QueueWait, id);
+        self.timers.arm_job(&mut timers, queue_wait, JobTimer::QueueWait, id);
         if let Some(deadline) = job.deadline {
-            self.timers.arm_job(&mut alarms, now.at + deadline, JobAlarm::Deadline, id);
+            self.timers.arm_job(&mut timers, now.at + deadline, JobTimer::Deadline, id);
         }
         let outlives = job.outlives_its_client();
         let entry = self.insert(now, job, self.next_order);
-        (entry.alarms, entry.bound, entry.keeps_output) = (alarms, !outlives, outlives);
+        (entry.timers, entry.bound, entry.keeps_output) = (timers, !outlives, outlives);
     }
 
     /// May this job be admitted, beside those that are admitted together with it?
@@ -339,7 +339,7 @@ impl Engine {
         }
         self.tenants.allow(job, &self.settings)?;
         let limits = self.tenants.check(now, job, &self.settings);
-        let queue = admit::admit(&self.settings, self.queue_for(job, beside), &self.pace);
+        let queue = admit::admit(&self.settings, self.queue_for(job, beside), &self.throughput);
         admit::longer(limits, queue)?;
         self.check_deadline(job, beside)
     }
@@ -371,7 +371,8 @@ impl Engine {
     fn check_deadline(&self, job: &Job, beside: Beside) -> Result<()> {
         let Some(deadline) = job.deadline else { return Ok(()) };
         let lane = LaneId::of(job);
-        let (Some(shortest), slots) = (self.paces.shortest(&lane), self.view.slots(&job.model))
+        let (Some(shortest), slots) =
+            (self.service_times.shortest(&lane), self.view.slots(&job.model))
         else {
             return Ok(());
         };

@@ -7,13 +7,13 @@ use crate::{Error, ErrorKind, ModelRef, Result, Settings, Time, Usage};
 
 /// How fast jobs end, learned from those that have.
 #[derive(Debug, Default)]
-pub(super) struct Pace {
+pub(super) struct Throughput {
     last_end: Option<Time>,
     /// Smoothed time between two ends, in microseconds.
     interval: Option<f64>,
 }
 
-impl Pace {
+impl Throughput {
     /// A job has ended. Pauses in which nothing waited say nothing about how fast the fleet is.
     pub(super) fn ended(&mut self, now: Time, others_wait: bool) {
         if let Some(last) = self.last_end {
@@ -52,13 +52,13 @@ impl Shortest {
 
 /// What jobs need, learned from those that have ended.
 #[derive(Debug, Default)]
-pub(super) struct Paces {
+pub(super) struct ServiceTimes {
     /// Tokens that a job of a model uses, as a rule.
     tokens: BTreeMap<ModelRef, u64>,
     shortest: BTreeMap<LaneId, Shortest>,
 }
 
-impl Paces {
+impl ServiceTimes {
     /// Models that are remembered.
     const MOST_MODELS: usize = 1_024;
     /// Lanes that are remembered.
@@ -119,7 +119,7 @@ pub(super) struct Room {
 
 /// May one more job wait? At the limit only where a worker is idle, or where its tenant has less than an equal share of
 /// the queue, so that one's backlog does not lock out the others; at twice the limit never.
-pub(super) fn admit(settings: &Settings, room: Room, pace: &Pace) -> Result<()> {
+pub(super) fn admit(settings: &Settings, room: Room, throughput: &Throughput) -> Result<()> {
     let (capacity, waiting) = (settings.queue_capacity, room.waiting);
     let has_share = room.tenants > 1 && room.held < capacity / room.tenants;
     let is_let_in = room.has_idle_worker || has_share;
@@ -129,7 +129,7 @@ pub(super) fn admit(settings: &Settings, room: Room, pace: &Pace) -> Result<()> 
     let message =
         format!("{waiting} jobs are waiting; allowed are {capacity} (setting queue_capacity)");
     let error = Error::new(ErrorKind::SystemAtCapacity, message);
-    Err(match pace.time_for(waiting - capacity + 1) {
+    Err(match throughput.time_for(waiting - capacity + 1) {
         Some(after) => error.with_retry_after(after),
         None => error,
     })
@@ -154,22 +154,23 @@ mod tests {
 
     #[test]
     fn a_full_queue_takes_a_job_only_for_an_idle_worker_and_none_at_twice_the_limit() {
-        let (settings, pace) =
-            (Settings { queue_capacity: 10, ..Settings::default() }, Pace::default());
-        assert!(admit(&settings, room(9, false), &pace).is_ok());
-        let error = admit(&settings, room(10, false), &pace).unwrap_err();
+        let (settings, throughput) =
+            (Settings { queue_capacity: 10, ..Settings::default() }, Throughput::default());
+        assert!(admit(&settings, room(9, false), &throughput).is_ok());
+        let error = admit(&settings, room(10, false), &throughput).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::SystemAtCapacity);
         assert_eq!(error.retry_after(), None, "no job has ended yet, so nobody knows");
-        assert!(admit(&settings, room(19, true), &pace).is_ok());
-        assert!(admit(&settings, room(20, true), &pace).is_err());
+        assert!(admit(&settings, room(19, true), &throughput).is_ok());
+        assert!(admit(&settings, room(20, true), &throughput).is_err());
     }
 
     #[test]
     fn a_tenant_with_less_than_its_share_is_let_in_between_once_and_twice_the_limit() {
-        let (settings, pace) =
-            (Settings { queue_capacity: 10, ..Settings::default() }, Pace::default());
+        let (settings, throughput) =
+            (Settings { queue_capacity: 10, ..Settings::default() }, Throughput::default());
         let asks = |waiting, held, tenants| {
-            admit(&settings, Room { waiting, has_idle_worker: false, held, tenants }, &pace).is_ok()
+            admit(&settings, Room { waiting, has_idle_worker: false, held, tenants }, &throughput)
+                .is_ok()
         };
         assert!(asks(10, 0, 2) && asks(14, 4, 2), "another one fills the queue");
         assert!(!asks(15, 5, 2), "half of it is its own");
@@ -180,28 +181,29 @@ mod tests {
 
     #[test]
     fn the_time_to_come_back_follows_the_pace_of_the_fleet() {
-        let mut pace = Pace::default();
-        (0..200).for_each(|n| pace.ended(Time::from_micros(n * 2_000_000), true));
+        let mut throughput = Throughput::default();
+        (0..200).for_each(|n| throughput.ended(Time::from_micros(n * 2_000_000), true));
         let settings = Settings { queue_capacity: 10, ..Settings::default() };
-        let after = admit(&settings, room(14, false), &pace).unwrap_err().retry_after().unwrap();
+        let after =
+            admit(&settings, room(14, false), &throughput).unwrap_err().retry_after().unwrap();
         assert_eq!(after.as_secs(), 10, "five jobs, one every 2 s");
     }
 
     #[test]
     fn a_shorter_answer_is_expected_to_take_as_much_less() {
-        let mut paces = Paces::default();
+        let mut service_times = ServiceTimes::default();
         let lane =
             LaneId { model: "m".parse().unwrap(), priority: crate::Priority::Batch, tenant: None };
-        paces.expect(&lane, Some(1));
-        assert_eq!(paces.shortest(&lane), None);
+        service_times.expect(&lane, Some(1));
+        assert_eq!(service_times.shortest(&lane), None);
         let usage = Usage { prompt_tokens: 10, completion_tokens: 100 };
-        paces.learn(&lane, Duration::from_secs(10), &usage);
-        paces.expect(&lane, Some(200));
-        let shortest = paces.shortest(&lane).unwrap();
+        service_times.learn(&lane, Duration::from_secs(10), &usage);
+        service_times.expect(&lane, Some(200));
+        let shortest = service_times.shortest(&lane).unwrap();
         assert_eq!(shortest.took, Duration::from_secs(10));
         assert_eq!(shortest.with_answer_up_to(Some(7)).took, Duration::from_millis(700));
-        paces.expect(&lane, Some(20));
-        assert_eq!(paces.shortest(&lane).unwrap().took, Duration::from_secs(2));
-        assert_eq!(paces.tokens(&lane.model), Some(110));
+        service_times.expect(&lane, Some(20));
+        assert_eq!(service_times.shortest(&lane).unwrap().took, Duration::from_secs(2));
+        assert_eq!(service_times.tokens(&lane.model), Some(110));
     }
 }

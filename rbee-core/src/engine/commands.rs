@@ -62,7 +62,7 @@ impl Engine {
             gone => gone,
         };
         let n = self.number();
-        self.awaited.insert(n, Awaited::Tenant(operator, change));
+        self.pending_writes.insert(n, PendingWrite::Tenant(operator, change));
         out.push(Effect::Record { n: Some(n), changes: vec![record] });
     }
 
@@ -105,7 +105,7 @@ impl Engine {
             return refuse(ErrorKind::InsufficientVram, why);
         }
         self.start_worker(now, worker, hive, spec, pin, evict, out);
-        let mark = self.mark(worker, |mark| mark.pinned = pin);
+        let mark = self.set_flags(worker, |mark| mark.pinned = pin);
         out.extend(mark.map(|change| Effect::Record { n: None, changes: vec![change] }));
         Ok(())
     }
@@ -157,18 +157,18 @@ impl Engine {
             let message = format!("worker {worker} does not exist");
             return answer(operator, Err(Error::new(ErrorKind::NotFound, message)), out);
         }
-        self.optimiser.look_again(&self.settings);
+        self.autoscaler.look_again(&self.settings);
         if pin {
-            self.optimiser.gone(worker);
+            self.autoscaler.gone(worker);
         }
-        let change = self.mark(worker, |mark| {
+        let change = self.set_flags(worker, |mark| {
             mark.pinned = pin;
             mark.replica &= !pin;
         });
         match change {
             Some(change) => {
                 let n = self.number();
-                self.awaited.insert(n, Awaited::Done(operator, output));
+                self.pending_writes.insert(n, PendingWrite::Done(operator, output));
                 out.push(Effect::Record { n: Some(n), changes: vec![change] });
             }
             None => answer(operator, Ok(output), out),

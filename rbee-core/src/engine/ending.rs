@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use crate::{Change, ErrorKind, KeepRequests, Priority, Result};
 
-/// How long the readers of a job wait for its end to be recorded. Then they are told, and the record follows.
-pub(super) const RECORD_PATIENCE: Duration = Duration::from_secs(10);
+/// How long the readers of a job wait for its end to be recorded. AfterAbort they are told, and the record follows.
+pub(super) const RECORD_TIMEOUT: Duration = Duration::from_secs(10);
 /// The delay before an end that the store did not take is handed in once more.
 const RECORD_AGAIN: Duration = Duration::from_secs(1);
 
@@ -49,23 +49,23 @@ impl Engine {
         entry.phase =
             Phase::Ending(Ending { outcome, since: now.at, is_handed_in: false, is_told: false });
         self.in_backoff[lanes::class(entry.job.priority)].remove(&id);
-        self.timers.disarm_all(&mut entry.alarms);
-        let patience = now.at + RECORD_PATIENCE;
-        self.timers.arm_job(&mut entry.alarms, patience, JobAlarm::Ending, id);
+        self.timers.disarm_all(&mut entry.timers);
+        let patience = now.at + RECORD_TIMEOUT;
+        self.timers.arm_job(&mut entry.timers, patience, JobTimer::Ending, id);
         self.record_end(now, id, out);
     }
 
     /// The end of this job has waited for its record: it is handed in once more if the store did not take it, and told
     /// if its readers have waited for long enough.
     pub(super) fn end_overdue(&mut self, now: Now, id: JobId, out: &mut Out) {
-        let Some(Entry { phase: Phase::Ending(ending), alarms, .. }) =
+        let Some(Entry { phase: Phase::Ending(ending), timers, .. }) =
             self.jobs.get_mut(&id).map(Box::as_mut)
         else {
             return;
         };
-        let patience = ending.since + RECORD_PATIENCE;
+        let patience = ending.since + RECORD_TIMEOUT;
         if !ending.is_told && now.at < patience {
-            self.timers.arm_job(alarms, patience, JobAlarm::Ending, id);
+            self.timers.arm_job(timers, patience, JobTimer::Ending, id);
         } else if !ending.is_told {
             ending.is_told = true;
             let why = self.store_fault.as_ref().map(|fault| fault.error.clone());
@@ -79,7 +79,7 @@ impl Engine {
 
     /// The same for a job of an earlier life.
     pub(super) fn lost_end_overdue(&mut self, n: u64, out: &mut Out) {
-        if let Some(Awaited::LostEnd(job, outcome)) = self.awaited.get_mut(&n)
+        if let Some(PendingWrite::LostEnd(job, outcome)) = self.pending_writes.get_mut(&n)
             && let Some(outcome) = outcome.take()
         {
             let why = self.store_fault.as_ref().map(|fault| fault.error.clone());
@@ -99,7 +99,7 @@ impl Engine {
         let (outcome, keep_output) = (ending.outcome.clone(), entry.keeps_output);
         let used = entry.used(&outcome).unwrap_or(0);
         let n = self.number();
-        self.awaited.insert(n, Awaited::End(id));
+        self.pending_writes.insert(n, PendingWrite::End(id));
         let change = self.end_change(id, keep_output, outcome, used, now);
         out.push(Effect::Record { n: Some(n), changes: vec![change] });
     }
@@ -117,14 +117,14 @@ impl Engine {
     }
 
     pub(super) fn recorded(&mut self, now: Now, n: u64, result: Result<()>, out: &mut Out) {
-        match (self.awaited.remove(&n), result) {
-            (Some(Awaited::Accept { n, job }), Ok(())) => {
+        match (self.pending_writes.remove(&n), result) {
+            (Some(PendingWrite::Accept { n, job }), Ok(())) => {
                 if let Some(entry) = self.jobs.get_mut(&job) {
                     entry.accepted = true;
                 }
                 out.push(Effect::Accept { n, job, answer: Ok(Submitted::Accepted) });
             }
-            (Some(Awaited::Accept { n, job }), Err(error)) => {
+            (Some(PendingWrite::Accept { n, job }), Err(error)) => {
                 // It is not in the store, so it was never accepted. A run that has begun is stopped.
                 let error = match error.kind() {
                     ErrorKind::Storage => store::refusal(&error),
@@ -133,12 +133,12 @@ impl Engine {
                 out.push(Effect::Accept { n, job, answer: Err(error.clone()) });
                 self.end(now, job, Outcome::Failed(error), out);
             }
-            (Some(Awaited::End(job)), Ok(())) => self.finish(job, None, out),
+            (Some(PendingWrite::End(job)), Ok(())) => self.finish(job, None, out),
             // It stays live in the store, so its readers are not told of an end.
-            (Some(Awaited::End(_) | Awaited::LostEnd(..)), Err(_))
+            (Some(PendingWrite::End(_) | PendingWrite::LostEnd(..)), Err(_))
                 if self.lifecycle == Lifecycle::Frozen => {}
-            (Some(Awaited::End(job)), Err(error)) => {
-                let Some(Entry { phase: Phase::Ending(ending), accepted, alarms, .. }) =
+            (Some(PendingWrite::End(job)), Err(error)) => {
+                let Some(Entry { phase: Phase::Ending(ending), accepted, timers, .. }) =
                     self.jobs.get_mut(&job).map(Box::as_mut)
                 else {
                     return;
@@ -149,12 +149,12 @@ impl Engine {
                 ending.is_handed_in = false;
                 let mut again = now.at + RECORD_AGAIN;
                 if !ending.is_told {
-                    again = again.min(ending.since + RECORD_PATIENCE);
+                    again = again.min(ending.since + RECORD_TIMEOUT);
                 }
-                self.timers.arm_job(alarms, again, JobAlarm::Ending, job);
+                self.timers.arm_job(timers, again, JobTimer::Ending, job);
             }
-            (Some(Awaited::LostEnd(job, outcome)), result) => {
-                self.timers.disarm(&Alarm::LostEnd(n));
+            (Some(PendingWrite::LostEnd(job, outcome)), result) => {
+                self.timers.disarm(&Timer::LostEnd(n));
                 if let Err(error) = result {
                     out.push(Effect::Note(Note::Unrecorded(job, Some(error))));
                 }
@@ -162,13 +162,13 @@ impl Engine {
                     out.push(Effect::Finish { job, outcome });
                 }
             }
-            (Some(Awaited::Tenant(n, change)), result) => {
+            (Some(PendingWrite::Tenant(n, change)), result) => {
                 if result.is_ok() {
                     self.tenants.apply(change, &self.settings, &mut self.view);
                 }
                 operators::answer(n, result.map(|()| CommandOutput::Done), out);
             }
-            (Some(Awaited::Done(n, output)), result) => {
+            (Some(PendingWrite::Done(n, output)), result) => {
                 operators::answer(n, result.map(|()| output), out);
             }
             (None, _) => {}
@@ -177,10 +177,10 @@ impl Engine {
 
     pub(super) fn finish(&mut self, id: JobId, unrecorded: Option<Error>, out: &mut Out) {
         let entry = self.jobs.remove(&id).map(|entry| *entry);
-        let Some(Entry { phase: Phase::Ending(ending), job, mut alarms, .. }) = entry else {
+        let Some(Entry { phase: Phase::Ending(ending), job, mut timers, .. }) = entry else {
             return;
         };
-        self.timers.disarm_all(&mut alarms);
+        self.timers.disarm_all(&mut timers);
         self.tenants.ended(&job, &mut self.view);
         if unrecorded.is_some() {
             out.push(Effect::Note(Note::Unrecorded(id, unrecorded)));

@@ -8,21 +8,21 @@ impl Engine {
     /// failed; the others stay as they are in the store, for the next life of the queen.
     pub(super) fn freeze(&mut self, now: Now, out: &mut Out) {
         self.lifecycle = Lifecycle::Frozen;
-        let end_of = |awaited: &Awaited| match awaited {
-            Awaited::End(job) => Some(*job),
+        let end_of = |pending_writes: &PendingWrite| match pending_writes {
+            PendingWrite::End(job) => Some(*job),
             _ => None,
         };
-        let under_way: BTreeSet<JobId> = self.awaited.values().filter_map(end_of).collect();
+        let under_way: BTreeSet<JobId> = self.pending_writes.values().filter_map(end_of).collect();
         let is_to_end = |id: &JobId, entry: &Entry| match entry.phase {
             Phase::Ending { .. } => !under_way.contains(id),
-            Phase::Aborting(Then::End(_)) => true,
+            Phase::Aborting(AfterAbort::End(_)) => true,
             _ => entry.bound,
         };
         let mut jobs: Vec<_> = self
             .jobs
             .iter()
             .filter(|(id, entry)| is_to_end(id, entry))
-            .map(|(_, entry)| entry.place)
+            .map(|(_, entry)| entry.key)
             .collect();
         jobs.sort_unstable();
         for (_, _, job) in jobs {
@@ -34,7 +34,7 @@ impl Engine {
         let Some(entry) = self.jobs.get_mut(&id) else { return };
         let outcome = match &mut entry.phase {
             Phase::Ending { .. } => return self.record_end(now, id, out),
-            Phase::Aborting(Then::End(outcome)) => outcome.clone(),
+            Phase::Aborting(AfterAbort::End(outcome)) => outcome.clone(),
             _ => {
                 let message = "the queen went down before the job had ended; the client could not come back for the \
                                answer, so the job is not run again";
@@ -46,7 +46,7 @@ impl Engine {
 
     /// Is there a record whose writing is waited for?
     pub fn awaits_records(&self) -> bool {
-        !self.awaited.is_empty()
+        !self.pending_writes.is_empty()
     }
 
     /// Is the job recorded as live, so that whoever owns the store next continues it?

@@ -72,7 +72,7 @@ impl Engine {
             self.view.edit_hive(&hive, |view| view.online = false);
             self.set_reachable(&hive, false);
             self.give_hive_tries_back(&hive);
-            self.timers.arm(now.at + self.settings.hive_lost_after, Alarm::HiveLost(hive));
+            self.timers.arm(now.at + self.settings.hive_lost_after, Timer::HiveLost(hive));
         }
     }
 
@@ -87,7 +87,7 @@ impl Engine {
     /// Its workers are gone, and nothing is known of it any more.
     fn clear_hive(&mut self, now: Now, hive: &HiveId, out: &mut Out) {
         self.hive_lost(now, hive, out);
-        self.timers.disarm(&Alarm::HiveLost(hive.clone()));
+        self.timers.disarm(&Timer::HiveLost(hive.clone()));
         self.view.remove_hive(hive);
         self.forget_gone(hive, &BTreeSet::new(), out);
     }
@@ -124,7 +124,7 @@ impl Engine {
         view.models = Arc::new(models.collect());
         let mut changed = !old.online || view.models != old.models;
         let has_more_memory = view.devices.iter().any(|device| gained(&old, device));
-        self.timers.disarm(&Alarm::HiveLost(hive.clone()));
+        self.timers.disarm(&Timer::HiveLost(hive.clone()));
         self.view.put_hive(view);
         self.set_reachable(&hive, true);
         if !old.online {
@@ -147,7 +147,7 @@ impl Engine {
                 continue;
             }
             // One that runs already: of an earlier life of the queen, or started by somebody else.
-            let mark = self.recognise(&hive, id);
+            let mark = self.recognize(&hive, id);
             let mut info = worker.info;
             info.hive = hive.clone();
             // A report that shows a worker is not older than it, whatever either says.
@@ -238,7 +238,7 @@ impl Engine {
                 view.ready_since = now.at;
             });
             self.settle_later(now, worker);
-            self.optimiser.look_again(&self.settings);
+            self.autoscaler.look_again(&self.settings);
             self.wake_model(&model);
         }
     }
@@ -264,7 +264,7 @@ impl Engine {
         let probes = self.probes.entry(worker).or_default();
         let delay = PROBE_DELAY.saturating_mul(1 << (*probes).min(16)).min(MAX_PROBE_DELAY);
         *probes = probes.saturating_add(1);
-        self.timers.arm(now.at + delay, Alarm::Probe(worker));
+        self.timers.arm(now.at + delay, Timer::Probe(worker));
     }
 
     pub(super) fn probed(

@@ -19,9 +19,9 @@ pub(super) fn share(tokens: u64, weight: u32) -> u64 {
 impl Engine {
     pub(super) fn insert(&mut self, now: Now, job: Arc<Job>, order: u64) -> &mut Entry {
         let id = job.id;
-        self.paces.expect(&LaneId::of(&job), tenants::longest_answer(&job));
+        self.service_times.expect(&LaneId::of(&job), tenants::longest_answer(&job));
         let entry = Entry {
-            place: (job.rank, order, id),
+            key: (job.rank, order, id),
             phase: Phase::Queued,
             submitted: now.at,
             waited_before: Duration::ZERO,
@@ -39,7 +39,7 @@ impl Engine {
             accepted: false,
             bound: false,
             keeps_output: false,
-            alarms: JobAlarms::default(),
+            timers: JobTimers::default(),
             job,
         };
         self.jobs.insert(id, Box::new(entry));
@@ -55,7 +55,7 @@ impl Engine {
         }
         for record in snapshot.workers {
             // It is in the store as it is.
-            let _ = self.marks.put(record);
+            let _ = self.worker_flags.put(record);
         }
         for record in snapshot.jobs {
             self.next_order = self.next_order.max(record.order);
@@ -83,8 +83,9 @@ impl Engine {
                     format!("the queen was restarted, and the job cannot be run again: {why}");
                 let outcome = Outcome::Failed(Error::new(ErrorKind::QueenRestarted, message));
                 let n = self.number();
-                self.awaited.insert(n, Awaited::LostEnd(record.id, Some(outcome.clone())));
-                self.timers.arm(now.at + ending::RECORD_PATIENCE, Alarm::LostEnd(n));
+                self.pending_writes
+                    .insert(n, PendingWrite::LostEnd(record.id, Some(outcome.clone())));
+                self.timers.arm(now.at + ending::RECORD_TIMEOUT, Timer::LostEnd(n));
                 let change = self.end_change(record.id, true, outcome, 0, now);
                 out.push(Effect::Record { n: Some(n), changes: vec![change] });
                 continue;
@@ -97,22 +98,22 @@ impl Engine {
             }
             let (id, waited) = (job.id, now.wall - record.submitted_at);
             let left = |limit: Duration, passed: Duration| now.at + limit.saturating_sub(passed);
-            let (at, alarm) = match started_at {
-                Some(started) => (left(job.timeout, now.wall - started), JobAlarm::Run),
+            let (at, timer) = match started_at {
+                Some(started) => (left(job.timeout, now.wall - started), JobTimer::Run),
                 None => {
                     let limit = self.settings.queue_wait(job.priority);
-                    (left(limit, waited), JobAlarm::QueueWait)
+                    (left(limit, waited), JobTimer::QueueWait)
                 }
             };
-            let mut alarms = JobAlarms::default();
-            self.timers.arm_job(&mut alarms, at, alarm, id);
+            let mut timers = JobTimers::default();
+            self.timers.arm_job(&mut timers, at, timer, id);
             if let Some(deadline) = job.deadline {
                 let at = left(deadline, waited);
-                self.timers.arm_job(&mut alarms, at, JobAlarm::Deadline, id);
+                self.timers.arm_job(&mut timers, at, JobTimer::Deadline, id);
             }
             self.tenants.resume(&job, &self.settings, &mut self.view);
             let entry = self.insert(now, job, record.order);
-            entry.alarms = alarms;
+            entry.timers = timers;
             entry.waited_before = waited;
             entry.started = started_at.is_some();
             entry.attempts = attempts;
@@ -130,8 +131,8 @@ impl Engine {
         };
         entry.phase = Phase::Queued;
         self.in_backoff[lanes::class(entry.job.priority)].remove(&id);
-        let (lane, place, since) = (entry.lane(), entry.place, entry.submitted);
-        self.lanes.push(&lane, place, since);
+        let (lane, key, since) = (entry.lane(), entry.key, entry.submitted);
+        self.lanes.push(&lane, key, since);
         self.show_lane(&lane);
         self.wake.insert(lane.model);
     }
@@ -141,20 +142,20 @@ impl Engine {
         let Some(entry) = self.jobs.get_mut(&id) else {
             return;
         };
-        let (lane, place) = (entry.lane(), entry.place);
+        let (lane, key) = (entry.lane(), entry.key);
         let mut cost = served.then_some(0);
         // A job that is tried again was charged when it was first given a slot.
         if served && entry.shared == 0 {
             // What jobs of the model use as a rule is nearer to the truth than what this one says.
-            let tokens = self.paces.tokens(&lane.model).unwrap_or(entry.expected);
+            let tokens = self.service_times.tokens(&lane.model).unwrap_or(entry.expected);
             entry.shared = share(tokens, self.tenants.weight(lane.tenant.as_ref()));
             cost = Some(entry.shared);
         }
-        self.lanes.remove(&lane, &place, cost);
+        self.lanes.remove(&lane, &key, cost);
         self.show_lane(&lane);
         if self.lanes.model(&lane.model).is_none() {
-            self.timers.disarm(&Alarm::Respawn(lane.model.clone()));
-            self.starved.remove(&lane.model);
+            self.timers.disarm(&Timer::Respawn(lane.model.clone()));
+            self.blocked_on_memory.remove(&lane.model);
         }
         self.wake.insert(lane.model);
     }
@@ -181,9 +182,9 @@ impl Engine {
         entry.worker = Some(info.clone());
         if !entry.started {
             entry.started = true;
-            self.timers.disarm_job(&mut entry.alarms, JobAlarm::QueueWait);
+            self.timers.disarm_job(&mut entry.timers, JobTimer::QueueWait);
             let at = now.at + entry.job.timeout;
-            self.timers.arm_job(&mut entry.alarms, at, JobAlarm::Run, id);
+            self.timers.arm_job(&mut entry.timers, at, JobTimer::Run, id);
         }
         let (job, attempt, queue_wait) =
             (entry.job.clone(), entry.attempts, entry.waited_before + (now.at - entry.submitted));
@@ -208,7 +209,7 @@ impl Engine {
         let Some((id, worker)) = self.leases.take(lease) else {
             return;
         };
-        self.timers.disarm(&Alarm::Abort(lease));
+        self.timers.disarm(&Timer::Abort(lease));
         self.silence_over(lease, worker, out);
         self.view.edit_worker(worker, |view| {
             view.leased -= 1;
@@ -222,20 +223,22 @@ impl Engine {
         let phase = std::mem::replace(&mut entry.phase, Phase::Queued);
         let result = match (phase, end.result) {
             // What the client or a clock decided stands, however the attempt ended.
-            (Phase::Aborting(Then::End(outcome)), _) => return self.settle(now, id, outcome, out),
-            (Phase::Aborting(Then::Retry(_)), AttemptResult::Done { finish, usage }) => {
+            (Phase::Aborting(AfterAbort::End(outcome)), _) => {
+                return self.settle(now, id, outcome, out);
+            }
+            (Phase::Aborting(AfterAbort::Retry(_)), AttemptResult::Done { finish, usage }) => {
                 AttemptResult::Done { finish, usage }
             }
-            (Phase::Aborting(Then::Retry(error)), _) => AttemptResult::Failed(error),
+            (Phase::Aborting(AfterAbort::Retry(error)), _) => AttemptResult::Failed(error),
             (_, result) => result,
         };
         match result {
             AttemptResult::Done { finish, usage } => {
                 self.view.edit_worker(worker, |view| view.faults = 0);
                 self.probes.remove(&worker);
-                self.pace.ended(now.at, self.lanes.waiting() > 0);
+                self.throughput.ended(now.at, self.lanes.waiting() > 0);
                 let took = now.at - entry.running_since;
-                self.paces.learn(&entry.lane(), took, &usage);
+                self.service_times.learn(&entry.lane(), took, &usage);
                 self.settle(now, id, Outcome::Complete { finish, usage }, out);
             }
             // Nobody asked the engine: the job lives on.
@@ -325,7 +328,7 @@ impl Engine {
             let delay =
                 if busy { BUSY_DELAY } else { retry::delay(&self.settings, attempts, random) };
             if let Some(entry) = self.jobs.get_mut(&id) {
-                self.timers.arm_job(&mut entry.alarms, now.at + delay, JobAlarm::Retry, id);
+                self.timers.arm_job(&mut entry.timers, now.at + delay, JobTimer::Retry, id);
             }
         }
         out.push(Effect::Note(Note::Retried(id, worker, error)));
@@ -340,11 +343,11 @@ impl Engine {
         match &mut entry.phase {
             Phase::Running(lease) => {
                 let lease = *lease;
-                entry.phase = Phase::Aborting(Then::End(outcome));
+                entry.phase = Phase::Aborting(AfterAbort::End(outcome));
                 self.abort(now, lease, out);
             }
-            Phase::Aborting(then @ Then::Retry(_)) => *then = Then::End(outcome),
-            Phase::Aborting(Then::End(_)) | Phase::Ending(_) => {}
+            Phase::Aborting(then @ AfterAbort::Retry(_)) => *then = AfterAbort::End(outcome),
+            Phase::Aborting(AfterAbort::End(_)) | Phase::Ending(_) => {}
             Phase::Queued => {
                 self.unqueue(id, false);
                 self.settle(now, id, outcome, out);
@@ -354,7 +357,7 @@ impl Engine {
     }
 
     pub(super) fn abort(&mut self, now: Now, lease: LeaseId, out: &mut Out) {
-        self.timers.arm(now.at + self.settings.abort_grace, Alarm::Abort(lease));
+        self.timers.arm(now.at + self.settings.abort_grace, Timer::Abort(lease));
         out.push(Effect::Abort { lease });
     }
 
@@ -371,7 +374,7 @@ impl Engine {
             return;
         };
         if matches!(entry.phase, Phase::Running(current) if current == lease) {
-            entry.phase = Phase::Aborting(Then::Retry(why.clone()));
+            entry.phase = Phase::Aborting(AfterAbort::Retry(why.clone()));
             self.abort(now, lease, out);
         }
     }

@@ -5,9 +5,9 @@
 //! offered to the parked lanes one after the other, the one that was served longest ago first; a change of the fleet
 //! wakes them all. So a job's cost does not depend on how many others wait.
 
-mod line;
+mod fair_share;
+mod ordered_list;
 mod queue;
-mod spent;
 
 use std::collections::BTreeMap;
 
@@ -17,10 +17,10 @@ use crate::{Job, JobId, ModelRef, Priority, TenantId, Ticket, Time};
 pub(super) use queue::ModelQueue;
 use queue::{LaneName, LaneState};
 
-/// A job's place in its lane: its rank, when it came, its name.
-pub(super) type Place = (i64, u64, JobId);
+/// A job's key in its lane: its rank, when it came, its name.
+pub(super) type QueueKey = (i64, u64, JobId);
 
-/// The place of a priority in what there is for both.
+/// The key of a priority in what there is for both.
 pub(super) fn class(priority: Priority) -> usize {
     match priority {
         Priority::Interactive => 0,
@@ -65,8 +65,8 @@ pub(super) struct Lanes {
 }
 
 impl Lanes {
-    pub(super) fn push(&mut self, lane: &LaneId, place: Place, since: Time) {
-        self.models.entry(lane.model.clone()).or_default().push(lane.name(), place, since);
+    pub(super) fn push(&mut self, lane: &LaneId, key: QueueKey, since: Time) {
+        self.models.entry(lane.model.clone()).or_default().push(lane.name(), key, since);
         self.waiting[class(lane.priority)] += 1;
         match self.held.get_mut(&lane.tenant) {
             Some(held) => *held += 1,
@@ -75,7 +75,7 @@ impl Lanes {
     }
 
     /// Takes a job out, because it was given a slot (`served`, with the share that it costs) or for another reason.
-    pub(super) fn remove(&mut self, lane: &LaneId, place: &Place, served: Option<u64>) {
+    pub(super) fn remove(&mut self, lane: &LaneId, key: &QueueKey, served: Option<u64>) {
         let Some(queue) = self.models.get_mut(&lane.model) else {
             return;
         };
@@ -85,10 +85,9 @@ impl Lanes {
             }
             _ => None,
         };
-        let voided = question
-            .filter(|(_, job)| *job == place.2)
-            .map(|(ticket, _)| self.asked.remove(&ticket));
-        if queue.remove(&lane.name(), place, served, voided.is_some()) {
+        let voided =
+            question.filter(|(_, job)| *job == key.2).map(|(ticket, _)| self.asked.remove(&ticket));
+        if queue.remove(&lane.name(), key, served, voided.is_some()) {
             self.waiting[class(lane.priority)] -= 1;
             if let Some(held) = self.held.get_mut(&lane.tenant) {
                 *held -= 1;
@@ -228,9 +227,9 @@ impl Lanes {
     }
 
     /// How many jobs of its lane go before this one.
-    pub(super) fn ahead(&self, lane: &LaneId, place: &Place) -> Option<usize> {
+    pub(super) fn ahead(&self, lane: &LaneId, key: &QueueKey) -> Option<usize> {
         let lane = self.models.get(&lane.model)?.lanes.get(&lane.name())?;
-        lane.jobs.contains(place).then(|| lane.jobs.before(place))
+        lane.jobs.contains(key).then(|| lane.jobs.before(key))
     }
 
     /// How many jobs of this lane would go before a new one of this rank.

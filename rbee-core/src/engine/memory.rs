@@ -6,12 +6,12 @@ use super::*;
 use crate::{Device, DeviceKind, HiveView, WorkerHealth, WorkerView, cluster::counted_on};
 
 /// Models without a worker that are asked about again when a hive may have room for them, and how many are looked at.
-const STARVED_WOKEN: usize = 8;
-const STARVED_LOOKS: usize = 32;
+const BLOCKED_WOKEN: usize = 8;
+const BLOCKED_LOOKS: usize = 32;
 
 /// What workers are expected to take, and what of it is promised because the reports of their hive do not show it.
 #[derive(Debug, Default)]
-pub(super) struct MemoryReservations(BTreeMap<WorkerId, Promise>);
+pub(super) struct MemoryReservations(BTreeMap<WorkerId, Reservation>);
 
 /// Models that no worker has and whose jobs were told to wait: a worker that falls idle may make room for them.
 #[derive(Debug, Default)]
@@ -41,7 +41,7 @@ impl BlockedModels {
 
 /// What a worker is expected to take, and what of that its hive's devices do not show as taken.
 #[derive(Debug)]
-struct Promise {
+struct Reservation {
     hive: HiveId,
     devices: Vec<u32>,
     expected: u64,
@@ -52,39 +52,41 @@ struct Promise {
 impl Engine {
     /// Promises a worker that is being started the memory that it is expected to take, in equal parts on its devices.
     pub(super) fn reserve(&mut self, info: &WorkerInfo, expected: u64) {
-        self.promise(info, expected, expected);
+        self.set_reservation(info, expected, expected);
     }
 
     /// A worker that runs already is found.
     pub(super) fn expect(&mut self, info: &WorkerInfo, health: &WorkerHealth) -> u64 {
         let expected = self.expected_of(info);
         let seen = self.seen(info, health);
-        self.promise(info, expected, seen.map_or(0, |seen| expected.saturating_sub(seen)));
+        self.set_reservation(info, expected, seen.map_or(0, |seen| expected.saturating_sub(seen)));
         expected.max(seen.unwrap_or(0))
     }
 
-    fn promise(&mut self, info: &WorkerInfo, expected: u64, unseen: u64) {
+    fn set_reservation(&mut self, info: &WorkerInfo, expected: u64, unseen: u64) {
         self.release_memory(info.id);
         let devices = counted_on(&info.devices).to_vec();
         let part = unseen / devices.len() as u64;
-        let promise = Promise { hive: info.hive.clone(), devices, expected, part };
-        self.change_reserved(&promise, |reserved| reserved.saturating_add(part));
-        self.reservations.0.insert(info.id, promise);
+        let reservation = Reservation { hive: info.hive.clone(), devices, expected, part };
+        self.change_reserved(&reservation, |reserved| reserved.saturating_add(part));
+        self.reservations.0.insert(info.id, reservation);
     }
 
     /// The worker is gone.
     pub(super) fn release_memory(&mut self, worker: WorkerId) {
-        if let Some(promise) = self.reservations.0.remove(&worker) {
-            self.change_reserved(&promise, |reserved| reserved.saturating_sub(promise.part));
+        if let Some(reservation) = self.reservations.0.remove(&worker) {
+            self.change_reserved(&reservation, |reserved| {
+                reserved.saturating_sub(reservation.part)
+            });
         }
     }
 
-    fn change_reserved(&mut self, promise: &Promise, change: impl Fn(u64) -> u64) {
-        if promise.part == 0 {
+    fn change_reserved(&mut self, reservation: &Reservation, change: impl Fn(u64) -> u64) {
+        if reservation.part == 0 {
             return;
         }
-        self.view.edit_hive(&promise.hive, |view| {
-            for device in &promise.devices {
+        self.view.edit_hive(&reservation.hive, |view| {
+            for device in &reservation.devices {
                 let bytes = change(view.reserved.get(device).copied().unwrap_or(0));
                 match bytes {
                     0 => view.reserved.remove(device),
@@ -97,13 +99,13 @@ impl Engine {
     /// A report of the devices counts the worker in. What it is expected to take and does not yet, the keys and values of
     /// longer sequences for instance, stays promised; nothing does where it does not say what it takes.
     pub(super) fn shown(&mut self, worker: &WorkerInfo, health: &WorkerHealth) {
-        let Some(promise) = self.reservations.0.get(&worker.id) else { return };
-        let (expected, part) = (promise.expected, promise.part);
-        let info = WorkerInfo { hive: promise.hive.clone(), ..worker.clone() };
+        let Some(reservation) = self.reservations.0.get(&worker.id) else { return };
+        let (expected, part) = (reservation.expected, reservation.part);
+        let info = WorkerInfo { hive: reservation.hive.clone(), ..worker.clone() };
         let seen = self.seen(&info, health);
         let unseen = seen.map_or(0, |seen| expected.saturating_sub(seen));
         if unseen / counted_on(&info.devices).len() as u64 != part {
-            self.promise(&info, expected, unseen);
+            self.set_reservation(&info, expected, unseen);
         }
     }
 
@@ -116,8 +118,8 @@ impl Engine {
             expected if info.slots < spec.slots => expected.min(spec.need_bytes),
             _ => spec.need_bytes,
         };
-        if let Some(promise) = self.reservations.0.get_mut(&info.id) {
-            promise.expected = expected;
+        if let Some(reservation) = self.reservations.0.get_mut(&info.id) {
+            reservation.expected = expected;
         }
         expected
     }
@@ -127,7 +129,8 @@ impl Engine {
         let Some(view) = self.view.worker(worker) else { return };
         let info = view.info.clone();
         let Some(seen) = self.seen(&info, health) else { return };
-        let expected = self.reservations.0.get(&worker).map_or(0, |promise| promise.expected);
+        let expected =
+            self.reservations.0.get(&worker).map_or(0, |reservation| reservation.expected);
         self.view.edit_worker(worker, |view| view.memory_bytes = expected.max(seen));
         if let Some(kind) = self.kind_of(&info) {
             self.view.note_measured(&info.model, kind, seen);
@@ -209,22 +212,22 @@ impl Engine {
 
     /// Wakes what waits for models that no worker has: only a start can help it, and there may be room for one on this
     /// hive now. They take turns, so that many of them do not make every end of a job dear; whoever is left out is asked
-    /// about at the next tick of the optimiser.
+    /// about at the next tick of the autoscaler.
     pub(super) fn wake_starved(&mut self, hive: &HiveId) {
-        if self.starved.models.is_empty() {
+        if self.blocked_on_memory.models.is_empty() {
             return;
         }
         let Some(room) = self.room_on(hive) else { return };
         let mut woken = 0;
-        for _ in 0..STARVED_LOOKS.min(self.starved.models.len()) {
-            let Some(model) = self.starved.next() else { return };
+        for _ in 0..BLOCKED_LOOKS.min(self.blocked_on_memory.models.len()) {
+            let Some(model) = self.blocked_on_memory.next() else { return };
             if self.least_need(&model) > room {
                 continue;
             }
-            self.starved.remove(&model);
+            self.blocked_on_memory.remove(&model);
             self.wake_model(&model);
             woken += 1;
-            if woken == STARVED_WOKEN {
+            if woken == BLOCKED_WOKEN {
                 return;
             }
         }

@@ -178,7 +178,7 @@ impl Engine {
     fn wait(&mut self, lane: &LaneId) {
         self.lanes.park(lane);
         if self.view.with_model(&lane.model).next().is_none() {
-            self.starved.insert(lane.model.clone());
+            self.blocked_on_memory.insert(lane.model.clone());
         }
         self.offer_slot(&lane.model, Some(lane));
     }

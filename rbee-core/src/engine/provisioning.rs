@@ -120,16 +120,16 @@ impl Engine {
         if self.downloads.join(&hive, &model, waiter) {
             return;
         }
-        let alarm = Alarm::Provision(hive.clone(), model.clone());
-        self.timers.arm(now.at + self.settings.provision_silence, alarm);
+        let timer = Timer::Provision(hive.clone(), model.clone());
+        self.timers.arm(now.at + self.settings.provision_silence, timer);
         out.push(Effect::Note(Note::Provisioning(hive.clone(), model.clone())));
         out.push(Effect::Provision { hive, model });
     }
 
     pub(super) fn provision_progress(&mut self, now: Now, hive: HiveId, model: ModelRef) {
         if self.downloads.is_under_way(&hive, &model) {
-            let alarm = Alarm::Provision(hive, model);
-            self.timers.arm(now.at + self.settings.provision_silence, alarm);
+            let timer = Timer::Provision(hive, model);
+            self.timers.arm(now.at + self.settings.provision_silence, timer);
         }
     }
 
@@ -141,7 +141,7 @@ impl Engine {
         result: Result<ModelOnDisk>,
         out: &mut Out,
     ) {
-        self.timers.disarm(&Alarm::Provision(hive.clone(), model.clone()));
+        self.timers.disarm(&Timer::Provision(hive.clone(), model.clone()));
         let waiters = self.downloads.take(&hive, &model);
         let on_disk = match result {
             Ok(on_disk) => on_disk,

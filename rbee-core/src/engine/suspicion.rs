@@ -80,7 +80,7 @@ impl Engine {
         if self.view.worker(worker).is_some_and(is_doubted) {
             self.ask(worker, out);
         } else if self.silences_of(worker).is_empty() {
-            self.timers.disarm(&Alarm::Probe(worker));
+            self.timers.disarm(&Timer::Probe(worker));
         }
     }
 
@@ -146,7 +146,7 @@ impl Engine {
             // It may yet hang, or die, while it is silent.
             self.arm_probe(now, worker);
         } else {
-            self.timers.disarm(&Alarm::Probe(worker));
+            self.timers.disarm(&Timer::Probe(worker));
         }
         if is_doubted {
             return;

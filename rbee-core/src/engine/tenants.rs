@@ -5,8 +5,8 @@
 //! is to be taken in advance, or not at all.
 
 mod account;
+mod batch;
 mod bucket;
-mod together;
 mod usage;
 
 use std::{

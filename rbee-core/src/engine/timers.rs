@@ -1,17 +1,17 @@
-//! Alarms: at most one of each kind for each thing, and a way back from the thing to its alarm.
+//! Alarms: at most one of each kind for each thing, and a way back from the thing to its timer.
 //!
-//! A job keeps the places of its own alarms. Looking them up by the job's name would go to a place of memory by chance
+//! A job keeps the places of its own armed. Looking them up by the job's name would go to a place of memory by chance
 //! for every job, which a million others that wait would make dear.
 
 use std::collections::{BTreeMap, HashMap};
 
 use crate::{HiveId, JobId, LeaseId, ModelRef, Time, WorkerId};
 
-/// What an alarm is for.
+/// What an timer is for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Alarm {
+pub(super) enum Timer {
     /// Something about a job. Set with [`Timers::arm_job`].
-    Job(JobAlarm, JobId),
+    Job(JobTimer, JobId),
     /// An attempt that was told to end has not.
     Abort(LeaseId),
     /// A worker is not ready in time.
@@ -29,18 +29,18 @@ pub(super) enum Alarm {
     /// The end of a job of an earlier life is not recorded yet: tell it. Named by the number of the record.
     LostEnd(u64),
     /// Match waiting jobs with workers although nothing changed.
-    Optimise,
+    Autoscale,
 }
 
-impl Alarm {
+impl Timer {
     fn is_settle(&self) -> bool {
         matches!(self, Self::Settle(_))
     }
 }
 
-/// What an alarm of a job is for.
+/// What an timer of a job is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum JobAlarm {
+pub(super) enum JobTimer {
     /// It never started, and has waited for as long as it may.
     QueueWait,
     /// It has run for as long as it may.
@@ -53,87 +53,81 @@ pub(super) enum JobAlarm {
     Ending,
 }
 
-/// When an alarm goes off; of equal times the one that was set first.
-type Turn = (Time, u64);
+/// When an timer goes off; of equal times the one that was set first.
+type TimerKey = (Time, u64);
 
-/// The alarms of one job. A turn that has passed is of nobody any more, so it may stay here.
+/// The armed of one job. A key that has passed is of nobody any more, so it may stay here.
 #[derive(Debug, Default)]
-pub(super) struct JobAlarms([Option<Turn>; 5]);
+pub(super) struct JobTimers([Option<TimerKey>; 5]);
 
 #[derive(Debug, Default)]
 pub(super) struct Timers {
-    queue: BTreeMap<Turn, Alarm>,
+    queue: BTreeMap<TimerKey, Timer>,
     /// Only ever looked into, so its order does not matter.
-    due: HashMap<Alarm, Turn>,
+    due: HashMap<Timer, TimerKey>,
     last: u64,
-    /// Alarms of the kind [`Alarm::Settle`].
+    /// Alarms of the kind [`Timer::Settle`].
     settling: usize,
 }
 
 impl Timers {
-    /// Sets the alarm, in the place of an earlier one of the same name.
-    pub(super) fn arm(&mut self, at: Time, alarm: Alarm) {
-        self.disarm(&alarm);
-        let turn = self.turn(at);
-        self.settling += usize::from(alarm.is_settle());
-        self.due.insert(alarm.clone(), turn);
-        self.queue.insert(turn, alarm);
+    /// Sets the timer, in the place of an earlier one of the same name.
+    pub(super) fn arm(&mut self, at: Time, timer: Timer) {
+        self.disarm(&timer);
+        let key = self.key(at);
+        self.settling += usize::from(timer.is_settle());
+        self.due.insert(timer.clone(), key);
+        self.queue.insert(key, timer);
     }
 
-    pub(super) fn disarm(&mut self, alarm: &Alarm) {
-        if let Some(turn) = self.due.remove(alarm) {
-            self.settling -= usize::from(alarm.is_settle());
-            self.queue.remove(&turn);
+    pub(super) fn disarm(&mut self, timer: &Timer) {
+        if let Some(key) = self.due.remove(timer) {
+            self.settling -= usize::from(timer.is_settle());
+            self.queue.remove(&key);
         }
     }
 
-    pub(super) fn is_armed(&self, alarm: &Alarm) -> bool {
-        self.due.contains_key(alarm)
+    pub(super) fn is_armed(&self, timer: &Timer) -> bool {
+        self.due.contains_key(timer)
     }
 
-    /// Sets an alarm of this job, whose others are these, in the place of an earlier one for the same.
-    pub(super) fn arm_job(
-        &mut self,
-        alarms: &mut JobAlarms,
-        at: Time,
-        alarm: JobAlarm,
-        job: JobId,
-    ) {
-        self.disarm_job(alarms, alarm);
-        let turn = self.turn(at);
-        alarms.0[alarm as usize] = Some(turn);
-        self.queue.insert(turn, Alarm::Job(alarm, job));
+    /// Sets an timer of this job, whose others are these, in the place of an earlier one for the same.
+    pub(super) fn arm_job(&mut self, armed: &mut JobTimers, at: Time, timer: JobTimer, job: JobId) {
+        self.disarm_job(armed, timer);
+        let key = self.key(at);
+        armed.0[timer as usize] = Some(key);
+        self.queue.insert(key, Timer::Job(timer, job));
     }
 
-    pub(super) fn disarm_job(&mut self, alarms: &mut JobAlarms, alarm: JobAlarm) {
-        if let Some(turn) = alarms.0[alarm as usize].take() {
-            self.queue.remove(&turn);
+    pub(super) fn disarm_job(&mut self, armed: &mut JobTimers, timer: JobTimer) {
+        if let Some(key) = armed.0[timer as usize].take() {
+            self.queue.remove(&key);
         }
     }
 
     /// Nothing of this job goes off any more.
-    pub(super) fn disarm_all(&mut self, alarms: &mut JobAlarms) {
-        for turn in alarms.0.iter_mut().filter_map(Option::take) {
-            self.queue.remove(&turn);
+    pub(super) fn disarm_all(&mut self, armed: &mut JobTimers) {
+        for key in armed.0.iter_mut().filter_map(Option::take) {
+            self.queue.remove(&key);
         }
     }
 
-    fn turn(&mut self, at: Time) -> Turn {
+    fn key(&mut self, at: Time) -> TimerKey {
         self.last += 1;
         (at, self.last)
     }
 
-    /// The next alarm that is due, taken out.
-    pub(super) fn pop(&mut self, now: Time) -> Option<Alarm> {
+    /// The next timer that is due, taken out.
+    pub(super) fn pop(&mut self, now: Time) -> Option<Timer> {
         if self.next()? > now {
             return None;
         }
-        let (_, alarm) = self.queue.pop_first()?;
-        if !matches!(alarm, Alarm::Job(..)) {
-            self.settling -= usize::from(alarm.is_settle());
-            self.due.remove(&alarm);
+        let (_, timer) = self.queue.pop_first()?;
+        if !matches!(timer, Timer::Job(..)) {
+            self.settling -= usize::from(timer.is_settle());
+            self.due.remove(&timer);
         }
-        Some(alarm)
+        Some(timer)
     }
 
     pub(super) fn next(&self) -> Option<Time> {
@@ -161,19 +155,19 @@ mod tests {
     #[test]
     fn an_alarm_set_again_goes_off_once_and_at_the_later_time() {
         let mut timers = Timers::default();
-        let alarm = Alarm::Spawn(WorkerId::from_random_bits(1));
-        timers.arm(at(5), alarm.clone());
-        timers.arm(at(9), alarm.clone());
+        let timer = Timer::Spawn(WorkerId::from_random_bits(1));
+        timers.arm(at(5), timer.clone());
+        timers.arm(at(9), timer.clone());
         assert_eq!(timers.pop(at(8)), None);
-        assert_eq!(timers.pop(at(9)), Some(alarm.clone()));
-        timers.disarm(&alarm);
+        assert_eq!(timers.pop(at(9)), Some(timer.clone()));
+        timers.disarm(&timer);
         assert_eq!((timers.len(), timers.next()), (0, None));
     }
 
     #[test]
     fn workers_that_settle_are_counted() {
         let mut timers = Timers::default();
-        let [one, other] = [1, 2].map(|bits| Alarm::Settle(WorkerId::from_random_bits(bits)));
+        let [one, other] = [1, 2].map(|bits| Timer::Settle(WorkerId::from_random_bits(bits)));
         timers.arm(at(5), one.clone());
         timers.arm(at(6), one.clone());
         timers.arm(at(7), other.clone());
@@ -186,18 +180,18 @@ mod tests {
 
     #[test]
     fn an_alarm_of_a_job_set_again_goes_off_once_and_what_has_passed_takes_nothing_with_it() {
-        let (mut timers, mut alarms) = (Timers::default(), JobAlarms::default());
+        let (mut timers, mut armed) = (Timers::default(), JobTimers::default());
         let [job, other] = [1, 2].map(JobId::from_random_bits);
-        timers.arm_job(&mut alarms, at(5), JobAlarm::Run, job);
-        timers.arm_job(&mut alarms, at(9), JobAlarm::Run, job);
-        timers.arm_job(&mut alarms, at(7), JobAlarm::Deadline, job);
-        let mut others = JobAlarms::default();
-        timers.arm_job(&mut others, at(9), JobAlarm::Run, other);
+        timers.arm_job(&mut armed, at(5), JobTimer::Run, job);
+        timers.arm_job(&mut armed, at(9), JobTimer::Run, job);
+        timers.arm_job(&mut armed, at(7), JobTimer::Deadline, job);
+        let mut others = JobTimers::default();
+        timers.arm_job(&mut others, at(9), JobTimer::Run, other);
         assert_eq!(timers.pop(at(6)), None);
-        assert_eq!(timers.pop(at(9)), Some(Alarm::Job(JobAlarm::Deadline, job)));
-        assert_eq!(timers.pop(at(9)), Some(Alarm::Job(JobAlarm::Run, job)));
-        timers.disarm_all(&mut alarms);
-        assert_eq!(timers.pop(at(9)), Some(Alarm::Job(JobAlarm::Run, other)));
+        assert_eq!(timers.pop(at(9)), Some(Timer::Job(JobTimer::Deadline, job)));
+        assert_eq!(timers.pop(at(9)), Some(Timer::Job(JobTimer::Run, job)));
+        timers.disarm_all(&mut armed);
+        assert_eq!(timers.pop(at(9)), Some(Timer::Job(JobTimer::Run, other)));
         assert_eq!((timers.len(), timers.next()), (0, None));
     }
 }

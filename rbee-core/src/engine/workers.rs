@@ -4,7 +4,7 @@ use super::{operators::Waiter, spawns::Starting, *};
 use crate::{Capabilities, ErrorKind, Result, WorkerState, WorkerView};
 
 /// A hive whose disk is full of models in use is asked again as if so many tries had failed: after 8 to 16 s.
-const PATIENCE: u32 = 5;
+const MAX_TRIES: u32 = 5;
 
 impl Engine {
     /// Starts a worker, as the policy wants it. Where the model is not on the hive's disk it is fetched first, and
@@ -46,8 +46,8 @@ impl Engine {
         }
         let worker = WorkerId::from_random_bits(self.rng.bits128());
         self.start_worker(now, worker, hive, spec, false, Vec::new(), out);
-        self.optimiser.is_replica(worker);
-        let mark = self.mark(worker, |mark| mark.replica = true);
+        self.autoscaler.is_replica(worker);
+        let mark = self.set_flags(worker, |mark| mark.replica = true);
         out.extend(mark.map(|change| Effect::Record { n: None, changes: vec![change] }));
         Some(worker)
     }
@@ -55,15 +55,17 @@ impl Engine {
     /// It has just become ready, and makes room for another model only after a while.
     pub(super) fn settle_later(&mut self, now: Now, worker: WorkerId) {
         let min_loaded = self.settings.min_loaded;
-        if !min_loaded.is_zero() && self.view.edit_worker(worker, |view| view.settled = false) {
-            self.timers.arm(now.at + min_loaded, Alarm::Settle(worker));
+        if !min_loaded.is_zero()
+            && self.view.edit_worker(worker, |view| view.min_loaded_elapsed = false)
+        {
+            self.timers.arm(now.at + min_loaded, Timer::Settle(worker));
         }
     }
 
-    pub(super) fn settled(&mut self, worker: WorkerId) {
-        self.view.edit_worker(worker, |view| view.settled = true);
-        let settled = self.view.worker(worker).filter(|view| view.is_evictable());
-        if let Some(hive) = settled.map(|view| view.info.hive.clone()) {
+    pub(super) fn min_loaded_elapsed(&mut self, worker: WorkerId) {
+        self.view.edit_worker(worker, |view| view.min_loaded_elapsed = true);
+        let min_loaded_elapsed = self.view.worker(worker).filter(|view| view.is_evictable());
+        if let Some(hive) = min_loaded_elapsed.map(|view| view.info.hive.clone()) {
             self.wake_starved(&hive);
         }
     }
@@ -100,14 +102,14 @@ impl Engine {
         self.reserve(&info, spec.need_bytes);
         let waits_for = evict.into_iter().filter(|id| self.view.worker(*id).is_some()).collect();
         self.spawns.insert(worker, Starting { hive, spec, pin, waits_for, issued: false });
-        self.timers.arm(now.at + self.settings.spawn_timeout, Alarm::Spawn(worker));
+        self.timers.arm(now.at + self.settings.spawn_timeout, Timer::Spawn(worker));
         self.issue_spawn(now, worker, out);
     }
 
     /// The spawn goes out when those that make room for it are gone.
     fn issue_spawn(&mut self, now: Now, worker: WorkerId, out: &mut Out) {
         if let Some((hive, spec)) = self.spawns.issue(worker) {
-            self.timers.arm(now.at + self.settings.spawn_timeout, Alarm::Spawn(worker));
+            self.timers.arm(now.at + self.settings.spawn_timeout, Timer::Spawn(worker));
             out.push(Effect::Note(Note::Spawning(worker, hive.clone(), spec.model.clone())));
             out.push(Effect::Spawn { worker, hive, spec });
         }
@@ -126,7 +128,7 @@ impl Engine {
         result: Result<Arc<WorkerInfo>>,
         out: &mut Out,
     ) {
-        self.timers.disarm(&Alarm::Spawn(worker));
+        self.timers.disarm(&Timer::Spawn(worker));
         let Some(starting) = self.spawns.remove(worker) else {
             // It was given up meanwhile, and must not live on unseen: a stop that overtook the start found nothing.
             let is_wanted = self
@@ -143,8 +145,8 @@ impl Engine {
             Ok(info) => {
                 // While it was loading the view said when that began.
                 let begun = self.view.worker(worker).map(|view| view.ready_since);
-                self.optimiser.loaded(&model, now.at - begun.unwrap_or(now.at));
-                self.optimiser.look_again(&self.settings);
+                self.autoscaler.loaded(&model, now.at - begun.unwrap_or(now.at));
+                self.autoscaler.look_again(&self.settings);
                 let expected = self.loaded_expecting(&info, &starting.spec);
                 let mut view = WorkerView::ready(info, now.at);
                 view.pinned = starting.pin;
@@ -200,11 +202,11 @@ impl Engine {
                 let tries = match (is_full, gets_room) {
                     (false, _) => failures,
                     (true, true) => 1,
-                    (true, false) => PATIENCE,
+                    (true, false) => MAX_TRIES,
                 };
                 let until = now.at + retry::delay(&self.settings, tries, random);
                 queue.failed_starts.insert(hive.clone(), (failures, until));
-                self.timers.arm(until, Alarm::Respawn(model.clone()));
+                self.timers.arm(until, Timer::Respawn(model.clone()));
             }
         }
         self.wake_model(model);
@@ -227,7 +229,7 @@ impl Engine {
         let Some(starting) = self.spawns.remove(worker) else {
             return;
         };
-        self.timers.disarm(&Alarm::Spawn(worker));
+        self.timers.disarm(&Timer::Spawn(worker));
         self.view.edit_worker(worker, |view| view.state = WorkerState::Draining);
         out.push(Effect::Stop { worker, hive: starting.hive });
     }
@@ -254,10 +256,10 @@ impl Engine {
         self.release_memory(worker);
         self.probes.remove(&worker);
         self.suspicions.forget(worker);
-        self.optimiser.gone(worker);
-        self.timers.disarm(&Alarm::Probe(worker));
-        self.timers.disarm(&Alarm::Spawn(worker));
-        self.timers.disarm(&Alarm::Settle(worker));
+        self.autoscaler.gone(worker);
+        self.timers.disarm(&Timer::Probe(worker));
+        self.timers.disarm(&Timer::Spawn(worker));
+        self.timers.disarm(&Timer::Settle(worker));
         if let Some(starting) = self.spawns.remove(worker) {
             self.wake_model(&starting.spec.model);
         }

@@ -8,7 +8,7 @@ use super::{
     KvCache, ModelFormat, ModelInfo, ModelTask,
     embedding::Pipeline,
     files::{self, Found, MAX_CONFIG_BYTES, shown},
-    licence,
+    license,
     safetensors::{WeightFiles, is_float},
 };
 
@@ -39,7 +39,7 @@ pub(super) fn read(dir: &Path, file: Option<&Path>) -> Found<(ModelInfo, Option<
         head_dim: config.head_dim(),
         kv_cache,
         has_chat_template: template.is_some(),
-        licence: licence::of(dir),
+        license: license::of(dir),
         embedding: (task == ModelTask::Embed).then(|| pipeline.info(config.hidden(), context)),
     };
     Ok((info, template))

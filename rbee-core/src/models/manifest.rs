@@ -26,7 +26,7 @@ pub struct ModelFile {
 }
 
 /// All files of a model, sorted by path: at least one and at most [`MAX_MODEL_FILES`], none twice, none outside the
-/// model's directory. Every value of this type has been checked, also one that was deserialised.
+/// model's directory. Every value of this type has been checked, also one that was deserialized.
 ///
 /// ```
 /// use rbee_core::{Digest, Manifest, ModelFile};

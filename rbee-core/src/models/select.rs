@@ -35,7 +35,7 @@ const NEVER: &[&str] =
     &["bin", "pt", "pth", "pkl", "pickle", "ckpt", "h5", "msgpack", "onnx", "tflite"];
 /// The index of weights in several files.
 const INDEX: &str = "model.safetensors.index.json";
-/// Quantisation that is taken where nothing was said: the usual balance of size and quality.
+/// Quantization that is taken where nothing was said: the usual balance of size and quality.
 const USUAL: &str = "Q4_K_M";
 /// Files that an error lists.
 const SHOWN: usize = 20;
@@ -152,7 +152,7 @@ fn never(path: &str) -> bool {
     NEVER.iter().any(|extension| is(path, extension))
 }
 
-/// A GGUF that holds a model, not its eyes or the statistics it was quantised by.
+/// A GGUF that holds a model, not its eyes or the statistics it was quantized by.
 fn is_gguf_model(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or(path).to_ascii_lowercase();
     is(path, "gguf") && !name.contains("mmproj") && !name.contains("imatrix")

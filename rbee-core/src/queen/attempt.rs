@@ -7,8 +7,8 @@ use tokio::{task::AbortHandle, time::Instant};
 use tracing::Instrument;
 
 use super::{
-    log::{JobLog, Pushed},
-    mailbox::Mailbox,
+    inbox::Inbox,
+    log::{EventLog, Pushed},
     rhythm::{Rhythm, Tick, Watch},
     writer::Writer,
 };
@@ -28,7 +28,7 @@ pub(super) struct Attempt {
     pub(super) job: Arc<Job>,
     pub(super) attempt: u32,
     pub(super) worker: Arc<dyn Worker>,
-    pub(super) log: Arc<JobLog>,
+    pub(super) log: Arc<EventLog>,
     pub(super) started: Started,
     pub(super) settings: Arc<Settings>,
     pub(super) writer: Writer,
@@ -42,11 +42,11 @@ pub(super) struct Attempt {
 struct LeaseGuard {
     lease: LeaseId,
     job: Arc<Job>,
-    log: Arc<JobLog>,
+    log: Arc<EventLog>,
     /// Tokens of the answer when the attempt began.
     before: u32,
     writer: Writer,
-    mailbox: Mailbox,
+    inbox: Inbox,
     result: Option<AttemptResult>,
 }
 
@@ -74,7 +74,7 @@ impl Drop for LeaseGuard {
             self.writer.checkpoint(self.job.id, &self.log);
         }
         let end = AttemptEnd { result, produced, resumable };
-        self.mailbox.input(Input::AttemptEnded { lease: self.lease, end });
+        self.inbox.input(Input::AttemptEnded { lease: self.lease, end });
     }
 }
 
@@ -89,14 +89,14 @@ impl Drop for AttemptTask {
 
 impl Attempt {
     /// Begins. Dropping the task aborts the attempt.
-    pub(super) fn spawn(self, mailbox: Mailbox) -> AttemptTask {
+    pub(super) fn spawn(self, inbox: Inbox) -> AttemptTask {
         let guard = LeaseGuard {
             lease: self.lease,
             job: self.job.clone(),
             log: self.log.clone(),
             before: self.log.len(),
             writer: self.writer.clone(),
-            mailbox: mailbox.clone(),
+            inbox: inbox.clone(),
             result: None,
         };
         let span = tracing::info_span!(
@@ -109,7 +109,7 @@ impl Attempt {
         let task = async move {
             // Dropped after the stream, also where the task is aborted.
             let guard = guard;
-            let drive = AssertUnwindSafe(self.drive(&mailbox)).catch_unwind();
+            let drive = AssertUnwindSafe(self.drive(&inbox)).catch_unwind();
             let result = match drive.await {
                 Ok(Ok(result)) => result,
                 Ok(Err(error)) => AttemptResult::Failed(error),
@@ -120,24 +120,24 @@ impl Attempt {
         AttemptTask(tokio::spawn(task.instrument(span)).abort_handle())
     }
 
-    async fn drive(&self, mailbox: &Mailbox) -> Result<AttemptResult> {
+    async fn drive(&self, inbox: &Inbox) -> Result<AttemptResult> {
         let began = Instant::now();
         let resume = self.log.begin(self.lease, self.started);
         let mut is_first = self.attempt == 1 && resume.tokens.is_empty();
         let run = Run { job: self.job.clone(), attempt: self.attempt, resume };
         let mut watch = Watch::new(&self.settings, self.rhythm.clone(), self.usual_gap);
         let execute = self.worker.execute(run);
-        let mut stream = self.watched(&mut watch, mailbox, execute).await??;
+        let mut stream = self.watched(&mut watch, inbox, execute).await??;
         watch.begin();
         let (mut unsaved, mut turn) = (0, 0);
         loop {
             // The clock is not looked at for an output that is there already.
             let item = match stream.next().now_or_never() {
                 Some(item) => item,
-                None => self.watched(&mut watch, mailbox, stream.next()).await?,
+                None => self.watched(&mut watch, inbox, stream.next()).await?,
             };
             if watch.sign() {
-                mailbox.input(Input::Heard { lease: self.lease });
+                inbox.input(Input::Heard { lease: self.lease });
             }
             match item {
                 None => {
@@ -189,7 +189,7 @@ impl Attempt {
     async fn watched<T>(
         &self,
         watch: &mut Watch,
-        mailbox: &Mailbox,
+        inbox: &Inbox,
         step: impl Future<Output = T>,
     ) -> Result<T> {
         let mut step = std::pin::pin!(step);
@@ -211,7 +211,7 @@ impl Attempt {
                         produced,
                         resumable,
                     };
-                    mailbox.input(Input::Silent { lease: self.lease, silence });
+                    inbox.input(Input::Silent { lease: self.lease, silence });
                 }
                 Tick::Stalled => {
                     let limit = self.settings.stall_timeout;

@@ -13,17 +13,17 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Queen, Shared,
-    decisions::Decisions,
-    driver::{Driver, Shell},
-    loads::Loads,
-    log::JobLog,
+    decision_history::DecisionHistory,
+    driver::{Driver, DriverContext},
+    inbox::Inbox,
+    load_progress::LoadTracker,
+    log::EventLog,
     logs::Logs,
-    mailbox::Mailbox,
     models::{Models, Pin},
     monitor,
-    policies::{self, Brought},
+    policies::{self, ApplicationPolicy},
     policy::{Policy, Ready},
-    tenants::Directory,
+    tenants::TenantIndex,
     writer::Writer,
 };
 use crate::{
@@ -37,7 +37,7 @@ use crate::{
 
 /// How long [`QueenBuilder::build`] waits for the hives to report. A machine that is down does not keep the queen from
 /// starting.
-const HIVES_PATIENCE: Duration = Duration::from_secs(5);
+const HIVES_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Puts a [`Queen`] together; see [`Queen::builder`].
 #[derive(Debug, Default)]
@@ -176,8 +176,10 @@ impl QueenBuilder {
             Mode::Platform => Arc::new(PlatformPolicy::new(self.built_in.clone())),
         };
         let built_in = self.built_in;
-        let brought = Brought { own: self.scheduler, default, built_in: built_in.clone() };
-        let own_policy = brought.own.as_ref().unwrap_or(&brought.default).clone();
+        let application_policy =
+            ApplicationPolicy { own: self.scheduler, default, built_in: built_in.clone() };
+        let own_policy =
+            application_policy.own.as_ref().unwrap_or(&application_policy.default).clone();
         let settings = Arc::new(self.settings);
         let recording = self.record_run.as_deref().map(open_recording).transpose()?;
         let id = self.id.unwrap_or_else(QueenId::random);
@@ -187,23 +189,23 @@ impl QueenBuilder {
         let fixed_policy = self.fixed_policy || settings.mode == Mode::Platform;
         let (scheduler, version) = match fixed_policy {
             true => (own_policy.clone(), None),
-            false => policies::first(&*registry, epoch, &brought).await?,
+            false => policies::first(&*registry, epoch, &application_policy).await?,
         };
         let info = scheduler.info();
         tracing::info!(policy = info.name, version, "the policy in force");
         let admits = info.admits;
         let policy = Policy::new(Ready::new(scheduler)?, version, built_in.clone());
         let reign = policy.reign().clone();
-        let tenants = Directory::of(&snapshot.tenants);
-        let decisions = Decisions::new(settings.decisions_kept);
+        let tenants = TenantIndex::of(&snapshot.tenants);
+        let decisions = DecisionHistory::new(settings.decisions_kept);
         let began = Instant::now();
         let seed = self.seed.unwrap_or_else(super::fresh_seed);
-        let (mailbox, letters) = Mailbox::new();
+        let (inbox, envelopes) = Inbox::new();
         let (kill, crashed) = (CancellationToken::new(), CancellationToken::new());
         let (writer, written) =
-            Writer::start(registry.clone(), epoch, mailbox.clone(), crashed.clone());
+            Writer::start(registry.clone(), epoch, inbox.clone(), crashed.clone());
         let logs = Arc::new(Logs::new(settings.clone()));
-        let loads = Loads::default();
+        let loads = LoadTracker::default();
         let models = Models::new(self.hub, &settings);
         let of_operator = snapshot.jobs.iter().filter(|job| job.tenant.is_none());
         let of_operator = of_operator.map(|job| &job.model).chain(aliases.values());
@@ -220,10 +222,10 @@ impl QueenBuilder {
         };
         let engine = setup.engine();
         let recorder = recording.map(|file| RunRecorder::new(file, &setup));
-        mailbox.input(Input::PolicyChanged { admits });
-        mailbox.input(Input::Restore { snapshot: Box::new(snapshot) });
-        let shell = Shell {
-            mailbox: mailbox.clone(),
+        inbox.input(Input::PolicyChanged { admits });
+        inbox.input(Input::Restore { snapshot: Box::new(snapshot) });
+        let shell = DriverContext {
+            inbox: inbox.clone(),
             writer: writer.clone(),
             logs: logs.clone(),
             loads: loads.clone(),
@@ -233,13 +235,13 @@ impl QueenBuilder {
             kill: kill.clone(),
             began,
         };
-        let driver = Driver::new(engine, letters, policy, shell).recorded_by(recorder);
+        let driver = Driver::new(engine, envelopes, policy, shell).recorded_by(recorder);
         tokio::spawn(kill.clone().run_until_cancelled_owned(driver.run()));
         tokio::spawn(kill.clone().run_until_cancelled_owned(monitor::own(
             registry.clone(),
             epoch,
             settings.owner_lease,
-            mailbox.clone(),
+            inbox.clone(),
             logs.clone(),
             tenants.clone(),
             writer,
@@ -247,7 +249,7 @@ impl QueenBuilder {
         let queen = Queen {
             shared: Arc::new(Shared {
                 id,
-                mailbox,
+                inbox,
                 logs,
                 loads,
                 registry,
@@ -279,9 +281,9 @@ impl QueenBuilder {
                 let _ = report.await;
             }
         };
-        if tokio::time::timeout(HIVES_PATIENCE, all).await.is_err() {
+        if tokio::time::timeout(HIVES_TIMEOUT, all).await.is_err() {
             tracing::warn!(
-                "not every hive has reported within {HIVES_PATIENCE:?}; the queen starts without them"
+                "not every hive has reported within {HIVES_TIMEOUT:?}; the queen starts without them"
             );
         }
         Ok(queen)
@@ -330,7 +332,7 @@ pub(super) fn restore_logs(logs: &Logs, snapshot: &Snapshot) -> Vec<crate::JobId
     for job in &snapshot.jobs {
         let started = (!job.pieces.is_empty())
             .then(|| Started { worker: job.status.worker(), queue_wait: Duration::ZERO });
-        logs.insert(job.id, Arc::new(JobLog::taken_over(&job.pieces, started)));
+        logs.insert(job.id, Arc::new(EventLog::taken_over(&job.pieces, started)));
     }
     snapshot.jobs.iter().map(|job| job.id).collect()
 }

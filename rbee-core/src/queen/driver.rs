@@ -1,4 +1,4 @@
-//! The one task that turns the engine: inputs in, effects out. It waits for nothing but its mailbox and the clock.
+//! The one task that turns the engine: inputs in, effects out. It waits for nothing but its inbox and the clock.
 
 mod asking;
 mod commands;
@@ -20,12 +20,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     attempt::{Attempt, AttemptTask},
-    decisions::{Decisions, Kept},
-    errands::{self, Errands},
-    loads::Loads,
-    log::JobLog,
+    decision_history::{DecisionHistory, HistoryEntry},
+    hive_tasks::{self, HiveTasks},
+    inbox::{Envelope, Envelopes, Inbox, Message, Submission},
+    load_progress::LoadTracker,
+    log::EventLog,
     logs::Logs,
-    mailbox::{Letter, Letters, Mailbox, Message, Submission},
     models::Models,
     monitor,
     policy::Policy,
@@ -48,18 +48,18 @@ use hives::Hive;
 pub(super) use asking::AdmissionQuestion;
 pub(super) use freeze::interrupted;
 
-/// Letters that are dealt with before the effects of the first one are waited for.
+/// Envelopes that are dealt with before the effects of the first one are waited for.
 const TURN: usize = 256;
 
 /// What the driver shares with the tasks it starts.
-pub(super) struct Shell {
-    pub(super) mailbox: Mailbox,
+pub(super) struct DriverContext {
+    pub(super) inbox: Inbox,
     pub(super) writer: Writer,
     pub(super) logs: Arc<Logs>,
-    pub(super) loads: Loads,
+    pub(super) loads: LoadTracker,
     pub(super) models: Models,
     pub(super) settings: Arc<Settings>,
-    pub(super) decisions: Decisions,
+    pub(super) decisions: DecisionHistory,
     pub(super) kill: CancellationToken,
     /// When the queen's clock stood at zero.
     pub(super) began: Instant,
@@ -67,15 +67,15 @@ pub(super) struct Shell {
 
 /// Who has submitted a job and waits for the answer.
 struct Submitter {
-    log: Arc<JobLog>,
+    log: Arc<EventLog>,
     reply: oneshot::Sender<Result<Submitted>>,
 }
 
 pub(super) struct Driver {
     engine: Engine,
-    letters: Letters,
+    envelopes: Envelopes,
     policy: Policy,
-    shell: Shell,
+    context: DriverContext,
     workers: HashMap<WorkerId, Arc<dyn Worker>>,
     rhythms: Rhythms,
     hives: BTreeMap<HiveId, Hive>,
@@ -92,12 +92,17 @@ pub(super) struct Driver {
 }
 
 impl Driver {
-    pub(super) fn new(engine: Engine, letters: Letters, policy: Policy, shell: Shell) -> Self {
+    pub(super) fn new(
+        engine: Engine,
+        envelopes: Envelopes,
+        policy: Policy,
+        context: DriverContext,
+    ) -> Self {
         Self {
             engine,
-            letters,
+            envelopes,
             policy,
-            shell,
+            context,
             workers: HashMap::new(),
             rhythms: Rhythms::default(),
             hives: BTreeMap::new(),
@@ -119,11 +124,11 @@ impl Driver {
     }
 
     pub(super) async fn run(mut self) {
-        let (mut letters, mut effects) = (Vec::new(), Vec::new());
+        let (mut envelopes, mut effects) = (Vec::new(), Vec::new());
         loop {
             let wake = self.engine.next_wake();
-            let wake =
-                wake.map(|at| self.shell.began + std::time::Duration::from_micros(at.as_micros()));
+            let wake = wake
+                .map(|at| self.context.began + std::time::Duration::from_micros(at.as_micros()));
             let alarm = async {
                 match wake {
                     Some(at) => tokio::time::sleep_until(at).await,
@@ -131,13 +136,13 @@ impl Driver {
                 }
             };
             tokio::select! {
-                received = self.letters.recv_many(&mut letters, TURN) => if received == 0 { return },
+                received = self.envelopes.recv_many(&mut envelopes, TURN) => if received == 0 { return },
                 () = alarm => self.turn(Input::Tick, &mut effects),
             }
-            let mut turn = letters.drain(..);
-            while let Some(Letter { message, .. }) = turn.next() {
+            let mut turn = envelopes.drain(..);
+            while let Some(Envelope { message, .. }) = turn.next() {
                 if let Some(last) = self.deal_with(message, &mut effects) {
-                    let rest: Vec<Letter> = turn.collect();
+                    let rest: Vec<Envelope> = turn.collect();
                     return self.freeze(last, rest, &mut effects).await;
                 }
             }
@@ -145,7 +150,7 @@ impl Driver {
     }
 
     fn now(&self) -> Now {
-        Now { at: super::time_since(self.shell.began), wall: WallTime::now() }
+        Now { at: super::time_since(self.context.began), wall: WallTime::now() }
     }
 
     /// One input, and everything that follows from it at once. It comes to an end, because every answer of the policy
@@ -283,15 +288,15 @@ impl Driver {
         holders.map(|hive| hive.backend.clone()).collect()
     }
 
-    fn errands(&self, hive: &HiveId) -> Option<Errands> {
+    fn hive_tasks(&self, hive: &HiveId) -> Option<HiveTasks> {
         let backend = self.hives.get(hive)?.backend.clone();
-        Some(Errands {
+        Some(HiveTasks {
             hive: backend,
-            mailbox: self.shell.mailbox.clone(),
-            settings: self.shell.settings.clone(),
-            loads: self.shell.loads.clone(),
-            models: self.shell.models.clone(),
-            kill: self.shell.kill.clone(),
+            inbox: self.context.inbox.clone(),
+            settings: self.context.settings.clone(),
+            loads: self.context.loads.clone(),
+            models: self.context.models.clone(),
+            kill: self.context.kill.clone(),
         })
     }
 }

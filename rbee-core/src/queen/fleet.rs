@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::sync::oneshot;
 
-use super::{Queen, mailbox::Message, placement::unexpected};
+use super::{Queen, inbox::Message, placement::unexpected};
 use crate::{
     Damage, HiveBackend, HiveId, HiveRecord, HiveSummary, ModelOnDisk, ModelRef, Progress, Result,
     WorkerId, WorkerSpec,
@@ -40,7 +40,7 @@ impl Queen {
     ) -> Result<oneshot::Receiver<()>> {
         let (reported, report) = oneshot::channel();
         let add = |reply| Message::AddHive { hive, reported, reply };
-        self.shared.mailbox.ask(add).await?.map(|()| report)
+        self.shared.inbox.ask(add).await?.map(|()| report)
     }
 
     /// Takes a machine out of the fleet and stops it, with its workers. Its jobs go on elsewhere.
@@ -48,8 +48,7 @@ impl Queen {
     /// # Errors
     /// [`ErrorKind::NotFound`] where there is no such hive, and what its shutdown fails with.
     pub async fn remove_hive(&self, hive: HiveId, grace: Duration) -> Result<()> {
-        let backend =
-            self.shared.mailbox.ask(|reply| Message::RemoveHive { hive, reply }).await??;
+        let backend = self.shared.inbox.ask(|reply| Message::RemoveHive { hive, reply }).await??;
         backend.shutdown(grace).await
     }
 
@@ -58,7 +57,7 @@ impl Queen {
     /// # Errors
     /// [`ErrorKind::NotFound`] where there is no such hive, and what its shutdown fails with.
     pub async fn stop_hive(&self, hive: HiveId, grace: Duration) -> Result<()> {
-        let backend = self.shared.mailbox.ask(|reply| Message::StopHive { hive, reply }).await??;
+        let backend = self.shared.inbox.ask(|reply| Message::StopHive { hive, reply }).await??;
         backend.shutdown(grace).await
     }
 
@@ -68,7 +67,7 @@ impl Queen {
     /// # Errors
     /// [`ErrorKind::NotFound`] where there is no such hive.
     pub async fn start_hive(&self, hive: HiveId) -> Result<()> {
-        self.shared.mailbox.ask(|reply| Message::StartHive { hive, reply }).await?
+        self.shared.inbox.ask(|reply| Message::StartHive { hive, reply }).await?
     }
 
     /// Stops every worker of a machine as soon as its runs have ended, and starts none there until it is
@@ -165,6 +164,6 @@ impl Queen {
     }
 
     async fn command_with(&self, command: Command, progress: Progress) -> Result<CommandOutput> {
-        self.shared.mailbox.ask(|reply| Message::Command { command, progress, reply }).await?
+        self.shared.inbox.ask(|reply| Message::Command { command, progress, reply }).await?
     }
 }

@@ -13,7 +13,7 @@ use futures_core::Stream;
 use super::{JobEvents, Queen};
 use crate::{
     Error, ErrorKind, EventKind, EventRef, Finish, JobEvent, JobId, Result, Usage, WorkerId,
-    engine::Input, queen::mailbox::Message,
+    engine::Input, queen::inbox::Message,
 };
 
 /// A job that was accepted: a stream of its events, and the right to end it.
@@ -141,7 +141,7 @@ impl JobHandle {
     /// answer is kept as long as its record.
     pub fn detach(mut self) -> JobId {
         if std::mem::take(&mut self.cancels) {
-            self.queen.shared.mailbox.input(Input::Detach { job: self.id });
+            self.queen.shared.inbox.input(Input::Detach { job: self.id });
         }
         self.id
     }
@@ -170,6 +170,6 @@ impl Drop for JobHandle {
 
 impl Queen {
     pub(super) fn post_cancel(&self, job: JobId) {
-        self.shared.mailbox.post(Message::Input(Input::Cancel { job }));
+        self.shared.inbox.send(Message::Input(Input::Cancel { job }));
     }
 }

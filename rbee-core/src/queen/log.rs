@@ -12,7 +12,7 @@ use std::{
 
 use crate::{
     EndedJob, Error, ErrorKind, EventKind, EventRef, JobRecord, LeaseId, Metrics, Outcome, Output,
-    Piece, Resume, Started,
+    Resume, Started, TokenChunk,
 };
 
 pub use reader::JobEvents;
@@ -154,16 +154,16 @@ pub(super) enum Pushed {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct JobLog(Mutex<Inner>);
+pub(super) struct EventLog(Mutex<Inner>);
 
-impl JobLog {
+impl EventLog {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         // Nothing in here can panic half-way through a change.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The log of a job that an earlier life of the queen had begun, and that this one has taken over.
-    pub(super) fn taken_over(pieces: &[Piece], started: Option<Started>) -> Self {
+    pub(super) fn taken_over(pieces: &[TokenChunk], started: Option<Started>) -> Self {
         let log = Self::restored(pieces, started);
         log.lock().taken_over = true;
         log
@@ -182,7 +182,7 @@ impl JobLog {
         log
     }
 
-    fn restored(pieces: &[Piece], started: Option<Started>) -> Self {
+    fn restored(pieces: &[TokenChunk], started: Option<Started>) -> Self {
         let log = Self::default();
         let mut inner = log.lock();
         for piece in pieces {
@@ -297,14 +297,14 @@ impl JobLog {
     }
 
     /// The tokens that the store does not have yet, with their place; they count as saved from now on.
-    pub(super) fn take_unsaved(&self) -> Option<(u32, Vec<Piece>)> {
+    pub(super) fn take_unsaved(&self) -> Option<(u32, Vec<TokenChunk>)> {
         let mut inner = self.lock();
         let from = inner.saved;
         if from == inner.ids.len() {
             return None;
         }
         inner.saved = inner.ids.len();
-        let piece = |k: usize| Piece { id: inner.ids[k], text: inner.piece(k).into() };
+        let piece = |k: usize| TokenChunk { id: inner.ids[k], text: inner.piece(k).into() };
         Some((
             u32::try_from(from).unwrap_or(u32::MAX),
             (from..inner.ids.len()).map(piece).collect(),

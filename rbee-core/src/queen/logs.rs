@@ -7,17 +7,17 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::log::JobLog;
+use super::log::EventLog;
 use crate::{JobId, Settings};
 
 #[derive(Debug, Default)]
 struct Inner {
-    logs: HashMap<JobId, Arc<JobLog>>,
+    logs: HashMap<JobId, Arc<EventLog>>,
     /// Ended jobs, the one that ended first in front.
     ended: VecDeque<(Instant, JobId, usize)>,
     ended_bytes: usize,
     /// Logs that were read back from the store, for as long as somebody reads them.
-    read_back: HashMap<JobId, Weak<JobLog>>,
+    read_back: HashMap<JobId, Weak<EventLog>>,
 }
 
 /// Logs of live jobs, and of ended ones as long as readers may come back for them.
@@ -36,17 +36,17 @@ impl Logs {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn insert(&self, job: JobId, log: Arc<JobLog>) {
+    pub(super) fn insert(&self, job: JobId, log: Arc<EventLog>) {
         self.lock().logs.insert(job, log);
     }
 
-    pub(super) fn get(&self, job: JobId) -> Option<Arc<JobLog>> {
+    pub(super) fn get(&self, job: JobId) -> Option<Arc<EventLog>> {
         let inner = self.lock();
         inner.logs.get(&job).cloned().or_else(|| inner.read_back.get(&job)?.upgrade())
     }
 
     /// A log that was read back from the store: readers of one job share one, and it goes with the last of them.
-    pub(super) fn share(&self, job: JobId, log: JobLog) -> Arc<JobLog> {
+    pub(super) fn share(&self, job: JobId, log: EventLog) -> Arc<EventLog> {
         let mut inner = self.lock();
         if let Some(shared) = inner.read_back.get(&job).and_then(Weak::upgrade) {
             return shared;
@@ -87,7 +87,7 @@ impl Logs {
     }
 
     /// The logs of jobs that have not ended.
-    pub(super) fn live(&self) -> Vec<(JobId, Arc<JobLog>)> {
+    pub(super) fn live(&self) -> Vec<(JobId, Arc<EventLog>)> {
         let inner = self.lock();
         let ended: std::collections::HashSet<_> =
             inner.ended.iter().map(|(_, job, _)| *job).collect();

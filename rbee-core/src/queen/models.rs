@@ -25,7 +25,7 @@ use vouched::Vouched;
 /// How long the answer to what a branch stands for is used without asking again.
 const PIN_KEPT: Duration = Duration::from_secs(300);
 /// How long the hub may take to answer: where a hive has the model already, and where none has.
-const PIN_PATIENCE: (Duration, Duration) = (Duration::from_secs(3), Duration::from_secs(60));
+const PIN_TIMEOUT: (Duration, Duration) = (Duration::from_secs(3), Duration::from_secs(60));
 /// Branches whose answers are kept.
 const PINS: usize = 1_024;
 
@@ -140,7 +140,7 @@ impl Models {
         };
         // What is there serves as long as the hub does not answer.
         let known = self.newest_known(&model, anonymous, known);
-        let patience = if known.is_some() { PIN_PATIENCE.0 } else { PIN_PATIENCE.1 };
+        let patience = if known.is_some() { PIN_TIMEOUT.0 } else { PIN_TIMEOUT.1 };
         let asking = async {
             let mut slot = slot.lock().await;
             if let Some((pinned, at)) = &*slot

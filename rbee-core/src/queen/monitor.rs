@@ -10,9 +10,9 @@ use tokio::{
 
 use super::{
     builder::restore_logs,
+    inbox::{Inbox, Message},
     logs::Logs,
-    mailbox::{Mailbox, Message},
-    tenants::Directory,
+    tenants::TenantIndex,
     writer::Writer,
 };
 use crate::{
@@ -24,19 +24,19 @@ use crate::{
 /// Between two tries to reach a hive.
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
 /// How long a hive may take until it is followed: it may have to be deployed and started first.
-const START_PATIENCE: Duration = Duration::from_secs(300);
+const START_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Watches one hive for as long as it belongs to the fleet. `reported` is told when its first report is in.
 pub(super) async fn watch(
     hive: Arc<dyn HiveBackend>,
     owner: Epoch,
     settings: Arc<Settings>,
-    mailbox: Mailbox,
+    inbox: Inbox,
     report_soon: Arc<Notify>,
     reported: oneshot::Sender<()>,
 ) {
     let reported = Some(reported);
-    let mut watch = Watch { hive, owner, settings, mailbox, report_soon, reported };
+    let mut watch = Watch { hive, owner, settings, inbox, report_soon, reported };
     let mut delay = RETRY.0;
     loop {
         let began = Instant::now();
@@ -60,7 +60,7 @@ struct Watch {
     hive: Arc<dyn HiveBackend>,
     owner: Epoch,
     settings: Arc<Settings>,
-    mailbox: Mailbox,
+    inbox: Inbox,
     report_soon: Arc<Notify>,
     reported: Option<oneshot::Sender<()>>,
 }
@@ -69,14 +69,14 @@ impl Watch {
     async fn tell(&self, fact: HiveFact) {
         // After the driver's end there is nobody to tell.
         let input = Input::Hive { hive: self.hive.info().id.clone(), fact };
-        let _ = self.mailbox.send(Message::Input(input)).await;
+        let _ = self.inbox.send_when_room(Message::Input(input)).await;
     }
 
     /// Follows the hive until the link ends; never properly.
     async fn connected(&mut self) -> Result<std::convert::Infallible> {
         let limit = self.settings.probe_timeout;
         let watching = self.hive.watch(self.owner);
-        let mut events = self.bounded(START_PATIENCE, "start and answer", watching).await?;
+        let mut events = self.bounded(START_TIMEOUT, "start and answer", watching).await?;
         let mut probe = tokio::time::interval(self.settings.probe_interval);
         probe.set_missed_tick_behavior(MissedTickBehavior::Delay);
         probe.reset();
@@ -126,9 +126,9 @@ pub(super) async fn own(
     registry: Arc<dyn Registry>,
     epoch: Epoch,
     lease: Duration,
-    mailbox: Mailbox,
+    inbox: Inbox,
     logs: Arc<Logs>,
-    tenants: Directory,
+    tenants: TenantIndex,
     writer: Writer,
 ) {
     let mut beat = tokio::time::interval(lease / 3);
@@ -158,12 +158,12 @@ pub(super) async fn own(
                 if !jobs.is_empty() {
                     tracing::info!(jobs = jobs.len(), "took over jobs of a queen that is gone");
                 }
-                mailbox.input(Input::Restore { snapshot: Box::new(snapshot) });
+                inbox.input(Input::Restore { snapshot: Box::new(snapshot) });
             }
             Err(error) if error.kind() == ErrorKind::Fenced => {
                 tracing::error!(%error, "this queen's jobs are another's now; it stops");
                 let (reply, _) = oneshot::channel();
-                mailbox.post(Message::Freeze { reply, why: error });
+                inbox.send(Message::Freeze { reply, why: error });
                 return;
             }
             Err(error) => {

@@ -4,18 +4,18 @@ use std::sync::{Arc, PoisonError};
 
 use tokio::sync::OwnedMutexGuard;
 
-use super::{Queen, decisions::Decision, mailbox::Message, policy::Ready};
+use super::{Queen, decision_history::Decision, inbox::Message, policy::Ready};
 use crate::{
     Error, ErrorKind, JobId, LeastLoaded, PolicyFilter, PolicyHealth, PolicyLanguage, PolicyOrigin,
     PolicyRecord, PolicySource, Result, Scheduler,
 };
 
+mod dry_run;
 mod start;
-mod trial;
 
-pub(super) use start::{Brought, first};
-pub(super) use trial::try_all;
-pub use trial::{PolicyTrial, TrialDecision};
+pub(super) use dry_run::try_all;
+pub use dry_run::{DryRunDecision, PolicyDryRun};
+pub(super) use start::{ApplicationPolicy, first};
 
 use start::{hash, record};
 
@@ -116,7 +116,7 @@ impl Queen {
     /// # Errors
     /// [`ErrorKind::InvalidRequest`] where it is not understood, with line and column, or fails a trial, with the
     /// question that it failed.
-    pub async fn check_policy(&self, source: PolicySource) -> Result<PolicyTrial> {
+    pub async fn check_policy(&self, source: PolicySource) -> Result<PolicyDryRun> {
         let scheduler = self.compile(source).await?;
         self.try_out(scheduler).await
     }
@@ -209,7 +209,7 @@ impl Queen {
             let epoch = queen.look(|engine| engine.epoch()).await?;
             let record = record(&*shared.registry, epoch, source, origin).await?;
             let version = Some(record.version);
-            shared.mailbox.ask(|reply| Message::SetPolicy { policy, version, reply }).await?;
+            shared.inbox.ask(|reply| Message::SetPolicy { policy, version, reply }).await?;
             if origin == PolicyOrigin::Application {
                 *shared.own_policy.lock().unwrap_or_else(PoisonError::into_inner) = scheduler;
             }
@@ -234,7 +234,10 @@ impl Queen {
             );
             return Err(Error::new(ErrorKind::NotFound, message));
         }
-        aside(move || kept.into_iter().map(super::decisions::Kept::explain).collect()).await
+        aside(move || {
+            kept.into_iter().map(super::decision_history::HistoryEntry::explain).collect()
+        })
+        .await
     }
 
     pub(super) async fn compile(&self, source: PolicySource) -> Result<Arc<dyn Scheduler>> {

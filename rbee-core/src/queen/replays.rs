@@ -10,7 +10,7 @@ use tokio::{sync::OwnedSemaphorePermit, time::timeout};
 
 use super::{
     Queen, fresh_seed,
-    policies::{PolicyTrial, aside, try_all},
+    policies::{PolicyDryRun, aside, try_all},
     time_since,
 };
 use crate::{
@@ -62,7 +62,7 @@ impl Queen {
         source: PolicySource,
         fleet: Option<Fleet>,
         job: Option<JobSketch>,
-    ) -> Result<PolicyTrial> {
+    ) -> Result<PolicyDryRun> {
         if fleet.is_none() && job.is_none() {
             return self.check_policy(source).await;
         }
@@ -102,7 +102,7 @@ impl Queen {
         source: PolicySource,
         fleet: Option<&str>,
         job: Option<&str>,
-    ) -> Result<PolicyTrial> {
+    ) -> Result<PolicyDryRun> {
         #[cfg(feature = "rules")]
         let (fleet, job) =
             (fleet.map(Fleet::from_yaml).transpose()?, job.map(JobSketch::from_yaml).transpose()?);

@@ -6,8 +6,8 @@ use tokio::sync::oneshot;
 
 use super::{
     JobHandle, Queen, fresh_seed,
-    log::JobLog,
-    mailbox::{self, Message, Submission},
+    inbox::{self, Message, Submission},
+    log::EventLog,
     models::Grant,
 };
 use crate::{Error, Job, JobFilter, JobId, Request, Result, engine::Submitted, job::check_repeat};
@@ -31,7 +31,7 @@ impl Queen {
         let (handle, log) = self.handle(&job);
         let job = Arc::new(job);
         let message = |reply| Message::Submit(Submission { job, has_seed, log, reply });
-        let submitted = self.shared.mailbox.ask(message).await;
+        let submitted = self.shared.inbox.ask(message).await;
         self.submitted(handle, submitted.flatten()).await
     }
 
@@ -78,13 +78,13 @@ impl Queen {
             submissions.push(Submission { job: Arc::new(job), has_seed, log, reply });
             answers.push((handle, Some(answer)));
         }
-        self.shared.mailbox.send(Message::SubmitAll(submissions)).await?;
+        self.shared.inbox.send_when_room(Message::SubmitAll(submissions)).await?;
         let mut handles = Vec::with_capacity(answers.len());
         for (handle, answer) in answers {
             handles.push(match answer {
                 None => handle,
                 Some(answer) => {
-                    let submitted = answer.await.unwrap_or_else(|_| Err(mailbox::gone()));
+                    let submitted = answer.await.unwrap_or_else(|_| Err(inbox::gone()));
                     self.submitted(handle, submitted).await?
                 }
             });
@@ -93,8 +93,8 @@ impl Queen {
     }
 
     /// A handle on a job that is not submitted yet, and where its events are going to be.
-    fn handle(&self, job: &Job) -> (JobHandle, Arc<JobLog>) {
-        let log = Arc::new(JobLog::default());
+    fn handle(&self, job: &Job) -> (JobHandle, Arc<EventLog>) {
+        let log = Arc::new(EventLog::default());
         // Armed before the wait: a submission that is dropped half-way cancels its job too.
         (JobHandle::new(job.id, log.read(None), self.clone(), !job.outlives_its_client()), log)
     }

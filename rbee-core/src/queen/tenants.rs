@@ -1,6 +1,6 @@
 //! Tenants, as an operator looks after them, and the keys by which their clients are known.
 
-mod directory;
+mod index;
 
 use std::fmt;
 
@@ -13,8 +13,8 @@ use crate::{
     engine::{Command, Engine},
 };
 
-pub(super) use directory::Directory;
-use directory::Entry;
+use index::Entry;
+pub(super) use index::TenantIndex;
 
 /// Keys that one tenant may have.
 const MOST_KEYS: usize = 16;
@@ -182,7 +182,7 @@ impl Queen {
     pub async fn put_tenant(&self, tenant: TenantId, limits: TenantLimits) -> Result<()> {
         limits.validate()?;
         limits.check_models(|name| self.resolve(name))?;
-        let change = move |directory: &Directory| {
+        let change = move |directory: &TenantIndex| {
             directory.check_room(&tenant)?;
             let keys = directory.get(&tenant).map(|entry| entry.keys).unwrap_or_default();
             Ok((Change::put(tenant, limits, keys), ()))
@@ -196,7 +196,7 @@ impl Queen {
     /// [`ErrorKind::NotFound`] where there is none, [`ErrorKind::Conflict`] while it has jobs that have not ended.
     pub async fn remove_tenant(&self, tenant: &TenantId) -> Result<()> {
         let tenant = tenant.clone();
-        let change = move |directory: &Directory| {
+        let change = move |directory: &TenantIndex| {
             directory.get(&tenant)?;
             Ok((Change::Gone(tenant), ()))
         };
@@ -215,7 +215,7 @@ impl Queen {
             return Err(Error::new(ErrorKind::InvalidRequest, message).with_param("label"));
         }
         let (tenant, label) = (tenant.clone(), label.to_owned());
-        let change = move |directory: &Directory| {
+        let change = move |directory: &TenantIndex| {
             let Entry { limits, mut keys } = directory.get(&tenant)?;
             if keys.len() >= MOST_KEYS {
                 let message =
@@ -239,7 +239,7 @@ impl Queen {
     /// fits several.
     pub async fn revoke_key(&self, tenant: &TenantId, hash_prefix: &str) -> Result<()> {
         let (tenant, prefix) = (tenant.clone(), hash_prefix.to_owned());
-        let change = move |directory: &Directory| {
+        let change = move |directory: &TenantIndex| {
             let Entry { limits, mut keys } = directory.get(&tenant)?;
             let fits = |key: &ApiKey| !prefix.is_empty() && key.hash.starts_with(&prefix);
             match keys.iter().filter(|key| fits(key)).count() {
@@ -272,7 +272,7 @@ impl Queen {
     /// working, and be written back with the next change.
     async fn change_tenant<T: Send + 'static>(
         &self,
-        change: impl FnOnce(&Directory) -> Result<(Change, T)> + Send + 'static,
+        change: impl FnOnce(&TenantIndex) -> Result<(Change, T)> + Send + 'static,
     ) -> Result<T> {
         let alone = self.shared.tenants.alone().await;
         let queen = self.clone();

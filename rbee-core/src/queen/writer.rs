@@ -16,7 +16,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use self::backlog::Backlog;
-use super::{log::JobLog, mailbox::Mailbox};
+use super::{inbox::Inbox, log::EventLog};
 use crate::{
     Change, Epoch, Error, ErrorKind, JobId, Registry, Result, engine::Input, within::within,
 };
@@ -26,7 +26,7 @@ const GROUP: usize = 1_024;
 /// Checkpoints that may wait to be written; further ones wait in their logs.
 const CHECKPOINTS: usize = 1_024;
 /// After this long without an answer the store counts as failed.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 /// The first delay before a failed store is tried again; it doubles with each try.
 const RETRY: Duration = Duration::from_millis(100);
 /// The longest delay if the cause may pass by itself.
@@ -50,7 +50,7 @@ struct Entry {
 
 struct Tokens {
     job: JobId,
-    log: Arc<JobLog>,
+    log: Arc<EventLog>,
     /// They are a checkpoint: if they are not written they wait in their log.
     is_checkpoint: bool,
     /// The place of the first of them, once they are taken from the log.
@@ -131,21 +131,21 @@ impl Writer {
     pub(super) fn start(
         registry: Arc<dyn Registry>,
         epoch: Epoch,
-        mailbox: Mailbox,
+        inbox: Inbox,
         crashed: CancellationToken,
     ) -> (Self, tokio::task::JoinHandle<Result<()>>) {
-        let (entries, inbox) = mpsc::unbounded_channel();
+        let (entries, received) = mpsc::unbounded_channel();
         let store = Store {
             registry,
             epoch,
-            mailbox,
+            inbox,
             backlog: Backlog::default(),
             fault: None,
             keeps_ends: false,
             delay: RETRY,
             next_try: Instant::now(),
         };
-        let task = tokio::spawn(store.run(inbox, crashed));
+        let task = tokio::spawn(store.run(received, crashed));
         (Self { entries, room: Arc::new(Semaphore::new(CHECKPOINTS)) }, task)
     }
 
@@ -159,7 +159,7 @@ impl Writer {
         n: Option<u64>,
         mut changes: Vec<Change>,
         job: JobId,
-        log: &Arc<JobLog>,
+        log: &Arc<EventLog>,
     ) {
         if let Some(vectors) = log.vectors() {
             changes.insert(0, Change::JobVectors { job, vectors });
@@ -169,7 +169,7 @@ impl Writer {
     }
 
     /// Hands in the tokens that the store does not have yet, if there is room; else they wait in their log.
-    pub(super) fn checkpoint(&self, job: JobId, log: &Arc<JobLog>) {
+    pub(super) fn checkpoint(&self, job: JobId, log: &Arc<EventLog>) {
         let Ok(room) = self.room.clone().try_acquire_owned() else {
             return;
         };
@@ -191,7 +191,7 @@ impl Writer {
 struct Store {
     registry: Arc<dyn Registry>,
     epoch: Epoch,
-    mailbox: Mailbox,
+    inbox: Inbox,
     /// Empty while the store does not fail.
     backlog: Backlog,
     fault: Option<Error>,
@@ -296,7 +296,7 @@ impl Store {
                 {
                     tracing::debug!(%error, "ends that are recorded are still kept beside the store");
                 }
-                return self.mailbox.input(Input::Store { fault: None });
+                return self.inbox.input(Input::Store { fault: None });
             }
         }
     }
@@ -308,7 +308,7 @@ impl Store {
         self.delay = (self.delay * 2).min(longest);
         self.fault = Some(error.clone());
         // Before anyone is told that a record failed: what is admitted next would fail, too.
-        self.mailbox.input(Input::Store { fault: Some(error.clone()) });
+        self.inbox.input(Input::Store { fault: Some(error.clone()) });
         let mut taken = self.sort_out(rest, &error);
         self.keep_ends(&mut taken).await;
         self.backlog.put_back(taken);
@@ -410,7 +410,7 @@ impl Store {
 
     fn report(&self, n: Option<u64>, result: Result<()>) {
         match (n, result) {
-            (Some(n), result) => self.mailbox.input(Input::Recorded { n, result }),
+            (Some(n), result) => self.inbox.input(Input::Recorded { n, result }),
             (None, Err(error)) => tracing::warn!(%error, "a change was not recorded"),
             (None, Ok(())) => {}
         }
@@ -419,6 +419,6 @@ impl Store {
 
 async fn bounded<T>(answer: impl Future<Output = Result<T>>) -> Result<T> {
     let answer = async { Ok(answer.await) };
-    let answer = within(PATIENCE, ErrorKind::Storage, "the store did not answer", answer).await;
+    let answer = within(TIMEOUT, ErrorKind::Storage, "the store did not answer", answer).await;
     answer.map_err(|late| late.with_retry_after(MAX_RETRY))?
 }

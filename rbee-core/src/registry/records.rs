@@ -12,7 +12,7 @@ use crate::{
 
 /// One token of an answer, as it is stored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Piece {
+pub struct TokenChunk {
     /// Its id in the model's vocabulary, where the engine tells.
     pub id: Option<u32>,
     /// The text that it completes.
@@ -84,7 +84,7 @@ pub struct JobRecord {
     /// The [numerics](crate::WorkerInfo::numerics) of the worker that gave the first pieces.
     pub numerics: Option<Arc<str>>,
     /// What is recorded of its answer so far.
-    pub pieces: Vec<Piece>,
+    pub pieces: Vec<TokenChunk>,
     /// The vectors of its answer, if it is one of vectors and is kept.
     pub vectors: Option<Arc<Vec<Vec<f32>>>>,
     /// The job has ended, and its answer is stored whole: the pieces and the vectors are all there are.
@@ -294,7 +294,7 @@ mod tests {
             let usage = Usage { prompt_tokens: 1, completion_tokens: tokens };
             let outcome = Outcome::Complete { finish: Finish::Stop, usage };
             record.status = LiveJob::queued().ended(outcome, WallTime::default()).into();
-            record.pieces = vec![Piece { id: None, text: "x".into() }; pieces];
+            record.pieces = vec![TokenChunk { id: None, text: "x".into() }; pieces];
             record.outline = Some(JobOutline { embed, ..JobOutline::default() });
             (record.output_kept, record.tokens_generated) = (output_kept, tokens);
             record

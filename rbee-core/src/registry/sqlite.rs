@@ -11,21 +11,21 @@ mod durability;
 mod ends;
 mod fault;
 mod file;
-mod life;
 mod log_check;
-mod mark;
+mod loss_mark;
 mod migrate;
 mod ops;
 mod options;
 mod outcome;
+mod owner_lock;
 mod owners;
-mod pieces;
 mod read;
 mod restore;
 mod rows;
 mod schema;
 #[cfg(test)]
 mod tests;
+mod token_chunks;
 mod writer;
 
 use std::{

@@ -82,7 +82,7 @@ pub struct ReplayReport {
     pub stops: usize,
     /// Workers stopped to make room.
     pub evictions: usize,
-    /// Replicas that the optimiser started.
+    /// Replicas that the autoscaler started.
     pub scale_ups: usize,
     /// Replicas that it stopped again.
     pub scale_backs: usize,

@@ -13,8 +13,8 @@ use std::{
 
 use rbee_core::{
     Change, CorrelationId, Epoch, Finish, Job, JobFilter, JobId, JobRecord, JobState, Outcome,
-    Piece, Priority, Prompt, QueenId, Registry, Sampling, SqliteRegistry, Task, TenantId, Usage,
-    WallTime, WorkerId,
+    Priority, Prompt, QueenId, Registry, Sampling, SqliteRegistry, Task, TenantId, TokenChunk,
+    Usage, WallTime, WorkerId,
 };
 
 const DATABASE: &str = "RBEE_TEST_CRASH_DATABASE";
@@ -26,8 +26,8 @@ const CALLERS: u64 = 8;
 /// So long that only the lock of the dead, not its lease, can explain that it is taken over.
 const LEASE: Duration = Duration::from_secs(24 * 3600);
 
-fn piece(n: u32) -> Piece {
-    Piece { id: Some(n), text: format!("word{n} ").into() }
+fn piece(n: u32) -> TokenChunk {
+    TokenChunk { id: Some(n), text: format!("word{n} ").into() }
 }
 
 fn job(order: u64) -> JobRecord {
@@ -295,7 +295,7 @@ async fn check(database: &Path, heard: &Acknowledged, last: Epoch, what: &str) -
                 job.tokens_generated >= at_least,
                 "{what}: job {id} has lost acknowledged pieces"
             );
-            let expected: Vec<Piece> = (0..job.tokens_generated).map(piece).collect();
+            let expected: Vec<TokenChunk> = (0..job.tokens_generated).map(piece).collect();
             assert_eq!(job.pieces, expected, "{what}: the answer of job {id} has changed");
             continue;
         }

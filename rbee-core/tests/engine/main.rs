@@ -5,8 +5,8 @@
 #[path = "../support/engine.rs"]
 mod parts;
 
+mod autoscaler;
 mod least_loaded;
-mod optimiser;
 mod properties;
 mod replay;
 mod replay_properties;

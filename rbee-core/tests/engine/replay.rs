@@ -223,8 +223,8 @@ fn a_fleet_that_cannot_be_is_refused_by_name() {
     assert!(refused(json!({ "model": "m", "slots": 0 })).contains("slots is 0"));
     let twice = fleet(json!([{ "id": "attic" }, { "id": "attic" }]));
     assert!(twice.view().unwrap_err().to_string().contains("described twice"));
-    let unknown = serde_json::from_value::<Fleet>(json!({ "hives": [{ "id": "a", "colour": 1 }] }));
-    assert!(unknown.unwrap_err().to_string().contains("colour"));
+    let unknown = serde_json::from_value::<Fleet>(json!({ "hives": [{ "id": "a", "color": 1 }] }));
+    assert!(unknown.unwrap_err().to_string().contains("color"));
     let sketch = serde_json::from_value::<JobSketch>(json!({ "model": "m", "token": 1 }));
     assert!(sketch.unwrap_err().to_string().contains("token"));
     let long = JobSketch { prompt_tokens: 1 << 20, ..JobSketch::new(model("m")) };

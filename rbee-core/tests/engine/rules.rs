@@ -1,6 +1,7 @@
 //! The rules of the engine one by one, each input given by hand.
 
 mod admission;
+mod autoscaling;
 mod deadlines;
 mod disk;
 mod freezing;
@@ -8,7 +9,6 @@ mod hand;
 mod hives;
 mod memory;
 mod operators;
-mod optimising;
 mod platform;
 mod queueing;
 mod records;

@@ -226,7 +226,8 @@ async fn faults_of_a_policy_that_was_replaced_are_not_held_against_the_new_one()
 #[tokio::test]
 async fn a_new_policy_is_asked_at_once_about_what_the_old_one_let_wait() {
     // Nothing else would wake them.
-    let settings = Settings { optimise_interval: Duration::from_secs(3600), ..Settings::default() };
+    let settings =
+        Settings { autoscale_interval: Duration::from_secs(3600), ..Settings::default() };
     let queen = queen().settings(settings).scheduler(native()).worker(echo().build());
     let queen = queen.build().await.unwrap();
     let jobs =
@@ -305,7 +306,8 @@ async fn a_described_job_may_go_by_an_alias() {
 async fn a_policy_is_tried_on_different_jobs() {
     let gate = EchoGate::new();
     let worker = echo().slots(1).gate(&gate).build();
-    let settings = Settings { optimise_interval: Duration::from_millis(10), ..Settings::default() };
+    let settings =
+        Settings { autoscale_interval: Duration::from_millis(10), ..Settings::default() };
     let queen = queen().settings(settings).worker(worker.clone()).build().await.unwrap();
     let first = queen.submit(request(1, 1)).await.unwrap();
     worker.until_active(1).await;

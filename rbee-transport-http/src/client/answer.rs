@@ -21,7 +21,7 @@ use crate::wire::sse;
 /// The longest answer that is no stream, in bytes.
 const MOST_BYTES: usize = 64 << 20;
 /// How long an answer that is no stream may take to arrive, once it has begun.
-const BODY_PATIENCE: Duration = Duration::from_secs(30);
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A good answer, whose body is still to come.
 #[derive(Debug)]
@@ -41,9 +41,9 @@ impl Answer {
             Error::new(ErrorKind::HiveUnreachable, message)
         };
         let mut body = self.response.into_body();
-        let bytes = tokio::time::timeout(BODY_PATIENCE, body.read(MOST_BYTES))
+        let bytes = tokio::time::timeout(BODY_TIMEOUT, body.read(MOST_BYTES))
             .await
-            .map_err(|_| wrong(format!("did not arrive within {BODY_PATIENCE:?}")))?
+            .map_err(|_| wrong(format!("did not arrive within {BODY_TIMEOUT:?}")))?
             .map_err(|cause| match cause {
                 HttpError::TooLarge(most) => wrong(format!("is larger than {most} bytes")),
                 cause => wrong(format!("broke off: {cause}")),

@@ -30,7 +30,7 @@ use crate::wire::{
 };
 
 /// How long a hive may take to answer what needs no work.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 /// Beyond the grace it was given: how long a hive may take to stop a worker by force, and to answer.
 const SLACK: Duration = Duration::from_secs(20);
 /// A stream that says nothing for this long, not even that it waits, is broken.
@@ -74,7 +74,7 @@ impl HttpHive {
     /// [`ErrorKind::HiveUnreachable`] where it does not answer, [`ErrorKind::Unauthorized`] where it wants another
     /// token.
     pub async fn connect(endpoint: Endpoint) -> Result<Self> {
-        let health: Health = endpoint.health(PATIENCE).await?;
+        let health: Health = endpoint.health(TIMEOUT).await?;
         Ok(Self::new(health.hive, endpoint))
     }
 
@@ -88,7 +88,7 @@ impl HttpHive {
     /// # Errors
     /// [`ErrorKind::Config`] where another hive answers.
     pub async fn health(&self) -> Result<Health> {
-        let health: Health = self.endpoint.health(PATIENCE).await?;
+        let health: Health = self.endpoint.health(TIMEOUT).await?;
         if health.hive == self.info.id {
             return Ok(health);
         }
@@ -115,7 +115,7 @@ impl HttpHive {
         last: &str,
         progress: Progress,
     ) -> Result<T> {
-        let answer = self.endpoint.open(Method::POST, path, Some(body), PATIENCE).await?;
+        let answer = self.endpoint.open(Method::POST, path, Some(body), TIMEOUT).await?;
         let events = answer.events().map_err(|error| self.broken(error))?;
         let mut events = events.with_silence_limit(SILENCE);
         loop {
@@ -181,7 +181,7 @@ impl HiveBackend for HttpHive {
     }
 
     async fn report(&self) -> Result<HiveReport> {
-        let report: HiveReport = self.endpoint.get(wire::hive::CAPABILITIES, PATIENCE).await?;
+        let report: HiveReport = self.endpoint.get(wire::hive::CAPABILITIES, TIMEOUT).await?;
         self.seen.fetch_max(report.rev, Ordering::AcqRel);
         Ok(report)
     }
@@ -199,7 +199,7 @@ impl HiveBackend for HttpHive {
     }
 
     async fn worker(&self, id: WorkerId) -> Result<Arc<dyn Worker>> {
-        let address = self.endpoint.get(&path_of(id), PATIENCE).await?;
+        let address = self.endpoint.get(&path_of(id), TIMEOUT).await?;
         Ok(self.worker_at(address))
     }
 

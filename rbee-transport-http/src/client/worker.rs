@@ -22,7 +22,7 @@ use crate::wire::{
 };
 
 /// How long a worker may take to say how it is.
-const HEALTH_PATIENCE: Duration = Duration::from_secs(5);
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A worker that is reached over HTTP. Dropping a run's stream closes its connection, which cancels the run.
 #[derive(Clone, Debug)]
@@ -60,13 +60,13 @@ impl HttpWorker {
     pub async fn cancel(&self, job: JobId) -> Result<bool> {
         let path = wire::worker::CANCEL;
         let order = Some(&Cancel { job });
-        let done = self.endpoint.call::<_, Cancelled>(Method::POST, path, order, HEALTH_PATIENCE);
+        let done = self.endpoint.call::<_, Cancelled>(Method::POST, path, order, HEALTH_TIMEOUT);
         done.await.map(|done| done.was_running).map_err(unreachable)
     }
 }
 
 async fn ask(endpoint: &Endpoint) -> Result<Health> {
-    endpoint.health::<Health>(HEALTH_PATIENCE).await.map_err(unreachable)
+    endpoint.health::<Health>(HEALTH_TIMEOUT).await.map_err(unreachable)
 }
 
 /// What a worker that is ready says of itself.

@@ -8,7 +8,7 @@ use tokio::{process::Child, sync::watch, time::timeout};
 use super::Identity;
 
 /// How long a process that was killed may take to be gone.
-const KILL_PATIENCE: Duration = Duration::from_secs(10);
+const KILL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Between two looks, where the system does not tell of the end.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -114,7 +114,7 @@ impl Running {
             tracing::warn!(process = %self.identity, "did not end within {grace:?}; killed");
         }
         self.kill();
-        if timeout(KILL_PATIENCE, self.ended()).await.is_err() {
+        if timeout(KILL_TIMEOUT, self.ended()).await.is_err() {
             tracing::error!(process = %self.identity, "does not end although it was killed");
         }
     }

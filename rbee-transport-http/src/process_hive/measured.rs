@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use crate::client::HttpWorker;
 
 /// How long the system may take to say what a process takes.
-const PATIENCE: Duration = Duration::from_millis(500);
+const TIMEOUT: Duration = Duration::from_millis(500);
 
 /// A worker whose memory is looked up beside what it says itself: the hive also sees what the engine takes that the worker
 /// has started, and what grows while it runs.
@@ -27,7 +27,7 @@ impl Measured {
 
     async fn seen(&self) -> Option<u64> {
         let devices = &self.worker.info().devices;
-        timeout(PATIENCE, self.machine.taken_by(self.process?, devices)).await.ok()?
+        timeout(TIMEOUT, self.machine.taken_by(self.process?, devices)).await.ok()?
     }
 }
 

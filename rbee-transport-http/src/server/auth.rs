@@ -8,7 +8,7 @@ use axum::{
 use http::{HeaderMap, Method, StatusCode, header};
 use rbee_core::{Error, ErrorKind, Result};
 
-use super::{guard::Guard, reply};
+use super::{guard::Guard, response};
 use crate::{
     SharedToken,
     wire::{self, Up},
@@ -23,12 +23,12 @@ pub(super) async fn check(
 ) -> Response {
     let allowed = Guard::with_token().check(request.method(), request.uri(), request.headers());
     if let Err(error) = allowed {
-        return reply::refuse(&error, request.extensions().get());
+        return response::refuse(&error, request.extensions().get());
     }
-    match authorise(&token, request.headers()) {
+    match authorize(&token, request.headers()) {
         Ok(()) => next.run(request).await,
-        Err(_) if asks_whether_up(&request) => reply::json(StatusCode::OK, &Up::default()),
-        Err(error) => reply::refuse(&error, request.extensions().get()),
+        Err(_) if asks_whether_up(&request) => response::json(StatusCode::OK, &Up::default()),
+        Err(error) => response::refuse(&error, request.extensions().get()),
     }
 }
 
@@ -40,7 +40,7 @@ fn asks_whether_up(request: &Request) -> bool {
 }
 
 /// Does the request carry this token?
-pub(super) fn authorise(token: &SharedToken, headers: &HeaderMap) -> Result<()> {
+pub(super) fn authorize(token: &SharedToken, headers: &HeaderMap) -> Result<()> {
     let refuse = |message: &'static str| Err(Error::new(ErrorKind::Unauthorized, message));
     let Some(value) = headers.get(header::AUTHORIZATION) else {
         return refuse("a token is missing; send it as `Authorization: Bearer TOKEN`");

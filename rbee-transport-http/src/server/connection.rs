@@ -21,8 +21,8 @@ use hyper_util::{
 use tokio::net::TcpStream;
 
 use super::{
-    Limits, connections::Connected, held_body::HeldBody, patience::Patient,
-    shutdown_signal::ShutdownSignal, tls::Acceptor,
+    Limits, connections::Connected, held_body::HeldBody, shutdown_signal::ShutdownSignal,
+    tls::Acceptor, write_timeout::WriteTimeout,
 };
 use crate::dial::Io;
 
@@ -55,7 +55,7 @@ impl Connection {
     }
 
     async fn speak(&self, io: impl Io) {
-        let io = Patient::new(io, self.limits.write_patience);
+        let io = WriteTimeout::new(io, self.limits.write_patience);
         let io = TokioIo::new(io.with_connected(self.connected.clone()));
         let router = TowerToHyperService::new(self.router.clone());
         let connected = self.connected.clone();

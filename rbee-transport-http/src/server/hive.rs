@@ -1,11 +1,11 @@
 //! A hive, exposed over HTTP.
 
-mod doors;
 mod exposed;
 mod models;
 mod owner;
 mod reach;
 mod streams;
+mod worker_listeners;
 
 use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
 
@@ -20,7 +20,7 @@ use rbee_core::{CorrelationId, Error, ErrorKind, HiveBackend, Result, WorkerId};
 use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 
-use super::{Lease, reply, routes};
+use super::{Lease, response, routes};
 use crate::{
     SharedToken, Token,
     wire::{
@@ -28,9 +28,9 @@ use crate::{
         hive::{Health, Model, Owner, Spawn, Stop},
     },
 };
-use doors::Doors;
 use exposed::Inner;
 pub use reach::Reach;
+use worker_listeners::WorkerListeners;
 
 /// The largest body of a request.
 const MOST_BYTES: usize = 1 << 20;
@@ -70,7 +70,7 @@ impl HiveServer {
 
     /// The same; workers inside this process listen on this address.
     pub fn with_doors(hive: Arc<dyn HiveBackend>, host: IpAddr) -> Self {
-        Self::with_reach(hive, Arc::new(Doors::new(host)))
+        Self::with_reach(hive, Arc::new(WorkerListeners::new(host)))
     }
 
     /// Exposes a hive whose workers are reached in this way.
@@ -168,9 +168,9 @@ async fn list_models(State(inner): Shared, request: Request) -> Response {
 
 async fn spawn(State(inner): Shared, request: Request) -> Response {
     let mark = mark(&request);
-    match reply::read_json::<Spawn>(request, MOST_BYTES).await {
+    match response::read_json::<Spawn>(request, MOST_BYTES).await {
         Ok(order) => streams::spawn(inner, order),
-        Err(error) => reply::refuse(&error, mark.as_ref()),
+        Err(error) => response::refuse(&error, mark.as_ref()),
     }
 }
 
@@ -212,21 +212,21 @@ async fn events(State(inner): Shared, request: Request) -> Response {
     };
     match followed.await {
         Ok(events) => streams::events(events),
-        Err(error) => reply::refuse(&error, mark(&request).as_ref()),
+        Err(error) => response::refuse(&error, mark(&request).as_ref()),
     }
 }
 
 async fn renew(State(inner): Shared, request: Request) -> Response {
     let mark = mark(&request);
     let renewed = async {
-        let Owner { owner } = reply::read_json(request, MOST_BYTES).await?;
+        let Owner { owner } = response::read_json(request, MOST_BYTES).await?;
         let lease = inner.claim(owner)?;
         inner.open_all().await;
         Ok(lease)
     };
     match renewed.await {
-        Ok(lease) => reply::json(StatusCode::OK, &lease),
-        Err(error) => reply::refuse(&error, mark.as_ref()),
+        Ok(lease) => response::json(StatusCode::OK, &lease),
+        Err(error) => response::refuse(&error, mark.as_ref()),
     }
 }
 
@@ -235,7 +235,7 @@ async fn shutdown(State(inner): Shared, request: Request) -> Response {
     let mark = mark(&request);
     // In a task of its own: whoever asked may go away, and the workers are to be stopped all the same.
     let told = async {
-        let Shutdown { grace_ms } = reply::read_json(request, MOST_BYTES).await?;
+        let Shutdown { grace_ms } = response::read_json(request, MOST_BYTES).await?;
         let down = tokio::spawn(async move { inner.end(Duration::from_millis(grace_ms)).await });
         down.await.unwrap_or_else(|cause| {
             let message = "the hive's end broke off";
@@ -244,7 +244,7 @@ async fn shutdown(State(inner): Shared, request: Request) -> Response {
     };
     match told.await {
         Ok(()) => StatusCode::NO_CONTENT.into_response(),
-        Err(error) => reply::refuse(&error, mark.as_ref()),
+        Err(error) => response::refuse(&error, mark.as_ref()),
     }
 }
 
@@ -254,15 +254,15 @@ fn mark(request: &Request) -> Option<CorrelationId> {
 
 fn answer<T: serde::Serialize>(result: Result<T>, request: &Request) -> Response {
     match result {
-        Ok(body) => reply::json(StatusCode::OK, &body),
-        Err(error) => reply::refuse(&error, request.extensions().get()),
+        Ok(body) => response::json(StatusCode::OK, &body),
+        Err(error) => response::refuse(&error, request.extensions().get()),
     }
 }
 
 fn done(result: Result<()>, status: StatusCode, request: &Request) -> Response {
     match result {
         Ok(()) => status.into_response(),
-        Err(error) => reply::refuse(&error, request.extensions().get()),
+        Err(error) => response::refuse(&error, request.extensions().get()),
     }
 }
 
@@ -281,7 +281,7 @@ async fn id(request: Request) -> Result<(WorkerId, Request), Response> {
     let id = id.map_err(|cause| Error::new(ErrorKind::InvalidRequest, cause.body_text()));
     match id.and_then(|Path(id)| id.parse()) {
         Ok(id) => Ok((id, request)),
-        Err(error) => Err(reply::refuse(&error, request.extensions().get())),
+        Err(error) => Err(response::refuse(&error, request.extensions().get())),
     }
 }
 

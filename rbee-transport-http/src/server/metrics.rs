@@ -65,7 +65,7 @@ impl Metrics {
         let metrics = Self(recorder.handle());
         metrics::set_global_recorder(recorder).map_err(|cause| conflict(cause.to_string()))?;
         rbee_core::metrics::describe();
-        super::figures::describe();
+        super::measurements::describe();
         *installed = Some(metrics.clone());
         Ok(metrics)
     }

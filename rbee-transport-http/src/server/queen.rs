@@ -9,27 +9,27 @@ mod catalog;
 mod connector;
 mod doctor;
 mod estimate;
-mod gate;
 mod health;
 mod hives;
 mod jobs;
+mod json_escape;
+mod keep_alive;
 mod loading;
 mod logs;
+mod middleware;
 mod openai;
 #[cfg_attr(not(feature = "openapi"), path = "queen/no_openapi.rs")]
 mod openapi;
 mod policy;
 mod replays;
 mod tenants;
-mod text;
 mod visible;
-mod waiting;
 mod workers;
 
 use std::{fmt, path::PathBuf, sync::Arc};
 
 use axum::{
-    Router, middleware,
+    Router,
     routing::{delete, get, post, put},
 };
 use http::{HeaderName, header};
@@ -321,9 +321,9 @@ impl QueenServer {
             .route(paths::OPENAPI, get(openapi::serve))
             .route(wire::HEALTH, get(health::health))
             .route(wire::METRICS, get(health::metrics))
-            .fallback(gate::not_found)
-            .method_not_allowed_fallback(gate::method_not_allowed)
-            .layer(middleware::from_fn_with_state(shared.clone(), gate::gate))
+            .fallback(middleware::not_found)
+            .method_not_allowed_fallback(middleware::method_not_allowed)
+            .layer(axum::middleware::from_fn_with_state(shared.clone(), middleware::apply))
             .with_state(shared);
         match cors {
             Some(cors) => router.layer(cors),

@@ -9,7 +9,7 @@ use axum::{
 };
 use http::header;
 
-use super::{auth, correlation, reply};
+use super::{auth, correlation, response};
 use crate::{SharedToken, wire};
 
 /// Writes all figures of the process, in Prometheus' text format.
@@ -45,8 +45,8 @@ where
     S: Clone + Send + Sync + 'static,
 {
     routes
-        .fallback(reply::not_found)
-        .method_not_allowed_fallback(reply::method_not_allowed)
+        .fallback(response::not_found)
+        .method_not_allowed_fallback(response::method_not_allowed)
         .layer(middleware::from_fn_with_state(token, auth::check))
         .layer(middleware::from_fn(correlation::mark))
         .with_state(state)

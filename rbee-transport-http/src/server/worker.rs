@@ -21,7 +21,7 @@ use rbee_core::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Lease, figures, reply, routes};
+use super::{Lease, measurements, response, routes};
 use crate::{
     Token,
     wire::{
@@ -34,7 +34,7 @@ use runs::{Runs, body_of};
 /// The largest body of a request: a prompt, the tokens of a long answer that is continued, and room to spare.
 const MOST_BYTES: usize = 64 << 20;
 /// How long a worker may take to say how it is.
-const HEALTH_PATIENCE: Duration = Duration::from_secs(4);
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// Exposes a worker that is ready, to callers with this token. [`WorkerServer`] does it for one that still loads its
 /// model, and with a lease.
@@ -193,11 +193,11 @@ impl Inner {
             Loading::Ready(worker) => worker.clone(),
         };
         let late = |_| {
-            let message = format!("the engine did not say how it is within {HEALTH_PATIENCE:?}");
+            let message = format!("the engine did not say how it is within {HEALTH_TIMEOUT:?}");
             Error::new(ErrorKind::WorkerFault, message)
         };
         health.health =
-            Some(tokio::time::timeout(HEALTH_PATIENCE, worker.health()).await.map_err(late)??);
+            Some(tokio::time::timeout(HEALTH_TIMEOUT, worker.health()).await.map_err(late)??);
         health.phase = Phase::Ready;
         health.info = Some((**worker.info()).clone());
         Ok(health)
@@ -206,16 +206,16 @@ impl Inner {
     /// Sets the figures that are read off the worker.
     async fn measure(&self) {
         if let Ok(worker) = self.worker()
-            && let Ok(Ok(health)) = tokio::time::timeout(HEALTH_PATIENCE, worker.health()).await
+            && let Ok(Ok(health)) = tokio::time::timeout(HEALTH_TIMEOUT, worker.health()).await
         {
-            figures::worker(worker.info(), &health);
+            measurements::worker(worker.info(), &health);
         }
     }
 
     async fn execute(self: &Arc<Self>, request: Request) -> Result<Body> {
         let worker = self.worker()?;
         let mark = request.extensions().get().cloned();
-        let run: Run = reply::read_json::<Execute>(request, MOST_BYTES).await?.into();
+        let run: Run = response::read_json::<Execute>(request, MOST_BYTES).await?.into();
         let job = run.job.id;
         let mut entry = self.runs.begin(job, mark);
         let stream = tokio::select! {
@@ -230,7 +230,7 @@ impl Inner {
 
 async fn health(State(inner): State<Arc<Inner>>, request: Request) -> Response {
     answer(
-        inner.health().await.map(|health| reply::json(StatusCode::OK, &health)),
+        inner.health().await.map(|health| response::json(StatusCode::OK, &health)),
         request.extensions().get(),
     )
 }
@@ -249,12 +249,12 @@ async fn execute(State(inner): State<Arc<Inner>>, request: Request) -> Response 
 async fn cancel(State(inner): State<Arc<Inner>>, request: Request) -> Response {
     let correlation_id = request.extensions().get::<CorrelationId>().cloned();
     let cancelled = async {
-        let Cancel { job } = reply::read_json(request, MOST_BYTES).await?;
+        let Cancel { job } = response::read_json(request, MOST_BYTES).await?;
         Ok(Cancelled { was_running: inner.runs.cancel(job).await })
     };
     let cancelled: Result<Cancelled> = cancelled.await;
     answer(
-        cancelled.map(|cancelled| reply::json(StatusCode::OK, &cancelled)),
+        cancelled.map(|cancelled| response::json(StatusCode::OK, &cancelled)),
         correlation_id.as_ref(),
     )
 }
@@ -269,7 +269,7 @@ async fn renew(State(inner): State<Arc<Inner>>) -> StatusCode {
 async fn shutdown(State(inner): State<Arc<Inner>>, request: Request) -> Response {
     let correlation_id = request.extensions().get::<CorrelationId>().cloned();
     // Runs under way have been told to end by whoever decides: a worker gives no grace of its own.
-    let order = reply::read_json::<Shutdown>(request, MOST_BYTES).await;
+    let order = response::read_json::<Shutdown>(request, MOST_BYTES).await;
     let done = order.map(|_| {
         inner.stop.cancel();
         StatusCode::ACCEPTED.into_response()
@@ -278,5 +278,5 @@ async fn shutdown(State(inner): State<Arc<Inner>>, request: Request) -> Response
 }
 
 fn answer(result: Result<Response>, correlation_id: Option<&CorrelationId>) -> Response {
-    result.unwrap_or_else(|error| reply::refuse(&error, correlation_id))
+    result.unwrap_or_else(|error| response::refuse(&error, correlation_id))
 }

@@ -12,7 +12,7 @@ pub use replay::{PolicyReplay, PolicyReplayRequest, ReplayOutcome, WaitsView, Wo
 /// `GET` ([`PolicyQuery`]): the policy in force ([`PolicyView`]); `PUT` ([`PolicyText`]) puts another in force, `DELETE` the
 /// one that the application brings, or the built-in one.
 pub const POLICY: &str = "/v1/policy";
-/// `POST` ([`PolicyCheck`]): what a policy would decide ([`PolicyTrial`]); nothing is changed.
+/// `POST` ([`PolicyCheck`]): what a policy would decide ([`PolicyDryRun`]); nothing is changed.
 pub const POLICY_CHECK: &str = "/v1/policy/check";
 /// `POST` ([`PolicyReplayRequest`]): what a policy would have made of the jobs of the past ([`PolicyReplay`]).
 pub const POLICY_REPLAY: &str = "/v1/policy/replay";
@@ -118,7 +118,7 @@ pub struct PolicyCheck {
 /// What a policy would decide.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub struct PolicyTrial {
+pub struct PolicyDryRun {
     /// What people know it by.
     pub name: String,
     /// What it does, in a sentence.

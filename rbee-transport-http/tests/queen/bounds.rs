@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use crate::common::{self, Hall, PATIENCE, Reply, chat, echo, job, next, request};
+use crate::common::{self, Hall, Reply, TIMEOUT, chat, echo, job, next, request};
 use axum::body::Body;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
@@ -299,7 +299,7 @@ async fn get(
         stream.read_line(&mut line).await.unwrap();
         (stream, line.split(' ').nth(1).unwrap_or_default().to_owned())
     };
-    tokio::time::timeout(PATIENCE, asked).await.unwrap()
+    tokio::time::timeout(TIMEOUT, asked).await.unwrap()
 }
 
 #[tokio::test]

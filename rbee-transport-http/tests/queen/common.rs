@@ -23,7 +23,7 @@ use tower::ServiceExt;
 use tracing::{Dispatch, subscriber::DefaultGuard};
 use tracing_subscriber::layer::SubscriberExt;
 
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Keeps what this thread logs from now on.
 pub(crate) fn logged(logs: &LogRing) -> DefaultGuard {
@@ -105,7 +105,7 @@ impl Hall {
     /// The answer as soon as its head is there; dropping it is what a client does that goes away.
     pub(crate) async fn begin(&self, request: Request<Body>) -> Response<Body> {
         let answer = self.router.clone().oneshot(with_host(request));
-        tokio::time::timeout(PATIENCE, answer).await.unwrap().unwrap()
+        tokio::time::timeout(TIMEOUT, answer).await.unwrap().unwrap()
     }
 
     /// A job that is done by itself, found again by its name.
@@ -126,7 +126,7 @@ impl Hall {
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
         };
-        tokio::time::timeout(PATIENCE, wait).await.unwrap()
+        tokio::time::timeout(TIMEOUT, wait).await.unwrap()
     }
 
     pub(crate) async fn send(&self, request: Request<Body>) -> Reply {
@@ -207,7 +207,7 @@ pub(crate) fn job(fields: Value) -> Value {
 
 /// The next piece of a stream.
 pub(crate) async fn next(body: &mut Body) -> Option<String> {
-    let frame = tokio::time::timeout(PATIENCE, body.frame()).await.unwrap()?;
+    let frame = tokio::time::timeout(TIMEOUT, body.frame()).await.unwrap()?;
     Some(String::from_utf8(frame.unwrap().into_data().unwrap().to_vec()).unwrap())
 }
 

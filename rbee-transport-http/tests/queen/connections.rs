@@ -13,7 +13,7 @@ use tokio::{
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// Nothing here takes this long.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 const HEALTH: &[u8] = b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n";
 
 /// The hall on a port of this machine, until the guard is dropped.
@@ -25,9 +25,9 @@ async fn serve(hall: &Hall, limits: Limits) -> (SocketAddr, DropGuard) {
 }
 
 async fn within<T>(what: &str, work: impl Future<Output = T>) -> T {
-    match tokio::time::timeout(PATIENCE, work).await {
+    match tokio::time::timeout(TIMEOUT, work).await {
         Ok(done) => done,
-        Err(_) => panic!("not within {PATIENCE:?}: {what}"),
+        Err(_) => panic!("not within {TIMEOUT:?}: {what}"),
     }
 }
 

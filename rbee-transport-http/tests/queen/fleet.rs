@@ -174,7 +174,7 @@ async fn a_worker_that_cannot_be_is_refused_by_name() {
         (json!({"model": "a b"}), StatusCode::BAD_REQUEST, json!("model")),
         (json!({"model": "bee", "slots": 0}), StatusCode::BAD_REQUEST, json!("slots")),
         (json!({"model": "bee", "hive": "nobody"}), StatusCode::NOT_FOUND, Value::Null),
-        (json!({"model": "bee", "colour": "red"}), StatusCode::BAD_REQUEST, Value::Null),
+        (json!({"model": "bee", "color": "red"}), StatusCode::BAD_REQUEST, Value::Null),
         (json!({}), StatusCode::BAD_REQUEST, Value::Null),
     ] {
         let reply = hall.post("/v1/workers", body.clone()).await;

@@ -81,7 +81,7 @@ async fn a_job_may_be_bare_text_or_vectors() {
         (json!({"model": "bee", "prompt": ["x"]}), "prompt"),
         (json!({"model": "bee", "prompt": "x", "stream": true}), "stream"),
         (json!({"model": "bee", "prompt": "x", "n": 2}), "n"),
-        (json!({"model": "bee", "prompt": "x", "colour": 2}), "colour"),
+        (json!({"model": "bee", "prompt": "x", "color": 2}), "color"),
         (json!({"model": "bee", "prompt": "x", "timeout_ms": 0}), "timeout"),
         (json!({"model": "bee", "prompt": "x", "priority": "urgent"}), "priority"),
     ] {
@@ -228,7 +228,7 @@ async fn jobs_are_listed_by_state_and_page_by_page() {
     assert_eq!(listed, jobs);
     assert_eq!(hall.get("/v1/jobs?state=queued").await.json()["data"], json!([]));
     let gone = "before=67e55044-10b1-426f-9247-bb680e5fe0c8";
-    for bad in ["limit=0", "limit=1001", "limit=-1", "state=done", "colour=red", "before=x", gone] {
+    for bad in ["limit=0", "limit=1001", "limit=-1", "state=done", "color=red", "before=x", gone] {
         let reply = hall.get(&format!("/v1/jobs?{bad}")).await;
         assert_eq!(reply.status, StatusCode::BAD_REQUEST, "{bad}: {}", reply.text());
     }

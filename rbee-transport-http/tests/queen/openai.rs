@@ -140,7 +140,7 @@ async fn models_are_listed_and_found_by_name() {
 }
 
 /// A value that asks for nothing, and one that asks for something rbee has not. Together with the fields that are
-/// honoured, these are all that the official client of Python can send.
+/// honored, these are all that the official client of Python can send.
 fn unsupported(path: &str) -> Vec<(&'static str, Value, Value)> {
     let both = vec![
         ("frequency_penalty", json!(0), json!(0.1)),
@@ -193,7 +193,7 @@ fn unsupported(path: &str) -> Vec<(&'static str, Value, Value)> {
 }
 
 #[tokio::test]
-async fn what_cannot_be_honoured_is_refused_by_name_and_what_asks_for_nothing_is_taken() {
+async fn what_cannot_be_honored_is_refused_by_name_and_what_asks_for_nothing_is_taken() {
     let hall = Hall::with(common::echo().embed(4)).await;
     for (path, body) in [
         ("/v1/chat/completions", common::chat(json!({}))),
@@ -215,9 +215,9 @@ async fn what_cannot_be_honoured_is_refused_by_name_and_what_asks_for_nothing_is
             );
             assert!(error["message"].as_str().unwrap().starts_with(field), "{error}");
         }
-        let reply = hall.post(path, common::over(body, json!({"colour": 1}))).await.json();
-        assert_eq!(reply["error"]["message"], "Unrecognized request argument supplied: colour");
-        assert_eq!(reply["error"]["param"], "colour");
+        let reply = hall.post(path, common::over(body, json!({"color": 1}))).await.json();
+        assert_eq!(reply["error"]["message"], "Unrecognized request argument supplied: color");
+        assert_eq!(reply["error"]["param"], "color");
     }
     hall.quiet().await;
 }
@@ -251,7 +251,7 @@ async fn a_message_that_cannot_be_read_is_refused_by_its_place() {
             json!({"role": "assistant", "content": Value::Null, "tool_calls": [{}]}),
             "messages[1].tool_calls",
         ),
-        (json!({"role": "user", "content": "a", "colour": "red"}), "messages[1].colour"),
+        (json!({"role": "user", "content": "a", "color": "red"}), "messages[1].color"),
         (json!("a"), "messages[1]"),
     ] {
         let reply = hall.chat(json!({"messages": [fine, message]})).await;

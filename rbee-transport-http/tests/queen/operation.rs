@@ -172,7 +172,7 @@ async fn the_log_is_read_and_followed() {
     };
     assert_eq!(words(&listed), ["one", "two"]);
     assert_eq!(words(&hall.get("/v1/logs?correlation_id=def").await.json()), ["two"]);
-    for bad in ["level=loud", "lines=0", "lines=x", "colour=red"] {
+    for bad in ["level=loud", "lines=0", "lines=x", "color=red"] {
         assert_eq!(
             hall.get(&format!("/v1/logs?{bad}")).await.status,
             StatusCode::BAD_REQUEST,

@@ -251,7 +251,7 @@ async fn a_policy_is_tried_on_a_described_fleet_and_job() {
     assert_eq!(decision["decision"]["kind"], "spawn", "{decision}");
     assert_eq!(decision["decision"]["hive"], "attic");
     for (fleet, job, words) in [
-        ("hives: [{id: attic, colour: red}]", "model: large", "colour"),
+        ("hives: [{id: attic, color: red}]", "model: large", "color"),
         ("hives: [", "model: large", "not YAML"),
         (fleet, "modle: large", "modle"),
     ] {

@@ -29,7 +29,7 @@ fn ask(hall: &Hall, request: Request<Body>) -> tokio::task::JoinHandle<Reply> {
     let answer = tower::ServiceExt::oneshot(hall.router.clone(), with_host(request));
     tokio::spawn(async move {
         let (parts, body) = answer.await.unwrap().into_parts();
-        let body = tokio::time::timeout(common::PATIENCE, body.collect()).await;
+        let body = tokio::time::timeout(common::TIMEOUT, body.collect()).await;
         Reply {
             status: parts.status,
             headers: parts.headers,

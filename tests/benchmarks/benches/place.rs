@@ -27,7 +27,7 @@ const REPLICAS: usize = 4;
 const PER_HIVE: usize = 8;
 
 fn model(number: usize) -> ModelRef {
-    let name = format!("hf:organisation/model-{number}@main");
+    let name = format!("hf:organization/model-{number}@main");
     name.parse().expect("a proper reference")
 }
 

@@ -26,7 +26,7 @@ const PER_HIVE: usize = 8;
 /// Single decisions that the percentile is taken of.
 const DECISIONS: usize = 5_000;
 /// What they may take together.
-const PATIENCE: Duration = Duration::from_secs(3);
+const TIMEOUT: Duration = Duration::from_secs(3);
 
 const INDEXED: &str = "fn schedule(job, workers, hives) {
     run_on(workers.with_model(job.model).with_capacity().least_loaded()) ?? builtin()
@@ -49,7 +49,7 @@ const RULES: &str = "rules:
 ";
 
 fn model(number: usize) -> ModelRef {
-    let name = format!("hf:organisation/model-{number}@main");
+    let name = format!("hf:organization/model-{number}@main");
     name.parse().expect("a proper reference")
 }
 
@@ -119,7 +119,7 @@ fn ask(model: ModelRef) -> Ask {
 fn percentile(policy: &dyn Scheduler, ask: &Ask, cluster: &ClusterView) -> Duration {
     let begin = Instant::now();
     let mut took: Vec<Duration> = (0..DECISIONS)
-        .take_while(|_| begin.elapsed() < PATIENCE)
+        .take_while(|_| begin.elapsed() < TIMEOUT)
         .map(|_| {
             let start = Instant::now();
             let _ = black_box(policy.place(black_box(ask), black_box(cluster)));

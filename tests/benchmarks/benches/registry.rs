@@ -111,7 +111,7 @@ fn by_hand(count: usize, durability: Durability, group: f64) -> Duration {
     let rows: Vec<_> = jobs(count)
         .into_iter()
         .map(|job| {
-            let request = job.request.as_deref().map(serialised);
+            let request = job.request.as_deref().map(serialized);
             (job.id.to_string(), job, request)
         })
         .collect();
@@ -128,7 +128,7 @@ fn by_hand(count: usize, durability: Durability, group: f64) -> Duration {
 }
 
 /// Not what the registry stores to the letter, but as long: what it costs to make it is the callers' affair there.
-fn serialised(job: &Job) -> String {
+fn serialized(job: &Job) -> String {
     format!("{job:?}").chars().cycle().take(512).collect()
 }
 

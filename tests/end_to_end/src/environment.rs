@@ -11,7 +11,7 @@ use std::{
 use crate::Program;
 
 /// How long an installation may take.
-const PATIENCE: Duration = Duration::from_secs(600);
+const TIMEOUT: Duration = Duration::from_secs(600);
 /// Set to `1` where the clients cannot be had, and the tests are to pass without them.
 const SKIP: &str = "RBEE_SKIP_CLIENTS";
 
@@ -58,7 +58,7 @@ impl Environment {
     async fn install(&self, python: &[&str], npm: &[&str]) {
         let hint = format!("the clients cannot be installed; {SKIP}=1 leaves them out");
         let run = async |program: Program| {
-            let output = program.output(PATIENCE).await;
+            let output = program.output(TIMEOUT).await;
             assert!(output.success, "{hint}:\n{}", output.text);
         };
         run(Program::new("python3")

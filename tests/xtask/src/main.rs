@@ -23,7 +23,7 @@ Usage: cargo xtask <COMMAND>
 Commands:
   test           Everything that must hold before a change is merged, stopping at the first failure:
                  programs that the tests need (installed if missing), formatting, dependency rules,
-                 licences, lints, documentation, tests
+                 licenses, lints, documentation, tests
   bench [NAME] [ARGS]
                  The benchmarks, or the one of this name: engine, gateway, overhead, place, policy,
                  registry, replay, sandbox.
@@ -41,7 +41,7 @@ Options:
   -h, --help     This text
 
 Environment:
-  CI_REQUIRE_DENY=1   `test` fails where cargo-deny is not installed, instead of leaving out the licences
+  CI_REQUIRE_DENY=1   `test` fails where cargo-deny is not installed, instead of leaving out the licenses
   RBEE_SKIP_CLIENTS=1 `test` leaves out what needs programs that others wrote: clients, a browser, llama.cpp
 ";
 

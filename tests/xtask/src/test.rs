@@ -33,7 +33,7 @@ pub(crate) fn run() -> Result<(), Failure> {
         Step::check("programs for the tests", system::check),
         Step::cargo("formatting", &["fmt", "--all", "--check"]),
         Step::check("dependency rules", dependencies::check),
-        Step::check("licences and sources", deny),
+        Step::check("licenses and sources", deny),
         core_clippy("lints of the bare core", &["--no-default-features"]),
         core_clippy("lints of the core", &[]),
         clippy_all,

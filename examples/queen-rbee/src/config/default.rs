@@ -88,7 +88,7 @@ macro_rules! settings {
 settings! {
     decisions_kept, replay_jobs, replay_limit, queue_capacity, interactive_wait, batch_wait, interactive_per_batch,
     job_timeout, max_job_timeout, retries, retry_delay, max_retry_delay, worker_faults, stall_timeout, suspect_after,
-    restarts, spawn_timeout, provision_silence, abort_grace, optimise_interval, scale_up_after, scale_back_after,
+    restarts, spawn_timeout, provision_silence, abort_grace, autoscale_interval, scale_up_after, scale_back_after,
     min_loaded, mode, tenant_references, probe_interval, probe_timeout, hive_lost_after, owner_lease, events_kept,
     events_bytes, max_answer_bytes, max_prompt_bytes, max_embed_inputs, keep_requests, continue_across_numerics,
 }

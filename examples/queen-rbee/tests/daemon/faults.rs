@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 /// So that jobs that queue up start more workers soon.
 const SCALED: [&str; 6] =
-    ["--scale-up-after", "100ms", "--optimise-interval", "100ms", "--worker-slots", "1"];
+    ["--scale-up-after", "100ms", "--optimize-interval", "100ms", "--worker-slots", "1"];
 
 fn story(seed: u64, tokens: u32) -> Value {
     let mut story = chat("Tell me a long story about a bee.", tokens);

@@ -101,7 +101,7 @@ fn handshake(address: SocketAddr, certificate: &str) -> std::io::Result<Tls> {
     let name = "localhost".try_into().unwrap();
     let client = rustls::ClientConnection::new(Arc::new(config), name).unwrap();
     let stream = TcpStream::connect(address)?;
-    stream.set_read_timeout(Some(support::PATIENCE))?;
+    stream.set_read_timeout(Some(support::TIMEOUT))?;
     let mut tls = rustls::StreamOwned::new(client, stream);
     tls.conn.complete_io(&mut tls.sock)?;
     Ok(tls)

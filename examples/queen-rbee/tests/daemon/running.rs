@@ -115,7 +115,7 @@ fn what_is_not_allowed_ends_the_program_before_it_begins() {
     for (arguments, code, said) in [
         (&["--retries", "many"][..], 2, "--retries: retries is \"many\""),
         (&["--host", "0.0.0.0"], 2, "there is no token"),
-        (&["--colour", "red"], 2, "unexpected argument '--colour'"),
+        (&["--color", "red"], 2, "unexpected argument '--color'"),
         (&["--check-config", "--tls-cert", "/x"], 2, "tls_key"),
     ] {
         let output = command(data.path(), arguments).output().unwrap();

@@ -233,7 +233,7 @@ hf:some-org/a-mo…h-a-long-name@ma…
     }
 
     #[test]
-    fn states_have_colours_only_where_they_are_wanted() {
+    fn states_have_colors_only_where_they_are_wanted() {
         assert!(table().render(None, true).contains("\x1b[32mloaded\x1b[0m"));
         assert!(!table().render(None, false).contains('\x1b'));
     }

@@ -89,7 +89,7 @@ fn add_details(facts: &mut Facts, ModelDetails { digest, info, memory }: &ModelD
         None => facts.add("chat template", if info.has_chat_template { "yes" } else { "no" }),
     }
     facts.add("context", &known(info.context));
-    facts.add("license", info.licence.as_deref().unwrap_or("-"));
+    facts.add("license", info.license.as_deref().unwrap_or("-"));
     facts.add("memory", &format!("{} at that context", human::bytes(memory.total)));
     if let Some(digest) = digest {
         facts.add("digest", digest);

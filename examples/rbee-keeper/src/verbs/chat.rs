@@ -8,7 +8,7 @@ use super::ask;
 use crate::{
     Keeper,
     answer::{Message, Sampling},
-    client::PATIENCE,
+    client::TIMEOUT,
     failure::{Exit, Failure},
 };
 
@@ -66,7 +66,7 @@ pub(super) async fn talk(
     verbose: bool,
 ) -> Result<Exit, Failure> {
     // Check that a queen answers before the user types anything.
-    keeper.client.health(PATIENCE).await?;
+    keeper.client.health(TIMEOUT).await?;
     let mut talk = Talk { system, turns: Vec::new() };
     let mut input = Input::new()?;
     if keeper.screen.is_conversation() {

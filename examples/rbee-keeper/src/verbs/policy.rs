@@ -9,7 +9,7 @@ use clap::{Subcommand, ValueEnum};
 use rbee_core::{PolicyLanguage, PolicySource};
 use rbee_transport_http::wire::{
     policy::{
-        self, PolicyCheck, PolicyQuery, PolicyRollback, PolicyText, PolicyTrial, PolicyVersion,
+        self, PolicyCheck, PolicyDryRun, PolicyQuery, PolicyRollback, PolicyText, PolicyVersion,
         PolicyView,
     },
     queen::Listing,
@@ -262,7 +262,7 @@ async fn check(
         job: job.map(read).transpose()?,
     };
     let checked = keeper.client.post(policy::POLICY_CHECK, &body).await;
-    let trial: PolicyTrial = checked.map_err(|failure: Failure| failure.in_file(file))?;
+    let trial: PolicyDryRun = checked.map_err(|failure: Failure| failure.in_file(file))?;
     if keeper.screen.is_json() {
         return keeper.screen.document(&trial);
     }

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// A timeout that is longer than any queen's own (its setting `replay_limit`).
-const PATIENCE: Duration = Duration::from_secs(3_660);
+const TIMEOUT: Duration = Duration::from_secs(3_660);
 /// The maximum number of rows about workers, and about tenants.
 const MOST_ROWS: usize = 20;
 
@@ -29,7 +29,7 @@ pub(super) async fn replay(
         source: policy.source,
         since_ms: Some(u64::try_from(since.as_millis()).unwrap_or(u64::MAX)),
     };
-    let found: PolicyReplay = keeper.client.post_within(POLICY_REPLAY, &body, PATIENCE).await?;
+    let found: PolicyReplay = keeper.client.post_within(POLICY_REPLAY, &body, TIMEOUT).await?;
     let screen = &keeper.screen;
     if screen.is_json() {
         return screen.document(&found);

@@ -17,7 +17,7 @@ use crate::{
 /// The maximum size of a prompt from standard input, in bytes.
 const MOST_BYTES: u64 = 32 << 20;
 /// The delay before a note says that the command waits for standard input.
-const PATIENCE: Duration = Duration::from_secs(3);
+const TIMEOUT: Duration = Duration::from_secs(3);
 
 #[derive(Debug, Args)]
 pub(crate) struct Run {
@@ -82,7 +82,7 @@ impl Run {
 /// All of standard input. If the caller left it open, a note says what the command waits for.
 async fn piped_in(keeper: &Keeper) -> Result<String, Failure> {
     let mut read = tokio::task::spawn_blocking(read_input);
-    let read = match tokio::time::timeout(PATIENCE, &mut read).await {
+    let read = match tokio::time::timeout(TIMEOUT, &mut read).await {
         Ok(read) => read,
         Err(_) => {
             keeper

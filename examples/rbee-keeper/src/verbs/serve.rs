@@ -23,7 +23,7 @@ use crate::{
 /// The queen's program.
 const PROGRAM: &str = "queen-rbee";
 /// The timeout for the first answer of a started queen.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 /// The interval at which the queen is checked.
 const LOOK: Duration = Duration::from_millis(100);
 /// How many lines of the queen's log are shown if it does not start.
@@ -209,7 +209,7 @@ async fn until_she_answers(
     log: &Path,
 ) -> Result<(), Failure> {
     let mut bars = Bars::new(&keeper.screen);
-    let patience = tokio::time::Instant::now() + PATIENCE;
+    let patience = tokio::time::Instant::now() + TIMEOUT;
     loop {
         bars.show("starting a queen", Default::default());
         let said = |why: String| {
@@ -235,7 +235,7 @@ async fn until_she_answers(
         if tokio::time::Instant::now() > patience {
             let address = client.address();
             let why = format!(
-                "{PROGRAM} runs (process {}), but does not answer at {address} within {PATIENCE:?}",
+                "{PROGRAM} runs (process {}), but does not answer at {address} within {TIMEOUT:?}",
                 child.id()
             );
             return Err(

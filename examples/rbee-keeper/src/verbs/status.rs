@@ -6,13 +6,13 @@ use clap::Args;
 
 use crate::{
     Keeper,
-    client::PATIENCE as ANSWER_PATIENCE,
+    client::TIMEOUT as ANSWER_TIMEOUT,
     failure::{Exit, Failure},
     screen::{Facts, human},
 };
 
 /// The timeout for the version of the queen.
-const PATIENCE: Duration = Duration::from_secs(2);
+const TIMEOUT: Duration = Duration::from_secs(2);
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// The status of a queen that goes down, which may not answer any more.
 const DRAINING: &str = "draining";
@@ -22,7 +22,7 @@ pub(crate) struct Status {}
 
 impl Status {
     pub(crate) async fn run(&self, keeper: &Keeper) -> Result<Exit, Failure> {
-        let health = keeper.client.health(ANSWER_PATIENCE).await?;
+        let health = keeper.client.health(ANSWER_TIMEOUT).await?;
         if keeper.screen.is_json() {
             keeper.screen.document(&health)?;
             return Ok(Exit::Ok);
@@ -55,7 +55,7 @@ pub(crate) struct Version {}
 
 impl Version {
     pub(crate) async fn run(&self, keeper: &Keeper) -> Result<Exit, Failure> {
-        let health = keeper.client.health(PATIENCE).await.ok();
+        let health = keeper.client.health(TIMEOUT).await.ok();
         let answers = health.is_some();
         let queen = health.and_then(|health| health.details).map(|details| details.version);
         if keeper.screen.is_json() {

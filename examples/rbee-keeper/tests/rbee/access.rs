@@ -166,7 +166,7 @@ async fn stranger_who_tells(answer: impl Into<String>) -> (String, UnboundedRece
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn another_program_at_the_address_is_recognised() {
+async fn another_program_at_the_address_is_recognized() {
     for (answer, says) in [
         (
             "HTTP/1.1 404 Not Found\r\ncontent-type: text/html\r\ncontent-length: 12\r\n\r\n<h1>no\x1b[2J</",

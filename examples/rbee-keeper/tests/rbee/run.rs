@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::{Hall, PATIENCE, Rbee, echo, until};
+use crate::support::{Hall, Rbee, TIMEOUT, echo, until};
 use rbee_core::{
     EchoFault, EchoGate, EchoWorker, ErrorKind, JobState, KeepRequests, Prompt, Settings, Task,
 };
@@ -93,7 +93,7 @@ async fn ctrl_c_cancels_the_job() {
     assert_eq!(running.read(first.len()).await, first);
     running.interrupt();
     running.end().await.failed(130, &["interrupted"]);
-    tokio::time::timeout(PATIENCE, hall.echo.until_active(0)).await.unwrap();
+    tokio::time::timeout(TIMEOUT, hall.echo.until_active(0)).await.unwrap();
     until("cancelled", async || hall.last_job().await.status.state() == JobState::Cancelled).await;
 }
 
@@ -103,7 +103,7 @@ async fn ctrl_c_cancels_a_job_that_still_waits() {
     let gate = EchoGate::new();
     let hall = Hall::with(echo().gate(&gate)).await;
     let running = hall.rbee(&["run", "bee", "hello"]).start();
-    tokio::time::timeout(PATIENCE, hall.echo.until_active(1)).await.unwrap();
+    tokio::time::timeout(TIMEOUT, hall.echo.until_active(1)).await.unwrap();
     running.interrupt();
     running.end().await.failed(130, &["interrupted"]);
     until("cancelled", async || hall.last_job().await.status.state() == JobState::Cancelled).await;
@@ -120,7 +120,7 @@ async fn a_reader_that_goes_away_cancels_the_job_without_a_word() {
     gate.release(1);
     let ended = running.end().await.ok();
     assert_eq!(ended.err, "");
-    tokio::time::timeout(PATIENCE, hall.echo.until_active(0)).await.unwrap();
+    tokio::time::timeout(TIMEOUT, hall.echo.until_active(0)).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -20,7 +20,7 @@ use tokio::{
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// The timeout of everything in a test.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A queen with an echo worker under the name `bee`, at an address.
 pub struct Hall {
@@ -86,7 +86,7 @@ pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    assert!(tokio::time::timeout(PATIENCE, waited).await.is_ok(), "never: {what}");
+    assert!(tokio::time::timeout(TIMEOUT, waited).await.is_ok(), "never: {what}");
 }
 
 /// Spawns echo workers; loading a model that ends in `.toml` fails.
@@ -194,7 +194,7 @@ impl Running {
     pub async fn read(&mut self, bytes: usize) -> String {
         let mut read = vec![0; bytes];
         let out = self.child.stdout.as_mut().unwrap().read_exact(&mut read);
-        tokio::time::timeout(PATIENCE, out).await.unwrap().unwrap();
+        tokio::time::timeout(TIMEOUT, out).await.unwrap().unwrap();
         String::from_utf8(read).unwrap()
     }
 
@@ -227,7 +227,7 @@ impl Running {
             tokio::join!(read_out, read_err);
             self.child.wait().await.unwrap()
         };
-        let status = tokio::time::timeout(PATIENCE, ended).await;
+        let status = tokio::time::timeout(TIMEOUT, ended).await;
         let Ok(status) = status else { panic!("it does not end") };
         Ended { code: status.code(), out, err }
     }

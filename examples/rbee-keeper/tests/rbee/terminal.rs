@@ -1,6 +1,6 @@
 //! Tests of the output in a terminal.
 
-use crate::support::{Hall, PATIENCE, echo, until};
+use crate::support::{Hall, TIMEOUT, echo, until};
 use rbee_core::{EchoGate, EchoWorker, Finish, JobState, Output, Usage};
 use rbee_keeper::text::width;
 
@@ -108,7 +108,7 @@ async fn in_a_conversation_ctrl_c_stops_the_answer_and_ctrl_d_leaves() {
     terminal.types("hello\r");
     terminal.shows(EchoWorker::text(7, 1).trim_end()).await;
     terminal.running.interrupt();
-    tokio::time::timeout(PATIENCE, hall.echo.until_active(0)).await.unwrap();
+    tokio::time::timeout(TIMEOUT, hall.echo.until_active(0)).await.unwrap();
     until("cancelled", async || hall.last_job().await.status.state() == JobState::Cancelled).await;
     until("asked again", async || terminal.seen().matches(">>> ").count() >= 2).await;
     terminal.types("\x04");

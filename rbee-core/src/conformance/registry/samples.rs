@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use super::Subject;
 use crate::{
     Change, CorrelationId, Epoch, ErrorKind, Finish, HiveAddress, HiveId, HiveRecord, HiveStatus,
-    Job, JobFilter, JobId, JobOutline, JobRecord, ModelRecord, ModelRef, Outcome, Piece, Priority,
-    Prompt, QueenId, Registry, Result, Sampling, Snapshot, Task, TenantId, Usage, WallTime,
+    Job, JobFilter, JobId, JobOutline, JobRecord, ModelRecord, ModelRef, Outcome, Priority, Prompt,
+    QueenId, Registry, Result, Sampling, Snapshot, Task, TenantId, TokenChunk, Usage, WallTime,
     WorkerId, WorkerRecord,
 };
 
@@ -77,8 +77,8 @@ pub(super) fn running(job: JobId, attempt: u32, at: WallTime, numerics: &str) ->
     Change::JobRunning { job, worker: WorkerId::random(), attempt, at, numerics: numerics.into() }
 }
 
-pub(super) fn pieces(words: &[&str]) -> Vec<Piece> {
-    let piece = |(n, word): (usize, &&str)| Piece {
+pub(super) fn pieces(words: &[&str]) -> Vec<TokenChunk> {
+    let piece = |(n, word): (usize, &&str)| TokenChunk {
         id: (n % 3 != 2).then_some(n as u32 * 40_000),
         text: Box::from(*word),
     };

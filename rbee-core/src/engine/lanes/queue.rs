@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{Place, class, line::Line, spent::Spent};
+use super::{QueueKey, class, fair_share::FairShare, ordered_list::OrderedList};
 use crate::{Error, HiveId, Priority, TenantId, Ticket, Time};
 
 pub(super) type LaneName = (Priority, Option<TenantId>);
@@ -25,7 +25,7 @@ pub(super) enum LaneState {
 
 #[derive(Debug)]
 pub(super) struct Lane {
-    pub(super) jobs: Line,
+    pub(super) jobs: OrderedList,
     pub(super) state: LaneState,
     /// The share that its tenant has had: tokens by weight.
     pub(super) served: u64,
@@ -35,7 +35,7 @@ pub(super) struct Lane {
     pub(super) asked_at: u64,
 }
 
-/// The lanes of one priority. Shares are reckoned among them alone: the other priority is served at another pace.
+/// The lanes of one priority. Shares are reckoned among them alone: the other priority is served at another throughput.
 #[derive(Debug, Default)]
 struct Class {
     ready: BTreeSet<Turn>,
@@ -46,7 +46,7 @@ struct Class {
     /// for is not saved up.
     floor: u64,
     /// Shares of tenants beyond the floor whose lanes have run empty.
-    spent: Spent,
+    owed: FairShare,
 }
 
 impl Class {
@@ -99,20 +99,20 @@ impl ModelQueue {
         }
     }
 
-    pub(super) fn push(&mut self, name: LaneName, place: Place, since: Time) {
+    pub(super) fn push(&mut self, name: LaneName, key: QueueKey, since: Time) {
         self.waiting += 1;
         let Some(lane) = self.lanes.get_mut(&name) else {
-            let mut jobs = Line::default();
-            jobs.insert(place, since);
+            let mut jobs = OrderedList::default();
+            jobs.insert(key, since);
             let class = &mut self.classes[class(name.0)];
-            let served = class.spent.take(&name.1).unwrap_or_default().max(class.floor);
+            let served = class.owed.take(&name.1).unwrap_or_default().max(class.floor);
             class.ready.insert((served, name.1.clone()));
             let lane = Lane { jobs, state: LaneState::Ready, served, misses: 0, asked_at: 0 };
             self.lanes.insert(name, lane);
             return;
         };
-        let is_new_head = lane.jobs.first().is_none_or(|(head, _)| place < *head);
-        lane.jobs.insert(place, since);
+        let is_new_head = lane.jobs.first().is_none_or(|(head, _)| key < *head);
+        lane.jobs.insert(key, since);
         if is_new_head && lane.state == LaneState::Parked {
             self.set(&name, LaneState::Ready);
         }
@@ -122,15 +122,15 @@ impl ModelQueue {
     pub(super) fn remove(
         &mut self,
         name: &LaneName,
-        place: &Place,
+        key: &QueueKey,
         served: Option<u64>,
         voided: bool,
     ) -> bool {
         let Some(lane) = self.lanes.get_mut(name) else {
             return false;
         };
-        let was_head = lane.jobs.first().is_some_and(|(head, _)| head == place);
-        if !lane.jobs.remove(place) {
+        let was_head = lane.jobs.first().is_some_and(|(head, _)| head == key);
+        if !lane.jobs.remove(key) {
             return false;
         }
         self.waiting -= 1;
@@ -157,7 +157,7 @@ impl ModelQueue {
             if let Some(lane) = self.lanes.remove(name) {
                 let class = &mut self.classes[class(name.0)];
                 class.ready.remove(&(lane.served, name.1.clone()));
-                class.spent.remember(&name.1, lane.served, class.floor);
+                class.owed.remember(&name.1, lane.served, class.floor);
             }
         }
         true
@@ -173,8 +173,8 @@ impl ModelQueue {
             // A lane that is asked about is in no order.
             class.swap((before, name.1.clone()), state, LaneState::Asked(Ticket(0)));
             class.swap((lane.served, name.1.clone()), LaneState::Asked(Ticket(0)), state);
-        } else if let Some(served) = class.spent.take(&name.1) {
-            class.spent.remember(&name.1, corrected(served), class.floor);
+        } else if let Some(served) = class.owed.take(&name.1) {
+            class.owed.remember(&name.1, corrected(served), class.floor);
         }
     }
 

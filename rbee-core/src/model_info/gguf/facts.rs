@@ -81,7 +81,7 @@ impl Model<'_> {
             head_dim: shape.key_dim,
             kv_cache: if is_encoder(architecture) { Some(KvCache::default()) } else { shape.cache },
             has_chat_template: template.is_some(),
-            licence: header
+            license: header
                 .text("general.license.name")
                 .or_else(|| header.text("general.license"))
                 .map(shown),

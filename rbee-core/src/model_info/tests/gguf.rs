@@ -119,7 +119,7 @@ fn a_gguf_file_is_described() {
     assert_eq!((&*info.dtype, info.quantization.as_deref()), ("F32", Some("Q4_K_M")));
     assert_eq!((info.context, info.vocab, info.head_dim), (Some(4_096), Some(3), Some(8)));
     assert_eq!(info.kv_cache, Some(KvCache { whole: 3 * 2 * 16, ..KvCache::default() }));
-    assert_eq!((info.licence.as_deref(), info.has_chat_template), (Some("mit"), true));
+    assert_eq!((info.license.as_deref(), info.has_chat_template), (Some("mit"), true));
     assert_eq!(ModelInfo::chat_template(&file).unwrap().as_deref(), Some("{{ messages }}"));
     assert_eq!(ModelInfo::read(dir.path()).unwrap(), info, "the only model of its directory");
 }

@@ -74,7 +74,7 @@ impl Drop for Abandon {
 impl Hub {
     /// Finds out which commit the reference stands for, and which files a worker needs of it: the safetensors with
     /// their index, tokenizer and configuration, or one GGUF: the one that `::file=` names, else the only one, else
-    /// the one quantised as `Q4_K_M`. Never files that can run code when they are loaded. In offline mode the answer
+    /// the one quantized as `Q4_K_M`. Never files that can run code when they are loaded. In offline mode the answer
     /// is what the cache has.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! Putting the engine's questions to the policy, and bringing back what it says. What an answer is worth the engine
 //! decides.
 
-use super::{super::decisions, *};
+use super::{super::decision_history, *};
 use crate::{Ask, engine::Decider, metrics};
 
 /// Who was asked whether a job may join the queue, and what.
@@ -33,10 +33,10 @@ impl Driver {
             scheduler: self.policy.scheduler().clone(),
             version: self.policy.version(),
         };
-        let (mailbox, asked) = (self.shell.mailbox.clone(), question());
+        let (inbox, asked) = (self.context.inbox.clone(), question());
         let then = move |advice| {
             let admission = Some(Box::new(asked));
-            mailbox.post(Message::Advised { ticket, advice, admission });
+            inbox.send(Message::Advised { ticket, advice, admission });
         };
         let view = self.engine.view();
         if let Some(advice) = self.policy.ask(Question::Admit, &ask, view, then) {
@@ -56,33 +56,33 @@ impl Driver {
     ) {
         let began = Instant::now();
         let question = Question::Place(decider);
-        if self.shell.decisions.are_kept() {
+        if self.context.decisions.are_kept() {
             let (scheduler, version, fallback) = match decider {
                 Decider::Policy => (self.policy.scheduler().clone(), self.policy.version(), false),
                 Decider::BuiltIn => {
                     (Arc::new(self.policy.built_in().clone()) as Arc<dyn Scheduler>, None, true)
                 }
             };
-            let kept = Kept {
+            let kept = HistoryEntry {
                 at: ask.now.wall,
                 ask: ask.clone(),
                 view: self.engine.view().clone(),
                 scheduler,
                 version,
                 fallback,
-                question: decisions::Question::Place(None),
+                question: decision_history::Question::Place(None),
                 is_stale: false,
             };
-            self.shell.decisions.asked(ticket, kept);
+            self.context.decisions.asked(ticket, kept);
         }
         let advice = match decider {
             Decider::BuiltIn => question.put_to(self.policy.built_in(), &ask, self.engine.view()),
             Decider::Policy => {
                 self.record_question(ticket);
-                let mailbox = self.shell.mailbox.clone();
+                let inbox = self.context.inbox.clone();
                 let then = move |advice| {
                     metrics::scheduled(began.elapsed());
-                    mailbox.post(Message::Advised { ticket, advice, admission: None });
+                    inbox.send(Message::Advised { ticket, advice, admission: None });
                 };
                 match self.policy.ask(question, &ask, self.engine.view(), then) {
                     Some(advice) => {
@@ -114,7 +114,7 @@ impl Driver {
     }
 
     fn placement_advised(&mut self, ticket: Ticket, advice: Advice, effects: &mut Vec<Effect>) {
-        self.shell.decisions.answered(ticket, &advice);
+        self.context.decisions.answered(ticket, &advice);
         self.tell_engine(Input::Advised { ticket, advice }, effects);
     }
 
@@ -150,18 +150,18 @@ impl Driver {
             Advice::Failed(error) => Err(error.clone()),
             Advice::Admission(_) | Advice::Placement(_) | Advice::NoTime => return,
         };
-        if !self.shell.decisions.are_kept() {
+        if !self.context.decisions.are_kept() {
             return;
         }
         let AdmissionQuestion { ask, scheduler, version } = asked;
-        self.shell.decisions.admitted(Kept {
+        self.context.decisions.admitted(HistoryEntry {
             at: self.now().wall,
             ask,
             view: self.engine.view().clone(),
             scheduler,
             version,
             fallback: false,
-            question: decisions::Question::Admit(answer),
+            question: decision_history::Question::Admit(answer),
             is_stale: false,
         });
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     super::{
-        loads::{Listener, Work},
+        load_progress::{Listener, Work},
         policies, policy,
     },
     *,
@@ -12,7 +12,7 @@ use super::{
 use crate::{Ask, LoadRequest, Placement, Progress, Ticket, within::within};
 
 /// How long the policy may take to say where a model is to be loaded.
-const DECISION_PATIENCE: Duration = Duration::from_secs(5);
+const DECISION_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Driver {
     pub(super) fn command(
@@ -34,7 +34,7 @@ impl Driver {
         match shown {
             Some((work, hive, model)) => {
                 let listener = Listener { work, hive, model, progress };
-                let loads = self.shell.loads.clone();
+                let loads = self.context.loads.clone();
                 loads.listen(listener, || self.turn(input, effects));
             }
             None => self.turn(input, effects),
@@ -43,21 +43,21 @@ impl Driver {
 
     /// Asks the policy in a task of its own: nothing but this one command waits for the answer.
     pub(super) fn choose_hive(&self, ticket: Ticket, ask: Ask, request: &LoadRequest) {
-        let mailbox = self.shell.mailbox.clone();
+        let inbox = self.context.inbox.clone();
         let candidates = request.candidates(self.engine.view());
         let Ok(candidates) = candidates else {
             // The engine finds out for itself what is wrong with the request.
             let answer = Ok(Placement::Wait);
-            return mailbox.input(Input::HiveChosen { ticket, answer });
+            return inbox.input(Input::HiveChosen { ticket, answer });
         };
         let scheduler = self.policy.scheduler().clone();
         let asked = policies::aside(move || policy::guarded(|| scheduler.place(&ask, &candidates)));
         let asked = async { asked.await.flatten() };
         let choose = async move {
             let (kind, what) = (ErrorKind::Internal, "it did not decide");
-            let answer = within(DECISION_PATIENCE, kind, what, asked).await;
-            mailbox.input(Input::HiveChosen { ticket, answer });
+            let answer = within(DECISION_TIMEOUT, kind, what, asked).await;
+            inbox.input(Input::HiveChosen { ticket, answer });
         };
-        tokio::spawn(self.shell.kill.clone().run_until_cancelled_owned(choose));
+        tokio::spawn(self.context.kill.clone().run_until_cancelled_owned(choose));
     }
 }

@@ -12,14 +12,16 @@ impl Driver {
                     [Change::JobEnded { job, keep_output: true, .. }] => Some(job),
                     _ => None,
                 };
-                match kept.and_then(|job| Some((job, self.shell.logs.get(job)?))) {
-                    Some((job, log)) => self.shell.writer.write_with_answer(n, changes, job, &log),
-                    None => self.shell.writer.write(n, changes),
+                match kept.and_then(|job| Some((job, self.context.logs.get(job)?))) {
+                    Some((job, log)) => {
+                        self.context.writer.write_with_answer(n, changes, job, &log)
+                    }
+                    None => self.context.writer.write(n, changes),
                 }
             }
             Effect::Admitted { n, job } => {
                 if let Some(submitter) = self.submitters.get(&(job, n)) {
-                    self.shell.logs.insert(job, submitter.log.clone());
+                    self.context.logs.insert(job, submitter.log.clone());
                 }
             }
             Effect::Accept { n, job, answer } => {
@@ -34,11 +36,11 @@ impl Driver {
             Effect::Consult { ticket, question, ask } => {
                 self.consult(ticket, question, ask, effects);
             }
-            Effect::Unheeded { ticket } => self.shell.decisions.came_to_nothing(ticket),
+            Effect::Unheeded { ticket } => self.context.decisions.came_to_nothing(ticket),
             Effect::PolicyHealth(health) => self.policy.reign().set_health(*health),
             Effect::Start { lease, job, worker, attempt, queue_wait } => {
                 let Some((worker, log)) =
-                    self.workers.get(&worker).zip(self.shell.logs.get(job.id))
+                    self.workers.get(&worker).zip(self.context.logs.get(job.id))
                 else {
                     return self.no_such_worker(lease, worker);
                 };
@@ -57,69 +59,69 @@ impl Driver {
                     attempt,
                     worker: worker.clone(),
                     log,
-                    settings: self.shell.settings.clone(),
-                    writer: self.shell.writer.clone(),
+                    settings: self.context.settings.clone(),
+                    writer: self.context.writer.clone(),
                     rhythm,
                     usual_gap,
                 };
-                self.attempts.insert(lease, attempt.spawn(self.shell.mailbox.clone()));
+                self.attempts.insert(lease, attempt.spawn(self.context.inbox.clone()));
             }
             Effect::Abort { lease } => {
                 self.attempts.remove(&lease);
             }
             Effect::Finish { job, outcome } => {
                 metrics::ended(&outcome);
-                if let Some(log) = self.shell.logs.get(job) {
+                if let Some(log) = self.context.logs.get(job) {
                     log.close(&outcome);
-                    self.shell.logs.ended(job);
+                    self.context.logs.ended(job);
                 }
             }
-            Effect::Provision { hive, model } => match self.errands(&hive) {
-                Some(errands) => errands.provision(self.holders(&model), model),
+            Effect::Provision { hive, model } => match self.hive_tasks(&hive) {
+                Some(hive_tasks) => hive_tasks.provision(self.holders(&model), model),
                 None => {
                     let result = Err(no_such_hive(&hive));
-                    self.shell.mailbox.input(Input::Provisioned { hive, model, result });
+                    self.context.inbox.input(Input::Provisioned { hive, model, result });
                 }
             },
-            Effect::Verify { hive, model } => match self.errands(&hive) {
-                Some(errands) => errands.verify(model),
+            Effect::Verify { hive, model } => match self.hive_tasks(&hive) {
+                Some(hive_tasks) => hive_tasks.verify(model),
                 None => {
                     let result = Err(no_such_hive(&hive));
-                    self.shell.mailbox.input(Input::Verified { hive, model, result });
+                    self.context.inbox.input(Input::Verified { hive, model, result });
                 }
             },
-            Effect::RemoveModel { hive, model } => match self.errands(&hive) {
-                Some(errands) => errands.remove_model(model),
+            Effect::RemoveModel { hive, model } => match self.hive_tasks(&hive) {
+                Some(hive_tasks) => hive_tasks.remove_model(model),
                 None => {
                     let result = Err(no_such_hive(&hive));
-                    self.shell.mailbox.input(Input::ModelRemoved { hive, model, result });
+                    self.context.inbox.input(Input::ModelRemoved { hive, model, result });
                 }
             },
-            Effect::Spawn { worker, hive, spec } => match self.errands(&hive) {
-                Some(errands) => errands.spawn(worker, spec),
+            Effect::Spawn { worker, hive, spec } => match self.hive_tasks(&hive) {
+                Some(hive_tasks) => hive_tasks.spawn(worker, spec),
                 None => {
                     let result = Err(no_such_hive(&hive));
-                    self.shell.mailbox.input(Input::Spawned { worker, result });
+                    self.context.inbox.input(Input::Spawned { worker, result });
                 }
             },
-            Effect::Stop { worker, hive } => match self.errands(&hive) {
-                Some(errands) => errands.stop(worker),
-                None => self.shell.mailbox.input(Input::Stopped { worker }),
+            Effect::Stop { worker, hive } => match self.hive_tasks(&hive) {
+                Some(hive_tasks) => hive_tasks.stop(worker),
+                None => self.context.inbox.input(Input::Stopped { worker }),
             },
-            Effect::Connect { worker, hive } => match self.errands(&hive) {
-                Some(errands) => errands.connect(worker),
+            Effect::Connect { worker, hive } => match self.hive_tasks(&hive) {
+                Some(hive_tasks) => hive_tasks.connect(worker),
                 None => {
                     let result = Err(no_such_hive(&hive));
-                    self.shell.mailbox.input(Input::Connected { worker, result });
+                    self.context.inbox.input(Input::Connected { worker, result });
                 }
             },
             Effect::Probe { worker, within } => match self.workers.get(&worker).cloned() {
                 Some(handle) => {
-                    errands::probe(worker, handle, within, self.shell.mailbox.clone());
+                    hive_tasks::probe(worker, handle, within, self.context.inbox.clone());
                 }
                 None => {
                     let result = Err(no_handle(worker));
-                    self.shell.mailbox.input(Input::Probed { worker, result });
+                    self.context.inbox.input(Input::Probed { worker, result });
                 }
             },
             Effect::ReportHive { hive } => {
@@ -163,7 +165,7 @@ impl Driver {
     fn no_such_worker(&self, lease: LeaseId, worker: WorkerId) {
         let result = AttemptResult::Failed(no_handle(worker));
         let end = AttemptEnd { result, produced: 0, resumable: true };
-        self.shell.mailbox.input(Input::AttemptEnded { lease, end });
+        self.context.inbox.input(Input::AttemptEnded { lease, end });
     }
 }
 

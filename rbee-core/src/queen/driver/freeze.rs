@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::{super::mailbox, *};
+use super::{super::inbox, *};
 
 /// How long the store may take to say what it has written of the last turn.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 /// When it is worth asking for an interrupted job again, if the queen is only restarted.
 const RESTART: Duration = Duration::from_secs(1);
 
@@ -22,22 +22,22 @@ impl Driver {
     pub(super) async fn freeze(
         mut self,
         Last { reply, why }: Last,
-        rest: Vec<Letter>,
+        rest: Vec<Envelope>,
         effects: &mut Vec<Effect>,
     ) {
         self.turn(Input::Freeze, effects);
         self.attempts.clear();
         self.hives.values().for_each(|hive| hive.watch.cancel());
-        for letter in rest {
-            self.hear(letter, effects);
+        for envelope in rest {
+            self.hear(envelope, effects);
         }
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + TIMEOUT;
         while self.engine.awaits_records() {
-            match tokio::time::timeout_at(until, self.letters.recv()).await {
-                Ok(Some(letter)) => self.hear(letter, effects),
+            match tokio::time::timeout_at(until, self.envelopes.recv()).await {
+                Ok(Some(envelope)) => self.hear(envelope, effects),
                 Ok(None) => break,
                 Err(_) => {
-                    tracing::warn!("the store did not take the last changes within {PATIENCE:?}");
+                    tracing::warn!("the store did not take the last changes within {TIMEOUT:?}");
                     break;
                 }
             }
@@ -46,11 +46,11 @@ impl Driver {
             let answer = match self.engine.has_job(job) {
                 true => interrupted(job, &why, false),
                 // The policy still thinks about it, so nothing of it is recorded.
-                false => mailbox::gone(),
+                false => inbox::gone(),
             };
             let _ = submitter.reply.send(Err(answer));
         }
-        for (job, log) in self.shell.logs.live() {
+        for (job, log) in self.context.logs.live() {
             log.interrupt(interrupted(job, &why, self.engine.leaves(job)));
         }
         let hives = std::mem::take(&mut self.hives);
@@ -58,9 +58,9 @@ impl Driver {
     }
 
     /// Only the answers of the store still count. Whoever asks for something else learns that nobody answers, by the drop of
-    /// the letter.
-    fn hear(&mut self, letter: Letter, effects: &mut Vec<Effect>) {
-        if let Message::Input(input @ Input::Recorded { .. }) = letter.message {
+    /// the envelope.
+    fn hear(&mut self, envelope: Envelope, effects: &mut Vec<Effect>) {
+        if let Message::Input(input @ Input::Recorded { .. }) = envelope.message {
             self.turn(input, effects);
         }
     }

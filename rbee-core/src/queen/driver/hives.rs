@@ -30,12 +30,12 @@ impl Driver {
     }
 
     fn watch_hive(&self, backend: Arc<dyn HiveBackend>, reported: oneshot::Sender<()>) -> Hive {
-        let (watch, report_soon) = (self.shell.kill.child_token(), Arc::new(Notify::new()));
+        let (watch, report_soon) = (self.context.kill.child_token(), Arc::new(Notify::new()));
         tokio::spawn(watch.clone().run_until_cancelled_owned(monitor::watch(
             backend.clone(),
             self.engine.epoch(),
-            self.shell.settings.clone(),
-            self.shell.mailbox.clone(),
+            self.context.settings.clone(),
+            self.context.inbox.clone(),
             report_soon.clone(),
             reported,
         )));

@@ -9,7 +9,7 @@ use std::{
 
 use futures_core::Stream;
 
-use super::JobLog;
+use super::EventLog;
 use crate::{Error, EventRef, JobEvent};
 
 /// The events of a job, from where the reader began to the one terminal event.
@@ -18,7 +18,7 @@ use crate::{Error, EventRef, JobEvent};
 /// down, or loses the job to another queen, before the job has ended. [`interruption`](Self::interruption) says so then.
 #[derive(Debug)]
 pub struct JobEvents {
-    log: Arc<JobLog>,
+    log: Arc<EventLog>,
     next: u64,
     measured: u32,
     reader: u64,
@@ -27,7 +27,7 @@ pub struct JobEvents {
 }
 
 impl JobEvents {
-    pub(super) fn new(log: Arc<JobLog>, next: u64, reader: u64) -> Self {
+    pub(super) fn new(log: Arc<EventLog>, next: u64, reader: u64) -> Self {
         Self { log, next, measured: 0, reader, done: false, interruption: None }
     }
 

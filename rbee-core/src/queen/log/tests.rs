@@ -51,7 +51,7 @@ fn texts(events: &[JobEvent]) -> Vec<&str> {
 
 #[test]
 fn an_attempt_that_lost_the_pen_writes_no_more() {
-    let log = Arc::new(JobLog::default());
+    let log = Arc::new(EventLog::default());
     log.begin(LeaseId(1), STARTED);
     assert_eq!(log.push(LeaseId(1), token(1), MOST), Pushed::Written);
     let resume = log.begin(LeaseId(2), STARTED);
@@ -64,7 +64,7 @@ fn an_attempt_that_lost_the_pen_writes_no_more() {
 
 #[test]
 fn nothing_follows_the_one_terminal_event() {
-    let log = Arc::new(JobLog::default());
+    let log = Arc::new(EventLog::default());
     log.begin(LeaseId(1), STARTED);
     assert!(log.close(&done()));
     assert!(!log.close(&Outcome::Cancelled));
@@ -84,10 +84,10 @@ fn nothing_follows_the_one_terminal_event() {
 
 #[test]
 fn a_reader_that_waits_is_woken_by_whatever_comes_next() {
-    let log = Arc::new(JobLog::default());
+    let log = Arc::new(EventLog::default());
     let (mut events, count) = (log.read(None), Arc::new(Count(AtomicUsize::new(0))));
     let mut wakes = 0;
-    let mut woken = |log: &JobLog, change: &dyn Fn(&JobLog)| {
+    let mut woken = |log: &EventLog, change: &dyn Fn(&EventLog)| {
         assert!(!events.is_done());
         read(&mut events, &count);
         change(log);
@@ -102,7 +102,7 @@ fn a_reader_that_waits_is_woken_by_whatever_comes_next() {
 
 #[test]
 fn an_answer_that_is_too_long_is_not_written() {
-    let log = JobLog::default();
+    let log = EventLog::default();
     log.begin(LeaseId(1), STARTED);
     assert_eq!(log.push(LeaseId(1), token(1), 3), Pushed::Written);
     assert_eq!(log.push(LeaseId(1), token(2), 3), Pushed::TooLong);
@@ -111,7 +111,7 @@ fn an_answer_that_is_too_long_is_not_written() {
 
 #[test]
 fn what_is_unsaved_is_handed_out_once() {
-    let log = JobLog::taken_over(&[Piece { id: Some(1), text: "a".into() }], None);
+    let log = EventLog::taken_over(&[TokenChunk { id: Some(1), text: "a".into() }], None);
     assert_eq!(log.take_unsaved(), None);
     log.begin(LeaseId(1), STARTED);
     log.push(LeaseId(1), token(2), MOST);
@@ -122,7 +122,8 @@ fn what_is_unsaved_is_handed_out_once() {
 
 #[test]
 fn one_who_waits_for_the_end_is_woken_for_nothing_else() {
-    let (log, lease, count) = (Arc::new(JobLog::default()), LeaseId(1), Arc::new(Count(0.into())));
+    let (log, lease, count) =
+        (Arc::new(EventLog::default()), LeaseId(1), Arc::new(Count(0.into())));
     let mut events = log.read(None);
     let waker = waker(count.clone());
     let mut context = Context::from_waker(&waker);
@@ -147,7 +148,8 @@ fn one_who_waits_for_the_end_is_woken_for_nothing_else() {
 
 #[test]
 fn a_reader_may_have_enough_and_go_on_where_it_stopped() {
-    let (log, lease, count) = (Arc::new(JobLog::default()), LeaseId(1), Arc::new(Count(0.into())));
+    let (log, lease, count) =
+        (Arc::new(EventLog::default()), LeaseId(1), Arc::new(Count(0.into())));
     log.begin(lease, STARTED);
     let mut events = log.read(None);
     let waker = waker(count.clone());
@@ -179,7 +181,7 @@ fn interrupted() -> Error {
 
 #[test]
 fn an_interrupted_log_gives_what_is_there_and_no_end_and_is_written_no_more() {
-    let (log, count) = (Arc::new(JobLog::default()), Arc::new(Count(AtomicUsize::new(0))));
+    let (log, count) = (Arc::new(EventLog::default()), Arc::new(Count(AtomicUsize::new(0))));
     log.begin(LeaseId(1), STARTED);
     log.push(LeaseId(1), token(1), MOST);
     let mut events = log.read(None);
@@ -202,7 +204,7 @@ fn an_interrupted_log_gives_what_is_there_and_no_end_and_is_written_no_more() {
 
 #[test]
 fn a_job_that_has_ended_is_not_interrupted() {
-    let (log, count) = (Arc::new(JobLog::default()), Arc::new(Count(AtomicUsize::new(0))));
+    let (log, count) = (Arc::new(EventLog::default()), Arc::new(Count(AtomicUsize::new(0))));
     log.begin(LeaseId(1), STARTED);
     log.close(&done());
     log.interrupt(interrupted());
@@ -213,7 +215,7 @@ fn a_job_that_has_ended_is_not_interrupted() {
 
 #[test]
 fn one_who_waits_for_the_end_of_an_interrupted_log_waits_no_longer() {
-    let (log, count) = (Arc::new(JobLog::default()), Arc::new(Count(0.into())));
+    let (log, count) = (Arc::new(EventLog::default()), Arc::new(Count(0.into())));
     let mut events = log.read(None);
     let waker = waker(count.clone());
     let mut context = Context::from_waker(&waker);
@@ -225,7 +227,7 @@ fn one_who_waits_for_the_end_of_an_interrupted_log_waits_no_longer() {
 }
 
 /// The number and the name of each event that is there for one who has read up to this number.
-fn told(log: &Arc<JobLog>, after: u64) -> Vec<(Option<u64>, &'static str)> {
+fn told(log: &Arc<EventLog>, after: u64) -> Vec<(Option<u64>, &'static str)> {
     let count = Arc::new(Count(AtomicUsize::new(0)));
     let name = |event: JobEvent| match event.kind {
         EventKind::Token { .. } => (event.seq, "token"),
@@ -238,12 +240,12 @@ fn told(log: &Arc<JobLog>, after: u64) -> Vec<(Option<u64>, &'static str)> {
 
 #[test]
 fn a_reader_at_any_place_gets_the_end_unless_it_has_read_it() {
-    let piece = |id| Piece { id: Some(id), text: "a".into() };
+    let piece = |id| TokenChunk { id: Some(id), text: "a".into() };
     let pieces = [piece(1), piece(2)];
     let log = |outcome: &Outcome, is_taken_over: bool| {
         let log = match is_taken_over {
-            true => JobLog::taken_over(&pieces, Some(STARTED)),
-            false => JobLog::restored(&pieces, Some(STARTED)),
+            true => EventLog::taken_over(&pieces, Some(STARTED)),
+            false => EventLog::restored(&pieces, Some(STARTED)),
         };
         log.close(outcome);
         Arc::new(log)
@@ -266,7 +268,7 @@ fn a_reader_at_any_place_gets_the_end_unless_it_has_read_it() {
     }
     assert_eq!(told(&cut, 1), [(Some(2), "token"), (Some(ERROR_AFTER_TAKE_OVER), "error")]);
     assert_eq!(told(&cut, ERROR_AFTER_TAKE_OVER), []);
-    let never_begun = JobLog::taken_over(&[], None);
+    let never_begun = EventLog::taken_over(&[], None);
     never_begun.close(&Outcome::Cancelled);
     assert_eq!(told(&Arc::new(never_begun), 7), [(Some(ERROR_AFTER_TAKE_OVER), "error")]);
 }

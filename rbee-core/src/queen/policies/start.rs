@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// What the application brings.
-pub(in crate::queen) struct Brought {
+pub(in crate::queen) struct ApplicationPolicy {
     /// Its own scheduler, where it has set one.
     pub(in crate::queen) own: Option<Arc<dyn Scheduler>>,
     /// What decides where it has not.
@@ -25,18 +25,18 @@ pub(in crate::queen) struct Brought {
 /// - a scheduler of the application's own that is compiled in, always;
 /// - a text of the application's own that was not recorded before, or is what was put in force last;
 /// - else the newest version, where an operator has put it in force;
-/// - else what the application brings, its own or the built-in policy: what it brought once it no longer stands by.
+/// - else what the application brings, its own or the built-in policy: what it application_policy once it no longer stands by.
 pub(in crate::queen) async fn first(
     registry: &dyn Registry,
     epoch: Epoch,
-    brought: &Brought,
+    application_policy: &ApplicationPolicy,
 ) -> Result<(Arc<dyn Scheduler>, Option<u64>)> {
-    let own = brought.own.as_ref();
+    let own = application_policy.own.as_ref();
     let newest = newest(registry).await?;
     let is_operators = |record: &PolicyRecord| {
         matches!(record.origin, PolicyOrigin::Operator | PolicyOrigin::Rollback)
     };
-    let application = own.unwrap_or(&brought.default).clone();
+    let application = own.unwrap_or(&application_policy.default).clone();
     match own.map(|own| own.info().source) {
         // One that is compiled in cannot be told from what it was before.
         Some(None) => {
@@ -71,7 +71,7 @@ pub(in crate::queen) async fn first(
         // It came with a configuration that is not there any more.
         PolicyOrigin::Application => Ok((application, None)),
         PolicyOrigin::Operator | PolicyOrigin::Rollback => {
-            match compile(&newest.source, &brought.built_in) {
+            match compile(&newest.source, &application_policy.built_in) {
                 Ok(scheduler) => Ok((scheduler, Some(newest.version))),
                 Err(error) => {
                     tracing::error!(

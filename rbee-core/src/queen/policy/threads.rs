@@ -19,7 +19,7 @@ const QUEUE: usize = 1_024;
 const MOST_THREADS: usize = 16;
 /// How long a question may wait for a thread, in limits of a decision. Every question before it either ends within its
 /// limit or is found to be overdue.
-const PATIENCE: u32 = 20;
+const MAX_TRIES: u32 = 20;
 
 type Task = Box<dyn FnOnce(&dyn Scheduler) + Send>;
 
@@ -108,7 +108,7 @@ impl Threads {
         }
         let stuck = self.stuck.clone();
         tokio::spawn(async move {
-            let waited = timeout(limit * PATIENCE, begins).await;
+            let waited = timeout(limit * MAX_TRIES, begins).await;
             let in_time = match waited {
                 Ok(_) => timeout(limit, answered).await.ok(),
                 Err(_) => None,

@@ -12,14 +12,14 @@ use crate::{
 };
 
 /// One life of a queen that nobody has taken over.
-struct Life {
+struct OwnerLease {
     queen: QueenId,
     lease: Duration,
     until: WallTime,
     released: bool,
 }
 
-impl Life {
+impl OwnerLease {
     fn is_alive(&self, now: WallTime) -> bool {
         !self.released && now < self.until
     }
@@ -27,7 +27,7 @@ impl Life {
 
 pub(super) struct Store {
     last_epoch: u64,
-    lives: BTreeMap<Epoch, Life>,
+    lives: BTreeMap<Epoch, OwnerLease>,
     jobs: HashMap<JobId, JobRecord>,
     by_order: BTreeSet<(u64, JobId)>,
     /// In the order of their ends.
@@ -69,7 +69,7 @@ impl Store {
         self.last_epoch += 1;
         let epoch = Epoch(self.last_epoch);
         self.lives.retain(|_, life| life.queen != *queen);
-        let life = Life { queen: queen.clone(), lease, until: now + lease, released: false };
+        let life = OwnerLease { queen: queen.clone(), lease, until: now + lease, released: false };
         self.lives.insert(epoch, life);
         self.take_over(epoch, now)
     }
@@ -443,7 +443,7 @@ mod tests {
 
     #[test]
     fn the_jobs_that_ended_first_make_room_for_the_answers_of_others() {
-        let piece = crate::Piece { id: None, text: "x".repeat(100).into() };
+        let piece = crate::TokenChunk { id: None, text: "x".repeat(100).into() };
         let one = size_of_val(&piece) + 100;
         let mut store = Store::new(100, 3 * one);
         let epoch =

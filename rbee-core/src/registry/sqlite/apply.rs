@@ -9,7 +9,7 @@ use super::{
     fault::{Fault, Refusal},
     ops::{Key, Op, Stretch, json, stored, stored_time},
     outcome::Columns,
-    pieces, rows,
+    rows, token_chunks,
 };
 use crate::{
     Change, Epoch, HiveAddress, HiveId, HiveRecord, JobRecord, JobStatus, ModelRecord, Outcome,
@@ -173,7 +173,7 @@ fn job_queued(
         return job_touched(db, epoch, &job, changed);
     }
     if let Some(data) = vectors {
-        put_stretch(db, &job, pieces::VECTORS, data)?;
+        put_stretch(db, &job, token_chunks::VECTORS, data)?;
     }
     Ok(put_pieces(db, &job, stretch)?)
 }
@@ -186,7 +186,7 @@ fn job_vectors(db: &Connection, epoch: Epoch, job: &Key, data: &[u8]) -> Result<
              WHERE job_id = ?1 AND owner = ?2 AND completed_at IS NULL
              ON CONFLICT (job_id, at) DO UPDATE SET data = excluded.data",
         )?
-        .execute(params![job.as_str(), stored(epoch.0), pieces::VECTORS, data])?;
+        .execute(params![job.as_str(), stored(epoch.0), token_chunks::VECTORS, data])?;
     job_touched(db, epoch, job, changed)
 }
 

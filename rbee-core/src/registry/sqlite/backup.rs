@@ -25,7 +25,7 @@ use tokio::sync::mpsc::WeakSender;
 use super::{
     fault::Fault,
     file::{self, create_directory},
-    mark, migrate,
+    loss_mark, migrate,
     options::Backups,
     writer::Message,
 };
@@ -186,7 +186,7 @@ impl Worker {
         create_directory(directory)?;
         self.make_room()?;
         let now = WallTime::now();
-        let stamp = mark::utc(now.as_millis()).replace(['-', ':'], "");
+        let stamp = loss_mark::utc(now.as_millis()).replace(['-', ':'], "");
         let path = directory.join(format!("{PREFIX}{stamp}{SUFFIX}"));
         let part = directory.join(format!("{PREFIX}{stamp}{PART}"));
         drop(file::create_private(&part)?);
@@ -203,7 +203,7 @@ impl Worker {
             return Ok(None);
         }
         fs::rename(&part, &path)?;
-        mark::sync_directory(&path)?;
+        loss_mark::sync_directory(&path)?;
         find(directory).iter().skip(self.settings.kept.max(1)).for_each(|old| remove(old));
         Ok(Some((path, now)))
     }
@@ -285,7 +285,7 @@ pub(super) fn copy(
     let source = migrate::open_reader(database, busy)?;
     // Everything is read in this transaction, so the copy is of one moment and need not begin anew.
     let moment = source.unchecked_transaction()?;
-    mark::identity(&moment)?;
+    loss_mark::identity(&moment)?;
     let mut copy = Connection::open(to)?;
     let since = Instant::now();
     {

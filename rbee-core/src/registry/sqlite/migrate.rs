@@ -14,7 +14,7 @@ use super::{
     durability::Durability,
     fault::Fault,
     file, log_check,
-    mark::{self, Mark},
+    loss_mark::{self, Mark},
     schema::{APPLICATION_ID, MIGRATIONS},
 };
 
@@ -79,7 +79,7 @@ pub(super) fn open_writer(
     busy: Duration,
 ) -> Result<(Connection, OpenHere), Fault> {
     let _alone = OPENING.lock().unwrap_or_else(PoisonError::into_inner);
-    let mark = mark::read(path)?;
+    let mark = loss_mark::read(path)?;
     if let Some(mark) = &mark {
         check_files(path, mark)?;
     }
@@ -108,12 +108,12 @@ fn check_files(path: &Path, mark: &Mark) -> Result<(), Fault> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => "the file is gone",
         Err(error) => return Err(error.into()),
     };
-    Err(mark::lost(mark, what.into()))
+    Err(loss_mark::lost(mark, what.into()))
 }
 
 /// Is the log whole? What the system itself did not write before it went down is no damage.
 fn check_log(path: &Path, mark: &Mark) -> Result<(), Fault> {
-    if mark.boot.is_none() || mark.boot != mark::boot() || is_open_here(path) {
+    if mark.boot.is_none() || mark.boot != loss_mark::boot() || is_open_here(path) {
         return Ok(());
     }
     match log_check::missing(path)? {
@@ -124,7 +124,7 @@ fn check_log(path: &Path, mark: &Mark) -> Result<(), Fault> {
                 "its log {} is damaged or gone: {missing} of {of} changed pages are missing",
                 log.display()
             );
-            Err(mark::lost(mark, what))
+            Err(loss_mark::lost(mark, what))
         }
     }
 }
@@ -162,7 +162,7 @@ fn look(path: &Path, busy: Duration, mark: Option<&Mark>) -> Result<(), Fault> {
         let connection = connect(path, access, busy)?;
         check(&connection, known)?;
         if let Some(mark) = mark {
-            mark::compare(mark, mark::identity(&connection)?.as_ref())?;
+            loss_mark::compare(mark, loss_mark::identity(&connection)?.as_ref())?;
         }
         if is_small { check_pages(&connection) } else { Ok(()) }
     };
@@ -274,7 +274,7 @@ mod tests {
 
     #[test]
     fn a_job_that_an_older_version_has_kept_is_read_with_its_answer() {
-        use super::super::{pieces, rows};
+        use super::super::{rows, token_chunks};
         let mut db = Connection::open_in_memory().unwrap();
         migrate(&mut db, &MIGRATIONS[..5]).unwrap();
         let job = crate::JobId::random();
@@ -285,10 +285,10 @@ mod tests {
             [job.to_string()],
         )
         .unwrap();
-        let piece = crate::Piece { id: Some(7), text: "honey".into() };
+        let piece = crate::TokenChunk { id: Some(7), text: "honey".into() };
         db.execute(
             "INSERT INTO pieces (job_id, at, data) VALUES (?1, 0, ?2)",
-            rusqlite::params![job.to_string(), pieces::encode(std::slice::from_ref(&piece))],
+            rusqlite::params![job.to_string(), token_chunks::encode(std::slice::from_ref(&piece))],
         )
         .unwrap();
         migrate(&mut db, MIGRATIONS).unwrap();

@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
-use super::{fault::Fault, pieces};
-use crate::{Change, HiveRecord, JobRecord, Piece, WallTime};
+use super::{fault::Fault, token_chunks};
+use crate::{Change, HiveRecord, JobRecord, TokenChunk, WallTime};
 
 /// One change, ready to be written.
 pub(super) enum Op {
@@ -39,11 +39,11 @@ pub(super) struct Stretch {
 }
 
 impl Stretch {
-    fn new(at: u32, pieces: &[Piece]) -> Self {
+    fn new(at: u32, pieces: &[TokenChunk]) -> Self {
         Self {
             at,
             count: u32::try_from(pieces.len()).unwrap_or(u32::MAX),
-            data: pieces::encode(pieces),
+            data: token_chunks::encode(pieces),
         }
     }
 
@@ -59,14 +59,17 @@ impl Op {
             Change::JobQueued(record) => Self::JobQueued {
                 request: record.request.as_deref().map(json).transpose()?,
                 pieces: Stretch::new(0, &record.pieces),
-                vectors: record.vectors.as_deref().map(|vectors| pieces::encode_vectors(vectors)),
+                vectors: record
+                    .vectors
+                    .as_deref()
+                    .map(|vectors| token_chunks::encode_vectors(vectors)),
                 record: Box::new(without_text(record)),
             },
             Change::JobTokens { job, at, pieces } => {
                 Self::JobTokens { job: Key::new(job), stretch: Stretch::new(*at, pieces) }
             }
             Change::JobVectors { job, vectors } => {
-                Self::JobVectors { job: Key::new(job), data: pieces::encode_vectors(vectors) }
+                Self::JobVectors { job: Key::new(job), data: token_chunks::encode_vectors(vectors) }
             }
             Change::HivePut(record) => Self::HivePut {
                 capabilities: json(&record.capabilities)?,

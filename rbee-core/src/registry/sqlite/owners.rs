@@ -1,4 +1,4 @@
-//! Lives of queens: who is alive, and whose the rows of the dead become. Runs inside a transaction of the writer.
+//! CurrentOwners of queens: who is alive, and whose the rows of the dead become. Runs inside a transaction of the writer.
 
 use std::{path::Path, time::Duration};
 
@@ -7,9 +7,8 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::{
     ends,
     fault::{Fault, Refusal},
-    life,
     ops::{Key, stored, stored_time},
-    rows,
+    owner_lock, rows,
 };
 use crate::{Epoch, JobState, QueenId, Snapshot, WallTime, registry::rules};
 
@@ -148,7 +147,7 @@ fn dead_lives(
     while let Some(row) = others.next()? {
         let (other, is_over, liveness) =
             (row.get(0)?, row.get(1)?, row.get::<_, Option<String>>(2)?);
-        if is_over || liveness.as_deref().is_some_and(|name| life::has_died(database, name)) {
+        if is_over || liveness.as_deref().is_some_and(|name| owner_lock::has_died(database, name)) {
             dead.push((other, liveness));
         }
     }
@@ -161,7 +160,7 @@ pub(super) fn sweep(db: &Connection, database: &Path) -> Result<(), Fault> {
         .prepare_cached("SELECT liveness FROM queens WHERE liveness IS NOT NULL")?
         .query_map([], |row| row.get(0))?
         .collect::<Result<_, _>>()?;
-    life::sweep(database, |name| known.iter().any(|life| life == name))?;
+    owner_lock::sweep(database, |name| known.iter().any(|life| life == name))?;
     Ok(())
 }
 

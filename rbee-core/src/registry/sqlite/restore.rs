@@ -13,7 +13,7 @@ use super::{
     SqliteRegistry, backup,
     fault::Fault,
     file::{beside, create_private},
-    life, mark, migrate,
+    loss_mark, migrate, owner_lock,
 };
 use crate::{Error, ErrorKind, Result, WallTime};
 
@@ -116,7 +116,7 @@ fn exchange(
     let exchanged = std::path::absolute(database).map_err(Fault::from).and_then(|path| {
         refuse_if_used(&path)?;
         let now = WallTime::now();
-        let moment = mark::utc(now.as_millis()).replace(['-', ':'], "");
+        let moment = loss_mark::utc(now.as_millis()).replace(['-', ':'], "");
         let new = beside(&path, &format!("-new-{moment}"));
         let old = beside(&path, &format!("-replaced-{moment}"));
         let restored = (|| {
@@ -135,7 +135,7 @@ fn exchange(
 }
 
 fn refuse_if_used(database: &Path) -> Result<(), Fault> {
-    if migrate::is_open_here(database) || life::is_anyone_alive(database)? {
+    if migrate::is_open_here(database) || owner_lock::is_anyone_alive(database)? {
         Err(Fault::Used)
     } else {
         Ok(())
@@ -152,7 +152,7 @@ fn adopt(
 ) -> Result<Restored, Fault> {
     db.busy_timeout(BUSY)?;
     // The mark may be what is damaged: then the database alone says which epochs were given out.
-    let before = mark::read(path).unwrap_or_else(|error| {
+    let before = loss_mark::read(path).unwrap_or_else(|error| {
         tracing::warn!(%error, "the mark is made anew");
         None
     });
@@ -162,21 +162,21 @@ fn adopt(
         backup::seal(&db)?;
     }
     db.pragma_update(None, "synchronous", "FULL")?;
-    let from = mark::identity(&db)?.filter(|found| found.at_ms > 0);
+    let from = loss_mark::identity(&db)?.filter(|found| found.at_ms > 0);
     let alive = db.unchecked_transaction()?;
-    mark::raise_epoch(&alive, epoch.max(last_epoch_of(path)).saturating_add(EPOCHS))?;
-    mark::stamp(&alive, stamp, WallTime::now())?;
+    loss_mark::raise_epoch(&alive, epoch.max(last_epoch_of(path)).saturating_add(EPOCHS))?;
+    loss_mark::stamp(&alive, stamp, WallTime::now())?;
     alive.commit()?;
-    let written = mark::of(&db, WallTime::now())?;
+    let written = loss_mark::of(&db, WallTime::now())?;
     db.close().map_err(|(_, error)| error)?;
     let replaced = old.map(|old| move_aside(path, old)).transpose()?.flatten();
     if old.is_some() {
         fs::File::open(new)?.sync_all()?;
         fs::rename(new, path)?;
-        mark::sync_directory(path)?;
+        loss_mark::sync_directory(path)?;
     }
     if let Some(written) = &written {
-        mark::write(path, written)?;
+        loss_mark::write(path, written)?;
     }
     Ok(Restored {
         replaced,
@@ -189,7 +189,7 @@ fn adopt(
 fn last_epoch_of(path: &Path) -> u64 {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let read = Connection::open_with_flags(path, flags).map_err(Fault::from);
-    read.and_then(|db| mark::last_epoch(&db)).unwrap_or(0)
+    read.and_then(|db| loss_mark::last_epoch(&db)).unwrap_or(0)
 }
 
 /// Moves the database and its log aside, if there is one.

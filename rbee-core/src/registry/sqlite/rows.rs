@@ -7,7 +7,7 @@ use rusqlite::{
     types::{FromSql, ValueRef},
 };
 
-use super::{fault::Fault, ops::Key, ops::stored, outcome::Stored, pieces};
+use super::{fault::Fault, ops::Key, ops::stored, outcome::Stored, token_chunks};
 use crate::{
     EndedJob, Epoch, HiveAddress, HiveId, HiveRecord, HiveStatus, Job, JobOutline, JobRecord,
     JobState, JobStatus, LiveJob, ModelRecord, PolicyFilter, PolicyLanguage, PolicyOrigin,
@@ -197,11 +197,11 @@ pub(super) fn read_answer(db: &Connection, record: &mut JobRecord) -> Result<(),
     let mut stretches = stretches.query([Key::new(record.id)])?;
     while let Some(row) = stretches.next()? {
         let data = row.get_ref(1)?.as_blob().unwrap_or(&[0xff]);
-        let is_sound = if row.get::<_, i64>(0)? == pieces::VECTORS {
-            record.vectors = pieces::decode_vectors(data).map(Arc::new);
+        let is_sound = if row.get::<_, i64>(0)? == token_chunks::VECTORS {
+            record.vectors = token_chunks::decode_vectors(data).map(Arc::new);
             record.vectors.is_some()
         } else {
-            pieces::decode(data, &mut record.pieces)
+            token_chunks::decode(data, &mut record.pieces)
         };
         if !is_sound {
             return Err(Fault::Damaged {

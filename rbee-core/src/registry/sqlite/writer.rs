@@ -17,10 +17,10 @@ use super::{
     answers::{Answers, Caller, Reply, tell},
     apply,
     fault::{Fault, Refusal},
-    life::LifeLock,
-    mark,
+    loss_mark,
     ops::Op,
     options::SqliteOptions,
+    owner_lock::OwnerLock,
     owners,
 };
 use crate::{
@@ -70,9 +70,9 @@ pub(super) struct Record {
 }
 
 /// The signs of life of the queens that opened here.
-pub(super) type Locks = Arc<Mutex<HashMap<Epoch, LifeLock>>>;
+pub(super) type Locks = Arc<Mutex<HashMap<Epoch, OwnerLock>>>;
 
-pub(super) fn lock(lives: &Locks) -> MutexGuard<'_, HashMap<Epoch, LifeLock>> {
+pub(super) fn lock(lives: &Locks) -> MutexGuard<'_, HashMap<Epoch, OwnerLock>> {
     // Every change under the lock leaves it whole.
     lives.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -183,7 +183,7 @@ impl Writer {
                     answers.add(record.caller, result);
                 }
             }
-            // Perhaps one of them holds what the file cannot take; its neighbours shall not suffer for it.
+            // Perhaps one of them holds what the file cannot take; its neighbors shall not suffer for it.
             Err(Failure::Statement(_)) if records.len() > 1 => {
                 for record in records.drain(..) {
                     let alone = self.commit(std::slice::from_ref(&record));
@@ -211,7 +211,7 @@ impl Writer {
     /// Writes what may be written, and tells of each record whether it was. After an error nothing was written.
     fn commit(&self, records: &[Record]) -> Result<Vec<Result<()>>, Failure> {
         let transaction = Transaction::begin(&self.db).map_err(Failure::Transaction)?;
-        let mut lives = Lives::default();
+        let mut lives = CurrentOwners::default();
         let mut results = Vec::with_capacity(records.len());
         for record in records {
             match self.apply(&mut lives, record) {
@@ -225,7 +225,7 @@ impl Writer {
         Ok(results)
     }
 
-    fn apply(&self, lives: &mut Lives, record: &Record) -> Result<(), Refusal> {
+    fn apply(&self, lives: &mut CurrentOwners, record: &Record) -> Result<(), Refusal> {
         if !lives.is_current(&self.db, record.epoch)? {
             return Err(Refusal::Fenced(rules::life_is_over(record.epoch)));
         }
@@ -265,15 +265,15 @@ impl Writer {
         let (now, commits) = (self.clock.now(), self.commits.load(Ordering::Relaxed));
         self.db.pragma_update(None, "synchronous", "FULL")?;
         let stamped = Transaction::begin(&self.db).and_then(|transaction| {
-            mark::stamp(&self.db, 0, now)?;
+            loss_mark::stamp(&self.db, 0, now)?;
             transaction.commit()
         });
         self.db.pragma_update(None, "synchronous", self.synchronous)?;
         stamped?;
         // Under the write lock, so that of several processes the last one to stamp also writes last.
         let _lock = Transaction::begin(&self.db)?;
-        if let Some(mark) = mark::of(&self.db, now)? {
-            mark::write(&self.path, &mark)?;
+        if let Some(mark) = loss_mark::of(&self.db, now)? {
+            loss_mark::write(&self.path, &mark)?;
         }
         self.marked = (now, commits);
         Ok(())
@@ -292,8 +292,8 @@ impl Writer {
     fn begin(&mut self, queen: &QueenId, lease: Duration) -> Result<Snapshot, Refusal> {
         let now = self.clock.now();
         let transaction = Transaction::begin(&self.db)?;
-        let life = LifeLock::take(&self.path)?;
-        let name = life.as_ref().map(LifeLock::name);
+        let life = OwnerLock::take(&self.path)?;
+        let name = life.as_ref().map(OwnerLock::name);
         let begun = owners::begin(&self.db, queen, lease, name, now, &self.path)
             .and_then(|epoch| owners::take_over(&self.db, epoch, now, &self.path))
             .and_then(|snapshot| transaction.commit().map(|()| snapshot));
@@ -323,7 +323,7 @@ impl Writer {
         let snapshot = owners::take_over(&self.db, epoch, now, &self.path)?;
         transaction.commit()?;
         self.purging = true;
-        if now - self.marked.0 >= mark::INTERVAL {
+        if now - self.marked.0 >= loss_mark::INTERVAL {
             self.mark_soon();
         }
         if !snapshot.jobs.is_empty() || !snapshot.hives.is_empty() {
@@ -381,9 +381,9 @@ enum Failure {
 
 /// The lives that the present transaction has asked about.
 #[derive(Default)]
-struct Lives(Vec<(Epoch, bool)>);
+struct CurrentOwners(Vec<(Epoch, bool)>);
 
-impl Lives {
+impl CurrentOwners {
     fn is_current(&mut self, db: &Connection, epoch: Epoch) -> Result<bool, Fault> {
         if let Some((_, known)) = self.0.iter().find(|(asked, _)| *asked == epoch) {
             return Ok(*known);

@@ -27,7 +27,7 @@ impl Trace {
         let bursts: Vec<_> = (0..BURSTS)
             .map(|_| {
                 let at = hour(&mut rng);
-                (at, favoured(&mut rng, models), favoured(&mut rng, tenants))
+                (at, favored(&mut rng, models), favored(&mut rng, tenants))
             })
             .collect();
         let mut arrivals = Vec::new();
@@ -40,7 +40,7 @@ impl Trace {
                 let batch = rng.below(4) == 0;
                 let priority = if batch { Priority::Batch } else { Priority::Interactive };
                 let at = hour(&mut rng);
-                (at, favoured(&mut rng, models), favoured(&mut rng, tenants), priority)
+                (at, favored(&mut rng, models), favored(&mut rng, tenants), priority)
             };
             let Some(model) = model else { continue };
             // Most are short and a few are long, as people's are.
@@ -66,7 +66,7 @@ impl Trace {
         let mut rng = Rng::new(seed);
         let mut arrivals = Vec::new();
         for number in 0..conversations {
-            let Some(model) = favoured(&mut rng, models) else { break };
+            let Some(model) = favored(&mut rng, models) else { break };
             let mut at = rng.millis(0, span.as_millis() as u64);
             let mut key = hash(hash(START, &seed.to_le_bytes()), &number.to_le_bytes());
             let mut prefix = Vec::new();
@@ -107,8 +107,8 @@ fn hour(rng: &mut Rng) -> Duration {
     HOUR * hour as u32 + rng.millis(0, HOUR.as_millis() as u64)
 }
 
-/// One of them, the first ones more often: the less favoured of two throws is dropped.
-fn favoured<T: Clone>(rng: &mut Rng, of: &[T]) -> Option<T> {
+/// One of them, the first ones more often: the less favored of two throws is dropped.
+fn favored<T: Clone>(rng: &mut Rng, of: &[T]) -> Option<T> {
     let (one, two) = (rng.below(of.len() as u64), rng.below(of.len() as u64));
     of.get(one.min(two) as usize).cloned()
 }

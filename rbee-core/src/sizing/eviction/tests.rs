@@ -14,7 +14,7 @@ struct Sample {
     last_used: u64,
     leased: u32,
     pinned: bool,
-    settled: bool,
+    min_loaded_elapsed: bool,
     state: WorkerState,
     devices: Vec<u32>,
 }
@@ -25,7 +25,7 @@ fn idle(memory: u64, last_used: u64) -> Sample {
         last_used,
         leased: 0,
         pinned: false,
-        settled: true,
+        min_loaded_elapsed: true,
         state: WorkerState::Ready,
         devices: vec![1],
     }
@@ -64,7 +64,7 @@ fn cluster(samples: &[Sample]) -> ClusterView {
         view.memory_bytes = sample.memory;
         view.leased = sample.leased;
         view.pinned = sample.pinned;
-        view.settled = sample.settled;
+        view.min_loaded_elapsed = sample.min_loaded_elapsed;
         view.state = sample.state;
         cluster.put_worker(view);
     }
@@ -128,7 +128,7 @@ fn a_budget_is_kept_by_stopping_workers_of_any_device() {
 #[test]
 fn a_worker_makes_room_only_when_it_has_settled_or_failed() {
     let mut young = idle(10, 1);
-    young.settled = false;
+    young.min_loaded_elapsed = false;
     assert_eq!(plan(&[young.clone(), idle(20, 2)], 0, 10), Some(vec![id(1)]));
     assert_eq!(plan(std::slice::from_ref(&young), 0, 10), None);
     young.state = WorkerState::Failed;
@@ -146,12 +146,12 @@ fn sample() -> impl Strategy<Value = Sample> {
     let leased = prop_oneof![4 => Just(0u32), 1 => Just(1u32)];
     let flags = (prop::bool::weighted(0.15), prop::bool::weighted(0.85));
     (0..60u64, 0..6u64, leased, flags, state, devices).prop_map(
-        |(memory, last_used, leased, (pinned, settled), state, devices)| Sample {
+        |(memory, last_used, leased, (pinned, min_loaded_elapsed), state, devices)| Sample {
             memory,
             last_used,
             leased,
             pinned,
-            settled,
+            min_loaded_elapsed,
             state,
             devices,
         },
@@ -160,7 +160,7 @@ fn sample() -> impl Strategy<Value = Sample> {
 
 fn is_evictable(sample: &Sample) -> bool {
     let may = match sample.state {
-        WorkerState::Ready => sample.settled,
+        WorkerState::Ready => sample.min_loaded_elapsed,
         WorkerState::Failed => true,
         WorkerState::Loading | WorkerState::Draining => false,
     };

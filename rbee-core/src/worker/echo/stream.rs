@@ -19,7 +19,7 @@ use crate::{
 const DEFAULT_MAX_TOKENS: u32 = 16;
 const VOCABULARY: u64 = 1000;
 
-/// The finaliser of SplitMix64: every input bit changes about half of the output bits.
+/// The finalizer of SplitMix64: every input bit changes about half of the output bits.
 fn mix(mut x: u64) -> u64 {
     x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

@@ -168,7 +168,7 @@ fn described(info: serde_json::Value) -> ModelOnDisk {
         "format": "safetensors", "architecture": "llama", "task": "generate", "parameters": null,
         "weights_bytes": GIB, "dtype": "F16", "quantization": null, "context": 8192, "vocab": null,
         "layers": null, "hidden": null, "heads": null, "kv_heads": null, "head_dim": null,
-        "kv_cache": null, "has_chat_template": true, "licence": null, "embedding": null,
+        "kv_cache": null, "has_chat_template": true, "license": null, "embedding": null,
     });
     for (key, value) in info.as_object().unwrap() {
         info_of_all[key] = value.clone();

@@ -256,7 +256,7 @@ impl World {
             Effect::ReportHive { hive } => _ = self.reports_due.insert(hive),
             Effect::Note(Note::Evicted(worker, _)) => {
                 let victim = before.worker(worker).expect("only a worker that is there is evicted");
-                // An operator need not wait until it has settled.
+                // An operator need not wait until it has min_loaded_elapsed.
                 let is_order = what.starts_with("Command") || what.starts_with("HiveChosen");
                 let may = if is_order { victim.is_stoppable() } else { victim.is_evictable() };
                 assert!(may, "{victim:?} was evicted ({what})");

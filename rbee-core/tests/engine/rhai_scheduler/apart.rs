@@ -12,7 +12,7 @@ const CASE: &str = "RBEE_TEST_CASE";
 /// Memory that a process may have, in KiB.
 const MOST_KIB: u64 = 2 * 1024 * 1024;
 /// How long one may take, on a machine that is busy with others.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What something took on this thread.
 #[derive(Clone, Copy, Debug)]
@@ -83,7 +83,7 @@ pub(crate) fn each(
             let _ = ended.send(());
             said + complained.as_str()
         });
-        let in_time = end.recv_timeout(PATIENCE).is_ok();
+        let in_time = end.recv_timeout(TIMEOUT).is_ok();
         if !in_time {
             child.kill().unwrap();
         }

@@ -215,7 +215,7 @@ fn memory_is_reckoned_with_the_slots_that_are_asked_for() {
         "parameters": GIB / 2, "weights_bytes": GIB, "dtype": "F16", "quantization": null,
         "context": 8192, "vocab": null, "layers": null, "hidden": null, "heads": null,
         "kv_heads": null, "head_dim": null, "kv_cache": cache, "has_chat_template": true,
-        "licence": null, "embedding": null,
+        "license": null, "embedding": null,
     });
     let mut on_disk = ModelOnDisk::new(model("m"), GIB);
     on_disk.info = Some(Arc::new(serde_json::from_value(info).unwrap()));

@@ -12,7 +12,7 @@ use super::{
     parts,
 };
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A job that has ended, whose end is handed in and not recorded yet.
 fn ending() -> Hand {
@@ -40,7 +40,7 @@ fn full() -> Error {
 fn the_end_is_told_when_it_is_recorded() {
     let mut hand = ending();
     let n = record(&hand).expect("the end is handed in");
-    hand.wait(PATIENCE - Duration::from_millis(1));
+    hand.wait(TIMEOUT - Duration::from_millis(1));
     assert!(hand.finishes().is_empty());
     hand.feed(Input::Recorded { n, result: Ok(()) });
     assert_eq!(hand.finishes().len(), 1);
@@ -51,7 +51,7 @@ fn the_end_is_told_when_it_is_recorded() {
 fn an_end_that_is_not_recorded_in_time_is_told_once_and_recorded_later() {
     let mut hand = ending();
     let n = record(&hand).expect("the end is handed in");
-    hand.wait(PATIENCE);
+    hand.wait(TIMEOUT);
     assert_eq!(hand.finishes().len(), 1, "a reader does not wait for ever");
     assert!(record(&hand).is_none(), "it is handed in already");
     assert!(!hand.engine.is_quiet(), "it is still to be recorded");

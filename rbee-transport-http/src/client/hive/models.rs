@@ -12,7 +12,7 @@ use rbee_core::{
     ModelOrigin, ModelRef, Progress, Result,
 };
 
-use super::{HttpHive, PATIENCE, SILENCE, SLACK};
+use super::{HttpHive, SILENCE, SLACK, TIMEOUT};
 use crate::{
     client::Endpoint,
     wire::{
@@ -25,9 +25,9 @@ use crate::{
 /// What is sent of a file at once, in bytes.
 const PART: usize = 4 << 20;
 /// How long a part may take to be taken; the hive waits for its disk before it answers.
-const PART_PATIENCE: Duration = Duration::from_secs(120);
+const PART_TIMEOUT: Duration = Duration::from_secs(120);
 /// How long a hive may take to say what the files of a model are.
-const HASH_PATIENCE: Duration = Duration::from_secs(600);
+const HASH_TIMEOUT: Duration = Duration::from_secs(600);
 
 #[async_trait]
 impl ModelHost for HttpHive {
@@ -52,7 +52,7 @@ impl ModelHost for HttpHive {
         };
         let order = Provision { model: model.clone(), from };
         let answer =
-            self.endpoint.open(Method::POST, wire::hive::PROVISION, Some(&order), PATIENCE).await?;
+            self.endpoint.open(Method::POST, wire::hive::PROVISION, Some(&order), TIMEOUT).await?;
         let events = answer.events().map_err(|error| self.broken(error))?;
         let mut events = events.with_silence_limit(SILENCE);
         let mut sending = FuturesUnordered::new();
@@ -92,7 +92,7 @@ impl ModelHost for HttpHive {
     async fn files(&self, model: &ModelRef) -> Result<Arc<dyn ModelFiles>> {
         let path = query::with(wire::hive::MANIFEST, &Model { model: model.clone() })?;
         // A file that was never hashed is read for this.
-        let manifest = self.endpoint.get(&path, HASH_PATIENCE).await?;
+        let manifest = self.endpoint.get(&path, HASH_TIMEOUT).await?;
         Ok(Arc::new(HttpFiles { endpoint: self.endpoint.clone(), model: model.clone(), manifest }))
     }
 
@@ -125,7 +125,7 @@ async fn send(
         while part.len() >= PART || (is_over && !part.is_empty()) {
             let now = part.split_to(part.len().min(PART)).freeze();
             let length = now.len() as u64;
-            endpoint.put_part(&path, now, (at, all), PART_PATIENCE).await?;
+            endpoint.put_part(&path, now, (at, all), PART_TIMEOUT).await?;
             at += length;
         }
         if is_over {
@@ -155,7 +155,7 @@ impl ModelFiles for HttpFiles {
     ) -> Result<BoxStream<'static, Result<Bytes, Error>>> {
         let content = Content { model: self.model.clone(), file: file.to_owned() };
         let path = query::with(wire::hive::CONTENT, &content)?;
-        let answer = self.endpoint.get_from(&path, from, PATIENCE).await?;
+        let answer = self.endpoint.get_from(&path, from, TIMEOUT).await?;
         Ok(answer.bytes(SILENCE).boxed())
     }
 }

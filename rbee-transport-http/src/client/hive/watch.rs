@@ -15,7 +15,7 @@ use http::Method;
 use rbee_core::{Epoch, Error, HiveEvent, HiveId, Result};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
-use super::{PATIENCE, SILENCE};
+use super::{SILENCE, TIMEOUT};
 use crate::{
     client::{Endpoint, EventStream},
     wire::{
@@ -39,7 +39,7 @@ pub(super) async fn watch(
     let claim = Claim { hive, endpoint, owner: Owner { owner } };
     let lease = claim.renew().await?;
     let path = query::with(wire::hive::EVENTS, &claim.owner)?;
-    let events = claim.endpoint.open(Method::GET, &path, None::<&()>, PATIENCE).await?.events()?;
+    let events = claim.endpoint.open(Method::GET, &path, None::<&()>, TIMEOUT).await?.events()?;
     let events = events.with_silence_limit(SILENCE);
     let every = (Duration::from_millis(lease.lease_ms) / 3).max(LEAST_BEAT);
     let mut beat = interval_at(Instant::now() + every, every);
@@ -61,7 +61,7 @@ struct Claim {
 
 impl Claim {
     async fn renew(&self) -> Result<Lease> {
-        self.endpoint.call(Method::POST, wire::LEASE, Some(&self.owner), PATIENCE).await
+        self.endpoint.call(Method::POST, wire::LEASE, Some(&self.owner), TIMEOUT).await
     }
 
     /// Gives signs of life until one is not taken, which it returns.

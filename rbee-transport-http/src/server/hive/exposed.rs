@@ -13,12 +13,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::{models::Inbounds, owner::OwnerLease, reach::Reach};
 use crate::{
-    server::{Lease, figures},
+    server::{Lease, measurements},
     wire::{self, hive::WorkerAddress},
 };
 
 /// How long a hive may take to say what there is on it, when it is asked for figures or claimed.
-const REPORT_PATIENCE: Duration = Duration::from_secs(4);
+const REPORT_TIMEOUT: Duration = Duration::from_secs(4);
 /// How long a queen owns a hive that goes on without a lease of its own.
 const LEASE: Duration = Duration::from_secs(90);
 
@@ -76,7 +76,7 @@ impl Inner {
         if !self.reach.must_open() {
             return;
         }
-        if let Ok(Ok(report)) = tokio::time::timeout(REPORT_PATIENCE, self.hive.report()).await {
+        if let Ok(Ok(report)) = tokio::time::timeout(REPORT_TIMEOUT, self.hive.report()).await {
             self.open(&report).await;
         }
     }
@@ -129,8 +129,8 @@ impl Inner {
 
     /// Sets the figures that are read off the hive.
     pub(super) async fn measure(&self) {
-        if let Ok(Ok(report)) = tokio::time::timeout(REPORT_PATIENCE, self.hive.report()).await {
-            figures::hive(&self.hive.info().id, &report);
+        if let Ok(Ok(report)) = tokio::time::timeout(REPORT_TIMEOUT, self.hive.report()).await {
+            measurements::hive(&self.hive.info().id, &report);
         }
     }
 

@@ -25,7 +25,7 @@ use tokio::sync::mpsc;
 
 use super::{Inner, Shared, answer, mark, query, streams};
 use crate::{
-    server::{figures, reply},
+    server::{measurements, response},
     wire::hive::{Content, Model, Origin, Part, Provision, Want, provisioning},
 };
 
@@ -38,7 +38,7 @@ const UNWRITTEN: usize = 2;
 /// Files that are wanted and not asked for yet.
 const UNASKED: usize = 64;
 /// How long a part may wait for the one before it to be written, and how long its body may take.
-const PART_PATIENCE: Duration = Duration::from_secs(60);
+const PART_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Models that are being sent to this hive, by the digest of their manifests.
 #[derive(Debug, Default)]
@@ -135,13 +135,13 @@ impl Inbound {
             return unwanted();
         };
         // Room first: whoever goes away while there is none has changed nothing.
-        let room = match tokio::time::timeout(PART_PATIENCE, to.reserve()).await {
+        let room = match tokio::time::timeout(PART_TIMEOUT, to.reserve()).await {
             Ok(Ok(room)) => room,
             Ok(Err(_)) => return unwanted(),
             Err(_) => {
                 self.state().open.remove(file);
                 let message =
-                    format!("the file {file:?} was not written on within {PART_PATIENCE:?}");
+                    format!("the file {file:?} was not written on within {PART_TIMEOUT:?}");
                 return wrong(ErrorKind::Storage, message);
             }
         };
@@ -208,9 +208,9 @@ impl Drop for Attached {
 /// Puts a model on the disk.
 pub(super) async fn provision(State(inner): Shared, request: Request) -> Response {
     let mark = mark(&request);
-    match reply::read_json::<Provision>(request, MOST_ORDER).await {
+    match response::read_json::<Provision>(request, MOST_ORDER).await {
         Ok(order) => begin(inner, order),
-        Err(error) => reply::refuse(&error, mark.as_ref()),
+        Err(error) => response::refuse(&error, mark.as_ref()),
     }
 }
 
@@ -232,7 +232,7 @@ fn begin(inner: Arc<Inner>, Provision { model, from }: Provision) -> Response {
     streams::providing(wanted, |progress: Progress| async move {
         let provisioned = inner.hive.provision(&model, from, progress).await;
         drop(attached);
-        figures::provisioned(provisioned.as_ref().err());
+        measurements::provisioned(provisioned.as_ref().err());
         match &provisioned {
             Ok(ModelOnDisk { bytes, .. }) => {
                 tracing::info!(%model, bytes, "the model is on the disk")
@@ -246,11 +246,11 @@ fn begin(inner: Arc<Inner>, Provision { model, from }: Provision) -> Response {
 /// Reads a model's files again.
 pub(super) async fn verify(State(inner): Shared, request: Request) -> Response {
     let mark = mark(&request);
-    match reply::read_json::<Model>(request, MOST_ORDER).await {
+    match response::read_json::<Model>(request, MOST_ORDER).await {
         Ok(Model { model }) => streams::working(provisioning::DONE, |progress| async move {
             inner.hive.verify(&model, progress).await
         }),
-        Err(error) => reply::refuse(&error, mark.as_ref()),
+        Err(error) => response::refuse(&error, mark.as_ref()),
     }
 }
 
@@ -267,7 +267,7 @@ pub(super) async fn take(State(inner): Shared, request: Request) -> Response {
         };
         let from = content_range(&parts.headers)?;
         let body = Limited::new(body, MOST_PART).collect();
-        let body = match tokio::time::timeout(PART_PATIENCE, body).await {
+        let body = match tokio::time::timeout(PART_TIMEOUT, body).await {
             Ok(Ok(body)) => body.to_bytes(),
             Ok(Err(cause)) => {
                 let message = format!(
@@ -276,7 +276,7 @@ pub(super) async fn take(State(inner): Shared, request: Request) -> Response {
                 return Err(Error::new(ErrorKind::InvalidRequest, message));
             }
             Err(_) => {
-                let message = format!("the part did not arrive within {PART_PATIENCE:?}");
+                let message = format!("the part did not arrive within {PART_TIMEOUT:?}");
                 return Err(Error::new(ErrorKind::InvalidRequest, message));
             }
         };
@@ -284,7 +284,7 @@ pub(super) async fn take(State(inner): Shared, request: Request) -> Response {
     };
     match taken.await {
         Ok(()) => StatusCode::NO_CONTENT.into_response(),
-        Err(error) => reply::refuse(&error, mark.as_ref()),
+        Err(error) => response::refuse(&error, mark.as_ref()),
     }
 }
 
@@ -349,6 +349,6 @@ pub(super) async fn content(State(inner): Shared, request: Request) -> Response 
             }
             response
         }
-        Err(error) => reply::refuse(&error, mark.as_ref()),
+        Err(error) => response::refuse(&error, mark.as_ref()),
     }
 }

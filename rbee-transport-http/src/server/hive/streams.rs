@@ -17,7 +17,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::{super::figures, Inner};
+use super::{super::measurements, Inner};
 use crate::wire::{
     ErrorBody, ProgressBody,
     hive::{Exited, Spawn, Want, happening, provisioning, spawning},
@@ -33,7 +33,7 @@ pub(super) fn spawn(inner: Arc<Inner>, order: Spawn) -> Response {
         let Spawn { id, spec } = order;
         let began = Instant::now();
         let spawned = inner.hive.spawn(id, &spec, progress).await;
-        figures::spawned(spawned.as_ref().err(), began.elapsed());
+        measurements::spawned(spawned.as_ref().err(), began.elapsed());
         let model = &spec.model;
         match &spawned {
             Ok(_) => tracing::info!(worker = %id, %model, "the worker is ready"),

@@ -19,7 +19,7 @@ use crate::{
     server::{
         connections::ConnectionCap,
         held_body::HeldBody,
-        reply::{self, BodyBudget},
+        response::{self, BodyBudget},
     },
     wire,
 };
@@ -286,14 +286,14 @@ impl Inner {
     /// The whole body of a request that says it is JSON.
     ///
     /// # Errors
-    /// As [`reply::read_body`]; [`ErrorKind::RateLimited`] or [`ErrorKind::SystemAtCapacity`] if there is no room for it.
+    /// As [`response::read_body`]; [`ErrorKind::RateLimited`] or [`ErrorKind::SystemAtCapacity`] if there is no room for it.
     pub(super) async fn read_body(&self, request: Request) -> Result<ReadBody> {
         // The gate has put the caller there.
         let caller = request.extensions().get::<Caller>().cloned();
         let tenant = caller.unwrap_or_else(super::caller::nobody).tenant().cloned();
         let mut permit = BodyPermit { bounds: self.bounds.clone(), tenant, bytes: 0 };
         let most = self.bounds.limits.body_bytes;
-        let bytes = reply::read_body(request, most, &mut permit).await?;
+        let bytes = response::read_body(request, most, &mut permit).await?;
         Ok(ReadBody { bytes, permit })
     }
 
@@ -302,6 +302,6 @@ impl Inner {
     /// # Errors
     /// As [`read_body`](Self::read_body), and [`ErrorKind::InvalidRequest`] that says where it is not what was expected.
     pub(super) async fn read_json<T: DeserializeOwned>(&self, request: Request) -> Result<T> {
-        reply::parse(self.read_body(request).await?.bytes())
+        response::parse(self.read_body(request).await?.bytes())
     }
 }

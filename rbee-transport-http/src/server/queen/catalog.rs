@@ -17,10 +17,10 @@ use rbee_core::{
 use super::{
     Inner, Shared,
     caller::Caller,
-    gate::{Answer, Params},
+    middleware::{Answer, Params},
 };
 use crate::{
-    server::reply,
+    server::response,
     wire::{
         ErrorBody,
         queen::{CatalogEntry, Listing, ModelDetails, ModelQuery},
@@ -46,7 +46,7 @@ pub(super) use pull::pull;
 )]
 pub(super) async fn list(State(shared): State<Shared>) -> Answer {
     let data = entries(&shared.queen).await?;
-    Ok(reply::json(StatusCode::OK, &Listing { data }))
+    Ok(response::json(StatusCode::OK, &Listing { data }))
 }
 
 /// Look at a model.
@@ -84,7 +84,7 @@ pub(super) async fn show(
         }
         found.hives.retain(|id| id == hive);
     }
-    Ok(reply::json(StatusCode::OK, &found))
+    Ok(response::json(StatusCode::OK, &found))
 }
 
 /// Remove a model from the disks.

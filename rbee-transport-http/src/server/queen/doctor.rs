@@ -7,9 +7,9 @@ use http::StatusCode;
 use rbee_core::{ClusterView, HiveStatus, HiveSummary, JobFilter, Queen, WorkerState, async_trait};
 use tokio::time::Instant;
 
-use super::{Shared, gate::Answer};
+use super::{Shared, middleware::Answer};
 use crate::{
-    server::reply,
+    server::response,
     wire::{
         ErrorBody,
         queen::{Check, DOCTOR, Doctor, Verdict},
@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// How long one of the checks may take.
-const CHECK_PATIENCE: Duration = Duration::from_secs(10);
+const CHECK_TIMEOUT: Duration = Duration::from_secs(10);
 /// A store that takes longer than this to answer is slow.
 const SLOW_STORE: Duration = Duration::from_millis(250);
 
@@ -63,16 +63,16 @@ pub(super) async fn doctor(State(shared): State<Shared>) -> Answer {
     checks.extend(cluster.workers().map(|worker| engine(worker)));
     checks.extend(queue(queen, &cluster).await?);
     for health_check in &shared.health_checks {
-        match tokio::time::timeout(CHECK_PATIENCE, health_check.check()).await {
+        match tokio::time::timeout(CHECK_TIMEOUT, health_check.check()).await {
             Ok(found) => checks.extend(found),
             Err(_) => {
-                let message = format!("{health_check:?} did not answer within {CHECK_PATIENCE:?}");
+                let message = format!("{health_check:?} did not answer within {CHECK_TIMEOUT:?}");
                 checks.push(check("queen", "health check", Verdict::Failed, message));
             }
         }
     }
     let verdict = checks.iter().map(|check| check.verdict).max().unwrap_or(Verdict::Ok);
-    Ok(reply::json(StatusCode::OK, &Doctor { verdict, checks }))
+    Ok(response::json(StatusCode::OK, &Doctor { verdict, checks }))
 }
 
 fn check(
@@ -88,7 +88,7 @@ fn check(
 async fn store(queen: &Queen) -> Check {
     let began = Instant::now();
     let filter = JobFilter { limit: 1, ..JobFilter::default() };
-    match tokio::time::timeout(CHECK_PATIENCE, queen.jobs(&filter)).await {
+    match tokio::time::timeout(CHECK_TIMEOUT, queen.jobs(&filter)).await {
         Ok(Ok(_)) => {
             let took = began.elapsed();
             let verdict = if took > SLOW_STORE { Verdict::Warning } else { Verdict::Ok };
@@ -96,7 +96,7 @@ async fn store(queen: &Queen) -> Check {
         }
         Ok(Err(error)) => check("store", "answers", Verdict::Failed, error.message()),
         Err(_) => {
-            let message = format!("not within {CHECK_PATIENCE:?}; is its disk full or gone?");
+            let message = format!("not within {CHECK_TIMEOUT:?}; is its disk full or gone?");
             check("store", "answers", Verdict::Failed, message)
         }
     }
@@ -105,7 +105,7 @@ async fn store(queen: &Queen) -> Check {
 /// Can the store be written? It is tried, and what the queen itself has seen counts too.
 async fn store_writes(queen: &Queen) -> rbee_core::Result<Check> {
     let began = Instant::now();
-    let tried = tokio::time::timeout(CHECK_PATIENCE, queen.check_store()).await;
+    let tried = tokio::time::timeout(CHECK_TIMEOUT, queen.check_store()).await;
     let known = queen.store_fault().await?;
     let failed = |message| check("store", "writes", Verdict::Failed, message);
     Ok(match (tried, known) {
@@ -116,7 +116,7 @@ async fn store_writes(queen: &Queen) -> rbee_core::Result<Check> {
         )),
         (Ok(Err(error)), None) => failed(error.message().to_owned()),
         (Err(_), None) => {
-            failed(format!("not within {CHECK_PATIENCE:?}; is its disk full, or the file locked?"))
+            failed(format!("not within {CHECK_TIMEOUT:?}; is its disk full, or the file locked?"))
         }
         (Ok(Ok(())), None) => {
             let took = began.elapsed();

@@ -4,9 +4,9 @@ use axum::extract::{Request, State};
 use http::StatusCode;
 use rbee_core::{Error, ErrorKind, Fit, LoadRequest};
 
-use super::{Shared, gate::Answer};
+use super::{Shared, middleware::Answer};
 use crate::{
-    server::reply,
+    server::response,
     wire::{
         ErrorBody,
         policy::{DeviceEstimate, ESTIMATE, Estimate, EstimateRequest},
@@ -45,7 +45,7 @@ pub(super) async fn estimate(State(shared): State<Shared>, request: Request) -> 
     let devices: Vec<DeviceEstimate> = found.into_iter().map(describe).collect();
     let fits = devices.iter().any(|device| device.verdict.starts_with("fits"));
     let estimate = Estimate { model: model.to_string(), fits, devices };
-    Ok(reply::json(StatusCode::OK, &estimate))
+    Ok(response::json(StatusCode::OK, &estimate))
 }
 
 fn describe(found: rbee_core::DeviceEstimate) -> DeviceEstimate {

@@ -4,9 +4,9 @@ use axum::extract::State;
 use http::StatusCode;
 use rbee_core::{Error, ErrorKind, Result};
 
-use super::{Inner, Shared, caller::Caller, gate::Answer};
+use super::{Inner, Shared, caller::Caller, middleware::Answer};
 use crate::{
-    server::{reply, routes},
+    server::{response, routes},
     wire::{
         ErrorBody, HEALTH, METRICS,
         queen::{Health, HealthDetails},
@@ -55,7 +55,7 @@ pub(super) async fn health(State(shared): State<Shared>, caller: Caller) -> Answ
         Err(error) => return Err(error.into()),
     };
     let code = if status == OK { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    Ok(reply::json(code, &Health { status: status.into(), details }))
+    Ok(response::json(code, &Health { status: status.into(), details }))
 }
 
 /// What the operator is told.

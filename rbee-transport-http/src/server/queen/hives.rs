@@ -13,10 +13,10 @@ use rbee_core::{
 
 use super::{
     Shared,
-    gate::{Answer, Name},
+    middleware::{Answer, Name},
 };
 use crate::{
-    server::reply,
+    server::response,
     wire::{
         ErrorBody,
         queen::{AddHive, HIVE, HIVE_DRAIN, HIVE_START, HIVE_STOP, HIVES, HiveView, Listing},
@@ -26,7 +26,7 @@ use crate::{
 /// How long a hive that is stopped has before it is stopped by force.
 const STOP_GRACE: Duration = Duration::from_secs(30);
 /// How long the answer to an addition waits for the hive's first report.
-const REPORT_PATIENCE: Duration = Duration::from_secs(5);
+const REPORT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often it looks.
 const REPORT_PAUSE: Duration = Duration::from_millis(20);
 
@@ -47,7 +47,7 @@ pub(super) async fn list(State(shared): State<Shared>) -> Answer {
     let cluster = shared.queen.cluster().await?;
     let hives = shared.queen.hives().await?;
     let data = hives.into_iter().map(|hive| describe(hive, &cluster)).collect();
-    Ok(reply::json(StatusCode::OK, &Listing::<HiveView> { data }))
+    Ok(response::json(StatusCode::OK, &Listing::<HiveView> { data }))
 }
 
 /// Look at a hive.
@@ -66,7 +66,7 @@ pub(super) async fn list(State(shared): State<Shared>) -> Answer {
 )]
 pub(super) async fn show(State(shared): State<Shared>, Name(name): Name) -> Answer {
     let view = view(&shared.queen, &hive_id(&name)?).await?;
-    Ok(reply::json(StatusCode::OK, &view))
+    Ok(response::json(StatusCode::OK, &view))
 }
 
 /// Add a machine whose `rbee-hive` runs already.
@@ -101,12 +101,12 @@ pub(super) async fn add(State(shared): State<Shared>, request: Request) -> Answe
             tokio::time::sleep(REPORT_PAUSE).await;
         }
     };
-    let view = match tokio::time::timeout(REPORT_PATIENCE, reported).await {
+    let view = match tokio::time::timeout(REPORT_TIMEOUT, reported).await {
         Ok(view) => view,
         // It belongs to the fleet all the same, and shows why it is not usable.
         Err(_) => view(&shared.queen, &id).await,
     };
-    Ok(reply::json(StatusCode::CREATED, &view?))
+    Ok(response::json(StatusCode::CREATED, &view?))
 }
 
 /// Stop a hive with its workers, and take it out of the fleet. Its jobs go on elsewhere.
@@ -155,7 +155,7 @@ pub(super) async fn remove(State(shared): State<Shared>, Name(name): Name) -> An
 pub(super) async fn start(State(shared): State<Shared>, Name(name): Name) -> Answer {
     let id = hive_id(&name)?;
     shared.queen.start_hive(id.clone()).await?;
-    Ok(reply::json(StatusCode::ACCEPTED, &view(&shared.queen, &id).await?))
+    Ok(response::json(StatusCode::ACCEPTED, &view(&shared.queen, &id).await?))
 }
 
 /// Stop a hive with its workers; it stays in the fleet. Its jobs go on elsewhere.
@@ -175,7 +175,7 @@ pub(super) async fn start(State(shared): State<Shared>, Name(name): Name) -> Ans
 pub(super) async fn stop(State(shared): State<Shared>, Name(name): Name) -> Answer {
     let id = hive_id(&name)?;
     shared.queen.stop_hive(id.clone(), STOP_GRACE).await?;
-    Ok(reply::json(StatusCode::OK, &view(&shared.queen, &id).await?))
+    Ok(response::json(StatusCode::OK, &view(&shared.queen, &id).await?))
 }
 
 /// Stop every worker of a hive as soon as its runs have ended, and start none there until the hive is started.
@@ -195,7 +195,7 @@ pub(super) async fn stop(State(shared): State<Shared>, Name(name): Name) -> Answ
 pub(super) async fn drain(State(shared): State<Shared>, Name(name): Name) -> Answer {
     let id = hive_id(&name)?;
     shared.queen.drain_hive(id.clone()).await?;
-    Ok(reply::json(StatusCode::ACCEPTED, &view(&shared.queen, &id).await?))
+    Ok(response::json(StatusCode::ACCEPTED, &view(&shared.queen, &id).await?))
 }
 
 async fn exists(queen: &Queen, id: &HiveId) -> Result<HiveSummary> {

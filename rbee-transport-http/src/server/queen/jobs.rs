@@ -17,12 +17,13 @@ use rbee_core::{
 use super::{
     Inner, Shared,
     caller::Caller,
-    gate::{Answer, IdempotencyKey, Mark, Name, Params},
-    loading, openai,
-    waiting::Waiting,
+    keep_alive::Waiting,
+    loading,
+    middleware::{Answer, IdempotencyKey, Name, Params, RequestId},
+    openai,
 };
 use crate::{
-    server::reply,
+    server::response,
     wire::{
         ErrorBody, JOB_ID, LAST_EVENT_ID,
         queen::{JOBS, JobList, JobQuery, JobRequest, JobView},
@@ -31,7 +32,7 @@ use crate::{
 };
 
 /// How long the answer to a cancellation waits for the job's end.
-const CANCEL_PATIENCE: Duration = Duration::from_secs(5);
+const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
 /// Jobs of a page, where the query does not say.
 const PAGE: usize = 100;
 const MOST_OF_A_PAGE: usize = 1_000;
@@ -55,7 +56,7 @@ const MOST_OF_A_PAGE: usize = 1_000;
 )]
 pub(super) async fn submit(
     State(shared): State<Shared>,
-    Mark(mark): Mark,
+    RequestId(mark): RequestId,
     key: IdempotencyKey,
     caller: Caller,
     request: Request,
@@ -68,7 +69,7 @@ pub(super) async fn submit(
     shared.check_model_of(&caller, request.model()).await?;
     let job = shared.queen.submit(key.mark(request, 0, 1).correlation_id(mark)).await?.detach();
     drop(permit);
-    let mut response = reply::json(StatusCode::ACCEPTED, &shared.view(&caller, job).await?);
+    let mut response = response::json(StatusCode::ACCEPTED, &shared.view(&caller, job).await?);
     let headers = response.headers_mut();
     let name = job.to_string();
     if let (Ok(id), Ok(place)) =
@@ -132,7 +133,7 @@ pub(super) async fn list(
             .clone();
         data.push(shared.describe(&caller, record, name).await?);
     }
-    Ok(reply::json(StatusCode::OK, &JobList { data, next }))
+    Ok(response::json(StatusCode::OK, &JobList { data, next }))
 }
 
 /// Look at a job.
@@ -152,7 +153,7 @@ pub(super) async fn list(
 pub(super) async fn show(State(shared): State<Shared>, caller: Caller, Name(name): Name) -> Answer {
     let job = job_id(&name)?;
     shared.check_owner(&caller, job).await?;
-    Ok(reply::json(StatusCode::OK, &shared.view(&caller, job).await?))
+    Ok(response::json(StatusCode::OK, &shared.view(&caller, job).await?))
 }
 
 /// Cancel a job. One that has ended already stays as it is.
@@ -181,7 +182,7 @@ pub(super) async fn cancel(
     if record.status.state().is_live() {
         end(&shared.queen, job).await?;
     }
-    Ok(reply::json(StatusCode::OK, &shared.view(&caller, job).await?))
+    Ok(response::json(StatusCode::OK, &shared.view(&caller, job).await?))
 }
 
 async fn end(queen: &Queen, job: JobId) -> Result<()> {
@@ -189,8 +190,8 @@ async fn end(queen: &Queen, job: JobId) -> Result<()> {
     let mut reader = queen.attach(job, Some(u64::MAX)).await?;
     queen.cancel(job);
     let ended = async { while reader.next().await.is_some() {} };
-    if tokio::time::timeout(CANCEL_PATIENCE, ended).await.is_err() {
-        tracing::warn!(%job, "the job has not ended within {CANCEL_PATIENCE:?} of its cancellation");
+    if tokio::time::timeout(CANCEL_TIMEOUT, ended).await.is_err() {
+        tracing::warn!(%job, "the job has not ended within {CANCEL_TIMEOUT:?} of its cancellation");
     }
     Ok(())
 }

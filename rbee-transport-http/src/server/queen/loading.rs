@@ -1,6 +1,6 @@
 //! Models on their way, as clients are told of them.
 
-use rbee_core::{Load, ModelRef, Queen};
+use rbee_core::{LoadProgress, ModelRef, Queen};
 
 use super::caller::Caller;
 use crate::wire::queen::Loading;
@@ -13,13 +13,13 @@ pub(super) fn of(queen: &Queen, model: &ModelRef, caller: &Caller) -> Option<Loa
     Some(describe(&ahead, caller))
 }
 
-fn describe(load: &Load, caller: &Caller) -> Loading {
+fn describe(load: &LoadProgress, caller: &Caller) -> Loading {
     let state = if load.worker.is_some() { "loading" } else { "downloading" };
     let hive = caller.hive(load.hive.clone());
     Loading { state: state.into(), hive, progress: load.progress.into() }
 }
 
-fn percent(load: &Load) -> Option<u64> {
+fn percent(load: &LoadProgress) -> Option<u64> {
     let total = load.progress.total.filter(|total| *total > 0)?;
     Some(
         u64::try_from(u128::from(load.progress.done) * 100 / u128::from(total))

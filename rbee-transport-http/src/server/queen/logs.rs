@@ -13,12 +13,12 @@ use rbee_core::{Error, ErrorKind, Result};
 
 use super::{
     Shared,
-    gate::{Answer, Params},
+    keep_alive::Ticker,
+    middleware::{Answer, Params},
     stream_headers,
-    waiting::Ticker,
 };
 use crate::{
-    server::{Followed, reply},
+    server::{Followed, response},
     wire::{
         ErrorBody,
         queen::{Listing, LogLine, LogQuery, log_event},
@@ -52,7 +52,7 @@ pub(super) async fn logs(State(shared): State<Shared>, Params(query): Params<Log
         return Err(Error::new(ErrorKind::NotFound, "no log is kept here").into());
     };
     if !query.follow {
-        return Ok(reply::json(StatusCode::OK, &Listing { data: logs.tail(&query)? }));
+        return Ok(response::json(StatusCode::OK, &Listing { data: logs.tail(&query)? }));
     }
     let lines = Box::pin(logs.follow(&query)?);
     let stop = Box::pin(shared.stop.clone().cancelled_owned());

@@ -2,7 +2,7 @@
 
 use rbee_core::{Error, ErrorKind};
 
-use super::gate::Refused;
+use super::middleware::Refused;
 
 pub(super) async fn serve() -> Refused {
     let message = "this build has no description of its API; build it with the feature `openapi`";

@@ -1,8 +1,8 @@
 //! OpenAI's API, as its official clients speak it.
 //!
-//! What a client sends is honoured or refused by name; nothing is passed over in silence ([`rules`] has the table).
+//! What a client sends is honored or refused by name; nothing is passed over in silence ([`rules`] has the table).
 //!
-//! A stream's head is held back until there is something to say, or for [`HEAD_PATIENCE`](stream::HEAD_PATIENCE): an
+//! A stream's head is held back until there is something to say, or for [`HEAD_TIMEOUT`](stream::HEAD_TIMEOUT): an
 //! error before that has its proper status. From then on the stream shows that it lives, by a comment every few
 //! seconds that says what the job waits for, and an error comes as an event without `[DONE]` after it.
 
@@ -35,7 +35,7 @@ pub(super) use request::job;
 use super::{
     Shared,
     caller::Caller,
-    gate::{Answer, IdempotencyKey, Mark},
+    middleware::{Answer, IdempotencyKey, RequestId},
 };
 use crate::wire::{
     JOB_ID, OpenAiErrorBody, QUEUE_MS, WORKER_ID,
@@ -64,7 +64,7 @@ use request::{Ask, Kind};
 )]
 pub(super) async fn chat(
     State(shared): State<Shared>,
-    Mark(mark): Mark,
+    RequestId(mark): RequestId,
     key: IdempotencyKey,
     caller: Caller,
     request: Request,
@@ -91,7 +91,7 @@ pub(super) async fn chat(
 )]
 pub(super) async fn completions(
     State(shared): State<Shared>,
-    Mark(mark): Mark,
+    RequestId(mark): RequestId,
     key: IdempotencyKey,
     caller: Caller,
     request: Request,

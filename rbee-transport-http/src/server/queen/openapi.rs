@@ -16,7 +16,7 @@ use utoipa::{
 use super::{
     catalog, doctor, estimate, health, hives, jobs, logs, openai, policy, replays, tenants, workers,
 };
-use crate::server::reply;
+use crate::server::response;
 
 /// The name by which the description calls the bearer token.
 const TOKEN: &str = "token";
@@ -113,5 +113,5 @@ fn merged(schema: &Schema, schemas: &BTreeMap<String, RefOr<Schema>>) -> Option<
 
 /// The description of the API.
 pub(super) async fn serve() -> Response {
-    reply::json(StatusCode::OK, &Description::openapi())
+    response::json(StatusCode::OK, &Description::openapi())
 }

@@ -10,17 +10,17 @@ use rbee_core::{
 use super::{
     Shared,
     caller::Caller,
-    gate::{Answer, Name, Params},
     jobs::job_id,
+    middleware::{Answer, Name, Params},
 };
 use crate::{
-    server::reply,
+    server::response,
     wire::{
         ErrorBody, ErrorInfo,
         policy::{
             CandidateView, Choice, DecisionView, JOB_WHY, POLICY, POLICY_CHECK, POLICY_ROLLBACK,
-            POLICY_SCHEMA, POLICY_VERSION, POLICY_VERSIONS, PolicyCheck, PolicyFault, PolicyQuery,
-            PolicyRollback, PolicyText, PolicyTrial, PolicyVersion, PolicyView,
+            POLICY_SCHEMA, POLICY_VERSION, POLICY_VERSIONS, PolicyCheck, PolicyDryRun, PolicyFault,
+            PolicyQuery, PolicyRollback, PolicyText, PolicyVersion, PolicyView,
         },
         queen::Listing,
     },
@@ -51,7 +51,7 @@ pub(super) async fn show(
         let text = source.in_language(wanted).map_err(|error| error.with_param("as"))?;
         (view.source, view.language) = (Some(text.to_string()), Some(wanted));
     }
-    Ok(reply::json(StatusCode::OK, &view))
+    Ok(response::json(StatusCode::OK, &view))
 }
 
 /// Put another policy in force. It is checked and tried first; where anything is wrong the old one stays.
@@ -72,7 +72,7 @@ pub(super) async fn set(State(shared): State<Shared>, request: Request) -> Answe
     let text: PolicyText = shared.read_json(request).await?;
     let status =
         shared.queen.set_policy(source(text.language, text.source), PolicyOrigin::Operator).await?;
-    Ok(reply::json(StatusCode::OK, &describe(status)))
+    Ok(response::json(StatusCode::OK, &describe(status)))
 }
 
 /// Put back in force what the application brings: its own policy, or the built-in one.
@@ -90,7 +90,7 @@ pub(super) async fn set(State(shared): State<Shared>, request: Request) -> Answe
 )]
 pub(super) async fn reset(State(shared): State<Shared>) -> Answer {
     let status = shared.queen.reset_policy().await?;
-    Ok(reply::json(StatusCode::OK, &describe(status)))
+    Ok(response::json(StatusCode::OK, &describe(status)))
 }
 
 /// Try a policy, and change nothing.
@@ -102,7 +102,7 @@ pub(super) async fn reset(State(shared): State<Shared>) -> Answer {
         tag = "policy",
         request_body = PolicyCheck,
         responses(
-            (status = 200, description = "What it would decide.", body = PolicyTrial),
+            (status = 200, description = "What it would decide.", body = PolicyDryRun),
             (status = "default", description = "What is wrong with it.", body = ErrorBody),
         ),
     )
@@ -119,12 +119,12 @@ pub(super) async fn check(State(shared): State<Shared>, request: Request) -> Ans
         let choice = choice(&one.explanation.placement, &Caller::Operator);
         view(&one.job, job, &name, choice, one.explanation)
     });
-    let trial = PolicyTrial {
+    let trial = PolicyDryRun {
         decisions: decisions.collect(),
         name: trial.name,
         description: trial.description,
     };
-    Ok(reply::json(StatusCode::OK, &trial))
+    Ok(response::json(StatusCode::OK, &trial))
 }
 
 /// The JSON schema of rules in YAML, with which an editor completes and checks them.
@@ -144,7 +144,7 @@ pub(super) async fn schema() -> Answer {
     let schema = PolicyLanguage::Yaml.schema().ok_or_else(|| {
         Error::new(ErrorKind::Unsupported, "this queen was built without policies in YAML")
     })?;
-    Ok(reply::json(StatusCode::OK, &schema))
+    Ok(response::json(StatusCode::OK, &schema))
 }
 
 /// List the versions of the policy, the newest last.
@@ -164,7 +164,7 @@ pub(super) async fn versions(State(shared): State<Shared>) -> Answer {
     let in_force = shared.queen.policy().version;
     let recorded = shared.queen.policies().await?;
     let data = recorded.into_iter().map(|one| version_view(one, in_force, false)).collect();
-    Ok(reply::json(StatusCode::OK, &Listing::<PolicyVersion> { data }))
+    Ok(response::json(StatusCode::OK, &Listing::<PolicyVersion> { data }))
 }
 
 /// Look at a version of the policy.
@@ -198,7 +198,7 @@ pub(super) async fn version(
         let text = source.in_language(wanted).map_err(|error| error.with_param("as"))?;
         (view.source, view.language) = (Some(text.to_string()), wanted);
     }
-    Ok(reply::json(StatusCode::OK, &view))
+    Ok(response::json(StatusCode::OK, &view))
 }
 
 /// Put an earlier version back in force, as a new one.
@@ -218,7 +218,7 @@ pub(super) async fn version(
 pub(super) async fn roll_back(State(shared): State<Shared>, request: Request) -> Answer {
     let order: PolicyRollback = shared.read_json(request).await?;
     let status = shared.queen.roll_back_policy(order.version).await?;
-    Ok(reply::json(StatusCode::OK, &describe(status)))
+    Ok(response::json(StatusCode::OK, &describe(status)))
 }
 
 /// How a job came to where it is: the decisions about it, with their reasons. Kept for the last jobs.
@@ -246,7 +246,7 @@ pub(super) async fn why(State(shared): State<Shared>, caller: Caller, Name(name)
             views.map(|view| without_machines(&shared.queen, &caller, view)).collect()
         }
     };
-    Ok(reply::json(StatusCode::OK, &Listing::<DecisionView> { data }))
+    Ok(response::json(StatusCode::OK, &Listing::<DecisionView> { data }))
 }
 
 /// What a tenant is told of a decision: what became of its job, and nothing of the machines, and of what else is on them.

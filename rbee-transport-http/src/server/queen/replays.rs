@@ -9,9 +9,9 @@ use rbee_core::{
     sim::{ReplayReport, Waits},
 };
 
-use super::{Shared, gate::Answer};
+use super::{Shared, middleware::Answer};
 use crate::{
-    server::reply,
+    server::response,
     wire::{
         ErrorBody,
         policy::{
@@ -55,7 +55,7 @@ pub(super) async fn replay(State(shared): State<Shared>, request: Request) -> An
         current: outcome(replayed.current),
         candidate: outcome(replayed.candidate),
     };
-    Ok(reply::json(StatusCode::OK, &found))
+    Ok(response::json(StatusCode::OK, &found))
 }
 
 fn outcome(report: ReplayReport) -> ReplayOutcome {

@@ -9,10 +9,10 @@ use rbee_core::{Error, ErrorKind, Result, TenantId, TenantLimits, TenantSummary}
 
 use super::{
     Shared,
-    gate::{Answer, Name},
+    middleware::{Answer, Name},
 };
 use crate::{
-    server::reply,
+    server::response,
     wire::{
         ErrorBody,
         queen::Listing,
@@ -37,7 +37,7 @@ use crate::{
 )]
 pub(super) async fn list(State(shared): State<Shared>) -> Answer {
     let data = shared.queen.tenants().await?.into_iter().map(describe).collect();
-    Ok(reply::json(StatusCode::OK, &Listing::<TenantView> { data }))
+    Ok(response::json(StatusCode::OK, &Listing::<TenantView> { data }))
 }
 
 /// Look at a tenant.
@@ -56,7 +56,7 @@ pub(super) async fn list(State(shared): State<Shared>) -> Answer {
 )]
 pub(super) async fn show(State(shared): State<Shared>, Name(name): Name) -> Answer {
     let found = view(&shared, &known(&name)?).await?;
-    Ok(reply::json(StatusCode::OK, &found))
+    Ok(response::json(StatusCode::OK, &found))
 }
 
 /// Add a tenant, or set the limits of one. A limit that is left out does not hold.
@@ -84,7 +84,7 @@ pub(super) async fn put(
     })?;
     let limits: TenantLimits = shared.read_json(request).await?;
     shared.queen.put_tenant(tenant.clone(), limits).await?;
-    Ok(reply::json(StatusCode::OK, &view(&shared, &tenant).await?))
+    Ok(response::json(StatusCode::OK, &view(&shared, &tenant).await?))
 }
 
 /// Remove a tenant and its keys. One with jobs that have not ended stays.
@@ -130,7 +130,7 @@ pub(super) async fn issue(
     let wanted: NewKey = shared.read_json(request).await?;
     let key = shared.queen.issue_key(&tenant, &wanted.label).await?;
     let issued = IssuedKey { tenant, key: key.reveal().to_owned(), hash: key.hash().to_owned() };
-    Ok(reply::json(StatusCode::CREATED, &issued))
+    Ok(response::json(StatusCode::CREATED, &issued))
 }
 
 /// Revoke a key. Requests that it was shown with before go on.

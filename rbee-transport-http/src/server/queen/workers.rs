@@ -3,16 +3,16 @@
 use axum::extract::{Request, State};
 use http::{HeaderValue, StatusCode, header};
 use rbee_core::{
-    ClusterView, Error, ErrorKind, Load, LoadRequest, ModelSource, Queen, Result, WorkerId,
+    ClusterView, Error, ErrorKind, LoadProgress, LoadRequest, ModelSource, Queen, Result, WorkerId,
     WorkerState,
 };
 
 use super::{
     Shared,
-    gate::{Answer, Name},
+    middleware::{Answer, Name},
 };
 use crate::{
-    server::reply,
+    server::response,
     wire::{
         ErrorBody,
         queen::{Listing, SpawnWorker, WORKER, WORKER_PIN, WORKERS, WorkerView},
@@ -36,7 +36,7 @@ pub(super) async fn list(State(shared): State<Shared>) -> Answer {
     let cluster = shared.queen.cluster().await?;
     let (queen, loads) = (&shared.queen, shared.queen.loads());
     let data = cluster.workers().map(|worker| describe(queen, worker, &loads)).collect();
-    Ok(reply::json(StatusCode::OK, &Listing::<WorkerView> { data }))
+    Ok(response::json(StatusCode::OK, &Listing::<WorkerView> { data }))
 }
 
 /// Start a worker, or find the one that has the model or is loading it. What the request leaves open the scheduler
@@ -71,7 +71,7 @@ pub(super) async fn spawn(State(shared): State<Shared>, request: Request) -> Ans
     let SpawnWorker { hive, devices, slots, pin, .. } = order;
     let wanted = LoadRequest { model, hive, devices, slots, pin };
     let worker = shared.queen.load_model(wanted).await?;
-    let mut response = reply::json(StatusCode::ACCEPTED, &view(&shared.queen, worker).await?);
+    let mut response = response::json(StatusCode::ACCEPTED, &view(&shared.queen, worker).await?);
     if let Ok(place) = HeaderValue::try_from(format!("{WORKERS}/{worker}")) {
         response.headers_mut().insert(header::LOCATION, place);
     }
@@ -93,7 +93,7 @@ pub(super) async fn spawn(State(shared): State<Shared>, request: Request) -> Ans
     )
 )]
 pub(super) async fn show(State(shared): State<Shared>, Name(name): Name) -> Answer {
-    Ok(reply::json(StatusCode::OK, &view(&shared.queen, worker_id(&name)?).await?))
+    Ok(response::json(StatusCode::OK, &view(&shared.queen, worker_id(&name)?).await?))
 }
 
 /// Stop a worker as soon as its runs have ended.
@@ -118,7 +118,7 @@ pub(super) async fn stop(State(shared): State<Shared>, Name(name): Name) -> Answ
     let draining =
         WorkerView { state: state(WorkerState::Draining, 0).into(), slots_available: 0, ..before };
     let after = view(&shared.queen, worker).await.unwrap_or(draining);
-    Ok(reply::json(StatusCode::ACCEPTED, &after))
+    Ok(response::json(StatusCode::ACCEPTED, &after))
 }
 
 /// Never evict a worker.
@@ -160,7 +160,7 @@ pub(super) async fn unpin(State(shared): State<Shared>, Name(name): Name) -> Ans
 async fn set_pin(queen: &Queen, name: &str, pin: bool) -> Answer {
     let worker = worker_id(name)?;
     queen.pin(worker, pin).await?;
-    Ok(reply::json(StatusCode::OK, &view(queen, worker).await?))
+    Ok(response::json(StatusCode::OK, &view(queen, worker).await?))
 }
 
 /// A name that is no UUID is no worker's.
@@ -192,7 +192,7 @@ fn state(state: WorkerState, leased: u32) -> &'static str {
     }
 }
 
-fn describe(queen: &Queen, worker: &rbee_core::WorkerView, loads: &[Load]) -> WorkerView {
+fn describe(queen: &Queen, worker: &rbee_core::WorkerView, loads: &[LoadProgress]) -> WorkerView {
     let info = &worker.info;
     let load = loads.iter().find(|load| load.worker == Some(info.id));
     let idle = queen.now() - worker.last_used;

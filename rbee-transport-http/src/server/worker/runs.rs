@@ -15,14 +15,14 @@ use rbee_core::{CorrelationId, Error, ErrorKind, JobId, Output, OutputStream, Re
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-use crate::server::figures;
+use crate::server::measurements;
 use crate::wire::{
     ErrorBody, sse,
     worker::{End, Token, frame},
 };
 
 /// How long a run that was told to end may take.
-const END_PATIENCE: Duration = Duration::from_secs(5);
+const END_TIMEOUT: Duration = Duration::from_secs(5);
 /// Outputs that arrive together leave together, up to so many bytes.
 const MOST_TOGETHER: usize = 16 << 10;
 
@@ -87,9 +87,9 @@ impl Runs {
             // Also where the reader is slow, and the stream is not polled: it ends here and now.
             let stream = handle.stream.lock().unwrap_or_else(PoisonError::into_inner).take();
             if stream.is_none()
-                && tokio::time::timeout(END_PATIENCE, handle.over.cancelled()).await.is_err()
+                && tokio::time::timeout(END_TIMEOUT, handle.over.cancelled()).await.is_err()
             {
-                tracing::warn!(%job, "the run did not end within {END_PATIENCE:?}");
+                tracing::warn!(%job, "the run did not end within {END_TIMEOUT:?}");
             }
         }
         !handles.is_empty()
@@ -111,7 +111,7 @@ impl Entry {
         {
             return self.tell_cancelled();
         }
-        figures::run_ended(end, took);
+        measurements::run_ended(end, took);
         let (job, correlation_id) = (self.key.0, self.correlation_id());
         match end {
             Ok(Usage { prompt_tokens, completion_tokens }) => {
@@ -123,7 +123,7 @@ impl Entry {
 
     fn tell_cancelled(&self) {
         let (job, took) = (self.key.0, self.began.elapsed());
-        figures::run_cancelled(took);
+        measurements::run_cancelled(took);
         tracing::info!(%job, correlation_id = self.correlation_id(), ?took, "the run was cancelled");
     }
 
@@ -199,7 +199,7 @@ impl Frames {
             });
             let is_output = !matches!(item, Ok(Output::Heartbeat));
             if is_output && !std::mem::replace(&mut self.spoke, true) {
-                figures::first_output(entry.began.elapsed());
+                measurements::first_output(entry.began.elapsed());
             }
             let is_last = match &item {
                 Ok(Output::End { usage, .. }) => {

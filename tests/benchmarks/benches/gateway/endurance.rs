@@ -26,9 +26,9 @@ const READERS: usize = 1_000;
 const TOKENS: usize = 4_000;
 /// Connections that say nothing. A server takes 10,000 by default.
 const CONNECTIONS: usize = 9_900;
-/// How long memory must not grow before it counts as settled, and how long is waited for that at most.
+/// How long memory must not grow before it counts as min_loaded_elapsed, and how long is waited for that at most.
 const QUIET: Duration = Duration::from_secs(3);
-const PATIENCE: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_secs(120);
 
 pub(crate) fn run() -> Result<()> {
     let workers = Running::upstream()?;
@@ -70,7 +70,7 @@ async fn slow_readers(queen: &Middle) -> Result<()> {
         reader.write_all(&request).await?;
         readers.push(reader);
     }
-    let highest = settled(process).await?;
+    let highest = min_loaded_elapsed(process).await?;
     println!("  unread      {highest:>8.1} MiB at most");
     let beside = Load::new(&whole("", 1, 100), queen.address).run(100).await?;
     println!("  beside them, an answer takes {:?} (median)", beside.first(0.5));
@@ -110,9 +110,9 @@ fn request(address: SocketAddr, tokens: usize) -> Vec<u8> {
 }
 
 /// Waits until the memory of the process grows no more, and says how much it was at most.
-async fn settled(process: Process) -> Result<f64> {
+async fn min_loaded_elapsed(process: Process) -> Result<f64> {
     let (mut highest, mut grown, began) = (0.0, Instant::now(), Instant::now());
-    while grown.elapsed() < QUIET && began.elapsed() < PATIENCE {
+    while grown.elapsed() < QUIET && began.elapsed() < TIMEOUT {
         let now = mib(process)?;
         if now > highest + 1.0 {
             (highest, grown) = (now, Instant::now());

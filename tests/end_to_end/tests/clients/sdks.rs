@@ -21,7 +21,7 @@ use rbee_transport_http::{
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// How long a script may take.
-const PATIENCE: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Refuses every other run, with the time to come back.
 #[derive(Debug)]
@@ -93,7 +93,7 @@ impl Daemon {
             // No client is to ask anybody else anything.
             .env("LITELLM_LOCAL_MODEL_COST_MAP", "True")
             .env("NO_PROXY", "*");
-        eprintln!("{}", program.succeed(PATIENCE).await);
+        eprintln!("{}", program.succeed(TIMEOUT).await);
         let quiet = async {
             while self.queen.counters().await.unwrap() != rbee_core::engine::Counters::default() {
                 tokio::time::sleep(Duration::from_millis(10)).await;

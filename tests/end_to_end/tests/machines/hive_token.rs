@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// Nothing here takes this long.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The home of a user.
 struct Home(TempDir);
@@ -109,7 +109,7 @@ impl Daemon {
 
     fn ask(&self, method: &str, path: &str, token: Option<&str>, body: &Value) -> (u16, Value) {
         let mut stream = TcpStream::connect(self.address).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(TIMEOUT)).unwrap();
         let body = if body.is_null() { String::new() } else { body.to_string() };
         let mut head = format!(
             "{method} {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\ncontent-type: application/json\r\n\
@@ -140,7 +140,7 @@ impl Daemon {
             if hives["data"][0]["status"] == status {
                 return;
             }
-            assert!(began.elapsed() < PATIENCE, "not {status} within {PATIENCE:?}: {hives}");
+            assert!(began.elapsed() < TIMEOUT, "not {status} within {TIMEOUT:?}: {hives}");
             std::thread::sleep(Duration::from_millis(10));
         }
     }

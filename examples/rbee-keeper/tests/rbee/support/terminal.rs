@@ -66,7 +66,7 @@ impl Terminal {
         let seen = async || self.seen().contains(text);
         tokio::select! {
             () = until(text, seen) => {}
-            () = async { tokio::time::sleep(super::PATIENCE / 2).await; } => {
+            () = async { tokio::time::sleep(super::TIMEOUT / 2).await; } => {
                 panic!("{text:?} is not shown: {:?}", self.seen())
             }
         }
@@ -74,7 +74,7 @@ impl Terminal {
 
     /// Waits for its end. Returns the whole output and the exit code.
     pub async fn end(mut self) -> (String, Option<i32>) {
-        let status = tokio::time::timeout(super::PATIENCE, self.running.child.wait()).await;
+        let status = tokio::time::timeout(super::TIMEOUT, self.running.child.wait()).await;
         let status = status.unwrap_or_else(|_| panic!("it does not end: {:?}", self.seen()));
         // The reader drops its share of the screen when everything is read.
         until("read", async || Arc::strong_count(&self.screen) == 1).await;

@@ -90,7 +90,7 @@ async fn a_lock_held_by_another_process_fails_a_record_only_while_it_is_held() {
 }
 
 #[tokio::test]
-async fn a_record_that_the_file_cannot_take_does_not_fail_its_neighbours() {
+async fn a_record_that_the_file_cannot_take_does_not_fail_its_neighbors() {
     let dir = tempfile::tempdir().unwrap();
     let registry = SqliteRegistry::open(dir.path().join("rbee.db")).unwrap();
     let epoch = begin(&registry, "a").await.epoch;

@@ -8,7 +8,7 @@ use std::{
 use rusqlite::Connection;
 
 use super::{
-    super::{backup, file::beside, log_check, mark},
+    super::{backup, file::beside, log_check, loss_mark},
     *,
 };
 use crate::{Backups, Error, ErrorKind, JobFilter};
@@ -162,9 +162,9 @@ async fn a_log_that_was_torn_as_the_system_went_down_is_no_damage() {
     let killed = Killed::new().await;
     let log = fs::read(killed.beside("-wal")).unwrap();
     fs::write(killed.beside("-wal"), &log[..log.len() - 1]).unwrap();
-    let mut mark = mark::read(&killed.path()).unwrap().unwrap();
+    let mut mark = loss_mark::read(&killed.path()).unwrap().unwrap();
     mark.boot = Some("another start of the system".into());
-    mark::write(&killed.path(), &mark).unwrap();
+    loss_mark::write(&killed.path(), &mark).unwrap();
     assert_eq!(killed.reopened().await.1, 19);
 }
 
@@ -196,7 +196,7 @@ async fn a_directory_that_is_copied_or_has_no_mark_is_opened() {
     fs::remove_file(copy.path().join("rbee.db-mark")).unwrap();
     let registry = SqliteRegistry::open(copy.path().join("rbee.db")).unwrap();
     assert_eq!(begin(&registry, "a").await.jobs.len(), 20);
-    assert!(mark::read(&copy.path().join("rbee.db")).unwrap().is_some(), "it is marked again");
+    assert!(loss_mark::read(&copy.path().join("rbee.db")).unwrap().is_some(), "it is marked again");
 }
 
 #[tokio::test]
@@ -209,7 +209,7 @@ async fn two_processes_that_share_a_database_share_its_mark() {
     let second = begin(&other, "b").await.epoch;
     one.record(first, &[queued(&job(1, "x"))]).await.unwrap();
     one.release(first).await.unwrap();
-    let mark = mark::read(&path).unwrap().unwrap();
+    let mark = loss_mark::read(&path).unwrap().unwrap();
     assert_eq!(mark.epoch, second.0, "the greatest, whoever has it");
     drop(one);
     drop(other);
@@ -227,7 +227,7 @@ async fn the_mark_is_written_now_and_then_and_not_for_each_record() {
     let options = options.clock(move || WallTime::from_millis(told.load(Ordering::Relaxed)));
     let registry = options.open(&path).unwrap();
     let epoch = begin(&registry, "a").await.epoch;
-    let stamp = || mark::read(&path).unwrap().unwrap().stamp;
+    let stamp = || loss_mark::read(&path).unwrap().unwrap().stamp;
     let first = stamp();
     for n in 0..100 {
         registry.record(epoch, &[queued(&job(n, "x"))]).await.unwrap();

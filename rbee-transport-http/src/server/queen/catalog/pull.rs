@@ -24,9 +24,9 @@ use tokio::{sync::mpsc, time::Instant};
 use super::{super::Shared, locate};
 use crate::{
     server::queen::{
-        gate::{Answer, Mark},
+        keep_alive::Ticker,
+        middleware::{Answer, RequestId},
         stream_headers,
-        waiting::Ticker,
     },
     wire::{
         ErrorBody,
@@ -57,7 +57,7 @@ const UNSENT: usize = 16;
 )]
 pub(in crate::server::queen) async fn pull(
     State(shared): State<Shared>,
-    Mark(mark): Mark,
+    RequestId(mark): RequestId,
     request: Request,
 ) -> Answer {
     let order: Pull = shared.read_json(request).await?;

@@ -17,7 +17,8 @@ use serde::Serialize;
 
 use crate::{
     server::queen::{
-        bounds::FollowerPlace, caller::Caller, stream_headers, text::put_escaped, waiting::Waiting,
+        bounds::FollowerPlace, caller::Caller, json_escape::put_escaped, keep_alive::Waiting,
+        stream_headers,
     },
     wire::{
         ErrorBody,

@@ -6,7 +6,7 @@ use rbee_core::{Answer, JobHandle, Result};
 
 use super::{Origin, request::Kind, started, tell_origin};
 use crate::{
-    server::reply,
+    server::response,
     wire::openai::{ChatChoice, ChatCompletion, ChatMessage, Completion, CompletionChoice, Usage},
 };
 
@@ -25,8 +25,8 @@ pub(super) async fn whole(mut handles: Vec<JobHandle>, origin: &Origin) -> Resul
         usage.add(answer.usage, origin.begins_prompt(index));
     }
     let mut response = match origin.kind {
-        Kind::Chat => reply::json(StatusCode::OK, &chat(answers, usage, origin)),
-        Kind::Completion => reply::json(StatusCode::OK, &completion(answers, usage, origin)),
+        Kind::Chat => response::json(StatusCode::OK, &chat(answers, usage, origin)),
+        Kind::Completion => response::json(StatusCode::OK, &completion(answers, usage, origin)),
     };
     tell_origin(&mut response, &origin.caller, origin.job, first);
     Ok(response)

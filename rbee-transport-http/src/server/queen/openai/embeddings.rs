@@ -11,13 +11,13 @@ use super::{
     super::{
         Shared,
         caller::Caller,
-        gate::{Answer, IdempotencyKey, Mark},
+        middleware::{Answer, IdempotencyKey, RequestId},
     },
     request::EmbedAsk,
     tell_origin,
 };
 use crate::{
-    server::reply,
+    server::response,
     wire::{
         OpenAiErrorBody,
         openai::{
@@ -43,7 +43,7 @@ use crate::{
 )]
 pub(in crate::server::queen) async fn embeddings(
     State(shared): State<Shared>,
-    Mark(mark): Mark,
+    RequestId(mark): RequestId,
     key: IdempotencyKey,
     caller: Caller,
     request: Request,
@@ -75,7 +75,7 @@ pub(in crate::server::queen) async fn embeddings(
         model: ask.model,
         usage: EmbeddingUsage { prompt_tokens: tokens, total_tokens: tokens },
     };
-    let mut response = reply::json(StatusCode::OK, &list);
+    let mut response = response::json(StatusCode::OK, &list);
     let started = super::started(answer.worker, answer.queue_wait);
     tell_origin(&mut response, &caller, job, Some(started));
     Ok(response)

@@ -10,10 +10,10 @@ use super::super::{
     Inner, Shared,
     caller::Caller,
     catalog,
-    gate::{Answer, Name},
+    middleware::{Answer, Name},
 };
 use crate::{
-    server::reply,
+    server::response,
     wire::{
         OpenAiErrorBody,
         openai::{Model, ModelList},
@@ -54,7 +54,7 @@ pub(in crate::server::queen) async fn models(
             data.push(describe(&shared, name));
         }
     }
-    Ok(reply::json(StatusCode::OK, &ModelList { object: "list".into(), data }))
+    Ok(response::json(StatusCode::OK, &ModelList { object: "list".into(), data }))
 }
 
 /// Look at a model. Its name may have slashes and colons in it.
@@ -88,7 +88,7 @@ pub(in crate::server::queen) async fn model(
             .with_param("model")
             .into());
     }
-    Ok(reply::json(StatusCode::OK, &describe(&shared, id)))
+    Ok(response::json(StatusCode::OK, &describe(&shared, id)))
 }
 
 /// A tenant is shown what it may ask for: names, and the references of its limits. What else is on the disks it is not

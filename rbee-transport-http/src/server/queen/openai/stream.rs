@@ -23,7 +23,9 @@ use rbee_core::{CorrelationId, Error, ErrorKind, EventRef, JobHandle, Queen, Res
 
 use super::{Origin, request::Kind, tell_origin};
 use crate::{
-    server::queen::{caller::Caller, stream_headers, text::put_escaped, waiting::Waiting},
+    server::queen::{
+        caller::Caller, json_escape::put_escaped, keep_alive::Waiting, stream_headers,
+    },
     wire::{
         OpenAiErrorBody,
         openai::{DONE, StreamOptions, Usage},
@@ -32,7 +34,7 @@ use crate::{
 };
 
 /// How long the head of a stream is held back for an error to have its proper status.
-pub(super) const HEAD_PATIENCE: Duration = Duration::from_secs(2);
+pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(2);
 /// Chunks that are there together leave together, up to so many bytes.
 const MOST_TOGETHER: usize = 16 << 10;
 
@@ -49,7 +51,7 @@ pub(super) async fn stream(
     let mut chunks = Chunks::new(queen, handles, origin, options);
     let begun = poll_fn(|cx| chunks.poll_fill(cx));
     // Nothing is lost where that takes too long: what there is to say is in the buffer.
-    let _ = tokio::time::timeout(HEAD_PATIENCE, begun).await;
+    let _ = tokio::time::timeout(HEAD_TIMEOUT, begun).await;
     if let Some(error) = chunks.failed.take() {
         return Err(error);
     }

@@ -16,7 +16,7 @@ const TIMES: u64 = 4;
 ///
 /// A token that is computed alone takes longer than one among many, so the longest time for a token bounds every step.
 #[derive(Debug)]
-pub(super) struct Pulse {
+pub(super) struct Heartbeat {
     zero: Instant,
     /// When the step under way began, in microseconds.
     since: AtomicU64,
@@ -28,7 +28,7 @@ pub(super) struct Pulse {
     computes: AtomicBool,
 }
 
-impl Pulse {
+impl Heartbeat {
     pub(super) fn new() -> Self {
         Self {
             zero: Instant::now(),
@@ -105,12 +105,12 @@ impl Pulse {
 mod tests {
     use super::*;
 
-    /// A pulse that has been at a step of so many tokens for so long, after one token had taken so long.
-    fn at(tokens: usize, for_token: Duration, taken: Duration) -> Pulse {
-        let pulse = Pulse::new();
-        pulse.for_token.store(for_token.as_nanos() as u64, Ordering::Relaxed);
-        pulse.step(tokens);
-        Pulse { zero: pulse.zero - taken, ..pulse }
+    /// A heartbeat that has been at a step of so many tokens for so long, after one token had taken so long.
+    fn at(tokens: usize, for_token: Duration, taken: Duration) -> Heartbeat {
+        let heartbeat = Heartbeat::new();
+        heartbeat.for_token.store(for_token.as_nanos() as u64, Ordering::Relaxed);
+        heartbeat.step(tokens);
+        Heartbeat { zero: heartbeat.zero - taken, ..heartbeat }
     }
 
     #[test]
@@ -128,30 +128,35 @@ mod tests {
             (0, millis(5), millis(29_000), false),
             (0, millis(5), millis(31_000), true),
         ] {
-            let pulse = at(tokens, for_token, taken);
-            assert_eq!(pulse.hangs_for().is_some(), hangs, "{tokens} of {for_token:?}, {taken:?}");
+            let heartbeat = at(tokens, for_token, taken);
+            assert_eq!(
+                heartbeat.hangs_for().is_some(),
+                hangs,
+                "{tokens} of {for_token:?}, {taken:?}"
+            );
         }
     }
 
     #[test]
     fn a_step_teaches_how_long_a_token_takes_but_an_interrupted_one_little() {
-        let learned = |pulse: &Pulse| pulse.for_token.load(Ordering::Relaxed) / 1_000_000;
-        let pulse = at(10, Duration::ZERO, Duration::from_secs(20));
-        pulse.beat();
-        assert_eq!(learned(&pulse), 2_000);
-        let pulse = at(1, Duration::from_millis(5), Duration::from_secs(50));
-        pulse.beat();
-        assert_eq!(learned(&pulse), 2_000);
-        pulse.begin();
-        assert_eq!(learned(&pulse), 1_750);
+        let learned =
+            |heartbeat: &Heartbeat| heartbeat.for_token.load(Ordering::Relaxed) / 1_000_000;
+        let heartbeat = at(10, Duration::ZERO, Duration::from_secs(20));
+        heartbeat.beat();
+        assert_eq!(learned(&heartbeat), 2_000);
+        let heartbeat = at(1, Duration::from_millis(5), Duration::from_secs(50));
+        heartbeat.beat();
+        assert_eq!(learned(&heartbeat), 2_000);
+        heartbeat.begin();
+        assert_eq!(learned(&heartbeat), 1_750);
     }
 
     #[test]
     fn nothing_hangs_without_a_run_or_while_the_reader_is_waited_for() {
-        let pulse = at(1, Duration::from_millis(5), Duration::from_secs(60));
-        pulse.pause();
-        assert_eq!(pulse.hangs_for(), None);
-        pulse.begin();
-        assert_eq!(pulse.hangs_for(), None);
+        let heartbeat = at(1, Duration::from_millis(5), Duration::from_secs(60));
+        heartbeat.pause();
+        assert_eq!(heartbeat.hangs_for(), None);
+        heartbeat.begin();
+        assert_eq!(heartbeat.hangs_for(), None);
     }
 }

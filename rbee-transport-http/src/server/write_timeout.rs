@@ -17,7 +17,7 @@ use super::connections::Connected;
 
 /// Fails a write that makes no progress for so long. No timer is set while writes go through.
 #[derive(Debug)]
-pub(super) struct Patient<I> {
+pub(super) struct WriteTimeout<I> {
     io: I,
     patience: Duration,
     /// Runs while a write waits.
@@ -26,7 +26,7 @@ pub(super) struct Patient<I> {
     connected: Option<Arc<Connected>>,
 }
 
-impl<I> Patient<I> {
+impl<I> WriteTimeout<I> {
     pub(super) fn new(io: I, patience: Duration) -> Self {
         Self { io, patience, alarm: None, connected: None }
     }
@@ -66,7 +66,7 @@ impl<I> Patient<I> {
     }
 }
 
-impl<I: AsyncRead + Unpin> AsyncRead for Patient<I> {
+impl<I: AsyncRead + Unpin> AsyncRead for WriteTimeout<I> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -76,7 +76,7 @@ impl<I: AsyncRead + Unpin> AsyncRead for Patient<I> {
     }
 }
 
-impl<I: AsyncWrite + Unpin> AsyncWrite for Patient<I> {
+impl<I: AsyncWrite + Unpin> AsyncWrite for WriteTimeout<I> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -119,7 +119,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn only_a_write_without_any_progress_is_given_up() {
         let (near, mut far) = tokio::io::duplex(10);
-        let mut near = Patient::new(near, Duration::from_secs(5));
+        let mut near = WriteTimeout::new(near, Duration::from_secs(5));
         let reader = tokio::spawn(async move {
             for _ in 0..10 {
                 tokio::time::sleep(Duration::from_secs(4)).await;

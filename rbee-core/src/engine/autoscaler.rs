@@ -1,4 +1,4 @@
-//! The optimiser: starts replicas where queues build up, and stops what is not used.
+//! The autoscaler: starts replicas where queues build up, and stops what is not used.
 //!
 //! It never evicts, and it turns around slowly: what it started stays until it has been idle for `scale_back_after`,
 //! and a model that was scaled back is not scaled up again for as long.
@@ -11,9 +11,9 @@ use crate::{WorkerState, WorkerView, scheduler::place_replica};
 /// Models whose load time is remembered.
 const LEARNED: usize = 1_024;
 
-/// What the optimiser remembers.
+/// What the autoscaler remembers.
 #[derive(Debug, Default)]
-pub(super) struct Optimiser {
+pub(super) struct Autoscaler {
     /// Workers that it started, in this life of the queen or an earlier one, and that live.
     replicas: BTreeSet<WorkerId>,
     /// When a replica of a model was stopped last, for whatever reason of time.
@@ -26,7 +26,7 @@ pub(super) struct Optimiser {
     may_expire: bool,
 }
 
-impl Optimiser {
+impl Autoscaler {
     pub(super) fn new(settings: &Settings) -> Self {
         // The settings are checked: what is no reference is not there.
         let named = settings.model_keep_alive.iter();
@@ -73,10 +73,10 @@ impl Optimiser {
 }
 
 impl Engine {
-    pub(super) fn optimise(&mut self, now: Now, out: &mut Out) {
+    pub(super) fn autoscale(&mut self, now: Now, out: &mut Out) {
         self.stop_unused(now, out);
         let pause = self.settings.scale_back_after;
-        self.optimiser.scaled_back.retain(|_, at| now.at - *at < pause);
+        self.autoscaler.scaled_back.retain(|_, at| now.at - *at < pause);
         if !self.is_draining() {
             let waiting: BTreeSet<_> =
                 self.view.lanes().map(|(lane, _)| lane.model.clone()).collect();
@@ -86,11 +86,11 @@ impl Engine {
 
     fn stop_unused(&mut self, now: Now, out: &mut Out) {
         let keep_alive = |worker: &WorkerView| {
-            self.optimiser.keep_alive_of(&worker.info.model).or(self.settings.keep_alive)
+            self.autoscaler.keep_alive_of(&worker.info.model).or(self.settings.keep_alive)
         };
         let mut expired = Vec::new();
         let mut may_expire = false;
-        if self.optimiser.may_expire {
+        if self.autoscaler.may_expire {
             for worker in self.view.workers().filter(|worker| !worker.pinned) {
                 let Some(limit) = keep_alive(worker) else { continue };
                 if self.is_unused(worker) && now.at - worker.last_used >= limit {
@@ -100,17 +100,17 @@ impl Engine {
                 }
             }
         }
-        self.optimiser.may_expire = may_expire;
+        self.autoscaler.may_expire = may_expire;
         for id in expired {
             if let Some(model) = self.model_of(id) {
-                if self.optimiser.replicas.contains(&id) {
-                    self.optimiser.scaled_back.insert(model.clone(), now.at);
+                if self.autoscaler.replicas.contains(&id) {
+                    self.autoscaler.scaled_back.insert(model.clone(), now.at);
                 }
                 out.push(Effect::Note(Note::Expired(id, model)));
                 self.stop(now, id, out);
             }
         }
-        for id in self.optimiser.replicas.clone() {
+        for id in self.autoscaler.replicas.clone() {
             let Some(worker) = self.view.worker(id).cloned() else { continue };
             // While it is the only one that works it is needed. It stays a replica even so: the others may be back.
             let is_spare = self
@@ -120,7 +120,7 @@ impl Engine {
             let idle = now.at - worker.last_used;
             if is_spare && self.is_unused(&worker) && idle >= self.settings.scale_back_after {
                 let model = worker.info.model.clone();
-                self.optimiser.scaled_back.insert(model.clone(), now.at);
+                self.autoscaler.scaled_back.insert(model.clone(), now.at);
                 out.push(Effect::Note(Note::ScaledBack(id, model)));
                 self.stop(now, id, out);
             }
@@ -141,7 +141,7 @@ impl Engine {
     /// One more worker for a model whose jobs have waited for longer than a load takes: the queue outlasts it.
     fn scale_up(&mut self, now: Now, model: &ModelRef, out: &mut Out) {
         let Some(lane) = self.view.waiting_for(model) else { return };
-        let load = self.optimiser.loads.get(model).copied().unwrap_or_default();
+        let load = self.autoscaler.loads.get(model).copied().unwrap_or_default();
         let workers: Vec<_> = self.view.with_model(model).cloned().collect();
         let Some(like) = workers.iter().find(|worker| is_usable(worker)) else {
             // Where it has none at all, starting the first is for the policy.
@@ -156,7 +156,7 @@ impl Engine {
         if lane.oldest_wait(now.at) < self.settings.scale_up_after.max(load)
             || lane.depth <= slots as usize
             || is_moving
-            || self.optimiser.scaled_back.contains_key(model)
+            || self.autoscaler.scaled_back.contains_key(model)
         {
             return;
         }

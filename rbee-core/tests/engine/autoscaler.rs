@@ -1,4 +1,4 @@
-//! The optimiser, on traces replayed in virtual time.
+//! The autoscaler, on traces replayed in virtual time.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -79,7 +79,7 @@ fn on_a_day_with_bursts_the_number_of_changes_is_bounded_by_the_pause() {
     let hives = (0..4).map(|n| hive(n, 32, &models, &[models[n % 3]])).collect();
     let trace = Trace::day(11, 40_000, &models.map(model), &[]);
     let report = run(&Replay::new(Fleet { hives }, trace), &LeastLoaded::default());
-    assert_eq!(report.evictions, 0, "the optimiser makes no room");
+    assert_eq!(report.evictions, 0, "the autoscaler makes no room");
     assert!(report.scale_ups > 0 && report.scale_backs <= report.scale_ups, "{report:?}");
     assert!(report.scale_ups <= 3 * 24 * 3, "{} changes", report.scale_ups);
 }

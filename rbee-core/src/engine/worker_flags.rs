@@ -6,11 +6,11 @@ use crate::WorkerRecord;
 
 /// What is remembered, of workers of which there is anything to remember.
 #[derive(Debug, Default)]
-pub(super) struct Marks(BTreeMap<HiveId, BTreeMap<WorkerId, WorkerRecord>>);
+pub(super) struct WorkerFlags(BTreeMap<HiveId, BTreeMap<WorkerId, WorkerRecord>>);
 
-impl Marks {
+impl WorkerFlags {
     pub(super) fn of(&self, hive: &HiveId, worker: WorkerId) -> WorkerRecord {
-        let found = self.0.get(hive).and_then(|marks| marks.get(&worker));
+        let found = self.0.get(hive).and_then(|worker_flags| worker_flags.get(&worker));
         found.cloned().unwrap_or_else(|| WorkerRecord::new(worker, hive.clone()))
     }
 
@@ -26,9 +26,9 @@ impl Marks {
     }
 
     fn forget(&mut self, hive: &HiveId, worker: WorkerId) {
-        if let Some(marks) = self.0.get_mut(hive) {
-            marks.remove(&worker);
-            if marks.is_empty() {
+        if let Some(worker_flags) = self.0.get_mut(hive) {
+            worker_flags.remove(&worker);
+            if worker_flags.is_empty() {
                 self.0.remove(hive);
             }
         }
@@ -52,23 +52,23 @@ impl Marks {
 
 impl Engine {
     /// Changes what is remembered of a worker, and tells what is to be recorded; none where nothing is.
-    pub(super) fn mark(
+    pub(super) fn set_flags(
         &mut self,
         worker: WorkerId,
         change: impl FnOnce(&mut WorkerRecord),
     ) -> Option<Change> {
         let hive = self.view.worker(worker)?.info.hive.clone();
-        let before = self.marks.of(&hive, worker);
+        let before = self.worker_flags.of(&hive, worker);
         let mut after = before.clone();
         change(&mut after);
-        (after != before).then(|| self.marks.put(after))
+        (after != before).then(|| self.worker_flags.put(after))
     }
 
     /// A worker that is found running is what it was before.
-    pub(super) fn recognise(&mut self, hive: &HiveId, worker: WorkerId) -> WorkerRecord {
-        let mark = self.marks.of(hive, worker);
+    pub(super) fn recognize(&mut self, hive: &HiveId, worker: WorkerId) -> WorkerRecord {
+        let mark = self.worker_flags.of(hive, worker);
         if mark.replica {
-            self.optimiser.is_replica(worker);
+            self.autoscaler.is_replica(worker);
         }
         mark
     }
@@ -77,7 +77,7 @@ impl Engine {
     pub(super) fn forget_gone(&mut self, hive: &HiveId, seen: &BTreeSet<WorkerId>, out: &mut Out) {
         let view = &self.view;
         let is_there = |worker| seen.contains(&worker) || view.worker(worker).is_some();
-        let changes = self.marks.forget_gone(hive, is_there);
+        let changes = self.worker_flags.forget_gone(hive, is_there);
         if !changes.is_empty() {
             out.push(Effect::Record { n: None, changes });
         }

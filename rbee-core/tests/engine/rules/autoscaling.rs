@@ -53,7 +53,7 @@ impl Hand {
         changes.concat().into_iter().filter(|change| !of_hives(change)).collect()
     }
 
-    /// Lets time pass in steps of the optimiser, and tells who is stopped and after how many seconds.
+    /// Lets time pass in steps of the autoscaler, and tells who is stopped and after how many seconds.
     fn idle(&mut self, seconds: u64) -> Vec<(WorkerId, u64)> {
         let mut stopped = Vec::new();
         for n in 1..=seconds / 5 {

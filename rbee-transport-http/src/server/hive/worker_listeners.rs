@@ -20,28 +20,28 @@ use crate::{
 
 /// Opens a port for each worker, and closes it when the worker is gone.
 #[derive(Debug)]
-pub(super) struct Doors {
+pub(super) struct WorkerListeners {
     host: IpAddr,
-    open: Arc<Mutex<BTreeMap<WorkerId, Door>>>,
+    open: Arc<Mutex<BTreeMap<WorkerId, WorkerListener>>>,
     /// One is opened at a time, so that no worker gets two.
     opening: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug)]
-struct Door {
+struct WorkerListener {
     worker: Weak<dyn Worker>,
     port: u16,
     token: Token,
     _close: DropGuard,
 }
 
-impl Doors {
+impl WorkerListeners {
     pub(super) fn new(host: IpAddr) -> Self {
         Self { host, open: Arc::default(), opening: tokio::sync::Mutex::default() }
     }
 
     /// The open doors; those of workers that are gone are closed.
-    fn open_now(&self) -> MutexGuard<'_, BTreeMap<WorkerId, Door>> {
+    fn open_now(&self) -> MutexGuard<'_, BTreeMap<WorkerId, WorkerListener>> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.retain(|_, door| door.worker.strong_count() > 0);
         open
@@ -49,7 +49,7 @@ impl Doors {
 }
 
 #[async_trait]
-impl Reach for Doors {
+impl Reach for WorkerListeners {
     fn must_open(&self) -> bool {
         true
     }
@@ -71,7 +71,7 @@ impl Reach for Doors {
         let router = exposed.router(token.clone());
         tokio::spawn(server.run(router, close.clone(), Duration::ZERO));
         let worker = Arc::downgrade(worker);
-        let door = Door { worker, port, token, _close: close.drop_guard() };
+        let door = WorkerListener { worker, port, token, _close: close.drop_guard() };
         self.open_now().insert(info.id, door);
         Ok(())
     }

@@ -1,16 +1,16 @@
-//! The driver's mailbox.
+//! The driver's inbox.
 
 use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
-use super::{driver::AdmissionQuestion, log::JobLog, policy::Ready};
+use super::{driver::AdmissionQuestion, log::EventLog, policy::Ready};
 use crate::{
     Error, ErrorKind, HiveBackend, HiveId, Job, Progress, Result, Ticket, Worker, WorkerId,
     engine::{Advice, Command, CommandOutput, Engine, Input, Submitted},
 };
 
-/// Messages of those who can wait that may lie in the mailbox at once.
+/// Messages of those who can wait that may lie in the inbox at once.
 const ROOM: usize = 4_096;
 
 /// A job on its way to the driver.
@@ -19,7 +19,7 @@ pub(super) struct Submission {
     /// The request has named the seed.
     pub(super) has_seed: bool,
     /// Where the events of the job are to be.
-    pub(super) log: Arc<JobLog>,
+    pub(super) log: Arc<EventLog>,
     pub(super) reply: oneshot::Sender<Result<Submitted>>,
 }
 
@@ -60,42 +60,42 @@ pub(super) enum Message {
     Freeze { reply: oneshot::Sender<Vec<Arc<dyn HiveBackend>>>, why: Error },
 }
 
-pub(super) struct Letter {
+pub(super) struct Envelope {
     pub(super) message: Message,
-    /// Room in the mailbox, given back when the letter is dealt with.
+    /// Room in the inbox, given back when the envelope is dealt with.
     _room: Option<OwnedSemaphorePermit>,
 }
 
-/// One channel, so that what one sender says first is heard first. Those who can wait do so while the mailbox is full
+/// One channel, so that what one sender says first is heard first. Those who can wait do so while the inbox is full
 /// ([`send`](Self::send)). Those who cannot, because they are being dropped, post at once ([`post`](Self::post)): there
-/// is one such letter for each attempt, question, record and handle, and their number is bounded already.
+/// is one such envelope for each attempt, question, record and handle, and their number is bounded already.
 #[derive(Clone, Debug)]
-pub(super) struct Mailbox {
-    letters: mpsc::UnboundedSender<Letter>,
+pub(super) struct Inbox {
+    envelopes: mpsc::UnboundedSender<Envelope>,
     room: Arc<Semaphore>,
 }
 
-pub(super) type Letters = mpsc::UnboundedReceiver<Letter>;
+pub(super) type Envelopes = mpsc::UnboundedReceiver<Envelope>;
 
-impl Mailbox {
-    pub(super) fn new() -> (Self, Letters) {
-        let (letters, inbox) = mpsc::unbounded_channel();
-        (Self { letters, room: Arc::new(Semaphore::new(ROOM)) }, inbox)
+impl Inbox {
+    pub(super) fn new() -> (Self, Envelopes) {
+        let (envelopes, inbox) = mpsc::unbounded_channel();
+        (Self { envelopes, room: Arc::new(Semaphore::new(ROOM)) }, inbox)
     }
 
     /// Posts at once. After the driver's end nobody hears it, and nobody needs to.
-    pub(super) fn post(&self, message: Message) {
-        let _ = self.letters.send(Letter { message, _room: None });
+    pub(super) fn send(&self, message: Message) {
+        let _ = self.envelopes.send(Envelope { message, _room: None });
     }
 
     pub(super) fn input(&self, input: Input) {
-        self.post(Message::Input(input));
+        self.send(Message::Input(input));
     }
 
     /// Waits for room, then posts.
-    pub(super) async fn send(&self, message: Message) -> Result<()> {
+    pub(super) async fn send_when_room(&self, message: Message) -> Result<()> {
         let room = self.room.clone().acquire_owned().await.map_err(|_| gone())?;
-        self.letters.send(Letter { message, _room: Some(room) }).map_err(|_| gone())
+        self.envelopes.send(Envelope { message, _room: Some(room) }).map_err(|_| gone())
     }
 
     /// Sends a message that is answered, and waits for the answer.
@@ -104,7 +104,7 @@ impl Mailbox {
         message: impl FnOnce(oneshot::Sender<T>) -> Message,
     ) -> Result<T> {
         let (reply, answer) = oneshot::channel();
-        self.send(message(reply)).await?;
+        self.send_when_room(message(reply)).await?;
         answer.await.map_err(|_| gone())
     }
 }

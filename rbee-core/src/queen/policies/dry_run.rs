@@ -12,26 +12,26 @@ use crate::{
 };
 
 /// Recent jobs that a policy is tried on before it comes into force.
-const RECENT_TRIALS: usize = 32;
+const RECENT_DRY_RUNS: usize = 32;
 /// Models of the fleet that it is tried on.
-const MODEL_TRIALS: usize = 16;
+const MODEL_DRY_RUNS: usize = 16;
 /// How long all trials may take together.
-const TRIALS_PATIENCE: Duration = Duration::from_secs(10);
+const DRY_RUN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A policy that was read and tried, and that nothing was found against.
 #[derive(Clone, Debug)]
-pub struct PolicyTrial {
+pub struct PolicyDryRun {
     /// What people know it by.
     pub name: String,
     /// What it does, in a sentence.
     pub description: String,
     /// What it would decide now, for recent jobs and for a job of each model.
-    pub decisions: Vec<TrialDecision>,
+    pub decisions: Vec<DryRunDecision>,
 }
 
 /// What a policy would decide.
 #[derive(Clone, Debug)]
-pub struct TrialDecision {
+pub struct DryRunDecision {
     /// The job it was asked about.
     pub job: Arc<Job>,
     /// It is one that was really submitted.
@@ -41,10 +41,10 @@ pub struct TrialDecision {
 }
 
 impl Queen {
-    pub(super) async fn try_out(&self, scheduler: Arc<dyn Scheduler>) -> Result<PolicyTrial> {
+    pub(super) async fn try_out(&self, scheduler: Arc<dyn Scheduler>) -> Result<PolicyDryRun> {
         let cluster = self.cluster().await?;
         let now = Now { at: time_since(self.shared.began), wall: WallTime::now() };
-        let recent = self.shared.decisions.recent(RECENT_TRIALS).into_iter();
+        let recent = self.shared.decisions.recent(RECENT_DRY_RUNS).into_iter();
         let mut questions: Vec<(bool, Ask)> = recent.map(|ask| (true, ask)).collect();
         questions.extend(self.questions(&cluster, now)?);
         aside(move || try_all(&*scheduler, questions, now, &cluster)).await?
@@ -72,7 +72,7 @@ fn models(cluster: &ClusterView) -> BTreeSet<ModelRef> {
     let on_disk = cluster.hives().flat_map(|hive| hive.models.keys());
     let mut models = BTreeSet::new();
     for model in loaded.chain(on_disk) {
-        if models.len() == MODEL_TRIALS {
+        if models.len() == MODEL_DRY_RUNS {
             break;
         }
         models.insert(model.clone());
@@ -85,7 +85,7 @@ pub(in crate::queen) fn try_all(
     questions: Vec<(bool, Ask)>,
     now: Now,
     cluster: &ClusterView,
-) -> Result<PolicyTrial> {
+) -> Result<PolicyDryRun> {
     let (began, info) = (Instant::now(), scheduler.info());
     let mut decisions = Vec::new();
     for (is_recent, ask) in questions {
@@ -107,12 +107,12 @@ pub(in crate::queen) fn try_all(
             let message = format!("the policy fails on a trial, {what} {which}: {error}");
             Error::new(ErrorKind::InvalidRequest, message).with_source(error)
         })?;
-        decisions.push(TrialDecision { job: ask.job, is_recent, explanation });
-        if began.elapsed() > TRIALS_PATIENCE {
+        decisions.push(DryRunDecision { job: ask.job, is_recent, explanation });
+        if began.elapsed() > DRY_RUN_TIMEOUT {
             break;
         }
     }
-    Ok(PolicyTrial { name: info.name, description: info.description, decisions })
+    Ok(PolicyDryRun { name: info.name, description: info.description, decisions })
 }
 
 #[cfg(test)]

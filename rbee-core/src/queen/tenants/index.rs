@@ -22,7 +22,7 @@ pub(super) type Alone = OwnedMutexGuard<()>;
 
 /// What is recorded of the tenants now, and whose key is which.
 #[derive(Clone, Debug, Default)]
-pub(in crate::queen) struct Directory {
+pub(in crate::queen) struct TenantIndex {
     inner: Arc<RwLock<Inner>>,
     changing: Arc<Mutex<()>>,
 }
@@ -40,7 +40,7 @@ pub(super) struct Entry {
     pub(super) keys: Vec<ApiKey>,
 }
 
-impl Directory {
+impl TenantIndex {
     /// What the store says of all tenants.
     pub(in crate::queen) fn of(tenants: &[TenantRecord]) -> Self {
         let directory = Self::default();
@@ -164,7 +164,7 @@ mod tests {
 
     #[test]
     fn what_another_queen_changed_is_learned_and_only_that() {
-        let directory = Directory::of(&[record("a", &["1", "2"]), record("b", &["3"])]);
+        let directory = TenantIndex::of(&[record("a", &["1", "2"]), record("b", &["3"])]);
         let (a, c) = (record("a", &["1"]), record("c", &[]));
         assert_eq!(directory.learn(&[a.clone(), c.clone()]), [a.clone(), c.clone()]);
         assert_eq!(directory.tenant_of("1"), Some(a.id.clone()));
@@ -178,7 +178,7 @@ mod tests {
     #[test]
     fn there_are_so_many_tenants_and_no_more() {
         let tenants: Vec<_> = (0..MOST_TENANTS).map(|n| record(&format!("t{n}"), &[])).collect();
-        let directory = Directory::of(&tenants);
+        let directory = TenantIndex::of(&tenants);
         directory.check_room(&tenants[7].id).unwrap();
         let error = directory.check_room(&record("late", &[]).id).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Conflict);

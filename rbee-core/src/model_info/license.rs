@@ -1,4 +1,4 @@
-//! Under what licence a model is given, as far as its directory says.
+//! Under what license a model is given, as far as its directory says.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ const MAX_README_BYTES: u64 = 1 << 20;
 /// The longest name that is taken for one.
 const MAX_NAME: usize = 100;
 
-/// The licence named at the head of `README.md`, else the name of a file that holds one.
+/// The license named at the head of `README.md`, else the name of a file that holds one.
 pub(super) fn of(dir: &Path) -> Option<String> {
     // A README is not what a model fails by: one that is too long, or no text, says nothing.
     let readme = files::read_optional(&dir.join("README.md"), MAX_README_BYTES).ok().flatten();
@@ -20,21 +20,21 @@ pub(super) fn of(dir: &Path) -> Option<String> {
     names.into_iter().find(|name| dir.join(name).is_file()).map(str::to_owned)
 }
 
-/// The licence of the lines between the first two `---`: `license`, or `license_name` where that is `other`.
+/// The license of the lines between the first two `---`: `license`, or `license_name` where that is `other`.
 fn front_matter(text: &str) -> Option<String> {
     let mut lines = text.trim_start_matches('\u{feff}').lines();
     if lines.next()?.trim_end() != "---" {
         return None;
     }
-    let (mut licence, mut name) = (None, None);
+    let (mut license, mut name) = (None, None);
     for line in lines {
         if line.trim_end() == "---" {
-            let other = licence.as_deref() == Some("other");
-            return if other { name.or(licence) } else { licence };
+            let other = license.as_deref() == Some("other");
+            return if other { name.or(license) } else { license };
         }
         // Only what stands at the margin is a key of the whole.
         match line.split_once(':') {
-            Some(("license", value)) => licence = plain(value),
+            Some(("license", value)) => license = plain(value),
             Some(("license_name", value)) => name = plain(value),
             _ => {}
         }
@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_licence_is_read_from_the_head_of_the_readme() {
+    fn the_license_is_read_from_the_head_of_the_readme() {
         let found = |text: &str| front_matter(text);
         assert_eq!(
             found("---\nlanguage: en\nlicense: apache-2.0\n---\n# M"),
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_with_a_licence_is_named_where_no_licence_is() {
+    fn a_file_with_a_license_is_named_where_no_license_is() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(of(dir.path()), None);
         std::fs::write(dir.path().join("LICENSE"), "text").unwrap();

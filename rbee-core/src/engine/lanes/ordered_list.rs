@@ -1,22 +1,22 @@
-//! Jobs in the order in which they wait, in blocks of bounded length: so that the place of one is known without counting
+//! Jobs in the order in which they wait, in blocks of bounded length: so that the key of one is known without counting
 //! all that stand before it.
 
 use std::collections::VecDeque;
 
-use super::Place;
+use super::QueueKey;
 use crate::Time;
 
 /// Jobs in a block; one that grows to twice as many is cut in two.
 const BLOCK: usize = 512;
 
-/// Jobs by their place, each with the time since when it waits. No block is empty.
+/// Jobs by their key, each with the time since when it waits. No block is empty.
 #[derive(Debug, Default)]
-pub(super) struct Line {
-    blocks: VecDeque<VecDeque<(Place, Time)>>,
+pub(super) struct OrderedList {
+    blocks: VecDeque<VecDeque<(QueueKey, Time)>>,
     len: usize,
 }
 
-impl Line {
+impl OrderedList {
     pub(super) fn len(&self) -> usize {
         self.len
     }
@@ -26,23 +26,23 @@ impl Line {
     }
 
     /// The first job, and since when it waits.
-    pub(super) fn first(&self) -> Option<&(Place, Time)> {
+    pub(super) fn first(&self) -> Option<&(QueueKey, Time)> {
         self.blocks.front()?.front()
     }
 
-    /// How many go before this place.
-    pub(super) fn before(&self, place: &Place) -> usize {
-        let (block, within) = self.find(place);
+    /// How many go before this key.
+    pub(super) fn before(&self, key: &QueueKey) -> usize {
+        let (block, within) = self.find(key);
         self.blocks.range(..block).map(VecDeque::len).sum::<usize>() + within
     }
 
-    pub(super) fn contains(&self, place: &Place) -> bool {
-        let (block, within) = self.find(place);
-        self.is_at(block, within, place)
+    pub(super) fn contains(&self, key: &QueueKey) -> bool {
+        let (block, within) = self.find(key);
+        self.is_at(block, within, key)
     }
 
-    pub(super) fn insert(&mut self, place: Place, since: Time) {
-        let (mut block, mut within) = self.find(&place);
+    pub(super) fn insert(&mut self, key: QueueKey, since: Time) {
+        let (mut block, mut within) = self.find(&key);
         // Behind all others: as most do.
         if block == self.blocks.len()
             && let Some(last) = self.blocks.back()
@@ -50,11 +50,11 @@ impl Line {
             (block, within) = (block - 1, last.len());
         }
         let Some(jobs) = self.blocks.get_mut(block) else {
-            self.blocks.push_back([(place, since)].into());
+            self.blocks.push_back([(key, since)].into());
             self.len += 1;
             return;
         };
-        jobs.insert(within, (place, since));
+        jobs.insert(within, (key, since));
         self.len += 1;
         if jobs.len() >= 2 * BLOCK {
             let rest = jobs.split_off(BLOCK);
@@ -63,9 +63,9 @@ impl Line {
     }
 
     /// Says whether it was there.
-    pub(super) fn remove(&mut self, place: &Place) -> bool {
-        let (block, within) = self.find(place);
-        if !self.is_at(block, within, place) {
+    pub(super) fn remove(&mut self, key: &QueueKey) -> bool {
+        let (block, within) = self.find(key);
+        if !self.is_at(block, within, key) {
             return false;
         }
         let jobs = &mut self.blocks[block];
@@ -77,16 +77,16 @@ impl Line {
         true
     }
 
-    /// The first block that ends at this place or behind it, and where in it the place is.
-    fn find(&self, place: &Place) -> (usize, usize) {
-        let block = self.blocks.partition_point(|jobs| jobs.back().is_none_or(|(p, _)| p < place));
+    /// The first block that ends at this key or behind it, and where in it the key is.
+    fn find(&self, key: &QueueKey) -> (usize, usize) {
+        let block = self.blocks.partition_point(|jobs| jobs.back().is_none_or(|(p, _)| p < key));
         let jobs = self.blocks.get(block);
-        (block, jobs.map_or(0, |jobs| jobs.partition_point(|(p, _)| p < place)))
+        (block, jobs.map_or(0, |jobs| jobs.partition_point(|(p, _)| p < key)))
     }
 
-    fn is_at(&self, block: usize, within: usize, place: &Place) -> bool {
+    fn is_at(&self, block: usize, within: usize, key: &QueueKey) -> bool {
         let job = self.blocks.get(block).and_then(|jobs| jobs.get(within));
-        job.is_some_and(|(p, _)| p == place)
+        job.is_some_and(|(p, _)| p == key)
     }
 }
 
@@ -101,12 +101,12 @@ mod tests {
     fn the_place_of_each_is_what_counting_gives_however_they_come_and_go() {
         let mut rng = Rng::new(3);
         for ranks in [1, 5, 1_000_000] {
-            let (mut line, mut counted) = (Line::default(), BTreeSet::new());
+            let (mut line, mut counted) = (OrderedList::default(), BTreeSet::new());
             for n in 0..4_000_u64 {
                 let rank = (rng.next() % ranks) as i64 - 2;
-                let place = (rank, n, JobId::from_random_bits(n.into()));
-                line.insert(place, Time::default());
-                counted.insert(place);
+                let key = (rank, n, JobId::from_random_bits(n.into()));
+                line.insert(key, Time::default());
+                counted.insert(key);
                 // More come than go, and then more go than come.
                 for _ in 0..rng.next() % if n < 3_000 { 2 } else { 4 } {
                     let nth = rng.next() as usize % counted.len().max(1);
@@ -115,15 +115,15 @@ mod tests {
                     counted.remove(&gone);
                 }
                 assert_eq!(line.len(), counted.len());
-                assert_eq!(line.first().map(|(place, _)| place), counted.first());
+                assert_eq!(line.first().map(|(key, _)| key), counted.first());
                 if n % 64 == 0 {
-                    for (before, place) in counted.iter().enumerate().step_by(37) {
-                        assert!(line.contains(place));
-                        assert_eq!(line.before(place), before);
+                    for (before, key) in counted.iter().enumerate().step_by(37) {
+                        assert!(line.contains(key));
+                        assert_eq!(line.before(key), before);
                     }
                 }
             }
-            counted.iter().for_each(|place| assert!(line.remove(place)));
+            counted.iter().for_each(|key| assert!(line.remove(key)));
             assert!(line.is_empty() && line.blocks.is_empty());
         }
     }

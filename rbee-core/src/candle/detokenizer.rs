@@ -7,7 +7,7 @@ use super::{stop::StopFilter, tokenizer::Codec};
 enum Decoder {
     /// Each token is some bytes. Those of an unfinished character wait.
     Bytes(Utf8),
-    /// What a token says depends on its neighbours. The last ones that have been said are decoded again with the new.
+    /// What a token says depends on its neighbors. The last ones that have been said are decoded again with the new.
     Window { tokens: Vec<u32>, said: usize },
 }
 
@@ -94,7 +94,7 @@ pub(super) enum ResumeFault {
 
 /// The text of one answer.
 #[derive(Debug)]
-pub(super) struct TextStream {
+pub(super) struct Detokenizer {
     decoder: Decoder,
     filter: StopFilter,
     /// Text that earlier tokens made and nobody has: it goes out with the next piece.
@@ -103,7 +103,7 @@ pub(super) struct TextStream {
     skip: usize,
 }
 
-impl TextStream {
+impl Detokenizer {
     pub(super) fn new(codec: &Codec, stops: &[String]) -> Self {
         let decoder = if codec.is_byte_level() {
             Decoder::Bytes(Utf8::default())

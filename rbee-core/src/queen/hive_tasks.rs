@@ -11,8 +11,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    loads::{Loads, Work},
-    mailbox::{Mailbox, Message},
+    inbox::{Inbox, Message},
+    load_progress::{LoadTracker, Work},
     models::Models,
 };
 use crate::{
@@ -27,20 +27,20 @@ const SLACK: Duration = Duration::from_secs(30);
 /// The engine need not hear of every block of a download.
 const TOLD_EVERY: Duration = Duration::from_secs(1);
 
-pub(super) struct Errands {
+pub(super) struct HiveTasks {
     pub(super) hive: Arc<dyn HiveBackend>,
-    pub(super) mailbox: Mailbox,
+    pub(super) inbox: Inbox,
     pub(super) settings: Arc<Settings>,
-    pub(super) loads: Loads,
+    pub(super) loads: LoadTracker,
     pub(super) models: Models,
     pub(super) kill: CancellationToken,
 }
 
-impl Errands {
-    fn run(&self, errand: impl Future<Output = Message> + Send + 'static) {
-        let mailbox = self.mailbox.clone();
-        let errand = async move { mailbox.post(errand.await) };
-        tokio::spawn(self.kill.clone().run_until_cancelled_owned(errand));
+impl HiveTasks {
+    fn run(&self, task: impl Future<Output = Message> + Send + 'static) {
+        let inbox = self.inbox.clone();
+        let task = async move { inbox.send(task.await) };
+        tokio::spawn(self.kill.clone().run_until_cancelled_owned(task));
     }
 
     pub(super) fn spawn(self, worker: WorkerId, spec: WorkerSpec) {
@@ -99,14 +99,14 @@ impl Errands {
     /// A download may take as long as it likes while it makes progress.
     pub(super) fn provision(self, holders: Vec<Arc<dyn HiveBackend>>, model: ModelRef) {
         let (hive, silence) = (self.hive.clone(), self.settings.provision_silence + SLACK);
-        let (id, mailbox, name) = (hive.info().id.clone(), self.mailbox.clone(), model.clone());
+        let (id, inbox, name) = (hive.info().id.clone(), self.inbox.clone(), model.clone());
         let (signs, told) = (Signs::new(), Signs::new());
         let load = self.loads.begin(Work::Load, id.clone(), model.clone(), None);
         let seen = signs.clone();
         let progress = load.progress(move || {
             seen.note();
             if told.note_after(TOLD_EVERY) {
-                mailbox.input(Input::ProvisionProgress { hive: id.clone(), model: name.clone() });
+                inbox.input(Input::ProvisionProgress { hive: id.clone(), model: name.clone() });
             }
         });
         let models = self.models.clone();
@@ -125,13 +125,13 @@ impl Errands {
         let load = self.loads.begin(Work::Verify, id, model.clone(), None);
         let seen = signs.clone();
         let progress = load.progress(move || seen.note());
-        let (mailbox, limit) = (self.mailbox.clone(), self.settings.probe_timeout);
+        let (inbox, limit) = (self.inbox.clone(), self.settings.probe_timeout);
         self.run(async move {
             let verified = hive.verify(&model, progress);
             let result = while_it_moves(&*hive, &model, silence, &signs, verified).await;
             drop(load);
             if result.as_ref().is_ok_and(|damage| !damage.is_empty()) {
-                report(&*hive, limit, &mailbox).await;
+                report(&*hive, limit, &inbox).await;
             }
             Message::Input(Input::Verified { hive: hive.info().id.clone(), model, result })
         });
@@ -139,13 +139,13 @@ impl Errands {
 
     pub(super) fn remove_model(self, model: ModelRef) {
         let (hive, limit) = (self.hive.clone(), self.settings.probe_timeout);
-        let mailbox = self.mailbox.clone();
+        let inbox = self.inbox.clone();
         self.run(async move {
             let removing = hive.remove_model(&model);
             let what = format!("remove model {model}");
             let result = in_time(&*hive, limit, &what, removing).await;
             if result.is_ok() {
-                report(&*hive, limit, &mailbox).await;
+                report(&*hive, limit, &inbox).await;
             }
             Message::Input(Input::ModelRemoved { hive: hive.info().id.clone(), model, result })
         });
@@ -153,11 +153,11 @@ impl Errands {
 }
 
 /// Tells the engine what the hive looks like now, so that whoever is answered after this sees it.
-async fn report(hive: &dyn HiveBackend, limit: Duration, mailbox: &Mailbox) {
+async fn report(hive: &dyn HiveBackend, limit: Duration, inbox: &Inbox) {
     match in_time(hive, limit, "report", hive.report()).await {
         Ok(report) => {
             let fact = HiveFact::Report(Box::new(report));
-            mailbox.input(Input::Hive { hive: hive.info().id.clone(), fact });
+            inbox.input(Input::Hive { hive: hive.info().id.clone(), fact });
         }
         // Its watch notices if it is away.
         Err(error) => tracing::warn!(hive = %hive.info().id, %error, "the hive does not report"),
@@ -216,7 +216,7 @@ async fn while_it_moves<T>(
 }
 
 /// Asks a worker how it is. One that panics, or does not answer in time, is not well.
-pub(super) fn probe(worker: WorkerId, handle: Arc<dyn Worker>, limit: Duration, mailbox: Mailbox) {
+pub(super) fn probe(worker: WorkerId, handle: Arc<dyn Worker>, limit: Duration, inbox: Inbox) {
     tokio::spawn(async move {
         let health = AssertUnwindSafe(handle.health()).catch_unwind().map(|health| {
             health.unwrap_or_else(|panic| {
@@ -227,7 +227,7 @@ pub(super) fn probe(worker: WorkerId, handle: Arc<dyn Worker>, limit: Duration, 
         });
         let what = format!("worker {worker} did not say how it is");
         let result = within(limit, ErrorKind::WorkerFault, what, health).await;
-        mailbox.input(Input::Probed { worker, result });
+        inbox.input(Input::Probed { worker, result });
     });
 }
 
@@ -235,15 +235,15 @@ async fn in_time<T>(
     hive: &dyn HiveBackend,
     limit: Duration,
     what: &str,
-    errand: impl Future<Output = Result<T>>,
+    task: impl Future<Output = Result<T>>,
 ) -> Result<T> {
     let what = format!("hive {} did not {what}", hive.info().id);
-    within(limit, ErrorKind::HiveUnreachable, what, guarded(errand)).await
+    within(limit, ErrorKind::HiveUnreachable, what, guarded(task)).await
 }
 
 /// A backend that panics has failed; it does not take the queen's task with it.
-async fn guarded<T>(errand: impl Future<Output = Result<T>>) -> Result<T> {
-    AssertUnwindSafe(errand).catch_unwind().await.unwrap_or_else(|panic| {
+async fn guarded<T>(task: impl Future<Output = Result<T>>) -> Result<T> {
+    AssertUnwindSafe(task).catch_unwind().await.unwrap_or_else(|panic| {
         let message = format!("the hive panicked: {}", super::panic_message(&*panic));
         Err(Error::new(ErrorKind::Internal, message))
     })

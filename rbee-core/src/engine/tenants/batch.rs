@@ -20,7 +20,7 @@ struct Sum {
 
 impl Tenants {
     /// May these jobs be admitted beside each other? What each of them may by itself is not looked at. Nothing is charged.
-    pub(in crate::engine) fn check_together(
+    pub(in crate::engine) fn check_batch(
         &self,
         now: Now,
         jobs: &[Arc<Job>],

@@ -4,9 +4,9 @@
 //! text. Numbers are little-endian groups of seven bits, the high bit set on all but the last. A vector is such a number,
 //! its length, and its values in four bytes each, little-endian.
 
-use crate::Piece;
+use crate::TokenChunk;
 
-pub(super) fn encode(pieces: &[Piece]) -> Vec<u8> {
+pub(super) fn encode(pieces: &[TokenChunk]) -> Vec<u8> {
     let mut data = Vec::with_capacity(pieces.iter().map(|piece| piece.text.len() + 4).sum());
     for piece in pieces {
         put(&mut data, piece.id.map_or(0, |id| u64::from(id) + 1));
@@ -17,7 +17,7 @@ pub(super) fn encode(pieces: &[Piece]) -> Vec<u8> {
 }
 
 /// Appends the pieces; false where the blob is damaged.
-pub(super) fn decode(mut data: &[u8], pieces: &mut Vec<Piece>) -> bool {
+pub(super) fn decode(mut data: &[u8], pieces: &mut Vec<TokenChunk>) -> bool {
     while !data.is_empty() {
         let Some(piece) = take_piece(&mut data) else {
             return false;
@@ -52,7 +52,7 @@ pub(super) fn decode_vectors(mut data: &[u8]) -> Option<Vec<Vec<f32>>> {
     Some(vectors)
 }
 
-fn take_piece(data: &mut &[u8]) -> Option<Piece> {
+fn take_piece(data: &mut &[u8]) -> Option<TokenChunk> {
     let id = match take(data)? {
         0 => None,
         id => Some(u32::try_from(id - 1).ok()?),
@@ -61,7 +61,7 @@ fn take_piece(data: &mut &[u8]) -> Option<Piece> {
     let (text, rest) = data.split_at_checked(length)?;
     *data = rest;
     let text = std::str::from_utf8(text).ok()?.into();
-    Some(Piece { id, text })
+    Some(TokenChunk { id, text })
 }
 
 fn put(data: &mut Vec<u8>, mut number: u64) {
@@ -93,7 +93,7 @@ mod tests {
     proptest! {
         #[test]
         fn pieces_come_back_as_they_were(stored in proptest::collection::vec((any::<Option<u32>>(), ".{0,200}"), 0..20)) {
-            let stored: Vec<Piece> = stored.into_iter().map(|(id, text)| Piece { id, text: text.into() }).collect();
+            let stored: Vec<TokenChunk> = stored.into_iter().map(|(id, text)| TokenChunk { id, text: text.into() }).collect();
             let mut found = Vec::new();
             prop_assert!(decode(&encode(&stored), &mut found));
             prop_assert_eq!(found, stored);
@@ -117,7 +117,7 @@ mod tests {
 
     #[test]
     fn a_blob_that_was_cut_is_damaged() {
-        let whole = encode(&[Piece { id: Some(300), text: "honey".into() }]);
+        let whole = encode(&[TokenChunk { id: Some(300), text: "honey".into() }]);
         for cut in 1..whole.len() {
             assert!(!decode(&whole[..cut], &mut Vec::new()), "cut at {cut}");
         }

@@ -51,7 +51,7 @@ pub(super) enum Question {
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct Kept {
+pub(super) struct HistoryEntry {
     pub(super) at: WallTime,
     pub(super) ask: Ask,
     pub(super) view: ClusterView,
@@ -65,7 +65,7 @@ pub(super) struct Kept {
 #[derive(Debug, Default)]
 struct Inner {
     /// In the order in which they were asked.
-    kept: BTreeMap<u64, Kept>,
+    kept: BTreeMap<u64, HistoryEntry>,
     /// Where those are that the engine knows by a ticket.
     tickets: BTreeMap<Ticket, u64>,
     last: u64,
@@ -73,7 +73,7 @@ struct Inner {
 }
 
 impl Inner {
-    fn keep(&mut self, question: Kept, most: usize) -> u64 {
+    fn keep(&mut self, question: HistoryEntry, most: usize) -> u64 {
         self.last += 1;
         self.bytes += size(&question.ask);
         self.kept.insert(self.last, question);
@@ -97,19 +97,19 @@ impl Inner {
         }
     }
 
-    fn find(&mut self, ticket: Ticket) -> Option<&mut Kept> {
+    fn find(&mut self, ticket: Ticket) -> Option<&mut HistoryEntry> {
         self.kept.get_mut(self.tickets.get(&ticket)?)
     }
 }
 
 /// The last of them, within a bound of number and of memory.
 #[derive(Clone, Debug)]
-pub(super) struct Decisions {
+pub(super) struct DecisionHistory {
     inner: Arc<Mutex<Inner>>,
     most: usize,
 }
 
-impl Decisions {
+impl DecisionHistory {
     pub(super) fn new(most: usize) -> Self {
         Self { inner: Arc::default(), most }
     }
@@ -120,14 +120,14 @@ impl Decisions {
     }
 
     /// A question where a job goes.
-    pub(super) fn asked(&self, ticket: Ticket, question: Kept) {
+    pub(super) fn asked(&self, ticket: Ticket, question: HistoryEntry) {
         let mut inner = self.lock();
         let number = inner.keep(question, self.most);
         inner.tickets.insert(ticket, number);
     }
 
     /// An answer whether a job may join the queue.
-    pub(super) fn admitted(&self, question: Kept) {
+    pub(super) fn admitted(&self, question: HistoryEntry) {
         self.lock().keep(question, self.most);
     }
 
@@ -152,7 +152,7 @@ impl Decisions {
     }
 
     /// Those about this job, in the order in which they were made.
-    pub(super) fn of(&self, job: JobId) -> Vec<Kept> {
+    pub(super) fn of(&self, job: JobId) -> Vec<HistoryEntry> {
         self.lock().kept.values().filter(|kept| kept.ask.job.id == job).cloned().collect()
     }
 
@@ -173,7 +173,7 @@ fn size(ask: &Ask) -> usize {
     ask.job.task.text_bytes()
 }
 
-impl Kept {
+impl HistoryEntry {
     /// Puts the question again. To be called off the async threads: a policy may take its time.
     pub(super) fn explain(self) -> Decision {
         let nothing =

@@ -12,7 +12,7 @@ const REMEMBERED: usize = 64;
 
 /// A model on its way: being fetched to a hive, or loaded by a worker there.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Load {
+pub struct LoadProgress {
     /// Where.
     pub hive: HiveId,
     /// What.
@@ -24,7 +24,7 @@ pub struct Load {
 }
 
 #[derive(Clone, Debug, Default)]
-pub(super) struct Loads(Arc<Mutex<Inner>>);
+pub(super) struct LoadTracker(Arc<Mutex<Inner>>);
 
 /// What is done with the model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +37,7 @@ pub(super) enum Work {
 
 #[derive(Debug)]
 struct Entry {
-    load: Load,
+    load: LoadProgress,
     work: Work,
     /// Who else is told how far it has come.
     listeners: Vec<Progress>,
@@ -70,12 +70,12 @@ struct Inner {
     failed: VecDeque<(WorkerId, Error)>,
 }
 
-impl Loads {
+impl LoadTracker {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn all(&self) -> Vec<Load> {
+    pub(super) fn all(&self) -> Vec<LoadProgress> {
         let inner = self.lock();
         let listed = inner.loads.values().filter(|entry| entry.work == Work::Load);
         listed.map(|entry| entry.load.clone()).collect()
@@ -118,27 +118,27 @@ impl Loads {
         hive: HiveId,
         model: ModelRef,
         worker: Option<WorkerId>,
-    ) -> LoadGuard {
+    ) -> LoadProgressGuard {
         let mut inner = self.lock();
         inner.next += 1;
         let key = inner.next;
-        let load = Load { hive, model, worker, progress: ProgressUpdate::default() };
+        let load = LoadProgress { hive, model, worker, progress: ProgressUpdate::default() };
         let mut entry = Entry { load, work, listeners: Vec::new() };
         if let Some(listener) = inner.listener.take_if(|listener| listener.is_for(&entry)) {
             entry.listeners.push(listener.progress);
         }
         inner.loads.insert(key, entry);
         drop(inner);
-        LoadGuard { loads: self.clone(), key }
+        LoadProgressGuard { loads: self.clone(), key }
     }
 }
 
-pub(super) struct LoadGuard {
-    loads: Loads,
+pub(super) struct LoadProgressGuard {
+    loads: LoadTracker,
     key: u64,
 }
 
-impl LoadGuard {
+impl LoadProgressGuard {
     /// Where the backend tells how far it has come; `also` hears of it too.
     pub(super) fn progress(&self, also: impl Fn() + Send + Sync + 'static) -> Progress {
         let (loads, key) = (self.loads.clone(), self.key);
@@ -159,7 +159,7 @@ impl LoadGuard {
     }
 }
 
-impl Drop for LoadGuard {
+impl Drop for LoadProgressGuard {
     fn drop(&mut self) {
         self.loads.lock().loads.remove(&self.key);
     }
@@ -182,8 +182,9 @@ mod tests {
 
     #[test]
     fn everybody_who_waits_for_a_download_is_told_how_far_it_has_come() {
-        let loads = Loads::default();
-        let ((first, to_first), (second, to_second)) = (listener(Work::Load), listener(Work::Load));
+        let loads = LoadTracker::default();
+        let ((first, to_first), (second, to_second)) =
+            (listener(Work::Load), listener(Work::Load));
         let (verifier, to_verifier) = listener(Work::Verify);
         let mut begun = None;
         loads.listen(first, || {
@@ -205,7 +206,7 @@ mod tests {
 
     #[test]
     fn what_is_verified_is_not_listed_as_loading() {
-        let loads = Loads::default();
+        let loads = LoadTracker::default();
         let _verified = loads.begin(Work::Verify, HiveId::local(), model(), None);
         assert_eq!(loads.all(), []);
         let _load = loads.begin(Work::Load, HiveId::local(), model(), None);

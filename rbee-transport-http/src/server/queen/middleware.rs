@@ -15,14 +15,14 @@ use super::{
     caller::{self, Caller},
 };
 use crate::{
-    server::{correlation, reply},
+    server::{correlation, response},
     wire::{self, CORRELATION_ID, ErrorBody, IDEMPOTENCY_KEY, OpenAiErrorBody},
 };
 
 /// OpenAI's own name for the mark of a request; its clients show it in their errors.
 const REQUEST_ID: &str = "x-request-id";
 
-/// An error on its way to the gate, which knows the shape that the client expects.
+/// An error on its way to the middleware, which knows the shape that the client expects.
 #[derive(Clone, Debug)]
 pub(super) struct Refused(Error);
 
@@ -34,7 +34,7 @@ impl From<Error> for Refused {
 
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
-        let mut response = reply::status(&self.0).into_response();
+        let mut response = response::status(&self.0).into_response();
         response.extensions_mut().insert(self);
         response
     }
@@ -45,7 +45,7 @@ pub(super) type Answer = Result<Response, Refused>;
 
 /// Who the client is, as far as its errors are concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Shape {
+pub(super) enum ErrorFormat {
     OpenAi,
     Own,
 }
@@ -54,7 +54,7 @@ pub(super) enum Shape {
 const OWN: [&str; 9] =
     ["jobs", "hives", "workers", "catalog", "policy", "tenants", "estimate", "logs", "doctor"];
 
-impl Shape {
+impl ErrorFormat {
     /// Paths that nobody has are OpenAI's too where they are below `/v1`: its clients look for many more.
     fn of(path: &str) -> Self {
         let Some(rest) = path.strip_prefix("/v1/") else { return Self::Own };
@@ -65,23 +65,23 @@ impl Shape {
     /// The error as this caller may read it.
     fn refuse(self, caller: &Caller, error: &Error, id: &CorrelationId) -> Response {
         let error = &*caller.error(error);
-        let status = reply::status(error);
+        let status = response::status(error);
         let mut response = match self {
-            Self::Own => reply::json(status, &ErrorBody::new(error, Some(id))),
-            Self::OpenAi => reply::json(status, &OpenAiErrorBody::from(error)),
+            Self::Own => response::json(status, &ErrorBody::new(error, Some(id))),
+            Self::OpenAi => response::json(status, &OpenAiErrorBody::from(error)),
         };
-        reply::add_headers(error, response.headers_mut());
+        response::add_headers(error, response.headers_mut());
         response
     }
 }
 
-pub(super) async fn gate(
+pub(super) async fn apply(
     State(shared): State<Shared>,
     mut request: Request,
     next: Next,
 ) -> Response {
     let id = correlation::read(request.headers()).unwrap_or_else(CorrelationId::random);
-    let shape = Shape::of(request.uri().path());
+    let format = ErrorFormat::of(request.uri().path());
     let admitted = shared.admit(request.method(), request.uri(), request.headers());
     let caller = admitted.as_ref().map_or_else(|_| caller::nobody(), Clone::clone);
     let cap = request.extensions().get().copied();
@@ -96,16 +96,16 @@ pub(super) async fn gate(
                 None => response,
             }
         }
-        Err(error) => shape.refuse(&caller, &error, &id),
+        Err(error) => format.refuse(&caller, &error, &id),
     };
     if let Some(Refused(error)) = response.extensions_mut().remove() {
-        if reply::status(&error).is_server_error() {
+        if response::status(&error).is_server_error() {
             tracing::warn!(correlation_id = %id, error = ?error, "a request failed");
         } else if caller.error(&error).message() != error.message() {
             // What a tenant is not told must be found by its correlation id.
             tracing::info!(correlation_id = %id, error = ?error, "a request was refused");
         }
-        response = shape.refuse(&caller, &error, &id);
+        response = format.refuse(&caller, &error, &id);
     }
     if let Ok(value) = HeaderValue::from_str(id.as_str()) {
         response.headers_mut().insert(REQUEST_ID, value.clone());
@@ -189,9 +189,9 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Params<T> {
 
 /// The mark of the request.
 #[derive(Debug)]
-pub(super) struct Mark(pub(super) CorrelationId);
+pub(super) struct RequestId(pub(super) CorrelationId);
 
-impl<S: Send + Sync> FromRequestParts<S> for Mark {
+impl<S: Send + Sync> FromRequestParts<S> for RequestId {
     type Rejection = std::convert::Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
@@ -244,10 +244,10 @@ mod tests {
     #[test]
     fn errors_have_openais_shape_where_its_clients_look() {
         for path in ["/v1/chat/completions", "/v1/models/x/y", "/v1/responses", "/v1/jobsite"] {
-            assert_eq!(Shape::of(path), Shape::OpenAi, "{path}");
+            assert_eq!(ErrorFormat::of(path), ErrorFormat::OpenAi, "{path}");
         }
         for path in ["/v1/jobs", "/v1/jobs/1/events", "/health", "/", "/v2/x"] {
-            assert_eq!(Shape::of(path), Shape::Own, "{path}");
+            assert_eq!(ErrorFormat::of(path), ErrorFormat::Own, "{path}");
         }
     }
 }

@@ -7,13 +7,13 @@ use serde_json::{Map, Value};
 use super::files::{LoadFault, Loaded, shown};
 
 /// The keys of one JSON object, with the file and the way to the object for messages.
-pub(super) struct Keys<'a> {
+pub(super) struct ConfigFields<'a> {
     pub(super) file: &'a Path,
     pub(super) at: String,
     map: &'a Map<String, Value>,
 }
 
-impl<'a> Keys<'a> {
+impl<'a> ConfigFields<'a> {
     pub(super) fn new(file: &'a Path, map: &'a Map<String, Value>) -> Self {
         let at = String::new();
         Self { file, at, map }
@@ -34,13 +34,13 @@ impl<'a> Keys<'a> {
         LoadFault::defect(self.file, what)
     }
 
-    pub(super) fn object(&self, key: &str) -> Loaded<Option<Keys<'a>>> {
+    pub(super) fn object(&self, key: &str) -> Loaded<Option<ConfigFields<'a>>> {
         let Some(value) = self.get(key) else {
             return Ok(None);
         };
         let map = value.as_object().ok_or_else(|| self.bad(key, value, "an object"))?;
         let at = format!("{}{key}.", self.at);
-        Ok(Some(Keys { file: self.file, at, map }))
+        Ok(Some(ConfigFields { file: self.file, at, map }))
     }
 
     pub(super) fn count(&self, key: &str, range: RangeInclusive<u64>) -> Loaded<Option<usize>> {

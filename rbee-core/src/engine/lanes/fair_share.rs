@@ -10,12 +10,12 @@ const MOST: usize = 10_000;
 /// Shares beyond the floor, for when their tenants come back. In order too, so that those that the floor has caught up
 /// with are found without a look at the others.
 #[derive(Debug, Default)]
-pub(super) struct Spent {
+pub(super) struct FairShare {
     of: BTreeMap<Option<TenantId>, u64>,
     in_order: BTreeSet<(u64, Option<TenantId>)>,
 }
 
-impl Spent {
+impl FairShare {
     /// The tenant is back, with what it has had.
     pub(super) fn take(&mut self, tenant: &Option<TenantId>) -> Option<u64> {
         let served = self.of.remove(tenant)?;
@@ -56,16 +56,16 @@ mod tests {
     #[test]
     fn what_the_floor_has_caught_up_with_and_the_least_of_too_many_are_forgotten() {
         let tenant = |n: usize| Some(TenantId::new(format!("t{n}")).unwrap());
-        let mut spent = Spent::default();
+        let mut owed = FairShare::default();
         for n in 0..MOST + 2 {
-            spent.remember(&tenant(n), 100 + n as u64, 50);
+            owed.remember(&tenant(n), 100 + n as u64, 50);
         }
-        assert_eq!((spent.take(&tenant(1)), spent.take(&tenant(2))), (None, Some(102)));
-        spent.remember(&tenant(1), 150, 150);
-        assert_eq!((spent.take(&tenant(1)), spent.take(&tenant(50))), (None, None));
-        assert_eq!(spent.take(&tenant(51)), Some(151));
-        spent.remember(&tenant(60), 1_000, 150);
-        assert_eq!(spent.take(&tenant(60)), Some(1_000), "the later figure holds");
-        assert_eq!(spent.of.len(), spent.in_order.len());
+        assert_eq!((owed.take(&tenant(1)), owed.take(&tenant(2))), (None, Some(102)));
+        owed.remember(&tenant(1), 150, 150);
+        assert_eq!((owed.take(&tenant(1)), owed.take(&tenant(50))), (None, None));
+        assert_eq!(owed.take(&tenant(51)), Some(151));
+        owed.remember(&tenant(60), 1_000, 150);
+        assert_eq!(owed.take(&tenant(60)), Some(1_000), "the later figure holds");
+        assert_eq!(owed.of.len(), owed.in_order.len());
     }
 }

@@ -17,7 +17,7 @@ use super::guard;
 use crate::wire::ErrorBody;
 
 /// How long a body may take to arrive.
-const BODY_PATIENCE: Duration = Duration::from_secs(30);
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A JSON answer.
 pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Response {
@@ -119,8 +119,8 @@ pub(super) async fn read_body(
         ));
     }
     let collected = collect(request.into_body(), most, budget);
-    tokio::time::timeout(BODY_PATIENCE, collected).await.unwrap_or_else(|_| {
-        let message = format!("the body did not arrive within {BODY_PATIENCE:?}");
+    tokio::time::timeout(BODY_TIMEOUT, collected).await.unwrap_or_else(|_| {
+        let message = format!("the body did not arrive within {BODY_TIMEOUT:?}");
         Err(Error::for_client(ErrorKind::InvalidRequest, message))
     })
 }

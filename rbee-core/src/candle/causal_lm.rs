@@ -6,7 +6,7 @@ use super::{
     Facts, Loading,
     config::ModelConfig,
     files::Loaded,
-    generate::{PREFILL_CHUNK, Plan, Voice},
+    generate::{GenerationModel, PREFILL_CHUNK, Plan},
     model::LlamaModel,
     numerics::numerics,
     prompt::PromptText,
@@ -18,13 +18,13 @@ use crate::{Capabilities, Error, ErrorKind, Prompt, Result, Run, Task};
 
 /// The model, and how it is spoken to.
 #[derive(Debug)]
-pub(super) struct Speaker {
-    pub(super) voice: Voice,
+pub(super) struct CausalLm {
+    pub(super) model: GenerationModel,
     pub(super) template: Option<ChatTemplate>,
     pub(super) context: u32,
 }
 
-impl Speaker {
+impl CausalLm {
     /// Loads a model of the Llama family.
     pub(super) fn load(loading: &Loading<'_>) -> Loaded<(Self, Facts)> {
         let Loading { dir, file, options, .. } = loading;
@@ -65,8 +65,8 @@ impl Speaker {
         };
         let model = LlamaModel::new(&config, tensors, dtype, &device)
             .map_err(|source| loading.does_not_fit(source))?;
-        let voice = Voice { model: Box::new(model), codec, eos: config.eos, vocab };
-        Ok((Self { voice, template, context: config.context }, facts))
+        let model = GenerationModel { model: Box::new(model), codec, eos: config.eos, vocab };
+        Ok((Self { model, template, context: config.context }, facts))
     }
 
     /// Everything about a run that can be refused, before anything is computed.
@@ -80,10 +80,10 @@ impl Speaker {
         sampling.validate()?;
         let tokens = match prompt {
             Prompt::Text(text) => {
-                self.voice.codec.encode(&PromptText::from_caller(text.as_str()), true)?
+                self.model.codec.encode(&PromptText::from_caller(text.as_str()), true)?
             }
             Prompt::Raw(text) => {
-                self.voice.codec.encode(&PromptText::trusted(text.as_str()), true)?
+                self.model.codec.encode(&PromptText::trusted(text.as_str()), true)?
             }
             Prompt::Chat(messages) => {
                 if messages.is_empty() {
@@ -95,11 +95,11 @@ impl Speaker {
                         "the model has no chat template; send bare text instead of messages";
                     Error::for_client(ErrorKind::Unsupported, message)
                 })?;
-                let codec = &self.voice.codec;
+                let codec = &self.model.codec;
                 codec.encode(&template.render(messages, codec.added())?, false)?
             }
         };
-        let (context, vocab) = (self.context, self.voice.vocab);
+        let (context, vocab) = (self.context, self.model.vocab);
         Plan::new(tokens, sampling.clone(), run.job.seed, run.resume, context, vocab)
     }
 }

@@ -22,14 +22,14 @@ const LOOKED_AT: usize = 4_096;
 
 /// A held lock. Dropping it lets go of the lock; the file stays until somebody removes it.
 #[derive(Debug)]
-pub(super) struct LifeLock {
+pub(super) struct OwnerLock {
     name: String,
     /// Ends of jobs that the database does not have yet.
     pub(super) ends: KeptEnds,
     _file: File,
 }
 
-impl LifeLock {
+impl OwnerLock {
     /// None where this file system has no locks.
     pub(super) fn take(database: &Path) -> io::Result<Option<Self>> {
         let name = uuid::Uuid::new_v4().simple().to_string();
