@@ -51,8 +51,11 @@ use self::{
     weights::{Checkpoint, Part},
 };
 use crate::{
-    Capabilities, Error, ErrorKind, HiveId, ModelRef, OutputStream, Progress, Result, Run, Worker,
-    WorkerHealth, WorkerId, WorkerInfo,
+    error::{Error, ErrorKind, Result},
+    id::{HiveId, WorkerId},
+    model_ref::ModelRef,
+    progress::Progress,
+    worker::{Capabilities, OutputStream, Run, Worker, WorkerHealth, WorkerInfo},
 };
 
 /// What a [`CandleWorker`] computes with.

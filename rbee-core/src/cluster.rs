@@ -19,7 +19,13 @@ pub use views::{HiveView, LaneKey, LaneView, WorkerState, WorkerView};
 use memory::{Measured, Part, Room};
 use views::Rank;
 
-use crate::{DeviceKind, HiveId, ModelOnDisk, ModelRef, TenantId, TenantView, WorkerId};
+use crate::{
+    device::DeviceKind,
+    id::{HiveId, TenantId, WorkerId},
+    model_on_disk::ModelOnDisk,
+    model_ref::ModelRef,
+    tenant::TenantView,
+};
 
 /// The models on one hive's disk.
 type OnDisk = BTreeMap<ModelRef, ModelOnDisk>;

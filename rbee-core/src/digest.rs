@@ -5,7 +5,7 @@ use std::{fmt, io::Read, str::FromStr};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 
-use crate::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// What stands before the 64 hexadecimal digits.
 const PREFIX: &str = "sha256:";

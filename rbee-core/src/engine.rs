@@ -20,9 +20,20 @@ use std::{
 };
 
 use crate::{
-    Change, ClusterView, Epoch, Error, ErrorKind, HiveId, Job, JobId, LeaseId, ModelRef, Now,
-    Outcome, Priority, Result, Settings, Sizing, Snapshot, TenantId, TenantRecord, Time, WorkerId,
-    WorkerInfo, WorkerSpec, rng::Rng,
+    cluster::ClusterView,
+    error::{Error, ErrorKind, Result},
+    event::Outcome,
+    id::{Epoch, HiveId, JobId, LeaseId, TenantId, WorkerId},
+    job::Job,
+    model_ref::ModelRef,
+    priority::Priority,
+    registry::{Change, Snapshot, TenantRecord},
+    rng::Rng,
+    settings::Settings,
+    sizing::Sizing,
+    time::{Now, Time},
+    worker::WorkerInfo,
+    worker_spec::WorkerSpec,
 };
 
 mod admission;

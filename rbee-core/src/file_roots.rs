@@ -7,7 +7,7 @@ use std::{
     sync::{PoisonError, RwLock},
 };
 
-use crate::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// The directories of this process in which clients may name models, as absolute paths.
 static ROOTS: RwLock<Vec<PathBuf>> = RwLock::new(Vec::new());

@@ -133,8 +133,9 @@ pub use policy_source::{PolicyLanguage, PolicySource};
 pub use priority::Priority;
 pub use progress::{Progress, ProgressUpdate};
 pub use queen::{
-    Answer, Decision, DryRunDecision, JobEvents, JobHandle, LoadProgress, MAX_POLICY_BYTES, PolicyDryRun,
-    PolicyHealth, PolicyReplay, PolicyStatus, Queen, QueenBuilder, TenantKey, TenantSummary,
+    Answer, Decision, DryRunDecision, JobEvents, JobHandle, LoadProgress, MAX_POLICY_BYTES,
+    PolicyDryRun, PolicyHealth, PolicyReplay, PolicyStatus, Queen, QueenBuilder, TenantKey,
+    TenantSummary,
 };
 #[cfg(feature = "test-util")]
 pub use registry::GuardedRegistry;

@@ -13,8 +13,13 @@ use std::{
 use ::metrics::{Unit, counter, gauge, histogram};
 
 use crate::{
-    ClusterView, DeviceKind, Error, ModelRef, Outcome, Priority, WorkerState, WorkerView,
+    cluster::{ClusterView, WorkerState, WorkerView},
+    device::DeviceKind,
     engine::{Counters, Note},
+    error::Error,
+    event::Outcome,
+    model_ref::ModelRef,
+    priority::Priority,
 };
 
 /// Models that have a label of their own.

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 pub use embedding::{EmbeddingInfo, Pooling};
 pub use memory::{KvCache, MemoryEstimate, MemoryNeed};
 
-use crate::Result;
+use crate::error::Result;
 use files::{FileFault, Found};
 
 /// How a model's weights are stored.

@@ -4,7 +4,7 @@ use std::{fmt, path::Path, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// The longest reference that is accepted, in bytes.
 pub const MAX_MODEL_REF_BYTES: usize = 1024;

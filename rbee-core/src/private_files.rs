@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-use crate::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// Names of a directory that are looked at, to tell whose it is.
 const MOST_NAMES: usize = 10_000;

@@ -10,11 +10,19 @@ use tokio::{task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Ask, ClusterView, Error, ErrorKind, Explanation, HiveBackend, HiveRecord, JobFilter, JobId,
-    JobRecord, JobStatus, LeastLoaded, ModelInfo, ModelRef, ModelSource, Now, QueenId, Registry,
-    Request, Result, Scheduler, Settings, Time, WallTime, WorkerId,
+    cluster::ClusterView,
     engine::{Counters, StoreFault},
-    error::panic_message,
+    error::{Error, ErrorKind, Result, panic_message},
+    hive::HiveBackend,
+    id::{JobId, QueenId, WorkerId},
+    job::JobStatus,
+    model_info::ModelInfo,
+    model_ref::{ModelRef, ModelSource},
+    registry::{HiveRecord, JobFilter, JobRecord, Registry},
+    request::Request,
+    scheduler::{Ask, Explanation, LeastLoaded, Scheduler},
+    settings::Settings,
+    time::{Now, Time, WallTime},
 };
 
 mod attempt;

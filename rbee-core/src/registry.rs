@@ -6,8 +6,12 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Epoch, HiveId, JobId, JobState, ModelRef, Outcome, QueenId, Result, TenantId, WallTime,
-    WorkerId,
+    error::Result,
+    event::Outcome,
+    id::{Epoch, HiveId, JobId, QueenId, TenantId, WorkerId},
+    job::JobState,
+    model_ref::ModelRef,
+    time::WallTime,
 };
 
 mod clock;
@@ -249,7 +253,7 @@ pub trait Registry: fmt::Debug + Send + Sync + 'static {
     async fn keep_ends(&self, epoch: Epoch, ends: &[Change]) -> Result<()> {
         let _ = (epoch, ends);
         let message = "this store cannot keep ends of jobs while it fails";
-        Err(crate::Error::new(crate::ErrorKind::Unsupported, message))
+        Err(crate::error::Error::new(crate::error::ErrorKind::Unsupported, message))
     }
 
     /// A sign of life; to be given at a third of the lease. Answers with what was taken over meanwhile from owners

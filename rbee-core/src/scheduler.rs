@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use crate::{ClusterView, PolicyLanguage, Result};
+use crate::{cluster::ClusterView, error::Result, policy_source::PolicyLanguage};
 
 #[cfg(feature = "rhai")]
 mod capability;

@@ -4,7 +4,13 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, ErrorKind, HiveId, ModelRef, Priority, Result, TenantLimits};
+use crate::{
+    error::{Error, ErrorKind, Result},
+    id::HiveId,
+    model_ref::ModelRef,
+    priority::Priority,
+    tenant::TenantLimits,
+};
 
 /// When the text of a request may stay in the store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -63,7 +63,7 @@
 
 use std::time::Duration;
 
-use crate::{Scheduler, Settings};
+use crate::{scheduler::Scheduler, settings::Settings};
 
 mod fleet;
 pub(crate) mod recorded_run;

@@ -5,7 +5,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ClusterView, DeviceKind, MemoryNeed, ModelFormat, ModelOnDisk, ModelRef};
+use crate::{
+    cluster::ClusterView,
+    device::DeviceKind,
+    model_info::{MemoryNeed, ModelFormat},
+    model_on_disk::ModelOnDisk,
+    model_ref::ModelRef,
+};
 
 mod estimate;
 mod eviction;

@@ -7,7 +7,13 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, ErrorKind, ModelRef, Priority, Result, TenantId, WallTime};
+use crate::{
+    error::{Error, ErrorKind, Result},
+    id::TenantId,
+    model_ref::ModelRef,
+    priority::Priority,
+    time::WallTime,
+};
 
 /// What a tenant may use. `None` is no limit of its own: where there are
 /// [`default_limits`](crate::Settings::default_limits), those hold.

@@ -6,7 +6,13 @@ use async_trait::async_trait;
 use futures_core::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 
-use crate::{HiveId, Job, ModelRef, Output, Result, WorkerId};
+use crate::{
+    error::Result,
+    event::Output,
+    id::{HiveId, WorkerId},
+    job::Job,
+    model_ref::ModelRef,
+};
 
 #[cfg(feature = "test-util")]
 mod echo;

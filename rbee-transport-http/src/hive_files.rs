@@ -11,8 +11,8 @@ use rbee_core::{Error, ErrorKind, Result, private_files::open_own};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Token,
     process::{Identity, StateDir},
+    token::Token,
 };
 
 /// The hive's token.

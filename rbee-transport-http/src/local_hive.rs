@@ -19,10 +19,11 @@ use serde::{Deserialize, Serialize};
 use tokio::{io::AsyncWriteExt, process::Command, time::timeout};
 
 use crate::{
-    ProcessHive, Token,
     client::{Endpoint, HttpHive},
     dial::Tcp,
     process::{Identity, Lock, Running, StateDir, free_port},
+    process_hive::ProcessHive,
+    token::Token,
     wire::worker::EXIT_PORT_TAKEN,
 };
 

@@ -24,7 +24,7 @@ use rbee_core::{
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
-    HiveFiles,
+    hive_files::HiveFiles,
     process::{Lock, StateDir},
     wire::{LogStyle, engine::Engine, hive::WorkerAddress},
 };

@@ -14,7 +14,11 @@ use super::{
     tokenizer::Codec,
     weights::{Checkpoint, Part},
 };
-use crate::{Capabilities, Error, ErrorKind, Prompt, Result, Run, Task};
+use crate::{
+    error::{Error, ErrorKind, Result},
+    task::{Prompt, Task},
+    worker::{Capabilities, Run},
+};
 
 /// The model, and how it is spoken to.
 #[derive(Debug)]

@@ -12,7 +12,10 @@ use super::{
     template::{self, ChatTemplate},
     tokenizer::Codec,
 };
-use crate::{ErrorKind, Message, Role};
+use crate::{
+    error::ErrorKind,
+    task::{Message, Role},
+};
 
 /// A tokenizer and a template, read from files as those of a model are.
 struct Fixture {

@@ -19,8 +19,11 @@ use super::{
     weights::Checkpoint,
 };
 use crate::{
-    Capabilities, Error, ErrorKind, Finish, Metrics, Output, Pooling, Result, Run, Task, Usage,
-    model_info::embedding::Pipeline,
+    error::{Error, ErrorKind, Result},
+    event::{Finish, Metrics, Output, Usage},
+    model_info::{Pooling, embedding::Pipeline},
+    task::Task,
+    worker::{Capabilities, Run},
 };
 
 /// Tokens of a batch, padding included; a longer text is a batch of its own. More at once is hardly faster on a

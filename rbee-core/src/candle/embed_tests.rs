@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use candle_core::Device;
 
 use super::*;
-use crate::Pooling;
+use crate::model_info::Pooling;
 
 /// Texts and tokens of each batch that was asked for.
 type Asked = Arc<Mutex<Vec<(usize, usize)>>>;

@@ -23,7 +23,11 @@ use super::{
     generate::{self, Sink, generate},
     heartbeat::Heartbeat,
 };
-use crate::{Error, ErrorKind, Output, Result, Run};
+use crate::{
+    error::{Error, ErrorKind, Result},
+    event::Output,
+    worker::Run,
+};
 
 /// Outputs that wait for their reader; more stall the run, and it alone.
 const OUTPUTS: usize = 8;

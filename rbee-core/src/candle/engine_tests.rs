@@ -10,11 +10,15 @@ use std::{
 
 use super::*;
 use crate::{
-    CorrelationId, Job, JobId, Priority, Prompt, Resume, Sampling, Task,
     candle::{
         golden_tests::bundled_engine,
         model::{Model, Sequence},
     },
+    id::{CorrelationId, JobId},
+    job::Job,
+    priority::Priority,
+    task::{Prompt, Sampling, Task},
+    worker::Resume,
 };
 
 /// Tells of each call, and does what it is told to.

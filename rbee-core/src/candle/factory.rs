@@ -6,8 +6,14 @@ use async_trait::async_trait;
 
 use super::{CandleDevice, CandleOptions, CandleWorker};
 use crate::{
-    Error, ErrorKind, HiveId, ModelOnDisk, ModelRef, ModelSource, Progress, Result, Worker,
-    WorkerFactory, WorkerId, WorkerLimits, WorkerSpec,
+    error::{Error, ErrorKind, Result},
+    hive::WorkerFactory,
+    id::{HiveId, WorkerId},
+    model_on_disk::{ModelOnDisk, WorkerLimits},
+    model_ref::{ModelRef, ModelSource},
+    progress::Progress,
+    worker::Worker,
+    worker_spec::WorkerSpec,
 };
 
 /// Loads models with candle, for an [`InProcessHive`](crate::InProcessHive).

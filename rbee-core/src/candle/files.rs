@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
+use crate::error::{Error, ErrorKind};
 pub(super) use crate::model_info::files::*;
-use crate::{Error, ErrorKind};
 
 /// The longest tokenizer that is read, in bytes; those of large vocabularies have some 35 MB.
 pub(super) const MAX_TOKENIZER_BYTES: u64 = 64 << 20;

@@ -13,7 +13,12 @@ use super::{
     sampler::Sampler,
     tokenizer::Codec,
 };
-use crate::{Error, ErrorKind, Finish, Metrics, Output, Result, Resume, Sampling, Usage};
+use crate::{
+    error::{Error, ErrorKind, Result},
+    event::{Finish, Metrics, Output, Usage},
+    task::Sampling,
+    worker::Resume,
+};
 
 /// Tokens of the prompt that are computed at once. Part of what the exact numbers depend on: it never varies.
 pub(super) const PREFILL_CHUNK: usize = 128;

@@ -14,7 +14,12 @@ use super::{
     model::{Model, Sequence},
     prompt::PromptText,
 };
-use crate::{Finish, Message, Output, Progress, Resume, Sampling};
+use crate::{
+    event::{Finish, Output},
+    progress::Progress,
+    task::{Message, Sampling},
+    worker::Resume,
+};
 
 #[derive(Deserialize)]
 struct Golden {

@@ -9,7 +9,7 @@ use std::{
     ops::Range,
 };
 
-use crate::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// The first stand-in, and the last one that may be used: the second plane for private use.
 const STAND_INS: std::ops::RangeInclusive<u32> = 0x10_0000..=0x10_FFFD;

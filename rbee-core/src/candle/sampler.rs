@@ -6,7 +6,7 @@
 
 use std::cmp::Ordering;
 
-use crate::Sampling;
+use crate::task::Sampling;
 
 /// The logits were not numbers: the model, or the device, is broken.
 #[derive(Debug, PartialEq, Eq)]

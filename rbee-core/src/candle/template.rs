@@ -32,7 +32,10 @@ use super::{
     prompt::{PromptText, StandIns, places, without},
     strftime::strftime,
 };
-use crate::{Error, ErrorKind, Message, Result, Role};
+use crate::{
+    error::{Error, ErrorKind, Result},
+    task::{Message, Role},
+};
 
 /// Steps a template may take; the largest known take some thousands for each message.
 const FUEL: u64 = 50_000_000;

@@ -1,7 +1,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::Role;
+use crate::task::Role;
 
 fn template(source: &str) -> ChatTemplate {
     let names = TokenNames { bos: Some("<s>".into()), eos: Some("</s>".into()) };

@@ -15,7 +15,7 @@ use super::{
     files::{self, LoadFault, Loaded, MAX_TOKENIZER_BYTES, shown},
     prompt::PromptText,
 };
-use crate::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// The model's own tokenizer.
 #[derive(Debug)]

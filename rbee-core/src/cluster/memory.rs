@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use rpds::RedBlackTreeMapSync as Map;
 
 use super::WorkerView;
-use crate::{DeviceKind, ModelRef};
+use crate::{device::DeviceKind, model_ref::ModelRef};
 
 /// Models and kinds of device whose measured memory is remembered.
 const MEASURED: usize = 1_024;

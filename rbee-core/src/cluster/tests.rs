@@ -1,7 +1,7 @@
 //! The indexes follow every change.
 
 use super::*;
-use crate::{Time, WorkerInfo};
+use crate::{time::Time, worker::WorkerInfo};
 
 fn worker(id: u128, model: &str, slots: u32) -> WorkerView {
     let mut info = WorkerInfo::new(model.parse().unwrap(), "test");

@@ -2,7 +2,14 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use crate::{Device, HiveId, ModelOnDisk, ModelRef, TenantId, Time, WorkerId, WorkerInfo};
+use crate::{
+    device::Device,
+    id::{HiveId, TenantId, WorkerId},
+    model_on_disk::ModelOnDisk,
+    model_ref::ModelRef,
+    time::Time,
+    worker::WorkerInfo,
+};
 
 /// The devices that a worker is counted on: those that it names, or else the processor.
 pub(crate) fn counted_on(devices: &[u32]) -> &[u32] {
@@ -175,7 +182,7 @@ impl HiveView {
     /// Its GPUs.
     #[cfg(feature = "rhai")]
     pub(crate) fn gpus(&self) -> impl Iterator<Item = &Device> {
-        self.devices.iter().filter(|device| device.kind != crate::DeviceKind::Cpu)
+        self.devices.iter().filter(|device| device.kind != crate::device::DeviceKind::Cpu)
     }
 
     /// Memory of its GPUs together that is free and not promised, in bytes.

@@ -24,8 +24,13 @@ use futures_util::StreamExt;
 use tokio::time::timeout;
 
 use crate::{
-    Epoch, ErrorKind, HiveBackend, HiveEvent, HiveReport, ModelOnDisk, ModelOrigin, Progress,
-    Result, Worker, WorkerId, WorkerReport, WorkerSpec,
+    error::{ErrorKind, Result},
+    hive::{HiveBackend, HiveEvent, HiveReport, ModelOrigin, WorkerReport},
+    id::{Epoch, WorkerId},
+    model_on_disk::ModelOnDisk,
+    progress::Progress,
+    worker::Worker,
+    worker_spec::WorkerSpec,
 };
 
 /// Panics with the sentence where the contract is broken.

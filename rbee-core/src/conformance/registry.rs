@@ -33,7 +33,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
-use crate::{Registry, WallTime};
+use crate::{registry::Registry, time::WallTime};
 
 /// One store, empty at first.
 ///

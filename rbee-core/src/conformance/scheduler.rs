@@ -17,8 +17,11 @@ use std::{
 use scene::{Load, Scene};
 
 use crate::{
-    Ask, Candidate, ClusterView, HiveId, Placement, Scheduler, Task, Verdict, WorkerId, WorkerSpec,
-    WorkerView,
+    cluster::{ClusterView, WorkerView},
+    id::{HiveId, WorkerId},
+    scheduler::{Ask, Candidate, Placement, Scheduler, Verdict},
+    task::Task,
+    worker_spec::WorkerSpec,
 };
 
 /// Random clusters that [`check`] asks about.

@@ -18,8 +18,13 @@ use std::{future::Future, sync::Arc, time::Duration};
 use futures_util::StreamExt;
 
 use crate::{
-    CorrelationId, Error, ErrorKind, Finish, Job, JobId, Output, OutputStream, Priority, Prompt,
-    Result, Resume, Run, Sampling, Task, Usage, Worker,
+    error::{Error, ErrorKind, Result},
+    event::{Finish, Output, Usage},
+    id::{CorrelationId, JobId},
+    job::Job,
+    priority::Priority,
+    task::{Prompt, Sampling, Task},
+    worker::{OutputStream, Resume, Run, Worker},
 };
 
 mod errors;

@@ -3,8 +3,13 @@
 
 use super::{policy_breaker::PolicyFunction, *};
 use crate::{
-    Admission, Ask, Change, ErrorKind, JobOutline, JobRecord, KeepRequests, ModelSource, Result,
-    Ticket, job::check_repeat,
+    error::{ErrorKind, Result},
+    id::Ticket,
+    job::check_repeat,
+    model_ref::ModelSource,
+    registry::{Change, JobOutline, JobRecord},
+    scheduler::{Admission, Ask},
+    settings::KeepRequests,
 };
 
 /// Said of an answer to another question.

@@ -3,7 +3,13 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::lanes::LaneId;
-use crate::{Error, ErrorKind, ModelRef, Result, Settings, Time, Usage};
+use crate::{
+    error::{Error, ErrorKind, Result},
+    event::Usage,
+    model_ref::ModelRef,
+    settings::Settings,
+    time::Time,
+};
 
 /// How fast jobs end, learned from those that have.
 #[derive(Debug, Default)]

@@ -6,7 +6,10 @@
 use std::{cmp::Reverse, time::Duration};
 
 use super::*;
-use crate::{WorkerState, WorkerView, scheduler::place_replica};
+use crate::{
+    cluster::{WorkerState, WorkerView},
+    scheduler::place_replica,
+};
 
 /// Models whose load time is remembered.
 const LEARNED: usize = 1_024;

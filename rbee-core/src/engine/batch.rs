@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Engine, admission::Beside};
-use crate::{Job, Now, Result};
+use crate::{error::Result, job::Job, time::Now};
 
 impl Engine {
     /// May all of these jobs be admitted, one beside the other? Nothing is changed. The error is what the first of them

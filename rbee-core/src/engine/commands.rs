@@ -1,7 +1,10 @@
 //! What an operator orders.
 
 use super::{operators::answer, *};
-use crate::{ErrorKind, Result, WorkerState};
+use crate::{
+    cluster::WorkerState,
+    error::{ErrorKind, Result},
+};
 
 impl Engine {
     pub(super) fn command(&mut self, now: Now, n: u64, command: Command, out: &mut Out) {

@@ -6,8 +6,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Admission, Ask, ClusterView, Error, ErrorKind, Placement, Result, Scheduler,
-    error::panic_message,
+    cluster::ClusterView,
+    error::{Error, ErrorKind, Result, panic_message},
+    scheduler::{Admission, Ask, Placement, Scheduler},
 };
 
 /// What is asked about a job.

@@ -3,7 +3,12 @@
 use super::*;
 use std::time::Duration;
 
-use crate::{Change, ErrorKind, KeepRequests, Priority, Result};
+use crate::{
+    error::{ErrorKind, Result},
+    priority::Priority,
+    registry::Change,
+    settings::KeepRequests,
+};
 
 /// How long the readers of a job wait for its end to be recorded. AfterAbort they are told, and the record follows.
 pub(super) const RECORD_TIMEOUT: Duration = Duration::from_secs(10);

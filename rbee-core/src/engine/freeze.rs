@@ -1,7 +1,7 @@
 //! The last turn: what becomes of the jobs that are live when the queen goes down.
 
 use super::*;
-use crate::ErrorKind;
+use crate::error::ErrorKind;
 
 impl Engine {
     /// Nothing begins any more. A job whose client cannot come back is ended, because the client is going to be told that it

@@ -3,7 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
-use crate::{HiveInfo, HiveRecord, HiveStatus, WallTime};
+use crate::{
+    hive::HiveInfo,
+    registry::{HiveRecord, HiveStatus},
+    time::WallTime,
+};
 
 /// A hive, as the queen knows it.
 #[derive(Clone, Debug, PartialEq)]
@@ -15,7 +19,7 @@ pub struct HiveSummary {
     /// The port of its HTTP API; 0 if it has none.
     pub port: u16,
     /// How it is reached.
-    pub address: crate::HiveAddress,
+    pub address: crate::hive_address::HiveAddress,
     /// Is it reachable?
     pub status: HiveStatus,
     /// When it last answered this queen since the queen was started; `None` if it never did.

@@ -2,8 +2,12 @@
 
 use super::*;
 use crate::{
-    Change, Device, ErrorKind, HiveInfo, HiveReport, HiveView, Result, WorkerHealth, WorkerState,
-    WorkerView,
+    cluster::{HiveView, WorkerState, WorkerView},
+    device::Device,
+    error::{ErrorKind, Result},
+    hive::{HiveInfo, HiveReport},
+    registry::Change,
+    worker::WorkerHealth,
 };
 use std::time::Duration;
 

@@ -1,7 +1,10 @@
 //! The life of a job: queued, run, retried, ended.
 
 use super::*;
-use crate::{Change, ErrorKind, Snapshot};
+use crate::{
+    error::ErrorKind,
+    registry::{Change, Snapshot},
+};
 use std::time::Duration;
 
 /// The wait after a worker that was granted a slot said it had none.
@@ -162,8 +165,12 @@ impl Engine {
 
     fn show_lane(&mut self, lane: &LaneId) {
         let depth = self.lanes.depth(&lane.model, &lane.tenant);
-        let key = crate::LaneKey { model: lane.model.clone(), tenant: lane.tenant.clone() };
-        self.view.put_lane(&key, depth.map(|(depth, oldest)| crate::LaneView { depth, oldest }));
+        let key =
+            crate::cluster::LaneKey { model: lane.model.clone(), tenant: lane.tenant.clone() };
+        self.view.put_lane(
+            &key,
+            depth.map(|(depth, oldest)| crate::cluster::LaneView { depth, oldest }),
+        );
     }
 
     /// The slot is this job's.
@@ -315,7 +322,7 @@ impl Engine {
         entry.phase = Phase::Backoff;
         self.in_backoff[lanes::class(entry.job.priority)].insert(id);
         let model = entry.job.model.clone();
-        let matches = |view: &crate::WorkerView| {
+        let matches = |view: &crate::cluster::WorkerView| {
             !avoid.contains(&view.info.id)
                 && must_match.as_ref().is_none_or(|numerics| *numerics == view.info.numerics)
         };

@@ -12,7 +12,13 @@ mod queue;
 use std::collections::BTreeMap;
 
 use super::policy_breaker::PolicyGeneration;
-use crate::{Job, JobId, ModelRef, Priority, TenantId, Ticket, Time};
+use crate::{
+    id::{JobId, TenantId, Ticket},
+    job::Job,
+    model_ref::ModelRef,
+    priority::Priority,
+    time::Time,
+};
 
 pub(super) use queue::ModelQueue;
 use queue::{LaneName, LaneState};

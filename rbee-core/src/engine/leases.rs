@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::{JobId, LeaseId, WorkerId};
+use crate::id::{JobId, LeaseId, WorkerId};
 
 #[derive(Debug, Default)]
 pub(super) struct Leases {

@@ -6,8 +6,12 @@ use super::{
     *,
 };
 use crate::{
-    Ask, CorrelationId, ErrorKind, LeastLoaded, LoadRequest, Placement, Prompt, Result, Sampling,
-    Scheduler, Task, Ticket, WorkerState,
+    cluster::WorkerState,
+    error::{ErrorKind, Result},
+    id::{CorrelationId, Ticket},
+    load_request::LoadRequest,
+    scheduler::{Ask, LeastLoaded, Placement, Scheduler},
+    task::{Prompt, Sampling, Task},
 };
 
 /// Questions to the policy until the operator is told that there is no place: after the first the size of the model is

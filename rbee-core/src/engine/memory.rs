@@ -3,7 +3,11 @@
 use std::ops::Bound;
 
 use super::*;
-use crate::{Device, DeviceKind, HiveView, WorkerHealth, WorkerView, cluster::counted_on};
+use crate::{
+    cluster::{HiveView, WorkerView, counted_on},
+    device::{Device, DeviceKind},
+    worker::WorkerHealth,
+};
 
 /// Models without a worker that are asked about again when a hive may have room for them, and how many are looked at.
 const BLOCKED_WOKEN: usize = 8;

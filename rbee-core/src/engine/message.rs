@@ -6,9 +6,19 @@ use serde::{Deserialize, Serialize};
 
 use super::{Advice, PolicyHealth, Question};
 use crate::{
-    Ask, Change, Damage, Error, ErrorKind, Finish, HiveId, HiveInfo, HiveReport, Job, JobId,
-    LeaseId, LoadRequest, ModelOnDisk, ModelRef, Outcome, Placement, Result, Snapshot, TenantId,
-    TenantRecord, Ticket, Usage, WorkerHealth, WorkerId, WorkerInfo, WorkerSpec,
+    error::{Error, ErrorKind, Result},
+    event::{Finish, Outcome, Usage},
+    hive::{HiveInfo, HiveReport},
+    id::{HiveId, JobId, LeaseId, TenantId, Ticket, WorkerId},
+    job::Job,
+    load_request::LoadRequest,
+    model_on_disk::ModelOnDisk,
+    model_ref::ModelRef,
+    models::Damage,
+    registry::{Change, Snapshot, TenantRecord},
+    scheduler::{Ask, Placement},
+    worker::{WorkerHealth, WorkerInfo},
+    worker_spec::WorkerSpec,
 };
 
 /// One thing that happened. Inputs carry data only: handles on workers and hives stay outside.

@@ -4,7 +4,12 @@ use super::{
     load_model::{Choosing, ModelLoad},
     *,
 };
-use crate::{Damage, ErrorKind, Result, Ticket, WorkerState};
+use crate::{
+    cluster::WorkerState,
+    error::{ErrorKind, Result},
+    id::Ticket,
+    models::Damage,
+};
 
 /// Commands that may be under way at once.
 const MOST_COMMANDS: usize = 1_024;

@@ -1,7 +1,12 @@
 //! Questions to the policy, and what is made of its answers. Nothing an answer says is taken on trust.
 
 use super::{lanes::Asked, policy_breaker::PolicyFunction, *};
-use crate::{Ask, ErrorKind, Placement, Result, Ticket, WorkerState};
+use crate::{
+    cluster::WorkerState,
+    error::{ErrorKind, Result},
+    id::Ticket,
+    scheduler::{Ask, Placement},
+};
 
 /// Answers in a row that do not fit before the built-in policy is asked, and then before the lane is parked.
 const MISSES: u32 = 3;

@@ -1,7 +1,7 @@
 //! How the policy in force fares, and when it is no longer asked.
 
 use super::*;
-use crate::WallTime;
+use crate::time::WallTime;
 
 /// Faults in a row of one [`PolicyFunction`] after which the policy is not asked any more.
 const MAX_FAULTS: u32 = 5;

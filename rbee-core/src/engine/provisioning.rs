@@ -5,7 +5,12 @@ use super::{
     operators::{OnHive, Waiter, answer},
     *,
 };
-use crate::{Change, ErrorKind, ModelOnDisk, ModelRecord, Result, WorkerState};
+use crate::{
+    cluster::WorkerState,
+    error::{ErrorKind, Result},
+    model_on_disk::ModelOnDisk,
+    registry::{Change, ModelRecord},
+};
 
 /// A model on the disk of a hive, whose workers are idle or being stopped.
 #[derive(Default)]

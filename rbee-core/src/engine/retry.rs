@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::Settings;
+use crate::settings::Settings;
 
 /// The delay before retry number `retry` (1 is the first): it doubles each time up to a cap, and half of it is chance,
 /// so that jobs that failed together do not come back together.

@@ -4,7 +4,7 @@
 //! What an attempt costs its job is decided here too: see [`Engine::is_free`].
 
 use super::*;
-use crate::{WorkerState, WorkerView};
+use crate::cluster::{WorkerState, WorkerView};
 
 /// Attempts that cost a job no try, after which each further one does. So a job that is never let begin anywhere, or is
 /// itself the reason why workers close their connections, ends all the same.
@@ -246,8 +246,8 @@ impl Engine {
         };
         let can_take_over = |view: &&Arc<WorkerView>| {
             let able = match entry.job.task {
-                crate::Task::Generate { .. } => view.info.capabilities.generate,
-                crate::Task::Embed { .. } => view.info.capabilities.embed,
+                crate::task::Task::Generate { .. } => view.info.capabilities.generate,
+                crate::task::Task::Embed { .. } => view.info.capabilities.embed,
             };
             able && view.info.id != worker
                 && (!has_begun || view.info.capabilities.resume)

@@ -15,8 +15,14 @@ use std::{
 };
 
 use crate::{
-    ClusterView, Error, ErrorKind, Job, Mode, Now, Result, Sampling, Settings, Task, TenantId,
-    TenantRecord, WallTime,
+    cluster::ClusterView,
+    error::{Error, ErrorKind, Result},
+    id::TenantId,
+    job::Job,
+    registry::TenantRecord,
+    settings::{Mode, Settings},
+    task::{Sampling, Task},
+    time::{Now, WallTime},
 };
 
 use account::{Account, Recorded, allowed};

@@ -5,7 +5,11 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::{HiveId, JobId, LeaseId, ModelRef, Time, WorkerId};
+use crate::{
+    id::{HiveId, JobId, LeaseId, WorkerId},
+    model_ref::ModelRef,
+    time::Time,
+};
 
 /// What an timer is for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

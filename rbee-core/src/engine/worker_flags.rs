@@ -2,7 +2,7 @@
 //! and who is a replica.
 
 use super::*;
-use crate::WorkerRecord;
+use crate::registry::WorkerRecord;
 
 /// What is remembered, of workers of which there is anything to remember.
 #[derive(Debug, Default)]

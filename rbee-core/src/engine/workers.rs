@@ -1,7 +1,11 @@
 //! Workers coming and going: provisioned, started once, stopped, lost.
 
 use super::{operators::Waiter, spawns::Starting, *};
-use crate::{Capabilities, ErrorKind, Result, WorkerState, WorkerView};
+use crate::{
+    cluster::{WorkerState, WorkerView},
+    error::{ErrorKind, Result},
+    worker::Capabilities,
+};
 
 /// A hive whose disk is full of models in use is asked again as if so many tries had failed: after 8 to 16 s.
 const MAX_TRIES: u32 = 5;

@@ -8,8 +8,13 @@ use futures_util::future::join_all;
 
 use super::{HiveBackend, HiveEvent, HiveInfo, HiveReport};
 use crate::{
-    Device, Epoch, Error, ErrorKind, HiveId, InUse, ModelStore, Progress, Result, Worker, WorkerId,
-    WorkerInfo, WorkerSpec,
+    device::Device,
+    error::{Error, ErrorKind, Result},
+    id::{Epoch, HiveId, WorkerId},
+    models::{InUse, ModelStore},
+    progress::Progress,
+    worker::{Worker, WorkerInfo},
+    worker_spec::WorkerSpec,
 };
 
 mod factory;

@@ -3,8 +3,12 @@
 use std::time::Duration;
 
 use crate::{
-    ClusterView, Error, ModelRef, Outcome, Priority,
+    cluster::ClusterView,
     engine::{Counters, Note},
+    error::Error,
+    event::Outcome,
+    model_ref::ModelRef,
+    priority::Priority,
 };
 
 pub(crate) fn ended(_: &Outcome) {}

@@ -8,7 +8,10 @@ use std::{
 
 use serde_json::{Map, Value};
 
-use crate::{Error, ErrorKind, file_roots};
+use crate::{
+    error::{Error, ErrorKind},
+    file_roots,
+};
 
 /// The longest configuration file or template that is read, in bytes.
 pub(crate) const MAX_CONFIG_BYTES: u64 = 4 << 20;

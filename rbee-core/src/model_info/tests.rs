@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use self::gguf::Gguf;
 use super::*;
-use crate::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind};
 
 mod gguf;
 

@@ -15,7 +15,7 @@ use super::{
     Manifest,
     disk::{self, failed},
 };
-use crate::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// Bytes that are read at once.
 const PIECE: u64 = 1 << 20;
@@ -123,7 +123,7 @@ pub(super) async fn blocking<T: Send + 'static>(
 pub(super) fn hashed(
     root: &std::path::Path,
     paths: impl IntoIterator<Item = String>,
-    mut known: impl FnMut(&str, &std::path::Path) -> Option<crate::Digest>,
+    mut known: impl FnMut(&str, &std::path::Path) -> Option<crate::digest::Digest>,
 ) -> Result<Manifest> {
     let mut files = Vec::new();
     for path in paths {

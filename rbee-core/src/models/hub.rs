@@ -23,7 +23,10 @@ use hf_hub::{
 pub(super) use self::{error::HubError, transfer::Transfer};
 pub use self::{resolve::Resolved, token::HubToken};
 use super::hub_cache::standard_hub_cache;
-use crate::{ModelRef, ModelSource, Result};
+use crate::{
+    error::Result,
+    model_ref::{ModelRef, ModelSource},
+};
 
 /// A hub to download models from. Cheap to clone.
 ///

@@ -4,7 +4,10 @@ use std::{collections::BTreeSet, fmt};
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::{Digest, Error, ErrorKind, Result};
+use crate::{
+    digest::Digest,
+    error::{Error, ErrorKind, Result},
+};
 
 /// Files that one model may have.
 pub const MAX_MODEL_FILES: usize = 10_000;

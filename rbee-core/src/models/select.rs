@@ -3,7 +3,10 @@
 use std::{collections::BTreeSet, path::Path};
 
 use super::disk;
-use crate::{Error, ErrorKind, ModelRef, Result};
+use crate::{
+    error::{Error, ErrorKind, Result},
+    model_ref::ModelRef,
+};
 
 /// Files beside the weights that are worth fetching, in the repository's own directory.
 const COMPANIONS: &[&str] = &[
@@ -223,11 +226,11 @@ fn shards(file: &str, there: &BTreeSet<&str>, model: impl Fn() -> ModelRef) -> R
     let Some(Shard { before, of, end, .. }) = shard(file) else {
         return Ok(vec![file.to_owned()]);
     };
-    let all: Vec<_> = (1..=of.min(crate::MAX_MODEL_FILES))
+    let all: Vec<_> = (1..=of.min(crate::models::MAX_MODEL_FILES))
         .map(|number| format!("{before}-{number:05}-of-{of:05}.{end}"))
         .collect();
     let missing = all.iter().filter(|path| !there.contains(path.as_str())).count();
-    if missing > 0 || of > crate::MAX_MODEL_FILES {
+    if missing > 0 || of > crate::models::MAX_MODEL_FILES {
         let (model, file) = (model(), file.to_owned());
         return Err(SelectError::Shards { model, file, missing, of }.into());
     }

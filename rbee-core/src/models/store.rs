@@ -49,7 +49,13 @@ pub(crate) use self::local::files_at;
 use self::{budget::Reservations, fetch::Fetches, scan::Known};
 pub use self::{import::Begun, open::InUse, options::StoreOptions, verify::Damage};
 use super::disk::{Disk, DiskError};
-use crate::{Digest, Error, ErrorKind, ModelRef, ProgressUpdate, Result, WallTime};
+use crate::{
+    digest::Digest,
+    error::{Error, ErrorKind, Result},
+    model_ref::ModelRef,
+    progress::ProgressUpdate,
+    time::WallTime,
+};
 
 /// The models on one machine's disk: copies that it keeps by digest, and those in the standard cache of the hub,
 /// where other tools find what this one fetched and the other way round.

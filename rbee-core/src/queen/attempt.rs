@@ -13,9 +13,15 @@ use super::{
     writer::Writer,
 };
 use crate::{
-    Error, ErrorKind, Job, LeaseId, Output, Result, Run, Settings, Started, Task, Worker,
     engine::{AttemptEnd, AttemptResult, Input, Silence},
+    error::{Error, ErrorKind, Result},
+    event::{Output, Started},
+    id::LeaseId,
+    job::Job,
     metrics,
+    settings::Settings,
+    task::Task,
+    worker::{Run, Worker},
 };
 
 /// Tokens between two checkpoints.

@@ -27,12 +27,18 @@ use super::{
     writer::Writer,
 };
 use crate::{
-    Error, ErrorKind, HiveBackend, InProcessHive, LeastLoaded, MemoryRegistry, Mode, ModelRef,
-    ModelSource, PlatformPolicy, QueenId, Registry, Result, Scheduler, Settings, Snapshot, Started,
-    Worker,
     engine::Input,
+    error::{Error, ErrorKind, Result},
+    event::Started,
+    hive::{HiveBackend, InProcessHive},
+    id::QueenId,
+    model_ref::{ModelRef, ModelSource},
     private_files::open_own,
+    registry::{MemoryRegistry, Registry, Snapshot},
+    scheduler::{LeastLoaded, PlatformPolicy, Scheduler},
+    settings::{Mode, Settings},
     sim::recorded_run::{EngineSetup, RunRecorder},
+    worker::Worker,
 };
 
 /// How long [`QueenBuilder::build`] waits for the hives to report. A machine that is down does not keep the queen from
@@ -116,7 +122,7 @@ impl QueenBuilder {
     /// Where models are from that hives do not have. Hives download from there, with the token that it was given; without
     /// a hub the queen finds only what hives have already.
     #[cfg(feature = "hub")]
-    pub fn hub(mut self, hub: crate::Hub) -> Self {
+    pub fn hub(mut self, hub: crate::models::Hub) -> Self {
         self.hub = Some(Arc::new(hub));
         self
     }
@@ -328,7 +334,7 @@ fn parse_alias((name, model): &(String, String)) -> Result<(String, ModelRef)> {
 }
 
 /// Gives every job of an earlier life its log, with what is recorded of its answer.
-pub(super) fn restore_logs(logs: &Logs, snapshot: &Snapshot) -> Vec<crate::JobId> {
+pub(super) fn restore_logs(logs: &Logs, snapshot: &Snapshot) -> Vec<crate::id::JobId> {
     for job in &snapshot.jobs {
         let started = (!job.pieces.is_empty())
             .then(|| Started { worker: job.status.worker(), queue_wait: Duration::ZERO });

@@ -9,8 +9,13 @@ use std::{
 };
 
 use crate::{
-    Admission, Ask, ClusterView, Error, Explanation, Job, JobId, Placement, Result, Scheduler,
-    Ticket, WallTime, engine::Advice,
+    cluster::ClusterView,
+    engine::Advice,
+    error::{Error, Result},
+    id::{JobId, Ticket},
+    job::Job,
+    scheduler::{Admission, Ask, Explanation, Placement, Scheduler},
+    time::WallTime,
 };
 
 /// The most text of prompts that is kept for explanations, in bytes.

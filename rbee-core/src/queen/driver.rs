@@ -33,13 +33,20 @@ use super::{
     writer::Writer,
 };
 use crate::{
-    Admission, Error, ErrorKind, HiveBackend, HiveId, JobId, LeaseId, ModelRef, Now, Result,
-    Scheduler, Settings, Started, Ticket, WallTime, Worker, WorkerId,
     engine::{
         Advice, AttemptEnd, AttemptResult, Command, CommandOutput, Effect, Engine, HiveFact, Input,
         Note, Question, Submitted,
     },
+    error::{Error, ErrorKind, Result},
+    event::Started,
+    hive::HiveBackend,
+    id::{HiveId, JobId, LeaseId, Ticket, WorkerId},
+    model_ref::ModelRef,
+    scheduler::{Admission, Scheduler},
+    settings::Settings,
     sim::recorded_run::RunRecorder,
+    time::{Now, WallTime},
+    worker::Worker,
 };
 
 use freeze::Last;

@@ -6,9 +6,16 @@ use tokio::sync::oneshot;
 
 use super::{Queen, inbox::Message, placement::unexpected};
 use crate::{
-    Damage, HiveBackend, HiveId, HiveRecord, HiveSummary, ModelOnDisk, ModelRef, Progress, Result,
-    WorkerId, WorkerSpec,
-    engine::{Command, CommandOutput},
+    engine::{Command, CommandOutput, HiveSummary},
+    error::Result,
+    hive::HiveBackend,
+    id::{HiveId, WorkerId},
+    model_on_disk::ModelOnDisk,
+    model_ref::ModelRef,
+    models::Damage,
+    progress::Progress,
+    registry::HiveRecord,
+    worker_spec::WorkerSpec,
 };
 
 impl Queen {

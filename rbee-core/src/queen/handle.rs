@@ -12,8 +12,11 @@ use futures_core::Stream;
 
 use super::{JobEvents, Queen};
 use crate::{
-    Error, ErrorKind, EventKind, EventRef, Finish, JobEvent, JobId, Result, Usage, WorkerId,
-    engine::Input, queen::inbox::Message,
+    engine::Input,
+    error::{Error, ErrorKind, Result},
+    event::{EventKind, EventRef, Finish, JobEvent, Usage},
+    id::{JobId, WorkerId},
+    queen::inbox::Message,
 };
 
 /// A job that was accepted: a stream of its events, and the right to end it.

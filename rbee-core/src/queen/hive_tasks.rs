@@ -16,10 +16,16 @@ use super::{
     models::Models,
 };
 use crate::{
-    Error, ErrorKind, HiveBackend, ModelRef, Result, Settings, Worker, WorkerId, WorkerSpec,
     engine::{HiveFact, Input},
+    error::{Error, ErrorKind, Result},
+    hive::HiveBackend,
+    id::WorkerId,
     metrics,
+    model_ref::ModelRef,
+    settings::Settings,
     within::within,
+    worker::Worker,
+    worker_spec::WorkerSpec,
 };
 
 /// Beyond what the engine waits for: it gives up first, and this ends what was forgotten.
@@ -254,7 +260,7 @@ mod tests {
     use tokio::time::{advance, sleep};
 
     use super::*;
-    use crate::InProcessHive;
+    use crate::hive::InProcessHive;
 
     const SILENCE: Duration = Duration::from_secs(10);
 

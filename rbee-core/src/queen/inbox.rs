@@ -6,8 +6,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::{driver::AdmissionQuestion, log::EventLog, policy::Ready};
 use crate::{
-    Error, ErrorKind, HiveBackend, HiveId, Job, Progress, Result, Ticket, Worker, WorkerId,
     engine::{Advice, Command, CommandOutput, Engine, Input, Submitted},
+    error::{Error, ErrorKind, Result},
+    hive::HiveBackend,
+    id::{HiveId, Ticket, WorkerId},
+    job::Job,
+    progress::Progress,
+    worker::Worker,
 };
 
 /// Messages of those who can wait that may lie in the inbox at once.

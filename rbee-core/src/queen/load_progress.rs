@@ -5,7 +5,12 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use crate::{Error, HiveId, ModelRef, Progress, ProgressUpdate, WorkerId};
+use crate::{
+    error::Error,
+    id::{HiveId, WorkerId},
+    model_ref::ModelRef,
+    progress::{Progress, ProgressUpdate},
+};
 
 /// Failures that are remembered; the oldest goes first.
 const REMEMBERED: usize = 64;
@@ -183,8 +188,7 @@ mod tests {
     #[test]
     fn everybody_who_waits_for_a_download_is_told_how_far_it_has_come() {
         let loads = LoadTracker::default();
-        let ((first, to_first), (second, to_second)) =
-            (listener(Work::Load), listener(Work::Load));
+        let ((first, to_first), (second, to_second)) = (listener(Work::Load), listener(Work::Load));
         let (verifier, to_verifier) = listener(Work::Verify);
         let mut begun = None;
         loads.listen(first, || {

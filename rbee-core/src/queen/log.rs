@@ -11,8 +11,12 @@ use std::{
 };
 
 use crate::{
-    EndedJob, Error, ErrorKind, EventKind, EventRef, JobRecord, LeaseId, Metrics, Outcome, Output,
-    Resume, Started, TokenChunk,
+    error::{Error, ErrorKind},
+    event::{EventKind, EventRef, Metrics, Outcome, Output, Started},
+    id::LeaseId,
+    job::EndedJob,
+    registry::{JobRecord, TokenChunk},
+    worker::Resume,
 };
 
 pub use reader::JobEvents;

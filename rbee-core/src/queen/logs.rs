@@ -8,7 +8,7 @@ use std::{
 use tokio::time::Instant;
 
 use super::log::EventLog;
-use crate::{JobId, Settings};
+use crate::{id::JobId, settings::Settings};
 
 #[derive(Debug, Default)]
 struct Inner {

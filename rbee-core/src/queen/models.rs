@@ -14,8 +14,15 @@ use async_trait::async_trait;
 use tokio::{sync::watch, time::Instant};
 
 use crate::{
-    ClusterView, Error, ErrorKind, HiveAddress, HiveBackend, HubAccess, ModelOnDisk, ModelOrigin,
-    ModelRef, ModelSource, Progress, ProgressUpdate, Result, Settings,
+    cluster::ClusterView,
+    error::{Error, ErrorKind, Result},
+    hive::{HiveBackend, ModelOrigin},
+    hive_address::HiveAddress,
+    model_on_disk::ModelOnDisk,
+    model_ref::{ModelRef, ModelSource},
+    models::HubAccess,
+    progress::{Progress, ProgressUpdate},
+    settings::Settings,
 };
 
 use public::Public;
@@ -41,7 +48,7 @@ pub(super) trait Pin: fmt::Debug + Send + Sync + 'static {
 
 #[cfg(feature = "hub")]
 #[async_trait]
-impl Pin for crate::Hub {
+impl Pin for crate::models::Hub {
     async fn pin(&self, model: &ModelRef, anonymous: bool) -> Result<ModelRef> {
         let resolved = match anonymous {
             true => self.resolve_public(model).await,

@@ -16,8 +16,12 @@ use super::{
     writer::Writer,
 };
 use crate::{
-    Epoch, Error, ErrorKind, HiveBackend, HiveEvent, Registry, Result, Settings,
     engine::{HiveFact, Input},
+    error::{Error, ErrorKind, Result},
+    hive::{HiveBackend, HiveEvent},
+    id::Epoch,
+    registry::Registry,
+    settings::Settings,
     within::within,
 };
 

@@ -2,8 +2,13 @@
 
 use super::Queen;
 use crate::{
-    DeviceEstimate, Error, ErrorKind, LoadRequest, ModelOnDisk, ModelSource, Result, WorkerId,
     engine::{Command, CommandOutput},
+    error::{Error, ErrorKind, Result},
+    id::WorkerId,
+    load_request::LoadRequest,
+    model_on_disk::ModelOnDisk,
+    model_ref::ModelSource,
+    sizing::DeviceEstimate,
 };
 
 impl Queen {

@@ -6,8 +6,12 @@ use tokio::sync::OwnedMutexGuard;
 
 use super::{Queen, decision_history::Decision, inbox::Message, policy::Ready};
 use crate::{
-    Error, ErrorKind, JobId, LeastLoaded, PolicyFilter, PolicyHealth, PolicyLanguage, PolicyOrigin,
-    PolicyRecord, PolicySource, Result, Scheduler,
+    error::{Error, ErrorKind, Result},
+    id::JobId,
+    policy_source::{PolicyLanguage, PolicySource},
+    queen::PolicyHealth,
+    registry::{PolicyFilter, PolicyOrigin, PolicyRecord},
+    scheduler::{LeastLoaded, Scheduler},
 };
 
 mod dry_run;
@@ -56,7 +60,7 @@ pub(super) fn compile(source: &PolicySource, built_in: &LeastLoaded) -> Result<A
     }
     #[cfg(feature = "rhai")]
     {
-        let scheduler = crate::RhaiScheduler::from_source(source.clone())?;
+        let scheduler = crate::scheduler::RhaiScheduler::from_source(source.clone())?;
         Ok(Arc::new(scheduler.with_builtin(built_in.clone())))
     }
     #[cfg(not(feature = "rhai"))]
@@ -102,7 +106,7 @@ impl Queen {
         let missing = || {
             let message = format!(
                 "there is no version {version} of the policy; the last {} are kept",
-                crate::POLICIES_KEPT
+                crate::registry::POLICIES_KEPT
             );
             Error::new(ErrorKind::NotFound, message)
         };
@@ -266,7 +270,7 @@ impl PolicySource {
         }
         #[cfg(feature = "rules")]
         if self.language == PolicyLanguage::Yaml {
-            return Ok(crate::rules_to_rhai(&self.text)?.into());
+            return Ok(crate::scheduler::rules_to_rhai(&self.text)?.into());
         }
         let message = format!(
             "the policy is written in {}, and cannot be had in {}",

@@ -7,8 +7,10 @@ mod threads;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::{
-    Ask, ClusterView, LeastLoaded, Result, Scheduler,
+    cluster::ClusterView,
     engine::{Advice, PolicyHealth, Question},
+    error::Result,
+    scheduler::{Ask, LeastLoaded, Scheduler},
 };
 
 pub(super) use crate::engine::guarded;

@@ -14,8 +14,13 @@ use super::{
     time_since,
 };
 use crate::{
-    Ask, Error, ErrorKind, JobFilter, Now, PolicySource, Result, Scheduler, TenantLimits, WallTime,
+    error::{Error, ErrorKind, Result},
+    policy_source::PolicySource,
+    registry::JobFilter,
+    scheduler::{Ask, Scheduler},
     sim::{Fleet, JobSketch, Recording, Replay, ReplayReport, Trace},
+    tenant::TenantLimits,
+    time::{Now, WallTime},
 };
 
 /// Jobs that are read at once.
@@ -73,7 +78,7 @@ impl Queen {
         };
         let now = match &fleet {
             // Nothing has happened on a described fleet yet.
-            Some(_) => Now { at: crate::Time::default(), wall: WallTime::now() },
+            Some(_) => Now { at: crate::time::Time::default(), wall: WallTime::now() },
             None => Now { at: time_since(self.shared.began), wall: WallTime::now() },
         };
         let questions = match job {
@@ -139,7 +144,7 @@ impl Queen {
         // Whose quota held then is not asked again; what counts here is who has which share.
         let share =
             |limits: &TenantLimits| TenantLimits { weight: limits.weight, ..Default::default() };
-        replay.settings.mode = crate::Mode::Home;
+        replay.settings.mode = crate::settings::Mode::Home;
         replay.settings.default_limits = share(&replay.settings.default_limits);
         let tenants = self.tenants().await?;
         replay.tenants = tenants.into_iter().map(|of| (of.id, share(&of.limits))).collect();

@@ -11,7 +11,7 @@ use std::{
 
 use tokio::time::{Interval, MissedTickBehavior};
 
-use crate::{Settings, WorkerId};
+use crate::{id::WorkerId, settings::Settings};
 
 /// A stream is suspected at a silence of so many times the usual gap.
 const GAPS: u32 = 3;

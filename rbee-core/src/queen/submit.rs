@@ -10,7 +10,14 @@ use super::{
     log::EventLog,
     models::Grant,
 };
-use crate::{Error, Job, JobFilter, JobId, Request, Result, engine::Submitted, job::check_repeat};
+use crate::{
+    engine::Submitted,
+    error::{Error, Result},
+    id::JobId,
+    job::{Job, check_repeat},
+    registry::JobFilter,
+    request::Request,
+};
 
 impl Queen {
     /// Checks the request and submits it. One with an [idempotency key](Request::idempotency_key) that was used

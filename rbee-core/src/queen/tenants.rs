@@ -8,9 +8,14 @@ use sha2::{Digest as _, Sha256};
 
 use super::{Queen, models::Grant};
 use crate::{
-    ApiKey, Error, ErrorKind, ModelSource, Result, TenantId, TenantLimits, TenantRecord,
-    TenantReferences, WallTime,
     engine::{Command, Engine},
+    error::{Error, ErrorKind, Result},
+    id::TenantId,
+    model_ref::ModelSource,
+    registry::TenantRecord,
+    settings::TenantReferences,
+    tenant::{ApiKey, TenantLimits},
+    time::WallTime,
 };
 
 use index::Entry;

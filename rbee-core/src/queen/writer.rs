@@ -18,7 +18,11 @@ use tokio_util::sync::CancellationToken;
 use self::backlog::Backlog;
 use super::{inbox::Inbox, log::EventLog};
 use crate::{
-    Change, Epoch, Error, ErrorKind, JobId, Registry, Result, engine::Input, within::within,
+    engine::Input,
+    error::{Error, ErrorKind, Result},
+    id::{Epoch, JobId},
+    registry::{Change, Registry},
+    within::within,
 };
 
 /// Entries written together at the most.

@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use crate::WallTime;
+use crate::time::WallTime;
 
 /// Tells the time; by default what the machine says.
 #[derive(Clone)]

@@ -16,7 +16,10 @@ use futures_util::future::BoxFuture;
 use super::{
     Change, JobFilter, JobRecord, MemoryRegistry, PolicyFilter, PolicyRecord, Registry, Snapshot,
 };
-use crate::{Epoch, Error, ErrorKind, QueenId, Result};
+use crate::{
+    error::{Error, ErrorKind, Result},
+    id::{Epoch, QueenId},
+};
 
 type Guard = dyn Fn(&[Change]) -> BoxFuture<'static, Result<()>> + Send + Sync;
 

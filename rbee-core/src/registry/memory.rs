@@ -12,7 +12,12 @@ use async_trait::async_trait;
 
 use self::store::Store;
 use super::{Change, JobFilter, JobRecord, PolicyFilter, Registry, Snapshot, clock::Clock};
-use crate::{Epoch, PolicyRecord, QueenId, Result, WallTime};
+use crate::{
+    error::Result,
+    id::{Epoch, QueenId},
+    registry::PolicyRecord,
+    time::WallTime,
+};
 
 /// The most ended jobs that are kept; the ones that ended first are dropped first.
 const ENDED_KEPT: usize = 10_000;

@@ -5,9 +5,17 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ApiKey, CorrelationId, Epoch, HiveAddress, HiveId, Idempotency, Job, JobId, JobState,
-    JobStatus, LiveJob, ModelRef, PolicySource, Priority, Task, TenantId, TenantLimits, WallTime,
-    WorkerId, prefix,
+    hive_address::HiveAddress,
+    id::{CorrelationId, Epoch, HiveId, JobId, TenantId, WorkerId},
+    idempotency::Idempotency,
+    job::{Job, JobState, JobStatus, LiveJob},
+    model_ref::ModelRef,
+    policy_source::PolicySource,
+    prefix,
+    priority::Priority,
+    task::Task,
+    tenant::{ApiKey, TenantLimits},
+    time::WallTime,
 };
 
 /// One token of an answer, as it is stored.
@@ -280,7 +288,11 @@ impl PolicyOrigin {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Finish, Outcome, Settings, Usage, sim::JobSketch};
+    use crate::{
+        event::{Finish, Outcome, Usage},
+        settings::Settings,
+        sim::JobSketch,
+    };
 
     #[test]
     fn an_answer_is_whole_where_it_was_kept_or_where_an_older_record_has_all_of_it() {

@@ -2,7 +2,11 @@
 
 use std::fmt;
 
-use crate::{Epoch, Error, ErrorKind, WallTime};
+use crate::{
+    error::{Error, ErrorKind},
+    id::Epoch,
+    time::WallTime,
+};
 
 /// For so many days, the present one included, the usage of tenants is kept.
 pub(super) const USAGE_DAYS: u64 = 31;

@@ -57,7 +57,11 @@ pub use self::{
     restore::Restored,
 };
 use super::{Change, JobFilter, JobRecord, Registry, Snapshot};
-use crate::{Epoch, PolicyFilter, PolicyRecord, QueenId, Result};
+use crate::{
+    error::Result,
+    id::{Epoch, QueenId},
+    registry::{PolicyFilter, PolicyRecord},
+};
 
 /// Messages that may wait for the writer; callers beyond them wait for their turn.
 const WAITING: usize = 256;
@@ -235,7 +239,7 @@ impl Registry for SqliteRegistry {
         let Some(life) = lives.get_mut(&epoch) else {
             let message =
                 "no ends of jobs can be kept beside the database: there are no file locks here";
-            return Err(crate::Error::new(crate::ErrorKind::Unsupported, message));
+            return Err(crate::error::Error::new(crate::error::ErrorKind::Unsupported, message));
         };
         let kept = if ends.is_empty() { life.ends.clear() } else { life.ends.keep(ends) };
         kept.map_err(|error| Fault::from(error).during("keep ends of jobs beside", &self.path))

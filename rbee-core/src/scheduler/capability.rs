@@ -1,6 +1,6 @@
 //! The capabilities of workers that policies can ask for.
 
-use crate::WorkerInfo;
+use crate::worker::WorkerInfo;
 
 /// Something that a worker can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,7 +9,13 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, HiveId, Job, Now, Result, WorkerId, WorkerSpec};
+use crate::{
+    error::{Error, Result},
+    id::{HiveId, WorkerId},
+    job::Job,
+    time::Now,
+    worker_spec::WorkerSpec,
+};
 
 /// A question to a scheduler, with all the time and all the randomness that it may use: the same question about the
 /// same cluster has the same answer, so that a recorded run can be replayed.

@@ -7,7 +7,7 @@ use super::{
     decision::{Ask, Placement},
     info::SchedulerInfo,
 };
-use crate::{ClusterView, Result};
+use crate::{cluster::ClusterView, error::Result};
 
 /// A [`Scheduler`] that is a function of the question and the cluster.
 ///

@@ -91,7 +91,11 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::{Ask, ClusterView, Placement, Result, Scheduler};
+    use crate::{
+        cluster::ClusterView,
+        error::Result,
+        scheduler::{Ask, Placement, Scheduler},
+    };
 
     #[derive(Debug)]
     struct Patient<T>(T);

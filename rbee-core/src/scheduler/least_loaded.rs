@@ -12,8 +12,11 @@ use super::{
     trace::{Reasons, Silent, Trace},
 };
 use crate::{
-    ClusterView, Error, ErrorKind, HiveView, Result, Sizing, Task, WorkerId, WorkerState,
-    WorkerView,
+    cluster::{ClusterView, HiveView, WorkerState, WorkerView},
+    error::{Error, ErrorKind, Result},
+    id::WorkerId,
+    sizing::Sizing,
+    task::Task,
 };
 
 /// The built-in policy.

@@ -6,7 +6,10 @@ use super::{
     info::SchedulerInfo,
     least_loaded::LeastLoaded,
 };
-use crate::{ClusterView, Error, ErrorKind, Result};
+use crate::{
+    cluster::ClusterView,
+    error::{Error, ErrorKind, Result},
+};
 
 /// The policy for a fleet that several tenants share. It places jobs as [`LeastLoaded`] does, and rejects jobs whose
 /// tenant has no tokens left today. It cannot be changed while the queen runs.

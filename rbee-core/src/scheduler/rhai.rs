@@ -16,7 +16,11 @@ use super::{
     info::SchedulerInfo,
     least_loaded::LeastLoaded,
 };
-use crate::{ClusterView, Error, PolicyLanguage, PolicySource, Result};
+use crate::{
+    cluster::ClusterView,
+    error::{Error, Result},
+    policy_source::{PolicyLanguage, PolicySource},
+};
 
 mod budget;
 mod clock;
@@ -148,8 +152,8 @@ impl RhaiScheduler {
                 Self::compile("rules", script.into(), source)
             }
             #[cfg(not(feature = "rules"))]
-            PolicyLanguage::Yaml => Err(crate::Error::new(
-                crate::ErrorKind::Unsupported,
+            PolicyLanguage::Yaml => Err(crate::error::Error::new(
+                crate::error::ErrorKind::Unsupported,
                 "this build reads no policies in yaml (feature rules)",
             )),
         }

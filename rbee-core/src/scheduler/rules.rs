@@ -1,6 +1,6 @@
 //! Rules in YAML, for people who do not program: conditions and actions, compiled to a script.
 
-use crate::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 mod compile;
 mod read;

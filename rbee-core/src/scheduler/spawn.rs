@@ -4,7 +4,7 @@ use super::{
     decision::{Ask, Candidate, Placement},
     trace::Trace,
 };
-use crate::{ClusterView, Sizing};
+use crate::{cluster::ClusterView, sizing::Sizing};
 
 mod candidates;
 #[cfg(feature = "rhai")]

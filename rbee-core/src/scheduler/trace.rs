@@ -98,7 +98,7 @@ impl fmt::Display for Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::WorkerId;
+    use crate::id::WorkerId;
 
     #[test]
     fn memory_is_shown_in_the_unit_that_fits() {

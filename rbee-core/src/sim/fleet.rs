@@ -8,10 +8,15 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Capabilities, ClusterView, Device, DeviceKind, HiveId, HiveView, ModelOnDisk, ModelRef, Result,
-    Time, WorkerId, WorkerInfo, WorkerState, WorkerView,
-    error::invalid,
+    cluster::{ClusterView, HiveView, WorkerState, WorkerView},
+    device::{Device, DeviceKind},
+    error::{Result, invalid},
+    id::{HiveId, WorkerId},
+    model_on_disk::ModelOnDisk,
+    model_ref::ModelRef,
     prefix::{START, hash},
+    time::Time,
+    worker::{Capabilities, WorkerInfo},
 };
 
 /// The machines of a fleet, in the form that `rbee policy check --fleet` reads.

@@ -10,9 +10,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
-    ClusterView, Epoch, Error, ErrorKind, LeastLoaded, ModelRef, Now, Result, Scheduler, Settings,
-    Ticket,
+    cluster::ClusterView,
     engine::{Advice, Decider, Effect, Engine, Input, Question},
+    error::{Error, ErrorKind, Result},
+    id::{Epoch, Ticket},
+    model_ref::ModelRef,
+    scheduler::{LeastLoaded, Scheduler},
+    settings::Settings,
+    time::Now,
 };
 
 /// What the first line says of the form of the others.
@@ -221,7 +226,7 @@ struct Running<'a> {
     engine: Engine,
     scheduler: Option<&'a dyn Scheduler>,
     /// Questions to the policy.
-    questions: BTreeMap<Ticket, (Question, crate::Ask)>,
+    questions: BTreeMap<Ticket, (Question, crate::scheduler::Ask)>,
     /// The answers to those that were put to it again.
     answers: BTreeMap<Ticket, Advice>,
     effects: Vec<Effect>,
@@ -309,7 +314,7 @@ fn differs(what: &str, recorded: &str, replayed: &str) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{HiveId, engine::HiveFact};
+    use crate::{engine::HiveFact, id::HiveId};
 
     fn setup() -> EngineSetup {
         EngineSetup {

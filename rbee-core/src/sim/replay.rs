@@ -6,8 +6,13 @@ use serde::Serialize;
 
 use super::{Fleet, Trace};
 use crate::{
-    Error, ErrorKind, HiveId, LeastLoaded, ModelRef, Priority, Result, Scheduler, Settings,
-    TenantId, TenantLimits, WorkerId,
+    error::{Error, ErrorKind, Result},
+    id::{HiveId, TenantId, WorkerId},
+    model_ref::ModelRef,
+    priority::Priority,
+    scheduler::{LeastLoaded, Scheduler},
+    settings::Settings,
+    tenant::TenantLimits,
 };
 
 mod machine;

@@ -5,10 +5,14 @@ use std::{sync::Arc, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    CorrelationId, Error, ErrorKind, Job, JobId, ModelRef, Priority, Prompt, Result, Sampling,
-    Settings, Task, TenantId,
-    error::invalid,
+    error::{Error, ErrorKind, Result, invalid},
+    id::{CorrelationId, JobId, TenantId},
+    job::Job,
+    model_ref::ModelRef,
     prefix::{START, hash},
+    priority::Priority,
+    settings::Settings,
+    task::{Prompt, Sampling, Task},
 };
 
 /// Text that stands for one token of a prompt that is not there: as long as a token of English is on the average.

@@ -4,8 +4,10 @@ use std::{collections::BTreeMap, io::Write, time::Duration};
 
 use super::recorded_run::{EngineSetup, RunRecorder};
 use crate::{
-    Ask, LeastLoaded, Now, Scheduler, Ticket, Time, WallTime,
     engine::{Advice, Decider, Effect, Engine, Input, Question},
+    id::Ticket,
+    scheduler::{Ask, LeastLoaded, Scheduler},
+    time::{Now, Time, WallTime},
 };
 
 /// When something is going to happen: the moment, and a number, by which what was planned first happens first.

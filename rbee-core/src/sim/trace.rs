@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::JobSketch;
-use crate::WallTime;
+use crate::time::WallTime;
 
 mod recorded;
 mod synthetic;

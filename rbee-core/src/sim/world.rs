@@ -15,13 +15,24 @@ use super::{
     stage::{EventKey, Moment, Stage},
 };
 use crate::{
-    Change, Device, DeviceKind, Epoch, Error, ErrorKind, Finish, HiveId, HiveInfo, HiveReport, Job,
-    JobId, LeaseId, LeastLoaded, ModelRef, Outcome, Placement, Priority, Request, Scheduler,
-    Settings, TenantId, Usage, WallTime, WorkerHealth, WorkerId, WorkerInfo, WorkerReport,
+    device::{Device, DeviceKind},
     engine::{
         Advice, AttemptEnd, AttemptResult, Decider, Effect, HiveFact, Input, Question, Submission,
     },
+    error::{Error, ErrorKind},
+    event::{Finish, Outcome, Usage},
+    hive::{HiveInfo, HiveReport, WorkerReport},
+    id::{Epoch, HiveId, JobId, LeaseId, TenantId, WorkerId},
+    job::Job,
+    model_ref::ModelRef,
+    priority::Priority,
+    registry::Change,
+    request::Request,
     rng::Rng,
+    scheduler::{LeastLoaded, Placement, Scheduler},
+    settings::Settings,
+    time::WallTime,
+    worker::{WorkerHealth, WorkerInfo},
 };
 
 const GIB: u64 = 1 << 30;
@@ -254,7 +265,7 @@ impl<'a> World<'a> {
             Effect::Finish { job, outcome } => self.finish(job, &outcome),
             Effect::Provision { hive, model } => {
                 let delay = self.rng.millis(10, 1_000);
-                let result = Ok(crate::ModelOnDisk::new(model.clone(), 4 * GIB));
+                let result = Ok(crate::model_on_disk::ModelOnDisk::new(model.clone(), 4 * GIB));
                 self.after(delay, Input::Provisioned { hive, model, result });
             }
             Effect::ChooseHive { ticket, ask, request } => {

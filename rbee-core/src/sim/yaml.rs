@@ -5,7 +5,7 @@ use serde_json::{Map, Value as Json};
 
 use super::{fleet::Fleet, sketch::JobSketch};
 use crate::{
-    Error, ErrorKind, Result,
+    error::{Error, ErrorKind, Result},
     yaml::{self, Malformed, Node, Value},
 };
 

@@ -5,7 +5,13 @@ use super::{
     eviction::plan_eviction,
     shortfall::{evictable, shortfall},
 };
-use crate::{ClusterView, Device, HiveId, HiveView, ModelOnDisk, ModelRef, WorkerId};
+use crate::{
+    cluster::{ClusterView, HiveView},
+    device::Device,
+    id::{HiveId, WorkerId},
+    model_on_disk::ModelOnDisk,
+    model_ref::ModelRef,
+};
 
 /// Whether a model fits on a device, in one word.
 #[derive(Clone, Debug, PartialEq, Eq)]

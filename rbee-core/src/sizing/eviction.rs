@@ -7,7 +7,12 @@
 use std::cmp::Reverse;
 
 use super::shortfall::{Memory, shortfall};
-use crate::{ClusterView, Device, HiveView, Time, WorkerId, WorkerView};
+use crate::{
+    cluster::{ClusterView, HiveView, WorkerView},
+    device::Device,
+    id::WorkerId,
+    time::Time,
+};
 
 /// The number of candidates up to which every set is looked at: 65,536 sets, most of which are cut off early.
 const EXACT: usize = 16;

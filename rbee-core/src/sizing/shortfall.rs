@@ -1,6 +1,9 @@
 //! Memory of a device and of a hive's budget: what is missing, and what idle workers hold.
 
-use crate::{ClusterView, Device, HiveView};
+use crate::{
+    cluster::{ClusterView, HiveView},
+    device::Device,
+};
 
 /// An amount of memory in both respects in which it may be short, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -12,8 +12,11 @@ use async_trait::async_trait;
 use tokio::sync::Notify;
 
 use crate::{
-    Error, ErrorKind, JobId, ModelRef, OutputStream, Prompt, Result, Resume, Run, Task, Worker,
-    WorkerHealth, WorkerInfo,
+    error::{Error, ErrorKind, Result},
+    id::JobId,
+    model_ref::ModelRef,
+    task::{Prompt, Task},
+    worker::{OutputStream, Resume, Run, Worker, WorkerHealth, WorkerInfo},
 };
 
 mod script;

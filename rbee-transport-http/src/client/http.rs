@@ -10,8 +10,8 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::{Body, answer::Answer, chain, connector::Connector, pool::Pool};
 use crate::{
-    SharedToken, Token,
     dial::Dial,
+    token::{SharedToken, Token},
     wire::{CORRELATION_ID, ErrorBody, HEALTH, Up, hive::PART_CONTENT_TYPE},
 };
 

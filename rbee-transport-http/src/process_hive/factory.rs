@@ -20,9 +20,9 @@ use super::{
     table::{Process, Record, Table},
 };
 use crate::{
-    Token,
     client::HttpWorker,
     process::{Running, free_port},
+    token::Token,
     wire::{
         self, ProgressBody,
         engine::Engine,

@@ -12,10 +12,10 @@ use rbee_core::{Error, ErrorKind, InProcessHive, Result, WorkerId, WorkerSpec};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Token,
     client::Endpoint,
     dial::Tcp,
     process::{Identity, LogFile, Running, StateDir},
+    token::Token,
 };
 
 /// What is remembered of a worker, for the next hive.

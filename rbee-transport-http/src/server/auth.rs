@@ -10,7 +10,7 @@ use rbee_core::{Error, ErrorKind, Result};
 
 use super::{guard::Guard, response};
 use crate::{
-    SharedToken,
+    token::SharedToken,
     wire::{self, Up},
 };
 

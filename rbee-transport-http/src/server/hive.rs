@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Lease, response, routes};
 use crate::{
-    SharedToken, Token,
+    token::{SharedToken, Token},
     wire::{
         self, Shutdown,
         hive::{Health, Model, Owner, Spawn, Stop},

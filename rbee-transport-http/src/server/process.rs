@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{HiveServer, Lease, Server, WorkerServer};
 use crate::{
-    SharedToken,
+    token::SharedToken,
     wire::worker::{EXIT_PORT_TAKEN, Start},
 };
 

@@ -44,7 +44,7 @@ use bounds::Bounds;
 
 use super::{AllowedHost, AllowedOrigin, LogRing, guard::Guard};
 use crate::{
-    SharedToken,
+    token::SharedToken,
     wire::{self, openai::MODEL, policy as rules, queen as paths},
 };
 

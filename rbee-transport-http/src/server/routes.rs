@@ -10,7 +10,7 @@ use axum::{
 use http::header;
 
 use super::{auth, correlation, response};
-use crate::{SharedToken, wire};
+use crate::{token::SharedToken, wire};
 
 /// Writes all figures of the process, in Prometheus' text format.
 pub(super) type Render = Arc<dyn Fn() -> String + Send + Sync>;

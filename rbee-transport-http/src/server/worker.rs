@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Lease, measurements, response, routes};
 use crate::{
-    Token,
+    token::Token,
     wire::{
         self, ErrorBody, Shutdown, sse,
         worker::{Cancel, Cancelled, Execute, Health, Phase},

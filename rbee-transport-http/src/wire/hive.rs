@@ -6,7 +6,7 @@ use rbee_core::{Epoch, HiveId, Manifest, ModelRef, WorkerId, WorkerInfo, WorkerS
 use serde::{Deserialize, Serialize};
 
 use super::ErrorInfo;
-use crate::Token;
+use crate::token::Token;
 
 /// `GET`: everything the hive knows of itself, a [`HiveReport`](rbee_core::HiveReport).
 pub const CAPABILITIES: &str = "/v1/capabilities";

@@ -38,7 +38,7 @@ pub struct Start {
     /// The port it is to listen on. Where another program has it, the process ends with [`EXIT_PORT_TAKEN`].
     pub port: u16,
     /// The token it is to take.
-    pub token: crate::Token,
+    pub token: crate::token::Token,
     /// How long it goes on without a sign of life, in milliseconds; 0 for ever.
     pub lease_ms: u64,
     /// The engine that runs the model as a child of the worker; none where the worker does it itself.

@@ -4,7 +4,10 @@ use futures_util::StreamExt;
 use tokio::time::timeout;
 
 use super::{Events, QUIET, Suite, bounded, find};
-use crate::{Epoch, ErrorKind, WorkerId};
+use crate::{
+    error::ErrorKind,
+    id::{Epoch, WorkerId},
+};
 
 impl Suite {
     pub(super) async fn a_subscription_begins_with_a_report(&self) {

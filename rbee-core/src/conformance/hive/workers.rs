@@ -3,7 +3,7 @@
 use futures_util::{FutureExt, StreamExt, future::join_all};
 
 use super::{QUIET, Suite, bounded, find};
-use crate::{ErrorKind, HiveEvent, Progress, WorkerId};
+use crate::{error::ErrorKind, hive::HiveEvent, id::WorkerId, progress::Progress};
 
 impl Suite {
     pub(super) async fn a_spawned_worker_is_usable_and_reported(&self) {

@@ -1,7 +1,12 @@
 //! How jobs end, and what is left of them.
 
 use super::{Subject, samples::*};
-use crate::{Change, EndedJob, Error, ErrorKind, Finish, JobState, JobStatus, Outcome, Usage};
+use crate::{
+    error::{Error, ErrorKind},
+    event::{Finish, Outcome, Usage},
+    job::{EndedJob, JobState, JobStatus},
+    registry::Change,
+};
 
 /// Nothing that comes after it changes the job.
 pub async fn the_first_end_stays(store: &dyn Subject) {

@@ -3,7 +3,13 @@
 use std::sync::Arc;
 
 use super::{Subject, samples::*};
-use crate::{Change, Idempotency, JobOutline, JobRecord, JobState, Outcome, Priority};
+use crate::{
+    event::Outcome,
+    idempotency::Idempotency,
+    job::JobState,
+    priority::Priority,
+    registry::{Change, JobOutline, JobRecord},
+};
 
 /// Every column of it, and its request to the last bit.
 pub async fn a_job_comes_back_whole(store: &dyn Subject) {

@@ -1,7 +1,10 @@
 //! What [`Registry::jobs`] answers.
 
 use super::{Subject, samples::*};
-use crate::{JobFilter, JobRecord, JobState, Registry};
+use crate::{
+    job::JobState,
+    registry::{JobFilter, JobRecord, Registry},
+};
 
 async fn list(registry: &dyn Registry, filter: &JobFilter) -> Vec<JobRecord> {
     let listed = registry.jobs(filter).await;
@@ -51,7 +54,7 @@ pub async fn a_filter_lets_through_what_it_names(store: &dyn Subject) {
     let ends = [
         running(jobs[1].id, 1, AT, "x"),
         ended(jobs[2].id, complete(1, 1), AT),
-        ended(jobs[3].id, crate::Outcome::Cancelled, AT),
+        ended(jobs[3].id, crate::event::Outcome::Cancelled, AT),
     ];
     record(&*registry, epoch, &ends).await;
 
@@ -72,7 +75,7 @@ pub async fn a_filter_lets_through_what_it_names(store: &dyn Subject) {
         (of(None, &[JobState::Failed]), vec![]),
         (of(Some("t"), &[JobState::Running]), vec![1]),
         (JobFilter::one(jobs[2].id), vec![2]),
-        (JobFilter::one(crate::JobId::random()), vec![]),
+        (JobFilter::one(crate::id::JobId::random()), vec![]),
         (both, vec![]),
     ] {
         let expected: Vec<_> = expected.into_iter().map(|n: usize| jobs[n].id).collect();

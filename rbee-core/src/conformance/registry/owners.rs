@@ -1,7 +1,10 @@
 //! Epochs, leases, fencing and taking over.
 
 use super::{Subject, samples::*};
-use crate::{Change, Epoch, JobRecord, Registry, Snapshot, TenantRecord};
+use crate::{
+    id::Epoch,
+    registry::{Change, JobRecord, Registry, Snapshot, TenantRecord},
+};
 
 /// A queen with one job, one hive and a model on it.
 async fn with_rows(store: &dyn Subject, registry: &dyn Registry, name: &str) -> (Epoch, JobRecord) {
@@ -64,7 +67,7 @@ pub async fn a_new_life_of_the_same_queen_takes_over_at_once(store: &dyn Subject
         kept.owner, found.epoch,
         "a job that was handed over must be listed with its new owner"
     );
-    record(&*new, found.epoch, &[ended(job.id, crate::Outcome::Cancelled, AT)]).await;
+    record(&*new, found.epoch, &[ended(job.id, crate::event::Outcome::Cancelled, AT)]).await;
     assert!(
         stored_one(&*new, job.id).await.taken_over,
         "that a job was taken over must be known after its end"
@@ -80,12 +83,12 @@ pub async fn a_superseded_life_can_write_nothing(store: &dyn Subject) {
     let late = job(2);
     let tenant_put = Change::TenantPut(TenantRecord {
         id: tenant("late"),
-        limits: crate::TenantLimits::default(),
+        limits: crate::tenant::TenantLimits::default(),
         keys: Vec::new(),
         used_tokens: 0,
     });
     for (change, what) in [
-        (ended(mine.id, crate::Outcome::Cancelled, AT), "the end of a job it had"),
+        (ended(mine.id, crate::event::Outcome::Cancelled, AT), "the end of a job it had"),
         (queued(&late), "a new job"),
         (hive_put(&hive("late")), "a new hive"),
         (tenant_put, "a tenant"),
@@ -119,7 +122,7 @@ pub async fn a_living_queen_keeps_its_rows(store: &dyn Subject) {
         (tokens(mine.id, 0, &["x"]), "a piece of the job's answer"),
         (tokens(mine.id, 9, &["x"]), "a piece elsewhere in the job's answer"),
         (vectors(mine.id), "the vectors of the job's answer"),
-        (ended(mine.id, crate::Outcome::Cancelled, AT), "the end of the job"),
+        (ended(mine.id, crate::event::Outcome::Cancelled, AT), "the end of the job"),
         (hive_put(&hive("a")), "the hive"),
         (Change::HiveGone(hive_id("a")), "the removal of the hive"),
         (Change::ModelPut(model_on("a")), "a model on the hive"),
@@ -147,7 +150,7 @@ pub async fn an_expired_queen_is_taken_over_at_the_next_opening(store: &dyn Subj
     store.advance(store.lease() * 2).await;
     let found = open(store, &*two, "b").await;
     assert_taken(&found, &mine, "a", "when its lease is over");
-    let late = ended(mine.id, crate::Outcome::Cancelled, AT);
+    let late = ended(mine.id, crate::event::Outcome::Cancelled, AT);
     assert_fenced(one.record(epoch, &[late]).await, "a write to a job that was taken over");
     assert_fenced(one.renew(epoch).await, "the renewal of a life that was taken over");
 }

@@ -3,7 +3,7 @@
 use futures_util::future::{join, join_all};
 
 use super::{Subject, samples::*};
-use crate::{Change, JobState, Outcome};
+use crate::{event::Outcome, job::JobState, registry::Change};
 
 /// The last of two that contradict each other counts.
 pub async fn changes_are_written_in_their_order(store: &dyn Subject) {
@@ -83,7 +83,7 @@ pub async fn changes_are_written_together_or_not_at_all(store: &dyn Subject) {
 pub async fn what_is_not_there_is_passed_over(store: &dyn Subject) {
     let registry = store.handle().await;
     let epoch = open(store, &*registry, "a").await.epoch;
-    let (nobody, job) = (crate::JobId::random(), job(1));
+    let (nobody, job) = (crate::id::JobId::random(), job(1));
     let changes = [
         running(nobody, 1, AT, "x"),
         Change::JobRequeued { job: nobody, attempts: 1 },

@@ -2,9 +2,16 @@
 
 use super::{Subject, samples::*};
 use crate::{
-    ApiKey, Change, Error, ErrorKind, HiveAddress, HiveStatus, ModelRecord, Outcome, POLICIES_KEPT,
-    PolicyFilter, PolicyLanguage, PolicyOrigin, PolicyRecord, PolicySource, Snapshot, TenantLimits,
-    TenantRecord, WallTime, WorkerRecord,
+    error::{Error, ErrorKind},
+    event::Outcome,
+    hive_address::HiveAddress,
+    policy_source::{PolicyLanguage, PolicySource},
+    registry::{
+        Change, HiveStatus, ModelRecord, POLICIES_KEPT, PolicyFilter, PolicyOrigin, PolicyRecord,
+        Snapshot, TenantRecord, WorkerRecord,
+    },
+    tenant::{ApiKey, TenantLimits},
+    time::WallTime,
 };
 
 /// What a queen finds after a restart.
@@ -144,7 +151,7 @@ pub async fn tenants_come_back_for_every_queen(store: &dyn Subject) {
             concurrent_jobs: Some(4),
             requests_per_minute: Some(5),
             tokens_per_minute: Some(6),
-            priorities: Some([crate::Priority::Batch].into()),
+            priorities: Some([crate::priority::Priority::Batch].into()),
             models: Some(["bee".to_owned()].into()),
             weight: 7,
         },

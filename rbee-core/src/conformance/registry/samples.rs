@@ -4,10 +4,19 @@ use std::{sync::Arc, time::Duration};
 
 use super::Subject;
 use crate::{
-    Change, CorrelationId, Epoch, ErrorKind, Finish, HiveAddress, HiveId, HiveRecord, HiveStatus,
-    Job, JobFilter, JobId, JobOutline, JobRecord, ModelRecord, ModelRef, Outcome, Priority, Prompt,
-    QueenId, Registry, Result, Sampling, Snapshot, Task, TenantId, TokenChunk, Usage, WallTime,
-    WorkerId, WorkerRecord,
+    error::{ErrorKind, Result},
+    event::{Finish, Outcome, Usage},
+    hive_address::HiveAddress,
+    id::{CorrelationId, Epoch, HiveId, JobId, QueenId, TenantId, WorkerId},
+    job::Job,
+    model_ref::ModelRef,
+    priority::Priority,
+    registry::{
+        Change, HiveRecord, HiveStatus, JobFilter, JobOutline, JobRecord, ModelRecord, Registry,
+        Snapshot, TokenChunk, WorkerRecord,
+    },
+    task::{Prompt, Sampling, Task},
+    time::WallTime,
 };
 
 pub(super) const AT: WallTime = WallTime::from_millis(1_700_000_000_123);

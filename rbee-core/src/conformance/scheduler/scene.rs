@@ -7,9 +7,17 @@ use std::{
 };
 
 use crate::{
-    Ask, Capabilities, ClusterView, CorrelationId, Device, DeviceKind, Error, ErrorKind, HiveId,
-    HiveView, Job, JobId, LaneKey, LaneView, ModelRef, Now, Priority, Prompt, Sampling, Task, Time,
-    WallTime, WorkerId, WorkerInfo, WorkerState, WorkerView,
+    cluster::{ClusterView, HiveView, LaneKey, LaneView, WorkerState, WorkerView},
+    device::{Device, DeviceKind},
+    error::{Error, ErrorKind},
+    id::{CorrelationId, HiveId, JobId, WorkerId},
+    job::Job,
+    model_ref::ModelRef,
+    priority::Priority,
+    scheduler::Ask,
+    task::{Prompt, Sampling, Task},
+    time::{Now, Time, WallTime},
+    worker::{Capabilities, WorkerInfo},
 };
 
 /// A question, and the cluster it is about.
@@ -157,7 +165,10 @@ fn hive(random: &mut Random, number: u64) -> HiveView {
     for number in 0..3 {
         if random.percent(40) {
             let bytes = (1 + random.below(16)) * GIB / 2;
-            models.insert(model(number), crate::ModelOnDisk::new(model(number), bytes));
+            models.insert(
+                model(number),
+                crate::model_on_disk::ModelOnDisk::new(model(number), bytes),
+            );
         }
     }
     HiveView {

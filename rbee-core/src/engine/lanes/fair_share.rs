@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::TenantId;
+use crate::id::TenantId;
 
 /// Tenants that are remembered, for each model and priority.
 const MOST: usize = 10_000;

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use super::QueueKey;
-use crate::Time;
+use crate::time::Time;
 
 /// Jobs in a block; one that grows to twice as many is cut in two.
 const BLOCK: usize = 512;
@@ -95,7 +95,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::{JobId, rng::Rng};
+    use crate::{id::JobId, rng::Rng};
 
     #[test]
     fn the_place_of_each_is_what_counting_gives_however_they_come_and_go() {

@@ -7,7 +7,12 @@ use std::{
 };
 
 use super::{QueueKey, class, fair_share::FairShare, ordered_list::OrderedList};
-use crate::{Error, HiveId, Priority, TenantId, Ticket, Time};
+use crate::{
+    error::Error,
+    id::{HiveId, TenantId, Ticket},
+    priority::Priority,
+    time::Time,
+};
 
 pub(super) type LaneName = (Priority, Option<TenantId>);
 /// The share that the tenant of a lane has had, and who it is: who has had least goes first.

@@ -4,8 +4,14 @@ use std::{sync::Arc, time::Duration};
 
 use super::{DAY_MS, bucket::Bucket, expected_tokens, usage::Usage};
 use crate::{
-    ApiKey, Error, ErrorKind, Job, ModelRef, Now, Result, Settings, TenantId, TenantLimits,
-    TenantView, engine::admit::longer,
+    engine::admit::longer,
+    error::{Error, ErrorKind, Result},
+    id::TenantId,
+    job::Job,
+    model_ref::ModelRef,
+    settings::Settings,
+    tenant::{ApiKey, TenantLimits, TenantView},
+    time::Now,
 };
 
 #[derive(Debug)]

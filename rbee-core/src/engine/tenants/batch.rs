@@ -7,7 +7,14 @@ use super::{
     account::{Account, refuse},
     expected_tokens,
 };
-use crate::{Error, ErrorKind, Job, Now, Result, Settings, TenantId, TenantLimits};
+use crate::{
+    error::{Error, ErrorKind, Result},
+    id::TenantId,
+    job::Job,
+    settings::Settings,
+    tenant::TenantLimits,
+    time::Now,
+};
 
 /// How many jobs, and how many tokens they are expected to use.
 #[derive(Clone, Copy, Debug, Default)]

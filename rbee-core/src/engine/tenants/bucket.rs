@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::Time;
+use crate::time::Time;
 
 const MINUTE: f64 = 60.0;
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use nvml_wrapper::{Nvml, enums::device::UsedGpuMemory, error::NvmlError};
 
-use crate::{Device, DeviceKind};
+use crate::device::{Device, DeviceKind};
 
 /// The GPUs of this machine.
 #[derive(Debug)]

@@ -6,8 +6,14 @@ use async_trait::async_trait;
 
 use super::files;
 use crate::{
-    Error, ErrorKind, HiveId, ModelInfo, ModelOnDisk, ModelRef, ModelSource, Progress, Result,
-    Worker, WorkerId, WorkerLimits, WorkerSpec,
+    error::{Error, ErrorKind, Result},
+    id::{HiveId, WorkerId},
+    model_info::ModelInfo,
+    model_on_disk::{ModelOnDisk, WorkerLimits},
+    model_ref::{ModelRef, ModelSource},
+    progress::Progress,
+    worker::Worker,
+    worker_spec::WorkerSpec,
 };
 
 /// Makes the workers that an [`InProcessHive`](crate::InProcessHive) is asked to spawn.

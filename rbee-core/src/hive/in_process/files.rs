@@ -6,7 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{Error, ErrorKind, file_roots};
+use crate::{
+    error::{Error, ErrorKind},
+    file_roots,
+};
 
 /// Files and directories of one model; more is not a model but somebody's disk.
 const MAX_ENTRIES: usize = 10_000;

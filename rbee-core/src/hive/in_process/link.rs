@@ -1,6 +1,9 @@
 //! Whether a hive can be reached, and who owns it.
 
-use crate::{Epoch, Error, ErrorKind, HiveId, Result};
+use crate::{
+    error::{Error, ErrorKind, Result},
+    id::{Epoch, HiveId},
+};
 
 /// The state of the link to a hive; every call and every subscription looks at it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -6,8 +6,8 @@ use tokio::{sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Progress, ProgressUpdate,
     error::{Error, ErrorKind, Result},
+    progress::{Progress, ProgressUpdate},
     worker::Worker,
 };
 

@@ -7,11 +7,12 @@ use futures_util::FutureExt;
 
 use super::{InProcessHive, factory::files_of, order, store};
 use crate::{
-    ModelOnDisk, Progress,
     error::{Error, ErrorKind, Result},
     hive::{HiveInfo, ModelHost, ModelOrigin},
+    model_on_disk::ModelOnDisk,
     model_ref::ModelRef,
     models::{Damage, InUse, ModelFiles},
+    progress::Progress,
 };
 
 impl InProcessHive {

@@ -12,11 +12,11 @@ use super::{
     shared::Shared,
 };
 use crate::{
-    Progress,
     error::{Error, ErrorKind, Result},
     hive::WorkerSpec,
     id::{HiveId, WorkerId},
     models::InUse,
+    progress::Progress,
     worker::{OutputStream, Run, Worker, WorkerHealth, WorkerInfo},
 };
 

@@ -15,7 +15,14 @@ use super::{
     link::{Link, LinkState},
     load::Load,
 };
-use crate::{Error, InUse, ModelOnDisk, ModelRef, Worker, WorkerHealth, WorkerId, WorkerInfo};
+use crate::{
+    error::Error,
+    id::WorkerId,
+    model_on_disk::ModelOnDisk,
+    model_ref::ModelRef,
+    models::InUse,
+    worker::{Worker, WorkerHealth, WorkerInfo},
+};
 
 /// Notes that a subscriber may be behind before it gets a full report in their place.
 pub(super) const NOTES: usize = 256;

@@ -4,8 +4,13 @@ use std::sync::{Arc, Weak};
 
 use super::{InProcessHive, factory::files_of, shared::Shared};
 use crate::{
-    Error, ErrorKind, HiveId, InUse, ModelFiles, ModelOnDisk, ModelOrigin, ModelRef, ModelSource,
-    ModelStore, Progress, Result, StoredState,
+    error::{Error, ErrorKind, Result},
+    hive::ModelOrigin,
+    id::HiveId,
+    model_on_disk::ModelOnDisk,
+    model_ref::{ModelRef, ModelSource},
+    models::{InUse, ModelFiles, ModelStore, StoredState},
+    progress::Progress,
 };
 
 /// What blocks for a moment is done on a thread that may.
@@ -47,7 +52,7 @@ impl InProcessHive {
             ModelOrigin::Files(files) => store.import(model, files, progress).await?.model,
             #[cfg(feature = "hub")]
             ModelOrigin::Hub(access) => {
-                let hub = crate::Hub::of(&access, store.hub_cache())?;
+                let hub = crate::models::Hub::of(&access, store.hub_cache())?;
                 // Under its commit, whatever it was asked for as.
                 store.download(&hub, model, progress).await?.model
             }
@@ -96,7 +101,7 @@ async fn stock(shared: &Weak<Shared>, store: &ModelStore) {
             let ready =
                 store.models().into_iter().filter(|model| model.state == StoredState::Ready);
             // Not opened: to be looked at is no use of a model, and keeps none from making room.
-            let look = |stored: crate::StoredModel| {
+            let look = |stored: crate::models::StoredModel| {
                 let path = store.whereabouts(&stored.model)?;
                 Some((stored, path))
             };

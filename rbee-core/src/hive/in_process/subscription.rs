@@ -13,7 +13,11 @@ use super::{
     link::Link,
     shared::{Note, Shared},
 };
-use crate::{Epoch, Error, ErrorKind, HiveEvent, HiveId, Result};
+use crate::{
+    error::{Error, ErrorKind, Result},
+    hive::HiveEvent,
+    id::{Epoch, HiveId},
+};
 
 /// One stream of events.
 struct Subscription {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{super::*, refused};
-use crate::ErrorKind;
+use crate::error::ErrorKind;
 
 /// Writes a GGUF file.
 #[derive(Default)]

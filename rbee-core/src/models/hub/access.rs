@@ -3,7 +3,7 @@
 use super::{Hub, HubError, HubToken, Resolved};
 use std::path::Path;
 
-use crate::{HubAccess, ModelRef, Result};
+use crate::{error::Result, model_ref::ModelRef, models::HubAccess};
 
 impl Hub {
     /// The hub that a hive reaches in this way, with its cache in this directory. What is left open is taken from the

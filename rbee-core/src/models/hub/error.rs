@@ -5,7 +5,10 @@ use std::{
     time::Duration,
 };
 
-use crate::{Error, ErrorKind, ModelRef};
+use crate::{
+    error::{Error, ErrorKind},
+    model_ref::ModelRef,
+};
 
 #[derive(Debug, thiserror::Error)]
 pub(in crate::models) enum HubError {

@@ -13,7 +13,10 @@ use ureq::{
 };
 
 use super::{HubError, Shared};
-use crate::{Error, Result, models::disk::DiskError};
+use crate::{
+    error::{Error, Result},
+    models::disk::DiskError,
+};
 
 /// Hosts that one request may be sent on to, one after the other.
 const MAX_REDIRECTS: usize = 8;

@@ -6,8 +6,8 @@ use serde::Deserialize;
 
 use super::{Hub, HubError, http::Failure};
 use crate::{
-    Digest, Result,
-    digest::unhex,
+    digest::{Digest, unhex},
+    error::Result,
     models::{hub_cache::is_commit, manifest::check_path},
 };
 

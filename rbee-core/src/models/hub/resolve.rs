@@ -13,7 +13,8 @@ use super::{
     parts,
 };
 use crate::{
-    ModelRef, Result,
+    error::Result,
+    model_ref::ModelRef,
     models::{
         disk,
         files::blocking,

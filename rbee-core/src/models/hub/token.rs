@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use super::HubError;
-use crate::Result;
+use crate::error::Result;
 
 /// A token of a hub. It is never shown: not by `Debug`, not in an error, not in a log.
 #[derive(Clone, PartialEq, Eq)]

@@ -20,8 +20,8 @@ use super::{
     resolve::Resolved,
 };
 use crate::{
-    Digest, Result,
-    digest::Hasher,
+    digest::{Digest, Hasher},
+    error::Result,
     models::disk::{self, Disk, Lock, failed, file_size},
 };
 

@@ -7,7 +7,9 @@ use super::{
     record::{Entry, Record},
 };
 use crate::{
-    Digest, ModelRef, ModelSource, Result,
+    digest::Digest,
+    error::Result,
+    model_ref::{ModelRef, ModelSource},
     models::{files, hub_cache::snapshot_files, select},
 };
 

@@ -4,7 +4,8 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use super::{Shared, StoreError, lock, record::Entry};
 use crate::{
-    ModelRef, Result,
+    error::Result,
+    model_ref::ModelRef,
     models::disk::{self, Lock},
 };
 

@@ -13,12 +13,15 @@ use tokio::sync::oneshot;
 
 use super::{ModelStore, Shared, StoreError, StoredModel, lock, record::Record};
 use crate::{
-    ErrorKind, Manifest, ModelFile, ModelRef, ModelSource, Progress, ProgressUpdate, Result,
+    error::{ErrorKind, Result},
+    model_ref::{ModelRef, ModelSource},
     models::{
+        Manifest, ModelFile,
         disk::Disk,
         files::blocking,
         hub::{Hub, HubError, Transfer},
     },
+    progress::{Progress, ProgressUpdate},
 };
 
 impl ModelStore {
@@ -189,11 +192,11 @@ async fn run(transfer: Arc<Transfer>) -> Result<Vec<ModelFile>> {
     });
     spawned.map_err(|cause| {
         let message = "no thread can be started to download a model";
-        crate::Error::new(ErrorKind::Storage, message).with_source(cause)
+        crate::error::Error::new(ErrorKind::Storage, message).with_source(cause)
     })?;
     done.await.unwrap_or_else(|_| {
         let message = "a thread that downloads a model panicked";
-        Err(crate::Error::new(ErrorKind::Internal, message))
+        Err(crate::error::Error::new(ErrorKind::Internal, message))
     })
 }
 

@@ -13,8 +13,10 @@ use tokio::{
 
 use super::{Shared, StoreError, StoredModel, lock};
 use crate::{
-    ModelRef, Progress, ProgressUpdate, Result,
+    error::Result,
+    model_ref::ModelRef,
     models::{disk::Lock, files::blocking},
+    progress::{Progress, ProgressUpdate},
 };
 
 /// How often to look whether another process is done.

@@ -14,12 +14,15 @@ use tokio::time::timeout;
 
 use super::{ModelStore, Shared, StoreError, StoredModel, record::Record};
 use crate::{
-    Digest, Manifest, ModelFile, ModelFiles, ModelRef, ModelSource, Progress, ProgressUpdate,
-    Result,
+    digest::Digest,
+    error::Result,
+    model_ref::{ModelRef, ModelSource},
     models::{
+        Manifest, ModelFile, ModelFiles,
         disk::{self, Lock, failed, file_size},
         files::blocking,
     },
+    progress::{Progress, ProgressUpdate},
 };
 
 /// A copy that was begun: what is there of it already.
@@ -176,7 +179,7 @@ impl Shared {
         self.dir.join("parts").join(digest.hex())
     }
 
-    fn stalled(&self, model: &ModelRef, file: &str) -> crate::Error {
+    fn stalled(&self, model: &ModelRef, file: &str) -> crate::error::Error {
         let (model, file, after) = (model.clone(), file.to_owned(), self.options.stall.as_secs());
         StoreError::Stalled { model, file, after }.into()
     }

@@ -12,12 +12,16 @@ use serde::{Deserialize, Serialize};
 
 use super::{ModelStore, Shared, StoreError};
 use crate::{
-    Digest, Manifest, ModelFile, ModelFiles, ModelRef, ModelSource, Progress, Result,
+    digest::Digest,
+    error::Result,
+    model_ref::{ModelRef, ModelSource},
     models::{
+        Manifest, ModelFile, ModelFiles,
         disk::{self, failed},
         files::{DirectoryFiles, blocking},
         hub_cache::snapshot_files,
     },
+    progress::Progress,
 };
 
 /// Checksums that are remembered; the rest is worked out again.

@@ -8,8 +8,11 @@ use std::{
 
 use super::{ModelStore, StoreError, record::Entry};
 use crate::{
-    Digest, Manifest, ModelFiles, ModelRef, Result,
+    digest::Digest,
+    error::Result,
+    model_ref::ModelRef,
     models::{
+        Manifest, ModelFiles,
         disk::Lock,
         files::{DirectoryFiles, blocking},
     },

@@ -6,8 +6,14 @@ use serde::{Deserialize, Serialize};
 
 use super::{Shared, StoredModel, StoredState};
 use crate::{
-    Digest, Manifest, ModelRef, ModelSource, Result, WallTime,
-    models::disk::{self, Disk},
+    digest::Digest,
+    error::Result,
+    model_ref::{ModelRef, ModelSource},
+    models::{
+        Manifest,
+        disk::{self, Disk},
+    },
+    time::WallTime,
 };
 
 /// The form of the records; those of another are left alone.
@@ -60,7 +66,7 @@ impl Record {
     pub(super) fn write(&self, disk: &Disk, path: &Path) -> Result<()> {
         let text = serde_json::to_vec(self).map_err(|error| {
             let message = "a record of the model store cannot be written as JSON";
-            crate::Error::new(crate::ErrorKind::Internal, message).with_source(error)
+            crate::error::Error::new(crate::error::ErrorKind::Internal, message).with_source(error)
         })?;
         Ok(disk.replace(path, &text)?)
     }

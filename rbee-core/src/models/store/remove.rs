@@ -8,7 +8,8 @@ use std::{
 
 use super::{ModelStore, Shared, StoreError, lock, record::Entry, scan::names};
 use crate::{
-    ModelRef, ModelSource, Result,
+    error::Result,
+    model_ref::{ModelRef, ModelSource},
     models::{disk::Lock, files::blocking},
 };
 

@@ -11,7 +11,11 @@ use super::{
     Shared, lock,
     record::{Entry, Record},
 };
-use crate::{ModelRef, ModelSource, digest::Digest, models::hub_cache::is_commit};
+use crate::{
+    digest::Digest,
+    model_ref::{ModelRef, ModelSource},
+    models::hub_cache::is_commit,
+};
 
 /// Records as they were when they were read.
 #[derive(Default)]

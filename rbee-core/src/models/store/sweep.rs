@@ -3,7 +3,7 @@
 use std::{fs, time::Duration};
 
 use super::{Shared, scan::names};
-use crate::{Result, models::hub_cache::snapshot_files};
+use crate::{error::Result, models::hub_cache::snapshot_files};
 
 /// How long a copy under way is kept that nobody goes on with.
 const ABANDONED: Duration = Duration::from_secs(7 * 24 * 3600);

@@ -11,7 +11,7 @@ use std::{
 };
 
 use super::{super::disk::Disk, ModelStore, StoreOptions, StoredState};
-use crate::{ModelRef, Progress, Result};
+use crate::{error::Result, model_ref::ModelRef, progress::Progress};
 
 const FILES: [(&str, &[u8]); 3] = [("config.json", b"{}"), ("sub/w", &[7; 3000]), ("x", b"")];
 

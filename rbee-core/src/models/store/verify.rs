@@ -6,11 +6,14 @@ use serde::{Deserialize, Serialize};
 
 use super::{ModelStore, Shared, StoreError};
 use crate::{
-    Digest, ModelRef, Progress, Result,
+    digest::Digest,
+    error::Result,
+    model_ref::ModelRef,
     models::{
         disk::{self, file_size},
         files::blocking,
     },
+    progress::Progress,
 };
 
 /// A file of a model that is not what it should be.

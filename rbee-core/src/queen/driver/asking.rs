@@ -2,7 +2,7 @@
 //! decides.
 
 use super::{super::decision_history, *};
-use crate::{Ask, engine::Decider, metrics};
+use crate::{engine::Decider, metrics, scheduler::Ask};
 
 /// Who was asked whether a job may join the queue, and what.
 pub(in crate::queen) struct AdmissionQuestion {

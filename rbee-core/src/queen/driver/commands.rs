@@ -9,7 +9,13 @@ use super::{
     },
     *,
 };
-use crate::{Ask, LoadRequest, Placement, Progress, Ticket, within::within};
+use crate::{
+    id::Ticket,
+    load_request::LoadRequest,
+    progress::Progress,
+    scheduler::{Ask, Placement},
+    within::within,
+};
 
 /// How long the policy may take to say where a model is to be loaded.
 const DECISION_TIMEOUT: Duration = Duration::from_secs(5);

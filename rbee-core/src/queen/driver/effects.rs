@@ -1,8 +1,8 @@
 //! Carrying out what the engine wants done.
 
 use super::*;
-use crate::Change;
 use crate::metrics;
+use crate::registry::Change;
 
 impl Driver {
     pub(super) fn carry_out(&mut self, effect: Effect, effects: &mut Vec<Effect>) {

@@ -10,7 +10,10 @@ use std::{
 use futures_core::Stream;
 
 use super::EventLog;
-use crate::{Error, EventRef, JobEvent};
+use crate::{
+    error::Error,
+    event::{EventRef, JobEvent},
+};
 
 /// The events of a job, from where the reader began to the one terminal event.
 ///

@@ -9,7 +9,7 @@ use futures_core::Stream;
 use futures_util::task::{ArcWake, waker};
 
 use super::*;
-use crate::{Finish, JobEvent};
+use crate::event::{Finish, JobEvent};
 
 const MOST: usize = 1_000;
 const STARTED: Started = Started { worker: None, queue_wait: std::time::Duration::ZERO };
@@ -19,7 +19,7 @@ fn token(id: u32) -> Output {
 }
 
 fn done() -> Outcome {
-    Outcome::Complete { finish: Finish::Stop, usage: crate::Usage::default() }
+    Outcome::Complete { finish: Finish::Stop, usage: crate::event::Usage::default() }
 }
 
 struct Count(AtomicUsize);

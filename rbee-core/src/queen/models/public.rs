@@ -3,7 +3,10 @@
 use std::{collections::BTreeSet, sync::Mutex};
 
 use super::lock;
-use crate::{Error, ErrorKind, ModelRef, Result};
+use crate::{
+    error::{Error, ErrorKind, Result},
+    model_ref::ModelRef,
+};
 
 /// Models that are remembered.
 const MOST: usize = 10_000;

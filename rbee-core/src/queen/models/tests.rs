@@ -4,8 +4,12 @@ use futures_core::stream::BoxStream;
 
 use super::*;
 use crate::{
-    Epoch, HiveEvent, HiveId, HiveInfo, HiveReport, HiveView, InProcessHive, ModelHost,
-    TenantReferences, Worker, WorkerId, WorkerSpec,
+    cluster::HiveView,
+    hive::{HiveEvent, HiveInfo, HiveReport, InProcessHive, ModelHost},
+    id::{Epoch, HiveId, WorkerId},
+    settings::TenantReferences,
+    worker::Worker,
+    worker_spec::WorkerSpec,
 };
 
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";

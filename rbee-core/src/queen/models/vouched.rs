@@ -3,7 +3,11 @@
 use std::{collections::BTreeSet, sync::Mutex};
 
 use super::lock;
-use crate::{HubAccess, ModelRef, ModelSource, Settings, TenantReferences};
+use crate::{
+    model_ref::{ModelRef, ModelSource},
+    models::HubAccess,
+    settings::{Settings, TenantReferences},
+};
 
 /// Models that are remembered.
 const MOST: usize = 10_000;

@@ -6,9 +6,14 @@ use tokio::time::Instant;
 
 use super::aside;
 use crate::{
-    Ask, ClusterView, Error, ErrorKind, Explanation, Job, ModelRef, Now, Queen, Request, Result,
-    Scheduler, WallTime,
-    queen::{fresh_seed, policy::guarded, time_since},
+    cluster::ClusterView,
+    error::{Error, ErrorKind, Result},
+    job::Job,
+    model_ref::ModelRef,
+    queen::{Queen, fresh_seed, policy::guarded, time_since},
+    request::Request,
+    scheduler::{Ask, Explanation, Scheduler},
+    time::{Now, WallTime},
 };
 
 /// Recent jobs that a policy is tried on before it comes into force.
@@ -120,7 +125,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
-    use crate::{Placement, Settings};
+    use crate::{scheduler::Placement, settings::Settings};
 
     /// Has time for reasons, and so many decisions first that take too long.
     #[derive(Debug)]

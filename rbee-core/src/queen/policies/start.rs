@@ -6,8 +6,12 @@ use sha2::{Digest as _, Sha256};
 
 use super::compile;
 use crate::{
-    Change, Epoch, Error, ErrorKind, LeastLoaded, PolicyFilter, PolicyOrigin, PolicyRecord,
-    PolicySource, Registry, Result, Scheduler, WallTime,
+    error::{Error, ErrorKind, Result},
+    id::Epoch,
+    policy_source::PolicySource,
+    registry::{Change, PolicyFilter, PolicyOrigin, PolicyRecord, Registry},
+    scheduler::{LeastLoaded, Scheduler},
+    time::WallTime,
 };
 
 /// What the application brings.

@@ -11,7 +11,11 @@ use std::{
 
 use tokio::{sync::oneshot, time::timeout};
 
-use crate::{Error, ErrorKind, Result, Scheduler, SchedulerInfo, engine::Advice};
+use crate::{
+    engine::Advice,
+    error::{Error, ErrorKind, Result},
+    scheduler::{Scheduler, SchedulerInfo},
+};
 
 /// Questions that may wait for a thread.
 const QUEUE: usize = 1_024;
@@ -154,9 +158,13 @@ fn answer_all(scheduler: &dyn Scheduler, inbox: &Mutex<Receiver<Task>>) {
 mod tests {
     use super::*;
     use crate::{
-        Ask, ClusterView, LeastLoaded, Now, Placement, Request, Settings,
+        cluster::ClusterView,
         engine::{Decider, Question},
         queen::policy::{Policy, Ready},
+        request::Request,
+        scheduler::{Ask, LeastLoaded, Placement},
+        settings::Settings,
+        time::Now,
     };
 
     /// Every decision takes until somebody lets it go.

@@ -12,7 +12,12 @@ use std::{
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::unknown;
-use crate::{ApiKey, Error, ErrorKind, Result, TenantId, TenantLimits, TenantRecord};
+use crate::{
+    error::{Error, ErrorKind, Result},
+    id::TenantId,
+    registry::TenantRecord,
+    tenant::{ApiKey, TenantLimits},
+};
 
 /// Tenants that there may be.
 pub(super) const MOST_TENANTS: usize = 10_000;
@@ -146,7 +151,7 @@ impl Inner {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::WallTime;
+    use crate::time::WallTime;
 
     fn record(tenant: &str, keys: &[&str]) -> TenantRecord {
         let key = |hash: &&str| ApiKey {

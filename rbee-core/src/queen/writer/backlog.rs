@@ -6,7 +6,12 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::Entry;
-use crate::{Change, HiveId, JobId, ModelRef, WallTime, WorkerId};
+use crate::{
+    id::{HiveId, JobId, WorkerId},
+    model_ref::ModelRef,
+    registry::Change,
+    time::WallTime,
+};
 
 /// What a change is about. A later change of the same key takes the place of an earlier one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -146,7 +151,7 @@ fn keep_start(change: &mut Change, before: Option<Entry>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Outcome;
+    use crate::event::Outcome;
 
     fn job(n: u128) -> JobId {
         JobId::from_random_bits(n)

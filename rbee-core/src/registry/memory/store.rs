@@ -6,9 +6,16 @@ use std::{
 };
 
 use crate::{
-    Change, Epoch, HiveId, HiveRecord, JobFilter, JobId, JobRecord, JobState, JobStatus,
-    ModelRecord, ModelRef, Outcome, POLICIES_KEPT, PolicyFilter, PolicyRecord, QueenId, Result,
-    Snapshot, TenantId, TenantRecord, WallTime, WorkerId, WorkerRecord, registry::rules,
+    error::Result,
+    event::Outcome,
+    id::{Epoch, HiveId, JobId, QueenId, TenantId, WorkerId},
+    job::{JobState, JobStatus},
+    model_ref::ModelRef,
+    registry::{
+        Change, HiveRecord, JobFilter, JobRecord, ModelRecord, POLICIES_KEPT, PolicyFilter,
+        PolicyRecord, Snapshot, TenantRecord, WorkerRecord, rules,
+    },
+    time::WallTime,
 };
 
 /// One life of a queen that nobody has taken over.
@@ -293,7 +300,7 @@ impl Store {
     fn with_live(
         &mut self,
         id: &JobId,
-        change: impl FnOnce(&mut JobRecord, crate::LiveJob) -> JobStatus,
+        change: impl FnOnce(&mut JobRecord, crate::job::LiveJob) -> JobStatus,
     ) {
         if let Some(record) = self.jobs.get_mut(id)
             && let JobStatus::Live(live) = &record.status
@@ -388,7 +395,7 @@ fn count(pieces: usize) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{CorrelationId, LiveJob, Priority};
+    use crate::{id::CorrelationId, job::LiveJob, priority::Priority};
 
     fn queued(id: JobId, order: u64, epoch: Epoch) -> JobRecord {
         JobRecord {
@@ -443,7 +450,7 @@ mod tests {
 
     #[test]
     fn the_jobs_that_ended_first_make_room_for_the_answers_of_others() {
-        let piece = crate::TokenChunk { id: None, text: "x".repeat(100).into() };
+        let piece = crate::registry::TokenChunk { id: None, text: "x".repeat(100).into() };
         let one = size_of_val(&piece) + 100;
         let mut store = Store::new(100, 3 * one);
         let epoch =

@@ -9,7 +9,7 @@ use tokio::{
     sync::oneshot,
 };
 
-use crate::Result;
+use crate::error::Result;
 
 pub(super) type Reply<T> = oneshot::Sender<Result<T>>;
 

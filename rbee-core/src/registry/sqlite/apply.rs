@@ -12,8 +12,15 @@ use super::{
     rows, token_chunks,
 };
 use crate::{
-    Change, Epoch, HiveAddress, HiveId, HiveRecord, JobRecord, JobStatus, ModelRecord, Outcome,
-    POLICIES_KEPT, PolicyRecord, TenantRecord, WallTime, WorkerRecord, registry::rules,
+    event::Outcome,
+    hive_address::HiveAddress,
+    id::{Epoch, HiveId},
+    job::JobStatus,
+    registry::{
+        Change, HiveRecord, JobRecord, ModelRecord, POLICIES_KEPT, PolicyRecord, TenantRecord,
+        WorkerRecord, rules,
+    },
+    time::WallTime,
 };
 
 /// Writes one change, or says why it may not be written. A change to what is not there is passed over.

@@ -29,7 +29,7 @@ use super::{
     options::Backups,
     writer::Message,
 };
-use crate::WallTime;
+use crate::time::WallTime;
 
 /// Pages that are copied at once: 1 MiB as a rule.
 const STEP: i32 = 256;

@@ -19,7 +19,13 @@ use super::{
     file::lock_path,
     ops::Op,
 };
-use crate::{Change, Epoch, Error, ErrorKind, Finish, JobId, Outcome, Usage, WallTime};
+use crate::{
+    error::{Error, ErrorKind},
+    event::{Finish, Outcome, Usage},
+    id::{Epoch, JobId},
+    registry::Change,
+    time::WallTime,
+};
 
 /// Room for the ends of one life, in bytes: about 300 of them.
 const ROOM: usize = 64 << 10;

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind};
 
 /// A failure of one operation on the database.
 #[derive(Debug, thiserror::Error)]

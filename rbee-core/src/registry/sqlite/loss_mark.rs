@@ -23,7 +23,7 @@ use super::{
     fault::Fault,
     file::{beside, create_private},
 };
-use crate::WallTime;
+use crate::time::WallTime;
 
 /// Between two marks while something is recorded. What is lost without a mark in it may go unnoticed.
 pub(super) const INTERVAL: Duration = Duration::from_secs(30);

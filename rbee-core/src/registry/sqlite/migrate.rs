@@ -277,7 +277,7 @@ mod tests {
         use super::super::{rows, token_chunks};
         let mut db = Connection::open_in_memory().unwrap();
         migrate(&mut db, &MIGRATIONS[..5]).unwrap();
-        let job = crate::JobId::random();
+        let job = crate::id::JobId::random();
         db.execute(
             "INSERT INTO jobs (job_id, model_ref, priority, state, submitted_at, started_at, completed_at, error_code,
                                error, attempts, tokens_generated, owner, queue_order, correlation_id, task)
@@ -285,7 +285,7 @@ mod tests {
             [job.to_string()],
         )
         .unwrap();
-        let piece = crate::TokenChunk { id: Some(7), text: "honey".into() };
+        let piece = crate::registry::TokenChunk { id: Some(7), text: "honey".into() };
         db.execute(
             "INSERT INTO pieces (job_id, at, data) VALUES (?1, 0, ?2)",
             rusqlite::params![job.to_string(), token_chunks::encode(std::slice::from_ref(&piece))],

@@ -3,7 +3,10 @@
 use std::fmt::Write;
 
 use super::{fault::Fault, token_chunks};
-use crate::{Change, HiveRecord, JobRecord, TokenChunk, WallTime};
+use crate::{
+    registry::{Change, HiveRecord, JobRecord, TokenChunk},
+    time::WallTime,
+};
 
 /// One change, ready to be written.
 pub(super) enum Op {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{SqliteRegistry, durability::Durability, fault::Fault};
-use crate::{Result, WallTime, registry::clock::Clock};
+use crate::{error::Result, registry::clock::Clock, time::WallTime};
 
 /// How backups of a database are made; see [`SqliteOptions::backups`].
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,7 +5,11 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{fault::Fault, ops::json};
-use crate::{Error, ErrorKind, Finish, JobState, Outcome, Usage};
+use crate::{
+    error::{Error, ErrorKind},
+    event::{Finish, Outcome, Usage},
+    job::JobState,
+};
 
 /// The columns of an outcome, as they are written. All are null while a job is live.
 #[derive(Default)]

@@ -10,7 +10,12 @@ use super::{
     ops::{Key, stored, stored_time},
     owner_lock, rows,
 };
-use crate::{Epoch, JobState, QueenId, Snapshot, WallTime, registry::rules};
+use crate::{
+    id::{Epoch, QueenId},
+    job::JobState,
+    registry::{Snapshot, rules},
+    time::WallTime,
+};
 
 /// Begins a life and ends the earlier ones of the same queen.
 pub(super) fn begin(

@@ -15,7 +15,10 @@ use super::{
     ops::{Key, stored},
     rows,
 };
-use crate::{JobFilter, JobRecord, PolicyFilter, PolicyRecord, Result};
+use crate::{
+    error::Result,
+    registry::{JobFilter, JobRecord, PolicyFilter, PolicyRecord},
+};
 
 /// Listings that may run at once; further ones wait for their turn.
 const READERS: usize = 2;

@@ -15,7 +15,10 @@ use super::{
     file::{beside, create_private},
     loss_mark, migrate, owner_lock,
 };
-use crate::{Error, ErrorKind, Result, WallTime};
+use crate::{
+    error::{Error, ErrorKind, Result},
+    time::WallTime,
+};
 
 /// How far epochs jump, should the mark be damaged and the database have missed some. Not far: a hive may take a large
 /// step for that of a stranger.

@@ -9,9 +9,16 @@ use rusqlite::{
 
 use super::{fault::Fault, ops::Key, ops::stored, outcome::Stored, token_chunks};
 use crate::{
-    EndedJob, Epoch, HiveAddress, HiveId, HiveRecord, HiveStatus, Job, JobOutline, JobRecord,
-    JobState, JobStatus, LiveJob, ModelRecord, PolicyFilter, PolicyLanguage, PolicyOrigin,
-    PolicyRecord, PolicySource, Priority, TenantRecord, WallTime, WorkerRecord,
+    hive_address::HiveAddress,
+    id::{Epoch, HiveId},
+    job::{EndedJob, Job, JobState, JobStatus, LiveJob},
+    policy_source::{PolicyLanguage, PolicySource},
+    priority::Priority,
+    registry::{
+        HiveRecord, HiveStatus, JobOutline, JobRecord, ModelRecord, PolicyFilter, PolicyOrigin,
+        PolicyRecord, TenantRecord, WorkerRecord,
+    },
+    time::WallTime,
 };
 
 /// The columns that [`job`] reads, all but the request, which comes last.

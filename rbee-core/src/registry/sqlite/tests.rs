@@ -10,8 +10,13 @@ use std::{sync::Arc, time::Duration};
 
 use super::SqliteRegistry;
 use crate::{
-    Change, CorrelationId, Epoch, Job, JobId, JobRecord, Outcome, Priority, Prompt, QueenId,
-    Registry, Sampling, Snapshot, Task, WallTime,
+    event::Outcome,
+    id::{CorrelationId, Epoch, JobId, QueenId},
+    job::Job,
+    priority::Priority,
+    registry::{Change, JobRecord, Registry, Snapshot},
+    task::{Prompt, Sampling, Task},
+    time::WallTime,
 };
 
 /// Longer than any test takes.
@@ -24,7 +29,7 @@ async fn begin(registry: &SqliteRegistry, queen: &str) -> Snapshot {
 
 fn job(order: u64, prompt: &str) -> JobRecord {
     let id = JobId::random();
-    let model: crate::ModelRef = "bee".parse().unwrap();
+    let model: crate::model_ref::ModelRef = "bee".parse().unwrap();
     let request = Job {
         id,
         model: model.clone(),

@@ -4,7 +4,7 @@
 //! text. Numbers are little-endian groups of seven bits, the high bit set on all but the last. A vector is such a number,
 //! its length, and its values in four bytes each, little-endian.
 
-use crate::TokenChunk;
+use crate::registry::TokenChunk;
 
 pub(super) fn encode(pieces: &[TokenChunk]) -> Vec<u8> {
     let mut data = Vec::with_capacity(pieces.iter().map(|piece| piece.text.len() + 4).sum());

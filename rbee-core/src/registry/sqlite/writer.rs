@@ -24,8 +24,10 @@ use super::{
     owners,
 };
 use crate::{
-    Epoch, Error, QueenId, Result, Snapshot, WallTime,
-    registry::{clock::Clock, rules},
+    error::{Error, Result},
+    id::{Epoch, QueenId},
+    registry::{Snapshot, clock::Clock, rules},
+    time::WallTime,
 };
 
 /// Up to so many waiting messages are taken up at once.

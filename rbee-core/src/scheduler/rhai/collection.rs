@@ -13,7 +13,7 @@ use super::{
     context::{DecisionContext, with},
     error::{Res, fault},
 };
-use crate::{Candidate, ClusterView};
+use crate::{cluster::ClusterView, scheduler::Candidate};
 
 pub(super) mod helpers;
 

@@ -15,8 +15,10 @@ use super::{
     error::{Res, fault},
 };
 use crate::{
-    Ask, Candidate, ClusterView, LeastLoaded, ModelOnDisk, ModelRef, WorkerState, WorkerView,
-    scheduler::least_loaded::obstacle,
+    cluster::{ClusterView, WorkerState, WorkerView},
+    model_on_disk::ModelOnDisk,
+    model_ref::ModelRef,
+    scheduler::{Ask, Candidate, LeastLoaded, least_loaded::obstacle},
 };
 
 /// The most steps of an explanation.

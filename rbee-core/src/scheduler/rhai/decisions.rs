@@ -14,8 +14,10 @@ use super::{
     workers::{Worker, Workers},
 };
 use crate::{
-    Error, ErrorKind, HiveId, Placement, Scheduler, WorkerId,
+    error::{Error, ErrorKind},
+    id::{HiveId, WorkerId},
     scheduler::{
+        Placement, Scheduler,
         least_loaded::{Presence, incapable, presence},
         spawn::Start,
         trace::Silent,
@@ -110,7 +112,7 @@ fn spawn(hive: &Hive, devices: Option<&[u32]>, slots: Option<u32>) -> Res<Dynami
             }
             Err(why) => {
                 context.step(|| format!("spawn_on: not on hive {}: {why}", hive.0.id));
-                context.dropped(crate::Candidate::Hive(hive.0.id.clone()), || why);
+                context.dropped(crate::scheduler::Candidate::Hive(hive.0.id.clone()), || why);
                 Ok(Dynamic::UNIT)
             }
         }

@@ -22,10 +22,21 @@ use super::{
     workers::Workers,
 };
 use crate::{
-    Ask, ClusterView, CorrelationId, Device, DeviceKind, HiveId, HiveView, Job, JobId, LaneKey,
-    LaneView, LeastLoaded, Message, ModelOnDisk, ModelRef, Now, Priority, Prompt, Result, Role,
-    Sampling, Task, TenantId, TenantLimits, TenantView, Time, WallTime, WorkerId, WorkerInfo,
-    WorkerState, WorkerView, prefix::prefix_keys, sizing::Memory,
+    cluster::{ClusterView, HiveView, LaneKey, LaneView, WorkerState, WorkerView},
+    device::{Device, DeviceKind},
+    error::Result,
+    id::{CorrelationId, HiveId, JobId, TenantId, WorkerId},
+    job::Job,
+    model_on_disk::ModelOnDisk,
+    model_ref::ModelRef,
+    prefix::prefix_keys,
+    priority::Priority,
+    scheduler::{Ask, LeastLoaded},
+    sizing::Memory,
+    task::{Message, Prompt, Role, Sampling, Task},
+    tenant::{TenantLimits, TenantView},
+    time::{Now, Time, WallTime},
+    worker::WorkerInfo,
 };
 
 /// The limit of one call. It is longer than that of a decision: a good script must not fail because the machine is busy

@@ -13,8 +13,10 @@ use super::{
     workers::{Worker, Workers},
 };
 use crate::{
-    Device, HiveId, Placement, WorkerId, WorkerView,
-    scheduler::spawn::Start,
+    cluster::WorkerView,
+    device::Device,
+    id::{HiveId, WorkerId},
+    scheduler::{Placement, spawn::Start},
     sizing::{self, Memory},
 };
 

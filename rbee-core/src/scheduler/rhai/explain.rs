@@ -4,7 +4,11 @@ use super::{
     context::{DecisionContext, Notes},
     decisions::summary,
 };
-use crate::{Ask, Candidate, ClusterView, Explanation, LeastLoaded, Placement, Result, Verdict};
+use crate::{
+    cluster::ClusterView,
+    error::Result,
+    scheduler::{Ask, Candidate, Explanation, LeastLoaded, Placement, Verdict},
+};
 
 /// The most candidates that an explanation lists.
 const MOST: usize = 256;

@@ -8,7 +8,7 @@ use super::{
     budget::MOST_OPERATIONS,
     error::{HelperError, LimitExceeded, NoDecision},
 };
-use crate::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind};
 
 /// The reason that there is no policy, or no decision.
 #[derive(Debug)]

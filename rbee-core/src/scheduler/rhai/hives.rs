@@ -13,7 +13,12 @@ use super::{
     registry::{Helper, HelperRegistry},
     workers::{self, Workers},
 };
-use crate::{Candidate, ClusterView, HiveId, HiveView, ModelRef, scheduler::spawn::OnHive};
+use crate::{
+    cluster::{ClusterView, HiveView},
+    id::HiveId,
+    model_ref::ModelRef,
+    scheduler::{Candidate, spawn::OnHive},
+};
 
 /// A hive in a script.
 #[derive(Clone, Debug)]

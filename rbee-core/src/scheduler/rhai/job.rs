@@ -9,12 +9,12 @@ use super::{
     error::{Res, fault},
     registry::{Helper, HelperRegistry},
 };
-use crate::{Ask, ModelRef, Priority, Task};
+use crate::{model_ref::ModelRef, priority::Priority, scheduler::Ask, task::Task};
 
 /// The job, and its attempts so far.
 #[derive(Clone, Debug)]
 pub(super) struct JobObject {
-    job: Arc<crate::Job>,
+    job: Arc<crate::job::Job>,
     attempts: u32,
     waited: Duration,
 }
@@ -31,7 +31,7 @@ pub(super) struct Model(pub(super) ModelRef);
 
 impl Model {
     pub(super) fn parse(text: &str) -> Res<Self> {
-        text.parse().map(Self).map_err(|error: crate::Error| fault(error.message()))
+        text.parse().map(Self).map_err(|error: crate::error::Error| fault(error.message()))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use rhai::ImmutableString;
 
-use crate::HiveView;
+use crate::cluster::HiveView;
 
 /// The label of this key; `None` if the hive has none.
 pub(super) fn label(hive: &HiveView, key: &str) -> Option<ImmutableString> {

@@ -11,7 +11,7 @@ use super::{
     syntax::{Function, functions, is_called, is_method},
     tokens::{Kind, Token},
 };
-use crate::Result;
+use crate::error::Result;
 
 mod closures;
 mod names;

@@ -10,7 +10,7 @@ use super::{
     job::Model,
     registry::{Helper, HelperRegistry},
 };
-use crate::{DeviceKind, ModelRef};
+use crate::{device::DeviceKind, model_ref::ModelRef};
 
 /// Bytes that must be free on a GPU before a worker of the model is started.
 fn required(context: &DecisionContext, model: &ModelRef) -> Res<INT> {

@@ -18,7 +18,11 @@ use super::{
     script::Script,
     workers::Workers,
 };
-use crate::{Admission, Ask, ClusterView, ErrorKind, LeastLoaded, Placement};
+use crate::{
+    cluster::ClusterView,
+    error::ErrorKind,
+    scheduler::{Admission, Ask, LeastLoaded, Placement},
+};
 
 /// A compiled policy, with the engine that runs it.
 #[derive(Clone)]

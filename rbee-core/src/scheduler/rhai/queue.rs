@@ -10,7 +10,7 @@ use super::{
     job::Model,
     registry::{Helper, HelperRegistry},
 };
-use crate::{ModelRef, Time};
+use crate::{model_ref::ModelRef, time::Time};
 
 /// The queue, as `admit` gets it.
 #[derive(Clone, Copy, Debug)]

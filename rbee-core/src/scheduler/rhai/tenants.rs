@@ -8,7 +8,7 @@ use super::{
     error::{Res, fault},
     registry::{Helper, HelperRegistry},
 };
-use crate::{TenantId, TenantView};
+use crate::{id::TenantId, tenant::TenantView};
 
 /// Looks at the tenant; `None` if nothing is known of it, or if the job has none.
 fn ask<T>(tenant: Dynamic, look: impl FnOnce(Option<&TenantView>) -> T) -> Res<T> {

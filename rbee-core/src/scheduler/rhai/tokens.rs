@@ -2,7 +2,7 @@
 //! when a line runs.
 
 use super::faults::{At, script};
-use crate::Result;
+use crate::error::Result;
 
 /// The kind of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

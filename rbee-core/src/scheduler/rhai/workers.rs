@@ -11,8 +11,10 @@ use super::{
     labels,
 };
 use crate::{
-    Candidate, ClusterView, HiveId, HiveView, ModelRef, WorkerState, WorkerView,
-    scheduler::{capability::Capability, least_loaded::obstacle},
+    cluster::{ClusterView, HiveView, WorkerState, WorkerView},
+    id::HiveId,
+    model_ref::ModelRef,
+    scheduler::{Candidate, capability::Capability, least_loaded::obstacle},
 };
 
 pub(super) mod helpers;

@@ -1,7 +1,7 @@
 //! Reads rules and checks them.
 
 use crate::{
-    Error, ErrorKind,
+    error::{Error, ErrorKind},
     scheduler::{capability::Capability, time_of_day::time_of_day},
     yaml::{Entry, Malformed, Node, Value, parse},
 };

@@ -3,7 +3,9 @@
 use std::cmp::Reverse;
 
 use crate::{
-    ClusterView, Device, DeviceKind, HiveId, HiveView, WorkerId,
+    cluster::{ClusterView, HiveView},
+    device::{Device, DeviceKind},
+    id::{HiveId, WorkerId},
     sizing::{self, Memory},
 };
 

@@ -5,9 +5,12 @@ use super::{
     search::{DeviceFit, Search, over_budget},
 };
 use crate::{
-    ClusterView, Device, HiveView, ModelOnDisk, Sizing, WorkerSpec,
+    cluster::{ClusterView, HiveView},
+    device::Device,
+    model_on_disk::ModelOnDisk,
     scheduler::{decision::Ask, trace::Bytes},
-    sizing::{Memory, WorkerMemory, evictable, shortfall},
+    sizing::{Memory, Sizing, WorkerMemory, evictable, shortfall},
+    worker_spec::WorkerSpec,
 };
 
 /// A question about one hive.

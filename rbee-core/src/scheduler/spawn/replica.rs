@@ -2,7 +2,12 @@
 
 use super::candidates::DeviceCandidate;
 use crate::{
-    ClusterView, Device, HiveId, HiveView, ModelRef, Sizing, WorkerSpec, sizing::shortfall,
+    cluster::{ClusterView, HiveView},
+    device::Device,
+    id::HiveId,
+    model_ref::ModelRef,
+    sizing::{Sizing, shortfall},
+    worker_spec::WorkerSpec,
 };
 
 /// The best place for one more worker of a model, on the hives that are open to it: the place that the first worker

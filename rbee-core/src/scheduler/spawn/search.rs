@@ -4,13 +4,20 @@ use std::fmt;
 
 use super::candidates::{DeviceCandidate, DeviceCandidates};
 use crate::{
-    ClusterView, Device, Error, ErrorKind, HiveView, ModelOnDisk, ModelRef, ModelTask, Sizing,
-    Task, WorkerId, WorkerSpec,
+    cluster::{ClusterView, HiveView},
+    device::Device,
+    error::{Error, ErrorKind},
+    id::WorkerId,
+    model_info::ModelTask,
+    model_on_disk::ModelOnDisk,
+    model_ref::ModelRef,
     scheduler::{
         decision::{Ask, Candidate, Placement},
         trace::{Bytes, Trace},
     },
-    sizing::{Memory, WorkerMemory, evictable, shortfall},
+    sizing::{Memory, Sizing, WorkerMemory, evictable, shortfall},
+    task::Task,
+    worker_spec::WorkerSpec,
 };
 
 /// The most hives, and the most devices of one hive, that a message names.

@@ -3,8 +3,15 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
-    Capabilities, Device, Error, ErrorKind, HiveReport, ModelOnDisk, ModelRef, Result,
-    WorkerHealth, WorkerId, WorkerInfo, WorkerReport, WorkerSpec, sim::FleetHive,
+    device::Device,
+    error::{Error, ErrorKind, Result},
+    hive::{HiveReport, WorkerReport},
+    id::WorkerId,
+    model_on_disk::ModelOnDisk,
+    model_ref::ModelRef,
+    sim::FleetHive,
+    worker::{Capabilities, WorkerHealth, WorkerInfo},
+    worker_spec::WorkerSpec,
 };
 
 /// Keys of prefixes that a worker keeps; beyond that it forgets the one used longest ago.
@@ -123,7 +130,7 @@ impl Machine {
     pub(super) fn begin(
         &mut self,
         worker: WorkerId,
-        hive: &crate::HiveId,
+        hive: &crate::id::HiveId,
         spec: &WorkerSpec,
     ) -> Result<u64> {
         let Some(on_disk) = self.models.get(&spec.model) else {

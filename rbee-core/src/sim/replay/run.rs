@@ -12,15 +12,23 @@ use super::{
     waits::{Collected, millis},
 };
 use crate::{
-    Epoch, Error, ErrorKind, HiveId, HiveInfo, JobId, LeaseId, ModelOnDisk, ModelRef, Priority,
-    Result, Scheduler, TenantId, TenantRecord, Time, WorkerId, WorkerInfo,
     engine::{
         Advice, AttemptEnd, AttemptResult, Command, Effect, HiveFact, Input, Note, Submission,
     },
+    error::{Error, ErrorKind, Result},
+    hive::HiveInfo,
+    id::{Epoch, HiveId, JobId, LeaseId, TenantId, WorkerId},
+    model_on_disk::ModelOnDisk,
+    model_ref::ModelRef,
+    priority::Priority,
+    registry::TenantRecord,
+    scheduler::Scheduler,
     sim::{
         recorded_run::EngineSetup,
         stage::{EventKey, Moment, Stage},
     },
+    time::Time,
+    worker::WorkerInfo,
 };
 
 mod effects;
@@ -325,7 +333,7 @@ fn stuck(why: String) -> Error {
 mod tests {
     use super::*;
     use crate::{
-        LeastLoaded,
+        scheduler::LeastLoaded,
         sim::{Fleet, Trace},
     };
 

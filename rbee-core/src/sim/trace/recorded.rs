@@ -4,8 +4,13 @@ use std::{collections::BTreeMap, time::Duration};
 
 use super::{Arrival, Trace};
 use crate::{
-    EndedJob, ErrorKind, JobOutline, JobRecord, JobStatus, ModelRef, Outcome, WallTime,
+    error::ErrorKind,
+    event::Outcome,
+    job::{EndedJob, JobStatus},
+    model_ref::ModelRef,
+    registry::{JobOutline, JobRecord},
     sim::{JobSketch, SketchTask},
+    time::WallTime,
 };
 
 /// A trace that was made of records, and what it does not show.

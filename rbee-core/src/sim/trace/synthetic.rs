@@ -2,8 +2,10 @@
 
 use super::*;
 use crate::{
-    ModelRef, Priority, TenantId,
+    id::TenantId,
+    model_ref::ModelRef,
     prefix::{START, hash},
+    priority::Priority,
     rng::Rng,
 };
 

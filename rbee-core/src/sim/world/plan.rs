@@ -38,7 +38,7 @@ impl World<'_> {
             models: self
                 .models
                 .iter()
-                .map(|model| crate::ModelOnDisk::new(model.clone(), 4 * GIB))
+                .map(|model| crate::model_on_disk::ModelOnDisk::new(model.clone(), 4 * GIB))
                 .collect(),
             workers: machine
                 .workers

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use proptest::prelude::*;
 
 use super::*;
-use crate::{DeviceKind, HiveId, WorkerInfo, WorkerState};
+use crate::{cluster::WorkerState, device::DeviceKind, id::HiveId, worker::WorkerInfo};
 
 /// Memory in units of one byte, on devices 1 and 2 of a hive.
 #[derive(Clone, Debug)]

@@ -8,7 +8,13 @@ use std::{
 use tokio::sync::Semaphore;
 
 use super::{EchoWorker, Memory, State};
-use crate::{Capabilities, ErrorKind, HiveId, ModelRef, Output, Result, WorkerId, WorkerInfo};
+use crate::{
+    error::{ErrorKind, Result},
+    event::Output,
+    id::{HiveId, WorkerId},
+    model_ref::ModelRef,
+    worker::{Capabilities, WorkerInfo},
+};
 
 /// A fault of an [`EchoWorker`]. Positions count the tokens of the answer from 0, those of earlier attempts included;
 /// a run that is continued behind the position has the fault at its first token.

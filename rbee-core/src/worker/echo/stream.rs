@@ -12,8 +12,10 @@ use futures_util::{StreamExt, stream};
 
 use super::{EchoFault, Slot, script::Script};
 use crate::{
-    Error, ErrorKind, Finish, Metrics, Output, OutputStream, Result, Resume, Run, Task, Usage,
-    WorkerInfo,
+    error::{Error, ErrorKind, Result},
+    event::{Finish, Metrics, Output, Usage},
+    task::Task,
+    worker::{OutputStream, Resume, Run, WorkerInfo},
 };
 
 const DEFAULT_MAX_TOKENS: u32 = 16;

@@ -34,8 +34,8 @@ pub trait Reach: std::fmt::Debug + Send + Sync + 'static {
 
 #[cfg(all(feature = "process", unix))]
 #[async_trait]
-impl Reach for crate::ProcessHive {
+impl Reach for crate::process_hive::ProcessHive {
     async fn address(&self, worker: &Arc<dyn Worker>) -> Result<WorkerAddress> {
-        crate::ProcessHive::address(self, worker.info().id).await
+        crate::process_hive::ProcessHive::address(self, worker.info().id).await
     }
 }

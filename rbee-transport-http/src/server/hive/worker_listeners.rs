@@ -13,8 +13,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::Reach;
 use crate::{
-    Token,
     server::{Server, WorkerServer},
+    token::Token,
     wire::hive::WorkerAddress,
 };
 

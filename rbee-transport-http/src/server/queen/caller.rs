@@ -5,7 +5,7 @@ use http::{HeaderMap, Method, header, request::Parts};
 use rbee_core::{Error, ErrorKind, JobId, JobRecord, Mode, Queen, Result, TenantId};
 
 use crate::{
-    SharedToken,
+    token::SharedToken,
     wire::{self, queen as paths},
 };
 

@@ -17,7 +17,7 @@ pub struct AddHive {
     /// default place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
-    pub token: Option<crate::Token>,
+    pub token: Option<crate::token::Token>,
 
     /// What its owner says of it, for the policy to know: `region`, `cost`, `power` and the like.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]

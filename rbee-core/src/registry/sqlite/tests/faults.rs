@@ -10,7 +10,10 @@ use futures_util::future::join3;
 use rusqlite::Connection;
 
 use super::*;
-use crate::{Error, ErrorKind, JobFilter};
+use crate::{
+    error::{Error, ErrorKind},
+    registry::JobFilter,
+};
 
 fn assert_storage(error: &Error, words: &str, path: &std::path::Path) {
     assert_eq!(error.kind(), ErrorKind::Storage, "{error:?}");

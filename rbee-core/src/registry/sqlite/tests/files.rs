@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use rusqlite::Connection;
 
 use super::*;
-use crate::ErrorKind;
+use crate::error::ErrorKind;
 
 #[cfg(unix)]
 fn mode(path: &Path) -> u32 {
@@ -122,7 +122,7 @@ fn two_that_make_the_same_database_at_once_both_succeed() {
 
 #[tokio::test]
 async fn the_durability_asked_for_is_set() {
-    use crate::Durability;
+    use crate::registry::Durability;
     let dir = tempfile::tempdir().unwrap();
     for (durability, expected) in [(Durability::ProcessCrash, 1), (Durability::PowerLoss, 2)] {
         let options = SqliteRegistry::options().durability(durability);

@@ -11,7 +11,10 @@ use super::{
     super::{backup, file::beside, log_check, loss_mark},
     *,
 };
-use crate::{Backups, Error, ErrorKind, JobFilter};
+use crate::{
+    error::{Error, ErrorKind},
+    registry::{Backups, JobFilter},
+};
 
 /// A directory with a database as a killed process leaves it, and the epoch of its queen: 20 jobs, of which the first
 /// ones are in the file and the others in its log.
@@ -431,10 +434,10 @@ async fn an_end_that_was_kept_beside_a_locked_database_is_recorded_by_whoever_ta
         let left: Vec<_> = begin(&registry, taker).await.jobs.iter().map(|job| job.id).collect();
         assert_eq!(left, [jobs[2].id]);
         let found = registry.jobs(&JobFilter::one(jobs[0].id)).await.unwrap().remove(0);
-        let crate::JobStatus::Ended(end) = found.status else { panic!("it is live") };
+        let crate::job::JobStatus::Ended(end) = found.status else { panic!("it is live") };
         assert_eq!((end.outcome, end.completed_at), (failed, at));
         let cancelled = registry.jobs(&JobFilter::one(jobs[1].id)).await.unwrap().remove(0);
-        assert_eq!(cancelled.status.state(), crate::JobState::Cancelled);
+        assert_eq!(cancelled.status.state(), crate::job::JobState::Cancelled);
         let end = ended(jobs[2].id, Outcome::Cancelled);
         let epoch = begin(&registry, taker).await.epoch;
         registry.record(epoch, &[end]).await.unwrap();

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rusqlite::Connection;
 
 use super::*;
-use crate::JobFilter;
+use crate::registry::JobFilter;
 
 #[tokio::test]
 async fn ended_jobs_go_when_their_time_is_over_and_live_ones_stay() {
@@ -24,7 +24,7 @@ async fn ended_jobs_go_when_their_time_is_over_and_live_ones_stay() {
         let tokens = Change::JobTokens {
             job: job.id,
             at: 0,
-            pieces: vec![crate::TokenChunk { id: None, text: "x".into() }],
+            pieces: vec![crate::registry::TokenChunk { id: None, text: "x".into() }],
         };
         registry.record(epoch, &[queued(job), tokens]).await.unwrap();
     }

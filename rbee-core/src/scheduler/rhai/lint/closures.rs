@@ -3,7 +3,7 @@
 //! shows.
 
 use crate::{
-    Result,
+    error::Result,
     scheduler::rhai::{
         faults::script,
         syntax::{Function, is_method, opens_closure},

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::{
-    Result,
+    error::Result,
     scheduler::rhai::{
         faults::{nearest, script},
         registry::HelperIndex,

@@ -4,7 +4,8 @@ use rhai::{Dynamic, FLOAT, ImmutableString};
 
 use super::{Base, Filter, Worker, Workers, properties, selection};
 use crate::{
-    HiveId, ModelRef,
+    id::HiveId,
+    model_ref::ModelRef,
     scheduler::{
         capability::Capability,
         rhai::{

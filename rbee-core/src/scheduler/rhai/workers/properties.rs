@@ -4,7 +4,7 @@ use rhai::{Dynamic, ImmutableString};
 
 use super::{Worker, selection};
 use crate::{
-    WorkerState,
+    cluster::WorkerState,
     scheduler::rhai::{
         collection::{Item, or_unit, whole},
         context::with,

@@ -2,8 +2,10 @@
 
 use super::{Base, Worker, Workers};
 use crate::{
-    Time, WorkerId, prefix,
+    id::WorkerId,
+    prefix,
     scheduler::rhai::{collection::whole_index, context::DecisionContext, error::Res},
+    time::Time,
 };
 
 /// The most load of a warm worker, in units of the average load.

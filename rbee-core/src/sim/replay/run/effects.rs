@@ -1,7 +1,7 @@
 //! What the machines do, and what the engine wants done.
 
 use super::*;
-use crate::{ModelOnDisk, Placement, sim::trace::share};
+use crate::{model_on_disk::ModelOnDisk, scheduler::Placement, sim::trace::share};
 
 /// How long a hive takes to stop a worker.
 const STOPPING: Duration = Duration::from_millis(200);

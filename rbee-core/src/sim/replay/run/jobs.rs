@@ -2,8 +2,10 @@
 
 use super::*;
 use crate::{
-    Finish, Job, LeaseId, Outcome, Usage,
     engine::{AttemptEnd, AttemptResult},
+    event::{Finish, Outcome, Usage},
+    id::LeaseId,
+    job::Job,
     sim::trace::share,
 };
 
