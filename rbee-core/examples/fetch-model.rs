@@ -16,7 +16,9 @@ use std::{
 };
 
 use rbee_core::{
-    Error, ErrorKind, Hub, ModelRef, ModelStore, Progress, ProgressUpdate, Result, StoreOptions,
+    Error, ErrorKind, ModelRef, Result,
+    hive::{Progress, ProgressUpdate},
+    models::{Hub, ModelStore, StoreOptions},
 };
 
 /// Bytes between two lines of progress.

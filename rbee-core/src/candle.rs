@@ -118,7 +118,7 @@ pub enum CandleDtype {
 /// How a [`CandleWorker`] is to be loaded.
 ///
 /// ```
-/// use rbee_core::CandleOptions;
+/// use rbee_core::candle::CandleOptions;
 ///
 /// let mut options = CandleOptions::new("bee-tiny".parse()?);
 /// options.context = Some(2048);
@@ -215,7 +215,7 @@ impl CandleOptions {
 ///
 /// ```no_run
 /// use std::sync::Arc;
-/// use rbee_core::{CandleOptions, CandleWorker, Progress, Worker};
+/// use rbee_core::{candle::{CandleOptions, CandleWorker}, hive::Progress, Worker};
 ///
 /// # async fn load() -> rbee_core::Result<()> {
 /// let options = CandleOptions::new("bee-tiny".parse()?);

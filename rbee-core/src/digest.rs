@@ -13,7 +13,7 @@ const PREFIX: &str = "sha256:";
 /// A SHA-256, shown as `sha256:` and 64 hexadecimal digits in lower case.
 ///
 /// ```
-/// use rbee_core::Digest;
+/// use rbee_core::models::Digest;
 ///
 /// let digest = Digest::of(b"bee");
 /// assert_eq!(digest.to_string().parse::<Digest>()?, digest);

@@ -5,7 +5,7 @@
 //! effects: a recorded run can be replayed, and a fleet of thousands simulated in one thread.
 //!
 //! ```
-//! use rbee_core::{Epoch, Now, Settings, engine::{Engine, Input}};
+//! use rbee_core::{engine::{Engine, Input}, id::Epoch, time::Now, Settings};
 //!
 //! let mut engine = Engine::new(Settings::default(), Epoch(1), 42);
 //! let mut effects = Vec::new();
@@ -268,7 +268,7 @@ pub struct Engine {
     next_number: u64,
     next_order: u64,
     lifecycle: Lifecycle,
-    /// Of this life alone: see [`JobOutline`](crate::JobOutline).
+    /// Of this life alone: see [`JobOutline`](crate::registry::JobOutline).
     secret: u64,
 }
 

@@ -54,12 +54,12 @@ pub enum Output {
         /// The text that it completes: whole characters only, so it may be empty.
         text: Box<str>,
     },
-    /// The vectors of a [`Task::Embed`](crate::Task::Embed), one for each input.
+    /// The vectors of a [`Task::Embed`](crate::request::Task::Embed), one for each input.
     Vectors(Vec<Vec<f32>>),
     /// Measurements.
     Metrics(Metrics),
     /// The run goes on, although there is nothing to give yet: see
-    /// [`Capabilities::heartbeats`](crate::Capabilities::heartbeats). It has no place in the job's log, and no reader
+    /// [`Capabilities::heartbeats`](crate::worker::Capabilities::heartbeats). It has no place in the job's log, and no reader
     /// sees it.
     Heartbeat,
     /// The proper end; nothing follows. A stream that ends without it is a fault of the worker.
@@ -116,7 +116,7 @@ impl EventKind {
     }
 }
 
-/// What happened to a job, lent by its log: see [`JobEvents::poll_read`](crate::JobEvents::poll_read).
+/// What happened to a job, lent by its log: see [`JobEvents::poll_read`](crate::queen::JobEvents::poll_read).
 #[derive(Clone, Copy, Debug)]
 pub enum EventRef<'a> {
     /// A worker began.

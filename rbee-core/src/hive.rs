@@ -7,11 +7,9 @@ use futures_core::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    device::Device,
     error::{Error, Result},
     id::{Epoch, WorkerId},
     model_on_disk::ModelOnDisk,
-    progress::Progress,
     worker::{Worker, WorkerHealth, WorkerInfo},
     worker_spec::WorkerSpec,
 };
@@ -32,6 +30,10 @@ pub use in_process::{InProcessHive, WorkerFactory};
 pub use info::{HiveInfo, parse_label};
 pub use model_host::ModelHost;
 pub use origin::ModelOrigin;
+
+pub use crate::device::{Device, DeviceKind};
+pub use crate::hive_address::HiveAddress;
+pub use crate::progress::{Progress, ProgressUpdate};
 
 /// A worker as its hive reports it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -8,12 +8,13 @@ use crate::{
     error::{Error, ErrorKind, Result},
     event::Outcome,
     id::{CorrelationId, JobId, TenantId, WorkerId},
-    idempotency::Idempotency,
     model_ref::ModelRef,
     priority::Priority,
     task::Task,
     time::WallTime,
 };
+
+pub use crate::idempotency::Idempotency;
 
 /// An admitted request: everything is checked, and nothing changes any more.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -28,7 +29,7 @@ pub struct Job {
     pub task: Task,
     /// The seed of the sampling; always concrete, so that another worker can continue the stream.
     pub seed: u64,
-    /// Keys of the prompt's prefixes, shortest first (see [`WorkerHealth::warm`](crate::WorkerHealth::warm)).
+    /// Keys of the prompt's prefixes, shortest first (see [`WorkerHealth::warm`](crate::worker::WorkerHealth::warm)).
     pub prefix: Arc<[u64]>,
     /// How long it may run, counted from its first start.
     pub timeout: Duration,
@@ -131,7 +132,7 @@ impl fmt::Display for JobState {
 /// it; [`EndedJob`] has none, so a job that ended cannot start, and cannot end again.
 ///
 /// ```
-/// use rbee_core::{JobState, JobStatus, LiveJob, Outcome, WallTime, WorkerId};
+/// use rbee_core::{job::{JobStatus, LiveJob}, time::WallTime, JobState, Outcome, WorkerId};
 ///
 /// let now = WallTime::from_millis(1);
 /// let job = LiveJob::queued().started(WorkerId::random(), now).requeued();

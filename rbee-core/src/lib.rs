@@ -5,7 +5,7 @@
 //!
 //! ```
 //! use rbee_core::{Queen, Request};
-//! # use rbee_core::EchoWorker;
+//! # use rbee_core::worker::EchoWorker;
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> rbee_core::Result<()> {
@@ -50,19 +50,19 @@
 //! - `conformance`, `test-util`: suites and doubles for tests.
 
 #[cfg(feature = "candle")]
-mod candle;
-mod cluster;
+pub mod candle;
+pub mod cluster;
 mod device;
 mod digest;
 pub mod engine;
 mod error;
-mod event;
+pub mod event;
 mod file_roots;
-mod hive;
+pub mod hive;
 mod hive_address;
-mod id;
+pub mod id;
 mod idempotency;
-mod job;
+pub mod job;
 mod load_request;
 #[cfg(feature = "metrics")]
 pub mod metrics;
@@ -72,25 +72,25 @@ mod metrics;
 mod model_info;
 mod model_on_disk;
 mod model_ref;
-mod models;
+pub mod models;
 mod policy_source;
 mod prefix;
 mod priority;
 pub mod private_files;
 mod progress;
-mod queen;
-mod registry;
-mod request;
+pub mod queen;
+pub mod registry;
+pub mod request;
 mod rng;
-mod scheduler;
-mod settings;
+pub mod scheduler;
+pub mod settings;
 pub mod sim;
 mod sizing;
 mod task;
-mod tenant;
-mod time;
+pub mod tenant;
+pub mod time;
 mod within;
-mod worker;
+pub mod worker;
 mod worker_spec;
 #[cfg(feature = "rules")]
 mod yaml;
@@ -101,68 +101,26 @@ pub mod conformance;
 pub use async_trait::async_trait;
 
 #[cfg(feature = "candle")]
-pub use candle::{CandleDevice, CandleDtype, CandleFactory, CandleOptions, CandleWorker};
-pub use cluster::{ClusterView, HiveView, LaneKey, LaneView, WorkerState, WorkerView};
-pub use device::{Device, DeviceKind};
-pub use digest::Digest;
-pub use engine::HiveSummary;
+pub use candle::CandleFactory;
+pub use cluster::ClusterView;
 pub use error::{Error, ErrorKind, Result};
-pub use event::{EventKind, EventRef, Finish, JobEvent, Metrics, Outcome, Output, Started, Usage};
-pub use file_roots::{check_file_root, confine_model_files, confined_directories};
-pub use hive::{
-    Devices, HiveBackend, HiveEvent, HiveInfo, HiveReport, InProcessHive, ModelHost, ModelOrigin,
-    WorkerFactory, WorkerReport, parse_label,
-};
-pub use hive_address::HiveAddress;
-pub use id::{CorrelationId, Epoch, HiveId, JobId, LeaseId, QueenId, TenantId, Ticket, WorkerId};
-pub use idempotency::Idempotency;
-pub use job::{EndedJob, Job, JobState, JobStatus, LiveJob};
-pub use load_request::LoadRequest;
-pub use model_info::{
-    EmbeddingInfo, KvCache, MemoryEstimate, MemoryNeed, ModelFormat, ModelInfo, ModelTask, Pooling,
-};
-pub use model_on_disk::{ModelOnDisk, WorkerLimits};
-pub use model_ref::{MAX_MODEL_REF_BYTES, ModelRef, ModelSource};
-pub use models::{
-    Begun, Damage, HubAccess, InUse, MAX_MODEL_FILES, Manifest, ModelFile, ModelFiles, ModelStore,
-    StoreOptions, StoredModel, StoredState,
-};
-#[cfg(feature = "hub")]
-pub use models::{Hub, HubBuilder, HubToken, Resolved};
-pub use policy_source::{PolicyLanguage, PolicySource};
+pub use event::{EventKind, Finish, JobEvent, Outcome, Output, Usage};
+pub use hive::{HiveBackend, InProcessHive};
+pub use id::{CorrelationId, HiveId, JobId, TenantId, WorkerId};
+pub use job::{Job, JobState};
+pub use model_ref::ModelRef;
 pub use priority::Priority;
-pub use progress::{Progress, ProgressUpdate};
-pub use queen::{
-    Answer, Decision, DryRunDecision, JobEvents, JobHandle, LoadProgress, MAX_POLICY_BYTES,
-    PolicyDryRun, PolicyHealth, PolicyReplay, PolicyStatus, Queen, QueenBuilder, TenantKey,
-    TenantSummary,
-};
-#[cfg(feature = "test-util")]
-pub use registry::GuardedRegistry;
+pub use queen::{Answer, JobHandle, Queen, QueenBuilder};
 #[cfg(feature = "sqlite")]
-pub use registry::{BackupStatus, Backups, Durability, Restored, SqliteOptions, SqliteRegistry};
-pub use registry::{
-    Change, HiveRecord, HiveStatus, JobFilter, JobOutline, JobRecord, MemoryRegistry, ModelRecord,
-    POLICIES_KEPT, PolicyFilter, PolicyOrigin, PolicyRecord, Registry, Snapshot, TenantRecord,
-    TokenChunk, WorkerRecord,
-};
+pub use registry::SqliteRegistry;
+pub use registry::{MemoryRegistry, Registry};
 pub use request::Request;
-pub use scheduler::{
-    Admission, Ask, Candidate, Explanation, FnScheduler, LeastLoaded, Placement, PlatformPolicy,
-    Scheduler, SchedulerInfo, Verdict,
-};
 #[cfg(feature = "rhai")]
-pub use scheduler::{RhaiScheduler, scheduler_reference};
-#[cfg(feature = "rules")]
-pub use scheduler::{rules_schema, rules_to_rhai};
-pub use settings::{KeepRequests, Mode, Settings, TenantReferences};
-pub use sizing::{DeviceEstimate, Fit, Sizing, plan_eviction};
-pub use task::{Message, Prompt, Role, Sampling, Task};
-pub use tenant::{ApiKey, TenantLimits, TenantView};
-pub use time::{Now, Time, WallTime};
-pub use worker::{Capabilities, OutputStream, Resume, Run, Worker, WorkerHealth, WorkerInfo};
-#[cfg(feature = "test-util")]
-pub use worker::{EchoBuilder, EchoFault, EchoGate, EchoRun, EchoWorker};
+pub use scheduler::RhaiScheduler;
+pub use scheduler::{Ask, FnScheduler, LeastLoaded, Placement, Scheduler};
+pub use settings::Settings;
+pub use task::{Message, Role};
+pub use worker::{OutputStream, Run, Worker, WorkerInfo};
 pub use worker_spec::WorkerSpec;
 
 /// The examples of the README run as tests.

@@ -12,7 +12,7 @@ use crate::{
 /// A model to be loaded, and where that may be done. What is left open the scheduler decides.
 ///
 /// ```
-/// use rbee_core::{HiveId, LoadRequest};
+/// use rbee_core::{queen::LoadRequest, HiveId};
 ///
 /// let mut load = LoadRequest::new("my-model".parse()?);
 /// load.hive = Some(HiveId::local());

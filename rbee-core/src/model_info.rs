@@ -49,7 +49,7 @@ pub enum ModelTask {
 /// What the files do not say, or say in a way that is not known here, is `None` and never a guess.
 ///
 /// ```
-/// use rbee_core::{MemoryNeed, ModelFormat, ModelInfo, ModelTask};
+/// use rbee_core::models::{MemoryNeed, ModelFormat, ModelInfo, ModelTask};
 ///
 /// # let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/models/bee-tiny");
 /// let info = ModelInfo::read(directory)?;

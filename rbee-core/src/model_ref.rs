@@ -14,7 +14,7 @@ pub const MAX_MODEL_REF_BYTES: usize = 1024;
 /// Whatever it names stays below the directory it is resolved in: parts such as `..` do not parse.
 ///
 /// ```
-/// use rbee_core::{ModelRef, ModelSource};
+/// use rbee_core::{models::ModelSource, ModelRef};
 ///
 /// let model: ModelRef = "hf:meta-llama/Llama-3.2-1B@main::file=model.safetensors".parse()?;
 /// assert!(matches!(model.source(), ModelSource::Hub { org: "meta-llama", revision: Some("main"), .. }));

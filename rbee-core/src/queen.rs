@@ -66,6 +66,9 @@ use models::{Grant, Models};
 use policy::Reign;
 use tenants::TenantIndex;
 
+pub use crate::engine::HiveSummary;
+pub use crate::load_request::LoadRequest;
+
 /// The orchestrator, inside the application's own process. Cloning gives another handle on the same one.
 ///
 /// It runs on the tokio runtime it was built on. When the last handle (also of a job) is dropped it stops where it is,
@@ -75,7 +78,7 @@ use tenants::TenantIndex;
 /// use rbee_core::{Queen, Request};
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> rbee_core::Result<()> {
-/// # let my_worker = rbee_core::EchoWorker::builder("my-model".parse()?).build();
+/// # let my_worker = rbee_core::worker::EchoWorker::builder("my-model".parse()?).build();
 ///
 /// let queen = Queen::builder().worker(my_worker).build().await?;
 /// let mut answer = queen.submit(Request::chat("my-model").user("Hi")).await?;

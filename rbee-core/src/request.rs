@@ -11,8 +11,10 @@ use crate::{
     prefix::prefix_keys,
     priority::Priority,
     settings::Settings,
-    task::{Message, Prompt, Role, Sampling, Task},
+    task::{Message, Role},
 };
+
+pub use crate::task::{Prompt, Sampling, Task};
 
 /// One request to a [`Queen`](crate::Queen): what to do, with which model, and on what terms.
 ///

@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use crate::{cluster::ClusterView, error::Result, policy_source::PolicyLanguage};
+use crate::{cluster::ClusterView, error::Result};
 
 #[cfg(feature = "rhai")]
 mod capability;
@@ -30,6 +30,9 @@ pub use rhai::{RhaiScheduler, scheduler_reference};
 #[cfg(feature = "rules")]
 pub use rules::{rules_schema, rules_to_rhai};
 pub(crate) use spawn::place_replica;
+
+pub use crate::policy_source::{PolicyLanguage, PolicySource};
+pub use crate::sizing::{DeviceEstimate, Fit, Sizing, plan_eviction};
 
 /// Where a job goes, now. It sees the whole cluster, and has no clock, no randomness and no input or output of its own:
 /// all it may use comes with the question.

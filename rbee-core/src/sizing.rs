@@ -30,7 +30,7 @@ pub(crate) use shortfall::{Memory, evictable, shortfall};
 /// the estimate is a percentage of the size of the files. Head room is added before a worker is started.
 ///
 /// ```
-/// use rbee_core::Sizing;
+/// use rbee_core::scheduler::Sizing;
 ///
 /// let sizing = Sizing::default().with_slots(8).with_head_room_percent(20);
 /// assert_eq!(sizing.expected_bytes(1_000_000), 1_200_000);

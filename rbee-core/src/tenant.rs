@@ -57,7 +57,7 @@ impl TenantLimits {
     /// These, and the others where nothing is set here. The weight is no limit, and stays.
     ///
     /// ```
-    /// use rbee_core::TenantLimits;
+    /// use rbee_core::tenant::TenantLimits;
     ///
     /// let default = TenantLimits {
     ///     daily_tokens: Some(1_000),

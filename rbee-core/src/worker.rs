@@ -145,7 +145,7 @@ pub type OutputStream = BoxStream<'static, Result<Output>>;
 ///
 /// ```
 /// use std::sync::Arc;
-/// use rbee_core::{Finish, Output, OutputStream, Result, Run, Usage, Worker, WorkerHealth, WorkerInfo, async_trait};
+/// use rbee_core::{async_trait, worker::WorkerHealth, Finish, Output, OutputStream, Result, Run, Usage, Worker, WorkerInfo};
 ///
 /// /// Says one word.
 /// #[derive(Debug)]

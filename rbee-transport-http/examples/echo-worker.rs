@@ -7,8 +7,9 @@
 use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use rbee_core::{
-    EchoWorker, Error, ErrorKind, HiveId, Progress, Result, Worker, WorkerFactory, WorkerId,
-    WorkerSpec, async_trait,
+    Error, ErrorKind, HiveId, Result, Worker, WorkerId, WorkerSpec, async_trait,
+    hive::{Progress, WorkerFactory},
+    worker::EchoWorker,
 };
 use rbee_transport_http::{
     server::{exit_status, on_hangup, run_worker, stop_signal},

@@ -12,8 +12,10 @@ use std::{
 use async_trait::async_trait;
 use http::Method;
 use rbee_core::{
-    Capabilities, Error, ErrorKind, HiveId, ModelSource, Progress, Result, Worker, WorkerFactory,
-    WorkerId, WorkerInfo, WorkerSpec,
+    Error, ErrorKind, HiveId, Result, Worker, WorkerId, WorkerInfo, WorkerSpec,
+    hive::{Progress, WorkerFactory},
+    models::ModelSource,
+    worker::Capabilities,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},

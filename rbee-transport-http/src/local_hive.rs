@@ -11,9 +11,10 @@ use std::{
 use async_trait::async_trait;
 use futures_core::stream::BoxStream;
 use rbee_core::{
-    Damage, Epoch, Error, ErrorKind, HiveBackend, HiveEvent, HiveId, HiveInfo, HiveReport,
-    ModelFiles, ModelHost, ModelOnDisk, ModelOrigin, ModelRef, Progress, Result, Worker, WorkerId,
-    WorkerSpec,
+    Error, ErrorKind, HiveBackend, HiveId, ModelRef, Result, Worker, WorkerId, WorkerSpec,
+    hive::{HiveEvent, HiveInfo, HiveReport, ModelHost, ModelOrigin, Progress},
+    id::Epoch,
+    models::{Damage, ModelFiles, ModelOnDisk},
 };
 use serde::{Deserialize, Serialize};
 use tokio::{io::AsyncWriteExt, process::Command, time::timeout};

@@ -17,9 +17,12 @@ use std::{
 use async_trait::async_trait;
 use futures_core::stream::BoxStream;
 use rbee_core::{
-    Damage, Device, Devices, Epoch, Error, ErrorKind, HiveBackend, HiveEvent, HiveId, HiveInfo,
-    HiveReport, InProcessHive, ModelFiles, ModelHost, ModelOnDisk, ModelOrigin, ModelRef,
-    ModelStore, Progress, Result, WallTime, Worker, WorkerId, WorkerInfo, WorkerSpec,
+    Error, ErrorKind, HiveBackend, HiveId, InProcessHive, ModelRef, Result, Worker, WorkerId,
+    WorkerInfo, WorkerSpec,
+    hive::{Device, Devices, HiveEvent, HiveInfo, HiveReport, ModelHost, ModelOrigin, Progress},
+    id::Epoch,
+    models::{Damage, ModelFiles, ModelOnDisk, ModelStore},
+    time::WallTime,
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 

@@ -79,8 +79,8 @@ pub struct ProgressBody {
     pub total: Option<u64>,
 }
 
-impl From<rbee_core::ProgressUpdate> for ProgressBody {
-    fn from(update: rbee_core::ProgressUpdate) -> Self {
+impl From<rbee_core::hive::ProgressUpdate> for ProgressBody {
+    fn from(update: rbee_core::hive::ProgressUpdate) -> Self {
         Self { done: update.done, total: update.total }
     }
 }

@@ -3,8 +3,8 @@
 //! The two workers are doubles that answer at once with made-up words, so that nothing but the policy is on show.
 
 use rbee_core::{
-    Ask, ClusterView, EchoWorker, LeastLoaded, Placement, Priority, Queen, Request, Result,
-    Scheduler, WorkerId,
+    Ask, ClusterView, LeastLoaded, Placement, Priority, Queen, Request, Result, Scheduler,
+    WorkerId, worker::EchoWorker,
 };
 
 /// Keeps one worker for interactive jobs; all else is as the built-in policy has it.

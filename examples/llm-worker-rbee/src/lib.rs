@@ -67,13 +67,13 @@ struct NoEngines;
 
 #[cfg(not(feature = "engines"))]
 #[rbee_core::async_trait]
-impl rbee_core::WorkerFactory for NoEngines {
+impl rbee_core::hive::WorkerFactory for NoEngines {
     async fn load(
         &self,
         _: rbee_core::WorkerId,
         _: &rbee_core::HiveId,
         spec: &rbee_core::WorkerSpec,
-        _: rbee_core::Progress,
+        _: rbee_core::hive::Progress,
     ) -> Result<std::sync::Arc<dyn rbee_core::Worker>> {
         let message = format!(
             "{} is to run in another engine, and this worker was built without them; build it with the feature `engines`",

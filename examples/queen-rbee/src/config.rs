@@ -18,7 +18,11 @@ use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
 
 use clap::{ArgAction::Set, Args};
 use rbee_core::{
-    Durability, KeepRequests, Mode, QueenId, TenantId, TenantLimits, TenantReferences,
+    TenantId,
+    id::QueenId,
+    registry::Durability,
+    settings::{KeepRequests, Mode, TenantReferences},
+    tenant::TenantLimits,
 };
 use rbee_transport_http::{
     Token,

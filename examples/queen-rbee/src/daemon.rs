@@ -3,8 +3,8 @@
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use rbee_core::{
-    Backups, CandleFactory, Error, ErrorKind, HiveId, InProcessHive, LeastLoaded, ModelRef, Queen,
-    QueenBuilder, Result, Sizing, SqliteRegistry,
+    CandleFactory, Error, ErrorKind, HiveId, InProcessHive, LeastLoaded, ModelRef, Queen,
+    QueenBuilder, Result, SqliteRegistry, registry::Backups, scheduler::Sizing,
 };
 #[cfg(feature = "metrics")]
 use rbee_transport_http::server::Metrics;
@@ -85,8 +85,8 @@ pub async fn start(config: Config, logs: Option<LogRing>) -> Result<Running> {
     features::check(&config)?;
     // Before any worker can be started.
     for root in config.file_roots.iter() {
-        rbee_core::check_file_root(root).map_err(|error| error.context("file_roots"))?;
-        rbee_core::confine_model_files(root);
+        rbee_core::models::check_file_root(root).map_err(|error| error.context("file_roots"))?;
+        rbee_core::models::confine_model_files(root);
     }
     let mut home = Home::take(&config.data_dir)?;
     let server = listen(&config).await?;

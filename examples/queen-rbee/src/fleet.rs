@@ -11,9 +11,11 @@ use std::{
 
 use futures_util::future::join_all;
 use rbee_core::{
-    Damage, Epoch, Error, ErrorKind, HiveBackend, HiveEvent, HiveId, HiveInfo, HiveReport,
-    ModelFiles, ModelHost, ModelOnDisk, ModelOrigin, ModelRef, Progress, Result, Worker, WorkerId,
-    WorkerSpec, async_trait,
+    Error, ErrorKind, HiveBackend, HiveId, ModelRef, Result, Worker, WorkerId, WorkerSpec,
+    async_trait,
+    hive::{HiveEvent, HiveInfo, HiveReport, ModelHost, ModelOrigin, Progress},
+    id::Epoch,
+    models::{Damage, ModelFiles, ModelOnDisk},
 };
 use rbee_transport_http::{
     SharedToken, Token, TokenFile, client::HttpHive, server::HiveConnector, wire::queen::AddHive,
@@ -298,7 +300,7 @@ impl HiveBackend for Visited {
 
 #[cfg(test)]
 mod tests {
-    use rbee_core::HiveAddress;
+    use rbee_core::hive::HiveAddress;
 
     use super::*;
 

@@ -7,7 +7,8 @@ use std::{
 };
 
 use rbee_core::{
-    Error, ErrorKind, QueenId, Result,
+    Error, ErrorKind, Result,
+    id::QueenId,
     private_files::{open_own, private_directory},
 };
 

@@ -8,7 +8,8 @@ use std::{
 };
 
 use rbee_core::{
-    Error, ErrorKind, MAX_POLICY_BYTES, PolicyOrigin, PolicySource, Queen, Result, RhaiScheduler,
+    Error, ErrorKind, Queen, Result, RhaiScheduler, queen::MAX_POLICY_BYTES,
+    registry::PolicyOrigin, scheduler::PolicySource,
 };
 use rbee_transport_http::server::log_reload;
 use tokio::sync::Notify;
@@ -211,7 +212,7 @@ mod tests {
 
     use std::sync::atomic::{AtomicBool, Ordering};
 
-    use rbee_core::GuardedRegistry;
+    use rbee_core::registry::GuardedRegistry;
 
     use super::*;
 

@@ -3,7 +3,10 @@
 
 use std::{fmt::Write, path::PathBuf};
 
-use rbee_core::{BackupStatus, Error, ErrorKind, Restored, Result, SqliteRegistry, async_trait};
+use rbee_core::{
+    Error, ErrorKind, Result, SqliteRegistry, async_trait,
+    registry::{BackupStatus, Restored},
+};
 use rbee_transport_http::{
     server::HealthCheck,
     wire::queen::{Check, Verdict},

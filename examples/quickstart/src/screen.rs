@@ -7,7 +7,7 @@ use std::{
 };
 
 use queen_rbee::Running;
-use rbee_core::{Error, JobId, LoadProgress, Queen, Usage};
+use rbee_core::{Error, JobId, Queen, Usage, queen::LoadProgress};
 
 /// The interval at which the progress of a load is updated.
 const TICK: Duration = Duration::from_millis(50);

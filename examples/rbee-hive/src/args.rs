@@ -12,7 +12,10 @@ use std::{
 
 use clap::Parser;
 use etcetera::BaseStrategy;
-use rbee_core::{Error, ErrorKind, HiveId, ModelStore, Result, StoreOptions};
+use rbee_core::{
+    Error, ErrorKind, HiveId, Result,
+    models::{ModelStore, StoreOptions},
+};
 use rbee_transport_http::{
     ProcessHive, SharedToken, Token, TokenFile,
     server::{LogFormat, LogStyle, hostname},
@@ -153,8 +156,9 @@ impl Args {
     /// The hive itself.
     pub(crate) fn hive(&self) -> Result<ProcessHive> {
         for root in &self.file_roots {
-            rbee_core::check_file_root(root).map_err(|error| error.context("--file-root"))?;
-            rbee_core::confine_model_files(root);
+            rbee_core::models::check_file_root(root)
+                .map_err(|error| error.context("--file-root"))?;
+            rbee_core::models::confine_model_files(root);
         }
         let id = self.id()?;
         let state_dir = match &self.state_dir {

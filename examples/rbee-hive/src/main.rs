@@ -6,7 +6,7 @@ mod token;
 use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use clap::Parser;
-use rbee_core::{ModelHost, Result};
+use rbee_core::{Result, hive::ModelHost};
 use rbee_transport_http::{
     SharedToken,
     server::{HiveServer, Lease, Server, exit_status, raise_file_limit, run_hive, stop_signal},

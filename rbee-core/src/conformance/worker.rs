@@ -5,7 +5,7 @@
 //!
 //! ```no_run
 //! use std::sync::Arc;
-//! use rbee_core::{Prompt, Worker, conformance};
+//! use rbee_core::{conformance, request::Prompt, Worker};
 //!
 //! # async fn check(worker: Arc<dyn Worker>) {
 //! let subject = conformance::worker::Subject::new(worker, Prompt::Text("Once upon a time".into()));

@@ -26,11 +26,11 @@ pub struct HiveSummary {
     pub last_seen: Option<WallTime>,
     /// Why it is not reachable.
     pub error: Option<Error>,
-    /// What its owner says of it: see [`HiveView::labels`](crate::HiveView::labels).
+    /// What its owner says of it: see [`HiveView::labels`](crate::cluster::HiveView::labels).
     pub labels: BTreeMap<String, String>,
 }
 
-/// What is known of the hives beside their [views](crate::HiveView).
+/// What is known of the hives beside their [views](crate::cluster::HiveView).
 #[derive(Debug, Default)]
 pub(super) struct HiveTable {
     members: BTreeMap<HiveId, Member>,

@@ -38,7 +38,7 @@ const LIMIT: Duration = Duration::from_secs(2);
 ///
 /// ```
 /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
-/// let devices = rbee_core::Devices::new().read().await;
+/// let devices = rbee_core::hive::Devices::new().read().await;
 /// assert_eq!(devices[0].index, 0);
 /// # });
 /// ```

@@ -40,7 +40,7 @@ use shared::Shared;
 /// - A worker that is stopped leaves the report and takes no new runs from here; its runs under way end when their
 ///   streams are dropped, and its memory is given back when the last user of it lets go.
 /// - A `file:` reference of this machine is checked where it lies and not copied, so
-///   [`remove_model`](crate::ModelHost::remove_model) forgets the reference and deletes nothing: the files are the user's.
+///   [`remove_model`](crate::hive::ModelHost::remove_model) forgets the reference and deletes nothing: the files are the user's.
 ///   Models from elsewhere lie in its [store](Self::with_store), if it has one, and are removed from there.
 /// - A load belongs to the hive, not to who asked for it: it goes on when its callers go away, and ends in the report.
 /// - When the hive is dropped its workers are stopped.
@@ -48,7 +48,7 @@ use shared::Shared;
 /// ```
 /// # #[cfg(feature = "test-util")]
 /// # {
-/// use rbee_core::{EchoWorker, InProcessHive};
+/// use rbee_core::{worker::EchoWorker, InProcessHive};
 ///
 /// let hive = InProcessHive::new().with_worker(EchoWorker::new("echo".parse()?));
 /// # }
@@ -273,7 +273,7 @@ impl InProcessHive {
 #[cfg(feature = "test-util")]
 impl InProcessHive {
     /// Lets a worker die that nobody asked to stop; says whether there was one of that name. Its runs under way go
-    /// on, as [`EchoWorker`](crate::EchoWorker) can end those itself.
+    /// on, as [`EchoWorker`](crate::worker::EchoWorker) can end those itself.
     pub fn kill(&self, id: WorkerId) -> bool {
         self.lost(id, Error::new(ErrorKind::WorkerLost, format!("worker {id} was killed")))
     }

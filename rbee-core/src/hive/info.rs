@@ -16,7 +16,7 @@ use crate::{
 /// differ.
 ///
 /// ```
-/// use rbee_core::HiveInfo;
+/// use rbee_core::hive::HiveInfo;
 ///
 /// let mut info = HiveInfo::http("gpu-1".parse()?, "gpu-1.example.org", 7835);
 /// info.labels.insert("region".into(), "eu".into());
@@ -33,7 +33,7 @@ pub struct HiveInfo {
     pub port: u16,
     /// How it is reached.
     pub address: HiveAddress,
-    /// What its owner says of it: see [`HiveView::labels`](crate::HiveView::labels).
+    /// What its owner says of it: see [`HiveView::labels`](crate::cluster::HiveView::labels).
     pub labels: BTreeMap<String, String>,
 }
 

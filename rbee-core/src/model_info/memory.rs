@@ -21,7 +21,7 @@ pub struct KvCache {
 /// What a worker is to be able to do, and how it keeps its numbers.
 ///
 /// ```
-/// use rbee_core::MemoryNeed;
+/// use rbee_core::models::MemoryNeed;
 ///
 /// let need = MemoryNeed { context: Some(8_192), slots: 2, ..MemoryNeed::default() };
 /// assert_eq!(need.cache_number_bytes, 2);

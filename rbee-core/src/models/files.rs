@@ -20,7 +20,7 @@ use crate::error::{Error, ErrorKind, Result};
 /// Bytes that are read at once.
 const PIECE: u64 = 1 << 20;
 
-/// A place that the files of one model can be read from: a [`ModelStore`](crate::ModelStore), another hive, a
+/// A place that the files of one model can be read from: a [`ModelStore`](crate::models::ModelStore), another hive, a
 /// directory.
 #[async_trait]
 pub trait ModelFiles: fmt::Debug + Send + Sync + 'static {

@@ -31,7 +31,7 @@ use crate::{
 /// A hub to download models from. Cheap to clone.
 ///
 /// ```
-/// use rbee_core::Hub;
+/// use rbee_core::models::Hub;
 ///
 /// let hub = Hub::builder().environment()?.parallel(2).build()?;
 /// # Ok::<(), rbee_core::Error>(())
@@ -122,7 +122,7 @@ impl HubBuilder {
     }
 
     /// The hub's cache, which the offline mode answers from. As it stands: the
-    /// [standard place](crate::StoreOptions::hub_cache).
+    /// [standard place](crate::models::StoreOptions::hub_cache).
     pub fn cache(mut self, cache: impl Into<PathBuf>) -> Self {
         self.cache = Some(cache.into());
         self

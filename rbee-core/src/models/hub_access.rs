@@ -6,7 +6,7 @@ use std::{fmt, sync::Arc};
 /// goes to its own endpoint alone: a hive that is sent to another endpoint sends no token but the one in the order.
 ///
 /// ```
-/// use rbee_core::HubAccess;
+/// use rbee_core::models::HubAccess;
 ///
 /// let access = HubAccess { token: Some("hf_secret".into()), ..HubAccess::default() };
 /// assert!(!format!("{access:?}").contains("secret"));

@@ -32,7 +32,7 @@ pub struct ModelFile {
 /// model's directory. Every value of this type has been checked, also one that was deserialized.
 ///
 /// ```
-/// use rbee_core::{Digest, Manifest, ModelFile};
+/// use rbee_core::models::{Digest, Manifest, ModelFile};
 ///
 /// let file = |path: &str| ModelFile { path: path.into(), bytes: 3, sha256: Digest::of("bee") };
 /// let manifest = Manifest::new([file("model.safetensors"), file("config.json")])?;

@@ -65,7 +65,7 @@ use crate::{
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> rbee_core::Result<()> {
-/// use rbee_core::{ModelRef, ModelStore, Progress, StoreOptions};
+/// use rbee_core::{hive::Progress, models::{ModelStore, StoreOptions}, ModelRef};
 ///
 /// # let dir = tempfile::tempdir().expect("a directory");
 /// # let (here, there) = (dir.path().join("here"), dir.path().join("there"));

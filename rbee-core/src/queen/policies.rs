@@ -92,7 +92,7 @@ impl Queen {
         self.shared.fixed_policy
     }
 
-    /// The versions that are kept, the newest last: the last [`POLICIES_KEPT`](crate::POLICIES_KEPT). Which of them is in
+    /// The versions that are kept, the newest last: the last [`POLICIES_KEPT`](crate::registry::POLICIES_KEPT). Which of them is in
     /// force, if any is, [`policy`](Self::policy) tells.
     pub async fn policies(&self) -> Result<Vec<PolicyRecord>> {
         self.shared.registry.policies(&PolicyFilter::default()).await
@@ -162,7 +162,7 @@ impl Queen {
     /// It is recorded as a new version, so that it holds after a restart too.
     ///
     /// ```
-    /// use rbee_core::{PolicyOrigin, PolicySource, Queen};
+    /// use rbee_core::{registry::PolicyOrigin, scheduler::PolicySource, Queen};
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> rbee_core::Result<()> {
     ///

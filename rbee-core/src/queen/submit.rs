@@ -51,7 +51,7 @@ impl Queen {
     /// use rbee_core::{Queen, Request};
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> rbee_core::Result<()> {
-    /// # let my_worker = rbee_core::EchoWorker::builder("my-model".parse()?).build();
+    /// # let my_worker = rbee_core::worker::EchoWorker::builder("my-model".parse()?).build();
     ///
     /// let queen = Queen::builder().worker(my_worker).build().await?;
     /// let drafts = (0..3).map(|seed| Request::chat("my-model").user("A line of verse").seed(seed));

@@ -175,7 +175,7 @@ impl Queen {
     }
 
     /// Sets up a tenant, or changes the limits of one; its keys stay. They hold for what is submitted from now on: a job
-    /// that waits already is not refused by a change, but that [`PlatformPolicy`](crate::PlatformPolicy) looks at the tokens
+    /// that waits already is not refused by a change, but that [`PlatformPolicy`](crate::scheduler::PlatformPolicy) looks at the tokens
     /// of the day once more before it begins one. Models are kept by the names that they are given here, so an alias goes
     /// on meaning whatever it stands for.
     ///

@@ -29,10 +29,10 @@ type Guard = dyn Fn(&[Change]) -> BoxFuture<'static, Result<()>> + Send + Sync;
 ///
 /// ```
 /// use std::future::ready;
-/// use rbee_core::{Error, ErrorKind, GuardedRegistry, Queen, Request};
+/// use rbee_core::{registry::GuardedRegistry, Error, ErrorKind, Queen, Request};
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> rbee_core::Result<()> {
-/// # let my_worker = rbee_core::EchoWorker::builder("my-model".parse()?).build();
+/// # let my_worker = rbee_core::worker::EchoWorker::builder("my-model".parse()?).build();
 ///
 /// let full = GuardedRegistry::new(|_changes| {
 ///     Box::pin(ready(Err(Error::new(ErrorKind::Storage, "the disk is full"))))

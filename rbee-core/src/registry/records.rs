@@ -183,7 +183,7 @@ pub struct HiveRecord {
     pub last_seen: WallTime,
     /// Is it reachable?
     pub status: HiveStatus,
-    /// What its owner says of it: see [`HiveView::labels`](crate::HiveView::labels).
+    /// What its owner says of it: see [`HiveView::labels`](crate::cluster::HiveView::labels).
     pub labels: BTreeMap<String, String>,
 }
 

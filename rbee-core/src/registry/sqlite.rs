@@ -84,7 +84,7 @@ const WAITING: usize = 256;
 ///
 /// ```
 /// use std::time::Duration;
-/// use rbee_core::{QueenId, Registry, SqliteRegistry};
+/// use rbee_core::{id::QueenId, Registry, SqliteRegistry};
 ///
 /// # let dir = tempfile::tempdir()?;
 /// # let path = dir.path().join("rbee.db");

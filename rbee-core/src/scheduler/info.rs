@@ -8,7 +8,7 @@ use crate::policy_source::PolicySource;
 ///
 /// ```
 /// use std::time::Duration;
-/// use rbee_core::SchedulerInfo;
+/// use rbee_core::scheduler::SchedulerInfo;
 ///
 /// let info = SchedulerInfo::new("thrifty")
 ///     .with_description("never starts a worker")

@@ -27,12 +27,12 @@ use crate::{
 ///    a short peak does not evict other models.
 /// 3. Else a worker is started, in this order of preference: where the model is on the disk; where nothing has to be
 ///    stopped for it; on a GPU; on the device with the most free memory; on the hive with the fewest workers. If idle
-///    workers must be stopped, [`plan_eviction`](crate::plan_eviction) chooses them.
+///    workers must be stopped, [`plan_eviction`](crate::scheduler::plan_eviction) chooses them.
 /// 4. If the model does not fit now but may later, the job waits. It is rejected if every hive has refused the model,
 ///    or if no device is large enough for it.
 ///
 /// ```
-/// use rbee_core::{LeastLoaded, Sizing};
+/// use rbee_core::{scheduler::Sizing, LeastLoaded};
 ///
 /// let policy = LeastLoaded::new(Sizing::default().with_slots(8));
 /// assert_eq!(policy.sizing(), &Sizing::default().with_slots(8));

@@ -17,7 +17,7 @@ use crate::{
 /// The queue itself shares the slots among tenants, by weight.
 ///
 /// ```
-/// use rbee_core::{PlatformPolicy, Scheduler};
+/// use rbee_core::{scheduler::PlatformPolicy, Scheduler};
 ///
 /// assert!(PlatformPolicy::default().info().source.is_none(), "there is no text to change");
 /// ```

@@ -128,7 +128,7 @@ impl RhaiScheduler {
             .map_err(|error| error.context(path.display().to_string()))
     }
 
-    /// A policy of rules in YAML; `docs/scheduler.md` and [`rules_schema`](crate::rules_schema) describe them.
+    /// A policy of rules in YAML; `docs/scheduler.md` and [`rules_schema`](crate::scheduler::rules_schema) describe them.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidRequest`](crate::ErrorKind::InvalidRequest), with the line and the key.
@@ -171,7 +171,7 @@ impl RhaiScheduler {
         self
     }
 
-    /// The built-in policy that decides for the script's `builtin()`, and whose [`Sizing`](crate::Sizing) the helpers
+    /// The built-in policy that decides for the script's `builtin()`, and whose [`Sizing`](crate::scheduler::Sizing) the helpers
     /// use.
     pub fn with_builtin(mut self, builtin: LeastLoaded) -> Self {
         self.program.builtin = builtin;

@@ -13,10 +13,10 @@ const MOST_BYTES: usize = 64 * 1024;
 /// The script that these rules are compiled to, which a policy of rules runs.
 ///
 /// ```
-/// let script = rbee_core::rules_to_rhai("rules:\n  - when: {tenant: guest-*}\n    then: {reject: not today}\n")?;
+/// let script = rbee_core::scheduler::rules_to_rhai("rules:\n  - when: {tenant: guest-*}\n    then: {reject: not today}\n")?;
 /// assert!(script.contains(r#"return reject("not today");"#));
 ///
-/// let error = rbee_core::rules_to_rhai("rules:\n  - then: {rejct: no}\n").unwrap_err();
+/// let error = rbee_core::scheduler::rules_to_rhai("rules:\n  - then: {rejct: no}\n").unwrap_err();
 /// assert_eq!(error.message(), "line 2: rules[0].then.rejct: there is no such key; did you mean reject?");
 /// # Ok::<(), rbee_core::Error>(())
 /// ```

@@ -53,7 +53,7 @@ pub struct EchoRun {
 /// Without delays and gates it uses no timer, and allocates nothing for a token but its text.
 ///
 /// ```
-/// use rbee_core::{EchoFault, EchoWorker, ErrorKind, Worker};
+/// use rbee_core::{worker::{EchoFault, EchoWorker}, ErrorKind, Worker};
 ///
 /// let worker = EchoWorker::builder("echo".parse()?)
 ///     .slots(2)

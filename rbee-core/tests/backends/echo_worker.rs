@@ -4,9 +4,10 @@ use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures_util::{FutureExt, StreamExt};
 use rbee_core::{
-    CorrelationId, EchoBuilder, EchoFault, EchoGate, EchoWorker, Error, ErrorKind, Finish, Job,
-    JobId, Output, OutputStream, Priority, Prompt, Result, Resume, Run, Sampling, Task, Usage,
-    Worker,
+    CorrelationId, Error, ErrorKind, Finish, Job, JobId, Output, OutputStream, Priority, Result,
+    Run, Usage, Worker,
+    request::{Prompt, Sampling, Task},
+    worker::{EchoBuilder, EchoFault, EchoGate, EchoWorker, Resume},
 };
 use tokio::time::Instant;
 

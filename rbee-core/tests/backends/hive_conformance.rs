@@ -12,9 +12,15 @@ use std::{
 use futures_core::stream::BoxStream;
 use futures_util::{StreamExt, stream};
 use rbee_core::{
-    Device, DeviceKind, EchoWorker, Epoch, Error, ErrorKind, HiveBackend, HiveEvent, HiveId,
-    HiveInfo, HiveReport, InProcessHive, ModelHost, ModelOnDisk, ModelOrigin, ModelRef, Progress,
-    Result, Worker, WorkerFactory, WorkerId, WorkerSpec, async_trait, conformance,
+    Error, ErrorKind, HiveBackend, HiveId, InProcessHive, ModelRef, Result, Worker, WorkerId,
+    WorkerSpec, async_trait, conformance,
+    hive::{
+        Device, DeviceKind, HiveEvent, HiveInfo, HiveReport, ModelHost, ModelOrigin, Progress,
+        WorkerFactory,
+    },
+    id::Epoch,
+    models::ModelOnDisk,
+    worker::EchoWorker,
 };
 
 #[derive(Debug)]

@@ -11,7 +11,9 @@ use std::{
 
 use crate::hub::{COMMIT, Fault, HubServer};
 use rbee_core::{
-    Digest, Hub, ModelRef, ModelStore, Progress, Result, StoreOptions, StoredModel, StoredState,
+    ModelRef, Result,
+    hive::Progress,
+    models::{Digest, Hub, ModelStore, StoreOptions, StoredModel, StoredState},
 };
 
 const ENDPOINT: &str = "RBEE_TEST_HUB_ENDPOINT";

@@ -10,8 +10,9 @@ use std::{
 use crate::hub::{COMMIT, Fault, HubServer, TOKEN, weights};
 use futures_util::future::join_all;
 use rbee_core::{
-    Digest, ErrorKind, Hub, HubBuilder, HubToken, ModelRef, ModelStore, Progress, StoreOptions,
-    StoredState,
+    ErrorKind, ModelRef,
+    hive::Progress,
+    models::{Digest, Hub, HubBuilder, HubToken, ModelStore, StoreOptions, StoredState},
 };
 
 const BIG: usize = 3 << 20;
@@ -38,7 +39,7 @@ impl Place {
             .retries(3, Duration::from_millis(1))
     }
 
-    async fn download(&self) -> rbee_core::Result<rbee_core::StoredModel> {
+    async fn download(&self) -> rbee_core::Result<rbee_core::models::StoredModel> {
         self.store.download(&self.hub().build().unwrap(), &tiny(), Progress::ignore()).await
     }
 

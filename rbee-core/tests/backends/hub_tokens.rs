@@ -12,8 +12,9 @@ use std::{
 
 use crate::hub::{HubServer, Seen, TOKEN};
 use rbee_core::{
-    Error, ErrorKind, Hub, HubAccess, HubToken, InProcessHive, ModelHost, ModelOrigin, ModelRef,
-    ModelStore, Progress, StoreOptions,
+    Error, ErrorKind, InProcessHive, ModelRef,
+    hive::{ModelHost, ModelOrigin, Progress},
+    models::{Hub, HubAccess, HubToken, ModelStore, StoreOptions},
 };
 
 const DIR: &str = "RBEE_TEST_HUB_DIR";

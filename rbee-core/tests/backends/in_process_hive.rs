@@ -8,9 +8,12 @@ use std::{
 
 use futures_util::{FutureExt, StreamExt};
 use rbee_core::{
-    EchoWorker, Epoch, Error, ErrorKind, HiveBackend, HiveEvent, HiveId, InProcessHive, ModelHost,
-    ModelOnDisk, ModelOrigin, ModelRef, Progress, ProgressUpdate, Result, Worker, WorkerFactory,
-    WorkerId, WorkerSpec, async_trait,
+    Error, ErrorKind, HiveBackend, HiveId, InProcessHive, ModelRef, Result, Worker, WorkerId,
+    WorkerSpec, async_trait,
+    hive::{HiveEvent, ModelHost, ModelOrigin, Progress, ProgressUpdate, WorkerFactory},
+    id::Epoch,
+    models::ModelOnDisk,
+    worker::EchoWorker,
 };
 use tokio::sync::Semaphore;
 

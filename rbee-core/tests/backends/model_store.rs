@@ -14,8 +14,9 @@ use bytes::Bytes;
 use futures_core::stream::BoxStream;
 use futures_util::{StreamExt, future::join_all, stream};
 use rbee_core::{
-    Digest, Error, ErrorKind, Manifest, ModelFile, ModelFiles, ModelRef, ModelStore, Progress,
-    Result, StoreOptions, StoredState, async_trait,
+    Error, ErrorKind, ModelRef, Result, async_trait,
+    hive::Progress,
+    models::{Digest, Manifest, ModelFile, ModelFiles, ModelStore, StoreOptions, StoredState},
 };
 
 /// A source in memory that counts what is read, and can fail.

@@ -13,8 +13,9 @@ use std::{
 use broken::{Broken, Flaw};
 use futures_util::FutureExt;
 use rbee_core::{
-    MemoryRegistry, Registry, WallTime, async_trait,
+    MemoryRegistry, Registry, async_trait,
     conformance::registry::{Subject, check},
+    time::WallTime,
 };
 
 /// A clock that moves only when it is told to.

@@ -12,9 +12,12 @@ use std::{
 };
 
 use rbee_core::{
-    Change, CorrelationId, Epoch, Finish, Job, JobFilter, JobId, JobRecord, JobState, Outcome,
-    Priority, Prompt, QueenId, Registry, Sampling, SqliteRegistry, Task, TenantId, TokenChunk,
-    Usage, WallTime, WorkerId,
+    CorrelationId, Finish, Job, JobId, JobState, Outcome, Priority, Registry, SqliteRegistry,
+    TenantId, Usage, WorkerId,
+    id::{Epoch, QueenId},
+    registry::{Change, JobFilter, JobRecord, TokenChunk},
+    request::{Prompt, Sampling, Task},
+    time::WallTime,
 };
 
 const DATABASE: &str = "RBEE_TEST_CRASH_DATABASE";

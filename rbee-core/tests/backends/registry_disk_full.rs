@@ -6,9 +6,12 @@
 use std::{fs, path::Path, process::Command, time::Duration};
 
 use rbee_core::{
-    Change, CorrelationId, Epoch, ErrorKind, HiveAddress, HiveId, HiveRecord, HiveStatus,
-    JobFilter, JobId, JobRecord, LiveJob, Outcome, Priority, QueenId, Registry, SqliteRegistry,
-    WallTime,
+    CorrelationId, ErrorKind, HiveId, JobId, Outcome, Priority, Registry, SqliteRegistry,
+    hive::HiveAddress,
+    id::{Epoch, QueenId},
+    job::LiveJob,
+    registry::{Change, HiveRecord, HiveStatus, JobFilter, JobRecord},
+    time::WallTime,
 };
 
 /// Unmounted whatever happens.

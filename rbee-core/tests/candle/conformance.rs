@@ -11,9 +11,11 @@ use std::{
 use crate::support::{load, tiny};
 use futures_util::{FutureExt, StreamExt, stream};
 use rbee_core::{
-    EchoWorker, Error, ErrorKind, Finish, Job, Output, OutputStream, Prompt, Result, Resume, Run,
-    Task, Worker, WorkerHealth, WorkerInfo, async_trait,
+    Error, ErrorKind, Finish, Job, Output, OutputStream, Result, Run, Worker, WorkerInfo,
+    async_trait,
     conformance::worker::{self as suite, Subject},
+    request::{Prompt, Task},
+    worker::{EchoWorker, Resume, WorkerHealth},
 };
 
 /// How long a broken worker has; long enough for a proper one on a busy machine.

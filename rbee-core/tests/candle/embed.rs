@@ -6,8 +6,11 @@ use std::{fs, path::Path};
 use crate::support::{self, job, load, run, write_json};
 use futures_util::StreamExt;
 use rbee_core::{
-    CandleDtype, CandleOptions, CandleWorker, Error, ErrorKind, Finish, Output, Progress, Result,
-    Resume, Run, Task, Usage, Worker,
+    Error, ErrorKind, Finish, Output, Result, Run, Usage, Worker,
+    candle::{CandleDtype, CandleOptions, CandleWorker},
+    hive::Progress,
+    request::Task,
+    worker::Resume,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};

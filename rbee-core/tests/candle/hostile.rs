@@ -7,7 +7,7 @@ use crate::support::{
     write_model,
 };
 use proptest::{prelude::*, sample::Index, test_runner::FileFailurePersistence};
-use rbee_core::{CandleWorker, Error, ErrorKind, Resume};
+use rbee_core::{Error, ErrorKind, candle::CandleWorker, worker::Resume};
 use serde_json::{Value, json};
 
 const FILES: [&str; 5] = [

@@ -8,8 +8,11 @@ use std::{
 use crate::support::{self, CONTEXT, answer, collect, job, load, run, tiny, write_model};
 use futures_util::{FutureExt, StreamExt};
 use rbee_core::{
-    CandleOptions, CandleWorker, Error, ErrorKind, Finish, Message, Output, Progress, Prompt,
-    Resume, Role, Run, Sampling, Task, Worker,
+    Error, ErrorKind, Finish, Message, Output, Role, Run, Worker,
+    candle::{CandleOptions, CandleWorker},
+    hive::Progress,
+    request::{Prompt, Sampling, Task},
+    worker::Resume,
 };
 
 fn fresh() -> Resume {
@@ -323,7 +326,7 @@ async fn a_device_that_was_not_built_in_is_refused_by_name() {
     let dir = tempfile::tempdir().unwrap();
     write_model(dir.path());
     let mut options = CandleOptions::new("tiny".parse().unwrap());
-    options.device = rbee_core::CandleDevice::Cuda(70);
+    options.device = rbee_core::candle::CandleDevice::Cuda(70);
     let error = CandleWorker::load(dir.path(), options, Progress::ignore()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
     assert!(error.message().contains("cuda:70"), "{error}");

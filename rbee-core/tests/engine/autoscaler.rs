@@ -3,7 +3,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use rbee_core::{
-    DeviceKind, HiveId, LeastLoaded, ModelRef, Scheduler, Settings,
+    HiveId, LeastLoaded, ModelRef, Scheduler, Settings,
+    hive::DeviceKind,
     sim::{
         Arrival, Fleet, FleetDevice, FleetHive, FleetWorker, JobSketch, Replay, ReplayReport, Trace,
     },

@@ -10,10 +10,14 @@ use std::{
 };
 
 use rbee_core::{
-    Ask, Candidate, ClusterView, CorrelationId, Device, DeviceKind, Error, ErrorKind, Fit, HiveId,
-    HiveView, Job, JobId, LeastLoaded, ModelInfo, ModelOnDisk, Now, Placement, Priority, Prompt,
-    Sampling, Scheduler, Sizing, Task, Time, Verdict, WorkerId, WorkerInfo, WorkerLimits,
-    WorkerState, WorkerView,
+    Ask, ClusterView, CorrelationId, Error, ErrorKind, HiveId, Job, JobId, LeastLoaded, Placement,
+    Priority, Scheduler, WorkerId, WorkerInfo,
+    cluster::{HiveView, WorkerState, WorkerView},
+    hive::{Device, DeviceKind},
+    models::{ModelInfo, ModelOnDisk, WorkerLimits},
+    request::{Prompt, Sampling, Task},
+    scheduler::{Candidate, Fit, Sizing, Verdict},
+    time::{Now, Time},
 };
 
 const MIB: u64 = 1 << 20;

@@ -14,8 +14,9 @@ use std::{
 };
 
 use rbee_core::{
-    Admission, Ask, ClusterView, Error, ErrorKind, FnScheduler, LeastLoaded, Placement, Result,
-    Scheduler, SchedulerInfo, Settings, Sizing, WorkerSpec,
+    Ask, ClusterView, Error, ErrorKind, FnScheduler, LeastLoaded, Placement, Result, Scheduler,
+    Settings, WorkerSpec,
+    scheduler::{Admission, SchedulerInfo, Sizing},
     sim::{Fleet, JobSketch, Replay},
 };
 use serde_json::{Value, json};
@@ -121,7 +122,7 @@ impl Scheduler for Door {
     }
     fn admit(&self, ask: &Ask, _cluster: &ClusterView) -> Result<Admission> {
         match ask.job.task {
-            rbee_core::Task::Generate { ref sampling, .. } => match sampling.max_tokens {
+            rbee_core::request::Task::Generate { ref sampling, .. } => match sampling.max_tokens {
                 Some(13) => panic!("unlucky"),
                 Some(tokens) if tokens >= 50 => {
                     Ok(Admission::Refuse(Error::new(ErrorKind::Rejected, "too long")))
@@ -129,7 +130,7 @@ impl Scheduler for Door {
                 Some(tokens) => Ok(Admission::Accept { rank: tokens.into() }),
                 None => Err(Error::new(ErrorKind::Internal, "no opinion")),
             },
-            rbee_core::Task::Embed { .. } => Ok(Admission::default()),
+            rbee_core::request::Task::Embed { .. } => Ok(Admission::default()),
         }
     }
 }

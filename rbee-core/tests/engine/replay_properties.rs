@@ -9,9 +9,13 @@ use std::{
 
 use proptest::{collection::vec, prelude::*};
 use rbee_core::{
-    Ask, ClusterView, DeviceKind, FnScheduler, HiveId, JobId, LeastLoaded, ModelRef, Placement,
-    Priority, Scheduler, Settings, Task, TenantId, TenantLimits, Time,
+    Ask, ClusterView, FnScheduler, HiveId, JobId, LeastLoaded, ModelRef, Placement, Priority,
+    Scheduler, Settings, TenantId,
+    hive::DeviceKind,
+    request::Task,
     sim::{Arrival, Fleet, FleetDevice, FleetHive, FleetWorker, JobSketch, Replay, Trace},
+    tenant::TenantLimits,
+    time::Time,
 };
 
 const GIB: u64 = 1 << 30;

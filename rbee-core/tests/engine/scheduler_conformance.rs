@@ -10,9 +10,11 @@ use std::{
 };
 
 use rbee_core::{
-    Ask, Candidate, ClusterView, Error, ErrorKind, Explanation, FnScheduler, LeastLoaded,
-    Placement, Result, Scheduler, SchedulerInfo, Sizing, Verdict, WorkerId, WorkerSpec,
-    WorkerState, WorkerView, conformance,
+    Ask, ClusterView, Error, ErrorKind, FnScheduler, LeastLoaded, Placement, Result, Scheduler,
+    WorkerId, WorkerSpec,
+    cluster::{WorkerState, WorkerView},
+    conformance,
+    scheduler::{Candidate, Explanation, SchedulerInfo, Sizing, Verdict},
 };
 
 #[test]
@@ -61,8 +63,8 @@ fn online(cluster: &ClusterView, worker: &WorkerView) -> bool {
 
 fn capable(ask: &Ask, worker: &WorkerView) -> bool {
     match ask.job.task {
-        rbee_core::Task::Generate { .. } => worker.info.capabilities.generate,
-        rbee_core::Task::Embed { .. } => worker.info.capabilities.embed,
+        rbee_core::request::Task::Generate { .. } => worker.info.capabilities.generate,
+        rbee_core::request::Task::Embed { .. } => worker.info.capabilities.embed,
     }
 }
 

@@ -4,8 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use crate::queen_support::{EchoFactory, Seen, echo, hive, queen, quiet, read, request};
 use rbee_core::{
-    EchoFault, EchoGate, EchoWorker, Error, ErrorKind, FnScheduler, LeastLoaded, Placement, Result,
-    Scheduler, Settings, Sizing, Worker, WorkerId,
+    Error, ErrorKind, FnScheduler, LeastLoaded, Placement, Result, Scheduler, Settings, Worker,
+    WorkerId,
+    scheduler::Sizing,
+    worker::{EchoFault, EchoGate, EchoWorker},
 };
 
 #[tokio::test]
@@ -252,7 +254,7 @@ async fn a_hive_that_goes_away_gets_no_jobs_and_its_streams_go_on_elsewhere() {
 }
 
 fn machine_id(hive: &rbee_core::InProcessHive) -> &rbee_core::HiveId {
-    &rbee_core::ModelHost::info(hive).id
+    &rbee_core::hive::ModelHost::info(hive).id
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,9 +4,15 @@ use std::{sync::Arc, time::Duration};
 
 use crate::queen_support::{EchoFactory, echo, hive, queen, quiet, read, request};
 use rbee_core::{
-    Ask, ClusterView, EchoGate, ErrorKind, FnScheduler, HiveId, HiveStatus, LeastLoaded,
-    LoadRequest, MemoryRegistry, ModelRef, ModelStore, Progress, Queen, QueenId, Scheduler,
-    Settings, StoreOptions, WorkerState,
+    Ask, ClusterView, ErrorKind, FnScheduler, HiveId, LeastLoaded, MemoryRegistry, ModelRef, Queen,
+    Scheduler, Settings,
+    cluster::WorkerState,
+    hive::Progress,
+    id::QueenId,
+    models::{ModelStore, StoreOptions},
+    queen::LoadRequest,
+    registry::HiveStatus,
+    worker::EchoGate,
 };
 
 /// A model that lies on the disk of this machine.

@@ -5,9 +5,11 @@ use std::{sync::Arc, time::Duration};
 use crate::queen_support::{MODEL, echo, queen, quiet, read, request};
 use futures_util::StreamExt;
 use rbee_core::{
-    EchoFault, EchoGate, EchoWorker, ErrorKind, Finish, JobFilter, JobHandle, MemoryRegistry,
-    Output, OutputStream, Queen, QueenId, Registry, Request, Result, Run, Settings, SqliteRegistry,
-    Worker, WorkerHealth, WorkerInfo, async_trait,
+    ErrorKind, Finish, JobHandle, MemoryRegistry, Output, OutputStream, Queen, Registry, Request,
+    Result, Run, Settings, SqliteRegistry, Worker, WorkerInfo, async_trait,
+    id::QueenId,
+    registry::JobFilter,
+    worker::{EchoFault, EchoGate, EchoWorker, WorkerHealth},
 };
 
 fn keyed(key: &str) -> Request {

@@ -11,9 +11,12 @@ use std::{
 
 use crate::queen_support::{EchoFactory, echo, hive, queen, quiet, read, request};
 use rbee_core::{
-    Ask, Change, ClusterView, EchoGate, Error, ErrorKind, FnScheduler, GuardedRegistry,
-    LoadRequest, MemoryRegistry, ModelRef, Placement, PolicyLanguage, PolicyOrigin, PolicySource,
-    PolicyStatus, Queen, QueenBuilder, Result, RhaiScheduler, Scheduler, SchedulerInfo, Settings,
+    Ask, ClusterView, Error, ErrorKind, FnScheduler, MemoryRegistry, ModelRef, Placement, Queen,
+    QueenBuilder, Result, RhaiScheduler, Scheduler, Settings,
+    queen::{LoadRequest, PolicyStatus},
+    registry::{Change, GuardedRegistry, PolicyOrigin},
+    scheduler::{PolicyLanguage, PolicySource, SchedulerInfo},
+    worker::EchoGate,
 };
 use tokio::sync::Semaphore;
 

@@ -10,9 +10,11 @@ use std::{
 
 use crate::queen_support::{echo, queen, quiet, read, request};
 use rbee_core::{
-    Admission, Ask, Candidate, ClusterView, EchoGate, Error, ErrorKind, Explanation, JobId,
-    KeepRequests, LeastLoaded, Placement, Queen, Request, Result, Scheduler, SchedulerInfo,
-    Settings, Verdict,
+    Ask, ClusterView, Error, ErrorKind, JobId, LeastLoaded, Placement, Queen, Request, Result,
+    Scheduler, Settings,
+    scheduler::{Admission, Candidate, Explanation, SchedulerInfo, Verdict},
+    settings::KeepRequests,
+    worker::EchoGate,
 };
 
 /// The built-in policy, with opinions on admission: it refuses correlation ids that begin with `no`, and ranks by the

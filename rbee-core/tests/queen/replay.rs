@@ -10,8 +10,10 @@ use std::{
 
 use crate::queen_support::{MODEL, echo, queen, read, request};
 use rbee_core::{
-    Ask, ClusterView, ErrorKind, LeastLoaded, Placement, PolicyLanguage, PolicySource, Queen,
-    Request, Result, RhaiScheduler, Scheduler, Settings, sim::replay_run,
+    Ask, ClusterView, ErrorKind, LeastLoaded, Placement, Queen, Request, Result, RhaiScheduler,
+    Scheduler, Settings,
+    scheduler::{PolicyLanguage, PolicySource},
+    sim::replay_run,
 };
 
 const HOUR: Duration = Duration::from_secs(3600);

@@ -4,7 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use crate::queen_support::{Seen, echo, hive, queen, quiet, read, request};
 use rbee_core::{
-    EchoGate, ErrorKind, JobFilter, JobState, KeepRequests, MemoryRegistry, QueenId, Settings,
+    ErrorKind, JobState, MemoryRegistry, Settings, id::QueenId, registry::JobFilter,
+    settings::KeepRequests, worker::EchoGate,
 };
 
 fn id() -> QueenId {
@@ -34,7 +35,7 @@ async fn a_restarted_queen_makes_the_same_stream_again_under_the_same_numbers() 
     let rest = read(second.attach(name, Some(40)).await.unwrap()).await;
     assert_eq!(rest.seqs, (41..=101).collect::<Vec<_>>());
     seen.text.push_str(&rest.text);
-    assert_eq!(seen.text, rbee_core::EchoWorker::text(9, 100));
+    assert_eq!(seen.text, rbee_core::worker::EchoWorker::text(9, 100));
     let record = second.job(name).await.unwrap();
     assert_eq!(
         (record.status.state(), record.attempts),

@@ -10,8 +10,10 @@ use std::{
 
 use crate::queen_support::{Seen, echo, queen, quiet, read, request};
 use rbee_core::{
-    Change, EchoGate, ErrorKind, EventKind, GuardedRegistry, JobHandle, JobId, JobState, JobStatus,
-    MemoryRegistry, Outcome, Queen, Registry,
+    ErrorKind, EventKind, JobHandle, JobId, JobState, MemoryRegistry, Outcome, Queen, Registry,
+    job::JobStatus,
+    registry::{Change, GuardedRegistry},
+    worker::EchoGate,
 };
 use tokio::sync::Notify;
 
@@ -156,7 +158,7 @@ impl Moody {
     }
 
     async fn live(&self) -> Vec<JobId> {
-        let filter = rbee_core::JobFilter {
+        let filter = rbee_core::registry::JobFilter {
             states: vec![JobState::Queued, JobState::Running],
             ..Default::default()
         };

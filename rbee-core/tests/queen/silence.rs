@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 
 use crate::queen_support::{Seen, echo, queen, quiet, read, request};
 use rbee_core::{
-    EchoBuilder, EchoFault, EchoGate, EchoWorker, Error, ErrorKind, FnScheduler, JobHandle,
-    LeastLoaded, Placement, Scheduler, Worker, WorkerId,
+    Error, ErrorKind, FnScheduler, JobHandle, LeastLoaded, Placement, Scheduler, Worker, WorkerId,
+    worker::{EchoBuilder, EchoFault, EchoGate, EchoWorker},
 };
 use tokio::time::Instant;
 

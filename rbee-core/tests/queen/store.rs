@@ -12,8 +12,10 @@ use std::{
 
 use crate::queen_support::{Seen, echo, hive, queen, quiet, read, request};
 use rbee_core::{
-    Change, EchoFault, EchoGate, Error, ErrorKind, GuardedRegistry, HiveId, JobId, JobState, Queen,
-    QueenId, Registry,
+    Error, ErrorKind, HiveId, JobId, JobState, Queen, Registry,
+    id::QueenId,
+    registry::{Change, GuardedRegistry},
+    worker::{EchoFault, EchoGate},
 };
 use tokio::time::Instant;
 

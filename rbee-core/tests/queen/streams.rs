@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::queen_support::{MODEL, Seen, echo, model, queen, quiet, read, request};
-use rbee_core::{EchoGate, ErrorKind, EventKind, JobState, Queen, Request, Settings};
+use rbee_core::{ErrorKind, EventKind, JobState, Queen, Request, Settings, worker::EchoGate};
 
 #[tokio::test]
 async fn a_stream_is_numbered_by_its_tokens_and_its_end_is_recorded_before_it_is_told() {

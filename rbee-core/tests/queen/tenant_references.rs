@@ -5,9 +5,13 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use crate::hub::{COMMIT, Fault, HubServer, TOKEN, weights};
 use rbee_core::{
-    EchoWorker, Error, ErrorKind, HiveId, Hub, HubToken, InProcessHive, ModelOnDisk, ModelRef,
-    ModelStore, Progress, Queen, Request, Result, Settings, StoreOptions, TenantId, TenantLimits,
-    TenantReferences, Worker, WorkerFactory, WorkerId, WorkerSpec, async_trait,
+    Error, ErrorKind, HiveId, InProcessHive, ModelRef, Queen, Request, Result, Settings, TenantId,
+    Worker, WorkerId, WorkerSpec, async_trait,
+    hive::{Progress, WorkerFactory},
+    models::{Hub, HubToken, ModelOnDisk, ModelStore, StoreOptions},
+    settings::TenantReferences,
+    tenant::TenantLimits,
+    worker::EchoWorker,
 };
 
 /// Serves whatever lies on the disk.

@@ -4,8 +4,14 @@ use std::{pin::pin, task::Poll, time::Duration};
 
 use crate::queen_support::{echo, quiet, read, request};
 use rbee_core::{
-    EchoGate, EchoWorker, ErrorKind, JobFilter, MemoryRegistry, Mode, Priority, Queen, Registry,
-    Request, Settings, SqliteRegistry, TenantId, TenantLimits, TenantSummary, WallTime,
+    ErrorKind, MemoryRegistry, Priority, Queen, Registry, Request, Settings, SqliteRegistry,
+    TenantId,
+    queen::TenantSummary,
+    registry::JobFilter,
+    settings::Mode,
+    tenant::TenantLimits,
+    time::WallTime,
+    worker::{EchoGate, EchoWorker},
 };
 
 fn acme() -> TenantId {

@@ -5,8 +5,12 @@
 use std::{fs, path::Path, sync::Arc};
 
 use rbee_core::{
-    CandleOptions, CandleWorker, CorrelationId, Error, Finish, Job, JobId, Output, OutputStream,
-    Priority, Progress, Prompt, Result, Resume, Run, Sampling, Task, Usage, Worker,
+    CorrelationId, Error, Finish, Job, JobId, Output, OutputStream, Priority, Result, Run, Usage,
+    Worker,
+    candle::{CandleOptions, CandleWorker},
+    hive::Progress,
+    request::{Prompt, Sampling, Task},
+    worker::Resume,
 };
 use serde_json::{Map, Value, json};
 

@@ -4,9 +4,11 @@
 use std::{sync::Arc, time::Duration};
 
 use rbee_core::{
-    CorrelationId, Device, DeviceKind, HiveId, HiveInfo, HiveReport, Job, JobId, ModelRef,
-    Priority, Prompt, Sampling, Task, WorkerHealth, WorkerId, WorkerInfo, WorkerReport, WorkerSpec,
+    CorrelationId, HiveId, Job, JobId, ModelRef, Priority, WorkerId, WorkerInfo, WorkerSpec,
     engine::HiveFact,
+    hive::{Device, DeviceKind, HiveInfo, HiveReport, WorkerReport},
+    request::{Prompt, Sampling, Task},
+    worker::WorkerHealth,
 };
 
 pub const GIB: u64 = 1 << 30;
@@ -90,8 +92,10 @@ pub fn report(
         memory_total: 64 * GIB,
         memory_free: (64 * GIB).saturating_sub(workers.len() as u64 * 10 * GIB),
     }];
-    report.models =
-        models.into_iter().map(|model| rbee_core::ModelOnDisk::new(model, 4 * GIB)).collect();
+    report.models = models
+        .into_iter()
+        .map(|model| rbee_core::models::ModelOnDisk::new(model, 4 * GIB))
+        .collect();
     report.workers = workers;
     report
 }

@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use rbee_core::Digest;
+use rbee_core::models::Digest;
 use serde_json::json;
 
 pub const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";

@@ -4,9 +4,10 @@
 use std::sync::Arc;
 
 use rbee_core::{
-    Device, DeviceKind, EchoBuilder, EchoWorker, EventKind, HiveId, InProcessHive, JobEvent,
-    ModelRef, Progress, Queen, QueenBuilder, Request, Result, Worker, WorkerFactory, WorkerId,
-    WorkerSpec, async_trait,
+    EventKind, HiveId, InProcessHive, JobEvent, ModelRef, Queen, QueenBuilder, Request, Result,
+    Worker, WorkerId, WorkerSpec, async_trait,
+    hive::{Device, DeviceKind, Progress, WorkerFactory},
+    worker::{EchoBuilder, EchoWorker},
 };
 
 pub const MODEL: &str = "echo";

@@ -16,8 +16,9 @@ use futures_core::stream::BoxStream;
 use futures_util::StreamExt;
 use http::Method;
 use rbee_core::{
-    Epoch, Error, ErrorKind, HiveBackend, HiveEvent, HiveId, HiveInfo, HiveReport, Progress,
-    Result, Worker, WorkerId, WorkerSpec,
+    Error, ErrorKind, HiveBackend, HiveId, Result, Worker, WorkerId, WorkerSpec,
+    hive::{HiveEvent, HiveInfo, HiveReport, Progress},
+    id::Epoch,
 };
 use serde::de::DeserializeOwned;
 

@@ -17,8 +17,9 @@ use bytes::Bytes;
 use futures_util::stream as streams;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use rbee_core::{
-    Error, ErrorKind, Finish, Output, OutputStream, Prompt, Result, Run, Task, Worker,
-    WorkerHealth, WorkerInfo,
+    Error, ErrorKind, Finish, Output, OutputStream, Result, Run, Worker, WorkerInfo,
+    request::{Prompt, Task},
+    worker::WorkerHealth,
 };
 use serde::Deserialize;
 use tokio::time::timeout;

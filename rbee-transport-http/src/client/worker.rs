@@ -11,7 +11,8 @@ use async_trait::async_trait;
 use futures_core::Stream;
 use http::Method;
 use rbee_core::{
-    Error, ErrorKind, JobId, Output, OutputStream, Result, Run, Worker, WorkerHealth, WorkerInfo,
+    Error, ErrorKind, JobId, Output, OutputStream, Result, Run, Worker, WorkerInfo,
+    worker::WorkerHealth,
 };
 
 use super::{Endpoint, EventStream};

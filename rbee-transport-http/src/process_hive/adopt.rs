@@ -3,7 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
-use rbee_core::{Devices, HiveBackend, InProcessHive, Progress};
+use rbee_core::{
+    HiveBackend, InProcessHive,
+    hive::{Devices, Progress},
+};
 
 use super::{
     Config,

@@ -9,8 +9,9 @@ use std::{
 
 use async_trait::async_trait;
 use rbee_core::{
-    Device, DeviceKind, Devices, Error, ErrorKind, HiveId, ModelFormat, ModelOnDisk, ModelRef,
-    Progress, Result, Worker, WorkerFactory, WorkerId, WorkerLimits, WorkerSpec,
+    Error, ErrorKind, HiveId, ModelRef, Result, Worker, WorkerId, WorkerSpec,
+    hive::{Device, DeviceKind, Devices, Progress, WorkerFactory},
+    models::{ModelFormat, ModelOnDisk, WorkerLimits},
 };
 use tokio::{io::AsyncWriteExt, process::Command};
 
@@ -167,7 +168,7 @@ impl ProcessFactory {
             engine: config.engines.iter().find(|engine| engine.serves(&spec.model)).cloned(),
             threads: config.threads,
             context: config.context,
-            file_roots: rbee_core::confined_directories(),
+            file_roots: rbee_core::models::confined_directories(),
             log: config.log.clone(),
         };
         let program = self.program()?;

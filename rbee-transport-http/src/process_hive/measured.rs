@@ -3,7 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use rbee_core::{Devices, OutputStream, Result, Run, Worker, WorkerHealth, WorkerInfo};
+use rbee_core::{
+    OutputStream, Result, Run, Worker, WorkerInfo, hive::Devices, worker::WorkerHealth,
+};
 use tokio::time::timeout;
 
 use crate::client::HttpWorker;

@@ -8,7 +8,7 @@ use std::{
 
 use futures_core::Stream;
 use futures_util::stream;
-use rbee_core::{Error, ErrorKind, Result, WallTime};
+use rbee_core::{Error, ErrorKind, Result, time::WallTime};
 use tokio::sync::broadcast::{self, error::RecvError};
 use tracing::{
     Event, Level, Subscriber,

@@ -4,7 +4,11 @@
 use std::time::Duration;
 
 use metrics::{counter, gauge, histogram};
-use rbee_core::{DeviceKind, Error, HiveId, HiveReport, Usage, WorkerHealth, WorkerInfo};
+use rbee_core::{
+    Error, HiveId, Usage, WorkerInfo,
+    hive::{DeviceKind, HiveReport},
+    worker::WorkerHealth,
+};
 
 const RUNS: &str = "rbee_worker_runs_total";
 const RUN_SECONDS: &str = "rbee_worker_run_seconds";

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rbee_core::{Error, HiveId, HiveReport, Usage, WorkerHealth, WorkerInfo};
+use rbee_core::{Error, HiveId, Usage, WorkerInfo, hive::HiveReport, worker::WorkerHealth};
 
 pub(super) fn run_ended(_: Result<Usage, &Error>, _: Duration) {}
 

@@ -4,7 +4,8 @@ use std::{io::BufRead, net::SocketAddr, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use rbee_core::{
-    Error, ErrorKind, OutputStream, Result, Run, Worker, WorkerFactory, WorkerHealth, WorkerInfo,
+    Error, ErrorKind, OutputStream, Result, Run, Worker, WorkerInfo, hive::WorkerFactory,
+    worker::WorkerHealth,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -59,7 +60,7 @@ pub async fn run_worker(
     stop: CancellationToken,
 ) -> Result<()> {
     for directory in &start.file_roots {
-        rbee_core::confine_model_files(directory);
+        rbee_core::models::confine_model_files(directory);
     }
     let server = Server::bind(SocketAddr::new(start.host, start.port)).await?;
     let lease = (start.lease_ms > 0).then(|| Lease::new(Duration::from_millis(start.lease_ms)));

@@ -189,7 +189,7 @@ impl QueenServer {
     /// but says no more than whether the queen is up; `/metrics` is open if that is [set](Self::with_open_metrics).
     ///
     /// Without a token everybody is the operator who sends no key, but in the mode
-    /// [`Platform`](rbee_core::Mode::Platform), where only tenants are served then.
+    /// [`Platform`](rbee_core::settings::Mode::Platform), where only tenants are served then.
     ///
     /// The token may be one that is [replaced](SharedToken::replace) while it is served.
     pub fn with_token(mut self, token: impl Into<SharedToken>) -> Self {
@@ -234,12 +234,12 @@ impl QueenServer {
     /// those that have an alias, or that the queen knows already.
     ///
     /// From then on this process reads models below the directory only from files that are there in truth, whatever
-    /// links there are (see [`confine_model_files`](rbee_core::confine_model_files)).
+    /// links there are (see [`confine_model_files`](rbee_core::models::confine_model_files)).
     pub fn with_file_root(mut self, directory: impl Into<PathBuf>) -> Self {
         let directory = directory.into();
         // As models are named: by absolute paths. It fails for an empty one alone, below which nothing is.
         let directory = std::path::absolute(&directory).unwrap_or(directory);
-        rbee_core::confine_model_files(&directory);
+        rbee_core::models::confine_model_files(&directory);
         self.inner.file_roots.push(directory);
         self
     }
@@ -334,7 +334,7 @@ impl QueenServer {
 
 /// Now, in seconds of the Unix epoch.
 fn unix_seconds() -> u64 {
-    rbee_core::WallTime::now().as_millis() / 1_000
+    rbee_core::time::WallTime::now().as_millis() / 1_000
 }
 
 /// The head of every stream of events.

@@ -17,7 +17,8 @@ use axum::{
 };
 use http::{StatusCode, header};
 use rbee_core::{
-    CorrelationId, Error, ErrorKind, Progress, ProgressUpdate, Result, Run, Worker, WorkerId,
+    CorrelationId, Error, ErrorKind, Result, Run, Worker, WorkerId,
+    hive::{Progress, ProgressUpdate},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -40,7 +41,7 @@ const HEALTH_TIMEOUT: Duration = Duration::from_secs(4);
 /// model, and with a lease.
 ///
 /// ```
-/// # use rbee_core::EchoWorker;
+/// # use rbee_core::worker::EchoWorker;
 /// use rbee_transport_http::{Token, server};
 ///
 /// let router = server::worker(EchoWorker::new("echo".parse()?), Token::random()?);

@@ -2,24 +2,24 @@
 
 use std::fmt;
 
-use rbee_core::{Epoch, HiveId, Manifest, ModelRef, WorkerId, WorkerInfo, WorkerSpec};
+use rbee_core::{HiveId, ModelRef, WorkerId, WorkerInfo, WorkerSpec, id::Epoch, models::Manifest};
 use serde::{Deserialize, Serialize};
 
 use super::ErrorInfo;
 use crate::token::Token;
 
-/// `GET`: everything the hive knows of itself, a [`HiveReport`](rbee_core::HiveReport).
+/// `GET`: everything the hive knows of itself, a [`HiveReport`](rbee_core::hive::HiveReport).
 pub const CAPABILITIES: &str = "/v1/capabilities";
 /// `GET` lists workers, `POST` ([`Spawn`]) starts one and answers with a stream of [`spawning`] events.
 pub const WORKERS: &str = "/v1/workers";
 /// `GET`: how to reach a worker ([`WorkerAddress`]); `DELETE` ([`Stop`] as query): stop it.
 pub const WORKER: &str = "/v1/workers/{id}";
-/// `GET` lists models ([`ModelOnDisk`](rbee_core::ModelOnDisk)), `DELETE` ([`Model`] as query) removes one.
+/// `GET` lists models ([`ModelOnDisk`](rbee_core::models::ModelOnDisk)), `DELETE` ([`Model`] as query) removes one.
 pub const MODELS: &str = "/v1/models";
 /// `POST` ([`Provision`]): put a model on the disk; answered with a stream of [`provisioning`] events.
 pub const PROVISION: &str = "/v1/models/provision";
 /// `POST` ([`Model`]): read a model's files again and put damaged ones aside; answered with a stream of
-/// [`provisioning`] events, whose last is a list of [`Damage`](rbee_core::Damage).
+/// [`provisioning`] events, whose last is a list of [`Damage`](rbee_core::models::Damage).
 pub const VERIFY: &str = "/v1/models/verify";
 /// `PUT` ([`Part`] as query, with a `Content-Range`): a part of a file that the hive [wants](provisioning::WANT), of the
 /// model whose manifest has this digest.
@@ -72,7 +72,7 @@ pub mod provisioning {
     pub const PROGRESS: &str = "progress";
     /// A [`Want`](super::Want): whoever offered the model is to send this now.
     pub const WANT: &str = "want";
-    /// A [`ModelOnDisk`](rbee_core::ModelOnDisk).
+    /// A [`ModelOnDisk`](rbee_core::models::ModelOnDisk).
     pub const DONE: &str = "done";
     /// An [`ErrorInfo`](crate::wire::ErrorInfo).
     pub const ERROR: &str = "error";
@@ -80,7 +80,7 @@ pub mod provisioning {
 
 /// Events of a hive.
 pub mod happening {
-    /// A [`HiveReport`](rbee_core::HiveReport).
+    /// A [`HiveReport`](rbee_core::hive::HiveReport).
     pub const REPORT: &str = "report";
     /// An [`Exited`](super::Exited).
     pub const EXITED: &str = "exited";

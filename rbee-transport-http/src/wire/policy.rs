@@ -1,6 +1,6 @@
 //! The policy: what is in force, what a text would do, how a decision came about, and where a model would fit.
 
-use rbee_core::{HiveId, PolicyLanguage, PolicyOrigin, WorkerId};
+use rbee_core::{HiveId, WorkerId, registry::PolicyOrigin, scheduler::PolicyLanguage};
 use serde::{Deserialize, Serialize};
 
 use super::ErrorInfo;

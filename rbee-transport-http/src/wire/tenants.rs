@@ -1,6 +1,6 @@
 //! Tenants: their limits, what they use, and their keys.
 
-use rbee_core::{TenantId, TenantLimits};
+use rbee_core::{TenantId, tenant::TenantLimits};
 use serde::{Deserialize, Serialize};
 
 /// `GET`: the tenants ([`Listing`](super::queen::Listing) of [`TenantView`]).

@@ -2,7 +2,10 @@
 
 use std::{net::IpAddr, num::NonZeroUsize, sync::Arc};
 
-use rbee_core::{HiveId, Job, JobId, Resume, Run, WorkerHealth, WorkerId, WorkerInfo, WorkerSpec};
+use rbee_core::{
+    HiveId, Job, JobId, Run, WorkerId, WorkerInfo, WorkerSpec,
+    worker::{Resume, WorkerHealth},
+};
 use serde::{Deserialize, Serialize};
 
 use super::{ErrorInfo, LogStyle, ProgressBody, engine::Engine};
@@ -51,7 +54,7 @@ pub struct Start {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context: Option<u32>,
     /// Directories whose models it reads only from files that are there in truth
-    /// (see [`confine_model_files`](rbee_core::confine_model_files)).
+    /// (see [`confine_model_files`](rbee_core::models::confine_model_files)).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub file_roots: Vec<std::path::PathBuf>,
     /// What it logs, and how.
@@ -69,10 +72,10 @@ pub mod frame {
     pub const TOKEN: &str = "token";
     /// A list of vectors: `[[f32]]`.
     pub const VECTORS: &str = "vectors";
-    /// A [`Metrics`](rbee_core::Metrics).
+    /// A [`Metrics`](rbee_core::event::Metrics).
     pub const METRICS: &str = "metrics";
     /// The run goes on, although there is nothing to give yet: an empty object. Sent by engines that promise it, see
-    /// [`heartbeats`](rbee_core::Capabilities::heartbeats). A comment would do for the connection, but not for the engine:
+    /// [`heartbeats`](rbee_core::worker::Capabilities::heartbeats). A comment would do for the connection, but not for the engine:
     /// it is the engine that gives this sign of life, and not the server in front of it.
     pub const HEARTBEAT: &str = "heartbeat";
     /// An [`End`](super::End).

@@ -11,8 +11,10 @@ use axum::{Router, body::Body, extract::Request};
 use http::{Method, StatusCode, header};
 use http_body_util::BodyExt;
 use rbee_core::{
-    EchoWorker, Epoch, HiveBackend, HiveId, InProcessHive, JobId, ModelHost, ModelOrigin, Progress,
-    Worker, WorkerId,
+    HiveBackend, HiveId, InProcessHive, JobId, Worker, WorkerId,
+    hive::{ModelHost, ModelOrigin, Progress},
+    id::Epoch,
+    worker::EchoWorker,
 };
 use rbee_transport_http::{
     Token,

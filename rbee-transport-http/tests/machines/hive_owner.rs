@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use axum::{Router, body::Body, extract::Request};
 use http::{StatusCode, header};
 use http_body_util::BodyExt;
-use rbee_core::{EchoWorker, InProcessHive, Worker};
+use rbee_core::{InProcessHive, Worker, worker::EchoWorker};
 use rbee_transport_http::{Token, server, wire};
 use serde_json::{Value, json};
 use tower::ServiceExt;

@@ -5,9 +5,11 @@ use std::{sync::Arc, time::Duration};
 use crate::support::{self, Daemon, spec, token};
 use futures_util::StreamExt;
 use rbee_core::{
-    EchoWorker, Epoch, ErrorKind, HiveAddress, HiveBackend, HiveId, InProcessHive, ModelHost,
-    ModelOrigin, Progress, Result, Worker, WorkerFactory, WorkerId, WorkerSpec, async_trait,
-    conformance,
+    ErrorKind, HiveBackend, HiveId, InProcessHive, Result, Worker, WorkerId, WorkerSpec,
+    async_trait, conformance,
+    hive::{HiveAddress, ModelHost, ModelOrigin, Progress, WorkerFactory},
+    id::Epoch,
+    worker::EchoWorker,
 };
 use rbee_transport_http::{
     Token,

@@ -6,8 +6,9 @@ use crate::support::{Daemon, token};
 use bytes::Bytes;
 use futures_util::{StreamExt, stream::BoxStream};
 use rbee_core::{
-    ErrorKind, HiveBackend, HiveId, InProcessHive, Manifest, ModelFiles, ModelHost, ModelOrigin,
-    ModelRef, ModelStore, Progress, Result, StoreOptions, async_trait,
+    ErrorKind, HiveBackend, HiveId, InProcessHive, ModelRef, Result, async_trait,
+    hive::{ModelHost, ModelOrigin, Progress},
+    models::{Manifest, ModelFiles, ModelStore, StoreOptions},
 };
 use rbee_transport_http::{client::HttpHive, server};
 
@@ -48,7 +49,7 @@ async fn send(
     to: &Place,
     files: Arc<dyn ModelFiles>,
     model: &ModelRef,
-) -> Result<rbee_core::ModelOnDisk> {
+) -> Result<rbee_core::models::ModelOnDisk> {
     to.hive.provision(model, ModelOrigin::Files(files), Progress::ignore()).await
 }
 
@@ -158,10 +159,10 @@ async fn parts_that_nobody_wants_are_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hub_that_does_not_answer_is_told_as_such_and_the_token_is_not() {
     let one = place("one").await;
-    let access = rbee_core::HubAccess {
+    let access = rbee_core::models::HubAccess {
         endpoint: Some("http://127.0.0.1:1".into()),
         token: Some("hf_secret".into()),
-        ..rbee_core::HubAccess::default()
+        ..rbee_core::models::HubAccess::default()
     };
     let model = format!("hf:a/b@{}", "0".repeat(40)).parse().unwrap();
     let error = one.hive.provision(&model, ModelOrigin::Hub(access), Progress::ignore()).await;

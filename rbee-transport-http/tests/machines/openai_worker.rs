@@ -238,7 +238,7 @@ async fn an_answer_that_is_announced_as_too_large_is_not_waited_for() {
     let worker = OpenAiWorker::new(&base, info).unwrap();
     let mut vectors = run(1);
     let mut job = rbee_core::Job::clone(&vectors.job);
-    job.task = rbee_core::Task::Embed { inputs: vec!["honey".into()] };
+    job.task = rbee_core::request::Task::Embed { inputs: vec!["honey".into()] };
     vectors.job = Arc::new(job);
     let error = worker.execute(vectors).await.err().unwrap();
     assert_eq!(error.kind(), ErrorKind::WorkerFault);

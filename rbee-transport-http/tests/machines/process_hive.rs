@@ -5,8 +5,9 @@ use std::{sync::Arc, time::Duration};
 use crate::support::{self, echo_worker, hive, kill, pid_of, run, spec, until_gone};
 use futures_util::StreamExt;
 use rbee_core::{
-    Device, DeviceKind, Epoch, Error, ErrorKind, HiveBackend, HiveEvent, HiveId, Output, Progress,
-    Worker, WorkerId, WorkerSpec, conformance,
+    Error, ErrorKind, HiveBackend, HiveId, Output, Worker, WorkerId, WorkerSpec, conformance,
+    hive::{Device, DeviceKind, HiveEvent, Progress},
+    id::Epoch,
 };
 use rbee_transport_http::ProcessHive;
 use tempfile::TempDir;
@@ -265,7 +266,7 @@ async fn a_hive_reports_what_its_worker_processes_take() {
     let dir = tempfile::tempdir().unwrap();
     let first = hive(&dir);
     spawned(&first, &model(&dir, "model")).await;
-    let taken = |report: rbee_core::HiveReport| report.workers[0].health.vram_bytes;
+    let taken = |report: rbee_core::hive::HiveReport| report.workers[0].health.vram_bytes;
     let bytes = taken(first.report().await.unwrap()).expect("it is measured");
     assert!((1 << 20..1 << 30).contains(&bytes), "{bytes}");
     first.release();

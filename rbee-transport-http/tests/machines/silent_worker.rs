@@ -7,7 +7,8 @@ use std::{
 
 use crate::support::{hive, kill, pid_of, signal, spec};
 use rbee_core::{
-    EchoWorker, EventKind, HiveBackend, JobEvent, JobHandle, ModelRef, Queen, Request, WorkerId,
+    EventKind, HiveBackend, JobEvent, JobHandle, ModelRef, Queen, Request, WorkerId,
+    worker::EchoWorker,
 };
 use rbee_transport_http::ProcessHive;
 use rustix::process::Signal;
@@ -30,7 +31,9 @@ impl Fleet {
         let mut spec = spec(&format!("file:{}", path.display()));
         spec.slots = 1;
         for _ in 0..workers {
-            hive.spawn(WorkerId::random(), &spec, rbee_core::Progress::ignore()).await.unwrap();
+            hive.spawn(WorkerId::random(), &spec, rbee_core::hive::Progress::ignore())
+                .await
+                .unwrap();
         }
         let queen = Queen::builder().hive(hive).build().await.unwrap();
         let fleet = Self { dir, queen, model: spec.model };

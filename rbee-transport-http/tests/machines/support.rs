@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use rbee_core::{HiveId, JobId, Resume, Run, WorkerId, WorkerSpec};
+use rbee_core::{HiveId, JobId, Run, WorkerId, WorkerSpec, worker::Resume};
 use rbee_transport_http::{ProcessHive, Token, client::Endpoint, dial::Tcp, server::Server};
 #[cfg(unix)]
 use rustix::process::{Pid, Signal};

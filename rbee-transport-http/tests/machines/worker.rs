@@ -4,8 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::StreamExt;
 use rbee_core::{
-    EchoWorker, Error, ErrorKind, Output, Prompt, Worker, WorkerId,
+    Error, ErrorKind, Output, Worker, WorkerId,
     conformance::{self, worker::Subject},
+    request::Prompt,
+    worker::EchoWorker,
 };
 use rbee_transport_http::{
     Token,
@@ -71,7 +73,7 @@ fn run(id: rbee_core::JobId) -> rbee_core::Run {
     let mut job: serde_json::Value = serde_json::from_str(text).unwrap();
     job["id"] = id.to_string().into();
     let job = Arc::new(serde_json::from_value(job).unwrap());
-    rbee_core::Run { job, attempt: 1, resume: rbee_core::Resume::default() }
+    rbee_core::Run { job, attempt: 1, resume: rbee_core::worker::Resume::default() }
 }
 
 /// Waits until nothing runs on the worker.
@@ -86,7 +88,7 @@ async fn idle(echo: &EchoWorker) {
 
 #[tokio::test]
 async fn a_reader_that_goes_away_ends_its_run_also_before_the_first_token() {
-    let gate = rbee_core::EchoGate::new();
+    let gate = rbee_core::worker::EchoGate::new();
     let echo = EchoWorker::builder("echo".parse().unwrap()).gate(&gate).build();
     let daemon = serve(server::worker(echo.clone(), token())).await;
     let stream = begin(&daemon.worker().await, rbee_core::JobId::random()).await.unwrap();
@@ -97,7 +99,7 @@ async fn a_reader_that_goes_away_ends_its_run_also_before_the_first_token() {
 
 #[tokio::test]
 async fn cancelling_ends_the_run_of_a_job_once_and_for_all() {
-    let gate = rbee_core::EchoGate::new();
+    let gate = rbee_core::worker::EchoGate::new();
     let echo = EchoWorker::builder("echo".parse().unwrap()).gate(&gate).build();
     let daemon = serve(server::worker(echo.clone(), token())).await;
     let worker = daemon.worker().await;
@@ -186,7 +188,7 @@ async fn what_a_worker_says_to_the_client_and_to_the_operator_stays_apart_on_the
 
 #[tokio::test]
 async fn a_worker_that_breaks_off_is_lost_and_one_that_is_gone_cannot_be_reached() {
-    let gate = rbee_core::EchoGate::new();
+    let gate = rbee_core::worker::EchoGate::new();
     let echo = EchoWorker::builder("echo".parse().unwrap()).gate(&gate).build();
     let daemon = serve(server::worker(echo, token())).await;
     let worker = daemon.worker().await;
@@ -266,7 +268,7 @@ async fn heartbeats_of_the_engine_come_through_and_stop_when_it_hangs() {
     let echo = EchoWorker::builder("echo".parse().unwrap())
         .heartbeats(every)
         .first_delay(Duration::from_millis(200))
-        .fault(rbee_core::EchoFault::Stall { at: 1 })
+        .fault(rbee_core::worker::EchoFault::Stall { at: 1 })
         .build();
     let daemon = serve(server::worker(echo, token())).await;
     let worker = daemon.worker().await;

@@ -12,7 +12,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
-use rbee_core::{EchoGate, Queen};
+use rbee_core::{Queen, worker::EchoGate};
 use rbee_transport_http::{
     Token,
     server::{Limits, QueenLimits, QueenServer, Server},

@@ -10,8 +10,10 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use rbee_core::{
-    EchoBuilder, EchoWorker, HiveId, Progress, Queen, QueenBuilder, Result, Worker, WorkerFactory,
-    WorkerId, WorkerSpec, async_trait, engine::Counters,
+    HiveId, Queen, QueenBuilder, Result, Worker, WorkerId, WorkerSpec, async_trait,
+    engine::Counters,
+    hive::{Progress, WorkerFactory},
+    worker::{EchoBuilder, EchoWorker},
 };
 use rbee_transport_http::{
     server::{LogRing, QueenServer},

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use crate::common::{Hall, chat, echo, logged};
-use rbee_core::EchoGate;
+use rbee_core::worker::EchoGate;
 use rbee_transport_http::server::{Limits, LogRing, Server};
 use serde_json::json;
 use tokio::{

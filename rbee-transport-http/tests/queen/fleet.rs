@@ -8,7 +8,8 @@ use std::{
 use crate::common::{self, Hall, SlowFactory, echo, model, request};
 use http::{Method, StatusCode};
 use rbee_core::{
-    EchoWorker, Error, ErrorKind, HiveBackend, HiveId, InProcessHive, Queen, Result, async_trait,
+    Error, ErrorKind, HiveBackend, HiveId, InProcessHive, Queen, Result, async_trait,
+    worker::EchoWorker,
 };
 use rbee_transport_http::{
     server::{HiveConnector, QueenServer},

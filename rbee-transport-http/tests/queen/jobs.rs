@@ -5,7 +5,10 @@ use std::sync::Arc;
 use crate::common::{self, Hall, Model, SlowFactory, chat, echo, model, next, request, with_host};
 use axum::body::Body;
 use http::{Method, Request, StatusCode};
-use rbee_core::{EchoGate, EchoWorker, InProcessHive, Queen};
+use rbee_core::{
+    InProcessHive, Queen,
+    worker::{EchoGate, EchoWorker},
+};
 use rbee_transport_http::{server, wire::sse::Event};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;

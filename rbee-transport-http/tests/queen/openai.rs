@@ -8,9 +8,10 @@ use std::{
 use crate::common::{self, Hall};
 use http::StatusCode;
 use rbee_core::{
-    EchoFault, EchoGate, EchoWorker, ErrorKind, Finish, Job, Message, Output, OutputStream,
-    Priority, Prompt, Queen, Result, Role, Run, Sampling, Settings, Task, Usage, Worker,
-    WorkerHealth, WorkerInfo, async_trait,
+    ErrorKind, Finish, Job, Message, Output, OutputStream, Priority, Queen, Result, Role, Run,
+    Settings, Usage, Worker, WorkerInfo, async_trait,
+    request::{Prompt, Sampling, Task},
+    worker::{EchoFault, EchoGate, EchoWorker, WorkerHealth},
 };
 use rbee_transport_http::wire::openai::{
     ChatChunk, ChatCompletion, Completion, EmbeddingList, ModelList, Vector,

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use crate::common::{self, Hall, echo, request};
 use http::{Method, StatusCode, header};
-use rbee_core::{Mode, Queen, Settings, TenantId, TenantLimits, async_trait};
+use rbee_core::{Queen, Settings, TenantId, async_trait, settings::Mode, tenant::TenantLimits};
 use rbee_transport_http::{
     SharedToken, Token,
     server::{HealthCheck, LogRing},

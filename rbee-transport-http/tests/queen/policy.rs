@@ -4,7 +4,10 @@ use std::{future::Future, sync::Arc, task::Poll, time::Duration};
 
 use crate::common::{self, Hall, echo};
 use http::{Method, StatusCode};
-use rbee_core::{Device, DeviceKind, InProcessHive, MemoryRegistry, Queen};
+use rbee_core::{
+    InProcessHive, MemoryRegistry, Queen,
+    hive::{Device, DeviceKind},
+};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
@@ -124,7 +127,7 @@ async fn the_schema_of_rules_is_had_for_editors() {
     let hall = Hall::new().await;
     let schema = hall.get("/v1/policy/schema").await;
     assert_eq!(schema.status, StatusCode::OK);
-    assert_eq!(schema.json(), rbee_core::rules_schema());
+    assert_eq!(schema.json(), rbee_core::scheduler::rules_schema());
     let document = hall.get("/openapi.json").await.json();
     assert!(document["paths"]["/v1/policy/schema"]["get"].is_object());
 }

@@ -10,9 +10,11 @@ use crate::common::{self, Hall, Reply, SlowFactory, chat, job, request};
 use futures_util::stream;
 use http::{HeaderValue, Method, StatusCode, header};
 use rbee_core::{
-    Admission, Ask, ClusterView, Device, DeviceKind, EchoWorker, Error, ErrorKind, HiveId,
-    InProcessHive, Output, OutputStream, Placement, Queen, QueenBuilder, Result, Run, Scheduler,
-    SchedulerInfo, Settings, Worker, WorkerHealth, WorkerInfo, async_trait,
+    Ask, ClusterView, Error, ErrorKind, HiveId, InProcessHive, Output, OutputStream, Placement,
+    Queen, QueenBuilder, Result, Run, Scheduler, Settings, Worker, WorkerInfo, async_trait,
+    hive::{Device, DeviceKind},
+    scheduler::{Admission, SchedulerInfo},
+    worker::{EchoWorker, WorkerHealth},
 };
 use rbee_transport_http::{Token, server::QueenServer};
 use serde_json::{Value, json};
@@ -100,7 +102,7 @@ impl House {
         let text = token.reveal().to_owned();
         let router = QueenServer::new(queen.clone()).with_token(token).router();
         let acme = rbee_core::TenantId::new("acme").unwrap();
-        queen.put_tenant(acme.clone(), rbee_core::TenantLimits::default()).await.unwrap();
+        queen.put_tenant(acme.clone(), rbee_core::tenant::TenantLimits::default()).await.unwrap();
         let key = queen.issue_key(&acme, "").await.unwrap().reveal().to_owned();
         let echo = EchoWorker::new("unused".parse().unwrap());
         Self { hall: Hall { queen, echo, router }, token: text, key }

@@ -6,7 +6,11 @@ use crate::common::{self, Hall, Reply, chat, echo, request, with_host};
 use axum::body::Body;
 use http::{Method, Request, StatusCode};
 use http_body_util::BodyExt;
-use rbee_core::{EchoGate, EchoWorker, JobFilter, JobState, MemoryRegistry, Queen, Settings};
+use rbee_core::{
+    JobState, MemoryRegistry, Queen, Settings,
+    registry::JobFilter,
+    worker::{EchoGate, EchoWorker},
+};
 use rbee_transport_http::wire::sse::{Event, Parser};
 use serde_json::{Value, json};
 

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use crate::common::{Hall, Reply, SlowFactory, chat, echo, job, model, next, request};
 use http::{HeaderValue, Method, StatusCode, header};
-use rbee_core::{EchoWorker, InProcessHive, Mode, Queen, Settings, TenantId, TenantLimits};
+use rbee_core::{
+    InProcessHive, Queen, Settings, TenantId, settings::Mode, tenant::TenantLimits,
+    worker::EchoWorker,
+};
 use rbee_transport_http::{Token, server::QueenServer};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;

@@ -18,10 +18,14 @@ use std::{
 };
 
 use rbee_core::{
-    CorrelationId, Epoch, Finish, HiveId, HiveInfo, HiveReport, Job, JobId, LeaseId, LeastLoaded,
-    ModelRef, Now, Priority, Prompt, Sampling, Settings, Task, Time, Usage, WorkerHealth, WorkerId,
-    WorkerInfo, WorkerReport,
+    CorrelationId, Finish, HiveId, Job, JobId, LeastLoaded, ModelRef, Priority, Settings, Usage,
+    WorkerId, WorkerInfo,
     engine::{AttemptEnd, AttemptResult, Effect, Engine, HiveFact, Input, Submission},
+    hive::{HiveInfo, HiveReport, WorkerReport},
+    id::{Epoch, LeaseId},
+    request::{Prompt, Sampling, Task},
+    time::{Now, Time},
+    worker::WorkerHealth,
 };
 
 /// Jobs of one round.

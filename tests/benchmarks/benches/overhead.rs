@@ -11,9 +11,10 @@ use std::{
 };
 
 use rbee_core::{
-    EventKind, Finish, Job, JobId, ModelRef, Output, OutputStream, Priority, Prompt, Queen,
-    Request, Result, Resume, Run, Sampling, SqliteRegistry, Task, Usage, Worker, WorkerHealth,
-    WorkerInfo, async_trait,
+    EventKind, Finish, Job, JobId, ModelRef, Output, OutputStream, Priority, Queen, Request,
+    Result, Run, SqliteRegistry, Usage, Worker, WorkerInfo, async_trait,
+    request::{Prompt, Sampling, Task},
+    worker::{Resume, WorkerHealth},
 };
 
 /// Calls of each kind, after a tenth as many that are not counted.

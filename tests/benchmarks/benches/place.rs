@@ -16,9 +16,13 @@ use criterion::{
     BenchmarkGroup, BenchmarkId, Criterion, criterion_group, criterion_main, measurement::WallTime,
 };
 use rbee_core::{
-    Ask, ClusterView, CorrelationId, Device, DeviceKind, HiveId, HiveView, Job, JobId, LeastLoaded,
-    ModelOnDisk, ModelRef, Now, Placement, Priority, Prompt, Sampling, Scheduler, Task, Time,
-    WorkerId, WorkerInfo, WorkerView,
+    Ask, ClusterView, CorrelationId, HiveId, Job, JobId, LeastLoaded, ModelRef, Placement,
+    Priority, Scheduler, WorkerId, WorkerInfo,
+    cluster::{HiveView, WorkerView},
+    hive::{Device, DeviceKind},
+    models::ModelOnDisk,
+    request::{Prompt, Sampling, Task},
+    time::{Now, Time},
 };
 
 /// Workers of each model.

@@ -14,9 +14,11 @@ use std::{
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use rbee_core::{
-    Ask, ClusterView, CorrelationId, HiveId, HiveView, Job, JobId, LeastLoaded, ModelRef, Now,
-    Placement, Priority, Prompt, RhaiScheduler, Sampling, Scheduler, Task, Time, WorkerId,
-    WorkerInfo, WorkerView,
+    Ask, ClusterView, CorrelationId, HiveId, Job, JobId, LeastLoaded, ModelRef, Placement,
+    Priority, RhaiScheduler, Scheduler, WorkerId, WorkerInfo,
+    cluster::{HiveView, WorkerView},
+    request::{Prompt, Sampling, Task},
+    time::{Now, Time},
 };
 
 /// Workers of each model.

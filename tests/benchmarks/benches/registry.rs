@@ -11,8 +11,11 @@ use std::{
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use rbee_core::{
-    Change, CorrelationId, Durability, Epoch, Finish, Job, JobId, JobRecord, Outcome, Priority,
-    Prompt, QueenId, Registry, Sampling, SqliteRegistry, Task, Usage, WallTime,
+    CorrelationId, Finish, Job, JobId, Outcome, Priority, Registry, SqliteRegistry, Usage,
+    id::{Epoch, QueenId},
+    registry::{Change, Durability, JobRecord},
+    request::{Prompt, Sampling, Task},
+    time::WallTime,
 };
 use rusqlite::{Connection, params};
 

@@ -25,7 +25,7 @@ fn fleet(hives: usize) -> Fleet {
         online: true,
         draining: false,
         devices: vec![FleetDevice {
-            kind: rbee_core::DeviceKind::Cuda,
+            kind: rbee_core::hive::DeviceKind::Cuda,
             name: "simulated".into(),
             memory_total: 40 * GB,
             memory_free: None,

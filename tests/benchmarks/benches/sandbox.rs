@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use peak_alloc::PeakAlloc;
 use rbee_core::{
-    Ask, ClusterView, Now, RhaiScheduler, Scheduler, Settings,
+    Ask, ClusterView, RhaiScheduler, Scheduler, Settings,
     sim::{Fleet, FleetWorker, JobSketch},
+    time::Now,
 };
 
 #[global_allocator]

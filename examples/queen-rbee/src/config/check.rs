@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, collections::BTreeSet, fmt::Debug, time::Duration};
 
-use rbee_core::{Error, ErrorKind, Mode, ModelRef, Result};
+use rbee_core::{Error, ErrorKind, ModelRef, Result, settings::Mode};
 use rbee_transport_http::{Token, server::LogStyle};
 
 use super::{Config, Embedded};

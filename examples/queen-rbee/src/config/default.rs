@@ -8,7 +8,7 @@ use std::{
 };
 
 use etcetera::BaseStrategy;
-use rbee_core::{Durability, Error, ErrorKind, Result, Settings};
+use rbee_core::{Error, ErrorKind, Result, Settings, registry::Durability};
 use rbee_transport_http::{server::LogFormat, wire::QUEEN_PORT};
 
 use super::{Checked, Config, Embedded, List, Yaml};

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-use rbee_core::{HiveId, parse_label};
+use rbee_core::{HiveId, hive::parse_label};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 use crate::hive_url::HiveUrl;

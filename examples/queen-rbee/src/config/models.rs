@@ -3,8 +3,11 @@
 use std::path::PathBuf;
 
 #[cfg(feature = "hub")]
-use rbee_core::{Hub, HubToken};
-use rbee_core::{ModelStore, Result, StoreOptions};
+use rbee_core::models::{Hub, HubToken};
+use rbee_core::{
+    Result,
+    models::{ModelStore, StoreOptions},
+};
 
 use super::Config;
 #[cfg(feature = "hub")]

@@ -377,7 +377,7 @@ fn tenants_name_references_only_within_a_disk_budget() {
     assert!(why.contains("tenant_models_budget is not set"), "{why}");
     let text = "tenant_references: with_hub_token\ntenant_models_budget: 5GiB";
     let settings = load(text, &[], &[]).unwrap().config.settings();
-    assert_eq!(settings.tenant_references, rbee_core::TenantReferences::WithHubToken);
+    assert_eq!(settings.tenant_references, rbee_core::settings::TenantReferences::WithHubToken);
     assert_eq!(settings.tenant_models_budget, Some(5 << 30));
     let why = refused("tenant_references: yes", &[], &[]);
     assert!(why.contains("off|public|with_hub_token") || why.contains("off, public"), "{why}");

@@ -2,7 +2,7 @@
 
 use std::{fmt, marker::PhantomData, net::IpAddr, ops::Deref, str::FromStr};
 
-use rbee_core::TenantLimits;
+use rbee_core::tenant::TenantLimits;
 use rbee_transport_http::{Token, wire::engine::Engine};
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 use http::Method;
-use rbee_core::{HiveId, parse_label};
+use rbee_core::{HiveId, hive::parse_label};
 use rbee_transport_http::{
     Token,
     wire::queen::{self, AddHive, HiveView, Listing},

@@ -6,7 +6,7 @@ use std::{
 };
 
 use clap::{Subcommand, ValueEnum};
-use rbee_core::{PolicyLanguage, PolicySource};
+use rbee_core::scheduler::{PolicyLanguage, PolicySource};
 use rbee_transport_http::wire::{
     policy::{
         self, PolicyCheck, PolicyDryRun, PolicyQuery, PolicyRollback, PolicyText, PolicyVersion,

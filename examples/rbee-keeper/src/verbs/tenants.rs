@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 use http::Method;
-use rbee_core::{ErrorKind, Priority, TenantId, TenantLimits};
+use rbee_core::{ErrorKind, Priority, TenantId, tenant::TenantLimits};
 use rbee_transport_http::wire::{
     queen::Listing,
     tenants::{IssuedKey, NewKey, TENANT, TENANT_KEY, TENANT_KEYS, TENANTS, TenantView},

@@ -1,7 +1,7 @@
 //! `rbee ps`: the loaded models.
 
 use clap::Args;
-use rbee_core::DeviceKind;
+use rbee_core::hive::DeviceKind;
 use rbee_transport_http::wire::queen::{self, HiveView, Listing, WorkerView};
 
 use crate::{

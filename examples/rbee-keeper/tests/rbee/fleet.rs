@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use crate::support::{Ended, Hall, echo, hive, until};
 use rbee_core::{
-    EchoGate, EchoWorker, Error, ErrorKind, HiveBackend, HiveId, JobState, Result, Worker,
-    async_trait,
+    Error, ErrorKind, HiveBackend, HiveId, JobState, Result, Worker, async_trait,
+    worker::{EchoGate, EchoWorker},
 };
 use rbee_transport_http::{
     Token,

@@ -6,7 +6,10 @@ use std::sync::{
 };
 
 use crate::support::{Hall, Rbee, echo, until};
-use rbee_core::{EchoGate, EchoWorker, MemoryRegistry};
+use rbee_core::{
+    MemoryRegistry,
+    worker::{EchoGate, EchoWorker},
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, copy},
     net::{TcpListener, TcpStream},

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use crate::support::{Hall, Rbee, TIMEOUT, echo, until};
 use rbee_core::{
-    EchoFault, EchoGate, EchoWorker, ErrorKind, JobState, KeepRequests, Prompt, Settings, Task,
+    ErrorKind, JobState, Settings,
+    request::{Prompt, Task},
+    settings::KeepRequests,
+    worker::{EchoFault, EchoGate, EchoWorker},
 };
 
 const FIVE: [&str; 7] = ["run", "bee", "hello", "--seed", "7", "--max-tokens", "5"];

@@ -7,9 +7,11 @@ pub mod terminal;
 use std::{path::PathBuf, process::Stdio, sync::Arc, time::Duration};
 
 use rbee_core::{
-    Device, DeviceKind, EchoBuilder, EchoWorker, Error, ErrorKind, HiveId, InProcessHive,
-    JobFilter, JobRecord, Progress, Queen, QueenBuilder, Result, Worker, WorkerFactory, WorkerId,
+    Error, ErrorKind, HiveId, InProcessHive, Queen, QueenBuilder, Result, Worker, WorkerId,
     WorkerSpec, async_trait,
+    hive::{Device, DeviceKind, Progress, WorkerFactory},
+    registry::{JobFilter, JobRecord},
+    worker::{EchoBuilder, EchoWorker},
 };
 use rbee_transport_http::server::{QueenServer, Server};
 use serde_json::Value;

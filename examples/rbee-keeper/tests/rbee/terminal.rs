@@ -1,7 +1,10 @@
 //! Tests of the output in a terminal.
 
 use crate::support::{Hall, TIMEOUT, echo, until};
-use rbee_core::{EchoGate, EchoWorker, Finish, JobState, Output, Usage};
+use rbee_core::{
+    Finish, JobState, Output, Usage,
+    worker::{EchoGate, EchoWorker},
+};
 use rbee_keeper::text::width;
 
 /// The text without colors, and with the line ends that the program wrote.
@@ -119,7 +122,7 @@ async fn in_a_conversation_ctrl_c_stops_the_answer_and_ctrl_d_leaves() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_said_is_part_of_the_next_question() {
     let settings = rbee_core::Settings {
-        keep_requests: rbee_core::KeepRequests::Always,
+        keep_requests: rbee_core::settings::KeepRequests::Always,
         ..rbee_core::Settings::default()
     };
     let hall = Hall::built(echo(), |queen| queen.settings(settings), |server| server).await;
@@ -129,7 +132,10 @@ async fn what_was_said_is_part_of_the_next_question() {
     let answer = EchoWorker::text(7, 2);
     assert_eq!(ended.out, format!("{answer}\n{answer}\n"));
     let job = hall.last_job().await.request.unwrap();
-    let rbee_core::Task::Generate { prompt: rbee_core::Prompt::Chat(messages), .. } = &job.task
+    let rbee_core::request::Task::Generate {
+        prompt: rbee_core::request::Prompt::Chat(messages),
+        ..
+    } = &job.task
     else {
         panic!()
     };

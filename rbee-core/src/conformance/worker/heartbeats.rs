@@ -7,7 +7,7 @@ use super::{Output, Prompt, Resume, Run, Sampling, Subject, Task, bounded};
 /// Heartbeats of one run that are no burden: one for each so long that it takes, and a few.
 const APART: Duration = Duration::from_millis(100);
 
-/// Where [`Capabilities::heartbeats`](crate::Capabilities::heartbeats) is promised, a run gives a sign of life all the
+/// Where [`Capabilities::heartbeats`](crate::worker::Capabilities::heartbeats) is promised, a run gives a sign of life all the
 /// time, also while it computes a long prompt; where it is not, there are no heartbeats. They are few in any case.
 ///
 /// # Panics

@@ -20,8 +20,8 @@ use crate::{
 ///
 /// ```
 /// use std::sync::Arc;
-/// use rbee_core::{HiveId, Progress, Result, Worker, WorkerFactory, WorkerId, WorkerInfo, WorkerSpec, async_trait};
-/// # use rbee_core::{OutputStream, Run, WorkerHealth};
+/// use rbee_core::{async_trait, hive::{Progress, WorkerFactory}, HiveId, Result, Worker, WorkerId, WorkerInfo, WorkerSpec};
+/// # use rbee_core::{worker::WorkerHealth, OutputStream, Run};
 /// # #[derive(Debug)]
 /// # struct Engine(Arc<WorkerInfo>);
 /// # #[async_trait]

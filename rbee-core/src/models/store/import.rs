@@ -49,7 +49,7 @@ impl ModelStore {
     /// # Errors
     /// Those of [`begin`](Self::begin) and [`finish`](Self::finish), those of the source, and
     /// [`ErrorKind::HubUnreachable`](crate::ErrorKind::HubUnreachable) where it gives nothing for
-    /// [`StoreOptions::stall`](crate::StoreOptions::stall). What has come until then is kept.
+    /// [`StoreOptions::stall`](crate::models::StoreOptions::stall). What has come until then is kept.
     pub async fn import(
         &self,
         model: &ModelRef,

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-/// How a [`ModelStore`](crate::ModelStore) works.
+/// How a [`ModelStore`](crate::models::ModelStore) works.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreOptions {
     /// The hub's cache. As it stands: the standard place, which is `HF_HUB_CACHE`, else `hub` below `HF_HOME`, else

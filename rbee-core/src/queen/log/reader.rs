@@ -73,8 +73,8 @@ impl JobEvents {
     ///
     /// ```
     /// use std::{future::poll_fn, ops::ControlFlow};
-    /// use rbee_core::{EventRef, Queen, Request};
-    /// # use rbee_core::EchoWorker;
+    /// use rbee_core::{event::EventRef, Queen, Request};
+    /// # use rbee_core::worker::EchoWorker;
     ///
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> rbee_core::Result<()> {

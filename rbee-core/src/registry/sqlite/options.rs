@@ -23,7 +23,7 @@ pub struct Backups {
 /// How a [`SqliteRegistry`] is opened; see [`SqliteRegistry::options`].
 ///
 /// ```
-/// use rbee_core::{Durability, SqliteRegistry};
+/// use rbee_core::{registry::Durability, SqliteRegistry};
 ///
 /// # let dir = tempfile::tempdir()?;
 /// # let path = dir.path().join("rbee.db");

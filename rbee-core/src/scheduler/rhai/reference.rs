@@ -8,7 +8,7 @@ use super::{dry_run, engine, registry::Helper};
 /// an example with its result on the fleet of the dry run.
 ///
 /// ```
-/// let reference = rbee_core::scheduler_reference();
+/// let reference = rbee_core::scheduler::scheduler_reference();
 /// assert!(reference.contains("`workers.least_loaded() -> worker or ()`"));
 /// ```
 pub fn scheduler_reference() -> String {

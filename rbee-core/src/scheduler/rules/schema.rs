@@ -8,7 +8,7 @@ use crate::scheduler::capability::Capability;
 /// The JSON schema (draft 2020-12) of rules in YAML: with it, an editor completes keys and marks mistakes.
 ///
 /// ```
-/// let schema = rbee_core::rules_schema();
+/// let schema = rbee_core::scheduler::rules_schema();
 /// assert_eq!(schema["properties"]["rules"]["items"]["required"][0], "then");
 /// ```
 pub fn rules_schema() -> Value {

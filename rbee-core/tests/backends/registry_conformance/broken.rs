@@ -7,9 +7,15 @@ use std::{
 };
 
 use rbee_core::{
-    Change, Epoch, Error, ErrorKind, HiveId, JobFilter, JobId, JobRecord, JobStatus, LiveJob,
-    MemoryRegistry, ModelRecord, Outcome, PolicyFilter, PolicyRecord, QueenId, Registry, Result,
-    Snapshot, WallTime, WorkerId, WorkerRecord, async_trait,
+    Error, ErrorKind, HiveId, JobId, MemoryRegistry, Outcome, Registry, Result, WorkerId,
+    async_trait,
+    id::{Epoch, QueenId},
+    job::{JobStatus, LiveJob},
+    registry::{
+        Change, JobFilter, JobRecord, ModelRecord, PolicyFilter, PolicyRecord, Snapshot,
+        WorkerRecord,
+    },
+    time::WallTime,
 };
 
 macro_rules! flaws {

@@ -11,14 +11,20 @@ use std::{
 };
 
 use rbee_core::{
-    Admission, Ask, Change, ClusterView, Epoch, Error, ErrorKind, Finish, HiveId, Idempotency, Job,
-    JobId, JobRecord, JobStatus, LeaseId, LeastLoaded, LiveJob, LoadRequest, ModelRef, Now,
-    Placement, Priority, Scheduler, Settings, Snapshot, Ticket, Time, Usage, WallTime,
-    WorkerHealth, WorkerId, WorkerInfo, WorkerSpec, WorkerState,
+    Ask, ClusterView, Error, ErrorKind, Finish, HiveId, Job, JobId, LeastLoaded, ModelRef,
+    Placement, Priority, Scheduler, Settings, Usage, WorkerId, WorkerInfo, WorkerSpec,
+    cluster::WorkerState,
     engine::{
         Advice, AttemptEnd, AttemptResult, Command, Decider, Effect, Engine, HiveFact, Input, Note,
         Question, Silence, Submission, Submitted,
     },
+    id::{Epoch, LeaseId, Ticket},
+    job::{Idempotency, JobStatus, LiveJob},
+    queen::LoadRequest,
+    registry::{Change, JobRecord, Snapshot},
+    scheduler::Admission,
+    time::{Now, Time, WallTime},
+    worker::WorkerHealth,
 };
 
 use super::{Op, parts};

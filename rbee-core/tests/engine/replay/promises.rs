@@ -3,7 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use rbee_core::{
-    Ask, ClusterView, FnScheduler, LeastLoaded, Placement, Priority, Scheduler, WorkerView,
+    Ask, ClusterView, FnScheduler, LeastLoaded, Placement, Priority, Scheduler,
+    cluster::WorkerView,
     sim::{Fleet, JobSketch, Replay, Trace},
 };
 use serde_json::json;

@@ -3,9 +3,12 @@
 use std::sync::Arc;
 
 use rbee_core::{
-    Epoch, Error, ErrorKind, Finish, JobOutline, JobRecord, LeastLoaded, LiveJob, Outcome,
-    Priority, Settings, Usage, WallTime, WorkerId,
+    Error, ErrorKind, Finish, LeastLoaded, Outcome, Priority, Settings, Usage, WorkerId,
+    id::Epoch,
+    job::LiveJob,
+    registry::{JobOutline, JobRecord},
     sim::{JobSketch, Replay, Trace},
+    time::WallTime,
 };
 
 use super::traces::{millis, model, run, tenant, workers};

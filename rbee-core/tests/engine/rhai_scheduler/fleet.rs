@@ -3,9 +3,13 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use rbee_core::{
-    Ask, ClusterView, CorrelationId, Device, DeviceKind, HiveId, HiveView, Job, JobId, ModelOnDisk,
-    ModelRef, Now, Placement, Priority, Prompt, Sampling, Scheduler, Task, Time, WallTime,
-    WorkerId, WorkerInfo, WorkerView,
+    Ask, ClusterView, CorrelationId, HiveId, Job, JobId, ModelRef, Placement, Priority, Scheduler,
+    WorkerId, WorkerInfo,
+    cluster::{HiveView, WorkerView},
+    hive::{Device, DeviceKind},
+    models::ModelOnDisk,
+    request::{Prompt, Sampling, Task},
+    time::{Now, Time, WallTime},
 };
 
 pub(crate) const GIB: u64 = 1 << 30;

@@ -3,8 +3,12 @@
 use std::{sync::Arc, time::Duration};
 
 use rbee_core::{
-    Admission, Candidate, ErrorKind, LaneKey, LaneView, LeastLoaded, ModelOnDisk, Placement,
-    RhaiScheduler, Scheduler, Time, Verdict, conformance,
+    ErrorKind, LeastLoaded, Placement, RhaiScheduler, Scheduler,
+    cluster::{LaneKey, LaneView},
+    conformance,
+    models::ModelOnDisk,
+    scheduler::{Admission, Candidate, Verdict},
+    time::Time,
 };
 
 use super::fleet::{

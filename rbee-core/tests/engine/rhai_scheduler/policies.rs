@@ -7,9 +7,13 @@ use std::{
 };
 
 use rbee_core::{
-    Admission, Ask, LaneKey, LaneView, LeastLoaded, Placement, PlatformPolicy, Priority, Prompt,
-    RhaiScheduler, Sampling, Scheduler, Task, TenantId, TenantLimits, TenantView, Time, WallTime,
-    WorkerInfo, WorkerState, WorkerView, conformance,
+    Ask, LeastLoaded, Placement, Priority, RhaiScheduler, Scheduler, TenantId, WorkerInfo,
+    cluster::{LaneKey, LaneView, WorkerState, WorkerView},
+    conformance,
+    request::{Prompt, Sampling, Task},
+    scheduler::{Admission, PlatformPolicy},
+    tenant::{TenantLimits, TenantView},
+    time::{Time, WallTime},
 };
 
 use super::fleet::{
@@ -279,7 +283,7 @@ fn rules_do_what_they_say() {
     let cluster = cluster(hives, [worker(1, "a", "m", 1), worker(2, "b", "m", 0)]);
     let at = |name: &str, hour: u64| {
         let mut ask = ask(name);
-        ask.now.wall = rbee_core::WallTime::from_millis(hour * 3_600_000);
+        ask.now.wall = rbee_core::time::WallTime::from_millis(hour * 3_600_000);
         ask
     };
     assert!(

@@ -10,7 +10,8 @@ fn the_page_has_the_reference_of_this_version() {
     let page = std::fs::read_to_string(&path).unwrap();
     let (before, reference) =
         page.split_once(BEGIN).expect("the page says where its reference begins");
-    let wanted = format!("\n{}", rbee_core::scheduler_reference().trim_end().to_owned() + "\n");
+    let wanted =
+        format!("\n{}", rbee_core::scheduler::scheduler_reference().trim_end().to_owned() + "\n");
     if std::env::var_os("RBEE_WRITE_DOCS").is_some() {
         std::fs::write(&path, format!("{before}{BEGIN}{wanted}")).unwrap();
     } else {

@@ -1,8 +1,10 @@
 //! Rules in YAML: what they become, and what is said of wrong ones.
 
 use rbee_core::{
-    Admission, ClusterView, LaneKey, LaneView, Placement, RhaiScheduler, Scheduler, TenantId, Time,
-    rules_schema, rules_to_rhai,
+    ClusterView, Placement, RhaiScheduler, Scheduler, TenantId,
+    cluster::{LaneKey, LaneView},
+    scheduler::{Admission, rules_schema, rules_to_rhai},
+    time::Time,
 };
 use serde_json::Value;
 

@@ -3,9 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use rbee_core::{
-    Admission, Change, Epoch, Error, ErrorKind, Idempotency, Job, JobId, JobRecord, Placement,
-    Settings, Snapshot, Ticket, WallTime,
+    Error, ErrorKind, Job, JobId, Placement, Settings,
     engine::{Advice, Decider, Effect, Input, Note, Question, Submission, Submitted},
+    id::{Epoch, Ticket},
+    job::Idempotency,
+    registry::{Change, JobRecord, Snapshot},
+    scheduler::Admission,
+    time::WallTime,
 };
 
 use super::{

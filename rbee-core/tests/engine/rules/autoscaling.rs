@@ -3,9 +3,12 @@
 use std::time::Duration;
 
 use rbee_core::{
-    Change, Device, DeviceKind, Epoch, ErrorKind, HiveReport, Settings, Sizing, Snapshot, WorkerId,
-    WorkerInfo, WorkerRecord, WorkerSpec,
+    ErrorKind, Settings, WorkerId, WorkerInfo, WorkerSpec,
     engine::{Command, CommandOutput, Effect, Engine, HiveFact, Input, Note},
+    hive::{Device, DeviceKind, HiveReport},
+    id::Epoch,
+    registry::{Change, Snapshot, WorkerRecord},
+    scheduler::Sizing,
 };
 
 use super::{hand::*, parts, parts::GIB};
@@ -237,12 +240,12 @@ fn after_the_end_of_a_replica_that_is_not_kept_alive_longer_none_is_started_for_
 
 #[test]
 fn models_that_are_on_a_hive_no_more_are_forgotten_those_of_an_earlier_life_too() {
-    let record = |n| rbee_core::ModelRecord {
+    let record = |n| rbee_core::registry::ModelRecord {
         hive: parts::hive(0),
         model: parts::model(n),
         bytes: 4 * GIB,
         checksum: None,
-        last_used: rbee_core::WallTime::default(),
+        last_used: rbee_core::time::WallTime::default(),
     };
     let mut hand = Hand::new(Settings::default());
     let models = vec![record(1), record(5)];
@@ -253,7 +256,7 @@ fn models_that_are_on_a_hive_no_more_are_forgotten_those_of_an_earlier_life_too(
     // It reports models 0 and 1.
     hand.report(0, 1, &[]);
     assert_eq!(hand.changes(), [gone(5)]);
-    let result = Ok(rbee_core::ModelOnDisk::new(parts::model(2), 4 * GIB));
+    let result = Ok(rbee_core::models::ModelOnDisk::new(parts::model(2), 4 * GIB));
     hand.feed(Input::Provisioned { hive: parts::hive(0), model: parts::model(2), result });
     assert!(matches!(hand.changes()[..], [Change::ModelPut(_)]));
     hand.report(0, 2, &[]);

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use rbee_core::{
-    Error, ErrorKind, Finish, Job, Prompt, Sampling, Task, TenantId, Usage,
+    Error, ErrorKind, Finish, Job, TenantId, Usage,
     engine::{AttemptResult, Effect},
+    request::{Prompt, Sampling, Task},
 };
 
 use super::{

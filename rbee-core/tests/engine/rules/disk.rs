@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use rbee_core::{
-    Digest, Error, ErrorKind, WorkerId, WorkerInfo,
+    Error, ErrorKind, WorkerId, WorkerInfo,
     engine::{Command, Effect, HiveFact, Input, Note},
+    models::Digest,
 };
 
 use super::{

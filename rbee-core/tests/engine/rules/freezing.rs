@@ -3,8 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use rbee_core::{
-    Change, ErrorKind, Idempotency, Job, JobId, Outcome, Settings,
+    ErrorKind, Job, JobId, Outcome, Settings,
     engine::{Effect, Input},
+    job::Idempotency,
+    registry::Change,
 };
 
 use super::{

@@ -3,13 +3,14 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use rbee_core::{
-    Epoch, Error, ErrorKind, Finish, HiveId, Job, JobId, LeaseId, LeastLoaded, ModelRef, Now,
-    Outcome, Placement, Scheduler, Settings, Ticket, Time, Usage, WallTime, WorkerId, WorkerInfo,
-    WorkerSpec,
+    Error, ErrorKind, Finish, HiveId, Job, JobId, LeastLoaded, ModelRef, Outcome, Placement,
+    Scheduler, Settings, Usage, WorkerId, WorkerInfo, WorkerSpec,
     engine::{
         Advice, AttemptEnd, AttemptResult, Command, CommandOutput, Decider, Effect, Engine,
         HiveFact, Input, Question, Submission,
     },
+    id::{Epoch, LeaseId, Ticket},
+    time::{Now, Time, WallTime},
 };
 
 use super::parts;

@@ -1,8 +1,12 @@
 //! What is recorded of hives, and what an operator sees of them.
 
 use rbee_core::{
-    Change, ErrorKind, HiveInfo, HiveRecord, HiveStatus, HiveSummary, Settings, WallTime,
+    ErrorKind, Settings,
     engine::{Effect, HiveFact, Input},
+    hive::HiveInfo,
+    queen::HiveSummary,
+    registry::{Change, HiveRecord, HiveStatus},
+    time::WallTime,
 };
 
 use super::{

@@ -3,8 +3,10 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use rbee_core::{
-    DeviceKind, ErrorKind, HiveReport, ModelOnDisk, Placement, Settings, WorkerInfo,
+    ErrorKind, Placement, Settings, WorkerInfo,
     engine::{Command, Decider, Effect, HiveFact, Note, Question},
+    hive::{DeviceKind, HiveReport},
+    models::ModelOnDisk,
 };
 
 use super::{
@@ -264,7 +266,7 @@ fn a_worker_that_claims_more_than_its_device_has_teaches_nothing() {
 }
 
 /// A worker of model 1 that is busy, and jobs 2 and 3 for models 0 and 3 that wait: the second has files of 200 GiB.
-fn starved() -> (Hand, rbee_core::LeaseId) {
+fn starved() -> (Hand, rbee_core::id::LeaseId) {
     let mut hand = Hand::new(Settings { min_loaded: Duration::ZERO, ..Settings::default() });
     hand.hive(0, parts::added());
     let workers = [worker(1, 1, 1)];

@@ -3,8 +3,11 @@
 use std::time::Duration;
 
 use rbee_core::{
-    Error, ErrorKind, HiveId, LoadRequest, ModelOnDisk, ModelRef, Placement, Ticket, WorkerId,
+    Error, ErrorKind, HiveId, ModelRef, Placement, WorkerId,
     engine::{Command, CommandOutput, Effect, Input, Note},
+    id::Ticket,
+    models::ModelOnDisk,
+    queen::LoadRequest,
 };
 
 use super::{
@@ -133,7 +136,7 @@ fn a_model_that_nobody_uses_is_removed_and_the_store_is_told() {
         _ => None,
     });
     let (hive, model) = (parts::hive(0), parts::model(0));
-    assert_eq!(gone, Some(vec![rbee_core::Change::ModelGone { hive, model }]));
+    assert_eq!(gone, Some(vec![rbee_core::registry::Change::ModelGone { hive, model }]));
     assert!(hand.engine.is_quiet());
 }
 

@@ -3,8 +3,12 @@
 use std::time::Duration;
 
 use rbee_core::{
-    Mode, PlatformPolicy, TenantId, TenantLimits, WallTime,
+    TenantId,
+    scheduler::PlatformPolicy,
+    settings::Mode,
     sim::{Arrival, JobSketch, Replay, Trace},
+    tenant::TenantLimits,
+    time::WallTime,
 };
 
 const FLEET: &str = r#"{ "hives": [{

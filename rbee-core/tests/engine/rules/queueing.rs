@@ -3,9 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use rbee_core::{
-    Epoch, ErrorKind, JobRecord, JobStatus, KeepRequests, LiveJob, Outcome, Placement, Priority,
-    Settings, Snapshot, WallTime,
+    ErrorKind, Outcome, Placement, Priority, Settings,
     engine::{AttemptResult, Command, Effect, Input},
+    id::Epoch,
+    job::{JobStatus, LiveJob},
+    registry::{JobRecord, Snapshot},
+    settings::KeepRequests,
+    time::WallTime,
 };
 
 use super::{
@@ -180,7 +184,7 @@ fn an_attempt_under_way_when_a_queen_dies_costs_no_try_but_not_without_end() {
     restore(&mut hand, vec![running(1, 4, 1), running(2, 1, 20), running(3, 1, 21)]);
     let requeued = hand.all(|effect| match effect {
         Effect::Record { changes, .. } => match changes[..] {
-            [rbee_core::Change::JobRequeued { job, attempts }] => Some((job, attempts)),
+            [rbee_core::registry::Change::JobRequeued { job, attempts }] => Some((job, attempts)),
             _ => None,
         },
         _ => None,
@@ -205,7 +209,7 @@ fn what_is_not_to_be_kept_is_not_in_the_record() {
         hand.job(1, 0);
         let has_request = hand.find(|e| match e {
             Effect::Record { changes, .. } => match &changes[0] {
-                rbee_core::Change::JobQueued(record) => Some(record.request.is_some()),
+                rbee_core::registry::Change::JobQueued(record) => Some(record.request.is_some()),
                 _ => None,
             },
             _ => None,

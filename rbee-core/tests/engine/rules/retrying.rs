@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use rbee_core::{
-    ErrorKind, WorkerState,
+    ErrorKind,
+    cluster::WorkerState,
     engine::{AttemptResult, Effect, HiveFact, Input, Note},
 };
 
@@ -133,7 +134,7 @@ fn a_failed_probe_is_followed_by_another() {
     let mut hand = Hand::with(&[worker(1, 0, 3)]);
     (0..3).for_each(|n| hand.job(n, 0));
     for lease in 1..40 {
-        hand.fail(rbee_core::LeaseId(lease), ErrorKind::WorkerFault);
+        hand.fail(rbee_core::id::LeaseId(lease), ErrorKind::WorkerFault);
     }
     (0..3).for_each(|n| hand.feed(Input::Cancel { job: parts::job_id(n) }));
     for seconds in [1, 2, 4, 8, 16, 32, 60, 60] {

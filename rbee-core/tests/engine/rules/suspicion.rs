@@ -3,8 +3,11 @@
 use std::time::Duration;
 
 use rbee_core::{
-    Change, ErrorKind, LeaseId, Settings, WorkerInfo, WorkerState, WorkerView,
+    ErrorKind, Settings, WorkerInfo,
+    cluster::{WorkerState, WorkerView},
     engine::{AttemptResult, Effect, HiveFact, Input, Note, Silence},
+    id::LeaseId,
+    registry::Change,
 };
 
 use super::{

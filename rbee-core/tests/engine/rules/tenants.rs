@@ -3,9 +3,13 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use rbee_core::{
-    Change, Error, ErrorKind, Finish, LeaseId, Mode, Priority, Prompt, Sampling, Settings,
-    Snapshot, Task, TenantId, TenantLimits, TenantRecord, Usage,
+    Error, ErrorKind, Finish, Priority, Settings, TenantId, Usage,
     engine::{AttemptEnd, AttemptResult, Command, CommandOutput, Effect, Input},
+    id::LeaseId,
+    registry::{Change, Snapshot, TenantRecord},
+    request::{Prompt, Sampling, Task},
+    settings::Mode,
+    tenant::TenantLimits,
 };
 
 use super::{

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use rbee_core::{
-    Error, ErrorKind, Settings, WorkerState,
+    Error, ErrorKind, Settings,
+    cluster::WorkerState,
     engine::{Command, Effect, HiveFact, Input, Note},
 };
 
@@ -217,7 +218,7 @@ fn a_download_is_not_counted_as_a_start() {
     hand.job(1, 7);
     let (hive, model) = (parts::hive(0), parts::model(7));
     assert!(hand.find(|e| matches!(e, Effect::Provision { .. }).then_some(())).is_some());
-    let result = Ok(rbee_core::ModelOnDisk::new(model.clone(), parts::GIB));
+    let result = Ok(rbee_core::models::ModelOnDisk::new(model.clone(), parts::GIB));
     hand.feed(Input::Provisioned { hive, model, result });
     assert_eq!(hand.spawns().len(), 1);
 }

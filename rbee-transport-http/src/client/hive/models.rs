@@ -8,8 +8,9 @@ use futures_core::stream::BoxStream;
 use futures_util::{StreamExt, TryStreamExt, stream::FuturesUnordered};
 use http::Method;
 use rbee_core::{
-    Damage, Error, ErrorKind, HiveInfo, HubAccess, Manifest, ModelFiles, ModelHost, ModelOnDisk,
-    ModelOrigin, ModelRef, Progress, Result,
+    Error, ErrorKind, ModelRef, Result,
+    hive::{HiveInfo, ModelHost, ModelOrigin, Progress},
+    models::{Damage, HubAccess, Manifest, ModelFiles, ModelOnDisk},
 };
 
 use super::{HttpHive, SILENCE, SLACK, TIMEOUT};

@@ -12,7 +12,7 @@ use std::{
 use futures_core::stream::BoxStream;
 use futures_util::{StreamExt, stream};
 use http::Method;
-use rbee_core::{Epoch, Error, HiveEvent, HiveId, Result};
+use rbee_core::{Error, HiveId, Result, hive::HiveEvent, id::Epoch};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
 use super::{SILENCE, TIMEOUT};

@@ -1,6 +1,9 @@
 //! What an OpenAI-compatible server is asked.
 
-use rbee_core::{Error, ErrorKind, Job, Message, Prompt, Result, Sampling, Task};
+use rbee_core::{
+    Error, ErrorKind, Job, Message, Result,
+    request::{Prompt, Sampling, Task},
+};
 use serde::Serialize;
 
 /// The body of a request, and where it goes.

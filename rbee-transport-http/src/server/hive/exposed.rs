@@ -4,7 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use futures_core::Stream;
 use futures_util::StreamExt;
-use rbee_core::{Epoch, Error, ErrorKind, HiveBackend, HiveEvent, HiveReport, Result, WorkerId};
+use rbee_core::{
+    Error, ErrorKind, HiveBackend, Result, WorkerId,
+    hive::{HiveEvent, HiveReport},
+    id::Epoch,
+};
 use tokio::{
     sync::{RwLock, watch},
     time::Instant,

@@ -18,8 +18,9 @@ use futures_util::{StreamExt, stream};
 use http::{HeaderMap, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
 use rbee_core::{
-    Digest, Error, ErrorKind, HubAccess, Manifest, ModelFiles, ModelOnDisk, ModelOrigin, Progress,
-    Result,
+    Error, ErrorKind, Result,
+    hive::{ModelOrigin, Progress},
+    models::{Digest, HubAccess, Manifest, ModelFiles, ModelOnDisk},
 };
 use tokio::sync::mpsc;
 

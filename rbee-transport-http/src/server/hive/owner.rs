@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rbee_core::{Epoch, Error, ErrorKind, HiveId, Result};
+use rbee_core::{Error, ErrorKind, HiveId, Result, id::Epoch};
 use tokio::time::Instant;
 
 /// How far a claim may be above the epoch of an owner that is alive.

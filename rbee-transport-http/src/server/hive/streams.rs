@@ -10,7 +10,11 @@ use bytes::{Bytes, BytesMut};
 use futures_core::{Stream, future::BoxFuture};
 use futures_util::{StreamExt, stream};
 use http::header;
-use rbee_core::{Error, ErrorKind, HiveEvent, ModelOnDisk, Progress, Result};
+use rbee_core::{
+    Error, ErrorKind, Result,
+    hive::{HiveEvent, Progress},
+    models::ModelOnDisk,
+};
 use serde::Serialize;
 use tokio::{
     sync::{mpsc, watch},

@@ -115,7 +115,7 @@ impl Worker for Held {
     async fn execute(&self, run: rbee_core::Run) -> Result<rbee_core::OutputStream> {
         self.worker()?.execute(run).await
     }
-    async fn health(&self) -> Result<rbee_core::WorkerHealth> {
+    async fn health(&self) -> Result<rbee_core::worker::WorkerHealth> {
         self.worker()?.health().await
     }
 }

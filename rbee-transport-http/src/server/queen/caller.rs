@@ -2,7 +2,9 @@
 
 use axum::extract::FromRequestParts;
 use http::{HeaderMap, Method, header, request::Parts};
-use rbee_core::{Error, ErrorKind, JobId, JobRecord, Mode, Queen, Result, TenantId};
+use rbee_core::{
+    Error, ErrorKind, JobId, Queen, Result, TenantId, registry::JobRecord, settings::Mode,
+};
 
 use crate::{
     token::SharedToken,

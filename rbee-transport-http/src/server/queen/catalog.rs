@@ -10,8 +10,9 @@ use std::{
 use axum::{extract::State, response::IntoResponse};
 use http::StatusCode;
 use rbee_core::{
-    ClusterView, Error, ErrorKind, HiveId, HiveView, MemoryNeed, ModelRef, ModelSource, Queen,
-    Result, WorkerState,
+    ClusterView, Error, ErrorKind, HiveId, ModelRef, Queen, Result,
+    cluster::{HiveView, WorkerState},
+    models::{MemoryNeed, ModelSource},
 };
 
 use super::{

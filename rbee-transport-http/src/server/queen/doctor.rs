@@ -4,7 +4,12 @@ use std::{fmt, time::Duration};
 
 use axum::extract::State;
 use http::StatusCode;
-use rbee_core::{ClusterView, HiveStatus, HiveSummary, JobFilter, Queen, WorkerState, async_trait};
+use rbee_core::{
+    ClusterView, Queen, async_trait,
+    cluster::WorkerState,
+    queen::HiveSummary,
+    registry::{HiveStatus, JobFilter},
+};
 use tokio::time::Instant;
 
 use super::{Shared, middleware::Answer};
@@ -153,7 +158,7 @@ fn machine(hive: &HiveSummary, cluster: &ClusterView) -> Vec<Check> {
     checks
 }
 
-fn engine(worker: &rbee_core::WorkerView) -> Check {
+fn engine(worker: &rbee_core::cluster::WorkerView) -> Check {
     let subject = format!("worker {}", worker.info.id);
     let model = &worker.info.model;
     match worker.state {

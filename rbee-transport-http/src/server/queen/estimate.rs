@@ -2,7 +2,7 @@
 
 use axum::extract::{Request, State};
 use http::StatusCode;
-use rbee_core::{Error, ErrorKind, Fit, LoadRequest};
+use rbee_core::{Error, ErrorKind, queen::LoadRequest, scheduler::Fit};
 
 use super::{Shared, middleware::Answer};
 use crate::{
@@ -48,7 +48,7 @@ pub(super) async fn estimate(State(shared): State<Shared>, request: Request) -> 
     Ok(response::json(StatusCode::OK, &estimate))
 }
 
-fn describe(found: rbee_core::DeviceEstimate) -> DeviceEstimate {
+fn describe(found: rbee_core::scheduler::DeviceEstimate) -> DeviceEstimate {
     let (verdict, evict, why) = match found.fit {
         Fit::Fits => ("fits", Vec::new(), None),
         Fit::FitsAfter(evict) => ("fits_after_eviction", evict, None),

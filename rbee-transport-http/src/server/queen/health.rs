@@ -75,7 +75,9 @@ async fn details(shared: &Inner) -> Result<HealthDetails> {
         hives_online: cluster.hives().filter(|hive| hive.online).count() as u64,
         workers_ready: cluster
             .workers()
-            .filter(|worker| worker.reachable && worker.state == rbee_core::WorkerState::Ready)
+            .filter(|worker| {
+                worker.reachable && worker.state == rbee_core::cluster::WorkerState::Ready
+            })
             .count() as u64,
     })
 }

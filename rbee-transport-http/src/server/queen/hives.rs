@@ -8,7 +8,8 @@ use axum::{
 };
 use http::StatusCode;
 use rbee_core::{
-    ClusterView, Error, ErrorKind, HiveAddress, HiveId, HiveStatus, HiveSummary, Queen, Result,
+    ClusterView, Error, ErrorKind, HiveId, Queen, Result, hive::HiveAddress, queen::HiveSummary,
+    registry::HiveStatus,
 };
 
 use super::{

@@ -10,8 +10,9 @@ use axum::{
 };
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use rbee_core::{
-    Error, ErrorKind, JobFilter, JobId, JobRecord, JobState, JobStatus, ModelRef, Outcome, Queen,
-    Result,
+    Error, ErrorKind, JobId, JobState, ModelRef, Outcome, Queen, Result,
+    job::JobStatus,
+    registry::{JobFilter, JobRecord},
 };
 
 use super::{

@@ -1,6 +1,6 @@
 //! Models on their way, as clients are told of them.
 
-use rbee_core::{LoadProgress, ModelRef, Queen};
+use rbee_core::{ModelRef, Queen, queen::LoadProgress};
 
 use super::caller::Caller;
 use crate::wire::queen::Loading;

@@ -22,7 +22,7 @@ use axum::{
     response::Response,
 };
 use http::{HeaderMap, HeaderValue};
-use rbee_core::{CorrelationId, JobHandle, JobId, Queen, Result, Started, WorkerId};
+use rbee_core::{CorrelationId, JobHandle, JobId, Queen, Result, WorkerId, event::Started};
 
 #[cfg(feature = "openapi")]
 pub(super) use embeddings::__path_embeddings;

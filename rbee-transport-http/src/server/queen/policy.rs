@@ -3,8 +3,10 @@
 use axum::extract::{Request, State};
 use http::StatusCode;
 use rbee_core::{
-    Admission, Candidate, Decision, Error, ErrorKind, Explanation, Job, Placement, PolicyLanguage,
-    PolicyOrigin, PolicySource, PolicyStatus, Queen, Result, Verdict,
+    Error, ErrorKind, Job, Placement, Queen, Result,
+    queen::{Decision, PolicyStatus},
+    registry::PolicyOrigin,
+    scheduler::{Admission, Candidate, Explanation, PolicyLanguage, PolicySource, Verdict},
 };
 
 use super::{
@@ -290,7 +292,7 @@ fn describe(status: PolicyStatus) -> PolicyView {
 }
 
 fn version_view(
-    record: rbee_core::PolicyRecord,
+    record: rbee_core::registry::PolicyRecord,
     in_force: Option<u64>,
     with_text: bool,
 ) -> PolicyVersion {

@@ -5,7 +5,8 @@ use std::time::Duration;
 use axum::extract::{Request, State};
 use http::StatusCode;
 use rbee_core::{
-    PolicySource, Priority,
+    Priority,
+    scheduler::PolicySource,
     sim::{ReplayReport, Waits},
 };
 

@@ -5,7 +5,7 @@ use axum::{
     response::IntoResponse,
 };
 use http::StatusCode;
-use rbee_core::{Error, ErrorKind, Result, TenantId, TenantLimits, TenantSummary};
+use rbee_core::{Error, ErrorKind, Result, TenantId, queen::TenantSummary, tenant::TenantLimits};
 
 use super::{
     Shared,

@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use rbee_core::{Error, HiveId, ModelRef, ModelSource, Queen, WorkerId};
+use rbee_core::{Error, HiveId, ModelRef, Queen, WorkerId, models::ModelSource};
 
 use super::caller::Caller;
 
@@ -62,7 +62,7 @@ impl Caller {
 
 #[cfg(test)]
 mod tests {
-    use rbee_core::{TenantId, TenantLimits};
+    use rbee_core::{TenantId, tenant::TenantLimits};
 
     use super::*;
 

@@ -3,8 +3,10 @@
 use axum::extract::{Request, State};
 use http::{HeaderValue, StatusCode, header};
 use rbee_core::{
-    ClusterView, Error, ErrorKind, LoadProgress, LoadRequest, ModelSource, Queen, Result, WorkerId,
-    WorkerState,
+    ClusterView, Error, ErrorKind, Queen, Result, WorkerId,
+    cluster::WorkerState,
+    models::ModelSource,
+    queen::{LoadProgress, LoadRequest},
 };
 
 use super::{
@@ -192,7 +194,11 @@ fn state(state: WorkerState, leased: u32) -> &'static str {
     }
 }
 
-fn describe(queen: &Queen, worker: &rbee_core::WorkerView, loads: &[LoadProgress]) -> WorkerView {
+fn describe(
+    queen: &Queen,
+    worker: &rbee_core::cluster::WorkerView,
+    loads: &[LoadProgress],
+) -> WorkerView {
     let info = &worker.info;
     let load = loads.iter().find(|load| load.worker == Some(info.id));
     let idle = queen.now() - worker.last_used;

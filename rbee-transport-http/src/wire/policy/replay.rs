@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use rbee_core::{HiveId, PolicyLanguage, WorkerId};
+use rbee_core::{HiveId, WorkerId, scheduler::PolicyLanguage};
 use serde::{Deserialize, Serialize};
 
 /// A policy, and the time to replay.

@@ -1,6 +1,9 @@
 //! Models: what is known of them, and their way to a disk.
 
-use rbee_core::{HiveId, MemoryEstimate, ModelInfo, WorkerId};
+use rbee_core::{
+    HiveId, WorkerId,
+    models::{MemoryEstimate, ModelInfo},
+};
 use serde::{Deserialize, Serialize};
 
 use crate::wire::ProgressBody;

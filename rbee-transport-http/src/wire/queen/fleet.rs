@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use rbee_core::{Device, HiveId, WorkerId};
+use rbee_core::{HiveId, WorkerId, hive::Device};
 use serde::{Deserialize, Serialize};
 
 use crate::wire::{ErrorInfo, ProgressBody};

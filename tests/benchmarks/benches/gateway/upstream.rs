@@ -8,7 +8,7 @@ use axum::{
     routing::post,
 };
 use futures_util::{StreamExt, stream};
-use rbee_core::EchoWorker;
+use rbee_core::worker::EchoWorker;
 use rbee_transport_http::server;
 
 use crate::Result;

@@ -5,7 +5,10 @@ use std::{
     time::Duration,
 };
 
-use rbee_core::{HiveId, ModelInfo, ModelRef, ModelTask, Pooling, Queen, Request};
+use rbee_core::{
+    HiveId, ModelRef, Queen, Request,
+    models::{ModelInfo, ModelTask, Pooling},
+};
 use rbee_end_to_end::{Environment, are_clients_skipped, built};
 use rbee_transport_http::{
     ProcessHive,

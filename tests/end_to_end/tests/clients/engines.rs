@@ -11,8 +11,10 @@ use std::{
 
 use futures_util::StreamExt;
 use rbee_core::{
-    Epoch, ErrorKind, HiveBackend, HiveEvent, HiveId, Progress, Prompt, Queen, Request, Worker,
-    WorkerId, WorkerSpec, conformance,
+    ErrorKind, HiveBackend, HiveId, Queen, Request, Worker, WorkerId, WorkerSpec, conformance,
+    hive::{HiveEvent, Progress},
+    id::Epoch,
+    request::Prompt,
 };
 use rbee_end_to_end::{Environment, are_clients_skipped, built};
 use rbee_transport_http::{LocalHive, ProcessHive, wire::engine::Engine};

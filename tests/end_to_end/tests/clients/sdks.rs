@@ -10,8 +10,9 @@ use std::{
 };
 
 use rbee_core::{
-    EchoWorker, Error, ErrorKind, JobFilter, OutputStream, Queen, Result, Run, Worker,
-    WorkerHealth, WorkerInfo, async_trait,
+    Error, ErrorKind, OutputStream, Queen, Result, Run, Worker, WorkerInfo, async_trait,
+    registry::JobFilter,
+    worker::{EchoWorker, WorkerHealth},
 };
 use rbee_end_to_end::{Environment, Program, are_clients_skipped};
 use rbee_transport_http::{
@@ -62,7 +63,8 @@ impl Daemon {
         let echo = |name: &str| EchoWorker::builder(name.parse().unwrap()).slots(8).embed(8);
         let slow = echo("slow").token_delay(Duration::from_millis(50)).slots(1).build();
         let limited = Limited { inner: echo("limited").build(), runs: AtomicU32::new(0) };
-        let faulty = rbee_core::EchoFault::Fail { at: 2, kind: ErrorKind::ModelIncompatible };
+        let faulty =
+            rbee_core::worker::EchoFault::Fail { at: 2, kind: ErrorKind::ModelIncompatible };
         let queen = Queen::builder()
             .worker(echo("hf:bees/tiny@main::file=bee.gguf").build())
             .worker(slow)

@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, path::Path, time::Duration};
 use crate::machine::{Machine, bee_tiny};
 use futures_util::future::join_all;
 use rbee_core::{
-    CorrelationId, EventKind, HiveId, LoadRequest, Queen, Request, WorkerId, WorkerState,
+    CorrelationId, EventKind, HiveId, Queen, Request, WorkerId, cluster::WorkerState,
+    queen::LoadRequest,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},

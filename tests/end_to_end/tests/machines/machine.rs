@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use rbee_core::{HiveBackend, HiveId, Progress, Queen, Request, WorkerId, WorkerSpec};
+use rbee_core::{HiveBackend, HiveId, Queen, Request, WorkerId, WorkerSpec, hive::Progress};
 use rbee_end_to_end::{built, private_tempdir};
 use rbee_transport_http::LocalHive;
 use rustix::process::{Pid, Signal, kill_process};

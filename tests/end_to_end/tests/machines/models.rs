@@ -13,7 +13,7 @@ use std::{
 use crate::hub::{COMMIT, Fault, HubServer};
 use crate::machine::{Machine, ask, is_gone, kill, until};
 use futures_util::future::join_all;
-use rbee_core::{HiveId, Hub, ModelRef, Progress, Queen};
+use rbee_core::{HiveId, ModelRef, Queen, hive::Progress, models::Hub};
 
 const MODEL: &str = "hf:bee/live";
 const WEIGHTS: &str = "model.safetensors";

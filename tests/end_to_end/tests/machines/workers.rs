@@ -7,7 +7,11 @@ use std::{
 };
 
 use crate::machine::{Machine, ask, bee_tiny, is_gone, kill, spawned, spec, until};
-use rbee_core::{Epoch, ErrorKind, HiveBackend, HiveEvent, HiveId, Progress, Queen, WorkerId};
+use rbee_core::{
+    ErrorKind, HiveBackend, HiveId, Queen, WorkerId,
+    hive::{HiveEvent, Progress},
+    id::Epoch,
+};
 use rbee_end_to_end::{built, built_example};
 use rbee_transport_http::{LocalHive, Token, client::Endpoint};
 use rustix::process::{Signal, kill_process};

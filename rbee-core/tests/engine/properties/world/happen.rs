@@ -91,7 +91,7 @@ impl World {
                     let result = match how {
                         0 => Err(Error::new(ErrorKind::HiveUnreachable, "cut")),
                         1 => Err(Error::new(ErrorKind::ModelNotFound, "none")),
-                        _ => Ok(rbee_core::ModelOnDisk::new(model.clone(), 4 * parts::GIB)),
+                        _ => Ok(rbee_core::models::ModelOnDisk::new(model.clone(), 4 * parts::GIB)),
                     };
                     self.feed(Input::Provisioned { hive, model, result });
                 }
@@ -516,7 +516,7 @@ impl World {
             5 => Input::Probed { worker, result: Err(lost()) },
             6 => {
                 let model = parts::model(7);
-                let result = Ok(rbee_core::ModelOnDisk::new(model.clone(), 1));
+                let result = Ok(rbee_core::models::ModelOnDisk::new(model.clone(), 1));
                 Input::Provisioned { hive, model, result }
             }
             _ => Input::Hive { hive, fact: HiveFact::Unreachable(lost()) },

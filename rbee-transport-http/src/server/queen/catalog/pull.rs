@@ -17,7 +17,7 @@ use axum::{
 use bytes::{Bytes, BytesMut};
 use futures_core::Stream;
 use futures_util::future::BoxFuture;
-use rbee_core::{CorrelationId, Error, ErrorKind, HiveId, ModelRef, Progress, Queen, Result};
+use rbee_core::{CorrelationId, Error, ErrorKind, HiveId, ModelRef, Queen, Result, hive::Progress};
 use serde::Serialize;
 use tokio::{sync::mpsc, time::Instant};
 

@@ -12,7 +12,7 @@ use axum::{
 };
 use bytes::{Bytes, BytesMut};
 use futures_core::Stream;
-use rbee_core::{CorrelationId, EventRef, JobEvents, JobId, Result};
+use rbee_core::{CorrelationId, JobId, Result, event::EventRef, queen::JobEvents};
 use serde::Serialize;
 
 use crate::{

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use axum::extract::State;
 use http::StatusCode;
-use rbee_core::{ClusterView, Error, ErrorKind, ModelRef, ModelSource};
+use rbee_core::{ClusterView, Error, ErrorKind, ModelRef, models::ModelSource};
 
 use super::super::{
     Inner, Shared,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rbee_core::{Error, ErrorKind, Priority, Request, Result, Sampling};
+use rbee_core::{Error, ErrorKind, Priority, Request, Result, request::Sampling};
 use serde_json::value::RawValue;
 
 use super::{

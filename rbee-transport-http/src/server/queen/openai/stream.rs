@@ -19,7 +19,10 @@ use axum::{
 };
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_core::Stream;
-use rbee_core::{CorrelationId, Error, ErrorKind, EventRef, JobHandle, Queen, Result, Started};
+use rbee_core::{
+    CorrelationId, Error, ErrorKind, JobHandle, Queen, Result,
+    event::{EventRef, Started},
+};
 
 use super::{Origin, request::Kind, tell_origin};
 use crate::{
