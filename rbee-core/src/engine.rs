@@ -126,7 +126,7 @@ enum AfterAbort {
 
 /// A live job.
 #[derive(Debug)]
-struct Entry {
+struct JobEntry {
     job: Arc<Job>,
     key: QueueKey,
     phase: Phase,
@@ -162,7 +162,7 @@ struct Entry {
     timers: JobTimers,
 }
 
-impl Entry {
+impl JobEntry {
     fn lane(&self) -> LaneId {
         LaneId::of(&self.job)
     }
@@ -232,7 +232,7 @@ pub struct Engine {
     view: ClusterView,
     /// Only ever looked into, so its order does not matter. In boxes, so that a job's own memory is near what it was
     /// made with, and not spread over a table for all that wait.
-    jobs: HashMap<JobId, Box<Entry>>,
+    jobs: HashMap<JobId, Box<JobEntry>>,
     lanes: Lanes,
     /// Jobs that wait for a retry, by priority.
     in_backoff: [BTreeSet<JobId>; 2],
@@ -242,7 +242,7 @@ pub struct Engine {
     downloads: Downloads,
     operators: Operators,
     pending_writes: BTreeMap<u64, PendingWrite>,
-    /// When and with what patience each failed worker is probed.
+    /// When and with what timeout each failed worker is probed.
     probes: BTreeMap<WorkerId, u32>,
     suspicions: Suspicions,
     hives: HiveTable,

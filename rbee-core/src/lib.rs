@@ -110,7 +110,7 @@ pub use id::{CorrelationId, HiveId, JobId, TenantId, WorkerId};
 pub use job::{Job, JobState};
 pub use model_ref::ModelRef;
 pub use priority::Priority;
-pub use queen::{Answer, JobHandle, Queen, QueenBuilder};
+pub use queen::{JobAnswer, JobHandle, Queen, QueenBuilder};
 #[cfg(feature = "sqlite")]
 pub use registry::SqliteRegistry;
 pub use registry::{MemoryRegistry, Registry};

@@ -40,7 +40,7 @@ pub enum ModelSource<'a> {
     },
     /// A file or directory on the queen's machine.
     File(&'a Path),
-    /// A name that the catalogue, or a worker, knows.
+    /// A name that the catalog, or a worker, knows.
     Alias(&'a str),
 }
 

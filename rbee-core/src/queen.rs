@@ -50,7 +50,7 @@ mod writer;
 pub use crate::engine::PolicyHealth;
 pub use builder::QueenBuilder;
 pub use decision_history::Decision;
-pub use handle::{Answer, JobHandle};
+pub use handle::{JobAnswer, JobHandle};
 pub use load_progress::LoadProgress;
 pub use log::JobEvents;
 pub use policies::{DryRunDecision, MAX_POLICY_BYTES, PolicyDryRun, PolicyStatus};

@@ -57,7 +57,7 @@ pub enum Change {
         attempt: u32,
         /// When.
         at: WallTime,
-        /// The numerics of the worker. They replace what is stored only while no piece is.
+        /// The numerics of the worker. They replace what is stored only while no chunk is.
         numerics: Arc<str>,
     },
     /// The attempt is over, and the job waits for another.
@@ -67,15 +67,15 @@ pub enum Change {
         /// Attempts begun that count: see [`ErrorKind::costs_a_try`](crate::ErrorKind::costs_a_try).
         attempts: u32,
     },
-    /// A stretch of the answer, with which [`JobRecord::restarts`] begins anew. Written only where exactly `at` pieces are stored, and passed over elsewhere, so that
+    /// A stretch of the answer, with which [`JobRecord::restarts`] begins anew. Written only where exactly `at` chunks are stored, and passed over elsewhere, so that
     /// a late or repeated one does no harm.
     JobTokens {
         /// The job.
         job: JobId,
-        /// How many pieces come before.
+        /// How many chunks come before.
         at: u32,
-        /// The pieces.
-        pieces: Vec<TokenChunk>,
+        /// The chunks.
+        chunks: Vec<TokenChunk>,
     },
     /// The vectors of an answer. They replace those that are stored; a job that has ended stays as it is.
     JobVectors {
@@ -96,7 +96,7 @@ pub enum Change {
         used_tokens: u64,
         /// The text of the request stays.
         keep_request: bool,
-        /// The answer stays: its pieces and its vectors. They are whole then, because what was missing of them is written
+        /// The answer stays: its chunks and its vectors. They are whole then, because what was missing of them is written
         /// before the end, and the record [says so](JobRecord::output_kept).
         keep_output: bool,
     },
@@ -136,7 +136,7 @@ pub enum Change {
 pub struct Snapshot {
     /// The name of this ownership.
     pub epoch: Epoch,
-    /// Live jobs that are now this queen's, in the order of the queue, with request and pieces.
+    /// Live jobs that are now this queen's, in the order of the queue, with request and chunks.
     pub jobs: Vec<JobRecord>,
     /// Hives that are now this queen's.
     pub hives: Vec<HiveRecord>,
@@ -161,7 +161,7 @@ pub struct JobFilter {
     pub before: Option<u64>,
     /// At most so many; 1 to 1,000.
     pub limit: usize,
-    /// With the request and the answer, its pieces and vectors. Without it they are left empty; the outline is there in
+    /// With the request and the answer, its chunks and vectors. Without it they are left empty; the outline is there in
     /// any case.
     pub with_text: bool,
 }
@@ -214,7 +214,7 @@ impl PolicyFilter {
     }
 }
 
-/// What must survive a restart: jobs, hives, the catalogue of models, tenants.
+/// What must survive a restart: jobs, hives, the catalog of models, tenants.
 ///
 /// Every job and hive has an owner: one life of one queen, named by its [`Epoch`]. So two queens can share a store,
 /// and an old one that comes back from the dead cannot write over a young one. The owner is alive while its lease is;

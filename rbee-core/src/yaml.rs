@@ -21,11 +21,11 @@ pub(crate) enum Value {
         plain: bool,
     },
     List(Vec<Node>),
-    Map(Vec<Entry>),
+    Map(Vec<YamlEntry>),
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Entry {
+pub(crate) struct YamlEntry {
     pub(crate) key: String,
     pub(crate) line: usize,
     pub(crate) node: Node,
@@ -121,7 +121,7 @@ fn node(
             }
         }
         Event::MappingStart(..) => {
-            let mut entries: Vec<Entry> = Vec::new();
+            let mut entries: Vec<YamlEntry> = Vec::new();
             loop {
                 let (key, line) = match events.next()? {
                     (Event::MappingEnd, _) => break Value::Map(entries),
@@ -135,7 +135,7 @@ fn node(
                 }
                 let (event, span) = events.next()?;
                 let node = node(events, event, &span, depth + 1)?;
-                entries.push(Entry { key, line, node });
+                entries.push(YamlEntry { key, line, node });
             }
         }
         // An alias can make a small text into an endless tree.

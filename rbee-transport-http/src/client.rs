@@ -12,7 +12,7 @@ mod openai;
 mod pool;
 mod worker;
 
-pub use answer::{Answer, EventStream};
+pub use answer::{EventStream, HttpAnswer};
 pub use body::Body;
 pub use hive::HttpHive;
 pub use http::Endpoint;

@@ -28,7 +28,7 @@ use crate::{
     client::{Endpoint, OpenAiWorker},
     dial::Tcp,
     process::free_port,
-    wire::engine::{Engine, Task, Values},
+    wire::engine::{EngineCommand, Task, Values},
 };
 
 const HOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -47,7 +47,7 @@ const WORDS: usize = 4 << 10;
 /// kernel sees to it; elsewhere the hive does, as long as it is there.
 #[derive(Clone, Debug)]
 pub struct EngineFactory {
-    engine: Arc<Engine>,
+    engine: Arc<EngineCommand>,
     context: Option<u32>,
     running: watch::Sender<Option<Arc<Running>>>,
 }
@@ -62,7 +62,7 @@ struct Running {
 impl EngineFactory {
     /// Starts this engine; `context` is the longest prompt and answer together in tokens, where it is not the engine's
     /// own setting.
-    pub fn new(engine: Engine, context: Option<u32>) -> Self {
+    pub fn new(engine: EngineCommand, context: Option<u32>) -> Self {
         Self { engine: Arc::new(engine), context, running: watch::Sender::new(None) }
     }
 
@@ -98,7 +98,7 @@ impl EngineFactory {
     }
 
     fn info(&self, id: WorkerId, hive: &HiveId, spec: &WorkerSpec, context: u32) -> WorkerInfo {
-        let Engine { name, tasks, .. } = &*self.engine;
+        let EngineCommand { name, tasks, .. } = &*self.engine;
         let mut info = WorkerInfo::new(spec.model.clone(), &**name);
         info.id = id;
         info.hive = hive.clone();

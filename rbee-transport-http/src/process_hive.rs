@@ -29,7 +29,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::{
     hive_files::HiveFiles,
     process::{Lock, StateDir},
-    wire::{LogStyle, engine::Engine, hive::WorkerAddress},
+    wire::{LogStyle, engine::EngineCommand, hive::WorkerAddress},
 };
 use factory::ProcessFactory;
 use table::{Record, Table};
@@ -88,7 +88,7 @@ struct Config {
     /// What goes before the other arguments of a worker.
     arguments: Vec<String>,
     lease: Duration,
-    engines: Vec<Engine>,
+    engines: Vec<EngineCommand>,
     bind: IpAddr,
     threads: Option<NonZeroUsize>,
     context: Option<u32>,
@@ -146,7 +146,7 @@ impl ProcessHive {
     }
 
     /// Other engines; the first that serves a model runs it, and rbee's own where none does.
-    pub fn with_engines(self, engines: Vec<Engine>) -> Self {
+    pub fn with_engines(self, engines: Vec<EngineCommand>) -> Self {
         self.changed(|config| config.engines = engines)
     }
 
@@ -276,7 +276,7 @@ impl ProcessHive {
             let message = format!("the lease of workers is {lease:?}; allowed is {least:?} to 24h");
             return Err(Error::new(ErrorKind::Config, message));
         }
-        self.config.engines.iter().try_for_each(Engine::validate)
+        self.config.engines.iter().try_for_each(EngineCommand::validate)
     }
 
     fn running(&self) -> std::sync::MutexGuard<'_, Option<Running>> {

@@ -68,7 +68,7 @@ pub struct Shutdown {
     pub grace_ms: u64,
 }
 
-/// How far a long piece of work has come.
+/// How far a long chunk of work has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ProgressBody {

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use rbee_core::{CandleFactory, Result};
 use rbee_transport_http::{
     server::{exit_status, on_hangup, raise_file_limit, run_worker, stop_signal},
-    wire::{engine::Engine, worker::Start},
+    wire::{engine::EngineCommand, worker::Start},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -42,7 +42,7 @@ async fn run(mut start: Start) -> Result<()> {
 
 /// Is a worker whose model another engine runs, as a child of this process.
 #[cfg(feature = "engines")]
-async fn run_engine(engine: Engine, start: Start, stop: CancellationToken) -> Result<()> {
+async fn run_engine(engine: EngineCommand, start: Start, stop: CancellationToken) -> Result<()> {
     /// How long an engine has to end when its worker does: less than a hive gives the two of them together.
     const GRACE: std::time::Duration = std::time::Duration::from_secs(3);
 
@@ -56,7 +56,7 @@ async fn run_engine(engine: Engine, start: Start, stop: CancellationToken) -> Re
 }
 
 #[cfg(not(feature = "engines"))]
-async fn run_engine(_: Engine, start: Start, stop: CancellationToken) -> Result<()> {
+async fn run_engine(_: EngineCommand, start: Start, stop: CancellationToken) -> Result<()> {
     run_worker(start, NoEngines, stop).await
 }
 

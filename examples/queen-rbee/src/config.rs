@@ -27,7 +27,7 @@ use rbee_core::{
 use rbee_transport_http::{
     Token,
     server::{AllowedHost, AllowedOrigin, LogFormat},
-    wire::engine::Engine,
+    wire::engine::EngineCommand,
 };
 use serde::{Deserialize, Serialize};
 
@@ -138,7 +138,7 @@ pub struct Config {
     pub hive_program: Option<PathBuf>,
     /// Other engines than our own for models, like llama-server
     #[arg(long, value_name = "[{name: NAME, models: [PATTERN], command: LINE, …}, …]")]
-    pub engines: Yaml<Vec<Checked<Engine>>>,
+    pub engines: Yaml<Vec<Checked<EngineCommand>>>,
     /// Runs that a new worker does at once, where its engine can
     #[arg(long, value_name = "NUMBER")]
     pub worker_slots: u32,

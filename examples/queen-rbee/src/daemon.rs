@@ -25,7 +25,7 @@ use crate::{
 
 /// The variable that names the file to which the run of the queen is written: for debugging, so it is no key.
 pub(crate) const RECORD_RUN: &str = "RBEE_RECORD_RUN";
-/// How often the figures are brought up to date.
+/// How often the metrics are brought up to date.
 #[cfg(feature = "metrics")]
 const MEASURE: Duration = Duration::from_secs(2);
 /// How long answers have to reach their readers once every job has ended.
@@ -290,7 +290,7 @@ fn with_local_hive(builder: QueenBuilder, config: &Config, home: &Home) -> Resul
     })
 }
 
-/// Keeps the figures up to date, whether or not anybody asks for them.
+/// Keeps the metrics up to date, whether or not anybody asks for them.
 #[cfg(feature = "metrics")]
 async fn measure(queen: Queen, metrics: Metrics) {
     let mut beat = tokio::time::interval(MEASURE);

@@ -155,7 +155,7 @@ async fn stream(
             EventKind::Token { text, .. } => {
                 loading.done();
                 answer.token(&text);
-                screen.piece(&text);
+                screen.chunk(&text);
             }
             EventKind::Metrics(metrics) => answer.prefill = Some(metrics.prefill),
             EventKind::Vectors(_) => {}
@@ -179,7 +179,7 @@ async fn stream(
 async fn finish_restored(screen: &Screen, queen: &Queen) -> Result<()> {
     for job in queen.restored() {
         let before = queen.job(*job).await?;
-        screen.restored(*job, before.pieces.len());
+        screen.restored(*job, before.chunks.len());
         let mut events = queen.attach(*job, None).await?;
         let mut loading = screen.loading();
         loop {

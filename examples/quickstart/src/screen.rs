@@ -53,14 +53,14 @@ impl Screen {
         self.line(&format!("> {text}"));
     }
 
-    pub(crate) fn piece(&self, text: &str) {
+    pub(crate) fn chunk(&self, text: &str) {
         let mut out = std::io::stdout().lock();
         // A closed reader is not an error of the answer; the job continues to its recorded end.
         let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
     }
 
     pub(crate) fn end_of_answer(&self) {
-        self.piece("\n");
+        self.chunk("\n");
     }
 
     /// Prints the text of a job of a previous run.

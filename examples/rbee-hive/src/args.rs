@@ -20,7 +20,7 @@ use rbee_transport_http::{
     ProcessHive, SharedToken, Token, TokenFile,
     server::{LogFormat, LogStyle, hostname},
     wire,
-    wire::engine::Engine,
+    wire::engine::EngineCommand,
 };
 
 /// The agent of one machine: starts and stops workers, and reports the machine's state. A queen controls it.
@@ -198,15 +198,15 @@ impl Args {
         self.id.clone().map_or_else(|| HiveId::new(name()), Ok)
     }
 
-    fn engines(&self) -> Result<Vec<Engine>> {
+    fn engines(&self) -> Result<Vec<EngineCommand>> {
         let Some(path) = &self.engines else { return Ok(Vec::new()) };
         let text = std::fs::read_to_string(path).map_err(|cause| config(path, cause))?;
         // JSON is YAML.
-        let engines: Vec<Engine> =
+        let engines: Vec<EngineCommand> =
             serde_saphyr::from_str(&text).map_err(|cause| config(path, cause))?;
         engines
             .iter()
-            .try_for_each(Engine::validate)
+            .try_for_each(EngineCommand::validate)
             .map_err(|error| error.context(path.display()))?;
         Ok(engines)
     }

@@ -108,23 +108,23 @@ impl Client {
         self.ask(Method::GET, path, query, None::<&()>, TIMEOUT).await?.json().await
     }
 
-    /// Sends a `GET` request with the timeout `patience`.
+    /// Sends a `GET` request with the timeout `timeout`.
     pub async fn get_within<T: DeserializeOwned>(
         &self,
         path: &str,
-        patience: Duration,
+        timeout: Duration,
     ) -> Result<T, Failure> {
-        self.ask(Method::GET, path, &(), None::<&()>, patience).await?.json().await
+        self.ask(Method::GET, path, &(), None::<&()>, timeout).await?.json().await
     }
 
     /// The queen's health, also while it goes down. With the operator's key it includes the details that only the
     /// operator sees.
     ///
     /// # Errors
-    /// If the queen is not reached within `patience`, or refuses the key.
-    pub async fn health(&self, patience: Duration) -> Result<Health, Failure> {
+    /// If the queen is not reached within `timeout`, or refuses the key.
+    pub async fn health(&self, timeout: Duration) -> Result<Health, Failure> {
         let request = self.request(Method::GET, HEALTH, &(), None::<&()>)?;
-        self.exchange(request, HEALTH, patience).await?.health().await
+        self.exchange(request, HEALTH, timeout).await?.health().await
     }
 
     /// Sends a `POST` request.
@@ -136,14 +136,14 @@ impl Client {
         self.ask(Method::POST, path, &(), Some(body), TIMEOUT).await?.json().await
     }
 
-    /// Sends a `POST` request with the timeout `patience`.
+    /// Sends a `POST` request with the timeout `timeout`.
     pub async fn post_within<T: DeserializeOwned>(
         &self,
         path: &str,
         body: &impl Serialize,
-        patience: Duration,
+        timeout: Duration,
     ) -> Result<T, Failure> {
-        self.ask(Method::POST, path, &(), Some(body), patience).await?.json().await
+        self.ask(Method::POST, path, &(), Some(body), timeout).await?.json().await
     }
 
     /// Sends a `PUT` request.
@@ -202,10 +202,10 @@ impl Client {
         path: &str,
         query: &impl Serialize,
         body: Option<&impl Serialize>,
-        patience: Duration,
+        timeout: Duration,
     ) -> Result<Reply, Failure> {
         let request = self.request(method, path, query, body)?;
-        self.send(request, path, patience).await
+        self.send(request, path, timeout).await
     }
 
     fn request(
@@ -240,9 +240,9 @@ impl Client {
         &self,
         request: Request<Bytes>,
         path: &str,
-        patience: Duration,
+        timeout: Duration,
     ) -> Result<Reply, Failure> {
-        self.exchange(request, path, patience).await?.accepted().await
+        self.exchange(request, path, timeout).await?.accepted().await
     }
 
     /// Sends a request and returns the head of the answer, whatever its status is.
@@ -250,7 +250,7 @@ impl Client {
         &self,
         mut request: Request<Bytes>,
         path: &str,
-        patience: Duration,
+        timeout: Duration,
     ) -> Result<Reply, Failure> {
         let correlation_id = CorrelationId::random();
         if let Ok(shown) = correlation_id.as_str().try_into() {
@@ -261,10 +261,10 @@ impl Client {
             path: path.to_owned(),
             correlation_id: correlation_id.to_string(),
         };
-        match tokio::time::timeout(patience, self.http.send(request)).await {
-            Ok(Ok(response)) => Ok(Reply::new(response, about, patience)),
+        match tokio::time::timeout(timeout, self.http.send(request)).await {
+            Ok(Ok(response)) => Ok(Reply::new(response, about, timeout)),
             Ok(Err(cause)) => Err(about.lost(&cause)),
-            Err(_) => Err(about.silent(patience)),
+            Err(_) => Err(about.silent(timeout)),
         }
     }
 }
@@ -310,9 +310,9 @@ impl About {
             .with_hint("`rbee status` shows whether it still runs")
     }
 
-    fn silent(&self, patience: Duration) -> Failure {
+    fn silent(&self, timeout: Duration) -> Failure {
         let (address, path) = (&self.address, &self.path);
-        self.broken(&format!("the queen at {address} did not answer {path} within {patience:?}"))
+        self.broken(&format!("the queen at {address} did not answer {path} within {timeout:?}"))
     }
 
     /// The failure of an answer that does not come from a queen.
@@ -345,8 +345,8 @@ mod tests {
         let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address: Address = silent.local_addr().unwrap().to_string().parse().unwrap();
         let client = Client::new(address, &Credentials::default()).unwrap();
-        let patience = Duration::from_millis(20);
-        let failure = client.get_within::<()>(HEALTH, patience).await.unwrap_err();
+        let timeout = Duration::from_millis(20);
+        let failure = client.get_within::<()>(HEALTH, timeout).await.unwrap_err();
         assert_eq!((failure.exit(), failure.code()), (Exit::Unreachable, CONNECTION_LOST));
         assert!(failure.message().ends_with("did not answer /health within 20ms"), "{failure}");
     }

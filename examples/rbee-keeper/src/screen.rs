@@ -123,8 +123,8 @@ impl Screen {
     }
 
     /// Writes a chunk of a model's text to standard output.
-    pub fn piece(&self, piece: &str) -> Result<(), Failure> {
-        if self.inner.out_terminal { self.out(&text::harmless(piece)) } else { self.out(piece) }
+    pub fn chunk(&self, chunk: &str) -> Result<(), Failure> {
+        if self.inner.out_terminal { self.out(&text::harmless(chunk)) } else { self.out(chunk) }
     }
 
     /// Writes a document, over several lines in a terminal.

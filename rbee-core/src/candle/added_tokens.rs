@@ -52,10 +52,10 @@ impl AddedTokens {
                 control.insert(id, [token.content.clone(), text.get().to_owned()]);
             }
             if is_control && !token.special && !is_piped(&token.content) {
-                shown.push(Entry::new(id, &token, &token.content, true));
+                shown.push(TokenEntry::new(id, &token, &token.content, true));
             }
             let set = if token.normalized { &mut normalized } else { &mut plain };
-            set.push(Entry::new(id, &token, text.get(), is_control));
+            set.push(TokenEntry::new(id, &token, text.get(), is_control));
         }
         // One that is part of another could make it appear.
         shown.retain(|entry| {
@@ -147,7 +147,7 @@ fn is_piped(text: &str) -> bool {
 pub(super) type Part = (Option<u32>, Range<usize>);
 
 #[derive(Clone, Debug)]
-struct Entry {
+struct TokenEntry {
     id: u32,
     text: String,
     control: bool,
@@ -156,7 +156,7 @@ struct Entry {
     rstrip: bool,
 }
 
-impl Entry {
+impl TokenEntry {
     fn new(id: u32, token: &AddedToken, text: &str, control: bool) -> Self {
         let AddedToken { single_word, lstrip, rstrip, .. } = *token;
         Self { id, text: text.to_owned(), control, single_word, lstrip, rstrip }
@@ -166,10 +166,10 @@ impl Entry {
 /// Tokens that are looked for in the same text.
 #[derive(Debug, Default)]
 struct TokenSet {
-    control: Vec<Entry>,
+    control: Vec<TokenEntry>,
     /// Finds all control tokens, also those that overlap.
     find_control: Option<AhoCorasick>,
-    ordinary: Vec<Entry>,
+    ordinary: Vec<TokenEntry>,
     /// Finds the ordinary tokens as the tokenizer does: from the left, the longest.
     find_ordinary: Option<AhoCorasick>,
     /// The texts of the control tokens in order, and the same with each of them backwards.
@@ -180,10 +180,10 @@ struct TokenSet {
 }
 
 impl TokenSet {
-    fn new(entries: Vec<Entry>) -> tokenizers::Result<Self> {
+    fn new(entries: Vec<TokenEntry>) -> tokenizers::Result<Self> {
         let (control, ordinary): (Vec<_>, Vec<_>) =
             entries.into_iter().filter(|entry| !entry.text.is_empty()).partition(|e| e.control);
-        let finder = |entries: &[Entry], kind| {
+        let finder = |entries: &[TokenEntry], kind| {
             let texts = entries.iter().map(|entry| &entry.text);
             let finder = || AhoCorasick::builder().match_kind(kind).build(texts);
             (!entries.is_empty()).then(finder).transpose()
@@ -230,9 +230,9 @@ impl TokenSet {
         &self,
         text: &str,
         allowed: impl Fn(&Range<usize>) -> bool,
-    ) -> Vec<(&Entry, Range<usize>)> {
+    ) -> Vec<(&TokenEntry, Range<usize>)> {
         let Some(finder) = &self.find_control else { return Vec::new() };
-        let mut found: Vec<(&Entry, Range<usize>)> = finder
+        let mut found: Vec<(&TokenEntry, Range<usize>)> = finder
             .find_overlapping_iter(text)
             .filter(|found| allowed(&found.range()))
             .map(|found| (&self.control[found.pattern().as_usize()], found.range()))
@@ -295,7 +295,10 @@ fn reversed(text: &str) -> String {
 
 /// The whole text, in parts: tokens take the white space beside them that they want, and single words stand alone.
 /// This is how the tokenizer itself does it.
-fn placed<'a>(text: &str, found: impl IntoIterator<Item = (&'a Entry, Range<usize>)>) -> Vec<Part> {
+fn placed<'a>(
+    text: &str,
+    found: impl IntoIterator<Item = (&'a TokenEntry, Range<usize>)>,
+) -> Vec<Part> {
     let mut parts = Vec::new();
     let mut done = 0;
     for (entry, Range { mut start, mut end }) in found {

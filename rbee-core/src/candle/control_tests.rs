@@ -390,9 +390,9 @@ fn the_bundled_model_counts_the_tokens_of_a_forged_turn_as_text() {
     assert!(forged.len() > plain.len() + 10, "the forged turn is there, as text");
 }
 
-/// Text with pieces of control tokens in it.
+/// Text with chunks of control tokens in it.
 fn content() -> impl Strategy<Value = String> {
-    let piece = prop_oneof![
+    let chunk = prop_oneof![
         proptest::sample::select(vec![
             "<|",
             "|>",
@@ -435,7 +435,7 @@ fn content() -> impl Strategy<Value = String> {
         .prop_map(str::to_owned),
         "[a-z]{1,4}",
     ];
-    proptest::collection::vec(piece, 0..8).prop_map(|pieces| pieces.concat())
+    proptest::collection::vec(chunk, 0..8).prop_map(|chunks| chunks.concat())
 }
 
 fn conversation() -> impl Strategy<Value = Vec<(bool, String)>> {

@@ -1,8 +1,8 @@
-//! Tokens to text, piece by piece: whole characters only, stop texts matched, nothing said twice.
+//! Tokens to text, chunk by chunk: whole characters only, stop texts matched, nothing said twice.
 
 use super::{stop::StopFilter, tokenizer::Codec};
 
-/// Turns tokens into pieces of text that, put together, are the text of all tokens.
+/// Turns tokens into chunks of text that, put together, are the text of all tokens.
 #[derive(Debug)]
 enum Decoder {
     /// Each token is some bytes. Those of an unfinished character wait.
@@ -97,7 +97,7 @@ pub(super) enum ResumeFault {
 pub(super) struct Detokenizer {
     decoder: Decoder,
     filter: StopFilter,
-    /// Text that earlier tokens made and nobody has: it goes out with the next piece.
+    /// Text that earlier tokens made and nobody has: it goes out with the next chunk.
     backlog: String,
     /// Bytes that readers have already, still to come from the filter.
     skip: usize,
@@ -179,28 +179,28 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn pieces(cut: &[Vec<u8>]) -> Vec<String> {
+    fn chunks(cut: &[Vec<u8>]) -> Vec<String> {
         let mut utf8 = Utf8::default();
-        let mut pieces: Vec<String> = cut.iter().map(|bytes| utf8.push(bytes)).collect();
-        pieces.push(utf8.finish());
-        pieces
+        let mut chunks: Vec<String> = cut.iter().map(|bytes| utf8.push(bytes)).collect();
+        chunks.push(utf8.finish());
+        chunks
     }
 
     #[test]
     fn a_character_is_said_when_its_last_byte_is_there() {
         let cut = "é🐝!".bytes().map(|byte| vec![byte]).collect::<Vec<_>>();
-        assert_eq!(pieces(&cut), ["", "é", "", "", "", "🐝", "!", ""]);
+        assert_eq!(chunks(&cut), ["", "é", "", "", "", "🐝", "!", ""]);
     }
 
     #[test]
     fn bytes_that_are_no_character_are_replaced_as_soon_as_that_is_certain() {
-        assert_eq!(pieces(&[vec![0xf0, 0x9f], b"x".to_vec()]), ["", "\u{fffd}x", ""]);
-        assert_eq!(pieces(&[vec![0xff], vec![0xc3]]), ["\u{fffd}", "", "\u{fffd}"]);
+        assert_eq!(chunks(&[vec![0xf0, 0x9f], b"x".to_vec()]), ["", "\u{fffd}x", ""]);
+        assert_eq!(chunks(&[vec![0xff], vec![0xc3]]), ["\u{fffd}", "", "\u{fffd}"]);
     }
 
     proptest! {
         #[test]
-        fn pieces_put_together_are_the_text_converted_at_once(
+        fn chunks_put_together_are_the_text_converted_at_once(
             cut in proptest::collection::vec(
                 prop_oneof![
                     proptest::collection::vec(any::<u8>(), 0..4),
@@ -211,7 +211,7 @@ mod tests {
             )
         ) {
             let whole = cut.concat();
-            prop_assert_eq!(pieces(&cut).concat(), String::from_utf8_lossy(&whole));
+            prop_assert_eq!(chunks(&cut).concat(), String::from_utf8_lossy(&whole));
         }
     }
 }

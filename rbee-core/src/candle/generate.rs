@@ -159,7 +159,7 @@ pub(super) fn generate(
         count += 1;
         sampler.note(&[token]);
         let over = ends(&token);
-        let mut piece = if over { String::new() } else { text.push(codec, token) };
+        let mut chunk = if over { String::new() } else { text.push(codec, token) };
         let finish = if over || text.stopped() {
             Some(Finish::Stop)
         } else if count == plan.limit {
@@ -168,9 +168,9 @@ pub(super) fn generate(
             None
         };
         if finish.is_some() {
-            piece += &text.finish(codec);
+            chunk += &text.finish(codec);
         }
-        let output = Output::Token { id: Some(token), text: piece.into() };
+        let output = Output::Token { id: Some(token), text: chunk.into() };
         if !sink.put(output) {
             return Ok(None);
         }

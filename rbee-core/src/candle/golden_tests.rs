@@ -192,7 +192,7 @@ fn a_continued_run_computes_the_same_logits_to_the_last_bit() {
 }
 
 #[test]
-fn pieces_put_together_are_the_tokenizers_text_of_all_tokens() {
+fn chunks_put_together_are_the_tokenizers_text_of_all_tokens() {
     let engine = bundled_engine();
     let wild = Sampling { temperature: 2.0, max_tokens: Some(30), ..Sampling::default() };
     let mut torn = 0;

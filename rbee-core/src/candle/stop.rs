@@ -71,19 +71,19 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn run<'a>(stops: &[&str], pieces: impl IntoIterator<Item = &'a str>) -> (String, bool) {
+    fn run<'a>(stops: &[&str], chunks: impl IntoIterator<Item = &'a str>) -> (String, bool) {
         let stops: Vec<String> = stops.iter().map(|stop| (*stop).to_owned()).collect();
         let mut filter = StopFilter::new(&stops);
         let mut out = String::new();
-        for piece in pieces {
-            out += &filter.push(piece);
+        for chunk in chunks {
+            out += &filter.push(chunk);
         }
         out += &filter.finish();
         (out, filter.stopped())
     }
 
     #[test]
-    fn a_stop_text_is_met_across_pieces_and_never_shown() {
+    fn a_stop_text_is_met_across_chunks_and_never_shown() {
         assert_eq!(run(&["END"], ["abc E", "N", "D more"]), ("abc ".into(), true));
         assert_eq!(run(&["END"], ["abc E", "N"]), ("abc EN".into(), false));
         assert_eq!(run(&["aab"], ["aa", "a", "b"]), ("a".into(), true));
@@ -108,12 +108,12 @@ mod tests {
     proptest! {
         #[test]
         fn how_the_text_is_cut_changes_nothing_and_no_stop_text_leaks(
-            pieces in proptest::collection::vec("[abé]{0,4}", 0..12),
+            chunks in proptest::collection::vec("[abé]{0,4}", 0..12),
             stops in proptest::collection::vec("[abé]{1,4}", 0..4),
         ) {
             let stops: Vec<&str> = stops.iter().map(String::as_str).collect();
-            let whole = pieces.concat();
-            let cut = run(&stops, pieces.iter().map(String::as_str));
+            let whole = chunks.concat();
+            let cut = run(&stops, chunks.iter().map(String::as_str));
             prop_assert_eq!(&cut, &run(&stops, [whole.as_str()]));
             prop_assert!(whole.starts_with(&cut.0));
             prop_assert!(stops.iter().all(|stop| !cut.0.contains(stop)));

@@ -96,39 +96,39 @@ impl Codec {
 
     /// The steps of the tokenizer, with control tokens cut out only of what does not come from the request.
     fn encode_apart(&self, prompt: &PromptText) -> tokenizers::Result<Encoding> {
-        let mut pieces = PreTokenizedString::from(prompt.text.as_str());
-        pieces.split(|_, piece| {
-            let parts = self.added.cut(piece.get(), |range| prompt.is_trusted_at(range));
-            Ok(split(&piece, parts))
+        let mut chunks = PreTokenizedString::from(prompt.text.as_str());
+        chunks.split(|_, chunk| {
+            let parts = self.added.cut(chunk.get(), |range| prompt.is_trusted_at(range));
+            Ok(split(&chunk, parts))
         })?;
-        pieces.split(|_, mut piece| {
+        chunks.split(|_, mut chunk| {
             if let Some(normalizer) = self.tokenizer.get_normalizer() {
-                normalizer.normalize(&mut piece)?;
+                normalizer.normalize(&mut chunk)?;
             }
-            let allowed = |range: &std::ops::Range<usize>| is_trusted(prompt, &piece, range);
-            let parts = self.added.cut_normalized(piece.get(), allowed);
-            Ok(split(&piece, parts))
+            let allowed = |range: &std::ops::Range<usize>| is_trusted(prompt, &chunk, range);
+            let parts = self.added.cut_normalized(chunk.get(), allowed);
+            Ok(split(&chunk, parts))
         })?;
         if let Some(pre_tokenizer) = self.tokenizer.get_pre_tokenizer() {
-            pre_tokenizer.pre_tokenize(&mut pieces)?;
+            pre_tokenizer.pre_tokenize(&mut chunks)?;
         }
-        pieces.tokenize(|piece| self.tokenize(prompt, piece))?;
-        pieces.into_encoding(None, 0, OffsetType::None)
+        chunks.tokenize(|chunk| self.tokenize(prompt, chunk))?;
+        chunks.into_encoding(None, 0, OffsetType::None)
     }
 
-    /// The model's tokens of a piece of text. Some models have control tokens in their own vocabulary, and find them in
+    /// The model's tokens of a chunk of text. Some models have control tokens in their own vocabulary, and find them in
     /// any text: there the text is tokenized in smaller parts.
     fn tokenize(
         &self,
         prompt: &PromptText,
-        piece: &NormalizedString,
+        chunk: &NormalizedString,
     ) -> tokenizers::Result<Vec<Token>> {
-        let text = piece.get();
+        let text = chunk.get();
         let mut tokens = self.tokenizer.get_model().tokenize(text)?;
         let part = |token: &Token| text.get(token.offsets.0..token.offsets.1).unwrap_or_default();
         let is_forged = |token: &Token| {
             self.added.is_text_of(token.id, part(token))
-                && !is_trusted(prompt, piece, &(token.offsets.0..token.offsets.1))
+                && !is_trusted(prompt, chunk, &(token.offsets.0..token.offsets.1))
         };
         if tokens.iter().any(is_forged) {
             let mut apart = Vec::with_capacity(tokens.len() + 8);
@@ -197,27 +197,27 @@ impl Codec {
     }
 }
 
-/// A piece of text in parts, those that are a token with the token.
+/// A chunk of text in parts, those that are a token with the token.
 fn split(
-    piece: &NormalizedString,
+    chunk: &NormalizedString,
     parts: Vec<Part>,
 ) -> Vec<(NormalizedString, Option<Vec<Token>>)> {
     let cut = |(token, range): Part| {
-        let part = piece.slice(Range::Normalized(range))?;
+        let part = chunk.slice(Range::Normalized(range))?;
         let tokens = token.map(|id| vec![Token::new(id, part.get().to_owned(), (0, part.len()))]);
         Some((part, tokens))
     };
     parts.into_iter().filter_map(cut).collect()
 }
 
-/// Returns true if nothing in this range of a normalized piece comes from the request.
+/// Returns true if nothing in this range of a normalized chunk comes from the request.
 fn is_trusted(
     prompt: &PromptText,
-    piece: &NormalizedString,
+    chunk: &NormalizedString,
     range: &std::ops::Range<usize>,
 ) -> bool {
-    let (start, _) = piece.offsets_original();
-    let original = piece.convert_offsets(Range::Normalized(range.clone()));
+    let (start, _) = chunk.offsets_original();
+    let original = chunk.convert_offsets(Range::Normalized(range.clone()));
     original.is_some_and(|range| prompt.is_trusted_at(&(start + range.start..start + range.end)))
 }
 

@@ -110,7 +110,7 @@ fn what_hives_have_on_their_disks_is_found_by_model_whatever_changes() {
 fn what_the_workers_of_a_hive_take_and_would_give_back_follows_every_change() {
     let mut cluster = ClusterView::default();
     let (hive, first) = (HiveId::local(), worker(1, "m", 1).info.id);
-    let figures = |cluster: &ClusterView| {
+    let totals = |cluster: &ClusterView| {
         let (on_device, in_all) = cluster.evictable(&hive, 2);
         (cluster.count_on_hive(&hive), cluster.memory_taken(&hive), on_device, in_all)
     };
@@ -119,18 +119,18 @@ fn what_the_workers_of_a_hive_take_and_would_give_back_follows_every_change() {
     wide.memory_bytes = 10;
     cluster.put_worker(wide.clone());
     cluster.put_worker(WorkerView { memory_bytes: 7, ..worker(2, "m", 1) });
-    assert_eq!(figures(&cluster), (2, 17, 5, 17));
+    assert_eq!(totals(&cluster), (2, 17, 5, 17));
     assert_eq!(cluster.evictable(&hive, 0), (7, 17), "one without a device is on the processor");
     let before = cluster.clone();
     cluster.edit_worker(first, |worker| worker.leased = 1);
-    assert_eq!(figures(&cluster), (2, 17, 0, 7));
+    assert_eq!(totals(&cluster), (2, 17, 0, 7));
     cluster.edit_worker(first, |worker| worker.memory_bytes = u64::MAX);
-    assert_eq!(figures(&cluster), (2, u64::MAX, 0, 7));
+    assert_eq!(totals(&cluster), (2, u64::MAX, 0, 7));
     cluster.put_worker(wide);
     cluster.remove_worker(worker(2, "m", 1).info.id);
-    assert_eq!(figures(&cluster), (1, 10, 5, 10));
+    assert_eq!(totals(&cluster), (1, 10, 5, 10));
     cluster.remove_worker(first);
-    assert_eq!((figures(&cluster), figures(&before)), ((0, 0, 0, 0), (2, 17, 5, 17)));
+    assert_eq!((totals(&cluster), totals(&before)), ((0, 0, 0, 0), (2, 17, 5, 17)));
 }
 
 #[test]

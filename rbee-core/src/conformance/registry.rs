@@ -91,8 +91,8 @@ suite! {
         jobs_come_back_in_the_order_of_the_queue,
         a_job_comes_back_whole,
         an_attempt_is_recorded,
-        pieces_are_written_only_where_they_belong,
-        numerics_stay_once_pieces_are_stored,
+        chunks_are_written_only_where_they_belong,
+        numerics_stay_once_chunks_are_stored,
         a_job_that_is_queued_twice_stays_as_it_is,
         ends_of_a_queen_are_counted_while_a_job_runs;
     ends:

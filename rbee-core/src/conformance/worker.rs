@@ -92,7 +92,7 @@ impl Subject {
     }
 
     /// Runs to the end and checks what holds for every answer.
-    async fn answer(&self, run: Run) -> Answer {
+    async fn answer(&self, run: Run) -> CollectedAnswer {
         let resumed = run.resume.tokens.len() as u64;
         let most = match &run.job.task {
             Task::Generate { sampling, .. } => sampling.max_tokens.map(u64::from),
@@ -102,7 +102,7 @@ impl Subject {
             .begin(run)
             .await
             .unwrap_or_else(|error| panic!("the worker refused a proper run: {error:?}"));
-        let answer = Answer::collect(stream)
+        let answer = CollectedAnswer::collect(stream)
             .await
             .unwrap_or_else(|error| panic!("a proper run failed: {error:?}"));
         let count = resumed + answer.tokens.len() as u64;
@@ -139,14 +139,14 @@ impl Subject {
 
 /// What a run gave.
 #[derive(Clone, Debug, PartialEq)]
-struct Answer {
+struct CollectedAnswer {
     tokens: Vec<(Option<u32>, String)>,
     vectors: Option<Vec<Vec<f32>>>,
     finish: Finish,
     usage: Usage,
 }
 
-impl Answer {
+impl CollectedAnswer {
     fn text(&self) -> String {
         self.tokens.iter().map(|(_, text)| text.as_str()).collect()
     }

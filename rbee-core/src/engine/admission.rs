@@ -351,20 +351,20 @@ impl Engine {
 
     /// The queue as it is for this job. Those beside it take the slots that are free, and wait if there are none.
     fn queue_for(&self, job: &Job, beside: Beside) -> admit::Room {
-        let together = beside.to_come + beside.queued;
+        let batch = beside.to_come + beside.queued;
         let mut free = 0;
         for worker in self.view.available(&job.model) {
             free += worker.free_slots() as usize;
-            if free > together {
+            if free > batch {
                 break;
             }
         }
-        let wait_beside = together.saturating_sub(free);
+        let wait_beside = batch.saturating_sub(free);
         let held_now = self.lanes.held_by(&job.tenant);
         let held = held_now.saturating_sub(beside.queued) + wait_beside;
         admit::Room {
             waiting: self.waiting().saturating_sub(beside.queued) + wait_beside,
-            has_idle_worker: free > together,
+            has_idle_worker: free > batch,
             held,
             tenants: self.lanes.holders() + usize::from(held == 0 && held_now == 0),
         }

@@ -15,7 +15,7 @@ pub(super) const RECORD_TIMEOUT: Duration = Duration::from_secs(10);
 /// The delay before an end that the store did not take is handed in once more.
 const RECORD_AGAIN: Duration = Duration::from_secs(1);
 
-impl Entry {
+impl JobEntry {
     /// Tokens that the job's tenant has used with it, where it ends so: prompt and answer, or what there is of it where
     /// the client or a clock ended it. None where it failed for a reason of ours.
     fn used(&self, outcome: &Outcome) -> Option<u64> {
@@ -55,22 +55,22 @@ impl Engine {
             Phase::Ending(Ending { outcome, since: now.at, is_handed_in: false, is_told: false });
         self.in_backoff[lanes::class(entry.job.priority)].remove(&id);
         self.timers.disarm_all(&mut entry.timers);
-        let patience = now.at + RECORD_TIMEOUT;
-        self.timers.arm_job(&mut entry.timers, patience, JobTimer::Ending, id);
+        let timeout = now.at + RECORD_TIMEOUT;
+        self.timers.arm_job(&mut entry.timers, timeout, JobTimer::Ending, id);
         self.record_end(now, id, out);
     }
 
     /// The end of this job has waited for its record: it is handed in once more if the store did not take it, and told
     /// if its readers have waited for long enough.
     pub(super) fn end_overdue(&mut self, now: Now, id: JobId, out: &mut Out) {
-        let Some(Entry { phase: Phase::Ending(ending), timers, .. }) =
+        let Some(JobEntry { phase: Phase::Ending(ending), timers, .. }) =
             self.jobs.get_mut(&id).map(Box::as_mut)
         else {
             return;
         };
-        let patience = ending.since + RECORD_TIMEOUT;
-        if !ending.is_told && now.at < patience {
-            self.timers.arm_job(timers, patience, JobTimer::Ending, id);
+        let timeout = ending.since + RECORD_TIMEOUT;
+        if !ending.is_told && now.at < timeout {
+            self.timers.arm_job(timers, timeout, JobTimer::Ending, id);
         } else if !ending.is_told {
             ending.is_told = true;
             let why = self.store_fault.as_ref().map(|fault| fault.error.clone());
@@ -143,7 +143,7 @@ impl Engine {
             (Some(PendingWrite::End(_) | PendingWrite::LostEnd(..)), Err(_))
                 if self.lifecycle == Lifecycle::Frozen => {}
             (Some(PendingWrite::End(job)), Err(error)) => {
-                let Some(Entry { phase: Phase::Ending(ending), accepted, timers, .. }) =
+                let Some(JobEntry { phase: Phase::Ending(ending), accepted, timers, .. }) =
                     self.jobs.get_mut(&job).map(Box::as_mut)
                 else {
                     return;
@@ -182,7 +182,7 @@ impl Engine {
 
     pub(super) fn finish(&mut self, id: JobId, unrecorded: Option<Error>, out: &mut Out) {
         let entry = self.jobs.remove(&id).map(|entry| *entry);
-        let Some(Entry { phase: Phase::Ending(ending), job, mut timers, .. }) = entry else {
+        let Some(JobEntry { phase: Phase::Ending(ending), job, mut timers, .. }) = entry else {
             return;
         };
         self.timers.disarm_all(&mut timers);

@@ -13,7 +13,7 @@ impl Engine {
             _ => None,
         };
         let under_way: BTreeSet<JobId> = self.pending_writes.values().filter_map(end_of).collect();
-        let is_to_end = |id: &JobId, entry: &Entry| match entry.phase {
+        let is_to_end = |id: &JobId, entry: &JobEntry| match entry.phase {
             Phase::Ending { .. } => !under_way.contains(id),
             Phase::Aborting(AfterAbort::End(_)) => true,
             _ => entry.bound,

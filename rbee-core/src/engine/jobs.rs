@@ -20,10 +20,10 @@ pub(super) fn share(tokens: u64, weight: u32) -> u64 {
 }
 
 impl Engine {
-    pub(super) fn insert(&mut self, now: Now, job: Arc<Job>, order: u64) -> &mut Entry {
+    pub(super) fn insert(&mut self, now: Now, job: Arc<Job>, order: u64) -> &mut JobEntry {
         let id = job.id;
         self.service_times.expect(&LaneId::of(&job), tenants::longest_answer(&job));
-        let entry = Entry {
+        let entry = JobEntry {
             key: (job.rank, order, id),
             phase: Phase::Queued,
             submitted: now.at,
@@ -124,7 +124,7 @@ impl Engine {
             entry.accepted = true;
             // Whoever waited for it lost the connection, and can only ask for it again.
             (entry.bound, entry.keeps_output) = (false, true);
-            entry.must_match = record.numerics.filter(|_| !record.pieces.is_empty());
+            entry.must_match = record.numerics.filter(|_| !record.chunks.is_empty());
         }
     }
 

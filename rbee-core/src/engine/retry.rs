@@ -10,8 +10,8 @@ pub(super) fn delay(settings: &Settings, retry: u32, random: u64) -> Duration {
     let doubled = settings.retry_delay.saturating_mul(1 << retry.saturating_sub(1).min(16));
     let full = doubled.min(settings.max_retry_delay);
     let half = full / 2;
-    let chance = u64::try_from(half.as_micros()).unwrap_or(u64::MAX).saturating_add(1);
-    half + Duration::from_micros(random % chance)
+    let spread = u64::try_from(half.as_micros()).unwrap_or(u64::MAX).saturating_add(1);
+    half + Duration::from_micros(random % spread)
 }
 
 #[cfg(test)]

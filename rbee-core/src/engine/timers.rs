@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn an_alarm_set_again_goes_off_once_and_at_the_later_time() {
+    fn a_timer_set_again_goes_off_once_and_at_the_later_time() {
         let mut timers = Timers::default();
         let timer = Timer::Spawn(WorkerId::from_random_bits(1));
         timers.arm(at(5), timer.clone());
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn an_alarm_of_a_job_set_again_goes_off_once_and_what_has_passed_takes_nothing_with_it() {
+    fn a_timer_of_a_job_set_again_goes_off_once_and_what_has_passed_takes_nothing_with_it() {
         let (mut timers, mut armed) = (Timers::default(), JobTimers::default());
         let [job, other] = [1, 2].map(JobId::from_random_bits);
         timers.arm_job(&mut armed, at(5), JobTimer::Run, job);

@@ -18,7 +18,7 @@ use super::{
 use crate::error::{Error, ErrorKind, Result};
 
 /// Bytes that are read at once.
-const PIECE: u64 = 1 << 20;
+const CHUNK: u64 = 1 << 20;
 
 /// A place that the files of one model can be read from: a [`ModelStore`](crate::models::ModelStore), another hive, a
 /// directory.
@@ -86,8 +86,8 @@ impl<K: Send + Sync + 'static> ModelFiles for DirectoryFiles<K> {
             Ok((opened, path, known.bytes - from))
         })
         .await?;
-        // A piece at a time, so that a reader who takes long holds no thread.
-        let pieces = stream::try_unfold(opened, move |(mut file, path, left)| {
+        // A chunk at a time, so that a reader who takes long holds no thread.
+        let chunks = stream::try_unfold(opened, move |(mut file, path, left)| {
             let keep = keep.clone();
             async move {
                 if left == 0 {
@@ -95,16 +95,16 @@ impl<K: Send + Sync + 'static> ModelFiles for DirectoryFiles<K> {
                 }
                 blocking(move || {
                     let _keep = keep;
-                    // At most PIECE, so this fits.
-                    let mut piece = vec![0; left.min(PIECE) as usize];
-                    file.read_exact(&mut piece).map_err(failed("read", &path))?;
-                    let left = left - piece.len() as u64;
-                    Ok(Some((Bytes::from(piece), (file, path, left))))
+                    // At most CHUNK, so this fits.
+                    let mut chunk = vec![0; left.min(CHUNK) as usize];
+                    file.read_exact(&mut chunk).map_err(failed("read", &path))?;
+                    let left = left - chunk.len() as u64;
+                    Ok(Some((Bytes::from(chunk), (file, path, left))))
                 })
                 .await
             }
         });
-        Ok(pieces.boxed())
+        Ok(chunks.boxed())
     }
 }
 

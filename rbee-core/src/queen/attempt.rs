@@ -168,7 +168,7 @@ impl Attempt {
                     }
                     match self.log.push(self.lease, output, self.settings.max_answer_bytes) {
                         Pushed::Written => {}
-                        Pushed::LostThePen => return Ok(AttemptResult::Aborted),
+                        Pushed::LostWriteLease => return Ok(AttemptResult::Aborted),
                         Pushed::TooLong => {
                             let most = self.settings.max_answer_bytes;
                             return Err(fault(format!(

@@ -336,9 +336,9 @@ fn parse_alias((name, model): &(String, String)) -> Result<(String, ModelRef)> {
 /// Gives every job of an earlier life its log, with what is recorded of its answer.
 pub(super) fn restore_logs(logs: &Logs, snapshot: &Snapshot) -> Vec<crate::id::JobId> {
     for job in &snapshot.jobs {
-        let started = (!job.pieces.is_empty())
+        let started = (!job.chunks.is_empty())
             .then(|| Started { worker: job.status.worker(), queue_wait: Duration::ZERO });
-        logs.insert(job.id, Arc::new(EventLog::taken_over(&job.pieces, started)));
+        logs.insert(job.id, Arc::new(EventLog::taken_over(&job.chunks, started)));
     }
     snapshot.jobs.iter().map(|job| job.id).collect()
 }

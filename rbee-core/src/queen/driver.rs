@@ -136,7 +136,7 @@ impl Driver {
             let wake = self.engine.next_wake();
             let wake = wake
                 .map(|at| self.context.began + std::time::Duration::from_micros(at.as_micros()));
-            let alarm = async {
+            let timer = async {
                 match wake {
                     Some(at) => tokio::time::sleep_until(at).await,
                     None => std::future::pending().await,
@@ -144,7 +144,7 @@ impl Driver {
             };
             tokio::select! {
                 received = self.envelopes.recv_many(&mut envelopes, TURN) => if received == 0 { return },
-                () = alarm => self.turn(Input::Tick, &mut effects),
+                () = timer => self.turn(Input::Tick, &mut effects),
             }
             let mut turn = envelopes.drain(..);
             while let Some(Envelope { message, .. }) = turn.next() {

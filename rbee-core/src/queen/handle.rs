@@ -32,7 +32,7 @@ pub struct JobHandle {
 
 /// The whole of an answer.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Answer {
+pub struct JobAnswer {
     /// The text.
     pub text: String,
     /// The ids of its tokens, where the engine tells.
@@ -64,7 +64,7 @@ impl JobHandle {
         self.events.next().await
     }
 
-    /// The next piece of text, or `None` at the proper end.
+    /// The next chunk of text, or `None` at the proper end.
     ///
     /// # Errors
     /// What the job failed with; [`ErrorKind::Interrupted`] where the events [broke off](Self::interruption) before the end.
@@ -83,8 +83,8 @@ impl JobHandle {
     ///
     /// # Errors
     /// What the job failed with; [`ErrorKind::Interrupted`] where the events [broke off](Self::interruption) before the end.
-    pub async fn answer(mut self) -> Result<Answer> {
-        // Nobody looks at the pieces before the last one is there: it is not worth being woken for each.
+    pub async fn answer(mut self) -> Result<JobAnswer> {
+        // Nobody looks at the chunks before the last one is there: it is not worth being woken for each.
         self.events.ended().await;
         let broken = format!("the events of job {} broke off", self.id);
         let mut end = Err(Error::new(ErrorKind::Internal, broken));
@@ -96,8 +96,8 @@ impl JobHandle {
                     EventRef::Started(started) => {
                         (worker, queue_wait) = (started.worker, started.queue_wait);
                     }
-                    EventRef::Token { id, text: piece } => {
-                        text.push_str(piece);
+                    EventRef::Token { id, text: chunk } => {
+                        text.push_str(chunk);
                         tokens.extend(id);
                     }
                     EventRef::Vectors(all) => vectors = all.clone(),
@@ -113,7 +113,7 @@ impl JobHandle {
             return Err(why.clone());
         }
         let (finish, usage) = end?;
-        Ok(Answer { text, tokens, vectors, finish, usage, queue_wait, worker })
+        Ok(JobAnswer { text, tokens, vectors, finish, usage, queue_wait, worker })
     }
 
     /// Lends the events that are there; see [`JobEvents::poll_read`].

@@ -64,12 +64,12 @@ struct Reader {
 }
 
 impl Inner {
-    fn piece(&self, index: usize) -> &str {
+    fn chunk(&self, index: usize) -> &str {
         let from = if index == 0 { 0 } else { self.ends[index - 1] as usize };
         &self.text[from..self.ends[index] as usize]
     }
 
-    fn push_piece(&mut self, id: Option<u32>, text: &str) {
+    fn push_chunk(&mut self, id: Option<u32>, text: &str) {
         self.text.push_str(text);
         // The text is bounded far below 4 GiB by the setting max_answer_bytes.
         self.ends.push(u32::try_from(self.text.len()).unwrap_or(u32::MAX));
@@ -133,7 +133,7 @@ impl Inner {
         }
         let index = usize::try_from(next - 1).unwrap_or(usize::MAX);
         if index < self.ids.len() {
-            let (id, text) = (self.ids[index], self.piece(index));
+            let (id, text) = (self.ids[index], self.chunk(index));
             return Some((Some(next), EventRef::Token { id, text }));
         }
         if index == self.ids.len()
@@ -152,7 +152,7 @@ pub(super) enum Pushed {
     /// It is in the log.
     Written,
     /// Another attempt has the pen now, or the job has ended.
-    LostThePen,
+    LostWriteLease,
     /// The answer would be longer than allowed.
     TooLong,
 }
@@ -167,8 +167,8 @@ impl EventLog {
     }
 
     /// The log of a job that an earlier life of the queen had begun, and that this one has taken over.
-    pub(super) fn taken_over(pieces: &[TokenChunk], started: Option<Started>) -> Self {
-        let log = Self::restored(pieces, started);
+    pub(super) fn taken_over(chunks: &[TokenChunk], started: Option<Started>) -> Self {
+        let log = Self::restored(chunks, started);
         log.lock().taken_over = true;
         log
     }
@@ -177,7 +177,7 @@ impl EventLog {
     pub(super) fn of_ended(record: &JobRecord, ended: &EndedJob) -> Self {
         let waited = ended.started_at.map(|started| started - record.submitted_at);
         let started = waited.map(|queue_wait| Started { worker: ended.worker, queue_wait });
-        let log = Self::restored(&record.pieces, started);
+        let log = Self::restored(&record.chunks, started);
         let mut inner = log.lock();
         inner.vectors = record.vectors.clone();
         inner.taken_over = record.taken_over;
@@ -186,13 +186,13 @@ impl EventLog {
         log
     }
 
-    fn restored(pieces: &[TokenChunk], started: Option<Started>) -> Self {
+    fn restored(chunks: &[TokenChunk], started: Option<Started>) -> Self {
         let log = Self::default();
         let mut inner = log.lock();
-        for piece in pieces {
-            inner.push_piece(piece.id, &piece.text);
+        for chunk in chunks {
+            inner.push_chunk(chunk.id, &chunk.text);
         }
-        inner.saved = pieces.len();
+        inner.saved = chunks.len();
         inner.started = started;
         drop(inner);
         log
@@ -215,14 +215,14 @@ impl EventLog {
     pub(super) fn push(&self, lease: LeaseId, output: Output, most_bytes: usize) -> Pushed {
         let mut inner = self.lock();
         if inner.writer != Some(lease) || inner.end.is_some() {
-            return Pushed::LostThePen;
+            return Pushed::LostWriteLease;
         }
         match output {
             Output::Token { id, text } => {
                 if inner.text.len() + text.len() > most_bytes {
                     return Pushed::TooLong;
                 }
-                inner.push_piece(id, &text);
+                inner.push_chunk(id, &text);
             }
             Output::Vectors(vectors) => {
                 let bytes: usize = vectors.iter().map(|vector| size_of_val(&vector[..])).sum();
@@ -308,10 +308,10 @@ impl EventLog {
             return None;
         }
         inner.saved = inner.ids.len();
-        let piece = |k: usize| TokenChunk { id: inner.ids[k], text: inner.piece(k).into() };
+        let chunk = |k: usize| TokenChunk { id: inner.ids[k], text: inner.chunk(k).into() };
         Some((
             u32::try_from(from).unwrap_or(u32::MAX),
-            (from..inner.ids.len()).map(piece).collect(),
+            (from..inner.ids.len()).map(chunk).collect(),
         ))
     }
 

@@ -147,7 +147,7 @@ impl Models {
         };
         // What is there serves as long as the hub does not answer.
         let known = self.newest_known(&model, anonymous, known);
-        let patience = if known.is_some() { PIN_TIMEOUT.0 } else { PIN_TIMEOUT.1 };
+        let timeout = if known.is_some() { PIN_TIMEOUT.0 } else { PIN_TIMEOUT.1 };
         let asking = async {
             let mut slot = slot.lock().await;
             if let Some((pinned, at)) = &*slot
@@ -169,11 +169,11 @@ impl Models {
             Ok(pinned)
         };
         // Also who waits for another's question waits no longer than that.
-        if let Ok(pinned) = tokio::time::timeout(patience, asking).await {
+        if let Ok(pinned) = tokio::time::timeout(timeout, asking).await {
             return pinned;
         }
         let Some(known) = known else {
-            let message = format!("the hub did not say within {patience:?} what model {model} is");
+            let message = format!("the hub did not say within {timeout:?} what model {model} is");
             return Err(Error::new(ErrorKind::HubUnreachable, message));
         };
         if let Ok(mut slot) = slot.try_lock() {

@@ -18,7 +18,7 @@ use crate::{
     time::WallTime,
 };
 
-use index::Entry;
+use index::TenantEntry;
 pub(super) use index::TenantIndex;
 
 /// Keys that one tenant may have.
@@ -100,8 +100,8 @@ impl Queen {
         found.into_iter().next().ok_or_else(|| unknown(tenant))
     }
 
-    async fn summaries(&self, tenants: Vec<(TenantId, Entry)>) -> Result<Vec<TenantSummary>> {
-        let describe = |engine: &Engine, (id, entry): (TenantId, Entry)| TenantSummary {
+    async fn summaries(&self, tenants: Vec<(TenantId, TenantEntry)>) -> Result<Vec<TenantSummary>> {
+        let describe = |engine: &Engine, (id, entry): (TenantId, TenantEntry)| TenantSummary {
             live_jobs: engine.view().tenant(&id).map_or(0, |view| view.live_jobs),
             used_today: engine.tenant(&id).map_or(0, |record| record.used_tokens),
             limits: (*entry.limits).clone(),
@@ -221,7 +221,7 @@ impl Queen {
         }
         let (tenant, label) = (tenant.clone(), label.to_owned());
         let change = move |directory: &TenantIndex| {
-            let Entry { limits, mut keys } = directory.get(&tenant)?;
+            let TenantEntry { limits, mut keys } = directory.get(&tenant)?;
             if keys.len() >= MOST_KEYS {
                 let message =
                     format!("tenant {tenant} has {MOST_KEYS} keys already; revoke one first");
@@ -245,7 +245,7 @@ impl Queen {
     pub async fn revoke_key(&self, tenant: &TenantId, hash_prefix: &str) -> Result<()> {
         let (tenant, prefix) = (tenant.clone(), hash_prefix.to_owned());
         let change = move |directory: &TenantIndex| {
-            let Entry { limits, mut keys } = directory.get(&tenant)?;
+            let TenantEntry { limits, mut keys } = directory.get(&tenant)?;
             let fits = |key: &ApiKey| !prefix.is_empty() && key.hash.starts_with(&prefix);
             match keys.iter().filter(|key| fits(key)).count() {
                 0 => {

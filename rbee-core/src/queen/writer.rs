@@ -43,7 +43,7 @@ const LAST_TRIES: Duration = Duration::from_secs(10);
 const NAMED: usize = 20;
 
 /// Changes that are written together.
-struct Entry {
+struct WriteEntry {
     /// The number that the engine waits for.
     n: Option<u64>,
     changes: Vec<Change>,
@@ -71,7 +71,7 @@ enum OnFault {
     Drop,
 }
 
-impl Entry {
+impl WriteEntry {
     fn plain(changes: Vec<Change>) -> Self {
         Self { n: None, changes, tokens: None, _room: None }
     }
@@ -90,10 +90,10 @@ impl Entry {
     fn move_to(&mut self, changes: &mut Vec<Change>) -> usize {
         if let Some(tokens) = &mut self.tokens
             && !tokens.is_checkpoint
-            && let Some((at, pieces)) = tokens.log.take_unsaved()
+            && let Some((at, chunks)) = tokens.log.take_unsaved()
         {
             tokens.taken = Some(at);
-            changes.push(Change::JobTokens { job: tokens.job, at, pieces });
+            changes.push(Change::JobTokens { job: tokens.job, at, chunks });
         }
         let own = self.changes.len();
         changes.append(&mut self.changes);
@@ -124,7 +124,7 @@ impl Entry {
 /// answers are taken only while there is room.
 #[derive(Clone, Debug)]
 pub(super) struct Writer {
-    entries: mpsc::UnboundedSender<Entry>,
+    entries: mpsc::UnboundedSender<WriteEntry>,
     room: Arc<Semaphore>,
 }
 
@@ -154,7 +154,7 @@ impl Writer {
     }
 
     pub(super) fn write(&self, n: Option<u64>, changes: Vec<Change>) {
-        let _ = self.entries.send(Entry { n, ..Entry::plain(changes) });
+        let _ = self.entries.send(WriteEntry { n, ..WriteEntry::plain(changes) });
     }
 
     /// Writes the end of a job together with what the store does not have yet of its answer.
@@ -169,7 +169,7 @@ impl Writer {
             changes.insert(0, Change::JobVectors { job, vectors });
         }
         let tokens = Tokens { job, log: log.clone(), is_checkpoint: false, taken: None };
-        let _ = self.entries.send(Entry { n, changes, tokens: Some(tokens), _room: None });
+        let _ = self.entries.send(WriteEntry { n, changes, tokens: Some(tokens), _room: None });
     }
 
     /// Hands in the tokens that the store does not have yet, if there is room; else they wait in their log.
@@ -177,10 +177,14 @@ impl Writer {
         let Ok(room) = self.room.clone().try_acquire_owned() else {
             return;
         };
-        if let Some((at, pieces)) = log.take_unsaved() {
-            let changes = vec![Change::JobTokens { job, at, pieces }];
+        if let Some((at, chunks)) = log.take_unsaved() {
+            let changes = vec![Change::JobTokens { job, at, chunks }];
             let tokens = Tokens { job, log: log.clone(), is_checkpoint: true, taken: Some(at) };
-            let entry = Entry { tokens: Some(tokens), _room: Some(room), ..Entry::plain(changes) };
+            let entry = WriteEntry {
+                tokens: Some(tokens),
+                _room: Some(room),
+                ..WriteEntry::plain(changes)
+            };
             let _ = self.entries.send(entry);
         }
     }
@@ -208,7 +212,7 @@ struct Store {
 impl Store {
     async fn run(
         mut self,
-        mut inbox: mpsc::UnboundedReceiver<Entry>,
+        mut inbox: mpsc::UnboundedReceiver<WriteEntry>,
         crashed: CancellationToken,
     ) -> Result<()> {
         let mut entries = Vec::new();
@@ -275,7 +279,7 @@ impl Store {
         error
     }
 
-    async fn write(&mut self, entries: Vec<Entry>) {
+    async fn write(&mut self, entries: Vec<WriteEntry>) {
         let unwritten = self.write_group(entries).await;
         if let Some((rest, error)) = unwritten {
             self.fail(rest, error).await;
@@ -287,7 +291,7 @@ impl Store {
         loop {
             let mut taken = self.backlog.take(GROUP);
             if taken.is_empty() {
-                taken.push(Entry::plain(Vec::new()));
+                taken.push(WriteEntry::plain(Vec::new()));
             }
             if let Some((rest, error)) = self.write_group(taken).await {
                 return self.fail(rest, error).await;
@@ -306,7 +310,7 @@ impl Store {
     }
 
     /// The store did not take these entries.
-    async fn fail(&mut self, rest: Vec<Entry>, error: Error) {
+    async fn fail(&mut self, rest: Vec<WriteEntry>, error: Error) {
         let longest = if error.retry_after().is_some() { MAX_RETRY } else { MAX_REPAIR };
         self.next_try = Instant::now() + self.delay;
         self.delay = (self.delay * 2).min(longest);
@@ -320,8 +324,8 @@ impl Store {
 
     /// Keeps ends beside the store, if it has a place for them, and answers those: they survive this process. Those
     /// whose tokens are to be written with them are not among them.
-    async fn keep_ends(&mut self, entries: &mut [Entry]) {
-        let is_end = |entry: &&mut Entry| {
+    async fn keep_ends(&mut self, entries: &mut [WriteEntry]) {
+        let is_end = |entry: &&mut WriteEntry| {
             let is_end = matches!(entry.changes[..], [Change::JobEnded { .. }]);
             is_end && entry.n.is_some() && entry.tokens.is_none()
         };
@@ -342,14 +346,14 @@ impl Store {
     }
 
     /// What comes while the store fails.
-    async fn put_aside(&mut self, entries: Vec<Entry>, error: &Error) {
+    async fn put_aside(&mut self, entries: Vec<WriteEntry>, error: &Error) {
         let mut kept = self.sort_out(entries, error);
         self.keep_ends(&mut kept).await;
         kept.into_iter().for_each(|entry| self.backlog.push(entry));
     }
 
     /// Gives what is to be kept, and answers the others.
-    fn sort_out(&self, entries: Vec<Entry>, error: &Error) -> Vec<Entry> {
+    fn sort_out(&self, entries: Vec<WriteEntry>, error: &Error) -> Vec<WriteEntry> {
         let mut kept = Vec::with_capacity(entries.len());
         for entry in entries {
             match entry.on_fault() {
@@ -363,7 +367,7 @@ impl Store {
     }
 
     /// Writes these entries and answers them. If the store fails it gives back those that are not written, in order.
-    async fn write_group(&self, entries: Vec<Entry>) -> Option<(Vec<Entry>, Error)> {
+    async fn write_group(&self, entries: Vec<WriteEntry>) -> Option<(Vec<WriteEntry>, Error)> {
         let (entries, result) = self.record(entries).await;
         match result {
             Ok(()) => self.report_all(entries, &Ok(())),
@@ -375,7 +379,7 @@ impl Store {
         None
     }
 
-    async fn write_one_by_one(&self, entries: Vec<Entry>) -> Option<(Vec<Entry>, Error)> {
+    async fn write_one_by_one(&self, entries: Vec<WriteEntry>) -> Option<(Vec<WriteEntry>, Error)> {
         let mut entries = entries.into_iter();
         while let Some(entry) = entries.next() {
             let (entry, result) = self.record(vec![entry]).await;
@@ -390,7 +394,7 @@ impl Store {
     }
 
     /// Writes these entries together. Where they are not written they are as they were before.
-    async fn record(&self, mut entries: Vec<Entry>) -> (Vec<Entry>, Result<()>) {
+    async fn record(&self, mut entries: Vec<WriteEntry>) -> (Vec<WriteEntry>, Result<()>) {
         let mut changes = Vec::with_capacity(entries.len());
         let own: Vec<_> = entries.iter_mut().map(|entry| entry.move_to(&mut changes)).collect();
         let result = bounded(self.registry.record(self.epoch, &changes)).await;
@@ -403,7 +407,7 @@ impl Store {
         (entries, result)
     }
 
-    fn report_all(&self, entries: Vec<Entry>, result: &Result<()>) {
+    fn report_all(&self, entries: Vec<WriteEntry>, result: &Result<()>) {
         for entry in entries {
             self.report(entry.n, result.clone());
             if result.is_err() {

@@ -89,13 +89,13 @@ pub struct JobRecord {
     pub request: Option<Arc<Job>>,
     /// What is kept of it in any case; none where an older version recorded the job.
     pub outline: Option<JobOutline>,
-    /// The [numerics](crate::WorkerInfo::numerics) of the worker that gave the first pieces.
+    /// The [numerics](crate::WorkerInfo::numerics) of the worker that gave the first chunks.
     pub numerics: Option<Arc<str>>,
     /// What is recorded of its answer so far.
-    pub pieces: Vec<TokenChunk>,
+    pub chunks: Vec<TokenChunk>,
     /// The vectors of its answer, if it is one of vectors and is kept.
     pub vectors: Option<Arc<Vec<Vec<f32>>>>,
-    /// The job has ended, and its answer is stored whole: the pieces and the vectors are all there are.
+    /// The job has ended, and its answer is stored whole: the chunks and the vectors are all there are.
     pub output_kept: bool,
     /// A queen has taken the job over from an earlier life while it was live. Readers may have seen more of its answer then
     /// than is recorded.
@@ -123,7 +123,7 @@ impl JobRecord {
             request: Some(job),
             outline: None,
             numerics: None,
-            pieces: Vec::new(),
+            chunks: Vec::new(),
             vectors: None,
             output_kept: false,
             taken_over: false,
@@ -138,7 +138,7 @@ impl JobRecord {
         let is_embedding = self.outline.as_ref().is_some_and(|outline| outline.embed);
         let is_complete = self.status.state() == JobState::Complete;
         self.output_kept
-            || (self.pieces.len() >= self.tokens_generated as usize
+            || (self.chunks.len() >= self.tokens_generated as usize
                 && (!is_embedding || !is_complete || self.vectors.is_some()))
     }
 }
@@ -300,13 +300,13 @@ mod tests {
             let sketch = JobSketch::new("m".parse().unwrap());
             Job { detached, ..sketch.job(&Settings::default(), 1).unwrap() }
         };
-        let record = |output_kept, pieces, tokens, embed| {
+        let record = |output_kept, chunks, tokens, embed| {
             let mut record =
                 JobRecord::queued(Arc::new(job(true)), 1, WallTime::default(), Epoch(1));
             let usage = Usage { prompt_tokens: 1, completion_tokens: tokens };
             let outcome = Outcome::Complete { finish: Finish::Stop, usage };
             record.status = LiveJob::queued().ended(outcome, WallTime::default()).into();
-            record.pieces = vec![TokenChunk { id: None, text: "x".into() }; pieces];
+            record.chunks = vec![TokenChunk { id: None, text: "x".into() }; chunks];
             record.outline = Some(JobOutline { embed, ..JobOutline::default() });
             (record.output_kept, record.tokens_generated) = (output_kept, tokens);
             record

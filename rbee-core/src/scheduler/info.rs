@@ -98,9 +98,9 @@ mod tests {
     };
 
     #[derive(Debug)]
-    struct Patient<T>(T);
+    struct Slow<T>(T);
 
-    impl<T: std::fmt::Debug + Send + Sync + 'static> Scheduler for Patient<T> {
+    impl<T: std::fmt::Debug + Send + Sync + 'static> Scheduler for Slow<T> {
         fn place(&self, _: &Ask, _: &ClusterView) -> Result<Placement> {
             Ok(Placement::Wait)
         }
@@ -109,8 +109,8 @@ mod tests {
     #[test]
     fn a_scheduler_that_only_places_has_the_name_of_its_type_and_is_cheap() {
         let expected = SchedulerInfo::new("Patient");
-        assert_eq!(Patient(vec![0_u8]).info(), expected);
-        let shared: Arc<dyn Scheduler> = Arc::new(Patient(()));
+        assert_eq!(Slow(vec![0_u8]).info(), expected);
+        let shared: Arc<dyn Scheduler> = Arc::new(Slow(()));
         assert_eq!(shared.info(), expected, "a shared one is the same");
         assert_eq!((expected.limit, expected.threads, expected.admits), (None, 1, false));
     }

@@ -198,7 +198,7 @@ impl Replay {
     }
 
     /// After this much virtual time every job of a working engine has ended.
-    fn patience(&self) -> Duration {
+    fn timeout(&self) -> Duration {
         let settings = &self.settings;
         let wait = settings.interactive_wait.max(settings.batch_wait);
         let last = self.trace.arrivals.iter().map(|arrival| arrival.at + arrival.service).max();

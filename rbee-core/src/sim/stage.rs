@@ -19,7 +19,7 @@ pub(super) enum Moment<E> {
     /// Somebody comes from outside.
     Arrival,
     /// The engine's next alarm.
-    Alarm,
+    Timer,
 }
 
 pub(super) struct Stage<'a, E> {
@@ -104,6 +104,6 @@ impl<'a, E> Stage<'a, E> {
         if event == Some(next) {
             return self.events.pop_first().map(|(_, event)| Moment::Event(event));
         }
-        Some(if arrival == Some(next) { Moment::Arrival } else { Moment::Alarm })
+        Some(if arrival == Some(next) { Moment::Arrival } else { Moment::Timer })
     }
 }

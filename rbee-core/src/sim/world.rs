@@ -143,7 +143,7 @@ impl<'a> World<'a> {
     fn step(&mut self) -> bool {
         match self.stage.advance(None) {
             Some(Moment::Event(input)) => self.happen(input),
-            Some(Moment::Arrival | Moment::Alarm) => self.take(Input::Tick),
+            Some(Moment::Arrival | Moment::Timer) => self.take(Input::Tick),
             None => return false,
         }
         true

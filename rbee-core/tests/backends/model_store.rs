@@ -25,15 +25,15 @@ struct Source {
     manifest: Manifest,
     files: Vec<(String, Vec<u8>)>,
     reads: AtomicUsize,
-    /// Ends with a failure after one piece.
+    /// Ends with a failure after one chunk.
     breaks: AtomicBool,
-    /// Gives nothing after one piece.
+    /// Gives nothing after one chunk.
     stalls: AtomicBool,
     /// Gives other bytes than its manifest says.
     lies: AtomicBool,
 }
 
-const PIECE: usize = 1000;
+const CHUNK: usize = 1000;
 
 fn source(files: &[(&str, Vec<u8>)]) -> Arc<Source> {
     let file = |(path, content): &(&str, Vec<u8>)| ModelFile {
@@ -54,7 +54,7 @@ fn source(files: &[(&str, Vec<u8>)]) -> Arc<Source> {
 fn small() -> Arc<Source> {
     source(&[
         ("config.json", b"{}".to_vec()),
-        ("sub/model.gguf", vec![7; 5 * PIECE]),
+        ("sub/model.gguf", vec![7; 5 * CHUNK]),
         ("x", vec![]),
     ])
 }
@@ -72,15 +72,15 @@ impl ModelFiles for Source {
         if self.lies.load(Ordering::SeqCst) {
             content.iter_mut().for_each(|byte| *byte ^= 1);
         }
-        let pieces: Vec<_> = content.chunks(PIECE).map(|piece| Ok(piece.to_vec().into())).collect();
-        let pieces = stream::iter(pieces);
+        let chunks: Vec<_> = content.chunks(CHUNK).map(|chunk| Ok(chunk.to_vec().into())).collect();
+        let chunks = stream::iter(chunks);
         if self.breaks.swap(false, Ordering::SeqCst) {
             let broken = Error::new(ErrorKind::HiveUnreachable, "the link was cut");
-            return Ok(pieces.take(1).chain(stream::iter([Err(broken)])).boxed());
+            return Ok(chunks.take(1).chain(stream::iter([Err(broken)])).boxed());
         }
         match self.stalls.swap(false, Ordering::SeqCst) {
-            true => Ok(pieces.take(1).chain(stream::pending()).boxed()),
-            false => Ok(pieces.boxed()),
+            true => Ok(chunks.take(1).chain(stream::pending()).boxed()),
+            false => Ok(chunks.boxed()),
         }
     }
 }
@@ -107,8 +107,8 @@ async fn import(store: &ModelStore, name: &str, from: &Arc<Source>) -> Result<()
 }
 
 async fn read(files: &dyn ModelFiles, file: &str, from: u64) -> Vec<u8> {
-    let pieces: Vec<_> = files.read(file, from).await.unwrap().collect().await;
-    pieces.into_iter().flat_map(|piece| piece.unwrap().to_vec()).collect()
+    let chunks: Vec<_> = files.read(file, from).await.unwrap().collect().await;
+    chunks.into_iter().flat_map(|chunk| chunk.unwrap().to_vec()).collect()
 }
 
 #[tokio::test]
@@ -154,7 +154,7 @@ async fn a_single_file_is_given_as_that_file() {
 #[tokio::test]
 async fn a_copy_that_breaks_off_or_stalls_goes_on_where_it_was() {
     let dir = tempfile::tempdir().unwrap();
-    let from = source(&[("a", vec![1; 5 * PIECE])]);
+    let from = source(&[("a", vec![1; 5 * CHUNK])]);
     from.breaks.store(true, Ordering::SeqCst);
     let error = import(&open(dir.path()), "a", &from).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::HiveUnreachable);
@@ -164,7 +164,7 @@ async fn a_copy_that_breaks_off_or_stalls_goes_on_where_it_was() {
     assert!(error.message().contains("gave nothing"), "{error}");
     assert!(store.models().is_empty());
     let begun = store.begin(&model("a"), &from.manifest).await.unwrap();
-    assert_eq!(begun.done(), 2 * PIECE as u64);
+    assert_eq!(begun.done(), 2 * CHUNK as u64);
     import(&store, "a", &from).await.unwrap();
     assert_eq!(store.models()[0].state, StoredState::Ready);
 }
@@ -289,7 +289,7 @@ async fn the_least_recently_used_make_room_and_what_is_in_use_does_not() {
 }
 
 #[tokio::test]
-async fn a_disk_that_is_too_full_is_told_with_the_figures_before_a_byte_is_written() {
+async fn a_disk_that_is_too_full_is_refused_with_the_sizes_before_a_byte_is_written() {
     let dir = tempfile::tempdir().unwrap();
     let options = StoreOptions { head_room: u64::MAX / 2, ..options(dir.path()) };
     let store = ModelStore::open(dir.path(), options).unwrap();
@@ -301,7 +301,7 @@ async fn a_disk_that_is_too_full_is_told_with_the_figures_before_a_byte_is_writt
 }
 
 #[tokio::test]
-async fn a_model_that_is_sent_piece_by_piece_goes_on_where_it_was() {
+async fn a_model_that_is_sent_chunk_by_chunk_goes_on_where_it_was() {
     let dir = tempfile::tempdir().unwrap();
     let (store, from) = (open(dir.path()), source(&[("a", vec![1; 10]), ("b", vec![2; 10])]));
     let digest = from.manifest.digest();

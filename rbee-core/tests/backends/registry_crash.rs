@@ -29,7 +29,7 @@ const CALLERS: u64 = 8;
 /// So long that only the lock of the dead, not its lease, can explain that it is taken over.
 const LEASE: Duration = Duration::from_secs(24 * 3600);
 
-fn piece(n: u32) -> TokenChunk {
+fn chunk(n: u32) -> TokenChunk {
     TokenChunk { id: Some(n), text: format!("word{n} ").into() }
 }
 
@@ -111,8 +111,8 @@ async fn write(registry: &dyn Registry, epoch: Epoch, caller: u64, with_ends: bo
         };
         record(start).await;
         for at in [0, 4] {
-            let pieces = (at..at + 4).map(piece).collect();
-            record(Change::JobTokens { job: id, at, pieces }).await;
+            let chunks = (at..at + 4).map(chunk).collect();
+            record(Change::JobTokens { job: id, at, chunks }).await;
             tell(&format!("tokens {id} {}", at + 4));
         }
         if n % 3 == 0 {
@@ -298,8 +298,8 @@ async fn check(database: &Path, heard: &Acknowledged, last: Epoch, what: &str) -
                 job.tokens_generated >= at_least,
                 "{what}: job {id} has lost acknowledged pieces"
             );
-            let expected: Vec<TokenChunk> = (0..job.tokens_generated).map(piece).collect();
-            assert_eq!(job.pieces, expected, "{what}: the answer of job {id} has changed");
+            let expected: Vec<TokenChunk> = (0..job.tokens_generated).map(chunk).collect();
+            assert_eq!(job.chunks, expected, "{what}: the answer of job {id} has changed");
             continue;
         }
         let stored = registry.jobs(&JobFilter::one(*id)).await.unwrap();

@@ -64,7 +64,7 @@ fn job(order: u64) -> JobRecord {
         request: None,
         outline: None,
         numerics: None,
-        pieces: Vec::new(),
+        chunks: Vec::new(),
         vectors: None,
         output_kept: false,
         taken_over: false,

@@ -139,8 +139,8 @@ async fn it_says_what_it_can_do_and_refuses_the_rest() {
 
     let generate = worker.execute(run("x", 1, Resume::default(), |_| {})).await;
     assert_eq!(generate.err().unwrap().kind(), ErrorKind::Unsupported);
-    let speaker = support::tiny().await;
-    assert_eq!(speaker.execute(embed(["x"])).await.err().unwrap().kind(), ErrorKind::Unsupported);
+    let generator = support::tiny().await;
+    assert_eq!(generator.execute(embed(["x"])).await.err().unwrap().kind(), ErrorKind::Unsupported);
     let continued = Run { resume: Resume { tokens: vec![1], text_bytes: 0 }, ..embed(["x"]) };
     assert_eq!(worker.execute(continued).await.err().unwrap().kind(), ErrorKind::Unsupported);
     vectors(&worker, embed(["it goes on"])).await.unwrap();

@@ -129,7 +129,7 @@ pub(crate) enum Op {
         millis: u64,
     },
     /// The clock moves to the engine's next alarm.
-    WaitForAlarm,
+    WaitForTimer,
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -169,7 +169,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (1..4_u8).prop_map(|jobs| Op::Restore { jobs }),
         1 => (0..8_u8).prop_map(Op::Unknown),
         5 => prop_oneof![0..50_u64, 100..3_000_u64, 10_000..100_000_u64].prop_map(|millis| Op::Wait { millis }),
-        3 => Just(Op::WaitForAlarm),
+        3 => Just(Op::WaitForTimer),
     ]
 }
 

@@ -269,14 +269,14 @@ proptest! {
         machines in 1..3_usize,
         bursts in vec((0..3_600_u64, 10..60_u64), 20..60),
         pause in 300..900_u64,
-        patience in 1..10_u64,
+        timeout in 1..10_u64,
     ) {
         let hives = (0..machines).map(|n| hive(n, 16, 1, (n == 0).then_some((0, 2)))).collect();
         let jobs = bursts.iter().flat_map(|(at, jobs)| {
             (0..*jobs).map(move |n| arrival(at * 1_000 + n, JobSketch::new(model(0)), 200))
         });
         let mut replay = replay(hives, jobs.collect());
-        replay.settings.scale_up_after = Duration::from_secs(patience);
+        replay.settings.scale_up_after = Duration::from_secs(timeout);
         replay.settings.scale_back_after = Duration::from_secs(pause);
         let report = replay.run(&LeastLoaded::default()).unwrap();
         prop_assert_eq!(report.completed as u64, bursts.iter().map(|burst| burst.1).sum::<u64>());

@@ -25,7 +25,7 @@ async fn a_restarted_queen_makes_the_same_stream_again_under_the_same_numbers() 
     while seen.tokens < 40 {
         seen.take(job.next().await.unwrap());
     }
-    let stored = first.job(name).await.unwrap().pieces.len();
+    let stored = first.job(name).await.unwrap().chunks.len();
     assert!(stored < 40, "the reader is ahead of the last checkpoint, {stored}");
     first.crash();
     drop((job, first));
@@ -153,7 +153,7 @@ async fn a_reader_that_was_ahead_of_the_last_checkpoint_gets_the_end_of_a_cancel
         while seen.tokens < 32 + ahead as usize {
             seen.take(job.next().await.unwrap());
         }
-        assert_eq!(first.job(name).await.unwrap().pieces.len(), 32, "the last checkpoint");
+        assert_eq!(first.job(name).await.unwrap().chunks.len(), 32, "the last checkpoint");
         first.crash();
         drop((job, first));
 

@@ -296,5 +296,5 @@ async fn a_detached_result_is_whole_in_the_store_although_the_store_failed_meanw
         seen.take(event);
     }
     seen.assert_whole(1, 100);
-    assert_eq!(queen.job(id).await.unwrap().pieces.len(), 100);
+    assert_eq!(queen.job(id).await.unwrap().chunks.len(), 100);
 }

@@ -23,7 +23,7 @@ async fn a_stream_is_numbered_by_its_tokens_and_its_end_is_recorded_before_it_is
     seen.assert_whole(5, 50);
     let record = queen.job(id).await.unwrap();
     assert_eq!((record.tokens_generated, record.attempts), (50, 1));
-    assert!(record.request.is_none() && record.pieces.is_empty(), "the text is erased");
+    assert!(record.request.is_none() && record.chunks.is_empty(), "the text is erased");
     quiet(&queen).await;
 }
 

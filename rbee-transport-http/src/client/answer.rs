@@ -25,12 +25,12 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A good answer, whose body is still to come.
 #[derive(Debug)]
-pub struct Answer {
+pub struct HttpAnswer {
     pub(super) response: Response<Body>,
     pub(super) authority: Arc<str>,
 }
 
-impl Answer {
+impl HttpAnswer {
     /// The whole of it, from JSON.
     ///
     /// # Errors

@@ -8,7 +8,7 @@ use http_body_util::Full;
 use rbee_core::{CorrelationId, Error, ErrorKind, Result};
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Body, answer::Answer, chain, connector::Connector, pool::Pool};
+use super::{Body, answer::HttpAnswer, chain, connector::Connector, pool::Pool};
 use crate::{
     dial::Dial,
     token::{SharedToken, Token},
@@ -75,7 +75,7 @@ impl Endpoint {
         path: &str,
         body: Option<&B>,
         correlation_id: Option<&CorrelationId>,
-    ) -> Result<Answer> {
+    ) -> Result<HttpAnswer> {
         let request = self.request(method, path, body, correlation_id)?;
         self.exchange(request).await
     }
@@ -127,7 +127,7 @@ impl Endpoint {
         path: &str,
         body: Option<&B>,
         limit: Duration,
-    ) -> Result<Answer> {
+    ) -> Result<HttpAnswer> {
         self.within(path, limit, self.send(method, path, body, None)).await
     }
 
@@ -156,7 +156,7 @@ impl Endpoint {
     ///
     /// # Errors
     /// As [`open`](Self::open).
-    pub async fn get_from(&self, path: &str, from: u64, limit: Duration) -> Result<Answer> {
+    pub async fn get_from(&self, path: &str, from: u64, limit: Duration) -> Result<HttpAnswer> {
         let request = self
             .head(Method::GET, path, None)?
             .header(header::RANGE, format!("bytes={from}-"))
@@ -165,10 +165,10 @@ impl Endpoint {
         self.within(path, limit, self.exchange(request)).await
     }
 
-    async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Answer> {
+    async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<HttpAnswer> {
         let answer = self.pool.send(request).await.map_err(|cause| self.lost(cause))?;
         if answer.status().is_success() {
-            Ok(Answer { response: answer, authority: self.authority.clone() })
+            Ok(HttpAnswer { response: answer, authority: self.authority.clone() })
         } else {
             Err(self.refusal(answer).await)
         }
@@ -236,7 +236,7 @@ impl Endpoint {
     /// Reads the error that a daemon answered with.
     async fn refusal(&self, response: Response<Body>) -> Error {
         let status = response.status();
-        let answer = Answer { response, authority: self.authority.clone() };
+        let answer = HttpAnswer { response, authority: self.authority.clone() };
         match answer.json::<ErrorBody>().await {
             Ok(body) => body.error.into(),
             Err(_) => Error::new(

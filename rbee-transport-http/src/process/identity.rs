@@ -94,8 +94,8 @@ mod tests {
         let mut child = std::process::Command::new("true").spawn().unwrap();
         let identity = Identity::of(child.id()).unwrap();
         let gone = || !identity.is_alive();
-        let patience = std::time::Instant::now() + std::time::Duration::from_secs(10);
-        while !gone() && std::time::Instant::now() < patience {
+        let timeout = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        while !gone() && std::time::Instant::now() < timeout {
             std::thread::yield_now();
         }
         assert!(gone());

@@ -26,7 +26,7 @@ use crate::{
     token::Token,
     wire::{
         self, ProgressBody,
-        engine::Engine,
+        engine::EngineCommand,
         worker::{EXIT_PORT_TAKEN, Health, Phase, Start},
     },
 };
@@ -124,7 +124,7 @@ impl WorkerFactory for ProcessFactory {
 }
 
 /// rbee's own worker reads safetensors; other files need an engine that reads them.
-fn check_format(on_disk: &ModelOnDisk, engines: &[Engine]) -> Result<()> {
+fn check_format(on_disk: &ModelOnDisk, engines: &[EngineCommand]) -> Result<()> {
     let is_gguf = on_disk.info.as_ref().is_some_and(|info| info.format == ModelFormat::Gguf);
     if !is_gguf || engines.iter().any(|engine| engine.serves(&on_disk.model)) {
         return Ok(());
@@ -138,7 +138,7 @@ fn check_format(on_disk: &ModelOnDisk, engines: &[Engine]) -> Result<()> {
 }
 
 /// rbee's own worker does one run at a time. An engine takes its whole context when it starts.
-fn limits(model: &ModelRef, engines: &[Engine], context: Option<u32>) -> WorkerLimits {
+fn limits(model: &ModelRef, engines: &[EngineCommand], context: Option<u32>) -> WorkerLimits {
     match engines.iter().find(|engine| engine.serves(model)) {
         Some(engine) => {
             WorkerLimits { slots: None, context: Some(context.unwrap_or(engine.context)) }

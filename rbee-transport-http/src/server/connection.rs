@@ -45,7 +45,7 @@ impl Connection {
             None => self.speak(stream).await,
             Some(tls) => {
                 let shaken = tls.accept(stream);
-                match tokio::time::timeout(self.limits.handshake_patience, shaken).await {
+                match tokio::time::timeout(self.limits.handshake_timeout, shaken).await {
                     Ok(Ok(stream)) => self.speak(stream).await,
                     Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
                     Err(_) => tracing::debug!("a TLS handshake took too long"),
@@ -55,7 +55,7 @@ impl Connection {
     }
 
     async fn speak(&self, io: impl Io) {
-        let io = WriteTimeout::new(io, self.limits.write_patience);
+        let io = WriteTimeout::new(io, self.limits.write_timeout);
         let io = TokioIo::new(io.with_connected(self.connected.clone()));
         let router = TowerToHyperService::new(self.router.clone());
         let connected = self.connected.clone();
@@ -80,12 +80,12 @@ impl Connection {
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(self.limits.head_patience)
+            .header_read_timeout(self.limits.head_timeout)
             .max_headers(self.limits.headers)
             .max_buf_size(self.limits.head_bytes)
             .serve_connection(io, service);
         let mut connection = std::pin::pin!(connection);
-        let mut first_head = Some(Box::pin(tokio::time::sleep(self.limits.first_head_patience)));
+        let mut first_head = Some(Box::pin(tokio::time::sleep(self.limits.first_head_timeout)));
         let (mut listener, mut told) = (None, false);
         let ended = std::future::poll_fn(|cx| {
             // Before the question, so that a signal that is sent between the two is noticed.
@@ -95,12 +95,12 @@ impl Connection {
                 connection.as_mut().graceful_shutdown();
             }
             let ended = connection.as_mut().poll(cx).map(Some);
-            if let Some(alarm) = &mut first_head
+            if let Some(timer) = &mut first_head
                 && ended.is_pending()
             {
                 if self.connected.has_asked() {
                     first_head = None;
-                } else if alarm.as_mut().poll(cx).is_ready() {
+                } else if timer.as_mut().poll(cx).is_ready() {
                     return Poll::Ready(None);
                 }
             }

@@ -105,7 +105,7 @@ impl HiveServer {
         self.inner.stop.cancel();
     }
 
-    /// Serves these figures at `/metrics`, in Prometheus' text format. Without them there is no such path.
+    /// Serves these measurements at `/metrics`, in Prometheus' text format. Without them there is no such path.
     pub fn with_metrics(mut self, render: Arc<dyn Fn() -> String + Send + Sync>) -> Self {
         self.render = Some(render);
         self
@@ -130,7 +130,7 @@ impl HiveServer {
             .route(wire::LEASE, post(renew))
             .route(wire::SHUTDOWN, post(shutdown));
         let inner = self.inner.clone();
-        let routes = routes::figures(routes, self.render.clone(), move || {
+        let routes = routes::measurements(routes, self.render.clone(), move || {
             let inner = inner.clone();
             async move { inner.measure().await }
         });

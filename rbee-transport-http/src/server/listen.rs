@@ -33,13 +33,13 @@ pub struct Limits {
     pub connections_per_peer: Option<usize>,
     /// How long a new connection may take until the head of its first request is there, after a TLS handshake. 10
     /// seconds.
-    pub first_head_patience: Duration,
+    pub first_head_timeout: Duration,
     /// How long the head of a later request may take, and how long a connection may be unused. 60 seconds.
-    pub head_patience: Duration,
+    pub head_timeout: Duration,
     /// How long a client may read nothing while there is something for it. 2 minutes.
-    pub write_patience: Duration,
+    pub write_timeout: Duration,
     /// How long a TLS handshake may take. 10 seconds.
-    pub handshake_patience: Duration,
+    pub handshake_timeout: Duration,
     /// Headers of one request. 100.
     pub headers: usize,
     /// The head of a request, in bytes. 64 KiB.
@@ -51,10 +51,10 @@ impl Default for Limits {
         Self {
             connections: 10_000,
             connections_per_peer: None,
-            first_head_patience: Duration::from_secs(10),
-            head_patience: Duration::from_secs(60),
-            write_patience: Duration::from_secs(120),
-            handshake_patience: Duration::from_secs(10),
+            first_head_timeout: Duration::from_secs(10),
+            head_timeout: Duration::from_secs(60),
+            write_timeout: Duration::from_secs(120),
+            handshake_timeout: Duration::from_secs(10),
             headers: 100,
             head_bytes: 64 << 10,
         }

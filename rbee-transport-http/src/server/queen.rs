@@ -1,6 +1,6 @@
 //! A queen, exposed over HTTP: OpenAI's API, and her own.
 //!
-//! Every request passes the [`gate`]: it gets its correlation id, shows its token, and an error that comes back is put
+//! Every request passes the [`middleware`]: it gets its correlation id, shows its token, and an error that comes back is put
 //! into OpenAI's shape on OpenAI's routes and into rbee's elsewhere. Behind it, a file for each group of routes.
 
 mod bounds;

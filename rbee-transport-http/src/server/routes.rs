@@ -12,11 +12,15 @@ use http::header;
 use super::{auth, correlation, response};
 use crate::{token::SharedToken, wire};
 
-/// Writes all figures of the process, in Prometheus' text format.
+/// Writes all measurements of the process, in Prometheus' text format.
 pub(super) type Render = Arc<dyn Fn() -> String + Send + Sync>;
 
-/// `/metrics`, where there are figures. `measure` sets those that are read off rather than counted.
-pub(super) fn figures<S, M, F>(routes: Router<S>, render: Option<Render>, measure: M) -> Router<S>
+/// `/metrics`, where there are measurements. `measure` sets those that are read off rather than counted.
+pub(super) fn measurements<S, M, F>(
+    routes: Router<S>,
+    render: Option<Render>,
+    measure: M,
+) -> Router<S>
 where
     S: Clone + Send + Sync + 'static,
     M: Fn() -> F + Clone + Send + Sync + 'static,

@@ -130,7 +130,7 @@ impl WorkerServer {
         self.inner.stop.cancel();
     }
 
-    /// Serves these figures at `/metrics`, in Prometheus' text format. Without them there is no such path.
+    /// Serves these measurements at `/metrics`, in Prometheus' text format. Without them there is no such path.
     pub fn with_metrics(mut self, render: Arc<dyn Fn() -> String + Send + Sync>) -> Self {
         self.render = Some(render);
         self
@@ -146,7 +146,7 @@ impl WorkerServer {
             .route(wire::LEASE, post(renew))
             .route(wire::SHUTDOWN, post(shutdown));
         let inner = self.inner.clone();
-        let routes = routes::figures(routes, self.render.clone(), move || {
+        let routes = routes::measurements(routes, self.render.clone(), move || {
             let inner = inner.clone();
             async move { inner.measure().await }
         });
@@ -204,7 +204,7 @@ impl Inner {
         Ok(health)
     }
 
-    /// Sets the figures that are read off the worker.
+    /// Sets the measurements that are read off the worker.
     async fn measure(&self) {
         if let Ok(worker) = self.worker()
             && let Ok(Ok(health)) = tokio::time::timeout(HEALTH_TIMEOUT, worker.health()).await

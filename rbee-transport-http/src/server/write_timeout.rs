@@ -19,16 +19,16 @@ use super::connections::Connected;
 #[derive(Debug)]
 pub(super) struct WriteTimeout<I> {
     io: I,
-    patience: Duration,
+    timeout: Duration,
     /// Runs while a write waits.
-    alarm: Option<Pin<Box<Sleep>>>,
+    timer: Option<Pin<Box<Sleep>>>,
     /// Is told when a write waits and when it goes on.
     connected: Option<Arc<Connected>>,
 }
 
 impl<I> WriteTimeout<I> {
-    pub(super) fn new(io: I, patience: Duration) -> Self {
-        Self { io, patience, alarm: None, connected: None }
+    pub(super) fn new(io: I, timeout: Duration) -> Self {
+        Self { io, timeout, timer: None, connected: None }
     }
 
     /// Tells this connection's place in the table when its client reads nothing.
@@ -49,18 +49,18 @@ impl<I> WriteTimeout<I> {
         written: Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
         if written.is_ready() {
-            if self.alarm.take().is_some() {
+            if self.timer.take().is_some() {
                 self.tell(false);
             }
             return written;
         }
-        if self.alarm.is_none() {
+        if self.timer.is_none() {
             self.tell(true);
         }
-        let until = Instant::now() + self.patience;
-        let alarm = self.alarm.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
-        alarm.as_mut().poll(cx).map(|()| {
-            let message = format!("the other side has read nothing for {:?}", self.patience);
+        let until = Instant::now() + self.timeout;
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
+        timer.as_mut().poll(cx).map(|()| {
+            let message = format!("the other side has read nothing for {:?}", self.timeout);
             Err(io::Error::new(io::ErrorKind::TimedOut, message))
         })
     }

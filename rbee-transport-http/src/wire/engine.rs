@@ -8,9 +8,9 @@ use serde::{Deserialize, Deserializer, Serialize};
 /// A program that serves one model over HTTP, and how it is started.
 ///
 /// ```
-/// use rbee_transport_http::wire::engine::Engine;
+/// use rbee_transport_http::wire::engine::EngineCommand;
 ///
-/// let engine: Engine = serde_json::from_str(
+/// let engine: EngineCommand = serde_json::from_str(
 ///     r#"{
 ///         "name": "llama.cpp",
 ///         "models": ["*.gguf"],
@@ -23,7 +23,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Engine {
+pub struct EngineCommand {
     /// What it is called; workers report it as their backend.
     pub name: Box<str>,
     /// The models it serves: patterns over the whole reference, `*` for any characters and `?` for one.
@@ -87,7 +87,7 @@ fn context() -> u32 {
     4096
 }
 
-impl Engine {
+impl EngineCommand {
     /// Is it for this model?
     pub fn serves(&self, model: &ModelRef) -> bool {
         self.models.iter().any(|pattern| matches(pattern.as_bytes(), model.as_str().as_bytes()))
@@ -308,7 +308,7 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_named() {
-        let good = Engine {
+        let good = EngineCommand {
             name: "e".into(),
             models: vec!["*".into()],
             command: Command(vec!["e".into(), "{port}".into()]),
@@ -320,7 +320,7 @@ mod tests {
             context: 1,
         };
         good.validate().unwrap();
-        let refused = |change: fn(&mut Engine)| {
+        let refused = |change: fn(&mut EngineCommand)| {
             let mut engine = good.clone();
             change(&mut engine);
             let error = engine.validate().unwrap_err();
@@ -332,7 +332,7 @@ mod tests {
         assert!(refused(|e| e.command.0.truncate(1)).contains("{port}"));
         assert!(refused(|e| e.command.0.push("{prot}".into())).contains("{prot}"));
         assert!(refused(|e| e.health = "x".into()).contains("health is \"x\""));
-        assert!(serde_json::from_str::<Engine>(r#"{"name":"x","modles":[]}"#).is_err());
+        assert!(serde_json::from_str::<EngineCommand>(r#"{"name":"x","modles":[]}"#).is_err());
     }
 
     /// What it means, without going back.

@@ -253,7 +253,7 @@ pub struct ChatMessage {
     pub refusal: (),
 }
 
-/// A piece of a streamed chat.
+/// A chunk of a streamed chat.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ChatChunk {
@@ -294,12 +294,12 @@ pub struct Delta {
     /// `assistant`, in the first chunk of the answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<String>,
-    /// The next piece of text.
+    /// The next chunk of text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content: Option<String>,
 }
 
-/// The answer to a [`CompletionRequest`], whole or a piece of its stream.
+/// The answer to a [`CompletionRequest`], whole or a chunk of its stream.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Completion {

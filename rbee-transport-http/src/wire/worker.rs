@@ -8,7 +8,7 @@ use rbee_core::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{ErrorInfo, LogStyle, ProgressBody, engine::Engine};
+use super::{ErrorInfo, LogStyle, ProgressBody, engine::EngineCommand};
 
 /// `POST`: run a job ([`Execute`]); answered with a stream of [`frame`]s.
 pub const EXECUTE: &str = "/v1/execute";
@@ -46,7 +46,7 @@ pub struct Start {
     pub lease_ms: u64,
     /// The engine that runs the model as a child of the worker; none where the worker does it itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub engine: Option<Engine>,
+    pub engine: Option<EngineCommand>,
     /// Threads to compute with on the processor; the engine's own choice where not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub threads: Option<NonZeroUsize>,

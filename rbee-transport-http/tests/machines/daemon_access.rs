@@ -41,17 +41,17 @@ fn subjects() -> [Subject; 2] {
     let hive = InProcessHive::new().with_worker(worker.clone());
     let exposed = WorkerServer::new(worker.info().id);
     exposed.ready(worker);
-    let figures = || "figures".to_owned();
+    let metrics = || "figures".to_owned();
     [
         Subject {
             name: "hive",
-            router: HiveServer::new(Arc::new(hive)).with_metrics(Arc::new(figures)).router(token()),
+            router: HiveServer::new(Arc::new(hive)).with_metrics(Arc::new(metrics)).router(token()),
             routes: wire::hive::ROUTES,
             paths: include_str!("../../src/wire/hive.rs"),
         },
         Subject {
             name: "worker",
-            router: exposed.with_metrics(Arc::new(figures)).router(token()),
+            router: exposed.with_metrics(Arc::new(metrics)).router(token()),
             routes: wire::worker::ROUTES,
             paths: include_str!("../../src/wire/worker.rs"),
         },

@@ -70,8 +70,8 @@ async fn a_model_goes_from_one_hive_to_the_next_over_http_byte_for_byte() {
     assert_eq!(*copy.manifest(), manifest);
     let mut read = copy.read("large.bin", 9_499_990).await.unwrap();
     let mut tail = Vec::new();
-    while let Some(piece) = read.next().await {
-        tail.extend_from_slice(&piece.unwrap());
+    while let Some(chunk) = read.next().await {
+        tail.extend_from_slice(&chunk.unwrap());
     }
     assert!(
         fs::read(one.dir.path().join("model/large.bin")).unwrap().ends_with(&tail)
@@ -99,8 +99,8 @@ impl ModelFiles for Breaking {
         if self.1.swap(false, std::sync::atomic::Ordering::SeqCst) {
             let broken = rbee_core::Error::new(ErrorKind::HiveUnreachable, "cut");
             let mut given = 0;
-            let some = read.take_while(move |piece| {
-                given += piece.as_ref().map_or(0, Bytes::len);
+            let some = read.take_while(move |chunk| {
+                given += chunk.as_ref().map_or(0, Bytes::len);
                 std::future::ready(given < 5 << 20)
             });
             return Ok(some.chain(futures_util::stream::iter([Err(broken)])).boxed());

@@ -82,8 +82,8 @@ async fn read(job: &mut JobHandle, text: &mut String, tokens: usize) -> Option<E
     for _ in 0..tokens {
         loop {
             match job.next().await {
-                Some(JobEvent { kind: EventKind::Token { text: piece, .. }, .. }) => {
-                    text.push_str(&piece);
+                Some(JobEvent { kind: EventKind::Token { text: chunk, .. }, .. }) => {
+                    text.push_str(&chunk);
                     break;
                 }
                 Some(event) if event.kind.is_terminal() => return Some(event.kind),

@@ -340,7 +340,7 @@ async fn answer(stream: &mut TcpStream, limit: Duration) -> String {
 async fn heads_without_end_and_clients_without_words_are_cut_off() {
     let hall = hall().await;
     let limits = Limits {
-        head_patience: Duration::from_millis(300),
+        head_timeout: Duration::from_millis(300),
         head_bytes: 8 << 10,
         ..Limits::default()
     };
@@ -388,7 +388,7 @@ async fn a_client_that_hangs_up_half_way_leaves_nothing_behind() {
 async fn a_client_that_never_reads_holds_no_slot() {
     // More than the buffers of two sockets hold.
     let hall = Hall::with(echo().context_tokens(200_000)).await;
-    let limits = Limits { write_patience: Duration::from_millis(200), ..Limits::default() };
+    let limits = Limits { write_timeout: Duration::from_millis(200), ..Limits::default() };
     let (address, _stop) = open(&hall, limits).await;
     let mut stream = TcpStream::connect(address).await.unwrap();
     let body = chat(json!({"stream": true, "max_tokens": 200_000})).to_string();

@@ -170,8 +170,8 @@ async fn a_job_has_sixteen_followers_and_another_when_one_goes_away() {
     house.gate.open();
     for mut follower in followers {
         let mut seen = String::new();
-        while let Some(piece) = next(&mut follower).await {
-            seen += &piece;
+        while let Some(chunk) = next(&mut follower).await {
+            seen += &chunk;
         }
         assert!(seen.contains("event: end\n"), "{seen}");
     }

@@ -207,7 +207,7 @@ pub(crate) fn job(fields: Value) -> Value {
     chat(fields)
 }
 
-/// The next piece of a stream.
+/// The next chunk of a stream.
 pub(crate) async fn next(body: &mut Body) -> Option<String> {
     let frame = tokio::time::timeout(TIMEOUT, body.frame()).await.unwrap()?;
     Some(String::from_utf8(frame.unwrap().into_data().unwrap().to_vec()).unwrap())

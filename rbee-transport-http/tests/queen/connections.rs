@@ -61,11 +61,11 @@ async fn a_flood_of_silent_connections_keeps_nobody_out_and_is_said_once() {
     let _guard = logged(&logs);
     let hall = Hall::of(echo(), rbee_core::Queen::builder(), |server| server.with_logs(logs)).await;
     // None of the silent ones would be given up in time by itself.
-    let patience = Duration::from_secs(3_600);
+    let timeout = Duration::from_secs(3_600);
     let limits = Limits {
         connections: 20,
-        first_head_patience: patience,
-        head_patience: patience,
+        first_head_timeout: timeout,
+        head_timeout: timeout,
         ..Limits::default()
     };
     let (address, _stop) = serve(&hall, limits).await;
@@ -94,7 +94,7 @@ async fn a_flood_of_silent_connections_keeps_nobody_out_and_is_said_once() {
 #[tokio::test]
 async fn a_new_connection_has_less_time_to_ask_than_one_that_has_asked_before() {
     let hall = Hall::new().await;
-    let limits = Limits { first_head_patience: Duration::from_millis(300), ..Limits::default() };
+    let limits = Limits { first_head_timeout: Duration::from_millis(300), ..Limits::default() };
     let (address, _stop) = serve(&hall, limits).await;
     let mut proven = connect(address).await;
     within("an answer", ask(&mut proven)).await.unwrap();

@@ -443,7 +443,7 @@ fn decode(base64: &str) -> Vec<u8> {
 
 #[tokio::test]
 async fn text_of_any_kind_survives_the_stream() {
-    let pieces = [
+    let texts = [
         "a\"b",
         "\\",
         "\n\r\t",
@@ -453,18 +453,18 @@ async fn text_of_any_kind_survives_the_stream() {
         "</script>",
         "data: x\n\n",
     ];
-    let outputs = pieces.map(|text| Ok(Output::Token { id: None, text: text.into() }));
+    let outputs = texts.map(|text| Ok(Output::Token { id: None, text: text.into() }));
     let end = Ok(Output::End {
         finish: Finish::Stop,
         usage: Usage { prompt_tokens: 1, completion_tokens: 8 },
     });
     let hall = Hall::with(common::echo().script(outputs.into_iter().chain([end]))).await;
     let whole = hall.chat(json!({"max_tokens": 100})).await.json();
-    assert_eq!(whole["choices"][0]["message"]["content"], pieces.concat());
+    assert_eq!(whole["choices"][0]["message"]["content"], texts.concat());
     let chunks = hall.chat(json!({"max_tokens": 100, "stream": true})).await.chunks();
     let said: String = chunks
         .iter()
         .filter_map(|chunk| chunk["choices"][0]["delta"]["content"].as_str())
         .collect();
-    assert_eq!(said, pieces.concat());
+    assert_eq!(said, texts.concat());
 }

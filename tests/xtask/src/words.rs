@@ -213,7 +213,7 @@ impl<'a> Finder<'a> {
     }
 }
 
-/// The parts of a name: `READ_TIMEOUT` and `ReadPatience` have two each.
+/// The parts of a name: `READ_PATIENCE` and `ReadPatience` have two each.
 fn parts(name: &str) -> Vec<&str> {
     let mut parts = Vec::new();
     for word in name.split('_').filter(|word| !word.is_empty()) {
@@ -246,7 +246,7 @@ mod tests {
         Entry { find: Find::Type("Entry", &["src/"]), instead: "a whole name", except: &[] },
         Entry { find: Find::Part("dice"), instead: "Rng", except: &[("src/game/", "has dice")] },
         Entry { find: Find::File("room.rs"), instead: "space.rs", except: &[] },
-        Entry { find: Find::Stem("color"), instead: "color", except: &[] },
+        Entry { find: Find::Stem("colour"), instead: "color", except: &[] },
         Entry { find: Find::Phrase("passed over"), instead: "ignored", except: &[] },
         Entry { find: Find::Phrase("she"), instead: "it", except: &[] },
     ];
@@ -281,8 +281,8 @@ mod tests {
             ["src/a.rs:1: \"passed over\": write ignored", "src/a.rs:3: \"she\": write it"]
         );
         assert_eq!(
-            found("docs/a.md", "Jobs passed. Over there\nColors, and `Dice`"),
-            ["docs/a.md:2: `Dice`: write Rng", "docs/a.md:2: `Colors`: write color"]
+            found("docs/a.md", "Jobs passed. Over there\nColours, and `Dice`"),
+            ["docs/a.md:2: `Dice`: write Rng", "docs/a.md:2: `Colours`: write color"]
         );
     }
 }

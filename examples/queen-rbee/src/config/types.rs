@@ -3,7 +3,7 @@
 use std::{fmt, marker::PhantomData, net::IpAddr, ops::Deref, str::FromStr};
 
 use rbee_core::tenant::TenantLimits;
-use rbee_transport_http::{Token, wire::engine::Engine};
+use rbee_transport_http::{Token, wire::engine::EngineCommand};
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
     de::{DeserializeOwned, Error as _, IgnoredAny, Unexpected},
@@ -162,7 +162,7 @@ macro_rules! checked {
         }
     )*};
 }
-checked!(Engine, TenantLimits);
+checked!(EngineCommand, TenantLimits);
 
 /// One of the names of an enum.
 pub(super) fn named<T: DeserializeOwned>(text: &str) -> Result<T, serde::de::value::Error> {

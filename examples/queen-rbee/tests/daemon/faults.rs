@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 /// So that jobs that queue up start more workers soon.
 const SCALED: [&str; 6] =
-    ["--scale-up-after", "100ms", "--optimize-interval", "100ms", "--worker-slots", "1"];
+    ["--scale-up-after", "100ms", "--autoscale-interval", "100ms", "--worker-slots", "1"];
 
 fn story(seed: u64, tokens: u32) -> Value {
     let mut story = chat("Tell me a long story about a bee.", tokens);
@@ -106,8 +106,8 @@ fn a_stream_goes_on_elsewhere_when_its_worker_is_stopped_or_killed() {
                 return false;
             }
             let event: Value = serde_json::from_str(data).unwrap();
-            if let Some(piece) = event["choices"][0]["delta"]["content"].as_str() {
-                text.push_str(piece);
+            if let Some(chunk) = event["choices"][0]["delta"]["content"].as_str() {
+                text.push_str(chunk);
                 return true;
             }
         };

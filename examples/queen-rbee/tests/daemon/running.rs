@@ -55,7 +55,7 @@ fn the_log_is_one_object_a_line_with_the_marks_of_the_request_and_without_its_te
 }
 
 #[test]
-fn the_figures_are_there_after_a_job() {
+fn the_metrics_are_there_after_a_job() {
     let data = tempfile::tempdir().unwrap();
     let queen = Queen::start(data.path(), &[]);
     let (status, answer) = queen.post("/v1/chat/completions", &chat("Hello!", 8));
@@ -83,7 +83,7 @@ fn the_figures_are_there_after_a_job() {
 }
 
 #[test]
-fn figures_that_prometheus_would_not_take_are_found() {
+fn metrics_that_prometheus_would_not_take_are_found() {
     let good = "# HELP a_total x\n# TYPE a_total counter\na_total{b=\"c\"} 1\n";
     assert_eq!(exposition::read(good).unwrap().len(), 1);
     let half = "# HELP h x\n# TYPE h histogram\nh_bucket{le=\"+Inf\"} 1\nh_sum 1\nh_count 2\n";

@@ -24,16 +24,16 @@ const SHOWN: usize = 200;
 pub struct Reply {
     response: Response<Body>,
     about: About,
-    patience: Duration,
+    timeout: Duration,
 }
 
 impl Reply {
-    pub(super) fn new(response: Response<Body>, mut about: About, patience: Duration) -> Self {
+    pub(super) fn new(response: Response<Body>, mut about: About, timeout: Duration) -> Self {
         // The queen may have replaced our correlation id.
         if let Some(id) = text_of(&response, CORRELATION_ID) {
             about.correlation_id = id;
         }
-        Self { response, about, patience }
+        Self { response, about, timeout }
     }
 
     /// Returns the answer itself, or the failure that it describes.
@@ -92,13 +92,13 @@ impl Reply {
 
     async fn bytes(&mut self) -> Result<Bytes, Failure> {
         let (body, about) = (self.response.body_mut(), &self.about);
-        match tokio::time::timeout(self.patience, body.read(MOST_BYTES)).await {
+        match tokio::time::timeout(self.timeout, body.read(MOST_BYTES)).await {
             Ok(Ok(bytes)) => Ok(bytes),
             Ok(Err(HttpError::TooLarge(most))) => {
                 Err(about.stranger(&format!("the answer is larger than {most} bytes")))
             }
             Ok(Err(cause)) => Err(about.lost(&cause)),
-            Err(_) => Err(about.silent(self.patience)),
+            Err(_) => Err(about.silent(self.timeout)),
         }
     }
 

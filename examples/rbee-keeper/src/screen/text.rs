@@ -124,15 +124,15 @@ pub fn wrap(text: &str, most: usize, hang: Option<usize>) -> String {
         while !rest.is_empty() {
             let blank = rest.len() - rest.trim_start_matches(' ').len();
             let end = rest[blank..].find(' ').map_or(rest.len(), |found| blank + found);
-            let (piece, word) = (&rest[..end], &rest[blank..end]);
-            if used > own && used + width(piece) > most {
+            let (chunk, word) = (&rest[..end], &rest[blank..end]);
+            if used > own && used + width(chunk) > most {
                 out.push('\n');
                 out.extend(std::iter::repeat_n(' ', hang));
                 out.push_str(word);
                 used = hang + width(word);
             } else {
-                out.push_str(piece);
-                used += width(piece);
+                out.push_str(chunk);
+                used += width(chunk);
             }
             rest = &rest[end..];
         }

@@ -98,7 +98,7 @@ impl Shown<'_> {
             screen.object(whole)?;
         } else if !text.is_empty() {
             self.bars = None;
-            screen.piece(text)?;
+            screen.chunk(text)?;
         }
         self.text.push_str(text);
         Ok(())

@@ -123,7 +123,7 @@ impl Events {
         }
         if self.text {
             if &*event.name == job_event::TOKEN {
-                screen.piece(&events.read::<OwnedToken>(event)?.text)?;
+                screen.chunk(&events.read::<OwnedToken>(event)?.text)?;
             }
             return Ok(());
         }
@@ -160,7 +160,7 @@ impl Events {
             _ => String::new(),
         };
         let id = event.id.as_deref().unwrap_or("-");
-        screen.piece(&format!("{id:>5}  {:<8} {detail}\n", &*event.name))
+        screen.chunk(&format!("{id:>5}  {:<8} {detail}\n", &*event.name))
     }
 
     fn end_of_text(&self, keeper: &Keeper) -> Result<(), Failure> {

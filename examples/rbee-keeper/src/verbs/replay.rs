@@ -34,7 +34,7 @@ pub(super) async fn replay(
     if screen.is_json() {
         return screen.document(&found);
     }
-    screen.table(&figures(&found))?;
+    screen.table(&metrics(&found))?;
     let mut hidden = Vec::new();
     for (what, rows) in
         [("tenant", tenants(&found)), ("worker", workers(&found, screen.is_terminal()))]
@@ -87,7 +87,7 @@ fn columns(first: impl IntoIterator<Item = Column>) -> Vec<Column> {
     first.into_iter().chain(both).collect()
 }
 
-fn figures(found: &PolicyReplay) -> Table {
+fn metrics(found: &PolicyReplay) -> Table {
     let mut table = Table::new(columns([Column::new("").whole()]));
     let mut row = |name: &str, of: &dyn Fn(&ReplayOutcome) -> String| {
         table.row([name.to_owned(), of(&found.current), of(&found.candidate)]);
@@ -298,7 +298,7 @@ mod tests {
     fn both_policies_stand_beside_each_other_and_every_line_fits_a_terminal() {
         let found = found();
         let (tenants, workers) = (tenants(&found).unwrap(), workers(&found, true).unwrap());
-        let shown: Vec<String> = [figures(&found), tenants.0, workers.0]
+        let shown: Vec<String> = [metrics(&found), tenants.0, workers.0]
             .map(|table| table.render(Some(80), false))
             .into();
         for line in shown.iter().flat_map(|table| table.lines()) {

@@ -209,7 +209,7 @@ async fn until_she_answers(
     log: &Path,
 ) -> Result<(), Failure> {
     let mut bars = Bars::new(&keeper.screen);
-    let patience = tokio::time::Instant::now() + TIMEOUT;
+    let timeout = tokio::time::Instant::now() + TIMEOUT;
     loop {
         bars.show("starting a queen", Default::default());
         let said = |why: String| {
@@ -232,7 +232,7 @@ async fn until_she_answers(
         if answers.is_some_and(is_ours) {
             return Ok(());
         }
-        if tokio::time::Instant::now() > patience {
+        if tokio::time::Instant::now() > timeout {
             let address = client.address();
             let why = format!(
                 "{PROGRAM} runs (process {}), but does not answer at {address} within {TIMEOUT:?}",

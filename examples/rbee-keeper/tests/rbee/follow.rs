@@ -134,7 +134,7 @@ impl Move {
         let asking = tokio::spawn(async move { copy(&mut from_client, &mut to_queen).await });
         let mut bytes = vec![0; 4_096];
         while let Ok(count @ 1..) = from_queen.read(&mut bytes).await {
-            // The head of an answer comes in one piece.
+            // The head of an answer comes in one chunk.
             if String::from_utf8_lossy(&bytes[..count]).contains("text/event-stream") {
                 begun.fetch_add(1, Ordering::Relaxed);
             }

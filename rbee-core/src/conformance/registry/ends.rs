@@ -135,7 +135,7 @@ pub async fn what_may_not_be_kept_is_erased(store: &dyn Subject) {
         record(&*registry, epoch, &changes).await;
         let live = stored_one(&*registry, job.id).await;
         assert!(
-            live.request.is_some() && live.pieces.len() == 2,
+            live.request.is_some() && live.chunks.len() == 2,
             "request and output of a live job must be kept"
         );
         assert!(!live.output_kept, "the answer of a live job is not whole");
@@ -158,9 +158,9 @@ pub async fn what_may_not_be_kept_is_erased(store: &dyn Subject) {
             job.request.filter(|_| keep_request),
             "with keep_request {keep_request} the request must be kept or erased"
         );
-        let expected = if keep_output { pieces(&["a", "b"]) } else { Vec::new() };
+        let expected = if keep_output { chunks(&["a", "b"]) } else { Vec::new() };
         assert_eq!(
-            found.pieces, expected,
+            found.chunks, expected,
             "with keep_output {keep_output} the pieces must be kept or erased"
         );
         assert_eq!(

@@ -25,7 +25,7 @@ pub async fn a_job_comes_back_whole(store: &dyn Subject) {
     full.numerics = Some("engine/1".into());
     let key = Idempotency { key: "order-17".into(), part: 7, fingerprint: u64::MAX };
     full.idempotency = Some(Arc::new(key));
-    full.pieces = pieces(&["one ", "", "é🐝"]);
+    full.chunks = chunks(&["one ", "", "é🐝"]);
     full.tokens_generated = 3;
     for job in [&plain, &full, &bare] {
         record(&*registry, epoch, &[queued(job)]).await;
@@ -106,7 +106,7 @@ pub async fn an_attempt_is_recorded(store: &dyn Subject) {
 }
 
 /// At the end of what is stored; one that comes late, twice or too early does nothing.
-pub async fn pieces_are_written_only_where_they_belong(store: &dyn Subject) {
+pub async fn chunks_are_written_only_where_they_belong(store: &dyn Subject) {
     let registry = store.handle().await;
     let epoch = open(store, &*registry, "a").await.epoch;
     let job = job(1);
@@ -127,10 +127,10 @@ pub async fn pieces_are_written_only_where_they_belong(store: &dyn Subject) {
     ] {
         record(&*registry, epoch, &[tokens(id, at, words)]).await;
         if belongs {
-            expected.extend(pieces(words));
+            expected.extend(chunks(words));
         }
         let found = stored_one(&*registry, id).await;
-        assert_eq!(found.pieces, expected, "after {words:?} at {at} the wrong pieces are stored");
+        assert_eq!(found.chunks, expected, "after {words:?} at {at} the wrong pieces are stored");
         assert_eq!(
             found.tokens_generated as usize,
             expected.len(),
@@ -139,11 +139,11 @@ pub async fn pieces_are_written_only_where_they_belong(store: &dyn Subject) {
     }
     let found = restart(store, registry).await.pop();
     let found = found.expect("a running job must come back");
-    assert_eq!(found.pieces, expected, "the pieces must come back after a restart");
+    assert_eq!(found.chunks, expected, "the pieces must come back after a restart");
 }
 
 /// They say which worker the answer can be continued on.
-pub async fn numerics_stay_once_pieces_are_stored(store: &dyn Subject) {
+pub async fn numerics_stay_once_chunks_are_stored(store: &dyn Subject) {
     let registry = store.handle().await;
     let epoch = open(store, &*registry, "a").await.epoch;
     let job = job(1);

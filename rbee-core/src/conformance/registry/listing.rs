@@ -96,7 +96,7 @@ pub async fn text_is_listed_only_where_it_is_asked_for(store: &dyn Subject) {
     record(&*registry, epoch, &[vectors(full.id)]).await;
     full.vectors = Some(some_vectors());
     full.owner = epoch;
-    full.pieces = pieces(&["a", "b"]);
+    full.chunks = chunks(&["a", "b"]);
     full.tokens_generated = 2;
     let with_text = JobFilter { with_text: true, ..JobFilter::default() };
     assert_eq!(
@@ -104,7 +104,7 @@ pub async fn text_is_listed_only_where_it_is_asked_for(store: &dyn Subject) {
         [full.clone()],
         "a listing with text must have the request and the pieces"
     );
-    let bare = JobRecord { request: None, pieces: Vec::new(), vectors: None, ..full };
+    let bare = JobRecord { request: None, chunks: Vec::new(), vectors: None, ..full };
     assert_eq!(
         list(&*registry, &JobFilter::default()).await,
         [bare],

@@ -22,8 +22,8 @@ pub async fn changes_are_written_in_their_order(store: &dyn Subject) {
     record(&*registry, epoch, &changes).await;
     let found = stored_one(&*registry, first.id).await;
     assert_eq!(
-        (found.status.state(), found.pieces),
-        (JobState::Queued, [pieces(&["a"]), pieces(&["b"])].concat()),
+        (found.status.state(), found.chunks),
+        (JobState::Queued, [chunks(&["a"]), chunks(&["b"])].concat()),
         "the changes of one record must be written in their order"
     );
     let state = stored_one(&*registry, second.id).await.status.state();

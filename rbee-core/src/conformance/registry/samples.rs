@@ -86,16 +86,16 @@ pub(super) fn running(job: JobId, attempt: u32, at: WallTime, numerics: &str) ->
     Change::JobRunning { job, worker: WorkerId::random(), attempt, at, numerics: numerics.into() }
 }
 
-pub(super) fn pieces(words: &[&str]) -> Vec<TokenChunk> {
-    let piece = |(n, word): (usize, &&str)| TokenChunk {
+pub(super) fn chunks(words: &[&str]) -> Vec<TokenChunk> {
+    let chunk = |(n, word): (usize, &&str)| TokenChunk {
         id: (n % 3 != 2).then_some(n as u32 * 40_000),
         text: Box::from(*word),
     };
-    words.iter().enumerate().map(piece).collect()
+    words.iter().enumerate().map(chunk).collect()
 }
 
 pub(super) fn tokens(job: JobId, at: u32, words: &[&str]) -> Change {
-    Change::JobTokens { job, at, pieces: pieces(words) }
+    Change::JobTokens { job, at, chunks: chunks(words) }
 }
 
 pub(super) fn some_vectors() -> Arc<Vec<Vec<f32>>> {

@@ -55,8 +55,8 @@ impl Random {
         self.next() % bound
     }
 
-    fn percent(&mut self, chance: u64) -> bool {
-        self.below(100) < chance
+    fn percent(&mut self, random: u64) -> bool {
+        self.below(100) < random
     }
 
     fn bits(&mut self) -> u128 {

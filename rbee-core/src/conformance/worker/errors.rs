@@ -1,4 +1,4 @@
-use super::{Answer, Error, ErrorKind, Prompt, Resume, Run, Sampling, Subject, Task};
+use super::{CollectedAnswer, Error, ErrorKind, Prompt, Resume, Run, Sampling, Subject, Task};
 
 impl Subject {
     /// The error that a run ends with, whether at once or later.
@@ -6,7 +6,7 @@ impl Subject {
         let run = Run { job: self.job(task, self.seed), attempt: 1, resume: Resume::default() };
         let error = match self.begin(run).await {
             Err(error) => Some(error),
-            Ok(stream) => Answer::collect(stream).await.err(),
+            Ok(stream) => CollectedAnswer::collect(stream).await.err(),
         };
         self.idle(what).await;
         error

@@ -1,7 +1,7 @@
 use super::{Resume, Run, Sampling, Subject};
 
 /// Where [`Capabilities::resume`](crate::worker::Capabilities::resume) is promised: a stream that was cut after any token goes
-/// on with the very tokens and pieces of text that would have come; text that readers miss is said again.
+/// on with the very tokens and chunks of text that would have come; text that readers miss is said again.
 ///
 /// # Panics
 /// Where the worker breaks the contract.

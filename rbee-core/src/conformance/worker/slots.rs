@@ -1,6 +1,6 @@
 use futures_util::{FutureExt, StreamExt, future::join_all};
 
-use super::{Answer, Error, ErrorKind, OutputStream, Run, Sampling, Subject, bounded};
+use super::{CollectedAnswer, Error, ErrorKind, OutputStream, Run, Sampling, Subject, bounded};
 
 /// A run whose stream, or whose future of `execute`, is dropped is over soon, and health tells the truth meanwhile.
 ///
@@ -68,11 +68,10 @@ pub async fn slots_are_independent_and_no_more_than_promised(subject: &Subject) 
         .err()
         .map(|error: Error| error.kind());
     assert_eq!(kind, Some(ErrorKind::WorkerBusy), "a run more than there are slots");
-    let together = join_all(streams.into_iter().map(Answer::collect)).await;
-    for (slot, (alone, together)) in alone.iter().zip(together).enumerate() {
-        let together =
-            together.unwrap_or_else(|error| panic!("run {slot} of {slots} failed: {error:?}"));
-        assert_eq!(*alone, together, "run {slot} gave another answer beside others than alone");
+    let batch = join_all(streams.into_iter().map(CollectedAnswer::collect)).await;
+    for (slot, (alone, batch)) in alone.iter().zip(batch).enumerate() {
+        let batch = batch.unwrap_or_else(|error| panic!("run {slot} of {slots} failed: {error:?}"));
+        assert_eq!(*alone, batch, "run {slot} gave another answer beside others than alone");
     }
     subject.idle("all runs ended").await;
 }

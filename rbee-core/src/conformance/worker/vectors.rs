@@ -1,6 +1,6 @@
 use futures_util::{FutureExt, StreamExt};
 
-use super::{Answer, ErrorKind, Resume, Run, Subject, Task, bounded};
+use super::{CollectedAnswer, ErrorKind, Resume, Run, Subject, Task, bounded};
 
 /// How far a vector of length 1 may be off, number by number, where a text is computed beside others.
 const TOLERANCE: f32 = 1e-4;
@@ -13,7 +13,7 @@ impl Subject {
     }
 
     /// The vectors of these texts, after what holds for all.
-    async fn vectors(&self, inputs: &[&str]) -> (Vec<Vec<f32>>, Answer) {
+    async fn vectors(&self, inputs: &[&str]) -> (Vec<Vec<f32>>, CollectedAnswer) {
         let mut answer = self.answer(self.embed(inputs)).await;
         assert!(answer.tokens.is_empty(), "text was given to a run that asked for vectors");
         let vectors = answer.vectors.take();
@@ -35,21 +35,21 @@ impl Subject {
 pub async fn vectors_belong_to_their_texts(subject: &Subject) {
     let long = "a bee and a flower ".repeat(2);
     let texts = ["one", &long, "two", "one", "three and four"];
-    let (together, whole) = subject.vectors(&texts).await;
+    let (batch, whole) = subject.vectors(&texts).await;
     assert!(whole.usage.prompt_tokens > 0, "usage has 0 prompt tokens");
     let mut counted = 0;
     for (at, text) in texts.iter().enumerate() {
         let (alone, answer) = subject.vectors(&[*text]).await;
         counted += answer.usage.prompt_tokens;
         assert!(
-            near(&alone[0], &together[at]),
+            near(&alone[0], &batch[at]),
             "text {at} has another vector beside others than alone"
         );
     }
     // A worker that estimates may round for each.
     let off = whole.usage.prompt_tokens.abs_diff(counted) as usize;
     assert!(off <= texts.len(), "usage of texts together is {off} off that of each alone");
-    assert!(!near(&together[0], &together[2]), "different texts have the same vector");
+    assert!(!near(&batch[0], &batch[2]), "different texts have the same vector");
     subject.idle("all runs ended").await;
 }
 

@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// Bytes that are read at once.
-const PIECE: usize = 256 << 10;
+const CHUNK: usize = 256 << 10;
 /// Pieces that may wait for their checksum.
 const WAITING: usize = 8;
 /// How often to look whether another process is done with a file.
@@ -49,7 +49,7 @@ pub(in crate::models) struct Transfer {
     pub(in crate::models) abandoned: AtomicBool,
     /// Bytes that are there.
     pub(in crate::models) done: AtomicU64,
-    /// Called after every piece.
+    /// Called after every chunk.
     pub(in crate::models) tell: Box<dyn Fn(u64) + Send + Sync>,
 }
 
@@ -229,22 +229,22 @@ impl Transfer {
                     if self.abandoned.load(Ordering::Relaxed) {
                         return Err(HubError::Abandoned.into());
                     }
-                    let mut piece = vec![0; PIECE];
+                    let mut chunk = vec![0; CHUNK];
                     let read =
-                        body.read(&mut piece).map_err(|cause| broken(cause, shared, &what))?;
+                        body.read(&mut chunk).map_err(|cause| broken(cause, shared, &what))?;
                     if read == 0 {
                         break;
                     }
-                    piece.truncate(read);
+                    chunk.truncate(read);
                     let end = there + read as u64;
                     if end > bytes {
                         let why = format!("it is longer than the {bytes} bytes that the hub said");
                         return Err(HubError::Malformed { what: what.clone(), why }.into());
                     }
-                    self.disk.write(&mut file, part, &piece)?;
+                    self.disk.write(&mut file, part, &chunk)?;
                     there = end;
                     came.fetch_add(read as u64, Ordering::Relaxed);
-                    hashing.take(piece);
+                    hashing.take(chunk);
                     self.move_on(read as u64);
                 }
                 match there == bytes {
@@ -310,14 +310,14 @@ fn move_across(disk: &Disk, from: &Path, to: &Path) -> Result<()> {
 
 /// The SHA-256 of a file that is being written, worked out beside it.
 struct Hashing {
-    pieces: SyncSender<Vec<u8>>,
+    chunks: SyncSender<Vec<u8>>,
     thread: JoinHandle<io::Result<Digest>>,
 }
 
 impl Hashing {
     /// Begins with the bytes that are there.
     fn begin(path: &Path, there: u64) -> Result<Self, disk::DiskError> {
-        let (pieces, more) = sync_channel::<Vec<u8>>(WAITING);
+        let (chunks, more) = sync_channel::<Vec<u8>>(WAITING);
         let before = match there {
             0 => None,
             _ => Some(File::open(path).map_err(failed("open", path))?.take(there)),
@@ -326,7 +326,7 @@ impl Hashing {
         let thread = thread.spawn(move || {
             let mut hasher = Hasher::default();
             if let Some(mut before) = before {
-                let mut buffer = vec![0; PIECE];
+                let mut buffer = vec![0; CHUNK];
                 loop {
                     match before.read(&mut buffer)? {
                         0 => break,
@@ -334,20 +334,20 @@ impl Hashing {
                     }
                 }
             }
-            more.into_iter().for_each(|piece| hasher.update(&piece));
+            more.into_iter().for_each(|chunk| hasher.update(&chunk));
             Ok(hasher.finish())
         });
         let thread = thread.map_err(failed("work out the checksum of", path))?;
-        Ok(Self { pieces, thread })
+        Ok(Self { chunks, thread })
     }
 
-    fn take(&self, piece: Vec<u8>) {
+    fn take(&self, chunk: Vec<u8>) {
         // A thread that has ended tells why at the end.
-        let _ = self.pieces.send(piece);
+        let _ = self.chunks.send(chunk);
     }
 
     fn finish(self, path: &Path) -> Result<Digest, disk::DiskError> {
-        drop(self.pieces);
+        drop(self.chunks);
         let done = self.thread.join();
         let done = done.unwrap_or_else(|_| Err(io::Error::other("its thread panicked")));
         done.map_err(failed("work out the checksum of", path))

@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use super::{
     Shared,
-    record::{Entry, Record},
+    record::{Record, StoreEntry},
 };
 use crate::{
     digest::Digest,
@@ -16,7 +16,7 @@ use crate::{
 impl Shared {
     /// Registers a model that lies whole in the hub's cache. Which files belong to it is told by their names, and by
     /// those that an index of shards names.
-    pub(super) fn adopt(&self, model: &ModelRef) -> Result<Option<Entry>> {
+    pub(super) fn adopt(&self, model: &ModelRef) -> Result<Option<StoreEntry>> {
         let Some(root) = self.snapshot(model) else { return Ok(None) };
         let ModelSource::Hub { file, .. } = model.source() else { return Ok(None) };
         let Ok(picked) = select::pick(&snapshot_files(&root), file, model) else {

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{Shared, StoreError, lock, record::Entry};
+use super::{Shared, StoreError, lock, record::StoreEntry};
 use crate::{
     error::Result,
     model_ref::ModelRef,
@@ -103,7 +103,7 @@ impl Shared {
             let others = counted.filter(|(other, _)| *other != model);
             others.map(|(_, promised)| promised.bytes).sum::<u64>()
         };
-        let mut ours: Vec<Entry> = self.entries();
+        let mut ours: Vec<StoreEntry> = self.entries();
         ours.retain(|entry| {
             let record = &entry.record;
             record.fetched && entry.model != *model && is_counted(record.for_tenants)

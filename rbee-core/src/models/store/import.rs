@@ -242,16 +242,16 @@ impl Shared {
             let Ok(next) = timeout(self.options.stall, bytes.next()).await else {
                 return Err(self.stalled(model, &file.path));
             };
-            let Some(piece) = next.transpose()? else { break };
-            let end = there.saturating_add(piece.len() as u64);
+            let Some(chunk) = next.transpose()? else { break };
+            let end = there.saturating_add(chunk.len() as u64);
             if end > file.bytes {
                 let (file, bytes) = (file.path.clone(), file.bytes);
                 return Err(StoreError::Long { file, bytes }.into());
             }
             let (shared, path) = (self.clone(), path.clone());
             let write = move || {
-                shared.disk.write(&mut open, &path, &piece)?;
-                Ok((open, piece.len() as u64))
+                shared.disk.write(&mut open, &path, &chunk)?;
+                Ok((open, chunk.len() as u64))
             };
             let (file, written) = blocking(write).await?;
             open = file;

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{ModelStore, StoreError, record::Entry};
+use super::{ModelStore, StoreError, record::StoreEntry};
 use crate::{
     digest::Digest,
     error::Result,
@@ -21,7 +21,7 @@ use crate::{
 /// A model that is in use: as long as this lives, the model is not removed, by no process. Cheap to clone.
 #[derive(Clone)]
 pub struct InUse {
-    entry: Arc<Entry>,
+    entry: Arc<StoreEntry>,
     path: PathBuf,
     _lock: Arc<Lock>,
 }
@@ -70,7 +70,7 @@ impl ModelStore {
             Some(entry) => Some(entry),
             None => self.shared.adopt(model)?,
         };
-        let Some(entry) = entry.filter(Entry::is_complete) else {
+        let Some(entry) = entry.filter(StoreEntry::is_complete) else {
             return Ok(None);
         };
         self.shared.touch(model);
@@ -80,7 +80,7 @@ impl ModelStore {
 
     /// Where the model lies, if it is there with all of its files. That is no use of it: it may be gone the next moment.
     pub(crate) fn whereabouts(&self, model: &ModelRef) -> Option<PathBuf> {
-        self.shared.entry(model).filter(Entry::is_complete).map(|entry| entry.path())
+        self.shared.entry(model).filter(StoreEntry::is_complete).map(|entry| entry.path())
     }
 
     /// The files of a model of this store, to be read from elsewhere. It counts as in use while they live.

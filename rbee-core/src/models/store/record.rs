@@ -74,7 +74,7 @@ impl Record {
 
 /// A model with its record and its place.
 #[derive(Clone, Debug)]
-pub(super) struct Entry {
+pub(super) struct StoreEntry {
     pub(super) model: ModelRef,
     pub(super) record: Record,
     /// The record's file.
@@ -85,7 +85,7 @@ pub(super) struct Entry {
     pub(super) copied: bool,
 }
 
-impl Entry {
+impl StoreEntry {
     /// Is every file there in its full size?
     pub(super) fn is_complete(&self) -> bool {
         let mut files = self.record.manifest.files().iter();
@@ -112,7 +112,7 @@ impl Entry {
 }
 
 impl Shared {
-    pub(super) fn stored(&self, entry: &Entry) -> StoredModel {
+    pub(super) fn stored(&self, entry: &StoreEntry) -> StoredModel {
         let complete = entry.is_complete();
         StoredModel {
             model: entry.model.clone(),
@@ -138,7 +138,7 @@ impl Shared {
         Ok(self.disk.remove_file(&self.used(model))?)
     }
 
-    pub(super) fn last_used(&self, entry: &Entry) -> WallTime {
+    pub(super) fn last_used(&self, entry: &StoreEntry) -> WallTime {
         let time = |path: &Path| std::fs::metadata(path).and_then(|file| file.modified()).ok();
         let used = time(&self.used(&entry.model)).or_else(|| time(&entry.at));
         let since = used.and_then(|used| used.duration_since(std::time::UNIX_EPOCH).ok());

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{ModelStore, Shared, StoreError, lock, record::Entry, scan::names};
+use super::{ModelStore, Shared, StoreError, lock, record::StoreEntry, scan::names};
 use crate::{
     error::Result,
     model_ref::{ModelRef, ModelSource},
@@ -87,7 +87,7 @@ impl Shared {
     }
 
     /// Takes the reference off the copy, and the copy away with its last one.
-    pub(super) fn remove_copy(&self, entry: &Entry) -> Result<()> {
+    pub(super) fn remove_copy(&self, entry: &StoreEntry) -> Result<()> {
         let mut record = entry.record.clone();
         record.models.retain(|model| *model != entry.model);
         if !record.models.is_empty() {
@@ -100,7 +100,7 @@ impl Shared {
     }
 
     /// The record goes last: where this is cut short the model is incomplete, and can be removed again.
-    fn remove_from_hub_cache(&self, entry: &Entry, entries: &[Entry]) -> Result<()> {
+    fn remove_from_hub_cache(&self, entry: &StoreEntry, entries: &[StoreEntry]) -> Result<()> {
         let others = entries.iter().filter(|other| other.root == entry.root);
         let needed: BTreeSet<&str> = others
             .filter(|other| other.model != entry.model)

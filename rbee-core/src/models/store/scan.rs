@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     Shared, lock,
-    record::{Entry, Record},
+    record::{Record, StoreEntry},
 };
 use crate::{
     digest::Digest,
@@ -42,7 +42,7 @@ impl Stamp {
 
 impl Shared {
     /// All models that are registered, complete or not.
-    pub(super) fn entries(&self) -> Vec<Entry> {
+    pub(super) fn entries(&self) -> Vec<StoreEntry> {
         let copies = names(&self.dir.join("models")).map(|path| path.join("record.json"));
         let hub = names(&self.dir.join("hub"))
             .filter(|path| path.extension().is_some_and(|end| end == "json"));
@@ -61,17 +61,17 @@ impl Shared {
         records.flat_map(|(at, record)| self.entries_of(at, record)).collect()
     }
 
-    pub(super) fn entry(&self, model: &ModelRef) -> Option<Entry> {
+    pub(super) fn entry(&self, model: &ModelRef) -> Option<StoreEntry> {
         let mut all = self.entries().into_iter().filter(|entry| entry.model == *model);
         // More than one only where a process was killed between two steps.
         let first = all.next()?;
         if first.is_complete() {
             return Some(first);
         }
-        Some(all.find(Entry::is_complete).unwrap_or(first))
+        Some(all.find(StoreEntry::is_complete).unwrap_or(first))
     }
 
-    fn entries_of(&self, at: &Path, record: &Record) -> Vec<Entry> {
+    fn entries_of(&self, at: &Path, record: &Record) -> Vec<StoreEntry> {
         let copied = at.file_name().is_some_and(|name| name == "record.json");
         let entry = |model: &ModelRef| {
             let root = match copied {
@@ -79,7 +79,7 @@ impl Shared {
                 false => self.snapshot(model)?,
             };
             let (model, record, at) = (model.clone(), record.clone(), at.to_owned());
-            Some(Entry { model, record, at, root, copied })
+            Some(StoreEntry { model, record, at, root, copied })
         };
         record.models.iter().filter_map(entry).collect()
     }

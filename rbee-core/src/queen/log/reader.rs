@@ -85,8 +85,8 @@ impl JobEvents {
     /// while !events.is_done() {
     ///     poll_fn(|cx| {
     ///         events.poll_read(cx, |_, event| {
-    ///             if let EventRef::Token { text: piece, .. } = event {
-    ///                 text.push_str(piece);
+    ///             if let EventRef::Token { text: chunk, .. } = event {
+    ///                 text.push_str(chunk);
     ///             }
     ///             ControlFlow::Continue(())
     ///         })

@@ -50,13 +50,13 @@ fn texts(events: &[JobEvent]) -> Vec<&str> {
 }
 
 #[test]
-fn an_attempt_that_lost_the_pen_writes_no_more() {
+fn an_attempt_that_lost_the_write_lease_writes_no_more() {
     let log = Arc::new(EventLog::default());
     log.begin(LeaseId(1), STARTED);
     assert_eq!(log.push(LeaseId(1), token(1), MOST), Pushed::Written);
     let resume = log.begin(LeaseId(2), STARTED);
     assert_eq!((resume.tokens, resume.text_bytes), (vec![1], 2));
-    assert_eq!(log.push(LeaseId(1), token(9), MOST), Pushed::LostThePen);
+    assert_eq!(log.push(LeaseId(1), token(9), MOST), Pushed::LostWriteLease);
     assert_eq!(log.push(LeaseId(2), token(2), MOST), Pushed::Written);
     let count = Arc::new(Count(AtomicUsize::new(0)));
     assert_eq!(texts(&read(&mut log.read(None), &count)), ["t1", "t2"]);
@@ -70,7 +70,7 @@ fn nothing_follows_the_one_terminal_event() {
     assert!(!log.close(&Outcome::Cancelled));
     // Not even from an attempt that begins now.
     log.begin(LeaseId(2), STARTED);
-    assert_eq!(log.push(LeaseId(2), token(1), MOST), Pushed::LostThePen);
+    assert_eq!(log.push(LeaseId(2), token(1), MOST), Pushed::LostWriteLease);
     let count = Arc::new(Count(AtomicUsize::new(0)));
     let seen = read(&mut log.read(None), &count);
     assert!(matches!(
@@ -115,8 +115,8 @@ fn what_is_unsaved_is_handed_out_once() {
     assert_eq!(log.take_unsaved(), None);
     log.begin(LeaseId(1), STARTED);
     log.push(LeaseId(1), token(2), MOST);
-    let (at, pieces) = log.take_unsaved().unwrap();
-    assert_eq!((at, pieces.len(), &*pieces[0].text), (1, 1, "t2"));
+    let (at, chunks) = log.take_unsaved().unwrap();
+    assert_eq!((at, chunks.len(), &*chunks[0].text), (1, 1, "t2"));
     assert_eq!(log.take_unsaved(), None);
 }
 
@@ -193,9 +193,9 @@ fn an_interrupted_log_gives_what_is_there_and_no_end_and_is_written_no_more() {
     assert!(events.is_done());
     assert_eq!(events.interruption(), Some(&interrupted()));
     // Neither an attempt nor an end that comes too late changes that.
-    assert_eq!(log.push(LeaseId(1), token(2), MOST), Pushed::LostThePen);
+    assert_eq!(log.push(LeaseId(1), token(2), MOST), Pushed::LostWriteLease);
     log.begin(LeaseId(2), STARTED);
-    assert_eq!(log.push(LeaseId(2), token(2), MOST), Pushed::LostThePen);
+    assert_eq!(log.push(LeaseId(2), token(2), MOST), Pushed::LostWriteLease);
     assert!(!log.close(&done()));
     let mut late = log.read(None);
     assert_eq!(texts(&read(&mut late, &count)), ["t1"]);
@@ -240,12 +240,12 @@ fn told(log: &Arc<EventLog>, after: u64) -> Vec<(Option<u64>, &'static str)> {
 
 #[test]
 fn a_reader_at_any_place_gets_the_end_unless_it_has_read_it() {
-    let piece = |id| TokenChunk { id: Some(id), text: "a".into() };
-    let pieces = [piece(1), piece(2)];
+    let chunk = |id| TokenChunk { id: Some(id), text: "a".into() };
+    let chunks = [chunk(1), chunk(2)];
     let log = |outcome: &Outcome, is_taken_over: bool| {
         let log = match is_taken_over {
-            true => EventLog::taken_over(&pieces, Some(STARTED)),
-            false => EventLog::restored(&pieces, Some(STARTED)),
+            true => EventLog::taken_over(&chunks, Some(STARTED)),
+            false => EventLog::restored(&chunks, Some(STARTED)),
         };
         log.close(outcome);
         Arc::new(log)

@@ -34,13 +34,13 @@ pub(in crate::queen) struct TenantIndex {
 
 #[derive(Debug, Default)]
 struct Inner {
-    tenants: BTreeMap<TenantId, Entry>,
+    tenants: BTreeMap<TenantId, TenantEntry>,
     /// By hash, so that the time of a look says nothing about keys that are nearly right.
     keys: HashMap<String, TenantId>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Entry {
+pub(super) struct TenantEntry {
     pub(super) limits: Arc<TenantLimits>,
     pub(super) keys: Vec<ApiKey>,
 }
@@ -77,8 +77,8 @@ impl TenantIndex {
     }
 
     /// The same, for as long.
-    pub(in crate::queen) async fn alone_within(&self, patience: Duration) -> Option<Alone> {
-        tokio::time::timeout(patience, self.alone()).await.ok()
+    pub(in crate::queen) async fn alone_within(&self, timeout: Duration) -> Option<Alone> {
+        tokio::time::timeout(timeout, self.alone()).await.ok()
     }
 
     pub(super) fn put(&self, record: &TenantRecord) {
@@ -105,7 +105,7 @@ impl TenantIndex {
         Err(Error::new(ErrorKind::Conflict, message))
     }
 
-    pub(super) fn get(&self, tenant: &TenantId) -> Result<Entry> {
+    pub(super) fn get(&self, tenant: &TenantId) -> Result<TenantEntry> {
         self.read().tenants.get(tenant).cloned().ok_or_else(|| unknown(tenant))
     }
 
@@ -113,7 +113,7 @@ impl TenantIndex {
         self.read().tenants.get(tenant).map(|entry| entry.limits.clone())
     }
 
-    pub(super) fn all(&self) -> Vec<(TenantId, Entry)> {
+    pub(super) fn all(&self) -> Vec<(TenantId, TenantEntry)> {
         self.read().tenants.iter().map(|(id, entry)| (id.clone(), entry.clone())).collect()
     }
 
@@ -137,7 +137,8 @@ impl Inner {
         for key in &record.keys {
             self.keys.insert(key.hash.clone(), record.id.clone());
         }
-        let entry = Entry { limits: Arc::new(record.limits.clone()), keys: record.keys.clone() };
+        let entry =
+            TenantEntry { limits: Arc::new(record.limits.clone()), keys: record.keys.clone() };
         self.tenants.insert(record.id.clone(), entry);
     }
 

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::Entry;
+use super::WriteEntry;
 use crate::{
     id::{HiveId, JobId, WorkerId},
     model_ref::ModelRef,
@@ -60,7 +60,7 @@ impl Key {
 /// Entries in the order in which they were handed in.
 #[derive(Default)]
 pub(super) struct Backlog {
-    entries: BTreeMap<u64, Entry>,
+    entries: BTreeMap<u64, WriteEntry>,
     latest: HashMap<Key, u64>,
     next: u64,
 }
@@ -75,7 +75,7 @@ impl Backlog {
     }
 
     /// Appends an entry. What nobody waits for is split: each of its changes stands for itself.
-    pub(super) fn push(&mut self, entry: Entry) {
+    pub(super) fn push(&mut self, entry: WriteEntry) {
         let is_plain = entry.n.is_none() && entry.tokens.is_none();
         if !is_plain {
             return self.append(None, entry);
@@ -87,11 +87,11 @@ impl Backlog {
                 keep_start(&mut change, before);
                 key.outdates().map(|outdated| self.remove(&outdated));
             }
-            self.append(key, Entry::plain(vec![change]));
+            self.append(key, WriteEntry::plain(vec![change]));
         }
     }
 
-    fn append(&mut self, key: Option<Key>, entry: Entry) {
+    fn append(&mut self, key: Option<Key>, entry: WriteEntry) {
         self.next += 1;
         self.entries.insert(self.next, entry);
         if let Some(key) = key {
@@ -99,12 +99,12 @@ impl Backlog {
         }
     }
 
-    fn remove(&mut self, key: &Key) -> Option<Entry> {
+    fn remove(&mut self, key: &Key) -> Option<WriteEntry> {
         self.entries.remove(&self.latest.remove(key)?)
     }
 
     /// Takes out the first entries, at most so many.
-    pub(super) fn take(&mut self, most: usize) -> Vec<Entry> {
+    pub(super) fn take(&mut self, most: usize) -> Vec<WriteEntry> {
         let mut taken = Vec::new();
         while taken.len() < most
             && let Some((_, entry)) = self.entries.pop_first()
@@ -120,7 +120,7 @@ impl Backlog {
     }
 
     /// Puts back what was taken out and not written, before everything else.
-    pub(super) fn put_back(&mut self, taken: Vec<Entry>) {
+    pub(super) fn put_back(&mut self, taken: Vec<WriteEntry>) {
         let rest = std::mem::take(&mut self.entries);
         self.latest.clear();
         taken.into_iter().chain(rest.into_values()).for_each(|entry| self.push(entry));
@@ -139,7 +139,7 @@ impl Backlog {
 }
 
 /// A job keeps the time of its first start.
-fn keep_start(change: &mut Change, before: Option<Entry>) {
+fn keep_start(change: &mut Change, before: Option<WriteEntry>) {
     let Change::JobRunning { at, .. } = change else { return };
     let earlier = before.and_then(|entry| match entry.changes.first() {
         Some(Change::JobRunning { at, .. }) => Some(*at),
@@ -167,7 +167,7 @@ mod tests {
         }
     }
 
-    fn ended(n: u128) -> Entry {
+    fn ended(n: u128) -> WriteEntry {
         let change = Change::JobEnded {
             job: job(n),
             outcome: Outcome::Cancelled,
@@ -176,7 +176,7 @@ mod tests {
             keep_request: false,
             keep_output: false,
         };
-        Entry { n: Some(1), ..Entry::plain(vec![change]) }
+        WriteEntry { n: Some(1), ..WriteEntry::plain(vec![change]) }
     }
 
     fn changes(mut backlog: Backlog) -> Vec<Change> {
@@ -187,9 +187,9 @@ mod tests {
     fn a_job_that_is_tried_for_ever_takes_no_more_room_than_one_that_is_tried_twice() {
         let mut backlog = Backlog::default();
         for attempt in 1..=1_000 {
-            backlog.push(Entry::plain(vec![running(1, attempt)]));
-            backlog.push(Entry::plain(vec![Change::JobRequeued { job: job(1), attempts: 1 }]));
-            backlog.push(Entry::plain(vec![running(2, attempt)]));
+            backlog.push(WriteEntry::plain(vec![running(1, attempt)]));
+            backlog.push(WriteEntry::plain(vec![Change::JobRequeued { job: job(1), attempts: 1 }]));
+            backlog.push(WriteEntry::plain(vec![running(2, attempt)]));
         }
         assert!(backlog.len() <= 3, "{} entries", backlog.len());
         let started = |attempt, n| match running(n, attempt) {
@@ -205,7 +205,7 @@ mod tests {
     #[test]
     fn what_was_taken_out_and_not_written_comes_first_again() {
         let mut backlog = Backlog::default();
-        backlog.push(Entry::plain(vec![running(1, 1)]));
+        backlog.push(WriteEntry::plain(vec![running(1, 1)]));
         backlog.push(ended(1));
         backlog.push(ended(2));
         let taken = backlog.take(2);
@@ -223,7 +223,7 @@ mod tests {
         let model_gone = || Change::ModelGone { hive: hive.clone(), model: model.clone() };
         let mut backlog = Backlog::default();
         for _ in 0..10 {
-            backlog.push(Entry::plain(vec![gone(), model_gone(), model_gone()]));
+            backlog.push(WriteEntry::plain(vec![gone(), model_gone(), model_gone()]));
         }
         assert_eq!(changes(backlog), [gone(), model_gone()]);
     }

@@ -204,7 +204,7 @@ impl Store {
             Change::JobRunning { job, worker, attempt, at, numerics } => {
                 self.with_live(job, |record, live| {
                     record.attempts = *attempt;
-                    if record.pieces.is_empty() {
+                    if record.chunks.is_empty() {
                         record.numerics = Some(numerics.clone());
                     }
                     live.started(*worker, *at).into()
@@ -214,10 +214,10 @@ impl Store {
                 record.attempts = *attempts;
                 live.requeued().into()
             }),
-            Change::JobTokens { job, at, pieces } => self.with_live(job, |record, live| {
+            Change::JobTokens { job, at, chunks } => self.with_live(job, |record, live| {
                 if record.tokens_generated == *at {
-                    record.pieces.extend_from_slice(pieces);
-                    record.tokens_generated = count(record.pieces.len());
+                    record.chunks.extend_from_slice(chunks);
+                    record.tokens_generated = count(record.chunks.len());
                     record.restarts = 0;
                 }
                 live.into()
@@ -286,7 +286,7 @@ impl Store {
         let mut record = record.clone();
         record.owner = epoch;
         if record.status.state().is_live() {
-            record.tokens_generated = count(record.pieces.len());
+            record.tokens_generated = count(record.chunks.len());
         } else {
             self.ended.push_back(record.id);
             self.answers += answer_bytes(&record);
@@ -325,7 +325,7 @@ impl Store {
                 record.request = None;
             }
             if !keep_output {
-                (record.pieces, record.vectors) = (Vec::new(), None);
+                (record.chunks, record.vectors) = (Vec::new(), None);
             }
             record.output_kept = keep_output;
             if let Outcome::Complete { usage, .. } = outcome {
@@ -366,7 +366,7 @@ impl Store {
             let mut job = job.clone();
             if !filter.with_text {
                 job.request = None;
-                (job.pieces, job.vectors) = (Vec::new(), None);
+                (job.chunks, job.vectors) = (Vec::new(), None);
             }
             job
         };
@@ -382,14 +382,14 @@ impl Store {
 
 /// What the answer of a job takes, in bytes.
 fn answer_bytes(job: &JobRecord) -> usize {
-    let pieces = job.pieces.iter().map(|piece| size_of_val(piece) + piece.text.len());
+    let chunks = job.chunks.iter().map(|chunk| size_of_val(chunk) + chunk.text.len());
     let vectors = job.vectors.iter().flat_map(|vectors| vectors.iter());
-    pieces.chain(vectors.map(|vector| size_of_val(&vector[..]))).sum()
+    chunks.chain(vectors.map(|vector| size_of_val(&vector[..]))).sum()
 }
 
-/// Far more pieces than a u32 counts would not fit into memory.
-fn count(pieces: usize) -> u32 {
-    u32::try_from(pieces).unwrap_or(u32::MAX)
+/// Far more chunks than a u32 counts would not fit into memory.
+fn count(chunks: usize) -> u32 {
+    u32::try_from(chunks).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]
@@ -414,7 +414,7 @@ mod tests {
             request: None,
             outline: None,
             numerics: None,
-            pieces: Vec::new(),
+            chunks: Vec::new(),
             vectors: None,
             output_kept: false,
             taken_over: false,
@@ -450,8 +450,8 @@ mod tests {
 
     #[test]
     fn the_jobs_that_ended_first_make_room_for_the_answers_of_others() {
-        let piece = crate::registry::TokenChunk { id: None, text: "x".repeat(100).into() };
-        let one = size_of_val(&piece) + 100;
+        let chunk = crate::registry::TokenChunk { id: None, text: "x".repeat(100).into() };
+        let one = size_of_val(&chunk) + 100;
         let mut store = Store::new(100, 3 * one);
         let epoch =
             store.open(&QueenId::random(), Duration::from_secs(1), WallTime::default()).epoch;
@@ -465,7 +465,7 @@ mod tests {
                 keep_request: false,
                 keep_output: true,
             };
-            let tokens = Change::JobTokens { job: *id, at: 0, pieces: vec![piece.clone()] };
+            let tokens = Change::JobTokens { job: *id, at: 0, chunks: vec![chunk.clone()] };
             let queued = Change::JobQueued(Box::new(queued(*id, order, epoch)));
             store.record(epoch, &[queued, tokens, end]).unwrap();
         }

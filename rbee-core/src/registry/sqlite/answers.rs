@@ -1,7 +1,7 @@
 //! Telling many callers at once.
 //!
 //! To wake a task of an idle runtime from outside costs a system call, and a runtime that is woken for one task may
-//! well be asleep again when the next answer comes. So the answers for one runtime go to it in one piece, and it
+//! well be asleep again when the next answer comes. So the answers for one runtime go to it in one chunk, and it
 //! wakes its tasks itself.
 
 use tokio::{

@@ -26,8 +26,8 @@ use crate::{
 /// Writes one change, or says why it may not be written. A change to what is not there is passed over.
 pub(super) fn apply(db: &Connection, epoch: Epoch, op: &Op) -> Result<(), Refusal> {
     match op {
-        Op::JobQueued { record, request, pieces, vectors } => {
-            job_queued(db, epoch, record, request.as_deref(), pieces, vectors.as_deref())
+        Op::JobQueued { record, request, chunks, vectors } => {
+            job_queued(db, epoch, record, request.as_deref(), chunks, vectors.as_deref())
         }
         Op::JobTokens { job, stretch } => job_tokens(db, epoch, job, stretch),
         Op::JobVectors { job, data } => job_vectors(db, epoch, job, data),
@@ -182,7 +182,7 @@ fn job_queued(
     if let Some(data) = vectors {
         put_stretch(db, &job, token_chunks::VECTORS, data)?;
     }
-    Ok(put_pieces(db, &job, stretch)?)
+    Ok(put_chunks(db, &job, stretch)?)
 }
 
 fn job_vectors(db: &Connection, epoch: Epoch, job: &Key, data: &[u8]) -> Result<(), Refusal> {
@@ -207,10 +207,10 @@ fn job_tokens(db: &Connection, epoch: Epoch, job: &Key, stretch: &Stretch) -> Re
     if changed == 0 {
         return job_touched(db, epoch, job, changed);
     }
-    Ok(put_pieces(db, job, stretch)?)
+    Ok(put_chunks(db, job, stretch)?)
 }
 
-fn put_pieces(db: &Connection, job: &Key, stretch: &Stretch) -> Result<(), Fault> {
+fn put_chunks(db: &Connection, job: &Key, stretch: &Stretch) -> Result<(), Fault> {
     if stretch.count > 0 {
         put_stretch(db, job, stretch.at.into(), &stretch.data)?;
     }

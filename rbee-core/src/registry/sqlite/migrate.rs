@@ -285,17 +285,17 @@ mod tests {
             [job.to_string()],
         )
         .unwrap();
-        let piece = crate::registry::TokenChunk { id: Some(7), text: "honey".into() };
+        let chunk = crate::registry::TokenChunk { id: Some(7), text: "honey".into() };
         db.execute(
             "INSERT INTO pieces (job_id, at, data) VALUES (?1, 0, ?2)",
-            rusqlite::params![job.to_string(), token_chunks::encode(std::slice::from_ref(&piece))],
+            rusqlite::params![job.to_string(), token_chunks::encode(std::slice::from_ref(&chunk))],
         )
         .unwrap();
         migrate(&mut db, MIGRATIONS).unwrap();
         let sql = format!("SELECT {} FROM jobs", rows::JOB_COLUMNS);
         let mut record = db.query_row(&sql, [], |row| Ok(rows::job(row).unwrap())).unwrap();
         rows::read_answer(&db, &mut record).unwrap();
-        assert_eq!((record.id, &record.pieces[..]), (job, &[piece][..]));
+        assert_eq!((record.id, &record.chunks[..]), (job, &[chunk][..]));
         assert!(!record.output_kept && record.has_whole_output() && record.vectors.is_none());
     }
 

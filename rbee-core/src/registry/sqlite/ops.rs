@@ -14,7 +14,7 @@ pub(super) enum Op {
     JobQueued {
         record: Box<JobRecord>,
         request: Option<String>,
-        pieces: Stretch,
+        chunks: Stretch,
         vectors: Option<Vec<u8>>,
     },
     JobTokens {
@@ -34,7 +34,7 @@ pub(super) enum Op {
     Plain(Change),
 }
 
-/// A stretch of an answer: where it begins, how many pieces it has, and their bytes.
+/// A stretch of an answer: where it begins, how many chunks it has, and their bytes.
 pub(super) struct Stretch {
     pub(super) at: u32,
     pub(super) count: u32,
@@ -42,15 +42,15 @@ pub(super) struct Stretch {
 }
 
 impl Stretch {
-    fn new(at: u32, pieces: &[TokenChunk]) -> Self {
+    fn new(at: u32, chunks: &[TokenChunk]) -> Self {
         Self {
             at,
-            count: u32::try_from(pieces.len()).unwrap_or(u32::MAX),
-            data: token_chunks::encode(pieces),
+            count: u32::try_from(chunks.len()).unwrap_or(u32::MAX),
+            data: token_chunks::encode(chunks),
         }
     }
 
-    /// How many pieces are stored with it.
+    /// How many chunks are stored with it.
     pub(super) fn end(&self) -> i64 {
         i64::from(self.at) + i64::from(self.count)
     }
@@ -61,15 +61,15 @@ impl Op {
         Ok(match change {
             Change::JobQueued(record) => Self::JobQueued {
                 request: record.request.as_deref().map(json).transpose()?,
-                pieces: Stretch::new(0, &record.pieces),
+                chunks: Stretch::new(0, &record.chunks),
                 vectors: record
                     .vectors
                     .as_deref()
                     .map(|vectors| token_chunks::encode_vectors(vectors)),
                 record: Box::new(without_text(record)),
             },
-            Change::JobTokens { job, at, pieces } => {
-                Self::JobTokens { job: Key::new(job), stretch: Stretch::new(*at, pieces) }
+            Change::JobTokens { job, at, chunks } => {
+                Self::JobTokens { job: Key::new(job), stretch: Stretch::new(*at, chunks) }
             }
             Change::JobVectors { job, vectors } => {
                 Self::JobVectors { job: Key::new(job), data: token_chunks::encode_vectors(vectors) }
@@ -102,7 +102,7 @@ fn without_text(record: &JobRecord) -> JobRecord {
         outline: record.outline.clone(),
         idempotency: record.idempotency.clone(),
         numerics: record.numerics.clone(),
-        pieces: Vec::new(),
+        chunks: Vec::new(),
         vectors: None,
         output_kept: record.output_kept,
         taken_over: record.taken_over,

@@ -88,7 +88,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 fn list(db: &Connection, filter: &JobFilter) -> Result<Vec<JobRecord>, Fault> {
-    // One transaction, so that a job and its pieces are of the same moment.
+    // One transaction, so that a job and its chunks are of the same moment.
     let moment = db.unchecked_transaction()?;
     let query = Query::new(filter);
     let mut select = moment.prepare_cached(&query.sql)?;

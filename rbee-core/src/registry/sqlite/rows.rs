@@ -154,7 +154,7 @@ pub(super) fn job(row: &Row<'_>) -> Result<JobRecord, Fault> {
         restarts,
         outline,
         request: None,
-        pieces: Vec::new(),
+        chunks: Vec::new(),
         vectors: None,
         output_kept,
         taken_over,
@@ -208,7 +208,7 @@ pub(super) fn read_answer(db: &Connection, record: &mut JobRecord) -> Result<(),
             record.vectors = token_chunks::decode_vectors(data).map(Arc::new);
             record.vectors.is_some()
         } else {
-            token_chunks::decode(data, &mut record.pieces)
+            token_chunks::decode(data, &mut record.chunks)
         };
         if !is_sound {
             return Err(Fault::Damaged {

@@ -10,7 +10,7 @@ pub(super) const MIGRATIONS: &[&str] =
 /// The tables that the first version has.
 ///
 /// `completed_at IS NULL` is what tells a live job from an ended one in every index. `tokens_generated` of a live job
-/// is the number of its recorded pieces, so it also says where the next stretch of its answer belongs.
+/// is the number of its recorded chunks, so it also says where the next stretch of its answer belongs.
 const FIRST: &str = "
     CREATE TABLE queens (
         epoch       INTEGER PRIMARY KEY AUTOINCREMENT, -- never given twice, also after the row is gone
@@ -119,7 +119,7 @@ const IDENTITY: &str = "
 ";
 
 /// Whether the answer of an ended job is stored whole, and what else is needed to give it again as it was. The vectors of
-/// an answer are the row of `pieces` at -1.
+/// an answer are the row of `chunks` at -1.
 const ANSWERS: &str = "
     ALTER TABLE jobs ADD COLUMN output_kept   INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE jobs ADD COLUMN taken_over    INTEGER NOT NULL DEFAULT 0;

@@ -1,28 +1,28 @@
 //! How an answer is stored: tokens as one blob a checkpoint with a few bytes a token, vectors as one blob.
 //!
-//! Each piece is two numbers, the id plus one (0 where there is none) and the length of the text in bytes, then the
+//! Each chunk is two numbers, the id plus one (0 where there is none) and the length of the text in bytes, then the
 //! text. Numbers are little-endian groups of seven bits, the high bit set on all but the last. A vector is such a number,
 //! its length, and its values in four bytes each, little-endian.
 
 use crate::registry::TokenChunk;
 
-pub(super) fn encode(pieces: &[TokenChunk]) -> Vec<u8> {
-    let mut data = Vec::with_capacity(pieces.iter().map(|piece| piece.text.len() + 4).sum());
-    for piece in pieces {
-        put(&mut data, piece.id.map_or(0, |id| u64::from(id) + 1));
-        put(&mut data, piece.text.len() as u64);
-        data.extend_from_slice(piece.text.as_bytes());
+pub(super) fn encode(chunks: &[TokenChunk]) -> Vec<u8> {
+    let mut data = Vec::with_capacity(chunks.iter().map(|chunk| chunk.text.len() + 4).sum());
+    for chunk in chunks {
+        put(&mut data, chunk.id.map_or(0, |id| u64::from(id) + 1));
+        put(&mut data, chunk.text.len() as u64);
+        data.extend_from_slice(chunk.text.as_bytes());
     }
     data
 }
 
-/// Appends the pieces; false where the blob is damaged.
-pub(super) fn decode(mut data: &[u8], pieces: &mut Vec<TokenChunk>) -> bool {
+/// Appends the chunks; false where the blob is damaged.
+pub(super) fn decode(mut data: &[u8], chunks: &mut Vec<TokenChunk>) -> bool {
     while !data.is_empty() {
-        let Some(piece) = take_piece(&mut data) else {
+        let Some(chunk) = take_chunk(&mut data) else {
             return false;
         };
-        pieces.push(piece);
+        chunks.push(chunk);
     }
     true
 }
@@ -52,7 +52,7 @@ pub(super) fn decode_vectors(mut data: &[u8]) -> Option<Vec<Vec<f32>>> {
     Some(vectors)
 }
 
-fn take_piece(data: &mut &[u8]) -> Option<TokenChunk> {
+fn take_chunk(data: &mut &[u8]) -> Option<TokenChunk> {
     let id = match take(data)? {
         0 => None,
         id => Some(u32::try_from(id - 1).ok()?),
@@ -92,7 +92,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn pieces_come_back_as_they_were(stored in proptest::collection::vec((any::<Option<u32>>(), ".{0,200}"), 0..20)) {
+        fn chunks_come_back_as_they_were(stored in proptest::collection::vec((any::<Option<u32>>(), ".{0,200}"), 0..20)) {
             let stored: Vec<TokenChunk> = stored.into_iter().map(|(id, text)| TokenChunk { id, text: text.into() }).collect();
             let mut found = Vec::new();
             prop_assert!(decode(&encode(&stored), &mut found));

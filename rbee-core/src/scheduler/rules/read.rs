@@ -3,7 +3,7 @@
 use crate::{
     error::{Error, ErrorKind},
     scheduler::{capability::Capability, time_of_day::time_of_day},
-    yaml::{Entry, Malformed, Node, Value, parse},
+    yaml::{Malformed, Node, Value, YamlEntry, parse},
 };
 
 /// The most rules of one policy.
@@ -180,7 +180,7 @@ const CONDITIONS: &[&str] = &[
     "capability",
 ];
 
-fn condition(entry: &Entry, path: &str) -> Read<Condition> {
+fn condition(entry: &YamlEntry, path: &str) -> Read<Condition> {
     let node = &entry.node;
     let at = &format!("{path}.{}", entry.key);
     Ok(match &*entry.key {
@@ -281,7 +281,7 @@ fn place(node: &Node, path: &str) -> Read<Place> {
     Ok(place)
 }
 
-fn unknown<T>(entry: &Entry, path: &str, known: &[&str]) -> Read<T> {
+fn unknown<T>(entry: &YamlEntry, path: &str, known: &[&str]) -> Read<T> {
     let at = if path.is_empty() { entry.key.clone() } else { format!("{path}.{}", entry.key) };
     let near = known.iter().map(|name| (strsim::damerau_levenshtein(&entry.key, name), name));
     let hint = match near.min().filter(|(distance, _)| *distance <= 2) {
@@ -291,7 +291,7 @@ fn unknown<T>(entry: &Entry, path: &str, known: &[&str]) -> Read<T> {
     wrong(entry.line, &at, format!("there is no such key; {hint}"))
 }
 
-fn map<'a>(node: &'a Node, path: &str) -> Read<&'a [Entry]> {
+fn map<'a>(node: &'a Node, path: &str) -> Read<&'a [YamlEntry]> {
     match &node.value {
         Value::Map(entries) => Ok(entries),
         _ => wrong(node.line, path, format!("expected a map, not {}", node.shown())),

@@ -171,11 +171,11 @@ impl<'a> Running<'a> {
             }
             self.settle();
         }
-        let patience = plan.patience();
+        let timeout = plan.timeout();
         while self.trouble.is_none() && self.step()? {
-            if self.stage.elapsed() > patience {
+            if self.stage.elapsed() > timeout {
                 return Err(stuck(format!(
-                    "{} jobs have not ended after {patience:?}: {:?}",
+                    "{} jobs have not ended after {timeout:?}: {:?}",
                     self.live.len(),
                     self.stage.engine.counters()
                 )));
@@ -239,7 +239,7 @@ impl<'a> Running<'a> {
                     self.arrive(place)?;
                 }
             }
-            Moment::Alarm => self.inputs.push_back(Input::Tick),
+            Moment::Timer => self.inputs.push_back(Input::Tick),
         }
         self.settle();
         Ok(true)

@@ -85,7 +85,7 @@ enum Stage {
     Done(u8),
 }
 
-struct Answer {
+struct EchoAnswer {
     script: Arc<Script>,
     run: Run,
     fault: Option<EchoFault>,
@@ -137,7 +137,7 @@ pub(super) fn answer(
         }
         max_tokens = max_tokens.min(context - prompt_tokens);
     }
-    let answer = Answer {
+    let answer = EchoAnswer {
         position: u32::try_from(run.resume.tokens.len()).unwrap_or(u32::MAX),
         held_back: held_back(&run.resume)?,
         metrics: script.metrics,
@@ -205,7 +205,7 @@ fn held_back(resume: &Resume) -> Result<String> {
     Ok(text)
 }
 
-impl Answer {
+impl EchoAnswer {
     async fn next(&mut self) -> Option<Result<Output>> {
         // An answer that is always ready must not keep the runtime's thread to itself.
         tokio::task::coop::consume_budget().await;

@@ -36,7 +36,7 @@ flaws! {
     SwallowsFencing => "must be FENCED",
     WritesOverFences => "must be FENCED",
     RepeatsEpochs => "an epoch must be above",
-    WritesPiecesAnywhere => "the wrong pieces are stored",
+    WritesChunksAnywhere => "the wrong pieces are stored",
     LetsASecondEndOverwrite => "must stay as it is",
     KeepsRequests => "the request must be kept or erased",
     ErasesRequestsEarly => "must be handed over whole",
@@ -114,9 +114,9 @@ impl Broken {
                 }
                 (Flaw::KeepsOutputs, Change::JobEnded { keep_output, .. }) => *keep_output = true,
                 (Flaw::ErasesRequestsEarly, Change::JobQueued(record)) => record.request = None,
-                (Flaw::WritesPiecesAnywhere, Change::JobTokens { job, at, .. }) => {
+                (Flaw::WritesChunksAnywhere, Change::JobTokens { job, at, .. }) => {
                     let stored = self.inner.jobs(&JobFilter::one(*job)).await.unwrap();
-                    *at = stored.first().map_or(*at, |job| job.pieces.len() as u32);
+                    *at = stored.first().map_or(*at, |job| job.chunks.len() as u32);
                 }
                 (
                     Flaw::CountsCompleteJobsAlone,

@@ -59,7 +59,7 @@ fn prefix_affinity_finds_warm_prompts_and_bounded_load_keeps_them_from_piling_up
     let mut fleet = workers(8, 16);
     fleet.hives[0].workers[0].warm = vec![1, 2, 3];
     let replay = Replay::new(fleet, conversations_and_a_hot_document());
-    let figures = |name: &str, scheduler: &dyn Scheduler| {
+    let metrics = |name: &str, scheduler: &dyn Scheduler| {
         let report = run(&replay, scheduler);
         assert_eq!((report.completed, report.policy_faults), (8_400, 0));
         let busy: Vec<_> = report.workers.values().map(|load| load.busy_ms).collect();
@@ -78,9 +78,9 @@ fn prefix_affinity_finds_warm_prompts_and_bounded_load_keeps_them_from_piling_up
         );
         (hits, worst, all)
     };
-    let (least_hits, least_worst, least_busy) = figures("least loaded", &LeastLoaded::default());
-    let (greedy_hits, greedy_worst, _) = figures("affinity", &prefix_affinity(1_000_000));
-    let (hits, worst, busy) = figures("affinity, bounded at 125 %", &prefix_affinity(125));
+    let (least_hits, least_worst, least_busy) = metrics("least loaded", &LeastLoaded::default());
+    let (greedy_hits, greedy_worst, _) = metrics("affinity", &prefix_affinity(1_000_000));
+    let (hits, worst, busy) = metrics("affinity, bounded at 125 %", &prefix_affinity(125));
     assert!(hits > least_hits + 0.2 && hits > greedy_hits - 0.1, "{hits} of {least_hits}");
     assert!(worst < 1.25 && least_worst < 1.25, "the worst worker has {worst} of the mean");
     assert!(greedy_worst > 2.0 * worst, "without the bound: {greedy_worst}");

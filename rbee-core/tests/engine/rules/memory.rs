@@ -82,7 +82,7 @@ fn an_operator_may_have_a_young_worker_stopped() {
 }
 
 #[test]
-fn a_worker_that_is_gone_before_it_settled_leaves_no_alarm_behind() {
+fn a_worker_that_is_gone_before_it_settled_leaves_no_timer_behind() {
     let mut hand = full();
     for n in 1..7 {
         hand.command(Command::Unload(parts::worker(n))).unwrap();

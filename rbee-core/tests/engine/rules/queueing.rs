@@ -137,7 +137,7 @@ pub(super) fn record(n: u128, request: bool, attempts: u32) -> JobRecord {
         request: request.then_some(job),
         outline: None,
         numerics: None,
-        pieces: Vec::new(),
+        chunks: Vec::new(),
         vectors: None,
         output_kept: false,
         taken_over: false,

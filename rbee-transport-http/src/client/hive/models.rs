@@ -117,12 +117,12 @@ async fn send(
     let path = wire::hive::MODEL_PART.replace("{digest}", &files.manifest().digest().to_string());
     let path = query::with(&path, &Part { file: file.clone() })?;
     let all = files.manifest().file(&file).map_or(0, |file| file.bytes);
-    let mut pieces = files.read(&file, from).await?;
+    let mut chunks = files.read(&file, from).await?;
     let (mut at, mut part) = (from, BytesMut::new());
     loop {
-        let piece = pieces.try_next().await?;
-        let is_over = piece.is_none();
-        part.extend_from_slice(&piece.unwrap_or_default());
+        let chunk = chunks.try_next().await?;
+        let is_over = chunk.is_none();
+        part.extend_from_slice(&chunk.unwrap_or_default());
         while part.len() >= PART || (is_over && !part.is_empty()) {
             let now = part.split_to(part.len().min(PART)).freeze();
             let length = now.len() as u64;

@@ -60,7 +60,7 @@ where
     doing(provisioning::DONE, Some(wanted), work)
 }
 
-/// Tells the progress of a piece of work, then its result or what went wrong. The work ends with its reader.
+/// Tells the progress of a chunk of work, then its result or what went wrong. The work ends with its reader.
 pub(super) fn working<T, W>(last: &'static str, work: impl FnOnce(Progress) -> W) -> Response
 where
     T: Serialize + 'static,

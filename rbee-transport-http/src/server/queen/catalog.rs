@@ -18,7 +18,7 @@ use rbee_core::{
 use super::{
     Inner, Shared,
     caller::Caller,
-    middleware::{Answer, Params},
+    middleware::{HandlerResult, Params},
 };
 use crate::{
     server::response,
@@ -45,7 +45,7 @@ pub(super) use pull::pull;
         ),
     )
 )]
-pub(super) async fn list(State(shared): State<Shared>) -> Answer {
+pub(super) async fn list(State(shared): State<Shared>) -> HandlerResult {
     let data = entries(&shared.queen).await?;
     Ok(response::json(StatusCode::OK, &Listing { data }))
 }
@@ -67,7 +67,7 @@ pub(super) async fn list(State(shared): State<Shared>) -> Answer {
 pub(super) async fn show(
     State(shared): State<Shared>,
     Params(query): Params<ModelQuery>,
-) -> Answer {
+) -> HandlerResult {
     let model = shared.queen.resolve(&query.model).map_err(|error| error.with_param("model"))?;
     let mut found = entries(&shared.queen).await?;
     let known = |entry: &CatalogEntry| {
@@ -105,7 +105,7 @@ pub(super) async fn show(
 pub(super) async fn remove(
     State(shared): State<Shared>,
     Params(query): Params<ModelQuery>,
-) -> Answer {
+) -> HandlerResult {
     // No hub is asked: what is removed is what is here, under whichever commit.
     let model = shared.queen.resolve(&query.model).map_err(|error| error.with_param("model"))?;
     let cluster = shared.queen.cluster().await?;

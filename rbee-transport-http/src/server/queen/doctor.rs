@@ -12,7 +12,7 @@ use rbee_core::{
 };
 use tokio::time::Instant;
 
-use super::{Shared, middleware::Answer};
+use super::{Shared, middleware::HandlerResult};
 use crate::{
     server::response,
     wire::{
@@ -46,7 +46,7 @@ pub trait HealthCheck: fmt::Debug + Send + Sync + 'static {
         ),
     )
 )]
-pub(super) async fn doctor(State(shared): State<Shared>) -> Answer {
+pub(super) async fn doctor(State(shared): State<Shared>) -> HandlerResult {
     let queen = &shared.queen;
     let mut checks = vec![check(
         "queen",

@@ -4,7 +4,7 @@ use axum::extract::{Request, State};
 use http::StatusCode;
 use rbee_core::{Error, ErrorKind, queen::LoadRequest, scheduler::Fit};
 
-use super::{Shared, middleware::Answer};
+use super::{Shared, middleware::HandlerResult};
 use crate::{
     server::response,
     wire::{
@@ -27,7 +27,7 @@ use crate::{
         ),
     )
 )]
-pub(super) async fn estimate(State(shared): State<Shared>, request: Request) -> Answer {
+pub(super) async fn estimate(State(shared): State<Shared>, request: Request) -> HandlerResult {
     let asked: EstimateRequest = shared.read_json(request).await?;
     for (name, value) in [("slots", asked.slots), ("context", asked.context)] {
         if value == Some(0) {

@@ -4,7 +4,7 @@ use axum::extract::State;
 use http::StatusCode;
 use rbee_core::{Error, ErrorKind, Result};
 
-use super::{Inner, Shared, caller::Caller, middleware::Answer};
+use super::{Inner, Shared, caller::Caller, middleware::HandlerResult};
 use crate::{
     server::{response, routes},
     wire::{
@@ -36,7 +36,7 @@ const STORE_FAILED: &str = "store_failed";
         security((), ("token" = [])),
     )
 )]
-pub(super) async fn health(State(shared): State<Shared>, caller: Caller) -> Answer {
+pub(super) async fn health(State(shared): State<Shared>, caller: Caller) -> HandlerResult {
     let is_draining = shared.stop.is_cancelled();
     // Its driver is asked in any case: without it the queen is not up.
     let asked = async {
@@ -95,7 +95,7 @@ async fn details(shared: &Inner) -> Result<HealthDetails> {
         ),
     )
 )]
-pub(super) async fn metrics(State(shared): State<Shared>) -> Answer {
+pub(super) async fn metrics(State(shared): State<Shared>) -> HandlerResult {
     let Some(render) = shared.metrics.clone() else {
         return Err(Error::new(ErrorKind::NotFound, "no metrics are kept here").into());
     };

@@ -14,7 +14,7 @@ use rbee_core::{
 
 use super::{
     Shared,
-    middleware::{Answer, Name},
+    middleware::{HandlerResult, Name},
 };
 use crate::{
     server::response,
@@ -44,7 +44,7 @@ const REPORT_PAUSE: Duration = Duration::from_millis(20);
         ),
     )
 )]
-pub(super) async fn list(State(shared): State<Shared>) -> Answer {
+pub(super) async fn list(State(shared): State<Shared>) -> HandlerResult {
     let cluster = shared.queen.cluster().await?;
     let hives = shared.queen.hives().await?;
     let data = hives.into_iter().map(|hive| describe(hive, &cluster)).collect();
@@ -65,7 +65,7 @@ pub(super) async fn list(State(shared): State<Shared>) -> Answer {
         ),
     )
 )]
-pub(super) async fn show(State(shared): State<Shared>, Name(name): Name) -> Answer {
+pub(super) async fn show(State(shared): State<Shared>, Name(name): Name) -> HandlerResult {
     let view = view(&shared.queen, &hive_id(&name)?).await?;
     Ok(response::json(StatusCode::OK, &view))
 }
@@ -84,7 +84,7 @@ pub(super) async fn show(State(shared): State<Shared>, Name(name): Name) -> Answ
         ),
     )
 )]
-pub(super) async fn add(State(shared): State<Shared>, request: Request) -> Answer {
+pub(super) async fn add(State(shared): State<Shared>, request: Request) -> HandlerResult {
     let order: AddHive = shared.read_json(request).await?;
     let Some(connector) = &shared.connector else {
         let message = "this queen was built without a way to add machines over the API";
@@ -124,7 +124,7 @@ pub(super) async fn add(State(shared): State<Shared>, request: Request) -> Answe
         ),
     )
 )]
-pub(super) async fn remove(State(shared): State<Shared>, Name(name): Name) -> Answer {
+pub(super) async fn remove(State(shared): State<Shared>, Name(name): Name) -> HandlerResult {
     let id = hive_id(&name)?;
     exists(&shared.queen, &id).await?;
     let removed = shared.queen.remove_hive(id.clone(), STOP_GRACE).await;
@@ -153,7 +153,7 @@ pub(super) async fn remove(State(shared): State<Shared>, Name(name): Name) -> An
         ),
     )
 )]
-pub(super) async fn start(State(shared): State<Shared>, Name(name): Name) -> Answer {
+pub(super) async fn start(State(shared): State<Shared>, Name(name): Name) -> HandlerResult {
     let id = hive_id(&name)?;
     shared.queen.start_hive(id.clone()).await?;
     Ok(response::json(StatusCode::ACCEPTED, &view(&shared.queen, &id).await?))
@@ -173,7 +173,7 @@ pub(super) async fn start(State(shared): State<Shared>, Name(name): Name) -> Ans
         ),
     )
 )]
-pub(super) async fn stop(State(shared): State<Shared>, Name(name): Name) -> Answer {
+pub(super) async fn stop(State(shared): State<Shared>, Name(name): Name) -> HandlerResult {
     let id = hive_id(&name)?;
     shared.queen.stop_hive(id.clone(), STOP_GRACE).await?;
     Ok(response::json(StatusCode::OK, &view(&shared.queen, &id).await?))
@@ -193,7 +193,7 @@ pub(super) async fn stop(State(shared): State<Shared>, Name(name): Name) -> Answ
         ),
     )
 )]
-pub(super) async fn drain(State(shared): State<Shared>, Name(name): Name) -> Answer {
+pub(super) async fn drain(State(shared): State<Shared>, Name(name): Name) -> HandlerResult {
     let id = hive_id(&name)?;
     shared.queen.drain_hive(id.clone()).await?;
     Ok(response::json(StatusCode::ACCEPTED, &view(&shared.queen, &id).await?))

@@ -20,7 +20,7 @@ use super::{
     caller::Caller,
     keep_alive::Waiting,
     loading,
-    middleware::{Answer, IdempotencyKey, Name, Params, RequestId},
+    middleware::{HandlerResult, IdempotencyKey, Name, Params, RequestId},
     openai,
 };
 use crate::{
@@ -61,7 +61,7 @@ pub(super) async fn submit(
     key: IdempotencyKey,
     caller: Caller,
     request: Request,
-) -> Answer {
+) -> HandlerResult {
     let body = shared.read_body(request).await?;
     let request = openai::job(body.bytes())?;
     let request = caller.mark(if shared.raw_completions { request.raw() } else { request });
@@ -100,7 +100,7 @@ pub(super) async fn list(
     State(shared): State<Shared>,
     caller: Caller,
     Params(query): Params<JobQuery>,
-) -> Answer {
+) -> HandlerResult {
     let limit = query.limit.unwrap_or(PAGE);
     if !(1..=MOST_OF_A_PAGE).contains(&limit) {
         let message = format!("limit is {limit}; allowed is 1 to {MOST_OF_A_PAGE}");
@@ -151,7 +151,11 @@ pub(super) async fn list(
         ),
     )
 )]
-pub(super) async fn show(State(shared): State<Shared>, caller: Caller, Name(name): Name) -> Answer {
+pub(super) async fn show(
+    State(shared): State<Shared>,
+    caller: Caller,
+    Name(name): Name,
+) -> HandlerResult {
     let job = job_id(&name)?;
     shared.check_owner(&caller, job).await?;
     Ok(response::json(StatusCode::OK, &shared.view(&caller, job).await?))
@@ -175,7 +179,7 @@ pub(super) async fn cancel(
     State(shared): State<Shared>,
     caller: Caller,
     Name(name): Name,
-) -> Answer {
+) -> HandlerResult {
     let job = job_id(&name)?;
     shared.check_owner(&caller, job).await?;
     // A job that was never there is told apart from one that has ended.
@@ -223,7 +227,7 @@ pub(super) async fn events(
     caller: Caller,
     Name(name): Name,
     headers: HeaderMap,
-) -> Answer {
+) -> HandlerResult {
     let job = job_id(&name)?;
     shared.check_owner(&caller, job).await?;
     let after = last_event_id(&headers)?;
@@ -308,8 +312,8 @@ impl Inner {
         let record = self.queen.job(job).await?;
         let name = self.name_of_model(caller, &record.model);
         let mut view = self.describe(caller, &record, name).await?;
-        if record.output_kept || record.pieces.len() == record.tokens_generated as usize {
-            view.text = Some(record.pieces.iter().map(|piece| &*piece.text).collect());
+        if record.output_kept || record.chunks.len() == record.tokens_generated as usize {
+            view.text = Some(record.chunks.iter().map(|chunk| &*chunk.text).collect());
         }
         Ok(view)
     }

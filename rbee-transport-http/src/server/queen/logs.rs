@@ -14,7 +14,7 @@ use rbee_core::{Error, ErrorKind, Result};
 use super::{
     Shared,
     keep_alive::Ticker,
-    middleware::{Answer, Params},
+    middleware::{HandlerResult, Params},
     stream_headers,
 };
 use crate::{
@@ -47,7 +47,10 @@ const MOST_TOGETHER: usize = 64 << 10;
         ),
     )
 )]
-pub(super) async fn logs(State(shared): State<Shared>, Params(query): Params<LogQuery>) -> Answer {
+pub(super) async fn logs(
+    State(shared): State<Shared>,
+    Params(query): Params<LogQuery>,
+) -> HandlerResult {
     let Some(logs) = &shared.logs else {
         return Err(Error::new(ErrorKind::NotFound, "no log is kept here").into());
     };

@@ -41,7 +41,7 @@ impl IntoResponse for Refused {
 }
 
 /// What a handler answers.
-pub(super) type Answer = Result<Response, Refused>;
+pub(super) type HandlerResult = Result<Response, Refused>;
 
 /// Who the client is, as far as its errors are concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

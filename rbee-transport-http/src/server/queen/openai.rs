@@ -35,7 +35,7 @@ pub(super) use request::job;
 use super::{
     Shared,
     caller::Caller,
-    middleware::{Answer, IdempotencyKey, RequestId},
+    middleware::{HandlerResult, IdempotencyKey, RequestId},
 };
 use crate::wire::{
     JOB_ID, OpenAiErrorBody, QUEUE_MS, WORKER_ID,
@@ -68,7 +68,7 @@ pub(super) async fn chat(
     key: IdempotencyKey,
     caller: Caller,
     request: Request,
-) -> Answer {
+) -> HandlerResult {
     generate(shared, Kind::Chat, mark, key, caller, request).await
 }
 
@@ -95,7 +95,7 @@ pub(super) async fn completions(
     key: IdempotencyKey,
     caller: Caller,
     request: Request,
-) -> Answer {
+) -> HandlerResult {
     generate(shared, Kind::Completion, mark, key, caller, request).await
 }
 
@@ -106,7 +106,7 @@ async fn generate(
     key: IdempotencyKey,
     caller: Caller,
     request: Request,
-) -> Answer {
+) -> HandlerResult {
     let body = shared.read_body(request).await?;
     let mut ask = Ask::read(kind, body.bytes())?;
     // What was read of the body is in the requests, which nothing else counts before they are jobs.
@@ -140,7 +140,7 @@ async fn submit(
     queen.submit_all(requests).await
 }
 
-/// What all pieces of an answer have in common.
+/// What all chunks of an answer have in common.
 struct Origin {
     kind: Kind,
     job: JobId,

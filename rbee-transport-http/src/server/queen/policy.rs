@@ -13,7 +13,7 @@ use super::{
     Shared,
     caller::Caller,
     jobs::job_id,
-    middleware::{Answer, Name, Params},
+    middleware::{HandlerResult, Name, Params},
 };
 use crate::{
     server::response,
@@ -45,7 +45,7 @@ use crate::{
 pub(super) async fn show(
     State(shared): State<Shared>,
     Params(query): Params<PolicyQuery>,
-) -> Answer {
+) -> HandlerResult {
     let status = shared.queen.policy();
     let wanted = query.as_language.zip(status.source.clone());
     let mut view = describe(status);
@@ -70,7 +70,7 @@ pub(super) async fn show(
         ),
     )
 )]
-pub(super) async fn set(State(shared): State<Shared>, request: Request) -> Answer {
+pub(super) async fn set(State(shared): State<Shared>, request: Request) -> HandlerResult {
     let text: PolicyText = shared.read_json(request).await?;
     let status =
         shared.queen.set_policy(source(text.language, text.source), PolicyOrigin::Operator).await?;
@@ -90,7 +90,7 @@ pub(super) async fn set(State(shared): State<Shared>, request: Request) -> Answe
         ),
     )
 )]
-pub(super) async fn reset(State(shared): State<Shared>) -> Answer {
+pub(super) async fn reset(State(shared): State<Shared>) -> HandlerResult {
     let status = shared.queen.reset_policy().await?;
     Ok(response::json(StatusCode::OK, &describe(status)))
 }
@@ -109,24 +109,24 @@ pub(super) async fn reset(State(shared): State<Shared>) -> Answer {
         ),
     )
 )]
-pub(super) async fn check(State(shared): State<Shared>, request: Request) -> Answer {
+pub(super) async fn check(State(shared): State<Shared>, request: Request) -> HandlerResult {
     let check: PolicyCheck = shared.read_json(request).await?;
     let (fleet, job) = (check.fleet.as_deref(), check.job.as_deref());
     let source = source(check.language, check.source);
-    let trial = shared.queen.check_policy_described(source, fleet, job).await?;
-    let name = trial.name.clone();
-    let decisions = trial.decisions.into_iter();
+    let dry_run = shared.queen.check_policy_described(source, fleet, job).await?;
+    let name = dry_run.name.clone();
+    let decisions = dry_run.decisions.into_iter();
     let decisions = decisions.map(|one| {
         let job = one.is_recent.then(|| one.job.id.to_string());
         let choice = choice(&one.explanation.placement, &Caller::Operator);
         view(&one.job, job, &name, choice, one.explanation)
     });
-    let trial = PolicyDryRun {
+    let dry_run = PolicyDryRun {
         decisions: decisions.collect(),
-        name: trial.name,
-        description: trial.description,
+        name: dry_run.name,
+        description: dry_run.description,
     };
-    Ok(response::json(StatusCode::OK, &trial))
+    Ok(response::json(StatusCode::OK, &dry_run))
 }
 
 /// The JSON schema of rules in YAML, with which an editor completes and checks them.
@@ -142,7 +142,7 @@ pub(super) async fn check(State(shared): State<Shared>, request: Request) -> Ans
         ),
     )
 )]
-pub(super) async fn schema() -> Answer {
+pub(super) async fn schema() -> HandlerResult {
     let schema = PolicyLanguage::Yaml.schema().ok_or_else(|| {
         Error::new(ErrorKind::Unsupported, "this queen was built without policies in YAML")
     })?;
@@ -162,7 +162,7 @@ pub(super) async fn schema() -> Answer {
         ),
     )
 )]
-pub(super) async fn versions(State(shared): State<Shared>) -> Answer {
+pub(super) async fn versions(State(shared): State<Shared>) -> HandlerResult {
     let in_force = shared.queen.policy().version;
     let recorded = shared.queen.policies().await?;
     let data = recorded.into_iter().map(|one| version_view(one, in_force, false)).collect();
@@ -187,7 +187,7 @@ pub(super) async fn version(
     State(shared): State<Shared>,
     Name(name): Name,
     Params(query): Params<PolicyQuery>,
-) -> Answer {
+) -> HandlerResult {
     let Ok(number) = name.parse() else {
         let shown: String = name.chars().take(60).collect();
         let message = format!("there is no version {shown:?} of the policy; a version is a number");
@@ -217,7 +217,7 @@ pub(super) async fn version(
         ),
     )
 )]
-pub(super) async fn roll_back(State(shared): State<Shared>, request: Request) -> Answer {
+pub(super) async fn roll_back(State(shared): State<Shared>, request: Request) -> HandlerResult {
     let order: PolicyRollback = shared.read_json(request).await?;
     let status = shared.queen.roll_back_policy(order.version).await?;
     Ok(response::json(StatusCode::OK, &describe(status)))
@@ -237,7 +237,11 @@ pub(super) async fn roll_back(State(shared): State<Shared>, request: Request) ->
         ),
     )
 )]
-pub(super) async fn why(State(shared): State<Shared>, caller: Caller, Name(name): Name) -> Answer {
+pub(super) async fn why(
+    State(shared): State<Shared>,
+    caller: Caller,
+    Name(name): Name,
+) -> HandlerResult {
     let job = job_id(&name)?;
     shared.check_owner(&caller, job).await?;
     let decisions = shared.queen.why(job).await?;

@@ -10,7 +10,7 @@ use rbee_core::{
     sim::{ReplayReport, Waits},
 };
 
-use super::{Shared, middleware::Answer};
+use super::{Shared, middleware::HandlerResult};
 use crate::{
     server::response,
     wire::{
@@ -40,7 +40,7 @@ const DAY_MS: u64 = 24 * 3600 * 1000;
         ),
     )
 )]
-pub(super) async fn replay(State(shared): State<Shared>, request: Request) -> Answer {
+pub(super) async fn replay(State(shared): State<Shared>, request: Request) -> HandlerResult {
     let asked: PolicyReplayRequest = shared.read_json(request).await?;
     let since = Duration::from_millis(asked.since_ms.unwrap_or(DAY_MS));
     let source = PolicySource { language: asked.language, text: asked.source.into() };

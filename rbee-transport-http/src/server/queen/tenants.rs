@@ -9,7 +9,7 @@ use rbee_core::{Error, ErrorKind, Result, TenantId, queen::TenantSummary, tenant
 
 use super::{
     Shared,
-    middleware::{Answer, Name},
+    middleware::{HandlerResult, Name},
 };
 use crate::{
     server::response,
@@ -35,7 +35,7 @@ use crate::{
         ),
     )
 )]
-pub(super) async fn list(State(shared): State<Shared>) -> Answer {
+pub(super) async fn list(State(shared): State<Shared>) -> HandlerResult {
     let data = shared.queen.tenants().await?.into_iter().map(describe).collect();
     Ok(response::json(StatusCode::OK, &Listing::<TenantView> { data }))
 }
@@ -54,7 +54,7 @@ pub(super) async fn list(State(shared): State<Shared>) -> Answer {
         ),
     )
 )]
-pub(super) async fn show(State(shared): State<Shared>, Name(name): Name) -> Answer {
+pub(super) async fn show(State(shared): State<Shared>, Name(name): Name) -> HandlerResult {
     let found = view(&shared, &known(&name)?).await?;
     Ok(response::json(StatusCode::OK, &found))
 }
@@ -78,7 +78,7 @@ pub(super) async fn put(
     State(shared): State<Shared>,
     Name(name): Name,
     request: Request,
-) -> Answer {
+) -> HandlerResult {
     let tenant = TenantId::new(&name).map_err(|error| {
         Error::new(ErrorKind::InvalidRequest, error.to_string()).with_param("id")
     })?;
@@ -101,7 +101,7 @@ pub(super) async fn put(
         ),
     )
 )]
-pub(super) async fn remove(State(shared): State<Shared>, Name(name): Name) -> Answer {
+pub(super) async fn remove(State(shared): State<Shared>, Name(name): Name) -> HandlerResult {
     shared.queen.remove_tenant(&known(&name)?).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
@@ -125,7 +125,7 @@ pub(super) async fn issue(
     State(shared): State<Shared>,
     Name(name): Name,
     request: Request,
-) -> Answer {
+) -> HandlerResult {
     let tenant = known(&name)?;
     let wanted: NewKey = shared.read_json(request).await?;
     let key = shared.queen.issue_key(&tenant, &wanted.label).await?;
@@ -153,7 +153,7 @@ pub(super) async fn issue(
 pub(super) async fn revoke(
     State(shared): State<Shared>,
     Path((name, hash)): Path<(String, String)>,
-) -> Answer {
+) -> HandlerResult {
     shared.queen.revoke_key(&known(&name)?, &hash).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }

@@ -11,7 +11,7 @@ use rbee_core::{
 
 use super::{
     Shared,
-    middleware::{Answer, Name},
+    middleware::{HandlerResult, Name},
 };
 use crate::{
     server::response,
@@ -34,7 +34,7 @@ use crate::{
         ),
     )
 )]
-pub(super) async fn list(State(shared): State<Shared>) -> Answer {
+pub(super) async fn list(State(shared): State<Shared>) -> HandlerResult {
     let cluster = shared.queen.cluster().await?;
     let (queen, loads) = (&shared.queen, shared.queen.loads());
     let data = cluster.workers().map(|worker| describe(queen, worker, &loads)).collect();
@@ -56,7 +56,7 @@ pub(super) async fn list(State(shared): State<Shared>) -> Answer {
         ),
     )
 )]
-pub(super) async fn spawn(State(shared): State<Shared>, request: Request) -> Answer {
+pub(super) async fn spawn(State(shared): State<Shared>, request: Request) -> HandlerResult {
     let order: SpawnWorker = shared.read_json(request).await?;
     if order.slots == Some(0) {
         let message = "slots is 0; allowed is at least 1";
@@ -94,7 +94,7 @@ pub(super) async fn spawn(State(shared): State<Shared>, request: Request) -> Ans
         ),
     )
 )]
-pub(super) async fn show(State(shared): State<Shared>, Name(name): Name) -> Answer {
+pub(super) async fn show(State(shared): State<Shared>, Name(name): Name) -> HandlerResult {
     Ok(response::json(StatusCode::OK, &view(&shared.queen, worker_id(&name)?).await?))
 }
 
@@ -112,7 +112,7 @@ pub(super) async fn show(State(shared): State<Shared>, Name(name): Name) -> Answ
         ),
     )
 )]
-pub(super) async fn stop(State(shared): State<Shared>, Name(name): Name) -> Answer {
+pub(super) async fn stop(State(shared): State<Shared>, Name(name): Name) -> HandlerResult {
     let worker = worker_id(&name)?;
     let before = view(&shared.queen, worker).await?;
     shared.queen.unload(worker).await?;
@@ -137,7 +137,7 @@ pub(super) async fn stop(State(shared): State<Shared>, Name(name): Name) -> Answ
         ),
     )
 )]
-pub(super) async fn pin(State(shared): State<Shared>, Name(name): Name) -> Answer {
+pub(super) async fn pin(State(shared): State<Shared>, Name(name): Name) -> HandlerResult {
     set_pin(&shared.queen, &name, true).await
 }
 
@@ -155,11 +155,11 @@ pub(super) async fn pin(State(shared): State<Shared>, Name(name): Name) -> Answe
         ),
     )
 )]
-pub(super) async fn unpin(State(shared): State<Shared>, Name(name): Name) -> Answer {
+pub(super) async fn unpin(State(shared): State<Shared>, Name(name): Name) -> HandlerResult {
     set_pin(&shared.queen, &name, false).await
 }
 
-async fn set_pin(queen: &Queen, name: &str, pin: bool) -> Answer {
+async fn set_pin(queen: &Queen, name: &str, pin: bool) -> HandlerResult {
     let worker = worker_id(name)?;
     queen.pin(worker, pin).await?;
     Ok(response::json(StatusCode::OK, &view(queen, worker).await?))

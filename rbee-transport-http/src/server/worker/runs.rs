@@ -51,7 +51,7 @@ impl std::fmt::Debug for Handle {
 }
 
 /// A run in the table; it leaves when this is dropped.
-pub(super) struct Entry {
+pub(super) struct RunEntry {
     key: (JobId, u64),
     mark: Option<CorrelationId>,
     began: Instant,
@@ -62,7 +62,7 @@ pub(super) struct Entry {
 }
 
 impl Runs {
-    pub(super) fn begin(&self, job: JobId, mark: Option<CorrelationId>) -> Entry {
+    pub(super) fn begin(&self, job: JobId, mark: Option<CorrelationId>) -> RunEntry {
         let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         table.next += 1;
         let key = (job, table.next);
@@ -73,7 +73,7 @@ impl Runs {
         };
         table.runs.insert(key, handle.clone());
         let began = Instant::now();
-        Entry { key, mark, began, told: false, handle, runs: self.clone() }
+        RunEntry { key, mark, began, told: false, handle, runs: self.clone() }
     }
 
     /// Ends every run of this job, and waits until they are over. Says whether there were any.
@@ -96,7 +96,7 @@ impl Runs {
     }
 }
 
-impl Entry {
+impl RunEntry {
     /// The run is to end.
     pub(super) fn cancelled(&self) -> impl Future<Output = ()> {
         self.handle.cancel.clone().cancelled_owned()
@@ -132,7 +132,7 @@ impl Entry {
     }
 }
 
-impl Drop for Entry {
+impl Drop for RunEntry {
     fn drop(&mut self) {
         if !self.told {
             self.tell_cancelled();
@@ -150,7 +150,7 @@ pub(super) fn cancelled(job: JobId) -> Error {
 }
 
 /// The body that tells a run's outputs as they come. Dropping it ends the run.
-pub(super) fn body_of(entry: Entry, stream: OutputStream) -> Body {
+pub(super) fn body_of(entry: RunEntry, stream: OutputStream) -> Body {
     *entry.handle.stream.lock().unwrap_or_else(PoisonError::into_inner) = Some(stream);
     let cancelled = Box::pin(entry.handle.cancel.clone().cancelled_owned());
     Body::from_stream(Frames {
@@ -162,7 +162,7 @@ pub(super) fn body_of(entry: Entry, stream: OutputStream) -> Body {
 }
 
 struct Frames {
-    entry: Option<Entry>,
+    entry: Option<RunEntry>,
     cancelled: Pin<Box<WaitForCancellationFutureOwned>>,
     buffer: BytesMut,
     /// Something was said.

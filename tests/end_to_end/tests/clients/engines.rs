@@ -17,7 +17,7 @@ use rbee_core::{
     request::Prompt,
 };
 use rbee_end_to_end::{Environment, are_clients_skipped, built};
-use rbee_transport_http::{LocalHive, ProcessHive, wire::engine::Engine};
+use rbee_transport_http::{LocalHive, ProcessHive, wire::engine::EngineCommand};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
@@ -57,7 +57,7 @@ impl Other {
         Some(Self { environment, model })
     }
 
-    fn engine(&self) -> Engine {
+    fn engine(&self) -> EngineCommand {
         let python = self.environment.directory().join("venv/bin/python");
         let words = [
             python.to_str().unwrap(),
@@ -278,7 +278,7 @@ async fn an_engine_that_cannot_start_is_an_error_with_its_own_words() {
         let engine = serde_json::json!({
             "name": "broken", "models": ["*"], "command": format!("{program} --port {{port}}"),
         });
-        vec![serde_json::from_value::<Engine>(engine).unwrap()]
+        vec![serde_json::from_value::<EngineCommand>(engine).unwrap()]
     };
     let refused = async |hive: ProcessHive| {
         hive.start().await.unwrap();

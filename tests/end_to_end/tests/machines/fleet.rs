@@ -86,8 +86,8 @@ async fn a_request_is_found_by_its_mark_in_the_log_of_the_worker_that_ran_it() {
     queen.shutdown(Duration::from_secs(5)).await.unwrap();
 }
 
-/// The figures of the daemon that this record is about.
-async fn figures(record: &Path) -> BTreeMap<String, f64> {
+/// The metrics of the daemon that this record is about.
+async fn metrics(record: &Path) -> BTreeMap<String, f64> {
     let record: serde_json::Value =
         serde_json::from_slice(&std::fs::read(record).unwrap()).unwrap();
     let port = u16::try_from(record["port"].as_u64().unwrap()).unwrap();
@@ -108,7 +108,7 @@ async fn figures(record: &Path) -> BTreeMap<String, f64> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn hives_and_workers_tell_their_figures() {
+async fn hives_and_workers_tell_their_metrics() {
     let machines = [Machine::new(), Machine::new()];
     let (queen, _) = fleet(&machines).await;
     let worker = answered_by(&queen, None).await;
@@ -116,11 +116,11 @@ async fn hives_and_workers_tell_their_figures() {
         .iter()
         .find(|machine| machine.dir.path().join(format!("workers/{worker}.json")).exists())
         .unwrap();
-    let hive = figures(&machine.dir.path().join("hive.json")).await;
+    let hive = metrics(&machine.dir.path().join("hive.json")).await;
     assert_eq!(hive["rbee_hive_workers"], 1.0);
     assert_eq!(hive["rbee_hive_spawns_total{outcome=\"done\",code=\"\"}"], 1.0);
     assert!(hive["rbee_hive_model_bytes"] > 1e6, "{hive:?}");
-    let worker = figures(&machine.dir.path().join(format!("workers/{worker}.json"))).await;
+    let worker = metrics(&machine.dir.path().join(format!("workers/{worker}.json"))).await;
     assert_eq!(worker["rbee_worker_runs_total{outcome=\"complete\",code=\"\"}"], 1.0);
     assert_eq!(worker["rbee_worker_slots_busy"], 0.0);
     assert!(worker["rbee_worker_tokens_total{kind=\"completion\"}"] > 5.0, "{worker:?}");

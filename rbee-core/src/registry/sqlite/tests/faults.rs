@@ -115,11 +115,11 @@ async fn a_record_that_the_file_cannot_take_does_not_fail_its_neighbors() {
     let changes = jobs.each_ref().map(|job| [queued(job)]);
     let [one, two, three] = changes.each_ref().map(|c| registry.record(epoch, c));
     let records = join3(one, two, three);
-    let together = async {
+    let batch = async {
         tokio::task::yield_now().await;
         drop(go);
     };
-    let (_, (one, two, three), ()) = join3(held, records, together).await;
+    let (_, (one, two, three), ()) = join3(held, records, batch).await;
     one.unwrap();
     three.unwrap();
     let error = two.unwrap_err();

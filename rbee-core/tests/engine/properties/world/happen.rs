@@ -115,7 +115,7 @@ impl World {
                 self.now = self.now + Duration::from_millis(millis);
                 self.feed(Input::Tick);
             }
-            Op::WaitForAlarm => {
+            Op::WaitForTimer => {
                 if let Some(at) = self.engine.next_wake() {
                     self.now = at;
                     self.feed(Input::Tick);
@@ -481,7 +481,7 @@ impl World {
                 request: (!bits.is_multiple_of(5)).then_some(job),
                 outline: None,
                 numerics: None,
-                pieces: Vec::new(),
+                chunks: Vec::new(),
                 vectors: None,
                 output_kept: false,
                 taken_over: false,

@@ -25,7 +25,7 @@ use super::{super::Shared, locate};
 use crate::{
     server::queen::{
         keep_alive::Ticker,
-        middleware::{Answer, RequestId},
+        middleware::{HandlerResult, RequestId},
         stream_headers,
     },
     wire::{
@@ -59,7 +59,7 @@ pub(in crate::server::queen) async fn pull(
     State(shared): State<Shared>,
     RequestId(mark): RequestId,
     request: Request,
-) -> Answer {
+) -> HandlerResult {
     let order: Pull = shared.read_json(request).await?;
     shared.check_model(&order.model).await?;
     let model = locate(&shared.queen, &order.model).await?;

@@ -2,7 +2,7 @@
 
 use axum::response::Response;
 use http::StatusCode;
-use rbee_core::{Answer, JobHandle, Result};
+use rbee_core::{JobAnswer, JobHandle, Result};
 
 use super::{Origin, request::Kind, started, tell_origin};
 use crate::{
@@ -32,8 +32,8 @@ pub(super) async fn whole(mut handles: Vec<JobHandle>, origin: &Origin) -> Resul
     Ok(response)
 }
 
-fn chat(answers: Vec<Answer>, usage: Usage, origin: &Origin) -> ChatCompletion {
-    let choice = |(answer, index): (Answer, u32)| ChatChoice {
+fn chat(answers: Vec<JobAnswer>, usage: Usage, origin: &Origin) -> ChatCompletion {
+    let choice = |(answer, index): (JobAnswer, u32)| ChatChoice {
         index,
         message: ChatMessage { role: "assistant".into(), content: answer.text, refusal: () },
         logprobs: (),
@@ -49,8 +49,8 @@ fn chat(answers: Vec<Answer>, usage: Usage, origin: &Origin) -> ChatCompletion {
     }
 }
 
-fn completion(answers: Vec<Answer>, usage: Usage, origin: &Origin) -> Completion {
-    let choice = |(answer, index): (Answer, u32)| CompletionChoice {
+fn completion(answers: Vec<JobAnswer>, usage: Usage, origin: &Origin) -> Completion {
+    let choice = |(answer, index): (JobAnswer, u32)| CompletionChoice {
         index,
         text: answer.text,
         logprobs: (),

@@ -11,7 +11,7 @@ use super::{
     super::{
         Shared,
         caller::Caller,
-        middleware::{Answer, IdempotencyKey, RequestId},
+        middleware::{HandlerResult, IdempotencyKey, RequestId},
     },
     request::EmbedAsk,
     tell_origin,
@@ -47,7 +47,7 @@ pub(in crate::server::queen) async fn embeddings(
     key: IdempotencyKey,
     caller: Caller,
     request: Request,
-) -> Answer {
+) -> HandlerResult {
     let body = shared.read_body(request).await?;
     let ask = EmbedAsk::read(body.bytes())?;
     // What was read of the body is in the request, which nothing else counts before it is a job.

@@ -10,7 +10,7 @@ use super::super::{
     Inner, Shared,
     caller::Caller,
     catalog,
-    middleware::{Answer, Name},
+    middleware::{HandlerResult, Name},
 };
 use crate::{
     server::response,
@@ -36,7 +36,7 @@ use crate::{
 pub(in crate::server::queen) async fn models(
     State(shared): State<Shared>,
     caller: Caller,
-) -> Answer {
+) -> HandlerResult {
     let cluster = shared.queen.cluster().await?;
     let mut data = Vec::new();
     let mut names: BTreeSet<_> = catalog::names(&shared.queen, &cluster).into_keys().collect();
@@ -75,7 +75,7 @@ pub(in crate::server::queen) async fn model(
     State(shared): State<Shared>,
     caller: Caller,
     Name(id): Name,
-) -> Answer {
+) -> HandlerResult {
     let cluster = shared.queen.cluster().await?;
     let is_known = shared
         .queen
