@@ -1,6 +1,7 @@
 //! Opening the files of models, so that links do not lead out of the directories in which clients may name models.
 
 use std::{
+    fmt,
     fs::{File, OpenOptions},
     io,
     path::{Path, PathBuf},
@@ -13,12 +14,17 @@ use crate::error::{Error, ErrorKind, Result};
 static ROOTS: RwLock<Vec<PathBuf>> = RwLock::new(Vec::new());
 
 /// Why a file was not opened, or not used.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "a link leads out of the directories in which clients may name models (file_roots); all files of a model below one \
-     of them must be below one of them"
-)]
+#[derive(Debug)]
 struct LeadsOut;
+
+impl fmt::Display for LeadsOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a link leads out of the directories in which clients may name models (file_roots); all files of a model below one \
+     of them must be below one of them")
+    }
+}
+
+impl std::error::Error for LeadsOut {}
 
 /// Keeps the files of models below this directory in it: a model that lies below it is only read from files that are
 /// below it in truth, or below another directory that was given here, whatever links there are. For a directory in

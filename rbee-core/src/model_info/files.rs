@@ -1,6 +1,7 @@
 //! Reading a model's files, with every way they can be wrong named.
 
 use std::{
+    fmt,
     fs::{self, File},
     io::{self, Read},
     path::{Path, PathBuf},
@@ -17,22 +18,59 @@ use crate::{
 pub(crate) const MAX_CONFIG_BYTES: u64 = 4 << 20;
 
 /// Why a model's file is of no use.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug)]
 pub(crate) enum FileFault {
-    #[error("the model has no {}; its directory must contain it", .path.display())]
-    Missing { path: PathBuf, source: io::Error },
-    #[error("{} cannot be read: {source}", .path.display())]
-    Unreadable { path: PathBuf, source: io::Error },
-    #[error("{} {source}", .path.display())]
-    NoWeights { path: PathBuf, source: io::Error },
-    #[error("{}: {what}", .path.display())]
-    Defect { path: PathBuf, what: String },
-    #[error("{}: {what}: {source}", .path.display())]
+    Missing {
+        path: PathBuf,
+        source: io::Error,
+    },
+    Unreadable {
+        path: PathBuf,
+        source: io::Error,
+    },
+    NoWeights {
+        path: PathBuf,
+        source: io::Error,
+    },
+    Defect {
+        path: PathBuf,
+        what: String,
+    },
     Malformed {
         path: PathBuf,
         what: &'static str,
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+}
+
+impl fmt::Display for FileFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing { path, .. } => {
+                write!(f, "the model has no {}; its directory must contain it", path.display())
+            }
+            Self::Unreadable { path, source } => {
+                write!(f, "{} cannot be read: {source}", path.display())
+            }
+            Self::NoWeights { path, source } => write!(f, "{} {source}", path.display()),
+            Self::Defect { path, what } => write!(f, "{}: {what}", path.display()),
+            Self::Malformed { path, what, source } => {
+                write!(f, "{}: {what}: {source}", path.display())
+            }
+        }
+    }
+}
+
+impl std::error::Error for FileFault {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Missing { source, .. } => Some(source),
+            Self::Unreadable { source, .. } => Some(source),
+            Self::NoWeights { source, .. } => Some(source),
+            Self::Malformed { source, .. } => Some(&**source),
+            _ => None,
+        }
+    }
 }
 
 pub(crate) type Found<T> = std::result::Result<T, FileFault>;

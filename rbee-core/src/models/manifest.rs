@@ -47,24 +47,38 @@ pub struct Manifest {
 }
 
 /// Why files are no manifest.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug)]
 enum ManifestError {
-    #[error("the model has no files")]
     Empty,
-    #[error("the model has {0} files; allowed are {MAX_MODEL_FILES}")]
     TooMany(usize),
-    #[error("the model's file {0:?} is listed twice")]
     Twice(String),
-    #[error("the model's path {0:?} is a file and a directory at once")]
     FileAndDirectory(String),
-    #[error(
-        "{0:?} is no path of a model's file: {1}; allowed are at most {MAX_PATH} bytes in at most {MAX_DEPTH} parts \
-         separated by \"/\", none of them empty, \".\" or \"..\", without control characters, \"\\\" and \":\""
-    )]
     Path(String, &'static str),
-    #[error("the model's files are larger together than any disk")]
     TooLarge,
 }
+
+impl fmt::Display for ManifestError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str("the model has no files"),
+            Self::TooMany(it) => {
+                write!(f, "the model has {it} files; allowed are {MAX_MODEL_FILES}")
+            }
+            Self::Twice(it) => write!(f, "the model's file {it:?} is listed twice"),
+            Self::FileAndDirectory(it) => {
+                write!(f, "the model's path {it:?} is a file and a directory at once")
+            }
+            Self::Path(first, second) => write!(
+                f,
+                "{first:?} is no path of a model's file: {second}; allowed are at most {MAX_PATH} bytes in at most {MAX_DEPTH} parts \
+         separated by \"/\", none of them empty, \".\" or \"..\", without control characters, \"\\\" and \":\""
+            ),
+            Self::TooLarge => f.write_str("the model's files are larger together than any disk"),
+        }
+    }
+}
+
+impl std::error::Error for ManifestError {}
 
 impl From<ManifestError> for Error {
     fn from(error: ManifestError) -> Self {

@@ -1,6 +1,6 @@
 //! Which files of a repository a worker needs.
 
-use std::{collections::BTreeSet, path::Path};
+use std::{collections::BTreeSet, fmt, path::Path};
 
 use super::disk;
 use crate::{
@@ -59,24 +59,41 @@ pub(super) struct Picked {
     pub(super) one: Option<String>,
 }
 
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug)]
 enum SelectError {
-    #[error("model {model} has no file {file:?}; there are {there}")]
     NoFile { model: ModelRef, file: String, there: String },
-    #[error(
-        "{file:?} of model {model} is not loaded: it can run code, or is of a kind that no worker reads; allowed are \
-         .safetensors and .gguf; there are {there}"
-    )]
     Never { model: ModelRef, file: String, there: String },
-    #[error("model {model} has neither safetensors nor GGUF files; there are {there}")]
     NoWeights { model: ModelRef, there: String },
-    #[error("model {model} lacks {missing} of its {of} parts of {file:?}")]
     Shards { model: ModelRef, file: String, missing: usize, of: usize },
-    #[error(
-        "model {model} has {count} GGUF files, and none or several of {USUAL}; name one with ::file=; there are {there}"
-    )]
     Several { model: ModelRef, count: usize, there: String },
 }
+
+impl fmt::Display for SelectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoFile { model, file, there } => {
+                write!(f, "model {model} has no file {file:?}; there are {there}")
+            }
+            Self::Never { model, file, there } => write!(
+                f,
+                "{file:?} of model {model} is not loaded: it can run code, or is of a kind that no worker reads; allowed are \
+         .safetensors and .gguf; there are {there}"
+            ),
+            Self::NoWeights { model, there } => {
+                write!(f, "model {model} has neither safetensors nor GGUF files; there are {there}")
+            }
+            Self::Shards { model, file, missing, of } => {
+                write!(f, "model {model} lacks {missing} of its {of} parts of {file:?}")
+            }
+            Self::Several { model, count, there } => write!(
+                f,
+                "model {model} has {count} GGUF files, and none or several of {USUAL}; name one with ::file=; there are {there}"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for SelectError {}
 
 impl From<SelectError> for Error {
     fn from(error: SelectError) -> Self {

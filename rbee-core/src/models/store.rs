@@ -133,43 +133,44 @@ pub enum StoredState {
 }
 
 /// What went wrong with a store, beyond what its disk refused.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug)]
 enum StoreError {
-    #[error("model {0} is in use here, or by another process; it cannot be removed")]
     InUse(ModelRef),
-    #[error("model {0} is being fetched; it cannot be removed")]
     BeingFetched(ModelRef),
-    #[error("model {0} is not in the store")]
     Unknown(ModelRef),
-    #[error("model {0} lacks files, or was found to be damaged; fetch it again")]
     Incomplete(ModelRef),
-    #[error("no model of {0} is being copied to this store")]
     NotBegun(Digest),
-    #[error("model {0} is an alias; the store takes hf: and file: references")]
     Alias(ModelRef),
-    #[error("the model's file {file:?} is being written by another")]
-    Busy { file: String },
-    #[error("the model has no file {0:?}")]
+    Busy {
+        file: String,
+    },
     NoFile(String),
-    #[error("of the model's file {file:?} {there} bytes are there; it cannot go on at byte {at}")]
-    Gap { file: String, there: u64, at: u64 },
-    #[error("of the model's file {file:?} {there} bytes are there; it should have {bytes}")]
-    Short { file: String, there: u64, bytes: u64 },
-    #[error("the model's file {file:?} should have {bytes} bytes; more were sent")]
-    Long { file: String, bytes: u64 },
-    #[error(
-        "the file {file:?} of model {model} is damaged: its checksum is {found}; it should be {expected}; it is kept \
-         apart as {}",
-        kept.display()
-    )]
-    Damaged { model: ModelRef, file: String, found: String, expected: String, kept: PathBuf },
-    #[error("the source of model {model} gave nothing of its file {file:?} for {after} s")]
-    Stalled { model: ModelRef, file: String, after: u64 },
-    #[error(
-        "model {model} needs {needed} more bytes of disk below {}; {free} are free, of which {head_room} must stay so \
-         and {reserved} are promised to models that are being fetched",
-        dir.display()
-    )]
+    Gap {
+        file: String,
+        there: u64,
+        at: u64,
+    },
+    Short {
+        file: String,
+        there: u64,
+        bytes: u64,
+    },
+    Long {
+        file: String,
+        bytes: u64,
+    },
+    Damaged {
+        model: ModelRef,
+        file: String,
+        found: String,
+        expected: String,
+        kept: PathBuf,
+    },
+    Stalled {
+        model: ModelRef,
+        file: String,
+        after: u64,
+    },
     DiskFull {
         model: ModelRef,
         dir: PathBuf,
@@ -178,27 +179,111 @@ enum StoreError {
         head_room: u64,
         reserved: u64,
     },
-    #[error("model {model} has {bytes} bytes; the budget of the store is {budget} in all")]
-    OverBudget { model: ModelRef, bytes: u64, budget: u64 },
-    #[error(
-        "model {model} has {bytes} bytes; the budget of the store is {budget}, of which {used} are taken by models \
-         that are in use or being fetched"
-    )]
-    BudgetInUse { model: ModelRef, bytes: u64, budget: u64, used: u64 },
-    #[error(
-        "model {model} has {bytes} bytes; models that tenants name by reference may take {budget} on this machine \
-         (setting tenant_models_budget), of which {used} are taken by such models that are in use or being fetched"
-    )]
-    TenantBudget { model: ModelRef, bytes: u64, budget: u64, used: u64 },
-    #[error("the fetching of model {0} was ended with the runtime it ran on")]
+    OverBudget {
+        model: ModelRef,
+        bytes: u64,
+        budget: u64,
+    },
+    BudgetInUse {
+        model: ModelRef,
+        bytes: u64,
+        budget: u64,
+        used: u64,
+    },
+    TenantBudget {
+        model: ModelRef,
+        bytes: u64,
+        budget: u64,
+        used: u64,
+    },
     Ended(ModelRef),
-    #[error("the fetching of model {0} panicked")]
     Panicked(ModelRef),
-    #[error("another process fetches model {model}, and has not come further for {after} s")]
-    OtherStalled { model: ModelRef, after: u64 },
-    #[error("{} is not a model: {why}", path.display())]
-    NoModel { path: PathBuf, why: &'static str },
+    OtherStalled {
+        model: ModelRef,
+        after: u64,
+    },
+    NoModel {
+        path: PathBuf,
+        why: &'static str,
+    },
 }
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::InUse(it) => {
+                write!(f, "model {it} is in use here, or by another process; it cannot be removed")
+            }
+            Self::BeingFetched(it) => {
+                write!(f, "model {it} is being fetched; it cannot be removed")
+            }
+            Self::Unknown(it) => write!(f, "model {it} is not in the store"),
+            Self::Incomplete(it) => {
+                write!(f, "model {it} lacks files, or was found to be damaged; fetch it again")
+            }
+            Self::NotBegun(it) => write!(f, "no model of {it} is being copied to this store"),
+            Self::Alias(it) => {
+                write!(f, "model {it} is an alias; the store takes hf: and file: references")
+            }
+            Self::Busy { file } => {
+                write!(f, "the model's file {file:?} is being written by another")
+            }
+            Self::NoFile(it) => write!(f, "the model has no file {it:?}"),
+            Self::Gap { file, there, at } => write!(
+                f,
+                "of the model's file {file:?} {there} bytes are there; it cannot go on at byte {at}"
+            ),
+            Self::Short { file, there, bytes } => write!(
+                f,
+                "of the model's file {file:?} {there} bytes are there; it should have {bytes}"
+            ),
+            Self::Long { file, bytes } => {
+                write!(f, "the model's file {file:?} should have {bytes} bytes; more were sent")
+            }
+            Self::Damaged { model, file, found, expected, kept } => write!(
+                f,
+                "the file {file:?} of model {model} is damaged: its checksum is {found}; it should be {expected}; it is kept \
+         apart as {}",
+                kept.display()
+            ),
+            Self::Stalled { model, file, after } => write!(
+                f,
+                "the source of model {model} gave nothing of its file {file:?} for {after} s"
+            ),
+            Self::DiskFull { model, dir, needed, free, head_room, reserved } => write!(
+                f,
+                "model {model} needs {needed} more bytes of disk below {}; {free} are free, of which {head_room} must stay so \
+         and {reserved} are promised to models that are being fetched",
+                dir.display()
+            ),
+            Self::OverBudget { model, bytes, budget } => write!(
+                f,
+                "model {model} has {bytes} bytes; the budget of the store is {budget} in all"
+            ),
+            Self::BudgetInUse { model, bytes, budget, used } => write!(
+                f,
+                "model {model} has {bytes} bytes; the budget of the store is {budget}, of which {used} are taken by models \
+         that are in use or being fetched"
+            ),
+            Self::TenantBudget { model, bytes, budget, used } => write!(
+                f,
+                "model {model} has {bytes} bytes; models that tenants name by reference may take {budget} on this machine \
+         (setting tenant_models_budget), of which {used} are taken by such models that are in use or being fetched"
+            ),
+            Self::Ended(it) => {
+                write!(f, "the fetching of model {it} was ended with the runtime it ran on")
+            }
+            Self::Panicked(it) => write!(f, "the fetching of model {it} panicked"),
+            Self::OtherStalled { model, after } => write!(
+                f,
+                "another process fetches model {model}, and has not come further for {after} s"
+            ),
+            Self::NoModel { path, why } => write!(f, "{} is not a model: {why}", path.display()),
+        }
+    }
+}
+
+impl std::error::Error for StoreError {}
 
 impl From<StoreError> for Error {
     fn from(error: StoreError) -> Self {

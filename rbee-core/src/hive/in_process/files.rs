@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    fs, io,
+    fmt, fs, io,
     path::{Path, PathBuf},
 };
 
@@ -17,21 +17,43 @@ const MAX_ENTRIES: usize = 10_000;
 const MAX_DEPTH: usize = 16;
 
 /// Why a path is no model.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug)]
 pub(super) enum FilesError {
-    #[error("the model file {} does not exist", .0.display())]
-    Missing(PathBuf, #[source] io::Error),
-    #[error("the model file {} cannot be read: {}", .0.display(), .1)]
-    Unreadable(PathBuf, #[source] io::Error),
-    #[error("{} is neither a file nor a directory", .0.display())]
+    Missing(PathBuf, io::Error),
+    Unreadable(PathBuf, io::Error),
     Neither(PathBuf),
-    #[error("the directory {} has no files in it", .0.display())]
     Empty(PathBuf),
-    #[error(
-        "{} is too large a tree for one model; allowed are {MAX_ENTRIES} files and directories, {MAX_DEPTH} deep",
-        .0.display()
-    )]
     TooMany(PathBuf),
+}
+
+impl fmt::Display for FilesError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing(first, _) => {
+                write!(f, "the model file {} does not exist", first.display())
+            }
+            Self::Unreadable(first, second) => {
+                write!(f, "the model file {} cannot be read: {}", first.display(), second)
+            }
+            Self::Neither(it) => write!(f, "{} is neither a file nor a directory", it.display()),
+            Self::Empty(it) => write!(f, "the directory {} has no files in it", it.display()),
+            Self::TooMany(it) => write!(
+                f,
+                "{} is too large a tree for one model; allowed are {MAX_ENTRIES} files and directories, {MAX_DEPTH} deep",
+                it.display()
+            ),
+        }
+    }
+}
+
+impl std::error::Error for FilesError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Missing(_, source) => Some(source),
+            Self::Unreadable(_, source) => Some(source),
+            _ => None,
+        }
+    }
 }
 
 impl From<FilesError> for Error {

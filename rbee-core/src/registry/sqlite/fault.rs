@@ -1,7 +1,7 @@
 //! What can go wrong with the file, and how it reads as an [`Error`] of the crate.
 
 use std::{
-    io,
+    fmt, io,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -9,43 +9,84 @@ use std::{
 use crate::error::{Error, ErrorKind};
 
 /// A failure of one operation on the database.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug)]
 pub(super) enum Fault {
-    #[error("{0}")]
-    Sqlite(#[from] rusqlite::Error),
-    #[error("{0}")]
-    Io(#[from] io::Error),
-    #[error("it is {0}, not a database file")]
+    Sqlite(rusqlite::Error),
+    Io(io::Error),
     NotAFile(&'static str),
-    #[error("it is not an SQLite database; it is left as it is")]
     NotADatabase,
-    #[error(
-        "it is a database of another application (its application id is {found:#010x}, that of rbee is {:#010x}); \
-         it is left as it is",
-        super::schema::APPLICATION_ID
-    )]
     Foreign { found: i32 },
-    #[error(
-        "its schema has version {found}, and this rbee knows versions up to {known}; it was written by a newer rbee \
-         and is left as it is"
-    )]
     Newer { found: i32, known: i32 },
-    #[error("column {column} of a row of {table} holds {value:?}, which is damaged")]
     Damaged { table: &'static str, column: String, value: String },
-    #[error("its thread has ended")]
     Stopped,
-    #[error("the file is damaged ({0})")]
     Unsound(String),
-    #[error("{} is not a mark that can be read: {cause}", path.display())]
     BadMark { path: PathBuf, cause: String },
-    #[error("{what}; its mark is of {at}, when {live_jobs} jobs waited or ran")]
     Lost { what: String, live_jobs: u64, at: String },
-    #[error("the backup {} cannot be used: {cause}", path.display())]
     Backup { path: PathBuf, cause: Box<Fault> },
-    #[error("it needs {needed} bytes of free disk, and {free} are free")]
     NoRoom { needed: u64, free: u64 },
-    #[error("a queen uses it")]
     Used,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sqlite(it) => write!(f, "{it}"),
+            Self::Io(it) => write!(f, "{it}"),
+            Self::NotAFile(it) => write!(f, "it is {it}, not a database file"),
+            Self::NotADatabase => f.write_str("it is not an SQLite database; it is left as it is"),
+            Self::Foreign { found } => write!(
+                f,
+                "it is a database of another application (its application id is {found:#010x}, that of rbee is {:#010x}); \
+         it is left as it is",
+                super::schema::APPLICATION_ID
+            ),
+            Self::Newer { found, known } => write!(
+                f,
+                "its schema has version {found}, and this rbee knows versions up to {known}; it was written by a newer rbee \
+         and is left as it is"
+            ),
+            Self::Damaged { table, column, value } => {
+                write!(f, "column {column} of a row of {table} holds {value:?}, which is damaged")
+            }
+            Self::Stopped => f.write_str("its thread has ended"),
+            Self::Unsound(it) => write!(f, "the file is damaged ({it})"),
+            Self::BadMark { path, cause } => {
+                write!(f, "{} is not a mark that can be read: {cause}", path.display())
+            }
+            Self::Lost { what, live_jobs, at } => {
+                write!(f, "{what}; its mark is of {at}, when {live_jobs} jobs waited or ran")
+            }
+            Self::Backup { path, cause } => {
+                write!(f, "the backup {} cannot be used: {cause}", path.display())
+            }
+            Self::NoRoom { needed, free } => {
+                write!(f, "it needs {needed} bytes of free disk, and {free} are free")
+            }
+            Self::Used => f.write_str("a queen uses it"),
+        }
+    }
+}
+
+impl std::error::Error for Fault {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Sqlite(source) => Some(source),
+            Self::Io(source) => Some(source),
+            _ => None,
+        }
+    }
+}
+
+impl From<rusqlite::Error> for Fault {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sqlite(error)
+    }
+}
+
+impl From<io::Error> for Fault {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
 }
 
 impl Fault {
