@@ -26,7 +26,7 @@ const MAX_SHARDS: usize = 1_024;
 
 /// Where one tensor lies.
 #[derive(Clone, Debug)]
-pub(crate) struct Entry {
+pub(crate) struct TensorEntry {
     /// Which of the files.
     pub(crate) shard: usize,
     /// The type as the format names it, `BF16` for instance.
@@ -43,7 +43,7 @@ pub(crate) struct Entry {
 #[derive(Debug)]
 pub(crate) struct WeightFiles {
     pub(crate) shards: Vec<(PathBuf, File)>,
-    pub(crate) tensors: BTreeMap<String, Entry>,
+    pub(crate) tensors: BTreeMap<String, TensorEntry>,
 }
 
 impl WeightFiles {
@@ -161,7 +161,7 @@ impl<'de> Deserialize<'de> for Header {
     }
 }
 
-fn header(path: &Path, file: &mut File, size: u64, shard: usize) -> Found<Vec<(String, Entry)>> {
+fn header(path: &Path, file: &mut File, size: u64, shard: usize) -> Found<Vec<(String, TensorEntry)>> {
     let unreadable = |source| FileFault::unreadable(path, source);
     let defect = |what: String| FileFault::defect(path, what);
     if size < 8 {
@@ -194,8 +194,8 @@ fn header(path: &Path, file: &mut File, size: u64, shard: usize) -> Found<Vec<(S
 }
 
 /// The format allows neither holes nor overlaps: each byte belongs to one tensor.
-fn contiguous(entries: &[(String, Entry)], data: u64, size: u64) -> Result<(), String> {
-    let mut by_offset: Vec<&(String, Entry)> = entries.iter().collect();
+fn contiguous(entries: &[(String, TensorEntry)], data: u64, size: u64) -> Result<(), String> {
+    let mut by_offset: Vec<&(String, TensorEntry)> = entries.iter().collect();
     by_offset.sort_by_key(|(_, entry)| (entry.offset, entry.bytes));
     let mut end = data;
     for (name, entry) in by_offset {
@@ -215,7 +215,7 @@ fn contiguous(entries: &[(String, Entry)], data: u64, size: u64) -> Result<(), S
 }
 
 /// One tensor's line of the header, against the bytes there are.
-fn entry(value: &Value, data: u64) -> Result<Entry, String> {
+fn entry(value: &Value, data: u64) -> Result<TensorEntry, String> {
     let field = |key: &str| value.get(key).unwrap_or(&Value::Null);
     let Some(dtype) = field("dtype").as_str().filter(|name| name.len() <= 32) else {
         return Err(format!("dtype is {}; allowed is a name", shown(field("dtype"))));
@@ -253,7 +253,7 @@ fn entry(value: &Value, data: u64) -> Result<Entry, String> {
     }
     let elements = elements.ok_or_else(|| format!("no tensor has shape {shape:?}"))?;
     let shape = shape.iter().map(|side| *side as usize).collect();
-    Ok(Entry { shard: 0, dtype: dtype.into(), shape, elements, offset: begin, bytes: end - begin })
+    Ok(TensorEntry { shard: 0, dtype: dtype.into(), shape, elements, offset: begin, bytes: end - begin })
 }
 
 /// How many bits an element takes, for the types that are known.

@@ -18,15 +18,15 @@ use super::{
 /// The functions of a policy that the queen calls.
 #[derive(Debug)]
 pub(super) struct Script {
-    pub(super) schedule: Entry,
-    pub(super) admit: Option<Entry>,
-    pub(super) order: Option<Entry>,
-    pub(super) evict: Option<Entry>,
+    pub(super) schedule: ScriptFunction,
+    pub(super) admit: Option<ScriptFunction>,
+    pub(super) order: Option<ScriptFunction>,
+    pub(super) evict: Option<ScriptFunction>,
 }
 
 /// A function that the queen calls.
 #[derive(Debug)]
-pub(super) struct Entry {
+pub(super) struct ScriptFunction {
     program: AST,
     parameters: Vec<String>,
     constants: Scope<'static>,
@@ -44,7 +44,7 @@ impl Script {
         let constants = budget::grant(until, || constants(engine, text, &functions))?;
         // The whole text first, so that errors refer to what was written.
         engine.compile_with_scope(&constants, text)?;
-        let entry = |name: &str| -> Res<Option<Entry>> {
+        let entry = |name: &str| -> Res<Option<ScriptFunction>> {
             let Some(own) = functions.iter().find(|function| function.name == name) else {
                 return Ok(None);
             };
@@ -58,7 +58,7 @@ impl Script {
             }
             let program = engine.compile_with_scope(&scope, blanked(text, kept))?;
             let parameters = own.parameters.iter().map(ToString::to_string).collect();
-            Ok(Some(Entry { program, parameters, constants: constants.clone() }))
+            Ok(Some(ScriptFunction { program, parameters, constants: constants.clone() }))
         };
         let Some(schedule) = entry("schedule")? else {
             return Err(fault("there is no fn schedule(job, workers, hives)"));
@@ -72,7 +72,7 @@ impl Script {
     }
 }
 
-impl Entry {
+impl ScriptFunction {
     pub(super) fn call<const N: usize>(
         &self,
         engine: &Engine,
