@@ -12,7 +12,7 @@ use std::{
 use candle_core::{DType, Device, Tensor};
 
 use super::files::{FileFault, LoadFault, Loaded, shown};
-use crate::model_info::safetensors::{Entry, WeightFiles};
+use crate::model_info::safetensors::{TensorEntry, WeightFiles};
 
 /// How much is read between two looks at whether the load is still wanted.
 const CHUNK_BYTES: usize = 4 << 20;
@@ -45,7 +45,7 @@ impl Checkpoint {
         idle: impl Fn(&str) -> bool,
     ) -> Loaded<()> {
         let WeightFiles { shards, tensors } = &self.0;
-        let defect = |entry: Option<&Entry>, what: String| {
+        let defect = |entry: Option<&TensorEntry>, what: String| {
             Err(LoadFault::defect(&shards[entry.map_or(0, |entry| entry.shard)].0, what))
         };
         let mut expected = HashSet::new();
@@ -97,7 +97,7 @@ impl Checkpoint {
         mut progress: impl FnMut(u64, u64) -> bool,
     ) -> Loaded<HashMap<String, Tensor>> {
         let WeightFiles { shards, tensors } = &mut self.0;
-        let mut wanted: Vec<(&String, &Entry, DType)> = parts
+        let mut wanted: Vec<(&String, &TensorEntry, DType)> = parts
             .iter()
             .filter_map(|(name, _)| {
                 let entry = tensors.get(name)?;
@@ -135,7 +135,7 @@ impl Checkpoint {
 }
 
 /// The type of a tensor, where it is one that models are computed with.
-fn dtype(entry: &Entry) -> Option<DType> {
+fn dtype(entry: &TensorEntry) -> Option<DType> {
     match &*entry.dtype {
         "F32" => Some(DType::F32),
         "F16" => Some(DType::F16),
