@@ -1,4 +1,4 @@
-//! What an operator orders.
+//! Commands of operators.
 
 use super::{operators::answer, *};
 use crate::{
@@ -51,7 +51,7 @@ impl Engine {
         answer(n, result.map(|()| CommandOutput::Done), out);
     }
 
-    /// It holds when it is recorded.
+    /// The change takes effect when it is recorded.
     fn change_tenant(&mut self, operator: u64, change: TenantChange, out: &mut Out) {
         let record = match &change {
             TenantChange::Put(record) => Change::TenantPut(record.clone()),
@@ -146,7 +146,8 @@ impl Engine {
         Ok(())
     }
 
-    /// It holds at once, and is answered when it is recorded. Who pins a replica wants it for good.
+    /// Takes effect at once, and is answered when it is recorded. A pinned replica is no longer a replica: the operator
+    /// wants it to stay.
     pub(super) fn pin(
         &mut self,
         operator: u64,
