@@ -1,4 +1,4 @@
-//! Carrying out what the engine wants done.
+//! Carries out the engine's effects.
 
 use super::*;
 use crate::metrics;
@@ -161,7 +161,7 @@ impl Driver {
         }
     }
 
-    /// The engine knows a worker that there is no handle on: as good as gone.
+    /// The engine knows a worker without a handle: the worker counts as gone.
     fn no_such_worker(&self, lease: LeaseId, worker: WorkerId) {
         let result = AttemptResult::Failed(no_handle(worker));
         let end = AttemptEnd { result, produced: 0, resumable: true };
