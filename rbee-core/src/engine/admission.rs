@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// The error for an answer to another question.
-const NO_ADMISSION: &str = "asked whether to admit a job, the policy said where it goes";
+const NO_ADMISSION: &str = "asked whether to admit a job, the policy answered where it goes";
 
 /// A job that the policy must decide about before it may join the queue.
 #[derive(Debug)]
@@ -328,7 +328,7 @@ impl Engine {
         if self.is_draining() {
             return Err(Error::new(
                 ErrorKind::ShuttingDown,
-                "the queen is going down and takes no more jobs",
+                "the queen is shutting down and takes no more jobs",
             ));
         }
         self.check_store()?;
@@ -393,8 +393,8 @@ impl Engine {
             return Ok(());
         }
         let message = format!(
-            "the deadline of {deadline:?} cannot be met: {ahead} jobs go before it on {slots} slots, and the shortest of \
-             late took {:?}",
+            "the deadline of {deadline:?} cannot be met: {ahead} jobs are ahead of it on {slots} slots, and the shortest \
+             recent job took {:?}",
             shortest.took
         );
         Err(Error::new(ErrorKind::DeadlineExceeded, message)

@@ -166,7 +166,7 @@ mod tests {
         assert!(admit(&settings, room(9, false), &throughput).is_ok());
         let error = admit(&settings, room(10, false), &throughput).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::SystemAtCapacity);
-        assert_eq!(error.retry_after(), None, "no job has ended yet, so nobody knows");
+        assert_eq!(error.retry_after(), None, "no job has ended yet, so it is unknown");
         assert!(admit(&settings, room(19, true), &throughput).is_ok());
         assert!(admit(&settings, room(20, true), &throughput).is_err());
     }

@@ -101,7 +101,7 @@ impl Engine {
             return refuse(ErrorKind::InvalidRequest, format!("hive {hive} has no device {index}"));
         }
         if let Some(busy) = evict.iter().find(|id| !self.is_stoppable(**id, &hive)) {
-            let message = format!("worker {busy} is not an idle, unpinned one of hive {hive}");
+            let message = format!("worker {busy} is not an idle, unpinned worker of hive {hive}");
             return refuse(ErrorKind::Conflict, message);
         }
         if let Some(why) = self.has_no_room(&hive, &spec, &evict) {

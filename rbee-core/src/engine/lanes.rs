@@ -52,7 +52,7 @@ impl LaneId {
     }
 }
 
-/// An open question: where does this job go?
+/// An open question about where a job goes.
 #[derive(Debug, PartialEq)]
 pub(super) struct Asked {
     pub(super) lane: LaneId,

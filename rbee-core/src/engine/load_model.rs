@@ -150,7 +150,7 @@ impl Engine {
             }
             Ok(Placement::Reject(error)) | Err(error) => answer(n, Err(error), out),
             Ok(Placement::Wait | Placement::Assign(_)) => {
-                let message = format!("there is no place for model {model} at the moment");
+                let message = format!("there is no room for model {model} now");
                 answer(n, Err(Error::new(ErrorKind::InsufficientVram, message)), out);
             }
         }

@@ -233,8 +233,8 @@ impl Silence {
     /// The error that the attempt ends with if the job goes on elsewhere.
     pub(super) fn error(&self) -> Error {
         let (kind, what) = match self.began {
-            true => (ErrorKind::WorkerFault, "gave no sign"),
-            false => (ErrorKind::WorkerUnreachable, "did not begin"),
+            true => (ErrorKind::WorkerFault, "sent nothing"),
+            false => (ErrorKind::WorkerUnreachable, "did not start the run"),
         };
         let lasted = self.lasted;
         Error::new(kind, format!("the worker {what} for {lasted:.1?} (setting suspect_after)"))
@@ -536,32 +536,32 @@ pub enum Note {
     WorkerReady(WorkerId, HiveId, ModelRef),
     /// A worker that took jobs is gone.
     WorkerGone(WorkerId, HiveId, ModelRef, Error),
-    /// A model's files are being put on a hive's disk.
+    /// A model's files are being fetched to a hive's disk.
     Provisioning(HiveId, ModelRef),
     /// A worker is being started.
     Spawning(WorkerId, HiveId, ModelRef),
     /// A worker could not be started.
     SpawnFailed(HiveId, ModelRef, Error),
-    /// A worker is stopped to make room.
+    /// A worker is evicted.
     Evicted(WorkerId, ModelRef),
-    /// A worker is started beside others of its model, because jobs queue up.
+    /// A replica of a model is started, because jobs queue up.
     ScaledUp(WorkerId, HiveId, ModelRef),
-    /// A worker that was started beside others is stopped: they suffice.
+    /// A replica is stopped: the other workers are enough.
     ScaledBack(WorkerId, ModelRef),
-    /// A worker is stopped because it was idle for as long as its model is kept alive.
+    /// A worker is stopped because it was idle for its model's keep-alive time.
     Expired(WorkerId, ModelRef),
     /// An attempt failed and the job is tried again.
     Retried(JobId, WorkerId, Error),
-    /// A worker said that all its slots were taken although one was granted.
+    /// A worker answered that all its slots were taken although one was granted.
     BusyAnswer(WorkerId),
-    /// There is a sign that a worker has died or hangs: it gets no jobs until it is known to be well.
+    /// A worker may have died or hang: it gets no jobs until it is known to be healthy.
     WorkerSuspected(WorkerId, Error),
-    /// A worker that was suspected, or had failed, says that it is well: it gets jobs again.
+    /// A suspected or failed worker answers that it is healthy: it gets jobs again.
     WorkerTrusted(WorkerId),
     /// A worker failed too often and gets no jobs until a probe succeeds.
     WorkerFailed(WorkerId),
-    /// The readers of a job were told its end before it was recorded; the error says why, if that is known. It is
-    /// recorded once the store takes it, unless the store refused it for good.
+    /// The readers of a job got its end before it was recorded; the error says why, if known. The end is recorded once
+    /// the store takes it, unless the store refused it for good.
     Unrecorded(JobId, Option<Error>),
     /// The store cannot be written.
     StoreFailed(Error),

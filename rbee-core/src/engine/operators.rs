@@ -75,7 +75,7 @@ impl Engine {
         if !self.is_draining() {
             return Ok(());
         }
-        let message = "the queen is going down and starts no workers";
+        let message = "the queen is shutting down and starts no workers";
         Err(Error::new(ErrorKind::ShuttingDown, message))
     }
 

@@ -11,7 +11,7 @@ use crate::{
 /// Answers in a row that do not fit before the built-in policy is asked, and then before the lane is parked.
 const MISSES: u32 = 3;
 /// The error for an answer to another question.
-const NO_PLACEMENT: &str = "asked where a job goes, the policy said whether to admit it";
+const NO_PLACEMENT: &str = "asked where a job goes, the policy answered whether to admit it";
 
 impl Engine {
     /// Asks every question that is open about this model.
@@ -205,7 +205,7 @@ impl Engine {
             return fault("there is no such worker");
         };
         if view.info.model != entry.job.model {
-            return fault("it has another model");
+            return fault("it has another model loaded");
         }
         if view.state != WorkerState::Ready || view.free_slots() == 0 {
             return fault("it has no free slot");
@@ -255,7 +255,7 @@ impl Engine {
             ));
         }
         if let Some(worker) = evict.iter().find(|id| !self.is_stoppable(**id, hive)) {
-            return fault(format!("worker {worker} is not an idle, unpinned one of this hive"));
+            return fault(format!("worker {worker} is not an idle, unpinned worker of this hive"));
         }
         self.has_no_room(hive, spec, evict).map_or(Ok(()), fault)
     }

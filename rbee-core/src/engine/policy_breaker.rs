@@ -140,11 +140,11 @@ mod tests {
         }
         let told: Vec<bool> =
             (0..=MAX_FAULTS).map(|_| fail(&mut breaker, first, PolicyFunction::Place)).collect();
-        assert_eq!(told, [false, false, false, false, true, false], "it is told once");
+        assert_eq!(told, [false, false, false, false, true, false], "it is reported once");
         assert!(breaker.health().is_suspended);
         assert_eq!((breaker.places(), breaker.admits()), (None, None));
         breaker.did_well(first, PolicyFunction::Place);
-        assert_eq!(breaker.places(), None, "only a change helps");
+        assert_eq!(breaker.places(), None, "only another policy ends it");
 
         breaker.replace(true);
         let second = Some(breaker.generation);

@@ -319,7 +319,7 @@ fn checked(
 ) -> Result<Arc<WorkerInfo>> {
     if info.id != worker || info.model != starting.spec.model {
         let message = format!(
-            "hive {} was told to start worker {worker} with model {}, and started worker {} with model {}",
+            "hive {} was asked to start worker {worker} with model {}, and started worker {} with model {}",
             starting.hive, starting.spec.model, info.id, info.model
         );
         return Err(Error::new(ErrorKind::WorkerFault, message));

@@ -223,7 +223,7 @@ impl Attempt {
                     let limit = self.settings.stall_timeout;
                     let (kind, what) = match watch.has_begun() {
                         true => (ErrorKind::WorkerFault, "gave nothing"),
-                        false => (ErrorKind::WorkerUnreachable, "did not begin"),
+                        false => (ErrorKind::WorkerUnreachable, "did not start the run"),
                     };
                     let message =
                         format!("the worker {what} for {limit:?} (setting stall_timeout)");

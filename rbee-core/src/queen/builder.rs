@@ -198,7 +198,7 @@ impl QueenBuilder {
             false => policies::first(&*registry, epoch, &application_policy).await?,
         };
         let info = scheduler.info();
-        tracing::info!(policy = info.name, version, "the policy in force");
+        tracing::info!(policy = info.name, version, "the active policy");
         let admits = info.admits;
         let policy = Policy::new(Ready::new(scheduler)?, version, built_in.clone());
         let reign = policy.reign().clone();

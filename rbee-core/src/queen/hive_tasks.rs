@@ -231,7 +231,7 @@ pub(super) fn probe(worker: WorkerId, handle: Arc<dyn Worker>, limit: Duration, 
                 Err(Error::new(ErrorKind::WorkerFault, message))
             })
         });
-        let what = format!("worker {worker} did not say how it is");
+        let what = format!("worker {worker} did not report its health");
         let result = within(limit, ErrorKind::WorkerFault, what, health).await;
         inbox.input(Input::Probed { worker, result });
     });

@@ -34,7 +34,7 @@ struct Inner {
     started: Option<Started>,
     /// The text of all tokens, concatenated.
     text: String,
-    /// Where each token's text ends.
+    /// The end of each token's text.
     ends: Vec<u32>,
     ids: Vec<Option<u32>>,
     vectors: Option<Arc<Vec<Vec<f32>>>>,

@@ -97,7 +97,7 @@ impl Watch {
                         self.tell(HiveFact::WorkerExited { worker, why }).await;
                     }
                     None => {
-                        let message = "the link to the hive broke off";
+                        let message = "the connection to the hive broke off";
                         return Err(Error::new(ErrorKind::HiveUnreachable, message));
                     }
                 },
@@ -165,13 +165,13 @@ pub(super) async fn own(
                 inbox.input(Input::Restore { snapshot: Box::new(snapshot) });
             }
             Err(error) if error.kind() == ErrorKind::Fenced => {
-                tracing::error!(%error, "this queen's jobs are another's now; it stops");
+                tracing::error!(%error, "another queen owns this queen's jobs now; it stops");
                 let (reply, _) = oneshot::channel();
                 inbox.send(Message::Freeze { reply, why: error });
                 return;
             }
             Err(error) => {
-                tracing::warn!(%error, "the store did not take the sign of life");
+                tracing::warn!(%error, "the store did not take the heartbeat");
                 writer.probe();
             }
         }

@@ -123,7 +123,7 @@ impl Account {
     fn check_requests(&self, now: Now, id: &TenantId) -> Result<()> {
         let Some(limit) = self.limits.requests_per_minute else { return Ok(()) };
         let Some(after) = self.requests.wait(now.at, limit, 1.0) else { return Ok(()) };
-        let message = format!("tenant {id} asks more than {limit} times a minute");
+        let message = format!("tenant {id} makes more than {limit} requests a minute");
         refuse(ErrorKind::RateLimited, message, Some(after))
     }
 

@@ -99,7 +99,7 @@ impl Account {
         if let Some(limit) = self.limits.requests_per_minute
             && let Some(after) = self.requests.wait(now.at, limit, f64::from(jobs))
         {
-            let message = format!("tenant {id} asks more than {limit} times a minute");
+            let message = format!("tenant {id} makes more than {limit} requests a minute");
             return refuse(ErrorKind::RateLimited, message, Some(after));
         }
         if let Some(limit) = self.limits.tokens_per_minute

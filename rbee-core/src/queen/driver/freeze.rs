@@ -19,7 +19,6 @@ impl Driver {
     /// Takes the last turn. The engine is frozen first, so that dropped attempts and handles do not look like ends of
     /// jobs. The records of this turn, and those on their way to the store before, are reported as they were written;
     /// only after that do all other callers get their answer.
-    /// those told who wait for something else.
     pub(super) async fn freeze(
         mut self,
         Last { reply, why }: Last,
@@ -70,12 +69,12 @@ impl Driver {
 /// owner of the store runs it to its end; otherwise the store did not confirm what it has written.
 pub(in crate::queen) fn interrupted(job: JobId, why: &Error, goes_on: bool) -> Error {
     let next = if goes_on {
-        "it goes on when the queen is back: follow its events behind the last one that was read, or repeat the request under \
+        "it goes on when the queen is back: follow its events after the last one that was read, or repeat the request under \
          its idempotency key"
     } else {
-        "what was recorded of it last is not known, so it may go on when the queen is back: its record tells"
+        "its last record is unknown, so it may go on when the queen is back: look at its record then"
     };
-    Error::new(ErrorKind::Interrupted, format!("job {job} was left before its end: {why}; {next}"))
+    Error::new(ErrorKind::Interrupted, format!("job {job} was interrupted before its end: {why}; {next}"))
         .with_retry_after(RESTART)
         .with_source(why.clone())
 }

@@ -188,7 +188,7 @@ fn an_interrupted_log_gives_what_is_there_and_no_end_and_is_written_no_more() {
     assert_eq!(read(&mut events, &count).len(), 2);
     assert!(!events.is_done() && events.interruption().is_none());
     log.interrupt(interrupted());
-    assert_eq!(count.0.load(Ordering::Relaxed), 1, "who waits is woken");
+    assert_eq!(count.0.load(Ordering::Relaxed), 1, "a waiting reader is woken");
     assert!(read(&mut events, &count).is_empty());
     assert!(events.is_done());
     assert_eq!(events.interruption(), Some(&interrupted()));

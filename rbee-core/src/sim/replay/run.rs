@@ -258,7 +258,7 @@ impl<'a> Running<'a> {
             self.steps_here += 1;
             if self.steps_here > self.most_here {
                 return self.broken(format!(
-                    "policy {} goes round in circles: {} steps at one moment, {:?} after the beginning",
+                    "policy {} loops: {} steps at the same time, {:?} after the start",
                     self.stage.scheduler.info().name,
                     self.steps_here,
                     self.stage.elapsed()
@@ -350,6 +350,6 @@ mod tests {
         run.inputs.push_back(Input::Tick);
         run.settle();
         let said = run.trouble.unwrap().to_string();
-        assert!(said.starts_with("policy least-loaded goes round in circles: 10001"), "{said}");
+        assert!(said.starts_with("policy least-loaded loops: 10001"), "{said}");
     }
 }

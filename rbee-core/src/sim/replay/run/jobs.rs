@@ -108,7 +108,7 @@ impl Running<'_> {
             Outcome::Complete { .. } => self.report.completed += 1,
             Outcome::Failed(error) if live.started => count(&mut self.report.failed, error),
             Outcome::Failed(error) => count(&mut self.report.rejected, error),
-            Outcome::Cancelled => self.broken(format!("job {job} was cancelled by nobody")),
+            Outcome::Cancelled => self.broken(format!("job {job} was cancelled without a request")),
         }
     }
 }
