@@ -411,7 +411,9 @@ impl<'a> World<'a> {
             self.break_invariant(format!("job {job} ended twice"));
         }
         if self.plan.faults.records == 0 && !self.recorded_ends.contains(&job) {
-            self.break_invariant(format!("the end of job {job} was reported before it was recorded"));
+            self.break_invariant(format!(
+                "the end of job {job} was reported before it was recorded"
+            ));
         }
         self.report.accepted = self.accepted.len();
         self.report.completed += usize::from(completed);

@@ -74,7 +74,10 @@ pub(in crate::queen) fn interrupted(job: JobId, why: &Error, goes_on: bool) -> E
     } else {
         "its last record is unknown, so it may go on when the queen is back: look at its record then"
     };
-    Error::new(ErrorKind::Interrupted, format!("job {job} was interrupted before its end: {why}; {next}"))
-        .with_retry_after(RESTART)
-        .with_source(why.clone())
+    Error::new(
+        ErrorKind::Interrupted,
+        format!("job {job} was interrupted before its end: {why}; {next}"),
+    )
+    .with_retry_after(RESTART)
+    .with_source(why.clone())
 }
