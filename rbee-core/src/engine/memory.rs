@@ -191,7 +191,7 @@ impl Engine {
             let missing = part.saturating_add(reserved).saturating_sub(device.memory_free);
             (part > 0 && missing > freed).then(|| {
                 format!(
-                    "model {} needs {part} bytes on device {}, and {} are free there, {freed} when those are stopped that make room",
+                    "model {} needs {part} bytes on device {}, and {} are free there, {freed} more after the planned evictions",
                     spec.model, device.index, view.free_bytes(device)
                 )
             })

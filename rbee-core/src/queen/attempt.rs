@@ -222,7 +222,7 @@ impl Attempt {
                 Tick::Stalled => {
                     let limit = self.settings.stall_timeout;
                     let (kind, what) = match watch.has_begun() {
-                        true => (ErrorKind::WorkerFault, "gave nothing"),
+                        true => (ErrorKind::WorkerFault, "sent nothing"),
                         false => (ErrorKind::WorkerUnreachable, "did not start the run"),
                     };
                     let message =

@@ -299,7 +299,7 @@ impl Store {
                 if std::mem::take(&mut self.keeps_ends)
                     && let Err(error) = bounded(self.registry.keep_ends(self.epoch, &[])).await
                 {
-                    tracing::debug!(%error, "ends that are recorded are still kept beside the store");
+                    tracing::debug!(%error, "ends that are recorded are still kept outside the store");
                 }
                 return self.inbox.input(Input::Store { fault: None });
             }
@@ -338,7 +338,7 @@ impl Store {
                     self.report(entry.n.take(), Ok(()));
                 }
             }
-            Err(error) => tracing::debug!(%error, "ends are not kept beside the store"),
+            Err(error) => tracing::debug!(%error, "ends are not kept outside the store"),
         }
     }
 

@@ -200,7 +200,7 @@ pub fn replay_run(
         return Err(wrong(0, "there is none".into()));
     };
     let head: Head = serde_json::from_slice(&read(0, head)?)
-        .map_err(|cause| wrong(0, format!("it does not start like one: {cause}")))?;
+        .map_err(|cause| wrong(0, format!("it is not a valid first line: {cause}")))?;
     if head.format != FORMAT {
         let found = head.format;
         return Err(wrong(0, format!("its format is {found}; this build reads format {FORMAT}")));
@@ -361,7 +361,7 @@ mod tests {
         let text = String::from_utf8(recorded).unwrap();
         let told = |text: &str| replay_run(text.as_bytes(), None).unwrap_err().message().to_owned();
         assert!(told("").starts_with("line 1 of the recorded run: "));
-        assert!(told("hello\n").contains("it does not start like one"));
+        assert!(told("hello\n").contains("it is not a valid first line"));
         let other = text.replacen("{\"format\":1", "{\"format\":2", 1);
         assert!(told(&other).contains("its format is 2; this build reads format 1"));
         let broken = text.replacen("{\"now\":", "{\"then\":", 1);
