@@ -1,7 +1,7 @@
-//! What a scheduler sees: workers, hives and queues, with the indexes that make looking cheap.
+//! The view of a scheduler: workers, hives and queues, with indexes for cheap lookups.
 //!
-//! The maps are persistent: a clone costs nothing and an update with a clone held costs little, so a policy on
-//! another thread looks at a view that does not change under it.
+//! The maps are persistent: a clone is almost free, and an update while a clone exists is cheap, so a policy on another
+//! thread reads a view that does not change.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -30,7 +30,7 @@ use crate::{
 /// The models on one hive's disk.
 type OnDisk = BTreeMap<ModelRef, ModelOnDisk>;
 
-/// The whole cluster at one moment. Cloning costs a few reference counts.
+/// The whole cluster at one time. A clone costs a few reference counts.
 #[derive(Clone, Debug, Default)]
 pub struct ClusterView {
     workers: Map<WorkerId, Arc<WorkerView>>,
@@ -52,17 +52,17 @@ pub struct ClusterView {
 }
 
 impl ClusterView {
-    /// The worker of this name.
+    /// The worker with this id.
     pub fn worker(&self, id: WorkerId) -> Option<&Arc<WorkerView>> {
         self.workers.get(&id)
     }
 
-    /// All workers, by name.
+    /// All workers, ordered by id.
     pub fn workers(&self) -> impl Iterator<Item = &Arc<WorkerView>> {
         self.workers.values()
     }
 
-    /// How many workers there are.
+    /// The number of workers.
     pub fn worker_count(&self) -> usize {
         self.workers.size()
     }
@@ -86,8 +86,8 @@ impl ClusterView {
             .filter_map(|id| self.workers.get(id))
     }
 
-    /// Slots, free or not, of the workers that have or are loading this model. The cost does not depend on how many
-    /// they are.
+    /// Slots, free or not, of the workers that have or are loading this model. The cost does not depend on their
+    /// number.
     pub fn slots(&self, model: &ModelRef) -> u64 {
         self.slots.get(model).copied().unwrap_or(0)
     }
@@ -113,34 +113,33 @@ impl ClusterView {
             .filter_map(|id| self.workers.get(id))
     }
 
-    /// How many workers this hive has.
+    /// The number of workers of this hive.
     pub fn count_on_hive(&self, hive: &HiveId) -> usize {
         self.rooms.get(hive).map_or(0, Room::workers)
     }
 
-    /// Memory that the workers of this hive take together, in bytes: those being loaded or stopped too.
+    /// Memory that the workers of this hive take together, in bytes, including those being loaded or stopped.
     pub fn memory_taken(&self, hive: &HiveId) -> u64 {
         self.rooms.get(hive).map_or(0, Room::taken)
     }
 
-    /// Memory that the workers of this hive would give back that may be stopped to make room, in bytes: on this device,
-    /// and in all.
+    /// Memory that the evictable workers of this hive would free, in bytes: on this device, and in total.
     pub(crate) fn evictable(&self, hive: &HiveId, device: u32) -> (u64, u64) {
         let room = self.rooms.get(hive);
         room.map_or((0, 0), |room| (room.evictable_on(device), room.evictable()))
     }
 
-    /// Memory that further workers of this hive may take, in bytes; none where it has no budget.
+    /// Memory that further workers of this hive may take, in bytes; `None` if it has no budget.
     pub fn memory_left(&self, hive: &HiveView) -> Option<u64> {
         hive.memory_budget.map(|budget| budget.saturating_sub(self.memory_taken(&hive.id)))
     }
 
-    /// The hive of this name.
+    /// The hive with this id.
     pub fn hive(&self, id: &HiveId) -> Option<&Arc<HiveView>> {
         self.hives.get(id)
     }
 
-    /// All hives, by name.
+    /// All hives, ordered by id.
     pub fn hives(&self) -> impl Iterator<Item = &Arc<HiveView>> {
         self.hives.values()
     }
@@ -150,17 +149,17 @@ impl ClusterView {
         self.lanes.get(key)
     }
 
-    /// All queues in which jobs wait.
+    /// All queues with waiting jobs.
     pub fn lanes(&self) -> impl Iterator<Item = (&LaneKey, &LaneView)> {
         self.lanes.iter()
     }
 
-    /// How many jobs wait, in all queues together.
+    /// The number of waiting jobs in all queues.
     pub fn waiting(&self) -> usize {
         self.waiting
     }
 
-    /// How many jobs wait for this model, and since when the first of them does; `None` where none does.
+    /// The number of jobs that wait for this model, and since when the first of them waits; `None` if none waits.
     pub fn waiting_for(&self, model: &ModelRef) -> Option<LaneView> {
         let first = LaneKey { model: model.clone(), tenant: None };
         let lanes = self.lanes.range(first..).take_while(|(key, _)| key.model == *model);
@@ -171,17 +170,18 @@ impl ClusterView {
         })
     }
 
-    /// The tenant of this name; none where nothing is known of it and no limits hold.
+    /// The tenant with this id; `None` if it has no limits and nothing is known of it.
     pub fn tenant(&self, id: &TenantId) -> Option<&Arc<TenantView>> {
         self.tenants.get(id)
     }
 
-    /// All tenants, by name.
+    /// All tenants, ordered by id.
     pub fn tenants(&self) -> impl Iterator<Item = &Arc<TenantView>> {
         self.tenants.values()
     }
 
-    /// The hives with this model on their disk, by name. The cost does not depend on how many others there are.
+    /// The hives with this model on their disk, ordered by id. The cost does not depend on how many other hives there
+    /// are.
     pub fn with_model_on_disk(&self, model: &ModelRef) -> impl Iterator<Item = &Arc<HiveView>> {
         self.holders
             .get(model)
@@ -190,29 +190,29 @@ impl ClusterView {
             .filter_map(|id| self.hives.get(id))
     }
 
-    /// The model as the hive with the largest copy has it; `None` if no hive has it.
+    /// The model as on the hive with the largest copy; `None` if no hive has it.
     pub(crate) fn largest_on_disk(&self, model: &ModelRef) -> Option<&ModelOnDisk> {
         let on_disk = self.with_model_on_disk(model).filter_map(|hive| hive.models.get(model));
         on_disk.max_by_key(|model| model.bytes)
     }
 
-    /// Is the model known here: loaded or loading somewhere, or on the disk of some hive?
+    /// True if the model is known here: loaded or loading somewhere, or on the disk of some hive.
     pub fn knows_model(&self, model: &ModelRef) -> bool {
         self.by_model.contains_key(model) || self.holders.contains_key(model)
     }
 
-    /// Memory that a worker of this model was lately seen to take on a device of this kind, in bytes; the most of them,
-    /// where they differ. It is learned from what workers report, after a restart from those that live.
+    /// Memory that a worker of this model was recently measured to take on a device of this kind, in bytes; the largest
+    /// value if they differ. It is learned from reports of workers, after a restart from the live ones.
     pub fn measured(&self, model: &ModelRef, kind: DeviceKind) -> Option<u64> {
         self.measured.get(model, kind)
     }
 
-    /// A worker of this model takes so much on a device of this kind.
+    /// Notes the measured memory of a worker of this model on a device of this kind.
     pub fn note_measured(&mut self, model: &ModelRef, kind: DeviceKind, bytes: u64) {
         self.measured.note(model, kind, bytes);
     }
 
-    /// Puts a worker in, or in the place of the one of its name.
+    /// Adds a worker, or replaces the one with the same id.
     pub fn put_worker(&mut self, view: WorkerView) {
         let id = view.info.id;
         self.remove_worker(id);
@@ -231,7 +231,7 @@ impl ClusterView {
         self.workers.insert_mut(id, Arc::new(view));
     }
 
-    /// Changes a worker, and the indexes with it. Its identity must stay. Says whether there is one of that name.
+    /// Changes a worker and updates the indexes. Its identity must stay. Returns true if the worker exists.
     pub fn edit_worker(&mut self, id: WorkerId, change: impl FnOnce(&mut WorkerView)) -> bool {
         let Some(slot) = self.workers.get_mut(&id) else {
             return false;
@@ -262,7 +262,7 @@ impl ClusterView {
         true
     }
 
-    /// Takes a worker out.
+    /// Removes a worker.
     pub fn remove_worker(&mut self, id: WorkerId) -> Option<Arc<WorkerView>> {
         let view = self.workers.get(&id)?.clone();
         self.workers.remove_mut(&id);
@@ -281,19 +281,19 @@ impl ClusterView {
         Some(view)
     }
 
-    /// Puts a hive in, or in the place of the one of its name.
+    /// Adds a hive, or replaces the one with the same id.
     pub fn put_hive(&mut self, view: HiveView) {
         let old = self.hives.get(&view.id).map(|old| old.models.clone());
         self.index_models(&view.id, &old.unwrap_or_default(), &view.models);
         self.hives.insert_mut(view.id.clone(), Arc::new(view));
     }
 
-    /// Changes a hive. Says whether there is one of that name.
+    /// Changes a hive. Returns true if the hive exists.
     pub fn edit_hive(&mut self, id: &HiveId, change: impl FnOnce(&mut HiveView)) -> bool {
         let Some(slot) = self.hives.get_mut(id) else {
             return false;
         };
-        // Held, so that a change of the models makes another map of them.
+        // A second reference, so that a change of the models creates a new map.
         let old = slot.models.clone();
         let view = Arc::make_mut(slot);
         change(view);
@@ -302,7 +302,7 @@ impl ClusterView {
         true
     }
 
-    /// Takes a hive out.
+    /// Removes a hive.
     pub fn remove_hive(&mut self, id: &HiveId) {
         if let Some(old) = self.hives.get(id).map(|old| old.models.clone()) {
             self.index_models(id, &old, &Arc::default());
@@ -310,7 +310,7 @@ impl ClusterView {
         self.hives.remove_mut(id);
     }
 
-    /// The models on the hive's disk are others.
+    /// Updates the index after a change of the models on the hive's disk.
     fn index_models(&mut self, hive: &HiveId, old: &Arc<OnDisk>, new: &Arc<OnDisk>) {
         if Arc::ptr_eq(old, new) {
             return;
@@ -323,12 +323,12 @@ impl ClusterView {
         }
     }
 
-    /// Puts a tenant in, or in the place of the one of its name.
+    /// Adds a tenant, or replaces the one with the same id.
     pub fn put_tenant(&mut self, view: TenantView) {
         self.tenants.insert_mut(view.id.clone(), Arc::new(view));
     }
 
-    /// Changes a tenant. Says whether there is one of that name.
+    /// Changes a tenant. Returns true if the tenant exists.
     pub fn edit_tenant(&mut self, id: &TenantId, change: impl FnOnce(&mut TenantView)) -> bool {
         let Some(slot) = self.tenants.get_mut(id) else {
             return false;
@@ -337,12 +337,12 @@ impl ClusterView {
         true
     }
 
-    /// Takes a tenant out.
+    /// Removes a tenant.
     pub fn remove_tenant(&mut self, id: &TenantId) {
         self.tenants.remove_mut(id);
     }
 
-    /// Sets what waits in a queue; `None` where nothing does any more.
+    /// Sets the state of a queue; `None` if nothing waits any more.
     pub fn put_lane(&mut self, key: &LaneKey, lane: Option<LaneView>) {
         let before = self.lanes.get(key).map_or(0, |lane| lane.depth);
         let after = lane.as_ref().map_or(0, |lane| lane.depth);

@@ -1,8 +1,8 @@
 //! The state machine that makes every decision: data in, data out.
 //!
-//! It has no input or output, no clock, no threads and no chance of its own. Time comes with every input, random bits
-//! come from a seed, and what is to be done comes out as a list of [`Effect`]s. So the same inputs give the same
-//! effects: a recorded run can be replayed, and a fleet of thousands simulated in one thread.
+//! It has no input or output, no clock, no threads and no source of randomness of its own. Time comes with every input,
+//! random bits come from a seed, and the engine returns what must be done as a list of [`Effect`]s. So the same inputs
+//! give the same effects: a recorded run can be replayed, and a fleet of thousands can be simulated in one thread.
 //!
 //! ```
 //! use rbee_core::{engine::{Engine, Input}, id::Epoch, time::Now, Settings};
@@ -91,14 +91,14 @@ use tenants::{TenantChange, Tenants};
 use timers::{JobTimer, JobTimers, Timer, Timers};
 use worker_flags::WorkerFlags;
 
-/// Where a live job is.
+/// The phase of a live job.
 #[derive(Debug)]
 enum Phase {
     /// In its lane.
     Queued,
     /// On a worker.
     Running(LeaseId),
-    /// On a worker still, but told to end; then what.
+    /// Still on a worker, but its attempt is being aborted; then what follows.
     Aborting(AfterAbort),
     /// Waiting for a retry.
     Backoff,
@@ -113,11 +113,11 @@ struct Ending {
     since: Time,
     /// The change was handed in and is not answered yet.
     is_handed_in: bool,
-    /// The readers were told before it was recorded.
+    /// The readers got it before it was recorded.
     is_told: bool,
 }
 
-/// What becomes of a job when its aborted attempt has ended.
+/// What follows for a job when its aborted attempt has ended.
 #[derive(Debug)]
 enum AfterAbort {
     End(Outcome),
@@ -131,33 +131,33 @@ struct JobEntry {
     key: QueueKey,
     phase: Phase,
     submitted: Time,
-    /// How long it had waited when an earlier life of the queen ended.
+    /// How long it had waited when a previous run of the queen ended.
     waited_before: Duration,
     started: bool,
-    /// Attempts that count, with the one under way.
+    /// Attempts that count, including the current one.
     attempts: u32,
-    /// Attempts that were free: see [`Engine::is_free`].
+    /// Attempts that do not count: see [`Engine::is_free`].
     free: u32,
-    /// Workers started because of this job, so that one that never fits cannot start them without end.
+    /// Workers started because of this job. Limited, so that a job that never fits cannot start workers without end.
     spawns: u32,
     avoid: Arc<BTreeSet<WorkerId>>,
-    /// The worker that is or was last at it.
+    /// The worker that runs it, or ran it last.
     worker: Option<Arc<WorkerInfo>>,
-    /// What a worker must match to continue the stream; none while nothing is produced.
+    /// What a worker must match to continue the stream; `None` while nothing is produced.
     must_match: Option<Arc<str>>,
-    /// When its attempt began.
+    /// When its current attempt began.
     running_since: Time,
-    /// Tokens that readers have of it.
+    /// Tokens that its readers have.
     produced: u32,
     /// Tokens that it was expected to use when it was admitted.
     expected: u64,
-    /// What its tenant's share was charged for it when it was first given a slot; 0 before.
+    /// What was charged to its tenant's share when it first got a slot; 0 before.
     shared: u64,
-    /// The job is in the store: until then nothing else of it is written.
+    /// The job is in the store. Until then nothing else about it is written.
     accepted: bool,
-    /// It ends with its client, who waits for it in this life of the queen and cannot come back for it.
+    /// It ends if its client disconnects: the client waits for it in this run of the queen and cannot come back for it.
     bound: bool,
-    /// Its answer stays in the store for as long as its record.
+    /// Its answer stays in the store as long as its record.
     keeps_output: bool,
     timers: JobTimers,
 }
@@ -168,7 +168,7 @@ impl JobEntry {
     }
 }
 
-/// How far the queen has gone down.
+/// How far the shutdown of the queen has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 enum Lifecycle {
     /// It takes jobs.
@@ -178,47 +178,47 @@ enum Lifecycle {
     Draining,
     /// The last job has ended.
     Drained,
-    /// Nothing begins and nothing changes.
+    /// Nothing starts and nothing changes.
     Frozen,
 }
 
-/// A record whose writing somebody waits for.
+/// A record whose write something waits for.
 #[derive(Debug)]
 enum PendingWrite {
     Accept {
-        /// The submission that is answered.
+        /// The number of the submission that is answered.
         n: u64,
         job: JobId,
     },
     End(JobId),
-    /// The end of a job of an earlier life that cannot be run again; without the outcome once its readers were told.
+    /// The end of a job of a previous run that cannot run again; without the outcome once its readers got it.
     LostEnd(JobId, Option<Outcome>),
-    /// A change that an operator wants, and the number of the answer.
+    /// A change that an operator asked for, and the number of the answer.
     Tenant(u64, TenantChange),
-    /// What an operator wants is done, and this is the number of the answer, and the answer.
+    /// An operator's command is done: the number of the answer, and the answer.
     Done(u64, CommandOutput),
 }
 
-/// How much of everything there is. All zero when all is quiet.
+/// The sizes of the engine's collections. All zero if it is quiet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
     /// Live jobs.
     pub jobs: usize,
     /// Jobs in the queue.
     pub waiting: usize,
-    /// Slots given out.
+    /// Slots in use.
     pub leases: usize,
-    /// Workers on their way.
+    /// Workers that are being started.
     pub starting: usize,
-    /// Downloads under way.
+    /// Downloads in progress.
     pub provisioning: usize,
-    /// Commands of operators that are under way, those that only wait for a record not counted.
+    /// Operators' commands in progress, without those that only wait for a record.
     pub commands: usize,
-    /// Questions to the policy that are not answered.
+    /// Questions to the policy without an answer yet.
     pub questions: usize,
-    /// Records whose writing is waited for.
+    /// Records whose write is not confirmed yet.
     pub unrecorded: usize,
-    /// Alarms set.
+    /// Timers set.
     pub timers: usize,
 }
 
@@ -226,12 +226,12 @@ pub struct Counters {
 #[derive(Debug)]
 pub struct Engine {
     settings: Arc<Settings>,
-    /// Names for models, by which tenants' limits may call them.
+    /// Names for models that tenants' limits may use.
     aliases: BTreeMap<String, ModelRef>,
     epoch: Epoch,
     view: ClusterView,
-    /// Only ever looked into, so its order does not matter. In boxes, so that a job's own memory is near what it was
-    /// made with, and not spread over a table for all that wait.
+    /// Used only for lookups, so its order does not matter. Boxed, so that a job's own memory stays near the memory
+    /// allocated with it and is not spread over one table for all waiting jobs.
     jobs: HashMap<JobId, Box<JobEntry>>,
     lanes: Lanes,
     /// Jobs that wait for a retry, by priority.
@@ -242,12 +242,12 @@ pub struct Engine {
     downloads: Downloads,
     operators: Operators,
     pending_writes: BTreeMap<u64, PendingWrite>,
-    /// When and with what timeout each failed worker is probed.
+    /// The number of probes so far of each failed worker: it sets the delay until the next one and its timeout.
     probes: BTreeMap<WorkerId, u32>,
     suspicions: Suspicions,
     hives: HiveTable,
     reservations: MemoryReservations,
-    /// Models with something to ask about.
+    /// Models whose lanes may have a question to ask.
     wake: BTreeSet<ModelRef>,
     blocked_on_memory: BlockedModels,
     admissions: Admissions,
@@ -260,31 +260,31 @@ pub struct Engine {
     /// How the memory of workers is estimated.
     sizing: Sizing,
     worker_flags: WorkerFlags,
-    /// Ties, jitter and names.
+    /// Random numbers for ties, jitter and names.
     rng: Rng,
-    /// The seeds of requests that name none: a stream of its own, so that the seed of a request does not depend on how
-    /// the jobs before it were placed.
+    /// Random numbers for the seeds of requests without one. A separate stream, so that a request's seed does not
+    /// depend on how earlier jobs were placed.
     seeds: Rng,
     next_number: u64,
     next_order: u64,
     lifecycle: Lifecycle,
-    /// Of this life alone: see [`JobOutline`](crate::registry::JobOutline).
+    /// Of this run only: see [`JobOutline`](crate::registry::JobOutline).
     secret: u64,
 }
 
 type Out = Vec<Effect>;
 
-/// The stream of random numbers that the seeds of requests are.
+/// The stream of random numbers for the seeds of requests.
 const SEEDS: u64 = 1;
 
-/// Where the order of a life's jobs begins: after that of every earlier life, ended jobs included, so that a listing is
-/// in the order of submission. Leaves room for 4 billion jobs a life, in numbers that JSON carries exactly.
+/// The first order number of a run's jobs: after those of every previous run, ended jobs included, so that a listing is
+/// in the order of submission. Leaves 4 billion numbers for each run, and JSON carries them exactly.
 const fn first_order(epoch: Epoch) -> u64 {
     epoch.0 << 32
 }
 
 impl Engine {
-    /// An empty one: no jobs, no hives. `epoch` names the ownership that its records are written under.
+    /// An empty engine: no jobs, no hives. `epoch` names the ownership that its records are written under.
     pub fn new(settings: Settings, epoch: Epoch, seed: u64) -> Self {
         Self {
             autoscaler: Autoscaler::new(&settings),
@@ -324,7 +324,7 @@ impl Engine {
         }
     }
 
-    /// What the names stand for by which tenants' limits, and the default ones, may call models.
+    /// Sets the model aliases that tenants' limits, including the default ones, may use.
     #[must_use]
     pub fn with_aliases(mut self, aliases: BTreeMap<String, ModelRef>) -> Self {
         let settings = Arc::make_mut(&mut self.settings);
@@ -334,15 +334,15 @@ impl Engine {
         self
     }
 
-    /// How the memory of workers is estimated, of those that it finds and of the replicas that it starts.
-    /// [`Sizing::default`] if not given.
+    /// Sets the estimate of the memory of workers: those that it finds and the replicas that it starts.
+    /// [`Sizing::default`] by default.
     #[must_use]
     pub fn with_sizing(mut self, sizing: Sizing) -> Self {
         self.sizing = sizing;
         self
     }
 
-    /// Veils what is recorded of the prefixes of prompts with this secret.
+    /// Hides what is recorded of the prefixes of prompts with this secret.
     pub(crate) fn with_secret(mut self, secret: u64) -> Self {
         self.secret = secret;
         self
@@ -358,12 +358,12 @@ impl Engine {
         self.epoch
     }
 
-    /// When an [`Input::Tick`] is due next.
+    /// When the next [`Input::Tick`] is due.
     pub fn next_wake(&self) -> Option<Time> {
         if self.lifecycle == Lifecycle::Frozen { None } else { self.timers.next() }
     }
 
-    /// How much of everything there is.
+    /// The sizes of the engine's collections.
     pub fn counters(&self) -> Counters {
         Counters {
             jobs: self.jobs.len(),
@@ -374,21 +374,21 @@ impl Engine {
             commands: self.commands(),
             questions: self.lanes.questions() + self.admissions.len(),
             unrecorded: self.pending_writes.len(),
-            // Looking after workers that nobody uses is no work that is waited for, and neither is their settling.
+            // The upkeep of unused workers and their settling are not counted: nothing waits for them.
             timers: self.timers.len()
                 - usize::from(self.waiting() == 0 && self.timers.is_armed(&Timer::Autoscale))
                 - self.timers.settling(),
         }
     }
 
-    /// How many jobs wait, in a queue or for a retry, by priority.
+    /// The number of jobs that wait, in a queue or for a retry, by priority.
     pub fn waiting_by_priority(&self) -> [(Priority, usize); 2] {
         let backoff = |priority| self.in_backoff[lanes::class(priority)].len();
         Priority::ALL
             .map(|priority| (priority, self.lanes.waiting_at(priority) + backoff(priority)))
     }
 
-    /// Is there nothing to do, nothing under way and nothing to wait for?
+    /// True if there is nothing to do, nothing in progress and nothing to wait for.
     pub fn is_quiet(&self) -> bool {
         self.counters() == Counters::default()
             && self.view.lanes().next().is_none()
@@ -396,26 +396,26 @@ impl Engine {
             && self.tenants.are_quiet()
     }
 
-    /// Is the job live?
+    /// True if the job is live.
     pub fn has_job(&self, job: JobId) -> bool {
         self.jobs.contains_key(&job)
     }
 
-    /// How the policy in force fares.
+    /// The health of the active policy.
     pub fn policy_health(&self) -> &PolicyHealth {
         self.breaker.health()
     }
 
-    /// How many jobs of its lane go before this one; `None` where it is not waiting.
+    /// The number of jobs of its lane ahead of this one; `None` if it is not waiting.
     pub fn position(&self, job: JobId) -> Option<usize> {
         let entry = self.jobs.get(&job)?;
         self.lanes.ahead(&entry.lane(), &entry.key)
     }
 
-    /// Takes one input and appends what is to be done to `out`. The effects are to be carried out in their order.
+    /// Takes one input and appends the effects to `out`. The caller must carry them out in their order.
     pub fn on(&mut self, now: Now, input: Input, out: &mut Vec<Effect>) {
         if self.lifecycle == Lifecycle::Frozen {
-            // What was handed to the store is still told as it was written.
+            // What was handed to the store is still reported as it was written.
             if let Input::Recorded { n, result } = input {
                 self.recorded(now, n, result, out);
             }
@@ -498,7 +498,7 @@ impl Engine {
         }
     }
 
-    /// It takes no more jobs and starts no more workers.
+    /// True if the engine takes no more jobs and starts no more workers.
     fn is_draining(&self) -> bool {
         self.lifecycle >= Lifecycle::Draining
     }
@@ -512,7 +512,7 @@ impl Engine {
         self.next_number
     }
 
-    /// Something changed that may help any job of this model: every parked lane of it is asked about again.
+    /// Something changed that may help any job of this model: the policy is asked again about every parked lane of it.
     fn wake_model(&mut self, model: &ModelRef) {
         self.lanes.wake_model(model);
         self.wake.insert(model.clone());
@@ -524,17 +524,17 @@ impl Engine {
         }
     }
 
-    /// All tenants that were set up, by name, with what they have used today.
+    /// All tenants that were set up, by name, with their usage of today.
     pub fn tenants(&self) -> Vec<TenantRecord> {
         self.tenants.records().collect()
     }
 
-    /// One of them.
+    /// The record of one tenant.
     pub fn tenant(&self, tenant: &TenantId) -> Option<TenantRecord> {
         self.tenants.record(tenant)
     }
 
-    /// Limits are recorded in the words of whoever set them, and hold by what those mean.
+    /// Resolves the aliases in the limits: they are recorded as their author wrote them, and apply to the models meant.
     fn understood(&self, mut snapshot: Snapshot) -> Snapshot {
         for tenant in &mut snapshot.tenants {
             tenant.limits = std::mem::take(&mut tenant.limits).with_references(&self.aliases);

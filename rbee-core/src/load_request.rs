@@ -1,4 +1,4 @@
-//! What an operator says of a model that is to be loaded, and the part of the fleet that this allows.
+//! An operator's request to load a model, and the part of the fleet that it allows.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,7 +9,7 @@ use crate::{
     model_ref::ModelRef,
 };
 
-/// A model to be loaded, and where that may be done. What is left open the scheduler decides.
+/// A model to load, and where it may be loaded. The scheduler decides what is left open.
 ///
 /// ```
 /// use rbee_core::{queen::LoadRequest, HiveId};
@@ -27,14 +27,14 @@ pub struct LoadRequest {
     pub hive: Option<HiveId>,
     /// On one of these devices, by index.
     pub devices: Option<Vec<u32>>,
-    /// Runs it shall do at once.
+    /// The number of runs that it does at once.
     pub slots: Option<u32>,
     /// Never evict it.
     pub pin: bool,
 }
 
 impl LoadRequest {
-    /// This model, anywhere.
+    /// A request for this model, on any hive.
     pub fn new(model: ModelRef) -> Self {
         Self { model, hive: None, devices: None, slots: None, pin: false }
     }
@@ -42,11 +42,11 @@ impl LoadRequest {
     /// The part of the cluster that the request allows.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] or [`ErrorKind::HiveUnreachable`] if the hive is not there,
+    /// [`ErrorKind::NotFound`] or [`ErrorKind::HiveUnreachable`] if the hive does not exist or is not online,
     /// [`ErrorKind::InvalidRequest`] if it has none of these devices.
     pub fn candidates(&self, cluster: &ClusterView) -> Result<ClusterView> {
         let mut cluster = cluster.clone();
-        // Who asks for a model by name need not wait for what was loaded a moment ago.
+        // An operator who asks for a model by name need not wait until recently loaded workers may be evicted.
         let young = cluster.workers().filter(|worker| !worker.min_loaded_elapsed);
         for worker in young.map(|worker| worker.info.id).collect::<Vec<_>>() {
             cluster.edit_worker(worker, |worker| worker.min_loaded_elapsed = true);

@@ -1,8 +1,9 @@
-//! Random numbers that follow from a seed: for the engine, and for simulations.
+//! Random numbers derived from a seed, for the engine and for simulations.
 
 use std::time::Duration;
 
-/// SplitMix64 (Steele, Lea, Flood 2014): enough for jitter, ties and made-up machines, and the same in every replay.
+/// SplitMix64 (Steele, Lea, Flood 2014): good enough for jitter, ties and simulated machines, and the same in every
+/// replay.
 #[derive(Clone, Debug)]
 pub(crate) struct Rng(u64);
 
@@ -11,7 +12,7 @@ impl Rng {
         Self(seed)
     }
 
-    /// Another stream of numbers that follows from the same seed. What is drawn from one does not move the other.
+    /// Another stream of numbers from the same seed. Draws from one stream do not change another.
     pub(crate) fn stream(seed: u64, number: u64) -> Self {
         Self(Self::new(seed ^ Self::new(number).next()).next())
     }
@@ -32,7 +33,7 @@ impl Rng {
         (self.next() >> 11) % below.max(1)
     }
 
-    /// True in so many of 1,000 cases.
+    /// True in `cases` of 1,000 cases.
     pub(crate) fn per_mille(&mut self, cases: u32) -> bool {
         cases > 0 && self.below(1000) < u64::from(cases)
     }

@@ -1,9 +1,9 @@
-//! A fleet in virtual time: the real [`Engine`](crate::engine::Engine) and a real policy, in one thread, with a clock
-//! that is moved by hand. The same seed gives the same run, to the last step.
+//! A fleet in virtual time: the real [`Engine`](crate::engine::Engine) and a real policy, in one thread, with a
+//! simulated clock. The same seed gives the same run, to the last step.
 //!
-//! A [`Replay`] takes a [`Trace`], jobs as they were recorded or made up, through a policy on a described [`Fleet`], and
-//! tells how long they waited and what the workers did: to choose between policies. Here a thousand machines, a busy day
-//! and two policies:
+//! A [`Replay`] runs a [`Trace`], which is recorded or generated jobs, through a policy on a described [`Fleet`]. It
+//! reports how long the jobs waited and what the workers did, so that policies can be compared. Here a thousand
+//! machines, a busy day and two policies:
 //!
 //! ```
 //! use rbee_core::{
@@ -12,7 +12,7 @@
 //! };
 //! use serde_json::json;
 //!
-//! // Every machine has two of eight models in memory, and all of them on its disk.
+//! Every machine has two of eight models in memory, and all eight on its disk.
 //! let models: Vec<ModelRef> =
 //!     (0..8).map(|n| format!("model-{n}").parse()).collect::<Result<_>>()?;
 //! let on_disk: serde_json::Map<_, _> =
@@ -53,13 +53,13 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! A fleet is what a policy sees of a cluster ([`Fleet::of`], [`Fleet::view`]), or written down in JSON or YAML. A trace is
-//! made of records ([`Trace::from_records`]) or of a seed ([`Trace::day`], [`Trace::conversations`]), or put together by
-//! hand. What a replay takes for granted is said at [`Replay`].
+//! A fleet is made from a policy's view of a cluster ([`Fleet::of`], [`Fleet::view`]), or written in JSON or YAML. A
+//! trace is made from records ([`Trace::from_records`]), from a seed ([`Trace::day`], [`Trace::conversations`]), or by
+//! hand. The assumptions of a replay are listed at [`Replay`].
 //!
-//! A [`Simulation`] looks for faults of the engine. Its machines answer after times drawn from a seed, and fail as often
-//! as they are told to. Every step is checked: a slot granted twice, a second terminal event or a job that never ends
-//! is a [violation](Simulation::run).
+//! A [`Simulation`] looks for faults of the engine. Its machines answer after times drawn from a seed, and fail at a
+//! set rate. Every step is checked: a slot granted twice, a second terminal event or a job that never ends is a
+//! [violation](Simulation::run).
 
 use std::time::Duration;
 
@@ -81,7 +81,7 @@ pub use replay::{Replay, ReplayReport, Waits, WorkerLoad};
 pub use sketch::{JobSketch, SketchTask};
 pub use trace::{Arrival, Recorded, Recording, Trace};
 
-/// How often things go wrong, in each thousand.
+/// The fault rates, in cases per thousand.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Faults {
     /// Attempts that fail, in one of several ways.
@@ -98,12 +98,12 @@ pub struct Faults {
     pub records: u32,
     /// Answers of the policy that come late.
     pub late_answers: u32,
-    /// Answers of the policy that are nonsense.
+    /// Invalid answers of the policy.
     pub nonsense: u32,
 }
 
 impl Faults {
-    /// A bad day: everything fails now and then.
+    /// All kinds of faults, each now and then.
     pub const fn many() -> Self {
         Self {
             attempts: 150,
@@ -118,7 +118,7 @@ impl Faults {
     }
 }
 
-/// What to simulate.
+/// The setup of a simulation.
 #[derive(Clone, Debug)]
 pub struct Simulation {
     /// Machines.
@@ -127,23 +127,23 @@ pub struct Simulation {
     pub workers_per_hive: usize,
     /// Slots of each worker.
     pub slots: u32,
-    /// Models, dealt to the workers in turn.
+    /// Models, assigned to the workers in turn.
     pub models: usize,
-    /// Models that no worker has at the start; a policy that starts workers will have them started.
+    /// Models that no worker has at the start; a policy that starts workers starts them.
     pub cold_models: usize,
-    /// Tenants among whom the jobs are dealt; 0 is none.
+    /// Tenants that the jobs are divided among; 0 for none.
     pub tenants: usize,
     /// Jobs.
     pub jobs: usize,
     /// The time over which they arrive.
     pub arrivals: Duration,
-    /// How long a job runs: at least and at most.
+    /// The run time of a job: at least and at most.
     pub service: (Duration, Duration),
-    /// How often things go wrong.
+    /// The fault rates.
     pub faults: Faults,
     /// The engine's settings.
     pub settings: Settings,
-    /// Everything that is left to chance follows from this.
+    /// The seed of all randomness.
     pub seed: u64,
 }
 
@@ -166,14 +166,14 @@ impl Default for Simulation {
     }
 }
 
-/// What came of a simulation.
+/// The result of a simulation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SimReport {
     /// Jobs that were accepted; each of them has ended exactly once.
     pub accepted: usize,
-    /// Jobs that ended properly.
+    /// Jobs that completed.
     pub completed: usize,
-    /// Jobs that were refused at the door.
+    /// Jobs that were refused at admission.
     pub refused: usize,
     /// Inputs that the engine took.
     pub steps: u64,
@@ -188,15 +188,15 @@ pub struct SimReport {
 }
 
 impl Simulation {
-    /// Runs to the end: until every job has ended and nothing is left to do.
+    /// Runs until every job has ended and nothing is left to do.
     ///
     /// # Errors
-    /// The invariant that was broken, in a sentence.
+    /// A sentence that names the broken invariant.
     pub fn run(&self, scheduler: &dyn Scheduler) -> Result<SimReport, String> {
         world::World::new(self, scheduler, None).run()
     }
 
-    /// The same, and writes the run: [`replay_run`] reads it.
+    /// The same, and records the run: [`replay_run`] reads it.
     ///
     /// # Errors
     /// As for [`run`](Self::run).

@@ -1,7 +1,7 @@
 //! The memory that a worker of a model takes, and whether a device of a hive has that much.
 //!
-//! Pure: everything follows from the arguments. The policies, the autoscaler, the estimates and the simulator all use
-//! the same figures.
+//! Pure: the result depends only on the arguments. The policies, the autoscaler, the estimates and the simulator all
+//! use the same numbers.
 
 use serde::{Deserialize, Serialize};
 
@@ -107,12 +107,12 @@ impl Sizing {
         percent(file_bytes, self.memory_percent)
     }
 
-    /// Whether a worker of this model fits, on every device of every hive, the hives by name.
+    /// Whether a worker of this model fits on each device of each hive, ordered by hive id.
     pub fn estimate(&self, model: &ModelRef, cluster: &ClusterView) -> Vec<DeviceEstimate> {
         self.estimate_with(model, cluster.largest_on_disk(model), cluster)
     }
 
-    /// The same, with what is known of the model, for hives that do not have it.
+    /// The same, with `known` for the model on hives that do not have it.
     pub(crate) fn estimate_with(
         &self,
         model: &ModelRef,
@@ -139,7 +139,7 @@ impl Sizing {
         self.spread_worker_memory(cluster, model, known, kind, 1)
     }
 
-    /// Memory of a worker of this model that is spread evenly over so many devices of this kind.
+    /// Memory of a worker of this model that is spread evenly over this many devices of this kind.
     pub(crate) fn spread_worker_memory(
         &self,
         cluster: &ClusterView,
@@ -154,13 +154,13 @@ impl Sizing {
         let required = self.with_head_room(estimated.div_ceil(devices), kind);
         WorkerMemory {
             expected: estimated.max(measured),
-            // No head room on what is certain: a model that fills a GPU would not fit where it has just run.
+            // No head room on a measured amount: a model that fills a GPU would not fit where it has just run.
             required: required.max(measured.div_ceil(devices)),
         }
     }
 
-    /// Memory that a worker of this model is expected to take on a device of this kind, in bytes: by what its files
-    /// say, or else by their size.
+    /// Memory that a worker of this model is expected to take on a device of this kind, in bytes: from the headers of
+    /// its files, or else from their size.
     fn expected_for(&self, model: &ModelOnDisk, kind: DeviceKind) -> u64 {
         let Some(info) = model.info.as_deref() else { return self.expected_bytes(model.bytes) };
         let is_widened = kind == DeviceKind::Cpu && info.format == ModelFormat::Safetensors;

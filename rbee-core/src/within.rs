@@ -1,11 +1,11 @@
-//! Waiting for as long as a limit says, and an error that names what did not happen.
+//! A timeout with an error that names what did not happen.
 
 use std::{fmt::Display, time::Duration};
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// The result of `work`, or else an error of this kind: `{what} within {limit}`, "the hive did not report within 5s" for
-/// instance.
+/// The result of `work`, or an error of this kind after the timeout: `{what} within {limit}`, for instance "the hive
+/// did not report within 5s".
 pub(crate) async fn within<T>(
     limit: Duration,
     kind: ErrorKind,

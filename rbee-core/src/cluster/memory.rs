@@ -1,4 +1,4 @@
-//! What workers take of their hives' memory, kept so that looking does not cost a walk over the workers.
+//! The memory that workers take on their hives, kept as sums so that a lookup does not walk over the workers.
 
 use std::collections::BTreeMap;
 
@@ -7,11 +7,11 @@ use rpds::RedBlackTreeMapSync as Map;
 use super::WorkerView;
 use crate::{device::DeviceKind, model_ref::ModelRef};
 
-/// Models and kinds of device whose measured memory is remembered.
+/// The most pairs of model and device kind whose measured memory is remembered.
 const MEASURED: usize = 1_024;
 
-/// What the workers of one hive take, and what stopping those that may be stopped would give back. The sums are wider
-/// than what they are of, so that taking out is the reverse of adding, whatever a hive reports.
+/// The memory that the workers of one hive take, and the memory that eviction would free. The sums are wider than their
+/// parts, so that a removal exactly reverses an addition, whatever a hive reports.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Room {
     workers: usize,
@@ -20,7 +20,7 @@ pub(super) struct Room {
     evictable_on: BTreeMap<u32, u128>,
 }
 
-/// What a worker adds to its hive's sums.
+/// The part of a worker in its hive's sums.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Part {
     memory: u64,
@@ -50,7 +50,7 @@ impl Room {
         }
     }
 
-    /// What was added before goes.
+    /// Removes what was added before.
     pub(super) fn take_out(&mut self, part: Part, devices: &[u32]) {
         self.workers -= 1;
         self.taken -= u128::from(part.memory);
@@ -85,20 +85,20 @@ fn whole(sum: u128) -> u64 {
     u64::try_from(sum).unwrap_or(u64::MAX)
 }
 
-/// What workers were seen to take, by model and kind of device: numbers are wider on a processor than on a GPU.
+/// Measured memory of workers, by model and kind of device: numbers are wider on a CPU than on a GPU.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Measured(Map<(ModelRef, DeviceKind), u64>);
 
 impl Measured {
     pub(super) fn get(&self, model: &ModelRef, kind: DeviceKind) -> Option<u64> {
-        // Most models have none, and the key would have to be made.
+        // Most models have no entry, and the lookup would have to build a key.
         if self.0.is_empty() {
             return None;
         }
         self.0.get(&(model.clone(), kind)).copied()
     }
 
-    /// More counts at once, less bit by bit: a worker that has just begun takes less than it will.
+    /// A larger value counts at once, a smaller one gradually: a worker that has just started takes less than it will.
     pub(super) fn note(&mut self, model: &ModelRef, kind: DeviceKind, bytes: u64) {
         let key = (model.clone(), kind);
         match self.0.get(&key).copied() {

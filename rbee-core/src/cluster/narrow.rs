@@ -1,10 +1,10 @@
-//! Leaving parts of the cluster out of a view.
+//! Removes parts of the cluster from a view.
 
 use super::ClusterView;
 use crate::id::HiveId;
 
 impl ClusterView {
-    /// Leaves this hive alone, and the workers on it.
+    /// Keeps only this hive and its workers.
     pub(crate) fn keep_only(&mut self, only: &HiveId) {
         let others: Vec<_> =
             self.hives().map(|hive| hive.id.clone()).filter(|id| id != only).collect();
@@ -15,7 +15,7 @@ impl ClusterView {
         }
     }
 
-    /// Leaves these devices of every hive.
+    /// Keeps only these devices of every hive.
     pub(crate) fn keep_devices(&mut self, wanted: &[u32]) {
         let hives: Vec<_> = self.hives().map(|hive| hive.id.clone()).collect();
         for hive in hives {

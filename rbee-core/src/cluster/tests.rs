@@ -120,7 +120,7 @@ fn what_the_workers_of_a_hive_take_and_would_give_back_follows_every_change() {
     cluster.put_worker(wide.clone());
     cluster.put_worker(WorkerView { memory_bytes: 7, ..worker(2, "m", 1) });
     assert_eq!(totals(&cluster), (2, 17, 5, 17));
-    assert_eq!(cluster.evictable(&hive, 0), (7, 17), "one without a device is on the processor");
+    assert_eq!(cluster.evictable(&hive, 0), (7, 17), "one without a device is on the CPU");
     let before = cluster.clone();
     cluster.edit_worker(first, |worker| worker.leased = 1);
     assert_eq!(totals(&cluster), (2, 17, 0, 7));

@@ -1,4 +1,4 @@
-//! One worker, one hive and one queue, as a scheduler sees them.
+//! The views of a scheduler on one worker, one hive and one queue.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -11,17 +11,17 @@ use crate::{
     worker::WorkerInfo,
 };
 
-/// The devices that a worker is counted on: those that it names, or else the processor.
+/// The devices that a worker is counted on: those that it names, or else the CPU.
 pub(crate) fn counted_on(devices: &[u32]) -> &[u32] {
     if devices.is_empty() { &[0] } else { devices }
 }
 
-/// What a worker is doing.
+/// The state of a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum WorkerState {
     /// It is being started.
     Loading,
-    /// It takes jobs: idle or busy, as its leases say.
+    /// It takes jobs; its leases show whether it is idle or busy.
     Ready,
     /// It is being stopped.
     Draining,
@@ -29,33 +29,34 @@ pub enum WorkerState {
     Failed,
 }
 
-/// A worker, as the queen sees it now.
+/// A worker, in the queen's current view.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WorkerView {
-    /// Who it is. While it is loading: who it will be, as far as that is known.
+    /// Its description. While it is loading: as far as it is known.
     pub info: Arc<WorkerInfo>,
-    /// What it is doing.
+    /// Its state.
     pub state: WorkerState,
-    /// Its hive answers. A worker out of reach gets no jobs; those it has go on.
+    /// Its hive answers. An unreachable worker gets no jobs; its running jobs go on.
     pub reachable: bool,
-    /// It did not answer, or a stream of it is silent: it gets no jobs until it is known to be well. Those it has go on.
+    /// It did not answer, or a stream of it is silent: it gets no jobs until it is known to be healthy. Its running
+    /// jobs go on.
     pub suspected: bool,
-    /// Slots given out.
+    /// Slots in use.
     pub leased: u32,
     /// When it became ready.
     pub ready_since: Time,
-    /// When a slot of it was last given out or back.
+    /// When one of its slots was last leased or returned.
     pub last_used: Time,
-    /// Keys of the prompt prefixes that it keeps computed.
+    /// Keys of the prompt prefixes in its cache.
     pub warm: Arc<[u64]>,
-    /// Memory it takes, in bytes: as expected, or what it is seen to take where that is more.
+    /// Memory that it takes, in bytes: the expected amount, or the measured amount if that is more.
     pub memory_bytes: u64,
-    /// Faults since it last did a job properly.
+    /// Faults since it last completed a job.
     pub faults: u32,
     /// It is never evicted.
     pub pinned: bool,
-    /// It has been loaded for as long as [`Settings::min_loaded`](crate::Settings::min_loaded) wants, so it may make room
-    /// for another model.
+    /// It has been loaded for at least [`Settings::min_loaded`](crate::Settings::min_loaded), so it may be evicted for
+    /// another model.
     pub min_loaded_elapsed: bool,
 }
 
@@ -78,7 +79,7 @@ impl WorkerView {
         }
     }
 
-    /// Slots that can be given out now.
+    /// Free slots that a job can get now.
     pub fn free_slots(&self) -> u32 {
         match self.state {
             WorkerState::Ready if self.reachable && !self.suspected => {
@@ -88,7 +89,7 @@ impl WorkerView {
         }
     }
 
-    /// Is it idle and not pinned, so that somebody who asks for it may have it stopped to make room?
+    /// True if it is idle and not pinned, so that an operator may have it stopped to make room.
     pub fn is_stoppable(&self) -> bool {
         self.leased == 0
             && !self.pinned
@@ -103,7 +104,7 @@ impl WorkerView {
         }
     }
 
-    /// May it be stopped to make room for a job? One that failed may be at once, another when it has min_loaded_elapsed.
+    /// True if it may be evicted for a job. A failed one may be at once, others after the minimum time.
     pub fn is_evictable(&self) -> bool {
         self.is_stoppable() && (self.min_loaded_elapsed || self.state == WorkerState::Failed)
     }
@@ -118,12 +119,13 @@ impl WorkerView {
         self.devices().contains(&device)
     }
 
-    /// What it takes of each of its devices, in bytes. What takes several is taken to be spread evenly over them.
+    /// The memory that it takes on each of its devices, in bytes. A worker on several devices counts as spread evenly
+    /// over them.
     pub(crate) fn share(&self) -> u64 {
         self.memory_bytes / self.devices().len() as u64
     }
 
-    /// The place in the index: the least loaded first, among equals the one that was used longest ago.
+    /// Its position in the index: the least loaded first, then the least recently used.
     pub(super) fn rank(&self) -> Rank {
         Rank {
             load: (u64::from(self.leased) << 16) / u64::from(self.info.slots.max(1)),
@@ -140,36 +142,36 @@ pub(super) struct Rank {
     pub(super) id: WorkerId,
 }
 
-/// A hive, as the queen sees it now.
+/// A hive, in the queen's current view.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HiveView {
-    /// Its name.
+    /// Its id.
     pub id: HiveId,
-    /// It answers. One that does not gets no jobs and no workers.
+    /// It answers. A hive that does not answer gets no jobs and no workers.
     pub online: bool,
-    /// It is being emptied: it gets no new workers.
+    /// It is being drained: it gets no new workers.
     pub draining: bool,
-    /// What models can be loaded on.
+    /// The devices that models can be loaded on.
     pub devices: Arc<[Device]>,
-    /// Memory that its workers may take together, in bytes; none where they may fill its devices. See
+    /// Memory that its workers may take together, in bytes; `None` if they may fill its devices. See
     /// [`Settings::hive_memory`](crate::Settings::hive_memory).
     pub memory_budget: Option<u64>,
-    /// What its owner says of it: `region`, `cost`, `power` and whatever a policy is to know.
+    /// The labels given by its owner: `region`, `cost`, `power` and whatever else a policy needs to know.
     pub labels: Arc<BTreeMap<String, String>>,
     /// The models on its disk.
     pub models: Arc<BTreeMap<ModelRef, ModelOnDisk>>,
-    /// Memory that is promised to workers being started, by device, in bytes. The devices' free memory does not
-    /// show it yet.
+    /// Memory reserved for workers that are being started, by device, in bytes. The devices' free memory does not show
+    /// it yet.
     pub reserved: BTreeMap<u32, u64>,
 }
 
 impl HiveView {
-    /// May a worker be started on it?
+    /// True if a worker may be started on it.
     pub fn takes_workers(&self) -> bool {
         self.online && !self.draining
     }
 
-    /// Memory of the device that is free and not promised, in bytes.
+    /// Memory of the device that is free and not reserved, in bytes.
     pub fn free_bytes(&self, device: &Device) -> u64 {
         device.memory_free.saturating_sub(self.reserved.get(&device.index).copied().unwrap_or(0))
     }
@@ -185,13 +187,13 @@ impl HiveView {
         self.devices.iter().filter(|device| device.kind != crate::device::DeviceKind::Cpu)
     }
 
-    /// Memory of its GPUs together that is free and not promised, in bytes.
+    /// Total memory of its GPUs that is free and not reserved, in bytes.
     #[cfg(feature = "rhai")]
     pub(crate) fn gpu_memory_free(&self) -> u64 {
         self.gpus().map(|gpu| self.free_bytes(gpu)).fold(0, u64::saturating_add)
     }
 
-    /// Memory of its GPUs together, in bytes.
+    /// Total memory of its GPUs, in bytes.
     #[cfg(feature = "rhai")]
     pub(crate) fn gpu_memory_total(&self) -> u64 {
         self.gpus().map(|gpu| gpu.memory_total).fold(0, u64::saturating_add)
@@ -201,7 +203,7 @@ impl HiveView {
 /// The jobs that wait for one model and tenant.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LaneView {
-    /// How many.
+    /// The number of jobs.
     pub depth: usize,
     /// Since when the first of them has been waiting.
     pub oldest: Time,
@@ -214,7 +216,7 @@ impl LaneView {
     }
 }
 
-/// Which queue a job waits in: one model's backlog never blocks another's, nor one tenant's another's.
+/// The key of a job's queue: one model's backlog never blocks another's, nor one tenant's another's.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LaneKey {
     /// The model.

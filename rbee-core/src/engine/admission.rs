@@ -1,5 +1,5 @@
-//! How jobs come in: a repeat of a job that is known is told so, the policy is asked if it has an opinion, and a job that
-//! is within the limits joins the queue.
+//! The admission of jobs: a repeat of a known job gets that job, the policy is asked if it has an opinion, and a job
+//! within the limits joins the queue.
 
 use super::{policy_breaker::PolicyFunction, *};
 use crate::{
@@ -12,43 +12,43 @@ use crate::{
     settings::KeepRequests,
 };
 
-/// Said of an answer to another question.
-const NO_ADMISSION: &str = "asked whether to admit a job, the policy said where it goes";
+/// The error for an answer to another question.
+const NO_ADMISSION: &str = "asked whether to admit a job, the policy answered where it goes";
 
-/// A job that the policy is asked about before it may join the queue.
+/// A job that the policy must decide about before it may join the queue.
 #[derive(Debug)]
 pub(super) struct Candidate {
     job: Arc<Job>,
     policy: PolicyGeneration,
-    /// Who waits for the answer: the first has brought the job, the others its repeats. Empty if nobody waits any more;
-    /// then the job does not join.
+    /// The submissions that wait for the answer: the first brought the job, the others are repeats. Empty if nobody
+    /// waits any more; then the job does not join.
     submissions: Vec<u64>,
     batch: Option<u64>,
 }
 
-/// Jobs that were submitted together, and are admitted one after the other as the policy answers.
+/// Jobs that were submitted together, and are admitted one by one as the policy answers.
 #[derive(Debug, Default)]
 struct Batch {
     to_come: usize,
     joined: Vec<JobId>,
 }
 
-/// Jobs that the policy is asked about before they may join the queue. Whoever carries out the effects answers every
-/// question, or says that nobody has time for it, so they are as many as it has questions out.
+/// Jobs that the policy must decide about before they may join the queue. Each question is answered, or reported as not
+/// asked because the policy is busy, so there are as many entries as open questions.
 #[derive(Debug, Default)]
 pub(super) struct Admissions {
     candidates: BTreeMap<Ticket, Candidate>,
-    /// Those that somebody waits for.
+    /// Candidates that a submission waits for.
     tickets: HashMap<JobId, Ticket>,
     batches: BTreeMap<u64, Batch>,
 }
 
-/// Jobs that are admitted together with another one.
+/// The other jobs of a batch.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Beside {
-    /// Those that go before it, and are not in the queue yet.
+    /// Jobs ahead of it that are not in the queue yet.
     pub(super) to_come: usize,
-    /// Those of the same model and tenant that are in the queue already.
+    /// Jobs of the same model and tenant that are in the queue already.
     pub(super) queued: usize,
 }
 
@@ -57,7 +57,7 @@ impl Admissions {
         self.candidates.len()
     }
 
-    /// The candidate that this question is about, if it is about one. Nobody is asked about it any more.
+    /// Removes and returns the candidate of this question, if it is about one.
     pub(super) fn answered(&mut self, ticket: Ticket) -> Option<Candidate> {
         let candidate = self.candidates.remove(&ticket)?;
         self.forget(&candidate, ticket);
@@ -70,7 +70,7 @@ impl Admissions {
         }
     }
 
-    /// The candidate that somebody waits for.
+    /// The candidate of this job, if a submission waits for it.
     fn of(&mut self, job: JobId) -> Option<&mut Candidate> {
         self.tickets.get(&job).and_then(|ticket| self.candidates.get_mut(ticket))
     }
@@ -79,7 +79,7 @@ impl Admissions {
         self.tickets.contains_key(&job)
     }
 
-    /// Gives those that wait for the candidate; from now on nobody does.
+    /// Returns the submissions that wait for the candidate; from now on none does.
     fn abandon(&mut self, job: JobId) -> Vec<u64> {
         let ticket = self.tickets.remove(&job);
         let candidate = ticket.and_then(|ticket| self.candidates.get_mut(&ticket));
@@ -87,7 +87,7 @@ impl Admissions {
     }
 }
 
-/// What is answered if a job of this name is there before.
+/// The answer if a job with this id exists already.
 fn answer_to_repeat(job: &Job, before: &Job) -> Result<Submitted> {
     if job.idempotency.is_none() {
         let message = format!("job {} exists already", job.id);
@@ -97,12 +97,12 @@ fn answer_to_repeat(job: &Job, before: &Job) -> Result<Submitted> {
 }
 
 impl Engine {
-    /// Is a job of this name live, or about to be?
+    /// True if a job with this id is live or being admitted.
     pub(super) fn is_known(&self, job: JobId) -> bool {
         self.jobs.contains_key(&job) || self.admissions.knows(job)
     }
 
-    /// One job asks to join the queue.
+    /// Submits one job.
     pub(super) fn submit(&mut self, now: Now, submission: Submission, out: &mut Out) {
         let Some(submission) = self.without_repeat(submission, out) else {
             return;
@@ -113,9 +113,9 @@ impl Engine {
         }
     }
 
-    /// Several jobs ask to join the queue together: all of them are within the limits, or none joins.
+    /// Submits several jobs: all of them are within the limits, or none joins.
     pub(super) fn submit_all(&mut self, now: Now, submissions: Vec<Submission>, out: &mut Out) {
-        // What is a repeat asks for no room.
+        // A repeat needs no space in the queue.
         let new = submissions.iter().filter(|one| !self.is_known(one.job.id));
         let new: Vec<Arc<Job>> = new.map(|one| one.job.clone()).collect();
         if let Err(error) = self.check_batch(now, &new) {
@@ -133,14 +133,14 @@ impl Engine {
                     self.admissions.batches.entry(batch).or_default().to_come += 1;
                     self.ask_admission(now, submission, policy, Some(batch), out);
                 }
-                // It was checked just now.
+                // It was checked above.
                 None => self.enqueue(now, submission.n, submission.job, out),
             }
         }
     }
 
-    /// Gives the submission back if its job is new. Who submits a job again under its idempotency key is told that it is
-    /// there, or is going to be.
+    /// Returns the submission if its job is new. The repeat of a submission under its idempotency key gets the answer
+    /// that the job exists, or waits for the first one's answer.
     fn without_repeat(&mut self, mut submission: Submission, out: &mut Out) -> Option<Submission> {
         let (n, id) = (submission.n, submission.job.id);
         let live = self.jobs.get(&id).map(|entry| &*entry.job);
@@ -174,7 +174,7 @@ impl Engine {
         self.admissions.candidates.insert(ticket, candidate);
     }
 
-    /// The policy has said whether the job may join the queue. If it has said nothing, the job may.
+    /// The policy has answered whether the job may join the queue. Without an answer it may.
     pub(super) fn admission_advised(
         &mut self,
         now: Now,
@@ -214,7 +214,7 @@ impl Engine {
         }
         let id = job.id;
         if let Some(entry) = self.jobs.get(&id) {
-            // Another queen had the job under this key too, and it was taken over from there meanwhile.
+            // Another queen had the job under this key too, and this queen took it over in the meantime.
             for n in submissions {
                 let answer = answer_to_repeat(&job, &entry.job);
                 out.push(Effect::Accept { n, job: id, answer });
@@ -239,7 +239,8 @@ impl Engine {
         }
     }
 
-    /// Those of the job's batch that have joined before it, and still wait. One less of the batch is to come.
+    /// Counts the jobs of this job's batch that have joined before it and still wait. One job fewer of the batch is to
+    /// come.
     fn beside(&mut self, job: &Job, batch: Option<u64>) -> Beside {
         let Some(n) = batch else { return Beside::default() };
         let Some(batch) = self.admissions.batches.get_mut(&n) else { return Beside::default() };
@@ -269,8 +270,8 @@ impl Engine {
         }
     }
 
-    /// Whoever made this submission waits for the answer no more. A job that nobody waits for does not join the queue;
-    /// one that is in it is left alone.
+    /// Nobody waits for the answer to this submission any more. A job that nobody waits for does not join the queue; a
+    /// job in the queue is left alone.
     pub(super) fn withdraw(&mut self, n: u64, job: JobId) {
         let Some(candidate) = self.admissions.of(job) else { return };
         candidate.submissions.retain(|other| *other != n);
@@ -279,7 +280,7 @@ impl Engine {
         }
     }
 
-    /// The client wants no more of a job.
+    /// The client cancels a job.
     pub(super) fn cancel(&mut self, now: Now, job: JobId, out: &mut Out) {
         for n in self.admissions.abandon(job) {
             let message = "the job was cancelled before it had joined the queue";
@@ -296,7 +297,7 @@ impl Engine {
         }
     }
 
-    /// The job is admitted, joins the queue, and is recorded.
+    /// Admits the job, puts it in the queue, and records it.
     fn enqueue(&mut self, now: Now, n: u64, job: Arc<Job>, out: &mut Out) {
         let id = job.id;
         out.push(Effect::Admitted { n, job: id });
@@ -322,12 +323,12 @@ impl Engine {
         (entry.timers, entry.bound, entry.keeps_output) = (timers, !outlives, outlives);
     }
 
-    /// May this job be admitted, beside those that are admitted together with it?
+    /// Checks that this job may be admitted, together with the others of its batch.
     pub(super) fn admit(&mut self, now: Now, job: &Job, beside: Beside) -> Result<()> {
         if self.is_draining() {
             return Err(Error::new(
                 ErrorKind::ShuttingDown,
-                "the queen is going down and takes no more jobs",
+                "the queen is shutting down and takes no more jobs",
             ));
         }
         self.check_store()?;
@@ -349,7 +350,8 @@ impl Engine {
         self.check_deadline(job, beside)
     }
 
-    /// The queue as it is for this job. Those beside it take the slots that are free, and wait if there are none.
+    /// The state of the queue for this job. The other jobs of its batch take the free slots, and wait if there are
+    /// none.
     fn queue_for(&self, job: &Job, beside: Beside) -> admit::Room {
         let batch = beside.to_come + beside.queued;
         let mut free = 0;
@@ -370,9 +372,10 @@ impl Engine {
         }
     }
 
-    /// What cannot be done in time is not begun: if the jobs of its own lane that go first, on all slots at once, and
-    /// the job itself take longer even if each is as short as the shortest of late. What other tenants have waiting is not
-    /// counted, for the shares may let this one go first. As long as nothing is learned, all is possible.
+    /// Refuses a job that cannot meet its deadline: the jobs of its own lane ahead of it, spread over all slots, and
+    /// the job itself would take longer even if each is as short as the shortest recent one. Waiting jobs of other
+    /// tenants are not counted, because the shares may let this one go first. As long as nothing is learned, the job is
+    /// accepted.
     fn check_deadline(&self, job: &Job, beside: Beside) -> Result<()> {
         let Some(deadline) = job.deadline else { return Ok(()) };
         let lane = LaneId::of(job);
@@ -390,8 +393,8 @@ impl Engine {
             return Ok(());
         }
         let message = format!(
-            "the deadline of {deadline:?} cannot be met: {ahead} jobs go before it on {slots} slots, and the shortest of \
-             late took {:?}",
+            "the deadline of {deadline:?} cannot be met: {ahead} jobs are ahead of it on {slots} slots, and the shortest \
+             recent job took {:?}",
             shortest.took
         );
         Err(Error::new(ErrorKind::DeadlineExceeded, message)

@@ -1,4 +1,4 @@
-//! Admission: may one more job wait, and if not, when is it worth asking again?
+//! Admission: whether one more job may wait, and if not, when to try again.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -11,7 +11,7 @@ use crate::{
     time::Time,
 };
 
-/// How fast jobs end, learned from those that have.
+/// The rate at which jobs end, learned from those that have.
 #[derive(Debug, Default)]
 pub(super) struct Throughput {
     last_end: Option<Time>,
@@ -20,7 +20,7 @@ pub(super) struct Throughput {
 }
 
 impl Throughput {
-    /// A job has ended. Pauses in which nothing waited say nothing about how fast the fleet is.
+    /// Notes that a job has ended. Pauses in which nothing waited say nothing about how fast the fleet is.
     pub(super) fn ended(&mut self, now: Time, others_wait: bool) {
         if let Some(last) = self.last_end {
             let gap = (now - last).as_micros() as f64;
@@ -29,14 +29,14 @@ impl Throughput {
         self.last_end = others_wait.then_some(now);
     }
 
-    /// How long until this many jobs have ended; none where nothing was learned yet.
+    /// The time until this many jobs have ended; `None` if nothing was learned yet.
     pub(super) fn time_for(&self, jobs: usize) -> Option<Duration> {
         let time = Duration::from_micros((self.interval? * jobs as f64) as u64);
         Some(time.clamp(Duration::from_secs(1), Duration::from_secs(600)))
     }
 }
 
-/// The shortest job of a lane that was seen of late.
+/// The shortest recent job of a lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Shortest {
     pub(super) took: Duration,
@@ -45,7 +45,8 @@ pub(super) struct Shortest {
 }
 
 impl Shortest {
-    /// What a job takes at least that may write no more than this: in proportion, where the shortest wrote more.
+    /// The least time for a job with an answer of at most this length: reduced in proportion if the shortest wrote
+    /// more.
     pub(super) fn with_answer_up_to(self, most: Option<u32>) -> Self {
         match most {
             Some(most) if most < self.answer => {
@@ -59,18 +60,18 @@ impl Shortest {
 /// What jobs need, learned from those that have ended.
 #[derive(Debug, Default)]
 pub(super) struct ServiceTimes {
-    /// Tokens that a job of a model uses, as a rule.
+    /// The usual number of tokens of a model's jobs.
     tokens: BTreeMap<ModelRef, u64>,
     shortest: BTreeMap<LaneId, Shortest>,
 }
 
 impl ServiceTimes {
-    /// Models that are remembered.
+    /// The most models that are remembered.
     const MOST_MODELS: usize = 1_024;
-    /// Lanes that are remembered.
+    /// The most lanes that are remembered.
     const MOST_LANES: usize = 10_000;
 
-    /// A job of this lane took so long, and used so many tokens.
+    /// Learns from a job of this lane: how long it took, and how many tokens it used.
     pub(super) fn learn(&mut self, lane: &LaneId, took: Duration, usage: &Usage) {
         let tokens = u64::from(usage.prompt_tokens) + u64::from(usage.completion_tokens);
         if let Some(mean) = self.tokens.get_mut(&lane.model) {
@@ -80,7 +81,7 @@ impl ServiceTimes {
         }
         let this = Shortest { took, answer: usage.completion_tokens };
         if let Some(shortest) = self.shortest.get_mut(lane) {
-            // One that was short once is forgotten in time.
+            // Grows slowly, so that one short job is forgotten in time.
             shortest.took = shortest.took.saturating_mul(65) / 64;
             if took < shortest.took {
                 *shortest = this;
@@ -88,13 +89,13 @@ impl ServiceTimes {
             return;
         }
         if self.shortest.len() >= Self::MOST_LANES {
-            // Learned anew; until then nobody is refused.
+            // Learned again from the start; until then no job is refused for this.
             self.shortest.clear();
         }
         self.shortest.insert(lane.clone(), this);
     }
 
-    /// A job has joined this lane that may write no more than this.
+    /// Notes that a job with an answer of at most this length has joined this lane.
     pub(super) fn expect(&mut self, lane: &LaneId, most: Option<u32>) {
         if let Some(shortest) = self.shortest.get_mut(lane) {
             *shortest = shortest.with_answer_up_to(most);
@@ -110,21 +111,21 @@ impl ServiceTimes {
     }
 }
 
-/// The queue, as it is for one who wants to join it.
+/// The state of the queue for a new job.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Room {
     /// Jobs that wait.
     pub(super) waiting: usize,
     /// A worker of the model is idle.
     pub(super) has_idle_worker: bool,
-    /// Jobs of its own tenant that wait.
+    /// Waiting jobs of its own tenant.
     pub(super) held: usize,
-    /// Tenants with jobs that wait, its own included.
+    /// Tenants with waiting jobs, its own included.
     pub(super) tenants: usize,
 }
 
-/// May one more job wait? At the limit only where a worker is idle, or where its tenant has less than an equal share of
-/// the queue, so that one's backlog does not lock out the others; at twice the limit never.
+/// Decides whether one more job may wait. At the limit only if a worker is idle, or if its tenant has less than an
+/// equal share of the queue, so that one tenant's backlog does not lock out the others; never at twice the limit.
 pub(super) fn admit(settings: &Settings, room: Room, throughput: &Throughput) -> Result<()> {
     let (capacity, waiting) = (settings.queue_capacity, room.waiting);
     let has_share = room.tenants > 1 && room.held < capacity / room.tenants;
@@ -141,7 +142,7 @@ pub(super) fn admit(settings: &Settings, room: Room, throughput: &Throughput) ->
     })
 }
 
-/// Of two refusals the one that takes longer to pass, as far as that is known.
+/// Of two refusals, the one with the longer wait, as far as that is known.
 pub(super) fn longer(one: Result<()>, other: Result<()>) -> Result<()> {
     match (one, other) {
         (Err(one), Err(other)) if other.retry_after() > one.retry_after() => Err(other),
@@ -165,7 +166,7 @@ mod tests {
         assert!(admit(&settings, room(9, false), &throughput).is_ok());
         let error = admit(&settings, room(10, false), &throughput).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::SystemAtCapacity);
-        assert_eq!(error.retry_after(), None, "no job has ended yet, so nobody knows");
+        assert_eq!(error.retry_after(), None, "no job has ended yet, so it is unknown");
         assert!(admit(&settings, room(19, true), &throughput).is_ok());
         assert!(admit(&settings, room(20, true), &throughput).is_err());
     }

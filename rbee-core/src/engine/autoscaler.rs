@@ -1,7 +1,7 @@
-//! The autoscaler: starts replicas where queues build up, and stops what is not used.
+//! The autoscaler: starts replicas if queues build up, and stops unused ones.
 //!
-//! It never evicts, and it turns around slowly: what it started stays until it has been idle for `scale_back_after`,
-//! and a model that was scaled back is not scaled up again for as long.
+//! It never evicts, and it changes direction slowly: what it started stays until it has been idle for
+//! `scale_back_after`, and a model that was scaled back is not scaled up again for as long.
 
 use std::{cmp::Reverse, time::Duration};
 
@@ -11,27 +11,27 @@ use crate::{
     scheduler::place_replica,
 };
 
-/// Models whose load time is remembered.
+/// The most models whose load time is remembered.
 const LEARNED: usize = 1_024;
 
-/// What the autoscaler remembers.
+/// The autoscaler's state.
 #[derive(Debug, Default)]
 pub(super) struct Autoscaler {
-    /// Workers that it started, in this life of the queen or an earlier one, and that live.
+    /// Live workers that it started, in this run of the queen or a previous one.
     replicas: BTreeSet<WorkerId>,
-    /// When a replica of a model was stopped last, for whatever reason of time.
+    /// When a replica of a model was last stopped for being idle.
     scaled_back: BTreeMap<ModelRef, Time>,
-    /// How long the model took to load, smoothed.
+    /// The smoothed load time of each model.
     loads: BTreeMap<ModelRef, Duration>,
-    /// How long models are kept alive that have a time of their own, the longest reference first: it says most.
+    /// Models with a keep-alive time of their own, the longest reference first, because it is the most specific.
     keep_alive: Vec<(ModelRef, Duration)>,
-    /// Some worker may expire.
+    /// Some worker may have to be stopped for being idle.
     may_expire: bool,
 }
 
 impl Autoscaler {
     pub(super) fn new(settings: &Settings) -> Self {
-        // The settings are checked: what is no reference is not there.
+        // The settings are checked, so every key is a valid reference.
         let named = settings.model_keep_alive.iter();
         let mut keep_alive: Vec<(ModelRef, _)> =
             named.filter_map(|(name, span)| Some((name.parse().ok()?, *span))).collect();
@@ -39,7 +39,7 @@ impl Autoscaler {
         Self { keep_alive, ..Self::default() }
     }
 
-    /// The time of its own that this model is kept alive for: that of its very reference, or else of one that it is of.
+    /// The model's own keep-alive time: the one set for exactly this reference, or else for one that it belongs to.
     /// Workers carry the commit, people name the repository.
     fn keep_alive_of(&self, model: &ModelRef) -> Option<Duration> {
         let exact = self.keep_alive.iter().find(|(named, _)| named == model);
@@ -47,7 +47,7 @@ impl Autoscaler {
         found.map(|(_, span)| *span)
     }
 
-    /// Is there something to scale back or to expire?
+    /// True if there is something to scale back or to expire.
     pub(super) fn has_upkeep(&self) -> bool {
         self.may_expire || !self.replicas.is_empty()
     }
@@ -56,7 +56,7 @@ impl Autoscaler {
         self.replicas.insert(worker);
     }
 
-    /// It is no more, or no replica any more.
+    /// Forgets a worker that is gone or no longer a replica.
     pub(super) fn gone(&mut self, worker: WorkerId) {
         self.replicas.remove(&worker);
     }
@@ -115,7 +115,7 @@ impl Engine {
         }
         for id in self.autoscaler.replicas.clone() {
             let Some(worker) = self.view.worker(id).cloned() else { continue };
-            // While it is the only one that works it is needed. It stays a replica even so: the others may be back.
+            // It is needed while it is the only one that works. It stays a replica: the others may come back.
             let is_spare = self
                 .view
                 .with_model(&worker.info.model)
@@ -141,13 +141,13 @@ impl Engine {
         self.view.worker(worker).map(|view| view.info.model.clone())
     }
 
-    /// One more worker for a model whose jobs have waited for longer than a load takes: the queue outlasts it.
+    /// Starts one more worker for a model whose jobs have waited for longer than a load takes.
     fn scale_up(&mut self, now: Now, model: &ModelRef, out: &mut Out) {
         let Some(lane) = self.view.waiting_for(model) else { return };
         let load = self.autoscaler.loads.get(model).copied().unwrap_or_default();
         let workers: Vec<_> = self.view.with_model(model).cloned().collect();
         let Some(like) = workers.iter().find(|worker| is_usable(worker)) else {
-            // Where it has none at all, starting the first is for the policy.
+            // If the model has no worker at all, the policy starts the first.
             return;
         };
         let slots: u32 =
@@ -169,10 +169,10 @@ impl Engine {
         }
     }
 
-    /// Where there is room for one more like this, without an eviction.
+    /// A place for one more worker like this one, without an eviction.
     fn room_for(&self, now: Now, like: &WorkerInfo) -> Option<(HiveId, WorkerSpec)> {
         let model = &like.model;
-        // Its memory is that of the slots that it is going to have.
+        // Its memory is estimated for the slots that it will have.
         let sizing = self.sizing.with_slots(like.slots);
         let queue = self.lanes.model(model);
         place_replica(&sizing, &self.view, model, |hive| {
@@ -183,7 +183,7 @@ impl Engine {
     }
 }
 
-/// Does it take jobs?
+/// True if the worker takes jobs.
 fn is_usable(worker: &WorkerView) -> bool {
     worker.state == WorkerState::Ready && worker.reachable && !worker.suspected
 }

@@ -1,4 +1,4 @@
-//! Several jobs that are admitted beside each other, or not at all.
+//! The admission of several jobs: all or none.
 
 use std::sync::Arc;
 
@@ -6,10 +6,10 @@ use super::{Engine, admission::Beside};
 use crate::{error::Result, job::Job, time::Now};
 
 impl Engine {
-    /// May all of these jobs be admitted, one beside the other? Nothing is changed. The error is what the first of them
-    /// that has no room is refused with; if they are more than a limit allows at all, it does not say when to come back.
+    /// Checks that all of these jobs may be admitted together. Changes nothing. The error is that of the first job that
+    /// exceeds a limit; if they are more than a limit can ever allow, it has no `retry_after`.
     pub(super) fn check_batch(&mut self, now: Now, jobs: &[Arc<Job>]) -> Result<()> {
-        // What they are too many for says more than that there is no room now.
+        // A limit that they can never meet says more than a lack of space now.
         self.tenants.check_batch(now, jobs, &self.settings)?;
         jobs.iter()
             .enumerate()

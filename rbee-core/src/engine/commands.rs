@@ -1,4 +1,4 @@
-//! What an operator orders.
+//! Commands of operators.
 
 use super::{operators::answer, *};
 use crate::{
@@ -51,7 +51,7 @@ impl Engine {
         answer(n, result.map(|()| CommandOutput::Done), out);
     }
 
-    /// It holds when it is recorded.
+    /// The change takes effect when it is recorded.
     fn change_tenant(&mut self, operator: u64, change: TenantChange, out: &mut Out) {
         let record = match &change {
             TenantChange::Put(record) => Change::TenantPut(record.clone()),
@@ -101,7 +101,7 @@ impl Engine {
             return refuse(ErrorKind::InvalidRequest, format!("hive {hive} has no device {index}"));
         }
         if let Some(busy) = evict.iter().find(|id| !self.is_stoppable(**id, &hive)) {
-            let message = format!("worker {busy} is not an idle, unpinned one of hive {hive}");
+            let message = format!("worker {busy} is not an idle, unpinned worker of hive {hive}");
             return refuse(ErrorKind::Conflict, message);
         }
         if let Some(why) = self.has_no_room(&hive, &spec, &evict) {
@@ -146,7 +146,8 @@ impl Engine {
         Ok(())
     }
 
-    /// It holds at once, and is answered when it is recorded. Who pins a replica wants it for good.
+    /// Takes effect at once, and is answered when it is recorded. A pinned replica is no longer a replica: the operator
+    /// wants it to stay.
     pub(super) fn pin(
         &mut self,
         operator: u64,

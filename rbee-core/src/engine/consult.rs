@@ -11,25 +11,25 @@ use crate::{
     scheduler::{Admission, Ask, Placement, Scheduler},
 };
 
-/// What is asked about a job.
+/// A question about a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Question {
-    /// May it join the queue, and where in it? Asked only of a policy that admits jobs.
+    /// Whether it may join the queue, and at which rank. Asked only of a policy that admits jobs.
     Admit,
-    /// Where does it go?
+    /// Where it goes.
     Place(Decider),
 }
 
-/// Who is asked.
+/// The policy that is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decider {
-    /// The policy in force.
+    /// The active policy.
     Policy,
-    /// The built-in policy, because the one in force could not decide this job, or is suspended.
+    /// The built-in policy, because the active one could not decide about this job, or is suspended.
     BuiltIn,
 }
 
-/// What came of a question.
+/// The result of a question.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Advice {
     /// The answer to [`Question::Admit`].
@@ -38,12 +38,12 @@ pub enum Advice {
     Placement(Placement),
     /// There is no answer: the policy failed, panicked or took too long. A fault of the policy.
     Failed(Error),
-    /// Nobody had time for the question. No fault of the policy.
+    /// The question was not asked because the policy was busy. Not a fault of the policy.
     NoTime,
 }
 
 impl Question {
-    /// Puts the question to this scheduler. If it panics, it has failed.
+    /// Asks this scheduler. A panic counts as a failure.
     pub fn put_to(self, scheduler: &dyn Scheduler, ask: &Ask, cluster: &ClusterView) -> Advice {
         let answer = match self {
             Self::Admit => guarded(|| scheduler.admit(ask, cluster).map(Advice::Admission)),
@@ -53,7 +53,7 @@ impl Question {
     }
 }
 
-/// Runs code of a policy. A panic is an error.
+/// Runs code of a policy. A panic becomes an error.
 pub(crate) fn guarded<T>(decide: impl FnOnce() -> Result<T>) -> Result<T> {
     catch_unwind(AssertUnwindSafe(decide)).unwrap_or_else(|panic| {
         let message = format!("the scheduler panicked: {}", panic_message(&*panic));

@@ -1,4 +1,4 @@
-//! How jobs end: by their own accord, by a clock, and always recorded before it is told.
+//! The ends of jobs, from the worker, the client or a timer. An end is recorded before readers get it.
 
 use super::*;
 use std::time::Duration;
@@ -10,14 +10,14 @@ use crate::{
     settings::KeepRequests,
 };
 
-/// How long the readers of a job wait for its end to be recorded. AfterAbort they are told, and the record follows.
+/// How long the readers of a job wait for its end to be recorded. After that they get it, and the record follows.
 pub(super) const RECORD_TIMEOUT: Duration = Duration::from_secs(10);
-/// The delay before an end that the store did not take is handed in once more.
+/// The delay before an end that the store did not take is handed in again.
 const RECORD_AGAIN: Duration = Duration::from_secs(1);
 
 impl JobEntry {
-    /// Tokens that the job's tenant has used with it, where it ends so: prompt and answer, or what there is of it where
-    /// the client or a clock ended it. None where it failed for a reason of ours.
+    /// Tokens charged to the job's tenant for this end: prompt and answer, or the part produced before the client or a
+    /// timer ended it. `None` if it failed for a reason on our side.
     fn used(&self, outcome: &Outcome) -> Option<u64> {
         let is_ours = |error: &Error| {
             !matches!(error.kind(), ErrorKind::JobTimeout | ErrorKind::DeadlineExceeded)
@@ -41,7 +41,7 @@ impl Engine {
         let Some(entry) = self.jobs.get_mut(&id) else {
             return;
         };
-        // Counted before its slot goes to the next one, for which it may be a reason not to begin.
+        // Counted before its slot goes to the next job, for which it may be a reason not to start.
         let (used, life) = (entry.used(&outcome), now.at - entry.submitted);
         let tokens = (entry.expected, used.unwrap_or(0));
         self.tenants.used(now, &entry.job, life, tokens, &mut self.view);
@@ -60,8 +60,8 @@ impl Engine {
         self.record_end(now, id, out);
     }
 
-    /// The end of this job has waited for its record: it is handed in once more if the store did not take it, and told
-    /// if its readers have waited for long enough.
+    /// The end of this job has waited for its record: it is handed in again if the store did not take it, and sent to
+    /// its readers if they have waited long enough.
     pub(super) fn end_overdue(&mut self, now: Now, id: JobId, out: &mut Out) {
         let Some(JobEntry { phase: Phase::Ending(ending), timers, .. }) =
             self.jobs.get_mut(&id).map(Box::as_mut)
@@ -82,7 +82,7 @@ impl Engine {
         }
     }
 
-    /// The same for a job of an earlier life.
+    /// The same for a job of a previous run.
     pub(super) fn lost_end_overdue(&mut self, n: u64, out: &mut Out) {
         if let Some(PendingWrite::LostEnd(job, outcome)) = self.pending_writes.get_mut(&n)
             && let Some(outcome) = outcome.take()
@@ -130,7 +130,7 @@ impl Engine {
                 out.push(Effect::Accept { n, job, answer: Ok(Submitted::Accepted) });
             }
             (Some(PendingWrite::Accept { n, job }), Err(error)) => {
-                // It is not in the store, so it was never accepted. A run that has begun is stopped.
+                // It is not in the store, so it was never accepted. If its run has begun, it is stopped.
                 let error = match error.kind() {
                     ErrorKind::Storage => store::refusal(&error),
                     _ => error,
@@ -139,7 +139,7 @@ impl Engine {
                 self.end(now, job, Outcome::Failed(error), out);
             }
             (Some(PendingWrite::End(job)), Ok(())) => self.finish(job, None, out),
-            // It stays live in the store, so its readers are not told of an end.
+            // It stays live in the store, so its readers get no end.
             (Some(PendingWrite::End(_) | PendingWrite::LostEnd(..)), Err(_))
                 if self.lifecycle == Lifecycle::Frozen => {}
             (Some(PendingWrite::End(job)), Err(error)) => {

@@ -1,11 +1,11 @@
-//! The last turn: what becomes of the jobs that are live when the queen goes down.
+//! The last turn: what happens to jobs that are live when the queen shuts down.
 
 use super::*;
 use crate::error::ErrorKind;
 
 impl Engine {
-    /// Nothing begins any more. A job whose client cannot come back is ended, because the client is going to be told that it
-    /// failed; the others stay as they are in the store, for the next life of the queen.
+    /// Freezes the engine: nothing starts any more. A job whose client cannot come back is ended, because its client
+    /// gets a failure; the others stay in the store for the next run of the queen.
     pub(super) fn freeze(&mut self, now: Now, out: &mut Out) {
         self.lifecycle = Lifecycle::Frozen;
         let end_of = |pending_writes: &PendingWrite| match pending_writes {
@@ -44,12 +44,12 @@ impl Engine {
         self.settle(now, id, outcome, out);
     }
 
-    /// Is there a record whose writing is waited for?
+    /// True if a record is not confirmed yet.
     pub fn awaits_records(&self) -> bool {
         !self.pending_writes.is_empty()
     }
 
-    /// Is the job recorded as live, so that whoever owns the store next continues it?
+    /// True if the job is recorded as live, so that the next owner of the store continues it.
     pub fn leaves(&self, job: JobId) -> bool {
         let entry = self.jobs.get(&job);
         entry.is_some_and(|entry| entry.accepted && !matches!(entry.phase, Phase::Ending { .. }))

@@ -1,4 +1,4 @@
-//! The hives of the fleet: how each is reached, whether it answers, and what the store knows of it.
+//! The hives of the fleet: the address and status of each, and what the store has of it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,33 +9,33 @@ use crate::{
     time::WallTime,
 };
 
-/// A hive, as the queen knows it.
+/// A hive, as known to the queen.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HiveSummary {
-    /// Its name.
+    /// Its id.
     pub id: HiveId,
-    /// The machine's own name, or the name it is reached by.
+    /// The machine's own name, or the name in its address.
     pub hostname: String,
     /// The port of its HTTP API; 0 if it has none.
     pub port: u16,
-    /// How it is reached.
+    /// Its address.
     pub address: crate::hive_address::HiveAddress,
-    /// Is it reachable?
+    /// Whether it is reachable.
     pub status: HiveStatus,
     /// When it last answered this queen since the queen was started; `None` if it never did.
     pub last_seen: Option<WallTime>,
     /// Why it is not reachable.
     pub error: Option<Error>,
-    /// What its owner says of it: see [`HiveView::labels`](crate::cluster::HiveView::labels).
+    /// The labels given by its owner: see [`HiveView::labels`](crate::cluster::HiveView::labels).
     pub labels: BTreeMap<String, String>,
 }
 
-/// What is known of the hives beside their [views](crate::cluster::HiveView).
+/// What is known of the hives besides their [views](crate::cluster::HiveView).
 #[derive(Debug, Default)]
 pub(super) struct HiveTable {
     members: BTreeMap<HiveId, Member>,
-    /// Models that the store has a row of, by hive: also by hives that an earlier run of the queen had and that are not
-    /// members yet.
+    /// Models that the store has a row for, by hive; also of hives that an earlier run of the queen had and that are
+    /// not members yet.
     recorded_models: BTreeMap<HiveId, BTreeSet<ModelRef>>,
 }
 
@@ -46,11 +46,11 @@ struct Member {
     is_online: bool,
     last_seen: Option<WallTime>,
     error: Option<Error>,
-    /// An operator has stopped it: what still arrives from it is of the past.
+    /// An operator has stopped it: what still arrives from it is out of date.
     is_stopped: bool,
     /// The revision of its last report.
     revision: Option<u64>,
-    /// The status that the store has of it.
+    /// Its status in the store.
     recorded: Option<HiveStatus>,
 }
 
@@ -58,13 +58,13 @@ impl Member {
     fn status(&self) -> HiveStatus {
         match (self.is_online, self.last_seen, &self.error) {
             (true, ..) => HiveStatus::Online,
-            // It has never answered, and there is a reason.
+            // It has never answered, and the reason is known.
             (false, None, Some(_)) => HiveStatus::Error,
             _ => HiveStatus::Offline,
         }
     }
 
-    /// The change to be recorded if the store has another status of it, or none yet.
+    /// The change to record if the store has another status of it, or none yet.
     fn record(&mut self, id: &HiveId, now: Now, capabilities: serde_json::Value) -> Option<Change> {
         let status = self.status();
         if self.recorded.replace(status) == Some(status) {
@@ -85,7 +85,7 @@ impl Member {
 }
 
 impl HiveTable {
-    /// Takes in a hive. Returns false if it is a member already.
+    /// Adds a hive. Returns false if it is a member already.
     pub(super) fn add(&mut self, id: &HiveId, info: HiveInfo) -> bool {
         if self.members.contains_key(id) {
             return false;
@@ -103,23 +103,23 @@ impl HiveTable {
         true
     }
 
-    /// Takes out a hive, and what is known of its models. Returns the change to be recorded.
+    /// Removes a hive, and what is known of its models. Returns the change to record.
     pub(super) fn remove(&mut self, id: &HiveId) -> Option<Change> {
         self.recorded_models.remove(id);
         self.members.remove(id).map(|_| Change::HiveGone(id.clone()))
     }
 
-    /// Is it a member that an operator has not stopped?
+    /// True if it is a member that no operator has stopped.
     pub(super) fn is_heard(&self, id: &HiveId) -> bool {
         self.members.get(id).is_some_and(|member| !member.is_stopped)
     }
 
-    /// Does the store have a row of it?
+    /// True if the store has a row for it.
     pub(super) fn is_recorded(&self, id: &HiveId) -> bool {
         self.members.get(id).is_some_and(|member| member.recorded.is_some())
     }
 
-    /// It has answered, with these capabilities. Returns the change to be recorded.
+    /// Notes that it has answered, with these capabilities. Returns the change to record.
     pub(super) fn answered(
         &mut self,
         id: &HiveId,
@@ -134,14 +134,14 @@ impl HiveTable {
         member.record(id, now, capabilities())
     }
 
-    /// It does not answer. Returns the change to be recorded.
+    /// Notes that it does not answer. Returns the change to record.
     pub(super) fn is_away(&mut self, id: &HiveId, now: Now, why: Error) -> Option<Change> {
         let member = self.members.get_mut(id)?;
         (member.is_online, member.error) = (false, Some(why));
         member.record(id, now, serde_json::Value::Null)
     }
 
-    /// An operator has stopped it. Its next report counts from the beginning.
+    /// Notes that an operator has stopped it. Its next report counts from the beginning.
     pub(super) fn stopped(&mut self, id: &HiveId, now: Now) -> Option<Change> {
         if let Some(member) = self.members.get_mut(id) {
             member.is_stopped = true;
@@ -150,7 +150,7 @@ impl HiveTable {
         self.is_away(id, now, Error::new(ErrorKind::HiveUnreachable, "the hive was stopped"))
     }
 
-    /// One that was stopped is started again, and there is no reason any more why it should not answer.
+    /// Notes that an operator has started it again; any earlier reason for not answering is gone.
     pub(super) fn started(&mut self, id: &HiveId) {
         if let Some(member) = self.members.get_mut(id).filter(|member| member.is_stopped) {
             (member.is_stopped, member.error) = (false, None);
@@ -173,12 +173,12 @@ impl HiveTable {
         }
     }
 
-    /// The store has a row of this model on that hive.
+    /// Notes that the store has a row for this model on that hive.
     pub(super) fn model_recorded(&mut self, hive: HiveId, model: ModelRef) {
         self.recorded_models.entry(hive).or_default().insert(model);
     }
 
-    /// The models that the store has a row of and that the hive does not have. They are forgotten.
+    /// Removes and returns the models that the store has a row for and that the hive does not have.
     pub(super) fn take_gone_models(
         &mut self,
         hive: &HiveId,

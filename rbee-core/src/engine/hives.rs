@@ -1,4 +1,4 @@
-//! What hives report, hives that go away, and the health of workers.
+//! Reports of hives, lost hives, and the health of workers.
 
 use super::*;
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
 };
 use std::time::Duration;
 
-/// The wait before the first probe of a failed worker; it doubles up to the cap.
+/// The delay before the first probe of a failed worker; it doubles up to the cap.
 const PROBE_DELAY: Duration = Duration::from_secs(1);
 const MAX_PROBE_DELAY: Duration = Duration::from_secs(60);
 
@@ -53,7 +53,7 @@ impl Engine {
         }
     }
 
-    /// A hive of which nothing is known but what its owner says of it.
+    /// Adds a hive of which only the labels are known.
     fn put_new_hive(&mut self, id: HiveId, labels: BTreeMap<String, String>) {
         let memory_budget = self.settings.hive_memory.get(id.as_str()).copied();
         self.view.put_hive(HiveView {
@@ -80,7 +80,7 @@ impl Engine {
         }
     }
 
-    /// It stays in the fleet, without workers, until it is started again. Its jobs go on elsewhere.
+    /// Stops a hive. It stays in the fleet, without workers, until it is started again. Its jobs go on elsewhere.
     fn stop_hive(&mut self, now: Now, hive: &HiveId, out: &mut Out) {
         let Some(labels) = self.view.hive(hive).map(|view| (*view.labels).clone()) else { return };
         self.clear_hive(now, hive, out);
@@ -88,7 +88,7 @@ impl Engine {
         out.extend(self.hives.stopped(hive, now).map(record));
     }
 
-    /// Its workers are gone, and nothing is known of it any more.
+    /// Clears a hive: its workers are gone, and nothing is known of it any more.
     fn clear_hive(&mut self, now: Now, hive: &HiveId, out: &mut Out) {
         self.hive_lost(now, hive, out);
         self.timers.disarm(&Timer::HiveLost(hive.clone()));
@@ -103,14 +103,14 @@ impl Engine {
         }
     }
 
-    /// What befell the jobs on this hive was not their doing.
+    /// Gives jobs on this hive their tries back: the loss was not their fault.
     fn give_hive_tries_back(&mut self, hive: &HiveId) {
         let workers: Vec<_> = self.view.on_hive(hive).map(|worker| worker.info.id).collect();
         workers.into_iter().for_each(|worker| self.give_tries_back(worker));
     }
 
     fn hive_report(&mut self, now: Now, hive: HiveId, report: HiveReport, out: &mut Out) {
-        // One that was stopped or taken out of the fleet may have had a report on its way.
+        // A hive that was stopped or removed may have had a report on its way.
         let Some(old) = self.view.hive(&hive).cloned().filter(|_| self.hives.is_heard(&hive))
         else {
             return;
@@ -119,7 +119,7 @@ impl Engine {
         out.extend(change.map(record));
         let went_back = self.hives.revision(&hive).is_some_and(|last| report.rev < last);
         if old.online && went_back {
-            // Overtaken on its way by a younger one.
+            // A newer report has arrived first.
             return;
         }
         self.hives.set_revision(&hive, report.rev);
@@ -150,15 +150,15 @@ impl Engine {
                 self.seen_at(id, report.rev);
                 continue;
             }
-            // One that runs already: of an earlier life of the queen, or started by somebody else.
+            // It runs already: from a previous run of the queen, or started by another program.
             let mark = self.recognize(&hive, id);
             let mut info = worker.info;
             info.hive = hive.clone();
-            // A report that shows a worker is not older than it, whatever either says.
+            // A report that shows a worker is never older than the worker, whatever the revisions say.
             info.since = info.since.min(report.rev);
             let mut view = WorkerView::ready(Arc::new(info), now.at);
             view.state = WorkerState::Loading;
-            // Attempts of before it was lost may still be ending.
+            // Attempts from before the loss may still be ending.
             view.leased = self.leases.count(id);
             view.pinned = mark.pinned;
             view.memory_bytes = self.expect(&view.info, &worker.health);
@@ -168,8 +168,8 @@ impl Engine {
             out.push(Effect::Connect { worker: id, hive: hive.clone() });
             changed = true;
         }
-        // A report older than a worker says nothing about it; but a hive that counts from the beginning again was
-        // started again.
+        // A report older than a worker says nothing about it, except after a restart of the hive: then its revisions
+        // start again.
         let missing = |view: &WorkerView| {
             (view.info.since <= report.rev || went_back)
                 && !seen.contains(&view.info.id)
@@ -183,7 +183,7 @@ impl Engine {
             .map(|view| view.info.id)
             .collect();
         for worker in lost {
-            // With a hive that was started again they all go, whatever they ran.
+            // After a restart of the hive all its workers are gone, whatever they ran.
             let kind = if went_back { ErrorKind::WorkerUnreachable } else { ErrorKind::WorkerLost };
             let why = Error::new(kind, format!("worker {worker} is no longer on hive {hive}"));
             self.gone(now, worker, &why, out);
@@ -198,7 +198,7 @@ impl Engine {
         }
     }
 
-    /// A report of this revision shows the worker, so later ones say something about it.
+    /// Notes the revision of the report that shows the worker, so that later reports count for it.
     fn seen_at(&mut self, worker: WorkerId, rev: u64) {
         if self.view.worker(worker).is_some_and(|view| view.info.since > rev) {
             self.view.edit_worker(worker, |view| Arc::make_mut(&mut view.info).since = rev);
@@ -220,7 +220,7 @@ impl Engine {
         }
     }
 
-    /// A handle on a worker that was there before is made, or cannot be.
+    /// A handle on a worker that existed before is made, or cannot be made.
     pub(super) fn connected(
         &mut self,
         now: Now,
@@ -247,7 +247,7 @@ impl Engine {
         }
     }
 
-    /// A fault of this worker. After too many in a row it gets no jobs until a probe succeeds.
+    /// Counts a fault of this worker. After too many in a row it gets no jobs until a probe succeeds.
     pub(super) fn blame(&mut self, now: Now, worker: WorkerId, out: &mut Out) {
         let limit = self.settings.worker_faults;
         let mut failed = false;
@@ -297,8 +297,8 @@ impl Engine {
     }
 }
 
-/// Has the device more memory free than the hive last said? What other programs take and give back moves it all the time,
-/// so a hundredth of it is nothing; it adds up until somebody asks anyway.
+/// True if the device has more free memory than the hive last reported. Other programs change it all the time, so a
+/// hundredth is ignored; smaller gains add up until the next question anyway.
 fn gained(old: &HiveView, device: &Device) -> bool {
     let before = old.devices.iter().find(|old| old.index == device.index);
     before.is_none_or(|old| {
@@ -307,13 +307,13 @@ fn gained(old: &HiveView, device: &Device) -> bool {
     })
 }
 
-/// What a hive can do, as the store keeps it.
+/// The capabilities of a hive, in the form that the store keeps.
 fn capabilities(report: &HiveReport) -> serde_json::Value {
     let models: Vec<_> = report.models.iter().map(|model| &model.model).collect();
     serde_json::json!({ "devices": report.devices, "models": models })
 }
 
-/// A change that nobody waits for.
+/// A change whose record nothing waits for.
 fn record(change: Change) -> Effect {
     Effect::Record { n: None, changes: vec![change] }
 }

@@ -1,4 +1,4 @@
-//! The life of a job: queued, run, retried, ended.
+//! The phases of a job: queued, run, retried, ended.
 
 use super::*;
 use crate::{
@@ -7,14 +7,14 @@ use crate::{
 };
 use std::time::Duration;
 
-/// The wait after a worker that was granted a slot said it had none.
+/// The delay after a worker granted a slot and then answered that it had none.
 const BUSY_DELAY: Duration = Duration::from_millis(100);
-/// A token in units of a share, so that dividing by a weight leaves something.
+/// The share units of one token, so that the division by a weight loses little.
 const SHARE: u64 = 1_000_000;
-/// Said of a job whose readers have tokens already, where no other worker can take over.
+/// The error context of a job whose readers have tokens already, if no other worker can continue.
 const CANNOT_CONTINUE: &str = "the stream had begun and cannot be continued elsewhere";
 
-/// What so many tokens are of a share; never nothing.
+/// The share units of a number of tokens; at least 1.
 pub(super) fn share(tokens: u64, weight: u32) -> u64 {
     (tokens.saturating_mul(SHARE) / u64::from(weight.max(1))).max(1)
 }
@@ -50,14 +50,15 @@ impl Engine {
         self.jobs.get_mut(&id).expect("inserted above")
     }
 
-    /// Jobs of an earlier life of this queen, or of another that died. What was running runs again, if it may.
+    /// Restores jobs of a previous run of this queen, or of a queen that died. Jobs that were running run again if they
+    /// may.
     pub(super) fn restore(&mut self, now: Now, snapshot: Snapshot, out: &mut Out) {
         self.tenants.restore(snapshot.tenants, &self.settings, &mut self.view);
         for record in snapshot.models {
             self.hives.model_recorded(record.hive, record.model);
         }
         for record in snapshot.workers {
-            // It is in the store as it is.
+            // The store has this record already.
             let _ = self.worker_flags.put(record);
         }
         for record in snapshot.jobs {
@@ -66,7 +67,7 @@ impl Engine {
                 continue;
             }
             let started_at = record.status.started_at();
-            // The end of a queen is not the doing of the job, unless it happens again and again.
+            // The end of a queen is not the job's fault, unless it happens again and again.
             let was_running = record.status.worker().is_some();
             let attempts = record.attempts.saturating_sub(u32::from(was_running));
             let may_run =
@@ -122,7 +123,7 @@ impl Engine {
             entry.attempts = attempts;
             entry.produced = record.tokens_generated;
             entry.accepted = true;
-            // Whoever waited for it lost the connection, and can only ask for it again.
+            // Its client lost the connection, and can only ask for it again.
             (entry.bound, entry.keeps_output) = (false, true);
             entry.must_match = record.numerics.filter(|_| !record.chunks.is_empty());
         }
@@ -147,9 +148,9 @@ impl Engine {
         };
         let (lane, key) = (entry.lane(), entry.key);
         let mut cost = served.then_some(0);
-        // A job that is tried again was charged when it was first given a slot.
+        // A retried job was charged when it first got a slot.
         if served && entry.shared == 0 {
-            // What jobs of the model use as a rule is nearer to the truth than what this one says.
+            // The usual usage of the model's jobs is a better estimate than the job's own limit.
             let tokens = self.service_times.tokens(&lane.model).unwrap_or(entry.expected);
             entry.shared = share(tokens, self.tenants.weight(lane.tenant.as_ref()));
             cost = Some(entry.shared);
@@ -173,7 +174,7 @@ impl Engine {
         );
     }
 
-    /// The slot is this job's.
+    /// Grants the slot to the job.
     pub(super) fn grant(&mut self, now: Now, id: JobId, worker: WorkerId, out: &mut Out) {
         self.unqueue(id, true);
         let lease = LeaseId(self.number());
@@ -229,7 +230,7 @@ impl Engine {
         entry.produced = entry.produced.max(end.produced);
         let phase = std::mem::replace(&mut entry.phase, Phase::Queued);
         let result = match (phase, end.result) {
-            // What the client or a clock decided stands, however the attempt ended.
+            // A decision of the client or a timer stands, however the attempt ended.
             (Phase::Aborting(AfterAbort::End(outcome)), _) => {
                 return self.settle(now, id, outcome, out);
             }
@@ -248,7 +249,7 @@ impl Engine {
                 self.service_times.learn(&entry.lane(), took, &usage);
                 self.settle(now, id, Outcome::Complete { finish, usage }, out);
             }
-            // Nobody asked the engine: the job lives on.
+            // The engine did not ask for the abort: the job goes on.
             AttemptResult::Aborted => {
                 if !self.can_go_on(id, end.produced, end.resumable) {
                     let error = Error::new(ErrorKind::WorkerLost, "the attempt was stopped");
@@ -281,8 +282,8 @@ impl Engine {
         }
     }
 
-    /// Tokens that readers have bind the rest of the job: to workers that give the same stream, or, where they cannot
-    /// be continued from at all, to none. Says whether the job can go on.
+    /// Tokens that readers have limit where the job can go on: only on workers that give the same stream or, if it
+    /// cannot be continued at all, nowhere. Returns true if the job can go on.
     fn can_go_on(&mut self, id: JobId, produced: u32, resumable: bool) -> bool {
         let Some(entry) = self.jobs.get_mut(&id).filter(|_| produced > 0) else {
             return true;
@@ -327,7 +328,8 @@ impl Engine {
                 && must_match.as_ref().is_none_or(|numerics| *numerics == view.info.numerics)
         };
         let other_is_ready = self.view.available(&model).any(|view| matches(view));
-        // An attempt that was free says nothing against the next one: the worker gets none until it is known to be well.
+        // A free attempt is no reason to delay the next one: the failed worker gets none until it is known to be
+        // healthy.
         if !busy && (is_free || other_is_ready) {
             self.requeue(id);
         } else {
@@ -341,8 +343,8 @@ impl Engine {
         out.push(Effect::Note(Note::Retried(id, worker, error)));
     }
 
-    /// Every way in which a job may end before its worker says so. A running attempt is aborted first, and the job
-    /// ends when its slot is back.
+    /// Ends a job for any reason other than its worker's answer. A running attempt is aborted first, and the job ends
+    /// when its slot is free.
     pub(super) fn end(&mut self, now: Now, id: JobId, outcome: Outcome, out: &mut Out) {
         let Some(entry) = self.jobs.get_mut(&id) else {
             return;
@@ -387,7 +389,7 @@ impl Engine {
     }
 
     pub(super) fn abort_overdue(&mut self, now: Now, lease: LeaseId, out: &mut Out) {
-        // Nothing is known of what it produced; as long as it was told of its ids it can be continued.
+        // What it produced is unknown. It can be continued as long as all tokens that readers have have ids.
         let end = AttemptEnd { result: AttemptResult::Aborted, produced: 1, resumable: true };
         self.attempt_ended(now, lease, end, out);
     }

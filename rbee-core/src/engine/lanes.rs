@@ -1,9 +1,9 @@
-//! The queues. One lane for each model, tenant and priority, first in first out; at most one question about a lane is
-//! out at a time, so that every answer is seen before the next question.
+//! The queues. There is one lane for each model, tenant and priority, first in, first out. At most one question about a
+//! lane is out at a time, so that every answer is applied before the next question.
 //!
-//! A lane whose head was told to wait is parked, and costs nothing until something changes: a slot of its model is
-//! offered to the parked lanes one after the other, the one that was served longest ago first; a change of the fleet
-//! wakes them all. So a job's cost does not depend on how many others wait.
+//! A lane is parked if its head must wait. It costs nothing until something changes: a slot of its model is offered to
+//! the parked lanes one by one, the one served longest ago first; a change of the fleet wakes them all. So a job's cost
+//! does not depend on how many others wait.
 
 mod fair_share;
 mod ordered_list;
@@ -23,10 +23,10 @@ use crate::{
 pub(super) use queue::ModelQueue;
 use queue::{LaneName, LaneState};
 
-/// A job's key in its lane: its rank, when it came, its name.
+/// A job's key in its lane: its rank, its order of arrival, its id.
 pub(super) type QueueKey = (i64, u64, JobId);
 
-/// The key of a priority in what there is for both.
+/// The index of a priority in arrays by priority.
 pub(super) fn class(priority: Priority) -> usize {
     match priority {
         Priority::Interactive => 0,
@@ -34,7 +34,7 @@ pub(super) fn class(priority: Priority) -> usize {
     }
 }
 
-/// Where a job waits.
+/// The lane where a job waits.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct LaneId {
     pub(super) model: ModelRef,
@@ -52,7 +52,7 @@ impl LaneId {
     }
 }
 
-/// A question that is out: where does this job go?
+/// An open question about where a job goes.
 #[derive(Debug, PartialEq)]
 pub(super) struct Asked {
     pub(super) lane: LaneId,
@@ -107,14 +107,14 @@ impl Lanes {
         }
     }
 
-    /// A job of this lane that was served has used another share than was expected.
+    /// Corrects the share of this lane: a served job has used another share than expected.
     pub(super) fn correct(&mut self, lane: &LaneId, expected: u64, used: u64) {
         if let Some(queue) = self.models.get_mut(&lane.model) {
             queue.correct(&lane.name(), expected, used);
         }
     }
 
-    /// The next question about this model, if there is one to ask.
+    /// The next question about this model, if there is one.
     pub(super) fn ask(
         &mut self,
         model: &ModelRef,
@@ -131,7 +131,7 @@ impl Lanes {
         Some((lane, job))
     }
 
-    /// One more question about a job that waits in this lane, to the built-in policy. Returns true if it does wait.
+    /// Asks the built-in policy once more about a job in this lane. Returns true if the job does wait.
     pub(super) fn ask_about(&mut self, lane: &LaneId, job: JobId, ticket: Ticket) -> bool {
         let Some(queue) = self.models.get_mut(&lane.model) else {
             return false;
@@ -141,14 +141,14 @@ impl Lanes {
         true
     }
 
-    /// Takes the question back: it is answered. `None` if it is no longer of interest.
+    /// Closes a question. `None` if it is no longer of interest.
     pub(super) fn answered(&mut self, ticket: Ticket) -> Option<Asked> {
         let asked = self.asked.remove(&ticket)?;
         self.models.get_mut(&asked.lane.model)?.set(&asked.lane.name(), LaneState::Ready);
         Some(asked)
     }
 
-    /// An answer did not fit. Counts how many in a row.
+    /// Counts an answer that did not fit, and returns how many did not in a row.
     pub(super) fn missed(&mut self, lane: &LaneId) -> u32 {
         let lane =
             self.models.get_mut(&lane.model).and_then(|queue| queue.lanes.get_mut(&lane.name()));
@@ -158,7 +158,8 @@ impl Lanes {
         })
     }
 
-    /// The head of this lane has to wait; or is to be asked about once more, where something changed since it was.
+    /// Parks the lane: its head must wait. If something changed since it was asked about, it is asked about again
+    /// instead.
     pub(super) fn park(&mut self, lane: &LaneId) {
         let Some(queue) = self.models.get_mut(&lane.model) else {
             return;
@@ -172,14 +173,14 @@ impl Lanes {
         }
     }
 
-    /// Something changed that questions about this model may not have seen.
+    /// Notes a change that open questions about this model may not have seen.
     pub(super) fn changed(&mut self, model: &ModelRef) {
         if let Some(queue) = self.models.get_mut(model) {
             queue.changes += 1;
         }
     }
 
-    /// Offers a free slot to the first parked lane of the model, or to the first after one that did not want it.
+    /// Offers a free slot to the first parked lane of the model, or to the first one after a lane that did not use it.
     pub(super) fn offer(
         &mut self,
         model: &ModelRef,
@@ -215,7 +216,7 @@ impl Lanes {
         self.models.get_mut(model)
     }
 
-    /// How many jobs of this model and tenant wait, and since when the first of them does.
+    /// The number of waiting jobs of this model and tenant, and since when the first of them waits.
     pub(super) fn depth(
         &self,
         model: &ModelRef,
@@ -232,20 +233,20 @@ impl Lanes {
         })
     }
 
-    /// How many jobs of its lane go before this one.
+    /// The number of jobs of its lane ahead of this one.
     pub(super) fn ahead(&self, lane: &LaneId, key: &QueueKey) -> Option<usize> {
         let lane = self.models.get(&lane.model)?.lanes.get(&lane.name())?;
         lane.jobs.contains(key).then(|| lane.jobs.before(key))
     }
 
-    /// How many jobs of this lane would go before a new one of this rank.
+    /// The number of jobs of this lane ahead of a new one of this rank.
     pub(super) fn ahead_of_new(&self, lane: &LaneId, rank: i64) -> usize {
         let lane = self.models.get(&lane.model).and_then(|queue| queue.lanes.get(&lane.name()));
-        // Orders only grow, and none is as large as this.
+        // Order numbers only grow, and none is as large as this.
         lane.map_or(0, |lane| lane.jobs.before(&(rank, u64::MAX, JobId::from_random_bits(0))))
     }
 
-    /// How many jobs of this priority wait.
+    /// The number of waiting jobs of this priority.
     pub(super) fn waiting_at(&self, priority: Priority) -> usize {
         self.waiting[class(priority)]
     }
@@ -254,12 +255,12 @@ impl Lanes {
         self.waiting.iter().sum()
     }
 
-    /// How many jobs of this tenant wait.
+    /// The number of waiting jobs of this tenant.
     pub(super) fn held_by(&self, tenant: &Option<TenantId>) -> usize {
         self.held.get(tenant).copied().unwrap_or(0)
     }
 
-    /// How many tenants have jobs that wait; those that are nobody's count as one's.
+    /// The number of tenants with waiting jobs; jobs without a tenant count as one tenant's.
     pub(super) fn holders(&self) -> usize {
         self.held.len()
     }

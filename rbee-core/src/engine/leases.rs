@@ -1,4 +1,4 @@
-//! Leases: who holds which slot. A lease is taken out exactly once, and only a lease that is there can be.
+//! Leases: which job holds which slot. A lease is taken out exactly once, and only if it exists.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,7 +16,7 @@ impl Leases {
         self.by_worker.entry(worker).or_default().insert(lease);
     }
 
-    /// Ends the lease. `None` where it has ended already, which may be told twice.
+    /// Ends the lease. `None` if it has already ended; its end may be reported twice.
     pub(super) fn take(&mut self, lease: LeaseId) -> Option<(JobId, WorkerId)> {
         let (job, worker) = self.given.remove(&lease)?;
         if let Some(held) = self.by_worker.get_mut(&worker) {
@@ -28,7 +28,7 @@ impl Leases {
         Some((job, worker))
     }
 
-    /// Whose it is, and where.
+    /// The job and the worker of the lease.
     pub(super) fn get(&self, lease: LeaseId) -> Option<(JobId, WorkerId)> {
         self.given.get(&lease).copied()
     }
@@ -38,7 +38,7 @@ impl Leases {
         held.filter_map(|lease| Some((*lease, self.given.get(lease)?.0))).collect()
     }
 
-    /// How many slots of this worker are given out.
+    /// The number of slots of this worker in use.
     pub(super) fn count(&self, worker: WorkerId) -> u32 {
         let held = self.by_worker.get(&worker).map_or(0, BTreeSet::len);
         u32::try_from(held).unwrap_or(u32::MAX)

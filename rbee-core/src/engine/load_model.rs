@@ -1,5 +1,5 @@
-//! An operator wants a model loaded: the policy chooses the machine, the model is fetched there, a worker is started.
-//! It goes on by itself, whether or not the operator still waits.
+//! The load of a model by order of an operator: the policy chooses the machine, the model is fetched there, a worker is
+//! started. It goes on even if the operator no longer waits.
 
 use super::{
     operators::{Waiter, answer},
@@ -14,11 +14,11 @@ use crate::{
     task::{Prompt, Sampling, Task},
 };
 
-/// Questions to the policy until the operator is told that there is no place: after the first the size of the model is
-/// known.
+/// Questions to the policy until the operator gets the answer that there is no room: the first question may be asked
+/// before the size of the model is known.
 const QUESTIONS: u32 = 3;
 
-/// A model that an operator wants loaded.
+/// An operator's load of a model.
 #[derive(Debug)]
 pub(super) struct ModelLoad {
     /// The number of the operator's answer.
@@ -28,18 +28,18 @@ pub(super) struct ModelLoad {
     questions: u32,
 }
 
-/// One that waits for the policy to choose a hive.
+/// A load that waits for the policy to choose a hive.
 #[derive(Debug)]
 pub(super) struct Choosing {
     load: ModelLoad,
     ask: Ask,
 }
 
-/// Where a worker of the model may come from.
+/// Where a worker of the model can come from.
 enum Found {
-    /// It is there already, or on its way.
+    /// It runs already, or is being started.
     Worker(WorkerId),
-    /// It is to be started on a part of the cluster.
+    /// It must be started on a part of the cluster.
     Candidates(Box<ClusterView>),
 }
 
@@ -53,7 +53,7 @@ impl Engine {
         self.go_on_loading(now, ModelLoad { n, request, questions: 0 }, out);
     }
 
-    /// The next step: the worker that is there, or a question to the policy.
+    /// Takes the next step: answers with the worker that exists, or asks the policy.
     pub(super) fn go_on_loading(&mut self, now: Now, load: ModelLoad, out: &mut Out) {
         let n = load.n;
         match self.find_worker(&load.request) {
@@ -97,7 +97,7 @@ impl Engine {
         }
     }
 
-    /// The policy is asked as about a job of this model.
+    /// The question to the policy, as for a job of this model.
     fn ask_for(&mut self, now: Now, model: &ModelRef) -> Ask {
         let id = JobId::from_random_bits(self.rng.bits128());
         let job = Job {
@@ -150,15 +150,15 @@ impl Engine {
             }
             Ok(Placement::Reject(error)) | Err(error) => answer(n, Err(error), out),
             Ok(Placement::Wait | Placement::Assign(_)) => {
-                let message = format!("there is no place for model {model} at the moment");
+                let message = format!("there is no room for model {model} now");
                 answer(n, Err(Error::new(ErrorKind::InsufficientVram, message)), out);
             }
         }
     }
 
-    /// Where a worker is started. An operator who asks for a model is not left without it because the policy fails, or
-    /// would have its jobs wait: the built-in one decides then. It also does for the number of slots that is wanted, on
-    /// the devices that the policy chose if it chose any.
+    /// Decides where to start a worker. If the policy fails or would have jobs wait, the built-in one decides, so that
+    /// an operator still gets the model. If the policy chose another number of slots than the operator wants, the
+    /// built-in one places the worker again, on the hive and the devices that the policy chose.
     fn place_load(
         &self,
         request: &LoadRequest,
@@ -197,7 +197,7 @@ impl Engine {
     }
 }
 
-/// A policy that chooses something else than it was asked for has failed.
+/// Checks that the policy chose something it was asked for; anything else is a fault of the policy.
 fn checked(
     request: &LoadRequest,
     candidates: &ClusterView,

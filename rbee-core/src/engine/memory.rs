@@ -1,4 +1,4 @@
-//! Memory: what workers are expected to take, what they are seen to take, and what of it is promised to them.
+//! Memory: what workers are expected to take, what they are seen to take, and how much of it is reserved for them.
 
 use std::ops::Bound;
 
@@ -9,19 +9,20 @@ use crate::{
     worker::WorkerHealth,
 };
 
-/// Models without a worker that are asked about again when a hive may have room for them, and how many are looked at.
+/// The most models without a worker that are asked about again when a hive may have room for them.
 const BLOCKED_WOKEN: usize = 8;
 const BLOCKED_LOOKS: usize = 32;
 
-/// What workers are expected to take, and what of it is promised because the reports of their hive do not show it.
+/// The memory that workers are expected to take, and how much of it is reserved because the reports of their hive do
+/// not show it yet.
 #[derive(Debug, Default)]
 pub(super) struct MemoryReservations(BTreeMap<WorkerId, Reservation>);
 
-/// Models that no worker has and whose jobs were told to wait: a worker that falls idle may make room for them.
+/// Models without a worker whose jobs must wait for memory: a worker that becomes idle may make room for them.
 #[derive(Debug, Default)]
 pub(super) struct BlockedModels {
     models: BTreeSet<ModelRef>,
-    /// The one that was asked about last.
+    /// The model that was asked about last.
     last: Option<ModelRef>,
 }
 
@@ -34,7 +35,7 @@ impl BlockedModels {
         self.models.remove(model);
     }
 
-    /// The next one to be asked about. They take turns.
+    /// The next model to ask about, in turn.
     fn next(&mut self) -> Option<ModelRef> {
         let after = self.last.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
         let next = self.models.range((after, Bound::Unbounded)).next();
@@ -49,17 +50,17 @@ struct Reservation {
     hive: HiveId,
     devices: Vec<u32>,
     expected: u64,
-    /// Promised on each of its devices.
+    /// Bytes reserved on each of its devices.
     part: u64,
 }
 
 impl Engine {
-    /// Promises a worker that is being started the memory that it is expected to take, in equal parts on its devices.
+    /// Reserves the memory that a worker that is being started is expected to take, in equal parts on its devices.
     pub(super) fn reserve(&mut self, info: &WorkerInfo, expected: u64) {
         self.set_reservation(info, expected, expected);
     }
 
-    /// A worker that runs already is found.
+    /// Notes what a worker that was found running is expected to take.
     pub(super) fn expect(&mut self, info: &WorkerInfo, health: &WorkerHealth) -> u64 {
         let expected = self.expected_of(info);
         let seen = self.seen(info, health);
@@ -76,7 +77,7 @@ impl Engine {
         self.reservations.0.insert(info.id, reservation);
     }
 
-    /// The worker is gone.
+    /// Releases the memory of a worker that is gone.
     pub(super) fn release_memory(&mut self, worker: WorkerId) {
         if let Some(reservation) = self.reservations.0.remove(&worker) {
             self.change_reserved(&reservation, |reserved| {
@@ -100,8 +101,8 @@ impl Engine {
         });
     }
 
-    /// A report of the devices counts the worker in. What it is expected to take and does not yet, the keys and values of
-    /// longer sequences for instance, stays promised; nothing does where it does not say what it takes.
+    /// A report of the devices includes the worker. What it is expected to take later, for instance the keys and values
+    /// of longer sequences, stays reserved; nothing stays reserved if it does not report what it takes.
     pub(super) fn shown(&mut self, worker: &WorkerInfo, health: &WorkerHealth) {
         let Some(reservation) = self.reservations.0.get(&worker.id) else { return };
         let (expected, part) = (reservation.expected, reservation.part);
@@ -113,8 +114,8 @@ impl Engine {
         }
     }
 
-    /// The worker has loaded: what it is expected to take from now on, as it was planned, or as the worker says what it is
-    /// where the plan did not know that.
+    /// The worker has loaded. Returns what it is expected to take from now on: as planned, or as the worker reports its
+    /// model if the plan did not know that.
     pub(super) fn loaded_expecting(&mut self, info: &WorkerInfo, spec: &WorkerSpec) -> u64 {
         let expected = match self.expected_of(info) {
             0 => spec.need_bytes,
@@ -128,7 +129,8 @@ impl Engine {
         expected
     }
 
-    /// Takes in what a worker says of its memory. What it is expected to take counts as taken, even where it does not yet.
+    /// Takes in what a worker reports of its memory. What it is expected to take counts as taken, even if it does not
+    /// take it yet.
     pub(super) fn take_memory(&mut self, worker: WorkerId, health: &WorkerHealth) {
         let Some(view) = self.view.worker(worker) else { return };
         let info = view.info.clone();
@@ -141,7 +143,7 @@ impl Engine {
         }
     }
 
-    /// What the worker says that it takes; nothing where its devices do not even have as much.
+    /// What the worker reports to take; `None` if its devices do not have as much.
     fn seen(&self, info: &WorkerInfo, health: &WorkerHealth) -> Option<u64> {
         let bytes = health.vram_bytes?;
         let hive = self.view.hive(&info.hive)?;
@@ -168,8 +170,8 @@ impl Engine {
         sizing.worker_memory(&self.view, &info.model, on_disk, kind).expected
     }
 
-    /// Why the worker does not fit, even when these are stopped: on its devices, or within what the hive's workers may
-    /// take together. Where nothing is known of its need, nothing speaks against it.
+    /// The reason why the worker does not fit even if these are stopped: on its devices, or within the limit of the
+    /// hive's workers together. `None` if its need is unknown.
     pub(super) fn has_no_room(
         &self,
         hive: &HiveId,
@@ -189,7 +191,7 @@ impl Engine {
             let missing = part.saturating_add(reserved).saturating_sub(device.memory_free);
             (part > 0 && missing > freed).then(|| {
                 format!(
-                    "model {} needs {part} bytes on device {}, and {} are free there, {freed} when those are stopped that make room",
+                    "model {} needs {part} bytes on device {}, and {} are free there, {freed} more after the planned evictions",
                     spec.model, device.index, view.free_bytes(device)
                 )
             })
@@ -214,8 +216,8 @@ impl Engine {
         })
     }
 
-    /// Wakes what waits for models that no worker has: only a start can help it, and there may be room for one on this
-    /// hive now. They take turns, so that many of them do not make every end of a job dear; whoever is left out is asked
+    /// Wakes the lanes of models without a worker: only a start can help them, and there may be room for one on this
+    /// hive now. They take turns, so that many of them do not make every end of a job expensive; the rest is asked
     /// about at the next tick of the autoscaler.
     pub(super) fn wake_starved(&mut self, hive: &HiveId) {
         if self.blocked_on_memory.models.is_empty() {
@@ -237,7 +239,7 @@ impl Engine {
         }
     }
 
-    /// The most that a new worker could have on this hive, over all its devices, after every eviction that is allowed.
+    /// The most that a new worker could have on this hive, over all its devices, after every allowed eviction.
     fn room_on(&self, hive: &HiveId) -> Option<u64> {
         let view = self.view.hive(hive).filter(|view| view.takes_workers())?;
         let on = |device: &Device| {
@@ -251,7 +253,7 @@ impl Engine {
         Some(room.min(within.unwrap_or(u64::MAX)))
     }
 
-    /// What a worker of the model takes at least, whatever the policy expects: its weights. 0 where they are not known.
+    /// What a worker of the model takes at least, whatever the policy expects: its weights. 0 if they are unknown.
     fn least_need(&self, model: &ModelRef) -> u64 {
         let on_disk = self.view.with_model_on_disk(model).next();
         let on_disk = on_disk.and_then(|hive| hive.models.get(model));

@@ -1,4 +1,4 @@
-//! What goes into the engine and what comes out of it.
+//! The engine's inputs and effects.
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,15 +21,15 @@ use crate::{
     worker_spec::WorkerSpec,
 };
 
-/// One thing that happened. Inputs carry data only: handles on workers and hives stay outside.
+/// One event for the engine. Inputs carry data only: handles on workers and hives stay outside.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Input {
     /// A checked job asks to be admitted. Answered by [`Effect::Accept`].
     Submit(Submission),
-    /// Jobs that are admitted together, or not at all. Each is answered by an [`Effect::Accept`]. A policy that admits jobs
-    /// may still refuse one of them.
+    /// Jobs that are admitted all or none. Each is answered by an [`Effect::Accept`]. A policy that admits jobs may
+    /// still refuse one of them.
     SubmitAll(Vec<Submission>),
-    /// Whoever made a submission no longer waits for the answer. A job that the policy still thinks about, and that nobody
+    /// The submitter no longer waits for the answer. A job that the policy is still deciding about, and that nobody
     /// else waits for, does not join the queue; one that has joined it is left alone.
     Withdraw {
         /// The number of the submission.
@@ -37,12 +37,12 @@ pub enum Input {
         /// Its job.
         job: JobId,
     },
-    /// The client wants no more of a job, or is gone. Unknown and ended jobs are ignored.
+    /// The client cancels a job, or has disconnected. Unknown and ended jobs are ignored.
     Cancel {
         /// The job.
         job: JobId,
     },
-    /// The client lets the job go on without a reader, and can come back for it.
+    /// The client lets the job run without a reader, and can come back for it.
     Detach {
         /// The job.
         job: JobId,
@@ -54,40 +54,41 @@ pub enum Input {
         /// Whether it was written.
         result: Result<()>,
     },
-    /// The store failed to write, or writes again. While it cannot write no job is admitted.
+    /// The store failed to write, or writes again. While it cannot write, no job is admitted.
     Store {
-        /// Why it cannot; none once it can.
+        /// Why it cannot write; `None` once it can.
         fault: Option<Error>,
     },
     /// Answers an [`Effect::Consult`].
     Advised {
         /// The question.
         ticket: Ticket,
-        /// What the policy says, or why it says nothing.
+        /// The policy's answer, or why there is none.
         advice: Advice,
     },
     /// Answers an [`Effect::ChooseHive`].
     HiveChosen {
         /// The question.
         ticket: Ticket,
-        /// What the policy says, or why it cannot. The built-in policy decides unless this starts a worker or refuses.
+        /// The policy's answer, or why there is none. The built-in policy decides unless this starts a worker or
+        /// refuses.
         answer: Result<Placement>,
     },
-    /// An attempt is over, and its stream is dropped: the slot is free.
+    /// An attempt is over and its stream is dropped: the slot is free.
     AttemptEnded {
         /// The attempt.
         lease: LeaseId,
         /// How it ended.
         end: AttemptEnd,
     },
-    /// The stream of an attempt is silent for longer than usual. Told once, until [`Input::Heard`].
+    /// The stream of an attempt is silent for longer than usual. Sent once, until [`Input::Heard`].
     Silent {
         /// The attempt.
         lease: LeaseId,
-        /// What is known of it.
+        /// What is known of the silence.
         silence: Silence,
     },
-    /// The stream of an attempt that was silent has given something.
+    /// The stream of an attempt that was silent has produced something.
     Heard {
         /// The attempt.
         lease: LeaseId,
@@ -96,15 +97,15 @@ pub enum Input {
     Spawned {
         /// The worker.
         worker: WorkerId,
-        /// Who it is, or why it could not be started.
+        /// The worker's description, or why it could not be started.
         result: Result<Arc<WorkerInfo>>,
     },
-    /// Answers an [`Effect::Stop`]; the worker is gone in either case, as far as the queen is concerned.
+    /// Answers an [`Effect::Stop`]; for the queen the worker is gone in either case.
     Stopped {
         /// The worker.
         worker: WorkerId,
     },
-    /// A download goes on.
+    /// A download makes progress.
     ProvisionProgress {
         /// The hive.
         hive: HiveId,
@@ -117,7 +118,7 @@ pub enum Input {
         hive: HiveId,
         /// The model.
         model: ModelRef,
-        /// What it is, or why it cannot be had.
+        /// The model on the disk, or why it cannot be fetched.
         result: Result<ModelOnDisk>,
     },
     /// Answers an [`Effect::Verify`].
@@ -126,7 +127,7 @@ pub enum Input {
         hive: HiveId,
         /// The model.
         model: ModelRef,
-        /// The files that are damaged, or why that is not known.
+        /// The damaged files, or why that is unknown.
         result: Result<Vec<Damage>>,
     },
     /// Answers an [`Effect::RemoveModel`].
@@ -135,14 +136,14 @@ pub enum Input {
         hive: HiveId,
         /// The model.
         model: ModelRef,
-        /// Whether it is removed.
+        /// Whether it was removed.
         result: Result<()>,
     },
     /// Answers an [`Effect::Probe`].
     Probed {
         /// The worker.
         worker: WorkerId,
-        /// How it is.
+        /// The worker's state.
         result: Result<WorkerHealth>,
     },
     /// Answers an [`Effect::Connect`].
@@ -152,34 +153,34 @@ pub enum Input {
         /// Whether there is a handle on it now.
         result: Result<()>,
     },
-    /// Something about a hive.
+    /// A fact about a hive.
     Hive {
         /// The hive.
         hive: HiveId,
-        /// What.
+        /// The fact.
         fact: HiveFact,
     },
-    /// What the store held for this queen when it opened, or what was taken over from a dead one.
+    /// What the store held for this queen when it opened, or what was taken over from a dead queen.
     Restore {
         /// The rows.
         snapshot: Box<Snapshot>,
     },
-    /// The operator wants something. Answered by [`Effect::Answer`].
+    /// An operator's command. Answered by [`Effect::Answer`].
     Command {
         /// The number of the answer.
         n: u64,
-        /// What.
+        /// The command.
         command: Command,
     },
-    /// Another policy answers from now on: everything that was told to wait is asked about again. What the one before
-    /// still answers is heeded, and says nothing about this one.
+    /// Another policy answers from now on: the engine asks again about all jobs that wait. Answers of the previous
+    /// policy still count, but say nothing about the health of this one.
     PolicyChanged {
-        /// It is to be asked which jobs may join the queue.
+        /// True if it must be asked which jobs may join the queue.
         admits: bool,
     },
-    /// The queen is going down, or its rows are another's: from now on nothing begins and nothing changes. The last records
-    /// are the ends of jobs whose clients cannot come back, so that nothing is run later for nobody; after that only
-    /// [`Input::Recorded`] is listened to, so that what was written is told.
+    /// The queen shuts down, or another queen owns its rows: from now on nothing starts and nothing changes. The last
+    /// records are the ends of jobs whose clients cannot come back, so that no later run executes them for nobody.
+    /// After that the engine takes only [`Input::Recorded`], so that what was written is reported.
     Freeze,
     /// Time has passed: [`Engine::next_wake`](super::Engine::next_wake) is reached.
     Tick,
@@ -192,23 +193,23 @@ pub struct Submission {
     pub n: u64,
     /// The job.
     pub job: Arc<Job>,
-    /// The request has named the seed. If not, the engine draws one.
+    /// The request named the seed. If false, the engine draws one.
     pub has_seed: bool,
 }
 
 impl Submission {
-    /// The submission of this number, of a job whose seed is fixed.
+    /// The submission with this number, of a job whose seed is fixed.
     pub fn new(n: u64, job: Arc<Job>) -> Self {
         Self { n, job, has_seed: true }
     }
 }
 
-/// What became of a submission.
+/// The result of a submission.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Submitted {
     /// The job is accepted and recorded.
     Accepted,
-    /// A job that was submitted before under the same key is live: this one is not done again.
+    /// A job submitted before under the same key is live: this one does not run again.
     Before,
 }
 
@@ -217,23 +218,23 @@ pub enum Submitted {
 pub struct Silence {
     /// How long it has been silent.
     pub lasted: Duration,
-    /// The worker has accepted the run; else it has not even said that.
+    /// The worker has accepted the run; if false, it has not even confirmed that.
     pub began: bool,
-    /// The silence alone shows that the worker hangs: its engine sends heartbeats, and how far apart they are is known.
-    /// Else it shows that if the worker does not answer a probe either.
+    /// The silence alone shows that the worker hangs: its engine sends heartbeats, and their interval is known. If
+    /// false, the worker counts as hanging only if it does not answer a probe either.
     pub is_evident: bool,
-    /// Tokens that readers have of the job, of this attempt and those before.
+    /// Tokens that readers have of the job, from this attempt and earlier ones.
     pub produced: u32,
-    /// All of them have ids, so that another worker can continue.
+    /// All of them have ids, so another worker can continue.
     pub resumable: bool,
 }
 
 impl Silence {
-    /// What the attempt ends with if the job goes on elsewhere.
+    /// The error that the attempt ends with if the job goes on elsewhere.
     pub(super) fn error(&self) -> Error {
         let (kind, what) = match self.began {
-            true => (ErrorKind::WorkerFault, "gave no sign"),
-            false => (ErrorKind::WorkerUnreachable, "did not begin"),
+            true => (ErrorKind::WorkerFault, "sent nothing"),
+            false => (ErrorKind::WorkerUnreachable, "did not start the run"),
         };
         let lasted = self.lasted;
         Error::new(kind, format!("the worker {what} for {lasted:.1?} (setting suspect_after)"))
@@ -243,18 +244,18 @@ impl Silence {
 /// How an attempt ended.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct AttemptEnd {
-    /// How.
+    /// The result.
     pub result: AttemptResult,
-    /// Tokens that readers have of the job, of this attempt and those before.
+    /// Tokens that readers have of the job, from this attempt and earlier ones.
     pub produced: u32,
-    /// All of them have ids, so that another worker can continue.
+    /// All of them have ids, so another worker can continue.
     pub resumable: bool,
 }
 
-/// How an attempt ended.
+/// The result of an attempt.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum AttemptResult {
-    /// Properly.
+    /// It completed.
     Done {
         /// Why it ended.
         finish: Finish,
@@ -267,14 +268,14 @@ pub enum AttemptResult {
     Aborted,
 }
 
-/// Something about a hive.
+/// A fact about a hive.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum HiveFact {
-    /// It belongs to the fleet now, and is reached so; nothing else is known of it.
+    /// It belongs to the fleet now, with this description and address; nothing else is known of it.
     Added(Box<HiveInfo>),
-    /// Its whole state.
+    /// Its full state.
     Report(Box<HiveReport>),
-    /// A worker ended that nobody had asked to stop.
+    /// A worker ended and nobody had asked it to stop.
     WorkerExited {
         /// The worker.
         worker: WorkerId,
@@ -287,55 +288,57 @@ pub enum HiveFact {
     Stopped,
     /// An operator has started it, after it was stopped or [drained](Command::DrainHive).
     Started,
-    /// It is taken out of the fleet.
+    /// It is removed from the fleet.
     Removed,
 }
 
-/// What an operator can want.
+/// A command of an operator.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Command {
-    /// Start a worker of this name.
+    /// Start a worker with this id.
     Load {
-        /// The name, chosen by the caller.
+        /// The id, chosen by the caller.
         worker: WorkerId,
-        /// Where.
+        /// The hive.
         hive: HiveId,
-        /// What.
+        /// What to start.
         spec: WorkerSpec,
         /// Idle workers of that hive to stop first.
         evict: Vec<WorkerId>,
         /// Never evict it.
         pin: bool,
     },
-    /// Start a worker of a model, or find the one that is there or on its way. The policy decides what the request leaves
-    /// open, and a model that is not on the hive's disk is fetched first. Answered with [`CommandOutput::Worker`].
+    /// Start a worker of a model, or find the one that runs or is being started. The policy decides what the request
+    /// leaves open, and a model that is not on the hive's disk is fetched first. Answered with
+    /// [`CommandOutput::Worker`].
     LoadModel(LoadRequest),
-    /// Put a model on the disk of a hive. Answered with [`CommandOutput::Model`].
+    /// Fetch a model to the disk of a hive. Answered with [`CommandOutput::Model`].
     Provision {
         /// The hive.
         hive: HiveId,
         /// The model.
         model: ModelRef,
     },
-    /// Read the files of a model on a hive again. Answered with [`CommandOutput::Damage`].
+    /// Check the files of a model on a hive. Answered with [`CommandOutput::Damage`].
     Verify {
         /// The hive.
         hive: HiveId,
         /// The model.
         model: ModelRef,
     },
-    /// Remove a model from the disk of a hive. Refused if a worker there has or gets it.
+    /// Remove a model from the disk of a hive. Refused if a worker there has it loaded or loads it.
     RemoveModel {
         /// The hive.
         hive: HiveId,
         /// The model.
         model: ModelRef,
     },
-    /// Stop every worker of a hive as soon as its runs have ended, and start none there; or start some again.
+    /// Drain a hive (true): stop every worker as soon as its runs have ended, and start none there. Or end the drain
+    /// (false).
     DrainHive(HiveId, bool),
     /// Stop a worker as soon as its runs have ended.
     Unload(WorkerId),
-    /// Keep a worker from being evicted, or no longer.
+    /// Pin a worker, so that it is never evicted, or unpin it.
     Pin(WorkerId, bool),
     /// Set up a tenant, or change its limits or keys.
     PutTenant(Box<TenantRecord>),
@@ -345,12 +348,12 @@ pub enum Command {
     Drain,
 }
 
-/// What an operator gets for a command.
+/// The answer to an operator's command.
 #[derive(Clone, Debug, PartialEq)]
 pub enum CommandOutput {
-    /// It is carried out, and there is nothing to be said of it.
+    /// It is done and has no result.
     Done,
-    /// The worker that is there or on its way.
+    /// The worker that runs or is being started.
     Worker(WorkerId),
     /// The model on the disk.
     Model(Box<ModelOnDisk>),
@@ -358,19 +361,19 @@ pub enum CommandOutput {
     Damage(Vec<Damage>),
 }
 
-/// One thing to do. Effects are to be carried out in their order.
+/// One thing to do. The caller must carry out effects in their order.
 #[derive(Clone, Debug)]
 pub enum Effect {
-    /// Write these changes, together, in the order of the effects. If there is a number, answer with
-    /// [`Input::Recorded`]. The end of a job, and what has no number, is to be written even if the store fails
-    /// meanwhile: it is kept, and answered once it is written or refused for good.
+    /// Write these changes as one batch, in the order of the effects. If there is a number, answer with
+    /// [`Input::Recorded`]. The end of a job, and a record without a number, must be written even if the store fails in
+    /// the meantime: it is kept, and answered once it is written or finally refused.
     Record {
         /// The number of the answer.
         n: Option<u64>,
         /// The changes.
         changes: Vec<Change>,
     },
-    /// The job of this submission joins the queue: from now on there are events of it.
+    /// The job of this submission joins the queue: from now on it has events.
     Admitted {
         /// The number of the submission.
         n: u64,
@@ -386,35 +389,35 @@ pub enum Effect {
         /// Accepted and recorded, or why not.
         answer: Result<Submitted>,
     },
-    /// Ask the policy about the present view; answer with [`Input::Advised`].
+    /// Ask the policy about the current view; answer with [`Input::Advised`].
     Consult {
         /// The number of the question.
         ticket: Ticket,
-        /// What is asked, and who is.
+        /// The question, and which policy is asked.
         question: Question,
-        /// The job, and what the policy may know of the moment.
+        /// The job, and what the policy may know at this time.
         ask: Ask,
     },
-    /// Ask the policy where a worker of a model is to be started for an operator, about the part of the present view that
-    /// the request [allows](LoadRequest::candidates); answer with [`Input::HiveChosen`].
+    /// Ask the policy where to start a worker of a model for an operator, with the part of the current view that the
+    /// request [allows](LoadRequest::candidates); answer with [`Input::HiveChosen`].
     ChooseHive {
-        /// The question's number.
+        /// The number of the question.
         ticket: Ticket,
-        /// The question, as about a job of the model.
+        /// The question, as for a job of the model.
         ask: Ask,
-        /// What the operator wants.
+        /// The operator's request.
         request: Box<LoadRequest>,
     },
-    /// The answer to this question is not carried out: it does not fit the fleet, or the job, as they are now.
+    /// The answer to this question is not carried out: it no longer fits the fleet or the job.
     Unheeded {
         /// The question.
         ticket: Ticket,
     },
-    /// How the policy in force fares has changed.
+    /// The health of the active policy has changed.
     PolicyHealth(Box<PolicyHealth>),
     /// Begin an attempt; answer with [`Input::AttemptEnded`].
     Start {
-        /// The right to the slot.
+        /// The lease of the slot.
         lease: LeaseId,
         /// The job.
         job: Arc<Job>,
@@ -425,26 +428,26 @@ pub enum Effect {
         /// How long the job had waited before its first start.
         queue_wait: Duration,
     },
-    /// Stop an attempt; its end is still to be told.
+    /// Stop an attempt; its end is still to be reported.
     Abort {
         /// The attempt.
         lease: LeaseId,
     },
-    /// The job is over: give its readers the terminal event. Nothing else writes one.
+    /// The job is over: send its readers the terminal event. Nothing else writes one.
     Finish {
         /// The job.
         job: JobId,
-        /// How it ended.
+        /// The outcome.
         outcome: Outcome,
     },
-    /// Put a model on a hive's disk; answer with [`Input::Provisioned`].
+    /// Fetch a model to a hive's disk; answer with [`Input::Provisioned`].
     Provision {
         /// The hive.
         hive: HiveId,
         /// The model.
         model: ModelRef,
     },
-    /// Read the files of a model on a hive again; answer with [`Input::Verified`].
+    /// Check the files of a model on a hive; answer with [`Input::Verified`].
     Verify {
         /// The hive.
         hive: HiveId,
@@ -481,14 +484,14 @@ pub enum Effect {
         /// Its hive.
         hive: HiveId,
     },
-    /// Ask a worker how it is; answer with [`Input::Probed`].
+    /// Ask a worker for its state; answer with [`Input::Probed`].
     Probe {
         /// The worker.
         worker: WorkerId,
-        /// How long it may take to answer.
+        /// The timeout.
         within: Duration,
     },
-    /// Ask a hive for its state soon: what is known of its memory is out of date.
+    /// Ask a hive for its state soon: the known state of its memory is out of date.
     ReportHive {
         /// The hive.
         hive: HiveId,
@@ -502,63 +505,63 @@ pub enum Effect {
     Answer {
         /// The number of the command.
         n: u64,
-        /// What came of it.
+        /// The result.
         result: Result<CommandOutput>,
     },
-    /// Something worth a line in the log and a count.
+    /// An event for the log and the metrics.
     Note(Note),
     /// After [`Command::Drain`]: the last job has ended.
     Drained,
 }
 
-/// Something worth a line in the log and a count.
+/// An event for the log and the metrics.
 #[derive(Clone, Debug)]
 pub enum Note {
     /// The policy's answer no longer fitted the state.
     StaleAnswer(Ticket),
-    /// The policy failed or answered nonsense; the built-in one decides that job.
+    /// The policy failed or gave an invalid answer; the built-in one decides about that job.
     PolicyFault(Error),
-    /// The policy failed too often in a row: the built-in one decides everything until it is changed. The error is the last
-    /// fault.
+    /// The policy failed too often in a row: the built-in one decides everything until the policy is replaced. The
+    /// error is the last fault.
     PolicySuspended(Error),
     /// The policy does not admit a job.
     RefusedByPolicy(JobId, Error),
-    /// A spawn was asked for although enough is being started already.
+    /// A start of a worker was asked for although enough are being started already.
     SpawnSuppressed(ModelRef),
     /// A hive answers, for the first time or again.
     HiveOnline(HiveId),
-    /// A hive does not answer any more.
+    /// A hive no longer answers.
     HiveOffline(HiveId, Error),
-    /// A worker takes jobs: started, or found again.
+    /// A worker takes jobs: it was started, or found again.
     WorkerReady(WorkerId, HiveId, ModelRef),
-    /// A worker that took jobs is no more.
+    /// A worker that took jobs is gone.
     WorkerGone(WorkerId, HiveId, ModelRef, Error),
-    /// A model's files are being put on a hive's disk.
+    /// A model's files are being fetched to a hive's disk.
     Provisioning(HiveId, ModelRef),
     /// A worker is being started.
     Spawning(WorkerId, HiveId, ModelRef),
     /// A worker could not be started.
     SpawnFailed(HiveId, ModelRef, Error),
-    /// A worker is stopped to make room.
+    /// A worker is evicted.
     Evicted(WorkerId, ModelRef),
-    /// A worker is started beside others of its model, because jobs queue up.
+    /// A replica of a model is started, because jobs queue up.
     ScaledUp(WorkerId, HiveId, ModelRef),
-    /// A worker that was started beside others is stopped: they suffice.
+    /// A replica is stopped: the other workers are enough.
     ScaledBack(WorkerId, ModelRef),
-    /// A worker is stopped because it was idle for as long as its model is kept alive.
+    /// A worker is stopped because it was idle for its model's keep-alive time.
     Expired(WorkerId, ModelRef),
     /// An attempt failed and the job is tried again.
     Retried(JobId, WorkerId, Error),
-    /// A worker said that all its slots were taken although one was granted.
+    /// A worker answered that all its slots were taken although one was granted.
     BusyAnswer(WorkerId),
-    /// There is a sign that a worker has died or hangs: it gets no jobs until it is known to be well.
+    /// A worker may have died or hang: it gets no jobs until it is known to be healthy.
     WorkerSuspected(WorkerId, Error),
-    /// A worker that was suspected, or had failed, says that it is well: it gets jobs again.
+    /// A suspected or failed worker answers that it is healthy: it gets jobs again.
     WorkerTrusted(WorkerId),
     /// A worker failed too often and gets no jobs until a probe succeeds.
     WorkerFailed(WorkerId),
-    /// The readers of a job were told its end before it was recorded; the error says why, if that is known. It is
-    /// recorded once the store takes it, unless the store refused it for good.
+    /// The readers of a job got its end before it was recorded; the error says why, if known. The end is recorded once
+    /// the store takes it, unless the store refused it for good.
     Unrecorded(JobId, Option<Error>),
     /// The store cannot be written.
     StoreFailed(Error),

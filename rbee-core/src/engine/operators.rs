@@ -1,4 +1,4 @@
-//! What operators wait for, and what is done with the files of models at their word.
+//! Commands of operators in progress, and operations on model files by order of operators.
 
 use super::{
     load_model::{Choosing, ModelLoad},
@@ -11,16 +11,16 @@ use crate::{
     models::Damage,
 };
 
-/// Commands that may be under way at once.
+/// The most commands in progress at once.
 const MOST_COMMANDS: usize = 1_024;
 
 /// A model on a hive.
 pub(super) type OnHive = (HiveId, ModelRef);
 
-/// Whoever waits for a download.
+/// Those that wait for a download.
 #[derive(Debug)]
 pub(super) enum Waiter {
-    /// Jobs, for which a worker with so many slots is going to be started.
+    /// Jobs, for which a worker with this number of slots will be started.
     Jobs(u32),
     /// An operator who wants the model on the disk; the number of the answer.
     Operator(u64),
@@ -28,20 +28,19 @@ pub(super) enum Waiter {
     Load(ModelLoad),
 }
 
-/// Commands of operators that are under way, by what they wait for. Those that wait for a download are with the
-/// download.
+/// Operators' commands in progress, by what they wait for. Those that wait for a download are stored with the download.
 #[derive(Debug, Default)]
 pub(super) struct Operators {
     /// Waits for the policy to choose a hive.
     pub(super) choosing: BTreeMap<Ticket, Choosing>,
-    /// Models that are verified, with the numbers of the answers.
+    /// Models being verified, with the numbers of the answers.
     verifying: BTreeMap<OnHive, Vec<u64>>,
-    /// Models that are removed, with the numbers of the answers.
+    /// Models being removed, with the numbers of the answers.
     removing: BTreeMap<OnHive, Vec<u64>>,
 }
 
 impl Operators {
-    /// Is the model being removed from the hive?
+    /// True if the model is being removed from the hive.
     pub(super) fn is_removing(&self, hive: &HiveId, model: &ModelRef) -> bool {
         self.removing.keys().any(|(from, removed)| from == hive && removed == model)
     }
@@ -53,14 +52,14 @@ pub(super) fn answer(n: u64, result: Result<CommandOutput>, out: &mut Out) {
 }
 
 impl Engine {
-    /// Commands of operators that are under way, those that only wait for a record not counted.
+    /// Operators' commands in progress, without those that only wait for a record.
     pub(super) fn commands(&self) -> usize {
         let files = [&self.operators.verifying, &self.operators.removing];
         let files = files.into_iter().flat_map(BTreeMap::values).map(Vec::len);
         self.operators.choosing.len() + self.downloads.operators() + files.sum::<usize>()
     }
 
-    /// Refuses one more command while too many are under way.
+    /// Refuses one more command while too many are in progress.
     pub(super) fn check_commands(&self) -> Result<()> {
         if self.commands() < MOST_COMMANDS {
             return Ok(());
@@ -71,16 +70,16 @@ impl Engine {
         Err(Error::new(ErrorKind::SystemAtCapacity, message))
     }
 
-    /// Refuses a start while the queen goes down.
+    /// Refuses a start while the queen shuts down.
     pub(super) fn check_starts(&self) -> Result<()> {
         if !self.is_draining() {
             return Ok(());
         }
-        let message = "the queen is going down and starts no workers";
+        let message = "the queen is shutting down and starts no workers";
         Err(Error::new(ErrorKind::ShuttingDown, message))
     }
 
-    /// Refuses what is ordered of a hive that is not there.
+    /// Refuses a command about a hive that does not exist.
     pub(super) fn check_hive(&self, hive: &HiveId) -> Result<()> {
         match self.view.hive(hive) {
             Some(_) => Ok(()),
@@ -98,7 +97,7 @@ impl Engine {
         Err(Error::new(ErrorKind::Conflict, message))
     }
 
-    /// Puts a model on the disk of a hive. One that is there is looked after all the same: files of it may be missing.
+    /// Fetches a model to the disk of a hive. A model that is there is checked too: files of it may be missing.
     pub(super) fn provision(
         &mut self,
         now: Now,
@@ -113,7 +112,7 @@ impl Engine {
         }
     }
 
-    /// Those who want the same model verified at once share one verification.
+    /// Verifies a model. Operators who want the same model verified at once share one verification.
     pub(super) fn verify(&mut self, n: u64, hive: HiveId, model: ModelRef, out: &mut Out) {
         if let Err(error) = self.check_hive(&hive) {
             return answer(n, Err(error), out);
@@ -139,7 +138,7 @@ impl Engine {
         }
     }
 
-    /// Removes a model that nobody has or gets on that hive. Until it is removed nobody gets it there.
+    /// Removes a model that nothing uses or fetches on that hive. Until it is removed, nothing can fetch it there.
     pub(super) fn remove_model(&mut self, n: u64, hive: HiveId, model: ModelRef, out: &mut Out) {
         if let Err(error) = self.check_unused(&hive, &model) {
             return answer(n, Err(error), out);
@@ -153,7 +152,7 @@ impl Engine {
         out.push(Effect::RemoveModel { hive, model });
     }
 
-    /// Refuses to remove files that somebody uses or fetches.
+    /// Refuses to remove files that are in use or being fetched.
     fn check_unused(&self, hive: &HiveId, model: &ModelRef) -> Result<()> {
         self.check_hive(hive)?;
         if let Some(worker) = self.view.on_hive(hive).find(|worker| worker.info.model == *model) {
@@ -201,13 +200,13 @@ impl Engine {
                 });
                 self.forget_models(&hive, out);
             }
-            // What the hive has now is not known.
+            // What the hive has now is unknown.
             Err(_) => out.push(Effect::ReportHive { hive }),
         }
         for n in waiting {
             answer(n, result.clone().map(|()| CommandOutput::Done), out);
         }
-        // Who wanted to start it there has waited.
+        // Jobs that wanted a start there have waited.
         self.wake_model(&model);
     }
 }

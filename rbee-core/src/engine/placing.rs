@@ -1,4 +1,4 @@
-//! Questions to the policy, and what is made of its answers. Nothing an answer says is taken on trust.
+//! Questions to the policy, and the handling of its answers. The engine checks every answer against its own state.
 
 use super::{lanes::Asked, policy_breaker::PolicyFunction, *};
 use crate::{
@@ -10,11 +10,11 @@ use crate::{
 
 /// Answers in a row that do not fit before the built-in policy is asked, and then before the lane is parked.
 const MISSES: u32 = 3;
-/// Said of an answer to another question.
-const NO_PLACEMENT: &str = "asked where a job goes, the policy said whether to admit it";
+/// The error for an answer to another question.
+const NO_PLACEMENT: &str = "asked where a job goes, the policy answered whether to admit it";
 
 impl Engine {
-    /// Asks everything there is to ask about this model.
+    /// Asks every question that is open about this model.
     pub(super) fn pump(&mut self, now: Now, model: &ModelRef, out: &mut Out) {
         loop {
             let (ticket, policy) = (Ticket(self.next_number + 1), self.breaker.places());
@@ -58,7 +58,7 @@ impl Engine {
         out.push(Effect::Consult { ticket, question: Question::Place(decider), ask });
     }
 
-    /// A question is answered, or is not going to be.
+    /// A question is answered, or never will be.
     pub(super) fn advised(&mut self, now: Now, ticket: Ticket, advice: Advice, out: &mut Out) {
         if let Some(candidate) = self.admissions.answered(ticket) {
             return self.admission_advised(now, candidate, advice, out);
@@ -91,7 +91,7 @@ impl Engine {
         }
     }
 
-    /// Carries out an answer. The error says why it does not fit the state of the moment.
+    /// Carries out an answer. The error says why it does not fit the current state.
     fn heed(
         &mut self,
         now: Now,
@@ -115,7 +115,7 @@ impl Engine {
                     return Ok(());
                 }
                 self.check_spawn(*id, &hive, &spec, &evict)?;
-                // They are there to make room in a while.
+                // A worker that is too new for eviction, or in use, stays.
                 if evict.iter().any(|id| !self.is_evictable(*id)) {
                     self.wait(lane);
                     return Ok(());
@@ -132,7 +132,7 @@ impl Engine {
         Ok(())
     }
 
-    /// There is no answer: straight to the built-in policy, and if that cannot either, wait.
+    /// There is no answer: the built-in policy is asked at once, and if it has none either, the job waits.
     fn placement_failed(&mut self, now: Now, asked: &Asked, error: Error, out: &mut Out) {
         let misses = self.lanes.missed(&asked.lane);
         if misses <= MISSES {
@@ -147,8 +147,8 @@ impl Engine {
         }
     }
 
-    /// The answer does not fit the state. It may have been overtaken by events, so the question is put again; an
-    /// answer that never fits is a fault of the policy.
+    /// The answer does not fit the state. The state may have changed in the meantime, so the question is asked again;
+    /// an answer that never fits is a fault of the policy.
     fn missed(&mut self, now: Now, ticket: Ticket, asked: &Asked, why: Error, out: &mut Out) {
         match self.lanes.missed(&asked.lane) {
             misses if misses < MISSES => self.came_to_nothing(ticket, out),
@@ -179,7 +179,7 @@ impl Engine {
         }
     }
 
-    /// The lane's head has to wait; a slot that it does not want is offered to the next.
+    /// Makes the lane's head wait, and offers a slot that it does not use to the next lane.
     fn wait(&mut self, lane: &LaneId) {
         self.lanes.park(lane);
         if self.view.with_model(&lane.model).next().is_none() {
@@ -188,7 +188,7 @@ impl Engine {
         self.offer_slot(&lane.model, Some(lane));
     }
 
-    /// Where a slot of this model is free, one more parked lane is asked whether it wants it.
+    /// If a slot of this model is free, asks about one more parked lane.
     pub(super) fn offer_slot(&mut self, model: &ModelRef, after: Option<&LaneId>) {
         if self.view.available(model).next().is_some()
             && self.lanes.offer(model, after, self.settings.interactive_per_batch)
@@ -205,7 +205,7 @@ impl Engine {
             return fault("there is no such worker");
         };
         if view.info.model != entry.job.model {
-            return fault("it has another model");
+            return fault("it has another model loaded");
         }
         if view.state != WorkerState::Ready || view.free_slots() == 0 {
             return fault("it has no free slot");
@@ -235,7 +235,7 @@ impl Engine {
         if spec.model != entry.job.model {
             return fault(format!("the job wants model {}, not {}", entry.job.model, spec.model));
         }
-        // A policy that does not heed the question would have the hive refuse again, without end.
+        // A policy that ignores the question would make the hive refuse again, without end.
         let queue = self.lanes.model(&spec.model);
         if let Some(why) = queue.and_then(|queue| queue.refused.get(hive)) {
             return fault(format!("it has refused to start this model: {why}"));
@@ -255,7 +255,7 @@ impl Engine {
             ));
         }
         if let Some(worker) = evict.iter().find(|id| !self.is_stoppable(**id, hive)) {
-            return fault(format!("worker {worker} is not an idle, unpinned one of this hive"));
+            return fault(format!("worker {worker} is not an idle, unpinned worker of this hive"));
         }
         self.has_no_room(hive, spec, evict).map_or(Ok(()), fault)
     }
@@ -264,15 +264,15 @@ impl Engine {
         self.view.worker(worker).is_some_and(|view| view.is_evictable())
     }
 
-    /// Is enough being started for everything that waits for this model? Starting a worker once must not hang on the
-    /// policy.
+    /// True if enough workers are being started for all jobs that wait for this model. That a worker is started only
+    /// once must not depend on the policy.
     fn is_covered(&self, model: &ModelRef) -> bool {
         let (workers, downloads) = (self.spawns.slots(model), self.downloads.slots(model));
         let waiting = self.lanes.model(model).map_or(0, lanes::ModelQueue::waiting);
         workers + downloads >= waiting
     }
 
-    /// Did the hive fail to start this model a moment ago?
+    /// True if the hive failed to start this model recently.
     pub(super) fn is_cooling(&self, now: Now, model: &ModelRef, hive: &HiveId) -> bool {
         let failed = self.lanes.model(model).and_then(|queue| queue.failed_starts.get(hive));
         failed.is_some_and(|(_, until)| now.at < *until)

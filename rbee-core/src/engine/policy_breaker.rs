@@ -1,4 +1,4 @@
-//! How the policy in force fares, and when it is no longer asked.
+//! The health of the active policy, and when it is no longer asked.
 
 use super::*;
 use crate::time::WallTime;
@@ -6,32 +6,33 @@ use crate::time::WallTime;
 /// Faults in a row of one [`PolicyFunction`] after which the policy is not asked any more.
 const MAX_FAULTS: u32 = 5;
 
-/// How the policy fares, as its owner is to know it.
+/// The health of a policy, for its owner.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PolicyHealth {
-    /// Decisions that it failed to make since it came into force.
+    /// Decisions that it failed to make since it became active.
     pub faults: u64,
-    /// The last of them.
+    /// The last fault.
     pub last_fault: Option<(WallTime, Error)>,
-    /// Decisions that the built-in policy made because too many questions waited for this one already: no faults of it.
+    /// Decisions that the built-in policy made because too many questions waited for this one already; not its faults.
     pub passed_over: u64,
-    /// It failed too often in a row: the built-in policy decides everything until the policy is changed.
+    /// It failed too often in a row: the built-in policy decides everything until the policy is replaced.
     pub is_suspended: bool,
 }
 
-/// What a policy is asked for. The faults of each are counted apart: an answer to one says nothing about the other.
+/// What a policy is asked for. The faults of each function are counted separately: an answer to one says nothing about
+/// the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PolicyFunction {
     Place,
     Admit,
 }
 
-/// Which one of the policies that were in force one after the other. Questions carry it: what a policy that was replaced
-/// still answers says nothing about its successor.
+/// The number of a policy among those that were active one after the other. Questions carry it, because a late answer
+/// of a replaced policy says nothing about its successor.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct PolicyGeneration(u64);
 
-/// Counts the faults of the policy in force, and suspends it after too many in a row.
+/// Counts the faults of the active policy, and suspends it after too many in a row.
 #[derive(Debug, Default)]
 pub(super) struct PolicyBreaker {
     generation: PolicyGeneration,
@@ -42,7 +43,7 @@ pub(super) struct PolicyBreaker {
 }
 
 impl PolicyBreaker {
-    /// Another policy is in force. `admits` is true if it is to be asked which jobs may join the queue.
+    /// Another policy becomes active. `admits` is true if it must be asked which jobs may join the queue.
     pub(super) fn replace(&mut self, admits: bool) {
         let generation = PolicyGeneration(self.generation.0 + 1);
         *self = Self { generation, admits, ..Self::default() };
@@ -52,24 +53,24 @@ impl PolicyBreaker {
         &self.health
     }
 
-    /// The policy that is asked where a job goes; `None` if it is suspended, so that the built-in one is.
+    /// The policy that is asked where a job goes; `None` if it is suspended, so the built-in one is asked.
     pub(super) fn places(&self) -> Option<PolicyGeneration> {
         (!self.health.is_suspended).then_some(self.generation)
     }
 
-    /// The policy that is asked whether a job may join the queue; `None` if nobody is.
+    /// The policy that is asked whether a job may join the queue; `None` if none is.
     pub(super) fn admits(&self) -> Option<PolicyGeneration> {
         self.places().filter(|_| self.admits)
     }
 
-    /// The policy of that generation gave an answer that could be used.
+    /// Notes that the policy of this generation gave a usable answer.
     pub(super) fn did_well(&mut self, asked: PolicyGeneration, function: PolicyFunction) {
         if asked == self.generation && !self.health.is_suspended {
             self.faults[function as usize] = 0;
         }
     }
 
-    /// The policy of that generation gave no answer, or one that never fitted.
+    /// Notes that the policy of this generation gave no answer, or one that never fitted.
     pub(super) fn failed(
         &mut self,
         now: Now,
@@ -93,7 +94,7 @@ impl PolicyBreaker {
         self.tell(out);
     }
 
-    /// Nobody had time for a question to the policy of that generation.
+    /// Notes that a question to the policy of this generation was not asked because the policy was busy.
     pub(super) fn had_no_time(&mut self, asked: PolicyGeneration, out: &mut Out) {
         if asked == self.generation {
             self.health.passed_over += 1;
@@ -139,11 +140,11 @@ mod tests {
         }
         let told: Vec<bool> =
             (0..=MAX_FAULTS).map(|_| fail(&mut breaker, first, PolicyFunction::Place)).collect();
-        assert_eq!(told, [false, false, false, false, true, false], "it is told once");
+        assert_eq!(told, [false, false, false, false, true, false], "it is reported once");
         assert!(breaker.health().is_suspended);
         assert_eq!((breaker.places(), breaker.admits()), (None, None));
         breaker.did_well(first, PolicyFunction::Place);
-        assert_eq!(breaker.places(), None, "only a change helps");
+        assert_eq!(breaker.places(), None, "only another policy ends it");
 
         breaker.replace(true);
         let second = Some(breaker.generation);

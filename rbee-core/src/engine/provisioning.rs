@@ -21,7 +21,7 @@ struct Holder {
 }
 
 impl Engine {
-    /// Has the store know that the model is there, and is used, if it knows the hive.
+    /// Records that the model is on the hive and in use, if the store has the hive.
     pub(super) fn record_model(
         &mut self,
         now: Now,
@@ -43,7 +43,7 @@ impl Engine {
         out.push(Effect::Record { n: None, changes: vec![Change::ModelPut(record)] });
     }
 
-    /// The hive has told which models it has: the store forgets the others.
+    /// The hive has reported its models: removes the others from the store.
     pub(super) fn forget_models(&mut self, hive: &HiveId, out: &mut Out) {
         let Some(view) = self.view.hive(hive) else { return };
         let gone = self.hives.take_gone_models(hive, |model| view.models.contains_key(model));
@@ -54,9 +54,9 @@ impl Engine {
         }
     }
 
-    /// A hive has no room on its disk for a model that no worker has, because the files of others are in use. Stops idle
-    /// workers, those used longest ago first, where that gives so many bytes back: what nobody uses makes way there.
-    /// Says whether the room is going to be there.
+    /// Makes room on a hive's disk for a model that no worker has, if the files of other models are in use. Stops idle
+    /// workers, the least recently used first, if that frees enough bytes; the hive then evicts the unused files.
+    /// Returns true if there will be enough room.
     pub(super) fn make_disk_room(
         &mut self,
         now: Now,
@@ -80,7 +80,7 @@ impl Engine {
                 holder.is_needed |= !is_going;
             }
         }
-        // Only what lies in the hive's store counts against its budget.
+        // Only models in the hive's own store count against its budget.
         let size = |model: &ModelRef| {
             let held = view.models.get(model).filter(|held| held.digest.is_some());
             held.map_or(0, |held| held.bytes)
@@ -89,7 +89,7 @@ impl Engine {
             !holder.is_needed && size(model) > 0 && self.view.waiting_for(model).is_none()
         });
         let mut order: Vec<_> = holders.into_iter().collect();
-        // Those that go already come first.
+        // Models whose workers are stopping already come first.
         order.sort_by_key(|(_, holder)| (!holder.idle.is_empty(), holder.last_used));
         let mut freed = 0;
         let mut stopped = Vec::new();
@@ -110,7 +110,7 @@ impl Engine {
         true
     }
 
-    /// Puts a model on the disk of a hive. Whoever wants it while it is on its way waits for the same download.
+    /// Fetches a model to the disk of a hive. All that want it in the meantime share one download.
     pub(super) fn download(
         &mut self,
         now: Now,
@@ -158,7 +158,7 @@ impl Engine {
         });
         self.wake_model(&model);
         if waiters.iter().any(|waiter| matches!(waiter, Waiter::Operator(_))) {
-            // An operator sees soon which other models have made way.
+            // So that an operator soon sees which other models were evicted.
             out.push(Effect::ReportHive { hive: hive.clone() });
         }
         for waiter in waiters {
@@ -212,7 +212,7 @@ impl Engine {
     }
 }
 
-/// Whoever waits does so in vain. Jobs are asked about again by whoever refuses them.
+/// Refuses a waiter. Its jobs are asked about again by the caller.
 fn refuse(waiter: Waiter, error: Error, out: &mut Out) {
     match waiter {
         Waiter::Jobs(_) => {}
@@ -220,12 +220,12 @@ fn refuse(waiter: Waiter, error: Error, out: &mut Out) {
     }
 }
 
-/// Downloads under way, each with those who wait for it: at most one entry for all its jobs.
+/// Downloads in progress, each with its waiters: at most one entry for all jobs of a model.
 #[derive(Debug, Default)]
 pub(super) struct Downloads(BTreeMap<OnHive, Vec<Waiter>>);
 
 impl Downloads {
-    /// Waits for a download, and returns true if it is under way already.
+    /// Waits for a download. Returns true if it is in progress already.
     fn join(&mut self, hive: &HiveId, model: &ModelRef, waiter: Waiter) -> bool {
         let waiters = self.0.entry((hive.clone(), model.clone())).or_default();
         let is_under_way = !waiters.is_empty();
@@ -240,7 +240,7 @@ impl Downloads {
         is_under_way
     }
 
-    /// Ends a download, and returns those who waited for it.
+    /// Ends a download, and returns its waiters.
     fn take(&mut self, hive: &HiveId, model: &ModelRef) -> Vec<Waiter> {
         self.0.remove(&(hive.clone(), model.clone())).unwrap_or_default()
     }
@@ -257,7 +257,7 @@ impl Downloads {
         self.0.len()
     }
 
-    /// Slots of the workers that are going to be started for jobs when the model is there.
+    /// Slots of the workers that will be started for jobs when the model is there.
     pub(super) fn slots(&self, model: &ModelRef) -> usize {
         let downloads = self.0.iter().filter(|((_, fetched), _)| fetched == model);
         let slots = downloads.flat_map(|(_, waiters)| waiters).map(|waiter| match waiter {
@@ -267,7 +267,7 @@ impl Downloads {
         slots.sum()
     }
 
-    /// Operators who wait.
+    /// The number of operators that wait.
     pub(super) fn operators(&self) -> usize {
         let waiters = self.0.values().flatten();
         waiters.filter(|waiter| !matches!(waiter, Waiter::Jobs(_))).count()

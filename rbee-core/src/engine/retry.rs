@@ -1,10 +1,10 @@
-//! How long to wait before a retry.
+//! The delay before a retry.
 
 use std::time::Duration;
 
 use crate::settings::Settings;
 
-/// The delay before retry number `retry` (1 is the first): it doubles each time up to a cap, and half of it is chance,
+/// The delay before retry number `retry` (1 is the first): it doubles each time up to a cap, and half of it is random,
 /// so that jobs that failed together do not come back together.
 pub(super) fn delay(settings: &Settings, retry: u32, random: u64) -> Duration {
     let doubled = settings.retry_delay.saturating_mul(1 << retry.saturating_sub(1).min(16));

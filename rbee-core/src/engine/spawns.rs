@@ -10,11 +10,11 @@ pub(super) struct Starting {
     pub(super) pin: bool,
     /// Workers that must be gone first.
     pub(super) waits_for: BTreeSet<WorkerId>,
-    /// The hive was told to start it.
+    /// The hive got the order to start it.
     pub(super) issued: bool,
 }
 
-/// All of them.
+/// All workers that are being started.
 #[derive(Debug, Default)]
 pub(super) struct Spawns(BTreeMap<WorkerId, Starting>);
 
@@ -39,7 +39,7 @@ impl Spawns {
         self.0.len()
     }
 
-    /// Slots of the workers of this model.
+    /// Slots of the starting workers of this model.
     pub(super) fn slots(&self, model: &ModelRef) -> usize {
         let workers = self.0.values().filter(|starting| starting.spec.model == *model);
         workers.map(|starting| starting.spec.slots as usize).sum()
@@ -51,7 +51,7 @@ impl Spawns {
         }
     }
 
-    /// What the hive is to be told, once, when those are gone that make room for the worker.
+    /// Returns the order for the hive, once, when the workers that must be gone first are gone.
     pub(super) fn issue(&mut self, worker: WorkerId) -> Option<(HiveId, WorkerSpec)> {
         let starting = self.0.get_mut(&worker)?;
         if starting.issued || !starting.waits_for.is_empty() {
@@ -61,7 +61,7 @@ impl Spawns {
         Some((starting.hive.clone(), starting.spec.clone()))
     }
 
-    /// This worker is gone. Returns those that have waited for that.
+    /// This worker is gone. Returns those that were waiting for that.
     pub(super) fn made_room(&mut self, gone: WorkerId) -> Vec<WorkerId> {
         let waited = self
             .0

@@ -1,11 +1,11 @@
-//! What the engine knows of the store: whether it takes what is to be written.
+//! The state of the store: whether it takes writes.
 
 use super::*;
 
-/// When a client may try again if the store does not say.
+/// The `retry_after` for clients if the store gives none.
 const RETRY_AFTER: Duration = Duration::from_secs(10);
 
-/// The store cannot be written.
+/// The reason why the store cannot be written.
 #[derive(Clone, Debug)]
 pub struct StoreFault {
     /// Since when.
@@ -15,7 +15,7 @@ pub struct StoreFault {
 }
 
 impl Engine {
-    /// Why the store cannot be written at the moment; `None` while it can.
+    /// Why the store cannot be written now; `None` while it can.
     pub fn store_fault(&self) -> Option<&StoreFault> {
         self.store_fault.as_ref()
     }
@@ -42,7 +42,7 @@ impl Engine {
     }
 }
 
-/// The error for a client. It does not name the file: that is for the operator.
+/// The error for a client. It does not name the file: only the operator needs that.
 pub(super) fn refusal(error: &Error) -> Error {
     let message = match error.retry_after() {
         Some(_) => "no job is accepted at the moment: the queen's store cannot be written",

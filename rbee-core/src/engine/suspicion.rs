@@ -1,16 +1,16 @@
-//! Workers that may have died or may hang. A worker is suspected at the first sign of it: it is asked at once how it is,
-//! and gets no jobs until it answers well. A stream that is silent goes on elsewhere.
+//! Workers that may have died or may hang. A worker is suspected at the first symptom: it is probed at once, and gets
+//! no jobs until it answers that it is healthy. A job whose stream is silent goes on elsewhere.
 //!
-//! What an attempt costs its job is decided here too: see [`Engine::is_free`].
+//! Whether a failed attempt counts against its job is decided here too: see [`Engine::is_free`].
 
 use super::*;
 use crate::cluster::{WorkerState, WorkerView};
 
-/// Attempts that cost a job no try, after which each further one does. So a job that is never let begin anywhere, or is
-/// itself the reason why workers close their connections, ends all the same.
+/// The number of free attempts of a job, after which every failed attempt counts. So a job that never gets to start, or
+/// that itself makes workers close their connections, ends all the same.
 const MOST_FREE: u32 = 16;
 
-/// What makes workers suspected.
+/// The symptoms of suspected workers.
 #[derive(Debug, Default)]
 pub(super) struct Suspicions {
     workers: BTreeMap<WorkerId, Suspect>,
@@ -21,19 +21,19 @@ pub(super) struct Suspicions {
 /// A worker that is suspected.
 #[derive(Debug, Default)]
 struct Suspect {
-    /// The jobs that have lost a try there since. If it turns out that the machine was lost, they get it back.
+    /// Jobs that were charged a try there since. They get it back if the machine turns out to be lost.
     charged: BTreeSet<JobId>,
-    /// It has left a probe without a good answer.
+    /// A probe got no answer or a bad one.
     was_unwell: bool,
 }
 
 impl Suspicions {
-    /// Is the stream of any attempt silent?
+    /// True if the stream of any attempt is silent.
     pub(super) fn any_silent(&self) -> bool {
         !self.silent.is_empty()
     }
 
-    /// The worker is gone, or is known to be well.
+    /// The worker is gone, or is known to be healthy.
     pub(super) fn forget(&mut self, worker: WorkerId) {
         self.workers.remove(&worker);
     }
@@ -57,7 +57,7 @@ impl Engine {
         self.rescue(now, &model, out);
     }
 
-    /// The stream of an attempt that was silent speaks again.
+    /// The stream of an attempt that was silent has produced something.
     pub(super) fn heard(&mut self, lease: LeaseId, out: &mut Out) {
         if self.suspicions.silent.remove(&lease).is_some()
             && let Some((_, worker)) = self.leases.get(lease)
@@ -66,14 +66,14 @@ impl Engine {
         }
     }
 
-    /// The attempt is over: its silence says nothing any more.
+    /// The attempt is over, and its silence with it.
     pub(super) fn silence_over(&mut self, lease: LeaseId, worker: WorkerId, out: &mut Out) {
         if self.suspicions.silent.remove(&lease).is_some() {
             self.ask_again(worker, out);
         }
     }
 
-    /// What spoke against a worker does so no longer; its answer decides.
+    /// The symptom is gone; the worker's answer decides.
     fn ask_again(&mut self, worker: WorkerId, out: &mut Out) {
         let is_doubted =
             |view: &Arc<WorkerView>| view.suspected || matches!(view.state, WorkerState::Failed);
@@ -84,7 +84,7 @@ impl Engine {
         }
     }
 
-    /// Asks a worker how it is. One that is suspected has little time to answer.
+    /// Probes a worker. A suspected one has a short timeout.
     pub(super) fn ask(&mut self, worker: WorkerId, out: &mut Out) {
         let settings = &self.settings;
         let within = match self.suspicions.workers.contains_key(&worker) {
@@ -94,8 +94,8 @@ impl Engine {
         out.push(Effect::Probe { worker, within });
     }
 
-    /// There is a sign that the worker has died or hangs: it gets no jobs until it says that it is well. It is asked at
-    /// once, and its hive is asked whether it is still there.
+    /// Suspects the worker: it may have died or hang, and gets no jobs until it answers that it is healthy. It is
+    /// probed at once, and its hive is asked whether it still runs.
     pub(super) fn suspect(&mut self, worker: WorkerId, why: &Error, out: &mut Out) {
         let Some(view) = self.view.worker(worker) else {
             return;
@@ -106,7 +106,7 @@ impl Engine {
             return;
         }
         self.suspicions.workers.entry(worker).or_default();
-        // One that failed is probed already, more and more rarely.
+        // A failed worker is probed already, at growing intervals.
         if state == WorkerState::Failed || was_suspected {
             return;
         }
@@ -116,8 +116,8 @@ impl Engine {
         out.push(Effect::ReportHive { hive });
     }
 
-    /// A worker that was asked says that it is well. Where a stream of it is silent all the same, although that is not
-    /// like it, this is not enough.
+    /// The probed worker answers that it is healthy. That is not enough if one of its streams is silent and its known
+    /// heartbeat interval shows that this is not normal.
     pub(super) fn is_well(&mut self, now: Now, worker: WorkerId, out: &mut Out) {
         let Some(view) = self.view.worker(worker) else {
             return;
@@ -127,8 +127,8 @@ impl Engine {
         let is_silent = !silences.is_empty();
         let is_doubted = silences.iter().any(|silence| silence.is_evident);
         match state {
-            // On trial: the next fault fails it again, a job well done clears it. The delay of the next probe is kept
-            // until then, so a worker that answers probes and fails jobs is tried more and more rarely.
+            // The next fault makes it failed again, a job without one clears it. The delay of the next probe is kept
+            // until then, so a worker that answers probes but fails jobs is tried at growing intervals.
             WorkerState::Failed => {
                 let faults = self.settings.worker_faults.saturating_sub(1);
                 self.view.edit_worker(worker, |view| {
@@ -143,7 +143,7 @@ impl Engine {
             WorkerState::Loading | WorkerState::Draining => return,
         }
         if is_silent {
-            // It may yet hang, or die, while it is silent.
+            // It may still hang, or die, while it is silent.
             self.arm_probe(now, worker);
         } else {
             self.timers.disarm(&Timer::Probe(worker));
@@ -152,7 +152,7 @@ impl Engine {
             return;
         }
         if self.suspicions.workers.remove(&worker).is_some_and(|suspect| suspect.was_unwell) {
-            // It did not answer, and now it does: something has changed, and the next time it is asked soon again.
+            // It did not answer, and now it does: the next time its probes start again with the short delay.
             self.probes.remove(&worker);
         }
         if was_suspected || state == WorkerState::Failed {
@@ -161,7 +161,7 @@ impl Engine {
         }
     }
 
-    /// A worker that was asked how it is says nothing, or nothing good.
+    /// The probed worker does not answer, or answers that it is not healthy.
     pub(super) fn is_unwell(&mut self, now: Now, worker: WorkerId, why: &Error, out: &mut Out) {
         let Some(view) = self.view.worker(worker) else {
             return;
@@ -203,7 +203,7 @@ impl Engine {
         held.filter_map(|(lease, _)| self.suspicions.silent.get(&lease)).collect()
     }
 
-    /// Ends the attempts of this model that hang, as far as other workers can take their jobs over at once.
+    /// Ends the attempts of this model that hang, as far as other workers can take their jobs at once.
     pub(super) fn rescue(&mut self, now: Now, model: &ModelRef, out: &mut Out) {
         let silent = &self.suspicions.silent;
         let evident = silent.iter().filter(|(_, silence)| silence.is_evident);
@@ -219,8 +219,8 @@ impl Engine {
         }
     }
 
-    /// May the job of this silent attempt go on elsewhere now, where so many others are going to take a slot first? Not
-    /// at its last try: a worker that is only slow would cost it its end.
+    /// True if the job of this silent attempt can go on elsewhere now, after `others` other jobs have taken a slot.
+    /// Never at its last try: if the worker is only slow, the job would fail.
     fn can_move(&self, lease: LeaseId, model: &ModelRef, others: u32) -> bool {
         let Some((job, worker)) = self.leases.get(lease) else { return false };
         let (Some(entry), Some(silence)) =
@@ -257,15 +257,16 @@ impl Engine {
         free.fold(0, u32::saturating_add) > others
     }
 
-    /// Does an attempt that ends with this error cost its job no try? Only what the job can be the cause of costs one:
-    /// not that a worker was not there, was stopped or was lost with its machine. A job has a number of these.
+    /// True if an attempt that ends with this error costs its job no try. Only errors that the job can cause cost one:
+    /// not that a worker was missing, was stopped or was lost with its machine. The number of free attempts of a job is
+    /// limited.
     pub(super) fn is_free(&mut self, id: JobId, worker: WorkerId, error: &Error) -> bool {
         let is_cut_off = self.view.worker(worker).is_some_and(|view| !view.reachable);
         let Some(entry) = self.jobs.get_mut(&id) else {
             return false;
         };
         match error.kind() {
-            // It was the queen's count that was wrong.
+            // The queen's count was wrong.
             ErrorKind::WorkerBusy => true,
             kind if !kind.costs_a_try() || is_cut_off => {
                 entry.free += 1;
@@ -280,7 +281,7 @@ impl Engine {
         }
     }
 
-    /// The machine of this worker is away: jobs that lost a try there since it was suspected get it back.
+    /// The machine of this worker is lost: jobs that were charged a try there since it was suspected get it back.
     pub(super) fn give_tries_back(&mut self, worker: WorkerId) {
         let Some(suspect) = self.suspicions.workers.get_mut(&worker) else {
             return;

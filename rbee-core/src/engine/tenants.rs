@@ -1,8 +1,8 @@
-//! Tenants: what each may use, what it has used, and whether one more job of it is within its limits.
+//! Tenants: what each may use, what it has used, and whether one more job is within its limits.
 //!
-//! Checks change nothing; what is admitted is charged in one place, and corrected when the job has ended and what it
-//! really used is known. A bucket may run into debt thereby, which is why it is no limiter of a library: those take what
-//! is to be taken in advance, or not at all.
+//! Checks change nothing. An admitted job is charged in one place, and the charge is corrected when the job has ended
+//! and its real usage is known. A bucket may go into debt that way, so no rate-limiter library fits: those take the
+//! cost in advance, or not at all.
 
 mod account;
 mod batch;
@@ -27,15 +27,15 @@ use crate::{
 
 use account::{Account, Recorded, allowed};
 
-/// Tokens that a job is expected to write that says nothing of it.
+/// The expected length of an answer, in tokens, for a job that sets no limit.
 const USUAL_ANSWER: u64 = 256;
-/// Bytes of a text to a token, as a rule.
+/// The usual number of bytes in a token.
 const BYTES_PER_TOKEN: u64 = 4;
-/// Tenants that nobody has set up and that have no jobs: so many are remembered at most.
+/// The most tenants without a record and without jobs that are remembered.
 const MOST_STRANGERS: usize = 10_000;
 const DAY_MS: u64 = 24 * 3600 * 1000;
 
-/// What is changed of a tenant, once it is recorded.
+/// A change of a tenant, applied once it is recorded.
 #[derive(Clone, Debug)]
 pub(super) enum TenantChange {
     Put(TenantRecord),
@@ -45,13 +45,13 @@ pub(super) enum TenantChange {
 #[derive(Debug, Default)]
 pub(super) struct Tenants {
     accounts: BTreeMap<TenantId, Account>,
-    /// Those that are in no store and have no jobs.
+    /// Tenants that are not in the store and have no jobs.
     strangers: BTreeSet<TenantId>,
-    /// The UTC day that the usage is of.
+    /// The UTC day of the usage.
     day: u64,
 }
 
-/// Tokens of a job's prompt, where nobody has counted them.
+/// The estimated tokens of a job's prompt, used if nobody has counted them.
 pub(super) fn prompt_tokens(job: &Job) -> u64 {
     job.task.text_bytes() as u64 / BYTES_PER_TOKEN
 }
@@ -70,7 +70,7 @@ pub(super) fn expected_tokens(job: &Job) -> u64 {
 }
 
 impl Tenants {
-    /// Is the job's model, at its priority, for its tenant at all?
+    /// Checks that the tenant may use the job's model, at its priority, at all.
     pub(super) fn allow(&self, job: &Job, settings: &Settings) -> Result<()> {
         let Some(id) = &job.tenant else {
             return match settings.mode {
@@ -85,7 +85,7 @@ impl Tenants {
         allowed(id, job, account.map_or(&settings.default_limits, |account| &account.limits))
     }
 
-    /// Is the job within what its tenant may use? Nothing is charged.
+    /// Checks that the job is within the tenant's limits. Charges nothing.
     pub(super) fn check(&self, now: Now, job: &Job, settings: &Settings) -> Result<()> {
         let Some(id) = &job.tenant else { return Ok(()) };
         match self.accounts.get(id) {
@@ -94,7 +94,7 @@ impl Tenants {
         }
     }
 
-    /// The job is admitted, and will use what is expected of it until more is known.
+    /// Charges an admitted job with its expected usage until more is known.
     pub(super) fn charge(
         &mut self,
         now: Now,
@@ -113,7 +113,7 @@ impl Tenants {
         self.show(id, view);
     }
 
-    /// A job of an earlier life runs again: it counts, and was paid for.
+    /// A job of a previous run runs again: it counts as live, and is charged already.
     pub(super) fn resume(&mut self, job: &Job, settings: &Settings, view: &mut ClusterView) {
         let Some(id) = &job.tenant else { return };
         let account = self.account(id, settings);
@@ -123,7 +123,7 @@ impl Tenants {
         self.show(id, view);
     }
 
-    /// The job was live for so long, and has used so many tokens instead of those that were expected.
+    /// Corrects the charge of a job: how long it was live, and the tokens it used instead of the expected ones.
     pub(super) fn used(
         &mut self,
         now: Now,
@@ -142,7 +142,7 @@ impl Tenants {
         self.show(id, view);
     }
 
-    /// The job is over, and its end recorded.
+    /// The job is over, and its end is recorded.
     pub(super) fn ended(&mut self, job: &Job, view: &mut ClusterView) {
         let Some(id) = &job.tenant else { return };
         let Some(account) = self.accounts.get_mut(id) else { return };
@@ -163,7 +163,7 @@ impl Tenants {
         }
     }
 
-    /// What the store says of all tenants.
+    /// Restores all tenants from the store.
     pub(super) fn restore(
         &mut self,
         records: Vec<TenantRecord>,
@@ -180,7 +180,7 @@ impl Tenants {
         }
     }
 
-    /// Carries out what was recorded.
+    /// Applies a change that was recorded.
     pub(super) fn apply(
         &mut self,
         change: TenantChange,
@@ -193,7 +193,7 @@ impl Tenants {
                 self.strangers.remove(&id);
                 self.show(&id, view);
             }
-            // What it used today is remembered, should it come back.
+            // Its usage of today is remembered in case it comes back.
             TenantChange::Gone(id) => {
                 let account = self.account(&id, settings);
                 account.record(None, settings);
@@ -206,7 +206,7 @@ impl Tenants {
         }
     }
 
-    /// What is recorded of the tenant now.
+    /// The current record of the tenant.
     pub(super) fn record(&self, id: &TenantId) -> Option<TenantRecord> {
         let account = self.accounts.get(id)?;
         let Recorded { limits, keys } = account.recorded.as_ref()?;
@@ -218,7 +218,7 @@ impl Tenants {
         })
     }
 
-    /// All that are recorded, by name.
+    /// All recorded tenants, by name.
     pub(super) fn records(&self) -> impl Iterator<Item = TenantRecord> {
         self.accounts.keys().filter_map(|id| self.record(id))
     }
@@ -227,13 +227,13 @@ impl Tenants {
         self.accounts.get(id).map_or(0, |account| account.live)
     }
 
-    /// Its share beside those of others.
+    /// Its weight in the shares.
     pub(super) fn weight(&self, id: Option<&TenantId>) -> u32 {
         let account = id.and_then(|id| self.accounts.get(id));
         account.map_or(1, |account| account.limits.weight.max(1))
     }
 
-    /// Has every tenant no jobs?
+    /// True if no tenant has jobs.
     pub(super) fn are_quiet(&self) -> bool {
         self.accounts.values().all(|account| account.live == 0 && account.expected == 0)
     }
@@ -242,7 +242,7 @@ impl Tenants {
         self.accounts.entry(id.clone()).or_insert_with(|| Account::new(self.day, settings))
     }
 
-    /// At midnight everybody begins anew, and whoever looks at the view sees it.
+    /// Starts the new day's usage at midnight (UTC), also in the view.
     pub(super) fn turn_the_day(&mut self, wall: WallTime, view: &mut ClusterView) {
         let day = wall.as_millis() / DAY_MS;
         if day == self.day {

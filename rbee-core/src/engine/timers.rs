@@ -1,7 +1,7 @@
-//! Alarms: at most one of each kind for each thing, and a way back from the thing to its timer.
+//! Timers: at most one of each kind for each thing, and a lookup from the thing to its timer.
 //!
-//! A job keeps the places of its own armed. Looking them up by the job's name would go to a place of memory by chance
-//! for every job, which a million others that wait would make dear.
+//! A job stores the keys of its own timers. A lookup by the job's id would hit a random place in memory for each job,
+//! which is expensive with a million waiting jobs.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -11,26 +11,27 @@ use crate::{
     time::Time,
 };
 
-/// What an timer is for.
+/// What a timer is for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Timer {
     /// Something about a job. Set with [`Timers::arm_job`].
     Job(JobTimer, JobId),
-    /// An attempt that was told to end has not.
+    /// An aborted attempt has not ended.
     Abort(LeaseId),
     /// A worker is not ready in time.
     Spawn(WorkerId),
-    /// A failed worker is to be probed.
+    /// A failed worker must be probed.
     Probe(WorkerId),
-    /// A worker has been loaded for as long as it must before it may make room.
+    /// A worker has been loaded for the minimum time before it may be evicted.
     Settle(WorkerId),
     /// A download made no progress.
     Provision(HiveId, ModelRef),
     /// A hive that failed to start a model may be asked again.
     Respawn(ModelRef),
-    /// A hive has been away for too long.
+    /// A hive has been unreachable for too long.
     HiveLost(HiveId),
-    /// The end of a job of an earlier life is not recorded yet: tell it. Named by the number of the record.
+    /// The end of a job of a previous run is not recorded yet: send it to the readers. Named by the number of the
+    /// record.
     LostEnd(u64),
     /// Match waiting jobs with workers although nothing changed.
     Autoscale,
@@ -42,7 +43,7 @@ impl Timer {
     }
 }
 
-/// What an timer of a job is for.
+/// What a timer of a job is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum JobTimer {
     /// It never started, and has waited for as long as it may.
@@ -53,29 +54,29 @@ pub(super) enum JobTimer {
     Deadline,
     /// A retry is due.
     Retry,
-    /// Its end is not recorded yet: hand it in once more, or tell it.
+    /// Its end is not recorded yet: hand it in again, or send it to the readers.
     Ending,
 }
 
-/// When an timer goes off; of equal times the one that was set first.
+/// When a timer fires; at equal times the one set first comes first.
 type TimerKey = (Time, u64);
 
-/// The armed of one job. A key that has passed is of nobody any more, so it may stay here.
+/// The timers of one job. The key of a timer that has fired is never reused, so it may stay here.
 #[derive(Debug, Default)]
 pub(super) struct JobTimers([Option<TimerKey>; 5]);
 
 #[derive(Debug, Default)]
 pub(super) struct Timers {
     queue: BTreeMap<TimerKey, Timer>,
-    /// Only ever looked into, so its order does not matter.
+    /// Used only for lookups, so its order does not matter.
     due: HashMap<Timer, TimerKey>,
     last: u64,
-    /// Alarms of the kind [`Timer::Settle`].
+    /// The number of timers of the kind [`Timer::Settle`].
     settling: usize,
 }
 
 impl Timers {
-    /// Sets the timer, in the place of an earlier one of the same name.
+    /// Sets the timer, and replaces an earlier one of the same name.
     pub(super) fn arm(&mut self, at: Time, timer: Timer) {
         self.disarm(&timer);
         let key = self.key(at);
@@ -95,7 +96,7 @@ impl Timers {
         self.due.contains_key(timer)
     }
 
-    /// Sets an timer of this job, whose others are these, in the place of an earlier one for the same.
+    /// Sets a timer of this job, and replaces an earlier one of the same kind. `armed` holds the job's timers.
     pub(super) fn arm_job(&mut self, armed: &mut JobTimers, at: Time, timer: JobTimer, job: JobId) {
         self.disarm_job(armed, timer);
         let key = self.key(at);
@@ -109,7 +110,7 @@ impl Timers {
         }
     }
 
-    /// Nothing of this job goes off any more.
+    /// Removes all timers of this job.
     pub(super) fn disarm_all(&mut self, armed: &mut JobTimers) {
         for key in armed.0.iter_mut().filter_map(Option::take) {
             self.queue.remove(&key);
@@ -121,7 +122,7 @@ impl Timers {
         (at, self.last)
     }
 
-    /// The next timer that is due, taken out.
+    /// Removes and returns the next timer that is due.
     pub(super) fn pop(&mut self, now: Time) -> Option<Timer> {
         if self.next()? > now {
             return None;
@@ -142,7 +143,7 @@ impl Timers {
         self.queue.len()
     }
 
-    /// How many of them are for workers that are going to have been loaded for long enough.
+    /// The number of timers for workers that have not been loaded for the minimum time yet.
     pub(super) fn settling(&self) -> usize {
         self.settling
     }

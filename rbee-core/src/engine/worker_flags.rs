@@ -1,10 +1,9 @@
-//! What is remembered of single workers, also over a restart of the queen and an outage of their hive: who is pinned,
-//! and who is a replica.
+//! The flags of single workers, kept over a restart of the queen and an outage of their hive: pinned, and replica.
 
 use super::*;
 use crate::registry::WorkerRecord;
 
-/// What is remembered, of workers of which there is anything to remember.
+/// The flags of all workers that have any.
 #[derive(Debug, Default)]
 pub(super) struct WorkerFlags(BTreeMap<HiveId, BTreeMap<WorkerId, WorkerRecord>>);
 
@@ -14,7 +13,7 @@ impl WorkerFlags {
         found.cloned().unwrap_or_else(|| WorkerRecord::new(worker, hive.clone()))
     }
 
-    /// Remembers it, and tells what is to be recorded.
+    /// Sets the flags of a worker, and returns the change to record.
     pub(super) fn put(&mut self, record: WorkerRecord) -> Change {
         let WorkerRecord { worker, hive, .. } = record.clone();
         if record.says_nothing() {
@@ -34,7 +33,7 @@ impl WorkerFlags {
         }
     }
 
-    /// Forgets the workers of this hive that are no more, and tells what is to be recorded.
+    /// Forgets the workers of this hive that are gone, and returns the change to record.
     pub(super) fn forget_gone(
         &mut self,
         hive: &HiveId,
@@ -51,7 +50,7 @@ impl WorkerFlags {
 }
 
 impl Engine {
-    /// Changes what is remembered of a worker, and tells what is to be recorded; none where nothing is.
+    /// Changes the flags of a worker, and returns the change to record; `None` if nothing changes.
     pub(super) fn set_flags(
         &mut self,
         worker: WorkerId,
@@ -64,7 +63,7 @@ impl Engine {
         (after != before).then(|| self.worker_flags.put(after))
     }
 
-    /// A worker that is found running is what it was before.
+    /// The flags of a worker that was found running.
     pub(super) fn recognize(&mut self, hive: &HiveId, worker: WorkerId) -> WorkerRecord {
         let mark = self.worker_flags.of(hive, worker);
         if mark.replica {
@@ -73,7 +72,7 @@ impl Engine {
         mark
     }
 
-    /// The hive has told which workers it has.
+    /// The hive has reported its workers: forgets the others.
     pub(super) fn forget_gone(&mut self, hive: &HiveId, seen: &BTreeSet<WorkerId>, out: &mut Out) {
         let view = &self.view;
         let is_there = |worker| seen.contains(&worker) || view.worker(worker).is_some();

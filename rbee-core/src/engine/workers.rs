@@ -1,4 +1,4 @@
-//! Workers coming and going: provisioned, started once, stopped, lost.
+//! The start, the stop and the loss of workers.
 
 use super::{operators::Waiter, spawns::Starting, *};
 use crate::{
@@ -7,12 +7,12 @@ use crate::{
     worker::Capabilities,
 };
 
-/// A hive whose disk is full of models in use is asked again as if so many tries had failed: after 8 to 16 s.
+/// A hive whose disk is full of models in use is asked again with the delay of this many failed tries: 8 to 16 s.
 const MAX_TRIES: u32 = 5;
 
 impl Engine {
-    /// Starts a worker, as the policy wants it. Where the model is not on the hive's disk it is fetched first, and
-    /// the policy is asked again when its size is known. Says whether a worker is started already.
+    /// Starts a worker, as the policy decided. If the model is not on the hive's disk, it is fetched first, and the
+    /// policy is asked again when its size is known. Returns true if a worker is being started already.
     pub(super) fn spawn(
         &mut self,
         now: Now,
@@ -32,7 +32,7 @@ impl Engine {
         false
     }
 
-    /// Starts one more worker of a model, without an eviction. None where the model is fetched first.
+    /// Starts one more worker of a model, without an eviction. `None` if the model is fetched first.
     pub(super) fn start_replica(
         &mut self,
         now: Now,
@@ -56,7 +56,7 @@ impl Engine {
         Some(worker)
     }
 
-    /// It has just become ready, and makes room for another model only after a while.
+    /// It has just become ready, and may be evicted for another model only after a minimum time.
     pub(super) fn settle_later(&mut self, now: Now, worker: WorkerId) {
         let min_loaded = self.settings.min_loaded;
         if !min_loaded.is_zero()
@@ -91,7 +91,7 @@ impl Engine {
             }
             self.stop(now, *victim, out);
         }
-        // Who it will be, as far as that is known; the worker itself says the rest.
+        // What is known of the worker so far; the worker itself reports the rest.
         let mut info = WorkerInfo::named(worker, spec.model.clone(), "");
         info.hive = hive.clone();
         info.devices = spec.devices.clone();
@@ -110,7 +110,7 @@ impl Engine {
         self.issue_spawn(now, worker, out);
     }
 
-    /// The spawn goes out when those that make room for it are gone.
+    /// Sends the order to start when the workers that must be gone first are gone.
     fn issue_spawn(&mut self, now: Now, worker: WorkerId, out: &mut Out) {
         if let Some((hive, spec)) = self.spawns.issue(worker) {
             self.timers.arm(now.at + self.settings.spawn_timeout, Timer::Spawn(worker));
@@ -134,7 +134,7 @@ impl Engine {
     ) {
         self.timers.disarm(&Timer::Spawn(worker));
         let Some(starting) = self.spawns.remove(worker) else {
-            // It was given up meanwhile, and must not live on unseen: a stop that overtook the start found nothing.
+            // It was given up in the meantime, and must be stopped: a stop that arrived before the start found nothing.
             let is_wanted = self
                 .view
                 .worker(worker)
@@ -147,7 +147,7 @@ impl Engine {
         let model = starting.spec.model.clone();
         match result.and_then(|info| checked(worker, &starting, info)) {
             Ok(info) => {
-                // While it was loading the view said when that began.
+                // While it was loading, the view held the time when that began.
                 let begun = self.view.worker(worker).map(|view| view.ready_since);
                 self.autoscaler.loaded(&model, now.at - begun.unwrap_or(now.at));
                 self.autoscaler.look_again(&self.settings);
@@ -180,9 +180,9 @@ impl Engine {
         }
     }
 
-    /// A start or a download failed. One that may be tried again is, with growing delays; a hive that cannot is not
-    /// asked again for the jobs that wait now. One whose disk is full of models in use is asked again for as long as they
-    /// wait.
+    /// A start or a download failed. It is tried again if that may help, with growing delays; a hive that cannot do it
+    /// is not asked again for the jobs that wait now. A hive whose disk is full of models in use is asked again as long
+    /// as they wait.
     pub(super) fn start_failed(
         &mut self,
         now: Now,
@@ -228,7 +228,7 @@ impl Engine {
         self.spawned(now, worker, Err(Error::new(ErrorKind::SpawnTimeout, message)), out);
     }
 
-    /// Stops a worker that is being started. What comes of it is stopped when it comes.
+    /// Stops a worker that is being started. If the start succeeds later, the worker is stopped then.
     pub(super) fn give_up(&mut self, worker: WorkerId, out: &mut Out) {
         let Some(starting) = self.spawns.remove(worker) else {
             return;
@@ -255,7 +255,8 @@ impl Engine {
         }
     }
 
-    /// The worker is no more: it leaves the view, its attempts go on elsewhere, and who waited for its memory starts.
+    /// The worker is gone: it leaves the view, its attempts go on elsewhere, and starts that waited for its memory
+    /// begin.
     pub(super) fn gone(&mut self, now: Now, worker: WorkerId, why: &Error, out: &mut Out) {
         self.release_memory(worker);
         self.probes.remove(&worker);
@@ -297,11 +298,11 @@ impl Engine {
                 self.lanes.changed(&info.model);
                 self.offer_slot(&info.model, None);
                 if self.suspicions.any_silent() {
-                    // One of these streams may go on here.
+                    // A silent stream may go on here.
                     self.wake.insert(info.model.clone());
                 }
                 if leased == 0 {
-                    // Idle, so it may be evicted: who waits for memory is asked again.
+                    // It is idle, so it may be evicted: jobs that wait for memory are asked about again.
                     self.wake_starved(&info.hive);
                 }
             }
@@ -310,7 +311,7 @@ impl Engine {
     }
 }
 
-/// A hive that starts something else than it was told to has failed to start it.
+/// Checks that a hive started the worker it was asked to start.
 fn checked(
     worker: WorkerId,
     starting: &Starting,
@@ -318,7 +319,7 @@ fn checked(
 ) -> Result<Arc<WorkerInfo>> {
     if info.id != worker || info.model != starting.spec.model {
         let message = format!(
-            "hive {} was told to start worker {worker} with model {}, and started worker {} with model {}",
+            "hive {} was asked to start worker {worker} with model {}, and started worker {} with model {}",
             starting.hive, starting.spec.model, info.id, info.model
         );
         return Err(Error::new(ErrorKind::WorkerFault, message));

@@ -161,7 +161,12 @@ impl<'de> Deserialize<'de> for Header {
     }
 }
 
-fn header(path: &Path, file: &mut File, size: u64, shard: usize) -> Found<Vec<(String, TensorEntry)>> {
+fn header(
+    path: &Path,
+    file: &mut File,
+    size: u64,
+    shard: usize,
+) -> Found<Vec<(String, TensorEntry)>> {
     let unreadable = |source| FileFault::unreadable(path, source);
     let defect = |what: String| FileFault::defect(path, what);
     if size < 8 {
@@ -253,7 +258,14 @@ fn entry(value: &Value, data: u64) -> Result<TensorEntry, String> {
     }
     let elements = elements.ok_or_else(|| format!("no tensor has shape {shape:?}"))?;
     let shape = shape.iter().map(|side| *side as usize).collect();
-    Ok(TensorEntry { shard: 0, dtype: dtype.into(), shape, elements, offset: begin, bytes: end - begin })
+    Ok(TensorEntry {
+        shard: 0,
+        dtype: dtype.into(),
+        shape,
+        elements,
+        offset: begin,
+        bytes: end - begin,
+    })
 }
 
 /// How many bits an element takes, for the types that are known.

@@ -1,4 +1,4 @@
-//! One attempt at a job: a worker's stream, drained at full speed into the job's log.
+//! One attempt at a job: reads a worker's stream at full speed into the job's log.
 
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
@@ -26,7 +26,7 @@ use crate::{
 
 /// Tokens between two checkpoints.
 const CHECKPOINT_TOKENS: u32 = 32;
-/// Outputs that are taken in a row before other tasks get a turn.
+/// Outputs that are taken in a row before other tasks get to run.
 const TURN: u32 = 64;
 
 pub(super) struct Attempt {
@@ -38,13 +38,13 @@ pub(super) struct Attempt {
     pub(super) started: Started,
     pub(super) settings: Arc<Settings>,
     pub(super) writer: Writer,
-    /// The rhythm of the worker's streams.
+    /// The heartbeat intervals of the worker's streams.
     pub(super) rhythm: Rhythm,
-    /// The usual gap between two signs of life of the worker, or else of its peers, if it is known.
+    /// The usual gap between two heartbeats of the worker, or else of its peers, if it is known.
     pub(super) usual_gap: Option<Duration>,
 }
 
-/// Tells the engine that the lease is back, whatever becomes of the task.
+/// Returns the lease to the engine however the task ends.
 struct LeaseGuard {
     lease: LeaseId,
     job: Arc<Job>,
@@ -57,7 +57,7 @@ struct LeaseGuard {
 }
 
 impl LeaseGuard {
-    /// The attempt is over in this way, and its stream is dropped.
+    /// Ends the attempt with this result. Its stream is dropped already.
     fn give_back(mut self, result: AttemptResult) {
         self.result = Some(result);
     }
@@ -74,8 +74,8 @@ impl Drop for LeaseGuard {
         let tokens = produced.saturating_sub(self.before);
         tracing::debug!(prompt_tokens = prompt, tokens, "the attempt is over");
         metrics::computed(&self.job.model, prompt, tokens);
-        // Whoever waits for the lease finds the last tokens on their way to the store. The end of an answer erases
-        // them, unless it is kept, and then it writes them itself.
+        // The last tokens go to the store before the lease is returned. A finished answer is deleted from the store
+        // instead, unless it is kept, and then its end writes the last tokens.
         if !matches!(result, AttemptResult::Done { .. }) {
             self.writer.checkpoint(self.job.id, &self.log);
         }
@@ -94,7 +94,7 @@ impl Drop for AttemptTask {
 }
 
 impl Attempt {
-    /// Begins. Dropping the task aborts the attempt.
+    /// Starts the task. Dropping it aborts the attempt.
     pub(super) fn spawn(self, inbox: Inbox) -> AttemptTask {
         let guard = LeaseGuard {
             lease: self.lease,
@@ -113,7 +113,7 @@ impl Attempt {
             attempt = self.attempt,
         );
         let task = async move {
-            // Dropped after the stream, also where the task is aborted.
+            // Dropped after the stream, even if the task is aborted.
             let guard = guard;
             let drive = AssertUnwindSafe(self.drive(&inbox)).catch_unwind();
             let result = match drive.await {
@@ -137,7 +137,7 @@ impl Attempt {
         watch.begin();
         let (mut unsaved, mut turn) = (0, 0);
         loop {
-            // The clock is not looked at for an output that is there already.
+            // The clock is not read for an output that is ready.
             let item = match stream.next().now_or_never() {
                 Some(item) => item,
                 None => self.watched(&mut watch, inbox, stream.next()).await?,
@@ -191,7 +191,7 @@ impl Attempt {
         }
     }
 
-    /// Waits for a step of the worker, and tells the engine when that takes longer than usual.
+    /// Waits for a step of the worker, and reports to the engine if it takes longer than usual.
     async fn watched<T>(
         &self,
         watch: &mut Watch,
@@ -222,8 +222,8 @@ impl Attempt {
                 Tick::Stalled => {
                     let limit = self.settings.stall_timeout;
                     let (kind, what) = match watch.has_begun() {
-                        true => (ErrorKind::WorkerFault, "gave nothing"),
-                        false => (ErrorKind::WorkerUnreachable, "did not begin"),
+                        true => (ErrorKind::WorkerFault, "sent nothing"),
+                        false => (ErrorKind::WorkerUnreachable, "did not start the run"),
                     };
                     let message =
                         format!("the worker {what} for {limit:?} (setting stall_timeout)");

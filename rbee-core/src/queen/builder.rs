@@ -1,4 +1,4 @@
-//! Putting a queen together.
+//! The builder of a queen.
 
 use std::{
     collections::BTreeMap,
@@ -41,11 +41,11 @@ use crate::{
     worker::Worker,
 };
 
-/// How long [`QueenBuilder::build`] waits for the hives to report. A machine that is down does not keep the queen from
+/// How long [`QueenBuilder::build`] waits for the hives to report. A machine that is down must not keep the queen from
 /// starting.
 const HIVES_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Puts a [`Queen`] together; see [`Queen::builder`].
+/// The builder of a [`Queen`]; see [`Queen::builder`].
 #[derive(Debug, Default)]
 #[must_use = "a builder does nothing until `build` is awaited"]
 pub struct QueenBuilder {
@@ -64,96 +64,96 @@ pub struct QueenBuilder {
 }
 
 impl QueenBuilder {
-    /// The lasting name of this queen. One of the same name takes over at once what an earlier life of it left in the
-    /// store; with a random name, the default, it does so as soon as the earlier one is known to be dead.
+    /// The permanent id of this queen. A queen with the same id at once takes over what a previous run left in the
+    /// store; with a random id, the default, it does so as soon as the previous run is known to be dead.
     pub fn id(mut self, id: QueenId) -> Self {
         self.id = Some(id);
         self
     }
 
-    /// What must survive a restart. [`MemoryRegistry`] where not given: nothing does.
+    /// The store of what must survive a restart. [`MemoryRegistry`] by default: nothing survives.
     pub fn registry(mut self, registry: impl Registry) -> Self {
         self.registry = Some(Arc::new(registry));
         self
     }
 
-    /// Where jobs go. Where not given, [`LeastLoaded`] in the mode [`Home`](Mode::Home) and [`PlatformPolicy`] in the mode
-    /// [`Platform`](Mode::Platform), or what was [set](Queen::set_policy) in an earlier life. What is given is in force
-    /// from the start; only a text, which can be told from what it was before, gives way to one that was set after it.
+    /// The policy that decides where jobs go. By default [`LeastLoaded`] in the mode [`Home`](Mode::Home) and
+    /// [`PlatformPolicy`] in the mode [`Platform`](Mode::Platform), or the policy that was [set](Queen::set_policy) in
+    /// a previous run. A policy given here is active from the start, with one exception: a policy with a source text
+    /// that the application gave before, unchanged, does not replace one that was set after it.
     ///
-    /// An application may bring one of its own for a platform too. There it is [fixed](Self::fixed_policy) in any case.
+    /// In the mode platform an application may give its own policy too; it is [fixed](Self::fixed_policy) in any case.
     pub fn scheduler(mut self, scheduler: impl Scheduler) -> Self {
         self.scheduler = Some(Arc::new(scheduler));
         self
     }
 
-    /// The built-in policy as it is to be: what decides where no other is given, what stands in for one that fails, what
-    /// [estimates](Queen::estimate) are made with, and what scripts ask for. [`LeastLoaded::default`] where not given.
+    /// The built-in policy with its options. It decides if no other policy is given or if the active one fails, makes
+    /// [estimates](Queen::estimate), and answers scripts. [`LeastLoaded::default`] by default.
     pub fn built_in(mut self, policy: LeastLoaded) -> Self {
         self.built_in = policy;
         self
     }
 
-    /// Keeps the policy from being changed while the queen runs, and from being another one than the application
-    /// brings.
+    /// Forbids changes of the policy while the queen runs: it is always the one that the application gives.
     pub fn fixed_policy(mut self) -> Self {
         self.fixed_policy = true;
         self
     }
 
-    /// A machine.
+    /// Adds a machine.
     pub fn hive(mut self, hive: impl HiveBackend) -> Self {
         self.hives.push(Arc::new(hive));
         self
     }
 
-    /// A worker of this process. All that are given make up the hive `local`.
+    /// Adds a worker of this process. All such workers form the hive `local`.
     pub fn worker(mut self, worker: impl Worker) -> Self {
         self.workers.push(Arc::new(worker));
         self
     }
 
-    /// A name for a model: requests for `name` are for `model`.
+    /// Adds a name for a model: requests for `name` are for `model`.
     pub fn alias(mut self, name: impl Into<String>, model: impl Into<String>) -> Self {
         self.aliases.push((name.into(), model.into()));
         self
     }
 
-    /// Where models are from that hives do not have. Hives download from there, with the token that it was given; without
-    /// a hub the queen finds only what hives have already.
+    /// The source of models that hives do not have. Hives download from there, with the hub's token; without a hub only
+    /// models that a hive has already can be used.
     #[cfg(feature = "hub")]
     pub fn hub(mut self, hub: crate::models::Hub) -> Self {
         self.hub = Some(Arc::new(hub));
         self
     }
 
-    /// Everything that can be set.
+    /// The settings.
     pub fn settings(mut self, settings: Settings) -> Self {
         self.settings = settings;
         self
     }
 
-    /// Fixes what is left to chance: ties, jitter, and the seeds of requests that have none.
+    /// Seeds the random numbers: ties, jitter, and the seeds of requests without one.
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
         self
     }
 
-    /// Writes the run to this file, to find out later why the queen did what it did: one line for each input of the engine,
-    /// with its time and its effects. [`replay_run`](crate::sim::replay_run) reads it.
+    /// Records the run in this file, to find out later why the queen made its decisions: one line for each input of the
+    /// engine, with its time and its effects. [`replay_run`](crate::sim::replay_run) reads it.
     ///
-    /// The file has the prompts in it, each several times, and is for its owner alone. It grows by some kilobytes for every
-    /// job and report of a hive, and is written while decisions are made, so this is for debugging only; at one gigabyte
-    /// it ends. A file that is there already is replaced.
+    /// The file contains the prompts, each several times, and only its owner may read it. It grows by some kilobytes
+    /// for every job and report of a hive, and is written while decisions are made, so use it for debugging only; it
+    /// ends at one gigabyte. An existing file is replaced.
     pub fn record_run(mut self, path: impl Into<PathBuf>) -> Self {
         self.record_run = Some(path.into());
         self
     }
 
-    /// Opens the registry, takes up what an earlier life left, connects the hives, and starts.
+    /// Opens the registry, restores what a previous run left, connects the hives, and starts.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] for a setting, alias or set of hives that cannot be, and what the registry fails with.
+    /// [`ErrorKind::Config`] if a setting, an alias or the set of hives is invalid, and any error of the registry.
     pub async fn build(mut self) -> Result<Queen> {
         self.settings.validate()?;
         let aliases: BTreeMap<_, _> =
@@ -198,7 +198,7 @@ impl QueenBuilder {
             false => policies::first(&*registry, epoch, &application_policy).await?,
         };
         let info = scheduler.info();
-        tracing::info!(policy = info.name, version, "the policy in force");
+        tracing::info!(policy = info.name, version, "the active policy");
         let admits = info.admits;
         let policy = Policy::new(Ready::new(scheduler)?, version, built_in.clone());
         let reign = policy.reign().clone();
@@ -296,7 +296,7 @@ impl QueenBuilder {
     }
 }
 
-/// Opens the file that the run is written to. One that is there is replaced.
+/// Opens the file that the run is recorded in. An existing one is replaced.
 fn open_recording(path: &Path) -> Result<File> {
     let opened = open_own(path, OpenOptions::new().write(true).create(true)).and_then(|file| {
         file.set_len(0)?;
@@ -309,7 +309,7 @@ fn open_recording(path: &Path) -> Result<File> {
     })
 }
 
-/// Models that are named by an alias go by what it stands for: that is what jobs and workers carry.
+/// Replaces model aliases by the references that they stand for, because jobs and workers carry those.
 fn by_reference(
     named: &BTreeMap<String, Duration>,
     aliases: &BTreeMap<String, ModelRef>,
@@ -333,7 +333,7 @@ fn parse_alias((name, model): &(String, String)) -> Result<(String, ModelRef)> {
     Ok((name.clone(), model.parse().map_err(wrong)?))
 }
 
-/// Gives every job of an earlier life its log, with what is recorded of its answer.
+/// Gives every job of a previous run its log, with the recorded part of its answer.
 pub(super) fn restore_logs(logs: &Logs, snapshot: &Snapshot) -> Vec<crate::id::JobId> {
     for job in &snapshot.jobs {
         let started = (!job.chunks.is_empty())

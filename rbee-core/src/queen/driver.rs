@@ -1,4 +1,4 @@
-//! The one task that turns the engine: inputs in, effects out. It waits for nothing but its inbox and the clock.
+//! The one task that runs the engine: inputs in, effects out. It waits only for its inbox and the clock.
 
 mod asking;
 mod commands;
@@ -55,7 +55,7 @@ use hives::Hive;
 pub(super) use asking::AdmissionQuestion;
 pub(super) use freeze::interrupted;
 
-/// Envelopes that are dealt with before the effects of the first one are waited for.
+/// Envelopes that are handled before the effects of the first one are carried out.
 const TURN: usize = 256;
 
 /// What the driver shares with the tasks it starts.
@@ -68,11 +68,11 @@ pub(super) struct DriverContext {
     pub(super) settings: Arc<Settings>,
     pub(super) decisions: DecisionHistory,
     pub(super) kill: CancellationToken,
-    /// When the queen's clock stood at zero.
+    /// The time at which the queen's clock was zero.
     pub(super) began: Instant,
 }
 
-/// Who has submitted a job and waits for the answer.
+/// A submitter that waits for the answer.
 struct Submitter {
     log: Arc<EventLog>,
     reply: oneshot::Sender<Result<Submitted>>,
@@ -87,14 +87,14 @@ pub(super) struct Driver {
     rhythms: Rhythms,
     hives: BTreeMap<HiveId, Hive>,
     attempts: HashMap<LeaseId, AttemptTask>,
-    /// By job, and by the number of the submission.
+    /// By job and by the number of the submission.
     submitters: BTreeMap<(JobId, u64), Submitter>,
     next_submission: u64,
     operators: HashMap<u64, oneshot::Sender<Result<CommandOutput>>>,
     next_command: u64,
     drained: Vec<oneshot::Sender<()>>,
     is_drained: bool,
-    /// Writes down what the engine is told, and what comes of it.
+    /// Records the inputs of the engine and their effects.
     recorder: Option<RunRecorder<File>>,
 }
 
@@ -124,7 +124,7 @@ impl Driver {
         }
     }
 
-    /// Writes the run to this file.
+    /// Records the run in this file.
     pub(super) fn recorded_by(mut self, recorder: Option<RunRecorder<File>>) -> Self {
         self.recorder = recorder;
         self
@@ -160,14 +160,14 @@ impl Driver {
         Now { at: super::time_since(self.context.began), wall: WallTime::now() }
     }
 
-    /// One input, and everything that follows from it at once. It comes to an end, because every answer of the policy
-    /// moves a job or parks a lane.
+    /// Handles one input, and everything that follows from it at once. It terminates, because every answer of the
+    /// policy moves a job or parks a lane.
     fn turn(&mut self, input: Input, effects: &mut Vec<Effect>) {
         self.tell_engine(input, effects);
         self.carry_out_all(effects);
     }
 
-    /// Every input goes to the engine here.
+    /// Passes an input to the engine. Every input goes through here.
     fn tell_engine(&mut self, input: Input, effects: &mut Vec<Effect>) {
         let now = self.now();
         let Some(recorder) = &mut self.recorder else {
@@ -183,7 +183,7 @@ impl Driver {
         }
     }
 
-    /// The policy is about to be asked.
+    /// Records the question that the policy is about to get.
     fn record_question(&mut self, ticket: Ticket) {
         if let Some(recorder) = &mut self.recorder {
             recorder.asked(ticket);
@@ -198,7 +198,7 @@ impl Driver {
         }
     }
 
-    /// Answers with the last turn, if it is to be taken now.
+    /// Handles a message. Returns the last turn if it must be taken now.
     fn deal_with(&mut self, message: Message, effects: &mut Vec<Effect>) -> Option<Last> {
         match message {
             Message::Advised { ticket, advice, admission } => {
@@ -222,13 +222,13 @@ impl Driver {
                 let admits = policy.admits();
                 self.policy.replace(policy, version);
                 let _ = reply.send(());
-                // What the old one let wait the new one may have a place for.
+                // The new policy may have a place for jobs that the old one made wait.
                 self.turn(Input::PolicyChanged { admits }, effects);
             }
             Message::Worker { id, worker, then } => {
                 self.workers.insert(id, worker);
                 self.turn(then, effects);
-                // It was given up meanwhile: the handle may hold all of a model's memory.
+                // The worker was given up in the meantime: the handle may hold all of a model's memory.
                 if self.engine.view().worker(id).is_none() {
                     self.workers.remove(&id);
                 }
@@ -261,7 +261,7 @@ impl Driver {
                 }
             }
             Message::Look(look) => {
-                // So that what is seen is of this moment and this day.
+                // So that the view shows the current time and day.
                 self.turn(Input::Tick, effects);
                 look(&self.engine);
             }
@@ -278,7 +278,7 @@ impl Driver {
         crate::engine::Submission { n, job, has_seed }
     }
 
-    /// What the shell itself needs to know of an input.
+    /// Notes what the driver itself needs to know of an input.
     fn watch_input(&mut self, input: &Input) {
         if let Input::AttemptEnded { lease, .. } = input {
             self.attempts.remove(lease);

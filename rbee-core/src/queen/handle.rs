@@ -1,4 +1,4 @@
-//! What the one who submitted a job holds.
+//! The handle of a submitted job.
 
 use std::{
     ops::ControlFlow,
@@ -19,7 +19,7 @@ use crate::{
     queen::inbox::Message,
 };
 
-/// A job that was accepted: a stream of its events, and the right to end it.
+/// The handle of an accepted job: a stream of its events, and the right to cancel it.
 ///
 /// Dropping it cancels the job, unless the request was [`detached`](crate::Request::detached) or the handle was.
 #[derive(Debug)]
@@ -30,14 +30,14 @@ pub struct JobHandle {
     cancels: bool,
 }
 
-/// The whole of an answer.
+/// A complete answer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct JobAnswer {
     /// The text.
     pub text: String,
-    /// The ids of its tokens, where the engine tells.
+    /// The ids of its tokens, if the engine reports them.
     pub tokens: Vec<u32>,
-    /// The vectors, for a request for vectors.
+    /// The vectors, for an embedding request.
     pub vectors: Arc<Vec<Vec<f32>>>,
     /// Why it ended.
     pub finish: Finish,
@@ -45,7 +45,7 @@ pub struct JobAnswer {
     pub usage: Usage,
     /// How long the job had waited in the queue.
     pub queue_wait: Duration,
-    /// The worker that began.
+    /// The worker that started it.
     pub worker: Option<WorkerId>,
 }
 
@@ -54,20 +54,21 @@ impl JobHandle {
         Self { id, events, queen, cancels }
     }
 
-    /// The name of the job.
+    /// The id of the job.
     pub fn id(&self) -> JobId {
         self.id
     }
 
-    /// The next event, or `None` after the terminal one, or where the events [broke off](Self::interruption).
+    /// The next event, or `None` after the terminal one, or if the events [broke off](Self::interruption).
     pub async fn next(&mut self) -> Option<JobEvent> {
         self.events.next().await
     }
 
-    /// The next chunk of text, or `None` at the proper end.
+    /// The next chunk of text, or `None` after a complete answer.
     ///
     /// # Errors
-    /// What the job failed with; [`ErrorKind::Interrupted`] where the events [broke off](Self::interruption) before the end.
+    /// The error of the job, or [`ErrorKind::Interrupted`] if the events [broke off](Self::interruption) before the
+    /// end.
     pub async fn next_text(&mut self) -> Result<Option<Box<str>>> {
         while let Some(event) = self.next().await {
             match event.kind {
@@ -79,12 +80,13 @@ impl JobHandle {
         self.interruption().cloned().map_or(Ok(None), Err)
     }
 
-    /// Waits for the end and gives the whole of the answer.
+    /// Waits for the end and returns the complete answer.
     ///
     /// # Errors
-    /// What the job failed with; [`ErrorKind::Interrupted`] where the events [broke off](Self::interruption) before the end.
+    /// The error of the job, or [`ErrorKind::Interrupted`] if the events [broke off](Self::interruption) before the
+    /// end.
     pub async fn answer(mut self) -> Result<JobAnswer> {
-        // Nobody looks at the chunks before the last one is there: it is not worth being woken for each.
+        // The chunks are only read after the last one, so the task is not woken for each.
         self.events.ended().await;
         let broken = format!("the events of job {} broke off", self.id);
         let mut end = Err(Error::new(ErrorKind::Internal, broken));
@@ -116,7 +118,7 @@ impl JobHandle {
         Ok(JobAnswer { text, tokens, vectors, finish, usage, queue_wait, worker })
     }
 
-    /// Lends the events that are there; see [`JobEvents::poll_read`].
+    /// Lends the events that are ready; see [`JobEvents::poll_read`].
     pub fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
@@ -125,7 +127,7 @@ impl JobHandle {
         self.events.poll_read(cx, read)
     }
 
-    /// Is there nothing more to be read? See [`JobEvents::is_done`].
+    /// True if there is nothing more to read; see [`JobEvents::is_done`].
     pub fn is_done(&self) -> bool {
         self.events.is_done()
     }
@@ -135,12 +137,12 @@ impl JobHandle {
         self.events.interruption()
     }
 
-    /// Ends the job. Its terminal event tells that it was cancelled, unless it had ended already.
+    /// Cancels the job. Its terminal event says that it was cancelled, unless it had ended already.
     pub fn cancel(&self) {
         self.queen.post_cancel(self.id);
     }
 
-    /// Lets the job go on without a reader, also in the next life of the queen. It can be found again by its id, and its
+    /// Lets the job run without a reader, also in the next run of the queen. It can be found again by its id, and its
     /// answer is kept as long as its record.
     pub fn detach(mut self) -> JobId {
         if std::mem::take(&mut self.cancels) {

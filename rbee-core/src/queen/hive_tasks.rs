@@ -1,4 +1,4 @@
-//! What the driver has done on a hive, each in a task of its own, bounded in time and always answered.
+//! Operations on hives for the driver, each in its own task, limited in time and always answered.
 
 use std::{
     panic::AssertUnwindSafe,
@@ -28,9 +28,9 @@ use crate::{
     worker_spec::WorkerSpec,
 };
 
-/// Beyond what the engine waits for: it gives up first, and this ends what was forgotten.
+/// Time beyond the engine's own timeouts: the engine gives up first, and this ends tasks that it has forgotten.
 const SLACK: Duration = Duration::from_secs(30);
-/// The engine need not hear of every block of a download.
+/// The shortest interval between two progress reports of a download to the engine.
 const TOLD_EVERY: Duration = Duration::from_secs(1);
 
 pub(super) struct HiveTasks {
@@ -102,7 +102,7 @@ impl HiveTasks {
         });
     }
 
-    /// A download may take as long as it likes while it makes progress.
+    /// Fetches a model. A download has no time limit as long as it makes progress.
     pub(super) fn provision(self, holders: Vec<Arc<dyn HiveBackend>>, model: ModelRef) {
         let (hive, silence) = (self.hive.clone(), self.settings.provision_silence + SLACK);
         let (id, inbox, name) = (hive.info().id.clone(), self.inbox.clone(), model.clone());
@@ -124,7 +124,7 @@ impl HiveTasks {
         });
     }
 
-    /// May take as long as it likes while it makes progress.
+    /// Verifies a model. There is no time limit as long as it makes progress.
     pub(super) fn verify(self, model: ModelRef) {
         let (hive, silence) = (self.hive.clone(), self.settings.provision_silence);
         let (id, signs) = (hive.info().id.clone(), Signs::new());
@@ -158,19 +158,19 @@ impl HiveTasks {
     }
 }
 
-/// Tells the engine what the hive looks like now, so that whoever is answered after this sees it.
+/// Reports the hive's current state to the engine, so that it is visible before the operation is answered.
 async fn report(hive: &dyn HiveBackend, limit: Duration, inbox: &Inbox) {
     match in_time(hive, limit, "report", hive.report()).await {
         Ok(report) => {
             let fact = HiveFact::Report(Box::new(report));
             inbox.input(Input::Hive { hive: hive.info().id.clone(), fact });
         }
-        // Its watch notices if it is away.
+        // The task that watches it notices if it is unreachable.
         Err(error) => tracing::warn!(hive = %hive.info().id, %error, "the hive does not report"),
     }
 }
 
-/// When there was a sign of progress last.
+/// The time of the last progress.
 #[derive(Clone, Debug)]
 struct Signs(Arc<Mutex<Instant>>);
 
@@ -183,7 +183,7 @@ impl Signs {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 
-    /// Notes a sign, and returns true, if the one before is so long ago.
+    /// Notes progress, and returns true, if the last note is at least `pause` old.
     fn note_after(&self, pause: Duration) -> bool {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let is_due = last.elapsed() >= pause;
@@ -198,7 +198,7 @@ impl Signs {
     }
 }
 
-/// The result of the work, unless there is no sign of progress for so long.
+/// The result of the work; a timeout error if it makes no progress for `silence`.
 async fn while_it_moves<T>(
     hive: &dyn HiveBackend,
     model: &ModelRef,
@@ -221,7 +221,7 @@ async fn while_it_moves<T>(
     }
 }
 
-/// Asks a worker how it is. One that panics, or does not answer in time, is not well.
+/// Probes a worker. A worker that panics, or does not answer in time, counts as not healthy.
 pub(super) fn probe(worker: WorkerId, handle: Arc<dyn Worker>, limit: Duration, inbox: Inbox) {
     tokio::spawn(async move {
         let health = AssertUnwindSafe(handle.health()).catch_unwind().map(|health| {
@@ -231,7 +231,7 @@ pub(super) fn probe(worker: WorkerId, handle: Arc<dyn Worker>, limit: Duration, 
                 Err(Error::new(ErrorKind::WorkerFault, message))
             })
         });
-        let what = format!("worker {worker} did not say how it is");
+        let what = format!("worker {worker} did not report its health");
         let result = within(limit, ErrorKind::WorkerFault, what, health).await;
         inbox.input(Input::Probed { worker, result });
     });
@@ -247,7 +247,7 @@ async fn in_time<T>(
     within(limit, ErrorKind::HiveUnreachable, what, guarded(task)).await
 }
 
-/// A backend that panics has failed; it does not take the queen's task with it.
+/// Turns a panic of a backend into an error, so that the queen's task goes on.
 async fn guarded<T>(task: impl Future<Output = Result<T>>) -> Result<T> {
     AssertUnwindSafe(task).catch_unwind().await.unwrap_or_else(|panic| {
         let message = format!("the hive panicked: {}", super::panic_message(&*panic));

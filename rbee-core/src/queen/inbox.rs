@@ -15,65 +15,67 @@ use crate::{
     worker::Worker,
 };
 
-/// Messages of those who can wait that may lie in the inbox at once.
+/// The most messages in the inbox whose senders can wait.
 const ROOM: usize = 4_096;
 
 /// A job on its way to the driver.
 pub(super) struct Submission {
     pub(super) job: Arc<Job>,
-    /// The request has named the seed.
+    /// The request named the seed.
     pub(super) has_seed: bool,
-    /// Where the events of the job are to be.
+    /// The log for the events of the job.
     pub(super) log: Arc<EventLog>,
     pub(super) reply: oneshot::Sender<Result<Submitted>>,
 }
 
-/// What the driver is told.
+/// A message to the driver.
 pub(super) enum Message {
-    /// For the engine.
+    /// An input of the engine.
     Input(Input),
     /// A job.
     Submit(Submission),
-    /// Jobs that are admitted together, or not at all.
+    /// Jobs that are admitted all or none.
     SubmitAll(Vec<Submission>),
-    /// The policy has answered a question, or is not going to. `admission` is set if it was whether to admit a job.
+    /// The policy has answered a question, or never will. `admission` is set if the question was whether to admit a
+    /// job.
     Advised { ticket: Ticket, advice: Advice, admission: Option<Box<AdmissionQuestion>> },
-    /// Another policy comes into force.
+    /// Another policy becomes active.
     SetPolicy { policy: Ready, version: Option<u64>, reply: oneshot::Sender<()> },
-    /// A handle on a worker, and what the engine is to know of it.
+    /// A handle on a worker, and the input that the engine gets with it.
     Worker { id: WorkerId, worker: Arc<dyn Worker>, then: Input },
-    /// The operator wants something.
+    /// A command of an operator.
     Command { command: Command, progress: Progress, reply: oneshot::Sender<Result<CommandOutput>> },
-    /// A machine joins.
+    /// A hive joins.
     AddHive {
         hive: Arc<dyn HiveBackend>,
         reported: oneshot::Sender<()>,
         reply: oneshot::Sender<Result<()>>,
     },
-    /// A machine leaves.
+    /// A hive leaves.
     RemoveHive { hive: HiveId, reply: oneshot::Sender<Result<Arc<dyn HiveBackend>>> },
-    /// A machine is stopped, and stays in the fleet.
+    /// A hive is stopped, and stays in the fleet.
     StopHive { hive: HiveId, reply: oneshot::Sender<Result<Arc<dyn HiveBackend>>> },
-    /// A machine that was stopped or drained works again.
+    /// A hive that was stopped or drained works again.
     StartHive { hive: HiveId, reply: oneshot::Sender<Result<()>> },
-    /// Tell when the last job has ended; no more are admitted.
+    /// Admit no more jobs, and answer when the last one has ended.
     Drain { drained: oneshot::Sender<()> },
-    /// Somebody wants to look.
+    /// Read the engine's state.
     Look(Box<dyn FnOnce(&Engine) + Send>),
-    /// The last turn: stop every attempt, end what nobody can come back for, and tell every reader why. Answered with the
-    /// hives.
+    /// The last turn: stop every attempt, end the jobs that nobody can come back for, and send every reader the reason.
+    /// Answered with the hives.
     Freeze { reply: oneshot::Sender<Vec<Arc<dyn HiveBackend>>>, why: Error },
 }
 
 pub(super) struct Envelope {
     pub(super) message: Message,
-    /// Room in the inbox, given back when the envelope is dealt with.
+    /// A permit for a place in the inbox, returned when the envelope is handled.
     _room: Option<OwnedSemaphorePermit>,
 }
 
-/// One channel, so that what one sender says first is heard first. Those who can wait do so while the inbox is full
-/// ([`send`](Self::send)). Those who cannot, because they are being dropped, post at once ([`post`](Self::post)): there
-/// is one such envelope for each attempt, question, record and handle, and their number is bounded already.
+/// The driver's inbox: one channel, so that messages of one sender arrive in order. Senders that can wait do so while
+/// the inbox is full ([`send_when_room`](Self::send_when_room)). Those that cannot, because they are being dropped,
+/// send at once ([`send`](Self::send)): there is one such envelope for each attempt, question, record and handle, and
+/// their number is bounded already.
 #[derive(Clone, Debug)]
 pub(super) struct Inbox {
     envelopes: mpsc::UnboundedSender<Envelope>,
@@ -88,7 +90,7 @@ impl Inbox {
         (Self { envelopes, room: Arc::new(Semaphore::new(ROOM)) }, inbox)
     }
 
-    /// Posts at once. After the driver's end nobody hears it, and nobody needs to.
+    /// Sends at once. After the driver's end the message is lost, which does no harm.
     pub(super) fn send(&self, message: Message) {
         let _ = self.envelopes.send(Envelope { message, _room: None });
     }
@@ -97,7 +99,7 @@ impl Inbox {
         self.send(Message::Input(input));
     }
 
-    /// Waits for room, then posts.
+    /// Waits for a place in the inbox, then sends.
     pub(super) async fn send_when_room(&self, message: Message) -> Result<()> {
         let room = self.room.clone().acquire_owned().await.map_err(|_| gone())?;
         self.envelopes.send(Envelope { message, _room: Some(room) }).map_err(|_| gone())
@@ -114,7 +116,7 @@ impl Inbox {
     }
 }
 
-/// Nobody answers any more.
+/// The error after the driver's end.
 pub(super) fn gone() -> Error {
     Error::new(ErrorKind::ShuttingDown, "the queen is gone")
 }

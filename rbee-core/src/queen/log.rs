@@ -1,7 +1,7 @@
-//! The log of one job: every attempt writes to it, every reader is a cursor on it.
+//! The log of one job: every attempt writes to it, and every reader is a cursor on it.
 //!
-//! So attaching, detaching, resuming and reading slowly are one mechanism: a reader that is behind is behind in the
-//! log and holds nobody up, and the log is the buffer that a reader who comes back is served from.
+//! So attaching, detaching, resuming and reading slowly are one mechanism: a slow reader is behind in the log and
+//! delays nobody, and a reader that comes back is served from the log.
 
 mod reader;
 
@@ -21,20 +21,20 @@ use crate::{
 
 pub use reader::JobEvents;
 
-/// The number of the `error` event of a job that was taken over from an earlier life of the queen. Readers may have seen
-/// more tokens in that life than are recorded, so that a number behind the recorded ones could be that of a token they have
-/// seen. This one is above that of every token: tokens are counted in 32 bits.
+/// The number of the `error` event of a job that was taken over from a previous run of the queen. Readers may have seen
+/// more tokens in that run than are recorded, so a number right after the recorded tokens could be that of a token they
+/// have seen. This one is above that of every token: tokens are counted in 32 bits.
 const ERROR_AFTER_TAKE_OVER: u64 = 1 << 32;
 
-/// What a job has produced so far, and who reads it.
+/// What a job has produced so far, and its readers.
 #[derive(Debug, Default)]
 struct Inner {
-    /// The attempt that may write.
+    /// The attempt that holds the write lease.
     writer: Option<LeaseId>,
     started: Option<Started>,
-    /// The text of all tokens, one after the other.
+    /// The text of all tokens, concatenated.
     text: String,
-    /// Where each token's text ends.
+    /// The end of each token's text.
     ends: Vec<u32>,
     ids: Vec<Option<u32>>,
     vectors: Option<Arc<Vec<Vec<f32>>>>,
@@ -44,22 +44,22 @@ struct Inner {
     end: Option<EventKind>,
     /// Why nothing more is written here although the job has not ended.
     interrupted: Option<Error>,
-    /// The job was taken over from an earlier life of the queen.
+    /// The job was taken over from a previous run of the queen.
     taken_over: bool,
     /// Tokens that the store has.
     saved: usize,
-    /// In the order of their ids.
+    /// Ordered by id.
     readers: Vec<Reader>,
     next_reader: u64,
 }
 
-/// One who reads, or waits to.
+/// A reader of the log.
 #[derive(Debug)]
 struct Reader {
     id: u64,
-    /// Where it waits: how to wake it.
+    /// Its waker while it waits.
     waker: Option<Waker>,
-    /// It waits for the end alone.
+    /// It waits only for the end.
     skips: bool,
 }
 
@@ -71,12 +71,12 @@ impl Inner {
 
     fn push_chunk(&mut self, id: Option<u32>, text: &str) {
         self.text.push_str(text);
-        // The text is bounded far below 4 GiB by the setting max_answer_bytes.
+        // The setting max_answer_bytes keeps the text far below 4 GiB.
         self.ends.push(u32::try_from(self.text.len()).unwrap_or(u32::MAX));
         self.ids.push(id);
     }
 
-    /// Numbered items between the start and the end.
+    /// The number of numbered items between the start and the end.
     fn items(&self) -> u64 {
         self.ids.len() as u64 + u64::from(self.vectors.is_some())
     }
@@ -89,19 +89,19 @@ impl Inner {
         }
     }
 
-    /// Nothing more is going to be written.
+    /// True if nothing more will be written.
     fn is_closed(&self) -> bool {
         self.end.is_some() || self.interrupted.is_some()
     }
 
-    /// Those who wait for what is written now.
+    /// Removes and returns the wakers of readers that wait for what is written now.
     fn wakers(&mut self) -> Vec<Waker> {
         let is_over = self.is_closed();
         let waits = |reader: &&mut Reader| is_over || !reader.skips;
         self.readers.iter_mut().filter(waits).filter_map(|reader| reader.waker.take()).collect()
     }
 
-    /// Where this reader is. It is searched for once for each token and reader.
+    /// The index of this reader. It is looked up once for each token and reader.
     fn place_of(&self, id: u64) -> Option<usize> {
         self.readers.binary_search_by_key(&id, |reader| reader.id).ok()
     }
@@ -117,12 +117,12 @@ impl Inner {
         }
     }
 
-    /// The event that a reader at this place is to see next, with its number.
+    /// The next event for a reader at this position, with its number.
     fn event(&self, next: u64, measured: &mut u32) -> Option<(Option<u64>, EventRef<'_>)> {
         if next == 0 {
             return match (self.started, &self.end) {
                 (Some(started), _) => Some((Some(0), EventRef::Started(started))),
-                // It ended without ever being started.
+                // It ended and never started.
                 (None, Some(end)) => Some((Some(self.end_number()), end.into())),
                 (None, None) => None,
             };
@@ -141,17 +141,17 @@ impl Inner {
         {
             return Some((Some(next), EventRef::Vectors(vectors)));
         }
-        // A reader may be ahead, of a life of the queen that crashed beyond its last checkpoint: it gets the end, too.
+        // A reader may be ahead, if the previous run crashed after its last checkpoint: it gets the end, too.
         self.end.as_ref().map(|end| (Some(self.end_number()), end.into()))
     }
 }
 
-/// What became of something an attempt wanted to write.
+/// The result of a write of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Pushed {
     /// It is in the log.
     Written,
-    /// Another attempt has the pen now, or the job has ended.
+    /// Another attempt holds the write lease now, or the job has ended.
     LostWriteLease,
     /// The answer would be longer than allowed.
     TooLong,
@@ -162,11 +162,11 @@ pub(super) struct EventLog(Mutex<Inner>);
 
 impl EventLog {
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        // Nothing in here can panic half-way through a change.
+        // Nothing in here can panic in the middle of a change.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The log of a job that an earlier life of the queen had begun, and that this one has taken over.
+    /// The log of a job that a previous run of the queen had started, and that this one has taken over.
     pub(super) fn taken_over(chunks: &[TokenChunk], started: Option<Started>) -> Self {
         let log = Self::restored(chunks, started);
         log.lock().taken_over = true;
@@ -198,7 +198,7 @@ impl EventLog {
         log
     }
 
-    /// The attempt takes the pen; whoever held it writes no more. Answers with what is there already.
+    /// Gives the attempt the write lease; the previous holder can write no more. Returns what is there already.
     pub(super) fn begin(&self, lease: LeaseId, started: Started) -> Resume {
         let mut inner = self.lock();
         inner.writer = Some(lease).filter(|_| !inner.is_closed());
@@ -211,7 +211,7 @@ impl EventLog {
         resume
     }
 
-    /// Appends what an attempt says. `End` is not for the log: the queen writes the end.
+    /// Appends an output of an attempt. `End` is not for the log: the queen writes the end.
     pub(super) fn push(&self, lease: LeaseId, output: Output, most_bytes: usize) -> Pushed {
         let mut inner = self.lock();
         if inner.writer != Some(lease) || inner.end.is_some() {
@@ -243,7 +243,7 @@ impl EventLog {
         Pushed::Written
     }
 
-    /// Writes the one terminal event. Says whether it was the first to do so.
+    /// Writes the one terminal event. Returns true if it was not written before.
     pub(super) fn close(&self, outcome: &Outcome) -> bool {
         let mut inner = self.lock();
         if inner.is_closed() {
@@ -269,8 +269,8 @@ impl EventLog {
         true
     }
 
-    /// Nothing more is written here, although the job has not ended: its readers get what is there, no terminal event, and
-    /// this error. Nothing happens if the job has ended.
+    /// Nothing more is written here, although the job has not ended: its readers get what is there, no terminal event,
+    /// and this error. Has no effect if the job has ended.
     pub(super) fn interrupt(&self, why: Error) {
         let mut inner = self.lock();
         if inner.is_closed() {
@@ -288,19 +288,19 @@ impl EventLog {
         self.lock().vectors.clone()
     }
 
-    /// Tokens so far.
+    /// The number of tokens so far.
     pub(super) fn len(&self) -> u32 {
         u32::try_from(self.lock().ids.len()).unwrap_or(u32::MAX)
     }
 
-    /// Tokens so far, and whether all of them have ids.
+    /// The number of tokens so far, and whether all of them have ids.
     pub(super) fn progress(&self) -> (u32, bool) {
         let inner = self.lock();
         let count = u32::try_from(inner.ids.len()).unwrap_or(u32::MAX);
         (count, inner.ids.iter().all(Option::is_some))
     }
 
-    /// The tokens that the store does not have yet, with their place; they count as saved from now on.
+    /// The tokens that the store does not have yet, with the index of the first; they count as saved from now on.
     pub(super) fn take_unsaved(&self) -> Option<(u32, Vec<TokenChunk>)> {
         let mut inner = self.lock();
         let from = inner.saved;
@@ -315,19 +315,19 @@ impl EventLog {
         ))
     }
 
-    /// The store did not take the tokens from this place on after all.
+    /// The store did not take the tokens from this index on.
     pub(super) fn unsave(&self, from: u32) {
         let mut inner = self.lock();
         inner.saved = inner.saved.min(from as usize);
     }
 
-    /// Memory it takes, in bytes.
+    /// The memory it takes, in bytes.
     pub(super) fn bytes(&self) -> usize {
         let inner = self.lock();
         let vectors = inner.vectors.as_deref().map_or(0, |vectors| {
             vectors.iter().map(|vector| size_of_val(&vector[..])).sum::<usize>()
         });
-        // Its places in the tables, and what the allocator needs for each of its parts.
+        // Its entries in the tables, and the allocator's overhead for each of its parts.
         const BESIDE: usize = 256;
         size_of::<Self>()
             + BESIDE
@@ -338,7 +338,7 @@ impl EventLog {
             + vectors
     }
 
-    /// A reader that begins after this event, or at the beginning.
+    /// A reader that starts after this event, or at the beginning.
     pub(super) fn read(self: &Arc<Self>, after: Option<u64>) -> JobEvents {
         let mut inner = self.lock();
         let reader = inner.next_reader;

@@ -1,4 +1,4 @@
-//! The logs of all jobs, within a bound of memory and of time.
+//! The logs of all jobs, within a limit of memory and of time.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -13,10 +13,10 @@ use crate::{id::JobId, settings::Settings};
 #[derive(Debug, Default)]
 struct Inner {
     logs: HashMap<JobId, Arc<EventLog>>,
-    /// Ended jobs, the one that ended first in front.
+    /// Ended jobs, in the order in which they ended.
     ended: VecDeque<(Instant, JobId, usize)>,
     ended_bytes: usize,
-    /// Logs that were read back from the store, for as long as somebody reads them.
+    /// Logs that were read back from the store, as long as they have readers.
     read_back: HashMap<JobId, Weak<EventLog>>,
 }
 
@@ -45,7 +45,8 @@ impl Logs {
         inner.logs.get(&job).cloned().or_else(|| inner.read_back.get(&job)?.upgrade())
     }
 
-    /// A log that was read back from the store: readers of one job share one, and it goes with the last of them.
+    /// Shares a log that was read back from the store: all readers of the job use it, and it is dropped with the last
+    /// of them.
     pub(super) fn share(&self, job: JobId, log: EventLog) -> Arc<EventLog> {
         let mut inner = self.lock();
         if let Some(shared) = inner.read_back.get(&job).and_then(Weak::upgrade) {
@@ -68,7 +69,7 @@ impl Logs {
         self.trim_locked(&mut inner);
     }
 
-    /// Drops what is kept for too long or takes too much, oldest first.
+    /// Drops logs that are too old or take too much memory, oldest first.
     pub(super) fn trim(&self) {
         self.trim_locked(&mut self.lock());
     }

@@ -1,4 +1,4 @@
-//! What goes on beside the jobs: the hives are watched, and the ownership of the store is kept alive.
+//! Background tasks: the hives are watched, and the ownership of the store is renewed.
 
 use std::{sync::Arc, time::Duration};
 
@@ -25,12 +25,12 @@ use crate::{
     within::within,
 };
 
-/// Between two tries to reach a hive.
+/// The shortest and the longest delay between two tries to reach a hive.
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
-/// How long a hive may take until it is followed: it may have to be deployed and started first.
+/// How long a hive may take until it can be watched: it may have to be deployed and started first.
 const START_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// Watches one hive for as long as it belongs to the fleet. `reported` is told when its first report is in.
+/// Watches one hive as long as it belongs to the fleet. `reported` is signaled when its first report has arrived.
 pub(super) async fn watch(
     hive: Arc<dyn HiveBackend>,
     owner: Epoch,
@@ -48,7 +48,7 @@ pub(super) async fn watch(
         if error.kind() == ErrorKind::Fenced {
             tracing::error!(hive = %watch.hive.info().id, %error, "another queen owns the hive");
         }
-        // A link that had lasted is made again at once, before the hive counts as offline.
+        // A connection that had lasted is made again at once, before the hive counts as offline.
         if began.elapsed() > RETRY.1 {
             delay = RETRY.0;
         } else {
@@ -71,12 +71,12 @@ struct Watch {
 
 impl Watch {
     async fn tell(&self, fact: HiveFact) {
-        // After the driver's end there is nobody to tell.
+        // After the driver's end nobody needs it.
         let input = Input::Hive { hive: self.hive.info().id.clone(), fact };
         let _ = self.inbox.send_when_room(Message::Input(input)).await;
     }
 
-    /// Follows the hive until the link ends; never properly.
+    /// Follows the hive until the connection ends, which is always an error.
     async fn connected(&mut self) -> Result<std::convert::Infallible> {
         let limit = self.settings.probe_timeout;
         let watching = self.hive.watch(self.owner);
@@ -97,7 +97,7 @@ impl Watch {
                         self.tell(HiveFact::WorkerExited { worker, why }).await;
                     }
                     None => {
-                        let message = "the link to the hive broke off";
+                        let message = "the connection to the hive broke off";
                         return Err(Error::new(ErrorKind::HiveUnreachable, message));
                     }
                 },
@@ -124,8 +124,8 @@ impl Watch {
     }
 }
 
-/// Gives signs of life to the store, takes over what dead queens left behind, and learns what other queens have changed
-/// about tenants and their keys. Ends when this life is superseded.
+/// Sends heartbeats to the store, takes over what dead queens left behind, and reads what other queens have changed
+/// about tenants and their keys. Ends when the ownership of this run is superseded.
 pub(super) async fn own(
     registry: Arc<dyn Registry>,
     epoch: Epoch,
@@ -141,7 +141,7 @@ pub(super) async fn own(
     loop {
         beat.tick().await;
         logs.trim();
-        // What the store says of tenants is old news where one is changed here at the same time.
+        // The store's record of a tenant is out of date if the tenant is being changed here at the same time.
         let alone = tenants.alone_within(lease / 6).await;
         let renewed =
             within(lease, ErrorKind::Storage, "the store did not answer", registry.renew(epoch))
@@ -165,13 +165,13 @@ pub(super) async fn own(
                 inbox.input(Input::Restore { snapshot: Box::new(snapshot) });
             }
             Err(error) if error.kind() == ErrorKind::Fenced => {
-                tracing::error!(%error, "this queen's jobs are another's now; it stops");
+                tracing::error!(%error, "another queen owns this queen's jobs now; it stops");
                 let (reply, _) = oneshot::channel();
                 inbox.send(Message::Freeze { reply, why: error });
                 return;
             }
             Err(error) => {
-                tracing::warn!(%error, "the store did not take the sign of life");
+                tracing::warn!(%error, "the store did not take the heartbeat");
                 writer.probe();
             }
         }

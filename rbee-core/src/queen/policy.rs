@@ -1,6 +1,6 @@
-//! Asking the scheduler: in the driver's own loop if it is cheap, on threads of its own if it states a limit.
+//! Asks the scheduler: in the driver's own loop if it is cheap, on separate threads if it sets a time limit.
 //!
-//! What an answer is worth, and when a policy is no longer asked, the engine decides.
+//! The engine decides whether an answer is usable, and when a policy is no longer asked.
 
 mod threads;
 
@@ -16,16 +16,16 @@ use crate::{
 pub(super) use crate::engine::guarded;
 use threads::Threads;
 
-/// The policy in force, as everybody sees it.
+/// The active policy, as visible to all.
 #[derive(Clone, Debug)]
 pub(super) struct InForce {
     pub(super) scheduler: Arc<dyn Scheduler>,
-    /// Its number, if it is a recorded one.
+    /// Its version, if it is a recorded one.
     pub(super) version: Option<u64>,
     pub(super) health: PolicyHealth,
 }
 
-/// The same, shared between the driver and those who ask.
+/// The active policy, shared between the driver and its readers.
 #[derive(Clone, Debug)]
 pub(super) struct Reign(Arc<Mutex<InForce>>);
 
@@ -48,7 +48,7 @@ impl Reign {
     }
 }
 
-/// A scheduler, with the threads that it wants.
+/// A scheduler, with the threads that it needs.
 #[derive(Debug)]
 pub(super) struct Ready {
     scheduler: Arc<dyn Scheduler>,
@@ -62,7 +62,7 @@ impl Ready {
         Ok(Self { threads: Threads::of(&scheduler, &info)?, admits: info.admits, scheduler })
     }
 
-    /// Is it to be asked which jobs may join the queue?
+    /// True if it must be asked which jobs may join the queue.
     pub(super) fn admits(&self) -> bool {
         self.admits
     }
@@ -98,14 +98,14 @@ impl Policy {
         self.version
     }
 
-    /// Puts another policy in force. Questions to the old one are still answered by it.
+    /// Activates another policy. Questions to the old one are still answered by it.
     pub(super) fn replace(&mut self, ready: Ready, version: Option<u64>) {
         let (scheduler, health) = (ready.scheduler.clone(), PolicyHealth::default());
         *self.reign.lock() = InForce { scheduler, version, health };
         (self.ready, self.version) = (ready, version);
     }
 
-    /// Puts a question to the policy in force. An answer that is not there at once goes to `then`.
+    /// Asks the active policy. An answer that is not available at once goes to `then`.
     pub(super) fn ask(
         &self,
         question: Question,

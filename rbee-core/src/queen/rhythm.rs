@@ -1,4 +1,4 @@
-//! How far apart the signs of life of a worker's streams are as a rule, and what longer silence means.
+//! The usual interval between the heartbeats of a worker's streams, and the meaning of a longer silence.
 
 use std::{
     collections::HashMap,
@@ -13,18 +13,18 @@ use tokio::time::{Interval, MissedTickBehavior};
 
 use crate::{id::WorkerId, settings::Settings};
 
-/// A stream is suspected at a silence of so many times the usual gap.
+/// A stream is suspected after a silence of this many usual gaps.
 const GAPS: u32 = 3;
-/// Ticks in the shortest silence that is suspected.
+/// The shortest silence that is suspected, in ticks.
 const TICKS: u32 = 6;
 
-/// The usual gap between two signs of life of a worker, shared by all its attempts: that of the attempt where it was
-/// longest. A long one is forgotten bit by bit.
+/// The usual gap between two heartbeats of a worker, shared by all its attempts: the gap of the attempt with the
+/// longest one. A long gap is forgotten gradually.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Rhythm(Arc<AtomicU64>);
 
 impl Rhythm {
-    /// The usual gap; none if no attempt has shown it yet.
+    /// The usual gap; `None` if no attempt has shown it yet.
     fn gap(&self) -> Option<Duration> {
         match self.0.load(Ordering::Relaxed) {
             0 => None,
@@ -39,12 +39,12 @@ impl Rhythm {
     }
 }
 
-/// The rhythms of all workers that there is a handle on.
+/// The heartbeat intervals of all workers with a handle.
 #[derive(Debug, Default)]
 pub(super) struct Rhythms(HashMap<WorkerId, Rhythm>);
 
 impl Rhythms {
-    /// The rhythm of this worker, and the gap that is usual with it, or else with its peers.
+    /// The intervals of this worker, and its usual gap, or else that of its peers.
     pub(super) fn of(
         &mut self,
         worker: WorkerId,
@@ -61,32 +61,32 @@ impl Rhythms {
     }
 }
 
-/// What one tick of the clock says of a stream.
+/// The result of one tick of the clock for a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Tick {
     /// Nothing new.
     Usual,
     /// From now on the silence is longer than usual.
     Suspected,
-    /// It is silent for so long that nothing is expected of it any more.
+    /// It has been silent for so long that it counts as dead.
     Stalled,
 }
 
-/// Watches the silence of one attempt. The time is counted in ticks that this process has lived through itself: if it was
-/// stopped or had no processor, no worker is blamed for that. A token costs no timer.
+/// Watches the silence of one attempt. The time is counted in ticks that this process has run itself: if the process
+/// was stopped or had no CPU time, no worker is blamed for that. A token costs no timer.
 pub(super) struct Watch {
     clock: Interval,
     rhythm: Rhythm,
-    /// The usual gap of the worker's attempts before, in ticks; none if it is not known.
+    /// The usual gap of the worker's earlier attempts, in ticks; `None` if unknown.
     before: Option<u64>,
-    /// The gaps of this attempt, in ticks: their sum, and that of their squares.
+    /// The gaps of this attempt, in ticks: their sum, and the sum of their squares.
     gaps: (u64, u64),
-    /// Whole ticks since the last sign of life.
+    /// Whole ticks since the last heartbeat.
     silent: u32,
     least: u32,
     most: u32,
     is_suspected: bool,
-    /// There was a sign of life since the last tick.
+    /// There was a heartbeat since the last tick.
     heard: bool,
     /// The worker has accepted the run.
     has_begun: bool,
@@ -115,7 +115,7 @@ impl Watch {
         }
     }
 
-    /// The worker has accepted the run. How long that took says nothing of its rhythm.
+    /// The worker has accepted the run. The time that took says nothing about its heartbeats.
     pub(super) fn begin(&mut self) {
         self.has_begun = true;
         self.silent = 0;
@@ -125,13 +125,13 @@ impl Watch {
         self.has_begun
     }
 
-    /// The stream has given something. Returns true if it was suspected.
+    /// The stream has produced something. Returns true if it was suspected.
     pub(super) fn sign(&mut self) -> bool {
         self.heard = true;
         std::mem::take(&mut self.is_suspected)
     }
 
-    /// Is it known how far apart the signs of life of this worker are?
+    /// True if the heartbeat interval of this worker is known.
     pub(super) fn is_known(&self) -> bool {
         self.before.is_some() || self.gaps.0 > 0
     }
@@ -141,12 +141,12 @@ impl Watch {
         self.clock.period().saturating_mul(self.silent)
     }
 
-    /// Waits for the next tick, and tells what it shows.
+    /// Waits for the next tick, and returns its result.
     pub(super) async fn tick(&mut self) -> Tick {
         self.clock.tick().await;
         if std::mem::take(&mut self.heard) {
             if self.has_begun {
-                // One that was suspected counts with what would have been usual.
+                // A suspected gap counts with the length that would have been usual.
                 let gap = u64::from(self.silent.saturating_add(1).min(self.limit()));
                 self.gaps.0 += gap;
                 self.gaps.1 += gap * gap;
@@ -165,14 +165,14 @@ impl Watch {
         Tick::Usual
     }
 
-    /// The silence that is suspected, in ticks.
+    /// The length of a silence that is suspected, in ticks.
     fn limit(&self) -> u32 {
         let usual = self.before.max(self.usual()).unwrap_or(0);
         let limit = u32::try_from(usual).unwrap_or(u32::MAX).saturating_mul(GAPS);
         self.least.max(limit)
     }
 
-    /// The usual gap of this attempt, in ticks: that in which a moment chosen by chance lies, on average. So a short
+    /// The usual gap of this attempt, in ticks: the average length of the gap at a time chosen at random. So a short
     /// interruption changes little, and a few long steps are not hidden by many tokens.
     fn usual(&self) -> Option<u64> {
         self.gaps.1.checked_div(self.gaps.0)
@@ -196,14 +196,14 @@ mod tests {
         Settings::default()
     }
 
-    /// So many ticks without a sign, of which none shows anything.
+    /// Waits this many ticks without a heartbeat; none of them may show anything.
     async fn quiet(watch: &mut Watch, ticks: u32) {
         for n in 0..ticks {
             assert_eq!(watch.tick().await, Tick::Usual, "tick {n}");
         }
     }
 
-    /// Something comes every `gap` ticks.
+    /// Gives a heartbeat every `gap` ticks.
     async fn speak(watch: &mut Watch, gap: u32, times: u32) {
         for _ in 0..times {
             quiet(watch, gap - 1).await;

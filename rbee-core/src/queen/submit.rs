@@ -1,4 +1,4 @@
-//! How requests become jobs: alone, or several together.
+//! Submits requests as jobs: one, or several together.
 
 use std::sync::Arc;
 
@@ -20,15 +20,16 @@ use crate::{
 };
 
 impl Queen {
-    /// Checks the request and submits it. One with an [idempotency key](Request::idempotency_key) that was used
-    /// before is not done again: the handle is one on the job of the first time, and dropping it ends nothing. Returns
-    /// when the job is recorded; its placement goes on meanwhile.
+    /// Checks the request and submits it. A request with an [idempotency key](Request::idempotency_key) that was used
+    /// before does not run again: the handle is one on the first job, and dropping it cancels nothing. Returns when the
+    /// job is recorded; its placement goes on in the meantime.
     ///
     /// # Errors
     /// [`InvalidRequest`](crate::ErrorKind::InvalidRequest) for a value that is not allowed,
-    /// [`ModelNotFound`](crate::ErrorKind::ModelNotFound) for a model that nobody knows,
-    /// [`SystemAtCapacity`](crate::ErrorKind::SystemAtCapacity) with the time to come back where the queue is full,
-    /// [`Storage`](crate::ErrorKind::Storage) where the job could not be recorded. Nothing was accepted then.
+    /// [`ModelNotFound`](crate::ErrorKind::ModelNotFound) for an unknown model,
+    /// [`SystemAtCapacity`](crate::ErrorKind::SystemAtCapacity) with the time to retry if the queue is full,
+    /// [`Storage`](crate::ErrorKind::Storage) if the job could not be recorded. In all these cases nothing was
+    /// accepted.
     pub async fn submit(&self, request: Request) -> Result<JobHandle> {
         let has_seed = request.has_seed();
         let job = self.check(request).await?;
@@ -42,10 +43,9 @@ impl Queen {
         self.submitted(handle, submitted.flatten()).await
     }
 
-    /// Submits several requests that belong together: they are all within the limits of the queue and of their tenants,
-    /// beside each other, or none is accepted. Otherwise as [`submit`](Self::submit), for each. Where a policy with an
-    /// opinion on admissions, or the store, refuses one of them later, the others are cancelled as their handles are
-    /// dropped.
+    /// Submits several requests together: if they all fit the limits of the queue and of their tenants together, all
+    /// are accepted, otherwise none. Each is handled like one for [`submit`](Self::submit). If a policy that admits
+    /// jobs, or the store, refuses one of them later, the others are cancelled, because their handles are dropped.
     ///
     /// ```
     /// use rbee_core::{Queen, Request};
@@ -63,8 +63,7 @@ impl Queen {
     /// ```
     ///
     /// # Errors
-    /// As [`submit`](Self::submit). Where they are more than a limit allows at all, the error does not say when to come
-    /// back.
+    /// As [`submit`](Self::submit). If they are more than a limit can ever allow, the error has no time to retry.
     pub async fn submit_all(
         &self,
         requests: impl IntoIterator<Item = Request>,
@@ -99,10 +98,10 @@ impl Queen {
         Ok(handles)
     }
 
-    /// A handle on a job that is not submitted yet, and where its events are going to be.
+    /// A handle on a job that is not submitted yet, and the log for its events.
     fn handle(&self, job: &Job) -> (JobHandle, Arc<EventLog>) {
         let log = Arc::new(EventLog::default());
-        // Armed before the wait: a submission that is dropped half-way cancels its job too.
+        // Armed before the wait: a submission that is dropped in the middle cancels its job too.
         (JobHandle::new(job.id, log.read(None), self.clone(), !job.outlives_its_client()), log)
     }
 
@@ -124,7 +123,7 @@ impl Queen {
         }
     }
 
-    /// The job that was recorded under the same key before.
+    /// The job that was recorded before under the same key.
     async fn find_repeat(&self, job: &Job) -> Result<Option<JobHandle>> {
         if job.idempotency.is_none() {
             return Ok(None);
@@ -137,17 +136,17 @@ impl Queen {
         self.join(job.id).await.map(Some)
     }
 
-    /// A handle on a job that somebody else has submitted: dropping it ends nothing.
+    /// A handle on a job that another client has submitted: dropping it cancels nothing.
     async fn join(&self, job: JobId) -> Result<JobHandle> {
         let events = self.attach(job, None).await?;
         Ok(JobHandle::new(job, events, self.clone(), false))
     }
 
-    /// Checks the request and makes a job of it. A seed that it has not named is random; the engine replaces it when the
-    /// job is submitted.
+    /// Checks the request and turns it into a job. A seed that it does not name is random; the engine replaces it when
+    /// the job is submitted.
     pub(super) async fn check(&self, request: Request) -> Result<Job> {
         let name = request.model();
-        // Before the hub is asked about a model that is not for the tenant.
+        // Before the hub is asked about a model that the tenant may not use.
         let grant = match request.whose() {
             Some(tenant) => self.grant(tenant, name)?,
             None => Grant::Operator,
@@ -155,7 +154,7 @@ impl Queen {
         let model = self.locate_on_word(name, grant).await.map_err(|error| {
             let error = match error.client_message() {
                 Some(_) => error,
-                // By the name that it was asked for: what that stands for is the operator's.
+                // The client's error names the model as requested: what an alias stands for is for the operator only.
                 None => {
                     let told = format!("model {name}: {}", error.kind().summary());
                     error.with_client_message(told)

@@ -1,9 +1,9 @@
-//! Everything that is written to the registry goes through one task, in order, many changes at a time.
+//! The task through which everything is written to the registry, in order, many changes at a time.
 //!
-//! While the store fails, whoever waits for a record is told so at once, except the end of a job: ends, and what
-//! nobody waits for, are kept in a backlog and written in order once the store can be written again. It is tried with
-//! growing delays. Ends that the registry can keep beside the store meanwhile count as recorded. The engine is told when
-//! the store fails and when it is back; no job is admitted in between.
+//! While the store fails, the waiter for a record gets the error at once, except for the end of a job: ends, and
+//! records without a waiter, are kept in a backlog and written in order once the store can be written again. It is
+//! retried with growing delays. Ends that the registry can keep outside the store in the meantime count as recorded.
+//! The engine is notified when the store fails and when it is back; no job is admitted in between.
 
 mod backlog;
 
@@ -25,21 +25,21 @@ use crate::{
     within::within,
 };
 
-/// Entries written together at the most.
+/// The most entries that are written together.
 const GROUP: usize = 1_024;
-/// Checkpoints that may wait to be written; further ones wait in their logs.
+/// The most checkpoints that wait to be written; further ones wait in their logs.
 const CHECKPOINTS: usize = 1_024;
-/// After this long without an answer the store counts as failed.
+/// A store that has not answered for this long counts as failed.
 const TIMEOUT: Duration = Duration::from_secs(60);
 /// The first delay before a failed store is tried again; it doubles with each try.
 const RETRY: Duration = Duration::from_millis(100);
 /// The longest delay if the cause may pass by itself.
 const MAX_RETRY: Duration = Duration::from_secs(5);
-/// The longest delay if somebody has to repair the store.
+/// The longest delay if somebody must repair the store.
 const MAX_REPAIR: Duration = Duration::from_secs(30);
-/// How long a store that fails is tried at the end of the queen.
+/// How long a failing store is retried at the end of the queen.
 const LAST_TRIES: Duration = Duration::from_secs(10);
-/// Jobs that are named when their ends are lost.
+/// The most jobs that are named in the log when their ends are lost.
 const NAMED: usize = 20;
 
 /// Changes that are written together.
@@ -47,7 +47,7 @@ struct WriteEntry {
     /// The number that the engine waits for.
     n: Option<u64>,
     changes: Vec<Change>,
-    /// The tokens of this log that the store does not have are written with it.
+    /// The log whose tokens that the store does not have are written with it.
     tokens: Option<Tokens>,
     _room: Option<OwnedSemaphorePermit>,
 }
@@ -55,19 +55,19 @@ struct WriteEntry {
 struct Tokens {
     job: JobId,
     log: Arc<EventLog>,
-    /// They are a checkpoint: if they are not written they wait in their log.
+    /// They are a checkpoint: if they are not written, they wait in their log.
     is_checkpoint: bool,
-    /// The place of the first of them, once they are taken from the log.
+    /// The index of the first of them, once they are taken from the log.
     taken: Option<u32>,
 }
 
-/// What becomes of an entry that the store did not take because it fails.
+/// What happens to an entry that the store did not take because it fails.
 enum OnFault {
     /// It is written later.
     Keep,
-    /// Whoever waits for it is told.
+    /// Its waiter gets the error.
     Answer,
-    /// It is made anew later.
+    /// It is created again later.
     Drop,
 }
 
@@ -85,8 +85,8 @@ impl WriteEntry {
         }
     }
 
-    /// Moves what is to be written to the end of the list, and says how many changes of its own that were. Tokens are
-    /// taken from the log now, when those before them are in the store or are written with them.
+    /// Moves its changes to the end of the list, and returns how many of its own they are, without tokens. Tokens are
+    /// taken from the log only now, when those before them are in the store or are written with them.
     fn move_to(&mut self, changes: &mut Vec<Change>) -> usize {
         if let Some(tokens) = &mut self.tokens
             && !tokens.is_checkpoint
@@ -100,7 +100,7 @@ impl WriteEntry {
         own
     }
 
-    /// It was not written: takes its own changes back, and gives its tokens back to their log.
+    /// It was not written: takes its own changes back, and returns its tokens to their log.
     fn take_back(&mut self, own: usize, changes: &mut impl Iterator<Item = Change>) {
         if let Some(tokens) = &mut self.tokens
             && !tokens.is_checkpoint
@@ -112,7 +112,7 @@ impl WriteEntry {
         self.changes.extend(changes.take(own));
     }
 
-    /// It is not going to be written: its tokens go back to their log.
+    /// It will not be written: returns its tokens to their log.
     fn give_up(self) {
         if let Some(Tokens { log, taken: Some(at), .. }) = self.tokens {
             log.unsave(at);
@@ -120,8 +120,8 @@ impl WriteEntry {
     }
 }
 
-/// Where changes are handed in. The number of those that the engine hands in is bounded by its jobs; checkpoints of
-/// answers are taken only while there is room.
+/// The handle that takes changes. The number of changes of the engine is bounded by its jobs; checkpoints of answers
+/// are taken only while there is room.
 #[derive(Clone, Debug)]
 pub(super) struct Writer {
     entries: mpsc::UnboundedSender<WriteEntry>,
@@ -129,9 +129,9 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Starts the task. It ends when every handle is dropped and everything is written; then the ownership is given
-    /// up, unless `crashed` says that this life is to look like one that was killed. It ends with an error if the store
-    /// did not take all of it.
+    /// Starts the task. It ends when every handle is dropped and everything is written; then it gives up the ownership,
+    /// unless `crashed` is set, which makes this run look like one that was killed. It ends with an error if the store
+    /// did not take everything.
     pub(super) fn start(
         registry: Arc<dyn Registry>,
         epoch: Epoch,
@@ -157,7 +157,7 @@ impl Writer {
         let _ = self.entries.send(WriteEntry { n, ..WriteEntry::plain(changes) });
     }
 
-    /// Writes the end of a job together with what the store does not have yet of its answer.
+    /// Writes the end of a job together with the part of its answer that the store does not have yet.
     pub(super) fn write_with_answer(
         &self,
         n: Option<u64>,
@@ -189,7 +189,7 @@ impl Writer {
         }
     }
 
-    /// Finds out whether the store can be written. Somebody has seen it fail.
+    /// Checks whether the store can be written, after a caller has seen it fail.
     pub(super) fn probe(&self) {
         self.write(None, Vec::new());
     }
@@ -203,7 +203,7 @@ struct Store {
     /// Empty while the store does not fail.
     backlog: Backlog,
     fault: Option<Error>,
-    /// Ends are kept beside the store.
+    /// Ends are kept outside the store.
     keeps_ends: bool,
     delay: Duration,
     next_try: Instant,
@@ -259,7 +259,8 @@ impl Store {
         Ok(())
     }
 
-    /// What the store did not take before the end of the queen. Ends that are kept beside it are not lost.
+    /// The error for changes that the store did not take before the end of the queen. Ends that are kept outside the
+    /// store are not lost.
     fn lost(&self) -> Error {
         let ends = self.backlog.unkept_ends();
         let why = self.fault.as_ref().map_or("", |error| error.message());
@@ -286,7 +287,7 @@ impl Store {
         }
     }
 
-    /// Tries the oldest of what waits. If nothing waits, an empty record shows whether the store can be written.
+    /// Tries the oldest entries that wait. If none wait, an empty record shows whether the store can be written.
     async fn try_again(&mut self) {
         loop {
             let mut taken = self.backlog.take(GROUP);
@@ -302,7 +303,7 @@ impl Store {
                 if std::mem::take(&mut self.keeps_ends)
                     && let Err(error) = bounded(self.registry.keep_ends(self.epoch, &[])).await
                 {
-                    tracing::debug!(%error, "ends that are recorded are still kept beside the store");
+                    tracing::debug!(%error, "ends that are recorded are still kept outside the store");
                 }
                 return self.inbox.input(Input::Store { fault: None });
             }
@@ -315,15 +316,15 @@ impl Store {
         self.next_try = Instant::now() + self.delay;
         self.delay = (self.delay * 2).min(longest);
         self.fault = Some(error.clone());
-        // Before anyone is told that a record failed: what is admitted next would fail, too.
+        // Sent before anyone gets the failure of a record, so that no job is admitted that would fail too.
         self.inbox.input(Input::Store { fault: Some(error.clone()) });
         let mut taken = self.sort_out(rest, &error);
         self.keep_ends(&mut taken).await;
         self.backlog.put_back(taken);
     }
 
-    /// Keeps ends beside the store, if it has a place for them, and answers those: they survive this process. Those
-    /// whose tokens are to be written with them are not among them.
+    /// Keeps ends outside the store, if the registry can, and answers them: they survive this process. Ends with tokens
+    /// to write are not among them.
     async fn keep_ends(&mut self, entries: &mut [WriteEntry]) {
         let is_end = |entry: &&mut WriteEntry| {
             let is_end = matches!(entry.changes[..], [Change::JobEnded { .. }]);
@@ -341,18 +342,18 @@ impl Store {
                     self.report(entry.n.take(), Ok(()));
                 }
             }
-            Err(error) => tracing::debug!(%error, "ends are not kept beside the store"),
+            Err(error) => tracing::debug!(%error, "ends are not kept outside the store"),
         }
     }
 
-    /// What comes while the store fails.
+    /// Handles entries that arrive while the store fails.
     async fn put_aside(&mut self, entries: Vec<WriteEntry>, error: &Error) {
         let mut kept = self.sort_out(entries, error);
         self.keep_ends(&mut kept).await;
         kept.into_iter().for_each(|entry| self.backlog.push(entry));
     }
 
-    /// Gives what is to be kept, and answers the others.
+    /// Returns the entries to keep, and answers the others.
     fn sort_out(&self, entries: Vec<WriteEntry>, error: &Error) -> Vec<WriteEntry> {
         let mut kept = Vec::with_capacity(entries.len());
         for entry in entries {
@@ -366,14 +367,14 @@ impl Store {
         kept
     }
 
-    /// Writes these entries and answers them. If the store fails it gives back those that are not written, in order.
+    /// Writes these entries and answers them. If the store fails, returns those that are not written, in order.
     async fn write_group(&self, entries: Vec<WriteEntry>) -> Option<(Vec<WriteEntry>, Error)> {
         let (entries, result) = self.record(entries).await;
         match result {
             Ok(()) => self.report_all(entries, &Ok(())),
             Err(error) if error.kind() == ErrorKind::Storage => return Some((entries, error)),
             Err(error) if entries.len() == 1 => self.report_all(entries, &Err(error)),
-            // One row that is another's refuses the whole group: the others are written without it.
+            // One row that another queen owns refuses the whole group: the others are written without it.
             Err(_) => return self.write_one_by_one(entries).await,
         }
         None
@@ -393,7 +394,7 @@ impl Store {
         None
     }
 
-    /// Writes these entries together. Where they are not written they are as they were before.
+    /// Writes these entries together. If they are not written, they are unchanged.
     async fn record(&self, mut entries: Vec<WriteEntry>) -> (Vec<WriteEntry>, Result<()>) {
         let mut changes = Vec::with_capacity(entries.len());
         let own: Vec<_> = entries.iter_mut().map(|entry| entry.move_to(&mut changes)).collect();

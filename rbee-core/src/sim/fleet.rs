@@ -1,4 +1,4 @@
-//! A fleet as a person writes it down, and the view a policy has of it.
+//! A description of a fleet, and the view that a policy has of it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,7 +19,7 @@ use crate::{
     worker::{Capabilities, WorkerInfo},
 };
 
-/// The machines of a fleet, in the form that `rbee policy check --fleet` reads.
+/// A described fleet, in the form that `rbee policy check --fleet` reads.
 ///
 /// ```
 /// use rbee_core::sim::Fleet;
@@ -47,9 +47,9 @@ pub struct Fleet {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FleetHive {
-    /// `id`: its name.
+    /// `id`: its id.
     pub id: HiveId,
-    /// `labels`: what its owner says of it. None by default.
+    /// `labels`: the labels given by its owner. None by default.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
     /// `online`: it answers. True by default.
@@ -58,36 +58,36 @@ pub struct FleetHive {
     /// `draining`: it gets no new workers. False by default.
     #[serde(default)]
     pub draining: bool,
-    /// `devices`: what models can be loaded on; the first has index 0.
+    /// `devices`: the devices that models can be loaded on; the first has index 0.
     #[serde(default)]
     pub devices: Vec<FleetDevice>,
-    /// `memory_budget`: memory that its workers may take together, in bytes. By default what the devices have.
+    /// `memory_budget`: memory that its workers may take together, in bytes. By default all memory of the devices.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_budget: Option<u64>,
     /// `models`: the models on its disk, each with the size of its files in bytes.
     #[serde(default)]
     pub models: BTreeMap<ModelRef, u64>,
-    /// `takes`: memory that a worker of a model takes that is started there, in bytes, where that is not what it is
-    /// expected to take: a replay shows what comes of it. None by default.
+    /// `takes`: memory that a worker of a model takes that is started there, in bytes, if that differs from the
+    /// expected memory: a replay shows the consequences. None by default.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub takes: BTreeMap<ModelRef, u64>,
-    /// `workers`: those that run.
+    /// `workers`: the workers that run.
     #[serde(default)]
     pub workers: Vec<FleetWorker>,
 }
 
-/// Something a model can be loaded on.
+/// A device that models can be loaded on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FleetDevice {
     /// `kind`: `cpu`, `cuda` or `metal`.
     pub kind: DeviceKind,
-    /// `name`: what its maker calls it. Empty by default.
+    /// `name`: its product name. Empty by default.
     #[serde(default)]
     pub name: String,
     /// `memory_total`: all of its memory, in bytes.
     pub memory_total: u64,
-    /// `memory_free`: what of it is free while the workers run, in bytes. By default what the workers leave.
+    /// `memory_free`: the memory that is free while the workers run, in bytes. By default what the workers leave.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_free: Option<u64>,
 }
@@ -96,10 +96,10 @@ pub struct FleetDevice {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FleetWorker {
-    /// `id`: its name, a UUID. By default one that follows from its hive and its place in the list.
+    /// `id`: its id, a UUID. By default one derived from its hive and its index in the list.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<WorkerId>,
-    /// `model`: what it has loaded.
+    /// `model`: the model that it has loaded.
     pub model: ModelRef,
     /// `slots`: how many runs it does at once. 1 by default.
     #[serde(default = "one")]
@@ -113,13 +113,13 @@ pub struct FleetWorker {
     /// `busy`: slots in use. 0 by default.
     #[serde(default)]
     pub busy: u32,
-    /// `embed`: it makes vectors; else it writes text. False by default.
+    /// `embed`: it computes embeddings; if false, it generates text. False by default.
     #[serde(default)]
     pub embed: bool,
-    /// `pinned`: it is never stopped to make room. False by default.
+    /// `pinned`: it is never evicted. False by default.
     #[serde(default)]
     pub pinned: bool,
-    /// `warm`: keys of the prompt prefixes that it keeps computed. None by default.
+    /// `warm`: keys of the prompt prefixes in its cache. None by default.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warm: Vec<u64>,
 }
@@ -133,18 +133,17 @@ const fn one() -> u32 {
 }
 
 impl Fleet {
-    /// The fleet of this view. Workers that are being started or stopped are left out; of one that runs on several
-    /// devices the first is kept.
+    /// The fleet of this view. Workers that are being started or stopped are left out; for a worker on several devices
+    /// only the first is kept.
     pub fn of(cluster: &ClusterView) -> Self {
         Self { hives: cluster.hives().map(|hive| FleetHive::of(hive, cluster)).collect() }
     }
 
-    /// What a policy sees of this fleet when nothing waits.
+    /// A policy's view of this fleet when nothing waits.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidRequest`](crate::ErrorKind::InvalidRequest) that names the hive, the value and what is
-    /// allowed: a name used twice, a device that is not there, more slots in use than there are, more memory free than
-    /// there is.
+    /// allowed: an id used twice, a missing device, more slots in use than there are, more memory free than there is.
     pub fn view(&self) -> Result<ClusterView> {
         self.validate()?;
         let mut view = ClusterView::default();
@@ -204,7 +203,7 @@ impl Fleet {
                 if busy > slots {
                     return bad(format!("busy is {busy}; allowed are at most its {slots} slots"));
                 }
-                // A machine that can load nothing more tells of no devices, and may have workers.
+                // A machine that can load nothing more reports no devices, and may have workers.
                 if device as usize >= hive.devices.len().max(1) {
                     let count = hive.devices.len();
                     return bad(format!("device is {device}; the hive describes {count} devices"));

@@ -1,5 +1,5 @@
-//! A run of the engine as a file: how the engine was made, every input with its time, and the effects that came of it. The
-//! same inputs give the same effects, so a run that was recorded can be replayed and compared, to the byte.
+//! A run of the engine as a file: the setup of the engine, every input with its time, and its effects. The same inputs
+//! give the same effects, so a recorded run can be replayed and compared, byte for byte.
 
 use std::{
     collections::BTreeMap,
@@ -20,18 +20,18 @@ use crate::{
     time::Now,
 };
 
-/// What the first line says of the form of the others.
+/// The format version in the first line.
 const FORMAT: u32 = 1;
-/// The most that is written: one gigabyte.
+/// The most bytes that are written: one gigabyte.
 const MAX_BYTES: u64 = 1 << 30;
 
-/// Everything that an engine is made with.
+/// The arguments that an engine is created with.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct EngineSetup {
     pub(crate) settings: Settings,
     pub(crate) epoch: Epoch,
     pub(crate) seed: u64,
-    /// Veils the prefixes of prompts in what is recorded of jobs.
+    /// Hides the prefixes of prompts in what is recorded of jobs.
     pub(crate) secret: u64,
     pub(crate) aliases: BTreeMap<String, ModelRef>,
     pub(crate) built_in: LeastLoaded,
@@ -46,9 +46,9 @@ impl EngineSetup {
     }
 }
 
-/// Writes a run while it goes on: one line of JSON for each input.
+/// Records a run while it goes on: one line of JSON for each input.
 ///
-/// It stops at a bound, and when the first write fails; the run goes on without it.
+/// It stops at a limit, and when the first write fails; the run goes on without it.
 #[derive(Debug)]
 pub(crate) struct RunRecorder<W> {
     out: W,
@@ -69,7 +69,7 @@ impl<W: Write> RunRecorder<W> {
         recorder
     }
 
-    /// What the engine is about to be told. The effects follow.
+    /// Records an input that the engine is about to get. The effects follow.
     pub(crate) fn input(&mut self, now: Now, input: &Input) {
         self.put(b"{\"now\":");
         self.put_json(&now);
@@ -77,7 +77,7 @@ impl<W: Write> RunRecorder<W> {
         self.put_json(input);
     }
 
-    /// What came of it.
+    /// Records the effects of the input.
     pub(crate) fn effects(&mut self, effects: &[Effect]) {
         self.put(b",\"effects\":");
         if self.stopped.is_none() {
@@ -86,7 +86,7 @@ impl<W: Write> RunRecorder<W> {
         self.end_line();
     }
 
-    /// The policy is asked at this point, about the cluster as it is now.
+    /// Records that the policy is asked at this point, with the cluster as it is now.
     pub(crate) fn asked(&mut self, ticket: Ticket) {
         self.put(b"{\"asked\":");
         self.put_json(&ticket);
@@ -129,13 +129,13 @@ impl<W: Write> RunRecorder<W> {
         self.line = Vec::new();
     }
 
-    /// Why nothing is written any more; `None` while it is.
+    /// Why nothing more is written; `None` while it is recording.
     pub(crate) fn stopped(&self) -> Option<&str> {
         self.stopped.as_deref()
     }
 }
 
-/// An effect as it is compared.
+/// An effect in the form that is compared.
 fn in_words(effect: &Effect) -> String {
     format!("{effect:?}")
 }
@@ -146,7 +146,7 @@ struct Head {
     engine: Value,
 }
 
-/// A line after the first: an input with its effects, a question that is put to the policy, or the end of what is written.
+/// A line after the first: an input with its effects, a question to the policy, or the end of the recording.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Line {
@@ -159,29 +159,29 @@ struct Line {
     cut: bool,
 }
 
-/// What came of replaying a recorded run.
+/// The result of a replay of a recorded run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ReplayedRun {
-    /// Inputs.
+    /// The number of inputs.
     pub steps: usize,
     /// Effects that were the same as in the recorded run: all of them.
     pub effects: usize,
-    /// Questions that were put to a scheduler again, and answered as in the recorded run.
+    /// Questions that a scheduler was asked again, and answered as in the recorded run.
     pub questions: usize,
-    /// The run went on after the end of the recording, which had reached its bound.
+    /// The run went on after the recording had reached its limit.
     pub is_cut: bool,
 }
 
 /// Replays a run that was [recorded](crate::QueenBuilder::record_run), and compares the effects of every input.
 ///
-/// The answers of the policy are inputs too, so its script is not needed. If `scheduler` is given, every question to the
-/// policy is put to it again, about the same cluster, and has to have the same answer. That is of use only for a run under
-/// this one policy; give [`Scheduler::for_replay`] of it, so that the answers do not depend on the clock. Answers that
+/// The answers of the policy are inputs too, so its script is not needed. If `scheduler` is given, it is asked every
+/// question to the policy again, with the same cluster, and must give the same answer. Use this only for a run under
+/// this one policy; give its [`Scheduler::for_replay`], so that the answers do not depend on the clock. Answers that
 /// were late are not compared.
 ///
 /// # Errors
-/// [`ErrorKind::InvalidRequest`] for a file that is no recorded run, and [`ErrorKind::Internal`] for the first line whose
-/// effects or answer are not the same.
+/// [`ErrorKind::InvalidRequest`] if the file is not a recorded run, and [`ErrorKind::Internal`] for the first line
+/// whose effects or answer differ.
 pub fn replay_run(
     recorded: impl BufRead,
     scheduler: Option<&dyn Scheduler>,
@@ -200,7 +200,7 @@ pub fn replay_run(
         return Err(wrong(0, "there is none".into()));
     };
     let head: Head = serde_json::from_slice(&read(0, head)?)
-        .map_err(|cause| wrong(0, format!("it does not begin as one: {cause}")))?;
+        .map_err(|cause| wrong(0, format!("it is not a valid first line: {cause}")))?;
     if head.format != FORMAT {
         let found = head.format;
         return Err(wrong(0, format!("its format is {found}; this build reads format {FORMAT}")));
@@ -213,7 +213,7 @@ pub fn replay_run(
         let text = read(number, text)?;
         let line = match serde_json::from_slice(&text) {
             Ok(line) => line,
-            // The process was killed while it wrote this one.
+            // The process was killed while it wrote this line.
             Err(_) if lines.peek().is_none() => break,
             Err(cause) => return Err(wrong(number, cause.to_string())),
         };
@@ -227,7 +227,7 @@ struct Running<'a> {
     scheduler: Option<&'a dyn Scheduler>,
     /// Questions to the policy.
     questions: BTreeMap<Ticket, (Question, crate::scheduler::Ask)>,
-    /// The answers to those that were put to it again.
+    /// The answers to questions that were asked again.
     answers: BTreeMap<Ticket, Advice>,
     effects: Vec<Effect>,
     replayed: ReplayedRun,
@@ -361,7 +361,7 @@ mod tests {
         let text = String::from_utf8(recorded).unwrap();
         let told = |text: &str| replay_run(text.as_bytes(), None).unwrap_err().message().to_owned();
         assert!(told("").starts_with("line 1 of the recorded run: "));
-        assert!(told("hello\n").contains("it does not begin as one"));
+        assert!(told("hello\n").contains("it is not a valid first line"));
         let other = text.replacen("{\"format\":1", "{\"format\":2", 1);
         assert!(told(&other).contains("its format is 2; this build reads format 1"));
         let broken = text.replacen("{\"now\":", "{\"then\":", 1);

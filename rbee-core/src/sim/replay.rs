@@ -1,4 +1,4 @@
-//! A trace through the real engine and a policy, on a described fleet, in virtual time.
+//! Runs a trace through the real engine and a policy, on a described fleet, in virtual time.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -21,15 +21,15 @@ mod waits;
 
 pub use waits::Waits;
 
-/// What to replay.
+/// The setup of a replay.
 ///
-/// What it takes for granted: jobs run as long as the trace says, on whatever worker; a prompt whose beginning is computed there already spares
-/// the part of its [prefill](super::Arrival::prefill) that it covers. Recording and talking take no time, nothing fails, and every
-/// worker is idle at the beginning. A policy that fails to decide is helped out by the built-in one, and after five
-/// faults in a row it is not asked any more, as by a queen.
+/// Assumptions: jobs run as long as the trace says, on any worker. If a worker has the start of a prompt in its cache,
+/// this saves the part of the [prefill](super::Arrival::prefill) that it covers. Recording and communication take no
+/// time, nothing fails, and every worker is idle at the start. If the policy fails to decide, the built-in one decides,
+/// and after five faults in a row the policy is no longer asked, as in a queen.
 ///
-/// A policy that ends its decisions by the clock is asked as it is: who wants the same report from a busy machine gives
-/// the one that [`Scheduler::for_replay`] gives.
+/// A policy with a time limit on the real clock is used as it is. To get the same report on a busy machine, use the
+/// policy that [`Scheduler::for_replay`] returns.
 ///
 /// ```
 /// use std::time::Duration;
@@ -54,24 +54,25 @@ pub struct Replay {
     pub trace: Trace,
     /// The engine's settings.
     pub settings: Settings,
-    /// What the tenants may use; those that are not named here have the settings' default limits.
+    /// The limits of the tenants; other tenants have the settings' default limits.
     pub tenants: BTreeMap<TenantId, TenantLimits>,
-    /// Everything that is left to chance follows from this.
+    /// The seed of all randomness.
     pub seed: u64,
-    /// How fast a model is loaded from the disk of its hive. A download is 10 times as slow.
+    /// The rate at which a model is loaded from the disk of its hive, in bytes per second. A download is 10 times as
+    /// slow.
     pub load_bytes_per_second: u64,
-    /// Decides where the policy fails to.
+    /// The policy that decides if the other one fails.
     pub built_in: LeastLoaded,
 }
 
-/// What came of a replay.
+/// The result of a replay.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct ReplayReport {
     /// Jobs of the trace.
     pub jobs: usize,
-    /// Jobs that ended properly.
+    /// Jobs that completed.
     pub completed: usize,
-    /// Jobs that never started, by the code of the error: refused at the door, by the policy or by a clock.
+    /// Jobs that never started, by the code of the error: refused at admission, by the policy or by a timer.
     pub rejected: BTreeMap<String, usize>,
     /// Jobs that started and ended with an error, by its code.
     pub failed: BTreeMap<String, usize>,
@@ -83,9 +84,9 @@ pub struct ReplayReport {
     pub waits_by_tenant: BTreeMap<String, Waits>,
     /// Workers started.
     pub spawns: usize,
-    /// Workers stopped, to make room or for another reason.
+    /// Workers stopped, by eviction or for another reason.
     pub stops: usize,
-    /// Workers stopped to make room.
+    /// Workers evicted.
     pub evictions: usize,
     /// Replicas that the autoscaler started.
     pub scale_ups: usize,
@@ -95,50 +96,49 @@ pub struct ReplayReport {
     pub expired: usize,
     /// Models downloaded.
     pub downloads: usize,
-    /// Answers that the policy owed, or that made no sense; the built-in one decided.
+    /// Missing or invalid answers of the policy; the built-in one decided.
     pub policy_faults: usize,
-    /// It failed too often in a row: from then on the built-in one decided everything.
+    /// The policy failed too often in a row: from then on the built-in one decided everything.
     pub policy_suspended: bool,
     /// Jobs whose prompt has prefixes.
     pub prefixed: usize,
-    /// Of those, the ones that ran where the beginning of the prompt was computed already.
+    /// Prefixed jobs that ran on a worker with the start of the prompt in its cache.
     pub prefix_hits: usize,
     /// Prefixes of all prompts.
     pub prefix_keys: u64,
-    /// Of those, the ones that were computed already where the job ran.
+    /// Prefixes that were in the cache of the worker that the job ran on.
     pub prefix_keys_warm: u64,
-    /// Time that this has spared the workers, in milliseconds.
+    /// Prefill time that this has saved, in milliseconds.
     pub prefill_saved_ms: u64,
-    /// What every worker did.
+    /// The load of every worker.
     pub workers: BTreeMap<WorkerId, WorkerLoad>,
-    /// Virtual time from the beginning of the trace to the last end, in milliseconds.
+    /// Virtual time from the start of the trace to the last end, in milliseconds.
     pub elapsed_ms: u64,
     /// Inputs that the engine took.
     pub steps: u64,
-    /// A hash over everything that was decided, in order: equal for equal runs.
+    /// A hash over all decisions, in order: equal for equal runs.
     pub trace: u64,
 }
 
-/// What a worker did.
+/// The load of a worker.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct WorkerLoad {
     /// Its hive.
     pub hive: HiveId,
     /// Its model.
     pub model: ModelRef,
-    /// Runs it does at once.
+    /// Runs that it does at once.
     pub slots: u32,
-    /// It was started in the replay; the others are those of the fleet.
+    /// It was started in the replay; if false, it belongs to the fleet.
     pub started: bool,
-    /// Jobs it began.
+    /// Jobs that it started.
     pub jobs: usize,
-    /// Time its slots were in use, all together, in milliseconds.
+    /// The time that its slots were in use, added up, in milliseconds.
     pub busy_ms: u64,
 }
 
 impl Replay {
-    /// A replay with the default settings, seed 1, models that are loaded at 1 GB/s, and the built-in policy with its own
-    /// defaults.
+    /// A replay with the default settings, seed 1, a load rate of 1 GB/s, and the built-in policy with its defaults.
     pub fn new(fleet: Fleet, trace: Trace) -> Self {
         Self {
             fleet,
@@ -151,17 +151,16 @@ impl Replay {
         }
     }
 
-    /// Runs to the end: until every job has ended.
+    /// Runs until every job has ended.
     ///
     /// # Errors
-    /// A fleet, a setting or a job that is not allowed, by name; an invariant that was broken; a run that does not come
-    /// to its end.
+    /// A message that names an invalid fleet, setting or job, a broken invariant, or a run that does not end.
     pub fn run(&self, scheduler: &dyn Scheduler) -> Result<ReplayReport, String> {
         self.run_while(scheduler, &|| Ok(())).map_err(|error| error.message().to_owned())
     }
 
-    /// The same, with a question before each step: whether it may go on. A run that may not ends with the error that was
-    /// answered. The real time is here, where it is to be bounded; the run itself knows none.
+    /// The same, but calls `may_go_on` before each step. A run that may not go on ends with the error that it returned.
+    /// This allows a limit in real time; the run itself knows only virtual time.
     ///
     /// ```
     /// use rbee_core::{Error, ErrorKind, LeastLoaded, sim::{Fleet, Replay, Trace}};
@@ -178,8 +177,8 @@ impl Replay {
     /// ```
     ///
     /// # Errors
-    /// As for [`run`](Self::run): [`ErrorKind::InvalidRequest`] and [`ErrorKind::Config`] for what is not allowed,
-    /// [`ErrorKind::Internal`] for a run that does not come to its end; and what `may_go_on` gives.
+    /// As for [`run`](Self::run): [`ErrorKind::InvalidRequest`] and [`ErrorKind::Config`] for invalid values,
+    /// [`ErrorKind::Internal`] for a run that does not end; and the errors of `may_go_on`.
     pub fn run_while(
         &self,
         scheduler: &dyn Scheduler,
@@ -197,7 +196,7 @@ impl Replay {
         run::Running::new(self, scheduler, may_go_on).run_out()
     }
 
-    /// After this much virtual time every job of a working engine has ended.
+    /// The virtual time after which every job of a working engine has ended.
     fn timeout(&self) -> Duration {
         let settings = &self.settings;
         let wait = settings.interactive_wait.max(settings.batch_wait);

@@ -1,4 +1,4 @@
-//! A job as a person writes it down.
+//! A description of a job.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,21 +15,21 @@ use crate::{
     task::{Prompt, Sampling, Task},
 };
 
-/// Text that stands for one token of a prompt that is not there: as long as a token of English is on the average.
+/// The placeholder text of one prompt token: as long as an average token of English.
 const TOKEN: &str = "bee ";
 
-/// What is to be done with the model.
+/// The task of a job.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SketchTask {
-    /// Continue a text.
+    /// Generate text.
     #[default]
     Generate,
-    /// Turn a text into a vector.
+    /// Compute an embedding.
     Embed,
 }
 
-/// A job without its text, in the form that `rbee policy check --job` reads.
+/// The description of a job without its text, in the form that `rbee policy check --job` reads.
 ///
 /// ```
 /// use rbee_core::{Settings, sim::JobSketch};
@@ -52,16 +52,16 @@ pub struct JobSketch {
     /// `priority`: `interactive` (the default) or `batch`.
     #[serde(default)]
     pub priority: Priority,
-    /// `tenant`: whose it is. Nobody's by default.
+    /// `tenant`: its tenant. None by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tenant: Option<TenantId>,
-    /// `prompt_tokens`: how long the prompt is. 0 by default.
+    /// `prompt_tokens`: the length of the prompt. 0 by default.
     #[serde(default)]
     pub prompt_tokens: u32,
-    /// `max_tokens`: the longest answer; as long as the model's context allows by default.
+    /// `max_tokens`: the longest answer. By default as long as the model's context allows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_tokens: Option<u32>,
-    /// `deadline_ms`: how long everything may take, in milliseconds. No limit by default.
+    /// `deadline_ms`: the time for the whole job, in milliseconds. No limit by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline_ms: Option<u64>,
     /// `prefix`: keys of the prompt's prefixes, shortest first. None by default.
@@ -70,7 +70,7 @@ pub struct JobSketch {
 }
 
 impl JobSketch {
-    /// A job for this model that writes text, with nothing else said of it.
+    /// A job for this model that generates text, with default values for the rest.
     pub fn new(model: ModelRef) -> Self {
         Self {
             model,
@@ -84,12 +84,12 @@ impl JobSketch {
         }
     }
 
-    /// The job, with a prompt of the right length that says nothing. Its name and its seed follow from `seed`; the keys
-    /// of its prefixes are those of the sketch.
+    /// The job, with a placeholder prompt of the right length. Its id and its seed are derived from `seed`; the keys of
+    /// its prefixes are those of the description.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidRequest`] for a prompt longer than the settings allow and for what no request may ask for,
-    /// [`ErrorKind::DeadlineExceeded`] for a deadline of 0.
+    /// [`ErrorKind::InvalidRequest`] for a prompt longer than the settings allow and for any invalid value of a
+    /// request, [`ErrorKind::DeadlineExceeded`] for a deadline of 0.
     pub fn job(&self, settings: &Settings, seed: u64) -> Result<Job> {
         let (bytes, most) = (self.prompt_tokens as usize * TOKEN.len(), settings.max_prompt_bytes);
         if bytes > most {
@@ -102,8 +102,8 @@ impl JobSketch {
         self.arriving(settings, seed)
     }
 
-    /// The same for a job that is known to have run: no prompt is too long. A token of it may have been shorter than one
-    /// of English, so its text is at most as long as the settings allow.
+    /// The same for a job that is known to have run: no prompt is too long. Its tokens may have been shorter than
+    /// English ones, so its text is cut to what the settings allow.
     pub(super) fn arriving(&self, settings: &Settings, seed: u64) -> Result<Job> {
         if self.deadline_ms == Some(0) {
             return Err(Error::new(
@@ -123,7 +123,7 @@ impl JobSketch {
         };
         let high = hash(START, &seed.to_le_bytes());
         Ok(Job {
-            // The seed itself is in it, so that two seeds never give one name.
+            // The seed itself is part of it, so that two seeds never give the same id.
             id: JobId::from_random_bits((u128::from(high) << 64) | u128::from(seed)),
             model: self.model.clone(),
             priority: self.priority,

@@ -1,4 +1,4 @@
-//! What both simulators share: the engine, whoever decides, a clock that is moved by hand, and what is going to happen.
+//! The common part of both simulators: the engine, the policy, a simulated clock, and the planned events.
 
 use std::{collections::BTreeMap, io::Write, time::Duration};
 
@@ -10,15 +10,15 @@ use crate::{
     time::{Now, Time, WallTime},
 };
 
-/// When something is going to happen: the moment, and a number, by which what was planned first happens first.
+/// The key of a planned event: its time, and a number, so that of equal times the one planned first happens first.
 pub(super) type EventKey = (Time, u64);
 
-/// What the clock was moved to.
+/// The event that the clock was advanced to.
 pub(super) enum Moment<E> {
     Event(E),
-    /// Somebody comes from outside.
+    /// The next arrival from outside.
     Arrival,
-    /// The engine's next alarm.
+    /// The engine's next timer.
     Timer,
 }
 
@@ -28,7 +28,7 @@ pub(super) struct Stage<'a, E> {
     built_in: LeastLoaded,
     recorder: Option<RunRecorder<&'a mut dyn Write>>,
     pub(super) now: Time,
-    /// What the wall clock shows at the beginning.
+    /// The time of the wall clock at the start.
     start: WallTime,
     events: BTreeMap<EventKey, E>,
     planned: u64,
@@ -53,7 +53,7 @@ impl<'a, E> Stage<'a, E> {
         }
     }
 
-    /// Tells the engine one thing, now.
+    /// Passes an input to the engine at the current time.
     pub(super) fn turn(&mut self, input: Input, effects: &mut Vec<Effect>) {
         let now = Now { at: self.now, wall: self.start + self.elapsed() };
         let Some(recorder) = &mut self.recorder else {
@@ -65,7 +65,7 @@ impl<'a, E> Stage<'a, E> {
         recorder.effects(&effects[before..]);
     }
 
-    /// Has the policy, or the built-in one, answer at once.
+    /// Asks the policy, or the built-in one, and returns its answer at once.
     pub(super) fn advise(&mut self, ticket: Ticket, question: Question, ask: &Ask) -> Advice {
         let scheduler: &dyn Scheduler = match question {
             Question::Place(Decider::BuiltIn) => &self.built_in,
@@ -79,7 +79,7 @@ impl<'a, E> Stage<'a, E> {
         question.put_to(scheduler, ask, self.engine.view())
     }
 
-    /// Time since the beginning.
+    /// The time since the start.
     pub(super) fn elapsed(&self) -> Duration {
         self.now - Time::default()
     }
@@ -95,8 +95,8 @@ impl<'a, E> Stage<'a, E> {
         self.events.remove(&key);
     }
 
-    /// Moves the clock to the next moment at which something happens. What was planned goes before an arrival, so that a
-    /// slot that falls free at this moment is seen to be free. `None` if nothing will happen any more.
+    /// Advances the clock to the next event. Planned events go before an arrival at the same time, so that a slot that
+    /// becomes free then is seen as free. `None` if nothing more will happen.
     pub(super) fn advance(&mut self, arrival: Option<Time>) -> Option<Moment<E>> {
         let event = self.events.first_key_value().map(|((at, _), _)| *at);
         let next = [arrival, event, self.engine.next_wake()].into_iter().flatten().min()?;

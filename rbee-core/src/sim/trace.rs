@@ -1,4 +1,4 @@
-//! Jobs and when they arrive: as recorded, or made up from a seed.
+//! Traces: jobs with their arrival times, recorded or generated from a seed.
 
 use std::time::Duration;
 
@@ -13,11 +13,11 @@ pub use recorded::{Recorded, Recording};
 /// A job that arrives.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Arrival {
-    /// When, counted from the beginning of the trace.
+    /// The time since the start of the trace.
     pub at: Duration,
-    /// What is asked.
+    /// The job.
     pub job: JobSketch,
-    /// How long it runs on a worker that has nothing of its prompt computed.
+    /// Its run time on a worker with nothing of its prompt in the cache.
     pub service: Duration,
     /// The length of its answer, in tokens.
     pub tokens: u32,
@@ -27,7 +27,7 @@ pub struct Arrival {
 const PREFILL_PER_TOKEN: u64 = 20;
 
 impl Arrival {
-    /// The part of the service time that goes into computing the prompt, by the numbers of tokens.
+    /// The part of the run time for the prompt, in proportion to the numbers of tokens.
     pub fn prefill(&self) -> Duration {
         let prompt = u64::from(self.job.prompt_tokens);
         let all = prompt + u64::from(self.tokens) * PREFILL_PER_TOKEN;
@@ -41,10 +41,10 @@ pub(super) fn share(time: Duration, part: u64, all: u64) -> Duration {
     Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX))
 }
 
-/// Jobs with the times at which they arrive.
+/// Jobs with their arrival times.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Trace {
-    /// The wall clock at its beginning, for policies that look at it.
+    /// The wall clock at its start, for policies that use it.
     pub start: WallTime,
     /// The jobs, in any order.
     pub arrivals: Vec<Arrival>,

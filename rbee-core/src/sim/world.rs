@@ -36,7 +36,7 @@ use crate::{
 };
 
 const GIB: u64 = 1 << 30;
-/// The stream of random numbers that the machines and the clients have: the engine has others of the same seed.
+/// The stream of random numbers for the machines and the clients: the engine has other streams of the same seed.
 const MACHINES: u64 = 2;
 /// Virtual time after which a run that has not ended counts as stuck.
 const STUCK_AFTER: Duration = Duration::from_secs(48 * 3600);
@@ -53,7 +53,7 @@ pub(super) struct World<'a> {
     rng: Rng,
     machines: BTreeMap<HiveId, Machine>,
     models: Vec<ModelRef>,
-    /// Attempts under way on the machines: the event that ends each.
+    /// Running attempts on the machines: the event that ends each.
     running: BTreeMap<LeaseId, (EventKey, WorkerId)>,
     busy: BTreeMap<WorkerId, u32>,
     unanswered: BTreeSet<JobId>,
@@ -139,7 +139,7 @@ impl<'a> World<'a> {
         self.stage.after(delay, input)
     }
 
-    /// Moves to the next moment at which something happens. Returns true if there was one.
+    /// Advances to the next event. Returns true if there was one.
     fn step(&mut self) -> bool {
         match self.stage.advance(None) {
             Some(Moment::Event(input)) => self.happen(input),
@@ -149,7 +149,7 @@ impl<'a> World<'a> {
         true
     }
 
-    /// What the machines know before the engine does.
+    /// An event on the machines before the engine is informed.
     fn happen(&mut self, input: Input) {
         match &input {
             Input::AttemptEnded { lease, .. } => self.vacate(*lease),
@@ -167,7 +167,7 @@ impl<'a> World<'a> {
                     return;
                 };
                 machine.reachable = false;
-                // Some come back in time, and some too late.
+                // Some come back in time, some too late.
                 let back = self.rng.millis(1_000, 90_000);
                 self.after(back, Input::Hive { hive: hive.clone(), fact: HiveFact::Started });
             }
@@ -379,7 +379,7 @@ impl<'a> World<'a> {
         self.running.insert(lease, (key, worker));
     }
 
-    /// Half of the attempts end when they are told to; the others only when they are done, or never.
+    /// Aborts an attempt. Half of the attempts end at once; the others only when they are done, or never.
     fn abort(&mut self, lease: LeaseId) {
         let Some((key, _)) = self.running.get(&lease).copied() else {
             return;
@@ -411,7 +411,9 @@ impl<'a> World<'a> {
             self.break_invariant(format!("job {job} ended twice"));
         }
         if self.plan.faults.records == 0 && !self.recorded_ends.contains(&job) {
-            self.break_invariant(format!("the end of job {job} was told before it was recorded"));
+            self.break_invariant(format!(
+                "the end of job {job} was reported before it was recorded"
+            ));
         }
         self.report.accepted = self.accepted.len();
         self.report.completed += usize::from(completed);

@@ -1,4 +1,4 @@
-//! Fleets and jobs that are described in YAML.
+//! Descriptions of fleets and jobs in YAML.
 
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value as Json};
@@ -9,11 +9,11 @@ use crate::{
     yaml::{self, Malformed, Node, Value},
 };
 
-/// Bytes of a description.
+/// The most bytes of a description.
 const MOST_BYTES: usize = 64 * 1024;
 
 impl Fleet {
-    /// Reads a description in YAML, or in JSON, which is YAML too.
+    /// Reads a description in YAML, or in JSON, which is valid YAML.
     ///
     /// ```
     /// use rbee_core::sim::Fleet;
@@ -30,14 +30,14 @@ impl Fleet {
     /// ```
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidRequest`], with what is not understood.
+    /// [`ErrorKind::InvalidRequest`] with the part that is invalid.
     pub fn from_yaml(text: &str) -> Result<Self> {
         described("fleet", text)
     }
 }
 
 impl JobSketch {
-    /// Reads a description in YAML, or in JSON, which is YAML too.
+    /// Reads a description in YAML, or in JSON, which is valid YAML.
     ///
     /// ```
     /// let job = rbee_core::sim::JobSketch::from_yaml("model: llama-3-8b\npriority: batch\n")?;
@@ -46,7 +46,7 @@ impl JobSketch {
     /// ```
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidRequest`], with what is not understood.
+    /// [`ErrorKind::InvalidRequest`] with the part that is invalid.
     pub fn from_yaml(text: &str) -> Result<Self> {
         described("job", text)
     }
@@ -78,7 +78,7 @@ fn json(node: &Node) -> Json {
     }
 }
 
-/// A text without quotes: a number, a bool or nothing, if it looks like one.
+/// A value without quotes: a number, a bool or null if it looks like one, otherwise a text.
 fn plain(text: &str) -> Json {
     match text {
         "" | "~" | "null" => Json::Null,

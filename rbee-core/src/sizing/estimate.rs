@@ -1,4 +1,4 @@
-//! Whether a model fits, device by device, with every figure.
+//! Whether a model fits, device by device, with all amounts.
 
 use super::{
     Sizing, WorkerMemory,
@@ -13,7 +13,7 @@ use crate::{
     model_ref::ModelRef,
 };
 
-/// Whether a model fits on a device, in one word.
+/// The verdict whether a model fits on a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fit {
     /// It fits now.
@@ -24,10 +24,10 @@ pub enum Fit {
     Later,
     /// The device is too small, or the memory budget of the hive is.
     TooSmall,
-    /// The memory that the model takes is not known: no hive has its files. [`Queen::provision`](crate::Queen::provision)
+    /// The memory that the model takes is unknown: no hive has its files. [`Queen::provision`](crate::Queen::provision)
     /// fetches them.
     Unknown,
-    /// No worker is started there whatever its memory; the reason as text.
+    /// No worker can be started there, whatever its memory; the reason as text.
     Unavailable(String),
 }
 
@@ -46,7 +46,7 @@ pub struct DeviceEstimate {
     pub required: u64,
     /// Memory that is free, not reserved, and within the memory budget of the hive, in bytes.
     pub free: u64,
-    /// Memory that idle workers would free of what is missing, in bytes.
+    /// Memory that idle workers would free of the missing amount, in bytes.
     pub evictable: u64,
     /// Memory that is missing even after that, in bytes.
     pub shortfall: u64,
@@ -54,7 +54,7 @@ pub struct DeviceEstimate {
     pub fit: Fit,
 }
 
-/// Estimates every device of every hive. `known` stands for the model on hives that do not have it.
+/// Estimates every device of every hive. `known` is used for the model on hives that do not have it.
 pub(super) fn estimate(
     sizing: &Sizing,
     model: &ModelRef,

@@ -14,10 +14,10 @@ use crate::{
     time::Time,
 };
 
-/// The number of candidates up to which every set is looked at: 65,536 sets, most of which are cut off early.
+/// The number of candidates up to which every set is searched: 65,536 sets, most of which are cut off early.
 const EXACT: usize = 16;
 
-/// The memory that stopping this worker would free; none if it may not be stopped.
+/// The memory that stopping this worker would free; zero if it may not be stopped.
 pub(crate) fn evictable_on(worker: &WorkerView, device: u32) -> Memory {
     if !worker.is_evictable() {
         return Memory::default();
@@ -43,7 +43,7 @@ impl Idle {
 /// the hive; the least recently used first.
 ///
 /// Empty if the memory is free already; `None` if it cannot be freed. Busy, pinned, loading and draining workers are
-/// never named, nor are those that have not been loaded for long enough. No worker is named without need: without any
+/// never named, nor are those that have not been loaded for the minimum time. Every named worker is needed: without any
 /// one of them the memory would not suffice. Of up to 16 idle workers, the set with the least memory to load again is
 /// named; of equal sets, the one whose workers were used longest ago.
 pub fn plan_eviction(

@@ -1,14 +1,14 @@
-//! What tenants have had whose lanes have run empty.
+//! The shares of tenants whose lanes have run empty.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::id::TenantId;
 
-/// Tenants that are remembered, for each model and priority.
+/// The most tenants that are remembered for each model and priority.
 const MOST: usize = 10_000;
 
-/// Shares beyond the floor, for when their tenants come back. In order too, so that those that the floor has caught up
-/// with are found without a look at the others.
+/// Shares above the floor, for when their tenants come back. Also kept in order, so that the shares that the floor has
+/// reached are found without a look at the others.
 #[derive(Debug, Default)]
 pub(super) struct FairShare {
     of: BTreeMap<Option<TenantId>, u64>,
@@ -16,14 +16,14 @@ pub(super) struct FairShare {
 }
 
 impl FairShare {
-    /// The tenant is back, with what it has had.
+    /// Removes and returns the tenant's share: the tenant is back.
     pub(super) fn take(&mut self, tenant: &Option<TenantId>) -> Option<u64> {
         let served = self.of.remove(tenant)?;
         self.in_order.remove(&(served, tenant.clone()));
         Some(served)
     }
 
-    /// The tenant has left, and has had so much. Those with the least are forgotten first: they owe the least.
+    /// Remembers the share of a tenant that has left. The smallest shares are forgotten first: they matter least.
     pub(super) fn remember(&mut self, tenant: &Option<TenantId>, served: u64, floor: u64) {
         self.take(tenant);
         self.forget_below(floor);

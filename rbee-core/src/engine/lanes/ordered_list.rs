@@ -1,12 +1,12 @@
-//! Jobs in the order in which they wait, in blocks of bounded length: so that the key of one is known without counting
-//! all that stand before it.
+//! Jobs in queue order, in blocks of bounded length, so that the position of a key is known without counting all jobs
+//! ahead of it.
 
 use std::collections::VecDeque;
 
 use super::QueueKey;
 use crate::time::Time;
 
-/// Jobs in a block; one that grows to twice as many is cut in two.
+/// Jobs in a block; a block that grows to twice as many is split.
 const BLOCK: usize = 512;
 
 /// Jobs by their key, each with the time since when it waits. No block is empty.
@@ -30,7 +30,7 @@ impl OrderedList {
         self.blocks.front()?.front()
     }
 
-    /// How many go before this key.
+    /// The number of jobs ahead of this key.
     pub(super) fn before(&self, key: &QueueKey) -> usize {
         let (block, within) = self.find(key);
         self.blocks.range(..block).map(VecDeque::len).sum::<usize>() + within
@@ -43,7 +43,7 @@ impl OrderedList {
 
     pub(super) fn insert(&mut self, key: QueueKey, since: Time) {
         let (mut block, mut within) = self.find(&key);
-        // Behind all others: as most do.
+        // At the end, like most keys.
         if block == self.blocks.len()
             && let Some(last) = self.blocks.back()
         {
@@ -62,7 +62,7 @@ impl OrderedList {
         }
     }
 
-    /// Says whether it was there.
+    /// Removes the key. Returns true if it was there.
     pub(super) fn remove(&mut self, key: &QueueKey) -> bool {
         let (block, within) = self.find(key);
         if !self.is_at(block, within, key) {
@@ -77,7 +77,7 @@ impl OrderedList {
         true
     }
 
-    /// The first block that ends at this key or behind it, and where in it the key is.
+    /// The first block that ends at or after this key, and the key's index in it.
     fn find(&self, key: &QueueKey) -> (usize, usize) {
         let block = self.blocks.partition_point(|jobs| jobs.back().is_none_or(|(p, _)| p < key));
         let jobs = self.blocks.get(block);
@@ -107,7 +107,7 @@ mod tests {
                 let key = (rank, n, JobId::from_random_bits(n.into()));
                 line.insert(key, Time::default());
                 counted.insert(key);
-                // More come than go, and then more go than come.
+                // First more jobs come than go, then more go than come.
                 for _ in 0..rng.next() % if n < 3_000 { 2 } else { 4 } {
                     let nth = rng.next() as usize % counted.len().max(1);
                     let Some(gone) = counted.iter().nth(nth).copied() else { continue };

@@ -15,16 +15,16 @@ use crate::{
 };
 
 pub(super) type LaneName = (Priority, Option<TenantId>);
-/// The share that the tenant of a lane has had, and who it is: who has had least goes first.
+/// The share that a lane's tenant has had, and the tenant: the smallest share goes first.
 type Turn = (u64, Option<TenantId>);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LaneState {
-    /// Its head is to be asked about.
+    /// The policy must be asked about its head.
     Ready,
-    /// A question is out.
+    /// A question is open.
     Asked(Ticket),
-    /// Its head was told to wait.
+    /// Its head must wait.
     Parked,
 }
 
@@ -32,30 +32,30 @@ pub(super) enum LaneState {
 pub(super) struct Lane {
     pub(super) jobs: OrderedList,
     pub(super) state: LaneState,
-    /// The share that its tenant has had: tokens by weight.
+    /// The share that its tenant has had: tokens divided by the weight.
     pub(super) served: u64,
-    /// Answers in a row that did not fit the state.
+    /// The number of answers in a row that did not fit the state.
     pub(super) misses: u32,
-    /// The count of changes when its head was asked about.
+    /// The count of changes when its head was last asked about.
     pub(super) asked_at: u64,
 }
 
-/// The lanes of one priority. Shares are reckoned among them alone: the other priority is served at another throughput.
+/// The lanes of one priority. Shares are compared only among them: the other priority is served at another throughput.
 #[derive(Debug, Default)]
 struct Class {
     ready: BTreeSet<Turn>,
     parked: BTreeSet<Turn>,
-    /// Questions out.
+    /// Open questions.
     asked: usize,
-    /// The share that the lane had which was served last, before that. Who comes now begins there: what was not asked
-    /// for is not saved up.
+    /// The share of the lane that was served last, before it was served. A new tenant starts there: unused shares are
+    /// not saved up.
     floor: u64,
-    /// Shares of tenants beyond the floor whose lanes have run empty.
+    /// Shares above the floor, of tenants whose lanes have run empty.
     owed: FairShare,
 }
 
 impl Class {
-    /// A lane is in this state, and no longer in the other.
+    /// Moves a lane from one state to another.
     fn swap(&mut self, turn: Turn, from: LaneState, to: LaneState) {
         match from {
             LaneState::Ready => _ = self.ready.remove(&turn),
@@ -76,18 +76,19 @@ pub(in super::super) struct ModelQueue {
     pub(super) lanes: BTreeMap<LaneName, Lane>,
     classes: [Class; 2],
     waiting: usize,
-    /// Changes that may help a job of this model. An answer to wait that one of them overtook is out of date.
+    /// The count of changes that may help a job of this model. An answer to wait is out of date if the count has
+    /// changed since the question.
     pub(super) changes: u64,
-    /// Interactive jobs served since a batch job was.
+    /// Interactive jobs served since the last batch job.
     since_batch: u32,
-    /// Hives that will not start this model, for as long as this queue lasts.
+    /// Hives that refuse to start this model, as long as this queue exists.
     pub(in super::super) refused: Arc<BTreeMap<HiveId, Error>>,
-    /// Starts of this model that failed, by hive, and until when the hive is not asked again.
+    /// Failed starts of this model, by hive, and until when the hive is not asked again.
     pub(in super::super) failed_starts: BTreeMap<HiveId, (u32, Time)>,
 }
 
 impl ModelQueue {
-    /// Sets the state of a lane and keeps the indexes in step.
+    /// Sets the state of a lane and keeps the indexes consistent.
     pub(super) fn set(&mut self, name: &LaneName, state: LaneState) {
         let Some(lane) = self.lanes.get_mut(name) else {
             return;
@@ -123,7 +124,7 @@ impl ModelQueue {
         }
     }
 
-    /// Takes a job out of its lane. A new head deserves a question of its own.
+    /// Takes a job out of its lane. A new head needs a question of its own.
     pub(super) fn remove(
         &mut self,
         name: &LaneName,
@@ -146,7 +147,7 @@ impl ModelQueue {
         if let Some(cost) = served {
             self.since_batch =
                 if name.0 == Priority::Batch { 0 } else { self.since_batch.saturating_add(1) };
-            // Out of the index under the old turn, in again under the new one.
+            // Removed from the index under the old share, inserted under the new one.
             self.set(name, LaneState::Asked(Ticket(0)));
             if let Some(lane) = self.lanes.get_mut(name) {
                 let class = &mut self.classes[class(name.0)];
@@ -168,14 +169,14 @@ impl ModelQueue {
         true
     }
 
-    /// A job that was served has used another share than was expected.
+    /// Corrects the share of a lane: a served job has used another share than expected.
     pub(super) fn correct(&mut self, name: &LaneName, expected: u64, used: u64) {
         let corrected = |served: u64| served.saturating_sub(expected).saturating_add(used);
         let class = &mut self.classes[class(name.0)];
         if let Some(lane) = self.lanes.get_mut(name) {
             let (state, before) = (lane.state, lane.served);
             lane.served = corrected(before);
-            // A lane that is asked about is in no order.
+            // A lane with an open question is in no index.
             class.swap((before, name.1.clone()), state, LaneState::Asked(Ticket(0)));
             class.swap((lane.served, name.1.clone()), LaneState::Asked(Ticket(0)), state);
         } else if let Some(served) = class.owed.take(&name.1) {
@@ -183,8 +184,8 @@ impl ModelQueue {
         }
     }
 
-    /// The lane to ask about next: interactive ones first, unless batch has been passed over long enough; among them
-    /// the one that was served longest ago. A batch lane is not asked about while an interactive one is being decided.
+    /// The lane to ask about next: interactive ones first, unless batch has waited long enough; among them the one
+    /// served longest ago. A batch lane is not asked about while a question about an interactive one is open.
     pub(super) fn next(&self, interactive_per_batch: u32) -> Option<LaneName> {
         let batch_turn = self.since_batch >= interactive_per_batch;
         let first = |priority| {
@@ -201,7 +202,7 @@ impl ModelQueue {
         interactive().or_else(|| if self.classes[0].asked > 0 { None } else { batch() })
     }
 
-    /// Wakes one parked lane: the first in the order of service, after `after` where that is given.
+    /// Wakes one parked lane: the first in the order of service, or the first after `after` if that is given.
     pub(super) fn offer(
         &mut self,
         after: Option<(LaneName, u64)>,

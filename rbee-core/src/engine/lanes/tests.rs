@@ -11,7 +11,7 @@ fn key(n: u64) -> QueueKey {
     (0, n, JobId::from_random_bits(n.into()))
 }
 
-/// Serves everything, one slot at a time, and says in which order.
+/// Serves everything, one slot at a time, and returns the order.
 fn drain(lanes: &mut Lanes, per_batch: u32) -> Vec<u64> {
     let model = "m".parse().unwrap();
     let mut order = Vec::new();
@@ -77,7 +77,8 @@ fn a_job_taken_out_while_it_is_asked_about_voids_the_question() {
     assert_eq!(lanes.ask(&model, 8, Ticket(2), None).unwrap().1, key(2).2);
 }
 
-/// Serves one slot at a time until `jobs` were served, each at the cost that `cost` says; how much each tenant got.
+/// Serves one slot at a time until `jobs` are served, each at the cost that `cost` returns. Returns how much each
+/// tenant got.
 fn shares(lanes: &mut Lanes, jobs: usize, cost: impl Fn(&str) -> u64) -> BTreeMap<String, u64> {
     let model = "m".parse().unwrap();
     let mut got = BTreeMap::new();
@@ -110,7 +111,7 @@ fn a_tenant_of_three_times_the_weight_gets_three_times_the_tokens() {
         let lane = lane(Priority::Interactive, tenant);
         (from..from + 400).for_each(|n| lanes.push(&lane, key(n), Time::default()));
     }
-    // What a job costs is its tokens, divided by the weight.
+    // A job costs its tokens, divided by the weight.
     let got = shares(&mut lanes, 400, |tenant| if tenant == "heavy" { 100 } else { 300 });
     let jobs = (got["heavy"] / 100, got["light"] / 300);
     assert!(jobs.0.abs_diff(3 * jobs.1) <= 3, "{jobs:?}");

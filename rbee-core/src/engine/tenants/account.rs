@@ -1,4 +1,4 @@
-//! What one tenant may use and has used, and whether one more job of it is within that.
+//! What one tenant may use and has used, and whether one more job is within that.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,15 +16,15 @@ use crate::{
 
 #[derive(Debug)]
 pub(super) struct Account {
-    /// What holds: its own limits, and the default ones where it has none.
+    /// The effective limits: its own, and the default ones for what it does not set.
     pub(super) limits: Arc<TenantLimits>,
-    /// What is in the store of it, where somebody has set it up.
+    /// Its record in the store, if it was set up.
     pub(super) recorded: Option<Recorded>,
     pub(super) usage: Usage,
     pub(super) live: u32,
     /// Tokens that its live jobs are expected to use.
     pub(super) expected: u64,
-    /// How long a job of it is live, as a rule.
+    /// How long a job of it is live, smoothed.
     pub(super) life: Option<Duration>,
     pub(super) requests: Bucket,
     pub(super) tokens: Bucket,
@@ -37,7 +37,7 @@ pub(super) struct Recorded {
 }
 
 impl Account {
-    /// One of which nothing is known.
+    /// The account of a tenant without a record.
     pub(super) fn new(day: u64, settings: &Settings) -> Self {
         let mut usage = Usage::default();
         usage.turn(day);
@@ -61,7 +61,7 @@ impl Account {
         self.recorded = recorded;
     }
 
-    /// A job has ended that was live for so long.
+    /// Learns from a job that has ended how long jobs are live.
     pub(super) fn lived(&mut self, life: Duration) {
         self.life = Some(self.life.map_or(life, |mean| (mean * 15 + life) / 16));
     }
@@ -75,7 +75,7 @@ impl Account {
         }
     }
 
-    /// Is one more job within the limits? Where several are against it, the one that takes longest to pass is told.
+    /// Checks that one more job is within the limits. If several refuse it, returns the refusal with the longest wait.
     pub(super) fn check(&self, now: Now, id: &TenantId, job: &Job) -> Result<()> {
         let refusals = [
             self.check_day(now, id),
@@ -94,7 +94,7 @@ impl Account {
             let message = format!(
                 "tenant {id} has used {used} tokens today; allowed are {limit} a day (UTC)"
             );
-            // Where nothing is allowed, tomorrow is no better.
+            // If nothing is allowed, a wait until tomorrow does not help.
             return refuse(ErrorKind::QuotaExceeded, message, (limit > 0).then_some(midnight));
         }
         if used.saturating_add(self.expected) >= limit {
@@ -113,7 +113,7 @@ impl Account {
             return Ok(());
         };
         let message = format!("tenant {id} has {} jobs at once; allowed are {limit}", self.live);
-        // They end one after the other, as a rule.
+        // They usually end one after the other.
         let after = self.life.filter(|_| limit > 0).map(|life| {
             (life / self.live.max(1)).saturating_mul((self.live - limit).saturating_add(1))
         });
@@ -123,7 +123,7 @@ impl Account {
     fn check_requests(&self, now: Now, id: &TenantId) -> Result<()> {
         let Some(limit) = self.limits.requests_per_minute else { return Ok(()) };
         let Some(after) = self.requests.wait(now.at, limit, 1.0) else { return Ok(()) };
-        let message = format!("tenant {id} asks more than {limit} times a minute");
+        let message = format!("tenant {id} makes more than {limit} requests a minute");
         refuse(ErrorKind::RateLimited, message, Some(after))
     }
 
@@ -136,7 +136,7 @@ impl Account {
     }
 }
 
-/// Refuses, and says when to ask again where that is known.
+/// Refuses, with the time to retry if that is known.
 pub(super) fn refuse(kind: ErrorKind, message: String, after: Option<Duration>) -> Result<()> {
     let error = Error::for_client(kind, message);
     Err(match after {
@@ -145,7 +145,7 @@ pub(super) fn refuse(kind: ErrorKind, message: String, after: Option<Duration>) 
     })
 }
 
-/// Is this model, at this priority, for the tenant at all?
+/// Checks that the tenant may use this model, at this priority, at all.
 pub(super) fn allowed(id: &TenantId, job: &Job, limits: &TenantLimits) -> Result<()> {
     let refuse = |param, message: String| {
         Err(Error::for_client(ErrorKind::PermissionDenied, message).with_param(param))
@@ -171,7 +171,7 @@ pub(super) fn allowed(id: &TenantId, job: &Job, limits: &TenantLimits) -> Result
         let shown: Vec<_> = allowed.iter().take(8).map(String::as_str).collect();
         let message =
             format!("model {} is not for tenant {id}; allowed is {}", job.model, shown.join(", "));
-        // Beside every alias stands what it is for, which may be a path.
+        // An alias may be shown with what it stands for, which may be a path, so the client gets a shorter message.
         let told = format!("the model is not for tenant {id}");
         return refuse("model", message).map_err(|error| error.with_client_message(told));
     }

@@ -1,4 +1,4 @@
-//! Limits that jobs exceed together, though not one of them does.
+//! Limits that jobs exceed together although each single one is within them.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -16,17 +16,17 @@ use crate::{
     time::Now,
 };
 
-/// How many jobs, and how many tokens they are expected to use.
+/// The number of jobs, and of the tokens that they are expected to use.
 #[derive(Clone, Copy, Debug, Default)]
 struct Sum {
     jobs: u32,
     tokens: u64,
-    /// Those of all but the last.
+    /// The tokens of all but the last job.
     before_last: u64,
 }
 
 impl Tenants {
-    /// May these jobs be admitted beside each other? What each of them may by itself is not looked at. Nothing is charged.
+    /// Checks that these jobs may be admitted together. What each may do by itself is not checked. Charges nothing.
     pub(in crate::engine) fn check_batch(
         &self,
         now: Now,
@@ -49,7 +49,7 @@ impl Tenants {
     }
 }
 
-/// Are they more than the tenant may ever have?
+/// Checks that they are not more than the tenant may ever have.
 fn check_ever(id: &TenantId, sum: Sum, limits: &TenantLimits) -> Result<()> {
     let jobs = sum.jobs;
     let refuse = |kind, allowed: String| {
@@ -91,7 +91,7 @@ impl Account {
                 "tenant {id} has {} jobs at once, and the request makes {jobs} more; allowed are {limit}",
                 self.live
             );
-            // They end one after the other, as a rule.
+            // They usually end one after the other.
             let over = self.live.saturating_add(jobs).saturating_sub(limit);
             let after = self.life.map(|life| (life / self.live.max(1)).saturating_mul(over));
             return refuse(ErrorKind::QuotaExceeded, message, after);
@@ -99,7 +99,7 @@ impl Account {
         if let Some(limit) = self.limits.requests_per_minute
             && let Some(after) = self.requests.wait(now.at, limit, f64::from(jobs))
         {
-            let message = format!("tenant {id} asks more than {limit} times a minute");
+            let message = format!("tenant {id} makes more than {limit} requests a minute");
             return refuse(ErrorKind::RateLimited, message, Some(after));
         }
         if let Some(limit) = self.limits.tokens_per_minute

@@ -1,4 +1,4 @@
-//! A leaky bucket: what goes in runs out in a minute.
+//! A leaky bucket: what is put in drains within a minute.
 
 use std::time::Duration;
 
@@ -6,8 +6,8 @@ use crate::time::Time;
 
 const MINUTE: f64 = 60.0;
 
-/// What was used of late, and has not run out yet. It may hold more than it should, when a job used more than was
-/// expected of it; nothing is let in then until that has run out.
+/// What was used recently and has not drained yet. It may hold more than its limit if a job used more than expected;
+/// nothing more is allowed then until that has drained.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Bucket {
     level: f64,
@@ -15,13 +15,13 @@ pub(super) struct Bucket {
 }
 
 impl Bucket {
-    /// How full it is now, where `limit` runs out of it in a minute.
+    /// The current level, if `limit` drains in a minute.
     fn level(&self, now: Time, limit: u32) -> f64 {
         let passed = (now - self.at).as_secs_f64();
         (self.level - passed * f64::from(limit) / MINUTE).max(0.0)
     }
 
-    /// How long until `amount` more has room; none where it has now. What is larger than the bucket has room when it is
+    /// How long until `amount` more fits; `None` if it fits now. An amount larger than the bucket fits when it is
     /// empty.
     pub(super) fn wait(&self, now: Time, limit: u32, amount: f64) -> Option<Duration> {
         let limit = limit.max(1);
@@ -31,7 +31,7 @@ impl Bucket {
         (over > 1e-6).then(|| Duration::from_secs_f64(over * MINUTE / f64::from(limit)))
     }
 
-    /// Puts this much in; less than nothing takes out. Without a limit nothing is counted.
+    /// Adds this amount; a negative amount is taken out. Without a limit nothing is counted.
     pub(super) fn add(&mut self, now: Time, limit: Option<u32>, amount: f64) {
         let Some(limit) = limit else {
             *self = Self::default();

@@ -1,15 +1,15 @@
 //! What was used on which day.
 
-/// Tokens used on the present day and on the one before it on the clock. Both are kept, so that a clock which is set
-/// back over midnight, or forth by mistake, finds what it left: as in the store, which counts every day apart.
+/// Tokens used on the current day and on the day before it on the clock. Both are kept, so that a clock that is set
+/// back over midnight, or forward by mistake, finds its old value, as in the store, which counts every day separately.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Usage {
-    /// Days (UTC, counted from 1970-01-01) and what was used on them, the present one first.
+    /// Days (UTC, counted from 1970-01-01) with the tokens used on them, the current day first.
     days: [(u64, u64); 2],
 }
 
 impl Usage {
-    /// The clock says that it is this day.
+    /// Changes to this day of the clock.
     pub(super) fn turn(&mut self, day: u64) {
         if self.days[0].0 == day {
             return;
@@ -28,7 +28,7 @@ impl Usage {
         self.days[0].1 = self.days[0].1.saturating_add(tokens);
     }
 
-    /// The store says that so much was used today; what is known here beyond that may not be written yet.
+    /// Takes over the store's number of tokens for today; tokens counted here beyond that may not be written yet.
     pub(super) fn at_least(&mut self, tokens: u64) {
         self.days[0].1 = self.days[0].1.max(tokens);
     }

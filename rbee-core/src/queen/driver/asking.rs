@@ -1,10 +1,9 @@
-//! Putting the engine's questions to the policy, and bringing back what it says. What an answer is worth the engine
-//! decides.
+//! Passes the engine's questions to the policy and its answers back. The engine decides whether an answer is usable.
 
 use super::{super::decision_history, *};
 use crate::{engine::Decider, metrics, scheduler::Ask};
 
-/// Who was asked whether a job may join the queue, and what.
+/// A question whether a job may join the queue, and the policy that was asked.
 pub(in crate::queen) struct AdmissionQuestion {
     ask: Ask,
     scheduler: Arc<dyn Scheduler>,
@@ -25,7 +24,7 @@ impl Driver {
         }
     }
 
-    /// May this job join the queue?
+    /// Asks whether this job may join the queue.
     fn consult_admission(&mut self, ticket: Ticket, ask: Ask, effects: &mut Vec<Effect>) {
         self.record_question(ticket);
         let question = || AdmissionQuestion {
@@ -46,7 +45,7 @@ impl Driver {
         }
     }
 
-    /// Where does this job go?
+    /// Asks where this job goes.
     fn consult_placement(
         &mut self,
         ticket: Ticket,
@@ -99,7 +98,7 @@ impl Driver {
         self.placement_advised(ticket, advice, effects);
     }
 
-    /// The policy has answered, or is not going to.
+    /// The policy has answered, or never will.
     pub(super) fn advised(
         &mut self,
         ticket: Ticket,
@@ -130,7 +129,7 @@ impl Driver {
         self.tell_engine(Input::Advised { ticket, advice }, effects);
     }
 
-    /// Tells the engine which submissions of this job nobody waits for any more.
+    /// Reports to the engine which submissions of this job nobody waits for any more.
     fn withdraw_closed(&mut self, job: JobId, effects: &mut Vec<Effect>) {
         let waiting = self.submitters.range((job, 0)..=(job, u64::MAX));
         let closed = waiting.filter(|(_, submitter)| submitter.reply.is_closed());
@@ -141,7 +140,7 @@ impl Driver {
         }
     }
 
-    /// Keeps what a policy with an opinion said of a job.
+    /// Keeps the answer of a policy that admits jobs in the history of decisions.
     fn keep_admission(&self, asked: AdmissionQuestion, advice: &Advice) {
         let answer = match advice {
             Advice::Admission(admission) if *admission != Admission::default() => {

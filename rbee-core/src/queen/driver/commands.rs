@@ -1,4 +1,4 @@
-//! What an operator orders, and the question to the policy where a model is to be loaded.
+//! Commands of operators, and the question to the policy where to load a model.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::{
     within::within,
 };
 
-/// How long the policy may take to say where a model is to be loaded.
+/// The timeout of the policy's decision where to load a model.
 const DECISION_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Driver {
@@ -47,12 +47,12 @@ impl Driver {
         }
     }
 
-    /// Asks the policy in a task of its own: nothing but this one command waits for the answer.
+    /// Asks the policy in a separate task: only this one command waits for the answer.
     pub(super) fn choose_hive(&self, ticket: Ticket, ask: Ask, request: &LoadRequest) {
         let inbox = self.context.inbox.clone();
         let candidates = request.candidates(self.engine.view());
         let Ok(candidates) = candidates else {
-            // The engine finds out for itself what is wrong with the request.
+            // The engine itself finds out what is wrong with the request.
             let answer = Ok(Placement::Wait);
             return inbox.input(Input::HiveChosen { ticket, answer });
         };

@@ -1,4 +1,4 @@
-//! Carrying out what the engine wants done.
+//! Carries out the engine's effects.
 
 use super::*;
 use crate::metrics;
@@ -155,13 +155,13 @@ impl Driver {
         match note {
             Note::PolicySuspended(error) => tracing::error!(
                 policy = self.policy.scheduler().info().name, %error,
-                "the policy failed too often in a row; the built-in one decides until it is changed"
+                "the policy failed too often in a row; the built-in one decides until it is replaced"
             ),
             _ => log_note(note),
         }
     }
 
-    /// The engine knows a worker that there is no handle on: as good as gone.
+    /// The engine knows a worker without a handle: the worker counts as gone.
     fn no_such_worker(&self, lease: LeaseId, worker: WorkerId) {
         let result = AttemptResult::Failed(no_handle(worker));
         let end = AttemptEnd { result, produced: 0, resumable: true };
@@ -185,7 +185,7 @@ fn log_note(note: &Note) {
             tracing::info!(%job, %error, "the policy refused the job");
         }
         Note::StaleAnswer(_) | Note::SpawnSuppressed(_) => {
-            tracing::debug!(?note, "the scheduler's answer came to nothing")
+            tracing::debug!(?note, "the scheduler's answer was not used")
         }
         Note::Evicted(worker, model) => tracing::info!(%worker, %model, "evicted to make room"),
         Note::ScaledUp(worker, hive, model) => {
@@ -198,7 +198,7 @@ fn log_note(note: &Note) {
         Note::Retried(job, worker, error) => {
             tracing::info!(%job, %worker, %error, "the attempt failed; the job is tried again");
         }
-        Note::BusyAnswer(worker) => tracing::debug!(%worker, "said it was busy"),
+        Note::BusyAnswer(worker) => tracing::debug!(%worker, "answered that it was busy"),
         Note::PolicyFault(error) => {
             tracing::warn!(%error, "the scheduler failed; the built-in one decides");
         }
@@ -222,10 +222,10 @@ fn log_note(note: &Note) {
             tracing::warn!(%hive, %model, %error, "a worker could not be started");
         }
         Note::WorkerSuspected(worker, error) => {
-            tracing::warn!(%worker, %error, "may have died or hang; it gets no jobs until it is known to be well");
+            tracing::warn!(%worker, %error, "may have died or hang; it gets no jobs until it is known to be healthy");
         }
         Note::WorkerTrusted(worker) => {
-            tracing::info!(%worker, "is well; it gets jobs again");
+            tracing::info!(%worker, "is healthy; it gets jobs again");
         }
         Note::WorkerFailed(worker) => {
             tracing::warn!(%worker, "failed too often; it gets no jobs until a probe succeeds");

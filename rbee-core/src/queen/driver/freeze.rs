@@ -1,12 +1,12 @@
-//! The last turn: the queen goes down, or has lost its rows to another.
+//! The last turn: the queen shuts down, or has lost its rows to another queen.
 
 use std::time::Duration;
 
 use super::{super::inbox, *};
 
-/// How long the store may take to say what it has written of the last turn.
+/// How long the store may take to confirm the writes of the last turn.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// When it is worth asking for an interrupted job again, if the queen is only restarted.
+/// The `retry_after` of an interrupted job, if the queen is only restarted.
 const RESTART: Duration = Duration::from_secs(1);
 
 /// The order to take the last turn.
@@ -16,9 +16,9 @@ pub(super) struct Last {
 }
 
 impl Driver {
-    /// Takes the last turn: the engine is frozen first, so that dropped attempts and handles do not look like ends of jobs.
-    /// What is recorded then, and what was on its way to the store before, is told as it was written; only after that are
-    /// those told who wait for something else.
+    /// Takes the last turn. The engine is frozen first, so that dropped attempts and handles do not look like ends of
+    /// jobs. The records of this turn, and those on their way to the store before, are reported as they were written;
+    /// only after that do all other callers get their answer.
     pub(super) async fn freeze(
         mut self,
         Last { reply, why }: Last,
@@ -45,7 +45,7 @@ impl Driver {
         for ((job, _), submitter) in std::mem::take(&mut self.submitters) {
             let answer = match self.engine.has_job(job) {
                 true => interrupted(job, &why, false),
-                // The policy still thinks about it, so nothing of it is recorded.
+                // The policy has not decided about it yet, so nothing of it is recorded.
                 false => inbox::gone(),
             };
             let _ = submitter.reply.send(Err(answer));
@@ -57,8 +57,7 @@ impl Driver {
         let _ = reply.send(hives.into_values().map(|hive| hive.backend).collect());
     }
 
-    /// Only the answers of the store still count. Whoever asks for something else learns that nobody answers, by the drop of
-    /// the envelope.
+    /// Handles only answers of the store. Other senders learn from the drop of their envelope that nobody answers.
     fn hear(&mut self, envelope: Envelope, effects: &mut Vec<Effect>) {
         if let Message::Input(input @ Input::Recorded { .. }) = envelope.message {
             self.turn(input, effects);
@@ -66,16 +65,19 @@ impl Driver {
     }
 }
 
-/// What those are told who wait for a job that has not ended. `goes_on` says that the job is in the store and is run to its
-/// end by whoever has the store next; otherwise the store did not say what it has written.
+/// The error for those who wait for a job that has not ended. `goes_on` is true if the job is in the store and the next
+/// owner of the store runs it to its end; otherwise the store did not confirm what it has written.
 pub(in crate::queen) fn interrupted(job: JobId, why: &Error, goes_on: bool) -> Error {
     let next = if goes_on {
-        "it goes on when the queen is back: follow its events behind the last one that was read, or repeat the request under \
+        "it goes on when the queen is back: follow its events after the last one that was read, or repeat the request under \
          its idempotency key"
     } else {
-        "what was recorded of it last is not known, so it may go on when the queen is back: its record tells"
+        "its last record is unknown, so it may go on when the queen is back: look at its record then"
     };
-    Error::new(ErrorKind::Interrupted, format!("job {job} was left before its end: {why}; {next}"))
-        .with_retry_after(RESTART)
-        .with_source(why.clone())
+    Error::new(
+        ErrorKind::Interrupted,
+        format!("job {job} was interrupted before its end: {why}; {next}"),
+    )
+    .with_retry_after(RESTART)
+    .with_source(why.clone())
 }

@@ -1,4 +1,4 @@
-//! The backends of the hives, and the tasks that watch them. What is known of the hives the engine knows.
+//! The backends of the hives, and the tasks that watch them. The engine has everything that is known of the hives.
 
 use super::*;
 
@@ -6,7 +6,7 @@ use super::*;
 pub(super) struct Hive {
     pub(super) backend: Arc<dyn HiveBackend>,
     pub(super) report_soon: Arc<Notify>,
-    /// Ends its watch.
+    /// Ends the task that watches it.
     pub(super) watch: CancellationToken,
 }
 
@@ -53,7 +53,7 @@ impl Driver {
         Ok(hive.backend)
     }
 
-    /// It stays in the fleet, without workers, until it is started again. Its jobs go on elsewhere.
+    /// Stops a hive. It stays in the fleet, without workers, until it is started again. Its jobs go on elsewhere.
     pub(super) fn stop_hive(
         &mut self,
         id: &HiveId,
@@ -66,7 +66,7 @@ impl Driver {
         Ok(backend)
     }
 
-    /// Starts one that was stopped, and lets one that was drained take workers again.
+    /// Starts a hive that was stopped, and lets one that was drained take workers again.
     pub(super) fn start_hive(&mut self, id: &HiveId, effects: &mut Vec<Effect>) -> Result<()> {
         let hive = self.hives.get(id).ok_or_else(|| unknown(id))?;
         if hive.watch.is_cancelled() {

@@ -1,4 +1,4 @@
-//! Readers: cursors on the log of a job.
+//! Readers of the log of a job: cursors.
 
 use std::{
     ops::ControlFlow,
@@ -15,10 +15,11 @@ use crate::{
     event::{EventRef, JobEvent},
 };
 
-/// The events of a job, from where the reader began to the one terminal event.
+/// The events of a job, from the reader's start to the one terminal event.
 ///
-/// Reading slowly delays nobody; dropping it ends nothing. There is one way to be without a terminal event: the queen goes
-/// down, or loses the job to another queen, before the job has ended. [`interruption`](Self::interruption) says so then.
+/// A slow reader delays nobody; dropping it cancels nothing. In only one case there is no terminal event: the queen
+/// shuts down, or loses the job to another queen, before the job has ended. Then [`interruption`](Self::interruption)
+/// says so.
 #[derive(Debug)]
 pub struct JobEvents {
     log: Arc<EventLog>,
@@ -34,25 +35,26 @@ impl JobEvents {
         Self { log, next, measured: 0, reader, done: false, interruption: None }
     }
 
-    /// The next event, or `None` after the terminal one, or where the events [broke off](Self::interruption).
+    /// The next event, or `None` after the terminal one, or if the events [broke off](Self::interruption).
     pub async fn next(&mut self) -> Option<JobEvent> {
         std::future::poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
     }
 
-    /// Is there nothing more to be read? The terminal event was read, or the events [broke off](Self::interruption).
+    /// True if there is nothing more to read: the terminal event was read, or the events [broke
+    /// off](Self::interruption).
     pub fn is_done(&self) -> bool {
         self.done
     }
 
     /// Why the events broke off before the terminal one: an error of the kind
-    /// [`Interrupted`](crate::ErrorKind::Interrupted), once all that was there has been read. The job may go on, in the next
-    /// life of the queen: [`Queen::attach`](crate::Queen::attach) follows it behind the last event that was read.
+    /// [`Interrupted`](crate::ErrorKind::Interrupted), once all available events have been read. The job may go on in
+    /// the next run of the queen: [`Queen::attach`](crate::Queen::attach) continues after the last event that was read.
     pub fn interruption(&self) -> Option<&Error> {
         self.interruption.as_ref()
     }
 
-    /// Waits until the terminal event is there, or the events broke off, and is not woken for anything else. It reads
-    /// nothing: what came before is still to be read then, at once.
+    /// Waits for the terminal event or until the events break off, and is woken for nothing else. It reads nothing: the
+    /// events before are then ready to be read.
     pub async fn ended(&mut self) {
         std::future::poll_fn(|cx| {
             let mut inner = self.log.lock();
@@ -65,11 +67,11 @@ impl JobEvents {
         .await;
     }
 
-    /// Lends every event that is there to `read`, with its position, until it has had enough: a token costs no copy and
-    /// no allocation. Pending when there are no more yet; ready when `read` has had enough, after the last one, and where
-    /// the events [broke off](Self::interruption).
+    /// Lends every available event to `read`, with its position, until `read` stops: a token costs no copy and no
+    /// allocation. Pending if there are no more yet; ready if `read` has stopped, after the last event, and if the
+    /// events [broke off](Self::interruption).
     ///
-    /// The log is locked meanwhile: `read` must be quick, and must not ask anything of the queen.
+    /// The log is locked in the meantime: `read` must be quick, and must not call the queen.
     ///
     /// ```
     /// use std::{future::poll_fn, ops::ControlFlow};
@@ -104,8 +106,8 @@ impl JobEvents {
     ) -> Poll<()> {
         let mut inner = self.log.lock();
         while !self.done {
-            // It has seen the end itself. One that was told of more than there is (by a queen that crashed ahead of its last
-            // checkpoint) waits until the same tokens are made again, or gets the end.
+            // It has seen the end itself. A reader that has seen more than there is (from a queen that crashed after
+            // its last checkpoint) waits until the same tokens are produced again, or gets the end.
             if inner.end.is_some() && self.next == inner.end_number() + 1 {
                 self.done = true;
                 break;

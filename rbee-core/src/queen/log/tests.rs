@@ -30,7 +30,7 @@ impl ArcWake for Count {
     }
 }
 
-/// Everything that is there to be read now.
+/// Reads everything that is available now.
 fn read(events: &mut JobEvents, count: &Arc<Count>) -> Vec<JobEvent> {
     let waker = waker(count.clone());
     let mut context = Context::from_waker(&waker);
@@ -68,7 +68,7 @@ fn nothing_follows_the_one_terminal_event() {
     log.begin(LeaseId(1), STARTED);
     assert!(log.close(&done()));
     assert!(!log.close(&Outcome::Cancelled));
-    // Not even from an attempt that begins now.
+    // Not even an attempt that starts now can write.
     log.begin(LeaseId(2), STARTED);
     assert_eq!(log.push(LeaseId(2), token(1), MOST), Pushed::LostWriteLease);
     let count = Arc::new(Count(AtomicUsize::new(0)));
@@ -188,11 +188,11 @@ fn an_interrupted_log_gives_what_is_there_and_no_end_and_is_written_no_more() {
     assert_eq!(read(&mut events, &count).len(), 2);
     assert!(!events.is_done() && events.interruption().is_none());
     log.interrupt(interrupted());
-    assert_eq!(count.0.load(Ordering::Relaxed), 1, "who waits is woken");
+    assert_eq!(count.0.load(Ordering::Relaxed), 1, "a waiting reader is woken");
     assert!(read(&mut events, &count).is_empty());
     assert!(events.is_done());
     assert_eq!(events.interruption(), Some(&interrupted()));
-    // Neither an attempt nor an end that comes too late changes that.
+    // An attempt or an end that comes too late does not change that.
     assert_eq!(log.push(LeaseId(1), token(2), MOST), Pushed::LostWriteLease);
     log.begin(LeaseId(2), STARTED);
     assert_eq!(log.push(LeaseId(2), token(2), MOST), Pushed::LostWriteLease);
@@ -226,7 +226,7 @@ fn one_who_waits_for_the_end_of_an_interrupted_log_waits_no_longer() {
     assert!(ended.as_mut().poll(&mut context).is_ready());
 }
 
-/// The number and the name of each event that is there for one who has read up to this number.
+/// The number and the name of each event for a reader that has read up to this number.
 fn told(log: &Arc<EventLog>, after: u64) -> Vec<(Option<u64>, &'static str)> {
     let count = Arc::new(Count(AtomicUsize::new(0)));
     let name = |event: JobEvent| match event.kind {
@@ -251,7 +251,7 @@ fn a_reader_at_any_place_gets_the_end_unless_it_has_read_it() {
         Arc::new(log)
     };
     for is_taken_over in [false, true] {
-        // The same tokens are made again: one place in them is one place in the stream.
+        // The same tokens are produced again: an index in them is an index in the stream.
         let complete = log(&done(), is_taken_over);
         assert_eq!(told(&complete, 2), [(Some(3), "end")]);
         assert_eq!(told(&complete, 3), []);
@@ -261,7 +261,7 @@ fn a_reader_at_any_place_gets_the_end_unless_it_has_read_it() {
     assert_eq!(told(&cancelled, 2), [(Some(3), "error")]);
     assert_eq!(told(&cancelled, 3), []);
     assert_eq!(told(&cancelled, u64::MAX), [(Some(3), "error")]);
-    // What a reader had of an earlier life may be more than was recorded: 3 may be the number of a token.
+    // A reader of a previous run may have read more than was recorded: 3 may be the number of a token.
     let cut = log(&Outcome::Cancelled, true);
     for after in [2, 3, 4, 1_000, u64::MAX] {
         assert_eq!(told(&cut, after), [(Some(ERROR_AFTER_TAKE_OVER), "error")], "after {after}");

@@ -1,7 +1,8 @@
-//! What is to be written once the store can be written again, in order.
+//! The backlog: entries that are written, in order, once the store can be written again.
 //!
-//! It is bounded by what there is, not by how long the store is away: of several changes to the same thing only those
-//! are kept that make a difference. Ends of jobs are bounded because no job is admitted meanwhile.
+//! Its size depends on the number of things it is about, not on how long the store fails: of several changes of the
+//! same thing only those that make a difference are kept. Ends of jobs are bounded because no job is admitted in the
+//! meantime.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -13,7 +14,7 @@ use crate::{
     time::WallTime,
 };
 
-/// What a change is about. A later change of the same key takes the place of an earlier one.
+/// What a change is about. A later change with the same key replaces an earlier one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Key {
     Running(JobId),
@@ -45,12 +46,12 @@ impl Key {
         })
     }
 
-    /// What else means nothing any more after a change of this key.
+    /// The key whose changes become obsolete after a change of this key.
     fn outdates(&self) -> Option<Self> {
         match self {
-            // The attempt before it began anew.
+            // The attempt before it was requeued.
             Self::Running(job) => Some(Self::Requeued(*job)),
-            // Not the other way round: what is put again after it was removed lost its models.
+            // Not the other way round: a hive that is added again after it was removed has lost its models.
             Self::HiveGone(hive) => Some(Self::HivePut(hive.clone())),
             _ => None,
         }
@@ -74,7 +75,7 @@ impl Backlog {
         self.entries.len()
     }
 
-    /// Appends an entry. What nobody waits for is split: each of its changes stands for itself.
+    /// Appends an entry. An entry that nothing waits for is split: each of its changes is independent.
     pub(super) fn push(&mut self, entry: WriteEntry) {
         let is_plain = entry.n.is_none() && entry.tokens.is_none();
         if !is_plain {
@@ -103,7 +104,7 @@ impl Backlog {
         self.entries.remove(&self.latest.remove(key)?)
     }
 
-    /// Takes out the first entries, at most so many.
+    /// Removes and returns the first entries, at most `most`.
     pub(super) fn take(&mut self, most: usize) -> Vec<WriteEntry> {
         let mut taken = Vec::new();
         while taken.len() < most
@@ -119,14 +120,14 @@ impl Backlog {
         taken
     }
 
-    /// Puts back what was taken out and not written, before everything else.
+    /// Puts entries that were taken and not written back in front of everything else.
     pub(super) fn put_back(&mut self, taken: Vec<WriteEntry>) {
         let rest = std::mem::take(&mut self.entries);
         self.latest.clear();
         taken.into_iter().chain(rest.into_values()).for_each(|entry| self.push(entry));
     }
 
-    /// The jobs whose ends are in it, and that somebody waits for: they are kept nowhere else.
+    /// The jobs whose ends are in it with a waiter: they are kept nowhere else.
     pub(super) fn unkept_ends(&self) -> Vec<JobId> {
         let awaited = self.entries.values().filter(|entry| entry.n.is_some());
         let changes = awaited.flat_map(|entry| &entry.changes);
@@ -138,7 +139,7 @@ impl Backlog {
     }
 }
 
-/// A job keeps the time of its first start.
+/// Keeps the time of a job's first start.
 fn keep_start(change: &mut Change, before: Option<WriteEntry>) {
     let Change::JobRunning { at, .. } = change else { return };
     let earlier = before.and_then(|entry| match entry.changes.first() {

@@ -1,4 +1,4 @@
-//! A simulated machine: what is on its disk, what runs on it, and what its workers keep computed.
+//! A simulated machine: its disk, its workers, and their prefix caches.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -14,10 +14,10 @@ use crate::{
     worker_spec::WorkerSpec,
 };
 
-/// Keys of prefixes that a worker keeps; beyond that it forgets the one used longest ago.
+/// Prefix keys that a worker caches; beyond that it evicts the least recently used one.
 const WARM_KEYS: usize = 256;
 
-/// Keys of prefixes that are computed.
+/// Cached prefix keys.
 #[derive(Debug, Default)]
 pub(super) struct Warm {
     used: BTreeMap<u64, u64>,
@@ -26,15 +26,15 @@ pub(super) struct Warm {
 }
 
 impl Warm {
-    /// How many of the first keys are there.
+    /// How many of the first keys are in the cache.
     pub(super) fn covered(&self, prefix: &[u64]) -> usize {
         prefix.iter().take_while(|key| self.used.contains_key(key)).count()
     }
 
-    /// They were used just now. Says whether any of them is new.
+    /// Marks the keys as used now. Returns true if any of them is new.
     pub(super) fn touch(&mut self, prefix: &[u64]) -> bool {
         let mut changed = false;
-        // From the longest to the shortest, so that the long ones are forgotten first: they are of no use without the
+        // From the longest to the shortest, so that the long ones are evicted first: they are of no use without the
         // short ones.
         for key in prefix.iter().rev() {
             self.clock += 1;
@@ -64,7 +64,7 @@ pub(super) struct Resident {
     pub(super) warm: Warm,
     pub(super) running: u32,
     is_ready: bool,
-    /// A report of what it keeps warm is on its way.
+    /// A report of its cache is on its way.
     pub(super) is_reporting: bool,
 }
 
@@ -82,10 +82,10 @@ impl Resident {
 #[derive(Debug)]
 pub(super) struct Machine {
     rev: u64,
-    /// With the memory that is free when none of the workers is there.
+    /// With the memory that is free if no worker runs.
     devices: Vec<Device>,
     pub(super) models: BTreeMap<ModelRef, ModelOnDisk>,
-    /// What workers take that take something else than expected.
+    /// Memory of workers that take something else than expected.
     takes: BTreeMap<ModelRef, u64>,
     pub(super) workers: BTreeMap<WorkerId, Resident>,
 }
@@ -126,7 +126,7 @@ impl Machine {
         device.memory_free.saturating_sub(taken.fold(0, u64::saturating_add))
     }
 
-    /// Begins to start a worker; gives the size of its files in bytes.
+    /// Begins to start a worker. Returns the size of its files in bytes.
     pub(super) fn begin(
         &mut self,
         worker: WorkerId,
@@ -168,7 +168,7 @@ impl Machine {
         Ok(bytes)
     }
 
-    /// The worker is ready; `None` where it was stopped before.
+    /// The worker is ready. `None` if it was stopped before.
     pub(super) fn ready(&mut self, worker: WorkerId) -> Option<Arc<WorkerInfo>> {
         let resident = self.workers.get_mut(&worker)?;
         self.rev += 1;

@@ -1,4 +1,4 @@
-//! The engine, the machines and the clients of one replay, moved from event to event.
+//! Runs the engine, the machines and the clients of one replay from event to event.
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -34,12 +34,12 @@ use crate::{
 mod effects;
 mod jobs;
 
-/// Steps that one moment may have for every job, worker and machine, and those that it may have in any case. More than
-/// any policy needs that comes to an end.
+/// Steps that are allowed at one time for every job, worker and machine, and those that are allowed in any case. More
+/// than any policy needs that does not loop.
 const STEPS_EACH: u64 = 100;
 const STEPS_ANYHOW: u64 = 10_000;
 
-/// Something that is going to happen on a machine.
+/// A planned event on a machine.
 enum Event {
     AttemptEnds(LeaseId),
     Ready { worker: WorkerId, hive: HiveId },
@@ -68,14 +68,14 @@ pub(super) struct Running<'a> {
     plan: &'a Replay,
     stage: Stage<'a, Event>,
     may_go_on: &'a dyn Fn() -> Result<()>,
-    /// Machines, workers and tenants at the beginning.
+    /// The number of machines, workers and tenants at the start.
     everybody: usize,
-    /// Steps since the clock was moved, and how many there may be.
+    /// Steps since the clock was advanced, and how many are allowed.
     steps_here: u64,
     most_here: u64,
-    /// The places of the arrivals in the trace, the next one last.
+    /// The indexes of the arrivals in the trace, the next one last.
     arrivals: Vec<usize>,
-    /// What the engine has not been told yet, and what it wants done.
+    /// Inputs that the engine has not got yet, and effects that are not carried out yet.
     inputs: VecDeque<Input>,
     effects: Vec<Effect>,
     machines: BTreeMap<HiveId, Machine>,
@@ -203,14 +203,14 @@ impl<'a> Running<'a> {
         Ok(report)
     }
 
-    /// The clock was moved: what may be done at this moment is counted anew.
+    /// The clock was advanced: resets the count of allowed steps.
     fn begin_moment(&mut self) {
         let all = self.everybody + self.report.spawns + self.live.len();
         self.steps_here = 0;
         self.most_here = STEPS_ANYHOW + STEPS_EACH * all as u64;
     }
 
-    /// Moves to the next moment at which something happens. False when the last job has ended.
+    /// Advances to the next event. Returns false when the last job has ended.
     fn step(&mut self) -> Result<bool> {
         let trace = &self.plan.trace.arrivals;
         let arrival = self.arrivals.last().map(|place| Time::default() + trace[*place].at);
@@ -249,7 +249,7 @@ impl<'a> Running<'a> {
         self.stage.after(delay, event)
     }
 
-    /// Tells the engine everything there is to tell, and does everything it wants done.
+    /// Passes all inputs to the engine, and carries out all effects.
     fn settle(&mut self) {
         while self.trouble.is_none()
             && let Some(input) = self.inputs.pop_front()
@@ -258,7 +258,7 @@ impl<'a> Running<'a> {
             self.steps_here += 1;
             if self.steps_here > self.most_here {
                 return self.broken(format!(
-                    "policy {} goes round in circles: {} steps at one moment, {:?} after the beginning",
+                    "policy {} loops: {} steps at the same time, {:?} after the start",
                     self.stage.scheduler.info().name,
                     self.steps_here,
                     self.stage.elapsed()
@@ -324,7 +324,7 @@ fn count(of: &mut BTreeMap<String, usize>, error: &Error) {
     *of.entry(error.kind().code().to_owned()).or_default() += 1;
 }
 
-/// A run that cannot come to its end.
+/// The error of a run that cannot end.
 fn stuck(why: String) -> Error {
     Error::new(ErrorKind::Internal, why)
 }
@@ -350,6 +350,6 @@ mod tests {
         run.inputs.push_back(Input::Tick);
         run.settle();
         let said = run.trouble.unwrap().to_string();
-        assert!(said.starts_with("policy least-loaded goes round in circles: 10001"), "{said}");
+        assert!(said.starts_with("policy least-loaded loops: 10001"), "{said}");
     }
 }

@@ -1,11 +1,10 @@
-//! How long jobs waited.
+//! The waits of jobs.
 
 use std::time::Duration;
 
 use serde::Serialize;
 
-/// How long the jobs of a group waited, in milliseconds: half of them at most `p50`, nine in ten at most `p90`, and so
-/// on.
+/// The waits of a group of jobs, in milliseconds: half of them at most `p50`, nine in ten at most `p90`, and so on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Waits {
     /// Jobs that were started.
@@ -32,7 +31,7 @@ impl Collected {
     pub(super) fn summary(mut self) -> Waits {
         self.0.sort_unstable();
         let jobs = self.0.len();
-        // The smallest value that at least so many of a hundred do not exceed.
+        // The smallest value that at least this percentage of the waits does not exceed.
         let at = |percent: usize| {
             let rank = (jobs * percent).div_ceil(100).max(1);
             self.0.get(rank - 1).copied().unwrap_or(0)

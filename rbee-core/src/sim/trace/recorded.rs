@@ -1,4 +1,4 @@
-//! Traces of what a queen has recorded.
+//! Traces from the records of a queen.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -13,17 +13,17 @@ use crate::{
     time::WallTime,
 };
 
-/// A trace that was made of records, and what it does not show.
+/// A trace made from records, and what it leaves out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Recorded {
     /// The jobs.
     pub trace: Trace,
-    /// Of these, the ones that never ran, or not to their end: nobody knows how long they would have run, so they are
-    /// given the median of their model.
+    /// Jobs in the trace that never ran, or not to their end: the run time is unknown, so they get the median of their
+    /// model.
     pub estimated: usize,
-    /// Of these, the ones of which no [outline](JobOutline) was kept: they have neither prefixes nor deadline.
+    /// Jobs in the trace without an [outline](JobOutline): they have neither prefixes nor a deadline.
     pub without_outline: usize,
-    /// Records that are not in the trace, by what became of them: the code of the error, `CANCELLED` before they ran,
+    /// Records that are not in the trace, by reason: the code of the error, `CANCELLED` if cancelled before they ran,
     /// or `NOT_ENDED`.
     pub left_out: BTreeMap<String, usize>,
 }
@@ -31,25 +31,25 @@ pub struct Recorded {
 /// What is known of a run.
 #[derive(Clone, Copy, Debug)]
 enum Run {
-    /// All of it.
+    /// Everything.
     Whole,
-    /// It took its slot until it was given up.
+    /// It used its slot until it was given up.
     Cut,
-    /// Nothing; it came to this.
+    /// Nothing; it ended with this error.
     Unknown(ErrorKind),
 }
 
-/// Records, taken in one after the other and in any order, on their way to a [`Trace`].
+/// Records that are added one by one, in any order, to make a [`Trace`].
 #[derive(Clone, Debug, Default)]
 pub struct Recording {
-    /// When each came, and its place among those of the same moment.
+    /// The arrival time of each job, and its order among those of the same time.
     jobs: Vec<((WallTime, u64), Run, Arrival)>,
     without_outline: usize,
     left_out: BTreeMap<String, usize>,
 }
 
 impl Recording {
-    /// Takes a record in.
+    /// Adds a record.
     pub fn add(&mut self, record: &JobRecord) {
         let JobStatus::Ended(ended) = &record.status else { return self.leave_out("NOT_ENDED") };
         let ran = ended.started_at.map(|started| ended.completed_at - started);
@@ -76,7 +76,7 @@ impl Recording {
         self.jobs.push(((record.submitted_at, record.order), run, arrival));
     }
 
-    /// How many jobs there are so far.
+    /// The number of jobs so far.
     pub fn jobs(&self) -> usize {
         self.jobs.len()
     }
@@ -102,8 +102,8 @@ impl Recording {
         }
     }
 
-    /// The trace. Jobs of which the run is not known get the median service time, prompt and answer of those of their
-    /// model that ended properly, or of all where none of their model did.
+    /// The trace. Jobs whose run is unknown get the median service time, prompt and answer of the completed jobs of
+    /// their model, or of all models if their model has none.
     pub fn finish(mut self) -> Recorded {
         let typical = Typical::of(&self.jobs);
         self.jobs.sort_by_key(|(came, ..)| *came);
@@ -134,7 +134,7 @@ fn code(ended: &EndedJob) -> &'static str {
     match &ended.outcome {
         Outcome::Failed(error) => error.kind().code(),
         Outcome::Cancelled => ErrorKind::Cancelled.code(),
-        // One that ended properly without a start: nothing is known of its run.
+        // It completed without a recorded start: its run is unknown.
         Outcome::Complete { .. } => "NOT_STARTED",
     }
 }
@@ -147,7 +147,7 @@ struct Usual {
 }
 
 impl Usual {
-    /// The median of each, which need not be of one job.
+    /// The median of each value; they need not be of the same job.
     fn of(mut jobs: Vec<&Arrival>) -> Option<Self> {
         let middle = jobs.len() / 2;
         let mut median = |key: &dyn Fn(&Arrival) -> u64| {
@@ -163,7 +163,7 @@ impl Usual {
     }
 }
 
-/// What jobs are like, as a rule.
+/// The usual values of jobs.
 struct Typical {
     of_model: BTreeMap<ModelRef, Usual>,
     of_all: Option<Usual>,
@@ -189,12 +189,13 @@ impl Typical {
 }
 
 impl Trace {
-    /// What arrived at a queen, from its records.
+    /// The trace of the jobs that arrived at a queue, from its records.
     ///
     /// The service time of a job is the time from its first start to its end, and its prompt is as long as the worker
-    /// counted. Jobs that were cancelled or timed out while they ran take a slot for as long as they ran. Jobs that waited
-    /// in vain, for a worker or for their deadline, or that failed before they began, are there too, with the median of
-    /// their model: without them a queue that was too long would look short. What the trace leaves out is named.
+    /// counted. Jobs that were cancelled or timed out while they ran take a slot for as long as they ran. Jobs that
+    /// waited in vain, for a worker or for their deadline, or that failed before they started, are included, with the
+    /// median of their model: without them a queue that was too long would look short. The trace names what it leaves
+    /// out.
     ///
     /// ```
     /// use rbee_core::sim::Trace;

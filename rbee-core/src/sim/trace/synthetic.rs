@@ -1,4 +1,4 @@
-//! Traces made up from a seed: a day with bursts, and conversations.
+//! Traces generated from a seed: a day with bursts, and conversations.
 
 use super::*;
 use crate::{
@@ -10,20 +10,21 @@ use crate::{
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
-/// How many of each hundred jobs come in the hours of a day, from midnight on.
+/// How many of each hundred jobs arrive in each hour of a day, from midnight on.
 const HOURS: [u64; 24] = [1, 1, 1, 1, 1, 1, 2, 3, 5, 7, 8, 8, 6, 7, 8, 8, 7, 6, 5, 4, 3, 3, 2, 2];
-/// Bursts of a day, and how long each lasts.
+/// Bursts of a day.
 const BURSTS: u64 = 8;
 const BURST: Duration = Duration::from_secs(600);
-/// How long a token of an answer takes.
+/// The time for one token of an answer.
 const TOKEN: Duration = Duration::from_millis(20);
-/// How long people think before they answer: at least and at most, in milliseconds.
+/// How long people think before they reply: at least and at most, in milliseconds.
 const THINKING: (u64, u64) = (20_000, 60_000);
 
 impl Trace {
-    /// A day from midnight to midnight: quiet at night, busy in the morning and in the afternoon, and a fifth of the jobs
-    /// in short bursts, each of one tenant for one model. A quarter of the jobs is batch. The first models and the
-    /// first tenants have more than the last. No models, no jobs; without tenants the jobs are nobody's.
+    /// A day from midnight to midnight: quiet at night, busy in the morning and in the afternoon, with a fifth of the
+    /// jobs in short bursts, each of one tenant for one model. A quarter of the jobs is batch. The first models and the
+    /// first tenants have more jobs than the last ones. Without models there are no jobs; without tenants the jobs have
+    /// no tenant.
     pub fn day(seed: u64, jobs: usize, models: &[ModelRef], tenants: &[TenantId]) -> Self {
         let mut rng = Rng::new(seed);
         let bursts: Vec<_> = (0..BURSTS)
@@ -45,7 +46,7 @@ impl Trace {
                 (at, favored(&mut rng, models), favored(&mut rng, tenants), priority)
             };
             let Some(model) = model else { continue };
-            // Most are short and a few are long, as people's are.
+            // Most are short and a few are long, as in real use.
             let tokens = (8 << rng.below(6)) + rng.below(8) as u32;
             let prompt = (32 << rng.below(6)) + rng.below(32) as u32;
             let mut job = JobSketch::new(model);
@@ -55,9 +56,9 @@ impl Trace {
         Self::sorted(arrivals)
     }
 
-    /// People who talk to models: each conversation begins within the span, and the next turn comes when the last one
-    /// is answered and they have thought. The prompt of a turn is everything said so far, so its prefixes are those of
-    /// the turn before and two more. Nothing is shared between conversations.
+    /// People who chat with models: each conversation starts within the span, and the next turn arrives after the last
+    /// answer and a time to think. The prompt of a turn is the whole conversation so far, so its prefixes are those of
+    /// the previous turn and two more. Conversations share nothing.
     pub fn conversations(
         seed: u64,
         conversations: usize,
@@ -74,7 +75,7 @@ impl Trace {
             let mut prefix = Vec::new();
             let mut prompt_tokens = 0;
             for turn in 0..turns {
-                // What the person says, and before it what the model answered last time.
+                // The message of the person, and before it the model's last answer.
                 for _ in 0..if turn == 0 { 1 } else { 2 } {
                     key = hash(key, &turn.to_le_bytes());
                     prefix.push(key);
@@ -98,7 +99,7 @@ impl Trace {
     }
 }
 
-/// A moment of the day.
+/// A random time of the day.
 fn hour(rng: &mut Rng) -> Duration {
     let mut left = rng.below(HOURS.iter().sum());
     let mut hour = 0;
@@ -109,7 +110,7 @@ fn hour(rng: &mut Rng) -> Duration {
     HOUR * hour as u32 + rng.millis(0, HOUR.as_millis() as u64)
 }
 
-/// One of them, the first ones more often: the less favored of two throws is dropped.
+/// A random element, the first ones more often: the smaller index of two draws is used.
 fn favored<T: Clone>(rng: &mut Rng, of: &[T]) -> Option<T> {
     let (one, two) = (rng.below(of.len() as u64), rng.below(of.len() as u64));
     of.get(one.min(two) as usize).cloned()

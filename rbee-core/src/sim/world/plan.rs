@@ -1,4 +1,4 @@
-//! What is going to happen in a simulation: the fleet, the jobs that arrive, and what breaks.
+//! The plan of a simulation: the fleet, the jobs that arrive, and the faults.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Plans against every set there is.
+//! Compares plans with every possible set.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -97,7 +97,7 @@ fn among_equals_those_used_longest_ago_go() {
 #[test]
 fn promised_memory_is_not_free() {
     let fleet = cluster(&[idle(10, 1), idle(30, 2)]);
-    // 20 are free and 25 promised: 15 are missing for 10.
+    // 20 are free and 25 reserved: 15 are missing for 10.
     let chosen = plan_eviction(&fleet, &hive(25), &device(20), 10);
     assert_eq!(chosen, Some(vec![id(1)]));
 }
@@ -167,7 +167,7 @@ fn is_evictable(sample: &Sample) -> bool {
     may && sample.leased == 0 && !sample.pinned
 }
 
-/// What stopping it frees on device 1 and in all; nothing where it may not be stopped.
+/// What stopping it frees on device 1 and in total; zero if it may not be stopped.
 fn frees(sample: &Sample) -> (u64, u64) {
     match is_evictable(sample) {
         true if sample.devices.contains(&1) => {
@@ -178,7 +178,7 @@ fn frees(sample: &Sample) -> (u64, u64) {
     }
 }
 
-/// What is missing on the device and of the budget.
+/// The missing amounts on the device and of the budget.
 type Short = (u64, u64);
 
 fn suffice<'a>(set: impl Iterator<Item = &'a Sample>, short: Short) -> bool {
@@ -186,7 +186,7 @@ fn suffice<'a>(set: impl Iterator<Item = &'a Sample>, short: Short) -> bool {
     freed.0 >= short.0 && freed.1 >= short.1
 }
 
-/// The question in which so much is missing.
+/// The plan for a question with these missing amounts.
 fn plan_short(samples: &[Sample], short: Short) -> Option<Vec<WorkerId>> {
     let (free, need) = (1_000, 1_000 + short.0);
     let taken: u64 = samples.iter().map(|sample| sample.memory).sum();
@@ -199,7 +199,7 @@ fn short() -> impl Strategy<Value = Short> {
     (prop_oneof![1 => Just(0), 4 => 0..200u64], prop_oneof![1 => Just(0), 1 => 1..300u64])
 }
 
-/// Fits, names nobody it must not, and nobody in vain. Returns the cost.
+/// Checks that the plan suffices, names only evictable workers, and none without need. Returns the cost.
 fn check(samples: &[Sample], chosen: &[WorkerId], short: Short) -> u64 {
     let index = |worker: &WorkerId| (0..samples.len()).find(|i| id(*i) == *worker).unwrap();
     let taken: Vec<&Sample> = chosen.iter().map(|worker| &samples[index(worker)]).collect();

@@ -1,13 +1,13 @@
-//! What the machines do, and what the engine wants done.
+//! The operations of the machines, and the effects of the engine.
 
 use super::*;
 use crate::{model_on_disk::ModelOnDisk, scheduler::Placement, sim::trace::share};
 
-/// How long a hive takes to stop a worker.
+/// The time that a hive takes to stop a worker.
 const STOPPING: Duration = Duration::from_millis(200);
-/// How long it takes until a report that was asked for is there.
+/// The time until a requested report arrives.
 const REPORTING: Duration = Duration::from_millis(5);
-/// How much slower a download is than a load from the disk.
+/// The factor by which a download is slower than a load from the disk.
 const DOWNLOAD: u32 = 10;
 impl Running<'_> {
     pub(super) fn happen(&mut self, event: Event) {
@@ -108,7 +108,7 @@ impl Running<'_> {
             Effect::ReportHive { hive } => {
                 self.after(REPORTING, Event::Report(hive));
             }
-            // No operator orders anything in a replay but to load the workers that are there at its beginning.
+            // The only command in a replay loads the workers that exist at the start.
             Effect::ChooseHive { ticket, .. } => {
                 let answer = Ok(Placement::Wait);
                 self.inputs.push_back(Input::HiveChosen { ticket, answer });

@@ -1,4 +1,4 @@
-//! What becomes of a job: its runs on workers, and its end.
+//! The jobs of a replay: their runs on workers, and their ends.
 
 use super::*;
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
 };
 
 impl Running<'_> {
-    /// What this worker does, from now on where nothing is known of it yet.
+    /// The load of this worker; created if there is none yet.
     pub(super) fn load_of(&mut self, worker: &WorkerInfo, started: bool) -> &mut WorkerLoad {
         self.report.workers.entry(worker.id).or_insert_with(|| WorkerLoad {
             hive: worker.hive.clone(),
@@ -88,7 +88,7 @@ impl Running<'_> {
             && resident.warm.touch(&arrival.job.prefix)
             && !resident.is_reporting
         {
-            // The queen hears of it when she asks the next time, as she does of a real one.
+            // The queen gets it with the next report that it asks for, as from a real hive.
             resident.is_reporting = true;
             self.after(self.plan.settings.probe_interval, Event::Health { worker, hive });
         }
@@ -108,7 +108,7 @@ impl Running<'_> {
             Outcome::Complete { .. } => self.report.completed += 1,
             Outcome::Failed(error) if live.started => count(&mut self.report.failed, error),
             Outcome::Failed(error) => count(&mut self.report.rejected, error),
-            Outcome::Cancelled => self.broken(format!("job {job} was cancelled by nobody")),
+            Outcome::Cancelled => self.broken(format!("job {job} was cancelled without a request")),
         }
     }
 }
