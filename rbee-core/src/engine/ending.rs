@@ -48,7 +48,7 @@ impl Engine {
         if let Some(used) = used
             && entry.shared > 0
         {
-            let used = jobs::share(used, self.tenants.weight(entry.job.tenant.as_ref()));
+            let used = lanes::share(used, self.tenants.weight(entry.job.tenant.as_ref()));
             self.lanes.correct(&entry.lane(), entry.shared, used);
         }
         entry.phase =

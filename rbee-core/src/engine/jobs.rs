@@ -9,15 +9,8 @@ use std::time::Duration;
 
 /// The delay after a worker granted a slot and then answered that it had none.
 const BUSY_DELAY: Duration = Duration::from_millis(100);
-/// The share units of one token, so that the division by a weight loses little.
-const SHARE: u64 = 1_000_000;
 /// The error context of a job whose readers have tokens already, if no other worker can continue.
 const CANNOT_CONTINUE: &str = "the stream had begun and cannot be continued elsewhere";
-
-/// The share units of a number of tokens; at least 1.
-pub(super) fn share(tokens: u64, weight: u32) -> u64 {
-    (tokens.saturating_mul(SHARE) / u64::from(weight.max(1))).max(1)
-}
 
 impl Engine {
     pub(super) fn insert(&mut self, now: Now, job: Arc<Job>, order: u64) -> &mut JobEntry {
@@ -152,7 +145,7 @@ impl Engine {
         if served && entry.shared == 0 {
             // The usual usage of the model's jobs is a better estimate than the job's own limit.
             let tokens = self.service_times.tokens(&lane.model).unwrap_or(entry.expected);
-            entry.shared = share(tokens, self.tenants.weight(lane.tenant.as_ref()));
+            entry.shared = lanes::share(tokens, self.tenants.weight(lane.tenant.as_ref()));
             cost = Some(entry.shared);
         }
         self.lanes.remove(&lane, &key, cost);

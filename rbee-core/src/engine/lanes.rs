@@ -26,6 +26,14 @@ use queue::{LaneName, LaneState};
 /// A job's key in its lane: its rank, its order of arrival, its id.
 pub(super) type QueueKey = (i64, u64, JobId);
 
+/// The share units of one token, so that the division by a weight loses little.
+const SHARE: u64 = 1_000_000;
+
+/// The share units of a number of tokens; at least 1.
+pub(super) fn share(tokens: u64, weight: u32) -> u64 {
+    (tokens.saturating_mul(SHARE) / u64::from(weight.max(1))).max(1)
+}
+
 /// The index of a priority in arrays by priority.
 pub(super) fn class(priority: Priority) -> usize {
     match priority {

@@ -2,7 +2,7 @@
 //! started. It goes on even if the operator no longer waits.
 
 use super::{
-    operators::{Waiter, answer},
+    operators::{Choosing, ModelLoad, Waiter, answer},
     *,
 };
 use crate::{
@@ -17,23 +17,6 @@ use crate::{
 /// Questions to the policy until the operator gets the answer that there is no room: the first question may be asked
 /// before the size of the model is known.
 const QUESTIONS: u32 = 3;
-
-/// An operator's load of a model.
-#[derive(Debug)]
-pub(super) struct ModelLoad {
-    /// The number of the operator's answer.
-    pub(super) n: u64,
-    request: LoadRequest,
-    /// Questions that were answered.
-    questions: u32,
-}
-
-/// A load that waits for the policy to choose a hive.
-#[derive(Debug)]
-pub(super) struct Choosing {
-    load: ModelLoad,
-    ask: Ask,
-}
 
 /// Where a worker of the model can come from.
 enum Found {

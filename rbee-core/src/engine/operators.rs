@@ -1,14 +1,13 @@
 //! Commands of operators in progress, and operations on model files by order of operators.
 
-use super::{
-    load_model::{Choosing, ModelLoad},
-    *,
-};
+use super::*;
 use crate::{
     cluster::WorkerState,
     error::{ErrorKind, Result},
     id::Ticket,
+    load_request::LoadRequest,
     models::Damage,
+    scheduler::Ask,
 };
 
 /// The most commands in progress at once.
@@ -16,6 +15,23 @@ const MOST_COMMANDS: usize = 1_024;
 
 /// A model on a hive.
 pub(super) type OnHive = (HiveId, ModelRef);
+
+/// An operator's load of a model.
+#[derive(Debug)]
+pub(super) struct ModelLoad {
+    /// The number of the operator's answer.
+    pub(super) n: u64,
+    pub(super) request: LoadRequest,
+    /// Questions that were answered.
+    pub(super) questions: u32,
+}
+
+/// A load that waits for the policy to choose a hive.
+#[derive(Debug)]
+pub(super) struct Choosing {
+    pub(super) load: ModelLoad,
+    pub(super) ask: Ask,
+}
 
 /// Those that wait for a download.
 #[derive(Debug)]

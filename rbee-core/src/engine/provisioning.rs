@@ -1,8 +1,7 @@
 //! What a worker needs before it can start: the model on the disk of its hive.
 
 use super::{
-    load_model::ModelLoad,
-    operators::{OnHive, Waiter, answer},
+    operators::{ModelLoad, OnHive, Waiter, answer},
     *,
 };
 use crate::{

@@ -17,7 +17,6 @@ use super::{
     driver::{Driver, DriverContext},
     inbox::Inbox,
     load_progress::LoadTracker,
-    log::EventLog,
     logs::Logs,
     models::{Models, Pin},
     monitor,
@@ -29,12 +28,11 @@ use super::{
 use crate::{
     engine::Input,
     error::{Error, ErrorKind, Result},
-    event::Started,
     hive::{HiveBackend, InProcessHive},
     id::QueenId,
     model_ref::{ModelRef, ModelSource},
     private_files::open_own,
-    registry::{MemoryRegistry, Registry, Snapshot},
+    registry::{MemoryRegistry, Registry},
     scheduler::{LeastLoaded, PlatformPolicy, Scheduler},
     settings::{Mode, Settings},
     sim::recorded_run::{EngineSetup, RunRecorder},
@@ -216,7 +214,7 @@ impl QueenBuilder {
         let of_operator = snapshot.jobs.iter().filter(|job| job.tenant.is_none());
         let of_operator = of_operator.map(|job| &job.model).chain(aliases.values());
         of_operator.for_each(|model| models.vouch_for(model));
-        let restored = restore_logs(&logs, &snapshot);
+        let restored = logs.restore(&snapshot);
         let remembered = snapshot.hives.clone();
         let setup = EngineSetup {
             settings: (*settings).clone(),
@@ -331,14 +329,4 @@ fn parse_alias((name, model): &(String, String)) -> Result<(String, ModelRef)> {
         return Err(Error::new(ErrorKind::Config, message));
     }
     Ok((name.clone(), model.parse().map_err(wrong)?))
-}
-
-/// Gives every job of a previous run its log, with the recorded part of its answer.
-pub(super) fn restore_logs(logs: &Logs, snapshot: &Snapshot) -> Vec<crate::id::JobId> {
-    for job in &snapshot.jobs {
-        let started = (!job.chunks.is_empty())
-            .then(|| Started { worker: job.status.worker(), queue_wait: Duration::ZERO });
-        logs.insert(job.id, Arc::new(EventLog::taken_over(&job.chunks, started)));
-    }
-    snapshot.jobs.iter().map(|job| job.id).collect()
 }

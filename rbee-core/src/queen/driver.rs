@@ -22,7 +22,7 @@ use super::{
     attempt::{Attempt, AttemptTask},
     decision_history::{DecisionHistory, HistoryEntry},
     hive_tasks::{self, HiveTasks},
-    inbox::{Envelope, Envelopes, Inbox, Message, Submission},
+    inbox::{AdmissionQuestion, Envelope, Envelopes, Inbox, Message, Submission},
     load_progress::LoadTracker,
     log::EventLog,
     logs::Logs,
@@ -52,7 +52,6 @@ use crate::{
 use freeze::Last;
 use hives::Hive;
 
-pub(super) use asking::AdmissionQuestion;
 pub(super) use freeze::interrupted;
 
 /// Envelopes that are handled before the effects of the first one are carried out.

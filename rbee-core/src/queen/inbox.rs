@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
-use super::{driver::AdmissionQuestion, log::EventLog, policy::Ready};
+use super::{log::EventLog, policy::Ready};
 use crate::{
     engine::{Advice, Command, CommandOutput, Engine, Input, Submitted},
     error::{Error, ErrorKind, Result},
@@ -12,6 +12,7 @@ use crate::{
     id::{HiveId, Ticket, WorkerId},
     job::Job,
     progress::Progress,
+    scheduler::{Ask, Scheduler},
     worker::Worker,
 };
 
@@ -26,6 +27,13 @@ pub(super) struct Submission {
     /// The log for the events of the job.
     pub(super) log: Arc<EventLog>,
     pub(super) reply: oneshot::Sender<Result<Submitted>>,
+}
+
+/// A question whether a job may join the queue, and the policy that was asked.
+pub(super) struct AdmissionQuestion {
+    pub(super) ask: Ask,
+    pub(super) scheduler: Arc<dyn Scheduler>,
+    pub(super) version: Option<u64>,
 }
 
 /// A message to the driver.

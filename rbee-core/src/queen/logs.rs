@@ -3,12 +3,13 @@
 use std::{
     collections::{HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::Duration,
 };
 
 use tokio::time::Instant;
 
 use super::log::EventLog;
-use crate::{id::JobId, settings::Settings};
+use crate::{event::Started, id::JobId, registry::Snapshot, settings::Settings};
 
 #[derive(Debug, Default)]
 struct Inner {
@@ -34,6 +35,16 @@ impl Logs {
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives every job of a previous run its log, with the recorded part of its answer.
+    pub(super) fn restore(&self, snapshot: &Snapshot) -> Vec<JobId> {
+        for job in &snapshot.jobs {
+            let started = (!job.chunks.is_empty())
+                .then(|| Started { worker: job.status.worker(), queue_wait: Duration::ZERO });
+            self.insert(job.id, Arc::new(EventLog::taken_over(&job.chunks, started)));
+        }
+        snapshot.jobs.iter().map(|job| job.id).collect()
     }
 
     pub(super) fn insert(&self, job: JobId, log: Arc<EventLog>) {

@@ -9,7 +9,6 @@ use tokio::{
 };
 
 use super::{
-    builder::restore_logs,
     inbox::{Inbox, Message},
     logs::Logs,
     tenants::TenantIndex,
@@ -158,7 +157,7 @@ pub(super) async fn own(
                 if snapshot.jobs.is_empty() && snapshot.tenants.is_empty() {
                     continue;
                 }
-                let jobs = restore_logs(&logs, &snapshot);
+                let jobs = logs.restore(&snapshot);
                 if !jobs.is_empty() {
                     tracing::info!(jobs = jobs.len(), "took over jobs of a queen that is gone");
                 }

@@ -3,13 +3,6 @@
 use super::{super::decision_history, *};
 use crate::{engine::Decider, metrics, scheduler::Ask};
 
-/// A question whether a job may join the queue, and the policy that was asked.
-pub(in crate::queen) struct AdmissionQuestion {
-    ask: Ask,
-    scheduler: Arc<dyn Scheduler>,
-    version: Option<u64>,
-}
-
 impl Driver {
     pub(super) fn consult(
         &mut self,
