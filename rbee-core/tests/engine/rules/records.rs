@@ -1,4 +1,4 @@
-//! The store as the engine sees it: an end is told after it is recorded, or after a while, and once.
+//! The store as the engine sees it: readers get an end after it is recorded, or after a timeout, and only once.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use super::{
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A job that has ended, whose end is handed in and not recorded yet.
+/// A job that has ended; its end is handed in and not recorded yet.
 fn ending() -> Hand {
     let mut hand = Hand::with(&[worker(1, 0, 1)]);
     hand.job(1, 0);
@@ -24,7 +24,7 @@ fn ending() -> Hand {
     hand
 }
 
-/// The record that the last input has handed in.
+/// The record that the last input handed in.
 fn record(hand: &Hand) -> Option<u64> {
     hand.find(|effect| match effect {
         Effect::Record { n, .. } => *n,
