@@ -51,7 +51,7 @@ pub(crate) fn hive(
     }
 }
 
-/// A ready worker with four slots, `running` of them taken, on the first GPU.
+/// A ready worker with four slots, `leased` of them taken, on the first GPU.
 pub(crate) fn worker(number: u128, hive: &str, name: &str, leased: u32) -> WorkerView {
     let mut info = WorkerInfo::new(model(name), "candle");
     info.id = id(number);
