@@ -43,7 +43,7 @@ flaws! {
     ErasesOutlines => "the outline must be kept",
     KeepsOutputs => "the pieces must be kept or erased",
     KeepsNoVectors => "the vectors must be kept or erased",
-    SaysNothingOfAnswers => "must say whether the answer was kept",
+    SaysNothingOfAnswers => "the answer was kept",
     ForgetsDetailsOfErrors => "with all that it says",
     ForgetsThatItTookOver => "must be known after its end",
     DoesNotTakeOver => "must be handed over",

@@ -1,4 +1,4 @@
-//! What a queen's memory does under many requests, under readers that do not read, and under many connections.
+//! A queen's memory under many requests, under readers that do not read, and under many connections.
 
 use std::{
     net::SocketAddr,
@@ -18,15 +18,15 @@ use crate::{
     upstream, whole,
 };
 
-/// Answers in all, and after how many of them the memory is read.
+/// The number of answers, and after how many of them the memory is read.
 const ANSWERS: usize = 100_000;
 const STEP: usize = 10_000;
-/// Readers that read nothing for a while, and what is written to each.
+/// Readers that read nothing for some time, and the tokens written to each.
 const READERS: usize = 1_000;
 const TOKENS: usize = 4_000;
-/// Connections that say nothing. A server takes 10,000 by default.
+/// Idle connections. A server accepts 10,000 by default.
 const CONNECTIONS: usize = 9_900;
-/// How long memory must not grow before it counts as min_loaded_elapsed, and how long is waited for that at most.
+/// How long the memory must not grow until it counts as stable, and the longest wait for that.
 const QUIET: Duration = Duration::from_secs(3);
 const TIMEOUT: Duration = Duration::from_secs(120);
 
@@ -109,7 +109,7 @@ fn request(address: SocketAddr, tokens: usize) -> Vec<u8> {
     .into_bytes()
 }
 
-/// Waits until the memory of the process grows no more, and says how much it was at most.
+/// Waits until the memory of the process no longer grows, and returns its maximum.
 async fn min_loaded_elapsed(process: Process) -> Result<f64> {
     let (mut highest, mut grown, began) = (0.0, Instant::now(), Instant::now());
     while grown.elapsed() < QUIET && began.elapsed() < TIMEOUT {
