@@ -358,7 +358,7 @@ async fn the_first_ten_minutes_go_as_the_page_says() {
         assert!(output.contains(&line), "the page shows:\n{output}it is:\n{line}");
     }
 
-    let slip = block(&page, "An error names\nits place").trim();
+    let slip = block(&page, "An error\nnames its place").trim();
     let text = block(&page, "Save this as `mine.rhai`").replace("in_region", "in_regoin");
     let error = queen.check_policy(PolicySource::named("mine.rhai", text).unwrap()).await;
     // The keeper adds the name of the file.
