@@ -67,7 +67,7 @@ fn a_freeze_ends_what_nobody_can_come_back_for_and_leaves_the_rest() {
     let [one, two, three, four] = [1, 2, 3, 4].map(parts::job_id);
     assert_eq!(ends(&hand), [(one, GOING, false), (two, GOING, false)]);
     let told: Vec<_> = hand.finishes().into_iter().map(|(job, _)| job).collect();
-    assert_eq!(told, [one, two], "each is told after its record");
+    assert_eq!(told, [one, two], "each is sent after its record");
     assert_eq!(
         [one, two, three, four].map(|job| hand.engine.leaves(job)),
         [false, false, true, true]

@@ -57,7 +57,7 @@ fn an_end_that_is_not_recorded_in_time_is_told_once_and_recorded_later() {
     assert!(!hand.engine.is_quiet(), "it is still to be recorded");
     hand.wait(Duration::from_secs(3_600));
     hand.feed(Input::Recorded { n, result: Ok(()) });
-    assert!(hand.finishes().is_empty(), "it was told before");
+    assert!(hand.finishes().is_empty(), "it was sent before");
     assert!(hand.engine.is_quiet());
 }
 
