@@ -124,7 +124,7 @@ fn models_that_take_turns_on_one_device_are_swapped_no_faster_than_they_may() {
     assert!(calm < hasty, "{calm} against {hasty}");
 }
 
-/// Bursts of `count` jobs each for model `a`, one burst `every` so many seconds.
+/// Bursts of `count` jobs each for model `a`, one every `every` seconds.
 fn bursts(bursts: u64, every: u64, count: u64, service: u64) -> Trace {
     let burst = |n: u64| (0..count).map(move |k| (n * every * 1_000 + k, "a", service));
     let jobs = (0..bursts).flat_map(burst);

@@ -110,7 +110,7 @@ fn a_recorded_run_replays_to_the_same_effects_to_the_byte_whatever_fails() {
     for seed in 1..=40 {
         let simulation = troubled(seed, Faults::many());
         let run = replayed(&simulation, &LeastLoaded::default(), None);
-        assert_eq!(run.questions, 0, "nobody was asked again");
+        assert_eq!(run.questions, 0, "no policy was asked again");
     }
 }
 

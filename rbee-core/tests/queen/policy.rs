@@ -292,7 +292,7 @@ async fn a_client_that_goes_away_while_the_policy_thinks_leaves_no_job() {
             }
         };
         tokio::select! {
-            _ = submit => panic!("nobody has decided"),
+            _ = submit => panic!("nothing has decided"),
             () = is_asked => {}
         }
         go.send(()).unwrap();

@@ -103,7 +103,7 @@ async fn what_somebody_can_come_back_for_goes_on_in_the_next_life_and_the_rest_e
         read(second.attach(waits_on_id, None).await.unwrap()).await.assert_whole(6, 20);
         quiet(&second).await;
         let run: Vec<_> = worker.runs().iter().map(|run| run.job).collect();
-        assert!(!run.contains(&plain_id) && !run.contains(&waiting_id), "nobody waits for them");
+        assert!(!run.contains(&plain_id) && !run.contains(&waiting_id), "no client waits for them");
         assert_eq!(state(&second, plain_id).await.0, JobState::Failed);
     }
 }

@@ -59,7 +59,7 @@ async fn a_store_that_cannot_write_accepts_nothing_and_the_queen_goes_on() {
         let error = queen.submit(request(seed, 9)).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Storage);
         assert_eq!(error.retry_after(), Some(Duration::from_secs(10)), "{error:?}");
-        assert!(!error.message().contains("disk"), "a client is not told why: {error:?}");
+        assert!(!error.message().contains("disk"), "the client does not get the cause: {error:?}");
     }
     let fault = queen.store_fault().await.unwrap().expect("the store fails");
     assert_eq!(fault.error.message(), "the disk is full");

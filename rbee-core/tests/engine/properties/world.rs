@@ -188,7 +188,7 @@ impl World {
                 }
             }
             Effect::Admitted { n, job } => {
-                assert_eq!(self.at_the_door.remove(&n), Some(job), "nobody waits for job {job}");
+                assert_eq!(self.at_the_door.remove(&n), Some(job), "no caller waits for job {job}");
                 let watched = self.jobs.get_mut(&job).expect("a known job");
                 assert!(!watched.admitted || watched.finished, "job {job} joined twice");
                 watched.admitted = true;

@@ -183,7 +183,7 @@ fn a_job_whose_client_went_away_while_the_policy_thought_does_not_join() {
     hand.feed(Input::Withdraw { n: 1, job });
     hand.feed(Input::Advised { ticket, advice: Advice::Failed(error(ErrorKind::Internal)) });
     assert!(recorded(&hand).is_empty() && answers(&hand).is_empty() && hand.engine.is_quiet());
-    assert_eq!(hand.engine.policy_health().faults, 1, "the policy failed all the same");
+    assert_eq!(hand.engine.policy_health().faults, 1, "the policy failed anyway");
 
     // Another caller waits for it.
     hand.submit(keyed(1, 7));

@@ -222,7 +222,7 @@ fn a_silent_stream_goes_on_at_once_where_another_worker_gives_the_same_stream() 
     hand.end(lease, AttemptResult::Aborted, 3);
     let (next, again, other) = hand.start();
     assert_eq!((again, other == hung), (job, false));
-    assert_eq!(view(&hand, number(hung)).leased, 0, "its slot is free, though nobody gets it");
+    assert_eq!(view(&hand, number(hung)).leased, 0, "its slot is free, but no job gets it");
     hand.job(2, 0);
     assert!(hand.starts().is_empty(), "a suspected worker gets no new jobs");
 

@@ -272,7 +272,7 @@ fn a_cold_model_that_found_no_memory_is_asked_about_again_when_a_worker_falls_id
         })
         .collect();
     hand.job(20, 0);
-    assert_eq!((hand.spawns().len(), hand.stops().len()), (0, 0), "no memory, and nobody idle");
+    assert_eq!((hand.spawns().len(), hand.stops().len()), (0, 0), "no memory, and no idle worker");
     hand.done(leases[0]);
     assert_eq!(hand.stops().len(), 1, "the idle one makes room");
 }

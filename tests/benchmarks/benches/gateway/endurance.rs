@@ -60,7 +60,7 @@ async fn many_answers(queen: &Middle) -> Result<()> {
 }
 
 async fn slow_readers(queen: &Middle) -> Result<()> {
-    println!("\n{READERS} streams of {TOKENS} tokens at once, which nobody reads for a while");
+    println!("\n{READERS} streams of {TOKENS} tokens at once, which are not read for some time");
     let process = process(queen)?;
     println!("  before      {:>8.1} MiB", mib(process)?);
     let request = request(queen.address, TOKENS);
@@ -73,7 +73,7 @@ async fn slow_readers(queen: &Middle) -> Result<()> {
     let highest = min_loaded_elapsed(process).await?;
     println!("  unread      {highest:>8.1} MiB at most");
     let beside = Load::new(&whole("", 1, 100), queen.address).run(100).await?;
-    println!("  beside them, an answer takes {:?} (median)", beside.first(0.5));
+    println!("  meanwhile, an answer takes {:?} (median)", beside.first(0.5));
     let reading = readers.into_iter().map(whole_stream);
     let given = futures_util::future::try_join_all(reading).await?;
     let whole = given.iter().filter(|tokens| **tokens == TOKENS).count();
@@ -82,7 +82,7 @@ async fn slow_readers(queen: &Middle) -> Result<()> {
 }
 
 async fn many_connections(queen: &Middle) -> Result<()> {
-    println!("\n{CONNECTIONS} connections that say nothing");
+    println!("\n{CONNECTIONS} idle connections");
     let process = process(queen)?;
     let before = mib(process)?;
     let mut idle = Vec::new();
@@ -91,7 +91,7 @@ async fn many_connections(queen: &Middle) -> Result<()> {
     }
     let beside = Load::new(&whole("", 1, 100), queen.address).run(100).await?;
     let each = (mib(process)? - before) * 1024.0 / CONNECTIONS as f64;
-    println!("  {each:.1} KiB each; beside them, an answer takes {:?} (median)", beside.first(0.5));
+    println!("  {each:.1} KiB each; meanwhile, an answer takes {:?} (median)", beside.first(0.5));
     drop(idle);
     Ok(())
 }
