@@ -146,7 +146,7 @@ proptest! {
         replay.settings.min_loaded = Duration::from_secs(min_loaded);
         let report = replay.run(&LeastLoaded::default()).unwrap();
         prop_assert_eq!(report.completed, rows.len(), "{:?} {:?}", report.rejected, report.failed);
-        // A device holds at most `held` workers at once, and each stays for at least `min_loaded`.
+        // All devices hold at most `held` workers at once, and each stays for at least `min_loaded`.
         if min_loaded > 0 {
             let held: u64 = machines.iter().map(|(gib, ..)| gib / 4).sum();
             let most = held * (report.elapsed_ms / (min_loaded * 1_000) + 1);
