@@ -1,11 +1,12 @@
-//! Fetches a model from the hub into a store, and tells how long each part of it took.
+//! Downloads a model from the hub into a store, and prints how long each part of it took.
 //!
 //! ```text
 //! cargo run -p rbee-core --features hub --example fetch-model -- hf:org/repo[@revision][::file=path] [STORE]
 //! ```
 //!
-//! The hub is that of the environment (`HF_ENDPOINT`, `HF_TOKEN`, `HF_HUB_OFFLINE`), the files go to its standard cache
-//! (`HF_HUB_CACHE`, `HF_HOME`), and the store's own directory is the second argument or `rbee-models` here.
+//! The hub is the one in the environment (`HF_ENDPOINT`, `HF_TOKEN`, `HF_HUB_OFFLINE`). The files go to its standard
+//! cache (`HF_HUB_CACHE`, `HF_HOME`). The store's own directory is the second argument, or `rbee-models` in the working
+//! directory.
 
 use std::{
     sync::{
@@ -45,7 +46,7 @@ async fn main() -> Result<()> {
     let resolve = began.elapsed().as_secs_f64();
 
     let began = Instant::now();
-    // What was there before is no part of the throughput.
+    // Bytes that were there before do not count for the throughput.
     let there = Mutex::new(None);
     let (told, came) = (AtomicU64::new(0), std::sync::Arc::new(AtomicU64::new(0)));
     let sum = came.clone();

@@ -1,4 +1,4 @@
-//! The worker without a model does what its script says.
+//! The echo worker does what its script says.
 
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
@@ -97,7 +97,7 @@ async fn an_answer_continued_anywhere_is_the_same_answer() {
     let worker = echo().build();
     let whole = outputs(&worker, run(5)).await.unwrap();
     let said = EchoWorker::text(SEED, 2).len();
-    // Readers have all of the two tokens, or all but the last three bytes, or nothing.
+    // Readers have both tokens, or all but the last three bytes, or nothing.
     for held_back in [0, 3, said] {
         let mut run = run(5);
         run.attempt = 2;

@@ -1,4 +1,4 @@
-//! The suite for hives: `InProcessHive` passes it, and hives with one fault each do not.
+//! The conformance suite of hives: `InProcessHive` passes it, and hives with one fault each do not.
 
 use std::{
     path::Path,
@@ -71,7 +71,7 @@ fn spec(model: &str) -> WorkerSpec {
     spec
 }
 
-/// The sentence with which the suite fails; none where the hive passes.
+/// The sentence with which the suite fails; `None` if the hive passes.
 async fn verdict(hive: Arc<dyn HiveBackend>) -> Option<String> {
     let suite = conformance::hive::check(hive, spec("good"), spec("bad"));
     let panic = tokio::spawn(suite).await.err()?.into_panic();
@@ -93,7 +93,7 @@ async fn the_in_process_hive_tells_of_a_death() {
     conformance::hive::a_death_is_told(hive.clone(), spec("good"), kill).await;
 }
 
-/// What a broken hive does wrong.
+/// The fault of a broken hive.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Flaw {
     SecondWatchFails,
@@ -122,7 +122,7 @@ enum Flaw {
     ShutdownDoesNothing,
 }
 
-/// A good hive with one flaw.
+/// A correct hive with one fault.
 #[derive(Debug)]
 struct Broken {
     hive: InProcessHive,
@@ -221,7 +221,7 @@ impl HiveBackend for Broken {
         let mut spec = spec.clone();
         let id = match self.flaw {
             Flaw::SpawnUnderAnotherName => WorkerId::random(),
-            // The first of a name is right.
+            // The first spawn with an id is correct.
             Flaw::EverySpawnIsNew if self.hive.worker(id).await.is_ok() => WorkerId::random(),
             _ => id,
         };
@@ -273,7 +273,7 @@ impl HiveBackend for Broken {
     }
 }
 
-/// What is wrong with how the suite judges a hive with this flaw.
+/// How the suite misjudges a hive with this fault; `None` if it fails as expected.
 async fn misjudged(flaw: Flaw, words: &str) -> Option<String> {
     let hive = Broken { hive: in_process(), flaw, calls: AtomicU64::new(0) };
     match verdict(Arc::new(hive)).await {
@@ -301,7 +301,7 @@ async fn every_flaw_is_caught_and_named() {
         (SinceTooLate, "after the"),
         (StopDoesNothing, "before and after a stop"),
         (StopOfUnknownFails, "stop failed"),
-        (StopTellsAnExit, "its exit was told"),
+        (StopTellsAnExit, "was asked to stop"),
         (StopHangs, "stop took longer"),
         (UnknownWorkerIsLost, "not NOT_FOUND"),
         (OneSubscriptionOnly, "is None, not a report"),

@@ -1,6 +1,6 @@
-//! `kill -9` of a process that downloads: another goes on where it was, also one that has waited for it.
+//! `kill -9` of a process that downloads: another process continues from the same byte, also one that waited for it.
 //!
-//! The child is this test binary again, with only [`the_child_downloads`] to run.
+//! The child is this test binary again, running only [`the_child_downloads`].
 
 use std::{
     env, fs,
@@ -20,10 +20,10 @@ const ENDPOINT: &str = "RBEE_TEST_HUB_ENDPOINT";
 const DIR: &str = "RBEE_TEST_HUB_DIR";
 const WEIGHTS: &str = "model.safetensors";
 const BYTES: usize = 2 << 20;
-/// What comes before the connection is held.
+/// What is sent before the connection is held open.
 const HELD: u64 = 1 << 20;
 
-/// Ends the child with the test, however that ends.
+/// Kills the child when the test ends, also if it fails.
 struct Killed(Child);
 
 impl Killed {
@@ -47,7 +47,7 @@ async fn download(endpoint: &str, dir: &Path) -> Result<StoredModel> {
     let hub_cache = Some(dir.join("hub"));
     let options = StoreOptions { hub_cache, head_room: 0, ..StoreOptions::default() };
     let store = ModelStore::open(dir.join("store"), options)?;
-    // Longer than the tests' server holds a connection.
+    // Longer than the hub of the tests holds a connection.
     let hub = Hub::builder().endpoint(endpoint).stall(Duration::from_secs(30)).build()?;
     store.download(&hub, &model(), Progress::ignore()).await
 }
@@ -59,7 +59,7 @@ async fn the_child_downloads() {
     }
 }
 
-/// A child that has got half of the weights and gets no more.
+/// A child that has received half of the weights and receives no more.
 fn half_done(server: &HubServer, dir: &Path) -> Killed {
     server.fail(WEIGHTS, &[Fault::Stall(HELD as usize)]);
     let mut child = Command::new(env::current_exe().unwrap());

@@ -1,4 +1,4 @@
-//! Downloads from a hub that behaves, and from one that does not.
+//! Downloads from a hub that behaves correctly, and from one that does not.
 
 use std::{
     fs,
@@ -47,7 +47,7 @@ impl Place {
         self.dir.path().join("hub/models--bee--tiny")
     }
 
-    /// The model is there with the bytes that the hub has.
+    /// The model is in the store, with the bytes that the hub has.
     fn check(&self) {
         let in_use = self.store.open_model(&pinned()).unwrap().expect("it is there");
         for file in ["config.json", "tokenizer.json", WEIGHTS] {
@@ -101,7 +101,7 @@ async fn a_model_is_resolved_downloaded_and_laid_out_as_other_tools_do_it() {
     let link = fs::read_link(repository.join("snapshots").join(COMMIT).join(WEIGHTS)).unwrap();
     let digest = Digest::of(weights(1, BIG)).hex();
     assert_eq!(link, PathBuf::from(format!("../../blobs/{digest}")));
-    // Again, by another store on the same disk and without a hub.
+    // Again, with another store on the same disk and without a hub.
     let offline = place.hub().endpoint("http://127.0.0.1:9").offline(true).build().unwrap();
     let again = open(&place.dir).download(&offline, &tiny(), Progress::ignore()).await.unwrap();
     assert_eq!(again.digest, stored.digest);

@@ -1,7 +1,7 @@
-//! Where tokens of a hub go: to their own endpoint, and nowhere else.
+//! Hub tokens go to their own endpoint, and nowhere else.
 //!
-//! What a hive takes from its environment is seen in a child: this test binary again, with only
-//! [`the_child_provisions`] to run.
+//! What a hive reads from its environment is tested in a child: this test binary again, running only
+//! [`the_child_provisions`].
 
 use std::{
     env,
@@ -37,7 +37,7 @@ fn store(dir: &Path) -> ModelStore {
 async fn provision(dir: &Path, access: HubAccess) -> Result<(), Error> {
     let hive = InProcessHive::new().with_store(store(dir));
     hive.start().await.unwrap();
-    // Without a factory the files are not looked at, and that alone is refused.
+    // Without a factory the files are not checked; only this request is refused.
     match hive.provision(&tiny(), ModelOrigin::Hub(access), Progress::ignore()).await {
         Err(error) if error.message().contains("factory") => Ok(()),
         provisioned => provisioned.map(drop),
@@ -53,11 +53,11 @@ async fn the_child_provisions() {
         anonymous: env::var(ANONYMOUS).is_ok(),
         ..HubAccess::default()
     };
-    // What is fetched is no model that could be loaded; where the token went is what counts.
+    // The file that is fetched is not a loadable model; only where the token went matters here.
     let _ = provision(dir.as_ref(), access).await;
 }
 
-/// Has a hive with a token of its own carry out an order.
+/// Gives an order to a hive that has a token of its own.
 fn order(own: &HubServer, order: &[(&str, &str)]) {
     let dir = tempfile::tempdir().unwrap();
     let mut child = Command::new(env::current_exe().unwrap());

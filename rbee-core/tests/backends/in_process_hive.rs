@@ -1,4 +1,4 @@
-//! What the in-process hive does beyond what every hive must.
+//! Behavior of the in-process hive beyond what every hive must do.
 
 use std::{
     path::Path,
@@ -17,7 +17,7 @@ use rbee_core::{
 };
 use tokio::sync::Semaphore;
 
-/// Loads when the gate lets it; the model says how.
+/// Loads when the gate opens; the name of the model says how.
 #[derive(Clone, Debug, Default)]
 struct Gated(Arc<Inner>);
 
@@ -80,7 +80,7 @@ fn hive() -> (Arc<InProcessHive>, Gated) {
 
 type Spawned = tokio::task::JoinHandle<Result<Arc<dyn Worker>>>;
 
-/// Spawns on a task of its own, and returns when the factory has begun.
+/// Spawns on a task of its own, and returns when the factory has started.
 async fn loading(hive: &Arc<InProcessHive>, factory: &Gated, id: WorkerId) -> Spawned {
     let task = attach(hive, id, Progress::ignore());
     factory.until_begun().await;
@@ -161,7 +161,7 @@ async fn a_worker_appears_at_the_revision_that_first_lists_it() {
     let (hive, factory) = hive();
     let id = WorkerId::random();
     let (slow, quick) = (loading(&hive, &factory, id).await, WorkerId::random());
-    // A change while the first one loads.
+    // A change while the first model loads.
     let file = tempfile::NamedTempFile::new().unwrap();
     let model = ModelRef::file(file.path()).unwrap();
     provision(&hive, &model).await.unwrap();
@@ -181,7 +181,7 @@ async fn a_stop_during_a_load_ends_it_when_the_load_ends() {
     let load = loading(&hive, &factory, id).await;
     let mut stop = Box::pin(hive.stop(id, GRACE));
     assert!((&mut stop).now_or_never().is_none(), "it waits for the load");
-    // Whoever asks for the worker now gets a new one, not the one that is being given up.
+    // A request for the worker now gets a new one, not the one that is being stopped.
     let again = attach(&hive, id, Progress::ignore());
     factory.0.gate.add_permits(1);
     stop.await.unwrap();
@@ -251,7 +251,7 @@ async fn a_subscriber_that_lags_gets_the_whole_state_in_place_of_what_it_missed(
         hive.spawn(id, &spec("m"), Progress::ignore()).await.unwrap();
         assert!(hive.kill(id));
     }
-    // So many that the first note that is not lost is a death, which is news only after the report.
+    // Enough events that the first one not lost is a death, which comes only after the report.
     for _ in 0..2 {
         factory.0.gate.add_permits(1);
         let id = WorkerId::random();
@@ -317,7 +317,7 @@ fn file(path: &Path) -> ModelRef {
     ModelRef::file(path).unwrap()
 }
 
-/// From the hive's own machine.
+/// Provisions from the hive's own machine.
 async fn provision(hive: &InProcessHive, model: &ModelRef) -> Result<ModelOnDisk> {
     hive.provision(model, ModelOrigin::Here, Progress::ignore()).await
 }

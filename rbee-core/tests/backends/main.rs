@@ -1,4 +1,4 @@
-//! What a queen works with: hives, the files of models, the store, and the worker without a model.
+//! The parts that a queen works with: hives, model files, the registry, and the echo worker.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -1,4 +1,4 @@
-//! Models that are copied to a store, used, removed and found out to be damaged.
+//! Models that are copied to a store, used, removed, and found damaged.
 
 use std::{
     fs,
@@ -19,17 +19,17 @@ use rbee_core::{
     models::{Digest, Manifest, ModelFile, ModelFiles, ModelStore, StoreOptions, StoredState},
 };
 
-/// A source in memory that counts what is read, and can fail.
+/// A source in memory that counts the reads, and can fail.
 #[derive(Debug)]
 struct Source {
     manifest: Manifest,
     files: Vec<(String, Vec<u8>)>,
     reads: AtomicUsize,
-    /// Ends with a failure after one chunk.
+    /// Fails after one chunk.
     breaks: AtomicBool,
-    /// Gives nothing after one chunk.
+    /// Stalls after one chunk.
     stalls: AtomicBool,
-    /// Gives other bytes than its manifest says.
+    /// Returns other bytes than its manifest says.
     lies: AtomicBool,
 }
 
@@ -142,7 +142,7 @@ async fn a_single_file_is_given_as_that_file() {
     store.import(&model, files, Progress::ignore()).await.unwrap();
     let in_use = store.open_model(&model).unwrap().unwrap();
     assert_eq!(fs::read_to_string(in_use.path()).unwrap(), "GGUF");
-    // What has changed is seen to have changed.
+    // A changed file is detected.
     fs::write(&file, "GGUF2").unwrap();
     let files = store.local(&model, Progress::ignore()).await.unwrap();
     assert_eq!(files.manifest().files()[0].sha256, Digest::of("GGUF2"));
@@ -175,9 +175,9 @@ async fn fifty_callers_make_one_copy_and_it_outlives_them() {
     let (store, from) = (open(dir.path()), small());
     let all = join_all((0..50).map(|_| import(&store, "a", &from))).await;
     assert!(all.iter().all(Result::is_ok));
-    // Of an empty file there is nothing to read.
+    // An empty file is not read.
     assert_eq!(from.reads.load(Ordering::SeqCst), 2);
-    // One that is asked for and left at once is made all the same.
+    // An import whose caller leaves at once is completed anyway.
     let mut changed = store.changed();
     {
         let left = import(&store, "b", &from);
@@ -263,7 +263,7 @@ async fn the_least_recently_used_make_room_and_what_is_in_use_does_not() {
     for n in 1..=3 {
         import(&store, &n.to_string(), &of(n)).await.unwrap();
     }
-    // The order of use, whatever the resolution of the disk's times.
+    // Sets the order of use, whatever the resolution of the disk's timestamps.
     for (n, seconds) in [("1", 30), ("2", 20), ("3", 10)] {
         let used =
             store.dir().join("used").join(&Digest::of(format!("file:/models/{n}")).hex()[..32]);
@@ -277,13 +277,13 @@ async fn the_least_recently_used_make_room_and_what_is_in_use_does_not() {
     import(&store, "4", &of(4)).await.unwrap();
     assert_eq!(names(), ["file:/models/1", "file:/models/2", "file:/models/4"]);
     let error = import(&store, "5", &source(&[("w", vec![5; 3000])])).await.unwrap_err();
-    // What is in use may be free again; what is larger than the whole budget never fits.
+    // Space in use may become free later; a model larger than the whole budget never fits.
     assert_eq!((error.kind(), error.short_bytes()), (ErrorKind::DiskInUse, Some(500)));
     assert!(error.message().contains("budget of the store is 3500"), "{error}");
     let error = import(&store, "6", &source(&[("w", vec![5; 4000])])).await.unwrap_err();
     assert_eq!((error.kind(), error.short_bytes()), (ErrorKind::Storage, None));
     assert!(error.message().contains("4000"), "{error}");
-    // Nothing went for what did not fit.
+    // No model was evicted for one that did not fit.
     assert_eq!(names(), ["file:/models/1", "file:/models/2", "file:/models/4"]);
     drop(second);
 }
@@ -317,7 +317,7 @@ async fn a_model_that_is_sent_chunk_by_chunk_goes_on_where_it_was() {
     let short = store.finish(&digest, Progress::ignore()).await.unwrap_err();
     assert_eq!(short.kind(), ErrorKind::Conflict);
     assert!(short.message().contains("6 bytes are there; it should have 10"), "{short}");
-    // Another process goes on.
+    // Another process continues.
     let store = open(dir.path());
     let begun = store.begin(&model("m"), &from.manifest).await.unwrap();
     assert_eq!(begun.files.iter().map(|(_, there)| *there).collect::<Vec<_>>(), [6, 0]);

@@ -1,4 +1,4 @@
-//! The suite of the registries, run on both of them and on some that break one rule each.
+//! The conformance suite of registries, run on both of them and on registries that break one rule each.
 
 mod broken;
 
@@ -18,7 +18,7 @@ use rbee_core::{
     time::WallTime,
 };
 
-/// A clock that moves only when it is told to.
+/// A clock that moves only if a test moves it.
 #[derive(Clone)]
 struct HandClock(Arc<AtomicU64>);
 
@@ -36,7 +36,7 @@ impl HandClock {
     }
 }
 
-/// A store that lives by a [`HandClock`].
+/// A store that uses a [`HandClock`].
 struct Store<H> {
     clock: HandClock,
     handle: H,

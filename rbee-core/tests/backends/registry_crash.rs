@@ -1,7 +1,7 @@
-//! `kill -9` of a process that writes, at moments chosen by a seed: everything it acknowledged is there.
+//! `kill -9` of a process that writes, at times chosen by a seed: everything it acknowledged is stored.
 //!
-//! The child is this test binary again, with only [`the_child_writes`] to run and the database named in its
-//! environment. It tells each acknowledgement on its standard output; what was told before the kill is what counts.
+//! The child is this test binary again, running only [`the_child_writes`], with the database named in its environment.
+//! It prints each acknowledgement to its standard output; what it printed before the kill is compared.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -26,7 +26,7 @@ const ROUNDS: u64 = 30;
 /// Rounds on the same database.
 const ROUNDS_PER_FILE: u64 = 6;
 const CALLERS: u64 = 8;
-/// So long that only the lock of the dead, not its lease, can explain that it is taken over.
+/// So long that only the lock of the dead process, not its lease, can explain a takeover.
 const LEASE: Duration = Duration::from_secs(24 * 3600);
 
 fn chunk(n: u32) -> TokenChunk {
@@ -57,7 +57,7 @@ fn job(order: u64) -> JobRecord {
     JobRecord::queued(request.into(), order, WallTime::now(), Epoch::default())
 }
 
-/// One line, written at once, so that a kill cuts at most the last one.
+/// One line, written with one call, so that a kill cuts at most the last one.
 fn tell(line: &str) {
     let mut out = std::io::stdout().lock();
     if writeln!(out, "{line}").and_then(|()| out.flush()).is_err() {
@@ -66,7 +66,7 @@ fn tell(line: &str) {
     }
 }
 
-/// Does nothing in an ordinary run. As the child it writes until it is killed.
+/// Does nothing in an ordinary run. In the child, writes until it is killed.
 #[test]
 fn the_child_writes() {
     let Ok(database) = std::env::var(DATABASE) else {
@@ -92,7 +92,7 @@ fn the_child_writes() {
 }
 
 async fn write(registry: &dyn Registry, epoch: Epoch, caller: u64, with_ends: bool) {
-    // Bounded, so that a child whose parent is gone ends in any case.
+    // Bounded, so that a child without a parent ends in any case.
     for n in 0..100_000 {
         let job = job(n * CALLERS + caller);
         let id = job.id;
@@ -134,7 +134,7 @@ async fn write(registry: &dyn Registry, epoch: Epoch, caller: u64, with_ends: bo
     }
 }
 
-/// What a child has said.
+/// What a child has printed.
 #[derive(Default)]
 struct Acknowledged {
     epoch: Option<Epoch>,
@@ -153,13 +153,13 @@ impl Acknowledged {
                 self.tokens.insert(id.parse().unwrap(), n.parse().unwrap());
             }
             ["ended", id] => drop(self.ended.insert(id.parse().unwrap())),
-            // What the test harness itself says.
+            // Output of the test harness itself.
             _ => {}
         }
     }
 }
 
-/// Killed and waited for whatever happens, so that none is left behind.
+/// Killed and waited for in any case, so that no process is left over.
 struct KilledOnDrop(Child);
 
 impl Drop for KilledOnDrop {
@@ -182,7 +182,7 @@ fn spawn(database: &Path, with_ends: bool) -> KilledOnDrop {
     KilledOnDrop(command.spawn().unwrap())
 }
 
-/// Lets a child write, kills it at this moment, and gives what it said until then.
+/// Lets a child write, kills it after this time, and returns what it printed.
 fn run_until_killed(database: &Path, with_ends: bool, moment: Moment) -> Acknowledged {
     let mut child = spawn(database, with_ends);
     let output = BufReader::new(child.0.stdout.take().unwrap());
@@ -201,7 +201,7 @@ fn run_until_killed(database: &Path, with_ends: bool, moment: Moment) -> Acknowl
         limit -= 1;
     }
     child.0.kill().unwrap();
-    // What was in the pipe when the kill came was acknowledged too; a line that it cut is not whole.
+    // What was in the pipe at the kill was acknowledged too; a line that the kill cut is incomplete.
     let mut rest = Vec::new();
     while let Some(Ok(line)) = lines.next() {
         rest.push(line);
@@ -213,7 +213,7 @@ fn run_until_killed(database: &Path, with_ends: bool, moment: Moment) -> Acknowl
     heard
 }
 
-/// Lines are written with one call, so only the last can have been cut; a cut one is shorter than its kind.
+/// Each line is written with one call, so only the last one can be cut; a cut line is shorter than its kind.
 fn is_whole(line: &[u8]) -> bool {
     let text = String::from_utf8_lossy(line);
     let words: Vec<&str> = text.split(' ').collect();
@@ -229,7 +229,7 @@ enum Moment {
     AfterTime(Duration),
 }
 
-/// SplitMix64: the moments of the kills are the same in every run.
+/// SplitMix64: the times of the kills are the same in every run.
 struct Random(u64);
 
 impl Random {
@@ -252,7 +252,7 @@ fn everything_that_was_acknowledged_survives_a_kill() {
         let database = dir.path().join("rbee.db");
         let mut last = Epoch::default();
         for round in 0..ROUNDS_PER_FILE {
-            // One round in six dies while it opens or migrates the database.
+            // One round in six is killed while it opens or migrates the database.
             let moment = match round {
                 0 if file % 2 == 0 => {
                     Moment::AfterTime(Duration::from_micros(random.below(40_000)))
@@ -274,7 +274,7 @@ fn everything_that_was_acknowledged_survives_a_kill() {
     );
 }
 
-/// Opens the database as another queen and looks for everything. Gives the last epoch.
+/// Opens the database as another queen, checks everything, and returns the last epoch.
 async fn check(database: &Path, heard: &Acknowledged, last: Epoch, what: &str) -> Epoch {
     let registry = SqliteRegistry::open(database).unwrap();
     let queen = QueenId::new("parent").unwrap();
@@ -323,7 +323,7 @@ async fn check(database: &Path, heard: &Acknowledged, last: Epoch, what: &str) -
     found.epoch
 }
 
-/// The end of a job and its usage are one.
+/// The end of a job and its usage are stored together.
 fn usage_fits_the_ends(database: &rusqlite::Connection, what: &str) {
     let sum = |sql| database.query_row(sql, [], |row| row.get::<_, i64>(0));
     let ends = sum("SELECT count(*) FROM jobs WHERE state = 'complete'").unwrap();

@@ -1,7 +1,7 @@
 //! A disk that is really full: a small file system in memory, which only root can mount, and only on Linux.
 //!
-//! Where it cannot be mounted this says so loudly; the same fault, brought about inside SQLite, is tested with the
-//! registry itself.
+//! If it cannot be mounted, the test prints a warning. The tests of the registry itself cause the same fault inside
+//! SQLite.
 
 use std::{fs, path::Path, process::Command, time::Duration};
 
@@ -14,7 +14,7 @@ use rbee_core::{
     time::WallTime,
 };
 
-/// Unmounted whatever happens.
+/// Unmounted in any case.
 struct SmallDisk(tempfile::TempDir);
 
 impl SmallDisk {
@@ -105,7 +105,7 @@ async fn a_full_disk_fails_records_whole_and_room_mends_it() {
     let queue = |job: &JobRecord| Change::JobQueued(Box::new(job.clone()));
     registry.record(epoch, &[queue(&first)]).await.unwrap();
 
-    // Half of what is left for something else, the rest for the registry, until there is no room.
+    // Half of the remaining space for another file, the rest for the registry, until the disk is full.
     fs::write(&ballast, vec![0; 400 << 10]).unwrap();
     let mut acknowledged = vec![first.id];
     let mut refused = Vec::new();

@@ -1,4 +1,4 @@
-//! The conformance suite of workers: `CandleWorker` passes it, and whoever breaks a rule of it is caught.
+//! The conformance suite of workers: `CandleWorker` passes it, and a worker that breaks a rule fails it.
 
 use std::{
     sync::{
@@ -18,7 +18,7 @@ use rbee_core::{
     worker::{EchoWorker, Resume, WorkerHealth},
 };
 
-/// How long a broken worker has; long enough for a proper one on a busy machine.
+/// The time limit for a broken worker; long enough for a correct one on a busy machine.
 const PROMPTNESS: Duration = Duration::from_secs(2);
 
 /// A way to break the contract.
@@ -54,7 +54,7 @@ enum Fault {
     NoHeartbeats,
 }
 
-/// A proper worker with one fault.
+/// A correct worker with one fault.
 #[derive(Debug)]
 struct Broken {
     inner: Arc<dyn Worker>,
@@ -72,7 +72,7 @@ impl Broken {
     }
 }
 
-/// Vectors with something wrong.
+/// Vectors with a fault.
 fn bent(fault: Fault, mut vectors: Vec<Vec<f32>>) -> Vec<Vec<f32>> {
     match fault {
         Fault::VectorsInAnotherOrder => vectors.reverse(),
@@ -240,7 +240,7 @@ async fn candle_passes_with_the_bundled_model() {
     suite::check(&Subject::new(Arc::new(worker), story)).await;
 }
 
-/// The sentence the suite panics with over a worker with this fault.
+/// The sentence that the suite panics with for a worker with this fault.
 async fn caught(inner: Arc<dyn Worker>, fault: Fault) -> Option<String> {
     let mut subject = subject(Broken::new(inner, fault));
     subject.promptness = PROMPTNESS;
@@ -252,7 +252,7 @@ async fn caught(inner: Arc<dyn Worker>, fault: Fault) -> Option<String> {
     )
 }
 
-/// A worker that makes vectors.
+/// A worker that computes embeddings.
 async fn encoder() -> Arc<dyn Worker> {
     let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/bert-tiny");
     Arc::new(load(dir).await.unwrap())
@@ -318,7 +318,7 @@ async fn every_broken_worker_is_caught_with_a_sentence_that_says_why() {
         (Fault::NoHeartbeats, "although heartbeats are promised"),
     ];
     let checks = faults.map(|(fault, said)| async move {
-        // A worker each, so that the waits of one do not add to those of another.
+        // One worker for each fault, so that their waits do not add up.
         let sentence = caught(tiny().await, fault).await;
         let sentence = sentence.unwrap_or_else(|| panic!("{fault:?} was not caught"));
         assert!(sentence.contains(said), "{fault:?}: {sentence}");

@@ -1,4 +1,4 @@
-//! `CandleWorker` with models that make vectors, against what the sentence-transformers library makes of the same
+//! `CandleWorker` with embedding models, compared with what the sentence-transformers library computes from the same
 //! files: `fixtures/make_encoders.py` wrote both.
 
 use std::{fs, path::Path};
@@ -84,7 +84,7 @@ async fn vectors(worker: &dyn Worker, run: Run) -> Result<(Vec<Vec<f32>>, Usage)
     panic!("no end");
 }
 
-/// The largest difference of two numbers at the same place.
+/// The largest difference of two numbers at the same index.
 fn distance(a: &[f32], b: &[f32]) -> f32 {
     assert_eq!(a.len(), b.len());
     a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
@@ -132,7 +132,7 @@ async fn it_says_what_it_can_do_and_refuses_the_rest() {
     assert_eq!(can.context_tokens, Some(24), "sentence_bert_config.json");
     assert!(worker.info().numerics.contains(" f32 batch/"), "{}", worker.info().numerics);
     let health = worker.health().await.unwrap();
-    // The file has 16-bit numbers and a pooler that is of no use here.
+    // The file has 16-bit numbers, and a pooler that is not used here.
     let file = fs::metadata(fixture("bert-tiny").join("model.safetensors")).unwrap().len();
     assert_eq!(health.busy, 0);
     assert!((file..2 * file).contains(&health.vram_bytes.unwrap()), "{health:?} of {file}");
@@ -163,7 +163,7 @@ async fn a_text_that_is_too_long_is_refused_with_its_place_and_both_lengths() {
     let short =
         CandleWorker::load(fixture("roberta-tiny"), options, Progress::ignore()).await.unwrap();
     assert_eq!(short.info().capabilities.context_tokens, Some(10));
-    // 32 positions, of which the first two are not used.
+    // 32 positions, of which the first two are unused.
     let free =
         changed("roberta-tiny", "sentence_bert_config.json", |it| it["max_seq_length"] = 99.into());
     let free = load(free.path()).await.unwrap();
@@ -190,7 +190,7 @@ async fn pooling_and_length_are_by_the_models_own_files() {
     assert!(length(&bare) > 1.1, "{}", length(&bare));
     let scaled: Vec<f32> = bare.iter().map(|x| x / length(&bare)).collect();
     assert!(distance(&scaled, &mean) < 1e-5);
-    // Without a word on it, the mean at length 1.
+    // If nothing says how to pool: the mean, scaled to length 1.
     let plain = tempfile::tempdir().unwrap();
     copy(&fixture("bert-tiny"), plain.path());
     fs::remove_file(plain.path().join("modules.json")).unwrap();

@@ -1,4 +1,4 @@
-//! Files that are damaged, or made to do damage: loading them is an error that names the file, and never a panic.
+//! Damaged or hostile files: loading them is an error that names the file, and never a panic.
 
 use std::{fs, path::Path, time::Duration};
 
@@ -22,7 +22,7 @@ fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap()
 }
 
-/// Loads, within a bound; what loads is also run, which may fail but not break the worker.
+/// Loads within a time limit. If the model loads, it is also run; that may fail but must not break the worker.
 fn attempt(dir: &Path) -> Result<CandleWorker, Error> {
     runtime().block_on(async {
         let worker = tokio::time::timeout(Duration::from_secs(30), load(dir))
@@ -39,7 +39,7 @@ fn attempt(dir: &Path) -> Result<CandleWorker, Error> {
     })
 }
 
-/// The error of a directory in which something is wrong, which must name the file.
+/// The error of loading a directory with a fault. It must name the file.
 fn fault(dir: &Path, file: &str) -> Error {
     let error = attempt(dir).expect_err(file);
     assert!(error.message().contains(file), "{error} does not name {file}");
@@ -171,7 +171,7 @@ fn a_tokenizer_that_does_not_fit_the_model_is_refused() {
     dropout["model"]["dropout"] = 0.5.into();
     let error = fault(with("tokenizer.json", dropout.to_string()).path(), "tokenizer.json");
     assert!(error.message().contains("model.dropout is 0.5"), "{error}");
-    // Cut prompts and filled prompts are left-overs of training, and ignored.
+    // Truncation and padding of prompts are left over from training, and ignored.
     let mut cut = tokenizer();
     cut["truncation"] =
         json!({"direction": "Right", "max_length": 2, "strategy": "LongestFirst", "stride": 0});
@@ -214,7 +214,7 @@ fn what_is_no_regular_file_is_not_opened() {
     assert!(fault(dir.path(), "config.json").message().contains("is not a regular file"));
 }
 
-/// Files that were of interest once; each is loaded as what its name begins with.
+/// Files that once found a bug; each is loaded as the file that its name begins with.
 #[test]
 fn the_corpus_is_loaded_or_refused_by_name() {
     let corpus = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/corpus"));
@@ -242,7 +242,7 @@ fn named(error: &Error) {
     assert!(at_all, "{error}");
 }
 
-/// The places of a JSON document, as pointers.
+/// All positions in a JSON document, as pointers.
 fn places(value: &Value, at: &str, out: &mut Vec<String>) {
     out.push(at.to_owned());
     match value {
@@ -260,7 +260,7 @@ fn places(value: &Value, at: &str, out: &mut Vec<String>) {
     }
 }
 
-/// Something that does not belong where it is put.
+/// A value that is wrong at its position.
 fn odd() -> impl Strategy<Value = Value> {
     prop_oneof![
         Just(Value::Null),
@@ -286,7 +286,7 @@ fn odd() -> impl Strategy<Value = Value> {
 fn cases() -> ProptestConfig {
     ProptestConfig {
         failure_persistence: Some(Box::new(FileFailurePersistence::Off)),
-        // More by hand: PROPTEST_CASES=20000.
+        // For a longer run: PROPTEST_CASES=20000.
         cases: std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(48),
         ..ProptestConfig::default()
     }

@@ -1,6 +1,6 @@
 //! The worker that runs models in this process.
 //!
-//! Apart from the other tests because it takes all processors, and some of those measure time.
+//! Separate from the other tests because it uses all processors, and some of the others measure time.
 
 #![cfg(feature = "candle")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]

@@ -1,4 +1,4 @@
-//! `CandleWorker` on a model of random weights, whose answers are any bytes at all.
+//! `CandleWorker` on a model of random weights, whose answers are arbitrary bytes.
 
 use std::{
     sync::{Arc, Mutex},
@@ -26,7 +26,7 @@ async fn refusal(worker: &CandleWorker, run: Run) -> Error {
     }
 }
 
-/// Waits until the worker is free, a bounded while.
+/// Waits until the worker is free, within a time limit.
 async fn idle(worker: &CandleWorker) {
     for _ in 0..2_000 {
         if worker.health().await.unwrap().busy == 0 {
@@ -87,7 +87,7 @@ async fn a_cut_inside_a_held_back_stop_text_is_no_gap() {
     let plain = |s: &mut Sampling| s.max_tokens = Some(30);
     let text = answer(&*worker, run("bees", 9, fresh(), plain)).await.text();
     let characters: Vec<char> = text.chars().collect();
-    // Four characters from the middle of the answer, which several tokens make.
+    // Four characters from the middle of the answer; they span several tokens.
     let stop: String = characters[characters.len() / 2..][..4].iter().collect();
     let sampling = |s: &mut Sampling| {
         (s.max_tokens, s.stop) = (Some(30), vec![stop.clone(), "\u{1}never".into()])
@@ -224,7 +224,7 @@ async fn one_run_at_a_time_and_a_dropped_one_frees_the_slot() {
     assert_eq!(worker.execute(endless()).await.err().unwrap().kind(), ErrorKind::WorkerBusy);
     drop(stream);
     idle(&worker).await;
-    // The future of `execute` is dropped before it has said anything.
+    // The future of `execute` is dropped before it has returned anything.
     assert!(worker.execute(endless()).now_or_never().is_none());
     idle(&worker).await;
     answer(&*worker, endless()).await;
@@ -244,7 +244,7 @@ async fn dropping_the_worker_ends_the_run_also_where_its_reader_stalls() {
     let worker = tiny().await;
     let stream = worker.execute(run("bee", 5, fresh(), |_| {})).await.unwrap();
     drop(worker);
-    // Nothing is read before the thread is waiting for room; then it is told to end, and says so.
+    // The stream is read only after the thread waits for space; the thread is then stopped, and reports it.
     let items: Vec<_> = stream.collect().await;
     let last = items.last().unwrap().as_ref();
     assert!(matches!(last, Err(error) if error.kind() == ErrorKind::WorkerLost), "{last:?}");
@@ -296,7 +296,7 @@ async fn a_load_that_nobody_waits_for_is_given_up() {
     let receiver = Mutex::new(Some(receiver));
     let calls = Arc::new(Mutex::new(0));
     let counted = calls.clone();
-    // The first update waits until the load was dropped; there is no second.
+    // The first update waits until the load is dropped; there is no second one.
     let progress = Progress::new(move |_| {
         *counted.lock().unwrap() += 1;
         if let Some(receiver) = receiver.lock().unwrap().take() {

@@ -68,7 +68,7 @@ fn a_queue_that_lasts_gets_a_replica_and_an_idle_one_goes_and_never_back_and_for
     assert!(report.scale_ups >= 2, "one a burst at least: {report:?}");
     assert_eq!(report.scale_backs, report.scale_ups, "and all of them go again");
     assert!(report.scale_ups <= 10, "{report:?}");
-    // Within the pause after a scale-back nothing is started again.
+    // During the pause after a scale-back no worker is started.
     replay.settings.scale_back_after = Duration::from_secs(4_000);
     let slow = run(&replay, &LeastLoaded::default());
     assert!(slow.scale_ups < report.scale_ups, "the replicas of the first burst serve the second");
@@ -124,7 +124,7 @@ fn models_that_take_turns_on_one_device_are_swapped_no_faster_than_they_may() {
     assert!(calm < hasty, "{calm} against {hasty}");
 }
 
-/// `count` jobs for model `a` in one moment, `every` so many seconds.
+/// Bursts of `count` jobs each for model `a`, one every `every` seconds.
 fn bursts(bursts: u64, every: u64, count: u64, service: u64) -> Trace {
     let burst = |n: u64| (0..count).map(move |k| (n * every * 1_000 + k, "a", service));
     let jobs = (0..bursts).flat_map(burst);

@@ -1,4 +1,4 @@
-//! What the built-in policy decides, and the reasons it gives.
+//! The decisions of the built-in policy, and the reasons it gives.
 
 mod running;
 mod starting;
@@ -107,7 +107,7 @@ fn device(index: u32, total: u64, free: u64) -> Device {
     }
 }
 
-/// An online hive with these devices and, where a size is given, model `m` on its disk.
+/// An online hive with these devices. If a size is given, model `m` is on its disk.
 fn hive(name: &str, devices: impl Into<Arc<[Device]>>, size: Option<u64>) -> HiveView {
     HiveView {
         id: id(name),
@@ -155,7 +155,7 @@ fn rejected(placement: Placement) -> Error {
     }
 }
 
-/// Why the candidate was not taken.
+/// Why the candidate was refused.
 fn reason(ask: &Ask, cluster: &ClusterView, candidate: &Candidate) -> String {
     let explanation = LeastLoaded::default().explain(ask, cluster);
     let found = explanation.candidates.into_iter().find(|(c, _)| c == candidate);

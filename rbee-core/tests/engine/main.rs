@@ -1,4 +1,4 @@
-//! What decides, without input or output: the engine, the policies, and both in virtual time.
+//! The deciding parts, without input or output: the engine, the policies, and both in virtual time.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

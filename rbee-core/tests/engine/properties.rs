@@ -1,6 +1,6 @@
-//! The engine under random inputs, sensible and not: late, double, unknown and contradictory answers, cancels at any
-//! time, records that fail, jumps of the clock. A small model beside it watches the invariants at every step; at the
-//! end everything outstanding is answered truthfully, and the engine has to come to rest.
+//! The engine under random inputs, valid and invalid: late, duplicate, unknown and contradictory answers, cancels at
+//! any time, records that fail, clock jumps. A small model checks the invariants at every step. At the end everything
+//! outstanding is answered correctly, and the engine must come to rest.
 
 mod world;
 
@@ -8,7 +8,7 @@ use crate::parts;
 use proptest::{collection::vec, prelude::*};
 use world::World;
 
-/// One thing that happens. Numbers choose among what is there at that moment.
+/// One input. Numbers choose among what exists at that time.
 #[derive(Clone, Debug)]
 pub(crate) enum Op {
     Submit {
@@ -20,17 +20,17 @@ pub(crate) enum Op {
     /// A job that was submitted already is submitted again.
     SubmitAgain {
         which: usize,
-        /// Under the same key, if it has one, but something else is asked for.
+        /// The same key, if it has one, but a different request.
         other: bool,
     },
-    /// So many jobs are submitted together, each for another model.
+    /// This many jobs are submitted together, each for another model.
     SubmitAll {
         models: usize,
         tenant: usize,
     },
-    /// Whoever has made a submission no longer waits for the answer.
+    /// The caller of a submission no longer waits for the answer.
     Withdraw(usize),
-    /// Another policy comes into force.
+    /// Another policy is activated.
     PolicyChanged {
         admits: bool,
     },
@@ -55,13 +55,13 @@ pub(crate) enum Op {
         resumable: bool,
         again: bool,
     },
-    /// The stream of an attempt is silent.
+    /// The stream of an attempt stalls.
     Silent {
         which: usize,
         is_evident: bool,
         produced: u32,
     },
-    /// The stream of an attempt speaks, whether it was silent or not.
+    /// The stream of an attempt delivers again, whether it had stalled or not.
     Heard {
         which: usize,
     },
@@ -103,7 +103,7 @@ pub(crate) enum Op {
         pick: usize,
         hive: usize,
     },
-    /// The policy says where a model is loaded for an operator.
+    /// The policy chooses where a model is loaded for an operator.
     Chosen {
         which: usize,
         how: u8,
@@ -123,12 +123,12 @@ pub(crate) enum Op {
     Restore {
         jobs: u8,
     },
-    /// Nonsense about things that nobody has heard of.
+    /// Inputs about things that do not exist.
     Unknown(u8),
     Wait {
         millis: u64,
     },
-    /// The clock moves to the engine's next alarm.
+    /// The clock moves to the engine's next timer.
     WaitForTimer,
 }
 

@@ -1,5 +1,5 @@
-//! Traces through policies, in virtual time: what is replayed is what would have been, and what the engine promises
-//! about order and fairness holds.
+//! Traces through policies, in virtual time: a replay shows what would have happened, and the engine keeps its promises
+//! about order and fairness.
 
 mod promises;
 mod records;
@@ -71,7 +71,7 @@ fn a_policy_that_fails_five_times_in_a_row_is_suspended_and_the_given_built_in_o
     assert_eq!(asked.load(Ordering::SeqCst), 5);
     assert!(report.workers.values().all(|load| load.started && load.slots == 7), "{report:?}");
 
-    // One that does well between its faults is not.
+    // A policy that succeeds between its faults is not suspended.
     let turn = AtomicUsize::new(0);
     let moody = FnScheduler::new("moody", move |ask: &Ask, cluster: &ClusterView| {
         match turn.fetch_add(1, Ordering::SeqCst) % 3 {
@@ -109,7 +109,7 @@ fn workers_that_had_nothing_to_do_are_in_the_report() {
     assert!(jobs.iter().all(|(_, started)| !started));
 }
 
-/// Jobs of 50 tokens and more are not welcome, and the shortest go first.
+/// Refuses jobs of 50 tokens and more, ranks the shortest first, and fails for 13 tokens and for none given.
 #[derive(Debug)]
 struct Door(LeastLoaded);
 
@@ -158,7 +158,7 @@ fn a_policy_refuses_and_ranks_what_arrives_and_its_faults_are_counted() {
     let report = run(&replay(workers(1, 1), arrivals), &Door(LeastLoaded::default()));
     assert_eq!(report.rejected, [("REJECTED".to_owned(), 1)].into());
     assert_eq!((report.completed, report.policy_faults), (6, 2));
-    // At rank 0: those of 13 and of none; then 20, 30, 40. They arrived at 4, 5, 6, 2, 1.
+    // At rank 0: the jobs of 13 tokens and without a limit; then 20, 30, 40. They arrived at 4, 5, 6, 2, 1.
     let waits = report.waits_by_tenant["t"];
     assert_eq!((waits.p50_ms, waits.max_ms), (2_994, 4_999));
 }

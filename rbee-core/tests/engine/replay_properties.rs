@@ -1,4 +1,4 @@
-//! What holds on every fleet and every trace: nobody starves, shares are fair, and nothing is swapped or scaled back
+//! What holds for every fleet and every trace: no job starves, shares are fair, and nothing is swapped or scaled back
 //! and forth. Fleets and traces are random; each is replayed in virtual time.
 
 use std::{
@@ -29,7 +29,7 @@ fn tenant(n: usize) -> TenantId {
     TenantId::new(format!("t{n}")).unwrap()
 }
 
-/// A machine with one device, on whose disk all models are, and a worker of the first of these.
+/// A machine with one device, all models on its disk, and a worker of the first of these.
 fn hive(n: usize, gib: u64, models: usize, worker: Option<(usize, u32)>) -> FleetHive {
     let worker = worker.map(|(of, slots)| FleetWorker {
         id: None,
@@ -62,7 +62,7 @@ fn hive(n: usize, gib: u64, models: usize, worker: Option<(usize, u32)>) -> Flee
 
 fn replay(hives: Vec<FleetHive>, arrivals: Vec<Arrival>) -> Replay {
     let mut replay = Replay::new(Fleet { hives }, Trace { arrivals, ..Trace::default() });
-    // Nobody is sent away by a clock: whoever starves is found.
+    // No job ends by a timeout, so starvation shows.
     replay.settings = Settings {
         queue_capacity: 100_000,
         interactive_wait: DAY,
@@ -78,7 +78,7 @@ fn arrival(at_ms: u64, job: JobSketch, tokens: u32) -> Arrival {
     Arrival { at: Duration::from_millis(at_ms), job, service, tokens }
 }
 
-/// A job: when it comes, of which model and tenant, is it batch, and how long is its answer.
+/// A job: its arrival, model and tenant, whether it is batch, and the length of its answer.
 type Row = (u64, usize, usize, bool, u32);
 
 fn rows(models: usize, span_ms: u64) -> impl Strategy<Value = Vec<Row>> {
@@ -94,7 +94,7 @@ fn arrivals(rows: &[Row]) -> Vec<Arrival> {
     rows.iter().map(of).collect()
 }
 
-/// What was given a slot.
+/// The start of a job on a slot.
 struct Start {
     job: JobId,
     tenant: TenantId,
@@ -103,10 +103,10 @@ struct Start {
     at: Time,
 }
 
-/// The same of all jobs, in order.
+/// The starts of all jobs, in order.
 type Starts = Arc<Mutex<Vec<Start>>>;
 
-/// The built-in policy, which notes what it gives slots to.
+/// The built-in policy, which notes the jobs that it gives slots.
 fn noting() -> (impl Scheduler, Starts) {
     let starts = Starts::default();
     let (policy, noted) = (LeastLoaded::default(), Arc::clone(&starts));
@@ -117,7 +117,7 @@ fn noting() -> (impl Scheduler, Starts) {
         {
             let tokens = 1 + u64::from(sampling.max_tokens.unwrap_or_default());
             let mut noted = noted.lock().unwrap();
-            // One that is asked about again was given a slot that somebody else had taken meanwhile.
+            // If a job is asked about again, another job had taken the slot meanwhile.
             noted.retain(|start: &Start| start.job != ask.job.id);
             let (tenant, priority) = (tenant.clone(), ask.job.priority);
             noted.push(Start { job: ask.job.id, tenant, priority, tokens, at: ask.now.at });
@@ -146,13 +146,13 @@ proptest! {
         replay.settings.min_loaded = Duration::from_secs(min_loaded);
         let report = replay.run(&LeastLoaded::default()).unwrap();
         prop_assert_eq!(report.completed, rows.len(), "{:?} {:?}", report.rejected, report.failed);
-        // A device holds at most so many at once, and each of them stays for so long.
+        // All devices hold at most `held` workers at once, and each stays for at least `min_loaded`.
         if min_loaded > 0 {
             let held: u64 = machines.iter().map(|(gib, ..)| gib / 4).sum();
             let most = held * (report.elapsed_ms / (min_loaded * 1_000) + 1);
             prop_assert!(report.evictions as u64 <= most, "{} of {most}", report.evictions);
         }
-        // However the models take turns: some worker works, or a worker is on its way.
+        // Whatever the order of the models, a worker is running or loading at any time.
         let work: u64 = rows.iter().map(|row| u64::from(row.4) * 20).sum();
         let swap = min_loaded * 1_000 + 30_000;
         let most = 600_000 + work + (report.spawns as u64 + 1) * swap;
@@ -178,7 +178,7 @@ proptest! {
         replay.settings.interactive_per_batch = interactive_per_batch;
         let report = replay.run(&LeastLoaded::default()).unwrap();
         prop_assert_eq!(report.completed as u64, 1_500 + batch);
-        // The last of them waits for as many rounds as there are before it, each of the longest jobs there are.
+        // The last batch job waits for one round for each one before it, at the length of the longest jobs.
         let rounds = batch * u64::from(interactive_per_batch + 1);
         let most = (rounds.div_ceil(u64::from(slots)) + 1) * 100 * 20;
         let waited = report.waits_by_priority[&Priority::Batch];
@@ -190,7 +190,7 @@ proptest! {
         slots in 1..5_u32,
         tenants in vec((1..6_u32, vec(8..256_u32, 20..120)), 2..6),
     ) {
-        // Everybody's jobs are there at the beginning, in turns.
+        // The jobs of all tenants arrive at the start, in turns.
         let longest = tenants.iter().map(|(_, jobs)| jobs.len()).max().unwrap();
         let jobs = (0..longest).flat_map(|place| {
             tenants.iter().enumerate().filter_map(move |(n, (_, jobs))| {
@@ -210,11 +210,11 @@ proptest! {
             let n = (0..tenants.len()).find(|n| tenant(*n) == start.tenant).unwrap();
             had[n] = (had[n].0 + start.tokens, had[n].1 + 1);
             if had[n].1 == tenants[n].1.len() {
-                break; // It has no backlog any more.
+                break; // No backlog is left.
             }
             for (a, b) in (0..tenants.len()).flat_map(|a| (0..a).map(move |b| (a, b))) {
                 let share = |n: usize| had[n].0 as f64 / f64::from(tenants[n].0);
-                // What is under way is charged by what is usual, until it has ended: a job for each slot, and one more.
+                // A running job is charged by the average until it has ended: one job for each slot, and one more.
                 let job = |n: usize| 256.0 / f64::from(tenants[n].0);
                 let most = f64::from(slots + 1) * (job(a) + job(b));
                 prop_assert!((share(a) - share(b)).abs() <= most, "{a} {b} {had:?} {most}");
@@ -254,7 +254,7 @@ proptest! {
                 had[n] += start.tokens;
             }
             if jobs[0] == early.len() || jobs[1] == late.len() {
-                break; // It has no backlog any more.
+                break; // No backlog is left.
             }
             let share = |n: usize, weight: u32| had[n] as f64 / f64::from(weight);
             let job = |weight: u32| 128.0 / f64::from(weight);
@@ -282,7 +282,7 @@ proptest! {
         prop_assert_eq!(report.completed as u64, bursts.iter().map(|burst| burst.1).sum::<u64>());
         prop_assert_eq!((report.evictions, report.expired), (0, 0), "it makes no room");
         prop_assert_eq!((report.spawns, report.stops), (report.scale_ups, report.scale_backs));
-        // A machine has room for three, and each that came was idle for a pause, and is away for another.
+        // A machine holds three workers. Each one added was idle for one pause, and is absent for another.
         let most = 3 * machines as u64 * (report.elapsed_ms / (2 * pause * 1_000) + 1);
         prop_assert!(report.scale_ups as u64 <= most, "{} of {most}", report.scale_ups);
     }

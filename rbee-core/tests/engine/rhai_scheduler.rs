@@ -1,4 +1,4 @@
-//! Policies written as scripts: what they can do, what is said of wrong ones, and that hostile ones are stopped.
+//! Policies written as scripts: what they can do, the errors of invalid ones, and the limits that stop hostile ones.
 
 mod apart;
 mod fleet;

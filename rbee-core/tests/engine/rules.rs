@@ -1,4 +1,4 @@
-//! The rules of the engine one by one, each input given by hand.
+//! The rules of the engine one by one, with each input given by hand.
 
 mod admission;
 mod autoscaling;

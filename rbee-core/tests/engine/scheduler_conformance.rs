@@ -35,7 +35,7 @@ fn a_script_passes() {
     }";
     let rules = "otherwise: {prefer: {gpu: true}, choose: power_of_two}";
     for policy in [RhaiScheduler::new(script), RhaiScheduler::from_rules(rules)] {
-        // Ten thousand workers in a build for tests, on a machine that may be busy.
+        // Ten thousand workers in a test build, on a machine that may be busy.
         let policy = policy.unwrap().with_limit(std::time::Duration::from_secs(10));
         conformance::scheduler::check(&policy);
     }
@@ -76,7 +76,7 @@ fn fits(ask: &Ask, cluster: &ClusterView, worker: &WorkerView) -> bool {
     online(cluster, worker) && capable(ask, worker) && matches(ask, worker)
 }
 
-/// The suite must fail, and say so in these words.
+/// The suite must fail, with these words.
 fn caught(scheduler: &dyn Scheduler, words: &str) {
     let run = AssertUnwindSafe(|| conformance::scheduler::check(scheduler));
     let panic = catch_unwind(run).expect_err(&format!("{scheduler:?} must be caught"));
@@ -84,7 +84,7 @@ fn caught(scheduler: &dyn Scheduler, words: &str) {
     assert!(said.contains(words), "{scheduler:?} was caught by {said:?}, not by {words:?}");
 }
 
-/// As the built-in policy, but for what `change` does to its answer.
+/// The built-in policy, with its answer changed by `change`.
 fn changed(
     name: &str,
     change: impl Fn(&Ask, &ClusterView, Placement) -> Placement + Send + Sync + 'static,
@@ -95,7 +95,7 @@ fn changed(
     })
 }
 
-/// The first worker for which the test holds, else what the built-in policy says.
+/// The first worker for which the test holds, else the decision of the built-in policy.
 fn first(
     name: &str,
     test: impl Fn(&Ask, &ClusterView, &WorkerView) -> bool + Send + Sync + 'static,
@@ -160,7 +160,7 @@ fn a_job_on_the_wrong_worker_is_caught() {
     );
 }
 
-/// Changes where and what the built-in policy spawns.
+/// Changes where and what the built-in policy starts.
 fn spawning(
     name: &str,
     change: impl Fn(&Ask, &ClusterView, &mut rbee_core::HiveId, &mut WorkerSpec) + Send + Sync + 'static,
@@ -201,7 +201,7 @@ fn a_worker_started_wrongly_is_caught() {
     caught(&spawning("devices", |_, _, _, spec| spec.devices.push(9)), "on devices");
 }
 
-/// Starts a worker where the built-in policy does, and stops what `test` picks.
+/// Starts a worker where the built-in policy does, and stops those that `test` selects.
 fn evicting(
     name: &str,
     test: impl Fn(&rbee_core::HiveId, &WorkerView) -> bool + Send + Sync + 'static,
@@ -259,7 +259,7 @@ fn a_scheduler_that_panics_or_fails_is_caught() {
     caught(&unprepared, "was answered with a fault: no workers");
 }
 
-/// Decides by one policy and explains another decision.
+/// Decides by one policy, and explains the decision of another.
 #[derive(Debug)]
 struct Liar;
 
@@ -273,7 +273,7 @@ impl Scheduler for Liar {
     }
 }
 
-/// Calls another candidate chosen than the one it decided for.
+/// Marks another candidate as chosen than the one it decided for.
 #[derive(Debug)]
 struct Muddled;
 
@@ -299,7 +299,7 @@ fn an_explanation_of_another_decision_is_caught() {
     caught(&Muddled, "but the explanation calls");
 }
 
-/// Decides on admission at every second look.
+/// Changes its admission decision with every second call.
 #[derive(Debug, Default)]
 struct Fickle(AtomicBool);
 

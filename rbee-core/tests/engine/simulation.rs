@@ -1,4 +1,4 @@
-//! Fleets in virtual time: the invariants hold whatever fails, and the same seed gives the same run.
+//! Fleets in virtual time: the invariants hold under all faults, and the same seed gives the same run.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -49,7 +49,7 @@ fn without_faults_every_job_completes() {
     assert!(report.spawns >= 2, "cold models were started: {report:?}");
 }
 
-/// A thousand machines, ten thousand workers, a hundred thousand jobs, moved by hand.
+/// A thousand machines, ten thousand workers, a hundred thousand jobs, driven by hand.
 #[test]
 fn a_thousand_hives_serve_a_hundred_thousand_jobs_and_end_quiet() {
     let report = run(&Simulation {
@@ -82,7 +82,7 @@ fn a_full_queue_refuses_and_what_it_took_still_ends() {
     assert_eq!(report.accepted + report.refused, 500);
 }
 
-/// Runs, records, and replays what was recorded; `again` is asked the questions to the policy once more.
+/// Runs, records, and replays the recording; `again` answers the policy questions once more.
 fn replayed(
     simulation: &Simulation,
     scheduler: &dyn Scheduler,
@@ -110,11 +110,11 @@ fn a_recorded_run_replays_to_the_same_effects_to_the_byte_whatever_fails() {
     for seed in 1..=40 {
         let simulation = troubled(seed, Faults::many());
         let run = replayed(&simulation, &LeastLoaded::default(), None);
-        assert_eq!(run.questions, 0, "nobody was asked again");
+        assert_eq!(run.questions, 0, "no policy was asked again");
     }
 }
 
-/// The answers are in the recording, so the script is not needed to replay it; asked again, it says the same.
+/// The recording has the answers, so a replay does not need the script; asked again, the script answers the same.
 #[cfg(feature = "rhai")]
 #[test]
 fn a_run_under_a_script_that_admits_and_ranks_replays_and_the_script_says_the_same_again() {
@@ -129,7 +129,7 @@ fn a_run_under_a_script_that_admits_and_ranks_replays_and_the_script_says_the_sa
         }";
     let policy = rbee_core::RhaiScheduler::new(script).unwrap();
     let policy = policy.for_replay().unwrap();
-    // What the simulation puts in the place of an answer the script has not said.
+    // No made-up answers: the script would not give them again.
     let faults = Faults { nonsense: 0, ..Faults::many() };
     let (mut refused, mut asked) = (0, 0);
     for seed in 1..=12 {

@@ -1,4 +1,4 @@
-//! Faults: of workers, policies and machines. The job goes on, or ends with an error that says what happened.
+//! Faults of workers, policies and machines. The job continues, or ends with an error that says what happened.
 
 use std::{sync::Arc, time::Duration};
 
@@ -42,7 +42,7 @@ async fn however_a_worker_breaks_the_job_is_done_by_another() {
         for seed in 0..2 {
             let seen = read(queen.submit(request(seed, 9)).await.unwrap()).await;
             match fault {
-                // What was said too much cannot be taken back.
+                // Tokens beyond the limit cannot be taken back.
                 EchoFault::Overrun => assert_eq!(seen.tokens, 9),
                 _ => seen.assert_whole(seed, 9),
             }
@@ -122,7 +122,7 @@ async fn a_stream_is_continued_only_where_the_numerics_are_equal() {
     assert!(other.runs().is_empty(), "other numerics continued the stream");
 }
 
-/// The built-in policy, but fresh jobs go to this worker.
+/// The built-in policy, but new jobs go to this worker.
 fn first(worker: WorkerId) -> impl Scheduler {
     FnScheduler::new("first", move |ask, cluster| match ask.attempts {
         0 => Ok(Placement::Assign(worker)),
@@ -244,7 +244,7 @@ async fn a_hive_that_goes_away_gets_no_jobs_and_its_streams_go_on_elsewhere() {
         seen.take(event);
     }
     seen.assert_whole(7, 60);
-    // It comes back, and is taken into the fleet again.
+    // It comes back, and joins the fleet again.
     machine.reconnect();
     gate.open();
     tokio::time::sleep(Duration::from_secs(60)).await;

@@ -1,4 +1,4 @@
-//! What an operator does with the fleet.
+//! Commands of an operator to the fleet.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,7 +15,7 @@ use rbee_core::{
     worker::EchoGate,
 };
 
-/// A model that lies on the disk of this machine.
+/// A model on the disk of this machine.
 struct Model {
     _directory: tempfile::TempDir,
     reference: ModelRef,
@@ -62,7 +62,7 @@ async fn a_model_is_loaded_where_it_may_be_and_only_once() {
     load.pin = true;
     let worker = queen.load_model(load.clone()).await.unwrap();
     assert_eq!(queen.load_model(load).await.unwrap(), worker);
-    // Anywhere means: where it is.
+    // Without a hive in the request, the worker that exists is returned.
     let anywhere = LoadRequest::new(model.reference.clone());
     assert_eq!(queen.load_model(anywhere).await.unwrap(), worker);
     until(&queen, "the worker is ready", |cluster| ready(cluster, "b") == 1).await;
@@ -91,7 +91,7 @@ async fn a_load_goes_on_when_whoever_ordered_it_is_gone() {
     let (asked, mut is_asked) = tokio::sync::mpsc::unbounded_channel();
     let (release, released) = std::sync::mpsc::channel::<()>();
     let released = std::sync::Mutex::new(released);
-    // It has its say after the one who ordered the load is gone.
+    // The policy answers only after the caller of the load is gone.
     let policy = FnScheduler::new("slow", move |ask: &Ask, cluster: &ClusterView| {
         asked.send(()).unwrap();
         let _ = released.lock().unwrap().recv();
@@ -156,7 +156,7 @@ async fn a_disk_that_is_full_of_a_model_nobody_uses_takes_the_one_that_is_wanted
         let files = source.local(&ModelRef::file(file).unwrap(), Progress::ignore()).await.unwrap();
         source.import(model, files, Progress::ignore()).await.unwrap();
     }
-    // One keeps the models and loads none; the other has room for one of them.
+    // One hive keeps the models and loads none; the other has space for one of them.
     let shelf = rbee_core::InProcessHive::new().with_id(id("shelf")).with_store(source);
     let small = hive("small").with_store(store("small", Some(1500)));
     let settings = Settings {
@@ -221,7 +221,7 @@ async fn a_hive_that_is_drained_ends_its_runs_and_gets_no_workers_until_it_is_st
     queen.drain_hive(id("a")).await.unwrap();
     until(&queen, "its worker is gone", |cluster| cluster.worker_count() == 0).await;
     assert_eq!(queen.load_model(load("a")).await.unwrap_err().kind(), ErrorKind::InsufficientVram);
-    // Jobs go where workers may be started.
+    // Jobs go to hives that may start workers.
     let job = rbee_core::Request::completion(model.reference.as_str(), "x").max_tokens(3);
     assert!(queen.submit(job).await.unwrap().answer().await.is_ok());
     assert_eq!(ready(&queen.cluster().await.unwrap(), "b"), 1);

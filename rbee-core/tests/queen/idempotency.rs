@@ -1,4 +1,4 @@
-//! Submitting twice what shall be done once.
+//! Requests that are submitted twice and must run once.
 
 use std::{sync::Arc, time::Duration};
 
@@ -26,7 +26,7 @@ async fn the_same_request_under_the_same_key_is_done_once_and_read_by_all() {
     let other = queen.submit(keyed("b")).await.unwrap();
     assert_eq!(first.id(), second.id());
     assert_ne!(first.id(), other.id());
-    // A client that goes away, to come back with its key.
+    // A client that disconnects and comes back with its key.
     drop(first);
     gate.open();
     read(second).await.assert_whole(3, 20);
@@ -81,10 +81,10 @@ async fn a_key_is_remembered_over_a_restart() {
     assert_eq!(worker.started(), 0);
 }
 
-/// How long events are kept where they are to be gone soon.
+/// How long events are kept in tests where they must soon be gone.
 const SHORT: Duration = Duration::from_millis(1);
 
-/// A worker that counts one token more than it gives, as engines do that hold back the one that ends the text.
+/// A worker that counts one token more than it returns, as engines do that hold back the end-of-text token.
 #[derive(Debug)]
 struct CountsOneMore(Arc<EchoWorker>);
 
@@ -110,7 +110,7 @@ impl Worker for CountsOneMore {
     }
 }
 
-/// One of each kind of end and of answer, under a key each.
+/// One request of each kind of end and of answer, each with its own key.
 fn all_kinds() -> [Request; 5] {
     let keyed = |n: u64| request(n, 20).idempotency_key(format!("key-{n}"));
     [
@@ -118,12 +118,12 @@ fn all_kinds() -> [Request; 5] {
         keyed(2).detached(),
         Request::embed(MODEL, ["a", "b"]).idempotency_key("vectors"),
         keyed(3),
-        // Is cancelled.
+        // This one is cancelled.
         keyed(4).user("cancel"),
     ]
 }
 
-/// Everything a reader of each gets; the time in the queue is not to the microsecond what it was.
+/// Everything that a reader of each gets, except the exact time in the queue.
 async fn tell(handles: Vec<JobHandle>) -> Vec<String> {
     let mut told = Vec::new();
     for mut handle in handles {
@@ -173,7 +173,7 @@ async fn whatever_was_submitted_under_a_key_is_answered_again_as_long_as_its_rec
         assert!(told[0].contains("completion_tokens: 21"), "{}", told[0]);
         assert!(told[2].contains("Vectors") && told[4].contains("CANCELLED"), "{told:?}");
 
-        // In the same life, when the events are no longer kept in memory: the end of another job clears them away.
+        // In the same run, after the events have left memory: the end of another job removes them.
         tokio::time::sleep(2 * SHORT).await;
         let plain = first.submit(request(99, 1)).await.unwrap();
         let plain_id = plain.id();
@@ -257,7 +257,7 @@ async fn jobs_that_share_a_key_meet_no_other_key_and_another_count_is_another_re
     }
     let alone = queen.submit(request(0, 9).idempotency_key("k")).await.unwrap_err();
     assert_eq!(alone.kind(), ErrorKind::Conflict);
-    // The longest key may be shared, too.
+    // Keys of the maximum length can be shared, too.
     let long =
         (0..2).map(|part| request(1, 9).idempotency_key("x".repeat(255)).idempotency_part(part, 2));
     assert_eq!(queen.submit_all(long).await.unwrap().len(), 2);

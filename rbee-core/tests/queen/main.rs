@@ -1,4 +1,4 @@
-//! The queen as an application has it: its jobs, streams, tenants, policies and store.
+//! The queen as an application uses it: its jobs, streams, tenants, policies and store.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -1,4 +1,4 @@
-//! The policy of a queen is changed: which one is in force, also after a restart, and what a change leaves alone.
+//! Changes of a queen's policy: which one is active, also after a restart, and what a change does not affect.
 
 use std::{
     sync::{
@@ -124,7 +124,7 @@ async fn a_version_is_shown_and_put_back_by_its_number() {
     }
 }
 
-/// A queen whose store holds a change of the policy up; whoever asked for it has gone. A permit lets one record through.
+/// A queen whose store delays a change of the policy; the caller of the change has gone. A permit releases one record.
 async fn left_while_it_is_recorded() -> (Queen, Arc<Semaphore>) {
     let (begun, go) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
     let (at_guard, pass) = (begun.clone(), go.clone());
@@ -192,7 +192,7 @@ async fn two_changes_at_once_come_into_force_one_after_the_other() {
     assert_eq!(queen.policies().await.unwrap().len(), 2);
 }
 
-/// Fails every question, once it is let go.
+/// Fails every question once it is released.
 #[derive(Debug)]
 struct Held {
     asked: Arc<AtomicUsize>,
@@ -274,7 +274,7 @@ async fn a_policy_that_says_no_to_a_load_is_heeded() {
 
 #[tokio::test]
 async fn a_load_reckons_with_the_slots_that_are_wanted_on_the_hive_that_the_policy_chose() {
-    // Of two machines that are alike the built-in policy takes the first.
+    // The built-in policy takes the first of two equal machines.
     let scheduler = RhaiScheduler::new(
         "fn schedule(job, workers, hives) { spawn_on(hives.get(\"b\")) ?? wait() }",
     );
@@ -304,7 +304,7 @@ async fn a_described_job_may_go_by_an_alias() {
     assert!(matches!(trial.decisions[0].explanation.placement, Ok(Placement::Assign(_))));
 }
 
-/// One job that waits long does not keep a policy from being tried on the others.
+/// A job that waits long does not keep a policy from being tried on other jobs.
 #[tokio::test]
 async fn a_policy_is_tried_on_different_jobs() {
     let gate = EchoGate::new();
@@ -315,7 +315,7 @@ async fn a_policy_is_tried_on_different_jobs() {
     let first = queen.submit(request(1, 1)).await.unwrap();
     worker.until_active(1).await;
     let waits = queen.submit(request(2, 1)).await.unwrap();
-    // Far more questions than jobs that a policy is tried on.
+    // Many more questions than the jobs that a policy is tried on.
     let asked = async || queen.why(waits.id()).await.map_or(0, |decisions| decisions.len());
     while asked().await < 40 {
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -330,7 +330,7 @@ async fn a_policy_is_tried_on_different_jobs() {
     gate.open();
 }
 
-/// The fenced block of a page that comes next after these words.
+/// The next fenced block of a page after these words.
 fn block<'a>(page: &'a str, after: &str) -> &'a str {
     let rest = page.split_once(after).unwrap_or_else(|| panic!("{after:?} stands there")).1;
     let block = rest.split_once("```").unwrap().1.split_once("```").unwrap().0;
@@ -358,9 +358,9 @@ async fn the_first_ten_minutes_go_as_the_page_says() {
         assert!(output.contains(&line), "the page shows:\n{output}it is:\n{line}");
     }
 
-    let slip = block(&page, "An error names\nits place").trim();
+    let slip = block(&page, "An error\nnames its place").trim();
     let text = block(&page, "Save this as `mine.rhai`").replace("in_region", "in_regoin");
     let error = queen.check_policy(PolicySource::named("mine.rhai", text).unwrap()).await;
-    // The keeper says which file it is.
+    // The keeper adds the name of the file.
     assert_eq!(format!("mine.rhai: {}", error.unwrap_err().message()), slip);
 }

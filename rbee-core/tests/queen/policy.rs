@@ -1,4 +1,4 @@
-//! The policy of a running queen: it admits and ranks, its faults are survived, and its decisions are explained.
+//! The policy of a running queen: it admits and ranks jobs, its faults do no harm, and its decisions are explained.
 
 use std::{
     sync::{
@@ -17,8 +17,8 @@ use rbee_core::{
     worker::EchoGate,
 };
 
-/// The built-in policy, with opinions on admission: it refuses correlation ids that begin with `no`, and ranks by the
-/// seed, the highest first.
+/// The built-in policy with admission: it refuses correlation ids that begin with `no`, and ranks by the seed, the
+/// highest first.
 #[derive(Debug, Default)]
 struct Picky {
     limit: Option<Duration>,
@@ -110,7 +110,7 @@ async fn what_a_policy_said_of_an_admission_is_kept_beside_its_decisions() {
     let decisions = queen.why(id).await.unwrap();
     assert!(decisions.iter().all(|one| one.admission.is_none()), "it said nothing: {decisions:?}");
 
-    // The name of a job follows from its key.
+    // The id of a job follows from its key.
     let refused =
         |id: &str| request(2, 1).idempotency_key("again").correlation_id(id.parse().unwrap());
     queen.submit(refused("no-thanks")).await.unwrap_err();
@@ -124,7 +124,7 @@ async fn what_a_policy_said_of_an_admission_is_kept_beside_its_decisions() {
     assert_eq!(error.message(), "not today");
 }
 
-/// Names a worker that there is not, and then decides well.
+/// Names a worker that does not exist, and then decides correctly.
 #[derive(Debug, Default)]
 struct Hasty(AtomicUsize);
 
@@ -255,7 +255,7 @@ async fn the_seed_of_a_queen_fixes_the_seeds_of_requests_that_name_none() {
     assert_ne!(run(2).await, first);
 }
 
-/// Decides whether to admit a job when it is let go.
+/// Decides whether to admit a job when it is released.
 #[derive(Debug)]
 struct Thinking {
     asked: Arc<AtomicUsize>,
@@ -282,7 +282,7 @@ async fn a_client_that_goes_away_while_the_policy_thinks_leaves_no_job() {
     let asked = Arc::new(AtomicUsize::new(0));
     let policy = Thinking { asked: asked.clone(), go: std::sync::Mutex::new(gate) };
     let queen = queen().scheduler(policy).worker(echo().build()).build().await.unwrap();
-    // One of them could come back for its job.
+    // The caller of the second one could come back for its job.
     for request in [request(1, 1), request(2, 1).idempotency_key("mine")] {
         let before = asked.load(Ordering::SeqCst);
         let submit = queen.submit(request);
@@ -292,12 +292,12 @@ async fn a_client_that_goes_away_while_the_policy_thinks_leaves_no_job() {
             }
         };
         tokio::select! {
-            _ = submit => panic!("nobody has decided"),
+            _ = submit => panic!("nothing has decided"),
             () = is_asked => {}
         }
         go.send(()).unwrap();
     }
-    // It is decided after those, by the same thread.
+    // The same thread decides this job after those.
     let go_on = std::thread::spawn(move || go.send(()).map(|()| go));
     read(queen.submit(request(3, 1)).await.unwrap()).await.assert_whole(3, 1);
     go_on.join().unwrap().unwrap();

@@ -1,4 +1,4 @@
-//! The jobs of the past through a policy: what a queen has kept of them, and how a replay is bounded.
+//! Past jobs replayed through a policy: what a queen keeps of them, and the limits of a replay.
 
 use std::{
     sync::{
@@ -29,7 +29,7 @@ async fn run_jobs(queen: &Queen, count: u64) {
     }
 }
 
-/// A chat of so many messages.
+/// A chat of this many messages.
 async fn talk(queen: &Queen, turns: u32) {
     let chat = (0..turns).fold(Request::chat(MODEL), |chat, n| chat.user(format!("turn {n}")));
     let asked = chat.seed(1).max_tokens(2).deadline(HOUR);
@@ -80,7 +80,7 @@ async fn the_newest_jobs_are_replayed_and_it_is_said_that_there_are_more() {
     }
 }
 
-/// The built-in policy, which stands still while the gate is shut.
+/// The built-in policy, which blocks while the gate is shut.
 #[derive(Debug, Default)]
 struct Gated {
     asked: AtomicUsize,
@@ -132,7 +132,7 @@ async fn one_replay_runs_at_a_time_and_one_that_nobody_waits_for_ends() {
     one.abort();
     assert!(one.await.unwrap_err().is_cancelled());
     policy.set(false);
-    // The next one comes when the first has stopped, at the decision where it stood.
+    // The next replay starts when the first has stopped, at the decision where it blocked.
     let replay = queen.replay_policy(builtin(), HOUR).await.unwrap();
     assert_eq!(replay.current.completed, 20);
     let both = policy.asked.swap(0, Ordering::SeqCst);
@@ -140,7 +140,7 @@ async fn one_replay_runs_at_a_time_and_one_that_nobody_waits_for_ends() {
     assert_eq!(policy.asked.load(Ordering::SeqCst), both - 1);
 }
 
-/// One that takes its time, where it is asked in a replay.
+/// A policy that is slow in a replay.
 #[derive(Debug)]
 struct Slow;
 
@@ -165,7 +165,7 @@ async fn a_replay_that_takes_too_long_is_ended() {
     assert!(error.message().contains("setting replay_limit"), "{error}");
 }
 
-/// Admits, ranks and places, and asks the built-in policy for what it does not know.
+/// Admits, ranks and places, and leaves the rest to the built-in policy.
 const RANKING: &str = "
     fn admit(job, queue) { if job.max_tokens == 13 { reject(\"unlucky\") } else { accept(-1) } }
     fn order(job) { job.max_tokens ?? 0 }
@@ -177,7 +177,7 @@ const RANKING: &str = "
 async fn a_run_that_a_queen_has_recorded_replays_to_the_same_effects_also_under_a_script() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("run.jsonl");
-    // What was there is replaced.
+    // An existing file is replaced.
     std::fs::write(&path, "an old one\n".repeat(1_000)).unwrap();
     let policy = RhaiScheduler::new(RANKING).unwrap().with_limit(Duration::from_secs(10));
     let again = policy.for_replay().unwrap();

@@ -1,4 +1,4 @@
-//! Restarts: what was accepted is never lost, whoever dies.
+//! Restarts: an accepted job is never lost, whichever process dies.
 
 use std::{sync::Arc, time::Duration};
 
@@ -138,7 +138,7 @@ async fn an_older_queen_of_the_same_name_stops_when_a_younger_one_takes_over() {
 
 #[tokio::test]
 async fn a_reader_that_was_ahead_of_the_last_checkpoint_gets_the_end_of_a_cancelled_job_once() {
-    // By how many tokens it was ahead: by one its place is where the end would be if it followed what is recorded.
+    // The reader's lead in tokens: with one, its position is where the end would be after the recorded tokens.
     for ahead in [1, 2, 8] {
         let (registry, gate) = (MemoryRegistry::new(), EchoGate::new());
         let build = |gate: &EchoGate| {

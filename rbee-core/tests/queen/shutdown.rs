@@ -1,4 +1,4 @@
-//! Going down and handing over: what goes on afterwards, what ends, and what whom is told.
+//! Shutdown and handover: which jobs continue afterwards, which end, and what their readers get.
 
 use std::{
     sync::{
@@ -30,7 +30,7 @@ async fn state(queen: &Queen, job: JobId) -> (JobState, Option<ErrorKind>) {
     (status.state(), kind)
 }
 
-/// Reads what is there, up to the end or the interruption.
+/// Reads what is available, up to the end or the interruption.
 async fn read_on(mut job: JobHandle) -> (Seen, Option<ErrorKind>) {
     let mut seen = Seen::default();
     while let Some(event) = job.next().await {
@@ -87,7 +87,7 @@ async fn what_somebody_can_come_back_for_goes_on_in_the_next_life_and_the_rest_e
         assert_eq!(waits_on.next_text().await.unwrap_err().kind(), ErrorKind::Interrupted);
         assert_eq!(first.submit(request(7, 5)).await.unwrap_err().kind(), ErrorKind::ShuttingDown);
 
-        // Another queen may take over at once, because the ownership was given up.
+        // Another queen can take over at once, because the ownership was released.
         let worker = echo().slots(4).build();
         let second = queen().registry(registry).worker(worker.clone()).build().await.unwrap();
         assert_eq!(second.restored(), [detached_id, keyed_id, let_go, waits_on_id]);
@@ -103,12 +103,12 @@ async fn what_somebody_can_come_back_for_goes_on_in_the_next_life_and_the_rest_e
         read(second.attach(waits_on_id, None).await.unwrap()).await.assert_whole(6, 20);
         quiet(&second).await;
         let run: Vec<_> = worker.runs().iter().map(|run| run.job).collect();
-        assert!(!run.contains(&plain_id) && !run.contains(&waiting_id), "nobody waits for them");
+        assert!(!run.contains(&plain_id) && !run.contains(&waiting_id), "no client waits for them");
         assert_eq!(state(&second, plain_id).await.0, JobState::Failed);
     }
 }
 
-/// A store that refuses, or holds up, what a test says.
+/// A store that refuses or delays the changes that a test selects.
 struct Moody {
     registry: GuardedRegistry,
     is_moody: Arc<AtomicBool>,
@@ -116,12 +116,12 @@ struct Moody {
 }
 
 impl Moody {
-    /// Refuses ends.
+    /// Refuses ends of jobs.
     fn refuses_ends() -> Self {
         Self::new(|change| matches!(change, Change::JobEnded { .. }), true)
     }
 
-    /// Holds these changes up until it is told to go on.
+    /// Delays these changes until the test releases them.
     fn holds(which: fn(&Change) -> bool) -> Self {
         Self::new(which, false)
     }
@@ -197,7 +197,7 @@ async fn a_store_that_hangs_holds_up_the_end_of_the_queen_for_a_bounded_time() {
     let (_, interruption) = read_on(plain).await;
     assert_eq!(interruption, Some(ErrorKind::Interrupted));
     assert!(begun.elapsed() <= Duration::from_secs(11), "{:?}", begun.elapsed());
-    // The store itself may take longer to be given up.
+    // Releasing the store itself may take longer.
     assert_eq!(down.await.unwrap().unwrap_err().kind(), ErrorKind::Storage);
     assert!(begun.elapsed() <= Duration::from_secs(120), "{:?}", begun.elapsed());
 }
@@ -221,13 +221,13 @@ async fn a_submission_that_waits_for_its_record_is_answered_by_what_becomes_of_i
         let first = first.clone();
         async move { first.shutdown(Duration::ZERO).await }
     });
-    // The queen is frozen when nobody answers any more.
+    // The queen is frozen when it no longer answers.
     while first.counters().await.is_ok() {
         tokio::task::yield_now().await;
     }
     assert!(!plain.is_finished() && !detached.is_finished(), "what becomes of them is not known");
     moody.end();
-    // The second group of records is held up, too, where the first did not have both.
+    // The second group of records is delayed too, if the first did not have both.
     moody.go_on.notify_one();
     down.await.unwrap().unwrap();
     let (seen, _) = read_on(plain.await.unwrap().unwrap()).await;

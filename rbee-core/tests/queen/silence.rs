@@ -1,5 +1,5 @@
-//! Workers that do not answer, or fall silent in the middle: the stream goes on elsewhere, and nobody gives them jobs until
-//! they are well.
+//! Workers that do not answer, or stall in the middle: the stream continues elsewhere, and the workers get no jobs
+//! until they are healthy.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,12 +12,12 @@ use tokio::time::Instant;
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
-/// A worker that gives a token every 100 ms, and a heartbeat while it has none.
+/// A worker that returns a token every 100 ms, and a heartbeat while it has none.
 fn steady() -> EchoBuilder {
     echo().token_delay(Duration::from_millis(100)).heartbeats(Duration::from_secs(1))
 }
 
-/// The built-in policy, but fresh jobs go to this worker while it has a free slot.
+/// The built-in policy, but new jobs go to this worker while it has a free slot.
 fn first(worker: WorkerId) -> impl Scheduler {
     FnScheduler::new("first", move |ask, cluster| {
         let is_free = cluster.worker(worker).is_some_and(|view| view.free_slots() > 0);
@@ -28,7 +28,7 @@ fn first(worker: WorkerId) -> impl Scheduler {
     })
 }
 
-/// Reads so many tokens.
+/// Reads this many tokens.
 async fn tokens(job: &mut JobHandle, seen: &mut Seen, count: usize) {
     while seen.tokens < count {
         seen.take(job.next().await.unwrap());
@@ -41,7 +41,7 @@ async fn rest(job: &mut JobHandle, seen: &mut Seen) {
     }
 }
 
-/// Does the worker get jobs?
+/// Returns true if the worker gets jobs.
 async fn is_trusted(queen: &rbee_core::Queen, worker: &EchoWorker) -> bool {
     let cluster = queen.cluster().await.unwrap();
     cluster.worker(worker.info().id).unwrap().free_slots() > 0
@@ -68,7 +68,7 @@ async fn a_stream_whose_worker_hangs_goes_on_elsewhere_within_five_seconds() {
     assert_eq!(sound.runs()[0].resume.tokens.len(), 20);
     assert_eq!(hung.active(), 0, "the run that hangs was let go of");
     assert_eq!(queen.job(job.id()).await.unwrap().attempts, 2);
-    // It says that it is well.
+    // It reports that it is healthy.
     assert!(is_trusted(&queen, &hung).await);
     quiet(&queen).await;
 }
@@ -134,7 +134,7 @@ async fn a_long_prompt_is_not_mistaken_for_a_hang_where_there_are_heartbeats() {
         .build()
         .await
         .unwrap();
-    // Longer than a stall: only what gives no sign of life has stalled.
+    // Longer than the stall limit: only a stream without heartbeats has stalled.
     let job = queen.submit(request(7, 9).timeout(HOUR / 2)).await.unwrap();
     let id = job.id();
     read(job).await.assert_whole(7, 9);

@@ -1,5 +1,5 @@
-//! A store that fails while the queen runs: nothing is accepted that cannot be recorded, and what has ended is recorded
-//! however long the store is away.
+//! A store that fails while the queen runs: nothing is accepted that cannot be recorded, and ends are recorded however
+//! long the store is unavailable.
 
 use std::{
     future::ready,
@@ -19,7 +19,7 @@ use rbee_core::{
 };
 use tokio::time::Instant;
 
-/// A store that fails to write when told to.
+/// A store whose writes fail on request.
 fn moody() -> (GuardedRegistry, Arc<AtomicBool>) {
     let fails = Arc::new(AtomicBool::new(false));
     (GuardedRegistry::with_switch(fails.clone()), fails)
@@ -29,7 +29,7 @@ fn id() -> QueenId {
     "queen".parse().unwrap()
 }
 
-/// Waits until the queen has noticed that its store can be written again.
+/// Waits until the queen has noticed that its store is writable again.
 async fn until_written(queen: &Queen) {
     let began = Instant::now();
     while queen.store_fault().await.unwrap().is_some() {
@@ -59,7 +59,7 @@ async fn a_store_that_cannot_write_accepts_nothing_and_the_queen_goes_on() {
         let error = queen.submit(request(seed, 9)).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Storage);
         assert_eq!(error.retry_after(), Some(Duration::from_secs(10)), "{error:?}");
-        assert!(!error.message().contains("disk"), "a client is not told why: {error:?}");
+        assert!(!error.message().contains("disk"), "the client does not get the cause: {error:?}");
     }
     let fault = queen.store_fault().await.unwrap().expect("the store fails");
     assert_eq!(fault.error.message(), "the disk is full");
@@ -167,7 +167,7 @@ async fn what_was_written_late_was_written_in_order() {
         }))
     });
     let gate = EchoGate::new();
-    // Its first attempt fails while the store is away, and its second one ends.
+    // Its first attempt fails while the store is unavailable, and its second one ends.
     let worker = echo().gate(&gate).fault_times(EchoFault::Cut { at: 3 }, 1).build();
     let queen = queen().registry(registry).worker(worker).build().await.unwrap();
     let job = queen.submit(request(1, 9)).await.unwrap();
@@ -247,7 +247,7 @@ async fn a_store_that_fails_while_nothing_is_done_is_noticed() {
 
 #[tokio::test]
 async fn a_job_that_the_store_refuses_does_not_refuse_those_recorded_with_it() {
-    // It refuses every change of one job, as a store does that has given it to another queen.
+    // It refuses every change of one job, as a store does if it has given the job to another queen.
     let registry = GuardedRegistry::new(|changes| {
         let is_foreign = |change: &Change| match change {
             Change::JobQueued(record) => record.correlation_id.as_str() == "foreign",

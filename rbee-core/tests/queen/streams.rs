@@ -1,4 +1,4 @@
-//! Streams: whole, numbered, resumable, independent of each other.
+//! Streams: complete, numbered, resumable, independent of each other.
 
 use std::time::Duration;
 
@@ -39,7 +39,7 @@ async fn a_reader_that_comes_back_gets_the_rest_without_a_gap_or_a_repeat() {
     }
     let id = job.id();
     drop(job);
-    // While it runs, from the beginning and from the middle at once.
+    // While the job runs, from the beginning and from the middle at once.
     let again = queen.attach(id, None).await.unwrap();
     let rest = queen.attach(id, Some(12)).await.unwrap();
     gate.open();
@@ -52,7 +52,7 @@ async fn a_reader_that_comes_back_gets_the_rest_without_a_gap_or_a_repeat() {
     assert_eq!(late.seqs, [30, 31]);
     let past = read(queen.attach(id, Some(31)).await.unwrap()).await;
     assert!(past.seqs.is_empty() && past.end.is_none());
-    // No reader has seen this much of it, but whoever says so gets the end.
+    // No reader can have seen this much, but one that claims it gets the end.
     for beyond in [32, 1_000, u64::MAX] {
         let end = read(queen.attach(id, Some(beyond)).await.unwrap()).await;
         assert_eq!(end.seqs, [31], "after {beyond}");

@@ -1,4 +1,4 @@
-//! Models that tenants name by reference: refused by default; with an opt-in fetched without the operator's token, and
+//! Models that tenants name by reference: refused by default; if allowed, downloaded without the operator's token and
 //! within a budget.
 
 use std::{path::Path, sync::Arc, time::Duration};
@@ -14,7 +14,7 @@ use rbee_core::{
     worker::EchoWorker,
 };
 
-/// Serves whatever lies on the disk.
+/// Loads any model on the disk.
 #[derive(Debug)]
 struct Loads;
 
@@ -43,8 +43,8 @@ struct Place {
 }
 
 impl Place {
-    /// A queen with a token, on a machine with a store, before a hub with `bee/tiny` and three repositories more of
-    /// 1,000 bytes each.
+    /// A queen with a token, on a machine with a store, and a hub with `bee/tiny` and three more repositories of 1,000
+    /// bytes each.
     async fn new(references: TenantReferences, budget: Option<u64>) -> Self {
         let (server, dir) = (HubServer::with_model(10), tempfile::tempdir().unwrap());
         for repo in ["bee/one", "bee/two", "bee/three"] {
@@ -64,14 +64,14 @@ impl Place {
         Self { server, store, queen, dir }
     }
 
-    /// Another queen over the same disk, in offline mode.
+    /// Another queen on the same disk, in offline mode.
     async fn go_offline(&mut self) {
         let settings = self.queen.settings().clone();
         self.unload().await;
         self.queen = queen(&self.store, hub(&self.server, self.dir.path(), true), settings).await;
     }
 
-    /// The operator has models of which the hub gives the tenant none: by every name that they go by.
+    /// All names of models that the operator has and the hub does not give to the tenant.
     async fn private(&self) -> Vec<String> {
         let mut names = Vec::new();
         for repo in ["bee/one", "bee/tiny"] {
@@ -94,7 +94,7 @@ impl Place {
         tokio::time::timeout(Duration::from_secs(30), answer).await.unwrap()
     }
 
-    /// Was a token shown with any request, and with all of them?
+    /// Whether any request had a token, and whether all had one.
     fn tokens(&self) -> (bool, bool) {
         let seen: Vec<_> = self.server.seen().into_iter().filter(|seen| !seen.cdn).collect();
         assert!(!seen.is_empty(), "the hub was not asked");
@@ -192,7 +192,7 @@ async fn a_tenants_reference_is_fetched_without_the_operators_token() {
     let place = Place::new(TenantReferences::Public, Some(5_000)).await;
     place.ask(Some("acme"), "hf:bee/one").await.unwrap();
     assert_eq!(place.tokens(), (false, false));
-    // What is not public is not for it, and an alias of the operator's still is.
+    // The tenant does not get a model that is not public, but it still gets an alias of the operator.
     place.server.gate(true);
     let error = place.ask(Some("acme"), "hf:bee/two").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unauthorized);
@@ -278,7 +278,7 @@ async fn models_of_tenants_stay_within_their_budget_and_leave_the_operators_alon
     let place = Place::new(TenantReferences::Public, Some(1_500)).await;
     place.ask(None, "hf:bee/three").await.unwrap();
     place.ask(Some("acme"), "hf:bee/one").await.unwrap();
-    // In use: it makes no room.
+    // The model is in use, so it is not evicted.
     let error = place.ask(Some("other"), "hf:bee/two").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Storage, "{error:?}");
     let said = told(&error);

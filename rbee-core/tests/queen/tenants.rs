@@ -1,4 +1,4 @@
-//! Tenants of a running queen: set up, given keys, held to their limits, found again after a restart.
+//! Tenants of a running queen: created, given keys, limited, and restored after a restart.
 
 use std::{pin::pin, task::Poll, time::Duration};
 
@@ -18,13 +18,13 @@ fn acme() -> TenantId {
     TenantId::new("acme").unwrap()
 }
 
-/// The day (UTC) that usage is counted for. What was used on one day says nothing about another, so a test that a midnight
-/// comes into compares no usage.
+/// The day (UTC) that usage counts for. Usage of one day says nothing about another, so a test that runs past midnight
+/// compares no usage.
 fn today() -> u64 {
     WallTime::now().as_millis() / (24 * 3600 * 1000)
 }
 
-/// The same, without what is used.
+/// The same tenant without its usage.
 fn unused(tenant: &TenantSummary) -> TenantSummary {
     TenantSummary { used_today: 0, ..tenant.clone() }
 }
@@ -141,7 +141,7 @@ async fn a_revocation_is_made_whole_though_its_client_goes_away() {
             }
             is_done
         };
-        // A change waits for the one before, so what was left half-way is over then.
+        // A change waits for the previous one, so any unfinished one is complete by then.
         let next = queen.issue_key(&acme, "next").await.unwrap();
         assert_eq!(queen.tenant_of(key.reveal()), None, "after {polls} polls");
         let keys = stored().await;
@@ -219,7 +219,7 @@ async fn an_alias_in_the_limits_means_whatever_it_stands_for() {
                 format!("model {other} is not for tenant {tenant}; allowed is small")
             );
         }
-        // Another change does not write down what the names stand for.
+        // Another change does not store the values behind the names.
         queen.issue_key(&acme(), "").await.unwrap();
         assert_eq!(queen.tenant(&acme()).await.unwrap().limits, models(&["small"]));
         queen.hand_over().await.unwrap();
@@ -241,7 +241,7 @@ async fn requests_that_belong_together_are_admitted_all_or_none() {
         queen.submit_all((0..n).map(|seed| request(seed, 9).tenant(acme()))).await
     };
     let count = async || queen.jobs(&JobFilter::default()).await.unwrap().len();
-    // So that it is known how long a job takes.
+    // The duration of a job must be known.
     gate.release(9);
     let first = some(1, &TenantLimits::default()).await.unwrap().remove(0);
     read(first).await.assert_whole(0, 9);
@@ -352,7 +352,7 @@ async fn what_waits_on_a_platform_does_not_outlast_the_tokens_of_the_day() {
             (queen.policy().name.as_str(), queen.policy().is_fixed),
             (name, name == "platform")
         );
-        // The first job is expected to leave a token, and does not.
+        // The first job is expected to leave one token, and leaves none.
         let limits = TenantLimits { daily_tokens: Some(11), ..TenantLimits::default() };
         queen.put_tenant(acme(), limits).await.unwrap();
         let first = queen.submit(request(1, 9).tenant(acme())).await.unwrap();

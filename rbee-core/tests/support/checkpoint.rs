@@ -1,4 +1,4 @@
-//! A model of random weights, small enough to be made for each test and real enough to be loaded.
+//! A model of random weights, small enough to create for each test and complete enough to load.
 
 #![allow(unreachable_pub, reason = "a module of a test binary")]
 
@@ -110,7 +110,7 @@ pub fn tokenizer() -> Value {
     })
 }
 
-/// All tensors of the model, of fixed random numbers.
+/// All tensors of the model, with fixed random numbers.
 pub fn tensors() -> Vec<RawTensor> {
     let kv = HIDDEN / HEADS * KV_HEADS;
     let mut shapes = vec![
@@ -152,7 +152,7 @@ pub fn tensors() -> Vec<RawTensor> {
         .collect()
 }
 
-/// A safetensors file of these tensors.
+/// A safetensors file with these tensors.
 pub fn safetensors(tensors: &[RawTensor]) -> Vec<u8> {
     let mut header = Map::new();
     let mut data = Vec::new();
@@ -172,7 +172,7 @@ pub fn safetensors(tensors: &[RawTensor]) -> Vec<u8> {
 
 pub async fn load(path: impl AsRef<Path>) -> Result<CandleWorker> {
     let mut options = CandleOptions::new("tiny".parse().unwrap());
-    // One thread: the machine belongs to other tests too.
+    // One thread, because other tests use the machine too.
     options.threads = std::num::NonZeroUsize::new(1);
     CandleWorker::load(path, options, Progress::ignore()).await
 }
@@ -184,7 +184,7 @@ pub async fn tiny() -> Arc<CandleWorker> {
     Arc::new(load(dir.path()).await.unwrap())
 }
 
-/// A job of a task.
+/// A job with this task.
 pub fn job(task: Task, seed: u64) -> Arc<Job> {
     Arc::new(Job {
         id: JobId::random(),
@@ -210,7 +210,7 @@ pub fn run(prompt: &str, seed: u64, resume: Resume, change: impl FnOnce(&mut Sam
     Run { job: job(task, seed), attempt: 1, resume }
 }
 
-/// What a run gave.
+/// The result of a run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Answer {
     pub tokens: Vec<(u32, String)>,

@@ -1,4 +1,4 @@
-//! Parts that the tests of the bare engine are put together from.
+//! Parts for the tests of the engine alone.
 #![allow(unreachable_pub, reason = "a module of a test binary")]
 
 use std::{sync::Arc, time::Duration};

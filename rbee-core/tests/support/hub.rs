@@ -1,6 +1,6 @@
-//! A hub of the tests' own: it speaks the protocol of the real one, badly where it is told to.
+//! A hub for the tests: it speaks the protocol of the real one, and makes errors on request.
 //!
-//! Small files it sends itself; large ones it redirects to a second address, as the real one does.
+//! It sends small files itself. It redirects requests for large ones to a second address, as the real hub does.
 
 #![allow(dead_code, unreachable_pub, reason = "each test uses a part of it")]
 
@@ -22,31 +22,31 @@ use serde_json::json;
 pub const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 pub const TOKEN: &str = "hf_secret";
 
-/// What is done wrong with the next request for a file.
+/// The fault of the next request for a file.
 #[derive(Clone, Copy, Debug)]
 pub enum Fault {
-    /// The connection ends after so many bytes of the body.
+    /// The connection ends after this many bytes of the body.
     Cut(usize),
-    /// Nothing more comes after so many bytes, until the other side gives up.
+    /// Nothing comes after this many bytes, until the client gives up.
     Stall(usize),
-    /// One byte of the body is another.
+    /// One byte of the body is changed.
     Corrupt,
-    /// The whole file, whatever range was asked for.
+    /// The whole file, whatever range was requested.
     NoRange,
-    /// This status, with a `Retry-After` where it is given.
+    /// This status, with a `Retry-After` if given.
     Status(u16, Option<u64>),
 }
 
-/// A request, as it came.
+/// A request as it was received.
 #[derive(Clone, Debug)]
 pub struct Seen {
     pub method: String,
     pub path: String,
     pub range: Option<String>,
     pub token: bool,
-    /// What the client is known by, as it was sent.
+    /// The client's identification, as it was sent.
     pub authorization: Option<String>,
-    /// At the second address.
+    /// True if it came to the second address.
     pub cdn: bool,
 }
 
@@ -68,7 +68,7 @@ pub struct HubServer {
     threads: Vec<JoinHandle<()>>,
 }
 
-/// Bytes that differ from place to place.
+/// Bytes that differ from position to position.
 pub fn weights(seed: u64, bytes: usize) -> Vec<u8> {
     let mut x = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let step = std::iter::repeat_with(move || {
@@ -96,7 +96,7 @@ impl HubServer {
         Self { state, address, threads }
     }
 
-    /// With `bee/tiny`: weights of so many bytes and two small files.
+    /// A hub with `bee/tiny`: weights of this many bytes and two small files.
     pub fn with_model(bytes: usize) -> Self {
         let server = Self::start();
         server.put("bee/tiny", "config.json", br#"{"architectures":["Bee"]}"#.to_vec());
@@ -119,7 +119,7 @@ impl HubServer {
         self.state.repos.lock().unwrap()[repo][path].clone()
     }
 
-    /// The next requests for the content of this file go wrong so, one after the other.
+    /// The next requests for the content of this file have these faults, one after the other.
     pub fn fail(&self, path: &str, faults: &[Fault]) {
         let mut all = self.state.faults.lock().unwrap();
         all.entry(path.to_owned()).or_default().extend(faults);
@@ -129,12 +129,12 @@ impl HubServer {
         self.state.gated.store(gated, Ordering::SeqCst);
     }
 
-    /// Describes every repository to everybody, and gives files only to those with the token.
+    /// Describes every repository to every client, but gives files only to clients with the token.
     pub fn gate_files(&self, gated: bool) {
         self.state.files_gated.store(gated, Ordering::SeqCst);
     }
 
-    /// Sends every request on to this address.
+    /// Redirects every request to this address.
     pub fn move_to(&self, endpoint: String) {
         *self.state.moved.lock().unwrap() = Some(endpoint);
     }
@@ -143,7 +143,7 @@ impl HubServer {
         self.state.seen.lock().unwrap().clone()
     }
 
-    /// Requests for the content of this file, wherever it was sent from.
+    /// Requests for the content of this file, at both addresses.
     pub fn fetches(&self, path: &str) -> Vec<Seen> {
         let seen = self.seen().into_iter();
         seen.filter(|seen| seen.method == "GET" && seen.cdn == is_large(path))
@@ -212,7 +212,7 @@ fn serve(stream: TcpStream, state: &State, cdn: bool) -> std::io::Result<()> {
         Seen { method: method_seen, path: path_seen, range, token: shows, authorization, cdn };
     state.seen.lock().unwrap().push(seen.clone());
     let mut answer = Answer { stream, head: method == "HEAD" };
-    // A look whether the file is given out is no request for its content.
+    // A check of access to the file does not request its content.
     let looks = answer.head || seen.range.as_deref() == Some("bytes=0-0");
     if let Some(to) = state.moved.lock().unwrap().clone() {
         return answer.send(307, &format!("Location: {to}{url}\r\n"), b"");
@@ -347,7 +347,7 @@ impl Answer {
                 let after = after.map(|after| format!("Retry-After: {after}\r\n"));
                 self.send(status, &after.unwrap_or_default(), b"")
             }
-            // The rest is about bodies.
+            // The other faults are about bodies.
             _ => Ok(()),
         }
     }
@@ -386,7 +386,7 @@ impl Answer {
             Some(Fault::Stall(bytes)) => {
                 self.start(status, &about, body.len())?;
                 self.stream.write_all(&body[..bytes.min(body.len())])?;
-                // Until the other side closes, or the time limit of the test's server is over.
+                // Until the client closes, or the time limit of this server is over.
                 let _ = self.stream.read(&mut [0; 1]);
                 Ok(())
             }

@@ -1,4 +1,4 @@
-//! What the tests of the queen share.
+//! Helpers that the tests of the queen share.
 #![allow(unreachable_pub, reason = "a module of a test binary")]
 
 use std::sync::Arc;
@@ -16,7 +16,7 @@ pub fn model() -> ModelRef {
     MODEL.parse().unwrap()
 }
 
-/// A worker that can continue what another began.
+/// A worker that can continue a stream of another worker.
 pub fn echo() -> EchoBuilder {
     EchoWorker::builder(model()).resume(true)
 }
@@ -30,7 +30,7 @@ pub fn request(seed: u64, tokens: u32) -> Request {
     Request::chat(MODEL).user("hello").seed(seed).max_tokens(tokens)
 }
 
-/// Everything a reader saw.
+/// Everything that a reader saw.
 #[derive(Debug, Default)]
 pub struct Seen {
     pub seqs: Vec<u64>,
@@ -60,7 +60,7 @@ impl Seen {
         }
     }
 
-    /// No gap, no repeat, one proper end.
+    /// Checks for no gap, no repeat, and one end.
     pub fn assert_whole(&self, seed: u64, tokens: u32) {
         assert_eq!(self.seqs, (0..=u64::from(tokens) + 1).collect::<Vec<_>>());
         assert_eq!(self.text, EchoWorker::text(seed, tokens));

@@ -1,14 +1,14 @@
-//! Jobs through the state machine alone, with 0, 1,000 and 1,000,000 other jobs waiting: what waits must not make a job
-//! dearer.
+//! Jobs through the state machine alone, with 0, 1,000 and 1,000,000 other jobs waiting: waiting jobs must not make a
+//! job more expensive.
 //!
-//! - *a job*: for a model with free slots, while the others wait for another model. It is submitted, recorded, placed by
-//!   the built-in policy, started, ended and recorded again: five inputs.
-//! - *an enqueue*: at the end of the very queue that the others wait in.
-//! - *a decision*: the only slot of that queue's model falls free, its job ends and is recorded, the next one is chosen,
-//!   placed and started.
+//! - *a job*: for a model with free slots, while the others wait for another model. It is submitted, recorded, placed
+//!   by the built-in policy, started, ended and recorded again: five inputs.
+//! - *an enqueue*: at the end of the queue that the others wait in.
+//! - *a decision*: the only slot of that queue's model becomes free; its job ends and is recorded, and the next one is
+//!   chosen, placed and started.
 //!
-//! The yardstick in the same run does the least that any queue must: it puts a job into an ordered map of that size
-//! and takes the first one out.
+//! The baseline in the same run does the least that any queue must: it puts a job into an ordered map of that size and
+//! takes the first one out.
 
 use std::{
     collections::BTreeMap,
@@ -38,7 +38,7 @@ fn model(name: &str) -> ModelRef {
 
 fn job(number: u128, model: &ModelRef) -> Arc<Job> {
     Arc::new(Job {
-        // Spread over the key space, as random names are, but the same ones in every run.
+        // Spread over the key space, as random ids are, but the same ones in every run.
         id: JobId::from_random_bits(number.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835)),
         model: model.clone(),
         priority: Priority::Interactive,
@@ -58,16 +58,16 @@ fn job(number: u128, model: &ModelRef) -> Arc<Job> {
     })
 }
 
-/// An engine, and everything around it that answers at once.
+/// An engine, and everything around it, which answers at once.
 struct Shell {
     engine: Engine,
     policy: LeastLoaded,
     effects: Vec<Effect>,
     inputs: Vec<Input>,
     ended: usize,
-    /// Runs of this model end when they are told to.
+    /// The model whose jobs end only when the benchmark ends them.
     busy: ModelRef,
-    /// The one that runs.
+    /// The running job of that model.
     running: Option<LeaseId>,
     micros: u64,
     submissions: u64,
@@ -121,7 +121,7 @@ impl Shell {
         self.submit(job);
     }
 
-    /// The run of the busy model ends, and the next one begins.
+    /// Ends the job of the busy model; the next one starts.
     fn decide(&mut self) {
         let lease = self.running.take().expect("one runs");
         self.take(done(lease));

@@ -1,9 +1,8 @@
-//! What a queen adds in process, beside calling the worker directly in the same run: the time from `Queen::submit` to
-//! the worker's `execute`, the time to the first token, and the cost of a token.
+//! The overhead of a queen in process, compared with calls of the worker in the same run: the time from `Queen::submit`
+//! to the worker's `execute`, the time to the first token, and the cost of a token.
 //!
-//! The worker does nothing but note when it was called. The runtime has two threads, and calls take turns between the
-//! worker itself, a queen that keeps nothing, and one whose registry is a database file, so that all see the same
-//! machine.
+//! The worker only notes when it was called. The runtime has two threads. Calls alternate between the worker itself, a
+//! queen that stores nothing, and one whose registry is a database file, so that all see the same machine.
 
 use std::{
     sync::{Arc, Mutex},
@@ -70,7 +69,7 @@ fn model() -> ModelRef {
     "benchmark".parse().expect("well-formed")
 }
 
-/// What a caller without a queen has to make.
+/// What a caller without a queen must create.
 fn job(tokens: u32) -> Arc<Job> {
     let sampling = Sampling { max_tokens: Some(tokens), ..Sampling::default() };
     Arc::new(Job {
@@ -90,7 +89,7 @@ fn job(tokens: u32) -> Arc<Job> {
     })
 }
 
-/// When the worker was called, when the first token was there, and when the end was; all from the beginning.
+/// The times of the worker's call, of the first token and of the end, all from the beginning.
 struct Call {
     called: Duration,
     accepted: Duration,

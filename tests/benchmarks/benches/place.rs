@@ -1,14 +1,14 @@
-//! What it costs to place a job, and to keep the view that decisions are made on, by the number of workers.
+//! The cost of placing a job, and of maintaining the view that decisions use, by the number of workers.
 //!
-//! `place/policy` is the built-in policy on the indexed view; its yardstick `place/scan` looks through a plain vector
-//! of the same workers. The job's model has four workers, whatever the number of others.
+//! `place/policy` is the built-in policy on the indexed view; its baseline `place/scan` scans a plain vector of the
+//! same workers. The job's model has four workers, whatever the number of others.
 //!
-//! `spawn` is a decision about a model that no worker has, by the number of hives, each of which has two idle workers of
-//! other models on its one GPU: `spawn/on_disk` where four hives have its files, `spawn/elsewhere` where those four are
-//! busy, so that all others are looked at.
+//! `spawn` is a decision about a model that no worker has, by the number of hives, each of which has two idle workers
+//! of other models on its one GPU: in `spawn/on_disk` four hives have its files; in `spawn/elsewhere` those four are
+//! busy, so all others are checked.
 //!
-//! `view/edit` gives out or takes back one slot in place; `view/edit_beside_a_clone` does so while a policy on another
-//! thread would still be looking at the state before, the clone itself and its end included.
+//! `view/edit` takes or frees one slot in place. `view/edit_beside_a_clone` does so while a policy on another thread
+//! still uses the previous state, including the clone and its drop.
 
 use std::{collections::BTreeSet, hint::black_box, sync::Arc, time::Duration};
 
@@ -39,12 +39,12 @@ fn hive(number: usize) -> HiveId {
     HiveId::new(format!("hive-{number}")).expect("a proper name")
 }
 
-/// Workers with a few of their slots taken.
+/// Workers with some of their slots taken.
 fn workers(count: usize) -> Vec<Arc<WorkerView>> {
     (0..count)
         .map(|number| {
             let mut info = WorkerInfo::new(model(number / REPLICAS), "benchmark");
-            // Spread over the key space, as random names are, but the same ones in every run.
+            // Spread over the key space, as random ids are, but the same ones in every run.
             let bits = (number as u128 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
             info.id = WorkerId::from_random_bits(bits);
             info.hive = hive(number / PER_HIVE);
@@ -106,7 +106,7 @@ fn ask(model: ModelRef) -> Ask {
     }
 }
 
-/// The least loaded worker that will do, found by looking at all of them.
+/// The least loaded suitable worker, found by a scan of all.
 fn scan(ask: &Ask, workers: &[Arc<WorkerView>], avoid: &BTreeSet<WorkerId>) -> Option<WorkerId> {
     workers
         .iter()
@@ -139,7 +139,7 @@ fn bench_place(group: &mut BenchmarkGroup<'_, WallTime>, count: usize) {
     });
 }
 
-/// Hives whose GPU of 24 GiB two workers share, and the model that four of them have on their disk.
+/// Hives with a GPU of 24 GiB shared by two workers, and a model that four of them have on their disk.
 fn full(hives: usize, are_holders_busy: bool) -> (ClusterView, ModelRef) {
     const GIB: u64 = 1 << 30;
     let wanted = model(usize::MAX);

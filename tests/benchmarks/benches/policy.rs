@@ -1,8 +1,8 @@
-//! What a decision costs by how its policy is written, and by the number of workers.
+//! The cost of a decision by the kind of its policy, and by the number of workers.
 //!
-//! `policy/native` is the built-in policy; `policy/indexed` a script that says the same through helpers which use the
-//! view's indexes; `policy/rules` the same as rules in YAML; `policy/loop` a script that looks at every worker itself,
-//! which is allowed to be as slow as a loop. The job's model has four workers, whatever the number of others.
+//! `policy/native` is the built-in policy; `policy/indexed` a script that decides the same with helpers that use the
+//! view's indexes; `policy/rules` the same as rules in YAML; `policy/loop` a script that loops over every worker
+//! itself, which may be as slow as a loop. The job's model has four workers, whatever the number of others.
 //!
 //! Before each group, the 99th percentile of single decisions is printed.
 
@@ -25,9 +25,9 @@ use rbee_core::{
 const REPLICAS: usize = 4;
 /// Workers of each hive.
 const PER_HIVE: usize = 8;
-/// Single decisions that the percentile is taken of.
+/// Single decisions that the percentile is computed from.
 const DECISIONS: usize = 5_000;
-/// What they may take together.
+/// The time limit for all of them together.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
 const INDEXED: &str = "fn schedule(job, workers, hives) {
@@ -75,7 +75,7 @@ fn cluster(count: usize) -> ClusterView {
     }
     for number in 0..count {
         let mut info = WorkerInfo::new(model(number / REPLICAS), "benchmark");
-        // Spread over the key space, as random names are, but the same ones in every run.
+        // Spread over the key space, as random ids are, but the same ones in every run.
         let bits = (number as u128 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
         info.id = WorkerId::from_random_bits(bits);
         info.hive = hive(number / PER_HIVE);
@@ -117,7 +117,7 @@ fn ask(model: ModelRef) -> Ask {
     }
 }
 
-/// The time that 99 of 100 decisions stay within.
+/// The 99th percentile of the times of decisions.
 fn percentile(policy: &dyn Scheduler, ask: &Ask, cluster: &ClusterView) -> Duration {
     let begin = Instant::now();
     let mut took: Vec<Duration> = (0..DECISIONS)
@@ -133,7 +133,7 @@ fn percentile(policy: &dyn Scheduler, ask: &Ask, cluster: &ClusterView) -> Durat
 }
 
 fn benchmarks(criterion: &mut Criterion) {
-    // The loop over 10,000 workers takes longer than a decision may.
+    // The loop over 10,000 workers takes longer than the limit of a decision.
     let patient = |policy: RhaiScheduler| policy.with_limit(Duration::from_secs(10));
     let policies: [(&str, Box<dyn Scheduler>); 4] = [
         ("native", Box::new(LeastLoaded::default())),

@@ -1,7 +1,7 @@
-//! Durable records per second: 64 callers that queue and end jobs through `SqliteRegistry`, beside one thread that
-//! writes the same rows with the same statements, in groups of the same size, into the same tables by hand.
+//! Durable records per second: 64 callers that queue and end jobs through `SqliteRegistry`, compared with one thread
+//! that writes the same rows directly, with the same statements, in groups of the same size, into the same tables.
 //!
-//! The last lines give the ratio of the two, for both durabilities.
+//! The last lines give the ratio of the two, for both durability levels.
 
 use std::{
     path::Path,
@@ -20,14 +20,14 @@ use rbee_core::{
 use rusqlite::{Connection, params};
 
 const CALLERS: usize = 64;
-/// Jobs of one measurement for the ratio; each is two records. Enough for several checkpoints: on a young file the
-/// cost of its growth hides that of the records, and the ratio comes out better than it is.
+/// Jobs of one measurement for the ratio; each is two records. Enough for several checkpoints: in a young file the cost
+/// of its growth hides that of the records, and the ratio looks better than it is.
 const JOBS: usize = 16_384;
 const ROUNDS: usize = 5;
-/// Jobs of one sample of criterion, which shows how much the figures scatter.
+/// Jobs of one sample of criterion, which shows how much the results vary.
 const SAMPLE: usize = 2_048;
 
-/// A job whose stored request has some 512 bytes.
+/// A job whose stored request has about 512 bytes.
 fn job(order: u64) -> JobRecord {
     let model: rbee_core::ModelRef = "bee-tiny".parse().expect("well-formed");
     let request = Job {
@@ -105,7 +105,7 @@ fn through_the_registry(count: usize, durability: Durability) -> (Duration, f64)
     })
 }
 
-/// Time for the same rows by hand, in groups of this size.
+/// Time for the same rows directly, in groups of this size.
 fn by_hand(count: usize, durability: Durability, group: f64) -> Duration {
     let dir = tempfile::tempdir().expect("a directory for the database");
     let path = dir.path().join("rbee.db");
@@ -118,7 +118,7 @@ fn by_hand(count: usize, durability: Durability, group: f64) -> Duration {
             (job.id.to_string(), job, request)
         })
         .collect();
-    // Half of each group is queued, the other half, queued before, is ended.
+    // Half of each group is queued; the other half, queued before, is ended.
     let half = (group / 2.0).round().max(1.0) as usize;
     let begun = Instant::now();
     let mut before: &[_] = &[];
@@ -130,7 +130,7 @@ fn by_hand(count: usize, durability: Durability, group: f64) -> Duration {
     begun.elapsed()
 }
 
-/// Not what the registry stores to the letter, but as long: what it costs to make it is the callers' affair there.
+/// Not exactly what the registry stores, but as long: in the registry the callers pay for making it.
 fn serialized(job: &Job) -> String {
     format!("{job:?}").chars().cycle().take(512).collect()
 }
@@ -217,7 +217,7 @@ fn registry(criterion: &mut Criterion) {
         (Durability::ProcessCrash, "survives kill -9"),
         (Durability::PowerLoss, "survives power loss"),
     ] {
-        // Side by side, so that a change of the machine's mood meets both.
+        // In alternation, so that a change of the machine's speed affects both.
         let mut rounds = Vec::new();
         for _ in 0..ROUNDS {
             let (took, group) = through_the_registry(JOBS, durability);

@@ -1,5 +1,5 @@
-//! Jobs simulated per second: a day's jobs on 1,000 hives with 2,000 workers of 50 models, replayed through the built-in
-//! policy in one thread; and the same jobs on 10 and 100 hives, so that one sees what the size of the fleet costs.
+//! Jobs simulated per second: a day's jobs on 1,000 hives with 2,000 workers of 50 models, replayed through the
+//! built-in policy in one thread; and the same jobs on 10 and 100 hives, to show the cost of the fleet's size.
 
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ fn model(number: usize) -> ModelRef {
     format!("model-{number}").parse().expect("well-formed")
 }
 
-/// Hives with a GPU that holds two workers of 10 GB and has room for one more.
+/// Hives with a GPU that holds two workers of 10 GB and has space for one more.
 fn fleet(hives: usize) -> Fleet {
     let hive = |number: usize| FleetHive {
         id: HiveId::new(format!("hive-{number}")).expect("well-formed"),

@@ -1,8 +1,8 @@
-//! What hostile scripts get: how long until each is ended, and the memory that it takes at most.
+//! Hostile scripts: the time until each is stopped, and the most memory that it takes.
 //!
-//! A decision may take 50 ms. The yardstick in the same run is a script that behaves. The fleet has 2,000 workers, so
-//! that a helper which looks at all of them has something to look at. Whatever a script's fault is, the queen lets the
-//! built-in policy decide that job.
+//! A decision may take 50 ms. The baseline in the same run is a script that behaves. The fleet has 2,000 workers, so
+//! that a helper that scans all of them has work to do. Whatever the fault of a script, the built-in policy decides
+//! that job.
 
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,7 @@ static MEMORY: PeakAlloc = PeakAlloc;
 const ROUNDS: usize = 20;
 const WORKERS: usize = 2_000;
 
-/// What each does for jobs of the model `evil`; on the fleet on which a script is tried it behaves.
+/// What each does for jobs of the model `evil`; on the fleet of the dry run it behaves.
 const SCRIPTS: &[(&str, &str)] = &[
     ("behaves", "run_on(workers.with_model(job.model).with_capacity().least_loaded()) ?? wait()"),
     ("endless loop", "loop { }"),

@@ -1,1 +1,1 @@
-//! What rbee's parts cost, each measured beside a yardstick in the same run: see `benches/`.
+//! The cost of rbee's parts, each compared with a baseline in the same run: see `benches/`.

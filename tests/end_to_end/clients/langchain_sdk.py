@@ -23,7 +23,7 @@ print("ok stream and batch", flush=True)
 bare = OpenAI(model="bee-tiny", max_tokens=3, seed=7, temperature=0.5, max_retries=0)
 assert len(bare.invoke("a").split()) == 3
 
-# It would send tokens of OpenAI's own vocabulary otherwise.
+# Otherwise it would send tokens of OpenAI's own vocabulary.
 vectors = OpenAIEmbeddings(model="bee-tiny", check_embedding_ctx_length=False, max_retries=0)
 assert [len(vector) for vector in vectors.embed_documents(["one", "two"])] == [8, 8]
 print("ok completions and embeddings", flush=True)

@@ -1,4 +1,4 @@
-// The official JavaScript client, as its users write it.
+// The official JavaScript client, as its users use it.
 
 import assert from "node:assert/strict";
 import OpenAI from "openai";
@@ -13,7 +13,7 @@ const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
 // No slot is taken any more.
 async function quiet() {
   const until = Date.now() + 5000;
-  // Without the token it would only say that it is up.
+  // Without the token the answer would only say that the server is up.
   const headers = { authorization: `Bearer ${client.apiKey}` };
   for (;;) {
     const health = await (await fetch(`${root}/health`, { headers })).json();

@@ -20,7 +20,7 @@ def step(name):
 def quiet():
     """No slot is taken any more."""
     root = str(client.base_url).removesuffix("/v1/")
-    # Without the token it would only say that it is up.
+    # Without the token the answer would only say that the server is up.
     headers = {"Authorization": f"Bearer {client.api_key}"}
     health = urllib.request.Request(f"{root}/health", headers=headers)
     until = time.monotonic() + 5
@@ -55,7 +55,7 @@ assert again.choices[0].message.content == answer.choices[0].message.content
 text = answer.choices[0].message.content
 step("chat")
 
-# Everything that can be said about sampling.
+# All parameters of sampling.
 full = client.chat.completions.create(
     model=MODEL,
     messages=[
@@ -71,7 +71,7 @@ full = client.chat.completions.create(
 )
 assert [choice.index for choice in full.choices] == [0, 1]
 assert full.choices[0].message.content == text != full.choices[1].message.content
-# What came back can be sent again.
+# The answer can be sent again.
 history = [*HI, answer.choices[0].message.model_dump(), {"role": "user", "content": "And?"}]
 client.chat.completions.create(model=MODEL, messages=history, max_tokens=1)
 stopped = client.chat.completions.create(model=MODEL, messages=HI, seed=7, stop=text.split()[1])
@@ -102,7 +102,7 @@ pieces = list(client.completions.create(model=MODEL, prompt="a", max_tokens=3, s
 assert "".join(piece.choices[0].text for piece in pieces) == completion.choices[0].text
 step("completions")
 
-# Embeddings: base64, which is what the client asks for by itself, and floats.
+# Embeddings: base64, which the client requests by default, and floats.
 vectors = client.embeddings.create(model=MODEL, input=["one", "two"])
 assert [len(vector.embedding) for vector in vectors.data] == [8, 8]
 floats = client.embeddings.create(model=MODEL, input="one", encoding_format="float")
@@ -110,14 +110,14 @@ assert all(abs(a - b) < 1e-6 for a, b in zip(floats.data[0].embedding, vectors.d
 assert vectors.usage.total_tokens == 2
 step("embeddings")
 
-# Models, whose names have slashes and colons in them.
+# Models, whose names contain slashes and colons.
 names = {model.id for model in client.models.list()}
 assert {"bee-tiny", "also-bee", "slow"} <= names, names
 for name in ["bee-tiny", "hf:bees/tiny@main::file=bee.gguf"]:
     assert client.models.retrieve(name).id == name
 step("models")
 
-# Errors have their classes, and name what is wrong.
+# Errors have their classes, and name the fault.
 for field, value in [
     ("temperature", 3), ("top_p", -1), ("n", 0), ("n", 9), ("max_tokens", -1), ("logprobs", True),
     ("frequency_penalty", 0.5), ("tools", [{"type": "function", "function": {"name": "f"}}]),
@@ -146,7 +146,7 @@ except openai.AuthenticationError as error:
     assert error.code == "unauthorized", error.body
 step("errors")
 
-# A limit: without retries an error with the time to come back, with them an answer after that time.
+# A limit: without retries, an error with the time to wait; with retries, an answer after that time.
 limit = refused(openai.RateLimitError, model="limited")
 assert limit.response.headers["retry-after"] == "1"
 client.chat.completions.create(model="limited", messages=HI, max_tokens=1)
@@ -166,7 +166,7 @@ except openai.APIError as error:
     assert "as scripted" in str(error), error
 step("error in a stream")
 
-# Whoever gives up frees the slot.
+# A client that gives up frees its slot.
 try:
     client.with_options(timeout=0.3).chat.completions.create(model="slow", messages=HI, max_tokens=1000)
     raise AssertionError("it answers too fast")

@@ -10,7 +10,7 @@ def before_call(context, case, kwargs):
         return
     if isinstance(body.get("model"), str) and len(body["model"]) % 4:
         body["model"] = "bee-tiny"
-    # One that is missed is answered with 504, as it should be.
+    # A request that misses it is answered with 504, as it should be.
     for clock in ("deadline_ms", "timeout_ms"):
         if isinstance(body.get(clock), (int, float)) and 0 < body[clock] < 60_000:
             body[clock] = 60_000

@@ -22,7 +22,7 @@ def main() -> None:
     assert distance(one.data[0].embedding, cases[0]["vector"]) < 1e-4
     assert one.usage.prompt_tokens == one.usage.total_tokens == 11, one.usage
 
-    # The client asks for base64 by itself, and turns it into numbers.
+    # The client requests base64 by default, and converts it to numbers.
     texts = [cases[at % 5]["text"] for at in range(100)]
     begun = time.perf_counter()
     many = client.embeddings.create(model="minilm", input=texts)

@@ -24,7 +24,7 @@ def main() -> None:
     params.cpuparams.n_threads = arguments.threads
     params.cpuparams_batch.n_threads = arguments.threads
     params.warmup = False
-    # Ended by a signal: there is nothing to save, and the server's threads are not waited for.
+    # Ended by a signal: nothing must be saved, and the server's threads are not waited for.
     ends = {signal.SIGTERM, signal.SIGINT}
     signal.pthread_sigmask(signal.SIG_BLOCK, ends)
     server = xllamacpp.Server(params)

@@ -31,7 +31,7 @@ def name_of(tensor: str) -> str:
 
 
 def interleaved(weights: numpy.ndarray, heads: int) -> numpy.ndarray:
-    """Rotary embeddings turn halves of a head in one layout, and neighbours in the other."""
+    """Rotary embeddings turn halves of a head in one layout, and neighbors in the other."""
     half = weights.shape[0] // heads // 2
     return weights.reshape(heads, 2, half, *weights.shape[1:]).swapaxes(1, 2).reshape(weights.shape)
 

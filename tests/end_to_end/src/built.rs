@@ -1,14 +1,14 @@
-//! The daemons themselves.
+//! The daemons under test.
 
 use std::{
     path::PathBuf,
     process::{Command, Stdio},
 };
 
-/// The program of this package, built as the tests are.
+/// The program of this package, built in the same way as the tests.
 ///
 /// # Panics
-/// Where it cannot be built; with what cargo says.
+/// If it cannot be built; with the output of cargo.
 pub fn built(package: &str) -> PathBuf {
     build(package, "--bin", package);
     directory().join(package)
@@ -23,8 +23,8 @@ pub fn built_example(package: &str, example: &str) -> PathBuf {
     directory().join("examples").join(example)
 }
 
-/// Set to `1` by whoever has built the programs with the tests, in one call of cargo: `cargo test --workspace`. A build of
-/// one package by itself has other features, and builds most dependencies a second time.
+/// Set to `1` if the programs were built with the tests, in one call of cargo: `cargo test --workspace`. A build of one
+/// package alone has other features, and builds most dependencies a second time.
 const BUILT: &str = "TEST_PROGRAMS_BUILT";
 
 fn build(package: &str, kind: &str, name: &str) {
@@ -40,7 +40,7 @@ fn build(package: &str, kind: &str, name: &str) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// Where programs lie: above the tests, which lie in `deps`.
+/// The directory of programs: the parent of `deps`, which holds the tests.
 fn directory() -> PathBuf {
     let tests = std::env::current_exe().unwrap();
     tests.parent().and_then(|deps| deps.parent()).unwrap().to_owned()

@@ -1,5 +1,5 @@
-//! Python environments with the clients in them. They are made once and kept with the build: a change of what is
-//! wanted makes another.
+//! Python environments with the clients in them. Each is created once and kept with the build; a changed list of
+//! packages makes another one.
 
 use std::{
     fs,
@@ -10,12 +10,12 @@ use std::{
 
 use crate::Program;
 
-/// How long an installation may take.
+/// The time limit of an installation.
 const TIMEOUT: Duration = Duration::from_secs(600);
-/// Set to `1` where the clients cannot be had, and the tests are to pass without them.
+/// Set to `1` if the clients cannot be installed, and the tests must pass without them.
 const SKIP: &str = "RBEE_SKIP_CLIENTS";
 
-/// Are the clients to be left out? Says so, loudly.
+/// Returns true if the clients are to be left out, and prints a warning then.
 pub fn are_clients_skipped() -> bool {
     let skip = std::env::var(SKIP).is_ok_and(|value| value == "1");
     if skip {
@@ -24,26 +24,26 @@ pub fn are_clients_skipped() -> bool {
     skip
 }
 
-/// A virtual environment of Python, with packages in it.
+/// A virtual environment of Python with packages.
 #[derive(Clone, Debug)]
 pub struct Environment {
     directory: PathBuf,
 }
 
 impl Environment {
-    /// The environment with these packages, each with its version, and those of npm if there are any; made where it is
-    /// not there yet.
+    /// The environment with these packages, each with its version, and those of npm if there are any. It is created if
+    /// it does not exist.
     ///
     /// # Panics
-    /// Where it cannot be made: without Python, or without the registries. `RBEE_SKIP_CLIENTS=1` lets the tests pass
-    /// all the same.
+    /// If it cannot be created: without Python, or without the package registries. `RBEE_SKIP_CLIENTS=1` lets the tests
+    /// pass anyway.
     pub async fn prepare(cache: &Path, name: &str, python: &[&str], npm: &[&str]) -> Self {
         let mut hasher = DefaultHasher::new();
         (python, npm).hash(&mut hasher);
         let directory = cache.join("clients").join(format!("{name}-{:016x}", hasher.finish()));
         fs::create_dir_all(&directory).unwrap();
         let lock = fs::File::create(directory.join("lock")).unwrap();
-        // Another test, or another run, may be at it.
+        // Another test, or another run, may be creating it.
         let lock = tokio::task::spawn_blocking(move || lock.lock().map(|()| lock));
         let _lock = lock.await.unwrap().unwrap();
         let environment = Self { directory };
@@ -76,7 +76,7 @@ impl Environment {
         }
     }
 
-    /// A program of it, with it in the path.
+    /// A program of this environment, with the environment in its path.
     pub fn program(&self, name: &str) -> Program {
         let programs = self.directory.join("venv").join("bin");
         let path = std::env::var_os("PATH").unwrap_or_default();
@@ -90,7 +90,7 @@ impl Environment {
         self.program("python").env("PYTHONDONTWRITEBYTECODE", "1")
     }
 
-    /// Where npm's packages are: a script finds them when it lies here.
+    /// The directory of npm's packages; a script in it finds them.
     pub fn directory(&self) -> &Path {
         &self.directory
     }

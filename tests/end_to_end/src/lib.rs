@@ -1,4 +1,4 @@
-//! What the tests of this crate share: programs that others wrote, installed once and kept with the build.
+//! Helpers that the tests of this crate share: third-party programs, installed once and kept with the build.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 

@@ -1,6 +1,6 @@
-//! Directories for what the programs keep.
+//! Directories for the data of the programs.
 
-/// A new directory that its user alone can look into, as a daemon wants one that it has not made itself.
+/// A new directory that only its user can read, as a daemon requires of one that it did not create itself.
 ///
 /// # Panics
 /// If it cannot be made.

@@ -1,27 +1,27 @@
-//! Programs that are run to their end, within a bound of time.
+//! Programs that run to their end, within a time limit.
 
 use std::{ffi::OsStr, process::Stdio, time::Duration};
 
 use tokio::process::Command;
 
-/// A program and what it is called with.
+/// A program and its arguments.
 #[derive(Debug)]
 pub struct Program {
     command: Command,
     shown: String,
 }
 
-/// What a program said.
+/// The output of a program.
 #[derive(Clone, Debug)]
 pub struct Output {
-    /// It ended properly.
+    /// True if it exited with success.
     pub success: bool,
     /// Its standard output and then its standard error.
     pub text: String,
 }
 
 impl Program {
-    /// A program of this path. It is ended when the one who waits for it is.
+    /// The program at this path. It is killed when the caller that waits for it is dropped.
     pub fn new(path: impl AsRef<OsStr>) -> Self {
         let path = path.as_ref();
         let mut command = Command::new(path);
@@ -47,13 +47,13 @@ impl Program {
         args.into_iter().fold(self, Self::arg)
     }
 
-    /// A variable of its environment.
+    /// Sets a variable of its environment.
     pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
         self.command.env(name, value);
         self
     }
 
-    /// Where it runs.
+    /// Sets its working directory.
     pub fn directory(mut self, path: impl AsRef<std::path::Path>) -> Self {
         self.command.current_dir(path);
         self
@@ -62,7 +62,7 @@ impl Program {
     /// Runs it to its end.
     ///
     /// # Panics
-    /// Where it cannot be started, or has not ended within `limit`.
+    /// If it cannot be started, or has not ended within `limit`.
     pub async fn output(mut self, limit: Duration) -> Output {
         let child = self.command.spawn();
         let child = child.unwrap_or_else(|error| panic!("{}: {error}", self.shown));
@@ -75,10 +75,10 @@ impl Program {
         Output { success: output.status.success(), text }
     }
 
-    /// Runs it to its proper end.
+    /// Runs it to its end, which must be a success.
     ///
     /// # Panics
-    /// As [`output`](Self::output), and where it fails; with what it said.
+    /// As [`output`](Self::output), and if it fails; with its output.
     pub async fn succeed(self, limit: Duration) -> String {
         let shown = self.shown.clone();
         let output = self.output(limit).await;

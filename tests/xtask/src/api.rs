@@ -1,5 +1,5 @@
-//! The public API: every item that other crates can name, as a listing that is compared, so that a change shows in review.
-//! It is read from the sources, by way of `pub mod` and `pub use`. Implementations of traits are not in it.
+//! The public API: a listing of every item that other crates can name. It is compared, so that a change shows in
+//! review. It is read from the sources, through `pub mod` and `pub use`. Implementations of traits are not included.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,14 +20,14 @@ const CRATES: [(&str, &str, &str); 2] = [
     ("rbee_transport_http", "rbee-transport-http/src", "docs/api/rbee-transport-http.txt"),
 ];
 
-/// Items at the root of `rbee_core` at most, its public modules included.
+/// The maximum number of items at the root of `rbee_core`, including its public modules.
 const MOST_AT_ROOT: usize = 45;
-/// Methods of each public trait at most.
+/// The maximum number of methods of a public trait.
 const MOST_TRAIT_METHODS: usize = 7;
-/// Public methods of `Queen` at most.
+/// The maximum number of public methods of `Queen`.
 const MOST_QUEEN_METHODS: usize = 18;
 
-/// Lines of a difference that are shown at most.
+/// The maximum number of lines of a difference that are shown.
 const SHOWN: usize = 40;
 
 /// Writes the listings.
@@ -73,7 +73,7 @@ pub(crate) fn check_size() -> Result<(), Failure> {
     if findings.is_empty() { Ok(()) } else { Err(findings.join("\n")) }
 }
 
-/// Removed lines with `-`, added ones with `+`.
+/// Removed lines with `-`, added lines with `+`.
 fn difference(listed: &str, lines: &BTreeSet<String>) -> Vec<String> {
     let listed: BTreeSet<String> = listed.lines().map(ToOwned::to_owned).collect();
     let removed = listed.difference(lines).map(|line| format!("- {line}"));
@@ -90,14 +90,14 @@ struct Api {
     types: BTreeMap<String, usize>,
 }
 
-/// Methods of a type, wherever their `impl` is.
+/// Methods of a type, from all of its `impl` blocks.
 type Methods<'a> = BTreeMap<(ModuleId, String), Vec<(&'a syn::ItemImpl, &'a ImplItem)>>;
 
 struct Walk<'a> {
     source: &'a Crate,
     methods: Methods<'a>,
     api: Api,
-    /// Modules on the way here, so that imports in a circle end.
+    /// Modules on the path so far, so that circular imports end.
     inside: Vec<ModuleId>,
 }
 
@@ -153,7 +153,7 @@ impl Api {
 }
 
 impl Walk<'_> {
-    /// All public items of a module, or the one of this name.
+    /// All public items of a module, or only the one with this name.
     fn module(&mut self, id: ModuleId, path: &str, needs: &str, only: Option<(&str, &str)>) {
         if self.inside.contains(&id) && only.is_none() {
             return;
@@ -323,7 +323,7 @@ fn is_public(visibility: &Visibility) -> bool {
     matches!(visibility, Visibility::Public(_))
 }
 
-/// What must hold for the item to be there, with what is needed anyway: ` [feature = "x"]`.
+/// The condition of the item, added to that of its parents: ` [feature = "x"]`.
 fn needed(before: &str, attributes: &[Attribute]) -> String {
     let mut needs = before.to_owned();
     for attribute in attributes {
@@ -339,7 +339,7 @@ fn needed(before: &str, attributes: &[Attribute]) -> String {
     needs
 }
 
-/// Tokens as people write them, near enough.
+/// Tokens in about the usual formatting.
 fn shown(tokens: &impl ToTokens) -> String {
     let mut text = tokens.to_token_stream().to_string();
     for (from, to) in [

@@ -1,5 +1,5 @@
-//! What may depend on what. An embedder takes all of the core's dependencies along, so they are kept few, and what
-//! belongs to a transport or to a language binding stays there.
+//! Allowed dependencies. An embedder takes all of the core's dependencies along, so they are kept few; the dependencies
+//! of a transport or of a language binding stay there.
 
 use std::collections::BTreeSet;
 
@@ -8,16 +8,16 @@ use crate::{
     steps::{Failure, cargo},
 };
 
-/// What a package must not depend on, directly or not. A name that ends in `*` stands for all that begin so.
+/// Packages that a package must not depend on, directly or indirectly. A name that ends in `*` is a prefix.
 struct Rule {
     package: &'static str,
     features: Features,
     never: &'static [&'static str],
-    /// Packages that it may bring along at most.
+    /// The maximum number of packages that it may add.
     most: usize,
 }
 
-/// The features that a rule is about.
+/// The features that a rule applies to.
 #[derive(Clone, Copy)]
 enum Features {
     Default,
@@ -37,8 +37,8 @@ const RULES: &[Rule] = &[
         package: "rbee-core",
         features: Features::Default,
         never: &["candle*", "tokenizers"],
-        // Fifteen of them are for the language that policies are written in; an application that needs none leaves the feature
-        // `rhai` out.
+        // Fifteen of them are for the language of policies; an application that needs no policies leaves out the
+        // feature `rhai`.
         most: 72,
     },
     Rule {
@@ -47,14 +47,15 @@ const RULES: &[Rule] = &[
         never: &["russh*"],
         most: UNBOUNDED,
     },
-    // Of the HTTP transport it needs the client; the server is what axum comes with.
+    // It needs only the client of the HTTP transport; the server comes with axum.
     Rule {
         package: "rbee-transport-ssh",
         features: Features::All,
         never: &["axum*"],
         most: UNBOUNDED,
     },
-    // A thin client of the queen: it decides nothing, so it needs nothing to decide or to reach a machine with.
+    // A thin client of the queen: it decides nothing, so it needs no parts for decisions or for connections to
+    // machines.
     Rule {
         package: "rbee-keeper",
         features: Features::All,
@@ -66,7 +67,7 @@ const RULES: &[Rule] = &[
 /// The only package that may depend on Python.
 const PYTHON: &str = "rbee-py";
 
-/// Checks every rule, and says how many packages each one has looked at.
+/// Checks every rule, and prints the number of packages that each one covers.
 pub(crate) fn check() -> Result<(), Failure> {
     for rule in RULES {
         let found = tree(rule.package, rule.features)?;
@@ -102,7 +103,7 @@ pub(crate) fn check() -> Result<(), Failure> {
     Ok(())
 }
 
-/// Names of the packages that this one depends on to be built and to run, itself left out.
+/// Names of the packages that this one needs to build and to run, without itself.
 fn tree(package: &str, features: Features) -> Result<BTreeSet<String>, Failure> {
     let mut command = cargo();
     command.args(["tree", "--locked", "--package", package]);

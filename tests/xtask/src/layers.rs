@@ -1,6 +1,6 @@
-//! Layers: a module uses what is below it, and nothing else.
+//! Layers: a module uses only modules of lower layers.
 //!
-//! The order is written in `docs/architecture.md`, in one block for each crate:
+//! The order is in `docs/architecture.md`, in one block for each crate:
 //!
 //! ````text
 //! ```layers rbee-core
@@ -9,10 +9,10 @@
 //! ```
 //! ````
 //!
-//! A line is a layer, the lowest first. It names top-level modules of the crate: each stands in one line, and those in
-//! one line do not use each other. Within a module, no two of its children use each other in a circle, where each counts
-//! with all that is below it. A child may use its parent and a parent its children: together they are one module. Code
-//! for tests may use everything.
+//! Each line is a layer, the lowest first. It names top-level modules of the crate. Each module is in one line, and
+//! modules in the same line do not use each other. Within a module, no two of its children use each other in a circle;
+//! each child includes everything below it. A child may use its parent and a parent its children: together they are one
+//! module. Test code may use everything.
 
 mod cycles;
 mod order;
@@ -26,14 +26,14 @@ use crate::{
 
 use order::Order;
 
-/// Where the order is written.
+/// The page with the order.
 const PAGE: &str = "docs/architecture.md";
 
 /// The crates that have layers: name and sources.
 const CRATES: [(&str, &str); 2] =
     [("rbee-core", "rbee-core/src"), ("rbee-transport-http", "rbee-transport-http/src")];
 
-/// References to name for each pair of modules at most.
+/// The maximum number of references to print for each pair of modules.
 const EXAMPLES: usize = 3;
 
 /// Checks all crates.
@@ -79,7 +79,7 @@ fn page() -> Result<String, Failure> {
     std::fs::read_to_string(root().join(PAGE)).map_err(|cause| format!("{PAGE}: {cause}"))
 }
 
-/// Everything that is wrong with one crate.
+/// All findings of one crate.
 fn findings_of(source: &Crate, name: &str, page: &str) -> Vec<String> {
     let uses = Uses::read(source);
     let mut findings = uses.through_root.clone();
@@ -110,14 +110,14 @@ fn findings_of(source: &Crate, name: &str, page: &str) -> Vec<String> {
     findings
 }
 
-/// Who uses whom in a crate.
+/// The uses among the modules of a crate.
 #[derive(Default)]
 struct Uses {
-    /// Top-level modules, and the places: `file:line names path`.
+    /// Pairs of top-level modules, with the positions: `file:line names path`.
     between_tops: BTreeMap<(String, String), Vec<String>>,
-    /// Children of one module below the crate's root, and the places.
+    /// Pairs of children of one module below the crate's root, with the positions.
     between_siblings: BTreeMap<(ModuleId, ModuleId), Vec<String>>,
-    /// Paths through the crate's root to what it only passes on.
+    /// Paths through the crate's root to items that it only re-exports.
     through_root: Vec<String>,
 }
 
@@ -175,7 +175,7 @@ impl Uses {
     fn add_siblings(&mut self, source: &Crate, from: ModuleId, used: ModuleId, place: &str) {
         let (ours, theirs) = (lineage(source, from), lineage(source, used));
         let common = ours.iter().zip(&theirs).take_while(|(ours, theirs)| ours == theirs).count();
-        // One of them is the other, or is above it.
+        // One of them is the other, or contains it.
         let (Some(&ours), Some(&theirs)) = (ours.get(common), theirs.get(common)) else { return };
         let places = self.between_siblings.entry((ours, theirs)).or_default();
         if places.last().is_none_or(|last| last != place) {
@@ -184,7 +184,7 @@ impl Uses {
     }
 }
 
-/// The modules from the root down to this one.
+/// The modules from the root to this one.
 fn lineage(source: &Crate, module: ModuleId) -> Vec<ModuleId> {
     let mut lineage = vec![module];
     while let Some(parent) = source.modules[lineage[lineage.len() - 1]].parent {

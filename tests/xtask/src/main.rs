@@ -30,19 +30,19 @@ Commands:
                  ARGS go to `cargo bench`
 
   layers [--summary]
-                 Whether modules use only what is below them; with --summary which top-level modules use which
-  purity         Whether the modules that decide name no clock, no input or output and no chance
-  words          Whether names, comments, messages and pages have words that this project does not use
+                 Checks that modules use only lower layers; --summary shows which top-level modules use which
+  purity         Checks that the modules that decide use no clock, no input or output and no random numbers
+  words          Checks names, comments, messages and pages for words that this project does not use
   api [--check | --size]
-                 Writes the listings of the public API in docs/api; with --check compares them, with --size
-                 checks how large the API is
+                 Writes the listings of the public API in docs/api; --check compares them, --size checks the
+                 size of the API
 
 Options:
   -h, --help     This text
 
 Environment:
-  CI_REQUIRE_DENY=1   `test` fails where cargo-deny is not installed, instead of leaving out the licenses
-  RBEE_SKIP_CLIENTS=1 `test` leaves out what needs programs that others wrote: clients, a browser, llama.cpp
+  CI_REQUIRE_DENY=1   `test` fails if cargo-deny is not installed, instead of leaving out the licenses
+  RBEE_SKIP_CLIENTS=1 `test` leaves out what needs third-party programs: clients, a browser, llama.cpp
 ";
 
 fn main() -> ExitCode {

@@ -1,11 +1,11 @@
-//! What cargo knows of the workspace.
+//! The workspace's metadata from cargo.
 
 use serde_json::Value;
 
 use crate::steps::{Failure, cargo};
 
-/// Features that need a toolkit or a machine that not everybody has, or that fit only how one tool builds. They are
-/// neither linted nor tested here.
+/// Features that need a special toolkit or machine, or that suit only the build of one tool. They are neither linted
+/// nor tested here.
 const SPECIAL: [&str; 3] = ["cuda", "metal", "extension-module"];
 
 /// A package of the workspace.
@@ -25,7 +25,7 @@ impl Package {
     }
 }
 
-/// All packages of the workspace. Fails where `Cargo.lock` does not fit the manifests.
+/// All packages of the workspace. Fails if `Cargo.lock` does not match the manifests.
 pub(crate) fn packages() -> Result<Vec<Package>, Failure> {
     let output = cargo()
         .args(["metadata", "--format-version=1", "--no-deps", "--locked"])
@@ -51,7 +51,7 @@ pub(crate) fn packages() -> Result<Vec<Package>, Failure> {
         .map_err(|missing| format!("cargo metadata has {missing} where they are expected"))
 }
 
-/// The one set of features that everything is linted, documented and tested with, so that it is built only once.
+/// The one set of features for lints, documentation and tests, so that it is built only once.
 pub(crate) fn test_features(packages: &[Package]) -> String {
     let features: Vec<String> = packages.iter().flat_map(Package::test_features).collect();
     features.join(",")

@@ -1,5 +1,5 @@
-//! Purity: the modules that decide read no clock, do no input or output, wait for nothing and draw no random numbers.
-//! Time and random bits are handed to them, so the same inputs give the same decisions.
+//! Purity: the modules that decide do not read a clock, do no input or output, do not wait and draw no random numbers.
+//! Time and random bits are passed to them, so the same inputs give the same decisions.
 
 use syn::{
     ExprAsync, ExprAwait, ImplItemFn, Item, ItemFn, Signature,
@@ -11,7 +11,7 @@ use crate::{
     steps::{Failure, root},
 };
 
-/// Top-level modules of `rbee-core` that are pure, with all that is below them.
+/// Top-level modules of `rbee-core` that are pure, with everything below them.
 const PURE: &[&str] = &[
     "cluster",
     "engine",
@@ -25,22 +25,22 @@ const PURE: &[&str] = &[
     "tenant",
 ];
 
-/// Where one of them may name what is not pure, and why.
+/// Exceptions: what a pure module may name, and why.
 const EXCEPTIONS: &[Exception] = &[
     Exception {
         module: "scheduler::rhai::budget",
         names: &["Instant"],
-        reason: "a script is ended when its time is up, and a script that is ended counts as a fault",
+        reason: "a script is stopped at its time limit, and that counts as a fault",
     },
     Exception {
         module: "scheduler::rhai::session",
         names: &["Instant"],
-        reason: "the time budget begins with each call of a script",
+        reason: "the time budget starts with each call of a script",
     },
     Exception {
         module: "scheduler::rhai::script",
         names: &["Instant"],
-        reason: "the time budget of a script is handed on",
+        reason: "it passes the time budget of a script on",
     },
     Exception {
         module: "scheduler::rhai::trial",
@@ -56,14 +56,14 @@ const EXCEPTIONS: &[Exception] = &[
 ];
 
 struct Exception {
-    /// Below `crate`. What is below it is not excepted.
+    /// The module below `crate`. Its children are not excepted.
     module: &'static str,
     /// As in [`IMPURE`].
     names: &'static [&'static str],
     reason: &'static str,
 }
 
-/// What no pure module names: the name in messages, what a path looks like, and what to do instead.
+/// Names that no pure module uses: the name in messages, the pattern of a path, and what to do instead.
 const IMPURE: &[(&str, Shape, &str)] = &[
     ("tokio", Shape::Begins(&["tokio"]), EFFECT),
     ("tokio_util", Shape::Begins(&["tokio_util"]), EFFECT),
@@ -91,13 +91,13 @@ const EFFECT: &str = "return an effect, which the caller carries out";
 const TIME: &str = "take the time as an argument";
 const RANDOM: &str = "take the random bits as an argument";
 
-/// What a path without imports looks like.
+/// The pattern of a path without imports.
 enum Shape {
     Begins(&'static [&'static str]),
     Has(&'static str),
     /// `*` stands for any one name.
     Ends(&'static [&'static str]),
-    /// No path: an `async` function or block, or an `await`.
+    /// Not a path: an `async` function or block, or an `await`.
     Async,
 }
 
@@ -106,7 +106,7 @@ impl Shape {
         let same = |(pattern, name): (&&str, &String)| *pattern == "*" || *pattern == name;
         match self {
             Self::Begins(names) => {
-                // `metrics` alone is a variable, and no crate.
+                // `metrics` alone is a variable, not a crate.
                 path.len() >= names.len().max(2) && names.iter().zip(path).all(same)
             }
             Self::Ends(names) => {
@@ -167,12 +167,12 @@ fn findings(source: &Crate, pure: &[&str], exceptions: &[Exception]) -> Vec<Stri
     findings
 }
 
-/// Line, text, name and advice of each impure thing in a module.
+/// Line, text, name and advice of each impure use in a module.
 fn impure(source: &Crate, module: ModuleId) -> Vec<(usize, String, &'static str, &'static str)> {
     let mut found = Vec::new();
     for reference in source.all_references(module) {
         let whole = source.without_imports(module, &reference.path);
-        // A path that begins with a name of this crate is none of another crate's.
+        // A path that begins with a name of this crate does not belong to another crate.
         if let Some((name, _, instead)) = IMPURE.iter().find(|(_, shape, _)| match shape {
             Shape::Begins(_) => reference.target.is_none() && shape.fits(&whole),
             _ => shape.fits(&whole),

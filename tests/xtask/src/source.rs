@@ -1,4 +1,4 @@
-//! The sources of a crate, read without compiling them: its modules, what each one defines, and what a path names.
+//! The sources of a crate, read without compiling: its modules, what each one defines, and what a path names.
 
 mod expand;
 mod references;
@@ -20,24 +20,24 @@ use crate::steps::Failure;
 /// The number of a module in [`Crate::modules`]. The crate's root is 0.
 pub(crate) type ModuleId = usize;
 
-/// A crate as its sources say.
+/// A crate according to its sources.
 pub(crate) struct Crate {
-    /// As other crates write it: `rbee_core`.
+    /// The name that other crates use: `rbee_core`.
     pub(crate) name: String,
     pub(crate) modules: Vec<Module>,
 }
 
-/// One module, in a file of its own or inside of one.
+/// One module, in a file of its own or inline.
 pub(crate) struct Module {
-    /// The names from the root on. Empty for the root.
+    /// The names from the root. Empty for the root.
     pub(crate) path: Vec<String>,
     pub(crate) parent: Option<ModuleId>,
-    /// Its file, below the workspace's root.
+    /// Its file, relative to the workspace's root.
     pub(crate) file: String,
-    /// True if it is compiled for tests only.
+    /// True if it is compiled only for tests.
     pub(crate) test: bool,
     pub(crate) children: BTreeMap<String, ModuleId>,
-    /// What stands in it. A module inside of it has its content in an entry of its own.
+    /// Its items. An inline module has its content in an entry of its own.
     pub(crate) items: Vec<Item>,
     names: resolve::Names,
 }
@@ -59,7 +59,7 @@ impl Module {
     }
 }
 
-/// Where the text of a module comes from.
+/// The source of a module's text.
 pub(crate) trait Files {
     /// The text of this file, if there is one.
     fn read(&self, path: &Path) -> Option<String>;
@@ -75,7 +75,7 @@ impl Files for OnDisk {
     }
 }
 
-/// What a module declaration says of the module's file.
+/// What a module declaration says about the module's file.
 struct Declared {
     parent: Option<ModuleId>,
     name: Option<String>,

@@ -1,4 +1,4 @@
-//! Steps that run one after the other, each with a header and its time, until one fails.
+//! Steps that run one after the other, each with a header and its duration, until one fails.
 
 use std::{
     path::Path,
@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// What went wrong, in a sentence or two.
+/// The failure, in one or two sentences.
 pub(crate) type Failure = String;
 
 /// The workspace's root.
@@ -14,14 +14,14 @@ pub(crate) fn root() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
 }
 
-/// A cargo that works on this workspace, whatever the present directory.
+/// A cargo command for this workspace, whatever the current directory.
 pub(crate) fn cargo() -> Command {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(root()).stdin(Stdio::null());
     cargo
 }
 
-/// One thing that must succeed.
+/// One step that must succeed.
 pub(crate) struct Step {
     name: String,
     work: Work,
@@ -33,7 +33,7 @@ enum Work {
 }
 
 impl Step {
-    /// Cargo with these arguments.
+    /// A step that runs cargo with these arguments.
     pub(crate) fn cargo(name: &str, arguments: &[&str]) -> Self {
         Self {
             name: name.into(),
@@ -44,12 +44,12 @@ impl Step {
         }
     }
 
-    /// A function of ours.
+    /// A step that runs a function.
     pub(crate) fn check(name: &str, check: impl Fn() -> Result<(), Failure> + 'static) -> Self {
         Self { name: name.into(), work: Work::Check(Box::new(check)) }
     }
 
-    /// More arguments for cargo.
+    /// Adds arguments for cargo.
     pub(crate) fn arguments(&mut self, more: &[impl ToString]) {
         if let Work::Cargo { arguments, .. } = &mut self.work {
             arguments.extend(more.iter().map(ToString::to_string));
@@ -64,7 +64,7 @@ impl Step {
         self
     }
 
-    /// Runs it.
+    /// Runs the step.
     pub(crate) fn run(&self) -> Result<(), Failure> {
         let (arguments, environment) = match &self.work {
             Work::Check(check) => return check(),

@@ -1,17 +1,17 @@
-//! What the tests need from the system beside a toolchain: checked, and installed if that is possible.
+//! What the tests need from the system in addition to a toolchain: checked, and installed if possible.
 
 use std::process::{Command, Stdio};
 
 use crate::steps::Failure;
 
-/// The variable that leaves out the tests with programs that others wrote; the tests read it too.
+/// The variable that leaves out the tests with third-party programs; the tests read it too.
 const SKIP: &str = "RBEE_SKIP_CLIENTS";
 
 /// A program that the tests run.
 struct Needed {
-    /// Names that it goes by: any will do.
+    /// Its names; any of them is enough.
     names: &'static [&'static str],
-    /// Debian's package with it.
+    /// The Debian package that contains it.
     package: &'static str,
     why: &'static str,
 }
@@ -22,7 +22,7 @@ const NEEDED: [Needed; 1] = [Needed {
     why: "web pages are tested in a real browser",
 }];
 
-/// Installs what is missing. Needs Debian's package manager and its rights, and fails if it has neither.
+/// Installs what is missing. Needs Debian's package manager and root rights; fails without them.
 pub(crate) fn check() -> Result<(), Failure> {
     if std::env::var_os(SKIP).is_some_and(|value| value == "1") {
         println!("!!! NOT CHECKED: {SKIP}=1 leaves out the tests with other programs");
@@ -52,7 +52,7 @@ fn install(needed: &Needed) -> Result<(), Failure> {
         command.stdout(Stdio::null()).status().is_ok_and(|status| status.success())
     };
     let install = ["install", "--yes", "--no-install-recommends", package];
-    // The lists of packages may be old, or not be there at all.
+    // The package lists may be old or missing.
     if (apt(&install) || (apt(&["update"]) && apt(&install)))
         && names.iter().any(|name| answers(name))
     {

@@ -1,7 +1,7 @@
 //! Everything that must hold before a change is merged.
 //!
-//! The quick checks come first. What has to be built is built for few sets of features: the core by itself without and
-//! with its default features, because that is what embedders build, and the workspace with everything.
+//! The quick checks come first. Only a few feature sets are built: the core alone without and with its default
+//! features, because embedders build these, and the workspace with all features.
 
 use crate::{
     dependencies, metadata,
@@ -21,9 +21,8 @@ pub(crate) fn run() -> Result<(), Failure> {
     let mut doc = Step::cargo("documentation", &["doc", "--no-deps"])
         .environment("RUSTDOCFLAGS", "-D warnings");
     doc.arguments(&all);
-    // Without a choice of targets cargo runs unit, integration and documentation tests alike.
-    // The same random cases every time: a failure here is one of the change, and not of the day.
-    // All programs are built by the same call: each has tests of its own.
+    // Without a choice of targets cargo runs unit, integration and documentation tests. The random cases are the same
+    // every time, so that a failure comes from the change. All programs are built by this one call.
     let mut test = Step::cargo("tests", &["test"])
         .environment("PROPTEST_RNG_SEED", "2026")
         .environment("TEST_PROGRAMS_BUILT", "1");
@@ -49,7 +48,7 @@ fn core_clippy(name: &str, features: &[&str]) -> Step {
     step
 }
 
-/// Advisories are left out: they change without any change here, and would make an old state fail.
+/// Advisories are left out: they change independently of this repository, and would make an old commit fail.
 fn deny() -> Result<(), Failure> {
     let installed =
         cargo().args(["deny", "--version"]).output().is_ok_and(|output| output.status.success());

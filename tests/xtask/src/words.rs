@@ -1,5 +1,5 @@
-//! Words: one thing has one name, the one that the field uses. Names, comments, messages and pages are read for words that
-//! this project does not use ([`table`] has them).
+//! Words: each thing has one name, the standard one of the field. Names, comments, messages and pages are searched for
+//! words that this project does not use ([`table`] lists them).
 
 mod table;
 mod text;
@@ -29,7 +29,7 @@ const READ: &[&str] = &[
     "tests",
 ];
 
-/// Left out: what is built, and the list itself.
+/// Left out: build output.
 const LEFT_OUT: &[&str] = &["target", "node_modules"];
 /// This file and those below it name the words on purpose.
 const OWN: [&str; 2] = ["tests/xtask/src/words", "tests/xtask/src/words.rs"];
@@ -89,7 +89,7 @@ fn list(path: &Path, files: &mut Vec<PathBuf>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Exceptions for files that are not there.
+/// Exceptions for files that do not exist.
 fn unused_exceptions(table: &[Entry], root: &Path) -> Vec<String> {
     let excepted = table.iter().flat_map(|entry| entry.except);
     excepted
@@ -100,7 +100,7 @@ fn unused_exceptions(table: &[Entry], root: &Path) -> Vec<String> {
         .collect()
 }
 
-/// The table, by what is looked up.
+/// The table, indexed for lookups.
 struct Finder<'a> {
     names: HashMap<&'a str, Vec<&'a Entry>>,
     types: HashMap<&'a str, Vec<&'a Entry>>,
@@ -137,7 +137,7 @@ impl<'a> Finder<'a> {
         finder
     }
 
-    /// What is wrong in one file.
+    /// All findings in one file.
     fn find(&self, file: &str, text: &str) -> Vec<String> {
         let words = match file.ends_with(".rs") {
             true => Words::of_code(text),

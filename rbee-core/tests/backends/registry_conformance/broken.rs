@@ -20,12 +20,12 @@ use rbee_core::{
 
 macro_rules! flaws {
     ($($flaw:ident => $complaint:literal,)*) => {
-        /// What a [`Broken`] registry does wrong.
+        /// The fault of a [`Broken`] registry.
         #[derive(Clone, Copy, Debug, PartialEq)]
         pub(crate) enum Flaw { $($flaw,)* }
 
         impl Flaw {
-            /// Each, with words of the sentence that the suite must find for it.
+            /// Each fault, with words of the sentence that the suite must fail with.
             pub(crate) const ALL: &[(Flaw, &str)] = &[$((Flaw::$flaw, $complaint),)*];
         }
     };
@@ -43,7 +43,7 @@ flaws! {
     ErasesOutlines => "the outline must be kept",
     KeepsOutputs => "the pieces must be kept or erased",
     KeepsNoVectors => "the vectors must be kept or erased",
-    SaysNothingOfAnswers => "must say whether the answer was kept",
+    SaysNothingOfAnswers => "the answer was kept",
     ForgetsDetailsOfErrors => "with all that it says",
     ForgetsThatItTookOver => "must be known after its end",
     DoesNotTakeOver => "must be handed over",
@@ -71,7 +71,7 @@ flaws! {
     ForgetsPolicies => "a version must stay as it was first put",
 }
 
-/// A [`MemoryRegistry`] with a flaw.
+/// A [`MemoryRegistry`] with one fault.
 #[derive(Debug)]
 pub(crate) struct Broken {
     inner: MemoryRegistry,
@@ -103,7 +103,7 @@ impl Broken {
         self.flaw == flaw
     }
 
-    /// What it makes of the changes before it passes them on.
+    /// The changes as the fault makes them, before they are passed on.
     async fn twist(&self, changes: &[Change]) -> Vec<Change> {
         let mut twisted = Vec::new();
         for change in changes {
@@ -166,7 +166,7 @@ impl Broken {
         }
     }
 
-    /// What it makes of what is handed over.
+    /// The snapshot as the fault makes it.
     fn twist_snapshot(&self, mut found: Snapshot, renewal: bool) -> Snapshot {
         let forgets =
             self.is(Flaw::DoesNotTakeOver) || (renewal && self.is(Flaw::DoesNotTakeOverAtRenewal));
@@ -245,7 +245,7 @@ impl Broken {
         }
     }
 
-    /// The life that the store holds to be current, under the one number that this one gives to all.
+    /// The epoch that the store holds as current, if this registry gives the same number to all.
     fn real(&self, epoch: Epoch) -> Epoch {
         match self.flaw {
             Flaw::RepeatsEpochs => self.memory().lives.last().map_or(epoch, |life| life.1),
@@ -253,7 +253,7 @@ impl Broken {
         }
     }
 
-    /// A life that may write this, if one can be found.
+    /// The epochs that may write, if there are any.
     fn anyone(&self) -> Vec<Epoch> {
         self.memory().lives.iter().map(|life| life.1).collect()
     }

@@ -1,4 +1,4 @@
-//! Where there are workers of the model.
+//! Decisions if the model has workers.
 
 use super::*;
 
@@ -61,7 +61,7 @@ fn a_task_that_the_model_cannot_do_is_rejected() {
     let error = rejected(place(&embed(), &fleet));
     assert_eq!(error.kind(), ErrorKind::Unsupported);
     assert!(error.message().starts_with("model m cannot make vectors"), "{error}");
-    // Another engine has the model too, and it can.
+    // Another engine has the model too, and can run the job.
     let mut able = worker(2, "a", "m");
     Arc::make_mut(&mut able.info).capabilities.embed = true;
     fleet.put_worker(able);

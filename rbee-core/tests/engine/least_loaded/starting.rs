@@ -1,4 +1,4 @@
-//! Where a worker must be started first.
+//! Decisions if a worker must be started first.
 
 use super::*;
 
@@ -9,7 +9,7 @@ fn a_new_worker_for_a_stream_goes_where_no_worker_with_other_numerics_runs() {
     let mut fleet = cluster(vec![hive("a", devices, Some(GIB))], vec![worker(1, "a", "m")]);
     let (_, device, _) = spawned(place(&ask, &fleet));
     assert_eq!(device, 2);
-    // Where one runs on every device another would be no better; and one that loads may be what is wanted.
+    // If every device runs one, another would not help; and one that is loading may be enough.
     fleet.put_worker(WorkerView {
         info: Arc::new(WorkerInfo { devices: vec![2], ..(*worker(2, "a", "m").info).clone() }),
         ..worker(2, "a", "m")
@@ -162,7 +162,7 @@ fn a_hive_that_refused_is_not_asked_again_and_when_all_did_the_job_ends_with_the
     );
 }
 
-/// A model on disk whose files say this of it.
+/// A model on disk whose files give this information.
 fn described(info: serde_json::Value) -> ModelOnDisk {
     let mut info_of_all = serde_json::json!({
         "format": "safetensors", "architecture": "llama", "task": "generate", "parameters": null,
@@ -195,7 +195,7 @@ fn the_need_of_a_model_follows_from_what_its_files_say() {
             other => panic!("{other:?}"),
         }
     };
-    // Four texts of 4,096 tokens, in 16 bits on a GPU and in 32 bits on the processor, as the weights.
+    // Four texts of 4,096 tokens: 16 bits on a GPU and 32 bits on the CPU, as for the weights.
     assert_eq!(need(1), GIB + 4 * 4_096 * 16_384 * 2);
     assert_eq!(need(0), 2 * GIB + 4 * 4_096 * 16_384 * 4);
 }

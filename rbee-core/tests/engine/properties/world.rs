@@ -1,4 +1,4 @@
-//! The machines, store and clients around the engine, and the model that watches it.
+//! The machines, store and clients around the engine, and the model that checks it.
 
 mod happen;
 mod rest;
@@ -29,7 +29,7 @@ use rbee_core::{
 
 use super::{Op, parts};
 
-/// Steps within which the engine has to come to rest.
+/// Steps within which the engine must come to rest.
 const STEPS: usize = 5_000;
 
 struct Machine {
@@ -64,7 +64,7 @@ pub(crate) struct World {
     jobs: BTreeMap<JobId, Watched>,
     submitted: Vec<Arc<Job>>,
     records: Vec<u64>,
-    /// Submissions that are not answered yet, of jobs that have not joined the queue.
+    /// Submissions not answered yet, of jobs that have not joined the queue.
     at_the_door: BTreeMap<u64, JobId>,
     questions: Vec<(Ticket, Question, Ask)>,
     runs: BTreeMap<LeaseId, Run>,
@@ -73,7 +73,7 @@ pub(crate) struct World {
     connects: Vec<WorkerId>,
     probes: Vec<WorkerId>,
     provisions: Vec<(HiveId, ModelRef)>,
-    /// Questions where a model is to be loaded.
+    /// Pending questions where to load a model.
     choices: Vec<(Ticket, Ask, LoadRequest)>,
     verifications: Vec<(HiveId, ModelRef)>,
     removals: Vec<(HiveId, ModelRef)>,
@@ -178,7 +178,7 @@ impl World {
         );
     }
 
-    /// Checks an effect against the model, and takes it in.
+    /// Checks an effect against the model, and applies it.
     fn watch(&mut self, effect: Effect, before: &ClusterView, what: &str) {
         match effect {
             Effect::Record { n, changes } => {
@@ -188,7 +188,7 @@ impl World {
                 }
             }
             Effect::Admitted { n, job } => {
-                assert_eq!(self.at_the_door.remove(&n), Some(job), "nobody waits for job {job}");
+                assert_eq!(self.at_the_door.remove(&n), Some(job), "no caller waits for job {job}");
                 let watched = self.jobs.get_mut(&job).expect("a known job");
                 assert!(!watched.admitted || watched.finished, "job {job} joined twice");
                 watched.admitted = true;
@@ -288,7 +288,8 @@ impl World {
             }
             Change::JobEnded { job, .. } => {
                 let watched = self.jobs.get_mut(job).unwrap();
-                // After it was told it may be handed in again: the store did not take it before.
+                // An end that was sent before its record may be handed in again, because the store did not take it the
+                // first time.
                 assert!(watched.queued && (watched.end_recorded || !watched.finished));
                 watched.end_recorded = true;
             }

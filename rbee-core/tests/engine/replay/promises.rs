@@ -1,4 +1,4 @@
-//! What the engine promises about order, fairness and swaps, and what a policy makes of warm prompts.
+//! What the engine promises about order, fairness and swaps, and what a policy gains from warm prompts.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::traces::{GB, arrival, fleet, model, replay, run, tenant, workers};
 
-/// The worker that has most of the prompt computed, of those that have less than `percent` of their share of the load.
+/// The worker that has computed most of the prompt, among those below `percent` of their share of the load.
 fn prefix_affinity(percent: u32) -> impl Scheduler {
     FnScheduler::new("prefix-affinity", move |ask: &Ask, cluster: &ClusterView| {
         let model = &ask.job.model;
@@ -24,7 +24,7 @@ fn prefix_affinity(percent: u32) -> impl Scheduler {
         let warm = |worker: &Arc<WorkerView>| {
             ask.job.prefix.iter().take_while(|key| worker.warm.contains(key)).count()
         };
-        // Of equals the first, which is the least loaded.
+        // Of equals the first one, which is the least loaded.
         let best = cluster.available(model).filter(is_within).fold(None, |best, worker| {
             let keys = warm(worker);
             match best {
@@ -38,8 +38,7 @@ fn prefix_affinity(percent: u32) -> impl Scheduler {
     })
 }
 
-/// Conversations, and beside them many questions about one document: the hot spot that affinity alone piles everything
-/// on.
+/// Conversations, and also many questions about one document: a hot spot that affinity alone would send to one worker.
 fn conversations_and_a_hot_document() -> Trace {
     let models = [model("m")];
     let mut trace = Trace::conversations(3, 300, 8, Duration::from_secs(900), &models);
@@ -89,7 +88,7 @@ fn prefix_affinity_finds_warm_prompts_and_bounded_load_keeps_them_from_piling_up
 
 #[test]
 fn a_prompt_that_is_partly_computed_spares_that_part_of_its_prefill() {
-    // 200 prompt tokens weigh as much as 10 of the answer: half of the time is prefill.
+    // 200 prompt tokens take as long as 10 tokens of the answer: half of the time is prefill.
     let sketch = |prefix: &[u64]| JobSketch {
         prompt_tokens: 200,
         prefix: prefix.to_vec(),
@@ -118,7 +117,7 @@ fn batch_is_served_however_much_is_interactive() {
         let mut replay = replay(workers(1, 1), arrivals);
         replay.settings.interactive_per_batch = interactive_per_batch;
         let report = run(&replay, &LeastLoaded::default());
-        // After so many interactive ones it is batch's turn: the last of 20 waits for 20 rounds.
+        // After this many interactive jobs a batch job runs: the last of 20 waits for 20 rounds.
         let batch = report.waits_by_priority[&Priority::Batch];
         assert_eq!(batch.jobs, 20);
         let rounds = 20 * u64::from(interactive_per_batch + 1) * 100;
@@ -136,7 +135,7 @@ fn a_tenant_with_few_jobs_does_not_wait_for_those_with_many() {
             (0..500).map(|n| arrival(n, 100, of(&format!("many-{}", n % crowd)))).collect();
         arrivals.extend((0..20).map(|n| arrival(600 + n, 100, of("few"))));
         let report = run(&replay(workers(2, 2), arrivals), &LeastLoaded::default());
-        // One of so many slots that fall free is theirs, and there are four.
+        // Of every `crowd + 1` slots that become free, one goes to `few`, and there are four slots.
         let (few, many) = (report.waits_by_tenant["few"], report.waits_by_tenant["many-0"]);
         assert!(few.max_ms <= 100 * (20 * (crowd + 1)).div_ceil(4) + 100, "{few:?}");
         assert!(many.max_ms >= 12_000, "{many:?}");
@@ -166,9 +165,9 @@ fn models_that_take_turns_on_one_device_are_swapped_for_each_other() {
     let report = run(&replay(one_at_a_time(), arrivals.collect()), &LeastLoaded::default());
     println!("a b a c on one device: {} spawns, {} evictions", report.spawns, report.evictions);
     assert_eq!(report.completed, 40);
-    // The first is there; from then on every job needs another model, and none is swapped twice for one job.
+    // The first model is loaded; from then on every job needs another one, with one swap each.
     assert_eq!((report.spawns, report.evictions), (39, 39));
-    // Stopping takes 0.2 s, loading 8 GB at 1 GB/s 8 s.
+    // Stopping takes 0.2 s, and loading 8 GB at 1 GB/s takes 8 s.
     assert!((8_200..9_000).contains(&report.waits.p50_ms), "{:?}", report.waits);
 }
 

@@ -1,4 +1,4 @@
-//! What a recorded run becomes.
+//! The trace that a recorded run becomes.
 
 use std::sync::Arc;
 
@@ -28,7 +28,7 @@ fn completed(submitted: u64, started: u64, ended: u64) -> JobRecord {
 
 #[test]
 fn a_recorded_run_replays_with_the_waits_it_had() {
-    // One worker with one slot: every job started when the one before it had ended.
+    // One worker with one slot: every job started when the previous one had ended.
     let records = [
         completed(1_000_000, 1_000_000, 1_000_400),
         completed(1_000_100, 1_000_400, 1_001_000),
@@ -109,7 +109,7 @@ fn jobs_that_waited_in_vain_are_replayed_with_what_is_usual_for_their_model() {
     assert_eq!(recorded.trace.arrivals[4].job.model, model("n"));
 
     let nothing = Trace::from_records(&[failed(1, 2, ErrorKind::QueueTimeout)]);
-    assert!(nothing.trace.arrivals.is_empty(), "nobody knows what is usual");
+    assert!(nothing.trace.arrivals.is_empty(), "what is usual is unknown");
     assert_eq!(nothing.left_out, [("QUEUE_TIMEOUT".to_owned(), 1)].into());
 }
 

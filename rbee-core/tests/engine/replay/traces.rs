@@ -58,7 +58,7 @@ pub(crate) fn run(replay: &Replay, scheduler: &dyn Scheduler) -> ReplayReport {
     report
 }
 
-/// A fleet with room for half of the models at a time.
+/// A fleet with space for half of the models at a time.
 pub(crate) fn crowded() -> Fleet {
     let models = json!({ "a": 8 * GB, "b": 8 * GB, "c": 8 * GB, "d": 8 * GB, "e": 8 * GB });
     let hive = |n| {

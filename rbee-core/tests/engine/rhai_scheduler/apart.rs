@@ -1,4 +1,4 @@
-//! Tests in a process of their own: what they do wrong is the end of that process, and not of the machine.
+//! Tests in a process of their own: a fault ends that process only.
 
 use std::{
     io::Read,
@@ -7,26 +7,26 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Names the case that the process is there for.
+/// The variable that names the case for the process to run.
 const CASE: &str = "RBEE_TEST_CASE";
-/// Memory that a process may have, in KiB.
+/// Memory limit of a process, in KiB.
 const MOST_KIB: u64 = 2 * 1024 * 1024;
-/// How long one may take, on a machine that is busy with others.
+/// Time limit of a process, on a busy machine.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What something took on this thread.
+/// What a case took on this thread.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Cost {
-    /// On the processor.
+    /// Processor time.
     pub(crate) time: Duration,
-    /// Memory of the process at its most, less what it had before; 0 where the system does not tell.
+    /// Peak memory of the process, less what it had before; 0 if the system does not report it.
     pub(crate) kib: u64,
 }
 
 pub(crate) fn measured<T>(run: impl FnOnce() -> T) -> (T, Cost) {
     let (wall, cpu) = (Instant::now(), on_processor());
     let before = status("VmRSS:");
-    // Begins anew to look for the most.
+    // Resets the peak.
     let _ = std::fs::write("/proc/self/clear_refs", "5");
     let result = run();
     let time = match (cpu, on_processor()) {
@@ -40,7 +40,7 @@ pub(crate) fn measured<T>(run: impl FnOnce() -> T) -> (T, Cost) {
     (result, Cost { time, kib })
 }
 
-/// Time of this thread on the processor.
+/// Processor time of this thread.
 fn on_processor() -> Option<Duration> {
     let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
     text.split(' ').next()?.parse().ok().map(Duration::from_nanos)
@@ -52,8 +52,8 @@ fn status(key: &str) -> Option<u64> {
     line.trim().strip_suffix("kB")?.trim().parse().ok()
 }
 
-/// Runs the test of this name once more for each case, in a process with bounded memory and time. What `run` says of a
-/// case is for those who look at the test's output.
+/// Runs the test of this name once more for each case, in a process with limited memory and time. What `run` prints for
+/// a case is only for readers of the test's output.
 pub(crate) fn each(
     test: &str,
     cases: impl Iterator<Item = &'static str>,

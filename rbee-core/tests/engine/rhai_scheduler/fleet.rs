@@ -22,7 +22,7 @@ pub(crate) fn id(number: u128) -> WorkerId {
     WorkerId::from_random_bits(number << 64 | number)
 }
 
-/// A hive with GPUs of so many GiB, all of it free, and models on its disk with their sizes in GiB.
+/// A hive with GPUs of these sizes in GiB, all free, and models on its disk with their sizes in GiB.
 pub(crate) fn hive(
     name: &str,
     gpus: &[u64],
@@ -51,7 +51,7 @@ pub(crate) fn hive(
     }
 }
 
-/// A ready worker with four slots, so many of them taken, on the first GPU.
+/// A ready worker with four slots, `leased` of them taken, on the first GPU.
 pub(crate) fn worker(number: u128, hive: &str, name: &str, leased: u32) -> WorkerView {
     let mut info = WorkerInfo::new(model(name), "candle");
     info.id = id(number);
@@ -115,7 +115,7 @@ pub(crate) fn with_job(ask: Ask, change: impl FnOnce(&mut Job)) -> Ask {
     Ask { job: Arc::new(job), ..ask }
 }
 
-/// The worker that the policy chooses; a message where it decides otherwise.
+/// The worker that the policy chooses; a message if it decides otherwise.
 pub(crate) fn chosen(
     policy: &dyn Scheduler,
     ask: &Ask,
@@ -127,7 +127,7 @@ pub(crate) fn chosen(
     }
 }
 
-/// Where the policy starts a worker, on which devices, and which it stops for it.
+/// Where the policy starts a worker, on which devices, and which workers it stops for that.
 pub(crate) fn started(
     policy: &dyn Scheduler,
     ask: &Ask,

@@ -1,7 +1,7 @@
-//! Scripts that want too much are stopped, soon, and with the line where they were.
+//! Scripts that exceed their limits are stopped soon, with the line where they were.
 //!
-//! What could eat the machine, or kill the process, if it were not stopped runs in a process of its own: see
-//! [`apart`].
+//! Scripts that could exhaust the machine or kill the process if they were not stopped run in a process of their own:
+//! see [`apart`].
 
 use std::time::Duration;
 
@@ -12,15 +12,14 @@ use super::{
     fleet::{ask, cluster, hive, worker},
 };
 
-/// Time on the processor that a stopped script has taken at most: its limit, and the operation that it was in, which a
-/// build for tests does slowly.
+/// The most processor time of a stopped script: its limit, and the operation it was in, which is slow in a test build.
 const SOON: Duration = Duration::from_millis(150);
-/// Memory that it has taken at most.
+/// The most memory that it has taken.
 const MOST_KIB: u64 = 64 * 1024;
-/// The same, where its limit is so long that it fills all variables that it can have.
+/// The same with a limit so long that it can fill all the variables it may have.
 const MOST_HELD_KIB: u64 = 128 * 1024;
 
-/// The script behaves on the fleet it is tried on, and only then shows what it is.
+/// The script behaves on the fleet of the dry run, and does harm only afterwards.
 fn policy(body: &str) -> RhaiScheduler {
     RhaiScheduler::new(format!(
         "fn schedule(job, workers, hives) {{\n    if job.model != \"evil\" {{ return wait(); }}\n    {body}\n}}\n{REST}{}",
@@ -29,7 +28,7 @@ fn policy(body: &str) -> RhaiScheduler {
     .unwrap()
 }
 
-/// What it says when it is stopped.
+/// The error with which it is stopped.
 fn stopped(policy: &RhaiScheduler) -> (String, Cost) {
     let cluster = fleet();
     let (answer, cost) = apart::measured(|| policy.place(&ask("evil"), &cluster));
@@ -126,7 +125,7 @@ fn helpers_called_a_million_times_are_ended() {
     }
 }
 
-/// Time on the processor until a text is in use, or is refused.
+/// Processor time until a text is loaded or refused.
 const LOADED: Duration = Duration::from_millis(1_500);
 
 fn refused(script: &str) -> String {
@@ -174,7 +173,7 @@ fn a_closure_that_is_kept_is_refused() {
         .unwrap();
 }
 
-/// What is said of the body, in a script with a function `order`.
+/// The error for this body, in a script with a function `order`.
 fn closures(body: &str) -> String {
     refused(&format!(
         "fn schedule(job, workers, hives) {{\n{body}\nwait()\n}}\nfn order(job) {{ 1 }}\n{REST}"
@@ -220,8 +219,8 @@ fn a_script_that_hangs_when_it_is_loaded_is_refused() {
 /// A list of a thousand zeros, and two more.
 const LISTS: &str = "let a = []; a.pad(1000, 0); let b = a; let c = a;";
 
-/// Each of them held the processor, ate the memory or overflowed the stack of a scheduler that looks only at what the
-/// language looks at.
+/// Each of them would block the processor, exhaust the memory or overflow the stack if a scheduler had only the limits
+/// of the language.
 const GREEDY: &[(&str, &str)] = &[
     ("closures in closures", "a.for_each(|| b.for_each(|| c.for_each(|| 0)));"),
     ("maps in maps", "a.map(|x| b.map(|y| c.map(|z| 0).len()).len());"),
@@ -251,7 +250,7 @@ const GREEDY: &[(&str, &str)] = &[
     ("many maps", "let m = []; loop { m.push(#{a: 1}); }"),
 ];
 
-/// All that a script can hold: it has the time for it only where its limit is a long one.
+/// Everything that a script can hold; it has enough time for that only with a long limit.
 const HOLDING: &[(&str, &str)] = &[
     ("zeros in every variable", "hold(a)"),
     ("texts in every variable", "for n in 0..1000 { a[n] = `${n}`; } hold(a)"),
@@ -266,7 +265,7 @@ const HOLDING: &[(&str, &str)] = &[
     ("workers in every variable", "hold_rest(workers)"),
 ];
 
-/// Functions that have the value in as many variables as there may be, and call themselves.
+/// Functions that hold the value in as many variables as allowed, and call themselves.
 fn hold() -> String {
     let held = |value: &str| -> String {
         (0..60).map(|number| format!("let v{number} = {value}; ")).collect()
@@ -309,7 +308,7 @@ fn what_a_script_can_hold_is_bounded() {
     });
 }
 
-/// Texts that would keep the queen busy before a job has met them, made of a part that is repeated.
+/// Texts that would block the queen before any job, made of a repeated part.
 const SLOW: &[(&str, &str, &str, &str)] = &[
     ("a loop", "", "", "loop { }"),
     ("closures in closures", "", "", "LISTS a.for_each(|| b.for_each(|| c.for_each(|| 0)));"),

@@ -1,4 +1,4 @@
-//! What scripts can say, and what is said of wrong ones.
+//! What scripts can express, and the errors of invalid ones.
 
 use std::{sync::Arc, time::Duration};
 
@@ -27,7 +27,7 @@ fn refused(script: &str) -> String {
 
 #[test]
 fn scripts_pass_the_suite() {
-    // Ten thousand workers in a build for tests, on a machine that may be busy.
+    // Ten thousand workers in a test build, on a machine that may be busy.
     let check = |body| {
         conformance::scheduler::check(&policy(body).with_limit(Duration::from_secs(10)));
     };

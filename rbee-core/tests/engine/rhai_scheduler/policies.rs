@@ -1,4 +1,4 @@
-//! The policies that ship, each on a small fleet.
+//! The example policies, each on a small fleet.
 
 use std::{
     path::{Path, PathBuf},
@@ -28,7 +28,7 @@ fn shipped(name: &str) -> RhaiScheduler {
     loaded(&folder().join(name))
 }
 
-/// What it decides is looked at, not how long it takes on a busy machine.
+/// A long limit, because only the decisions are tested, not their time on a busy machine.
 fn loaded(path: &Path) -> RhaiScheduler {
     RhaiScheduler::from_file(path).unwrap().with_limit(Duration::from_secs(5))
 }
@@ -202,7 +202,7 @@ fn a_long_prompt_is_not_passed_by_without_end() {
     assert!(rank(1 << 20, 0) < rank(1, 30_001), "one that came much later is not");
 }
 
-/// The kinds of decision, without what they decide on.
+/// The kinds of decision, without their targets.
 fn kind(placement: rbee_core::Result<Placement>) -> String {
     match placement {
         Ok(Placement::Assign(_)) => "assign".into(),

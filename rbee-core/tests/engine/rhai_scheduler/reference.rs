@@ -1,4 +1,4 @@
-//! The reference in `docs/scheduler.md` is the one that the helpers give.
+//! The reference in `docs/scheduler.md` equals the one that the helpers generate.
 
 use std::path::PathBuf;
 

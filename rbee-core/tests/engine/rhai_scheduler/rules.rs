@@ -1,4 +1,4 @@
-//! Rules in YAML: what they become, and what is said of wrong ones.
+//! Rules in YAML: the scripts they become, and the errors of invalid ones.
 
 use rbee_core::{
     ClusterView, Placement, RhaiScheduler, Scheduler, TenantId,
@@ -91,7 +91,7 @@ fn every_condition_and_action_makes_a_script_that_works() {
         "rank: 7",
     ];
     for (n, condition) in conditions.iter().enumerate() {
-        // A rank is given before workers are looked at.
+        // A rank is set before workers are known.
         let of_workers = ["region", "capability"].iter().any(|key| condition.starts_with(key));
         let action = actions[if of_workers { n % 6 } else { n % actions.len() }];
         let yaml = format!(
@@ -199,7 +199,7 @@ rules:
     assert_eq!(chosen(&policy, &of("other"), &crowded), Ok(id(1)), "it waits there already");
 }
 
-/// As much of the schema's language as it uses.
+/// The part of JSON Schema that the schema uses.
 fn check(schema: &Value, value: &Value, path: &str) {
     if let Some(kinds) = schema["anyOf"].as_array() {
         let fits = |schema: &&Value| match schema["type"].as_str() {
@@ -240,7 +240,7 @@ fn check(schema: &Value, value: &Value, path: &str) {
 
 #[test]
 fn the_rules_that_ship_follow_the_schema() {
-    // As a reader of YAML gives them to an editor.
+    // As a YAML reader passes them to an editor.
     let office = serde_json::json!({
         "description": "x",
         "rules": [
@@ -251,7 +251,7 @@ fn the_rules_that_ship_follow_the_schema() {
         "otherwise": {"prefer": {"labels": {"power": "awake"}}, "choose": "prefix_affinity", "spawn": true}
     });
     check(&rules_schema(), &office, "");
-    // JSON is YAML: what the schema allows is what is read.
+    // JSON is YAML: the reader accepts what the schema allows.
     rules_to_rhai(&office.to_string()).unwrap();
 }
 

@@ -1,4 +1,4 @@
-//! Jobs that the policy is asked about before they may join the queue, and what its answers are worth.
+//! Admission by policy: the question before a job joins the queue, and the effect of each answer.
 
 use std::{sync::Arc, time::Duration};
 
@@ -28,7 +28,7 @@ fn admit(hand: &mut Hand, ticket: Ticket, admission: Admission) {
     hand.feed(Input::Advised { ticket, advice: Advice::Admission(admission) });
 }
 
-/// The question whether to admit a job that the last input has led to.
+/// The admission question that the last input caused.
 fn question(hand: &Hand) -> Option<Ticket> {
     hand.find(|effect| match effect {
         Effect::Consult { ticket, question: Question::Admit, .. } => Some(*ticket),
@@ -55,7 +55,7 @@ fn answers(hand: &Hand) -> Vec<(u64, Result<Submitted, ErrorKind>)> {
     })
 }
 
-/// Job `n`, under a key of its own.
+/// Job `n`, with its own idempotency key.
 fn keyed(n: u128, fingerprint: u64) -> Job {
     let key = format!("key-{n}").into();
     let idempotency = Some(Arc::new(Idempotency { key, part: 0, fingerprint }));
@@ -98,7 +98,7 @@ fn a_policy_that_fails_to_admit_lets_jobs_in_and_is_asked_nothing_more_after_fiv
         hand.job(n, 0);
         let ticket = question(&hand).expect("it is asked");
         let advice = match n {
-            // An answer to another question is none.
+            // An answer to another question does not count.
             2 => Advice::Placement(Placement::Wait),
             _ => Advice::Failed(error(ErrorKind::Internal)),
         };
@@ -160,7 +160,7 @@ fn a_repeat_while_the_policy_thinks_is_answered_with_the_first_and_a_conflict_at
     assert_eq!(answers(&hand), [(4, Ok(Submitted::Before))]);
     hand.submit(keyed(1, 8));
     assert_eq!(answers(&hand), [(5, Err(ErrorKind::Conflict))]);
-    // Without a key nobody can tell that it is the same.
+    // Without a key it is not recognized as the same job.
     hand.job(9, 0);
     let ticket = question(&hand).unwrap();
     hand.job(9, 0);
@@ -183,9 +183,9 @@ fn a_job_whose_client_went_away_while_the_policy_thought_does_not_join() {
     hand.feed(Input::Withdraw { n: 1, job });
     hand.feed(Input::Advised { ticket, advice: Advice::Failed(error(ErrorKind::Internal)) });
     assert!(recorded(&hand).is_empty() && answers(&hand).is_empty() && hand.engine.is_quiet());
-    assert_eq!(hand.engine.policy_health().faults, 1, "the policy failed all the same");
+    assert_eq!(hand.engine.policy_health().faults, 1, "the policy failed anyway");
 
-    // Somebody else waits for it.
+    // Another caller waits for it.
     hand.submit(keyed(1, 7));
     let ticket = question(&hand).unwrap();
     hand.submit(keyed(1, 7));
@@ -230,7 +230,7 @@ fn a_question_that_nobody_has_time_for_is_no_fault() {
     let ticket = question(&hand).unwrap();
     hand.feed(Input::Advised { ticket, advice: Advice::NoTime });
     assert_eq!(recorded(&hand).len(), 1);
-    // So is one where the job goes: the built-in policy decides it at once.
+    // So is a placement question: the built-in policy decides it at once.
     let (ticket, job) = hand.asked[0];
     hand.feed(Input::Advised { ticket, advice: Advice::NoTime });
     let health = hand.engine.policy_health();
@@ -240,7 +240,7 @@ fn a_question_that_nobody_has_time_for_is_no_fault() {
         _ => None,
     });
     assert_eq!(asked, Some((Question::Place(Decider::BuiltIn), job)));
-    // An answer that comes after all is for nobody.
+    // A late answer has no effect.
     hand.answer(ticket, Placement::Wait);
     let unheeded = |effect: &Effect| matches!(effect, Effect::Unheeded { .. }).then_some(());
     assert!(hand.find(unheeded).is_some());
@@ -255,7 +255,7 @@ fn jobs_that_are_submitted_together_take_the_free_slots_beside_each_other() {
         hand.report(0, 1, &workers);
         hand.connect(&workers);
         hand.feed(Input::PolicyChanged { admits });
-        // Nobody decides where they go meanwhile.
+        // Meanwhile nothing decides where they run.
         hand.answers = false;
         let submissions =
             (1..=6).map(|n| Submission::new(n, Arc::new(parts::job(n.into(), parts::model(0)))));

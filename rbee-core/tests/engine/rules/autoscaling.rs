@@ -1,4 +1,4 @@
-//! Replicas: where they are started, and what becomes of them.
+//! Replicas: where they are started, and how they end.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use rbee_core::{
 
 use super::{hand::*, parts, parts::GIB};
 
-/// A hive with a processor of 64 GiB and a GPU of 24 GiB, on which the worker is.
+/// A hive with a CPU of 64 GiB and a GPU of 24 GiB, on which the worker runs.
 fn mixed(rev: u64, info: &WorkerInfo) -> HiveReport {
     let gpu = Device {
         index: 1,
@@ -28,14 +28,14 @@ fn mixed(rev: u64, info: &WorkerInfo) -> HiveReport {
 }
 
 impl Hand {
-    /// Lets the first `jobs` jobs of model 0 wait for a while.
+    /// Lets the first `jobs` jobs of model 0 wait for some time.
     fn backlog(&mut self, jobs: u128) {
         (0..jobs).for_each(|n| self.job(n, 0));
         self.wait(Duration::from_secs(5));
         self.wait(Duration::from_secs(5));
     }
 
-    /// What an earlier life of the queen has left of these workers of `hive-0`.
+    /// Restores these workers of `hive-0` from a previous run of the queen.
     fn remember(&mut self, workers: Vec<WorkerRecord>) {
         let snapshot = Snapshot { epoch: Epoch(1), workers, ..Snapshot::default() };
         self.feed(Input::Restore { snapshot: Box::new(snapshot) });
@@ -46,7 +46,7 @@ impl Hand {
         self.engine.view().worker(parts::worker(n)).unwrap().pinned
     }
 
-    /// What is recorded of models and workers; what is recorded of hives, `hives.rs` looks at.
+    /// What is recorded of models and workers; `hives.rs` tests what is recorded of hives.
     fn changes(&self) -> Vec<Change> {
         let changes = self.all(|effect| match effect {
             Effect::Record { changes, .. } => Some(changes.clone()),
@@ -56,7 +56,7 @@ impl Hand {
         changes.concat().into_iter().filter(|change| !of_hives(change)).collect()
     }
 
-    /// Lets time pass in steps of the autoscaler, and tells who is stopped and after how many seconds.
+    /// Lets time pass in steps of the autoscaler; returns which workers are stopped and after how many seconds.
     fn idle(&mut self, seconds: u64) -> Vec<(WorkerId, u64)> {
         let mut stopped = Vec::new();
         for n in 1..=seconds / 5 {
@@ -106,10 +106,10 @@ fn a_replica_is_started_on_a_gpu_although_the_processor_has_more_memory() {
 
 #[test]
 fn a_replica_is_reckoned_as_the_built_in_policy_reckons_and_has_the_slots_of_its_like() {
-    // Files of 4 GiB, of which nothing else is known.
+    // Files of 4 GiB; nothing else is known.
     let spec = replica_of(Sizing::default().with_memory_percent(300).with_slots(8));
     assert_eq!((spec.need_bytes, spec.slots), (12 * GIB, 2));
-    // What the first worker was seen to take is more than the files let expect.
+    // The first worker was measured to take more than its files suggest.
     assert_eq!(replica_of(Sizing::default()).need_bytes, 10 * GIB);
 }
 
@@ -184,7 +184,7 @@ fn a_pin_is_answered_when_it_is_recorded_and_forgotten_with_its_worker() {
     hand.feed(Input::Recorded { n, result: Ok(()) });
     assert!(matches!(hand.effects[..], [Effect::Answer { n: 5, result: Ok(CommandOutput::Done) }]));
     hand.records = true;
-    // Again: nothing is to be written.
+    // Again: nothing must be written.
     hand.command(Command::Pin(parts::worker(1), true)).unwrap();
     assert_eq!(hand.changes(), []);
     hand.command(Command::Pin(parts::worker(2), true)).unwrap();
@@ -209,7 +209,7 @@ fn a_replica_stays_while_it_is_the_only_one_that_works_and_goes_when_the_others_
     hand.connect(&replicas);
     hand.connect(&first);
     hand.wait(Duration::from_secs(290));
-    // Out of reach, and then lost.
+    // Unreachable, and then lost.
     hand.hive(1, HiveFact::Unreachable(error(ErrorKind::HiveUnreachable)));
     assert_eq!(hand.idle(600), []);
     hand.report(1, 2, &first);

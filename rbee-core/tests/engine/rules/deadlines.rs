@@ -1,4 +1,4 @@
-//! Deadlines: what cannot be done in time is refused at once, and nothing else.
+//! Deadlines: a job that cannot finish in time is refused at once; no other job is.
 
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ fn submit(hand: &mut Hand, job: Job) -> Option<Error> {
     .expect("a submission is answered")
 }
 
-/// A worker with one slot, on which a job of acme has taken 10 s and written 100 tokens, and another runs.
+/// A worker with one slot: a job of acme took 10 s on it and wrote 100 tokens, and another job is running.
 fn learned() -> Hand {
     let mut hand = Hand::with(&[worker(1, 0, 1)]);
     assert_eq!(submit(&mut hand, job(1, "acme")), None);
@@ -88,6 +88,6 @@ fn a_job_that_goes_first_by_its_rank_and_one_with_a_short_answer_are_not_refused
     first.rank = -2;
     first.deadline = Some(Duration::from_millis(100));
     assert_eq!(submit(&mut hand, first), None, "one token of a hundred");
-    // From now on one of those before may be as short.
+    // From now on one of the previous ones may be as short.
     assert_eq!(submit(&mut hand, within(11, job(22, "acme"))), None);
 }

@@ -1,4 +1,4 @@
-//! Hives whose disks have no room for a model, because the files of others are in use.
+//! Hives whose disks have no space for a model, because other models' files are in use.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use super::{
     parts::{self, GIB},
 };
 
-/// `hive-0`, whose store has models 0, 1 and 2, of 4 GiB each, and a job for a model that it has not.
+/// `hive-0`, whose store has models 0, 1 and 2 of 4 GiB each, and a job for a model that it does not have.
 fn full(workers: &[WorkerInfo]) -> Hand {
     let mut hand = Hand::with(&[]);
     let models = (0..3).map(parts::model);
@@ -59,7 +59,7 @@ fn idle_workers_are_stopped_where_their_files_make_the_room_those_used_longest_a
     hand.job(2, 7);
     refuse(&mut hand, in_use(3 * GIB));
     assert_eq!((evicted(&hand), hand.stops()), (vec![parts::worker(3)], vec![parts::worker(3)]));
-    // It has not gone yet when the hive is asked again.
+    // The worker is not gone yet when the hive is asked again.
     hand.wait(Duration::from_secs(1));
     refuse(&mut hand, in_use(3 * GIB));
     assert_eq!(evicted(&hand), []);

@@ -1,4 +1,4 @@
-//! The last turn of a queen: which jobs it ends, which it leaves, and what is told of either.
+//! The last turn of a queen: the jobs that it ends, those that it leaves, and what their readers get.
 
 use std::{sync::Arc, time::Duration};
 
@@ -24,7 +24,7 @@ fn keyed(n: u128) -> Job {
     Job { idempotency: Some(Arc::new(key)), ..parts::job(n, parts::model(0)) }
 }
 
-/// Ends that the last input wants recorded: the job, the kind of its error if it failed, and whether its answer stays.
+/// Ends that the last input asks to record: the job, the kind of its error if it failed, and whether its answer stays.
 fn ends(hand: &Hand) -> Vec<(JobId, Option<ErrorKind>, bool)> {
     hand.all(|effect| match effect {
         Effect::Record { changes, .. } => match &changes[..] {
@@ -41,7 +41,7 @@ fn ends(hand: &Hand) -> Vec<(JobId, Option<ErrorKind>, bool)> {
     })
 }
 
-/// Answers a record, and gives the numbers of those that come of it.
+/// Answers a record, and returns the numbers of the records that follow from it.
 fn recorded(hand: &mut Hand, n: u64, result: Result<(), ErrorKind>) {
     hand.feed(Input::Recorded { n, result: result.map_err(error) });
 }
@@ -67,14 +67,14 @@ fn a_freeze_ends_what_nobody_can_come_back_for_and_leaves_the_rest() {
     let [one, two, three, four] = [1, 2, 3, 4].map(parts::job_id);
     assert_eq!(ends(&hand), [(one, GOING, false), (two, GOING, false)]);
     let told: Vec<_> = hand.finishes().into_iter().map(|(job, _)| job).collect();
-    assert_eq!(told, [one, two], "each is told after its record");
+    assert_eq!(told, [one, two], "each is sent after its record");
     assert_eq!(
         [one, two, three, four].map(|job| hand.engine.leaves(job)),
         [false, false, true, true]
     );
     assert!(!hand.engine.awaits_records());
 
-    // Nothing comes of anything else.
+    // Other inputs have no effect.
     hand.done(lease);
     assert!(hand.effects.is_empty());
     hand.job(5, 0);
@@ -122,7 +122,7 @@ fn a_job_that_waits_for_its_acceptance_at_a_freeze_is_accepted_and_then_ends_or_
     recorded(&mut hand, accepted[1], Ok(()));
     assert_eq!(answer(&hand), Some((parts::job_id(2), true)));
     assert!(hand.engine.leaves(parts::job_id(2)));
-    // The store does not take the third one: it was never accepted, and is not left.
+    // The store refuses the third one: it was never accepted, so it is not left.
     recorded(&mut hand, accepted[2], Err(ErrorKind::Storage));
     assert_eq!(answer(&hand), Some((parts::job_id(3), false)));
     assert!(!hand.engine.leaves(parts::job_id(3)));

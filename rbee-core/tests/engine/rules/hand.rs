@@ -1,4 +1,4 @@
-//! An engine that is fed by hand.
+//! An engine whose inputs are given by hand.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -18,22 +18,22 @@ use super::parts;
 pub(crate) struct Hand {
     pub engine: Engine,
     pub now: Time,
-    /// How far the wall clock is ahead of that, in milliseconds.
+    /// How far the wall clock is ahead of `now`, in milliseconds.
     pub wall_ahead: i64,
-    /// What came of the last input, records and their answers included.
+    /// The effects of the last input, including records and their answers.
     pub effects: Vec<Effect>,
-    /// Questions are answered by the built-in policy at once.
+    /// True if the built-in policy answers questions at once.
     pub answers: bool,
-    /// Records are answered at once.
+    /// True if records are answered at once.
     pub records: bool,
-    /// Workers that are suspected say at once that they are well.
+    /// True if suspected workers report at once that they are healthy.
     pub probes_succeed: bool,
-    /// Questions that were put since this was last cleared.
+    /// Questions asked since this was last cleared.
     pub asked: Vec<(Ticket, JobId)>,
-    /// Questions whether to admit a job; they are answered by hand.
+    /// Admission questions; they are answered by hand.
     pub admissions: Vec<(Ticket, JobId)>,
     pub submissions: u64,
-    /// The first attempt that each worker was given.
+    /// The first attempt on each worker.
     pub first_leases: BTreeMap<WorkerId, LeaseId>,
 }
 
@@ -54,7 +54,7 @@ impl Hand {
         }
     }
 
-    /// One hive, `hive-0`, with these workers, which may make room for others at once.
+    /// One hive, `hive-0`, with these workers, which may be evicted at once.
     pub(crate) fn with(workers: &[WorkerInfo]) -> Self {
         let mut hand = Self::new(Settings { min_loaded: Duration::ZERO, ..Settings::default() });
         hand.hive(0, parts::added());
@@ -169,12 +169,12 @@ impl Hand {
         self.output(1).expect("a command is answered").map(drop)
     }
 
-    /// Orders something under this number, which may be answered later.
+    /// Gives a command this number; it may be answered later.
     pub(crate) fn order(&mut self, n: u64, command: Command) {
         self.feed(Input::Command { n, command });
     }
 
-    /// What the last input had the command of this number answered with.
+    /// The answer to the command of this number, from the last input.
     pub(crate) fn output(&self, n: u64) -> Option<Result<CommandOutput, Error>> {
         self.find(|effect| match effect {
             Effect::Answer { n: command, result } if *command == n => Some(result.clone()),
@@ -190,7 +190,7 @@ impl Hand {
         self.effects.iter().filter_map(of).collect()
     }
 
-    /// The attempts that the last input began.
+    /// The attempts that the last input started.
     pub(crate) fn starts(&self) -> Vec<(LeaseId, JobId, WorkerId)> {
         self.all(|effect| match effect {
             Effect::Start { lease, job, worker, .. } => Some((*lease, job.id, *worker)),
@@ -226,7 +226,7 @@ impl Hand {
         })
     }
 
-    /// The kind of error that the only job that ended has ended with.
+    /// The kind of error of the only job that ended.
     pub(crate) fn failure(&self) -> ErrorKind {
         match &self.finishes()[..] {
             [(_, Outcome::Failed(error))] => error.kind(),
@@ -238,7 +238,7 @@ impl Hand {
         self.all(|effect| matches!(effect, Effect::Probe { .. }).then_some(())).len()
     }
 
-    /// The time until the engine's next alarm.
+    /// The time until the engine's next timer.
     pub(crate) fn next(&self) -> Duration {
         self.engine.next_wake().expect("an alarm") - self.now
     }

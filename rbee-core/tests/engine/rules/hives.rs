@@ -14,7 +14,7 @@ use super::{
     parts,
 };
 
-/// A hive that has joined, at 5 s past the epoch, and of which nothing is known.
+/// A hive that has joined at 5 s past the epoch, with nothing else known.
 fn joined() -> Hand {
     let mut hand = Hand::new(Settings::default());
     hand.wall_ahead = 5_000;
@@ -29,7 +29,7 @@ fn unreachable(hand: &mut Hand) {
     hand.hive(0, HiveFact::Unreachable(error(ErrorKind::HiveUnreachable)));
 }
 
-/// What the last input had recorded of hives.
+/// Hive records that the last input caused.
 fn recorded(hand: &Hand) -> Vec<HiveRecord> {
     hand.all(|effect| match effect {
         Effect::Record { n: None, changes } => match &changes[..] {
@@ -87,7 +87,7 @@ fn a_hive_is_shown_with_when_it_answered_last_and_why_it_does_not() {
     hand.wall_ahead = 9_000;
     unreachable(&mut hand);
     assert_eq!(seen(&hand), (HiveStatus::Offline, at, why));
-    // It was away for too long: its workers are lost, and nothing else changes.
+    // It was away too long: its workers are lost, and nothing else changes.
     hand.wait(Settings::default().hive_lost_after);
     assert_eq!((seen(&hand).0, recorded(&hand).len()), (HiveStatus::Offline, 0));
 }
@@ -103,7 +103,7 @@ fn a_hive_that_was_stopped_is_not_heard_until_it_is_started() {
     assert_eq!(summary(&hand).error.unwrap().message(), "the hive was stopped");
     let view = hand.engine.view();
     assert_eq!((view.worker_count(), view.hive(&parts::hive(0)).unwrap().labels.len()), (0, 1));
-    // These were on their way when it was stopped.
+    // These were pending when it was stopped.
     hand.report(0, 8, &[worker(1, 0, 1)]);
     unreachable(&mut hand);
     assert_eq!((recorded(&hand).len(), hand.engine.view().worker_count()), (0, 0));
@@ -112,7 +112,7 @@ fn a_hive_that_was_stopped_is_not_heard_until_it_is_started() {
     hand.hive(0, HiveFact::Started);
     let summary_now = summary(&hand);
     assert_eq!((summary_now.status, summary_now.error), (HiveStatus::Offline, None));
-    // It counts from the beginning again.
+    // The count starts again.
     hand.report(0, 1, &[]);
     assert_eq!((recorded(&hand).len(), summary(&hand).status), (1, HiveStatus::Online));
 }

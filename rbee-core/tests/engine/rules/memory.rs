@@ -1,4 +1,4 @@
-//! What makes room for what, when, and how much a hive's workers may take together.
+//! Which workers are evicted for which, when, and how much memory a hive's workers may take together.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -14,7 +14,7 @@ use super::{
     parts::{self, GIB},
 };
 
-/// `hive-0` with six workers of model 1, 4 GiB of its 64 left, and workers that stay for 10 s at least.
+/// `hive-0` with six workers of model 1, 4 GiB of its 64 left, and workers that stay for at least 10 s.
 fn full() -> Hand {
     let workers: Vec<_> = (1..7).map(|n| worker(n, 1, 1)).collect();
     let mut hand = Hand::new(Settings { min_loaded: SETTLED, ..Settings::default() });
@@ -26,7 +26,7 @@ fn full() -> Hand {
 
 const SETTLED: Duration = Duration::from_secs(10);
 
-/// `hive-0`, whose workers may take so much together.
+/// `hive-0`, whose workers may take this much memory together.
 fn with_budget(gib: u64, workers: u128) -> Hand {
     let workers: Vec<_> = (1..=workers).map(|n| worker(n, 1, 1)).collect();
     let hive_memory = BTreeMap::from([("hive-0".to_owned(), gib * GIB)]);
@@ -119,7 +119,7 @@ fn a_policy_that_passes_the_budget_over_is_at_fault_and_the_built_in_one_decides
     let mut hand = with_budget(25, 2);
     hand.answers = false;
     hand.job(1, 0);
-    // Overtaken by events it may be, so it is asked again before it is at fault.
+    // The state may have changed meanwhile, so the policy is asked again before it counts as a fault.
     for _ in 0..3 {
         let (ticket, _) = hand.asked.pop().expect("a question");
         hand.answer(ticket, spawn(parts::model(0), 1, Vec::new()));
@@ -144,7 +144,7 @@ fn a_model_that_is_larger_than_the_budget_is_refused_at_once() {
     assert_eq!(hand.failure(), ErrorKind::InsufficientVram);
 }
 
-/// A report of `hive-0` with these workers, each of which takes so much, or does not say what.
+/// A report of `hive-0` with these workers. Each takes this much memory, or does not report it.
 fn report(rev: u64, workers: &[WorkerInfo], takes: Option<u64>) -> HiveReport {
     let models = [parts::model(0), parts::model(1)];
     let mut report = parts::report(rev, models, workers.iter().cloned());
@@ -162,7 +162,7 @@ fn reserved(hand: &Hand) -> u64 {
     hive.reserved.values().sum()
 }
 
-/// What the built-in policy expects of the models, of which 4 GiB of files are known.
+/// What the built-in policy expects of the models, whose files of 4 GiB are known.
 const EXPECTED: u64 = 4 * GIB * 120 / 100;
 
 #[test]
@@ -265,7 +265,7 @@ fn a_worker_that_claims_more_than_its_device_has_teaches_nothing() {
     assert_eq!(hand.engine.view().measured(&parts::model(1), DeviceKind::Cuda), None);
 }
 
-/// A worker of model 1 that is busy, and jobs 2 and 3 for models 0 and 3 that wait: the second has files of 200 GiB.
+/// A busy worker of model 1, and jobs 2 and 3 that wait for models 0 and 3; model 3 has files of 200 GiB.
 fn starved() -> (Hand, rbee_core::id::LeaseId) {
     let mut hand = Hand::new(Settings { min_loaded: Duration::ZERO, ..Settings::default() });
     hand.hive(0, parts::added());

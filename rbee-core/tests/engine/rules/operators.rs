@@ -1,4 +1,4 @@
-//! What operators order: models loaded, fetched, verified and removed.
+//! Commands of operators: models are loaded, downloaded, verified and removed.
 
 use std::time::Duration;
 
@@ -97,7 +97,7 @@ fn a_model_that_a_worker_has_or_gets_is_not_removed() {
     hand.order(3, remove(1));
     let message = format!("worker {id} is loading model hf:org/model-1; stop it first");
     assert_eq!(refused(&hand, 3), (ErrorKind::Conflict, message));
-    // Being fetched for a job, to be started then.
+    // Being downloaded for a job, to be started then.
     hand.job(2, 2);
     assert_eq!(fetches(&hand).len(), 1);
     hand.order(4, remove(2));
@@ -124,7 +124,7 @@ fn a_model_that_nobody_uses_is_removed_and_the_store_is_told() {
     fetched(&mut hand, 0, Ok(on_disk(0)));
     hand.order(1, remove(0));
     assert_eq!((removals(&hand), hand.output(1)), (1, None));
-    // Who wants the same waits for the same.
+    // A second command for the same model waits for the same load.
     hand.order(2, remove(0));
     assert_eq!((removals(&hand), hand.output(2)), (0, None));
     removed(&mut hand, 0, Ok(()));
@@ -166,7 +166,7 @@ fn a_job_waits_for_the_removal_of_its_model_and_an_operator_is_refused() {
     let (worker, hive, spec) = (parts::worker(9), parts::hive(0), parts::spec(parts::model(0), 1));
     hand.order(4, Command::Load { worker, hive, spec, evict: Vec::new(), pin: false });
     assert_eq!(refused(&hand, 4).0, ErrorKind::Conflict);
-    // A hive that still shows the model changes nothing.
+    // A report that still shows the model changes nothing.
     hand.report(0, 2, &[]);
     assert_eq!(hand.spawns().len(), 0);
     removed(&mut hand, 0, Ok(()));
@@ -181,7 +181,7 @@ fn a_load_goes_on_by_itself_until_a_worker_is_started() {
     hand.order(1, load(7));
     assert_eq!((fetches(&hand).len(), hand.output(1)), (1, None));
     assert_eq!(hand.engine.counters().commands, 1);
-    // Whoever ordered it is not asked for anything.
+    // The operator is not asked for anything.
     fetched(&mut hand, 7, Ok(on_disk(7)));
     let (id, _, spec) = hand.spawns().remove(0);
     assert_eq!((found(&hand, 1), spec.model), (id, parts::model(7)));
@@ -262,7 +262,7 @@ fn a_load_that_the_policy_refuses_is_refused() {
     let ticket = question(&hand);
     choose(&mut hand, ticket, Ok(Placement::Reject(error(ErrorKind::Rejected))));
     assert_eq!((refused(&hand, 1).0, hand.spawns().len()), (ErrorKind::Rejected, 0));
-    // An answer that comes twice is heard once.
+    // A second answer is ignored.
     choose(&mut hand, ticket, Ok(spawn(parts::model(0), 1, Vec::new())));
     assert!(hand.spawns().is_empty() && hand.output(1).is_none());
 }
@@ -331,7 +331,7 @@ fn a_download_without_progress_is_given_up() {
     hand.wait(Duration::from_secs(1));
     let message = "the download of model hf:org/model-7 to hive hive-0 made no progress for 600s";
     assert_eq!(refused(&hand, 1), (ErrorKind::HiveUnreachable, message.to_owned()));
-    // What comes of it in the end is heard all the same.
+    // Its result still counts when it comes.
     fetched(&mut hand, 7, Ok(on_disk(7)));
     assert!(hand.engine.view().knows_model(&parts::model(7)) && hand.output(1).is_none());
 }

@@ -1,4 +1,4 @@
-//! A platform in virtual time, with its own policy in force.
+//! A platform in virtual time, with its own policy active.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ const FLEET: &str = r#"{ "hives": [{
     "workers": [{ "model": "m", "slots": 4, "device": 0 }]
 }] }"#;
 
-/// A job of acme with an answer of so many tokens, one every 20 ms.
+/// A job of acme with an answer of this many tokens, one every 20 ms.
 fn arrival(at: Duration, tokens: u32) -> Arrival {
     let job = JobSketch {
         tenant: Some(TenantId::new("acme").unwrap()),
@@ -40,7 +40,7 @@ fn platform(arrivals: Vec<Arrival>, limits: TenantLimits) -> Replay {
 #[test]
 fn a_day_that_is_used_up_ends_at_midnight() {
     let minutes = |n: u64| Duration::from_secs(60 * n);
-    // The first uses up the day, the second comes before midnight and the others after it.
+    // The first job uses up the day's tokens, the second comes before midnight and the others after it.
     let arrivals = vec![
         arrival(minutes(0), 200),
         arrival(minutes(20), 10),

@@ -1,4 +1,4 @@
-//! Who is asked about when, and how jobs end that never run.
+//! Which jobs the policy is asked about and when, and how jobs end that never run.
 
 use std::{sync::Arc, time::Duration};
 
@@ -33,7 +33,7 @@ fn batch_gets_its_turn_in_every_model_and_from_every_tenant() {
     for model in 0..2_u128 {
         let worker = parts::worker(model + 1);
         let mut order = Vec::new();
-        // The job that runs now was started when it was submitted; go on from its end.
+        // The running job started when it was submitted; continue from its end.
         let mut lease = hand.first_leases.get(&worker).copied();
         while let Some(this) = lease {
             hand.done(this);
@@ -79,7 +79,7 @@ fn a_freed_slot_costs_one_question_however_many_wait() {
         hand.done(lease);
         lease = hand.start().0;
     }
-    // The next head is asked about too, and told to wait.
+    // The policy is asked about the next job too, and answers to wait.
     assert!(hand.asked.len() <= 200, "{}", hand.asked.len());
 }
 
@@ -180,7 +180,7 @@ fn an_attempt_under_way_when_a_queen_dies_costs_no_try_but_not_without_end() {
         ..record(n, true, attempts)
     };
     let mut hand = Hand::with(&[]);
-    // The fourth attempt of the first, the twentieth such end for the second.
+    // The fourth attempt of the first job, the twentieth restart of the second.
     restore(&mut hand, vec![running(1, 4, 1), running(2, 1, 20), running(3, 1, 21)]);
     let requeued = hand.all(|effect| match effect {
         Effect::Record { changes, .. } => match changes[..] {

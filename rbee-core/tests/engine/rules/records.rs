@@ -1,4 +1,4 @@
-//! The store as the engine sees it: an end is told after it is recorded, or after a while, and once.
+//! The store as the engine sees it: readers get an end after it is recorded, or after a timeout, and only once.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use super::{
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A job that has ended, whose end is handed in and not recorded yet.
+/// A job that has ended; its end is handed in and not recorded yet.
 fn ending() -> Hand {
     let mut hand = Hand::with(&[worker(1, 0, 1)]);
     hand.job(1, 0);
@@ -24,7 +24,7 @@ fn ending() -> Hand {
     hand
 }
 
-/// The record that the last input has handed in.
+/// The record that the last input handed in.
 fn record(hand: &Hand) -> Option<u64> {
     hand.find(|effect| match effect {
         Effect::Record { n, .. } => *n,
@@ -57,7 +57,7 @@ fn an_end_that_is_not_recorded_in_time_is_told_once_and_recorded_later() {
     assert!(!hand.engine.is_quiet(), "it is still to be recorded");
     hand.wait(Duration::from_secs(3_600));
     hand.feed(Input::Recorded { n, result: Ok(()) });
-    assert!(hand.finishes().is_empty(), "it was told before");
+    assert!(hand.finishes().is_empty(), "it was sent before");
     assert!(hand.engine.is_quiet());
 }
 

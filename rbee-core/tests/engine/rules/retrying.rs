@@ -1,4 +1,4 @@
-//! Attempts that fail, and what a worker's health is made of.
+//! Attempts that fail, and how a worker's health follows from them.
 
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ fn without_another_worker_the_delays_double_with_jitter_and_the_retries_are_boun
         hand.fail(lease, ErrorKind::WorkerLost);
         assert_eq!(hand.engine.counters().waiting, 1);
         let delay = hand.next();
-        // The worker, too, is left alone after its third fault; its probe comes in between.
+        // The worker, too, gets no jobs after its third fault; its probe comes in between.
         if full == 4_000 {
             assert_eq!(delay, Duration::from_secs(1));
             hand.wait(delay);
@@ -97,7 +97,7 @@ fn a_worker_that_keeps_failing_is_probed_more_and_more_rarely_until_it_does_a_jo
             }
             hand.wait(Duration::from_secs(60));
         }
-        // With its retry out of the way, the next alarm is the probe.
+        // After its retry is cancelled, the next timer is the probe.
         hand.feed(Input::Cancel { job: parts::job_id(n) });
         hand.next()
     };
@@ -107,7 +107,7 @@ fn a_worker_that_keeps_failing_is_probed_more_and_more_rarely_until_it_does_a_jo
         hand.feed(Input::Probed { worker: id, result: Ok(Default::default()) });
     };
     let one = |hand: &mut Hand, n| {
-        // Long enough for three tries with their delays.
+        // Long enough for three attempts with their delays.
         let mut job = parts::job(n, parts::model(0));
         job.timeout = Duration::from_secs(1_000);
         hand.submit(job);
@@ -164,7 +164,7 @@ fn a_stream_that_had_begun_goes_on_only_where_the_numerics_are_the_same() {
     }
     let (lease, job, first) = hand.start();
     assert_eq!(first, parts::worker(1));
-    // Stopped from outside, with tokens out.
+    // Stopped from outside, after tokens were sent.
     hand.end(lease, AttemptResult::Aborted, 3);
     let (_, again, second) = hand.start();
     assert_eq!((again, second), (job, first));

@@ -1,4 +1,4 @@
-//! Workers that are suspected, streams that are silent, and which attempts cost a job a try.
+//! Suspected workers, stalled streams, and which attempts count against a job's retries.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use super::{
     parts,
 };
 
-/// Workers 1 to `n` of one model, with one slot each, on a hive of their own each. Probes are not answered.
+/// Workers 1 to `n` of one model, with one slot each, each on its own hive. Probes are not answered.
 fn apart(n: u128) -> Hand {
     let mut hand = Hand::new(Settings { min_loaded: Duration::ZERO, ..Settings::default() });
     hand.probes_succeed = false;
@@ -37,7 +37,7 @@ fn view(hand: &Hand, n: u128) -> WorkerView {
     (**hand.engine.view().worker(parts::worker(n)).expect("it is there")).clone()
 }
 
-/// Number of the worker.
+/// The number of the worker.
 fn number(worker: rbee_core::WorkerId) -> u128 {
     (1..9).find(|n| parts::worker(*n) == worker).expect("one of ours")
 }
@@ -66,7 +66,7 @@ fn aborted(hand: &Hand) -> Vec<LeaseId> {
     })
 }
 
-/// The attempts that the last record of the job's return to the queue counts.
+/// The attempts counted in the last record of the job's return to the queue.
 fn counted(hand: &Hand) -> u32 {
     let of = |effect: &Effect| match effect {
         Effect::Record { changes, .. } => match changes[..] {
@@ -162,7 +162,7 @@ fn a_worker_that_was_stopped_or_was_lost_with_its_machine_costs_no_try() {
     };
     let restarted = |hand: &mut Hand, hive| {
         hand.hive(hive, HiveFact::Unreachable(error(ErrorKind::HiveUnreachable)));
-        // It counts from the beginning again.
+        // The count starts again.
         hand.report(hive, 0, &[]);
     };
     let ways: [fn(&mut Hand, usize); 4] = [removed, lost, stopped, restarted];
@@ -222,11 +222,11 @@ fn a_silent_stream_goes_on_at_once_where_another_worker_gives_the_same_stream() 
     hand.end(lease, AttemptResult::Aborted, 3);
     let (next, again, other) = hand.start();
     assert_eq!((again, other == hung), (job, false));
-    assert_eq!(view(&hand, number(hung)).leased, 0, "its slot is free, though nobody gets it");
+    assert_eq!(view(&hand, number(hung)).leased, 0, "its slot is free, but no job gets it");
     hand.job(2, 0);
     assert!(hand.starts().is_empty(), "a suspected worker gets no new jobs");
 
-    // It goes on after all: nobody listens any more, but it is well again.
+    // It continues after all: nothing reads it any more, but the worker is healthy again.
     hand.feed(Input::Heard { lease });
     probed(&mut hand, number(hung), true);
     assert_eq!(hand.start().2, hung);
@@ -278,7 +278,7 @@ fn a_worker_without_heartbeats_loses_its_silent_stream_only_if_it_does_not_answe
     assert!(aborted(&hand).is_empty());
     probed(&mut hand, number(id), true);
     assert!(!view(&hand, number(id)).suspected && aborted(&hand).is_empty());
-    // A long prompt, perhaps. It is asked again, and then it has died.
+    // Perhaps a long prompt. It is probed again, and this time it has died.
     hand.wait(Duration::from_secs(1));
     assert_eq!(hand.probes(), 1);
     probed(&mut hand, number(id), false);
@@ -349,7 +349,7 @@ fn silence_does_not_take_a_job_its_last_try() {
         assert_eq!(aborted(&hand), [lease]);
         hand.end(lease, AttemptResult::Aborted, 1);
         let started = hand.starts();
-        // It is well again in the meantime.
+        // It is healthy again in the meantime.
         probed(&mut hand, number(id), true);
         running = match started[..] {
             [start] => start,
@@ -382,7 +382,7 @@ fn a_suspected_worker_that_does_not_answer_fails_and_comes_back_when_it_does() {
     hand.wait(Duration::from_secs(2));
     let (lease, _, id) = hand.start();
     assert_eq!(id, parts::worker(1));
-    // On trial: it fails at once, and is asked soon, because it had come back.
+    // In its trial it fails at once, and is probed soon, because it had recovered before.
     silent(&mut hand, lease, silence(true, 1));
     probed(&mut hand, 1, false);
     assert_eq!(view(&hand, 1).state, WorkerState::Failed);

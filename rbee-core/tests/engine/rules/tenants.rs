@@ -1,4 +1,4 @@
-//! Tenants: what is within their limits is admitted, and no more; usage is counted once and by the day.
+//! Tenants: jobs within their limits are admitted, and no more; usage is counted once, by the day.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -21,7 +21,7 @@ fn acme() -> TenantId {
     TenantId::new("acme").unwrap()
 }
 
-/// One worker with 8 slots, and a tenant with these limits that has used so many tokens today.
+/// One worker with 8 slots, and a tenant with these limits that has used this many tokens today.
 fn with(limits: TenantLimits, used_tokens: u64) -> Hand {
     let mut hand = Hand::with(&[worker(1, 0, 8)]);
     let record = TenantRecord { id: acme(), limits, keys: Vec::new(), used_tokens };
@@ -41,7 +41,7 @@ fn submit(hand: &mut Hand, n: u128, change: impl FnOnce(&mut rbee_core::Job)) ->
     })
 }
 
-/// The job ends well, and has used so many tokens.
+/// The job completes, and has used this many tokens.
 fn end(hand: &mut Hand, lease: LeaseId, tokens: u32) {
     let usage = Usage { prompt_tokens: 1, completion_tokens: tokens - 1 };
     let result = AttemptResult::Done { finish: Finish::Stop, usage };
@@ -117,7 +117,7 @@ fn no_more_jobs_at_once_than_allowed_and_none_is_counted_twice() {
     assert_eq!(submit(&mut hand, 2, |_| {}), None);
     let error = submit(&mut hand, 3, |_| {}).unwrap();
     assert_eq!(error.kind(), ErrorKind::QuotaExceeded);
-    assert_eq!(error.retry_after(), None, "none has ended yet, so nobody knows");
+    assert_eq!(error.retry_after(), None, "no job has ended yet, so it is unknown");
     assert_eq!(submit(&mut hand, 9, |job| job.tenant = None), None, "others are not concerned");
     hand.wait(Duration::from_secs(8));
     hand.done(lease);
@@ -166,7 +166,7 @@ fn models_and_priorities_that_are_not_for_a_tenant_are_refused_by_name() {
     assert_eq!((error.kind(), error.param()), (ErrorKind::PermissionDenied, Some("priority")));
 }
 
-/// What the end that was recorded last says that the job has used.
+/// The usage of the job in the end that was recorded last.
 fn recorded_use(hand: &Hand) -> Option<u64> {
     hand.find(|effect| match effect {
         Effect::Record { changes, .. } => changes.iter().find_map(|change| match change {

@@ -1,4 +1,4 @@
-//! Workers that are started, evicted, given up, unloaded and reported.
+//! Workers that are started, evicted, abandoned, unloaded and reported.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ fn a_second_spawn_is_suppressed_while_the_slots_on_their_way_cover_the_queue() {
     hand.submit(job.clone());
     hand.answer(hand.asked[1].0, spawn(parts::model(0), 2, Vec::new()));
     assert!(suppressed(&hand) && hand.spawns().is_empty());
-    // A third job is more than two slots can take.
+    // Two slots are not enough for a third job.
     job.id = parts::job_id(3);
     job.tenant = Some("third".parse().unwrap());
     hand.submit(job);
@@ -104,7 +104,7 @@ fn a_start_that_ends_after_it_was_given_up_is_stopped() {
     assert_eq!(hand.stops(), [id]);
     assert!(hand.engine.view().worker(id).is_none());
 
-    // Also where a stop that overtook the start is not answered yet.
+    // Also if a stop that overtook the start is not answered yet.
     let other = parts::worker(50);
     let load =
         Command::Load { worker: other, hive: parts::hive(0), spec, evict: Vec::new(), pin: false };
@@ -272,7 +272,7 @@ fn a_cold_model_that_found_no_memory_is_asked_about_again_when_a_worker_falls_id
         })
         .collect();
     hand.job(20, 0);
-    assert_eq!((hand.spawns().len(), hand.stops().len()), (0, 0), "no memory, and nobody idle");
+    assert_eq!((hand.spawns().len(), hand.stops().len()), (0, 0), "no memory, and no idle worker");
     hand.done(leases[0]);
     assert_eq!(hand.stops().len(), 1, "the idle one makes room");
 }

@@ -1,23 +1,23 @@
-//! Processor time and places of processes.
+//! Processor time and CPU affinity of processes.
 
 use std::{fs, time::Duration};
 
 use crate::Result;
 
-/// The kernel counts in hundredths of a second, on every Linux there is.
+/// The kernel counts in hundredths of a second on every Linux.
 const TICK: Duration = Duration::from_millis(10);
 
-/// A process by its number, with the one process it may have below it (nginx's worker).
+/// A process id, with the one child process it may have (nginx's worker).
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Process(pub(crate) u32);
 
 impl Process {
-    /// What it and its children have used of processors.
+    /// The processor time of the process and its children.
     pub(crate) fn time(self) -> Result<Duration> {
         let mut time = Duration::ZERO;
         for process in self.family()? {
             let stat = fs::read_to_string(format!("/proc/{process}/stat"))?;
-            // The name in parentheses may have blanks in it.
+            // The name in parentheses may contain spaces.
             let fields: Vec<&str> =
                 stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
             let ticks: u32 = fields[11].parse::<u32>()? + fields[12].parse::<u32>()?;
@@ -44,7 +44,7 @@ impl Process {
     }
 }
 
-/// The command that runs a program on the first processor alone, where there is another for everybody else.
+/// The command that runs a program on the first processor only, if there is another one for the other processes.
 pub(crate) fn alone(program: &std::ffi::OsStr) -> std::process::Command {
     if std::thread::available_parallelism().map_or(1, usize::from) < 2 {
         return std::process::Command::new(program);
@@ -54,7 +54,7 @@ pub(crate) fn alone(program: &std::ffi::OsStr) -> std::process::Command {
     command
 }
 
-/// This process leaves the first processor.
+/// Keeps this process off the first processor.
 pub(crate) fn stay_beside() {
     let all = std::thread::available_parallelism().map_or(1, usize::from);
     if all >= 2 {

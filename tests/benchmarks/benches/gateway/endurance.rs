@@ -1,4 +1,4 @@
-//! What a queen's memory does under many requests, under readers that do not read, and under many connections.
+//! A queen's memory under many requests, under readers that do not read, and under many connections.
 
 use std::{
     net::SocketAddr,
@@ -18,15 +18,15 @@ use crate::{
     upstream, whole,
 };
 
-/// Answers in all, and after how many of them the memory is read.
+/// The number of answers, and after how many of them the memory is read.
 const ANSWERS: usize = 100_000;
 const STEP: usize = 10_000;
-/// Readers that read nothing for a while, and what is written to each.
+/// Readers that read nothing for some time, and the tokens written to each.
 const READERS: usize = 1_000;
 const TOKENS: usize = 4_000;
-/// Connections that say nothing. A server takes 10,000 by default.
+/// Idle connections. A server accepts 10,000 by default.
 const CONNECTIONS: usize = 9_900;
-/// How long memory must not grow before it counts as min_loaded_elapsed, and how long is waited for that at most.
+/// How long the memory must not grow until it counts as stable, and the longest wait for that.
 const QUIET: Duration = Duration::from_secs(3);
 const TIMEOUT: Duration = Duration::from_secs(120);
 
@@ -60,7 +60,7 @@ async fn many_answers(queen: &Middle) -> Result<()> {
 }
 
 async fn slow_readers(queen: &Middle) -> Result<()> {
-    println!("\n{READERS} streams of {TOKENS} tokens at once, which nobody reads for a while");
+    println!("\n{READERS} streams of {TOKENS} tokens at once, which are not read for some time");
     let process = process(queen)?;
     println!("  before      {:>8.1} MiB", mib(process)?);
     let request = request(queen.address, TOKENS);
@@ -73,7 +73,7 @@ async fn slow_readers(queen: &Middle) -> Result<()> {
     let highest = min_loaded_elapsed(process).await?;
     println!("  unread      {highest:>8.1} MiB at most");
     let beside = Load::new(&whole("", 1, 100), queen.address).run(100).await?;
-    println!("  beside them, an answer takes {:?} (median)", beside.first(0.5));
+    println!("  meanwhile, an answer takes {:?} (median)", beside.first(0.5));
     let reading = readers.into_iter().map(whole_stream);
     let given = futures_util::future::try_join_all(reading).await?;
     let whole = given.iter().filter(|tokens| **tokens == TOKENS).count();
@@ -82,7 +82,7 @@ async fn slow_readers(queen: &Middle) -> Result<()> {
 }
 
 async fn many_connections(queen: &Middle) -> Result<()> {
-    println!("\n{CONNECTIONS} connections that say nothing");
+    println!("\n{CONNECTIONS} idle connections");
     let process = process(queen)?;
     let before = mib(process)?;
     let mut idle = Vec::new();
@@ -91,7 +91,7 @@ async fn many_connections(queen: &Middle) -> Result<()> {
     }
     let beside = Load::new(&whole("", 1, 100), queen.address).run(100).await?;
     let each = (mib(process)? - before) * 1024.0 / CONNECTIONS as f64;
-    println!("  {each:.1} KiB each; beside them, an answer takes {:?} (median)", beside.first(0.5));
+    println!("  {each:.1} KiB each; meanwhile, an answer takes {:?} (median)", beside.first(0.5));
     drop(idle);
     Ok(())
 }
@@ -109,7 +109,7 @@ fn request(address: SocketAddr, tokens: usize) -> Vec<u8> {
     .into_bytes()
 }
 
-/// Waits until the memory of the process grows no more, and says how much it was at most.
+/// Waits until the memory of the process no longer grows, and returns its maximum.
 async fn min_loaded_elapsed(process: Process) -> Result<f64> {
     let (mut highest, mut grown, began) = (0.0, Instant::now(), Instant::now());
     while grown.elapsed() < QUIET && began.elapsed() < TIMEOUT {

@@ -1,4 +1,4 @@
-//! The clients: connections that ask, read and ask again.
+//! The clients: connections that send a request, read the answer, and repeat.
 
 use std::{
     net::SocketAddr,
@@ -16,7 +16,7 @@ use tokio::{
 
 use crate::{Result, Scene};
 
-/// How every token begins.
+/// The beginning of every token.
 pub(crate) const TOKEN: &[u8] = br#""content":"w"#;
 
 pub(crate) struct Load {
@@ -34,7 +34,7 @@ pub(crate) struct Measured {
 }
 
 impl Measured {
-    /// The time to the first token that this part of the answers did not exceed.
+    /// The time to the first token that this fraction of the answers did not exceed.
     pub(crate) fn first(&self, part: f64) -> Duration {
         let last = self.firsts.len().saturating_sub(1);
         self.firsts.get((last as f64 * part).round() as usize).copied().unwrap_or_default()
@@ -61,7 +61,7 @@ impl Load {
         }
     }
 
-    /// Asks for so many answers over all connections.
+    /// Requests this many answers over all connections.
     pub(crate) async fn run(&self, answers: usize) -> Result<Measured> {
         let left = Arc::new(AtomicUsize::new(answers));
         let mut streams = Vec::new();

@@ -1,15 +1,16 @@
-//! What a queen costs between a client and a worker, beside the direct path to a worker of the same speed and beside
-//! nginx as a plain reverse proxy, in one run.
+//! The cost of a queen between a client and a worker, compared in one run with the direct path to a worker of the same
+//! speed and with nginx as a plain reverse proxy.
 //!
 //! Every part is a process of its own: this one is the clients, `upstream` the workers (rbee's protocol for the queen,
-//! OpenAI's for the clients that come directly or through nginx), and `queen` a queen with a database file that
-//! records every job before it runs it. Where the machine has two processors, the one in the middle has the first to
-//! itself and the others share the second. What a gateway takes is the processor time of its process, as the kernel
-//! counts it; wall-clock figures are those of the clients.
+//! OpenAI's for the clients that come directly or through nginx), and `queen` a queen with a database file that records
+//! every job before it runs it. If the machine has two processors, the gateway has the first to itself and the others
+//! share the second. The cost of a gateway is the processor time of its process, as the kernel counts it; wall-clock
+//! times are measured by the clients.
 //!
-//! `endurance` as the only word tells what the queen's memory does under many requests, slow readers and connections.
+//! With `endurance` as the only argument it measures the queen's memory under many requests, slow readers and
+//! connections.
 //!
-//! nginx has to be installed; without it its lines are missing. Linux only.
+//! nginx must be installed; without it its lines are missing. Linux only.
 
 mod cpu;
 mod endurance;
@@ -23,7 +24,7 @@ use cpu::Process;
 use load::{Load, Measured};
 use middle::{Middle, Running};
 
-/// How a load is put on.
+/// The kind of load.
 #[derive(Clone, Copy)]
 struct Scene {
     name: &'static str,
@@ -32,7 +33,7 @@ struct Scene {
     stream: bool,
     tokens: u32,
     connections: usize,
-    /// Answers in all.
+    /// The number of answers.
     answers: usize,
 }
 
@@ -60,11 +61,11 @@ const fn paced(name: &'static str, connections: usize, answers: usize) -> Scene 
     Scene { name, model: upstream::PACED, stream: true, tokens: 64, connections, answers }
 }
 
-/// What one way gave in one scene.
+/// The result of one path in one scenario.
 struct Line {
     way: &'static str,
     measured: Measured,
-    /// Processor time of the one in the middle.
+    /// Processor time of the gateway.
     cpu: Option<Duration>,
     memory_kib: Option<u64>,
 }
@@ -76,7 +77,7 @@ fn main() -> ExitCode {
         ["upstream"] => upstream::serve(),
         ["endurance", ..] => endurance::run(),
         ["queen", fast, paced] => middle::serve_queen(fast, paced),
-        // cargo passes `--bench`; a word is a part of a scene's name.
+        // cargo passes `--bench`; other arguments are parts of a scenario's name.
         ref words => compare(words.iter().copied().find(|word| !word.starts_with('-'))),
     };
     match result {
@@ -135,7 +136,7 @@ fn report(scene: &Scene, lines: &[Line]) {
             };
             format!("{:+.2}/{:+.2} ms", added(0.5, p50), added(0.99, p99))
         });
-        // Of tokens where they are streamed one by one, of answers otherwise.
+        // Per token if they are streamed one by one, else per answer.
         let units = if scene.stream { answers * f64::from(scene.tokens) } else { answers };
         let cpu = line.cpu.map(|cpu| format!("{:.2}", cpu.as_secs_f64() * 1e5 / units));
         let ratio = line.cpu.zip(nginx).map(|(cpu, nginx)| {

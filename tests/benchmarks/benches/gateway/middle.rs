@@ -1,4 +1,4 @@
-//! What stands between the clients and the workers.
+//! The gateway between the clients and the workers.
 
 use std::{
     io::{BufRead, BufReader, Write},
@@ -21,10 +21,10 @@ use crate::{
     upstream::TOKEN,
 };
 
-/// How long a process may take to listen.
+/// The time limit for a process to start listening.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A process of this benchmark; it ends with it.
+/// A process of this benchmark; it is killed when this is dropped.
 pub(crate) struct Running {
     child: Child,
     ports: Vec<u16>,
@@ -43,7 +43,7 @@ impl Running {
         Self::start(command.arg("upstream"))
     }
 
-    /// Starts a process that says on which ports it listens.
+    /// Starts a process that prints the ports it listens on.
     fn start(command: &mut Command) -> Result<Self> {
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
         let mut line = String::new();
@@ -54,7 +54,7 @@ impl Running {
     }
 }
 
-/// One way to a worker.
+/// One path to a worker.
 pub(crate) struct Middle {
     pub(crate) name: &'static str,
     pub(crate) address: SocketAddr,
@@ -88,7 +88,7 @@ impl Middle {
         })
     }
 
-    /// nginx with one worker process, kept-alive connections on both sides, and without buffers.
+    /// nginx with one worker process, keep-alive connections on both sides, and no buffering.
     pub(crate) fn nginx(workers: &Running) -> Result<Option<Self>> {
         if Command::new("nginx").arg("-v").output().is_err() {
             println!("nginx is not installed: its lines are missing");
@@ -136,7 +136,7 @@ impl Middle {
     }
 }
 
-/// A queen with a database file, before the two workers on these ports. Serves until it is killed.
+/// A queen with a database file, in front of the two workers on these ports. Serves until it is killed.
 pub(crate) fn serve_queen(fast: &str, paced: &str) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {

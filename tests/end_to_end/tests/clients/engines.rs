@@ -1,4 +1,4 @@
-//! Another engine under a hive: llama.cpp's server, with the bundled model as GGUF.
+//! Another engine on a hive: llama.cpp's server, with the bundled model as GGUF.
 
 use std::{
     path::{Path, PathBuf},
@@ -21,12 +21,12 @@ use rbee_transport_http::{LocalHive, ProcessHive, wire::engine::EngineCommand};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-/// llama.cpp, and what makes its files.
+/// llama.cpp, and the packages that make its files.
 const PACKAGES: [&str; 4] =
     ["gguf==0.19.0", "numpy==2.4.6", "safetensors==0.8.0", "xllamacpp==2026.10.11549"];
 const TIMEOUT: Duration = Duration::from_secs(120);
 
-/// Where another engine can be had: its Python, and the bundled model as its file.
+/// The Python of the other engine, and the bundled model as a file for it.
 struct Other {
     environment: Environment,
     model: PathBuf,
@@ -48,7 +48,7 @@ impl Other {
         }
         let cache = Path::new(env!("CARGO_TARGET_TMPDIR"));
         let environment = Environment::prepare(cache, "llama.cpp", &PACKAGES, &[]).await;
-        // Each test has a file of its own, because each removes it at its end.
+        // Each test has its own file, because each removes it at its end.
         static FILES: AtomicU32 = AtomicU32::new(0);
         let (process, file) = (std::process::id(), FILES.fetch_add(1, Ordering::Relaxed));
         let model = environment.directory().join(format!("bee-tiny-{process}-{file}.gguf"));
@@ -82,7 +82,7 @@ impl Other {
         ProcessHive::new(HiveId::local(), dir.path().into())
             .with_program(built("llm-worker-rbee"))
             .with_engines(vec![self.engine()])
-            // What a test that fails leaves behind ends soon.
+            // What a failing test leaves behind ends soon.
             .with_lease(Duration::from_secs(10))
             .with_threads(1.try_into().unwrap())
     }
@@ -110,7 +110,7 @@ fn pid_of(dir: &TempDir, id: WorkerId) -> Pid {
     pid_in(&dir.path().join(format!("{id}.json")))
 }
 
-/// A process that is not to outlive the test.
+/// A process that must not outlive the test.
 struct KillOnDrop(Pid);
 
 impl Drop for KillOnDrop {
@@ -125,7 +125,7 @@ fn is_gone(pid: Pid) -> bool {
     stat(&pid.to_string()).is_none_or(|fields| fields[0] == "Z")
 }
 
-/// The process that is remembered in this file.
+/// The process that is recorded in this file.
 fn pid_in(path: &Path) -> Pid {
     let record: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
     let pid = record["process"]["pid"].as_i64().unwrap();
@@ -139,7 +139,7 @@ fn stat(pid: &str) -> Option<Vec<String>> {
     Some(fields.split_ascii_whitespace().map(str::to_owned).collect())
 }
 
-/// The engine's process, a child of the worker's.
+/// The engine's process, a child of the worker.
 fn engine_of(worker: Pid) -> Pid {
     let entries = std::fs::read_dir("/proc").unwrap();
     let names = entries.filter_map(|entry| entry.unwrap().file_name().into_string().ok());
@@ -242,7 +242,7 @@ async fn an_engine_dies_with_its_worker_even_where_both_worker_and_hive_are_kill
     let engine = engine_of(guard);
     let daemon = pid_in(&dir.path().join("hive.json"));
     let _left_by_a_failure = [KillOnDrop(engine), KillOnDrop(guard), KillOnDrop(daemon)];
-    // Nobody is left who could end the engine in its place.
+    // No other process is left that could end the engine.
     kill_process(daemon, Signal::KILL).unwrap();
     until_gone(daemon).await;
     kill_process(guard, Signal::KILL).unwrap();

@@ -1,4 +1,4 @@
-//! With programs that others wrote: clients, a reference for embeddings, other engines.
+//! Tests with third-party programs: clients, a reference for embeddings, other engines.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 

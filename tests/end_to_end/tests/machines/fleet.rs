@@ -1,4 +1,4 @@
-//! A queen over several machines, each a daemon of its own with workers of its own.
+//! A queen with several machines, each a separate daemon with its own workers.
 
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
@@ -43,7 +43,7 @@ async fn fleet(machines: &[Machine; 2]) -> (Queen, [WorkerId; 2]) {
     (queen, workers.try_into().unwrap())
 }
 
-/// Asks, and says which worker answered.
+/// Sends a request, and returns the worker that answered.
 async fn answered_by(queen: &Queen, mark: Option<&str>) -> WorkerId {
     let mut request = Request::chat(bee_tiny().model.as_str()).user("Tell me about a lily.");
     if let Some(mark) = mark {

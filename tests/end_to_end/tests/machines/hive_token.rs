@@ -1,4 +1,4 @@
-//! The token of a hive: made by itself, wanted for everything, and found by a queen of the same user.
+//! The token of a hive: made by the hive, required for everything, and found by a queen of the same user.
 
 use std::{
     fs,
@@ -15,7 +15,7 @@ use rbee_transport_http::{Token, wire};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// Nothing here takes this long.
+/// Longer than anything here takes.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The home of a user.
@@ -39,7 +39,7 @@ impl Home {
         fs::read_to_string(self.attic().join("token")).unwrap().trim().to_owned()
     }
 
-    /// A program of this user, with none of the settings of whoever runs the tests.
+    /// A program of this user, without the settings of the user who runs the tests.
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new(built(program));
         for (name, _) in std::env::vars_os() {
@@ -69,7 +69,7 @@ impl Home {
     }
 }
 
-/// A daemon that serves; it is killed when this is dropped.
+/// A running daemon; it is killed when this is dropped.
 struct Daemon {
     child: Child,
     address: SocketAddr,
@@ -98,7 +98,7 @@ impl Daemon {
                 break address.parse().unwrap();
             }
         };
-        // What it says later is read, so that it is not held up.
+        // Its later output is read, so that it does not block.
         std::thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
         Self { child, address, said }
     }
@@ -162,7 +162,7 @@ fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o777
 }
 
-/// A port that nobody listens on.
+/// A port without a listener.
 fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
@@ -209,11 +209,11 @@ fn a_queen_of_the_same_user_finds_the_token_also_a_new_one() {
     let queen = home.queen(&[]);
     let (status, view) = queen.add(&json!({"url": format!("http://localhost:{port}")}));
     assert_eq!((status, &view["id"], &view["status"]), (201, &json!("attic"), &json!("online")));
-    // The token is kept with the hive alone.
+    // The token is kept only with the hive.
     let remembered = fs::read_to_string(home.path("queen/hives/attic.json")).unwrap();
     assert!(!remembered.contains(&home.token()), "{remembered}");
 
-    // A number out of the air does not take the hive from it, also not with the token.
+    // An invented owner number does not take the hive from the queen, even with the token.
     let wrong = json!({"owner": u64::MAX});
     let (status, body) = hive.ask("POST", wire::LEASE, Some(&home.token()), &wrong);
     assert_eq!((status, &body["error"]["code"]), (409, &json!("FENCED")), "{body}");
@@ -229,7 +229,7 @@ fn a_queen_of_the_same_user_finds_the_token_also_a_new_one() {
     assert_ne!(home.token(), old);
     queen.until("online");
     queen.end();
-    // The next life takes the hive over, and finds the token too.
+    // The next run of the queen takes the hive over, and finds the token too.
     let next = home.queen(&[]);
     next.until("online");
     drop(hive);

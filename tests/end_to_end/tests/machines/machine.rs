@@ -1,4 +1,4 @@
-//! Machines as real processes, that are gone when the test is.
+//! Machines as real processes, which end with the test.
 
 use std::{
     path::{Path, PathBuf},
@@ -11,7 +11,7 @@ use rbee_transport_http::LocalHive;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-/// A hive on this machine, in a directory of its own. Whatever it leaves is killed in the end.
+/// A hive on this machine, in its own directory. Processes that it leaves are killed at the end.
 pub(crate) struct Machine {
     pub(crate) dir: TempDir,
 }
@@ -43,7 +43,7 @@ impl Machine {
         pid_in(&self.dir.path().join("workers").join(format!("{id}.json")))
     }
 
-    /// The processes that are remembered.
+    /// The processes that are recorded.
     pub(crate) fn remembered(&self) -> Vec<PathBuf> {
         let in_dir = |dir: &Path| {
             let entries = std::fs::read_dir(dir).into_iter().flatten();

@@ -1,4 +1,4 @@
-//! Models that are on no machine: fetched from a hub once, copied from machine to machine, and repaired.
+//! Models that no machine has: downloaded from a hub once, copied from machine to machine, and repaired.
 
 use std::{
     fs,
@@ -37,7 +37,7 @@ fn name(name: &str) -> HiveId {
     HiveId::new(name).unwrap()
 }
 
-/// A queen over these machines, each a daemon with a store of its own, before this hub.
+/// A queen with these machines, each a separate daemon with its own store, and with this hub.
 async fn fleet(server: &HubServer, machines: &[(&str, &Machine)]) -> Queen {
     let hub =
         Hub::builder().endpoint(server.endpoint()).cache(machines[0].1.dir.path().join("hub"));
@@ -119,7 +119,7 @@ async fn a_hive_that_is_killed_while_it_downloads_goes_on_where_it_was() {
     queen.shutdown(Duration::from_secs(5)).await.unwrap();
 }
 
-/// The weights, where a machine keeps them.
+/// The file of the weights on a machine.
 fn weights(machine: &Machine) -> PathBuf {
     let snapshot = machine.dir.path().join("hub/models--bee--live/snapshots").join(COMMIT);
     fs::canonicalize(snapshot.join(WEIGHTS)).unwrap()

@@ -1,4 +1,4 @@
-//! Machines as real processes: hives and workers that are started, killed, found again, and end.
+//! Machines as real processes: hives and workers that are started, killed, found again, and ended.
 
 use std::{
     path::Path,
@@ -45,7 +45,7 @@ async fn a_queen_that_comes_back_finds_the_hive_and_its_workers_again() {
     let first = machine.hive(&[]);
     let id = spawned(&first).await;
     let (daemon, worker) = (machine.hive_pid(), machine.worker_pid(id));
-    // As a queen that is killed: nothing is told to anybody.
+    // As if the queen were killed: it sends nothing.
     drop(first);
     let second = machine.hive(&[]);
     second.start().await.unwrap();
@@ -125,7 +125,7 @@ async fn a_worker_that_was_loading_when_its_hive_was_killed_goes_on_loading() {
     kill(daemon);
     assert_eq!(spawn.await.unwrap().unwrap_err().kind(), ErrorKind::HiveUnreachable);
     hive.start().await.unwrap();
-    // Asked for again, the load that is under way is followed.
+    // A second request follows the load that is in progress.
     let (told, mut telling) = tokio::sync::watch::channel(());
     let progress = Progress::new(move |_| {
         told.send_replace(());

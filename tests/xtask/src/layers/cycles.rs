@@ -1,12 +1,12 @@
-//! Circles in a graph.
+//! Cycles in a graph.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-/// Edges, and how much each weighs.
+/// Edges with their weights.
 pub(super) type Edges<N> = BTreeMap<(N, N), usize>;
 
-/// Circles until none is left: the shortest, without its lightest edge the next shortest, and so on. Each begins with
-/// the edge that was taken out.
+/// Cycles until none is left: the shortest one, then the shortest without that one's lightest edge, and so on. Each
+/// cycle begins with the edge that was removed.
 pub(super) fn find<N: Copy + Ord>(mut edges: Edges<N>) -> Vec<Vec<(N, N)>> {
     let mut circles = Vec::new();
     while let Some(mut circle) = shortest(&edges) {
@@ -23,7 +23,7 @@ fn shortest<N: Copy + Ord>(edges: &Edges<N>) -> Option<Vec<(N, N)>> {
     nodes.into_iter().filter_map(|node| shortest_from(edges, node)).min_by_key(Vec::len)
 }
 
-/// The shortest way from a node back to it.
+/// The shortest path from a node back to it.
 fn shortest_from<N: Copy + Ord>(edges: &Edges<N>, start: N) -> Option<Vec<(N, N)>> {
     let mut came_from = BTreeMap::new();
     let mut open = VecDeque::from([start]);

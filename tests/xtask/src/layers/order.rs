@@ -1,4 +1,4 @@
-//! The order of layers, as the documentation has it.
+//! The order of layers, as the documentation defines it.
 
 use std::collections::BTreeMap;
 
@@ -31,7 +31,7 @@ impl Order {
         Ok(order)
     }
 
-    /// Modules without a layer or with two, and names that are no module's.
+    /// Modules without a layer or with two, and names that are not modules.
     pub(super) fn misfits(&self, modules: &[&str]) -> Vec<String> {
         let missing = modules
             .iter()

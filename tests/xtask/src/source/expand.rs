@@ -1,21 +1,21 @@
-//! Items that a macro of the same file makes: `macro_rules` with names, literals, attributes and repetitions.
+//! Items from macros of the same file: `macro_rules` with names, literals, attributes and repetitions.
 
 use std::collections::BTreeMap;
 
 use proc_macro2::{Delimiter, Group, TokenStream, TokenTree};
 use syn::Item;
 
-/// What a name of the pattern stands for.
+/// The match of a name in the pattern.
 #[derive(Clone)]
 enum Bound {
     One(TokenStream),
-    /// For each round of a repetition.
+    /// One for each round of a repetition.
     Many(Vec<Bindings>),
 }
 
 type Bindings = BTreeMap<String, Bound>;
 
-/// The items that calls of the file's own macros make. Calls that this does not understand make none.
+/// The items that calls of the file's own macros produce. Calls that this does not understand produce none.
 pub(crate) fn expand(items: &[Item]) -> Vec<Item> {
     let mut rules = BTreeMap::new();
     let mut made = Vec::new();
@@ -53,7 +53,7 @@ fn is_dollar(token: Option<&TokenTree>) -> bool {
     matches!(token, Some(TokenTree::Punct(punct)) if punct.as_char() == '$')
 }
 
-/// How much of the input the pattern takes.
+/// The number of input tokens that the pattern matches.
 fn fits(pattern: &[TokenTree], input: &[TokenTree], bound: &mut Bindings) -> Option<usize> {
     let (mut at, mut used) = (0, 0);
     while at < pattern.len() {
@@ -115,18 +115,18 @@ fn fits(pattern: &[TokenTree], input: &[TokenTree], bound: &mut Bindings) -> Opt
     Some(used)
 }
 
-/// How many tokens a fragment of this kind takes.
+/// The number of tokens of a fragment of this kind.
 fn fragment(kind: &str, input: &[TokenTree]) -> Option<usize> {
     match (kind, input.first()?) {
         ("ident", TokenTree::Ident(_)) | ("literal", TokenTree::Literal(_)) | ("tt", _) => Some(1),
         ("literal", TokenTree::Ident(name)) if *name == "true" || *name == "false" => Some(1),
-        // All that is left: an attribute fills its brackets.
+        // All the rest: an attribute fills its brackets.
         ("meta", _) => Some(input.len()),
         _ => None,
     }
 }
 
-/// The separator of the repetition at `$`, and where the pattern goes on.
+/// The separator of the repetition at `$`, and the position after it.
 fn repetition(tokens: &[TokenTree], dollar: usize) -> Option<(Option<String>, usize)> {
     let is_count = |token: &TokenTree| matches!(token.to_string().as_str(), "*" | "+" | "?");
     let mark = tokens.get(dollar + 2)?;

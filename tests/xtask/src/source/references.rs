@@ -1,4 +1,4 @@
-//! What the code of a module names, and where.
+//! The paths that the code of a module names, and their lines.
 
 use proc_macro2::{TokenStream, TokenTree};
 use syn::{
@@ -21,13 +21,12 @@ pub(crate) struct Reference {
 }
 
 impl Crate {
-    /// Every path that the code of this module imports or names by way of a module, without documentation and without
-    /// what is compiled for tests only.
+    /// Every path that this module's code imports or names through a module, without documentation and test code.
     pub(crate) fn references(&self, module: ModuleId) -> Vec<Reference> {
         self.read_references(module, false)
     }
 
-    /// The same, and every path of any other kind too: of imported and of built-in things.
+    /// The same, and all other paths too: those of imported and of built-in items.
     pub(crate) fn all_references(&self, module: ModuleId) -> Vec<Reference> {
         self.read_references(module, true)
     }
@@ -67,7 +66,7 @@ impl Reader<'_> {
         }
     }
 
-    /// The paths among the tokens of a macro's call.
+    /// The paths among the tokens of a macro call.
     fn tokens(&mut self, tokens: TokenStream) {
         let mut path: Vec<String> = Vec::new();
         let (mut line, mut colons) = (0, 0);

@@ -1,4 +1,4 @@
-//! What a path names, and the module that defines it.
+//! The meaning of a path, and the module that defines it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,14 +6,14 @@ use syn::{Item, UseTree};
 
 use super::{Crate, ModuleId};
 
-/// What the sources of a module say of names in it.
+/// What a module's sources say about names in it.
 #[derive(Debug, Default)]
 pub(super) struct Names {
     /// Defined here.
     items: BTreeSet<String>,
-    /// Imported here: the path of each.
+    /// Imported here, with the path of each.
     imports: BTreeMap<String, Vec<String>>,
-    /// Modules all of whose names are imported.
+    /// Modules that are imported with `*`.
     globs: Vec<Vec<String>>,
 }
 
@@ -24,15 +24,15 @@ pub(crate) struct Target {
     pub(crate) module: ModuleId,
     /// The item's name. `None` if the path names a module.
     pub(crate) item: Option<String>,
-    /// Modules that only pass it on, in the order in which the path goes through them.
+    /// Modules that only re-export it, in the order of the path.
     pub(crate) through: Vec<ModuleId>,
 }
 
-/// Imports that go round in circles end here.
+/// The limit at which circular imports end.
 const DEEPEST: usize = 32;
 
 impl Crate {
-    /// Notes which names each module defines and imports.
+    /// Collects the names that each module defines and imports.
     pub(super) fn index(&mut self) {
         for module in &mut self.modules {
             let mut names = Names::default();
@@ -55,15 +55,15 @@ impl Crate {
         }
     }
 
-    /// What a path in this module names. `None` if that is in another crate, or a name of the function around it.
+    /// What a path in this module names. `None` if that is in another crate, or is a local name of a function.
     pub(crate) fn resolve(&self, from: ModuleId, path: &[String]) -> Option<Target> {
         let mut target = Target { module: from, item: None, through: Vec::new() };
         self.follow(from, path, 0, &mut target)?;
         Some(target)
     }
 
-    /// A path as it would be without imports: `Instant::now` as `std::time::Instant::now`. Only for what is in another
-    /// crate; for all else the path as it is.
+    /// A path as it would be without imports: `Instant::now` as `std::time::Instant::now`. Only for items of another
+    /// crate; any other path is unchanged.
     pub(crate) fn without_imports(&self, from: ModuleId, path: &[String]) -> Vec<String> {
         let mut whole = path.to_vec();
         for _ in 0..DEEPEST {
@@ -163,7 +163,7 @@ impl Crate {
     }
 }
 
-/// One name that a `use` brings in. `name` is `None` for `*`.
+/// One name that a `use` imports. `name` is `None` for `*`.
 #[derive(Debug)]
 pub(crate) struct Import {
     pub(crate) name: Option<String>,
@@ -171,7 +171,7 @@ pub(crate) struct Import {
     pub(crate) line: usize,
 }
 
-/// All names of a `use`, its groups taken apart.
+/// All names of a `use`, with its groups expanded.
 pub(crate) fn imports(tree: &UseTree) -> Vec<Import> {
     let mut found = Vec::new();
     take_apart(tree, &mut Vec::new(), &mut found);
@@ -211,7 +211,7 @@ fn take_apart(tree: &UseTree, before: &mut Vec<String>, found: &mut Vec<Import>)
     }
 }
 
-/// The name of what an item defines.
+/// The name of a defined item.
 pub(crate) fn defined(item: &Item) -> Option<String> {
     let name = match item {
         Item::Const(item) => &item.ident,

@@ -4,22 +4,22 @@
 pub(super) struct Entry {
     pub(super) find: Find,
     pub(super) instead: &'static str,
-    /// Files and folders where it is right, and why. A path that ends in `/` stands for all below it.
+    /// Files and folders in which it is allowed, and why. A path that ends in `/` includes everything below it.
     pub(super) except: &'static [(&'static str, &'static str)],
 }
 
-/// What is looked for.
+/// What is searched for.
 #[derive(Clone, Copy)]
 pub(super) enum Find {
     /// This identifier, in files below one of these paths.
     Name(&'static str, &'static [&'static str]),
-    /// A type that is defined by this name alone, in files below one of these paths.
+    /// A type whose whole name this is, in files below one of these paths.
     Type(&'static str, &'static [&'static str]),
     /// A part of an identifier, in any case: `patience` in `READ_PATIENCE`.
     Part(&'static str),
     /// A file or folder.
     File(&'static str),
-    /// The beginning of a word, in prose and identifiers alike, in any case.
+    /// The beginning of a word, in prose and identifiers, in any case.
     Stem(&'static str),
     /// Words that follow each other in comments, literals and pages, in any case.
     Phrase(&'static str),

@@ -1,4 +1,4 @@
-//! A text taken apart into names and prose, each word with its line.
+//! A text split into names and prose, each word with its line.
 
 /// A word and its line, beginning with 1. An empty word ends a sentence or a text.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -95,7 +95,7 @@ enum Kind {
     Other,
 }
 
-/// The length of the first token, and what it is.
+/// The length and the kind of the first token.
 fn token(rest: &str) -> (usize, Kind) {
     let bytes = rest.as_bytes();
     match bytes[0] {

@@ -1,4 +1,4 @@
-//! Each thing that can happen, sensible or not.
+//! All inputs that can occur, valid or not.
 
 use super::*;
 
@@ -16,7 +16,7 @@ impl World {
                 self.feed(Input::SubmitAll(submissions));
             }
             Op::SubmitAgain { which, other } => {
-                // A job of this name that has ended already is another job: names are not used twice.
+                // A job with the id of one that has ended is another job: ids are not reused.
                 let waits = |job: &&Arc<Job>| self.at_the_door.values().any(|id| *id == job.id);
                 let known = |job: &&Arc<Job>| self.engine.has_job(job.id) || waits(job);
                 let known: Vec<_> = self.submitted.iter().filter(known).cloned().collect();
@@ -124,7 +124,7 @@ impl World {
         }
     }
 
-    /// A fresh one. Every third has an idempotency key.
+    /// A new job. Every third one has an idempotency key.
     fn job(&mut self, model: usize, batch: bool, tenant: usize, deadline: Option<u64>) -> Arc<Job> {
         let bits = self.fresh();
         let mut job = parts::job(bits, parts::model(model));
@@ -293,7 +293,7 @@ impl World {
                 let result = Err(Error::new(ErrorKind::InsufficientVram, "made up"));
                 return self.feed(Input::Spawned { worker, result });
             }
-            // Who answers is not who was started.
+            // The worker that answers is not the one that was started.
             2 => info.id = pick(&self.all_workers(), which).unwrap_or(parts::worker(77)),
             3 => info.model = parts::model(0),
             4 => info.hive = parts::hive(2),
@@ -314,7 +314,7 @@ impl World {
     pub(super) fn report(&mut self, hive: usize, how: u8, choice: usize) {
         let id = parts::hive(hive);
         let Some(machine) = self.machines.get(&id) else {
-            // Nobody has heard of this one.
+            // An unknown one.
             let report = parts::report(1, [], []);
             return self.hive(&id, HiveFact::Report(Box::new(report)));
         };
@@ -322,7 +322,7 @@ impl World {
         let mut workers: Vec<_> = machine.workers.values().cloned().collect();
         let mut rev = machine.rev;
         match how {
-            // One is left out, and one is made up.
+            // One is left out, and one is invented.
             0 => _ = (!workers.is_empty()).then(|| workers.remove(choice % workers.len())),
             1 => workers.push(parts::info(
                 parts::worker(choice as u128 + 500),
@@ -333,7 +333,7 @@ impl World {
             2 => rev = rev.saturating_sub(choice as u64),
             3 => workers.clear(),
             4 => workers.extend(workers.clone()),
-            // Another machine's worker.
+            // A worker of another machine.
             5 => workers.extend(
                 self.machines
                     .values()
@@ -374,7 +374,7 @@ impl World {
 
     pub(super) fn command(&mut self, how: u8, choice: usize, hive: usize) {
         let n = self.fresh() as u64;
-        // One that is there, or a fresh name: names are not used twice.
+        // An existing name, or a new one: names are not reused.
         let fresh = parts::worker(self.fresh());
         let worker = pick(&self.all_workers(), choice).unwrap_or(fresh);
         let command = match how {
@@ -488,7 +488,7 @@ impl World {
                 tokens_generated: 0,
             });
         }
-        // What was taken over before is told again; what can be run again is known then.
+        // Jobs that were taken over before are restored again; which of them can run again is known by then.
         let mut again = snapshot.clone();
         again.jobs.retain(|record| {
             record.request.is_some() && record.attempts <= 3 && record.restarts <= 20

@@ -1,13 +1,13 @@
-//! Answering everything truthfully until the engine comes to rest.
+//! Answers everything correctly until the engine comes to rest.
 
 use super::*;
 
 impl World {
-    /// Answers everything truthfully and lets time pass until nothing is left to do.
+    /// Answers everything correctly and lets time pass until nothing is left to do.
     pub(crate) fn settle(&mut self) {
         self.come_to_rest();
         let members: Vec<_> = self.members();
-        // Twice: what one hive had claimed of another's workers is put right by the second report.
+        // Twice: if one hive claimed another's workers, the second report corrects it.
         for _ in 0..2 {
             members.iter().for_each(|hive| self.report_truth(hive));
             self.come_to_rest();
