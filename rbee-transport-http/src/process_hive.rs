@@ -262,7 +262,7 @@ impl ProcessHive {
     /// How a worker is reached from outside this process.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] where it is not there.
+    /// [`ErrorKind::NotFound`] if it is not there.
     pub async fn address(&self, id: WorkerId) -> Result<WorkerAddress> {
         let worker = self.books.worker(id).await?;
         let gone = || Error::new(ErrorKind::NotFound, format!("worker {id} has just ended"));
@@ -327,7 +327,7 @@ impl HiveBackend for ProcessHive {
     }
 
     /// # Errors
-    /// Also [`ErrorKind::HiveUnreachable`] where the hive was not started, [`ErrorKind::WorkerLost`] with the last
+    /// Also [`ErrorKind::HiveUnreachable`] if the hive was not started, [`ErrorKind::WorkerLost`] with the last
     /// words of a process that ended, [`ErrorKind::SpawnTimeout`] for one that does not answer in time.
     async fn spawn(
         &self,

@@ -69,7 +69,7 @@ pub struct Running {
 /// ```
 ///
 /// # Errors
-/// [`ErrorKind::Config`] for a configuration that is not allowed or cannot be, [`ErrorKind::Conflict`] where another
+/// [`ErrorKind::Config`] for a configuration that is not allowed or cannot be, [`ErrorKind::Conflict`] if another
 /// queen has the data directory or the port, and what the store fails with.
 pub async fn start(config: Config, logs: Option<LogRing>) -> Result<Running> {
     config.check()?;
@@ -341,7 +341,7 @@ impl Running {
     /// others in the store for the next life, and stops the hives with their workers.
     ///
     /// # Errors
-    /// [`ErrorKind::Storage`] where the last changes could not be written.
+    /// [`ErrorKind::Storage`] if the last changes could not be written.
     pub async fn shutdown(self) -> Result<()> {
         let never = CancellationToken::new();
         self.shutdown_until(&never).await
@@ -376,7 +376,7 @@ impl Running {
     /// their workers go on for as long as their lease lasts.
     ///
     /// # Errors
-    /// [`ErrorKind::Storage`] where the last changes could not be written.
+    /// [`ErrorKind::Storage`] if the last changes could not be written.
     pub async fn hand_over(self) -> Result<()> {
         self.draining.cancel();
         let result = self.queen.hand_over().await;

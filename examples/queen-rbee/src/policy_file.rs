@@ -70,7 +70,7 @@ impl PolicyFile {
     /// Reads it.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] where it cannot be read or is not understood.
+    /// [`ErrorKind::Config`] if it cannot be read or is not understood.
     pub(crate) fn open(path: &Path) -> Result<(Self, RhaiScheduler)> {
         let min_loaded_elapsed = stamp(path);
         let wrong = |error: Error| {

@@ -23,7 +23,7 @@ impl Signals {
     /// Listens from now on. A third SIGTERM or SIGINT ends the process as it would have without this.
     ///
     /// # Errors
-    /// [`ErrorKind::Internal`] where the system does not let signals be handled.
+    /// [`ErrorKind::Internal`] if the system does not let signals be handled.
     #[cfg(unix)]
     pub fn listen() -> Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
@@ -51,7 +51,7 @@ impl Signals {
     /// Listens from now on: Ctrl-C alone.
     ///
     /// # Errors
-    /// [`ErrorKind::Internal`] where the system does not let signals be handled.
+    /// [`ErrorKind::Internal`] if the system does not let signals be handled.
     #[cfg(not(unix))]
     pub fn listen() -> Result<Self> {
         let signals = Self::unheard();

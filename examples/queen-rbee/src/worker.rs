@@ -32,7 +32,7 @@ pub(crate) struct Program {
 /// Finds the program: the one that is named, else this one, which fits itself in any case, else the one beside it.
 ///
 /// # Errors
-/// [`ErrorKind::Config`] where there is none.
+/// [`ErrorKind::Config`] if there is none.
 pub(crate) fn program(named: Option<&Path>) -> Result<Program> {
     let plain = |path: PathBuf| Program { path, arguments: Vec::new() };
     if let Some(path) = named {

@@ -40,7 +40,7 @@ impl StateDir {
     /// Makes sure that nobody else works on it.
     ///
     /// # Errors
-    /// [`ErrorKind::Conflict`] where somebody does.
+    /// [`ErrorKind::Conflict`] if somebody does.
     pub(crate) fn lock(&self) -> Result<Lock> {
         let path = self.0.join("lock");
         let file = open_own(&path, File::options().create(true).truncate(false).write(true));

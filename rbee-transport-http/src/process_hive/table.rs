@@ -106,7 +106,7 @@ impl Table {
     /// Takes a process in. From here on its end is noticed, and told to those who watch.
     ///
     /// # Errors
-    /// [`ErrorKind::Cancelled`] where the worker is being stopped.
+    /// [`ErrorKind::Cancelled`] if the worker is being stopped.
     pub(super) fn insert(self: &Arc<Self>, process: Process) -> Result<()> {
         let id = process.record.id;
         {

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 /// Cancelled by the first SIGTERM or SIGINT; a second one ends the process as it would have without this.
 ///
 /// # Errors
-/// [`ErrorKind::Internal`] where the system does not let signals be handled.
+/// [`ErrorKind::Internal`] if the system does not let signals be handled.
 #[cfg(unix)]
 pub fn stop_signal() -> Result<CancellationToken> {
     let mut terminate = signal(SignalKind::terminate()).map_err(unhandled)?;

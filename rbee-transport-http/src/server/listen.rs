@@ -88,7 +88,7 @@ impl Server {
     /// Listens on this address; port 0 lets the operating system choose one.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] where that cannot be, because another program listens there for instance.
+    /// [`ErrorKind::Config`] if that cannot be, because another program listens there for instance.
     pub async fn bind(address: SocketAddr) -> Result<Self> {
         let wrong = |cause: std::io::Error| {
             Error::new(ErrorKind::Config, format!("cannot listen on {address}: {cause}"))

@@ -45,7 +45,7 @@ impl Metrics {
     /// Records everything from now on. Where it does so already, this is another handle on it.
     ///
     /// # Errors
-    /// [`ErrorKind::Conflict`] where the application has a recorder of its own.
+    /// [`ErrorKind::Conflict`] if the application has a recorder of its own.
     pub fn install() -> Result<Self> {
         static INSTALLED: Mutex<Option<Metrics>> = Mutex::new(None);
         let mut installed = INSTALLED.lock().unwrap_or_else(PoisonError::into_inner);

@@ -26,7 +26,7 @@ impl Start {
     /// Reads the order from what is the process's standard input. Blocks.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] where it does not come or is not understood. The order itself is never repeated: it has a
+    /// [`ErrorKind::Config`] if it does not come or is not understood. The order itself is never repeated: it has a
     /// token in it.
     pub fn read(input: impl BufRead) -> Result<Self> {
         let wrong = |why: String| {

@@ -124,7 +124,7 @@ impl Parser {
     /// The next whole event, if it has arrived.
     ///
     /// # Errors
-    /// [`ErrorKind::WorkerFault`] where an event is larger than allowed, or is not UTF-8 where it must be.
+    /// [`ErrorKind::WorkerFault`] if an event is larger than allowed, or is not UTF-8 where it must be.
     pub fn next_event(&mut self) -> Result<Option<Event>> {
         if !self.begun && self.buffer.len() >= 3 {
             self.begun = true;

@@ -25,7 +25,7 @@ impl LogStyle {
     /// Writes log lines to standard error from now on.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] where the level is none, or something in this process logs already.
+    /// [`ErrorKind::Config`] if the level is none, or something in this process logs already.
     pub fn start(&self) -> Result<()> {
         self.start_with(Identity::new())
     }

@@ -29,7 +29,7 @@ impl Caller {
     /// out.
     ///
     /// # Errors
-    /// [`ErrorKind::Unauthorized`] where token or key is missing or wrong.
+    /// [`ErrorKind::Unauthorized`] if token or key is missing or wrong.
     pub(super) fn of(
         headers: &HeaderMap,
         token: Option<&SharedToken>,

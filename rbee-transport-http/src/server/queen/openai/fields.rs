@@ -47,7 +47,7 @@ impl<'a> Fields<'a> {
     /// The fields of a body.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidRequest`] where it is not JSON, or not an object.
+    /// [`ErrorKind::InvalidRequest`] if it is not JSON, or not an object.
     pub(super) fn of_body(body: &'a [u8]) -> Result<Self> {
         let read = serde_json::from_slice(body).map_err(|cause| {
             Error::for_client(
