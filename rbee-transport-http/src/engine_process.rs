@@ -134,7 +134,7 @@ impl EngineFactory {
             let words = words.text();
             let mut message = format!("{watched} ended ({how})");
             if !words.is_empty() {
-                message = format!("{message}; its last words were:\n{words}");
+                message = format!("{message}; its last output was:\n{words}");
             }
             tell.send_replace(Some(Error::new(ErrorKind::WorkerLost, message)));
         });

@@ -1,10 +1,10 @@
-//! What is asked in the query of an address.
+//! Query strings.
 
 use rbee_core::{Error, ErrorKind, Result};
 use serde::Serialize;
 use serde_json::Value;
 
-/// The path with these fields as its query. A field that is none is left out, and `()` has no fields.
+/// The path with these fields as its query. A field that is `None` is left out, and `()` has no fields.
 ///
 /// # Errors
 /// [`ErrorKind::Internal`] if a field is not a plain value.

@@ -226,7 +226,7 @@ fn what_is_wrong_is_named_with_its_place_its_value_and_what_is_allowed() {
         ),
         (
             "engines:\n\n  - {name: a, models: ['*'], command: x}\n",
-            "queen.yaml:3: engines[0]: engine \"a\": command names no {port}",
+            "queen.yaml:3: engines[0]: engine \"a\": command does not contain {port}",
         ),
         ("hives:\n  - id: a\n", "queen.yaml:2: hives[0]: there is no url"),
         (
