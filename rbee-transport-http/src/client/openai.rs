@@ -85,7 +85,10 @@ impl OpenAiWorker {
         let after_scheme = base.split_once("://").map_or(base, |(_, rest)| rest);
         if after_scheme.split('/').next().is_some_and(|authority| authority.contains('@')) {
             // Messages show the address, so they would show a name and a password in it.
-            return Err(Error::new(ErrorKind::Config, "an API's address must not contain a name or a password"));
+            return Err(Error::new(
+                ErrorKind::Config,
+                "an API's address must not contain a name or a password",
+            ));
         }
         let url: Uri = base.parse().map_err(|cause| wrong(format!("{cause}; {ALLOWED}")))?;
         let trust = match url.scheme_str() {

@@ -228,7 +228,8 @@ impl ProcessFactory {
             return Ok(program.clone());
         }
         let here = std::env::current_exe().map_err(|cause| {
-            let message = "this program does not know its own path; set the path of llm-worker-rbee";
+            let message =
+                "this program does not know its own path; set the path of llm-worker-rbee";
             Error::new(ErrorKind::Config, message).with_source(cause)
         })?;
         Ok(here.with_file_name(PROGRAM))

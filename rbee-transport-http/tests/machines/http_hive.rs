@@ -94,7 +94,7 @@ async fn a_client_without_the_token_learns_that_the_hive_wants_one() {
     let daemon = Daemon::serve(HiveServer::new(in_process()).router(token())).await;
     let error = HttpHive::connect(daemon.endpoint(None)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unauthorized);
-    assert!(error.message().contains("is up, and wants its token"), "{error}");
+    assert!(error.message().contains("is up, and requires its token"), "{error}");
     let wrong = daemon.endpoint(Some(Token::random().unwrap()));
     let error = HttpHive::connect(wrong).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unauthorized);
