@@ -187,7 +187,7 @@ impl QueenServer {
     }
 
     /// Serves only clients with this token, as the operator, and clients with a tenant's key. `/health` is open to
-    /// all, but only says whether the queen is up; `/metrics` is open if that is [set](Self::with_open_metrics).
+    /// all, but only reports the status of the queen; `/metrics` is open if that is [set](Self::with_open_metrics).
     ///
     /// Without a token, every client without a key is the operator, except in the mode
     /// [`Platform`](rbee_core::settings::Mode::Platform), which then serves only tenants.

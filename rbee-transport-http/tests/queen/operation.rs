@@ -1,4 +1,4 @@
-//! How the queen is, what she finds, logs and measures, who may ask, and what her routes are described as.
+//! The queen's health, checks, logs and metrics, who may read them, and the description of its routes.
 
 use std::{collections::BTreeSet, sync::Arc};
 
