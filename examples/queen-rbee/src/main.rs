@@ -6,10 +6,10 @@ use queen_rbee::{Action, Arguments, Config, Loaded, Signals, Sources};
 use rbee_core::{Error, Result};
 use rbee_transport_http::server::LogRing;
 
-/// What is kept of the log for those who ask over HTTP.
+/// How many log lines are kept for the API.
 const LOG_LINES: usize = 10_000;
 const LOG_BYTES: usize = 8 << 20;
-/// The exit code for a configuration or a command line that is not allowed.
+/// The exit code for an invalid configuration or command line.
 const MISUSED: u8 = 2;
 
 fn main() -> ExitCode {

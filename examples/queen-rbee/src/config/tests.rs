@@ -1,4 +1,4 @@
-//! What the sources say together.
+//! Tests of the sources together.
 
 use std::{ffi::OsString, path::Path, time::Duration};
 
@@ -79,7 +79,7 @@ fn every_setting_of_the_core_has_a_key_and_takes_its_value() {
     for name in settings.as_object().unwrap().keys() {
         let (_, shown) =
             keys.iter().find(|(key, _)| key == name).unwrap_or_else(|| panic!("{name}"));
-        // Another value than the default, within what is allowed, for whatever is a number.
+        // A number gets a value that is allowed and not the default.
         let value = match (&settings[name], shown.as_str()) {
             (serde_json::Value::Number(number), shown) if shown.ends_with('B') => {
                 format!("{}B", number.as_u64().unwrap() + 1)
