@@ -217,7 +217,7 @@ fn path_of(spec: &WorkerSpec) -> Result<&str> {
         _ => None,
     };
     path.ok_or_else(|| {
-        let message = format!("where model {} lies on this machine is not said", spec.model);
+        let message = format!("the path of model {} on this machine is not given", spec.model);
         Error::new(ErrorKind::Unsupported, message)
     })
 }
@@ -265,7 +265,7 @@ fn spawn(mut command: Command) -> io::Result<Child> {
             false => Err(io::Error::other("the process that started this one is gone")),
         }
     };
-    #[expect(unsafe_code, reason = "what runs between fork and exec has to be vouched for")]
+    #[expect(unsafe_code, reason = "code between fork and exec must be checked by hand")]
     // SAFETY: the closure makes two system calls and touches no memory, locks or allocator if they succeed; if one
     // fails, the child ends without running anything else.
     unsafe {

@@ -246,7 +246,7 @@ mod tests {
         assert_eq!(files.token().unwrap(), token);
         assert_ne!(machine.hive("cellar").token().unwrap(), token);
         let names = fs::read_dir(machine.dir.path().join("attic")).unwrap();
-        assert_eq!(names.count(), 1, "nothing is left beside it");
+        assert_eq!(names.count(), 1, "no other file is left");
     }
 
     #[test]

@@ -103,7 +103,7 @@ impl Fleet {
             });
             match found {
                 Ok((id, ..)) if self.reserved.contains(&id) => {
-                    tracing::warn!(hive = %id, "the configuration overrides a hive that was added over the API before");
+                    tracing::warn!(hive = %id, "the configuration overrides a hive that was added over the API");
                 }
                 Ok((id, url, token, labels)) => {
                     let access = self.access(&url, token.map(SharedToken::from));
@@ -111,7 +111,7 @@ impl Fleet {
                     all.push(Arc::new(self.visited(hive, access, labels)));
                 }
                 Err(error) => {
-                    tracing::warn!(file = %path.display(), %error, "the file of a hive that was added earlier cannot be read");
+                    tracing::warn!(file = %path.display(), %error, "the file of an added hive cannot be read");
                 }
             }
         }
@@ -198,7 +198,7 @@ impl HiveConnector for Fleet {
             .map_err(io::Error::other)
             .and_then(|bytes| write_private(&path, &bytes));
         written.map_err(|cause| {
-            let message = format!("the hive cannot be remembered in {}: {cause}", path.display());
+            let message = format!("the hive cannot be saved in {}: {cause}", path.display());
             Error::new(ErrorKind::Storage, message).with_source(cause)
         })?;
         Ok(Arc::new(self.visited(hive, access, request.labels)))
@@ -207,7 +207,7 @@ impl HiveConnector for Fleet {
     async fn forget(&self, hive: &HiveId) -> Result<()> {
         match fs::remove_file(self.file(hive)) {
             Err(cause) if cause.kind() != io::ErrorKind::NotFound => {
-                let message = format!("hive {hive} cannot be forgotten: {cause}");
+                let message = format!("the file of hive {hive} cannot be removed: {cause}");
                 Err(Error::new(ErrorKind::Storage, message).with_source(cause))
             }
             _ => Ok(()),

@@ -28,7 +28,7 @@ fn main() -> ExitCode {
         }
     }
     match action {
-        Action::CheckConfig => println!("the configuration is in order"),
+        Action::CheckConfig => println!("the configuration is valid"),
         Action::PrintConfig => match loaded.show() {
             Ok(shown) => print!("{shown}"),
             Err(error) => return failed(&error, MISUSED),
@@ -59,12 +59,12 @@ async fn serve(loaded: Loaded) -> Result<()> {
     loop {
         tokio::select! {
             () = signals.end.cancelled() => {
-                tracing::info!("going down; a second signal leaves the jobs that have not ended");
+                tracing::info!("shutting down; a second signal does not wait for jobs that have not ended");
                 running.shutdown_until(&signals.hurry).await?;
                 break;
             }
             () = signals.hand_over.cancelled() => {
-                tracing::info!("handing over; workers go on for the next queen");
+                tracing::info!("handing over; workers continue for the next queen");
                 running.hand_over().await?;
                 break;
             }

@@ -24,7 +24,7 @@ impl Body {
     /// Reads what is left, up to this number of bytes. Has no timeout of its own.
     ///
     /// # Errors
-    /// [`HttpError::Broken`] if the connection breaks, [`HttpError::TooLarge`] if more bytes are to come.
+    /// [`HttpError::Broken`] if the connection breaks, [`HttpError::TooLarge`] if there are more bytes.
     pub async fn read(&mut self, most: usize) -> Result<Bytes, HttpError> {
         // The announced size, if there is one.
         if self.0.size_hint().lower() > most as u64 {

@@ -260,7 +260,7 @@ impl OpenAiWorker {
                 let message = "messages is empty; allowed is at least one message";
                 Err(Error::for_client(ErrorKind::InvalidRequest, message).with_param("messages"))
             }
-            _ if !run.resume.is_empty() => unsupported("cannot go on with another's answer"),
+            _ if !run.resume.is_empty() => unsupported("cannot continue another worker's answer"),
             _ => Ok(()),
         }
     }

@@ -81,7 +81,7 @@ fn ready(health: Health) -> Result<(WorkerInfo, WorkerHealth)> {
         )),
         _ => Err(Error::new(
             ErrorKind::WorkerFault,
-            format!("worker {} does not say who it is", health.worker),
+            format!("worker {} does not describe itself", health.worker),
         )),
     }
 }

@@ -52,7 +52,7 @@ impl LogFile {
         // The process appends, so it continues at the new end.
         let mut file = open_own(&self.0, File::options().append(true))?;
         file.set_len(0)?;
-        file.write_all(b"... what was said before is gone: the log had grown too large\n")?;
+        file.write_all(b"... earlier output was removed: the log had grown too large\n")?;
         file.write_all(&kept)
     }
 

@@ -177,8 +177,8 @@ mod pidfd {
         if !identity.is_alive() {
             return Ok(());
         }
-        #[expect(unsafe_code, reason = "the runtime has to be promised how the descriptor behaves")]
-        // SAFETY: an `OwnedFd` names the same open descriptor for as long as it lives, and `AsyncFd` owns it.
+        #[expect(unsafe_code, reason = "the runtime relies on the behavior of the descriptor")]
+        // SAFETY: an `OwnedFd` names the same open descriptor until it is dropped, and `AsyncFd` owns it.
         let registered = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) };
         registered?.readable().await.map(drop)
     }

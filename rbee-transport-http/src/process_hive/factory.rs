@@ -116,9 +116,8 @@ impl WorkerFactory for ProcessFactory {
                 }
             }
         }
-        let message = format!(
-            "worker {id} found {PORT_TRIES} ports taken that had been free a moment before"
-        );
+        let message =
+            format!("worker {id} found {PORT_TRIES} ports taken that were free a moment before");
         Err(Error::new(ErrorKind::WorkerLost, message))
     }
 }
@@ -277,7 +276,7 @@ impl ProcessFactory {
                 Ok(Health { phase: Phase::Ready, info: Some(info), .. }) => {
                     if (info.id, &info.hive, &info.model) != (id, &self.config.id, &spec.model) {
                         let message = format!(
-                            "worker {id} of hive {} with {} says that it is {info:?}",
+                            "worker {id} of hive {} with {} describes itself as {info:?}",
                             self.config.id, spec.model
                         );
                         return Err(Error::new(ErrorKind::WorkerFault, message));

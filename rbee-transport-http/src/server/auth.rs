@@ -51,6 +51,6 @@ pub(super) fn authorize(token: &SharedToken, headers: &HeaderMap) -> Result<()> 
     });
     match given {
         Some(given) if token.matches(given) => Ok(()),
-        _ => refuse("the token is not the right one"),
+        _ => refuse("the token is wrong"),
     }
 }

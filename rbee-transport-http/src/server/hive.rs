@@ -238,7 +238,7 @@ async fn shutdown(State(inner): Shared, request: Request) -> Response {
         let Shutdown { grace_ms } = response::read_json(request, MOST_BYTES).await?;
         let down = tokio::spawn(async move { inner.end(Duration::from_millis(grace_ms)).await });
         down.await.unwrap_or_else(|cause| {
-            let message = "the hive's end broke off";
+            let message = "the shutdown of the hive was interrupted";
             Err(Error::new(ErrorKind::Internal, message).with_source(cause))
         })
     };

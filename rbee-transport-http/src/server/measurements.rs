@@ -43,11 +43,11 @@ pub(super) fn describe() {
         "How long runs took, from the request to their last output."
     );
     histogram!(FIRST_OUTPUT, Unit::Seconds, "From a run's request to its first output.");
-    counter!(TOKENS, Unit::Count, "Tokens of prompts that were computed, and of answers.");
+    counter!(TOKENS, Unit::Count, "Tokens of computed prompts, and of answers.");
     gauge!(SLOTS, Unit::Count, "Concurrent runs of the worker.");
     gauge!(BUSY, Unit::Count, "Runs in progress.");
-    gauge!(WARM, Unit::Count, "Prompt prefixes that the worker keeps computed.");
-    gauge!(MEMORY, Unit::Bytes, "Memory that the worker takes on its devices.");
+    gauge!(WARM, Unit::Count, "Prompt prefixes that the worker has cached.");
+    gauge!(MEMORY, Unit::Bytes, "Memory that the worker uses on its devices.");
     counter!(SPAWNS, Unit::Count, "Requested worker starts, by outcome and code of the error.");
     histogram!(
         SPAWN_SECONDS,
@@ -62,8 +62,8 @@ pub(super) fn describe() {
     gauge!(WORKERS, Unit::Count, "Usable workers.");
     gauge!(MODELS, Unit::Count, "Models on the disk.");
     gauge!(MODEL_BYTES, Unit::Bytes, "Disk space of the models.");
-    gauge!(MEMORY_FREE, Unit::Bytes, "Memory of a device that is free.");
-    gauge!(MEMORY_TOTAL, Unit::Bytes, "Memory of a device.");
+    gauge!(MEMORY_FREE, Unit::Bytes, "Free memory of a device.");
+    gauge!(MEMORY_TOTAL, Unit::Bytes, "Total memory of a device.");
 }
 
 /// Records a run that has ended after this long.

@@ -53,7 +53,7 @@ impl Metrics {
             return Ok(metrics.clone());
         }
         let conflict = |cause: String| {
-            Error::new(ErrorKind::Conflict, format!("figures cannot be recorded: {cause}"))
+            Error::new(ErrorKind::Conflict, format!("metrics cannot be recorded: {cause}"))
         };
         let decisions = Matcher::Full("rbee_scheduling_seconds".into());
         let recorder = PrometheusBuilder::new()

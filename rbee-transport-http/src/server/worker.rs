@@ -193,7 +193,7 @@ impl Inner {
             Loading::Ready(worker) => worker.clone(),
         };
         let late = |_| {
-            let message = format!("the engine did not say how it is within {HEALTH_TIMEOUT:?}");
+            let message = format!("the engine did not report its health within {HEALTH_TIMEOUT:?}");
             Error::new(ErrorKind::WorkerFault, message)
         };
         health.health =

@@ -9,7 +9,7 @@ use serde_json::Value;
 /// # Errors
 /// [`ErrorKind::Internal`] if a field is not a plain value.
 pub fn with(path: &str, fields: &impl Serialize) -> Result<String> {
-    let wrong = |what: String| Err(Error::new(ErrorKind::Internal, format!("no query: {what}")));
+    let wrong = |what: String| Err(Error::new(ErrorKind::Internal, format!("not a query: {what}")));
     let fields = match serde_json::to_value(fields) {
         Ok(Value::Object(fields)) => fields,
         Ok(Value::Null) => return Ok(path.to_owned()),

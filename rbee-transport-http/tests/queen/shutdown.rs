@@ -91,7 +91,7 @@ async fn a_follower_of_a_job_that_goes_on_is_told_to_come_back_and_finds_the_res
     assert_eq!((again.status, retry(&again).is_some()), (StatusCode::OK, true));
     assert!(again.events().is_empty());
     let view = first.get(&format!("/v1/jobs/{job}")).await;
-    assert_eq!(view.json()["state"], "queued", "its record can still be looked at");
+    assert_eq!(view.json()["state"], "queued", "its record can still be read");
 
     let second = life(&registry, None).await;
     let rest = second.send(events_after(&job, Some("4"))).await.events();

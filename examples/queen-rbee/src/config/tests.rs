@@ -392,7 +392,7 @@ fn the_users_own_file_is_read_where_it_is_there() {
     std::fs::write(&file, "listen_port: 5\ntls_cert: c.pem\ntls_key: k.pem\n").unwrap();
     let config = Config::load(&sources).unwrap().config;
     assert_eq!(config.listen_port, 5);
-    assert_eq!(config.tls_cert.unwrap(), directory.path().join("c.pem"), "beside the file");
+    assert_eq!(config.tls_cert.unwrap(), directory.path().join("c.pem"), "relative to the file");
     sources.file = Some(directory.path().join("missing.yaml"));
     assert!(Config::load(&sources).unwrap_err().message().contains("missing.yaml"));
 }

@@ -41,7 +41,7 @@ fn with_a_certificate_the_api_speaks_tls_and_nothing_else() {
         let health: serde_json::Value = serde_json::from_slice(&health).unwrap();
         assert_eq!(health["status"], "ok");
         let plain = client.send(get(&url.replace("https", "http"))).await;
-        assert!(plain.is_err(), "there is no plain HTTP beside it");
+        assert!(plain.is_err(), "there is no plain HTTP on the same port");
     });
 
     let wrong = support::command(

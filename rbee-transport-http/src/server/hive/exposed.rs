@@ -67,7 +67,7 @@ impl Inner {
             matches!(claimed, Ok(true))
         });
         if claimed? {
-            tracing::info!(hive = %self.hive.info().id, epoch = %owner, "a queen has claimed the hive");
+            tracing::info!(hive = %self.hive.info().id, epoch = %owner, "a queen has taken the lease on the hive");
         }
         if let Some(lease) = &self.lease {
             lease.renew();

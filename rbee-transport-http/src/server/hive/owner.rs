@@ -71,7 +71,7 @@ impl OwnerLease {
             None => "has no owner".to_owned(),
         };
         let message = format!(
-            "hive {hive} {owner}, and epoch {epoch} has not claimed it: POST to {} first",
+            "hive {hive} {owner}, and epoch {epoch} has no lease on it: POST to {} first",
             crate::wire::LEASE
         );
         Err(Error::new(ErrorKind::Fenced, message))
@@ -91,17 +91,17 @@ impl Owner {
         let why = match epoch.0.checked_sub(owner.0) {
             Some(1..=MAX_STEP) => return Ok(()),
             Some(step) => format!(
-                "which is {step} higher; allowed is up to {MAX_STEP}, because another start of the owner explains no \
-                 more"
+                "which is {step} higher; allowed is up to {MAX_STEP}, because a restart of the owner explains no \
+                 larger step"
             ),
             None => "which is lower: a previous run of the owner, a queen whose database was restored from a backup, \
                      or one with another database"
                 .to_owned(),
         };
         let message = format!(
-            "hive {hive} is owned by a queen of epoch {owner}; this queen has epoch {epoch}, {why}. If this queen is \
-             to have the hive, stop the other one: the hive is free when its lease has run out, in {} s, and this \
-             queen takes it when it asks again",
+            "hive {hive} is owned by a queen of epoch {owner}; this queen has epoch {epoch}, {why}. If this queen \
+             should have the hive, stop the other one: the hive is free when its lease has expired, in {} s, and this \
+             queen takes it with its next request",
             left.as_millis().div_ceil(1_000)
         );
         Err(Error::new(ErrorKind::Fenced, message).with_retry_after(left))
@@ -199,7 +199,7 @@ mod tests {
         hive.claim(5, 0).unwrap();
         let term = hive.lease.term_of(&HiveId::local(), Epoch(5)).unwrap();
         assert!(!hive.claim(5, 1_000).unwrap());
-        assert!(hive.lease.is_in(term), "what it watches goes on");
+        assert!(hive.lease.is_in(term), "its watch continues");
     }
 
     #[test]

@@ -58,7 +58,7 @@ impl Caller {
             (Some(_), _) if !headers.contains_key(header::AUTHORIZATION) => {
                 refuse("a token is missing; send it as `Authorization: Bearer TOKEN`")
             }
-            (Some(_), _) => refuse("the token is not the right one"),
+            (Some(_), _) => refuse("the token is wrong"),
         }
     }
 
