@@ -263,7 +263,7 @@ async fn a_file_can_be_named_only_where_that_is_allowed() {
     assert!(!status(inside.reference.clone()).await);
     assert!(status(outside.reference.clone()).await, "outside of the directory");
     assert!(status("file:/etc/passwd".into()).await);
-    assert!(status("file:/no/such/file".into()).await, "nobody learns which files there are");
+    assert!(status("file:/no/such/file".into()).await, "clients cannot learn which files exist");
     let through = format!("file:{}/link/model.bin", root.display());
     #[cfg(unix)]
     assert!(status(through).await, "a link leads out of it");
