@@ -11,7 +11,7 @@
 //! A request that is being served is never aborted. So a flood of silent connections only closes itself, and a client
 //! that sends a request at once is served. If nothing can be closed, the new connection waits. Only a peer that has
 //! reached its own share of the connections never waits, because others would wait with it: its own connections are
-//! closed without the grace of step 4, or the new one is refused.
+//! closed without the grace time of step 4, or the new one is refused.
 
 mod spare;
 

@@ -234,8 +234,8 @@ impl QueenServer {
     /// Lets clients name models by their file below this directory: `file:/directory/model`. Without it they can name
     /// only models that have an alias or that the queen already knows.
     ///
-    /// From then on this process reads models below the directory only from files that are really there, without
-    /// following links out of it (see [`confine_model_files`](rbee_core::models::confine_model_files)).
+    /// From then on this process refuses models below the directory with links that lead out of it, unless they lead to
+    /// another such directory (see [`confine_model_files`](rbee_core::models::confine_model_files)).
     pub fn with_file_root(mut self, directory: impl Into<PathBuf>) -> Self {
         let directory = directory.into();
         // Models are named by absolute paths. This fails only for an empty path, below which there is nothing.

@@ -54,8 +54,8 @@ pub struct Start {
     /// The longest prompt and answer together, in tokens; the engine's own choice if `None`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context: Option<u32>,
-    /// Directories in which it reads models only from files that are really there, without following links out of
-    /// them (see [`confine_model_files`](rbee_core::models::confine_model_files)).
+    /// Directories out of which no link of a model below them may lead (see
+    /// [`confine_model_files`](rbee_core::models::confine_model_files)).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub file_roots: Vec<std::path::PathBuf>,
     /// Its log level and format.
