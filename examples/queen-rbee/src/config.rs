@@ -113,7 +113,7 @@ pub struct Config {
     /// The directory for downloaded models [default: models-fetched in data_dir]
     #[arg(long, value_name = "PATH")]
     pub models_dir: Option<PathBuf>,
-    /// The most disk space for these models; the least recently used ones are removed
+    /// The most disk space for downloaded models; the least recently used ones are removed
     #[arg(long, value_name = "SIZE")]
     pub models_budget: Option<ByteSize>,
     /// The directory for the hub's models [default: the one that other tools share]
@@ -236,13 +236,14 @@ pub struct Config {
     /// How long a model's queue must last before another worker is started for it, if there is room
     #[arg(long, value_name = "DURATION")]
     pub scale_up_after: HumanDuration,
-    /// How long such an additional worker may be idle before it is stopped
+    /// How long a worker that was started for such a queue may be idle before it is stopped
     #[arg(long, value_name = "DURATION")]
     pub scale_back_after: HumanDuration,
     /// How long any worker may be idle before it is stopped [default: for ever]
     #[arg(long, value_name = "DURATION")]
     pub keep_alive: Option<HumanDuration>,
-    /// The same for single models, by alias or reference; a repository stands for all its commits and files
+    /// The idle time of workers of single models, by alias or reference; a repository stands for all its commits and
+    /// files
     #[arg(long, value_name = "{NAME: DURATION, …}")]
     pub model_keep_alive: Yaml<BTreeMap<String, HumanDuration>>,
     /// The shortest time that a worker stays loaded before it is evicted for another model
@@ -272,7 +273,7 @@ pub struct Config {
     /// How often the queen checks every hive
     #[arg(long, value_name = "DURATION")]
     pub probe_interval: HumanDuration,
-    /// How long a hive may take to respond to this check
+    /// How long a hive may take to respond to a check
     #[arg(long, value_name = "DURATION")]
     pub probe_timeout: HumanDuration,
     /// How long a hive may be offline before its jobs go elsewhere
