@@ -1,8 +1,8 @@
-//! A worker without a model in a process of its own: what the tests of a hive start, in place of one with a model.
+//! A worker without a model in a process of its own: the tests of a hive start it instead of one with a model.
 //!
-//! What it does can be said in the name of its model, as words between dashes: `slots` of the order are served, and
-//! `silent` does not listen, `exits` ends at once, `taken` finds its port taken, `imposter` answers under another name,
-//! `slow` loads until it is killed, `fails` cannot load, `ticks` gives a token every 20 ms.
+//! The name of its model controls what it does, by words between dashes: `silent` does not listen, `exits` ends at
+//! once, `taken` finds its port taken, `imposter` responds with another id, `slow` loads until it is killed, `fails`
+//! cannot load, `ticks` emits a token every 20 ms. It serves the `slots` of its order.
 
 use std::{process::ExitCode, sync::Arc, time::Duration};
 

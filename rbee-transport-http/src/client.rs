@@ -23,7 +23,7 @@ pub use openai::OpenAiWorker;
 pub use pool::HttpError;
 pub use worker::HttpWorker;
 
-/// An error with what caused it, which the errors of HTTP clients leave out.
+/// The text of an error with its causes, which the errors of HTTP clients leave out.
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

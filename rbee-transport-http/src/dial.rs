@@ -1,4 +1,4 @@
-//! How the machine of a hive is reached.
+//! How the machine of a hive is reached: [`Dial`].
 
 use std::{fmt, io, sync::Arc};
 
@@ -19,14 +19,14 @@ pub trait Dial: fmt::Debug + Send + Sync + 'static {
     /// Connects to this port.
     ///
     /// # Errors
-    /// What the operating system says, or whatever carries the connection.
+    /// The error of the operating system, or of the carrier of the connection.
     async fn dial(&self, port: u16) -> io::Result<Box<dyn Io>>;
 
     /// The name of the machine, for messages and for the `Host` header.
     fn host(&self) -> &str;
 }
 
-/// A shared way is a way.
+/// A shared `Dial` is a `Dial`.
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
 impl<D: Dial + ?Sized> Dial for Arc<D> {

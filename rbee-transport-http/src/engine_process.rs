@@ -32,19 +32,19 @@ use crate::{
 };
 
 const HOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
-/// Ports that are tried, where others take them between the choice and the use.
+/// How many ports are tried, in case another program takes one between the choice and the use.
 const PORT_TRIES: usize = 3;
-/// Between two looks at an engine that is not ready: the first, and the longest.
+/// The interval between two checks of an engine that is not ready: the first, and the longest.
 const LOOK: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(250));
-/// How long one answer may take.
+/// The time limit for one response.
 const ANSWER: Duration = Duration::from_secs(5);
-/// How long an engine that was killed may take to be gone.
+/// How long a killed engine may take to end.
 const KILL_TIMEOUT: Duration = Duration::from_secs(5);
-/// What is kept of the last words, in bytes.
+/// How much of the last output is kept, in bytes.
 const WORDS: usize = 4 << 10;
 
-/// Starts an engine and makes it a worker. The engine ends with this process, by whatever means that ends: on Linux the
-/// kernel sees to it; elsewhere the hive does, as long as it is there.
+/// Starts an engine and makes it a worker. The engine ends when this process ends, for any reason: on Linux the
+/// kernel does it; elsewhere the hive does, as long as it runs.
 #[derive(Clone, Debug)]
 pub struct EngineFactory {
     engine: Arc<EngineCommand>,
@@ -52,7 +52,7 @@ pub struct EngineFactory {
     running: watch::Sender<Option<Arc<Running>>>,
 }
 
-/// An engine that serves.
+/// A running engine that serves.
 #[derive(Debug)]
 struct Running {
     stop: watch::Sender<Option<Duration>>,
@@ -60,13 +60,13 @@ struct Running {
 }
 
 impl EngineFactory {
-    /// Starts this engine; `context` is the longest prompt and answer together in tokens, where it is not the engine's
-    /// own setting.
+    /// Starts this engine. `context` limits prompt and answer together, in tokens; `None` uses the engine's own
+    /// setting.
     pub fn new(engine: EngineCommand, context: Option<u32>) -> Self {
         Self { engine: Arc::new(engine), context, running: watch::Sender::new(None) }
     }
 
-    /// Waits until an engine that was ready has ended, and says how, with its last words.
+    /// Waits until an engine that was ready has ended; returns how, with its last output.
     pub async fn died(&self) -> Error {
         let mut running = self.running.subscribe();
         let ready = running.wait_for(Option::is_some).await.ok().and_then(|one| one.clone());
@@ -76,7 +76,7 @@ impl EngineFactory {
         }
     }
 
-    /// Ends the engine: asks it to, and forces it after `grace`.
+    /// Ends the engine: asks it to end, and kills it after `grace`.
     pub async fn end(&self, grace: Duration) {
         let running = self.running.borrow().clone();
         if let Some(running) = running {
@@ -104,7 +104,7 @@ impl EngineFactory {
         info.hive = hive.clone();
         info.devices = spec.devices.clone();
         info.slots = spec.slots;
-        // Other engines cannot resume, and give no heartbeats while they compute a prompt.
+        // Other engines cannot resume, and send no heartbeats while they compute a prompt.
         info.capabilities = Capabilities::default();
         info.capabilities.generate = tasks.contains(&Task::Generate);
         info.capabilities.embed = tasks.contains(&Task::Embed);
@@ -127,14 +127,14 @@ impl EngineFactory {
         let watched = format!("engine {name}");
         tokio::spawn(async move {
             let how = end(&mut child, stopped).await;
-            // What it said last may still be on its way. A child of its own may hold the pipe open.
+            // Its last output may still be in the pipe. A child of its own may hold the pipe open.
             if let Some(listening) = listening {
                 let _ = timeout(Duration::from_millis(200), listening).await;
             }
             let words = words.text();
             let mut message = format!("{watched} ended ({how})");
             if !words.is_empty() {
-                message = format!("{message}; its last words were:\n{words}");
+                message = format!("{message}; its last output was:\n{words}");
             }
             tell.send_replace(Some(Error::new(ErrorKind::WorkerLost, message)));
         });
@@ -146,9 +146,9 @@ impl EngineFactory {
         }
     }
 
-    /// Waits until the engine says that it is usable.
+    /// Waits until the engine reports that it is usable.
     async fn serves(&self, port: u16) {
-        // Whoever asked for the load bounds this, and the engine's end ends it.
+        // The caller of the load bounds this, and the end of the engine ends it.
         let endpoint = Endpoint::new(Arc::new(Tcp::loopback()), port, None);
         let mut delay = LOOK.0;
         loop {
@@ -193,7 +193,7 @@ impl WorkerFactory for EngineFactory {
                 Values { model_path: path, port, device: &device, slots: spec.slots, context };
             let running = match self.start(&values).await {
                 Ok(running) => running,
-                // Somebody else has taken the port.
+                // Another program has taken the port.
                 Err(_) if tries < PORT_TRIES && TcpListener::bind((HOST, port)).is_err() => {
                     continue;
                 }
@@ -217,12 +217,12 @@ fn path_of(spec: &WorkerSpec) -> Result<&str> {
         _ => None,
     };
     path.ok_or_else(|| {
-        let message = format!("where model {} lies on this machine is not said", spec.model);
+        let message = format!("the path of model {} on this machine is not given", spec.model);
         Error::new(ErrorKind::Unsupported, message)
     })
 }
 
-/// Waits for the engine's end, and brings it about when told to.
+/// Waits until the engine ends, and stops it on request.
 async fn end(child: &mut Child, mut stopped: watch::Receiver<Option<Duration>>) -> String {
     let grace = tokio::select! {
         status = child.wait() => return how(status),
@@ -230,7 +230,7 @@ async fn end(child: &mut Child, mut stopped: watch::Receiver<Option<Duration>>) 
     };
     if let Some(pid) = child.id().and_then(|pid| rustix::process::Pid::from_raw(pid.cast_signed()))
     {
-        // An error says that it is gone.
+        // An error means that it is gone.
         let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
     }
     if let Ok(status) = timeout(grace, child.wait()).await {
@@ -248,10 +248,10 @@ fn how(status: io::Result<std::process::ExitStatus>) -> String {
     status.map_or_else(|error| error.to_string(), |status| status.to_string())
 }
 
-/// Starts the engine so that it dies with this process.
+/// Starts the engine so that it ends with this process.
 ///
-/// The kernel ties a child to the thread that started it, not to the process. Threads of a runtime come and go, so one
-/// is kept for this.
+/// The kernel ties a child to the thread that started it, not to the process. Threads of a runtime come and go, so
+/// one thread is kept for this.
 #[cfg(target_os = "linux")]
 fn spawn(mut command: Command) -> io::Result<Child> {
     use std::{sync::mpsc, thread};
@@ -259,15 +259,15 @@ fn spawn(mut command: Command) -> io::Result<Child> {
     let parent = rustix::process::getpid();
     let tie = move || {
         rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
-        // It may have died before the tie was made.
+        // The parent may have ended before the tie was made.
         match rustix::process::getppid() == Some(parent) {
             true => Ok(()),
             false => Err(io::Error::other("the process that started this one is gone")),
         }
     };
-    #[expect(unsafe_code, reason = "what runs between fork and exec has to be vouched for")]
-    // SAFETY: the closure makes two system calls without touching memory, locks or the allocator on the way that
-    // succeeds; where it fails the child ends without running anything else.
+    #[expect(unsafe_code, reason = "code between fork and exec must be checked by hand")]
+    // SAFETY: the closure makes two system calls and touches no memory, locks or allocator if they succeed; if one
+    // fails, the child ends without running anything else.
     unsafe {
         command.pre_exec(tie);
     }
@@ -293,12 +293,12 @@ fn spawn(mut command: Command) -> io::Result<Child> {
     command.spawn()
 }
 
-/// What a process said last.
+/// The last output of a process.
 #[derive(Clone, Debug, Default)]
 struct LastWords(Arc<Mutex<VecDeque<u8>>>);
 
 impl LastWords {
-    /// Listens until the end, and passes everything on to this process's own standard error.
+    /// Reads until the end, and copies everything to the standard error of this process.
     async fn hear(self, mut from: ChildStderr) {
         let mut out = tokio::io::stderr();
         let mut buffer = [0; 8 << 10];
@@ -309,7 +309,7 @@ impl LastWords {
                 let surplus = words.len().saturating_sub(WORDS);
                 words.drain(..surplus);
             }
-            // Where it cannot be passed on, it is still heard: an engine must not block on its own words.
+            // If copying fails, it is still read: an engine must not block on its own output.
             let _ = out.write_all(&buffer[..count]).await;
         }
         let _ = out.flush().await;

@@ -17,17 +17,18 @@ use crate::{
 
 /// The hive's token.
 const TOKEN: &str = "token";
-/// Where the hive listens while it runs.
+/// The address of the hive while it runs.
 const ADDRESS: &str = "address";
 /// The largest of these files that is read, in bytes.
 const MOST_BYTES: u64 = 4 << 10;
-/// The most state directories that are looked into.
+/// The most state directories that are read.
 const MOST_HIVES: usize = 1_000;
 
-/// What a hive's daemon keeps in its state directory for queens of the same user: the token that it takes, in `token`,
-/// and where it listens, in `address`. Only that user can read them.
+/// The files that a hive's daemon keeps in its state directory for queens of the same user: `token`, the token it
+/// accepts, and `address`, where it listens. Only that user can read them.
 ///
-/// [`ProcessHive::hive_files`](crate::ProcessHive::hive_files) gives those of a hive, and [`LocalDaemon::find`] looks them up.
+/// [`ProcessHive::hive_files`](crate::ProcessHive::hive_files) gives those of a hive, and [`LocalDaemon::find`] looks
+/// them up.
 #[derive(Clone, Debug)]
 pub struct HiveFiles(StateDir);
 
@@ -36,17 +37,17 @@ impl HiveFiles {
         Self(state_dir)
     }
 
-    /// Where the token is.
+    /// The path of the token.
     pub fn token_path(&self) -> PathBuf {
         self.0.path(TOKEN)
     }
 
-    /// The token of an earlier run; a new one of 256 random bits if there is none. Call it when the hive is started: its
+    /// The token of a previous run; a new one of 256 random bits if there is none. Call it when the hive starts: its
     /// lock keeps a second hive from making another token at the same time.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] if the file cannot be read or holds something else, [`ErrorKind::Storage`] if it cannot be
-    /// written.
+    /// [`ErrorKind::Config`] if the file cannot be read or holds something else, [`ErrorKind::Storage`] if it cannot
+    /// be written.
     pub fn token(&self) -> Result<Token> {
         let path = self.token_path();
         if let Some(token) = read_token(&path)? {
@@ -58,8 +59,8 @@ impl HiveFiles {
         Ok(token)
     }
 
-    /// Tells queens of the same user that this process listens here, and takes the [token](Self::token). It is taken back
-    /// when the answer is dropped, and holds for no other process.
+    /// Announces to queens of the same user that this process listens here and accepts the [token](Self::token). The
+    /// announcement ends when the returned value is dropped, and is valid for no other process.
     ///
     /// # Errors
     /// [`ErrorKind::Storage`] if the file cannot be written.
@@ -73,13 +74,13 @@ impl HiveFiles {
         Ok(Announced(self.0.path(ADDRESS)))
     }
 
-    /// Takes back what an earlier run told: this one has a token of its own, which is in no file.
+    /// Removes the announcement of a previous run: this run has a token of its own, which is in no file.
     pub fn withdraw(&self) {
         remove(&self.0.path(ADDRESS));
     }
 }
 
-/// A hive can be found for as long as this is kept.
+/// Keeps the hive announced; dropping it ends the announcement.
 #[derive(Debug)]
 pub struct Announced(PathBuf);
 
@@ -97,7 +98,7 @@ fn remove(path: &Path) {
     }
 }
 
-/// Who listens where.
+/// An announced process and its address.
 #[derive(Debug, Serialize, Deserialize)]
 struct Listens {
     process: Identity,
@@ -107,9 +108,9 @@ struct Listens {
 /// A hive of this user that runs on this machine.
 #[derive(Clone, Debug)]
 pub struct LocalDaemon {
-    /// Where to connect to.
+    /// The address to connect to.
     pub address: SocketAddr,
-    /// The token it takes.
+    /// The token it accepts.
     pub token: Token,
 }
 
@@ -117,16 +118,16 @@ impl LocalDaemon {
     /// The hive that is reached at this port of this machine, if its state directory is in `directory`. `host` is a
     /// loopback address or `localhost`; no hive is found for any other.
     ///
-    /// A token is given away for the port of a process that is alive alone: otherwise any other user who takes the port
-    /// would get it. For the same reason the answer has an address, and not a name.
+    /// Returns a token only for a port of a process that is alive: otherwise another user who takes the port would
+    /// get it. For the same reason the result has an address, not a name.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] that names the file, if the hive is there and its token cannot be read.
+    /// [`ErrorKind::Config`] with the name of the file, if the hive is there and its token cannot be read.
     pub fn find(directory: &Path, host: &str, port: u16) -> Result<Option<Self>> {
         let Some(wanted) = Wanted::of(host) else { return Ok(None) };
         let Ok(entries) = fs::read_dir(directory) else { return Ok(None) };
         for state_dir in entries.flatten().take(MOST_HIVES).map(|entry| entry.path()) {
-            // What is no state directory, or of a hive that is not told of, has no such file.
+            // A directory that is no state directory, or of a hive that is not announced, has no such file.
             let Ok(Some(text)) = read(&state_dir.join(ADDRESS)) else { continue };
             let Ok(Listens { process, address }) = serde_json::from_str(&text) else { continue };
             let Some(ip) = wanted.reaches(address.ip()) else { continue };
@@ -144,7 +145,7 @@ impl LocalDaemon {
     }
 }
 
-/// Which addresses of this machine are meant.
+/// The addresses of this machine that match.
 enum Wanted {
     One(IpAddr),
     /// `localhost`.
@@ -159,7 +160,7 @@ impl Wanted {
         host.parse().ok().filter(IpAddr::is_loopback).map(Self::One)
     }
 
-    /// Where a daemon that listens on this address is reached, if it is one of those that are meant.
+    /// The address to reach a daemon that listens on this address, if it matches.
     fn reaches(&self, listens: IpAddr) -> Option<IpAddr> {
         let loopback = match listens {
             IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
@@ -176,7 +177,7 @@ impl Wanted {
     }
 }
 
-/// The token in this file; none if there is no such file.
+/// The token in this file; `None` if there is no such file.
 fn read_token(path: &Path) -> Result<Option<Token>> {
     let text = read(path).map_err(|cause| unusable(path, &cause))?;
     text.map(|text| text.trim().parse::<Token>().map_err(|error| unusable(path, &error)))
@@ -245,14 +246,14 @@ mod tests {
         assert_eq!(files.token().unwrap(), token);
         assert_ne!(machine.hive("cellar").token().unwrap(), token);
         let names = fs::read_dir(machine.dir.path().join("attic")).unwrap();
-        assert_eq!(names.count(), 1, "nothing is left beside it");
+        assert_eq!(names.count(), 1, "no other file is left");
     }
 
     #[test]
     fn the_mode_holds_from_the_first_moment_whatever_was_left_there() {
         let machine = Machine::new();
         let files = machine.hive("attic");
-        // What a run left that was killed while it wrote.
+        // Left by a run that was killed while it wrote.
         let left = machine.dir.path().join("attic/token.new");
         fs::write(&left, "x").unwrap();
         fs::set_permissions(&left, fs::Permissions::from_mode(0o666)).unwrap();

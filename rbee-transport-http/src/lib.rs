@@ -1,8 +1,8 @@
 //! The HTTP transport of rbee: workers, hives and queens as processes of their own.
 //!
-//! Each trait of `rbee-core` that can be remote has an adapter pair here: a client that implements it, and a router
-//! that exposes it. What is in one process without this crate is in several with it, and the same conformance suites
-//! prove both.
+//! Each trait of `rbee-core` that can be remote has a pair of adapters here: a client that implements it, and a
+//! router that exposes it. What runs in one process without this crate runs in several processes with it; the same
+//! conformance suites test both.
 //!
 //! | what | client | server |
 //! |---|---|---|
@@ -10,7 +10,7 @@
 //! | [`HiveBackend`](rbee_core::HiveBackend) | [`client::HttpHive`]; [`ProcessHive`], whose workers are processes; [`LocalHive`], a child daemon | [`server::hive`] |
 //! | [`Queen`](rbee_core::Queen) | any OpenAI client, and `rbee` | [`server::queen`] |
 //!
-//! Every path, body and header stands in [`wire`], which both sides share.
+//! Every path, body and header is defined in [`wire`], which both sides share.
 
 #[cfg(feature = "client")]
 pub mod client;
@@ -40,7 +40,7 @@ pub use local_hive::LocalHive;
 pub use process_hive::ProcessHive;
 pub use token::{SharedToken, Token, TokenFile};
 
-/// The example of the page on other engines is compiled.
+/// Compiles the example on the page about other engines.
 #[cfg(all(doctest, feature = "openai"))]
 #[doc = include_str!("../../docs/engines.md")]
 struct EnginesPage;

@@ -28,28 +28,28 @@ use crate::{
     wire::worker::EXIT_PORT_TAKEN,
 };
 
-/// The program of a hive.
+/// The name of the hive's program.
 const PROGRAM: &str = "rbee-hive";
-/// What it is remembered by.
+/// The name of its record in the state directory.
 const NAME: &str = "hive";
 const HOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
-/// How long it may take to answer after its start.
+/// How long a started daemon may take to respond.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
-/// Between two looks at a daemon that starts.
+/// The interval between two checks of a daemon that starts.
 const LOOK: Duration = Duration::from_millis(20);
-/// How long one that is there already may take to answer.
+/// How long a daemon that already runs may take to respond.
 const ANSWER: Duration = Duration::from_secs(5);
-/// How long it has to stop its workers and to end, before it is ended by force.
+/// How long it has to stop its workers and to end, before it is killed.
 const GRACE: Duration = Duration::from_secs(30);
-/// Ports that are tried, where others take them between the choice and the use.
+/// How many ports are tried, in case another program takes one between the choice and the use.
 const PORT_TRIES: usize = 5;
 
-/// A hive on this machine that is a daemon of its own: it outlives a queen that is killed, and the next one finds it
-/// again with all its workers.
+/// A hive on this machine that is a daemon of its own: it outlives a queen that is killed, and the next queen finds
+/// it again with all its workers.
 ///
-/// [`watch`](HiveBackend::watch) takes in the daemon that the state directory remembers, if it lives, and runs
-/// `rbee-hive` if it does not. [`shutdown`](HiveBackend::shutdown) ends it: by request, then SIGTERM, 30 seconds, and
-/// SIGKILL. Dropping this leaves it to the next queen, or to its lease.
+/// [`watch`](HiveBackend::watch) adopts the daemon recorded in the state directory if it is alive, and otherwise runs
+/// `rbee-hive`. [`shutdown`](HiveBackend::shutdown) ends it: by request, then SIGTERM, 30 seconds, and SIGKILL.
+/// Dropping this leaves it to the next queen, or until its lease expires.
 ///
 /// ```no_run
 /// # async fn example() -> rbee_core::Result<()> {
@@ -70,11 +70,11 @@ pub struct LocalHive {
     arguments: Vec<String>,
     lease: Duration,
     up: Mutex<Option<Up>>,
-    /// One start or end at a time.
+    /// Held during a start or an end, so that there is one at a time.
     changing: tokio::sync::Mutex<()>,
 }
 
-/// The daemon that is there.
+/// The running daemon.
 #[derive(Clone, Debug)]
 struct Up {
     running: Running,
@@ -82,7 +82,7 @@ struct Up {
     _lock: Arc<Lock>,
 }
 
-/// What is remembered of it.
+/// The record of the daemon in the state directory.
 #[derive(Debug, Serialize, Deserialize)]
 struct Record {
     process: Identity,
@@ -91,7 +91,7 @@ struct Record {
 }
 
 impl LocalHive {
-    /// The hive of this name, that is remembered in this directory.
+    /// The hive of this name, recorded in this directory.
     pub fn new(id: HiveId, state_dir: PathBuf) -> Self {
         Self {
             info: HiveInfo::local(id),
@@ -105,30 +105,31 @@ impl LocalHive {
         }
     }
 
-    /// The program of the hive; `rbee-hive` beside this process's own by default.
+    /// Sets the program of the hive; by default `rbee-hive` in the directory of this process's program.
     pub fn with_program(mut self, program: impl Into<PathBuf>) -> Self {
         self.program = Some(program.into());
         self
     }
 
-    /// More arguments for it, `--engines` and a file for instance; nothing secret, as everybody on the machine sees them.
+    /// Adds arguments, for example `--engines` and a file; nothing secret, because every user of the machine sees
+    /// them.
     pub fn with_arguments(mut self, arguments: impl IntoIterator<Item = String>) -> Self {
         self.arguments = arguments.into_iter().collect();
         self
     }
 
-    /// How long it goes on without a queen; 90 seconds by default.
+    /// Sets how long the hive continues without a queen; 90 seconds by default.
     pub fn with_lease(mut self, lease: Duration) -> Self {
         self.lease = lease;
         self
     }
 
-    /// Takes in the daemon that lives, or runs one, without claiming it for a queen. [`watch`](HiveBackend::watch) does
-    /// this first. Idempotent, also after a shutdown.
+    /// Adopts the daemon that is alive, or runs one, without taking its lease for a queen.
+    /// [`watch`](HiveBackend::watch) does this first. Idempotent, also after a shutdown.
     ///
     /// # Errors
-    /// [`ErrorKind::Conflict`] if another queen uses the state directory, [`ErrorKind::Config`] if the program cannot be
-    /// started, [`ErrorKind::HiveUnreachable`] with its last words if it ended.
+    /// [`ErrorKind::Conflict`] if another queen uses the state directory, [`ErrorKind::Config`] if the program cannot
+    /// be started, [`ErrorKind::HiveUnreachable`] with its last output if it ended.
     pub async fn start(&self) -> Result<()> {
         let _one = self.changing.lock().await;
         let mut lock = None;
@@ -136,7 +137,7 @@ impl LocalHive {
             if !up.running.has_ended() && up.hive.health().await.is_ok() {
                 return Ok(());
             }
-            // Another is found or made in its place, and the directory stays ours.
+            // Another daemon is found or started in its place; the directory stays locked.
             lock = Some(up._lock);
             self.set(None);
         }
@@ -176,12 +177,12 @@ impl LocalHive {
         Arc::new(HttpHive::new(self.info.id.clone(), endpoint))
     }
 
-    /// Where the daemon remembers its workers.
+    /// The directory with the daemon's records of its workers.
     fn workers_dir(&self) -> PathBuf {
         self.path.join("workers")
     }
 
-    /// The daemon that an earlier queen had started, where it lives and answers.
+    /// The daemon that a previous queen started, if it is alive and responds.
     async fn adopt(&self) -> Option<(Running, Arc<HttpHive>)> {
         let record: Record = self.state_dir.read(NAME)?;
         let running = Running::found(record.process)?;
@@ -192,7 +193,7 @@ impl LocalHive {
                 Some((running, hive))
             }
             Ok(Err(_)) | Err(_) => {
-                tracing::warn!(hive = %self.info.id, "the hive lives but does not answer; it is killed");
+                tracing::warn!(hive = %self.info.id, "the hive is alive but does not respond; it is killed");
                 running.end(Duration::ZERO).await;
                 None
             }
@@ -224,7 +225,7 @@ impl LocalHive {
             if ended.code != Some(i32::from(EXIT_PORT_TAKEN)) {
                 let words = self.state_dir.log(NAME).last_words();
                 let message = format!(
-                    "hive {} ended ({}); its last words were:\n{words}",
+                    "hive {} ended ({}); its last output was:\n{words}",
                     self.info.id, ended.how
                 );
                 return Err(Error::new(ErrorKind::HiveUnreachable, message));
@@ -257,14 +258,14 @@ impl LocalHive {
         let stdin = child.stdin.take();
         let running = Running::child(child).map_err(|cause| wrong(program, cause))?;
         let record = Record { process: running.identity().clone(), port, token: token.clone() };
-        // Remembered before it has its token, without which it does not start.
+        // Recorded before it gets its token; without the token it does not start.
         if let Err(error) = self.state_dir.write(NAME, &record) {
             running.kill();
             return Err(error);
         }
         if let Some(mut stdin) = stdin {
             let line = format!("{}\n", token.reveal());
-            // Where it does not read, it has ended, which tells more.
+            // If it does not read, it has ended; that error says more.
             let _ = timeout(ANSWER, stdin.write_all(line.as_bytes())).await;
         }
         Ok(running)
@@ -286,7 +287,7 @@ impl LocalHive {
         }
     }
 
-    /// Ends workers of a daemon that was ended by force.
+    /// Ends the workers of a daemon that was killed.
     async fn end_orphans(&self, grace: Duration) -> Result<()> {
         let orphans = ProcessHive::new(self.info.id.clone(), self.workers_dir());
         if StateDir::new(self.workers_dir()).names("json").is_empty() {
@@ -363,9 +364,9 @@ impl HiveBackend for LocalHive {
     async fn shutdown(&self, grace: Duration) -> Result<()> {
         let _one = self.changing.lock().await;
         let Some(up) = self.up() else { return Ok(()) };
-        // Where it does not take the request, the signal that follows says the same.
+        // If the request fails, the signal that follows has the same effect.
         if let Err(error) = up.hive.shutdown(grace).await {
-            tracing::warn!(hive = %self.info.id, %error, "the hive did not take the order to end");
+            tracing::warn!(hive = %self.info.id, %error, "the hive did not accept the request to end");
         }
         up.running.end(GRACE).await;
         self.state_dir.remove(NAME);

@@ -1,4 +1,4 @@
-//! Processes that are started here and may outlive whoever started them.
+//! Processes that are started here and may outlive this process.
 
 mod identity;
 mod log_file;
@@ -14,7 +14,7 @@ use std::net::{IpAddr, SocketAddr, TcpListener};
 
 use rbee_core::{Error, ErrorKind, Result};
 
-/// A port on which nobody listens now. Somebody may by the time it is used; whoever starts a daemon on it tries again.
+/// A port on which no program listens now. One may by the time it is used, so the caller tries again then.
 pub(crate) fn free_port(host: IpAddr) -> Result<u16> {
     let wrong = |cause: std::io::Error| {
         Error::new(ErrorKind::Config, format!("there is no free port on {host}: {cause}"))

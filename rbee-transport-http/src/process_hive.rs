@@ -1,4 +1,4 @@
-//! [`ProcessHive`]: a machine whose workers are processes of their own.
+//! [`ProcessHive`]: a hive whose workers are processes of their own.
 
 mod adopt;
 mod factory;
@@ -34,22 +34,22 @@ use crate::{
 use factory::ProcessFactory;
 use table::{Record, Table};
 
-/// The program that a worker is.
+/// The name of the worker's program.
 const PROGRAM: &str = "llm-worker-rbee";
 
 /// A hive that runs every worker as a process of its own, on this machine.
 ///
-/// - What a worker needs to know, its token included, it reads from its standard input; what it says goes to a log in
-///   the state directory.
-/// - The state directory also remembers each worker. A hive that starts on it again, after a kill as after an update,
-///   takes in the workers that live, without loading anything anew. One hive at a time may use it.
-/// - A worker holds a lease that the hive renews. Without a hive its workers end by themselves when it runs out.
+/// - A worker reads its order, including its token, from its standard input; its output goes to a log in the state
+///   directory.
+/// - The state directory also records each worker. A hive that starts on it again, after a kill or an update, adopts
+///   the workers that are alive, without loading anything again. One hive at a time may use it.
+/// - A worker holds a lease that the hive renews. Without a hive, workers end when their lease expires.
 /// - Dropping the hive leaves its workers to the next one; [`shutdown`](HiveBackend::shutdown) stops them.
 /// - A worker sees only the GPUs it was given (`CUDA_VISIBLE_DEVICES`).
 /// - Workers are in process groups of their own: Ctrl-C in a terminal does not reach them.
 ///
-/// Unix only. On Linux the end of a worker is noticed at once, elsewhere the end of one that an earlier hive had
-/// started within a second.
+/// Unix only. On Linux the end of a worker is noticed at once. Elsewhere the end of a worker that a previous hive
+/// started is noticed within a second.
 ///
 /// ```no_run
 /// # async fn example() -> rbee_core::Result<()> {
@@ -66,14 +66,14 @@ pub struct ProcessHive {
     config: Config,
     machine: Devices,
     table: Arc<Table>,
-    /// Keeps the books: who is there, who watches, which loads are under way.
+    /// The bookkeeping: workers, watchers, loads in progress.
     books: Arc<InProcessHive>,
     running: Mutex<Option<Running>>,
-    /// One start at a time.
+    /// Held during a start, so that there is one at a time.
     starting: tokio::sync::Mutex<()>,
 }
 
-/// What goes on while the hive is up.
+/// The tasks that run while the hive is up.
 #[derive(Debug)]
 struct Running {
     _lock: Lock,
@@ -85,7 +85,7 @@ struct Config {
     id: HiveId,
     state_dir: StateDir,
     program: Option<PathBuf>,
-    /// What goes before the other arguments of a worker.
+    /// The arguments before the other arguments of a worker.
     arguments: Vec<String>,
     lease: Duration,
     engines: Vec<EngineCommand>,
@@ -100,7 +100,7 @@ struct Config {
 }
 
 impl ProcessHive {
-    /// A hive of this name, that remembers its workers in this directory.
+    /// A hive of this name that records its workers in this directory.
     pub fn new(id: HiveId, state_dir: PathBuf) -> Self {
         Self::build(Config {
             id,
@@ -120,72 +120,73 @@ impl ProcessHive {
         })
     }
 
-    /// Makes the state directory, for its user alone, or checks that it is one; [`start`](HiveBackend::start) does so
-    /// too. For what is to lie below it before the hive starts.
+    /// Makes the state directory, for its user alone, or checks an existing one; [`start`](HiveBackend::start) does
+    /// so too. For files that must be below it before the hive starts.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] if it is another user's, or others can look into it and it has files that no hive has made.
+    /// [`ErrorKind::Config`] if it belongs to another user, or if others can read it and it has files that no hive
+    /// has made.
     pub fn make_state_dir(&self) -> Result<()> {
         self.config.state_dir.create()
     }
 
-    /// The program that a worker is; `llm-worker-rbee` beside this process's own by default.
+    /// Sets the worker's program; by default `llm-worker-rbee` in the directory of this process's program.
     pub fn with_program(self, program: impl Into<PathBuf>) -> Self {
         self.changed(|config| config.program = Some(program.into()))
     }
 
-    /// What the program is given before all other arguments: for one that is a worker only when it is told so.
+    /// Adds arguments before all others: for a program that is a worker only with such an argument.
     pub fn with_arguments(self, arguments: impl IntoIterator<Item = String>) -> Self {
         let arguments = arguments.into_iter().collect();
         self.changed(|config| config.arguments = arguments)
     }
 
-    /// How long a worker goes on without a sign of life from its hive; 90 seconds by default, and 1 at least.
+    /// Sets how long a worker continues without a heartbeat from its hive; 90 seconds by default, at least 1.
     pub fn with_lease(self, lease: Duration) -> Self {
         self.changed(|config| config.lease = lease)
     }
 
-    /// Other engines; the first that serves a model runs it, and rbee's own where none does.
+    /// Adds other engines; the first that serves a model runs it, or rbee's own if none does.
     pub fn with_engines(self, engines: Vec<EngineCommand>) -> Self {
         self.changed(|config| config.engines = engines)
     }
 
-    /// Where workers listen; 127.0.0.1 by default.
+    /// Sets the address that workers listen on; 127.0.0.1 by default.
     pub fn with_bind(self, host: IpAddr) -> Self {
         self.changed(|config| config.bind = host)
     }
 
-    /// Threads that a worker computes with on the processor; all cores by default.
+    /// Sets the threads that a worker computes with on the CPU; all cores by default.
     pub fn with_threads(self, threads: NonZeroUsize) -> Self {
         self.changed(|config| config.threads = Some(threads))
     }
 
-    /// The longest prompt and answer together, in tokens; the model's own limit by default.
+    /// Sets the longest prompt and answer together, in tokens; the model's own limit by default.
     pub fn with_context(self, tokens: u32) -> Self {
         self.changed(|config| config.context = Some(tokens))
     }
 
-    /// What its workers log, and how it looks; `info`, for people, by default.
+    /// Sets the log level and format of its workers; by default `info`, for people.
     pub fn with_log(self, log: LogStyle) -> Self {
         self.changed(|config| config.log = log)
     }
 
-    /// Keeps the models that it fetches in this store. Without one it fetches none.
+    /// Keeps the models that it downloads in this store. Without a store it downloads none.
     pub fn with_store(self, store: ModelStore) -> Self {
         self.changed(|config| config.store = Some(store))
     }
 
-    /// Reports these devices, whatever the machine has.
+    /// Reports these devices instead of those of the machine.
     pub fn with_devices(self, devices: Vec<Device>) -> Self {
         self.changed(|config| config.devices = Some(devices))
     }
 
-    /// How long a worker process may take until it answers, which it does before it loads; 30 seconds by default.
+    /// Sets how long a worker process may take to respond for the first time, before it loads; 30 seconds by default.
     pub fn with_answer_limit(self, limit: Duration) -> Self {
         self.changed(|config| config.answer_limit = limit)
     }
 
-    /// How long a load may take; an hour by default. A queen gives up earlier, by her own settings.
+    /// Sets how long a load may take; one hour by default. A queen gives up earlier, by its own settings.
     pub fn with_load_limit(self, limit: Duration) -> Self {
         self.changed(|config| config.load_limit = limit)
     }
@@ -207,7 +208,7 @@ impl ProcessHive {
             table = Some(shared.clone());
             let factory = ProcessFactory::new(config.clone(), shared, machine.clone());
             let books = InProcessHive::new().with_id(config.id.clone()).with_factory(factory);
-            // A life of the hive has fewer changes than milliseconds.
+            // A run of the hive has fewer changes than milliseconds.
             let books = books.with_revision(WallTime::now().as_millis());
             let books = match &config.store {
                 Some(store) => books.with_store(store.clone()),
@@ -225,8 +226,8 @@ impl ProcessHive {
         Self { config, machine, table, books, running, starting }
     }
 
-    /// Makes it ready without claiming it for a queen: takes in the workers that live, and keeps them alive from then on.
-    /// [`watch`](HiveBackend::watch) does this first. Idempotent, also after a shutdown.
+    /// Starts the hive without taking its lease for a queen: adopts the workers that are alive, and renews their
+    /// leases from then on. [`watch`](HiveBackend::watch) does this first. Idempotent, also after a shutdown.
     ///
     /// # Errors
     /// [`ErrorKind::Conflict`] if another hive uses the state directory, [`ErrorKind::Storage`] if it cannot be used,
@@ -251,18 +252,18 @@ impl ProcessHive {
         Ok(())
     }
 
-    /// What it keeps in its state directory for queens of the same user.
+    /// The files in its state directory for queens of the same user.
     pub fn hive_files(&self) -> HiveFiles {
         HiveFiles::new(self.config.state_dir.clone())
     }
 
-    /// Lets go of the workers, which live on until their lease runs out, or the next hive takes them in.
+    /// Drops the hive without its workers, which run until their lease expires or the next hive adopts them.
     pub fn release(self) {}
 
-    /// How a worker is reached from outside this process.
+    /// The address of a worker from outside this process.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] where it is not there.
+    /// [`ErrorKind::NotFound`] if there is no such worker.
     pub async fn address(&self, id: WorkerId) -> Result<WorkerAddress> {
         let worker = self.books.worker(id).await?;
         let gone = || Error::new(ErrorKind::NotFound, format!("worker {id} has just ended"));
@@ -327,8 +328,8 @@ impl HiveBackend for ProcessHive {
     }
 
     /// # Errors
-    /// Also [`ErrorKind::HiveUnreachable`] where the hive was not started, [`ErrorKind::WorkerLost`] with the last
-    /// words of a process that ended, [`ErrorKind::SpawnTimeout`] for one that does not answer in time.
+    /// Also [`ErrorKind::HiveUnreachable`] if the hive was not started, [`ErrorKind::WorkerLost`] with the last
+    /// output of a process that ended, [`ErrorKind::SpawnTimeout`] for one that does not respond in time.
     async fn spawn(
         &self,
         id: WorkerId,
@@ -348,7 +349,7 @@ impl HiveBackend for ProcessHive {
 
     async fn stop(&self, id: WorkerId, grace: Duration) -> Result<()> {
         let stopping = self.table.stopping(id);
-        // Side by side: a load ends when its process does.
+        // Concurrently: a load ends when its process does.
         let (stopped, ()) = tokio::join!(self.books.stop(id, grace), stopping.end(grace));
         stopped
     }
@@ -356,7 +357,7 @@ impl HiveBackend for ProcessHive {
     async fn shutdown(&self, grace: Duration) -> Result<()> {
         let _one = self.starting.lock().await;
         let (down, ()) = tokio::join!(self.books.shutdown(grace), self.table.end_all(grace));
-        // Loads that were under way are over now, and have left nothing or a process to end.
+        // Loads in progress are over now, and have left nothing or a process to end.
         self.table.end_all(Duration::ZERO).await;
         *self.running() = None;
         down

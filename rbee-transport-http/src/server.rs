@@ -1,4 +1,4 @@
-//! The routers that expose a worker, a hive or a queen, and what serves them.
+//! The routers that expose a worker, a hive or a queen, and the server that serves them.
 
 mod accept_report;
 mod auth;

@@ -12,12 +12,12 @@ use rbee_core::{Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 
-/// Bytes of randomness in a token that is made here: 256 bits.
+/// The random bytes in a token that is made here: 256 bits.
 const RANDOM_BYTES: usize = 32;
 /// The fewest characters that hold 256 bits, in base64.
 const MIN_CHARACTERS: usize = 43;
 const MAX_CHARACTERS: usize = 512;
-/// The most that is read of a file with a token, in bytes.
+/// The most that is read of a token file, in bytes.
 const MAX_FILE_BYTES: u64 = 64 << 10;
 
 /// A bearer token. Its `Debug` does not show it, it has no `Display`, and it is compared in constant time.
@@ -38,7 +38,7 @@ impl Token {
     /// A new one of 256 random bits, in hexadecimal.
     ///
     /// # Errors
-    /// [`ErrorKind::Internal`] where the operating system gives no randomness.
+    /// [`ErrorKind::Internal`] if the operating system gives no random bytes.
     pub fn random() -> Result<Self> {
         let mut bytes = [0; RANDOM_BYTES];
         getrandom::fill(&mut bytes).map_err(|cause| {
@@ -51,7 +51,7 @@ impl Token {
     /// Reads the token in this file: its first line.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] that names the file, if it cannot be read or holds something else.
+    /// [`ErrorKind::Config`] with the name of the file, if it cannot be read or holds something else.
     pub fn from_file(path: &Path) -> Result<Self> {
         let wrong = |cause: std::io::Error| {
             Error::new(ErrorKind::Config, format!("{}: {cause}", path.display())).with_source(cause)
@@ -63,12 +63,12 @@ impl Token {
         line.parse::<Self>().map_err(|error| error.context(path.display()))
     }
 
-    /// The token itself, to be put into a header or a file that only its user can read.
+    /// The token itself, for a header or for a file that only its user can read.
     pub fn reveal(&self) -> &str {
         &self.0
     }
 
-    /// Is this the token? Takes the same time wherever the two differ.
+    /// True if this is the token. Takes the same time wherever the two differ.
     pub fn matches(&self, given: &str) -> bool {
         self.0.as_bytes().ct_eq(given.as_bytes()).into()
     }
@@ -122,8 +122,8 @@ impl fmt::Debug for Token {
     }
 }
 
-/// The token that a daemon asks for, or that it shows to another one. It can be replaced while it is in use; clones
-/// share it.
+/// The token that a daemon requires, or that it sends to another daemon. It can be replaced while it is in use;
+/// clones share it.
 ///
 /// ```
 /// use rbee_transport_http::{SharedToken, Token};
@@ -138,22 +138,22 @@ impl fmt::Debug for Token {
 pub struct SharedToken(Arc<RwLock<Token>>);
 
 impl SharedToken {
-    /// Is this the token now? Takes the same time wherever the two differ.
+    /// True if this is the current token. Takes the same time wherever the two differ.
     pub fn matches(&self, given: &str) -> bool {
         self.with(|token| token.matches(given))
     }
 
-    /// The token now.
+    /// The current token.
     pub fn current(&self) -> Token {
         self.with(Token::clone)
     }
 
-    /// From now on this is the token. What was let in with the old one goes on.
+    /// Replaces the token. Requests accepted with the old one continue.
     pub fn replace(&self, token: Token) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = token;
     }
 
-    /// The value of the header that shows it.
+    /// The value of the header with the token.
     #[cfg(feature = "client")]
     pub(crate) fn bearer(&self) -> String {
         self.with(|token| format!("Bearer {}", token.reveal()))
@@ -194,7 +194,7 @@ impl TokenFile {
         Ok(Self { path, token })
     }
 
-    /// The file of a token that was read before.
+    /// The file of a token that was read earlier.
     pub fn new(path: impl Into<PathBuf>, token: SharedToken) -> Self {
         Self { path: path.into(), token }
     }
@@ -209,11 +209,11 @@ impl TokenFile {
         &self.token
     }
 
-    /// Reads the file again, and returns true if it holds another token now, which is the token from now on. If this
-    /// fails, the old one stays.
+    /// Reads the file again; returns true if it now holds another token, which replaces the old one. If this fails,
+    /// the old one stays.
     ///
     /// # Errors
-    /// As [`Token::from_file`]; also if the path is not a regular file any more, because that could block for ever.
+    /// As [`Token::from_file`]; also if the path is no longer a regular file, because reading could block forever.
     pub fn reload(&self) -> Result<bool> {
         require_regular_file(&self.path)?;
         let token = Token::from_file(&self.path)?;
@@ -225,7 +225,7 @@ impl TokenFile {
     }
 }
 
-/// Refuses pipes and the like, which may have nobody at their other end.
+/// Refuses pipes and the like, which may have no writer.
 pub(crate) fn require_regular_file(path: &Path) -> Result<()> {
     let wrong = |why: String| Error::new(ErrorKind::Config, format!("{}: {why}", path.display()));
     match std::fs::metadata(path) {

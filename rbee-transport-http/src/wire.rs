@@ -1,7 +1,7 @@
-//! What goes over the wire: every path, header and body, shared by clients and servers.
+//! The wire format: every path, header and body, shared by clients and servers.
 //!
 //! All bodies are JSON and all errors have the shape of [`ErrorBody`]; streams are server-sent events ([`sse`]).
-//! Fields that a reader does not know are passed over, so that an older reader understands a younger writer.
+//! Unknown fields are ignored, so that an older reader understands a newer writer.
 
 pub mod engine;
 mod error;
@@ -24,31 +24,31 @@ pub const QUEEN_PORT: u16 = 7833;
 /// The port of a hive.
 pub const HIVE_PORT: u16 = 7835;
 
-/// Follows one request through queen, hive and worker; made by whoever meets the request first.
+/// Identifies one request in queen, hive and worker; set by the first of them if the client did not set it.
 pub const CORRELATION_ID: &str = "x-correlation-id";
-/// Repeating a submission with the same key gives the first one's job again.
+/// Repeating a submission with the same key returns the job of the first one.
 pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
-/// The name of the job behind an answer.
+/// The id of the job behind a response.
 pub const JOB_ID: &str = "x-rbee-job-id";
-/// The worker that began the answer.
+/// The worker that began the response.
 pub const WORKER_ID: &str = "x-rbee-worker-id";
 /// How long the job waited, in milliseconds.
 pub const QUEUE_MS: &str = "x-rbee-queue-ms";
-/// The position of the last event that a reader has seen.
+/// The position of the last event that a reader has received.
 pub const LAST_EVENT_ID: &str = "last-event-id";
 
-/// `GET`: is the daemon usable, and who is it? Every daemon has it. Hives and workers answer a caller without their token
-/// with [`Up`] alone.
+/// `GET`: the health and identity of the daemon. Every daemon has it. Hives and workers send a caller without their
+/// token [`Up`] alone.
 pub const HEALTH: &str = "/health";
-/// `GET`: figures in Prometheus' text format. Every daemon has it.
+/// `GET`: metrics in Prometheus' text format. Every daemon has it.
 pub const METRICS: &str = "/metrics";
-/// `POST`: end in order. Workers and hives have it.
+/// `POST`: shut down gracefully. Workers and hives have it.
 pub const SHUTDOWN: &str = "/v1/admin/shutdown";
-/// `POST`: the one who started the daemon is still there. Workers and hives have it; a queen claims a hive with it
-/// ([`hive::Owner`]).
+/// `POST`: a heartbeat of the parent, which renews the lease. Workers and hives have it; a queen takes the lease on a
+/// hive with it ([`hive::Owner`]).
 pub const LEASE: &str = "/v1/lease";
 
-/// A daemon is up: all that `GET /health` of a hive or a worker says to a caller without its token.
+/// A daemon is up: the whole response to `GET /health` of a hive or a worker without its token.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Up {
     /// `ok`.
@@ -61,20 +61,20 @@ impl Default for Up {
     }
 }
 
-/// An order to end in order.
+/// An order to shut down gracefully.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Shutdown {
-    /// How long it may take before it is done by force, in milliseconds.
+    /// How long it may take before it is forced, in milliseconds.
     pub grace_ms: u64,
 }
 
-/// How far a long chunk of work has come.
+/// The progress of a long task.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ProgressBody {
     /// What is done, in bytes or in steps.
     pub done: u64,
-    /// What is to be done, where that is known.
+    /// The total, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub total: Option<u64>,
 }

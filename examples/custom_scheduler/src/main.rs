@@ -1,13 +1,14 @@
-//! A scheduling policy of one's own: batch jobs never take the worker that is kept free for people.
+//! A custom scheduling policy: batch jobs never use the worker that is kept free for interactive ones.
 //!
-//! The two workers are doubles that answer at once with made-up words, so that nothing but the policy is on show.
+//! The two workers are test doubles that answer at once with made-up words, so that the example shows only the
+//! policy.
 
 use rbee_core::{
     Ask, ClusterView, LeastLoaded, Placement, Priority, Queen, Request, Result, Scheduler,
     WorkerId, worker::EchoWorker,
 };
 
-/// Keeps one worker for interactive jobs; all else is as the built-in policy has it.
+/// Keeps one worker for interactive jobs; otherwise the same as the built-in policy.
 #[derive(Debug)]
 struct KeepFree {
     worker: WorkerId,

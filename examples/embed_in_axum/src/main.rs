@@ -1,6 +1,6 @@
 //! A web application with a queen inside: `curl -N -d 'Tell me a story.' localhost:3000/ask` streams an answer.
 //!
-//! Closing the connection drops the job's handle, and that cancels the job.
+//! Closing the connection drops the job's handle, which cancels the job.
 
 use std::path::Path;
 

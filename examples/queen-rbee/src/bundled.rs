@@ -1,4 +1,4 @@
-//! The small model that comes inside this program.
+//! The small model that is bundled with this program.
 
 use std::{fs, io, path::Path};
 
@@ -6,7 +6,7 @@ use rbee_core::{ModelRef, Result};
 
 use crate::home::{create_private, unusable, write_private};
 
-/// The name to ask for it by.
+/// Its alias.
 pub const NAME: &str = "bee-tiny";
 
 macro_rules! files {
@@ -24,11 +24,10 @@ static FILES: [(&str, &[u8]); 6] = files![
     "model.safetensors"
 ];
 
-/// Puts the model into this directory, where it is not there already exactly as it should be, and says how to refer to
-/// it.
+/// Writes the model into this directory, unless it is already there unchanged, and returns its reference.
 ///
 /// # Errors
-/// [`ErrorKind::Config`](rbee_core::ErrorKind::Config) where the directory cannot be used.
+/// [`ErrorKind::Config`](rbee_core::ErrorKind::Config) if the directory cannot be used.
 pub(crate) fn unpack(directory: &Path) -> Result<ModelRef> {
     create_private(directory).map_err(|cause| unusable(directory, cause))?;
     for (name, bytes) in FILES {
@@ -39,7 +38,7 @@ pub(crate) fn unpack(directory: &Path) -> Result<ModelRef> {
     ModelRef::file(directory)
 }
 
-/// A worker of an earlier life may have the file open: what is right already is not touched.
+/// A worker of a previous run may have the file open: a correct file is not touched.
 fn put(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let is_there = fs::metadata(path).is_ok_and(|found| found.len() == bytes.len() as u64)
         && fs::read(path)? == bytes;

@@ -1,8 +1,8 @@
-//! Every key that can be configured, once: its name, its type and what it is for.
+//! Every configuration key, defined once: its name, its type and its purpose.
 //!
-//! The command line and its help, the environment variables, the file and `--print-config` are all made from the fields of
-//! [`Config`]. Nothing is ignored without a word: a key that is not known, or a value that is not allowed, stops the start,
-//! with the key, where it came from, the value and what is allowed.
+//! The command line and its help, the environment variables, the file and `--print-config` are all generated from the
+//! fields of [`Config`]. Nothing is silently ignored: an unknown key, or a value that is not allowed, stops the
+//! start, with the key, its source, the value and what is allowed.
 
 mod arguments;
 mod check;
@@ -46,7 +46,7 @@ pub enum Embedded {
     /// Each in a process of its own.
     #[default]
     Processes,
-    /// Each in a process of its own, under a hive that is a daemon of its own.
+    /// Each in a process of its own, under a hive that is a separate daemon.
     Daemon,
     /// In the queen's process.
     Inside,
@@ -54,11 +54,11 @@ pub enum Embedded {
     Off,
 }
 
-/// What a queen is started with. `Config::default()` is a queen for this machine alone.
+/// The configuration of a queen. `Config::default()` is a queen for this machine alone.
 #[derive(Clone, Debug, PartialEq, Args, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Where to listen. Any other address than this machine's own needs a token
+    /// The address to listen on. Any address that other machines can reach needs a token
     #[arg(long, visible_alias = "host", value_name = "ADDRESS", value_parser = host)]
     #[serde(deserialize_with = "host_in_a_file")]
     pub listen_host: IpAddr,
@@ -73,7 +73,8 @@ pub struct Config {
     /// A file with the token that clients must send
     #[arg(long, value_name = "PATH")]
     pub token_file: Option<PathBuf>,
-    /// Hosts that requests may name where no token is needed, beside localhost and this machine's loopback addresses
+    /// Hosts that requests may name if no token is needed, in addition to localhost and this machine's loopback
+    /// addresses
     #[arg(long, value_name = "[HOST, …]")]
     pub allow_hosts: List<AllowedHost>,
     /// Web pages that may use the API, by their origin (CORS) [default: none]
@@ -88,43 +89,43 @@ pub struct Config {
     /// The private key of tls_cert, in PEM
     #[arg(long, value_name = "PATH")]
     pub tls_key: Option<PathBuf>,
-    /// Where the queue and everything else that lasts is kept [default: rbee in the user's directory for data]
+    /// The directory of the queue and all other persistent data [default: rbee in the user's data directory]
     #[arg(long, value_name = "PATH")]
     pub data_dir: PathBuf,
-    /// The lasting name of this queen
+    /// The permanent name of this queen
     #[arg(long, value_name = "NAME")]
     pub name: Option<QueenId>,
-    /// What a recorded job survives: the death of the process (normal), or also a power cut (full)
+    /// What a recorded job survives: the end of the process (normal), or also a power failure (full)
     #[arg(long, value_name = "normal|full", value_parser = named::<Durability>)]
     pub durability: Durability,
     /// How long the records of ended jobs are kept
     #[arg(long, value_name = "DURATION")]
     pub keep_ended: HumanDuration,
-    /// The time between two backups of the queue, in backups in data_dir
+    /// The time between two backups of the queue to backups in data_dir
     #[arg(long, value_name = "DURATION")]
     pub backup_interval: HumanDuration,
     /// How many backups are kept; 0 makes none
     #[arg(long, value_name = "NUMBER")]
     pub backups_kept: usize,
-    /// Names for models, to be asked for instead of their references
+    /// Aliases for models, to use instead of their references
     #[arg(long, value_name = "{NAME: REFERENCE, …}")]
     pub models: Yaml<BTreeMap<String, String>>,
-    /// Where models are kept that are fetched to this machine [default: models-fetched in data_dir]
+    /// The directory for downloaded models [default: models-fetched in data_dir]
     #[arg(long, value_name = "PATH")]
     pub models_dir: Option<PathBuf>,
-    /// What they may take on the disk; those used longest ago make room
+    /// The most disk space for downloaded models; the least recently used ones are removed
     #[arg(long, value_name = "SIZE")]
     pub models_budget: Option<ByteSize>,
-    /// Where the hub's models are kept [default: the place that other tools share]
+    /// The directory for the hub's models [default: the one that other tools share]
     #[arg(long, value_name = "PATH")]
     pub hub_cache: Option<PathBuf>,
     /// The address of the hub
     #[arg(long, value_name = "TEXT")]
     pub hub_endpoint: Option<String>,
-    /// A file with the token that you are known to the hub by
+    /// A file with your token for the hub
     #[arg(long, value_name = "PATH")]
     pub hub_token_file: Option<PathBuf>,
-    /// Ask no hub
+    /// Make no requests to the hub
     #[arg(long, value_name = "true|false", action = Set)]
     pub offline: bool,
     /// Offer the small model that comes with this program, as bee-tiny
@@ -133,53 +134,53 @@ pub struct Config {
     /// Run workers on this machine
     #[arg(long, value_name = "processes|daemon|inside|off", value_parser = named::<Embedded>)]
     pub local_hive: Embedded,
-    /// The program of local_hive: daemon; without it the rbee-hive beside this program
+    /// The program for local_hive: daemon [default: rbee-hive in the directory of this program]
     #[arg(long, value_name = "PATH")]
     pub hive_program: Option<PathBuf>,
-    /// Other engines than our own for models, like llama-server
+    /// Other engines than rbee's own, for example llama-server
     #[arg(long, value_name = "[{name: NAME, models: [PATTERN], command: LINE, …}, …]")]
     pub engines: Yaml<Vec<Checked<EngineCommand>>>,
-    /// Runs that a new worker does at once, where its engine can
+    /// Concurrent runs of a new worker, if its engine supports them
     #[arg(long, value_name = "NUMBER")]
     pub worker_slots: u32,
-    /// What decides where jobs go: a script (.rhai) or rules (.yaml); read again whenever it changes
+    /// The policy that places jobs: a script (.rhai) or rules (.yaml); read again when it changes
     #[arg(long, value_name = "PATH")]
     pub policy: Option<PathBuf>,
-    /// Decisions that are kept so that they can be explained
+    /// How many recent decisions are kept for explanations
     #[arg(long, value_name = "NUMBER")]
     pub decisions_kept: usize,
-    /// The most recorded jobs that one replay of a policy takes
+    /// The most recorded jobs in one replay of a policy
     #[arg(long, value_name = "NUMBER")]
     pub replay_jobs: usize,
-    /// How long one replay of a policy may take
+    /// The time limit of one replay of a policy
     #[arg(long, value_name = "DURATION")]
     pub replay_limit: HumanDuration,
-    /// Directories whose models clients may name by their file
+    /// Directories whose models clients may name by file path
     #[arg(long, value_name = "[PATH, …]")]
     pub file_roots: Yaml<Vec<PathBuf>>,
-    /// Take the text of a control token in a bare prompt for that token; without it text stays text
+    /// Read the text of a control token in a bare prompt as that token; otherwise it stays text
     #[arg(long, value_name = "true|false", action = Set)]
     pub raw_completions: bool,
-    /// Other machines, whose rbee-hive runs already
+    /// Other machines on which rbee-hive already runs
     #[arg(long, value_name = "[{id: NAME, url: URL, token_file: PATH, labels: TEXT}, …]")]
     pub hives: Yaml<Vec<HiveEntry>>,
-    /// The program of a worker; without it this one is its own
+    /// The program of a worker [default: this program]
     #[arg(long, value_name = "PATH")]
     pub worker_program: Option<PathBuf>,
-    /// How long hives and workers go on without a sign of life from the queen
+    /// How long hives and workers continue without a heartbeat from the queen
     #[arg(long, value_name = "DURATION")]
     pub lease: HumanDuration,
-    /// How long jobs have to end when the queen goes down
+    /// How long jobs may take to end when the queen shuts down
     #[arg(long, value_name = "DURATION")]
     pub drain_grace: HumanDuration,
-    /// Lines for people, or one JSON object a line
+    /// The log format: text for people, or one JSON object per line
     #[arg(long, value_name = "text|json", value_parser = named::<LogFormat>)]
     pub log_format: LogFormat,
-    /// error, warn, info, debug or trace; also by part: info,rbee_core=debug
+    /// The log level: error, warn, info, debug or trace; also by part: info,rbee_core=debug
     #[arg(long, value_name = "TEXT")]
     pub log_level: String,
-    /// Waiting jobs from which on a new one is accepted only if a worker is idle or its tenant has less than its share;
-    /// none at twice as many
+    /// The number of waiting jobs from which a new one is accepted only if a worker is idle or its tenant has less
+    /// than its share; at twice this number none is accepted
     #[arg(long, value_name = "NUMBER")]
     pub queue_capacity: usize,
     /// How long an interactive job may wait in the queue
@@ -188,16 +189,16 @@ pub struct Config {
     /// How long a batch job may wait in the queue
     #[arg(long, value_name = "DURATION")]
     pub batch_wait: HumanDuration,
-    /// After this many interactive jobs in a row a waiting batch job gets its turn
+    /// After this many interactive jobs in a row, one waiting batch job runs
     #[arg(long, value_name = "NUMBER")]
     pub interactive_per_batch: u32,
-    /// How long a job may run, where the request does not say
+    /// How long a job may run, if the request sets no limit
     #[arg(long, value_name = "DURATION")]
     pub job_timeout: HumanDuration,
-    /// The longest that a request may ask for
+    /// The longest time limit that a request may set
     #[arg(long, value_name = "DURATION")]
     pub max_job_timeout: HumanDuration,
-    /// Tries after the first one
+    /// Retries after the first attempt
     #[arg(long, value_name = "NUMBER")]
     pub retries: u32,
     /// The delay before the first retry; it doubles with each
@@ -206,77 +207,79 @@ pub struct Config {
     /// The longest delay before a retry
     #[arg(long, value_name = "DURATION")]
     pub max_retry_delay: HumanDuration,
-    /// Faults in a row after which a worker gets no more jobs until a probe succeeds
+    /// Consecutive faults after which a worker gets no more jobs until a probe succeeds
     #[arg(long, value_name = "NUMBER")]
     pub worker_faults: u32,
-    /// A worker that gives nothing for this long has stalled
+    /// A worker that sends nothing for this long counts as stalled
     #[arg(long, value_name = "DURATION")]
     pub stall_timeout: HumanDuration,
-    /// A worker that is silent for this long, and for longer than usual, gets no jobs until it is known to be well, and
-    /// its streams go on elsewhere
+    /// A worker that is silent for this long, and longer than usual, gets no jobs until it is healthy again, and its
+    /// streams continue on other workers
     #[arg(long, value_name = "DURATION")]
     pub suspect_after: HumanDuration,
-    /// Ends of the queen in a row that a job may survive while it runs, without more of its answer recorded
+    /// How many times in a row the queen may end while a job runs without recording more of its answer, before the
+    /// job fails
     #[arg(long, value_name = "NUMBER")]
     pub restarts: u32,
-    /// How long a worker may take from its spawn until it is ready
+    /// How long a worker may take from its start until it is ready
     #[arg(long, value_name = "DURATION")]
     pub spawn_timeout: HumanDuration,
     /// How long a download may go without progress
     #[arg(long, value_name = "DURATION")]
     pub provision_silence: HumanDuration,
-    /// How long an attempt or a worker that is told to end may take before it is done by force
+    /// How long an attempt or a worker may take to end before it is stopped by force
     #[arg(long, value_name = "DURATION")]
     pub abort_grace: HumanDuration,
-    /// How often waiting jobs are matched with workers although nothing changed
+    /// How often waiting jobs are matched with workers even if nothing has changed
     #[arg(long, value_name = "DURATION")]
     pub autoscale_interval: HumanDuration,
-    /// How long a model's queue lasts before one more worker is started for it, where there is room
+    /// How long a model's queue must last before another worker is started for it, if there is room
     #[arg(long, value_name = "DURATION")]
     pub scale_up_after: HumanDuration,
-    /// How long a worker that was started so is idle before it is stopped again
+    /// How long a worker that was started for such a queue may be idle before it is stopped
     #[arg(long, value_name = "DURATION")]
     pub scale_back_after: HumanDuration,
     /// How long any worker may be idle before it is stopped [default: for ever]
     #[arg(long, value_name = "DURATION")]
     pub keep_alive: Option<HumanDuration>,
-    /// The same for single models, by alias or reference; a repository means every commit and file of it
+    /// The idle time of workers of single models, by alias or reference; a repository stands for all its commits and
+    /// files
     #[arg(long, value_name = "{NAME: DURATION, …}")]
     pub model_keep_alive: Yaml<BTreeMap<String, HumanDuration>>,
-    /// How long a worker stays loaded at least before it makes room for another model
+    /// The shortest time that a worker stays loaded before it is evicted for another model
     #[arg(long, value_name = "DURATION")]
     pub min_loaded: HumanDuration,
-    /// Memory that the workers of a machine may take together, by its name [default: all that its devices have]
+    /// The most memory for the workers of a machine, by its name [default: all of its devices]
     #[arg(long, value_name = "{NAME: SIZE, …}")]
     pub hive_memory: Yaml<BTreeMap<String, ByteSize>>,
-    /// Whom the queen serves: home (tenants are optional) or platform (every request needs a tenant's key, and the
-    /// operator a token)
+    /// The mode: home (tenants are optional) or platform (every request needs a tenant's key, and the operator needs
+    /// a token)
     #[arg(long, value_name = "home|platform", value_parser = named::<Mode>)]
     pub mode: Mode,
-    /// The limits that hold where a tenant sets none of its own
+    /// The limits that apply if a tenant sets none of its own
     #[arg(long, value_name = "{LIMIT: NUMBER, …}")]
     pub default_limits: Yaml<Checked<TenantLimits>>,
-    /// Whether tenants may name models by reference, beside aliases and the models of their limits; public: the hub is
-    /// asked without a token. Anything but off needs tenant_models_budget
+    /// Whether tenants may name models by reference, in addition to aliases and the models of their limits; public:
+    /// requests to the hub have no token. Anything but off needs tenant_models_budget
     #[arg(long, value_name = "off|public|with_hub_token", value_parser = named::<TenantReferences>)]
     pub tenant_references: TenantReferences,
-    /// What the models that only tenants' references asked for may take on the disk of each machine; those used longest
-    /// ago make room
+    /// The most disk space on each machine for models that only tenants' references requested; the least recently
+    /// used ones are removed
     #[arg(long, value_name = "SIZE")]
     pub tenant_models_budget: Option<ByteSize>,
-    /// Who shares the queen, with their limits; their keys are issued with the keeper
+    /// The tenants, with their limits; their keys are issued with the keeper
     #[arg(long, value_name = "{NAME: {LIMIT: NUMBER, …}, …}")]
     pub tenants: Yaml<BTreeMap<TenantId, Checked<TenantLimits>>>,
-    /// How often every hive is asked how it is
+    /// How often the queen checks every hive
     #[arg(long, value_name = "DURATION")]
     pub probe_interval: HumanDuration,
-    /// How long it may take to answer
+    /// How long a hive may take to respond to a check
     #[arg(long, value_name = "DURATION")]
     pub probe_timeout: HumanDuration,
     /// How long a hive may be offline before its jobs go elsewhere
     #[arg(long, value_name = "DURATION")]
     pub hive_lost_after: HumanDuration,
-    /// How long the store holds this queen's rows for it without a sign of life
+    /// How long the store reserves this queen's rows for it without a heartbeat
     #[arg(long, value_name = "DURATION")]
     pub owner_lease: HumanDuration,
     /// How long the events of an ended job stay in memory
@@ -285,25 +288,25 @@ pub struct Config {
     /// Memory for the events of all jobs
     #[arg(long, value_name = "SIZE")]
     pub events_bytes: ByteSize,
-    /// The longest answer of one job
+    /// The largest answer of one job
     #[arg(long, value_name = "SIZE")]
     pub max_answer_bytes: ByteSize,
-    /// The longest prompt
+    /// The largest prompt
     #[arg(long, value_name = "SIZE")]
     pub max_prompt_bytes: ByteSize,
-    /// The most inputs of one request for vectors
+    /// The most inputs of one embeddings request
     #[arg(long, value_name = "NUMBER")]
     pub max_embed_inputs: usize,
-    /// When the text of a request may stay in the store
+    /// How long the text of a request may stay in the store
     #[arg(long, value_name = "until_done|never|always", value_parser = named::<KeepRequests>)]
     pub keep_requests: KeepRequests,
-    /// Continue a stream also where another machine would have said something else
+    /// Continue a stream even if the other machine might have given a different answer
     #[arg(long, value_name = "true|false", action = Set)]
     pub continue_across_numerics: bool,
 }
 
 impl Config {
-    /// Every path, by its key.
+    /// Every path, with its key.
     fn paths(&mut self) -> impl Iterator<Item = (&'static str, &mut PathBuf)> {
         let optional = [
             ("token_file", &mut self.token_file),

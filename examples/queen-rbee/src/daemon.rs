@@ -1,4 +1,4 @@
-//! The queen with everything around her: started, served, and ended in order.
+//! The queen with everything around it: start, serving, graceful shutdown.
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
@@ -23,17 +23,17 @@ use crate::{
     reload::Reloader, repair, worker,
 };
 
-/// The variable that names the file to which the run of the queen is written: for debugging, so it is no key.
+/// The variable with the file for the recording of the queen's run: for debugging, so it is not a key.
 pub(crate) const RECORD_RUN: &str = "RBEE_RECORD_RUN";
-/// How often the metrics are brought up to date.
+/// How often the metrics are updated.
 #[cfg(feature = "metrics")]
 const MEASURE: Duration = Duration::from_secs(2);
-/// How long answers have to reach their readers once every job has ended.
+/// How long responses may take to reach their readers once every job has ended.
 const LAST_WORDS: Duration = Duration::from_secs(5);
-/// How long whoever has the port may take to say who it is.
+/// How long the daemon that has the port may take to identify itself.
 const WHO_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A queen that serves. Dropping it stops the server and lets the queen go, as a kill of the process would.
+/// A running queen with its server. Dropping it stops the server and drops the queen, like a kill of the process.
 #[derive(Debug)]
 pub struct Running {
     queen: Queen,
@@ -42,18 +42,18 @@ pub struct Running {
     drain_grace: Duration,
     database: PathBuf,
     models: Vec<(String, ModelRef)>,
-    /// Cancelled when she begins to go down.
+    /// Cancelled when the queen begins to shut down.
     draining: CancellationToken,
-    /// Cancelled when nothing more is to be served.
+    /// Cancelled when nothing more is served.
     closed: CancellationToken,
     serving: JoinHandle<()>,
     reloader: Reloader,
     _measuring: DropGuard,
-    /// The last to go.
+    /// Dropped last.
     _home: Home,
 }
 
-/// Starts a queen and serves her. `logs` are what `/v1/logs` shows.
+/// Starts a queen and serves it. `logs` are the lines for `/v1/logs`.
 ///
 /// ```no_run
 /// # async fn example() -> rbee_core::Result<()> {
@@ -69,8 +69,8 @@ pub struct Running {
 /// ```
 ///
 /// # Errors
-/// [`ErrorKind::Config`] for a configuration that is not allowed or cannot be, [`ErrorKind::Conflict`] where another
-/// queen has the data directory or the port, and what the store fails with.
+/// [`ErrorKind::Config`] for a configuration that is not allowed or impossible, [`ErrorKind::Conflict`] if another
+/// queen has the data directory or the port, and the errors of the store.
 pub async fn start(config: Config, logs: Option<LogRing>) -> Result<Running> {
     config.check()?;
     raise_file_limit();
@@ -132,7 +132,7 @@ pub async fn start(config: Config, logs: Option<LogRing>) -> Result<Running> {
     let mut builder = builder.hub(config.hub()?);
     builder = with_local_hive(builder, &config, &home)?;
     let (draining, closed) = (CancellationToken::new(), CancellationToken::new());
-    // Where `rbee-hive` keeps its state by default, whatever the data directory of this queen is.
+    // The default state directory of `rbee-hive`, whatever the data directory of this queen is.
     let local = config::default_data_dir().ok().map(|data| data.join("hives"));
     let fleet = Arc::new(Fleet::new(home.join("hives"), local, &config, draining.clone())?);
     let reloader = Reloader {
@@ -207,7 +207,7 @@ pub async fn start(config: Config, logs: Option<LogRing>) -> Result<Running> {
     })
 }
 
-/// Listens; where the port is taken, finds out by whom.
+/// Listens; if the port is taken, finds out by whom.
 async fn listen(config: &Config) -> Result<Server> {
     let address = SocketAddr::new(config.listen_host, config.listen_port);
     let server = match Server::bind(address).await {
@@ -241,7 +241,7 @@ async fn explain(address: SocketAddr, error: Error) -> Error {
     Error::new(ErrorKind::Conflict, message).with_source(error)
 }
 
-/// The names that models go by. One of the configuration goes before ours.
+/// The aliases of models. One of the configuration overrides the bundled one.
 fn aliases(config: &Config, home: &Home) -> Result<Vec<(String, ModelRef)>> {
     let mut all = Vec::new();
     if config.bundled_model && !config.models.contains_key(bundled::NAME) {
@@ -254,7 +254,7 @@ fn aliases(config: &Config, home: &Home) -> Result<Vec<(String, ModelRef)>> {
     Ok(all)
 }
 
-/// Where models are kept that are fetched.
+/// The directory of downloaded models.
 const STORE: &str = "models-fetched";
 
 fn with_local_hive(builder: QueenBuilder, config: &Config, home: &Home) -> Result<QueenBuilder> {
@@ -290,7 +290,7 @@ fn with_local_hive(builder: QueenBuilder, config: &Config, home: &Home) -> Resul
     })
 }
 
-/// Keeps the metrics up to date, whether or not anybody asks for them.
+/// Updates the metrics regularly, even if nothing scrapes them.
 #[cfg(feature = "metrics")]
 async fn measure(queen: Queen, metrics: Metrics) {
     let mut beat = tokio::time::interval(MEASURE);
@@ -310,44 +310,44 @@ impl Running {
         &self.queen
     }
 
-    /// Where the API is: `http://127.0.0.1:7833`.
+    /// The URL of the API: `http://127.0.0.1:7833`.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// Where she listens.
+    /// The address that it listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Where her queue is kept.
+    /// The path of its database.
     pub fn database(&self) -> &std::path::Path {
         &self.database
     }
 
-    /// The names of models, and what they stand for.
+    /// The aliases of models, and their references.
     pub fn models(&self) -> &[(String, ModelRef)] {
         &self.models
     }
 
-    /// Reads again what may have changed while it serves: the token of clients and those of hives, the certificate with
-    /// its key, and the policy, each if it is in a file. What cannot be used is refused, and the old one stays in force.
-    /// The log says what came of each.
+    /// Reads again what may have changed while it serves: the token of clients and those of hives, the certificate
+    /// with its key, and the policy, each if it is in a file. A file that cannot be used is refused, and its old
+    /// content stays in force. The result of each is logged.
     pub fn reload(&self) {
         self.reloader.reload();
     }
 
-    /// Goes down in order: takes no more jobs and says so, gives those that are there `drain_grace` to end, leaves the
-    /// others in the store for the next life, and stops the hives with their workers.
+    /// Shuts down gracefully: accepts no more jobs and reports so, gives existing ones `drain_grace` to end, leaves
+    /// the others in the store for the next run, and stops the hives with their workers.
     ///
     /// # Errors
-    /// [`ErrorKind::Storage`] where the last changes could not be written.
+    /// [`ErrorKind::Storage`] if the last changes could not be written.
     pub async fn shutdown(self) -> Result<()> {
         let never = CancellationToken::new();
         self.shutdown_until(&never).await
     }
 
-    /// The same; once `hurry` is cancelled, jobs that have not ended are left for the next life at once.
+    /// The same; once `hurry` is cancelled, jobs that have not ended are left for the next run at once.
     ///
     /// # Errors
     /// As [`shutdown`](Self::shutdown).
@@ -358,7 +358,7 @@ impl Running {
         let result = tokio::select! {
             result = &mut down => result,
             () = hurry.cancelled() => {
-                // Where the drain was over already, the first one stops the hives, and it is waited for.
+                // If the drain was already over, the first call stops the hives, and this one waits for it.
                 match self.queen.shutdown(Duration::ZERO).await {
                     Ok(()) => Ok(Ok(())),
                     Err(error) if error.kind() == ErrorKind::Storage => Ok(Err(error)),
@@ -372,11 +372,11 @@ impl Running {
         })
     }
 
-    /// Lets another queen on the same data directory take over: writes what is to be written and ends. The hives and
-    /// their workers go on for as long as their lease lasts.
+    /// Lets another queen on the same data directory take over: writes all changes and ends. The hives and their
+    /// workers continue for as long as their lease lasts.
     ///
     /// # Errors
-    /// [`ErrorKind::Storage`] where the last changes could not be written.
+    /// [`ErrorKind::Storage`] if the last changes could not be written.
     pub async fn hand_over(self) -> Result<()> {
         self.draining.cancel();
         let result = self.queen.hand_over().await;
@@ -386,7 +386,7 @@ impl Running {
 
     async fn close(self) {
         self.closed.cancel();
-        // The server bounds its own end; one that panicked has ended too.
+        // The server limits the time of its own end; one that panicked has ended too.
         let _ = self.serving.await;
     }
 }

@@ -1,4 +1,4 @@
-//! Settings that this build cannot carry out, because it was built without what they are about.
+//! Settings that this build does not support, because a feature is off.
 
 use rbee_core::{Error, ErrorKind, Result};
 

@@ -1,5 +1,5 @@
-//! Machines whose `rbee-hive` somebody else has started: those of the configuration, and those that were added over the
-//! API, which are found again at the next start.
+//! Machines whose `rbee-hive` is started separately: those of the configuration, and those added over the API, which
+//! are found again at the next start.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -29,10 +29,10 @@ use crate::{
     home::{create_private, unusable, write_private},
 };
 
-/// The largest file of a remembered hive, in bytes.
+/// The largest file of a saved hive, in bytes.
 const MOST_BYTES: u64 = 64 << 10;
 
-/// A machine that was added over the API, as it is kept: its token with it, in a file that only its user can read.
+/// A hive that was added over the API, as saved with its token in a file that only its user can read.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Remembered {
@@ -44,22 +44,22 @@ struct Remembered {
     labels: BTreeMap<String, String>,
 }
 
-/// Reaches machines, and remembers those that were added over the API.
+/// Connects to hives, and saves those that were added over the API.
 #[derive(Debug)]
 pub(crate) struct Fleet {
     directory: PathBuf,
-    /// Where hives of this user on this machine keep their tokens.
+    /// The directory in which hives of this user on this machine keep their tokens.
     local: Option<PathBuf>,
-    /// Names that are not to be had: this machine's, and those of the configuration.
+    /// Names that cannot be used: this machine's, and those of the configuration.
     reserved: BTreeSet<HiveId>,
-    /// The tokens of the configuration's machines.
+    /// The tokens of the configuration's hives.
     tokens: BTreeMap<HiveId, TokenFile>,
     draining: CancellationToken,
 }
 
 impl Fleet {
-    /// One that remembers in this directory, and finds the tokens of hives on this machine in `local`. From the moment that
-    /// `draining` is cancelled, to stop a hive means to stop its workers.
+    /// A fleet that saves hives in this directory, and finds the tokens of hives on this machine in `local`. Once
+    /// `draining` is cancelled, stopping a hive means stopping its workers.
     pub(crate) fn new(
         directory: PathBuf,
         local: Option<PathBuf>,
@@ -78,16 +78,16 @@ impl Fleet {
         Ok(Self { directory, local, reserved, tokens, draining })
     }
 
-    /// The files with the tokens of the configuration's machines, which can be read again.
+    /// The files with the tokens of the configuration's hives, which can be read again.
     pub(crate) fn token_files(&self) -> impl Iterator<Item = (&HiveId, &TokenFile)> {
         self.tokens.iter()
     }
 
-    /// The machines of the configuration, and those that are remembered.
+    /// The hives of the configuration, and the saved ones.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] if what is remembered cannot be listed. What is remembered and not understood is ignored, and
-    /// said in the log: the other machines are of use without it.
+    /// [`ErrorKind::Config`] if the saved hives cannot be listed. A saved hive that cannot be read is ignored with a
+    /// log line: the other hives are useful without it.
     pub(crate) fn all(&self, config: &Config) -> Result<Vec<Arc<dyn HiveBackend>>> {
         let mut all: Vec<Arc<dyn HiveBackend>> = Vec::new();
         for entry in config.hives.iter() {
@@ -103,7 +103,7 @@ impl Fleet {
             });
             match found {
                 Ok((id, ..)) if self.reserved.contains(&id) => {
-                    tracing::warn!(hive = %id, "the configuration names a hive that was added over the API before; it counts");
+                    tracing::warn!(hive = %id, "the configuration overrides a hive that was added over the API");
                 }
                 Ok((id, url, token, labels)) => {
                     let access = self.access(&url, token.map(SharedToken::from));
@@ -111,7 +111,7 @@ impl Fleet {
                     all.push(Arc::new(self.visited(hive, access, labels)));
                 }
                 Err(error) => {
-                    tracing::warn!(file = %path.display(), %error, "a hive that was added before is not understood");
+                    tracing::warn!(file = %path.display(), %error, "the file of an added hive cannot be read");
                 }
             }
         }
@@ -155,7 +155,7 @@ fn read(path: &std::path::Path) -> Result<Remembered> {
         return Err(unusable(path, io::Error::other(format!("larger than {MOST_BYTES} bytes"))));
     }
     let bytes = fs::read(path).map_err(|cause| unusable(path, cause))?;
-    // The cause may repeat what it read, a token too: only its place is told.
+    // The cause may repeat what it read, including a token: only its position is shown.
     serde_json::from_slice(&bytes).map_err(|cause| {
         let (line, column) = (cause.line(), cause.column());
         let why = format!("line {line}, column {column}, is not understood");
@@ -171,7 +171,7 @@ impl HiveConnector for Fleet {
         let hive = HttpHive::connect(access.endpoint().await?).await.map_err(|error| {
             let error = access.explain(error);
             match error.kind() {
-                // Not the caller's own token is refused, but the one in the request.
+                // The refused token is the one in the request, not the caller's own.
                 ErrorKind::Unauthorized => {
                     let message = error.message().to_owned();
                     Error::new(ErrorKind::InvalidRequest, message).with_param("token")
@@ -183,14 +183,14 @@ impl HiveConnector for Fleet {
         let path = self.file(&id);
         if self.reserved.contains(&id) || path.exists() {
             let message = format!(
-                "there is a hive {id} already; remove it first, or name the new one otherwise"
+                "there is a hive {id} already; remove it first, or give the new one another name"
             );
             return Err(Error::new(ErrorKind::Conflict, message).with_param("url"));
         }
         let remembered = Remembered {
             id,
             url: url.to_string(),
-            // One that was found is found again.
+            // A token that was found is looked up again later.
             token: request.token,
             labels: request.labels.clone(),
         };
@@ -198,7 +198,7 @@ impl HiveConnector for Fleet {
             .map_err(io::Error::other)
             .and_then(|bytes| write_private(&path, &bytes));
         written.map_err(|cause| {
-            let message = format!("the hive cannot be remembered in {}: {cause}", path.display());
+            let message = format!("the hive cannot be saved in {}: {cause}", path.display());
             Error::new(ErrorKind::Storage, message).with_source(cause)
         })?;
         Ok(Arc::new(self.visited(hive, access, request.labels)))
@@ -207,7 +207,7 @@ impl HiveConnector for Fleet {
     async fn forget(&self, hive: &HiveId) -> Result<()> {
         match fs::remove_file(self.file(hive)) {
             Err(cause) if cause.kind() != io::ErrorKind::NotFound => {
-                let message = format!("hive {hive} cannot be forgotten: {cause}");
+                let message = format!("the file of hive {hive} cannot be removed: {cause}");
                 Err(Error::new(ErrorKind::Storage, message).with_source(cause))
             }
             _ => Ok(()),
@@ -215,12 +215,12 @@ impl HiveConnector for Fleet {
     }
 }
 
-/// A machine that the queen visits: when she goes down, the workers that she had started there end, and the daemon that
-/// somebody else had started goes on.
+/// A hive that was started separately: when the queen shuts down, the workers that the queen started there end, and
+/// the hive's daemon continues.
 #[derive(Debug)]
 struct Visited {
     info: HiveInfo,
-    /// As it was reached last.
+    /// The latest connection.
     hive: Mutex<Arc<HttpHive>>,
     access: HiveAccess,
     draining: CancellationToken,

@@ -1,4 +1,4 @@
-//! How the queen reaches the daemon of a hive, and which token it shows there.
+//! How the queen reaches the daemon of a hive, and which token it sends.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -7,16 +7,16 @@ use rbee_transport_http::{LocalDaemon, SharedToken, client::Endpoint, dial::Tcp}
 
 use crate::HiveUrl;
 
-/// Where a hive is, and the token that it takes.
+/// The address of a hive, and the token that it accepts.
 ///
-/// A hive on this machine that runs as the same user needs no token from the user: it keeps one in a file. That file is
-/// read anew for every connection, because the hive may be started after the queen, and with another token.
+/// A hive on this machine that runs as the same user needs no token from the user: it keeps one in a file. That file
+/// is read for every connection, because the hive may be started after the queen, and with another token.
 #[derive(Clone, Debug)]
 pub(crate) struct HiveAccess {
     url: HiveUrl,
-    /// The token that the queen was given for it.
+    /// The configured token.
     given: Option<SharedToken>,
-    /// Where hives of this user keep their files.
+    /// The directory in which hives of this user keep their files.
     directory: Option<PathBuf>,
 }
 
@@ -33,12 +33,12 @@ impl HiveAccess {
         &self.url
     }
 
-    /// May its token be in a file that has to be read again?
+    /// True if its token may be in a file that has to be read again.
     pub(crate) fn may_change(&self) -> bool {
         self.given.is_none()
     }
 
-    /// The daemon, with the token that was given; without one it is not asked for in a file.
+    /// The endpoint with the configured token; without one, no file is searched.
     pub(crate) fn as_given(&self) -> Endpoint {
         let endpoint = Endpoint::new(Arc::new(Tcp::new(self.url.host())), self.url.port(), None);
         match &self.given {
@@ -47,10 +47,10 @@ impl HiveAccess {
         }
     }
 
-    /// The daemon, with the token that was given or found.
+    /// The endpoint with the configured token, or the one found in a file.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] that names the file, if the hive's token is there and cannot be read.
+    /// [`ErrorKind::Config`] with the file, if the hive's token is there and cannot be read.
     pub(crate) async fn endpoint(&self) -> Result<Endpoint> {
         let (true, Some(directory)) = (self.may_change(), self.directory.clone()) else {
             return Ok(self.as_given());
@@ -70,7 +70,7 @@ impl HiveAccess {
         })
     }
 
-    /// The error, and what to do if the hive wants a token, or another one.
+    /// The error, with advice if the hive requires a token, or another one.
     pub(crate) fn explain(&self, error: Error) -> Error {
         if error.kind() != ErrorKind::Unauthorized {
             return error;

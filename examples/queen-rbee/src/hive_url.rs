@@ -1,11 +1,11 @@
-//! Where the daemon of a hive listens.
+//! The address of a hive's daemon.
 
 use std::{fmt, str::FromStr};
 
 use rbee_core::{Error, ErrorKind};
 use rbee_transport_http::wire::HIVE_PORT;
 
-/// Where the daemon of a hive listens: `http://192.168.1.7:7835`.
+/// The address of a hive's daemon: `http://192.168.1.7:7835`.
 ///
 /// ```
 /// use queen_rbee::HiveUrl;
@@ -22,13 +22,13 @@ pub struct HiveUrl {
 }
 
 impl HiveUrl {
-    /// What is allowed, in words.
+    /// The allowed form.
     pub const ALLOWED: &str = "http://HOST or http://HOST:PORT, without a path";
 
-    /// From its parts.
+    /// Makes a URL from its parts.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidRequest`] for a name that no host can have.
+    /// [`ErrorKind::InvalidRequest`] for an invalid host name.
     pub fn new(host: &str, port: u16) -> Result<Self, Error> {
         let text = if host.contains(':') {
             format!("http://[{host}]:{port}")
@@ -43,7 +43,7 @@ impl HiveUrl {
         &self.host
     }
 
-    /// The port; 7835 where the URL has none.
+    /// The port; 7835 if the URL has none.
     pub fn port(&self) -> u16 {
         self.port
     }

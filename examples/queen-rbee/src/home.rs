@@ -1,4 +1,4 @@
-//! The directory where everything that lasts is kept, and the right to be its only user.
+//! The directory of all persistent data, and its exclusive use.
 
 use std::{
     fs::{self, DirBuilder, File, TryLockError},
@@ -12,10 +12,10 @@ use rbee_core::{
     private_files::{open_own, private_directory},
 };
 
-/// The file that the queen of a directory holds locked.
+/// The lock file of the queen of a directory.
 const LOCK: &str = "queen.lock";
 
-/// The data directory of a queen. It is given up when this is dropped, or its process ends.
+/// The data directory of a queen. Its lock is released when this is dropped or its process ends.
 #[derive(Debug)]
 pub(crate) struct Home {
     path: PathBuf,
@@ -23,13 +23,13 @@ pub(crate) struct Home {
 }
 
 impl Home {
-    /// Takes this directory, and makes it if it is not there. Only its user can look into it.
+    /// Locks this directory, and makes it if it is missing. Only its user can read it.
     ///
     /// # Errors
-    /// [`ErrorKind::Conflict`] if another queen uses it, [`ErrorKind::Config`] if it cannot be used, or belongs to
-    /// others.
+    /// [`ErrorKind::Conflict`] if another queen uses it, [`ErrorKind::Config`] if it cannot be used or belongs to
+    /// another user.
     pub(crate) fn take(path: &Path) -> Result<Self> {
-        // Whoever started the queen may have made the directory, for its log.
+        // A supervisor may have made the directory, for the queen's log.
         let is_ours =
             |names: &[String]| names.iter().any(|name| name == LOCK) || names == ["queen.log"];
         private_directory(path, is_ours).map_err(|error| error.context("data_dir"))?;
@@ -48,7 +48,7 @@ impl Home {
         Ok(home)
     }
 
-    /// Tells those who want the directory too who has it, and where to reach it.
+    /// Writes the PID and the URL of the queen, for another queen that wants the directory.
     pub(crate) fn announce(&mut self, url: &str) -> Result<()> {
         let text = format!("{} {url}\n", std::process::id());
         let written = (|| {
@@ -59,12 +59,12 @@ impl Home {
         written.map_err(|cause| unusable(&self.path.join(LOCK), cause))
     }
 
-    /// Something in it.
+    /// A path below it.
     pub(crate) fn join(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
 
-    /// The name that a queen on this directory keeps: made at her first start.
+    /// The permanent name of the queen of this directory, made at its first start.
     pub(crate) fn queen_id(&self) -> Result<QueenId> {
         let path = self.join("queen.id");
         match fs::read_to_string(&path) {
@@ -82,7 +82,7 @@ impl Home {
 
 fn taken(path: &Path, lock: File) -> Error {
     let mut said = String::new();
-    // What the other wrote is a help and no more.
+    // What the other queen wrote is only additional information.
     let _ = lock.take(1_024).read_to_string(&mut said);
     let who = match said.trim().split_once(' ') {
         Some((pid, "starting")) => format!("another queen, PID {pid}, that is starting"),
@@ -90,7 +90,7 @@ fn taken(path: &Path, lock: File) -> Error {
         None => "another queen".into(),
     };
     let message = format!(
-        "the data directory {} is in use by {who}; stop her, or choose another one with --data-dir",
+        "the data directory {} is in use by {who}; stop it, or choose another one with --data-dir",
         path.display()
     );
     Error::new(ErrorKind::Conflict, message)
@@ -110,13 +110,13 @@ pub(crate) fn create_private(path: &Path) -> io::Result<()> {
     builder.create(path)
 }
 
-/// Writes a file that only its user can read, whole or not at all: whoever reads it sees the old or the new one.
+/// Writes a file that only its user can read, atomically: a reader sees the old or the new content.
 pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}.new", std::process::id()));
     let new = path.with_file_name(name);
     let written = (|| {
-        // What a process left that was killed here, or whatever else has the name, is not written to.
+        // An existing file, for example left by a killed process, is not written to.
         match fs::remove_file(&new) {
             Err(cause) if cause.kind() != io::ErrorKind::NotFound => return Err(cause),
             _ => {}
@@ -127,7 +127,7 @@ pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
         fs::rename(&new, path)
     })();
     if written.is_err() {
-        // It may not even be there.
+        // It may not exist.
         let _ = fs::remove_file(&new);
     }
     written
@@ -150,7 +150,7 @@ mod tests {
         assert!(error.message().contains(&who), "{error}");
         drop(home);
         let home = Home::take(&path).unwrap();
-        assert_eq!(home.queen_id().unwrap(), id, "she keeps her name");
+        assert_eq!(home.queen_id().unwrap(), id, "the name is kept");
     }
 
     #[cfg(unix)]
@@ -165,7 +165,7 @@ mod tests {
         write_private(&home.join("secret"), b"x").unwrap();
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(&path), mode(&home.join("secret"))), (0o700, 0o600));
-        assert_eq!(fs::read_dir(&path).unwrap().count(), 2, "nothing is left lying about");
+        assert_eq!(fs::read_dir(&path).unwrap().count(), 2, "no other file is left");
     }
 
     #[cfg(unix)]

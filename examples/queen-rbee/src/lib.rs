@@ -1,7 +1,7 @@
-//! The queen as a daemon: everything around a [`Queen`](rbee_core::Queen) that makes her a program.
+//! The queen as a daemon: everything that makes a program of a [`Queen`](rbee_core::Queen).
 //!
-//! [`Config`] says what can be configured, [`start`] starts her and serves her API, and [`Running`] ends her in order.
-//! The program `queen-rbee` is that and a command line; another program embeds the very same thing.
+//! [`Config`] is the configuration, [`start`] starts the queen and serves its API, and [`Running`] shuts it down
+//! gracefully. The program `queen-rbee` adds only a command line; another program can embed the same daemon.
 
 mod bundled;
 mod config;

@@ -6,10 +6,10 @@ use queen_rbee::{Action, Arguments, Config, Loaded, Signals, Sources};
 use rbee_core::{Error, Result};
 use rbee_transport_http::server::LogRing;
 
-/// What is kept of the log for those who ask over HTTP.
+/// How many log lines are kept for the API.
 const LOG_LINES: usize = 10_000;
 const LOG_BYTES: usize = 8 << 20;
-/// The exit code for a configuration or a command line that is not allowed.
+/// The exit code for an invalid configuration or command line.
 const MISUSED: u8 = 2;
 
 fn main() -> ExitCode {
@@ -28,7 +28,7 @@ fn main() -> ExitCode {
         }
     }
     match action {
-        Action::CheckConfig => println!("the configuration is in order"),
+        Action::CheckConfig => println!("the configuration is valid"),
         Action::PrintConfig => match loaded.show() {
             Ok(shown) => print!("{shown}"),
             Err(error) => return failed(&error, MISUSED),
@@ -59,12 +59,12 @@ async fn serve(loaded: Loaded) -> Result<()> {
     loop {
         tokio::select! {
             () = signals.end.cancelled() => {
-                tracing::info!("going down; a second signal leaves the jobs that have not ended");
+                tracing::info!("shutting down; a second signal does not wait for jobs that have not ended");
                 running.shutdown_until(&signals.hurry).await?;
                 break;
             }
             () = signals.hand_over.cancelled() => {
-                tracing::info!("handing over; workers go on for the next queen");
+                tracing::info!("handing over; workers continue for the next queen");
                 running.hand_over().await?;
                 break;
             }

@@ -1,15 +1,15 @@
-//! What stands for the policy of the configuration in a build that reads no policies.
+//! Replaces the policy of the configuration in a build without policies.
 
 use std::{path::Path, sync::Arc};
 
 use rbee_core::{Error, ErrorKind, LeastLoaded, Queen, Result};
 use tokio::sync::Notify;
 
-/// A file with a policy. There is none: this build reads no policies.
+/// A file with a policy. There is none: this build does not support policies.
 #[derive(Debug)]
 pub(crate) enum PolicyFile {}
 
-/// What is in such a file.
+/// The content of such a file.
 pub(crate) enum Policy {}
 
 impl Policy {

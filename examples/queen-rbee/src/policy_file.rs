@@ -1,4 +1,4 @@
-//! The policy that the configuration names: read at the start, and again whenever its file changes.
+//! The policy of the configuration: read at the start, and again when its file changes.
 
 use std::{
     fs,
@@ -14,12 +14,12 @@ use rbee_core::{
 use rbee_transport_http::server::log_reload;
 use tokio::sync::Notify;
 
-/// How often the file is looked at.
+/// How often the file is checked.
 const LOOK: Duration = Duration::from_secs(1);
-/// Looks that are passed over at most before a policy that was refused for now is tried again.
+/// The most checks that are skipped before a temporarily refused policy is tried again.
 const MOST_PASSED: u32 = 60;
 
-/// What tells one state of the file from another without reading it.
+/// Identifies a state of the file without reading it.
 type Stamp = (SystemTime, u64);
 
 /// A file with a policy.
@@ -28,15 +28,15 @@ pub(crate) struct PolicyFile {
     path: PathBuf,
     /// The text that was last put in force.
     text: Arc<str>,
-    /// The state that was dealt with: put in force, or refused for good.
+    /// The state that was processed: put in force, or refused permanently.
     min_loaded_elapsed: Option<Stamp>,
-    /// The state at the last look.
+    /// The state at the last check.
     seen: Option<Stamp>,
     is_away: bool,
     retry: Retry,
 }
 
-/// When a policy that was refused for now is tried again.
+/// The timer for a policy that was refused temporarily.
 #[derive(Debug, Default)]
 struct Retry {
     passed: u32,
@@ -44,14 +44,14 @@ struct Retry {
 }
 
 impl Retry {
-    /// Is it time?
+    /// Returns true if a retry is due.
     fn is_due(&mut self) -> bool {
         let is_due = self.left == 0;
         self.left = self.left.saturating_sub(1);
         is_due
     }
 
-    /// It was refused once more: twice as long from now.
+    /// Records another refusal: the delay doubles.
     fn again(&mut self) {
         self.passed = (self.passed * 2).clamp(1, MOST_PASSED);
         self.left = self.passed;
@@ -60,17 +60,17 @@ impl Retry {
 
 /// Why a policy is not in force.
 enum Refusal {
-    /// It never will be, as it stands.
+    /// It never will be in this form.
     Final(Error),
-    /// It may be, when the store or the fleet have changed.
+    /// It may be later, when the store or the fleet has changed.
     ForNow(Error),
 }
 
 impl PolicyFile {
-    /// Reads it.
+    /// Reads the file.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] where it cannot be read or is not understood.
+    /// [`ErrorKind::Config`] if it cannot be read or parsed.
     pub(crate) fn open(path: &Path) -> Result<(Self, RhaiScheduler)> {
         let min_loaded_elapsed = stamp(path);
         let wrong = |error: Error| {
@@ -91,9 +91,9 @@ impl PolicyFile {
         Ok((file, scheduler))
     }
 
-    /// Puts it in force whenever it has changed, until the queen is gone. A change that is not understood leaves the old
-    /// policy in force, and is said in the log once; one that fails for a reason that may pass is tried again.
-    /// Whenever `reload` is notified, the file is read at once.
+    /// Puts the policy in force whenever the file has changed, until the queen is gone. An invalid change leaves the
+    /// old policy in force, and is logged once; a change that fails for a temporary reason is tried again. The file
+    /// is read at once when `reload` is notified.
     pub(crate) async fn watch(mut self, queen: Queen, reload: Arc<Notify>) {
         let mut looks = tokio::time::interval(LOOK);
         looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -105,7 +105,8 @@ impl PolicyFile {
         }
     }
 
-    /// Somebody says that the file is whole and shall be read now, whether or not it seems to have changed.
+    /// Reads the file now on request: the operator says that it is complete, even if it does not seem to have
+    /// changed.
     async fn look_again(&mut self, queen: &Queen) {
         let now = stamp(&self.path);
         self.seen = now;
@@ -122,7 +123,7 @@ impl PolicyFile {
         let now = stamp(&self.path);
         let before = std::mem::replace(&mut self.seen, now);
         let Some(now) = now else {
-            // An editor may take the file away for a moment, but not for two looks.
+            // An editor may remove the file for a moment, but not for two checks.
             if before.is_none() && !self.is_away {
                 self.is_away = true;
                 let path = self.path.display();
@@ -132,7 +133,7 @@ impl PolicyFile {
         };
         self.is_away = false;
         if before != Some(now) {
-            // It may be half written: what stands still between two looks is whole.
+            // It may be half written: a file that is unchanged between two checks is complete.
             self.retry = Retry::default();
             return;
         }
@@ -143,7 +144,7 @@ impl PolicyFile {
         self.conclude(Some(now), reloaded);
     }
 
-    /// Remembers what came of this state of the file.
+    /// Records the result for this state of the file.
     fn conclude(&mut self, now: Option<Stamp>, reloaded: Result<bool, Refusal>) {
         let path = self.path.display();
         match reloaded {
@@ -162,10 +163,10 @@ impl PolicyFile {
         }
     }
 
-    /// Puts the text of the file in force; returns false if it is so already.
+    /// Puts the text of the file in force; returns false if it already is.
     async fn reload(&mut self, queen: &Queen) -> Result<bool, Refusal> {
         if fs::metadata(&self.path).is_ok_and(|found| !found.is_file()) {
-            // A pipe may have nobody at its other end, and is empty the second time.
+            // A pipe may have no writer, and is empty the second time.
             let message = "it is not a regular file, so it is read at the start alone";
             return Err(Refusal::ForNow(Error::new(ErrorKind::Config, message)));
         }
@@ -173,7 +174,7 @@ impl PolicyFile {
         if source.text == self.text {
             return Ok(false);
         }
-        // What is not understood will not be later.
+        // An invalid text stays invalid.
         RhaiScheduler::from_source(source.clone()).map_err(Refusal::Final)?;
         let text = source.text.clone();
         match queen.set_policy(source, PolicyOrigin::Application).await {
@@ -216,12 +217,12 @@ mod tests {
 
     use super::*;
 
-    /// A file in a directory of its own, watched for a queen; every look is made by hand.
+    /// A file in a directory of its own, watched for a queen; the test makes every check itself.
     struct Desk {
         directory: tempfile::TempDir,
         file: PolicyFile,
         queen: Queen,
-        /// The store cannot write.
+        /// True if the store cannot write.
         is_full: Arc<AtomicBool>,
         writes: u64,
     }
@@ -245,7 +246,7 @@ mod tests {
             self.directory.path().join("mine.rhai")
         }
 
-        /// Writes the file, a second later than before.
+        /// Writes the file, with a modification time one second later than before.
         fn write(&mut self, text: &str) {
             self.writes += 1;
             fs::write(self.path(), text).unwrap();
@@ -263,7 +264,7 @@ mod tests {
     async fn a_changed_file_comes_into_force_when_it_has_stood_still_between_two_looks() {
         let mut desk = Desk::new().await;
         assert_eq!(desk.look().await, "First.");
-        // The half of a file may well be a policy.
+        // Half of a file may be a valid policy.
         desk.write("// Half.\nfn schedule(job, workers, hives) { wait() }\n");
         assert_eq!(desk.look().await, "First.");
         desk.write(SECOND);
@@ -283,11 +284,7 @@ mod tests {
         desk.write("fn schedule(job, workers, hives) { workers.idel() }");
         desk.look().await;
         assert_eq!(desk.look().await, "First.");
-        assert_eq!(
-            desk.file.min_loaded_elapsed,
-            stamp(&desk.path()),
-            "it is not looked into again"
-        );
+        assert_eq!(desk.file.min_loaded_elapsed, stamp(&desk.path()), "it is not read again");
         desk.write(SECOND);
         desk.look().await;
         assert_eq!(desk.look().await, "Second.");
@@ -301,10 +298,10 @@ mod tests {
             desk.queen.policy().description
         };
         desk.write(SECOND);
-        assert_eq!(again(&mut desk).await, "Second.", "without standing still first");
+        assert_eq!(again(&mut desk).await, "Second.", "without an unchanged check first");
         assert_eq!(again(&mut desk).await, "Second.");
         let versions = desk.queen.policies().await.unwrap();
-        assert_eq!(versions.len(), 2, "what has not changed is not put in force again");
+        assert_eq!(versions.len(), 2, "an unchanged policy is not put in force again");
         desk.write("fn schedule(job, workers, hives) { workers.idel() }");
         assert_eq!(again(&mut desk).await, "Second.");
         fs::remove_file(desk.path()).unwrap();

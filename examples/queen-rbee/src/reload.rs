@@ -1,4 +1,4 @@
-//! The files that a queen reads again while it serves, when SIGHUP comes.
+//! The files that a queen reads again on SIGHUP.
 
 use std::sync::Arc;
 
@@ -10,21 +10,21 @@ use tokio::sync::Notify;
 
 use crate::fleet::Fleet;
 
-/// What is read again. Each stands for itself: one that is refused leaves its old content in force, and the others are
-/// reloaded all the same.
+/// The files to read again, each independently: one that is refused keeps its old content in force, and the others
+/// are still reloaded.
 #[derive(Debug)]
 pub(crate) struct Reloader {
     /// The token that clients must send.
     pub(crate) token: Option<TokenFile>,
     pub(crate) tls: Option<TlsFiles>,
-    /// The machines of the configuration, whose tokens are in files.
+    /// The hives of the configuration, whose tokens are in files.
     pub(crate) fleet: Arc<Fleet>,
-    /// Tells whoever watches the file of the policy to read it at once.
+    /// Notifies the watcher of the policy's file to read it at once.
     pub(crate) policy: Arc<Notify>,
 }
 
 impl Reloader {
-    /// Reads everything again, and says in the log what came of each.
+    /// Reads everything again, and logs the result of each.
     pub(crate) fn reload(&self) {
         if let Some(file) = &self.token {
             warn_of_exposed("token_file", file.path());

@@ -1,5 +1,4 @@
-//! What an operator can do about a database of the queue that was lost or damaged, and what the doctor says of its
-//! backups.
+//! The repair of a lost or damaged database of the queue, and the doctor's check of its backups.
 
 use std::{fmt::Write, path::PathBuf};
 
@@ -16,27 +15,27 @@ use crate::{Config, home::Home};
 
 /// The database of the queue, in the data directory.
 pub(crate) const DATABASE: &str = "queen.db";
-/// Where its backups are, in the data directory.
+/// The directory of its backups, in the data directory.
 pub(crate) const BACKUPS: &str = "backups";
 
-/// What is to be done about the database.
+/// What to do with the database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Repair {
-    /// Restore the newest backup that can be used.
+    /// Restore the newest usable backup.
     RestoreLatest,
     /// Restore this backup.
     Restore(PathBuf),
-    /// Go on with what is there.
+    /// Continue with what is there.
     AcceptLoss,
-    /// Begin with an empty one.
+    /// Start with an empty database.
     StartAnew,
 }
 
-/// Does it, and tells what was done.
+/// Does it, and returns a description of the result.
 ///
 /// # Errors
 /// [`ErrorKind::Conflict`] while a queen uses the data directory, [`ErrorKind::NotFound`] if there is no backup, and
-/// [`ErrorKind::Storage`] if the database cannot be exchanged. Nothing is changed then.
+/// [`ErrorKind::Storage`] if the database cannot be replaced. Nothing is changed then.
 pub fn repair(config: &Config, what: &Repair) -> Result<String> {
     let home = Home::take(&config.data_dir)?;
     let (database, directory) = (home.join(DATABASE), home.join(BACKUPS));
@@ -52,7 +51,7 @@ pub fn repair(config: &Config, what: &Repair) -> Result<String> {
                     Ok(restored) => {
                         return Ok(describe(&format!("restored {}", file.display()), &restored));
                     }
-                    // A damaged backup: perhaps the one before it is whole.
+                    // A damaged backup: the previous one may be intact.
                     Err(error) if error.kind() == ErrorKind::Storage => {
                         eprintln!("queen-rbee: {error:?}");
                         newest.get_or_insert(error);
@@ -83,7 +82,7 @@ pub fn repair(config: &Config, what: &Repair) -> Result<String> {
 fn describe(done: &str, restored: &Restored) -> String {
     let mut text = done.to_owned();
     if let Some(from) = restored.from {
-        // Text into a string, which does not fail.
+        // Writing to a string does not fail.
         let _ = write!(text, ", as of {from}");
     }
     match restored.live_jobs {
@@ -98,7 +97,7 @@ fn describe(done: &str, restored: &Restored) -> String {
     text
 }
 
-/// Says how the backups fare.
+/// The health check of the backups.
 #[derive(Debug)]
 pub(crate) struct BackupHealth(pub(crate) BackupStatus);
 

@@ -1,4 +1,4 @@
-//! What a person or a supervisor wants of the process.
+//! The signals of the process.
 
 use std::sync::Arc;
 
@@ -6,24 +6,24 @@ use rbee_core::{Error, ErrorKind, Result};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-/// Signals, as what they ask for.
+/// The signals, by their meaning.
 #[derive(Clone, Debug)]
 pub struct Signals {
-    /// The first SIGTERM or SIGINT: go down in order.
+    /// The first SIGTERM or SIGINT: shut down gracefully.
     pub end: CancellationToken,
-    /// The second: leave what has not ended.
+    /// The second one: do not wait for jobs that have not ended.
     pub hurry: CancellationToken,
-    /// SIGUSR1: go down and leave hives and workers to the next queen.
+    /// SIGUSR1: shut down and leave hives and workers to the next queen.
     pub hand_over: CancellationToken,
-    /// SIGHUP: read again what may have changed. Notified once for those that come in quick succession.
+    /// SIGHUP: read files again. Notified once for several in quick succession.
     pub reload: Arc<Notify>,
 }
 
 impl Signals {
-    /// Listens from now on. A third SIGTERM or SIGINT ends the process as it would have without this.
+    /// Handles signals from now on. A third SIGTERM or SIGINT ends the process immediately.
     ///
     /// # Errors
-    /// [`ErrorKind::Internal`] where the system does not let signals be handled.
+    /// [`ErrorKind::Internal`] if the system does not allow handling signals.
     #[cfg(unix)]
     pub fn listen() -> Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
@@ -48,10 +48,10 @@ impl Signals {
         Ok(signals)
     }
 
-    /// Listens from now on: Ctrl-C alone.
+    /// Handles Ctrl-C from now on.
     ///
     /// # Errors
-    /// [`ErrorKind::Internal`] where the system does not let signals be handled.
+    /// [`ErrorKind::Internal`] if the system does not allow handling signals.
     #[cfg(not(unix))]
     pub fn listen() -> Result<Self> {
         let signals = Self::unheard();

@@ -1,4 +1,4 @@
-//! The program of a worker: one that is named, this one itself, or one that lies beside it.
+//! The program of a worker: the configured one, this program, or one in the same directory.
 
 use std::{
     path::{Path, PathBuf},
@@ -8,13 +8,13 @@ use std::{
 
 use rbee_core::{Error, ErrorKind, Result};
 
-/// The program of a worker, and the first argument by which this program becomes one.
+/// The program of a worker, and the first argument that makes this program a worker.
 const NAME: &str = "llm-worker-rbee";
 
 static CAN_BE_ONE: AtomicBool = AtomicBool::new(false);
 
-/// To be called first in `main`: where this process was started to be a worker it is one until its end, and then this
-/// is its exit code. From then on workers may be started from this program.
+/// Call this first in `main`: if this process was started as a worker, it runs as one until its end, and then returns
+/// its exit code. From then on workers may be started from this program.
 pub fn be_worker_if_told() -> Option<ExitCode> {
     CAN_BE_ONE.store(true, Ordering::Relaxed);
     let told = std::env::args_os().nth(1).is_some_and(|first| first == NAME);
@@ -25,14 +25,14 @@ pub fn be_worker_if_told() -> Option<ExitCode> {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Program {
     pub(crate) path: PathBuf,
-    /// What goes before all other arguments.
+    /// The arguments before all others.
     pub(crate) arguments: Vec<String>,
 }
 
-/// Finds the program: the one that is named, else this one, which fits itself in any case, else the one beside it.
+/// Finds the program: the configured one, or this program, which always fits, or the one in the same directory.
 ///
 /// # Errors
-/// [`ErrorKind::Config`] where there is none.
+/// [`ErrorKind::Config`] if there is none.
 pub(crate) fn program(named: Option<&Path>) -> Result<Program> {
     let plain = |path: PathBuf| Program { path, arguments: Vec::new() };
     if let Some(path) = named {
@@ -43,7 +43,7 @@ pub(crate) fn program(named: Option<&Path>) -> Result<Program> {
         return Ok(plain(path.to_owned()));
     }
     let here = std::env::current_exe().map_err(|cause| {
-        let message = "this program does not know where it lies; give worker_program";
+        let message = "this program does not know its own path; set worker_program";
         Error::new(ErrorKind::Config, message).with_source(cause)
     })?;
     if CAN_BE_ONE.load(Ordering::Relaxed) {

@@ -1,4 +1,4 @@
-//! What a daemon answers: at once, or event by event.
+//! The response of a daemon: one body, or a stream of events.
 
 use std::{
     pin::Pin,
@@ -18,12 +18,12 @@ use tokio::time::{Instant, Sleep};
 use super::{Body, HttpError, chain};
 use crate::wire::sse;
 
-/// The longest answer that is no stream, in bytes.
+/// The longest response that is not a stream, in bytes.
 const MOST_BYTES: usize = 64 << 20;
-/// How long an answer that is no stream may take to arrive, once it has begun.
+/// How long the body of a response that is not a stream may take to arrive, from its first byte.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A good answer, whose body is still to come.
+/// A successful response whose body has not arrived yet.
 #[derive(Debug)]
 pub struct HttpAnswer {
     pub(super) response: Response<Body>,
@@ -31,10 +31,10 @@ pub struct HttpAnswer {
 }
 
 impl HttpAnswer {
-    /// The whole of it, from JSON.
+    /// Reads the whole body, as JSON.
     ///
     /// # Errors
-    /// [`ErrorKind::HiveUnreachable`] where it breaks off, is too long, or is not what was expected.
+    /// [`ErrorKind::HiveUnreachable`] if the body breaks off, is too long, or is not of the expected shape.
     pub async fn json<T: DeserializeOwned>(self) -> Result<T> {
         let wrong = |why: String| {
             let message = format!("the answer of {} {why}", self.authority);
@@ -51,7 +51,7 @@ impl HttpAnswer {
         serde_json::from_slice(&bytes).map_err(|cause| wrong(format!("is not understood: {cause}")))
     }
 
-    /// Its bytes, as they arrive. Ends with an error where none come for `silence`.
+    /// The bytes of the body, as they arrive. Ends with an error if none arrive for `silence`.
     pub fn bytes(self, silence: Duration) -> impl Stream<Item = Result<Bytes>> + Send + 'static {
         let Self { response, authority } = self;
         let broke = move |why: String| {
@@ -66,16 +66,16 @@ impl HttpAnswer {
                     Ok(None) => None,
                     Ok(Some(Ok(data))) => Some((Ok(data), Some(body))),
                     Ok(Some(Err(cause))) => broke(format!("broke off: {cause}")),
-                    Err(_) => broke(format!("stood still for {silence:?}")),
+                    Err(_) => broke(format!("sent nothing for {silence:?}")),
                 }
             }
         })
     }
 
-    /// Its events.
+    /// The events of the body.
     ///
     /// # Errors
-    /// [`ErrorKind::WorkerFault`] where it is no stream of events.
+    /// [`ErrorKind::WorkerFault`] if the response is not a stream of events.
     pub fn events(self) -> Result<EventStream> {
         let kind = self.response.headers().get(header::CONTENT_TYPE);
         if !kind.is_some_and(|kind| kind.as_bytes().starts_with(sse::CONTENT_TYPE.as_bytes())) {
@@ -96,19 +96,19 @@ impl HttpAnswer {
     }
 }
 
-/// The events of an answer, as they arrive. Dropping it closes the connection, which tells the daemon to stop.
+/// The events of a response, as they arrive. Dropping it closes the connection, which tells the daemon to stop.
 #[derive(Debug)]
 pub struct EventStream {
     body: Body,
     parser: sse::Parser,
     authority: Arc<str>,
-    /// How long the daemon may say nothing, and when that is over.
+    /// How long the daemon may send nothing, and the timer for it.
     silence: Option<(Duration, Pin<Box<Sleep>>)>,
     done: bool,
 }
 
 impl EventStream {
-    /// Ends with an error where the daemon says nothing for this long, not even by a comment.
+    /// Ends the stream with an error if the daemon sends nothing for this long, not even a comment.
     pub fn with_silence_limit(mut self, limit: Duration) -> Self {
         self.silence = Some((limit, Box::pin(tokio::time::sleep(limit))));
         self
@@ -120,12 +120,12 @@ impl EventStream {
         Error::new(ErrorKind::WorkerLost, message)
     }
 
-    /// Is it silent for too long?
+    /// Ready if nothing was received for too long.
     fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
         let Some((limit, over)) = &mut self.silence else { return Poll::Pending };
         let limit = *limit;
         std::task::ready!(over.as_mut().poll(cx));
-        Poll::Ready(self.broke(&format!("it said nothing for {limit:?}")))
+        Poll::Ready(self.broke(&format!("it sent nothing for {limit:?}")))
     }
 }
 

@@ -1,4 +1,4 @@
-//! The body of an answer, as it arrives.
+//! The body of a response, as it arrives.
 
 use std::{
     pin::Pin,
@@ -12,7 +12,7 @@ use hyper::body::{Body as _, Incoming};
 
 use super::HttpError;
 
-/// The body of an answer: a stream of bytes. Dropping it before its end closes the connection.
+/// The body of a response: a stream of bytes. Dropping it before its end closes the connection.
 #[derive(Debug)]
 pub struct Body(Incoming);
 
@@ -21,12 +21,12 @@ impl Body {
         Self(incoming)
     }
 
-    /// Reads what is left, up to this number of bytes. It waits as long as the server takes.
+    /// Reads what is left, up to this number of bytes. Has no timeout of its own.
     ///
     /// # Errors
-    /// [`HttpError::Broken`] if the connection breaks, [`HttpError::TooLarge`] if more bytes are to come.
+    /// [`HttpError::Broken`] if the connection breaks, [`HttpError::TooLarge`] if there are more bytes.
     pub async fn read(&mut self, most: usize) -> Result<Bytes, HttpError> {
-        // What the server announces, if it announces anything.
+        // The announced size, if there is one.
         if self.0.size_hint().lower() > most as u64 {
             return Err(HttpError::TooLarge(most));
         }
@@ -52,7 +52,7 @@ impl Stream for Body {
                 Some(Err(cause)) => {
                     return Poll::Ready(Some(Err(HttpError::Broken(cause.into()))));
                 }
-                // A frame without data has trailers, which nobody reads.
+                // A frame without data has trailers, which are ignored.
                 Some(Ok(frame)) => {
                     if let Ok(bytes) = frame.into_data() {
                         return Poll::Ready(Some(Ok(bytes)));

@@ -1,4 +1,4 @@
-//! Connections for a pool, made in whatever way the server is reached.
+//! The connections of a pool, made in the way that the server is reached.
 
 use std::{
     io,
@@ -20,13 +20,13 @@ use super::http_client::UrlConnector;
 use super::pool::BoxError;
 use crate::dial::{Dial, Io};
 
-/// How long a connection may take to be made, TLS included.
+/// The time limit for making a connection, TLS included.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Makes the pool's connections.
 #[derive(Clone, Debug)]
 pub(super) enum Connector {
-    /// To one port of one machine, whatever the URL of a request says.
+    /// To one port of one machine; the URL of a request does not matter.
     Dial { dial: Arc<dyn Dial>, port: u16 },
     /// To the server that the URL of a request names.
     #[cfg(feature = "https")]
@@ -64,10 +64,10 @@ impl tower_service::Service<Uri> for Connector {
     }
 }
 
-/// A connection, as the pool wants it.
+/// A connection in the form that the pool needs.
 pub(super) struct Dialled {
     io: Box<dyn Io>,
-    /// Its other end is a proxy, which is told the whole URL.
+    /// True if the other end is a proxy, which gets the whole URL.
     is_proxied: bool,
 }
 

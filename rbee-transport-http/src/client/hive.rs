@@ -1,4 +1,4 @@
-//! [`HttpHive`]: a machine whose agent is another process.
+//! [`HttpHive`]: a hive in another process.
 
 mod models;
 mod watch;
@@ -30,15 +30,15 @@ use crate::wire::{
     sse::Event,
 };
 
-/// How long a hive may take to answer what needs no work.
+/// The time limit for a response that needs no work.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// Beyond the grace it was given: how long a hive may take to stop a worker by force, and to answer.
+/// Time beyond the given grace in which a hive kills a worker and responds.
 const SLACK: Duration = Duration::from_secs(20);
-/// A stream that says nothing for this long, not even that it waits, is broken.
+/// A stream that sends nothing for this long, not even a heartbeat, is broken.
 const SILENCE: Duration = Duration::from_secs(60);
 
-/// A hive that is reached over HTTP. Its workers are reached by the same way, at ports of their own: their tokens go
-/// straight to whoever asks, and never through the hive.
+/// A hive that is reached over HTTP. Its workers are reached in the same way, each at a port of its own. A worker's
+/// tokens go straight to the caller, never through the hive.
 ///
 /// ```no_run
 /// # async fn example() -> rbee_core::Result<()> {
@@ -56,14 +56,14 @@ const SILENCE: Duration = Duration::from_secs(60);
 pub struct HttpHive {
     info: HiveInfo,
     endpoint: Endpoint,
-    /// It was shut down from here.
+    /// True once this client has shut it down.
     down: AtomicBool,
-    /// The highest revision that was reported.
+    /// The highest revision reported so far.
     seen: Arc<AtomicU64>,
 }
 
 impl HttpHive {
-    /// The hive of this name behind this endpoint; it need not be there yet.
+    /// The hive of this name behind this endpoint; it does not need to be running yet.
     pub fn new(id: HiveId, endpoint: Endpoint) -> Self {
         let info = HiveInfo::http(id, endpoint.dial().host(), endpoint.port());
         Self { info, endpoint, down: AtomicBool::new(false), seen: Arc::default() }
@@ -72,22 +72,22 @@ impl HttpHive {
     /// Asks the hive behind this endpoint for its name.
     ///
     /// # Errors
-    /// [`ErrorKind::HiveUnreachable`] where it does not answer, [`ErrorKind::Unauthorized`] where it wants another
+    /// [`ErrorKind::HiveUnreachable`] if it does not respond, [`ErrorKind::Unauthorized`] if it requires another
     /// token.
     pub async fn connect(endpoint: Endpoint) -> Result<Self> {
         let health: Health = endpoint.health(TIMEOUT).await?;
         Ok(Self::new(health.hive, endpoint))
     }
 
-    /// Where it is.
+    /// The endpoint of the hive.
     pub fn endpoint(&self) -> &Endpoint {
         &self.endpoint
     }
 
-    /// Who it says that it is.
+    /// The identity and state that the hive reports.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] where another hive answers.
+    /// [`ErrorKind::Config`] if another hive responds.
     pub async fn health(&self) -> Result<Health> {
         let health: Health = self.endpoint.health(TIMEOUT).await?;
         if health.hive == self.info.id {
@@ -108,7 +108,7 @@ impl HttpHive {
         Arc::new(HttpWorker::new(endpoint, Arc::new(address.info)))
     }
 
-    /// Asks for something that answers with progress, and in the end with an event of the name `last`.
+    /// Sends a request that is answered by progress events and a final event named `last`.
     async fn work<T: DeserializeOwned>(
         &self,
         path: &str,
@@ -121,7 +121,7 @@ impl HttpHive {
         let mut events = events.with_silence_limit(SILENCE);
         loop {
             let event = self.next(&mut events).await?;
-            // Both streams name these two alike.
+            // Both streams use the same names for these two.
             match &*event.name {
                 spawning::PROGRESS => {
                     let ProgressBody { done, total } = self.read(&event)?;
@@ -154,7 +154,7 @@ impl HttpHive {
         })
     }
 
-    /// What is wrong with a stream is the hive's, and no worker's.
+    /// The error of a stream as an error of the hive, not of a worker.
     fn broken(&self, error: Error) -> Error {
         let message = format!("hive {}: {}", self.info.id, error.message());
         Error::new(ErrorKind::HiveUnreachable, message).with_source(error)
@@ -171,7 +171,7 @@ fn path_of(id: WorkerId) -> String {
 
 #[async_trait]
 impl HiveBackend for HttpHive {
-    /// To run the hive is somebody else's part: that it is there, and is the one it should be, is checked first.
+    /// Does not start the hive: this only checks that it is there and is the expected one.
     ///
     /// # Errors
     /// Also those of [`health`](HttpHive::health).
@@ -214,7 +214,7 @@ impl HiveBackend for HttpHive {
         let told =
             self.endpoint.open(Method::POST, wire::SHUTDOWN, Some(&order), grace + SLACK).await;
         match told {
-            // It was told before, and is gone.
+            // It received the order before, and is gone.
             Err(error)
                 if error.kind() == ErrorKind::HiveUnreachable
                     && self.down.load(Ordering::Acquire) =>

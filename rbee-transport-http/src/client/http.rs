@@ -15,10 +15,10 @@ use crate::{
     wire::{CORRELATION_ID, ErrorBody, HEALTH, Up, hive::PART_CONTENT_TYPE},
 };
 
-/// Unused connections that are kept.
+/// The most unused connections that are kept.
 const MOST_IDLE: usize = 64;
 
-/// A daemon: where it is, and the token it takes. Cloning shares the pool of connections.
+/// A daemon: its address, and the token it accepts. Clones share the pool of connections.
 #[derive(Clone)]
 pub struct Endpoint {
     pool: Pool,
@@ -35,7 +35,7 @@ impl fmt::Debug for Endpoint {
 }
 
 impl Endpoint {
-    /// The daemon on this port of the machine that is reached in this way.
+    /// The daemon on this port of the machine that `dial` reaches.
     pub fn new(dial: Arc<dyn Dial>, port: u16, token: Option<Token>) -> Self {
         let pool = Pool::new(Connector::Dial { dial: dial.clone(), port }, MOST_IDLE);
         let host = dial.host();
@@ -44,13 +44,13 @@ impl Endpoint {
         Self { pool, authority: format!("{host}:{port}").into(), dial, port, token }
     }
 
-    /// Shows this token, also when it is replaced later.
+    /// Uses this token, also after it is replaced.
     pub fn with_token(mut self, token: SharedToken) -> Self {
         self.token = Some(token);
         self
     }
 
-    /// Its machine and port, `127.0.0.1:7835` for instance.
+    /// Its machine and port, for example `127.0.0.1:7835`.
     pub fn authority(&self) -> &str {
         &self.authority
     }
@@ -65,10 +65,10 @@ impl Endpoint {
         &self.dial
     }
 
-    /// Sends a request and waits for the head of the answer.
+    /// Sends a request and waits for the head of the response.
     ///
     /// # Errors
-    /// [`ErrorKind::HiveUnreachable`] where the daemon cannot be reached; what it answers, where that is an error.
+    /// [`ErrorKind::HiveUnreachable`] if the daemon cannot be reached; otherwise the error that it responds with.
     pub async fn send<B: Serialize>(
         &self,
         method: Method,
@@ -80,29 +80,29 @@ impl Endpoint {
         self.exchange(request).await
     }
 
-    /// `GET`, and the whole of the answer.
+    /// Sends a `GET`, and waits for the whole response.
     ///
     /// # Errors
-    /// As [`send`](Self::send), and [`ErrorKind::HiveUnreachable`] where the answer does not come within `limit`.
+    /// As [`send`](Self::send), and [`ErrorKind::HiveUnreachable`] if the response does not arrive within `limit`.
     pub async fn get<T: DeserializeOwned>(&self, path: &str, limit: Duration) -> Result<T> {
         self.call(Method::GET, path, None::<&()>, limit).await
     }
 
-    /// Who the daemon is, a hive's or a worker's: what it answers on [`HEALTH`].
+    /// The identity of the daemon, a hive or a worker: its response on [`HEALTH`].
     ///
     /// # Errors
-    /// As [`get`](Self::get), and [`ErrorKind::Unauthorized`] for an endpoint without a token: the daemon says that it is
-    /// up, and nothing else.
+    /// As [`get`](Self::get), and [`ErrorKind::Unauthorized`] for an endpoint without a token: the daemon then only
+    /// says that it is up.
     pub(crate) async fn health<T: DeserializeOwned>(&self, limit: Duration) -> Result<T> {
         if self.token.is_some() {
             return self.get(HEALTH, limit).await;
         }
         self.get::<Up>(HEALTH, limit).await?;
-        let message = format!("{} is up, and wants its token before it says more", self.authority);
+        let message = format!("{} is up, and requires its token for anything more", self.authority);
         Err(Error::new(ErrorKind::Unauthorized, message))
     }
 
-    /// A request, and the whole of the answer.
+    /// Sends a request, and waits for the whole response.
     ///
     /// # Errors
     /// As [`get`](Self::get).
@@ -117,10 +117,10 @@ impl Endpoint {
         self.within(path, limit, answered).await
     }
 
-    /// As [`send`](Self::send), but not for longer than `limit`.
+    /// As [`send`](Self::send), but for at most `limit`.
     ///
     /// # Errors
-    /// As [`send`](Self::send), and [`ErrorKind::HiveUnreachable`] where the answer does not begin in time.
+    /// As [`send`](Self::send), and [`ErrorKind::HiveUnreachable`] if the response does not begin in time.
     pub async fn open<B: Serialize>(
         &self,
         method: Method,
@@ -131,7 +131,7 @@ impl Endpoint {
         self.within(path, limit, self.send(method, path, body, None)).await
     }
 
-    /// Sends bytes, which stand at this place of a whole of `all`, and waits for the answer.
+    /// Sends bytes that belong at this offset of a whole of `all` bytes, and waits for the response.
     ///
     /// # Errors
     /// As [`open`](Self::open).
@@ -152,7 +152,7 @@ impl Endpoint {
         self.within(path, limit, self.exchange(request)).await.map(drop)
     }
 
-    /// `GET` of what follows this byte; the bytes are still to come.
+    /// Sends a `GET` for the bytes from this offset on; the bytes have not arrived yet.
     ///
     /// # Errors
     /// As [`open`](Self::open).
@@ -198,7 +198,8 @@ impl Endpoint {
         let body = match body {
             Some(body) => serde_json::to_vec(body).map_err(internal)?.into(),
             None if reads => Bytes::new(),
-            // Daemons change something only for requests that say they are JSON: no web page sends those unasked.
+            // Daemons change state only for requests of content type JSON: web pages do not send those without
+            // permission.
             None => Bytes::from_static(b"{}"),
         };
         if !body.is_empty() {
@@ -233,7 +234,7 @@ impl Endpoint {
         Error::new(ErrorKind::HiveUnreachable, message).with_source(cause)
     }
 
-    /// Reads the error that a daemon answered with.
+    /// Reads the error of a response.
     async fn refusal(&self, response: Response<Body>) -> Error {
         let status = response.status();
         let answer = HttpAnswer { response, authority: self.authority.clone() };
@@ -247,7 +248,7 @@ impl Endpoint {
     }
 }
 
-/// The kind of an error that says no more than its status.
+/// The kind of an error of which only the status is known.
 fn kind_of(status: StatusCode) -> ErrorKind {
     match status {
         StatusCode::UNAUTHORIZED => ErrorKind::Unauthorized,

@@ -1,4 +1,4 @@
-//! [`HttpClient`]: requests to servers that are named by a URL.
+//! [`HttpClient`]: requests to servers that a URL names.
 
 mod trust;
 mod url_connector;
@@ -12,11 +12,11 @@ use super::{Body, HttpError, connector::Connector, pool::Pool};
 pub use trust::Trust;
 pub(super) use url_connector::UrlConnector;
 
-/// Requests to servers that are named by a URL, over one pool of kept-alive connections: HTTP/1.1, plain or over TLS.
+/// Sends requests to servers that a URL names, over one pool of kept-alive connections: HTTP/1.1, plain or over TLS.
 /// Clones share the pool.
 ///
-/// - A redirection is never followed, so what a request carries goes to the server it names and to no other.
-/// - A connection is made within 5 seconds, or the request fails. All else takes as long as the caller waits.
+/// - Redirects are never followed, so a request goes to the server it names and to no other.
+/// - A connection is made within 5 seconds, or the request fails. There is no other timeout.
 /// - The proxies that `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` name are used, except to this machine.
 ///
 /// ```no_run
@@ -37,23 +37,23 @@ pub struct HttpClient {
 }
 
 impl HttpClient {
-    /// Checks the certificates of servers against these. Without them, requests over TLS fail.
+    /// A client that checks the certificates of servers against `trust`. Without it, requests over TLS fail.
     pub fn new(trust: Option<Trust>) -> Self {
         Self::with_proxies(trust, Matcher::from_env())
     }
 
     fn with_proxies(trust: Option<Trust>, proxies: Matcher) -> Self {
         let connector = UrlConnector::new(trust, proxies);
-        // How many there are is limited by the requests that run side by side.
+        // The number of concurrent requests limits how many there are.
         let pool = Pool::new(Connector::Url(connector.clone()), usize::MAX);
         Self { pool, connector }
     }
 
-    /// Sends a request and waits for the head of the answer, whatever its status is. The URL of the request has a scheme
-    /// and a host.
+    /// Sends a request and waits for the head of the response, whatever its status is. The URL of the request has a
+    /// scheme and a host.
     ///
     /// # Errors
-    /// [`HttpError::Connect`] if there is no connection, [`HttpError::Broken`] if it breaks before the head is there.
+    /// [`HttpError::Connect`] if there is no connection, [`HttpError::Broken`] if it breaks before the head arrives.
     pub async fn send(&self, request: Request<Bytes>) -> Result<Response<Body>, HttpError> {
         let mut request = request.map(Full::new);
         if let Some(shown) = self.connector.proxy_authorization(request.uri()) {

@@ -28,19 +28,20 @@ use super::{Body, HttpClient, HttpError, Trust, chain};
 use ask::Ask;
 use stream::Chunks;
 
-/// How long the server may take to say that it is there, and to send the text of an error.
+/// The time limit for a health check, and for the text of an error.
 const ANSWER: Duration = Duration::from_secs(4);
-/// The longest text of an error that is read, in bytes.
+/// The longest error text that is read, in bytes.
 const MOST_ERROR: usize = 64 << 10;
-/// What the address of an API can be.
+/// The allowed addresses of an API.
 const ALLOWED: &str = "allowed is http://HOST:PORT/v1 or https://HOST/v1";
-/// The longest answer with vectors, in bytes.
+/// The longest response with vectors, in bytes.
 const MOST_VECTORS: usize = 256 << 20;
 
-/// A server with an OpenAI-compatible API, as a worker: llama.cpp, vLLM, any other, also one that rbee did not start.
+/// A server with an OpenAI-compatible API as a worker: llama.cpp, vLLM or another one, also one that rbee did not
+/// start.
 ///
-/// It tells no token ids, so a stream that it begins cannot be continued elsewhere. Prompts are rendered by the server's
-/// own chat template.
+/// It reports no token ids, so a stream that it began cannot be continued on another worker. Prompts are rendered by
+/// the server's own chat template.
 ///
 /// ```
 /// use rbee_core::WorkerInfo;
@@ -69,13 +70,13 @@ impl fmt::Debug for OpenAiWorker {
 }
 
 impl OpenAiWorker {
-    /// The server behind this address, which ends in `/v1` as a rule. What it is and can do stands in `info`; that it
-    /// cannot resume is set here. A certificate is checked against those that the system trusts. A server on another
-    /// machine is reached through the proxy that the environment names.
+    /// The server at this address, which usually ends in `/v1`. `info` describes it; resuming is turned off here. A
+    /// certificate is checked against those that the system trusts. A server on another machine is reached through
+    /// the proxy that the environment names.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] if it is no address, or if the system has no certificates to check an `https` server
-    /// against.
+    /// [`ErrorKind::Config`] if the address is invalid, or if the system has no certificates to check an `https`
+    /// server against.
     pub fn new(base: &str, mut info: WorkerInfo) -> Result<Self> {
         let wrong = |why: String| {
             let message = format!("{base:?} is not the address of an API: {why}");
@@ -83,8 +84,11 @@ impl OpenAiWorker {
         };
         let after_scheme = base.split_once("://").map_or(base, |(_, rest)| rest);
         if after_scheme.split('/').next().is_some_and(|authority| authority.contains('@')) {
-            // A name and a password would be shown with the address.
-            return Err(Error::new(ErrorKind::Config, "an API's address has no password in it"));
+            // Messages show the address, so they would show a name and a password in it.
+            return Err(Error::new(
+                ErrorKind::Config,
+                "an API's address must not contain a name or a password",
+            ));
         }
         let url: Uri = base.parse().map_err(|cause| wrong(format!("{cause}; {ALLOWED}")))?;
         let trust = match url.scheme_str() {
@@ -106,16 +110,16 @@ impl OpenAiWorker {
         })
     }
 
-    /// What the server calls the model; its reference by default.
+    /// Sets the server's name for the model; its reference by default.
     pub fn with_model(mut self, name: &str) -> Self {
         self.model = name.into();
         self
     }
 
-    /// The key that the server wants.
+    /// Sets the key that the server requires.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] where it cannot be sent; it is not repeated.
+    /// [`ErrorKind::Config`] if it cannot be sent; the message does not repeat it.
     pub fn with_key(mut self, key: &str) -> Result<Self> {
         let mut value = HeaderValue::from_str(&format!("Bearer {key}")).map_err(|_| {
             let message = "the API key has characters that cannot be sent";
@@ -126,8 +130,8 @@ impl OpenAiWorker {
         Ok(self)
     }
 
-    /// The server knows `top_k`, `min_p` and `repetition_penalty`, as llama.cpp and vLLM do. Without this, requests that
-    /// ask for them are refused: OpenAI's own API does not know them.
+    /// Says that the server knows `top_k`, `min_p` and `repetition_penalty`, as llama.cpp and vLLM do. Without this,
+    /// requests that use them are refused: OpenAI's own API does not know them.
     pub fn with_extended_sampling(mut self) -> Self {
         self.extended = true;
         self
@@ -141,13 +145,13 @@ impl OpenAiWorker {
         }
     }
 
-    /// Sends a request, and waits for the head of the answer.
+    /// Sends a request, and waits for the head of the response.
     async fn send(&self, request: http::Result<Request<Bytes>>) -> Result<Response<Body>> {
         let request = request.map_err(|cause| self.unsendable(cause))?;
         self.client.send(request).await.map_err(|cause| self.lost(cause))
     }
 
-    /// Posts, and waits for the head of a good answer.
+    /// Sends a `POST`, and waits for the head of a successful response.
     async fn post(&self, ask: &Ask<'_>, run: &Run) -> Result<Response<Body>> {
         let body = serde_json::to_vec(ask).map_err(|cause| self.unsendable(cause))?;
         let request = self
@@ -166,7 +170,8 @@ impl OpenAiWorker {
 
     fn lost(&self, cause: HttpError) -> Error {
         let message = format!("{} cannot be reached: {}", self.base, chain(&cause));
-        // Once there is a connection the run may have begun: some servers answer only when they have the first token.
+        // Once there is a connection, the run may have begun: some servers respond only when they have the first
+        // token.
         let kind = match cause {
             HttpError::Connect(_) => ErrorKind::WorkerUnreachable,
             HttpError::Broken(_) | HttpError::TooLarge(_) => ErrorKind::WorkerLost,
@@ -178,7 +183,7 @@ impl OpenAiWorker {
         Error::new(ErrorKind::WorkerFault, format!("{}: {what}", self.base))
     }
 
-    /// What the server refused with.
+    /// The error that the server responded with.
     async fn refusal(&self, answer: Response<Body>) -> Error {
         let status = answer.status();
         let after = answer.headers().get(header::RETRY_AFTER).and_then(|after| {
@@ -250,12 +255,12 @@ impl OpenAiWorker {
         match &run.job.task {
             Task::Generate { .. } if !can.generate => unsupported("does not generate text"),
             Task::Embed { .. } if !can.embed => unsupported("makes no vectors"),
-            // Some servers answer even this.
+            // Some servers accept even this.
             Task::Generate { prompt: Prompt::Chat(messages), .. } if messages.is_empty() => {
                 let message = "messages is empty; allowed is at least one message";
                 Err(Error::for_client(ErrorKind::InvalidRequest, message).with_param("messages"))
             }
-            _ if !run.resume.is_empty() => unsupported("cannot go on with another's answer"),
+            _ if !run.resume.is_empty() => unsupported("cannot continue another worker's answer"),
             _ => Ok(()),
         }
     }
@@ -294,7 +299,7 @@ impl Worker for OpenAiWorker {
         }
     }
 
-    /// Asks the server for its models: whether it answers, and takes our key.
+    /// Asks the server for its models, to check that it responds and accepts the key.
     async fn health(&self) -> Result<WorkerHealth> {
         let asked = self.send(self.request(Method::GET, "/models").body(Bytes::new()));
         let late = |_| {
@@ -302,7 +307,7 @@ impl Worker for OpenAiWorker {
             Error::new(ErrorKind::WorkerLost, message)
         };
         let answer = timeout(ANSWER, asked).await.map_err(late)??;
-        // Not every server lists models; one that refuses our key is of no use.
+        // Not every server lists models; one that refuses the key is of no use.
         if matches!(answer.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
             || answer.status().is_server_error()
         {
@@ -313,7 +318,7 @@ impl Worker for OpenAiWorker {
     }
 }
 
-/// Tokens counted, as the server tells.
+/// Token counts, as the server reports them.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 struct Counted {
     #[serde(default)]
@@ -322,7 +327,7 @@ struct Counted {
     completion_tokens: u32,
 }
 
-/// What a server says when it refuses.
+/// The error of a server.
 #[derive(Debug, Default)]
 struct Refusal {
     message: Option<String>,
@@ -331,12 +336,12 @@ struct Refusal {
 }
 
 impl Refusal {
-    /// Reads OpenAI's shape, and what others do instead.
+    /// Reads OpenAI's shape, and the variants of other servers.
     fn read(body: &[u8]) -> Self {
         let Ok(value) = serde_json::from_slice::<serde_json::Value>(body) else {
             return Self::default();
         };
-        // vLLM puts it at the top, others under "error", which with some is the text itself.
+        // vLLM puts it at the top level, others under "error", which for some is the text itself.
         let error = value.get("error").unwrap_or(&value);
         let text = |name: &str| error.get(name).and_then(|text| text.as_str());
         let message = error.as_str().or_else(|| text("message")).or_else(|| text("detail"));
@@ -360,7 +365,7 @@ impl Refusal {
             404 => ErrorKind::ModelNotFound,
             429 => ErrorKind::WorkerBusy,
             501 => ErrorKind::Unsupported,
-            // 401 and 403 are about our key, and no fault of whoever asked.
+            // 401 and 403 are about the key of rbee, and no fault of the client.
             _ => ErrorKind::WorkerFault,
         }
     }

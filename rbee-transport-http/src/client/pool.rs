@@ -1,4 +1,4 @@
-//! A pool of kept-alive HTTP/1.1 connections: what every client sends its requests through.
+//! A pool of kept-alive HTTP/1.1 connections, which every client uses.
 
 use std::time::Duration;
 
@@ -12,22 +12,22 @@ use hyper_util::{
 
 use super::{Body, connector::Connector};
 
-/// How long an unused connection is kept. Shorter than servers keep it, so that it is rarely closed under a request.
+/// How long an unused connection is kept. Shorter than servers keep it, so that it is rarely closed during a request.
 const IDLE: Duration = Duration::from_secs(45);
 
-/// An error of any type, which another thread may look at.
+/// An error of any type that can be sent to and shared with other threads.
 pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Why a request got no answer, or not the whole of it.
+/// Why a request got no response, or only a part of it.
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
     /// No connection could be made, so nothing was sent.
     #[error(transparent)]
     Connect(BoxError),
-    /// The connection broke, or what came is not HTTP. The server may have acted on the request.
+    /// The connection broke, or the bytes are not HTTP. The server may have acted on the request.
     #[error(transparent)]
     Broken(BoxError),
-    /// The body is larger than the caller takes.
+    /// The body is larger than the caller's limit.
     #[error("the body is larger than {0} bytes")]
     TooLarge(usize),
 }
@@ -47,8 +47,8 @@ impl Pool {
         Self(client)
     }
 
-    /// Sends a request and waits for the head of the answer, whatever its status is. Redirections are not followed. A
-    /// request is sent again only if the connection was closed before anything of it was sent.
+    /// Sends a request and waits for the head of the response, whatever its status is. Redirects are not followed. A
+    /// request is sent again only if the connection was closed before any of it was sent.
     pub(super) async fn send(
         &self,
         request: Request<Full<Bytes>>,

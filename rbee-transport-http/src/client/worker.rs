@@ -22,7 +22,7 @@ use crate::wire::{
     worker::{Cancel, Cancelled, End, Execute, Health, Phase, frame},
 };
 
-/// How long a worker may take to say how it is.
+/// The time limit for a health check.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A worker that is reached over HTTP. Dropping a run's stream closes its connection, which cancels the run.
@@ -33,31 +33,31 @@ pub struct HttpWorker {
 }
 
 impl HttpWorker {
-    /// The worker of this identity behind this endpoint.
+    /// The worker behind this endpoint, with this description.
     pub fn new(endpoint: Endpoint, info: Arc<WorkerInfo>) -> Self {
         Self { endpoint, info }
     }
 
-    /// Asks the worker behind this endpoint who it is.
+    /// Asks the worker behind this endpoint for its description.
     ///
     /// # Errors
-    /// [`ErrorKind::WorkerUnreachable`] where it does not answer, [`ErrorKind::WorkerBusy`] while it loads, and what its load
-    /// failed with.
+    /// [`ErrorKind::WorkerUnreachable`] if it does not respond, [`ErrorKind::WorkerBusy`] while it loads, or the
+    /// error that its load failed with.
     pub async fn connect(endpoint: Endpoint) -> Result<Self> {
         let health = ask(&endpoint).await?;
         let info = ready(health)?.0;
         Ok(Self::new(endpoint, Arc::new(info)))
     }
 
-    /// Where it is.
+    /// The endpoint of the worker.
     pub fn endpoint(&self) -> &Endpoint {
         &self.endpoint
     }
 
-    /// Ends the run of a job, and returns when it is over; says whether there was one. Idempotent.
+    /// Ends the run of a job, and returns when it is over: true if there was one. Idempotent.
     ///
     /// # Errors
-    /// [`ErrorKind::WorkerUnreachable`] where the worker does not answer.
+    /// [`ErrorKind::WorkerUnreachable`] if the worker does not respond.
     pub async fn cancel(&self, job: JobId) -> Result<bool> {
         let path = wire::worker::CANCEL;
         let order = Some(&Cancel { job });
@@ -70,7 +70,7 @@ async fn ask(endpoint: &Endpoint) -> Result<Health> {
     endpoint.health::<Health>(HEALTH_TIMEOUT).await.map_err(unreachable)
 }
 
-/// What a worker that is ready says of itself.
+/// The description and health of a worker that is ready.
 fn ready(health: Health) -> Result<(WorkerInfo, WorkerHealth)> {
     match (health.phase, health.info, health.error) {
         (Phase::Ready, Some(info), _) => Ok((info, health.health.unwrap_or_default())),
@@ -81,16 +81,17 @@ fn ready(health: Health) -> Result<(WorkerInfo, WorkerHealth)> {
         )),
         _ => Err(Error::new(
             ErrorKind::WorkerFault,
-            format!("worker {} does not say who it is", health.worker),
+            format!("worker {} does not describe itself", health.worker),
         )),
     }
 }
 
-/// A worker that does not answer is not there, so nothing has begun on it; what it answers stays what it is.
+/// A worker that does not respond is not there, so nothing has begun on it; errors that it responds with stay
+/// unchanged.
 fn unreachable(error: Error) -> Error {
     let message = match error.kind() {
         ErrorKind::HiveUnreachable => error.message().to_owned(),
-        // The token was right when the worker started: whoever listens there now is somebody else.
+        // The token was right when the worker started: another program listens there now.
         ErrorKind::Unauthorized => format!("the worker is no longer there: {error}"),
         _ => return error,
     };
@@ -149,7 +150,7 @@ impl Stream for Outputs {
     }
 }
 
-/// Reads an event; one of an unknown name is passed over.
+/// Reads an event; an event of an unknown name is ignored.
 fn output(event: &Event) -> Result<Option<Output>> {
     let output = match &*event.name {
         frame::TOKEN => {

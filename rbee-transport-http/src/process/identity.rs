@@ -1,4 +1,4 @@
-//! Which process it is, beyond its number, which the system gives again to others.
+//! The identity of a process beyond its number, which the system reuses.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Identity {
     pid: i32,
-    /// Opaque; equal for one process, and different for any other that gets its number, also after a reboot.
+    /// Opaque; equal for one process, and different for any later process with its number, also after a reboot.
     started: Box<str>,
 }
 
@@ -20,18 +20,18 @@ impl fmt::Display for Identity {
 }
 
 impl Identity {
-    /// The process that has this number now, also where it has ended and nobody has waited for it yet.
+    /// The process that has this number now, also if it has ended and was not waited for yet.
     pub(crate) fn of(pid: u32) -> Option<Self> {
         let pid = i32::try_from(pid).ok()?;
         Some(Self { pid, started: look(pid)?.started })
     }
 
-    /// Does it live?
+    /// True if it is alive.
     pub(crate) fn is_alive(&self) -> bool {
         look(self.pid).is_some_and(|seen| !seen.dead && seen.started == self.started)
     }
 
-    /// Its number, as the system counts.
+    /// Its number in the system.
     pub(crate) fn number(&self) -> Option<u32> {
         u32::try_from(self.pid).ok()
     }
@@ -41,18 +41,18 @@ impl Identity {
     }
 }
 
-/// What the system tells of a number.
+/// What the system reports about a process number.
 struct Seen {
     started: Box<str>,
     dead: bool,
 }
 
-/// Seconds of the clock would not do on Linux: they are computed from the time of the boot, which moves when the
-/// clock is set.
+/// Seconds of the clock are not usable on Linux: they are computed from the boot time, which moves when the clock is
+/// set.
 #[cfg(target_os = "linux")]
 fn look(pid: i32) -> Option<Seen> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name of the program comes second, in parentheses, and may hold anything.
+    // The name of the program comes second, in parentheses, and may contain anything.
     let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
     let dead = matches!(fields.next()?, "Z" | "X" | "x");
     let ticks = fields.nth(18)?;

@@ -1,4 +1,4 @@
-//! What a process says, in a file: a pipe would break when its reader dies before it.
+//! The output of a process, in a file: a pipe would break if its reader ended before the process.
 
 use std::{
     fs::{self, File},
@@ -8,11 +8,11 @@ use std::{
 
 use rbee_core::private_files::open_own;
 
-/// A file may grow to this, in bytes, between two looks at it.
+/// The size that a file may reach between two checks, in bytes.
 const MOST: u64 = 4 << 20;
-/// What is kept of one that has grown too large.
+/// The size that a file is cut to when it has grown too large.
 const KEPT: u64 = 256 << 10;
-/// What is shown of the last words, in bytes and in lines.
+/// How much of the last output is shown, in bytes and in lines.
 const SHOWN: u64 = 4 << 10;
 const SHOWN_LINES: usize = 12;
 
@@ -29,7 +29,7 @@ impl LogFile {
         &self.0
     }
 
-    /// Begins it anew, for a process to write to.
+    /// Empties the file, for a process to write to.
     pub(crate) fn create(&self) -> io::Result<File> {
         self.remove();
         open_own(&self.0, File::options().create_new(true).append(true))
@@ -43,20 +43,20 @@ impl LogFile {
         }
     }
 
-    /// Drops the older part where it has grown too large.
+    /// Drops the older part if the file has grown too large.
     pub(crate) fn trim(&self) -> io::Result<()> {
         if fs::metadata(&self.0)?.len() <= MOST {
             return Ok(());
         }
         let kept = read_end(&self.0, KEPT)?;
-        // The process appends, so it goes on at the new end.
+        // The process appends, so it continues at the new end.
         let mut file = open_own(&self.0, File::options().append(true))?;
         file.set_len(0)?;
-        file.write_all(b"... what was said before is gone: the log had grown too large\n")?;
+        file.write_all(b"... earlier output was removed: the log had grown too large\n")?;
         file.write_all(&kept)
     }
 
-    /// The last lines, for people; empty where nothing was said.
+    /// The last lines, for people; empty if there are none.
     pub(crate) fn last_words(&self) -> String {
         let Ok(end) = read_end(&self.0, SHOWN) else { return String::new() };
         let text = String::from_utf8_lossy(&end);

@@ -1,4 +1,4 @@
-//! A process that runs: its end is noticed, and it can be ended.
+//! A running process: its end is noticed, and it can be ended.
 
 use std::{io, process::ExitStatus, time::Duration};
 
@@ -7,17 +7,17 @@ use tokio::{process::Child, sync::watch, time::timeout};
 
 use super::Identity;
 
-/// How long a process that was killed may take to be gone.
+/// How long a killed process may take to end.
 const KILL_TIMEOUT: Duration = Duration::from_secs(10);
-/// Between two looks, where the system does not tell of the end.
+/// The interval between two checks, if the system does not report the end.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// How a process ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Ended {
-    /// In words.
+    /// A description for people.
     pub(crate) how: String,
-    /// What it left with; none where it was killed, or was not our child.
+    /// Its exit code; `None` if it was killed or was not a child of this process.
     pub(crate) code: Option<i32>,
 }
 
@@ -33,7 +33,7 @@ impl From<ExitStatus> for Ended {
     }
 }
 
-/// A process that leads a process group of its own. Dropping this leaves it alone.
+/// A process that leads a process group of its own. Dropping this does not end it.
 #[derive(Clone, Debug)]
 pub(crate) struct Running {
     identity: Identity,
@@ -45,7 +45,7 @@ impl Running {
     pub(crate) fn child(child: Child) -> io::Result<Self> {
         let gone = || io::Error::other("the process ended at once");
         let pid = child.id().ok_or_else(gone)?;
-        // As long as nobody has waited for the child its number is its own, also where it has ended already.
+        // Until it is waited for, the child keeps its number, even if it has already ended.
         let identity = Identity::of(pid);
         let (tell, ended) = watch::channel(None);
         let watched = identity.clone();
@@ -56,7 +56,7 @@ impl Running {
         Ok(Self { identity: identity.ok_or_else(gone)?, ended })
     }
 
-    /// A process that was started earlier; none where it lives no more.
+    /// A process that was started earlier; `None` if it is no longer alive.
     pub(crate) fn found(identity: Identity) -> Option<Self> {
         if !identity.is_alive() {
             return None;
@@ -75,7 +75,7 @@ impl Running {
         &self.identity
     }
 
-    /// Waits for its end.
+    /// Waits until it ends.
     pub(crate) async fn ended(&self) -> Ended {
         let mut ended = self.ended.clone();
         match ended.wait_for(Option::is_some).await {
@@ -88,7 +88,7 @@ impl Running {
         self.ended.borrow().is_some()
     }
 
-    /// Ends it at once. What it had started goes with it.
+    /// Kills it at once, with the processes that it started.
     pub(crate) fn kill(&self) {
         self.signal(Signal::KILL);
     }
@@ -104,7 +104,7 @@ impl Running {
         }
     }
 
-    /// Asks it to end, and forces it after `grace`; returns when it is gone.
+    /// Asks it to end, and kills it after `grace`; returns when it is gone.
     pub(crate) async fn end(&self, grace: Duration) {
         if !grace.is_zero() {
             self.signal(Signal::TERM);
@@ -122,7 +122,7 @@ impl Running {
 
 async fn wait_for_child(mut child: Child, identity: Option<&Identity>) -> Ended {
     if let Some(identity) = identity {
-        // Before it is waited for, which frees its number: then the group is surely its own.
+        // Before it is waited for, which frees its number: until then the group is certainly its own.
         #[cfg(target_os = "linux")]
         if pidfd::wait(identity).await.is_ok() {
             end_group(identity);
@@ -135,10 +135,10 @@ async fn wait_for_child(mut child: Child, identity: Option<&Identity>) -> Ended 
     }
 }
 
-/// Ends what the process had started and left behind in its group.
+/// Ends the processes that it started and left behind in its group.
 fn end_group(identity: &Identity) {
     if let Some(pid) = identity.pid() {
-        // An error says that nobody is left.
+        // An error means that none is left.
         let _ = kill_process_group(pid, Signal::KILL);
     }
 }
@@ -162,7 +162,10 @@ mod pidfd {
 
     use super::Identity;
 
-    /// Waits until the process has ended; fails where the system cannot tell.
+    /// Waits until the process has ended.
+    ///
+    /// # Errors
+    /// If the system cannot report the end.
     pub(super) async fn wait(identity: &Identity) -> io::Result<()> {
         let Some(pid) = identity.pid() else { return Ok(()) };
         let fd = match pidfd_open(pid, PidfdFlags::empty()) {
@@ -170,12 +173,12 @@ mod pidfd {
             Err(rustix::io::Errno::SRCH) => return Ok(()),
             Err(error) => return Err(error.into()),
         };
-        // Looked at after the number was bound to the process that has it: another would differ.
+        // Checked after the number was bound to the process that has it: another process would differ.
         if !identity.is_alive() {
             return Ok(());
         }
-        #[expect(unsafe_code, reason = "the runtime has to be promised how the descriptor behaves")]
-        // SAFETY: an `OwnedFd` names the same open descriptor for as long as it lives, and `AsyncFd` owns it.
+        #[expect(unsafe_code, reason = "the runtime relies on the behavior of the descriptor")]
+        // SAFETY: an `OwnedFd` names the same open descriptor until it is dropped, and `AsyncFd` owns it.
         let registered = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) };
         registered?.readable().await.map(drop)
     }

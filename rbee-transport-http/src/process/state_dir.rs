@@ -1,4 +1,4 @@
-//! What is remembered of processes, so that they are found again.
+//! The records of processes on disk, by which they are found again.
 
 use std::{
     fs::{self, File, TryLockError},
@@ -9,14 +9,14 @@ use std::{
 use rbee_core::{Error, ErrorKind, Result, private_files::open_own};
 use serde::{Serialize, de::DeserializeOwned};
 
-/// The most of what is remembered of one process that is read, in bytes.
+/// The largest record that is read, in bytes.
 const MOST_BYTES: u64 = 1 << 20;
 
 /// A directory that only its user can read, with a JSON file and a log for each process.
 #[derive(Clone, Debug)]
 pub(crate) struct StateDir(PathBuf);
 
-/// The only user of a directory; it is given up when this is dropped, or its process ends.
+/// The exclusive use of a directory; it ends when this is dropped or its process ends.
 #[derive(Debug)]
 pub(crate) struct Lock(#[expect(dead_code, reason = "held, not used")] File);
 
@@ -25,22 +25,23 @@ impl StateDir {
         Self(path)
     }
 
-    /// Makes the directory if it is not there, and keeps others out of it.
+    /// Makes the directory if it is missing, and denies access to others.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] if it is another's, or others can look into it and it has files that no hive has made.
+    /// [`ErrorKind::Config`] if it belongs to another user, or if others can read it and it has files that no hive
+    /// has made.
     pub(crate) fn create(&self) -> Result<()> {
         rbee_core::private_files::private_directory(&self.0, |names| {
-            // A store of models in it may have been made first.
+            // A model store in it may have been made first.
             let is_used = names.iter().any(|name| name == "lock") || names == ["models"];
             is_used && names.iter().all(|name| is_ours(name))
         })
     }
 
-    /// Makes sure that nobody else works on it.
+    /// Locks the directory.
     ///
     /// # Errors
-    /// [`ErrorKind::Conflict`] where somebody does.
+    /// [`ErrorKind::Conflict`] if another process has locked it.
     pub(crate) fn lock(&self) -> Result<Lock> {
         let path = self.0.join("lock");
         let file = open_own(&path, File::options().create(true).truncate(false).write(true));
@@ -63,12 +64,12 @@ impl StateDir {
         super::LogFile::new(self.0.join(format!("{name}.log")))
     }
 
-    /// The file of this name in it, which is about no process.
+    /// The path of a file of this name in it that is not a process record.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
 
-    /// Writes the file of this name, for its user alone from its first moment, and all of it or nothing.
+    /// Writes the file of this name, readable by its user alone from the start, and atomically.
     pub(crate) fn write_private(&self, name: &str, bytes: &[u8]) -> Result<()> {
         let (path, new) = (self.path(name), self.path(&format!("{name}.new")));
         let write = || {
@@ -84,7 +85,7 @@ impl StateDir {
         self.0.join(format!("{name}.json"))
     }
 
-    /// Remembers a process, so that a reader finds all of it or nothing.
+    /// Records a process, atomically.
     pub(crate) fn write(&self, name: &str, value: &impl Serialize) -> Result<()> {
         let (path, new) = (self.file(name), self.0.join(format!("{name}.new")));
         let write = || {
@@ -96,7 +97,7 @@ impl StateDir {
         write().map_err(|cause: io::Error| self.wrong(&path, cause))
     }
 
-    /// What is remembered under this name. What cannot be understood is as good as nothing.
+    /// The record of this name; `None` if there is none or it cannot be read.
     pub(crate) fn read<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
         let path = self.file(name);
         let mut text = Vec::new();
@@ -108,12 +109,12 @@ impl StateDir {
             Ok(_) => serde_json::from_slice(&text),
         };
         read.inspect_err(
-            |error| tracing::warn!(path = %path.display(), %error, "not understood; passed over"),
+            |error| tracing::warn!(path = %path.display(), %error, "not understood; ignored"),
         )
         .ok()
     }
 
-    /// Forgets a process.
+    /// Removes the record of a process.
     pub(crate) fn remove(&self, name: &str) {
         let path = self.file(name);
         if let Err(error) = fs::remove_file(&path)
@@ -123,7 +124,7 @@ impl StateDir {
         }
     }
 
-    /// The names of the files that end so.
+    /// The names of the files with this extension.
     pub(crate) fn names(&self, extension: &str) -> Vec<String> {
         let Ok(entries) = fs::read_dir(&self.0) else { return Vec::new() };
         let name = |path: PathBuf| {
@@ -138,7 +139,8 @@ impl StateDir {
     }
 }
 
-/// Makes a file for its owner alone. What a run left that was killed, or whatever else has the name, is not written to.
+/// Makes a file for its owner alone. An existing file of this name, for example left by a killed run, is not written
+/// to.
 fn create_anew(path: &Path) -> io::Result<File> {
     match fs::remove_file(path) {
         Err(cause) if cause.kind() != io::ErrorKind::NotFound => return Err(cause),
@@ -147,7 +149,7 @@ fn create_anew(path: &Path) -> io::Result<File> {
     open_own(path, File::options().create_new(true).write(true))
 }
 
-/// Returns true for the names of what hives keep in their state directories.
+/// Returns true for the names of files that hives keep in their state directories.
 fn is_ours(name: &str) -> bool {
     let extension = Path::new(name).extension().and_then(|extension| extension.to_str());
     matches!(name, "lock" | "models" | "workers" | "token" | "address")

@@ -1,4 +1,4 @@
-//! Finding again what an earlier hive had started.
+//! Adopts the workers that a previous hive started.
 
 use std::{sync::Arc, time::Duration};
 
@@ -22,11 +22,11 @@ use crate::{
     },
 };
 
-/// How long a worker may take to say who it is.
+/// How long a worker may take to respond.
 const ANSWER: Duration = Duration::from_secs(5);
 
-/// Takes in every worker that is remembered and lives. One that does not answer is killed, and what is remembered of
-/// those that are gone is removed.
+/// Adopts every recorded worker that is alive. One that does not respond is killed, and the records of those that are
+/// gone are removed.
 pub(super) async fn adopt(
     config: &Config,
     machine: &Devices,
@@ -79,20 +79,20 @@ async fn one(
         Ok(Health { worker, phase: Phase::Loading, .. }) if worker == id => {
             let (spec, books) = (process.record.spec.clone(), books.clone());
             if table.insert(process).is_ok() {
-                tracing::info!(worker = %id, "found a worker again that loads its model yet");
+                tracing::info!(worker = %id, "found a worker again that still loads its model");
                 tokio::spawn(async move {
                     if let Err(error) = books.spawn(id, &spec, Progress::ignore()).await {
-                        tracing::warn!(worker = %id, %error, "a worker that was found again is none");
+                        tracing::warn!(worker = %id, %error, "a worker that was found again is unusable");
                     }
                 });
             }
         }
         answer => {
             let why = match answer {
-                Ok(health) => format!("it answers as {} and is {:?}", health.worker, health.phase),
+                Ok(health) => format!("it responds as {} and is {:?}", health.worker, health.phase),
                 Err(error) => error.to_string(),
             };
-            tracing::warn!(worker = %id, why, "a worker that lives but does not answer is killed");
+            tracing::warn!(worker = %id, why, "a worker that is alive but does not respond is killed");
             process.running.end(Duration::ZERO).await;
             config.state_dir.remove(name);
         }

@@ -1,4 +1,4 @@
-//! Starting a worker process, and waiting until it is usable.
+//! Starts a worker process, and waits until it is usable.
 
 use std::{
     path::{Path, PathBuf},
@@ -31,16 +31,16 @@ use crate::{
     },
 };
 
-/// Ports that are tried, where others take them between the choice and the use.
+/// How many ports are tried, in case another program takes one between the choice and the use.
 const PORT_TRIES: usize = 5;
-/// Between two looks at a worker that is not ready: the first, and the longest.
+/// The interval between two checks of a worker that is not ready: the first, and the longest.
 const LOOK: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(250));
-/// How long one answer may take.
+/// The time limit for one response.
 const ANSWER: Duration = Duration::from_secs(5);
-/// How long it may take to hand over the order, which fits into a pipe.
+/// The time limit for writing the order, which fits into a pipe.
 const HAND_OVER: Duration = Duration::from_secs(5);
 
-/// Makes workers that are processes.
+/// Makes workers that are processes of their own.
 #[derive(Debug)]
 pub(super) struct ProcessFactory {
     config: Config,
@@ -48,7 +48,7 @@ pub(super) struct ProcessFactory {
     devices: Devices,
 }
 
-/// A process that is not ready. It is killed where its load is given up.
+/// A process that is not ready. It is killed if its load is abandoned.
 struct Loading {
     process: Process,
     ready: bool,
@@ -62,9 +62,9 @@ impl Drop for Loading {
     }
 }
 
-/// Why a process is no worker.
+/// Why a process did not become a worker.
 enum Failure {
-    /// Its port was another's.
+    /// Another program had its port.
     PortTaken,
     Other(Error),
 }
@@ -95,7 +95,7 @@ impl WorkerFactory for ProcessFactory {
         progress: Progress,
     ) -> Result<Arc<dyn Worker>> {
         for _ in 0..PORT_TRIES {
-            // One that an earlier hive had started, and that loads yet, is there already.
+            // A worker that a previous hive started and that still loads is already in the table.
             let process = match self.table.get(id) {
                 Some(process) => process,
                 None => self.spawn(id, spec).await?,
@@ -116,9 +116,8 @@ impl WorkerFactory for ProcessFactory {
                 }
             }
         }
-        let message = format!(
-            "worker {id} found {PORT_TRIES} ports taken that had been free a moment before"
-        );
+        let message =
+            format!("worker {id} found {PORT_TRIES} ports taken that were free a moment before");
         Err(Error::new(ErrorKind::WorkerLost, message))
     }
 }
@@ -137,7 +136,7 @@ fn check_format(on_disk: &ModelOnDisk, engines: &[EngineCommand]) -> Result<()> 
     Err(Error::new(ErrorKind::ModelIncompatible, message))
 }
 
-/// rbee's own worker does one run at a time. An engine takes its whole context when it starts.
+/// rbee's own worker does one run at a time. An engine reserves its whole context when it starts.
 fn limits(model: &ModelRef, engines: &[EngineCommand], context: Option<u32>) -> WorkerLimits {
     match engines.iter().find(|engine| engine.serves(model)) {
         Some(engine) => {
@@ -152,7 +151,7 @@ impl ProcessFactory {
         Self { config, table, devices }
     }
 
-    /// Starts a process and tells it what to be.
+    /// Starts a process and writes its order to it.
     async fn spawn(&self, id: WorkerId, spec: &WorkerSpec) -> Result<Process> {
         let config = &self.config;
         let Confined { visible, devices } = Confined::to(&spec.devices, &self.devices.read().await);
@@ -180,14 +179,14 @@ impl ProcessFactory {
         let output = log.create().map_err(|cause| failed("the log of", cause))?;
         let also = output.try_clone().map_err(|cause| failed("the log of", cause))?;
         let mut command = Command::new(&program);
-        // Only what helps a reader of `ps`. The whole name is a secret between hive and worker: who answers with it
-        // on the worker's port has read the order.
+        // Only what helps a reader of `ps`. The full id is a secret between hive and worker: a process that responds
+        // with it on the worker's port has read the order.
         let short: String = id.to_string().chars().take(8).collect();
         command.args(&config.arguments);
         command.args(["--worker", &short, "--model", spec.model.as_str()]);
         command.stdin(Stdio::piped()).stdout(output).stderr(also).process_group(0);
         command.env("CUDA_DEVICE_ORDER", "PCI_BUS_ID").env("CUDA_VISIBLE_DEVICES", visible);
-        // The settings and secrets of this process are not the worker's.
+        // The settings and secrets of this process do not go to the worker.
         let ours = |name: &std::ffi::OsStr| name.to_str().is_some_and(|n| n.starts_with("RBEE_"));
         for (name, _) in std::env::vars_os().filter(|(name, _)| ours(name)) {
             command.env_remove(name);
@@ -205,8 +204,8 @@ impl ProcessFactory {
         };
         let process = Process { endpoint: record.endpoint(), record, running, log };
         let loading = Loading { process, ready: false };
-        // Remembered before it knows what to be: whatever happens to this process in between, the child finds the end
-        // of its input and ends, or is found again.
+        // Recorded before it gets its order: if this process ends in between, the child sees the end of its input and
+        // ends, or is found again.
         self.table.state_dir().write(&id.to_string(), &loading.process.record)?;
         self.table.insert(loading.process.clone())?;
         let mut order = serde_json::to_vec(&start).map_err(|cause| {
@@ -214,10 +213,10 @@ impl ProcessFactory {
         })?;
         order.push(b'\n');
         if let Some(mut stdin) = stdin {
-            // Where it does not read, it has ended or will not answer; either tells more than this error would.
+            // If it does not read, it has ended or will not respond; either error says more than this one would.
             let handed = tokio::time::timeout(HAND_OVER, stdin.write_all(&order)).await;
             if !matches!(handed, Ok(Ok(()))) {
-                tracing::debug!(worker = %id, "the worker did not take its order");
+                tracing::debug!(worker = %id, "the worker did not read its order");
             }
         }
         Ok(loading.keep())
@@ -228,7 +227,8 @@ impl ProcessFactory {
             return Ok(program.clone());
         }
         let here = std::env::current_exe().map_err(|cause| {
-            let message = "this program does not know where it lies; say where llm-worker-rbee is";
+            let message =
+                "this program does not know its own path; set the path of llm-worker-rbee";
             Error::new(ErrorKind::Config, message).with_source(cause)
         })?;
         Ok(here.with_file_name(PROGRAM))
@@ -260,14 +260,14 @@ impl ProcessFactory {
         let (mut heard, mut delay, mut told) = (began, LOOK.0, ProgressBody::default());
         loop {
             match process.endpoint.get::<Health>(wire::HEALTH, ANSWER).await {
-                // Another program has the port; ours will notice, and end.
+                // Another program has the port; the worker will notice, and end.
                 Ok(health) if health.worker != id => {}
                 Ok(Health { phase: Phase::Failed, error, .. }) => {
                     return Err(error.map_or_else(
                         || {
                             Error::new(
                                 ErrorKind::WorkerFault,
-                                "it failed to load, and said not why",
+                                "it failed to load, and gave no reason",
                             )
                         },
                         Error::from,
@@ -276,7 +276,7 @@ impl ProcessFactory {
                 Ok(Health { phase: Phase::Ready, info: Some(info), .. }) => {
                     if (info.id, &info.hive, &info.model) != (id, &self.config.id, &spec.model) {
                         let message = format!(
-                            "worker {id} of hive {} with {} says that it is {info:?}",
+                            "worker {id} of hive {} with {} describes itself as {info:?}",
                             self.config.id, spec.model
                         );
                         return Err(Error::new(ErrorKind::WorkerFault, message));
@@ -309,19 +309,19 @@ impl ProcessFactory {
 }
 
 impl Loading {
-    /// Lets it live.
+    /// Keeps the process: dropping this no longer kills it.
     fn keep(mut self) -> Process {
         self.ready = true;
         self.process.clone()
     }
 }
 
-/// What a worker sees of the machine.
+/// The devices that a worker sees.
 #[derive(Debug, PartialEq, Eq)]
 struct Confined {
     /// The value of `CUDA_VISIBLE_DEVICES`.
     visible: String,
-    /// The worker's devices, as it numbers them.
+    /// The worker's devices, in its own numbering.
     devices: Vec<u32>,
 }
 
@@ -334,7 +334,7 @@ impl Confined {
         let mut devices = Vec::new();
         for index in wanted.iter().copied() {
             if is_cuda(index) && index > 0 {
-                // Device n + 1 is what CUDA counts as n, and in the worker the nth that it is shown.
+                // Device n + 1 is number n for CUDA, and in the worker the nth of its visible devices.
                 ordinals.push((index - 1).to_string());
                 devices.push(u32::try_from(ordinals.len()).unwrap_or(u32::MAX));
             } else {

@@ -1,4 +1,4 @@
-//! What goes on while a hive is up: its workers hear that it lives, and their logs stay within bounds.
+//! The tasks while a hive is up: they renew the leases of its workers, and trim their logs.
 
 use std::{cmp::Reverse, fs, sync::Arc, time::Duration};
 
@@ -9,9 +9,9 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::table::{Process, Table};
 use crate::wire;
 
-/// How often the logs are looked at.
+/// The interval between two checks of the logs.
 const LOGS: Duration = Duration::from_secs(5);
-/// Logs of workers that are gone.
+/// The most logs of ended workers that are kept.
 const MOST_OLD_LOGS: usize = 16;
 
 /// Never returns.
@@ -21,15 +21,15 @@ pub(super) async fn keep(table: Arc<Table>, beat: Duration) {
     logs.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            // The first is at once: workers that were found again have waited.
+            // The first is at once: adopted workers have waited.
             _ = renewals.tick() => {
                 let all = table.all();
-                // One that hangs holds up none of the others, and not the next round.
+                // A worker that hangs delays neither the others nor the next round.
                 join_all(all.iter().map(|process| renew(process, beat / 2))).await;
             }
             _ = logs.tick() => {
                 let table = table.clone();
-                // An error says that the runtime is shut down.
+                // An error means that the runtime is shut down.
                 let _ = tokio::task::spawn_blocking(move || trim(&table)).await;
             }
         }
@@ -41,7 +41,7 @@ async fn renew(process: &Process, limit: Duration) {
     let worker = process.record.id;
     match tokio::time::timeout(limit, told).await {
         Ok(Ok(_)) => {}
-        // One that starts does not listen yet.
+        // A worker that starts does not listen yet.
         Ok(Err(error)) => tracing::debug!(%worker, %error, "the lease could not be renewed"),
         Err(_) => tracing::warn!(%worker, "the lease could not be renewed within {limit:?}"),
     }

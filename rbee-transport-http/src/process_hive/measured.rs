@@ -1,4 +1,4 @@
-//! What a worker process takes, as its hive sees it.
+//! The memory of a worker process, as its hive measures it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,11 +10,11 @@ use tokio::time::timeout;
 
 use crate::client::HttpWorker;
 
-/// How long the system may take to say what a process takes.
+/// How long the system may take to report the memory of a process.
 const TIMEOUT: Duration = Duration::from_millis(500);
 
-/// A worker whose memory is looked up beside what it says itself: the hive also sees what the engine takes that the worker
-/// has started, and what grows while it runs.
+/// A worker whose memory is measured in addition to its own report: the hive also sees the memory of an engine that
+/// the worker has started, and growth while it runs.
 #[derive(Debug)]
 pub(super) struct Measured {
     worker: HttpWorker,

@@ -18,7 +18,7 @@ use crate::{
     token::Token,
 };
 
-/// What is remembered of a worker, for the next hive.
+/// The record of a worker, for the next hive.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Record {
     pub(super) id: WorkerId,
@@ -30,7 +30,7 @@ pub(super) struct Record {
 }
 
 impl Record {
-    /// Where the hive itself reaches it.
+    /// The endpoint at which the hive itself reaches it.
     pub(super) fn endpoint(&self) -> Endpoint {
         let host = match self.host {
             IpAddr::V4(any) if any.is_unspecified() => "127.0.0.1".to_owned(),
@@ -51,13 +51,13 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// The error for its end.
+    /// The error for its unexpected end.
     pub(super) async fn lost(&self) -> Error {
         let ended = self.running.ended().await;
         let mut message = format!("worker {} ended ({})", self.record.id, ended.how);
         let words = self.log.last_words();
         if !words.is_empty() {
-            message = format!("{message}; its last words were:\n{words}");
+            message = format!("{message}; its last output was:\n{words}");
         }
         Error::new(ErrorKind::WorkerLost, message)
     }
@@ -73,7 +73,7 @@ pub(super) struct Table {
 #[derive(Debug, Default)]
 struct Inner {
     processes: BTreeMap<WorkerId, Process>,
-    /// Workers that are being stopped, with the number of those who do.
+    /// Workers that are being stopped, with the number of callers that stop each.
     stopping: BTreeMap<WorkerId, usize>,
 }
 
@@ -103,10 +103,10 @@ impl Table {
         self.inner().processes.values().cloned().collect()
     }
 
-    /// Takes a process in. From here on its end is noticed, and told to those who watch.
+    /// Adds a process. From here on its end is noticed and reported to watchers.
     ///
     /// # Errors
-    /// [`ErrorKind::Cancelled`] where the worker is being stopped.
+    /// [`ErrorKind::Cancelled`] if the worker is being stopped.
     pub(super) fn insert(self: &Arc<Self>, process: Process) -> Result<()> {
         let id = process.record.id;
         {
@@ -127,7 +127,7 @@ impl Table {
         Ok(())
     }
 
-    /// A process whose load has failed is gone.
+    /// Removes a process whose load has failed.
     pub(super) fn forget(&self, process: &Process) {
         self.ended(process, Error::new(ErrorKind::Cancelled, "its load failed"));
     }
@@ -147,7 +147,7 @@ impl Table {
         if asked {
             process.log.remove();
         } else if let Some(books) = self.books.upgrade() {
-            // One that never became ready is not among them: its load tells why.
+            // A worker that never became ready is not among them: its load reports the error.
             if books.lost(id, why.clone()) {
                 tracing::warn!(worker = %id, %why, "a worker is gone");
             }
@@ -158,13 +158,13 @@ impl Table {
         self.inner().stopping.contains_key(&id)
     }
 
-    /// From now on, until this is dropped, no process of this name is taken in.
+    /// Refuses new processes of this id until the returned value is dropped.
     pub(super) fn stopping(&self, id: WorkerId) -> Stopping<'_> {
         *self.inner().stopping.entry(id).or_default() += 1;
         Stopping { table: self, id }
     }
 
-    /// Ends every process, side by side.
+    /// Ends every process, concurrently.
     pub(super) async fn end_all(&self, grace: Duration) {
         let all: Vec<_> = self.inner().processes.keys().copied().collect();
         let stops = all.into_iter().map(|id| async move { self.stopping(id).end(grace).await });
@@ -180,7 +180,7 @@ pub(super) struct Stopping<'a> {
 }
 
 impl Stopping<'_> {
-    /// Ends the process, and forgets it.
+    /// Ends the process, and removes it.
     pub(super) async fn end(&self, grace: Duration) {
         let Some(process) = self.table.get(self.id) else { return };
         process.running.end(grace).await;

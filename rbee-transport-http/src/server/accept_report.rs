@@ -1,4 +1,4 @@
-//! Warnings about connections that could not be taken, or were closed for others: one line for many of them.
+//! Warnings about connections that were not accepted, or were closed for others: one line for many of them.
 
 use std::{fmt, io, net::IpAddr, time::Duration};
 
@@ -6,23 +6,23 @@ use tokio::time::Instant;
 
 use super::connections::Spare;
 
-/// Between two lines.
+/// The interval between two lines.
 pub(super) const INTERVAL: Duration = Duration::from_secs(10);
 
-/// Something that is worth a warning.
+/// An event that is worth a warning.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Event<'a> {
     /// A connection was closed to make room for one of this address.
     Closed(Spare, IpAddr),
-    /// A connection of this address was refused: it has as many as it may have.
+    /// A connection of this address was refused: the address has reached its limit.
     Refused(IpAddr),
     /// All connections are in use, and one of this address waits.
     Waits(IpAddr),
-    /// The operating system gave no connection.
+    /// The operating system could not accept a connection.
     Failed(&'a io::Error),
 }
 
-/// Counts what happens, and says it once in an [`INTERVAL`].
+/// Counts events, and logs them once per [`INTERVAL`].
 #[derive(Debug, Default)]
 pub(super) struct AcceptReport {
     counts: Counts,
@@ -86,13 +86,13 @@ impl AcceptReport {
         counts.peer = Some(peer);
     }
 
-    /// When the next line is due, if there is anything to say.
+    /// When the next line is due; `None` if there is nothing to log.
     pub(super) fn due(&self) -> Option<Instant> {
         let next = || self.last_said.map_or_else(Instant::now, |last| last + INTERVAL);
         (!self.counts.is_empty()).then(next)
     }
 
-    /// Writes the line, if it is due. `open` connections are open, of `most` that can be.
+    /// Logs the line if it is due. `open` of at most `most` connections are open.
     pub(super) fn say(&mut self, now: Instant, open: usize, most: usize) {
         if self.counts.is_empty() || self.last_said.is_some_and(|last| now < last + INTERVAL) {
             return;
@@ -118,14 +118,14 @@ mod tests {
             report.note(Event::Closed(Spare::Silent, peer));
             report.note(Event::Failed(&io::ErrorKind::Other.into()));
             let (said, now) = (report.last_said, Instant::now());
-            // The clock may have gone on since it was looked at.
+            // The clock may have moved since it was read.
             tokio::time::advance(Duration::from_nanos(1)).await;
             report.say(now, 5, 5);
             lines += usize::from(report.last_said != said);
             tokio::time::advance(Duration::from_millis(50)).await;
         }
         assert_eq!(lines, 5, "50 seconds");
-        // What was counted last is not lost either.
+        // The last counts are not lost either.
         assert_eq!(report.counts.to_string(), "199 silent closed, 199 not accepted");
         tokio::time::sleep_until(report.due().unwrap()).await;
         report.say(Instant::now(), 5, 5);

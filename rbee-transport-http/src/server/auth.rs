@@ -1,4 +1,4 @@
-//! Who may ask.
+//! The token check of a daemon.
 
 use axum::{
     extract::{Request, State},
@@ -14,8 +14,8 @@ use crate::{
     wire::{self, Up},
 };
 
-/// Lets a request through that comes from an allowed place and carries the token. A caller that shows no token is told that
-/// the daemon is up, if it asks for that, and nothing else.
+/// Passes a request on if it comes from an allowed origin and carries the token. A caller without a token can only
+/// ask whether the daemon is up.
 pub(super) async fn check(
     State(token): State<SharedToken>,
     request: Request,
@@ -32,14 +32,14 @@ pub(super) async fn check(
     }
 }
 
-/// A wrong token is refused here too: its owner expects more than this answer.
+/// A wrong token is refused here too: its owner expects more than this response.
 fn asks_whether_up(request: &Request) -> bool {
     *request.method() == Method::GET
         && request.uri().path() == wire::HEALTH
         && !request.headers().contains_key(header::AUTHORIZATION)
 }
 
-/// Does the request carry this token?
+/// Checks that the request carries this token.
 pub(super) fn authorize(token: &SharedToken, headers: &HeaderMap) -> Result<()> {
     let refuse = |message: &'static str| Err(Error::new(ErrorKind::Unauthorized, message));
     let Some(value) = headers.get(header::AUTHORIZATION) else {
@@ -51,6 +51,6 @@ pub(super) fn authorize(token: &SharedToken, headers: &HeaderMap) -> Result<()> 
     });
     match given {
         Some(given) if token.matches(given) => Ok(()),
-        _ => refuse("the token is not the right one"),
+        _ => refuse("the token is wrong"),
     }
 }

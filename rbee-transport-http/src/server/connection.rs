@@ -26,7 +26,7 @@ use super::{
 };
 use crate::dial::Io;
 
-/// A connection that was accepted.
+/// An accepted connection.
 pub(super) struct Connection {
     pub(super) limits: Limits,
     pub(super) tls: Option<Acceptor>,
@@ -36,7 +36,7 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Serves it until it ends. If it is closed to make room for another one, this is dropped.
+    /// Serves it until it ends. If it is closed to make room for another one, this future is dropped.
     pub(super) async fn serve(self, stream: TcpStream) {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY could not be set");
@@ -73,7 +73,7 @@ impl Connection {
                         let answer: Response<Body> = answer.await?;
                         Ok::<_, Infallible>(answer.map(|body| HeldBody::hold(body, in_request)))
                     }
-                    // It is being closed, and asked at the same moment: nothing has been done of what it asked for.
+                    // It is being closed at the same moment: nothing of the request has been done.
                     None => std::future::pending().await,
                 }
             }
@@ -88,7 +88,7 @@ impl Connection {
         let mut first_head = Some(Box::pin(tokio::time::sleep(self.limits.first_head_timeout)));
         let (mut listener, mut told) = (None, false);
         let ended = std::future::poll_fn(|cx| {
-            // Before the question, so that a signal that is sent between the two is noticed.
+            // Before the check, so that a signal between the two is noticed.
             listener.get_or_insert_with(|| self.shutdown.listen(cx.waker()));
             if !told && self.shutdown.is_sent() {
                 told = true;
@@ -115,7 +115,7 @@ impl Connection {
     }
 }
 
-/// The body of a request; it says when it waits for the client.
+/// The body of a request; it reports when it waits for the client.
 struct RequestBody {
     body: Incoming,
     connected: Arc<Connected>,

@@ -1,17 +1,17 @@
-//! The connections that a server has open: how many, from whom, and which of them is closed to make room.
+//! The open connections of a server: how many, from whom, and which of them is closed to make room.
 //!
-//! When there is no room for a new connection, one that serves nobody is closed for it, in this order:
+//! If there is no room for a new connection, an unused one is closed for it, in this order:
 //!
-//! 1. the oldest that has not asked for anything yet, if it is older than `FIRST_GRACE`;
+//! 1. the oldest that has not sent a request yet, if it is older than `FIRST_GRACE`;
 //! 2. the one that has been idle longest between two requests;
 //! 3. the one whose client has read nothing for longest, or sends nothing of a body that it has announced, if that is
 //!    longer than `STALL_GRACE`;
-//! 4. the oldest that has not asked for anything yet, if it is older than `YOUNG_GRACE`.
+//! 4. the oldest that has not sent a request yet, if it is older than `YOUNG_GRACE`.
 //!
-//! A request that is served is never broken off. So a flood of silent connections only closes itself, and a client that
-//! asks at once is served. If nothing can be closed, the new connection waits. Only a peer that has its share of all
-//! connections never waits, because others would wait with it: its own are closed without step 4's grace, or the new
-//! one is refused.
+//! A request that is being served is never aborted. So a flood of silent connections only closes itself, and a client
+//! that sends a request at once is served. If nothing can be closed, the new connection waits. Only a peer that has
+//! reached its own share of the connections never waits, because others would wait with it: its own connections are
+//! closed without the grace time of step 4, or the new one is refused.
 
 mod spare;
 
@@ -30,10 +30,10 @@ use tokio::{sync::Notify, task::AbortHandle, time::Instant};
 pub(super) use spare::Spare;
 use spare::{Activity, Member, STALL_GRACE, SpareSet, YOUNG_GRACE};
 
-/// Between two looks at all connections for bodies that do not come.
+/// The interval between two scans of all connections for bodies that do not arrive.
 const SCAN_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Whose connection it is. Whoever has an IPv6 address has 2^64 of them, so those count as one.
+/// The peer of a connection. An IPv6 client has 2^64 addresses, so those count as one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Peer {
     /// This machine.
@@ -56,7 +56,7 @@ impl From<IpAddr> for Peer {
     }
 }
 
-/// How many connections there may be.
+/// The limits on the number of connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Caps {
     pub(super) all: usize,
@@ -67,7 +67,7 @@ pub(super) struct Caps {
 }
 
 impl Caps {
-    /// How many may hold a descriptor beyond all that are open, because they are just being closed.
+    /// How many may hold a descriptor in addition to the open ones, because they are just being closed.
     fn closing(&self) -> usize {
         (self.all / 16).min(64)
     }
@@ -83,9 +83,9 @@ impl Caps {
 /// Why there is no room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Full {
-    /// Its peer has as many connections as it may have, and all are used.
+    /// The peer has reached its limit, and all its connections are in use.
     Peer,
-    /// All connections are used.
+    /// All connections are in use.
     All,
 }
 
@@ -93,7 +93,7 @@ pub(super) enum Full {
 #[derive(Debug)]
 pub(super) struct ConnectionTable {
     caps: Caps,
-    /// What [`Shared::body_awaited`] counts from.
+    /// The start of the times in [`Shared::body_awaited`].
     epoch: Instant,
     state: Mutex<State>,
     /// Notified, once, after [`State::is_awaited`] was set, when a connection has ended or can be closed.
@@ -103,7 +103,7 @@ pub(super) struct ConnectionTable {
 #[derive(Debug, Default)]
 struct State {
     next: u64,
-    /// Connections that hold a descriptor, those that are being closed among them.
+    /// Connections that hold a descriptor, including those that are being closed.
     held: usize,
     /// Connections that are not being closed.
     open: usize,
@@ -124,7 +124,7 @@ struct PeerState {
 struct Slot {
     peer: Peer,
     activity: Activity,
-    /// Where it stands in the sets of those that can be closed.
+    /// Its position in the sets of those that can be closed.
     spare: Option<(Spare, u64)>,
     entry: Arc<Shared>,
     task: Option<AbortHandle>,
@@ -138,7 +138,7 @@ struct Closing {
 }
 
 impl Closing {
-    /// Ends its task. Not under the lock of the table, which the end of the task takes.
+    /// Aborts its task. Must not run under the lock of the table, which the end of the task takes.
     fn close(self) -> Spare {
         if let Some(task) = self.task {
             task.abort();
@@ -157,12 +157,12 @@ impl ConnectionTable {
         self.caps
     }
 
-    /// How many connections are open.
+    /// The number of open connections.
     pub(super) fn open(&self) -> usize {
         self.lock().open
     }
 
-    /// Takes in a connection from this peer; what it was that was closed for it, if anything.
+    /// Admits a connection from this peer; also returns what was closed for it, if anything.
     ///
     /// # Errors
     /// If there is no room, and none can be made.
@@ -201,8 +201,8 @@ impl ConnectionTable {
         Ok((connected, closing.map(Closing::close)))
     }
 
-    /// Waits until those that were told to close have given back their descriptors, but for a few: so a flood is worked
-    /// off at the speed of its acceptance.
+    /// Waits until the connections that are being closed have released their descriptors, except for a few: so a
+    /// flood is handled at the speed of its acceptance.
     pub(super) async fn settled(&self) {
         loop {
             {
@@ -216,20 +216,20 @@ impl ConnectionTable {
         }
     }
 
-    /// Waits until it may be worthwhile to ask for room again.
+    /// Waits until a new attempt to find room may succeed.
     pub(super) async fn changed(&self) {
         self.lock().is_awaited = true;
-        // After a while more can be closed, which is no event.
+        // After a while more connections can be closed; no event reports that.
         let _ = tokio::time::timeout(YOUNG_GRACE, self.changed.notified()).await;
     }
 
-    /// Closes the connection that is of the least use, for its descriptor.
+    /// Closes the least useful connection, to free its descriptor.
     pub(super) fn close_one(&self, now: Instant) -> Option<Spare> {
         let closing = self.lock().close_one(self.epoch, None, now);
         closing.map(Closing::close)
     }
 
-    /// The task that serves a connection: it is aborted when the connection is closed to make room.
+    /// Sets the task that serves a connection: it is aborted if the connection is closed to make room.
     pub(super) fn served_by(&self, connection: &Id, task: AbortHandle) {
         let mut state = self.lock();
         // It may have ended already.
@@ -269,7 +269,7 @@ impl ConnectionTable {
         }
         self.tell(&mut state);
         drop(state);
-        // Only now: it may be the last to hold the task.
+        // Only now: this may be the last reference to the task.
         drop(slot);
     }
 
@@ -285,7 +285,7 @@ impl ConnectionTable {
 }
 
 impl State {
-    /// Puts a connection into the sets of those that can be closed, if it can be.
+    /// Adds a connection to the sets of those that can be closed, if it can be.
     fn place(&mut self, id: u64, now: Instant) {
         let Some(slot) = self.slots.get_mut(&id) else { return };
         let Some(spare) = slot.activity.spare() else { return };
@@ -298,7 +298,7 @@ impl State {
         }
     }
 
-    /// Takes it out of them.
+    /// Removes it from these sets.
     fn displace(&mut self, id: u64) {
         let Some(slot) = self.slots.get_mut(&id) else { return };
         let Some((spare, turn)) = slot.spare.take() else { return };
@@ -324,8 +324,8 @@ impl State {
         Some(Closing { why, task })
     }
 
-    /// A connection whose request has been waiting for more of its body for long. All are looked at, but not often: this
-    /// is for when nothing else can be closed.
+    /// A connection whose request has waited long for more of its body. Scans all connections, but not often: only if
+    /// nothing else can be closed.
     fn bodiless(&mut self, epoch: Instant, peer: Option<Peer>, now: Instant) -> Option<u64> {
         if self.next_scan.is_some_and(|next| now < next) {
             return None;
@@ -347,7 +347,7 @@ impl State {
         found
     }
 
-    /// One of this peer's is not open any more.
+    /// Counts one open connection less for this peer.
     fn leave(&mut self, peer: Peer) {
         self.open -= 1;
         if let Some(state) = self.peers.get_mut(&peer) {
@@ -359,28 +359,28 @@ impl State {
     }
 }
 
-/// Names a connection of a table.
+/// Identifies a connection in a table.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Id(u64);
 
-/// What the table and the connection tell each other without a lock.
+/// State that the table and the connection share without a lock.
 #[derive(Debug, Default)]
 struct Shared {
     has_asked: AtomicBool,
-    /// Since when more of a body has been waited for, in milliseconds from the table's epoch; 0 if none is.
+    /// Since when more of a body is awaited, in milliseconds from the table's epoch; 0 if none is.
     body_awaited: AtomicU64,
 }
 
-/// Never 0, which means none.
+/// Never 0, which stands for "not awaited".
 fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX).max(1)
 }
 
-/// How many connections the server has at most: an extension of every request, for rules on what one client may hold.
+/// The connection limit of the server: an extension of every request, for limits on a single client.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ConnectionCap(pub(super) usize);
 
-/// A place in the table. It is given back when this is dropped: after the connection's descriptor.
+/// An entry of the table. It is released when this is dropped, after the connection's descriptor.
 #[derive(Debug)]
 pub(super) struct Connected {
     table: Arc<ConnectionTable>,
@@ -393,17 +393,17 @@ impl Connected {
         Id(self.id)
     }
 
-    /// How many connections there may be beside it, with it.
+    /// The connection limit of its table.
     pub(super) fn cap(&self) -> ConnectionCap {
         ConnectionCap(self.table.caps.all)
     }
 
-    /// Has the client asked for anything yet?
+    /// True if the client has sent a request.
     pub(super) fn has_asked(&self) -> bool {
         self.entry.has_asked.load(Ordering::Relaxed)
     }
 
-    /// A request begins; it is over when the result is dropped. `None` if the connection is being closed.
+    /// Begins a request, which ends when the result is dropped. `None` if the connection is being closed.
     pub(super) fn begin(self: &Arc<Self>) -> Option<InRequest> {
         self.entry.has_asked.store(true, Ordering::Relaxed);
         self.got_body();
@@ -414,12 +414,12 @@ impl Connected {
         began.then(|| InRequest(self.clone()))
     }
 
-    /// The client takes nothing of what there is for it, or takes something again.
+    /// Records that the client does not read what is sent, or reads again.
     pub(super) fn write_blocked(&self, is_blocked: bool) {
         self.table.update(self.id, |slot| slot.activity.is_write_blocked = is_blocked);
     }
 
-    /// More of a body is waited for from now on, if it was not before.
+    /// Records that more of a body is awaited from now on, if it was not before.
     pub(super) fn awaits_body(&self) {
         if self.entry.body_awaited.load(Ordering::Relaxed) == 0 {
             let now = millis(self.table.epoch.elapsed());
@@ -427,7 +427,7 @@ impl Connected {
         }
     }
 
-    /// More of a body has come, or none is wanted any more.
+    /// Records that more of a body has arrived, or no more is needed.
     pub(super) fn got_body(&self) {
         self.entry.body_awaited.store(0, Ordering::Relaxed);
     }
@@ -439,7 +439,7 @@ impl Drop for Connected {
     }
 }
 
-/// A request under way on a connection.
+/// A request in progress on a connection.
 #[derive(Debug)]
 pub(super) struct InRequest(Arc<Connected>);
 

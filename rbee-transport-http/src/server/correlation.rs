@@ -1,4 +1,4 @@
-//! The mark by which one request is found in the logs of every machine it touched.
+//! The correlation id, by which one request is found in the logs of every machine that handled it.
 
 use axum::{extract::Request, middleware::Next, response::Response};
 use http::{HeaderMap, HeaderValue};
@@ -6,8 +6,8 @@ use rbee_core::CorrelationId;
 
 use crate::wire::CORRELATION_ID;
 
-/// Takes the client's mark where it is well-formed, else makes one; passes it on as an extension of the request, and
-/// returns it with the answer.
+/// Uses the client's correlation id if it is well-formed, and otherwise makes one; passes it on as an extension of
+/// the request, and returns it with the response.
 pub(super) async fn mark(mut request: Request, next: Next) -> Response {
     let id = read(request.headers()).unwrap_or_else(CorrelationId::random);
     request.extensions_mut().insert(id.clone());

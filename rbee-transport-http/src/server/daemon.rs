@@ -1,4 +1,4 @@
-//! What every daemon needs around its server.
+//! What every daemon needs in addition to its server: signals, reloads, limits.
 
 mod log;
 
@@ -12,10 +12,10 @@ use tokio::signal::unix::{SignalKind, signal};
 #[cfg(unix)]
 use tokio_util::sync::CancellationToken;
 
-/// Cancelled by the first SIGTERM or SIGINT; a second one ends the process as it would have without this.
+/// Cancelled by the first SIGTERM or SIGINT; a second one ends the process immediately.
 ///
 /// # Errors
-/// [`ErrorKind::Internal`] where the system does not let signals be handled.
+/// [`ErrorKind::Internal`] if the system does not allow handling signals.
 #[cfg(unix)]
 pub fn stop_signal() -> Result<CancellationToken> {
     let mut terminate = signal(SignalKind::terminate()).map_err(unhandled)?;
@@ -29,7 +29,7 @@ pub fn stop_signal() -> Result<CancellationToken> {
                 _ = interrupt.recv() => {}
             }
             if times > 0 {
-                tracing::warn!("told to end a second time: ending at once");
+                tracing::warn!("got a second signal: ending at once");
                 std::process::exit(130);
             }
             tell.cancel();
@@ -38,11 +38,11 @@ pub fn stop_signal() -> Result<CancellationToken> {
     Ok(stop)
 }
 
-/// Runs this whenever SIGHUP comes, which would end the process without it: a supervisor sends it to have files read
-/// again, and the system when a terminal is closed.
+/// Runs this on every SIGHUP, which would otherwise end the process: a supervisor sends it to have files read again,
+/// and the system sends it when a terminal is closed.
 ///
 /// # Errors
-/// [`ErrorKind::Internal`] if the system does not let signals be handled.
+/// [`ErrorKind::Internal`] if the system does not allow handling signals.
 #[cfg(unix)]
 pub fn on_hangup(mut reload: impl FnMut() + Send + 'static) -> Result<()> {
     let mut hangup = signal(SignalKind::hangup()).map_err(unhandled)?;
@@ -54,7 +54,7 @@ pub fn on_hangup(mut reload: impl FnMut() + Send + 'static) -> Result<()> {
     Ok(())
 }
 
-/// Writes to the log what came of reading this file again: the `what` in it has changed or has not, or is refused.
+/// Logs the result of reading this file again: the `what` in it has changed, has not changed, or is refused.
 pub fn log_reload(what: &str, file: &Path, reloaded: &Result<bool>) {
     let file = file.display();
     match reloaded {
@@ -66,16 +66,16 @@ pub fn log_reload(what: &str, file: &Path, reloaded: &Result<bool>) {
     }
 }
 
-/// Writes a warning to the log if other users of this machine can read or change this file, which holds a secret. It may
-/// have been replaced, so it is looked at whenever it is read again.
+/// Logs a warning if other users of this machine can read or change this file, which holds a secret. It may have been
+/// replaced, so it is checked whenever it is read again.
 pub fn warn_of_exposed(what: &str, file: &Path) {
     if let Some(exposed) = rbee_core::private_files::exposed(file) {
         tracing::warn!("{what}: {exposed}");
     }
 }
 
-/// Lets this process have as many files and connections open as the system allows it. Many a login begins with 1,024,
-/// which is fewer than the connections that a [`Server`](super::Server) takes.
+/// Raises the limit on open files and connections of this process to the maximum that the system allows. Login
+/// sessions often begin with 1,024, which is fewer than the connections that a [`Server`](super::Server) accepts.
 #[cfg(unix)]
 pub fn raise_file_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -84,9 +84,9 @@ pub fn raise_file_limit() {
     if current == maximum {
         return;
     }
-    // Without it the daemon serves fewer connections at once, and the others wait.
+    // If it fails, the daemon serves fewer connections at once, and the others wait.
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
-        tracing::debug!(?current, ?maximum, %error, "the limit on open files stays");
+        tracing::debug!(?current, ?maximum, %error, "the limit on open files is unchanged");
     }
 }
 

@@ -1,11 +1,11 @@
-//! How many connections a process can hold, given how many files it can have open.
+//! How many connections a process can hold, given its limit on open files.
 
-/// The least part of the descriptors that is kept for everything but connections from clients, in absolute numbers.
+/// The fewest descriptors that are kept for everything but client connections.
 const RESERVE_LEAST: u64 = 64;
-/// The most that is kept.
+/// The most that are kept.
 const RESERVE_MOST: u64 = 4_096;
 
-/// How many descriptors this process can have open; `None` if there is no limit, or it is not known.
+/// How many descriptors this process can have open; `None` if unlimited or unknown.
 pub(super) fn limit() -> Option<u64> {
     #[cfg(unix)]
     {

@@ -1,15 +1,15 @@
-//! Rules on where a request may come from. They hold in front of every route, before any token is looked at.
+//! Rules on the origin of a request. They apply to every route, before any token is checked.
 //!
-//! A web browser sends requests on behalf of every page that is open in it, also to ports of the machine that it runs
-//! on. Such a request comes from this machine, so a daemon that trusts its own machine needs other signs:
+//! A web browser sends requests on behalf of every page that is open in it, also to ports of the machine it runs on.
+//! Such a request comes from this machine, so a daemon that trusts its own machine needs other evidence:
 //!
-//! - **`Host`**: a page of `evil.example` whose name suddenly resolves to 127.0.0.1 (DNS rebinding) counts as being of
-//!   the same origin as the daemon, and may read its answers. Its requests still carry `Host: evil.example`.
-//! - **`Origin`** (Fetch standard, section 3.2): every request that a page makes to another origin, and that may change
-//!   something or be read by the page, names the page's origin.
-//! - **`Sec-Fetch-Site`** (Fetch Metadata): set on the remaining requests, those for images and scripts for instance.
-//! - **`Content-Type`**: an HTML form, and a script without asking first, can only send the types of a form. A page that
-//!   wants to send JSON has to ask first (a CORS preflight), and is refused then.
+//! - **`Host`**: a page of `evil.example` whose name suddenly resolves to 127.0.0.1 (DNS rebinding) has the same
+//!   origin as the daemon, and may read its responses. Its requests still carry `Host: evil.example`.
+//! - **`Origin`** (Fetch standard, section 3.2): every request that a page makes to another origin, and that may
+//!   change state or be read by the page, names the page's origin.
+//! - **`Sec-Fetch-Site`** (Fetch Metadata): set on the remaining requests, for example those for images and scripts.
+//! - **`Content-Type`**: an HTML form, and a script without a preflight, can only send the types of a form. A page
+//!   that wants to send JSON needs a CORS preflight, which is refused.
 
 use std::{fmt, str::FromStr};
 
@@ -20,14 +20,14 @@ use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
 use crate::wire;
 
-/// How long a browser remembers the answer to a preflight.
+/// How long a browser caches the response to a preflight.
 const PREFLIGHT_AGE: std::time::Duration = std::time::Duration::from_secs(600);
 
-/// Whether a request is one that a page of the same site, another site or nobody but the user has caused.
+/// Tells whether a page of the same site, a page of another site, or the user caused the request.
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 
-/// The content type of a model's files when they are sent.
+/// The content type of a model's files on upload.
 const BYTES: &str = "application/octet-stream";
 
 /// A host name or IP address that requests may name in `Host`, without a port: `llm.home.arpa`.
@@ -106,7 +106,7 @@ impl FromStr for AllowedOrigin {
         if !is_scheme {
             return refuse("its scheme is not one");
         }
-        // Browsers send `file://` for some applications that are made of local pages.
+        // Browsers send `file://` for some applications that consist of local pages.
         if host.is_empty() && !scheme.eq_ignore_ascii_case("file") {
             return refuse("it has no host");
         }
@@ -131,7 +131,7 @@ impl FromStr for AllowedOrigin {
 
 impl fmt::Display for AllowedOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // It was made of text.
+        // It was parsed from text.
         f.write_str(self.0.to_str().unwrap_or_default())
     }
 }
@@ -139,25 +139,25 @@ impl fmt::Display for AllowedOrigin {
 /// The rules that one daemon applies to every request.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Guard {
-    /// Any `Host` is taken: every request needs a token, which no page has.
+    /// True if any `Host` is allowed: every request needs a token, which no page has.
     pub(super) any_host: bool,
-    /// Hosts beside the names of this machine's loopback interface.
+    /// Allowed hosts in addition to the names of this machine's loopback interface.
     pub(super) hosts: Vec<AllowedHost>,
     /// Pages that may use the daemon.
     pub(super) origins: Vec<AllowedOrigin>,
 }
 
 impl Guard {
-    /// The rules of a daemon that asks for a token on every route.
+    /// The rules of a daemon that requires a token on every route.
     pub(super) fn with_token() -> Self {
         Self { any_host: true, ..Self::default() }
     }
 
-    /// Checks where a request comes from, and that it says what it sends.
+    /// Checks the origin and the content type of a request.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidRequest`] for a header that is missing or doubled, [`ErrorKind::PermissionDenied`] for a host
-    /// or a page that is not allowed, [`ErrorKind::UnsupportedMediaType`] for a change that is not sent as JSON.
+    /// [`ErrorKind::InvalidRequest`] for a header that is missing or repeated, [`ErrorKind::PermissionDenied`] for a
+    /// host or a page that is not allowed, [`ErrorKind::UnsupportedMediaType`] for a change that is not sent as JSON.
     pub(super) fn check(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<()> {
         only(headers, &header::AUTHORIZATION)?;
         // HTTP/2 has the host in the address of the request; HTTP/1 has it there in requests to a proxy.
@@ -173,8 +173,8 @@ impl Guard {
         check_content(method, headers)
     }
 
-    /// Checks the host of a request that is answered without a token although others need one. A page whose name resolves
-    /// to this machine could read the answer; an address in numbers cannot be made to resolve to anything else.
+    /// Checks the host of a request that is answered without a token although others need one. A page whose name
+    /// resolves to this machine could read the response; a numeric address cannot resolve to anything else.
     ///
     /// # Errors
     /// As [`check`](Self::check).
@@ -201,7 +201,7 @@ impl Guard {
                 return Ok(());
             }
         }
-        // The hosts of the configuration are not named: a page may read this.
+        // The configured hosts are not named: a page may read this.
         let message = format!(
             "the host {:?} is not allowed; without a token allowed are localhost, 127.0.0.1, [::1] and the hosts of the \
              setting allow_hosts (add it there, or set a token)",
@@ -210,7 +210,7 @@ impl Guard {
         Err(Error::for_client(ErrorKind::PermissionDenied, message))
     }
 
-    /// Refuses what a page of another origin has caused, unless that origin is allowed.
+    /// Refuses requests that a page of another origin has caused, unless that origin is allowed.
     fn check_page(&self, method: &Method, host: &str, headers: &HeaderMap) -> Result<()> {
         let Some(origin) = only(headers, &header::ORIGIN)? else {
             return check_site(method, headers);
@@ -229,7 +229,8 @@ impl Guard {
         Err(Error::for_client(ErrorKind::PermissionDenied, message))
     }
 
-    /// The answers to preflights, and the headers that let allowed pages read answers. None if no page is allowed.
+    /// The responses to preflights, and the headers that let allowed pages read responses. `None` if no page is
+    /// allowed.
     pub(super) fn cors(&self) -> Option<CorsLayer> {
         if self.origins.is_empty() {
             return None;
@@ -249,7 +250,7 @@ impl Guard {
             .allow_methods([Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::DELETE])
             // OpenAI's client sends a dozen headers about itself.
             .allow_headers(AllowHeaders::mirror_request())
-            // Asked for by Chromium when a page of the internet uses a machine of the local network.
+            // Chromium requires it when a page of the internet uses a machine of the local network.
             .allow_private_network(true)
             .expose_headers(exposed)
             .max_age(PREFLIGHT_AGE);
@@ -257,7 +258,8 @@ impl Guard {
     }
 }
 
-/// Requests that name no origin, for images or scripts for instance: only the user may cause them, by opening a link.
+/// Checks requests without an origin, for example for images or scripts: only the user may cause them, by opening a
+/// link.
 fn check_site(method: &Method, headers: &HeaderMap) -> Result<()> {
     let is =
         |name, value: &str| headers.get(name).is_some_and(|given: &HeaderValue| given == value);
@@ -270,7 +272,7 @@ fn check_site(method: &Method, headers: &HeaderMap) -> Result<()> {
     Ok(())
 }
 
-/// What changes something says that it sends JSON, also when it sends nothing: a form on a page cannot say that.
+/// Requires that a change declares JSON, also without a body: a form on a page cannot declare that.
 fn check_content(method: &Method, headers: &HeaderMap) -> Result<()> {
     let kind = only(headers, &header::CONTENT_TYPE)?;
     let has_body = || {
@@ -280,9 +282,9 @@ fn check_content(method: &Method, headers: &HeaderMap) -> Result<()> {
     };
     let allowed = match *method {
         Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE => return Ok(()),
-        // No form sends this method, so one without a body may come from a command line as it is.
+        // No form sends this method, so a request without a body may come from a command line.
         Method::DELETE if kind.is_none() && !has_body() => return Ok(()),
-        // A part of a model's file: the route takes nothing else.
+        // A part of a model's file: the route accepts nothing else.
         Method::PUT if kind == Some(BYTES) => return Ok(()),
         _ => "application/json",
     };
@@ -295,13 +297,13 @@ fn check_content(method: &Method, headers: &HeaderMap) -> Result<()> {
     Err(Error::for_client(ErrorKind::UnsupportedMediaType, message))
 }
 
-/// Returns true if this content type is JSON, whatever its parameters.
+/// True if this content type is JSON, whatever its parameters.
 pub(super) fn is_json(kind: &str) -> bool {
     let essence = kind.split(';').next().unwrap_or_default().trim();
     essence.eq_ignore_ascii_case("application/json")
 }
 
-/// The value of a header that may be there once.
+/// The value of a header that may occur at most once.
 fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>> {
     let mut values = headers.get_all(name).iter();
     let Some(value) = values.next() else { return Ok(None) };
@@ -316,7 +318,7 @@ fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>
     ))
 }
 
-/// In lower case, without the dot that stands for the root of all names, and with one form for each address.
+/// The host in lower case, without the dot of the DNS root, and with one form for each address.
 fn normal_host(host: &str) -> String {
     let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
     match host.trim_matches(['[', ']']).parse::<std::net::IpAddr>() {
@@ -329,7 +331,7 @@ fn is_loopback(host: &str) -> bool {
     host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|host| host.is_loopback())
 }
 
-/// What a client sent, short enough for an error.
+/// A client's text, shortened for an error message.
 fn shown(text: &str) -> String {
     text.chars().take(100).collect()
 }

@@ -1,4 +1,4 @@
-//! The body of an answer that holds something until it is dropped.
+//! The body of a response that holds a guard until it is dropped.
 
 use std::{
     pin::Pin,
@@ -9,7 +9,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 
-/// A body with a guard, which is dropped after the last of the body: at its end, or when the client goes away.
+/// A body with a guard, which is dropped after the last part of the body or when the client disconnects.
 pub(super) struct HeldBody<G> {
     body: Body,
     _guard: G,

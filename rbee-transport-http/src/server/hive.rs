@@ -35,7 +35,7 @@ use worker_listeners::WorkerListeners;
 /// The largest body of a request.
 const MOST_BYTES: usize = 1 << 20;
 
-/// Exposes a hive on this machine, to callers with this token. [`HiveServer`] does it with a lease too.
+/// Exposes a hive on this machine to callers with this token. [`HiveServer`] also supports a lease.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -68,17 +68,17 @@ impl HiveServer {
         Self::with_doors(hive, IpAddr::V4(std::net::Ipv4Addr::LOCALHOST))
     }
 
-    /// The same; workers inside this process listen on this address.
+    /// As [`new`](Self::new); workers inside this process listen on this address.
     pub fn with_doors(hive: Arc<dyn HiveBackend>, host: IpAddr) -> Self {
         Self::with_reach(hive, Arc::new(WorkerListeners::new(host)))
     }
 
-    /// Exposes a hive whose workers are reached in this way.
+    /// Exposes a hive whose workers are reached through `reach`.
     pub fn with_reach(hive: Arc<dyn HiveBackend>, reach: Arc<dyn Reach>) -> Self {
         Self::build(hive, reach, None)
     }
 
-    /// It is to end when this lease runs out, which a queen renews.
+    /// Sets the lease after which it ends, which a queen renews.
     pub fn with_lease(self, lease: Lease) -> Self {
         let Inner { hive, reach, .. } = &*self.inner;
         Self { render: self.render, ..Self::build(hive.clone(), reach.clone(), Some(lease)) }
@@ -93,27 +93,27 @@ impl HiveServer {
         &self.inner.hive
     }
 
-    /// Cancelled when the daemon is to end: it was told to, and its workers are stopped; or its lease has run out.
+    /// Cancelled when the daemon must end: it was shut down and its workers are stopped, or its lease has expired.
     pub fn stopped(&self) -> CancellationToken {
         self.inner.stop.clone()
     }
 
-    /// Waits until the lease has run out, and stops. Never returns where there is no lease.
+    /// Waits until the lease has expired, and stops. Never returns if there is no lease.
     pub async fn expire(&self) {
         Lease::run_out(self.inner.lease.as_ref()).await;
-        tracing::warn!("no sign of life from a queen; ending");
+        tracing::warn!("no heartbeat from a queen; ending");
         self.inner.stop.cancel();
     }
 
-    /// Serves these measurements at `/metrics`, in Prometheus' text format. Without them there is no such path.
+    /// Serves these metrics at `/metrics`, in Prometheus' text format. Without this there is no such path.
     pub fn with_metrics(mut self, render: Arc<dyn Fn() -> String + Send + Sync>) -> Self {
         self.render = Some(render);
         self
     }
 
-    /// The routes, for callers with this token. There is no way to serve a hive without one: any user of the machine could
-    /// start programs with it, and read what its workers are told. The token may be one that is
-    /// [replaced](SharedToken::replace) while it is in use.
+    /// The routes, for callers with this token. A hive cannot be served without one: any user of the machine could
+    /// start programs with it, and read the orders of its workers. The token can be [replaced](SharedToken::replace)
+    /// while it is in use.
     pub fn router(&self, token: impl Into<SharedToken>) -> Router {
         let routes = Router::new()
             .route(wire::HEALTH, get(health))
@@ -230,15 +230,15 @@ async fn renew(State(inner): Shared, request: Request) -> Response {
     }
 }
 
-/// Answers when the workers are stopped; the daemon ends then.
+/// Responds when the workers are stopped; the daemon ends then.
 async fn shutdown(State(inner): Shared, request: Request) -> Response {
     let mark = mark(&request);
-    // In a task of its own: whoever asked may go away, and the workers are to be stopped all the same.
+    // In a task of its own: the workers must be stopped even if the client disconnects.
     let told = async {
         let Shutdown { grace_ms } = response::read_json(request, MOST_BYTES).await?;
         let down = tokio::spawn(async move { inner.end(Duration::from_millis(grace_ms)).await });
         down.await.unwrap_or_else(|cause| {
-            let message = "the hive's end broke off";
+            let message = "the shutdown of the hive was interrupted";
             Err(Error::new(ErrorKind::Internal, message).with_source(cause))
         })
     };
@@ -273,7 +273,7 @@ fn query<T: DeserializeOwned>(request: &Request) -> Result<T> {
     Ok(query.0)
 }
 
-/// The worker that the path names.
+/// The worker in the path.
 async fn id(request: Request) -> Result<(WorkerId, Request), Response> {
     let (mut parts, body) = request.into_parts();
     let id = Path::<String>::from_request_parts(&mut parts, &()).await;
@@ -285,7 +285,7 @@ async fn id(request: Request) -> Result<(WorkerId, Request), Response> {
     }
 }
 
-/// What this machine calls itself.
+/// The host name of this machine.
 pub fn hostname() -> String {
     #[cfg(unix)]
     {

@@ -1,10 +1,10 @@
-//! A daemon goes on for as long as whoever started it gives signs of life.
+//! The lease of a daemon: it continues for as long as its parent sends heartbeats.
 
 use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::watch, time::Instant};
 
-/// The right to go on, which has to be renewed. Cloning gives another handle on the same one.
+/// The permission to continue, which must be renewed. Clones share it.
 ///
 /// ```
 /// use std::time::Duration;
@@ -21,7 +21,7 @@ pub struct Lease {
 }
 
 impl Lease {
-    /// One that lasts this long from now, and again from every renewal.
+    /// A lease that lasts this long from now, and again from every renewal.
     pub fn new(length: Duration) -> Self {
         Self { length, until: Arc::new(watch::Sender::new(Instant::now() + length)) }
     }
@@ -31,12 +31,12 @@ impl Lease {
         self.length
     }
 
-    /// A sign of life came.
+    /// Records a heartbeat.
     pub fn renew(&self) {
         self.until.send_replace(Instant::now() + self.length);
     }
 
-    /// Waits until it has run out. Never returns where there is none.
+    /// Waits until it has expired. Never returns if there is none.
     pub(super) async fn run_out(lease: Option<&Self>) {
         match lease {
             Some(lease) => lease.expired().await,
@@ -44,7 +44,7 @@ impl Lease {
         }
     }
 
-    /// Waits until it has run out.
+    /// Waits until it has expired.
     pub async fn expired(&self) {
         loop {
             let until = *self.until.borrow();

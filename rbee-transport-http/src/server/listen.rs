@@ -1,4 +1,4 @@
-//! What serves a router: connections with bounds on everything a client can make large or slow.
+//! The server of a router: connections with limits on everything that a client can make large or slow.
 
 use std::{io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
@@ -20,29 +20,29 @@ use super::{
     tls::TlsFiles,
 };
 
-/// Bounds on connections.
+/// Limits on connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Connections at once. Fewer if the process cannot have that many files open: a quarter of its descriptors, 64 to
-    /// 4,096, stays free for everything else. If all are used, one that serves nobody is closed for a new one; if there
-    /// is none, more wait in the operating system's queue. 10,000.
+    /// Concurrent connections. Fewer if the process cannot have that many files open: a quarter of its descriptors,
+    /// 64 to 4,096, stays free for everything else. If all are in use, an unused one is closed for a new one; if
+    /// there is none, new ones wait in the operating system's queue. 10,000 by default.
     pub connections: usize,
-    /// Connections at once from one address; an IPv6 address counts by its first 64 bits. `None` for half of all from
-    /// any other machine, and three quarters from this one, where a reverse proxy may stand for many clients; all of
-    /// them if the server listens for this machine alone.
+    /// Concurrent connections from one address; an IPv6 address counts by its first 64 bits. `None` allows half of
+    /// all to any other machine, and three quarters to this one, where a reverse proxy may stand for many clients;
+    /// all of them if the server listens for this machine alone.
     pub connections_per_peer: Option<usize>,
-    /// How long a new connection may take until the head of its first request is there, after a TLS handshake. 10
-    /// seconds.
+    /// How long a new connection may take to send the head of its first request, after a TLS handshake. 10 seconds by
+    /// default.
     pub first_head_timeout: Duration,
-    /// How long the head of a later request may take, and how long a connection may be unused. 60 seconds.
+    /// How long the head of a later request may take, and how long a connection may be unused. 60 seconds by default.
     pub head_timeout: Duration,
-    /// How long a client may read nothing while there is something for it. 2 minutes.
+    /// How long a client may read nothing while there is data for it. 2 minutes by default.
     pub write_timeout: Duration,
-    /// How long a TLS handshake may take. 10 seconds.
+    /// How long a TLS handshake may take. 10 seconds by default.
     pub handshake_timeout: Duration,
-    /// Headers of one request. 100.
+    /// Headers of one request. 100 by default.
     pub headers: usize,
-    /// The head of a request, in bytes. 64 KiB.
+    /// The head of a request, in bytes. 64 KiB by default.
     pub head_bytes: usize,
 }
 
@@ -61,15 +61,16 @@ impl Default for Limits {
     }
 }
 
-/// Before the next try to accept, if the operating system has no room for a connection. It doubles with each.
+/// The pause before the next attempt to accept, if the operating system has no room for a connection. It doubles each
+/// time.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const MAX_ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
-/// Connections that the operating system holds until they are accepted. With the 128 of the standard library a burst
-/// makes it drop some, and their clients try again after a second.
+/// Connections that the operating system holds until they are accepted. With the 128 of the standard library, the
+/// system drops some of a burst, and their clients try again after a second.
 const BACKLOG: u32 = 1_024;
 
-/// A listening socket and how connections to it are served.
+/// A listening socket and the settings for its connections.
 pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
@@ -88,7 +89,7 @@ impl Server {
     /// Listens on this address; port 0 lets the operating system choose one.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] where that cannot be, because another program listens there for instance.
+    /// [`ErrorKind::Config`] if that is not possible, for example because another program listens there.
     pub async fn bind(address: SocketAddr) -> Result<Self> {
         let wrong = |cause: std::io::Error| {
             Error::new(ErrorKind::Config, format!("cannot listen on {address}: {cause}"))
@@ -99,33 +100,34 @@ impl Server {
         Ok(Self { listener, address, limits: Limits::default(), tls: None })
     }
 
-    /// Where it listens.
+    /// The address it listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Other bounds.
+    /// Sets other limits.
     pub fn with_limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
     }
 
-    /// Speaks TLS, with the certificates and the private key of these PEM files.
+    /// Uses TLS, with the certificates and the private key of these PEM files.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] if a file cannot be read, the two do not fit together, or this build has no TLS (feature
+    /// [`ErrorKind::Config`] if a file cannot be read, if the two do not match, or if this build has no TLS (feature
     /// `tls`).
     pub fn with_tls(mut self, certificates: &Path, key: &Path) -> Result<Self> {
         self.tls = Some(TlsFiles::open(certificates, key)?);
         Ok(self)
     }
 
-    /// The files of [`with_tls`](Self::with_tls), to be read again while it serves.
+    /// The files of [`with_tls`](Self::with_tls), to read them again while it serves.
     pub fn tls_files(&self) -> Option<TlsFiles> {
         self.tls.clone()
     }
 
-    /// Serves until told to stop; then takes no more connections, and gives requests under way `grace` to end.
+    /// Serves until `stop` is cancelled; then accepts no more connections, and gives requests in progress `grace` to
+    /// end.
     pub async fn run(self, router: Router, stop: CancellationToken, grace: Duration) {
         let mut tasks = JoinSet::new();
         let shutdown = Arc::new(ShutdownSignal::default());
@@ -138,7 +140,7 @@ impl Server {
         }
     }
 
-    /// Accepts connections and serves them, without end.
+    /// Accepts connections and serves them; never returns.
     async fn accept_all(
         &self,
         router: &Router,
@@ -153,7 +155,7 @@ impl Server {
                 accepted = self.listener.accept() => accepted,
                 () = until(report.due()) => continue,
             };
-            // Those that have ended are forgotten.
+            // Tasks that have ended are removed.
             while tasks.try_join_next().is_some() {}
             match accepted {
                 Ok((stream, from)) => {
@@ -161,10 +163,10 @@ impl Server {
                     let Some(connected) = admit(&table, from, &mut report).await else { continue };
                     self.serve(stream, connected, &table, router, shutdown, tasks);
                 }
-                // That one has gone away again.
+                // That client has disconnected.
                 Err(error) if is_about_one(&error) => {}
                 Err(error) => {
-                    // Out of descriptors, most likely: others than connections have taken more than was left to them.
+                    // Most likely out of descriptors: other parts of the process use more than was reserved for them.
                     report.note(Event::Failed(&error));
                     if let Some(why) = table.close_one(Instant::now()) {
                         tracing::debug!(?why, "a connection was closed for its descriptor");
@@ -197,7 +199,7 @@ impl Server {
         table.served_by(&id, task);
     }
 
-    /// How many connections there may be, if so many files can be open.
+    /// The limits on connections, given this many descriptors.
     fn caps(&self, descriptors: Option<u64>) -> Caps {
         let all = descriptors::connection_cap(self.limits.connections, descriptors);
         if all < self.limits.connections {
@@ -215,14 +217,14 @@ impl Server {
 
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    // As the standard library does: a daemon that is started again gets its port back at once.
+    // As the standard library does: a restarted daemon gets its port again at once.
     #[cfg(unix)]
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }
 
-/// Takes a connection in, as soon as there is room. `None` if its peer has too many.
+/// Admits a connection as soon as there is room. `None` if its peer has too many.
 async fn admit(
     table: &Arc<ConnectionTable>,
     from: SocketAddr,
@@ -261,7 +263,7 @@ async fn until(due: Option<Instant>) {
     }
 }
 
-/// Is it about the one connection that would have been accepted, and not about all?
+/// True if it concerns only the connection that would have been accepted, not all.
 fn is_about_one(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)

@@ -1,4 +1,4 @@
-//! The last log lines of a daemon, for those who ask over HTTP.
+//! The last log lines of a daemon, served over HTTP.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -19,17 +19,17 @@ use tracing_subscriber::{Layer, layer::Context, registry::LookupSpan};
 
 use crate::wire::queen::{LogLine, LogQuery};
 
-/// A longer value is cut off, in bytes.
+/// The longest value, in bytes; longer ones are cut.
 const MOST_VALUE_BYTES: usize = 4 << 10;
-/// Further fields of a line are left out.
+/// The most fields of a line; more are left out.
 const MOST_FIELDS: usize = 32;
-/// Lines that a reader who follows may be behind.
+/// How many lines a follower may be behind.
 const MOST_BEHIND: usize = 1_024;
-/// Lines of one answer, and how many where nobody says.
+/// The most lines of one response, and the number by default.
 const MOST_LINES: usize = 1_000;
 const USUAL_LINES: usize = 100;
 
-/// Keeps the last lines of the log, as a layer of [`tracing_subscriber`]. Cloning gives another handle on the same one.
+/// Keeps the last lines of the log, as a layer of [`tracing_subscriber`]. Clones share it.
 ///
 /// ```
 /// use rbee_transport_http::{server::LogRing, wire::queen::LogQuery};
@@ -69,16 +69,16 @@ impl fmt::Debug for LogRing {
     }
 }
 
-/// What one who follows the log gets.
+/// An item for a follower of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Followed {
     /// A line.
     Line(Arc<LogLine>),
-    /// The reader was too slow: so many lines are gone, of those that were asked for and others.
+    /// The reader was too slow: this many lines are missing, whether they match the query or not.
     Missed(u64),
 }
 
-/// Which lines are wanted.
+/// The lines that a query selects.
 #[derive(Clone, Debug)]
 struct Wanted {
     level: Level,
@@ -86,7 +86,7 @@ struct Wanted {
 }
 
 impl LogRing {
-    /// One that keeps so many lines and bytes at most.
+    /// A ring that keeps at most this many lines and bytes.
     pub fn new(most_lines: usize, most_bytes: usize) -> Self {
         let inner = Inner {
             lines: VecDeque::new(),
@@ -102,7 +102,7 @@ impl LogRing {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The last lines that are wanted, the oldest first.
+    /// The last selected lines, the oldest first.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidRequest`] for a number of lines or a level that is not allowed.
@@ -112,8 +112,8 @@ impl LogRing {
         Ok(last.into_iter().map(Arc::unwrap_or_clone).collect())
     }
 
-    /// The last lines that are wanted, and then those that come, without a gap between them. Ends when the ring is
-    /// dropped. A reader who falls behind is told how many lines it missed.
+    /// The last selected lines, then new ones, without a gap between them. Ends when the ring is dropped. A reader
+    /// that falls behind gets the number of lines it missed.
     ///
     /// # Errors
     /// As [`tail`](Self::tail).
@@ -154,7 +154,7 @@ impl LogRing {
             let Some((_, bytes)) = inner.lines.pop_front() else { break };
             inner.bytes -= bytes;
         }
-        // Under the lock, so that a follower who comes now sees each line once. Nobody may follow.
+        // Under the lock, so that a new follower sees each line once. There may be no follower.
         let _ = inner.followers.send(line);
     }
 }
@@ -192,7 +192,7 @@ fn read(query: &LogQuery) -> Result<(Wanted, usize)> {
 
 impl Wanted {
     fn has(&self, line: &LogLine) -> bool {
-        // Errors are the lowest level, and what is not a level is not kept.
+        // Errors are the lowest level, and lines of an unknown level are left out.
         line.level.parse::<Level>().is_ok_and(|level| level <= self.level)
             && self
                 .correlation_id
@@ -201,7 +201,7 @@ impl Wanted {
     }
 }
 
-/// What a line takes in memory, about.
+/// The approximate memory that a line takes.
 fn size(line: &LogLine) -> usize {
     const OVERHEAD: usize = 64;
     let fields: usize = line.fields.iter().map(|(k, v)| k.len() + v.len() + OVERHEAD).sum();
@@ -235,7 +235,7 @@ impl Fields {
 impl Visit for Fields {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         let mut text = String::new();
-        // A value whose own formatting fails is shown as far as it came.
+        // A value whose formatting fails is shown as far as it got.
         let _ = write!(text, "{value:?}");
         self.put(field, text);
     }

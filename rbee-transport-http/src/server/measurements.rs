@@ -1,5 +1,5 @@
-//! What a worker's daemon and a hive's count and measure, by way of the facade crate `metrics`. What a queen does is
-//! counted in rbee-core.
+//! The metrics of workers and hives, through the facade crate `metrics`. The queen's metrics are recorded in
+//! rbee-core.
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ const MODEL_BYTES: &str = "rbee_hive_model_bytes";
 const MEMORY_FREE: &str = "rbee_hive_device_memory_free_bytes";
 const MEMORY_TOTAL: &str = "rbee_hive_device_memory_total_bytes";
 
-/// Tells the recorder that is installed what every figure means.
+/// Describes every metric to the installed recorder.
 pub(super) fn describe() {
     use metrics::{
         Unit, describe_counter as counter, describe_gauge as gauge, describe_histogram as histogram,
@@ -35,7 +35,7 @@ pub(super) fn describe() {
     counter!(
         RUNS,
         Unit::Count,
-        "Runs that ended, by outcome and, where they failed, by the code of the error."
+        "Runs that ended, by outcome and, if they failed, by the code of the error."
     );
     histogram!(
         RUN_SECONDS,
@@ -43,34 +43,30 @@ pub(super) fn describe() {
         "How long runs took, from the request to their last output."
     );
     histogram!(FIRST_OUTPUT, Unit::Seconds, "From a run's request to its first output.");
-    counter!(TOKENS, Unit::Count, "Tokens of prompts that were computed, and of answers.");
-    gauge!(SLOTS, Unit::Count, "Runs that the worker does at once.");
-    gauge!(BUSY, Unit::Count, "Runs under way.");
-    gauge!(WARM, Unit::Count, "Prompt prefixes that the worker keeps computed.");
-    gauge!(MEMORY, Unit::Bytes, "Memory that the worker takes on its devices.");
-    counter!(
-        SPAWNS,
-        Unit::Count,
-        "Workers that the hive was told to start, by outcome and code of the error."
-    );
+    counter!(TOKENS, Unit::Count, "Tokens of computed prompts, and of answers.");
+    gauge!(SLOTS, Unit::Count, "Concurrent runs of the worker.");
+    gauge!(BUSY, Unit::Count, "Runs in progress.");
+    gauge!(WARM, Unit::Count, "Prompt prefixes that the worker has cached.");
+    gauge!(MEMORY, Unit::Bytes, "Memory that the worker uses on its devices.");
+    counter!(SPAWNS, Unit::Count, "Requested worker starts, by outcome and code of the error.");
     histogram!(
         SPAWN_SECONDS,
         Unit::Seconds,
-        "How long workers took from the order until they were ready."
+        "How long workers took from the request until they were ready."
     );
     counter!(
         PROVISIONS,
         Unit::Count,
-        "Models that the hive was told to put on its disk, by outcome and code of the error."
+        "Requested downloads of models, by outcome and code of the error."
     );
-    gauge!(WORKERS, Unit::Count, "Workers that are usable.");
+    gauge!(WORKERS, Unit::Count, "Usable workers.");
     gauge!(MODELS, Unit::Count, "Models on the disk.");
-    gauge!(MODEL_BYTES, Unit::Bytes, "What the models on the disk take.");
-    gauge!(MEMORY_FREE, Unit::Bytes, "Memory of a device that is free.");
-    gauge!(MEMORY_TOTAL, Unit::Bytes, "Memory of a device.");
+    gauge!(MODEL_BYTES, Unit::Bytes, "Disk space of the models.");
+    gauge!(MEMORY_FREE, Unit::Bytes, "Free memory of a device.");
+    gauge!(MEMORY_TOTAL, Unit::Bytes, "Total memory of a device.");
 }
 
-/// A run has ended, after this long.
+/// Records a run that has ended after this long.
 pub(super) fn run_ended(end: Result<Usage, &Error>, took: Duration) {
     let (outcome, code) = match &end {
         Ok(_) => ("complete", ""),
@@ -87,18 +83,18 @@ pub(super) fn run_ended(end: Result<Usage, &Error>, took: Duration) {
     }
 }
 
-/// A run's reader went away, or the run was told to end.
+/// Records a run whose reader disconnected, or that was cancelled.
 pub(super) fn run_cancelled(took: Duration) {
     counter!(RUNS, "outcome" => "cancelled", "code" => "").increment(1);
     histogram!(RUN_SECONDS).record(took);
 }
 
-/// A run gives its first output, after this long.
+/// Records the first output of a run, after this long.
 pub(super) fn first_output(after: Duration) {
     histogram!(FIRST_OUTPUT).record(after);
 }
 
-/// How a worker is.
+/// Records the state of a worker.
 pub(super) fn worker(info: &WorkerInfo, health: &WorkerHealth) {
     gauge!(SLOTS).set(info.slots);
     gauge!(BUSY).set(health.busy);
@@ -108,7 +104,7 @@ pub(super) fn worker(info: &WorkerInfo, health: &WorkerHealth) {
     }
 }
 
-/// A worker was started, or could not be.
+/// Records the start of a worker, or its failure.
 pub(super) fn spawned(error: Option<&Error>, took: Duration) {
     counted(SPAWNS, error);
     if error.is_none() {
@@ -116,7 +112,7 @@ pub(super) fn spawned(error: Option<&Error>, took: Duration) {
     }
 }
 
-/// A model was put on the disk, or could not be.
+/// Records the download of a model, or its failure.
 pub(super) fn provisioned(error: Option<&Error>) {
     counted(PROVISIONS, error);
 }
@@ -126,7 +122,7 @@ fn counted(name: &'static str, error: Option<&Error>) {
     counter!(name, "outcome" => outcome, "code" => code).increment(1);
 }
 
-/// How a hive is.
+/// Records the state of a hive.
 pub(super) fn hive(id: &HiveId, report: &HiveReport) {
     gauge!(WORKERS).set(report.workers.len() as f64);
     gauge!(MODELS).set(report.models.len() as f64);

@@ -1,4 +1,4 @@
-//! Figures in Prometheus' text format.
+//! Metrics in Prometheus' text format.
 
 use std::{
     fmt,
@@ -11,19 +11,19 @@ use metrics_util::MetricKindMask;
 use rbee_core::{Error, ErrorKind, Result};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-/// Bounds of the classes of times, in seconds: of waiting, loading and answering.
+/// The histogram bounds of durations, in seconds: of waiting, loading and answering.
 const SECONDS: [f64; 18] = [
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
     120.0, 300.0, 600.0,
 ];
 /// The same for decisions, which take microseconds.
 const DECISIONS: [f64; 10] = [1e-6, 5e-6, 1e-5, 5e-5, 1e-4, 5e-4, 1e-3, 1e-2, 1e-1, 1.0];
-/// How often a daemon sums up what was recorded.
+/// How often a daemon aggregates what was recorded.
 const UPKEEP: Duration = Duration::from_secs(5);
-/// A gauge that is no longer set disappears: the hive or device that it was about is gone.
+/// A gauge that is no longer set disappears after this time: its hive or device is gone.
 const GAUGES_KEPT: Duration = Duration::from_secs(60);
 
-/// What this process counts and measures, for Prometheus. There is one for the process; cloning gives another handle.
+/// The metrics of this process, for Prometheus. There is one recorder per process; clones share it.
 ///
 /// ```
 /// use rbee_transport_http::server::Metrics;
@@ -42,10 +42,10 @@ impl fmt::Debug for Metrics {
 }
 
 impl Metrics {
-    /// Records everything from now on. Where it does so already, this is another handle on it.
+    /// Installs the recorder. If it is already installed, returns another handle to it.
     ///
     /// # Errors
-    /// [`ErrorKind::Conflict`] where the application has a recorder of its own.
+    /// [`ErrorKind::Conflict`] if the application has a recorder of its own.
     pub fn install() -> Result<Self> {
         static INSTALLED: Mutex<Option<Metrics>> = Mutex::new(None);
         let mut installed = INSTALLED.lock().unwrap_or_else(PoisonError::into_inner);
@@ -53,7 +53,7 @@ impl Metrics {
             return Ok(metrics.clone());
         }
         let conflict = |cause: String| {
-            Error::new(ErrorKind::Conflict, format!("figures cannot be recorded: {cause}"))
+            Error::new(ErrorKind::Conflict, format!("metrics cannot be recorded: {cause}"))
         };
         let decisions = Matcher::Full("rbee_scheduling_seconds".into());
         let recorder = PrometheusBuilder::new()
@@ -70,17 +70,18 @@ impl Metrics {
         Ok(metrics)
     }
 
-    /// Everything, in Prometheus' text format.
+    /// All metrics, in Prometheus' text format.
     pub fn render(&self) -> String {
         self.0.render()
     }
 
-    /// Sums up what was recorded; to be called every few seconds, so that memory stays bounded where nobody asks.
+    /// Aggregates what was recorded; call it every few seconds, so that memory stays bounded if nothing scrapes the
+    /// metrics.
     pub fn upkeep(&self) {
         self.0.run_upkeep();
     }
 
-    /// Calls [`upkeep`](Self::upkeep) now and then, until what this returns is dropped. Needs a runtime.
+    /// Calls [`upkeep`](Self::upkeep) regularly until the returned value is dropped. Needs a runtime.
     pub(super) fn keep_up(&self) -> DropGuard {
         let (metrics, over) = (self.clone(), CancellationToken::new());
         let beat = async move {
@@ -93,7 +94,7 @@ impl Metrics {
         over.drop_guard()
     }
 
-    /// What a server answers with.
+    /// The function that a server responds with.
     pub fn renderer(&self) -> Arc<dyn Fn() -> String + Send + Sync> {
         let metrics = self.clone();
         Arc::new(move || metrics.render())

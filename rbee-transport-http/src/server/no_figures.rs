@@ -1,4 +1,4 @@
-//! What stands for the figures in a build that counts and measures nothing.
+//! Replaces the metrics in a build without them.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What stands for TLS in a build without it.
+//! Replaces TLS in a build without it.
 
 use std::{io, path::Path};
 

@@ -1,4 +1,4 @@
-//! The lives of a worker's process and of a hive's: what they serve, and when they end.
+//! The main functions of a worker process and a hive process: what they serve, and when they end.
 
 use std::{io::BufRead, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -17,17 +17,17 @@ use crate::{
 
 /// The longest order, in bytes.
 const MOST_BYTES: u64 = 1 << 20;
-/// How long a worker whose model could not be loaded goes on, so that its hive reads why.
+/// How long a worker whose model could not be loaded continues, so that its hive can read the error.
 const FAREWELL: Duration = Duration::from_secs(10);
-/// How long answers under way have once the worker is to end.
+/// How long responses in progress may take once the worker ends.
 const GRACE: Duration = Duration::from_secs(1);
 
 impl Start {
-    /// Reads the order from what is the process's standard input. Blocks.
+    /// Reads the order from `input`, the process's standard input. Blocks.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] where it does not come or is not understood. The order itself is never repeated: it has a
-    /// token in it.
+    /// [`ErrorKind::Config`] if it does not arrive or cannot be parsed. The message never repeats the order: it
+    /// contains a token.
     pub fn read(input: impl BufRead) -> Result<Self> {
         let wrong = |why: String| {
             let message = format!(
@@ -49,11 +49,11 @@ impl Start {
     }
 }
 
-/// Is the worker that this order describes: listens, loads the model with the factory, and serves until it is told to
-/// stop, `stop` is cancelled, or its lease runs out.
+/// Runs the worker that this order describes: listens, loads the model with the factory, and serves until it gets a
+/// shutdown request, `stop` is cancelled, or its lease expires.
 ///
 /// # Errors
-/// What kept it from listening, or from loading its model. Whoever started it has had a moment to read the latter.
+/// Any reason why it could not listen or load its model. The hive has had a moment to read the latter.
 pub async fn run_worker(
     start: Start,
     factory: impl WorkerFactory,
@@ -68,12 +68,12 @@ pub async fn run_worker(
     #[cfg(feature = "metrics")]
     let (host, _upkeep) = match super::Metrics::install() {
         Ok(metrics) => (host.with_metrics(metrics.renderer()), Some(metrics.keep_up())),
-        // The application records for itself.
+        // The application has a recorder of its own.
         Err(_) => (host, None),
     };
     let address = server.address();
     let router = host.router(start.token.clone());
-    // Answers go on until the very end, also while the model is let go of.
+    // Responses continue until the very end, also while the model is being dropped.
     let closed = CancellationToken::new();
     let serving = tokio::spawn(server.run(router, closed.clone(), GRACE));
     let stopped = host.stopped();
@@ -111,16 +111,16 @@ pub async fn run_worker(
         }
     };
     closed.cancel();
-    // The server bounds its own end.
+    // The server limits the time of its own end.
     let _ = serving.await;
     outcome
 }
 
-/// Is a hive's daemon: serves until it is told to stop, `stop` is cancelled, or its lease runs out, and stops its workers
-/// before it returns; each has `grace` to end.
+/// Runs a hive's daemon: serves until it gets a shutdown request, `stop` is cancelled, or its lease expires, and
+/// stops its workers before it returns; each has `grace` to end.
 ///
 /// # Errors
-/// What kept the workers from being stopped.
+/// Any reason why the workers could not be stopped.
 pub async fn run_hive(
     server: Server,
     hive: HiveServer,
@@ -131,7 +131,7 @@ pub async fn run_hive(
     #[cfg(feature = "metrics")]
     let (hive, _upkeep) = match super::Metrics::install() {
         Ok(metrics) => (hive.with_metrics(metrics.renderer()), Some(metrics.keep_up())),
-        // The application records for itself.
+        // The application has a recorder of its own.
         Err(_) => (hive, None),
     };
     let closed = CancellationToken::new();
@@ -144,12 +144,12 @@ pub async fn run_hive(
     }
     let down = hive.hive().shutdown(grace).await;
     closed.cancel();
-    // The server bounds its own end.
+    // The server limits the time of its own end.
     let _ = serving.await;
     down
 }
 
-/// The status that a worker's or a hive's process ends with after this error.
+/// The exit status of a worker or hive process after this error.
 pub fn exit_status(error: &Error) -> u8 {
     let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref());
     let taken = |cause: &std::io::Error| cause.kind() == std::io::ErrorKind::AddrInUse;

@@ -1,7 +1,7 @@
-//! A queen, exposed over HTTP: OpenAI's API, and her own.
+//! A queen, exposed over HTTP: OpenAI's API, and its own.
 //!
-//! Every request passes the [`middleware`]: it gets its correlation id, shows its token, and an error that comes back is put
-//! into OpenAI's shape on OpenAI's routes and into rbee's elsewhere. Behind it, a file for each group of routes.
+//! Every request passes the [`middleware`]: it gets its correlation id, its token is checked, and an error gets OpenAI's
+//! shape on OpenAI's routes and rbee's elsewhere. There is one file for each group of routes.
 
 mod bounds;
 mod caller;
@@ -48,7 +48,8 @@ use crate::{
     wire::{self, openai::MODEL, policy as rules, queen as paths},
 };
 
-/// Exposes a queen to whoever can reach the port. [`QueenServer`] does it with a token and whatever else a daemon has.
+/// Exposes a queen to every client that can reach the port. [`QueenServer`] adds a token and the other features of a
+/// daemon.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -65,7 +66,7 @@ pub fn queen(queen: Queen) -> Router {
     QueenServer::new(queen).router()
 }
 
-/// Bounds on what clients of a queen can send and hold.
+/// Limits on what clients of a queen can send and hold.
 ///
 /// ```
 /// use rbee_transport_http::server::QueenLimits;
@@ -75,24 +76,24 @@ pub fn queen(queen: Queen) -> Router {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QueenLimits {
-    /// The body of a request, in bytes. 8 MiB.
+    /// The body of a request, in bytes. 8 MiB by default.
     pub body_bytes: usize,
     /// All bodies that are being read, or whose jobs are not in the queue yet, in bytes. At least four times
-    /// `body_bytes`, also if less is set. All tenants together have three quarters of it, so that the operator can always
-    /// send something. A body beyond it is refused at once with
-    /// [`SystemAtCapacity`](rbee_core::ErrorKind::SystemAtCapacity). 256 MiB.
+    /// `body_bytes`, even if less is set. All tenants together have three quarters of it, so that the operator can
+    /// always send something. A body beyond it is refused at once with
+    /// [`SystemAtCapacity`](rbee_core::ErrorKind::SystemAtCapacity). 256 MiB by default.
     pub total_body_bytes: usize,
-    /// Those of one tenant, in bytes. At least twice `body_bytes`, also if less is set. A body beyond it is refused at
-    /// once with [`RateLimited`](rbee_core::ErrorKind::RateLimited). 64 MiB.
+    /// The same for one tenant, in bytes. At least twice `body_bytes`, even if less is set. A body beyond it is
+    /// refused at once with [`RateLimited`](rbee_core::ErrorKind::RateLimited). 64 MiB by default.
     pub tenant_body_bytes: usize,
-    /// Requests of one tenant at once, streams among them. Behind a [`Server`](super::Server) never more than a quarter of
-    /// its connections, and seven eighths for all tenants together, so that the operator can always connect. More are
-    /// refused with [`RateLimited`](rbee_core::ErrorKind::RateLimited), or
+    /// Concurrent requests of one tenant, including streams. Behind a [`Server`](super::Server) never more than a
+    /// quarter of its connections, and seven eighths for all tenants together, so that the operator can always
+    /// connect. More are refused with [`RateLimited`](rbee_core::ErrorKind::RateLimited), or
     /// [`SystemAtCapacity`](rbee_core::ErrorKind::SystemAtCapacity) for all together. `/health` and `/metrics` do not
-    /// count. 1,024.
+    /// count. 1,024 by default.
     pub tenant_requests: usize,
-    /// Clients that follow the events of one job at once: so many of its tenant, and so many operators. More are refused
-    /// with [`RateLimited`](rbee_core::ErrorKind::RateLimited). 16.
+    /// Clients that follow the events of one job at once: this many of its tenant, and this many operators. More are
+    /// refused with [`RateLimited`](rbee_core::ErrorKind::RateLimited). 16 by default.
     pub job_followers: usize,
 }
 
@@ -108,7 +109,7 @@ impl Default for QueenLimits {
     }
 }
 
-/// What a queen is exposed with.
+/// The builder of a queen's routes.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -129,7 +130,7 @@ pub struct QueenServer {
 
 type Render = Arc<dyn Fn() -> String + Send + Sync>;
 
-/// What the routes share.
+/// The state that the routes share.
 struct Inner {
     queen: Queen,
     token: Option<SharedToken>,
@@ -139,14 +140,14 @@ struct Inner {
     health_checks: Vec<Arc<dyn HealthCheck>>,
     /// Directories whose files clients may name.
     file_roots: Vec<PathBuf>,
-    /// The text of a control token in a bare prompt stands for that token.
+    /// True if the text of a control token in a bare prompt stands for that token.
     raw_completions: bool,
     metrics: Option<Render>,
     logs: Option<LogRing>,
     bounds: Arc<Bounds>,
     stop: CancellationToken,
     began: Instant,
-    /// When she began to serve, in seconds of the Unix epoch.
+    /// When it began to serve, in seconds of the Unix epoch.
     began_at: u64,
 }
 
@@ -163,7 +164,7 @@ impl fmt::Debug for Inner {
 }
 
 impl QueenServer {
-    /// A server for whoever can reach the port.
+    /// A server for every client that can reach the port.
     pub fn new(queen: Queen) -> Self {
         Self {
             inner: Inner {
@@ -185,92 +186,92 @@ impl QueenServer {
         }
     }
 
-    /// Serves only those who have this token, as the operator, and those with a tenant's key. `/health` is open to all,
-    /// but says no more than whether the queen is up; `/metrics` is open if that is [set](Self::with_open_metrics).
+    /// Serves only clients with this token, as the operator, and clients with a tenant's key. `/health` is open to
+    /// all, but only reports the status of the queen; `/metrics` is open if that is [set](Self::with_open_metrics).
     ///
-    /// Without a token everybody is the operator who sends no key, but in the mode
-    /// [`Platform`](rbee_core::settings::Mode::Platform), where only tenants are served then.
+    /// Without a token, every client without a key is the operator, except in the mode
+    /// [`Platform`](rbee_core::settings::Mode::Platform), which then serves only tenants.
     ///
-    /// The token may be one that is [replaced](SharedToken::replace) while it is served.
+    /// The token can be [replaced](SharedToken::replace) while it is in use.
     pub fn with_token(mut self, token: impl Into<SharedToken>) -> Self {
         self.inner.token = Some(token.into());
         self.inner.guard.any_host = true;
         self
     }
 
-    /// Lets requests name this host in `Host`. Without a token requests may name only this machine's loopback interface
-    /// (`localhost`, `127.0.0.1`, `[::1]`) and the hosts that are allowed so: a web page could use the daemon
-    /// otherwise, by a name of its own that resolves to this machine. With a token any host may be named.
+    /// Allows this host in the `Host` header. Without a token, requests may name only this machine's loopback
+    /// interface (`localhost`, `127.0.0.1`, `[::1]`) and the hosts allowed here: otherwise a web page could use the
+    /// daemon through a name of its own that resolves to this machine. With a token, any host is allowed.
     pub fn with_allowed_host(mut self, host: AllowedHost) -> Self {
         self.inner.guard.hosts.push(host);
         self
     }
 
-    /// Lets web pages of this origin use the API (CORS). Without it no page of another origin can.
+    /// Lets web pages of this origin use the API (CORS). By default no page of another origin can.
     pub fn with_allowed_origin(mut self, origin: AllowedOrigin) -> Self {
         self.inner.guard.origins.push(origin);
         self
     }
 
-    /// Serves `/metrics` without a token, as many a scraper wants it.
+    /// Serves `/metrics` without a token, as many scrapers need it.
     pub fn with_open_metrics(mut self) -> Self {
         self.inner.metrics_need_token = false;
         self
     }
 
-    /// What reaches the machines that are added over the API. Without it none can be added.
+    /// Sets what connects to hives that are added over the API. Without it none can be added.
     pub fn with_connector(mut self, connector: Arc<dyn HiveConnector>) -> Self {
         self.inner.connector = Some(connector);
         self
     }
 
-    /// One more health check that is made when `/v1/doctor` is asked.
+    /// Adds a health check to `/v1/doctor`.
     pub fn with_health_check(mut self, check: Arc<dyn HealthCheck>) -> Self {
         self.inner.health_checks.push(check);
         self
     }
 
     /// Lets clients name models by their file below this directory: `file:/directory/model`. Without it they can name
-    /// those that have an alias, or that the queen knows already.
+    /// only models that have an alias or that the queen already knows.
     ///
-    /// From then on this process reads models below the directory only from files that are there in truth, whatever
-    /// links there are (see [`confine_model_files`](rbee_core::models::confine_model_files)).
+    /// From then on this process refuses models below the directory with links that lead out of it, unless they lead to
+    /// another such directory (see [`confine_model_files`](rbee_core::models::confine_model_files)).
     pub fn with_file_root(mut self, directory: impl Into<PathBuf>) -> Self {
         let directory = directory.into();
-        // As models are named: by absolute paths. It fails for an empty one alone, below which nothing is.
+        // Models are named by absolute paths. This fails only for an empty path, below which there is nothing.
         let directory = std::path::absolute(&directory).unwrap_or(directory);
         rbee_core::models::confine_model_files(&directory);
         self.inner.file_roots.push(directory);
         self
     }
 
-    /// Takes the text of a control token in a bare prompt for that token, as a prompt that fills in the middle needs
-    /// it (`<|fim_prefix|>`). Whoever may submit such a prompt can write a system turn then, so it is off by default:
-    /// text stays text. It is not for conversations, whose text always stays text.
+    /// Reads the text of a control token in a bare prompt as that token, as fill-in-the-middle prompts need it
+    /// (`<|fim_prefix|>`). A client that may submit such a prompt can then write a system turn, so it is off by
+    /// default: text stays text. Conversations are not affected: their text always stays text.
     pub fn with_raw_completions(mut self) -> Self {
         self.inner.raw_completions = true;
         self
     }
 
-    /// What `/metrics` answers with, in Prometheus' text format. Without it there is no such path.
+    /// Sets the response of `/metrics`, in Prometheus' text format. Without it there is no such path.
     pub fn with_metrics(mut self, render: Arc<dyn Fn() -> String + Send + Sync>) -> Self {
         self.inner.metrics = Some(render);
         self
     }
 
-    /// What `/v1/logs` answers with. Without it there is no such path.
+    /// Sets the log lines of `/v1/logs`. Without it there is no such path.
     pub fn with_logs(mut self, logs: LogRing) -> Self {
         self.inner.logs = Some(logs);
         self
     }
 
-    /// Other bounds.
+    /// Sets other limits.
     pub fn with_limits(mut self, limits: QueenLimits) -> Self {
         self.inner.bounds = Bounds::new(limits);
         self
     }
 
-    /// When this is cancelled, `/health` says that the queen goes down.
+    /// When this is cancelled, `/health` reports that the queen shuts down.
     pub fn stop(mut self, stop: CancellationToken) -> Self {
         self.inner.stop = stop;
         self
@@ -332,17 +333,17 @@ impl QueenServer {
     }
 }
 
-/// Now, in seconds of the Unix epoch.
+/// The current time, in seconds of the Unix epoch.
 fn unix_seconds() -> u64 {
     rbee_core::time::WallTime::now().as_millis() / 1_000
 }
 
-/// The head of every stream of events.
+/// The headers of every stream of events.
 fn stream_headers() -> [(HeaderName, &'static str); 3] {
     [
         (header::CONTENT_TYPE, wire::sse::CONTENT_TYPE),
         (header::CACHE_CONTROL, "no-store"),
-        // A proxy in between is not to hold events back.
+        // A proxy in between must not buffer events.
         (HeaderName::from_static("x-accel-buffering"), "no"),
     ]
 }

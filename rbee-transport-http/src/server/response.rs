@@ -1,4 +1,4 @@
-//! Reading bodies and writing answers, in the one shape that all daemons share.
+//! Reads bodies and writes responses, in the shape that all daemons share.
 
 use std::time::Duration;
 
@@ -19,12 +19,12 @@ use crate::wire::ErrorBody;
 /// How long a body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A JSON answer.
+/// A JSON response.
 pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Response {
     match serde_json::to_vec(body) {
         Ok(bytes) => (status, [(header::CONTENT_TYPE, "application/json")], bytes).into_response(),
         Err(cause) => {
-            // Whoever asked may be a tenant: the cause is for the log.
+            // The client may be a tenant: the cause goes to the log only.
             tracing::error!(%cause, "an answer could not be written");
             let message = "the answer cannot be written";
             refuse(&Error::for_client(ErrorKind::Internal, message), None)
@@ -32,35 +32,35 @@ pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Response {
     }
 }
 
-/// An error, as a hive or worker answers it to its queen.
+/// An error, as a hive or worker sends it to its queen.
 pub(super) fn refuse(error: &Error, correlation_id: Option<&CorrelationId>) -> Response {
     let mut response = json(status(error), &ErrorBody::for_queen(error, correlation_id));
     add_headers(error, response.headers_mut());
     response
 }
 
-/// There is no such path.
+/// The response for an unknown path.
 pub(super) async fn not_found(request: Request) -> Response {
     let message = format!("there is no path {}", request.uri().path());
     refuse(&Error::new(ErrorKind::NotFound, message), request.extensions().get())
 }
 
-/// There is such a path, but not for this method.
+/// The response for a known path with another method.
 pub(super) async fn method_not_allowed(request: Request) -> Response {
     let message = format!("{} is not allowed on {}", request.method(), request.uri().path());
     refuse(&Error::new(ErrorKind::MethodNotAllowed, message), request.extensions().get())
 }
 
-/// The status that an error is answered with.
+/// The status of an error.
 pub(super) fn status(error: &Error) -> StatusCode {
-    // The table has no status that is none, and a test sees to it.
+    // A test checks that the table has only valid statuses.
     StatusCode::from_u16(error.kind().http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }
 
-/// What an error says in headers.
+/// Adds the headers of an error.
 pub(super) fn add_headers(error: &Error, headers: &mut HeaderMap) {
     if let Some(after) = error.retry_after() {
-        // In whole seconds, rounded up: who comes back then is not too early.
+        // In whole seconds, rounded up, so that a client does not come back too early.
         let seconds = after.as_millis().div_ceil(1_000).max(1);
         headers.insert(header::RETRY_AFTER, u64::try_from(seconds).unwrap_or(u64::MAX).into());
     }
@@ -69,25 +69,25 @@ pub(super) fn add_headers(error: &Error, headers: &mut HeaderMap) {
     }
 }
 
-/// What bounds the memory of bodies that are read at the same time.
+/// A limit on the memory of bodies that are read at the same time.
 pub(super) trait BodyBudget {
     /// Refuses a body of this announced length if there is no room for it now. Takes nothing.
     ///
     /// # Errors
-    /// Says who holds too much, and when to come back.
+    /// Who holds too much, and when to try again.
     fn check(&self, bytes: usize) -> Result<()>;
 
-    /// Takes so much more.
+    /// Takes this much more.
     ///
     /// # Errors
     /// As [`check`](Self::check).
     fn take(&mut self, bytes: usize) -> Result<()>;
 
-    /// Gives back a part of what was taken.
+    /// Releases a part of what was taken.
     fn give_back(&mut self, bytes: usize);
 }
 
-/// No bound: for a daemon whose only client is its queen.
+/// No limit: for a daemon whose only client is its queen.
 impl BodyBudget for () {
     fn check(&self, _: usize) -> Result<()> {
         Ok(())
@@ -100,7 +100,7 @@ impl BodyBudget for () {
     fn give_back(&mut self, _: usize) {}
 }
 
-/// The whole body of a request that says it is JSON, with all of its memory taken from the budget.
+/// Reads the whole body of a request of content type JSON, with all of its memory taken from the budget.
 ///
 /// # Errors
 /// [`ErrorKind::UnsupportedMediaType`], [`ErrorKind::PayloadTooLarge`], [`ErrorKind::InvalidRequest`] if it does not
@@ -110,7 +110,7 @@ pub(super) async fn read_body(
     most: usize,
     budget: &mut impl BodyBudget,
 ) -> Result<Vec<u8>> {
-    // The guard has seen to it that the content type is there and is JSON, except for the parts of models.
+    // The guard has checked that the content type is present and is JSON, except for the parts of models.
     let kind = request.headers().get(header::CONTENT_TYPE);
     if !kind.and_then(|kind| kind.to_str().ok()).is_some_and(guard::is_json) {
         return Err(Error::for_client(
@@ -125,8 +125,8 @@ pub(super) async fn read_body(
     })
 }
 
-/// Copies the body into one buffer. Its parts are not kept: a part of one byte keeps the whole buffer alive that the
-/// connection has read it into.
+/// Copies the body into one buffer. Its parts are not kept: a part of one byte would keep the connection's whole read
+/// buffer alive.
 async fn collect(mut body: Body, most: usize, budget: &mut impl BodyBudget) -> Result<Vec<u8>> {
     let too_large = || {
         let message = format!("the body is larger than {most} bytes");
@@ -151,7 +151,7 @@ async fn collect(mut body: Body, most: usize, budget: &mut impl BodyBudget) -> R
             return Err(too_large());
         }
         if length > held {
-            // While the buffer is moved to a larger one, both are there.
+            // While the buffer is moved to a larger one, both exist.
             let capacity = (held * 2).min(ceiling).max(length);
             budget.take(capacity)?;
             whole.reserve_exact(capacity - whole.len());
@@ -163,10 +163,10 @@ async fn collect(mut body: Body, most: usize, budget: &mut impl BodyBudget) -> R
     Ok(whole)
 }
 
-/// The body of a request, from JSON.
+/// Reads the body of a request as JSON.
 ///
 /// # Errors
-/// As [`read_body`], and [`ErrorKind::InvalidRequest`] that says where it is not what was expected.
+/// As [`read_body`], and [`ErrorKind::InvalidRequest`] with the place at which it is not as expected.
 pub(super) async fn read_json<T: DeserializeOwned>(
     request: Request<Body>,
     most: usize,
@@ -174,10 +174,10 @@ pub(super) async fn read_json<T: DeserializeOwned>(
     parse(&read_body(request, most, &mut ()).await?)
 }
 
-/// What this JSON says.
+/// Parses JSON.
 ///
 /// # Errors
-/// [`ErrorKind::InvalidRequest`] that says where it is not what was expected.
+/// [`ErrorKind::InvalidRequest`] with the place at which it is not as expected.
 pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
     serde_json::from_slice(bytes).map_err(|cause| {
         Error::for_client(ErrorKind::InvalidRequest, format!("the body is not understood: {cause}"))

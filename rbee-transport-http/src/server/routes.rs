@@ -1,4 +1,4 @@
-//! What the routes of a worker's daemon and of a hive's have in common.
+//! The routes that workers and hives have in common.
 
 use std::{convert::Infallible, sync::Arc};
 
@@ -12,10 +12,10 @@ use http::header;
 use super::{auth, correlation, response};
 use crate::{token::SharedToken, wire};
 
-/// Writes all measurements of the process, in Prometheus' text format.
+/// Writes all metrics of the process, in Prometheus' text format.
 pub(super) type Render = Arc<dyn Fn() -> String + Send + Sync>;
 
-/// `/metrics`, where there are measurements. `measure` sets those that are read off rather than counted.
+/// Adds `/metrics` if there are metrics. `measure` sets those that are read rather than counted.
 pub(super) fn measurements<S, M, F>(
     routes: Router<S>,
     render: Option<Render>,
@@ -37,12 +37,12 @@ where
     routes.route(wire::METRICS, get(answer))
 }
 
-/// Figures, as Prometheus reads them.
+/// The response with the metrics, as Prometheus reads them.
 pub(super) fn exposition(text: String) -> Response {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }
 
-/// The routes of a daemon, for those who have this token: unknown ones are refused in JSON, every request has a
+/// The routes of a daemon, for callers with this token: unknown ones are refused in JSON, and every request has a
 /// correlation id. Without the token `GET /health` says that the daemon is up, and everything else is refused.
 pub(super) fn close<S>(routes: Router<S>, state: S, token: SharedToken) -> Router
 where

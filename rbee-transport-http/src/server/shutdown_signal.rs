@@ -1,4 +1,4 @@
-//! Tells every connection that the server stops.
+//! The signal to every connection that the server stops.
 
 use std::{
     collections::HashMap,
@@ -9,8 +9,8 @@ use std::{
     task::Waker,
 };
 
-/// Tells every connection that the server stops. A connection is polled for every token, so asking costs one load of
-/// an atomic: the waker is left once, because a task keeps the one it has.
+/// Signals every connection that the server stops. A connection is polled for every token, so a check costs one
+/// atomic load: the waker is registered once, because a task keeps its waker.
 #[derive(Debug, Default)]
 pub(super) struct ShutdownSignal {
     sent: AtomicBool,

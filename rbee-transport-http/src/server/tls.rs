@@ -13,7 +13,7 @@ use rustls::{
 };
 pub(super) use tokio_rustls::TlsAcceptor as Acceptor;
 
-/// The certificates and the private key that a [`Server`](super::Server) shows, each in a PEM file. Clones share them.
+/// The certificates and the private key of a [`Server`](super::Server), each in a PEM file. Clones share them.
 #[derive(Clone)]
 pub struct TlsFiles {
     inner: Arc<Inner>,
@@ -49,11 +49,11 @@ impl TlsFiles {
         &self.inner.key
     }
 
-    /// Reads both files again. New handshakes use what they hold now; connections that are established go on. If this
-    /// fails, nothing changes.
+    /// Reads both files again. New handshakes use the new content; established connections continue. If this fails,
+    /// nothing changes.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] if a file cannot be read, or the two do not belong together.
+    /// [`ErrorKind::Config`] if a file cannot be read, or the two do not match.
     pub fn reload(&self) -> Result<()> {
         for path in [&self.inner.certificates, &self.inner.key] {
             crate::token::require_regular_file(path)?;
@@ -63,7 +63,7 @@ impl TlsFiles {
         Ok(())
     }
 
-    /// What the next handshake uses.
+    /// The acceptor of the next handshake.
     pub(super) fn acceptor(&self) -> Acceptor {
         self.inner.config.read().unwrap_or_else(PoisonError::into_inner).clone().into()
     }

@@ -32,13 +32,12 @@ use crate::{
 };
 use runs::{Runs, body_of};
 
-/// The largest body of a request: a prompt, the tokens of a long answer that is continued, and room to spare.
+/// The largest body of a request: a prompt, and the tokens of a long answer that is continued, with reserve.
 const MOST_BYTES: usize = 64 << 20;
-/// How long a worker may take to say how it is.
+/// The time limit of a health check.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// Exposes a worker that is ready, to callers with this token. [`WorkerServer`] does it for one that still loads its
-/// model, and with a lease.
+/// Exposes a worker that is ready, to callers with this token. [`WorkerServer`] also supports loading and a lease.
 ///
 /// ```
 /// # use rbee_core::worker::EchoWorker;
@@ -53,7 +52,7 @@ pub fn worker(worker: Arc<dyn Worker>, token: Token) -> Router {
     server.router(token)
 }
 
-/// A worker process: it answers from its first moment, while its model loads.
+/// A worker process: it responds from the start, while its model loads.
 #[derive(Clone)]
 pub struct WorkerServer {
     inner: Arc<Inner>,
@@ -83,12 +82,12 @@ enum Loading {
 }
 
 impl WorkerServer {
-    /// A worker that was started under this name, and loads its model.
+    /// A worker that was started with this id, and loads its model.
     pub fn new(id: WorkerId) -> Self {
         Self::with_lease(id, None)
     }
 
-    /// The same; it is to end when this lease runs out.
+    /// As [`new`](Self::new); it ends when this lease expires.
     pub fn with_lease(id: WorkerId, lease: Option<Lease>) -> Self {
         let state = RwLock::new(Loading::Under(ProgressUpdate::default()));
         let stop = CancellationToken::new();
@@ -96,7 +95,7 @@ impl WorkerServer {
         Self { inner: Arc::new(inner), render: None }
     }
 
-    /// Where the load tells how far it has come.
+    /// The progress of the load, for the loader to update.
     pub fn progress(&self) -> Progress {
         let inner = Arc::downgrade(&self.inner);
         Progress::new(move |update| {
@@ -108,36 +107,36 @@ impl WorkerServer {
         })
     }
 
-    /// The model is loaded: this is the worker.
+    /// Sets the worker once its model is loaded.
     pub fn ready(&self, worker: Arc<dyn Worker>) {
         self.inner.set(Loading::Ready(worker));
     }
 
-    /// The model cannot be loaded.
+    /// Records that the model cannot be loaded.
     pub fn failed(&self, error: Error) {
         self.inner.set(Loading::Failed(error));
     }
 
-    /// Cancelled when the process is to end: it was told to, or its lease has run out.
+    /// Cancelled when the process must end: it got a shutdown request, or its lease has expired.
     pub fn stopped(&self) -> CancellationToken {
         self.inner.stop.clone()
     }
 
-    /// Waits until the lease has run out, and stops. Never returns where there is no lease.
+    /// Waits until the lease has expired, and stops. Never returns if there is no lease.
     pub async fn expire(&self) {
         Lease::run_out(self.inner.lease.as_ref()).await;
-        tracing::warn!(worker = %self.inner.id, "no sign of life from the hive; ending");
+        tracing::warn!(worker = %self.inner.id, "no heartbeat from the hive; ending");
         self.inner.stop.cancel();
     }
 
-    /// Serves these measurements at `/metrics`, in Prometheus' text format. Without them there is no such path.
+    /// Serves these metrics at `/metrics`, in Prometheus' text format. Without this there is no such path.
     pub fn with_metrics(mut self, render: Arc<dyn Fn() -> String + Send + Sync>) -> Self {
         self.render = Some(render);
         self
     }
 
-    /// The routes, for callers with this token. There is no way to serve a worker without one: whoever reaches its port
-    /// could run jobs on it, and end it.
+    /// The routes, for callers with this token. A worker cannot be served without one: every client that reaches its
+    /// port could run jobs on it, and end it.
     pub fn router(&self, token: Token) -> Router {
         let routes = Router::new()
             .route(wire::HEALTH, get(health))
@@ -170,7 +169,7 @@ impl Inner {
         }
     }
 
-    /// Who it is and how it is. One that is ready asks its engine.
+    /// Its identity and health. A worker that is ready asks its engine.
     async fn health(&self) -> Result<Health> {
         let mut health = Health {
             status: wire::Up::default().status,
@@ -194,7 +193,7 @@ impl Inner {
             Loading::Ready(worker) => worker.clone(),
         };
         let late = |_| {
-            let message = format!("the engine did not say how it is within {HEALTH_TIMEOUT:?}");
+            let message = format!("the engine did not report its health within {HEALTH_TIMEOUT:?}");
             Error::new(ErrorKind::WorkerFault, message)
         };
         health.health =
@@ -204,7 +203,7 @@ impl Inner {
         Ok(health)
     }
 
-    /// Sets the measurements that are read off the worker.
+    /// Sets the metrics that are read from the worker.
     async fn measure(&self) {
         if let Ok(worker) = self.worker()
             && let Ok(Ok(health)) = tokio::time::timeout(HEALTH_TIMEOUT, worker.health()).await
@@ -269,7 +268,7 @@ async fn renew(State(inner): State<Arc<Inner>>) -> StatusCode {
 
 async fn shutdown(State(inner): State<Arc<Inner>>, request: Request) -> Response {
     let correlation_id = request.extensions().get::<CorrelationId>().cloned();
-    // Runs under way have been told to end by whoever decides: a worker gives no grace of its own.
+    // The caller has already cancelled runs in progress: a worker gives no grace of its own.
     let order = response::read_json::<Shutdown>(request, MOST_BYTES).await;
     let done = order.map(|_| {
         inner.stop.cancel();

@@ -1,4 +1,4 @@
-//! A connection that is given up where the other side takes nothing for too long.
+//! A connection that fails if the other side reads nothing for too long.
 
 use std::{
     io,
@@ -15,14 +15,14 @@ use tokio::{
 
 use super::connections::Connected;
 
-/// Fails a write that makes no progress for so long. No timer is set while writes go through.
+/// Fails a write that makes no progress for this long. No timer is set while writes proceed.
 #[derive(Debug)]
 pub(super) struct WriteTimeout<I> {
     io: I,
     timeout: Duration,
     /// Runs while a write waits.
     timer: Option<Pin<Box<Sleep>>>,
-    /// Is told when a write waits and when it goes on.
+    /// Gets a call when a write waits and when it proceeds.
     connected: Option<Arc<Connected>>,
 }
 
@@ -31,7 +31,7 @@ impl<I> WriteTimeout<I> {
         Self { io, timeout, timer: None, connected: None }
     }
 
-    /// Tells this connection's place in the table when its client reads nothing.
+    /// Reports to this connection's entry in the table when its client reads nothing.
     pub(super) fn with_connected(mut self, connected: Arc<Connected>) -> Self {
         self.connected = Some(connected);
         self

@@ -1,4 +1,4 @@
-//! Engines beside rbee's own: programs that serve a model over OpenAI's API.
+//! Engines other than rbee's own: programs that serve a model over OpenAI's API.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -24,35 +24,35 @@ use serde::{Deserialize, Deserializer, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EngineCommand {
-    /// What it is called; workers report it as their backend.
+    /// Its name; workers report it as their backend.
     pub name: Box<str>,
     /// The models it serves: patterns over the whole reference, `*` for any characters and `?` for one.
     pub models: Vec<Box<str>>,
-    /// The program and its arguments, as a list or as one line with quotes where a word has spaces. There is no shell.
-    /// `{model_path}`, `{port}`, `{device}`, `{slots}`, `{context}` and `{total_context}` are replaced; the last is the
-    /// context of all slots together.
+    /// The program and its arguments, as a list or as one line, with quotes around words that contain spaces. There
+    /// is no shell. `{model_path}`, `{port}`, `{device}`, `{slots}`, `{context}` and `{total_context}` are replaced;
+    /// the last is the context of all slots together.
     pub command: Command,
-    /// More environment variables for it; placeholders are replaced in their values too.
+    /// Additional environment variables; placeholders are replaced in their values too.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub environment: BTreeMap<Box<str>, Box<str>>,
-    /// `GET` of this path answers 200 once the model is loaded.
+    /// The path of which a `GET` responds with 200 once the model is loaded.
     #[serde(default = "health")]
     pub health: Box<str>,
-    /// What it speaks.
+    /// Its protocol.
     #[serde(default)]
     pub protocol: Protocol,
-    /// What it is asked for as `model`; placeholders are replaced.
+    /// The `model` in requests to it; placeholders are replaced.
     #[serde(default = "model_path")]
     pub model: Box<str>,
-    /// What it can do.
+    /// Its tasks.
     #[serde(default = "generate")]
     pub tasks: Vec<Task>,
-    /// The longest prompt and answer of one run together, in tokens, where the worker is not told another.
+    /// The longest prompt and answer of one run together, in tokens, unless the worker gets another limit.
     #[serde(default = "context")]
     pub context: u32,
 }
 
-/// What an engine speaks.
+/// The protocol of an engine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Protocol {
@@ -61,13 +61,13 @@ pub enum Protocol {
     OpenAi,
 }
 
-/// What an engine can do with a model.
+/// A task of an engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Task {
-    /// It continues text.
+    /// Continues text.
     Generate,
-    /// It makes vectors.
+    /// Makes vectors.
     Embed,
 }
 
@@ -88,15 +88,15 @@ fn context() -> u32 {
 }
 
 impl EngineCommand {
-    /// Is it for this model?
+    /// True if it serves this model.
     pub fn serves(&self, model: &ModelRef) -> bool {
         self.models.iter().any(|pattern| matches(pattern.as_bytes(), model.as_str().as_bytes()))
     }
 
-    /// Checks what can be checked without starting it.
+    /// Checks everything that can be checked without starting it.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] that names the engine, the field, its value and what is allowed.
+    /// [`ErrorKind::Config`] with the engine, the field, its value and what is allowed.
     pub fn validate(&self) -> Result<()> {
         let wrong = |message: String| {
             Err(Error::new(ErrorKind::Config, format!("engine {:?}: {message}", self.name)))
@@ -106,7 +106,7 @@ impl EngineCommand {
         }
         if self.models.is_empty() {
             return wrong(
-                "models is empty; allowed is at least one pattern, \"*.gguf\" say".into(),
+                "models is empty; allowed is at least one pattern, for example \"*.gguf\"".into(),
             );
         }
         if self.command.0.first().is_none_or(|program| program.is_empty()) {
@@ -116,7 +116,7 @@ impl EngineCommand {
             && !self.environment.values().any(|value| value.contains("{port}"))
         {
             return wrong(
-                "command names no {port}; the engine must listen where it is told".into(),
+                "command does not contain {port}; the engine must listen on the given port".into(),
             );
         }
         if !self.health.starts_with('/') {
@@ -141,23 +141,23 @@ impl EngineCommand {
 
 const ALLOWED: &str = "{model_path}, {port}, {device}, {slots}, {context} and {total_context}";
 
-/// What stands for a placeholder.
+/// The values of the placeholders.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Values<'a> {
     /// The path of the model's file or directory.
     pub model_path: &'a str,
     /// The port to listen on.
     pub port: u16,
-    /// The first device, as CUDA numbers what the process sees; `cpu` for the processor.
+    /// The first device, in CUDA's numbering within the process; `cpu` for the CPU.
     pub device: &'a str,
-    /// Runs at once.
+    /// Concurrent runs.
     pub slots: u32,
     /// The longest prompt and answer of one run together, in tokens.
     pub context: u32,
 }
 
 impl Values<'_> {
-    /// The text with every placeholder replaced, once: what is put in is not looked at again.
+    /// The text with every placeholder replaced, once: replaced text is not searched again.
     pub fn fill(&self, text: &str) -> String {
         let mut out = String::with_capacity(text.len());
         let mut rest = text;
@@ -183,7 +183,8 @@ impl Values<'_> {
     }
 }
 
-/// A word in braces that looks like a placeholder and is none. Other braces are the engine's own: JSON, for instance.
+/// A word in braces that looks like a placeholder and is not one. Other braces belong to the engine, for example
+/// JSON.
 fn unknown_placeholder(text: &str) -> Option<&str> {
     let mut rest = text;
     while let Some(at) = rest.find('{') {
@@ -200,7 +201,7 @@ fn unknown_placeholder(text: &str) -> Option<&str> {
     None
 }
 
-/// Wildcards over bytes; linear but for the last `*`, to which it goes back.
+/// Matches wildcards over bytes; linear except for backtracking to the last `*`.
 fn matches(pattern: &[u8], text: &[u8]) -> bool {
     let (mut p, mut t, mut back) = (0, 0, None);
     while t < text.len() {
@@ -252,8 +253,8 @@ impl<'de> Deserialize<'de> for Command {
     }
 }
 
-/// Splits a line at spaces. Quotes of both kinds keep words together; a backslash takes the next character as it is,
-/// but within single quotes.
+/// Splits a line at spaces. Quotes of both kinds keep words together; a backslash takes the next character literally,
+/// except within single quotes.
 fn split(line: &str) -> Result<Vec<Box<str>>, String> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;
@@ -335,7 +336,7 @@ mod tests {
         assert!(serde_json::from_str::<EngineCommand>(r#"{"name":"x","modles":[]}"#).is_err());
     }
 
-    /// What it means, without going back.
+    /// The meaning of a pattern, without backtracking.
     fn plainly(pattern: &[u8], text: &[u8]) -> bool {
         match (pattern, text) {
             ([], text) => text.is_empty(),

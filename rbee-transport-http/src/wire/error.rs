@@ -5,15 +5,15 @@ use std::time::Duration;
 use rbee_core::{CorrelationId, Error, ErrorKind};
 use serde::{Deserialize, Serialize};
 
-/// An error, as every daemon answers it: `{"error": {"code", "message", "details", "correlation_id"}}`.
+/// The error body of every daemon: `{"error": {"code", "message", "details", "correlation_id"}}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ErrorBody {
-    /// What went wrong.
+    /// The error.
     pub error: ErrorInfo,
 }
 
-/// What went wrong.
+/// A description of an error.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ErrorInfo {
@@ -21,42 +21,42 @@ pub struct ErrorInfo {
     pub code: String,
     /// A sentence for people.
     pub message: String,
-    /// What else is known.
+    /// Further facts.
     #[serde(default)]
     pub details: ErrorDetails,
-    /// The mark by which the request is found in the logs.
+    /// The id by which the request is found in the logs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub correlation_id: Option<String>,
 }
 
-/// What else is known of an error.
+/// Further facts about an error.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ErrorDetails {
     /// The parameter of the request that is at fault.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub param: Option<String>,
-    /// When a new try can succeed, in milliseconds from now.
+    /// When a retry can succeed, in milliseconds from now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after_ms: Option<u64>,
-    /// How many bytes would have to be free that are not.
+    /// How many more bytes would have to be free.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub short_bytes: Option<u64>,
-    /// What a tenant is told in place of the message. It is sent by hives and workers to their queen, and by a queen to
-    /// nobody.
+    /// The message for a tenant in place of `message`. Hives and workers send it to their queen; a queen sends it to
+    /// no client.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_message: Option<String>,
 }
 
 impl ErrorBody {
-    /// The error as a hive or worker tells it to its queen, which may have to tell a client of it.
+    /// The error as a hive or worker sends it to its queen, which may have to report it to a client.
     pub fn for_queen(error: &Error, correlation_id: Option<&CorrelationId>) -> Self {
         let mut body = Self::new(error, correlation_id);
         body.error.details.client_message = error.client_message().map(ToOwned::to_owned);
         body
     }
 
-    /// The error as it is told to whoever made this request.
+    /// The error as it is sent to the client of this request.
     pub fn new(error: &Error, correlation_id: Option<&CorrelationId>) -> Self {
         let details = ErrorDetails {
             param: error.param().map(ToOwned::to_owned),
@@ -78,7 +78,7 @@ impl ErrorBody {
 }
 
 impl From<ErrorInfo> for Error {
-    /// An error with a code that is not known here is [`ErrorKind::Internal`].
+    /// An error with an unknown code becomes [`ErrorKind::Internal`].
     fn from(info: ErrorInfo) -> Self {
         let kind = ErrorKind::from_code(&info.code);
         let message = match kind {
@@ -106,11 +106,11 @@ impl From<ErrorInfo> for Error {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct OpenAiErrorBody {
-    /// What went wrong.
+    /// The error.
     pub error: OpenAiError,
 }
 
-/// What went wrong, in the shape of OpenAI's API.
+/// A description of an error, in the shape of OpenAI's API.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct OpenAiError {
@@ -151,7 +151,7 @@ mod tests {
                 .with_short_bytes(5);
             let text = serde_json::to_string(&ErrorBody::new(&error, None)).unwrap();
             assert!(!text.contains("client_message"), "{text}");
-            let error = error.with_client_message("what a client is told");
+            let error = error.with_client_message("the message for a client");
             let text = serde_json::to_string(&ErrorBody::for_queen(&error, None)).unwrap();
             let back: Error = serde_json::from_str::<ErrorBody>(&text).unwrap().error.into();
             assert_eq!(back, error);

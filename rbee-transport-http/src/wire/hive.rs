@@ -1,4 +1,4 @@
-//! What a hive is asked and answers.
+//! The requests to a hive, and its responses.
 
 use std::fmt;
 
@@ -8,28 +8,28 @@ use serde::{Deserialize, Serialize};
 use super::ErrorInfo;
 use crate::token::Token;
 
-/// `GET`: everything the hive knows of itself, a [`HiveReport`](rbee_core::hive::HiveReport).
+/// `GET`: the whole state of the hive, a [`HiveReport`](rbee_core::hive::HiveReport).
 pub const CAPABILITIES: &str = "/v1/capabilities";
-/// `GET` lists workers, `POST` ([`Spawn`]) starts one and answers with a stream of [`spawning`] events.
+/// `GET` lists workers, `POST` ([`Spawn`]) starts one and responds with a stream of [`spawning`] events.
 pub const WORKERS: &str = "/v1/workers";
-/// `GET`: how to reach a worker ([`WorkerAddress`]); `DELETE` ([`Stop`] as query): stop it.
+/// `GET`: the address of a worker ([`WorkerAddress`]); `DELETE` ([`Stop`] as query): stop it.
 pub const WORKER: &str = "/v1/workers/{id}";
 /// `GET` lists models ([`ModelOnDisk`](rbee_core::models::ModelOnDisk)), `DELETE` ([`Model`] as query) removes one.
 pub const MODELS: &str = "/v1/models";
-/// `POST` ([`Provision`]): put a model on the disk; answered with a stream of [`provisioning`] events.
+/// `POST` ([`Provision`]): put a model on the disk; responds with a stream of [`provisioning`] events.
 pub const PROVISION: &str = "/v1/models/provision";
-/// `POST` ([`Model`]): read a model's files again and put damaged ones aside; answered with a stream of
-/// [`provisioning`] events, whose last is a list of [`Damage`](rbee_core::models::Damage).
+/// `POST` ([`Model`]): read a model's files again and quarantine damaged ones; responds with a stream of
+/// [`provisioning`] events, of which the last is a list of [`Damage`](rbee_core::models::Damage).
 pub const VERIFY: &str = "/v1/models/verify";
-/// `PUT` ([`Part`] as query, with a `Content-Range`): a part of a file that the hive [wants](provisioning::WANT), of the
-/// model whose manifest has this digest.
+/// `PUT` ([`Part`] as query, with a `Content-Range`): a part of a file that the hive [wants](provisioning::WANT), of
+/// the model with this manifest digest.
 pub const MODEL_PART: &str = "/v1/models/{digest}";
 /// `GET` ([`Model`] as query): the files of a model, a [`Manifest`].
 pub const MANIFEST: &str = "/v1/models/manifest";
-/// `GET` ([`Content`] as query, perhaps with a `Range`): the bytes of one file of a model.
+/// `GET` ([`Content`] as query, with an optional `Range`): the bytes of one file of a model.
 pub const CONTENT: &str = "/v1/models/content";
-/// `GET` ([`Owner`] as query): what happens, as a stream of [`happening`] events; the first is a report. For the queen that
-/// has claimed the hive ([`LEASE`](super::LEASE)) alone; the stream ends when another queen claims it.
+/// `GET` ([`Owner`] as query): a stream of [`happening`] events; the first is a report. Only for the queen that holds
+/// the lease on the hive ([`LEASE`](super::LEASE)); the stream ends when another queen takes it.
 pub const EVENTS: &str = "/v1/events";
 
 /// Every method and path of a hive's daemon.
@@ -70,7 +70,7 @@ pub mod spawning {
 pub mod provisioning {
     /// A [`ProgressBody`](crate::wire::ProgressBody).
     pub const PROGRESS: &str = "progress";
-    /// A [`Want`](super::Want): whoever offered the model is to send this now.
+    /// A [`Want`](super::Want): the sender of the model must send this now.
     pub const WANT: &str = "want";
     /// A [`ModelOnDisk`](rbee_core::models::ModelOnDisk).
     pub const DONE: &str = "done";
@@ -86,7 +86,7 @@ pub mod happening {
     pub const EXITED: &str = "exited";
 }
 
-/// Who a hive is: the answer to `GET /health` with its token.
+/// The identity of a hive: the response to `GET /health` with its token.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Health {
     /// `ok`, as in [`Up`](super::Up).
@@ -96,53 +96,54 @@ pub struct Health {
     pub hive: HiveId,
     /// The version of its program.
     pub version: String,
-    /// The machine's own name.
+    /// The machine's host name.
     pub hostname: String,
-    /// The process.
+    /// The process id.
     pub pid: u32,
     /// The revision of its state.
     pub rev: u64,
 }
 
-/// Which queen speaks. As the body of `POST` to [`LEASE`](super::LEASE) it claims the hive, and renews the claim.
+/// The queen that sends a request. As the body of `POST` to [`LEASE`](super::LEASE) it takes or renews the lease on
+/// the hive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Owner {
-    /// The life of the queen. A hive follows one at a time: a younger one takes over from an older one, and any other
-    /// one once the lease of the owner has run out.
+    /// The epoch of the queen. A hive follows one queen at a time: a newer one takes over from an older one, and any
+    /// other one takes over once the lease of the owner has expired.
     pub owner: Epoch,
 }
 
 /// The lease that a queen has on a hive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lease {
-    /// How long the hive goes on without a sign of life, in milliseconds.
+    /// How long the hive continues without a heartbeat, in milliseconds.
     pub lease_ms: u64,
 }
 
-/// A worker to be started.
+/// A worker to start.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Spawn {
-    /// Its name, chosen by the queen.
+    /// Its id, chosen by the queen.
     pub id: WorkerId,
-    /// What it shall be.
+    /// Its model, devices and settings.
     pub spec: WorkerSpec,
 }
 
-/// How a worker is stopped.
+/// How to stop a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stop {
-    /// How long it may take before it is done by force, in milliseconds.
+    /// How long it may take before it is killed, in milliseconds.
     pub grace_ms: u64,
 }
 
-/// How to reach a worker.
+/// The address of a worker.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct WorkerAddress {
-    /// Who it is.
+    /// Its description.
     pub info: WorkerInfo,
     /// Its port on the hive's machine.
     pub port: u16,
-    /// The token it takes.
+    /// The token it accepts.
     pub token: Token,
 }
 
@@ -153,17 +154,17 @@ pub struct Model {
     pub model: ModelRef,
 }
 
-/// A model to be put on the disk.
+/// A model to put on the disk.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Provision {
     /// Its reference.
     pub model: ModelRef,
-    /// Where its files are from.
+    /// The source of its files.
     #[serde(default)]
     pub from: Origin,
 }
 
-/// Where the files of a model are from.
+/// The source of the files of a model.
 #[derive(Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Origin {
@@ -172,27 +173,27 @@ pub enum Origin {
     Here,
     /// The hub.
     Hub {
-        /// Its address; the hive's own choice where not given.
+        /// Its address; chosen by the hive if absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         endpoint: Option<String>,
-        /// What the user is known there by, for this address and this download alone.
+        /// The user's token for the hub, for this address and this download alone.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         token: Option<String>,
-        /// Send no token, also none of the hive's own.
+        /// Send no token, not even the hive's own.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         anonymous: bool,
-        /// Bytes that all models which were fetched with such a bound may take together.
+        /// The limit in bytes for all models together that were downloaded with such a limit.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         tenant_budget: Option<u64>,
-        /// Ask it for nothing.
+        /// Make no requests to the hub.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         offline: bool,
     },
-    /// Whoever gives this order sends the files that the hive [wants](provisioning::WANT).
+    /// The sender of this order sends the files that the hive [wants](provisioning::WANT).
     Sender(Manifest),
 }
 
-/// Without the token.
+/// Leaves out the token.
 impl fmt::Debug for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -203,16 +204,16 @@ impl fmt::Debug for Origin {
     }
 }
 
-/// A file that is to be sent.
+/// A file to send.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Want {
     /// Its path in the manifest.
     pub file: String,
-    /// The first byte of it that is missing.
+    /// The offset of the first missing byte.
     pub from: u64,
 }
 
-/// Which file a part is of.
+/// The file that a part belongs to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Part {
     /// Its path in the manifest.
@@ -228,11 +229,11 @@ pub struct Content {
     pub file: String,
 }
 
-/// A worker ended that nobody had asked to stop.
+/// The end of a worker that was not asked to stop.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exited {
     /// The worker.
     pub worker: WorkerId,
-    /// Why.
+    /// The reason.
     pub why: ErrorInfo,
 }

@@ -1,18 +1,18 @@
-//! How a daemon is to log: said to it by whoever starts it.
+//! How a daemon logs: set by the process that starts it.
 
 use std::str::FromStr;
 
 use rbee_core::{Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize};
 
-/// How log lines look.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
-    /// For people.
+    /// Text for people.
     #[default]
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
@@ -31,10 +31,10 @@ impl FromStr for LogFormat {
     }
 }
 
-/// What is logged, and how it looks.
+/// The log level and format.
 ///
-/// The level is `error`, `warn`, `info`, `debug` or `trace`, which is that of rbee's own parts; others only warn, unless
-/// they are named: `info,rbee_core=debug`.
+/// The level is `error`, `warn`, `info`, `debug` or `trace`, and applies to rbee's own crates; others log only
+/// warnings, unless they are named: `info,rbee_core=debug`.
 ///
 /// ```
 /// use rbee_transport_http::server::{LogFormat, LogStyle};
@@ -50,7 +50,7 @@ pub struct LogStyle {
 }
 
 impl Default for LogStyle {
-    /// `info`, for people.
+    /// `info`, as text for people.
     fn default() -> Self {
         Self { format: LogFormat::Text, level: "info".into() }
     }

@@ -1,18 +1,18 @@
-//! OpenAI's bodies, as far as rbee has what they speak of.
+//! The bodies of OpenAI's API, as far as rbee supports them.
 //!
-//! What is read of a request, and what becomes of every other field that OpenAI's clients can send, stands with the
-//! queen's routes; here is what clients build and what they get.
+//! How the queen reads a request, and what it does with every other field that OpenAI's clients can send, is defined
+//! with its routes; this is what clients build and receive.
 
 use rbee_core::{Priority, Role, Usage as TokenUsage};
 use serde::{Deserialize, Serialize};
 
-/// One model: `GET` below [`MODELS`](super::queen::MODELS); the name may have slashes and colons in it.
+/// One model: `GET` below [`MODELS`](super::queen::MODELS); the id may contain slashes and colons.
 pub const MODEL: &str = "/v1/models/{*id}";
 
-/// What follows the last chunk of a stream that came to its proper end.
+/// The data after the last chunk of a stream that ended properly.
 pub const DONE: &str = "[DONE]";
 
-/// A conversation to be continued.
+/// A conversation to continue.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ChatRequest {
@@ -21,7 +21,7 @@ pub struct ChatRequest {
     pub model: String,
     /// The turns so far.
     pub messages: Vec<Message>,
-    /// How, and on what terms.
+    /// Sampling and limits.
     #[serde(flatten)]
     pub options: Options,
     /// The longest answer, in tokens.
@@ -37,19 +37,19 @@ pub struct Message {
     /// `system`, `user` or `assistant`; OpenAI's `developer` is taken as `system`.
     #[cfg_attr(feature = "openapi", schema(value_type = RoleName))]
     pub role: Role,
-    /// What is said: a text. A list of parts of type `text` is taken too.
+    /// The content: a text. A list of parts of type `text` is accepted too.
     #[cfg_attr(feature = "openapi", schema(example = "Tell me about a flower."))]
     pub content: String,
 }
 
-/// Who says a message.
+/// The author of a message.
 #[cfg(feature = "openapi")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, utoipa::ToSchema)]
 #[schema(rename_all = "lowercase")]
 pub enum RoleName {
-    /// Instructions that stand above the conversation.
+    /// Instructions for the whole conversation.
     System,
-    /// The same.
+    /// The same as `system`.
     Developer,
     /// The person.
     User,
@@ -57,7 +57,7 @@ pub enum RoleName {
     Assistant,
 }
 
-/// Text to be continued.
+/// Text to continue.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct CompletionRequest {
@@ -66,12 +66,12 @@ pub struct CompletionRequest {
     pub model: String,
     /// The text, or up to 8 of them.
     pub prompt: OneOrMany,
-    /// How, and on what terms.
+    /// Sampling and limits.
     #[serde(flatten)]
     pub options: Options,
 }
 
-/// Texts to be turned into vectors.
+/// Texts to turn into vectors.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct EmbeddingRequest {
@@ -80,12 +80,12 @@ pub struct EmbeddingRequest {
     pub model: String,
     /// The text, or several.
     pub input: OneOrMany,
-    /// How vectors are written: `float`, the default, or `base64` (little-endian 32-bit floats).
+    /// The encoding of vectors: `float`, the default, or `base64` (little-endian 32-bit floats).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encoding_format: Option<EncodingFormat>,
 }
 
-/// How vectors are written.
+/// The encoding of vectors.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
@@ -117,14 +117,14 @@ impl From<OneOrMany> for Vec<String> {
     }
 }
 
-/// How text is generated, and on what terms.
+/// How text is generated, and its limits.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Options {
-    /// Answer as a stream of server-sent events.
+    /// Respond with a stream of server-sent events.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub stream: bool,
-    /// What the stream has beside the text; only where there is one.
+    /// Additions to the stream; only allowed with `stream`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stream_options: Option<StreamOptions>,
     /// How many answers, each with a seed of its own: 1 to 8.
@@ -164,26 +164,26 @@ pub struct Options {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<super::queen::PriorityName>))]
     pub priority: Option<Priority>,
-    /// How long it may run, in milliseconds. Not OpenAI's.
+    /// How long the job may run, in milliseconds. Not OpenAI's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(minimum = 1, maximum = 1_800_000))]
     pub timeout_ms: Option<u64>,
-    /// How long everything may take, in milliseconds. Not OpenAI's.
+    /// How long the job may take in total, in milliseconds. Not OpenAI's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(minimum = 1))]
     pub deadline_ms: Option<u64>,
 }
 
-/// What a stream has beside the text.
+/// Additions to a stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct StreamOptions {
-    /// One more chunk at the end, with the tokens counted.
+    /// One more chunk at the end, with the token counts.
     #[serde(default)]
     pub include_usage: bool,
 }
 
-/// Tokens counted.
+/// Token counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Usage {
@@ -192,12 +192,12 @@ pub struct Usage {
     /// Tokens of the answers.
     #[serde(default)]
     pub completion_tokens: u64,
-    /// Both.
+    /// The sum of both.
     pub total_tokens: u64,
 }
 
 impl Usage {
-    /// Counts one more answer; several answers to one prompt count the prompt once.
+    /// Adds the counts of one more answer; several answers to one prompt count the prompt once.
     pub fn add(&mut self, usage: TokenUsage, new_prompt: bool) {
         if new_prompt {
             self.prompt_tokens += u64::from(usage.prompt_tokens);
@@ -207,21 +207,21 @@ impl Usage {
     }
 }
 
-/// The whole answer to a [`ChatRequest`].
+/// The whole response to a [`ChatRequest`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ChatCompletion {
-    /// `chatcmpl-` and the name of the (first) job.
+    /// `chatcmpl-` and the id of the (first) job.
     pub id: String,
     /// `chat.completion`.
     pub object: String,
-    /// When it was begun, in seconds of the Unix epoch.
+    /// When it began, in seconds of the Unix epoch.
     pub created: u64,
-    /// The model, as it was asked for.
+    /// The model, as requested.
     pub model: String,
     /// The answers.
     pub choices: Vec<ChatChoice>,
-    /// Tokens counted.
+    /// Token counts.
     pub usage: Usage,
 }
 
@@ -229,9 +229,9 @@ pub struct ChatCompletion {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ChatChoice {
-    /// Which.
+    /// Its index.
     pub index: u32,
-    /// What the model says.
+    /// The message of the model.
     pub message: ChatMessage,
     /// Not available.
     #[cfg_attr(feature = "openapi", schema(value_type = Option<Object>))]
@@ -240,7 +240,7 @@ pub struct ChatChoice {
     pub finish_reason: String,
 }
 
-/// What the model says.
+/// The message of the model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ChatMessage {
@@ -257,17 +257,17 @@ pub struct ChatMessage {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ChatChunk {
-    /// `chatcmpl-` and the name of the (first) job.
+    /// `chatcmpl-` and the id of the (first) job.
     pub id: String,
     /// `chat.completion.chunk`.
     pub object: String,
-    /// When it was begun, in seconds of the Unix epoch.
+    /// When it began, in seconds of the Unix epoch.
     pub created: u64,
-    /// The model, as it was asked for.
+    /// The model, as requested.
     pub model: String,
-    /// What is new; none in the chunk with the usage.
+    /// What is new; empty in the chunk with the usage.
     pub choices: Vec<ChunkChoice>,
-    /// Tokens counted: in the last chunk, where they were asked for.
+    /// Token counts: in the last chunk, if requested.
     #[serde(default)]
     pub usage: Option<Usage>,
 }
@@ -276,7 +276,7 @@ pub struct ChatChunk {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ChunkChoice {
-    /// Which.
+    /// The index of the answer.
     pub index: u32,
     /// What is new.
     pub delta: Delta,
@@ -294,26 +294,26 @@ pub struct Delta {
     /// `assistant`, in the first chunk of the answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<String>,
-    /// The next chunk of text.
+    /// The next part of the text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content: Option<String>,
 }
 
-/// The answer to a [`CompletionRequest`], whole or a chunk of its stream.
+/// The response to a [`CompletionRequest`], whole or one chunk of its stream.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Completion {
-    /// `cmpl-` and the name of the (first) job.
+    /// `cmpl-` and the id of the (first) job.
     pub id: String,
     /// `text_completion`.
     pub object: String,
-    /// When it was begun, in seconds of the Unix epoch.
+    /// When it began, in seconds of the Unix epoch.
     pub created: u64,
-    /// The model, as it was asked for.
+    /// The model, as requested.
     pub model: String,
     /// The answers.
     pub choices: Vec<CompletionChoice>,
-    /// Tokens counted.
+    /// Token counts.
     #[serde(default)]
     pub usage: Option<Usage>,
 }
@@ -322,7 +322,7 @@ pub struct Completion {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct CompletionChoice {
-    /// Which: prompt by prompt, `n` for each.
+    /// Its index: prompt by prompt, `n` for each.
     pub index: u32,
     /// The text.
     pub text: String,
@@ -333,7 +333,7 @@ pub struct CompletionChoice {
     pub finish_reason: Option<String>,
 }
 
-/// The answer to an [`EmbeddingRequest`].
+/// The response to an [`EmbeddingRequest`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct EmbeddingList {
@@ -341,19 +341,19 @@ pub struct EmbeddingList {
     pub object: String,
     /// The vectors, in the order of the texts.
     pub data: Vec<Embedding>,
-    /// The model, as it was asked for.
+    /// The model, as requested.
     pub model: String,
-    /// Tokens counted.
+    /// Token counts.
     pub usage: EmbeddingUsage,
 }
 
-/// Tokens counted.
+/// Token counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct EmbeddingUsage {
     /// Tokens of the texts.
     pub prompt_tokens: u64,
-    /// The same.
+    /// The same as `prompt_tokens`.
     pub total_tokens: u64,
 }
 
@@ -363,13 +363,13 @@ pub struct EmbeddingUsage {
 pub struct Embedding {
     /// `embedding`.
     pub object: String,
-    /// Of which text.
+    /// The index of its text.
     pub index: u32,
     /// The numbers.
     pub embedding: Vector,
 }
 
-/// A vector, in the form that was asked for.
+/// A vector, in the requested encoding.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(untagged)]
@@ -380,7 +380,7 @@ pub enum Vector {
     Base64(String),
 }
 
-/// The models that can be asked for.
+/// The available models.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ModelList {
@@ -390,15 +390,15 @@ pub struct ModelList {
     pub data: Vec<Model>,
 }
 
-/// A model that can be asked for.
+/// An available model.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Model {
-    /// The name to ask for it by.
+    /// The name to request it by.
     pub id: String,
     /// `model`.
     pub object: String,
-    /// When the queen was started, in seconds of the Unix epoch: she does not know when the model was made.
+    /// When the queen started, in seconds of the Unix epoch: the queen does not know when the model was made.
     pub created: u64,
     /// `rbee`.
     pub owned_by: String,

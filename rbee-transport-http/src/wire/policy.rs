@@ -1,4 +1,4 @@
-//! The policy: what is in force, what a text would do, how a decision came about, and where a model would fit.
+//! The policy: the one in force, dry runs, explanations of decisions, and memory estimates.
 
 use rbee_core::{HiveId, WorkerId, registry::PolicyOrigin, scheduler::PolicyLanguage};
 use serde::{Deserialize, Serialize};
@@ -9,12 +9,12 @@ mod replay;
 
 pub use replay::{PolicyReplay, PolicyReplayRequest, ReplayOutcome, WaitsView, WorkerLoadView};
 
-/// `GET` ([`PolicyQuery`]): the policy in force ([`PolicyView`]); `PUT` ([`PolicyText`]) puts another in force, `DELETE` the
-/// one that the application brings, or the built-in one.
+/// `GET` ([`PolicyQuery`]): the policy in force ([`PolicyView`]); `PUT` ([`PolicyText`]) puts another in force,
+/// `DELETE` the application's policy, or the built-in one.
 pub const POLICY: &str = "/v1/policy";
 /// `POST` ([`PolicyCheck`]): what a policy would decide ([`PolicyDryRun`]); nothing is changed.
 pub const POLICY_CHECK: &str = "/v1/policy/check";
-/// `POST` ([`PolicyReplayRequest`]): what a policy would have made of the jobs of the past ([`PolicyReplay`]).
+/// `POST` ([`PolicyReplayRequest`]): what a policy would have decided for past jobs ([`PolicyReplay`]).
 pub const POLICY_REPLAY: &str = "/v1/policy/replay";
 /// `GET`: the JSON schema of rules in YAML, for editors.
 pub const POLICY_SCHEMA: &str = "/v1/policy/schema";
@@ -22,19 +22,19 @@ pub const POLICY_SCHEMA: &str = "/v1/policy/schema";
 pub const POLICY_VERSIONS: &str = "/v1/policy/versions";
 /// `GET` ([`PolicyQuery`]): one version with its text ([`PolicyVersion`]).
 pub const POLICY_VERSION: &str = "/v1/policy/versions/{id}";
-/// `POST` ([`PolicyRollback`]): put an earlier version back in force ([`PolicyView`]).
+/// `POST` ([`PolicyRollback`]): put a previous version back in force ([`PolicyView`]).
 pub const POLICY_ROLLBACK: &str = "/v1/policy/rollback";
-/// `GET`: how a job came to where it is ([`Listing`](super::queen::Listing) of [`DecisionView`]).
+/// `GET`: the decisions about a job ([`Listing`](super::queen::Listing) of [`DecisionView`]).
 pub const JOB_WHY: &str = "/v1/jobs/{id}/why";
 /// `POST` ([`EstimateRequest`]): where a model would fit ([`Estimate`]); nothing is started.
 pub const ESTIMATE: &str = "/v1/estimate";
 
-/// How the text is wanted.
+/// The requested form of the text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::IntoParams), into_params(parameter_in = Query))]
 #[serde(default, deny_unknown_fields)]
 pub struct PolicyQuery {
-    /// The language: rules in YAML can be had as the Rhai script that they mean.
+    /// The language: rules in YAML are also available as the equivalent Rhai script.
     #[serde(rename = "as", skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", param(value_type = Option<String>))]
     pub as_language: Option<PolicyLanguage>,
@@ -56,34 +56,35 @@ pub struct PolicyText {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct PolicyView {
-    /// What people know it by.
+    /// Its name.
     pub name: String,
-    /// What it does, in a sentence.
+    /// A one-sentence description.
     pub description: String,
-    /// Its number, where it is a recorded one.
+    /// Its version number, if it is recorded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<u64>,
-    /// What it is written in; none where it is compiled in.
+    /// Its language; absent if it is compiled in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
     pub language: Option<PolicyLanguage>,
-    /// Its text; none where it is compiled in.
+    /// Its text; absent if it is compiled in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
     /// The SHA-256 of its text, in lower-case hexadecimal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hash: Option<String>,
-    /// It cannot be changed.
+    /// True if it cannot be changed.
     pub fixed: bool,
     /// Decisions that it failed to make since it came into force; the built-in policy made them.
     pub faults: u64,
-    /// The last of them.
+    /// The last of these faults.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_fault: Option<PolicyFault>,
-    /// Decisions that the built-in policy made because too many questions waited for this one already: no faults of it.
+    /// Decisions that the built-in policy made because too many questions already waited for this one; not counted as
+    /// faults.
     #[serde(default)]
     pub passed_over: u64,
-    /// It failed too often in a row: the built-in policy decides everything until the policy is changed.
+    /// True if it failed too often in a row: the built-in policy decides everything until the policy is changed.
     pub suspended: bool,
 }
 
@@ -93,7 +94,7 @@ pub struct PolicyView {
 pub struct PolicyFault {
     /// When, in milliseconds of the Unix epoch.
     pub at_ms: u64,
-    /// What went wrong, with the line of the script.
+    /// The error, with the line of the script.
     pub message: String,
 }
 
@@ -119,9 +120,9 @@ pub struct PolicyCheck {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct PolicyDryRun {
-    /// What people know it by.
+    /// Its name.
     pub name: String,
-    /// What it does, in a sentence.
+    /// A one-sentence description.
     pub description: String,
     /// Its decisions: about recent jobs and a job for each model.
     pub decisions: Vec<DecisionView>,
@@ -131,86 +132,86 @@ pub struct PolicyDryRun {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct DecisionView {
-    /// When the question was put, in milliseconds of the Unix epoch; none in a trial.
+    /// When the policy was asked, in milliseconds of the Unix epoch; absent in a dry run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at_ms: Option<u64>,
-    /// The job, where it is one that was submitted.
+    /// The job, if it was submitted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job: Option<String>,
-    /// The model it is for.
+    /// The model of the job.
     pub model: String,
-    /// Attempts that it had made before.
+    /// Attempts of the job before this decision.
     pub attempts: u32,
     /// The policy that decided.
     pub policy: String,
-    /// Its number, where it is a recorded one.
+    /// Its version number, if it is recorded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<u64>,
-    /// The built-in policy decided, because the chosen one could not.
+    /// True if the built-in policy decided because the chosen one could not.
     pub fallback: bool,
-    /// What was decided.
+    /// The decision.
     pub decision: Choice,
-    /// It was not carried out: it did not fit the fleet, or the job, as they were when it came.
+    /// True if it was not carried out: it no longer matched the fleet or the job when it came.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub stale: bool,
-    /// What the policy looked at, step by step.
+    /// The steps of the policy.
     pub steps: Vec<String>,
-    /// Every candidate it looked at, with what became of it.
+    /// Every candidate of the policy, with its result.
     pub candidates: Vec<CandidateView>,
 }
 
-/// What a policy can decide.
+/// A decision of a policy.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum Choice {
     /// Run on this worker.
     Assign {
-        /// The worker; tenants are not told.
+        /// The worker; hidden from tenants.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
         worker: Option<WorkerId>,
     },
     /// Start a worker.
     Spawn {
-        /// Where.
+        /// The hive.
         #[cfg_attr(feature = "openapi", schema(value_type = String))]
         hive: HiveId,
-        /// On which devices.
+        /// The devices.
         devices: Vec<u32>,
         /// Idle workers that are stopped to make room.
         #[cfg_attr(feature = "openapi", schema(value_type = Vec<String>))]
         evict: Vec<WorkerId>,
     },
-    /// Start a worker; where, tenants are not told.
+    /// Start a worker; the hive is hidden from tenants.
     Start,
     /// Wait until something changes.
     Wait,
-    /// The job ends with this error.
+    /// End the job with this error.
     Reject {
         /// The error.
         error: ErrorInfo,
     },
-    /// The job may join the queue.
+    /// Let the job join the queue.
     Admit {
-        /// Its rank among those of its model, tenant and priority: the lower the sooner.
+        /// Its rank among the jobs of its model, tenant and priority; the lowest runs first.
         rank: i64,
     },
-    /// The job may not join the queue.
+    /// Refuse to let the job join the queue.
     Refuse {
         /// The error.
         error: ErrorInfo,
     },
-    /// The policy failed; the built-in one decided in its place.
+    /// The policy failed; the built-in one decided instead.
     Fault {
-        /// What went wrong.
+        /// The error of the policy.
         error: ErrorInfo,
     },
-    /// The answer is not there yet.
+    /// The policy has not decided yet.
     Pending,
 }
 
-/// Something that a job could have gone to.
+/// A worker or hive that was considered for a job.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct CandidateView {
@@ -231,24 +232,24 @@ pub struct CandidateView {
 pub struct PolicyVersion {
     /// Its number.
     pub version: u64,
-    /// Since when it was in force, in milliseconds of the Unix epoch.
+    /// When it came into force, in milliseconds of the Unix epoch.
     pub at_ms: u64,
     /// The SHA-256 of its text, in lower-case hexadecimal.
     pub hash: String,
-    /// Where it came from: `application`, `operator`, `rollback` or `reset`.
+    /// Its origin: `application`, `operator`, `rollback` or `reset`.
     #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub origin: PolicyOrigin,
-    /// What it is written in.
+    /// Its language.
     #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub language: PolicyLanguage,
-    /// It is the one in force.
+    /// True if it is in force.
     pub in_force: bool,
-    /// Its text; left out of lists, and none for a reset.
+    /// Its text; absent in lists, and for a reset.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
 }
 
-/// Which version to go back to.
+/// The version to go back to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
@@ -257,24 +258,24 @@ pub struct PolicyRollback {
     pub version: u64,
 }
 
-/// A model, and where it is to fit.
+/// A model, and where it would have to fit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct EstimateRequest {
     /// The model, a reference or an alias.
     pub model: String,
-    /// This machine alone.
+    /// Only this machine.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
     pub hive: Option<HiveId>,
-    /// These devices alone, by index.
+    /// Only these devices, by index.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub devices: Option<Vec<u32>>,
-    /// Runs at once. 4 where not given.
+    /// Concurrent runs; 4 by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub slots: Option<u32>,
-    /// How long the sequences are, in tokens. 4,096 where not given, or the model's own context where that is shorter.
+    /// The length of the sequences, in tokens; 4,096 by default, or the model's own context if that is shorter.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub context: Option<u32>,
 }
@@ -285,13 +286,13 @@ pub struct EstimateRequest {
 pub struct Estimate {
     /// The model, with aliases resolved.
     pub model: String,
-    /// It fits somewhere, now or when idle workers are stopped.
+    /// True if it fits somewhere, now or once idle workers are stopped.
     pub fits: bool,
     /// Every device of every machine.
     pub devices: Vec<DeviceEstimate>,
 }
 
-/// Whether a model fits on a device. All sizes are in bytes.
+/// How a model fits on a device. All sizes are in bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct DeviceEstimate {
@@ -300,28 +301,28 @@ pub struct DeviceEstimate {
     pub hive: HiveId,
     /// The device.
     pub device: u32,
-    /// What it is.
+    /// The name of the device.
     pub name: String,
-    /// The model's files are on the machine's disk.
+    /// True if the model's files are on the machine's disk.
     pub on_disk: bool,
-    /// What a worker is expected to take; 0 where nothing is known of the model.
+    /// What a worker is expected to take; 0 if the model is unknown.
     pub expected: u64,
-    /// What must be free for it, with head room.
+    /// What must be free for it, with headroom.
     pub required: u64,
-    /// What is free and not promised.
+    /// What is free and not reserved.
     pub free: u64,
-    /// What the device has in all.
+    /// The total memory of the device.
     pub total: u64,
-    /// What idle workers would give back.
+    /// What stopping idle workers would free.
     pub evictable: u64,
-    /// What is missing, even where they do.
+    /// What is missing even if they are stopped.
     pub shortfall: u64,
     /// `fits`, `fits_after_eviction`, `later`, `too_small`, `unknown` or `unavailable`.
     pub verdict: String,
     /// Idle workers that would be stopped.
     #[cfg_attr(feature = "openapi", schema(value_type = Vec<String>))]
     pub evict: Vec<WorkerId>,
-    /// Why it is not available, or not known.
+    /// Why it is not available, or unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
 }

@@ -1,6 +1,6 @@
-//! What a queen is asked and answers on her own routes; OpenAI's are in OpenAI's words.
+//! The requests and responses of a queen's own routes; those of OpenAI's API use OpenAI's names.
 //!
-//! Times are milliseconds: of the Unix epoch where the name ends in `_at_ms`, spans otherwise.
+//! Times are in milliseconds: of the Unix epoch if the name ends in `_at_ms`, durations otherwise.
 
 use serde::{Deserialize, Serialize};
 
@@ -16,13 +16,13 @@ pub use jobs::PriorityName;
 pub use jobs::{JobList, JobQuery, JobRequest, JobView, Loading, Metrics, Started, job_event};
 pub use operation::{Check, Doctor, LogLine, LogQuery, Verdict, log_event};
 
-/// `GET`: the models that can be asked for, as OpenAI's clients expect them.
+/// `GET`: the available models, in OpenAI's shape.
 pub const MODELS: &str = "/v1/models";
-/// `POST`: a conversation, OpenAI's body.
+/// `POST`: a conversation, with OpenAI's body.
 pub const CHAT: &str = "/v1/chat/completions";
-/// `POST`: bare text, OpenAI's body.
+/// `POST`: bare text, with OpenAI's body.
 pub const COMPLETIONS: &str = "/v1/completions";
-/// `POST`: vectors, OpenAI's body.
+/// `POST`: vectors, with OpenAI's body.
 pub const EMBEDDINGS: &str = "/v1/embeddings";
 /// `GET` ([`JobQuery`]) lists jobs ([`JobList`]); `POST` ([`JobRequest`]) submits a detached one (202, [`JobView`]).
 pub const JOBS: &str = "/v1/jobs";
@@ -32,7 +32,7 @@ pub const JOB: &str = "/v1/jobs/{id}";
 pub const JOB_EVENTS: &str = "/v1/jobs/{id}/events";
 /// `GET` lists hives ([`Listing`] of [`HiveView`]), `POST` ([`AddHive`]) adds one.
 pub const HIVES: &str = "/v1/hives";
-/// `GET`: one hive ([`HiveView`]); `DELETE`: stop it and take it out of the fleet.
+/// `GET`: one hive ([`HiveView`]); `DELETE`: stop it and remove it from the fleet.
 pub const HIVE: &str = "/v1/hives/{id}";
 /// `POST`: start a hive that was stopped.
 pub const HIVE_START: &str = "/v1/hives/{id}/start";
@@ -48,13 +48,13 @@ pub const WORKER: &str = "/v1/workers/{id}";
 pub const WORKER_PIN: &str = "/v1/workers/{id}/pin";
 /// `GET` lists models ([`Listing`] of [`CatalogEntry`]).
 pub const CATALOG: &str = "/v1/catalog";
-/// `POST` ([`Pull`]): put a model on a hive's disk, answered with a stream of [`pull_event`]s.
+/// `POST` ([`Pull`]): put a model on a hive's disk; responds with a stream of [`pull_event`]s.
 pub const CATALOG_PULL: &str = "/v1/catalog/pull";
 /// `GET` ([`ModelQuery`]): one model; `DELETE` ([`ModelQuery`]): remove it from the disks.
 pub const CATALOG_MODEL: &str = "/v1/catalog/model";
 /// `GET` ([`LogQuery`]): the queen's last log lines ([`Listing`] of [`LogLine`]), or a stream of them.
 pub const LOGS: &str = "/v1/logs";
-/// `GET`: what the queen finds when she examines everything ([`Doctor`]).
+/// `GET`: the health checks of the queen and its fleet ([`Doctor`]).
 pub const DOCTOR: &str = "/v1/doctor";
 /// `GET`: the description of these routes.
 pub const OPENAPI: &str = "/openapi.json";
@@ -63,42 +63,42 @@ pub const OPENAPI: &str = "/openapi.json";
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Listing<T> {
-    /// What is in it.
+    /// The items.
     pub data: Vec<T>,
 }
 
-/// How the queen is: `200` if it is usable, `503` while it accepts no jobs.
+/// The health of the queen: `200` if it is usable, `503` while it accepts no jobs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Health {
-    /// `ok`, `store_failed` while the store cannot be written and no job is accepted, or `draining` once the queen goes
-    /// down.
+    /// `ok`, `store_failed` while the store cannot be written and no job is accepted, or `draining` once the queen
+    /// shuts down.
     pub status: String,
-    /// What the operator alone is told, in the same object.
+    /// Fields for the operator only, in the same object.
     #[serde(flatten)]
     pub details: Option<HealthDetails>,
 }
 
-/// How the queen is, for its operator.
+/// The health of the queen, for its operator.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct HealthDetails {
-    /// For how long the store cannot be written; none while it can. `GET /v1/doctor` says why.
+    /// For how long the store could not be written; absent while it can. `GET /v1/doctor` gives the reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub store_failed_ms: Option<u64>,
-    /// Her name.
+    /// Its name.
     pub queen: String,
-    /// The version of her program.
+    /// The version of its program.
     pub version: String,
-    /// The process.
+    /// The process id.
     pub pid: u32,
-    /// How long she has been up.
+    /// How long it has been up.
     pub uptime_ms: u64,
-    /// Jobs that wait.
+    /// Waiting jobs.
     pub jobs_waiting: u64,
-    /// Jobs that run.
+    /// Running jobs.
     pub jobs_running: u64,
-    /// Hives that answer.
+    /// Hives that respond.
     pub hives_online: u64,
     /// Workers that take jobs.
     pub workers_ready: u64,

@@ -1,15 +1,15 @@
-//! What is asked in the query of an address.
+//! Query strings.
 
 use rbee_core::{Error, ErrorKind, Result};
 use serde::Serialize;
 use serde_json::Value;
 
-/// The path with these fields as its query. A field that is none is left out, and `()` has no fields.
+/// The path with these fields as its query. A field that is `None` is left out, and `()` has no fields.
 ///
 /// # Errors
 /// [`ErrorKind::Internal`] if a field is not a plain value.
 pub fn with(path: &str, fields: &impl Serialize) -> Result<String> {
-    let wrong = |what: String| Err(Error::new(ErrorKind::Internal, format!("no query: {what}")));
+    let wrong = |what: String| Err(Error::new(ErrorKind::Internal, format!("not a query: {what}")));
     let fields = match serde_json::to_value(fields) {
         Ok(Value::Object(fields)) => fields,
         Ok(Value::Null) => return Ok(path.to_owned()),

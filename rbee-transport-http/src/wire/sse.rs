@@ -1,6 +1,6 @@
-//! Server-sent events: writing them, and reading them as they arrive.
+//! Server-sent events: writes them, and reads them as they arrive.
 //!
-//! Follows the "text/event-stream" chapter of the HTML standard.
+//! Follows the "text/event-stream" section of the HTML standard.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use rbee_core::{Error, ErrorKind, Result};
 /// The content type of a stream.
 pub const CONTENT_TYPE: &str = "text/event-stream";
 
-/// The largest event that is read, in bytes. Vectors are the largest there are.
+/// The largest event that is read, in bytes. Vectors are the largest events.
 pub const MAX_EVENT_BYTES: usize = 64 << 20;
 
 /// Appends an event whose data is one line.
@@ -32,17 +32,17 @@ pub fn put(out: &mut BytesMut, id: Option<u64>, event: &str, data: &[u8]) {
     out.put_slice(b"\n\n");
 }
 
-/// Appends a comment, which readers pass over: a sign of life.
+/// Appends a comment, which readers ignore: a heartbeat.
 pub fn put_comment(out: &mut BytesMut, comment: &str) {
     out.put_slice(b": ");
     out.put_slice(comment.as_bytes());
     out.put_slice(b"\n\n");
 }
 
-/// How long readers are told to wait before they connect again, where a stream ends before what it is about has.
+/// The reconnection delay for readers of a stream that ends before its subject does.
 pub const RETRY: Duration = Duration::from_secs(1);
 
-/// Appends a `retry` field: the stream ends, and its reader is to connect again after this time.
+/// Appends a `retry` field: the stream ends, and its reader should connect again after this time.
 pub fn put_retry(out: &mut BytesMut, after: Duration) {
     out.put_slice(b"retry: ");
     put_number(out, u64::try_from(after.as_millis()).unwrap_or(u64::MAX));
@@ -64,35 +64,35 @@ pub(crate) fn put_number(out: &mut BytesMut, mut number: u64) {
     out.put_slice(&digits[at..]);
 }
 
-/// What an event of a stream looks like to whoever has read it.
+/// An event of a stream, as read.
 #[cfg(feature = "server")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ServerSentEvent {
-    /// Its position, where it has one.
+    /// Its position, if it has one.
     pub id: Option<String>,
-    /// Its name, where it has one.
+    /// Its name, if it has one.
     pub event: Option<String>,
-    /// JSON, or `[DONE]` at the end of a stream of OpenAI's.
+    /// JSON, or `[DONE]` at the end of a stream in OpenAI's shape.
     pub data: String,
 }
 
 /// One event.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Event {
-    /// Its position, where it has one.
+    /// Its position, if it has one.
     pub id: Option<Box<str>>,
-    /// Its name; empty where it has none.
+    /// Its name; empty if it has none.
     pub name: Box<str>,
-    /// What it says.
+    /// Its data.
     pub data: Bytes,
 }
 
-/// Takes the bytes of a stream as they come and gives its events.
+/// Parses the bytes of a stream as they arrive into events.
 #[derive(Debug)]
 pub struct Parser {
     buffer: BytesMut,
-    /// Where the next line has to be looked for.
+    /// Where the search for the next line end continues.
     scanned: usize,
     most: usize,
     begun: bool,
@@ -106,17 +106,17 @@ impl Default for Parser {
 }
 
 impl Parser {
-    /// A parser that takes events of at most so many bytes.
+    /// A parser that accepts events of at most `most` bytes.
     pub fn new(most: usize) -> Self {
         Self { buffer: BytesMut::new(), scanned: 0, most, begun: false, retry: None }
     }
 
-    /// Takes what has arrived.
+    /// Adds bytes that have arrived.
     pub fn push(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// When to connect again after the end of the stream, as it was last told.
+    /// The last reconnection delay that the stream gave.
     pub fn retry(&self) -> Option<Duration> {
         self.retry
     }
@@ -124,7 +124,7 @@ impl Parser {
     /// The next whole event, if it has arrived.
     ///
     /// # Errors
-    /// [`ErrorKind::WorkerFault`] where an event is larger than allowed, or is not UTF-8 where it must be.
+    /// [`ErrorKind::WorkerFault`] if an event is larger than allowed, or is not UTF-8 where it must be.
     pub fn next_event(&mut self) -> Result<Option<Event>> {
         if !self.begun && self.buffer.len() >= 3 {
             self.begun = true;
@@ -176,7 +176,7 @@ impl Parser {
     }
 }
 
-/// Where the line after this line end begins; none while that cannot be told.
+/// Where the line after this line end begins; `None` if that is not known yet.
 fn after_line_end(bytes: &[u8], at: usize) -> Option<usize> {
     match (bytes[at], bytes.get(at + 1)) {
         (b'\r', Some(b'\n')) => Some(at + 2),
@@ -212,7 +212,7 @@ fn read(block: &Bytes, retry: &mut Option<Duration>) -> Result<Option<Event>> {
             }
             b"event" => event.name = text(&value)?.into(),
             b"id" => event.id = Some(text(&value)?.into()),
-            // Digits alone count; anything else is ignored, as the standard says.
+            // Only digits count; anything else is ignored, as the standard requires.
             b"retry" if value.iter().all(u8::is_ascii_digit) => {
                 let millis = std::str::from_utf8(&value).ok().and_then(|text| text.parse().ok());
                 *retry = millis.map(Duration::from_millis).or(*retry);

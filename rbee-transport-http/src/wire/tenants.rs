@@ -1,4 +1,4 @@
-//! Tenants: their limits, what they use, and their keys.
+//! Tenants: their limits, their usage, and their keys.
 
 use rbee_core::{TenantId, tenant::TenantLimits};
 use serde::{Deserialize, Serialize};
@@ -9,7 +9,7 @@ pub const TENANTS: &str = "/v1/tenants";
 pub const TENANT: &str = "/v1/tenants/{id}";
 /// `POST` ([`NewKey`]): a new key for the tenant (201, [`IssuedKey`]).
 pub const TENANT_KEYS: &str = "/v1/tenants/{id}/keys";
-/// `DELETE`: revoke the key whose hash begins so.
+/// `DELETE`: revoke the key whose hash begins with this.
 pub const TENANT_KEY: &str = "/v1/tenants/{id}/keys/{hash}";
 
 /// A tenant.
@@ -19,48 +19,48 @@ pub struct TenantView {
     /// Its name.
     #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub id: TenantId,
-    /// What it may use.
+    /// Its limits.
     #[cfg_attr(feature = "openapi", schema(value_type = Object))]
     pub limits: TenantLimits,
     /// Tokens it has used today (UTC).
     pub used_today: u64,
-    /// Jobs it has now, waiting and running.
+    /// Its jobs in the queue and running.
     pub live_jobs: u32,
-    /// Its keys; of each no more than what tells it from others.
+    /// Its keys, without the secrets.
     pub keys: Vec<KeyView>,
 }
 
-/// A key, without what would let anybody use it.
+/// A key, without its secret.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct KeyView {
     /// The SHA-256 of the key, in lower-case hexadecimal.
     pub hash: String,
-    /// What it is for.
+    /// Its purpose.
     pub label: String,
     /// When it was issued, in milliseconds of the Unix epoch.
     pub created_at_ms: u64,
 }
 
-/// What a new key is for.
+/// The purpose of a new key.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct NewKey {
-    /// In words; 64 characters at most.
+    /// A label; at most 64 characters.
     pub label: String,
 }
 
-/// A new key. It is shown this once.
+/// A new key. It is shown only once.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct IssuedKey {
     /// The tenant.
     #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub tenant: TenantId,
-    /// The key: what its clients send as `Authorization: Bearer KEY`.
+    /// The key: its clients send it as `Authorization: Bearer KEY`.
     pub key: String,
-    /// Its SHA-256, by which it is known from now on.
+    /// Its SHA-256, by which it is identified from now on.
     pub hash: String,
 }
 

@@ -1,4 +1,4 @@
-//! What a worker process is asked and answers.
+//! The requests to a worker process, and its responses.
 
 use std::{net::IpAddr, num::NonZeroUsize, sync::Arc};
 
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{ErrorInfo, LogStyle, ProgressBody, engine::EngineCommand};
 
-/// `POST`: run a job ([`Execute`]); answered with a stream of [`frame`]s.
+/// `POST`: run a job ([`Execute`]); responds with a stream of [`frame`]s.
 pub const EXECUTE: &str = "/v1/execute";
 /// `POST`: end a run ([`Cancel`]); idempotent.
 pub const CANCEL: &str = "/v1/cancel";
@@ -25,48 +25,48 @@ pub const ROUTES: &[(&str, &str)] = &[
     ("POST", CANCEL),
 ];
 
-/// What a worker process is to be: one line of JSON on its standard input, which nobody else can read.
+/// The order of a worker process: one line of JSON on its standard input, which no other process can read.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Start {
-    /// Its name.
+    /// Its id.
     pub id: WorkerId,
     /// The hive it belongs to.
     pub hive: HiveId,
-    /// What it shall be, in the hive's own terms.
+    /// Its model, devices and settings, in the hive's own terms.
     pub spec: WorkerSpec,
-    /// The devices of the spec as the process sees them: it is shown no others, so they are numbered anew.
+    /// The devices of the spec as the process sees them: it sees no others, so they are numbered from the start
+    /// again.
     pub devices: Vec<u32>,
-    /// Where it is to listen.
+    /// The address to listen on.
     pub host: IpAddr,
-    /// The port it is to listen on. Where another program has it, the process ends with [`EXIT_PORT_TAKEN`].
+    /// The port to listen on. If another program has it, the process ends with [`EXIT_PORT_TAKEN`].
     pub port: u16,
-    /// The token it is to take.
+    /// The token to accept.
     pub token: crate::token::Token,
-    /// How long it goes on without a sign of life, in milliseconds; 0 for ever.
+    /// How long it continues without a heartbeat, in milliseconds; 0 for ever.
     pub lease_ms: u64,
-    /// The engine that runs the model as a child of the worker; none where the worker does it itself.
+    /// The engine that runs the model as a child of the worker; `None` if the worker does it itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub engine: Option<EngineCommand>,
-    /// Threads to compute with on the processor; the engine's own choice where not given.
+    /// Threads to compute with on the CPU; the engine's own choice if `None`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub threads: Option<NonZeroUsize>,
-    /// The longest prompt and answer together, in tokens; the engine's own choice where not given.
+    /// The longest prompt and answer together, in tokens; the engine's own choice if `None`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context: Option<u32>,
-    /// Directories whose models it reads only from files that are there in truth
-    /// (see [`confine_model_files`](rbee_core::models::confine_model_files)).
+    /// Directories out of which no link of a model below them may lead (see
+    /// [`confine_model_files`](rbee_core::models::confine_model_files)).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub file_roots: Vec<std::path::PathBuf>,
-    /// What it logs, and how.
+    /// Its log level and format.
     #[serde(default)]
     pub log: LogStyle,
 }
 
-/// The status a worker process ends with where its port is another's (`EX_TEMPFAIL`): another port may do.
+/// The exit status of a worker process whose port is taken (`EX_TEMPFAIL`): another port may work.
 pub const EXIT_PORT_TAKEN: u8 = 75;
 
-/// The names of the events a run is answered with. Every stream ends with [`END`](frame::END) or
-/// [`ERROR`](frame::ERROR).
+/// The names of the events of a run. Every stream ends with [`END`](frame::END) or [`ERROR`](frame::ERROR).
 pub mod frame {
     /// A [`Token`](super::Token).
     pub const TOKEN: &str = "token";
@@ -74,9 +74,9 @@ pub mod frame {
     pub const VECTORS: &str = "vectors";
     /// A [`Metrics`](rbee_core::event::Metrics).
     pub const METRICS: &str = "metrics";
-    /// The run goes on, although there is nothing to give yet: an empty object. Sent by engines that promise it, see
-    /// [`heartbeats`](rbee_core::worker::Capabilities::heartbeats). A comment would do for the connection, but not for the engine:
-    /// it is the engine that gives this sign of life, and not the server in front of it.
+    /// The run continues, although there is no output yet: an empty object. Sent by engines that promise it, see
+    /// [`heartbeats`](rbee_core::worker::Capabilities::heartbeats). A comment would be enough for the connection, but
+    /// not for the engine: this heartbeat comes from the engine, not from the server in front of it.
     pub const HEARTBEAT: &str = "heartbeat";
     /// An [`End`](super::End).
     pub const END: &str = "end";
@@ -91,7 +91,7 @@ pub struct Execute {
     pub job: Arc<Job>,
     /// 1 for the first attempt.
     pub attempt: u32,
-    /// What earlier attempts produced.
+    /// The output of previous attempts.
     pub resume: Resume,
 }
 
@@ -110,7 +110,7 @@ impl From<Execute> for Run {
 /// The next token.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Token<'a> {
-    /// Its id in the model's vocabulary, where the engine tells.
+    /// Its id in the model's vocabulary, if the engine reports it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<u32>,
     /// The text that it completes; may be empty.
@@ -123,29 +123,29 @@ pub struct Token<'a> {
 pub struct End {
     /// Why it ended.
     pub finish: rbee_core::Finish,
-    /// Tokens counted.
+    /// Token counts.
     pub usage: rbee_core::Usage,
 }
 
-/// Which run is to end.
+/// The run to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cancel {
     /// Its job.
     pub job: JobId,
 }
 
-/// What became of an order to end a run.
+/// The result of a request to end a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cancelled {
-    /// There was such a run. It is over when this is answered.
+    /// True if there was such a run. It is over when this response is sent.
     pub was_running: bool,
 }
 
-/// How far a worker process has come.
+/// The phase of a worker process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Phase {
-    /// It loads its model, and takes no runs yet.
+    /// It loads its model, and accepts no runs yet.
     Loading,
     /// It is usable.
     Ready,
@@ -153,23 +153,23 @@ pub enum Phase {
     Failed,
 }
 
-/// Who a worker process is, and how it is: the answer to `GET /health` with its token.
+/// The identity and health of a worker process: the response to `GET /health` with its token.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Health {
-    /// `ok`, as in [`Up`](super::Up): it answers, whatever its phase.
+    /// `ok`, as in [`Up`](super::Up): it responds, whatever its phase.
     #[serde(default)]
     pub status: String,
-    /// The name it was started under. Whoever answers with another one is not the worker that was started.
+    /// The id it was started with. A process that responds with another id is not the worker that was started.
     pub worker: WorkerId,
-    /// How far it has come.
+    /// Its phase.
     pub phase: Phase,
-    /// How far the load has come.
+    /// The progress of its load.
     #[serde(default)]
     pub progress: ProgressBody,
-    /// Who it is, once it is ready.
+    /// Its description, once it is ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub info: Option<WorkerInfo>,
-    /// How it is, once it is ready.
+    /// Its health, once it is ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<WorkerHealth>,
     /// Why its model could not be loaded.

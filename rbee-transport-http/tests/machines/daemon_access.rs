@@ -1,4 +1,4 @@
-//! Who may ask a hive or a worker for what, and how their clients ask.
+//! Which requests hives and workers accept from whom, and what their clients send.
 
 use std::{
     collections::BTreeSet,
@@ -71,13 +71,13 @@ impl Subject {
         let request = request.body(Body::from("{}")).unwrap();
         let answer = self.router.clone().oneshot(request).await.unwrap();
         let status = answer.status();
-        // A stream of events goes on, and is not what is looked at here.
+        // A stream of events does not end, and is not tested here.
         let body = tokio::time::timeout(Duration::from_millis(200), answer.into_body().collect());
         let bytes = body.await.map_or_else(|_| Default::default(), |body| body.unwrap().to_bytes());
         (status, serde_json::from_slice(&bytes).unwrap_or_default())
     }
 
-    /// Every path, with what its methods are.
+    /// Every path, with its methods.
     fn paths(&self) -> BTreeSet<&'static str> {
         self.routes.iter().map(|(_, path)| *path).collect()
     }
@@ -123,7 +123,7 @@ async fn the_list_of_routes_is_what_is_served_with_the_token() {
                 assert!(!message.starts_with("there is no path"), "{place}");
             }
         }
-        // No path was left out of the list.
+        // The list contains every path.
         for line in subject.paths.lines().filter(|line| line.starts_with("pub const")) {
             let path = line.split_once("&str = \"").map(|(_, path)| path.trim_end_matches("\";"));
             if let Some(path) = path.filter(|path| path.starts_with('/')) {
@@ -148,7 +148,7 @@ async fn with_the_token_health_says_everything() {
     assert_eq!(body["info"]["model"], "echo");
 }
 
-/// A request as it arrives.
+/// A request, as received.
 #[derive(Clone, Debug)]
 struct Seen {
     method: Method,
@@ -157,7 +157,7 @@ struct Seen {
     body: Value,
 }
 
-/// A daemon that keeps what it is asked, and does nothing.
+/// A daemon that records its requests and does nothing.
 async fn listener() -> (Daemon, Arc<Mutex<Vec<Seen>>>) {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let kept = seen.clone();
@@ -189,7 +189,7 @@ async fn clients_say_of_everything_that_changes_something_that_it_is_json() {
     let endpoint = daemon.endpoint(Some(token()));
     let hive = HttpHive::new(HiveId::local(), endpoint.clone());
     let (id, model) = (WorkerId::random(), spec("file:/model"));
-    // What they make of such answers does not matter here.
+    // Their results do not matter here.
     let _ = hive.report().await;
     let _ = hive.watch(Epoch(1)).await.map(drop);
     let _ = hive.spawn(id, &model, Progress::ignore()).await.map(drop);
@@ -204,7 +204,7 @@ async fn clients_say_of_everything_that_changes_something_that_it_is_json() {
     let _ = worker.execute(run(1)).await.map(drop);
     let _ = worker.cancel(JobId::random()).await;
     let _ = worker.health().await;
-    // As a hive renews the lease of its workers.
+    // The way in which a hive renews the lease of its workers.
     let _ = endpoint.send(Method::POST, wire::LEASE, None::<&()>, None).await.map(drop);
 
     let seen = seen.lock().unwrap().clone();

@@ -1,4 +1,4 @@
-//! Which queen a hive follows: claims, their bounds, and how one queen takes over from another.
+//! Which queen a hive follows: leases, the allowed epochs, and how one queen takes over from another.
 
 use std::{sync::Arc, time::Duration};
 
@@ -71,7 +71,7 @@ fn refusal(status: StatusCode, body: &Value) -> String {
 struct Events(Body);
 
 impl Events {
-    /// What comes next within a second; none if nothing does, and the stream goes on.
+    /// What comes next within a second; `None` if nothing does and the stream continues.
     async fn next(&mut self) -> Option<Option<String>> {
         let frame = tokio::time::timeout(Duration::from_secs(1), self.0.frame()).await.ok()?;
         let bytes = frame.map(|frame| frame.unwrap().into_data().unwrap());
@@ -135,7 +135,7 @@ async fn to_watch_claims_nothing_and_renews_nothing() {
     after(60).await;
     hive.follow(5).await.unwrap().must_begin().await;
     after(30).await;
-    // Who watches and does not renew has lost its claim all the same.
+    // A queen that watches and does not renew has lost its lease anyway.
     hive.claim(4).await.unwrap();
     events.must_end().await;
 }
@@ -207,7 +207,7 @@ async fn a_queen_from_a_backup_gets_the_hive_when_the_lease_of_the_owner_has_run
     gone.must_end().await;
     let mut events = hive.follow(7).await.unwrap();
     events.must_begin().await;
-    // And from there it counts on.
+    // And the epochs continue from there.
     hive.claim(8).await.unwrap();
     events.must_end().await;
     hive.follow(8).await.unwrap().must_begin().await;

@@ -1,4 +1,4 @@
-//! A hive behind HTTP is a hive.
+//! A hive behind HTTP passes the tests of a hive.
 
 use std::{sync::Arc, time::Duration};
 
@@ -94,7 +94,7 @@ async fn a_client_without_the_token_learns_that_the_hive_wants_one() {
     let daemon = Daemon::serve(HiveServer::new(in_process()).router(token())).await;
     let error = HttpHive::connect(daemon.endpoint(None)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unauthorized);
-    assert!(error.message().contains("is up, and wants its token"), "{error}");
+    assert!(error.message().contains("is up, and requires its token"), "{error}");
     let wrong = daemon.endpoint(Some(Token::random().unwrap()));
     let error = HttpHive::connect(wrong).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unauthorized);
@@ -121,7 +121,7 @@ async fn a_daemon_that_was_told_to_end_is_not_made_ready_again_by_a_queen() {
     let mut events = hive.watch(Epoch(1)).await.unwrap();
     hive.shutdown(Duration::ZERO).await.unwrap();
     while events.next().await.is_some() {}
-    // The queen's claim stands, so nothing but the end refuses it.
+    // The queen holds the lease, so only the end of the hive refuses it.
     let path = format!("{}?owner=1", wire::hive::EVENTS);
     let error =
         endpoint.get::<serde_json::Value>(&path, Duration::from_secs(10)).await.unwrap_err();

@@ -65,7 +65,7 @@ async fn a_model_goes_from_one_hive_to_the_next_over_http_byte_for_byte() {
     let sent = send(&two, files, &model).await.unwrap();
     assert_eq!((sent.digest, sent.bytes), (Some(manifest.digest()), 9_500_005));
     assert_eq!(two.hive.report().await.unwrap().models, [sent]);
-    // What arrived is what another gets from there.
+    // The files that arrived are the files that the next hive gets from there.
     let copy = two.hive.files(&model).await.unwrap();
     assert_eq!(*copy.manifest(), manifest);
     let mut read = copy.read("large.bin", 9_499_990).await.unwrap();
@@ -81,7 +81,7 @@ async fn a_model_goes_from_one_hive_to_the_next_over_http_byte_for_byte() {
     assert!(two.hive.report().await.unwrap().models.is_empty());
 }
 
-/// Files that break off in the middle, the first time.
+/// Files that break off in the middle the first time.
 #[derive(Debug)]
 struct Breaking(Arc<dyn ModelFiles>, std::sync::atomic::AtomicBool, std::sync::Mutex<Vec<u64>>);
 
@@ -118,7 +118,7 @@ async fn a_copy_that_broke_off_goes_on_where_it_was() {
     let breaking = Arc::new(Breaking(files, true.into(), Default::default()));
     let error = send(&two, breaking.clone(), &model).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::HiveUnreachable, "{error}");
-    // The hive notices that nobody sends any more, and lets go.
+    // The hive notices that there is no sender any more, and gives up.
     let again = async {
         loop {
             match send(&two, breaking.clone(), &model).await {
@@ -167,7 +167,7 @@ async fn a_hub_that_does_not_answer_is_told_as_such_and_the_token_is_not() {
     let model = format!("hf:a/b@{}", "0".repeat(40)).parse().unwrap();
     let error = one.hive.provision(&model, ModelOrigin::Hub(access), Progress::ignore()).await;
     let error = error.unwrap_err();
-    // A hive that is built without downloads says that.
+    // A hive that is built without downloads reports that.
     assert!(matches!(error.kind(), ErrorKind::HubUnreachable | ErrorKind::Unsupported), "{error}");
     assert!(!format!("{error:?}").contains("hf_secret"));
 }

@@ -1,4 +1,4 @@
-//! Servers with OpenAI's API as workers, also those that misbehave.
+//! Servers with OpenAI's API as workers, including faulty ones.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,7 +13,7 @@ use tokio::{
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-/// Answers every request with the same bytes, and keeps the last request.
+/// Sends the same bytes for every request, and keeps the last request.
 struct Server {
     port: u16,
     asked: Arc<Mutex<String>>,
@@ -253,7 +253,7 @@ async fn a_server_that_accepts_and_says_nothing_fails_its_health_check_in_time()
     assert!(error.message().contains("did not answer within 4s"), "{error}");
 }
 
-/// A server whose answers have a length, so that its connections can be used again.
+/// A server whose responses have a length, so that its connections can be used again.
 #[tokio::test]
 async fn runs_one_after_the_other_use_one_connection() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

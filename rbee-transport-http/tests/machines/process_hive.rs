@@ -12,14 +12,14 @@ use rbee_core::{
 use rbee_transport_http::ProcessHive;
 use tempfile::TempDir;
 
-/// A model that is there, whose name says what its worker does.
+/// An existing model whose name controls what its worker does.
 fn model(dir: &TempDir, name: &str) -> WorkerSpec {
     let path = dir.path().join(name);
     std::fs::write(&path, "weights").unwrap();
     spec(&format!("file:{}", path.display()))
 }
 
-/// A worker that is there.
+/// Starts a worker.
 async fn spawned(hive: &ProcessHive, spec: &WorkerSpec) -> Arc<dyn Worker> {
     hive.start().await.unwrap();
     hive.spawn(WorkerId::random(), spec, Progress::ignore()).await.unwrap()
@@ -90,7 +90,7 @@ async fn workers_of_a_hive_that_let_go_of_them_are_found_again_without_a_new_loa
     let (id, pid) = (worker.info().id, pid_of(&dir, worker.info().id));
     first.release();
     let second = hive(&dir);
-    // Nobody has started it: to watch it is enough.
+    // It was not started explicitly: watching it is enough.
     let mut events = second.watch(Epoch(1)).await.unwrap();
     let Some(HiveEvent::Report(report)) = events.next().await else { panic!("no report") };
     assert_eq!(report.workers[0].info.id, id);
@@ -116,7 +116,7 @@ async fn what_is_remembered_of_workers_that_are_gone_is_forgotten_and_one_that_h
     first.release();
     kill(other);
     until_gone(other).await;
-    // As if whoever killed it had killed the hive too.
+    // As if the same cause had killed the hive too.
     std::fs::write(&remembered, record).unwrap();
     support::signal(pid, rustix::process::Signal::STOP);
     let second = hive(&dir);

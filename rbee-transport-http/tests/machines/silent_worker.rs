@@ -14,7 +14,7 @@ use rbee_transport_http::ProcessHive;
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-/// A queen with workers of one model that give a token every few milliseconds.
+/// A queen with workers of one model that emit a token every few milliseconds.
 struct Fleet {
     dir: TempDir,
     queen: Queen,
@@ -42,7 +42,7 @@ impl Fleet {
         fleet
     }
 
-    /// How many workers take jobs.
+    /// The number of workers that accept jobs.
     async fn workers(&self) -> usize {
         self.queen.cluster().await.unwrap().available(&self.model).count()
     }
@@ -77,7 +77,7 @@ async fn until<F: Future<Output = bool>>(holds: impl Fn() -> F) {
     tokio::time::timeout(Duration::from_secs(60), wait).await.expect("it comes to hold");
 }
 
-/// Reads to this many tokens, or to the end.
+/// Reads up to this many tokens, or to the end.
 async fn read(job: &mut JobHandle, text: &mut String, tokens: usize) -> Option<EventKind> {
     for _ in 0..tokens {
         loop {
@@ -104,7 +104,7 @@ async fn a_stream_goes_on_elsewhere_when_its_worker_is_stopped_and_the_worker_co
     let pid = pid_of(&fleet.dir, stopped);
     signal(pid, Signal::STOP);
     let silent = Instant::now();
-    // What is on its way still arrives.
+    // Tokens in transit still arrive.
     while fleet.busy().await == stopped {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
@@ -126,7 +126,7 @@ async fn a_worker_that_was_killed_is_given_no_more_jobs_and_costs_a_try_only_whe
     let (mut runs, mut text) = (fleet.submit(7, 150).await, String::new());
     read(&mut runs, &mut text, 50).await;
     kill(pid_of(&fleet.dir, fleet.busy().await));
-    // At once, before the hive can have told of it.
+    // At once, before the hive can have reported it.
     let mut jobs = Vec::new();
     for seed in 0..6 {
         jobs.push(fleet.submit(seed, 20).await);

@@ -1,4 +1,4 @@
-//! What the tests of hives share.
+//! Helpers for the tests of hives.
 
 use std::{
     path::PathBuf,
@@ -14,7 +14,7 @@ use rustix::process::{Pid, Signal};
 use tempfile::TempDir;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-/// The token that every daemon of the tests takes.
+/// The token that every daemon of the tests accepts.
 pub(crate) fn token() -> Token {
     "t".repeat(64).parse().unwrap()
 }
@@ -38,7 +38,7 @@ impl Daemon {
     }
 }
 
-/// Answers every request with these bytes, whatever it is.
+/// Sends these bytes for every request.
 pub(crate) async fn always_answers(answer: String) -> Daemon {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -55,7 +55,7 @@ pub(crate) async fn always_answers(answer: String) -> Daemon {
     Daemon { port, _stop: stop.drop_guard() }
 }
 
-/// The program of a worker without a model, which cargo has built beside the tests.
+/// The program of a worker without a model, which cargo has built for the tests.
 pub(crate) fn echo_worker() -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT
@@ -63,7 +63,7 @@ pub(crate) fn echo_worker() -> PathBuf {
             let deps = std::env::current_exe().unwrap();
             let target = deps.parent().unwrap().parent().unwrap();
             let program = target.join("examples/echo-worker");
-            // `cargo test` builds examples too; a choice of tests alone does not.
+            // `cargo test` builds examples too; a selection of tests alone does not.
             if !program.is_file() {
                 let mut cargo = Command::new(env!("CARGO"));
                 cargo.args(["build", "--package", "rbee-transport-http", "--example"]);
@@ -74,7 +74,7 @@ pub(crate) fn echo_worker() -> PathBuf {
         .clone()
 }
 
-/// A hive of echo workers. What a test that fails leaves behind ends soon.
+/// A hive of echo workers. Workers that a failed test leaves behind end soon.
 pub(crate) fn hive(dir: &TempDir) -> ProcessHive {
     ProcessHive::new(HiveId::local(), dir.path().join("state"))
         .with_program(echo_worker())
@@ -87,7 +87,7 @@ pub(crate) fn spec(model: &str) -> WorkerSpec {
     spec
 }
 
-/// A run that asks for so many tokens.
+/// A run with this limit of tokens.
 pub(crate) fn run(max_tokens: u32) -> Run {
     let job = serde_json::json!({
         "id": JobId::random(), "model": "echo", "priority": "interactive", "seed": 7, "prefix": [],
@@ -102,7 +102,7 @@ pub(crate) fn run(max_tokens: u32) -> Run {
     Run { job, attempt: 1, resume: Resume::default() }
 }
 
-/// The process of a worker, as its hive remembers it.
+/// The process of a worker, from its hive's record.
 #[cfg(unix)]
 pub(crate) fn pid_of(dir: &TempDir, id: WorkerId) -> Pid {
     let path = dir.path().join("state").join(format!("{id}.json"));

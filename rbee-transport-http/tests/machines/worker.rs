@@ -1,4 +1,4 @@
-//! A worker behind HTTP is a worker.
+//! A worker behind HTTP passes the tests of a worker.
 
 use std::{sync::Arc, time::Duration};
 
@@ -200,7 +200,7 @@ async fn a_worker_that_breaks_off_is_lost_and_one_that_is_gone_cannot_be_reached
     assert_eq!(error.kind(), ErrorKind::WorkerUnreachable, "nothing has begun: {error}");
 }
 
-/// Answers every request with these bytes, whatever it is.
+/// Sends these bytes for every request.
 async fn garbage(answer: &'static [u8]) -> Daemon {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (port, stop) = (listener.local_addr().unwrap().port(), CancellationToken::new());
@@ -249,7 +249,7 @@ async fn a_connection_that_ends_before_the_answer_begins_has_begun_nothing() {
     tokio::spawn(async move {
         use tokio::io::AsyncReadExt;
         loop {
-            // It reads the request, and dies.
+            // It reads the request, and ends.
             let (mut stream, _) = listener.accept().await.unwrap();
             let _ = stream.read(&mut [0; 64 << 10]).await;
         }
@@ -283,7 +283,7 @@ async fn heartbeats_of_the_engine_come_through_and_stop_when_it_hangs() {
         }
     }
     assert!(beats > 1, "{beats}");
-    // The server goes on, and the engine does not.
+    // The server continues, and the engine does not.
     let after = tokio::time::timeout(Duration::from_millis(300), async {
         let mut beats = 0;
         while let Some(Ok(Output::Heartbeat)) = stream.next().await {

@@ -1,4 +1,4 @@
-//! Whatever a client sends, the queen answers clearly, soon, and with nothing left behind.
+//! Whatever a client sends, the queen responds clearly and soon, and keeps nothing of it.
 
 use std::{convert::Infallible, path::Path, time::Duration};
 
@@ -15,7 +15,7 @@ use tokio::{
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-/// Every route that reads a body, and what its errors look like.
+/// Every route that reads a body, and whether its errors have OpenAI's shape.
 const ROUTES: [(&str, bool); 7] = [
     ("/v1/chat/completions", true),
     ("/v1/completions", true),
@@ -26,7 +26,7 @@ const ROUTES: [(&str, bool); 7] = [
     ("/v1/catalog/pull", false),
 ];
 
-/// Its answers are short, whatever is asked.
+/// A queen whose answers are always short.
 async fn hall() -> Hall {
     Hall::with(echo().embed(4).context_tokens(1_000).slots(64)).await
 }
@@ -36,7 +36,7 @@ fn post(path: &str, body: impl Into<Body>) -> Request<Body> {
     request.body(body.into()).unwrap()
 }
 
-/// The reply is an error of the client's, in the shape of the route.
+/// Checks that the reply is a client error in the shape of the route.
 fn assert_refused(reply: &Reply, is_openai: bool, what: &str) {
     assert!(reply.status.is_client_error(), "{what}: {} {}", reply.status, reply.text());
     assert!(reply.header("x-correlation-id").is_some());
@@ -110,7 +110,7 @@ const FIELDS: &str = "model|messages|prompt|input|n|stream|stream_options|max_to
     top_logprobs|logit_bias|response_format|modalities|audio|user|metadata|store|echo|suffix|best_of|dimensions|\
     encoding_format|hive|slots|devices|pin|url|token|service_tier|presence_penalty|[a-z_]{0,8}";
 
-/// A body that would be taken, with some of its fields changed.
+/// A body that would be accepted, with some of its fields changed.
 fn nearly_right() -> impl Strategy<Value = Vec<u8>> {
     let bases = prop_oneof![
         Just(chat(json!({}))),
@@ -125,7 +125,7 @@ fn nearly_right() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-/// Bytes that are nearly JSON: something right with some bytes of it changed, put in or cut off.
+/// Bytes that are nearly JSON: valid bytes with some changed, inserted or cut off.
 fn nearly_json() -> impl Strategy<Value = Vec<u8>> {
     let edits = prop::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0..3u8), 0..4);
     (nearly_right(), edits).prop_map(|(mut body, edits)| {
@@ -192,7 +192,7 @@ fn no_path_or_header_whatever_is_answered_with_a_servers_error() {
     );
     let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(300) };
     proptest!(config, |(path in paths, method in methods, headers in headers)| {
-        // Stopping the only hive would be no error, and end the test.
+        // Stopping the only hive would not be an error, and would end the test.
         prop_assume!(!path.contains("local"));
         let Ok(uri) = path.parse::<http::Uri>() else { return Ok(()) };
         let mut request = Request::builder().method(method).uri(uri);
@@ -247,7 +247,7 @@ async fn a_body_that_is_too_large_is_refused_before_it_is_all_here() {
         Hall::of(echo(), rbee_core::Queen::builder(), |server| server.with_limits(limits)).await;
     for (route, is_openai) in ROUTES {
         let announced = hall.send(post(route, vec![b' '; 1_001])).await;
-        // It never ends: whoever waits for all of it waits for ever.
+        // It never ends: a server that waits for all of it waits for ever.
         let endless = futures_util::stream::repeat_with(|| {
             Ok::<_, Infallible>(Bytes::from_static(&[b' '; 100]))
         });
@@ -329,7 +329,7 @@ async fn open(hall: &Hall, limits: Limits) -> (std::net::SocketAddr, DropGuard) 
     (address, stop.drop_guard())
 }
 
-/// What is answered until the connection ends, or for so long.
+/// What is sent back until the connection ends, or until the limit.
 async fn answer(stream: &mut TcpStream, limit: Duration) -> String {
     let mut said = Vec::new();
     let _ = tokio::time::timeout(limit, stream.read_to_end(&mut said)).await;
@@ -399,7 +399,7 @@ async fn a_client_that_never_reads_holds_no_slot() {
     stream.write_all((head + &*body).as_bytes()).await.unwrap();
     hall.echo.until_started(1).await;
     hall.quiet().await;
-    // What was not read yet is there; then the connection was cut, because nobody read on.
+    // What was not read yet is there; then the connection was cut, because the client read no further.
     tokio::time::sleep(Duration::from_secs(1)).await;
     let said = answer(&mut stream, Duration::from_secs(10)).await;
     assert!(said.starts_with("HTTP/1.1 200") && !said.contains("[DONE]"), "{} bytes", said.len());

@@ -1,4 +1,4 @@
-//! What clients of a queen can hold at once: followers of a job, requests of a tenant, bodies that arrive.
+//! What clients of a queen can hold at once: followers of a job, requests of a tenant, bodies in transfer.
 
 use std::{
     convert::Infallible,
@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 const CHAT: &str = "/v1/chat/completions";
 
-/// A queen with a token whose jobs run when the gate lets them.
+/// A queen with a token whose jobs run when the semaphore lets them.
 struct House {
     hall: Hall,
     gate: EchoGate,
@@ -68,12 +68,12 @@ impl House {
         format!("/v1/jobs/{}/events", submitted.json()["id"].as_str().unwrap())
     }
 
-    /// Sends a part of a body, and no more. Returns once the part has been read, or the answer is there.
+    /// Sends a part of a body, and no more. Returns once the part has been read, or the response has arrived.
     async fn hang(&self, key: &str, part: usize) -> Result<JoinHandle<Response<Body>>, Reply> {
         let (read, is_read) = oneshot::channel();
         let mut read = Some(read);
         let part = stream::iter([Ok::<_, Infallible>(Bytes::from(vec![b' '; part]))]);
-        // Whoever asks for more has taken the part.
+        // A poll for more means that the part was read.
         let more = stream::poll_fn(move |_| {
             let _ = read.take().map(|read| read.send(()));
             Poll::Pending
@@ -113,7 +113,7 @@ fn post(key: &str, body: Body) -> Request<Body> {
     request
 }
 
-/// A body of a known length of which nothing ever comes.
+/// A body of a known length of which no byte ever arrives.
 struct Announced(u64);
 
 impl hyper::body::Body for Announced {
@@ -156,7 +156,7 @@ async fn a_job_has_sixteen_followers_and_another_when_one_goes_away() {
         "allowed are 16 at once",
     );
     assert_eq!(refused.json()["error"]["code"], "RATE_LIMITED");
-    // Another job of the same tenant, and the operator, have room of their own.
+    // Another job of the same tenant, and the operator, have their own limits.
     let other = house.events_of_a_job(&key).await;
     assert_eq!(house.begin(&key, &other).await.status(), StatusCode::OK);
     assert_eq!(house.begin(&house.token, &events).await.status(), StatusCode::OK);
@@ -185,7 +185,7 @@ async fn a_tenant_with_all_its_requests_open_is_refused_and_nobody_else_is() {
     let (key, other) = (house.tenant("acme").await, house.tenant("other").await);
     let events = house.events_of_a_job(&key).await;
     let streams = [house.begin(&key, &events).await, house.begin(&key, &events).await];
-    // It waits for the whole answer, which does not come.
+    // It waits for the whole response, which does not come.
     let asked = with_key(&key, request(Method::POST, CHAT, Some(chat(json!({})))));
     let router = house.hall.router.clone();
     let waiting = tokio::spawn(tower::ServiceExt::oneshot(router, common::with_host(asked)));
@@ -203,7 +203,7 @@ async fn a_tenant_with_all_its_requests_open_is_refused_and_nobody_else_is() {
     waiting.abort();
     assert!(waiting.await.unwrap_err().is_cancelled());
     assert_eq!(house.ask(&key, Method::GET, "/v1/models", None).await.status, StatusCode::OK);
-    // Answers that have been read do not count.
+    // Responses that have been read do not count.
     assert_eq!(house.ask(&key, Method::GET, "/v1/models", None).await.status, StatusCode::OK);
     drop(streams);
     for _ in 0..3 {
@@ -214,7 +214,7 @@ async fn a_tenant_with_all_its_requests_open_is_refused_and_nobody_else_is() {
 
 #[tokio::test]
 async fn bodies_beyond_the_budget_are_refused_at_once_and_leave_nothing_behind() {
-    // The least that the others can be: 20,000 bytes for a tenant, 30,000 for all, 40,000 with the operator.
+    // The smallest allowed limits: 20,000 bytes for a tenant, 30,000 for all, 40,000 with the operator.
     let limits = QueenLimits {
         body_bytes: 10_000,
         tenant_body_bytes: 0,
@@ -232,7 +232,7 @@ async fn bodies_beyond_the_budget_are_refused_at_once_and_leave_nothing_behind()
         }
         let refused = house.hang(&key, 6_000).await.unwrap_err();
         assert_told_when_to_come_back(&refused, StatusCode::TOO_MANY_REQUESTS, "allowed are 20000");
-        // An announced length is enough: nothing of this one has to come.
+        // An announced length is enough: no byte of this one has to arrive.
         let announced = post(&key, Body::new(Announced(6_000)));
         let refused = house.hall.send(announced).await;
         assert_told_when_to_come_back(&refused, StatusCode::TOO_MANY_REQUESTS, "allowed are 20000");
@@ -243,7 +243,7 @@ async fn bodies_beyond_the_budget_are_refused_at_once_and_leave_nothing_behind()
         let refused = house.hang(&other, 6_100).await.unwrap_err();
         assert_told_when_to_come_back(&refused, StatusCode::SERVICE_UNAVAILABLE, "try again later");
         assert_eq!(house.ask(&other, Method::POST, CHAT, small()).await.status, StatusCode::OK);
-        // What is left belongs to the operator.
+        // The rest is reserved for the operator.
         hanging.push(house.hang(&house.token, 9_000).await.unwrap());
         let served = house.ask(&house.token, Method::POST, CHAT, small()).await;
         assert_eq!(served.status, StatusCode::OK, "{}", served.text());
@@ -255,7 +255,7 @@ async fn bodies_beyond_the_budget_are_refused_at_once_and_leave_nothing_behind()
             assert!(gone.await.unwrap_err().is_cancelled());
         }
     }
-    // Those that were read to the end have left nothing behind either, understood or not.
+    // Bodies that were read to the end hold nothing either, valid or not.
     for n in 0..20 {
         let large = chat(json!({"messages": [{"role": "user", "content": "Hi ".repeat(2_500)}]}));
         let served = house.ask(&key, Method::POST, CHAT, Some(large)).await;
@@ -283,7 +283,7 @@ async fn a_body_in_many_small_parts_is_read_whole_within_a_budget_of_twice_its_s
     assert_eq!(served.status, StatusCode::OK, "{}", served.text());
 }
 
-/// The status of the answer to a GET request on a connection of its own, which stays open.
+/// The status of the response to a GET request on a connection of its own, which stays open.
 async fn get(
     address: std::net::SocketAddr,
     key: &str,
@@ -327,7 +327,7 @@ async fn tenants_that_follow_jobs_leave_connections_to_the_operator() {
             if status == "200" {
                 served += 1;
             } else {
-                // Its answer is there, so it is idle and can make room.
+                // Its response has arrived, so the connection is idle and can be closed for another.
                 let _ = stream.read(&mut [0; 512]).await.unwrap();
             }
             streams.push(stream);

@@ -1,4 +1,4 @@
-//! A queen's router, asked without a socket.
+//! A queen's router, called without a socket.
 
 use std::{
     sync::{Arc, LazyLock},
@@ -27,10 +27,10 @@ use tracing_subscriber::layer::SubscriberExt;
 
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Keeps what this thread logs from now on.
+/// Keeps what this thread logs until the guard is dropped.
 pub(crate) fn logged(logs: &LogRing) -> DefaultGuard {
-    // If there is only one subscriber, the first thread that reaches a line decides for all threads whether the line is
-    // wanted, and that may be the thread of another test, which wants none. If there are two, both are asked.
+    // If there is only one subscriber, the first thread that reaches a line decides for all threads whether the line
+    // is enabled. That may be the thread of another test, which enables none. If there are two, both are asked.
     static SECOND: LazyLock<Dispatch> = LazyLock::new(|| tracing_subscriber::registry().into());
     LazyLock::force(&SECOND);
     tracing::subscriber::set_default(tracing_subscriber::registry().with(logs.clone()))
@@ -43,7 +43,7 @@ pub(crate) struct Hall {
     pub(crate) router: Router,
 }
 
-/// An answer as a whole.
+/// A whole response.
 #[derive(Debug)]
 pub(crate) struct Reply {
     pub(crate) status: StatusCode,
@@ -71,7 +71,7 @@ impl Reply {
         std::iter::from_fn(|| parser.next_event().unwrap()).collect()
     }
 
-    /// The chunks of a stream, without `[DONE]`, which must be there.
+    /// The chunks of a stream, without `[DONE]`, which must be present.
     pub(crate) fn chunks(&self) -> Vec<Value> {
         let mut events = self.events();
         assert_eq!(events.pop().map(|event| event.data), Some(Bytes::from_static(b"[DONE]")));
@@ -92,7 +92,7 @@ impl Hall {
         Self::of(echo, Queen::builder(), |server| server).await
     }
 
-    /// With a worker, more of a queen, and more of a server.
+    /// A hall with this worker and further settings of queen and server.
     pub(crate) async fn of(
         echo: EchoBuilder,
         queen: QueenBuilder,
@@ -104,20 +104,20 @@ impl Hall {
         Self { queen, echo, router }
     }
 
-    /// The answer as soon as its head is there; dropping it is what a client does that goes away.
+    /// The response as soon as its head has arrived; dropping it is a disconnect of the client.
     pub(crate) async fn begin(&self, request: Request<Body>) -> Response<Body> {
         let answer = self.router.clone().oneshot(with_host(request));
         tokio::time::timeout(TIMEOUT, answer).await.unwrap().unwrap()
     }
 
-    /// A job that is done by itself, found again by its name.
+    /// Submits a job; returns its id once it is done.
     pub(crate) async fn submit(&self, fields: Value) -> String {
         let reply = self.post("/v1/jobs", job(fields)).await;
         assert_eq!(reply.status, StatusCode::ACCEPTED, "{}", reply.text());
         reply.json()["id"].as_str().unwrap().to_owned()
     }
 
-    /// Waits until the job looks like this.
+    /// Waits until the job meets this condition.
     pub(crate) async fn until(&self, job: &str, holds: impl Fn(&Value) -> bool) -> Value {
         let wait = async {
             loop {
@@ -158,12 +158,12 @@ impl Hall {
         self.ask(Method::DELETE, path, None).await
     }
 
-    /// A chat, with these fields over what it needs.
+    /// Sends a chat with these fields in addition to the required ones.
     pub(crate) async fn chat(&self, fields: Value) -> Reply {
         self.post("/v1/chat/completions", chat(fields)).await
     }
 
-    /// Waits until nothing is under way any more, anywhere.
+    /// Waits until nothing is in progress anywhere.
     pub(crate) async fn quiet(&self) {
         let quiet = async {
             while self.echo.active() > 0
@@ -194,7 +194,7 @@ pub(crate) fn with_host(mut request: Request<Body>) -> Request<Body> {
     request
 }
 
-/// A chat that is allowed, with these fields over it; `null` takes a field out.
+/// A valid chat, with these fields changed; `null` removes a field.
 pub(crate) fn chat(fields: Value) -> Value {
     over(
         json!({"model": "bee", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 4, "seed": 7}),
@@ -207,7 +207,7 @@ pub(crate) fn job(fields: Value) -> Value {
     chat(fields)
 }
 
-/// The next chunk of a stream.
+/// The next part of a stream.
 pub(crate) async fn next(body: &mut Body) -> Option<String> {
     let frame = tokio::time::timeout(TIMEOUT, body.frame()).await.unwrap()?;
     Some(String::from_utf8(frame.unwrap().into_data().unwrap().to_vec()).unwrap())
@@ -233,7 +233,7 @@ impl WorkerFactory for SlowFactory {
     }
 }
 
-/// A file that passes for a model.
+/// A file that is accepted as a model.
 pub(crate) struct Model {
     pub(crate) directory: tempfile::TempDir,
     pub(crate) reference: String,

@@ -1,4 +1,4 @@
-//! Connections that ask for nothing, and those who have to be served all the same. Real sockets.
+//! Silent connections, and clients that must be served in spite of them. Real sockets.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -31,7 +31,8 @@ async fn within<T>(what: &str, work: impl Future<Output = T>) -> T {
     }
 }
 
-/// Asks how the queen is on this connection, and returns the head of the answer once its body has been read.
+/// Requests the health of the queen on this connection, and returns the head of the response once its body has been
+/// read.
 async fn ask(stream: &mut BufReader<TcpStream>) -> std::io::Result<String> {
     stream.get_mut().write_all(HEALTH).await?;
     let mut head = String::new();
@@ -49,7 +50,7 @@ async fn connect(address: SocketAddr) -> BufReader<TcpStream> {
     BufReader::new(TcpStream::connect(address).await.unwrap())
 }
 
-/// Has the server closed it?
+/// True if the server has closed it.
 async fn is_closed(stream: &mut TcpStream) -> bool {
     let read = tokio::time::timeout(Duration::from_millis(1), stream.read(&mut [0; 64])).await;
     read.is_ok_and(|read| read.map_or(true, |count| count == 0))
@@ -60,7 +61,7 @@ async fn a_flood_of_silent_connections_keeps_nobody_out_and_is_said_once() {
     let logs = LogRing::new(100, 1 << 20);
     let _guard = logged(&logs);
     let hall = Hall::of(echo(), rbee_core::Queen::builder(), |server| server.with_logs(logs)).await;
-    // None of the silent ones would be given up in time by itself.
+    // None of the silent connections would time out during the test.
     let timeout = Duration::from_secs(3_600);
     let limits = Limits {
         connections: 20,

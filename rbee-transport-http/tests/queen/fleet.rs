@@ -18,7 +18,7 @@ use rbee_transport_http::{
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
-/// Adds hives of this process, and remembers which it was told to forget.
+/// Adds hives of this process, and records which it had to forget.
 #[derive(Debug, Default)]
 struct Rehearsal {
     forgotten: Mutex<Vec<String>>,
@@ -253,7 +253,7 @@ async fn a_file_can_be_named_only_where_that_is_allowed() {
             ("/v1/catalog/pull", json!({"model": reference})),
         ] {
             let ask = hall.begin(request(Method::POST, path, Some(body)));
-            // One that is allowed may wait: here is nobody to load it.
+            // An allowed request may wait: here no hive can load the model.
             let answer = tokio::time::timeout(std::time::Duration::from_millis(200), ask).await;
             statuses.insert(answer.is_ok_and(|answer| answer.status() == StatusCode::FORBIDDEN));
         }
@@ -263,7 +263,7 @@ async fn a_file_can_be_named_only_where_that_is_allowed() {
     assert!(!status(inside.reference.clone()).await);
     assert!(status(outside.reference.clone()).await, "outside of the directory");
     assert!(status("file:/etc/passwd".into()).await);
-    assert!(status("file:/no/such/file".into()).await, "nobody learns which files there are");
+    assert!(status("file:/no/such/file".into()).await, "clients cannot learn which files exist");
     let through = format!("file:{}/link/model.bin", root.display());
     #[cfg(unix)]
     assert!(status(through).await, "a link leads out of it");

@@ -127,7 +127,7 @@ async fn events_resume_while_the_job_runs() {
     gate.release(3);
     hall.until(&job, |view| view["state"] == "running").await;
 
-    // Two readers: one that has seen the first token, and one that goes away in the middle.
+    // Two readers: one that has received the first token, and one that disconnects in the middle.
     let mut late = hall.begin(events_after(&job, Some("1"))).await.into_body();
     let mut first = hall.begin(events_after(&job, None)).await.into_body();
     let mut seen = String::new();

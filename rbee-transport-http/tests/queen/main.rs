@@ -1,4 +1,4 @@
-//! The HTTP server of a queen: every path that it serves, and what it bears.
+//! The HTTP server of a queen: every path that it serves, and its limits.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

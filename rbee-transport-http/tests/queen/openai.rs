@@ -140,8 +140,8 @@ async fn models_are_listed_and_found_by_name() {
     assert_eq!(missing.json()["error"]["code"], "model_not_found");
 }
 
-/// A value that asks for nothing, and one that asks for something rbee has not. Together with the fields that are
-/// honored, these are all that the official client of Python can send.
+/// A value that requests nothing, and one that requests something that rbee does not have. Together with the fields
+/// that are honored, these are all fields that the official Python client can send.
 fn unsupported(path: &str) -> Vec<(&'static str, Value, Value)> {
     let both = vec![
         ("frequency_penalty", json!(0), json!(0.1)),
@@ -305,7 +305,7 @@ async fn what_is_asked_for_reaches_the_worker() {
     );
 }
 
-/// Keeps what it was asked.
+/// Records its requests.
 #[derive(Debug, Default)]
 struct Witness(Mutex<Option<Arc<Job>>>);
 

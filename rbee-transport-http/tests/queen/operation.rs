@@ -1,4 +1,4 @@
-//! How the queen is, what she finds, logs and measures, who may ask, and what her routes are described as.
+//! The queen's health, checks, logs and metrics, who may read them, and the description of its routes.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -67,7 +67,7 @@ async fn the_queen_tells_how_she_is_and_what_she_finds() {
     assert_eq!(
         (&draining["status"], &draining["workers_ready"]),
         (&json!("draining"), &json!(1)),
-        "the operator is still told how it is"
+        "the operator still gets the details"
     );
     hall.queen.shutdown(std::time::Duration::ZERO).await.unwrap();
     for path in ["/health", "/v1/doctor", "/v1/models"] {
@@ -191,7 +191,7 @@ async fn the_log_is_read_and_followed() {
     assert_eq!(
         common::next(&mut follow).await,
         None,
-        "a queen that goes down lets go of those who follow"
+        "a queen that shuts down ends the streams of followers"
     );
 }
 

@@ -1,4 +1,4 @@
-//! Web pages that are open in a browser on the queen's machine get nowhere, unless their origin is allowed.
+//! Web pages in a browser on the queen's machine are refused, unless their origin is allowed.
 
 use crate::common::{Hall, Reply, chat, echo};
 use axum::body::Body;
@@ -11,7 +11,7 @@ use tower::ServiceExt;
 const OWN: &str = "localhost:7833";
 const ALLOWED: &str = "https://chat.example";
 
-/// Every route with its methods, as the queen describes them.
+/// Every route with its methods, from the queen's own description.
 async fn routes(hall: &Hall) -> Vec<(Method, String)> {
     let description = hall.get("/openapi.json").await.json();
     let mut routes = Vec::new();
@@ -32,20 +32,20 @@ async fn send(hall: &Hall, method: &Method, path: &str, headers: &[(&str, &str)]
         request = request.header(*name, *value);
     }
     let body = if *method == Method::GET { Body::empty() } else { Body::from("{}") };
-    // Past what the tests' own client adds.
+    // Without the headers that the tests' own client adds.
     let response = hall.router.clone().oneshot(request.body(body).unwrap()).await.unwrap();
     let (parts, body) = response.into_parts();
     let body = axum::body::to_bytes(body, 1 << 20).await.unwrap();
     Reply { status: parts.status, headers: parts.headers, body }
 }
 
-/// What a page could change.
+/// The state that a page could change.
 async fn state(hall: &Hall) -> Vec<Value> {
     let mut state = Vec::new();
     for path in ["/v1/hives", "/v1/workers", "/v1/jobs", "/v1/policy", "/v1/tenants", "/v1/catalog"]
     {
         let mut seen = hall.get(path).await.json();
-        // What moves by itself.
+        // Without values that change by themselves.
         for entry in seen["data"].as_array_mut().into_iter().flatten() {
             for name in ["idle_ms", "last_seen_at_ms"] {
                 entry.as_object_mut().unwrap().remove(name);
@@ -85,7 +85,7 @@ async fn a_foreign_page_is_refused_on_every_route_and_changes_nothing() {
                 assert!(reply.json()["error"]["message"].is_string(), "{what}");
             }
         }
-        // A form, and a script that does not ask first; without any sign of a page.
+        // A form, and a script without a preflight; nothing shows that a page sent them.
         for kind in ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data"] {
             if method == Method::GET {
                 continue;
@@ -140,7 +140,7 @@ async fn an_allowed_page_asks_first_and_then_reads_what_it_gets() {
     assert!(reply.header("access-control-expose-headers").unwrap().contains("x-rbee-job-id"));
     assert!(reply.header("vary").unwrap().contains("origin"));
 
-    // It can read why it is refused, too, and being allowed is no token.
+    // It can also read the reason of a refusal, and an allowed origin does not replace the token.
     let bare = [("host", "llm.example"), ("origin", ALLOWED)];
     let reply = send(&hall, &Method::GET, "/v1/jobs", &bare).await;
     assert_eq!(reply.status, StatusCode::UNAUTHORIZED);
@@ -160,7 +160,7 @@ async fn without_allowed_origins_there_is_no_cors_at_all() {
     assert_eq!(reply.status, StatusCode::FORBIDDEN);
     let names: Vec<_> = reply.headers.keys().map(http::HeaderName::as_str).collect();
     assert!(!names.iter().any(|name| name.starts_with("access-control")), "{names:?}");
-    // A page of the application that the queen is part of is of the same origin.
+    // A page of the application that embeds the queen has the same origin.
     let own = [("host", OWN), ("origin", "http://localhost:7833")];
     assert_eq!(send(&hall, &Method::GET, "/v1/models", &own).await.status, StatusCode::OK);
 }

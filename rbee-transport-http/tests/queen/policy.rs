@@ -1,4 +1,4 @@
-//! The policy over HTTP: looked at, tried, changed, put back; decisions explained; estimates.
+//! The policy over HTTP: read, checked, changed, rolled back; decisions explained; estimates.
 
 use std::{future::Future, sync::Arc, task::Poll, time::Duration};
 
@@ -78,7 +78,7 @@ async fn a_policy_is_tried_put_in_force_and_put_back() {
 #[tokio::test]
 async fn a_change_whose_client_goes_away_is_made_whole_or_not_at_all() {
     let hall = Hall::new().await;
-    // It goes away at every moment there is, until one is late enough.
+    // The client disconnects after each possible number of polls, until one is late enough.
     for polls in 1.. {
         let request = common::request(Method::PUT, "/v1/policy", Some(script(FIRST)));
         let mut answer = Box::pin(hall.begin(request));
@@ -92,7 +92,7 @@ async fn a_change_whose_client_goes_away_is_made_whole_or_not_at_all() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         drop(answer);
-        // One after it waits until it is over, and nothing else was recorded.
+        // The next request waits until it is over, and nothing else was recorded.
         assert_eq!(put(&hall, "").await.status, StatusCode::BAD_REQUEST);
         let recorded = hall.queen.policies().await.unwrap();
         assert_eq!(hall.queen.policy().version, recorded.last().map(|newest| newest.version));
@@ -226,7 +226,7 @@ async fn an_estimate_says_for_each_device_whether_a_model_fits() {
     assert_eq!(found.status, StatusCode::OK, "{}", found.text());
     let devices = found.json()["devices"].as_array().unwrap().clone();
     let [device] = &*devices else { panic!("the hive that can load has one: {devices:?}") };
-    // The model is in a worker, and its files are on no disk: nothing is known of its size.
+    // The model is in a worker, and its files are on no disk: its size is unknown.
     let (hive, verdict) = (&device["hive"], &device["verdict"]);
     assert_eq!((hive, verdict), (&json!("shed"), &json!("unknown")), "{device}");
     assert_eq!(found.json()["fits"], false);

@@ -1,4 +1,4 @@
-//! What tenants read of failures: nothing of hives, devices, workers and paths, whatever fails and however it is told.
+//! What tenants read of failures: nothing of hives, devices, workers and paths, whatever fails.
 
 use std::{
     collections::BTreeSet,
@@ -25,7 +25,7 @@ const DEVICE: &str = "GPU canary 9000";
 const PATH: &str = "/srv/canary/model.bin";
 const RETRY_AFTER: Duration = Duration::from_secs(7);
 
-/// An error that tells everything in every place there is.
+/// An error with secrets in every field.
 fn leak(kind: ErrorKind) -> Error {
     let message = format!("{PATH} on {DEVICE} of {HIVE}");
     Error::new(kind, message.clone())
@@ -36,7 +36,7 @@ fn leak(kind: ErrorKind) -> Error {
         .context(message)
 }
 
-/// Where a job fails, and with what.
+/// Where a job fails, and with which error.
 #[derive(Clone, Copy, Debug)]
 enum At {
     Admission(ErrorKind),
@@ -44,7 +44,7 @@ enum At {
     Run(ErrorKind),
 }
 
-/// A policy and a worker that fail as they are told to.
+/// A policy and a worker that fail on request.
 #[derive(Clone, Debug)]
 struct Failing {
     at: Arc<Mutex<At>>,
@@ -123,7 +123,7 @@ impl House {
         self.ask(&self.token, Method::GET, path, None).await
     }
 
-    /// Submits a job, waits for its end, and reads every answer about it as the tenant. Gives its path.
+    /// Submits a job, waits for its end, and reads every response about it as the tenant. Returns its path.
     async fn read_everything(&self, body: Value, secrets: &[&str]) -> (String, Vec<Reply>) {
         let submitted = self.tenant(Method::POST, "/v1/jobs", Some(body)).await;
         assert_eq!(submitted.status, StatusCode::ACCEPTED, "{}", submitted.text());
@@ -143,7 +143,7 @@ impl House {
     }
 }
 
-/// Nothing of the secrets is in the answer, in no header and in no part of the body.
+/// Checks that no secret is in the response, neither in a header nor in the body.
 fn is_clean(reply: &Reply, secrets: &[&str]) {
     let whole = format!("{:?}\n{}", reply.headers, reply.text());
     for secret in secrets {
@@ -236,14 +236,14 @@ async fn every_kind_of_end_is_told_without_a_trace_of_the_machines() {
 async fn every_kind_of_failure_under_way_ends_a_stream_without_a_trace_of_the_machines() {
     let mut untold = BTreeSet::new();
     for kind in ErrorKind::ALL {
-        // It costs the job nothing, so that it waits for the next slot.
+        // It does not count as an attempt of the job, which waits for the next slot.
         if *kind == ErrorKind::WorkerBusy {
             untold.insert(*kind);
             continue;
         }
         let (house, worker) = failing(At::Run(*kind)).await;
         let secrets = [HIVE, DEVICE, PATH, "123456789", &*worker];
-        // Each attempt gives one more token, and some kinds cost no try.
+        // Each attempt adds one more token, and some errors do not count as an attempt.
         let body = || Some(chat(json!({"stream": true, "max_tokens": 64})));
         let streamed = house.tenant(Method::POST, "/v1/chat/completions", body()).await;
         assert_eq!(streamed.status, StatusCode::OK, "{}", streamed.text());

@@ -1,4 +1,4 @@
-//! What clients are told when the queen goes down, and what they find when it is back.
+//! What clients get when the queen shuts down, and what they find when it is back.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ fn events_after(job: &str, after: Option<&str>) -> Request<Body> {
     request.body(Body::empty()).unwrap()
 }
 
-/// Sends the request, and reads what comes of it in the background.
+/// Sends the request, and reads the response in the background.
 fn ask(hall: &Hall, request: Request<Body>) -> tokio::task::JoinHandle<Reply> {
     let answer = tower::ServiceExt::oneshot(hall.router.clone(), with_host(request));
     tokio::spawn(async move {
@@ -61,7 +61,7 @@ async fn life(registry: &MemoryRegistry, gate: Option<&EchoGate>) -> Hall {
     Hall::of(worker, Queen::builder().registry(registry.clone()), |server| server).await
 }
 
-/// Waits until the only job there is has given a token.
+/// Waits until the only job has emitted a token.
 async fn begun(hall: &Hall) {
     let job = hall.queen.jobs(&JobFilter::default()).await.unwrap()[0].id;
     let mut reader = hall.queen.attach(job, None).await.unwrap();
@@ -86,12 +86,12 @@ async fn a_follower_of_a_job_that_goes_on_is_told_to_come_back_and_finds_the_res
     assert_eq!(ids(&before), [0, 1, 2, 3, 4], "no number is used up by the end of the stream");
     assert!(before.iter().all(|event| matches!(&*event.name, "started" | "token")), "{before:?}");
     assert!(retry(&told).is_some(), "{}", told.text());
-    // While the queen is still served, a reader that comes back is told the same, and never that it is over.
+    // While the queen is still served, a reader that reconnects gets the same, and never the end of the job.
     let again = first.send(events_after(&job, Some("4"))).await;
     assert_eq!((again.status, retry(&again).is_some()), (StatusCode::OK, true));
     assert!(again.events().is_empty());
     let view = first.get(&format!("/v1/jobs/{job}")).await;
-    assert_eq!(view.json()["state"], "queued", "its record can still be looked at");
+    assert_eq!(view.json()["state"], "queued", "its record can still be read");
 
     let second = life(&registry, None).await;
     let rest = second.send(events_after(&job, Some("4"))).await.events();
@@ -223,7 +223,7 @@ async fn the_answers_of_one_request_meet_no_key_of_another() {
     let path = "/v1/chat/completions";
     let three = hall.send(keyed(path, "k", chat(json!({"n": 3})))).await;
     assert_eq!(three.status, StatusCode::OK);
-    // The second choice has the next seed: with the key of old it would be this very job.
+    // The second choice has the next seed: with the old key it would be this same job.
     let own = hall.send(keyed(path, "k#1", chat(json!({"seed": 8})))).await;
     assert_eq!(own.status, StatusCode::OK);
     let jobs = hall.queen.jobs(&JobFilter::default()).await.unwrap();

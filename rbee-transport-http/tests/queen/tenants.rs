@@ -1,4 +1,4 @@
-//! Tenants over HTTP: set up by the operator, known by their keys, kept to what is theirs.
+//! Tenants over HTTP: set up by the operator, identified by their keys, limited to their own jobs.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use rbee_transport_http::{Token, server::QueenServer};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
-/// A queen with a token, and what asks her.
+/// A queen with a token, and its routes.
 struct House {
     hall: Hall,
     token: String,
@@ -280,7 +280,7 @@ async fn a_platform_without_a_token_serves_tenants_and_has_no_operator() {
             let refused = ask(bearer, method, path, body).await;
             assert_eq!(refused.status, StatusCode::UNAUTHORIZED, "{path}: {}", refused.text());
         }
-        // Whoever shows no key may know that it is up; whoever shows a wrong one wants more.
+        // A caller without a key may know that it is up; a caller with a wrong one expects more.
         let expected = if bearer.is_none() { StatusCode::OK } else { StatusCode::UNAUTHORIZED };
         assert_eq!(ask(bearer, Method::GET, "/health", None).await.status, expected);
     }
@@ -329,7 +329,7 @@ async fn pages_of_a_tenants_jobs_tell_it_nothing_of_the_jobs_of_others() {
         path = format!("/v1/jobs?limit=1&before={}", next.as_str().unwrap());
     }
     assert_eq!(listed, own);
-    // Whether another's job is there is not to be found out.
+    // A tenant cannot find out whether a job of another tenant exists.
     let ask = async |job: &str| {
         let path = format!("/v1/jobs?before={job}");
         let reply = house.ask(&theirs, Method::GET, &path, None).await;

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::Config;
 use crate::repair::Repair;
 
-/// What the program is to do.
+/// What the program does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Serve.
@@ -17,22 +17,22 @@ pub enum Action {
     CheckConfig,
     /// Show the configuration in effect, and end.
     PrintConfig,
-    /// Do something about the database of the queue, and end.
+    /// Repair the database of the queue, and end.
     Repair(Repair),
 }
 
 /// The orchestrator as a daemon: an OpenAI-compatible API over every machine.
 ///
-/// Every key can be given as a flag, as a variable (--listen-port is RBEE_LISTEN_PORT) or in a YAML file (listen_port:
-/// 7833); a flag goes before a variable, a variable before the file. Lists and maps are YAML in all three.
+/// Every key can be set with a flag, a variable (--listen-port is RBEE_LISTEN_PORT) or a YAML file (listen_port:
+/// 7833); a flag overrides a variable, a variable overrides the file. Lists and maps are YAML in all three.
 ///
-/// SIGTERM and Ctrl-C end the queen in order: it takes no more jobs, gives those that are there drain_grace to end, and
-/// stops its workers; a second one ends it at once. SIGUSR1 makes it go down without stopping them, for the next queen on
-/// the same data directory to take over.
+/// SIGTERM and Ctrl-C shut the queen down gracefully: it accepts no more jobs, gives existing ones drain_grace to
+/// end, and stops its workers; a second signal does not wait for jobs. SIGUSR1 shuts it down without stopping
+/// workers, for the next queen on the same data directory.
 #[derive(Debug, Parser)]
 #[command(name = "queen-rbee", version)]
 pub struct Arguments {
-    /// The configuration file [default: rbee/queen.yaml in the user's directory for configuration]
+    /// The configuration file [default: rbee/queen.yaml in the user's configuration directory]
     #[arg(long = "config", value_name = "FILE")]
     pub file: Option<PathBuf>,
     #[command(flatten)]
@@ -45,13 +45,13 @@ pub struct Arguments {
 #[derive(Debug, Args)]
 #[group(multiple = false)]
 struct Once {
-    /// Put a backup in the place of the database of the queue, and end. The database that is there is kept
+    /// Replace the database of the queue with a backup, and end. The old database is kept
     #[arg(long, value_name = "FILE|latest", num_args = 0..=1, default_missing_value = "latest")]
     restore: Option<PathBuf>,
-    /// Go on with the database of the queue although a part of it was lost, and end
+    /// Continue with the database of the queue although a part of it was lost, and end
     #[arg(long)]
     accept_loss: bool,
-    /// Begin with an empty database of the queue, and end. The one that is there is kept
+    /// Start with an empty database of the queue, and end. The old database is kept
     #[arg(long)]
     new_database: bool,
     /// Check the configuration, and end
@@ -63,10 +63,10 @@ struct Once {
 }
 
 impl Arguments {
-    /// From the arguments of the process, the name of the program first.
+    /// Parses the arguments of the process, with the name of the program first.
     ///
     /// # Errors
-    /// What is to be printed, also for `--help` and `--version`.
+    /// The text to print, also for `--help` and `--version`.
     pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
         let matches = command().try_get_matches_from(arguments)?;
         let mut parsed = Self::from_arg_matches(&matches)?;
@@ -79,7 +79,7 @@ impl Arguments {
         Ok(parsed)
     }
 
-    /// What the program is to do.
+    /// What the program does.
     pub fn action(&self) -> Action {
         match &self.once {
             Once { restore: Some(file), .. } if file.as_os_str() == "latest" => {
@@ -95,7 +95,7 @@ impl Arguments {
     }
 }
 
-/// Every key that can be given as a flag, none of them required.
+/// Every key that can be set with a flag; none is required.
 pub(super) fn keys() -> Command {
     Config::augment_args_for_update(Command::new("queen-rbee").no_binary_name(true))
         .mut_args(|key| key.allow_hyphen_values(true))
@@ -117,7 +117,7 @@ fn command() -> Command {
         };
         key.value_parser(clap::value_parser!(String))
             .hide_possible_values(true)
-            // After those of the program itself.
+            // After the flags of the program itself.
             .display_order(100 + index)
             .help(format!("{help}{default}"))
     });

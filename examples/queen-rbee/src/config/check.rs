@@ -1,4 +1,4 @@
-//! What must hold between the keys, and the secrets that they name.
+//! The rules between keys, and the secrets that they name.
 
 use std::{borrow::Cow, collections::BTreeSet, fmt::Debug, time::Duration};
 
@@ -8,15 +8,15 @@ use rbee_transport_http::{Token, server::LogStyle};
 use super::{Config, Embedded};
 
 impl Config {
-    /// What is logged, and how.
+    /// The log level and format.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] for what is no level.
+    /// [`ErrorKind::Config`] if the level is invalid.
     pub fn log_style(&self) -> Result<LogStyle> {
         LogStyle::new(self.log_format, &*self.log_level)
     }
 
-    /// The token that clients must send, from wherever it is kept.
+    /// The token that clients must send, from the variable or the file.
     ///
     /// # Errors
     /// [`ErrorKind::Config`] if its file cannot be read, or holds something else.
@@ -28,10 +28,10 @@ impl Config {
         }
     }
 
-    /// Checks what belongs together.
+    /// Checks the rules between keys.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] that says what does not fit. Its message begins with the key that it is about.
+    /// [`ErrorKind::Config`] with the conflict. The message begins with the key.
     pub fn check(&self) -> Result<()> {
         self.settings().validate()?;
         if self.token.is_some() && self.token_file.is_some() {
@@ -81,7 +81,7 @@ impl Config {
         Ok(())
     }
 
-    /// Checks that whoever can reach the queen needs a token, unless it is this machine alone.
+    /// Checks that a token is required, unless only this machine can reach the queen.
     fn check_reach(&self) -> Result<()> {
         let has_token = self.client_token()?.is_some();
         if !has_token && !self.listen_host.is_loopback() {
@@ -111,7 +111,7 @@ impl Config {
         }
     }
 
-    /// What to say of files with secrets that other users of this machine can read, by the key that names each.
+    /// Warnings about files with secrets that other users of this machine can read, with the key that names each.
     pub(crate) fn exposed_secrets(&self) -> Vec<String> {
         let own = [
             ("token_file", &self.token_file),

@@ -15,7 +15,7 @@ use super::{Checked, Config, Embedded, List, Yaml};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// Both directions between [`Config`] and [`Settings`], for the settings that have the same name in both.
+/// Both conversions between [`Config`] and [`Settings`], for the settings that have the same name in both.
 macro_rules! settings {
     ($($name:ident),* $(,)?) => {
         impl Default for Config {
@@ -97,7 +97,7 @@ fn by_name<T: Copy + Into<U>, U>(values: &BTreeMap<String, T>) -> BTreeMap<Strin
     values.iter().map(|(name, value)| (name.clone(), (*value).into())).collect()
 }
 
-/// `rbee` in the platform's directory for data.
+/// `rbee` in the platform's data directory.
 ///
 /// # Errors
 /// [`ErrorKind::Config`] if there is no home directory.

@@ -1,4 +1,4 @@
-//! Machines that are named in the configuration.
+//! The hives of the configuration.
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -7,18 +7,18 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 use crate::hive_url::HiveUrl;
 
-/// A machine whose `rbee-hive` runs already.
+/// A machine on which `rbee-hive` already runs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HiveEntry {
     /// Its name.
     pub id: HiveId,
-    /// Where its daemon listens.
+    /// The address of its daemon.
     pub url: HiveUrl,
-    /// A file with the token it takes; not needed for a hive of the same user on this machine.
+    /// A file with the token it accepts; not needed for a hive of the same user on this machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_file: Option<PathBuf>,
-    /// What the policy is to know of it: `region=eu, cost=0.3`.
+    /// Labels for the policy: `region=eu, cost=0.3`.
     #[serde(default, with = "labels", skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
 }

@@ -14,7 +14,7 @@ use super::Config;
 use super::sources::read_bounded;
 
 impl Config {
-    /// The store of this machine's models; here by default.
+    /// The store of this machine's models, by default in `dir`.
     pub(crate) fn model_store(&self, dir: PathBuf) -> Result<ModelStore> {
         let dir = self.models_dir.clone().unwrap_or(dir);
         let options = StoreOptions {
@@ -26,7 +26,7 @@ impl Config {
             .map_err(|error| error.context(format_args!("models_dir {}", dir.display())))
     }
 
-    /// The hub, as the environment and then the keys say.
+    /// The hub, from the environment and then the keys.
     #[cfg(feature = "hub")]
     pub(crate) fn hub(&self) -> Result<Hub> {
         let mut hub = Hub::builder().environment()?;

@@ -1,4 +1,4 @@
-//! Where values come from: the file, then variables, then flags. Later ones replace earlier ones.
+//! The sources of values: the file, then variables, then flags. Later ones override earlier ones.
 
 use std::{
     collections::BTreeMap,
@@ -21,9 +21,9 @@ use super::{
 
 /// The largest configuration or token file that is read, in bytes.
 const MAX_BYTES: u64 = 1 << 20;
-/// How the name of each variable begins.
+/// The prefix of each variable.
 const PREFIX: &str = "RBEE_";
-/// Variables that are known and no keys: those of this and the other programs of rbee.
+/// Known variables that are not keys: those of this and the other programs of rbee.
 const OTHER_VARIABLES: [&str; 6] = [
     "RBEE_CONFIG",
     "RBEE_HOST",
@@ -32,7 +32,7 @@ const OTHER_VARIABLES: [&str; 6] = [
     "RBEE_HIVE_TOKEN",
     crate::daemon::RECORD_RUN,
 ];
-/// What is allowed, by the placeholder that the help shows for the value. Other placeholders say it themselves.
+/// The allowed values, by the placeholder in the help. Other placeholders list them themselves.
 const ALLOWED: [(&str, &str); 9] = [
     ("ADDRESS", "an IP address of this machine, 0.0.0.0 for all, or localhost"),
     ("DURATION", HumanDuration::ALLOWED),
@@ -45,10 +45,10 @@ const ALLOWED: [(&str, &str); 9] = [
     ("true|false", "true or false"),
 ];
 
-/// Where a value came from.
+/// The source of a value.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Origin {
-    /// Nothing is given.
+    /// The default.
     #[default]
     Default,
     /// This line of this file.
@@ -69,17 +69,17 @@ impl fmt::Display for Origin {
     }
 }
 
-/// A configuration, and where each of its values came from.
+/// A configuration, and the source of each of its values.
 #[derive(Clone, Debug)]
 pub struct Loaded {
     /// The values.
     pub config: Config,
-    /// What is to be logged: variables that look like keys and are none.
+    /// Warnings to log: variables that look like keys and are not.
     pub warnings: Vec<String>,
     origins: BTreeMap<String, Origin>,
 }
 
-/// Where values are looked for.
+/// The sources to read.
 #[derive(Clone, Debug, Default)]
 pub struct Sources {
     /// `--config`, or `RBEE_CONFIG`: a file that must exist.
@@ -88,13 +88,13 @@ pub struct Sources {
     pub default_file: Option<PathBuf>,
     /// The environment.
     pub variables: Vec<(OsString, OsString)>,
-    /// Keys that are given as flags, and their values.
+    /// The keys that are set with flags, and their values.
     pub flags: Vec<(String, String)>,
 }
 
 impl Sources {
     /// The environment of this process, these flags, and the file that they name or `rbee/queen.yaml` in the user's
-    /// directory for configuration.
+    /// configuration directory.
     pub fn of_process(file: Option<PathBuf>, flags: Vec<(String, String)>) -> Self {
         let base = etcetera::choose_base_strategy().ok();
         Self {
@@ -110,7 +110,7 @@ impl Config {
     /// Reads all sources and checks everything that can be checked without starting.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] that names the key, where it came from, the value and what is allowed.
+    /// [`ErrorKind::Config`] with the key, its source, the value and what is allowed.
     pub fn load(sources: &Sources) -> Result<Loaded> {
         let config = Self { data_dir: default_data_dir()?, ..Self::default() };
         let keys = arguments::keys();
@@ -128,12 +128,12 @@ impl Config {
 }
 
 impl Loaded {
-    /// Where the value of this key came from; `None` if there is no such key.
+    /// The source of this key's value; `None` if there is no such key.
     pub fn origin(&self, key: &str) -> Option<&Origin> {
         self.origins.get(key)
     }
 
-    /// Every key with its value and, as a comment, where it came from. Secrets are hidden; what is left is a
+    /// Every key with its value and, as a comment, its source. Secrets are hidden; otherwise the text is a
     /// configuration file.
     ///
     /// # Errors
@@ -143,7 +143,7 @@ impl Loaded {
         let keys = arguments::keys();
         let mut lines = Vec::new();
         for key in keys.get_arguments().map(|key| key.get_id().as_str()).chain(["token"]) {
-            // What is not allowed in a file is a comment in it.
+            // Keys that are not allowed in a file are comments in it.
             let comment = if key == "token" { "# " } else { "" };
             lines.push((format!("{comment}{key}: {}", shown(&values[key])), &self.origins[key]));
         }
@@ -214,7 +214,7 @@ impl Loaded {
         Ok(())
     }
 
-    /// Sets a key to the value that this text stands for.
+    /// Sets a key to the value in this text.
     fn set(&mut self, key: &str, text: &str, origin: Origin) -> Result<()> {
         if key == "token" {
             let token = text.trim().parse().map_err(|error: Error| {
@@ -244,7 +244,7 @@ impl Loaded {
         Ok(())
     }
 
-    /// Checks the whole, and says of what is wrong where it came from.
+    /// Checks the whole configuration, and adds the source of a wrong value.
     fn check(&self) -> Result<()> {
         self.config.check().map_err(|error| {
             let message = error.message().strip_prefix("setting ").unwrap_or(error.message());
@@ -266,7 +266,7 @@ fn flag(key: &str) -> String {
     format!("--{}", key.replace('_', "-"))
 }
 
-/// The refusal as a message. What is allowed for a whole key is known best from the help of the key.
+/// The error as a message. The help text of a key describes the allowed values of the whole key best.
 fn in_words(mut refusal: Refusal) -> String {
     if let Problem::Value(_, allowed) = &mut refusal.problem {
         let keys = arguments::keys();
@@ -293,7 +293,7 @@ fn json(config: &Config) -> Result<Value> {
     })
 }
 
-/// A value as YAML takes it, on one line, without what is not set.
+/// A value as one line of YAML, without unset entries.
 pub(super) fn shown(value: &Value) -> String {
     match value {
         Value::Null => "~".into(),
@@ -304,7 +304,7 @@ pub(super) fn shown(value: &Value) -> String {
     }
 }
 
-/// The same, without what is not set in maps.
+/// The value without unset entries in maps.
 fn set(value: &Value) -> Value {
     match value {
         Value::Object(fields) => {
@@ -315,7 +315,7 @@ fn set(value: &Value) -> Value {
     }
 }
 
-/// The name that is meant most likely, of those that are known.
+/// The known name that was most likely meant.
 pub(super) fn nearest<'a>(
     given: &str,
     known: impl IntoIterator<Item = &'a str>,
@@ -326,7 +326,7 @@ pub(super) fn nearest<'a>(
     if distance(&closest) <= (given.len() / 3).max(1) {
         return Some(closest);
     }
-    // The same beginning: `priority` for `priorities`.
+    // A common prefix: `priority` for `priorities`.
     let alike = |name: &str| strsim::jaro_winkler(given, name);
     let best = known.into_iter().max_by(|one, other| alike(one).total_cmp(&alike(other)))?;
     (alike(best) >= 0.85).then_some(best)

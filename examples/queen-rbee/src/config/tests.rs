@@ -1,4 +1,4 @@
-//! What the sources say together.
+//! Tests of the sources together.
 
 use std::{ffi::OsString, path::Path, time::Duration};
 
@@ -79,7 +79,7 @@ fn every_setting_of_the_core_has_a_key_and_takes_its_value() {
     for name in settings.as_object().unwrap().keys() {
         let (_, shown) =
             keys.iter().find(|(key, _)| key == name).unwrap_or_else(|| panic!("{name}"));
-        // Another value than the default, within what is allowed, for whatever is a number.
+        // A number gets a value that is allowed and not the default.
         let value = match (&settings[name], shown.as_str()) {
             (serde_json::Value::Number(number), shown) if shown.ends_with('B') => {
                 format!("{}B", number.as_u64().unwrap() + 1)
@@ -226,7 +226,7 @@ fn what_is_wrong_is_named_with_its_place_its_value_and_what_is_allowed() {
         ),
         (
             "engines:\n\n  - {name: a, models: ['*'], command: x}\n",
-            "queen.yaml:3: engines[0]: engine \"a\": command names no {port}",
+            "queen.yaml:3: engines[0]: engine \"a\": command does not contain {port}",
         ),
         ("hives:\n  - id: a\n", "queen.yaml:2: hives[0]: there is no url"),
         (
@@ -392,7 +392,7 @@ fn the_users_own_file_is_read_where_it_is_there() {
     std::fs::write(&file, "listen_port: 5\ntls_cert: c.pem\ntls_key: k.pem\n").unwrap();
     let config = Config::load(&sources).unwrap().config;
     assert_eq!(config.listen_port, 5);
-    assert_eq!(config.tls_cert.unwrap(), directory.path().join("c.pem"), "beside the file");
+    assert_eq!(config.tls_cert.unwrap(), directory.path().join("c.pem"), "relative to the file");
     sources.file = Some(directory.path().join("missing.yaml"));
     assert!(Config::load(&sources).unwrap_err().message().contains("missing.yaml"));
 }

@@ -1,4 +1,4 @@
-//! The types of keys that are more than one word, and how all own types are read from YAML.
+//! The types of keys that are more than one word, and the reading of all own types from YAML.
 
 use std::{fmt, marker::PhantomData, net::IpAddr, ops::Deref, str::FromStr};
 
@@ -11,7 +11,7 @@ use serde::{
 
 use super::yaml::{Problem, Refusal, read};
 
-/// A list or a map: in the file as it is, in a flag or a variable as text that is YAML.
+/// A list or a map: YAML in the file, and text that is YAML in a flag or a variable.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Yaml<T>(pub T);
@@ -32,7 +32,7 @@ impl<T: DeserializeOwned> FromStr for Yaml<T> {
     }
 }
 
-/// A list of values that are text; also as text with commas between them.
+/// A list of text values; also as one text separated by commas.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct List<T>(pub Vec<T>);
 
@@ -70,7 +70,7 @@ impl<T: FromStr<Err = rbee_core::Error>> FromStr for List<T> {
         if text.trim_start().starts_with(['[', '{']) {
             return read(text);
         }
-        // An item may be what YAML takes for something else: `*`, for instance.
+        // An item may be something else in YAML, for example `*`.
         let items = text.split(',').map(|item| Item::try_from(item.to_owned()).map(|item| item.0));
         items.collect::<Result<_, _>>().map(Self).map_err(|why| Refusal {
             line: 1,
@@ -126,7 +126,7 @@ impl<T> Deref for Checked<T> {
     }
 }
 
-/// Reads text types of the configuration, and writes them, by `FromStr` and `Display`.
+/// Reads and writes text types of the configuration with `FromStr` and `Display`.
 macro_rules! by_text {
     ($($type:ty: $allowed:expr),* $(,)?) => {$(
         impl<'de> Deserialize<'de> for $type {
@@ -191,7 +191,7 @@ pub(super) fn not_in_a_file<'de, D: Deserializer<'de>>(from: D) -> Result<Option
     }
 }
 
-/// Shows that there is a secret, and not the secret.
+/// Shows that there is a secret, but not the secret.
 pub(super) fn hidden<T, S: Serializer>(secret: &Option<T>, to: S) -> Result<S::Ok, S::Error> {
     secret.as_ref().map(|_| "(hidden)").serialize(to)
 }

@@ -140,7 +140,7 @@ impl From<ByteSize> for u64 {
     }
 }
 
-/// More than the address space of this machine is all of it.
+/// A size larger than the address space of this machine becomes all of it.
 impl From<ByteSize> for usize {
     fn from(size: ByteSize) -> Self {
         Self::try_from(size.0).unwrap_or(Self::MAX)

@@ -1,4 +1,4 @@
-//! YAML read into a type, with the line, the path, the value and what is allowed in each error.
+//! Reads YAML into a type; each error has the line, the path, the value and what is allowed.
 
 use std::{error, fmt};
 
@@ -10,15 +10,15 @@ use serde_saphyr::{
 
 use super::sources::nearest;
 
-/// Lists and maps inside one another.
+/// The deepest nesting of lists and maps.
 const MAX_DEPTH: usize = 16;
-/// Characters of a value that an error shows.
+/// The most characters of a value in an error.
 const MAX_SHOWN: usize = 60;
 
-/// Why a text cannot be read as a type.
+/// Why a text cannot be read into a type.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// The line in the text, from 1.
+    /// The line of the text, from 1.
     pub(super) line: u64,
     /// The path of the value in the text, like `hives[0].url`; empty for the whole.
     pub(super) path: String,
@@ -27,9 +27,9 @@ pub struct Refusal {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Problem {
-    /// The value, as it is shown, and what is allowed.
+    /// The value, and what is allowed.
     Value(String, String),
-    /// A key that the map at the path does not have, and those that it has.
+    /// An unknown key of the map at the path, and the known ones.
     UnknownKey(String, Vec<&'static str>),
     /// A sentence.
     Other(String),
@@ -58,14 +58,14 @@ impl fmt::Display for Refusal {
 impl error::Error for Refusal {}
 
 impl Refusal {
-    /// The same, where the whole text is the value of this key.
+    /// The same, if the whole text is the value of this key.
     pub(super) fn within(mut self, key: &str) -> Self {
         let dot = if self.path.is_empty() || self.path.starts_with('[') { "" } else { "." };
         self.path = format!("{key}{dot}{}", self.path);
         self
     }
 
-    /// The whole text is no value of the type.
+    /// The error for a whole text that is not a value of the type.
     pub(super) fn of_text(text: &str) -> Self {
         let problem = Problem::Value(shortened(&format!("{text:?}")), String::new());
         Self { line: 1, path: String::new(), problem }
@@ -140,7 +140,7 @@ fn shown_at(text: &str, location: Location) -> String {
         return shortened(end.map_or(rest.as_str(), |end| &rest[..=end]).trim_end());
     }
     if location.span().is_empty() {
-        // A key without a value: the place is that of its colon.
+        // A key without a value: the location is its colon.
         return if rest.starts_with(':') { "~".into() } else { shortened(rest.trim_end()) };
     }
     let length = usize::try_from(location.span().len()).unwrap_or(usize::MAX);
@@ -164,14 +164,14 @@ fn given_twice(key: &str, text: &str) -> String {
 
 fn options() -> Options {
     serde_saphyr::options! {
-        // An alias can make a small text into an endless tree.
+        // An alias can expand a small text into an endless tree.
         budget: serde_saphyr::budget! { max_depth: MAX_DEPTH, max_anchors: 0 },
         strict_booleans: true,
         with_snippet: false,
     }
 }
 
-/// Reads the one document of a text.
+/// Reads the only document of a text.
 pub(super) fn read<T: DeserializeOwned>(text: &str) -> Result<T, Refusal> {
     let mut track = serde_path_to_error::Track::new();
     let read = serde_saphyr::with_deserializer_from_str_with_options(text, options(), |yaml| {
@@ -180,7 +180,7 @@ pub(super) fn read<T: DeserializeOwned>(text: &str) -> Result<T, Refusal> {
     read.map_err(|error| Refusal::new(&error, &track.path().to_string(), text))
 }
 
-/// The keys of the map that a text is, each with its line, in their order. Empty if it is something else.
+/// The keys of the map in a text, each with its line, in order. Empty if it is not a map.
 pub(super) fn keys(text: &str) -> Vec<(String, u64)> {
     type Keys = std::collections::HashMap<Spanned<String>, serde::de::IgnoredAny>;
     let mut options = options();

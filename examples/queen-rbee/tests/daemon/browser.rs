@@ -1,5 +1,6 @@
-//! Pages in a real browser, against the real program: a hostile one tries every route and gets nowhere, an allowed one
-//! works. Chromium runs without its sandbox, as the tests may run as root; the pages are our own.
+//! Pages in a real browser, against the real program: a hostile one tries every route and is always refused, an
+//! allowed one works. Chromium runs without its sandbox, because the tests may run as root; the pages are part of the
+//! tests.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -13,10 +14,10 @@ use std::{
 use crate::support::{self, Queen};
 use serde_json::{Value, json};
 
-/// How long a page may take to try everything.
+/// How long a page may take for all attempts.
 const PAGE_TIMEOUT: Duration = Duration::from_secs(240);
 const NAMES: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
-/// Set to `1` if no browser can be had, and the tests are to pass without it.
+/// Set to `1` if there is no browser, and the tests should pass without it.
 const SKIP: &str = "RBEE_SKIP_CLIENTS";
 
 fn browser() -> Option<&'static str> {
@@ -45,7 +46,7 @@ impl Page {
             .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic"])
             .args(["--no-first-run", "--disable-background-networking", "--disable-sync"])
             .args(["--disable-component-update", "--disable-dev-shm-usage"])
-            // Every name of this domain is this machine, as after DNS rebinding.
+            // Every name of this domain resolves to this machine, as after DNS rebinding.
             .arg("--host-resolver-rules=MAP *.test 127.0.0.1")
             .arg("--remote-debugging-port=0")
             .arg(format!("--user-data-dir={}", profile.path().display()))
@@ -66,8 +67,8 @@ impl Drop for Page {
     }
 }
 
-/// Serves a page, what it is to aim at, and takes its report. Everything else is passed on to the queen, byte for byte:
-/// to a browser the two are one server, as they are when the page's name is made to resolve to the queen's machine.
+/// Serves a page and its targets, and receives its report. Everything else is passed on to the queen, byte for byte:
+/// for a browser the two are one server, as when the page's name resolves to the queen's machine.
 struct Site {
     address: SocketAddr,
     reports: mpsc::Receiver<Value>,
@@ -84,7 +85,7 @@ impl Site {
             for stream in listener.incoming().map_while(Result::ok) {
                 let (report, targets) = (report.clone(), targets.clone());
                 std::thread::spawn(move || {
-                    // A browser that goes away is none of our business.
+                    // A disconnect of the browser does not matter.
                     let _ = serve(stream, script, &targets, queen, &report);
                 });
             }
@@ -159,7 +160,7 @@ fn pass_on(
     std::io::copy(&mut queen, &mut stream).map(drop)
 }
 
-/// Every route with its methods, as the queen describes them.
+/// Every route with its methods, from the queen's own description.
 fn routes(queen: &Queen, job: &str) -> Vec<(String, String)> {
     let description = queen.json("/openapi.json");
     let mut routes = Vec::new();
@@ -177,7 +178,7 @@ fn routes(queen: &Queen, job: &str) -> Vec<(String, String)> {
     routes
 }
 
-/// What a page could change; without what moves by itself.
+/// The state that a page could change, without values that change by themselves.
 fn state(queen: &Queen) -> Vec<Value> {
     let mut state = Vec::new();
     for path in ["/v1/hives", "/v1/workers", "/v1/jobs", "/v1/policy", "/v1/tenants"] {
@@ -222,7 +223,7 @@ fn a_hostile_page_tries_every_route_and_gets_nowhere() {
     assert!(routes.len() > 40, "{routes:?}");
     let before = state(&queen);
     let port = queen.address.port();
-    // Across origins, by a name and by an address; and through its own name, which resolves to the queen's machine.
+    // Across origins, by a name and by an address; and by its own name, which resolves to the queen's machine.
     let bases = json!([format!("http://127.0.0.1:{port}"), format!("http://localhost:{port}"), ""]);
     let site = Site::new(include_str!("pages/hostile.js"), |_| {
         (queen.address, json!({"bases": bases, "routes": routes}))

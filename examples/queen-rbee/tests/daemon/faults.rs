@@ -1,4 +1,4 @@
-//! Workers that are stopped or killed, and queens that are killed, under jobs of the bundled model.
+//! Workers that are stopped or killed, and queens that are killed, while jobs of the bundled model run.
 
 use std::{
     collections::BTreeMap,
@@ -11,7 +11,7 @@ use std::{
 use crate::support::{self, Queen, chat, until};
 use serde_json::{Value, json};
 
-/// So that jobs that queue up start more workers soon.
+/// Settings with which a queue of jobs soon starts more workers.
 const SCALED: [&str; 6] =
     ["--scale-up-after", "100ms", "--autoscale-interval", "100ms", "--worker-slots", "1"];
 
@@ -28,7 +28,7 @@ fn submit(queen: &Queen, seed: u64, tokens: u32) -> String {
     job["id"].as_str().unwrap().to_owned()
 }
 
-/// A job that has ended.
+/// Waits for the end of a job.
 fn ended(queen: &Queen, id: &str) -> Value {
     until("the job ends", || {
         let job = queen.json(&format!("/v1/jobs/{id}"));
@@ -36,7 +36,7 @@ fn ended(queen: &Queen, id: &str) -> Value {
     })
 }
 
-/// The text of a job, and the numbers of its events.
+/// The text of a job, and the positions of its events.
 fn text_of(queen: &Queen, id: &str) -> (String, Vec<u64>) {
     let (status, events) = queen.get(&format!("/v1/jobs/{id}/events"));
     assert_eq!(status, 200, "{events}");
@@ -56,7 +56,7 @@ fn text_of(queen: &Queen, id: &str) -> (String, Vec<u64>) {
     (text, numbers)
 }
 
-/// The workers by name, with their state.
+/// The workers by id, with their state.
 fn workers(queen: &Queen) -> BTreeMap<String, String> {
     let list = queen.json("/v1/workers");
     let text = |value: &Value| value.as_str().unwrap().to_owned();
@@ -76,7 +76,7 @@ fn with_workers(data: &Path) -> Queen {
     queen
 }
 
-/// The process of a worker: its command line has the beginning of its name.
+/// The process of a worker: its command line contains the beginning of its id.
 fn process_of(queen: &Queen, worker: &str) -> u32 {
     let is_it = |pid: &u32| support::command_line(*pid).contains(&worker[..8]);
     queen.children().into_iter().find(is_it).expect("it is a child of the queen")

@@ -1,4 +1,4 @@
-//! What the daemon does when it may have few files open, and is flooded with connections.
+//! The daemon with a low limit on open files, under a flood of connections.
 
 use std::{
     io::Read,
@@ -11,7 +11,7 @@ use std::{
 use crate::support::{Queen, chat, command, until};
 use serde_json::Value;
 
-/// A queen that may have so many files open, now and later.
+/// A queen with this hard limit on open files.
 fn queen_with(descriptors: u32, data: &Path, arguments: &[&str]) -> Queen {
     let arguments = [&["--port", "0", "--log-format", "json"], arguments].concat();
     let inner = command(data, &arguments);
@@ -33,7 +33,7 @@ fn flood(address: SocketAddr, count: usize) -> Vec<TcpStream> {
     (0..count).map(|_| TcpStream::connect(address).unwrap()).collect()
 }
 
-/// Has the server closed it?
+/// True if the server has closed it.
 fn is_closed(stream: &mut TcpStream) -> bool {
     stream.set_nonblocking(true).unwrap();
     match stream.read(&mut [0; 64]) {
@@ -74,7 +74,7 @@ fn with_few_descriptors_silent_connections_keep_out_neither_requests_nor_workers
 #[test]
 fn with_too_few_descriptors_it_waits_and_serves_whoever_asks() {
     let data = tempfile::tempdir().unwrap();
-    // As many as it has open by itself and a few more: fewer than the connections that it would take.
+    // The files that it has open by itself and a few more: fewer than the connections that it would accept.
     let probe = queen_with(256, data.path(), &["--local-hive", "off"]);
     let own = std::fs::read_dir(format!("/proc/{}/fd", probe.child.id())).unwrap().count();
     drop(probe);
@@ -93,7 +93,7 @@ fn with_too_few_descriptors_it_waits_and_serves_whoever_asks() {
     assert!((1..=7).contains(&warned.len()), "{warned:#?}");
     let failed = |line: &Value| line["message"].as_str().unwrap().contains("not accepted");
     assert!(warned.iter().any(failed), "{warned:#?}");
-    // It waits between two tries rather than to spin.
+    // It waits between two attempts instead of spinning.
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", queen.child.id())).unwrap();
     let fields: Vec<_> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
     let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();

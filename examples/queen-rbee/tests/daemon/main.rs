@@ -1,4 +1,4 @@
-//! The daemon as a process: how it starts, reloads and ends, what it bears, and what a browser may do with it.
+//! The daemon as a process: how it starts, reloads and ends, its limits, and its protection from browsers.
 
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]

@@ -1,4 +1,4 @@
-//! How the daemon is reached, and how it reaches others: TLS, and machines that are added while it runs.
+//! How the daemon is reached, and how it reaches others: TLS, and hives that are added while it runs.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -41,7 +41,7 @@ fn with_a_certificate_the_api_speaks_tls_and_nothing_else() {
         let health: serde_json::Value = serde_json::from_slice(&health).unwrap();
         assert_eq!(health["status"], "ok");
         let plain = client.send(get(&url.replace("https", "http"))).await;
-        assert!(plain.is_err(), "there is no plain HTTP beside it");
+        assert!(plain.is_err(), "there is no plain HTTP on the same port");
     });
 
     let wrong = support::command(
@@ -52,7 +52,7 @@ fn with_a_certificate_the_api_speaks_tls_and_nothing_else() {
     assert!(!output.status.success());
 }
 
-/// The daemon of a machine, in this process.
+/// The hive daemon of a machine, in this process.
 struct Machine {
     address: SocketAddr,
     token: Token,
@@ -109,7 +109,7 @@ fn a_machine_that_was_added_is_found_again_and_its_daemon_outlives_the_queen() {
     assert_eq!((status, &view["error"]["code"]), (409, &json!("CONFLICT")), "{view}");
     queen.signal("-TERM");
     assert_eq!(queen.wait().code(), Some(0), "{:#?}", queen.said());
-    assert!(!attic.stopped.is_cancelled(), "she had not started it, so she does not stop it");
+    assert!(!attic.stopped.is_cancelled(), "the queen did not start it, so it does not stop it");
 
     let mut next = Queen::start(data.path(), &["--local-hive", "off"]);
     until("it is found again", || online(&next).then_some(()));

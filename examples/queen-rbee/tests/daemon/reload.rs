@@ -1,4 +1,4 @@
-//! SIGHUP: files are read again while the daemon serves, and what cannot be used changes nothing.
+//! SIGHUP: files are read again while the daemon serves, and unusable content changes nothing.
 
 use std::{
     io::{Read, Write},
@@ -11,7 +11,7 @@ use std::{
 use crate::support::{self, Queen, chat, lives, request, until};
 use serde_json::Value;
 
-/// Sends SIGHUP, and waits until so many lines in all say this of this file.
+/// Sends SIGHUP, and waits until this many log lines in total say this about this file.
 fn reload(queen: &Queen, file: &Path, says: &str, times: usize) {
     queen.signal("-HUP");
     let about = |line: &Value| {
@@ -39,7 +39,7 @@ fn a_changed_token_holds_at_once_and_a_broken_one_changes_nothing() {
     let held = |token: &str| status(queen.address, token);
     assert_eq!((held(&old), held(&new)), (200, 401));
     std::fs::write(&file, &new).unwrap();
-    assert_eq!((held(&old), held(&new)), (200, 401), "nobody has said that it is whole");
+    assert_eq!((held(&old), held(&new)), (200, 401), "there was no SIGHUP yet");
     reload(&queen, &file, "the new token is in force", 1);
     assert_eq!((held(&old), held(&new)), (401, 200));
     reload(&queen, &file, "the token has not changed", 1);
@@ -54,7 +54,7 @@ fn a_changed_token_holds_at_once_and_a_broken_one_changes_nothing() {
         assert!(!said.contains(secret), "no token is in the log");
     }
     queen.signal("-TERM");
-    assert_eq!(queen.wait().code(), Some(0), "it lived until it was told to end");
+    assert_eq!(queen.wait().code(), Some(0), "it ran until SIGTERM");
 }
 
 #[test]
@@ -70,7 +70,7 @@ fn a_token_file_that_others_can_read_by_now_is_warned_of() {
     let arguments = ["--token-file", file.to_str().unwrap(), "--local-hive", "off"];
     let queen = Queen::start(data.path(), &arguments);
     reload(&queen, &file, "the token has not changed", 1);
-    assert!(!queen.said().join("\n").contains("chmod"), "nobody else can read it");
+    assert!(!queen.said().join("\n").contains("chmod"), "no other user can read it");
     allow(0o644);
     reload(&queen, &file, "the token has not changed", 2);
     let said = queen.said().join("\n");
@@ -107,7 +107,7 @@ fn handshake(address: SocketAddr, certificate: &str) -> std::io::Result<Tls> {
     Ok(tls)
 }
 
-/// Asks on a connection, which stays open.
+/// Sends a request on a connection, which stays open.
 fn ask(tls: &mut Tls) -> String {
     tls.write_all(b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n").unwrap();
     let (mut said, mut buffer) = (String::new(), [0; 4096]);
@@ -144,13 +144,13 @@ fn a_new_certificate_is_shown_to_new_connections_and_a_broken_one_to_nobody() {
     reload(&queen, &cert, "the new TLS certificate is in force", 1);
     assert!(ask(&mut handshake(queen.address, &new.0).unwrap()).starts_with("HTTP/1.1 200"));
     assert!(handshake(queen.address, &old.0).is_err(), "the old one is not shown any more");
-    assert!(ask(&mut established).starts_with("HTTP/1.1 200"), "who is there already goes on");
+    assert!(ask(&mut established).starts_with("HTTP/1.1 200"), "established connections continue");
 
     let refused = "the TLS certificate is refused; the old one stays in force";
     for (times, broken) in [
         (new.0.clone(), "no key".to_owned()),
         ("no certificate".to_owned(), new.1.clone()),
-        // Each of them is good, but they do not belong together.
+        // Each of them is valid, but they do not match.
         (other.0.clone(), new.1.clone()),
     ]
     .iter()
@@ -178,7 +178,7 @@ fn a_changed_policy_is_in_force_at_once_and_one_that_does_not_compile_never() {
     let described = || queen.json("/v1/policy")["description"].clone();
     assert_eq!(described(), "First.");
     std::fs::write(&file, text("Second")).unwrap();
-    // By itself it would be read as well, when it has stood still for a moment.
+    // Without the signal it would be read too, after it was unchanged for a moment.
     queen.signal("-HUP");
     until("it is in force", || (described() == "Second.").then_some(()));
     std::fs::write(&file, "fn schedule(job, workers, hives) { workers.idel() }").unwrap();
@@ -201,7 +201,7 @@ fn a_worker_outlives_sighup() {
         let (status, answer) = queen.post("/v1/chat/completions", &chat("Hello!", 4));
         assert_eq!(status, 200, "{answer}");
     }
-    assert!(lives(workers[0]) && queen.children() == workers, "the very same worker");
+    assert!(lives(workers[0]) && queen.children() == workers, "the same worker");
 }
 
 #[test]
@@ -215,7 +215,7 @@ fn a_daemon_whose_terminal_has_gone_goes_on() {
         let line: Value = serde_json::from_str(&line).unwrap();
         (line["message"] == "serving").then(|| line["url"].as_str().unwrap().to_owned())
     });
-    // From here on nobody reads what it says, and each line that it writes is an error.
+    // From here on nothing reads its output, and each line that it writes is an error.
     drop(child.stdout.take());
     let address: SocketAddr = url.unwrap().split_once("://").unwrap().1.parse().unwrap();
     let pid = child.id().to_string();

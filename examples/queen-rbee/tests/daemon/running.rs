@@ -72,8 +72,8 @@ fn the_metrics_are_there_after_a_job() {
         "rbee_device_memory_total_bytes{hive=\"local\",device=\"0\",kind=\"cpu\"}",
         "rbee_workers{state=\"idle\"} 1",
     ];
-    // Gauges are brought up to date every few seconds.
-    until("all figures are there", || {
+    // Gauges are updated every few seconds.
+    until("all metrics are there", || {
         let (status, text) = queen.get("/metrics");
         assert_eq!(status, 200);
         exposition::read(&text).unwrap();
@@ -144,7 +144,7 @@ fn a_variable_that_is_not_known_is_warned_of_once_and_the_queen_starts() {
     let arguments = ["--port", "0", "--log-format", "json", "--local-hive", "off"];
     let mut command = command(data.path(), &arguments);
     command.env("RBEE_SERVICE_HOST", "10.0.0.1").env("RBEE_RETRYS", "9");
-    // Those of the other programs.
+    // Variables of the other programs.
     command.env("RBEE_HIVE_TOKEN", "x").env("RBEE_HOST", "http://queen");
     let queen = Queen::spawn(command);
     assert_eq!(queen.json("/health")["status"], "ok");
@@ -177,12 +177,12 @@ fn a_job_that_runs_may_end_while_new_ones_are_turned_away() {
         line.clear();
         assert!(reader.read_line(&mut line).unwrap() > 0, "the stream broke off");
     }
-    // Enough to do until she has said that she goes down.
+    // Enough work until the queen has reported that it shuts down.
     for _ in 0..4 {
         assert_eq!(queen.post("/v1/jobs", &chat("Tell me a long story.", 400)).0, 202);
     }
     queen.signal("-TERM");
-    until("she says that she goes down", || {
+    until("the queen reports that it shuts down", || {
         let (status, body) = queen.get("/health");
         (status == 503 && body.contains("\"draining\"")).then_some(())
     });
@@ -208,7 +208,7 @@ fn a_second_signal_leaves_the_jobs_to_the_next_queen_who_ends_them() {
     until("one runs", || is_running().then_some(()));
     let workers = queen.children();
     queen.signal("-INT");
-    until("she says that she goes down", || {
+    until("the queen reports that it shuts down", || {
         let (status, body) = queen.get("/health");
         (status == 503 && body.contains("\"draining\"")).then_some(())
     });
@@ -232,13 +232,13 @@ fn after_a_hand_over_the_next_queen_has_the_same_worker() {
     let worker = queen.json("/v1/workers")["data"][0]["id"].clone();
     queen.signal("-USR1");
     assert_eq!(queen.wait().code(), Some(0), "{:#?}", queen.said());
-    assert!(lives(workers[0]), "it goes on");
+    assert!(lives(workers[0]), "it continues");
 
     let mut next = Queen::start(data.path(), &[]);
-    until("it is taken in", || (next.json("/v1/workers")["data"][0]["id"] == worker).then_some(()));
+    until("it is adopted", || (next.json("/v1/workers")["data"][0]["id"] == worker).then_some(()));
     let (status, answer) = next.post("/v1/chat/completions", &chat("Hello!", 4));
     assert_eq!(status, 200, "{answer}");
-    assert!(next.children().is_empty(), "nothing was loaded anew");
+    assert!(next.children().is_empty(), "nothing was loaded again");
     next.signal("-TERM");
     assert_eq!(next.wait().code(), Some(0));
     until("the worker has ended", || (!lives(workers[0])).then_some(()));

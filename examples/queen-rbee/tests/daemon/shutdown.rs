@@ -1,4 +1,4 @@
-//! What clients of the real program see when it is told to end or to hand over, and when it is back.
+//! What clients of the real program see when it shuts down or hands over, and after its restart.
 
 use std::{
     io::{BufRead, BufReader, Read},
@@ -8,12 +8,12 @@ use std::{
 use crate::support::{self, Queen, chat, request};
 use serde_json::{Value, json};
 
-/// A client that reads the events of a job, over the lives of the queen.
+/// A client that reads the events of a job, across runs of the queen.
 #[derive(Debug, Default)]
 struct Reader {
-    /// Number, name and data of each.
+    /// Position, name and data of each.
     events: Vec<(Option<u64>, String, String)>,
-    /// It was told when to connect again, and had read nothing since.
+    /// True if it got a reconnection delay, and has read nothing since.
     retry: bool,
 }
 
@@ -22,7 +22,7 @@ impl Reader {
         self.events.iter().rev().find_map(|event| event.0)
     }
 
-    /// Reads until the stream ends, or an event of this number is there.
+    /// Reads until the stream ends, or until the event at this position.
     fn read(&mut self, stream: &mut BufReader<TcpStream>, until: Option<u64>) {
         let (mut id, mut name, mut line) = (None, String::new(), String::new());
         while until.is_none() || self.last() < until {
@@ -30,7 +30,7 @@ impl Reader {
             if stream.read_line(&mut line).unwrap() == 0 {
                 return;
             }
-            // The sizes of chunks stand between them, and are no fields of events.
+            // Chunk sizes are between them, and are not fields of events.
             let Some((field, value)) = line.trim_end().split_once(": ") else { continue };
             match field {
                 "id" => id = value.parse().ok(),
@@ -49,7 +49,8 @@ impl Reader {
         self.events.iter().filter_map(|event| event.0).collect()
     }
 
-    /// What is the same in every life: the queen measures anew, and may not remember the first worker.
+    /// The events that are the same in every run: the queen measures again, and may not know the first worker any
+    /// more.
     fn words(&self) -> Vec<&(Option<u64>, String, String)> {
         let is_word = |event: &&(_, String, _)| !matches!(&*event.1, "started" | "metrics");
         self.events.iter().filter(is_word).collect()
@@ -66,7 +67,8 @@ fn story(seed: u64) -> Value {
     story
 }
 
-/// Two followers of jobs that go on (one runs, one may wait), and a client that cannot come back, through one signal.
+/// Two followers of jobs that continue (one runs, one may wait), and a client that cannot reconnect, across one
+/// signal.
 fn through(signal: &str, arguments: &[&str]) {
     let data = tempfile::tempdir().unwrap();
     let mut queen = Queen::start(data.path(), arguments);
@@ -96,7 +98,7 @@ fn through(signal: &str, arguments: &[&str]) {
     queen.signal(signal);
     for (reader, stream) in readers.iter_mut().zip(&mut streams) {
         reader.read(stream, None);
-        assert!(reader.retry, "told to come back: {:?}", reader.events.last());
+        assert!(reader.retry, "got a reconnection delay: {:?}", reader.events.last());
         assert_eq!(reader.ends(), 0, "nothing has ended: {:?}", reader.events.last());
     }
     let mut told = String::new();
@@ -113,7 +115,7 @@ fn through(signal: &str, arguments: &[&str]) {
         assert_eq!(reader.ids(), (0..=last).collect::<Vec<_>>(), "{signal}: a gap or a repeat");
         assert_eq!(reader.ends(), 1);
         assert_eq!(reader.events.last().unwrap().1, "end");
-        // It is the one stream that everybody reads.
+        // It is the one stream that every reader gets.
         let mut whole = Reader::default();
         whole.read(&mut next.follow(&events(job), None), None);
         assert_eq!(whole.words(), reader.words());
@@ -127,7 +129,7 @@ fn through(signal: &str, arguments: &[&str]) {
     let listed = listed["data"].as_array().unwrap();
     let of = |state: &str| listed.iter().filter(|job| job["state"] == state).collect::<Vec<_>>();
     assert_eq!((of("complete").len(), of("failed").len()), (3, 1), "{listed:?}");
-    assert_eq!(of("failed")[0]["error"]["code"], "SHUTTING_DOWN", "the one that nobody waits for");
+    assert_eq!(of("failed")[0]["error"]["code"], "SHUTTING_DOWN", "the one without a client");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The database of the queue: away for a while, lost, damaged, restored. The real program, real files.
+//! The database of the queue: unavailable for a while, lost, damaged, restored. The real program, real files.
 
 use std::{
     fs,
@@ -10,7 +10,7 @@ use std::{
 use crate::support::{Queen, chat, command, request, until};
 use serde_json::{Value, json};
 
-/// No workers: what is asked for waits in the queue.
+/// No workers: every job waits in the queue.
 const IDLE: [&str; 2] = ["--local-hive", "off"];
 
 fn database(data: &Path) -> PathBuf {
@@ -24,7 +24,7 @@ fn run(data: &Path, arguments: &[&str]) -> Output {
     output
 }
 
-/// It does not start, and says this and what can be done.
+/// Checks that it does not start, and prints this and what can be done.
 fn refused(data: &Path, words: &str) {
     let output = run(data, &[&["--port", "0"], &IDLE[..]].concat());
     let said = String::from_utf8(output.stderr).unwrap();
@@ -35,7 +35,7 @@ fn refused(data: &Path, words: &str) {
     }
 }
 
-/// Does something about the database, and gives what the program says.
+/// Repairs the database, and returns the output of the program.
 fn repair(data: &Path, arguments: &[&str]) -> String {
     let output = run(data, arguments);
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -44,7 +44,7 @@ fn repair(data: &Path, arguments: &[&str]) -> String {
     said
 }
 
-/// Submits a job that waits, and gives its id.
+/// Submits a job that waits, and returns its id.
 fn submit(queen: &Queen) -> String {
     let (status, answer) = queen.post("/v1/jobs", &chat("Hello!", 4));
     assert_eq!(status, 202, "{answer}");
@@ -127,7 +127,7 @@ fn a_new_database_keeps_the_old_one_and_begins_with_a_greater_epoch() {
     let mut queen = Queen::start(data.path(), &IDLE);
     let old = submit(&queen);
     kill(&mut queen);
-    // With its log it would be whole again: all of it is in there.
+    // With its WAL it would be complete again: all of it is in there.
     for suffix in ["-wal", "-shm"] {
         fs::remove_file(data.path().join(format!("data/queen.db{suffix}"))).unwrap();
     }
@@ -168,7 +168,7 @@ fn while_another_process_locks_the_database_nothing_is_accepted_and_no_end_is_lo
     let (status, refused) = queen.post("/v1/jobs", &chat("Hello!", 1));
     assert_eq!((status, &refused["error"]["code"]), (503, &json!("STORAGE")), "{refused}");
     assert!(refused["error"]["details"]["retry_after_ms"].as_u64().unwrap() > 0, "{refused}");
-    assert!(!refused.to_string().contains("queen.db"), "a client is not told where: {refused}");
+    assert!(!refused.to_string().contains("queen.db"), "a client does not see the path: {refused}");
     let text = request(queen.address, "GET", "/v1/doctor", None, &[]).1;
     let found: Value = serde_json::from_str(&text).unwrap();
     let writes =

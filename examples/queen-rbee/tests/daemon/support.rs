@@ -16,7 +16,7 @@ use serde_json::Value;
 /// Nothing here takes this long.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A queen in a process of her own. She is killed when this is dropped, and so are the workers she had.
+/// A queen in a process of its own. Dropping this kills it and its workers.
 pub(crate) struct Queen {
     pub(crate) child: Child,
     pub(crate) address: SocketAddr,
@@ -30,7 +30,7 @@ pub(crate) fn command(data: &Path, arguments: &[&str]) -> Command {
             command.env_remove(name);
         }
     }
-    // Neither the configuration nor the data of whoever runs the tests.
+    // Neither the configuration nor the data of the user who runs the tests.
     command.env("XDG_CONFIG_HOME", data.join("config")).env("HOME", data.join("home"));
     command.arg("--data-dir").arg(data.join("data")).args(arguments);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -38,7 +38,7 @@ pub(crate) fn command(data: &Path, arguments: &[&str]) -> Command {
 }
 
 impl Queen {
-    /// Starts her on a free port and waits until she serves.
+    /// Starts it on a free port and waits until it serves.
     pub(crate) fn start(data: &Path, arguments: &[&str]) -> Self {
         let arguments = [&["--port", "0", "--log-format", "json"], arguments].concat();
         Self::spawn(command(data, &arguments))
@@ -51,7 +51,7 @@ impl Queen {
         let url = loop {
             let Some(line) = lines.next() else {
                 let status = child.wait().unwrap();
-                panic!("she ended with {status}: {early:#?}");
+                panic!("the queen ended with {status}: {early:#?}");
             };
             let line = line.unwrap();
             let parsed: Value = serde_json::from_str(&line).unwrap_or_default();
@@ -75,7 +75,7 @@ impl Queen {
         self.said.lock().unwrap().clone()
     }
 
-    /// The log lines that are objects.
+    /// The log lines that are JSON objects.
     pub(crate) fn log(&self) -> Vec<Value> {
         self.said().iter().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
@@ -104,20 +104,20 @@ impl Queen {
         (status, serde_json::from_str(&body).unwrap_or(Value::String(body)))
     }
 
-    /// Begins a request, and gives what of its answer comes as it comes.
+    /// Sends a request, and returns the response as it arrives.
     pub(crate) fn open(&self, path: &str, body: &Value) -> BufReader<TcpStream> {
         let stream = send(self.address, "POST", path, Some(&body.to_string()), &[]);
         BufReader::new(stream)
     }
 
-    /// Begins to read, and gives what of it comes as it comes.
+    /// Follows events, and returns them as they arrive.
     pub(crate) fn follow(&self, path: &str, after: Option<u64>) -> BufReader<TcpStream> {
         let after = after.map(|after| after.to_string());
         let headers: Vec<_> = after.iter().map(|after| ("last-event-id", after.as_str())).collect();
         BufReader::new(send(self.address, "GET", path, None, &headers))
     }
 
-    /// The processes she has started.
+    /// The processes that it has started.
     pub(crate) fn children(&self) -> Vec<u32> {
         children(self.child.id())
     }
@@ -147,7 +147,7 @@ pub(crate) fn children(of: u32) -> Vec<u32> {
 
 pub(crate) fn lives(pid: u32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    // The state comes after the name in brackets; a zombie has ended.
+    // The state comes after the name in parentheses; a zombie has ended.
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
 }
 
@@ -156,7 +156,7 @@ pub(crate) fn command_line(pid: u32) -> String {
     String::from_utf8_lossy(&bytes).replace('\0', " ")
 }
 
-/// Waits until there is an answer.
+/// Waits until there is a result.
 pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let began = Instant::now();
     loop {

@@ -1,4 +1,4 @@
-//! Models sent to a hive, and read from one.
+//! Sending models to a hive, and reading them from one.
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,11 +23,11 @@ use crate::{
     },
 };
 
-/// What is sent of a file at once, in bytes.
+/// The size of one part of a file, in bytes.
 const PART: usize = 4 << 20;
-/// How long a part may take to be taken; the hive waits for its disk before it answers.
+/// The time limit for one part; the hive writes it to disk before it responds.
 const PART_TIMEOUT: Duration = Duration::from_secs(120);
-/// How long a hive may take to say what the files of a model are.
+/// The time limit for the manifest of a model.
 const HASH_TIMEOUT: Duration = Duration::from_secs(600);
 
 #[async_trait]
@@ -64,9 +64,9 @@ impl ModelHost for HttpHive {
                 Some(sent) = sending.next() => {
                     let sent: Result<()> = sent;
                     match sent {
-                        // The hive wants no more of it; its own last event tells why.
+                        // The hive wants no more of it; its own last event says why.
                         Err(error) if error.kind() == ErrorKind::Conflict => {}
-                        // What is wrong with the source is said by it; the hive only sees that nothing comes.
+                        // An error of the source is reported by the source; the hive only sees that nothing arrives.
                         sent => sent?,
                     }
                     continue;
@@ -92,7 +92,7 @@ impl ModelHost for HttpHive {
 
     async fn files(&self, model: &ModelRef) -> Result<Arc<dyn ModelFiles>> {
         let path = query::with(wire::hive::MANIFEST, &Model { model: model.clone() })?;
-        // A file that was never hashed is read for this.
+        // This hashes a file that was never hashed.
         let manifest = self.endpoint.get(&path, HASH_TIMEOUT).await?;
         Ok(Arc::new(HttpFiles { endpoint: self.endpoint.clone(), model: model.clone(), manifest }))
     }
@@ -108,7 +108,7 @@ impl ModelHost for HttpHive {
     }
 }
 
-/// Sends a file from the byte on that is wanted.
+/// Sends a file from the requested byte on.
 async fn send(
     endpoint: &Endpoint,
     files: &dyn ModelFiles,

@@ -1,4 +1,4 @@
-//! Following what happens on a hive, and keeping the claim on it alive.
+//! Follows the events of a hive, and renews the lease on it.
 
 use std::{
     pin::Pin,
@@ -26,10 +26,10 @@ use crate::{
     },
 };
 
-/// The shortest time between two signs of life.
+/// The shortest time between two heartbeats.
 const LEAST_BEAT: Duration = Duration::from_millis(100);
 
-/// Claims the hive and follows it. The stream ends when the link does, and when the claim is lost.
+/// Takes the lease on the hive and follows its events. The stream ends if the connection ends or the lease is lost.
 pub(super) async fn watch(
     hive: HiveId,
     endpoint: Endpoint,
@@ -52,7 +52,7 @@ pub(super) async fn watch(
     })))
 }
 
-/// A queen's claim on a hive.
+/// A queen's lease on a hive.
 struct Claim {
     hive: HiveId,
     endpoint: Endpoint,
@@ -64,7 +64,7 @@ impl Claim {
         self.endpoint.call(Method::POST, wire::LEASE, Some(&self.owner), TIMEOUT).await
     }
 
-    /// Gives signs of life until one is not taken, which it returns.
+    /// Sends heartbeats until one is refused; returns that error.
     async fn beats(self, mut beat: Interval) -> Error {
         loop {
             beat.tick().await;
@@ -79,9 +79,9 @@ impl Claim {
 struct Watch {
     events: Pin<Box<EventStream>>,
     beats: Pin<Box<dyn Future<Output = Error> + Send>>,
-    /// The highest revision that was reported, also in answer to a question.
+    /// The highest revision reported so far, also in a response to a request.
     seen: Arc<AtomicU64>,
-    /// The first report was told.
+    /// True once the first report was passed on.
     reported: bool,
 }
 
@@ -95,7 +95,7 @@ impl Watch {
             match event.and_then(|event| read(&event)) {
                 Ok(Some(event)) if self.is_stale(&event) => {}
                 Ok(Some(event)) => return Some(event),
-                // Of a name that a younger hive may know.
+                // An event name of a newer hive.
                 Ok(None) => {}
                 Err(error) => {
                     tracing::debug!(%error, "the events of a hive broke off");
@@ -107,8 +107,8 @@ impl Watch {
 }
 
 impl Watch {
-    /// Was something younger reported while this was under way? The first report of a subscription is told in any case,
-    /// and begins anew: the hive may be another, with another count.
+    /// True if something newer was reported in the meantime. The first report of a subscription is always passed on
+    /// and resets the count: the hive may be another one, with another count.
     fn is_stale(&mut self, event: &HiveEvent) -> bool {
         let HiveEvent::Report(report) = event else { return false };
         if !self.reported {

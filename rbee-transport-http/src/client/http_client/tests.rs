@@ -11,10 +11,10 @@ use tokio::{
 use super::*;
 use crate::client::chain;
 
-/// Answers every request with the same bytes.
+/// A server that answers every request with the same bytes.
 struct Peer {
     address: String,
-    /// Each request, and the number of the connection that it came over.
+    /// Each request, and the number of its connection.
     asked: mpsc::UnboundedReceiver<(usize, String)>,
 }
 
@@ -105,7 +105,7 @@ async fn a_body_is_read_up_to_the_limit_and_no_further() {
     let announced = "HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nhoney!";
     let chunked =
         "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nhon\r\n3\r\ney!\r\n0\r\n\r\n";
-    // Nothing of it ever comes, so it is refused for what is announced.
+    // The body never arrives, so the announced size alone is refused.
     let endless = "HTTP/1.1 200 OK\r\ncontent-length: 99999999999\r\n\r\n";
     for (answer, limit, fits) in [
         (announced, 6, true),
@@ -190,7 +190,7 @@ async fn a_proxy_that_cannot_be_used_is_named_without_its_password() {
 
 #[tokio::test(start_paused = true)]
 async fn a_connection_that_is_not_made_in_time_is_given_up() {
-    // It accepts connections, and says nothing over them: TLS never begins.
+    // It accepts connections and sends nothing: TLS never begins.
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("https://{}/", listener.local_addr().unwrap());
     let trust = Trust::only(certificate("localhost").cert.pem().as_bytes()).unwrap();

@@ -1,4 +1,4 @@
-//! [`Trust`]: which certificates TLS is checked against.
+//! [`Trust`]: the certificates that TLS is checked against.
 
 use std::{fmt, sync::Arc};
 
@@ -28,7 +28,7 @@ impl Trust {
         let mut roots = RootCertStore::empty();
         let found = rustls_native_certs::load_native_certs();
         let (added, unusable) = roots.add_parsable_certificates(found.certs);
-        tracing::debug!(added, unusable, "the system's certificates are read");
+        tracing::debug!(added, unusable, "read the system's certificates");
         if added > 0 {
             return Self::of(roots);
         }

@@ -31,7 +31,7 @@ use crate::{
     dial::Io,
 };
 
-/// How long a connection is silent before the kernel asks whether the other end is still there, and how often it asks.
+/// How long a connection is idle before the kernel probes the other end, and the interval of the probes.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 const KEEP_ALIVE_RETRIES: u32 = 3;
 /// How long sent bytes may stay unacknowledged.
@@ -70,7 +70,7 @@ impl UrlConnector {
         if is_this_machine(url) { None } else { self.proxies.intercept(url) }
     }
 
-    /// What a request to this URL shows the proxy that sends it on; `None` if there is none, or if the connection is a
+    /// The `proxy-authorization` value for a request to this URL; `None` if there is none, or if the connection is a
     /// tunnel through the proxy.
     pub(super) fn proxy_authorization(&self, url: &Uri) -> Option<HeaderValue> {
         if is_https(url) { None } else { self.proxy(url)?.basic_auth().cloned() }
@@ -82,7 +82,7 @@ impl UrlConnector {
             return Ok(Dialled::direct(self.open(url).await?));
         };
         let via = proxy.uri();
-        // Without it nobody would know which of the two is meant.
+        // Without it, the message would not say which of the two is meant.
         let wrong = |why: String| format!("the proxy {via} that the environment names: {why}");
         if !matches!(via.scheme_str(), Some("http" | "https")) {
             return Err(wrong("only http:// and https:// are known".into()).into());
@@ -99,7 +99,7 @@ impl UrlConnector {
         Ok(Dialled::direct(self.encrypt(url, io.into_inner()).await?))
     }
 
-    /// Connects to exactly the host of this URL.
+    /// Connects to the host of this URL, without a proxy.
     async fn open(&self, url: &Uri) -> Result<Box<dyn Io>, BoxError> {
         let tcp = self.tcp.clone().call(url.clone()).await?.into_inner();
         if is_https(url) { self.encrypt(url, tcp).await } else { Ok(Box::new(tcp)) }

@@ -1,4 +1,4 @@
-//! What an OpenAI-compatible server is asked.
+//! Requests to an OpenAI-compatible server.
 
 use rbee_core::{
     Error, ErrorKind, Job, Message, Result,
@@ -6,7 +6,7 @@ use rbee_core::{
 };
 use serde::Serialize;
 
-/// The body of a request, and where it goes.
+/// The body of a request, and its path.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 pub(super) enum Ask<'a> {
@@ -24,11 +24,11 @@ pub(super) struct Generate<'a> {
     stream_options: StreamOptions,
     temperature: f32,
     top_p: f32,
-    /// Only 31 bits: some servers take no more, and to some the highest value means "any".
+    /// Only 31 bits: some servers accept no more, and for some the highest value means "any".
     seed: u64,
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     stop: &'a [String],
-    /// Sent also where it is none: left out, a completion has 16 tokens by OpenAI's rules.
+    /// Also sent if `None`: without the field, OpenAI's rules limit a completion to 16 tokens.
     max_tokens: Option<u32>,
     #[serde(flatten)]
     more: Option<Extended>,
@@ -46,14 +46,15 @@ struct StreamOptions {
     include_usage: bool,
 }
 
-/// What servers other than OpenAI's know. All of it is sent always, because some of them do not have it off by default.
+/// Fields that only servers other than OpenAI's know. All are always sent, because some servers have them on by
+/// default.
 #[derive(Debug, Serialize)]
 struct Extended {
     top_k: u32,
     min_p: f32,
-    /// As vLLM calls it.
+    /// vLLM's name for it.
     repetition_penalty: f32,
-    /// As llama.cpp calls it.
+    /// llama.cpp's name for it.
     repeat_penalty: f32,
 }
 
@@ -88,7 +89,7 @@ impl<'a> Ask<'a> {
         };
         Ok(match prompt {
             Prompt::Chat(messages) => Self::Chat(generate(Words::Messages(messages))?),
-            // Whether control tokens in a prompt count is the engine's affair: the protocol has no word for it.
+            // Whether control tokens in a prompt count is up to the engine: the protocol has no field for it.
             Prompt::Text(text) | Prompt::Raw(text) => Self::Text(generate(Words::Prompt(text))?),
         })
     }

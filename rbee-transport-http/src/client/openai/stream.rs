@@ -1,4 +1,4 @@
-//! Reading a streamed answer in OpenAI's shape.
+//! Reads a streamed response in OpenAI's shape.
 
 use std::{
     collections::VecDeque,
@@ -15,10 +15,10 @@ use serde::Deserialize;
 use super::{Body, Counted, Refusal, Slot, chain};
 use crate::wire::sse;
 
-/// The largest event, in bytes: a token, and what a server says around it.
+/// The largest event, in bytes: a token, and the fields that a server puts around it.
 const MOST_EVENT: usize = 1 << 20;
 
-/// One event of the answer: some text, or the end, or both.
+/// One event of the response: some text, or the end, or both.
 #[derive(Debug, Default, Deserialize)]
 struct Chunk {
     #[serde(default)]
@@ -45,7 +45,7 @@ struct Delta {
     content: Option<Box<str>>,
 }
 
-/// The outputs of a streamed answer. Dropping it closes the connection, which tells the server to stop.
+/// The outputs of a streamed response. Dropping it closes the connection, which tells the server to stop.
 pub(super) struct Chunks {
     body: Body,
     parser: sse::Parser,
@@ -57,7 +57,7 @@ pub(super) struct Chunks {
 
 impl Chunks {
     /// # Errors
-    /// [`ErrorKind::WorkerFault`] where it is no stream of events.
+    /// [`ErrorKind::WorkerFault`] if it is not a stream of events.
     pub(super) fn new(
         answer: Response<Body>,
         server: Arc<str>,
@@ -97,7 +97,7 @@ impl Chunks {
                     let message = format!("the connection broke off: {}", chain(&cause));
                     return Poll::Ready(Err(lost(message).with_source(cause)));
                 }
-                // Some servers end without saying so.
+                // Some servers end without a final event.
                 None => self.reader.end()?,
             }
         }
@@ -122,9 +122,9 @@ impl Stream for Chunks {
 #[derive(Debug, Default)]
 struct Reader {
     ready: VecDeque<Output>,
-    /// Tokens that were given.
+    /// Tokens emitted so far.
     tokens: u32,
-    /// The most that were asked for.
+    /// The requested limit of tokens.
     most: Option<u32>,
     finish: Option<Finish>,
     usage: Option<Counted>,
@@ -144,7 +144,7 @@ impl Reader {
             return Err(Error::new(ErrorKind::WorkerFault, message));
         }
         self.usage = chunk.usage.or(self.usage);
-        // Only one answer was asked for.
+        // Only one choice was requested.
         let Some(choice) = chunk.choices.into_iter().next() else { return Ok(()) };
         let text = choice.text.or_else(|| choice.delta?.content);
         if let Some(text) = text.filter(|text| !text.is_empty()) {
@@ -162,14 +162,14 @@ impl Reader {
         self.ready.push_back(Output::Token { id: None, text });
     }
 
-    /// The answer is over.
+    /// Ends the answer.
     fn end(&mut self) -> Result<()> {
         let Some(finish) = self.finish else {
             return Err(lost("the stream broke off before its end".into()));
         };
         let counted = self.usage.unwrap_or_default();
-        // Tokens without a text of their own: the end of the answer, a part of a character, one of a stop text. They
-        // were generated, so they count, but never as more than may be.
+        // Tokens without a text of their own: the end of the answer, a part of a character, a part of a stop text.
+        // They were generated, so they count, but never beyond the limit.
         let all = counted.completion_tokens.min(self.most.unwrap_or(u32::MAX));
         for _ in self.tokens..all.min(self.tokens.saturating_add(MOST_SILENT)) {
             self.token("".into());
@@ -180,7 +180,7 @@ impl Reader {
     }
 }
 
-/// Tokens without a text that are believed.
+/// The most tokens without a text that are accepted.
 const MOST_SILENT: u32 = 1 << 16;
 
 fn lost(message: String) -> Error {

@@ -1,27 +1,27 @@
-//! What a connection does at the moment, and which of those that serve nobody is closed first.
+//! The activity of a connection, and which unused connection is closed first.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use tokio::time::Instant;
 
-/// How long a new connection may be silent before it is the first to make room.
+/// How long a new connection may be silent before it is the first to be closed.
 pub(super) const FIRST_GRACE: Duration = Duration::from_secs(1);
-/// How long a new connection may be silent at the least: its first request may be on its way, or not read yet.
+/// How long a new connection may be silent at least: its first request may be on its way, or not read yet.
 pub(super) const YOUNG_GRACE: Duration = Duration::from_millis(50);
-/// How long a client may hold up its own request before its connection may be closed to make room.
+/// How long a client may block its own request before its connection may be closed to make room.
 pub(super) const STALL_GRACE: Duration = Duration::from_secs(10);
 /// Why a connection can be closed to make room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::server) enum Spare {
-    /// It has not asked for anything yet.
+    /// It has not sent a request yet.
     Silent,
     /// It is between two requests.
     Idle,
-    /// Its client holds up its own request: reads nothing, or does not send the body.
+    /// Its client blocks its own request: it reads nothing, or does not send the body.
     Stalled,
 }
 
-/// What goes on on a connection.
+/// The activity of a connection.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Activity {
     pub(super) has_asked: bool,
@@ -40,7 +40,7 @@ impl Activity {
     }
 }
 
-/// Connections that can be closed, each kind in the order in which they came to it.
+/// The connections that can be closed, each kind in the order in which they were added.
 #[derive(Debug, Default)]
 pub(super) struct SpareSet {
     pub(super) silent: BTreeMap<u64, Member>,
@@ -63,7 +63,7 @@ impl SpareSet {
         }
     }
 
-    /// The connection to close first; one that is silent only after this grace.
+    /// The connection to close first; a silent one only after this grace.
     pub(super) fn first(&self, now: Instant, young_grace: Duration) -> Option<(u64, Spare)> {
         let oldest = |set: &BTreeMap<u64, Member>, grace: Duration| {
             let (_, member) = set.first_key_value()?;

@@ -1,4 +1,4 @@
-//! Who makes room for whom. Time stands still but where it is moved.
+//! Which connection is closed for which. The clock only moves when a test moves it.
 
 use super::*;
 
@@ -10,7 +10,7 @@ fn v4(last: u8) -> Peer {
     Peer::V4(Ipv4Addr::new(10, 0, 0, last))
 }
 
-/// A table, and the connections that are held by tasks which do nothing.
+/// A table, and connections that are held by tasks that do nothing.
 struct Hall {
     table: Arc<ConnectionTable>,
 }
@@ -20,7 +20,7 @@ impl Hall {
         Self { table: ConnectionTable::new(caps) }
     }
 
-    /// A connection of this peer, on a task of its own that goes on for ever.
+    /// A connection of this peer, with a task of its own that never ends.
     fn enter(&self, peer: Peer) -> Result<(Arc<Connected>, Option<Spare>), Full> {
         let (connected, closed) = self.table.admit(peer, Instant::now())?;
         let id = connected.id();
@@ -33,7 +33,7 @@ impl Hall {
         self.table.lock().slots[&connected.id].is_closing
     }
 
-    /// As many are counted as there are.
+    /// Checks the counts against the actual connections.
     #[track_caller]
     fn check(&self) {
         let state = self.table.lock();
@@ -79,18 +79,22 @@ async fn room_is_made_by_old_silent_ones_then_by_idle_ones_then_by_stalled_ones(
     for victim in [&old, &idle, &stalled, &young] {
         assert!(!hall.is_closing(victim));
         if Arc::ptr_eq(victim, &young) {
-            assert_eq!(hall.enter(v4(6)).unwrap_err(), Full::All, "it may be about to ask");
+            assert_eq!(
+                hall.enter(v4(6)).unwrap_err(),
+                Full::All,
+                "it may be about to send a request"
+            );
             tokio::time::advance(YOUNG_GRACE).await;
         }
         let (new, closed) = hall.enter(v4(6)).unwrap();
         assert!(hall.is_closing(victim), "{closed:?}");
         order.push(closed.unwrap());
-        // The new one is of use at once, so that it is not the next.
+        // The new one is used at once, so that it is not the next.
         held.push((new.begin().unwrap(), new));
         hall.check();
     }
     assert_eq!(order, [Spare::Silent, Spare::Idle, Spare::Stalled, Spare::Silent]);
-    assert_eq!(hall.enter(v4(7)).unwrap_err(), Full::All, "what is served is not broken off");
+    assert_eq!(hall.enter(v4(7)).unwrap_err(), Full::All, "a request in progress is not aborted");
     drop((serving, answering));
     hall.enter(v4(7)).unwrap();
     assert!(hall.is_closing(&busy), "it has become idle");
@@ -150,8 +154,8 @@ async fn a_peer_with_too_many_connections_makes_room_for_itself() {
     let open = flood.iter().filter(|connected| !hall.is_closing(connected)).count();
     assert_eq!(open, 4);
     assert!(flood[96..].iter().all(|connected| !hall.is_closing(connected)), "the last ones");
-    assert!(!hall.is_closing(&other), "nobody else pays for it");
-    // All of them are used: there is no room for more of this peer, but for another.
+    assert!(!hall.is_closing(&other), "no other peer is affected");
+    // All of them are in use: there is no room for more of this peer, but for another.
     let serving: Vec<_> = flood[96..].iter().map(|one| one.begin().unwrap()).collect();
     assert_eq!(hall.enter(v4(1)).unwrap_err(), Full::Peer);
     hall.enter(v4(3)).unwrap();
@@ -169,7 +173,7 @@ async fn clients_that_keep_their_bodies_to_themselves_make_room_after_a_while() 
     assert_eq!(hall.enter(v4(4)).unwrap_err(), Full::All);
     for _ in 0..10 {
         tokio::time::advance(STALL_GRACE / 10).await;
-        // A body that comes slowly does come.
+        // A slow body still arrives.
         sending.got_body();
         sending.awaits_body();
         held_up.awaits_body();

@@ -1,4 +1,4 @@
-//! What a daemon says of itself.
+//! The log of a daemon.
 
 use std::io::{self, IsTerminal};
 
@@ -13,10 +13,10 @@ use tracing_subscriber::{
 use crate::wire::{LogFormat, LogStyle};
 
 impl LogStyle {
-    /// This look and this level.
+    /// This format and level.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] for what is no level.
+    /// [`ErrorKind::Config`] if the level is invalid.
     pub fn new(format: LogFormat, level: impl Into<String>) -> Result<Self> {
         let style = Self { format, level: level.into() };
         levels(&style.level).map(|_| style)
@@ -25,12 +25,12 @@ impl LogStyle {
     /// Writes log lines to standard error from now on.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] where the level is none, or something in this process logs already.
+    /// [`ErrorKind::Config`] if the level is invalid, or something in this process logs already.
     pub fn start(&self) -> Result<()> {
         self.start_with(Identity::new())
     }
 
-    /// The same, and to whatever else is given.
+    /// As [`start`](Self::start), and also passes the lines to another layer.
     ///
     /// # Errors
     /// As [`start`](Self::start).
@@ -65,7 +65,7 @@ impl LogStyle {
         subscriber.try_init().map_err(taken)
     }
 
-    /// Gives log lines to this layer from now on, and writes none.
+    /// Passes log lines to this layer from now on, and writes none.
     ///
     /// # Errors
     /// As [`start`](Self::start).
@@ -103,7 +103,7 @@ fn levels(text: &str) -> Result<Targets> {
     Ok(targets)
 }
 
-/// rbee's own parts, as they name themselves in the log.
+/// rbee's own crates, by their log targets.
 const OURS: [&str; 6] = [
     "queen_rbee",
     "rbee_hive",

@@ -71,7 +71,7 @@ fn without_a_token_only_loopback_names_and_configured_hosts_are_taken() {
         let refused = kind(check(&guard, Method::GET, &[("host", host)]));
         assert_eq!(refused, Some(ErrorKind::PermissionDenied), "{host}");
     }
-    // A page has no token, and a machine of the network is called by many names.
+    // A page has no token, and a machine of the network has many names.
     for host in ["evil.example:7833", "gpu-box", "10.0.0.1"] {
         assert_eq!(kind(check(&Guard::with_token(), Method::GET, &[("host", host)])), None);
     }

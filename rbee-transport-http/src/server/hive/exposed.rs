@@ -1,4 +1,4 @@
-//! The hive that is exposed: whose it is, who follows it, and how its workers are reached.
+//! The exposed hive: its owner, its follower, and how its workers are reached.
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,12 +21,12 @@ use crate::{
     wire::{self, hive::WorkerAddress},
 };
 
-/// How long a hive may take to say what there is on it, when it is asked for figures or claimed.
+/// How long a hive may take to report, for metrics or when a queen takes its lease.
 const REPORT_TIMEOUT: Duration = Duration::from_secs(4);
-/// How long a queen owns a hive that goes on without a lease of its own.
+/// The lease of a queen on a hive that has no lease of its own.
 const LEASE: Duration = Duration::from_secs(90);
 
-/// What the routes share.
+/// The state that the routes share.
 #[derive(Debug)]
 pub(super) struct Inner {
     pub(super) hive: Arc<dyn HiveBackend>,
@@ -34,8 +34,8 @@ pub(super) struct Inner {
     pub(super) lease: Option<Lease>,
     owner: watch::Sender<OwnerLease>,
     pub(super) inbounds: Inbounds,
-    /// It was told to end. Locked for reading while a queen's watch makes the hive ready, so that none does so after the
-    /// end.
+    /// True once it was shut down. Locked for reading while a queen's watch starts the hive, so that none starts it
+    /// after the end.
     has_ended: RwLock<bool>,
     pub(super) stop: CancellationToken,
 }
@@ -57,17 +57,17 @@ impl Inner {
         }
     }
 
-    /// A queen of this life claims the hive, or renews its claim.
+    /// Takes or renews the lease for the queen of this epoch.
     pub(super) fn claim(&self, owner: Epoch) -> Result<wire::hive::Lease> {
         let length = self.lease.as_ref().map_or(LEASE, Lease::length);
         let mut claimed = Ok(false);
-        // Whoever follows the owner is woken by another one, not by a renewal.
+        // Followers of the owner are woken by another owner, not by a renewal.
         self.owner.send_if_modified(|lease| {
             claimed = lease.claim(&self.hive.info().id, owner, Instant::now(), length);
             matches!(claimed, Ok(true))
         });
         if claimed? {
-            tracing::info!(hive = %self.hive.info().id, epoch = %owner, "a queen has claimed the hive");
+            tracing::info!(hive = %self.hive.info().id, epoch = %owner, "a queen has taken the lease on the hive");
         }
         if let Some(lease) = &self.lease {
             lease.renew();
@@ -75,7 +75,7 @@ impl Inner {
         Ok(wire::hive::Lease { lease_ms: u64::try_from(length.as_millis()).unwrap_or(u64::MAX) })
     }
 
-    /// Makes the workers reachable that are there.
+    /// Makes the existing workers reachable.
     pub(super) async fn open_all(&self) {
         if !self.reach.must_open() {
             return;
@@ -85,7 +85,7 @@ impl Inner {
         }
     }
 
-    /// Makes the workers of this report reachable. What keeps one from it says nothing about the others.
+    /// Makes the workers of this report reachable. A failure for one does not affect the others.
     async fn open(&self, report: &HiveReport) {
         if !self.reach.must_open() {
             return;
@@ -98,7 +98,7 @@ impl Inner {
         }
     }
 
-    /// What happens on the hive, for as long as this queen owns it. It claims nothing.
+    /// The events of the hive, for as long as this queen owns it. Takes no lease.
     pub(super) async fn follow(
         self: &Arc<Self>,
         owner: Epoch,
@@ -111,11 +111,11 @@ impl Inner {
                 let message = format!("hive {} is shut down", self.hive.info().id);
                 return Err(Error::new(ErrorKind::HiveUnreachable, message));
             }
-            // The hive behind is told the term, and not the epoch, which may be lower than the one before it.
+            // The backend gets the term, not the epoch, which may be lower than the previous one.
             self.hive.watch(Epoch(term)).await?
         };
         let inner = self.clone();
-        // A worker that appears meanwhile is reachable when the queen hears of it.
+        // A new worker is reachable when the queen gets the event.
         let events = events.then(move |event| {
             let inner = inner.clone();
             async move {
@@ -126,12 +126,12 @@ impl Inner {
             }
         });
         Ok(events.take_until(async move {
-            // An error says that the server is gone, and the stream with it.
+            // An error means that the server is gone, and the stream with it.
             let _ = leases.wait_for(|lease| !lease.is_in(term)).await;
         }))
     }
 
-    /// Sets the figures that are read off the hive.
+    /// Sets the metrics that are read from the hive.
     pub(super) async fn measure(&self) {
         if let Ok(Ok(report)) = tokio::time::timeout(REPORT_TIMEOUT, self.hive.report()).await {
             measurements::hive(&self.hive.info().id, &report);

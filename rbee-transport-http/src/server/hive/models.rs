@@ -1,4 +1,4 @@
-//! The models on a hive's disk: put there, also from whoever sends them, and given to others.
+//! The models on a hive's disk: downloaded, received from a sender, and served to others.
 
 use std::{
     collections::BTreeMap,
@@ -30,22 +30,22 @@ use crate::{
     wire::hive::{Content, Model, Origin, Part, Provision, Want, provisioning},
 };
 
-/// The largest order: a manifest of many files.
+/// The largest order, in bytes: a manifest of many files.
 const MOST_ORDER: usize = 8 << 20;
 /// The largest part of a file, in bytes.
 pub(crate) const MOST_PART: usize = 16 << 20;
-/// Parts of a file that have arrived and are not written yet.
+/// How many parts of a file may have arrived and not be written yet.
 const UNWRITTEN: usize = 2;
-/// Files that are wanted and not asked for yet.
+/// How many wanted files may not have been requested yet.
 const UNASKED: usize = 64;
-/// How long a part may wait for the one before it to be written, and how long its body may take.
+/// How long a part may wait for the previous one to be written, and how long its body may take.
 const PART_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Models that are being sent to this hive, by the digest of their manifests.
 #[derive(Debug, Default)]
 pub(super) struct Inbounds(Mutex<BTreeMap<Digest, Weak<Inbound>>>);
 
-/// A model that somebody sends.
+/// A model that is being sent.
 #[derive(Debug)]
 struct Inbound {
     manifest: Manifest,
@@ -54,7 +54,7 @@ struct Inbound {
 
 #[derive(Debug, Default)]
 struct Sent {
-    /// Those who can be asked for files; some may have gone.
+    /// The senders that can be asked for files; some may have gone.
     senders: Vec<mpsc::Sender<Want>>,
     /// Files that are being read.
     open: BTreeMap<String, Open>,
@@ -63,10 +63,10 @@ struct Sent {
 /// A file that is being read.
 #[derive(Debug)]
 struct Open {
-    /// The place of the next byte.
+    /// The offset of the next byte.
     next: u64,
     to: mpsc::Sender<Bytes>,
-    /// Who was asked for it.
+    /// The sender that was asked for it.
     asked: mpsc::Sender<Want>,
 }
 
@@ -96,7 +96,7 @@ impl Inbounds {
 }
 
 impl Sent {
-    /// Asks somebody for a file from this byte on; says whether there is anybody.
+    /// Asks a sender for a file from this byte on; returns true if there is a sender.
     fn ask(&mut self, file: String, next: u64, to: mpsc::Sender<Bytes>) -> bool {
         self.senders.retain(|sender| !sender.is_closed());
         let want = Want { file: file.clone(), from: next };
@@ -106,15 +106,15 @@ impl Sent {
         true
     }
 
-    /// One who sends is gone: what it was asked for another is asked for. Where there is none, whoever waits for it
-    /// learns that it will not come.
+    /// Removes a sender: what it was asked for is requested from another one. If there is none, the reader learns
+    /// that the file will not come.
     fn leave(&mut self, sender: &mpsc::Sender<Want>) {
         self.senders.retain(|other| !other.same_channel(sender));
         let files: Vec<_> = self.open.keys().cloned().collect();
         for file in files {
             let left = self.open.get(&file).is_some_and(|open| open.asked.same_channel(sender));
             let open = left.then(|| self.open.remove(&file)).flatten();
-            // One that was read to its end, or is not read any more, nobody waits for.
+            // A file that is complete, or no longer read, is not requested again.
             if let Some(Open { next, to, .. }) = open.filter(|open| !open.to.is_closed()) {
                 self.ask(file, next, to);
             }
@@ -135,14 +135,14 @@ impl Inbound {
         let Some(to) = self.state().open.get(file).map(|open| open.to.clone()) else {
             return unwanted();
         };
-        // Room first: whoever goes away while there is none has changed nothing.
+        // Room first: a client that disconnects while there is none has changed nothing.
         let room = match tokio::time::timeout(PART_TIMEOUT, to.reserve()).await {
             Ok(Ok(room)) => room,
             Ok(Err(_)) => return unwanted(),
             Err(_) => {
                 self.state().open.remove(file);
                 let message =
-                    format!("the file {file:?} was not written on within {PART_TIMEOUT:?}");
+                    format!("the file {file:?} was not written further within {PART_TIMEOUT:?}");
                 return wrong(ErrorKind::Storage, message);
             }
         };
@@ -175,7 +175,7 @@ impl ModelFiles for Inbound {
             return Ok(stream::empty().boxed());
         }
         let (to, parts) = mpsc::channel(UNWRITTEN);
-        let message = format!("nobody sends the file {file:?} of the model any more");
+        let message = format!("the file {file:?} of the model has no sender any more");
         let broke = Error::new(ErrorKind::HiveUnreachable, message);
         if !self.state().ask(file.to_owned(), from, to) {
             return Err(broke);
@@ -197,7 +197,7 @@ impl ModelFiles for Inbound {
     }
 }
 
-/// One who sends is there for as long as this is.
+/// Keeps a sender registered; dropping it removes the sender.
 struct Attached(Arc<Inbound>, mpsc::Sender<Want>);
 
 impl Drop for Attached {
@@ -238,7 +238,7 @@ fn begin(inner: Arc<Inner>, Provision { model, from }: Provision) -> Response {
             Ok(ModelOnDisk { bytes, .. }) => {
                 tracing::info!(%model, bytes, "the model is on the disk")
             }
-            Err(error) => tracing::warn!(%model, %error, "the model could not be had"),
+            Err(error) => tracing::warn!(%model, %error, "the model could not be fetched"),
         }
         provisioned
     })
@@ -255,7 +255,7 @@ pub(super) async fn verify(State(inner): Shared, request: Request) -> Response {
     }
 }
 
-/// A part of a file that was asked for.
+/// Accepts a part of a requested file.
 pub(super) async fn take(State(inner): Shared, request: Request) -> Response {
     let mark = mark(&request);
     let taken = async {
@@ -299,7 +299,7 @@ fn content_range(headers: &HeaderMap) -> Result<u64> {
     })
 }
 
-/// The first byte that is wanted, from `bytes=FIRST-`; other ranges are not served.
+/// The first requested byte, from `bytes=FIRST-`; other ranges are not supported.
 fn range(headers: &HeaderMap) -> Result<Option<u64>> {
     let Some(value) = headers.get(header::RANGE) else { return Ok(None) };
     let text = value.to_str().ok();

@@ -1,26 +1,26 @@
-//! Which queen a hive belongs to, and for how long.
+//! The queen that owns a hive, and for how long.
 
 use std::time::Duration;
 
 use rbee_core::{Error, ErrorKind, HiveId, Result, id::Epoch};
 use tokio::time::Instant;
 
-/// How far a claim may be above the epoch of an owner that is alive.
+/// How far a new epoch may be above the epoch of an owner that is alive.
 ///
-/// A store counts its queens' starts, so the next life of the owner has the next number, or one a little above it if
-/// several queens share the store. An owner that is alive was heard within one lease, and a thousand starts do not fit
-/// into that. What is further away comes from another store, or is a mistake.
+/// A store counts the starts of its queens, so the next run of the owner has the next number, or a slightly higher
+/// one if several queens share the store. The hive heard from a live owner within one lease, and a thousand starts do
+/// not fit into that time. A larger step comes from another store, or is a mistake.
 ///
-/// The baseline is the owner that is alive, and not the highest number ever heard: a bound that outlives its owner, in a
-/// file for instance, would lock out a queen with another database until somebody removes the file by hand. A hive
-/// without an owner takes any epoch, and a wrong one costs at most one lease.
+/// The baseline is the live owner, not the highest number ever received: a bound that outlives its owner, for example
+/// in a file, would lock out a queen with another database until somebody removes the file by hand. A hive without an
+/// owner accepts any epoch, and a wrong one costs at most one lease.
 const MAX_STEP: u64 = 1_000;
 
 /// The queen that a hive belongs to. It stays the owner until another one takes over.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct OwnerLease {
     owner: Option<Owner>,
-    /// Grows with every change of the owner.
+    /// Increases with every change of the owner.
     term: u64,
 }
 
@@ -32,14 +32,15 @@ struct Owner {
 }
 
 impl OwnerLease {
-    /// Makes this queen the owner, or renews its lease. Returns whether the owner has changed.
+    /// Makes this queen the owner, or renews its lease. Returns true if the owner has changed.
     ///
-    /// An owner is replaced at once by a later life of the same queen, whose epoch is at most [`MAX_STEP`] higher. Any
-    /// other epoch has to wait until the lease has run out: then the owner is gone, or is not the queen that this hive is
-    /// meant for. So neither a wrong number nor a database that was restored from a backup ends in a lasting refusal.
+    /// A later run of the same queen, whose epoch is at most [`MAX_STEP`] higher, replaces an owner at once. Any
+    /// other epoch has to wait until the lease has expired: then the owner is gone, or is not the queen that this
+    /// hive is meant for. So neither a wrong number nor a database that was restored from a backup leads to a
+    /// permanent refusal.
     ///
     /// # Errors
-    /// [`ErrorKind::Fenced`] that names both epochs and says when the lease runs out.
+    /// [`ErrorKind::Fenced`] with both epochs and the time until the lease expires.
     pub(super) fn claim(
         &mut self,
         hive: &HiveId,
@@ -59,7 +60,7 @@ impl OwnerLease {
         Ok(has_changed)
     }
 
-    /// The term of the owner, as the hive itself counts them: they only grow, whatever the epochs do.
+    /// The term of the owner, as the hive counts them: terms only increase, whatever the epochs do.
     ///
     /// # Errors
     /// [`ErrorKind::Fenced`] if this queen is not the owner.
@@ -70,37 +71,37 @@ impl OwnerLease {
             None => "has no owner".to_owned(),
         };
         let message = format!(
-            "hive {hive} {owner}, and epoch {epoch} has not claimed it: POST to {} first",
+            "hive {hive} {owner}, and epoch {epoch} has no lease on it: POST to {} first",
             crate::wire::LEASE
         );
         Err(Error::new(ErrorKind::Fenced, message))
     }
 
-    /// Is this still the term of the owner?
+    /// True if this is still the term of the owner.
     pub(super) fn is_in(&self, term: u64) -> bool {
         self.term == term
     }
 }
 
 impl Owner {
-    /// May this epoch take over from an owner that is alive?
+    /// Checks that this epoch may take over from an owner that is alive.
     fn yields_to(&self, epoch: Epoch, hive: &HiveId, now: Instant) -> Result<()> {
         let owner = self.epoch;
         let left = self.until.saturating_duration_since(now);
         let why = match epoch.0.checked_sub(owner.0) {
             Some(1..=MAX_STEP) => return Ok(()),
             Some(step) => format!(
-                "which is {step} higher; allowed is up to {MAX_STEP}, because another start of the owner explains no \
-                 more"
+                "which is {step} higher; allowed is up to {MAX_STEP}, because a restart of the owner explains no \
+                 larger step"
             ),
-            None => "which is lower: an earlier life of the owner, a queen whose database was restored from a backup, \
+            None => "which is lower: a previous run of the owner, a queen whose database was restored from a backup, \
                      or one with another database"
                 .to_owned(),
         };
         let message = format!(
-            "hive {hive} is owned by a queen of epoch {owner}; this queen has epoch {epoch}, {why}. If this queen is \
-             to have the hive, stop the other one: the hive is free when its lease has run out, in {} s, and this \
-             queen takes it when it asks again",
+            "hive {hive} is owned by a queen of epoch {owner}; this queen has epoch {epoch}, {why}. If this queen \
+             should have the hive, stop the other one: the hive is free when its lease has expired, in {} s, and this \
+             queen takes it with its next request",
             left.as_millis().div_ceil(1_000)
         );
         Err(Error::new(ErrorKind::Fenced, message).with_retry_after(left))
@@ -123,7 +124,7 @@ mod tests {
             Self { lease: OwnerLease::default(), began: Instant::now() }
         }
 
-        /// A claim so many seconds after the beginning.
+        /// Claims the hive this many seconds after the beginning.
         fn claim(&mut self, epoch: u64, seconds: u64) -> Result<bool> {
             let now = self.began + Duration::from_secs(seconds);
             self.lease.claim(&HiveId::local(), Epoch(epoch), now, LEASE)
@@ -166,7 +167,7 @@ mod tests {
             );
         }
         assert!(!hive.claim(41, 20).unwrap());
-        assert!(hive.claim(42, 21).unwrap(), "and so does its next life");
+        assert!(hive.claim(42, 21).unwrap(), "and so does its next run");
     }
 
     #[test]
@@ -198,7 +199,7 @@ mod tests {
         hive.claim(5, 0).unwrap();
         let term = hive.lease.term_of(&HiveId::local(), Epoch(5)).unwrap();
         assert!(!hive.claim(5, 1_000).unwrap());
-        assert!(hive.lease.is_in(term), "what it watches goes on");
+        assert!(hive.lease.is_in(term), "its watch continues");
     }
 
     #[test]

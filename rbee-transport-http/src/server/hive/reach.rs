@@ -7,28 +7,29 @@ use rbee_core::{Result, Worker};
 
 use crate::wire::hive::WorkerAddress;
 
-/// How the workers of a hive are reached from outside of its process.
+/// How the workers of a hive are reached from outside its process.
 #[async_trait]
 pub trait Reach: std::fmt::Debug + Send + Sync + 'static {
-    /// Makes a worker reachable: one that was just started, or that is there when a queen claims the hive, or appears while
-    /// that queen follows it. Idempotent. Nothing has to be done by default.
+    /// Makes a worker reachable: one that was just started, that exists when a queen takes the lease on the hive, or
+    /// that appears while that queen follows it. Idempotent. Does nothing by default.
     ///
     /// # Errors
-    /// Whatever keeps it from being reached.
+    /// Any reason why it cannot be reached.
     async fn open(&self, worker: &Arc<dyn Worker>) -> Result<()> {
         let _ = worker;
         Ok(())
     }
 
-    /// Does [`open`](Self::open) do something? No by default: then a claim need not look for workers.
+    /// True if [`open`](Self::open) does something. False by default: then taking the lease need not list the
+    /// workers.
     fn must_open(&self) -> bool {
         false
     }
 
-    /// Where this worker listens, and the token it takes. Changes nothing.
+    /// The address of this worker, and the token it accepts. Changes nothing.
     ///
     /// # Errors
-    /// [`NotFound`](rbee_core::ErrorKind::NotFound) if it has ended, or whatever keeps it from being reached.
+    /// [`NotFound`](rbee_core::ErrorKind::NotFound) if it has ended, or any other reason why it cannot be reached.
     async fn address(&self, worker: &Arc<dyn Worker>) -> Result<WorkerAddress>;
 }
 

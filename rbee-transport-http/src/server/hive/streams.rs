@@ -1,4 +1,4 @@
-//! What a hive answers with over time: the progress of its work, and what happens on it.
+//! The streams of a hive: the progress of its tasks, and its events.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -28,10 +28,10 @@ use crate::wire::{
     sse,
 };
 
-/// A stream that has nothing to say says so this often.
+/// The interval of heartbeats on a stream without events.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-/// Starts a worker. Whoever goes away leaves the start to the hive, whose it is.
+/// Starts a worker. The start continues in the hive if the client disconnects.
 pub(super) fn spawn(inner: Arc<Inner>, order: Spawn) -> Response {
     working(spawning::READY, |progress| async move {
         let Spawn { id, spec } = order;
@@ -49,7 +49,7 @@ pub(super) fn spawn(inner: Arc<Inner>, order: Spawn) -> Response {
     })
 }
 
-/// Puts a model on the disk, and asks its reader for what is wanted for that.
+/// Puts a model on the disk, and asks the client for the files that are needed for that.
 pub(super) fn providing<W>(
     wanted: mpsc::Receiver<Want>,
     work: impl FnOnce(Progress) -> W,
@@ -60,7 +60,7 @@ where
     doing(provisioning::DONE, Some(wanted), work)
 }
 
-/// Tells the progress of a chunk of work, then its result or what went wrong. The work ends with its reader.
+/// Streams the progress of a task, then its result or its error. The task ends when its reader disconnects.
 pub(super) fn working<T, W>(last: &'static str, work: impl FnOnce(Progress) -> W) -> Response
 where
     T: Serialize + 'static,
@@ -98,15 +98,15 @@ where
 }
 
 struct Working<T> {
-    /// None once it is done.
+    /// `None` once it is done.
     work: Option<BoxFuture<'static, Result<T>>>,
     progress: watch::Receiver<Option<ProgressBody>>,
-    /// There may be more progress.
+    /// True if there may be more progress.
     moves: bool,
-    /// What the reader is to send.
+    /// The files that the reader must send.
     wanted: Option<mpsc::Receiver<Want>>,
     told: Option<ProgressBody>,
-    /// The end, where something is told before it.
+    /// The final event, if another event is sent before it.
     end: Option<Frame>,
     last: &'static str,
 }
@@ -129,7 +129,7 @@ impl<T: Serialize> Working<T> {
                 }
                 changed = self.progress.changed(), if self.moves => self.moves = changed.is_ok(),
             }
-            // Also what was said together with the end.
+            // Includes the progress that was set together with the end.
             let update = *self.progress.borrow_and_update();
             if update != self.told {
                 self.told = update;
@@ -146,7 +146,7 @@ async fn next_want(wanted: &mut Option<mpsc::Receiver<Want>>) -> Option<Want> {
     }
 }
 
-/// What happens on a hive, for as long as somebody listens.
+/// Streams the events of a hive, as long as the reader is connected.
 pub(super) fn events(events: impl Stream<Item = HiveEvent> + Send + 'static) -> Response {
     respond(events.map(|event| match event {
         HiveEvent::Report(report) => frame(happening::REPORT, &*report),
@@ -171,7 +171,7 @@ fn frame(name: &'static str, body: &impl Serialize) -> Frame {
 }
 
 fn failure(error: &Error) -> Frame {
-    // It holds texts and numbers, which are JSON whatever they are.
+    // It holds texts and numbers, which can always be written as JSON.
     let data = serde_json::to_vec(&ErrorBody::for_queen(error, None).error).unwrap_or_default();
     (spawning::ERROR, data)
 }

@@ -23,7 +23,7 @@ use crate::{
 pub(super) struct WorkerListeners {
     host: IpAddr,
     open: Arc<Mutex<BTreeMap<WorkerId, WorkerListener>>>,
-    /// One is opened at a time, so that no worker gets two.
+    /// Held while one is opened, so that no worker gets two.
     opening: tokio::sync::Mutex<()>,
 }
 
@@ -40,7 +40,7 @@ impl WorkerListeners {
         Self { host, open: Arc::default(), opening: tokio::sync::Mutex::default() }
     }
 
-    /// The open doors; those of workers that are gone are closed.
+    /// The open listeners; those of workers that are gone are closed.
     fn open_now(&self) -> MutexGuard<'_, BTreeMap<WorkerId, WorkerListener>> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.retain(|_, door| door.worker.strong_count() > 0);
@@ -64,7 +64,7 @@ impl Reach for WorkerListeners {
             (Server::bind(SocketAddr::new(self.host, 0)).await?, Token::random()?);
         let port = server.address().port();
         let exposed = WorkerServer::new(info.id);
-        // Held weakly: a worker that its hive lets go of is gone, whoever could still knock.
+        // Held weakly: a worker that its hive drops is gone, even if its port is still open.
         let held = Held { worker: Arc::downgrade(worker), info: info.clone() };
         exposed.ready(Arc::new(held));
         let close = CancellationToken::new();

@@ -1,8 +1,8 @@
-//! What clients can hold at once: requests of a tenant, followers of a job, and the memory of bodies that are not jobs
-//! yet.
+//! Limits on what clients can hold at once: requests of a tenant, followers of a job, and the memory of bodies that
+//! are not jobs yet.
 //!
-//! A job in the queue is bounded by the queue and by the tenant's limits. What is here bounds what comes before and beside
-//! it. Whatever is taken is given back when its guard is dropped, also if the client goes away half-way.
+//! The queue and the tenant's limits bound a job in the queue. These limits bound what comes before and outside it.
+//! Everything taken is released when its guard is dropped, also if the client disconnects in between.
 
 use std::{
     collections::HashMap,
@@ -24,10 +24,10 @@ use crate::{
     wire,
 };
 
-/// When to come back: requests and bodies end all the time.
+/// When to try again: requests and bodies end all the time.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// What all requests to one queen share.
+/// The state that all requests to one queen share.
 #[derive(Debug)]
 pub(super) struct Bounds {
     limits: QueenLimits,
@@ -36,11 +36,11 @@ pub(super) struct Bounds {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Those that hold something.
+    /// The tenants that hold something.
     tenants: HashMap<TenantId, Held>,
-    /// What they hold together.
+    /// What all tenants hold together.
     all_tenants: Held,
-    /// Bytes of bodies, the operator's among them.
+    /// Bytes of bodies, including the operator's.
     body_bytes: usize,
     followers: HashMap<(JobId, Side), usize>,
 }
@@ -51,7 +51,7 @@ struct Held {
     body_bytes: usize,
 }
 
-/// The operator can follow a job whatever its tenant does.
+/// The followers of a job. The operator can follow it whatever its tenant does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Side {
     Operator,
@@ -60,7 +60,7 @@ enum Side {
 
 impl Bounds {
     pub(super) fn new(mut limits: QueenLimits) -> Arc<Self> {
-        // The largest body must fit, also at the moment when its buffer is moved to a larger one.
+        // The largest body must fit, also while its buffer is moved to a larger one.
         let least = limits.body_bytes.saturating_mul(2);
         limits.tenant_body_bytes = limits.tenant_body_bytes.max(least);
         limits.total_body_bytes = limits.total_body_bytes.max(least.saturating_mul(2));
@@ -72,11 +72,11 @@ impl Bounds {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing in here can panic half-way through a change.
+        // Nothing in here can panic in the middle of a change.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A request begins. The operator's need no slot, and neither do questions that load balancers ask.
+    /// Begins a request. The operator's requests need no slot, nor do the health checks of load balancers.
     ///
     /// # Errors
     /// [`ErrorKind::RateLimited`] if the tenant has too many open, [`ErrorKind::SystemAtCapacity`] if all tenants
@@ -115,7 +115,7 @@ impl Bounds {
         Ok(Some(RequestSlot { bounds: self.clone(), tenant: tenant.clone() }))
     }
 
-    /// One more follows the events of a job.
+    /// Adds a follower of the events of a job.
     ///
     /// # Errors
     /// [`ErrorKind::RateLimited`] if there are too many.
@@ -166,7 +166,7 @@ fn refuse_body<T>() -> Result<T> {
 }
 
 impl State {
-    /// Changes what a tenant holds. Who holds nothing is forgotten.
+    /// Changes what a tenant holds. A tenant that holds nothing is removed.
     fn change(&mut self, tenant: &TenantId, change: impl Fn(&mut Held)) {
         change(&mut self.all_tenants);
         if let Some(held) = self.tenants.get_mut(tenant) {
@@ -178,7 +178,7 @@ impl State {
     }
 }
 
-/// A request of a tenant that is open.
+/// An open request of a tenant.
 #[derive(Debug)]
 pub(super) struct RequestSlot {
     bounds: Arc<Bounds>,
@@ -186,7 +186,7 @@ pub(super) struct RequestSlot {
 }
 
 impl RequestSlot {
-    /// The request is open for as long as the body of its answer is there.
+    /// Keeps the request open until the body of its response is dropped.
     pub(super) fn hold_with_body(self, response: Response) -> Response {
         response.map(|body| HeldBody::hold(body, self))
     }
@@ -198,7 +198,7 @@ impl Drop for RequestSlot {
     }
 }
 
-/// One who follows the events of a job.
+/// A follower of the events of a job.
 #[derive(Debug)]
 pub(super) struct FollowerPlace {
     bounds: Arc<Bounds>,
@@ -218,11 +218,11 @@ impl Drop for FollowerPlace {
     }
 }
 
-/// The memory of one body, and of what was read of it.
+/// The memory of one body, and of what was parsed from it.
 #[derive(Debug)]
 pub(super) struct BodyPermit {
     bounds: Arc<Bounds>,
-    /// None for the operator.
+    /// `None` for the operator.
     tenant: Option<TenantId>,
     bytes: usize,
 }
@@ -276,19 +276,19 @@ impl ReadBody {
         &self.bytes
     }
 
-    /// Drops the bytes, and leaves the permit for what was made of them.
+    /// Drops the bytes, and returns the permit for what was parsed from them.
     pub(super) fn into_permit(self) -> BodyPermit {
         self.permit
     }
 }
 
 impl Inner {
-    /// The whole body of a request that says it is JSON.
+    /// Reads the whole body of a request of content type JSON.
     ///
     /// # Errors
     /// As [`response::read_body`]; [`ErrorKind::RateLimited`] or [`ErrorKind::SystemAtCapacity`] if there is no room for it.
     pub(super) async fn read_body(&self, request: Request) -> Result<ReadBody> {
-        // The gate has put the caller there.
+        // The middleware has set the caller.
         let caller = request.extensions().get::<Caller>().cloned();
         let tenant = caller.unwrap_or_else(super::caller::nobody).tenant().cloned();
         let mut permit = BodyPermit { bounds: self.bounds.clone(), tenant, bytes: 0 };
@@ -297,10 +297,11 @@ impl Inner {
         Ok(ReadBody { bytes, permit })
     }
 
-    /// The body of a request, from JSON.
+    /// Reads the body of a request as JSON.
     ///
     /// # Errors
-    /// As [`read_body`](Self::read_body), and [`ErrorKind::InvalidRequest`] that says where it is not what was expected.
+    /// As [`read_body`](Self::read_body), and [`ErrorKind::InvalidRequest`] with the place at which it is not as
+    /// expected.
     pub(super) async fn read_json<T: DeserializeOwned>(&self, request: Request) -> Result<T> {
         response::parse(self.read_body(request).await?.bytes())
     }

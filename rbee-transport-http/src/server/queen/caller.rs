@@ -1,4 +1,4 @@
-//! Who asks: the operator, who may do everything, or a tenant, who may use models and look after jobs of its own.
+//! The caller: the operator, who may do everything, or a tenant, who may use models and manage its own jobs.
 
 use axum::extract::FromRequestParts;
 use http::{HeaderMap, Method, header, request::Parts};
@@ -11,25 +11,25 @@ use crate::{
     wire::{self, queen as paths},
 };
 
-/// How the keys of tenants begin.
+/// The prefix of the keys of tenants.
 const KEY: &str = "rbee-";
 
-/// Who asks.
+/// The sender of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Caller {
-    /// Whoever looks after the queen.
+    /// The operator of the queen.
     Operator,
-    /// Somebody with a key.
+    /// A tenant, identified by its key.
     Tenant(TenantId),
 }
 
 impl Caller {
-    /// Whoever sent these headers. Where a queen at home has no token, everybody without a key is the operator: she
-    /// listens to this machine alone then. On a platform nobody is, because that would be any tenant that leaves its key
-    /// out.
+    /// The caller with these headers. If a queen at home has no token, every caller without a key is the operator: it
+    /// then listens to this machine alone. On a platform no such caller is, because any tenant could become the
+    /// operator by leaving out its key.
     ///
     /// # Errors
-    /// [`ErrorKind::Unauthorized`] where token or key is missing or wrong.
+    /// [`ErrorKind::Unauthorized`] if token or key is missing or wrong.
     pub(super) fn of(
         headers: &HeaderMap,
         token: Option<&SharedToken>,
@@ -39,7 +39,7 @@ impl Caller {
             |message: &'static str| Err(Error::for_client(ErrorKind::Unauthorized, message));
         let given = bearer(headers);
         if let Some(given) = given.filter(|given| given.starts_with(KEY)) {
-            // An operator may have chosen a token that looks like a key.
+            // The operator's token may look like a key.
             if token.is_some_and(|token| token.matches(given)) {
                 return Ok(Self::Operator);
             }
@@ -58,14 +58,14 @@ impl Caller {
             (Some(_), _) if !headers.contains_key(header::AUTHORIZATION) => {
                 refuse("a token is missing; send it as `Authorization: Bearer TOKEN`")
             }
-            (Some(_), _) => refuse("the token is not the right one"),
+            (Some(_), _) => refuse("the token is wrong"),
         }
     }
 
-    /// May it ask for this at all?
+    /// Checks that it may request this at all.
     ///
     /// # Errors
-    /// [`ErrorKind::PermissionDenied`] that names the path.
+    /// [`ErrorKind::PermissionDenied`] with the path.
     pub(super) fn may(&self, method: &Method, path: &str) -> Result<()> {
         let Self::Tenant(tenant) = self else { return Ok(()) };
         let below = |root: &str| {
@@ -82,7 +82,7 @@ impl Caller {
         Err(Error::for_client(ErrorKind::PermissionDenied, message))
     }
 
-    /// The tenant whose jobs alone it sees; none where it sees all.
+    /// The tenant whose jobs alone it may see; `None` if it may see all.
     pub(super) fn tenant(&self) -> Option<&TenantId> {
         match self {
             Self::Operator => None,
@@ -90,7 +90,7 @@ impl Caller {
         }
     }
 
-    /// Puts its tenant on a request. What an operator wrote stays.
+    /// Sets its tenant on a request. An operator's request stays unchanged.
     pub(super) fn mark(&self, request: rbee_core::Request) -> rbee_core::Request {
         match self {
             Self::Operator => request,
@@ -98,7 +98,7 @@ impl Caller {
         }
     }
 
-    /// Another's job is as good as none.
+    /// Checks that it may see this job. A job of another tenant looks like one that does not exist.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`], as for a job that does not exist.
@@ -123,13 +123,13 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
     type Rejection = std::convert::Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
-        // The gate has put it there; nobody is let through without.
+        // The middleware has set it, and passes on no request without it.
         Ok(parts.extensions.get().cloned().unwrap_or_else(nobody))
     }
 }
 
-/// A tenant that has no jobs and no model: whoever has not shown a token or a key, and what a route gets that the gate
-/// does not guard.
+/// A tenant without jobs and models: the caller of a request without a token or a key, and of a route that the
+/// middleware does not guard.
 pub(super) fn nobody() -> Caller {
     match TenantId::new("nobody") {
         Ok(tenant) => Caller::Tenant(tenant),

@@ -1,4 +1,4 @@
-//! Models: known, on disks, in memory.
+//! Models: known ones, on disks, in memory.
 
 mod pull;
 
@@ -32,7 +32,7 @@ use crate::{
 pub(super) use pull::__path_pull;
 pub(super) use pull::pull;
 
-/// List the models that the queen knows: those with a name of their own, on a disk, or in memory.
+/// List the models that the queen knows: those with an alias, on a disk, or in memory.
 #[cfg_attr(
     feature = "openapi",
     utoipa::path(
@@ -41,7 +41,7 @@ pub(super) use pull::pull;
         tag = "catalog",
         responses(
             (status = 200, description = "The models.", body = Listing<CatalogEntry>),
-            (status = "default", description = "What is wrong.", body = ErrorBody),
+            (status = "default", description = "The error.", body = ErrorBody),
         ),
     )
 )]
@@ -50,7 +50,7 @@ pub(super) async fn list(State(shared): State<Shared>) -> HandlerResult {
     Ok(response::json(StatusCode::OK, &Listing { data }))
 }
 
-/// Look at a model.
+/// Get a model.
 #[cfg_attr(
     feature = "openapi",
     utoipa::path(
@@ -60,7 +60,7 @@ pub(super) async fn list(State(shared): State<Shared>) -> HandlerResult {
         params(ModelQuery),
         responses(
             (status = 200, description = "The model.", body = CatalogEntry),
-            (status = "default", description = "What is wrong.", body = ErrorBody),
+            (status = "default", description = "The error.", body = ErrorBody),
         ),
     )
 )]
@@ -75,7 +75,7 @@ pub(super) async fn show(
             |named: &String| named.parse::<ModelRef>().is_ok_and(|named| named.is_of(&model));
         entry.name == query.model || is_of(&entry.model)
     };
-    // The name that was asked for, where several are for one model.
+    // The requested name first, if one model has several.
     found.sort_by_key(|entry| entry.name != query.model);
     let mut found = found.into_iter().find(known).ok_or_else(|| unknown(&query.model))?;
     found.details = details(&shared.queen, &found).await?;
@@ -98,7 +98,7 @@ pub(super) async fn show(
         params(ModelQuery),
         responses(
             (status = 204, description = "It is on no disk any more."),
-            (status = "default", description = "What is wrong.", body = ErrorBody),
+            (status = "default", description = "The error.", body = ErrorBody),
         ),
     )
 )]
@@ -106,7 +106,7 @@ pub(super) async fn remove(
     State(shared): State<Shared>,
     Params(query): Params<ModelQuery>,
 ) -> HandlerResult {
-    // No hub is asked: what is removed is what is here, under whichever commit.
+    // No hub is asked: this removes what is on the disks, of any commit.
     let model = shared.queen.resolve(&query.model).map_err(|error| error.with_param("model"))?;
     let cluster = shared.queen.cluster().await?;
     let mut held: Vec<(HiveId, ModelRef)> = cluster
@@ -123,7 +123,7 @@ pub(super) async fn remove(
     if held.is_empty() {
         return Err(unknown(&query.model).into());
     }
-    // All or none, as far as can be told beforehand.
+    // All or none, as far as that can be known in advance.
     let in_use = held.iter().find_map(|(hive, model)| {
         cluster
             .on_hive(hive)
@@ -148,12 +148,12 @@ pub(super) async fn remove(
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-/// The model as a hive can be given it; a hub may be asked.
+/// The reference of the model for a hive; may ask a hub.
 async fn locate(queen: &Queen, name: &str) -> Result<ModelRef> {
     queen.locate(name).await.map_err(|error| error.with_param("model"))
 }
 
-/// What the files of a model say, where a hive has them.
+/// The description in the model's files, if a hive has them.
 async fn details(queen: &Queen, entry: &CatalogEntry) -> Result<Option<ModelDetails>> {
     let named: ModelRef = entry.model.parse()?;
     let cluster = queen.cluster().await?;
@@ -181,8 +181,7 @@ fn absent(name: &str, hive: &HiveId) -> Error {
     Error::new(ErrorKind::ModelNotFound, message).with_param("model")
 }
 
-/// Everything that can be asked for by a name, with the model it stands for: every alias, and every model that has
-/// none.
+/// Every name that can be requested, with its model: every alias, and every model without an alias.
 pub(super) fn names(queen: &Queen, cluster: &ClusterView) -> BTreeMap<String, ModelRef> {
     let aliases = queen.aliases();
     let aliased: BTreeSet<&ModelRef> = aliases.values().collect();
@@ -213,7 +212,7 @@ async fn entries(queen: &Queen) -> Result<Vec<CatalogEntry>> {
         let held = |hive: &HiveView| hive.models.values().find(|held| is_it(&held.model)).cloned();
         let holders: Vec<_> =
             cluster.hives().filter_map(|hive| Some((hive.id.clone(), held(hive)?))).collect();
-        // One commit, where the name stands for any.
+        // One commit, if the name stands for any.
         let model = holders.first().map_or_else(|| model.clone(), |(_, held)| held.model.clone());
         CatalogEntry {
             name,
@@ -229,17 +228,17 @@ async fn entries(queen: &Queen) -> Result<Vec<CatalogEntry>> {
 }
 
 impl Inner {
-    /// A client may name a file only below an allowed directory, or one that the queen knows already.
+    /// Checks that a client may name this model: a file only below an allowed directory, or if the queen knows it.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidRequest`] for what is no reference, [`ErrorKind::PermissionDenied`] for a file that is not
+    /// [`ErrorKind::InvalidRequest`] for an invalid reference, [`ErrorKind::PermissionDenied`] for a file that is not
     /// allowed.
     pub(super) async fn check_model(&self, name: &str) -> Result<()> {
         self.check_model_of(&Caller::Operator, name).await
     }
 
-    /// The same for whoever asks: a tenant has only the models of its limits. That the queen knows a file is no reason for
-    /// a tenant to name it, because only an operator knows what she knows; that its limits name it is.
+    /// The same for any caller: a tenant has only the models of its limits. A tenant may not name a file only because
+    /// the queen knows it, because only an operator can see what the queen knows; it may if its limits name the file.
     pub(super) async fn check_model_of(&self, caller: &Caller, name: &str) -> Result<()> {
         if let Some(tenant) = caller.tenant() {
             self.queen.may_use(tenant, name)?;
@@ -262,17 +261,17 @@ impl Inner {
         let message = format!(
             "the model {model} is a file of the queen's machine below no directory that is allowed to clients"
         );
-        // No alias: the path is the one that the client has sent.
+        // No alias: this is the path that the client sent.
         Err(Error::for_client(ErrorKind::PermissionDenied, message).with_param("model"))
     }
 }
 
-/// Does the path lie below one of these directories, whatever links are on the way?
+/// True if the path is below one of these directories, with all links resolved.
 async fn is_below(path: &Path, roots: &[PathBuf]) -> bool {
     if !roots.iter().any(|root| path.starts_with(root)) {
         return false;
     }
-    // What is not there can do no harm: it is not found in the end.
+    // A missing path does no harm: it is not found in the end.
     let Ok(real) = tokio::fs::canonicalize(path).await else { return true };
     for root in roots {
         if let Ok(root) = tokio::fs::canonicalize(root).await

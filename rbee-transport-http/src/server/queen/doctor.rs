@@ -1,4 +1,4 @@
-//! What the queen finds when she examines everything.
+//! The health checks of the queen and its fleet.
 
 use std::{fmt, time::Duration};
 
@@ -21,19 +21,19 @@ use crate::{
     },
 };
 
-/// How long one of the checks may take.
+/// The time limit of one check.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(10);
-/// A store that takes longer than this to answer is slow.
+/// A store that takes longer than this to respond is slow.
 const SLOW_STORE: Duration = Duration::from_millis(250);
 
-/// A health check of what the queen cannot see: the daemon's ports, its disk, its programs.
+/// A health check of something that the queen cannot see: the daemon's ports, its disk, its programs.
 #[async_trait]
 pub trait HealthCheck: fmt::Debug + Send + Sync + 'static {
-    /// Looks, and answers with what it found. A check that takes longer than ten seconds is given up.
+    /// Runs the check and returns its findings. A check that takes longer than ten seconds is abandoned.
     async fn check(&self) -> Vec<Check>;
 }
 
-/// Examine everything.
+/// Run all health checks.
 #[cfg_attr(
     feature = "openapi",
     utoipa::path(
@@ -41,8 +41,8 @@ pub trait HealthCheck: fmt::Debug + Send + Sync + 'static {
         path = DOCTOR,
         tag = "queen",
         responses(
-            (status = 200, description = "What was found.", body = Doctor),
-            (status = "default", description = "It could not be examined.", body = ErrorBody),
+            (status = 200, description = "The findings.", body = Doctor),
+            (status = "default", description = "The checks could not run.", body = ErrorBody),
         ),
     )
 )]
@@ -89,7 +89,7 @@ fn check(
     Check { subject: subject.into(), check: property.into(), verdict, message: message.into() }
 }
 
-/// Does the store answer, and how fast?
+/// Checks that the store responds, and how fast.
 async fn store(queen: &Queen) -> Check {
     let began = Instant::now();
     let filter = JobFilter { limit: 1, ..JobFilter::default() };
@@ -107,7 +107,7 @@ async fn store(queen: &Queen) -> Check {
     }
 }
 
-/// Can the store be written? It is tried, and what the queen itself has seen counts too.
+/// Checks that the store can be written: by a write, and by what the queen itself has seen.
 async fn store_writes(queen: &Queen) -> rbee_core::Result<Check> {
     let began = Instant::now();
     let tried = tokio::time::timeout(CHECK_TIMEOUT, queen.check_store()).await;
@@ -179,7 +179,7 @@ fn engine(worker: &rbee_core::cluster::WorkerView) -> Check {
     }
 }
 
-/// Does anything wait that nobody will serve?
+/// Checks for waiting jobs that no worker will serve.
 async fn queue(queen: &Queen, cluster: &ClusterView) -> rbee_core::Result<Vec<Check>> {
     let waiting = queen.counters().await?.waiting;
     let mut checks = Vec::new();

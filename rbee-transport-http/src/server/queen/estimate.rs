@@ -13,7 +13,7 @@ use crate::{
     },
 };
 
-/// Say on which devices a model would fit, with every figure. Nothing is started.
+/// Estimate on which devices a model would fit, with all numbers. Nothing is started.
 #[cfg_attr(
     feature = "openapi",
     utoipa::path(
@@ -23,7 +23,7 @@ use crate::{
         request_body = EstimateRequest,
         responses(
             (status = 200, description = "The verdict, device by device.", body = Estimate),
-            (status = "default", description = "What is wrong.", body = ErrorBody),
+            (status = "default", description = "The error.", body = ErrorBody),
         ),
     )
 )]

@@ -1,4 +1,4 @@
-//! How the queen is.
+//! The health of the queen.
 
 use axum::extract::State;
 use http::StatusCode;
@@ -15,13 +15,13 @@ use crate::{
 
 /// The status of a queen that is usable.
 const OK: &str = "ok";
-/// The status of a queen that goes down.
+/// The status of a queen that shuts down.
 const DRAINING: &str = "draining";
 /// The status of a queen whose store cannot be written.
 const STORE_FAILED: &str = "store_failed";
 
-/// Is the queen usable? Needs no token; only the operator is told more. 503 once it goes down, and while its store cannot be
-/// written: it accepts no jobs then, and answers of jobs that it has accepted go on.
+/// Check that the queen is usable. Needs no token; only the operator gets details. 503 once the queen shuts down, and
+/// while its store cannot be written: it then accepts no jobs, and the answers of accepted jobs continue.
 #[cfg_attr(
     feature = "openapi",
     utoipa::path(
@@ -29,16 +29,16 @@ const STORE_FAILED: &str = "store_failed";
         path = HEALTH,
         tag = "queen",
         responses(
-            (status = 200, description = "It is usable; for the operator, how it is.", body = Health),
+            (status = 200, description = "The queen is usable; the operator also gets details.", body = Health),
             (status = 503, description = "The same, while it accepts no jobs.", body = Health),
-            (status = "default", description = "She is not usable.", body = ErrorBody),
+            (status = "default", description = "The queen is not usable.", body = ErrorBody),
         ),
         security((), ("token" = [])),
     )
 )]
 pub(super) async fn health(State(shared): State<Shared>, caller: Caller) -> HandlerResult {
     let is_draining = shared.stop.is_cancelled();
-    // Its driver is asked in any case: without it the queen is not up.
+    // The driver is asked in any case: without it the queen is not up.
     let asked = async {
         let store_failed = shared.queen.store_fault().await?.is_some();
         let details = match caller {
@@ -58,7 +58,7 @@ pub(super) async fn health(State(shared): State<Shared>, caller: Caller) -> Hand
     Ok(response::json(code, &Health { status: status.into(), details }))
 }
 
-/// What the operator is told.
+/// The details for the operator.
 async fn details(shared: &Inner) -> Result<HealthDetails> {
     let queen = &shared.queen;
     let (counters, cluster) = (queen.counters().await?, queen.cluster().await?);
@@ -82,7 +82,7 @@ async fn details(shared: &Inner) -> Result<HealthDetails> {
     })
 }
 
-/// Figures in Prometheus' text format.
+/// Get metrics in Prometheus' text format.
 #[cfg_attr(
     feature = "openapi",
     utoipa::path(
@@ -90,8 +90,8 @@ async fn details(shared: &Inner) -> Result<HealthDetails> {
         path = METRICS,
         tag = "queen",
         responses(
-            (status = 200, description = "The figures.", content_type = "text/plain", body = String),
-            (status = "default", description = "None are kept.", body = ErrorBody),
+            (status = 200, description = "The metrics.", content_type = "text/plain", body = String),
+            (status = "default", description = "No metrics are kept.", body = ErrorBody),
         ),
     )
 )]

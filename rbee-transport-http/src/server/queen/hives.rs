@@ -1,4 +1,4 @@
-//! The machines of the fleet.
+//! The hives of the fleet.
 
 use std::time::Duration;
 
@@ -24,11 +24,11 @@ use crate::{
     },
 };
 
-/// How long a hive that is stopped has before it is stopped by force.
+/// How long a stopped hive may take before it is killed.
 const STOP_GRACE: Duration = Duration::from_secs(30);
-/// How long the answer to an addition waits for the hive's first report.
+/// How long the response to an addition waits for the hive's first report.
 const REPORT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How often it looks.
+/// The interval between two checks for it.
 const REPORT_PAUSE: Duration = Duration::from_millis(20);
 
 /// List the hives.
@@ -40,7 +40,7 @@ const REPORT_PAUSE: Duration = Duration::from_millis(20);
         tag = "hives",
         responses(
             (status = 200, description = "The hives.", body = Listing<HiveView>),
-            (status = "default", description = "What is wrong.", body = ErrorBody),
+            (status = "default", description = "The error.", body = ErrorBody),
         ),
     )
 )]
@@ -51,7 +51,7 @@ pub(super) async fn list(State(shared): State<Shared>) -> HandlerResult {
     Ok(response::json(StatusCode::OK, &Listing::<HiveView> { data }))
 }
 
-/// Look at a hive.
+/// Get a hive.
 #[cfg_attr(
     feature = "openapi",
     utoipa::path(
@@ -61,7 +61,7 @@ pub(super) async fn list(State(shared): State<Shared>) -> HandlerResult {
         params(("id" = String, Path, description = "The name of the hive.")),
         responses(
             (status = 200, description = "The hive.", body = HiveView),
-            (status = "default", description = "What is wrong.", body = ErrorBody),
+            (status = "default", description = "The error.", body = ErrorBody),
         ),
     )
 )]
@@ -70,7 +70,7 @@ pub(super) async fn show(State(shared): State<Shared>, Name(name): Name) -> Hand
     Ok(response::json(StatusCode::OK, &view))
 }
 
-/// Add a machine whose `rbee-hive` runs already.
+/// Add a hive whose `rbee-hive` already runs.
 #[cfg_attr(
     feature = "openapi",
     utoipa::path(
@@ -79,7 +79,7 @@ pub(super) async fn show(State(shared): State<Shared>, Name(name): Name) -> Hand
         tag = "hives",
         request_body = AddHive,
         responses(
-            (status = 201, description = "It belongs to the fleet.", body = HiveView),
+            (status = 201, description = "The hive was added to the fleet.", body = HiveView),
             (status = "default", description = "It was not added.", body = ErrorBody),
         ),
     )
@@ -104,13 +104,13 @@ pub(super) async fn add(State(shared): State<Shared>, request: Request) -> Handl
     };
     let view = match tokio::time::timeout(REPORT_TIMEOUT, reported).await {
         Ok(view) => view,
-        // It belongs to the fleet all the same, and shows why it is not usable.
+        // It is in the fleet anyway, and shows why it is not usable.
         Err(_) => view(&shared.queen, &id).await,
     };
     Ok(response::json(StatusCode::CREATED, &view?))
 }
 
-/// Stop a hive with its workers, and take it out of the fleet. Its jobs go on elsewhere.
+/// Stop a hive with its workers, and remove it from the fleet. Its jobs continue elsewhere.
 #[cfg_attr(
     feature = "openapi",
     utoipa::path(
@@ -119,8 +119,8 @@ pub(super) async fn add(State(shared): State<Shared>, request: Request) -> Handl
         tag = "hives",
         params(("id" = String, Path, description = "The name of the hive.")),
         responses(
-            (status = 204, description = "It belongs to the fleet no more."),
-            (status = "default", description = "What is wrong.", body = ErrorBody),
+            (status = 204, description = "The hive was removed from the fleet."),
+            (status = "default", description = "The error.", body = ErrorBody),
         ),
     )
 )]
@@ -148,8 +148,8 @@ pub(super) async fn remove(State(shared): State<Shared>, Name(name): Name) -> Ha
         tag = "hives",
         params(("id" = String, Path, description = "The name of the hive.")),
         responses(
-            (status = 202, description = "It is on its way.", body = HiveView),
-            (status = "default", description = "What is wrong.", body = ErrorBody),
+            (status = 202, description = "The hive is starting.", body = HiveView),
+            (status = "default", description = "The error.", body = ErrorBody),
         ),
     )
 )]
@@ -159,7 +159,7 @@ pub(super) async fn start(State(shared): State<Shared>, Name(name): Name) -> Han
     Ok(response::json(StatusCode::ACCEPTED, &view(&shared.queen, &id).await?))
 }
 
-/// Stop a hive with its workers; it stays in the fleet. Its jobs go on elsewhere.
+/// Stop a hive with its workers; it stays in the fleet. Its jobs continue elsewhere.
 #[cfg_attr(
     feature = "openapi",
     utoipa::path(
@@ -169,7 +169,7 @@ pub(super) async fn start(State(shared): State<Shared>, Name(name): Name) -> Han
         params(("id" = String, Path, description = "The name of the hive.")),
         responses(
             (status = 200, description = "It is stopped.", body = HiveView),
-            (status = "default", description = "What is wrong.", body = ErrorBody),
+            (status = "default", description = "The error.", body = ErrorBody),
         ),
     )
 )]
@@ -179,7 +179,7 @@ pub(super) async fn stop(State(shared): State<Shared>, Name(name): Name) -> Hand
     Ok(response::json(StatusCode::OK, &view(&shared.queen, &id).await?))
 }
 
-/// Stop every worker of a hive as soon as its runs have ended, and start none there until the hive is started.
+/// Stop every worker of a hive as soon as its runs have ended, and start none there until the hive is started again.
 #[cfg_attr(
     feature = "openapi",
     utoipa::path(
@@ -188,8 +188,8 @@ pub(super) async fn stop(State(shared): State<Shared>, Name(name): Name) -> Hand
         tag = "hives",
         params(("id" = String, Path, description = "The name of the hive.")),
         responses(
-            (status = 202, description = "Its workers end.", body = HiveView),
-            (status = "default", description = "What is wrong.", body = ErrorBody),
+            (status = 202, description = "Its workers are ending.", body = HiveView),
+            (status = "default", description = "The error.", body = ErrorBody),
         ),
     )
 )]

@@ -1,4 +1,4 @@
-//! Jobs: submitted without a reader, looked at, followed, cancelled.
+//! Jobs: submitted without a reader, listed, followed, cancelled.
 
 mod events;
 
@@ -32,9 +32,9 @@ use crate::{
     },
 };
 
-/// How long the answer to a cancellation waits for the job's end.
+/// How long the response to a cancellation waits for the end of the job.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
-/// Jobs of a page, where the query does not say.
+/// The jobs of a page by default.
 const PAGE: usize = 100;
 const MOST_OF_A_PAGE: usize = 1_000;
 
@@ -47,11 +47,11 @@ const MOST_OF_A_PAGE: usize = 1_000;
         tag = "jobs",
         request_body = JobRequest,
         params(
-            ("idempotency-key" = Option<String>, Header, description = "The same again under the same key is the job of the first time."),
+            ("idempotency-key" = Option<String>, Header, description = "A repeated request with the same key returns the job of the first one."),
         ),
         responses(
-            (status = 202, description = "It is recorded, and waits or runs. `Location` is where it is found.", body = JobView),
-            (status = "default", description = "It was not accepted.", body = ErrorBody),
+            (status = 202, description = "The job is recorded, and waits or runs. `Location` is its path.", body = JobView),
+            (status = "default", description = "The job was not accepted.", body = ErrorBody),
         ),
     )
 )]
@@ -65,7 +65,7 @@ pub(super) async fn submit(
     let body = shared.read_body(request).await?;
     let request = openai::job(body.bytes())?;
     let request = caller.mark(if shared.raw_completions { request.raw() } else { request });
-    // What was read of the body is in the request, which nothing else counts before it is a job.
+    // The request holds what was read of the body; no other limit counts it before it is a job.
     let permit = body.into_permit();
     shared.check_model_of(&caller, request.model()).await?;
     let job = shared.queen.submit(key.mark(request, 0, 1).correlation_id(mark)).await?.detach();
@@ -92,7 +92,7 @@ pub(super) async fn submit(
         params(JobQuery),
         responses(
             (status = 200, description = "A page of jobs.", body = JobList),
-            (status = "default", description = "What is wrong.", body = ErrorBody),
+            (status = "default", description = "The error.", body = ErrorBody),
         ),
     )
 )]
@@ -115,7 +115,7 @@ pub(super) async fn list(
             Some(job) => Some(shared.order_of(&caller, job).await?),
             None => None,
         },
-        // One more tells whether there is another page.
+        // One more job shows whether there is another page.
         limit: (limit + 1).min(MOST_OF_A_PAGE),
         ..JobFilter::default()
     };
@@ -137,17 +137,17 @@ pub(super) async fn list(
     Ok(response::json(StatusCode::OK, &JobList { data, next }))
 }
 
-/// Look at a job.
+/// Get a job.
 #[cfg_attr(
     feature = "openapi",
     utoipa::path(
         get,
         path = crate::wire::queen::JOB,
         tag = "jobs",
-        params(("id" = String, Path, description = "The name of the job.")),
+        params(("id" = String, Path, description = "The id of the job.")),
         responses(
             (status = 200, description = "The job.", body = JobView),
-            (status = "default", description = "What is wrong.", body = ErrorBody),
+            (status = "default", description = "The error.", body = ErrorBody),
         ),
     )
 )]
@@ -161,17 +161,17 @@ pub(super) async fn show(
     Ok(response::json(StatusCode::OK, &shared.view(&caller, job).await?))
 }
 
-/// Cancel a job. One that has ended already stays as it is.
+/// Cancel a job. A job that has already ended stays unchanged.
 #[cfg_attr(
     feature = "openapi",
     utoipa::path(
         delete,
         path = crate::wire::queen::JOB,
         tag = "jobs",
-        params(("id" = String, Path, description = "The name of the job.")),
+        params(("id" = String, Path, description = "The id of the job.")),
         responses(
             (status = 200, description = "The job, which has ended.", body = JobView),
-            (status = "default", description = "What is wrong.", body = ErrorBody),
+            (status = "default", description = "The error.", body = ErrorBody),
         ),
     )
 )]
@@ -182,7 +182,7 @@ pub(super) async fn cancel(
 ) -> HandlerResult {
     let job = job_id(&name)?;
     shared.check_owner(&caller, job).await?;
-    // A job that was never there is told apart from one that has ended.
+    // Distinguishes a job that never existed from one that has ended.
     let record = shared.queen.job(job).await?;
     if record.status.state().is_live() {
         end(&shared.queen, job).await?;
@@ -191,7 +191,7 @@ pub(super) async fn cancel(
 }
 
 async fn end(queen: &Queen, job: JobId) -> Result<()> {
-    // A reader that has seen everything is told of nothing but the end.
+    // A reader that has seen everything only gets the end.
     let mut reader = queen.attach(job, Some(u64::MAX)).await?;
     queen.cancel(job);
     let ended = async { while reader.next().await.is_some() {} };
@@ -201,10 +201,10 @@ async fn end(queen: &Queen, job: JobId) -> Result<()> {
     Ok(())
 }
 
-/// Follow a job: a stream of its events, from the first or after `Last-Event-ID`. `started`, `token`, `vectors`, `end`
-/// and `error` carry their position as id; the last two end the stream. Works while the job runs and for as long as its
-/// events are kept. A stream that ends with neither, but with a `retry` field, is to be resumed: the queen goes down, and
-/// the job goes on.
+/// Follow a job: a stream of its events, from the first or after `Last-Event-ID`. `started`, `token`, `vectors`,
+/// `end` and `error` carry their position as id; the last two end the stream. Works while the job runs and for as
+/// long as its events are kept. A stream that ends with neither, but with a `retry` field, should be resumed: the
+/// queen shuts down, and the job continues.
 #[cfg_attr(
     feature = "openapi",
     utoipa::path(
@@ -212,13 +212,13 @@ async fn end(queen: &Queen, job: JobId) -> Result<()> {
         path = crate::wire::queen::JOB_EVENTS,
         tag = "jobs",
         params(
-            ("id" = String, Path, description = "The name of the job."),
-            ("last-event-id" = Option<u64>, Header, description = "The position of the last event that was read."),
+            ("id" = String, Path, description = "The id of the job."),
+            ("last-event-id" = Option<u64>, Header, description = "The position of the last event that was received."),
         ),
         responses(
             (status = 200, description = "Its events.", content_type = "text/event-stream", body = ServerSentEvent),
-            (status = 204, description = "The event of this position is the end; there is nothing to come back for."),
-            (status = "default", description = "What is wrong.", body = ErrorBody),
+            (status = 204, description = "The event at this position is the end; nothing follows."),
+            (status = "default", description = "The error.", body = ErrorBody),
         ),
     )
 )]
@@ -244,7 +244,7 @@ pub(super) async fn events(
 
 fn last_event_id(headers: &HeaderMap) -> Result<Option<u64>> {
     let Some(value) = headers.get(LAST_EVENT_ID) else { return Ok(None) };
-    // A reader that has not seen any event sends nothing in it.
+    // A reader that has not received any event sends an empty value.
     if value.is_empty() {
         return Ok(None);
     }
@@ -259,7 +259,7 @@ fn last_event_id(headers: &HeaderMap) -> Result<Option<u64>> {
     }
 }
 
-/// A name that is no UUID is no job's.
+/// Parses the id of a job; one that is not a UUID does not exist.
 pub(super) fn job_id(name: &str) -> Result<JobId> {
     name.parse().map_err(|_| {
         let shown: String = name.chars().take(60).collect();
@@ -282,7 +282,7 @@ fn states(names: Option<&str>) -> Result<Vec<JobState>> {
 }
 
 impl Inner {
-    /// Where a job of the caller's is in the list of all jobs.
+    /// The position of a job of the caller in the list of all jobs.
     async fn order_of(&self, caller: &Caller, job: JobId) -> Result<u64> {
         let tenant = caller.tenant().cloned();
         let filter = JobFilter { tenant, with_text: false, ..JobFilter::one(job) };
@@ -296,7 +296,7 @@ impl Inner {
         })
     }
 
-    /// A tenant sees its own jobs alone.
+    /// Checks that the caller may see the job: a tenant sees only its own jobs.
     pub(super) async fn check_owner(&self, caller: &Caller, job: JobId) -> Result<()> {
         if caller.tenant().is_none() {
             return Ok(());
@@ -334,7 +334,7 @@ impl Inner {
         let state = record.status.state();
         let (mut position, mut load) = (None, None);
         if state == JobState::Queued {
-            // A queen that goes down has no queue to look at; the job is what it is all the same.
+            // A queen that shuts down has no queue; the rest of the job is still valid.
             position = self.queen.position(record.id).await.ok().flatten();
             load = loading::of(&self.queen, &record.model, caller);
         }

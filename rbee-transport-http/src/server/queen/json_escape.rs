@@ -2,7 +2,7 @@
 
 use bytes::{BufMut, BytesMut};
 
-/// For each byte what stands for it in a JSON string: itself (0), a Unicode escape (`u`), or a backslash and this.
+/// The escape of each byte in a JSON string: itself (0), a Unicode escape (`u`), or a backslash and this byte.
 const ESCAPES: [u8; 256] = {
     let mut table = [0; 256];
     let mut byte = 0;
@@ -20,7 +20,7 @@ const ESCAPES: [u8; 256] = {
     table
 };
 
-/// Appends the text with what JSON does not allow in a string escaped; without the quotes around it.
+/// Appends the text, escaped for a JSON string, without the surrounding quotes.
 pub(super) fn put_escaped(out: &mut BytesMut, text: &str) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     let bytes = text.as_bytes();

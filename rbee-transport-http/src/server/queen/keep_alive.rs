@@ -1,4 +1,4 @@
-//! What a reader is told while there is nothing else to say.
+//! The comments that a reader gets while there is nothing else to send.
 
 use std::{
     pin::Pin,
@@ -11,13 +11,13 @@ use tokio::time::{Instant, Sleep};
 
 use super::{caller::Caller, loading};
 
-/// A stream says something at least this often.
+/// A stream sends something at least this often.
 const INTERVAL: Duration = Duration::from_secs(5);
 
 type Comment = Pin<Box<dyn Future<Output = String> + Send>>;
 
-/// Ready where a whole interval has passed without anything being said. It is not wound up for every word: it ticks
-/// on, and looks whether there was one since the last tick.
+/// Ready if nothing was sent for a whole interval. The timer is not reset for every write: it ticks, and checks for a
+/// write since the last tick.
 pub(super) struct Ticker {
     tick: Pin<Box<Sleep>>,
     heard: bool,
@@ -28,12 +28,12 @@ impl Ticker {
         Self { tick: Box::pin(tokio::time::sleep(INTERVAL)), heard: false }
     }
 
-    /// Something was said.
+    /// Records a write.
     pub(super) fn heard(&mut self) {
         self.heard = true;
     }
 
-    /// Is it time to say something?
+    /// Ready if a comment is due.
     pub(super) fn poll_due(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             ready!(self.tick.as_mut().poll(cx));
@@ -45,15 +45,15 @@ impl Ticker {
     }
 }
 
-/// Says what a job waits for, where nothing else is said.
+/// Describes what a job waits for, if nothing else is sent.
 pub(super) struct Waiting {
     queen: Queen,
     job: JobId,
-    /// What a worker is waited for, where that is known.
+    /// The model of the worker that it waits for, if known.
     model: Option<ModelRef>,
-    /// Who reads.
+    /// The reader.
     caller: Caller,
-    /// It waits in the queue.
+    /// True if it waits in the queue.
     queued: bool,
     ticker: Ticker,
     comment: Option<Comment>,
@@ -65,12 +65,12 @@ impl Waiting {
         Self { queen, job, model, caller, queued: true, ticker, comment: None }
     }
 
-    /// A worker has begun.
+    /// Records that a worker has begun.
     pub(super) fn begun(&mut self) {
         self.queued = false;
     }
 
-    /// Something else was said.
+    /// Records that something else was sent.
     pub(super) fn heard(&mut self) {
         self.ticker.heard();
         self.comment = None;
@@ -93,7 +93,7 @@ impl Waiting {
     }
 }
 
-/// What a job waits for, in a line.
+/// A one-line description of what a job waits for.
 async fn describe(queen: Queen, job: JobId, queued: bool, loading: Option<String>) -> String {
     if !queued {
         return "working".into();

@@ -1,12 +1,12 @@
-//! Models on their way, as clients are told of them.
+//! The loads in progress, as clients see them.
 
 use rbee_core::{ModelRef, Queen, queen::LoadProgress};
 
 use super::caller::Caller;
 use crate::wire::queen::Loading;
 
-/// The load of this model that is furthest ahead: one in memory before one from the network. On which machine, only
-/// those are told who may know of them.
+/// The most advanced load of this model: one into memory before one from the network. Only callers that may see
+/// machines get its machine.
 pub(super) fn of(queen: &Queen, model: &ModelRef, caller: &Caller) -> Option<Loading> {
     let loads = queen.loads().into_iter().filter(|load| load.model.is_of(model));
     let ahead = loads.max_by_key(|load| (load.worker.is_some(), percent(load)))?;
@@ -28,7 +28,7 @@ fn percent(load: &LoadProgress) -> Option<u64> {
     )
 }
 
-/// The same in a line: `loading bee-tiny on hive local, 40 %`.
+/// The same as one line: `loading bee-tiny on hive local, 40 %`.
 pub(super) fn line(queen: &Queen, model: &ModelRef, caller: &Caller) -> Option<String> {
     let loading = of(queen, model, caller)?;
     let name = caller.model(queen, model);

@@ -26,10 +26,10 @@ use crate::{
     },
 };
 
-/// Lines that are there together leave together, up to so many bytes.
+/// Lines that are available together are sent together, up to this many bytes.
 const MOST_TOGETHER: usize = 64 << 10;
 
-/// Read the queen's last log lines, the oldest first; with `follow` also those that come, as a stream of `line` events.
+/// Get the queen's last log lines, the oldest first; with `follow` also new ones, as a stream of `line` events.
 #[cfg_attr(
     feature = "openapi",
     utoipa::path(
@@ -43,7 +43,7 @@ const MOST_TOGETHER: usize = 64 << 10;
                 description = "The lines.",
                 content((Listing<LogLine> = "application/json"), (ServerSentEvent = "text/event-stream"))
             ),
-            (status = "default", description = "What is wrong.", body = ErrorBody),
+            (status = "default", description = "The error.", body = ErrorBody),
         ),
     )
 )]
@@ -65,7 +65,7 @@ pub(super) async fn logs(
 
 struct Lines {
     lines: BoxStream<'static, Followed>,
-    /// A queen that goes down does not wait for those who watch her.
+    /// A queen that shuts down does not wait for readers of its log.
     stop: Pin<Box<tokio_util::sync::WaitForCancellationFutureOwned>>,
     ticker: Ticker,
 }
@@ -102,7 +102,7 @@ impl Stream for Lines {
 fn put(out: &mut BytesMut, line: &LogLine) {
     match serde_json::to_vec(line) {
         Ok(json) => sse::put(out, None, log_event::LINE, &json),
-        // Logged it would come here again.
+        // Logging the error would add another line here.
         Err(_) => sse::put_comment(out, "a line could not be written"),
     }
 }

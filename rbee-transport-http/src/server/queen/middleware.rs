@@ -1,4 +1,4 @@
-//! What every request passes: correlation id, the rules on its origin, token, the bounds on a tenant, and the shape of
+//! The middleware of every request: correlation id, rules on its origin, token, limits of a tenant, and the shape of
 //! errors.
 
 use axum::{
@@ -19,7 +19,7 @@ use crate::{
     wire::{self, CORRELATION_ID, ErrorBody, IDEMPOTENCY_KEY, OpenAiErrorBody},
 };
 
-/// OpenAI's own name for the mark of a request; its clients show it in their errors.
+/// OpenAI's own name for the request id; its clients show it in their errors.
 const REQUEST_ID: &str = "x-request-id";
 
 /// An error on its way to the middleware, which knows the shape that the client expects.
@@ -40,22 +40,22 @@ impl IntoResponse for Refused {
     }
 }
 
-/// What a handler answers.
+/// The result of a handler.
 pub(super) type HandlerResult = Result<Response, Refused>;
 
-/// Who the client is, as far as its errors are concerned.
+/// The kind of client, which decides the shape of its errors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ErrorFormat {
     OpenAi,
     Own,
 }
 
-/// What is below `/v1` and not OpenAI's.
+/// The paths below `/v1` that are not OpenAI's.
 const OWN: [&str; 9] =
     ["jobs", "hives", "workers", "catalog", "policy", "tenants", "estimate", "logs", "doctor"];
 
 impl ErrorFormat {
-    /// Paths that nobody has are OpenAI's too where they are below `/v1`: its clients look for many more.
+    /// Unknown paths below `/v1` also count as OpenAI's: its clients request many more.
     fn of(path: &str) -> Self {
         let Some(rest) = path.strip_prefix("/v1/") else { return Self::Own };
         let group = rest.split('/').next().unwrap_or_default();
@@ -102,7 +102,7 @@ pub(super) async fn apply(
         if response::status(&error).is_server_error() {
             tracing::warn!(correlation_id = %id, error = ?error, "a request failed");
         } else if caller.error(&error).message() != error.message() {
-            // What a tenant is not told must be found by its correlation id.
+            // Details that are hidden from a tenant must be found by the correlation id.
             tracing::info!(correlation_id = %id, error = ?error, "a request was refused");
         }
         response = format.refuse(&caller, &error, &id);
@@ -122,8 +122,8 @@ impl Inner {
             && (path == wire::HEALTH || (path == wire::METRICS && !self.metrics_need_token));
         let caller = Caller::of(headers, self.token.as_ref(), &self.queen);
         if open {
-            // Without token and key it is answered as well, with what nobody needs to be trusted with. A wrong one is
-            // refused, as everywhere: whoever sends it wants more.
+            // Without token and key it is answered too, without protected details. A wrong token or key is refused,
+            // as everywhere: its sender expects more.
             return match caller {
                 Err(_) if !headers.contains_key(AUTHORIZATION) && path == wire::HEALTH => {
                     Ok(caller::nobody())
@@ -139,19 +139,19 @@ impl Inner {
     }
 }
 
-/// There is no such path.
+/// The response for an unknown path.
 pub(super) async fn not_found(request: Request) -> Refused {
     let message = format!("there is no path {}", request.uri().path());
     Error::for_client(ErrorKind::NotFound, message).into()
 }
 
-/// There is such a path, but not for this method.
+/// The response for a known path with another method.
 pub(super) async fn method_not_allowed(request: Request) -> Refused {
     let message = format!("{} is not allowed on {}", request.method(), request.uri().path());
     Error::for_client(ErrorKind::MethodNotAllowed, message).into()
 }
 
-/// The one part of the path that names something.
+/// The one parameter of the path.
 #[derive(Debug)]
 pub(super) struct Name(pub(super) String);
 
@@ -169,7 +169,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Name {
     }
 }
 
-/// What follows the question mark.
+/// The query of the request.
 #[derive(Debug)]
 pub(super) struct Params<T>(pub(super) T);
 
@@ -187,7 +187,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Params<T> {
     }
 }
 
-/// The mark of the request.
+/// The correlation id of the request.
 #[derive(Debug)]
 pub(super) struct RequestId(pub(super) CorrelationId);
 
@@ -195,17 +195,17 @@ impl<S: Send + Sync> FromRequestParts<S> for RequestId {
     type Rejection = std::convert::Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
-        // The gate has put it there.
+        // The middleware has set it.
         Ok(Self(parts.extensions.get().cloned().unwrap_or_else(CorrelationId::random)))
     }
 }
 
-/// The key under which the client may repeat the request.
+/// The key with which the client may repeat the request.
 #[derive(Debug)]
 pub(super) struct IdempotencyKey(Option<String>);
 
 impl IdempotencyKey {
-    /// Puts it on the job of this number among the `count` of one request.
+    /// Sets it on the job of this number among the `count` jobs of one request.
     pub(super) fn mark(
         &self,
         request: rbee_core::Request,
@@ -213,7 +213,7 @@ impl IdempotencyKey {
         count: usize,
     ) -> rbee_core::Request {
         let Some(key) = &self.0 else { return request };
-        // One request has far fewer answers than a u32 counts.
+        // One request has far fewer answers than a u32 can count.
         let number = |of: usize| u32::try_from(of).unwrap_or(u32::MAX);
         request.idempotency_key(key).idempotency_part(number(index), number(count))
     }

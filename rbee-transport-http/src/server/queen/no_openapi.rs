@@ -1,4 +1,4 @@
-//! What stands for the description of the routes in a build without it.
+//! Replaces the description of the routes in a build without it.
 
 use rbee_core::{Error, ErrorKind};
 

@@ -1,10 +1,10 @@
-//! OpenAI's API, as its official clients speak it.
+//! OpenAI's API, for its official clients.
 //!
-//! What a client sends is honored or refused by name; nothing is passed over in silence ([`rules`] has the table).
+//! Every field of a request is honored or refused by name; none is silently ignored ([`rules`] has the table).
 //!
-//! A stream's head is held back until there is something to say, or for [`HEAD_TIMEOUT`](stream::HEAD_TIMEOUT): an
-//! error before that has its proper status. From then on the stream shows that it lives, by a comment every few
-//! seconds that says what the job waits for, and an error comes as an event without `[DONE]` after it.
+//! The head of a stream is held back until there is something to send, or for [`HEAD_TIMEOUT`](stream::HEAD_TIMEOUT):
+//! an error before that has its proper status. From then on the stream sends a comment every few seconds that says
+//! what the job waits for, and an error is an event without `[DONE]` after it.
 
 mod answer;
 mod embeddings;
@@ -58,7 +58,7 @@ use request::{Ask, Kind};
                 ChatCompletion = "application/json"),
                 (ServerSentEvent = "text/event-stream"),
             )),
-            (status = "default", description = "What is wrong.", body = OpenAiErrorBody),
+            (status = "default", description = "The error.", body = OpenAiErrorBody),
         ),
     )
 )]
@@ -85,7 +85,7 @@ pub(super) async fn chat(
                 Completion = "application/json"),
                 (ServerSentEvent = "text/event-stream"),
             )),
-            (status = "default", description = "What is wrong.", body = OpenAiErrorBody),
+            (status = "default", description = "The error.", body = OpenAiErrorBody),
         ),
     )
 )]
@@ -109,7 +109,7 @@ async fn generate(
 ) -> HandlerResult {
     let body = shared.read_body(request).await?;
     let mut ask = Ask::read(kind, body.bytes())?;
-    // What was read of the body is in the requests, which nothing else counts before they are jobs.
+    // The requests hold what was read of the body; no other limit counts them before they are jobs.
     let permit = body.into_permit();
     shared.check_model_of(&caller, &ask.model).await?;
     let requests = std::mem::take(&mut ask.requests);
@@ -146,11 +146,11 @@ struct Origin {
     job: JobId,
     model: String,
     created: u64,
-    /// Answers to each prompt.
+    /// The number of answers to each prompt.
     per_prompt: usize,
-    /// Who asked.
+    /// The caller.
     caller: Caller,
-    /// The mark of the request.
+    /// The correlation id of the request.
     mark: CorrelationId,
 }
 
@@ -158,7 +158,7 @@ impl Origin {
     fn new(ask: &Ask, handles: &[JobHandle], caller: Caller, mark: CorrelationId) -> Self {
         Self {
             kind: ask.kind,
-            // A request without a job does not get past its reading.
+            // A request without a job is refused when it is read.
             job: handles.first().map_or_else(JobId::random, JobHandle::id),
             model: ask.model.clone(),
             created: super::unix_seconds(),
@@ -172,13 +172,13 @@ impl Origin {
         format!("{}-{}", self.kind.prefix(), self.job)
     }
 
-    /// Is this answer the first one to its prompt?
+    /// True if this answer is the first one to its prompt.
     fn begins_prompt(&self, index: usize) -> bool {
         index.is_multiple_of(self.per_prompt)
     }
 }
 
-/// Says in headers where an answer came from, as far as the caller may know.
+/// Sets headers with the origin of an answer, as far as the caller may know it.
 fn tell_origin(response: &mut Response, caller: &Caller, job: JobId, started: Option<Started>) {
     let headers = response.headers_mut();
     put(headers, JOB_ID, &job.to_string());

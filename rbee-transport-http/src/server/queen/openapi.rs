@@ -1,4 +1,4 @@
-//! The description of the routes, made of them.
+//! The description of the routes, generated from them.
 
 use std::collections::BTreeMap;
 
@@ -18,14 +18,14 @@ use super::{
 };
 use crate::server::response;
 
-/// The name by which the description calls the bearer token.
+/// The name of the bearer token in the description.
 const TOKEN: &str = "token";
 
 #[derive(OpenApi)]
 #[openapi(
     info(
         title = "rbee",
-        description = "A queen: OpenAI's API for applications, and her own for those who look after her.\n\n\
+        description = "A queen: OpenAI's API for applications, and its own for operators.\n\n\
             Every answer carries `x-correlation-id`. Errors are in OpenAI's shape on OpenAI's routes, and \
             `{\"error\": {\"code\", \"message\", \"details\", \"correlation_id\"}}` elsewhere.",
     ),
@@ -53,20 +53,20 @@ const TOKEN: &str = "token";
 )]
 struct Description;
 
-/// The token that every route but `/health` wants, where there is one.
+/// The token that every route but `/health` requires, if there is one.
 struct Bearer;
 
 impl Modify for Bearer {
     fn modify(&self, document: &mut Document) {
         let scheme = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
         document.components.get_or_insert_default().add_security_scheme(TOKEN, scheme);
-        // Either will do: a queen at home has no token.
+        // Either is valid: a queen at home has no token.
         let with_token = SecurityRequirement::new(TOKEN, Vec::<String>::new());
         document.security = Some(vec![SecurityRequirement::default(), with_token]);
     }
 }
 
-/// The requests of OpenAI's: fields that are not described are refused.
+/// Closes the schemas of OpenAI's requests: fields that are not described are refused.
 struct Closed;
 
 impl Modify for Closed {
@@ -75,7 +75,7 @@ impl Modify for Closed {
         for name in ["ChatRequest", "CompletionRequest", "EmbeddingRequest", "JobRequest"] {
             let Some(RefOr::T(schema)) = schemas.get(name).cloned() else { continue };
             if let Some(mut whole) = merged(&schema, schemas) {
-                // A job is any of the three, and says so in words.
+                // A job is any of the three; its text says so.
                 let is_open = name == "JobRequest";
                 whole.additional_properties =
                     Some(Box::new(AdditionalProperties::FreeForm(is_open)));
@@ -85,7 +85,7 @@ impl Modify for Closed {
     }
 }
 
-/// One object in the place of several that all hold.
+/// One object in place of several that all apply.
 fn merged(schema: &Schema, schemas: &BTreeMap<String, RefOr<Schema>>) -> Option<Object> {
     match schema {
         Schema::Object(object) => Some(object.clone()),
@@ -111,7 +111,7 @@ fn merged(schema: &Schema, schemas: &BTreeMap<String, RefOr<Schema>>) -> Option<
     }
 }
 
-/// The description of the API.
+/// Serves the description of the API.
 pub(super) async fn serve() -> Response {
     response::json(StatusCode::OK, &Description::openapi())
 }

@@ -1,4 +1,4 @@
-//! The policy: looked at, tried, changed, put back; and how its decisions came about.
+//! The policy: read, checked, changed, rolled back; and the explanations of its decisions.
 
 use axum::extract::{Request, State};
 use http::StatusCode;
@@ -28,7 +28,7 @@ use crate::{
     },
 };
 
-/// Look at the policy in force.
+/// Get the policy in force.
 #[cfg_attr(
     feature = "openapi",
     utoipa::path(
@@ -38,7 +38,7 @@ use crate::{
         params(PolicyQuery),
         responses(
             (status = 200, description = "The policy.", body = PolicyView),
-            (status = "default", description = "What is wrong.", body = ErrorBody),
+            (status = "default", description = "The error.", body = ErrorBody),
         ),
     )
 )]
@@ -56,7 +56,7 @@ pub(super) async fn show(
     Ok(response::json(StatusCode::OK, &view))
 }
 
-/// Put another policy in force. It is checked and tried first; where anything is wrong the old one stays.
+/// Put another policy in force. It is checked and tried first; if there is any problem, the old one stays.
 #[cfg_attr(
     feature = "openapi",
     utoipa::path(
@@ -66,7 +66,7 @@ pub(super) async fn show(
         request_body = PolicyText,
         responses(
             (status = 200, description = "It is in force.", body = PolicyView),
-            (status = "default", description = "The old one stays.", body = ErrorBody),
+            (status = "default", description = "The error; the old policy stays in force.", body = ErrorBody),
         ),
     )
 )]
@@ -77,7 +77,7 @@ pub(super) async fn set(State(shared): State<Shared>, request: Request) -> Handl
     Ok(response::json(StatusCode::OK, &describe(status)))
 }
 
-/// Put back in force what the application brings: its own policy, or the built-in one.
+/// Reset the policy to the application's own, or the built-in one.
 #[cfg_attr(
     feature = "openapi",
     utoipa::path(
@@ -95,7 +95,7 @@ pub(super) async fn reset(State(shared): State<Shared>) -> HandlerResult {
     Ok(response::json(StatusCode::OK, &describe(status)))
 }
 
-/// Try a policy, and change nothing.
+/// Try a policy without changing anything.
 #[cfg_attr(
     feature = "openapi",
     utoipa::path(
@@ -105,7 +105,7 @@ pub(super) async fn reset(State(shared): State<Shared>) -> HandlerResult {
         request_body = PolicyCheck,
         responses(
             (status = 200, description = "What it would decide.", body = PolicyDryRun),
-            (status = "default", description = "What is wrong with it.", body = ErrorBody),
+            (status = "default", description = "The error in the policy.", body = ErrorBody),
         ),
     )
 )]
@@ -129,7 +129,7 @@ pub(super) async fn check(State(shared): State<Shared>, request: Request) -> Han
     Ok(response::json(StatusCode::OK, &dry_run))
 }
 
-/// The JSON schema of rules in YAML, with which an editor completes and checks them.
+/// Get the JSON schema of rules in YAML, with which an editor completes and checks them.
 #[cfg_attr(
     feature = "openapi",
     utoipa::path(
@@ -138,7 +138,7 @@ pub(super) async fn check(State(shared): State<Shared>, request: Request) -> Han
         tag = "policy",
         responses(
             (status = 200, description = "The schema (draft 2020-12).", body = serde_json::Value),
-            (status = "default", description = "What is wrong.", body = ErrorBody),
+            (status = "default", description = "The error.", body = ErrorBody),
         ),
     )
 )]
@@ -158,7 +158,7 @@ pub(super) async fn schema() -> HandlerResult {
         tag = "policy",
         responses(
             (status = 200, description = "The versions.", body = Listing<PolicyVersion>),
-            (status = "default", description = "What is wrong.", body = ErrorBody),
+            (status = "default", description = "The error.", body = ErrorBody),
         ),
     )
 )]
@@ -169,7 +169,7 @@ pub(super) async fn versions(State(shared): State<Shared>) -> HandlerResult {
     Ok(response::json(StatusCode::OK, &Listing::<PolicyVersion> { data }))
 }
 
-/// Look at a version of the policy.
+/// Get a version of the policy.
 #[cfg_attr(
     feature = "openapi",
     utoipa::path(
@@ -179,7 +179,7 @@ pub(super) async fn versions(State(shared): State<Shared>) -> HandlerResult {
         params(("id" = u64, Path, description = "Its number."), PolicyQuery),
         responses(
             (status = 200, description = "The version.", body = PolicyVersion),
-            (status = "default", description = "What is wrong.", body = ErrorBody),
+            (status = "default", description = "The error.", body = ErrorBody),
         ),
     )
 )]
@@ -203,7 +203,7 @@ pub(super) async fn version(
     Ok(response::json(StatusCode::OK, &view))
 }
 
-/// Put an earlier version back in force, as a new one.
+/// Put a previous version back in force, as a new one.
 #[cfg_attr(
     feature = "openapi",
     utoipa::path(
@@ -223,17 +223,17 @@ pub(super) async fn roll_back(State(shared): State<Shared>, request: Request) ->
     Ok(response::json(StatusCode::OK, &describe(status)))
 }
 
-/// How a job came to where it is: the decisions about it, with their reasons. Kept for the last jobs.
+/// Explain the decisions about a job, with their reasons. Kept for the most recent jobs.
 #[cfg_attr(
     feature = "openapi",
     utoipa::path(
         get,
         path = JOB_WHY,
         tag = "policy",
-        params(("id" = String, Path, description = "The name of the job.")),
+        params(("id" = String, Path, description = "The id of the job.")),
         responses(
             (status = 200, description = "The decisions, in their order.", body = Listing<DecisionView>),
-            (status = "default", description = "What is wrong.", body = ErrorBody),
+            (status = "default", description = "The error.", body = ErrorBody),
         ),
     )
 )]
@@ -255,7 +255,7 @@ pub(super) async fn why(
     Ok(response::json(StatusCode::OK, &Listing::<DecisionView> { data }))
 }
 
-/// What a tenant is told of a decision: what became of its job, and nothing of the machines, and of what else is on them.
+/// The decision as a tenant sees it: the result for its job, without the machines and what else is on them.
 fn without_machines(queen: &Queen, caller: &Caller, mut view: DecisionView) -> DecisionView {
     if let Ok(model) = queen.resolve(&view.model) {
         view.model = caller.model(queen, &model).into_owned();
@@ -265,7 +265,7 @@ fn without_machines(queen: &Queen, caller: &Caller, mut view: DecisionView) -> D
     match &mut view.decision {
         spawn @ Choice::Spawn { .. } => *spawn = Choice::Start,
         Choice::Assign { worker } => *worker = caller.worker(worker.take()),
-        // Which part of a policy failed is for whoever looks after it.
+        // The details of a failed policy are for its operator.
         Choice::Fault { error } => error.message = "the policy failed".into(),
         _ => {}
     }

@@ -1,4 +1,4 @@
-//! A policy on the jobs of the past.
+//! Replays of past jobs under a policy.
 
 use std::time::Duration;
 
@@ -25,8 +25,8 @@ use crate::{
 /// A day, in milliseconds.
 const DAY_MS: u64 = 24 * 3600 * 1000;
 
-/// Run the jobs of the past through a policy and through the one in force, in virtual time, and change nothing. It ends
-/// with its client.
+/// Replay past jobs under a policy and under the one in force, in virtual time, without changing anything. The replay
+/// ends if the client disconnects.
 #[cfg_attr(
     feature = "openapi",
     utoipa::path(
@@ -35,7 +35,7 @@ const DAY_MS: u64 = 24 * 3600 * 1000;
         tag = "policy",
         request_body = PolicyReplayRequest,
         responses(
-            (status = 200, description = "What either makes of them.", body = PolicyReplay),
+            (status = 200, description = "The results of both policies.", body = PolicyReplay),
             (status = "default", description = "There is nothing to compare, another replay runs, or it took too long.", body = ErrorBody),
         ),
     )

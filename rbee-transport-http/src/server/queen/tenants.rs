@@ -1,4 +1,4 @@
-//! Tenants, for whoever looks after the queen.
+//! Tenants, for the operator of the queen.
 
 use axum::{
     extract::{Path, Request, State},
@@ -31,7 +31,7 @@ use crate::{
         tag = "tenants",
         responses(
             (status = 200, description = "The tenants.", body = Listing<TenantView>),
-            (status = "default", description = "What is wrong.", body = ErrorBody),
+            (status = "default", description = "The error.", body = ErrorBody),
         ),
     )
 )]
@@ -40,7 +40,7 @@ pub(super) async fn list(State(shared): State<Shared>) -> HandlerResult {
     Ok(response::json(StatusCode::OK, &Listing::<TenantView> { data }))
 }
 
-/// Look at a tenant.
+/// Get a tenant.
 #[cfg_attr(
     feature = "openapi",
     utoipa::path(
@@ -50,7 +50,7 @@ pub(super) async fn list(State(shared): State<Shared>) -> HandlerResult {
         params(("id" = String, Path, description = "The name of the tenant.")),
         responses(
             (status = 200, description = "The tenant.", body = TenantView),
-            (status = "default", description = "What is wrong.", body = ErrorBody),
+            (status = "default", description = "The error.", body = ErrorBody),
         ),
     )
 )]
@@ -59,7 +59,7 @@ pub(super) async fn show(State(shared): State<Shared>, Name(name): Name) -> Hand
     Ok(response::json(StatusCode::OK, &found))
 }
 
-/// Add a tenant, or set the limits of one. A limit that is left out does not hold.
+/// Add a tenant, or set the limits of one. A limit that is left out does not apply.
 #[cfg_attr(
     feature = "openapi",
     utoipa::path(
@@ -87,7 +87,7 @@ pub(super) async fn put(
     Ok(response::json(StatusCode::OK, &view(&shared, &tenant).await?))
 }
 
-/// Remove a tenant and its keys. One with jobs that have not ended stays.
+/// Remove a tenant and its keys. A tenant with jobs that have not ended stays.
 #[cfg_attr(
     feature = "openapi",
     utoipa::path(
@@ -96,8 +96,8 @@ pub(super) async fn put(
         tag = "tenants",
         params(("id" = String, Path, description = "The name of the tenant.")),
         responses(
-            (status = 204, description = "It is gone."),
-            (status = "default", description = "It is still there.", body = ErrorBody),
+            (status = 204, description = "The tenant was removed."),
+            (status = "default", description = "The error; the tenant was not removed.", body = ErrorBody),
         ),
     )
 )]
@@ -106,7 +106,7 @@ pub(super) async fn remove(State(shared): State<Shared>, Name(name): Name) -> Ha
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-/// Issue a key to a tenant. It is shown this once.
+/// Issue a key to a tenant. The key is shown only once.
 #[cfg_attr(
     feature = "openapi",
     utoipa::path(
@@ -117,7 +117,7 @@ pub(super) async fn remove(State(shared): State<Shared>, Name(name): Name) -> Ha
         request_body = NewKey,
         responses(
             (status = 201, description = "The key.", body = IssuedKey),
-            (status = "default", description = "There is none.", body = ErrorBody),
+            (status = "default", description = "No key was issued.", body = ErrorBody),
         ),
     )
 )]
@@ -133,7 +133,7 @@ pub(super) async fn issue(
     Ok(response::json(StatusCode::CREATED, &issued))
 }
 
-/// Revoke a key. Requests that it was shown with before go on.
+/// Revoke a key. Requests that were accepted with it continue.
 #[cfg_attr(
     feature = "openapi",
     utoipa::path(
@@ -142,11 +142,11 @@ pub(super) async fn issue(
         tag = "tenants",
         params(
             ("id" = String, Path, description = "The name of the tenant."),
-            ("hash" = String, Path, description = "The beginning of the key's hash, enough to tell it from others."),
+            ("hash" = String, Path, description = "The beginning of the key's hash, long enough to be unique."),
         ),
         responses(
-            (status = 204, description = "It is of no use any more."),
-            (status = "default", description = "It still is.", body = ErrorBody),
+            (status = 204, description = "The key is revoked."),
+            (status = "default", description = "The key was not revoked.", body = ErrorBody),
         ),
     )
 )]
@@ -158,7 +158,7 @@ pub(super) async fn revoke(
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-/// A name that no tenant can have is nobody's.
+/// Parses the name of a tenant; an invalid name does not exist.
 fn known(name: &str) -> Result<TenantId> {
     TenantId::new(name).map_err(|_| missing(name))
 }

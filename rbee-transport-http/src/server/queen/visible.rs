@@ -1,5 +1,6 @@
-//! What each caller may read. This is the one place that decides it: an operator reads everything, a tenant nothing of
-//! hives, devices, workers and paths. Every error, job and event that leaves the queen over HTTP passes through it.
+//! What each caller may read. This is the one place that decides it: an operator reads everything, a tenant nothing
+//! of hives, devices, workers and paths. Every error, job and event that leaves the queen over HTTP passes through
+//! it.
 
 use std::borrow::Cow;
 
@@ -7,16 +8,17 @@ use rbee_core::{Error, HiveId, ModelRef, Queen, WorkerId, models::ModelSource};
 
 use super::caller::Caller;
 
-/// What a tenant reads in place of a model that has no name for it: the file of an alias that is gone, say.
+/// The name that a tenant reads for a model without a visible name, for example the file of an alias that was
+/// removed.
 const UNNAMED: &str = "file:(not shown)";
 
 impl Caller {
-    /// May it know of the machines, and what is on them?
+    /// True if it may know the machines, and what is on them.
     pub(super) fn sees_machines(&self) -> bool {
         matches!(self, Self::Operator)
     }
 
-    /// The error, as it may read it.
+    /// The error as it may read it.
     pub(super) fn error<'a>(&self, error: &'a Error) -> Cow<'a, Error> {
         match self {
             Self::Operator => Cow::Borrowed(error),
@@ -24,18 +26,18 @@ impl Caller {
         }
     }
 
-    /// The worker of a job. A tenant is told of none: it could count them, and learn who shares one.
+    /// The worker of a job. A tenant gets none: it could count workers, and learn which tenants share one.
     pub(super) fn worker(&self, worker: Option<WorkerId>) -> Option<WorkerId> {
         worker.filter(|_| self.sees_machines())
     }
 
-    /// Where something is.
+    /// The hive, if the caller may know it.
     pub(super) fn hive(&self, hive: HiveId) -> Option<HiveId> {
         self.sees_machines().then_some(hive)
     }
 
-    /// What the model is called: by an alias, if it has one. For a tenant that is one that it may use, else the reference
-    /// in its limits, else the reference to a hub; a path is not shown.
+    /// The name of the model: an alias, if it has one. For a tenant this is an alias that it may use, or the
+    /// reference in its limits, or the reference to a hub; a path is not shown.
     pub(super) fn model<'a>(&self, queen: &'a Queen, model: &'a ModelRef) -> Cow<'a, str> {
         let aliases = || {
             let all = queen.aliases().iter().filter(|(_, aliased)| model.is_of(aliased));

@@ -30,7 +30,7 @@ use crate::{
         tag = "workers",
         responses(
             (status = 200, description = "The workers.", body = Listing<WorkerView>),
-            (status = "default", description = "What is wrong.", body = ErrorBody),
+            (status = "default", description = "The error.", body = ErrorBody),
         ),
     )
 )]
@@ -41,8 +41,8 @@ pub(super) async fn list(State(shared): State<Shared>) -> HandlerResult {
     Ok(response::json(StatusCode::OK, &Listing::<WorkerView> { data }))
 }
 
-/// Start a worker, or find the one that has the model or is loading it. What the request leaves open the scheduler
-/// decides; a model that is not on the machine's disk is fetched first.
+/// Start a worker, or find the one that has the model or is loading it. The scheduler decides what the request leaves
+/// open; a model that is not on the machine's disk is downloaded first.
 #[cfg_attr(
     feature = "openapi",
     utoipa::path(
@@ -51,8 +51,8 @@ pub(super) async fn list(State(shared): State<Shared>) -> HandlerResult {
         tag = "workers",
         request_body = SpawnWorker,
         responses(
-            (status = 202, description = "It is there or on its way; its state tells which.", body = WorkerView),
-            (status = "default", description = "There is none.", body = ErrorBody),
+            (status = 202, description = "The worker, which is ready or loading; see its state.", body = WorkerView),
+            (status = "default", description = "No worker was started.", body = ErrorBody),
         ),
     )
 )]
@@ -80,17 +80,17 @@ pub(super) async fn spawn(State(shared): State<Shared>, request: Request) -> Han
     Ok(response)
 }
 
-/// Look at a worker.
+/// Get a worker.
 #[cfg_attr(
     feature = "openapi",
     utoipa::path(
         get,
         path = WORKER,
         tag = "workers",
-        params(("id" = String, Path, description = "The name of the worker.")),
+        params(("id" = String, Path, description = "The id of the worker.")),
         responses(
             (status = 200, description = "The worker.", body = WorkerView),
-            (status = "default", description = "What is wrong.", body = ErrorBody),
+            (status = "default", description = "The error.", body = ErrorBody),
         ),
     )
 )]
@@ -105,10 +105,10 @@ pub(super) async fn show(State(shared): State<Shared>, Name(name): Name) -> Hand
         delete,
         path = WORKER,
         tag = "workers",
-        params(("id" = String, Path, description = "The name of the worker.")),
+        params(("id" = String, Path, description = "The id of the worker.")),
         responses(
-            (status = 202, description = "It takes no more jobs, and ends.", body = WorkerView),
-            (status = "default", description = "What is wrong.", body = ErrorBody),
+            (status = 202, description = "The worker accepts no more jobs, and ends.", body = WorkerView),
+            (status = "default", description = "The error.", body = ErrorBody),
         ),
     )
 )]
@@ -116,7 +116,7 @@ pub(super) async fn stop(State(shared): State<Shared>, Name(name): Name) -> Hand
     let worker = worker_id(&name)?;
     let before = view(&shared.queen, worker).await?;
     shared.queen.unload(worker).await?;
-    // An idle one may be gone by now.
+    // An idle one may already be gone.
     let draining =
         WorkerView { state: state(WorkerState::Draining, 0).into(), slots_available: 0, ..before };
     let after = view(&shared.queen, worker).await.unwrap_or(draining);
@@ -130,10 +130,10 @@ pub(super) async fn stop(State(shared): State<Shared>, Name(name): Name) -> Hand
         put,
         path = WORKER_PIN,
         tag = "workers",
-        params(("id" = String, Path, description = "The name of the worker.")),
+        params(("id" = String, Path, description = "The id of the worker.")),
         responses(
-            (status = 200, description = "It is pinned.", body = WorkerView),
-            (status = "default", description = "What is wrong.", body = ErrorBody),
+            (status = 200, description = "The worker is pinned.", body = WorkerView),
+            (status = "default", description = "The error.", body = ErrorBody),
         ),
     )
 )]
@@ -148,10 +148,10 @@ pub(super) async fn pin(State(shared): State<Shared>, Name(name): Name) -> Handl
         delete,
         path = WORKER_PIN,
         tag = "workers",
-        params(("id" = String, Path, description = "The name of the worker.")),
+        params(("id" = String, Path, description = "The id of the worker.")),
         responses(
-            (status = 200, description = "It is pinned no more.", body = WorkerView),
-            (status = "default", description = "What is wrong.", body = ErrorBody),
+            (status = 200, description = "The worker is no longer pinned.", body = WorkerView),
+            (status = "default", description = "The error.", body = ErrorBody),
         ),
     )
 )]
@@ -165,7 +165,7 @@ async fn set_pin(queen: &Queen, name: &str, pin: bool) -> HandlerResult {
     Ok(response::json(StatusCode::OK, &view(queen, worker).await?))
 }
 
-/// A name that is no UUID is no worker's.
+/// Parses the id of a worker; one that is not a UUID does not exist.
 fn worker_id(name: &str) -> Result<WorkerId> {
     name.parse().map_err(|_| {
         let shown: String = name.chars().take(60).collect();
@@ -177,7 +177,7 @@ async fn view(queen: &Queen, id: WorkerId) -> Result<WorkerView> {
     let cluster: ClusterView = queen.cluster().await?;
     match cluster.worker(id) {
         Some(worker) => Ok(describe(queen, worker, &queen.loads())),
-        // Who waits for a load wants to know why it came to nothing.
+        // A client that waits for a load needs the reason of its failure.
         None => Err(queen.load_failure(id).unwrap_or_else(|| {
             Error::new(ErrorKind::NotFound, format!("worker {id} does not exist"))
         })),

@@ -1,4 +1,4 @@
-//! The runs that are under way, so that each can be ended from outside.
+//! The runs in progress, so that each can be ended from outside.
 
 use std::{
     collections::BTreeMap,
@@ -21,9 +21,9 @@ use crate::wire::{
     worker::{End, Token, frame},
 };
 
-/// How long a run that was told to end may take.
+/// How long a cancelled run may take to end.
 const END_TIMEOUT: Duration = Duration::from_secs(5);
-/// Outputs that arrive together leave together, up to so many bytes.
+/// Outputs that are available together are sent together, up to this many bytes.
 const MOST_TOGETHER: usize = 16 << 10;
 
 type Slot = Arc<Mutex<Option<OutputStream>>>;
@@ -50,12 +50,12 @@ impl std::fmt::Debug for Handle {
     }
 }
 
-/// A run in the table; it leaves when this is dropped.
+/// A run in the table; dropping it removes it.
 pub(super) struct RunEntry {
     key: (JobId, u64),
     mark: Option<CorrelationId>,
     began: Instant,
-    /// Its end is counted and logged; where it is not, the run was given up.
+    /// True once its end is counted and logged; if false at the drop, the run was abandoned.
     told: bool,
     handle: Handle,
     runs: Runs,
@@ -76,7 +76,7 @@ impl Runs {
         RunEntry { key, mark, began, told: false, handle, runs: self.clone() }
     }
 
-    /// Ends every run of this job, and waits until they are over. Says whether there were any.
+    /// Ends every run of this job, and waits until they are over. Returns true if there were any.
     pub(super) async fn cancel(&self, job: JobId) -> bool {
         let handles: Vec<Handle> = {
             let table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -84,7 +84,7 @@ impl Runs {
         };
         for handle in &handles {
             handle.cancel.cancel();
-            // Also where the reader is slow, and the stream is not polled: it ends here and now.
+            // Also if the reader is slow and the stream is not polled: it ends right here.
             let stream = handle.stream.lock().unwrap_or_else(PoisonError::into_inner).take();
             if stream.is_none()
                 && tokio::time::timeout(END_TIMEOUT, handle.over.cancelled()).await.is_err()
@@ -97,12 +97,12 @@ impl Runs {
 }
 
 impl RunEntry {
-    /// The run is to end.
+    /// Waits until the run is cancelled.
     pub(super) fn cancelled(&self) -> impl Future<Output = ()> {
         self.handle.cancel.clone().cancelled_owned()
     }
 
-    /// The run has come to this end.
+    /// Records the end of the run.
     pub(super) fn tell(&mut self, end: Result<Usage, &Error>) {
         self.told = true;
         let took = self.began.elapsed();
@@ -144,12 +144,12 @@ impl Drop for RunEntry {
     }
 }
 
-/// What a run that was cancelled ends with.
+/// The error that a cancelled run ends with.
 pub(super) fn cancelled(job: JobId) -> Error {
     Error::new(ErrorKind::Cancelled, format!("the run of job {job} was cancelled"))
 }
 
-/// The body that tells a run's outputs as they come. Dropping it ends the run.
+/// The body that sends a run's outputs as they come. Dropping it ends the run.
 pub(super) fn body_of(entry: RunEntry, stream: OutputStream) -> Body {
     *entry.handle.stream.lock().unwrap_or_else(PoisonError::into_inner) = Some(stream);
     let cancelled = Box::pin(entry.handle.cancel.clone().cancelled_owned());
@@ -165,19 +165,19 @@ struct Frames {
     entry: Option<RunEntry>,
     cancelled: Pin<Box<WaitForCancellationFutureOwned>>,
     buffer: BytesMut,
-    /// Something was said.
+    /// True if something was sent.
     spoke: bool,
 }
 
 impl Frames {
-    /// Drops the run's stream, then its place in the table.
+    /// Drops the run's stream, then its entry in the table.
     fn end(&mut self) {
         if let Some(entry) = self.entry.take() {
             drop(entry.handle.stream.lock().unwrap_or_else(PoisonError::into_inner).take());
         }
     }
 
-    /// Takes what is there at once.
+    /// Takes the available outputs.
     fn fill(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             let Some(entry) = &mut self.entry else { return Poll::Ready(()) };
@@ -231,7 +231,7 @@ impl Stream for Frames {
         if self.entry.is_none() {
             return Poll::Ready(None);
         }
-        // Only to be woken: that the run was cancelled shows in its stream being gone.
+        // Only to be woken: a cancelled run has no stream any more.
         let _ = self.cancelled.as_mut().poll(cx);
         let filled = self.fill(cx);
         if filled.is_pending() && self.buffer.is_empty() {
@@ -262,7 +262,7 @@ fn put(out: &mut BytesMut, item: Result<Output>) {
     };
     match data {
         Ok(data) => sse::put(out, None, name, &data),
-        // Vectors may hold what JSON cannot: then the reader is told that the stream is broken.
+        // Vectors may contain values that JSON does not allow: then the reader gets an error.
         Err(_) => sse::put(
             out,
             None,

@@ -1,11 +1,11 @@
-//! What two policies make of the same jobs.
+//! The replay of past jobs under two policies.
 
 use std::collections::BTreeMap;
 
 use rbee_core::{HiveId, WorkerId, scheduler::PolicyLanguage};
 use serde::{Deserialize, Serialize};
 
-/// A policy, and the time to replay.
+/// A policy, and the time span to replay.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
@@ -15,58 +15,59 @@ pub struct PolicyReplayRequest {
     pub language: PolicyLanguage,
     /// The text; 256 KiB at most.
     pub source: String,
-    /// How far to look back, in milliseconds. A day where not given.
+    /// How far to look back, in milliseconds; one day by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since_ms: Option<u64>,
 }
 
-/// What two policies make of the same jobs.
+/// The results of two policies for the same jobs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct PolicyReplay {
-    /// How far was to be looked back, in milliseconds.
+    /// How far the replay looks back, in milliseconds.
     pub since_ms: u64,
-    /// When the first of the jobs came, in milliseconds of the Unix epoch.
+    /// When the first of the jobs arrived, in milliseconds of the Unix epoch.
     #[serde(default)]
     pub from_ms: u64,
-    /// There are older jobs in that time; no more are replayed at once (setting `replay_jobs`).
+    /// True if there are older jobs in that time span; no more are replayed at once (setting `replay_jobs`).
     #[serde(default)]
     pub cut: bool,
-    /// Of the jobs, those that waited in vain or failed before they ran; they are replayed with the median of their model.
+    /// Of the jobs, those that never started or failed before they ran; they are replayed with the median of their
+    /// model.
     #[serde(default)]
     pub estimated: usize,
     /// Of the jobs, those that an older version recorded, without prefixes, deadline and longest answer.
     #[serde(default)]
     pub without_outline: usize,
-    /// Recorded jobs that were passed over.
+    /// Recorded jobs that were ignored.
     pub passed_over: usize,
-    /// The same, by what became of them: the code of the error, `CANCELLED` before they ran, or `NOT_ENDED`.
+    /// The same, by reason: the code of the error, `CANCELLED` before they ran, or `NOT_ENDED`.
     #[serde(default)]
     pub left_out: BTreeMap<String, usize>,
-    /// What the policy in force makes of them.
+    /// The result of the policy in force.
     pub current: ReplayOutcome,
-    /// What the other one does.
+    /// The result of the other policy.
     pub candidate: ReplayOutcome,
 }
 
-/// What a policy makes of the jobs of the past.
+/// The result of one policy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ReplayOutcome {
     /// Jobs.
     pub jobs: usize,
-    /// Those that ended properly.
+    /// Jobs that ended properly.
     pub completed: usize,
-    /// Those that never started, by the code of the error.
+    /// Jobs that never started, by the code of the error.
     pub rejected: BTreeMap<String, usize>,
-    /// Those that started and ended with an error, by its code.
+    /// Jobs that started and ended with an error, by its code.
     pub failed: BTreeMap<String, usize>,
     /// How long they waited for their first start.
     pub waits: WaitsView,
-    /// The same for interactive ones, where there were any.
+    /// The same for interactive jobs, if there were any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waits_interactive: Option<WaitsView>,
-    /// The same for batch ones.
+    /// The same for batch jobs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waits_batch: Option<WaitsView>,
     /// The same by tenant.
@@ -79,13 +80,13 @@ pub struct ReplayOutcome {
     pub stops: usize,
     /// Workers stopped to make room.
     pub evictions: usize,
-    /// Replicas started because queues lasted.
+    /// Replicas started because queues stayed long.
     #[serde(default)]
     pub scale_ups: usize,
     /// Replicas stopped again.
     #[serde(default)]
     pub scale_backs: usize,
-    /// Workers stopped because they were idle for longer than they are kept.
+    /// Workers stopped because they were idle for too long.
     #[serde(default)]
     pub expired: usize,
     /// Models downloaded.
@@ -93,22 +94,22 @@ pub struct ReplayOutcome {
     pub downloads: usize,
     /// Decisions that the policy failed to make.
     pub policy_faults: usize,
-    /// It failed too often in a row: from then on the built-in policy decided everything.
+    /// True if it failed too often in a row: from then on the built-in policy decided everything.
     #[serde(default)]
     pub policy_suspended: bool,
     /// Jobs whose prompt has prefixes.
     #[serde(default)]
     pub prefixed: usize,
-    /// Of those, the ones that ran where the beginning of the prompt was computed already.
+    /// Of those, the ones that ran on a worker with the beginning of the prompt cached.
     #[serde(default)]
     pub prefix_hits: usize,
     /// Prefixes of all prompts.
     #[serde(default)]
     pub prefix_keys: u64,
-    /// Of those, the ones that were computed already where the job ran.
+    /// Of those, the ones that were cached on the job's worker.
     #[serde(default)]
     pub prefix_keys_warm: u64,
-    /// Time that this has spared the workers, in milliseconds.
+    /// Worker time saved by this, in milliseconds.
     #[serde(default)]
     pub prefill_saved_ms: u64,
     /// Virtual time from the first arrival to the last end, in milliseconds.
@@ -124,17 +125,17 @@ pub struct WaitsView {
     /// Jobs that were started.
     #[serde(default)]
     pub jobs: usize,
-    /// Half of them at most so long.
+    /// The 50th percentile.
     pub p50_ms: u64,
-    /// Nine of ten.
+    /// The 90th percentile.
     pub p90_ms: u64,
-    /// Ninety-nine of a hundred.
+    /// The 99th percentile.
     pub p99_ms: u64,
-    /// All.
+    /// The maximum.
     pub max_ms: u64,
 }
 
-/// What a worker did in a replay.
+/// The work of one worker in a replay.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct WorkerLoadView {
@@ -146,14 +147,14 @@ pub struct WorkerLoadView {
     pub hive: HiveId,
     /// Its model.
     pub model: String,
-    /// Runs it does at once.
+    /// Concurrent runs.
     #[serde(default)]
     pub slots: u32,
-    /// It was started in the replay; the others are those of the fleet.
+    /// True if it was started in the replay; the others belong to the fleet at its start.
     #[serde(default)]
     pub started: bool,
     /// Jobs it began.
     pub jobs: usize,
-    /// Time its slots were in use, all together, in milliseconds.
+    /// Time in which its slots were in use, summed over the slots, in milliseconds.
     pub busy_ms: u64,
 }

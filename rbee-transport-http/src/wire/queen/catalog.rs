@@ -1,4 +1,4 @@
-//! Models: what is known of them, and their way to a disk.
+//! Models: their state, and how they get to a disk.
 
 use rbee_core::{
     HiveId, WorkerId,
@@ -22,13 +22,13 @@ pub mod pull_event {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct CatalogEntry {
-    /// The name to ask for it by: an alias where there is one.
+    /// The name to request it by: an alias if there is one.
     pub name: String,
     /// Its reference.
     pub model: String,
     /// `unloaded`, `downloading`, `loading`, `loaded` or `failed`.
     pub state: String,
-    /// Its size on disk, in bytes, where it is known.
+    /// Its size on disk in bytes, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,
     /// The hives that have it on their disk.
@@ -37,19 +37,19 @@ pub struct CatalogEntry {
     /// Its workers.
     #[cfg_attr(feature = "openapi", schema(value_type = Vec<String>))]
     pub workers: Vec<WorkerId>,
-    /// What its files say, where one model is asked for and a hive has it.
+    /// What its files describe; only if one model is requested and a hive has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub details: Option<ModelDetails>,
 }
 
-/// What the files of a model say about it.
+/// What the files of a model describe.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ModelDetails {
-    /// What names its content, where it lies in a hive's store.
+    /// The digest of its content, if it is in a hive's store.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
-    /// Architecture, parameters, context and the like.
+    /// Architecture, parameters, context and so on.
     #[cfg_attr(feature = "openapi", schema(value_type = Object))]
     pub info: ModelInfo,
     /// The memory that a worker of one slot is expected to take at the model's own context.
@@ -57,48 +57,48 @@ pub struct ModelDetails {
     pub memory: MemoryEstimate,
 }
 
-/// Which model, and on which hive.
+/// A model, on one hive or on all.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::IntoParams))]
 #[serde(deny_unknown_fields)]
 pub struct ModelQuery {
     /// A reference or an alias.
     pub model: String,
-    /// On this hive alone; on all of them where not given.
+    /// Only on this hive; on all of them if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", param(value_type = Option<String>))]
     pub hive: Option<HiveId>,
 }
 
-/// A model to be put on a hive's disk.
+/// A model to put on a hive's disk.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Pull {
     /// A reference or an alias.
     pub model: String,
-    /// Where; on every hive that is online where not given.
+    /// The hive; every hive that is online if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
     pub hive: Option<HiveId>,
-    /// Read what is there already again, and fetch what is damaged anew.
+    /// Check existing files too, and download damaged ones again.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub verify: bool,
 }
 
-/// How far a pull has come on one hive.
+/// The progress of a pull on one hive.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct PullProgress {
-    /// Where.
+    /// The hive.
     #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub hive: HiveId,
-    /// How far.
+    /// The progress.
     #[serde(flatten)]
     pub progress: ProgressBody,
 }
 
-/// A pull is done.
+/// The result of a finished pull.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Pulled {
@@ -109,7 +109,7 @@ pub struct Pulled {
     /// The hives that have it now.
     #[cfg_attr(feature = "openapi", schema(value_type = Vec<String>))]
     pub hives: Vec<HiveId>,
-    /// Files that were damaged and are whole again, where that was looked for.
+    /// Files that were damaged and are whole again, if that was checked.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub repaired: Vec<String>,
 }

@@ -1,4 +1,4 @@
-//! Hives and workers: what is added, started and told of them.
+//! Hives and workers: how they are added, started and described.
 
 use std::collections::BTreeMap;
 
@@ -7,19 +7,19 @@ use serde::{Deserialize, Serialize};
 
 use crate::wire::{ErrorInfo, ProgressBody};
 
-/// A machine to be added: one whose `rbee-hive` runs already and is reached over HTTP.
+/// A hive to add: its `rbee-hive` already runs and is reached over HTTP.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct AddHive {
-    /// Where its daemon listens: `http://192.168.1.7:7835`.
+    /// The address of its daemon: `http://192.168.1.7:7835`.
     pub url: String,
-    /// The token it takes. Not needed for a hive on the queen's machine that runs as the same user, with its state in the
-    /// default place.
+    /// The token it accepts. Not needed for a hive on the queen's machine that runs as the same user, with its state
+    /// in the default directory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
     pub token: Option<crate::token::Token>,
 
-    /// What its owner says of it, for the policy to know: `region`, `cost`, `power` and the like.
+    /// Labels set by its owner, for the policy: `region`, `cost`, `power` and so on.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
 }
@@ -35,48 +35,48 @@ pub struct HiveView {
     pub status: String,
     /// How it is reached: `in process`, `http://host:port`, `ssh user@host`.
     pub address: String,
-    /// When it last answered.
+    /// When it last responded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_seen_at_ms: Option<u64>,
     /// Why it is not usable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<ErrorInfo>,
-    /// What models can be loaded on.
+    /// The devices that models can be loaded on.
     #[cfg_attr(feature = "openapi", schema(value_type = Vec<Object>))]
     pub devices: Vec<Device>,
-    /// Memory that its workers may take together, in bytes; absent where they may fill its devices.
+    /// The limit for the memory of its workers together, in bytes; absent if they may fill its devices.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_budget: Option<u64>,
-    /// Memory that its workers take together, in bytes.
+    /// The memory that its workers take together, in bytes.
     #[serde(default)]
     pub memory_taken: u64,
     /// The models on its disk, with their sizes in bytes.
     pub models: BTreeMap<String, u64>,
-    /// How many workers it has.
+    /// The number of its workers.
     pub workers: usize,
-    /// It takes no workers, until it is started again.
+    /// True if it starts no workers until it is started again.
     #[serde(default)]
     pub draining: bool,
-    /// What its owner says of it, for the policy to know: `region`, `cost`, `power` and the like.
+    /// Labels set by its owner, for the policy: `region`, `cost`, `power` and so on.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
 }
 
-/// A worker to be started.
+/// A worker to start.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct SpawnWorker {
     /// The model, a reference or an alias.
     pub model: String,
-    /// Where; the scheduler chooses where not given.
+    /// The hive; chosen by the scheduler if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
     pub hive: Option<HiveId>,
-    /// The devices, by index; the scheduler chooses where not given.
+    /// The devices, by index; chosen by the scheduler if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub devices: Option<Vec<u32>>,
-    /// Runs it shall do at once.
+    /// Concurrent runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slots: Option<u32>,
     /// Never evict it.
@@ -98,29 +98,29 @@ pub struct WorkerView {
     pub model: String,
     /// `loading`, `idle`, `busy`, `draining` or `failed`.
     pub state: String,
-    /// How far its load has come.
+    /// The progress of its load.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<ProgressBody>,
-    /// The engine.
+    /// Its engine.
     pub backend: String,
     /// The devices it runs on, by index.
     pub devices: Vec<u32>,
-    /// Where it listens; none for one inside the queen's process.
+    /// Its address; absent for a worker inside the queen's process.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
-    /// Runs it can do at once.
+    /// Concurrent runs.
     pub slots: u32,
     /// Runs it could begin now.
     pub slots_available: u32,
-    /// Memory it takes, in bytes.
+    /// The memory it takes, in bytes.
     pub memory_bytes: u64,
-    /// How long ago a slot of it was last given out or back.
+    /// How long ago one of its slots was last taken or released.
     pub idle_ms: u64,
-    /// It is never evicted.
+    /// True if it is never evicted.
     pub pinned: bool,
-    /// Its hive answers.
+    /// True if its hive responds.
     pub reachable: bool,
-    /// It does not answer, or a stream of it is silent: it gets no jobs until it is known to be well.
+    /// True if it does not respond, or a stream of it sends nothing: it gets no jobs until it is healthy again.
     #[serde(default)]
     pub suspected: bool,
 }

@@ -1,4 +1,4 @@
-//! Jobs: what is submitted, listed and told of them.
+//! Jobs: how they are submitted, listed and described.
 
 use rbee_core::{HiveId, JobId, Priority, WorkerId};
 use serde::{Deserialize, Serialize};
@@ -21,8 +21,8 @@ pub mod job_event {
     pub const ERROR: &str = "error";
 }
 
-/// A job to be run without a reader. The fields beside these are OpenAI's of a chat (`messages`), a completion
-/// (`prompt`) or vectors (`input`); `stream` and what concerns it are not among them.
+/// A job to run without a reader. The other fields are OpenAI's of a chat (`messages`), a completion (`prompt`) or
+/// vectors (`input`); `stream` and its options are not allowed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct JobRequest {
@@ -30,10 +30,10 @@ pub struct JobRequest {
     #[serde(default)]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<PriorityName>))]
     pub priority: Priority,
-    /// How long it may run.
+    /// How long the job may run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,
-    /// How long everything may take.
+    /// How long the job may take in total.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline_ms: Option<u64>,
     /// `model`, `messages` and the others.
@@ -42,14 +42,14 @@ pub struct JobRequest {
     pub request: serde_json::Map<String, serde_json::Value>,
 }
 
-/// Which jobs go first.
+/// The priority of a job.
 #[cfg(feature = "openapi")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, utoipa::ToSchema)]
 #[schema(rename_all = "lowercase")]
 pub enum PriorityName {
-    /// Somebody is waiting.
+    /// A person waits for it.
     Interactive,
-    /// Nobody is waiting.
+    /// Nobody waits for it.
     Batch,
 }
 
@@ -58,13 +58,13 @@ pub enum PriorityName {
 #[cfg_attr(feature = "openapi", derive(utoipa::IntoParams))]
 #[serde(deny_unknown_fields)]
 pub struct JobQuery {
-    /// In one of these states: names with commas between them.
+    /// Only in these states: names separated by commas.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<String>,
-    /// At most so many; 1 to 1,000, 100 where not given.
+    /// The most jobs to list: 1 to 1,000; 100 by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<usize>,
-    /// The `next` of the page before.
+    /// The `next` of the previous page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", param(value_type = Option<String>))]
     pub before: Option<JobId>,
@@ -76,7 +76,7 @@ pub struct JobQuery {
 pub struct JobList {
     /// The jobs.
     pub data: Vec<JobView>,
-    /// `before` of the next page: the last job of this one; none where this is the last.
+    /// `before` of the next page: the last job of this one; absent on the last page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
     pub next: Option<JobId>,
@@ -86,7 +86,7 @@ pub struct JobList {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct JobView {
-    /// Its name.
+    /// Its id.
     #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub id: JobId,
     /// The model.
@@ -95,16 +95,16 @@ pub struct JobView {
     pub state: String,
     /// `interactive` or `batch`.
     pub priority: String,
-    /// How many go before it in its queue, while it waits.
+    /// How many jobs are before it in its queue, while it waits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub position: Option<usize>,
     /// The load of its model that it waits for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loading: Option<Loading>,
-    /// Whose it is.
+    /// Its tenant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tenant: Option<String>,
-    /// The worker that is or was last at it.
+    /// The worker that runs it, or ran it last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
     pub worker: Option<WorkerId>,
@@ -116,31 +116,31 @@ pub struct JobView {
     /// When it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub completed_at_ms: Option<u64>,
-    /// Attempts begun, but for those that the job cannot be blamed for.
+    /// Attempts begun, except those that ended through no fault of the job.
     pub attempts: u32,
     /// Tokens of its answer.
     pub tokens: u32,
-    /// The text of its answer, as far as it is recorded; only where one job is asked for.
+    /// The text of its answer, as far as it is recorded; only if one job is requested.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
     /// Why it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<ErrorInfo>,
-    /// The mark it carries through every log.
+    /// The id by which it is found in every log.
     pub correlation_id: String,
 }
 
-/// A model on its way.
+/// A model that is being downloaded or loaded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Loading {
     /// `downloading` or `loading`.
     pub state: String,
-    /// Where; tenants are not told.
+    /// The hive; hidden from tenants.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
     pub hive: Option<HiveId>,
-    /// How far it has come.
+    /// The progress.
     pub progress: ProgressBody,
 }
 
@@ -151,7 +151,7 @@ pub struct Started {
     /// The job.
     #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub job: JobId,
-    /// The worker, where it is still known.
+    /// The worker, if it is still known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
     pub worker: Option<WorkerId>,
@@ -159,7 +159,7 @@ pub struct Started {
     pub queue_ms: u64,
 }
 
-/// What a worker measured.
+/// The measurements of a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Metrics {

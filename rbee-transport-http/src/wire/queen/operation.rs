@@ -1,4 +1,4 @@
-//! What the queen logs, and what she finds when she examines everything.
+//! The logs of the queen, and the results of its health checks.
 
 use std::collections::BTreeMap;
 
@@ -10,21 +10,21 @@ pub mod log_event {
     pub const LINE: &str = "line";
 }
 
-/// Which log lines.
+/// Which log lines to return.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::IntoParams))]
 #[serde(deny_unknown_fields)]
 pub struct LogQuery {
-    /// At most so many of the last ones; 1 to 1,000, 100 where not given.
+    /// The most lines, counted from the end: 1 to 1,000; 100 by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lines: Option<usize>,
-    /// `error`, `warn`, `info` or `debug`: these and worse.
+    /// `error`, `warn`, `info` or `debug`: this level and more severe ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub level: Option<String>,
     /// Only those of this correlation id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub correlation_id: Option<String>,
-    /// Go on as a stream of server-sent events.
+    /// Continue as a stream of server-sent events.
     #[serde(default)]
     pub follow: bool,
 }
@@ -33,51 +33,51 @@ pub struct LogQuery {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct LogLine {
-    /// When.
+    /// When it was logged.
     pub at_ms: u64,
-    /// How bad.
+    /// Its level.
     pub level: String,
-    /// Which part of the program.
+    /// The part of the program that logged it.
     pub target: String,
-    /// What happened.
+    /// The message.
     pub message: String,
-    /// What belongs to it, those of the enclosing spans included.
+    /// Its fields, and those of the enclosing spans.
     pub fields: BTreeMap<String, String>,
 }
 
-/// How a check ended; the worse is the greater.
+/// The result of a check; the worse is the greater.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
-    /// All is well.
+    /// No problem.
     Ok,
-    /// It works, but somebody should look at it.
+    /// It works, but an operator should look at it.
     Warning,
     /// It does not work.
     Failed,
 }
 
-/// One thing that was examined.
+/// One health check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Check {
-    /// What: `queen`, `database`, `hive local`, `worker …`.
+    /// The subject: `queen`, `database`, `hive local`, `worker …`.
     pub subject: String,
-    /// Which property: `version`, `devices`, `disk`, `port`, `answers`.
+    /// The property: `version`, `devices`, `disk`, `port`, `answers`.
     pub check: String,
-    /// How it ended.
+    /// The result.
     pub verdict: Verdict,
-    /// What was found, and what to do about it.
+    /// The finding, and what to do about it.
     pub message: String,
 }
 
-/// What the queen finds when she examines everything.
+/// The results of the queen's health checks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Doctor {
-    /// The worst of all.
+    /// The worst of all checks.
     pub verdict: Verdict,
-    /// One after the other.
+    /// The checks, in order.
     pub checks: Vec<Check>,
 }

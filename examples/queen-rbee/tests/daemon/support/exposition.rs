@@ -1,4 +1,4 @@
-//! A strict reader of Prometheus' text format: what `promtool check metrics` and a server would object to.
+//! A strict parser of Prometheus' text format, with the checks of `promtool check metrics` and of a server.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -58,7 +58,7 @@ pub(crate) fn read(text: &str) -> Result<BTreeMap<String, f64>, String> {
     Ok(samples)
 }
 
-/// The last bucket of each histogram is open, and holds all.
+/// Checks that the last bucket of each histogram is open, and contains all samples.
 fn histograms(samples: &BTreeMap<String, f64>) -> Result<(), String> {
     for (id, count) in samples.iter().filter(|(id, _)| id.contains("_count")) {
         let bucket = id.replacen("_count", "_bucket", 1);

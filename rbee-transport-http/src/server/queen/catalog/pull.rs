@@ -1,4 +1,4 @@
-//! Putting models on disks, and telling how far that has come.
+//! Pulls of models to disks, and their progress.
 
 use std::{
     pin::Pin,
@@ -35,13 +35,13 @@ use crate::{
     },
 };
 
-/// A hive's progress is told at most this often, in milliseconds.
+/// The shortest interval between two progress events of a hive, in milliseconds.
 const PROGRESS_MS: u64 = 100;
-/// Progress that was not sent yet; more of it is passed over.
+/// How many progress events may be unsent; more are ignored.
 const UNSENT: usize = 16;
 
-/// Put a model on a hive's disk: a stream of `progress` events, then `done` or `error`. One who goes away ends it, and
-/// finds what has come when the model is pulled again.
+/// Put a model on a hive's disk: a stream of `progress` events, then `done` or `error`. Disconnecting ends the pull;
+/// pulling the model again continues with what has arrived.
 #[cfg_attr(
     feature = "openapi",
     utoipa::path(
@@ -50,8 +50,8 @@ const UNSENT: usize = 16;
         tag = "catalog",
         request_body = Pull,
         responses(
-            (status = 200, description = "How it goes.", content_type = "text/event-stream", body = ServerSentEvent),
-            (status = "default", description = "It was not begun.", body = ErrorBody),
+            (status = 200, description = "The progress.", content_type = "text/event-stream", body = ServerSentEvent),
+            (status = "default", description = "The pull did not begin.", body = ErrorBody),
         ),
     )
 )]
@@ -93,14 +93,14 @@ async fn hives(queen: &Queen, wanted: Option<HiveId>) -> Result<Vec<HiveId>> {
     }
 }
 
-/// What is to be had where.
+/// The model to fetch, and the hives to fetch it to.
 struct Wanted {
     model: ModelRef,
     hives: Vec<HiveId>,
     verify: bool,
 }
 
-/// Fetches the model to all hives side by side, and gives the last event.
+/// Fetches the model to all hives concurrently, and returns the last event.
 async fn fetch(
     queen: Queen,
     Wanted { model, hives, verify }: Wanted,
@@ -115,7 +115,7 @@ async fn fetch(
             if verify {
                 match queen.verify(hive.clone(), model.clone(), progress.clone()).await {
                     Ok(damage) => damaged.extend(damage.into_iter().map(|damage| damage.file)),
-                    // It is fetched for the first time, and its checksums compared on the way.
+                    // It is downloaded for the first time, and its checksums are compared on the way.
                     Err(error) if error.kind() == ErrorKind::ModelNotFound => {}
                     Err(error) => return Err(error),
                 }
@@ -125,7 +125,7 @@ async fn fetch(
         };
         async move { fetch.await.map_err(|error: Error| error.context(format_args!("hive {hive}"))) }
     });
-    // Every one to its end: one machine that fails keeps no other from having the model.
+    // Every one to its end: a machine that fails does not keep the others from getting the model.
     let fetched = futures_util::future::join_all(fetches).await;
     match fetched.into_iter().collect::<Result<Vec<_>>>() {
         Ok(there) => {
@@ -140,7 +140,7 @@ async fn fetch(
     }
 }
 
-/// Tells now and then.
+/// Reports progress at intervals.
 fn progress(hive: HiveId, tell: mpsc::Sender<Bytes>) -> Progress {
     let (began, next) = (Instant::now(), Arc::new(AtomicU64::new(0)));
     Progress::new(move |update| {
@@ -151,7 +151,7 @@ fn progress(hive: HiveId, tell: mpsc::Sender<Bytes>) -> Progress {
         }
         next.store(now.saturating_add(PROGRESS_MS), Ordering::Relaxed);
         let progress = PullProgress { hive: hive.clone(), progress: update.into() };
-        // One that does not fit is followed by a later one.
+        // If there is no room for it, a later one follows.
         let _ = tell.try_send(frame(pull_event::PROGRESS, &progress));
     })
 }
@@ -167,7 +167,7 @@ fn frame(name: &str, body: &impl Serialize) -> Bytes {
 
 struct PullStream {
     told: mpsc::Receiver<Bytes>,
-    /// None once it is done.
+    /// `None` once it is done.
     work: Option<BoxFuture<'static, Bytes>>,
     ticker: Ticker,
 }
@@ -179,7 +179,7 @@ impl Stream for PullStream {
         let this = &mut *self;
         let Some(work) = &mut this.work else { return Poll::Ready(None) };
         let last = work.as_mut().poll(cx);
-        // What was told before the end is said before it.
+        // Progress that was reported before the end is sent before it.
         let mut out = BytesMut::new();
         while let Poll::Ready(Some(progress)) = this.told.poll_recv(cx) {
             out.extend_from_slice(&progress);

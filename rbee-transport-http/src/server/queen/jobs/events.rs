@@ -28,10 +28,10 @@ use crate::{
     },
 };
 
-/// Events that are there together leave together, up to so many bytes.
+/// Events that are available together are sent together, up to this many bytes.
 const MOST_TOGETHER: usize = 16 << 10;
 
-/// The events that the reader has not seen; none where it has seen the last one.
+/// The events that the reader has not received; `None` if it has received the last one.
 pub(super) fn stream(
     job: JobId,
     mark: Option<CorrelationId>,
@@ -43,7 +43,7 @@ pub(super) fn stream(
     let buffer = BytesMut::with_capacity(1 << 10);
     let origin = Origin { job, mark, caller };
     let mut frames = Frames { reader, origin, buffer, waiting, over: false, _place: place };
-    // What there is already; whoever polls the stream is woken for the rest.
+    // The events that exist already; polling the stream wakes for the rest.
     frames.fill(&mut Context::from_waker(Waker::noop()));
     if frames.over && frames.buffer.is_empty() {
         return None;
@@ -51,7 +51,7 @@ pub(super) fn stream(
     Some((stream_headers(), Body::from_stream(frames)).into_response())
 }
 
-/// Whose events they are, and who reads them.
+/// The job of the events, and their reader.
 struct Origin {
     job: JobId,
     mark: Option<CorrelationId>,
@@ -84,7 +84,7 @@ impl Frames {
         });
         self.over = self.reader.is_done();
         if self.over && self.reader.interruption().is_some() {
-            // No event of the job: it has not ended, and its number is not used up.
+            // This is not an event of the job: the job has not ended, and no position is used.
             sse::put_retry(&mut self.buffer, sse::RETRY);
         }
     }
@@ -113,7 +113,7 @@ fn put(out: &mut BytesMut, origin: &Origin, seq: Option<u64>, event: EventRef<'_
         EventRef::Error(error) => {
             let Origin { job, mark, caller } = origin;
             if !caller.sees_machines() {
-                // What a tenant is not told must be found by its correlation id.
+                // Details that are hidden from a tenant must be found by the correlation id.
                 let mark = mark.as_ref().map(CorrelationId::as_str);
                 tracing::info!(correlation_id = mark, %job, error = ?error, "a job failed");
             }
@@ -123,7 +123,7 @@ fn put(out: &mut BytesMut, origin: &Origin, seq: Option<u64>, event: EventRef<'_
     }
 }
 
-/// Nearly all events are tokens: they are written without a detour.
+/// Nearly all events are tokens: they are written directly.
 fn put_token(out: &mut BytesMut, seq: Option<u64>, id: Option<u32>, text: &str) {
     if let Some(seq) = seq {
         out.extend_from_slice(b"id: ");

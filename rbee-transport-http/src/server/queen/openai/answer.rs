@@ -1,4 +1,4 @@
-//! Answers as a whole.
+//! Answers that are not streamed.
 
 use axum::response::Response;
 use http::StatusCode;
@@ -10,7 +10,7 @@ use crate::{
     wire::openai::{ChatChoice, ChatCompletion, ChatMessage, Completion, CompletionChoice, Usage},
 };
 
-/// Waits for all answers. Where one fails the others are cancelled, and the error is the answer.
+/// Waits for all answers. If one fails, the others are cancelled and its error is returned.
 pub(super) async fn whole(mut handles: Vec<JobHandle>, origin: &Origin) -> Result<Response> {
     let answers = match (handles.pop(), handles.is_empty()) {
         (Some(only), true) => vec![only.answer().await?],

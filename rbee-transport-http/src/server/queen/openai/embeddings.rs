@@ -1,4 +1,4 @@
-//! Texts turned into vectors.
+//! Embeddings: texts turned into vectors.
 
 use axum::{
     extract::{Request, State},
@@ -37,7 +37,7 @@ use crate::{
         request_body = EmbeddingRequest,
         responses(
             (status = 200, description = "The answer.", body = EmbeddingList),
-            (status = "default", description = "What is wrong.", body = OpenAiErrorBody),
+            (status = "default", description = "The error.", body = OpenAiErrorBody),
         ),
     )
 )]
@@ -50,7 +50,7 @@ pub(in crate::server::queen) async fn embeddings(
 ) -> HandlerResult {
     let body = shared.read_body(request).await?;
     let ask = EmbedAsk::read(body.bytes())?;
-    // What was read of the body is in the request, which nothing else counts before it is a job.
+    // The request holds what was read of the body; no other limit counts it before it is a job.
     let permit = body.into_permit();
     shared.check_model_of(&caller, &ask.model).await?;
     let request = key.mark(caller.mark(ask.request), 0, 1).correlation_id(mark);

@@ -1,4 +1,4 @@
-//! The fields of a JSON object, each read under its own name, so that an error names it.
+//! The fields of a JSON object, each read by its name, so that an error names it.
 
 use std::{borrow::Cow, fmt};
 
@@ -6,13 +6,13 @@ use rbee_core::{Error, ErrorKind, Result};
 use serde::{Deserialize, Deserializer, de};
 use serde_json::value::RawValue;
 
-/// How much of a bad value an error repeats, in characters.
+/// How much of a wrong value an error repeats, in characters.
 const SHOWN_CHARACTERS: usize = 60;
 
-/// The fields of an object. `null` is the same as none; of two with the same name the last one counts.
+/// The fields of an object. `null` counts as absent; of two with the same name, the last one counts.
 pub(super) struct Fields<'a> {
     fields: Vec<(Cow<'a, str>, &'a RawValue)>,
-    /// Where the object is: nothing for the body itself, `messages[2].` for a part of it.
+    /// The path of the object: empty for the body itself, `messages[2].` for a part of it.
     path: String,
 }
 
@@ -47,7 +47,7 @@ impl<'a> Fields<'a> {
     /// The fields of a body.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidRequest`] where it is not JSON, or not an object.
+    /// [`ErrorKind::InvalidRequest`] if it is not JSON, or not an object.
     pub(super) fn of_body(body: &'a [u8]) -> Result<Self> {
         let read = serde_json::from_slice(body).map_err(|cause| {
             Error::for_client(
@@ -62,7 +62,7 @@ impl<'a> Fields<'a> {
     /// The fields of an object in the body.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidRequest`] that names the place, where it is not an object.
+    /// [`ErrorKind::InvalidRequest`] with the place, if it is not an object.
     pub(super) fn of(value: &'a RawValue, name: &str) -> Result<Self> {
         let fields = parse(value, name, "an object")?;
         Ok(Self { fields: last_of_each(fields), path: format!("{name}.") })
@@ -73,17 +73,17 @@ impl<'a> Fields<'a> {
         format!("{}{field}", self.path)
     }
 
-    /// Takes a field out, as it stands.
+    /// Removes a field and returns its raw value.
     pub(super) fn take_raw(&mut self, field: &str) -> Option<&'a RawValue> {
         let at = self.fields.iter().position(|(name, _)| name == field)?;
         let (_, value) = self.fields.swap_remove(at);
         (value.get() != "null").then_some(value)
     }
 
-    /// Takes a field out.
+    /// Removes a field and returns its value.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidRequest`] that names the field, its value and what is allowed.
+    /// [`ErrorKind::InvalidRequest`] with the field, its value and what is allowed.
     pub(super) fn take<T: Deserialize<'a>>(
         &mut self,
         field: &str,
@@ -93,10 +93,10 @@ impl<'a> Fields<'a> {
         parse(value, &self.name(field), allowed).map(Some)
     }
 
-    /// Takes a field out that must be there.
+    /// Removes a required field and returns its value.
     ///
     /// # Errors
-    /// As [`take`](Self::take), and where it is missing.
+    /// As [`take`](Self::take), and if it is missing.
     pub(super) fn require<T: Deserialize<'a>>(&mut self, field: &str, allowed: &str) -> Result<T> {
         match self.take(field, allowed)? {
             Some(value) => Ok(value),
@@ -104,10 +104,10 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Hands each field that is left to `check`; one that it does not know is refused.
+    /// Passes each remaining field to `check`; a field that `check` does not know is refused.
     ///
     /// # Errors
-    /// What the check says, or [`ErrorKind::InvalidRequest`] for a field that nobody knows.
+    /// The error of the check, or [`ErrorKind::InvalidRequest`] for an unknown field.
     pub(super) fn finish(
         self,
         check: impl Fn(&str, &'a RawValue) -> Option<Result<()>>,
@@ -128,7 +128,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// Drops all but the last of the fields with one name.
+/// Keeps only the last of the fields with one name.
 fn last_of_each<'a>(Object(fields): Object<'a>) -> Vec<(Cow<'a, str>, &'a RawValue)> {
     let mut seen = std::collections::HashSet::with_capacity(fields.len());
     let is_last: Vec<bool> = fields.iter().rev().map(|(name, _)| seen.insert(name)).collect();
@@ -144,10 +144,10 @@ fn last_of_each<'a>(Object(fields): Object<'a>) -> Vec<(Cow<'a, str>, &'a RawVal
         .collect()
 }
 
-/// Reads one value.
+/// Parses one value.
 ///
 /// # Errors
-/// [`ErrorKind::InvalidRequest`] that names the place, the value and what is allowed.
+/// [`ErrorKind::InvalidRequest`] with the place, the value and what is allowed.
 pub(super) fn parse<'a, T: Deserialize<'a>>(
     value: &'a RawValue,
     name: &str,
@@ -157,7 +157,7 @@ pub(super) fn parse<'a, T: Deserialize<'a>>(
         .map_err(|cause| not_allowed(value, name, allowed).with_source(cause))
 }
 
-/// A value that is not allowed.
+/// The error for a value that is not allowed.
 pub(super) fn not_allowed(value: &RawValue, name: &str, allowed: &str) -> Error {
     let text = value.get();
     let mut shown: String = text.chars().take(SHOWN_CHARACTERS).collect();
@@ -168,7 +168,7 @@ pub(super) fn not_allowed(value: &RawValue, name: &str, allowed: &str) -> Error 
     Error::for_client(ErrorKind::InvalidRequest, message).with_param(name.to_owned())
 }
 
-/// A value that is not there.
+/// The error for a missing value.
 pub(super) fn missing(name: &str, allowed: &str) -> Error {
     let message = format!("{name} is missing; it must be {allowed}");
     Error::for_client(ErrorKind::InvalidRequest, message).with_param(name.to_owned())

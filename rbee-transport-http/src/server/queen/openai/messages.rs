@@ -10,10 +10,10 @@ use super::{
 
 const CONTENT: &str = "a text, or a list of parts of type \"text\"";
 
-/// Reads the turns.
+/// Reads the messages.
 ///
 /// # Errors
-/// [`ErrorKind::InvalidRequest`] that names the place: `messages[2].content[0].type`.
+/// [`ErrorKind::InvalidRequest`] with the place: `messages[2].content[0].type`.
 pub(super) fn read(value: &RawValue) -> Result<Vec<Message>> {
     let items: Vec<&RawValue> = parse(value, "messages", "a list of messages")?;
     items
@@ -27,7 +27,7 @@ fn message(value: &RawValue, name: &str) -> Result<Message> {
     let mut fields = Fields::of(value, name)?;
     let role = role(&mut fields)?;
     let content = fields.take_raw("content");
-    // First what is asked for besides: a message with tool calls may well have no content.
+    // Unsupported fields first: a message with tool calls may well have no content.
     let known =
         |field: &str, value| check(rules::MESSAGE, field, &format!("{name}.{field}"), value);
     fields.finish(known)?;
@@ -52,7 +52,7 @@ fn role(fields: &mut Fields<'_>) -> Result<Role> {
     }
 }
 
-/// A text, or the texts of its parts, one directly after the other.
+/// A text, or the texts of its parts, joined without a separator.
 fn text(value: &RawValue, name: &str) -> Result<String> {
     match value.get().as_bytes().first() {
         Some(b'"') => parse(value, name, CONTENT),

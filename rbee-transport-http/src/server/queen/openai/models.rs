@@ -1,4 +1,4 @@
-//! The models that can be asked for.
+//! The available models.
 
 use std::collections::BTreeSet;
 
@@ -20,7 +20,7 @@ use crate::{
     },
 };
 
-/// List the models that can be asked for.
+/// List the available models.
 #[cfg_attr(
     feature = "openapi",
     utoipa::path(
@@ -29,7 +29,7 @@ use crate::{
         tag = "openai",
         responses(
             (status = 200, description = "The models.", body = ModelList),
-            (status = "default", description = "What is wrong.", body = OpenAiErrorBody),
+            (status = "default", description = "The error.", body = OpenAiErrorBody),
         ),
     )
 )]
@@ -40,7 +40,7 @@ pub(in crate::server::queen) async fn models(
     let cluster = shared.queen.cluster().await?;
     let mut data = Vec::new();
     let mut names: BTreeSet<_> = catalog::names(&shared.queen, &cluster).into_keys().collect();
-    // A reference of its limits goes by the name that it has there, and not by the commit that is on a disk.
+    // A reference of the tenant's limits keeps the name that it has there, without the commit that is on a disk.
     let listed = caller.tenant().and_then(|tenant| shared.queen.limits_of(tenant).models);
     names.extend(listed.into_iter().flatten().filter(|name| {
         let model = shared.queen.resolve(name);
@@ -57,7 +57,7 @@ pub(in crate::server::queen) async fn models(
     Ok(response::json(StatusCode::OK, &ModelList { object: "list".into(), data }))
 }
 
-/// Look at a model. Its name may have slashes and colons in it.
+/// Get a model. Its name may contain slashes and colons.
 #[cfg_attr(
     feature = "openapi",
     utoipa::path(
@@ -67,7 +67,7 @@ pub(in crate::server::queen) async fn models(
         params(("id" = String, Path, description = "The name of the model.")),
         responses(
             (status = 200, description = "The model.", body = Model),
-            (status = "default", description = "What is wrong.", body = OpenAiErrorBody),
+            (status = "default", description = "The error.", body = OpenAiErrorBody),
         ),
     )
 )]
@@ -91,8 +91,8 @@ pub(in crate::server::queen) async fn model(
     Ok(response::json(StatusCode::OK, &describe(&shared, id)))
 }
 
-/// A tenant is shown what it may ask for: names, and the references of its limits. What else is on the disks it is not
-/// told, even if it may name any reference. An operator sees all that there is.
+/// True if the caller may request this model. A tenant sees what it may request: names, and the references of its
+/// limits. It does not see what else is on the disks, even if it may name any reference. An operator sees everything.
 async fn may_ask(shared: &Inner, caller: &Caller, name: &str) -> bool {
     let Some(tenant) = caller.tenant() else { return true };
     let queen = &shared.queen;
@@ -102,7 +102,7 @@ async fn may_ask(shared: &Inner, caller: &Caller, name: &str) -> bool {
     (is_name || is_listed()) && shared.check_model_of(caller, name).await.is_ok()
 }
 
-/// Is it loaded somewhere, or on the disk of some hive, under whichever commit?
+/// True if it is loaded somewhere, or on the disk of some hive, in any commit.
 fn knows(cluster: &ClusterView, model: &ModelRef) -> bool {
     cluster.knows_model(model)
         || cluster.hives().any(|hive| hive.models.keys().any(|held| held.is_of(model)))

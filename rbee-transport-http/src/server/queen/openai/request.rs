@@ -1,4 +1,4 @@
-//! Reading OpenAI's requests.
+//! Reads OpenAI's requests.
 
 use std::time::Duration;
 
@@ -12,12 +12,12 @@ use super::{
 };
 use crate::wire::openai::{EncodingFormat, StreamOptions};
 
-/// The most answers that one request can ask for.
+/// The most answers of one request.
 pub(super) const MOST_CHOICES: u32 = 8;
-/// The longest answer to bare text where the request does not say, in tokens: as OpenAI has it.
+/// The longest answer to bare text by default, in tokens: the same as OpenAI's.
 const COMPLETION_TOKENS: u32 = 16;
 
-/// What is asked for.
+/// The kind of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Chat,
@@ -25,7 +25,7 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    /// What the ids of its answers begin with.
+    /// The prefix of the ids of its answers.
     pub(super) const fn prefix(self) -> &'static str {
         match self {
             Self::Chat => "chatcmpl",
@@ -33,7 +33,7 @@ impl Kind {
         }
     }
 
-    /// What becomes of the fields that are not read.
+    /// The rules for the fields that are not read.
     const fn rules(self) -> &'static [(&'static str, Rule)] {
         match self {
             Self::Chat => rules::CHAT,
@@ -42,23 +42,23 @@ impl Kind {
     }
 }
 
-/// A request for text, read and checked as far as its form goes.
+/// A request for text, parsed and checked.
 pub(super) struct Ask {
     pub(super) kind: Kind,
-    /// The model, as it was asked for.
+    /// The model, as requested.
     pub(super) model: String,
-    /// A job for each answer: prompt by prompt, and as many for each.
+    /// A request for each answer: prompt by prompt, and the same number for each.
     pub(super) requests: Vec<Request>,
     pub(super) per_prompt: usize,
-    /// How to stream, where that was asked for.
+    /// How to stream, if that was requested.
     pub(super) stream: Option<StreamOptions>,
 }
 
 impl Ask {
-    /// Reads a body.
+    /// Parses a body.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidRequest`] that names the field.
+    /// [`ErrorKind::InvalidRequest`] with the field.
     pub(super) fn read(kind: Kind, body: &[u8]) -> Result<Self> {
         let mut fields = Fields::of_body(body)?;
         let model = model(&mut fields)?;
@@ -84,16 +84,16 @@ impl Ask {
 pub(super) struct EmbedAsk {
     pub(super) model: String,
     pub(super) request: Request,
-    /// How many texts.
+    /// The number of texts.
     pub(super) inputs: usize,
     pub(super) format: EncodingFormat,
 }
 
 impl EmbedAsk {
-    /// Reads a body.
+    /// Parses a body.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidRequest`] that names the field.
+    /// [`ErrorKind::InvalidRequest`] with the field.
     pub(super) fn read(body: &[u8]) -> Result<Self> {
         let mut fields = Fields::of_body(body)?;
         let model = model(&mut fields)?;
@@ -108,11 +108,11 @@ impl EmbedAsk {
     }
 }
 
-/// Reads the body of a job that is to run without a reader: a chat, a completion or vectors, without what concerns the
-/// answer over HTTP.
+/// Parses the body of a job that runs without a reader: a chat, a completion or vectors, without the fields about the
+/// response over HTTP.
 ///
 /// # Errors
-/// [`ErrorKind::InvalidRequest`] that names the field.
+/// [`ErrorKind::InvalidRequest`] with the field.
 pub(in crate::server::queen) fn job(body: &[u8]) -> Result<Request> {
     let mut fields = Fields::of_body(body)?;
     let model = model(&mut fields)?;
@@ -152,7 +152,7 @@ fn stream(fields: &mut Fields<'_>) -> Result<Option<StreamOptions>> {
         return Ok(wanted.then(StreamOptions::default));
     };
     if !wanted {
-        return Err(not_allowed(options, "stream_options", "none where stream is not true"));
+        return Err(not_allowed(options, "stream_options", "none if stream is not true"));
     }
     let mut options = Fields::of(options, "stream_options")?;
     let include_usage = options.take("include_usage", "true or false")?.unwrap_or(false);
@@ -212,7 +212,7 @@ fn texts(value: &RawValue, name: &str) -> Result<Vec<String>> {
     }
 }
 
-/// Whatever is left must be known, and ask for nothing.
+/// Checks that the remaining fields are known and request nothing.
 fn finish(fields: Fields<'_>, tables: &[&[(&str, Rule)]]) -> Result<()> {
     let path = fields.name("");
     fields.finish(|field, value| {
@@ -221,7 +221,7 @@ fn finish(fields: Fields<'_>, tables: &[&[(&str, Rule)]]) -> Result<()> {
     })
 }
 
-/// How soon it is to be done.
+/// The priority and the time limits.
 struct Clocks {
     priority: Priority,
     timeout: Option<Duration>,
@@ -250,7 +250,7 @@ impl Clocks {
     }
 }
 
-/// How text is to be generated.
+/// The sampling parameters.
 struct Terms {
     sampling: Sampling,
     seed: Option<u64>,
@@ -285,7 +285,7 @@ impl Terms {
         Ok(Self { sampling, seed: seed(fields)?, clocks: Clocks::take(fields)? })
     }
 
-    /// The terms of the answer of this number: each has a seed of its own.
+    /// Sets them for the answer of this number: each has a seed of its own.
     fn apply(&self, request: Request, index: u64) -> Request {
         let request =
             self.clocks.apply(request).sampling(|sampling| *sampling = self.sampling.clone());
@@ -315,7 +315,7 @@ fn max_tokens(fields: &mut Fields<'_>, kind: Kind) -> Result<Option<u32>> {
     }
 }
 
-/// Any whole number of 64 bits, with or without a sign.
+/// Any whole number of 64 bits, signed or unsigned.
 fn seed(fields: &mut Fields<'_>) -> Result<Option<u64>> {
     const SEED: &str = "a whole number of 64 bits";
     let Some(value) = fields.take_raw("seed") else { return Ok(None) };

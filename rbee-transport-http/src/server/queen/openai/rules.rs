@@ -1,18 +1,17 @@
-//! The fields of OpenAI's API that rbee has nothing to fulfil with: which of their values are taken all the same.
+//! The fields of OpenAI's API that rbee does not support, and the values of them that are accepted anyway.
 //!
-//! A value that asks for nothing is taken, because clients send it; one that asks for something is refused by name.
-//! The table has every field that OpenAI's official clients can send and that [`request`](super::request) does not
-//! read.
+//! A value that requests nothing is accepted, because clients send it; any other value is refused by name. The table
+//! has every field that OpenAI's official clients can send and that [`request`](super::request) does not read.
 
 use rbee_core::Result;
 use serde_json::{Value, value::RawValue};
 
 use super::fields::{not_allowed, parse};
 
-/// Which values of a field are taken.
+/// The accepted values of a field.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Rule {
-    /// None but `null`.
+    /// Only `null`.
     Nothing,
     /// 0.
     Zero,
@@ -28,11 +27,11 @@ pub(super) enum Rule {
     TextAlone,
     /// The object `{"type": "text"}`.
     TextFormat,
-    /// Any text: it changes nothing about the answer.
+    /// Any text: it does not change the answer.
     AnyText,
-    /// `true` or `false`: it changes nothing about the answer.
+    /// `true` or `false`: it does not change the answer.
     AnyBool,
-    /// Any object: it changes nothing about the answer.
+    /// Any object: it does not change the answer.
     AnyObject,
 }
 
@@ -95,7 +94,7 @@ pub(super) const MESSAGE: &[(&str, Rule)] = &[
     ("tool_calls", Empty),
 ];
 
-/// Of a text that is a part of a message.
+/// Of a text part of a message.
 pub(super) const TEXT_PART: &[(&str, Rule)] = &[("prompt_cache_breakpoint", AnyObject)];
 
 /// Of the options of a stream.
@@ -148,10 +147,10 @@ impl Rule {
     }
 }
 
-/// Looks a field up. `None` where the table does not have it.
+/// Checks a field against its rule. `None` if the table does not have it.
 ///
 /// # Errors
-/// For a value that asks for something, by its full name.
+/// For a value that requests something, with its full name.
 pub(super) fn check(
     table: &[(&str, Rule)],
     field: &str,

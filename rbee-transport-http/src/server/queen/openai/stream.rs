@@ -1,8 +1,8 @@
-//! Answers as streams.
+//! Streamed answers.
 //!
-//! What is the same in every chunk is written once for each stream; a token costs its text, escaped into the buffer
-//! that goes out. Tokens that are there together leave together. No timer is set for a token: one ticks slowly, and
-//! says something only where nothing else was said.
+//! The constant parts of a chunk are written once for each stream; a token costs only its text, escaped into the
+//! output buffer. Tokens that are available together are sent together. No timer is set for a token: one timer ticks
+//! slowly, and sends a comment only if nothing else was sent.
 
 use std::{
     fmt::Write as _,
@@ -36,15 +36,15 @@ use crate::{
     },
 };
 
-/// How long the head of a stream is held back for an error to have its proper status.
+/// How long the head of a stream is held back, so that an error has its proper status.
 pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(2);
-/// Chunks that are there together leave together, up to so many bytes.
+/// Chunks that are available together are sent together, up to this many bytes.
 const MOST_TOGETHER: usize = 16 << 10;
 
-/// Begins to stream. Dropping the answer's body cancels the jobs.
+/// Begins to stream. Dropping the body of the response cancels the jobs.
 ///
 /// # Errors
-/// What a job fails with before anything was said.
+/// The error of a job, if nothing was sent before it.
 pub(super) async fn stream(
     queen: &Queen,
     handles: Vec<JobHandle>,
@@ -53,7 +53,7 @@ pub(super) async fn stream(
 ) -> Result<Response> {
     let mut chunks = Chunks::new(queen, handles, origin, options);
     let begun = poll_fn(|cx| chunks.poll_fill(cx));
-    // Nothing is lost where that takes too long: what there is to say is in the buffer.
+    // Nothing is lost if that takes too long: the output is in the buffer.
     let _ = tokio::time::timeout(HEAD_TIMEOUT, begun).await;
     if let Some(error) = chunks.failed.take() {
         return Err(error);
@@ -67,9 +67,9 @@ pub(super) async fn stream(
 /// One of the answers.
 struct Choice {
     handle: JobHandle,
-    /// It begins a new prompt.
+    /// True if it begins a new prompt.
     new_prompt: bool,
-    /// Something was said of it.
+    /// True once something of it was sent.
     begun: bool,
     over: bool,
     frame: Frame,
@@ -81,22 +81,22 @@ struct Frame {
     token: Bytes,
     /// Up to the reason of its end.
     end: Bytes,
-    /// The whole of its first chunk; nothing where none is needed.
+    /// The whole of its first chunk; empty if none is needed.
     first: Bytes,
 }
 
 struct Chunks {
     choices: Vec<Choice>,
-    /// From behind the text of a token to the end of the chunk.
+    /// From after the text of a token to the end of the chunk.
     token_end: Bytes,
-    /// From behind the reason of an end to the end of the chunk.
+    /// From after the reason of an end to the end of the chunk.
     end_end: Bytes,
-    /// The head of the chunk with the usage, where that is wanted.
+    /// The head of the chunk with the usage, if requested.
     usage_head: Option<Bytes>,
     usage: Usage,
     buffer: BytesMut,
     started: Option<Started>,
-    /// The client has got something.
+    /// True once the client has received something.
     sent: bool,
     failed: Option<Error>,
     over: bool,
@@ -152,7 +152,7 @@ impl Chunks {
         }
     }
 
-    /// Takes what is there at once. Ready when there is something to be sent, or it is over.
+    /// Takes the available events. Ready if there is something to send, or the stream is over.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         for at in 0..self.choices.len() {
             self.take(at, cx);
@@ -212,13 +212,13 @@ impl Chunks {
         }
     }
 
-    /// All answers have ended properly.
+    /// Ends the stream after all answers have ended properly.
     fn finish(&mut self) {
         self.over = true;
         if let Some(head) = &self.usage_head {
             self.buffer.extend_from_slice(head);
             let usage = self.usage;
-            // Writing to a buffer that grows does not fail.
+            // Writing to a growing buffer does not fail.
             let _ = write!(
                 self.buffer,
                 "{{\"prompt_tokens\":{},\"completion_tokens\":{},\"total_tokens\":{}}}}}\n\n",
@@ -228,7 +228,7 @@ impl Chunks {
         sse::put(&mut self.buffer, None, "", DONE.as_bytes());
     }
 
-    /// One answer has failed: the others are cancelled.
+    /// Ends the stream after one answer has failed: the others are cancelled.
     fn fail(&mut self, error: Error) {
         self.over = true;
         self.choices.clear();
@@ -241,10 +241,11 @@ impl Chunks {
 
     fn tell(&mut self, error: &Error) {
         if error.kind() == ErrorKind::Interrupted {
-            // The event below is not the job's end. Clients of OpenAI's would take a stream that just ends for a whole answer.
+            // The event below is not the job's end. OpenAI's clients would take a stream that just ends for a
+            // complete answer.
             sse::put_retry(&mut self.buffer, sse::RETRY);
         }
-        // Whoever reads this may be told less.
+        // The client may get less detail.
         tracing::info!(correlation_id = %self.mark, error = ?error, "a request failed while its answer was streamed");
         match serde_json::to_vec(&OpenAiErrorBody::from(&*self.caller.error(error))) {
             Ok(body) => sse::put(&mut self.buffer, None, "", &body),
@@ -254,7 +255,7 @@ impl Chunks {
 }
 
 impl Frame {
-    /// The first chunk goes before all others.
+    /// Writes the first chunk, which goes before all others.
     fn begin(&self, begun: &mut bool, out: &mut BytesMut) {
         if !std::mem::replace(begun, true) {
             out.extend_from_slice(&self.first);
@@ -286,7 +287,7 @@ impl Frame {
     }
 }
 
-/// The beginning of every chunk, up to the answers in it.
+/// The beginning of every chunk, up to its answers.
 fn head(origin: &Origin) -> BytesMut {
     let object = match origin.kind {
         Kind::Chat => "chat.completion.chunk",
