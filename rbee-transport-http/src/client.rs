@@ -3,13 +3,19 @@
 mod answer;
 mod body;
 mod connector;
+mod dialled;
 mod hive;
 mod http;
 #[cfg(feature = "https")]
 mod http_client;
+mod http_error;
 #[cfg(feature = "openai")]
 mod openai;
 mod pool;
+#[cfg(feature = "https")]
+mod trust;
+#[cfg(feature = "https")]
+mod url_connector;
 mod worker;
 
 pub use answer::{EventStream, HttpAnswer};
@@ -17,10 +23,12 @@ pub use body::Body;
 pub use hive::HttpHive;
 pub use http::Endpoint;
 #[cfg(feature = "https")]
-pub use http_client::{HttpClient, Trust};
+pub use http_client::HttpClient;
+pub use http_error::HttpError;
 #[cfg(feature = "openai")]
 pub use openai::OpenAiWorker;
-pub use pool::HttpError;
+#[cfg(feature = "https")]
+pub use trust::Trust;
 pub use worker::HttpWorker;
 
 /// The text of an error with its causes, which the errors of HTTP clients leave out.

@@ -11,9 +11,10 @@ mod guard;
 mod held_body;
 mod hive;
 mod lease;
+mod limits;
 mod listen;
 mod logs;
-#[cfg_attr(not(feature = "metrics"), path = "server/no_figures.rs")]
+#[cfg_attr(not(feature = "metrics"), path = "server/no_measurements.rs")]
 mod measurements;
 #[cfg(feature = "metrics")]
 mod metrics;
@@ -41,7 +42,8 @@ pub use daemon::{on_hangup, raise_file_limit, stop_signal};
 pub use guard::{AllowedHost, AllowedOrigin};
 pub use hive::{HiveServer, Reach, hive, hostname};
 pub use lease::Lease;
-pub use listen::{Limits, Server};
+pub use limits::Limits;
+pub use listen::Server;
 pub use logs::{Followed, LogRing};
 #[cfg(feature = "metrics")]
 pub use metrics::Metrics;

@@ -29,7 +29,7 @@ pub(crate) struct PolicyFile {
     /// The text that was last put in force.
     text: Arc<str>,
     /// The state that was processed: put in force, or refused permanently.
-    min_loaded_elapsed: Option<Stamp>,
+    applied: Option<Stamp>,
     /// The state at the last check.
     seen: Option<Stamp>,
     is_away: bool,
@@ -72,7 +72,7 @@ impl PolicyFile {
     /// # Errors
     /// [`ErrorKind::Config`] if it cannot be read or parsed.
     pub(crate) fn open(path: &Path) -> Result<(Self, RhaiScheduler)> {
-        let min_loaded_elapsed = stamp(path);
+        let applied = stamp(path);
         let wrong = |error: Error| {
             let message = format!("setting policy, {}: {}", path.display(), error.message());
             Error::new(ErrorKind::Config, message).with_source(error)
@@ -83,8 +83,8 @@ impl PolicyFile {
         let file = Self {
             path: path.to_owned(),
             text,
-            min_loaded_elapsed,
-            seen: min_loaded_elapsed,
+            applied,
+            seen: applied,
             is_away: false,
             retry: Retry::default(),
         };
@@ -137,7 +137,7 @@ impl PolicyFile {
             self.retry = Retry::default();
             return;
         }
-        if self.min_loaded_elapsed == Some(now) || !self.retry.is_due() {
+        if self.applied == Some(now) || !self.retry.is_due() {
             return;
         }
         let reloaded = self.reload(queen).await;
@@ -148,9 +148,9 @@ impl PolicyFile {
     fn conclude(&mut self, now: Option<Stamp>, reloaded: Result<bool, Refusal>) {
         let path = self.path.display();
         match reloaded {
-            Ok(_) => self.min_loaded_elapsed = now,
+            Ok(_) => self.applied = now,
             Err(Refusal::Final(error)) => {
-                self.min_loaded_elapsed = now;
+                self.applied = now;
                 tracing::error!(file = %path, %error, "the changed policy is refused; the old one stays in force");
             }
             Err(Refusal::ForNow(error)) => {
@@ -284,7 +284,7 @@ mod tests {
         desk.write("fn schedule(job, workers, hives) { workers.idel() }");
         desk.look().await;
         assert_eq!(desk.look().await, "First.");
-        assert_eq!(desk.file.min_loaded_elapsed, stamp(&desk.path()), "it is not read again");
+        assert_eq!(desk.file.applied, stamp(&desk.path()), "it is not read again");
         desk.write(SECOND);
         desk.look().await;
         assert_eq!(desk.look().await, "Second.");
@@ -308,7 +308,7 @@ mod tests {
         assert_eq!(again(&mut desk).await, "Second.");
         desk.write(FIRST);
         assert_eq!(again(&mut desk).await, "First.");
-        assert_eq!(desk.file.min_loaded_elapsed, stamp(&desk.path()), "nothing is left to do");
+        assert_eq!(desk.file.applied, stamp(&desk.path()), "nothing is left to do");
     }
 
     #[tokio::test]

@@ -10,7 +10,7 @@ use futures_core::Stream;
 use futures_util::StreamExt;
 use hyper::body::{Body as _, Incoming};
 
-use super::HttpError;
+use super::http_error::HttpError;
 
 /// The body of a response: a stream of bytes. Dropping it before its end closes the connection.
 #[derive(Debug)]

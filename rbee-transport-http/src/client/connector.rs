@@ -5,23 +5,18 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::Duration,
 };
 
 use http::Uri;
-use hyper_util::{
-    client::legacy::connect::{Connected, Connection},
-    rt::TokioIo,
-};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use hyper_util::rt::TokioIo;
 
 #[cfg(feature = "https")]
-use super::http_client::UrlConnector;
-use super::pool::BoxError;
-use crate::dial::{Dial, Io};
-
-/// The time limit for making a connection, TLS included.
-pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+use super::url_connector::UrlConnector;
+use super::{
+    dialled::{CONNECT_TIMEOUT, Dialled},
+    http_error::BoxError,
+};
+use crate::dial::Dial;
 
 /// Makes the pool's connections.
 #[derive(Clone, Debug)]
@@ -61,67 +56,5 @@ impl tower_service::Service<Uri> for Connector {
             };
             Ok(TokioIo::new(connecting.await.map_err(late)??))
         })
-    }
-}
-
-/// A connection in the form that the pool needs.
-pub(super) struct Dialled {
-    io: Box<dyn Io>,
-    /// True if the other end is a proxy, which gets the whole URL.
-    is_proxied: bool,
-}
-
-impl Dialled {
-    /// A connection to the server itself.
-    pub(super) fn direct(io: Box<dyn Io>) -> Self {
-        Self { io, is_proxied: false }
-    }
-
-    /// A connection to a proxy that sends each request on.
-    #[cfg(feature = "https")]
-    pub(super) fn proxied(io: Box<dyn Io>) -> Self {
-        Self { io, is_proxied: true }
-    }
-}
-
-impl Connection for Dialled {
-    fn connected(&self) -> Connected {
-        Connected::new().proxy(self.is_proxied)
-    }
-}
-
-impl AsyncRead for Dialled {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_read(cx, buffer)
-    }
-}
-
-impl AsyncWrite for Dialled {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, bytes)
-    }
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
-    }
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffers: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, buffers)
-    }
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
     }
 }

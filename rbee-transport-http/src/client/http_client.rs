@@ -1,16 +1,14 @@
 //! [`HttpClient`]: requests to servers that a URL names.
 
-mod trust;
-mod url_connector;
-
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, header};
 use http_body_util::Full;
 use hyper_util::client::proxy::matcher::Matcher;
 
-use super::{Body, HttpError, connector::Connector, pool::Pool};
-pub use trust::Trust;
-pub(super) use url_connector::UrlConnector;
+use super::{
+    body::Body, connector::Connector, http_error::HttpError, pool::Pool, trust::Trust,
+    url_connector::UrlConnector,
+};
 
 /// Sends requests to servers that a URL names, over one pool of kept-alive connections: HTTP/1.1, plain or over TLS.
 /// Clones share the pool.

@@ -10,27 +10,10 @@ use hyper_util::{
     rt::{TokioExecutor, TokioTimer},
 };
 
-use super::{Body, connector::Connector};
+use super::{body::Body, connector::Connector, http_error::HttpError};
 
 /// How long an unused connection is kept. Shorter than servers keep it, so that it is rarely closed during a request.
 const IDLE: Duration = Duration::from_secs(45);
-
-/// An error of any type that can be sent to and shared with other threads.
-pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
-
-/// Why a request got no response, or only a part of it.
-#[derive(Debug, thiserror::Error)]
-pub enum HttpError {
-    /// No connection could be made, so nothing was sent.
-    #[error(transparent)]
-    Connect(BoxError),
-    /// The connection broke, or the bytes are not HTTP. The server may have acted on the request.
-    #[error(transparent)]
-    Broken(BoxError),
-    /// The body is larger than the caller's limit.
-    #[error("the body is larger than {0} bytes")]
-    TooLarge(usize),
-}
 
 /// The connections to one server, or to many. Clones share them.
 #[derive(Clone, Debug)]

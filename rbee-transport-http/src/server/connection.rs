@@ -21,7 +21,7 @@ use hyper_util::{
 use tokio::net::TcpStream;
 
 use super::{
-    Limits, connections::Connected, held_body::HeldBody, shutdown_signal::ShutdownSignal,
+    connections::Connected, held_body::HeldBody, limits::Limits, shutdown_signal::ShutdownSignal,
     tls::Acceptor, write_timeout::WriteTimeout,
 };
 use crate::dial::Io;

@@ -1,6 +1,7 @@
 //! A hive, exposed over HTTP.
 
 mod exposed;
+mod inbounds;
 mod models;
 mod owner;
 mod reach;

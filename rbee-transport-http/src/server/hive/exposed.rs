@@ -15,7 +15,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{models::Inbounds, owner::OwnerLease, reach::Reach};
+use super::{inbounds::Inbounds, owner::OwnerLease, reach::Reach};
 use crate::{
     server::{Lease, measurements},
     wire::{self, hive::WorkerAddress},

@@ -1,8 +1,7 @@
 //! The models on a hive's disk: downloaded, received from a sender, and served to others.
 
 use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -24,7 +23,11 @@ use rbee_core::{
 };
 use tokio::sync::mpsc;
 
-use super::{Inner, Shared, answer, mark, query, streams};
+use super::{
+    Inner, Shared, answer,
+    inbounds::{Inbound, Open, Sent},
+    mark, query, streams,
+};
 use crate::{
     server::{measurements, response},
     wire::hive::{Content, Model, Origin, Part, Provision, Want, provisioning},
@@ -40,60 +43,6 @@ const UNWRITTEN: usize = 2;
 const UNASKED: usize = 64;
 /// How long a part may wait for the previous one to be written, and how long its body may take.
 const PART_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// Models that are being sent to this hive, by the digest of their manifests.
-#[derive(Debug, Default)]
-pub(super) struct Inbounds(Mutex<BTreeMap<Digest, Weak<Inbound>>>);
-
-/// A model that is being sent.
-#[derive(Debug)]
-struct Inbound {
-    manifest: Manifest,
-    state: Mutex<Sent>,
-}
-
-#[derive(Debug, Default)]
-struct Sent {
-    /// The senders that can be asked for files; some may have gone.
-    senders: Vec<mpsc::Sender<Want>>,
-    /// Files that are being read.
-    open: BTreeMap<String, Open>,
-}
-
-/// A file that is being read.
-#[derive(Debug)]
-struct Open {
-    /// The offset of the next byte.
-    next: u64,
-    to: mpsc::Sender<Bytes>,
-    /// The sender that was asked for it.
-    asked: mpsc::Sender<Want>,
-}
-
-impl Inbounds {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Digest, Weak<Inbound>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn of(&self, manifest: Manifest) -> Arc<Inbound> {
-        let digest = manifest.digest();
-        let mut all = self.lock();
-        all.retain(|_, inbound| inbound.strong_count() > 0);
-        if let Some(inbound) = all.get(&digest).and_then(Weak::upgrade) {
-            return inbound;
-        }
-        let inbound = Arc::new(Inbound { manifest, state: Mutex::default() });
-        all.insert(digest, Arc::downgrade(&inbound));
-        inbound
-    }
-
-    fn get(&self, digest: &Digest) -> Result<Arc<Inbound>> {
-        self.lock().get(digest).and_then(Weak::upgrade).ok_or_else(|| {
-            let message = format!("no model {digest} is being sent to this hive");
-            Error::new(ErrorKind::NotFound, message)
-        })
-    }
-}
 
 impl Sent {
     /// Asks a sender for a file from this byte on; returns true if there is a sender.

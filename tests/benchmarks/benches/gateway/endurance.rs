@@ -70,7 +70,7 @@ async fn slow_readers(queen: &Middle) -> Result<()> {
         reader.write_all(&request).await?;
         readers.push(reader);
     }
-    let highest = min_loaded_elapsed(process).await?;
+    let highest = stable_memory(process).await?;
     println!("  unread      {highest:>8.1} MiB at most");
     let beside = Load::new(&whole("", 1, 100), queen.address).run(100).await?;
     println!("  meanwhile, an answer takes {:?} (median)", beside.first(0.5));
@@ -110,7 +110,7 @@ fn request(address: SocketAddr, tokens: usize) -> Vec<u8> {
 }
 
 /// Waits until the memory of the process no longer grows, and returns its maximum.
-async fn min_loaded_elapsed(process: Process) -> Result<f64> {
+async fn stable_memory(process: Process) -> Result<f64> {
     let (mut highest, mut grown, began) = (0.0, Instant::now(), Instant::now());
     while grown.elapsed() < QUIET && began.elapsed() < TIMEOUT {
         let now = mib(process)?;

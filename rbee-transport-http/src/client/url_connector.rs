@@ -21,12 +21,12 @@ use rustls::pki_types::ServerName;
 use tokio_rustls::TlsConnector;
 use tower_service::Service;
 
-use super::Trust;
+use super::trust::Trust;
 use crate::{
     client::{
         chain,
-        connector::{CONNECT_TIMEOUT, Dialled},
-        pool::BoxError,
+        dialled::{CONNECT_TIMEOUT, Dialled},
+        http_error::BoxError,
     },
     dial::Io,
 };
