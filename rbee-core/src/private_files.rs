@@ -116,7 +116,7 @@ fn close(path: &Path, directory: &File, open: &Open) -> Result<()> {
             return Err(has_files(path, open.mode));
         }
     }
-    tracing::info!(path = %path.display(), mode = %format_args!("{:04o}", open.mode), "removed the access of other users");
+    tracing::info!(path = %path.display(), mode = %format_args!("{:04o}", open.mode), "closed to other users");
     Ok(())
 }
 
