@@ -1,4 +1,4 @@
-//! What goes wrong with a hub.
+//! Failures of a hub.
 
 use std::{
     path::{Path, PathBuf},
@@ -76,7 +76,7 @@ pub(in crate::models) enum HubError {
     Abandoned,
 }
 
-/// What became of a damaged file.
+/// The text about a damaged file's new location.
 fn fate(kept: Option<&Path>) -> String {
     match kept {
         Some(kept) => format!("it is kept apart as {}", kept.display()),

@@ -1,4 +1,4 @@
-//! Requests to the hub and to where it sends us on to.
+//! Requests to the hub and to the targets of its redirects.
 
 use std::{
     io,
@@ -18,21 +18,21 @@ use crate::{
     models::disk::DiskError,
 };
 
-/// Hosts that one request may be sent on to, one after the other.
+/// The most redirects of one request.
 const MAX_REDIRECTS: usize = 8;
-/// The longest that the hub may ask us to wait; where it asks for more the download fails and says so.
+/// The longest wait that the hub may request; if it requests more, the download fails with that message.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
-/// The longest wait between tries.
+/// The longest wait between attempts.
 const MAX_BACKOFF: Duration = Duration::from_secs(60);
-/// How often somebody who waits looks whether they are still wanted.
+/// How often a waiting thread checks whether its download was abandoned.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// A try that failed.
+/// A failed attempt.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// Another try may succeed, not before so long where the server said so.
+    /// A retry may succeed, but not before this time has passed, if the server sent one.
     Again(HubError, Option<Duration>),
-    /// None will.
+    /// A retry cannot succeed.
     Final(Error),
 }
 
@@ -63,7 +63,7 @@ pub(super) fn agent(stall: Duration) -> Agent {
     config.build().into()
 }
 
-/// The part of an address that says who is spoken to: scheme, host and port.
+/// The origin of an address: scheme, host and port.
 fn origin(uri: &Uri) -> Option<(String, String, u16)> {
     let scheme = uri.scheme_str()?.to_ascii_lowercase();
     let usual = match scheme.as_str() {
@@ -74,14 +74,14 @@ fn origin(uri: &Uri) -> Option<(String, String, u16)> {
     Some((scheme, uri.host()?.to_ascii_lowercase(), uri.port_u16().unwrap_or(usual)))
 }
 
-/// Do these addresses have the same scheme, host and port?
+/// True if both addresses have the same scheme, host and port.
 pub(super) fn is_same_origin(one: &str, other: &str) -> bool {
     let origin_of = |address: &str| address.parse().ok().as_ref().and_then(origin);
     let one = origin_of(one);
     one.is_some() && one == origin_of(other)
 }
 
-/// Can others on the network read what is sent to this address?
+/// True if others on the network can read what is sent to this address.
 pub(super) fn is_readable_on_the_way(endpoint: &str) -> bool {
     let Some((scheme, host, _)) = endpoint.parse().ok().as_ref().and_then(origin) else {
         return true;
@@ -93,7 +93,7 @@ pub(super) fn is_readable_on_the_way(endpoint: &str) -> bool {
 
 pub(super) fn check_endpoint(endpoint: &str) -> Result<()> {
     let uri = endpoint.parse::<Uri>().ok();
-    // Somebody's name and password would be shown with every error.
+    // A user name and password in the address would be shown in every error.
     let fine = uri.is_some_and(|uri| {
         let plain = uri.authority().is_some_and(|authority| !authority.as_str().contains('@'));
         plain && origin(&uri).is_some() && uri.query().is_none()
@@ -108,13 +108,13 @@ pub(super) fn check_endpoint(endpoint: &str) -> Result<()> {
 }
 
 impl Shared {
-    /// Gets what is at this address from that byte on. The token is sent to the hub itself and to nobody else.
+    /// Requests the content of this address from that byte on. The token is sent only to the hub itself.
     pub(super) fn get(&self, url: &str, from: u64, what: &str) -> Result<Response<Body>, Failure> {
         let range = (from > 0).then(|| format!("bytes={from}-"));
         self.get_range(url, range.as_deref(), what)
     }
 
-    /// Gets these bytes of what is at this address; without a range the whole.
+    /// Requests these bytes of the content of this address; all of it without a range.
     pub(super) fn get_range(
         &self,
         url: &str,
