@@ -2,11 +2,11 @@
 //!
 //! ```text
 //! <store>/models/<digest>/record.json, files/…   copies, by the digest of their manifest
-//! <store>/hub/<key>.json                         records of models that lie in the hub's cache
-//! <store>/parts/<digest>/record.json, files/…    copies under way
-//! <store>/damaged/…                              what was found out to be damaged
-//! <store>/trash/…                                what is being removed
-//! <store>/used/<key>                             when a model was last used: the file's time
+//! <store>/hub/<key>.json                         records of models in the hub's cache
+//! <store>/parts/<digest>/record.json, files/…    unfinished copies
+//! <store>/damaged/…                              damaged files
+//! <store>/trash/…                                files that are being removed
+//! <store>/used/<key>                             the time of a model's last use: the file's time
 //! <store>/locks/…                                locks, empty files
 //! ```
 //!

@@ -149,7 +149,7 @@ impl Shared {
         Err(redirect("ever another place").into())
     }
 
-    /// What a request that got no answer means.
+    /// The failure for a request that got no answer.
     pub(super) fn failed(&self, error: ureq::Error, what: &str) -> Failure {
         let what = what.to_owned();
         match error {
@@ -171,7 +171,7 @@ impl Shared {
         }
     }
 
-    /// What an answer means that is not what was asked for.
+    /// The failure for an answer with an error status.
     pub(super) fn refused(&self, response: &Response<Body>, what: &str, page: &str) -> Failure {
         let (status, headers) = (response.status().as_u16(), response.headers());
         let code = headers.get("x-error-code").and_then(|code| code.to_str().ok()).unwrap_or("");
@@ -183,7 +183,7 @@ impl Shared {
                 false => HubError::NeedsToken { what, page },
             }
             .into(),
-            // A hub does not tell strangers that something private is there.
+            // A hub hides the existence of private repositories from strangers.
             (401, _) if !has_token => HubError::MissingOrPrivate { what }.into(),
             (401, "RepoNotFound") | (404 | 410, _) => HubError::Missing { what }.into(),
             (401, _) => HubError::BadToken { what }.into(),
@@ -204,8 +204,8 @@ impl Shared {
         }
     }
 
-    /// Tries until it succeeds, or fails for good, or has failed too often one after the other. A try says by the
-    /// number that it is given back whether anything has come further.
+    /// Retries until the operation succeeds, fails permanently, or has failed too often in a row. The operation updates
+    /// the number that it gets; a changed number means progress.
     pub(super) fn persist<T>(
         &self,
         abandoned: &AtomicBool,
@@ -234,7 +234,7 @@ impl Shared {
     }
 }
 
-/// Waits, and gives up at once where nobody wants it any more.
+/// Waits, and stops at once if the download is abandoned.
 pub(super) fn pause(wait: Duration, abandoned: &AtomicBool) -> Result<(), HubError> {
     let until = Instant::now() + wait;
     loop {
@@ -249,13 +249,13 @@ pub(super) fn pause(wait: Duration, abandoned: &AtomicBool) -> Result<(), HubErr
     }
 }
 
-/// In seconds; a date is not worth a parser, so it counts as none.
+/// The delay in seconds; a date counts as no delay.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let seconds = headers.get("retry-after")?.to_str().ok()?.trim().parse().ok()?;
     Some(Duration::from_secs(seconds))
 }
 
-/// The address that a redirection leads to.
+/// The target address of a redirect.
 fn resolve(base: &Uri, location: &str) -> Option<Uri> {
     let scheme = base.scheme_str()?;
     let authority = base.authority()?.as_str();
@@ -270,7 +270,7 @@ fn resolve(base: &Uri, location: &str) -> Option<Uri> {
     without_fragment.parse().ok().filter(|uri| origin(uri).is_some())
 }
 
-/// The path of a file as it stands in a URL.
+/// The path of a file, encoded for a URL.
 pub(super) fn encode(path: &str) -> String {
     path.bytes().fold(String::with_capacity(path.len()), |mut url, byte| {
         match byte {
