@@ -126,7 +126,7 @@ pub struct Settings {
     pub probe_interval: Duration,
     /// How long a hive may take to answer. 5 seconds.
     pub probe_timeout: Duration,
-    /// How long a hive may be offline before its jobs fail over and its workers are removed. 45 seconds.
+    /// How long a hive may be offline before its jobs fail over and the queen forgets its workers. 45 seconds.
     pub hive_lost_after: Duration,
     /// How long the store keeps this queen's rows for it without a heartbeat. 30 seconds.
     pub owner_lease: Duration,

@@ -139,7 +139,7 @@ impl InProcessHive {
     pub fn adopt(&self, worker: Arc<dyn Worker>) -> Arc<dyn Worker> {
         let id = worker.info().id;
         let mut known = None;
-        // The result is ignored: a loaded worker needs only the memory that the model takes.
+        // It may be missing in the store: a worker that has loaded its model does not need the files any more.
         let in_use =
             self.store.as_ref().and_then(|store| store.open_model(&worker.info().model).ok()?);
         let adopted = self.shared.change(|state| match state.workers.get(&id) {

@@ -114,7 +114,7 @@ pub(super) fn panicked(panic: &(dyn Any + Send)) -> Error {
         .downcast_ref::<&str>()
         .copied()
         .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("without a word");
+        .unwrap_or("without a message");
     Error::new(ErrorKind::WorkerFault, format!("the worker factory panicked: {words}"))
 }
 
