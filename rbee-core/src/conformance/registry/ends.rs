@@ -1,4 +1,4 @@
-//! How jobs end, and what is left of them.
+//! The ends of jobs, and the data that stays.
 
 use super::{Subject, samples::*};
 use crate::{
@@ -8,7 +8,7 @@ use crate::{
     registry::Change,
 };
 
-/// Nothing that comes after it changes the job.
+/// No later change has an effect on the job.
 pub async fn the_first_end_stays(store: &dyn Subject) {
     let registry = store.handle().await;
     let epoch = open(store, &*registry, "a").await.epoch;
@@ -44,7 +44,7 @@ pub async fn the_first_end_stays(store: &dyn Subject) {
     assert_eq!(restart(store, registry).await, [], "a job that has ended is nobody's to run");
 }
 
-/// With all that belongs to it.
+/// With all its fields.
 pub async fn every_outcome_comes_back(store: &dyn Subject) {
     let registry = store.handle().await;
     let epoch = open(store, &*registry, "a").await.epoch;
@@ -87,7 +87,7 @@ pub async fn every_outcome_comes_back(store: &dyn Subject) {
             assert_eq!(
                 details(&ended.outcome),
                 details(&outcome),
-                "an error must come back with all that it says"
+                "an error must come back with all its fields"
             );
         }
         let expected = EndedJob {
@@ -117,7 +117,7 @@ pub async fn every_outcome_comes_back(store: &dyn Subject) {
     );
 }
 
-/// Request and output, each by its own wish, at the end and not before.
+/// Request and output are erased independently, at the end and not earlier.
 pub async fn what_may_not_be_kept_is_erased(store: &dyn Subject) {
     let registry = store.handle().await;
     let epoch = open(store, &*registry, "a").await.epoch;
@@ -170,12 +170,12 @@ pub async fn what_may_not_be_kept_is_erased(store: &dyn Subject) {
         );
         assert_eq!(
             found.output_kept, keep_output,
-            "with keep_output {keep_output} the record must say whether the answer was kept"
+            "with keep_output {keep_output} the record must state if the answer was kept"
         );
     }
 }
 
-/// A store that cannot keep ends while it fails says so, and is asked nothing more.
+/// A store that cannot keep ends while it fails returns an error, and is not asked again.
 pub async fn ends_that_are_kept_are_recorded_by_whoever_takes_over(store: &dyn Subject) {
     let old = store.handle().await;
     let epoch = open(store, &*old, "a").await.epoch;

@@ -1,4 +1,4 @@
-//! A job from its queueing to its answer.
+//! A job from its submission to its answer.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::{
     registry::{Change, JobOutline, JobRecord},
 };
 
-/// Every column of it, and its request to the last bit.
+/// With every column, and its unchanged request.
 pub async fn a_job_comes_back_whole(store: &dyn Subject) {
     let registry = store.handle().await;
     let epoch = open(store, &*registry, "a").await.epoch;
@@ -50,7 +50,7 @@ pub async fn a_job_comes_back_whole(store: &dyn Subject) {
     );
 }
 
-/// By their stored order, not by when they were recorded.
+/// By their stored order, not by the time when they were recorded.
 pub async fn jobs_come_back_in_the_order_of_the_queue(store: &dyn Subject) {
     let registry = store.handle().await;
     let epoch = open(store, &*registry, "a").await.epoch;
@@ -105,7 +105,7 @@ pub async fn an_attempt_is_recorded(store: &dyn Subject) {
     );
 }
 
-/// At the end of what is stored; one that comes late, twice or too early does nothing.
+/// Only at the end of the stored token chunks; a late, repeated or early change has no effect.
 pub async fn pieces_are_written_only_where_they_belong(store: &dyn Subject) {
     let registry = store.handle().await;
     let epoch = open(store, &*registry, "a").await.epoch;
@@ -142,7 +142,7 @@ pub async fn pieces_are_written_only_where_they_belong(store: &dyn Subject) {
     assert_eq!(found.pieces, expected, "the pieces must come back after a restart");
 }
 
-/// They say which worker the answer can be continued on.
+/// They determine which workers can continue the answer.
 pub async fn numerics_stay_once_pieces_are_stored(store: &dyn Subject) {
     let registry = store.handle().await;
     let epoch = open(store, &*registry, "a").await.epoch;
@@ -166,7 +166,7 @@ pub async fn numerics_stay_once_pieces_are_stored(store: &dyn Subject) {
     );
 }
 
-/// A caller that did not hear the answer may ask again.
+/// A caller that did not receive the answer may retry.
 pub async fn a_job_that_is_queued_twice_stays_as_it_is(store: &dyn Subject) {
     let registry = store.handle().await;
     let epoch = open(store, &*registry, "a").await.epoch;
@@ -182,7 +182,7 @@ pub async fn a_job_that_is_queued_twice_stays_as_it_is(store: &dyn Subject) {
     );
 }
 
-/// Each end that is not in good order, while the job runs, until more of its answer is recorded.
+/// Each unclean end while the job runs is counted, until more of its answer is recorded.
 pub async fn ends_of_a_queen_are_counted_while_a_job_runs(store: &dyn Subject) {
     let registry = store.handle().await;
     let mut epoch = open(store, &*registry, "a").await.epoch;
@@ -200,7 +200,7 @@ pub async fn ends_of_a_queen_are_counted_while_a_job_runs(store: &dyn Subject) {
             "a job that is taken over while it runs must have one more restart"
         );
     }
-    // The next queen puts it back first: it does not run, so nothing is counted.
+    // The next queen requeues it first: it does not run, so nothing is counted.
     record(&*registry, epoch, &[Change::JobRequeued { job: id, attempts: 1 }]).await;
     let found = open(store, &*registry, "a").await;
     epoch = found.epoch;
@@ -208,12 +208,12 @@ pub async fn ends_of_a_queen_are_counted_while_a_job_runs(store: &dyn Subject) {
     record(&*registry, epoch, &[running(id, 2, AT, "one"), tokens(id, 0, &["a"])]).await;
     let restarts = stored_one(&*registry, id).await.restarts;
     assert_eq!(restarts, 0, "restarts must be counted anew once more is recorded");
-    registry.release(epoch).await.expect("a life that is alive can be released");
+    registry.release(epoch).await.expect("a current run can be released");
     let found = open(store, &*registry, "a").await;
     let job = &found.jobs[0];
     assert_eq!(
         (job.status.state(), job.attempts, job.restarts),
         (JobState::Queued, 1, 0),
-        "a queen that ends in good order must leave its jobs queued, without the attempt under way"
+        "a queen that ends cleanly must leave its jobs queued, without the attempt under way"
     );
 }

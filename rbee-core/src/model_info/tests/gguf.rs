@@ -1,4 +1,4 @@
-//! GGUF files, written by hand.
+//! GGUF files that the tests write.
 
 use std::{
     fs,
@@ -207,7 +207,7 @@ fn tensors_that_lie_on_one_another_or_outside_are_refused() {
     assert!(none.contains("has no tensors"), "{none}");
     let nameless = said(Gguf::default().tensor("x", &[1], 0, 4));
     assert!(nameless.contains("no general.architecture"), "{nameless}");
-    // A type from the future is no reason to refuse, as long as the file is whole.
+    // An unknown type from a later version is no reason for a refusal, as long as the file is complete.
     ModelInfo::read(Gguf::llama().tensor("x", &[4], 4_000, 32).write(&path)).unwrap();
 }
 
