@@ -134,7 +134,7 @@ impl Subject {
 
     async fn busy(&self) -> u32 {
         let health = bounded("health", self.worker.health()).await;
-        health.unwrap_or_else(|error| panic!("the worker does not report its health: {error:?}")).busy
+        health.unwrap_or_else(|error| panic!("health failed: {error:?}")).busy
     }
 }
 

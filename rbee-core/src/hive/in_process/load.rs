@@ -83,7 +83,7 @@ impl Load {
         }
         self.force.cancel();
         if timeout(FORCED, ended(&mut self.outcome)).await.is_err() {
-            tracing::warn!("a load does not end although it was stopped; its worker will be dropped");
+            tracing::warn!("a stopped load does not end; its worker will be dropped");
         }
     }
 
