@@ -246,7 +246,7 @@ impl Error {
         self
     }
 
-    /// Puts what was being done before the message: `context: message`. The client's message stays as it is.
+    /// Adds the operation in front of the message: `context: message`. The client's message stays as it is.
     pub fn context(mut self, context: impl fmt::Display) -> Self {
         let inner = Arc::make_mut(&mut self.0);
         inner.message = format!("{context}: {}", inner.message).into();
@@ -268,9 +268,9 @@ impl Error {
         self.0.client_message.as_deref()
     }
 
-    /// The error as a tenant may read it: kind and time to come back, and the message that was written for the client, or
-    /// else the [summary](ErrorKind::summary) of the kind. A parameter is named only beside a message for the client. This
-    /// is the one place that decides what a tenant reads of an error.
+    /// The error as a tenant may read it: the kind, the time of the next retry, and the message for the client, or else
+    /// the [summary](ErrorKind::summary) of the kind. It has a parameter only together with a message for the client.
+    /// This is the only function that decides which parts of an error a tenant reads.
     pub fn redacted(&self) -> Self {
         let own = self.0.client_message.clone();
         let has_own = own.is_some();
@@ -285,17 +285,17 @@ impl Error {
         }))
     }
 
-    /// The parameter of the request that is at fault, where it is one.
+    /// The parameter of the request that is at fault, if any.
     pub fn param(&self) -> Option<&str> {
         self.0.param.as_deref()
     }
 
-    /// When a new try can succeed, where that is known.
+    /// The time after which a retry can succeed, if known.
     pub fn retry_after(&self) -> Option<Duration> {
         self.0.retry_after
     }
 
-    /// How many bytes would have to be free that are not, where that is the trouble and is known.
+    /// The missing free bytes, if a lack of memory or disk space is the cause and the number is known.
     pub fn short_bytes(&self) -> Option<u64> {
         self.0.short_bytes
     }

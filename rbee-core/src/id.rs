@@ -182,7 +182,7 @@ pub struct LeaseId(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Ticket(pub u64);
 
-/// One life of a queen at its store. Grows with every opening; what an older one writes is refused.
+/// One run of a queen at its store. Grows with every opening; writes of an older run are refused.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
 )]

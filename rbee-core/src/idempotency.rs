@@ -98,7 +98,7 @@ impl FromStr for Idempotency {
             Some(Self { key: key.into(), part, fingerprint })
         });
         parsed.ok_or_else(|| {
-            Error::new(ErrorKind::Storage, format!("{text:?} is no stored idempotency key"))
+            Error::new(ErrorKind::Storage, format!("{text:?} is not a stored idempotency key"))
         })
     }
 }

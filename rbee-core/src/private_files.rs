@@ -127,7 +127,7 @@ fn is_own(directory: &File, name: &str, user: u32) -> Result<(), String> {
     use rustix::fs::{AtFlags, FileType, statat};
 
     let found = statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)
-        .map_err(|cause| format!("cannot be looked at: {cause}"))?;
+        .map_err(|cause| format!("cannot be checked: {cause}"))?;
     if found.st_uid != user {
         return Err(format!("belongs to user {}", found.st_uid));
     }

@@ -54,7 +54,7 @@ impl TenantLimits {
     /// The most models or priorities that can be listed.
     const MOST_NAMES: usize = 256;
 
-    /// These limits, and the others where none is set here. The weight is not a limit, and stays.
+    /// These limits, and `others` for those that are not set here. The weight is not a limit, and stays.
     ///
     /// ```
     /// use rbee_core::tenant::TenantLimits;
@@ -145,7 +145,7 @@ pub struct ApiKey {
 pub struct TenantView {
     /// Its name.
     pub id: TenantId,
-    /// Its limits: its own ones, and the default limits where it has none.
+    /// Its limits: its own ones, and the default limits for those that it does not set.
     pub limits: Arc<TenantLimits>,
     /// Tokens it has used today (UTC).
     pub used_today: u64,

@@ -88,7 +88,9 @@ impl<'a> Events<'a> {
                 line: error.marker().line(),
                 message: format!("this is not YAML: {}", error.info()),
             }),
-            None => Err(Malformed { line: self.line, message: "the document breaks off".into() }),
+            None => {
+                Err(Malformed { line: self.line, message: "the document ends too early".into() })
+            }
         }
     }
 }

@@ -85,7 +85,7 @@ impl Utf8 {
 /// The reason why tokens and bytes of an earlier attempt do not match.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum ResumeFault {
-    #[error("a stop text ends at token {at} of {tokens}; a stream that has ended cannot go on")]
+    #[error("a stop text ends at token {at} of {tokens}; a stream that has ended cannot continue")]
     AfterTheEnd { at: usize, tokens: usize },
     #[error(
         "{said} bytes of text; the tokens make at most {most}, and it must end between characters"

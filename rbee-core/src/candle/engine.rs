@@ -169,7 +169,7 @@ impl Handle {
         if self.busy.swap(true, Ordering::AcqRel) {
             return Err(Error::new(
                 ErrorKind::WorkerBusy,
-                "the worker has 1 slot, and a run is under way",
+                "the worker has 1 slot, and a run is active",
             ));
         }
         let slot = Slot(self.busy.clone());

@@ -43,7 +43,7 @@ impl CandleFactory {
             _ => Err(Error::new(
                 ErrorKind::Unsupported,
                 format!(
-                    "model {} is to be loaded on devices {:?}; candle loads it on one",
+                    "model {} was ordered on devices {:?}; candle supports one device",
                     spec.model, spec.devices
                 ),
             )),
@@ -88,7 +88,7 @@ impl WorkerFactory for CandleFactory {
             && at.is_dir()
             && !at.join("config.json").is_file()
         {
-            let message = format!("{} is no model: it has no config.json", at.display());
+            let message = format!("{} is not a model: it has no config.json", at.display());
             return Err(Error::new(ErrorKind::ModelNotFound, message));
         }
         crate::hive::files_of(model, path).await

@@ -19,7 +19,7 @@ pub(super) enum LoadFault {
     DeviceMemory { device: String, source: candle_core::Error },
     #[error("{what}")]
     Option { what: String },
-    #[error("loading was given up")]
+    #[error("loading was stopped")]
     GivenUp,
     #[error("the engine could not start: {source}")]
     Engine { source: Box<dyn std::error::Error + Send + Sync> },

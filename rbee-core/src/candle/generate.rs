@@ -59,9 +59,7 @@ impl Plan {
         let limit = sampling.max_tokens.map_or(room, |most| room.min(most as usize));
         if resume.tokens.len() > limit {
             let count = resume.tokens.len();
-            return Err(invalid(format!(
-                "resume has {count} tokens; this run has room for {limit}"
-            )));
+            return Err(invalid(format!("resume has {count} tokens; this run allows {limit}")));
         }
         if let Some(bad) = resume.tokens.iter().find(|token| **token as usize >= vocab) {
             return Err(invalid(format!(

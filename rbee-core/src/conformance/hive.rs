@@ -265,7 +265,7 @@ impl Suite {
             );
         }
         let worker = bounded("worker", self.hive.worker(id)).await;
-        must!(worker.is_err(), "after shutdown worker {id} is still given out");
+        must!(worker.is_err(), "after shutdown worker {id} is still returned");
         self.ok("a second shutdown", self.hive.shutdown(GRACE)).await;
     }
 }

@@ -177,24 +177,27 @@ fn check_assign(ask: &Ask, cluster: &ClusterView, id: WorkerId, name: &str) {
 
 fn check_spawn(ask: &Ask, cluster: &ClusterView, id: &HiveId, spec: &WorkerSpec, name: &str) {
     let Some(hive) = cluster.hive(id) else {
-        panic!("{name}: a worker is to start on hive {id}, which does not exist");
+        panic!("{name}: the decision starts a worker on hive {id}, which does not exist");
     };
-    assert!(hive.online, "{name}: a worker is to start on hive {id}, which is offline");
+    assert!(hive.online, "{name}: the decision starts a worker on hive {id}, which is offline");
     assert!(
         !ask.refused.contains_key(id),
-        "{name}: a worker is to start on hive {id}, which has refused to"
+        "{name}: the decision starts a worker on hive {id}, which has refused to"
     );
     let (model, wanted) = (&spec.model, &ask.job.model);
     assert!(
         model == wanted,
-        "{name}: a worker is to start with model {model}; the job needs {wanted}"
+        "{name}: the decision starts a worker with model {model}; the job needs {wanted}"
     );
-    assert!(spec.slots > 0, "{name}: a worker is to start with no slots; allowed is at least 1");
+    assert!(
+        spec.slots > 0,
+        "{name}: the decision starts a worker with no slots; allowed is at least 1"
+    );
     let devices: BTreeSet<u32> = spec.devices.iter().copied().collect();
     let known = |index: &u32| hive.devices.iter().any(|device| device.index == *index);
     assert!(
         devices.len() == spec.devices.len() && devices.iter().all(known),
-        "{name}: a worker is to start on devices {:?} of hive {id}; it has {:?}",
+        "{name}: the decision starts a worker on devices {:?} of hive {id}; it has {:?}",
         spec.devices,
         hive.devices
     );
@@ -203,18 +206,18 @@ fn check_spawn(ask: &Ask, cluster: &ClusterView, id: &HiveId, spec: &WorkerSpec,
 fn check_evict(cluster: &ClusterView, hive: &HiveId, evict: &[WorkerId], name: &str) {
     let mut seen = BTreeSet::new();
     for id in evict {
-        assert!(seen.insert(id), "{name}: worker {id} is to be stopped twice");
+        assert!(seen.insert(id), "{name}: the decision stops worker {id} twice");
         let Some(worker) = cluster.worker(*id) else {
-            panic!("{name}: worker {id} is to be stopped, which does not exist");
+            panic!("{name}: the decision stops worker {id}, which does not exist");
         };
         let home = &worker.info.hive;
         assert!(
             home == hive,
-            "{name}: worker {id} of hive {home} is to be stopped to make room on hive {hive}"
+            "{name}: the decision stops worker {id} of hive {home} for a worker on hive {hive}"
         );
         assert!(
             worker.is_evictable(),
-            "{name}: worker {id} is to be stopped, which is busy, pinned or on its way: {worker:?}"
+            "{name}: the decision stops worker {id}, which is busy, pinned or not ready: {worker:?}"
         );
     }
 }

@@ -95,7 +95,7 @@ impl Pipeline {
                         matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None));
                     if !plain || place.contains(['\\', ':']) {
                         let what = format!(
-                            "the path of a module is {:?}; allowed are names of directories beside it",
+                            "the path of a module is {:?}; allowed are names of directories next to it",
                             shown(place)
                         );
                         return Err(FileFault::defect(&modules_path, what));

@@ -148,7 +148,7 @@ impl Reader<'_> {
             None if self.size > MAX_HEADER_BYTES => Err(self
                 .defect(format!("its header has more than the {MAX_HEADER_BYTES} bytes allowed"))),
             None => Err(self.defect(format!(
-                "its header goes on past the end of the file of {} bytes: it was cut off or is damaged",
+                "its header continues past the end of the file of {} bytes: it was cut off or is damaged",
                 self.size
             ))),
         }
@@ -232,7 +232,7 @@ impl Reader<'_> {
             let kind = self.u32()?;
             let value = self.value(&key, kind, 0)?;
             if values.insert(key.clone(), value).is_some() {
-                return Err(self.defect(format!("value {} stands there twice", shown(key))));
+                return Err(self.defect(format!("value {} is listed twice", shown(key))));
             }
         }
         let mut tensors = Vec::new();

@@ -66,7 +66,7 @@ impl WeightFiles {
                 let found = checkpoint.tensors.get(tensor);
                 if found.is_none_or(|entry| !checkpoint.shards[entry.shard].0.ends_with(shard)) {
                     let what = format!(
-                        "weight_map puts {} into {shard:?}; it is not there",
+                        "weight_map puts {} into {shard:?}; it does not exist",
                         shown(tensor)
                     );
                     return Err(FileFault::defect(&index, what));
@@ -117,7 +117,7 @@ fn shards(index: &Path) -> Found<(Vec<String>, BTreeMap<String, String>)> {
         let odd = |c: char| matches!(c, '/' | '\\' | ':') || c.is_control();
         if !plain || name.contains(odd) || !name.ends_with(".safetensors") {
             let what = format!(
-                "weight_map names the file {:?}; allowed are names of .safetensors files beside it",
+                "weight_map names the file {:?}; allowed are names of .safetensors files next to it",
                 shown(name)
             );
             return Err(FileFault::defect(index, what));
@@ -152,7 +152,7 @@ impl<'de> Deserialize<'de> for Header {
                 pairs.sort_by(|a, b| a.0.cmp(&b.0));
                 if let Some(pair) = pairs.windows(2).find(|pair| pair[0].0 == pair[1].0) {
                     let name = shown(&pair[0].0);
-                    return Err(A::Error::custom(format!("tensor {name} stands there twice")));
+                    return Err(A::Error::custom(format!("tensor {name} is listed twice")));
                 }
                 Ok(Header(pairs))
             }

@@ -151,7 +151,9 @@ enum StoreError {
     Busy { file: String },
     #[error("the model has no file {0:?}")]
     NoFile(String),
-    #[error("of the model's file {file:?} {there} bytes are there; it cannot go on at byte {at}")]
+    #[error(
+        "of the model's file {file:?} {there} bytes are there; it cannot continue at byte {at}"
+    )]
     Gap { file: String, there: u64, at: u64 },
     #[error("of the model's file {file:?} {there} bytes are there; it should have {bytes}")]
     Short { file: String, there: u64, bytes: u64 },
@@ -163,7 +165,7 @@ enum StoreError {
         kept.display()
     )]
     Damaged { model: ModelRef, file: String, found: String, expected: String, kept: PathBuf },
-    #[error("the source of model {model} gave nothing of its file {file:?} for {after} s")]
+    #[error("the source of model {model} delivered nothing of its file {file:?} for {after} s")]
     Stalled { model: ModelRef, file: String, after: u64 },
     #[error(
         "model {model} needs {needed} more bytes of disk below {}; {free} are free, of which {head_room} must stay so \
@@ -194,7 +196,7 @@ enum StoreError {
     Ended(ModelRef),
     #[error("the fetching of model {0} panicked")]
     Panicked(ModelRef),
-    #[error("another process fetches model {model}, and has not come further for {after} s")]
+    #[error("another process fetches model {model}, and has made no progress for {after} s")]
     OtherStalled { model: ModelRef, after: u64 },
     #[error("{} is not a model: {why}", path.display())]
     NoModel { path: PathBuf, why: &'static str },
@@ -231,7 +233,7 @@ impl From<StoreError> for Error {
         };
         let for_client = match &error {
             StoreError::TenantBudget { bytes, budget, .. } => Some(format!(
-                "there is no room for a model of {bytes} bytes: models that are named by reference may take {budget} \
+                "there is no space for a model of {bytes} bytes: models that are named by reference may take {budget} \
                  bytes in all, less those in use; ask for one from the list of models"
             )),
             _ => None,

@@ -208,7 +208,7 @@ impl Registry for SqliteRegistry {
     async fn open(&self, queen: &QueenId, lease: Duration) -> Result<Snapshot> {
         let queen = queen.clone();
         let message = |reply| Message::Open { queen, lease, reply };
-        self.ask("begin a life in", message).await
+        self.ask("begin a run in", message).await
     }
 
     async fn record(&self, epoch: Epoch, changes: &[Change]) -> Result<()> {
@@ -230,7 +230,7 @@ impl Registry for SqliteRegistry {
 
     async fn release(&self, epoch: Epoch) -> Result<()> {
         let message = |reply| Message::Release { epoch, reply };
-        self.ask("release a life in", message).await
+        self.ask("release a run in", message).await
     }
 
     async fn keep_ends(&self, epoch: Epoch, ends: &[Change]) -> Result<()> {
@@ -238,11 +238,11 @@ impl Registry for SqliteRegistry {
         let mut lives = writer::lock(&self.lives);
         let Some(life) = lives.get_mut(&epoch) else {
             let message =
-                "no ends of jobs can be kept beside the database: there are no file locks here";
+                "ends of jobs cannot be kept next to the database: there are no file locks here";
             return Err(crate::error::Error::new(crate::error::ErrorKind::Unsupported, message));
         };
         let kept = if ends.is_empty() { life.ends.clear() } else { life.ends.keep(ends) };
-        kept.map_err(|error| Fault::from(error).during("keep ends of jobs beside", &self.path))
+        kept.map_err(|error| Fault::from(error).during("keep ends of jobs next to", &self.path))
     }
 
     async fn jobs(&self, filter: &JobFilter) -> Result<Vec<JobRecord>> {

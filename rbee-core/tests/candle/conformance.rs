@@ -278,10 +278,10 @@ async fn every_worker_that_makes_wrong_vectors_is_caught() {
         (Fault::NeverFree, "a slot was not free"),
         (Fault::WrongKindForLength, "a text longer than context_tokens"),
         (Fault::WrongKindForEmbedding, "text that the worker cannot generate"),
-        (Fault::VectorsInAnotherOrder, "has another vector beside others"),
-        (Fault::OneVectorTooFew, "so many vectors for so many texts"),
-        (Fault::VectorsLeanOnEachOther, "has another vector beside others"),
-        (Fault::NotANumber, "something in it that is no number"),
+        (Fault::VectorsInAnotherOrder, "has another vector among others"),
+        (Fault::OneVectorTooFew, "one vector for each text"),
+        (Fault::VectorsLeanOnEachOther, "has another vector among others"),
+        (Fault::NotANumber, "contains a value that is not a number"),
     ] {
         let sentence = caught(encoder().await, fault).await;
         let sentence = sentence.unwrap_or_else(|| panic!("{fault:?} was not caught"));

@@ -229,7 +229,7 @@ fn an_eviction_of_the_wrong_worker_is_caught() {
     );
     caught(
         &evicting("elsewhere", move |hive, w| !here(hive, w) && w.is_evictable()),
-        "to make room on hive",
+        "for a worker on hive",
     );
 }
 

@@ -28,7 +28,7 @@ impl Suite {
             self.first_report(events).await;
         }
         for events in &mut both {
-            self.must_live(events, "beside another of the same queen").await;
+            self.must_live(events, "next to another of the same queen").await;
         }
     }
 

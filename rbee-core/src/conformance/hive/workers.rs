@@ -33,7 +33,7 @@ impl Suite {
             None => must!(false, "worker {id} was spawned and is not reported"),
         }
         let again = self.ok("worker", self.hive.worker(id)).await;
-        must!(again.info() == info, "worker {id} is given out as {:?}", again.info());
+        must!(again.info() == info, "worker {id} is returned as {:?}", again.info());
         self.stop(id).await;
         let after = self.report().await.rev;
         must!(after > report.rev, "the revision is {after} before and after a stop");
@@ -125,7 +125,7 @@ impl Suite {
 
     async fn must_not_be_found(&self, id: WorkerId, after: &str) {
         match bounded("worker", self.hive.worker(id)).await {
-            Ok(_) => must!(false, "worker {id} is still given out after {after}"),
+            Ok(_) => must!(false, "worker {id} is still returned after {after}"),
             Err(error) => must!(
                 error.kind() == ErrorKind::NotFound,
                 "asked for worker {id} after {after}, the hive says {}, not NOT_FOUND",

@@ -41,7 +41,7 @@ pub async fn the_first_end_stays(store: &dyn Subject) {
             "a job that has ended must stay as it is, also after {change:?}"
         );
     }
-    assert_eq!(restart(store, registry).await, [], "a job that has ended is nobody's to run");
+    assert_eq!(restart(store, registry).await, [], "a job that has ended must not run again");
 }
 
 /// With all its fields.
@@ -138,7 +138,7 @@ pub async fn what_may_not_be_kept_is_erased(store: &dyn Subject) {
             live.request.is_some() && live.pieces.len() == 2,
             "request and output of a live job must be kept"
         );
-        assert!(!live.output_kept, "the answer of a live job is not whole");
+        assert!(!live.output_kept, "the answer of a live job is not complete");
         let end = Change::JobEnded {
             job: job.id,
             outcome: complete(1, 2),
@@ -161,7 +161,7 @@ pub async fn what_may_not_be_kept_is_erased(store: &dyn Subject) {
         let expected = if keep_output { pieces(&["a", "b"]) } else { Vec::new() };
         assert_eq!(
             found.pieces, expected,
-            "with keep_output {keep_output} the pieces must be kept or erased"
+            "with keep_output {keep_output} the token chunks must be kept or erased"
         );
         assert_eq!(
             found.vectors,

@@ -130,16 +130,16 @@ pub async fn pieces_are_written_only_where_they_belong(store: &dyn Subject) {
             expected.extend(pieces(words));
         }
         let found = stored_one(&*registry, id).await;
-        assert_eq!(found.pieces, expected, "after {words:?} at {at} the wrong pieces are stored");
+        assert_eq!(found.pieces, expected, "after {words:?} at {at} the wrong chunks are stored");
         assert_eq!(
             found.tokens_generated as usize,
             expected.len(),
-            "the tokens of a live job are its pieces"
+            "the tokens of a live job are its token chunks"
         );
     }
     let found = restart(store, registry).await.pop();
     let found = found.expect("a running job must come back");
-    assert_eq!(found.pieces, expected, "the pieces must come back after a restart");
+    assert_eq!(found.pieces, expected, "the chunks must come back after a restart");
 }
 
 /// They determine which workers can continue the answer.
@@ -154,7 +154,7 @@ pub async fn numerics_stay_once_pieces_are_stored(store: &dyn Subject) {
     assert_eq!(
         numerics.as_deref(),
         Some("two"),
-        "while no piece is stored the numerics of the last worker count"
+        "while no token chunk is stored the numerics of the last worker count"
     );
     let changes = [tokens(job.id, 0, &["a"]), running(job.id, 3, AT, "three")];
     record(&*registry, epoch, &changes).await;
@@ -162,7 +162,7 @@ pub async fn numerics_stay_once_pieces_are_stored(store: &dyn Subject) {
     assert_eq!(
         numerics.as_deref(),
         Some("two"),
-        "the numerics of the worker that gave the first pieces must stay"
+        "the numerics of the worker of the first token chunks must stay"
     );
 }
 
@@ -207,13 +207,13 @@ pub async fn ends_of_a_queen_are_counted_while_a_job_runs(store: &dyn Subject) {
     assert_eq!(found.jobs[0].restarts, 2, "a job that waits must have no more restarts");
     record(&*registry, epoch, &[running(id, 2, AT, "one"), tokens(id, 0, &["a"])]).await;
     let restarts = stored_one(&*registry, id).await.restarts;
-    assert_eq!(restarts, 0, "restarts must be counted anew once more is recorded");
+    assert_eq!(restarts, 0, "restarts must be 0 again once more is recorded");
     registry.release(epoch).await.expect("a current run can be released");
     let found = open(store, &*registry, "a").await;
     let job = &found.jobs[0];
     assert_eq!(
         (job.status.state(), job.attempts, job.restarts),
         (JobState::Queued, 1, 0),
-        "a queen that ends cleanly must leave its jobs queued, without the attempt under way"
+        "a queen that ends cleanly must leave its jobs queued, without the current attempt"
     );
 }

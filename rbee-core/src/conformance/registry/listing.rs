@@ -102,12 +102,12 @@ pub async fn text_is_listed_only_where_it_is_asked_for(store: &dyn Subject) {
     assert_eq!(
         list(&*registry, &with_text).await,
         [full.clone()],
-        "a listing with text must have the request and the pieces"
+        "a listing with text must have the request and the token chunks"
     );
     let bare = JobRecord { request: None, pieces: Vec::new(), vectors: None, ..full };
     assert_eq!(
         list(&*registry, &JobFilter::default()).await,
         [bare],
-        "a listing without text must leave out the request and the pieces, and nothing else"
+        "a listing without text must leave out the request and the token chunks, and nothing else"
     );
 }

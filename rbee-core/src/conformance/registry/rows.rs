@@ -128,7 +128,7 @@ pub async fn what_is_remembered_of_workers_comes_back_until_they_or_their_hive_a
     assert_eq!(
         found,
         [one, replica],
-        "what is remembered of workers must come back as it was last written, without those that are gone"
+        "the records of workers must come back as it was last written, without those that are gone"
     );
 }
 

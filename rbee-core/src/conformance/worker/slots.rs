@@ -16,7 +16,7 @@ pub async fn dropping_frees_the_slot(subject: &Subject) {
         let health = tokio::time::timeout(subject.promptness, subject.worker.health()).await;
         assert!(
             health.is_ok(),
-            "health took longer than {:?} while a run was under way",
+            "health took longer than {:?} while a run was active",
             subject.promptness
         );
         assert!(
@@ -72,7 +72,7 @@ pub async fn slots_are_independent_and_no_more_than_promised(subject: &Subject) 
     for (slot, (alone, together)) in alone.iter().zip(together).enumerate() {
         let together =
             together.unwrap_or_else(|error| panic!("run {slot} of {slots} failed: {error:?}"));
-        assert_eq!(*alone, together, "run {slot} gave another answer beside others than alone");
+        assert_eq!(*alone, together, "run {slot} gave another answer among others than alone");
     }
     subject.idle("all runs ended").await;
 }

@@ -18,12 +18,12 @@ impl Subject {
         assert!(answer.tokens.is_empty(), "text was given to a run that asked for vectors");
         let vectors = answer.vectors.take();
         let vectors = vectors.expect("no vectors were given to a run that asked for them");
-        assert_eq!(vectors.len(), inputs.len(), "so many vectors for so many texts");
+        assert_eq!(vectors.len(), inputs.len(), "one vector for each text");
         let length = vectors[0].len();
         let equal = vectors.iter().all(|vector| vector.len() == length);
         assert!(equal && length > 0, "vectors of unequal length");
         let numbers = vectors.iter().flatten().all(|x| x.is_finite());
-        assert!(numbers, "a vector has something in it that is no number");
+        assert!(numbers, "a vector contains a value that is not a number");
         (vectors, answer)
     }
 }
@@ -43,7 +43,7 @@ pub async fn vectors_belong_to_their_texts(subject: &Subject) {
         counted += answer.usage.prompt_tokens;
         assert!(
             near(&alone[0], &together[at]),
-            "text {at} has another vector beside others than alone"
+            "text {at} has another vector among others than alone"
         );
     }
     // A worker that estimates may round for each text.

@@ -102,7 +102,7 @@ pub(crate) async fn files_of(model: &ModelRef, path: Option<&Path>) -> Result<Mo
         (Some(path), _) | (None, ModelSource::File(path)) => path.into(),
         _ => {
             let message = format!(
-                "model {model} is not on this machine, and its reference does not say where it lies"
+                "model {model} is not on this machine, and its reference does not contain its path"
             );
             return Err(Error::new(ErrorKind::Unsupported, message));
         }

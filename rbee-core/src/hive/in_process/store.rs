@@ -18,7 +18,7 @@ async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|cause| {
-        let message = "work on the store of models broke off";
+        let message = "work on the model store was interrupted";
         Err(Error::new(ErrorKind::Internal, message).with_source(cause))
     })
 }

@@ -124,7 +124,7 @@ impl Shared {
         let redirect =
             |why: &str| HubError::Redirect { what: what.to_owned(), why: why.to_owned() };
         let hub = self.endpoint.parse().ok().as_ref().and_then(origin);
-        let mut uri: Uri = url.parse().map_err(|_| redirect("what is no address"))?;
+        let mut uri: Uri = url.parse().map_err(|_| redirect("an invalid address"))?;
         for _ in 0..=MAX_REDIRECTS {
             let to = origin(&uri);
             let mut request = self.agent.get(&uri);
@@ -140,13 +140,13 @@ impl Shared {
             }
             let location = response.headers().get("location").and_then(|to| to.to_str().ok());
             let location = location.ok_or_else(|| redirect("nowhere"))?;
-            let next = resolve(&uri, location).ok_or_else(|| redirect("what is no address"))?;
+            let next = resolve(&uri, location).ok_or_else(|| redirect("an invalid address"))?;
             if uri.scheme_str() == Some("https") && next.scheme_str() != Some("https") {
                 return Err(redirect("a connection that is not encrypted").into());
             }
             uri = next;
         }
-        Err(redirect("ever another place").into())
+        Err(redirect("too many addresses").into())
     }
 
     /// The failure for a request that got no answer.

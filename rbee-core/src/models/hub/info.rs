@@ -119,10 +119,7 @@ impl Hub {
 /// Checks the description: it comes from outside and names files on this machine.
 fn checked(info: RepoInfo) -> Result<Info, String> {
     if !is_commit(&info.sha) {
-        return Err(format!(
-            "the commit {:?} is none",
-            info.sha.chars().take(80).collect::<String>()
-        ));
+        return Err(format!("{:?} is not a commit", info.sha.chars().take(80).collect::<String>()));
     }
     let mut files = Vec::new();
     for Sibling { rfilename: path, size, blob_id, lfs } in info.siblings {

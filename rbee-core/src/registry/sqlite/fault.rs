@@ -55,7 +55,9 @@ impl Fault {
         use rusqlite::ErrorCode;
         let seconds = Duration::from_secs;
         let (hint, again) = match self.code() {
-            Some(ErrorCode::DiskFull) => ("; it goes on once there is room", Some(seconds(10))),
+            Some(ErrorCode::DiskFull) => {
+                ("; it continues once there is free space", Some(seconds(10)))
+            }
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
                 ("; another process holds its lock for too long", Some(seconds(5)))
             }

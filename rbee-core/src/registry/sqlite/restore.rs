@@ -94,7 +94,7 @@ impl SqliteRegistry {
             let restored = adopt(db, &path, &path, None)?;
             Ok(restored)
         });
-        accepted.map_err(|fault| named(fault, "go on with the registry", database.as_ref()))
+        accepted.map_err(|fault| named(fault, "continue with the registry", database.as_ref()))
     }
 }
 
@@ -157,7 +157,7 @@ fn adopt(
     db.busy_timeout(BUSY)?;
     // The mark itself may be damaged: then only the database shows which epochs were assigned.
     let before = loss_mark::read(path).unwrap_or_else(|error| {
-        tracing::warn!(%error, "the mark is made anew");
+        tracing::warn!(%error, "the mark is written again");
         None
     });
     let (stamp, epoch) = before.as_ref().map_or((0, 0), |mark| (mark.stamp, mark.epoch));

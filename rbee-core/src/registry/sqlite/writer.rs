@@ -150,7 +150,7 @@ impl Writer {
             Message::Record(record) => self.write(&mut vec![record]),
             Message::Open { queen, lease, reply } => {
                 let opened = self.open(&queen, lease);
-                tell(reply, self.named(opened, "begin a life in"));
+                tell(reply, self.named(opened, "begin a run in"));
             }
             Message::Renew { epoch, reply } => {
                 let renewed = self.renew(epoch);
@@ -159,7 +159,7 @@ impl Writer {
             Message::Mark => self.mark_soon(),
             Message::Release { epoch, reply } => {
                 let released = self.release(epoch);
-                tell(reply, self.named(released, "release a life in"));
+                tell(reply, self.named(released, "release a run in"));
             }
             #[cfg(test)]
             Message::Act { act, reply } => {
@@ -288,7 +288,7 @@ impl Writer {
             return;
         }
         if let Err(error) = self.mark() {
-            tracing::warn!(path = %self.path.display(), %error, "the mark beside the database is out of date");
+            tracing::warn!(path = %self.path.display(), %error, "the mark of the database is outdated");
         }
     }
 

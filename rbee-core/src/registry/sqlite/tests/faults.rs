@@ -58,7 +58,7 @@ async fn a_database_that_may_not_grow_fails_until_it_may() {
             // A value below the current size sets the current size.
             db.pragma_update(None, "max_page_count", 1).unwrap();
         },
-        "it goes on once there is room",
+        "it continues once there is free space",
         |db| {
             db.pragma_update(None, "max_page_count", 1_000_000).unwrap();
         },
