@@ -256,7 +256,7 @@ fn a_scheduler_that_panics_or_fails_is_caught() {
             .map(|_| Placement::Wait)
             .ok_or_else(|| Error::new(ErrorKind::Internal, "no workers"))
     });
-    caught(&unprepared, "was answered with a fault: no workers");
+    caught(&unprepared, "was answered with an error: no workers");
 }
 
 /// Decides by one policy and explains another decision.
