@@ -25,7 +25,7 @@
 //!
 //! | trait | what it is | implementations here |
 //! |---|---|---|
-//! | [`Worker`] | one loaded model | `CandleWorker` (feature `candle`) |
+//! | [`Worker`] | one loaded model | `candle::CandleWorker` (feature `candle`) |
 //! | [`HiveBackend`] | the agent of one machine | [`InProcessHive`] |
 //! | [`Registry`] | the store that survives a restart | `SqliteRegistry` (feature `sqlite`), [`MemoryRegistry`] |
 //! | [`Scheduler`] | selects the worker of a job | [`LeastLoaded`], [`FnScheduler`], `RhaiScheduler` (feature `rhai`) |
